@@ -1,0 +1,87 @@
+"""Which slice of the tensor a heatmap shows: swapped axes must fail here."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_metrics import make_rows
+
+from whoknows import WhoknowsError, cells
+
+TASKS = [
+    {"name": "trivia_qa", "role": "train"},
+    {"name": "sciq", "role": "train"},
+    {"name": "nq_open", "role": "shift"},
+]
+
+
+def tensor(models=("m1", "m2", "m3")):
+    # a value that spells its own place: reader.trained_on.scored
+    places = itertools.product(models, repeat=3)
+    return pd.DataFrame([(r, t, s, f"{r}.{t}.{s}") for r, t, s in places], columns=["reader", "trained_on", "scored", "value"])
+
+
+def test_reading_a_is_estimator_transfer():
+    # "m1's estimator judges m2's answers": column m1, row m2
+    shown = cells.heatmap_axes(tensor(), "A").set_index(["model", "trained_on"])["value"]
+    assert shown["m2", "m1"] == "m1.m1.m2"
+    assert len(shown) == 9
+
+
+def test_reading_b_is_data_transfer():
+    # "m2 (Model) trained on m1 (Dataset)": row m2, column m1
+    shown = cells.heatmap_axes(tensor(), "B").set_index(["model", "trained_on"])["value"]
+    assert shown["m2", "m1"] == "m2.m1.m2"
+    assert len(shown) == 9
+
+
+def test_both_readings_share_their_diagonal():
+    a, b = (cells.heatmap_axes(tensor(), which) for which in "AB")
+    own = [set(x.loc[x["model"] == x["trained_on"], "value"]) for x in (a, b)]
+    assert own[0] == own[1] == {"m1.m1.m1", "m2.m2.m2", "m3.m3.m3"}
+
+
+def test_unknown_reading():
+    with pytest.raises(WhoknowsError, match="A, B"):
+        cells.heatmap_axes(tensor(), "C")
+
+
+def test_test_sets():
+    measured = ["nq_open", "sciq", "trivia_qa"]
+    assert cells.test_sets(TASKS, measured) == {
+        "in-distribution": ["trivia_qa", "sciq"],
+        "trivia_qa": ["trivia_qa"],
+        "sciq": ["sciq"],
+        "shift": ["nq_open"],
+    }
+
+
+def test_subjects_belong_to_the_task_with_the_longest_name():
+    tasks = [{"name": "mmlu", "role": "shift"}, {"name": "mmlu_mc", "role": "train"}]
+    sets = cells.test_sets(tasks, ["mmlu_anatomy", "mmlu_law", "mmlu_mc_law"])
+    assert sets == {"in-distribution": ["mmlu_mc_law"], "shift": ["mmlu_anatomy", "mmlu_law"]}
+
+
+def test_a_task_without_rows_stays_in_its_test_set():
+    assert cells.test_sets(TASKS, ["sciq"])["in-distribution"] == ["trivia_qa", "sciq"]
+
+
+def test_measure_averages_over_tasks_and_seeds():
+    rows = pd.concat([
+        make_rows([2, 1, 0], [True, False, False], task="trivia_qa"),
+        make_rows([0, 1, 2], [True, False, False], task="sciq"),
+        make_rows([2, 1, 0], [True, False, False], task="trivia_qa", seed=1),
+        make_rows([2, 1, 0], [True, False, False], task="sciq", seed=1),
+    ])
+    lines = cells.measure(rows, TASKS).set_index("test_set")
+    both = lines.loc["in-distribution"]
+    assert both["auroc"] == pytest.approx((0.5 + 1.0) / 2)
+    assert (both["seeds"], both["n_right"], both["n_tasks"], both["of_tasks"]) == (2, 2, 2, 2)
+    assert lines.loc["sciq", "auroc"] == pytest.approx(0.5)
+    assert "shift" not in lines.index
+
+
+def test_measure_keeps_a_missing_cell_missing():
+    line = cells.measure(make_rows([1, 2], [False, False]), TASKS).set_index("test_set").loc["trivia_qa"]
+    assert np.isnan(line["auroc"]) and "no right answer" in line["reason"]
