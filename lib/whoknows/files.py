@@ -1,0 +1,120 @@
+"""Files that are whole or not there: Parquet, safetensors and text.
+
+Every file is written under a temporary name in its own folder and renamed into place, so a stage that is killed
+never leaves half a file for the next one to read.
+"""
+
+import errno
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from whoknows import WhoknowsError
+
+
+def write_parquet(path: Path | str, frame) -> None:
+    """Writes a pandas data frame, without its index, as Parquet.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    with _replacing(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def read_parquet(path: Path | str):
+    """Reads a Parquet file into a pandas data frame.
+
+    Raises:
+        WhoknowsError: the file is missing or damaged.
+    """
+    import pandas
+    import pyarrow
+
+    with _naming(path, (pyarrow.ArrowException, OSError)):
+        return pandas.read_parquet(path)
+
+
+def write_safetensors(path: Path | str, tensors: dict, metadata: dict[str, str] | None = None) -> None:
+    """Writes named torch tensors as safetensors.
+
+    Args:
+        path: file to write.
+        tensors: dict of name to tensor, no two of which share their storage.
+        metadata: dict of str to str kept in the file's header.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    from safetensors.torch import save_file
+
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with _replacing(path) as temporary:
+        save_file(packed, temporary, metadata)
+
+
+def read_safetensors(path: Path | str) -> dict:
+    """Reads a safetensors file into a dict of name to torch tensor.
+
+    The tensors are memory-mapped: a page is read from the disk when it is first used.
+
+    Raises:
+        WhoknowsError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    with _naming(path, (SafetensorError, OSError)):
+        return load_file(path)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes a string as UTF-8.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    with _replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def _replacing(path):
+    """Gives a temporary path beside `path`, which takes the place of `path` if the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A process that was killed leaves its temporary file behind, and nobody else would ever remove it.
+    for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        stale.unlink(missing_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _flush(temporary)
+        os.replace(temporary, path)
+    except Exception as error:
+        if _is_full(error):
+            raise WhoknowsError(f"{path}: the disk is full; free some space and run `make book` again.") from None
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _flush(path):
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _is_full(error):
+    # safetensors raises its own exception, which has the system's error number only in its text.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
+
+
+@contextmanager
+def _naming(path, damaged):
+    """Turns a reader's exceptions into a sentence that names the file."""
+    if not Path(path).exists():
+        raise WhoknowsError(f"{path}: there is no such file; run `make book` to make it.")
+    try:
+        yield
+    except damaged:
+        raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again.") from None
