@@ -1,0 +1,169 @@
+"""The grid: models, tasks, methods, sizes and seeds of one run, read from a YAML file and checked before anything runs.
+
+`grids/schema.json` says what each key may hold and nothing has a default, so a grid's file says all that its run did.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from whoknows import WhoknowsError, schema
+
+SCHEMA = Path(__file__).parents[2] / "grids" / "schema.json"
+
+
+@dataclass(frozen=True)
+class Model:
+    name: str
+    """What the model is called in the figures; a part of file names."""
+    source: str
+    """Where its weights come from: an asset's name, a local folder or a model on the Hugging Face hub."""
+
+
+@dataclass(frozen=True)
+class Task:
+    name: str
+    """Name of the set of questions, one of `questions.TASKS`."""
+    size: int
+    """Questions asked, few-shot examples not counted."""
+    role: str
+    """`train`: split into train, validation and test; `shift`: test questions only."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    train: float
+    """Share of training questions in the train tasks."""
+    validation: float
+    """Share of validation questions, on which settings are chosen."""
+    test: float
+    """Share of test questions."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    shots: int
+    """Solved examples before each question."""
+    max_new_tokens: int
+    """Longest answer, in tokens."""
+
+
+@dataclass(frozen=True)
+class Mlp:
+    hidden: tuple[int, ...]
+    """Units of each hidden layer."""
+    learning_rate: float
+    """Learning rate of Adam."""
+    epochs: int
+    """Passes over the training answers, at most."""
+    batch_size: int
+    """Answers in one step."""
+    patience: int
+    """Epochs without a better validation loss after which training stops."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    layers: str | tuple[int, ...]
+    """`all`, or indices of Hugging Face hidden states, of which one is chosen on validation."""
+    strengths: tuple[float, ...]
+    """L2 strengths of the logistic regression, of which one is chosen on validation."""
+    mlp: Mlp
+    """The multi-layer perceptron of Kapoor et al. (2024)."""
+
+
+@dataclass(frozen=True)
+class LoraPrompt:
+    first_layer: float
+    """Adapters sit on the blocks from this fraction of the depth upwards; 0 is every block."""
+    r: int
+    """Rank of the adapters."""
+    alpha: float
+    """Scale of the adapters, divided by their rank."""
+    dropout: float
+    """Dropout at the adapters' input."""
+    targets: tuple[str, ...]
+    """Names of the linear modules of a block that get an adapter."""
+    learning_rate: float
+    """Peak learning rate of AdamW, which falls along a cosine."""
+    batch_size: int
+    """Answers in one step."""
+    epochs: int
+    """Passes over the training answers, at most."""
+    patience: int
+    """Looks at validation without a better AUROC after which training stops."""
+    wrong_per_right: float | None
+    """Wrong training answers kept for each right one; None keeps all."""
+    js_weight: float
+    """Weight of the Jensen-Shannon penalty on the answer's tokens."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    name: str
+    """Results go to `results/<name>/`."""
+    models: tuple[Model, ...]
+    """Models that answer, read, are trained on and are scored, each with each."""
+    tasks: tuple[Task, ...]
+    """Sets of questions."""
+    splits: Splits
+    """How the questions of train tasks are split."""
+    answer: Answer
+    """How answers are written."""
+    methods: tuple[str, ...]
+    """Trained methods that run: `probe`, `lora_prompt`."""
+    precision: str
+    """Number format of the language models: `auto`, `float32` or `bfloat16`."""
+    batch_tokens: int
+    """Tokens in one forward pass of a language model."""
+    seeds: tuple[int, ...]
+    """Every estimator is trained once for each seed."""
+    probe: Probe
+    """Settings of the probe."""
+    lora_prompt: LoraPrompt
+    """Settings of LoRA + Prompt."""
+
+
+def load(path: Path | str) -> Grid:
+    """Reads a grid and checks all of it.
+
+    Raises:
+        WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
+    """
+    values = schema.read_yaml(path)
+    complaint = schema.complaint(values, json.loads(SCHEMA.read_text())) or _nonsense(values)
+    if complaint:
+        raise WhoknowsError(f"{path}: {complaint.removesuffix('.')}{'' if complaint.endswith('?') else '.'}")
+    return _build(values)
+
+
+def _nonsense(values: dict) -> str | None:
+    """What a schema cannot say: sums, and names that must differ."""
+    for key in ("models", "tasks"):
+        # Paths are made of model names, and some file systems do not tell Tiny from tiny.
+        names = [item["name"].lower() for item in values[key]]
+        for index, name in enumerate(names):
+            if name in names[:index]:
+                return f"`{key}[{index}].name` is `{values[key][index]['name']}`, which an earlier one has already; rename or remove it"
+    if not any(task["role"] == "train" for task in values["tasks"]):
+        return "`tasks` has no task with role train, so there is nothing to train on; give one of them that role"
+    total = sum(values["splits"].values())
+    if abs(total - 1) > 1e-6:
+        return f"`splits` should sum to 1, but sums to {total:g}; change one of the shares"
+    return None
+
+
+def _build(values: dict) -> Grid:
+    parts = {
+        "models": tuple(Model(**model) for model in values["models"]),
+        "tasks": tuple(Task(**task) for task in values["tasks"]),
+        "splits": Splits(**values["splits"]),
+        "answer": Answer(**values["answer"]),
+        "probe": Probe(**_frozen(values["probe"]) | {"mlp": Mlp(**_frozen(values["probe"]["mlp"]))}),
+        "lora_prompt": LoraPrompt(**_frozen(values["lora_prompt"])),
+    }
+    return Grid(**_frozen(values) | parts)
+
+
+def _frozen(values: dict) -> dict:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}

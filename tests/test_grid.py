@@ -1,0 +1,141 @@
+"""Every grid of the repository loads, and every mistake in one is a sentence with the file, the key and the way out."""
+
+import dataclasses
+import json
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whoknows import WhoknowsError, grid
+
+GRIDS = Path(__file__).parents[1] / "grids"
+
+
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yml")), ids=lambda path: path.stem)
+def test_every_grid_of_the_repository_loads(path):
+    assert grid.load(path).name == path.stem
+
+
+def test_a_grid_says_what_its_file_says():
+    loaded = grid.load(GRIDS / "embedded.yml")
+    written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
+    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == written
+    assert loaded.models[1].source == "gemma3-270m"
+    assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
+
+
+def test_the_paper_is_followed():
+    paper = grid.load(GRIDS / "kapoor2024.yml")
+    lora, mlp = paper.lora_prompt, paper.probe.mlp
+    assert [model.source for model in paper.models] == ["meta-llama/Llama-2-7b-hf", "mistralai/Mistral-7B-v0.1"]
+    assert (lora.r, lora.alpha, lora.dropout, lora.learning_rate, lora.batch_size) == (8, 32, 0.1, 1e-4, 32)
+    assert (lora.first_layer, lora.wrong_per_right, lora.targets) == (0, None, ("q_proj", "v_proj"))
+    assert (mlp.hidden, mlp.learning_rate) == ((256, 128, 64), 1e-4)
+    assert [task.name for task in paper.tasks if task.role == "shift"] == ["mmlu"]
+
+
+def test_schema_and_dataclasses_have_the_same_keys():
+    def compare(kind, rule):
+        assert [field.name for field in dataclasses.fields(kind)] == list(rule["properties"]) == rule["required"]
+        for name, hint in typing.get_type_hints(kind).items():
+            rule_of = rule["properties"][name]
+            assert rule_of["title"] and rule_of["description"].endswith(".")
+            inner = next((part for part in typing.get_args(hint) if dataclasses.is_dataclass(part)), hint)
+            if dataclasses.is_dataclass(inner):
+                compare(inner, rule_of.get("items", rule_of))
+
+    compare(grid.Grid, json.loads(grid.SCHEMA.read_text()))
+
+
+def test_schema_names_every_task():
+    questions = pytest.importorskip("whoknows.questions")
+    task = json.loads(grid.SCHEMA.read_text())["properties"]["tasks"]["items"]
+    assert tuple(task["properties"]["name"]["enum"]) == questions.TASKS
+
+
+def test_loading_a_grid_is_quick_because_it_needs_no_model_library():
+    import subprocess
+    import sys
+
+    code = "import sys, whoknows.grid; print({'torch', 'transformers', 'pandas'} & set(sys.modules))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+
+
+def complaint_of(tmp_path, change):
+    values = yaml.safe_load((GRIDS / "embedded.yml").read_text())
+    change(values)
+    return complaint_of_text(tmp_path, yaml.safe_dump(values))
+
+
+def complaint_of_text(tmp_path, text):
+    path = tmp_path / "mine.yml"
+    path.write_text(text)
+    with pytest.raises(WhoknowsError) as caught:
+        grid.load(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ") and "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+def put(keys, value):
+    def change(values):
+        *way, last = keys
+        for key in way:
+            values = values[key]
+        values[last] = value
+
+    return change
+
+
+MISTAKES = {
+    "unknown key": (put(["probe", "layer"], 3), "there is no key `probe.layer`; did you mean `layers`?"),
+    "strange key": (put(["zzz"], 3), "there is no key `zzz`; the keys here are name, models, tasks"),
+    "missing key": (lambda values: values["lora_prompt"].pop("r"), "`lora_prompt.r` is missing; it should be a whole number"),
+    "unknown task": (put(["tasks", 0, "name"], "triviaqa"), "`tasks[0].name` should be one of .* but is `triviaqa`; did you mean `trivia_qa`?"),
+    "unknown role": (put(["tasks", 1, "role"], "test"), "`tasks[1].role` should be one of train, shift, but is `test`"),
+    "unknown method": (put(["methods"], ["prob"]), "`methods[0]` should be one of probe, lora_prompt, but is `prob`; did you mean `probe`?"),
+    "wrong type": (put(["batch_tokens"], "many"), "`batch_tokens` should be a whole number, 64 or more, but is `many`."),
+    "truth is no number": (put(["answer", "shots"], True), "`answer.shots` should be a whole number, 0 or more, but is `True`"),
+    "negative size": (put(["tasks", 0, "size"], -5), "`tasks[0].size` should be a whole number, 1 or more, but is `-5`"),
+    "half a layer": (put(["probe", "layers"], [3, 4.5]), "`probe.layers` should be all, or a list of layers .* but is `[3, 4.5]`"),
+    "layer 4.0": (put(["probe", "layers"], [4.0]), "`probe.layers` should be all, or a list of layers"),
+    "exponent without a point": (put(["lora_prompt", "learning_rate"], "1e-4"), "YAML takes that for text: write 0.0001"),
+    "not a number": (put(["lora_prompt", "alpha"], float("nan")), "`lora_prompt.alpha` should be a number above 0, but is `nan`"),
+    "one model": (lambda values: values["models"].pop(), "`models` should be a list of two models or more"),
+    "two of a name": (put(["models", 1, "name"], "smollm2-135m"), "`models[1].name` is `smollm2-135m`, which an earlier one has already"),
+    "a task twice": (put(["tasks", 2, "name"], "sciq"), "`tasks[2].name` is `sciq`, which an earlier one has already"),
+    "a path in a name": (put(["models", 0, "name"], "../x"), "`models[0].name` should be letters, digits"),
+    "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 1.02"),
+    "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),
+    "nothing to train on": (put(["tasks"], [{"name": "sciq", "size": 9, "role": "shift"}]), "`tasks` has no task with role train"),
+    "a seed twice": (put(["seeds"], [1, 1]), "`seeds` holds the same value twice"),
+    "nothing given": (put(["precision"], None), "`precision` should be one of auto, float32, bfloat16, but is empty"),
+}
+
+
+@pytest.mark.parametrize("change, expected", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_sentence(tmp_path, change, expected):
+    message = complaint_of(tmp_path, change)
+    for part in expected.split(" .* "):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    "text, expected",
+    [
+        ("", "the file should be a grid, but is empty."),
+        ("- a\n- b\n", "the file should be a grid, but is `['a', 'b']`."),
+        ("name: x\nmodels: [\n", "line 3 is not good YAML"),
+        ("name: x\nname: y\n", "line 2 is not good YAML: the key `name` is given twice"),
+        ("a: \x00", "not YAML"),
+    ],
+)
+def test_a_file_that_is_no_grid_is_one_sentence(tmp_path, text, expected):
+    assert expected in complaint_of_text(tmp_path, text)
+
+
+def test_a_missing_file_is_one_sentence(tmp_path):
+    with pytest.raises(WhoknowsError, match="absent.yml: this file cannot be read .No such file or directory.; check its name."):
+        grid.load(tmp_path / "absent.yml")
