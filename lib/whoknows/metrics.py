@@ -53,6 +53,18 @@ def auroc(logit: np.ndarray, correct: np.ndarray) -> float:
     return float((rank_sum - right * (right + 1) / 2) / (right * (correct.size - right)))
 
 
+def mean_auroc(logit: np.ndarray, correct: np.ndarray, task: np.ndarray) -> float:
+    """AUROC within each task, averaged over the tasks that have both classes; NaN where none has.
+
+    Args:
+        logit, correct, task: confidences, grades and task names, shape [n] each.
+    """
+    logit, correct, task = np.asarray(logit), np.asarray(correct, dtype=bool), np.asarray(task)
+    values = [auroc(logit[task == name], correct[task == name]) for name in np.unique(task)]
+    values = [value for value in values if not np.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")
+
+
 def ece(logit: np.ndarray, correct: np.ndarray, bins: int = 10) -> float:
     """Expected calibration error of P(correct), in equal-width bins over [0, 1].
 

@@ -1,0 +1,197 @@
+"""Questions: which ones are asked, and which split each belongs to.
+
+A split depends on nothing but the question's own words, so it is the same for every model,
+every grid and every machine, and a question that two data sets share cannot sit in two splits.
+"""
+
+import hashlib
+import re
+import string
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from whoknows import WhoknowsError, assets
+
+SPLITS = ("train", "validation", "test")
+SHOT = "shot"  # the split of few-shot examples: in the file, in no split
+LETTERS = "ABCDEFGHIJ"
+
+# task -> folder of its Arrow files inside the questions asset
+FOLDERS = {
+    "trivia_qa": "trivia_qa/rc.wikipedia.nocontext/validation",
+    "sciq": "sciq/none/validation",
+    "nq_open": "nq_open/none/validation",
+    "arc_easy": "ai2_arc/ARC-Easy/validation",
+    "arc_challenge": "ai2_arc/ARC-Challenge/validation",
+    "openbookqa": "openbookqa/main/validation",
+    "commonsense_qa": "tau/commonsense_qa/none/validation",
+    "piqa": "piqa/plain_text/validation",
+    "social_i_qa": "social_i_qa/none/validation",
+    "mmlu": "hails/mmlu_no_train",
+}
+WITHOUT_CHOICES = ("trivia_qa", "nq_open")
+TASKS = (*FOLDERS, *(f"{name}_mc" for name in FOLDERS if name not in WITHOUT_CHOICES))
+
+# The open-ended form of a question that points at its choices cannot be answered. MMLU is kept whole,
+# as in the paper: four of its 57 subjects have no other questions.
+NEEDS_CHOICES = re.compile(r"\bfollowing\b|\bof these\b|_{2,}|\ball of the above\b|\bexcept\b", re.IGNORECASE)
+
+# The four categories of MMLU (Hendrycks et al. 2021, table 1); every other subject is STEM.
+CATEGORIES = {
+    "humanities": "formal_logic high_school_european_history high_school_us_history high_school_world_history "
+    "international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy prehistory "
+    "professional_law world_religions",
+    "social sciences": "econometrics high_school_geography high_school_government_and_politics "
+    "high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality "
+    "professional_psychology public_relations security_studies sociology us_foreign_policy",
+    "other": "anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management "
+    "marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology",
+}
+
+
+def normalise(text: str) -> str:
+    """Lower case, without punctuation, articles and extra space (the SQuAD normalisation)."""
+    text = text.lower().translate(str.maketrans("", "", string.punctuation))
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def position(question: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the normalised question and the salt alone."""
+    digest = hashlib.sha256(f"{salt}\n{normalise(question)}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def split_of(question: str, splits: dict[str, float]) -> str:
+    """The split of a question, by the hash of its normalised text.
+
+    Args:
+        splits: share of each of train, validation and test; they sum to 1.
+    """
+    place = position(question, "split")
+    if place < splits["train"]:
+        return "train"
+    return "validation" if place < splits["train"] + splits["validation"] else "test"
+
+
+def category_of(task: str) -> str | None:
+    """The MMLU category of a subject's task (`mmlu_anatomy` is `other`); None for any other task."""
+    if not task.startswith("mmlu_"):
+        return None
+    subject = task.removeprefix("mmlu_mc_").removeprefix("mmlu_")
+    return next((name for name, subjects in CATEGORIES.items() if subject in subjects.split()), "STEM")
+
+
+def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFrame:
+    """All questions of a grid, with their splits and their few-shot examples.
+
+    Args:
+        tasks: dicts with `name`, `size` and `role`; a `shift` task has test questions only.
+        splits: share of each split among the questions of the `train` tasks.
+        shots: few-shot examples for each task (each subject, for MMLU).
+
+    Returns:
+        One row a question: question_id, task, split (train, validation, test or shot),
+        question, gold (accepted answers), kind (`open` or `choice`).
+
+    Raises:
+        WhoknowsError: a task has fewer questions than the grid asks for.
+    """
+    taken: set[str] = set()
+    frames = []
+    for task in tasks:
+        pool = load(task["name"])
+        pool = pool[~pool["key"].isin(taken)]
+        chosen = _choose(pool, task, shots)
+        asked = chosen["split"] != SHOT
+        if task["role"] == "train":
+            chosen.loc[asked, "split"] = [split_of(q, splits) for q in chosen.loc[asked, "question"]]
+        # Later tasks may repeat neither a question nor a few-shot example of this one.
+        taken |= set(chosen["key"])
+        frames.append(chosen)
+    table = pd.concat(frames, ignore_index=True)
+    table["question_id"] = [f"{t}-{hashlib.sha256(k.encode()).hexdigest()[:12]}" for t, k in zip(table["task"], table["key"])]
+    return table[["question_id", "task", "split", "question", "gold", "kind"]]
+
+
+def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
+    """The task's few-shot examples and its first `size` questions, in hash order, even over subjects."""
+    pool = pool.assign(place=[position(q, "choice") for q in pool["question"]]).sort_values("place", kind="stable")
+    rank = pool.groupby("task").cumcount()
+    examples = pool[rank < shots].assign(split=SHOT)
+    rest = pool[rank >= shots].assign(rank=rank[rank >= shots])
+    asked = rest.sort_values(["rank", "place"], kind="stable").head(task["size"]).assign(split="test")
+    if len(asked) < task["size"]:
+        raise WhoknowsError(
+            f"task {task['name']!r} has {len(asked)} questions beside its few-shot examples, "
+            f"but the grid asks for {task['size']}: lower tasks[].size"
+        )
+    return pd.concat([examples, asked], ignore_index=True).drop(columns=["place", "rank"])
+
+
+def load(name: str) -> pd.DataFrame:
+    """Every distinct question of a task: columns task, question, gold, kind and key (the normalised question).
+
+    Raises:
+        WhoknowsError: the name is not one of `TASKS`.
+    """
+    if name not in TASKS:
+        raise WhoknowsError(f"unknown task {name!r}; known tasks: {', '.join(TASKS)}")
+    base, choice = name.removesuffix("_mc"), name.endswith("_mc")
+    rows = [
+        (f"{name}_{subject}" if subject else name, *(_as_choice(q, choices, gold[0]) if choice else (q, gold)))
+        for subject, q, gold, choices in _items(base)
+        if choice or base == "mmlu" or not (choices and NEEDS_CHOICES.search(q))
+    ]
+    table = pd.DataFrame(rows, columns=["task", "question", "gold"])
+    table["kind"] = "choice" if choice else "open"
+    table["key"] = [normalise(q) for q in table["question"]]
+    return table[table["key"] != ""].drop_duplicates("key", ignore_index=True)
+
+
+def _as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[str]]:
+    lines = [f"({letter}): {text}" for letter, text in zip(LETTERS, choices)]
+    return "\n".join([question, "Choices:", *lines]), [LETTERS[choices.index(gold)]]
+
+
+def _items(base: str):
+    """(subject, question, gold answers, choices) of every row of a data set; choices is empty where it has none."""
+    root = Path(assets.fetch("questions")) / FOLDERS[base]
+    files = sorted(root.glob("*/test/*.arrow")) if base == "mmlu" else sorted(root.glob("*.arrow"))
+    for file in files:
+        subject = file.parts[-3] if base == "mmlu" else ""
+        with pa.memory_map(str(file)) as source:
+            for row in pa.ipc.open_stream(source).read_all().to_pylist():
+                question, gold, choices = READ[base](row)
+                yield subject, " ".join(question.split()), gold, choices
+
+
+def _labelled(row: dict, question: str = "question") -> tuple[str, list[str], list[str]]:
+    choices = row["choices"]["text"]
+    return row[question], [choices[row["choices"]["label"].index(row["answerKey"])]], choices
+
+
+def _indexed(question: str, choices: list[str], index: int) -> tuple[str, list[str], list[str]]:
+    return question, [choices[index]], choices
+
+
+# How each data set names its question, its accepted answers and its choices.
+READ = {
+    "trivia_qa": lambda r: (r["question"], list(dict.fromkeys([r["answer"]["value"], *r["answer"]["aliases"]])), []),
+    "nq_open": lambda r: (r["question"], list(r["answer"]), []),
+    "sciq": lambda r: (
+        r["question"],
+        [r["correct_answer"]],
+        sorted([r["correct_answer"], r["distractor1"], r["distractor2"], r["distractor3"]]),
+    ),
+    "arc_easy": _labelled,
+    "arc_challenge": _labelled,
+    "openbookqa": lambda r: _labelled(r, "question_stem"),
+    "commonsense_qa": _labelled,
+    "piqa": lambda r: _indexed(r["goal"], [r["sol1"], r["sol2"]], int(r["label"])),
+    "social_i_qa": lambda r: _indexed(
+        f"{r['context']} {r['question']}", [r["answerA"], r["answerB"], r["answerC"]], int(r["label"]) - 1
+    ),
+    "mmlu": lambda r: _indexed(r["question"], list(r["choices"]), int(r["answer"])),
+}
