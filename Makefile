@@ -1,0 +1,59 @@
+# Every target sets up what it needs in .venv first; `make help` lists the targets.
+
+PYTHON ?= python3
+GRID ?= grids/embedded.yml
+CORES ?= all
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
+FIND_BROWSER := for name in $(BROWSERS); do command -v $$name >/dev/null && break; done
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+.PHONY: help book plan test bench clean
+
+help:
+	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid"
+	@echo "make plan    show what 'make book' would run"
+	@echo "make test    run the tests"
+	@echo "make bench   measure tokens per second against plain transformers and the machine's limit"
+	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
+
+book: $(READY)
+	@$(BIN)/python -m whoknows.assets $(GRID)
+	@$(BIN)/snakemake --cores $(CORES) --keep-going --rerun-incomplete --config grid=$(GRID)
+	@$(BIN)/python -m whoknows.book $(GRID)
+
+plan: $(READY)
+	@$(BIN)/snakemake --dry-run --cores $(CORES) --rerun-incomplete --config grid=$(GRID)
+
+# A missing browser is Debian's to install where we may; elsewhere the browser tests are skipped, but never in CI.
+test: $(READY)
+	@$(FIND_BROWSER) || ! grep -qs '^ID=debian' /etc/os-release || [ "$$(id -u)" != 0 ] || { \
+		echo "Installing Chromium with apt-get, for the browser tests"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; } || true
+	@$(FIND_BROWSER) || [ "$$CI" != true ] || { \
+		echo "There is no Chromium or Chrome on the PATH, and in CI the browser tests may not be skipped." >&2; exit 1; }
+	@$(BIN)/python -m pytest
+	@$(FIND_BROWSER) || echo "The browser tests were skipped: there is no Chromium or Chrome on the PATH."
+
+bench: $(READY)
+	@$(BIN)/python -m whoknows.bench $(GRID)
+
+clean:
+	rm -rf $(VENV) _build lib/*.egg-info
+
+# Compiling 1.6 GB of packages costs more than it saves: Python compiles what is imported.
+$(READY): constraints.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) on the PATH: install Python 3.11 or newer, or name one with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "whoknows needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) -V 2>&1): name another with make PYTHON=…" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+	@test -x $(BIN)/pip || { echo "Making a virtual environment in $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
+	@echo "Installing the packages of constraints.txt into $(VENV): a minute or two, 2 GB of disk"
+	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
+	@touch $@
