@@ -1,0 +1,92 @@
+"""Turns a notebook that papermill has run into a page of the book: titled, with its parameters, free of machine traces."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+from nbformat import NotebookNode, from_dict
+from nbformat.v4 import new_markdown_cell
+
+from whoknows import cache
+
+ROOT = Path(__file__).parents[2]
+
+
+def parameters(notebook: NotebookNode) -> dict:
+    """Names and defaults of the cell that is tagged `parameters`; a default that is no literal is given as its source."""
+    found = {}
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            for node in ast.parse(cell.source).body:
+                for target in getattr(node, "targets", [getattr(node, "target", None)]):
+                    if isinstance(target, ast.Name):
+                        found[target.id] = _literal(node.value)
+    return found
+
+
+def clean(notebook: NotebookNode, title: str, values: dict, about: dict) -> NotebookNode:
+    """The page of an executed notebook.
+
+    Args:
+        notebook: executed by papermill.
+        title: what this run is of, added to the first heading; may be empty.
+        values: the parameters that it ran with.
+        about: record of the run, kept in the notebook's metadata as `whoknows`.
+    """
+    page = NotebookNode(nbformat=notebook.nbformat, nbformat_minor=notebook.nbformat_minor, metadata={}, cells=[])
+    page.metadata = {name: notebook.metadata[name] for name in ("kernelspec", "language_info") if name in notebook.metadata}
+    page.metadata["whoknows"] = about
+    page.cells = [_clean_cell(cell) for cell in notebook.cells]
+    at = next((i for i, cell in enumerate(page.cells) if cell.cell_type == "markdown" and cell.source.startswith("# ")), None)
+    if at is not None and title:
+        page.cells[at].source = re.sub(r"^# .*", lambda heading: f"{heading[0]} · {title}", page.cells[at].source, count=1)
+    if values:
+        page.cells.insert(0 if at is None else at + 1, new_markdown_cell(_table(values), id="parameters-table"))
+    return from_dict(json.loads(scrub(json.dumps(page, ensure_ascii=False))))
+
+
+def scrub(text: str) -> str:
+    """Text in which the checkout's, the cache's and the home folder's paths say nothing of this machine."""
+    for folder, name in ((ROOT, ""), (cache.root(), "$WHOKNOWS_CACHE/"), (Path.home(), "~/")):
+        # Only where a path begins: the same letters may occur within a longer path or an encoded picture.
+        start = rf"(?<![\w.~/+-]){re.escape(str(folder))}"
+        text = re.sub(rf"{start}/", lambda _: name, text)
+        text = re.sub(rf"{start}(?![\w.-])", lambda _: name.rstrip("/") or ".", text)
+    return text
+
+
+def _clean_cell(cell: NotebookNode) -> NotebookNode:
+    tags = cell.metadata.get("tags", [])
+    if "parameters" in tags or "injected-parameters" in tags:
+        tags = [*tags, "remove-cell"]
+    # What papermill and nbclient put here are times of day.
+    cell.metadata = {key: value for key, value in cell.metadata.items() if key not in ("papermill", "execution", "tags")}
+    cell.metadata |= {"tags": tags} if tags else {}
+    if cell.cell_type == "code":
+        cell.outputs = [output for output in cell.outputs if not _is_progress(output)]
+    return cell
+
+
+def _is_progress(output: NotebookNode) -> bool:
+    # Progress bars and warnings were shown while the notebook ran, and are in its log.
+    return output.get("name") == "stderr" or any("jupyter.widget" in kind for kind in output.get("data", {}))
+
+
+def _literal(node: ast.expr):
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)
+
+
+def _table(values: dict) -> str:
+    rows = [f"| {name} | {_short(value)} |" for name, value in values.items()]
+    return "\n".join(["| parameter | value |", "|---|---|", *rows])
+
+
+def _short(value) -> str:
+    if isinstance(value, dict) and len(str(value)) > 100:
+        value = ", ".join(map(str, value))
+    text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")
+    return f"`{text if len(text) <= 100 else text[:97] + '…'}`" if text else ""

@@ -1,0 +1,173 @@
+"""Runs one notebook with papermill and keeps it as a page: `python -m whoknows.run NOTEBOOK.py PAGE.ipynb --params JSON`."""
+
+import argparse
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from whoknows import WhoknowsError, files, provenance
+
+WORKFLOW = "WHOKNOWS_WORKFLOW"  # process id of the workflow that this run belongs to, and its host
+
+
+class StageFailed(Exception):
+    """The notebook raised an error; says which, and where the notebook with the error is."""
+
+
+def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | None = None) -> None:
+    """Runs a py:percent notebook and writes its page, or `<page>.failed.ipynb` if a cell fails.
+
+    Args:
+        notebook: py:percent source with a cell tagged `parameters`.
+        page: executed notebook to write; written whole or not at all.
+        values: parameters, in types that JSON has.
+        title: what this run is of, added to the page's first heading.
+        log: file that gets the progress and the warnings.
+
+    Raises:
+        WhoknowsError: the notebook has no such file or no such parameter.
+        StageFailed: a cell raised an error.
+    """
+    import nbformat
+
+    from whoknows import page as pages
+
+    source = _read(notebook)
+    known = pages.parameters(source)
+    _check(values, known, notebook)
+    failed, progress = page.with_suffix(".failed.ipynb"), _Progress(log)
+    name = f"{notebook.stem} {title}".strip()
+    progress.write(f"{name}: started\n")
+    start = time.monotonic()
+    try:
+        executed = _execute(source, values, progress)
+    except _CellFailed as error:
+        files.write_text(failed, nbformat.writes(error.notebook))
+        progress.write(f"\n{name}: failed: {error}\nThe notebook with the error: {failed}\n")
+        raise StageFailed(str(error)) from None
+    seconds = round(time.monotonic() - start, 1)
+    about = {"stage": notebook.stem, "title": title, "parameters": values, "seconds": seconds, **provenance.surroundings()}
+    files.write_text(page, nbformat.writes(pages.clean(executed, title, {**known, **values}, about)))
+    failed.unlink(missing_ok=True)
+    progress.write(f"\n{name}: done in {seconds:.0f} s\n")
+
+
+def _read(notebook: Path):
+    import jupytext
+
+    try:
+        source = jupytext.read(notebook, fmt="py:percent")
+    except OSError as error:
+        raise WhoknowsError(f"{notebook}: this notebook cannot be read ({error.strerror}).") from None
+    # papermill wants to know it, and a script does not say it.
+    source.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    return source
+
+
+def _check(values: dict, known: dict, notebook: Path) -> None:
+    # papermill only logs a parameter that the notebook does not have, and runs with the default.
+    for name in values:
+        if name not in known:
+            raise WhoknowsError(f"{notebook}: it has no parameter `{name}`; its parameters are {', '.join(known) or 'none'}.")
+
+
+class _CellFailed(Exception):
+    def __init__(self, message, notebook):
+        super().__init__(message)
+        self.notebook = notebook
+
+
+def _execute(source, values: dict, progress):
+    """Runs the cells in a fresh kernel; the kernel ends with this process, however that ends."""
+    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    _set_environment()
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.ipynb"
+        options = {"kernel_name": "python3", "progress_bar": False, "stderr_file": progress}
+        options |= {"extra_arguments": ["--log-level=40"], "shutdown_kernel": "immediate"}
+        try:
+            return papermill.execute_notebook(source, str(out), values, **options)
+        except papermill.PapermillExecutionError as error:
+            sentence = error.evalue if error.ename == "WhoknowsError" else f"{error.ename}: {error.evalue}"
+            message = sentence.strip().splitlines()[-1]
+        except DeadKernelError:
+            message = "the notebook's process was killed; the machine may have run out of memory"
+        raise _CellFailed(message, nbformat.read(out, as_version=4))
+
+
+def _set_environment() -> None:
+    """What the kernel inherits: this very library, and progress bars that suit a terminal or a log."""
+    library = str(Path(__file__).parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+    os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "30")
+    # tqdm.auto says so in every kernel without widgets, where plain bars are what is wanted.
+    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
+
+
+class _Progress:
+    """What the kernel writes to stderr, on this process's stderr and in the log; bars become lines except on a terminal."""
+
+    def __init__(self, log: Path | None):
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = open(log or os.devnull, "w", encoding="utf-8")  # noqa: SIM115  it lives as long as the process
+        self.ended = True  # the last line in the log
+
+    def write(self, text: str) -> None:
+        lines = re.sub(r"[\r\n]\s*", "\n", text)
+        lines = lines.lstrip("\n") if self.ended else lines
+        self.ended = lines.endswith("\n") if lines else self.ended
+        print(text if sys.stderr.isatty() else lines, end="", file=sys.stderr, flush=True)
+        print(lines, end="", file=self.log, flush=True)
+
+    def flush(self) -> None:
+        pass
+
+
+def _end_with_workflow() -> None:
+    """Ends this process soon after the workflow that started it was killed, so that the next one finds no rival."""
+    host, _, process = os.environ.get(WORKFLOW, "").rpartition(":")
+
+    def watch():
+        while Path(f"/proc/{process}").exists():
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if host == os.uname().nodename and Path("/proc/self").exists():
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; its exit status is 1 if the notebook failed and 2 if it could not be run."""
+    parser = argparse.ArgumentParser(prog="python -m whoknows.run", description=__doc__)
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--params", type=json.loads, default={}, help="parameters as a JSON object")
+    parser.add_argument("--title", default="", help="what this run is of")
+    parser.add_argument("--log", type=Path)
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _end_with_workflow()
+    try:
+        run(options.notebook, options.page, options.params, options.title, options.log)
+    except StageFailed:
+        return 1
+    except WhoknowsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
