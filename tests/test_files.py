@@ -36,6 +36,23 @@ def test_text_is_utf8(tmp_path):
     assert (tmp_path / "note.txt").read_bytes() == "λ = 0,1\n".encode()
 
 
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
+    for name in ("old", "new"):
+        files.write_folder(tmp_path / "adapter", lambda folder: (folder / name).write_text(name))
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["adapter", "adapter/new"]
+
+
+def test_a_folder_that_fails_keeps_the_old_one(tmp_path):
+    def fail(folder):
+        (folder / "half").write_text("")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    files.write_folder(tmp_path / "adapter", lambda folder: (folder / "old").write_text(""))
+    with pytest.raises(WhoknowsError, match="adapter: the disk is full"):
+        files.write_folder(tmp_path / "adapter", fail)
+    assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["adapter", "adapter/old"]
+
+
 WRITERS = {
     "x.parquet": lambda path: files.write_parquet(path, frame()),
     "x.safetensors": lambda path: files.write_safetensors(path, {"a": torch.zeros(2)}),

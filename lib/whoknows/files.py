@@ -1,4 +1,4 @@
-"""Files that are whole or not there: Parquet, safetensors and text.
+"""Files that are whole or not there: Parquet, safetensors, text and folders.
 
 Every file is written under a temporary name in its own folder and renamed into place, so a stage that is killed
 never leaves half a file for the next one to read.
@@ -6,6 +6,8 @@ never leaves half a file for the next one to read.
 
 import errno
 import os
+import shutil
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -78,6 +80,21 @@ def write_text(path: Path | str, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_folder(path: Path | str, save: Callable[[Path], object]) -> None:
+    """Writes a folder of files, in place of the one that is there.
+
+    Args:
+        path: folder to write.
+        save: called with the folder to write into, as `save_pretrained` is.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    with _replacing(path) as temporary:
+        temporary.mkdir()
+        save(temporary)
+
+
 @contextmanager
 def _replacing(path):
     """Gives a temporary path beside `path`, which takes the place of `path` if the block ends well."""
@@ -85,23 +102,34 @@ def _replacing(path):
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process that was killed leaves its temporary file behind, and nobody else would ever remove it.
     for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        stale.unlink(missing_ok=True)
+        _remove(stale)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
         _flush(temporary)
+        if path.is_dir():  # the system replaces a file by a file, but no folder that holds something
+            shutil.rmtree(path)
         os.replace(temporary, path)
     except Exception as error:
         if _is_full(error):
             raise WhoknowsError(f"{path}: the disk is full; free some space and run `make book` again.") from None
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        _remove(temporary)
 
 
 def _flush(path):
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+    for part in path.rglob("*") if path.is_dir() else [path]:
+        if part.is_file():
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _is_full(error):

@@ -90,6 +90,8 @@ class LoraPrompt:
     """Answers in one step."""
     epochs: int
     """Passes over the training answers, at most."""
+    evaluations: int
+    """Looks at validation, spread evenly over all epochs; the adapters with the best AUROC are kept."""
     patience: int
     """Looks at validation without a better AUROC after which training stops."""
     wrong_per_right: float | None
