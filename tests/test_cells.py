@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from test_metrics import make_rows
 
-from whoknows import WhoknowsError, cells
+from whoknows import WhoknowsError, cells, metrics
 
 TASKS = [
     {"name": "trivia_qa", "role": "train"},
@@ -74,7 +74,7 @@ def test_measure_averages_over_tasks_and_seeds():
         make_rows([2, 1, 0], [True, False, False], task="trivia_qa", seed=1),
         make_rows([2, 1, 0], [True, False, False], task="sciq", seed=1),
     ])
-    lines = cells.measure(rows, TASKS).set_index("test_set")
+    lines = cells.measure(rows, metrics.scores(rows), TASKS).set_index("test_set")
     both = lines.loc["in-distribution"]
     assert both["auroc"] == pytest.approx((0.5 + 1.0) / 2)
     assert (both["seeds"], both["n_right"], both["n_tasks"], both["of_tasks"]) == (2, 2, 2, 2)
@@ -83,5 +83,32 @@ def test_measure_averages_over_tasks_and_seeds():
 
 
 def test_measure_keeps_a_missing_cell_missing():
-    line = cells.measure(make_rows([1, 2], [False, False]), TASKS).set_index("test_set").loc["trivia_qa"]
+    rows = make_rows([1, 2], [False, False])
+    line = cells.measure(rows, metrics.scores(rows), TASKS).set_index("test_set").loc["trivia_qa"]
     assert np.isnan(line["auroc"]) and "no right answer" in line["reason"]
+
+
+def test_no_place_of_the_heatmaps_is_left_out():
+    rows = make_rows([1, 0], [True, False], scored="a")
+    table = cells.heatmap_table(cells.measure(rows, metrics.scores(rows), TASKS), ["a", "b"], TASKS)
+    assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * 2 * 2 * 2  # readings, methods, models, models
+    assert table["auroc"].isna().equals(table["reason"] != "")
+    there = table[table["auroc"].notna() & (table["test_set"] == "trivia_qa")]
+    assert list(zip(there["reading"], there["method"], there["model"], there["trained_on"])) == [
+        ("A", "probe", "a", "a"),
+        ("B", "probe", "a", "a"),
+    ]
+
+
+def test_without_any_rows_everything_is_missing(tmp_path):
+    rows = cells.read_rows(tmp_path, ["a", "b"])
+    table = cells.heatmap_table(cells.measure(rows, metrics.scores(rows), TASKS), ["a", "b"], TASKS)
+    assert table["auroc"].isna().all() and len(table)
+
+
+def test_rows_of_a_model_that_the_grid_no_longer_has_are_left_out(tmp_path):
+    make_rows([1, 0], [True, False]).to_parquet(tmp_path / "now.parquet")
+    make_rows([1, 0], [True, False], scored="gone").to_parquet(tmp_path / "before.parquet")
+    make_rows([1, 0], [True, False], reader="", trained_on="", method="likelihood").to_parquet(tmp_path / "likelihood.parquet")
+    rows = cells.read_rows(tmp_path, ["a", "b"])
+    assert set(rows["scored"]) == {"b"} and set(rows["method"]) == {"probe", "likelihood"}

@@ -3,15 +3,45 @@
 The tensor is score[method, reader, trained_on, scored, task, seed]; a heatmap is a slice of it.
 """
 
+from pathlib import Path
+
 import pandas as pd
 
-from whoknows import WhoknowsError
-from whoknows.metrics import CELL, pooled, scores, within_task
+from whoknows import WhoknowsError, files
+from whoknows.metrics import CELL, pooled, within_task
 
+METHODS = {
+    "probe": "Probe",
+    "probe_mlp": "Probe (MLP)",
+    "lora_prompt": "LoRA + Prompt",
+    "zero_shot": "Zero-shot P(True)",
+    "likelihood": "Answer likelihood",
+}
+TRAINED = ("probe", "probe_mlp", "lora_prompt")
+NO_ROWS = pd.DataFrame({
+    **{name: pd.Series(dtype=str) for name in [*CELL, "task", "split", "question_id"]},
+    "seed": pd.Series(dtype="int64"), "logit": pd.Series(dtype="float32"), "correct": pd.Series(dtype=bool),
+})  # fmt: skip
 READINGS = {
     "A": "estimator transfer: the estimator of one model judges the answers of another",
     "B": "data transfer: a model judges its own answers, taught on the answers of another",
 }
+
+
+def read_rows(folder: Path | str, models: list[str]) -> pd.DataFrame:
+    """All rows under a folder that are about these models and no others.
+
+    Args:
+        folder: the folder rows/ of a run; what is not there yet is left out.
+        models: names; rows of models that the grid no longer has are left out too.
+
+    Raises:
+        WhoknowsError: a file is damaged.
+    """
+    parts = [files.read_parquet(path) for path in sorted(Path(folder).rglob("*.parquet"))]
+    rows = pd.concat([NO_ROWS, *parts], ignore_index=True)
+    known = [rows[name].isin([*models, ""]) for name in ("reader", "trained_on", "scored")]
+    return rows[known[0] & known[1] & known[2]]
 
 
 def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
@@ -33,21 +63,24 @@ def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
     return sets
 
 
-def measure(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
+def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     """Every cell on every test set: within-task means, pooled beside them, averaged over seeds.
 
     Args:
         rows: rows of any methods.
+        scores: `metrics.scores` of those rows.
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
         The columns of `within_task` without seed, and test_set, pooled_auroc, seeds (how many).
     """
-    by_task = scores(rows)
-    sets = test_sets(tasks, sorted(by_task["task"].unique()))
     parts = []
-    for label, members in sets.items():
-        line = within_task(by_task, members).merge(pooled(rows, members), on=CELL + ["seed"])
+    for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
+        line = within_task(scores, members)
+        if len(members) > 1:
+            line = line.merge(pooled(rows, members), on=CELL + ["seed"])
+        else:
+            line["pooled_auroc"] = line["auroc"]
         parts.append(_mean_over_seeds(line).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
@@ -73,6 +106,35 @@ def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
     held_equal = {"A": "trained_on", "B": "scored"}[reading]
     chosen = cells[cells["reader"] == cells[held_equal]]
     return chosen.assign(model=chosen["scored"], reading=reading)
+
+
+def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
+    """Everything that the heatmaps show: both readings, all test sets, and no place left out.
+
+    Args:
+        cells: as `measure` returns.
+        models: the models on both axes.
+        tasks: the grid's tasks, dicts with name and role.
+
+    Returns:
+        One line per (test_set, reading, method, model, trained_on); a place without rows has no auroc
+        and says why in reason. The MLP probe has places only if it has rows.
+    """
+    found = pd.concat([heatmap_axes(cells, reading) for reading in READINGS])
+    methods = [m for m in TRAINED if m != "probe_mlp" or m in set(found["method"])]
+    keys = ["test_set", "reading", "method", "model", "trained_on"]
+    sides = [list(test_sets(tasks, [])), list(READINGS), methods, models, models]
+    table = pd.MultiIndex.from_product(sides, names=keys).to_frame(index=False).merge(found, "left", keys)
+    absent = table["reason"].isna()
+    table.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
+    counts = ["n", "n_right", "n_tasks", "of_tasks", "seeds"]
+    return table.assign(**{name: table[name].astype("Int64") for name in counts})
+
+
+def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the methods that nobody trained, best first within each test set."""
+    untrained = cells[~cells["method"].isin(TRAINED)]
+    return untrained.sort_values(["test_set", "auroc"], ascending=[True, False], ignore_index=True)
 
 
 def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:

@@ -139,8 +139,10 @@ def pooled(rows: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     Returns:
         One line per (method, reader, trained_on, scored, seed) with the column pooled_auroc.
     """
-    together = scores(rows[rows["task"].isin(tasks)].assign(task="pooled"))
-    return together.rename(columns={"auroc": "pooled_auroc"})[CELL + ["seed", "pooled_auroc"]]
+    test = rows[(rows["split"] == "test") & rows["task"].isin(tasks)]
+    keys = CELL + ["seed"]
+    lines = [(*key, auroc(group["logit"], group["correct"])) for key, group in test.groupby(keys)]
+    return pd.DataFrame(lines, columns=[*keys, "pooled_auroc"])
 
 
 def _checked(logit, correct) -> tuple[np.ndarray, np.ndarray]:
