@@ -161,13 +161,14 @@ def test_no_file_is_written_outside_the_folder(links, tmp_path, monkeypatch, mem
 
 def test_a_half_finished_download_is_thrown_away(links, monkeypatch):
     offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"whole"}))
-    half = cache.root() / f".{assets.ASSETS['toy'].folder('toy')}.part" / "files"
+    half = cache.root() / f".{assets.ASSETS['toy'].folder('toy')}.{os.getpid()}.part" / "files"
     half.mkdir(parents=True)
     (half / "a").write_bytes(b"ha")
     (half / "stale").write_bytes(b"")
     place = assets.fetch("toy")
     assert (place / "a").read_bytes() == b"whole"
     assert not (place / "stale").exists()
+    assert left_behind() == [place.name]
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"wh")])

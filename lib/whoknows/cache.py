@@ -49,8 +49,10 @@ def say(line: str) -> None:
 
 def _make(place, fill):
     """Fills a folder beside `place` and renames it; what a killed process left there is thrown away."""
-    part = place.with_name(f".{place.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
+    for stale in place.parent.glob(f".{place.name}.*.part"):
+        shutil.rmtree(stale, ignore_errors=True)
+    # A name of its own: pip may go on writing to the folder of a process that was killed.
+    part = place.with_name(f".{place.name}.{os.getpid()}.part")
     files, temporary = part / "files", part / "temporary"
     files.mkdir(parents=True)
     temporary.mkdir()
