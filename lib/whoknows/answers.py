@@ -10,9 +10,10 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AttentionInterface, DynamicCache
 
-from whoknows import WhoknowsError
-from whoknows.models import Reader, batches
+from whoknows import WhoknowsError, metrics
+from whoknows.models import Reader
 from whoknows.questions import LETTERS, SHOT, normalise
+from whoknows.trees import batches
 
 LINE_END = "\n"
 # A decoding step reads every weight for one token a row, so generation wants more rows than a prefill.
@@ -185,3 +186,19 @@ def likelihood_rows(model: str, answers: pd.DataFrame) -> pd.DataFrame:
         method="likelihood", reader="", trained_on="", scored=model, seed=0, logit=(mean - np.log(-np.expm1(mean))).astype(np.float32)
     )
     return rows[rows["split"] == "test"].reset_index(drop=True)
+
+
+def summary(answers: pd.DataFrame) -> pd.DataFrame:
+    """For each task: answers, right ones, accuracy, and in the test split the AUROC of the mean log-probability."""
+    lines = {}
+    for task, group in answers.groupby("task", sort=False):
+        test = group[group["split"] == "test"]
+        lines[task] = {
+            "answers": len(group),
+            "right": int(group["correct"].sum()),
+            "accuracy": group["correct"].mean(),
+            "test answers": len(test),
+            "right in test": int(test["correct"].sum()),
+            "AUROC of likelihood": metrics.auroc(test["mean_logprob"], test["correct"]),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")

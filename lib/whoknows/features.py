@@ -6,62 +6,16 @@ the zero-shot confidence P(True), and, for test rows, the residual stream from w
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError
-from whoknows.models import QUERY, Reader, Tree, batches, collate
-
-
-@dataclass(frozen=True)
-class Forest:
-    """The trees of some questions: one a question, one branch for each different answer.
-
-    Attributes:
-        trees: one a question.
-        answer_ends: for each tree, where in its row the last token of each branch's answer stands.
-        branch_of: for each scored model, which branch of each tree is its answer.
-    """
-
-    trees: list[Tree]
-    answer_ends: list[list[int]]
-    branch_of: dict[str, list[int]]
-
-    def query_ends(self, tree: int) -> list[int]:
-        """Where in its row each branch of a tree ends: the last token of the query, if it has one."""
-        found = self.trees[tree]
-        return [at + len(branch) - 1 for at, branch in zip(found.offsets(), found.branches)]
-
-
-def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> Forest:
-    """Token ids of all questions and answers; positions come from ids, never from strings.
-
-    Args:
-        answers: for each scored model, its answers; all frames hold the same questions in the same order.
-        queried: for each question, whether the query follows its answers.
-
-    Raises:
-        WhoknowsError: the frames do not hold the same questions.
-    """
-    first = next(iter(answers.values()))
-    for model, frame in answers.items():
-        if frame["question_id"].tolist() != first["question_id"].tolist():
-            raise WhoknowsError(f"answers of {model} are not to the same questions as the others': delete answers/{model}.parquet and run again")
-    start, query = reader.start(), reader.encode(QUERY)
-    trees, ends = [], []
-    branch_of: dict[str, list[int]] = {model: [] for model in answers}
-    for question, asked, *texts in zip(first["question"], queried, *(frame["answer"] for frame in answers.values())):
-        distinct = list(dict.fromkeys(texts))  # models that agree share a branch
-        ids = [reader.answer(text) for text in distinct]
-        tree = Tree(start + reader.question(question), tuple(i + query if asked else i for i in ids))
-        trees.append(tree)
-        ends.append([at + len(i) - 1 for at, i in zip(tree.offsets(), ids)])
-        for model, text in zip(answers, texts):
-            branch_of[model].append(distinct.index(text))
-    return Forest(trees, ends, branch_of)
+from whoknows import WhoknowsError, files
+from whoknows.models import Reader, first_block
+from whoknows.trees import Forest, batches, collate, forest
 
 
 @dataclass
@@ -91,7 +45,7 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
         WhoknowsError: a hidden state is not a finite number.
     """
     count, width = len(grown.trees), reader.model.config.hidden_size
-    queried = [len(ends) > 0 and grown.query_ends(t) != ends for t, ends in enumerate(grown.answer_ends)]
+    queried = [grown.is_queried(t) for t in range(count)]
     found = Features(
         hidden={m: torch.empty(count, reader.depth + 1, width, dtype=torch.bfloat16) for m in grown.branch_of},
         zero_shot={m: torch.full((count,), torch.nan) for m in grown.branch_of},
@@ -113,7 +67,7 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
 def _extract_batch(reader, grown, batch, queried, first_block, starts, found) -> None:
     at = [(row, end) for row, t in enumerate(batch) for end in grown.answer_ends[t]]
     rows, columns = torch.tensor(at, device=reader.device).T
-    states, trunk, last = run(reader, collate([grown.trees[t] for t in batch], reader.device), (rows, columns), first_block)
+    states, trunk, last = forward(reader, collate([grown.trees[t] for t in batch], reader.device), (rows, columns), first_block)
     first_of = torch.tensor([len(grown.answer_ends[t]) for t in batch]).cumsum(0).roll(1)
     first_of[0] = 0
     for row, t in enumerate(batch):
@@ -128,7 +82,7 @@ def _extract_batch(reader, grown, batch, queried, first_block, starts, found) ->
                 found.trunk[starts[t] : starts[t] + size] = trunk[row, :size].cpu()
 
 
-def run(reader: Reader, inputs: dict, at: tuple[torch.Tensor, torch.Tensor], first_block: int | None):
+def forward(reader: Reader, inputs: dict, at: tuple[torch.Tensor, torch.Tensor], first_block: int | None):
     """One forward pass that keeps no more than what is needed.
 
     Args:
@@ -172,6 +126,67 @@ def _check_finite(hidden: torch.Tensor, scored: str) -> None:
         raise WhoknowsError(
             f"extract: a hidden state of layer {layer} at answer {row} of {scored} is NaN or infinite; set precision: float32 in the grid"
         )
+
+
+def run(
+    name: str, reader: Reader, answers: dict[str, pd.DataFrame], first_layer: float | None, batch_tokens: int, folder: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The extract stage: read all models' answers once, write the reader's features, return what it said when asked.
+
+    Args:
+        first_layer: share of the depth where adapters begin; None if there is no LoRA + Prompt.
+        folder: where the features go.
+
+    Returns:
+        (rows of zero_shot, a table of what was kept).
+    """
+    block = first_block(reader.depth, first_layer) if first_layer else None
+    test = next(iter(answers.values()))["split"] == "test"
+    grown = forest(reader, answers, test.tolist())
+    found = extract(reader, grown, block, batch_tokens)
+    save(found, grown, folder)
+    shapes = {scored: tuple(hidden.shape) for scored, hidden in found.hidden.items()}
+    return zero_shot_rows(name, answers, found.zero_shot), pd.DataFrame({"hidden states": shapes})
+
+
+def save(found: Features, grown: Forest, folder: str) -> None:
+    """Write `<scored>.safetensors` for each scored model and, if there is one, `trunk.safetensors`, each whole or not at all."""
+    for scored, hidden in found.hidden.items():
+        files.write_safetensors(Path(folder) / f"{scored}.safetensors", {"hidden": hidden})
+    if found.trunk is not None:
+        files.write_safetensors(Path(folder) / "trunk.safetensors", {"trunk": found.trunk, "ids": _queried_ids(grown)})
+
+
+def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor:
+    """Hidden states [answers, layers + 1, width] of one scored model's answers.
+
+    Raises:
+        WhoknowsError: the file is missing, damaged, or of other answers.
+    """
+    path = Path(folder) / f"{scored}.safetensors"
+    hidden = files.read_safetensors(path)["hidden"]
+    if len(hidden) != len(answers):
+        raise WhoknowsError(f"{path} holds {len(hidden)} answers where there are {len(answers)}: delete it and run make book again")
+    return hidden
+
+
+def load_trunk(folder: str, grown: Forest) -> list[torch.Tensor]:
+    """For each tree of a forest of test rows, its residual stream [tokens, width] at the first adapted block.
+
+    Raises:
+        WhoknowsError: the file is missing, damaged, or of other texts.
+    """
+    path = Path(folder) / "trunk.safetensors"
+    stored = files.read_safetensors(path)
+    if not torch.equal(stored["ids"], _queried_ids(grown)):
+        raise WhoknowsError(f"{path} is not of these questions and answers: delete it and run make book again")
+    return list(stored["trunk"].split([len(t) for t in grown.trees]))
+
+
+def _queried_ids(grown: Forest) -> torch.Tensor:
+    """All token ids of the trees that end in the query, in order."""
+    rows = [[*tree.question, *(i for branch in tree.branches for i in branch)] for t, tree in enumerate(grown.trees) if grown.is_queried(t)]
+    return torch.tensor([i for row in rows for i in row], dtype=torch.int32)
 
 
 def zero_shot_rows(name: str, answers: dict[str, pd.DataFrame], zero_shot: dict[str, torch.Tensor]) -> pd.DataFrame:

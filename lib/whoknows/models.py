@@ -1,11 +1,5 @@
-"""Models: loading them, turning text into ids, and running many answers of one question in one row.
+"""Models: loading them frozen, and turning text into ids piece by piece, so that positions are known and never searched for."""
 
-A *tree* is a question followed by branches (answers, with or without the query), all in one row:
-`[question][branch 1][branch 2]…`. A branch sees the question and itself, never another branch, and
-its positions go on from the question's end. So the question is computed once for all its answers.
-"""
-
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -118,65 +112,6 @@ def load(source: str, precision: str) -> Reader:
     return Reader(model.to(device()).eval().requires_grad_(False), tokenizer)
 
 
-@dataclass(frozen=True)
-class Tree:
-    """A question's ids (with BOS) and the ids of each branch that goes on from it."""
-
-    question: list[int]
-    branches: tuple[list[int], ...]
-
-    def __len__(self) -> int:
-        return len(self.question) + sum(map(len, self.branches))
-
-    def offsets(self) -> list[int]:
-        """Where each branch begins in the row."""
-        ends = [len(self.question)]
-        for branch in self.branches:
-            ends.append(ends[-1] + len(branch))
-        return ends[:-1]
-
-
-def collate(trees: list[Tree], on: torch.device) -> dict[str, torch.Tensor]:
-    """Right-padded input of a decoder: input_ids and position_ids [rows, columns], attention_mask [rows, 1, columns, columns].
-
-    The mask is True where a token may look: backwards, at its question or its own branch. Padding
-    looks at itself alone, so that no softmax is over nothing.
-    """
-    columns = max(map(len, trees))
-    ids, positions = torch.zeros(2, len(trees), columns, dtype=torch.long)
-    branch = torch.full((len(trees), columns), -1)  # -1 padding, 0 question, k the k-th branch
-    for row, tree in enumerate(trees):
-        for k, (at, part) in enumerate(zip([0, *tree.offsets()], [tree.question, *tree.branches])):
-            here = slice(at, at + len(part))
-            ids[row, here] = torch.tensor(part, dtype=torch.long)
-            branch[row, here] = k
-            begin = len(tree.question) if k else 0
-            positions[row, here] = torch.arange(begin, begin + len(part))
-    seen, seeing = branch[:, None, :], branch[:, :, None]
-    mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
-    mask = mask.tril() | torch.eye(columns, dtype=torch.bool)
-    return {"input_ids": ids.to(on), "position_ids": positions.to(on), "attention_mask": mask[:, None].to(on)}
-
-
-def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
-    """Indices in order of length, cut so that rows times the longest row stays within the token budget."""
-    found: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if not found or (len(found[-1]) + 1) * lengths[found[-1][0]] > batch_tokens:
-            found.append([])
-        found[-1].append(index)
-    return found
-
-
-def blocks(base: nn.Module, first: int, last: int) -> nn.Module:
-    """A view of a decoder that runs blocks first … last-1 alone, sharing all weights; the final norm belongs to the last."""
-    part = copy.copy(base)
-    part._modules = dict(base._modules)
-    part._modules["layers"] = nn.ModuleList(base.layers[first:last])
-    part.config = copy.copy(base.config)
-    part.config.num_hidden_layers = last - first
-    if getattr(base.config, "layer_types", None):
-        part.config.layer_types = base.config.layer_types[first:last]
-    if last < len(base.layers):
-        part._modules["norm"] = nn.Identity()
-    return part
+def first_block(depth: int, share: float) -> int:
+    """The lowest block with an adapter: `share` of the way up a decoder, 0 for all blocks; the last at most."""
+    return min(round(depth * share), depth - 1)

@@ -1,0 +1,234 @@
+"""Probes: classifiers on frozen hidden states at the last answer token.
+
+`Logistic` is L2 logistic regression with layer and strength chosen on validation; `Mlp` is the
+paper's classifier on the last layer (Kapoor et al. 2024). Both give log-odds that the answer is right.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from whoknows import WhoknowsError, features, files, metrics
+
+
+@dataclass
+class Labelled:
+    """Hidden states of one model's answers and their grades.
+
+    Attributes:
+        hidden: [n, layers + 1, width].
+        correct: [n] bool.
+        task: [n] names.
+    """
+
+    hidden: torch.Tensor
+    correct: np.ndarray
+    task: np.ndarray
+
+    def part(self, keep: np.ndarray) -> "Labelled":
+        return Labelled(self.hidden[torch.from_numpy(keep)], self.correct[keep], self.task[keep])
+
+
+def check_classes(train: Labelled, name: str) -> None:
+    """Refuse training answers of one class.
+
+    Raises:
+        WhoknowsError: all answers are right, or all are wrong.
+    """
+    reason = metrics.one_class(train.correct)
+    if reason:
+        reason = reason.replace("test", "training")
+        raise WhoknowsError(f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid or train on another model")
+
+
+def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and scale (standard deviation, 1 where it is 0) over the first dimension."""
+    scale = x.std(dim=0)
+    return x.mean(dim=0), torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def logistic(x: torch.Tensor, y: torch.Tensor, strength: float, start: torch.Tensor | None = None, steps: int = 30) -> torch.Tensor:
+    """L2-regularised logistic regression by Newton's method, for several layers at once.
+
+    Minimises mean log loss + strength / 2 * |w|^2; the intercept is not penalised. Each step is
+    iteratively reweighted least squares (Hastie, Tibshirani & Friedman, 4.4.1); the problem is
+    convex and the steps are halved until the loss falls, so it ends at the optimum.
+
+    Args:
+        x: [layers, n, width] standardised features.
+        y: [n] float, 1 for right.
+        start: [layers, width + 1] weights to begin from.
+
+    Returns:
+        [layers, width + 1] weights, the intercept last.
+    """
+    ones = torch.ones_like(x[..., :1])
+    x = torch.cat([x, ones], dim=-1)
+    layers, n, width = x.shape
+    penalty = torch.full((width,), strength, dtype=x.dtype, device=x.device)
+    penalty[-1] = 0.0
+    weights = torch.zeros(layers, width, dtype=x.dtype, device=x.device) if start is None else start.clone()
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        z = (x @ w[..., None])[..., 0]
+        return F.binary_cross_entropy_with_logits(z, y.expand_as(z), reduction="none").mean(-1) + 0.5 * (penalty * w * w).sum(-1)
+
+    value = loss(weights)
+    for _ in range(steps):
+        p = torch.sigmoid((x @ weights[..., None])[..., 0])
+        gradient = ((p - y)[:, None] @ x)[:, 0] / n + penalty * weights
+        curved = x * (p * (1 - p)).clamp(min=1e-6)[..., None]
+        hessian = x.transpose(1, 2) @ curved / n + torch.diag(penalty + 1e-7)
+        step = torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(hessian))[..., 0]
+        size = torch.ones_like(value)
+        for _ in range(12):
+            tried = loss(weights - size[:, None] * step)
+            if (tried <= value + 1e-7).all():
+                break
+            size = torch.where(tried <= value + 1e-7, size, size / 2)
+        weights = weights - size[:, None] * step
+        fallen, value = value - loss(weights), loss(weights)
+        if (fallen.abs() < 1e-6).all():
+            break
+    return weights
+
+
+class Logistic:
+    """Logistic regression on one layer; `fit` tries all layers and strengths and keeps the best on validation."""
+
+    def __init__(self, layers: list[int], strengths: list[float]):
+        self.layers, self.strengths = layers, sorted(strengths, reverse=True)
+
+    def fit(self, train: Labelled, validation: Labelled) -> list[dict]:
+        """Choose layer and strength by within-task AUROC on validation answers.
+
+        Returns:
+            The whole search: one dict of layer, strength and validation_auroc each.
+        """
+        y = torch.from_numpy(train.correct.astype(np.float32))
+        search, best = [], -np.inf
+        for layer in tqdm(self.layers, desc="fitting probes", unit="layer"):
+            x = train.hidden[:, layer].float()
+            mean, scale = standardise(x)
+            x, held = (x - mean) / scale, (validation.hidden[:, layer].float() - mean) / scale
+            weights = None
+            for strength in self.strengths:  # from the strongest down: each start is near its optimum
+                weights = logistic(x[None], y, strength, weights)
+                auroc = metrics.mean_auroc((held @ weights[0, :-1] + weights[0, -1]).numpy(), validation.correct, validation.task)
+                search.append({"layer": layer, "strength": strength, "validation_auroc": auroc})
+                if auroc > best:
+                    best, self.layer, self.strength = auroc, layer, strength
+                    self.state = {"weights": weights[0].clone(), "mean": mean, "scale": scale}
+        if best == -np.inf:
+            raise WhoknowsError("probe: no task has both right and wrong validation answers, so no layer can be chosen; raise tasks[].size in the grid")
+        return search
+
+    @property
+    def chosen(self) -> dict:
+        return {"layer": self.layer, "strength": self.strength}
+
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[n] log-odds from hidden states [n, layers + 1, width]."""
+        x = (hidden[:, self.layer].float() - self.state["mean"]) / self.state["scale"]
+        return x @ self.state["weights"][:-1] + self.state["weights"][-1]
+
+
+class Mlp:
+    """The paper's probe: an MLP on the last layer, stopped early on validation AUROC.
+
+    Args:
+        settings: hidden (widths), learning_rate, epochs, batch_size, patience.
+        seed: decides first weights and order.
+    """
+
+    def __init__(self, settings: dict, seed: int):
+        self.settings, self.seed = settings, seed
+
+    def fit(self, train: Labelled, validation: Labelled) -> list[dict]:
+        """Train with Adam; returns epoch and validation_auroc of each epoch."""
+        torch.manual_seed(self.seed)
+        x, y = train.hidden[:, -1].float(), torch.from_numpy(train.correct.astype(np.float32))
+        self.mean, self.scale = standardise(x)
+        x = (x - self.mean) / self.scale
+        widths = [x.shape[1], *self.settings["hidden"], 1]
+        parts = [m for a, b in zip(widths, widths[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
+        self.net = nn.Sequential(*parts[:-1])
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.settings["learning_rate"])
+        history, best = [], None
+        for epoch in tqdm(range(self.settings["epochs"]), desc="fitting MLP", unit="epoch"):
+            for batch in torch.randperm(len(x)).split(self.settings["batch_size"]):
+                loss = F.binary_cross_entropy_with_logits(self.net(x[batch])[:, 0], y[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            auroc = metrics.mean_auroc(self.score(validation.hidden).numpy(), validation.correct, validation.task)
+            history.append({"epoch": epoch, "validation_auroc": auroc})
+            if best is None or auroc > best[0]:
+                best = (auroc, epoch, {k: v.clone() for k, v in self.net.state_dict().items()})
+            if epoch - best[1] >= self.settings["patience"]:
+                break
+        self.net.load_state_dict(best[2])
+        self.chosen = {"epoch": best[1]}
+        return history
+
+    @torch.no_grad()
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[n] log-odds from hidden states [n, layers + 1, width]."""
+        return self.net((hidden[:, -1].float() - self.mean) / self.scale)[:, 0]
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        return {**self.net.state_dict(), "mean": self.mean, "scale": self.scale}
+
+
+def run(
+    name: str, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], folder: str, layers, strengths: list[float], mlp: dict, out: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The probe stage: fit both probes to one model's answers, save them, and score every model's test answers.
+
+    Args:
+        name: the reader's.
+        folder: the reader's features.
+        layers: HF indices to choose from, or "all".
+        out: where the estimators go.
+
+    Returns:
+        (rows of probe and probe_mlp, the logistic probe's search over layers and strengths).
+
+    Raises:
+        WhoknowsError: the layers do not exist, or there is nothing to learn or to choose by.
+    """
+    frame = answers[trained_on]
+    hidden = features.load_hidden(folder, trained_on, frame)
+    layers = _known_layers(layers, hidden.shape[1], name)
+    every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
+    train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
+    check_classes(train, trained_on)
+    probes = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}
+    found, searches = [], {}
+    for method, probe in probes.items():
+        searches[method] = probe.fit(train, validation)
+        card = {"reader": name, "trained_on": trained_on, "seed": seed, "chosen": probe.chosen, "search": searches[method]}
+        files.write_text(Path(out) / f"{method}.json", json.dumps(card, indent=1))
+        files.write_safetensors(Path(out) / f"{method}.safetensors", probe.state)
+        for scored, test in answers.items():
+            keep = (test["split"] == "test").to_numpy()
+            logit = probe.score(features.load_hidden(folder, scored, test)[torch.from_numpy(keep)])
+            found.append(features.rows(test[keep], method=method, reader=name, trained_on=trained_on, scored=scored, seed=seed, logit=logit))
+    return pd.concat(found, ignore_index=True), pd.DataFrame(searches["probe"])
+
+
+def _known_layers(layers, count: int, name: str) -> list[int]:
+    if layers == "all":
+        return list(range(count))
+    wrong = [layer for layer in layers if layer not in range(count)]
+    if wrong:
+        raise WhoknowsError(f"grid, probe.layers: {name} has the layers 0 to {count - 1}, but {wrong[0]} is asked for; list layers that it has, or write all")
+    return list(layers)

@@ -1,0 +1,131 @@
+"""Trees: many answers to one question in one row, so that the question is computed once for all of them.
+
+A *tree* is a question followed by branches (answers, with or without the query), all in one row:
+`[question][branch 1][branch 2]…`. A branch sees the question and itself, never another branch, and
+its positions go on from the question's end. A *forest* holds the trees of many questions.
+"""
+
+import copy
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+
+from whoknows import WhoknowsError
+from whoknows.models import QUERY, Reader
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A question's ids (with BOS) and the ids of each branch that goes on from it."""
+
+    question: list[int]
+    branches: tuple[list[int], ...]
+
+    def __len__(self) -> int:
+        return len(self.question) + sum(map(len, self.branches))
+
+    def offsets(self) -> list[int]:
+        """Where each branch begins in the row."""
+        ends = [len(self.question)]
+        for branch in self.branches:
+            ends.append(ends[-1] + len(branch))
+        return ends[:-1]
+
+
+def collate(trees: list[Tree], on: torch.device) -> dict[str, torch.Tensor]:
+    """Right-padded input of a decoder: input_ids and position_ids [rows, columns], attention_mask [rows, 1, columns, columns].
+
+    The mask is True where a token may look: backwards, at its question or its own branch. Padding
+    looks at itself alone, so that no softmax is over nothing.
+    """
+    columns = max(map(len, trees))
+    ids, positions = torch.zeros(2, len(trees), columns, dtype=torch.long)
+    branch = torch.full((len(trees), columns), -1)  # -1 padding, 0 question, k the k-th branch
+    for row, tree in enumerate(trees):
+        for k, (at, part) in enumerate(zip([0, *tree.offsets()], [tree.question, *tree.branches])):
+            here = slice(at, at + len(part))
+            ids[row, here] = torch.tensor(part, dtype=torch.long)
+            branch[row, here] = k
+            begin = len(tree.question) if k else 0
+            positions[row, here] = torch.arange(begin, begin + len(part))
+    seen, seeing = branch[:, None, :], branch[:, :, None]
+    mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
+    mask = mask.tril() | torch.eye(columns, dtype=torch.bool)
+    return {"input_ids": ids.to(on), "position_ids": positions.to(on), "attention_mask": mask[:, None].to(on)}
+
+
+def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
+    """Indices in order of length, cut so that rows times the longest row stays within the token budget."""
+    found: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if not found or (len(found[-1]) + 1) * lengths[found[-1][0]] > batch_tokens:
+            found.append([])
+        found[-1].append(index)
+    return found
+
+
+def blocks(base: nn.Module, first: int, last: int) -> nn.Module:
+    """A view of a decoder that runs blocks first … last-1 alone, sharing all weights; the final norm belongs to the last."""
+    part = copy.copy(base)
+    part._modules = dict(base._modules)
+    part._modules["layers"] = nn.ModuleList(base.layers[first:last])
+    part.config = copy.copy(base.config)
+    part.config.num_hidden_layers = last - first
+    if getattr(base.config, "layer_types", None):
+        part.config.layer_types = base.config.layer_types[first:last]
+    if last < len(base.layers):
+        part._modules["norm"] = nn.Identity()
+    return part
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The trees of some questions: one a question, one branch for each different answer.
+
+    Attributes:
+        trees: one a question.
+        answer_ends: for each tree, where in its row the last token of each branch's answer stands.
+        branch_of: for each scored model, which branch of each tree is its answer.
+    """
+
+    trees: list[Tree]
+    answer_ends: list[list[int]]
+    branch_of: dict[str, list[int]]
+
+    def query_ends(self, tree: int) -> list[int]:
+        """Where in its row each branch of a tree ends: the last token of the query, if it has one."""
+        found = self.trees[tree]
+        return [at + len(branch) - 1 for at, branch in zip(found.offsets(), found.branches)]
+
+    def is_queried(self, tree: int) -> bool:
+        return self.query_ends(tree) != self.answer_ends[tree]
+
+
+def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> Forest:
+    """Token ids of all questions and answers; positions come from ids, never from strings.
+
+    Args:
+        answers: for each scored model, its answers; all frames hold the same questions in the same order.
+        queried: for each question, whether the query follows its answers.
+
+    Raises:
+        WhoknowsError: the frames do not hold the same questions.
+    """
+    first = next(iter(answers.values()))
+    for model, frame in answers.items():
+        if frame["question_id"].tolist() != first["question_id"].tolist():
+            raise WhoknowsError(f"answers of {model} are not to the same questions as the others': delete answers/{model}.parquet and run again")
+    start, query = reader.start(), reader.encode(QUERY)
+    trees, ends = [], []
+    branch_of: dict[str, list[int]] = {model: [] for model in answers}
+    for question, asked, *texts in zip(first["question"], queried, *(frame["answer"] for frame in answers.values())):
+        distinct = list(dict.fromkeys(texts))  # models that agree share a branch
+        ids = [reader.answer(text) for text in distinct]
+        tree = Tree(start + reader.question(question), tuple(i + query if asked else i for i in ids))
+        trees.append(tree)
+        ends.append([at + len(i) - 1 for at, i in zip(tree.offsets(), ids)])
+        for model, text in zip(answers, texts):
+            branch_of[model].append(distinct.index(text))
+    return Forest(trees, ends, branch_of)

@@ -1,0 +1,48 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Answers
+#
+# What a model answers, greedily, after a few examples, and whether it is right. Needs `questions.parquet`.
+
+# %% tags=["parameters"]
+model = "SmolLM2-135M"
+source = "smollm2-135m-instruct"
+questions = "results/embedded/questions.parquet"
+shots = 16
+max_new_tokens = 30
+precision = "auto"
+batch_tokens = 2048
+out = "results/embedded/answers/SmolLM2-135M.parquet"
+rows_out = "results/embedded/rows/likelihood/SmolLM2-135M.parquet"
+
+# %%
+from whoknows import files, models
+from whoknows.answers import answer, likelihood_rows, summary
+
+answers = answer(models.load(source, precision), files.read_parquet(questions), max_new_tokens, batch_tokens)
+files.write_parquet(out, answers)
+files.write_parquet(rows_out, likelihood_rows(model, answers))
+
+# %% [markdown]
+# How often the model is right, and in the test split how well the mean log-probability of its own answer tells
+# right from wrong (AUROC; 0.5 is chance), without any training.
+
+# %%
+summary(answers)
+
+# %% [markdown]
+# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one.
+
+# %%
+answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)[["task", "question", "answer", "gold", "correct"]]

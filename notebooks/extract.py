@@ -1,0 +1,49 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Hidden states
+#
+# A frozen reader reads every model's answers once. Kept are its hidden states of all layers at the last answer token,
+# its zero-shot opinion, and where LoRA + Prompt goes on from. Needs the answers of all models.
+
+# %% tags=["parameters"]
+reader = "SmolLM2-135M"
+source = "smollm2-135m-instruct"
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+first_layer = 0.5
+precision = "auto"
+batch_tokens = 2048
+out = "results/embedded/features/SmolLM2-135M"
+rows_out = "results/embedded/rows/zero_shot/SmolLM2-135M.parquet"
+
+# %%
+from whoknows import features, files, metrics, models
+
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+rows, sizes = features.run(reader, models.load(source, precision), frames, first_layer, batch_tokens, out)
+files.write_parquet(rows_out, rows)
+
+# %% [markdown]
+# What was kept: for each scored model [answers, layers + 1, width]; layer 0 is the embeddings.
+
+# %%
+sizes
+
+# %% [markdown]
+# How well the reader tells right from wrong answers when it is asked, without any training (zero-shot P(True)).
+
+# %%
+metrics.scores(rows)[["scored", "task", "auroc", "n", "n_right", "reason"]]

@@ -1,0 +1,68 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # LoRA + Prompt
+#
+# A reader fine-tuned, with low-rank adapters, to say whether one model's answers are correct, and scored on the test
+# answers of all. Needs the answers and the reader's hidden states.
+
+# %% tags=["parameters"]
+reader = "SmolLM2-135M"
+source = "smollm2-135m-instruct"
+trained_on = "SmolLM2-135M"
+seed = 0
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+features = "results/embedded/features/SmolLM2-135M"
+settings = {
+    "first_layer": 0.5,
+    "r": 8,
+    "alpha": 32,
+    "dropout": 0.1,
+    "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "learning_rate": 1e-3,
+    "batch_size": 16,
+    "epochs": 2,
+    "evaluations": 4,
+    "patience": 2,
+    "wrong_per_right": 2,
+    "js_weight": 0.0,
+}
+precision = "auto"
+batch_tokens = 2048
+out = "results/embedded/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
+rows_out = "results/embedded/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
+
+# %%
+from whoknows import charts, files, lora_prompt, metrics, models
+
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+estimator = lora_prompt.train(models.load(source, precision), frames[trained_on], settings, seed, batch_tokens)
+files.write_folder(out, estimator.reader.model.save_pretrained)
+rows = lora_prompt.test_rows(estimator, reader, trained_on, frames, features)
+files.write_parquet(rows_out, rows)
+
+# %% [markdown]
+# Loss on the training answers and AUROC on the validation answers while training. The adapters with the best
+# validation AUROC are the ones that are used.
+
+# %%
+charts.training_curve(estimator.history)
+
+# %% [markdown]
+# AUROC on the test answers of each model.
+
+# %%
+metrics.scores(rows)[["scored", "task", "auroc", "ece", "n", "n_right", "reason"]]

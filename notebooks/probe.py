@@ -1,0 +1,51 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Probe
+#
+# Classifiers on a reader's hidden states, trained on one model's graded answers and scored on the test answers of all.
+# Needs the answers and the reader's hidden states; no language model is loaded.
+
+# %% tags=["parameters"]
+reader = "SmolLM2-135M"
+trained_on = "SmolLM2-135M"
+seed = 0
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+features = "results/embedded/features/SmolLM2-135M"
+layers = "all"
+strengths = [0.001, 0.01, 0.1, 1.0]
+mlp = {"hidden": [256, 128, 64], "learning_rate": 1e-4, "epochs": 60, "batch_size": 32, "patience": 8}
+out = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
+rows_out = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
+
+# %%
+from whoknows import charts, files, metrics, probes
+
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+rows, search = probes.run(reader, trained_on, seed, frames, features, layers, strengths, mlp, out)
+files.write_parquet(rows_out, rows)
+
+# %% [markdown]
+# AUROC on validation for every layer and every strength of the L2 penalty. The best point is the probe that is used.
+
+# %%
+charts.layer_curve(search)
+
+# %% [markdown]
+# AUROC on the test answers of each model.
+
+# %%
+metrics.scores(rows)[["method", "scored", "task", "auroc", "ece", "n", "n_right", "reason"]]

@@ -1,0 +1,46 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Questions
+#
+# Which questions are asked, and which split each is in. A split is decided by a hash of the normalised
+# question, so it is the same for every model. Needs the questions asset, and nothing else.
+
+# %% tags=["parameters"]
+tasks = [
+    {"name": "trivia_qa", "size": 1600, "role": "train"},
+    {"name": "sciq", "size": 900, "role": "train"},
+    {"name": "nq_open", "size": 1500, "role": "shift"},
+]
+splits = {"train": 0.60, "validation": 0.12, "test": 0.28}
+shots = 16
+out = "results/embedded/questions.parquet"
+
+# %%
+from whoknows import files
+from whoknows.questions import build
+
+table = build(tasks, splits, shots)
+files.write_parquet(out, table)
+
+# %% [markdown]
+# How many questions of each task are in each split. The few-shot examples (`shot`) are in no other.
+
+# %%
+table.groupby(["task", "split"], sort=False).size().unstack(fill_value=0)
+
+# %% [markdown]
+# One question of each task, with the answers that count as right.
+
+# %%
+table[table["split"] == "test"].groupby("task", sort=False).head(1)[["task", "question", "gold"]].set_index("task")
