@@ -23,7 +23,7 @@ help:
 	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
 
 book: $(READY)
-	@$(BIN)/python -m whoknows.assets $(GRID)
+	@$(BIN)/python -m whoknows.grid $(GRID)
 	@$(BIN)/snakemake --cores $(CORES) --keep-going --rerun-incomplete --config grid=$(GRID)
 	@$(BIN)/python -m whoknows.book $(GRID)
 

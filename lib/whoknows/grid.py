@@ -1,9 +1,11 @@
 """The grid: models, tasks, methods, sizes and seeds of one run, read from a YAML file and checked before anything runs.
 
 `grids/schema.json` says what each key may hold and nothing has a default, so a grid's file says all that its run did.
+`python -m whoknows.grid GRID` checks a grid and fetches the questions and models that it names.
 """
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,3 +171,23 @@ def _build(values: dict) -> Grid:
 
 def _frozen(values: dict) -> dict:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+def main(path: str) -> None:
+    """Checks a grid and fetches the questions and the models that it names; says nothing if all is well and there."""
+    from whoknows import assets  # not above: reading a grid needs none of it
+
+    sources = [model.source for model in load(path).models]
+    assets.fetch_all(["questions", *dict.fromkeys(source for source in sources if source in assets.MODELS)])
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m whoknows.grid GRID.yml")
+    try:
+        main(sys.argv[1])
+    except WhoknowsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit("stopped; what was fetched completely is kept")
