@@ -7,6 +7,7 @@ rows that have reached the end of their line leave the batch.
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 from transformers import AttentionInterface, DynamicCache
 
@@ -33,7 +34,7 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
         mean_logprob (of the answer's own tokens, natural log) and tokens (how many those are).
 
     Raises:
-        WhoknowsError: there is no question to answer.
+        WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
     """
     asked = questions[questions["split"] != SHOT].reset_index(drop=True)
     if asked.empty:
@@ -44,6 +45,9 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
             examples = questions[(questions["split"] == SHOT) & (questions["task"] == task)]
             prefix = Prefix(reader, examples)
             ids = [reader.question(q) for q in group["question"]]
+            longest = len(prefix.ids) + max(map(len, ids)) + max_new_tokens
+            if longest > reader.model.config.max_position_embeddings:
+                raise WhoknowsError(f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, more than the model has positions; lower answer.shots")
             for batch in batches([len(i) + max_new_tokens for i in ids], CACHE_TOKENS * batch_tokens):
                 texts = prefix.generate([ids[b] for b in batch], max_new_tokens)
                 for b, text in zip(batch, texts):
@@ -74,21 +78,29 @@ class Prefix:
         ends = [reader.tokenizer.eos_token_id, reader.model.config.eos_token_id]
         self.ends = {e for end in ends for e in (end if isinstance(end, list) else [end]) if e is not None}
 
-    def attend(self, module, query, key, value, attention_mask, scaling=None, **_):
+    def attend(self, module, query, key, value, attention_mask, scaling=None, sliding_window=None, **_):
         """Attention of [rows, heads, new, width] queries over the shared prefix and each row's own keys.
 
         One softmax over both parts. Heads that share a key are folded into the queries, so no key is copied.
+
+        Args:
+            attention_mask: [rows, 1, new, own keys], True where a query may look.
+            sliding_window: how many positions back this block sees; None for all.
         """
         rows, heads, new, width = query.shape
         groups = key.shape[1]
         query = query.reshape(rows, groups, -1, width) * (width**-0.5 if scaling is None else scaling)
-        mask = attention_mask.expand(rows, groups, -1, -1).repeat(1, 1, heads // groups, 1)
-        scores = (query @ key.transpose(2, 3)).masked_fill(~mask, -torch.inf)
+        scores = query @ key.transpose(2, 3)
         if self.ids:
             shared_key, shared_value = self.keys_values[module.layer_idx]
             folded = query.transpose(0, 1).reshape(groups, -1, width)
             shared = (folded @ shared_key.transpose(1, 2)).reshape(groups, rows, -1, len(self.ids)).transpose(0, 1)
             scores = torch.cat([shared, scores], dim=-1)
+        mask = F.pad(attention_mask, (len(self.ids), 0), value=True)
+        if sliding_window is not None:
+            places = F.pad(self.places, (len(self.ids), 0)) + F.pad(torch.arange(len(self.ids), device=mask.device), (0, key.shape[2]))
+            mask = mask & (self.places[:, None, -new:, None] - places[:, None, None] < sliding_window)
+        scores = scores.masked_fill(~mask.repeat(1, 1, heads // groups, 1), -torch.inf)
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
         out = weights[..., len(self.ids) :] @ value
         if self.ids:
@@ -113,6 +125,7 @@ class Prefix:
 
     def _generate(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[str, float, float, int]]:
         inputs, own, positions = self._padded(ids)
+        self.places = positions  # of all tokens in the rows so far: `attend` needs them where a block sees only so far back
         mask = (own[:, None] & own.new_ones(own.shape[1], own.shape[1]).tril()) | torch.eye(own.shape[1], dtype=torch.bool, device=own.device)
         cache = DynamicCache()
         tokens: list[list[int]] = [[] for _ in ids]
@@ -137,6 +150,7 @@ class Prefix:
             own = torch.cat([own[keep], own.new_ones(len(going), 1)], dim=1)
             mask = own[:, None]
             positions = positions[keep, -1:] + 1
+            self.places = torch.cat([self.places[keep], positions], dim=1)
         return [self._finish(t, p) for t, p in zip(tokens, logprobs)]
 
     def _padded(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

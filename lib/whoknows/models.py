@@ -49,6 +49,12 @@ class Reader:
         return self.model.config.num_hidden_layers
 
     @property
+    def limit(self) -> int:
+        """Longest text in tokens that every block sees whole: the positions there are, or the shortest attention window."""
+        config = self.model.config
+        return min(config.max_position_embeddings, getattr(config, "sliding_window", None) or config.max_position_embeddings)
+
+    @property
     def device(self) -> torch.device:
         return self.head.device
 
@@ -74,8 +80,8 @@ class Reader:
         return self.encode(f"Question: {text}\nAnswer:")
 
     def answer(self, text: str) -> list[int]:
-        """Ids of an answer with the space that follows `Answer:`; an empty answer is that space alone."""
-        return self.encode(f" {text}")
+        """Ids of an answer with the space that follows `Answer:`; an empty answer is that space, or a line end where a space alone is no token."""
+        return self.encode(f" {text}") or self.encode("\n")
 
     def choices(self) -> tuple[int, int]:
         """Ids of the tokens for no and yes as they stand after the query.

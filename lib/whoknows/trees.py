@@ -111,7 +111,7 @@ def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]
         queried: for each question, whether the query follows its answers.
 
     Raises:
-        WhoknowsError: the frames do not hold the same questions.
+        WhoknowsError: the frames do not hold the same questions, or a text is longer than the reader sees.
     """
     first = next(iter(answers.values()))
     for model, frame in answers.items():
@@ -124,6 +124,9 @@ def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]
         distinct = list(dict.fromkeys(texts))  # models that agree share a branch
         ids = [reader.answer(text) for text in distinct]
         tree = Tree(start + reader.question(question), tuple(i + query if asked else i for i in ids))
+        longest = len(tree.question) + max(map(len, tree.branches))
+        if longest > reader.limit:
+            raise WhoknowsError(f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} that the reader sees at once; leave its task out of the grid")
         trees.append(tree)
         ends.append([at + len(i) - 1 for at, i in zip(tree.offsets(), ids)])
         for model, text in zip(answers, texts):
