@@ -46,7 +46,7 @@ out = "results/embedded/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/embedded/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
-from whoknows import charts, files, lora_prompt, metrics, models
+from whoknows import curves, files, lora_prompt, metrics, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 estimator = lora_prompt.train(models.load(source, precision), frames[trained_on], settings, seed, batch_tokens)
@@ -59,7 +59,7 @@ files.write_parquet(rows_out, rows)
 # validation AUROC are the ones that are used.
 
 # %%
-charts.training_curve(estimator.history)
+curves.training_curve(estimator.history)
 
 # %% [markdown]
 # AUROC on the test answers of each model.

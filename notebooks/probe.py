@@ -32,7 +32,7 @@ out = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
-from whoknows import charts, files, metrics, probes
+from whoknows import curves, files, metrics, probes
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows, search = probes.run(reader, trained_on, seed, frames, features, layers, strengths, mlp, out)
@@ -42,7 +42,7 @@ files.write_parquet(rows_out, rows)
 # AUROC on validation for every layer and every strength of the L2 penalty. The best point is the probe that is used.
 
 # %%
-charts.layer_curve(search)
+curves.layer_curve(search)
 
 # %% [markdown]
 # AUROC on the test answers of each model.

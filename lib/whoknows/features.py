@@ -14,7 +14,9 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files
+from whoknows.hidden import save_hidden
 from whoknows.models import Reader, first_block
+from whoknows.rows import example_rows
 from whoknows.trees import Forest, batches, collate, forest
 
 
@@ -152,22 +154,9 @@ def run(
 def save(found: Features, grown: Forest, folder: str) -> None:
     """Write `<scored>.safetensors` for each scored model and, if there is one, `trunk.safetensors`, each whole or not at all."""
     for scored, hidden in found.hidden.items():
-        files.write_safetensors(Path(folder) / f"{scored}.safetensors", {"hidden": hidden})
+        save_hidden(folder, scored, hidden)
     if found.trunk is not None:
         files.write_safetensors(Path(folder) / "trunk.safetensors", {"trunk": found.trunk, "ids": _queried_ids(grown)})
-
-
-def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor:
-    """Hidden states [answers, layers + 1, width] of one scored model's answers.
-
-    Raises:
-        WhoknowsError: the file is missing, damaged, or of other answers.
-    """
-    path = Path(folder) / f"{scored}.safetensors"
-    hidden = files.read_safetensors(path)["hidden"]
-    if len(hidden) != len(answers):
-        raise WhoknowsError(f"{path} holds {len(hidden)} answers where there are {len(answers)}: delete it and run make book again")
-    return hidden
 
 
 def load_trunk(folder: str, grown: Forest) -> list[torch.Tensor]:
@@ -191,22 +180,6 @@ def _queried_ids(grown: Forest) -> torch.Tensor:
 
 def zero_shot_rows(name: str, answers: dict[str, pd.DataFrame], zero_shot: dict[str, torch.Tensor]) -> pd.DataFrame:
     """Rows of the untrained P(True) (Kadavath et al. 2022), for every model's test answers."""
-    frames = [rows(frame, method="zero_shot", reader=name, scored=scored, logit=zero_shot[scored]) for scored, frame in answers.items()]
+    frames = [example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=zero_shot[scored]) for scored, frame in answers.items()]
     table = pd.concat(frames, ignore_index=True)
     return table[table["split"] == "test"].reset_index(drop=True)
-
-
-def rows(answers: pd.DataFrame, *, method: str, reader: str, scored: str, logit, trained_on: str = "", seed: int = 0) -> pd.DataFrame:
-    """One row per example, in the columns that all metrics are computed from.
-
-    Args:
-        answers: the scored model's answers.
-        logit: [len(answers)] confidence that each is right, as log-odds.
-    """
-    names = {"method": method, "reader": reader, "trained_on": trained_on, "scored": scored}
-    table = pd.DataFrame(names, index=answers.index)
-    table[["task", "split", "question_id"]] = answers[["task", "split", "question_id"]]
-    table["seed"] = seed
-    table["logit"] = torch.as_tensor(logit).float().cpu().numpy()
-    table["correct"] = answers["correct"]
-    return table.reset_index(drop=True)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, features, metrics
 from whoknows.models import Reader, first_block
+from whoknows.rows import example_rows
 from whoknows.trees import Forest, batches, blocks, collate, forest
 
 
@@ -264,4 +265,4 @@ def test_rows(estimator: LoraPrompt, name: str, trained_on: str, answers: dict[s
     first = first_block(estimator.reader.depth, estimator.settings["first_layer"])
     logits = estimator.score(Examples(grown, features.load_trunk(folder, grown) if first else None))
     names = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": estimator.seed}
-    return pd.concat([features.rows(tests[scored], scored=scored, logit=logit, **names) for scored, logit in logits.items()], ignore_index=True)
+    return pd.concat([example_rows(tests[scored], scored=scored, logit=logit, **names) for scored, logit in logits.items()], ignore_index=True)

@@ -15,7 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, features, files, metrics
+from whoknows import WhoknowsError, files, metrics
+from whoknows.hidden import load_hidden
+from whoknows.rows import example_rows
 
 
 @dataclass
@@ -206,7 +208,7 @@ def run(
         WhoknowsError: the layers do not exist, or there is nothing to learn or to choose by.
     """
     frame = answers[trained_on]
-    hidden = features.load_hidden(folder, trained_on, frame)
+    hidden = load_hidden(folder, trained_on, frame)
     layers = _known_layers(layers, hidden.shape[1], name)
     every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
     train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
@@ -220,8 +222,8 @@ def run(
         files.write_safetensors(Path(out) / f"{method}.safetensors", probe.state)
         for scored, test in answers.items():
             keep = (test["split"] == "test").to_numpy()
-            logit = probe.score(features.load_hidden(folder, scored, test)[torch.from_numpy(keep)])
-            found.append(features.rows(test[keep], method=method, reader=name, trained_on=trained_on, scored=scored, seed=seed, logit=logit))
+            logit = probe.score(load_hidden(folder, scored, test)[torch.from_numpy(keep)])
+            found.append(example_rows(test[keep], method=method, reader=name, trained_on=trained_on, scored=scored, seed=seed, logit=logit))
     return pd.concat(found, ignore_index=True), pd.DataFrame(searches["probe"])
 
 

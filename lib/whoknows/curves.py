@@ -1,0 +1,52 @@
+"""What happened in training, drawn: the search of the probe, and the loss of LoRA + Prompt.
+
+Apart from the heatmaps, so that a change in those re-runs no training.
+"""
+
+import altair as alt
+import pandas as pd
+
+COLOURS = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]  # as in the heatmaps, from low to high
+
+
+def layer_curve(search: list[dict]) -> alt.LayerChart:
+    """AUROC on validation against the layer, a line for each strength of the L2 penalty; the choice is ringed.
+
+    Args:
+        search: dicts with layer, strength and validation_auroc, one for each pair that was tried.
+    """
+    tried = pd.DataFrame(search)
+    x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
+    y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
+    shades = alt.Scale(range=COLOURS, interpolate="rgb")
+    colour = alt.Color("strength:O", title="L2 strength", scale=shades)
+    lines = alt.Chart(tried).mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=list(tried.columns))
+    best = tried.loc[[tried["validation_auroc"].idxmax()]]
+    ring = alt.Chart(best).mark_point(size=220, strokeWidth=2, color="#8a919a").encode(x=x, y=y, tooltip=list(tried.columns))
+    described = f"AUROC on validation by layer; highest at layer {best['layer'].iloc[0]}."
+    return (lines + ring).properties(width=420, height=240, description=described, usermeta=_embedding("layers"))
+
+
+def training_curve(history: list[dict]) -> alt.HConcatChart:
+    """Loss and AUROC on validation against the step of the training.
+
+    Args:
+        history: dicts with step, loss and validation_auroc, one for each look at validation.
+    """
+    titles = {"loss": "Training loss", "validation_auroc": "AUROC on validation"}
+    step = alt.X("step:Q", title="Step")
+    scale = alt.Scale(zero=False)
+    panels = [
+        alt.Chart(pd.DataFrame(history)).mark_line(point=True, color=COLOURS[2]).encode(
+            x=step, y=alt.Y(f"{name}:Q", title=title, scale=scale), tooltip=["step", *titles]
+        ).properties(width=260, height=200)
+        for name, title in titles.items()
+    ]  # fmt: skip
+    described = "Training loss and AUROC on validation by step."
+    return alt.hconcat(*panels).properties(description=described, usermeta=_embedding("training"))
+
+
+def _embedding(name: str) -> dict:
+    # no button that opens the chart in an editor on another host
+    actions = {"export": True, "source": False, "compiled": False, "editor": False}
+    return {"embedOptions": {"renderer": "svg", "downloadFileName": name, "actions": actions}}

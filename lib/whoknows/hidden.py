@@ -1,0 +1,29 @@
+"""Hidden states on the disk: written by `extract` for each scored model, and all that a probe needs of a reader."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from whoknows import WhoknowsError, files
+
+
+def save_hidden(folder: str, scored: str, hidden: torch.Tensor) -> None:
+    """Writes the hidden states [answers, layers + 1, width] of one scored model's answers, whole or not at all."""
+    files.write_safetensors(Path(folder) / f"{scored}.safetensors", {"hidden": hidden})
+
+
+def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor:
+    """Hidden states [answers, layers + 1, width] of one scored model's answers.
+
+    Args:
+        folder: the reader's features.
+
+    Raises:
+        WhoknowsError: the file is missing, damaged, or of other answers.
+    """
+    path = Path(folder) / f"{scored}.safetensors"
+    hidden = files.read_safetensors(path)["hidden"]
+    if len(hidden) != len(answers):
+        raise WhoknowsError(f"{path} holds {len(hidden)} answers where there are {len(answers)}: delete it and run make book again")
+    return hidden
