@@ -18,7 +18,7 @@ out = "results/embedded/scores.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, charts, files, findings, metrics, published
+from whoknows import cells, charts, files, findings, metrics, published, tables
 
 examples = cells.read_rows(rows, models)
 scores = metrics.scores(examples)
@@ -28,7 +28,7 @@ table = cells.heatmap_table(measured, models, tasks)
 charts.heatmaps(table, models, "whoknows-heatmaps")
 
 # %% tags=["remove-input"]
-HTML(charts.tables(table, models))
+HTML(tables.heatmaps(table, models))
 
 # %% tags=["remove-input"]
 Markdown(findings.heatmap_findings(table))
@@ -44,7 +44,7 @@ Markdown(findings.heatmap_findings(table))
 
 # %% tags=["remove-input"]
 baselines = cells.baseline_table(measured)
-HTML(charts.baselines(baselines))
+HTML(tables.baselines(baselines))
 
 # %% tags=["remove-input"]
 Markdown(findings.baseline_findings(table, baselines))
@@ -60,7 +60,7 @@ figure = published.figure()
 charts.heatmaps(figure, published.MODELS, "figure")
 
 # %% tags=["remove-input"]
-HTML(charts.tables(figure, published.MODELS))
+HTML(tables.heatmaps(figure, published.MODELS))
 
 # %% [markdown]
 # ## The results that its authors released
@@ -73,4 +73,4 @@ released = published.released()
 charts.heatmaps(released, published.MODELS, "released")
 
 # %% tags=["remove-input"]
-HTML(charts.tables(released, published.MODELS))
+HTML(tables.heatmaps(released, published.MODELS))

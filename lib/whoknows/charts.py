@@ -42,8 +42,7 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str) -> alt.HConcatCh
     panels = [_panel(drawn, method, models, domain) for method in methods]
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn))
     chart = chart.resolve_scale(color="independent").add_params(*switches)
-    options = {"renderer": "svg", "downloadFileName": name, "actions": {"editor": False, "compiled": False}}
-    return chart.properties(description=describe(table), usermeta={"embedOptions": options})
+    return chart.properties(description=describe(table), usermeta=_embedding(name))
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
@@ -82,32 +81,41 @@ def describe(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def tables(table: pd.DataFrame, models: list[str]) -> str:
-    """The numbers of the heatmaps as HTML tables that fold away, one per test set, reading and method."""
-    parts = []
-    for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
-        drawn = with_labels(cells, 0)
-        drawn["says"] = [f"{v} ({n})" if n else v for v, n in zip(drawn["value"], drawn["note"])]
-        grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[models, models]
-        caption = f"{METHODS[method]}, {TITLES[reading][0]}, {test_set}"
-        parts.append(grid.rename_axis(index="Model", columns="Trained On").to_html().replace(
-            "<thead>", f"<caption>{caption}</caption><thead>", 1))
-    return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
-
-
-def baselines(table: pd.DataFrame) -> str:
-    """The untrained methods as an HTML table.
+def layer_curve(search: list[dict]) -> alt.LayerChart:
+    """AUROC on validation against the layer, a line for each strength of the L2 penalty; the choice is ringed.
 
     Args:
-        table: as `cells.baseline_table` returns.
+        search: dicts with layer, strength and validation_auroc, one for each pair that was tried.
     """
-    names = {
-        "test_set": "Test questions", "method": "Method", "reader": "Reader", "scored": "Scored", "auroc": "AUROC",
-        "pooled_auroc": "AUROC, tasks pooled", "ece": "ECE", "accuracy": "Accuracy", "n_right": "Right answers",
-    }  # fmt: skip
-    shown = table.assign(method=table["method"].map(METHODS))[list(names)].rename(columns=names)
-    formats = {"Accuracy": "{:.1%}".format}
-    return shown.to_html(index=False, na_rep="—", float_format="{:.3f}".format, formatters=formats, border=0)
+    tried = pd.DataFrame(search)
+    x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
+    y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
+    shades = alt.Scale(range=COLOURS, interpolate="rgb")
+    colour = alt.Color("strength:O", title="L2 strength", scale=shades)
+    lines = alt.Chart(tried).mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=list(tried.columns))
+    best = tried.loc[[tried["validation_auroc"].idxmax()]]
+    ring = alt.Chart(best).mark_point(size=220, strokeWidth=2, color="#8a919a").encode(x=x, y=y, tooltip=list(tried.columns))
+    described = f"AUROC on validation by layer; highest at layer {best['layer'].iloc[0]}."
+    return (lines + ring).properties(width=420, height=240, description=described, usermeta=_embedding("layers"))
+
+
+def training_curve(history: list[dict]) -> alt.HConcatChart:
+    """Loss and AUROC on validation against the step of the training.
+
+    Args:
+        history: dicts with step, loss and validation_auroc, one for each look at validation.
+    """
+    titles = {"loss": "Training loss", "validation_auroc": "AUROC on validation"}
+    step = alt.X("step:Q", title="Step")
+    scale = alt.Scale(zero=False)
+    panels = [
+        alt.Chart(pd.DataFrame(history)).mark_line(point=True, color=COLOURS[2]).encode(
+            x=step, y=alt.Y(f"{name}:Q", title=title, scale=scale), tooltip=["step", *titles]
+        ).properties(width=260, height=200)
+        for name, title in titles.items()
+    ]  # fmt: skip
+    described = "Training loss and AUROC on validation by step."
+    return alt.hconcat(*panels).properties(description=described, usermeta=_embedding("training"))
 
 
 def _switches(drawn: pd.DataFrame) -> list[alt.Parameter]:
@@ -137,7 +145,7 @@ def _title(drawn: pd.DataFrame) -> alt.TitleParams:
 
 
 def _panel(drawn: pd.DataFrame, method: str, models: list[str], domain: tuple) -> alt.LayerChart:
-    size = int(np.clip(190 // len(models), 46, 92))
+    size = int(np.clip(190 // len(models), 46, 84))
     method_shown = "datum.method === probe" if method == "probe" else f"datum.method === '{method}'"
     shown = f"datum.reading === reading && datum.test_set === test_set && {method_shown}"
     angle = 0 if len(models) * max(map(len, models)) * 7 < len(models) * size else -40
@@ -179,3 +187,9 @@ def _ink(place: float) -> str:
     rgb = [np.interp(at, range(len(COLOURS)), channel) for channel in stops.T]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
     return "#fff" if np.dot([0.2126, 0.7152, 0.0722], linear) < 0.179 else "#000"
+
+
+def _embedding(name: str) -> dict:
+    # no button that opens the chart in an editor on another host
+    actions = {"export": True, "source": False, "compiled": False, "editor": False}
+    return {"embedOptions": {"renderer": "svg", "downloadFileName": name, "actions": actions}}

@@ -1,0 +1,91 @@
+// Draws Altair's charts with what the book brings along: no request leaves the page.
+// Altair's own script asks for window.VEGA_DEBUG, finds its versions there (the book's build writes them
+// above this line) and then calls window.vegaEmbed, which loads one file that holds all of Vega.
+(() => {
+  const bundle = new URL("vega.js", document.currentScript.src).href;
+  const drawn = [];
+  let loading = null;
+
+  const load = () =>
+    (loading ??= new Promise((resolve, reject) => {
+      const script = document.createElement("script");
+      script.src = bundle;
+      script.onload = () => resolve(window.whoknowsVega.vegaEmbed);
+      script.onerror = () => reject(new Error("_static/vega.js of this book could not be read"));
+      document.head.append(script);
+    }));
+
+  const dark = () => document.documentElement.dataset.theme === "dark";
+
+  const theme = () => {
+    const text = dark() ? "#ced6dd" : "#222832";
+    const line = dark() ? "#6b7480" : "#8a919a";
+    return {
+      background: "transparent",
+      font: getComputedStyle(document.body).fontFamily,
+      view: { stroke: line },
+      title: { color: text, subtitleColor: text },
+      axis: { labelColor: text, titleColor: text, domainColor: line, tickColor: line, gridColor: line },
+      legend: { labelColor: text, titleColor: text },
+    };
+  };
+
+  // Vega keeps the switches' values; a redrawn chart starts from those.
+  const keepSwitches = (spec, view) =>
+    (spec.params ?? []).forEach((param) => {
+      if (param.bind) param.value = view.signal(param.name);
+    });
+
+  const stacked = (spec) => {
+    const { hconcat, ...rest } = spec;
+    return { ...rest, vconcat: hconcat };
+  };
+
+  async function draw(chart) {
+    const embed = await load();
+    const options = { ...chart.options, config: theme(), tooltip: { theme: dark() ? "dark" : "light" } };
+    const show = (spec) => embed(chart.element, structuredClone(spec), options);
+    chart.result?.finalize();
+    chart.result = await show(chart.spec);
+    // Side by side where there is room, one above the other where there is not.
+    const wide = chart.element.querySelector(".chart-wrapper > svg, .chart-wrapper > canvas, svg.marks");
+    if (chart.spec.hconcat && wide && wide.getBoundingClientRect().width > chart.element.clientWidth) {
+      chart.result.finalize();
+      chart.result = await show(stacked(chart.spec));
+    }
+    return chart.result;
+  }
+
+  // One drawing at a time for each chart, or two would write into the same element.
+  const redraw = (chart) => {
+    chart.turn = (chart.turn ?? Promise.resolve()).then(() => {
+      if (chart.result) keepSwitches(chart.spec, chart.result.view);
+      return draw(chart);
+    });
+    return chart.turn;
+  };
+
+  window.vegaEmbed = (element, spec, options) => {
+    const chart = { element: typeof element === "string" ? document.querySelector(element) : element, spec, options };
+    chart.element.classList.add("chart");
+    drawn.push(chart);
+    return redraw(chart);
+  };
+
+  let last = { dark: null, width: null };
+  const changed = () => {
+    const now = { dark: dark(), width: document.body.clientWidth };
+    const differs = now.dark !== last.dark || now.width !== last.width;
+    if (differs && last.width !== null) drawn.forEach(redraw);
+    last = now;
+  };
+  document.addEventListener("DOMContentLoaded", () => {
+    changed();
+    new MutationObserver(changed).observe(document.documentElement, { attributeFilter: ["data-theme"] });
+    let waiting;
+    window.addEventListener("resize", () => {
+      clearTimeout(waiting);
+      waiting = setTimeout(changed, 150);
+    });
+  });
+})();

@@ -1,0 +1,139 @@
+"""Stitches the executed notebooks of a grid into a Jupyter Book: `python -m whoknows.book GRID`."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from whoknows import WhoknowsError, assets, chapters, files, grid, run, vega
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def build(grid_file: Path, results: Path | None = None) -> Path:
+    """Builds the book of a grid from the notebooks that its stages have written so far.
+
+    Args:
+        grid_file: the grid's YAML file.
+        results: folder of its results; results/<name of the grid> if not given.
+
+    Returns:
+        The book's first page. The book's folder is made anew each time, so that nothing stale is in it.
+
+    Raises:
+        WhoknowsError: the grid is wrong, or the book has warnings (its pages are there nevertheless).
+    """
+    chosen = grid.load(grid_file)
+    results = results or Path("results") / chosen.name
+    source = results / "book"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("data"))
+    shutil.copy(ROOT / "_config.yml", source)
+    vega.write(source / "book" / "_static")
+    found = chapters.collect(results / "notebooks", chosen)
+    for name, text in _pages(found, chosen, grid_file, results).items():
+        files.write_text(source / name, text)
+    toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text()), source)
+    files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
+    return _sphinx(source)
+
+
+def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
+    """File names and texts of what this run puts into the book."""
+    first = heatmaps(found, chosen, results)
+    others = [page for page in found if page.stage != "heatmaps"]
+    texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
+    texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
+    for stage in chapters.STAGES:
+        own = [page for page in others if page.stage == stage and page.name != stage]
+        if own:
+            texts[f"run/{stage}.md"] = chapters.overview(stage, own)
+    texts["run/record.md"] = chapters.record(found, Path(grid_file).read_text(encoding="utf-8"))
+    texts["run/assets.md"] = licences()
+    return texts
+
+
+def heatmaps(found: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
+    """The heatmaps' page; run here from the rows there are if a failed stage kept it from being run."""
+    ready = [page for page in found if page.stage == "heatmaps" and not page.failed]
+    if ready and not any(page.failed for page in found):
+        return ready[0]
+    path, models = results / "book" / "heatmaps.ipynb", [model.name for model in chosen.models]
+    out = str(results / "book" / "scores.parquet")
+    values = {"rows": str(results / "rows"), "models": models, "tasks": [asdict(task) for task in chosen.tasks], "out": out}
+    try:
+        run.run(ROOT / "notebooks" / "heatmaps.py", path, values)
+    except run.StageFailed:
+        path = path.with_suffix(".failed.ipynb")
+    return chapters.read(path)
+
+
+def licences() -> str:
+    """The table of assets, as Markdown."""
+    lines = ["| asset | packages | licence | taken from |", "|---|---|---|---|"]
+    for name, asset in assets.ASSETS.items():
+        packages = ", ".join(f"`{wheel.package} {wheel.version}`" for wheel in asset.wheels)
+        lines.append(f"| {name} | {packages} | {asset.licence} | {asset.source} |")
+    return "\n".join(lines) + "\n"
+
+
+def existing(toc, source: Path):
+    """A table of contents without the entries that name no page: Sphinx warns about each of them.
+
+    Args:
+        toc: what _toc.yml holds, or a part of it.
+        source: folder of the pages.
+    """
+    if isinstance(toc, list):
+        kept = [existing(entry, source) for entry in toc]
+        return [entry for entry in kept if _has_page(entry, source)]
+    if isinstance(toc, dict):
+        kept = {key: existing(value, source) for key, value in toc.items()}
+        return {key: value for key, value in kept.items() if value != []}
+    return toc
+
+
+def _has_page(entry: dict, source: Path) -> bool:
+    if "caption" in entry:
+        return "chapters" in entry
+    pattern = entry.get("glob") or entry["file"]
+    return any(list(source.glob(f"{pattern}{suffix}")) for suffix in (".md", ".ipynb"))
+
+
+def _sphinx(source: Path) -> Path:
+    # Warnings are mistakes, but a book with one of them is worth more than none.
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), "-W", "-n", "--keep-going", "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    index = source / "_build" / "html" / "index.html"
+    if done.returncode or not index.exists():
+        said = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
+        where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
+        raise WhoknowsError("\n".join([f"The book was built with warnings ({where}):", *(said or [done.stderr[-2000:]])]))
+    return index
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; prints how long each stage took and the path of the first page."""
+    parser = argparse.ArgumentParser(prog="python -m whoknows.book", description=__doc__)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given")
+    options = parser.parse_args(arguments)
+    try:
+        index = build(options.grid, options.grid_results)
+        chosen = grid.load(options.grid)
+        results = options.grid_results or Path("results") / chosen.name
+        print(chapters.summary(chapters.collect(results / "notebooks", chosen)))
+        print(f"\nThe book: {index.resolve()}")
+    except WhoknowsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""The executed notebooks of a grid's stages, and the pages that the book makes of them."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_markdown_cell
+
+from whoknows import page as pages
+from whoknows.grid import Grid
+
+# What a stage is called in the book, in the order in which they run.
+STAGES = {
+    "questions": "Questions",
+    "answer": "Answers",
+    "extract": "Hidden states",
+    "probe": "Probe",
+    "lora_prompt": "LoRA + Prompt",
+    "heatmaps": "Heatmaps",
+}
+FAILED = ".failed"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One executed notebook."""
+
+    name: str  # of its file, without the ending; its stage comes first
+    notebook: nbformat.NotebookNode
+    parameters: dict
+    failed: bool
+
+    @property
+    def stage(self) -> str:
+        return self.name.split("-")[0]
+
+    @property
+    def about(self) -> dict:
+        """The record of the run; empty if it failed."""
+        return self.notebook.metadata.get("whoknows", {})
+
+    @property
+    def seconds(self) -> float:
+        return self.about.get("seconds", 0)
+
+    @property
+    def heading(self) -> str:
+        lines = "\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown").splitlines()
+        return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), self.name)
+
+
+def collect(folder: Path, grid: Grid) -> list[Chapter]:
+    """The notebooks in a folder that belong to a grid, in the order of the stages.
+
+    A failed notebook takes the place of an older one that ran well. Notebooks of models, seeds or methods
+    that the grid no longer has are left out.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.ipynb"), key=lambda path: path.stem.endswith(FAILED)):
+        chapter = read(path)
+        if chapter.stage in STAGES and _belongs(chapter, grid):
+            found[chapter.name] = chapter
+    return sorted(found.values(), key=lambda chapter: (list(STAGES).index(chapter.stage), chapter.name))
+
+
+def read(path: Path) -> Chapter:
+    """Reads an executed notebook; one that failed is cleaned of machine traces, since its run did not get that far."""
+    notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
+    name = path.stem.removesuffix(FAILED)
+    if not failed:
+        return Chapter(name, notebook, notebook.metadata.get("whoknows", {}).get("parameters", {}), failed)
+    values = notebook.metadata.get("papermill", {}).get("parameters", {})
+    notebook.cells = [cell for cell in notebook.cells if not cell.get("id", "").startswith("papermill-error")]
+    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    title = " · ".join([*name.split("-", 1)[1:], "failed"])
+    return Chapter(name, pages.clean(notebook, title, values, {}), values, failed)
+
+
+def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
+    """The heatmaps' notebook as the first page: what failed on top, its parameters last."""
+    notebook = first.notebook.copy()
+    # the charts want the width that a list of headings would take
+    notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
+    table = [cell for cell in notebook.cells if cell.get("id") == "parameters-table"]
+    notebook.cells = [cell for cell in notebook.cells if cell not in table]
+    notebook.cells += [new_markdown_cell("## Parameters of this page", id="parameters-heading"), *table] if table else []
+    failed = [f"- [{other.heading}](run/{other.name}.ipynb)" for other in others if other.failed]
+    if failed:
+        text = "\n".join([":::{warning}", "Not all stages ran well, so cells are missing:", "", *failed, ":::"])
+        notebook.cells.insert(1, new_markdown_cell(text, id="failed-stages"))
+    return notebook
+
+
+def overview(stage: str, own: list[Chapter]) -> str:
+    """A page that lists the notebooks of one stage, as Markdown."""
+    lines = [f"# {STAGES[stage]}", "", "| notebook | time |", "|---|---|"]
+    return "\n".join(lines + [f"| [{chapter.heading}]({chapter.name}.ipynb) | {_time(chapter)} |" for chapter in own]) + "\n"
+
+
+def record(found: list[Chapter], grid_text: str) -> str:
+    """The page on the run itself: times, machines, versions, commits and the grid, as Markdown."""
+    times = ["| stage | notebooks | time |", "|---|---|---|", *(f"| {' | '.join(line)} |" for line in times_by_stage(found))]
+    facts = [f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |" for key in ("machine", "commit")]
+    for name in dict.fromkeys(name for chapter in found for name in chapter.about.get("versions", {})):
+        facts.append(f"| {name} | {_all_of(found, lambda about, name=name: about.get('versions', {}).get(name))} |")
+    where = ["## Where it ran, and on what", "", "| | |", "|---|---|", *facts]
+    return "\n".join(["# The run", "", *times, "", *where, "", "## The grid", "", "```yaml", grid_text.rstrip(), "```", ""])
+
+
+def summary(found: list[Chapter]) -> str:
+    """How long each stage took, for the terminal."""
+    lines = [("stage", "notebooks", "time"), *times_by_stage(found)]
+    return "\n".join(f"{stage:<16} {count:>16} {time:>10}" for stage, count, time in lines)
+
+
+def times_by_stage(found: list[Chapter]) -> list[tuple[str, str, str]]:
+    """(stage, how many notebooks, how long they took together), and a last line for all of them."""
+    lines = []
+    for stage, group in itertools.groupby(found, lambda chapter: chapter.stage):
+        own = list(group)
+        failed = sum(chapter.failed for chapter in own)
+        count = f"{len(own)} ({failed} failed)" if failed else f"{len(own)}"
+        lines.append((STAGES[stage], count, _seconds(sum(chapter.seconds for chapter in own))))
+    return [*lines, ("all", f"{len(found)}", _seconds(sum(chapter.seconds for chapter in found)))]
+
+
+def _belongs(chapter: Chapter, grid: Grid) -> bool:
+    values, names = chapter.parameters, {model.name for model in grid.models}
+    of_models = [values[key] for key in ("model", "reader", "trained_on") if key in values]
+    in_methods = chapter.stage not in ("probe", "lora_prompt") or chapter.stage in grid.methods
+    return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds
+
+
+def _time(chapter: Chapter) -> str:
+    return "failed" if chapter.failed else _seconds(chapter.seconds)
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _all_of(found: list[Chapter], value) -> str:
+    values = dict.fromkeys(value(chapter.about) for chapter in found if chapter.about)
+    return ", ".join(f"`{value}`" for value in values if value) or "not known"

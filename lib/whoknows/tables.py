@@ -1,0 +1,43 @@
+"""The numbers beneath the charts, as HTML tables."""
+
+import pandas as pd
+
+from whoknows.cells import METHODS
+from whoknows.charts import TITLES, with_labels
+
+
+def heatmaps(table: pd.DataFrame, models: list[str]) -> str:
+    """The numbers of the heatmaps as HTML tables that fold away, one per test set, reading and method."""
+    parts = []
+    for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
+        drawn = with_labels(cells, 0)
+        drawn["says"] = [f"{v} ({n})" if n else v for v, n in zip(drawn["value"], drawn["note"])]
+        grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[models, models]
+        caption = f"{METHODS[method]}, {TITLES[reading][0]}, {test_set}"
+        grid = grid.rename_axis(index="Model", columns="Trained On")
+        parts.append(_captioned(grid.to_html(), caption))
+    return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
+
+
+def baselines(table: pd.DataFrame) -> str:
+    """The untrained methods as HTML: AUROC by method, reader and scored model, a table for each test set.
+
+    All but the first fold away.
+
+    Args:
+        table: as `cells.baseline_table` returns.
+    """
+    drawn = with_labels(table, 0)
+    drawn["says"] = [f"{v} ({n})" if n else v for v, n in zip(drawn["value"], drawn["note"])]
+    drawn["method"] = drawn["method"].map(METHODS)
+    parts = []
+    for test_set, cells in drawn.groupby("test_set", sort=False):
+        wide = cells.pivot(index=["method", "reader"], columns="scored", values="says").fillna("—").reset_index()
+        wide = wide.rename(columns={"method": "Method", "reader": "Reader"}).rename_axis(columns=None)
+        parts.append(_captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
+    others = f"<details><summary>The other test questions</summary>{''.join(parts[1:])}</details>"
+    return "".join(parts[:1]) + (others if parts[1:] else "")
+
+
+def _captioned(table: str, caption: str) -> str:
+    return table.replace("<thead>", f"<caption>{caption}</caption><thead>", 1)

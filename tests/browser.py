@@ -1,0 +1,137 @@
+"""A headless Chromium without a network, driven through its own DevTools protocol."""
+
+import base64
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import websocket
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --disable-default-apps --mute-audio --hide-scrollbars "
+    "--remote-debugging-port=0 --remote-allow-origins=* --allow-file-access-from-files"
+).split()
+NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
+PATIENCE = 30  # seconds until something that should have happened counts as missing
+
+
+def find() -> str:
+    """The browser on the PATH; without one the test is skipped, or fails in CI."""
+    found = next(filter(None, map(shutil.which, NAMES)), None)
+    if not found:
+        missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        missing("no Chromium or Chrome on the PATH, so the browser tests were not run")
+    return found
+
+
+@contextmanager
+def open_book(index: Path):
+    """A browser that shows a book, from its first page's file.
+
+    Gives a `Browser`, whose `requests` and `errors` collect what no page of the book may cause.
+    """
+    with tempfile.TemporaryDirectory() as profile:
+        command = [find(), *FLAGS, NO_NETWORK, f"--user-data-dir={profile}", "about:blank"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            yield Browser(Path(profile), Path(index))
+        finally:
+            process.kill()
+            process.wait()
+
+
+class Browser:
+    """One tab."""
+
+    def __init__(self, profile: Path, index: Path):
+        self.folder, self.index = index.parent, index.name
+        self.requests, self.errors = [], []
+        self._ids = itertools.count(1)
+        self._socket = websocket.create_connection(_tab(profile), timeout=PATIENCE)
+        for domain in ("Page", "Runtime", "Network", "Log"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **parameters) -> dict:
+        """One command of the DevTools protocol, and its result."""
+        number = next(self._ids)
+        self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        while (message := json.loads(self._socket.recv())).get("id") != number:
+            self._note(message)
+        assert "error" not in message, f"{method}: {message['error']}"
+        return message["result"]
+
+    def visit(self, page: str = "", width: int = 1280, dark: bool = False) -> None:
+        """Shows a page of the book, at a width in pixels, in the light or the dark theme, with all its charts drawn."""
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=(self.folder / (page or self.index)).resolve().as_uri())
+        self.wait("document.readyState === 'complete' && !location.href.startsWith('about:')")
+        self.wait("[...document.querySelectorAll('[id^=altair-viz]')].every(chart => chart.querySelector('svg.marks'))")
+
+    def read(self, script: str):
+        """The value of a JavaScript expression on the page."""
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def wait(self, condition: str) -> None:
+        """Until a JavaScript expression is true."""
+        end = time.monotonic() + PATIENCE
+        while not self.read(condition):
+            assert time.monotonic() < end, f"never true on {self.read('location.href')}: {condition}\n{self.errors}"
+            time.sleep(0.05)
+
+    def texts(self, chart: int = 0) -> list[str]:
+        """All that is written in a chart, in its drawing order."""
+        return self.read(f"[...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('text')].map(t => t.textContent)")
+
+    def overflow(self) -> int:
+        """Pixels by which the page is wider than the window."""
+        return self.read("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+
+    def screenshot(self, path: Path) -> None:
+        """The whole page as a PNG file."""
+        size = self.read("[innerWidth, document.documentElement.scrollHeight]")
+        whole = {"width": size[0], "height": min(size[1], 8000), "deviceScaleFactor": 1, "mobile": size[0] < 600}
+        self.call("Emulation.setDeviceMetricsOverride", **whole)
+        Path(path).write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
+
+    def _note(self, message: dict) -> None:
+        said = message.get("params", {})
+        match message.get("method"):
+            case "Network.requestWillBeSent":
+                url = said["request"]["url"]
+                if not url.startswith(("file:", "data:", "blob:", "about:")):
+                    self.requests.append(url)
+            case "Runtime.exceptionThrown":
+                self.errors.append(json.dumps(said["exceptionDetails"])[:1000])
+            case "Runtime.consoleAPICalled" if said["type"] in ("error", "assert"):
+                self.errors.append(json.dumps(said["args"])[:1000])
+            case "Log.entryAdded" if said["entry"]["level"] == "error":
+                self.errors.append(f"{said['entry']['text']} {said['entry'].get('url', '')}")
+
+
+def _tab(profile: Path) -> str:
+    """The address of the first tab, once the browser is up."""
+    import urllib.request
+
+    end, port_file = time.monotonic() + PATIENCE, profile / "DevToolsActivePort"
+    while True:
+        try:
+            port = port_file.read_text().split()[0]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as reply:
+                tabs = [tab for tab in json.load(reply) if tab["type"] == "page"]
+            return tabs[0]["webSocketDebuggerUrl"]
+        except (OSError, IndexError):
+            assert time.monotonic() < end, "the browser did not start"
+            time.sleep(0.05)
