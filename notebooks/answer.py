@@ -35,8 +35,8 @@ files.write_parquet(out, answers)
 files.write_parquet(rows_out, likelihood_rows(model, answers))
 
 # %% [markdown]
-# How often the model is right, and in the test split how well the mean log-probability of its own answer tells
-# right from wrong (AUROC; 0.5 is chance), without any training.
+# How often the model is right, and in the test split how well the probability that it gave to its own answer
+# tells right from wrong (AUROC; 0.5 is chance), without any training.
 
 # %%
 summary(answers)

@@ -191,19 +191,19 @@ def grade(answer: str, gold: list[str], kind: str) -> bool:
 
 
 def likelihood_rows(model: str, answers: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the untrained baseline: the mean log-probability of the answer's tokens, as log-odds.
+    """Rows of the untrained baseline: the probability that the model gave to its answer, as log-odds.
 
-    p = exp(mean log-probability), a number in (0, 1]; log(p / (1 - p)) keeps its order, so AUROC is that of p.
+    p = exp(sum of the log-probabilities of the answer's tokens), in (0, 1].
     """
-    mean = np.minimum(answers["mean_logprob"].to_numpy(np.float64), -1e-7)
+    logprob = np.minimum(answers["sum_logprob"].to_numpy(np.float64), -1e-7)
     rows = answers[["task", "split", "question_id", "correct"]].assign(
-        method="likelihood", reader="", trained_on="", scored=model, seed=0, logit=(mean - np.log(-np.expm1(mean))).astype(np.float32)
+        method="likelihood", reader="", trained_on="", scored=model, seed=0, logit=(logprob - np.log(-np.expm1(logprob))).astype(np.float32)
     )
     return rows[rows["split"] == "test"].reset_index(drop=True)
 
 
 def summary(answers: pd.DataFrame) -> pd.DataFrame:
-    """For each task: answers, right ones, accuracy, and in the test split the AUROC of the mean log-probability."""
+    """For each task: answers, right ones, accuracy, and in the test split the AUROC of the answer's likelihood."""
     lines = {}
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
@@ -213,6 +213,6 @@ def summary(answers: pd.DataFrame) -> pd.DataFrame:
             "accuracy": group["correct"].mean(),
             "test answers": len(test),
             "right in test": int(test["correct"].sum()),
-            "AUROC of likelihood": metrics.auroc(test["mean_logprob"], test["correct"]),
+            "AUROC of likelihood": metrics.auroc(test["sum_logprob"], test["correct"]),
         }
     return pd.DataFrame.from_dict(lines, orient="index")
