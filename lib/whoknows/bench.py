@@ -1,0 +1,169 @@
+"""How fast this library is, beside the plain way and the machine's own limit: `python -m whoknows.bench GRID`.
+
+Both ways do the same work for each model of a grid, in turns in the same run, and rates count what both have in common:
+questions answered, pairs of question and answer read, and training examples in one epoch (the pass through the
+blocks below the adapters, which is made once, counts in part: divided by the grid's epochs).
+
+The share of the matrix-product rate is the arithmetic that cannot be avoided, per second, over the rate of the
+model's own matrices: 2 x parameters of the blocks for each real token (a shared prefix once, no padding); in
+answering also 2 x the output head for each token written; in training 4 x the parameters of the adapted blocks
+(forward, and backward to the activations, since frozen weights need no gradient) and 2 x those below, divided by the epochs.
+"""
+
+import sys
+from dataclasses import asdict
+from math import ceil
+
+import pandas as pd
+import torch
+
+from whoknows import WhoknowsError, answers, features, files, grid, lora_prompt, models, parameters, plain, provenance, questions
+from whoknows.models import QUERY, Reader, first_block
+from whoknows.speed import block_parameters, matmul_rate, race, seconds
+from whoknows.trees import batches, forest
+
+QUESTIONS = 64
+
+
+def bench(chosen: grid.Grid, count: int = QUESTIONS) -> pd.DataFrame:
+    """Measures every model of a grid on its first training task.
+
+    Args:
+        count: questions to measure with.
+
+    Returns:
+        One line per model and stage: model, stage, ours_per_second, plain_per_second, ratio, share_of_matmul_rate,
+        unit (what the rates count), tokens_per_second (real tokens, ours), repeats, device, precision.
+    """
+    table, lines, answered = sample(chosen, count), [], {}
+    for model in chosen.models:
+        line, answered[model.name] = answering(_load(chosen, model), table, chosen)
+        lines.append(_say({"model": model.name, "stage": "answer", **line}))
+    for model in chosen.models:
+        reader = _load(chosen, model)
+        limit = matmul_rate(reader)
+        lines.append(_say({"model": model.name, "stage": "extract", **extracting(reader, answered, chosen, limit)}))
+        line = training(reader, _load(chosen, model), answered[model.name], chosen, limit)
+        lines.append(_say({"model": model.name, "stage": "lora_prompt", **line}))
+    return pd.DataFrame(lines).assign(device=_device(), precision=str(models.dtype(chosen.precision)).removeprefix("torch."))
+
+
+def sample(chosen: grid.Grid, count: int) -> pd.DataFrame:
+    """The first questions of the grid's first training task, with its few-shot examples."""
+    task = next(task for task in chosen.tasks if task.role == "train")
+    return questions.build([{"name": task.name, "size": min(count, task.size), "role": task.role}], asdict(chosen.splits), chosen.answer.shots)
+
+
+def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid) -> tuple[dict, pd.DataFrame]:
+    """A line for answering, and the answers; both ways answer the same questions in the same batches."""
+    shots, asked = table[table["split"] == questions.SHOT], table[table["split"] != questions.SHOT]
+    prefixes = {task: answers.Prefix(reader, shots[shots["task"] == task]).ids for task in asked["task"].unique()}
+    new, budget = chosen.answer.max_new_tokens, chosen.batch_tokens
+    own = [reader.question(text) for text in asked["question"]]
+    prompts = [prefixes[task] + ids for task, ids in zip(asked["task"], own)]
+
+    def ours(items: range) -> float:
+        part = pd.concat([shots, asked.iloc[list(items)]])
+        return seconds(lambda: answers.answer(reader, part, new, budget))
+
+    def theirs(items: range) -> float:
+        cut = batches([len(own[i]) + new for i in items], answers.CACHE_TOKENS * budget)
+        return seconds(lambda: [plain.answer(reader, [prompts[i] for i in batch], new) for batch in cut])
+
+    found = answers.answer(reader, table, new, budget)
+    tokens = sum(map(len, prefixes.values())) + sum(map(len, own)) + int(found["tokens"].sum())
+    work = 2 * (block_parameters(reader) * tokens + reader.head.numel() * int(found["tokens"].sum() + len(found)))
+    return race(ours, theirs, len(asked), "questions", 1, tokens, work / matmul_rate(reader)), found
+
+
+def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.Grid, limit: float) -> dict:
+    """A line for reading all models' answers: hidden states of every layer, and the query after the test answers."""
+    count = len(next(iter(answered.values())))
+    first = first_block(reader.depth, chosen.lora_prompt.first_layer) or None
+
+    def ours(items: range) -> float:
+        part = _part(answered, items)
+        return seconds(lambda: features.extract(reader, _trees(reader, part), first, chosen.batch_tokens))
+
+    def theirs(items: range) -> float:
+        return seconds(lambda: [_read(reader, frame, chosen.batch_tokens) for frame in _part(answered, items).values()])
+
+    tokens = sum(map(len, _trees(reader, answered).trees))
+    work = 2 * block_parameters(reader) * tokens
+    return race(ours, theirs, count, "question-answer pairs", len(answered), tokens, work / limit)
+
+
+def training(reader: Reader, copy: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: float) -> dict:
+    """A line for one epoch of LoRA + Prompt; the plain way trains the same adapters in a copy of the model."""
+    settings, budget = asdict(chosen.lora_prompt) | {"epochs": 1, "evaluations": 1, "js_weight": 0.0}, chosen.batch_tokens
+    settings["targets"] = list(settings["targets"])
+    first, epochs = first_block(reader.depth, settings["first_layer"]), chosen.lora_prompt.epochs
+    below, blocks = block_parameters(reader, 0, first), block_parameters(reader)
+    estimator, other = (lora_prompt.LoraPrompt(one, settings, 0, budget) for one in (reader, copy))
+
+    def ours(items: range) -> float:
+        part, examples = frame.iloc[list(items)].reset_index(drop=True), []
+        once = seconds(lambda: examples.append(lora_prompt.prepare(estimator.reader, part, first, False, budget)))
+        return once / epochs + seconds(lambda: estimator.fit(examples[0], part["correct"].to_numpy(), 0.0, lambda: 0.5))
+
+    def theirs(items: range) -> float:
+        part = frame.iloc[list(items)]
+        return seconds(lambda: plain.train(other.reader, texts(other.reader, part, QUERY), part["correct"].tolist(), settings, 0))
+
+    tokens = sum(map(len, texts(reader, frame, QUERY)))
+    work = tokens * (4 * (blocks - below) + 2 * below / epochs)
+    return race(ours, theirs, len(frame), "training examples", 1, tokens, work / limit)
+
+
+def texts(reader: Reader, frame: pd.DataFrame, end: str = "") -> list[list[int]]:
+    """Ids of each question with its answer and what follows."""
+    tail = reader.encode(end) if end else []
+    return [reader.start() + reader.question(q) + reader.answer(a) + tail for q, a in zip(frame["question"], frame["answer"])]
+
+
+def _read(reader, frame, budget):
+    tests = frame[frame["split"] == "test"]
+    for part, end, way in ((frame, "", plain.hidden_states), (tests, QUERY, plain.zero_shot)):
+        if len(part):
+            ids = texts(reader, part, end)
+            way(reader, ids, ceil(budget / max(map(len, ids))))
+
+
+def _trees(reader, answered):
+    return forest(reader, answered, (next(iter(answered.values()))["split"] == "test").tolist())
+
+
+def _part(answered, items):
+    return {name: frame.iloc[list(items)].reset_index(drop=True) for name, frame in answered.items()}
+
+
+def _load(chosen, model):
+    return models.load(model.source, chosen.precision)
+
+
+def _device() -> str:
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else provenance.machine()
+
+
+def _say(line: dict) -> dict:
+    print("{model:20} {stage:12} {ours_per_second:8.1f} {unit}/s, plain {plain_per_second:.1f}, x {ratio:.1f}; "
+          "{share_of_matmul_rate:.0%} of the matrix-product rate".format(**line), flush=True)  # fmt: skip
+    return line
+
+
+def main(path: str) -> None:
+    """Measures a grid's models and writes bench.parquet beside its other results."""
+    chosen = grid.load(path)
+    out = f"{parameters.out(chosen)}/bench.parquet"
+    files.write_parquet(out, bench(chosen))
+    print(f"The table: {out}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m whoknows.bench GRID.yml")
+    try:
+        main(sys.argv[1])
+    except WhoknowsError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
