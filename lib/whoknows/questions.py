@@ -140,7 +140,7 @@ def load(name: str) -> pd.DataFrame:
         raise WhoknowsError(f"unknown task {name!r}; known tasks: {', '.join(TASKS)}")
     base, choice = name.removesuffix("_mc"), name.endswith("_mc")
     rows = [
-        (f"{name}_{subject}" if subject else name, *(_as_choice(q, choices, gold[0]) if choice else (q, gold)))
+        (f"{name}_{subject}" if subject else name, *(as_choice(q, choices, gold[0]) if choice else (q, gold)))
         for subject, q, gold, choices in _items(base)
         if choice or base == "mmlu" or not (choices and NEEDS_CHOICES.search(q))
     ]
@@ -150,7 +150,8 @@ def load(name: str) -> pd.DataFrame:
     return table[table["key"] != ""].drop_duplicates("key", ignore_index=True)
 
 
-def _as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[str]]:
+def as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[str]]:
+    """A multiple-choice question with its lettered choices below it, and the gold letter."""
     lines = [f"({letter}): {text}" for letter, text in zip(LETTERS, choices)]
     return "\n".join([question, "Choices:", *lines]), [LETTERS[choices.index(gold)]]
 
