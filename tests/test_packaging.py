@@ -99,3 +99,13 @@ def test_help_names_every_target():
     targets = set(re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split()) - {"help"}
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^make (\w+)", shown, re.M)) == targets
+
+
+def test_the_readme_names_targets_modules_and_files_that_there_are():
+    readme = (ROOT / "README.md").read_text()
+    phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    assert set(re.findall(r"(?:^|`)make (\w+)", readme, re.M)) <= set(phony)
+    for module in re.findall(r"python -m whoknows\.(\w+)", readme):
+        assert (ROOT / f"lib/whoknows/{module}.py").exists(), module
+    for path in set(re.findall(r"\b(?:grids|notebooks|lib|book|tests)/[\w.-]+\.(?:yml|py|json)", readme)) - {"grids/mine.yml"}:
+        assert (ROOT / path).exists(), path
