@@ -41,7 +41,7 @@ test: $(READY)
 	@$(FIND_BROWSER) || echo "The browser tests were skipped: there is no Chromium or Chrome on the PATH."
 
 bench: $(READY)
-	@$(BIN)/python -m whoknows.bench $(GRID)
+	@TQDM_DISABLE=1 $(BIN)/python -m whoknows.bench $(GRID)
 
 clean:
 	rm -rf $(VENV) _build lib/*.egg-info
