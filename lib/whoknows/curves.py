@@ -18,13 +18,14 @@ def layer_curve(search: list[dict]) -> alt.LayerChart:
     tried = pd.DataFrame(search)
     x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
     y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    shades = alt.Scale(range=COLOURS, interpolate="rgb")
-    colour = alt.Color("strength:O", title="L2 strength", scale=shades)
+    shades = alt.Scale(range=COLOURS[2:], interpolate="rgb")
+    legend = alt.Legend(orient="bottom", direction="horizontal")
+    colour = alt.Color("strength:O", title="L2 strength", scale=shades, legend=legend)
     lines = alt.Chart(tried).mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=list(tried.columns))
     best = tried.loc[[tried["validation_auroc"].idxmax()]]
     ring = alt.Chart(best).mark_point(size=220, strokeWidth=2, color="#8a919a").encode(x=x, y=y, tooltip=list(tried.columns))
     described = f"AUROC on validation by layer; highest at layer {best['layer'].iloc[0]}."
-    return (lines + ring).properties(width=420, height=240, description=described, usermeta=_embedding("layers"))
+    return (lines + ring).properties(width="container", height=240, description=described, usermeta=_embedding("layers"))
 
 
 def training_curve(history: list[dict]) -> alt.HConcatChart:
@@ -49,4 +50,5 @@ def training_curve(history: list[dict]) -> alt.HConcatChart:
 def _embedding(name: str) -> dict:
     # no button that opens the chart in an editor on another host
     actions = {"export": True, "source": False, "compiled": False, "editor": False}
-    return {"embedOptions": {"renderer": "svg", "downloadFileName": name, "actions": actions}}
+    words = {"CLICK_TO_VIEW_ACTIONS": "Save this chart"}
+    return {"embedOptions": {"renderer": "svg", "downloadFileName": name, "actions": actions, "i18n": words}}
