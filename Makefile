@@ -22,13 +22,14 @@ help:
 	@echo "make bench   measure tokens per second against plain transformers and the machine's limit"
 	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
 
+# A book with a failed stage in it is built too: it shows where the error is.
 book: $(READY)
 	@$(BIN)/python -m whoknows.grid $(GRID)
-	@$(BIN)/snakemake --cores $(CORES) --keep-going --rerun-incomplete --config grid=$(GRID)
-	@$(BIN)/python -m whoknows.book $(GRID)
+	@$(BIN)/python -m whoknows.workflow $(GRID) --cores $(CORES); status=$$?; \
+	test $$status -le 1 || exit $$status; $(BIN)/python -m whoknows.book $(GRID) && exit $$status
 
 plan: $(READY)
-	@$(BIN)/snakemake --dry-run --cores $(CORES) --rerun-incomplete --config grid=$(GRID)
+	@$(BIN)/python -m whoknows.workflow $(GRID) --plan
 
 # A missing browser is Debian's to install where we may; elsewhere the browser tests are skipped, but never in CI.
 test: $(READY)

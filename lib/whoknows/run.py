@@ -156,8 +156,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--log", type=Path)
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _end_with_workflow()
     try:
+        _end_with_workflow()
         run(options.notebook, options.page, options.params, options.title, options.log)
     except StageFailed:
         return 1

@@ -1,0 +1,72 @@
+# One grid's graph of stages. Each rule runs a notebook, and depends on it and on the library modules that it imports.
+# Its params are all that the grid says to the notebook, so a changed key re-runs what it concerns and nothing else.
+from whoknows import grid, parameters
+from whoknows.sources import closure
+
+GRID = grid.load(config.get("grid", "grids/embedded.yml"))
+OUT = parameters.out(GRID)
+ANSWERS = parameters.answers(GRID)
+MODELS = list(ANSWERS)
+CELL = "{reader}/{trained_on}/seed{seed}"
+PAGE = "{reader}_{trained_on}_seed{seed}"  # no model's name has an underscore
+CELLS = dict(method=GRID.methods, reader=MODELS, trained_on=MODELS, seed=GRID.seeds)
+HIDDEN = [f"{OUT}/features/{{reader}}/{scored}.safetensors" for scored in MODELS]
+TRUNK = [f"{OUT}/features/{{reader}}/trunk.safetensors"] if parameters.first_layer(GRID) else []
+ROWS = expand(f"{OUT}/rows/{{method}}/{{model}}.parquet", method=["likelihood", "zero_shot"], model=MODELS)
+ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)
+PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract"], model=MODELS)
+PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
+RUN = "python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
+TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"
+
+wildcard_constraints:
+    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+"
+
+rule all:
+    input: f"{OUT}/scores.parquet", f"{OUT}/notebooks/questions.ipynb", f"{OUT}/notebooks/heatmaps.ipynb", ROWS, PAGES
+
+rule questions:
+    input: closure("notebooks/questions.py")
+    output: f"{OUT}/questions.parquet", page=f"{OUT}/notebooks/questions.ipynb"
+    log: f"{OUT}/logs/questions.txt"
+    params: json=parameters.questions(GRID)
+    shell: RUN + "''"
+
+# Stages that load a language model ask for all cores, so that they take turns.
+rule answer:
+    input: closure("notebooks/answer.py"), f"{OUT}/questions.parquet"
+    output: f"{OUT}/answers/{{model}}.parquet", f"{OUT}/rows/likelihood/{{model}}.parquet", page=f"{OUT}/notebooks/answer-{{model}}.ipynb"
+    log: f"{OUT}/logs/answer-{{model}}.txt"
+    params: json=lambda w: parameters.answer(GRID, **w)
+    threads: workflow.cores
+    shell: RUN + "{wildcards.model}"
+
+rule extract:
+    input: closure("notebooks/extract.py"), ANSWERS.values()
+    output: HIDDEN, TRUNK, f"{OUT}/rows/zero_shot/{{reader}}.parquet", page=f"{OUT}/notebooks/extract-{{reader}}.ipynb"
+    log: f"{OUT}/logs/extract-{{reader}}.txt"
+    params: json=lambda w: parameters.extract(GRID, **w)
+    threads: workflow.cores
+    shell: RUN + "{wildcards.reader}"
+
+rule probe:
+    input: closure("notebooks/probe.py"), ANSWERS.values(), HIDDEN
+    output: directory(f"{OUT}/estimators/probe/{CELL}"), f"{OUT}/rows/probe/{CELL}.parquet", page=f"{OUT}/notebooks/probe-{PAGE}.ipynb"
+    log: f"{OUT}/logs/probe-{PAGE}.txt"
+    params: json=lambda w: parameters.probe(GRID, **w)
+    shell: "OMP_NUM_THREADS={threads} " + RUN + TITLE
+
+rule lora_prompt:
+    input: closure("notebooks/lora_prompt.py"), ANSWERS.values(), TRUNK
+    output: directory(f"{OUT}/estimators/lora_prompt/{CELL}"), f"{OUT}/rows/lora_prompt/{CELL}.parquet", page=f"{OUT}/notebooks/lora_prompt-{PAGE}.ipynb"
+    log: f"{OUT}/logs/lora_prompt-{PAGE}.txt"
+    params: json=lambda w: parameters.lora_prompt(GRID, **w)
+    threads: workflow.cores
+    shell: RUN + TITLE
+
+rule heatmaps:
+    input: closure("notebooks/heatmaps.py"), ROWS
+    output: f"{OUT}/scores.parquet", page=f"{OUT}/notebooks/heatmaps.ipynb"
+    log: f"{OUT}/logs/heatmaps.txt"
+    params: json=parameters.heatmaps(GRID)
+    shell: RUN + "''"

@@ -1,0 +1,74 @@
+"""What a grid says to each stage: the parameters of its notebook, as JSON, and where results lie."""
+
+import json
+from dataclasses import asdict
+
+from whoknows.grid import Grid
+
+
+def out(grid: Grid) -> str:
+    """The folder of a grid's results."""
+    return f"results/{grid.name}"
+
+
+def answers(grid: Grid) -> dict[str, str]:
+    """For each model, the file of its graded answers."""
+    return {model.name: f"{out(grid)}/answers/{model.name}.parquet" for model in grid.models}
+
+
+def first_layer(grid: Grid) -> float | None:
+    """Where adapters begin, which `extract` needs to know; None if no adapter is trained."""
+    return grid.lora_prompt.first_layer if "lora_prompt" in grid.methods else None
+
+
+def questions(grid: Grid) -> str:
+    """Parameters of `questions`."""
+    return json.dumps(_tasks(grid) | {"splits": asdict(grid.splits), "shots": grid.answer.shots, "out": f"{out(grid)}/questions.parquet"})
+
+
+def answer(grid: Grid, model: str) -> str:
+    """Parameters of `answer` for one model."""
+    files = {"questions": f"{out(grid)}/questions.parquet", "out": answers(grid)[model]}
+    rows = {"rows_out": f"{out(grid)}/rows/likelihood/{model}.parquet"}
+    return json.dumps({"model": model} | _reading(grid, model) | asdict(grid.answer) | files | rows)
+
+
+def extract(grid: Grid, reader: str) -> str:
+    """Parameters of `extract` for one reader and the answers of all models."""
+    files = {"answers": answers(grid), "out": f"{out(grid)}/features/{reader}"}
+    rows = {"rows_out": f"{out(grid)}/rows/zero_shot/{reader}.parquet"}
+    return json.dumps({"reader": reader} | _reading(grid, reader) | {"first_layer": first_layer(grid)} | files | rows)
+
+
+def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
+    """Parameters of `probe` for one reader, the model it is trained on and one seed."""
+    return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | asdict(grid.probe))
+
+
+def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
+    """Parameters of `lora_prompt` for one reader, the model it is trained on and one seed."""
+    names = _estimator(grid, "lora_prompt", reader, trained_on, seed)
+    return json.dumps(names | _reading(grid, reader) | {"settings": asdict(grid.lora_prompt)})
+
+
+def heatmaps(grid: Grid) -> str:
+    """Parameters of `heatmaps`."""
+    models = {"models": list(answers(grid))}
+    return json.dumps(models | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/scores.parquet"})
+
+
+def _tasks(grid: Grid) -> dict:
+    return {"tasks": [asdict(task) for task in grid.tasks]}
+
+
+def _reading(grid: Grid, name: str) -> dict:
+    """What every stage that loads a language model is told."""
+    source = next(model.source for model in grid.models if model.name == name)
+    return {"source": source, "precision": grid.precision, "batch_tokens": grid.batch_tokens}
+
+
+def _estimator(grid: Grid, method: str, reader: str, trained_on: str, seed: str) -> dict:
+    place = f"{method}/{reader}/{trained_on}/seed{seed}"
+    files = {"answers": answers(grid), "features": f"{out(grid)}/features/{reader}"}
+    files |= {"out": f"{out(grid)}/estimators/{place}", "rows_out": f"{out(grid)}/rows/{place}.parquet"}
+    return {"reader": reader, "trained_on": trained_on, "seed": int(seed)} | files

@@ -1,0 +1,61 @@
+"""Every notebook is told all of its parameters, and depends on the modules that it imports."""
+
+import json
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from whoknows import grid, page, parameters, sources
+
+ROOT = Path(__file__).parents[1]
+GRID = grid.load(ROOT / "grids/smoke.yml")
+TOLD = {
+    "questions": parameters.questions(GRID),
+    "answer": parameters.answer(GRID, "tiny-llama"),
+    "extract": parameters.extract(GRID, "tiny-llama"),
+    "probe": parameters.probe(GRID, "tiny-llama", "tiny-mistral", "0"),
+    "lora_prompt": parameters.lora_prompt(GRID, "tiny-llama", "tiny-mistral", "0"),
+    "heatmaps": parameters.heatmaps(GRID),
+}
+
+
+@pytest.mark.parametrize("stage", TOLD)
+def test_a_notebook_is_told_just_its_parameters(stage):
+    notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
+    known = page.parameters(notebook)
+    told = json.loads(TOLD[stage])
+    assert told.keys() == known.keys()
+    for name, default in known.items():
+        # A dict's keys are checked too, unless they are models' names.
+        if isinstance(default, dict) and name != "answers":
+            assert told[name].keys() == default.keys(), name
+
+
+def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
+    told = json.loads(TOLD["lora_prompt"])
+    assert told["source"] == "tiny-llama" and told["features"] == "results/smoke/features/tiny-llama"
+    assert told["out"] == "results/smoke/estimators/lora_prompt/tiny-llama/tiny-mistral/seed0"
+    assert told["rows_out"] == "results/smoke/rows/lora_prompt/tiny-llama/tiny-mistral/seed0.parquet"
+    assert told["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"
+
+
+def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
+    modules = {
+        "__init__": "",
+        "one": "from whoknows import WhoknowsError, two\nimport numpy",
+        "two": "def late():\n    import whoknows.three",
+        "three": "from whoknows.four import name",
+        "four": "def main():\n    from whoknows import five",
+        "five": "",
+        "six": "",
+    }
+    for name, text in modules.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    notebook = tmp_path / "notebook.py"
+    notebook.write_text("# %%\nfrom whoknows import one\n")
+    monkeypatch.setattr(sources, "LIBRARY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = sources.closure(notebook)
+    assert found[0] == "notebook.py"  # the rules run the first one
+    assert set(found) == {"notebook.py", "__init__.py", "one.py", "two.py", "three.py", "four.py"}

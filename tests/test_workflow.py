@@ -1,0 +1,258 @@
+"""The graph of stages: what re-runs after which change, and what is left after a failure and a kill.
+
+A copy of the workflow runs once, with stub notebooks that have the real ones' parameters but only write their files.
+"""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+BODIES = {
+    "questions": "write(out)",
+    "answer": "write(out); write(rows_out)",
+    "extract": """
+write(rows_out)
+for name in [*answers, *(["trunk"] if first_layer else [])]:
+    write(f"{out}/{name}.safetensors")
+""",
+    "probe": """
+from whoknows import toy
+write(f"{out}/probe"); write(rows_out)
+""",
+    "lora_prompt": """
+import time
+time.sleep(600 if Path("slow").exists() else 0)
+if Path("broken").exists() and reader != trained_on:
+    raise ValueError("this adapter is broken")
+write(f"{out}/adapter"); write(rows_out)
+""",
+    "heatmaps": "write(out)",
+}
+STUB = """
+# %% [markdown]
+# # {stage}
+
+# %% tags=["parameters"]
+{parameters}
+
+# %%
+from pathlib import Path
+
+def write(path):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("data")
+
+# %%
+{body}
+"""
+ALL = {
+    "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps",
+    *(f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt")
+      for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")),
+}  # fmt: skip
+
+
+def of(*beginnings):
+    return {stage for stage in ALL if stage.startswith(beginnings)}
+
+
+class Project:
+    """A checkout with stub notebooks and one grid."""
+
+    def __init__(self, folder):
+        self.folder, self.grid = folder, folder / "grids/toy.yml"
+        shutil.copytree(ROOT / "lib/whoknows", folder / "lib/whoknows", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "grids", folder / "grids")
+        shutil.copy(ROOT / "Snakefile", folder)
+        (folder / "lib/whoknows/toy.py").write_text("from whoknows import toy_too\n")
+        (folder / "lib/whoknows/toy_too.py").write_text("")
+        (folder / "notebooks").mkdir()
+        for stage, body in BODIES.items():
+            real = (ROOT / f"notebooks/{stage}.py").read_text()
+            parameters = re.search(r'tags=\["parameters"\]\n(.*?)\n# %%', real, re.DOTALL)[1]
+            (folder / f"notebooks/{stage}.py").write_text(STUB.format(stage=stage, parameters=parameters, body=body))
+        values = yaml.safe_load((folder / "grids/smoke.yml").read_text())
+        values["name"] = "toy"
+        for model, name in zip(values["models"], ("llama", "mistral"), strict=True):
+            model["name"] = name
+        self.grid.write_text(yaml.safe_dump(values))
+        self.results = folder / "results/toy"
+
+    def start(self, *options):
+        command = [sys.executable, "-m", "whoknows.workflow", "grids/toy.yml", *options]
+        environment = os.environ | {"PYTHONPATH": str(self.folder / "lib")}
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, **out)
+
+    def run(self, *options):
+        process = self.start(*options)
+        try:
+            said, _ = process.communicate(timeout=600)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, said
+
+    def plan(self):
+        """Names of the stages that would run."""
+        code, said = self.run("--plan")
+        assert code == 0, said
+        stages = {line.split()[0] for line in said.splitlines()[:-1]}
+        assert said.splitlines()[-1] == f"{len(stages)} stages to run."
+        return stages
+
+
+def wait_for(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited for two minutes in vain")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """A project in which a stage failed, then a run was killed in the middle, then a run went on to the end."""
+    project, story = Project(tmp_path_factory.mktemp("checkout")), {}
+    (project.folder / "broken").touch()
+    story["failed"] = project.run()
+    story["after failure"] = sorted(str(path.relative_to(project.results)) for path in project.results.rglob("*") if path.is_file())
+    (project.folder / "broken").unlink()
+    story["plan"] = project.plan()
+
+    (project.folder / "slow").touch()
+    shutil.rmtree(project.results / "logs")
+    process = project.start()
+    wait_for(lambda: any(project.results.glob("logs/lora_prompt-*")))
+    story["second"] = project.run()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (project.folder / "slow").unlink()
+    story["resumed"] = project.run()
+    story["project"] = project
+    return story
+
+
+def test_a_failed_stage_is_named_with_its_notebook_and_the_others_go_on(story):
+    code, said = story["failed"]
+    assert code == 1
+    failed = "results/toy/notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb"
+    assert "lora_prompt llama trained on mistral, seed 0: failed: ValueError: this adapter is broken" in said
+    assert f"The notebook with the error: {failed}" in said
+    assert f"Not all stages ended well.\n{failed}\n" in said and "Traceback" not in said
+    there = story["after failure"]
+    assert "notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb" in there
+    assert "rows/lora_prompt/llama/mistral/seed0.parquet" not in there
+    assert "rows/lora_prompt/mistral/mistral/seed0.parquet" in there and "rows/probe/llama/mistral/seed0.parquet" in there
+    assert "scores.parquet" not in there
+    assert story["plan"] == of("lora_prompt-llama_mistral", "lora_prompt-mistral_llama", "heatmaps")
+
+
+def test_a_second_run_at_the_same_time_is_one_sentence(story):
+    code, said = story["second"]
+    assert code == 2 and re.fullmatch(r"Another run \(process \d+\) is at work in this checkout; .*\n", said)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(story):
+    code, said = story["resumed"]
+    assert code == 0, said
+    done = {re.sub(r" .*", "", line) for line in said.splitlines() if ": done in" in line}
+    assert done <= {"lora_prompt", "heatmaps:"}, said
+    assert {path.stem for path in story["project"].results.glob("notebooks/*")} == ALL
+    assert (story["project"].results / "scores.parquet").exists()
+
+
+def test_touching_files_re_runs_nothing(story):
+    project = story["project"]
+    for pattern in ("notebooks/*.py", "lib/whoknows/*.py", "grids/*.yml", "results/toy/answers/*"):
+        for path in project.folder.glob(pattern):
+            path.touch()
+    assert project.plan() == set()
+
+
+@pytest.mark.parametrize(
+    "file, stages",
+    [
+        ("notebooks/extract.py", of("extract", "probe", "lora_prompt", "heatmaps")),
+        ("lib/whoknows/toy_too.py", of("probe", "heatmaps")),
+        ("lib/whoknows/page.py", set()),
+    ],
+)
+def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
+    path = story["project"].folder / file
+    before = path.read_text()
+    path.write_text(before + "\n# changed\n")
+    try:
+        assert story["project"].plan() == stages
+    finally:
+        path.write_text(before)
+
+
+def put(keys, value):
+    def change(values):
+        *way, last = keys
+        for key in way:
+            values = values[key]
+        values[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, stages",
+    [
+        (put(["probe", "strengths"], [0.5]), of("probe", "heatmaps")),
+        (put(["lora_prompt", "r"], 3), of("lora_prompt", "heatmaps")),
+        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "probe", "lora_prompt", "heatmaps")),
+        (put(["batch_tokens"], 128), ALL - {"questions"}),
+        (put(["methods"], ["probe"]), of("extract", "probe", "heatmaps")),
+        (put(["seeds"], [0, 1]), {"heatmaps"} | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
+        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "probe", "lora_prompt", "heatmaps")),
+    ],
+    ids=["strengths", "r", "first_layer", "batch_tokens", "methods", "seeds", "source"],
+)
+def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
+    grid = story["project"].grid
+    before = grid.read_text()
+    values = yaml.safe_load(before)
+    change(values)
+    grid.write_text(yaml.safe_dump(values))
+    try:
+        assert story["project"].plan() == stages
+    finally:
+        grid.write_text(before)
+
+
+def test_ctrl_c_stops_all_and_says_what_is_kept(story):
+    project = story["project"]
+    notebook = project.folder / "notebooks/heatmaps.py"
+    notebook.write_text(notebook.read_text() + "\nimport time\ntime.sleep(600)\n")
+    log = project.results / "logs/heatmaps.txt"
+    log.unlink()
+    process = project.start()
+    wait_for(log.exists)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.endswith("Stopped. What was finished is kept, and the next run goes on from there.\n") and "Traceback" not in said
+    assert project.plan() == {"heatmaps"}
+
+
+def test_a_wrong_grid_is_one_sentence_before_anything_starts(story):
+    project = story["project"]
+    (project.folder / "grids/toy.yml").rename(project.folder / "grids/hidden.yml")
+    try:
+        code, said = project.run()
+    finally:
+        (project.folder / "grids/hidden.yml").rename(project.folder / "grids/toy.yml")
+    assert code == 2
+    assert said == "grids/toy.yml: this file cannot be read (No such file or directory); check its name.\n"
