@@ -21,7 +21,7 @@ FLAGS = (
     "--remote-debugging-port=0 --remote-allow-origins=* --allow-file-access-from-files"
 ).split()
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
-PATIENCE = 30  # seconds until something that should have happened counts as missing
+PATIENCE = 120  # seconds until something that should have happened counts as missing
 
 
 def find() -> str:
@@ -74,8 +74,9 @@ class Browser:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.read("window.left = true")  # or the page that is left would pass for the one that comes
         self.call("Page.navigate", url=(self.folder / (page or self.index)).resolve().as_uri())
-        self.wait("document.readyState === 'complete' && !location.href.startsWith('about:')")
+        self.wait("!window.left && document.readyState === 'complete'")
         self.wait("[...document.querySelectorAll('[id^=altair-viz]')].every(chart => chart.querySelector('svg.marks'))")
 
     def read(self, script: str):

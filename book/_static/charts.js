@@ -17,6 +17,8 @@
 
   const dark = () => document.documentElement.dataset.theme === "dark";
 
+  const look = () => `${dark() ? "dark" : "light"} ${document.body.clientWidth}`;
+
   const theme = () => {
     const text = dark() ? "#ced6dd" : "#222832";
     const line = dark() ? "#6b7480" : "#8a919a";
@@ -25,7 +27,7 @@
       font: getComputedStyle(document.body).fontFamily,
       view: { stroke: line },
       title: { color: text, subtitleColor: text },
-      axis: { labelColor: text, titleColor: text, domainColor: line, tickColor: line, gridColor: line },
+      axis: { labelColor: text, titleColor: text, domainColor: line, tickColor: line, gridColor: line, gridOpacity: 0.25 },
       legend: { labelColor: text, titleColor: text },
     };
   };
@@ -43,6 +45,7 @@
 
   async function draw(chart) {
     const embed = await load();
+    chart.look = look();
     const options = { ...chart.options, config: theme(), tooltip: { theme: dark() ? "dark" : "light" } };
     const show = (spec) => embed(chart.element, structuredClone(spec), options);
     chart.result?.finalize();
@@ -72,13 +75,8 @@
     return redraw(chart);
   };
 
-  let last = { dark: null, width: null };
-  const changed = () => {
-    const now = { dark: dark(), width: document.body.clientWidth };
-    const differs = now.dark !== last.dark || now.width !== last.width;
-    if (differs && last.width !== null) drawn.forEach(redraw);
-    last = now;
-  };
+  // A chart may be drawn before the page knows its theme, so each remembers what it was drawn for.
+  const changed = () => drawn.filter((chart) => chart.look !== look()).forEach(redraw);
   document.addEventListener("DOMContentLoaded", () => {
     changed();
     new MutationObserver(changed).observe(document.documentElement, { attributeFilter: ["data-theme"] });

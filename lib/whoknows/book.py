@@ -1,16 +1,17 @@
 """Stitches the executed notebooks of a grid into a Jupyter Book: `python -m whoknows.book GRID`."""
 
 import argparse
+import json
+import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 import yaml
 
-from whoknows import WhoknowsError, assets, chapters, files, grid, run, vega
+from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, run, vega
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -63,9 +64,9 @@ def heatmaps(found: list[chapters.Chapter], chosen: grid.Grid, results: Path) ->
     ready = [page for page in found if page.stage == "heatmaps" and not page.failed]
     if ready and not any(page.failed for page in found):
         return ready[0]
-    path, models = results / "book" / "heatmaps.ipynb", [model.name for model in chosen.models]
-    out = str(results / "book" / "scores.parquet")
-    values = {"rows": str(results / "rows"), "models": models, "tasks": [asdict(task) for task in chosen.tasks], "out": out}
+    path = results / "book" / "heatmaps.ipynb"
+    folders = {"rows": str(results / "rows"), "out": str(results / "book" / "scores.parquet")}
+    values = json.loads(parameters.heatmaps(chosen)) | folders
     try:
         run.run(ROOT / "notebooks" / "heatmaps.py", path, values)
     except run.StageFailed:
@@ -108,7 +109,7 @@ def _has_page(entry: dict, source: Path) -> bool:
 def _sphinx(source: Path) -> Path:
     # Warnings are mistakes, but a book with one of them is worth more than none.
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), "-W", "-n", "--keep-going", "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
     index = source / "_build" / "html" / "index.html"
     if done.returncode or not index.exists():
         said = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
@@ -132,6 +133,8 @@ def main(arguments: list[str] | None = None) -> int:
     except WhoknowsError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -73,7 +73,7 @@ def read(path: Path) -> Chapter:
     values = notebook.metadata.get("papermill", {}).get("parameters", {})
     notebook.cells = [cell for cell in notebook.cells if not cell.get("id", "").startswith("papermill-error")]
     notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
-    title = " · ".join([*name.split("-", 1)[1:], "failed"])
+    title = " · ".join([*_label(values), "failed"])
     return Chapter(name, pages.clean(notebook, title, values, {}), values, failed)
 
 
@@ -87,7 +87,7 @@ def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
     notebook.cells += [new_markdown_cell("## Parameters of this page", id="parameters-heading"), *table] if table else []
     failed = [f"- [{other.heading}](run/{other.name}.ipynb)" for other in others if other.failed]
     if failed:
-        text = "\n".join([":::{warning}", "Not all stages ran well, so cells are missing:", "", *failed, ":::"])
+        text = "\n".join([":::{admonition} Some cells are missing", ":class: warning", "These stages failed:", "", *failed, ":::"])
         notebook.cells.insert(1, new_markdown_cell(text, id="failed-stages"))
     return notebook
 
@@ -130,6 +130,12 @@ def _belongs(chapter: Chapter, grid: Grid) -> bool:
     of_models = [values[key] for key in ("model", "reader", "trained_on") if key in values]
     in_methods = chapter.stage not in ("probe", "lora_prompt") or chapter.stage in grid.methods
     return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds
+
+
+def _label(values: dict) -> list[str]:
+    """What a run is of: a model, or a reader, the model it was trained on and a seed."""
+    names = " trained on ".join(values[key] for key in ("model", "reader", "trained_on") if key in values)
+    return [", ".join(filter(None, [names, f"seed {values['seed']}" if "seed" in values else ""]))] if names else []
 
 
 def _time(chapter: Chapter) -> str:

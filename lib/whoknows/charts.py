@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 
 from whoknows.cells import METHODS
+from whoknows.curves import COLOURS
 
-# Stops of matplotlib's magma without its black and pale ends: text stays readable on each of them.
-COLOURS = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]
 TOOLTIP = {
     "model": "Model", "trained_on": "Trained On", "reader": "Reader", "scored": "Scored", "value": "AUROC",
     "pooled_auroc": "AUROC, tasks pooled", "ece": "ECE", "accuracy": "Accuracy", "n_right": "Right answers",
@@ -18,7 +17,7 @@ TOOLTIP = {
 }  # fmt: skip
 TITLES = {
     "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
-    "B": ["B · data transfer", "rows read and are judged; columns gave the training answers"],
+    "B": ["B · data transfer", "rows read and are judged; columns taught them"],
     "figure": ["As read off the figure", "its two axes can mean reading A or B"],
 }
 
@@ -81,43 +80,6 @@ def describe(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def layer_curve(search: list[dict]) -> alt.LayerChart:
-    """AUROC on validation against the layer, a line for each strength of the L2 penalty; the choice is ringed.
-
-    Args:
-        search: dicts with layer, strength and validation_auroc, one for each pair that was tried.
-    """
-    tried = pd.DataFrame(search)
-    x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
-    y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    shades = alt.Scale(range=COLOURS, interpolate="rgb")
-    colour = alt.Color("strength:O", title="L2 strength", scale=shades)
-    lines = alt.Chart(tried).mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=list(tried.columns))
-    best = tried.loc[[tried["validation_auroc"].idxmax()]]
-    ring = alt.Chart(best).mark_point(size=220, strokeWidth=2, color="#8a919a").encode(x=x, y=y, tooltip=list(tried.columns))
-    described = f"AUROC on validation by layer; highest at layer {best['layer'].iloc[0]}."
-    return (lines + ring).properties(width=420, height=240, description=described, usermeta=_embedding("layers"))
-
-
-def training_curve(history: list[dict]) -> alt.HConcatChart:
-    """Loss and AUROC on validation against the step of the training.
-
-    Args:
-        history: dicts with step, loss and validation_auroc, one for each look at validation.
-    """
-    titles = {"loss": "Training loss", "validation_auroc": "AUROC on validation"}
-    step = alt.X("step:Q", title="Step")
-    scale = alt.Scale(zero=False)
-    panels = [
-        alt.Chart(pd.DataFrame(history)).mark_line(point=True, color=COLOURS[2]).encode(
-            x=step, y=alt.Y(f"{name}:Q", title=title, scale=scale), tooltip=["step", *titles]
-        ).properties(width=260, height=200)
-        for name, title in titles.items()
-    ]  # fmt: skip
-    described = "Training loss and AUROC on validation by step."
-    return alt.hconcat(*panels).properties(description=described, usermeta=_embedding("training"))
-
-
 def _switches(drawn: pd.DataFrame) -> list[alt.Parameter]:
     labels = {
         "reading": {reading: title[0] for reading, title in TITLES.items()},
@@ -145,7 +107,7 @@ def _title(drawn: pd.DataFrame) -> alt.TitleParams:
 
 
 def _panel(drawn: pd.DataFrame, method: str, models: list[str], domain: tuple) -> alt.LayerChart:
-    size = int(np.clip(190 // len(models), 46, 84))
+    size = int(np.clip(190 // len(models), 46, 92))
     method_shown = "datum.method === probe" if method == "probe" else f"datum.method === '{method}'"
     shown = f"datum.reading === reading && datum.test_set === test_set && {method_shown}"
     angle = 0 if len(models) * max(map(len, models)) * 7 < len(models) * size else -40
@@ -192,4 +154,5 @@ def _ink(place: float) -> str:
 def _embedding(name: str) -> dict:
     # no button that opens the chart in an editor on another host
     actions = {"export": True, "source": False, "compiled": False, "editor": False}
-    return {"embedOptions": {"renderer": "svg", "downloadFileName": name, "actions": actions}}
+    words = {"CLICK_TO_VIEW_ACTIONS": "Save this chart"}
+    return {"embedOptions": {"renderer": "svg", "downloadFileName": name, "actions": actions, "i18n": words}}

@@ -14,7 +14,8 @@ def heatmap_findings(table: pd.DataFrame) -> str:
     shown = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
     wide = shown.pivot(index=["model", "trained_on"], columns="method", values="auroc")
     ranges = [_range(METHODS[method], wide[method]) for method in ("probe", "lora_prompt") if method in wide]
-    said = [f"On {shown['test_set'].iloc[0]} test questions, {' and '.join(ranges)}; chance is one half."]
+    where = f"On {shown['test_set'].iloc[0]} test questions, in reading A"
+    said = [f"{where}, {' and '.join(ranges)}; chance is one half."]
     both = wide.reindex(columns=["probe", "lora_prompt"]).dropna()
     if len(both):
         higher = (both["probe"] > both["lora_prompt"]).sum()

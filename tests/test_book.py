@@ -1,0 +1,248 @@
+"""The book: built from made-up results, and read in a browser that has no network."""
+
+import re
+from pathlib import Path
+
+import browser
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from altair.vegalite.v6 import display
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from whoknows import book, chapters, cells, charts, files, grid, metrics, vega
+
+ROOT = Path(__file__).parents[1]
+MODELS = ["Alpha-1.5B", "Beta-7B"]
+TASKS = [
+    {"name": "trivia_qa", "size": 60, "role": "train"},
+    {"name": "sciq", "size": 50, "role": "train"},
+    {"name": "nq_open", "size": 40, "role": "shift"},
+]
+FAILED = "lora_prompt-Alpha-1.5B_Beta-7B_seed0"
+WHY = "none of the training answers is right"
+PYTHON = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+EVIL = "<script>window.hit = 1</script><img src=x onerror='window.hit = 2'> **bold** $x^2$ [l](javascript:alert(1)) \x1b[31mred"
+
+
+def write_rows(folder: Path, models: list[str], without: str = "") -> None:
+    """Rows of all methods over all models; the value of a cell depends on its place, so that swapped axes show."""
+    rng = np.random.default_rng(0)
+    sizes = {task["name"]: task["size"] for task in TASKS}
+    correct = {(model, task): rng.random(n) < 0.3 for model in models for task, n in sizes.items()}
+
+    def rows(method, reader, trained_on, quality):
+        for at, (scored, (task, n)) in enumerate((scored, item) for scored in models for item in sizes.items()):
+            right = correct[scored, task]
+            logit = np.float32(quality * (1 + 0.1 * at) * right + rng.normal(size=n))
+            names = {"method": method, "reader": reader, "trained_on": trained_on, "scored": scored, "task": task}
+            ids = [f"{task}-{i}" for i in range(n)]
+            yield pd.DataFrame({"question_id": ids, "logit": logit, "correct": right, "split": "test", "seed": 0, **names})
+
+    for k, reader in enumerate(models):
+        likelihood = pd.concat(rows("likelihood", "", "", 1.0))
+        files.write_parquet(folder / f"likelihood/{reader}.parquet", likelihood[likelihood["scored"] == reader])
+        files.write_parquet(folder / f"zero_shot/{reader}.parquet", pd.concat(rows("zero_shot", reader, "", 0.1)))
+        for j, trained_on in enumerate(models):
+            for method in ("probe", "lora_prompt"):
+                if f"{method}-{reader}_{trained_on}_seed0" != without:
+                    parts = [*rows(method, reader, trained_on, 0.4 + 0.3 * k + 0.5 * j)]
+                    parts += rows("probe_mlp", reader, trained_on, 0.3) if method == "probe" else []
+                    files.write_parquet(folder / f"{method}/{reader}/{trained_on}/seed0.parquet", pd.concat(parts))
+
+
+def write_page(folder: Path, name: str, title: str, values: dict, outputs: list) -> None:
+    """An executed notebook as `whoknows.run` leaves it."""
+    code = new_code_cell("1", outputs=outputs)
+    about = {"stage": name.split("-")[0], "parameters": values, "seconds": 61.0, "machine": "a machine", "commit": "abc", "versions": {"torch": "9.9"}}
+    notebook = new_notebook(cells=[new_markdown_cell(f"# {title}"), code], metadata={"whoknows": about, **PYTHON})
+    files.write_text(folder / f"{name}.ipynb", nbformat.writes(notebook))
+
+
+def write_failed_page(folder: Path, name: str, values: dict) -> None:
+    """A notebook as papermill leaves it when a cell fails."""
+    error = new_output("error", ename="WhoknowsError", evalue=WHY, traceback=[f"\x1b[31mWhoknowsError\x1b[0m: {WHY}"])
+    code = new_code_cell("1", outputs=[error])
+    about = {"papermill": {"parameters": values}, **PYTHON}
+    notebook = new_notebook(cells=[new_markdown_cell("# LoRA + Prompt"), code], metadata=about)
+    files.write_text(folder / f"{name}.failed.ipynb", nbformat.writes(notebook))
+
+
+def write_results(folder: Path) -> Path:
+    """A grid of two models, one of whose stages failed, and all that its stages would have left; the grid's file."""
+    chosen = yaml.safe_load((ROOT / "grids" / "smoke.yml").read_text())
+    chosen["models"] = [{"name": name, "source": "tiny-llama"} for name in MODELS]
+    chosen["tasks"] = TASKS
+    files.write_text(folder / "two.yml", yaml.safe_dump(chosen))
+    write_rows(folder / "rows", MODELS, without=FAILED)
+    pages = folder / "notebooks"
+    table = pd.DataFrame({"answer": [EVIL], "gold": ["a b"]}).to_html()
+    said = [new_output("stream", name="stdout", text=EVIL), new_output("display_data", {"text/html": table, "text/plain": EVIL})]
+    write_page(pages, "questions", "Questions", {}, said)
+    write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])
+    for reader in MODELS:
+        write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, said)
+        write_page(pages, f"extract-{reader}", f"Hidden states · {reader}", {"reader": reader}, [])
+        for trained_on in MODELS:
+            values = {"reader": reader, "trained_on": trained_on, "seed": 0}
+            for method in ("probe", "lora_prompt"):
+                name = f"{method}-{reader}_{trained_on}_seed0"
+                write_page(pages, name, f"{chapters.STAGES[method]} · {reader} trained on {trained_on}", values, [])
+    write_failed_page(pages, FAILED, {"reader": MODELS[0], "trained_on": MODELS[1], "seed": 0})
+    return folder / "two.yml"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    return folder, book.build(write_results(folder), folder)
+
+
+@pytest.fixture(scope="module")
+def opened(built):
+    with browser.open_book(built[1]) as tab:
+        yield tab
+
+
+@pytest.fixture
+def table(built):
+    rows = cells.read_rows(built[0] / "rows", MODELS)
+    measured = cells.measure(rows, metrics.scores(rows), TASKS)
+    return charts.with_labels(cells.heatmap_table(measured, MODELS, TASKS), len(MODELS))
+
+
+def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe") -> list[str]:
+    """The values of the first heatmap, then of the second; each from left to right and from top to bottom."""
+    those = table[(table["reading"] == reading) & (table["test_set"] == test_set)]
+    return [*those.loc[those["method"] == probe, "value"], *those.loc[those["method"] == "lora_prompt", "value"]]
+
+
+def shown(opened, chart: int = 0) -> list[str]:
+    """The values that stand in the cells of a chart, in the order of `expected`."""
+    # the values are the chart's bold marks; what the colour bars say is neither
+    placed = opened.read(f"""[...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('.mark-text.role-mark text')]
+        .filter(text => text.getAttribute('font-weight') === 'bold')
+        .map(text => [text.textContent, text.getBoundingClientRect().x, text.getBoundingClientRect().y])""")
+    panels = placed[: len(placed) // 2], placed[len(placed) // 2 :]
+    return [text for panel in panels for text, _, _ in sorted(panel, key=lambda cell: (round(cell[2] / 20), cell[1]))]
+
+
+def choose(opened, name: str, value: str) -> None:
+    opened.read(f"""(() => {{
+        const input = document.querySelector('.chart [name={name}][value="{value}"], .chart select[name={name}]');
+        if (input.type === 'radio') {{ input.click(); return; }}
+        input.value = '{value}';
+        input.dispatchEvent(new Event('input'));
+        input.dispatchEvent(new Event('change'));
+    }})()""")
+
+
+def test_both_heatmaps_show_the_measured_values_in_both_readings(opened, table):
+    opened.visit()
+    assert shown(opened) == expected(table, "A")
+    choose(opened, "reading", "B")
+    assert shown(opened) == expected(table, "B")
+    assert expected(table, "A") != expected(table, "B")
+    assert "—" in expected(table, "B"), "the failed stage has no value"
+
+
+def test_the_other_switches_show_their_values(opened, table):
+    opened.visit()
+    choose(opened, "test_set", "shift")
+    assert shown(opened) == expected(table, "A", "shift")
+    choose(opened, "probe", "probe_mlp")
+    assert shown(opened) == expected(table, "A", "shift", "probe_mlp")
+
+
+def test_a_change_of_theme_keeps_the_switches(opened, table):
+    opened.visit()
+    choose(opened, "reading", "B")
+    ink = "getComputedStyle(document.querySelector('svg.marks .role-title-text text, svg.marks .role-axis-label text')).fill"
+    light = opened.read(ink)
+    opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    opened.wait(f"{ink} !== '{light}'")
+    assert shown(opened) == expected(table, "B")
+
+
+def test_a_missing_cell_says_why(opened):
+    opened.visit()
+    choose(opened, "reading", "B")
+    labels = opened.read("[...document.querySelectorAll('svg.marks')[0].querySelectorAll('[aria-label]')].map(m => m.ariaLabel)")
+    assert any("no rows: its stage failed" in label for label in labels)
+    assert FAILED in opened.read("document.querySelector('.admonition.warning a').href")
+
+
+def test_every_chart_has_a_description_and_a_table(opened, table):
+    opened.visit()
+    labels = opened.read("[...document.querySelectorAll('.chart [role=graphics-document]')].map(c => c.ariaLabel)")
+    assert len(labels) == 3 and all(label.startswith("Heatmaps of AUROC") for label in labels)
+    beneath = opened.read("document.querySelector('details:has(table.dataframe)').textContent")
+    assert all(value in beneath for value in set(expected(table, "A") + expected(table, "B")))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_page_at_every_width_and_in_every_theme(opened, width, dark):
+    pages = sorted(str(path.relative_to(opened.folder)) for path in opened.folder.glob("**/*.html"))
+    assert len(pages) > 15
+    for page in pages:
+        if not page.startswith(("genindex", "search", "_static")):
+            opened.visit(page, width, dark)
+            assert opened.overflow() <= 0, f"{page} scrolls sideways at {width} px"
+            assert opened.read("document.documentElement.dataset.theme") == ("dark" if dark else "light")
+    assert opened.requests == [] and opened.errors == []
+
+
+def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
+    places = "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('.role-scope .role-title-text')].map(t => [t.getBoundingClientRect().x, t.getBoundingClientRect().y])"
+    opened.visit(width=1280)
+    (left, top), (right, beside) = opened.read(places)[-2:]
+    assert left < right and abs(top - beside) < 5
+    opened.visit(width=390)
+    (left, top), (below, bottom) = opened.read(places)[-2:]
+    assert top < bottom
+
+
+def test_an_answer_is_shown_and_never_run(opened):
+    opened.visit(f"run/answer-{MODELS[0]}.html")
+    assert opened.read("document.querySelector('.bd-article').textContent").count("<script>window.hit = 1</script>") == 2
+    assert opened.read("window.hit") is None
+    assert opened.read("document.querySelectorAll('.cell_output img, .cell_output a, .cell_output strong').length") == 0
+
+
+def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
+    html = built[1].parent
+    assert WHY in (html / "run" / f"{FAILED}.html").read_text()
+    assert not list(html.glob("**/*Gone*"))
+
+
+def test_what_the_run_took(built):
+    text = (built[1].parent / "run" / "record.html").read_text()
+    assert all(fact in text for fact in ("4 (1 failed)", "2.0 min", "9.9", "a machine", "abc", MODELS[0]))
+    found = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
+    assert re.search(r"LoRA \+ Prompt +4 \(1 failed\) +3\.0 min|LoRA \+ Prompt +4 \(1 failed\) +183 s", chapters.summary(found))
+
+
+def test_the_bundle_is_what_altair_asks_for():
+    import vl_convert
+
+    assert vl_convert.get_vega_version().split(".")[0] == display.VEGA_VERSION
+    assert vl_convert.get_vega_embed_version().split(".")[0] == display.VEGAEMBED_VERSION
+    assert vega.bundled_version() in vl_convert.get_vegalite_versions()
+
+
+def test_pages_that_are_not_there_are_not_in_the_contents(tmp_path):
+    files.write_text(tmp_path / "run" / "probe-a.ipynb", "")
+    files.write_text(tmp_path / "run" / "probe.md", "")
+    probe = {"file": "run/probe", "sections": [{"glob": "run/probe-*"}]}
+    gone = {"file": "run/lora_prompt", "sections": [{"glob": "run/lora_prompt-*"}]}
+    toc = {"root": "index", "parts": [{"caption": "a", "chapters": [probe, gone]}, {"caption": "b", "chapters": [gone]}]}
+    assert book.existing(toc, tmp_path) == {"root": "index", "parts": [{"caption": "a", "chapters": [probe]}]}
+
+
+def test_a_wrong_grid_is_one_sentence(tmp_path, capsys):
+    files.write_text(tmp_path / "bad.yml", "name: [")
+    assert book.main([str(tmp_path / "bad.yml")]) == 2
+    assert "bad.yml" in capsys.readouterr().err
