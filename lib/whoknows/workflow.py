@@ -13,9 +13,19 @@ import time
 from pathlib import Path
 
 from whoknows import WhoknowsError, grid
+from whoknows.chapters import STAGES
 from whoknows.run import WORKFLOW
 
 STATE = Path(".snakemake")
+# Snakemake's reasons to run a stage again.
+REASONS = {
+    "ok": "an earlier stage runs",
+    "missing": "not there yet",
+    "updated input files": "a file that it reads changed",
+    "rule implementation changed": "its rule in the Snakefile changed",
+    "set of input files changed": "it reads other files than before",
+    "params changed": "the grid changed what it is told",
+}
 
 
 def run(path: str, cores: str) -> int:
@@ -57,9 +67,14 @@ def plan(path: str) -> str:
     if done.returncode:
         raise WhoknowsError(f"Snakemake could not make a plan: {done.stderr.strip()}")
     files = csv.DictReader(done.stdout.splitlines(), delimiter="\t")
-    pages = [row for row in files if row["output_file"].endswith(".ipynb") and row["plan"] != "no update"]
-    lines = [f"{Path(row['output_file']).stem:60} {row['status']}" for row in pages]
+    why = {Path(row["output_file"]).stem: row["status"] for row in files if _is_due_page(row)}
+    stages = sorted(why, key=lambda name: (list(STAGES).index(name.split("-")[0]), name))
+    lines = [f"{name:60} {REASONS.get(why[name], why[name])}" for name in stages]
     return "\n".join([*lines, f"{len(lines)} stages to run."])
+
+
+def _is_due_page(row: dict) -> bool:
+    return row["output_file"].endswith(".ipynb") and row["plan"] != "no update"
 
 
 def _snakemake(path: str, cores: str) -> list[str]:
