@@ -113,7 +113,7 @@ def load(source: str, precision: str) -> Reader:
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), attn_implementation="sdpa")
-    except OSError as error:
+    except (OSError, ValueError) as error:  # transformers says either of a folder that lacks a file
         raise WhoknowsError(f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}") from error
     return Reader(model.to(device()).eval().requires_grad_(False), tokenizer)
 

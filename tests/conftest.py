@@ -1,0 +1,36 @@
+"""Tiny language models for all tests, made once in a session."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models are slower on more threads
+os.environ.setdefault("TQDM_DISABLE", "1")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def readers(tmp_path_factory):
+    """Both tiny models, in float32."""
+    import torch
+
+    from whoknows import assets, models
+
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WHOKNOWS_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return {name: models.load(name, "float32") for name in assets.TINY}
+
+
+@pytest.fixture(scope="session")
+def llama(readers):
+    return readers["tiny-llama"]
+
+
+@pytest.fixture(scope="session")
+def mistral(readers):
+    return readers["tiny-mistral"]
+
+
+@pytest.fixture(params=["tiny-llama", "tiny-mistral"])
+def reader(readers, request):
+    return readers[request.param]

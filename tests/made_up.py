@@ -1,0 +1,56 @@
+"""Made-up questions and answers, and what plain transformers says about them."""
+
+import copy
+
+import pandas as pd
+import torch
+
+from whoknows.models import Reader
+
+QUESTIONS = (
+    "What is the best food for an animal?",
+    "Who made the city by the river, and in which year was it the country's biggest?",
+    "Why?",
+    "Which force moves a leaf in the wind?",
+    "How many suns can be seen from Zürich?",
+    "What gas is in the air\nChoices:\n(A): iron\n(B): oxygen",
+)
+TEXTS = ("the sun", "A", "", "42 metal rivers", "an ocean of heat and light", "B")
+
+
+def answers(texts=TEXTS, correct=None, split="test", task="made_up") -> pd.DataFrame:
+    """An answers frame; questions repeat if there are more texts than questions."""
+    count = len(texts)
+    values = {
+        "question_id": [f"q{i}" for i in range(count)],
+        "task": task,
+        "split": split,
+        "question": [QUESTIONS[i % len(QUESTIONS)] for i in range(count)],
+        "gold": [["the sun"]] * count,
+        "kind": "open",
+        "answer": list(texts),
+        "correct": [i % 2 == 0 for i in range(count)] if correct is None else list(correct),
+    }
+    return pd.DataFrame(values)
+
+
+def fresh(reader: Reader) -> Reader:
+    """A copy that a test may change."""
+    return Reader(copy.deepcopy(reader.model), reader.tokenizer)
+
+
+def untaught(reader: Reader, **changes) -> Reader:
+    """The same kind of model with random weights, so that its answers are long and all different."""
+    config = copy.deepcopy(reader.model.config)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    torch.manual_seed(3)
+    config.initializer_range = 0.15
+    model = type(reader.model)._from_config(config, attn_implementation="sdpa")
+    return Reader(model.eval().requires_grad_(False), reader.tokenizer)
+
+
+@torch.no_grad()
+def plain(reader: Reader, ids: list[int]):
+    """The whole model's own forward pass on one row of ids, without any of this project's code."""
+    return reader.model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)

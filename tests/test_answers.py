@@ -1,0 +1,193 @@
+"""Answers are those of `generate`, whatever else is in the batch, and are graded as the words say."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_up import QUESTIONS, untaught
+
+from whoknows import WhoknowsError
+from whoknows.answers import Prefix, answer, grade, likelihood_rows, summary
+
+NEW = 7
+EXAMPLES = pd.DataFrame({"question": ["What falls?", "Who is king?"], "gold": [["rain", "RAIN"], ["NOBODY", "no king"]]})
+NO_EXAMPLES = EXAMPLES[:0]
+
+
+@torch.no_grad()
+def generated(reader, ids, **more):
+    """New tokens and their log-probabilities, by plain `generate`, with one question in the batch."""
+    given = torch.tensor([ids])
+    out = reader.model.generate(
+        given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=NEW, return_dict_in_generate=True, output_logits=True, **more
+    )
+    tokens = out.sequences[0, len(ids) :].tolist()
+    return tokens, [float(torch.log_softmax(step[0].float(), -1)[token]) for step, token in zip(out.logits, tokens)]
+
+
+def check(model, prefix, found, ids):
+    for question, (text, total, mean, count) in zip(ids, found):
+        tokens, logprobs = generated(model, prefix.ids + question)
+        end = next((at for at, token in enumerate(tokens) if prefix._is_end(token)), NEW)
+        own = logprobs[: max(end, 1)]  # an ending does not count unless it is all there is
+        assert text == model.tokenizer.decode(tokens[: end + 1], skip_special_tokens=True).split("\n")[0].strip()
+        assert count == len(own)
+        assert (total, mean) == pytest.approx((sum(own), sum(own) / count), abs=1e-4)
+
+
+@pytest.mark.parametrize("examples", [EXAMPLES, NO_EXAMPLES], ids=["examples", "no examples"])
+def test_answers_are_those_of_generate(reader, examples):
+    model = untaught(reader)
+    prefix = Prefix(model, examples)
+    ids = [model.question(question) for question in QUESTIONS]
+    found = prefix.generate(ids, NEW)
+    check(model, prefix, found, ids)
+    assert len({text for text, *_ in found}) > 3 and all(count == NEW for *_, count in found)
+    assert model.model.config._attn_implementation == "sdpa"
+
+
+def test_rows_that_end_early_do_not_disturb_the_others(reader):
+    model = untaught(reader)
+    prefix = Prefix(model, EXAMPLES)
+    ids = [model.question(question) for question in QUESTIONS]
+    plain = [generated(model, prefix.ids + question)[0] for question in ids]
+    prefix.ends |= {plain[0][0], plain[1][2], plain[2][4]}
+    found = prefix.generate(ids, NEW)
+    check(model, prefix, found, ids)
+    counts = [count for *_, count in found]
+    assert min(counts) == 1 and len(set(counts)) > 2, "the rows should end at different steps"
+
+
+def test_answers_do_not_depend_on_the_batch(reader):
+    model = untaught(reader)
+    prefix = Prefix(model, EXAMPLES)
+    ids = [model.question(question) for question in QUESTIONS]
+    together = prefix.generate(ids, NEW)
+    for one, found in zip(ids, together):
+        (alone,) = prefix.generate([one], NEW)
+        assert alone[0] == found[0] and alone[3] == found[3]
+        assert alone[1:3] == pytest.approx(found[1:3], abs=1e-4)
+
+
+def test_blocks_that_see_a_window_only(mistral):
+    # the window ends within the examples, within the question, or within the answer
+    for window in (100, 30, 5):
+        model = untaught(mistral, sliding_window=window)
+        prefix = Prefix(model, EXAMPLES)
+        ids = [model.question(question) for question in QUESTIONS]
+        check(model, prefix, prefix.generate(ids, NEW), ids)
+
+
+@pytest.mark.parametrize(
+    "written, text",
+    [(" Paris\nQuestion: x", "Paris"), ("\n", ""), (" Paris", "Paris"), ("  a\tb \n", "a\tb")],
+)
+def test_an_answer_ends_with_its_line(llama, written, text):
+    prefix = Prefix(llama, NO_EXAMPLES)
+    tokens = llama.encode(written)
+    assert prefix._finish(tokens, [-1.0] * len(tokens))[0] == text
+
+
+def test_the_line_end_counts_only_when_it_is_all(llama):
+    prefix = Prefix(llama, NO_EXAMPLES)
+    (end,) = llama.encode("\n")
+    (leaf,) = llama.encode(" A")
+    assert prefix._finish([end], [-0.5]) == ("", -0.5, -0.5, 1)
+    assert prefix._finish([leaf, end], [-2.0, -0.5]) == ("A", -2.0, -2.0, 1)
+    assert prefix._finish([leaf, leaf], [-2.0, -1.0]) == ("A A", -3.0, -1.5, 2)
+    assert prefix._finish([leaf, llama.tokenizer.eos_token_id], [-2.0, -0.5]) == ("A", -2.0, -2.0, 1)
+
+
+def test_examples_show_an_answer_in_plain_case(reader):
+    ids = Prefix(reader, EXAMPLES).ids
+    text = "Question: What falls?\nAnswer: rain\n\nQuestion: Who is king?\nAnswer: no king\n\n"
+    assert ids == reader.start() + reader.encode(text)
+
+
+def questions(count=6):
+    shots = [{"question_id": f"s{t}{i}", "task": t, "split": "shot", "question": f"What {t} {i}?", "gold": ["x"], "kind": "open"} for t in "ab" for i in (0, 1)]
+    asked = [{**shots[0], "question_id": f"q{i}", "task": "ab"[i % 2], "split": "test", "question": QUESTIONS[i]} for i in range(count)]
+    return pd.DataFrame(asked[:2] + shots + asked[2:])
+
+
+def test_every_question_is_answered_after_the_examples_of_its_own_task(reader):
+    model, table = untaught(reader), questions()
+    found = answer(model, table, NEW, 200)
+    assert found["question_id"].tolist() == [f"q{i}" for i in range(6)]
+    for row in found.itertuples():
+        prefix = Prefix(model, table[(table["split"] == "shot") & (table["task"] == row.task)])
+        (alone,) = prefix.generate([model.question(row.question)], NEW)
+        assert row.answer == alone[0] and row.sum_logprob == pytest.approx(alone[1], abs=1e-4)
+    assert found["sum_logprob"].dtype == np.float32 and found["correct"].dtype == bool
+
+
+def test_nothing_to_answer(llama):
+    with pytest.raises(WhoknowsError, match="no question beside its few-shot examples"):
+        answer(llama, questions(0), NEW, 200)
+
+
+def test_more_examples_than_the_model_has_positions_for(llama):
+    with pytest.raises(WhoknowsError, match=r"answer\.shots: the examples of a .* lower answer\.shots"):
+        answer(untaught(llama, max_position_embeddings=70), questions(), NEW, 200)
+
+
+@pytest.mark.parametrize(
+    "said, gold, right",
+    [
+        ("The Eiffel Tower.", ["eiffel tower"], True),
+        ("It is the Eiffel Tower, in Paris", ["Eiffel Tower"], True),
+        ("eiffel-tower", ["eiffeltower"], True),
+        ("category", ["cat"], False),
+        ("a cat", ["cat"], True),
+        ("cats", ["cat"], False),
+        ("Cat", ["dog", "CAT!"], True),
+        ("1808", ["808"], False),
+        ("tower eiffel", ["eiffel tower"], False),
+        ("", ["cat"], False),
+        ("...", ["cat"], False),
+        ("anything", ["The"], False),
+        ("", [""], False),
+    ],
+)
+def test_open_answers(said, gold, right):
+    assert grade(said, gold, "open") is right
+
+
+@pytest.mark.parametrize(
+    "said, right",
+    [
+        ("B", True),
+        (" (B)", True),
+        ("(B): iron", True),
+        ("B.", True),
+        ("b", True),
+        ("B iron", True),
+        ("A", False),
+        ("Because", False),
+        ("Bb", False),
+        ("B2", False),
+        ("", False),
+        ("(", False),
+        ("iron B", False),
+    ],
+)
+def test_choices(said, right):
+    assert grade(said, ["B"], "choice") is right
+
+
+def test_likelihood_rows_hold_the_log_odds_of_the_answers_probability():
+    values = {"task": "t", "split": ["test", "train", "test", "test"], "question_id": list("abcd"), "correct": [True, False, False, True]}
+    table = pd.DataFrame(values | {"sum_logprob": np.float32([np.log(0.25), -1, -80, 0])})
+    rows = likelihood_rows("m", table)
+    assert rows["question_id"].tolist() == ["a", "c", "d"] and rows["correct"].tolist() == [True, False, True]
+    assert rows["logit"][0] == pytest.approx(np.log(0.25 / 0.75), rel=1e-5)
+    assert rows["logit"][1] == pytest.approx(-80, rel=1e-5)
+    assert 10 < rows["logit"][2] < np.inf  # certain, but finite
+    assert set(rows["method"]) == {"likelihood"} and set(rows["scored"]) == {"m"} and set(rows["reader"]) == {""}
+
+
+def test_summary_counts_right_answers():
+    values = {"task": list("aabb"), "split": ["test", "train", "test", "test"], "correct": [True, False, False, True]}
+    found = summary(pd.DataFrame(values | {"sum_logprob": [-1.0, -2.0, -3.0, -1.0]}))
+    assert found.loc["b"].to_dict() == {"answers": 2, "right": 1, "accuracy": 0.5, "test answers": 2, "right in test": 1, "AUROC of likelihood": 1.0}
+    assert np.isnan(found.loc["a", "AUROC of likelihood"])

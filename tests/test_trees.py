@@ -1,0 +1,98 @@
+"""A branch of a tree is computed as if nothing but the question stood before it."""
+
+import pytest
+import torch
+from made_up import answers, plain, untaught
+
+from whoknows import WhoknowsError
+from whoknows.models import QUERY
+from whoknows.trees import Tree, batches, blocks, collate, forest
+
+CPU = torch.device("cpu")
+
+
+def test_each_token_sees_its_question_and_its_own_branch_backwards():
+    trees = [Tree([5, 6], ([7, 8], [9])), Tree([1], ([2],))]
+    inputs = collate(trees, CPU)
+    assert inputs["input_ids"].tolist() == [[5, 6, 7, 8, 9], [1, 2, 0, 0, 0]]
+    assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
+    sees = [[[c for c in range(5) if row[c]] for row in mask[0].tolist()] for mask in inputs["attention_mask"]]
+    assert sees[0] == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 4]]
+    assert sees[1] == [[0], [0, 1], [2], [3], [4]]
+
+
+@torch.no_grad()
+def test_every_token_of_a_tree_is_computed_as_in_a_row_of_its_own(reader):
+    trees = [Tree([50, 51, 52], ([60, 61], [70], [80, 81, 82])), Tree([90], ([91, 92],)), Tree(list(range(60, 80)), ([9], [8]))]
+    found = reader.base(**collate(trees, CPU), use_cache=False).last_hidden_state
+    for row, tree in enumerate(trees):
+        for at, branch in zip(tree.offsets(), tree.branches):
+            alone = plain(reader, tree.question + branch).hidden_states[-1][0]
+            torch.testing.assert_close(found[row, : len(tree.question)], alone[: len(tree.question)], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5)
+
+
+def test_batches_stay_within_the_budget_and_leave_nothing_out():
+    lengths = [3, 100, 7, 7, 50, 1, 2, 60]
+    found = batches(lengths, 60)
+    assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
+    assert [1] in found  # longer than the budget: alone
+    for batch in found:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 60
+    assert len(found) < len(lengths) - 2
+    assert batches([], 60) == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("first", range(5))
+def test_lower_and_upper_blocks_together_are_the_whole(reader, first):
+    inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], CPU)
+    below, above = blocks(reader.base, 0, first), blocks(reader.base, first, 4)
+    hidden = below(**inputs, use_cache=False).last_hidden_state
+    kept = {key: value for key, value in inputs.items() if key != "input_ids"}
+    found = above(inputs_embeds=hidden, **kept, use_cache=False).last_hidden_state
+    whole = reader.base(**inputs, use_cache=False).last_hidden_state
+    if first < 4:  # the upper part of nothing is the final norm, which no caller asks for
+        torch.testing.assert_close(found, whole)
+    assert len(reader.base.layers) == reader.model.config.num_hidden_layers == 4
+
+
+@torch.no_grad()
+def test_what_the_lower_blocks_give_is_no_norm_of_it(llama):
+    ids = [50, 51, 52]
+    found = blocks(llama.base, 0, 2)(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
+    torch.testing.assert_close(found, plain(llama, ids).hidden_states[2])
+
+
+def test_models_that_agree_share_a_branch(reader):
+    frames = {"one": answers(["sun", "moon"]), "two": answers(["sun", "earth"]), "three": answers(["earth", "moon"])}
+    grown = forest(reader, frames, [True, False])
+    assert [len(tree.branches) for tree in grown.trees] == [2, 2]
+    assert grown.branch_of == {"one": [0, 0], "two": [0, 1], "three": [1, 0]}
+    assert [grown.is_queried(t) for t in (0, 1)] == [True, False]
+
+
+def test_ends_are_those_of_answer_and_query(reader):
+    grown = forest(reader, {"one": answers(["the sun"]), "two": answers([""])}, [True])
+    row = [*grown.trees[0].question, *(i for branch in grown.trees[0].branches for i in branch)]
+    query = reader.encode(QUERY)
+    for end, last, text in zip(grown.answer_ends[0], grown.query_ends(0), ["the sun", ""]):
+        size = len(reader.answer(text))
+        assert row[end - size + 1 : end + 1] == reader.answer(text)
+        assert row[end + 1 : last + 1] == query
+    assert last == len(row) - 1
+    assert row[: len(reader.start())] == reader.start()
+
+
+def test_answers_to_other_questions_are_refused(llama):
+    with pytest.raises(WhoknowsError, match="answers of two are not to the same questions"):
+        forest(llama, {"one": answers(["a", "b"]), "two": answers(["a", "b"])[::-1]}, [True, True])
+
+
+def test_a_text_longer_than_the_model_sees_is_refused(llama):
+    length = len(forest(llama, {"one": answers(["sun"])}, [True]).trees[0])
+    forest(untaught(llama, max_position_embeddings=length), {"one": answers(["sun"])}, [True])
+    short = untaught(llama, max_position_embeddings=length - 1)
+    forest(short, {"one": answers(["sun"])}, [False])
+    with pytest.raises(WhoknowsError, match=f"'What is the best food.* make {length} tokens, more than the {length - 1}"):
+        forest(short, {"one": answers(["sun"])}, [True])
