@@ -1,5 +1,7 @@
 # One grid's graph of stages. Each rule runs a notebook, and depends on it and on the library modules that it imports.
 # Its params are all that the grid says to the notebook, so a changed key re-runs what it concerns and nothing else.
+from shutil import which
+
 from whoknows import grid, parameters
 from whoknows.sources import closure
 
@@ -16,7 +18,7 @@ ROWS = expand(f"{OUT}/rows/{{method}}/{{model}}.parquet", method=["likelihood", 
 ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)
 PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract"], model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
-RUN = "python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
+RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
 TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"
 
 wildcard_constraints:
@@ -32,13 +34,16 @@ rule questions:
     params: json=parameters.questions(GRID)
     shell: RUN + "''"
 
-# Stages that load a language model ask for all cores, so that they take turns.
+# Stages that load a language model take turns on a GPU. On a CPU two run side by side: two processes of
+# half the cores do more than one of all, since what is not a matrix product leaves cores idle.
+SHARE = workflow.cores if which("nvidia-smi") else max(1, workflow.cores // 2)
+
 rule answer:
     input: closure("notebooks/answer.py"), f"{OUT}/questions.parquet"
     output: f"{OUT}/answers/{{model}}.parquet", f"{OUT}/rows/likelihood/{{model}}.parquet", page=f"{OUT}/notebooks/answer-{{model}}.ipynb"
     log: f"{OUT}/logs/answer-{{model}}.txt"
     params: json=lambda w: parameters.answer(GRID, **w)
-    threads: workflow.cores
+    threads: SHARE
     shell: RUN + "{wildcards.model}"
 
 rule extract:
@@ -46,7 +51,7 @@ rule extract:
     output: HIDDEN, TRUNK, f"{OUT}/rows/zero_shot/{{reader}}.parquet", page=f"{OUT}/notebooks/extract-{{reader}}.ipynb"
     log: f"{OUT}/logs/extract-{{reader}}.txt"
     params: json=lambda w: parameters.extract(GRID, **w)
-    threads: workflow.cores
+    threads: SHARE
     shell: RUN + "{wildcards.reader}"
 
 rule probe:
@@ -54,14 +59,14 @@ rule probe:
     output: directory(f"{OUT}/estimators/probe/{CELL}"), f"{OUT}/rows/probe/{CELL}.parquet", page=f"{OUT}/notebooks/probe-{PAGE}.ipynb"
     log: f"{OUT}/logs/probe-{PAGE}.txt"
     params: json=lambda w: parameters.probe(GRID, **w)
-    shell: "OMP_NUM_THREADS={threads} " + RUN + TITLE
+    shell: RUN + TITLE
 
 rule lora_prompt:
     input: closure("notebooks/lora_prompt.py"), ANSWERS.values(), TRUNK
     output: directory(f"{OUT}/estimators/lora_prompt/{CELL}"), f"{OUT}/rows/lora_prompt/{CELL}.parquet", page=f"{OUT}/notebooks/lora_prompt-{PAGE}.ipynb"
     log: f"{OUT}/logs/lora_prompt-{PAGE}.txt"
     params: json=lambda w: parameters.lora_prompt(GRID, **w)
-    threads: workflow.cores
+    threads: SHARE
     shell: RUN + TITLE
 
 rule heatmaps:

@@ -19,7 +19,6 @@
 model = "SmolLM2-135M"
 source = "smollm2-135m-instruct"
 questions = "results/embedded/questions.parquet"
-shots = 16
 max_new_tokens = 30
 precision = "auto"
 batch_tokens = 2048

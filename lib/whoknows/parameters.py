@@ -30,7 +30,7 @@ def answer(grid: Grid, model: str) -> str:
     """Parameters of `answer` for one model."""
     files = {"questions": f"{out(grid)}/questions.parquet", "out": answers(grid)[model]}
     rows = {"rows_out": f"{out(grid)}/rows/likelihood/{model}.parquet"}
-    return json.dumps({"model": model} | _reading(grid, model) | asdict(grid.answer) | files | rows)
+    return json.dumps({"model": model} | _reading(grid, model) | {"max_new_tokens": grid.answer.max_new_tokens} | files | rows)
 
 
 def extract(grid: Grid, reader: str) -> str:
