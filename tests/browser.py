@@ -39,7 +39,7 @@ def open_book(index: Path):
 
     Gives a `Browser`, whose `requests` and `errors` collect what no page of the book may cause.
     """
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [find(), *FLAGS, NO_NETWORK, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:

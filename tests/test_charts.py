@@ -1,0 +1,103 @@
+"""Colours and words of the heatmaps, and the sentences and tables beside them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from whoknows import charts, findings, published, tables
+from whoknows.cells import heatmap_axes
+
+
+def test_text_is_readable_on_every_colour():
+    luminance = []
+    for place in np.linspace(0, 1, 101):
+        ink = charts._ink(place)
+        at = place * (len(charts.COLOURS) - 1)
+        stops = [[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in charts.COLOURS]
+        rgb = np.array([np.interp(at, range(len(stops)), channel) for channel in zip(*stops)])
+        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+        luminance.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+        contrast = 1.05 / (luminance[-1] + 0.05) if ink == "#fff" else (luminance[-1] + 0.05) / 0.05
+        assert contrast >= 4.5, f"{ink} at {place}"
+    assert all(np.diff(luminance) > 0), "higher values must be lighter"
+
+
+def test_the_colour_bar_begins_at_one_half_or_below():
+    assert charts.colour_domain(pd.Series([0.62, 0.78, np.nan])) == (0.5, pytest.approx(0.8))
+    assert charts.colour_domain(pd.Series([0.43, 0.55])) == (pytest.approx(0.4), pytest.approx(0.55))
+    low, high = charts.colour_domain(pd.Series([np.nan]))
+    assert low < high
+
+
+def test_the_figure_is_as_its_description_reads_it():
+    values = published.figure().set_index(["method", "model", "trained_on"])["auroc"]
+    assert values["probe", "Mistral", "LLaMA-2"] == 0.70
+    assert values["lora_prompt", "LLaMA-2", "Mistral"] == 0.70
+    assert len(values) == 8
+
+
+def test_broken_runs_of_the_released_results_are_missing_and_no_others():
+    released = published.released()
+    broken = released[released["auroc"].isna()]
+    assert set(zip(broken["reading"], broken["method"])) == {("B", "probe")}
+    assert (broken["model"] != broken["trained_on"]).all() and len(broken) == 2
+    assert broken["reason"].str.contains("a broken run").all()
+    a = released[released["reading"] == "A"].set_index(["method", "model", "trained_on"])["auroc"]
+    assert a["probe", "LLaMA-2", "Mistral"] == 0.6866, "Mistral's estimator judges LLaMA-2's answers"
+
+
+def cells(probe, lora):
+    """A table over two models, from values in the order of its places; NaN is missing."""
+    lines = [
+        (method, r, t, s, value)
+        for method, values in {"probe": probe, "lora_prompt": lora}.items()
+        for (r, t, s), value in zip([("a", "a", "a"), ("a", "a", "b"), ("b", "b", "a"), ("b", "b", "b")], values)
+    ]
+    table = pd.DataFrame(lines, columns=["method", "reader", "trained_on", "scored", "auroc"])
+    table = table.assign(test_set="in-distribution", n_right=[30, 40, 30, 40] * 2, reason="", ece=0.1, accuracy=0.2, pooled_auroc=0.5)
+    return heatmap_axes(table, "A")
+
+
+def test_the_findings_are_computed():
+    said = findings.heatmap_findings(cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]))
+    assert "**Probe** reaches an AUROC of 0.60 to 0.80" in said
+    assert "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75" in said
+    assert "higher of the two in 1 of 3 cells" in said
+    assert "30 to 40 right answers" in said
+
+
+def test_the_findings_of_nothing():
+    nothing = cells([np.nan] * 4, [np.nan] * 4)
+    assert "**Probe** has no measured cell" in findings.heatmap_findings(nothing)
+    assert findings.baseline_findings(nothing, nothing.iloc[:0]) == "There is nothing to compare yet."
+
+
+def test_the_best_untrained_method_is_named_for_each_model():
+    table = cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4)
+    names = {"test_set": "in-distribution", "reader": "", "trained_on": ""}
+    untrained = pd.DataFrame([
+        names | {"method": "likelihood", "scored": "a", "auroc": 0.75},
+        names | {"method": "likelihood", "scored": "b", "auroc": 0.76},
+        names | {"method": "zero_shot", "scored": "b", "auroc": 0.5},
+    ])
+    said = findings.baseline_findings(table, untrained)
+    assert "a's answers: the best trained estimator (Probe trained on a) reaches 0.80, above the best untrained one (answer likelihood, 0.75)" in said
+    assert "b's answers: the best trained estimator (Probe trained on a) reaches 0.70, not above" in said
+
+
+def test_the_tables_say_what_the_heatmaps_say():
+    html = tables.heatmaps(cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4), ["a", "b"])
+    probe = html.split("<caption>LoRA")[0]
+    assert [part.split("</td>")[0] for part in probe.split("<td>")[1:]] == ["0.80 (30 right)", "0.60 (30 right)", "0.70 (40 right)", "—"]
+
+
+@pytest.mark.parametrize("count", [2, 12])
+def test_a_chart_is_valid_for_few_models_and_for_many(count):
+    import vl_convert
+
+    models = [f"m{i}" for i in range(count)]
+    lines = [(m, reading, a, b, 0.6) for m in ("probe", "lora_prompt") for reading in "AB" for a in models for b in models]
+    table = pd.DataFrame(lines, columns=["method", "reading", "model", "trained_on", "auroc"])
+    chart = charts.heatmaps(table.assign(test_set="all", n_right=50, reason=""), models, "x")
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    assert svg.count(">0.60</text>") >= 2 * count * count
