@@ -27,14 +27,14 @@ answers = {
 }
 features = "results/embedded/features/SmolLM2-135M"
 settings = {
-    "first_layer": 0.5,
+    "first_layer": 0.6,
     "r": 8,
     "alpha": 32,
     "dropout": 0.1,
     "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "learning_rate": 1e-3,
     "batch_size": 16,
-    "epochs": 2,
+    "epochs": 4,
     "evaluations": 4,
     "patience": 2,
     "wrong_per_right": 2,
