@@ -47,7 +47,7 @@ def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: in
             f"lora_prompt: none of the {len(train)} training answers is {kind}, so there is nothing to learn; "
             "raise tasks[].size in the grid or train on another model"
         )
-    keep = len(wrong) if wrong_per_right is None else min(len(wrong), round(wrong_per_right * len(right)))
+    keep = len(wrong) if wrong_per_right is None else min(len(wrong), max(1, round(wrong_per_right * len(right))))
     sample = pd.concat([right, wrong.sample(keep, random_state=seed)]).sort_index()
     return sample.reset_index(drop=True), math.log(len(wrong) / keep)
 

@@ -35,7 +35,7 @@ class Labelled:
     task: np.ndarray
 
     def part(self, keep: np.ndarray) -> "Labelled":
-        return Labelled(self.hidden[torch.from_numpy(keep)], self.correct[keep], self.task[keep])
+        return Labelled(self.hidden[torch.tensor(keep)], self.correct[keep], self.task[keep])
 
 
 def check_classes(train: Labelled, name: str) -> None:
@@ -222,7 +222,7 @@ def run(
         files.write_safetensors(Path(out) / f"{method}.safetensors", probe.state)
         for scored, test in answers.items():
             keep = (test["split"] == "test").to_numpy()
-            logit = probe.score(load_hidden(folder, scored, test)[torch.from_numpy(keep)])
+            logit = probe.score(load_hidden(folder, scored, test)[torch.tensor(keep)])
             found.append(example_rows(test[keep], method=method, reader=name, trained_on=trained_on, scored=scored, seed=seed, logit=logit))
     return pd.concat(found, ignore_index=True), pd.DataFrame(searches["probe"])
 

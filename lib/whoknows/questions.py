@@ -102,13 +102,13 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     frames = []
     for task in tasks:
         pool = load(task["name"])
-        pool = pool[~pool["key"].isin(taken)]
+        pool = pool[~pool["stem"].isin(taken)]
         chosen = _choose(pool, task, shots)
         asked = chosen["split"] != SHOT
         if task["role"] == "train":
-            chosen.loc[asked, "split"] = [split_of(q, splits) for q in chosen.loc[asked, "question"]]
-        # Later tasks may repeat neither a question nor a few-shot example of this one.
-        taken |= set(chosen["key"])
+            chosen.loc[asked, "split"] = [split_of(q, splits) for q in chosen.loc[asked, "stem"]]
+        # Later tasks may repeat neither a question nor a few-shot example of this one, in whichever form.
+        taken |= set(chosen["stem"])
         frames.append(chosen)
     table = pd.concat(frames, ignore_index=True)
     table["question_id"] = [f"{t}-{hashlib.sha256(k.encode()).hexdigest()[:12]}" for t, k in zip(table["task"], table["key"])]
@@ -131,7 +131,9 @@ def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
 
 
 def load(name: str) -> pd.DataFrame:
-    """Every distinct question of a task: columns task, question, gold, kind and key (the normalised question).
+    """Every distinct question of a task: columns task, question, gold, kind, key and stem.
+
+    `key` is the normalised question, `stem` the same without its choices.
 
     Raises:
         WhoknowsError: the name is not one of `TASKS`.
@@ -147,6 +149,7 @@ def load(name: str) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["task", "question", "gold"])
     table["kind"] = "choice" if choice else "open"
     table["key"] = [normalise(q) for q in table["question"]]
+    table["stem"] = [normalise(q.split("\n")[0]) for q in table["question"]]
     return table[table["key"] != ""].drop_duplicates("key", ignore_index=True)
 
 

@@ -1,0 +1,246 @@
+"""Adapters are trained on the upper blocks as if the whole model ran, learn what can be learned, and are the same each time."""
+
+import numpy as np
+import pandas as pd
+import peft
+import pytest
+import torch
+from made_up import answers, fresh, plain, untaught
+
+from whoknows import WhoknowsError, features, lora_prompt, metrics
+from whoknows.lora_prompt import Examples, LoraPrompt, jensen_shannon, prepare, train, training_rows
+from whoknows.models import QUERY
+from whoknows.trees import forest
+
+SETTINGS = {
+    "first_layer": 0.5, "r": 4, "alpha": 16, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"], "learning_rate": 1e-2,
+    "batch_size": 8, "epochs": 3, "evaluations": 3, "patience": 3, "wrong_per_right": None, "js_weight": 0.0,
+}  # fmt: skip
+METALS, OTHERS = ("iron metal", "metal", "gas metal", "metal rock"), ("the sun", "a leaf", "water", "king")
+
+
+def learnable(count=160, shuffled=False):
+    """Answers of which those that name a metal are right, in all three splits."""
+    random = np.random.default_rng(0)
+    right = random.random(count) < 0.4
+    texts = [METALS[random.integers(4)] if r else OTHERS[random.integers(4)] for r in right]
+    split = ["train"] * (count * 5 // 10) + ["validation"] * (count * 2 // 10) + ["test"] * (count * 3 // 10)
+    return answers(texts, random.permutation(right) if shuffled else right, split)
+
+
+def trained(reader, frame, seed=0, **changes):
+    return train(fresh(reader), frame, SETTINGS | changes, seed, 600)
+
+
+def shaken(reader, **changes):
+    """An estimator whose adapters do something without any training."""
+    estimator = LoraPrompt(fresh(reader), SETTINGS | changes, 0, 600)
+    for name, weight in estimator.reader.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    return estimator
+
+
+def auroc(estimator, frame, split="test"):
+    part = frame[frame["split"] == split].reset_index(drop=True)
+    first = round(estimator.settings["first_layer"] * 4)
+    (logit,) = estimator.score(prepare(estimator.reader, part, first, False, 600)).values()
+    return metrics.auroc(logit.numpy(), part["correct"])
+
+
+def test_training_rows_keep_all_right_answers_and_some_wrong_ones():
+    frame = answers(["x"] * 100, [True] * 10 + [False] * 90, ["train"] * 80 + ["test"] * 20)
+    rows, shift = training_rows(frame, 2, 0)
+    assert rows["correct"].sum() == 10 and len(rows) == 30 and set(rows["split"]) == {"train"}
+    assert shift == pytest.approx(np.log(70 / 20))
+    assert not rows.equals(training_rows(frame, 2, 1)[0]) and rows.equals(training_rows(frame, 2, 0)[0])
+    for keep_all in (None, 7, 100):
+        rows, shift = training_rows(frame, keep_all, 0)
+        assert len(rows) == 80 and shift == 0
+
+
+def test_a_small_share_keeps_one_wrong_answer():
+    rows, shift = training_rows(answers(["x"] * 10, [True] + [False] * 9, "train"), 0.1, 0)
+    assert rows["correct"].tolist().count(False) == 1 and shift == pytest.approx(np.log(9))
+
+
+@pytest.mark.parametrize("grade, word", [(True, "wrong"), (False, "right")])
+def test_training_answers_of_one_class(llama, grade, word):
+    frame = learnable()
+    frame.loc[frame["split"] == "train", "correct"] = grade
+    with pytest.raises(WhoknowsError, match=f"none of the 80 training answers is {word}, so there is nothing to learn"):
+        trained(llama, frame)
+
+
+def test_validation_answers_of_one_class(llama):
+    frame = learnable()
+    frame.loc[frame["split"] == "validation", "correct"] = True
+    with pytest.raises(WhoknowsError, match="right and wrong validation answers, so training cannot be stopped in time"):
+        trained(llama, frame)
+
+
+@pytest.mark.parametrize("share, blocks", [(0, {0, 1, 2, 3}), (0.5, {2, 3}), (1, {3})])
+def test_adapters_sit_on_the_upper_blocks_only(reader, share, blocks):
+    model = LoraPrompt(fresh(reader), SETTINGS | {"first_layer": share}, 0, 600).reader.model
+    learning = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert all("lora_" in name for name in learning)
+    assert {int(name.split("layers.")[1].split(".")[0]) for name in learning} == blocks
+    assert len(learning) == len(blocks) * 3 * 2
+
+
+@pytest.mark.parametrize("first_layer", [0, 0.5, 1])
+def test_scores_are_those_of_the_whole_model_on_plain_text(reader, first_layer):
+    estimator, frame = shaken(reader, first_layer=first_layer), answers()
+    first = min(round(first_layer * 4), 3)
+    scored = estimator.score(prepare(fresh(reader), frame, first, False, 600))[""]
+    (no, yes), moved = reader.choices(), []
+    for at, row in enumerate(frame.itertuples()):
+        ids = reader.start() + reader.encode(f"Question: {row.question}\nAnswer:") + reader.answer(row.answer) + reader.encode(QUERY)
+        logits = plain(estimator.reader, ids).logits[0, -1]
+        assert float(scored[at]) == pytest.approx(float(logits[yes] - logits[no]), abs=1e-3)
+        moved.append(float(scored[at] - features.yes_or_no(reader, plain(reader, ids).hidden_states[-1][0, -1:])))
+    assert np.abs(moved).max() > 0.1
+
+
+def test_scores_do_not_depend_on_the_batches(reader):
+    frames = {"one": answers(), "two": answers(["moon"] * 6)}
+    found = []
+    for budget in (1, 300, 10_000):
+        estimator = shaken(reader, first_layer=0)
+        estimator.batch_tokens = budget
+        torch.manual_seed(0)
+        for name, weight in estimator.reader.model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.3)
+        found.append(estimator.score(Examples(forest(reader, frames, [True] * 6), None)))
+    for other in found[1:]:
+        for model in frames:
+            torch.testing.assert_close(other[model], found[0][model], rtol=1e-4, atol=1e-4)
+
+
+def test_a_step_does_not_depend_on_how_its_batch_is_cut(llama):
+    frame, states = answers(), []
+    for budget in (1, 10_000):
+        estimator = LoraPrompt(fresh(llama), SETTINGS | {"js_weight": 0.5}, 0, budget)
+        loss = estimator._step(prepare(llama, frame, 2, True, 600), torch.tensor([1.0, 0, 1, 0, 0, 1]), list(range(6)), 0.3)
+        states.append([loss, *(p.grad for p in estimator.reader.model.parameters() if p.requires_grad)])
+    for one, other in zip(*states):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_the_shift_is_added_in_training_and_not_in_the_score(llama):
+    frame, correct = answers(), [1.0, 0, 1, 0, 0, 1]
+    estimator = LoraPrompt(fresh(llama), SETTINGS, 0, 600)
+    examples = prepare(llama, frame, 2, False, 600)
+    logit = estimator.score(examples)[""]
+    for shift in (0.0, 2.0):
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(logit + shift, torch.tensor(correct))
+        assert estimator._step(examples, torch.tensor(correct), list(range(6)), shift) == pytest.approx(float(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize("name, first_layer", [("tiny-llama", 0.5), ("tiny-mistral", 0)])
+def test_a_planted_signal_is_learned_and_shuffled_grades_are_not(readers, name, first_layer):
+    model, frame, shuffled = untaught(readers[name]), learnable(), learnable(shuffled=True)
+    assert auroc(LoraPrompt(fresh(model), SETTINGS | {"first_layer": first_layer}, 0, 600), frame) < 0.7
+    assert auroc(trained(model, frame, first_layer=first_layer), frame) > 0.85
+    assert 0.2 < auroc(trained(model, shuffled, first_layer=first_layer), shuffled) < 0.8
+
+
+def test_two_trainings_with_one_seed_are_identical(llama):
+    frame = learnable(60)
+    weights = []
+    for seed in (1, 1, 2):
+        torch.rand(5)
+        estimator = trained(llama, frame, seed, dropout=0.2, epochs=1, evaluations=1)
+        weights.append(peft.get_peft_model_state_dict(estimator.reader.model))
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_the_best_adapters_on_validation_are_kept_and_patience_ends_training(llama):
+    estimator = LoraPrompt(fresh(llama), SETTINGS | {"evaluations": 12, "patience": 2}, 0, 600)
+    examples = prepare(llama, answers(), 2, False, 600)
+    seen, curve = [], iter([0.5, 0.7, 0.6, 0.7, 0.9, 0.9])
+
+    def validate():
+        seen.append(estimator.score(examples)[""].clone())
+        return next(curve)
+
+    many = prepare(llama, learnable().head(48), 2, False, 600)
+    estimator.fit(many, np.arange(48) % 2 == 0, 0.0, validate)
+    assert [look["validation_auroc"] for look in estimator.history] == [0.5, 0.7, 0.6, 0.7]
+    assert torch.equal(estimator.score(examples)[""], seen[1]) and not torch.equal(seen[1], seen[3])
+
+
+def test_validation_is_looked_at_evenly_and_at_the_end(llama):
+    estimator = LoraPrompt(fresh(llama), SETTINGS | {"evaluations": 4, "patience": 9, "epochs": 2}, 0, 600)
+    examples = prepare(llama, learnable().head(40), 2, False, 600)
+    estimator.fit(examples, np.arange(40) % 2 == 0, 0.0, lambda: 0.5)
+    assert [look["step"] for look in estimator.history] == [3, 6, 9, 10]
+    assert sorted(i for batch in estimator._order([len(t) for t in examples.grown.trees]) for i in batch) == sorted([*range(40)] * 2)
+
+
+def test_saved_adapters_give_the_same_scores_with_peft_alone(reader, tmp_path):
+    estimator = trained(reader, learnable(60), epochs=1, evaluations=1)
+    estimator.reader.model.save_pretrained(tmp_path)
+    model = peft.PeftModel.from_pretrained(fresh(reader).model, tmp_path).eval()
+    ids = reader.start() + reader.question("Why?") + reader.answer("metal") + reader.encode(QUERY)
+    with torch.no_grad():
+        found, own, untrained = (m(input_ids=torch.tensor([ids])).logits[0, -1] for m in (model, estimator.reader.model.eval(), reader.model))
+    torch.testing.assert_close(found, own)
+    assert not torch.allclose(found, untrained, atol=1e-2)
+
+
+def test_rows_of_the_test_answers_go_on_from_the_trunk(mistral, tmp_path):
+    frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
+    features.run("r", mistral, frames, 0.5, 600, str(tmp_path))
+    estimator = shaken(mistral)
+    rows = lora_prompt.test_rows(estimator, "r", "one", frames, str(tmp_path))
+    assert list(rows) == [*metrics.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
+    assert rows["scored"].tolist() == ["one"] * 18 + ["two"] * 18 and set(rows["split"]) == {"test"}
+    test = frames["one"][frames["one"]["split"] == "test"].reset_index(drop=True)
+    assert rows["question_id"].tolist() == test["question_id"].tolist() * 2
+    expected = estimator.score(prepare(fresh(mistral), test, 2, False, 600))[""]
+    np.testing.assert_allclose(rows["logit"][:18], expected, atol=1e-4)
+    with pytest.raises(WhoknowsError, match="trunk.safetensors is not of these"):
+        lora_prompt.test_rows(shaken(mistral), "r", "one", {"one": frames["two"]}, str(tmp_path))
+
+
+def log_softmax(*values):
+    return torch.log_softmax(torch.tensor(values), dim=-1)
+
+
+def test_jensen_shannon_divergence():
+    p, q, sure, other = log_softmax(1.0, 2.0, 3.0), log_softmax(0.0, 0.5, -1.0), log_softmax(200.0, 0.0, 0.0), log_softmax(0.0, 200.0, 0.0)
+    assert float(jensen_shannon(p, p)) == pytest.approx(0, abs=1e-7)
+    assert float(jensen_shannon(p, q)) == pytest.approx(float(jensen_shannon(q, p))) and 0 < float(jensen_shannon(p, q)) < np.log(2)
+    assert float(jensen_shannon(sure, other)) == pytest.approx(np.log(2))
+    a, b = p.exp().numpy(), q.exp().numpy()
+    m = (a + b) / 2
+    assert float(jensen_shannon(p, q)) == pytest.approx(0.5 * (a * np.log(a / m)).sum() + 0.5 * (b * np.log(b / m)).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("first_layer", [0, 0.5])
+def test_the_penalty_is_zero_before_training_and_looks_at_the_answers_tokens_alone(reader, first_layer):
+    examples = prepare(reader, answers(), round(first_layer * 4), True, 600)
+    start, moved = LoraPrompt(fresh(reader), SETTINGS | {"first_layer": first_layer}, 0, 600), shaken(reader, first_layer=first_layer)
+    chosen = list(range(6))
+    assert float(start._penalty(examples, chosen, start._forward(examples, chosen)).detach()) == pytest.approx(0, abs=1e-5)
+    found = float(moved._penalty(examples, chosen, moved._forward(examples, chosen)).detach())
+    expected = 0.0
+    for tree in examples.grown.trees:
+        ids = tree.question + tree.branches[0]
+        answered = slice(len(tree.question) - 1, len(ids) - 1 - len(reader.encode(QUERY)))
+        now, before = (torch.log_softmax(plain(r, ids).logits[0, answered], dim=-1) for r in (moved.reader, reader))
+        expected += float(jensen_shannon(now, before).mean())
+    assert found == pytest.approx(expected, rel=1e-3) and found > 0.01
+
+
+def test_the_penalty_keeps_the_answers_near_the_untouched_models(llama):
+    frame, model, drift = learnable(60), untaught(llama), []
+    for weight in (0.0, 20.0):
+        estimator = trained(model, frame, js_weight=weight, epochs=2)
+        examples = prepare(model, frame, 2, True, 600)
+        with torch.no_grad():
+            drift.append(float(estimator._penalty(examples, [0, 1, 2], estimator._forward(examples, [0, 1, 2]))))
+    assert drift[0] > 0.005 and drift[1] < drift[0] / 2
