@@ -247,3 +247,11 @@ def test_a_wrong_grid_is_one_sentence(tmp_path, capsys):
     files.write_text(tmp_path / "bad.yml", "name: [")
     assert book.main([str(tmp_path / "bad.yml")]) == 2
     assert "bad.yml" in capsys.readouterr().err
+
+
+def test_damaged_rows_leave_a_book_that_says_so(tmp_path, capsys):
+    grid_file = write_results(tmp_path)
+    files.write_text(tmp_path / "rows" / "likelihood" / f"{MODELS[0]}.parquet", "broken")
+    assert book.main([str(grid_file), "--grid-results", str(tmp_path)]) == 1
+    assert "no heatmaps" in capsys.readouterr().err
+    assert "this file is damaged" in (tmp_path / "book" / "_build" / "html" / "index.html").read_text()

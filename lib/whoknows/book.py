@@ -119,7 +119,7 @@ def _sphinx(source: Path) -> Path:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; prints how long each stage took and the path of the first page."""
+    """The command line; prints how long each stage took and the path of the first page. Exit status 1: no heatmaps."""
     parser = argparse.ArgumentParser(prog="python -m whoknows.book", description=__doc__)
     parser.add_argument("grid", type=Path)
     parser.add_argument("--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given")
@@ -130,6 +130,9 @@ def main(arguments: list[str] | None = None) -> int:
         results = options.grid_results or Path("results") / chosen.name
         print(chapters.summary(chapters.collect(results / "notebooks", chosen)))
         print(f"\nThe book: {index.resolve()}")
+        if (results / "book" / "heatmaps.failed.ipynb").exists():
+            print("It has no heatmaps: its first page shows why.", file=sys.stderr)
+            return 1
     except WhoknowsError as error:
         print(error, file=sys.stderr)
         return 2

@@ -41,7 +41,7 @@ def baseline_findings(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
         ours, theirs = trained[trained["model"] == model], untrained[untrained["scored"] == model]
         if len(ours) and len(theirs):
             said.append(_contest(model, ours.loc[ours["auroc"].idxmax()], theirs.loc[theirs["auroc"].idxmax()]))
-    return " ".join(said) or "There is nothing to compare yet."
+    return "\n".join(f"- {sentence}" for sentence in said) or "There is nothing to compare yet."
 
 
 def _range(name: str, values: pd.Series) -> str:
