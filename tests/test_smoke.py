@@ -1,0 +1,93 @@
+"""The smoke grid from questions to book with the command that users give, in a fresh copy of the checkout and without a network."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import browser
+import pandas as pd
+import pytest
+from test_book import choose, expected, shown
+
+from whoknows import assets, cells, charts, grid, metrics
+
+ROOT = Path(__file__).parents[1]
+COPIED = ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "_config.yml", "_toc.yml", "book", "grids", "lib", "notebooks")
+SMOKE = "grids/smoke.yml"
+
+
+def make(folder: Path, target: str) -> subprocess.CompletedProcess:
+    # Port 9 answers nobody: whatever asked for something on the network would fail.
+    network = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")} | network
+    command = ["make", target, f"GRID={SMOKE}"]
+    return subprocess.run(command, cwd=folder, env=environment | {"PYTHONPATH": str(folder / "lib")}, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the checkout whose .venv is this very environment."""
+    assets.fetch("questions")
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in COPIED:
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, folder / name)
+    (folder / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        (folder / ".venv" / entry.name).symlink_to(entry)
+    (folder / ".venv" / "ready").unlink(missing_ok=True)
+    (folder / ".venv" / "ready").touch()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(checkout):
+    """What the command printed."""
+    done = make(checkout, "book")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_it_ends_with_the_times_and_the_path_of_the_page(checkout, made):
+    stages = {"Questions": 1, "Answers": 2, "Hidden states": 2, "Probe": 4, "LoRA + Prompt": 4, "Heatmaps": 1}
+    for stage, count in stages.items():
+        assert re.search(rf"^{re.escape(stage)} +{count} ", made, re.MULTILINE), made
+    assert Path(made.strip().splitlines()[-1].removeprefix("The book: ")) == checkout / "results/smoke/book/_build/html/index.html"
+
+
+def test_every_cell_has_rows_of_every_models_test_answers(checkout, made):
+    chosen = grid.load(checkout / SMOKE)
+    models = [model.name for model in chosen.models]
+    rows = pd.concat(pd.read_parquet(path) for path in sorted((checkout / "results/smoke/rows").rglob("*.parquet")))
+    test = rows[rows["split"] == "test"]
+    asked = pd.read_parquet(checkout / "results/smoke/questions.parquet").query("split == 'test'")
+    counts = test.groupby(["method", "reader", "trained_on", "scored"]).size()
+    assert set(counts) == {len(asked)}
+    cell = [(method, r, t, s) for method in ("probe", "probe_mlp", "lora_prompt") for r in models for t in models for s in models]
+    untrained = [("likelihood", "", "", s) for s in models] + [("zero_shot", r, "", s) for r in models for s in models]
+    assert set(counts.index) == {*cell, *untrained}
+    assert test["logit"].notna().all()
+
+
+def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
+    chosen = grid.load(checkout / SMOKE)
+    models, tasks = [model.name for model in chosen.models], [{"name": task.name, "role": task.role} for task in chosen.tasks]
+    rows = cells.read_rows(checkout / "results/smoke/rows", models)
+    measured = cells.measure(rows, metrics.scores(rows), tasks)
+    table = charts.with_labels(cells.heatmap_table(measured, models, tasks), len(models))
+    with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
+        tab.visit()
+        for reading in "AB":
+            choose(tab, "reading", reading)
+            values = shown(tab)
+            assert values == expected(table, reading)
+            assert len(values) == 8 and all(re.match(r"[01]\.\d\d", value) for value in values)
+        assert tab.requests == [] and tab.errors == []
+
+
+def test_a_second_run_has_nothing_to_do(checkout, made):
+    done = make(checkout, "plan")
+    assert done.returncode == 0 and done.stdout.strip().endswith("0 stages to run."), done.stdout + done.stderr
