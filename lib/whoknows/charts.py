@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from whoknows.cells import METHODS
-from whoknows.curves import COLOURS
+from whoknows.curves import COLOURS, embedding
 
 TOOLTIP = {
     "model": "Model", "trained_on": "Trained On", "reader": "Reader", "scored": "Scored", "value": "AUROC",
@@ -41,7 +41,7 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str) -> alt.HConcatCh
     panels = [_panel(drawn, method, models, domain) for method in methods]
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn))
     chart = chart.resolve_scale(color="independent").add_params(*switches)
-    return chart.properties(description=describe(table), usermeta=_embedding(name))
+    return chart.properties(description=describe(table), usermeta=embedding(name))
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
@@ -149,10 +149,3 @@ def _ink(place: float) -> str:
     rgb = [np.interp(at, range(len(COLOURS)), channel) for channel in stops.T]
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
     return "#fff" if np.dot([0.2126, 0.7152, 0.0722], linear) < 0.179 else "#000"
-
-
-def _embedding(name: str) -> dict:
-    # no button that opens the chart in an editor on another host
-    actions = {"export": True, "source": False, "compiled": False, "editor": False}
-    words = {"CLICK_TO_VIEW_ACTIONS": "Save this chart"}
-    return {"embedOptions": {"renderer": "svg", "downloadFileName": name, "actions": actions, "i18n": words}}

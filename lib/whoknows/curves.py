@@ -18,14 +18,14 @@ def layer_curve(search: list[dict]) -> alt.LayerChart:
     tried = pd.DataFrame(search)
     x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
     y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    shades = alt.Scale(range=COLOURS[2:], interpolate="rgb")
+    shades = alt.Scale(scheme=alt.SchemeParams(name="magma", extent=[0.45, 0.9]))
     legend = alt.Legend(orient="bottom", direction="horizontal")
     colour = alt.Color("strength:O", title="L2 strength", scale=shades, legend=legend)
     lines = alt.Chart(tried).mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=list(tried.columns))
     best = tried.loc[[tried["validation_auroc"].idxmax()]]
     ring = alt.Chart(best).mark_point(size=220, strokeWidth=2, color="#8a919a").encode(x=x, y=y, tooltip=list(tried.columns))
     described = f"AUROC on validation by layer; highest at layer {best['layer'].iloc[0]}."
-    return (lines + ring).properties(width="container", height=240, description=described, usermeta=_embedding("layers"))
+    return (lines + ring).properties(width="container", height=240, description=described, usermeta=embedding("layers"))
 
 
 def training_curve(history: list[dict]) -> alt.HConcatChart:
@@ -44,11 +44,11 @@ def training_curve(history: list[dict]) -> alt.HConcatChart:
         for name, title in titles.items()
     ]  # fmt: skip
     described = "Training loss and AUROC on validation by step."
-    return alt.hconcat(*panels).properties(description=described, usermeta=_embedding("training"))
+    return alt.hconcat(*panels).properties(description=described, usermeta=embedding("training"))
 
 
-def _embedding(name: str) -> dict:
-    # no button that opens the chart in an editor on another host
+def embedding(name: str) -> dict:
+    """How a page shows a chart, and the file name under which it is saved; no button that opens an editor on another host."""
     actions = {"export": True, "source": False, "compiled": False, "editor": False}
     words = {"CLICK_TO_VIEW_ACTIONS": "Save this chart"}
     return {"embedOptions": {"renderer": "svg", "downloadFileName": name, "actions": actions, "i18n": words}}
