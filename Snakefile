@@ -1,5 +1,6 @@
 # One grid's graph of stages. Each rule runs a notebook, and depends on it and on the library modules that it imports.
 # Its params are all that the grid says to the notebook, so a changed key re-runs what it concerns and nothing else.
+from pathlib import Path
 from shutil import which
 
 from whoknows import grid, parameters
@@ -70,7 +71,7 @@ rule lora_prompt:
     shell: RUN + TITLE
 
 rule heatmaps:
-    input: closure("notebooks/heatmaps.py"), ROWS
+    input: closure("notebooks/heatmaps.py"), ROWS, sorted(Path("book/data").glob("*.csv"))
     output: f"{OUT}/scores.parquet", page=f"{OUT}/notebooks/heatmaps.ipynb"
     log: f"{OUT}/logs/heatmaps.txt"
     params: json=parameters.heatmaps(GRID)

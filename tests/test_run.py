@@ -43,7 +43,8 @@ if fail == "killed":
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path, monkeypatch):
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)  # other tests want no bars
     (tmp_path / "probe.py").write_text(NOTEBOOK)
     return tmp_path
 
@@ -88,7 +89,9 @@ def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(fo
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and "probe tiny trained on other: done in" in done.stderr
-    assert "training: 100%" in done.stderr and "\r" not in done.stderr
+    assert "\r" not in done.stderr and "\n\n" not in done.stderr
+    assert all(line.startswith("probe tiny trained on other: ") for line in done.stderr.splitlines())
+    assert "probe tiny trained on other: training: 100%" in done.stderr
     assert "training: 100%" in (folder / "logs/probe.txt").read_text()
     assert not stale.exists()
 
@@ -123,7 +126,7 @@ def test_a_failure_keeps_the_notebook_and_says_where(folder, fail, sentence):
     done = subprocess.run(command(folder, {"fail": fail}), capture_output=True, text=True)
     assert done.returncode == 1
     assert sentence in done.stderr and "Traceback" not in done.stderr
-    assert f"The notebook with the error: {folder / 'probe-a.failed.ipynb'}" in done.stderr
+    assert f"the notebook with the error: {folder / 'probe-a.failed.ipynb'}" in done.stderr
     assert not (folder / "probe-a.ipynb").exists()
     kept = nbformat.read(folder / "probe-a.failed.ipynb", as_version=4)
     assert "none wrote" in str(kept.cells)

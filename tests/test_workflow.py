@@ -147,7 +147,7 @@ def test_a_failed_stage_is_named_with_its_notebook_and_the_others_go_on(story):
     assert code == 1
     failed = "results/toy/notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb"
     assert "lora_prompt llama trained on mistral, seed 0: failed: ValueError: this adapter is broken" in said
-    assert f"The notebook with the error: {failed}" in said
+    assert f"the notebook with the error: {failed}" in said
     assert f"Not all stages ended well.\n{failed}\n" in said and "Traceback" not in said
     there = story["after failure"]
     assert "notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb" in there

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tempfile
@@ -41,21 +42,21 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
     source = _read(notebook)
     known = pages.parameters(source)
     _check(values, known, notebook)
-    failed, progress = page.with_suffix(".failed.ipynb"), _Progress(log)
-    name = f"{notebook.stem} {title}".strip()
-    progress.write(f"{name}: started\n")
+    failed, progress = page.with_suffix(".failed.ipynb"), _Progress(f"{notebook.stem} {title}".strip(), log)
+    progress.say("started")
     start = time.monotonic()
     try:
         executed = _execute(source, values, progress)
     except _CellFailed as error:
         files.write_text(failed, nbformat.writes(error.notebook))
-        progress.write(f"\n{name}: failed: {error}\nThe notebook with the error: {failed}\n")
+        progress.say(f"failed: {error}")
+        progress.say(f"the notebook with the error: {failed}")
         raise StageFailed(str(error)) from None
     seconds = round(time.monotonic() - start, 1)
     about = {"stage": notebook.stem, "title": title, "parameters": values, "seconds": seconds, **provenance.surroundings()}
     files.write_text(page, nbformat.writes(pages.clean(executed, title, {**known, **values}, about)))
     failed.unlink(missing_ok=True)
-    progress.write(f"\n{name}: done in {seconds:.0f} s\n")
+    progress.say(f"done in {seconds:.0f} s")
 
 
 def _read(notebook: Path):
@@ -89,7 +90,7 @@ def _execute(source, values: dict, progress):
     import papermill
     from nbclient.exceptions import DeadKernelError
 
-    _set_environment()
+    _set_environment(progress.name)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.ipynb"
         options = {"kernel_name": "python3", "progress_bar": False, "stderr_file": progress}
@@ -104,30 +105,47 @@ def _execute(source, values: dict, progress):
         raise _CellFailed(message, nbformat.read(out, as_version=4))
 
 
-def _set_environment() -> None:
+def _set_environment(name: str) -> None:
     """What the kernel inherits: this very library, and progress bars that suit a terminal or a log."""
     library = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
-    os.environ.setdefault("TQDM_MININTERVAL", "0.5" if sys.stderr.isatty() else "30")
+    # A bar and the run's name have one line, also where a terminal does not know its size.
+    columns = max(40, shutil.get_terminal_size().columns - len(name) - 3)
+    bars = {"MININTERVAL": "0.5" if sys.stderr.isatty() else "30", "NCOLS": str(columns), "NROWS": "20"}
+    for option, value in bars.items():
+        os.environ.setdefault(f"TQDM_{option}", value)
     # tqdm.auto says so in every kernel without widgets, where plain bars are what is wanted.
     os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
 
 class _Progress:
-    """What the kernel writes to stderr, on this process's stderr and in the log; bars become lines except on a terminal."""
+    """What the kernel writes to stderr, on this process's stderr and in the log; bars become lines except on a terminal.
 
-    def __init__(self, log: Path | None):
+    Every line begins with the run's name, since runs may go on side by side.
+    """
+
+    def __init__(self, name: str, log: Path | None):
         if log:
             log.parent.mkdir(parents=True, exist_ok=True)
         self.log = open(log or os.devnull, "w", encoding="utf-8")  # noqa: SIM115  it lives as long as the process
-        self.ended = True  # the last line in the log
+        self.name = name
+        self.ended = True  # the last line
+
+    def say(self, text: str) -> None:
+        self.write(f"{text}\n" if self.ended else f"\n{text}\n")
 
     def write(self, text: str) -> None:
         lines = re.sub(r"[\r\n]\s*", "\n", text)
         lines = lines.lstrip("\n") if self.ended else lines
+        named = re.sub(r"\n(?=.)", f"\n{self.name}: ", lines)
+        named = f"{self.name}: {named}" if self.ended and lines else named
         self.ended = lines.endswith("\n") if lines else self.ended
-        print(text if sys.stderr.isatty() else lines, end="", file=sys.stderr, flush=True)
-        print(lines, end="", file=self.log, flush=True)
+        if sys.stderr.isatty():  # clear the line, which may hold a longer one of another run
+            shown = re.sub(r"\r(?=\S)", f"\r\x1b[K{self.name}: ", text) if "\r" in text else named
+        else:
+            shown = named
+        print(shown, end="", file=sys.stderr, flush=True)
+        print(named, end="", file=self.log, flush=True)
 
     def flush(self) -> None:
         pass
