@@ -109,9 +109,10 @@ def _set_environment(name: str) -> None:
     """What the kernel inherits: this very library, and progress bars that suit a terminal or a log."""
     library = str(Path(__file__).parents[1])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
-    # A bar and the run's name have one line, also where a terminal does not know its size.
-    columns = max(40, shutil.get_terminal_size().columns - len(name) - 3)
-    bars = {"MININTERVAL": "0.5" if sys.stderr.isatty() else "30", "NCOLS": str(columns), "NROWS": "20"}
+    bars = {"MININTERVAL": "30", "NCOLS": "80"}
+    if sys.stderr.isatty():  # a bar and the run's name have one line, also where a terminal does not know its size
+        columns = max(40, shutil.get_terminal_size().columns - len(name) - 3)
+        bars = {"MININTERVAL": "0.5", "NCOLS": str(columns), "NROWS": "20"}
     for option, value in bars.items():
         os.environ.setdefault(f"TQDM_{option}", value)
     # tqdm.auto says so in every kernel without widgets, where plain bars are what is wanted.
@@ -129,23 +130,21 @@ class _Progress:
             log.parent.mkdir(parents=True, exist_ok=True)
         self.log = open(log or os.devnull, "w", encoding="utf-8")  # noqa: SIM115  it lives as long as the process
         self.name = name
-        self.ended = True  # the last line
+        self.within = False  # a bar's line, on a terminal
 
     def say(self, text: str) -> None:
-        self.write(f"{text}\n" if self.ended else f"\n{text}\n")
+        self.write(f"{text}\n")
 
     def write(self, text: str) -> None:
-        lines = re.sub(r"[\r\n]\s*", "\n", text)
-        lines = lines.lstrip("\n") if self.ended else lines
-        named = re.sub(r"\n(?=.)", f"\n{self.name}: ", lines)
-        named = f"{self.name}: {named}" if self.ended and lines else named
-        self.ended = lines.endswith("\n") if lines else self.ended
-        if sys.stderr.isatty():  # clear the line, which may hold a longer one of another run
-            shown = re.sub(r"\r(?=\S)", f"\r\x1b[K{self.name}: ", text) if "\r" in text else named
-        else:
-            shown = named
-        print(shown, end="", file=sys.stderr, flush=True)
+        lines = [line for line in re.split(r"[\r\n]|\x1b\[A", text) if line.strip()]
+        named = "".join(f"{self.name}: {line.rstrip()}\n" for line in lines)
         print(named, end="", file=self.log, flush=True)
+        if sys.stderr.isatty() and "\r" in text:  # clear the line, which may hold a longer one of another run
+            named = re.sub(r"\r(?=\S)", f"\r\x1b[K{self.name}: ", text)
+        elif self.within:
+            named = f"\n{named}"
+        self.within = not named.endswith("\n") if named else self.within
+        print(named, end="", file=sys.stderr, flush=True)
 
     def flush(self) -> None:
         pass
