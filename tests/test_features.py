@@ -94,7 +94,7 @@ def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, 
     assert rows["logit"].notna().all() and set(rows["method"]) == {"zero_shot"} and set(rows["trained_on"]) == {""}
     test = {model: frame[frame["split"] == "test"].reset_index(drop=True) for model, frame in frames.items()}
     grown = forest(mistral, test, [True] * 3)
-    trunk = features.load_trunk(str(tmp_path), grown)
+    trunk = features.load_trunk(str(tmp_path), grown, 2)
     assert [len(part) for part in trunk] == [len(tree) for tree in grown.trees]
     states = plain(mistral, grown.trees[1].question + grown.trees[1].branches[0]).hidden_states[2][0]
     torch.testing.assert_close(trunk[1][: len(states)], states, rtol=1e-4, atol=1e-4)
@@ -104,7 +104,13 @@ def test_a_trunk_of_other_texts_is_refused(mistral, tmp_path):
     features.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
     for other in (FRAMES["one"].assign(answer="another"), FRAMES["one"][:5]):
         with pytest.raises(WhoknowsError, match="trunk.safetensors is not of these questions and answers"):
-            features.load_trunk(str(tmp_path), forest(mistral, {"one": other}, [True] * len(other)))
+            features.load_trunk(str(tmp_path), forest(mistral, {"one": other}, [True] * len(other)), 2)
+
+
+def test_a_trunk_that_ends_at_another_block_is_refused(mistral, tmp_path):
+    features.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
+    with pytest.raises(WhoknowsError, match="ends before block 2, but the adapters begin at block 3"):
+        features.load_trunk(str(tmp_path), forest(mistral, FRAMES, [True] * 6), 3)
 
 
 @pytest.mark.parametrize("first_layer", [None, 0])

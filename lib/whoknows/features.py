@@ -27,12 +27,13 @@ class Features:
     Attributes:
         hidden: for each scored model [questions, layers + 1, width], bfloat16; HF index, 0 = embeddings, last = after the final norm.
         zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put.
-        trunk: [tokens of all queried trees, width], residual stream before block `first_block`; None if not asked for.
+        trunk: [tokens of all queried trees, width], residual stream before block `first_block`; both None if not asked for.
     """
 
     hidden: dict[str, torch.Tensor]
     zero_shot: dict[str, torch.Tensor]
     trunk: torch.Tensor | None
+    first_block: int | None
 
 
 @torch.inference_mode()
@@ -52,6 +53,7 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
         hidden={m: torch.empty(count, reader.depth + 1, width, dtype=torch.bfloat16) for m in grown.branch_of},
         zero_shot={m: torch.full((count,), torch.nan) for m in grown.branch_of},
         trunk=None,
+        first_block=first_block,
     )
     starts = torch.tensor([len(t) if q else 0 for t, q in zip(grown.trees, queried)]).cumsum(0).roll(1)
     if first_block is not None:
@@ -156,17 +158,19 @@ def save(found: Features, grown: Forest, folder: str) -> None:
     for scored, hidden in found.hidden.items():
         save_hidden(folder, scored, hidden)
     if found.trunk is not None:
-        files.write_safetensors(Path(folder) / "trunk.safetensors", {"trunk": found.trunk, "ids": _queried_ids(grown)})
+        files.write_safetensors(Path(folder) / "trunk.safetensors", {"trunk": found.trunk, "ids": _queried_ids(grown), "first_block": torch.tensor(found.first_block)})
 
 
-def load_trunk(folder: str, grown: Forest) -> list[torch.Tensor]:
+def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tensor]:
     """For each tree of a forest of test rows, its residual stream [tokens, width] at the first adapted block.
 
     Raises:
-        WhoknowsError: the file is missing, damaged, or of other texts.
+        WhoknowsError: the file is missing, damaged, or of other texts or another block.
     """
     path = Path(folder) / "trunk.safetensors"
     stored = files.read_safetensors(path)
+    if int(stored["first_block"]) != first_block:
+        raise WhoknowsError(f"{path} ends before block {int(stored['first_block'])}, but the adapters begin at block {first_block}: extract again with the same first_layer")
     if not torch.equal(stored["ids"], _queried_ids(grown)):
         raise WhoknowsError(f"{path} is not of these questions and answers: delete it and run make book again")
     return list(stored["trunk"].split([len(t) for t in grown.trees]))

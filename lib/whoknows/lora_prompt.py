@@ -263,6 +263,6 @@ def test_rows(estimator: LoraPrompt, name: str, trained_on: str, answers: dict[s
     tests = {scored: frame[frame["split"] == "test"].reset_index(drop=True) for scored, frame in answers.items()}
     grown = forest(estimator.reader, tests, [True] * len(next(iter(tests.values()))))
     first = first_block(estimator.reader.depth, estimator.settings["first_layer"])
-    logits = estimator.score(Examples(grown, features.load_trunk(folder, grown) if first else None))
+    logits = estimator.score(Examples(grown, features.load_trunk(folder, grown, first) if first else None))
     names = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": estimator.seed}
     return pd.concat([example_rows(tests[scored], scored=scored, logit=logit, **names) for scored, logit in logits.items()], ignore_index=True)
