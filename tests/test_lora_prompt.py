@@ -177,6 +177,7 @@ def test_validation_is_looked_at_evenly_and_at_the_end(llama):
     examples = prepare(llama, learnable().head(40), 2, False, 600)
     estimator.fit(examples, np.arange(40) % 2 == 0, 0.0, lambda: 0.5)
     assert [look["step"] for look in estimator.history] == [3, 6, 9, 10]
+    assert all(weight.grad is None for weight in estimator.reader.model.parameters()), "each step begins without the last one's gradients"
     assert sorted(i for batch in estimator._order([len(t) for t in examples.grown.trees]) for i in batch) == sorted([*range(40)] * 2)
 
 

@@ -36,6 +36,7 @@ def asset(tmp_path, monkeypatch):
     nq = [f"  which   city has river {i} " for i in range(50)] + [f"WHO made the thing number {i}" for i in range(20)]
     write(tmp_path, FOLDERS["nq_open"], [{"question": q, "answer": ["Rome", "Roma"]} for q in nq])
     sciq = [{"question": f"What is gas {i}?", "correct_answer": "iron", "distractor1": "zinc", "distractor2": "gold", "distractor3": "air"} for i in range(60)]
+    sciq.append({**sciq[3], "question": "What is  a GAS 3"})
     sciq[7]["question"] = "Which of the following is a metal?"
     write(tmp_path, FOLDERS["sciq"], sciq)
     write(tmp_path, FOLDERS["arc_easy"], [labelled(f"Why is leaf {i} green?", "light", ["water", "light"]) for i in range(30)])
@@ -80,9 +81,9 @@ def test_no_question_is_in_two_splits_or_tasks_and_no_example_is_asked(order):
 
 
 def test_a_question_in_both_its_forms_is_in_one_split_and_asked_once():
-    table = build([task("sciq", 25), task("sciq_mc", 25), task("trivia_qa", 10)], SHARES, 3)
-    stems = table["question"].str.split("\n").str[0]
-    assert stems.is_unique
+    for names in (["sciq", "sciq_mc"], ["sciq_mc", "sciq"]):
+        table = build([task(name, 25) for name in names], SHARES, 3)
+        assert table["question"].str.split("\n").str[0].is_unique
     shift = build([task("sciq", 25), task("sciq_mc", 25, "shift")], SHARES, 3)
     assert shift["question"].str.split("\n").str[0].is_unique
     alone = build([task("sciq_mc", 50)], SHARES, 3)
