@@ -1,7 +1,6 @@
 """Adapters are trained on the upper blocks as if the whole model ran, learn what can be learned, and are the same each time."""
 
 import numpy as np
-import pandas as pd
 import peft
 import pytest
 import torch
