@@ -1,7 +1,10 @@
 """Tiny language models for all tests, made once in a session."""
 
 import os
+import signal
 
+# Started in the background, we are told to ignore Ctrl-C, and our children with us; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tiny models are slower on more threads
 os.environ.setdefault("TQDM_DISABLE", "1")
 
