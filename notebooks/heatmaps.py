@@ -11,7 +11,7 @@ models = ["SmolLM2-135M", "Gemma3-270M"]
 tasks = [
     {"name": "trivia_qa", "size": 1600, "role": "train"},
     {"name": "sciq", "size": 900, "role": "train"},
-    {"name": "nq_open", "size": 1000, "role": "shift"},
+    {"name": "nq_open", "size": 1700, "role": "shift"},
 ]
 out = "results/embedded/scores.parquet"
 
