@@ -56,5 +56,5 @@ $(READY): constraints.txt pyproject.toml
 		echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian, Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 	@test -x $(BIN)/pip || { echo "Making a virtual environment in $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing the packages of constraints.txt into $(VENV): a minute or two, 2 GB of disk"
-	@$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[test]'
+	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[test]'
 	@touch $@

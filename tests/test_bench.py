@@ -88,7 +88,7 @@ def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "sample", lambda chosen, count: questions(6))
     monkeypatch.setattr(speed, "REPEATS", 1)
     monkeypatch.chdir(tmp_path)
-    bench.main(str(Path(__file__).parents[1] / "grids/smoke.yml"))
+    assert bench.main([str(Path(__file__).parents[1] / "grids/smoke.yml")]) == 0
     table = pd.read_parquet("results/smoke/bench.parquet")
     measures = ["ours_per_second", "plain_per_second", "ratio", "share_of_matmul_rate", "tokens_per_second"]
     assert [*table] == ["model", "stage", *measures[:4], "unit", "tokens_per_second", "repeats", "device", "precision"]

@@ -145,7 +145,7 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
     fetched = []
     monkeypatch.setattr(assets, "fetch", fetched.append)
-    grid.main(str(GRIDS / "embedded.yml"))
+    assert grid.main([str(GRIDS / "embedded.yml")]) == 0
     assert sorted(fetched) == ["gemma3-270m", "questions", "smollm2-135m-instruct"]
 
 

@@ -10,6 +10,7 @@ answering also 2 x the output head for each token written; in training 4 x the p
 (forward, and backward to the activations, since frozen weights need no gradient) and 2 x those below, divided by the epochs.
 """
 
+import argparse
 import sys
 from dataclasses import asdict
 from math import ceil
@@ -17,7 +18,8 @@ from math import ceil
 import pandas as pd
 import torch
 
-from whoknows import WhoknowsError, answers, features, files, grid, lora_prompt, models, parameters, plain, provenance, questions
+from whoknows import answers, features, files, grid, lora_prompt, models, parameters, plain, provenance, questions
+from whoknows.command import command
 from whoknows.models import QUERY, Reader, first_block
 from whoknows.speed import block_parameters, matmul_rate, race, seconds
 from whoknows.trees import batches, forest
@@ -151,19 +153,16 @@ def _say(line: dict) -> dict:
     return line
 
 
-def main(path: str) -> None:
-    """Measures a grid's models and writes bench.parquet beside its other results."""
-    chosen = grid.load(path)
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; writes bench.parquet beside the grid's other results, from where the book shows it."""
+    parser = argparse.ArgumentParser(prog="python -m whoknows.bench", description="Measures the speed of a grid's models.")
+    parser.add_argument("grid")
+    chosen = grid.load(parser.parse_args(arguments).grid)
     out = f"{parameters.out(chosen)}/bench.parquet"
     files.write_parquet(out, bench(chosen))
     print(f"The table: {out}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m whoknows.bench GRID.yml")
-    try:
-        main(sys.argv[1])
-    except WhoknowsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
+    sys.exit(main())

@@ -12,6 +12,7 @@ import nbformat
 import yaml
 
 from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, run, vega
+from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -118,26 +119,21 @@ def _sphinx(source: Path) -> Path:
     return index
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; prints how long each stage took and the path of the first page. Exit status 1: no heatmaps."""
     parser = argparse.ArgumentParser(prog="python -m whoknows.book", description=__doc__)
     parser.add_argument("grid", type=Path)
     parser.add_argument("--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given")
     options = parser.parse_args(arguments)
-    try:
-        index = build(options.grid, options.grid_results)
-        chosen = grid.load(options.grid)
-        results = options.grid_results or Path("results") / chosen.name
-        print(chapters.summary(chapters.collect(results / "notebooks", chosen)))
-        print(f"\nThe book: {index.resolve()}")
-        if (results / "book" / "heatmaps.failed.ipynb").exists():
-            print("It has no heatmaps: its first page shows why.", file=sys.stderr)
-            return 1
-    except WhoknowsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    index = build(options.grid, options.grid_results)
+    chosen = grid.load(options.grid)
+    results = options.grid_results or Path("results") / chosen.name
+    print(chapters.summary(chapters.collect(results / "notebooks", chosen)))
+    print(f"\nThe book: {index.resolve()}")
+    if (results / "book" / "heatmaps.failed.ipynb").exists():
+        print("It has no heatmaps: its first page shows why.", file=sys.stderr)
+        return 1
     return 0
 
 

@@ -4,12 +4,14 @@
 `python -m whoknows.grid GRID` checks a grid and fetches the questions and models that it names.
 """
 
+import argparse
 import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from whoknows import WhoknowsError, schema
+from whoknows.command import command
 
 SCHEMA = Path(__file__).parents[2] / "grids" / "schema.json"
 
@@ -173,21 +175,16 @@ def _frozen(values: dict) -> dict:
     return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
 
 
-def main(path: str) -> None:
-    """Checks a grid and fetches the questions and the models that it names; says nothing if all is well and there."""
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; says nothing if the grid is good and all that it names is there."""
     from whoknows import assets  # not above: reading a grid needs none of it
 
-    sources = [model.source for model in load(path).models]
+    parser = argparse.ArgumentParser(prog="python -m whoknows.grid", description="Checks a grid and fetches what it names.")
+    parser.add_argument("grid")
+    sources = [model.source for model in load(parser.parse_args(arguments).grid).models]
     assets.fetch_all(["questions", *dict.fromkeys(source for source in sources if source in assets.MODELS)])
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m whoknows.grid GRID.yml")
-    try:
-        main(sys.argv[1])
-    except WhoknowsError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit("stopped; what was fetched completely is kept")
+    sys.exit(main())

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 from whoknows import WhoknowsError, files, provenance
+from whoknows.command import command
 
 WORKFLOW = "WHOKNOWS_WORKFLOW"  # process id of the workflow that this run belongs to, and its host
 
@@ -163,6 +164,7 @@ def _end_with_workflow() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; its exit status is 1 if the notebook failed and 2 if it could not be run."""
     parser = argparse.ArgumentParser(prog="python -m whoknows.run", description=__doc__)
@@ -178,10 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
         run(options.notebook, options.page, options.params, options.title, options.log)
     except StageFailed:
         return 1
-    except WhoknowsError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # without a word: the workflow has one for all of its runs
         return 130
     return 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from whoknows import WhoknowsError, grid
 from whoknows.chapters import STAGES
+from whoknows.command import command
 from whoknows.run import WORKFLOW
 
 STATE = Path(".snakemake")
@@ -104,6 +105,7 @@ def _take_turn() -> int:
     return lock
 
 
+@command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; its exit status is 1 if a stage failed and 2 if nothing could be run."""
     parser = argparse.ArgumentParser(prog="python -m whoknows.workflow", description=__doc__)
@@ -111,13 +113,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plan", action="store_true", help="only say what would run")
     parser.add_argument("--cores", default="all")
     options = parser.parse_args(arguments)
-    try:
-        if not options.plan:
-            return run(options.grid, options.cores)
-        print(plan(options.grid))
-    except WhoknowsError as error:
-        print(error, file=sys.stderr)
-        return 2
+    if not options.plan:
+        return run(options.grid, options.cores)
+    print(plan(options.grid))
     return 0
 
 

@@ -1,0 +1,26 @@
+"""A command line ends with one sentence and a status, never with a traceback."""
+
+import pytest
+
+from whoknows import WhoknowsError
+from whoknows.command import command
+
+
+@pytest.mark.parametrize(("result", "status"), [(None, 0), (0, 0), (1, 1)])
+def test_the_status_is_what_is_returned(result, status):
+    assert command(lambda: result)() == status
+
+
+@pytest.mark.parametrize(("error", "status", "said"), [(WhoknowsError("mend it"), 2, "mend it"), (KeyboardInterrupt(), 130, "Stopped")])
+def test_an_end_that_is_no_fault_of_ours_is_one_sentence(error, status, said, capsys):
+    @command
+    def main():
+        raise error
+
+    assert main() == status
+    assert capsys.readouterr().err.startswith(said)
+
+
+def test_a_fault_of_ours_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        command(lambda: 1 / 0)()
