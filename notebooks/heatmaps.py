@@ -8,6 +8,8 @@
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
 models = ["SmolLM2-135M", "Gemma3-270M"]
+methods = ["probe", "lora_prompt"]
+seeds = [0]
 tasks = [
     {"name": "trivia_qa", "size": 1600, "role": "train"},
     {"name": "sciq", "size": 900, "role": "train"},
@@ -20,7 +22,7 @@ from IPython.display import HTML, Markdown
 
 from whoknows import cells, charts, files, findings, metrics, published, tables
 
-examples = cells.read_rows(rows, models)
+examples = cells.read_rows(rows, models, methods, seeds)
 scores = metrics.scores(examples)
 files.write_parquet(out, scores)
 measured = cells.measure(examples, scores, tasks)

@@ -20,7 +20,7 @@
 tasks = [
     {"name": "trivia_qa", "size": 1600, "role": "train"},
     {"name": "sciq", "size": 900, "role": "train"},
-    {"name": "nq_open", "size": 1500, "role": "shift"},
+    {"name": "nq_open", "size": 1700, "role": "shift"},
 ]
 splits = {"train": 0.60, "validation": 0.12, "test": 0.28}
 shots = 16

@@ -108,7 +108,7 @@ def opened(built):
 
 @pytest.fixture
 def table(built):
-    rows = cells.read_rows(built[0] / "rows", MODELS)
+    rows = cells.read_rows(built[0] / "rows", MODELS, ["probe", "lora_prompt"], [0])
     measured = cells.measure(rows, metrics.scores(rows), TASKS)
     return charts.with_labels(cells.heatmap_table(measured, MODELS, TASKS), len(MODELS))
 

@@ -100,15 +100,21 @@ def test_no_place_of_the_heatmaps_is_left_out():
     ]
 
 
+def read(folder):
+    return cells.read_rows(folder, ["a", "b"], ["probe"], [0])
+
+
 def test_without_any_rows_everything_is_missing(tmp_path):
-    rows = cells.read_rows(tmp_path, ["a", "b"])
+    rows = read(tmp_path)
     table = cells.heatmap_table(cells.measure(rows, metrics.scores(rows), TASKS), ["a", "b"], TASKS)
     assert table["auroc"].isna().all() and len(table)
 
 
-def test_rows_of_a_model_that_the_grid_no_longer_has_are_left_out(tmp_path):
-    make_rows([1, 0], [True, False]).to_parquet(tmp_path / "now.parquet")
-    make_rows([1, 0], [True, False], scored="gone").to_parquet(tmp_path / "before.parquet")
-    make_rows([1, 0], [True, False], reader="", trained_on="", method="likelihood").to_parquet(tmp_path / "likelihood.parquet")
-    rows = cells.read_rows(tmp_path, ["a", "b"])
-    assert set(rows["scored"]) == {"b"} and set(rows["method"]) == {"probe", "likelihood"}
+@pytest.mark.parametrize("gone", [{"scored": "gone"}, {"reader": "gone"}, {"trained_on": "gone"}, {"seed": 1}, {"method": "lora_prompt"}])
+def test_rows_that_the_grid_no_longer_has_are_left_out(tmp_path, gone):
+    kept = [{}, {"method": "probe_mlp"}, {"reader": "", "trained_on": "", "method": "likelihood"}]
+    for place, names in enumerate([*kept, gone]):
+        make_rows([1, 0], [True, False], **names).to_parquet(tmp_path / f"{place}.parquet")
+    rows = read(tmp_path)
+    assert len(rows) == 6 and set(rows["method"]) == {"probe", "probe_mlp", "likelihood"}
+    assert set(rows["scored"]) == {"b"} and set(rows["seed"]) == {0}

@@ -9,6 +9,8 @@ import pytest
 from whoknows import grid, page, parameters, sources
 
 ROOT = Path(__file__).parents[1]
+DEFAULT = grid.load(ROOT / "grids/embedded.yml")
+FIRST = DEFAULT.models[0].name
 GRID = grid.load(ROOT / "grids/smoke.yml")
 TOLD = {
     "questions": parameters.questions(GRID),
@@ -59,3 +61,19 @@ def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
     found = sources.closure(notebook)
     assert found[0] == "notebook.py"  # the rules run the first one
     assert set(found) == {"notebook.py", "__init__.py", "one.py", "two.py", "three.py", "four.py"}
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("questions", parameters.questions(DEFAULT)),
+        ("answer", parameters.answer(DEFAULT, FIRST)),
+        ("extract", parameters.extract(DEFAULT, FIRST)),
+        ("probe", parameters.probe(DEFAULT, FIRST, FIRST, "0")),
+        ("lora_prompt", parameters.lora_prompt(DEFAULT, FIRST, FIRST, "0")),
+        ("heatmaps", parameters.heatmaps(DEFAULT)),
+    ],
+)
+def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, told):
+    notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
+    assert page.parameters(notebook) == json.loads(told)

@@ -75,7 +75,7 @@ def test_every_cell_has_rows_of_every_models_test_answers(checkout, made):
 def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
     chosen = grid.load(checkout / SMOKE)
     models, tasks = [model.name for model in chosen.models], [{"name": task.name, "role": task.role} for task in chosen.tasks]
-    rows = cells.read_rows(checkout / "results/smoke/rows", models)
+    rows = cells.read_rows(checkout / "results/smoke/rows", models, chosen.methods, chosen.seeds)
     measured = cells.measure(rows, metrics.scores(rows), tasks)
     table = charts.with_labels(cells.heatmap_table(measured, models, tasks), len(models))
     with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:

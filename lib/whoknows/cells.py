@@ -28,20 +28,24 @@ READINGS = {
 }
 
 
-def read_rows(folder: Path | str, models: list[str]) -> pd.DataFrame:
-    """All rows under a folder that are about these models and no others.
+def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: list[int]) -> pd.DataFrame:
+    """The rows under a folder that a grid has: those of models, methods and seeds that it no longer has are left out.
 
     Args:
         folder: the folder rows/ of a run; what is not there yet is left out.
-        models: names; rows of models that the grid no longer has are left out too.
+        models: names.
+        methods: trained methods, "probe" for both kinds of it; what needs no training is always read.
+        seeds: of the trained methods.
 
     Raises:
         WhoknowsError: a file is damaged.
     """
     parts = [files.read_parquet(path) for path in sorted(Path(folder).rglob("*.parquet"))]
     rows = pd.concat([NO_ROWS, *parts], ignore_index=True)
-    known = [rows[name].isin([*models, ""]) for name in ("reader", "trained_on", "scored")]
-    return rows[known[0] & known[1] & known[2]]
+    asked = rows["method"].str.startswith(tuple(methods)) & rows["seed"].isin(seeds) | ~rows["method"].isin(TRAINED)
+    for name in ("reader", "trained_on", "scored"):
+        asked &= rows[name].isin([*models, ""])
+    return rows[asked]
 
 
 def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:

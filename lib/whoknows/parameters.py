@@ -53,8 +53,8 @@ def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 
 def heatmaps(grid: Grid) -> str:
     """Parameters of `heatmaps`."""
-    models = {"models": list(answers(grid))}
-    return json.dumps(models | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/scores.parquet"})
+    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
+    return json.dumps(names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/scores.parquet"})
 
 
 def _tasks(grid: Grid) -> dict:
