@@ -7,7 +7,8 @@ import torch
 from made_up import answers, fresh, plain, untaught
 
 from whoknows import WhoknowsError, features, lora_prompt, metrics
-from whoknows.lora_prompt import Examples, LoraPrompt, jensen_shannon, prepare, train, training_rows
+from whoknows.examples import Examples, prepare, training_rows
+from whoknows.lora_prompt import LoraPrompt, jensen_shannon, train
 from whoknows.models import QUERY
 from whoknows.trees import forest
 
@@ -92,7 +93,7 @@ def test_scores_are_those_of_the_whole_model_on_plain_text(reader, first_layer):
     estimator, frame = shaken(reader, first_layer=first_layer, dropout=0.5), answers()
     first = min(round(first_layer * 4), 3)
     scored = estimator.score(prepare(fresh(reader), frame, first, False, 600))[""]
-    (no, yes), moved = reader.choices(), []
+    (no, yes), moved = reader.choices, []
     for at, row in enumerate(frame.itertuples()):
         ids = reader.start() + reader.encode(f"Question: {row.question}\nAnswer:") + reader.answer(row.answer) + reader.encode(QUERY)
         logits = plain(estimator.reader, ids).logits[0, -1]

@@ -51,7 +51,7 @@ def test_a_tokenizer_that_merges_pieces_is_refused():
 
 
 def test_choices_are_the_tokens_that_follow_the_query(reader):
-    no, yes = reader.choices()
+    no, yes = reader.choices
     assert no != yes
     for token, text in ((no, NO), (yes, YES)):
         assert reader.encode(f"{QUERY}{text}") == [*reader.encode(QUERY), token]
@@ -62,7 +62,7 @@ def test_choices_of_several_tokens_are_refused():
     tokenizer = Tokenizer(BPE(bytes_alone, []))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     with pytest.raises(WhoknowsError, match="need two single tokens"):
-        Reader(None, PreTrainedTokenizerFast(tokenizer_object=tokenizer)).choices()
+        Reader(None, PreTrainedTokenizerFast(tokenizer_object=tokenizer)).choices
 
 
 def test_a_loaded_model_is_frozen_and_has_the_asked_precision(reader):

@@ -20,6 +20,7 @@ import torch
 
 from whoknows import answers, features, files, grid, lora_prompt, models, parameters, plain, provenance, questions
 from whoknows.command import command
+from whoknows.examples import prepare
 from whoknows.models import QUERY, Reader, first_block
 from whoknows.speed import block_parameters, matmul_rate, race, seconds
 from whoknows.trees import batches, forest
@@ -105,7 +106,7 @@ def training(reader: Reader, copy: Reader, frame: pd.DataFrame, chosen: grid.Gri
 
     def ours(items: range) -> float:
         part, examples = frame.iloc[list(items)].reset_index(drop=True), []
-        once = seconds(lambda: examples.append(lora_prompt.prepare(estimator.reader, part, first, False, budget)))
+        once = seconds(lambda: examples.append(prepare(estimator.reader, part, first, False, budget)))
         return once / epochs + seconds(lambda: estimator.fit(examples[0], part["correct"].to_numpy(), 0.0, lambda: 0.5))
 
     def theirs(items: range) -> float:

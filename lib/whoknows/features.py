@@ -17,7 +17,7 @@ from whoknows import WhoknowsError, files
 from whoknows.hidden import save_hidden
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
-from whoknows.trees import Forest, batches, collate, forest
+from whoknows.trees import Forest, batches, branch_ends, collate, forest
 
 
 @dataclass
@@ -69,21 +69,25 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
 
 
 def _extract_batch(reader, grown, batch, queried, first_block, starts, found) -> None:
-    at = [(row, end) for row, t in enumerate(batch) for end in grown.answer_ends[t]]
-    rows, columns = torch.tensor(at, device=reader.device).T
-    states, trunk, last = forward(reader, collate([grown.trees[t] for t in batch], reader.device), (rows, columns), first_block)
-    first_of = torch.tensor([len(grown.answer_ends[t]) for t in batch]).cumsum(0).roll(1)
-    first_of[0] = 0
-    for row, t in enumerate(batch):
-        for model, branches in grown.branch_of.items():
-            found.hidden[model][t] = states[first_of[row] + branches[t]].to(torch.bfloat16).cpu()
-        if queried[t]:
-            logits = yes_or_no(reader, last[row, grown.query_ends(t)]).cpu()
-            for model, branches in grown.branch_of.items():
-                found.zero_shot[model][t] = logits[branches[t]]
-            if trunk is not None:
-                size = len(grown.trees[t])
-                found.trunk[starts[t] : starts[t] + size] = trunk[row, :size].cpu()
+    at, first = branch_ends([grown.answer_ends[t] for t in batch], reader.device)
+    states, trunk, last = forward(reader, collate([grown.trees[t] for t in batch], reader.device), at, first_block)
+    for model, branches in grown.branch_of.items():
+        own = [place + branches[t] for place, t in zip(first, batch)]
+        found.hidden[model][batch] = states[own].to(torch.bfloat16).cpu()
+    asked = [row for row, t in enumerate(batch) if queried[t]]
+    if asked:
+        _ask(reader, grown, [batch[row] for row in asked], last[asked], found)
+    if trunk is not None:
+        for row in asked:
+            t = batch[row]
+            found.trunk[starts[t] : starts[t] + len(grown.trees[t])] = trunk[row, : len(grown.trees[t])].cpu()
+
+
+def _ask(reader, grown, batch, last, found) -> None:
+    at, first = branch_ends([grown.query_ends(t) for t in batch], reader.device)
+    logits = yes_or_no(reader, last[at]).cpu()
+    for model, branches in grown.branch_of.items():
+        found.zero_shot[model][batch] = logits[[place + branches[t] for place, t in zip(first, batch)]]
 
 
 def forward(reader: Reader, inputs: dict, at: tuple[torch.Tensor, torch.Tensor], first_block: int | None):
@@ -118,7 +122,7 @@ def forward(reader: Reader, inputs: dict, at: tuple[torch.Tensor, torch.Tensor],
 
 def yes_or_no(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
     """Log-odds of yes from [n, width] outputs of the final norm: softmax over the two choice tokens alone."""
-    no, yes = reader.choices()
+    no, yes = reader.choices
     logits = (hidden @ reader.head[[no, yes]].T).float()
     return logits[:, 1] - logits[:, 0]
 

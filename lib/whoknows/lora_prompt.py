@@ -1,12 +1,10 @@
 """LoRA + Prompt: a reader fine-tuned to say whether an answer is correct (Kapoor et al. 2024, section 5).
 
 The query follows question and answer; the confidence is the softmax over the tokens `i` (no) and `ii`
-(yes). Adapters sit on the blocks from `first_block` upwards. What the blocks below compute never
-changes in training, so it is computed once: the trunk, the residual stream at `first_block`.
+(yes). Adapters sit on the blocks from `first_block` upwards.
 """
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -17,93 +15,10 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, features, metrics
+from whoknows.examples import Examples, predicting, prepare, run_above, training_rows
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
-from whoknows.trees import Forest, batches, blocks, collate, forest
-
-
-def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: int) -> tuple[pd.DataFrame, float]:
-    """The training answers of one model, with fewer wrong ones, and the log-odds this adds.
-
-    All right answers are kept. AUROC learns little from a tenth wrong answer to each right one, but
-    each costs the same time. Training on the sample shifts the log-odds by log(1 / share of wrong
-    answers kept) (case-control sampling: Prentice & Pyke 1979); the loss adds this shift, so that
-    the confidence itself stays that of the full training set.
-
-    Args:
-        wrong_per_right: wrong answers kept for each right one; None keeps all.
-
-    Returns:
-        (rows, shift in nats).
-
-    Raises:
-        WhoknowsError: the training answers are all right or all wrong.
-    """
-    train = answers[answers["split"] == "train"]
-    right, wrong = train[train["correct"]], train[~train["correct"]]
-    if right.empty or wrong.empty:
-        kind = "right" if right.empty else "wrong"
-        raise WhoknowsError(
-            f"lora_prompt: none of the {len(train)} training answers is {kind}, so there is nothing to learn; "
-            "raise tasks[].size in the grid or train on another model"
-        )
-    keep = len(wrong) if wrong_per_right is None else min(len(wrong), max(1, round(wrong_per_right * len(right))))
-    sample = pd.concat([right, wrong.sample(keep, random_state=seed)]).sort_index()
-    return sample.reset_index(drop=True), math.log(len(wrong) / keep)
-
-
-@dataclass
-class Examples:
-    """Questions and answers as the trained blocks meet them.
-
-    Attributes:
-        grown: their trees, with the query.
-        trunk: for each tree [tokens, width], the residual stream at the first adapted block; None if that is block 0.
-        reference: for each tree [answer tokens, width], the final hidden states from which the untrained model
-            predicts the answer; None when there is no Jensen-Shannon penalty.
-    """
-
-    grown: Forest
-    trunk: list[torch.Tensor] | None
-    reference: list[torch.Tensor] | None = None
-
-
-@torch.no_grad()
-def prepare(reader: Reader, answers: pd.DataFrame, first: int, penalised: bool, batch_tokens: int) -> Examples:
-    """Run the untrained reader once over one model's answers, and keep what training will need of it.
-
-    Args:
-        first: the lowest adapted block.
-        penalised: whether the final hidden states are wanted too.
-    """
-    grown = forest(reader, {"": answers}, [True] * len(answers))
-    if not first and not penalised:
-        return Examples(grown, None)
-    lengths = [len(t) for t in grown.trees]
-    trunk, reference = [torch.empty(0)] * len(lengths), [torch.empty(0)] * len(lengths)
-    below, above = blocks(reader.base, 0, first), blocks(reader.base, first, reader.depth)
-    with tqdm(total=sum(lengths), desc="lower blocks", unit="token", unit_scale=True) as bar:
-        for batch in batches(lengths, batch_tokens):
-            inputs = collate([grown.trees[t] for t in batch], reader.device)
-            hidden = below(**inputs, use_cache=False).last_hidden_state
-            last = run_above(above, hidden, inputs) if penalised else None
-            for row, t in enumerate(batch):
-                trunk[t] = hidden[row, : lengths[t]].clone()
-                if penalised:
-                    reference[t] = last[row, _predicting(grown, t)].clone()
-            bar.update(sum(lengths[t] for t in batch))
-    return Examples(grown, trunk if first else None, reference if penalised else None)
-
-
-def run_above(above: torch.nn.Module, hidden: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Final hidden states [rows, columns, width] from the residual stream at the first block of `above`."""
-    kept = {key: value for key, value in inputs.items() if key != "input_ids"}
-    return above(inputs_embeds=hidden, **kept, use_cache=False).last_hidden_state
-
-
-def _predicting(grown: Forest, t: int) -> slice:
-    """Columns whose next token belongs to the answer: the question's last up to the answer's last but one."""
-    return slice(len(grown.trees[t].question) - 1, grown.answer_ends[t][0])
+from whoknows.trees import batches, blocks, branch_ends, collate, forest
 
 
 class LoraPrompt:
@@ -202,7 +117,7 @@ class LoraPrompt:
         """Sum over examples of the mean divergence (nats) of trained from untrained predictions of the answer's tokens."""
         total = last.new_zeros(())
         for row, t in enumerate(chosen):
-            now = F.log_softmax((last[row, _predicting(train.grown, t)] @ self.reader.head.T).float(), dim=-1)
+            now = F.log_softmax((last[row, predicting(train.grown, t)] @ self.reader.head.T).float(), dim=-1)
             before = F.log_softmax((train.reference[t].to(last.device) @ self.reader.head.T).float(), dim=-1)
             total = total + jensen_shannon(now, before).mean()
         return total
@@ -216,10 +131,10 @@ class LoraPrompt:
         with tqdm(total=sum(lengths), desc=desc, unit="token", unit_scale=True) as bar:
             for batch in batches(lengths, self.batch_tokens):
                 last = self._forward(examples, batch)
-                for row, t in enumerate(batch):
-                    logits = features.yes_or_no(self.reader, last[row, examples.grown.query_ends(t)]).cpu()
-                    for model, branches in examples.grown.branch_of.items():
-                        found[model][t] = logits[branches[t]]
+                at, first = branch_ends([examples.grown.query_ends(t) for t in batch], last.device)
+                logits = features.yes_or_no(self.reader, last[at]).cpu()
+                for model, branches in examples.grown.branch_of.items():
+                    found[model][batch] = logits[[place + branches[t] for place, t in zip(first, batch)]]
                 bar.update(sum(lengths[t] for t in batch))
         return found
 

@@ -1,6 +1,7 @@
 """Models: loading them frozen, and turning text into ids piece by piece, so that positions are known and never searched for."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import nn
@@ -83,6 +84,7 @@ class Reader:
         """Ids of an answer with the space that follows `Answer:`; an empty answer is that space, or a line end where a space alone is no token."""
         return self.encode(f" {text}") or self.encode("\n")
 
+    @cached_property
     def choices(self) -> tuple[int, int]:
         """Ids of the tokens for no and yes as they stand after the query.
 

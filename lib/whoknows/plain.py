@@ -45,7 +45,7 @@ def hidden_states(reader: Reader, texts: list[list[int]], rows: int) -> torch.Te
 @torch.inference_mode()
 def zero_shot(reader: Reader, texts: list[list[int]], rows: int) -> torch.Tensor:
     """[texts] log-odds of yes after texts that end in the query, `rows` texts at a time."""
-    no, yes = reader.choices()
+    no, yes = reader.choices
     found = []
     for part in (texts[i : i + rows] for i in range(0, len(texts), rows)):
         logits = reader.model(**padded(part, "right", reader.device)).logits
@@ -62,7 +62,7 @@ def train(reader: Reader, texts: list[list[int]], correct: list[bool], settings:
         texts: ids that end in the query.
         settings: the grid's `lora_prompt` section.
     """
-    no, yes = reader.choices()
+    no, yes = reader.choices
     examples = [{"ids": ids, "label": yes if right else no} for ids, right in zip(texts, correct)]
 
     def collate(rows):

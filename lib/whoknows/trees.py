@@ -6,6 +6,7 @@ its positions go on from the question's end. A *forest* holds the trees of many 
 """
 
 import copy
+import itertools
 from dataclasses import dataclass
 
 import pandas as pd
@@ -54,6 +55,19 @@ def collate(trees: list[Tree], on: torch.device) -> dict[str, torch.Tensor]:
     mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
     mask = mask.tril() | torch.eye(columns, dtype=torch.bool)
     return {"input_ids": ids.to(on), "position_ids": positions.to(on), "attention_mask": mask[:, None].to(on)}
+
+
+def branch_ends(ends: list[list[int]], on: torch.device) -> tuple[tuple[torch.Tensor, torch.Tensor], list[int]]:
+    """Where the branches of a batch end.
+
+    Args:
+        ends: for each row, a column for each of its branches.
+
+    Returns:
+        ((rows, columns) of all branches, one tensor each, and for each row the place of its first branch among them).
+    """
+    rows, columns = torch.tensor([(row, column) for row, own in enumerate(ends) for column in own], device=on).T
+    return (rows, columns), [0, *itertools.accumulate(map(len, ends))][:-1]
 
 
 def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
