@@ -10,7 +10,8 @@ from sklearn.linear_model import LogisticRegression
 
 from whoknows import WhoknowsError, files, metrics, probes
 from whoknows.hidden import save_hidden
-from whoknows.probes import Labelled, Logistic, Mlp, logistic, standardise
+from whoknows.logistic import logistic, standardise
+from whoknows.probes import Labelled, Logistic, Mlp
 
 MLP = {"hidden": [8, 4], "learning_rate": 3e-3, "epochs": 30, "batch_size": 16, "patience": 10}
 

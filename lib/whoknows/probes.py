@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files, metrics
 from whoknows.hidden import load_hidden
+from whoknows.logistic import logistic, standardise
 from whoknows.rows import example_rows
 
 
@@ -48,58 +49,6 @@ def check_classes(train: Labelled, name: str) -> None:
     if reason:
         reason = reason.replace("test", "training")
         raise WhoknowsError(f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid or train on another model")
-
-
-def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and scale (standard deviation, 1 where it is 0) over the first dimension."""
-    scale = x.std(dim=0)
-    return x.mean(dim=0), torch.where(scale > 0, scale, torch.ones_like(scale))
-
-
-def logistic(x: torch.Tensor, y: torch.Tensor, strength: float, start: torch.Tensor | None = None, steps: int = 30) -> torch.Tensor:
-    """L2-regularised logistic regression by Newton's method, for several layers at once.
-
-    Minimises mean log loss + strength / 2 * |w|^2; the intercept is not penalised. Each step is
-    iteratively reweighted least squares (Hastie, Tibshirani & Friedman, 4.4.1); the problem is
-    convex and the steps are halved until the loss falls, so it ends at the optimum.
-
-    Args:
-        x: [layers, n, width] standardised features.
-        y: [n] float, 1 for right.
-        start: [layers, width + 1] weights to begin from.
-
-    Returns:
-        [layers, width + 1] weights, the intercept last.
-    """
-    ones = torch.ones_like(x[..., :1])
-    x = torch.cat([x, ones], dim=-1)
-    layers, n, width = x.shape
-    penalty = torch.full((width,), strength, dtype=x.dtype, device=x.device)
-    penalty[-1] = 0.0
-    weights = torch.zeros(layers, width, dtype=x.dtype, device=x.device) if start is None else start.clone()
-
-    def loss(w: torch.Tensor) -> torch.Tensor:
-        z = (x @ w[..., None])[..., 0]
-        return F.binary_cross_entropy_with_logits(z, y.expand_as(z), reduction="none").mean(-1) + 0.5 * (penalty * w * w).sum(-1)
-
-    value = loss(weights)
-    for _ in range(steps):
-        p = torch.sigmoid((x @ weights[..., None])[..., 0])
-        gradient = ((p - y)[:, None] @ x)[:, 0] / n + penalty * weights
-        curved = x * (p * (1 - p)).clamp(min=1e-6)[..., None]
-        hessian = x.transpose(1, 2) @ curved / n + torch.diag(penalty + 1e-7)
-        step = torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(hessian))[..., 0]
-        size = torch.ones_like(value)
-        for _ in range(12):
-            tried = loss(weights - size[:, None] * step)
-            if (tried <= value + 1e-7).all():
-                break
-            size = torch.where(tried <= value + 1e-7, size, size / 2)
-        weights = weights - size[:, None] * step
-        fallen, value = value - loss(weights), loss(weights)
-        if (fallen.abs() < 1e-6).all():
-            break
-    return weights
 
 
 class Logistic:
