@@ -7,7 +7,8 @@ import torch
 from made_up import QUESTIONS, untaught
 
 from whoknows import WhoknowsError
-from whoknows.answers import Prefix, answer, grade, likelihood_rows, summary
+from whoknows.answers import answer, grade, likelihood_rows, summary
+from whoknows.prefix import Prefix
 
 NEW = 7
 EXAMPLES = pd.DataFrame({"question": ["What falls?", "Who is king?"], "gold": [["rain", "RAIN"], ["NOBODY", "no king"]]})
@@ -98,6 +99,14 @@ def test_the_line_end_counts_only_when_it_is_all(llama):
     assert prefix._finish([leaf, llama.tokenizer.eos_token_id], [-2.0, -0.5]) == ("A", -2.0, -2.0, 1)
 
 
+def test_an_ending_that_holds_some_of_the_answer_counts(llama, monkeypatch):
+    prefix = Prefix(llama, NO_EXAMPLES)
+    words = {1: " red", 2: " fox\n", 3: "\n"}
+    monkeypatch.setattr(prefix.reader.tokenizer, "decode", lambda tokens, **_: "".join(words[t] for t in tokens))
+    assert prefix._finish([1, 2], [-2.0, -0.5]) == ("red fox", -2.5, -1.25, 2)
+    assert prefix._finish([1, 3], [-2.0, -0.5]) == ("red", -2.0, -2.0, 1)
+
+
 def test_examples_show_an_answer_in_plain_case(reader):
     ids = Prefix(reader, EXAMPLES).ids
     text = "Question: What falls?\nAnswer: rain\n\nQuestion: Who is king?\nAnswer: no king\n\n"
@@ -169,10 +178,16 @@ def test_open_answers(said, gold, right):
         ("", False),
         ("(", False),
         ("iron B", False),
+        ("b iron", False),
+        ("b) iron", True),
     ],
 )
 def test_choices(said, right):
     assert grade(said, ["B"], "choice") is right
+
+
+def test_an_article_is_not_a_choice():
+    assert not grade("a dog", ["A"], "choice") and grade("a", ["A"], "choice") and grade("A dog", ["A"], "choice")
 
 
 def test_likelihood_rows_hold_the_log_odds_of_the_answers_probability():

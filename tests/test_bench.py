@@ -9,6 +9,7 @@ import torch
 
 from whoknows import answers, bench, features, grid, lora_prompt, models, plain, speed
 from whoknows.models import QUERY
+from whoknows.prefix import Prefix
 from whoknows.trees import forest
 
 SMOKE = grid.load(Path(__file__).parents[1] / "grids/smoke.yml")
@@ -31,7 +32,7 @@ def reader(request):
 
 def test_generate_writes_the_same_answers(reader):
     table = questions(6)
-    prefix = answers.Prefix(reader, table[:1]).ids
+    prefix = Prefix(reader, table[:1]).ids
     ours = answers.answer(reader, table, 8, 2048)
     assert plain.answer(reader, [prefix + reader.question(q) for q in ours["question"]], 8) == ours["answer"].tolist()
 

@@ -22,6 +22,7 @@ from whoknows import answers, features, files, grid, lora_prompt, models, parame
 from whoknows.command import command
 from whoknows.examples import prepare
 from whoknows.models import QUERY, Reader, first_block
+from whoknows.prefix import Prefix
 from whoknows.speed import block_parameters, matmul_rate, race, seconds
 from whoknows.trees import batches, forest
 
@@ -60,7 +61,7 @@ def sample(chosen: grid.Grid, count: int) -> pd.DataFrame:
 def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid) -> tuple[dict, pd.DataFrame]:
     """A line for answering, and the answers; both ways answer the same questions in the same batches."""
     shots, asked = table[table["split"] == questions.SHOT], table[table["split"] != questions.SHOT]
-    prefixes = {task: answers.Prefix(reader, shots[shots["task"] == task]).ids for task in asked["task"].unique()}
+    prefixes = {task: Prefix(reader, shots[shots["task"] == task]).ids for task in asked["task"].unique()}
     new, budget = chosen.answer.max_new_tokens, chosen.batch_tokens
     own = [reader.question(text) for text in asked["question"]]
     prompts = [prefixes[task] + ids for task, ids in zip(asked["task"], own)]

@@ -1,0 +1,135 @@
+"""Greedy generation after a shared few-shot prefix, which is run once for each task and not once for each question.
+
+Rows that have reached the end of their line leave the batch.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn import functional as F
+from transformers import AttentionInterface, DynamicCache
+
+from whoknows.models import Reader
+
+LINE_END = "\n"
+
+
+class Prefix:
+    """The few-shot examples of a task, run once; `generate` goes on from them for many questions at a time.
+
+    Copying the examples' keys and values into every row would cost more than the model itself, so all rows
+    read one copy: `attend` puts the queries of all rows to it in a single product.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, reader: Reader, examples: pd.DataFrame):
+        self.reader = reader
+        text = "".join(f"Question: {q}\nAnswer: {_written(g)}\n\n" for q, g in zip(examples["question"], examples["gold"]))
+        self.ids = reader.start() + (reader.encode(text) if text else [])
+        cache = DynamicCache()
+        if self.ids:
+            reader.base(input_ids=torch.tensor([self.ids], device=reader.device), past_key_values=cache, use_cache=True)
+        self.keys_values = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
+        ends = [reader.tokenizer.eos_token_id, reader.model.config.eos_token_id]
+        self.ends = {e for end in ends for e in (end if isinstance(end, list) else [end]) if e is not None}
+
+    def attend(self, module, query, key, value, attention_mask, scaling=None, sliding_window=None, **_):
+        """Attention of [rows, heads, new, width] queries over the shared prefix and each row's own keys.
+
+        One softmax over both parts. Heads that share a key are folded into the queries, so no key is copied.
+
+        Args:
+            attention_mask: [rows, 1, new, own keys], True where a query may look.
+            sliding_window: how many positions back this block sees; None for all.
+        """
+        rows, heads, new, width = query.shape
+        groups = key.shape[1]
+        query = query.reshape(rows, groups, -1, width) * (width**-0.5 if scaling is None else scaling)
+        scores = query @ key.transpose(2, 3)
+        if self.ids:
+            shared_key, shared_value = self.keys_values[module.layer_idx]
+            folded = query.transpose(0, 1).reshape(groups, -1, width)
+            shared = (folded @ shared_key.transpose(1, 2)).reshape(groups, rows, -1, len(self.ids)).transpose(0, 1)
+            scores = torch.cat([shared, scores], dim=-1)
+        mask = F.pad(attention_mask, (len(self.ids), 0), value=True)
+        if sliding_window is not None:
+            places = F.pad(self.places, (len(self.ids), 0)) + F.pad(torch.arange(len(self.ids), device=mask.device), (0, key.shape[2]))
+            mask = mask & (self.places[:, None, -new:, None] - places[:, None, None] < sliding_window)
+        scores = scores.masked_fill(~mask.repeat(1, 1, heads // groups, 1), -torch.inf)
+        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+        out = weights[..., len(self.ids) :] @ value
+        if self.ids:
+            folded = weights[..., : len(self.ids)].transpose(0, 1).reshape(groups, -1, len(self.ids))
+            out = out + (folded @ shared_value).reshape(groups, rows, -1, width).transpose(0, 1)
+        return out.reshape(rows, heads, new, width).transpose(1, 2), None
+
+    @torch.inference_mode()
+    def generate(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[str, float, float, int]]:
+        """(answer, sum of log-probabilities, their mean, number of tokens) for each question's ids.
+
+        Questions are padded on the left and the padding is masked; positions count real tokens alone,
+        so the padding changes nothing.
+        """
+        AttentionInterface.register("shared_prefix", self.attend)
+        usual = self.reader.model.config._attn_implementation
+        self.reader.model.set_attn_implementation("shared_prefix")
+        try:
+            return self._generate(ids, max_new_tokens)
+        finally:
+            self.reader.model.set_attn_implementation(usual)
+
+    def _generate(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[str, float, float, int]]:
+        inputs, own, positions = self._padded(ids)
+        self.places = positions  # of all tokens in the rows so far: `attend` needs them where a block sees only so far back
+        mask = (own[:, None] & own.new_ones(own.shape[1], own.shape[1]).tril()) | torch.eye(own.shape[1], dtype=torch.bool, device=own.device)
+        cache = DynamicCache()
+        tokens: list[list[int]] = [[] for _ in ids]
+        logprobs: list[list[float]] = [[] for _ in ids]
+        rows = list(range(len(ids)))  # which question each row of the batch belongs to
+        for _ in range(max_new_tokens):
+            hidden = self.reader.base(
+                input_ids=inputs, attention_mask=mask[:, None], position_ids=positions, past_key_values=cache, use_cache=True
+            ).last_hidden_state[:, -1]
+            logprob, token = torch.log_softmax((hidden @ self.reader.head.T).float(), dim=-1).max(dim=-1)
+            for row, t, p in zip(rows, token.tolist(), logprob.tolist()):
+                tokens[row].append(t)
+                logprobs[row].append(p)
+            going = [i for i, t in enumerate(token.tolist()) if not self._is_end(t)]
+            if not going:
+                break
+            keep = torch.tensor(going, device=own.device)
+            if len(going) < len(rows):
+                cache.batch_select_indices(keep)
+                rows = [rows[i] for i in going]
+            inputs = token[keep, None]
+            own = torch.cat([own[keep], own.new_ones(len(going), 1)], dim=1)
+            mask = own[:, None]
+            positions = positions[keep, -1:] + 1
+            self.places = torch.cat([self.places[keep], positions], dim=1)
+        return [self._finish(t, p) for t, p in zip(tokens, logprobs)]
+
+    def _padded(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """input_ids, which of them are real, and position_ids, each [rows, columns]."""
+        columns, device = max(map(len, ids)), self.reader.device
+        inputs = torch.tensor([[0] * (columns - len(i)) + i for i in ids], device=device)
+        own = torch.tensor([[False] * (columns - len(i)) + [True] * len(i) for i in ids], device=device)
+        positions = (len(self.ids) + own.cumsum(dim=1) - 1).clamp(min=0)
+        return inputs, own, positions
+
+    def _is_end(self, token: int) -> bool:
+        return token in self.ends or LINE_END in self.reader.tokenizer.decode([token])
+
+    def _finish(self, tokens: list[int], logprobs: list[float]) -> tuple[str, float, float, int]:
+        """Cut at the line end. The ending is not part of the answer, unless it holds some of it, or is all there is."""
+        text = self._line(tokens)
+        bare = tokens[-1] in self.ends or self._is_end(tokens[-1]) and not self._line(tokens[-1:])
+        own = logprobs[:-1] if bare and len(tokens) > 1 else logprobs
+        return text, float(np.sum(own)), float(np.mean(own)), len(own)
+
+    def _line(self, tokens: list[int]) -> str:
+        return self.reader.tokenizer.decode(tokens, skip_special_tokens=True).lstrip(" ").split(LINE_END)[0].strip()
+
+
+def _written(gold: list[str]) -> str:
+    """The accepted answer to show as an example: one in plain case, for capitals are copied."""
+    return next((g for g in gold if not g.isupper()), gold[0])
