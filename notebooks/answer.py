@@ -38,7 +38,7 @@ files.write_parquet(rows_out, likelihood_rows(model, answers))
 # tells right from wrong (AUROC; 0.5 is chance), without any training.
 
 # %%
-summary(answers)
+summary(answers).round(3)
 
 # %% [markdown]
 # Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one.

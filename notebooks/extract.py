@@ -46,4 +46,4 @@ sizes
 # How well the reader tells right from wrong answers when it is asked, without any training (zero-shot P(True)).
 
 # %%
-metrics.scores(rows)[["scored", "task", "auroc", "n", "n_right", "reason"]]
+metrics.scores(rows)[["scored", "task", "auroc", "n", "n_right", "reason"]].round(3)

@@ -65,4 +65,4 @@ curves.training_curve(estimator.history)
 # AUROC on the test answers of each model.
 
 # %%
-metrics.scores(rows)[["scored", "task", "auroc", "ece", "n", "n_right", "reason"]]
+metrics.scores(rows)[["scored", "task", "auroc", "ece", "n", "n_right", "reason"]].round(3)

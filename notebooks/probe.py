@@ -48,4 +48,4 @@ curves.layer_curve(search)
 # AUROC on the test answers of each model.
 
 # %%
-metrics.scores(rows)[["method", "scored", "task", "auroc", "ece", "n", "n_right", "reason"]]
+metrics.scores(rows)[["method", "scored", "task", "auroc", "ece", "n", "n_right", "reason"]].round(3)

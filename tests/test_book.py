@@ -91,6 +91,8 @@ def write_results(folder: Path) -> Path:
                 name = f"{method}-{reader}_{trained_on}_seed0"
                 write_page(pages, name, f"{chapters.STAGES[method]} · {reader} trained on {trained_on}", values, [])
     write_failed_page(pages, FAILED, {"reader": MODELS[0], "trained_on": MODELS[1], "seed": 0})
+    line = {"ours_per_second": 12.34, "plain_per_second": 2.0, "ratio": 6.17, "share_of_matmul_rate": 0.456, "unit": "questions"}
+    files.write_parquet(folder / "bench.parquet", pd.DataFrame([line | {"model": MODELS[0], "stage": "answer", "device": "a machine", "precision": "float32"}]))
     return folder / "two.yml"
 
 
@@ -224,6 +226,12 @@ def test_what_the_run_took(built):
         assert fact in text
     found = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
     assert re.search(r"^LoRA \+ Prompt +4 \(1 failed\) +3\.0 min$", chapters.summary(found), re.MULTILINE)
+
+
+def test_the_speed_that_was_measured_has_a_page(built):
+    html = (built[1].parent / "run" / "speed.html").read_text()
+    cells = re.findall(r"<td[^>]*><p>(.*?)</p></td>", html)
+    assert cells == [MODELS[0], "Answers", "questions", "12.3", "2.0", "6.2", "46%"]
 
 
 def test_the_bundle_is_what_altair_asks_for():

@@ -72,17 +72,21 @@ def test_the_findings_of_nothing():
     assert findings.baseline_findings(nothing, nothing.iloc[:0]) == "There is nothing to compare yet."
 
 
-def test_the_best_untrained_method_is_named_for_each_model():
-    table = cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4)
-    names = {"test_set": "in-distribution", "reader": "", "trained_on": ""}
+def test_each_models_own_estimators_are_compared_with_what_needs_no_training():
+    table = cells([0.8, 0.9, 0.9, 0.7], [0.7, 0.9, 0.9, np.nan])
+    names = {"test_set": "in-distribution", "trained_on": ""}
     untrained = pd.DataFrame([
-        names | {"method": "likelihood", "scored": "a", "auroc": 0.75},
-        names | {"method": "likelihood", "scored": "b", "auroc": 0.76},
-        names | {"method": "zero_shot", "scored": "b", "auroc": 0.5},
-    ])
-    said = findings.baseline_findings(table, untrained)
-    assert "a's answers: the best trained estimator (Probe trained on a) reaches 0.80, above the best untrained one (answer likelihood, 0.75)" in said
-    assert "b's answers: the best trained estimator (Probe trained on a) reaches 0.70, not above" in said
+        names | {"method": "zero_shot", "reader": "a", "scored": "a", "auroc": 0.5},
+        names | {"method": "zero_shot", "reader": "b", "scored": "a", "auroc": 0.99},
+        names | {"method": "likelihood", "reader": "", "scored": "a", "auroc": 0.75},
+        names | {"method": "likelihood", "reader": "", "scored": "b", "auroc": 0.76},
+    ])  # fmt: skip
+    a, b = findings.baseline_findings(table, untrained).splitlines()
+    assert a == (
+        "- a on its own answers: Probe 0.80, LoRA + Prompt 0.70; without any training: Zero-shot P(True) 0.50, "
+        "Answer likelihood 0.75. Above all that needs no training: Probe."
+    )
+    assert b.endswith("b on its own answers: Probe 0.70; without any training: Answer likelihood 0.76. No training made it better than the best that needs none.")
 
 
 def test_the_tables_say_what_the_heatmaps_say():

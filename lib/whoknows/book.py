@@ -57,6 +57,8 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
             texts[f"run/{stage}.md"] = chapters.overview(stage, own)
     texts["run/record.md"] = chapters.record(found, Path(grid_file).read_text(encoding="utf-8"))
     texts["run/assets.md"] = licences()
+    if (results / "bench.parquet").exists():
+        texts["run/speed.md"] = chapters.speed(files.read_parquet(results / "bench.parquet"))
     return texts
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
 from whoknows import page as pages
@@ -20,6 +21,10 @@ STAGES = {
     "heatmaps": "Heatmaps",
 }
 FAILED = ".failed"
+SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward pass
+for each answer and another for the query, and PEFT with the `Trainer`; same model, texts and precision, in turns in the
+same run. The last column is the arithmetic that cannot be avoided, per second, over the machine's own rate of the
+products of 1024 rows with all matrices of the model's blocks."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,16 @@ def record(found: list[Chapter], grid_text: str) -> str:
         facts.append(f"| {name} | {_all_of(found, lambda about, name=name: about.get('versions', {}).get(name))} |")
     where = ["## Where it ran, and on what", "", "| | |", "|---|---|", *facts]
     return "\n".join(["# The run", "", *times, "", *where, "", "## The grid", "", "```yaml", grid_text.rstrip(), "```", ""])
+
+
+def speed(measured: pd.DataFrame) -> str:
+    """The page on speed, as Markdown, from the table of `bench.bench`."""
+    lines = ["| model | stage | unit | this library, a second | plain, a second | ratio | of the matrix-product rate |", "|---|---|---|--:|--:|--:|--:|"]
+    for line in measured.itertuples():
+        rates = f"{line.ours_per_second:.1f} | {line.plain_per_second:.1f} | {line.ratio:.1f} | {line.share_of_matmul_rate:.0%}"
+        lines.append(f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} |")
+    where = f"Measured by `make bench` on {measured['device'].iloc[0]}, in {measured['precision'].iloc[0]}."
+    return "\n".join(["# Speed", "", where, "", *lines, "", SPEED, ""])
 
 
 def summary(found: list[Chapter]) -> str:

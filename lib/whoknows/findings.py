@@ -27,21 +27,30 @@ def heatmap_findings(table: pd.DataFrame) -> str:
 
 
 def baseline_findings(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
-    """For each model, whether its best judge needed any training at all, as Markdown.
+    """For each model, whether judging its own answers took any training, as Markdown.
+
+    Its own estimators are compared, all of them and none but them: the best of many cells would be a choice made on
+    test answers.
 
     Args:
         table: as `cells.heatmap_table` returns.
         baselines: as `cells.baseline_table` returns.
     """
     first = table["test_set"].iloc[0]
-    trained = table[(table["test_set"] == first) & (table["reading"] == "A")].dropna(subset="auroc")
-    untrained = baselines[baselines["test_set"] == first].dropna(subset="auroc")
+    trained = table[(table["test_set"] == first) & (table["reading"] == "A") & (table["model"] == table["trained_on"])].dropna(subset="auroc")
+    own = (baselines["reader"] == "") | (baselines["reader"] == baselines["scored"])
+    untrained = baselines[(baselines["test_set"] == first) & own].dropna(subset="auroc")
     said = []
     for model in table["model"].unique():
         ours, theirs = trained[trained["model"] == model], untrained[untrained["scored"] == model]
         if len(ours) and len(theirs):
-            said.append(_contest(model, ours.loc[ours["auroc"].idxmax()], theirs.loc[theirs["auroc"].idxmax()]))
-    return "\n".join(f"- {sentence}" for sentence in said) or "There is nothing to compare yet."
+            said.append(f"- {_contest(model, _by_method(ours), _by_method(theirs))}")
+    return "\n".join(said) or "There is nothing to compare yet."
+
+
+def _by_method(cells: pd.DataFrame) -> pd.Series:
+    named = cells.set_index(cells["method"].map(METHODS))["auroc"]
+    return named.reindex([name for name in METHODS.values() if name in named.index])
 
 
 def _range(name: str, values: pd.Series) -> str:
@@ -56,9 +65,7 @@ def _span(low, high) -> str:
 
 
 def _contest(model: str, ours: pd.Series, theirs: pd.Series) -> str:
-    verdict = "above" if ours["auroc"] > theirs["auroc"] else "not above"
-    estimator = f"{METHODS[ours['method']]} trained on {ours['trained_on']}"
-    return (
-        f"{model}'s answers: the best trained estimator ({estimator}) reaches {ours['auroc']:.2f}, "
-        f"{verdict} the best untrained one ({METHODS[theirs['method']].lower()}, {theirs['auroc']:.2f})."
-    )
+    values = [", ".join(f"{name} {value:.2f}" for name, value in those.items()) for those in (ours, theirs)]
+    above = [name for name, value in ours.items() if value > theirs.max()]
+    verdict = f"Above all that needs no training: {', '.join(above)}." if above else "No training made it better than the best that needs none."
+    return f"{model} on its own answers: {values[0]}; without any training: {values[1]}. {verdict}"
