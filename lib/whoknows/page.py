@@ -85,8 +85,8 @@ def _table(values: dict) -> str:
     return "\n".join(["| parameter | value |", "|---|---|", *rows])
 
 
-def _short(value) -> str:
-    if isinstance(value, dict) and len(str(value)) > 100:
-        value = ", ".join(map(str, value))
+def _short(value, limit: int = 400) -> str:
+    if isinstance(value, dict):
+        value = ", ".join(f"{key}: {item}" for key, item in value.items())
     text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")
-    return f"`{text if len(text) <= 100 else text[:97] + '…'}`" if text else ""
+    return f"`{text if len(text) <= limit else text[:limit - 1] + '…'}`" if text else ""
