@@ -29,7 +29,8 @@ rows_out = "results/embedded/rows/likelihood/SmolLM2-135M.parquet"
 from whoknows import files, models
 from whoknows.answers import answer, likelihood_rows, summary
 
-answers = answer(models.load(source, precision), files.read_parquet(questions), max_new_tokens, batch_tokens)
+asked = files.read_parquet(questions)
+answers = answer(models.load(source, precision), asked, max_new_tokens, batch_tokens)
 files.write_parquet(out, answers)
 files.write_parquet(rows_out, likelihood_rows(model, answers))
 
@@ -44,4 +45,5 @@ summary(answers).round(3)
 # Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one.
 
 # %%
-answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)[["task", "question", "answer", "gold", "correct"]]
+some = answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
+some[["task", "question", "answer", "gold", "correct"]]

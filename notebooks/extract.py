@@ -33,7 +33,8 @@ rows_out = "results/embedded/rows/zero_shot/SmolLM2-135M.parquet"
 from whoknows import features, files, metrics, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-rows, sizes = features.run(reader, models.load(source, precision), frames, first_layer, batch_tokens, out)
+model = models.load(source, precision)
+rows, sizes = features.run(reader, model, frames, first_layer, batch_tokens, out)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]

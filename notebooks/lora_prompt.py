@@ -49,7 +49,8 @@ rows_out = "results/embedded/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.pa
 from whoknows import curves, files, lora_prompt, metrics, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-estimator = lora_prompt.train(models.load(source, precision), frames[trained_on], settings, seed, batch_tokens)
+model = models.load(source, precision)
+estimator = lora_prompt.train(model, frames[trained_on], settings, seed, batch_tokens)
 files.write_folder(out, estimator.reader.model.save_pretrained)
 rows = lora_prompt.test_rows(estimator, reader, trained_on, frames, features)
 files.write_parquet(rows_out, rows)
@@ -65,4 +66,5 @@ curves.training_curve(estimator.history)
 # AUROC on the test answers of each model.
 
 # %%
-metrics.scores(rows)[["scored", "task", "auroc", "ece", "n", "n_right", "reason"]].round(3)
+columns = ["scored", "task", "auroc", "ece", "n", "n_right", "reason"]
+metrics.scores(rows)[columns].round(3)

@@ -35,7 +35,9 @@ rows_out = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 from whoknows import curves, files, metrics, probes
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-rows, search = probes.run(reader, trained_on, seed, frames, features, layers, strengths, mlp, out)
+rows, search = probes.run(
+    reader, trained_on, seed, frames, features, layers, strengths, mlp, out
+)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]
@@ -48,4 +50,5 @@ curves.layer_curve(search)
 # AUROC on the test answers of each model.
 
 # %%
-metrics.scores(rows)[["method", "scored", "task", "auroc", "ece", "n", "n_right", "reason"]].round(3)
+columns = ["method", "scored", "task", "auroc", "ece", "n", "n_right", "reason"]
+metrics.scores(rows)[columns].round(3)
