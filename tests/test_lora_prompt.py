@@ -208,6 +208,14 @@ def test_rows_of_the_test_answers_go_on_from_the_trunk(mistral, tmp_path):
         lora_prompt.test_rows(shaken(mistral), "r", "one", {"one": frames["two"]}, str(tmp_path))
 
 
+def test_the_learning_rate_rises_for_a_tenth_and_falls_to_nothing():
+    rates = [lora_prompt.learning_rate(step, 50) for step in range(51)]
+    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and rates[5] == 1 and rates[50] == pytest.approx(0)
+    assert all(a > b for a, b in zip(rates[5:], rates[6:])), "falls"
+    assert [lora_prompt.learning_rate(step, 3) for step in range(2)] == [1.0, 1.0], "a short training rises at once"
+    assert lora_prompt.learning_rate(0, 1) == 1 and np.isfinite(lora_prompt.learning_rate(1, 1))
+
+
 def log_softmax(*values):
     return torch.log_softmax(torch.tensor(values), dim=-1)
 

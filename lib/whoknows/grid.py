@@ -89,7 +89,7 @@ class LoraPrompt:
     targets: tuple[str, ...]
     """Names of the linear modules of a block that get an adapter."""
     learning_rate: float
-    """Peak learning rate of AdamW, which falls along a cosine."""
+    """Peak learning rate of AdamW, which rises for a tenth of the steps and falls along a cosine."""
     batch_size: int
     """Answers in one step."""
     epochs: int
