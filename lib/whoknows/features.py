@@ -17,7 +17,7 @@ from whoknows import WhoknowsError, files
 from whoknows.hidden import save_hidden
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
-from whoknows.trees import Forest, batches, branch_ends, collate, forest
+from whoknows.trees import Forest, batches, collate, forest
 
 
 @dataclass
@@ -69,11 +69,10 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
 
 
 def _extract_batch(reader, grown, batch, queried, first_block, starts, found) -> None:
-    at, first = branch_ends([grown.answer_ends[t] for t in batch], reader.device)
+    at, own = grown.places(batch, [grown.answer_ends[t] for t in batch], reader.device)
     states, trunk, last = forward(reader, collate([grown.trees[t] for t in batch], reader.device), at, first_block)
-    for model, branches in grown.branch_of.items():
-        own = [place + branches[t] for place, t in zip(first, batch)]
-        found.hidden[model][batch] = states[own].to(torch.bfloat16).cpu()
+    for model, branches in own.items():
+        found.hidden[model][batch] = states[branches].to(torch.bfloat16).cpu()
     asked = [row for row, t in enumerate(batch) if queried[t]]
     if asked:
         _ask(reader, grown, [batch[row] for row in asked], last[asked], found)
@@ -84,10 +83,10 @@ def _extract_batch(reader, grown, batch, queried, first_block, starts, found) ->
 
 
 def _ask(reader, grown, batch, last, found) -> None:
-    at, first = branch_ends([grown.query_ends(t) for t in batch], reader.device)
+    at, own = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
     logits = yes_or_no(reader, last[at]).cpu()
-    for model, branches in grown.branch_of.items():
-        found.zero_shot[model][batch] = logits[[place + branches[t] for place, t in zip(first, batch)]]
+    for model, branches in own.items():
+        found.zero_shot[model][batch] = logits[branches]
 
 
 def forward(reader: Reader, inputs: dict, at: tuple[torch.Tensor, torch.Tensor], first_block: int | None):

@@ -18,7 +18,7 @@ from whoknows import WhoknowsError, features, metrics
 from whoknows.examples import Examples, predicting, prepare, run_above, training_rows
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
-from whoknows.trees import batches, blocks, branch_ends, collate, forest
+from whoknows.trees import batches, blocks, collate, forest
 
 
 class LoraPrompt:
@@ -131,10 +131,10 @@ class LoraPrompt:
         with tqdm(total=sum(lengths), desc=desc, unit="token", unit_scale=True) as bar:
             for batch in batches(lengths, self.batch_tokens):
                 last = self._forward(examples, batch)
-                at, first = branch_ends([examples.grown.query_ends(t) for t in batch], last.device)
+                at, own = examples.grown.places(batch, [examples.grown.query_ends(t) for t in batch], last.device)
                 logits = features.yes_or_no(self.reader, last[at]).cpu()
-                for model, branches in examples.grown.branch_of.items():
-                    found[model][batch] = logits[[place + branches[t] for place, t in zip(first, batch)]]
+                for model, branches in own.items():
+                    found[model][batch] = logits[branches]
                 bar.update(sum(lengths[t] for t in batch))
         return found
 

@@ -137,6 +137,7 @@ class _Progress:
         self.write(f"{text}\n")
 
     def write(self, text: str) -> None:
+        """Takes what a stream takes; `say` adds the line end."""
         lines = [line for line in re.split(r"[\r\n]|\x1b\[A", text) if line.strip()]
         named = "".join(f"{self.name}: {line.rstrip()}\n" for line in lines)
         print(named, end="", file=self.log, flush=True)

@@ -57,19 +57,6 @@ def collate(trees: list[Tree], on: torch.device) -> dict[str, torch.Tensor]:
     return {"input_ids": ids.to(on), "position_ids": positions.to(on), "attention_mask": mask[:, None].to(on)}
 
 
-def branch_ends(ends: list[list[int]], on: torch.device) -> tuple[tuple[torch.Tensor, torch.Tensor], list[int]]:
-    """Where the branches of a batch end.
-
-    Args:
-        ends: for each row, a column for each of its branches.
-
-    Returns:
-        ((rows, columns) of all branches, one tensor each, and for each row the place of its first branch among them).
-    """
-    rows, columns = torch.tensor([(row, column) for row, own in enumerate(ends) for column in own], device=on).T
-    return (rows, columns), [0, *itertools.accumulate(map(len, ends))][:-1]
-
-
 def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
     """Indices in order of length, cut so that rows times the longest row stays within the token budget."""
     found: list[list[int]] = []
@@ -112,6 +99,20 @@ class Forest:
         """Where in its row each branch of a tree ends: the last token of the query, if it has one."""
         found = self.trees[tree]
         return [at + len(branch) - 1 for at, branch in zip(found.offsets(), found.branches)]
+
+    def places(self, batch: list[int], ends: list[list[int]], on: torch.device) -> tuple[tuple[torch.Tensor, torch.Tensor], dict[str, list[int]]]:
+        """Where the branches of a batch end, and which of them are whose.
+
+        Args:
+            batch: trees.
+            ends: for each of them, a column for each of its branches.
+
+        Returns:
+            ((rows, columns) of all branches, one tensor each; for each scored model and tree, its branch among them).
+        """
+        rows, columns = torch.tensor([(row, column) for row, own in enumerate(ends) for column in own], device=on).T
+        first = [0, *itertools.accumulate(map(len, ends))]
+        return (rows, columns), {model: [at + own[t] for at, t in zip(first, batch)] for model, own in self.branch_of.items()}
 
     def is_queried(self, tree: int) -> bool:
         return self.query_ends(tree) != self.answer_ends[tree]
