@@ -30,14 +30,14 @@ settings = {
     "first_layer": 0.6,
     "r": 8,
     "alpha": 32,
-    "dropout": 0.1,
+    "dropout": 0.0,
     "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    "learning_rate": 1e-3,
+    "learning_rate": 7e-4,
     "batch_size": 16,
-    "epochs": 4,
+    "epochs": 2,
     "evaluations": 4,
     "patience": 2,
-    "wrong_per_right": 2,
+    "wrong_per_right": None,
     "js_weight": 0.0,
 }
 precision = "auto"

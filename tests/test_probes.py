@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from whoknows import WhoknowsError, files, metrics, probes
 from whoknows.hidden import save_hidden
-from whoknows.logistic import logistic, standardise
+from whoknows.logistic import logistic_path, standardise
 from whoknows.probes import Labelled, Logistic, Mlp
 
 MLP = {"hidden": [8, 4], "learning_rate": 3e-3, "epochs": 30, "batch_size": 16, "patience": 10}
@@ -30,30 +30,37 @@ def auroc(probe, test):
     return metrics.mean_auroc(probe.score(test.hidden).numpy(), test.correct, test.task)
 
 
-@pytest.mark.parametrize("strength", [1.0, 0.1, 0.01, 0.001])
-def test_logistic_regression_agrees_with_scikit_learn(strength):
+@pytest.mark.parametrize("strengths", [[1.0, 0.1, 0.01, 0.001], [0.001], [0.001, 1.0]])
+def test_each_strength_of_a_path_agrees_with_scikit_learn(strengths):
     random = np.random.default_rng(1)
-    x = random.normal(size=(3, 80, 5))
-    y = random.random(80) < 1 / (1 + np.exp(-2 * x[0, :, 0] + 1))
-    found = logistic(torch.tensor(x), torch.tensor(y, dtype=torch.float64), strength)
-    for layer in range(3):
+    x = random.normal(size=(80, 5))
+    y = random.random(80) < 1 / (1 + np.exp(-2 * x[:, 0] + 1))
+    for strength, found in zip(strengths, logistic_path(torch.tensor(x), torch.tensor(y, dtype=torch.float64), strengths), strict=True):
         # scikit-learn adds up the loss that is averaged here: its C is 1 / (strength * n)
-        other = LogisticRegression(C=1 / (strength * 80), tol=1e-10, max_iter=10_000).fit(x[layer], y)
-        np.testing.assert_allclose(found[layer], [*other.coef_[0], *other.intercept_], atol=2e-3)
+        other = LogisticRegression(C=1 / (strength * 80), tol=1e-10, max_iter=10_000).fit(x, y)
+        np.testing.assert_allclose(found, [*other.coef_[0], *other.intercept_], atol=2e-3)
 
 
-def test_a_start_does_not_change_the_optimum():
+def test_more_features_than_answers_agree_with_scikit_learn():
+    data = made_up(120, width=300, signal=[0])
+    x, y = data.hidden[:, 0].float(), torch.tensor(data.correct).float()
+    *_, found = logistic_path(x, y, [1.0, 0.1, 0.01])
+    other = LogisticRegression(C=1 / (0.01 * 120), tol=1e-10, max_iter=10_000).fit(x.double(), y)
+    np.testing.assert_allclose(x @ found[:-1] + found[-1], other.decision_function(x.double()), atol=2e-2)
+
+
+def test_what_came_before_on_the_path_does_not_change_the_optimum():
     data = made_up(200, signal=[0])
-    x, y = data.hidden[:, 0].float()[None], torch.tensor(data.correct).float()
-    cold, warm = logistic(x, y, 0.01), logistic(x, y, 0.01, start=logistic(x, y, 1.0))
+    x, y = data.hidden[:, 0].float(), torch.tensor(data.correct).float()
+    (cold,), (_, warm) = logistic_path(x, y, [0.01]), logistic_path(x, y, [1.0, 0.01])
     torch.testing.assert_close(cold, warm, atol=5e-3, rtol=1e-2)
 
 
 def test_separable_answers_are_separated():
-    x = torch.tensor([[[-2.0], [-1.0], [1.0], [2.0]]])
-    weights = logistic(x, torch.tensor([0.0, 0, 1, 1]), 1e-4)
+    x = torch.tensor([[-2.0], [-1.0], [1.0], [2.0]])
+    (weights,) = logistic_path(x, torch.tensor([0.0, 0, 1, 1]), [1e-4])
     assert weights.isfinite().all()
-    assert ((x[0, :, 0] * weights[0, 0] + weights[0, 1]) > 0).tolist() == [False, False, True, True]
+    assert (x[:, 0] * weights[0] + weights[1] > 0).tolist() == [False, False, True, True]
 
 
 @pytest.mark.parametrize("layer", [0, 2, 3])

@@ -1,7 +1,11 @@
-"""L2-regularised logistic regression, to its optimum, for several layers at once."""
+"""L2-regularised logistic regression, to its optimum, for a whole path of strengths."""
+
+from collections.abc import Iterator
 
 import torch
 from torch.nn import functional as F
+
+SMALL = 1e-7  # nats of mean loss: less than float32 can tell
 
 
 def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -10,56 +14,73 @@ def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x.mean(dim=0), torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def logistic(x: torch.Tensor, y: torch.Tensor, strength: float, start: torch.Tensor | None = None, steps: int = 30) -> torch.Tensor:
-    """Minimises mean log loss + strength / 2 * |w|^2 by Newton's method; the intercept is not penalised.
+def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], steps: int = 100) -> Iterator[torch.Tensor]:
+    """For each strength, the weights that minimise mean log loss + strength / 2 * |w|^2; the intercept is not penalised.
 
-    Each step is iteratively reweighted least squares (Hastie, Tibshirani & Friedman, 4.4.1); the problem is
-    convex and the steps are halved until the loss falls, so it ends at the optimum.
+    Newton's method (Hastie, Tibshirani & Friedman, 4.4.1), each strength from the optimum of the one before. Nearly
+    all of its cost is the Hessian, so one is kept, over steps and strengths, as long as its steps at least quarter
+    what is left to gain (Shamanskii 1967). The problem is convex and no step may raise the loss.
 
     Args:
-        x: [layers, n, width] standardised features.
-        y: [n] float, 1 for right.
-        start: [layers, width + 1] weights to begin from.
-        steps: Newton steps, at most.
+        x: [n, width] standardised features.
+        y: [n] float, 1 for right; both values occur.
+        strengths: best from the strongest down, so that each optimum is near the next.
+        steps: at most, for each strength.
 
-    Returns:
-        [layers, width + 1] weights, the intercept last.
+    Yields:
+        [width + 1] weights, the intercept last.
     """
-    x = torch.cat([x, torch.ones_like(x[..., :1])], dim=-1)
-    penalty = torch.full_like(x[0, 0], strength)
-    penalty[-1] = 0.0
-    weights = torch.zeros_like(x[:, 0]) if start is None else start.clone()
-    value = _loss(x, y, penalty, weights)
+    x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
+    weights = torch.zeros_like(x[0])
+    weights[-1] = torch.logit(y.mean())
+    curvature = _curvature(x, weights)
+    for strength in strengths:
+        penalty = torch.full_like(weights, strength)
+        penalty[-1] = 0.0
+        weights, curvature = _minimise(x, y, penalty, weights, curvature, steps)
+        yield weights
+
+
+def _minimise(x, y, penalty, weights, curvature, steps) -> tuple[torch.Tensor, torch.Tensor]:
+    """Optimum for one penalty [width + 1], and the last curvature that was made on the way."""
+    factor, left = _factor(curvature, penalty), float("inf")
     for _ in range(steps):
-        before = value
-        weights, value = _descend(x, y, penalty, weights, _newton_step(x, y, penalty, weights), value)
-        if (before - value < 1e-6).all():
+        gradient = x.T @ (torch.sigmoid(x @ weights) - y) / len(y) + penalty * weights
+        step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+        before, left = left, float(gradient @ step) / 2  # what a step on the exact quadratic would gain
+        if left < SMALL:
             break
-    return weights
+        if left > before / 4:
+            curvature = _curvature(x, weights)
+            factor = _factor(curvature, penalty)
+            step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
+            left = float(gradient @ step) / 2
+        moved = _descend(x, y, penalty, weights, step)
+        if moved is None:
+            break
+        weights = moved
+    return weights, curvature
+
+
+def _curvature(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Hessian of the mean log loss, [width + 1, width + 1]."""
+    p = torch.sigmoid(x @ weights)
+    return x.T @ (x * (p * (1 - p)).clamp(min=1e-6)[:, None]) / len(x)
+
+
+def _factor(curvature: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.cholesky(curvature + torch.diag(penalty + 1e-7))
 
 
 def _loss(x: torch.Tensor, y: torch.Tensor, penalty: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    z = (x @ weights[..., None])[..., 0]
-    return F.binary_cross_entropy_with_logits(z, y.expand_as(z), reduction="none").mean(-1) + 0.5 * (penalty * weights**2).sum(-1)
+    return F.binary_cross_entropy_with_logits(x @ weights, y) + 0.5 * (penalty * weights**2).sum()
 
 
-def _newton_step(x: torch.Tensor, y: torch.Tensor, penalty: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Hessian^-1 gradient, [layers, width + 1]."""
-    p = torch.sigmoid((x @ weights[..., None])[..., 0])
-    gradient = ((p - y)[:, None] @ x)[:, 0] / len(y) + penalty * weights
-    curved = x * (p * (1 - p)).clamp(min=1e-6)[..., None]
-    hessian = x.transpose(1, 2) @ curved / len(y) + torch.diag(penalty + 1e-7)
-    return torch.cholesky_solve(gradient[..., None], torch.linalg.cholesky(hessian))[..., 0]
-
-
-def _descend(x, y, penalty, weights, step, value) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights and losses after the longest of the steps 1, 1/2, 1/4, … that raises no layer's loss; after none if there is none."""
-    size = torch.ones_like(value)
-    for _ in range(12):
-        tried = weights - size[:, None] * step
-        loss = _loss(x, y, penalty, tried)
-        good = loss <= value + 1e-7
-        if good.all():
-            return tried, loss
-        size = torch.where(good, size, size / 2)
-    return torch.where(good[:, None], tried, weights), torch.where(good, loss, value)
+def _descend(x, y, penalty, weights, step) -> torch.Tensor | None:
+    """Weights after the longest of the steps 1, 1/2, 1/4, … that does not raise the loss; None if there is none."""
+    value = _loss(x, y, penalty, weights)
+    for halvings in range(12):
+        tried = weights - step / 2**halvings
+        if _loss(x, y, penalty, tried) <= value + SMALL:
+            return tried
+    return None

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files, metrics
 from whoknows.hidden import load_hidden
-from whoknows.logistic import logistic, standardise
+from whoknows.logistic import logistic_path, standardise
 from whoknows.rows import example_rows
 
 
@@ -69,14 +69,12 @@ class Logistic:
             x = train.hidden[:, layer].float()
             mean, scale = standardise(x)
             x, held = (x - mean) / scale, (validation.hidden[:, layer].float() - mean) / scale
-            weights = None
-            for strength in self.strengths:  # from the strongest down: each start is near its optimum
-                weights = logistic(x[None], y, strength, weights)
-                auroc = metrics.mean_auroc((held @ weights[0, :-1] + weights[0, -1]).numpy(), validation.correct, validation.task)
+            for strength, weights in zip(self.strengths, logistic_path(x, y, self.strengths)):
+                auroc = metrics.mean_auroc((held @ weights[:-1] + weights[-1]).numpy(), validation.correct, validation.task)
                 search.append({"layer": layer, "strength": strength, "validation_auroc": auroc})
                 if auroc > best:
                     best, self.layer, self.strength = auroc, layer, strength
-                    self.state = {"weights": weights[0].clone(), "mean": mean, "scale": scale}
+                    self.state = {"weights": weights, "mean": mean, "scale": scale}
         if best == -np.inf:
             raise WhoknowsError("probe: no task has both right and wrong validation answers, so no layer can be chosen; raise tasks[].size in the grid")
         return search
