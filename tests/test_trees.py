@@ -6,7 +6,7 @@ from made_up import answers, plain, untaught
 
 from whoknows import WhoknowsError
 from whoknows.models import QUERY
-from whoknows.trees import Tree, batches, blocks, collate, forest
+from whoknows.trees import Tree, batches, blocks, collate, forest, only_at
 
 CPU = torch.device("cpu")
 
@@ -62,6 +62,25 @@ def test_what_the_lower_blocks_give_is_no_norm_of_it(llama):
     ids = [50, 51, 52]
     found = blocks(llama.base, 0, 2)(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
     torch.testing.assert_close(found, plain(llama, ids).hidden_states[2])
+
+
+def test_a_block_that_computes_some_places_alone_gives_there_what_it_gives_anyway(reader):
+    inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], CPU)
+    rows, columns = torch.tensor([[0, 0, 1], [4, 1, 2]])
+    given = reader.base.embed_tokens(inputs.pop("input_ids")).requires_grad_()
+
+    def last():
+        return reader.base(inputs_embeds=given, **inputs, use_cache=False).last_hidden_state
+
+    whole = last()
+    with only_at(reader.base.layers[-1], rows, columns):
+        part = last()
+    torch.testing.assert_close(part[rows, columns], whole[rows, columns])
+    assert not torch.allclose(part[0, 0], whole[0, 0], atol=1e-2), "nothing was left out"
+    slopes = [torch.autograd.grad(out[rows, columns].square().sum(), given)[0] for out in (whole, part)]
+    torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-4)
+    assert slopes[0].abs().max() > 0.01
+    torch.testing.assert_close(last(), whole)  # the hooks are gone
 
 
 def test_models_that_agree_share_a_branch(reader):

@@ -17,7 +17,7 @@ from whoknows import WhoknowsError, files
 from whoknows.hidden import save_hidden
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
-from whoknows.trees import Forest, batches, collate, forest
+from whoknows.trees import Forest, batches, collate, forest, only_at
 
 
 @dataclass
@@ -70,34 +70,31 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
 
 def _extract_batch(reader, grown, batch, queried, first_block, starts, found) -> None:
     at, own = grown.places(batch, [grown.answer_ends[t] for t in batch], reader.device)
-    states, trunk, last = forward(reader, collate([grown.trees[t] for t in batch], reader.device), at, first_block)
+    ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
+    states, said, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader.device), at, ends, first_block)
+    logits = yes_or_no(reader, said).cpu()
+    asked = torch.tensor([queried[t] for t in batch])
     for model, branches in own.items():
         found.hidden[model][batch] = states[branches].to(torch.bfloat16).cpu()
-    asked = [row for row, t in enumerate(batch) if queried[t]]
-    if asked:
-        _ask(reader, grown, [batch[row] for row in asked], last[asked], found)
-    if trunk is not None:
-        for row in asked:
-            t = batch[row]
-            found.trunk[starts[t] : starts[t] + len(grown.trees[t])] = trunk[row, : len(grown.trees[t])].cpu()
+        found.zero_shot[model][batch] = logits[branches].where(asked, torch.nan)
+    for row in asked.nonzero()[:, 0].tolist() if trunk is not None else ():
+        t = batch[row]
+        found.trunk[starts[t] : starts[t] + len(grown.trees[t])] = trunk[row, : len(grown.trees[t])].cpu()
 
 
-def _ask(reader, grown, batch, last, found) -> None:
-    at, own = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
-    logits = yes_or_no(reader, last[at]).cpu()
-    for model, branches in own.items():
-        found.zero_shot[model][batch] = logits[branches]
+Places = tuple[torch.Tensor, torch.Tensor]
 
 
-def forward(reader: Reader, inputs: dict, at: tuple[torch.Tensor, torch.Tensor], first_block: int | None):
-    """One forward pass that keeps no more than what is needed.
+def forward(reader: Reader, inputs: dict, at: Places, ends: Places, first_block: int | None):
+    """One forward pass that computes and keeps no more than what is needed.
 
     Args:
         at: rows and columns [n] of the tokens whose hidden states are wanted.
+        ends: rows and columns [m] of the tokens after which the reader speaks.
 
     Returns:
-        (states [n, layers + 1, width] at those tokens, input of `first_block` [rows, columns, width] or
-        None, output of the final norm [rows, columns, width]).
+        (states [n, layers + 1, width] of `at`, output of the final norm [m, width] of `ends`,
+        input of `first_block` [rows, columns, width] or None).
     """
     states: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []
@@ -115,8 +112,9 @@ def forward(reader: Reader, inputs: dict, at: tuple[torch.Tensor, torch.Tensor],
         for index, block in enumerate(reader.base.layers):
             handle = block.register_forward_pre_hook(before_block(index), with_kwargs=True)
             hooks.callback(handle.remove)
+        hooks.enter_context(only_at(reader.base.layers[-1], torch.cat([at[0], ends[0]]), torch.cat([at[1], ends[1]])))
         last = reader.base(**inputs, use_cache=False).last_hidden_state
-    return torch.stack([*states, last[at]], dim=1), kept[0] if kept else None, last
+    return torch.stack([*states, last[at]], dim=1), last[ends], kept[0] if kept else None
 
 
 def yes_or_no(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:

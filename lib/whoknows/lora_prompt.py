@@ -18,7 +18,7 @@ from whoknows import WhoknowsError, features, metrics
 from whoknows.examples import Examples, predicting, prepare, run_above, training_rows
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
-from whoknows.trees import batches, blocks, collate, forest
+from whoknows.trees import batches, blocks, collate, forest, only_at
 
 
 class LoraPrompt:
@@ -96,9 +96,9 @@ class LoraPrompt:
         total = 0.0
         for part in batches([len(train.grown.trees[t]) for t in batch], self.batch_tokens):
             chosen = [batch[p] for p in part]
+            ends, _ = train.grown.places(chosen, [train.grown.query_ends(t) for t in chosen], self.reader.device)
             last = self._forward(train, chosen)
-            ends = [train.grown.query_ends(t)[0] for t in chosen]
-            logit = features.yes_or_no(self.reader, last[range(len(chosen)), ends])
+            logit = features.yes_or_no(self.reader, last[ends])
             loss = F.binary_cross_entropy_with_logits(logit + shift, correct[chosen].to(logit.device), reduction="sum")
             if train.reference is not None:
                 loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
@@ -107,11 +107,19 @@ class LoraPrompt:
         return total / len(batch)
 
     def _forward(self, examples: Examples, chosen: list[int]) -> torch.Tensor:
-        inputs = collate([examples.grown.trees[t] for t in chosen], self.reader.device)
+        """Final hidden states [rows, columns, width], where a query ends and, for the penalty, where an answer is predicted."""
+        trees, grown = [examples.grown.trees[t] for t in chosen], examples.grown
+        inputs = collate(trees, self.reader.device)
         if examples.trunk is None:
-            return run_above(self.above, self.reader.base.embed_tokens(inputs["input_ids"]), inputs)
-        hidden = pad_sequence([examples.trunk[t] for t in chosen], batch_first=True)
-        return run_above(self.above, hidden.to(self.reader.device), inputs)
+            hidden = self.reader.base.embed_tokens(inputs["input_ids"])
+        else:
+            hidden = pad_sequence([examples.trunk[t] for t in chosen], batch_first=True).to(self.reader.device)
+        read = [grown.query_ends(t) for t in chosen]
+        if examples.reference is not None:
+            read = [[*range(*predicting(grown, t).indices(len(tree))), *ends] for t, tree, ends in zip(chosen, trees, read)]
+        at, _ = grown.places(chosen, read, self.reader.device)
+        with only_at(self.above.layers[-1], *at):
+            return run_above(self.above, hidden, inputs)
 
     def _penalty(self, train: Examples, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
         """Sum over examples of the mean divergence (nats) of trained from untrained predictions of the answer's tokens."""

@@ -6,12 +6,14 @@ Rows that have reached the end of their line leave the batch.
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn import functional as F
 from transformers import AttentionInterface, DynamicCache
 
 from whoknows.models import Reader
+from whoknows.trees import only_at
 
 LINE_END = "\n"
+SCORES = 2**20  # attention scores computed at a time: as many as stay in a cache
+ROWS = 64  # next tokens chosen at a time: the logits of all rows at once would be gigabytes
 
 
 class Prefix:
@@ -39,29 +41,40 @@ class Prefix:
         One softmax over both parts. Heads that share a key are folded into the queries, so no key is copied.
 
         Args:
+            query: [rows, heads, new, width]; key, value: [rows, key heads, own keys, width].
             attention_mask: [rows, 1, new, own keys], True where a query may look.
             sliding_window: how many positions back this block sees; None for all.
         """
         rows, heads, new, width = query.shape
+        query = query * (width**-0.5 if scaling is None else scaling)
+        size = max(1, SCORES // (heads * new * (len(self.ids) + key.shape[2])))
+        out = [
+            self._attend_rows(module.layer_idx, query[part], key[part], value[part], attention_mask[part], self.places[part], sliding_window)
+            for part in (slice(row, row + size) for row in range(0, rows, size))
+        ]
+        return torch.cat(out).transpose(1, 2), None
+
+    def _attend_rows(self, block, query, key, value, own_mask, places, window) -> torch.Tensor:
+        rows, heads, new, width = query.shape
         groups = key.shape[1]
-        query = query.reshape(rows, groups, -1, width) * (width**-0.5 if scaling is None else scaling)
-        scores = query @ key.transpose(2, 3)
+        shared_key, shared_value = self.keys_values[block] if self.ids else (key.new_empty(groups, 0, width),) * 2
+        folded = query.reshape(rows, groups, -1, width).transpose(0, 1).reshape(groups, -1, width)
+        shared = (folded @ shared_key.transpose(1, 2)).float().reshape(groups, rows, heads // groups, new, -1)
+        own = (query.reshape(rows, groups, -1, width) @ key.transpose(2, 3)).float().reshape(rows, groups, heads // groups, new, -1)
+        if window is not None:
+            newest = places[:, -new:, None]
+            own_mask = own_mask & (newest - places[:, None] < window)[:, None]
+            shared.masked_fill_((newest - torch.arange(len(self.ids), device=places.device) >= window)[:, None], -torch.inf)
+        own.masked_fill_(~own_mask[:, None], -torch.inf)
+        # One softmax over two parts that are never put together: the same largest score is taken from both.
+        largest = own.amax(-1, keepdim=True)
         if self.ids:
-            shared_key, shared_value = self.keys_values[module.layer_idx]
-            folded = query.transpose(0, 1).reshape(groups, -1, width)
-            shared = (folded @ shared_key.transpose(1, 2)).reshape(groups, rows, -1, len(self.ids)).transpose(0, 1)
-            scores = torch.cat([shared, scores], dim=-1)
-        mask = F.pad(attention_mask, (len(self.ids), 0), value=True)
-        if sliding_window is not None:
-            places = F.pad(self.places, (len(self.ids), 0)) + F.pad(torch.arange(len(self.ids), device=mask.device), (0, key.shape[2]))
-            mask = mask & (self.places[:, None, -new:, None] - places[:, None, None] < sliding_window)
-        scores = scores.masked_fill(~mask.repeat(1, 1, heads // groups, 1), -torch.inf)
-        weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
-        out = weights[..., len(self.ids) :] @ value
-        if self.ids:
-            folded = weights[..., : len(self.ids)].transpose(0, 1).reshape(groups, -1, len(self.ids))
-            out = out + (folded @ shared_value).reshape(groups, rows, -1, width).transpose(0, 1)
-        return out.reshape(rows, heads, new, width).transpose(1, 2), None
+            largest = torch.maximum(largest, shared.amax(-1, keepdim=True).transpose(0, 1))
+        shared, own = shared.sub_(largest.transpose(0, 1)).exp_(), own.sub_(largest).exp_()
+        total = own.sum(-1, keepdim=True) + shared.sum(-1, keepdim=True).transpose(0, 1)
+        said = (shared.to(value.dtype).flatten(1, 3) @ shared_value).reshape(groups, rows, -1, width).transpose(0, 1)
+        said = said + own.to(value.dtype).reshape(rows, groups, -1, key.shape[2]) @ value
+        return (said.reshape(rows, groups, -1, new, width) / total.to(value.dtype)).reshape(rows, heads, new, width)
 
     @torch.inference_mode()
     def generate(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[str, float, float, int]]:
@@ -87,10 +100,11 @@ class Prefix:
         logprobs: list[list[float]] = [[] for _ in ids]
         rows = list(range(len(ids)))  # which question each row of the batch belongs to
         for _ in range(max_new_tokens):
-            hidden = self.reader.base(
-                input_ids=inputs, attention_mask=mask[:, None], position_ids=positions, past_key_values=cache, use_cache=True
-            ).last_hidden_state[:, -1]
-            logprob, token = torch.log_softmax((hidden @ self.reader.head.T).float(), dim=-1).max(dim=-1)
+            with only_at(self.reader.base.layers[-1], torch.arange(len(rows)), torch.full((len(rows),), inputs.shape[1] - 1)):
+                hidden = self.reader.base(
+                    input_ids=inputs, attention_mask=mask[:, None], position_ids=positions, past_key_values=cache, use_cache=True
+                ).last_hidden_state[:, -1]
+            token, logprob = self._likeliest(hidden)
             for row, t, p in zip(rows, token.tolist(), logprob.tolist()):
                 tokens[row].append(t)
                 logprobs[row].append(p)
@@ -107,6 +121,11 @@ class Prefix:
             positions = positions[keep, -1:] + 1
             self.places = torch.cat([self.places[keep], positions], dim=1)
         return [self._finish(t, p) for t, p in zip(tokens, logprobs)]
+
+    def _likeliest(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The likeliest next token and its log-probability, each [rows]."""
+        found = [(logits.max(dim=-1), logits.logsumexp(dim=-1)) for logits in ((part @ self.reader.head.T).float() for part in hidden.split(ROWS))]
+        return torch.cat([best.indices for best, _ in found]), torch.cat([best.values - total for best, total in found])
 
     def _padded(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """input_ids, which of them are real, and position_ids, each [rows, columns]."""

@@ -7,6 +7,7 @@ its positions go on from the question's end. A *forest* holds the trees of many 
 
 import copy
 import itertools
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import pandas as pd
@@ -81,6 +82,30 @@ def blocks(base: nn.Module, first: int, last: int) -> nn.Module:
     return part
 
 
+@contextmanager
+def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
+    """Inside, a block computes its output at these places of a batch alone; what it gives elsewhere means nothing.
+
+    Keys and values are computed everywhere, so the output at these places is what it always is. Meant for
+    a decoder's last block, of which few places are ever read. A place named twice gets its gradient twice.
+    """
+    parts = [part for name, part in block.named_modules() if name in ("self_attn.q_proj", "self_attn.o_proj", "mlp")]
+    shape: list[torch.Size] = []
+
+    def pick(module: nn.Module, args: tuple) -> tuple:
+        shape[:] = [args[0].shape[:2]]
+        return (args[0][None, rows, columns],)
+
+    def put(module: nn.Module, args: tuple, out: torch.Tensor) -> torch.Tensor:
+        return out.new_zeros(*shape[0], out.shape[-1]).index_put((rows, columns), out[0])
+
+    with ExitStack() as hooks:
+        for part in parts:
+            hooks.callback(part.register_forward_pre_hook(pick).remove)
+            hooks.callback(part.register_forward_hook(put).remove)
+        yield
+
+
 @dataclass(frozen=True)
 class Forest:
     """The trees of some questions: one a question, one branch for each different answer.
@@ -101,14 +126,14 @@ class Forest:
         return [at + len(branch) - 1 for at, branch in zip(found.offsets(), found.branches)]
 
     def places(self, batch: list[int], ends: list[list[int]], on: torch.device) -> tuple[tuple[torch.Tensor, torch.Tensor], dict[str, list[int]]]:
-        """Where the branches of a batch end, and which of them are whose.
+        """Where in a batch some tokens stand, and, if they are one for each branch, which are whose.
 
         Args:
             batch: trees.
-            ends: for each of them, a column for each of its branches.
+            ends: for each of them, columns, such as one for each of its branches.
 
         Returns:
-            ((rows, columns) of all branches, one tensor each; for each scored model and tree, its branch among them).
+            ((rows, columns) of all of them, one tensor each; for each scored model and tree, its branch among them).
         """
         rows, columns = torch.tensor([(row, column) for row, own in enumerate(ends) for column in own], device=on).T
         first = [0, *itertools.accumulate(map(len, ends))]
