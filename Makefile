@@ -11,6 +11,8 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 FIND_BROWSER := for name in $(BROWSERS); do command -v $$name >/dev/null && break; done
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Container images set it, and every stage would compile the libraries it imports anew.
+unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
 .PHONY: help book plan test bench clean
