@@ -30,7 +30,7 @@ out = "results/embedded/features/SmolLM2-135M"
 rows_out = "results/embedded/rows/zero_shot/SmolLM2-135M.parquet"
 
 # %%
-from whoknows import features, files, metrics, models
+from whoknows import auroc, features, files, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 model = models.load(source, precision)
@@ -47,4 +47,4 @@ sizes
 # How well the reader tells right from wrong answers when it is asked, without any training (zero-shot P(True)).
 
 # %%
-metrics.scores(rows)[["scored", "task", "auroc", "n", "n_right", "reason"]].round(3)
+auroc.by_task(rows).round(3)

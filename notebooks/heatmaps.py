@@ -20,12 +20,12 @@ out = "results/embedded/scores.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, charts, files, findings, metrics, published, tables
+from whoknows import cells, charts, files, findings, published, scores, tables
 
 examples = cells.read_rows(rows, models, methods, seeds)
-scores = metrics.scores(examples)
-files.write_parquet(out, scores)
-measured = cells.measure(examples, scores, tasks)
+by_task = scores.by_task(examples)
+files.write_parquet(out, by_task)
+measured = cells.measure(examples, by_task, tasks)
 table = cells.heatmap_table(measured, models, tasks)
 charts.heatmaps(table, models, "whoknows-heatmaps")
 

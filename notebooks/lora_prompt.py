@@ -46,7 +46,7 @@ out = "results/embedded/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/embedded/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
-from whoknows import curves, files, lora_prompt, metrics, models
+from whoknows import auroc, curves, files, lora_prompt, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 model = models.load(source, precision)
@@ -66,5 +66,4 @@ curves.training_curve(estimator.history)
 # AUROC on the test answers of each model.
 
 # %%
-columns = ["scored", "task", "auroc", "ece", "n", "n_right", "reason"]
-metrics.scores(rows)[columns].round(3)
+auroc.by_task(rows).round(3)

@@ -32,7 +32,7 @@ out = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
-from whoknows import curves, files, metrics, probes
+from whoknows import auroc, curves, files, probes
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows, search = probes.run(
@@ -50,5 +50,4 @@ curves.layer_curve(search)
 # AUROC on the test answers of each model.
 
 # %%
-columns = ["method", "scored", "task", "auroc", "ece", "n", "n_right", "reason"]
-metrics.scores(rows)[columns].round(3)
+auroc.by_task(rows).round(3)

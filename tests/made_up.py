@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -32,6 +33,15 @@ def answers(texts=TEXTS, correct=None, split="test", task="made_up") -> pd.DataF
         "correct": [i % 2 == 0 for i in range(count)] if correct is None else list(correct),
     }
     return pd.DataFrame(values)
+
+
+def make_rows(logit, correct, task="trivia_qa", **names) -> pd.DataFrame:
+    """Rows of one estimator with these confidences and grades; other columns by name."""
+    key = {"method": "probe", "reader": "a", "trained_on": "a", "scored": "b", "split": "test", "seed": 0}
+    n = len(logit)
+    ids = [f"{task}{i}" for i in range(n)]
+    values = {"logit": np.float32(logit), "correct": np.array(correct, bool)}
+    return pd.DataFrame(values | {"task": task, "question_id": ids} | {k: [v] * n for k, v in (key | names).items()})
 
 
 def fresh(reader: Reader) -> Reader:

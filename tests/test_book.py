@@ -12,7 +12,7 @@ import yaml
 from altair.vegalite.v6 import display
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from whoknows import book, chapters, cells, charts, files, grid, metrics, vega
+from whoknows import book, chapters, cells, charts, files, grid, scores, vega
 
 ROOT = Path(__file__).parents[1]
 MODELS = ["Alpha-1.5B", "Beta-7B"]
@@ -111,7 +111,7 @@ def opened(built):
 @pytest.fixture
 def table(built):
     rows = cells.read_rows(built[0] / "rows", MODELS, ["probe", "lora_prompt"], [0])
-    measured = cells.measure(rows, metrics.scores(rows), TASKS)
+    measured = cells.measure(rows, scores.by_task(rows), TASKS)
     return charts.with_labels(cells.heatmap_table(measured, MODELS, TASKS), len(MODELS))
 
 

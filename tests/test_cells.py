@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from test_metrics import make_rows
+from made_up import make_rows
 
-from whoknows import WhoknowsError, cells, metrics
+from whoknows import WhoknowsError, cells, scores
 
 TASKS = [
     {"name": "trivia_qa", "role": "train"},
@@ -74,7 +74,7 @@ def test_measure_averages_over_tasks_and_seeds():
         make_rows([2, 1, 0], [True, False, False], task="trivia_qa", seed=1),
         make_rows([2, 1, 0], [True, False, False], task="sciq", seed=1),
     ])
-    lines = cells.measure(rows, metrics.scores(rows), TASKS).set_index("test_set")
+    lines = cells.measure(rows, scores.by_task(rows), TASKS).set_index("test_set")
     both = lines.loc["in-distribution"]
     assert both["auroc"] == pytest.approx((0.5 + 1.0) / 2)
     assert (both["seeds"], both["n_right"], both["n_tasks"], both["of_tasks"]) == (2, 2, 2, 2)
@@ -84,13 +84,13 @@ def test_measure_averages_over_tasks_and_seeds():
 
 def test_measure_keeps_a_missing_cell_missing():
     rows = make_rows([1, 2], [False, False])
-    line = cells.measure(rows, metrics.scores(rows), TASKS).set_index("test_set").loc["trivia_qa"]
+    line = cells.measure(rows, scores.by_task(rows), TASKS).set_index("test_set").loc["trivia_qa"]
     assert np.isnan(line["auroc"]) and "no right answer" in line["reason"]
 
 
 def test_no_place_of_the_heatmaps_is_left_out():
     rows = make_rows([1, 0], [True, False], scored="a")
-    table = cells.heatmap_table(cells.measure(rows, metrics.scores(rows), TASKS), ["a", "b"], TASKS)
+    table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)
     assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * 2 * 2 * 2  # readings, methods, models, models
     assert table["auroc"].isna().equals(table["reason"] != "")
     there = table[table["auroc"].notna() & (table["test_set"] == "trivia_qa")]
@@ -106,7 +106,7 @@ def read(folder):
 
 def test_without_any_rows_everything_is_missing(tmp_path):
     rows = read(tmp_path)
-    table = cells.heatmap_table(cells.measure(rows, metrics.scores(rows), TASKS), ["a", "b"], TASKS)
+    table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)
     assert table["auroc"].isna().all() and len(table)
 
 

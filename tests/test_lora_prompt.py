@@ -6,7 +6,8 @@ import pytest
 import torch
 from made_up import answers, fresh, plain, untaught
 
-from whoknows import WhoknowsError, features, lora_prompt, metrics
+from whoknows import WhoknowsError, features, lora_prompt, scores
+from whoknows.auroc import auroc
 from whoknows.examples import Examples, prepare, training_rows
 from whoknows.lora_prompt import LoraPrompt, jensen_shannon, train
 from whoknows.models import QUERY
@@ -45,7 +46,7 @@ def auroc(estimator, frame, split="test"):
     part = frame[frame["split"] == split].reset_index(drop=True)
     first = round(estimator.settings["first_layer"] * 4)
     (logit,) = estimator.score(prepare(estimator.reader, part, first, False, 600)).values()
-    return metrics.auroc(logit.numpy(), part["correct"])
+    return auroc(logit.numpy(), part["correct"])
 
 
 def test_training_rows_keep_all_right_answers_and_some_wrong_ones():
@@ -197,7 +198,7 @@ def test_rows_of_the_test_answers_go_on_from_the_trunk(mistral, tmp_path):
     features.run("r", mistral, frames, 0.5, 600, str(tmp_path))
     estimator = shaken(mistral)
     rows = lora_prompt.test_rows(estimator, "r", "one", frames, str(tmp_path))
-    assert list(rows) == [*metrics.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
+    assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
     assert rows["scored"].tolist() == ["one"] * 18 + ["two"] * 18 and set(rows["split"]) == {"test"}
     for model, frame in frames.items():
         test = frame[frame["split"] == "test"].reset_index(drop=True)

@@ -8,7 +8,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from whoknows import WhoknowsError, files, metrics, probes
+from whoknows import WhoknowsError, files, probes, scores
+from whoknows.auroc import mean_auroc
 from whoknows.hidden import save_hidden
 from whoknows.logistic import logistic_path, standardise
 from whoknows.probes import Labelled, Logistic, Mlp
@@ -27,7 +28,7 @@ def made_up(count, layers=4, width=6, signal=(), seed=0, strength=3.0):
 
 
 def auroc(probe, test):
-    return metrics.mean_auroc(probe.score(test.hidden).numpy(), test.correct, test.task)
+    return mean_auroc(probe.score(test.hidden).numpy(), test.correct, test.task)
 
 
 @pytest.mark.parametrize("strengths", [[1.0, 0.1, 0.01, 0.001], [0.001], [0.001, 1.0]])
@@ -142,13 +143,13 @@ def test_mlp_finds_a_signal_in_the_last_layer_only():
 
 def test_mlp_is_the_same_for_a_seed_and_another_for_another():
     train, validation = made_up(100, signal=[3]), made_up(50, signal=[3], seed=1)
-    scores = []
+    logits = []
     for seed in (5, 5, 6):
         torch.rand(3)
         probe = Mlp(MLP, seed)
         probe.fit(train, validation)
-        scores.append(probe.score(validation.hidden))
-    assert torch.equal(scores[0], scores[1]) and not torch.equal(scores[0], scores[2])
+        logits.append(probe.score(validation.hidden))
+    assert torch.equal(logits[0], logits[1]) and not torch.equal(logits[0], logits[2])
 
 
 def test_mlp_goes_back_to_its_best_epoch():
@@ -179,10 +180,10 @@ def run(frames, folder, layers="all", trained_on="own"):
 def test_a_run_scores_every_models_test_answers_with_both_probes(written):
     frames, folder = written
     rows, search = run(frames, folder)
-    assert list(rows) == [*metrics.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
+    assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
     assert set(rows["split"]) == {"test"} and set(rows["seed"]) == {7} and len(rows) == 480
     assert rows.groupby(["method", "scored"]).size().to_dict() == {(m, s): 120 for m in ("probe", "probe_mlp") for s in ("own", "other")}
-    found = metrics.within_task(metrics.scores(rows), ["a", "b"]).set_index(["method", "scored"])["auroc"]
+    found = scores.within_task(scores.by_task(rows), ["a", "b"]).set_index(["method", "scored"])["auroc"]
     assert found["probe", "own"] > 0.9 and found["probe", "other"] > 0.9
     assert set(search["layer"]) == {0, 1, 2, 3}
     card = json.loads((folder / "out/probe.json").read_text())

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from test_book import choose, expected, shown
 
-from whoknows import assets, cells, charts, grid, metrics
+from whoknows import assets, cells, charts, grid, scores
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "_config.yml", "_toc.yml", "book", "grids", "lib", "notebooks")
@@ -76,7 +76,7 @@ def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
     chosen = grid.load(checkout / SMOKE)
     models, tasks = [model.name for model in chosen.models], [{"name": task.name, "role": task.role} for task in chosen.tasks]
     rows = cells.read_rows(checkout / "results/smoke/rows", models, chosen.methods, chosen.seeds)
-    measured = cells.measure(rows, metrics.scores(rows), tasks)
+    measured = cells.measure(rows, scores.by_task(rows), tasks)
     table = charts.with_labels(cells.heatmap_table(measured, models, tasks), len(models))
     with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
         tab.visit()

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, metrics
+from whoknows import WhoknowsError
+from whoknows.auroc import auroc
 from whoknows.models import Reader
 from whoknows.prefix import Prefix
 from whoknows.questions import LETTERS, SHOT, normalise
@@ -92,6 +93,6 @@ def summary(answers: pd.DataFrame) -> pd.DataFrame:
             "accuracy": group["correct"].mean(),
             "test answers": len(test),
             "right in test": int(test["correct"].sum()),
-            "AUROC of likelihood": metrics.auroc(test["sum_logprob"], test["correct"]),
+            "AUROC of likelihood": auroc(test["sum_logprob"], test["correct"]),
         }
     return pd.DataFrame.from_dict(lines, orient="index")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from whoknows import WhoknowsError, files
-from whoknows.metrics import CELL, pooled, within_task
+from whoknows import WhoknowsError, bootstrap, files
+from whoknows.scores import CELL, MEASURES, pooled, within_task
 
 METHODS = {
     "probe": "Probe",
@@ -72,20 +72,22 @@ def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict]) -> pd.D
 
     Args:
         rows: rows of any methods.
-        scores: `metrics.scores` of those rows.
+        scores: `scores.by_task` of those rows.
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
-        The columns of `within_task` without seed, and test_set, pooled_auroc, seeds (how many).
+        The columns of `within_task` without seed, and test_set, pooled_auroc, seeds (how many), lowest_seed and
+        highest_seed (their AUROC), and low and high (the 95 % bootstrap interval of auroc).
     """
-    parts = []
+    parts, samples = [], bootstrap.samples(rows)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
         if len(members) > 1:
             line = line.merge(pooled(rows, members), on=CELL + ["seed"])
         else:
             line["pooled_auroc"] = line["auroc"]
-        parts.append(_mean_over_seeds(line).assign(test_set=label))
+        between = bootstrap.interval(bootstrap.by_cell(samples, members))
+        parts.append(_mean_over_seeds(line).merge(between, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -143,10 +145,10 @@ def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
 def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     # n and n_right do not change with the seed of the training, except where a file is incomplete:
     # the smallest is then the one to show.
-    how = {name: "mean" for name in ("auroc", "ece", "accuracy", "pooled_auroc")}
+    how = {name: "mean" for name in (*MEASURES, "pooled_auroc")}
     how |= {"n": "min", "n_right": "min", "n_tasks": "min", "of_tasks": "min", "reason": "first"}
     grouped = lines.groupby(CELL, as_index=False)
-    return grouped.agg(how).merge(grouped.agg(seeds=("seed", "nunique")), on=CELL)
+    return grouped.agg(how).merge(grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max")), on=CELL)
 
 
 def _grid_task(measured: str, names: list[str]) -> str:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, features, metrics
+from whoknows import WhoknowsError, features
+from whoknows.auroc import mean_auroc
 from whoknows.examples import Examples, predicting, prepare, run_above, training_rows
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
@@ -173,7 +174,7 @@ def train(reader: Reader, answers: pd.DataFrame, settings: dict, seed: int, batc
     rows, shift = training_rows(answers, settings["wrong_per_right"], seed)
     held = answers[answers["split"] == "validation"].reset_index(drop=True)
     grades, task = held["correct"].to_numpy(), held["task"].to_numpy()
-    if np.isnan(metrics.mean_auroc(np.zeros(len(held)), grades, task)):
+    if np.isnan(mean_auroc(np.zeros(len(held)), grades, task)):
         raise WhoknowsError(
             "lora_prompt: no task has both right and wrong validation answers, so training cannot be stopped in time; raise tasks[].size in the grid"
         )
@@ -182,7 +183,7 @@ def train(reader: Reader, answers: pd.DataFrame, settings: dict, seed: int, batc
     validation = prepare(reader, held, first, False, batch_tokens)
     estimator = LoraPrompt(reader, settings, seed, batch_tokens)
     estimator.fit(
-        learning, rows["correct"].to_numpy(), shift, lambda: metrics.mean_auroc(estimator.score(validation, "validating")[""].numpy(), grades, task)
+        learning, rows["correct"].to_numpy(), shift, lambda: mean_auroc(estimator.score(validation, "validating")[""].numpy(), grades, task)
     )
     return estimator
 

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, files, metrics
+from whoknows import WhoknowsError, auroc, files
 from whoknows.hidden import load_hidden
 from whoknows.logistic import logistic_path, standardise
 from whoknows.rows import example_rows
@@ -45,7 +45,7 @@ def check_classes(train: Labelled, name: str) -> None:
     Raises:
         WhoknowsError: all answers are right, or all are wrong.
     """
-    reason = metrics.one_class(train.correct)
+    reason = auroc.one_class(train.correct)
     if reason:
         reason = reason.replace("test", "training")
         raise WhoknowsError(f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid or train on another model")
@@ -70,10 +70,10 @@ class Logistic:
             mean, scale = standardise(x)
             x, held = (x - mean) / scale, (validation.hidden[:, layer].float() - mean) / scale
             for strength, weights in zip(self.strengths, logistic_path(x, y, self.strengths)):
-                auroc = metrics.mean_auroc((held @ weights[:-1] + weights[-1]).numpy(), validation.correct, validation.task)
-                search.append({"layer": layer, "strength": strength, "validation_auroc": auroc})
-                if auroc > best:
-                    best, self.layer, self.strength = auroc, layer, strength
+                found = auroc.mean_auroc((held @ weights[:-1] + weights[-1]).numpy(), validation.correct, validation.task)
+                search.append({"layer": layer, "strength": strength, "validation_auroc": found})
+                if found > best:
+                    best, self.layer, self.strength = found, layer, strength
                     self.state = {"weights": weights, "mean": mean, "scale": scale}
         if best == -np.inf:
             raise WhoknowsError("probe: no task has both right and wrong validation answers, so no layer can be chosen; raise tasks[].size in the grid")
@@ -117,10 +117,10 @@ class Mlp:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            auroc = metrics.mean_auroc(self.score(validation.hidden).numpy(), validation.correct, validation.task)
-            history.append({"epoch": epoch, "validation_auroc": auroc})
-            if best is None or auroc > best[0]:
-                best = (auroc, epoch, {k: v.clone() for k, v in self.net.state_dict().items()})
+            found = auroc.mean_auroc(self.score(validation.hidden).numpy(), validation.correct, validation.task)
+            history.append({"epoch": epoch, "validation_auroc": found})
+            if best is None or found > best[0]:
+                best = (found, epoch, {k: v.clone() for k, v in self.net.state_dict().items()})
             if epoch - best[1] >= self.settings["patience"]:
                 break
         self.net.load_state_dict(best[2])

@@ -1,0 +1,87 @@
+"""AUROC, the one measure that training looks at.
+
+Apart from the other metrics, so that a change in those touches no estimator and no language model.
+"""
+
+import numpy as np
+import pandas as pd
+
+from whoknows import WhoknowsError
+
+
+def one_class(correct: np.ndarray) -> str:
+    """Why no AUROC can be measured on these grades, or "" if it can.
+
+    Args:
+        correct: grades, shape [n], bool.
+    """
+    correct = np.asarray(correct, dtype=bool)
+    if correct.size == 0:
+        return "no test answers"
+    if not correct.any():
+        return "no right answer among the test answers"
+    return "no wrong answer among the test answers" if correct.all() else ""
+
+
+def auroc(logit: np.ndarray, correct: np.ndarray) -> float:
+    """Chance that a right answer gets a higher confidence than a wrong one; ties count half.
+
+    The Mann-Whitney form of the area under the ROC curve (Hanley and McNeil, 1982).
+
+    Args:
+        logit: confidences, shape [n]; any monotone scale gives the same value.
+        correct: grades, shape [n], bool.
+
+    Returns:
+        A value in [0, 1], or NaN where only one class is there (see `one_class`): 0.5 would
+        say that something was measured.
+
+    Raises:
+        WhoknowsError: a confidence is NaN.
+    """
+    logit, correct = checked(logit, correct)
+    if one_class(correct):
+        return float("nan")
+    right = int(correct.sum())
+    rank_sum = pd.Series(logit).rank().to_numpy()[correct].sum()  # scipy.stats has it too, and takes a second to import
+    return float((rank_sum - right * (right + 1) / 2) / (right * (correct.size - right)))
+
+
+def mean_auroc(logit: np.ndarray, correct: np.ndarray, task: np.ndarray) -> float:
+    """AUROC within each task, averaged over the tasks that have both classes; NaN where none has.
+
+    Args:
+        logit, correct, task: confidences, grades and task names, shape [n] each.
+    """
+    logit, correct, task = np.asarray(logit), np.asarray(correct, dtype=bool), np.asarray(task)
+    values = [auroc(logit[task == name], correct[task == name]) for name in np.unique(task)]
+    values = [value for value in values if not np.isnan(value)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def by_task(rows: pd.DataFrame) -> pd.DataFrame:
+    """What an estimator's own page shows: a line per method, scored model and task, from its test rows.
+
+    Returns:
+        method, scored, task, auroc, n, n_right, and reason (why auroc is missing, or "").
+    """
+    lines = []
+    for key, group in rows[rows["split"] == "test"].groupby(["method", "scored", "task"], sort=False):
+        correct = group["correct"].to_numpy(bool)
+        lines.append((*key, auroc(group["logit"], correct), correct.size, int(correct.sum()), one_class(correct)))
+    return pd.DataFrame(lines, columns=["method", "scored", "task", "auroc", "n", "n_right", "reason"])
+
+
+def checked(logit, correct) -> tuple[np.ndarray, np.ndarray]:
+    """Confidences as float64 and grades as bool, shape [n] each.
+
+    Raises:
+        WhoknowsError: a confidence is NaN.
+    """
+    logit, correct = np.asarray(logit, dtype=np.float64), np.asarray(correct, dtype=bool)
+    if np.isnan(logit).any():
+        raise WhoknowsError(
+            f"{int(np.isnan(logit).sum())} of {logit.size} confidences are NaN: "
+            "delete the rows file that they are in and run make book again."
+        )
+    return logit, correct

@@ -1,0 +1,107 @@
+"""Intervals by resampling questions: the same resamples for every cell, so that differences have intervals too.
+
+Questions are drawn with replacement within each task (Efron and Tibshirani, 1993), so a resample has as many of each
+task as there are. All answers to a question come and go together.
+"""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+
+from whoknows.scores import CELL
+
+DRAWS = 2000
+LEVEL = 0.95
+
+
+def draws(task: str, count: int, times: int = DRAWS) -> np.ndarray:
+    """How often each of a task's questions is in each resample: [times, count] float32, rows sum to `count`.
+
+    It depends on the task's name and size alone: all cells get the same.
+    """
+    seed = int.from_bytes(hashlib.sha256(f"{task}\n{count}".encode()).digest()[:8], "big")
+    chosen = np.random.default_rng(seed).integers(count, size=(times, count))
+    places = chosen + count * np.arange(times)[:, None]
+    return np.bincount(places.ravel(), minlength=times * count).reshape(times, count).astype(np.float32)
+
+
+def resampled_auroc(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """AUROC of every resample: of all weighted pairs of a right and a wrong answer, the share in order, ties half.
+
+    Args:
+        logit, correct: confidences and grades, shape [n].
+        weights: [times, n], how often each answer is in each resample.
+
+    Returns:
+        [times]; NaN where a resample has one class only.
+    """
+    right, wrong = logit[correct][:, None], logit[~correct][None]
+    order = (right > wrong).astype(np.float32) + 0.5 * (right == wrong)
+    mine, theirs = weights[:, correct], weights[:, ~correct]
+    with np.errstate(invalid="ignore"):
+        return ((mine @ order) * theirs).sum(axis=1, dtype=np.float64) / (mine.sum(axis=1) * theirs.sum(axis=1))
+
+
+def samples(rows: pd.DataFrame, times: int = DRAWS) -> pd.DataFrame:
+    """AUROC of every resample of each (method, reader, trained_on, scored, seed, task).
+
+    Args:
+        rows: rows of any methods; those of the split "test" count.
+
+    Returns:
+        A line for each, with a column for each resample; the questions of a task are the same ones for all lines.
+    """
+    keys, found = [], []
+    for task, group in rows[rows["split"] == "test"].groupby("task"):
+        questions = pd.Index(sorted(group["question_id"].unique()))
+        weights = draws(task, len(questions), times)
+        for key, own in group.groupby([*CELL, "seed"]):
+            places = questions.get_indexer(own["question_id"])
+            keys.append((*key, task))
+            found.append(resampled_auroc(own["logit"].to_numpy(), own["correct"].to_numpy(bool), weights[:, places]))
+    index = pd.MultiIndex.from_tuples(keys, names=[*CELL, "seed", "task"])
+    return pd.DataFrame(np.array(found, dtype=np.float64).reshape(len(keys), times), index=index)
+
+
+def by_cell(samples: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+    """Resampled within-task means of each (method, reader, trained_on, scored): over tasks, then over seeds.
+
+    Args:
+        samples: as `samples` returns.
+        tasks: the tasks of a test set.
+
+    Returns:
+        A line for each cell with a column for each resample. A task without both classes in a resample is left
+        out of that mean, as it is where the cell itself is measured.
+    """
+    asked = samples[samples.index.get_level_values("task").isin(tasks)]
+    return asked.groupby([*CELL, "seed"]).mean().groupby(CELL).mean()
+
+
+def interval(samples: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
+    """Percentile interval of each line: columns low and high."""
+    tail = (1 - level) / 2
+    ends = samples.quantile([tail, 1 - tail], axis=1)  # leaves NaN out
+    return pd.DataFrame({"low": ends.iloc[0].to_numpy(), "high": ends.iloc[1].to_numpy()}, index=samples.index)
+
+
+def p_value(differences: np.ndarray) -> float:
+    """Two-sided p-value of a difference of nought: twice the rarer sign's share of resamples, never 0.
+
+    Args:
+        differences: [times]; NaN are left out.
+    """
+    kept = differences[~np.isnan(differences)]
+    rarer = min((kept <= 0).sum(), (kept >= 0).sum())
+    return float(min(1.0, 2 * (rarer + 1) / (len(kept) + 1)))
+
+
+def holm(p_values: pd.Series) -> pd.Series:
+    """p-values of one family, corrected so that any false rejection in it is as rare as the level says (Holm, 1979).
+
+    Missing values stay missing and do not count.
+    """
+    ordered = p_values.dropna().sort_values()
+    factors = np.arange(len(ordered), 0, -1)
+    return (ordered * factors).clip(upper=1).cummax().reindex(p_values.index)

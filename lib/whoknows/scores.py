@@ -1,0 +1,91 @@
+"""Tables of metrics, from rows alone.
+
+A row is one example: method, reader, trained_on, scored, task, split, question_id, seed,
+logit (confidence as log-odds) and correct. Nothing here needs a language model, so every
+table and picture can be made again in seconds.
+"""
+
+import pandas as pd
+
+from whoknows import WhoknowsError, calibration, metrics
+from whoknows.auroc import auroc, one_class
+
+CELL = ["method", "reader", "trained_on", "scored"]
+MEASURES = [*metrics.METRICS, "threshold_accuracy", "ece_temperature", "ece_platt", "accuracy"]
+
+
+def by_task(rows: pd.DataFrame) -> pd.DataFrame:
+    """One line per (method, reader, trained_on, scored, task, seed), from the test rows.
+
+    Args:
+        rows: rows of any methods; those of the split "test" are measured, those of "validation" calibrate.
+
+    Returns:
+        Those columns and `MEASURES`, n, n_right, and reason (why auroc is missing, or "").
+
+    Raises:
+        WhoknowsError: a confidence is NaN; the sentence says where.
+    """
+    fitted = calibration.fit_all(rows)
+    keys = [*CELL, "task", "seed"]
+    lines = []
+    for key, group in rows[rows["split"] == "test"].groupby(keys):
+        method, reader, trained_on, scored, _, seed = key
+        lines.append(dict(zip(keys, key)) | _score(group, key, fitted[method, reader, trained_on, seed, scored]))
+    return pd.DataFrame(lines, columns=[*keys, *MEASURES, "n", "n_right", "reason"])
+
+
+def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+    """Mean over tasks, so that knowing which task is harder earns nothing.
+
+    Args:
+        scores: as `by_task` returns.
+        tasks: the tasks to average over.
+
+    Returns:
+        One line per (method, reader, trained_on, scored, seed): `MEASURES` as means over the tasks that
+        have an AUROC; n_tasks of of_tasks; n and n_right on those tasks; reason.
+    """
+    asked = scores[scores["task"].isin(tasks)]
+    lines = [
+        dict(zip([*CELL, "seed"], key)) | _mean_over_tasks(group) | {"of_tasks": len(tasks)}
+        for key, group in asked.groupby([*CELL, "seed"])
+    ]
+    return pd.DataFrame(lines, columns=[*CELL, "seed", *MEASURES, "n", "n_right", "n_tasks", "reason", "of_tasks"])
+
+
+def pooled(rows: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+    """AUROC of all tasks thrown together; knowing the task's base rate counts here.
+
+    Args:
+        rows: rows of any methods.
+        tasks: the tasks to pool.
+
+    Returns:
+        One line per (method, reader, trained_on, scored, seed) with the column pooled_auroc.
+    """
+    test = rows[(rows["split"] == "test") & rows["task"].isin(tasks)]
+    lines = [(*key, auroc(group["logit"], group["correct"])) for key, group in test.groupby([*CELL, "seed"])]
+    return pd.DataFrame(lines, columns=[*CELL, "seed", "pooled_auroc"])
+
+
+def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration) -> dict:
+    logit, correct = group["logit"].to_numpy(float), group["correct"].to_numpy(bool)
+    try:
+        measures = {name: metric(logit, correct) for name, metric in metrics.METRICS.items()}
+    except WhoknowsError as error:
+        where = ", ".join(f"{name}={value}" for name, value in zip([*CELL, "task", "seed"], key))
+        raise WhoknowsError(f"rows of {where}: {error}") from None
+    measures["threshold_accuracy"] = metrics.threshold_accuracy(logit, correct, fitted.threshold)
+    scaled = {"ece_temperature": logit / fitted.temperature, "ece_platt": fitted.slope * logit + fitted.offset}
+    # Nothing to calibrate on leaves the value missing.
+    measures |= {name: float("nan") if pd.isna(z).any() else metrics.ece(z, correct) for name, z in scaled.items()}
+    counts = {"accuracy": float(correct.mean()), "n": correct.size, "n_right": int(correct.sum())}
+    return measures | counts | {"reason": one_class(correct)}
+
+
+def _mean_over_tasks(group: pd.DataFrame) -> dict:
+    good = group[group["auroc"].notna()]
+    counts = {name: int(good[name].sum()) for name in ("n", "n_right")}
+    reasons = "; ".join(f"{task}: {why}" for task, why in zip(group["task"], group["reason"]) if why)
+    return good[MEASURES].mean().to_dict() | counts | {"n_tasks": len(good), "reason": "" if len(good) else reasons}
