@@ -50,9 +50,10 @@ from whoknows import auroc, curves, files, lora_prompt, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 model = models.load(source, precision)
-estimator = lora_prompt.train(model, frames[trained_on], settings, seed, batch_tokens)
+estimator, rows = lora_prompt.run(
+    reader, model, trained_on, seed, frames, settings, batch_tokens, features
+)
 files.write_folder(out, estimator.reader.model.save_pretrained)
-rows = lora_prompt.test_rows(estimator, reader, trained_on, frames, features)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]

@@ -90,10 +90,9 @@ def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, 
     rows, sizes = features.run("m", mistral, frames, 0.5, 300, str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.safetensors", "trunk.safetensors", "two.safetensors"]
     assert sizes["hidden states"].to_dict() == {"one": (6, 5, 64), "two": (6, 5, 64)}
-    assert rows["question_id"].tolist() == ["q1", "q3", "q4"] * 2 and rows["scored"].tolist() == ["one"] * 3 + ["two"] * 3
+    assert rows["question_id"].tolist() == ["q1", "q2", "q3", "q4"] * 2 and rows["scored"].tolist() == ["one"] * 4 + ["two"] * 4
     assert rows["logit"].notna().all() and set(rows["method"]) == {"zero_shot"} and set(rows["trained_on"]) == {""}
-    test = {model: frame[frame["split"] == "test"].reset_index(drop=True) for model, frame in frames.items()}
-    grown = forest(mistral, test, [True] * 3)
+    grown = forest(mistral, frames, ALL)
     trunk = features.load_trunk(str(tmp_path), grown, 2)
     assert [len(part) for part in trunk] == [len(tree) for tree in grown.trees]
     states = plain(mistral, grown.trees[1].question + grown.trees[1].branches[0]).hidden_states[2][0]

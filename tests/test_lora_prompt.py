@@ -1,5 +1,7 @@
 """Adapters are trained on the upper blocks as if the whole model ran, learn what can be learned, and are the same each time."""
 
+import tempfile
+
 import numpy as np
 import peft
 import pytest
@@ -8,8 +10,8 @@ from made_up import answers, fresh, plain, untaught
 
 from whoknows import WhoknowsError, features, lora_prompt, scores
 from whoknows.auroc import auroc
-from whoknows.examples import Examples, prepare, training_rows
-from whoknows.lora_prompt import LoraPrompt, jensen_shannon, train
+from whoknows.examples import Examples, gather, training_rows, untouched
+from whoknows.lora_prompt import LoraPrompt, jensen_shannon
 from whoknows.models import QUERY
 from whoknows.trees import forest
 
@@ -29,8 +31,20 @@ def learnable(count=160, shuffled=False):
     return answers(texts, random.permutation(right) if shuffled else right, split)
 
 
+def prepare(reader, frame, first, penalised, batch_tokens):
+    """All of one model's answers as examples."""
+    grown = forest(reader, {"": frame}, [True] * len(frame))
+    trunk = features.extract(reader, grown, first, batch_tokens).trunk.split([len(t) for t in grown.trees]) if first else None
+    examples = gather(grown, trunk, list(range(len(frame))))
+    examples.reference = untouched(reader, examples, first, batch_tokens) if penalised else None
+    return examples
+
+
 def trained(reader, frame, seed=0, **changes):
-    return train(fresh(reader), frame, SETTINGS | changes, seed, 600)
+    with tempfile.TemporaryDirectory() as folder:
+        settings = SETTINGS | changes
+        features.run("r", reader, {"one": frame}, settings["first_layer"], 600, folder)
+        return lora_prompt.run("r", fresh(reader), "one", seed, {"one": frame}, settings, 600, folder)[0]
 
 
 def shaken(reader, **changes):
@@ -42,7 +56,7 @@ def shaken(reader, **changes):
     return estimator
 
 
-def auroc(estimator, frame, split="test"):
+def held_out(estimator, frame, split="test"):
     part = frame[frame["split"] == split].reset_index(drop=True)
     first = round(estimator.settings["first_layer"] * 4)
     (logit,) = estimator.score(prepare(estimator.reader, part, first, False, 600)).values()
@@ -142,9 +156,9 @@ def test_the_shift_is_added_in_training_and_not_in_the_score(llama):
 @pytest.mark.parametrize("name, first_layer", [("tiny-llama", 0.5), ("tiny-mistral", 0)])
 def test_a_planted_signal_is_learned_and_shuffled_grades_are_not(readers, name, first_layer):
     model, frame, shuffled = untaught(readers[name]), learnable(), learnable(shuffled=True)
-    assert auroc(LoraPrompt(fresh(model), SETTINGS | {"first_layer": first_layer}, 0, 600), frame) < 0.7
-    assert auroc(trained(model, frame, first_layer=first_layer), frame) > 0.85
-    assert 0.2 < auroc(trained(model, shuffled, first_layer=first_layer), shuffled) < 0.8
+    assert held_out(LoraPrompt(fresh(model), SETTINGS | {"first_layer": first_layer}, 0, 600), frame) < 0.7
+    assert held_out(trained(model, frame, first_layer=first_layer), frame) > 0.85
+    assert 0.2 < held_out(trained(model, shuffled, first_layer=first_layer), shuffled) < 0.8
 
 
 def test_two_trainings_with_one_seed_are_identical(llama):
@@ -193,20 +207,40 @@ def test_saved_adapters_give_the_same_scores_with_peft_alone(reader, tmp_path):
     assert not torch.allclose(found, untrained, atol=1e-2)
 
 
-def test_rows_of_the_test_answers_go_on_from_the_trunk(mistral, tmp_path):
+@pytest.mark.parametrize("first_layer", [0.5, 0])
+def test_a_run_scores_every_models_test_answers_and_the_validation_answers_that_chose(mistral, tmp_path, first_layer):
+    frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
+    features.run("r", mistral, frames, first_layer, 600, str(tmp_path))
+    changes = {"first_layer": first_layer, "epochs": 1, "evaluations": 1}
+    estimator, rows = lora_prompt.run("r", fresh(mistral), "one", 0, frames, SETTINGS | changes, 600, str(tmp_path))
+    assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
+    assert rows.groupby(["scored", "split"]).size().to_dict() == {("one", "test"): 18, ("one", "validation"): 12, ("two", "test"): 18}
+    for (model, split), own in rows.groupby(["scored", "split"]):
+        asked = frames[model][frames[model]["split"] == split].reset_index(drop=True)
+        assert own["question_id"].tolist() == asked["question_id"].tolist() and own["correct"].tolist() == asked["correct"].tolist()
+        again = estimator.score(prepare(fresh(mistral), asked, round(first_layer * 4), False, 600))[""]
+        np.testing.assert_allclose(own["logit"], again, atol=1e-4)
+    found = rows[rows["split"] == "validation"]
+    assert estimator.history[-1]["validation_auroc"] == pytest.approx(auroc(found["logit"], found["correct"]))
+
+
+def test_a_trunk_of_other_answers_is_refused(mistral, tmp_path):
     frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
     features.run("r", mistral, frames, 0.5, 600, str(tmp_path))
-    estimator = shaken(mistral)
-    rows = lora_prompt.test_rows(estimator, "r", "one", frames, str(tmp_path))
-    assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
-    assert rows["scored"].tolist() == ["one"] * 18 + ["two"] * 18 and set(rows["split"]) == {"test"}
-    for model, frame in frames.items():
-        test = frame[frame["split"] == "test"].reset_index(drop=True)
-        own = rows[rows["scored"] == model]
-        assert own["question_id"].tolist() == test["question_id"].tolist()
-        np.testing.assert_allclose(own["logit"], estimator.score(prepare(fresh(mistral), test, 2, False, 600))[""], atol=1e-4)
     with pytest.raises(WhoknowsError, match="trunk.safetensors is not of these"):
-        lora_prompt.test_rows(shaken(mistral), "r", "one", {"one": frames["two"]}, str(tmp_path))
+        lora_prompt.run("r", fresh(mistral), "one", 0, {"one": frames["two"].assign(correct=frames["one"]["correct"])}, SETTINGS, 600, str(tmp_path))
+
+
+@pytest.mark.parametrize("model", ["one", "two"])
+def test_one_models_answers_of_a_forest_are_as_if_they_stood_alone(mistral, model):
+    frames = {"one": answers(), "two": answers(["moon"] * 6)}
+    together, keep = forest(mistral, frames, [True] * 6), [4, 1]
+    trunk = features.extract(mistral, together, 2, 600).trunk.split([len(t) for t in together.trees])
+    found = gather(together, trunk, keep, model)
+    alone = prepare(mistral, frames[model].loc[keep].reset_index(drop=True), 2, False, 600)
+    assert found.grown.trees == alone.grown.trees and found.grown.answer_ends == alone.grown.answer_ends
+    for one, other in zip(found.trunk, alone.trunk, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_the_learning_rate_rises_for_a_tenth_and_falls_to_nothing():

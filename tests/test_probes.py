@@ -173,16 +173,17 @@ def written(tmp_path):
     return frames, tmp_path
 
 
-def run(frames, folder, layers="all", trained_on="own"):
-    return probes.run("r", trained_on, 7, frames, str(folder), layers, [0.01, 1.0], MLP, str(folder / "out"))
+def run(frames, folder, layers="all", trained_on="own", seed=0):
+    return probes.run("r", trained_on, seed, frames, str(folder), layers, [0.01, 1.0], MLP, str(folder / "out"))
 
 
 def test_a_run_scores_every_models_test_answers_with_both_probes(written):
     frames, folder = written
     rows, search = run(frames, folder)
     assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
-    assert set(rows["split"]) == {"test"} and set(rows["seed"]) == {7} and len(rows) == 480
-    assert rows.groupby(["method", "scored"]).size().to_dict() == {(m, s): 120 for m in ("probe", "probe_mlp") for s in ("own", "other")}
+    sizes = {("own", "test"): 120, ("own", "validation"): 80, ("other", "test"): 120}
+    for method in ("probe", "probe_mlp"):
+        assert rows[rows["method"] == method].groupby(["scored", "split"]).size().to_dict() == sizes
     found = scores.within_task(scores.by_task(rows), ["a", "b"]).set_index(["method", "scored"])["auroc"]
     assert found["probe", "own"] > 0.9 and found["probe", "other"] > 0.9
     assert set(search["layer"]) == {0, 1, 2, 3}
@@ -202,7 +203,15 @@ def test_test_answers_have_no_say_in_what_is_chosen(written):
     turned = {scored: frame.assign(correct=frame["correct"] ^ (frame["split"] == "test")) for scored, frame in frames.items()}
     after, again = run(turned, folder)
     pd.testing.assert_frame_equal(search, again)
-    assert (before["logit"] == after["logit"]).all() and (before["correct"] != after["correct"]).all()
+    assert (before["logit"] == after["logit"]).all() and ((before["correct"] != after["correct"]) == (before["split"] == "test")).all()
+
+
+def test_a_seed_divides_train_and_validation_anew(written):
+    frames, folder = written
+    rows = {seed: run(frames, folder, seed=seed)[0] for seed in (0, 1)}
+    held, tested = ([set(own.loc[own["split"] == split, "question_id"]) for own in rows.values()] for split in ("validation", "test"))
+    assert held[0] != held[1] and tested[0] == tested[1] and not held[1] & tested[1]
+    assert set(rows[1]["seed"]) == {1} and (rows[0]["logit"].to_numpy() != rows[1]["logit"].to_numpy()).all()
 
 
 @pytest.mark.parametrize("grade, word", [(True, "wrong"), (False, "right")])

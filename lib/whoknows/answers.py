@@ -73,13 +73,13 @@ def grade(answer: str, gold: list[str], kind: str) -> bool:
 
 
 def likelihood_rows(model: str, answers: pd.DataFrame) -> pd.DataFrame:
-    """Rows of the untrained baseline: the probability that the model gave to its answer, as log-odds.
+    """Rows of the untrained baseline for test and validation answers: the probability that the model gave to its answer, as log-odds.
 
     p = exp(sum of the log-probabilities of the answer's tokens), in (0, 1].
     """
-    test = answers[answers["split"] == "test"]
-    logprob = np.minimum(test["sum_logprob"].to_numpy(np.float64), -1e-7)
-    return example_rows(test, method="likelihood", reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
+    kept = answers[answers["split"] != "train"]
+    logprob = np.minimum(kept["sum_logprob"].to_numpy(np.float64), -1e-7)
+    return example_rows(kept, method="likelihood", reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
 
 
 def summary(answers: pd.DataFrame) -> pd.DataFrame:

@@ -1,13 +1,13 @@
 """How fast this library is, beside the plain way and the machine's own limit: `python -m whoknows.bench GRID`.
 
 Both ways do the same work for each model of a grid, in turns in the same run, and rates count what both have in common:
-questions answered, pairs of question and answer read, and training examples in one epoch (the pass through the
-blocks below the adapters, which is made once, counts in part: divided by the grid's epochs).
+questions answered, pairs of question and answer read, and training examples in one epoch. What the blocks below the
+adapters make of the training examples is known from reading them, so that counts there, and not in training.
 
 The share of the matrix-product rate is the arithmetic that cannot be avoided, per second, over the rate of the
 model's own matrices: 2 x parameters of the blocks for each real token (a shared prefix once, no padding); in
 answering also 2 x the output head for each token written; in training 4 x the parameters of the adapted blocks
-(forward, and backward to the activations, since frozen weights need no gradient) and 2 x those below, divided by the epochs.
+(forward, and backward to the activations, since frozen weights need no gradient).
 """
 
 import argparse
@@ -20,11 +20,11 @@ import torch
 
 from whoknows import answers, features, files, grid, lora_prompt, models, parameters, plain, provenance, questions
 from whoknows.command import command
-from whoknows.examples import prepare
+from whoknows.examples import gather
 from whoknows.models import QUERY, Reader, first_block
 from whoknows.prefix import Prefix
 from whoknows.speed import block_parameters, matmul_rate, race, seconds
-from whoknows.trees import batches, forest
+from whoknows.trees import Forest, batches, forest
 
 QUESTIONS = 64
 
@@ -81,18 +81,21 @@ def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid) -> tuple[d
 
 
 def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.Grid, limit: float) -> dict:
-    """A line for reading all models' answers: hidden states of every layer, and the query after the test answers."""
+    """A line for reading all models' answers: hidden states of every layer, and the query; the plain way puts that to test answers alone."""
     count = len(next(iter(answered.values())))
     first = first_block(reader.depth, chosen.lora_prompt.first_layer) or None
 
+    def trees(part: dict[str, pd.DataFrame]) -> Forest:
+        return forest(reader, part, features.queried(part, first))
+
     def ours(items: range) -> float:
         part = _part(answered, items)
-        return seconds(lambda: features.extract(reader, _trees(reader, part), first, chosen.batch_tokens))
+        return seconds(lambda: features.extract(reader, trees(part), first, chosen.batch_tokens))
 
     def theirs(items: range) -> float:
         return seconds(lambda: [_read(reader, frame, chosen.batch_tokens) for frame in _part(answered, items).values()])
 
-    tokens = sum(map(len, _trees(reader, answered).trees))
+    tokens = sum(map(len, trees(answered).trees))
     work = 2 * block_parameters(reader) * tokens
     return race(ours, theirs, count, "question-answer pairs", len(answered), tokens, work / limit)
 
@@ -101,21 +104,22 @@ def training(reader: Reader, copy: Reader, frame: pd.DataFrame, chosen: grid.Gri
     """A line for one epoch of LoRA + Prompt; the plain way trains the same adapters in a copy of the model."""
     settings, budget = asdict(chosen.lora_prompt) | {"epochs": 1, "evaluations": 1, "js_weight": 0.0}, chosen.batch_tokens
     settings["targets"] = list(settings["targets"])
-    first, epochs = first_block(reader.depth, settings["first_layer"]), chosen.lora_prompt.epochs
-    below, blocks = block_parameters(reader, 0, first), block_parameters(reader)
+    first = first_block(reader.depth, settings["first_layer"])
+    adapted = block_parameters(reader) - block_parameters(reader, 0, first)
+    grown = forest(reader, {"": frame}, [True] * len(frame))
+    trunk = list(features.extract(reader, grown, first, budget).trunk.split([len(t) for t in grown.trees])) if first else None
     estimator, other = (lora_prompt.LoraPrompt(one, settings, 0, budget) for one in (reader, copy))
 
     def ours(items: range) -> float:
-        part, examples = frame.iloc[list(items)].reset_index(drop=True), []
-        once = seconds(lambda: examples.append(prepare(estimator.reader, part, first, False, budget)))
-        return once / epochs + seconds(lambda: estimator.fit(examples[0], part["correct"].to_numpy(), 0.0, lambda: 0.5))
+        examples = gather(grown, trunk, list(items))
+        return seconds(lambda: estimator.fit(examples, frame["correct"].to_numpy()[list(items)], 0.0, lambda: 0.5))
 
     def theirs(items: range) -> float:
         part = frame.iloc[list(items)]
         return seconds(lambda: plain.train(other.reader, texts(other.reader, part, QUERY), part["correct"].tolist(), settings, 0))
 
     tokens = sum(map(len, texts(reader, frame, QUERY)))
-    work = tokens * (4 * (blocks - below) + 2 * below / epochs)
+    work = 4 * adapted * tokens
     return race(ours, theirs, len(frame), "training examples", 1, tokens, work / limit)
 
 
@@ -131,10 +135,6 @@ def _read(reader, frame, budget):
         if len(part):
             ids = texts(reader, part, end)
             way(reader, ids, ceil(budget / max(map(len, ids))))
-
-
-def _trees(reader, answered):
-    return forest(reader, answered, (next(iter(answered.values()))["split"] == "test").tolist())
 
 
 def _part(answered, items):

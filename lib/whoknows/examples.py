@@ -1,7 +1,7 @@
-"""Examples: the answers that LoRA + Prompt is trained on, and what the blocks below its adapters make of them.
+"""Examples: the answers that LoRA + Prompt is trained on and judges, as its trained blocks meet them.
 
-Those blocks never change in training, so they are run once: what is kept is the trunk, the residual stream at the
-first adapted block.
+The blocks below the adapters never change, so `extract` runs them once for all: what it keeps is the trunk, the
+residual stream at the first adapted block.
 """
 
 import math
@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.models import Reader
-from whoknows.trees import Forest, batches, blocks, collate, forest
+from whoknows.trees import Forest, Tree, batches, blocks, collate
 
 
 def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: int) -> tuple[pd.DataFrame, float]:
@@ -28,7 +29,7 @@ def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: in
         wrong_per_right: wrong answers kept for each right one; None keeps all.
 
     Returns:
-        (rows, shift in nats).
+        (rows, with the index that they have in `answers`; shift in nats).
 
     Raises:
         WhoknowsError: the training answers are all right or all wrong.
@@ -43,7 +44,7 @@ def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: in
         )
     keep = len(wrong) if wrong_per_right is None else min(len(wrong), max(1, round(wrong_per_right * len(right))))
     sample = pd.concat([right, wrong.sample(keep, random_state=seed)]).sort_index()
-    return sample.reset_index(drop=True), math.log(len(wrong) / keep)
+    return sample, math.log(len(wrong) / keep)
 
 
 @dataclass
@@ -62,31 +63,56 @@ class Examples:
     reference: list[torch.Tensor] | None = None
 
 
-@torch.no_grad()
-def prepare(reader: Reader, answers: pd.DataFrame, first: int, penalised: bool, batch_tokens: int) -> Examples:
-    """Run the untrained reader once over one model's answers, and keep what training will need of it.
+def gather(grown: Forest, trunk: list[torch.Tensor] | None, keep: list[int], model: str | None = None) -> Examples:
+    """Some questions of a forest.
 
     Args:
-        first: the lowest adapted block.
-        penalised: whether the final hidden states are wanted too.
+        trunk: for each tree of the forest [tokens, width]; None if the adapters begin at block 0.
+        keep: which trees.
+        model: whose answers alone to keep; None keeps those of all models.
     """
-    grown = forest(reader, {"": answers}, [True] * len(answers))
-    if not first and not penalised:
-        return Examples(grown, None)
-    lengths = [len(t) for t in grown.trees]
-    trunk, reference = [torch.empty(0)] * len(lengths), [torch.empty(0)] * len(lengths)
-    below, above = blocks(reader.base, 0, first), blocks(reader.base, first, reader.depth)
-    with tqdm(total=sum(lengths), desc="lower blocks", unit="token", unit_scale=True) as bar:
+    chosen = [(grown.trees[t], grown.answer_ends[t], trunk[t] if trunk else None) for t in keep]
+    if model is None:
+        own = {name: [branches[t] for t in keep] for name, branches in grown.branch_of.items()}
+    else:
+        chosen = [_one_branch(*parts, grown.branch_of[model][t]) for parts, t in zip(chosen, keep)]
+        own = {model: [0] * len(keep)}
+    trees, ends, streams = map(list, zip(*chosen)) if chosen else ([], [], [])
+    return Examples(Forest(trees, ends, own), streams if trunk else None)
+
+
+def _one_branch(tree: Tree, ends: list[int], stream: torch.Tensor | None, branch: int):
+    """The tree with one of its branches: a branch never sees another, so the stream of what is left is the same."""
+    asked, at = len(tree.question), tree.offsets()[branch]
+    if stream is not None:
+        stream = torch.cat([stream[:asked], stream[at : at + len(tree.branches[branch])]])
+    return Tree(tree.question, (tree.branches[branch],)), [ends[branch] - at + asked], stream
+
+
+@torch.no_grad()
+def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int) -> list[torch.Tensor]:
+    """For each tree with one branch, the final hidden states from which the untrained reader predicts the answer.
+
+    Args:
+        first: the lowest adapted block, where the examples' trunk ends.
+    """
+    lengths = [len(t) for t in examples.grown.trees]
+    found, above = [torch.empty(0)] * len(lengths), blocks(reader.base, first, reader.depth)
+    with tqdm(total=sum(lengths), desc="reference", unit="token", unit_scale=True) as bar:
         for batch in batches(lengths, batch_tokens):
-            inputs = collate([grown.trees[t] for t in batch], reader.device)
-            hidden = below(**inputs, use_cache=False).last_hidden_state
-            last = run_above(above, hidden, inputs) if penalised else None
+            inputs = collate([examples.grown.trees[t] for t in batch], reader.device)
+            last = run_above(above, start(reader, examples, batch, inputs), inputs)
             for row, t in enumerate(batch):
-                trunk[t] = hidden[row, : lengths[t]].clone()
-                if penalised:
-                    reference[t] = last[row, predicting(grown, t)].clone()
+                found[t] = last[row, predicting(examples.grown, t)].clone()
             bar.update(sum(lengths[t] for t in batch))
-    return Examples(grown, trunk if first else None, reference if penalised else None)
+    return found
+
+
+def start(reader: Reader, examples: Examples, batch: list[int], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What enters the first adapted block, [rows, columns, width]: the trunk, or the embeddings if that is block 0."""
+    if examples.trunk is None:
+        return reader.base.embed_tokens(inputs["input_ids"])
+    return pad_sequence([examples.trunk[t] for t in batch], batch_first=True).to(reader.device)
 
 
 def run_above(above: torch.nn.Module, hidden: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

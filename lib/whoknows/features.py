@@ -1,7 +1,7 @@
 """Features: what a frozen reader's hidden states are at the last token of an answer, and what it says when asked.
 
 One forward pass over a question and all models' answers to it gives the hidden states of every layer,
-the zero-shot confidence P(True), and, for test rows, the residual stream from which LoRA + Prompt goes on.
+the zero-shot confidence P(True), and the residual stream from which LoRA + Prompt goes on.
 """
 
 from contextlib import ExitStack
@@ -146,12 +146,20 @@ def run(
         (rows of zero_shot, a table of what was kept).
     """
     block = first_block(reader.depth, first_layer) if first_layer else None
-    test = next(iter(answers.values()))["split"] == "test"
-    grown = forest(reader, answers, test.tolist())
+    grown = forest(reader, answers, queried(answers, block))
     found = extract(reader, grown, block, batch_tokens)
     save(found, grown, folder)
     shapes = {scored: tuple(hidden.shape) for scored, hidden in found.hidden.items()}
     return zero_shot_rows(name, answers, found.zero_shot), pd.DataFrame({"hidden states": shapes})
+
+
+def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:
+    """For each question, whether the query follows its answers.
+
+    Zero-shot is measured on test answers and calibrated on validation answers; a trunk is wanted of all.
+    """
+    split = next(iter(answers.values()))["split"]
+    return [first_block is not None or name != "train" for name in split]
 
 
 def save(found: Features, grown: Forest, folder: str) -> None:
@@ -163,7 +171,7 @@ def save(found: Features, grown: Forest, folder: str) -> None:
 
 
 def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tensor]:
-    """For each tree of a forest of test rows, its residual stream [tokens, width] at the first adapted block.
+    """For each tree of a forest whose trees all end in the query, its residual stream [tokens, width] at the first adapted block.
 
     Raises:
         WhoknowsError: the file is missing, damaged, or of other texts or another block.
@@ -184,7 +192,7 @@ def _queried_ids(grown: Forest) -> torch.Tensor:
 
 
 def zero_shot_rows(name: str, answers: dict[str, pd.DataFrame], zero_shot: dict[str, torch.Tensor]) -> pd.DataFrame:
-    """Rows of the untrained P(True) (Kadavath et al. 2022), for every model's test answers."""
+    """Rows of the untrained P(True) (Kadavath et al. 2022), for every model's test and validation answers."""
     frames = [example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=zero_shot[scored]) for scored, frame in answers.items()]
     table = pd.concat(frames, ignore_index=True)
-    return table[table["split"] == "test"].reset_index(drop=True)
+    return table[table["split"] != "train"].reset_index(drop=True)

@@ -5,20 +5,21 @@ The query follows question and answer; the confidence is the softmax over the to
 """
 
 import math
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, features
 from whoknows.auroc import mean_auroc
-from whoknows.examples import Examples, predicting, prepare, run_above, training_rows
+from whoknows.examples import Examples, gather, predicting, run_above, start, training_rows, untouched
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
+from whoknows.splits import for_seed
 from whoknows.trees import batches, blocks, collate, forest, only_at
 
 
@@ -111,10 +112,7 @@ class LoraPrompt:
         """Final hidden states [rows, columns, width], where a query ends and, for the penalty, where an answer is predicted."""
         trees, grown = [examples.grown.trees[t] for t in chosen], examples.grown
         inputs = collate(trees, self.reader.device)
-        if examples.trunk is None:
-            hidden = self.reader.base.embed_tokens(inputs["input_ids"])
-        else:
-            hidden = pad_sequence([examples.trunk[t] for t in chosen], batch_first=True).to(self.reader.device)
+        hidden = start(self.reader, examples, chosen, inputs)
         read = [grown.query_ends(t) for t in chosen]
         if examples.reference is not None:
             read = [[*range(*predicting(grown, t).indices(len(tree))), *ends] for t, tree, ends in zip(chosen, trees, read)]
@@ -165,39 +163,53 @@ def jensen_shannon(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return 0.5 * ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1))
 
 
-def train(reader: Reader, answers: pd.DataFrame, settings: dict, seed: int, batch_tokens: int) -> LoraPrompt:
-    """Fit LoRA + Prompt to one model's answers: trained on its train split, stopped on its validation split.
+def run(
+    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int, folder: str
+) -> tuple[LoraPrompt, pd.DataFrame]:
+    """The lora_prompt stage: train on one model's answers, stop by its validation answers, score every model's test answers.
+
+    Args:
+        name: the reader's.
+        settings: the grid's `lora_prompt` section.
+        folder: the reader's features, whose trunk is gone on from.
+
+    Returns:
+        (the estimator, its rows).
 
     Raises:
         WhoknowsError: the training answers, or the validation answers of every task, are of one class.
     """
-    rows, shift = training_rows(answers, settings["wrong_per_right"], seed)
-    held = answers[answers["split"] == "validation"].reset_index(drop=True)
+    frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+    own = frames[trained_on]
+    rows, shift = training_rows(own, settings["wrong_per_right"], seed)
+    held = own[own["split"] == "validation"]
     grades, task = held["correct"].to_numpy(), held["task"].to_numpy()
-    if np.isnan(mean_auroc(np.zeros(len(held)), grades, task)):
+    _check_validation(grades, task)
+    first = first_block(reader.depth, settings["first_layer"])
+    grown = forest(reader, frames, [True] * len(own))
+    trunk = features.load_trunk(folder, grown, first) if first else None
+    learning, validation = (gather(grown, trunk, part.index.tolist(), trained_on) for part in (rows, held))
+    if settings["js_weight"]:
+        learning.reference = untouched(reader, learning, first, batch_tokens)
+    estimator = LoraPrompt(reader, settings, seed, batch_tokens)
+    validate = partial(_validate, estimator, validation, grades, task)
+    estimator.fit(learning, rows["correct"].to_numpy(), shift, validate)
+    test = own.index[own["split"] == "test"]
+    logits = estimator.score(gather(grown, trunk, test.tolist()))
+    judged = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
+    judged += [(scored, test, logits[scored]) for scored in frames]
+    names = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": seed}
+    found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in judged]
+    return estimator, pd.concat(found, ignore_index=True)
+
+
+def _validate(estimator: LoraPrompt, validation: Examples, grades: np.ndarray, task: np.ndarray) -> float:
+    (logit,) = estimator.score(validation, "validating").values()
+    return mean_auroc(logit.numpy(), grades, task)
+
+
+def _check_validation(grades: np.ndarray, task: np.ndarray) -> None:
+    if np.isnan(mean_auroc(np.zeros(len(grades)), grades, task)):
         raise WhoknowsError(
             "lora_prompt: no task has both right and wrong validation answers, so training cannot be stopped in time; raise tasks[].size in the grid"
         )
-    first = first_block(reader.depth, settings["first_layer"])
-    learning = prepare(reader, rows, first, settings["js_weight"] > 0, batch_tokens)
-    validation = prepare(reader, held, first, False, batch_tokens)
-    estimator = LoraPrompt(reader, settings, seed, batch_tokens)
-    estimator.fit(
-        learning, rows["correct"].to_numpy(), shift, lambda: mean_auroc(estimator.score(validation, "validating")[""].numpy(), grades, task)
-    )
-    return estimator
-
-
-def test_rows(estimator: LoraPrompt, name: str, trained_on: str, answers: dict[str, pd.DataFrame], folder: str) -> pd.DataFrame:
-    """One row for each model's test answer.
-
-    Args:
-        name: the reader's.
-        folder: the reader's features, whose trunk is gone on from.
-    """
-    tests = {scored: frame[frame["split"] == "test"].reset_index(drop=True) for scored, frame in answers.items()}
-    grown = forest(estimator.reader, tests, [True] * len(next(iter(tests.values()))))
-    first = first_block(estimator.reader.depth, estimator.settings["first_layer"])
-    logits = estimator.score(Examples(grown, features.load_trunk(folder, grown, first) if first else None))
-    names = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": estimator.seed}
-    return pd.concat([example_rows(tests[scored], scored=scored, logit=logit, **names) for scored, logit in logits.items()], ignore_index=True)

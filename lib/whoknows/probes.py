@@ -19,6 +19,7 @@ from whoknows import WhoknowsError, auroc, files
 from whoknows.hidden import load_hidden
 from whoknows.logistic import logistic_path, standardise
 from whoknows.rows import example_rows
+from whoknows.splits import for_seed
 
 
 @dataclass
@@ -140,7 +141,8 @@ class Mlp:
 def run(
     name: str, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], folder: str, layers, strengths: list[float], mlp: dict, out: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The probe stage: fit both probes to one model's answers, save them, and score every model's test answers.
+    """The probe stage: fit both probes to one model's answers, save them, and score every model's test answers and the
+    validation answers that chose.
 
     Args:
         name: the reader's.
@@ -154,7 +156,7 @@ def run(
     Raises:
         WhoknowsError: the layers do not exist, or there is nothing to learn or to choose by.
     """
-    frame = answers[trained_on]
+    frame = for_seed(answers[trained_on], seed)
     hidden = load_hidden(folder, trained_on, frame)
     layers = _known_layers(layers, hidden.shape[1], name)
     every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
@@ -167,10 +169,10 @@ def run(
         card = {"reader": name, "trained_on": trained_on, "seed": seed, "chosen": probe.chosen, "search": searches[method]}
         files.write_text(Path(out) / f"{method}.json", json.dumps(card, indent=1))
         files.write_safetensors(Path(out) / f"{method}.safetensors", probe.state)
-        for scored, test in answers.items():
-            keep = (test["split"] == "test").to_numpy()
-            logit = probe.score(load_hidden(folder, scored, test)[torch.tensor(keep)])
-            found.append(example_rows(test[keep], method=method, reader=name, trained_on=trained_on, scored=scored, seed=seed, logit=logit))
+        for scored, judged in {scored: for_seed(other, seed) for scored, other in answers.items()}.items():
+            keep = judged["split"].isin(["test", "validation"] if scored == trained_on else ["test"]).to_numpy()
+            logit = probe.score(load_hidden(folder, scored, judged)[torch.tensor(keep)])
+            found.append(example_rows(judged[keep], method=method, reader=name, trained_on=trained_on, scored=scored, seed=seed, logit=logit))
     return pd.concat(found, ignore_index=True), pd.DataFrame(searches["probe"])
 
 

@@ -1,0 +1,25 @@
+"""Which of the questions that are not for testing choose settings: drawn anew for every seed."""
+
+import hashlib
+
+import pandas as pd
+
+
+def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Answers with another division into train and validation, of the same sizes in every task.
+
+    Test questions never change, and a seed gives all models the same division, since it depends on the question alone.
+
+    Args:
+        answers: question_id, task and split of each answer; other columns are kept.
+        seed: 0 leaves the division as it is.
+    """
+    if seed == 0:
+        return answers
+    split = answers["split"].copy()
+    for _, own in answers[split.isin(["train", "validation"])].groupby("task"):
+        place = own["question_id"].map(lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest())
+        held = place.sort_values().index[: (own["split"] == "validation").sum()]
+        split[own.index] = "train"
+        split[held] = "validation"
+    return answers.assign(split=split)
