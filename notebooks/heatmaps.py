@@ -2,8 +2,8 @@
 # # Can a language model tell when an answer is wrong?
 #
 # Its own answers, or another model's. Each cell is an AUROC: the chance that the estimator is surer of a
-# right answer than of a wrong one. The small second line counts the right answers that the cell rests on;
-# a hatched cell was not measured, and says why when pointed at.
+# right answer than of a wrong one. Beneath it stand its 95 % bootstrap interval over questions and the number of right
+# answers that it rests on; a hatched cell was not measured, and says why when pointed at.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"

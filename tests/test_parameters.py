@@ -77,3 +77,11 @@ def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
 def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, told):
     notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
     assert page.parameters(notebook) == json.loads(told)
+
+
+@pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt"])
+def test_a_new_metric_re_runs_no_training(stage):
+    """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before."""
+    modules = {Path(path).stem for path in sources.closure(ROOT / f"notebooks/{stage}.py")}
+    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells"}
+    assert {"metrics", "scores", "calibration", "bootstrap", "cells"} <= {Path(path).stem for path in sources.closure(ROOT / "notebooks/heatmaps.py")}

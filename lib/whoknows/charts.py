@@ -12,7 +12,7 @@ from whoknows.curves import COLOURS, embedding
 
 TOOLTIP = {
     "model": "Model", "trained_on": "Trained On", "reader": "Reader", "scored": "Scored", "value": "AUROC",
-    "pooled_auroc": "AUROC, tasks pooled", "ece": "ECE", "accuracy": "Accuracy", "n_right": "Right answers",
+    "interval": "95 % interval", "seeds": "Seeds", "between_seeds": "AUROC by seed", "pooled_auroc": "AUROC, tasks pooled", "ece": "ECE", "accuracy": "Accuracy", "n_right": "Right answers",
     "n": "Answers", "n_tasks": "Tasks measured", "of_tasks": "of tasks", "reason": "Missing because",
 }  # fmt: skip
 TITLES = {
@@ -45,7 +45,7 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str) -> alt.HConcatCh
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The table with what each cell says: value, ink (readable on its colour), note (second line).
+    """The table with what each cell says: value, ink (readable on its colour), interval, note (the last line).
 
     Args:
         table: as for `heatmaps`.
@@ -59,6 +59,9 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         word = "" if size > 6 else " right"
         measured = table["auroc"].notna()
         drawn["note"] = [f"{n}{word}" if ok else "" for n, ok in zip(table["n_right"], measured)]
+    if "low" in drawn:
+        drawn["interval"] = [_between(*ends) for ends in zip(table["low"], table["high"])]
+        drawn["between_seeds"] = [_between(*ends) for ends in zip(table["lowest_seed"], table["highest_seed"])]
     return drawn
 
 
@@ -119,10 +122,14 @@ def _panel(drawn: pd.DataFrame, method: str, models: list[str], domain: tuple) -
     cell = base.transform_filter("isValid(datum.auroc)").mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=bar))
     hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(fill=_stripes(), stroke="#888", strokeDash=[4, 3])
     ink = alt.Color("ink:N", scale=None)
-    value = base.mark_text(fontSize=15 if size > 60 else 12, fontWeight="bold", dy=-5).encode(text="value:N", color=ink)
-    note = base.mark_text(fontSize=10 if size > 60 else 9, dy=10).encode(text="note:N", color=ink)
+    lines = [("value", 15 if size > 60 else 12), ("interval", 10), ("note", 10 if size > 60 else 9)]
+    lines = [line for line in lines if line[0] != "interval" or (size > 60 and "interval" in drawn)]
+    written = [
+        base.mark_text(fontSize=font, fontWeight="bold" if name == "value" else "normal", dy=dy).encode(text=f"{name}:N", color=ink)
+        for (name, font), dy in zip(lines, (-5, 10) if len(lines) == 2 else (-13, 4, 18))
+    ]
     side = size * len(models)
-    layers = (cell + hatch + value + note).resolve_scale(color="independent")
+    layers = alt.layer(cell, hatch, *written).resolve_scale(color="independent")
     return layers.properties(width=side, height=side, title=METHODS[method])
 
 
@@ -130,6 +137,10 @@ def _tooltip(drawn: pd.DataFrame) -> list[alt.Tooltip]:
     formats = {"pooled_auroc": (":Q", ".3f"), "ece": (":Q", ".3f"), "accuracy": (":Q", ".1%")}
     parts = {name: formats.get(name, (":N", alt.Undefined)) for name in TOOLTIP if name in drawn}
     return [alt.Tooltip(f"{name}{kind}", title=TOOLTIP[name], format=form) for name, (kind, form) in parts.items()]
+
+
+def _between(low: float, high: float) -> str:
+    return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
 
 
 def _stripes(count: int = 12) -> alt.Gradient:

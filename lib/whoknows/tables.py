@@ -11,7 +11,7 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> str:
     parts = []
     for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
         drawn = with_labels(cells, 0)
-        drawn["says"] = [f"{v} ({n})" if n else v for v, n in zip(drawn["value"], drawn["note"])]
+        drawn["says"] = _says(drawn)
         grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[models, models]
         caption = f"{METHODS[method]}, {TITLES[reading][0]}, {test_set}"
         grid = grid.rename_axis(index="Model", columns="Trained On")
@@ -28,7 +28,7 @@ def baselines(table: pd.DataFrame) -> str:
         table: as `cells.baseline_table` returns.
     """
     drawn = with_labels(table, 0)
-    drawn["says"] = [f"{v} ({n})" if n else v for v, n in zip(drawn["value"], drawn["note"])]
+    drawn["says"] = _says(drawn)
     drawn["method"] = drawn["method"].map(METHODS)
     parts = []
     for test_set, cells in drawn.groupby("test_set", sort=False):
@@ -37,6 +37,13 @@ def baselines(table: pd.DataFrame) -> str:
         parts.append(_captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
     others = f"<details><summary>The other test questions</summary>{''.join(parts[1:])}</details>"
     return "".join(parts[:1]) + (others if parts[1:] else "")
+
+
+def _says(drawn: pd.DataFrame) -> list[str]:
+    """Value, interval and note of each cell, as far as it has them."""
+    between = drawn["interval"] if "interval" in drawn else [""] * len(drawn)
+    notes = [", ".join(filter(None, pair)) for pair in zip(between, drawn["note"])]
+    return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
 
 
 def _captioned(table: str, caption: str) -> str:
