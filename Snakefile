@@ -19,6 +19,7 @@ ROWS = expand(f"{OUT}/rows/{{method}}/{{model}}.parquet", method=["likelihood", 
 ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)
 PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract"], model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
+PUBLISHED = sorted(Path("book/data").glob("*.csv"))
 RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
 TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"
 
@@ -26,7 +27,7 @@ wildcard_constraints:
     model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+"
 
 rule all:
-    input: f"{OUT}/scores.parquet", f"{OUT}/notebooks/questions.ipynb", f"{OUT}/notebooks/heatmaps.ipynb", ROWS, PAGES
+    input: f"{OUT}/scores.parquet", f"{OUT}/notebooks/questions.ipynb", f"{OUT}/notebooks/heatmaps.ipynb", f"{OUT}/notebooks/claims.ipynb", ROWS, PAGES
 
 rule questions:
     input: closure("notebooks/questions.py")
@@ -71,8 +72,15 @@ rule lora_prompt:
     shell: RUN + TITLE
 
 rule heatmaps:
-    input: closure("notebooks/heatmaps.py"), ROWS, sorted(Path("book/data").glob("*.csv"))
+    input: closure("notebooks/heatmaps.py"), ROWS, PUBLISHED
     output: f"{OUT}/scores.parquet", page=f"{OUT}/notebooks/heatmaps.ipynb"
     log: f"{OUT}/logs/heatmaps.txt"
     params: json=parameters.heatmaps(GRID)
+    shell: RUN + "''"
+
+rule claims:
+    input: closure("notebooks/claims.py"), ROWS, PUBLISHED, "book/claims.yml"
+    output: f"{OUT}/contrasts.parquet", page=f"{OUT}/notebooks/claims.ipynb"
+    log: f"{OUT}/logs/claims.txt"
+    params: json=parameters.claims(GRID)
     shell: RUN + "''"

@@ -118,3 +118,14 @@ def test_rows_that_the_grid_no_longer_has_are_left_out(tmp_path, gone):
     rows = read(tmp_path)
     assert len(rows) == 6 and set(rows["method"]) == {"probe", "probe_mlp", "likelihood"}
     assert set(rows["scored"]) == {"b"} and set(rows["seed"]) == {0}
+
+
+def test_a_question_in_two_splits_is_refused():
+    held = make_rows([1, 0], [True, False], split="validation")
+    cells.check(pd.concat([make_rows([1, 0], [True, False], task="sciq"), held]))
+    with pytest.raises(WhoknowsError, match="the question trivia_qa0 is in the test split and in another"):
+        cells.check(pd.concat([make_rows([1, 0], [True, False]), held]))
+
+
+def test_train_and_validation_may_change_with_the_seed():
+    cells.check(pd.concat([make_rows([1], [True], split=split, seed=seed) for seed, split in enumerate(("train", "validation"))]))

@@ -19,6 +19,7 @@ TOLD = {
     "probe": parameters.probe(GRID, "tiny-llama", "tiny-mistral", "0"),
     "lora_prompt": parameters.lora_prompt(GRID, "tiny-llama", "tiny-mistral", "0"),
     "heatmaps": parameters.heatmaps(GRID),
+    "claims": parameters.claims(GRID),
 }
 
 

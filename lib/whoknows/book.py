@@ -15,6 +15,7 @@ from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, r
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
+FROM_ROWS = {"heatmaps": parameters.heatmaps, "claims": parameters.claims}
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
@@ -47,8 +48,8 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
 
 def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
     """File names and texts of what this run puts into the book."""
-    first = heatmaps(found, chosen, results)
-    others = [page for page in found if page.stage != "heatmaps"]
+    first, claims = (from_rows(stage, found, chosen, results) for stage in FROM_ROWS)
+    others = [*(page for page in found if page.stage not in FROM_ROWS), claims]
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     for stage in chapters.STAGES:
@@ -62,16 +63,21 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     return texts
 
 
-def heatmaps(found: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
-    """The heatmaps' page; run here from the rows there are if a failed stage kept it from being run."""
-    ready = [page for page in found if page.stage == "heatmaps" and not page.failed]
-    if ready and not any(page.failed for page in found):
-        return ready[0]
-    path = results / "book" / "heatmaps.ipynb"
-    folders = {"rows": str(results / "rows"), "out": str(results / "book" / "scores.parquet")}
-    values = json.loads(parameters.heatmaps(chosen)) | folders
+def from_rows(stage: str, found: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
+    """The page of a stage that reads all rows; run here from those there are if a failed stage kept it from being run."""
+    ready = [page for page in found if page.stage == stage and not page.failed]
+    page = ready[0] if ready and not any(page.failed for page in found) else _run_here(stage, chosen, results)
+    # the charts want the width that a list of headings would take
+    page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
+    return page
+
+
+def _run_here(stage: str, chosen: grid.Grid, results: Path) -> chapters.Chapter:
+    path = results / "book" / f"{stage}.ipynb"
+    folders = {"rows": str(results / "rows"), "out": str(results / "book" / f"{stage}.parquet")}
+    values = json.loads(FROM_ROWS[stage](chosen)) | folders
     try:
-        run.run(ROOT / "notebooks" / "heatmaps.py", path, values)
+        run.run(ROOT / "notebooks" / f"{stage}.py", path, values)
     except run.StageFailed:
         path = path.with_suffix(".failed.ipynb")
     return chapters.read(path)

@@ -38,14 +38,31 @@ def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: 
         seeds: of the trained methods.
 
     Raises:
-        WhoknowsError: a file is damaged.
+        WhoknowsError: a file is damaged, or rows contradict each other.
     """
     parts = [files.read_parquet(path) for path in sorted(Path(folder).rglob("*.parquet"))]
     rows = pd.concat([NO_ROWS, *parts], ignore_index=True)
     asked = rows["method"].str.startswith(tuple(methods)) & rows["seed"].isin(seeds) | ~rows["method"].isin(TRAINED)
     for name in ("reader", "trained_on", "scored"):
         asked &= rows[name].isin([*models, ""])
+    check(rows[asked])
     return rows[asked]
+
+
+def check(rows: pd.DataFrame) -> None:
+    """Refuse rows that cannot all be true: a file of another run, or scored and trained on swapped.
+
+    Raises:
+        WhoknowsError: an answer has two grades, or a question is in the test split and in another; the sentence says which.
+    """
+    remedy = "delete results/<grid>/rows and run make book again"
+    grades = rows.groupby(["scored", "question_id"])["correct"].nunique()
+    if (grades > 1).any():
+        scored, question = grades.idxmax()
+        raise WhoknowsError(f"rows: {scored}'s answer to {question} is right in one row and wrong in another; {remedy}.")
+    tested = (rows["split"] == "test").groupby(rows["question_id"]).nunique()
+    if (tested > 1).any():
+        raise WhoknowsError(f"rows: the question {tested.idxmax()} is in the test split and in another; {remedy}.")
 
 
 def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:

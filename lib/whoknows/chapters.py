@@ -19,6 +19,7 @@ STAGES = {
     "probe": "Probe",
     "lora_prompt": "LoRA + Prompt",
     "heatmaps": "Heatmaps",
+    "claims": "Claims",
 }
 FAILED = ".failed"
 SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward pass
@@ -85,8 +86,6 @@ def read(path: Path) -> Chapter:
 def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
     """The heatmaps' notebook as the first page: what failed on top, its parameters last."""
     notebook = first.notebook.copy()
-    # the charts want the width that a list of headings would take
-    notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
     table = [cell for cell in notebook.cells if cell.get("id") == "parameters-table"]
     notebook.cells = [cell for cell in notebook.cells if cell not in table]
     notebook.cells += [new_markdown_cell("## Parameters of this page", id="parameters-heading"), *table] if table else []

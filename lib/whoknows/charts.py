@@ -1,4 +1,4 @@
-"""The heatmaps: Model on y, Trained On on x, dark purple (low) to light orange (high)."""
+"""The heatmaps: Model on y, Trained On on x, dark purple (low) to light orange (high); and the claims' differences."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from whoknows.cells import METHODS
+from whoknows.cells import METHODS, READINGS
 from whoknows.curves import COLOURS, embedding
 
 TOOLTIP = {
@@ -42,6 +42,34 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str) -> alt.HConcatCh
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn))
     chart = chart.resolve_scale(color="independent").add_params(*switches)
     return chart.properties(description=describe(table), usermeta=embedding(name))
+
+
+def contrasts(judged: pd.DataFrame) -> alt.Chart:
+    """Every claim's differences: measured with interval, and by the figure and the released results.
+
+    Args:
+        judged: as `claims.judge` returns.
+    """
+    drawn = judged.drop(columns=["p", "n_right"]).round(4)
+    drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
+    readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
+    switch = _switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
+    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=alt.Axis(labelLimit=260))
+    x = alt.X("estimate:Q", title="Difference of AUROC")
+    names = ["the figure", "released", "measured here"]
+    colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=["#8a919a", COLOURS[2], COLOURS[3]]), legend=alt.Legend(orient="top"))
+    shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
+    tips = ["claim", "contrast", "by", "estimate", "low", "high", "p_holm", "says", "reason"]
+    base = alt.Chart().transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
+    nought = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour, tooltip=tips)
+    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tips)
+    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelLimit=520)
+    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=alt.Step(18))
+    chart = chart.facet(row=alt.Row("claim:N", sort=list(drawn["claim"].unique()), header=head), spacing=8).resolve_scale(y="independent").add_params(switch)
+    told = judged.loc[(judged["source"] == "measured") & (judged["says"] != "cannot be told")]
+    described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {len(told)} are told from nought; all values are in the table beneath."
+    return chart.properties(description=described, usermeta=embedding("contrasts"))
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:

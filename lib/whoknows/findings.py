@@ -1,8 +1,11 @@
-"""Sentences about the heatmaps; every number and every comparison in them is computed."""
+"""Sentences about the results; every number and every comparison in them is computed."""
 
 import pandas as pd
 
 from whoknows.cells import METHODS
+from whoknows.claims import FAILS, HOLDS, OPEN, Claim
+
+SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
 
 def heatmap_findings(table: pd.DataFrame) -> str:
@@ -46,6 +49,65 @@ def baseline_findings(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
         if len(ours) and len(theirs):
             said.append(f"- {_contest(model, _by_method(ours), _by_method(theirs))}")
     return "\n".join(said) or "There is nothing to compare yet."
+
+
+def claims_summary(verdicts: pd.DataFrame, players: dict[str, str]) -> str:
+    """How many claims hold by each source, and which contradict the description's own numbers, as Markdown.
+
+    Args:
+        verdicts: as `claims.verdicts` returns.
+        players: as `claims.roles` returns.
+    """
+    said = []
+    for (source, reading), own in verdicts.groupby(["source", "reading"], sort=False):
+        counts = own["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
+        parts = f"{counts[HOLDS]} hold, {counts[FAILS]} fail, {counts[OPEN]} cannot be told"
+        said.append(f"- {_source(source, reading)}: of {len(own)} claims, {parts}.")
+    by_itself = verdicts[verdicts["source"] == "figure"]
+    wrong = [f"“{claim}”" for claim in by_itself.loc[by_itself["verdict"] == FAILS, "claim"]]
+    if wrong:
+        said += ["", f"The description contradicts the values that it lists itself in {len(wrong)} of its claims: {'; '.join(wrong)}."]
+    stronger, weaker = players["Mistral"], players["LLaMA-2"]
+    said += ["", f"Here {stronger} stands for Mistral, and {weaker} for LLaMA-2: of two models, the one with more right answers stands for the stronger."]
+    return "\n".join(said)
+
+
+def claims_findings(claims: list[Claim], judged: pd.DataFrame, verdicts: pd.DataFrame, players: dict[str, str]) -> str:
+    """Each claim with its verdicts and the differences that decided them, as Markdown.
+
+    Args:
+        claims: as `claims.load` returns.
+        judged: as `claims.judge` returns.
+        verdicts, players: as in `claims_summary`.
+    """
+    said = []
+    for claim in claims:
+        said += [f"### {claim.claim}", "", f"> {claim.says}", ""]
+        for line in verdicts[verdicts["claim"] == claim.claim].itertuples():
+            own = judged[(judged["claim"] == claim.claim) & (judged["source"] == line.source) & (judged["reading"] == line.reading)]
+            said.append(f"- {_source(line.source, line.reading)}, it **{line.verdict}**: {_deciding(own, line.verdict)}.")
+        said.append("")
+    return "\n".join(said)
+
+
+def _source(source: str, reading: str) -> str:
+    return SOURCES[source] if reading == "figure" else f"{SOURCES[source]}, reading {reading}"
+
+
+def _deciding(own: pd.DataFrame, verdict: str) -> str:
+    """The differences that a verdict rests on: those that failed, those that could not be told, or the smallest of all."""
+    lines = own[own["says"] == verdict] if verdict != HOLDS else own.nsmallest(1, "estimate")
+    shown = [_difference(line) for line in lines.head(3).itertuples()]
+    more = len(lines) - len(shown)
+    lead = "the smallest difference is " if verdict == HOLDS and len(own) > 1 else ""
+    return lead + "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
+def _difference(line) -> str:
+    if pd.isna(line.estimate):
+        return f"{line.contrast}, {line.reason}"
+    between = "" if pd.isna(getattr(line, "low", None)) else f" ({line.low:+.2f} to {line.high:+.2f})"
+    return f"{line.contrast}, {line.estimate:+.2f}{between}"
 
 
 def _by_method(cells: pd.DataFrame) -> pd.Series:

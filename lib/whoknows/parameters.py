@@ -57,6 +57,12 @@ def heatmaps(grid: Grid) -> str:
     return json.dumps(names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/scores.parquet"})
 
 
+def claims(grid: Grid) -> str:
+    """Parameters of `claims`."""
+    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
+    return json.dumps(names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/contrasts.parquet"})
+
+
 def _tasks(grid: Grid) -> dict:
     return {"tasks": [asdict(task) for task in grid.tasks]}
 

@@ -4,6 +4,7 @@ import pandas as pd
 
 from whoknows.cells import METHODS
 from whoknows.charts import TITLES, with_labels
+from whoknows.claims import FAILS, HOLDS, OPEN
 
 
 def heatmaps(table: pd.DataFrame, models: list[str]) -> str:
@@ -37,6 +38,34 @@ def baselines(table: pd.DataFrame) -> str:
         parts.append(_captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
     others = f"<details><summary>The other test questions</summary>{''.join(parts[1:])}</details>"
     return "".join(parts[:1]) + (others if parts[1:] else "")
+
+
+def verdicts(table: pd.DataFrame) -> str:
+    """Claims by source, as HTML.
+
+    Args:
+        table: as `claims.verdicts` returns.
+    """
+    marks = {HOLDS: "✓ holds", FAILS: "✗ fails", OPEN: "? cannot be told"}
+    heads = {"figure": "Its own numbers", "released": "Released", "measured": "Measured here"}
+    by = [heads[s] + ("" if r == "figure" else f", reading {r}") for s, r in zip(table["source"], table["reading"])]
+    wide = table.assign(by=by, says=table["verdict"].map(marks)).pivot(index="claim", columns="by", values="says")
+    wide = wide.loc[table["claim"].unique(), list(dict.fromkeys(by))].reset_index().rename(columns={"claim": "Claim"})
+    return wide.rename_axis(columns=None).to_html(index=False, classes="verdicts")
+
+
+def contrasts(table: pd.DataFrame) -> str:
+    """The differences of `charts.contrasts` as an HTML table that folds away.
+
+    Args:
+        table: as `claims.judge` returns.
+    """
+    shown = table.assign(by=[s if r == "figure" else f"{s}, {r}" for s, r in zip(table["source"], table["reading"])])
+    between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "" for low, high in zip(table["low"], table["high"])]
+    shown = shown.assign(estimate=table["estimate"].map("{:+.3f}".format, na_action="ignore"), interval=between, p_holm=table["p_holm"].map("{:.3f}".format, na_action="ignore"))
+    columns = {"claim": "Claim", "contrast": "Difference", "by": "By", "estimate": "Estimate", "interval": "95 % interval", "p_holm": "p (Holm)", "says": "Verdict", "reason": "Because"}
+    html = shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
+    return f"<details><summary>The same numbers as a table</summary>{html}</details>"
 
 
 def _says(drawn: pd.DataFrame) -> list[str]:
