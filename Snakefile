@@ -17,7 +17,8 @@ HIDDEN = [f"{OUT}/features/{{reader}}/{scored}.safetensors" for scored in MODELS
 TRUNK = [f"{OUT}/features/{{reader}}/trunk.safetensors"] if parameters.first_layer(GRID) else []
 ROWS = expand(f"{OUT}/rows/{{method}}/{{model}}.parquet", method=["likelihood", "zero_shot"], model=MODELS)
 ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)
-PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract"], model=MODELS)
+CONTROLS = [f"{OUT}/controls/surface.parquet", *(f"{OUT}/controls/readers/{model}.parquet" for model in MODELS)]
+PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract", "ablate"], model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
 PUBLISHED = sorted(Path("book/data").glob("*.csv"))
 RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
@@ -27,7 +28,7 @@ wildcard_constraints:
     model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+"
 
 rule all:
-    input: f"{OUT}/scores.parquet", f"{OUT}/notebooks/questions.ipynb", f"{OUT}/notebooks/heatmaps.ipynb", f"{OUT}/notebooks/claims.ipynb", ROWS, PAGES
+    input: f"{OUT}/scores.parquet", f"{OUT}/notebooks/questions.ipynb", f"{OUT}/notebooks/heatmaps.ipynb", f"{OUT}/notebooks/claims.ipynb", f"{OUT}/notebooks/controls.ipynb", ROWS, PAGES
 
 rule questions:
     input: closure("notebooks/questions.py")
@@ -83,4 +84,27 @@ rule claims:
     output: f"{OUT}/contrasts.parquet", page=f"{OUT}/notebooks/claims.ipynb"
     log: f"{OUT}/logs/claims.txt"
     params: json=parameters.claims(GRID)
+    shell: RUN + "''"
+
+rule surface:
+    input: closure("notebooks/surface.py"), ANSWERS.values()
+    output: f"{OUT}/controls/surface.parquet", page=f"{OUT}/notebooks/surface.ipynb"
+    log: f"{OUT}/logs/surface.txt"
+    params: json=parameters.surface(GRID)
+    threads: SHARE
+    shell: RUN + "''"
+
+rule ablate:
+    input: closure("notebooks/ablate.py"), ANSWERS.values(), HIDDEN
+    output: f"{OUT}/controls/readers/{{reader}}.parquet", page=f"{OUT}/notebooks/ablate-{{reader}}.ipynb"
+    log: f"{OUT}/logs/ablate-{{reader}}.txt"
+    params: json=lambda w: parameters.ablate(GRID, **w)
+    threads: SHARE
+    shell: RUN + "{wildcards.reader}"
+
+rule controls:
+    input: closure("notebooks/controls.py"), ROWS, CONTROLS
+    output: f"{OUT}/controls.parquet", page=f"{OUT}/notebooks/controls.ipynb"
+    log: f"{OUT}/logs/controls.txt"
+    params: json=parameters.controls(GRID)
     shell: RUN + "''"

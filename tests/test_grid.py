@@ -146,7 +146,7 @@ def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
     fetched = []
     monkeypatch.setattr(assets, "fetch", fetched.append)
     assert grid.main([str(GRIDS / "embedded.yml")]) == 0
-    assert sorted(fetched) == ["gemma3-270m", "questions", "smollm2-135m-instruct"]
+    assert sorted(fetched) == ["all-minilm-l6-v2", "gemma3-270m", "questions", "smollm2-135m-instruct"]
 
 
 def test_the_command_says_what_is_wrong_in_one_line_and_fails():

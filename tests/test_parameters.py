@@ -20,6 +20,9 @@ TOLD = {
     "lora_prompt": parameters.lora_prompt(GRID, "tiny-llama", "tiny-mistral", "0"),
     "heatmaps": parameters.heatmaps(GRID),
     "claims": parameters.claims(GRID),
+    "controls": parameters.controls(GRID),
+    "surface": parameters.surface(GRID),
+    "ablate": parameters.ablate(GRID, "tiny-llama"),
 }
 
 

@@ -36,7 +36,7 @@ if Path("broken").exists() and reader != trained_on:
 write(f"{out}/adapter"); write(rows_out)
 """,
     "heatmaps": "write(out)",
-    "claims": "write(out)",
+    **dict.fromkeys(("claims", "surface", "ablate", "controls"), "write(out)"),
 }
 STUB = """
 # %% [markdown]
@@ -57,9 +57,12 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
+    "surface", "ablate-llama", "ablate-mistral", "controls",
     *(f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt")
       for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")),
 }  # fmt: skip
+
+PAGES = ("heatmaps", "claims", "controls")  # read all rows
 
 
 def of(*beginnings):
@@ -157,7 +160,7 @@ def test_a_failed_stage_is_named_with_its_notebook_and_the_others_go_on(story):
     assert "rows/lora_prompt/llama/mistral/seed0.parquet" not in there
     assert "rows/lora_prompt/mistral/mistral/seed0.parquet" in there and "rows/probe/llama/mistral/seed0.parquet" in there
     assert "scores.parquet" not in there
-    assert story["plan"] == of("lora_prompt-llama_mistral", "lora_prompt-mistral_llama", "heatmaps", "claims")
+    assert story["plan"] == of("lora_prompt-llama_mistral", "lora_prompt-mistral_llama", *PAGES)
 
 
 def test_a_second_run_at_the_same_time_is_one_sentence(story):
@@ -169,7 +172,7 @@ def test_a_killed_run_goes_on_where_it_stopped(story):
     code, said = story["resumed"]
     assert code == 0, said
     done = {re.sub(r" .*", "", line) for line in said.splitlines() if ": done in" in line}
-    assert done <= {"lora_prompt", "heatmaps:", "claims:"}, said
+    assert done <= {"lora_prompt", *(f"{page}:" for page in PAGES)}, said
     assert {path.stem for path in story["project"].results.glob("notebooks/*")} == ALL
     assert (story["project"].results / "scores.parquet").exists()
 
@@ -185,8 +188,8 @@ def test_touching_files_re_runs_nothing(story):
 @pytest.mark.parametrize(
     "file, stages",
     [
-        ("notebooks/extract.py", of("extract", "probe", "lora_prompt", "heatmaps", "claims")),
-        ("lib/whoknows/toy_too.py", of("probe", "heatmaps", "claims")),
+        ("notebooks/extract.py", of("extract", "ablate", "probe", "lora_prompt", *PAGES)),
+        ("lib/whoknows/toy_too.py", of("probe", *PAGES)),
         ("lib/whoknows/page.py", set()),
     ],
 )
@@ -213,13 +216,13 @@ def put(keys, value):
 @pytest.mark.parametrize(
     "change, stages",
     [
-        (put(["probe", "strengths"], [0.5]), of("probe", "heatmaps", "claims")),
-        (put(["lora_prompt", "r"], 3), of("lora_prompt", "heatmaps", "claims")),
-        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "probe", "lora_prompt", "heatmaps", "claims")),
+        (put(["probe", "strengths"], [0.5]), of("probe", *PAGES)),
+        (put(["lora_prompt", "r"], 3), of("lora_prompt", *PAGES)),
+        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "probe", "lora_prompt", *PAGES)),
         (put(["batch_tokens"], 128), ALL - {"questions"}),
-        (put(["methods"], ["probe"]), of("extract", "probe", "heatmaps", "claims")),
-        (put(["seeds"], [0, 1]), {"heatmaps", "claims"} | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
-        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "probe", "lora_prompt", "heatmaps", "claims")),
+        (put(["methods"], ["probe"]), of("extract", "ablate", "probe", *PAGES)),
+        (put(["seeds"], [0, 1]), of("surface", "ablate", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
+        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "probe", "lora_prompt", *PAGES)),
     ],
     ids=["strengths", "r", "first_layer", "batch_tokens", "methods", "seeds", "source"],
 )

@@ -15,7 +15,7 @@ from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, r
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
-FROM_ROWS = {"heatmaps": parameters.heatmaps, "claims": parameters.claims}
+FROM_ROWS = {"heatmaps": parameters.heatmaps, "claims": parameters.claims, "controls": parameters.controls}
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
@@ -48,8 +48,8 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
 
 def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
     """File names and texts of what this run puts into the book."""
-    first, claims = (from_rows(stage, found, chosen, results) for stage in FROM_ROWS)
-    others = [*(page for page in found if page.stage not in FROM_ROWS), claims]
+    first, *more = (from_rows(stage, found, chosen, results) for stage in FROM_ROWS)
+    others = [*(page for page in found if page.stage not in FROM_ROWS), *more]
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     for stage in chapters.STAGES:
@@ -74,8 +74,9 @@ def from_rows(stage: str, found: list[chapters.Chapter], chosen: grid.Grid, resu
 
 def _run_here(stage: str, chosen: grid.Grid, results: Path) -> chapters.Chapter:
     path = results / "book" / f"{stage}.ipynb"
-    folders = {"rows": str(results / "rows"), "out": str(results / "book" / f"{stage}.parquet")}
-    values = json.loads(FROM_ROWS[stage](chosen)) | folders
+    folders = {"rows": str(results / "rows"), "more_rows": str(results / "controls"), "out": str(results / "book" / f"{stage}.parquet")}
+    values = json.loads(FROM_ROWS[stage](chosen))
+    values |= {key: folder for key, folder in folders.items() if key in values}
     try:
         run.run(ROOT / "notebooks" / f"{stage}.py", path, values)
     except run.StageFailed:

@@ -16,6 +16,14 @@ METHODS = {
     "lora_prompt": "LoRA + Prompt",
     "zero_shot": "Zero-shot P(True)",
     "likelihood": "Answer likelihood",
+    "likelihood_mean": "Answer likelihood, mean token",
+    "probe_last": "Probe, last layer",
+    "probe_shuffled": "Probe, shuffled grades",
+    "embedder": "Sentence embedder, question and answer",
+    "question_only": "Sentence embedder, question only",
+    "answer_only": "Sentence embedder, answer only",
+    "answer_length": "Answer length",
+    "task_prior": "Task prior",
 }
 TRAINED = ("probe", "probe_mlp", "lora_prompt")
 NO_ROWS = pd.DataFrame({
@@ -32,17 +40,18 @@ def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: 
     """The rows under a folder that a grid has: those of models, methods and seeds that it no longer has are left out.
 
     Args:
-        folder: the folder rows/ of a run; what is not there yet is left out.
+        folder: the folder rows/ or controls/ of a run; what is not there yet is left out.
         models: names.
         methods: trained methods, "probe" for both kinds of it; what needs no training is always read.
-        seeds: of the trained methods.
+        seeds: of what is trained.
 
     Raises:
         WhoknowsError: a file is damaged, or rows contradict each other.
     """
     parts = [files.read_parquet(path) for path in sorted(Path(folder).rglob("*.parquet"))]
     rows = pd.concat([NO_ROWS, *parts], ignore_index=True)
-    asked = rows["method"].str.startswith(tuple(methods)) & rows["seed"].isin(seeds) | ~rows["method"].isin(TRAINED)
+    asked = rows["method"].str.startswith(tuple(methods)) | ~rows["method"].isin(TRAINED)
+    asked &= rows["seed"].isin(seeds) | (rows["trained_on"] == "")
     for name in ("reader", "trained_on", "scored"):
         asked &= rows[name].isin([*models, ""])
     check(rows[asked])

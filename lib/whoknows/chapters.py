@@ -18,8 +18,11 @@ STAGES = {
     "extract": "Hidden states",
     "probe": "Probe",
     "lora_prompt": "LoRA + Prompt",
+    "surface": "Surface controls",
+    "ablate": "Probe controls",
     "heatmaps": "Heatmaps",
     "claims": "Claims",
+    "controls": "Controls",
 }
 FAILED = ".failed"
 SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward pass

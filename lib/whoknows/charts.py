@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from whoknows.cells import METHODS, READINGS
+from whoknows.cells import METHODS, READINGS, TRAINED
 from whoknows.curves import COLOURS, embedding
 
 TOOLTIP = {
@@ -15,6 +15,7 @@ TOOLTIP = {
     "interval": "95 % interval", "seeds": "Seeds", "between_seeds": "AUROC by seed", "pooled_auroc": "AUROC, tasks pooled", "ece": "ECE", "accuracy": "Accuracy", "n_right": "Right answers",
     "n": "Answers", "n_tasks": "Tasks measured", "of_tasks": "of tasks", "reason": "Missing because",
 }  # fmt: skip
+KINDS = ["trained", "needs no training", "control"]
 TITLES = {
     "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
     "B": ["B · data transfer", "rows read and are judged; columns taught them"],
@@ -70,6 +71,45 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     told = judged.loc[(judged["source"] == "measured") & (judged["says"] != "cannot be told")]
     described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {len(told)} are told from nought; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("contrasts"))
+
+
+def contest(table: pd.DataFrame) -> alt.Chart:
+    """AUROC and interval of every method that judges a model's own answers, a panel for each model.
+
+    Args:
+        table: as `contest.contest` returns.
+    """
+    drawn = table.dropna(subset="auroc").filter(["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]).round(4)
+    drawn["kind"] = np.select([drawn["method"].isin(TRAINED), drawn["trained_on"] == ""], KINDS[:2], KINDS[2])
+    drawn["label"] = drawn["method"].map(METHODS)
+    order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
+    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=KINDS, range=[COLOURS[3], COLOURS[1], "#8a919a"]), legend=alt.Legend(orient="top"))
+    tips = ["label", "scored", "auroc", "low", "high", "brier", "ece", "n_right"]
+    base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=alt.Axis(labelLimit=280)), color=colour, tooltip=tips)
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
+    half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
+    chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(20))
+    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelExpr="datum.value + ' on its own answers'")
+    described = f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; all values are in the table beneath."
+    return chart.facet(row=alt.Row("scored:N", sort=None, header=head)).properties(description=described, usermeta=embedding("contest"))
+
+
+def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
+    """AUROC of the probe against the number of training answers, a line with a band for each model.
+
+    Args:
+        table: as `contest.learning_curve` returns.
+    """
+    drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
+    sizes = sorted(set(drawn["size"]), key=lambda size: float("inf") if size == "all" else int(size))
+    x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
+    colour = alt.Color("scored:N", title="Reader, trained on and scored", scale=alt.Scale(range=[COLOURS[1], COLOURS[3], "#8a919a"]), legend=alt.Legend(orient="top"))
+    base = alt.Chart(drawn).encode(x=x, color=colour, tooltip=list(drawn.columns))
+    y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
+    bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
+    described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
+    return (bands + base.mark_line(point=True).encode(y=y)).properties(width="container", height=260, description=described, usermeta=embedding("learning_curve"))
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from whoknows.cells import METHODS
 from whoknows.claims import FAILS, HOLDS, OPEN, Claim
+from whoknows.contest import ABOVE, BELOW, UNTOLD
 
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
@@ -88,6 +89,32 @@ def claims_findings(claims: list[Claim], judged: pd.DataFrame, verdicts: pd.Data
             said.append(f"- {_source(line.source, line.reading)}, it **{line.verdict}**: {_deciding(own, line.verdict)}.")
         said.append("")
     return "\n".join(said)
+
+
+def contest_findings(table: pd.DataFrame) -> str:
+    """For each model, what is above its probe, what is below, and what cannot be told from it, as Markdown.
+
+    Args:
+        table: as `contest.contest` returns.
+    """
+    said = []
+    for scored, own in table.groupby("scored", sort=False):
+        probe = own[own["method"] == "probe"].dropna(subset="auroc")
+        if len(probe):
+            line = probe.iloc[0]
+            said.append(f"- **{scored}**, on its own answers: the probe has {line['auroc']:.2f} ({line['low']:.2f} to {line['high']:.2f}). {_against(own)}")
+    return "\n".join(said) or "There is no probe to compare with yet."
+
+
+def _against(own: pd.DataFrame) -> str:
+    rivals = own.dropna(subset="difference")
+    said = {ABOVE: "Above it", UNTOLD: "Not told apart from it", BELOW: "Below it"}
+    parts = []
+    for verdict, word in said.items():
+        those = rivals[rivals["against"] == verdict].sort_values("difference", ascending=False)
+        if len(those):
+            parts.append(f"{word}: " + ", ".join(f"{METHODS[m]} ({d:+.2f})" for m, d in zip(those["method"], those["difference"])) + ".")
+    return " ".join(parts)
 
 
 def _source(source: str, reading: str) -> str:

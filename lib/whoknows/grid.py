@@ -105,6 +105,16 @@ class LoraPrompt:
 
 
 @dataclass(frozen=True)
+class Controls:
+    embedder: str | None
+    """Sentence embedder for the controls that need no reader; None leaves those out."""
+    strengths: tuple[float, ...]
+    """L2 strengths of the controls' logistic regression, of which one is chosen on validation."""
+    sizes: tuple[int, ...]
+    """Numbers of training answers for the probe's learning curve."""
+
+
+@dataclass(frozen=True)
 class Grid:
     name: str
     """Results go to `results/<name>/`."""
@@ -128,6 +138,8 @@ class Grid:
     """Settings of the probe."""
     lora_prompt: LoraPrompt
     """Settings of LoRA + Prompt."""
+    controls: Controls
+    """Settings of the controls."""
 
 
 def load(path: Path | str) -> Grid:
@@ -167,6 +179,7 @@ def _build(values: dict) -> Grid:
         "answer": Answer(**values["answer"]),
         "probe": Probe(**_frozen(values["probe"]) | {"mlp": Mlp(**_frozen(values["probe"]["mlp"]))}),
         "lora_prompt": LoraPrompt(**_frozen(values["lora_prompt"])),
+        "controls": Controls(**_frozen(values["controls"])),
     }
     return Grid(**_frozen(values) | parts)
 
@@ -182,8 +195,9 @@ def main(arguments: list[str] | None = None) -> None:
 
     parser = argparse.ArgumentParser(prog="python -m whoknows.grid", description="Checks a grid and fetches what it names.")
     parser.add_argument("grid")
-    sources = [model.source for model in load(parser.parse_args(arguments).grid).models]
-    assets.fetch_all(["questions", *dict.fromkeys(source for source in sources if source in assets.MODELS)])
+    chosen = load(parser.parse_args(arguments).grid)
+    sources = [*(model.source for model in chosen.models), chosen.controls.embedder]
+    assets.fetch_all(["questions", *dict.fromkeys(source for source in sources if source in assets.ASSETS)])
 
 
 if __name__ == "__main__":

@@ -63,6 +63,26 @@ def claims(grid: Grid) -> str:
     return json.dumps(names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/contrasts.parquet"})
 
 
+def surface(grid: Grid) -> str:
+    """Parameters of `surface`."""
+    names = {"answers": answers(grid), "seeds": grid.seeds, "batch_tokens": grid.batch_tokens, "out": f"{out(grid)}/controls/surface.parquet"}
+    return json.dumps(names | {key: asdict(grid.controls)[key] for key in ("strengths", "embedder")})
+
+
+def ablate(grid: Grid, reader: str) -> str:
+    """Parameters of `ablate` for one reader."""
+    names = {"reader": reader, "answers": answers(grid), "seeds": grid.seeds, "features": f"{out(grid)}/features/{reader}"}
+    sizes = {key: asdict(grid.controls)[key] for key in ("strengths", "sizes")}
+    return json.dumps(names | sizes | {"out": f"{out(grid)}/controls/readers/{reader}.parquet"})
+
+
+def controls(grid: Grid) -> str:
+    """Parameters of `controls`."""
+    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
+    folders = {"rows": f"{out(grid)}/rows", "more_rows": f"{out(grid)}/controls", "out": f"{out(grid)}/controls.parquet"}
+    return json.dumps(names | _tasks(grid) | folders)
+
+
 def _tasks(grid: Grid) -> dict:
     return {"tasks": [asdict(task) for task in grid.tasks]}
 

@@ -68,6 +68,56 @@ def contrasts(table: pd.DataFrame) -> str:
     return f"<details><summary>The same numbers as a table</summary>{html}</details>"
 
 
+def contest(table: pd.DataFrame) -> str:
+    """All metrics of the native cells as HTML, a table for each scored model.
+
+    Args:
+        table: as `contest.contest` returns.
+    """
+    columns = {
+        "auroc": "AUROC", "pooled_auroc": "AUROC, tasks pooled", "brier": "Brier", "log_loss": "Log loss", "ece": "ECE",
+        "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt",
+        "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold",
+    }  # fmt: skip
+    parts = []
+    for scored, own in table.groupby("scored", sort=False):
+        own = own.sort_values("auroc", ascending=False)
+        shown = own[list(columns)].map(lambda value: "—" if pd.isna(value) else f"{value:.3f}").rename(columns=columns)
+        between = [f"{low:.3f} – {high:.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
+        shown.insert(0, "Method", own["method"].map(METHODS))
+        shown.insert(2, "95 % interval", between)
+        shown.insert(3, "Against the probe", [why if pd.notna(why) else "" for why in own["against"]])
+        parts.append(_captioned(shown.to_html(index=False), f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}"))
+    return "\n".join(parts)
+
+
+def learning_curve(table: pd.DataFrame) -> str:
+    """The numbers of `charts.learning_curve` as an HTML table.
+
+    Args:
+        table: as `contest.learning_curve` returns.
+    """
+    if table.empty:
+        return "<p>There is nothing to show yet.</p>"
+    sizes = sorted(set(table["size"]), key=lambda size: float("inf") if size == "all" else int(size))
+    says = [f"{v:.3f} ({low:.3f} – {high:.3f})" if pd.notna(v) else "—" for v, low, high in zip(table["auroc"], table["low"], table["high"])]
+    wide = table.assign(says=says).pivot(index="scored", columns="size", values="says")[sizes].fillna("—").reset_index()
+    return wide.rename(columns={"scored": "Model"}).rename_axis(columns=None).to_html(index=False)
+
+
+def left_out(table: pd.DataFrame) -> str:
+    """The probe on tasks that it was and was not trained on, as an HTML table.
+
+    Args:
+        table: as `contest.left_out` returns.
+    """
+    if table.empty:
+        return "<p>There is only one task to train on, so none can be left out.</p>"
+    change = [f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])]
+    shown = table[["scored", "task"]].assign(a=table["with_task"].map("{:.3f}".format), b=table["without_task"].map("{:.3f}".format), change=change)
+    return shown.set_axis(["Model", "Task", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False)
+
+
 def _says(drawn: pd.DataFrame) -> list[str]:
     """Value, interval and note of each cell, as far as it has them."""
     between = drawn["interval"] if "interval" in drawn else [""] * len(drawn)

@@ -1,0 +1,158 @@
+"""Controls: estimators that a trivial shortcut would pass as well, trained and scored just as the probe is.
+
+Some need no reader: how often the task's training answers are right, how long the answer is, how likely its mean token was,
+what question and answer say to a sentence embedder. Others are the probe itself with something taken away.
+"""
+
+import hashlib
+
+import numpy as np
+import pandas as pd
+import torch
+
+from whoknows import WhoknowsError
+from whoknows.auroc import one_class
+from whoknows.embedder import embed
+from whoknows.hidden import load_hidden
+from whoknows.probes import Labelled, Logistic, check_classes
+from whoknows.rows import example_rows
+from whoknows.splits import for_seed
+
+
+def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None, batch_tokens: int) -> pd.DataFrame:
+    """Rows of the controls that need no reader, for every model that they can be trained on.
+
+    Args:
+        answers: for each model its graded answers.
+        strengths: L2 strengths to choose from on validation.
+        embedder: a sentence embedder's asset, folder or hub name; None leaves out what needs it.
+
+    Returns:
+        Rows with reader "": likelihood_mean, which needs no training; task_prior, answer_length and, with an embedder,
+        question_only, answer_only and embedder.
+
+    Raises:
+        WhoknowsError: the training answers of a model are of one class.
+    """
+    features = _features(answers, embedder, batch_tokens)
+    found = [_mean_likelihood(scored, frame) for scored, frame in answers.items()]
+    for trained_on in answers:
+        for seed in seeds:
+            frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+            names = {"reader": "", "trained_on": trained_on, "seed": seed}
+            found.append(_judge("task_prior", _TaskPrior(frames[trained_on]), frames, frames, names))
+            for method in features[trained_on]:
+                vectors = {scored: own[method] for scored, own in features.items()}
+                probe = _fit(Logistic([0], strengths), frames[trained_on], vectors[trained_on], trained_on)
+                found.append(_judge(method, probe, frames, vectors, names))
+    return pd.concat(found, ignore_index=True)
+
+
+def _mean_likelihood(scored: str, frame: pd.DataFrame) -> pd.DataFrame:
+    """Log-odds of exp(mean log-probability of the answer's tokens): unlike the sum, it does not shrink with their number."""
+    kept = frame[frame["split"] != "train"]
+    logprob = np.minimum(kept["mean_logprob"].to_numpy(np.float64), -1e-7)
+    return example_rows(kept, method="likelihood_mean", reader="", scored=scored, logit=logprob - np.log(-np.expm1(logprob)))
+
+
+def of_reader(
+    name: str, answers: dict[str, pd.DataFrame], seeds: list[int], folder: str, strengths: list[float], sizes: list[int]
+) -> pd.DataFrame:
+    """Rows of one reader's probe with something taken away.
+
+    Args:
+        name: the reader's.
+        folder: its features.
+        sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
+
+    Returns:
+        Rows of probe_last (the last layer, as in the paper), probe_shuffled (grades of train and validation shuffled
+        within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole task left out).
+
+    Raises:
+        WhoknowsError: the training answers of a model are of one class.
+    """
+    hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in answers.items()}
+    layers = list(range(next(iter(hidden.values())).shape[1]))
+    found = []
+    for trained_on in answers:
+        for seed in seeds:
+            frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+            names = {"reader": name, "trained_on": trained_on, "seed": seed}
+            for method, frame in _variants(frames[trained_on], seed, sizes).items():
+                probe = Logistic(layers[-1:] if method == "probe_last" else layers, strengths)
+                _fit(probe, frame, hidden[trained_on], trained_on)
+                found.append(_judge(method, probe, frames, hidden, names))
+    return pd.concat(found, ignore_index=True)
+
+
+def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.DataFrame]:
+    """The answers that each variant of the probe learns from; an answer without split is left out."""
+    found = {"probe_last": frame, "probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
+    train = frame[frame["split"] == "train"]
+    order = train["question_id"].map(lambda name: hashlib.sha256(f"size {seed}\n{name}".encode()).hexdigest()).sort_values().index
+    for size in sizes:
+        if size < len(train) and not one_class(train.loc[order[:size], "correct"]):
+            found[f"probe_n{size}"] = frame.assign(split=frame["split"].mask(frame.index.isin(order[size:]), ""))
+    tasks = train["task"].unique()
+    for task in tasks if len(tasks) > 1 else ():
+        found[f"probe_without_{task}"] = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
+    return found
+
+
+def _shuffled(frame: pd.DataFrame, seed: int) -> pd.Series:
+    """Grades of train and validation answers dealt out anew within each task."""
+    rng, grades = np.random.default_rng(seed), frame["correct"].copy()
+    for _, own in frame[frame["split"] != "test"].groupby(["task", "split"]):
+        grades[own.index] = rng.permutation(own["correct"].to_numpy())
+    return grades
+
+
+def _features(answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int) -> dict[str, dict[str, torch.Tensor]]:
+    """For each model and control [answers, 1, width], as hidden states with one layer."""
+    found = {}
+    for scored, frame in answers.items():
+        length = torch.tensor([[len(text), len(text.split())] for text in frame["answer"]], dtype=torch.float32)
+        found[scored] = {"answer_length": torch.log1p(length)[:, None]}
+    if embedder:
+        seen = {"question_only": "question", "answer_only": "answer", "embedder": "both"}
+        frames = {scored: frame.assign(both=frame["question"] + " " + frame["answer"]) for scored, frame in answers.items()}
+        texts = [frame[column] for frame in frames.values() for column in seen.values()]
+        parts = iter(embed(embedder, [text for own in texts for text in own], batch_tokens).split([len(own) for own in texts]))
+        for scored in frames:
+            found[scored] |= {method: next(parts)[:, None] for method in seen}
+    return found
+
+
+def _fit(probe: Logistic, frame: pd.DataFrame, hidden: torch.Tensor, trained_on: str) -> Logistic:
+    every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
+    train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
+    check_classes(train, trained_on)
+    try:
+        probe.fit(train, validation)
+    except WhoknowsError as error:
+        raise WhoknowsError(f"controls, trained on {trained_on}: {error}") from None
+    return probe
+
+
+def _judge(method: str, probe, frames: dict[str, pd.DataFrame], features: dict, names: dict) -> pd.DataFrame:
+    """Rows of every model's test answers, and of the validation answers of the model that it was trained on."""
+    found = []
+    for scored, frame in frames.items():
+        splits = ["test", "validation"] if scored == names["trained_on"] else ["test"]
+        keep = frame["split"].isin(splits).to_numpy()
+        own = features[scored][torch.tensor(keep)] if isinstance(features[scored], torch.Tensor) else features[scored][keep]
+        found.append(example_rows(frame[keep], method=method, scored=scored, logit=probe.score(own), **names))
+    return pd.concat(found, ignore_index=True)
+
+
+class _TaskPrior:
+    """The share of right answers among a task's training answers, add-one; for an unknown task that of all."""
+
+    def __init__(self, frame: pd.DataFrame):
+        train = frame[frame["split"] == "train"]
+        self.share = train.groupby("task")["correct"].agg(lambda grades: (grades.sum() + 1) / (len(grades) + 2))
+        self.all = (train["correct"].sum() + 1) / (len(train) + 2)
+
+    def score(self, frame: pd.DataFrame) -> torch.Tensor:
+        return torch.logit(torch.tensor(frame["task"].map(self.share).fillna(self.all).to_numpy(np.float64)))

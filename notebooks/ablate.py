@@ -1,0 +1,42 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Probe controls
+#
+# The probe of one reader with something taken away: all layers but the last, the truth of its grades, most of its training
+# answers, a whole task. Needs the answers and the reader's hidden states; no language model is loaded.
+
+# %% tags=["parameters"]
+reader = "SmolLM2-135M"
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+features = "results/embedded/features/SmolLM2-135M"
+seeds = [0]
+strengths = [0.01, 0.1, 1.0]
+sizes = [100, 200, 500, 1000]
+out = "results/embedded/controls/readers/SmolLM2-135M.parquet"
+
+# %%
+from whoknows import auroc, controls, files
+
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+rows = controls.of_reader(reader, frames, seeds, features, strengths, sizes)
+files.write_parquet(out, rows)
+
+# %% [markdown]
+# AUROC on the test answers of each model, over all models that they were trained on.
+
+# %%
+auroc.by_task(rows).round(3)

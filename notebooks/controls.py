@@ -1,0 +1,74 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Controls
+#
+# What a probe is worth shows beside what needs less: no training, no reader, no truth in the grades. Each model judges its
+# own answers here, by estimators that were trained on its own answers. Needs the rows of all stages.
+
+# %% tags=["parameters"]
+rows = "results/embedded/rows"
+more_rows = "results/embedded/controls"
+models = ["SmolLM2-135M", "Gemma3-270M"]
+methods = ["probe", "lora_prompt"]
+seeds = [0]
+tasks = [
+    {"name": "trivia_qa", "size": 1600, "role": "train"},
+    {"name": "sciq", "size": 900, "role": "train"},
+    {"name": "nq_open", "size": 1700, "role": "shift"},
+]
+out = "results/embedded/controls.parquet"
+
+# %% tags=["remove-input"]
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from whoknows import cells, charts, contest, files, findings, tables
+
+folders = (rows, more_rows)
+examples = pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders])
+table = contest.contest(examples, tasks)
+files.write_parquet(out, table)
+Markdown(findings.contest_findings(table))
+
+# %% [markdown]
+# ## What beats what
+#
+# AUROC within task, with its 95 % bootstrap interval over questions. A control that reaches as far as the probe explains
+# it away; the task prior has one half by construction, since it says the same of all answers of a task.
+
+# %% tags=["remove-input"]
+charts.contest(table)
+
+# %% tags=["remove-input"]
+HTML(tables.contest(table))
+
+# %% [markdown]
+# ## How much training data is enough
+#
+# The probe, trained on ever more of the model's own graded answers.
+
+# %% tags=["remove-input"]
+curve = contest.learning_curve(examples, tasks)
+charts.learning_curve(curve)
+
+# %% tags=["remove-input"]
+HTML(tables.learning_curve(curve))
+
+# %% [markdown]
+# ## A task that was never seen
+#
+# The probe's AUROC on a task, trained with that task in the mixture and with the whole task left out.
+
+# %% tags=["remove-input"]
+HTML(tables.left_out(contest.left_out(examples)))

@@ -1,0 +1,41 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Surface controls
+#
+# What can be told of an answer without any look into a language model: its task, its length, how likely its mean token
+# was, what question and answer say to a sentence embedder. Needs the answers of all models.
+
+# %% tags=["parameters"]
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+seeds = [0]
+strengths = [0.01, 0.1, 1.0]
+embedder = "all-minilm-l6-v2"
+batch_tokens = 2048
+out = "results/embedded/controls/surface.parquet"
+
+# %%
+from whoknows import auroc, controls, files
+
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+rows = controls.without_reader(frames, seeds, strengths, embedder, batch_tokens)
+files.write_parquet(out, rows)
+
+# %% [markdown]
+# AUROC on the test answers of each model, over all models that they were trained on.
+
+# %%
+auroc.by_task(rows).round(3)
