@@ -18,14 +18,17 @@ TRUNK = [f"{OUT}/features/{{reader}}/trunk.safetensors"] if parameters.first_lay
 ROWS = expand(f"{OUT}/rows/{{method}}/{{model}}.parquet", method=["likelihood", "zero_shot"], model=MODELS)
 ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)
 CONTROLS = [f"{OUT}/controls/surface.parquet", *(f"{OUT}/controls/readers/{model}.parquet" for model in MODELS)]
+VARIANTS = list(parameters.lora_variants(GRID))
+CONTROLS += expand(f"{OUT}/controls/lora/{{variant}}/{{model}}.parquet", variant=VARIANTS, model=MODELS)
 PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract", "ablate"], model=MODELS)
+PAGES += expand(f"{OUT}/notebooks/ablate_lora-{{model}}_{{variant}}.ipynb", variant=VARIANTS, model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
 PUBLISHED = sorted(Path("book/data").glob("*.csv"))
 RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
 TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"
 
 wildcard_constraints:
-    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+"
+    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*"
 
 rule all:
     input: f"{OUT}/scores.parquet", f"{OUT}/notebooks/questions.ipynb", f"{OUT}/notebooks/heatmaps.ipynb", f"{OUT}/notebooks/claims.ipynb", f"{OUT}/notebooks/controls.ipynb", ROWS, PAGES
@@ -101,6 +104,14 @@ rule ablate:
     params: json=lambda w: parameters.ablate(GRID, **w)
     threads: SHARE
     shell: RUN + "{wildcards.reader}"
+
+rule ablate_lora:
+    input: closure("notebooks/lora_prompt.py"), ANSWERS.values(), TRUNK
+    output: directory(f"{OUT}/estimators/{{variant}}/{{reader}}"), f"{OUT}/controls/lora/{{variant}}/{{reader}}.parquet", page=f"{OUT}/notebooks/ablate_lora-{{reader}}_{{variant}}.ipynb"
+    log: f"{OUT}/logs/ablate_lora-{{reader}}_{{variant}}.txt"
+    params: json=lambda w: parameters.lora_variant(GRID, **w)
+    threads: SHARE
+    shell: RUN + "'{wildcards.reader}, {wildcards.variant}'"
 
 rule controls:
     input: closure("notebooks/controls.py"), ROWS, CONTROLS

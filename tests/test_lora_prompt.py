@@ -8,9 +8,9 @@ import pytest
 import torch
 from made_up import answers, fresh, plain, untaught
 
-from whoknows import WhoknowsError, features, lora_prompt, scores
+from whoknows import WhoknowsError, features, files, lora_prompt, scores
 from whoknows.auroc import auroc
-from whoknows.examples import Examples, gather, training_rows, untouched
+from whoknows.examples import Examples, gather, training_rows, untouched, without_query
 from whoknows.lora_prompt import LoraPrompt, jensen_shannon
 from whoknows.models import QUERY
 from whoknows.trees import forest
@@ -288,3 +288,57 @@ def test_the_penalty_is_part_of_the_loss_by_its_weight(llama):
     penalty = float(estimator._penalty(examples, chosen, estimator._forward(examples, chosen)).detach())
     assert losses[3.0] - losses[0.0] == pytest.approx(3.0 * penalty / 6, rel=1e-3) and penalty > 0.01
 
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_without_the_query_an_example_ends_with_its_answer(mistral, first):
+    frames = {"one": answers(), "two": answers(["moon"] * 6)}
+    queried, bare = (forest(mistral, frames, [asked] * 6) for asked in (True, False))
+    trunks = [features.extract(mistral, queried, first, 600).trunk.split([len(t) for t in queried.trees]) if first else None]
+    found = without_query(gather(queried, trunks[0], list(range(6))))
+    assert found.grown == bare
+    for t, tree in enumerate(bare.trees if first else ()):
+        states = plain(mistral, tree.question + tree.branches[0]).hidden_states[first][0]
+        torch.testing.assert_close(found.trunk[t][: len(states)], states, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("first_layer", [0, 0.5])
+def test_lora_without_a_query_classifies_the_last_state_of_the_answer(reader, first_layer):
+    estimator = LoraPrompt(fresh(reader), SETTINGS | {"first_layer": first_layer}, 0, 600, query=False)
+    torch.nn.init.normal_(estimator.classifier.weight)
+    for name, weight in estimator.reader.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.3)
+    frame = answers()
+    scored = estimator.score(without_query(prepare(reader, frame, round(first_layer * 4), False, 600)))[""]
+    for at, row in enumerate(frame.itertuples()):
+        ids = reader.start() + reader.question(row.question) + reader.answer(row.answer)
+        state = plain(estimator.reader, ids).hidden_states[-1][0, -1]
+        expected = torch.nn.functional.layer_norm(state, state.shape) @ estimator.classifier.weight[0].detach()
+        assert float(scored[at]) == pytest.approx(float(expected), abs=1e-3)
+
+
+def test_lora_without_a_query_learns_keeps_its_best_classifier_and_saves_it(llama, tmp_path):
+    frame = learnable()
+    features.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
+    estimator, rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, SETTINGS, 600, str(tmp_path), "lora", query=False)
+    test, held = (rows[rows["split"] == split] for split in ("test", "validation"))
+    assert set(rows["method"]) == {"lora"} and auroc(test["logit"], test["correct"]) > 0.85
+    assert auroc(held["logit"], held["correct"]) == pytest.approx(max(look["validation_auroc"] for look in estimator.history))
+    estimator.save(tmp_path / "saved")
+    stored = files.read_safetensors(tmp_path / "saved" / "classifier.safetensors")
+    assert torch.equal(stored["weight"], estimator.classifier.weight.detach()) and (tmp_path / "saved" / "adapter_config.json").exists()
+
+
+def test_a_task_that_is_left_out_is_not_trained_on_and_is_judged_alone(llama, tmp_path, monkeypatch):
+    frame = learnable()
+    frame["task"] = ["kept", "left"] * (len(frame) // 2)
+    features.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
+    seen = {}
+    fit = LoraPrompt.fit
+    monkeypatch.setattr(LoraPrompt, "fit", lambda self, train, correct, shift, validate: (seen.update(train=len(correct)), fit(self, train, correct, shift, validate)))
+    settings = SETTINGS | {"epochs": 1, "evaluations": 1, "wrong_per_right": None}
+    rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, settings, 600, str(tmp_path), "x", without="left")[1]
+    counts = frame.groupby(["task", "split"]).size()
+    assert seen["train"] == counts["kept", "train"]
+    assert rows.groupby(["task", "split"]).size().to_dict() == {("kept", "validation"): counts["kept", "validation"], ("left", "test"): counts["left", "test"]}

@@ -83,15 +83,6 @@ def test_a_folder_without_weights_is_named(tmp_path):
         models.load(str(tmp_path), "float32")
 
 
-def test_limit_is_the_shortest_window(llama, mistral):
-    assert (llama.limit, mistral.limit) == (4096, 4096)
-    mistral.model.config.sliding_window, before = 100, mistral.model.config.sliding_window
-    try:
-        assert mistral.limit == 100
-    finally:
-        mistral.model.config.sliding_window = before
-
-
 @pytest.mark.parametrize("depth, share, block", [(30, 0.5, 15), (18, 0.5, 9), (4, 0, 0), (4, 0.75, 3), (4, 1, 3), (1, 0.5, 0)])
 def test_first_block(depth, share, block):
     assert first_block(depth, share) == block

@@ -46,6 +46,23 @@ def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
     assert told["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"
 
 
+def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
+    plain = json.loads(parameters.lora_prompt(GRID, "tiny-llama", "tiny-llama", "0"))
+    changes = {}
+    for variant in parameters.lora_variants(GRID):
+        told = json.loads(parameters.lora_variant(GRID, "tiny-llama", variant))
+        assert told["method"] == variant and told["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
+        assert told.keys() == plain.keys()
+        changes[variant] = {key: told[key] for key in told if told[key] != plain[key] and key not in ("method", "out", "rows_out")}
+    assert changes == {
+        "lora": {"query": False},
+        "lora_prompt_no_js": {"settings": plain["settings"] | {"js_weight": 0.0}},
+        "lora_prompt_without_openbookqa_mc": {"without": "openbookqa_mc"},
+        "lora_prompt_without_arc_easy_mc": {"without": "arc_easy_mc"},
+    }
+    assert parameters.lora_variants(DEFAULT) == {}
+
+
 def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
     modules = {
         "__init__": "",

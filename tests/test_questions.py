@@ -71,6 +71,14 @@ def test_splits_have_their_shares():
     assert {split_of(f"question {i}", {"train": 1.0, "validation": 0.0, "test": 0.0}) for i in range(100)} == {"train"}
 
 
+def test_long_examples_are_fewer_and_one_is_always_there(monkeypatch):
+    chosen = [len(q) for q in build([task("nq_open", 20)], SHARES, 16).query("split == 'shot'")["question"]]
+    assert len(chosen) == 16
+    for limit, count in [(sum(chosen), 16), (sum(chosen) - 1, 15), (1, 1)]:
+        monkeypatch.setattr(questions, "SHOTS_LENGTH", limit)
+        assert (build([task("nq_open", 20)], SHARES, 16)["split"] == "shot").sum() == count
+
+
 @pytest.mark.parametrize("order", [["trivia_qa", "nq_open"], ["nq_open", "trivia_qa"]])
 def test_no_question_is_in_two_splits_or_tasks_and_no_example_is_asked(order):
     sizes = {"trivia_qa": 35, "nq_open": 45}

@@ -3,17 +3,16 @@
 import pytest
 import torch
 from made_up import answers, plain, untaught
+from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from whoknows import WhoknowsError
-from whoknows.models import QUERY
+from whoknows.models import QUERY, Reader
 from whoknows.trees import Tree, batches, blocks, collate, forest, only_at
 
-CPU = torch.device("cpu")
 
-
-def test_each_token_sees_its_question_and_its_own_branch_backwards():
+def test_each_token_sees_its_question_and_its_own_branch_backwards(llama):
     trees = [Tree([5, 6], ([7, 8], [9])), Tree([1], ([2],))]
-    inputs = collate(trees, CPU)
+    inputs = collate(trees, llama)
     assert inputs["input_ids"].tolist() == [[5, 6, 7, 8, 9], [1, 2, 0, 0, 0]]
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
     sees = [[[c for c in range(5) if row[c]] for row in mask[0].tolist()] for mask in inputs["attention_mask"]]
@@ -24,12 +23,34 @@ def test_each_token_sees_its_question_and_its_own_branch_backwards():
 @torch.no_grad()
 def test_every_token_of_a_tree_is_computed_as_in_a_row_of_its_own(reader):
     trees = [Tree([50, 51, 52], ([60, 61], [70], [80, 81, 82])), Tree([90], ([91, 92],)), Tree(list(range(60, 80)), ([9], [8]))]
-    found = reader.base(**collate(trees, CPU), use_cache=False).last_hidden_state
+    found = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
     for row, tree in enumerate(trees):
         for at, branch in zip(tree.offsets(), tree.branches):
             alone = plain(reader, tree.question + branch).hidden_states[-1][0]
             torch.testing.assert_close(found[row, : len(tree.question)], alone[: len(tree.question)], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kinds", [None, ["sliding_attention", "full_attention"] * 2])
+def test_no_token_sees_further_back_than_its_block_does(llama, mistral, kinds):
+    """Some blocks of Gemma 3 have a window, all of Mistral's do; a branch counts its distance from the question's end."""
+    if kinds is None:
+        reader = untaught(mistral, sliding_window=6)
+    else:
+        size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+        config = Gemma3TextConfig(vocab_size=len(llama.tokenizer), layer_types=kinds, sliding_window=6, initializer_range=0.15, **size)
+        torch.manual_seed(0)
+        reader = Reader(Gemma3ForCausalLM._from_config(config, attn_implementation="sdpa").eval(), llama.tokenizer)
+    trees = [Tree(list(range(40, 50)), ([60, 61], [70, 71, 72])), Tree([9, 8], ([7],))]
+    found = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
+    for row, tree in enumerate(trees):
+        for at, branch in zip(tree.offsets(), tree.branches):
+            alone = plain(reader, tree.question + branch).hidden_states[-1][0]
+            torch.testing.assert_close(found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5)
+    reader.model.config.sliding_window = None
+    whole = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
+    assert (found[0, 10:15] - whole[0, 10:15]).abs().max() > 1e-3, "the window never mattered"
 
 
 def test_batches_stay_within_the_budget_and_leave_nothing_out():
@@ -46,7 +67,7 @@ def test_batches_stay_within_the_budget_and_leave_nothing_out():
 @torch.no_grad()
 @pytest.mark.parametrize("first", range(5))
 def test_lower_and_upper_blocks_together_are_the_whole(reader, first):
-    inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], CPU)
+    inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], reader)
     below, above = blocks(reader.base, 0, first), blocks(reader.base, first, 4)
     hidden = below(**inputs, use_cache=False).last_hidden_state
     kept = {key: value for key, value in inputs.items() if key != "input_ids"}
@@ -65,7 +86,7 @@ def test_what_the_lower_blocks_give_is_no_norm_of_it(llama):
 
 
 def test_a_block_that_computes_some_places_alone_gives_there_what_it_gives_anyway(reader):
-    inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], CPU)
+    inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], reader)
     rows, columns = torch.tensor([[0, 0, 1], [4, 1, 2]])
     given = reader.base.embed_tokens(inputs.pop("input_ids")).requires_grad_()
 

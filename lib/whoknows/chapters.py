@@ -10,6 +10,7 @@ from nbformat.v4 import new_markdown_cell
 
 from whoknows import page as pages
 from whoknows.grid import Grid
+from whoknows.parameters import lora_variants
 
 # What a stage is called in the book, in the order in which they run.
 STAGES = {
@@ -20,6 +21,7 @@ STAGES = {
     "lora_prompt": "LoRA + Prompt",
     "surface": "Surface controls",
     "ablate": "Probe controls",
+    "ablate_lora": "LoRA controls",
     "heatmaps": "Heatmaps",
     "claims": "Claims",
     "controls": "Controls",
@@ -146,6 +148,7 @@ def _belongs(chapter: Chapter, grid: Grid) -> bool:
     values, names = chapter.parameters, {model.name for model in grid.models}
     of_models = [values[key] for key in ("model", "reader", "trained_on") if key in values]
     in_methods = chapter.stage not in ("probe", "lora_prompt") or chapter.stage in grid.methods
+    in_methods &= chapter.stage != "ablate_lora" or values["method"] in lora_variants(grid)
     return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds
 
 

@@ -7,7 +7,7 @@ from whoknows import bootstrap, scores
 from whoknows.cells import METHODS, measure, test_sets
 from whoknows.claims import SURE
 
-LEFT_OUT, SIZE = "probe_without_", "probe_n"
+LEFT_OUT, SIZE = "_without_", "probe_n"
 ABOVE, BELOW, UNTOLD = "above", "below", "not told apart"
 
 
@@ -59,18 +59,27 @@ def learning_curve(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
 
 def left_out(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each reader that judges its own answers and each task: AUROC of the probe trained with and without that task.
+    """For each method, reader that judges its own answers and task: AUROC, trained with and without that task.
 
     Returns:
-        scored, task, with_task, without_task (means over seeds), and low and high of without less with.
+        method, scored, task, with_task, without_task (means over seeds), and low and high of without less with.
     """
     native = rows[(rows["reader"] == rows["scored"]) & (rows["trained_on"] == rows["scored"])]
-    named = native["method"] == LEFT_OUT + native["task"]
-    kept = native[named | ((native["method"] == "probe") & native["task"].isin(native.loc[named, "task"]))]
-    kept = kept.assign(method=np.where(kept["method"] == "probe", "with_task", "without_task"))
-    draws = bootstrap.samples(kept).groupby(["scored", "task", "method"]).mean()
-    wide = scores.by_task(kept).groupby(["scored", "task", "method"])["auroc"].mean().unstack("method")
-    if not {"with_task", "without_task"} <= set(wide):
-        return pd.DataFrame(columns=["scored", "task", "with_task", "without_task", "low", "high"])
-    change = draws.xs("without_task", level="method") - draws.xs("with_task", level="method")
-    return wide.join(bootstrap.interval(change)).reset_index()
+    base = native["method"].str.split(LEFT_OUT).str[0]
+    named = native["method"] == base + LEFT_OUT + native["task"]
+    pairs = native.assign(base=base)[named].groupby(["base", "scored", "task"]).size().index
+    there = pd.MultiIndex.from_frame(native.assign(base=base)[["base", "scored", "task"]]).isin(pairs)
+    kept = native.assign(base=base)[there & (named | (native["method"] == base))]
+    kept = kept.assign(method=kept["base"] + np.where(kept["method"] == kept["base"], " with", " without"))
+    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high"]
+    if kept.empty:
+        return pd.DataFrame(columns=columns)
+    keys = ["scored", "task", "method"]
+    values, draws = scores.by_task(kept).groupby(keys)["auroc"].mean(), bootstrap.samples(kept).groupby(keys).mean()
+    lines = []
+    for method, scored, task in pairs:
+        places = [(scored, task, f"{method} {how}") for how in ("with", "without")]
+        if all(place in values.index for place in places):
+            between = bootstrap.interval(draws.loc[[places[1]]] - draws.loc[places[0]]).iloc[0]
+            lines.append((method, scored, task, *values[places], between["low"], between["high"]))
+    return pd.DataFrame(lines, columns=columns)

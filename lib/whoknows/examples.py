@@ -81,6 +81,19 @@ def gather(grown: Forest, trunk: list[torch.Tensor] | None, keep: list[int], mod
     return Examples(Forest(trees, ends, own), streams if trunk else None)
 
 
+def without_query(examples: Examples) -> Examples:
+    """The same questions and answers without what follows the answers: each branch ends at its answer's last token."""
+    trees, ends, streams, grown = [], [], [], examples.grown
+    for t, tree in enumerate(grown.trees):
+        spans = [(at, end + 1) for at, end in zip(tree.offsets(), grown.answer_ends[t])]
+        short = Tree(tree.question, tuple(branch[: stop - at] for branch, (at, stop) in zip(tree.branches, spans)))
+        trees.append(short)
+        ends.append([at + len(branch) - 1 for at, branch in zip(short.offsets(), short.branches)])
+        if examples.trunk:
+            streams.append(torch.cat([examples.trunk[t][: len(tree.question)], *(examples.trunk[t][slice(*span)] for span in spans)]))
+    return Examples(Forest(trees, ends, grown.branch_of), streams if examples.trunk else None)
+
+
 def _one_branch(tree: Tree, ends: list[int], stream: torch.Tensor | None, branch: int):
     """The tree with one of its branches: a branch never sees another, so the stream of what is left is the same."""
     asked, at = len(tree.question), tree.offsets()[branch]
@@ -100,7 +113,7 @@ def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int)
     found, above = [torch.empty(0)] * len(lengths), blocks(reader.base, first, reader.depth)
     with tqdm(total=sum(lengths), desc="reference", unit="token", unit_scale=True) as bar:
         for batch in batches(lengths, batch_tokens):
-            inputs = collate([examples.grown.trees[t] for t in batch], reader.device)
+            inputs = collate([examples.grown.trees[t] for t in batch], reader)
             last = run_above(above, start(reader, examples, batch, inputs), inputs)
             for row, t in enumerate(batch):
                 found[t] = last[row, predicting(examples.grown, t)].clone()
@@ -108,14 +121,14 @@ def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int)
     return found
 
 
-def start(reader: Reader, examples: Examples, batch: list[int], inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def start(reader: Reader, examples: Examples, batch: list[int], inputs: dict) -> torch.Tensor:
     """What enters the first adapted block, [rows, columns, width]: the trunk, or the embeddings if that is block 0."""
     if examples.trunk is None:
         return reader.base.embed_tokens(inputs["input_ids"])
     return pad_sequence([examples.trunk[t] for t in batch], batch_first=True).to(reader.device)
 
 
-def run_above(above: torch.nn.Module, hidden: torch.Tensor, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+def run_above(above: torch.nn.Module, hidden: torch.Tensor, inputs: dict) -> torch.Tensor:
     """Final hidden states [rows, columns, width] from the residual stream at the first block of `above`."""
     kept = {key: value for key, value in inputs.items() if key != "input_ids"}
     return above(inputs_embeds=hidden, **kept, use_cache=False).last_hidden_state

@@ -71,7 +71,7 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
 def _extract_batch(reader, grown, batch, queried, first_block, starts, found) -> None:
     at, own = grown.places(batch, [grown.answer_ends[t] for t in batch], reader.device)
     ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
-    states, said, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader.device), at, ends, first_block)
+    states, said, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader), at, ends, first_block)
     logits = yes_or_no(reader, said).cpu()
     asked = torch.tensor([queried[t] for t in batch])
     for model, branches in own.items():

@@ -112,6 +112,10 @@ class Controls:
     """L2 strengths of the controls' logistic regression, of which one is chosen on validation."""
     sizes: tuple[int, ...]
     """Numbers of training answers for the probe's learning curve."""
+    lora: tuple[str, ...]
+    """Other trainings of each reader on its own answers: `no_query`, `js_weight`, `left_out`."""
+    js_weight: float
+    """Weight of the Jensen-Shannon penalty in the training that `js_weight` asks for."""
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,25 @@
 """LoRA + Prompt: a reader fine-tuned to say whether an answer is correct (Kapoor et al. 2024, section 5).
 
 The query follows question and answer; the confidence is the softmax over the tokens `i` (no) and `ii`
-(yes). Adapters sit on the blocks from `first_block` upwards.
+(yes). Adapters sit on the blocks from `first_block` upwards. Without the query it is the paper's LoRA: a linear
+classifier on the last hidden state at the answer's last token, trained together with the adapters.
 """
 
 import math
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, features
+from whoknows import WhoknowsError, features, files
 from whoknows.auroc import mean_auroc
-from whoknows.examples import Examples, gather, predicting, run_above, start, training_rows, untouched
+from whoknows.examples import Examples, gather, predicting, run_above, start, training_rows, untouched, without_query
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
 from whoknows.splits import for_seed
@@ -29,9 +32,10 @@ class LoraPrompt:
     Args:
         settings: the grid's `lora_prompt` section.
         seed: decides the adapters' first weights, the order of examples and the dropout.
+        query: whether the reader is asked; if not, a classifier stands in for its output head.
     """
 
-    def __init__(self, reader: Reader, settings: dict, seed: int, batch_tokens: int):
+    def __init__(self, reader: Reader, settings: dict, seed: int, batch_tokens: int, query: bool = True):
         torch.manual_seed(seed)
         self.settings, self.seed, self.batch_tokens = settings, seed, batch_tokens
         first = first_block(reader.depth, settings["first_layer"])
@@ -45,10 +49,11 @@ class LoraPrompt:
         )
         self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer)
         self.above = blocks(self.reader.base, first, reader.depth)
+        self.classifier = None if query else _zero(nn.Linear(reader.model.config.hidden_size, 1)).to(reader.device)
         self.history: list[dict] = []
 
     def fit(self, train: Examples, correct: np.ndarray, shift: float, validate) -> None:
-        """Minimise the loss over the two choice tokens; keep the adapters that were best on validation.
+        """Minimise the cross-entropy of the grades; keep the adapters that were best on validation.
 
         Args:
             correct: [n] grades of the training answers.
@@ -56,7 +61,7 @@ class LoraPrompt:
             validate: called without arguments a few times; gives the validation AUROC.
         """
         correct = torch.tensor(correct, dtype=torch.float32)
-        parameters = [p for p in self.reader.model.parameters() if p.requires_grad]
+        parameters = [p for module in self._trained() for p in module.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=self.settings["learning_rate"])
         order = self._order([len(t) for t in train.grown.trees])
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, len(order)))
@@ -76,10 +81,35 @@ class LoraPrompt:
             bar.set_postfix(loss=f"{np.mean(losses):.3f}", validation=f"{auroc:.3f}")
             losses = []
             if best is None or auroc > best[0]:
-                best = (auroc, len(self.history), {k: v.clone() for k, v in get_peft_model_state_dict(self.reader.model).items()})
+                best = (auroc, len(self.history), self._state())
             if len(self.history) - best[1] >= self.settings["patience"]:
                 break
-        set_peft_model_state_dict(self.reader.model, best[2])
+        self._restore(best[2])
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapters in PEFT's format, and beside them the classifier if there is one."""
+        self.reader.model.save_pretrained(folder)
+        if self.classifier:
+            files.write_safetensors(Path(folder) / "classifier.safetensors", self.classifier.state_dict())
+
+    def _trained(self) -> list[nn.Module]:
+        return [self.reader.model, *([self.classifier] if self.classifier else [])]
+
+    def _state(self) -> list[dict]:
+        """Copies of the adapters' weights and of the classifier's."""
+        states = [get_peft_model_state_dict(self.reader.model), *(module.state_dict() for module in self._trained()[1:])]
+        return [{name: weight.clone() for name, weight in state.items()} for state in states]
+
+    def _restore(self, state: list[dict]) -> None:
+        set_peft_model_state_dict(self.reader.model, state[0])
+        for module, own in zip(self._trained()[1:], state[1:]):
+            module.load_state_dict(own)
+
+    def _logit(self, last: torch.Tensor) -> torch.Tensor:
+        """[n] log-odds from final hidden states [n, width]: by the two choice tokens, or by the classifier on them, normalised."""
+        if self.classifier is None:
+            return features.yes_or_no(self.reader, last)
+        return self.classifier(F.layer_norm(last.float(), last.shape[-1:]))[:, 0]
 
     def _order(self, lengths: list[int]) -> list[list[int]]:
         """Batches of all epochs: shuffled, then sorted by length within windows of 8 batches, which saves padding."""
@@ -100,7 +130,7 @@ class LoraPrompt:
             chosen = [batch[p] for p in part]
             ends, _ = train.grown.places(chosen, [train.grown.query_ends(t) for t in chosen], self.reader.device)
             last = self._forward(train, chosen)
-            logit = features.yes_or_no(self.reader, last[ends])
+            logit = self._logit(last[ends])
             loss = F.binary_cross_entropy_with_logits(logit + shift, correct[chosen].to(logit.device), reduction="sum")
             if train.reference is not None:
                 loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
@@ -109,9 +139,9 @@ class LoraPrompt:
         return total / len(batch)
 
     def _forward(self, examples: Examples, chosen: list[int]) -> torch.Tensor:
-        """Final hidden states [rows, columns, width], where a query ends and, for the penalty, where an answer is predicted."""
+        """Final hidden states [rows, columns, width], where a branch ends and, for the penalty, where an answer is predicted."""
         trees, grown = [examples.grown.trees[t] for t in chosen], examples.grown
-        inputs = collate(trees, self.reader.device)
+        inputs = collate(trees, self.reader)
         hidden = start(self.reader, examples, chosen, inputs)
         read = [grown.query_ends(t) for t in chosen]
         if examples.reference is not None:
@@ -139,11 +169,18 @@ class LoraPrompt:
             for batch in batches(lengths, self.batch_tokens):
                 last = self._forward(examples, batch)
                 at, own = examples.grown.places(batch, [examples.grown.query_ends(t) for t in batch], last.device)
-                logits = features.yes_or_no(self.reader, last[at]).cpu()
+                logits = self._logit(last[at]).cpu()
                 for model, branches in own.items():
                     found[model][batch] = logits[branches]
                 bar.update(sum(lengths[t] for t in batch))
         return found
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    """A classifier that begins at one half for every answer."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 def learning_rate(step: int, steps: int) -> float:
@@ -164,14 +201,18 @@ def jensen_shannon(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 
 
 def run(
-    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int, folder: str
-) -> tuple[LoraPrompt, pd.DataFrame]:
+    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int, folder: str,
+    method: str = "lora_prompt", query: bool = True, without: str | None = None,
+) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
     """The lora_prompt stage: train on one model's answers, stop by its validation answers, score every model's test answers.
 
     Args:
         name: the reader's.
         settings: the grid's `lora_prompt` section.
         folder: the reader's features, whose trunk is gone on from.
+        method: what the rows call it.
+        query: see `LoraPrompt`.
+        without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None for all.
 
     Returns:
         (the estimator, its rows).
@@ -181,25 +222,27 @@ def run(
     """
     frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
     own = frames[trained_on]
-    rows, shift = training_rows(own, settings["wrong_per_right"], seed)
-    held = own[own["split"] == "validation"]
+    left_out = own["task"] == without
+    rows, shift = training_rows(own[~left_out], settings["wrong_per_right"], seed)
+    held = own[(own["split"] == "validation") & ~left_out]
+    test = own.index[(own["split"] == "test") & (left_out if without else True)]
     grades, task = held["correct"].to_numpy(), held["task"].to_numpy()
     _check_validation(grades, task)
     first = first_block(reader.depth, settings["first_layer"])
     grown = forest(reader, frames, [True] * len(own))
     trunk = features.load_trunk(folder, grown, first) if first else None
-    learning, validation = (gather(grown, trunk, part.index.tolist(), trained_on) for part in (rows, held))
+    chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
+    parts = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
+    learning, validation, judged = parts if query else map(without_query, parts)
     if settings["js_weight"]:
         learning.reference = untouched(reader, learning, first, batch_tokens)
-    estimator = LoraPrompt(reader, settings, seed, batch_tokens)
-    validate = partial(_validate, estimator, validation, grades, task)
-    estimator.fit(learning, rows["correct"].to_numpy(), shift, validate)
-    test = own.index[own["split"] == "test"]
-    logits = estimator.score(gather(grown, trunk, test.tolist()))
-    judged = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
-    judged += [(scored, test, logits[scored]) for scored in frames]
-    names = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": seed}
-    found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in judged]
+    estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
+    estimator.fit(learning, rows["correct"].to_numpy(), shift, partial(_validate, estimator, validation, grades, task))
+    logits = estimator.score(judged)
+    found = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
+    found += [(scored, test, logits[scored]) for scored in frames]
+    names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
+    found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found]
     return estimator, pd.concat(found, ignore_index=True)
 
 

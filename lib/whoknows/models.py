@@ -51,9 +51,8 @@ class Reader:
 
     @property
     def limit(self) -> int:
-        """Longest text in tokens that every block sees whole: the positions there are, or the shortest attention window."""
-        config = self.model.config
-        return min(config.max_position_embeddings, getattr(config, "sliding_window", None) or config.max_position_embeddings)
+        """Longest text in tokens: the positions there are."""
+        return self.model.config.max_position_embeddings
 
     @property
     def device(self) -> torch.device:

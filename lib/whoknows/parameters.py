@@ -48,7 +48,8 @@ def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `lora_prompt` for one reader, the model it is trained on and one seed."""
     names = _estimator(grid, "lora_prompt", reader, trained_on, seed)
-    return json.dumps(names | _reading(grid, reader) | {"settings": asdict(grid.lora_prompt)})
+    usual = {"method": "lora_prompt", "query": True, "without": None}
+    return json.dumps(names | _reading(grid, reader) | {"settings": asdict(grid.lora_prompt)} | usual)
 
 
 def heatmaps(grid: Grid) -> str:
@@ -74,6 +75,30 @@ def ablate(grid: Grid, reader: str) -> str:
     names = {"reader": reader, "answers": answers(grid), "seeds": grid.seeds, "features": f"{out(grid)}/features/{reader}"}
     sizes = {key: asdict(grid.controls)[key] for key in ("strengths", "sizes")}
     return json.dumps(names | sizes | {"out": f"{out(grid)}/controls/readers/{reader}.parquet"})
+
+
+def lora_variants(grid: Grid) -> dict[str, dict]:
+    """The other trainings of LoRA + Prompt that a grid asks for: what each changes, by the method's name in the rows."""
+    if "lora_prompt" not in grid.methods:
+        return {}
+    weight = grid.controls.js_weight
+    tasks = [task.name for task in grid.tasks if task.role == "train" and not task.name.startswith("mmlu")]
+    without = {f"lora_prompt_without_{task}": {"without": task} for task in tasks if len(tasks) > 1}
+    asked = {
+        "no_query": {"lora": {"query": False}},
+        "js_weight": {"lora_prompt_js" if weight else "lora_prompt_no_js": {"settings": {"js_weight": weight}}},
+        "left_out": without,
+    }
+    return {method: change for name in grid.controls.lora for method, change in asked[name].items()}
+
+
+def lora_variant(grid: Grid, reader: str, variant: str) -> str:
+    """Parameters of `lora_prompt` for one of those trainings."""
+    seed, change = str(grid.seeds[0]), lora_variants(grid)[variant]
+    plain = json.loads(lora_prompt(grid, reader, reader, seed))
+    files = {"out": f"{out(grid)}/estimators/{variant}/{reader}", "rows_out": f"{out(grid)}/controls/lora/{variant}/{reader}.parquet"}
+    settings = plain["settings"] | change.get("settings", {})
+    return json.dumps(plain | change | files | {"method": variant, "settings": settings})
 
 
 def controls(grid: Grid) -> str:

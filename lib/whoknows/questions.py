@@ -15,6 +15,7 @@ import pyarrow as pa
 from whoknows import WhoknowsError, assets
 
 SPLITS = ("train", "validation", "test")
+SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
 SHOT = "shot"  # the split of few-shot examples: in the file, in no split
 LETTERS = "ABCDEFGHIJ"
 
@@ -89,7 +90,7 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     Args:
         tasks: dicts with `name`, `size` and `role`; a `shift` task has test questions only.
         splits: share of each split among the questions of the `train` tasks.
-        shots: few-shot examples for each task (each subject, for MMLU).
+        shots: few-shot examples for each task (each subject, for MMLU); fewer where they are long, see `SHOTS_LENGTH`.
 
     Returns:
         One row a question: question_id, task, split (train, validation, test or shot),
@@ -119,7 +120,9 @@ def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
     """The task's few-shot examples and its first `size` questions, in hash order, even over subjects."""
     pool = pool.assign(place=[position(q, "choice") for q in pool["question"]]).sort_values("place", kind="stable")
     rank = pool.groupby("task").cumcount()
-    examples = pool[rank < shots].assign(split=SHOT)
+    first = pool[rank < shots]
+    length = first["question"].str.len().groupby(first["task"]).cumsum()
+    examples = first[(length <= SHOTS_LENGTH) | (rank[first.index] == 0)].assign(split=SHOT)
     rest = pool[rank >= shots].assign(rank=rank[rank >= shots])
     asked = rest.sort_values(["rank", "place"], kind="stable").head(task["size"]).assign(split="test")
     if len(asked) < task["size"]:

@@ -106,7 +106,7 @@ def learning_curve(table: pd.DataFrame) -> str:
 
 
 def left_out(table: pd.DataFrame) -> str:
-    """The probe on tasks that it was and was not trained on, as an HTML table.
+    """Estimators on tasks that they were and were not trained on, as an HTML table.
 
     Args:
         table: as `contest.left_out` returns.
@@ -114,8 +114,9 @@ def left_out(table: pd.DataFrame) -> str:
     if table.empty:
         return "<p>There is only one task to train on, so none can be left out.</p>"
     change = [f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])]
-    shown = table[["scored", "task"]].assign(a=table["with_task"].map("{:.3f}".format), b=table["without_task"].map("{:.3f}".format), change=change)
-    return shown.set_axis(["Model", "Task", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False)
+    names = table[["method", "scored", "task"]].assign(method=table["method"].map(METHODS))
+    shown = names.assign(a=table["with_task"].map("{:.3f}".format), b=table["without_task"].map("{:.3f}".format), change=change)
+    return shown.set_axis(["Method", "Model", "Task", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False)
 
 
 def _says(drawn: pd.DataFrame) -> list[str]:

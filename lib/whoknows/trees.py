@@ -36,11 +36,12 @@ class Tree:
         return ends[:-1]
 
 
-def collate(trees: list[Tree], on: torch.device) -> dict[str, torch.Tensor]:
+def collate(trees: list[Tree], reader: Reader) -> dict:
     """Right-padded input of a decoder: input_ids and position_ids [rows, columns], attention_mask [rows, 1, columns, columns].
 
-    The mask is True where a token may look: backwards, at its question or its own branch. Padding
-    looks at itself alone, so that no softmax is over nothing.
+    The mask is True where a token may look: backwards, at its question or its own branch, and no further back than the
+    blocks' window. Padding looks at itself alone, so that no softmax is over nothing. If some blocks have a window, others
+    have none and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types.
     """
     columns = max(map(len, trees))
     ids, positions = torch.zeros(2, len(trees), columns, dtype=torch.long)
@@ -55,7 +56,17 @@ def collate(trees: list[Tree], on: torch.device) -> dict[str, torch.Tensor]:
     seen, seeing = branch[:, None, :], branch[:, :, None]
     mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
     mask = mask.tril() | torch.eye(columns, dtype=torch.bool)
-    return {"input_ids": ids.to(on), "position_ids": positions.to(on), "attention_mask": mask[:, None].to(on)}
+    on = reader.device
+    return {"input_ids": ids.to(on), "position_ids": positions.to(on), "attention_mask": _masks(mask[:, None], positions, reader.model.config, on)}
+
+
+def _masks(mask: torch.Tensor, positions: torch.Tensor, config, on: torch.device) -> torch.Tensor | dict[str, torch.Tensor]:
+    window = getattr(config, "sliding_window", None)
+    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+    if window is None or "sliding_attention" not in kinds or positions.max() < window:
+        return mask.to(on)
+    near = mask & (positions[:, None, :, None] - positions[:, None, None, :] < window)
+    return {"full_attention": mask.to(on), "sliding_attention": near.to(on)} if "full_attention" in kinds else near.to(on)
 
 
 def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:

@@ -75,23 +75,38 @@ def unpack(name: str, wheel: Wheel, source: Path, target: Path) -> None:
     Raises:
         WhoknowsError: the wheel is damaged, or one of its files would be written outside `target`.
     """
+    _extract(name, source, wheel.file, target, wheel.place)
+
+
+def unzip(name: str, source: Path) -> None:
+    """Replaces a zip file by the files of the one folder that is in it.
+
+    Raises:
+        WhoknowsError: as `unpack`.
+    """
+    _extract(name, source, source.name, source.parent, lambda member: None if member.endswith("/") else member.split("/", 1)[-1])
+    source.unlink()
+
+
+def _extract(name, source, called, target, place_of):
+    """Writes those members of a zip file that get a place."""
     root = target.resolve()
     try:
         with zipfile.ZipFile(source) as archive:
             for member in archive.infolist():
-                if (place := wheel.place(member.filename)) is None:
+                if (place := place_of(member.filename)) is None:
                     continue
                 path = (root / place).resolve()
                 if not path.is_relative_to(root):
                     raise WhoknowsError(
-                        f"{name}: {wheel.file} has a file named {member.filename!r}, which would be written outside "
+                        f"{name}: {called} has a file named {member.filename!r}, which would be written outside "
                         "its folder; nothing was kept: do not use this wheel."
                     )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as packed, open(path, "wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise WhoknowsError(f"{name}: {wheel.file} is a damaged zip file; run the same command again.") from None
+        raise WhoknowsError(f"{name}: {called} is a damaged zip file; run the same command again.") from None
 
 
 def sha256(path: Path) -> str:
