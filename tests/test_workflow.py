@@ -57,7 +57,7 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
-    "surface", "ablate-llama", "ablate-mistral", "controls",
+    "surface", "ablate-llama", "ablate-mistral", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls",
     *(f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt")
       for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")),
 }  # fmt: skip
@@ -87,7 +87,7 @@ class Project:
             parameters = re.search(r'tags=\["parameters"\]\n(.*?)\n# %%', real, re.DOTALL)[1]
             (folder / f"notebooks/{stage}.py").write_text(STUB.format(stage=stage, parameters=parameters, body=body))
         values = yaml.safe_load((folder / "grids/smoke.yml").read_text())
-        values["name"] = "toy"
+        values["name"], values["controls"]["lora"] = "toy", ["no_query"]
         for model, name in zip(values["models"], ("llama", "mistral"), strict=True):
             model["name"] = name
         self.grid.write_text(yaml.safe_dump(values))
@@ -217,11 +217,11 @@ def put(keys, value):
     "change, stages",
     [
         (put(["probe", "strengths"], [0.5]), of("probe", *PAGES)),
-        (put(["lora_prompt", "r"], 3), of("lora_prompt", *PAGES)),
+        (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", *PAGES)),
         (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "probe", "lora_prompt", *PAGES)),
         (put(["batch_tokens"], 128), ALL - {"questions"}),
-        (put(["methods"], ["probe"]), of("extract", "ablate", "probe", *PAGES)),
-        (put(["seeds"], [0, 1]), of("surface", "ablate", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
+        (put(["methods"], ["probe"]), of("extract", "ablate-", "probe", *PAGES)),
+        (put(["seeds"], [0, 1]), of("surface", "ablate-", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
         (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "probe", "lora_prompt", *PAGES)),
     ],
     ids=["strengths", "r", "first_layer", "batch_tokens", "methods", "seeds", "source"],
