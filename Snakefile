@@ -23,6 +23,7 @@ CONTROLS += expand(f"{OUT}/controls/lora/{{variant}}/{{model}}.parquet", variant
 PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract", "ablate"], model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/ablate_lora-{{model}}_{{variant}}.ipynb", variant=VARIANTS, model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
+JUDGED = [f"{OUT}/judged/{model}.parquet" for model in MODELS] if GRID.judge else []
 PUBLISHED = sorted(Path("book/data").glob("*.csv"))
 RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
 TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"
@@ -31,7 +32,7 @@ wildcard_constraints:
     model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*"
 
 rule all:
-    input: f"{OUT}/scores.parquet", f"{OUT}/notebooks/questions.ipynb", f"{OUT}/notebooks/heatmaps.ipynb", f"{OUT}/notebooks/claims.ipynb", f"{OUT}/notebooks/controls.ipynb", ROWS, PAGES
+    input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "differences", "claims", "controls", "grading"])
 
 rule questions:
     input: closure("notebooks/questions.py")
@@ -112,6 +113,27 @@ rule ablate_lora:
     params: json=lambda w: parameters.lora_variant(GRID, **w)
     threads: SHARE
     shell: RUN + "'{wildcards.reader}, {wildcards.variant}'"
+
+rule judge:
+    input: closure("notebooks/judge.py"), f"{OUT}/answers/{{model}}.parquet"
+    output: f"{OUT}/judged/{{model}}.parquet", page=f"{OUT}/notebooks/judge-{{model}}.ipynb"
+    log: f"{OUT}/logs/judge-{{model}}.txt"
+    params: json=lambda w: parameters.judge(GRID, **w)
+    shell: RUN + "{wildcards.model}"
+
+rule differences:
+    input: closure("notebooks/differences.py"), ROWS
+    output: f"{OUT}/differences.parquet", page=f"{OUT}/notebooks/differences.ipynb"
+    log: f"{OUT}/logs/differences.txt"
+    params: json=parameters.differences(GRID)
+    shell: RUN + "''"
+
+rule grading:
+    input: closure("notebooks/grading.py"), ROWS, ANSWERS.values(), JUDGED
+    output: f"{OUT}/grades.parquet", page=f"{OUT}/notebooks/grading.ipynb"
+    log: f"{OUT}/logs/grading.txt"
+    params: json=parameters.grading(GRID)
+    shell: RUN + "''"
 
 rule controls:
     input: closure("notebooks/controls.py"), ROWS, CONTROLS

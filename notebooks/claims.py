@@ -31,7 +31,7 @@ out = "results/embedded/contrasts.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, charts, claims, files, findings, tables
+from whoknows import cells, claims, files, findings, plots, tables
 
 examples = cells.read_rows(rows, models, methods, seeds)
 stated = claims.load()
@@ -51,7 +51,7 @@ HTML(tables.verdicts(verdicts))
 # level; the description and the released results come without intervals, so there the values alone decide.
 
 # %% tags=["remove-input"]
-charts.contrasts(judged)
+plots.contrasts(judged)
 
 # %% tags=["remove-input"]
 HTML(tables.contrasts(judged))

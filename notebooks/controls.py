@@ -19,6 +19,7 @@
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
+estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
@@ -33,7 +34,7 @@ out = "results/embedded/controls.parquet"
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, charts, contest, files, findings, tables
+from whoknows import cells, contest, files, findings, plots, tables
 
 folders = (rows, more_rows)
 examples = pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders])
@@ -48,10 +49,19 @@ Markdown(findings.contest_findings(table))
 # it away; the task prior has one half by construction, since it says the same of all answers of a task.
 
 # %% tags=["remove-input"]
-charts.contest(table)
+plots.contest(table)
 
 # %% tags=["remove-input"]
 HTML(tables.contest(table))
+
+# %% [markdown]
+# ## Which layer
+#
+# The probe's layer is chosen on validation answers. Here is what every layer reached there, at its best strength of the
+# L2 penalty; the paper's probe always reads the last one.
+
+# %% tags=["remove-input"]
+plots.layers(contest.layers(estimators, models, seeds))
 
 # %% [markdown]
 # ## How much training data is enough
@@ -60,7 +70,7 @@ HTML(tables.contest(table))
 
 # %% tags=["remove-input"]
 curve = contest.learning_curve(examples, tasks)
-charts.learning_curve(curve)
+plots.learning_curve(curve)
 
 # %% tags=["remove-input"]
 HTML(tables.learning_curve(curve))

@@ -15,7 +15,7 @@ from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, r
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
-FROM_ROWS = {"heatmaps": parameters.heatmaps, "claims": parameters.claims, "controls": parameters.controls}
+FROM_ROWS = {stage: getattr(parameters, stage) for stage in ("heatmaps", "differences", "claims", "controls", "grading")}
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:

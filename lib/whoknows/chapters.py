@@ -19,12 +19,15 @@ STAGES = {
     "extract": "Hidden states",
     "probe": "Probe",
     "lora_prompt": "LoRA + Prompt",
+    "judge": "Judge",
     "surface": "Surface controls",
     "ablate": "Probe controls",
     "ablate_lora": "LoRA controls",
     "heatmaps": "Heatmaps",
+    "differences": "Differences",
     "claims": "Claims",
     "controls": "Controls",
+    "grading": "Grading",
 }
 FAILED = ".failed"
 SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward pass

@@ -1,4 +1,4 @@
-"""The heatmaps: Model on y, Trained On on x, dark purple (low) to light orange (high); and the claims' differences."""
+"""The heatmaps: Model on y, Trained On on x, dark purple (low) to light orange (high)."""
 
 import json
 import math
@@ -7,7 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from whoknows.cells import METHODS, READINGS, TRAINED
+from whoknows.cells import METHODS
 from whoknows.curves import COLOURS, embedding
 
 TOOLTIP = {
@@ -15,7 +15,6 @@ TOOLTIP = {
     "interval": "95 % interval", "seeds": "Seeds", "between_seeds": "AUROC by seed", "pooled_auroc": "AUROC, tasks pooled", "ece": "ECE", "accuracy": "Accuracy", "n_right": "Right answers",
     "n": "Answers", "n_tasks": "Tasks measured", "of_tasks": "of tasks", "reason": "Missing because",
 }  # fmt: skip
-KINDS = ["trained", "needs no training", "control"]
 TITLES = {
     "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
     "B": ["B · data transfer", "rows read and are judged; columns taught them"],
@@ -28,14 +27,15 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str) -> alt.HConcatCh
 
     Args:
         table: reading, test_set, method, model, trained_on, auroc (NaN where missing), reason; and n_right
-            or note for the small second line. As `cells.heatmap_table` and `published` return.
+            or note for the small second line; grading where there is more than one. As `cells.heatmap_table` and `published` return.
         models: the models on both axes, in order.
         name: file name of the chart when saved.
 
     Returns:
         A chart whose colours mean the same in all panels, switches and themes.
     """
-    drawn = with_labels(table, len(models)).filter([*TOOLTIP, "reading", "test_set", "method", "auroc", "note", "ink"])
+    drawn = with_labels(table, len(models)).filter([*TOOLTIP, "reading", "grading", "test_set", "method", "auroc", "note", "ink"])
+    drawn = drawn.assign(grading=drawn.get("grading", ""))
     switches = _switches(drawn)
     domain = colour_domain(table["auroc"])
     methods = [m for m in METHODS if m in set(drawn["method"]) and m != "probe_mlp"]
@@ -43,73 +43,6 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str) -> alt.HConcatCh
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn))
     chart = chart.resolve_scale(color="independent").add_params(*switches)
     return chart.properties(description=describe(table), usermeta=embedding(name))
-
-
-def contrasts(judged: pd.DataFrame) -> alt.Chart:
-    """Every claim's differences: measured with interval, and by the figure and the released results.
-
-    Args:
-        judged: as `claims.judge` returns.
-    """
-    drawn = judged.drop(columns=["p", "n_right"]).round(4)
-    drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
-    readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
-    switch = _switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
-    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=alt.Axis(labelLimit=260))
-    x = alt.X("estimate:Q", title="Difference of AUROC")
-    names = ["the figure", "released", "measured here"]
-    colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=["#8a919a", COLOURS[2], COLOURS[3]]), legend=alt.Legend(orient="top"))
-    shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
-    tips = ["claim", "contrast", "by", "estimate", "low", "high", "p_holm", "says", "reason"]
-    base = alt.Chart().transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
-    nought = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour, tooltip=tips)
-    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tips)
-    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelLimit=520)
-    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=alt.Step(18))
-    chart = chart.facet(row=alt.Row("claim:N", sort=list(drawn["claim"].unique()), header=head), spacing=8).resolve_scale(y="independent").add_params(switch)
-    told = judged.loc[(judged["source"] == "measured") & (judged["says"] != "cannot be told")]
-    described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {len(told)} are told from nought; all values are in the table beneath."
-    return chart.properties(description=described, usermeta=embedding("contrasts"))
-
-
-def contest(table: pd.DataFrame) -> alt.Chart:
-    """AUROC and interval of every method that judges a model's own answers, a panel for each model.
-
-    Args:
-        table: as `contest.contest` returns.
-    """
-    drawn = table.dropna(subset="auroc").filter(["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]).round(4)
-    drawn["kind"] = np.select([drawn["method"].isin(TRAINED), drawn["trained_on"] == ""], KINDS[:2], KINDS[2])
-    drawn["label"] = drawn["method"].map(METHODS)
-    order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
-    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=KINDS, range=[COLOURS[3], COLOURS[1], "#8a919a"]), legend=alt.Legend(orient="top"))
-    tips = ["label", "scored", "auroc", "low", "high", "brier", "ece", "n_right"]
-    base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=alt.Axis(labelLimit=280)), color=colour, tooltip=tips)
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
-    points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
-    half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
-    chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(20))
-    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelExpr="datum.value + ' on its own answers'")
-    described = f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; all values are in the table beneath."
-    return chart.facet(row=alt.Row("scored:N", sort=None, header=head)).properties(description=described, usermeta=embedding("contest"))
-
-
-def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
-    """AUROC of the probe against the number of training answers, a line with a band for each model.
-
-    Args:
-        table: as `contest.learning_curve` returns.
-    """
-    drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
-    sizes = sorted(set(drawn["size"]), key=lambda size: float("inf") if size == "all" else int(size))
-    x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
-    colour = alt.Color("scored:N", title="Reader, trained on and scored", scale=alt.Scale(range=[COLOURS[1], COLOURS[3], "#8a919a"]), legend=alt.Legend(orient="top"))
-    base = alt.Chart(drawn).encode(x=x, color=colour, tooltip=list(drawn.columns))
-    y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
-    bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
-    described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
-    return (bands + base.mark_line(point=True).encode(y=y)).properties(width="container", height=260, description=described, usermeta=embedding("learning_curve"))
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
@@ -155,15 +88,16 @@ def _switches(drawn: pd.DataFrame) -> list[alt.Parameter]:
     labels = {
         "reading": {reading: title[0] for reading, title in TITLES.items()},
         "probe": {"probe": "logistic regression", "probe_mlp": "MLP, as in the paper"},
+        "grading": {},
         "test_set": {},
     }
-    titles = {"reading": "Reading: ", "test_set": "Test questions: ", "probe": "Probe: "}
-    values = {name: list(drawn[name].unique()) for name in ("reading", "test_set")}
+    titles = {"reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ", "probe": "Probe: "}
+    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")}
     values["probe"] = [m for m in ("probe", "probe_mlp") if m in set(drawn["method"])]
-    return [_switch(name, values[name], labels[name], titles[name]) for name in titles]
+    return [switch(name, values[name], labels[name], titles[name]) for name in titles]
 
 
-def _switch(name: str, values: list[str], labels: dict, title: str) -> alt.Parameter:
+def switch(name: str, values: list[str], labels: dict, title: str) -> alt.Parameter:
     if len(values) < 2:
         return alt.param(name=name, value=values[0] if values else "")
     radio = alt.binding_radio if len(values) == 2 else alt.binding_select
@@ -180,7 +114,7 @@ def _title(drawn: pd.DataFrame) -> alt.TitleParams:
 def _panel(drawn: pd.DataFrame, method: str, models: list[str], domain: tuple) -> alt.LayerChart:
     size = int(np.clip(190 // len(models), 46, 92))
     method_shown = "datum.method === probe" if method == "probe" else f"datum.method === '{method}'"
-    shown = f"datum.reading === reading && datum.test_set === test_set && {method_shown}"
+    shown = f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && {method_shown}"
     angle = 0 if len(models) * max(map(len, models)) * 7 < len(models) * size else -40
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=angle, labelLimit=140))
     y = alt.Y("model:N", sort=models, title="Model", axis=alt.Axis(labelLimit=140))

@@ -1,5 +1,8 @@
 """What beats what: each model's own estimators, and the controls, on the same test answers."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -56,6 +59,28 @@ def learning_curve(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     cells = measure(native, scores.by_task(native), tasks)
     cells = cells[cells["test_set"] == cells["test_set"].iloc[0]] if len(cells) else cells
     return cells.assign(size=[method.removeprefix(SIZE) if method != "probe" else "all" for method in cells["method"]])
+
+
+def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFrame:
+    """What each layer reached on validation, at its best strength, for each model's probe on its own answers.
+
+    Args:
+        folder: the estimators of a run; what is not there yet is left out.
+
+    Returns:
+        scored, layer, depth (0 to 1), validation_auroc (mean over seeds), chosen (by any seed).
+    """
+    parts = []
+    for model in models:
+        for path in (Path(folder) / "probe" / model / model / f"seed{seed}" / "probe.json" for seed in seeds):
+            if path.exists():
+                card = json.loads(path.read_text())
+                best = pd.DataFrame(card["search"]).groupby("layer", as_index=False)["validation_auroc"].max()
+                parts.append(best.assign(scored=model, chosen=best["layer"] == card["chosen"]["layer"]))
+    if not parts:
+        return pd.DataFrame(columns=["scored", "layer", "depth", "validation_auroc", "chosen"])
+    table = pd.concat(parts).groupby(["scored", "layer"], sort=False, as_index=False).agg({"validation_auroc": "mean", "chosen": "any"})
+    return table.assign(depth=table["layer"] / table.groupby("scored")["layer"].transform("max"))
 
 
 def left_out(rows: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ import pandas as pd
 from whoknows.cells import METHODS
 from whoknows.claims import FAILS, HOLDS, OPEN, Claim
 from whoknows.contest import ABOVE, BELOW, UNTOLD
+from whoknows.differences import FEW
 
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
@@ -104,6 +105,40 @@ def contest_findings(table: pd.DataFrame) -> str:
             line = probe.iloc[0]
             said.append(f"- **{scored}**, on its own answers: the probe has {line['auroc']:.2f} ({line['low']:.2f} to {line['high']:.2f}). {_against(own)}")
     return "\n".join(said) or "There is no probe to compare with yet."
+
+
+def differences_findings(table: pd.DataFrame) -> str:
+    """How many differences of each kind are told from nought on the first test set, as Markdown.
+
+    Args:
+        table: as `differences.of_grid` returns.
+    """
+    if table.empty:
+        return "There is nothing to compare yet."
+    first, said = table[table["test_set"] == table["test_set"].iloc[0]], []
+    for (kind, reading), own in first.groupby(["kind", "reading"], sort=False):
+        counts = own["says"].value_counts()
+        parts = [f"{counts[says]} {says}" for says in (ABOVE, BELOW, UNTOLD, FEW) if says in counts]
+        where = f", reading {reading}" if reading else ""
+        said.append(f"- **{kind}**{where}: {', '.join(parts)} of {len(own)}; from {own['estimate'].min():+.2f} to {own['estimate'].max():+.2f}.")
+    return "\n".join([f"On {first['test_set'].iloc[0]} test questions, of a difference from nought:", "", *said])
+
+
+def grading_findings(table: pd.DataFrame) -> str:
+    """How far the cells move when the same answers are graded otherwise, as Markdown.
+
+    Args:
+        table: as `grading.heatmaps_under` returns.
+    """
+    first = table[(table["test_set"] == table["test_set"].iloc[0]) & (table["reading"] == "A")]
+    wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")[first["grading"].unique()]
+    usual, *others = wide.columns
+    said = [f"On {first['test_set'].iloc[0]} test questions, in reading A, with {usual}, cells reach {_span(f'{wide[usual].min():.2f}', f'{wide[usual].max():.2f}')}."]
+    for name in others:
+        moved = (wide[name] - wide[usual]).dropna()
+        if len(moved):
+            said.append(f"With {name}, they move by {moved.mean():+.2f} on average, from {moved.min():+.2f} to {moved.max():+.2f}.")
+    return " ".join(said)
 
 
 def _against(own: pd.DataFrame) -> str:

@@ -119,6 +119,14 @@ class Controls:
 
 
 @dataclass(frozen=True)
+class Judge:
+    url: str
+    """An endpoint that speaks OpenAI's chat API."""
+    model: str
+    """The judge's name there."""
+
+
+@dataclass(frozen=True)
 class Grid:
     name: str
     """Results go to `results/<name>/`."""
@@ -144,6 +152,8 @@ class Grid:
     """Settings of LoRA + Prompt."""
     controls: Controls
     """Settings of the controls."""
+    judge: Judge | None
+    """A model that grades test answers once more; None does without."""
 
 
 def load(path: Path | str) -> Grid:
@@ -184,6 +194,7 @@ def _build(values: dict) -> Grid:
         "probe": Probe(**_frozen(values["probe"]) | {"mlp": Mlp(**_frozen(values["probe"]["mlp"]))}),
         "lora_prompt": LoraPrompt(**_frozen(values["lora_prompt"])),
         "controls": Controls(**_frozen(values["controls"])),
+        "judge": Judge(**values["judge"]) if values["judge"] else None,
     }
     return Grid(**_frozen(values) | parts)
 

@@ -104,8 +104,27 @@ def lora_variant(grid: Grid, reader: str, variant: str) -> str:
 def controls(grid: Grid) -> str:
     """Parameters of `controls`."""
     names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
-    folders = {"rows": f"{out(grid)}/rows", "more_rows": f"{out(grid)}/controls", "out": f"{out(grid)}/controls.parquet"}
+    folders = {"rows": f"{out(grid)}/rows", "more_rows": f"{out(grid)}/controls", "estimators": f"{out(grid)}/estimators"}
+    return json.dumps(names | _tasks(grid) | folders | {"out": f"{out(grid)}/controls.parquet"})
+
+
+def differences(grid: Grid) -> str:
+    """Parameters of `differences`."""
+    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
+    return json.dumps(names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/differences.parquet"})
+
+
+def grading(grid: Grid) -> str:
+    """Parameters of `grading`."""
+    names = {"answers": answers(grid), "methods": grid.methods, "seeds": grid.seeds}
+    folders = {"rows": f"{out(grid)}/rows", "judged": f"{out(grid)}/judged" if grid.judge else None, "out": f"{out(grid)}/grades.parquet"}
     return json.dumps(names | _tasks(grid) | folders)
+
+
+def judge(grid: Grid, model: str) -> str:
+    """Parameters of `judge` for one model; the grid has a judge."""
+    names = {"answers": answers(grid)[model], "model": model, "url": grid.judge.url, "judge_model": grid.judge.model}
+    return json.dumps(names | {"log": f"{out(grid)}/judged/{model}.jsonl", "out": f"{out(grid)}/judged/{model}.parquet"})
 
 
 def _tasks(grid: Grid) -> dict:

@@ -5,6 +5,7 @@ import pandas as pd
 from whoknows.cells import METHODS
 from whoknows.charts import TITLES, with_labels
 from whoknows.claims import FAILS, HOLDS, OPEN
+from whoknows.grading import GRADINGS
 
 
 def heatmaps(table: pd.DataFrame, models: list[str]) -> str:
@@ -55,7 +56,7 @@ def verdicts(table: pd.DataFrame) -> str:
 
 
 def contrasts(table: pd.DataFrame) -> str:
-    """The differences of `charts.contrasts` as an HTML table that folds away.
+    """The differences of `plots.contrasts` as an HTML table that folds away.
 
     Args:
         table: as `claims.judge` returns.
@@ -91,8 +92,43 @@ def contest(table: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
+def gradings(table: pd.DataFrame, models: list[str]) -> str:
+    """The numbers of the heatmaps under each grading, as HTML tables that fold away.
+
+    Args:
+        table: as `grading.heatmaps_under` returns.
+    """
+    parts = [heatmaps(own, models).replace("The same numbers as tables", grading, 1) for grading, own in table.groupby("grading", sort=False)]
+    return "\n".join(parts)
+
+
+def agreement(table: pd.DataFrame) -> str:
+    """Right answers under each grading, as an HTML table.
+
+    Args:
+        table: as `grading.agreement` returns.
+    """
+    shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)})
+    return shown.rename(columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"} | GRADINGS).to_html(index=False)
+
+
+def differences(table: pd.DataFrame) -> str:
+    """The numbers of `plots.differences` as HTML tables that fold away, one for each test set.
+
+    Args:
+        table: as `differences.of_grid` returns.
+    """
+    parts = []
+    for test_set, own in table.groupby("test_set", sort=False):
+        between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
+        shown = own.assign(interval=between, **{name: own[name].map(form.format, na_action="ignore") for name, form in (("estimate", "{:+.3f}"), ("p_holm", "{:.3f}"))})
+        columns = {"kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval", "p_holm": "p (Holm)", "n_right": "Right answers", "says": "Verdict"}
+        parts.append(_captioned(shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—"), test_set))
+    return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
+
+
 def learning_curve(table: pd.DataFrame) -> str:
-    """The numbers of `charts.learning_curve` as an HTML table.
+    """The numbers of `plots.learning_curve` as an HTML table.
 
     Args:
         table: as `contest.learning_curve` returns.

@@ -1,0 +1,124 @@
+"""Dots, intervals and lines: what beats what, how cells differ, how much a claim rests on."""
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from whoknows.cells import METHODS, READINGS, TRAINED
+from whoknows.charts import TITLES, switch
+from whoknows.contest import ABOVE, BELOW, UNTOLD
+from whoknows.curves import COLOURS, embedding
+from whoknows.differences import FEW
+
+KINDS = ["trained", "needs no training", "control"]
+
+
+def contrasts(judged: pd.DataFrame) -> alt.Chart:
+    """Every claim's differences: measured with interval, and by the figure and the released results.
+
+    Args:
+        judged: as `claims.judge` returns.
+    """
+    drawn = judged.drop(columns=["p", "n_right"]).round(4)
+    drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
+    readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
+    chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
+    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=alt.Axis(labelLimit=260))
+    x = alt.X("estimate:Q", title="Difference of AUROC")
+    names = ["the figure", "released", "measured here"]
+    colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=["#8a919a", COLOURS[2], COLOURS[3]]), legend=alt.Legend(orient="top"))
+    shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
+    tips = ["claim", "contrast", "by", "estimate", "low", "high", "p_holm", "says", "reason"]
+    base = alt.Chart().transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
+    nought = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour, tooltip=tips)
+    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tips)
+    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelLimit=520)
+    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=alt.Step(18))
+    chart = chart.facet(row=alt.Row("claim:N", sort=list(drawn["claim"].unique()), header=head), spacing=8).resolve_scale(y="independent").add_params(chosen)
+    told = judged.loc[(judged["source"] == "measured") & (judged["says"] != "cannot be told")]
+    described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {len(told)} are told from nought; all values are in the table beneath."
+    return chart.properties(description=described, usermeta=embedding("contrasts"))
+
+
+def contest(table: pd.DataFrame) -> alt.Chart:
+    """AUROC and interval of every method that judges a model's own answers, a panel for each model.
+
+    Args:
+        table: as `contest.contest` returns.
+    """
+    drawn = table.dropna(subset="auroc").filter(["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]).round(4)
+    drawn["kind"] = np.select([drawn["method"].isin(TRAINED), drawn["trained_on"] == ""], KINDS[:2], KINDS[2])
+    drawn["label"] = drawn["method"].map(METHODS)
+    order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
+    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=KINDS, range=[COLOURS[3], COLOURS[1], "#8a919a"]), legend=alt.Legend(orient="top"))
+    tips = ["label", "scored", "auroc", "low", "high", "brier", "ece", "n_right"]
+    base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=alt.Axis(labelLimit=280)), color=colour, tooltip=tips)
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
+    points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
+    half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
+    chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(20))
+    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelExpr="datum.value + ' on its own answers'")
+    described = f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; all values are in the table beneath."
+    return chart.facet(row=alt.Row("scored:N", sort=None, header=head)).properties(description=described, usermeta=embedding("contest"))
+
+
+def differences(table: pd.DataFrame) -> alt.Chart:
+    """Differences between cells with their intervals, a panel for each kind.
+
+    Args:
+        table: as `differences.of_grid` returns.
+    """
+    drawn = table.drop(columns=["p", "n_right"]).round(4)
+    switches = [switch(name, values, {v: TITLES[v][0] for v in values if v in TITLES}, title) for name, values, title in [
+        ("reading", [r for r in READINGS if r in set(drawn["reading"])], "Reading: "),
+        ("test_set", list(drawn["test_set"].unique()), "Test questions: "),
+    ]]  # fmt: skip
+    shown = "(datum.reading === reading || datum.reading === '') && datum.test_set === test_set"
+    y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=alt.Axis(labelLimit=320))
+    tips = ["kind", "what", "estimate", "low", "high", "p_holm", "says"]
+    told = alt.Color("says:N", title=None, scale=alt.Scale(domain=[ABOVE, BELOW, UNTOLD, FEW], range=[COLOURS[3], COLOURS[1], "#8a919a", "#c3c8cf"]), legend=alt.Legend(orient="top"))
+    base = alt.Chart().transform_filter(shown).encode(y=y, color=told, tooltip=tips)
+    nought = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC"), x2="high:Q")
+    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x="estimate:Q")
+    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelLimit=520)
+    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=alt.Step(18))
+    chart = chart.facet(row=alt.Row("kind:N", sort=list(drawn["kind"].unique()), header=head), spacing=8).resolve_scale(y="independent").add_params(*switches)
+    described = f"{len(drawn)} differences of AUROC between cells, with intervals; {drawn['says'].isin([ABOVE, BELOW]).sum()} are told from nought; all values are in the table beneath."
+    return chart.properties(description=described, usermeta=embedding("differences"))
+
+
+def layers(table: pd.DataFrame) -> alt.LayerChart:
+    """AUROC on validation by layer, a line for each model that judges its own answers; the chosen layers are ringed.
+
+    Args:
+        table: as `contest.layers` returns.
+    """
+    drawn = table.round(4)
+    x = alt.X("depth:Q", title="Depth of the layer (0 = embeddings, 1 = last)", scale=alt.Scale(domain=[0, 1]))
+    y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
+    base = alt.Chart(drawn).encode(x=x, y=y, color=_by_model("scored"), tooltip=list(drawn.columns))
+    rings = base.transform_filter("datum.chosen").mark_point(size=200, strokeWidth=2)
+    described = "AUROC of the probe on validation by depth of the layer; the layers that were chosen are ringed."
+    return (base.mark_line(point=True) + rings).properties(width="container", height=260, description=described, usermeta=embedding("layers"))
+
+
+def _by_model(name: str) -> alt.Color:
+    return alt.Color(f"{name}:N", title="Reader, trained on and scored", scale=alt.Scale(range=[COLOURS[1], COLOURS[3], "#8a919a"]), legend=alt.Legend(orient="top"))
+
+
+def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
+    """AUROC of the probe against the number of training answers, a line with a band for each model.
+
+    Args:
+        table: as `contest.learning_curve` returns.
+    """
+    drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
+    sizes = sorted(set(drawn["size"]), key=lambda size: float("inf") if size == "all" else int(size))
+    x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
+    base = alt.Chart(drawn).encode(x=x, color=_by_model("scored"), tooltip=list(drawn.columns))
+    y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
+    bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
+    described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
+    return (bands + base.mark_line(point=True).encode(y=y)).properties(width="container", height=260, description=described, usermeta=embedding("learning_curve"))

@@ -1,0 +1,45 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Differences
+#
+# Two cells are told apart by the difference that each resample of questions gives, on the same answers, and not by
+# whether their intervals overlap. Needs the rows.
+
+# %% tags=["parameters"]
+rows = "results/embedded/rows"
+models = ["SmolLM2-135M", "Gemma3-270M"]
+methods = ["probe", "lora_prompt"]
+seeds = [0]
+tasks = [
+    {"name": "trivia_qa", "size": 1600, "role": "train"},
+    {"name": "sciq", "size": 900, "role": "train"},
+    {"name": "nq_open", "size": 1700, "role": "shift"},
+]
+out = "results/embedded/differences.parquet"
+
+# %% tags=["remove-input"]
+from IPython.display import HTML, Markdown
+
+from whoknows import cells, differences, files, findings, plots, tables
+
+examples = cells.read_rows(rows, models, methods, seeds)
+table = differences.of_grid(examples, tasks)
+files.write_parquet(out, table)
+Markdown(findings.differences_findings(table))
+
+# %% tags=["remove-input"]
+plots.differences(table)
+
+# %% tags=["remove-input"]
+HTML(tables.differences(table))

@@ -1,0 +1,59 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Grading
+#
+# Whether an answer is right depends on who grades it. Here are the heatmaps again, with the test answers graded in other
+# ways. The estimators stay as they are: they learned from the run's own grades. Needs the rows and the answers.
+
+# %% tags=["parameters"]
+rows = "results/embedded/rows"
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+judged = None
+methods = ["probe", "lora_prompt"]
+seeds = [0]
+tasks = [
+    {"name": "trivia_qa", "size": 1600, "role": "train"},
+    {"name": "sciq", "size": 900, "role": "train"},
+    {"name": "nq_open", "size": 1700, "role": "shift"},
+]
+out = "results/embedded/grades.parquet"
+
+# %% tags=["remove-input"]
+from IPython.display import HTML, Markdown
+
+from whoknows import cells, charts, files, findings, grading, tables
+
+models = list(answers)
+examples = cells.read_rows(rows, models, methods, seeds)
+grades = grading.grades(answers, judged)
+files.write_parquet(out, grades)
+table = grading.heatmaps_under(examples, grades, models, tasks)
+Markdown(findings.grading_findings(table))
+
+# %% tags=["remove-input"]
+charts.heatmaps(table, models, "grading")
+
+# %% tags=["remove-input"]
+HTML(tables.gradings(table, models))
+
+# %% [markdown]
+# ## How far the graders agree
+#
+# Right answers among the test answers under each grading, and the share of answers on which all of them agree.
+
+# %% tags=["remove-input"]
+HTML(tables.agreement(grading.agreement(grades, tasks)))
