@@ -1,6 +1,7 @@
 """Every notebook is told all of its parameters, and depends on the modules that it imports."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jupytext
@@ -20,6 +21,9 @@ TOLD = {
     "lora_prompt": parameters.lora_prompt(GRID, "tiny-llama", "tiny-mistral", "0"),
     "heatmaps": parameters.heatmaps(GRID),
     "claims": parameters.claims(GRID),
+    "differences": parameters.differences(GRID),
+    "grading": parameters.grading(GRID),
+    "judge": parameters.judge(replace(GRID, judge=grid.Judge("http://localhost/v1", "wise")), "tiny-llama"),
     "controls": parameters.controls(GRID),
     "surface": parameters.surface(GRID),
     "ablate": parameters.ablate(GRID, "tiny-llama"),

@@ -52,7 +52,7 @@ def made(checkout):
 
 
 def test_it_ends_with_the_times_and_the_path_of_the_page(checkout, made):
-    stages = {"Questions": 1, "Answers": 2, "Hidden states": 2, "Probe": 4, "LoRA + Prompt": 4, "Heatmaps": 1, "Claims": 1, "Surface controls": 1, "Probe controls": 2, "LoRA controls": 8, "Controls": 1}
+    stages = {"Questions": 1, "Answers": 2, "Hidden states": 2, "Probe": 4, "LoRA + Prompt": 4, "Heatmaps": 1, "Differences": 1, "Claims": 1, "Grading": 1, "Surface controls": 1, "Probe controls": 2, "LoRA controls": 8, "Controls": 1}
     for stage, count in stages.items():
         assert re.search(rf"^{re.escape(stage)} +{count} ", made, re.MULTILINE), made
     assert Path(made.strip().splitlines()[-1].removeprefix("The book: ")) == checkout / "results/smoke/book/_build/html/index.html"

@@ -36,7 +36,7 @@ if Path("broken").exists() and reader != trained_on:
 write(f"{out}/adapter"); write(rows_out)
 """,
     "heatmaps": "write(out)",
-    **dict.fromkeys(("claims", "surface", "ablate", "controls"), "write(out)"),
+    **dict.fromkeys(("differences", "claims", "surface", "ablate", "judge", "controls", "grading"), "write(out)"),
 }
 STUB = """
 # %% [markdown]
@@ -57,12 +57,12 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
-    "surface", "ablate-llama", "ablate-mistral", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls",
+    "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls",
     *(f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt")
       for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")),
 }  # fmt: skip
 
-PAGES = ("heatmaps", "claims", "controls")  # read all rows
+PAGES = ("heatmaps", "differences", "claims", "controls", "grading")  # read all rows
 
 
 def of(*beginnings):
@@ -219,12 +219,13 @@ def put(keys, value):
         (put(["probe", "strengths"], [0.5]), of("probe", *PAGES)),
         (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", *PAGES)),
         (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "probe", "lora_prompt", *PAGES)),
+        (put(["judge"], {"url": "http://localhost/v1", "model": "wise"}), {"judge-llama", "judge-mistral", "grading"}),
         (put(["batch_tokens"], 128), ALL - {"questions"}),
         (put(["methods"], ["probe"]), of("extract", "ablate-", "probe", *PAGES)),
         (put(["seeds"], [0, 1]), of("surface", "ablate-", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
         (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "probe", "lora_prompt", *PAGES)),
     ],
-    ids=["strengths", "r", "first_layer", "batch_tokens", "methods", "seeds", "source"],
+    ids=["strengths", "r", "first_layer", "judge", "batch_tokens", "methods", "seeds", "source"],
 )
 def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
     grid = story["project"].grid

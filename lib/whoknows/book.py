@@ -67,6 +67,7 @@ def from_rows(stage: str, found: list[chapters.Chapter], chosen: grid.Grid, resu
     """The page of a stage that reads all rows; run here from those there are if a failed stage kept it from being run."""
     ready = [page for page in found if page.stage == stage and not page.failed]
     page = ready[0] if ready and not any(page.failed for page in found) else _run_here(stage, chosen, results)
+    chapters.parameters_last(page.notebook)
     # the charts want the width that a list of headings would take
     page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
     return page

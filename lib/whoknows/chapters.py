@@ -91,12 +91,16 @@ def read(path: Path) -> Chapter:
     return Chapter(name, pages.clean(notebook, title, values, {}), values, failed)
 
 
-def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
-    """The heatmaps' notebook as the first page: what failed on top, its parameters last."""
-    notebook = first.notebook.copy()
+def parameters_last(notebook: nbformat.NotebookNode) -> None:
+    """Moves the table of parameters to the end of a page of results."""
     table = [cell for cell in notebook.cells if cell.get("id") == "parameters-table"]
     notebook.cells = [cell for cell in notebook.cells if cell not in table]
     notebook.cells += [new_markdown_cell("## Parameters of this page", id="parameters-heading"), *table] if table else []
+
+
+def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
+    """The heatmaps' notebook as the first page, with what failed on top."""
+    notebook = first.notebook.copy()
     failed = [f"- [{other.heading}](run/{other.name}.ipynb)" for other in others if other.failed]
     if failed:
         text = "\n".join([":::{admonition} Some cells are missing", ":class: warning", "These stages failed:", "", *failed, ":::"])

@@ -40,12 +40,11 @@ def contrasts(cells: pd.DataFrame) -> list[tuple[str, str, str, tuple, list[tupl
     """(kind, reading, what, a cell, the cells whose mean it is compared with), for all cells of one test set."""
     found, slices = [], {reading: heatmap_axes(cells, reading) for reading in "AB"}
     for reading, table in slices.items():
-        by = "judged by" if reading == "A" else "taught on"
         places = {(c.method, c.model, c.trained_on): (c.method, c.reader, c.trained_on, c.scored) for c in table.itertuples()}
         for (method, model, trained_on), cell in places.items():
             rival = places.get(("lora_prompt", model, trained_on))
             if method == "probe" and rival:
-                found.append((METHOD, reading, f"{model}, {by} {trained_on}", cell, [rival]))
+                found.append((METHOD, reading, f"{model}, trained on {trained_on}", cell, [rival]))
             crossed = [other for (m, row, column), other in places.items() if (m, row) == (method, model) and column != model]
             if model == trained_on and crossed:
                 found.append((NATIVE, reading, f"{METHODS[method]}, {model}", cell, crossed))

@@ -120,7 +120,7 @@ def differences_findings(table: pd.DataFrame) -> str:
         counts = own["says"].value_counts()
         parts = [f"{counts[says]} {says}" for says in (ABOVE, BELOW, UNTOLD, FEW) if says in counts]
         where = f", reading {reading}" if reading else ""
-        said.append(f"- **{kind}**{where}: {', '.join(parts)} of {len(own)}; from {own['estimate'].min():+.2f} to {own['estimate'].max():+.2f}.")
+        said.append(f"- **{kind}**{where}: {', '.join(parts)} of {len(own)}; from {_signed(own['estimate'].min())} to {_signed(own['estimate'].max())}.")
     return "\n".join([f"On {first['test_set'].iloc[0]} test questions, of a difference from nought:", "", *said])
 
 
@@ -137,7 +137,7 @@ def grading_findings(table: pd.DataFrame) -> str:
     for name in others:
         moved = (wide[name] - wide[usual]).dropna()
         if len(moved):
-            said.append(f"With {name}, they move by {moved.mean():+.2f} on average, from {moved.min():+.2f} to {moved.max():+.2f}.")
+            said.append(f"With {name}, they move by {_signed(moved.mean())} on average, from {_signed(moved.min())} to {_signed(moved.max())}.")
     return " ".join(said)
 
 
@@ -182,6 +182,10 @@ def _range(name: str, values: pd.Series) -> str:
     if not len(values):
         return f"**{name}** has no measured cell"
     return f"**{name}** reaches an AUROC of {_span(f'{values.min():.2f}', f'{values.max():.2f}')}"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 2) + 0.0:+.2f}"  # a minus before nought would say that there is something
 
 
 def _span(low, high) -> str:

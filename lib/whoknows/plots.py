@@ -105,7 +105,7 @@ def layers(table: pd.DataFrame) -> alt.LayerChart:
 
 
 def _by_model(name: str) -> alt.Color:
-    return alt.Color(f"{name}:N", title="Reader, trained on and scored", scale=alt.Scale(range=[COLOURS[1], COLOURS[3], "#8a919a"]), legend=alt.Legend(orient="top"))
+    return alt.Color(f"{name}:N", title="Reader, trained on and scored", scale=alt.Scale(range=[COLOURS[1], COLOURS[3], "#8a919a"]), legend=alt.Legend(orient="top", titleLimit=400))
 
 
 def learning_curve(table: pd.DataFrame) -> alt.LayerChart:

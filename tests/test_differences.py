@@ -1,0 +1,91 @@
+"""Differences between cells: which cells, which sign, and when nothing may be said."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import make_rows
+
+from whoknows import auroc, differences, findings, plots, tables
+from whoknows.contest import ABOVE, UNTOLD
+from whoknows.differences import FEW, METHOD, NATIVE, READER
+
+TASKS = [{"name": "trivia_qa", "role": "train"}]
+
+
+def planted(strength, models=("a", "b"), count=400, share=0.3):
+    """Rows of a whole tensor; confidence is the grade times `strength(method, reader, trained_on, scored)`, in noise."""
+    parts = []
+    for scored in models:
+        correct = np.random.default_rng(ord(scored)).permutation(np.arange(count) < share * count)
+        noise = np.random.default_rng(1).normal(size=count)
+        for method in ("probe", "lora_prompt"):
+            for reader in models:
+                for trained_on in models:
+                    logit = noise + strength(method, reader, trained_on, scored) * correct
+                    parts.append(make_rows(logit, correct, method=method, reader=reader, trained_on=trained_on, scored=scored))
+    return pd.concat(parts, ignore_index=True)
+
+
+def found(rows, kind, reading):
+    table = differences.of_grid(rows, TASKS)
+    return table[(table["kind"] == kind) & (table["reading"] == reading)].set_index("what")
+
+
+@pytest.mark.parametrize("reading", "AB")
+def test_a_better_method_is_above_in_every_cell(reading):
+    table = found(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), METHOD, reading)
+    assert set(table.index) == {f"{row}, trained on {column}" for row in "ab" for column in "ab"}
+    assert (table["says"] == ABOVE).all() and (table["low"] > 0).all()
+
+
+def test_native_is_told_from_cross_in_the_reading_in_which_it_is():
+    # only what was taught on the very reader is good: in reading A all cells are, in reading B the native ones alone
+    rows = planted(lambda method, reader, trained_on, scored: 2.0 if reader == trained_on else 0.5)
+    assert (found(rows, NATIVE, "A")["says"] == UNTOLD).all()
+    assert (found(rows, NATIVE, "B")["says"] == ABOVE).all()
+
+
+def test_a_reader_is_compared_with_the_others_on_the_same_answers():
+    table = found(planted(lambda method, reader, *_: {"a": 2.0, "b": 0.5, "c": 0.5}[reader], "abc"), READER, "")
+    assert len(table) == 2 * 3 * 3
+    assert {what.split(": ")[1] for what in table.index[table["says"] == ABOVE]} == {"a"}
+    first = table.loc["Probe, answers of a: a", "estimate"] + table.loc["Probe, answers of a: b", "estimate"] / 2
+    assert np.isfinite(first)
+
+
+def test_a_difference_is_that_of_the_cells_values():
+    rows = planted(lambda method, reader, *_: 1.0 if reader == "a" else 0.3)
+    value = {
+        (method, reader): auroc.auroc(own["logit"], own["correct"])
+        for (method, reader), own in rows[(rows["trained_on"] == "b") & (rows["scored"] == "b")].groupby(["method", "reader"])
+    }
+    line = found(rows, READER, "").loc["Probe, answers of b: a"]
+    assert line["estimate"] == pytest.approx(value["probe", "a"] - value["probe", "b"])
+
+
+def test_few_right_answers_have_an_interval_and_no_verdict():
+    table = differences.of_grid(planted(lambda method, *_: 3.0 if method == "probe" else 0.0, count=80), TASKS)
+    assert (table["n_right"] == 24).all() and (table["says"] == FEW).all() and table["low"].notna().all()
+
+
+def test_p_values_are_corrected_within_a_kind_and_reading():
+    table = differences.of_grid(planted(lambda *_: 1.0), TASKS)
+    own = table[(table["kind"] == METHOD) & (table["reading"] == "A")]
+    assert (own["p_holm"] >= own["p"]).all() and own["p_holm"].max() <= 1
+
+
+def test_a_missing_method_or_model_leaves_out_what_needs_it():
+    rows = planted(lambda *_: 1.0)
+    probes = differences.of_grid(rows[rows["method"] == "probe"], TASKS)
+    assert METHOD not in set(probes["kind"]) and NATIVE in set(probes["kind"])
+    nothing = differences.of_grid(rows.iloc[:0], TASKS)
+    assert nothing.empty and findings.differences_findings(nothing) == "There is nothing to compare yet."
+
+
+def test_chart_table_and_findings_say_the_same():
+    table = differences.of_grid(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), TASKS)
+    said = findings.differences_findings(table)
+    assert "**Probe less LoRA + Prompt**, reading A: 4 above of 4" in said
+    html, chart = tables.differences(table), plots.differences(table).to_dict()
+    values = [line for lines in chart["datasets"].values() for line in lines]
+    assert len(values) == len(table) and all(f"{value:+.3f}" in html for value in table["estimate"])

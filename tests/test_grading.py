@@ -1,0 +1,62 @@
+"""The same answers graded in other ways: what changes, and what may not."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import answers, make_rows
+
+from whoknows import files, findings, grading, tables
+
+TASKS = [{"name": "made_up", "role": "train"}]
+
+
+@pytest.mark.parametrize(
+    "answer, f1",
+    [("the sun", 1.0), ("Sun!", 1.0), ("a red sun", 2 / 3), ("sun sun", 2 / 3), ("moon", 0.0), ("", 0.0)],
+)
+def test_token_f1_by_hand(answer, f1):
+    assert grading.token_f1(answer, ["moonlight", "the sun"]) == pytest.approx(f1)
+
+
+def graded(tmp_path, judged=None, **columns):
+    texts = ["the sun", "it is the sun", "the red sun of morning and evening", "sunny", ""]
+    frame = answers(texts, [True, True, True, False, False]).assign(**columns)
+    files.write_parquet(tmp_path / "a.parquet", frame)
+    return grading.grades({"a": str(tmp_path / "a.parquet"), "b": str(tmp_path / "none.parquet")}, judged)
+
+
+def test_grades_by_hand(tmp_path):
+    table = graded(tmp_path)
+    assert table["contains"].tolist() == [True, True, True, False, False]
+    assert table["exact"].tolist() == [True, False, False, False, False]
+    assert table["f1"].tolist() == [True, True, False, False, False]
+    assert set(table["scored"]) == {"a"} and "judge" not in table
+
+
+def test_multiple_choice_has_one_grading(tmp_path):
+    table = graded(tmp_path, kind="choice")
+    assert table["exact"].equals(table["contains"].rename("exact")) and table["f1"].equals(table["contains"].rename("f1"))
+
+
+def test_the_judge_is_taken_for_what_it_read(tmp_path):
+    folder = tmp_path / "judged"
+    files.write_parquet(folder / "a.parquet", pd.DataFrame({"question_id": ["q0", "q4"], "right": [False, True]}))
+    assert graded(tmp_path, str(folder))["judge"].tolist() == [False, True, True, False, True]
+
+
+def test_agreement_counts_test_answers(tmp_path):
+    table = graded(tmp_path, split=["test", "test", "test", "train", "test"])
+    line = grading.agreement(table, TASKS).iloc[0]
+    assert (line["answers"], line["contains"], line["exact"], line["f1"]) == (4, 3, 1, 2) and line["all agree"] == 0.5
+    assert "50.0%" in tables.agreement(grading.agreement(table, TASKS))
+
+
+def test_the_heatmaps_follow_the_grades_and_the_estimators_stay(tmp_path):
+    logit = [3.0, 2.0, 1.0, 0.0, -1.0]
+    rows = make_rows(logit, [True, True, True, False, False], "made_up", reader="a", trained_on="a", scored="a").assign(question_id=[f"q{i}" for i in range(5)])
+    rows["correct"] = np.array([False, True, True, True, False])  # whatever the rows say, the grades decide
+    table = grading.heatmaps_under(rows, graded(tmp_path), ["a"], TASKS)
+    own = table[(table["method"] == "probe") & (table["reading"] == "A")].set_index("grading")
+    assert own["n_right"].to_dict() == {grading.GRADINGS["contains"]: 3, grading.GRADINGS["exact"]: 1, grading.GRADINGS["f1"]: 2}
+    assert (own["auroc"] == 1.0).all()
+    assert "they move by +0.00 on average" in findings.grading_findings(table)
