@@ -60,7 +60,18 @@ def test_test_sets():
 def test_subjects_belong_to_the_task_with_the_longest_name():
     tasks = [{"name": "mmlu", "role": "shift"}, {"name": "mmlu_mc", "role": "train"}]
     sets = cells.test_sets(tasks, ["mmlu_anatomy", "mmlu_law", "mmlu_mc_law"])
-    assert sets == {"in-distribution": ["mmlu_mc_law"], "shift": ["mmlu_anatomy", "mmlu_law"]}
+    assert sets["in-distribution"] == ["mmlu_mc_law"] and sets["shift"] == ["mmlu_anatomy", "mmlu_law"]
+
+
+def test_the_categories_of_mmlu_are_test_sets_with_and_without_rows():
+    tasks = [{"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}, {"name": "mmlu", "role": "shift"}]
+    sets = cells.test_sets(tasks, ["sciq", "nq_open", "mmlu_anatomy", "mmlu_virology", "mmlu_philosophy", "mmlu_astronomy"])
+    assert sets["mmlu, other"] == ["mmlu_anatomy", "mmlu_virology"] and sets["mmlu, humanities"] == ["mmlu_philosophy"] and sets["mmlu, STEM"] == ["mmlu_astronomy"]
+    rows = pd.concat([make_rows([1, 0], [True, False], task) for task in ("sciq", "nq_open", "mmlu_anatomy")])
+    table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), tasks), ["a", "b"], tasks)
+    assert set(table["test_set"]) == set(sets) == set(cells.test_sets(tasks, []))
+    found = table[(table["reading"] == "A") & (table["method"] == "probe") & (table["model"] == "b") & (table["trained_on"] == "a")].set_index("test_set")["auroc"]
+    assert found["mmlu, other"] == found["mmlu"] == 1.0 and found[["mmlu, STEM", "mmlu, humanities"]].isna().all()
 
 
 def test_a_task_without_rows_stays_in_its_test_set():

@@ -49,6 +49,14 @@ def test_calibration_comes_from_validation_and_moves_no_order():
     assert np.isnan(alone[["ece_platt", "ece_temperature", "threshold_accuracy"]].astype(float)).all()
 
 
+def test_auroc_alone_is_the_same_auroc():
+    rows = pd.concat([make_rows([2, 0, 1], [True, False, False]), make_rows([1, 1], [True, False], task="sciq")])
+    every, some = scores.by_task(rows), scores.by_task(rows, only_auroc=True)
+    same = ["method", "task", "auroc", "accuracy", "n", "n_right", "reason"]
+    pd.testing.assert_frame_equal(every[same], some[same])
+    assert some[["brier", "ece", "ece_platt"]].isna().all(axis=None) and every["brier"].notna().all()
+
+
 def test_all_measures_are_averaged_within_task():
     rows = pd.concat([make_rows([1, 0], [True, False], task="a"), make_rows([0, 1], [True, False], task="b")])
     by_task = scores.by_task(rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from whoknows import WhoknowsError, bootstrap, files
+from whoknows.questions import CATEGORIES, category_of
 from whoknows.scores import CELL, MEASURES, pooled, within_task
 
 METHODS = {
@@ -93,7 +94,17 @@ def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
             sets[label] = [member for name in names for member in members[name]]
         if len(names) > 1:
             sets |= {name: members[name] for name in names}
+        for name in names if role == "shift" else ():
+            sets |= _categories(name, members[name])
     return sets
+
+
+def _categories(name: str, members: list[str]) -> dict[str, list[str]]:
+    """The four categories of MMLU as test sets of their own; nothing for any other task."""
+    if name not in ("mmlu", "mmlu_mc"):
+        return {}
+    labels = {category: f"{name}, {category}" for category in (*CATEGORIES, "STEM")}
+    return {label: [m for m in members if category_of(m) == category] or [label] for category, label in labels.items()}
 
 
 def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:

@@ -74,7 +74,7 @@ def judge(claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: lis
     Returns:
         (what `by_others` and `by_measurement` return, in one table; what `roles` returns).
     """
-    by_task = scores.by_task(rows)
+    by_task = scores.by_task(rows, only_auroc=True)
     players = roles(by_task, models, next(iter(test_sets(tasks, sorted(rows["task"].unique())).values())))
     table = heatmap_table(measure(rows, by_task, tasks), models, tasks)
     return pd.concat([by_others(claims), by_measurement(claims, rows, table, tasks, players)], ignore_index=True), players

@@ -56,7 +56,7 @@ def learning_curve(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     """
     native = rows[(rows["reader"] == rows["scored"]) & (rows["trained_on"] == rows["scored"])]
     native = native[native["method"].str.startswith(SIZE) | (native["method"] == "probe")]
-    cells = measure(native, scores.by_task(native), tasks)
+    cells = measure(native, scores.by_task(native, only_auroc=True), tasks)
     cells = cells[cells["test_set"] == cells["test_set"].iloc[0]] if len(cells) else cells
     return cells.assign(size=[method.removeprefix(SIZE) if method != "probe" else "all" for method in cells["method"]])
 
@@ -100,7 +100,7 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
     if kept.empty:
         return pd.DataFrame(columns=columns)
     keys = ["scored", "task", "method"]
-    values, draws = scores.by_task(kept).groupby(keys)["auroc"].mean(), bootstrap.samples(kept).groupby(keys).mean()
+    values, draws = scores.by_task(kept, only_auroc=True).groupby(keys)["auroc"].mean(), bootstrap.samples(kept).groupby(keys).mean()
     lines = []
     for method, scored, task in pairs:
         places = [(scored, task, f"{method} {how}") for how in ("with", "without")]

@@ -28,7 +28,7 @@ def of_grid(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     rows = rows[rows["method"].isin(COMPARED)]
     if rows.empty:
         return pd.DataFrame(columns=["test_set", "kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "n_right", "says"])
-    measured, samples, found = measure(rows, scores.by_task(rows), tasks), bootstrap.samples(rows), []
+    measured, samples, found = measure(rows, scores.by_task(rows, only_auroc=True), tasks), bootstrap.samples(rows), []
     for label, members in test_sets(tasks, sorted(rows["task"].unique())).items():
         cells = measured[measured["test_set"] == label]
         table = _evaluate(contrasts(cells), cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))

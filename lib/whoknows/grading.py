@@ -89,6 +89,6 @@ def heatmaps_under(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], t
     by_answer = table.set_index(["scored", "question_id"])
     for name in (name for name in GRADINGS if name in table):
         graded = rows.assign(correct=by_answer[name].reindex(place).to_numpy(bool))
-        cells = heatmap_table(measure(graded, by_task(graded), tasks), models, tasks)
+        cells = heatmap_table(measure(graded, by_task(graded, only_auroc=True), tasks), models, tasks)
         found.append(cells.assign(grading=GRADINGS[name]))
     return pd.concat(found, ignore_index=True)
