@@ -24,12 +24,14 @@ PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "e
 PAGES += expand(f"{OUT}/notebooks/ablate_lora-{{model}}_{{variant}}.ipynb", variant=VARIANTS, model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
 JUDGED = [f"{OUT}/judged/{model}.parquet" for model in MODELS] if GRID.judge else []
+PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*.*")) if GRID.beside else []
+PAGES += expand(f"{OUT}/notebooks/beside-{{page}}.ipynb", page=parameters.PAGES if GRID.beside else [])
 PUBLISHED = sorted(Path("book/data").glob("*.csv"))
 RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
 TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"
 
 wildcard_constraints:
-    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*"
+    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*", page="[a-z]+"
 
 rule all:
     input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "differences", "claims", "controls", "grading"])
@@ -134,6 +136,13 @@ rule grading:
     log: f"{OUT}/logs/grading.txt"
     params: json=parameters.grading(GRID)
     shell: RUN + "''"
+
+rule beside:
+    input: lambda w: closure(f"notebooks/{w.page}.py"), PACKED, PUBLISHED, "book/claims.yml"
+    output: f"{OUT}/beside/{{page}}.parquet", page=f"{OUT}/notebooks/beside-{{page}}.ipynb"
+    log: f"{OUT}/logs/beside-{{page}}.txt"
+    params: json=lambda w: parameters.beside(GRID, w.page)
+    shell: RUN + f"'{parameters.packed(GRID).name if GRID.beside else ''}, packed'"
 
 rule controls:
     input: closure("notebooks/controls.py"), ROWS, CONTROLS

@@ -7,7 +7,7 @@ from pathlib import Path
 import jupytext
 import pytest
 
-from whoknows import grid, page, parameters, sources
+from whoknows import WhoknowsError, grid, page, parameters, sources
 
 ROOT = Path(__file__).parents[1]
 DEFAULT = grid.load(ROOT / "grids/embedded.yml")
@@ -65,6 +65,19 @@ def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
         "lora_prompt_without_arc_easy_mc": {"without": "arc_easy_mc"},
     }
     assert parameters.lora_variants(DEFAULT) == {}
+
+
+def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_path):
+    beside = tmp_path / "packed"
+    chosen = replace(DEFAULT, beside=str(beside))
+    with pytest.raises(WhoknowsError, match="grid, beside: there is no .*grid.yml: write the folder with python -m whoknows.pack"):
+        parameters.beside(chosen, "heatmaps")
+    beside.mkdir()
+    (beside / "grid.yml").write_text((ROOT / "grids/smoke.yml").read_text())
+    for page_name in parameters.PAGES:
+        told, own = json.loads(parameters.beside(chosen, page_name)), json.loads(getattr(parameters, page_name)(GRID))
+        assert told.keys() == own.keys() and told["out"] == f"results/embedded/beside/{page_name}.parquet"
+        assert "results/smoke" not in json.dumps(told) and told["seeds"] == own["seeds"]
 
 
 def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):

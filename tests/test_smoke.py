@@ -91,3 +91,22 @@ def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
 def test_a_second_run_has_nothing_to_do(checkout, made):
     done = make(checkout, "plan")
     assert done.returncode == 0 and done.stdout.strip().endswith("0 stages to run."), done.stdout + done.stderr
+
+
+def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made):
+    packed = subprocess.run([sys.executable, "-m", "whoknows.pack", SMOKE, "book/data/smoke"], cwd=checkout, capture_output=True, text=True)
+    assert packed.returncode == 0 and packed.stdout.startswith("book/data/smoke: "), packed.stdout + packed.stderr
+    text = (checkout / SMOKE).read_text()
+    (checkout / SMOKE).write_text(text.replace("beside: null", "beside: book/data/smoke"))
+    try:
+        done = make(checkout, "book")
+    finally:
+        (checkout / SMOKE).write_text(text)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^Another run, packed +5 ", done.stdout, re.MULTILINE) and "started" not in re.sub(r"beside.*started", "", done.stdout + done.stderr)
+    with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
+        tab.visit()
+        own = shown(tab)
+        tab.visit("run/beside-heatmaps.html")
+        assert shown(tab) == own and "a run of the grid smoke measured them" in tab.read("document.body.innerText")
+        assert tab.requests == [] and tab.errors == []

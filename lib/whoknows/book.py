@@ -15,7 +15,7 @@ from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, r
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
-FROM_ROWS = {stage: getattr(parameters, stage) for stage in ("heatmaps", "differences", "claims", "controls", "grading")}
+FROM_ROWS = {stage: getattr(parameters, stage) for stage in parameters.PAGES}
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
@@ -50,6 +50,9 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     """File names and texts of what this run puts into the book."""
     first, *more = (from_rows(stage, found, chosen, results) for stage in FROM_ROWS)
     others = [*(page for page in found if page.stage not in FROM_ROWS), *more]
+    for page in others:
+        if page.stage == "beside" and not page.failed:
+            chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json")
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     for stage in chapters.STAGES:

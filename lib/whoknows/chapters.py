@@ -1,6 +1,7 @@
 """The executed notebooks of a grid's stages, and the pages that the book makes of them."""
 
 import itertools
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ STAGES = {
     "claims": "Claims",
     "controls": "Controls",
     "grading": "Grading",
+    "beside": "Another run, packed",
 }
 FAILED = ".failed"
 SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward pass
@@ -98,6 +100,23 @@ def parameters_last(notebook: nbformat.NotebookNode) -> None:
     notebook.cells += [new_markdown_cell("## Parameters of this page", id="parameters-heading"), *table] if table else []
 
 
+def mark_packed(page: Chapter, name: str, about: Path) -> None:
+    """Says on a page of results that its rows are those of another run, and whose.
+
+    Args:
+        name: of the grid that was packed.
+        about: the record of its run.
+    """
+    record = json.loads(about.read_text())
+    measured = ", ".join(f"{key} `{record[key]}`" for key in ("commit", "machine") if record.get(key))
+    text = f"The rows of this page come packed with the project: a run of the grid `{name}` measured them{f' ({measured})' if measured else ''}. This book's own run did not."
+    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
+    for cell in page.notebook.cells:
+        cell.source = cell.source.replace("](book/", "](../book/") if cell.cell_type == "markdown" else cell.source
+    parameters_last(page.notebook)
+    page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
+
+
 def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
     """The heatmaps' notebook as the first page, with what failed on top."""
     notebook = first.notebook.copy()
@@ -156,6 +175,7 @@ def _belongs(chapter: Chapter, grid: Grid) -> bool:
     of_models = [values[key] for key in ("model", "reader", "trained_on") if key in values]
     in_methods = chapter.stage not in ("probe", "lora_prompt") or chapter.stage in grid.methods
     in_methods &= chapter.stage != "ablate_lora" or values["method"] in lora_variants(grid)
+    in_methods &= chapter.stage != "beside" or grid.beside is not None
     return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds
 
 

@@ -154,6 +154,8 @@ class Grid:
     """Settings of the controls."""
     judge: Judge | None
     """A model that grades test answers once more; None does without."""
+    beside: str | None
+    """Folder with the packed results of another run, whose pages the book shows too."""
 
 
 def load(path: Path | str) -> Grid:

@@ -2,8 +2,12 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
-from whoknows.grid import Grid
+from whoknows import WhoknowsError
+from whoknows.grid import Grid, load
+
+PAGES = ("heatmaps", "differences", "controls", "grading", "claims")  # what is made of rows alone
 
 
 def out(grid: Grid) -> str:
@@ -119,6 +123,30 @@ def grading(grid: Grid) -> str:
     names = {"answers": answers(grid), "methods": grid.methods, "seeds": grid.seeds}
     folders = {"rows": f"{out(grid)}/rows", "judged": f"{out(grid)}/judged" if grid.judge else None, "out": f"{out(grid)}/grades.parquet"}
     return json.dumps(names | _tasks(grid) | folders)
+
+
+def beside(grid: Grid, page: str) -> str:
+    """Parameters of a page of results for the packed run that a grid names.
+
+    Args:
+        page: one of `PAGES`.
+
+    Raises:
+        WhoknowsError: the folder holds no packed run.
+    """
+    folder, other = grid.beside, packed(grid)
+    values = json.loads(globals()[page](other))
+    own = {"rows": f"{folder}/rows", "more_rows": f"{folder}/controls", "estimators": f"{folder}/estimators"}
+    own |= {"answers": {name: f"{folder}/answers/{name}.parquet" for name in answers(other)}, "judged": None}
+    return json.dumps(values | {key: place for key, place in own.items() if key in values} | {"out": f"{out(grid)}/beside/{page}.parquet"})
+
+
+def packed(grid: Grid) -> Grid:
+    """The grid of the packed run that a grid names as `beside`."""
+    path = Path(grid.beside) / "grid.yml"
+    if not path.exists():
+        raise WhoknowsError(f"grid, beside: there is no {path}: write the folder with python -m whoknows.pack, or set beside: null")
+    return load(path)
 
 
 def judge(grid: Grid, model: str) -> str:

@@ -1,0 +1,48 @@
+"""What is packed is all that the pages of results read."""
+
+import json
+
+import nbformat
+import pandas as pd
+import pytest
+from made_up import answers, make_rows
+from test_parameters import GRID, ROOT
+
+from whoknows import WhoknowsError, cells, files, pack
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder, names = tmp_path / "results", [model.name for model in GRID.models]
+    for name in names:
+        files.write_parquet(folder / "answers" / f"{name}.parquet", answers().assign(mean_logprob=-0.5))
+    for at, trained_on in enumerate(names):
+        rows = make_rows([at + 0.25, 0.1, -3], [True, False, False], reader=names[0], trained_on=trained_on, scored=names[0])
+        files.write_parquet(folder / "rows" / "probe" / f"{at}.parquet", rows)
+        files.write_parquet(folder / "controls" / f"{at}.parquet", rows.assign(method="probe_last"))
+    files.write_text(folder / "estimators/probe/a/a/seed0/probe.json", json.dumps({"search": [], "chosen": {"layer": 1}}))
+    page = nbformat.v4.new_notebook(metadata={"whoknows": {"commit": "abc", "parameters": {"x": 1}}})
+    files.write_text(folder / "notebooks/heatmaps.ipynb", nbformat.writes(page))
+    return folder
+
+
+def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
+    files.write_text(tmp_path / "packed/rows/old.parquet", "")
+    pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
+    names = [model.name for model in GRID.models]
+    for part in ("rows", "controls"):
+        before, after = (cells.read_rows(folder / part, names, ["probe"], [0]) for folder in (results, tmp_path / "packed"))
+        pd.testing.assert_frame_equal(before.sort_values(pack.ORDER, ignore_index=True), after, check_dtype=False)
+    there = {str(path.relative_to(tmp_path / "packed")) for path in (tmp_path / "packed").rglob("*.*")}
+    kept = {"about.json", "grid.yml", "rows/rows.parquet", "controls/controls.parquet", "estimators/probe/a/a/seed0/probe.json"}
+    assert there == kept | {f"answers/{name}.parquet" for name in names}
+    assert list(files.read_parquet(tmp_path / "packed/answers" / f"{names[0]}.parquet")) == pack.OF_ANSWERS
+    assert json.loads((tmp_path / "packed/about.json").read_text()) == {"commit": "abc"}
+    assert (tmp_path / "packed/grid.yml").read_text() == (ROOT / "grids/smoke.yml").read_text()
+
+
+def test_an_unfinished_run_is_not_packed(results, tmp_path):
+    (results / "notebooks/heatmaps.ipynb").unlink()
+    with pytest.raises(WhoknowsError, match="has no finished run of .*smoke.yml: run make book GRID="):
+        pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
