@@ -103,7 +103,9 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made):
     finally:
         (checkout / SMOKE).write_text(text)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^Another run, packed +5 ", done.stdout, re.MULTILINE) and "started" not in re.sub(r"beside.*started", "", done.stdout + done.stderr)
+    assert re.search(r"^Another run, packed +5 ", done.stdout, re.MULTILINE), done.stdout
+    started = [line for line in (done.stdout + done.stderr).splitlines() if line.endswith(": started")]
+    assert len(started) == 5 and all(line.endswith(" smoke, packed: started") for line in started), started
     with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
         tab.visit()
         own = shown(tab)
