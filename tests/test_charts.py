@@ -95,6 +95,12 @@ def test_the_tables_say_what_the_heatmaps_say():
     assert [part.split("</td>")[0] for part in probe.split("<td>")[1:]] == ["0.80 (30 right)", "0.60 (30 right)", "0.70 (40 right)", "—"]
 
 
+def test_the_tables_say_how_far_seeds_are_apart_where_there_are_more_than_one():
+    table = cells([0.8] * 4, [0.7] * 4).assign(low=0.6, high=0.9, lowest_seed=0.75, highest_seed=0.85, seeds=[3] * 4 + [1] * 4)
+    html = tables.heatmaps(table, ["a", "b"])
+    assert "0.80 (0.60 – 0.90, 30 right, by seed 0.75 – 0.85)" in html and "0.70 (0.60 – 0.90, 30 right)" in html
+
+
 @pytest.mark.parametrize("count", [2, 12])
 def test_a_chart_is_valid_for_few_models_and_for_many(count):
     import vl_convert

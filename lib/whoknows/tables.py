@@ -156,9 +156,11 @@ def left_out(table: pd.DataFrame) -> str:
 
 
 def _says(drawn: pd.DataFrame) -> list[str]:
-    """Value, interval and note of each cell, as far as it has them."""
-    between = drawn["interval"] if "interval" in drawn else [""] * len(drawn)
-    notes = [", ".join(filter(None, pair)) for pair in zip(between, drawn["note"])]
+    """Value, interval, note and spread over seeds of each cell, as far as it has them."""
+    none = pd.Series("", drawn.index)
+    many = drawn["seeds"].fillna(0) > 1 if "seeds" in drawn else none != ""
+    spread = ("by seed " + drawn["between_seeds"]).where(many, "") if "between_seeds" in drawn else none
+    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval", none), drawn["note"], spread)]
     return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
 
 
