@@ -28,7 +28,9 @@
       view: { stroke: line },
       title: { color: text, subtitleColor: text },
       axis: { labelColor: text, titleColor: text, domainColor: line, tickColor: line, gridColor: line, gridOpacity: 0.25 },
+      axisY: { labelLimit: document.body.clientWidth < 600 ? 130 : 320 },
       legend: { labelColor: text, titleColor: text },
+      header: { labelColor: text, titleColor: text },
     };
   };
 
@@ -43,6 +45,8 @@
     return { ...rest, vconcat: hconcat };
   };
 
+  const narrowed = (spec, excess) => ({ ...spec, spec: { ...spec.spec, width: Math.max(120, spec.spec.width - excess) } });
+
   async function draw(chart) {
     const embed = await load();
     chart.look = look();
@@ -50,11 +54,12 @@
     const show = (spec) => embed(chart.element, structuredClone(spec), options);
     chart.result?.finalize();
     chart.result = await show(chart.spec);
-    // Side by side where there is room, one above the other where there is not.
+    // Side by side where there is room, one above the other where there is not; panels as wide as there is room.
     const wide = chart.element.querySelector(".chart-wrapper > svg, .chart-wrapper > canvas, svg.marks");
-    if (chart.spec.hconcat && wide && wide.getBoundingClientRect().width > chart.element.clientWidth) {
+    const excess = wide ? wide.getBoundingClientRect().width - chart.element.clientWidth : 0;
+    if (excess > 0 && (chart.spec.hconcat || chart.spec.facet)) {
       chart.result.finalize();
-      chart.result = await show(stacked(chart.spec));
+      chart.result = await show(chart.spec.hconcat ? stacked(chart.spec) : narrowed(chart.spec, excess));
     }
     return chart.result;
   }
