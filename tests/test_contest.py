@@ -45,6 +45,12 @@ def test_a_contest_without_a_probe_has_values_and_no_differences():
     assert findings.contest_findings(table) == "There is no probe to compare with yet."
 
 
+def test_few_right_answers_get_no_verdict():
+    table = contest.contest(made({"probe": 0.0, "probe_mlp": 9.0}, count=48), TASKS).set_index("method")
+    assert table.loc["probe_mlp", ["n_right", "against"]].tolist() == [24, contest.FEW] and table.loc["probe_mlp", "difference_low"] > 0
+    assert "With too few right answers to tell: Probe (MLP)" in findings.contest_findings(table.reset_index())
+
+
 def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
     table = contest.contest(pd.concat([made({"probe": 1.0}), made({"likelihood": 2.5}, reader="", trained_on="")]), TASKS)
     auroc, difference = table.set_index("method")["auroc"], table.set_index("method")["difference"]["likelihood"]

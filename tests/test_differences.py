@@ -6,8 +6,8 @@ import pytest
 from made_up import make_rows
 
 from whoknows import auroc, differences, findings, plots, tables
-from whoknows.contest import ABOVE, UNTOLD
-from whoknows.differences import FEW, METHOD, NATIVE, READER
+from whoknows.contest import ABOVE, FEW, UNTOLD
+from whoknows.differences import METHOD, NATIVE, READER
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]
 

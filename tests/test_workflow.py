@@ -91,6 +91,8 @@ class Project:
         for model, name in zip(values["models"], ("llama", "mistral"), strict=True):
             model["name"] = name
         self.grid.write_text(yaml.safe_dump(values))
+        (folder / "packed").mkdir()
+        shutil.copy(ROOT / "grids/smoke.yml", folder / "packed/grid.yml")
         self.results = folder / "results/toy"
 
     def start(self, *options):
@@ -220,12 +222,13 @@ def put(keys, value):
         (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", *PAGES)),
         (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "probe", "lora_prompt", *PAGES)),
         (put(["judge"], {"url": "http://localhost/v1", "model": "wise"}), {"judge-llama", "judge-mistral", "grading"}),
+        (put(["beside"], "packed"), {f"beside-{page}" for page in PAGES}),
         (put(["batch_tokens"], 128), ALL - {"questions"}),
         (put(["methods"], ["probe"]), of("extract", "ablate-", "probe", *PAGES)),
         (put(["seeds"], [0, 1]), of("surface", "ablate-", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
         (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "probe", "lora_prompt", *PAGES)),
     ],
-    ids=["strengths", "r", "first_layer", "judge", "batch_tokens", "methods", "seeds", "source"],
+    ids=["strengths", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "source"],
 )
 def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
     grid = story["project"].grid

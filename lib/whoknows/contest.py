@@ -8,10 +8,10 @@ import pandas as pd
 
 from whoknows import bootstrap, scores
 from whoknows.cells import METHODS, measure, test_sets
-from whoknows.claims import SURE
+from whoknows.claims import ENOUGH, SURE
 
 LEFT_OUT, SIZE = "_without_", "probe_n"
-ABOVE, BELOW, UNTOLD = "above", "below", "not told apart"
+ABOVE, BELOW, UNTOLD, FEW = "above", "below", "not told apart", "too few right answers"
 
 
 def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
@@ -25,7 +25,8 @@ def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         The columns of `cells.measure` and difference (AUROC less that of the probe), difference_low, difference_high,
-        p, p_holm (over all methods and models) and against ("above", "below" or "not told apart"); missing without a probe.
+        p, p_holm (over all methods and models) and against ("above", "below" or "not told apart", or "too few right
+        answers" for any of these); missing without a probe.
     """
     label, members = next(iter(test_sets(tasks, sorted(rows["task"].unique())).items()))
     own = rows["reader"].isin([""]) | (rows["reader"] == rows["scored"])
@@ -44,7 +45,8 @@ def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     found["p"] = [bootstrap.p_value(line) if not np.isnan(line).all() else np.nan for line in differences]
     found["p_holm"] = bootstrap.holm(found["p"])
     sure = found["p_holm"] < SURE
-    found["against"] = np.select([sure & (found["difference"] > 0), sure], [ABOVE, BELOW], UNTOLD)
+    cases = [cells.loc[there, "n_right"] < ENOUGH, sure & (found["difference"] > 0), sure]
+    found["against"] = np.select(cases, [FEW, ABOVE, BELOW], UNTOLD)
     return cells.join(found.rename(columns={"low": "difference_low", "high": "difference_high"}))
 
 

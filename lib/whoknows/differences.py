@@ -6,10 +6,9 @@ import pandas as pd
 from whoknows import bootstrap, scores
 from whoknows.cells import METHODS, heatmap_axes, measure, test_sets
 from whoknows.claims import ENOUGH, SURE
-from whoknows.contest import ABOVE, BELOW, UNTOLD
+from whoknows.contest import ABOVE, BELOW, FEW, UNTOLD
 
 METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
-FEW = "too few right answers"
 COMPARED = ("probe", "lora_prompt")
 
 

@@ -4,8 +4,7 @@ import pandas as pd
 
 from whoknows.cells import METHODS
 from whoknows.claims import FAILS, HOLDS, OPEN, Claim
-from whoknows.contest import ABOVE, BELOW, UNTOLD
-from whoknows.differences import FEW
+from whoknows.contest import ABOVE, BELOW, FEW, UNTOLD
 
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
@@ -143,7 +142,7 @@ def grading_findings(table: pd.DataFrame) -> str:
 
 def _against(own: pd.DataFrame) -> str:
     rivals = own.dropna(subset="difference")
-    said = {ABOVE: "Above it", UNTOLD: "Not told apart from it", BELOW: "Below it"}
+    said = {ABOVE: "Above it", UNTOLD: "Not told apart from it", BELOW: "Below it", FEW: "With too few right answers to tell"}
     parts = []
     for verdict, word in said.items():
         those = rivals[rivals["against"] == verdict].sort_values("difference", ascending=False)

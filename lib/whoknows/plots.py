@@ -6,9 +6,8 @@ import pandas as pd
 
 from whoknows.cells import METHODS, READINGS, TRAINED
 from whoknows.charts import TITLES, switch
-from whoknows.contest import ABOVE, BELOW, UNTOLD
+from whoknows.contest import ABOVE, BELOW, FEW, UNTOLD
 from whoknows.curves import COLOURS, embedding
-from whoknows.differences import FEW
 
 KINDS = ["trained", "needs no training", "control"]
 
