@@ -111,3 +111,17 @@ def test_a_chart_is_valid_for_few_models_and_for_many(count):
     chart = charts.heatmaps(table.assign(test_set="all", n_right=50, reason=""), models, "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     assert svg.count(">0.60</text>") >= 2 * count * count
+
+
+def test_only_the_chosen_grading_is_drawn():
+    import vl_convert
+
+    parts = [cells([value] * 4, [value + 0.1] * 4).assign(grading=grading) for grading, value in (("strict", 0.6), ("kind", 0.8))]
+    chart = charts.heatmaps(pd.concat(parts, ignore_index=True), ["a", "b"], "x").to_dict()
+    (switch,) = [param for param in chart["params"] if param["name"] == "grading"]
+    assert switch["value"] == "strict" and switch["bind"]["options"] == ["strict", "kind"]
+    for value, shown, hidden in (("strict", (0.6, 0.7), (0.8, 0.9)), ("kind", (0.8, 0.9), (0.6, 0.7))):
+        switch["value"] = value
+        svg = vl_convert.vegalite_to_svg(chart)
+        assert all(svg.count(f">{number:.2f}</text>") >= 4 for number in shown)
+        assert all(svg.count(f">{number:.2f}</text>") <= 2 for number in hidden), "no more than the colour bars say"

@@ -79,7 +79,7 @@ def check(rows: pd.DataFrame) -> None:
 
 
 def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
-    """The test sets that a grid's tasks make: in-distribution, shift, and each task alone.
+    """The test sets that a grid's tasks make: in-distribution, shift, each task alone, and MMLU's four categories.
 
     Args:
         tasks: the grid's tasks, dicts with name and role ("train" or "shift").
