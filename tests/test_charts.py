@@ -113,6 +113,11 @@ def test_a_chart_is_valid_for_few_models_and_for_many(count):
     assert svg.count(">0.60</text>") >= 2 * count * count
 
 
+def test_a_cell_says_over_how_many_tasks_it_is_where_some_are_missing():
+    table = cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4).assign(of_tasks=57, n_tasks=[57, 31, 57, 0] + [57] * 4)
+    assert charts.with_labels(table, 2)["note"].tolist()[:4] == ["30 right", "40 right, 31/57", "30 right", ""]
+
+
 def test_only_the_chosen_grading_is_drawn():
     import vl_convert
 

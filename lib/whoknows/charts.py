@@ -60,6 +60,9 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         word = "" if size > 6 else " right"
         measured = table["auroc"].notna()
         drawn["note"] = [f"{n}{word}" if ok else "" for n, ok in zip(table["n_right"], measured)]
+        if "of_tasks" in drawn and size <= 6:
+            fewer = measured & (table["n_tasks"] < table["of_tasks"])
+            drawn["note"] += [f", {n}/{of}" if less else "" for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))]
     if "low" in drawn:
         drawn["interval"] = [_between(*ends) for ends in zip(table["low"], table["high"])]
         drawn["between_seeds"] = [_between(*ends) for ends in zip(table["lowest_seed"], table["highest_seed"])]
