@@ -25,7 +25,7 @@ PAGES += expand(f"{OUT}/notebooks/ablate_lora-{{model}}_{{variant}}.ipynb", vari
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
 JUDGED = [f"{OUT}/judged/{model}.parquet" for model in MODELS] if GRID.judge else []
 PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*.*")) if GRID.beside else []
-PAGES += expand(f"{OUT}/notebooks/beside-{{page}}.ipynb", page=parameters.PAGES if GRID.beside else [])
+PAGES += expand(f"{OUT}/notebooks/beside-{{page}}.ipynb", page=list(parameters.PAGES) if GRID.beside else [])
 PUBLISHED = sorted(Path("book/data").glob("*.csv"))
 RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
 TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from made_up import make_rows
 
-from whoknows import contest, findings, plots, tables
+from whoknows import bootstrap, contest, findings, plots, tables
 
 TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
 
@@ -32,7 +32,7 @@ def test_the_contest_is_among_native_cells_and_against_the_probe():
     found = table.set_index("method")
     assert set(found.index) == {"probe", "probe_mlp", "likelihood", "embedder"} and set(table["test_set"]) == {"in-distribution"}
     assert pd.isna(found.loc["probe", "against"])
-    assert found["against"].drop("probe").to_dict() == {"probe_mlp": contest.UNTOLD, "likelihood": contest.ABOVE, "embedder": contest.BELOW}
+    assert found["against"].drop("probe").to_dict() == {"probe_mlp": bootstrap.UNTOLD, "likelihood": bootstrap.ABOVE, "embedder": bootstrap.BELOW}
     line = found.loc["likelihood"]
     assert line["difference"] == pytest.approx(line["auroc"] - found.loc["probe", "auroc"])
     assert line["difference_low"] < line["difference"] < line["difference_high"]
@@ -47,7 +47,7 @@ def test_a_contest_without_a_probe_has_values_and_no_differences():
 
 def test_few_right_answers_get_no_verdict():
     table = contest.contest(made({"probe": 0.0, "probe_mlp": 9.0}, count=48), TASKS).set_index("method")
-    assert table.loc["probe_mlp", ["n_right", "against"]].tolist() == [24, contest.FEW] and table.loc["probe_mlp", "difference_low"] > 0
+    assert table.loc["probe_mlp", ["n_right", "against"]].tolist() == [24, bootstrap.FEW] and table.loc["probe_mlp", "difference_low"] > 0
     assert "With too few right answers to tell: Probe (MLP)" in findings.contest_findings(table.reset_index())
 
 

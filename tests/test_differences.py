@@ -6,7 +6,7 @@ import pytest
 from made_up import make_rows
 
 from whoknows import auroc, differences, findings, plots, tables
-from whoknows.contest import ABOVE, FEW, UNTOLD
+from whoknows.bootstrap import ABOVE, FEW, UNTOLD
 from whoknows.differences import METHOD, NATIVE, READER
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]

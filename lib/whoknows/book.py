@@ -15,7 +15,6 @@ from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, r
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
-FROM_ROWS = {stage: getattr(parameters, stage) for stage in parameters.PAGES}
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
@@ -48,8 +47,8 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
 
 def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
     """File names and texts of what this run puts into the book."""
-    first, *more = (from_rows(stage, found, chosen, results) for stage in FROM_ROWS)
-    others = [*(page for page in found if page.stage not in FROM_ROWS), *more]
+    first, *more = (from_rows(stage, found, chosen, results) for stage in parameters.PAGES)
+    others = [*(page for page in found if page.stage not in parameters.PAGES), *more]
     for page in others:
         if page.stage == "beside" and not page.failed:
             chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json")
@@ -70,19 +69,15 @@ def from_rows(stage: str, found: list[chapters.Chapter], chosen: grid.Grid, resu
     """The page of a stage that reads all rows; run here from those there are if a failed stage kept it from being run."""
     ready = [page for page in found if page.stage == stage and not page.failed]
     page = ready[0] if ready and not any(page.failed for page in found) else _run_here(stage, chosen, results)
-    chapters.parameters_last(page.notebook)
-    # the charts want the width that a list of headings would take
-    page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
+    chapters.make_room(page)
     return page
 
 
 def _run_here(stage: str, chosen: grid.Grid, results: Path) -> chapters.Chapter:
     path = results / "book" / f"{stage}.ipynb"
-    folders = {"rows": str(results / "rows"), "more_rows": str(results / "controls"), "out": str(results / "book" / f"{stage}.parquet")}
-    values = json.loads(FROM_ROWS[stage](chosen))
-    values |= {key: folder for key, folder in folders.items() if key in values}
+    values = parameters.from_folder(chosen, stage, str(results), str(path.with_suffix(".parquet")))
     try:
-        run.run(ROOT / "notebooks" / f"{stage}.py", path, values)
+        run.run(ROOT / "notebooks" / f"{stage}.py", path, json.loads(values))
     except run.StageFailed:
         path = path.with_suffix(".failed.ipynb")
     return chapters.read(path)

@@ -99,6 +99,11 @@ def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
     return sets
 
 
+def first_test_set(tasks: list[dict], rows: pd.DataFrame) -> tuple[str, list[str]]:
+    """The test set that pages are about unless they say otherwise: its label and the tasks in it."""
+    return next(iter(test_sets(tasks, sorted(rows["task"].unique())).items()))
+
+
 def _categories(name: str, members: list[str]) -> dict[str, list[str]]:
     """The four categories of MMLU as test sets of their own; nothing for any other task."""
     if name not in ("mmlu", "mmlu_mc"):
@@ -107,19 +112,20 @@ def _categories(name: str, members: list[str]) -> dict[str, list[str]]:
     return {label: [m for m in members if category_of(m) == category] or [label] for category, label in labels.items()}
 
 
-def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
+def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples: pd.DataFrame | None = None) -> pd.DataFrame:
     """Every cell on every test set: within-task means, pooled beside them, averaged over seeds.
 
     Args:
         rows: rows of any methods.
         scores: `scores.by_task` of those rows.
         tasks: the grid's tasks, dicts with name and role.
+        samples: `bootstrap.samples` of those rows, if they are there already.
 
     Returns:
         The columns of `within_task` without seed, and test_set, pooled_auroc, seeds (how many), lowest_seed and
         highest_seed (their AUROC), and low and high (the 95 % bootstrap interval of auroc).
     """
-    parts, samples = [], bootstrap.samples(rows)
+    parts, samples = [], bootstrap.samples(rows) if samples is None else samples
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
         if len(members) > 1:

@@ -93,8 +93,11 @@ def read(path: Path) -> Chapter:
     return Chapter(name, pages.clean(notebook, title, values, {}), values, failed)
 
 
-def parameters_last(notebook: nbformat.NotebookNode) -> None:
-    """Moves the table of parameters to the end of a page of results."""
+def make_room(page: Chapter) -> None:
+    """Gives a page of results the whole width, and moves its table of parameters to the end."""
+    notebook = page.notebook
+    # the charts want the width that a list of headings would take
+    notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
     table = [cell for cell in notebook.cells if cell.get("id") == "parameters-table"]
     notebook.cells = [cell for cell in notebook.cells if cell not in table]
     notebook.cells += [new_markdown_cell("## Parameters of this page", id="parameters-heading"), *table] if table else []
@@ -113,8 +116,7 @@ def mark_packed(page: Chapter, name: str, about: Path) -> None:
     page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
     for cell in page.notebook.cells:
         cell.source = cell.source.replace("](book/", "](../book/") if cell.cell_type == "markdown" else cell.source
-    parameters_last(page.notebook)
-    page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
+    make_room(page)
 
 
 def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:

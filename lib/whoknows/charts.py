@@ -101,6 +101,12 @@ def _switches(drawn: pd.DataFrame) -> list[alt.Parameter]:
 
 
 def switch(name: str, values: list[str], labels: dict, title: str) -> alt.Parameter:
+    """A parameter that the reader sets: two values as buttons, more as a list, one without anything to press.
+
+    Args:
+        labels: what the values are called, where they are not called by themselves.
+        title: stands before the switch.
+    """
     if len(values) < 2:
         return alt.param(name=name, value=values[0] if values else "")
     radio = alt.binding_radio if len(values) == 2 else alt.binding_select

@@ -7,14 +7,13 @@ import numpy as np
 import pandas as pd
 
 from whoknows import bootstrap, published, scores
-from whoknows.cells import READINGS, heatmap_axes, heatmap_table, measure, test_sets
+from whoknows.bootstrap import ENOUGH, SURE
+from whoknows.cells import READINGS, first_test_set, heatmap_axes, heatmap_table, measure
 from whoknows.schema import read_yaml
 
 CLAIMS = published.DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
 HOLDS, FAILS, OPEN = "holds", "fails", "cannot be told"
-ENOUGH = 25  # right answers; a cell with fewer has an interval and no verdict
-SURE = 0.05  # Holm-corrected p-value below which a contrast is told from nought
 NOUGHT = 1e-9  # decimals do not subtract exactly
 
 
@@ -74,10 +73,12 @@ def judge(claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: lis
     Returns:
         (what `by_others` and `by_measurement` return, in one table; what `roles` returns).
     """
-    by_task = scores.by_task(rows, only_auroc=True)
-    players = roles(by_task, models, next(iter(test_sets(tasks, sorted(rows["task"].unique())).values())))
-    table = heatmap_table(measure(rows, by_task, tasks), models, tasks)
-    return pd.concat([by_others(claims), by_measurement(claims, rows, table, tasks, players)], ignore_index=True), players
+    by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows)
+    label, members = first_test_set(tasks, rows)
+    players = roles(by_task, models, members)
+    table = heatmap_table(measure(rows, by_task, tasks, samples), models, tasks)
+    measured = by_measurement(claims, table[table["test_set"] == label], bootstrap.by_cell(samples, members), players)
+    return pd.concat([by_others(claims), measured], ignore_index=True), players
 
 
 def by_others(claims: list[Claim]) -> pd.DataFrame:
@@ -93,30 +94,26 @@ def by_others(claims: list[Claim]) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def by_measurement(claims: list[Claim], rows: pd.DataFrame, table: pd.DataFrame, tasks: list[dict], players: dict[str, str]) -> pd.DataFrame:
-    """The contrasts of the measured grid, on its first test set, in both readings, with intervals and p-values.
+def by_measurement(claims: list[Claim], table: pd.DataFrame, draws: pd.DataFrame, players: dict[str, str]) -> pd.DataFrame:
+    """The contrasts of the measured grid on one test set, in both readings, with intervals and p-values.
 
     Args:
-        rows: rows of any methods.
-        table: as `cells.heatmap_table` returns.
-        tasks: the grid's tasks.
+        table: as `cells.heatmap_table` returns, of that test set.
+        draws: as `bootstrap.by_cell` returns, of that test set.
         players: as `roles` returns.
 
     Returns:
         claim, contrast, source ("measured"), reading, estimate, low, high, p (two-sided), p_holm (over all contrasts of a
         reading), n_right (the fewest right answers of a cell), says and reason.
     """
-    label, members = next(iter(test_sets(tasks, sorted(rows["task"].unique())).items()))
-    sampled = bootstrap.by_cell(bootstrap.samples(rows), members).reset_index()
-    names = {model: role for role, model in players.items()}
+    sampled, names = draws.reset_index(), {model: role for role, model in players.items()}
     found = []
     for reading in READINGS:
-        view = _renamed(table[(table["reading"] == reading) & (table["test_set"] == label)], names)
-        draws = _renamed(heatmap_axes(sampled, reading).drop(columns=["reader", "scored", "reading"]), names)
+        view = _renamed(table[table["reading"] == reading], names)
         lines = contrasts(claims, view["auroc"]).rename(columns={"value": "estimate"})
-        resampled = contrasts(claims, draws)
+        resampled = contrasts(claims, _renamed(heatmap_axes(sampled, reading).drop(columns=["reader", "scored", "reading"]), names))
         lines[["low", "high"]] = bootstrap.interval(resampled)
-        lines["p"] = [bootstrap.p_value(line) if not np.isnan(line).all() else np.nan for line in resampled.to_numpy(float)]
+        lines["p"] = [bootstrap.p_value(line) for line in resampled.to_numpy(float)]
         # Some contrasts stand in two claims: one hypothesis counts once.
         distinct = lines["p"][~resampled.round(12).duplicated()]
         lines["p_holm"] = lines["p"].map(dict(zip(distinct, bootstrap.holm(distinct))))

@@ -7,11 +7,9 @@ import numpy as np
 import pandas as pd
 
 from whoknows import bootstrap, scores
-from whoknows.cells import METHODS, measure, test_sets
-from whoknows.claims import ENOUGH, SURE
+from whoknows.cells import METHODS, first_test_set, measure
 
 LEFT_OUT, SIZE = "_without_", "probe_n"
-ABOVE, BELOW, UNTOLD, FEW = "above", "below", "not told apart", "too few right answers"
 
 
 def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
@@ -25,29 +23,25 @@ def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         The columns of `cells.measure` and difference (AUROC less that of the probe), difference_low, difference_high,
-        p, p_holm (over all methods and models) and against ("above", "below" or "not told apart", or "too few right
-        answers" for any of these); missing without a probe.
+        p, p_holm (over all methods and models) and against (what `bootstrap.told` says); missing without a probe.
     """
-    label, members = next(iter(test_sets(tasks, sorted(rows["task"].unique())).items()))
-    own = rows["reader"].isin([""]) | (rows["reader"] == rows["scored"])
-    own &= rows["trained_on"].isin([""]) | (rows["trained_on"] == rows["scored"])
+    label, members = first_test_set(tasks, rows)
+    own = (rows["reader"] == "") | (rows["reader"] == rows["scored"])
+    own &= (rows["trained_on"] == "") | (rows["trained_on"] == rows["scored"])
     native = rows[own & rows["method"].isin(METHODS)]
-    cells = measure(native, scores.by_task(native), tasks)
+    samples = bootstrap.samples(native)
+    cells = measure(native, scores.by_task(native), tasks, samples)
     cells = cells[cells["test_set"] == label].reset_index(drop=True)
-    draws = bootstrap.by_cell(bootstrap.samples(native), members).reindex(pd.MultiIndex.from_frame(cells[scores.CELL]))
+    draws = bootstrap.by_cell(samples, members).reindex(pd.MultiIndex.from_frame(cells[scores.CELL])).to_numpy()
     probe = cells.index[cells["method"] == "probe"]
     of = cells["scored"].map(dict(zip(cells.loc[probe, "scored"], probe)))
     rival = of.where(cells["method"] != "probe")
     there = rival.notna()
-    differences = draws.to_numpy()[there] - draws.to_numpy()[rival[there].astype(int)]
-    found = bootstrap.interval(pd.DataFrame(differences, index=cells.index[there]))
-    found["difference"] = cells.loc[there, "auroc"] - cells.loc[rival[there].astype(int), "auroc"].to_numpy()
-    found["p"] = [bootstrap.p_value(line) if not np.isnan(line).all() else np.nan for line in differences]
-    found["p_holm"] = bootstrap.holm(found["p"])
-    sure = found["p_holm"] < SURE
-    cases = [cells.loc[there, "n_right"] < ENOUGH, sure & (found["difference"] > 0), sure]
-    found["against"] = np.select(cases, [FEW, ABOVE, BELOW], UNTOLD)
-    return cells.join(found.rename(columns={"low": "difference_low", "high": "difference_high"}))
+    theirs = rival[there].astype(int)
+    lines = cells.loc[there, ["n_right"]].assign(estimate=cells.loc[there, "auroc"] - cells.loc[theirs, "auroc"].to_numpy())
+    found = bootstrap.told(lines, draws[there] - draws[theirs]).drop(columns="n_right")
+    names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
+    return cells.join(found.rename(columns=names))
 
 
 def learning_curve(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:

@@ -5,8 +5,6 @@ import pandas as pd
 
 from whoknows import bootstrap, scores
 from whoknows.cells import METHODS, heatmap_axes, measure, test_sets
-from whoknows.claims import ENOUGH, SURE
-from whoknows.contest import ABOVE, BELOW, FEW, UNTOLD
 
 METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
 COMPARED = ("probe", "lora_prompt")
@@ -21,13 +19,14 @@ def of_grid(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         test_set, kind, reading ("" for readers, which both readings share), what, estimate (AUROC), low, high,
-        p, p_holm (over all differences of a kind, reading and test set), n_right (of the cell with the fewest), and says:
-        "above", "below" or "not told apart" from nought, or "too few right answers" for any of these.
+        p, p_holm (over all differences of a kind, reading and test set), n_right (of the cell with the fewest), and says
+        (what `bootstrap.told` says).
     """
     rows = rows[rows["method"].isin(COMPARED)]
     if rows.empty:
         return pd.DataFrame(columns=["test_set", "kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "n_right", "says"])
-    measured, samples, found = measure(rows, scores.by_task(rows, only_auroc=True), tasks), bootstrap.samples(rows), []
+    samples, found = bootstrap.samples(rows), []
+    measured = measure(rows, scores.by_task(rows, only_auroc=True), tasks, samples)
     for label, members in test_sets(tasks, sorted(rows["task"].unique())).items():
         cells = measured[measured["test_set"] == label]
         table = _evaluate(contrasts(cells), cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))
@@ -64,10 +63,4 @@ def _evaluate(asked: list[tuple], cells: pd.DataFrame, draws: pd.DataFrame) -> p
         rests = min(cells["n_right"][place] for place in [cell, *others])
         lines.append({"kind": kind, "reading": reading, "what": what, "estimate": value, "n_right": rests})
         resampled.append(draws.loc[cell].to_numpy() - draws.loc[others].to_numpy().mean(axis=0))
-    table = pd.DataFrame(lines)
-    table = table.join(bootstrap.interval(pd.DataFrame(np.array(resampled))))
-    table["p"] = [bootstrap.p_value(line) if not np.isnan(line).all() else np.nan for line in resampled]
-    table["p_holm"] = table.groupby(["kind", "reading"])["p"].transform(bootstrap.holm)
-    sure = table["p_holm"] < SURE
-    cases = [table["n_right"] < ENOUGH, sure & (table["estimate"] > 0), sure]
-    return table.assign(says=np.select(cases, [FEW, ABOVE, BELOW], UNTOLD))
+    return bootstrap.told(pd.DataFrame(lines), np.array(resampled), ["kind", "reading"])

@@ -14,14 +14,14 @@ from pathlib import Path
 from whoknows import WhoknowsError
 
 
-def write_parquet(path: Path | str, frame) -> None:
-    """Writes a pandas data frame, without its index, as Parquet.
+def write_parquet(path: Path | str, frame, **options) -> None:
+    """Writes a pandas data frame, without its index, as Parquet; options are those of `to_parquet`.
 
     Raises:
         WhoknowsError: the disk is full.
     """
     with _replacing(path) as temporary:
-        frame.to_parquet(temporary, index=False)
+        frame.to_parquet(temporary, index=False, **options)
 
 
 def read_parquet(path: Path | str):

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from whoknows.bootstrap import ABOVE, BELOW, FEW, UNTOLD
 from whoknows.cells import METHODS
 from whoknows.claims import FAILS, HOLDS, OPEN, Claim
-from whoknows.contest import ABOVE, BELOW, FEW, UNTOLD
 
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 

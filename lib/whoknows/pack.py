@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 
 import nbformat
-import pandas as pd
 
 from whoknows import WhoknowsError, cells, files, grid
 from whoknows.command import command
 from whoknows.scores import CELL
 
 ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
+SMALL = {"compression": "zstd", "compression_level": 19}
 OF_ANSWERS = ["question_id", "task", "split", "question", "gold", "kind", "answer", "correct"]
 
 
@@ -40,9 +40,10 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
 
     def write(place: Path) -> None:
         for part, table in tables.items():
-            _write(place / part / f"{part}.parquet", table.sort_values(ORDER))
+            files.write_parquet(place / part / f"{part}.parquet", table.sort_values(ORDER), **SMALL)
         for name in names:
-            _write(place / "answers" / f"{name}.parquet", files.read_parquet(results / "answers" / f"{name}.parquet")[OF_ANSWERS])
+            answers = files.read_parquet(results / "answers" / f"{name}.parquet")[OF_ANSWERS]
+            files.write_parquet(place / "answers" / f"{name}.parquet", answers, **SMALL)
         for card in sorted((results / "estimators" / "probe").rglob("probe.json")):
             files.write_text(place / card.relative_to(results), json.dumps(json.loads(card.read_text()), separators=(",", ":")))
         files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
@@ -50,11 +51,6 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         files.write_text(place / "about.json", json.dumps({key: value for key, value in about.items() if key != "parameters"}, indent=1))
 
     files.write_folder(folder, write)
-
-
-def _write(path: Path, table: pd.DataFrame) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    table.to_parquet(path, index=False, compression="zstd", compression_level=19)
 
 
 @command

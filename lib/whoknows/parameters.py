@@ -7,8 +7,6 @@ from pathlib import Path
 from whoknows import WhoknowsError
 from whoknows.grid import Grid, load
 
-PAGES = ("heatmaps", "differences", "controls", "grading", "claims")  # what is made of rows alone
-
 
 def out(grid: Grid) -> str:
     """The folder of a grid's results."""
@@ -58,14 +56,12 @@ def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 
 def heatmaps(grid: Grid) -> str:
     """Parameters of `heatmaps`."""
-    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
-    return json.dumps(names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/scores.parquet"})
+    return json.dumps(_of_rows(grid, "scores"))
 
 
 def claims(grid: Grid) -> str:
     """Parameters of `claims`."""
-    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
-    return json.dumps(names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/contrasts.parquet"})
+    return json.dumps(_of_rows(grid, "contrasts"))
 
 
 def surface(grid: Grid) -> str:
@@ -107,22 +103,18 @@ def lora_variant(grid: Grid, reader: str, variant: str) -> str:
 
 def controls(grid: Grid) -> str:
     """Parameters of `controls`."""
-    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
-    folders = {"rows": f"{out(grid)}/rows", "more_rows": f"{out(grid)}/controls", "estimators": f"{out(grid)}/estimators"}
-    return json.dumps(names | _tasks(grid) | folders | {"out": f"{out(grid)}/controls.parquet"})
+    return json.dumps(_of_rows(grid, "controls") | {"more_rows": f"{out(grid)}/controls", "estimators": f"{out(grid)}/estimators"})
 
 
 def differences(grid: Grid) -> str:
     """Parameters of `differences`."""
-    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
-    return json.dumps(names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/differences.parquet"})
+    return json.dumps(_of_rows(grid, "differences"))
 
 
 def grading(grid: Grid) -> str:
     """Parameters of `grading`."""
-    names = {"answers": answers(grid), "methods": grid.methods, "seeds": grid.seeds}
-    folders = {"rows": f"{out(grid)}/rows", "judged": f"{out(grid)}/judged" if grid.judge else None, "out": f"{out(grid)}/grades.parquet"}
-    return json.dumps(names | _tasks(grid) | folders)
+    values = _of_rows(grid, "grades") | {"answers": answers(grid), "judged": f"{out(grid)}/judged" if grid.judge else None}
+    return json.dumps({key: value for key, value in values.items() if key != "models"})  # the answers' names are those
 
 
 def beside(grid: Grid, page: str) -> str:
@@ -134,11 +126,22 @@ def beside(grid: Grid, page: str) -> str:
     Raises:
         WhoknowsError: the folder holds no packed run.
     """
-    folder, other = grid.beside, packed(grid)
-    values = json.loads(globals()[page](other))
-    own = {"rows": f"{folder}/rows", "more_rows": f"{folder}/controls", "estimators": f"{folder}/estimators"}
-    own |= {"answers": {name: f"{folder}/answers/{name}.parquet" for name in answers(other)}, "judged": None}
-    return json.dumps(values | {key: place for key, place in own.items() if key in values} | {"out": f"{out(grid)}/beside/{page}.parquet"})
+    return from_folder(packed(grid), page, grid.beside, f"{out(grid)}/beside/{page}.parquet")
+
+
+def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
+    """Parameters of a page of results for a grid whose results lie in another folder than they usually do.
+
+    Args:
+        page: one of `PAGES`.
+        table: file that the page writes.
+    """
+    values = json.loads(PAGES[page](grid))
+    places = {"rows": "rows", "more_rows": "controls", "estimators": "estimators", "judged": "judged"}
+    own = {key: f"{folder}/{place}" for key, place in places.items() if values.get(key)}
+    if "answers" in values:
+        own["answers"] = {name: f"{folder}/answers/{name}.parquet" for name in answers(grid)}
+    return json.dumps(values | own | {"out": table})
 
 
 def packed(grid: Grid) -> Grid:
@@ -153,6 +156,15 @@ def judge(grid: Grid, model: str) -> str:
     """Parameters of `judge` for one model; the grid has a judge."""
     names = {"answers": answers(grid)[model], "model": model, "url": grid.judge.url, "judge_model": grid.judge.model}
     return json.dumps(names | {"log": f"{out(grid)}/judged/{model}.jsonl", "out": f"{out(grid)}/judged/{model}.parquet"})
+
+
+PAGES = {page.__name__: page for page in (heatmaps, differences, controls, grading, claims)}  # what is made of rows
+
+
+def _of_rows(grid: Grid, name: str) -> dict:
+    """What every page that is made of rows is told; `name` is that of its table."""
+    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
+    return names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/{name}.parquet"}
 
 
 def _tasks(grid: Grid) -> dict:

@@ -4,9 +4,9 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from whoknows.bootstrap import ABOVE, BELOW, FEW, UNTOLD
 from whoknows.cells import METHODS, READINGS, TRAINED
 from whoknows.charts import TITLES, switch
-from whoknows.contest import ABOVE, BELOW, FEW, UNTOLD
 from whoknows.curves import COLOURS, embedding
 
 KINDS = ["trained", "needs no training", "control"]
