@@ -72,14 +72,19 @@ def grade(answer: str, gold: list[str], kind: str) -> bool:
     return any(f" {normalise(g)} " in said for g in gold if normalise(g))
 
 
-def likelihood_rows(model: str, answers: pd.DataFrame) -> pd.DataFrame:
+def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood", column: str = "sum_logprob") -> pd.DataFrame:
     """Rows of the untrained baseline for test and validation answers: the probability that the model gave to its answer, as log-odds.
 
-    p = exp(sum of the log-probabilities of the answer's tokens), in (0, 1].
+    p = exp(sum of the log-probabilities of the answer's tokens), in (0, 1]; or of their mean, which unlike the sum does
+    not shrink with their number.
+
+    Args:
+        method: what the rows call it.
+        column: sum_logprob or mean_logprob.
     """
     kept = answers[answers["split"] != "train"]
-    logprob = np.minimum(kept["sum_logprob"].to_numpy(np.float64), -1e-7)
-    return example_rows(kept, method="likelihood", reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
+    logprob = np.minimum(kept[column].to_numpy(np.float64), -1e-7)
+    return example_rows(kept, method=method, reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
 
 
 def summary(answers: pd.DataFrame) -> pd.DataFrame:

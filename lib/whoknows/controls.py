@@ -4,19 +4,17 @@ Some need no reader: how often the task's training answers are right, how long t
 what question and answer say to a sentence embedder. Others are the probe itself with something taken away.
 """
 
-import hashlib
-
 import numpy as np
 import pandas as pd
 import torch
 
 from whoknows import WhoknowsError
+from whoknows.answers import likelihood_rows
 from whoknows.auroc import one_class
 from whoknows.embedder import embed
 from whoknows.hidden import load_hidden
-from whoknows.probes import Labelled, Logistic, check_classes
-from whoknows.rows import example_rows
-from whoknows.splits import for_seed
+from whoknows.probes import Logistic, judge, parts
+from whoknows.splits import for_seed, in_hash_order
 
 
 def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None, batch_tokens: int) -> pd.DataFrame:
@@ -35,24 +33,17 @@ def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths
         WhoknowsError: the training answers of a model are of one class.
     """
     features = _features(answers, embedder, batch_tokens)
-    found = [_mean_likelihood(scored, frame) for scored, frame in answers.items()]
+    found = [likelihood_rows(scored, frame, "likelihood_mean", "mean_logprob") for scored, frame in answers.items()]
     for trained_on in answers:
         for seed in seeds:
             frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
             names = {"reader": "", "trained_on": trained_on, "seed": seed}
-            found.append(_judge("task_prior", _TaskPrior(frames[trained_on]), frames, frames, names))
+            found.append(judge({"task_prior": _TaskPrior(frames[trained_on])}, frames, frames.__getitem__, names))
             for method in features[trained_on]:
                 vectors = {scored: own[method] for scored, own in features.items()}
                 probe = _fit(Logistic([0], strengths), frames[trained_on], vectors[trained_on], trained_on)
-                found.append(_judge(method, probe, frames, vectors, names))
+                found.append(judge({method: probe}, frames, vectors.__getitem__, names))
     return pd.concat(found, ignore_index=True)
-
-
-def _mean_likelihood(scored: str, frame: pd.DataFrame) -> pd.DataFrame:
-    """Log-odds of exp(mean log-probability of the answer's tokens): unlike the sum, it does not shrink with their number."""
-    kept = frame[frame["split"] != "train"]
-    logprob = np.minimum(kept["mean_logprob"].to_numpy(np.float64), -1e-7)
-    return example_rows(kept, method="likelihood_mean", reader="", scored=scored, logit=logprob - np.log(-np.expm1(logprob)))
 
 
 def of_reader(
@@ -82,7 +73,7 @@ def of_reader(
             for method, frame in _variants(frames[trained_on], seed, sizes).items():
                 probe = Logistic(layers[-1:] if method == "probe_last" else layers, strengths)
                 _fit(probe, frame, hidden[trained_on], trained_on)
-                found.append(_judge(method, probe, frames, hidden, names))
+                found.append(judge({method: probe}, frames, hidden.__getitem__, names))
     return pd.concat(found, ignore_index=True)
 
 
@@ -90,7 +81,7 @@ def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.
     """The answers that each variant of the probe learns from; an answer without split is left out."""
     found = {"probe_last": frame, "probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
     train = frame[frame["split"] == "train"]
-    order = train["question_id"].map(lambda name: hashlib.sha256(f"size {seed}\n{name}".encode()).hexdigest()).sort_values().index
+    order = in_hash_order(train["question_id"], f"size {seed}")
     for size in sizes:
         if size < len(train) and not one_class(train.loc[order[:size], "correct"]):
             found[f"probe_n{size}"] = frame.assign(split=frame["split"].mask(frame.index.isin(order[size:]), ""))
@@ -125,25 +116,12 @@ def _features(answers: dict[str, pd.DataFrame], embedder: str | None, batch_toke
 
 
 def _fit(probe: Logistic, frame: pd.DataFrame, hidden: torch.Tensor, trained_on: str) -> Logistic:
-    every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
-    train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
-    check_classes(train, trained_on)
+    train, validation = parts(frame, hidden, trained_on)
     try:
         probe.fit(train, validation)
     except WhoknowsError as error:
         raise WhoknowsError(f"controls, trained on {trained_on}: {error}") from None
     return probe
-
-
-def _judge(method: str, probe, frames: dict[str, pd.DataFrame], features: dict, names: dict) -> pd.DataFrame:
-    """Rows of every model's test answers, and of the validation answers of the model that it was trained on."""
-    found = []
-    for scored, frame in frames.items():
-        splits = ["test", "validation"] if scored == names["trained_on"] else ["test"]
-        keep = frame["split"].isin(splits).to_numpy()
-        own = features[scored][torch.tensor(keep)] if isinstance(features[scored], torch.Tensor) else features[scored][keep]
-        found.append(example_rows(frame[keep], method=method, scored=scored, logit=probe.score(own), **names))
-    return pd.concat(found, ignore_index=True)
 
 
 class _TaskPrior:

@@ -85,21 +85,31 @@ def without_query(examples: Examples) -> Examples:
     """The same questions and answers without what follows the answers: each branch ends at its answer's last token."""
     trees, ends, streams, grown = [], [], [], examples.grown
     for t, tree in enumerate(grown.trees):
-        spans = [(at, end + 1) for at, end in zip(tree.offsets(), grown.answer_ends[t])]
-        short = Tree(tree.question, tuple(branch[: stop - at] for branch, (at, stop) in zip(tree.branches, spans)))
+        lengths = {k: end + 1 - at for k, (at, end) in enumerate(zip(tree.offsets(), grown.answer_ends[t]))}
+        short, stream = _cut(tree, examples.trunk[t] if examples.trunk else None, lengths)
         trees.append(short)
         ends.append([at + len(branch) - 1 for at, branch in zip(short.offsets(), short.branches)])
-        if examples.trunk:
-            streams.append(torch.cat([examples.trunk[t][: len(tree.question)], *(examples.trunk[t][slice(*span)] for span in spans)]))
+        streams.append(stream)
     return Examples(Forest(trees, ends, grown.branch_of), streams if examples.trunk else None)
 
 
 def _one_branch(tree: Tree, ends: list[int], stream: torch.Tensor | None, branch: int):
-    """The tree with one of its branches: a branch never sees another, so the stream of what is left is the same."""
-    asked, at = len(tree.question), tree.offsets()[branch]
+    """The tree with one of its branches."""
+    alone, stream = _cut(tree, stream, {branch: len(tree.branches[branch])})
+    return alone, [ends[branch] - tree.offsets()[branch] + len(tree.question)], stream
+
+
+def _cut(tree: Tree, stream: torch.Tensor | None, lengths: dict[int, int]) -> tuple[Tree, torch.Tensor | None]:
+    """The tree with the first tokens of some branches: no token sees what is cut off, so the stream of what is left is the same.
+
+    Args:
+        lengths: how many tokens are kept of each branch that is.
+    """
+    short = Tree(tree.question, tuple(tree.branches[k][:length] for k, length in lengths.items()))
     if stream is not None:
-        stream = torch.cat([stream[:asked], stream[at : at + len(tree.branches[branch])]])
-    return Tree(tree.question, (tree.branches[branch],)), [ends[branch] - at + asked], stream
+        offsets = tree.offsets()
+        stream = torch.cat([stream[: len(tree.question)], *(stream[offsets[k] : offsets[k] + length] for k, length in lengths.items())])
+    return short, stream
 
 
 @torch.no_grad()

@@ -5,6 +5,7 @@ paper's classifier on the last layer (Kapoor et al. 2024). Both give log-odds th
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +51,39 @@ def check_classes(train: Labelled, name: str) -> None:
     if reason:
         reason = reason.replace("test", "training")
         raise WhoknowsError(f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid or train on another model")
+
+
+def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelled, Labelled]:
+    """Training and validation answers of one model, in their order.
+
+    Args:
+        frame: its graded answers; those of other splits are left out.
+        hidden: [answers, layers + 1, width].
+        name: the model's.
+
+    Raises:
+        WhoknowsError: the training answers are of one class.
+    """
+    every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
+    train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
+    check_classes(train, name)
+    return train, validation
+
+
+def judge(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, names: dict) -> pd.DataFrame:
+    """Rows of every model's test answers, and of the validation answers of the model that was trained on.
+
+    Args:
+        probes: by method; each has `score`.
+        features: gives what a probe scores of a model's answers, by the model's name.
+        names: reader, trained_on and seed.
+    """
+    found = []
+    for scored, frame in frames.items():
+        keep = frame["split"].isin(["test", "validation"] if scored == names["trained_on"] else ["test"]).to_numpy()
+        own, kept = features(scored)[keep], frame[keep]
+        found += [example_rows(kept, method=method, scored=scored, logit=probe.score(own), **names) for method, probe in probes.items()]
+    return pd.concat(found, ignore_index=True)
 
 
 class Logistic:
@@ -156,24 +190,19 @@ def run(
     Raises:
         WhoknowsError: the layers do not exist, or there is nothing to learn or to choose by.
     """
-    frame = for_seed(answers[trained_on], seed)
-    hidden = load_hidden(folder, trained_on, frame)
+    frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+    hidden = load_hidden(folder, trained_on, frames[trained_on])
     layers = _known_layers(layers, hidden.shape[1], name)
-    every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
-    train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
-    check_classes(train, trained_on)
-    probes = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}
-    found, searches = [], {}
+    train, validation = parts(frames[trained_on], hidden, trained_on)
+    probes, searches = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}, {}
     for method, probe in probes.items():
         searches[method] = probe.fit(train, validation)
         card = {"reader": name, "trained_on": trained_on, "seed": seed, "chosen": probe.chosen, "search": searches[method]}
         files.write_text(Path(out) / f"{method}.json", json.dumps(card, indent=1))
         files.write_safetensors(Path(out) / f"{method}.safetensors", probe.state)
-        for scored, judged in {scored: for_seed(other, seed) for scored, other in answers.items()}.items():
-            keep = judged["split"].isin(["test", "validation"] if scored == trained_on else ["test"]).to_numpy()
-            logit = probe.score(load_hidden(folder, scored, judged)[torch.tensor(keep)])
-            found.append(example_rows(judged[keep], method=method, reader=name, trained_on=trained_on, scored=scored, seed=seed, logit=logit))
-    return pd.concat(found, ignore_index=True), pd.DataFrame(searches["probe"])
+    names = {"reader": name, "trained_on": trained_on, "seed": seed}
+    rows = judge(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
+    return rows, pd.DataFrame(searches["probe"])
 
 
 def _known_layers(layers, count: int, name: str) -> list[int]:

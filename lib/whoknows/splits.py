@@ -18,8 +18,12 @@ def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
         return answers
     split = answers["split"].copy()
     for _, own in answers[split.isin(["train", "validation"])].groupby("task"):
-        place = own["question_id"].map(lambda name: hashlib.sha256(f"{seed}\n{name}".encode()).hexdigest())
-        held = place.sort_values().index[: (own["split"] == "validation").sum()]
+        held = in_hash_order(own["question_id"], str(seed))[: (own["split"] == "validation").sum()]
         split[own.index] = "train"
         split[held] = "validation"
     return answers.assign(split=split)
+
+
+def in_hash_order(names: pd.Series, salt: str) -> pd.Index:
+    """The index of names in an order that depends on each name and the salt alone."""
+    return names.map(lambda name: hashlib.sha256(f"{salt}\n{name}".encode()).hexdigest()).sort_values().index
