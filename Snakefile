@@ -75,6 +75,7 @@ rule lora_prompt:
     output: directory(f"{OUT}/estimators/lora_prompt/{CELL}"), f"{OUT}/rows/lora_prompt/{CELL}.parquet", page=f"{OUT}/notebooks/lora_prompt-{PAGE}.ipynb"
     log: f"{OUT}/logs/lora_prompt-{PAGE}.txt"
     params: json=lambda w: parameters.lora_prompt(GRID, **w)
+    priority: 1  # the heatmaps' cells before the controls of the same cost
     threads: SHARE
     shell: RUN + TITLE
 

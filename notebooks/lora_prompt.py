@@ -40,7 +40,7 @@ settings = {
     "epochs": 2,
     "evaluations": 4,
     "patience": 2,
-    "wrong_per_right": None,
+    "wrong_per_right": 2,
     "js_weight": 0.0,
 }
 method = "lora_prompt"
