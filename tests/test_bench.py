@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from whoknows import answers, bench, features, grid, lora_prompt, models, plain, speed
+from whoknows import answers, bench, features, grid, models, plain, speed
+from whoknows.adapters import LoraPrompt
 from whoknows.models import QUERY
 from whoknows.prefix import Prefix
 from whoknows.trees import forest
@@ -49,7 +50,7 @@ def test_plain_hidden_states_and_confidences_are_the_same(reader):
 def test_the_trainer_learns_with_the_adapters_alone():
     loaded = models.load("tiny-llama", "float32")
     settings = {"first_layer": 0.5, "r": 2, "alpha": 8, "dropout": 0.0, "targets": ["q_proj"], "learning_rate": 0.1, "batch_size": 4}
-    adapted = lora_prompt.LoraPrompt(loaded, settings, 0, 2048).reader
+    adapted = LoraPrompt(loaded, settings, 0, 2048).reader
     before = {name: value.clone() for name, value in adapted.model.named_parameters()}
     frame = questions(8)[1:].assign(answer="A")
     plain.train(adapted, bench.texts(adapted, frame, QUERY), [True, False] * 4, settings, 0)

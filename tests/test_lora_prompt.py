@@ -8,10 +8,10 @@ import pytest
 import torch
 from made_up import answers, fresh, plain, untaught
 
-from whoknows import WhoknowsError, features, files, lora_prompt, scores
+from whoknows import WhoknowsError, adapters, features, files, lora_prompt, scores
+from whoknows.adapters import LoraPrompt, jensen_shannon
 from whoknows.auroc import auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
-from whoknows.lora_prompt import LoraPrompt, jensen_shannon
 from whoknows.models import QUERY
 from whoknows.trees import forest
 
@@ -244,11 +244,11 @@ def test_one_models_answers_of_a_forest_are_as_if_they_stood_alone(mistral, mode
 
 
 def test_the_learning_rate_rises_for_a_tenth_and_falls_to_nothing():
-    rates = [lora_prompt.learning_rate(step, 50) for step in range(51)]
+    rates = [adapters.learning_rate(step, 50) for step in range(51)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and rates[5] == 1 and rates[50] == pytest.approx(0)
     assert all(a > b for a, b in zip(rates[5:], rates[6:])), "falls"
-    assert [lora_prompt.learning_rate(step, 3) for step in range(2)] == [1.0, 1.0], "a short training rises at once"
-    assert lora_prompt.learning_rate(0, 1) == 1 and np.isfinite(lora_prompt.learning_rate(1, 1))
+    assert [adapters.learning_rate(step, 3) for step in range(2)] == [1.0, 1.0], "a short training rises at once"
+    assert adapters.learning_rate(0, 1) == 1 and np.isfinite(adapters.learning_rate(1, 1))
 
 
 def log_softmax(*values):

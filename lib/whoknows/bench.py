@@ -18,7 +18,8 @@ from math import ceil
 import pandas as pd
 import torch
 
-from whoknows import answers, features, files, grid, lora_prompt, models, parameters, plain, provenance, questions
+from whoknows import answers, features, files, grid, models, parameters, plain, provenance, questions
+from whoknows.adapters import LoraPrompt
 from whoknows.command import command
 from whoknows.examples import gather
 from whoknows.models import QUERY, Reader, first_block
@@ -108,7 +109,7 @@ def training(reader: Reader, copy: Reader, frame: pd.DataFrame, chosen: grid.Gri
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
     grown = forest(reader, {"": frame}, [True] * len(frame))
     trunk = list(features.extract(reader, grown, first, budget).trunk.split([len(t) for t in grown.trees])) if first else None
-    estimator, other = (lora_prompt.LoraPrompt(one, settings, 0, budget) for one in (reader, copy))
+    estimator, other = (LoraPrompt(one, settings, 0, budget) for one in (reader, copy))
 
     def ours(items: range) -> float:
         examples = gather(grown, trunk, list(items))

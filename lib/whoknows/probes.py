@@ -81,7 +81,7 @@ def judge(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, nam
     found = []
     for scored, frame in frames.items():
         keep = frame["split"].isin(["test", "validation"] if scored == names["trained_on"] else ["test"]).to_numpy()
-        own, kept = features(scored)[keep], frame[keep]
+        own, kept = features(scored)[torch.tensor(keep)], frame[keep]
         found += [example_rows(kept, method=method, scored=scored, logit=probe.score(own), **names) for method, probe in probes.items()]
     return pd.concat(found, ignore_index=True)
 
