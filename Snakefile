@@ -4,6 +4,7 @@ from pathlib import Path
 from shutil import which
 
 from whoknows import grid, parameters
+from whoknows.chapters import STAGES
 from whoknows.sources import closure
 
 GRID = grid.load(config.get("grid", "grids/embedded.yml"))
@@ -26,15 +27,16 @@ PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
 JUDGED = [f"{OUT}/judged/{model}.parquet" for model in MODELS] if GRID.judge else []
 PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*.*")) if GRID.beside else []
 PAGES += expand(f"{OUT}/notebooks/beside-{{page}}.ipynb", page=list(parameters.PAGES) if GRID.beside else [])
+PAGES += expand(f"{OUT}/notebooks/cell-{{method}}_{{reader}}_{{trained_on}}.ipynb", method=GRID.methods, reader=MODELS, trained_on=MODELS)
 PUBLISHED = sorted(Path("book/data").glob("*.csv"))
 RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page} --log {log} --params {params.json:q} --title "
 TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"
 
 wildcard_constraints:
-    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*", page="[a-z]+"
+    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*", page="[a-z]+", method="probe|lora_prompt"
 
 rule all:
-    input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "differences", "claims", "controls", "grading"])
+    input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "figure", "differences", "claims", "controls", "grading"])
 
 rule questions:
     input: closure("notebooks/questions.py")
@@ -84,6 +86,23 @@ rule heatmaps:
     output: f"{OUT}/scores.parquet", page=f"{OUT}/notebooks/heatmaps.ipynb"
     log: f"{OUT}/logs/heatmaps.txt"
     params: json=parameters.heatmaps(GRID)
+    shell: RUN + "''"
+
+rule cell:
+    input:
+        closure("notebooks/cell.py"), ANSWERS.values(),
+        lambda w: expand(f"{OUT}/rows/{w.method}/{w.reader}/{w.trained_on}/seed{{seed}}.parquet", seed=GRID.seeds),
+        lambda w: f"{OUT}/estimators/{w.method}/{w.reader}/{w.trained_on}/seed{GRID.seeds[0]}",
+    output: f"{OUT}/cells/{{method}}_{{reader}}_{{trained_on}}.parquet", page=f"{OUT}/notebooks/cell-{{method}}_{{reader}}_{{trained_on}}.ipynb"
+    log: f"{OUT}/logs/cell-{{method}}_{{reader}}_{{trained_on}}.txt"
+    params: json=lambda w: parameters.cell(GRID, **w), method=lambda w: STAGES[w.method]
+    shell: RUN + "'{params.method}, {wildcards.reader} trained on {wildcards.trained_on}'"
+
+rule figure:
+    input: closure("notebooks/figure.py"), PUBLISHED
+    output: f"{OUT}/published.parquet", page=f"{OUT}/notebooks/figure.ipynb"
+    log: f"{OUT}/logs/figure.txt"
+    params: json=parameters.figure(GRID)
     shell: RUN + "''"
 
 rule claims:

@@ -34,7 +34,7 @@ out = "results/embedded/controls.parquet"
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, contest, files, findings, plots, tables
+from whoknows import cells, contest, files, findings, plots, scores, tables
 
 folders = (rows, more_rows)
 examples = pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders])
@@ -53,6 +53,17 @@ plots.contest(table)
 
 # %% tags=["remove-input"]
 HTML(tables.contest(table))
+
+# %% [markdown]
+# ## Methods that nobody trained
+#
+# The same answers, judged by how likely the model found what it wrote, and by asking any model, without training, whether
+# the answer is right.
+
+# %% tags=["remove-input"]
+untrained = examples[examples["trained_on"] == ""]
+measured = cells.measure(untrained, scores.by_task(untrained, only_auroc=True), tasks)
+HTML(tables.baselines(cells.baseline_table(measured)))
 
 # %% [markdown]
 # ## Which layer

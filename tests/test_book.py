@@ -90,6 +90,8 @@ def write_results(folder: Path) -> Path:
             for method in ("probe", "lora_prompt"):
                 name = f"{method}-{reader}_{trained_on}_seed0"
                 write_page(pages, name, f"{chapters.STAGES[method]} · {reader} trained on {trained_on}", values, [])
+                if name != FAILED:
+                    write_page(pages, f"cell-{method}_{reader}_{trained_on}", f"Cell · {reader} trained on {trained_on}", values | {"method": method}, [])
     write_failed_page(pages, FAILED, {"reader": MODELS[0], "trained_on": MODELS[1], "seed": 0})
     line = {"ours_per_second": 12.34, "plain_per_second": 2.0, "ratio": 6.17, "share_of_matmul_rate": 0.456, "unit": "questions"}
     files.write_parquet(folder / "bench.parquet", pd.DataFrame([line | {"model": MODELS[0], "stage": "answer", "device": "a machine", "precision": "float32"}]))
@@ -115,10 +117,11 @@ def table(built):
     return charts.with_labels(cells.heatmap_table(measured, MODELS, TASKS), len(MODELS))
 
 
-def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe") -> list[str]:
+def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe", metric: str = "auroc") -> list[str]:
     """The values of the first heatmap, then of the second; each from left to right and from top to bottom."""
     those = table[(table["reading"] == reading) & (table["test_set"] == test_set)]
-    return [*those.loc[those["method"] == probe, "value"], *those.loc[those["method"] == "lora_prompt", "value"]]
+    values = [value for method in (probe, "lora_prompt") for value in those.loc[those["method"] == method, metric]]
+    return ["—" if np.isnan(value) else f"{value:.2f}" for value in values]
 
 
 def shown(opened, chart: int = 0) -> list[str]:
@@ -154,8 +157,11 @@ def test_the_other_switches_show_their_values(opened, table):
     opened.visit()
     choose(opened, "test_set", "shift")
     assert shown(opened) == expected(table, "A", "shift")
-    choose(opened, "probe", "probe_mlp")
+    choose(opened, "left", "probe_mlp")
     assert shown(opened) == expected(table, "A", "shift", "probe_mlp")
+    choose(opened, "left", "probe")
+    choose(opened, "metric", "brier")
+    assert shown(opened) == expected(table, "A", "shift", metric="brier")
 
 
 def test_a_change_of_theme_keeps_the_switches(opened, table):
@@ -179,7 +185,7 @@ def test_a_missing_cell_says_why(opened):
 def test_every_chart_has_a_description_and_a_table(opened, table):
     opened.visit()
     labels = opened.read("[...document.querySelectorAll('.chart [role=graphics-document]')].map(c => c.ariaLabel)")
-    assert len(labels) == 3 and all(label.startswith("Heatmaps of AUROC") for label in labels)
+    assert len(labels) == 1 and all(label.startswith("Heatmaps of AUROC") for label in labels)
     beneath = opened.read("document.querySelector('details:has(table.dataframe)').textContent")
     assert all(value in beneath for value in set(expected(table, "A") + expected(table, "B")))
 

@@ -102,12 +102,13 @@ def test_measure_keeps_a_missing_cell_missing():
 def test_no_place_of_the_heatmaps_is_left_out():
     rows = make_rows([1, 0], [True, False], scored="a")
     table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)
-    assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * 2 * 2 * 2  # readings, methods, models, models
+    assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * (4 + 4 + 8)  # methods; places of A, B and all
     assert table["auroc"].isna().equals(table["reason"] != "")
     there = table[table["auroc"].notna() & (table["test_set"] == "trivia_qa")]
     assert list(zip(there["reading"], there["method"], there["model"], there["trained_on"])) == [
         ("A", "probe", "a", "a"),
         ("B", "probe", "a", "a"),
+        ("all", "probe", "a\nread by a", "a"),
     ]
 
 

@@ -11,7 +11,7 @@ from whoknows.cells import heatmap_axes
 def test_text_is_readable_on_every_colour():
     luminance = []
     for place in np.linspace(0, 1, 101):
-        ink = charts._ink(place)
+        ink = "#000" if place > charts._black_from() else "#fff"
         at = place * (len(charts.COLOURS) - 1)
         stops = [[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in charts.COLOURS]
         rgb = np.array([np.interp(at, range(len(stops)), channel) for channel in zip(*stops)])
@@ -22,9 +22,10 @@ def test_text_is_readable_on_every_colour():
     assert all(np.diff(luminance) > 0), "higher values must be lighter"
 
 
-def test_the_colour_bar_begins_at_one_half_or_below():
-    assert charts.colour_domain(pd.Series([0.62, 0.78, np.nan])) == (0.5, pytest.approx(0.8))
-    assert charts.colour_domain(pd.Series([0.43, 0.55])) == (pytest.approx(0.4), pytest.approx(0.55))
+def test_the_colour_bar_holds_all_values_and_chance_where_there_is_one():
+    assert charts.colour_domain(pd.Series([0.62, 0.78, np.nan]), 0.5) == (0.5, pytest.approx(0.8))
+    assert charts.colour_domain(pd.Series([0.43, 0.55]), 0.5) == (pytest.approx(0.4), pytest.approx(0.55))
+    assert charts.colour_domain(pd.Series([0.07, 0.28])) == (pytest.approx(0.05), pytest.approx(0.3))
     low, high = charts.colour_domain(pd.Series([np.nan]))
     assert low < high
 
@@ -58,35 +59,32 @@ def cells(probe, lora):
     return heatmap_axes(table, "A")
 
 
-def test_the_findings_are_computed():
-    said = findings.heatmap_findings(cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]))
-    assert "**Probe** reaches an AUROC of 0.60 to 0.80" in said
-    assert "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75" in said
-    assert "higher of the two in 1 of 3 cells" in said
-    assert "30 to 40 right answers" in said
+def untrained(*values):
+    """The likelihood's cells for models a and b, as `cells.baseline_table` gives them."""
+    lines = [{"test_set": "in-distribution", "method": "likelihood", "reader": "", "scored": m, "auroc": v} for m, v in zip("ab", values)]
+    return pd.DataFrame(lines, columns=["test_set", "method", "reader", "scored", "auroc"])
 
 
-def test_the_findings_of_nothing():
-    nothing = cells([np.nan] * 4, [np.nan] * 4)
-    assert "**Probe** has no measured cell" in findings.heatmap_findings(nothing)
-    assert findings.baseline_findings(nothing, nothing.iloc[:0]) == "There is nothing to compare yet."
-
-
-def test_each_models_own_estimators_are_compared_with_what_needs_no_training():
-    table = cells([0.8, 0.9, 0.9, 0.7], [0.7, 0.9, 0.9, np.nan])
-    names = {"test_set": "in-distribution", "trained_on": ""}
-    untrained = pd.DataFrame([
-        names | {"method": "zero_shot", "reader": "a", "scored": "a", "auroc": 0.5},
-        names | {"method": "zero_shot", "reader": "b", "scored": "a", "auroc": 0.99},
-        names | {"method": "likelihood", "reader": "", "scored": "a", "auroc": 0.75},
-        names | {"method": "likelihood", "reader": "", "scored": "b", "auroc": 0.76},
-    ])  # fmt: skip
-    a, b = findings.baseline_findings(table, untrained).splitlines()
-    assert a == (
-        "- a on its own answers: Probe 0.80, LoRA + Prompt 0.70; without any training: Zero-shot P(True) 0.50, "
-        "Answer likelihood 0.75. Above all that needs no training: Probe."
+def test_the_answer_is_computed():
+    table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9)
+    how_well, how_sure, plain = findings.answer(table, untrained(0.81, 0.74)).splitlines()
+    assert how_well == (
+        "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, **Probe** reaches an AUROC of 0.60 to 0.80 and "
+        "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75, where one half is chance and one would be perfect."
     )
-    assert b.endswith("b on its own answers: Probe 0.70; without any training: Answer likelihood 0.76. No training made it better than the best that needs none.")
+    assert how_sure == (
+        "- The cells rest on 30 to 40 right answers, so that their 95 % intervals are 0.30 to 0.45 wide, "
+        "and the probe is the higher of the two in 1 of 3 cells that have both."
+    )
+    assert plain.endswith("reaches 0.81 on the answers of a and 0.74 on the answers of b, no lower than the best that was learned for 1 of 2 models.")
+    assert "than the best that each of these models learned" in findings.answer(table, untrained(0.81, 0.75))
+
+
+def test_the_answer_from_nothing():
+    nothing = cells([np.nan] * 4, [np.nan] * 4)
+    assert findings.answer(nothing, untrained()) == "Nothing is measured yet."
+    one = cells([0.8] * 4, [np.nan] * 4)
+    assert "**LoRA + Prompt** has no measured cell" in findings.answer(one, untrained())
 
 
 def test_the_tables_say_what_the_heatmaps_say():

@@ -98,8 +98,6 @@ def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(fo
     made = nbformat.read(folder / "probe-a.ipynb", as_version=4)
     nbformat.validate(made)
     assert made.cells[0].source.startswith("# Probe · tiny trained on other\n")
-    assert "| reader | `tiny` |" in made.cells[1].source
-    assert "| answers | `tiny: results/tiny.parquet` |" in made.cells[1].source
     hidden = [cell.metadata.tags for cell in made.cells if "tags" in cell.metadata]
     assert hidden == [["parameters", "remove-cell"], ["injected-parameters", "remove-cell"]]
     outputs = [output for cell in made.cells for output in cell.get("outputs", [])]
@@ -112,6 +110,8 @@ def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(fo
     about = made.metadata.whoknows
     assert (about.stage, about.title) == ("probe", "tiny trained on other")
     assert about.parameters.reader == "tiny" and about.seconds > 0 and about.versions.torch
+    assert about.parameters.fail == "", "the defaults are parameters too"
+    assert about.parameters.answers == {"tiny": "results/tiny.parquet"}
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,3 @@ def test_a_run_ends_when_its_workflow_was_killed(folder):
 def test_scrub_knows_a_path_from_letters_that_look_like_one(monkeypatch):
     monkeypatch.setattr(page, "ROOT", Path("/w/x"))
     assert page.scrub("/w/x/results '/w/x' /w/xy q/w/x/ ab+/w/x/") == "results '.' /w/xy q/w/x/ ab+/w/x/"
-
-
-def test_settings_are_shown_with_their_values():
-    table = page._table({"settings": {"r": 8, "targets": ["q_proj"]}, "long": "x" * 500, "none": None})
-    assert "| settings | `r: 8, targets: ['q_proj']` |" in table and "| none | `None` |" in table
-    assert "x" * 399 + "…`" in table

@@ -36,7 +36,7 @@ if Path("broken").exists() and reader != trained_on:
 write(f"{out}/adapter"); write(rows_out)
 """,
     "heatmaps": "write(out)",
-    **dict.fromkeys(("differences", "claims", "surface", "ablate", "judge", "controls", "grading"), "write(out)"),
+    **dict.fromkeys(("cell", "figure", "differences", "claims", "surface", "ablate", "judge", "controls", "grading"), "write(out)"),
 }
 STUB = """
 # %% [markdown]
@@ -57,9 +57,9 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
-    "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls",
-    *(f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt")
-      for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")),
+    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls",
+    *(name for method in ("probe", "lora_prompt") for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
+      for name in (f"{method}-{reader}_{trained_on}_seed0", f"cell-{method}_{reader}_{trained_on}")),
 }  # fmt: skip
 
 PAGES = ("heatmaps", "differences", "claims", "controls", "grading")  # read all rows
@@ -162,7 +162,7 @@ def test_a_failed_stage_is_named_with_its_notebook_and_the_others_go_on(story):
     assert "rows/lora_prompt/llama/mistral/seed0.parquet" not in there
     assert "rows/lora_prompt/mistral/mistral/seed0.parquet" in there and "rows/probe/llama/mistral/seed0.parquet" in there
     assert "scores.parquet" not in there
-    assert story["plan"] == of("lora_prompt-llama_mistral", "lora_prompt-mistral_llama", *PAGES)
+    assert story["plan"] == of("lora_prompt-llama_mistral", "lora_prompt-mistral_llama", "cell-lora_prompt_llama_mistral", "cell-lora_prompt_mistral_llama", *PAGES)
 
 
 def test_a_second_run_at_the_same_time_is_one_sentence(story):
@@ -174,7 +174,7 @@ def test_a_killed_run_goes_on_where_it_stopped(story):
     code, said = story["resumed"]
     assert code == 0, said
     done = {re.sub(r" .*", "", line) for line in said.splitlines() if ": done in" in line}
-    assert done <= {"lora_prompt", *(f"{page}:" for page in PAGES)}, said
+    assert done <= {"lora_prompt", "cell", *(f"{page}:" for page in PAGES)}, said
     assert {path.stem for path in story["project"].results.glob("notebooks/*")} == ALL
     assert (story["project"].results / "scores.parquet").exists()
 
@@ -190,8 +190,8 @@ def test_touching_files_re_runs_nothing(story):
 @pytest.mark.parametrize(
     "file, stages",
     [
-        ("notebooks/extract.py", of("extract", "ablate", "probe", "lora_prompt", *PAGES)),
-        ("lib/whoknows/toy_too.py", of("probe", *PAGES)),
+        ("notebooks/extract.py", of("extract", "ablate", "probe", "lora_prompt", "cell", *PAGES)),
+        ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
         ("lib/whoknows/page.py", set()),
     ],
 )
@@ -218,15 +218,15 @@ def put(keys, value):
 @pytest.mark.parametrize(
     "change, stages",
     [
-        (put(["probe", "strengths"], [0.5]), of("probe", *PAGES)),
-        (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", *PAGES)),
-        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "probe", "lora_prompt", *PAGES)),
+        (put(["probe", "strengths"], [0.5]), of("probe", "cell-probe", *PAGES)),
+        (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", "cell-lora_prompt", *PAGES)),
+        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "probe", "lora_prompt", "cell", *PAGES)),
         (put(["judge"], {"url": "http://localhost/v1", "model": "wise"}), {"judge-llama", "judge-mistral", "grading"}),
         (put(["beside"], "packed"), {f"beside-{page}" for page in PAGES}),
-        (put(["batch_tokens"], 128), ALL - {"questions"}),
-        (put(["methods"], ["probe"]), of("extract", "ablate-", "probe", *PAGES)),
-        (put(["seeds"], [0, 1]), of("surface", "ablate-", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
-        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "probe", "lora_prompt", *PAGES)),
+        (put(["batch_tokens"], 128), ALL - {"questions", "figure"}),
+        (put(["methods"], ["probe"]), of("extract", "ablate-", "probe", "cell-probe", *PAGES)),
+        (put(["seeds"], [0, 1]), of("surface", "ablate-", "cell", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
+        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "probe", "lora_prompt", "cell", *PAGES)),
     ],
     ids=["strengths", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "source"],
 )

@@ -40,9 +40,16 @@
       if (param.bind) param.value = view.signal(param.name);
     });
 
+  // A link to a page may choose: page.html?scored=…
+  const asked = new URLSearchParams(location.search);
+  const chooseAsked = (spec) =>
+    (spec.params ?? []).forEach((param) => {
+      if ((param.bind?.options ?? []).includes(asked.get(param.name))) param.value = asked.get(param.name);
+    });
+
   const stacked = (spec) => {
-    const { hconcat, ...rest } = spec;
-    return { ...rest, vconcat: hconcat };
+    const { hconcat, concat, columns, ...rest } = spec;
+    return { ...rest, vconcat: hconcat ?? concat };
   };
 
   const narrowed = (spec, excess) => ({ ...spec, spec: { ...spec.spec, width: Math.max(120, spec.spec.width - excess) } });
@@ -50,18 +57,28 @@
   async function draw(chart) {
     const embed = await load();
     chart.look = look();
-    const options = { ...chart.options, config: theme(), tooltip: { theme: dark() ? "dark" : "light" } };
+    const options = { ...chart.options, loader: { target: "_self" }, config: theme(), tooltip: { theme: dark() ? "dark" : "light" } };
     const show = (spec) => embed(chart.element, structuredClone(spec), options);
     chart.result?.finalize();
     chart.result = await show(chart.spec);
     // Side by side where there is room, one above the other where there is not; panels as wide as there is room.
     const wide = chart.element.querySelector(".chart-wrapper > svg, .chart-wrapper > canvas, svg.marks");
     const excess = wide ? wide.getBoundingClientRect().width - chart.element.clientWidth : 0;
-    if (excess > 0 && (chart.spec.hconcat || chart.spec.facet)) {
+    if (excess > 0 && (chart.spec.hconcat || chart.spec.concat || chart.spec.facet)) {
       chart.result.finalize();
-      chart.result = await show(chart.spec.hconcat ? stacked(chart.spec) : narrowed(chart.spec, excess));
+      chart.result = await show(chart.spec.hconcat || chart.spec.concat ? stacked(chart.spec) : narrowed(chart.spec, excess));
     }
+    offerSpec(chart);
     return chart.result;
+  }
+
+  // Vega-Embed saves pictures; what it draws them from can be had too.
+  function offerSpec(chart) {
+    const link = document.createElement("a");
+    link.textContent = "Save as Vega-Lite";
+    link.download = `${chart.options?.downloadFileName ?? chart.spec.usermeta?.embedOptions?.downloadFileName ?? "chart"}.vl.json`;
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(chart.spec)], { type: "application/json" }));
+    chart.element.querySelector(".vega-actions")?.append(link);
   }
 
   // One drawing at a time for each chart, or two would write into the same element.
@@ -76,6 +93,7 @@
   window.vegaEmbed = (element, spec, options) => {
     const chart = { element: typeof element === "string" ? document.querySelector(element) : element, spec, options };
     chart.element.classList.add("chart");
+    chooseAsked(spec);
     drawn.push(chart);
     return redraw(chart);
   };

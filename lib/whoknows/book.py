@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, run, vega
+from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, run, strip, vega
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,6 +52,10 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     for page in others:
         if page.stage == "beside" and not page.failed:
             chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json")
+    for page in (first, *others):
+        strip.add(page.notebook, "index" if page is first else page.name, results / "book" / "book" / "_static", "" if page is first else "../")
+        if page.stage == "cell":
+            chapters.make_room(page)
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     for stage in chapters.STAGES:

@@ -38,6 +38,8 @@ READINGS = {
     "A": "estimator transfer: the estimator of one model judges the answers of another",
     "B": "data transfer: a model judges its own answers, taught on the answers of another",
 }
+ALL = "all"  # reader, trained on and scored, each by itself: A and B are parts of it
+MOST_FOR_ALL = 4  # models; more have too many combinations for one picture
 
 
 def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: list[int]) -> pd.DataFrame:
@@ -141,11 +143,12 @@ def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
     """The slice of the tensor that one heatmap shows, with its axes named as in the figure.
 
     Reading A keeps reader == trained_on and puts the scored model on y ("model").
-    Reading B keeps reader == scored and puts that model on y. Both put trained_on on x.
+    Reading B keeps reader == scored and puts that model on y. "all" keeps everything and puts scored and reader on y, in
+    two lines. All put trained_on on x.
 
     Args:
         cells: any table with the columns reader, trained_on and scored.
-        reading: "A" or "B".
+        reading: "A", "B" or "all".
 
     Returns:
         The lines of that slice with the columns model (y) and reading added; x is trained_on.
@@ -153,6 +156,8 @@ def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
     Raises:
         WhoknowsError: another reading.
     """
+    if reading == ALL:
+        return cells.assign(model=cells["scored"] + "\nread by " + cells["reader"], reading=reading)
     if reading not in READINGS:
         raise WhoknowsError(f"reading {reading!r} is not known: use one of {', '.join(READINGS)}.")
     held_equal = {"A": "trained_on", "B": "scored"}[reading]
@@ -161,7 +166,7 @@ def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
 
 
 def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
-    """Everything that the heatmaps show: both readings, all test sets, and no place left out.
+    """Everything that the heatmaps show: all readings, all test sets, and no place left out.
 
     Args:
         cells: as `measure` returns.
@@ -169,18 +174,20 @@ def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> 
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
-        One line per (test_set, reading, method, model, trained_on); a place without rows has no auroc
-        and says why in reason. The MLP probe has places only if it has rows.
+        The columns of `measure`, reading and model: one line per (test_set, reading, method, model, trained_on). A place
+        without rows has no auroc and says why in reason. The MLP probe has places only if it has rows.
     """
-    found = pd.concat([heatmap_axes(cells, reading) for reading in READINGS])
-    methods = [m for m in TRAINED if m != "probe_mlp" or m in set(found["method"])]
-    keys = ["test_set", "reading", "method", "model", "trained_on"]
-    sides = [list(test_sets(tasks, [])), list(READINGS), methods, models, models]
-    table = pd.MultiIndex.from_product(sides, names=keys).to_frame(index=False).merge(found, "left", keys)
-    absent = table["reason"].isna()
-    table.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
+    methods = [m for m in TRAINED if m != "probe_mlp" or m in set(cells["method"])]
+    sides = {"test_set": list(test_sets(tasks, [])), "method": methods} | dict.fromkeys(("reader", "trained_on", "scored"), models)
+    places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False).merge(cells, "left", list(sides))
+    absent = places["reason"].isna()
+    places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
     counts = ["n", "n_right", "n_tasks", "of_tasks", "seeds"]
-    return table.assign(**{name: table[name].astype("Int64") for name in counts})
+    places = places.assign(**{name: places[name].astype("Int64") for name in counts})
+    readings = [*READINGS, *([ALL] if len(models) <= MOST_FOR_ALL else [])]
+    table = pd.concat([heatmap_axes(places, reading) for reading in readings], ignore_index=True)
+    order = {name: at for name, values in {"test_set": sides["test_set"], "reading": readings, "method": methods}.items() for at, name in enumerate(values)}
+    return table.sort_values(["test_set", "reading", "method"], key=lambda values: values.map(order), kind="stable", ignore_index=True)
 
 
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:

@@ -25,6 +25,8 @@ STAGES = {
     "ablate": "Probe controls",
     "ablate_lora": "LoRA controls",
     "heatmaps": "Heatmaps",
+    "cell": "Cells",
+    "figure": "The figure",
     "differences": "Differences",
     "claims": "Claims",
     "controls": "Controls",
@@ -90,17 +92,12 @@ def read(path: Path) -> Chapter:
     notebook.cells = [cell for cell in notebook.cells if not cell.get("id", "").startswith("papermill-error")]
     notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
     title = " · ".join([*_label(values), "failed"])
-    return Chapter(name, pages.clean(notebook, title, values, {}), values, failed)
+    return Chapter(name, pages.clean(notebook, title, {}), values, failed)
 
 
 def make_room(page: Chapter) -> None:
-    """Gives a page of results the whole width, and moves its table of parameters to the end."""
-    notebook = page.notebook
-    # the charts want the width that a list of headings would take
-    notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
-    table = [cell for cell in notebook.cells if cell.get("id") == "parameters-table"]
-    notebook.cells = [cell for cell in notebook.cells if cell not in table]
-    notebook.cells += [new_markdown_cell("## Parameters of this page", id="parameters-heading"), *table] if table else []
+    """Gives a page of results the whole width: the charts want that which a list of headings would take."""
+    page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
 
 
 def mark_packed(page: Chapter, name: str, about: Path) -> None:
@@ -136,13 +133,33 @@ def overview(stage: str, own: list[Chapter]) -> str:
 
 
 def record(found: list[Chapter], grid_text: str) -> str:
-    """The page on the run itself: times, machines, versions, commits and the grid, as Markdown."""
+    """The page on the run itself: how every notebook ended, times, machines, versions, commits and the grid, as Markdown."""
     times = ["| stage | notebooks | time |", "|---|---|---|", *(f"| {' | '.join(line)} |" for line in times_by_stage(found))]
     facts = [f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |" for key in ("machine", "commit")]
     for name in dict.fromkeys(name for chapter in found for name in chapter.about.get("versions", {})):
         facts.append(f"| {name} | {_all_of(found, lambda about, name=name: about.get('versions', {}).get(name))} |")
     where = ["## Where it ran, and on what", "", "| | |", "|---|---|", *facts]
-    return "\n".join(["# The run", "", *times, "", *where, "", "## The grid", "", "```yaml", grid_text.rstrip(), "```", ""])
+    every = ["## Every notebook", "", "| notebook | ended | time |", "|---|---|---|", *(f"| {_linked(chapter)} | {_ended(chapter)} | {_time(chapter)} |" for chapter in found)]
+    return "\n".join(["# The run", "", *times, "", *where, "", *every, "", *_warnings(found), "## The grid", "", "```yaml", grid_text.rstrip(), "```", ""])
+
+
+def _linked(chapter: Chapter) -> str:
+    return f"[{chapter.heading}]({'../index' if chapter.stage == 'heatmaps' else chapter.name}.ipynb)"
+
+
+def _ended(chapter: Chapter) -> str:
+    count = len(chapter.about.get("warnings", []))
+    return "failed" if chapter.failed else f"well, {count} warning{'s' if count > 1 else ''}" if count else "well"
+
+
+def _warnings(found: list[Chapter]) -> list[str]:
+    """A section with what the notebooks were warned of while they ran, each once; nothing if there was nothing."""
+    said = {}
+    for chapter in found:
+        for text in chapter.about.get("warnings", []):
+            said.setdefault(text, chapter)
+    lines = [f"{chapter.name}: {text}" for text, chapter in said.items()]
+    return ["## Warnings", "", "Each once, with the first notebook that had it.", "", "```text", *lines, "```", ""] if lines else []
 
 
 def speed(measured: pd.DataFrame) -> str:
@@ -176,6 +193,7 @@ def _belongs(chapter: Chapter, grid: Grid) -> bool:
     values, names = chapter.parameters, {model.name for model in grid.models}
     of_models = [values[key] for key in ("model", "reader", "trained_on") if key in values]
     in_methods = chapter.stage not in ("probe", "lora_prompt") or chapter.stage in grid.methods
+    in_methods &= chapter.stage != "cell" or values["method"] in grid.methods
     in_methods &= chapter.stage != "ablate_lora" or values["method"] in lora_variants(grid)
     in_methods &= chapter.stage != "beside" or grid.beside is not None
     return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds

@@ -1,4 +1,4 @@
-"""The heatmaps: Model on y, Trained On on x, dark purple (low) to light orange (high)."""
+"""The heatmaps: Model on y, Trained On on x, dark purple (worse) to light orange (better)."""
 
 import json
 import math
@@ -7,55 +7,79 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from whoknows.cells import METHODS
+from whoknows.cells import ALL, METHODS
 from whoknows.curves import COLOURS, embedding
 
+# What a cell can show: its name, and whether more of it is better.
+METRICS = {
+    "auroc": ("AUROC", True),
+    "pooled_auroc": ("AUROC, tasks pooled", True),
+    "prr": ("PRR", True),
+    "aurc": ("AURC", False),
+    "threshold_accuracy": ("Accuracy at the threshold", True),
+    "brier": ("Brier score", False),
+    "ece": ("ECE", False),
+    "ece_platt": ("ECE after Platt scaling", False),
+}
 TOOLTIP = {
-    "model": "Model", "trained_on": "Trained On", "reader": "Reader", "scored": "Scored", "value": "AUROC",
-    "interval": "95 % interval", "seeds": "Seeds", "between_seeds": "AUROC by seed", "pooled_auroc": "AUROC, tasks pooled", "ece": "ECE", "accuracy": "Accuracy", "n_right": "Right answers",
+    "reader": "Reader", "trained_on": "Trained On", "scored": "Scored", **{name: title for name, (title, _) in METRICS.items()},
+    "interval": "95 % interval of AUROC", "seeds": "Seeds", "between_seeds": "AUROC by seed", "accuracy": "Right answers, share", "n_right": "Right answers",
     "n": "Answers", "n_tasks": "Tasks measured", "of_tasks": "of tasks", "reason": "Missing because",
 }  # fmt: skip
 TITLES = {
     "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
     "B": ["B · data transfer", "rows read and are judged; columns taught them"],
+    ALL: ["All · reader, trained on, scored", "columns taught; rows are judged, by the reader beneath them"],
     "figure": ["As read off the figure", "its two axes can mean reading A or B"],
 }
+SWITCHES = {
+    "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ",
+    "left": "Left: ", "right": "Right: ", "colours": "Colours: ",
+}  # fmt: skip
 
 
-def heatmaps(table: pd.DataFrame, models: list[str], name: str) -> alt.HConcatChart:
-    """One heatmap per method, side by side, with switches for what the table holds more than one of.
+def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = False) -> alt.HConcatChart:
+    """Two heatmaps side by side, with switches for what the table holds more than one of.
 
     Args:
-        table: reading, test_set, method, model, trained_on, auroc (NaN where missing), reason; and n_right
-            or note for the small second line; grading where there is more than one. As `cells.heatmap_table` and `published` return.
+        table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing), reason; and n_right
+            or note for the small last line; grading where there is more than one. As `cells.heatmap_table` and `published` return.
         models: the models on both axes, in order.
         name: file name of the chart when saved.
+        links: whether a click on a cell opens the page of its estimator, which lies in run/.
 
     Returns:
-        A chart whose colours mean the same in all panels, switches and themes.
+        A chart whose colours mean the same in both panels unless the reader asks for one scale each.
     """
-    drawn = with_labels(table, len(models)).filter([*TOOLTIP, "reading", "grading", "test_set", "method", "auroc", "note", "ink"])
-    drawn = drawn.assign(grading=drawn.get("grading", ""))
-    switches = _switches(drawn)
-    domain = colour_domain(table["auroc"])
-    methods = [m for m in METHODS if m in set(drawn["method"]) and m != "probe_mlp"]
-    panels = [_panel(drawn, method, models, domain) for method in methods]
-    chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn))
-    chart = chart.resolve_scale(color="independent").add_params(*switches)
+    shown = [metric for metric in METRICS if metric in table]
+    drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()])
+    drawn = drawn.filter(list(dict.fromkeys([*TOOLTIP, "reading", "grading", "test_set", "method", "model", "note", "page"])))
+    order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
+    methods = [method for method in METHODS if method in set(drawn["method"])]
+    chosen = {"left": methods[0], "right": "lora_prompt" if "lora_prompt" in methods else methods[-1]}
+    panels = [_panel(drawn, side, models, order) for side in chosen]
+    chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown))
+    chart = chart.resolve_scale(color="independent").add_params(*_switches(drawn, shown, methods, chosen), alt.param(name="domains", value=_domains(table, shown)))
     return chart.properties(description=describe(table), usermeta=embedding(name))
 
 
+def page_of(line) -> str | None:
+    """The page of a cell's estimator, with the scored model chosen on it, seen from the first page; None if it judged nothing."""
+    if pd.isna(line.n):
+        return None
+    method = line.method.removesuffix("_mlp")
+    return f"run/cell-{method}_{line.reader}_{line.trained_on}.html?scored={line.scored}"
+
+
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The table with what each cell says: value, ink (readable on its colour), interval, note (the last line).
+    """The table with what each cell says: value of AUROC, interval, note (the last line).
 
     Args:
         table: as for `heatmaps`.
         size: number of models on an axis; small cells get short notes.
     """
     drawn = table.round(4)
-    low, high = colour_domain(table["auroc"])
     drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}" for v in table["auroc"]]
-    drawn["ink"] = [_ink((v - low) / (high - low)) for v in table["auroc"]]
     if "note" not in drawn:
         word = "" if size > 6 else " right"
         measured = table["auroc"].notna()
@@ -69,11 +93,11 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
     return drawn
 
 
-def colour_domain(values: pd.Series) -> tuple[float, float]:
-    """Ends of the colour bar: 0.5 (or lower where values are) to the highest, in steps of 0.05."""
-    values = [value for value in values if not np.isnan(value)]
-    low = math.floor(min([0.5, *values]) * 20) / 20
-    return low, max(math.ceil(max([0.0, *values]) * 20) / 20, low + 0.1)
+def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float, float]:
+    """Ends of the colour bar, in steps of 0.05: of the values, and of what chance has, if that is given."""
+    values = [value for value in [chance, *values] if value is not None and not np.isnan(value)] or [0.0]
+    low = math.floor(min(values) * 20) / 20
+    return low, max(math.ceil(max(values) * 20) / 20, low + 0.1)
 
 
 def describe(table: pd.DataFrame) -> str:
@@ -87,65 +111,92 @@ def describe(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
-def _switches(drawn: pd.DataFrame) -> list[alt.Parameter]:
-    labels = {
-        "reading": {reading: title[0] for reading, title in TITLES.items()},
-        "probe": {"probe": "logistic regression", "probe_mlp": "MLP, as in the paper"},
-        "grading": {},
-        "test_set": {},
-    }
-    titles = {"reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ", "probe": "Probe: "}
-    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")}
-    values["probe"] = [m for m in ("probe", "probe_mlp") if m in set(drawn["method"])]
-    return [switch(name, values[name], labels[name], titles[name]) for name in titles]
-
-
-def switch(name: str, values: list[str], labels: dict, title: str) -> alt.Parameter:
+def switch(name: str, values: list[str], labels: dict, title: str, value: str | None = None) -> alt.Parameter:
     """A parameter that the reader sets: two values as buttons, more as a list, one without anything to press.
 
     Args:
         labels: what the values are called, where they are not called by themselves.
         title: stands before the switch.
+        value: where it stands at first; the first of the values if not given.
     """
+    value = value or (values[0] if values else "")
     if len(values) < 2:
-        return alt.param(name=name, value=values[0] if values else "")
+        return alt.param(name=name, value=value)
     radio = alt.binding_radio if len(values) == 2 else alt.binding_select
     bind = radio(options=values, labels=[labels.get(v, v) for v in values], name=title)
-    return alt.param(name=name, value=values[0], bind=bind)
+    return alt.param(name=name, value=value, bind=bind)
 
 
-def _title(drawn: pd.DataFrame) -> alt.TitleParams:
+def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str], chosen: dict) -> list[alt.Parameter]:
+    labels = {"reading": {reading: title[0] for reading, title in TITLES.items()}, "metric": {m: METRICS[m][0] for m in metrics}}
+    labels["colours"] = {"one": "one scale", "own": "one for each heatmap"}
+    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {"metric": metrics, "colours": ["one", "own"]}
+    for side, method in chosen.items():
+        values[side], labels[side] = methods if len(methods) > 2 else [method], METHODS
+    return [switch(name, values[name], labels.get(name, {}), title, chosen.get(name)) for name, title in SWITCHES.items()]
+
+
+def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, tuple[float, float]]]:
+    """Ends of the colour bar of each metric, for all methods together ("one") and for each."""
+    found = {}
+    for metric in metrics:
+        chance = 0.5 if metric.endswith("auroc") else None
+        own = {method: colour_domain(values, chance) for method, values in table.groupby("method")[metric]}
+        found[metric] = {"one": colour_domain(table[metric], chance)} | own
+    return found
+
+
+def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     # one text of two lines, since Vega-Lite's subtitle cannot follow a switch
-    cases = " : ".join(f"reading === '{r}' ? {json.dumps(TITLES[r])}" for r in drawn["reading"].unique())
-    return alt.TitleParams(text=alt.expr(f"{cases} : ''"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
+    readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
+    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") for m in metrics})
+    return alt.TitleParams(text=alt.expr(f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1]]"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
 
 
-def _panel(drawn: pd.DataFrame, method: str, models: list[str], domain: tuple) -> alt.LayerChart:
+def _panel(drawn: pd.DataFrame, side: str, models: list[str], order: list[str]) -> alt.LayerChart:
     size = int(np.clip(190 // len(models), 46, 92))
-    method_shown = "datum.method === probe" if method == "probe" else f"datum.method === '{method}'"
-    shown = f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && {method_shown}"
-    angle = 0 if len(models) * max(map(len, models)) * 7 < len(models) * size else -40
+    angle = 0 if max(map(len, models)) * 7 < size else -40
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=angle, labelLimit=140))
-    y = alt.Y("model:N", sort=models, title="Model", axis=alt.Axis(labelLimit=140))
-    scale = alt.Scale(domain=list(domain), range=COLOURS, interpolate="rgb", clamp=True)
-    bar = alt.Legend(title="AUROC", format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
-    base = alt.Chart().encode(x=x, y=y, tooltip=_tooltip(drawn)).transform_filter(shown)
-    cell = base.transform_filter("isValid(datum.auroc)").mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=bar))
-    hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(fill=_stripes(), stroke="#888", strokeDash=[4, 3])
-    ink = alt.Color("ink:N", scale=None)
-    lines = [("value", 15 if size > 60 else 12), ("interval", 10), ("note", 10 if size > 60 else 9)]
-    lines = [line for line in lines if line[0] != "interval" or (size > 60 and "interval" in drawn)]
+    y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, labelExpr="split(datum.label, '\\n')"))
+    ends = [f"domains[metric][colours === 'one' ? 'one' : {side}][{end}]" for end in (0, 1)]
+    better = json.dumps({metric: more for metric, (_, more) in METRICS.items()})
+    scale = alt.Scale(domain=[alt.expr(end) for end in ends], range=COLOURS, interpolate="rgb", clamp=True, reverse=alt.expr(f"!{better}[metric]"))
+    bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
+    base = _in_panel(side, ends, better).encode(x=x, y=y, tooltip=_tooltip(drawn))
+    base = base.encode(href="page:N") if drawn["page"].notna().any() else base
+    pointer = "pointer" if drawn["page"].notna().any() else "default"
+    cell = base.transform_filter("isValid(datum.shown)").mark_rect(cursor=pointer).encode(color=alt.Color("shown:Q", scale=scale, legend=bar))
+    hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke="#888", strokeDash=[4, 3])
     written = [
-        base.mark_text(fontSize=font, fontWeight="bold" if name == "value" else "normal", dy=dy).encode(text=f"{name}:N", color=ink)
-        for (name, font), dy in zip(lines, (-5, 10) if len(lines) == 2 else (-13, 4, 18))
+        base.mark_text(fontSize=font, fontWeight="bold" if name == "says" else "normal", dy=dy, cursor=pointer).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
+        for name, font, dy in _lines(size, "interval" in drawn)
     ]
-    side = size * len(models)
     layers = alt.layer(cell, hatch, *written).resolve_scale(color="independent")
-    return layers.properties(width=side, height=side, title=METHODS[method])
+    title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHODS)}[{side}]"))
+    return layers.properties(width=size * len(models), height=alt.Step(size), title=title)
+
+
+def _in_panel(side: str, ends: list[str], better: str) -> alt.Chart:
+    """A panel's cells, with what they show under the switches as they stand, and the ink that is readable on its colour."""
+    place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
+    chart = alt.Chart().transform_filter(f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && datum.method === {side}")
+    return chart.transform_calculate(shown="datum[metric]").transform_calculate(
+        says="isValid(datum.shown) ? format(datum.shown, '.2f') : '—'",
+        between="metric === 'auroc' ? datum.interval : ''",
+        ink=f"!isValid(datum.shown) ? '#7a7a7a' : ({better}[metric] ? {place} : 1 - {place}) > {_black_from():.3f} ? '#000' : '#fff'",
+    )
+
+
+def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
+    """What is written in a cell: field, size of the font, and how far from the middle."""
+    value, note = ("says", 15 if size > 60 else 12), ("note", 10 if size > 60 else 9)
+    if size > 60 and interval:
+        return [(*value, -13), ("between", 10, 4), (*note, 18)]
+    return [(*value, -5), (*note, 10)]
 
 
 def _tooltip(drawn: pd.DataFrame) -> list[alt.Tooltip]:
-    formats = {"pooled_auroc": (":Q", ".3f"), "ece": (":Q", ".3f"), "accuracy": (":Q", ".1%")}
+    formats = {**dict.fromkeys(METRICS, (":Q", ".3f")), "accuracy": (":Q", ".1%")}
     parts = {name: formats.get(name, (":N", alt.Undefined)) for name in TOOLTIP if name in drawn}
     return [alt.Tooltip(f"{name}{kind}", title=TOOLTIP[name], format=form) for name, (kind, form) in parts.items()]
 
@@ -162,12 +213,10 @@ def _stripes(count: int = 12) -> alt.Gradient:
     return alt.LinearGradient(gradient="linear", x1=0, y1=0, x2=1, y2=1, stops=stops)
 
 
-def _ink(place: float) -> str:
-    # black or white, whichever has the higher contrast (WCAG 2 luminance) on the colour at this place
-    if np.isnan(place):
-        return "#7a7a7a"
-    at = np.clip(place, 0, 1) * (len(COLOURS) - 1)
+def _black_from(steps: int = 1000) -> float:
+    """Where on the colour bar, from 0 to 1, black begins to have more contrast than white (WCAG 2 luminance)."""
+    at = np.linspace(0, 1, steps + 1)
     stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS]) / 255
-    rgb = [np.interp(at, range(len(COLOURS)), channel) for channel in stops.T]
-    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in rgb]
-    return "#fff" if np.dot([0.2126, 0.7152, 0.0722], linear) < 0.179 else "#000"
+    rgb = np.stack([np.interp(at * (len(COLOURS) - 1), range(len(COLOURS)), channel) for channel in stops.T], axis=1)
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(at[(linear @ [0.2126, 0.7152, 0.0722] >= 0.179).argmax()])

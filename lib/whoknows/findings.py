@@ -9,47 +9,50 @@ from whoknows.claims import FAILS, HOLDS, OPEN, Claim
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
 
-def heatmap_findings(table: pd.DataFrame) -> str:
-    """What the first picture shows (reading A, the first test set), as Markdown.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-    """
-    shown = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
-    wide = shown.pivot(index=["model", "trained_on"], columns="method", values="auroc")
-    ranges = [_range(METHODS[method], wide[method]) for method in ("probe", "lora_prompt") if method in wide]
-    where = f"On {shown['test_set'].iloc[0]} test questions, in reading A"
-    said = [f"{where}, {' and '.join(ranges)}; chance is one half."]
-    both = wide.reindex(columns=["probe", "lora_prompt"]).dropna()
-    if len(both):
-        higher = (both["probe"] > both["lora_prompt"]).sum()
-        said.append(f"The probe is the higher of the two in {higher} of {len(both)} cells that have both.")
-    rests = shown.loc[shown["auroc"].notna(), "n_right"]
-    if len(rests):
-        said.append(f"The cells rest on {_span(rests.min(), rests.max())} right answers, so small differences say little.")
-    return " ".join(said)
-
-
-def baseline_findings(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
-    """For each model, whether judging its own answers took any training, as Markdown.
-
-    Its own estimators are compared, all of them and none but them: the best of many cells would be a choice made on
-    test answers.
+def answer(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
+    """What the first picture shows (reading A, the first test set), how sure it is, and what needs no training: three sentences.
 
     Args:
         table: as `cells.heatmap_table` returns.
         baselines: as `cells.baseline_table` returns.
     """
-    first = table["test_set"].iloc[0]
-    trained = table[(table["test_set"] == first) & (table["reading"] == "A") & (table["model"] == table["trained_on"])].dropna(subset="auroc")
-    own = (baselines["reader"] == "") | (baselines["reader"] == baselines["scored"])
-    untrained = baselines[(baselines["test_set"] == first) & own].dropna(subset="auroc")
-    said = []
-    for model in table["model"].unique():
-        ours, theirs = trained[trained["model"] == model], untrained[untrained["scored"] == model]
-        if len(ours) and len(theirs):
-            said.append(f"- {_contest(model, _by_method(ours), _by_method(theirs))}")
-    return "\n".join(said) or "There is nothing to compare yet."
+    shown = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
+    if measured.empty:
+        return "Nothing is measured yet."
+    said = filter(None, [_how_well(shown, measured), _how_sure(measured), _untrained(measured, baselines)])
+    return "\n".join(f"- {sentence}" for sentence in said)
+
+
+def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
+    ranges = [_range(METHODS[method], shown.loc[shown["method"] == method, "auroc"]) for method in ("probe", "lora_prompt") if method in set(shown["method"])]
+    above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
+    lead = f"**Better than chance in {above} of {len(measured)} cells**" if above else "**Nowhere told from chance**"
+    return f"{lead}: on {shown['test_set'].iloc[0]} test questions, {' and '.join(ranges)}, where one half is chance and one would be perfect."
+
+
+def _how_sure(measured: pd.DataFrame) -> str:
+    rests = f"The cells rest on {_span(measured['n_right'].min(), measured['n_right'].max())} right answers"
+    if "low" in measured:
+        wide = measured["high"] - measured["low"]
+        rests += f", so that their 95 % intervals are {_span(f'{wide.min():.2f}', f'{wide.max():.2f}')} wide"
+    both = measured.pivot(index=["model", "trained_on"], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"]).dropna()
+    higher = int((both["probe"] > both["lora_prompt"]).sum())
+    compared = f", and the probe is the higher of the two in {higher} of {len(both)} cells that have both" if len(both) else ""
+    return f"{rests}{compared}."
+
+
+def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
+    """How the answer likelihood stands beside the estimators that each model trained on its own answers."""
+    plain = baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")].set_index("scored")["auroc"].dropna()
+    own = measured[measured["model"] == measured["trained_on"]].groupby("model", sort=False)["auroc"].max()
+    models = [model for model in own.index if model in plain.index]
+    if not models:
+        return ""
+    values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
+    above = sum(plain[model] >= own[model] for model in models)
+    beside = f"no lower than the best that {'each of these models' if len(models) > 1 else 'it'} learned from its own answers" if above == len(models) else f"no lower than the best that was learned for {above} of {len(models)} models"
+    return f"How likely a model found its own words, which needs no training, reaches {values}, {beside}."
 
 
 def claims_summary(verdicts: pd.DataFrame, players: dict[str, str]) -> str:
@@ -171,11 +174,6 @@ def _difference(line) -> str:
     return f"{line.contrast}, {line.estimate:+.2f}{between}"
 
 
-def _by_method(cells: pd.DataFrame) -> pd.Series:
-    named = cells.set_index(cells["method"].map(METHODS))["auroc"]
-    return named.reindex([name for name in METHODS.values() if name in named.index])
-
-
 def _range(name: str, values: pd.Series) -> str:
     values = values.dropna()
     if not len(values):
@@ -189,10 +187,3 @@ def _signed(value: float) -> str:
 
 def _span(low, high) -> str:
     return f"{low}" if low == high else f"{low} to {high}"
-
-
-def _contest(model: str, ours: pd.Series, theirs: pd.Series) -> str:
-    values = [", ".join(f"{name} {value:.2f}" for name, value in those.items()) for those in (ours, theirs)]
-    above = [name for name, value in ours.items() if value > theirs.max()]
-    verdict = f"Above all that needs no training: {', '.join(above)}." if above else "No training made it better than the best that needs none."
-    return f"{model} on its own answers: {values[0]}; without any training: {values[1]}. {verdict}"

@@ -1,4 +1,4 @@
-"""Turns a notebook that papermill has run into a page of the book: titled, with its parameters, free of machine traces."""
+"""Turns a notebook that papermill has run into a page of the book: titled, with the record of its run, free of machine traces."""
 
 import ast
 import json
@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 from nbformat import NotebookNode, from_dict
-from nbformat.v4 import new_markdown_cell
 
 from whoknows import cache
 
@@ -25,13 +24,12 @@ def parameters(notebook: NotebookNode) -> dict:
     return found
 
 
-def clean(notebook: NotebookNode, title: str, values: dict, about: dict) -> NotebookNode:
+def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:
     """The page of an executed notebook.
 
     Args:
         notebook: executed by papermill.
         title: what this run is of, added to the first heading; may be empty.
-        values: the parameters that it ran with.
         about: record of the run, kept in the notebook's metadata as `whoknows`.
     """
     page = NotebookNode(nbformat=notebook.nbformat, nbformat_minor=notebook.nbformat_minor, metadata={}, cells=[])
@@ -41,8 +39,6 @@ def clean(notebook: NotebookNode, title: str, values: dict, about: dict) -> Note
     at = next((i for i, cell in enumerate(page.cells) if cell.cell_type == "markdown" and cell.source.startswith("# ")), None)
     if at is not None and title:
         page.cells[at].source = re.sub(r"^# .*", lambda heading: f"{heading[0]} · {title}", page.cells[at].source, count=1)
-    if values:
-        page.cells.insert(0 if at is None else at + 1, new_markdown_cell(_table(values), id="parameters-table"))
     return from_dict(json.loads(scrub(json.dumps(page, ensure_ascii=False))))
 
 
@@ -78,15 +74,3 @@ def _literal(node: ast.expr):
         return ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
-
-
-def _table(values: dict) -> str:
-    rows = [f"| {name} | {_short(value)} |" for name, value in values.items()]
-    return "\n".join(["| parameter | value |", "|---|---|", *rows])
-
-
-def _short(value, limit: int = 400) -> str:
-    if isinstance(value, dict):
-        value = ", ".join(f"{key}: {item}" for key, item in value.items())
-    text = str(value).replace("|", "\\|").replace("`", "'").replace("\n", " ")
-    return f"`{text if len(text) <= limit else text[:limit - 1] + '…'}`" if text else ""

@@ -56,7 +56,20 @@ def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 
 def heatmaps(grid: Grid) -> str:
     """Parameters of `heatmaps`."""
-    return json.dumps(_of_rows(grid, "scores"))
+    return json.dumps(_of_rows(grid, "scores") | {"links": True})
+
+
+def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
+    """Parameters of `cell` for one method, reader and model that it is trained on."""
+    place = f"{method}/{reader}/{trained_on}"
+    names = {"method": method, "reader": reader, "trained_on": trained_on, "seeds": grid.seeds} | _tasks(grid)
+    files = {"answers": answers(grid), "rows": f"{out(grid)}/rows/{place}", "estimator": f"{out(grid)}/estimators/{place}/seed{grid.seeds[0]}"}
+    return json.dumps(names | files | {"out": f"{out(grid)}/cells/{method}_{reader}_{trained_on}.parquet"})
+
+
+def figure(grid: Grid) -> str:
+    """Parameters of `figure`."""
+    return json.dumps({"out": f"{out(grid)}/published.parquet"})
 
 
 def claims(grid: Grid) -> str:
@@ -126,7 +139,8 @@ def beside(grid: Grid, page: str) -> str:
     Raises:
         WhoknowsError: the folder holds no packed run.
     """
-    return from_folder(packed(grid), page, grid.beside, f"{out(grid)}/beside/{page}.parquet")
+    values = json.loads(from_folder(packed(grid), page, grid.beside, f"{out(grid)}/beside/{page}.parquet"))
+    return json.dumps(values | ({"links": False} if "links" in values else {}))  # a packed run's cells have no pages here
 
 
 def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:

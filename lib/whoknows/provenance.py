@@ -1,5 +1,6 @@
 """What a run's numbers come from: versions, machine and commit."""
 
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -14,6 +15,27 @@ def surroundings() -> dict:
     """Versions of Python and the packages that make the numbers, the machine, and the checkout's git commit."""
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"versions": versions, "machine": machine(), "commit": commit()}
+
+
+def inputs(values: dict) -> dict[str, str]:
+    """SHA-256, the first sixteen digits, of the files and folders that parameters name; those that the run writes are left out.
+
+    Args:
+        values: a notebook's parameters; paths may be the values of a dict.
+    """
+    named = {key: value for key, value in values.items() if key != "out" and not key.endswith("_out")}
+    texts = [text for value in named.values() for text in (value.values() if isinstance(value, dict) else [value])]
+    paths = [Path(text) for text in texts if isinstance(text, str) and "/" in text and len(text) < 4096]
+    return {str(path): _digest(path) for path in paths if path.exists()}
+
+
+def _digest(path: Path) -> str:
+    """Of a file's bytes, or of the names and digests of a folder's files."""
+    if path.is_dir():
+        told = "".join(f"{part.relative_to(path)} {_digest(part)}\n" for part in sorted(path.rglob("*")) if part.is_file())
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def machine() -> str:

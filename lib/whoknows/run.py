@@ -45,6 +45,7 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
     _check(values, known, notebook)
     failed, progress = page.with_suffix(".failed.ipynb"), _Progress(f"{notebook.stem} {title}".strip(), log)
     progress.say("started")
+    inputs = provenance.inputs({**known, **values})
     start = time.monotonic()
     try:
         executed = _execute(source, values, progress)
@@ -54,8 +55,8 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
         progress.say(f"the notebook with the error: {failed}")
         raise StageFailed(str(error)) from None
     seconds = round(time.monotonic() - start, 1)
-    about = {"stage": notebook.stem, "title": title, "parameters": values, "seconds": seconds, **provenance.surroundings()}
-    files.write_text(page, nbformat.writes(pages.clean(executed, title, {**known, **values}, about)))
+    about = {"stage": notebook.stem, "title": title, "parameters": {**known, **values}, "inputs": inputs, "seconds": seconds, "warnings": progress.warnings}
+    files.write_text(page, nbformat.writes(pages.clean(executed, title, about | provenance.surroundings())))
     failed.unlink(missing_ok=True)
     progress.say(f"done in {seconds:.0f} s")
 
@@ -132,6 +133,7 @@ class _Progress:
         self.log = open(log or os.devnull, "w", encoding="utf-8")  # noqa: SIM115  it lives as long as the process
         self.name = name
         self.within = False  # a bar's line, on a terminal
+        self.warnings: list[str] = []
 
     def say(self, text: str) -> None:
         self.write(f"{text}\n")
@@ -139,6 +141,7 @@ class _Progress:
     def write(self, text: str) -> None:
         """Takes what a stream takes; `say` adds the line end."""
         lines = [line for line in re.split(r"[\r\n]|\x1b\[A", text) if line.strip()]
+        self.warnings += [line.strip() for line in lines if re.search(r"\b\w*Warning: ", line)]
         named = "".join(f"{self.name}: {line.rstrip()}\n" for line in lines)
         print(named, end="", file=self.log, flush=True)
         if sys.stderr.isatty() and "\r" in text:  # clear the line, which may hold a longer one of another run

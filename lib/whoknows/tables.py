@@ -3,21 +3,26 @@
 import pandas as pd
 
 from whoknows.cells import METHODS
-from whoknows.charts import TITLES, with_labels
+from whoknows.charts import TITLES, page_of, with_labels
 from whoknows.claims import FAILS, HOLDS, OPEN
 from whoknows.grading import GRADINGS
 
 
-def heatmaps(table: pd.DataFrame, models: list[str]) -> str:
-    """The numbers of the heatmaps as HTML tables that fold away, one per test set, reading and method."""
+def heatmaps(table: pd.DataFrame, models: list[str], links: bool = False) -> str:
+    """AUROC of the heatmaps as HTML tables that fold away, one per test set, reading and method.
+
+    Args:
+        links: whether each measured value leads to the page of its estimator.
+    """
     parts = []
     for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
         drawn = with_labels(cells, 0)
-        drawn["says"] = _says(drawn)
-        grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[models, models]
+        drawn["says"] = [_linked(says, line) if links else says for says, line in zip(_says(drawn), drawn.itertuples())]
+        drawn["model"] = drawn["model"].str.replace("\n", ", ")
+        grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
         caption = f"{METHODS[method]}, {TITLES[reading][0]}, {test_set}"
         grid = grid.rename_axis(index="Model", columns="Trained On")
-        parts.append(_captioned(grid.to_html(), caption))
+        parts.append(_captioned(grid.to_html(escape=not links), caption))
     return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
 
 
@@ -75,21 +80,49 @@ def contest(table: pd.DataFrame) -> str:
     Args:
         table: as `contest.contest` returns.
     """
-    columns = {
-        "auroc": "AUROC", "pooled_auroc": "AUROC, tasks pooled", "brier": "Brier", "log_loss": "Log loss", "ece": "ECE",
-        "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt",
-        "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold",
-    }  # fmt: skip
     parts = []
     for scored, own in table.groupby("scored", sort=False):
         own = own.sort_values("auroc", ascending=False)
-        shown = own[list(columns)].map(lambda value: "—" if pd.isna(value) else f"{value:.3f}").rename(columns=columns)
-        between = [f"{low:.3f} – {high:.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
+        shown = _metrics(own)
         shown.insert(0, "Method", own["method"].map(METHODS))
-        shown.insert(2, "95 % interval", between)
         shown.insert(3, "Against the probe", [why if pd.notna(why) else "" for why in own["against"]])
-        parts.append(_captioned(shown.to_html(index=False), f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}"))
+        parts.append(_captioned(shown.to_html(index=False, classes="metrics"), f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}"))
     return "\n".join(parts)
+
+
+def cell(table: pd.DataFrame) -> str:
+    """All metrics of one cell as HTML, a line for each scored model and test set.
+
+    Args:
+        table: as `cells.measure` returns.
+    """
+    shown = _metrics(table)
+    names = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
+    for place, (column, title) in enumerate(names.items()):
+        shown.insert(place, title, table[column].replace(METHODS))
+    return shown.assign(**{"Right answers": table["n_right"], "Answers": table["n"]}).to_html(index=False, classes="metrics")
+
+
+def mistakes(table: pd.DataFrame) -> str:
+    """Questions with answer, gold and confidence as HTML tables, one for each scored model and kind; all but the first fold away.
+
+    Args:
+        table: as `portrait.mistakes` returns.
+    """
+    columns = {"p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"}
+    parts = []
+    for (method, scored, kind), own in table.groupby(["method", "scored", "kind"], sort=False):
+        shown = own.assign(p_correct=own["p_correct"].map("{:.2f}".format), gold=own["gold"].map(_shortened))[list(columns)].rename(columns=columns)
+        summary = f"{METHODS[method]} on the answers of {scored}: {kind}"
+        html = shown.to_html(index=False, classes="texts")
+        parts.append(f"<details{'' if parts else ' open'}><summary>{summary}</summary>{html}</details>")
+    return "".join(parts)
+
+
+def _shortened(gold: str, count: int = 4) -> str:
+    """The first accepted answers, and how many more there are."""
+    first, more = gold.split("; ")[:count], gold.split("; ")[count:]
+    return "; ".join(first) + (f"; and {len(more)} more" if more else "")
 
 
 def gradings(table: pd.DataFrame, models: list[str]) -> str:
@@ -153,6 +186,22 @@ def left_out(table: pd.DataFrame) -> str:
     names = table[["method", "scored", "task"]].assign(method=table["method"].map(METHODS))
     shown = names.assign(a=table["with_task"].map("{:.3f}".format), b=table["without_task"].map("{:.3f}".format), change=change)
     return shown.set_axis(["Method", "Model", "Task", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False)
+
+
+def _metrics(table: pd.DataFrame) -> pd.DataFrame:
+    """All metrics in words, with the interval of AUROC after it."""
+    columns = {
+        "auroc": "AUROC", "pooled_auroc": "AUROC, tasks pooled", "brier": "Brier", "log_loss": "Log loss", "ece": "ECE",
+        "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt",
+        "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold",
+    }  # fmt: skip
+    shown = table[list(columns)].map(lambda value: "—" if pd.isna(value) else f"{value:.3f}").rename(columns=columns)
+    shown.insert(1, "95 % interval", [f"{low:.3f} – {high:.3f}" if pd.notna(low) else "—" for low, high in zip(table["low"], table["high"])])
+    return shown
+
+
+def _linked(says: str, line) -> str:
+    return f'<a href="{page_of(line)}">{says}</a>' if pd.notna(line.auroc) else says
 
 
 def _says(drawn: pd.DataFrame) -> list[str]:

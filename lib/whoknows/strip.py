@@ -1,0 +1,125 @@
+"""The strip under a figure: what made it, from what, and where to get it."""
+
+import html
+import os
+import re
+import subprocess
+from pathlib import Path
+from urllib.parse import quote
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+
+from whoknows import files
+
+ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
+TABLES = ("out", "rows_out")  # parameters that name a table which the notebook wrote
+
+
+def add(notebook: NotebookNode, name: str, static: Path, up: str) -> None:
+    """Puts a line under every chart of a page, and at its end what the line is short for.
+
+    Args:
+        notebook: a page with the record of its run in its metadata; without one nothing is added.
+        name: of its file, without the ending.
+        static: the book's folder of static files, which gets the tables to download.
+        up: from the page to the book's root: "" or "../".
+    """
+    about = notebook.metadata.get("whoknows", {})
+    if not about:
+        return
+    links = {title: f"{up}_static/tables/{file}" for title, file in _tables(about, name, static).items()}
+    links["notebook"] = f"{up}_sources/{'run/' if up else ''}{name}.ipynb"
+    line = new_markdown_cell(_line(about, links))
+    cells = []
+    for cell in notebook.cells:
+        cells += [cell, line] if any(_is_chart(output) for output in cell.get("outputs", [])) else [cell]
+    # Sphinx refuses two cells of one name, so each line gets its own.
+    notebook.cells = [cell if cell is not line else new_markdown_cell(line.source) for cell in cells]
+    notebook.cells.append(new_markdown_cell(_section(about, links)))
+
+
+def launch(path: str, commit: str) -> dict[str, str]:
+    """Addresses that open a file of this repository elsewhere, by the name of the place; empty if it has no public home.
+
+    Args:
+        path: within the repository; Colab opens notebooks only, the others scripts too.
+        commit: as the run recorded it.
+    """
+    home = repository()
+    if not home:
+        return {}
+    owner, at, hub = home.removeprefix("https://github.com/"), commit.removesuffix("-dirty") or "HEAD", os.environ.get(HUB, "").rstrip("/")
+    found = {"Binder": f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"}
+    if path.endswith(".ipynb"):
+        found["Colab"] = f"https://colab.research.google.com/github/{owner}/blob/{at}/{path}"
+    if hub:
+        tree = quote(f"lab/tree/{owner.split('/')[-1]}/{path}", safe="")
+        found["JupyterHub"] = f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&branch={at}&urlpath={tree}"
+    return found
+
+
+def repository() -> str:
+    """Where this repository is on GitHub, as https://github.com/owner/name: from the environment or from git; else empty."""
+    asked = ["git", "remote", "get-url", "origin"]
+    try:
+        remote = os.environ.get(REPOSITORY) or subprocess.run(asked, capture_output=True, text=True, cwd=ROOT).stdout
+    except OSError:
+        remote = ""
+    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote.strip())
+    return f"https://github.com/{found[1]}" if found else ""
+
+
+def _is_chart(output: NotebookNode) -> bool:
+    return "vegaEmbed" in "".join(output.get("data", {}).get("text/html", ""))
+
+
+def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
+    """Copies the tables that the notebook wrote, as they are and as CSV; names of the files by what a link to each says."""
+    found = {}
+    for path in (Path(str(about["parameters"].get(key, ""))) for key in TABLES):
+        if path.suffix == ".parquet" and path.exists():
+            table, stem = files.read_parquet(path), f"{name}-{path.stem}" if path.stem not in name else name
+            files.write_text(static / "tables" / f"{stem}.csv", table.to_csv(index=False))
+            files.write_parquet(static / "tables" / f"{stem}.parquet", table)
+            found |= {"rows as CSV": f"{stem}.csv", "rows as Parquet": f"{stem}.parquet"}
+    return found
+
+
+def _line(about: dict, links: dict[str, str]) -> str:
+    facts = [f"notebooks/{about['stage']}.py", about.get("commit", ""), _time(about), about.get("machine", "")]
+    said = " · ".join(html.escape(fact) for fact in facts if fact)
+    more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
+    return f'<div class="strip">{said}<br/>{more}</div>'
+
+
+def _section(about: dict, links: dict[str, str]) -> str:
+    notebook = f"notebooks/{about['stage']}.py"
+    facts = {"notebook": notebook, "commit": about.get("commit"), "machine": about.get("machine"), "time": _time(about)}
+    facts |= {package: version for package, version in about.get("versions", {}).items()}
+    opened = [_link(f"open {notebook} in {place}", address) for place, address in launch(notebook, about.get("commit", "")).items()]
+    parts = [_table("Run", {key: value for key, value in facts.items() if value}), _table("Parameters", about["parameters"])]
+    parts += [_table("Inputs, SHA-256", about["inputs"])] if about.get("inputs") else []
+    got = " · ".join([*(_link(*link) for link in links.items()), *opened])
+    return f'## How this page was made\n\n<details class="made"><summary>Notebook, parameters, inputs</summary>{"".join(parts)}</details>\n<div class="strip">{got}</div>'
+
+
+def _table(caption: str, values: dict) -> str:
+    rows = "".join(f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(_short(value))}</td></tr>" for key, value in values.items())
+    return f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>"
+
+
+def _short(value, limit: int = 600) -> str:
+    if isinstance(value, dict):
+        value = ", ".join(f"{key}: {item}" for key, item in value.items())
+    text = " ".join(str(value).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _link(title: str, address: str) -> str:
+    return f'<a href="{html.escape(address)}">{html.escape(title)}</a>'
+
+
+def _time(about: dict) -> str:
+    return f"{about['seconds']:.0f} s" if "seconds" in about else ""

@@ -1,0 +1,57 @@
+# %% [markdown]
+# # Cell
+#
+# One estimator in full: a reader, trained on one model's graded answers, judging the test answers of every model. Needs its
+# rows, the answers and the estimator's folder.
+
+# %% tags=["parameters"]
+method = "probe"
+reader = "SmolLM2-135M"
+trained_on = "SmolLM2-135M"
+seeds = [0]
+tasks = [
+    {"name": "trivia_qa", "size": 1600, "role": "train"},
+    {"name": "sciq", "size": 900, "role": "train"},
+    {"name": "nq_open", "size": 1700, "role": "shift"},
+]
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+rows = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M"
+estimator = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
+out = "results/embedded/cells/probe_SmolLM2-135M_SmolLM2-135M.parquet"
+
+# %% tags=["remove-input"]
+from IPython.display import HTML
+
+from whoknows import cells, files, portrait, scores, tables
+
+examples = cells.read_rows(rows, list(answers), [method], seeds)
+judged = portrait.judged(examples, answers)
+files.write_parquet(out, judged)
+portrait.chart(portrait.curves(examples, tasks), "cell")
+
+# %% [markdown]
+# ROC and risk are means over tasks; reliability and confidence are of all answers together. Bars are 95 % intervals of a share
+# (Wilson, 1927); Platt scaling was fitted on validation answers.
+
+# %% tags=["remove-input"]
+HTML(tables.cell(cells.measure(examples, scores.by_task(examples), tasks)))
+
+# %% [markdown]
+# ## How it was trained
+#
+# On validation answers, with the first seed: what each layer reached for a probe, or what each look at validation found for
+# adapters. The best was kept.
+
+# %% tags=["remove-input"]
+portrait.learning(estimator, method)
+
+# %% [markdown]
+# ## Where it was most wrong
+#
+# The wrong answers that it was surest of, and the right ones that it doubted most, among the in-distribution test questions.
+
+# %% tags=["remove-input"]
+HTML(tables.mistakes(portrait.mistakes(judged, tasks)))

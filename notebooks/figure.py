@@ -1,0 +1,40 @@
+# %% [markdown]
+# # The figure that this repeats
+#
+# The report began with a description, in words, of one figure: two heatmaps, "Probe" and "LoRA + Prompt", *Model* on
+# one axis and *Trained On* on the other, for Mistral and LLaMA-2. It is the figure on transfer between models in
+#
+# > Sanyam Kapoor and others, *Large Language Models Must Be Taught to Know What They Don't Know*, NeurIPS 2024,
+# > [arXiv 2406.08391](https://arxiv.org/abs/2406.08391).
+#
+# These are the values which that description reads off it. Its sentences are put to this list of values, to the released
+# results, and to what was measured here, on the page Claims.
+
+# %% tags=["parameters"]
+out = "results/embedded/published.parquet"
+
+# %% tags=["remove-input"]
+import pandas as pd
+from IPython.display import HTML
+
+from whoknows import charts, files, published, tables
+
+figure, released = published.figure(), published.released()
+files.write_parquet(out, pd.concat([figure.assign(source="figure"), released.assign(source="released")]))
+charts.heatmaps(figure, published.MODELS, "figure")
+
+# %% tags=["remove-input"]
+HTML(tables.heatmaps(figure, published.MODELS))
+
+# %% [markdown]
+# ## The results that its authors released
+#
+# The same cells from their per-task results on open-ended MMLU, macro means over its subjects, in both readings. Two of
+# them, the probes that were taught on the other model's answers, are exactly one half on most subjects or on all of
+# them. That is what a run gives which never loaded what it was to test; it is not a finding, and those cells are shown as missing.
+
+# %% tags=["remove-input"]
+charts.heatmaps(released, published.MODELS, "released")
+
+# %% tags=["remove-input"]
+HTML(tables.heatmaps(released, published.MODELS))
