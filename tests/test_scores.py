@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_up import make_rows
 
-from whoknows import scores
+from whoknows import calibration, metrics, scores
 
 
 def test_scores_use_test_rows_only():
@@ -23,7 +23,21 @@ def test_within_task_gives_nothing_for_knowing_the_task():
     rows = pd.concat([easy, hard])
     mean = scores.within_task(scores.by_task(rows), ["easy", "hard"]).iloc[0]
     assert (mean["auroc"], mean["n_tasks"], mean["n_right"], mean["n"]) == (0.5, 2, 10, 20)
-    assert scores.pooled(rows, ["easy", "hard"])["pooled_auroc"].iloc[0] == pytest.approx(0.8)
+    thrown_together = scores.pooled(rows, ["easy", "hard"], {})
+    assert thrown_together["pooled_auroc"].iloc[0] == pytest.approx(0.8) and thrown_together["pooled_brier"].isna().all()
+
+
+def test_pooled_measures_are_of_all_answers_together():
+    parts = [make_rows([2, 2, 2, -1], [True, True, False, False], task="a"), make_rows([3, 0], [True, False], task="b")]
+    rows = pd.concat([*parts, make_rows([1, 0, 2], [True, False, True], scored="a", split="validation")])
+    found = scores.pooled(rows, ["a", "b"], calibration.fit_all(rows)).iloc[0]
+    every = pd.concat(parts)
+    logit, correct = every["logit"].to_numpy(), every["correct"].to_numpy()
+    for name in ("auroc", "brier", "log_loss", "ece", "aurc", "prr"):
+        assert found[f"pooled_{name}"] == pytest.approx(metrics.METRICS[name](logit, correct)), name
+    mean = scores.within_task(scores.by_task(rows), ["a", "b"]).iloc[0]
+    assert found["pooled_brier"] != pytest.approx(mean["brier"]), "the larger task weighs more"
+    assert not np.isnan(found["pooled_ece_platt"])
 
 
 def test_within_task_says_over_how_many_tasks_and_why_not():

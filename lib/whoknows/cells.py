@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from whoknows import WhoknowsError, bootstrap, files
+from whoknows import WhoknowsError, bootstrap, calibration, files
 from whoknows.questions import CATEGORIES, category_of
-from whoknows.scores import CELL, MEASURES, pooled, within_task
+from whoknows.scores import CELL, MEASURES, POOLED, pooled, within_task
 
 METHODS = {
     "probe": "Probe",
@@ -119,21 +119,22 @@ def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples
 
     Args:
         rows: rows of any methods.
-        scores: `scores.by_task` of those rows.
+        scores: `scores.by_task` of those rows; measures that it leaves out are not pooled either.
         tasks: the grid's tasks, dicts with name and role.
         samples: `bootstrap.samples` of those rows, if they are there already.
 
     Returns:
-        The columns of `within_task` without seed, and test_set, pooled_auroc, seeds (how many), lowest_seed and
+        The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
         highest_seed (their AUROC), and low and high (the 95 % bootstrap interval of auroc).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
+    fitted = calibration.fit_all(rows) if scores["brier"].notna().any() else {}
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
         if len(members) > 1:
-            line = line.merge(pooled(rows, members), on=CELL + ["seed"])
+            line = line.merge(pooled(rows, members, fitted), on=CELL + ["seed"])
         else:
-            line["pooled_auroc"] = line["auroc"]
+            line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
         between = bootstrap.interval(bootstrap.by_cell(samples, members))
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
@@ -198,7 +199,7 @@ def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
 def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     # n and n_right do not change with the seed of the training, except where a file is incomplete:
     # the smallest is then the one to show.
-    how = {name: "mean" for name in (*MEASURES, "pooled_auroc")}
+    how = {name: "mean" for measure in MEASURES for name in (measure, POOLED + measure)}
     how |= {"n": "min", "n_right": "min", "n_tasks": "min", "of_tasks": "min", "reason": "first"}
     grouped = lines.groupby(CELL, as_index=False)
     return grouped.agg(how).merge(grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max")), on=CELL)

@@ -13,6 +13,7 @@ from whoknows.auroc import auroc, one_class
 
 CELL = ["method", "reader", "trained_on", "scored"]
 MEASURES = [*metrics.METRICS, "threshold_accuracy", "ece_temperature", "ece_platt", "accuracy"]
+POOLED = "pooled_"  # before the name of a measure: of all tasks thrown together
 
 
 def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
@@ -28,13 +29,7 @@ def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
     Raises:
         WhoknowsError: a confidence is NaN; the sentence says where.
     """
-    fitted = {} if only_auroc else calibration.fit_all(rows)
-    keys = [*CELL, "task", "seed"]
-    lines = []
-    for key, group in rows[rows["split"] == "test"].groupby(keys):
-        method, reader, trained_on, scored, _, seed = key
-        lines.append(dict(zip(keys, key)) | _score(group, key, fitted.get((method, reader, trained_on, seed, scored))))
-    return pd.DataFrame(lines, columns=[*keys, *MEASURES, "n", "n_right", "reason"])
+    return _lines(rows, {} if only_auroc else calibration.fit_all(rows))
 
 
 def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
@@ -56,19 +51,27 @@ def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     return pd.DataFrame(lines, columns=[*CELL, "seed", *MEASURES, "n", "n_right", "n_tasks", "reason", "of_tasks"])
 
 
-def pooled(rows: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
-    """AUROC of all tasks thrown together; knowing the task's base rate counts here.
+def pooled(rows: pd.DataFrame, tasks: list[str], fitted: dict) -> pd.DataFrame:
+    """All measures of all tasks thrown together; knowing the task's base rate counts here.
 
     Args:
         rows: rows of any methods.
         tasks: the tasks to pool.
+        fitted: as `calibration.fit_all` returns; empty for AUROC alone, with the other measures missing.
 
     Returns:
-        One line per (method, reader, trained_on, scored, seed) with the column pooled_auroc.
+        One line per (method, reader, trained_on, scored, seed): `MEASURES`, their names beginning with `POOLED`.
     """
-    test = rows[(rows["split"] == "test") & rows["task"].isin(tasks)]
-    lines = [(*key, auroc(group["logit"], group["correct"])) for key, group in test.groupby([*CELL, "seed"])]
-    return pd.DataFrame(lines, columns=[*CELL, "seed", "pooled_auroc"])
+    lines = _lines(rows[rows["task"].isin(tasks)].assign(task="all"), fitted)
+    return lines[[*CELL, "seed", *MEASURES]].rename(columns={name: POOLED + name for name in MEASURES})
+
+
+def _lines(rows: pd.DataFrame, fitted: dict) -> pd.DataFrame:
+    keys, lines = [*CELL, "task", "seed"], []
+    for key, group in rows[rows["split"] == "test"].groupby(keys):
+        method, reader, trained_on, scored, _, seed = key
+        lines.append(dict(zip(keys, key)) | _score(group, key, fitted.get((method, reader, trained_on, seed, scored))))
+    return pd.DataFrame(lines, columns=[*keys, *MEASURES, "n", "n_right", "reason"])
 
 
 def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | None) -> dict:
