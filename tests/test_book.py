@@ -119,7 +119,7 @@ def table(built):
 
 def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe", metric: str = "auroc") -> list[str]:
     """The values of the first heatmap, then of the second; each from left to right and from top to bottom."""
-    those = table[(table["reading"] == reading) & (table["test_set"] == test_set)]
+    those = table[(table["reading"] == reading) & (table["test_set"] == test_set)].sort_values(["model", "trained_on"])
     values = [value for method in (probe, "lora_prompt") for value in those.loc[those["method"] == method, metric]]
     return ["—" if np.isnan(value) else f"{value:.2f}" for value in values]
 

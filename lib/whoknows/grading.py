@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from whoknows import files
+from whoknows import WhoknowsError, files
 from whoknows.cells import heatmap_table, measure, test_sets
 from whoknows.questions import normalise
 from whoknows.scores import by_task
@@ -42,6 +42,9 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
     Returns:
         scored, question_id, task, split and a column of bool for each grading. Multiple choice has one way to be graded.
         The judge reads test answers alone; the others keep the run's grade.
+
+    Raises:
+        WhoknowsError: none of the files is there.
     """
     parts = []
     for scored, path in answers.items():
@@ -58,6 +61,8 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
             found = files.read_parquet(verdicts).set_index("question_id")["right"]
             table["judge"] = [found.get(q, default) for q, default in zip(frame["question_id"], frame["correct"])]
         parts.append(table)
+    if not parts:
+        raise WhoknowsError(f"grading: none of {', '.join(answers.values())} is there: run the answer stage first")
     return pd.concat(parts, ignore_index=True)
 
 

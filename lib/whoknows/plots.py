@@ -97,7 +97,8 @@ def layers(table: pd.DataFrame) -> alt.LayerChart:
     drawn = table.round(4)
     x = alt.X("depth:Q", title="Depth of the layer (0 = embeddings, 1 = last)", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    base = alt.Chart(drawn).encode(x=x, y=y, color=_by_model("scored"), tooltip=list(drawn.columns))
+    tips = ["scored:N", "layer:Q", "depth:Q", "validation_auroc:Q"]
+    base = alt.Chart(drawn).encode(x=x, y=y, color=_by_model("scored"), tooltip=tips)
     rings = base.transform_filter("datum.chosen").mark_point(size=200, strokeWidth=2)
     described = "AUROC of the probe on validation by depth of the layer; the layers that were chosen are ringed."
     return (base.mark_line(point=True) + rings).properties(width="container", height=260, description=described, usermeta=embedding("layers"))
@@ -116,7 +117,8 @@ def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
     drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
     sizes = sorted(set(drawn["size"]), key=lambda size: float("inf") if size == "all" else int(size))
     x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
-    base = alt.Chart(drawn).encode(x=x, color=_by_model("scored"), tooltip=list(drawn.columns))
+    tips = ["scored:N", "size:O", "auroc:Q", "low:Q", "high:Q"]
+    base = alt.Chart(drawn).encode(x=x, color=_by_model("scored"), tooltip=tips)
     y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
     bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."

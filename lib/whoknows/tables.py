@@ -6,6 +6,12 @@ from whoknows.cells import METHODS
 from whoknows.charts import TITLES, page_of, with_labels
 from whoknows.claims import FAILS, HOLDS, OPEN
 from whoknows.grading import GRADINGS
+from whoknows.scores import POOLED
+
+COLUMNS = {
+    "auroc": "AUROC", "brier": "Brier", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE",
+    "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold",
+}  # fmt: skip
 
 
 def heatmaps(table: pd.DataFrame, models: list[str], links: bool = False) -> str:
@@ -75,7 +81,7 @@ def contrasts(table: pd.DataFrame) -> str:
 
 
 def contest(table: pd.DataFrame) -> str:
-    """All metrics of the native cells as HTML, a table for each scored model.
+    """All metrics of the native cells as HTML, a table for each scored model; that with tasks pooled folds away.
 
     Args:
         table: as `contest.contest` returns.
@@ -83,24 +89,24 @@ def contest(table: pd.DataFrame) -> str:
     parts = []
     for scored, own in table.groupby("scored", sort=False):
         own = own.sort_values("auroc", ascending=False)
-        shown = _metrics(own)
-        shown.insert(0, "Method", own["method"].map(METHODS))
+        names = {"Method": own["method"].map(METHODS)}
+        shown = _metrics(own, names)
         shown.insert(3, "Against the probe", [why if pd.notna(why) else "" for why in own["against"]])
         parts.append(_captioned(shown.to_html(index=False, classes="metrics"), f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}"))
+        parts.append(_pooled(own, names))
     return "\n".join(parts)
 
 
 def cell(table: pd.DataFrame) -> str:
-    """All metrics of one cell as HTML, a line for each scored model and test set.
+    """All metrics of one cell as HTML, a line for each scored model and test set; that with tasks pooled folds away.
 
     Args:
         table: as `cells.measure` returns.
     """
-    shown = _metrics(table)
-    names = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
-    for place, (column, title) in enumerate(names.items()):
-        shown.insert(place, title, table[column].replace(METHODS))
-    return shown.assign(**{"Right answers": table["n_right"], "Answers": table["n"]}).to_html(index=False, classes="metrics")
+    columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
+    names = {title: table[column].replace(METHODS) for column, title in columns.items()}
+    shown = _metrics(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
+    return shown.to_html(index=False, classes="metrics") + _pooled(table, names)
 
 
 def mistakes(table: pd.DataFrame) -> str:
@@ -188,16 +194,35 @@ def left_out(table: pd.DataFrame) -> str:
     return shown.set_axis(["Method", "Model", "Task", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False)
 
 
-def _metrics(table: pd.DataFrame) -> pd.DataFrame:
-    """All metrics in words, with the interval of AUROC after it."""
-    columns = {
-        "auroc": "AUROC", "pooled_auroc": "AUROC, tasks pooled", "brier": "Brier", "log_loss": "Log loss", "ece": "ECE",
-        "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt",
-        "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold",
-    }  # fmt: skip
-    shown = table[list(columns)].map(lambda value: "—" if pd.isna(value) else f"{value:.3f}").rename(columns=columns)
-    shown.insert(1, "95 % interval", [f"{low:.3f} – {high:.3f}" if pd.notna(low) else "—" for low, high in zip(table["low"], table["high"])])
+def sweep(table: pd.DataFrame) -> str:
+    """For each cell and number of training answers, the layer and strength that validation chooses, and AUROC there, as HTML that folds away.
+
+    Args:
+        table: as `sweep.run` returns.
+    """
+    keys = ["reader", "trained_on", "scored", "size"]
+    best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]
+    names = {"reader": "Reader", "trained_on": "Trained On", "scored": "Scored", "size": "Training answers", "layer": "Layer", "strength": "Strength"}
+    shown = best[list(names)].rename(columns=names).assign(**{title: best[name].map("{:.3f}".format) for name, title in (("validation_auroc", "AUROC on validation"), ("auroc", "AUROC on test"))})
+    return f"<details><summary>What validation chooses at each number of training answers</summary>{shown.to_html(index=False)}</details>"
+
+
+def _metrics(table: pd.DataFrame, names: dict[str, pd.Series]) -> pd.DataFrame:
+    """Names, and all metrics in words, with the interval of AUROC after it."""
+    shown = _values(table, names, "")
+    between = [f"{low:.3f} – {high:.3f}" if pd.notna(low) else "—" for low, high in zip(table["low"], table["high"])]
+    shown.insert(len(names) + 1, "95 % interval", between)
     return shown
+
+
+def _pooled(table: pd.DataFrame, names: dict[str, pd.Series]) -> str:
+    shown = _values(table, names, POOLED)
+    return f"<details><summary>The same with all tasks pooled, where knowing the task counts</summary>{shown.to_html(index=False, classes='metrics')}</details>"
+
+
+def _values(table: pd.DataFrame, names: dict[str, pd.Series], before: str) -> pd.DataFrame:
+    values = {title: table[before + column].map(lambda value: "—" if pd.isna(value) else f"{value:.3f}") for column, title in COLUMNS.items()}
+    return pd.DataFrame(names | values)
 
 
 def _linked(says: str, line) -> str:
