@@ -21,7 +21,7 @@ ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)
 CONTROLS = [f"{OUT}/controls/surface.parquet", *(f"{OUT}/controls/readers/{model}.parquet" for model in MODELS)]
 VARIANTS = list(parameters.lora_variants(GRID))
 CONTROLS += expand(f"{OUT}/controls/lora/{{variant}}/{{model}}.parquet", variant=VARIANTS, model=MODELS)
-PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract", "ablate"], model=MODELS)
+PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract", "ablate", "sweep"], model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/ablate_lora-{{model}}_{{variant}}.ipynb", variant=VARIANTS, model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
 JUDGED = [f"{OUT}/judged/{model}.parquet" for model in MODELS] if GRID.judge else []
@@ -36,7 +36,7 @@ wildcard_constraints:
     model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*", page="[a-z]+", method="probe|lora_prompt"
 
 rule all:
-    input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "figure", "differences", "claims", "controls", "grading"])
+    input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "figure", "differences", "claims", "controls", "layers", "grading"])
 
 rule questions:
     input: closure("notebooks/questions.py")
@@ -127,6 +127,21 @@ rule ablate:
     params: json=lambda w: parameters.ablate(GRID, **w)
     threads: SHARE
     shell: RUN + "{wildcards.reader}"
+
+rule sweep:
+    input: closure("notebooks/sweep.py"), ANSWERS.values(), HIDDEN
+    output: f"{OUT}/sweeps/{{reader}}.parquet", page=f"{OUT}/notebooks/sweep-{{reader}}.ipynb"
+    log: f"{OUT}/logs/sweep-{{reader}}.txt"
+    params: json=lambda w: parameters.sweep(GRID, **w)
+    threads: SHARE
+    shell: RUN + "{wildcards.reader}"
+
+rule layers:
+    input: closure("notebooks/layers.py"), expand(f"{OUT}/sweeps/{{model}}.parquet", model=MODELS)
+    output: f"{OUT}/sweep.parquet", page=f"{OUT}/notebooks/layers.ipynb"
+    log: f"{OUT}/logs/layers.txt"
+    params: json=parameters.layers(GRID)
+    shell: RUN + "''"
 
 rule ablate_lora:
     input: closure("notebooks/lora_prompt.py"), ANSWERS.values(), TRUNK

@@ -36,7 +36,7 @@ if Path("broken").exists() and reader != trained_on:
 write(f"{out}/adapter"); write(rows_out)
 """,
     "heatmaps": "write(out)",
-    **dict.fromkeys(("cell", "figure", "differences", "claims", "surface", "ablate", "judge", "controls", "grading"), "write(out)"),
+    **dict.fromkeys(("cell", "figure", "sweep", "layers", "differences", "claims", "surface", "ablate", "judge", "controls", "grading"), "write(out)"),
 }
 STUB = """
 # %% [markdown]
@@ -57,7 +57,7 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
-    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls",
+    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral", "layers", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls",
     *(name for method in ("probe", "lora_prompt") for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
       for name in (f"{method}-{reader}_{trained_on}_seed0", f"cell-{method}_{reader}_{trained_on}")),
 }  # fmt: skip
@@ -190,7 +190,7 @@ def test_touching_files_re_runs_nothing(story):
 @pytest.mark.parametrize(
     "file, stages",
     [
-        ("notebooks/extract.py", of("extract", "ablate", "probe", "lora_prompt", "cell", *PAGES)),
+        ("notebooks/extract.py", of("extract", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
         ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
         ("lib/whoknows/page.py", set()),
     ],
@@ -220,13 +220,13 @@ def put(keys, value):
     [
         (put(["probe", "strengths"], [0.5]), of("probe", "cell-probe", *PAGES)),
         (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", "cell-lora_prompt", *PAGES)),
-        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "probe", "lora_prompt", "cell", *PAGES)),
+        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
         (put(["judge"], {"url": "http://localhost/v1", "model": "wise"}), {"judge-llama", "judge-mistral", "grading"}),
         (put(["beside"], "packed"), {f"beside-{page}" for page in PAGES}),
         (put(["batch_tokens"], 128), ALL - {"questions", "figure"}),
-        (put(["methods"], ["probe"]), of("extract", "ablate-", "probe", "cell-probe", *PAGES)),
+        (put(["methods"], ["probe"]), of("extract", "ablate-", "sweep", "layers", "probe", "cell-probe", *PAGES)),
         (put(["seeds"], [0, 1]), of("surface", "ablate-", "cell", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
-        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "probe", "lora_prompt", "cell", *PAGES)),
+        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
     ],
     ids=["strengths", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "source"],
 )

@@ -30,6 +30,8 @@ STAGES = {
     "differences": "Differences",
     "claims": "Claims",
     "controls": "Controls",
+    "sweep": "Sweep",
+    "layers": "Layers",
     "grading": "Grading",
     "beside": "Another run, packed",
 }

@@ -30,6 +30,9 @@ def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], step
     Yields:
         [width + 1] weights, the intercept last.
     """
+    if len(x) < x.shape[1]:
+        yield from _in_row_space(x, y, strengths, steps)
+        return
     x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
     weights = torch.zeros_like(x[0])
     weights[-1] = torch.logit(y.mean())
@@ -39,6 +42,13 @@ def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], step
         penalty[-1] = 0.0
         weights, curvature = _minimise(x, y, penalty, weights, curvature, steps)
         yield weights
+
+
+def _in_row_space(x: torch.Tensor, y: torch.Tensor, strengths: list[float], steps: int) -> Iterator[torch.Tensor]:
+    """The same where examples are fewer than features: the optimum lies in the span of the examples, which is smaller."""
+    left, scale, right = torch.linalg.svd(x, full_matrices=False)
+    for weights in logistic_path(left * scale, y, strengths, steps):
+        yield torch.cat([weights[:-1] @ right, weights[-1:]])
 
 
 def _minimise(x, y, penalty, weights, curvature, steps) -> tuple[torch.Tensor, torch.Tensor]:

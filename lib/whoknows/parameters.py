@@ -90,6 +90,18 @@ def ablate(grid: Grid, reader: str) -> str:
     return json.dumps(names | sizes | {"out": f"{out(grid)}/controls/readers/{reader}.parquet"})
 
 
+def sweep(grid: Grid, reader: str) -> str:
+    """Parameters of `sweep` for one reader."""
+    names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
+    sizes = {key: asdict(grid.controls)[key] for key in ("strengths", "sizes")}
+    return json.dumps(names | sizes | {"out": f"{out(grid)}/sweeps/{reader}.parquet"})
+
+
+def layers(grid: Grid) -> str:
+    """Parameters of `layers`."""
+    return json.dumps({"models": list(answers(grid)), "sweeps": f"{out(grid)}/sweeps", "out": f"{out(grid)}/sweep.parquet"})
+
+
 def lora_variants(grid: Grid) -> dict[str, dict]:
     """The other trainings of LoRA + Prompt that a grid asks for: what each changes, by the method's name in the rows."""
     if "lora_prompt" not in grid.methods:

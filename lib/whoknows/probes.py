@@ -92,23 +92,26 @@ class Logistic:
     def __init__(self, layers: list[int], strengths: list[float]):
         self.layers, self.strengths = layers, sorted(strengths, reverse=True)
 
-    def fit(self, train: Labelled, validation: Labelled) -> list[dict]:
+    def fit(self, train: Labelled, validation: Labelled, beside: dict[str, Labelled] | None = None) -> list[dict]:
         """Choose layer and strength by within-task AUROC on validation answers.
 
+        Args:
+            beside: answers, by name, on which every layer and strength is measured too; they choose nothing.
+
         Returns:
-            The whole search: one dict of layer, strength and validation_auroc each.
+            The whole search: one dict of layer, strength, validation_auroc and the AUROC on each of `beside`.
         """
         y = torch.from_numpy(train.correct.astype(np.float32))
-        search, best = [], -np.inf
+        search, best, asked = [], -np.inf, {"validation_auroc": validation, **(beside or {})}
         for layer in tqdm(self.layers, desc="fitting probes", unit="layer"):
             x = train.hidden[:, layer].float()
             mean, scale = standardise(x)
-            x, held = (x - mean) / scale, (validation.hidden[:, layer].float() - mean) / scale
-            for strength, weights in zip(self.strengths, logistic_path(x, y, self.strengths)):
-                found = auroc.mean_auroc((held @ weights[:-1] + weights[-1]).numpy(), validation.correct, validation.task)
-                search.append({"layer": layer, "strength": strength, "validation_auroc": found})
-                if found > best:
-                    best, self.layer, self.strength = found, layer, strength
+            held = {name: (own, (own.hidden[:, layer].float() - mean) / scale) for name, own in asked.items()}
+            for strength, weights in zip(self.strengths, logistic_path((x - mean) / scale, y, self.strengths)):
+                found = {name: auroc.mean_auroc((z @ weights[:-1] + weights[-1]).numpy(), own.correct, own.task) for name, (own, z) in held.items()}
+                search.append({"layer": layer, "strength": strength} | found)
+                if found["validation_auroc"] > best:
+                    best, self.layer, self.strength = found["validation_auroc"], layer, strength
                     self.state = {"weights": weights, "mean": mean, "scale": scale}
         if best == -np.inf:
             raise WhoknowsError("probe: no task has both right and wrong validation answers, so no layer can be chosen; raise tasks[].size in the grid")

@@ -1,0 +1,39 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Layers
+#
+# What a probe reaches at another layer, with a stronger penalty, with fewer training answers. Move the sliders: the heatmap and
+# both curves follow. Needs the sweep of every reader.
+
+# %% tags=["parameters"]
+models = ["SmolLM2-135M", "Gemma3-270M"]
+sweeps = "results/embedded/sweeps"
+out = "results/embedded/sweep.parquet"
+
+# %% tags=["remove-input"]
+from IPython.display import HTML
+
+from whoknows import files, sweep, tables
+
+table = sweep.read(sweeps, models)
+files.write_parquet(out, table)
+sweep.chart(table, models)
+
+# %% tags=["remove-input"]
+HTML(tables.sweep(table))
+
+# %% [markdown]
+# The values are AUROC within task on test answers of the tasks that were trained on, with the first seed. They are here to look
+# at. Who picks the best of them has chosen on test answers; the probes of this report choose layer and strength on validation
+# answers, whose AUROC stands in the tooltip and in the table.

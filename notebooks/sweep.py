@@ -1,0 +1,42 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Sweep
+#
+# The probe of one reader at every layer, strength of its penalty and number of training answers, for the sliders of the page
+# Layers. Needs the answers and the reader's hidden states; no language model is loaded.
+
+# %% tags=["parameters"]
+reader = "SmolLM2-135M"
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+features = "results/embedded/features/SmolLM2-135M"
+seed = 0
+strengths = [0.01, 0.1, 1.0]
+sizes = [100, 200, 500, 1000]
+out = "results/embedded/sweeps/SmolLM2-135M.parquet"
+
+# %%
+from whoknows import files, sweep
+
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+table = sweep.run(reader, frames, seed, features, strengths, sizes)
+files.write_parquet(out, table)
+
+# %% [markdown]
+# The highest AUROC on validation of each layer over the strengths, by the number of training answers.
+
+# %%
+table.pivot_table("validation_auroc", "layer", ["trained_on", "size"], aggfunc="max").round(3)

@@ -1,0 +1,86 @@
+"""The sweep: every layer, strength and size, each measured where it should be, and nothing chosen."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_up import answers
+
+from whoknows import WhoknowsError, controls, sweep
+from whoknows.auroc import mean_auroc
+from whoknows.hidden import save_hidden
+from whoknows.probes import Labelled, Logistic
+
+SPLIT = ["train"] * 120 + ["validation"] * 60 + ["test"] * 120
+TASK = np.array(["trivia_qa", "sciq"] * 150)
+TASK[-30:] = "nq_open"  # a shift: test answers alone
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Two models' answers, and hidden states of three layers; the middle one knows the grades."""
+    frames, rng = {}, np.random.default_rng(0)
+    for model in ("a", "b"):
+        correct = rng.random(300) < 0.4
+        frames[model] = answers([f"{model} {i}" for i in range(300)], correct, SPLIT, TASK)
+        hidden = rng.normal(size=(300, 3, 8)).astype(np.float32)
+        hidden[:, 1, 2] += 2 * correct
+        save_hidden(str(tmp_path / "r"), model, torch.tensor(hidden))
+    return frames, tmp_path / "r"
+
+
+def test_every_layer_strength_and_size_is_there_once(made):
+    frames, folder = made
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [30, 60, 500])
+    keys = ["trained_on", "scored", "size", "layer", "strength"]
+    assert len(table) == 2 * 2 * 3 * 3 * 2 and not table.duplicated(keys).any()
+    assert sorted(table["size"].unique()) == [30, 60, 120], "a size that is not fewer is all of them, once"
+    assert set(table["reader"]) == {"r"} and set(table["last_layer"]) == {2}
+    by_layer = table[table["size"] == 120].groupby("layer")["auroc"].mean()
+    assert by_layer.idxmax() == 1 and by_layer[1] > 0.8
+
+
+def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_its_tasks(made):
+    frames, folder = made
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], []).set_index(["trained_on", "scored", "layer", "strength"])
+    hidden = {model: controls.load_hidden(str(folder), model, frames[model]) for model in frames}
+    parts = {split: Labelled(hidden["a"], frames["a"]["correct"].to_numpy(), TASK).part(np.array(SPLIT) == split) for split in ("train", "validation")}
+    probe = Logistic([2], [1.0])
+    probe.fit(parts["train"], parts["validation"])
+    asked = (np.array(SPLIT) == "test") & (TASK != "nq_open")
+    expected = mean_auroc(probe.score(hidden["b"][torch.tensor(asked)]).numpy(), frames["b"]["correct"].to_numpy()[asked], TASK[asked])
+    # the path comes to this strength from a stronger one there, and begins with it here
+    assert table.loc[("a", "b", 2, 1.0), "auroc"] == pytest.approx(expected, abs=2e-3)
+    assert table.loc[("a", "b", 2, 1.0), "validation_auroc"] == table.loc[("a", "a", 2, 1.0), "validation_auroc"]
+
+
+def test_what_is_measured_beside_chooses_nothing(made):
+    frames, folder = made
+    hidden = controls.load_hidden(str(folder), "a", frames["a"])
+    every = Labelled(hidden, frames["a"]["correct"].to_numpy(), TASK)
+    train, validation, test = (every.part(np.array(SPLIT) == split) for split in ("train", "validation", "test"))
+    alone, watched = Logistic([0, 1, 2], [0.1, 1.0]), Logistic([0, 1, 2], [0.1, 1.0])
+    against = Labelled(test.hidden, ~test.correct, test.task)  # whoever chose by it would take the worst
+    search = watched.fit(train, validation, {"test": against})
+    assert alone.fit(train, validation) == [{key: value for key, value in line.items() if key != "test"} for line in search]
+    assert alone.chosen == watched.chosen
+    assert min(line["test"] for line in search) < 0.2
+
+
+def test_sliders_choose_one_value_for_every_cell(made):
+    frames, folder = made
+    tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    spec = json.loads(sweep.chart(pd.concat(tables), ["a", "b"]).to_json())
+    params = {param["name"]: param for param in spec["params"] if "bind" in param}
+    assert params["strength_step"]["bind"]["max"] == 1 and params["size_step"]["bind"]["max"] == 1
+    drawn = pd.DataFrame(next(iter(spec["datasets"].values())))
+    there = drawn[(drawn["layer"] == round(params["depth"]["value"] * 2)) & (drawn["strength_at"] == 1) & (drawn["size_at"] == 1)]
+    assert there.groupby("reading").size().to_dict() == {"A": 4, "B": 4}
+    assert not there.duplicated(["reading", "model", "trained_on"]).any()
+
+
+def test_no_sweep_is_one_sentence(tmp_path):
+    with pytest.raises(WhoknowsError, match="has no sweep of a, b: run the stage sweep first"):
+        sweep.read(str(tmp_path), ["a", "b"])
