@@ -75,7 +75,8 @@ class Browser:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.read("window.left = true")  # or the page that is left would pass for the one that comes
-        self.call("Page.navigate", url=(self.folder / (page or self.index)).resolve().as_uri())
+        path, mark, query = (page or self.index).partition("?")
+        self.call("Page.navigate", url=(self.folder / path).resolve().as_uri() + mark + query)
         self.wait("!window.left && document.readyState === 'complete'")
         self.wait("[...document.querySelectorAll('[id^=altair-viz]')].every(chart => chart.querySelector('svg.marks'))")
 

@@ -1,11 +1,13 @@
 """The smoke grid from questions to book with the command that users give, in a fresh copy of the checkout and without a network."""
 
+import html.parser
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import browser
 import pandas as pd
@@ -52,7 +54,7 @@ def made(checkout):
 
 
 def test_it_ends_with_the_times_and_the_path_of_the_page(checkout, made):
-    stages = {"Questions": 1, "Answers": 2, "Hidden states": 2, "Probe": 4, "LoRA + Prompt": 4, "Heatmaps": 1, "Differences": 1, "Claims": 1, "Grading": 1, "Surface controls": 1, "Probe controls": 2, "LoRA controls": 8, "Controls": 1}
+    stages = {"Questions": 1, "Answers": 2, "Hidden states": 2, "Probe": 4, "LoRA + Prompt": 4, "Heatmaps": 1, "Cells": 8, "The figure": 1, "Sweep": 2, "Layers": 1, "Differences": 1, "Claims": 1, "Grading": 1, "Surface controls": 1, "Probe controls": 2, "LoRA controls": 8, "Controls": 1}
     for stage, count in stages.items():
         assert re.search(rf"^{re.escape(stage)} +{count} ", made, re.MULTILINE), made
     assert Path(made.strip().splitlines()[-1].removeprefix("The book: ")) == checkout / "results/smoke/book/_build/html/index.html"
@@ -86,6 +88,86 @@ def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
             assert values == expected(table, reading)
             assert len(values) == 8 and all(re.match(r"[01]\.\d\d", value) for value in values)
         assert tab.requests == [] and tab.errors == []
+
+
+class _Page(html.parser.HTMLParser):
+    """The links of a page, and the places in it that links may name."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.links, self.ids = [], set()
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attrs):
+        found = dict(attrs)
+        self.ids |= {found[name] for name in ("id", "name") if found.get(name)}
+        self.links += [found[name] for name in ("href", "src") if found.get(name)]
+
+
+def test_every_link_within_the_book_leads_somewhere(checkout, made):
+    book = checkout / "results/smoke/book/_build/html"
+    pages = {path.resolve(): _Page(path) for path in book.glob("**/*.html") if "_static" not in path.parts}
+    assert len(pages) > 40
+    dead, within = [], 0
+    for path, page in pages.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or link.startswith("//"):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            within += 1
+            if not target.exists() or (parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids):
+                dead.append(f"{path.relative_to(book)}: {link}")
+    assert within > 1000 and not dead, "\n".join(dead[:20])
+
+
+def test_every_chart_is_drawn_and_has_words_a_table_and_a_strip(checkout, made):
+    book = checkout / "results/smoke/book/_build/html"
+    charted = [path for path in sorted(book.glob("**/*.html")) if "vegaEmbed(" in path.read_text() and "_static" not in path.parts]
+    assert len(charted) > 20
+    with browser.open_book(book / "index.html") as tab:
+        for path in charted:
+            tab.visit(str(path.relative_to(book)))
+            charts = tab.read("""[...document.querySelectorAll('[id^=altair-viz]')].map(chart => {
+                const follows = (what) => [...document.querySelectorAll(what)].some(one => chart.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING);
+                return [chart.querySelector('[role=graphics-document]').ariaLabel, follows('article table'), follows('.strip'), chart.querySelectorAll('svg.marks path, svg.marks text').length];
+            })""")
+            for words, table, strip, marks in charts:
+                assert words and len(words) > 20 and table and strip and marks > 5, (path.name, words, table, strip, marks)
+        assert tab.requests == [] and tab.errors == []
+
+
+def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):
+    with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
+        tab.visit()
+        links = tab.read("[...document.querySelectorAll('svg.marks a')].map(a => a.getAttribute('xlink:href') || a.getAttribute('href'))")
+        wanted = "run/cell-probe_tiny-llama_tiny-llama.html?scored=tiny-mistral"
+        assert wanted in links
+        tab.visit(wanted)
+        assert tab.read("document.querySelector('.chart [name=scored]:checked, .chart select[name=scored]').value") == "tiny-mistral"
+        assert "ROC" in tab.texts()
+
+
+def test_the_sliders_redraw_the_heatmap_from_what_was_measured(checkout, made):
+    table = pd.read_parquet(checkout / "results/smoke/sweep.parquet")
+    with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
+        tab.visit("run/layers.html")
+        for depth in (0, 1):
+            tab.read(f"""(() => {{
+                const slider = document.querySelector('.chart input[name=depth]');
+                slider.value = {depth};
+                slider.dispatchEvent(new Event('input'));
+            }})()""")
+            own = table[(table["layer"] == depth * table["last_layer"]) & (table["strength"] == table["strength"].max()) & (table["size"] == table["size"].max())]
+            native = own[own["reader"] == own["trained_on"]].sort_values(["scored", "trained_on"])
+            assert shown_here(tab) == [f"{value:.2f}" for value in native["auroc"]]
+
+
+def shown_here(tab) -> list[str]:
+    """The bold values of the one heatmap of a page, from left to right and from top to bottom."""
+    placed = tab.read("""[...document.querySelectorAll('svg.marks .mark-text.role-mark text')].filter(text => text.getAttribute('font-weight') === 'bold')
+        .map(text => [text.textContent, text.getBoundingClientRect().x, text.getBoundingClientRect().y])""")
+    return [text for text, _, _ in sorted(placed, key=lambda cell: (round(cell[2] / 20), cell[1]))]
 
 
 def test_a_second_run_has_nothing_to_do(checkout, made):
