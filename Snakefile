@@ -62,6 +62,7 @@ rule extract:
     output: HIDDEN, TRUNK, f"{OUT}/rows/zero_shot/{{reader}}.parquet", page=f"{OUT}/notebooks/extract-{{reader}}.ipynb"
     log: f"{OUT}/logs/extract-{{reader}}.txt"
     params: json=lambda w: parameters.extract(GRID, **w)
+    priority: 1  # all that takes long waits for it
     threads: SHARE
     shell: RUN + "{wildcards.reader}"
 
