@@ -17,7 +17,6 @@ from whoknows.scores import CELL
 
 ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
 SMALL = {"compression": "zstd", "compression_level": 19}
-OF_ANSWERS = ["question_id", "task", "split", "question", "gold", "kind", "answer", "correct"]
 
 
 def pack(grid_file: Path, results: Path, folder: Path) -> None:
@@ -42,8 +41,7 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         for part, table in tables.items():
             files.write_parquet(place / part / f"{part}.parquet", table.sort_values(ORDER), **SMALL)
         for name in names:
-            answers = files.read_parquet(results / "answers" / f"{name}.parquet")[OF_ANSWERS]
-            files.write_parquet(place / "answers" / f"{name}.parquet", answers, **SMALL)
+            files.write_parquet(place / "answers" / f"{name}.parquet", files.read_parquet(results / "answers" / f"{name}.parquet"), **SMALL)
         for card in sorted((results / "estimators" / "probe").rglob("probe.json")):
             files.write_text(place / card.relative_to(results), json.dumps(json.loads(card.read_text()), separators=(",", ":")))
         files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
