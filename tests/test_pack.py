@@ -1,5 +1,6 @@
 """What is packed is all that the pages of results read."""
 
+import itertools
 import json
 
 import nbformat
@@ -8,7 +9,8 @@ import pytest
 from made_up import answers, make_rows
 from test_parameters import GRID, ROOT
 
-from whoknows import WhoknowsError, cells, files, pack
+from whoknows import WhoknowsError, cells, files, grid, pack
+from whoknows.scores import CELL
 
 
 @pytest.fixture
@@ -48,3 +50,16 @@ def test_an_unfinished_run_is_not_packed(results, tmp_path):
     with pytest.raises(WhoknowsError, match="has no finished run of .*smoke.yml: run make book GRID="):
         pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
+
+
+def test_the_shipped_run_holds_every_cell_of_its_grid_with_three_seeds():
+    folder = ROOT / "book/data/embedded-full"
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10e6
+    chosen = grid.load(folder / "grid.yml")
+    names = [model.name for model in chosen.models]
+    rows = cells.read_rows(folder / "rows", names, list(chosen.methods), list(chosen.seeds))
+    counts = rows[(rows["split"] == "test") & rows["method"].isin(cells.TRAINED)].groupby([*CELL, "seed"]).size()
+    every = itertools.product(cells.TRAINED, names, names, names, chosen.seeds)
+    assert len(chosen.seeds) >= 3 and set(counts.index) == set(every)
+    asked = files.read_parquet(folder / "answers" / f"{names[0]}.parquet").query("split == 'test'")
+    assert set(counts) == {len(asked)}
