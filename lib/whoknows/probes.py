@@ -80,8 +80,9 @@ def judge(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, nam
     """
     found = []
     for scored, frame in frames.items():
-        keep = frame["split"].isin(["test", "validation"] if scored == names["trained_on"] else ["test"]).to_numpy()
-        own, kept = features(scored)[torch.tensor(keep)], frame[keep]
+        judged = ["test", "validation"] if scored == names["trained_on"] else ["test"]
+        keep = frame["split"].isin(judged).to_numpy(copy=True)  # torch wants a mask that it may write to
+        own, kept = features(scored)[keep], frame[keep]
         found += [example_rows(kept, method=method, scored=scored, logit=probe.score(own), **names) for method, probe in probes.items()]
     return pd.concat(found, ignore_index=True)
 
