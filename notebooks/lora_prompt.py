@@ -57,9 +57,9 @@ from whoknows import auroc, curves, files, lora_prompt, models
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 model = models.load(source, precision)
 estimator, rows = lora_prompt.run(
-    reader, model, trained_on, seed, frames, settings, batch_tokens, features, method, query, without
+    reader, model, trained_on, seed, frames, settings, batch_tokens, features, method, query, without,
+    source=source, precision=precision, out=out,
 )
-files.write_folder(out, estimator.save)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]

@@ -14,10 +14,12 @@
 # # Probe
 #
 # Classifiers on a reader's hidden states, trained on one model's graded answers and scored on the test answers of all.
-# Needs the answers and the reader's hidden states; no language model is loaded.
+# Needs the answers and the reader's hidden states; no language model is loaded. `source` and `precision` are written down with the
+# estimators, which need the reader again when they are used.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
+source = "smollm2-135m-instruct"
 trained_on = "SmolLM2-135M"
 seed = 0
 answers = {
@@ -28,6 +30,7 @@ features = "results/embedded/features/SmolLM2-135M"
 layers = "all"
 strengths = [0.001, 0.01, 0.1, 1.0]
 mlp = {"hidden": [256, 128, 64], "learning_rate": 1e-4, "epochs": 100, "batch_size": 32, "patience": 10}
+precision = "auto"
 out = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
@@ -36,7 +39,7 @@ from whoknows import auroc, curves, files, probes
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows, search = probes.run(
-    reader, trained_on, seed, frames, features, layers, strengths, mlp, out
+    reader, trained_on, seed, frames, features, layers, strengths, mlp, out, source=source, precision=precision
 )
 files.write_parquet(rows_out, rows)
 

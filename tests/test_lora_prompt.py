@@ -19,6 +19,7 @@ SETTINGS = {
     "first_layer": 0.5, "r": 4, "alpha": 16, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"], "learning_rate": 1e-2,
     "batch_size": 8, "epochs": 3, "evaluations": 3, "patience": 3, "wrong_per_right": None, "js_weight": 0.0,
 }  # fmt: skip
+USED = {"source": "tiny-llama", "precision": "float32"}
 METALS, OTHERS = ("iron metal", "metal", "gas metal", "metal rock"), ("the sun", "a leaf", "water", "king")
 
 
@@ -44,7 +45,7 @@ def trained(reader, frame, seed=0, **changes):
     with tempfile.TemporaryDirectory() as folder:
         settings = SETTINGS | changes
         features.run("r", reader, {"one": frame}, settings["first_layer"], 600, folder)
-        return lora_prompt.run("r", fresh(reader), "one", seed, {"one": frame}, settings, 600, folder)[0]
+        return lora_prompt.run("r", fresh(reader), "one", seed, {"one": frame}, settings, 600, folder, **USED, out=f"{folder}/out")[0]
 
 
 def shaken(reader, **changes):
@@ -212,7 +213,7 @@ def test_a_run_scores_every_models_test_answers_and_the_validation_answers_that_
     frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
     features.run("r", mistral, frames, first_layer, 600, str(tmp_path))
     changes = {"first_layer": first_layer, "epochs": 1, "evaluations": 1}
-    estimator, rows = lora_prompt.run("r", fresh(mistral), "one", 0, frames, SETTINGS | changes, 600, str(tmp_path))
+    estimator, rows = lora_prompt.run("r", fresh(mistral), "one", 0, frames, SETTINGS | changes, 600, str(tmp_path), **USED, out=str(tmp_path / "out"))
     assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
     assert rows.groupby(["scored", "split"]).size().to_dict() == {("one", "test"): 18, ("one", "validation"): 12, ("two", "test"): 18}
     for (model, split), own in rows.groupby(["scored", "split"]):
@@ -228,7 +229,7 @@ def test_a_trunk_of_other_answers_is_refused(mistral, tmp_path):
     frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
     features.run("r", mistral, frames, 0.5, 600, str(tmp_path))
     with pytest.raises(WhoknowsError, match="trunk.safetensors is not of these"):
-        lora_prompt.run("r", fresh(mistral), "one", 0, {"one": frames["two"].assign(correct=frames["one"]["correct"])}, SETTINGS, 600, str(tmp_path))
+        lora_prompt.run("r", fresh(mistral), "one", 0, {"one": frames["two"].assign(correct=frames["one"]["correct"])}, SETTINGS, 600, str(tmp_path), **USED, out="")
 
 
 @pytest.mark.parametrize("model", ["one", "two"])
@@ -321,11 +322,10 @@ def test_lora_without_a_query_classifies_the_last_state_of_the_answer(reader, fi
 def test_lora_without_a_query_learns_keeps_its_best_classifier_and_saves_it(llama, tmp_path):
     frame = learnable()
     features.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
-    estimator, rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, SETTINGS, 600, str(tmp_path), "lora", query=False)
+    estimator, rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, SETTINGS, 600, str(tmp_path), "lora", query=False, **USED, out=str(tmp_path / "saved"))
     test, held = (rows[rows["split"] == split] for split in ("test", "validation"))
     assert set(rows["method"]) == {"lora"} and auroc(test["logit"], test["correct"]) > 0.85
     assert auroc(held["logit"], held["correct"]) == pytest.approx(max(look["validation_auroc"] for look in estimator.history))
-    estimator.save(tmp_path / "saved")
     stored = files.read_safetensors(tmp_path / "saved" / "classifier.safetensors")
     assert torch.equal(stored["weight"], estimator.classifier.weight.detach()) and (tmp_path / "saved" / "adapter_config.json").exists()
 
@@ -338,7 +338,7 @@ def test_a_task_that_is_left_out_is_not_trained_on_and_is_judged_alone(llama, tm
     fit = LoraPrompt.fit
     monkeypatch.setattr(LoraPrompt, "fit", lambda self, train, correct, shift, validate: (seen.update(train=len(correct)), fit(self, train, correct, shift, validate)))
     settings = SETTINGS | {"epochs": 1, "evaluations": 1, "wrong_per_right": None}
-    rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, settings, 600, str(tmp_path), "x", without="left")[1]
+    rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, settings, 600, str(tmp_path), "x", without="left", **USED, out=str(tmp_path / "saved"))[1]
     counts = frame.groupby(["task", "split"]).size()
     assert seen["train"] == counts["kept", "train"]
     assert rows.groupby(["task", "split"]).size().to_dict() == {("kept", "validation"): counts["kept", "validation"], ("left", "test"): counts["left", "test"]}

@@ -78,7 +78,7 @@ def test_a_layer_that_is_chosen_on_test(tmp_path, monkeypatch):
     save_hidden(str(tmp_path), "a", hidden.bfloat16())
 
     def auroc_and_layer():
-        rows, search = probes.run("r", "a", 0, {"a": frame}, str(tmp_path), "all", [1.0], test_probes.MLP, str(tmp_path / "out"))
+        rows, search = probes.run("r", "a", 0, {"a": frame}, str(tmp_path), "all", [1.0], test_probes.MLP, str(tmp_path / "out"), source="", precision="")
         own = rows[(rows["method"] == "probe") & (rows["split"] == "test")]
         return scores.by_task(own)["auroc"].iloc[0], search.loc[search["validation_auroc"].idxmax(), "layer"]
 

@@ -10,9 +10,9 @@ from sklearn.linear_model import LogisticRegression
 
 from whoknows import WhoknowsError, files, probes, scores
 from whoknows.auroc import mean_auroc
+from whoknows.classifiers import Labelled, Logistic, Mlp
 from whoknows.hidden import save_hidden
 from whoknows.logistic import logistic_path, standardise
-from whoknows.probes import Labelled, Logistic, Mlp
 
 MLP = {"hidden": [8, 4], "learning_rate": 3e-3, "epochs": 30, "batch_size": 16, "patience": 10}
 
@@ -174,7 +174,7 @@ def written(tmp_path):
 
 
 def run(frames, folder, layers="all", trained_on="own", seed=0):
-    return probes.run("r", trained_on, seed, frames, str(folder), layers, [0.01, 1.0], MLP, str(folder / "out"))
+    return probes.run("r", trained_on, seed, frames, str(folder), layers, [0.01, 1.0], MLP, str(folder / "out"), source="tiny-llama", precision="float32")
 
 
 def test_a_run_scores_every_models_test_answers_with_both_probes(written):
@@ -189,12 +189,23 @@ def test_a_run_scores_every_models_test_answers_with_both_probes(written):
     assert set(search["layer"]) == {0, 1, 2, 3}
     card = json.loads((folder / "out/probe.json").read_text())
     assert card["chosen"]["layer"] == 2 and len(card["search"]) == 8
-    state = files.read_safetensors(folder / "out/probe.safetensors")
-    kept = Logistic([], [])
-    kept.layer, kept.state = 2, state
     test = files.read_safetensors(folder / "other.safetensors")["hidden"][280:]
-    own = rows[(rows["method"] == "probe") & (rows["scored"] == "other")]
-    np.testing.assert_allclose(kept.score(test), own["logit"], rtol=1e-5)
+    for method, kept in (("probe", Logistic([], [])), ("probe_mlp", Mlp(MLP, 0))):
+        card = json.loads((folder / f"out/{method}.json").read_text())
+        kept.restore(card["chosen"], files.read_safetensors(folder / f"out/{method}.safetensors"))
+        assert kept.chosen == card["chosen"] and kept.state.keys() == files.read_safetensors(folder / f"out/{method}.safetensors").keys()
+        own = rows[(rows["method"] == method) & (rows["scored"] == "other")]
+        np.testing.assert_allclose(kept.score(test), own["logit"], rtol=1e-5)
+
+
+def test_a_card_says_what_is_needed_to_use_a_probe_again(written):
+    frames, folder = written
+    frames["own"].loc[frames["own"]["task"] == "b", "split"] = "test"
+    run(frames, folder, layers=[1, 2])
+    for method, settings in (("probe", {"layers": [1, 2], "strengths": [0.01, 1.0]}), ("probe_mlp", MLP)):
+        card = json.loads((folder / f"out/{method}.json").read_text())
+        names = {"method": method, "reader": "r", "source": "tiny-llama", "precision": "float32", "trained_on": "own", "seed": 0, "tasks": ["a"]}
+        assert card.items() >= (names | {"settings": settings}).items()
 
 
 def test_test_answers_have_no_say_in_what_is_chosen(written):

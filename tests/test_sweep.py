@@ -10,8 +10,8 @@ from made_up import answers
 
 from whoknows import WhoknowsError, controls, sweep
 from whoknows.auroc import mean_auroc
+from whoknows.classifiers import Labelled, Logistic
 from whoknows.hidden import save_hidden
-from whoknows.probes import Labelled, Logistic
 
 SPLIT = ["train"] * 120 + ["validation"] * 60 + ["test"] * 120
 TASK = np.array(["trivia_qa", "sciq"] * 150)

@@ -10,15 +10,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from whoknows import features, files
+from whoknows import WhoknowsError, features, files
 from whoknows.examples import Examples, predicting, run_above, start
 from whoknows.models import Reader, first_block
 from whoknows.trees import batches, blocks, collate, only_at
+
+ADAPTERS, CLASSIFIER = "adapter_model.safetensors", "classifier.safetensors"  # the first name is PEFT's
 
 
 class LoraPrompt:
@@ -88,7 +90,21 @@ class LoraPrompt:
         """Writes the adapters in PEFT's format, and beside them the classifier if there is one."""
         self.reader.model.save_pretrained(folder)
         if self.classifier:
-            files.write_safetensors(Path(folder) / "classifier.safetensors", self.classifier.state_dict())
+            files.write_safetensors(Path(folder) / CLASSIFIER, self.classifier.state_dict())
+
+    def restore(self, folder: Path) -> None:
+        """Takes the weights that `save` wrote in place of its own.
+
+        Raises:
+            WhoknowsError: a file is missing or damaged, or the weights are of other adapters or another reader.
+        """
+        stored, own = files.read_safetensors(Path(folder) / ADAPTERS), get_peft_model_state_dict(self.reader.model)
+        # PEFT itself passes over a weight that is not there, and the adapter would do nothing.
+        if {name: weight.shape for name, weight in stored.items()} != {name: weight.shape for name, weight in own.items()}:
+            raise WhoknowsError(f"{Path(folder) / ADAPTERS}: these adapters do not fit the reader or the settings that stand beside them; train them again with `make book`")
+        set_peft_model_state_dict(self.reader.model, stored)
+        if self.classifier:
+            self.classifier.load_state_dict(files.read_safetensors(Path(folder) / CLASSIFIER))
 
     def _logit(self, last: torch.Tensor) -> torch.Tensor:
         """[n] log-odds from final hidden states [n, width]: by the two choice tokens, or by the classifier on them, normalised."""
@@ -132,8 +148,10 @@ class LoraPrompt:
         if examples.reference is not None:
             read = [[*range(*predicting(grown, t).indices(len(tree))), *ends] for t, tree, ends in zip(chosen, trees, read)]
         at, _ = grown.places(chosen, read, self.reader.device)
-        with only_at(self.above.layers[-1], *at):
-            return run_above(self.above, hidden, inputs)
+        # Without a trunk the blocks below the adapters have not run yet.
+        above = self.reader.base if examples.trunk is None else self.above
+        with only_at(above.layers[-1], *at):
+            return run_above(above, hidden, inputs)
 
     def _penalty(self, train: Examples, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
         """Sum over examples of the mean divergence (nats) of trained from untrained predictions of the answer's tokens."""

@@ -11,9 +11,10 @@ import torch
 from whoknows import WhoknowsError
 from whoknows.answers import likelihood_rows
 from whoknows.auroc import one_class
+from whoknows.classifiers import Logistic
 from whoknows.embedder import embed
 from whoknows.hidden import load_hidden
-from whoknows.probes import Logistic, judge, parts
+from whoknows.probes import judge, parts
 from whoknows.splits import for_seed, in_hash_order
 
 

@@ -1,11 +1,13 @@
 """LoRA + Prompt, the stage: adapters are trained on one model's graded answers and judge the test answers of all."""
 
+import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from whoknows import WhoknowsError, features
+from whoknows import WhoknowsError, features, files
 from whoknows.adapters import LoraPrompt
 from whoknows.auroc import mean_auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
@@ -17,7 +19,7 @@ from whoknows.trees import forest
 
 def run(
     name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int, folder: str,
-    method: str = "lora_prompt", query: bool = True, without: str | None = None,
+    method: str = "lora_prompt", query: bool = True, without: str | None = None, *, source: str, precision: str, out: str,
 ) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
     """The lora_prompt stage: train on one model's answers, stop by its validation answers, score every model's test answers.
 
@@ -28,6 +30,8 @@ def run(
         method: what the rows call it.
         query: see `LoraPrompt`.
         without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None for all.
+        source, precision: what the reader was loaded with.
+        out: folder for the adapters and their card, which says all that is needed to use them again.
 
     Returns:
         (the estimator, its rows).
@@ -53,12 +57,19 @@ def run(
         learning.reference = untouched(reader, learning, first, batch_tokens)
     estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
     estimator.fit(learning, rows["correct"].to_numpy(), shift, partial(_validate, estimator, validation, grades, task))
+    names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
+    about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "settings": settings, "query": query}
+    files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
     logits = estimator.score(judged)
     found = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
     found += [(scored, test, logits[scored]) for scored in frames]
-    names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found]
     return estimator, pd.concat(found, ignore_index=True)
+
+
+def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:
+    estimator.save(folder)
+    files.write_text(folder / f"{card['method']}.json", json.dumps(card, indent=1))
 
 
 def _validate(estimator: LoraPrompt, validation: Examples, grades: np.ndarray, task: np.ndarray) -> float:

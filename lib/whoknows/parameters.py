@@ -44,7 +44,8 @@ def extract(grid: Grid, reader: str) -> str:
 
 def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `probe` for one reader, the model it is trained on and one seed."""
-    return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | asdict(grid.probe))
+    read = {key: _reading(grid, reader)[key] for key in ("source", "precision")}
+    return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | read | asdict(grid.probe))
 
 
 def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:

@@ -13,9 +13,10 @@ from whoknows import WhoknowsError, files
 from whoknows.auroc import one_class
 from whoknows.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.charts import TITLES, black_from, colour_domain, switch
+from whoknows.classifiers import Labelled, Logistic
 from whoknows.curves import COLOURS, embedding
 from whoknows.hidden import load_hidden
-from whoknows.probes import Labelled, Logistic, check_classes, parts
+from whoknows.probes import check_classes, parts
 from whoknows.splits import for_seed, in_hash_order
 
 def run(name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int]) -> pd.DataFrame:

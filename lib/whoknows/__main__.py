@@ -1,0 +1,71 @@
+"""The command line: `whoknows score`, or `python -m whoknows score`."""
+
+import argparse
+import json
+import os
+import sys
+import warnings
+from contextlib import nullcontext
+from pathlib import Path
+
+from whoknows import WhoknowsError
+from whoknows.command import command
+
+DESCRIPTION = """Adds to every line of the input the confidence of a trained estimator: p_correct, the probability that the
+answer is right, and its logit. A line is a JSON object with the texts question and answer; other keys are kept."""
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """The command line; only lines go to stdout."""
+    options = _parser().parse_args(arguments)
+    # Every batch would draw a bar of its own; tqdm asks once, when it is imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
+    warnings.simplefilter("ignore", FutureWarning)  # what libraries say of each other's next versions
+    from tqdm import tqdm
+
+    from whoknows import score
+
+    with _opened(options.input) as lines:
+        estimator = score.load(options.estimator, options.method)
+        print("{method}: reader {reader}, trained on answers of {trained_on} to {}".format(", ".join(estimator.card["tasks"]), **estimator.card), file=sys.stderr)
+        found = score.stream(estimator, lines, "standard input" if options.input == "-" else options.input, options.lines)
+        _write(tqdm(found, unit="answer", disable=sys.stdout.isatty() or not sys.stderr.isatty()))
+
+
+def _write(found) -> None:
+    """Writes each line as soon as it is known, and ends in peace if whoever reads them has had enough."""
+    # Half a character, which JSON may hold and UTF-8 may not, is written as JSON writes it.
+    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    try:
+        for line in found:
+            print(json.dumps(line, ensure_ascii=False), flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+
+
+def _opened(path: str):
+    try:
+        return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
+    except OSError as error:
+        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); name a file of JSON lines, or - for standard input") from None
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="whoknows", description="Confidence estimation for language models.")
+    score = parser.add_subparsers(required=True, metavar="score").add_parser("score", help="P(correct) of new questions and answers", description=DESCRIPTION)
+    score.add_argument("--estimator", type=Path, required=True, metavar="DIR", help="folder of a trained estimator, under results/…/estimators")
+    score.add_argument("--method", help="which estimator of the folder, such as probe_mlp; the only one, or probe, if not given")
+    score.add_argument("--input", default="-", metavar="FILE", help="JSON lines; standard input if not given")
+    score.add_argument("--lines", type=_positive, default=64, metavar="N", help="lines that are read before their confidences are written; 1 answers each at once (default: 64)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no number of lines; give 1 or more")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
