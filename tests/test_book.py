@@ -80,7 +80,8 @@ def write_results(folder: Path) -> Path:
     pages = folder / "notebooks"
     table = pd.DataFrame({"answer": [EVIL], "gold": ["a b"]}).to_html()
     said = [new_output("stream", name="stdout", text=EVIL), new_output("display_data", {"text/html": table, "text/plain": EVIL})]
-    write_page(pages, "questions", "Questions", {}, said)
+    files.write_parquet(folder / "questions.parquet", pd.DataFrame({"question": [EVIL]}))
+    write_page(pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, said)
     write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])
     for reader in MODELS:
         write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, said)
@@ -218,6 +219,23 @@ def test_an_answer_is_shown_and_never_run(opened):
     assert opened.read("document.querySelector('.bd-article').textContent").count("<script>window.hit = 1</script>") == 2
     assert opened.read("window.hit") is None
     assert opened.read("document.querySelectorAll('.cell_output img, .cell_output a, .cell_output strong').length") == 0
+
+
+def test_a_parameter_is_shown_and_never_run(opened):
+    opened.visit("run/questions.html")
+    assert opened.read("document.querySelector('details.made').textContent").count("<script>window.hit = 1</script>") == 2
+    assert opened.read("window.hit") is None
+    assert opened.read("document.querySelectorAll('details.made img, details.made a, details.made strong').length") == 0
+
+
+def test_what_the_strips_offer_is_there(built):
+    offered = 0
+    for page in built[1].parent.glob("**/*.html"):
+        for strip in re.findall(r'<div class="strip">.*?</div>', page.read_text(), re.DOTALL):
+            for link in re.findall(r'href="([^"#]+)"', strip):
+                assert (page.parent / link).is_file(), f"{page.name}: {link}"
+                offered += link.endswith((".csv", ".parquet"))
+    assert offered > 4
 
 
 def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
