@@ -12,7 +12,7 @@ import yaml
 from altair.vegalite.v6 import display
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from whoknows import book, chapters, cells, charts, files, grid, scores, vega
+from whoknows import book, cells, chapters, charts, citation, files, grid, scores, vega
 
 ROOT = Path(__file__).parents[1]
 MODELS = ["Alpha-1.5B", "Beta-7B"]
@@ -120,7 +120,7 @@ def table(built):
 
 def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe", metric: str = "auroc") -> list[str]:
     """The values of the first heatmap, then of the second; each from left to right and from top to bottom."""
-    those = table[(table["reading"] == reading) & (table["test_set"] == test_set)]
+    those = table[(table["reading"] == reading) & (table["test_set"] == test_set)].sort_values(["model", "trained_on"])
     values = [value for method in (probe, "lora_prompt") for value in those.loc[those["method"] == method, metric]]
     return ["—" if np.isnan(value) else f"{value:.2f}" for value in values]
 
@@ -236,6 +236,13 @@ def test_what_the_strips_offer_is_there(built):
                 assert (page.parent / link).is_file(), f"{page.name}: {link}"
                 offered += link.endswith((".csv", ".parquet"))
     assert offered > 4
+
+
+def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
+    opened.visit("book/cite.html")
+    copied = opened.read("[...document.querySelectorAll('button.copybtn')].map(b => document.querySelector(b.dataset.clipboardTarget).textContent.trim())")
+    software, _, paper, _ = re.findall(r"```\w+\n(.*?)\n```", citation.page(), re.DOTALL)
+    assert len(copied) == 4 and copied[0] == software and copied[2] == paper
 
 
 def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
