@@ -92,7 +92,7 @@ def _line(about: dict, links: dict[str, str]) -> str:
     facts = [f"notebooks/{about['stage']}.py", about.get("commit", ""), _time(about), about.get("machine", "")]
     said = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
-    return f'<div class="strip">{said}<br/>{more}</div>'
+    return f'<div class="strip">{said}<br/><span class="get">{more}</span></div>'
 
 
 def _section(about: dict, links: dict[str, str]) -> str:
