@@ -15,20 +15,21 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book plan test bench clean
+.PHONY: help book pdf plan test bench clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid"
+	@echo "make pdf     the same, and a PDF of the whole report; needs Chromium or Chrome"
 	@echo "make plan    show what 'make book' would run"
 	@echo "make test    run the tests"
 	@echo "make bench   measure tokens per second against plain transformers and the machine's limit"
 	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
 
 # A book with a failed stage in it is built too: it shows where the error is.
-book: $(READY)
+book pdf: $(READY)
 	@$(BIN)/python -m whoknows.grid $(GRID)
 	@$(BIN)/python -m whoknows.workflow $(GRID) --cores $(CORES); status=$$?; \
-	test $$status -le 1 || exit $$status; $(BIN)/python -m whoknows.book $(GRID) && exit $$status
+	test $$status -le 1 || exit $$status; $(BIN)/python -m whoknows.$@ $(GRID) && exit $$status
 
 plan: $(READY)
 	@$(BIN)/python -m whoknows.workflow $(GRID) --plan

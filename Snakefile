@@ -33,7 +33,7 @@ RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {input[0]} {output.page}
 TITLE = "'{wildcards.reader} trained on {wildcards.trained_on}, seed {wildcards.seed}'"
 
 wildcard_constraints:
-    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*", page="[a-z]+", method="probe|lora_prompt"
+    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*", page="[a-z]+", method="|".join(GRID.methods)
 
 rule all:
     input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "figure", "differences", "claims", "controls", "layers", "grading"])

@@ -14,19 +14,19 @@ from pathlib import Path
 import pytest
 import websocket
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+from whoknows.pdf import BROWSERS, NO_NETWORK
+
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-default-apps --mute-audio --hide-scrollbars "
     "--remote-debugging-port=0 --remote-allow-origins=* --allow-file-access-from-files"
 ).split()
-NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
 PATIENCE = 120  # seconds until something that should have happened counts as missing
 
 
 def find() -> str:
     """The browser on the PATH; without one the test is skipped, or fails in CI."""
-    found = next(filter(None, map(shutil.which, NAMES)), None)
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not found:
         missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         missing("no Chromium or Chrome on the PATH, so the browser tests were not run")

@@ -12,7 +12,7 @@ import yaml
 from altair.vegalite.v6 import display
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from whoknows import book, chapters, cells, charts, files, grid, scores, vega
+from whoknows import book, cells, chapters, charts, citation, files, grid, scores, vega
 
 ROOT = Path(__file__).parents[1]
 MODELS = ["Alpha-1.5B", "Beta-7B"]
@@ -80,7 +80,8 @@ def write_results(folder: Path) -> Path:
     pages = folder / "notebooks"
     table = pd.DataFrame({"answer": [EVIL], "gold": ["a b"]}).to_html()
     said = [new_output("stream", name="stdout", text=EVIL), new_output("display_data", {"text/html": table, "text/plain": EVIL})]
-    write_page(pages, "questions", "Questions", {}, said)
+    files.write_parquet(folder / "questions.parquet", pd.DataFrame({"question": [EVIL]}))
+    write_page(pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, said)
     write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])
     for reader in MODELS:
         write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, said)
@@ -218,6 +219,30 @@ def test_an_answer_is_shown_and_never_run(opened):
     assert opened.read("document.querySelector('.bd-article').textContent").count("<script>window.hit = 1</script>") == 2
     assert opened.read("window.hit") is None
     assert opened.read("document.querySelectorAll('.cell_output img, .cell_output a, .cell_output strong').length") == 0
+
+
+def test_a_parameter_is_shown_and_never_run(opened):
+    opened.visit("run/questions.html")
+    assert opened.read("document.querySelector('details.made').textContent").count("<script>window.hit = 1</script>") == 2
+    assert opened.read("window.hit") is None
+    assert opened.read("document.querySelectorAll('details.made img, details.made a, details.made strong').length") == 0
+
+
+def test_what_the_strips_offer_is_there(built):
+    offered = 0
+    for page in built[1].parent.glob("**/*.html"):
+        for strip in re.findall(r'<div class="strip">.*?</div>', page.read_text(), re.DOTALL):
+            for link in re.findall(r'href="([^"#]+)"', strip):
+                assert (page.parent / link).is_file(), f"{page.name}: {link}"
+                offered += link.endswith((".csv", ".parquet"))
+    assert offered > 4
+
+
+def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
+    opened.visit("book/cite.html")
+    copied = opened.read("[...document.querySelectorAll('button.copybtn')].map(b => document.querySelector(b.dataset.clipboardTarget).textContent.trim())")
+    software, _, paper, _ = re.findall(r"```\w+\n(.*?)\n```", citation.page(), re.DOTALL)
+    assert len(copied) == 4 and copied[0] == software and copied[2] == paper
 
 
 def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):

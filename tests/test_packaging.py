@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 import whoknows
+from whoknows import pdf
 
 ROOT = Path(__file__).parents[1]
 
@@ -92,6 +93,10 @@ def test_a_missing_python_is_named(clone):
     done = subprocess.run(["make", "test", "PYTHON=python0"], cwd=clone, capture_output=True, text=True)
     assert done.returncode != 0
     assert "There is no python0 on the PATH" in done.stderr
+
+
+def test_the_makefile_and_the_library_look_for_the_same_browsers():
+    assert tuple(re.search(r"^BROWSERS := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()) == pdf.BROWSERS
 
 
 def test_help_names_every_target():

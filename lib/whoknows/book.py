@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from whoknows import WhoknowsError, assets, chapters, files, grid, parameters, run, strip, vega
+from whoknows import WhoknowsError, assets, chapters, citation, files, grid, parameters, run, strip, vega
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,11 +25,16 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
         results: folder of its results; results/<name of the grid> if not given.
 
     Returns:
-        The book's first page. The book's folder is made anew each time, so that nothing stale is in it.
+        The book's first page.
 
     Raises:
         WhoknowsError: the grid is wrong, or the book has warnings (its pages are there nevertheless).
     """
+    return sphinx(write(grid_file, results))
+
+
+def write(grid_file: Path, results: Path | None = None) -> Path:
+    """Writes the sources of a book and returns their folder, which is made anew each time, so that nothing stale is in it."""
     chosen = grid.load(grid_file)
     results = results or Path("results") / chosen.name
     source = results / "book"
@@ -42,7 +47,7 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
         files.write_text(source / name, text)
     toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text()), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
-    return _sphinx(source)
+    return source
 
 
 def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
@@ -64,6 +69,7 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
             texts[f"run/{stage}.md"] = chapters.overview(stage, own)
     texts["run/record.md"] = chapters.record(found, Path(grid_file).read_text(encoding="utf-8"))
     texts["run/assets.md"] = licences()
+    texts["run/cite.md"] = citation.page()
     if (results / "bench.parquet").exists():
         texts["run/speed.md"] = chapters.speed(files.read_parquet(results / "bench.parquet"))
     return texts
@@ -119,11 +125,16 @@ def _has_page(entry: dict, source: Path) -> bool:
     return any(list(source.glob(f"{pattern}{suffix}")) for suffix in (".md", ".ipynb"))
 
 
-def _sphinx(source: Path) -> Path:
-    # Warnings are mistakes, but a book with one of them is worth more than none.
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), "-W", "-n", "--keep-going", "--quiet"]
+def sphinx(source: Path, builder: str = "html") -> Path:
+    """Runs a builder of Sphinx, `html` or `singlehtml`, over the sources of a book, and returns the first page.
+
+    Raises:
+        WhoknowsError: there were warnings. They are mistakes, but a book with one of them is worth more than none.
+    """
+    how = ["--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), *how]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
-    index = source / "_build" / "html" / "index.html"
+    index = source / "_build" / builder / "index.html"
     if done.returncode or not index.exists():
         said = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
         where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"

@@ -14,7 +14,7 @@ from whoknows import files
 
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
-TABLES = ("out", "rows_out")  # parameters that name a table which the notebook wrote
+TABLES = {"out": "table", "rows_out": "rows"}  # parameters that name a table which the notebook wrote, and what the strip calls it
 
 
 def add(notebook: NotebookNode, name: str, static: Path, up: str) -> None:
@@ -53,10 +53,10 @@ def launch(path: str, commit: str) -> dict[str, str]:
     owner, at, hub = home.removeprefix("https://github.com/"), commit.removesuffix("-dirty") or "HEAD", os.environ.get(HUB, "").rstrip("/")
     found = {"Binder": f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"}
     if path.endswith(".ipynb"):
-        found["Colab"] = f"https://colab.research.google.com/github/{owner}/blob/{at}/{path}"
-    if hub:
+        found["Colab"] = f"https://colab.research.google.com/github/{owner}/blob/{at}/{quote(path)}"
+    if hub:  # whose git-pull takes a branch, but no commit; without one it takes the default branch
         tree = quote(f"lab/tree/{owner.split('/')[-1]}/{path}", safe="")
-        found["JupyterHub"] = f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&branch={at}&urlpath={tree}"
+        found["JupyterHub"] = f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&urlpath={tree}"
     return found
 
 
@@ -67,7 +67,7 @@ def repository() -> str:
         remote = os.environ.get(REPOSITORY) or subprocess.run(asked, capture_output=True, text=True, cwd=ROOT).stdout
     except OSError:
         remote = ""
-    found = re.search(r"github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote.strip())
+    found = re.search(r"(?:^|//|@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote.strip())
     return f"https://github.com/{found[1]}" if found else ""
 
 
@@ -78,20 +78,21 @@ def _is_chart(output: NotebookNode) -> bool:
 def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
     """Copies the tables that the notebook wrote, as they are and as CSV; names of the files by what a link to each says."""
     found = {}
-    for path in (Path(str(about["parameters"].get(key, ""))) for key in TABLES):
+    for key, title in TABLES.items():
+        path, stem = Path(str(about["parameters"].get(key, ""))), f"{name}-{title}"
         if path.suffix == ".parquet" and path.exists():
-            table, stem = files.read_parquet(path), f"{name}-{path.stem}" if path.stem not in name else name
+            table = files.read_parquet(path)
             files.write_text(static / "tables" / f"{stem}.csv", table.to_csv(index=False))
             files.write_parquet(static / "tables" / f"{stem}.parquet", table)
-            found |= {"rows as CSV": f"{stem}.csv", "rows as Parquet": f"{stem}.parquet"}
+            found |= {f"{title} as CSV": f"{stem}.csv", f"{title} as Parquet": f"{stem}.parquet"}
     return found
 
 
 def _line(about: dict, links: dict[str, str]) -> str:
     facts = [f"notebooks/{about['stage']}.py", about.get("commit", ""), _time(about), about.get("machine", "")]
-    said = " · ".join(html.escape(fact) for fact in facts if fact)
+    said = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
-    return f'<div class="strip">{said}<br/>{more}</div>'
+    return f'<div class="strip">{said}<br/><span class="get">{more}</span></div>'
 
 
 def _section(about: dict, links: dict[str, str]) -> str:
@@ -106,15 +107,16 @@ def _section(about: dict, links: dict[str, str]) -> str:
 
 
 def _table(caption: str, values: dict) -> str:
-    rows = "".join(f"<tr><th>{html.escape(str(key))}</th><td>{html.escape(_short(value))}</td></tr>" for key, value in values.items())
+    rows = "".join(f"<tr><th>{_short(key)}</th><td>{_short(value)}</td></tr>" for key, value in values.items())
     return f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>"
 
 
 def _short(value, limit: int = 600) -> str:
+    """HTML of a value, on one line: a blank line would end the block, and Markdown would be read again."""
     if isinstance(value, dict):
         value = ", ".join(f"{key}: {item}" for key, item in value.items())
     text = " ".join(str(value).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    return html.escape(text if len(text) <= limit else text[: limit - 1] + "…")
 
 
 def _link(title: str, address: str) -> str:

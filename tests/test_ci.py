@@ -1,0 +1,46 @@
+"""What runs elsewhere: the workflow names targets and files that there are, and Binder finds what it needs."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whoknows import cache, grid
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / ".github/workflows/book.yml").read_text()
+JOBS = yaml.safe_load(TEXT)["jobs"]
+STEPS = [step for job in JOBS.values() for step in job["steps"]]
+
+
+def test_every_command_is_a_target_of_the_makefile():
+    targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
+    commands = [step["run"].split() for step in STEPS if "run" in step]
+    assert commands and all(program == "make" and target in targets for program, target, *_ in commands)
+
+
+def test_every_file_is_there():
+    named = set(re.findall(r"\b(?:grids|lib|notebooks|book|tests)/[\w./-]+\.\w+|[\w-]+\.txt", TEXT))
+    assert {"grids/smoke.yml", "constraints.txt"} <= named
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_it_publishes_the_book_that_it_builds_and_keeps_the_cache(monkeypatch):
+    for variable in ("WHOKNOWS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+    folders = [step["with"]["path"] for step in STEPS if "path" in step.get("with", {})]
+    built = next(part.removeprefix("GRID=") for step in STEPS for part in step.get("run", "").split() if part.startswith("GRID="))
+    assert f"results/{grid.load(ROOT / built).name}/book/_build/html" in folders
+    assert cache.root() in [Path(folder).expanduser() for folder in folders]
+
+
+def test_actions_are_pinned_to_major_versions_and_may_do_no_more_than_they_need():
+    assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in STEPS if "uses" in step)
+    assert yaml.safe_load(TEXT)["permissions"] == {"contents": "read"}
+    assert {name: job["permissions"] for name, job in JOBS.items() if "permissions" in job} == {"publish": {"pages": "write", "id-token": "write"}}
+
+
+@pytest.mark.parametrize("name", ["binder", ".binder", "Dockerfile", "requirements.txt", "apt.txt", "runtime.txt"])
+def test_binder_reads_environment_yml_since_nothing_stands_before_it(name):
+    assert (ROOT / "environment.yml").is_file() and not (ROOT / name).exists()

@@ -1,0 +1,95 @@
+"""The page that tells how to add a model, a set of questions and a method: its own blocks are carried out in a copy."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PARTS = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "book/extend.md").read_text(), re.DOTALL | re.MULTILINE))
+RUN_METHOD = """
+import numpy as np, pandas as pd, torch
+from made_up import answers
+from whoknows import cells, files, grid, hidden, parameters, run, scores
+from pathlib import Path
+import json
+
+chosen, rng = grid.load("grids/smoke.yml"), np.random.default_rng(0)
+told = json.loads(parameters.centroid(chosen, "tiny-llama", "tiny-mistral", "0"))
+for name, path in told["answers"].items():
+    frame = answers([f"answer {i}" for i in range(90)], rng.random(90) < 0.4, task="sciq_mc")
+    frame["split"] = ["train", "validation", "test"] * 30
+    files.write_parquet(path, frame)
+    states = torch.randn(90, 3, 4)
+    states[torch.tensor(frame["correct"].to_numpy()), -1] += 2.0
+    hidden.save_hidden(told["features"], name, states)
+run.run(Path("notebooks/centroid.py"), Path("page.ipynb"), told)
+rows = cells.read_rows("results/smoke/rows", list(told["answers"]), chosen.methods, chosen.seeds)
+tasks = [{"name": "sciq_mc", "role": "train"}]
+table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), tasks), list(told["answers"]), tasks)
+print(table.loc[(table["method"] == "centroid") & (table["reading"] == "B"), "auroc"].max())
+print(sorted(Path(told["out"]).iterdir()))
+"""
+
+
+def blocks(part, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", PARTS[part], re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the checkout to which all that the page says was done."""
+    folder = tmp_path_factory.mktemp("checkout")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    for name in listed:
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    for part in PARTS:
+        for change in blocks(part, "diff"):
+            done = subprocess.run(["git", "apply"], cwd=folder, input=change, capture_output=True, text=True)
+            assert done.returncode == 0, f"{part}: {done.stderr}"
+    (folder / "notebooks/centroid.py").write_text(blocks("A method", "python")[0])
+    (folder / "book/data/capitals").mkdir()
+    run(folder, blocks("A set of questions", "python")[0])
+    return folder
+
+
+def run(folder, code, *arguments):
+    """What a fresh Python says that has the copy's library; a text is code, and a name is a module."""
+    paths = os.pathsep.join([str(folder / "lib"), str(folder / "tests")])
+    what = ["-m", code] if code.startswith("whoknows.") else ["-c", code]
+    done = subprocess.run([sys.executable, *what, *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_takes_less_than_thirty_lines(part):
+    code = [line for block in blocks(part, "python") for line in block.splitlines()]
+    code += [line[1:] for block in blocks(part, "diff") for line in block.splitlines() if line[0] == "+" and line[:3] != "+++"]
+    assert 0 < len([line for line in code if line.strip()]) < 30
+
+
+def test_the_plan_has_the_new_model_the_new_questions_and_the_new_method(checkout):
+    planned = {line.split()[0] for line in run(checkout, "whoknows.workflow", "grids/smoke.yml", "--plan").splitlines()}
+    models = ("tiny-llama", "tiny-mistral", "another-mistral")
+    assert {"questions", "answer-another-mistral", "extract-another-mistral"} <= planned
+    for reader in models:
+        for trained_on in models:
+            assert {f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt", "centroid")} <= planned
+            assert f"cell-centroid_{reader}_{trained_on}" in planned
+
+
+def test_the_new_questions_are_asked(checkout):
+    code = "from whoknows import questions; t = questions.build([{'name': 'capitals', 'size': 4, 'role': 'shift'}], {}, 2); print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
+    assert "{'test': 4, 'shot': 2}" in (said := run(checkout, code)) and "'Santiago'" in said
+
+
+def test_the_new_method_has_its_place_in_the_heatmaps(checkout):
+    auroc, estimator = run(checkout, RUN_METHOD).splitlines()[-2:]
+    assert float(auroc) > 0.9
+    assert "estimators/centroid/tiny-llama/tiny-mistral/seed0/centroid.safetensors" in estimator

@@ -1,0 +1,58 @@
+"""The pages that nobody computes: their references, their words, and that they hold no measured number."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from pybtex.database import parse_file, parse_string
+
+from whoknows import citation
+
+ROOT = Path(__file__).parents[1]
+BOOK = ROOT / "book"
+PAGES = {path.name: path.read_text() for path in BOOK.glob("*.md")}
+CITATION = yaml.safe_load(citation.CITATION.read_text())
+PAPER = CITATION["references"][0]
+
+
+def test_every_work_in_the_list_is_cited_and_every_cited_one_is_there():
+    cited = {key for text in PAGES.values() for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", text) for key in keys.split(",")}
+    assert cited == set(parse_file(BOOK / "references.bib").entries)
+
+
+def test_the_list_and_the_citation_name_the_same_paper():
+    listed = parse_file(BOOK / "references.bib").entries["kapoor2024"]
+    assert listed.fields["title"] == PAPER["title"] and listed.fields["year"] == str(PAPER["year"])
+    assert [f"arXiv:{listed.fields['eprint']}"] == [found["value"] for found in PAPER["identifiers"]]
+    assert [str(person) for person in listed.persons["author"]] == authors(PAPER)
+
+
+def authors(work):
+    return [author.get("name") or f"{author['family-names']}, {author['given-names']}" for author in work["authors"]]
+
+
+@pytest.mark.parametrize("work", [CITATION, PAPER], ids=["software", "paper"])
+def test_bibtex_says_what_the_citation_file_says(work):
+    entry = next(iter(parse_string(citation.bibtex(work), "bibtex").entries.values()))
+    assert entry.fields["title"] == work["title"]
+    assert entry.fields.get("version") == work.get("version") and entry.fields.get("year") == (str(work["year"]) if "year" in work else None)
+    assert [str(person).strip("{}") for person in entry.persons["author"]] == authors(work)
+
+
+def test_a_line_of_a_list_of_references():
+    assert citation.apa(PAPER).startswith("Kapoor, S., Gruver, N., ") and ", & Wilson, A. G. (2024). Large Language Models" in citation.apa(PAPER)
+    software = citation.apa(CITATION)
+    assert software.startswith("The whoknows authors. (n.d.). whoknows: ") and software.endswith("(Version 0.1.0) [Computer software].")
+    assert "(2031)" in citation.apa(CITATION | {"date-released": "2031-02-03"})
+
+
+def test_every_name_of_an_axis_is_in_the_glossary():
+    words = set(re.findall(r"^([^\s`{#].*)\n  \S", PAGES["glossary.md"], re.MULTILINE))
+    assert {"method", "reader", "trained on", "scored", "task", "seed", "cell", "grid", "AUROC", "PRR"} <= words
+    assert len(words) > 30
+
+
+@pytest.mark.parametrize("name", ["limits.md", "glossary.md", "method.md", "reading.md"])
+def test_no_measured_number_is_typed(name):
+    assert re.findall(r"\b0\.\d+|\d+ ?%|\b\d{3,}\b(?!`)", PAGES[name]) == []
