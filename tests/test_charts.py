@@ -11,7 +11,7 @@ from whoknows.cells import heatmap_axes
 def test_text_is_readable_on_every_colour():
     luminance = []
     for place in np.linspace(0, 1, 101):
-        ink = "#000" if place > charts._black_from() else "#fff"
+        ink = "#000" if place > charts.black_from() else "#fff"
         at = place * (len(charts.COLOURS) - 1)
         stops = [[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in charts.COLOURS]
         rgb = np.array([np.interp(at, range(len(stops)), channel) for channel in zip(*stops)])

@@ -183,7 +183,7 @@ def _in_panel(side: str, ends: list[str], better: str) -> alt.Chart:
     return chart.transform_calculate(shown="datum[metric]").transform_calculate(
         says="isValid(datum.shown) ? format(datum.shown, '.2f') : '—'",
         between="metric === 'auroc' ? datum.interval : ''",
-        ink=f"!isValid(datum.shown) ? '#7a7a7a' : ({better}[metric] ? {place} : 1 - {place}) > {_black_from():.3f} ? '#000' : '#fff'",
+        ink=f"!isValid(datum.shown) ? '#7a7a7a' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
     )
 
 
@@ -213,7 +213,7 @@ def _stripes(count: int = 12) -> alt.Gradient:
     return alt.LinearGradient(gradient="linear", x1=0, y1=0, x2=1, y2=1, stops=stops)
 
 
-def _black_from(steps: int = 1000) -> float:
+def black_from(steps: int = 1000) -> float:
     """Where on the colour bar, from 0 to 1, black begins to have more contrast than white (WCAG 2 luminance)."""
     at = np.linspace(0, 1, steps + 1)
     stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS]) / 255
