@@ -10,6 +10,7 @@ import pandas as pd
 import papermill
 import pytest
 import torch
+import vl_convert
 import yaml
 from test_probes import MLP
 from test_probes import made_up as planted
@@ -199,19 +200,25 @@ def test_moving_a_widget_redraws(panel):
     for name, value in {"layer": 2, "strength": 1.0, "size": 50, "tasks": ("sciq", "nq_open"), "trained_on": "flat", "scored": "flat"}.items():
         panel.choices[name].value = value
         assert getattr(panel.setting, name) == value
-        assert panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html() != before
+        assert panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html(border=0) != before
         assert drawn(panel)[1] != charts[1]
         before, charts = panel.numbers.value, drawn(panel)
+
+
+def test_the_charts_are_such_as_jupyterlab_draws_by_itself(panel):
+    panel.choices["layer"].value = 3  # which one of the readers lacks
+    for chart in drawn(panel):
+        assert vl_convert.vegalite_to_vega(chart, vl_version="5.20")["marks"]
 
 
 def test_a_reader_with_fewer_layers_moves_the_layer(panel):
     panel.choices["layer"].value = 3
     panel.choices["reader"].value = "flat"
     assert panel.setting.layer == panel.choices["layer"].max == 2
-    assert panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html()
+    assert panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html(border=0)
     panel.choices["layer"].value = 1
     panel.choices["reader"].value = "deep"
-    assert panel.choices["layer"].max == 3 and panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html()
+    assert panel.choices["layer"].max == 3 and panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html(border=0)
 
 
 def test_a_mistake_is_a_sentence_and_the_next_move_mends_it(panel):

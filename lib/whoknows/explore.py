@@ -32,7 +32,7 @@ def numbers(results: Results, setting: Setting) -> pd.DataFrame:
     for label, members in test_sets(tasks, list(rows["task"].unique())).items():
         own = rows[rows["task"].isin(members)]
         lines[label] = {head: _said(own[(own["split"] == split) & (own["scored"] == scored)]) for head, (split, scored) in heads.items()}
-    return pd.DataFrame.from_dict(lines, orient="index")
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(columns="AUROC")
 
 
 def _said(rows: pd.DataFrame) -> str:
@@ -77,7 +77,7 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     scale = alt.Scale(domain=[low, high], range=COLOURS, interpolate="rgb", clamp=True)
     tips = ["reader:N", "trained_on:N", "scored:N", alt.Tooltip("auroc:Q", format=".3f"), "n_right:Q", "reason:N"]
     base = alt.Chart().encode(x=x, y=y, tooltip=tips)
-    cell = base.mark_rect(stroke="#8883").encode(color=alt.condition("isValid(datum.auroc)", alt.Color("auroc:Q", title="AUROC", scale=scale), alt.value("#8883")))
+    cell = base.mark_rect(stroke="#8883").encode(color=alt.condition("isValid(datum.auroc)", alt.Color("auroc:Q", scale=scale, legend=None), alt.value("#8883")))
     written = [base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None)) for name, size, dy in (("value", 15, -5), ("note", 10, 12))]
     panels = alt.layer(cell, *written).resolve_scale(color="independent").properties(width=110 * len(models), height=alt.Step(64))
     return panels.facet(alt.Column("panel:N", title=None), data=drawn).properties(usermeta=embedding("explore-heatmaps"))

@@ -50,7 +50,7 @@ class Panel(widgets.VBox):
 
     def _draw(self, _=None) -> None:
         try:
-            self.numbers.value = explore.numbers(self.results, self.setting).to_html()  # after one fit; the heatmaps want more
+            self.numbers.value = explore.numbers(self.results, self.setting).to_html(border=0)  # after one fit; the heatmaps want more
             heatmaps = explore.heatmaps(explore.places(self.results, self.setting), self.results.models)
             self.charts.outputs = (_output(heatmaps), _output(explore.curves(self.results, self.setting)))
         except WhoknowsError as error:
