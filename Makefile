@@ -7,6 +7,7 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+LAB := $(VENV)/lab
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 FIND_BROWSER := for name in $(BROWSERS); do command -v $$name >/dev/null && break; done
 
@@ -15,12 +16,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan test bench clean
+.PHONY: help book pdf plan lab test bench clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid"
 	@echo "make pdf     the same, and a PDF of the whole report; needs Chromium or Chrome"
 	@echo "make plan    show what 'make book' would run"
+	@echo "make lab     open the notebooks in JupyterLab, on the results that are there"
 	@echo "make test    run the tests"
 	@echo "make bench   measure tokens per second against plain transformers and the machine's limit"
 	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
@@ -33,6 +35,11 @@ book pdf: $(READY)
 
 plan: $(READY)
 	@$(BIN)/python -m whoknows.workflow $(GRID) --plan
+
+# Notebooks name files from here, and so they do from notebooks/, where JupyterLab starts them: it has links to results and grids.
+lab: $(LAB)
+	@mkdir -p results
+	@$(BIN)/jupyter lab --allow-root --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/explore.py
 
 # A missing browser is Debian's to install where we may; elsewhere the browser tests are skipped, but never in CI.
 test: $(READY)
@@ -60,4 +67,11 @@ $(READY): constraints.txt pyproject.toml
 	@test -x $(BIN)/pip || { echo "Making a virtual environment in $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
 	@echo "Installing the packages of constraints.txt into $(VENV): a minute or two, 2 GB of disk"
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+# JupyterLab opens a script as text unless it is told otherwise, here in a file that belongs to .venv alone.
+$(LAB): $(READY)
+	@echo "Installing JupyterLab into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[lab]'
+	@$(BIN)/jupytext-config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer python
 	@touch $@

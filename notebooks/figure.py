@@ -8,7 +8,7 @@
 # > [arXiv 2406.08391](https://arxiv.org/abs/2406.08391).
 #
 # These are the values which that description reads off it. Its sentences are put to this list of values, to the released
-# results, and to what was measured here, on the page Claims.
+# results, and to what was measured here, on the page Claims. Needs no run: all of it lies in the repository.
 
 # %% tags=["parameters"]
 out = "results/embedded/published.parquet"

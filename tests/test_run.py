@@ -25,7 +25,7 @@ sleep = 0.0
 
 # %%
 import os, sys, time
-from tqdm import tqdm
+from tqdm.auto import tqdm
 from whoknows import WhoknowsError
 
 for _ in tqdm(range(3), desc="training"):

@@ -34,9 +34,8 @@ def checkout(tmp_path_factory):
     """A copy of the checkout whose .venv is this very environment."""
     assets.fetch("questions")
     folder = tmp_path_factory.mktemp("checkout")
-    for name in COPIED:
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        copy(ROOT / name, folder / name)
+    for name in COPIED:  # notebooks/ has links to what need not be copied
+        shutil.copytree(ROOT / name, folder / name, symlinks=True) if (ROOT / name).is_dir() else shutil.copy(ROOT / name, folder / name)
     (folder / ".venv").mkdir()
     for entry in Path(sys.prefix).iterdir():
         (folder / ".venv" / entry.name).symlink_to(entry)

@@ -88,7 +88,7 @@ def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
         measured: task names in the rows; a grid's "mmlu" stands there as "mmlu_anatomy" and so on.
     """
     names = [task["name"] for task in tasks]
-    members = {name: [m for m in measured if _grid_task(m, names) == name] or [name] for name in names}
+    members = {name: [m for m in measured if grid_task(m, names) == name] or [name] for name in names}
     sets = {}
     for label, role in {"in-distribution": "train", "shift": "shift"}.items():
         names = [task["name"] for task in tasks if task["role"] == role]
@@ -205,7 +205,8 @@ def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     return grouped.agg(how).merge(grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max")), on=CELL)
 
 
-def _grid_task(measured: str, names: list[str]) -> str:
+def grid_task(measured: str, names: list[str]) -> str:
+    """The task of a grid, of those names, that a measured one belongs to: mmlu for mmlu_anatomy; "" if none."""
     # the longest name wins: "arc_easy_mc" is a task of its own beside "arc_easy"
     fits = [name for name in names if f"{measured}_".startswith(f"{name}_")]
     return max(fits, key=len, default="")

@@ -16,6 +16,8 @@ from whoknows import WhoknowsError, files, provenance
 from whoknows.command import command
 
 WORKFLOW = "WHOKNOWS_WORKFLOW"  # process id of the workflow that this run belongs to, and its host
+# Where ipywidgets is installed, tqdm.auto draws its bars as widgets, which neither a terminal nor a log can show.
+PLAIN_BARS = "import sys, tqdm; sys.modules['tqdm.autonotebook'] = tqdm; del sys, tqdm"
 
 
 class StageFailed(Exception):
@@ -96,7 +98,7 @@ def _execute(source, values: dict, progress):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.ipynb"
         options = {"kernel_name": "python3", "progress_bar": False, "stderr_file": progress}
-        options |= {"extra_arguments": ["--log-level=40"], "shutdown_kernel": "immediate"}
+        options |= {"extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"], "shutdown_kernel": "immediate"}
         try:
             return papermill.execute_notebook(source, str(out), values, **options)
         except papermill.PapermillExecutionError as error:
@@ -117,8 +119,6 @@ def _set_environment(name: str) -> None:
         bars = {"MININTERVAL": "0.5", "NCOLS": str(columns), "NROWS": "20"}
     for option, value in bars.items():
         os.environ.setdefault(f"TQDM_{option}", value)
-    # tqdm.auto says so in every kernel without widgets, where plain bars are what is wanted.
-    os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found"
 
 
 class _Progress:

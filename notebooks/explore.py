@@ -1,0 +1,24 @@
+# %% [markdown]
+# # Explore
+#
+# A probe at any setting, fitted anew each time that you move a widget. Needs the answers and the hidden states of a finished
+# run of the grid, and a front end that shows widgets, as `make lab` opens; no language model is loaded.
+#
+# The hidden states are those at the last answer token, so there is no token position to choose.
+
+# %% tags=["parameters"]
+grid = "grids/embedded.yml"
+
+# %%
+from whoknows.panel import Panel
+from whoknows.refit import Results
+
+panel = Panel(Results(grid))
+panel
+
+# %% [markdown]
+# Choose by the validation column alone. Whoever moves the widgets until the test column looks best has chosen on the test
+# answers, and its number is then no measurement any more, but the luckiest of many: that is a mistake, and the reason why both
+# stand side by side. All the charts show test answers.
+#
+# *Save as grid* writes a grid with this one setting of the probe beside the grid above; a run of it starts from the questions.
