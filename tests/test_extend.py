@@ -1,4 +1,4 @@
-"""The page that tells how to add a model, a set of questions and a method: its own blocks are carried out in a copy."""
+"""The page that tells how to add a model, a task and a method: its own blocks are carried out in a copy."""
 
 import os
 import re
@@ -53,8 +53,7 @@ def checkout(tmp_path_factory):
             done = subprocess.run(["git", "apply"], cwd=folder, input=change, capture_output=True, text=True)
             assert done.returncode == 0, f"{part}: {done.stderr}"
     (folder / "notebooks/centroid.py").write_text(blocks("A method", "python")[0])
-    (folder / "book/data/capitals").mkdir()
-    run(folder, blocks("A set of questions", "python")[0])
+    run(folder, blocks("A task", "python")[0])
     return folder
 
 
@@ -74,7 +73,7 @@ def test_each_takes_less_than_thirty_lines(part):
     assert 0 < len([line for line in code if line.strip()]) < 30
 
 
-def test_the_plan_has_the_new_model_the_new_questions_and_the_new_method(checkout):
+def test_the_plan_has_the_new_model_task_and_method(checkout):
     planned = {line.split()[0] for line in run(checkout, "whoknows.workflow", "grids/smoke.yml", "--plan").splitlines()}
     models = ("tiny-llama", "tiny-mistral", "another-mistral")
     assert {"questions", "answer-another-mistral", "extract-another-mistral"} <= planned
@@ -84,7 +83,7 @@ def test_the_plan_has_the_new_model_the_new_questions_and_the_new_method(checkou
             assert f"cell-centroid_{reader}_{trained_on}" in planned
 
 
-def test_the_new_questions_are_asked(checkout):
+def test_the_new_tasks_questions_are_asked(checkout):
     code = "from whoknows import questions; t = questions.build([{'name': 'capitals', 'size': 4, 'role': 'shift'}], {}, 2); print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
     assert "{'test': 4, 'shot': 2}" in (said := run(checkout, code)) and "'Santiago'" in said
 
