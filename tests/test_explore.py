@@ -61,8 +61,8 @@ def results(checkout, monkeypatch):
 
 def test_the_probe_is_the_one_that_the_run_fits_at_that_setting(results, tmp_path):
     found = results.rows(SETTING)
-    names = ("deep", "deep", results.seed, results.answers, "results/made-up/features/deep", [2], [0.1], MLP, str(tmp_path))
-    rows, _ = probes.run(*names)
+    names = ("deep", "deep", results.seed, results.answers, "results/made-up/features/deep", [2], [0.1], MLP, str(tmp_path), source="tiny-llama", precision="float32")
+    rows, _ = probes.run(*names, source="tiny-llama", precision="float32")
     own = rows[rows["method"] == "probe"].reset_index(drop=True)
     pd.testing.assert_frame_equal(found.drop(columns="logit"), own.drop(columns="logit"))
     np.testing.assert_allclose(found["logit"], own["logit"], atol=1e-3)
@@ -167,7 +167,7 @@ def test_what_the_grid_says_runs_to_the_same_validation_value(results, tmp_path)
     files.write_text(tmp_path / "again.yml", explore.as_grid(results, SETTING, "again"))
     again = grid.load(tmp_path / "again.yml")
     settings = again.probe
-    rows, search = probes.run("deep", "deep", again.seeds[0], results.answers, "results/made-up/features/deep", settings.layers, list(settings.strengths), MLP, str(tmp_path))
+    rows, search = probes.run("deep", "deep", again.seeds[0], results.answers, "results/made-up/features/deep", settings.layers, list(settings.strengths), MLP, str(tmp_path), source="tiny-llama", precision="float32")
     assert explore.numbers(results, SETTING).loc["in-distribution", "Validation, deep"].startswith(f"{search['validation_auroc'].iloc[0]:.3f}")
 
 
