@@ -61,7 +61,7 @@ def results(checkout, monkeypatch):
 
 def test_the_probe_is_the_one_that_the_run_fits_at_that_setting(results, tmp_path):
     found = results.rows(SETTING)
-    names = ("deep", "deep", results.seed, results.answers, "results/made-up/features/deep", [2], [0.1], MLP, str(tmp_path), source="tiny-llama", precision="float32")
+    names = ("deep", "deep", results.seed, results.answers, "results/made-up/features/deep", [2], [0.1], MLP, str(tmp_path))
     rows, _ = probes.run(*names, source="tiny-llama", precision="float32")
     own = rows[rows["method"] == "probe"].reset_index(drop=True)
     pd.testing.assert_frame_equal(found.drop(columns="logit"), own.drop(columns="logit"))
