@@ -4,9 +4,9 @@
 # Its own answers, or another model's? Language models answered real questions, each answer was graded, and estimators of
 # confidence were trained on the grades: a **probe** on a model's hidden states, and **LoRA + Prompt**, the model fine-tuned to
 # say whether an answer is correct. Each cell is an AUROC: the chance that the estimator is surer of a right answer than of a wrong one.
-# Needs the rows of all estimators; no language model is loaded.
 
 # %% tags=["parameters"]
+# Needs the rows of all estimators; no language model is loaded.
 rows = "results/embedded/rows"
 models = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]

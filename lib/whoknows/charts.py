@@ -1,5 +1,6 @@
 """The heatmaps: Model on y, Trained On on x, dark purple (worse) to light orange (better)."""
 
+import itertools
 import json
 import math
 
@@ -136,13 +137,16 @@ def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str], chose
     return [switch(name, values[name], labels.get(name, {}), title, chosen.get(name)) for name, title in SWITCHES.items()]
 
 
-def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, tuple[float, float]]]:
-    """Ends of the colour bar of each metric, for all methods together ("one") and for each."""
-    found = {}
-    for metric in metrics:
+def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
+    """Ends of the colour bar of each metric and test set, for all methods together ("one") and for each.
+
+    Apart by test set, or a few cells on few answers would leave all others the same colour.
+    """
+    found = {metric: {} for metric in metrics}
+    for metric, (test_set, cells) in itertools.product(metrics, table.groupby("test_set")):
         chance = 0.5 if metric.endswith("auroc") else None
-        own = {method: colour_domain(values, chance) for method, values in table.groupby("method")[metric]}
-        found[metric] = {"one": colour_domain(table[metric], chance)} | own
+        own = {method: colour_domain(values, chance) for method, values in cells.groupby("method")[metric]}
+        found[metric][test_set] = {"one": colour_domain(cells[metric], chance)} | own
     return found
 
 
@@ -158,7 +162,7 @@ def _panel(drawn: pd.DataFrame, side: str, models: list[str], order: list[str]) 
     angle = 0 if max(map(len, models)) * 7 < size else -40
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=angle, labelLimit=140))
     y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, labelExpr="split(datum.label, '\\n')"))
-    ends = [f"domains[metric][colours === 'one' ? 'one' : {side}][{end}]" for end in (0, 1)]
+    ends = [f"domains[metric][test_set][colours === 'one' ? 'one' : {side}][{end}]" for end in (0, 1)]
     better = json.dumps({metric: more for metric, (_, more) in METRICS.items()})
     scale = alt.Scale(domain=[alt.expr(end) for end in ends], range=COLOURS, interpolate="rgb", clamp=True, reverse=alt.expr(f"!{better}[metric]"))
     bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
