@@ -59,7 +59,7 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
             chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json")
     for page in (first, *others):
         strip.add(page.notebook, "index" if page is first else page.name, results / "book" / "book" / "_static", "" if page is first else "../")
-        if page.stage == "cell":
+        if page.stage in ("cell", "layers"):
             chapters.make_room(page)
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}

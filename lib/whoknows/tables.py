@@ -118,7 +118,8 @@ def mistakes(table: pd.DataFrame) -> str:
     columns = {"p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"}
     parts = []
     for (method, scored, kind), own in table.groupby(["method", "scored", "kind"], sort=False):
-        shown = own.assign(p_correct=own["p_correct"].map("{:.2f}".format), gold=own["gold"].map(_shortened))[list(columns)].rename(columns=columns)
+        texts = own[list(columns)].replace("\n", " ", regex=True)  # choices stand on lines of their own
+        shown = texts.assign(p_correct=own["p_correct"].map("{:.2f}".format), gold=texts["gold"].map(_shortened)).rename(columns=columns)
         summary = f"{METHODS[method]} on the answers of {scored}: {kind}"
         html = shown.to_html(index=False, classes="texts")
         parts.append(f"<details{'' if parts else ' open'}><summary>{summary}</summary>{html}</details>")
