@@ -41,7 +41,7 @@ def checkout(tmp_path_factory):
     """A folder with a grid, its made-up results and the notebooks; both readers have the grades planted in layer 2."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", symlinks=True)
-    values = schema.read_yaml(ROOT / "grids/embedded.yml") | {"name": "made-up"}
+    values = schema.read_yaml(ROOT / "grids/embedded.yml") | {"name": "made-up", "beside": None}
     values["models"] = [{"name": name, "source": "tiny-llama"} for name in LAYERS]
     values["tasks"] = [task | {"size": TASKS[task["name"]]} for task in values["tasks"]]
     files.write_text(folder / "grids/made-up.yml", yaml.safe_dump(values))
