@@ -127,12 +127,21 @@ def expected(table, reading: str, test_set: str = "in-distribution", probe: str 
 
 def shown(opened, chart: int = 0) -> list[str]:
     """The values that stand in the cells of a chart, in the order of `expected`."""
-    # the values are the chart's bold marks; what the colour bars say is neither
-    placed = opened.read(f"""[...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('.mark-text.role-mark text')]
+    values = bold(opened, chart)
+    panels = values[: len(values) // 2], values[len(values) // 2 :]
+    return [text for panel in panels for text, _, _ in in_lines(panel)]
+
+
+def bold(opened, chart: int = 0) -> list[tuple[str, float, float]]:
+    """A heatmap's values and where the middle of each stands; its bold marks, which what the colour bars say is not."""
+    return opened.read(f"""[...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('.mark-text.role-mark text')]
         .filter(text => text.getAttribute('font-weight') === 'bold')
-        .map(text => [text.textContent, text.getBoundingClientRect().x, text.getBoundingClientRect().y])""")
-    panels = placed[: len(placed) // 2], placed[len(placed) // 2 :]
-    return [text for panel in panels for text, _, _ in sorted(panel, key=lambda cell: (round(cell[2] / 20), cell[1]))]
+        .map(text => [text.textContent, text.getBoundingClientRect()]).map(([text, box]) => [text, box.x + box.width / 2, box.y + box.height / 2])""")
+
+
+def in_lines(values: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Values from left to right and from top to bottom."""
+    return sorted(values, key=lambda value: (round(value[2] / 20), value[1]))
 
 
 def choose(opened, name: str, value: str) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import browser
 import pandas as pd
 import pytest
-from test_book import choose, expected, shown
+from test_book import bold, choose, expected, in_lines, shown
 
 from whoknows import assets, cells, charts, grid, scores
 
@@ -140,11 +140,7 @@ def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):
     with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
         tab.visit()
         # the second cell of the first heatmap: reading A puts the models on both axes
-        x, y = tab.read("""(() => {
-            const values = [...document.querySelectorAll('svg.marks .mark-text.role-mark text')].filter(text => text.getAttribute('font-weight') === 'bold');
-            const places = values.map(text => text.getBoundingClientRect()).sort((a, b) => Math.round(a.y / 20) - Math.round(b.y / 20) || a.x - b.x);
-            return [places[1].x + places[1].width / 2, places[1].y + places[1].height / 2];
-        })()""")
+        _, x, y = in_lines(bold(tab))[1]
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             tab.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         tab.wait("location.href.includes('/run/cell-') && document.readyState === 'complete'")
@@ -166,14 +162,7 @@ def test_the_sliders_redraw_the_heatmap_from_what_was_measured(checkout, made):
             }})()""")
             own = table[(table["layer"] == depth * table["last_layer"]) & (table["strength"] == table["strength"].max()) & (table["size"] == table["size"].max())]
             native = own[own["reader"] == own["trained_on"]].sort_values(["scored", "trained_on"])
-            assert shown_here(tab) == [f"{value:.2f}" for value in native["auroc"]]
-
-
-def shown_here(tab) -> list[str]:
-    """The bold values of the one heatmap of a page, from left to right and from top to bottom."""
-    placed = tab.read("""[...document.querySelectorAll('svg.marks .mark-text.role-mark text')].filter(text => text.getAttribute('font-weight') === 'bold')
-        .map(text => [text.textContent, text.getBoundingClientRect().x, text.getBoundingClientRect().y])""")
-    return [text for text, _, _ in sorted(placed, key=lambda cell: (round(cell[2] / 20), cell[1]))]
+            assert [text for text, _, _ in in_lines(bold(tab))] == [f"{value:.2f}" for value in native["auroc"]]
 
 
 def test_a_second_run_has_nothing_to_do(checkout, made):

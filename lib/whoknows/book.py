@@ -142,13 +142,18 @@ def sphinx(source: Path, builder: str = "html") -> Path:
     return index
 
 
+def parser(module: str, description: str) -> argparse.ArgumentParser:
+    """The command line of what builds a book: a grid, and where its results lie."""
+    found = argparse.ArgumentParser(prog=f"python -m {module}", description=description)
+    found.add_argument("grid", type=Path)
+    found.add_argument("--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given")
+    return found
+
+
 @command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; prints how long each stage took and the path of the first page. Exit status 1: no heatmaps."""
-    parser = argparse.ArgumentParser(prog="python -m whoknows.book", description=__doc__)
-    parser.add_argument("grid", type=Path)
-    parser.add_argument("--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given")
-    options = parser.parse_args(arguments)
+    options = parser("whoknows.book", __doc__).parse_args(arguments)
     index = build(options.grid, options.grid_results)
     chosen = grid.load(options.grid)
     results = options.grid_results or Path("results") / chosen.name

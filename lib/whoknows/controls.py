@@ -10,12 +10,11 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.answers import likelihood_rows
-from whoknows.auroc import one_class
 from whoknows.classifiers import Logistic
 from whoknows.embedder import embed
 from whoknows.hidden import load_hidden
 from whoknows.probes import judge, parts
-from whoknows.splits import for_seed, in_hash_order
+from whoknows.splits import for_seed, smaller
 
 
 def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None, batch_tokens: int) -> pd.DataFrame:
@@ -81,12 +80,8 @@ def of_reader(
 def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.DataFrame]:
     """The answers that each variant of the probe learns from; an answer without split is left out."""
     found = {"probe_last": frame, "probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
-    train = frame[frame["split"] == "train"]
-    order = in_hash_order(train["question_id"], f"size {seed}")
-    for size in sizes:
-        if size < len(train) and not one_class(train.loc[order[:size], "correct"]):
-            found[f"probe_n{size}"] = frame.assign(split=frame["split"].mask(frame.index.isin(order[size:]), ""))
-    tasks = train["task"].unique()
+    found |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
+    tasks = frame.loc[frame["split"] == "train", "task"].unique()
     for task in tasks if len(tasks) > 1 else ():
         found[f"probe_without_{task}"] = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
     return found

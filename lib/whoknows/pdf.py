@@ -1,6 +1,5 @@
 """Prints a grid's book, and links its first page to the print: `python -m whoknows.pdf GRID`."""
 
-import argparse
 import shutil
 import subprocess
 import sys
@@ -82,10 +81,7 @@ def _link(landing: Path) -> None:
 @command
 def main(arguments: list[str] | None = None) -> None:
     """The command line; prints the path of the PDF."""
-    parser = argparse.ArgumentParser(prog="python -m whoknows.pdf", description=__doc__)
-    parser.add_argument("grid", type=Path)
-    parser.add_argument("--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given")
-    options = parser.parse_args(arguments)
+    options = book.parser("whoknows.pdf", __doc__).parse_args(arguments)
     print(f"The book as PDF: {build(options.grid, options.grid_results).resolve()}")
 
 

@@ -10,10 +10,11 @@ import torch
 
 from whoknows import WhoknowsError, files, grid, parameters
 from whoknows.cells import grid_task
+from whoknows.classifiers import Labelled, Logistic
 from whoknows.hidden import load_hidden
 from whoknows.logistic import logistic_path, standardise
-from whoknows.probes import Labelled, Logistic, judge, parts
-from whoknows.splits import for_seed, in_hash_order
+from whoknows.probes import judge, parts
+from whoknows.splits import fewer, for_seed
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Results:
             raise WhoknowsError("None of these tasks has the role train, so there is nothing to learn; choose one more.")
         frames = {scored: self._asked(frame, setting) for scored, frame in self.answers.items()}
         hidden = {scored: self._hidden(reader, scored)[:, layer : layer + 1] for scored in frames}
-        train, _ = parts(_fewer(frames[trained_on], setting.size, self.seed), hidden[trained_on], trained_on)
+        own = frames[trained_on]
+        train, _ = parts(fewer(own, setting.size, self.seed) if setting.size else own, hidden[trained_on], trained_on)
         names = {"reader": reader, "trained_on": trained_on, "seed": self.seed}
         return judge({"probe": fit(train, setting.strength)}, frames, hidden.__getitem__, names)
 
@@ -87,12 +89,6 @@ class Results:
         names = [task.name for task in self.grid.tasks]
         own = {task: grid_task(task, names) for task in frame["task"].unique()}
         return frame.assign(split=frame["split"].where(frame["task"].map(own).isin(setting.tasks), ""))
-
-
-def _fewer(frame: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
-    """Answers of which all but `size` training answers have no split; the control of that size keeps the same ones."""
-    order = in_hash_order(frame.loc[frame["split"] == "train", "question_id"], f"size {seed}")
-    return frame.assign(split=frame["split"].mask(frame.index.isin(order[size:]), "")) if size else frame
 
 
 def fit(train: Labelled, strength: float) -> Logistic:
@@ -104,5 +100,5 @@ def fit(train: Labelled, strength: float) -> Logistic:
     probe, x = Logistic([0], [strength]), train.hidden[:, 0].float()
     mean, scale = standardise(x)
     (weights,) = logistic_path((x - mean) / scale, torch.from_numpy(train.correct.astype(np.float32)), [strength])
-    probe.layer, probe.state = 0, {"weights": weights, "mean": mean, "scale": scale}
+    probe.restore({"layer": 0, "strength": strength}, {"weights": weights, "mean": mean, "scale": scale})
     return probe

@@ -4,6 +4,8 @@ import hashlib
 
 import pandas as pd
 
+from whoknows.auroc import one_class
+
 
 def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Answers with another division into train and validation, of the same sizes in every task.
@@ -22,6 +24,25 @@ def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
         split[own.index] = "train"
         split[held] = "validation"
     return answers.assign(split=split)
+
+
+def smaller(answers: pd.DataFrame, sizes: list[int], seed: int) -> dict[int, pd.DataFrame]:
+    """Answers with fewer training answers, for each size; those that are not fewer than there are, or are of one class, are left out.
+
+    Args:
+        answers: question_id, split and correct of each answer; other columns are kept.
+        sizes: numbers of training answers.
+        seed: decides which; the same ones for whoever asks for the same size.
+    """
+    train = answers[answers["split"] == "train"]
+    found = {size: fewer(answers, size, seed) for size in sizes if size < len(train)}
+    return {size: some for size, some in found.items() if not one_class(some.loc[some["split"] == "train", "correct"])}
+
+
+def fewer(answers: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    """Answers of which all but `size` training answers have no split, so that nobody takes them."""
+    order = in_hash_order(answers.loc[answers["split"] == "train", "question_id"], f"size {seed}")
+    return answers.assign(split=answers["split"].mask(answers.index.isin(order[size:]), ""))
 
 
 def in_hash_order(names: pd.Series, salt: str) -> pd.Index:

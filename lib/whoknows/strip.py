@@ -3,6 +3,7 @@
 import html
 import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import quote
@@ -81,9 +82,8 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
     for key, title in TABLES.items():
         path, stem = Path(str(about["parameters"].get(key, ""))), f"{name}-{title}"
         if path.suffix == ".parquet" and path.exists():
-            table = files.read_parquet(path)
-            files.write_text(static / "tables" / f"{stem}.csv", table.to_csv(index=False))
-            files.write_parquet(static / "tables" / f"{stem}.parquet", table)
+            files.write_text(static / "tables" / f"{stem}.csv", files.read_parquet(path).to_csv(index=False))
+            shutil.copy(path, static / "tables" / f"{stem}.parquet")
             found |= {f"{title} as CSV": f"{stem}.csv", f"{title} as Parquet": f"{stem}.parquet"}
     return found
 

@@ -10,14 +10,14 @@ import pandas as pd
 import torch
 
 from whoknows import WhoknowsError, files
-from whoknows.auroc import one_class
 from whoknows.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.charts import TITLES, black_from, colour_domain, switch
 from whoknows.classifiers import Labelled, Logistic
 from whoknows.curves import COLOURS, embedding
 from whoknows.hidden import load_hidden
-from whoknows.probes import check_classes, parts
-from whoknows.splits import for_seed, in_hash_order
+from whoknows.probes import parts
+from whoknows.splits import for_seed, smaller
+
 
 def run(name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int]) -> pd.DataFrame:
     """The sweep stage: probes of one reader on every model's answers, at every layer, strength and size.
@@ -41,10 +41,9 @@ def run(name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, str
     tests = {scored: _test(frames[scored], hidden[scored]) for scored in frames}
     layers, found = list(range(next(iter(hidden.values())).shape[1])), []
     for trained_on, frame in frames.items():
-        train, validation = parts(frame, hidden[trained_on], trained_on)
-        check_classes(train, trained_on)
-        for size, own in _smaller(train, frame.loc[frame["split"] == "train", "question_id"], seed, sizes).items():
-            search = pd.DataFrame(Logistic(layers, strengths).fit(own, validation, tests))
+        every = int((frame["split"] == "train").sum())
+        for size, some in (smaller(frame, sizes, seed) | {every: frame}).items():
+            search = pd.DataFrame(Logistic(layers, strengths).fit(*parts(some, hidden[trained_on], trained_on), tests))
             long = search.melt(["layer", "strength", "validation_auroc"], list(tests), "scored", "auroc")
             found.append(long.assign(reader=name, trained_on=trained_on, size=size, last_layer=layers[-1]))
     return pd.concat(found, ignore_index=True)
@@ -71,15 +70,7 @@ def _test(frame: pd.DataFrame, hidden: torch.Tensor) -> Labelled:
     return every.part(((frame["split"] == "test") & frame["task"].isin(learned)).to_numpy())
 
 
-def _smaller(train: Labelled, names: pd.Series, seed: int, sizes: list[int]) -> dict[int, Labelled]:
-    """The first training answers in the order of the controls' learning curve, for each size, and all of them."""
-    places = pd.Series(range(len(names)), index=names.index)[in_hash_order(names, f"size {seed}")].to_numpy()
-    keep = {size: sorted(places[:size]) for size in sizes if size < len(places)} | {len(places): range(len(places))}
-    found = {size: Labelled(train.hidden[torch.tensor(list(at))], train.correct[list(at)], train.task[list(at)]) for size, at in keep.items()}
-    return {size: own for size, own in found.items() if not one_class(own.correct)}
-
-
-def chart(table: pd.DataFrame, models: list[str]) -> alt.VConcatChart:
+def chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
     """A heatmap and two curves that follow three sliders: depth of the layer, strength of the penalty, training answers.
 
     Args:
