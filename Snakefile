@@ -36,7 +36,7 @@ wildcard_constraints:
     model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*", page="[a-z]+", method="|".join(GRID.methods)
 
 rule all:
-    input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "figure", "differences", "claims", "controls", "layers", "grading"])
+    input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "figure", "differences", "claims", "controls", "layers", "shift", "grading"])
 
 rule questions:
     input: closure("notebooks/questions.py")
@@ -185,4 +185,11 @@ rule controls:
     output: f"{OUT}/controls.parquet", page=f"{OUT}/notebooks/controls.ipynb"
     log: f"{OUT}/logs/controls.txt"
     params: json=parameters.controls(GRID)
+    shell: RUN + "''"
+
+rule shift:
+    input: closure("notebooks/shift.py"), ROWS, CONTROLS
+    output: f"{OUT}/shift.parquet", page=f"{OUT}/notebooks/shift.ipynb"
+    log: f"{OUT}/logs/shift.txt"
+    params: json=parameters.shift(GRID)
     shell: RUN + "''"

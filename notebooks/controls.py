@@ -85,11 +85,3 @@ plots.learning_curve(curve)
 
 # %% tags=["remove-input"]
 HTML(tables.learning_curve(curve))
-
-# %% [markdown]
-# ## A task that was never seen
-#
-# AUROC on a task, trained with that task in the mixture and with the whole task left out.
-
-# %% tags=["remove-input"]
-HTML(tables.left_out(contest.left_out(examples)))

@@ -44,6 +44,18 @@ def make_rows(logit, correct, task="trivia_qa", **names) -> pd.DataFrame:
     return pd.DataFrame(values | {"task": task, "question_id": ids} | {k: [v] * n for k, v in (key | names).items()})
 
 
+def graded(strengths, count=400, **names):
+    """Rows of each method for a reader that judges its own answers; confidence is noise and `strength` times the grade."""
+    parts = []
+    for method, strength in strengths.items():
+        for at, task in enumerate(("trivia_qa", "sciq", "nq_open")):
+            rng = np.random.default_rng(at)
+            correct = np.arange(count) % 4 == 0
+            logit = rng.normal(size=count) + strength * correct
+            parts.append(make_rows(logit, correct, task, method=method, **{"reader": "a", "trained_on": "a", "scored": "a"} | names))
+    return pd.concat(parts, ignore_index=True)
+
+
 def fresh(reader: Reader) -> Reader:
     """A copy that a test may change."""
     return Reader(copy.deepcopy(reader.model), reader.tokenizer)

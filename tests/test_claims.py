@@ -136,7 +136,10 @@ def test_the_sentences_are_the_verdicts():
     text = findings.claims_findings(STATED, judged, verdicts, players)
     for word in (HOLDS, FAILS, OPEN):
         assert text.count(f"it **{word}**") == (verdicts["verdict"] == word).sum() > 0
-    assert "strong stands for Mistral, and weak for LLaMA-2" in findings.claims_summary(verdicts, players)
+    summary = findings.claims_summary(verdicts, players)
+    assert "strong stands for Mistral, and weak for LLaMA-2" in summary
+    one = findings.claims_summary(verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players)
+    assert "1 holds, 0 fail, " in one
 
 
 NUMBER = re.compile(r"(?<![\d.\w])[01]?\.\d\d+(?!\d*\w*/)|\d+(?:\.\d+)? ?(?:%|percent)")

@@ -2,33 +2,20 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
-from made_up import make_rows
+from made_up import graded
 
 from whoknows import bootstrap, contest, findings, plots, tables
 
 TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
 
 
-def made(strengths, count=400, **names):
-    """Rows of each method for a reader that judges its own answers; confidence is noise and `strength` times the grade."""
-    parts = []
-    for method, strength in strengths.items():
-        for at, task in enumerate(("trivia_qa", "sciq", "nq_open")):
-            rng = np.random.default_rng(at)
-            correct = np.arange(count) % 4 == 0
-            logit = rng.normal(size=count) + strength * correct
-            parts.append(make_rows(logit, correct, task, method=method, **{"reader": "a", "trained_on": "a", "scored": "a"} | names))
-    return pd.concat(parts, ignore_index=True)
-
-
 def test_the_contest_is_among_native_cells_and_against_the_probe():
-    untrained = made({"likelihood": 2.5}, reader="", trained_on="")
-    control = made({"embedder": 0.1}, reader="")
-    foreign = made({"lora_prompt": 3.0}, trained_on="b")
-    table = contest.contest(pd.concat([made({"probe": 1.0, "probe_mlp": 1.0}), untrained, control, foreign]), TASKS)
+    untrained = graded({"likelihood": 2.5}, reader="", trained_on="")
+    control = graded({"embedder": 0.1}, reader="")
+    foreign = graded({"lora_prompt": 3.0}, trained_on="b")
+    table = contest.contest(pd.concat([graded({"probe": 1.0, "probe_mlp": 1.0}), untrained, control, foreign]), TASKS)
     found = table.set_index("method")
     assert set(found.index) == {"probe", "probe_mlp", "likelihood", "embedder"} and set(table["test_set"]) == {"in-distribution"}
     assert pd.isna(found.loc["probe", "against"])
@@ -40,19 +27,19 @@ def test_the_contest_is_among_native_cells_and_against_the_probe():
 
 
 def test_a_contest_without_a_probe_has_values_and_no_differences():
-    table = contest.contest(made({"lora_prompt": 1.0}), TASKS)
+    table = contest.contest(graded({"lora_prompt": 1.0}), TASKS)
     assert table["auroc"].notna().all() and table["difference"].isna().all()
     assert findings.contest_findings(table) == "There is no probe to compare with yet."
 
 
 def test_few_right_answers_get_no_verdict():
-    table = contest.contest(made({"probe": 0.0, "probe_mlp": 9.0}, count=48), TASKS).set_index("method")
+    table = contest.contest(graded({"probe": 0.0, "probe_mlp": 9.0}, count=48), TASKS).set_index("method")
     assert table.loc["probe_mlp", ["n_right", "against"]].tolist() == [24, bootstrap.FEW] and table.loc["probe_mlp", "difference_low"] > 0
     assert "With too few right answers to tell: Probe (MLP)" in findings.contest_findings(table.reset_index())
 
 
 def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
-    table = contest.contest(pd.concat([made({"probe": 1.0}), made({"likelihood": 2.5}, reader="", trained_on="")]), TASKS)
+    table = contest.contest(pd.concat([graded({"probe": 1.0}), graded({"likelihood": 2.5}, reader="", trained_on="")]), TASKS)
     auroc, difference = table.set_index("method")["auroc"], table.set_index("method")["difference"]["likelihood"]
     said = findings.contest_findings(table)
     assert f"the probe has {auroc['probe']:.2f}" in said and f"Above it: Answer likelihood ({difference:+.2f})." in said
@@ -64,24 +51,12 @@ def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
 
 
 def test_the_learning_curve_is_in_the_order_of_sizes():
-    rows = made({"probe_n100": 0.5, "probe_n1000": 1.0, "probe_n20": 0.1, "probe": 1.2, "probe_last": 3.0})
+    rows = graded({"probe_n100": 0.5, "probe_n1000": 1.0, "probe_n20": 0.1, "probe": 1.2, "probe_last": 3.0})
     table = contest.learning_curve(rows, TASKS).set_index("size")["auroc"]
     assert set(table.index) == {"20", "100", "1000", "all"}
     assert table["20"] < table["100"] < table["1000"] < table["all"]
     html = tables.learning_curve(contest.learning_curve(rows, TASKS))
     assert html.index(">20<") < html.index(">100<") < html.index(">1000<") < html.index(">all<")
-
-
-def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
-    rows = made({"probe": 1.0, "probe_without_sciq": 0.2, "lora_prompt": 2.0, "lora_prompt_without_sciq": 2.0, "probe_without_trivia_qa": 1.0})
-    table = contest.left_out(rows).set_index(["method", "task"])
-    assert set(table.index) == {("probe", "sciq"), ("probe", "trivia_qa"), ("lora_prompt", "sciq")}
-    line = table.loc[("probe", "sciq")]
-    assert line["without_task"] < line["with_task"] and line["high"] < 0 and line["low"] < line["without_task"] - line["with_task"] < line["high"]
-    same = table.loc[("lora_prompt", "sciq")]
-    assert same["without_task"] == same["with_task"] and same["low"] == same["high"] == 0
-    assert "LoRA + Prompt" in tables.left_out(table.reset_index())
-    assert contest.left_out(made({"probe": 1.0})).empty
 
 
 def test_layers_are_those_of_the_probes_that_judge_their_own(tmp_path):

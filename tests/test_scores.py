@@ -51,6 +51,14 @@ def test_within_task_says_over_how_many_tasks_and_why_not():
     assert none["reason"] == "bad: no right answer among the test answers"
 
 
+def test_a_task_of_one_class_has_a_reason_and_no_measure():
+    held = make_rows([1, 0, 2], [True, False, False], split="validation", scored="a")
+    line = scores.by_task(pd.concat([held, make_rows([3, 0], [False, False])])).iloc[0]
+    assert line["reason"] == "no right answer among the test answers"
+    assert (line["accuracy"], line["n"], line["n_right"]) == (0, 2, 0)
+    assert line[[name for name in scores.MEASURES if name != "accuracy"]].isna().all()
+
+
 def test_calibration_comes_from_validation_and_moves_no_order():
     # on validation half of the answers are right at whatever confidence: both scalings learn to say a half
     held = make_rows([4, 4, 4, 4], [True, False, True, False], split="validation", scored="a")

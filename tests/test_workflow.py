@@ -36,7 +36,7 @@ if Path("broken").exists() and reader != trained_on:
 write(f"{out}/adapter"); write(rows_out)
 """,
     "heatmaps": "write(out)",
-    **dict.fromkeys(("cell", "figure", "sweep", "layers", "differences", "claims", "surface", "ablate", "judge", "controls", "grading"), "write(out)"),
+    **dict.fromkeys(("cell", "figure", "sweep", "layers", "differences", "claims", "surface", "ablate", "judge", "controls", "shift", "grading"), "write(out)"),
 }
 STUB = """
 # %% [markdown]
@@ -57,12 +57,12 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
-    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral", "layers", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls",
+    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral", "layers", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls", "shift",
     *(name for method in ("probe", "lora_prompt") for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
       for name in (f"{method}-{reader}_{trained_on}_seed0", f"cell-{method}_{reader}_{trained_on}")),
 }  # fmt: skip
 
-PAGES = ("heatmaps", "differences", "claims", "controls", "grading")  # read all rows
+PAGES = ("heatmaps", "differences", "claims", "controls", "shift", "grading")  # read all rows
 
 
 def of(*beginnings):

@@ -80,6 +80,12 @@ def check(rows: pd.DataFrame) -> None:
         raise WhoknowsError(f"rows: the question {tested.idxmax()} is in the test split and in another; {remedy}.")
 
 
+def native_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of what read and was trained on the very model that is scored, or needs neither."""
+    own = [rows[name].isin([""]) | (rows[name] == rows["scored"]) for name in ("reader", "trained_on")]
+    return rows[own[0] & own[1]]
+
+
 def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
     """The test sets that a grid's tasks make: in-distribution, shift, each task alone, and MMLU's four categories.
 

@@ -32,6 +32,7 @@ STAGES = {
     "controls": "Controls",
     "sweep": "Sweep",
     "layers": "Layers",
+    "shift": "Shift",
     "grading": "Grading",
     "beside": "Another run, packed",
 }

@@ -65,7 +65,7 @@ def claims_summary(verdicts: pd.DataFrame, players: dict[str, str]) -> str:
     said = []
     for (source, reading), own in verdicts.groupby(["source", "reading"], sort=False):
         counts = own["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
-        parts = f"{counts[HOLDS]} hold, {counts[FAILS]} fail, {counts[OPEN]} cannot be told"
+        parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} cannot be told"
         said.append(f"- {_source(source, reading)}: of {len(own)} claims, {parts}.")
     by_itself = verdicts[verdicts["source"] == "figure"]
     wrong = [f"“{claim}”" for claim in by_itself.loc[by_itself["verdict"] == FAILS, "claim"]]
@@ -126,6 +126,36 @@ def differences_findings(table: pd.DataFrame) -> str:
     return "\n".join([f"On {first['test_set'].iloc[0]} test questions, of a difference from nought:", "", *said])
 
 
+def shift_findings(table: pd.DataFrame) -> str:
+    """For each model, how far its estimators carry to tasks that they were not trained on, as Markdown.
+
+    Args:
+        table: as `shift.shift` returns.
+    """
+    away = table.dropna(subset="says")
+    away = away[~away["test_set"].str.contains(",")]  # the categories of MMLU are parts of it
+    said = []
+    for scored, own in away.groupby("scored", sort=False):
+        parts = [_on(test_set, lines) for test_set, lines in own.groupby("test_set", sort=False)]
+        said.append(f"- **{scored}**, on its own answers: {'; '.join(parts)}.")
+    if not said:
+        return "This grid has no task that nobody is trained on."
+    return "\n".join(["AUROC, and how it differs from that in-distribution:", "", *said])
+
+
+def left_out_findings(table: pd.DataFrame) -> str:
+    """What it costs to leave a task out of training, as Markdown.
+
+    Args:
+        table: as `shift.left_out` returns.
+    """
+    lost = table[table["high"] < 0]
+    if table.empty:
+        return ""
+    change = table["without_task"] - table["with_task"]
+    return f"Without a task in training, AUROC on it changes by {_signed(change.min())} to {_signed(change.max())}; it falls in {len(lost)} of {len(table)} cases by an interval below nought."
+
+
 def grading_findings(table: pd.DataFrame) -> str:
     """How far the cells move when the same answers are graded otherwise, as Markdown.
 
@@ -141,6 +171,13 @@ def grading_findings(table: pd.DataFrame) -> str:
         if len(moved):
             said.append(f"With {name}, they move by {_signed(moved.mean())} on average, from {_signed(moved.min())} to {_signed(moved.max())}.")
     return " ".join(said)
+
+
+def _on(test_set: str, lines: pd.DataFrame) -> str:
+    if (lines["says"] == FEW).all():
+        return f"on {test_set}, {_span(lines['n_right'].min(), lines['n_right'].max())} right answers are too few to tell"
+    ordered = lines.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHODS].index))
+    return f"on {test_set}, " + ", ".join(f"{METHODS[line.method]} {line.auroc:.2f} ({_signed(line.change)}, {line.says})" for line in ordered.itertuples())
 
 
 def _against(own: pd.DataFrame) -> str:
@@ -183,6 +220,10 @@ def _range(name: str, values: pd.Series) -> str:
 
 def _signed(value: float) -> str:
     return f"{round(value, 2) + 0.0:+.2f}"  # a minus before nought would say that there is something
+
+
+def _count(count: int, verb: str) -> str:
+    return f"{count} {verb}s" if count == 1 else f"{count} {verb}"
 
 
 def _span(low, high) -> str:

@@ -137,6 +137,11 @@ def differences(grid: Grid) -> str:
     return json.dumps(_of_rows(grid, "differences"))
 
 
+def shift(grid: Grid) -> str:
+    """Parameters of `shift`."""
+    return json.dumps(_of_rows(grid, "shift") | {"more_rows": f"{out(grid)}/controls"})
+
+
 def grading(grid: Grid) -> str:
     """Parameters of `grading`."""
     values = _of_rows(grid, "grades") | {"answers": answers(grid), "judged": f"{out(grid)}/judged" if grid.judge else None}
@@ -185,7 +190,7 @@ def judge(grid: Grid, model: str) -> str:
     return json.dumps(names | {"log": f"{out(grid)}/judged/{model}.jsonl", "out": f"{out(grid)}/judged/{model}.parquet"})
 
 
-PAGES = {page.__name__: page for page in (heatmaps, differences, controls, grading, claims)}  # what is made of rows
+PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, grading, claims)}  # what is made of rows
 
 
 def _of_rows(grid: Grid, name: str) -> dict:

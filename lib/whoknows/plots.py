@@ -4,7 +4,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from whoknows.bootstrap import ABOVE, BELOW, FEW, UNTOLD
+from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, UNTOLD
 from whoknows.cells import METHODS, READINGS, TRAINED
 from whoknows.charts import TITLES, switch
 from whoknows.curves import COLOURS, embedding
@@ -60,6 +60,28 @@ def contest(table: pd.DataFrame) -> alt.Chart:
     head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelExpr="datum.value + ' on its own answers'")
     described = f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; all values are in the table beneath."
     return chart.facet(row=alt.Row("scored:N", sort=None, header=head)).properties(description=described, usermeta=embedding("contest"))
+
+
+def shift(table: pd.DataFrame) -> alt.Chart:
+    """AUROC and interval in-distribution and on each shift, a panel for each model that judges its own answers.
+
+    Args:
+        table: as `shift.shift` returns.
+    """
+    drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]).round(4)
+    drawn["label"], drawn["few"] = drawn["method"].map(METHODS), drawn["n_right"] < ENOUGH
+    labels = [METHODS[method] for method in METHODS if method in set(drawn["method"])]
+    colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2]]), legend=alt.Legend(orient="top"))
+    tips = ["label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]
+    y, offset = alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique())), alt.YOffset("label:N", sort=labels)
+    base = alt.Chart().encode(y=y, yOffset=offset, color=colour, tooltip=tips, opacity=alt.when("datum.few").then(alt.value(0.35)).otherwise(alt.value(1)))
+    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
+    points = base.mark_point(filled=True, size=50).encode(x="auroc:Q")
+    half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
+    chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(13, **{"for": "offset"}))
+    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelExpr="datum.value + ' on its own answers'")
+    described = f"AUROC in-distribution and on {table.loc[table['says'].notna(), 'test_set'].nunique()} shifts, with intervals; all values are in the table beneath."
+    return chart.facet(row=alt.Row("scored:N", sort=None, header=head)).properties(description=described, usermeta=embedding("shift"))
 
 
 def differences(table: pd.DataFrame) -> alt.Chart:

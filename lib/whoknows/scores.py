@@ -24,7 +24,7 @@ def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
         only_auroc: leaves the other `MEASURES` missing, which is ten times faster.
 
     Returns:
-        Those columns and `MEASURES`, n, n_right, and reason (why auroc is missing, or "").
+        Those columns and `MEASURES`, n, n_right, and reason (why all measures but accuracy are missing, or "").
 
     Raises:
         WhoknowsError: a confidence is NaN; the sentence says where.
@@ -76,6 +76,9 @@ def _lines(rows: pd.DataFrame, fitted: dict) -> pd.DataFrame:
 
 def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | None) -> dict:
     logit, correct = group["logit"].to_numpy(float), group["correct"].to_numpy(bool)
+    reason = one_class(correct)
+    # What has one class is in no mean, and a grid with MMLU has a hundred such tasks: it is not worth the time of smooth ECE.
+    fitted = None if reason else fitted
     wanted = metrics.METRICS if fitted else {"auroc": auroc}
     try:
         measures = {name: metric(logit, correct) for name, metric in wanted.items()}
@@ -85,7 +88,7 @@ def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | No
     if fitted:
         measures |= _calibrated(logit, correct, fitted)
     counts = {"accuracy": float(correct.mean()), "n": correct.size, "n_right": int(correct.sum())}
-    return measures | counts | {"reason": one_class(correct)}
+    return measures | counts | {"reason": reason}
 
 
 def _calibrated(logit: np.ndarray, correct: np.ndarray, fitted: calibration.Calibration) -> dict[str, float]:

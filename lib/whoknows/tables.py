@@ -181,14 +181,31 @@ def learning_curve(table: pd.DataFrame) -> str:
     return wide.rename(columns={"scored": "Model"}).rename_axis(columns=None).to_html(index=False)
 
 
+def shift(table: pd.DataFrame) -> str:
+    """The numbers of `plots.shift` as HTML: test questions by method, a table for each model.
+
+    Args:
+        table: as `shift.shift` returns.
+    """
+    parts, between = [], [f"{a:.3f} ({low:.3f} – {high:.3f})" if pd.notna(a) else "—" for a, low, high in zip(table["auroc"], table["low"], table["high"])]
+    changed = [f"; {change:+.3f}, {says}" if pd.notna(change) else "" for change, says in zip(table["change"], table["says"])]
+    drawn = table.assign(says=[a + b for a, b in zip(between, changed)], tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])])
+    for scored, own in drawn.groupby("scored", sort=False):
+        by_test_set = own.groupby("test_set", sort=False).agg(**{"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")})
+        values = own.pivot(index="test_set", columns="method", values="says")[[method for method in METHODS if method in set(own["method"])]]
+        wide = by_test_set.join(values.rename(columns=METHODS)).reset_index(names="Test questions")
+        parts.append(_captioned(wide.to_html(index=False, na_rep="—"), f"{scored} on its own answers: AUROC, 95 % interval; less in-distribution"))
+    return "\n".join(parts)
+
+
 def left_out(table: pd.DataFrame) -> str:
     """Estimators on tasks that they were and were not trained on, as an HTML table.
 
     Args:
-        table: as `contest.left_out` returns.
+        table: as `shift.left_out` returns.
     """
     if table.empty:
-        return "<p>There is only one task to train on, so none can be left out.</p>"
+        return "<p>No estimator was trained with a task left out.</p>"
     change = [f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])]
     names = table[["method", "scored", "task"]].assign(method=table["method"].map(METHODS))
     shown = names.assign(a=table["with_task"].map("{:.3f}".format), b=table["without_task"].map("{:.3f}".format), change=change)

@@ -1,0 +1,70 @@
+"""Shift: how well an estimator judges answers to questions of tasks that it was not trained on."""
+
+import pandas as pd
+
+from whoknows import bootstrap, scores
+from whoknows.cells import first_test_set, measure, native_rows, test_sets
+
+METHODS = ("probe", "lora_prompt", "zero_shot", "likelihood")
+LEFT_OUT = "_without_"
+CHANGE = {"estimate": "change", "low": "change_low", "high": "change_high"}
+
+
+def shift(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
+    """The native cells in-distribution and on every test set that nobody was trained on, and how each changes.
+
+    Args:
+        rows: rows of any methods.
+        tasks: the grid's tasks, dicts with name and role.
+
+    Returns:
+        The columns of `cells.measure`, AUROC alone, and change (AUROC less that in-distribution), change_low, change_high,
+        p, p_holm (over all lines) and says (what `bootstrap.told` says); missing in-distribution.
+    """
+    native = native_rows(rows[rows["method"].isin(METHODS)])
+    samples, (usual, members) = bootstrap.samples(native), first_test_set(tasks, native)
+    cells, asked = measure(native, scores.by_task(native, only_auroc=True), tasks, samples), _shifts(tasks, native)
+    home, away = cells[cells["test_set"] == usual], cells[cells["test_set"].isin(asked)].reset_index(drop=True)
+    if away.empty:
+        return home.assign(**dict.fromkeys([*CHANGE.values(), "p", "p_holm", "says"], float("nan")))
+    places = pd.MultiIndex.from_frame(away[scores.CELL])
+    before = home.set_index(scores.CELL).reindex(places)
+    # The questions of each task are drawn by themselves, so a difference of resamples has the right spread.
+    there = [bootstrap.by_cell(samples, asked[label]).reindex(places[own.index]) for label, own in away.groupby("test_set", sort=False)]
+    resampled = pd.concat(there).to_numpy() - bootstrap.by_cell(samples, members).reindex(places).to_numpy()
+    fewest = away["n_right"].clip(upper=before["n_right"].to_numpy())
+    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "n_right": fewest})
+    found = bootstrap.told(lines, resampled).drop(columns="n_right").rename(columns=CHANGE)
+    return pd.concat([home, away.join(found)], ignore_index=True)
+
+
+def _shifts(tasks: list[dict], rows: pd.DataFrame) -> dict[str, list[str]]:
+    """The test sets that nobody is trained on. A mean over two tasks of them says less than each, so it is left out."""
+    asked = [task for task in tasks if task["role"] == "shift"]
+    found = test_sets(asked, sorted(rows["task"].unique()))
+    return {label: members for label, members in found.items() if label != "shift" or len(asked) == 1}
+
+
+def left_out(rows: pd.DataFrame) -> pd.DataFrame:
+    """For each method, reader that judges its own answers and task: AUROC, trained with and without that task.
+
+    Returns:
+        method, scored, task, with_task, without_task (means over the seeds that both have), and low and high of without less with.
+    """
+    native = native_rows(rows).reset_index(drop=True)
+    base = native["method"].str.split(LEFT_OUT).str[0]
+    how = (native["method"] == base).map({True: "with", False: "without"})
+    asked = (native["method"] == base) | (native["method"] == base + LEFT_OUT + native["task"])
+    native = native.assign(base=base, how=how, method=base + " " + how)[asked]
+    kept = native[native.groupby(["base", "scored", "task", "seed"])["how"].transform("nunique") == 2]
+    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high"]
+    if kept.empty:
+        return pd.DataFrame(columns=columns)
+    keys = ["scored", "task", "method"]
+    values, draws = scores.by_task(kept, only_auroc=True).groupby(keys)["auroc"].mean(), bootstrap.samples(kept).groupby(keys).mean()
+    lines = []
+    for method, scored, task in kept.groupby(["base", "scored", "task"]).groups:
+        known, unknown = ((scored, task, f"{method} {how}") for how in ("with", "without"))
+        between = bootstrap.interval(draws.loc[[unknown]] - draws.loc[known]).iloc[0]
+        lines.append((method, scored, task, values[known], values[unknown], between["low"], between["high"]))
+    return pd.DataFrame(lines, columns=columns)

@@ -1,0 +1,66 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Shift
+#
+# An estimator is wanted where nobody has graded answers yet. Here each model's own estimators judge its answers to
+# questions of tasks that nobody was trained on, beside what they reach on held-out questions of the tasks that they know.
+# Needs the rows of all stages.
+
+# %% tags=["parameters"]
+rows = "results/embedded/rows"
+more_rows = "results/embedded/controls"
+models = ["SmolLM2-135M", "Gemma3-270M"]
+methods = ["probe", "lora_prompt"]
+seeds = [0]
+tasks = [
+    {"name": "trivia_qa", "size": 1600, "role": "train"},
+    {"name": "sciq", "size": 900, "role": "train"},
+    {"name": "nq_open", "size": 1700, "role": "shift"},
+]
+out = "results/embedded/shift.parquet"
+
+# %% tags=["remove-input"]
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from whoknows import cells, files, findings, plots, shift, tables
+
+folders = (rows, more_rows)
+examples = pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders])
+table = shift.shift(examples, tasks)
+files.write_parquet(out, table)
+Markdown(findings.shift_findings(table))
+
+# %% tags=["remove-input"]
+plots.shift(table)
+
+# %% [markdown]
+# The value of a task with many subjects is the mean over those that have both right and wrong answers. Pale lines rest on
+# too few right answers for a verdict. Two test sets differ in more than distance: questions can be harder, and answers
+# longer, which is why what needs no training stands beside.
+
+# %% tags=["remove-input"]
+HTML(tables.shift(table))
+
+# %% [markdown]
+# ## A task that was never seen
+#
+# AUROC on a task of the mixture, trained with that task and with the whole task left out: the same questions both times.
+
+# %% tags=["remove-input"]
+without = shift.left_out(examples)
+Markdown(findings.left_out_findings(without))
+
+# %% tags=["remove-input"]
+HTML(tables.left_out(without))
