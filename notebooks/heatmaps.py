@@ -41,6 +41,6 @@ HTML(tables.heatmaps(table, models, links))
 # Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests on.
 # Point at a cell for more; press it for the page of its estimator. A hatched cell was not measured, and says why.
 #
-# In-distribution values are means within task: an estimator that knows only which task is harder gets one
-# half. How to read the two axes is told in [How to read the heatmaps](book/reading.md); what a simpler explanation would
-# reach, on the page Controls; which differences can be told from nought, on the page Differences.
+# In-distribution values are means within task: an estimator that knows only which task is harder gets one half. More on
+# [how to read the heatmaps](book/reading.md), [which differences can be told from nought](run/differences.ipynb), [what a
+# simpler explanation would reach](run/controls.ipynb) and [how far the estimators carry](run/shift.ipynb).

@@ -1,12 +1,13 @@
-"""What runs elsewhere: the workflow names targets and files that there are, and Binder finds what it needs."""
+"""What runs elsewhere: the workflow and Colab name targets and files that there are, and Binder finds what it needs."""
 
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 
-from whoknows import cache, grid
+from whoknows import cache, grid, strip
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / ".github/workflows/book.yml").read_text()
@@ -39,6 +40,15 @@ def test_actions_are_pinned_to_major_versions_and_may_do_no_more_than_they_need(
     assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in STEPS if "uses" in step)
     assert yaml.safe_load(TEXT)["permissions"] == {"contents": "read"}
     assert {name: job["permissions"] for name, job in JOBS.items() if "permissions" in job} == {"publish": {"pages": "write", "id-token": "write"}}
+
+
+def test_colab_gets_a_notebook_without_results_that_makes_a_book_of_a_grid_that_is_there():
+    notebook = nbformat.read(ROOT / strip.COLAB, as_version=4)
+    nbformat.validate(notebook)
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in notebook.cells)
+    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
+    grids = re.findall(r"grids/\w+\.yml", code)
+    assert "!make book GRID={grid}" in code and grids and all((ROOT / name).is_file() for name in grids)
 
 
 @pytest.mark.parametrize("name", ["binder", ".binder", "Dockerfile", "requirements.txt", "apt.txt", "runtime.txt"])

@@ -70,22 +70,24 @@ def test_every_pages_notebook_opens_as_a_file_of_this_repository(home, tmp_path,
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     page = make_page(stage)
     strip.add(page, "probe-a", tmp_path, "../")
-    opened = {title: link for title, link in Seen(page.cells[-1].source).links.items() if title.startswith("open ")}
+    links = Seen(page.cells[-1].source).links
+    opened = {title: link for title, link in links.items() if title.startswith("open ")}
     assert list(opened) == [f"open notebooks/{stage}.py in {place}" for place in ("Binder", "JupyterHub")]
     trees = [parse_qs(urlsplit(link).query)["urlpath"][0].removeprefix("lab/tree/") for link in opened.values()]
     assert {tree.removeprefix("some-name/") for tree in trees} <= set(tracked)
+    assert urlsplit(links["run a grid in Colab"]).path.split("/abc1234/")[1] in tracked
     assert trees[1].startswith("some-name/"), "a JupyterHub clones into a folder of the repository's name"
 
 
 def test_addresses_name_the_repository_and_the_commit_of_the_run(home):
-    found = strip.launch("notebooks/a b.ipynb", "abc1234-dirty")
-    assert found["Binder"] == "https://mybinder.org/v2/gh/someone/some-name/abc1234?urlpath=lab%2Ftree%2Fnotebooks%2Fa%20b.ipynb"
-    assert found["Colab"] == "https://colab.research.google.com/github/someone/some-name/blob/abc1234/notebooks/a%20b.ipynb"
-    hub = urlsplit(found["JupyterHub"])
+    found = strip.launch("notebooks/a b.py", "abc1234-dirty")
+    binder, hub, colab = found.values()
+    assert binder == "https://mybinder.org/v2/gh/someone/some-name/abc1234?urlpath=lab%2Ftree%2Fnotebooks%2Fa%20b.py"
+    assert colab == "https://colab.research.google.com/github/someone/some-name/blob/abc1234/notebooks/colab.ipynb"
+    hub = urlsplit(hub)
     assert f"{hub.scheme}://{hub.netloc}{hub.path}" == "https://hub.example/hub/user-redirect/git-pull"
-    assert parse_qs(hub.query) == {"repo": [HOME], "urlpath": ["lab/tree/some-name/notebooks/a b.ipynb"]}
-    assert strip.launch("notebooks/probe.py", "")["Binder"].startswith("https://mybinder.org/v2/gh/someone/some-name/HEAD?")
-    assert "Colab" not in strip.launch("notebooks/probe.py", "abc1234")
+    assert parse_qs(hub.query) == {"repo": [HOME], "urlpath": ["lab/tree/some-name/notebooks/a b.py"]}
+    assert next(iter(strip.launch("notebooks/probe.py", "").values())).startswith("https://mybinder.org/v2/gh/someone/some-name/HEAD?")
 
 
 def test_without_a_public_home_there_is_no_address(tmp_path, monkeypatch):

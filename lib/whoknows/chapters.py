@@ -115,7 +115,8 @@ def mark_packed(page: Chapter, name: str, about: Path) -> None:
     text = f"The rows of this page come packed with the project: a run of the grid `{name}` measured them{f' ({measured})' if measured else ''}. This book's own run did not."
     page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
     for cell in page.notebook.cells:
-        cell.source = cell.source.replace("](book/", "](../book/") if cell.cell_type == "markdown" else cell.source
+        if cell.cell_type == "markdown":  # its links are those of a first page
+            cell.source = cell.source.replace("](book/", "](../book/").replace("](run/", "](beside-")
     make_room(page)
 
 

@@ -14,6 +14,7 @@ from nbformat.v4 import new_markdown_cell
 from whoknows import files
 
 ROOT = Path(__file__).resolve().parents[2]
+COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 TABLES = {"out": "table", "rows_out": "rows"}  # parameters that name a table which the notebook wrote, and what the strip calls it
 
@@ -42,23 +43,22 @@ def add(notebook: NotebookNode, name: str, static: Path, up: str) -> None:
 
 
 def launch(path: str, commit: str) -> dict[str, str]:
-    """Addresses that open a file of this repository elsewhere, by the name of the place; empty if it has no public home.
+    """Addresses that open a file of this repository elsewhere, by what a link says; empty if it has no public home.
 
     Args:
-        path: within the repository; Colab opens notebooks only, the others scripts too.
+        path: within the repository.
         commit: as the run recorded it.
     """
     home = repository()
     if not home:
         return {}
     owner, at, hub = home.removeprefix("https://github.com/"), commit.removesuffix("-dirty") or "HEAD", os.environ.get(HUB, "").rstrip("/")
-    found = {"Binder": f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"}
-    if path.endswith(".ipynb"):
-        found["Colab"] = f"https://colab.research.google.com/github/{owner}/blob/{at}/{quote(path)}"
+    found = {f"open {path} in Binder": f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"}
     if hub:  # whose git-pull takes a branch, but no commit; without one it takes the default branch
         tree = quote(f"lab/tree/{owner.split('/')[-1]}/{path}", safe="")
-        found["JupyterHub"] = f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&urlpath={tree}"
-    return found
+        found[f"open {path} in JupyterHub"] = f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&urlpath={tree}"
+    # It opens notebooks but no scripts, so it gets the one that fetches all the others.
+    return found | {"run a grid in Colab": f"https://colab.research.google.com/github/{owner}/blob/{at}/{COLAB}"}
 
 
 def repository() -> str:
@@ -99,7 +99,7 @@ def _section(about: dict, links: dict[str, str]) -> str:
     notebook = f"notebooks/{about['stage']}.py"
     facts = {"notebook": notebook, "commit": about.get("commit"), "machine": about.get("machine"), "time": _time(about)}
     facts |= {package: version for package, version in about.get("versions", {}).items()}
-    opened = [_link(f"open {notebook} in {place}", address) for place, address in launch(notebook, about.get("commit", "")).items()]
+    opened = [_link(*link) for link in launch(notebook, about.get("commit", "")).items()]
     parts = [_table("Run", {key: value for key, value in facts.items() if value}), _table("Parameters", about["parameters"])]
     parts += [_table("Inputs, SHA-256", about["inputs"])] if about.get("inputs") else []
     got = " · ".join([*(_link(*link) for link in links.items()), *opened])

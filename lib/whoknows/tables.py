@@ -188,7 +188,7 @@ def shift(table: pd.DataFrame) -> str:
         table: as `shift.shift` returns.
     """
     parts, between = [], [f"{a:.3f} ({low:.3f} – {high:.3f})" if pd.notna(a) else "—" for a, low, high in zip(table["auroc"], table["low"], table["high"])]
-    changed = [f"; {change:+.3f}, {says}" if pd.notna(change) else "" for change, says in zip(table["change"], table["says"])]
+    changed = [f"; {change:+.3f}" if pd.notna(change) else "" for change in table["change"]]
     drawn = table.assign(says=[a + b for a, b in zip(between, changed)], tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])])
     for scored, own in drawn.groupby("scored", sort=False):
         by_test_set = own.groupby("test_set", sort=False).agg(**{"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")})
