@@ -5,6 +5,7 @@ from shutil import which
 
 from whoknows import grid, parameters
 from whoknows.chapters import STAGES
+from whoknows.hidden import BEFORE
 from whoknows.sources import closure
 
 GRID = grid.load(config.get("grid", "grids/embedded.yml"))
@@ -14,7 +15,7 @@ MODELS = list(ANSWERS)
 CELL = "{reader}/{trained_on}/seed{seed}"
 PAGE = "{reader}_{trained_on}_seed{seed}"  # no model's name has an underscore
 CELLS = dict(method=GRID.methods, reader=MODELS, trained_on=MODELS, seed=GRID.seeds)
-HIDDEN = [f"{OUT}/features/{{reader}}/{scored}.safetensors" for scored in MODELS]
+HIDDEN = [f"{OUT}/features/{{reader}}/{name}.safetensors" for name in [*MODELS, BEFORE]]
 TRUNK = [f"{OUT}/features/{{reader}}/trunk.safetensors"] if parameters.first_layer(GRID) else []
 ROWS = expand(f"{OUT}/rows/{{method}}/{{model}}.parquet", method=["likelihood", "zero_shot"], model=MODELS)
 ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)

@@ -46,7 +46,8 @@ Markdown(findings.contest_findings(table))
 # ## What beats what
 #
 # AUROC within task, with its 95 % bootstrap interval over questions. A control that reaches as far as the probe explains
-# it away; the task prior has one half by construction, since it says the same of all answers of a task.
+# it away; the task prior has one half by construction, since it says the same of all answers of a task. *Before the answer* is
+# the probe at the last token of the question: what the reader makes of a question that nobody has answered yet.
 
 # %% tags=["remove-input"]
 plots.contest(table)

@@ -38,7 +38,8 @@ rows, sizes = features.run(reader, model, frames, first_layer, batch_tokens, out
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]
-# What was kept: for each scored model [answers, layers + 1, width]; layer 0 is the embeddings.
+# What was kept: for each scored model, at the last token of its answers, [answers, layers + 1, width], and the same at the last
+# token before them; layer 0 is the embeddings.
 
 # %%
 sizes

@@ -9,7 +9,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from whoknows import WhoknowsError, controls, embedder, scores
 from whoknows.auroc import auroc
-from whoknows.hidden import save_hidden
+from whoknows.hidden import BEFORE, save_hidden
 
 SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
 
@@ -109,6 +109,7 @@ def states(tmp_path):
         hidden = torch.tensor(np.random.default_rng(at).normal(size=(400, 4, 16)), dtype=torch.float32)
         hidden[:, 1, 3] += 3.0 * torch.tensor(made["correct"].to_numpy())
         save_hidden(str(tmp_path), scored, hidden.bfloat16())
+    save_hidden(str(tmp_path), BEFORE, torch.randn(400, 4, 16, generator=torch.Generator().manual_seed(0)).bfloat16())
     return frames, str(tmp_path)
 
 
@@ -119,9 +120,9 @@ def ablated(states, sizes=(50,), seeds=(0,)):
 
 def test_what_is_taken_away_is_missed(states):
     rows = ablated(states)
-    names = {"probe_last", "probe_shuffled", "probe_n50", "probe_without_easy", "probe_without_hard"}
+    names = {"probe_last", "probe_before", "probe_shuffled", "probe_n50", "probe_without_easy", "probe_without_hard"}
     assert set(rows["method"]) == names
-    for method, low, high in [("probe_last", 0.3, 0.7), ("probe_shuffled", 0.1, 0.9), ("probe_n50", 0.9, 1.0), ("probe_without_easy", 0.9, 1.0)]:
+    for method, low, high in [("probe_last", 0.3, 0.7), ("probe_before", 0.3, 0.7), ("probe_shuffled", 0.1, 0.9), ("probe_n50", 0.9, 1.0), ("probe_without_easy", 0.9, 1.0)]:
         for scored in ("a", "b"):
             assert low <= value(rows, method=method, trained_on="a", scored=scored, task="easy") <= high, method
 

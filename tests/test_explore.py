@@ -15,15 +15,15 @@ import yaml
 from test_probes import MLP
 from test_probes import made_up as planted
 
-from whoknows import WhoknowsError, auroc, explore, files, grid, page, parameters, probes, run, schema
-from whoknows.hidden import save_hidden
+from whoknows import WhoknowsError, auroc, explore, files, grid, page, parameters, probes, run, schema, scores
+from whoknows.hidden import BEFORE, save_hidden
 from whoknows.panel import CHART, Panel
-from whoknows.refit import Results, Setting
+from whoknows.refit import TOKENS, Results, Setting
 
 ROOT = Path(__file__).parents[1]
 LAYERS = {"deep": 4, "flat": 3}
 TASKS = {"trivia_qa": 240, "sciq": 160, "nq_open": 80}  # the last one is a shift
-SETTING = Setting("deep", "deep", "deep", layer=2, strength=0.1, size=0, tasks=tuple(TASKS))
+SETTING = Setting("deep", "deep", "deep", TOKENS[0], layer=2, strength=0.1, size=0, tasks=tuple(TASKS))
 
 
 def answers(seed, correct):
@@ -48,7 +48,9 @@ def checkout(tmp_path_factory):
     for scored_at, scored in enumerate(LAYERS):
         for reader_at, (reader, layers) in enumerate(LAYERS.items()):
             data = planted(sum(TASKS.values()), layers=layers, signal=[2], seed=scored_at, strength=1.0 + reader_at)
-            save_hidden(str(folder / "results/made-up/features" / reader), scored, data.hidden)
+            features = str(folder / "results/made-up/features" / reader)
+            save_hidden(features, scored, data.hidden)
+            save_hidden(features, BEFORE, torch.randn(data.hidden.shape, generator=torch.Generator().manual_seed(5)).bfloat16())
         files.write_parquet(folder / f"results/made-up/answers/{scored}.parquet", answers(scored_at, data.correct))
     return folder
 
@@ -100,6 +102,15 @@ def test_tasks_that_are_left_out_are_neither_trained_on_nor_tested(results):
     assert set(rows["task"]) == {"sciq", "nq_open"}
     with pytest.raises(WhoknowsError, match="role train, so there is nothing to learn"):
         results.rows(replace(SETTING, tasks=("nq_open",)))
+
+
+def test_before_the_answer_there_is_one_hidden_state_for_all_scored_models(results):
+    rows = results.rows(replace(SETTING, token=TOKENS[1]))
+    deep, flat = (rows[(rows["scored"] == scored) & (rows["split"] == "test")].set_index("question_id")["logit"] for scored in LAYERS)
+    assert (deep == flat).all() and deep.nunique() > 100
+    usual = results.rows(SETTING)
+    assert scores.by_task(rows, only_auroc=True)["auroc"].max() < scores.by_task(usual, only_auroc=True)["auroc"].min(), "there only noise was planted"
+    assert "last token before the answer" in explore.as_grid(results, replace(SETTING, token=TOKENS[1]), "mine")
 
 
 def test_numbers_put_validation_beside_test(results):
@@ -197,7 +208,7 @@ def drawn(panel):
 def test_moving_a_widget_redraws(panel):
     before, charts = panel.numbers.value, drawn(panel)
     assert len(charts) == 2 and "Validation, deep" in before
-    for name, value in {"layer": 2, "strength": 1.0, "size": 50, "tasks": ("sciq", "nq_open"), "trained_on": "flat", "scored": "flat"}.items():
+    for name, value in {"token": TOKENS[1], "layer": 2, "strength": 1.0, "size": 50, "tasks": ("sciq", "nq_open"), "trained_on": "flat", "scored": "flat"}.items():
         panel.choices[name].value = value
         assert getattr(panel.setting, name) == value
         assert panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html(border=0) != before

@@ -32,6 +32,16 @@ def test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_toke
                 assert (states[layer, -1] - states[layer, -2]).abs().max() > 0.1
 
 
+@pytest.mark.parametrize("queried", [ALL, NONE], ids=["queried", "not queried"])
+def test_before_the_answer_are_the_hidden_states_of_the_questions_last_token_alone(reader, queried):
+    found = extract(reader, forest(reader, FRAMES, queried), None, 300)
+    for at, question in enumerate(FRAMES["one"]["question"]):
+        ids = reader.start() + reader.encode(f"Question: {question}\nAnswer:")
+        states = torch.stack(plain(reader, ids).hidden_states)[:, 0]
+        torch.testing.assert_close(found.before[at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
+        assert all((states[layer, -1] - states[layer, -2]).abs().max() > 0.1 for layer in range(5))
+
+
 def test_zero_shot_is_the_difference_of_two_tokens_log_probabilities(reader):
     found = extract(reader, forest(reader, FRAMES, [True] * 5 + [False]), None, 300)
     no, yes = reader.encode(" i") + reader.encode(" ii")
@@ -62,6 +72,7 @@ def test_results_do_not_depend_on_the_batches(reader, budget):
     grown = forest(reader, FRAMES, ALL)
     found, usual = (extract(reader, grown, 2, tokens) for tokens in (budget, 400))
     torch.testing.assert_close(found.trunk, usual.trunk, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.before.float(), usual.before.float(), rtol=1e-2, atol=1e-3)
     for model in FRAMES:
         torch.testing.assert_close(found.zero_shot[model], usual.zero_shot[model], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.hidden[model].float(), usual.hidden[model].float(), rtol=1e-2, atol=1e-3)
@@ -88,8 +99,8 @@ def split(frames, names):
 def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, tmp_path):
     frames = split(FRAMES, ["train", "test", "validation", "test", "test", "train"])
     rows, sizes = features.run("m", mistral, frames, 0.5, 300, str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["one.safetensors", "trunk.safetensors", "two.safetensors"]
-    assert sizes["hidden states"].to_dict() == {"one": (6, 5, 64), "two": (6, 5, 64)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["before_answer.safetensors", "one.safetensors", "trunk.safetensors", "two.safetensors"]
+    assert sizes["hidden states"].to_dict() == {"one": (6, 5, 64), "two": (6, 5, 64), "before_answer": (6, 5, 64)}
     assert rows["question_id"].tolist() == ["q1", "q2", "q3", "q4"] * 2 and rows["scored"].tolist() == ["one"] * 4 + ["two"] * 4
     assert rows["logit"].notna().all() and set(rows["method"]) == {"zero_shot"} and set(rows["trained_on"]) == {""}
     grown = forest(mistral, frames, ALL)

@@ -21,7 +21,7 @@ BODIES = {
     "answer": "write(out); write(rows_out)",
     "extract": """
 write(rows_out)
-for name in [*answers, *(["trunk"] if first_layer else [])]:
+for name in [*answers, "before_answer", *(["trunk"] if first_layer else [])]:
     write(f"{out}/{name}.safetensors")
 """,
     "probe": """

@@ -22,6 +22,7 @@ METHODS = {
     "lora_prompt_js": "LoRA + Prompt, with penalty",
     "lora_prompt_no_js": "LoRA + Prompt, without penalty",
     "probe_last": "Probe, last layer",
+    "probe_before": "Probe, before the answer",
     "probe_shuffled": "Probe, shuffled grades",
     "embedder": "Sentence embedder, question and answer",
     "question_only": "Sentence embedder, question only",

@@ -12,7 +12,7 @@ from whoknows import WhoknowsError
 from whoknows.answers import likelihood_rows
 from whoknows.classifiers import Logistic
 from whoknows.embedder import embed
-from whoknows.hidden import load_hidden
+from whoknows.hidden import BEFORE, load_hidden
 from whoknows.probes import judge, parts
 from whoknows.splits import for_seed, smaller
 
@@ -57,13 +57,15 @@ def of_reader(
         sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
 
     Returns:
-        Rows of probe_last (the last layer, as in the paper), probe_shuffled (grades of train and validation shuffled
+        Rows of probe_last (the last layer, as in the paper), probe_before (at the last token before the answer, which
+        knows the question alone), probe_shuffled (grades of train and validation shuffled
         within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole task left out).
 
     Raises:
         WhoknowsError: the training answers of a model are of one class.
     """
     hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in answers.items()}
+    before = dict.fromkeys(answers, load_hidden(folder, BEFORE, next(iter(answers.values()))))
     layers = list(range(next(iter(hidden.values())).shape[1]))
     found = []
     for trained_on in answers:
@@ -71,15 +73,15 @@ def of_reader(
             frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
             names = {"reader": name, "trained_on": trained_on, "seed": seed}
             for method, frame in _variants(frames[trained_on], seed, sizes).items():
-                probe = Logistic(layers[-1:] if method == "probe_last" else layers, strengths)
-                _fit(probe, frame, hidden[trained_on], trained_on)
-                found.append(judge({method: probe}, frames, hidden.__getitem__, names))
+                states = before if method == "probe_before" else hidden
+                probe = _fit(Logistic(layers[-1:] if method == "probe_last" else layers, strengths), frame, states[trained_on], trained_on)
+                found.append(judge({method: probe}, frames, states.__getitem__, names))
     return pd.concat(found, ignore_index=True)
 
 
 def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.DataFrame]:
     """The answers that each variant of the probe learns from; an answer without split is left out."""
-    found = {"probe_last": frame, "probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
+    found = {"probe_last": frame, "probe_before": frame, "probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
     found |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
     tasks = frame.loc[frame["split"] == "train", "task"].unique()
     for task in tasks if len(tasks) > 1 else ():

@@ -17,7 +17,7 @@ from whoknows import WhoknowsError, auroc, files, grid, portrait, schema, scores
 from whoknows.cells import READINGS, heatmap_axes, test_sets
 from whoknows.charts import TITLES, black_from, colour_domain, with_labels
 from whoknows.curves import COLOURS, embedding
-from whoknows.refit import Results, Setting
+from whoknows.refit import TOKENS, Results, Setting
 
 
 def numbers(results: Results, setting: Setting) -> pd.DataFrame:
@@ -108,7 +108,8 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
         raise WhoknowsError(f"{complaint}.")
     head = f"# {results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained on, {setting.scored} is scored.\n"
     few = f"# A probe that learns from {setting.size} answers is on the page Controls, at the layer that is best on validation.\n" if setting.size else ""
-    return head + few + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
+    early = "# A probe at the last token before the answer is on the page Controls, at the layer that is best on validation.\n" if setting.token != TOKENS[0] else ""
+    return head + few + early + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
 
 
 def save(results: Results, setting: Setting, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Features: what a frozen reader's hidden states are at the last token of an answer, and what it says when asked.
+"""Features: what a frozen reader's hidden states are at the last token of an answer and before it, and what it says when asked.
 
 One forward pass over a question and all models' answers to it gives the hidden states of every layer,
 the zero-shot confidence P(True), and the residual stream from which LoRA + Prompt goes on.
@@ -6,6 +6,7 @@ the zero-shot confidence P(True), and the residual stream from which LoRA + Prom
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files
-from whoknows.hidden import save_hidden
+from whoknows.hidden import BEFORE, save_hidden
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
 from whoknows.trees import Forest, batches, collate, forest, only_at
@@ -26,11 +27,13 @@ class Features:
 
     Attributes:
         hidden: for each scored model [questions, layers + 1, width], bfloat16; HF index, 0 = embeddings, last = after the final norm.
+        before: the same at the last token of each question, after which the answers begin.
         zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put.
         trunk: [tokens of all queried trees, width], residual stream before block `first_block`; both None if not asked for.
     """
 
     hidden: dict[str, torch.Tensor]
+    before: torch.Tensor
     zero_shot: dict[str, torch.Tensor]
     trunk: torch.Tensor | None
     first_block: int | None
@@ -49,8 +52,10 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
     """
     count, width = len(grown.trees), reader.model.config.hidden_size
     queried = [grown.is_queried(t) for t in range(count)]
+    empty = partial(torch.empty, count, reader.depth + 1, width, dtype=torch.bfloat16)
     found = Features(
-        hidden={m: torch.empty(count, reader.depth + 1, width, dtype=torch.bfloat16) for m in grown.branch_of},
+        hidden={m: empty() for m in grown.branch_of},
+        before=empty(),
         zero_shot={m: torch.full((count,), torch.nan) for m in grown.branch_of},
         trunk=None,
         first_block=first_block,
@@ -64,14 +69,18 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
             _extract_batch(reader, grown, batch, queried, first_block, starts, found)
             bar.update(sum(len(grown.trees[t]) for t in batch))
     for model, hidden in found.hidden.items():
-        _check_finite(hidden, model)
+        _check_finite(hidden, f"answer {{}} of {model}")
+    _check_finite(found.before, "question {}")
     return found
 
 
 def _extract_batch(reader, grown, batch, queried, first_block, starts, found) -> None:
     at, own = grown.places(batch, [grown.answer_ends[t] for t in batch], reader.device)
     ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
-    states, said, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader), at, ends, first_block)
+    before, _ = grown.places(batch, [[len(grown.trees[t].question) - 1] for t in batch], reader.device)
+    both = tuple(torch.cat(pair) for pair in zip(at, before))
+    states, said, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader), both, ends, first_block)
+    found.before[batch] = states[len(at[0]) :].to(torch.bfloat16).cpu()
     logits = yes_or_no(reader, said).cpu()
     asked = torch.tensor([queried[t] for t in batch])
     for model, branches in own.items():
@@ -124,12 +133,12 @@ def yes_or_no(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
     return logits[:, 1] - logits[:, 0]
 
 
-def _check_finite(hidden: torch.Tensor, scored: str) -> None:
+def _check_finite(hidden: torch.Tensor, where: str) -> None:
     bad = ~torch.isfinite(hidden).all(dim=-1)
     if bad.any():
         row, layer = (int(i) for i in bad.nonzero()[0])
         raise WhoknowsError(
-            f"extract: a hidden state of layer {layer} at answer {row} of {scored} is NaN or infinite; set precision: float32 in the grid"
+            f"extract: a hidden state of layer {layer} at {where.format(row)} is NaN or infinite; set precision: float32 in the grid"
         )
 
 
@@ -149,7 +158,7 @@ def run(
     grown = forest(reader, answers, queried(answers, block))
     found = extract(reader, grown, block, batch_tokens)
     save(found, grown, folder)
-    shapes = {scored: tuple(hidden.shape) for scored, hidden in found.hidden.items()}
+    shapes = {scored: tuple(hidden.shape) for scored, hidden in [*found.hidden.items(), (BEFORE, found.before)]}
     return zero_shot_rows(name, answers, found.zero_shot), pd.DataFrame({"hidden states": shapes})
 
 
@@ -163,8 +172,8 @@ def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[b
 
 
 def save(found: Features, grown: Forest, folder: str) -> None:
-    """Write `<scored>.safetensors` for each scored model and, if there is one, `trunk.safetensors`, each whole or not at all."""
-    for scored, hidden in found.hidden.items():
+    """Write `<scored>.safetensors` for each scored model, `before_answer.safetensors` and, if there is one, `trunk.safetensors`, each whole or not at all."""
+    for scored, hidden in [*found.hidden.items(), (BEFORE, found.before)]:
         save_hidden(folder, scored, hidden)
     if found.trunk is not None:
         files.write_safetensors(Path(folder) / "trunk.safetensors", {"trunk": found.trunk, "ids": _queried_ids(grown), "first_block": torch.tensor(found.first_block)})

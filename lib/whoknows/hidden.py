@@ -7,6 +7,8 @@ import torch
 
 from whoknows import WhoknowsError, files
 
+BEFORE = "before_answer"  # in place of a scored model: the last token of the question, where nobody has answered; no model's name has an underscore
+
 
 def save_hidden(folder: str, scored: str, hidden: torch.Tensor) -> None:
     """Writes the hidden states [answers, layers + 1, width] of one scored model's answers, whole or not at all."""
@@ -18,6 +20,7 @@ def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor
 
     Args:
         folder: the reader's features.
+        scored: or `BEFORE`, for the questions of these answers.
 
     Raises:
         WhoknowsError: the file is missing, damaged, or of other answers.

@@ -6,7 +6,7 @@ import altair as alt
 import ipywidgets as widgets
 
 from whoknows import WhoknowsError, explore
-from whoknows.refit import Results, Setting
+from whoknows.refit import TOKENS, Results, Setting
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
@@ -75,7 +75,8 @@ def _choices(results: Results) -> dict[str, widgets.Widget]:
     size = widgets.SelectionSlider(options=sizes, value=0, description="Training size", continuous_update=False, **WIDE)
     names = [task.name for task in results.grid.tasks]
     tasks = widgets.SelectMultiple(options=names, value=names, rows=min(len(names), 8), description="Tasks", **WIDE)
-    return models | {"layer": layer, "strength": strength, "size": size, "tasks": tasks}
+    token = widgets.Dropdown(options=TOKENS, description="Token", **WIDE)
+    return models | {"token": token, "layer": layer, "strength": strength, "size": size, "tasks": tasks}
 
 
 def _output(chart: alt.TopLevelMixin) -> dict:

@@ -11,10 +11,13 @@ import torch
 from whoknows import WhoknowsError, files, grid, parameters
 from whoknows.cells import grid_task
 from whoknows.classifiers import Labelled, Logistic
-from whoknows.hidden import load_hidden
+from whoknows.hidden import BEFORE, load_hidden
 from whoknows.logistic import logistic_path, standardise
 from whoknows.probes import judge, parts
 from whoknows.splits import fewer, for_seed
+
+
+TOKENS = ("last of the answer", "last before the answer")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class Setting:
     """What a probe is, and whose answers it judges.
 
     Attributes:
+        token: whose hidden states it reads, one of `TOKENS`.
         layer: HF index, 0 = embeddings.
         strength: of the L2 penalty.
         size: training answers, at most; 0 takes all.
@@ -31,6 +35,7 @@ class Setting:
     reader: str
     trained_on: str
     scored: str
+    token: str
     layer: int
     strength: float
     size: int
@@ -52,7 +57,8 @@ class Results:
         paths = parameters.answers(self.grid)
         self.models, self.seed = list(paths), self.grid.seeds[0]
         self.answers = {name: for_seed(files.read_parquet(path), self.seed) for name, path in paths.items()}
-        self._hidden = cache(lambda reader, scored: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", scored, self.answers[scored]))
+        frame = self.answers[self.models[0]]  # all have the same questions
+        self._hidden = cache(lambda reader, states: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", states, frame))
         self._judged = lru_cache(maxsize=64)(self._fit_and_judge)
 
     def layers(self, reader: str) -> int:
@@ -78,7 +84,8 @@ class Results:
         if not any(task["role"] == "train" for task in self.tasks(setting)):
             raise WhoknowsError("None of these tasks has the role train, so there is nothing to learn; choose one more.")
         frames = {scored: self._asked(frame, setting) for scored, frame in self.answers.items()}
-        hidden = {scored: self._hidden(reader, scored)[:, layer : layer + 1] for scored in frames}
+        states = {scored: scored if setting.token == TOKENS[0] else BEFORE for scored in frames}
+        hidden = {scored: self._hidden(reader, states[scored])[:, layer : layer + 1] for scored in frames}
         own = frames[trained_on]
         train, _ = parts(fewer(own, setting.size, self.seed) if setting.size else own, hidden[trained_on], trained_on)
         names = {"reader": reader, "trained_on": trained_on, "seed": self.seed}
