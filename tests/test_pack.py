@@ -9,7 +9,7 @@ import pytest
 from made_up import answers, make_rows
 from test_parameters import GRID, ROOT
 
-from whoknows import WhoknowsError, cells, files, grid, pack
+from whoknows import WhoknowsError, cells, files, grid, pack, parameters
 from whoknows.scores import CELL
 
 
@@ -63,4 +63,8 @@ def test_the_shipped_run_holds_every_cell_of_its_grid():
     assert set(counts) == {len(asked)}, "every estimator judges every test answer"
     seeds = counts.groupby(CELL).size()
     assert set(seeds.index) == set(itertools.product(cells.TRAINED, names, names, names))
-    assert (seeds[["probe", "probe_mlp"]] == len(chosen.seeds)).all() and seeds.min() >= 2
+    assert set(seeds) == {len(chosen.seeds)}
+    controls = cells.read_rows(folder / "controls", names, list(chosen.methods), list(chosen.seeds))
+    native = cells.native_rows(controls[controls["reader"] != ""]).groupby("method")["scored"].agg(set)
+    assert all(native[variant] == set(names) for variant in parameters.lora_variants(chosen))
+    assert {"question_only", "answer_only", "embedder"} < set(controls["method"]), "the sentence embedder's"
