@@ -1,6 +1,7 @@
 """The smoke grid from questions to book with the command that users give, in a fresh copy of the checkout and without a network."""
 
 import html.parser
+import json
 import os
 import re
 import shutil
@@ -12,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 import browser
 import pandas as pd
 import pytest
+import yaml
 from test_book import bold, choose, expected, in_lines, shown
 
-from whoknows import assets, cells, charts, grid, scores
+from whoknows import assets, cells, charts, grid, parameters, scores
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "_config.yml", "_toc.yml", "CITATION.cff", "book", "grids", "lib", "notebooks")
@@ -172,6 +174,21 @@ def test_the_sliders_redraw_the_heatmap_from_what_was_measured(checkout, made):
 def test_a_second_run_has_nothing_to_do(checkout, made):
     done = make(checkout, "plan")
     assert done.returncode == 0 and done.stdout.strip().endswith("0 stages to run."), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("command", [block for block in re.findall(r"(?ms)^```sh\n(.+?)^```", (ROOT / "README.md").read_text()) if "notebooks/probe.py" in block])
+def test_one_notebook_runs_alone_as_the_readme_says(checkout, made, command):
+    # the grid that was run here is another one, with smaller models, so it gives what the notebook's defaults cannot know
+    own = json.loads(parameters.probe(grid.load(checkout / SMOKE), "tiny-llama", "tiny-mistral", "0"))
+    known = {name: value for name, value in own.items() if name not in ("layers", "out", "rows_out")}
+    (checkout / "own.yml").write_text(yaml.safe_dump(known))
+    assert command.count("12, 18") == 1
+    command = command.replace("12, 18", "1, 2").replace("'{\"", "'" + json.dumps(known)[:-1] + ", \"").replace("-y '", "-f own.yml -y '")
+    done = subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((checkout / "results/trial/probe/probe.json").read_text())["chosen"]["layer"] in (1, 2)
+    assert set(pd.read_parquet(checkout / "results/trial/rows.parquet")["trained_on"]) == {"tiny-mistral"}
+    shutil.rmtree(checkout / "results/trial")
 
 
 def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made):
