@@ -17,7 +17,8 @@ from test_probes import made_up as planted
 
 from whoknows import WhoknowsError, auroc, explore, files, grid, page, parameters, probes, run, schema, scores
 from whoknows.hidden import BEFORE, save_hidden
-from whoknows.panel import CHART, Panel
+from whoknows.lab import CHART
+from whoknows.panel import Panel
 from whoknows.refit import TOKENS, Results, Setting
 
 ROOT = Path(__file__).parents[1]

@@ -3,9 +3,13 @@
 import re
 from pathlib import Path
 
+import altair as alt
 import jupytext
+import pandas as pd
 import pytest
 from jupytext.config import load_jupytext_config
+
+from whoknows import lab
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -33,6 +37,18 @@ def test_saving_it_in_jupyterlab_changes_no_cell(path):
     assert [cell.metadata.get("tags") for cell in opened.cells].count(["parameters"]) == 1
     header = re.compile(r"\A(?:# ---\n(?:#.*\n)*# ---\n\n)?")
     assert jupytext.writes(opened, fmt="py:percent", config=config) == header.sub("", path.read_text())
+
+
+def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypatch):
+    (told,) = re.findall(r"exec_lines = \['(.+?)'\]", (ROOT / "Makefile").read_text())
+    chart = alt.Chart(pd.DataFrame({"a": [1]})).mark_point().encode(x="a:Q")
+    before = alt.renderers.active
+    try:
+        exec(told, {})
+        shown = chart._repr_mimebundle_()
+    finally:
+        alt.renderers.enable(before)
+    assert list(shown) == [lab.CHART, "text/plain"] and shown[lab.CHART]["mark"]["type"] == "point"
 
 
 @pytest.mark.parametrize("name", ["grids", "results"])

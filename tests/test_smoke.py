@@ -11,8 +11,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import browser
+import nbformat
 import pandas as pd
 import pytest
+import vl_convert
 import yaml
 from test_book import bold, choose, expected, in_lines, shown
 
@@ -140,6 +142,17 @@ def test_every_chart_is_drawn_and_has_words_a_table_and_a_strip(checkout, made):
             for words, table, strip, marks in charts:
                 assert words and len(words) > 20 and table and strip and marks > 5, (path.name, words, table, strip, marks)
         assert tab.requests == [] and tab.errors == []
+
+
+def test_every_chart_is_one_that_jupyterlab_draws_by_itself(checkout, made):
+    specs = []
+    for path in (checkout / "results/smoke/notebooks").glob("*.ipynb"):
+        cells_of = nbformat.read(path, as_version=4).cells
+        shown = [output.get("data", {}).get("text/html", "") for cell in cells_of for output in cell.get("outputs", [])]
+        specs += [json.JSONDecoder().raw_decode(html.split("})(", 1)[1])[0] for html in shown if "vegaEmbed" in html]
+    assert len(specs) > 20
+    for spec in specs:
+        assert vl_convert.vegalite_to_vega(spec, vl_version="5.20")["marks"]
 
 
 def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):

@@ -5,12 +5,11 @@ import html
 import altair as alt
 import ipywidgets as widgets
 
-from whoknows import WhoknowsError, explore
+from whoknows import WhoknowsError, explore, lab
 from whoknows.refit import TOKENS, Results, Setting
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
-CHART = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab draws by itself, without a request to another host
 WIDE = {"style": {"description_width": "7em"}, "layout": {"width": "26em"}}
 
 
@@ -81,4 +80,4 @@ def _choices(results: Results) -> dict[str, widgets.Widget]:
 
 def _output(chart: alt.TopLevelMixin) -> dict:
     """What an Output widget shows; assigned at once, so that nothing flickers."""
-    return {"output_type": "display_data", "data": {CHART: chart.to_dict(), "text/plain": "a chart"}, "metadata": {}}
+    return {"output_type": "display_data", "data": lab.bundle(chart.to_dict()), "metadata": {}}
