@@ -196,9 +196,8 @@ def times_by_stage(found: list[Chapter]) -> list[tuple[str, str, str]]:
 def _belongs(chapter: Chapter, grid: Grid) -> bool:
     values, names = chapter.parameters, {model.name for model in grid.models}
     of_models = [values[key] for key in ("model", "reader", "trained_on") if key in values]
-    in_methods = chapter.stage not in ("probe", "lora_prompt") or chapter.stage in grid.methods
-    in_methods &= chapter.stage != "cell" or values["method"] in grid.methods
-    in_methods &= chapter.stage != "ablate_lora" or values["method"] in lora_variants(grid)
+    methods = [*grid.methods, *lora_variants(grid)]
+    in_methods = "trained_on" not in values or values.get("method", chapter.stage) in methods
     in_methods &= chapter.stage != "beside" or grid.beside is not None
     return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds
 
