@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from whoknows import WhoknowsError, assets, cache, wheels
+from whoknows import WhoknowsError, assets, cache, hub, wheels
 from whoknows.assets import Asset
 from whoknows.wheels import Wheel
 
@@ -251,6 +251,7 @@ def test_resolve_knows_assets_folders_and_hub_names(tmp_path, monkeypatch):
     assert assets.resolve(str(tmp_path)) == str(tmp_path)
     monkeypatch.chdir(tmp_path.parent)
     assert assets.resolve(f"./{tmp_path.name}") == str(tmp_path)
+    monkeypatch.setattr(hub, "check", lambda source: None)
     assert assets.resolve("meta-llama/Llama-2-7b-hf") == "meta-llama/Llama-2-7b-hf"
 
 

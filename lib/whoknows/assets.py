@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from whoknows import WhoknowsError, cache, wheels
+from whoknows import WhoknowsError, cache, hub, wheels
 from whoknows.wheels import Wheel
 
 TINY = ("tiny-llama", "tiny-mistral")  # random models that tests make on the spot
@@ -113,7 +113,7 @@ def resolve(source: str) -> str:
     """What transformers can load a model from: a path for an asset or a local folder, else a name on the hub.
 
     Raises:
-        WhoknowsError: the source is none of these.
+        WhoknowsError: the source is none of these, or the hub does not give it.
     """
     if source in MODELS:
         return str(fetch(source))
@@ -123,12 +123,18 @@ def resolve(source: str) -> str:
     folder = Path(source).expanduser()
     if (folder / "config.json").is_file():
         return str(folder.absolute())
-    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source) and not folder.exists():
+    if on_hub(source):
+        hub.check(source)
         return source
     raise WhoknowsError(
         f"models: the source {source!r} is no asset ({', '.join(MODELS)}), no folder with a config.json, "
         "and no name on the Hugging Face hub (organisation/model)."
     )
+
+
+def on_hub(source: str) -> bool:
+    """Whether a source is written as a name on the hub, and is no folder here."""
+    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)) and not Path(source).expanduser().exists()
 
 
 def fetch_all(names: list[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode, from_dict
 
-from whoknows import cache
+from whoknows import cache, hub
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +43,8 @@ def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:
 
 
 def scrub(text: str) -> str:
-    """Text in which the checkout's, the cache's and the home folder's paths say nothing of this machine."""
+    """Text in which the checkout's, the cache's and the home folder's paths say nothing of this machine, and no token is left."""
+    text = hub.hide(text)
     for folder, name in ((ROOT, ""), (cache.root(), "$WHOKNOWS_CACHE/"), (Path.home(), "~/")):
         # Only where a path begins: the same letters may occur within a longer path or an encoded picture.
         start = rf"(?<![\w.~/+-]){re.escape(str(folder))}"

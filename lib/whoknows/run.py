@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from whoknows import WhoknowsError, files, provenance
+from whoknows import WhoknowsError, files, hub, provenance
 from whoknows.command import command
 
 WORKFLOW = "WHOKNOWS_WORKFLOW"  # process id of the workflow that this run belongs to, and its host
@@ -52,7 +52,7 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
     try:
         executed = _execute(source, values, progress)
     except _CellFailed as error:
-        files.write_text(failed, nbformat.writes(error.notebook))
+        files.write_text(failed, hub.hide(nbformat.writes(error.notebook)))
         progress.say(f"failed: {error}")
         progress.say(f"the notebook with the error: {failed}")
         raise StageFailed(str(error)) from None
@@ -140,6 +140,7 @@ class _Progress:
 
     def write(self, text: str) -> None:
         """Takes what a stream takes; `say` adds the line end."""
+        text = hub.hide(text)
         lines = [line for line in re.split(r"[\r\n]|\x1b\[A", text) if line.strip()]
         self.warnings += [line.strip() for line in lines if re.search(r"\b\w*Warning: ", line)]
         named = "".join(f"{self.name}: {line.rstrip()}\n" for line in lines)

@@ -1,0 +1,114 @@
+"""A model that the hub does not give is one sentence before anything is computed, and no token is written anywhere."""
+
+import http.server
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from whoknows import WhoknowsError, assets, hub, page, schema
+
+ROOT = Path(__file__).parents[1]
+TOKEN = "hf_" + "aBcD1234" * 4
+ANSWERS = {"org/open": (200, None), "org/gated": (403, "GatedRepo"), "org/none": (401, "RepoNotFound"), "org/broken": (500, None)}
+
+
+@pytest.fixture
+def asked(monkeypatch, tmp_path):
+    """The questions that a server like the hub was asked; child processes ask it too."""
+    seen = []
+
+    class Hub(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append((self.path, self.headers.get("Authorization")))
+            code, error = ANSWERS.get(self.path.removeprefix("/api/models/").removesuffix("/auth-check"), (404, None))
+            self.send_response(code)
+            if error:
+                self.send_header("X-Error-Code", error)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield seen
+    server.shutdown()
+
+
+def checked(tmp_path, source, **environment):
+    """What `make book` does first, with a grid whose second model is on the hub."""
+    values = schema.read_yaml(ROOT / "grids/smoke.yml")
+    values["models"][1]["source"] = source
+    (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "whoknows.grid", str(tmp_path / "grid.yml")]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize(
+    "source, sentence",
+    [
+        ("org/gated", "models: org/gated is gated: accept its terms at https://huggingface.co/org/gated and give a token of that account in the environment variable HF_TOKEN, or with `hf auth login`.\n"),
+        ("org/none", "models: the Hugging Face hub has no org/none for you: mend the name, or, if it is private, give a token"),
+        ("org/broken", "models: the Hugging Face hub could not be asked for org/broken (HfHubHTTPError): try again, or name a local folder.\n"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_sentence(asked, tmp_path, source, sentence):
+    done = checked(tmp_path, source)
+    assert done.returncode == 2 and done.stderr.startswith(sentence) and done.stderr.count("\n") == 1
+    assert (f"/api/models/{source}/auth-check", f"Bearer {TOKEN}") in asked
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_what_the_hub_gives_is_not_fetched_yet(asked, tmp_path):
+    done = checked(tmp_path, "org/open")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("change", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}], ids=["nobody answers", "offline"])
+def test_without_a_network_it_says_so(asked, tmp_path, change):
+    done = checked(tmp_path, "org/open", **change)
+    assert done.returncode == 2 and "could not be asked for org/open" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_was_fetched_before_is_not_asked_for(monkeypatch, tmp_path):
+    from huggingface_hub import HfApi, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(HfApi, "auth_check", lambda *_: pytest.fail("the hub was asked"))
+    kept = tmp_path / "models--org--kept"
+    (kept / "snapshots/abc").mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs/main").write_text("abc")
+    (kept / "snapshots/abc/config.json").write_text("{}")
+    assert assets.resolve("org/kept") == "org/kept"
+
+
+def test_a_token_is_never_kept(tmp_path):
+    text = f"token={TOKEN}, Bearer {TOKEN}\n not_a_token hf_hub hf_xet-1.2"
+    assert hub.hide(text) == "token=***, Bearer ***\n not_a_token hf_hub hf_xet-1.2"
+    assert TOKEN not in page.scrub(text)
+
+
+def test_a_failed_stage_shows_no_token(tmp_path):
+    (tmp_path / "probe.py").write_text(f"# %% tags=[\"parameters\"]\nreader = ''\n\n# %%\nimport sys\nprint('{TOKEN}', file=sys.stderr)\nraise ValueError('{TOKEN}')\n")
+    command = [sys.executable, "-m", "whoknows.run", tmp_path / "probe.py", tmp_path / "page.ipynb", "--log", tmp_path / "log.txt"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    kept = [path.read_text() for path in tmp_path.iterdir() if path.name != "probe.py"]
+    assert done.returncode == 1 and len(kept) == 2
+    assert not any(TOKEN in text for text in [done.stdout, done.stderr, *kept])
+
+
+def test_a_source_that_is_no_name_on_the_hub_is_not_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "check", lambda source: pytest.fail(f"asked for {source}"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WhoknowsError, match="no name on the Hugging Face hub"):
+        assets.resolve("a/b/c")
