@@ -11,6 +11,12 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 import pytest
 
 
+def pytest_collection_modifyitems(items):
+    """The files that take longest come first, so that where files are shared among processes none is waited for at the end."""
+    longest = ("test_smoke", "test_workflow", "test_explore")
+    items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
+
+
 @pytest.fixture(scope="session")
 def readers(tmp_path_factory):
     """Both tiny models, in float32."""
