@@ -13,6 +13,7 @@ from altair.vegalite.v6 import display
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from whoknows import book, cells, chapters, charts, citation, files, grid, scores, vega
+from whoknows.icons import ICON
 
 ROOT = Path(__file__).parents[1]
 MODELS = ["Alpha-1.5B", "Beta-7B"]
@@ -252,6 +253,15 @@ def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
     copied = opened.read("[...document.querySelectorAll('button.copybtn')].map(b => document.querySelector(b.dataset.clipboardTarget).textContent.trim())")
     software, _, paper, _ = re.findall(r"```\w+\n(.*?)\n```", citation.page(), re.DOTALL)
     assert len(copied) == 4 and copied[0] == software and copied[2] == paper
+
+
+def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
+    opened.visit()
+    opened.wait("document.querySelector('svg[data-icon=bars]')")
+    icons = opened.read("[...document.querySelectorAll('svg[data-icon]')].map(icon => [icon.dataset.icon, icon.querySelectorAll('path').length])")
+    assert {"magnifying-glass", "bars", "sun", "moon", "circle-half-stroke"} <= {name for name, _ in icons} and all(paths for _, paths in icons)
+    script = (built[1].parent / "_static/scripts/fontawesome.js").read_text()
+    assert {name for name, _ in icons} <= {icon[1] for icon in ICON.finditer(script)} and len(ICON.findall(script)) < 60
 
 
 def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):

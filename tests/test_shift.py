@@ -19,9 +19,9 @@ def falling(home: float, away: float, **names) -> pd.DataFrame:
 def test_a_change_is_the_value_on_the_shift_less_that_in_distribution():
     rows = falling(2.0, 0.3)
     table = shift.shift(rows, TASKS).set_index("test_set")
-    assert list(table.index) == ["in-distribution", "shift"]
+    assert list(table.index) == ["in-distribution", "nq_open"]
     auroc = scores.by_task(rows, only_auroc=True).set_index("task")["auroc"]
-    line = table.loc["shift"]
+    line = table.loc["nq_open"]
     assert line["auroc"] == auroc["nq_open"]
     assert line["change"] == pytest.approx(auroc["nq_open"] - auroc[["trivia_qa", "sciq"]].mean())
     assert line["change_low"] < line["change"] < line["change_high"] < 0 and line["says"] == bootstrap.BELOW

@@ -17,7 +17,18 @@
 
   const dark = () => document.documentElement.dataset.theme === "dark";
 
+  const narrow = () => document.body.clientWidth < 600;
+
   const look = () => `${dark() ? "dark" : "light"} ${document.body.clientWidth}`;
+
+  // Lines and points in the heatmaps' darkest colours cannot be seen on a dark page; the heatmaps' own scales say how to interpolate.
+  const LIGHTER = { "#3b0f70": "#7f7fe0", "#721f81": "#b48cf2" };
+  const seen = (part) => {
+    if (typeof part === "string") return LIGHTER[part] ?? part;
+    if (Array.isArray(part)) return part.map(seen);
+    if (!part || typeof part !== "object" || part.interpolate) return part;
+    return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, key === "datasets" ? value : seen(value)]));
+  };
 
   const theme = () => {
     const text = dark() ? "#ced6dd" : "#222832";
@@ -28,8 +39,8 @@
       view: { stroke: line },
       title: { color: text, subtitleColor: text },
       axis: { labelColor: text, titleColor: text, domainColor: line, tickColor: line, gridColor: line, gridOpacity: 0.25 },
-      axisY: { labelLimit: document.body.clientWidth < 600 ? 130 : 320 },
-      legend: { labelColor: text, titleColor: text },
+      axisY: { labelLimit: narrow() ? 130 : 320 },
+      legend: { labelColor: text, titleColor: text, ...(narrow() ? { columns: 2 } : {}) },
       header: { labelColor: text, titleColor: text },
     };
   };
@@ -58,7 +69,7 @@
     const embed = await load();
     chart.look = look();
     const options = { ...chart.options, loader: { target: "_self" }, config: theme(), tooltip: { theme: dark() ? "dark" : "light" } };
-    const show = (spec) => embed(chart.element, structuredClone(spec), options);
+    const show = (spec) => embed(chart.element, dark() ? seen(spec) : structuredClone(spec), options);
     chart.result?.finalize();
     chart.result = await show(chart.spec);
     // Side by side where there is room, one above the other where there is not; panels as wide as there is room.

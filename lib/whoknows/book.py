@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from whoknows import WhoknowsError, assets, chapters, citation, files, grid, parameters, run, strip, vega
+from whoknows import WhoknowsError, assets, chapters, citation, files, grid, icons, parameters, run, strip, vega
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,7 +30,9 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
     Raises:
         WhoknowsError: the grid is wrong, or the book has warnings (its pages are there nevertheless).
     """
-    return sphinx(write(grid_file, results))
+    index = sphinx(write(grid_file, results))
+    icons.keep_used(index.parent)
+    return index
 
 
 def write(grid_file: Path, results: Path | None = None) -> Path:
