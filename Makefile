@@ -69,12 +69,14 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# JupyterLab opens a script as text, and a kernel shows charts that need another host, unless they are told otherwise, here in
-# files that belong to .venv alone.
+# JupyterLab opens a script as text and offers to fetch its news, and a kernel shows charts that need another host, unless they
+# are told otherwise, here in files that belong to .venv alone.
 $(LAB): $(READY)
 	@echo "Installing JupyterLab into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[lab]'
 	@$(BIN)/jupytext-config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer python
 	@mkdir -p $(VENV)/etc/ipython
 	@echo "c.IPKernelApp.exec_lines = ['from whoknows import lab; lab.enable(); del lab']" > $(VENV)/etc/ipython/ipython_kernel_config.py
+	@mkdir -p $(VENV)/share/jupyter/lab/settings
+	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@
