@@ -30,9 +30,7 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
     Raises:
         WhoknowsError: the grid is wrong, or the book has warnings (its pages are there nevertheless).
     """
-    index = sphinx(write(grid_file, results))
-    icons.keep_used(index.parent)
-    return index
+    return sphinx(write(grid_file, results))
 
 
 def write(grid_file: Path, results: Path | None = None) -> Path:
@@ -137,6 +135,8 @@ def sphinx(source: Path, builder: str = "html") -> Path:
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), *how]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
     index = source / "_build" / builder / "index.html"
+    if index.exists():
+        icons.keep_used(index.parent)
     if done.returncode or not index.exists():
         said = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
         where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
