@@ -255,9 +255,15 @@ def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
     assert len(copied) == 4 and copied[0] == software and copied[2] == paper
 
 
+def test_the_search_finds_a_word_without_a_network(opened):
+    opened.visit("search.html?q=calibration")
+    opened.wait("/found [1-9]\\d* page/.test(document.querySelector('#search-results').innerText)")
+    assert "Glossary" in opened.read("document.querySelector('#search-results').innerText")
+
+
 def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
     opened.visit()
-    opened.wait("document.querySelector('svg[data-icon=bars]')")
+    opened.wait("document.querySelector('svg[data-icon=bars]') !== null")
     icons = opened.read("[...document.querySelectorAll('svg[data-icon]')].map(icon => [icon.dataset.icon, icon.querySelectorAll('path').length])")
     assert {"magnifying-glass", "bars", "sun", "moon", "circle-half-stroke"} <= {name for name, _ in icons} and all(paths for _, paths in icons)
     script = (built[1].parent / "_static/scripts/fontawesome.js").read_text()
