@@ -134,6 +134,23 @@ def test_a_failure_keeps_the_notebook_and_says_where(folder, fail, sentence):
         assert any("papermill-error-cell-tag" in cell.metadata.get("tags", []) for cell in kept.cells)
 
 
+def test_a_kernel_that_never_began_is_started_again():
+    tries = []
+
+    def execute():
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("Kernel died before replying to kernel_info")
+        return "executed"
+
+    assert run._with_a_kernel(execute) == "executed" and len(tries) == 3
+    tries.clear()
+    with pytest.raises(RuntimeError, match="before replying"):
+        run._with_a_kernel(execute, starts=2)
+    with pytest.raises(RuntimeError, match="another"):
+        run._with_a_kernel(lambda: (_ for _ in ()).throw(RuntimeError("another")))
+
+
 def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
     done = subprocess.run(command(folder, {"layer": 3}), capture_output=True, text=True)
     assert done.returncode == 2

@@ -100,13 +100,24 @@ def _execute(source, values: dict, progress):
         options = {"kernel_name": "python3", "progress_bar": False, "stderr_file": progress}
         options |= {"extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"], "shutdown_kernel": "immediate"}
         try:
-            return papermill.execute_notebook(source, str(out), values, **options)
+            return _with_a_kernel(lambda: papermill.execute_notebook(source, str(out), values, **options))
         except papermill.PapermillExecutionError as error:
             sentence = error.evalue if error.ename == "WhoknowsError" else f"{error.ename}: {error.evalue}"
             message = sentence.strip().splitlines()[-1]
         except DeadKernelError:
             message = "the notebook's process was killed; the machine may have run out of memory"
         raise _CellFailed(message, nbformat.read(out, as_version=4))
+
+
+def _with_a_kernel(execute, starts: int = 3):
+    """What `execute` returns; once more if its kernel never began: a run beside it may have taken one of the ports that were free before."""
+    for _ in range(starts - 1):
+        try:
+            return execute()
+        except RuntimeError as error:
+            if "Kernel died before replying" not in str(error):
+                raise
+    return execute()
 
 
 def _set_environment(name: str) -> None:
