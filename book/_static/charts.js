@@ -69,7 +69,8 @@
     const embed = await load();
     chart.look = look();
     const options = { ...chart.options, loader: { target: "_self" }, config: theme(), tooltip: { theme: dark() ? "dark" : "light" } };
-    const show = (spec) => embed(chart.element, dark() ? seen(spec) : structuredClone(spec), options);
+    // Vega writes into what it is given, and the next drawing starts from the same chart.
+    const show = (spec) => embed(chart.element, (dark() ? seen : (own) => own)(structuredClone(spec)), options);
     chart.result?.finalize();
     chart.result = await show(chart.spec);
     // Side by side where there is room, one above the other where there is not; panels as wide as there is room.

@@ -83,8 +83,8 @@ def check(rows: pd.DataFrame) -> None:
 
 def native_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows of what read and was trained on the very model that is scored, or needs neither."""
-    own = [rows[name].isin([""]) | (rows[name] == rows["scored"]) for name in ("reader", "trained_on")]
-    return rows[own[0] & own[1]]
+    reader, trained_on = ((rows[name] == "") | (rows[name] == rows["scored"]) for name in ("reader", "trained_on"))
+    return rows[reader & trained_on]
 
 
 def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
