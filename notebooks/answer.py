@@ -27,11 +27,10 @@ rows_out = "results/embedded/rows/likelihood/SmolLM2-135M.parquet"
 
 # %%
 from whoknows import files, models
-from whoknows.answers import answer, likelihood_rows, summary
+from whoknows.answers import likelihood_rows, run, summary
 
 asked = files.read_parquet(questions)
-answers = answer(models.load(source, precision), asked, max_new_tokens, batch_tokens)
-files.write_parquet(out, answers)
+answers = run(models.load(source, precision), asked, max_new_tokens, batch_tokens, out)
 files.write_parquet(rows_out, likelihood_rows(model, answers))
 
 # %% [markdown]

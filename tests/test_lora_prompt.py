@@ -8,11 +8,13 @@ import pytest
 import torch
 from made_up import answers, fresh, plain, untaught
 
-from whoknows import WhoknowsError, adapters, features, files, lora_prompt, scores
-from whoknows.adapters import LoraPrompt, jensen_shannon
+from whoknows import WhoknowsError, features, files, lora_prompt, scores, training
+from whoknows.adapters import LoraPrompt
 from whoknows.auroc import auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
+from whoknows.memory import DoesNotFit
 from whoknows.models import QUERY
+from whoknows.training import jensen_shannon
 from whoknows.trees import forest
 
 SETTINGS = {
@@ -144,6 +146,96 @@ def test_a_step_does_not_depend_on_how_its_batch_is_cut(llama):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
+def gradients(estimator, examples):
+    loss = estimator._step(examples, torch.tensor([1.0, 0, 1, 0, 0, 1]), list(range(6)), 0.3)
+    return [loss, *(weight.grad for weight in estimator.weights)]
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_activations_that_are_computed_again_give_the_same_gradients(reader, first):
+    examples = prepare(reader, answers(), first, True, 600)
+    usual, sparing = (shaken(reader, first_layer=first / 4, js_weight=0.5, dropout=0.2) for _ in range(2))
+    for one, other in zip(usual.weights, sparing.weights):
+        other.data.copy_(one.data)
+    sparing._recompute()
+    found = []
+    for estimator in (usual, sparing):
+        torch.manual_seed(7)
+        found.append(gradients(estimator, examples))
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("fails", [[1], [0, 2], [1, 3]])
+def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama, monkeypatch, fails):
+    """Out of memory comes between the forward pass and the gradients, when some parts of the step are done."""
+    examples, estimator = prepare(llama, answers(), 2, True, 600), LoraPrompt(fresh(llama), SETTINGS | {"js_weight": 0.5}, 0, 450)
+    usual, calls, grad = gradients(estimator, examples), iter(range(99)), torch.autograd.grad
+    for weight in estimator.weights:
+        weight.grad = None
+
+    def short(*arguments):
+        if next(calls) in fails:
+            raise torch.OutOfMemoryError
+        return grad(*arguments)
+
+    monkeypatch.setattr(torch.autograd, "grad", short)
+    monkeypatch.setattr("whoknows.adapters.FEW_TOKENS", 1)
+    estimator.budget = estimator._fresh_budget()
+    for one, other in zip(usual, gradients(estimator, examples)):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert estimator.budget.tokens < 450 and not estimator.is_recomputing and next(calls) > max(fails) + 1
+
+
+def test_where_too_few_tokens_fit_activations_are_computed_again_and_then_it_is_an_error(llama, monkeypatch):
+    examples, estimator = prepare(llama, answers(), 2, False, 600), LoraPrompt(fresh(llama), SETTINGS, 0, 600)
+    usual, grad = gradients(estimator, examples), torch.autograd.grad
+    for weight in estimator.weights:
+        weight.grad = None
+    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments: grad(*arguments) if estimator.is_recomputing else _run_out())
+    for one, other in zip(usual, gradients(estimator, examples)):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+    assert [block.gradient_checkpointing for block in estimator.above.layers] == [True, False]
+    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments: _run_out())
+    with pytest.raises(DoesNotFit, match="does not fit into the free memory of cpu"):
+        gradients(estimator, examples)
+
+
+def _run_out():
+    raise torch.OutOfMemoryError
+
+
+def test_training_that_was_killed_goes_on_as_if_it_had_not_been(llama, tmp_path):
+    settings = SETTINGS | {"evaluations": 6, "patience": 9, "dropout": 0.2}
+    frame, curve = learnable().head(48), [0.5, 0.6, 0.9, 0.7, 0.8, 0.8]
+    examples, grades = prepare(llama, frame, 2, False, 600), np.arange(48) % 2 == 0
+
+    def fit(file, values):
+        estimator, seen = LoraPrompt(fresh(llama), settings, 0, 600), iter(values)
+        try:
+            estimator.fit(examples, grades, 0.0, lambda: next(seen), file)
+        except StopIteration:
+            pass  # killed at a look at validation
+        return estimator
+
+    whole = fit(None, curve)
+    fit(tmp_path / "progress.pt", curve[:4])
+    torch.rand(3)
+    resumed = fit(tmp_path / "progress.pt", curve[4:])
+    assert resumed.history == whole.history and len(whole.history) == 6
+    assert all(torch.equal(one, other) for one, other in zip(whole.weights, resumed.weights))
+    over = fit(tmp_path / "progress.pt", [])  # all was done but for the writing
+    assert over.history == whole.history and all(torch.equal(one, other) for one, other in zip(whole.weights, over.weights))
+
+
+def test_a_loss_that_is_no_number_is_an_error(llama):
+    estimator = LoraPrompt(fresh(llama), SETTINGS, 0, 600)
+    estimator.weights[0].data.fill_(torch.nan)
+    examples = prepare(llama, learnable().head(16), 2, False, 600)
+    with pytest.raises(WhoknowsError, match="the loss is nan; lower lora_prompt.learning_rate"):
+        estimator.fit(examples, np.arange(16) % 2 == 0, 0.0, lambda: 0.5)
+
+
 def test_the_shift_is_added_in_training_and_not_in_the_score(llama):
     frame, correct = answers(), [1.0, 0, 1, 0, 0, 1]
     estimator = LoraPrompt(fresh(llama), SETTINGS, 0, 600)
@@ -151,7 +243,7 @@ def test_the_shift_is_added_in_training_and_not_in_the_score(llama):
     logit = estimator.score(examples)[""]
     for shift in (0.0, 2.0):
         expected = torch.nn.functional.binary_cross_entropy_with_logits(logit + shift, torch.tensor(correct))
-        assert estimator._step(examples, torch.tensor(correct), list(range(6)), shift) == pytest.approx(float(expected), abs=1e-4)
+        assert float(estimator._step(examples, torch.tensor(correct), list(range(6)), shift)) == pytest.approx(float(expected), abs=1e-4)
 
 
 @pytest.mark.parametrize("name, first_layer", [("tiny-llama", 0.5), ("tiny-mistral", 0)])
@@ -194,7 +286,7 @@ def test_validation_is_looked_at_evenly_and_at_the_end(llama):
     estimator.fit(examples, np.arange(40) % 2 == 0, 0.0, lambda: 0.5)
     assert [look["step"] for look in estimator.history] == [3, 6, 9, 10]
     assert all(weight.grad is None for weight in estimator.reader.model.parameters()), "each step begins without the last one's gradients"
-    assert sorted(i for batch in estimator._order([len(t) for t in examples.grown.trees]) for i in batch) == sorted([*range(40)] * 2)
+    assert sorted(i for batch in training.order([len(t) for t in examples.grown.trees], SETTINGS["batch_size"], 2, 0) for i in batch) == sorted([*range(40)] * 2)
 
 
 def test_saved_adapters_give_the_same_scores_with_peft_alone(reader, tmp_path):
@@ -245,11 +337,11 @@ def test_one_models_answers_of_a_forest_are_as_if_they_stood_alone(mistral, mode
 
 
 def test_the_learning_rate_rises_for_a_tenth_and_falls_to_nothing():
-    rates = [adapters.learning_rate(step, 50) for step in range(51)]
+    rates = [training.learning_rate(step, 50) for step in range(51)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and rates[5] == 1 and rates[50] == pytest.approx(0)
     assert all(a > b for a, b in zip(rates[5:], rates[6:])), "falls"
-    assert [adapters.learning_rate(step, 3) for step in range(2)] == [1.0, 1.0], "a short training rises at once"
-    assert adapters.learning_rate(0, 1) == 1 and np.isfinite(adapters.learning_rate(1, 1))
+    assert [training.learning_rate(step, 3) for step in range(2)] == [1.0, 1.0], "a short training rises at once"
+    assert training.learning_rate(0, 1) == 1 and np.isfinite(training.learning_rate(1, 1))
 
 
 def log_softmax(*values):
@@ -287,7 +379,7 @@ def test_the_penalty_is_part_of_the_loss_by_its_weight(llama):
     losses = {weight: shaken(llama, js_weight=weight)._step(examples, correct, chosen, 0.0) for weight in (0.0, 3.0)}
     estimator = shaken(llama)
     penalty = float(estimator._penalty(examples, chosen, estimator._forward(examples, chosen)).detach())
-    assert losses[3.0] - losses[0.0] == pytest.approx(3.0 * penalty / 6, rel=1e-3) and penalty > 0.01
+    assert float(losses[3.0] - losses[0.0]) == pytest.approx(3.0 * penalty / 6, rel=1e-3) and penalty > 0.01
 
 
 
@@ -336,7 +428,7 @@ def test_a_task_that_is_left_out_is_not_trained_on_and_is_judged_alone(llama, tm
     features.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
     seen = {}
     fit = LoraPrompt.fit
-    monkeypatch.setattr(LoraPrompt, "fit", lambda self, train, correct, shift, validate: (seen.update(train=len(correct)), fit(self, train, correct, shift, validate)))
+    monkeypatch.setattr(LoraPrompt, "fit", lambda self, train, correct, shift, validate, file: (seen.update(train=len(correct)), fit(self, train, correct, shift, validate)))
     settings = SETTINGS | {"epochs": 1, "evaluations": 1, "wrong_per_right": None}
     rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, settings, 600, str(tmp_path), "x", without="left", **USED, out=str(tmp_path / "saved"))[1]
     counts = frame.groupby(["task", "split"]).size()

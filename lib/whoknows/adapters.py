@@ -6,6 +6,7 @@ answer's last token, trained together with the adapters.
 """
 
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +14,18 @@ import torch
 from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, features, files
 from whoknows.examples import Examples, predicting, run_above, start
-from whoknows.models import Reader, first_block
-from whoknows.trees import batches, blocks, collate, only_at
+from whoknows.memory import Budget, DoesNotFit
+from whoknows.models import Reader, first_block, send
+from whoknows.training import Progress, jensen_shannon, learning_rate, order
+from whoknows.trees import blocks, collate, only_at
 
 ADAPTERS, CLASSIFIER = "adapter_model.safetensors", "classifier.safetensors"  # the first name is PEFT's
+FEW_TOKENS = 512  # where fewer fit into memory, a GPU idles more than recomputing costs
 
 
 class LoraPrompt:
@@ -28,11 +33,12 @@ class LoraPrompt:
 
     Args:
         settings: the grid's `lora_prompt` section.
+        batch_tokens: rows times columns of one forward pass; None for as many as fit.
         seed: decides the adapters' first weights, the order of examples and the dropout.
         query: whether the reader is asked; if not, a classifier stands in for its output head.
     """
 
-    def __init__(self, reader: Reader, settings: dict, seed: int, batch_tokens: int, query: bool = True):
+    def __init__(self, reader: Reader, settings: dict, seed: int, batch_tokens: int | None, query: bool = True):
         torch.manual_seed(seed)
         self.settings, self.seed, self.batch_tokens = settings, seed, batch_tokens
         first = first_block(reader.depth, settings["first_layer"])
@@ -50,41 +56,42 @@ class LoraPrompt:
         trained = [self.reader.model, *([] if query else [self.classifier])]
         self.weights = [p for module in trained for p in module.parameters() if p.requires_grad]
         self.history: list[dict] = []
+        self.is_recomputing, self.budget = False, self._fresh_budget()
 
-    def fit(self, train: Examples, correct: np.ndarray, shift: float, validate) -> None:
+    def fit(self, train: Examples, correct: np.ndarray, shift: float, validate, file: Path | None = None) -> None:
         """Minimise the cross-entropy of the grades; keep the adapters that were best on validation.
 
         Args:
             correct: [n] grades of the training answers.
             shift: log-odds that sampling has added to the training answers; see `training_rows`.
             validate: called without arguments a few times; gives the validation AUROC.
+            file: where training is kept at each look at validation, and goes on from if it is there; None keeps nothing.
+
+        Raises:
+            WhoknowsError: the loss is no finite number, or a text does not fit into memory.
         """
-        correct = torch.tensor(correct, dtype=torch.float32)
-        optimizer = torch.optim.AdamW(self.weights, lr=self.settings["learning_rate"])
-        order = self._order([len(t) for t in train.grown.trees])
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate(step, len(order)))
-        every = math.ceil(len(order) / self.settings["evaluations"])
-        best, losses = None, []
-        bar = tqdm(order, desc="training", unit="step")
-        for step, batch in enumerate(bar, start=1):
-            losses.append(self._step(train, correct, batch, shift))
-            torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
-            if step % every and step < len(order):
-                continue
-            auroc = validate()
-            self.history.append({"step": step, "loss": float(np.mean(losses)), "validation_auroc": auroc})
-            bar.set_postfix(loss=f"{np.mean(losses):.3f}", validation=f"{auroc:.3f}")
-            losses = []
-            if best is None or auroc > best[0]:
-                best = (auroc, len(self.history), [weight.detach().clone() for weight in self.weights])
-            if len(self.history) - best[1] >= self.settings["patience"]:
-                break
-        with torch.no_grad():
-            for weight, kept in zip(self.weights, best[2], strict=True):
-                weight.copy_(kept)
+        peak, correct = self.settings["learning_rate"], torch.tensor(correct, dtype=torch.float32)
+        steps = order([len(t) for t in train.grown.trees], self.settings["batch_size"], self.settings["epochs"], self.seed)
+        every = math.ceil(len(steps) / self.settings["evaluations"])
+        progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak), file)
+        progress.resume()
+        losses: list[torch.Tensor] = []
+        with tqdm(total=len(steps), initial=progress.step, desc="training", unit="step") as bar:
+            while progress.step < len(steps) and not progress.is_over(self.settings["patience"]):
+                progress.optimizer.param_groups[0]["lr"] = peak * learning_rate(progress.step, len(steps))
+                losses.append(self._step(train, correct, steps[progress.step], shift))
+                torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+                progress.optimizer.step()
+                progress.optimizer.zero_grad(set_to_none=True)
+                progress.step += 1
+                bar.update()
+                if progress.step % every and progress.step < len(steps):
+                    continue
+                progress.look(_mean(losses), validate())
+                bar.set_postfix({key: f"{progress.history[-1][key]:.3f}" for key in ("loss", "validation_auroc")})
+                losses = []
+        progress.take_best()
+        self.history = progress.history
 
     def save(self, folder: Path) -> None:
         """Writes the adapters in PEFT's format, and beside them the classifier if there is one."""
@@ -112,32 +119,46 @@ class LoraPrompt:
             return features.yes_or_no(self.reader, last)
         return self.classifier(F.layer_norm(last.float(), last.shape[-1:]))[:, 0]
 
-    def _order(self, lengths: list[int]) -> list[list[int]]:
-        """Batches of all epochs: shuffled, then sorted by length within windows of 8 batches, which saves padding."""
-        rng, size = np.random.default_rng(self.seed), self.settings["batch_size"]
-        order = []
-        for _ in range(self.settings["epochs"]):
-            shuffled = rng.permutation(len(lengths)).tolist()
-            windows = [sorted(shuffled[i : i + 8 * size], key=lengths.__getitem__) for i in range(0, len(shuffled), 8 * size)]
-            epoch = [window[i : i + size] for window in windows for i in range(0, len(window), size)]
-            order += [epoch[i] for i in rng.permutation(len(epoch))]
-        return order
-
-    def _step(self, train: Examples, correct: torch.Tensor, batch: list[int], shift: float) -> float:
-        """Add up the gradients of one optimiser step within the token budget; returns the mean loss."""
+    def _step(self, train: Examples, correct: torch.Tensor, batch: list[int], shift: float) -> torch.Tensor:
+        """Add up the gradients of one optimiser step within the token budget; returns the mean loss, on the reader's device."""
         self.reader.model.train()
-        total = 0.0
-        for part in batches([len(train.grown.trees[t]) for t in batch], self.batch_tokens):
-            chosen = [batch[p] for p in part]
-            ends, _ = train.grown.places(chosen, [train.grown.query_ends(t) for t in chosen], self.reader.device)
-            last = self._forward(train, chosen)
-            logit = self._logit(last[ends])
-            loss = F.binary_cross_entropy_with_logits(logit + shift, correct[chosen].to(logit.device), reduction="sum")
-            if train.reference is not None:
-                loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
-            (loss / len(batch)).backward()
-            total += float(loss.detach())
-        return total / len(batch)
+        lengths, work = [len(train.grown.trees[t]) for t in batch], partial(self._add_gradients, train, correct, batch, shift)
+        try:
+            return sum(loss for _, loss in self.budget.run(work, lengths))
+        except DoesNotFit:
+            if self.is_recomputing:
+                raise
+        self._recompute()
+        for weight in self.weights:
+            weight.grad = None
+        return sum(loss for _, loss in self.budget.run(work, lengths))
+
+    def _add_gradients(self, train: Examples, correct: torch.Tensor, batch: list[int], shift: float, part: list[int]) -> torch.Tensor:
+        chosen = [batch[p] for p in part]
+        ends, _ = train.grown.places(chosen, [train.grown.query_ends(t) for t in chosen], self.reader.device)
+        last = self._forward(train, chosen)
+        logit = self._logit(last[ends])
+        loss = F.binary_cross_entropy_with_logits(logit + shift, send(correct[chosen], logit.device), reduction="sum")
+        if train.reference is not None:
+            loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
+        loss = loss / len(batch)
+        # Not `backward`: if memory runs out in the middle, no weight has got its gradient yet.
+        for weight, gradient in zip(self.weights, torch.autograd.grad(loss, self.weights), strict=True):
+            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+        return loss.detach()
+
+    def _recompute(self) -> None:
+        """From now on, activations within blocks are computed again on the way back and not kept, which costs a third more time.
+
+        The last block, whose output is computed at few places, keeps its own; see `only_at`.
+        """
+        self.is_recomputing, self.budget = True, self._fresh_budget()
+        for block in self.above.layers[:-1]:
+            block.gradient_checkpointing = True
+            block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+
+    def _fresh_budget(self) -> Budget:
+        return Budget(self.batch_tokens, self.reader.device, least=FEW_TOKENS)
 
     def _forward(self, examples: Examples, chosen: list[int]) -> torch.Tensor:
         """Final hidden states [rows, columns, width], where a branch ends and, for the penalty, where an answer is predicted."""
@@ -158,7 +179,7 @@ class LoraPrompt:
         total = last.new_zeros(())
         for row, t in enumerate(chosen):
             now = F.log_softmax((last[row, predicting(train.grown, t)] @ self.reader.head.T).float(), dim=-1)
-            before = F.log_softmax((train.reference[t].to(last.device) @ self.reader.head.T).float(), dim=-1)
+            before = F.log_softmax((send(train.reference[t], last.device) @ self.reader.head.T).float(), dim=-1)
             total = total + jensen_shannon(now, before).mean()
         return total
 
@@ -169,14 +190,17 @@ class LoraPrompt:
         lengths = [len(t) for t in examples.grown.trees]
         found = {model: torch.empty(len(lengths)) for model in examples.grown.branch_of}
         with tqdm(total=sum(lengths), desc=desc, unit="token", unit_scale=True) as bar:
-            for batch in batches(lengths, self.batch_tokens):
-                last = self._forward(examples, batch)
-                at, own = examples.grown.places(batch, [examples.grown.query_ends(t) for t in batch], last.device)
-                logits = self._logit(last[at]).cpu()
+            for batch, (logits, own) in Budget(self.batch_tokens, self.reader.device).run(partial(self._judge, examples), lengths):
                 for model, branches in own.items():
                     found[model][batch] = logits[branches]
                 bar.update(sum(lengths[t] for t in batch))
         return found
+
+    def _judge(self, examples: Examples, batch: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
+        """Log-odds [branches], and whose branches they are."""
+        last = self._forward(examples, batch)
+        at, own = examples.grown.places(batch, [examples.grown.query_ends(t) for t in batch], last.device)
+        return self._logit(last[at]), own
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:
@@ -186,18 +210,8 @@ def _zero(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
-def learning_rate(step: int, steps: int) -> float:
-    """Share of the peak rate at a step, counted from 0: up a line in the first tenth of the steps, then down a cosine to 0.
-
-    Without the way up, the first steps of Adam, whose second moments rest on few gradients, undo what the model knows.
-    """
-    warmup = max(1, steps // 10)
-    if step < warmup:
-        return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
-
-
-def jensen_shannon(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """Jensen-Shannon divergence in nats of two [..., n] log-distributions, in log space (Lin 1991)."""
-    middle = torch.logaddexp(p, q) - math.log(2)
-    return 0.5 * ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1))
+def _mean(losses: list[torch.Tensor]) -> float:
+    found = float(torch.stack(losses).mean())
+    if not math.isfinite(found):
+        raise WhoknowsError(f"lora_prompt: the loss is {found}; lower lora_prompt.learning_rate in the grid, or set precision: float32")
+    return found

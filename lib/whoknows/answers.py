@@ -1,32 +1,37 @@
 """Answers: what a model writes, greedily, after a few examples, and whether it is right."""
 
 import re
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError
+from whoknows import WhoknowsError, files, parts
 from whoknows.auroc import auroc
+from whoknows.memory import Budget
 from whoknows.models import Reader
 from whoknows.prefix import Prefix
 from whoknows.questions import LETTERS, SHOT, normalise
 from whoknows.rows import example_rows
-from whoknows.trees import batches
 
 # "A", "(A) iron", "A iron" and "a." choose a letter; "a dog" begins with an article.
 CHOICE = re.compile(rf"\(?([{LETTERS}](?!\w)|[{LETTERS.lower()}](?=$|[.:,)]))")
 # A decoding step reads every weight for one token a row, so generation wants more rows than a prefill.
 CACHE_TOKENS = 4  # the cache may hold this many times batch_tokens
+MOST = 2**17  # tokens in the cache, at most, if the grid names no number
+PART = 1024  # questions that are kept at a time
 
 
-def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int) -> pd.DataFrame:
+def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, own: Path | None = None) -> pd.DataFrame:
     """Greedy answers to all questions but the few-shot examples, graded.
 
     Args:
         questions: as `questions.build` returns them, few-shot examples included.
         max_new_tokens: an answer that reaches no line end is cut here.
-        batch_tokens: the token budget of a forward pass; the cache may hold `CACHE_TOKENS` times as many.
+        batch_tokens: the token budget of a forward pass, and the cache may hold `CACHE_TOKENS` times as many; None for as many as fit.
+        own: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
 
     Returns:
         The questions (without the examples, order kept) with answer, correct, sum_logprob and
@@ -38,24 +43,59 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
     asked = questions[questions["split"] != SHOT].reset_index(drop=True)
     if asked.empty:
         raise WhoknowsError("answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid")
-    found: list[tuple | None] = [None] * len(asked)
+    budget = Budget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
+    found = []
     with tqdm(total=len(asked), desc="answering", unit="question") as bar:
         for task, group in asked.groupby("task", sort=False):
             examples = questions[(questions["split"] == SHOT) & (questions["task"] == task)]
-            prefix = Prefix(reader, examples)
-            ids = [reader.question(q) for q in group["question"]]
-            longest = len(prefix.ids) + max(map(len, ids)) + max_new_tokens
-            if longest > reader.model.config.max_position_embeddings:
-                raise WhoknowsError(f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, more than the model has positions; lower answer.shots")
-            for batch in batches([len(i) + max_new_tokens for i in ids], CACHE_TOKENS * batch_tokens):
-                texts = prefix.generate([ids[b] for b in batch], max_new_tokens)
-                for b, text in zip(batch, texts):
-                    found[group.index[b]] = text
-                bar.update(len(batch))
-    answers = pd.DataFrame(found, columns=["answer", "sum_logprob", "mean_logprob", "tokens"])
-    answers = answers.astype({"sum_logprob": np.float32, "mean_logprob": np.float32})
+            write = partial(_answer_some, reader, examples, max_new_tokens, budget, bar.update)
+            for at in parts.slices(len(group), PART):
+                found.append(_kept(own and own / f"{task}-{at.start:06}.parquet", group.iloc[at], write, bar))
+    answers = pd.concat(found).sort_index()
     graded = [grade(a, g, k) for a, g, k in zip(answers["answer"], asked["gold"], asked["kind"])]
     return asked.assign(**answers, correct=graded)
+
+
+def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
+    """What is in the file, or else what `write` makes of some questions, which is then in the file."""
+    if path and path.exists():
+        bar.update(len(group))
+        return files.read_parquet(path).set_index(group.index)
+    made = write(group)
+    if path:
+        files.write_parquet(path, made)
+    return made
+
+
+def _answer_some(reader: Reader, examples: pd.DataFrame, max_new_tokens: int, budget: Budget, done, group: pd.DataFrame) -> pd.DataFrame:
+    """Answers to questions of one task, with the index of the questions."""
+    prefix = Prefix(reader, examples)
+    ids = [reader.question(q) for q in group["question"]]
+    longest = len(prefix.ids) + max(map(len, ids)) + max_new_tokens
+    if longest > reader.limit:
+        task = group["task"].iloc[0]
+        raise WhoknowsError(f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, more than the model has positions; lower answer.shots")
+    found: list[tuple | None] = [None] * len(ids)
+    for batch, texts in budget.run(lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), [len(i) + max_new_tokens for i in ids]):
+        for b, text in zip(batch, texts):
+            found[b] = text
+        done(len(batch))
+    answers = pd.DataFrame(found, columns=["answer", "sum_logprob", "mean_logprob", "tokens"], index=group.index)
+    return answers.astype({"sum_logprob": np.float32, "mean_logprob": np.float32})
+
+
+def run(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str) -> pd.DataFrame:
+    """The answer stage: `answer`, and the file of the answers; a stage that was killed goes on with the questions that are left.
+
+    Args:
+        out: the file.
+    """
+    depends = {"questions": questions.assign(gold=questions["gold"].map(list)).to_dict("list"), "new": max_new_tokens, "model": reader.identity}
+    own = parts.folder(out, __file__, **depends)
+    answers = answer(reader, questions, max_new_tokens, batch_tokens, own)
+    files.write_parquet(out, answers)
+    parts.clear(own)
+    return answers
 
 
 def grade(answer: str, gold: list[str], kind: str) -> bool:

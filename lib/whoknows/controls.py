@@ -17,7 +17,7 @@ from whoknows.probes import judge, parts
 from whoknows.splits import for_seed, smaller
 
 
-def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None, batch_tokens: int) -> pd.DataFrame:
+def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None, batch_tokens: int | None) -> pd.DataFrame:
     """Rows of the controls that need no reader, for every model that they can be trained on.
 
     Args:
@@ -97,7 +97,7 @@ def _shuffled(frame: pd.DataFrame, seed: int) -> pd.Series:
     return grades
 
 
-def _features(answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int) -> dict[str, dict[str, torch.Tensor]]:
+def _features(answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int | None) -> dict[str, dict[str, torch.Tensor]]:
     """For each model and control [answers, 1, width], as hidden states with one layer."""
     found = {}
     for scored, frame in answers.items():

@@ -13,8 +13,9 @@ from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
-from whoknows.models import Reader
-from whoknows.trees import Forest, Tree, batches, blocks, collate
+from whoknows.memory import Budget
+from whoknows.models import Reader, send
+from whoknows.trees import Forest, Tree, blocks, collate
 
 
 def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: int) -> tuple[pd.DataFrame, float]:
@@ -113,7 +114,7 @@ def _cut(tree: Tree, stream: torch.Tensor | None, lengths: dict[int, int]) -> tu
 
 
 @torch.no_grad()
-def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int) -> list[torch.Tensor]:
+def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int | None) -> list[torch.Tensor]:
     """For each tree with one branch, the final hidden states from which the untrained reader predicts the answer.
 
     Args:
@@ -121,12 +122,16 @@ def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int)
     """
     lengths = [len(t) for t in examples.grown.trees]
     found, above = [torch.empty(0)] * len(lengths), blocks(reader.base, first, reader.depth)
+
+    def work(batch: list[int]) -> tuple[torch.Tensor, ...]:
+        inputs = collate([examples.grown.trees[t] for t in batch], reader)
+        last = run_above(above, start(reader, examples, batch, inputs), inputs)
+        return tuple(last[row, predicting(examples.grown, t)].clone() for row, t in enumerate(batch))
+
     with tqdm(total=sum(lengths), desc="reference", unit="token", unit_scale=True) as bar:
-        for batch in batches(lengths, batch_tokens):
-            inputs = collate([examples.grown.trees[t] for t in batch], reader)
-            last = run_above(above, start(reader, examples, batch, inputs), inputs)
-            for row, t in enumerate(batch):
-                found[t] = last[row, predicting(examples.grown, t)].clone()
+        for batch, states in Budget(batch_tokens, reader.device).run(work, lengths):
+            for t, state in zip(batch, states):
+                found[t] = state
             bar.update(sum(lengths[t] for t in batch))
     return found
 
@@ -135,7 +140,7 @@ def start(reader: Reader, examples: Examples, batch: list[int], inputs: dict) ->
     """What enters the first adapted block, [rows, columns, width]: the trunk, or the embeddings if that is block 0."""
     if examples.trunk is None:
         return reader.base.embed_tokens(inputs["input_ids"])
-    return pad_sequence([examples.trunk[t] for t in batch], batch_first=True).to(reader.device)
+    return send(pad_sequence([examples.trunk[t] for t in batch], batch_first=True), reader.device)
 
 
 def run_above(above: torch.nn.Module, hidden: torch.Tensor, inputs: dict) -> torch.Tensor:

@@ -4,9 +4,11 @@ One forward pass over a question and all models' answers to it gives the hidden 
 the zero-shot confidence P(True), and the residual stream from which LoRA + Prompt goes on.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from pathlib import Path
 
 import pandas as pd
@@ -14,11 +16,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, files
-from whoknows.hidden import BEFORE, save_hidden
+from whoknows import WhoknowsError, files, hidden, parts
+from whoknows.hidden import BEFORE
+from whoknows.memory import Budget
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
-from whoknows.trees import Forest, batches, collate, forest, only_at
+from whoknows.trees import Forest, collate, forest, only_at
+
+PART_QUESTIONS, PART_BYTES = 1024, 2**30  # of the parts that a stage is cut into, at most
 
 
 @dataclass
@@ -40,17 +45,18 @@ class Features:
 
 
 @torch.inference_mode()
-def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens: int) -> Features:
+def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens: int | None, done: Callable[[int], object] = lambda tokens: None) -> Features:
     """Run the frozen reader once over a forest.
 
     Args:
         first_block: block whose input is kept for every token of the queried trees; None keeps nothing.
-        batch_tokens: rows times columns of one forward pass, at most.
+        batch_tokens: rows times columns of one forward pass, at most; None for as many as fit.
+        done: called with the number of tokens after each batch.
 
     Raises:
-        WhoknowsError: a hidden state is not a finite number.
+        WhoknowsError: a hidden state is not a finite number, or a text does not fit into memory.
     """
-    count, width = len(grown.trees), reader.model.config.hidden_size
+    count, width, lengths = len(grown.trees), reader.model.config.hidden_size, [len(t) for t in grown.trees]
     queried = [grown.is_queried(t) for t in range(count)]
     empty = partial(torch.empty, count, reader.depth + 1, width, dtype=torch.bfloat16)
     found = Features(
@@ -60,35 +66,35 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
         trunk=None,
         first_block=first_block,
     )
-    starts = torch.tensor([len(t) if q else 0 for t, q in zip(grown.trees, queried)]).cumsum(0).roll(1)
+    starts = [0, *accumulate(length if q else 0 for length, q in zip(lengths, queried))]
     if first_block is not None:
-        total, starts[0] = int(starts[0]), 0
-        found.trunk = torch.empty(total, width, dtype=reader.head.dtype)
-    with tqdm(total=sum(map(len, grown.trees)), desc="extracting", unit="token", unit_scale=True) as bar:
-        for batch in batches([len(t) for t in grown.trees], batch_tokens):
-            _extract_batch(reader, grown, batch, queried, first_block, starts, found)
-            bar.update(sum(len(grown.trees[t]) for t in batch))
-    for model, hidden in found.hidden.items():
-        _check_finite(hidden, f"answer {{}} of {model}")
-    _check_finite(found.before, "question {}")
+        found.trunk = torch.empty(starts[-1], width, dtype=reader.head.dtype)
+    work = partial(_read, reader, grown, first_block)
+    for batch, (states, before, logits, trunk, own) in Budget(batch_tokens, reader.device).run(work, lengths):
+        found.before[batch] = before
+        asked = torch.tensor([queried[t] for t in batch])
+        for model, branches in own.items():
+            found.hidden[model][batch] = states[branches]
+            found.zero_shot[model][batch] = logits[branches].where(asked, torch.nan)
+        for row in asked.nonzero()[:, 0].tolist() if trunk is not None else ():
+            t = batch[row]
+            found.trunk[starts[t] : starts[t + 1]] = trunk[row, : lengths[t]]
+        done(sum(lengths[t] for t in batch))
+    for model, states in found.hidden.items():
+        _check_finite(reader, grown, states, f"the answer of {model} to ")
+    _check_finite(reader, grown, found.before, "")
     return found
 
 
-def _extract_batch(reader, grown, batch, queried, first_block, starts, found) -> None:
+def _read(reader: Reader, grown: Forest, first_block: int | None, batch: list[int]):
+    """Hidden states of a batch's answers [branches, layers + 1, width] and questions, log-odds of yes [branches], trunk, and whose branches they are."""
     at, own = grown.places(batch, [grown.answer_ends[t] for t in batch], reader.device)
     ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
     before, _ = grown.places(batch, [[len(grown.trees[t].question) - 1] for t in batch], reader.device)
     both = tuple(torch.cat(pair) for pair in zip(at, before))
     states, said, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader), both, ends, first_block)
-    found.before[batch] = states[len(at[0]) :].to(torch.bfloat16).cpu()
-    logits = yes_or_no(reader, said).cpu()
-    asked = torch.tensor([queried[t] for t in batch])
-    for model, branches in own.items():
-        found.hidden[model][batch] = states[branches].to(torch.bfloat16).cpu()
-        found.zero_shot[model][batch] = logits[branches].where(asked, torch.nan)
-    for row in asked.nonzero()[:, 0].tolist() if trunk is not None else ():
-        t = batch[row]
-        found.trunk[starts[t] : starts[t] + len(grown.trees[t])] = trunk[row, : len(grown.trees[t])].cpu()
+    states = states.to(torch.bfloat16)
+    return states[: len(at[0])], states[len(at[0]) :], yes_or_no(reader, said), trunk, own
 
 
 Places = tuple[torch.Tensor, torch.Tensor]
@@ -133,17 +139,16 @@ def yes_or_no(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
     return logits[:, 1] - logits[:, 0]
 
 
-def _check_finite(hidden: torch.Tensor, where: str) -> None:
-    bad = ~torch.isfinite(hidden).all(dim=-1)
+def _check_finite(reader: Reader, grown: Forest, states: torch.Tensor, where: str) -> None:
+    bad = ~torch.isfinite(states).all(dim=-1)
     if bad.any():
         row, layer = (int(i) for i in bad.nonzero()[0])
-        raise WhoknowsError(
-            f"extract: a hidden state of layer {layer} at {where.format(row)} is NaN or infinite; set precision: float32 in the grid"
-        )
+        text = reader.tokenizer.decode(grown.trees[row].question, skip_special_tokens=True)
+        raise WhoknowsError(f"extract: a hidden state of layer {layer} at {where}{text[:60]!r} is NaN or infinite; set precision: float32 in the grid")
 
 
 def run(
-    name: str, reader: Reader, answers: dict[str, pd.DataFrame], first_layer: float | None, batch_tokens: int, folder: str
+    name: str, reader: Reader, answers: dict[str, pd.DataFrame], first_layer: float | None, batch_tokens: int | None, folder: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The extract stage: read all models' answers once, write the reader's features, return what it said when asked.
 
@@ -156,10 +161,49 @@ def run(
     """
     block = first_block(reader.depth, first_layer) if first_layer else None
     grown = forest(reader, answers, queried(answers, block))
-    found = extract(reader, grown, block, batch_tokens)
-    save(found, grown, folder)
-    shapes = {scored: tuple(hidden.shape) for scored, hidden in [*found.hidden.items(), (BEFORE, found.before)]}
-    return zero_shot_rows(name, answers, found.zero_shot), pd.DataFrame({"hidden states": shapes})
+    own, files_of_parts = _extract_parts(reader, grown, block, batch_tokens, folder)
+    shapes = _join(files_of_parts, grown, block, folder)
+    logits = {scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts]) for scored in answers}
+    rows = zero_shot_rows(name, answers, logits)
+    parts.clear(own)
+    return rows, pd.DataFrame({"hidden states": shapes})
+
+
+def _extract_parts(reader: Reader, grown: Forest, block: int | None, batch_tokens: int | None, folder: str) -> tuple[Path, list[Path]]:
+    """The folder and the files of the forest's features, some questions each; those that are there already are not made again."""
+    own = parts.folder(folder, __file__, ids=[[t.question, t.branches] for t in grown.trees], block=block, model=reader.identity)
+    each = (len(grown.branch_of) + 1) * (reader.depth + 1) * reader.model.config.hidden_size * 2
+    cut = parts.slices(len(grown.trees), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
+    paths = [own / f"{at.start:06}.safetensors" for at in cut]
+    with tqdm(total=sum(map(len, grown.trees)), desc="extracting", unit="token", unit_scale=True) as bar:
+        for at, path in zip(cut, paths):
+            some = grown.part(at)
+            if path.exists():
+                bar.update(sum(map(len, some.trees)))
+            else:
+                save_part(path, extract(reader, some, block, batch_tokens, bar.update))
+    return own, paths
+
+
+def save_part(path: Path, found: Features) -> None:
+    """Features of some questions as one file."""
+    tensors = found.hidden | {BEFORE: found.before} | {f"zero_shot {scored}": logits for scored, logits in found.zero_shot.items()}
+    files.write_safetensors(path, tensors if found.trunk is None else tensors | {"trunk": found.trunk})
+
+
+def _join(paths: list[Path], grown: Forest, block: int | None, folder: str) -> dict[str, tuple]:
+    """Writes `<scored>.safetensors` for each scored model, `before_answer.safetensors` and, if there is one, `trunk.safetensors`, each whole or not at all.
+
+    Returns:
+        For each of the first, its shape.
+    """
+    def pieces(name):
+        return (files.read_safetensors(path)[name] for path in paths)
+
+    shapes = {scored: files.write_rows(hidden.file(folder, scored), "hidden", partial(pieces, scored)) for scored in (*grown.branch_of, BEFORE)}
+    if block is not None:
+        files.write_rows(Path(folder) / "trunk.safetensors", "trunk", partial(pieces, "trunk"), {"ids": _queried_ids(grown), "first_block": torch.tensor(block)})
+    return shapes
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:
@@ -169,14 +213,6 @@ def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[b
     """
     split = next(iter(answers.values()))["split"]
     return [first_block is not None or name != "train" for name in split]
-
-
-def save(found: Features, grown: Forest, folder: str) -> None:
-    """Write `<scored>.safetensors` for each scored model, `before_answer.safetensors` and, if there is one, `trunk.safetensors`, each whole or not at all."""
-    for scored, hidden in [*found.hidden.items(), (BEFORE, found.before)]:
-        save_hidden(folder, scored, hidden)
-    if found.trunk is not None:
-        files.write_safetensors(Path(folder) / "trunk.safetensors", {"trunk": found.trunk, "ids": _queried_ids(grown), "first_block": torch.tensor(found.first_block)})
 
 
 def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tensor]:

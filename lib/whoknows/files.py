@@ -5,9 +5,10 @@ never leaves half a file for the next one to read.
 """
 
 import errno
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,6 +56,37 @@ def write_safetensors(path: Path | str, tensors: dict, metadata: dict[str, str] 
         save_file(packed, temporary, metadata)
 
 
+def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], others: dict | None = None) -> tuple:
+    """Writes a torch tensor that need not fit into memory as safetensors, and gives its shape.
+
+    Args:
+        pieces: gives its rows, some at a time; called once for their number and once for themselves.
+        others: further tensors for the same file.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    from safetensors.torch import save
+    from torch import uint8
+
+    shapes, size = [], 0
+    for piece in pieces():
+        shapes.append(piece.shape)
+        size += piece.nbytes
+    # The library writes the header, for no rows at all; then the rows are put in.
+    small = save((others or {}) | {name: piece[:0].contiguous()})
+    length = int.from_bytes(small[:8], "little")
+    header, rest = json.loads(small[8 : 8 + length]), small[8 + length :]
+    header[name] |= {"shape": (shape := (sum(part[0] for part in shapes), *shapes[0][1:])), "data_offsets": (len(rest), len(rest) + size)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the data aligned
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, rest])
+        for piece in pieces():
+            file.write(piece.contiguous().flatten().view(uint8).numpy().data)
+    return shape
+
+
 def read_safetensors(path: Path | str) -> dict:
     """Reads a safetensors file into a dict of name to torch tensor.
 
@@ -68,6 +100,32 @@ def read_safetensors(path: Path | str) -> dict:
 
     with _naming(path, (SafetensorError, OSError)):
         return load_file(path)
+
+
+def write_torch(path: Path | str, state: dict) -> None:
+    """Writes a dict of tensors, numbers, strings, lists and dicts in torch's own format.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    import torch
+
+    with _replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_torch(path: Path | str) -> dict:
+    """Reads what `write_torch` wrote, tensors on the CPU; nothing in the file is run.
+
+    Raises:
+        WhoknowsError: the file is missing or damaged.
+    """
+    import pickle
+
+    import torch
+
+    with _naming(path, (pickle.UnpicklingError, RuntimeError, EOFError, OSError)):
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

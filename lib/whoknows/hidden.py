@@ -10,9 +10,14 @@ from whoknows import WhoknowsError, files
 BEFORE = "before_answer"  # in place of a scored model: the last token of the question, where nobody has answered; no model's name has an underscore
 
 
+def file(folder: str, scored: str) -> Path:
+    """Where the hidden states of one scored model's answers lie, [answers, layers + 1, width] under the name `hidden`."""
+    return Path(folder) / f"{scored}.safetensors"
+
+
 def save_hidden(folder: str, scored: str, hidden: torch.Tensor) -> None:
     """Writes the hidden states [answers, layers + 1, width] of one scored model's answers, whole or not at all."""
-    files.write_safetensors(Path(folder) / f"{scored}.safetensors", {"hidden": hidden})
+    files.write_safetensors(file(folder, scored), {"hidden": hidden})
 
 
 def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor:
@@ -25,7 +30,7 @@ def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor
     Raises:
         WhoknowsError: the file is missing, damaged, or of other answers.
     """
-    path = Path(folder) / f"{scored}.safetensors"
+    path = file(folder, scored)
     hidden = files.read_safetensors(path)["hidden"]
     if len(hidden) != len(answers):
         raise WhoknowsError(f"{path} holds {len(hidden)} answers where there are {len(answers)}: delete it and run make book again")

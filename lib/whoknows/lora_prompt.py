@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from whoknows import WhoknowsError, features, files
+from whoknows import WhoknowsError, features, files, parts
 from whoknows.adapters import LoraPrompt
 from whoknows.auroc import mean_auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
@@ -18,7 +18,7 @@ from whoknows.trees import forest
 
 
 def run(
-    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int, folder: str,
+    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int | None, folder: str,
     method: str = "lora_prompt", query: bool = True, without: str | None = None, *, source: str, precision: str, out: str,
 ) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
     """The lora_prompt stage: train on one model's answers, stop by its validation answers, score every model's test answers.
@@ -51,15 +51,19 @@ def run(
     grown = forest(reader, frames, [True] * len(own))
     trunk = features.load_trunk(folder, grown, first) if first else None
     chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
-    parts = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
-    learning, validation, judged = parts if query else map(without_query, parts)
+    gathered = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
+    learning, validation, judged = gathered if query else map(without_query, gathered)
     if settings["js_weight"]:
         learning.reference = untouched(reader, learning, first, batch_tokens)
-    estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
-    estimator.fit(learning, rows["correct"].to_numpy(), shift, partial(_validate, estimator, validation, grades, task))
     names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "settings": settings, "query": query}
+    estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
+    texts = [[tree.question, tree.branches] for tree in learning.grown.trees]
+    own = parts.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=held.index.tolist())
+    validate = partial(_validate, estimator, validation, grades, task)
+    estimator.fit(learning, rows["correct"].to_numpy(), shift, validate, own / "progress.pt")
     files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
+    parts.clear(own)
     logits = estimator.score(judged)
     found = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
     found += [(scored, test, logits[scored]) for scored in frames]

@@ -1,5 +1,6 @@
 """Models: loading them frozen, and turning text into ids piece by piece, so that positions are known and never searched for."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,6 +27,11 @@ def dtype(precision: str) -> torch.dtype:
         return getattr(torch, precision)
     native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def send(tensor: torch.Tensor, on: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on another device, without waiting for what that device is doing."""
+    return tensor.pin_memory().to(on, non_blocking=True) if on.type == "cuda" else tensor
 
 
 @dataclass
@@ -57,6 +63,12 @@ class Reader:
     @property
     def device(self) -> torch.device:
         return self.head.device
+
+    @property
+    def identity(self) -> str:
+        """What tells these weights from others: where they are from, their number format, and some of them."""
+        some = self.head[:8].float().cpu().numpy().tobytes()
+        return f"{self.model.config._name_or_path} {self.model.dtype} {hashlib.sha256(some).hexdigest()[:16]}"
 
     def start(self) -> list[int]:
         """What every text begins with: the BOS token where the tokenizer has one of its own, else nothing."""

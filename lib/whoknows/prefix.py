@@ -12,7 +12,7 @@ from whoknows.models import Reader
 from whoknows.trees import only_at
 
 LINE_END = "\n"
-SCORES = 2**20  # attention scores computed at a time: as many as stay in a cache
+SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores computed at a time: on a CPU as many as stay in its cache
 ROWS = 64  # next tokens chosen at a time: the logits of all rows at once would be gigabytes
 
 
@@ -47,7 +47,7 @@ class Prefix:
         """
         rows, heads, new, width = query.shape
         query = query * (width**-0.5 if scaling is None else scaling)
-        size = max(1, SCORES // (heads * new * (len(self.ids) + key.shape[2])))
+        size = max(1, SCORES[query.device.type] // (heads * new * (len(self.ids) + key.shape[2])))
         out = [
             self._attend_rows(module.layer_idx, query[part], key[part], value[part], attention_mask[part], self.places[part], sliding_window)
             for part in (slice(row, row + size) for row in range(0, rows, size))
@@ -100,7 +100,8 @@ class Prefix:
         logprobs: list[list[float]] = [[] for _ in ids]
         rows = list(range(len(ids)))  # which question each row of the batch belongs to
         for _ in range(max_new_tokens):
-            with only_at(self.reader.base.layers[-1], torch.arange(len(rows)), torch.full((len(rows),), inputs.shape[1] - 1)):
+            last = torch.full((len(rows),), inputs.shape[1] - 1, device=own.device)
+            with only_at(self.reader.base.layers[-1], torch.arange(len(rows), device=own.device), last):
                 hidden = self.reader.base(
                     input_ids=inputs, attention_mask=mask[:, None], position_ids=positions, past_key_values=cache, use_cache=True
                 ).last_hidden_state[:, -1]

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from whoknows import WhoknowsError
-from whoknows.models import QUERY, Reader
+from whoknows.models import QUERY, Reader, send
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,32 @@ def collate(trees: list[Tree], reader: Reader) -> dict:
     blocks' window. Padding looks at itself alone, so that no softmax is over nothing. If some blocks have a window, others
     have none and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types.
     """
-    columns = max(map(len, trees))
-    ids, positions = torch.zeros(2, len(trees), columns, dtype=torch.long)
-    branch = torch.full((len(trees), columns), -1)  # -1 padding, 0 question, k the k-th branch
-    for row, tree in enumerate(trees):
-        for k, (at, part) in enumerate(zip([0, *tree.offsets()], [tree.question, *tree.branches])):
-            here = slice(at, at + len(part))
-            ids[row, here] = torch.tensor(part, dtype=torch.long)
-            branch[row, here] = k
-            begin = len(tree.question) if k else 0
-            positions[row, here] = torch.arange(begin, begin + len(part))
+    columns, on = max(map(len, trees)), reader.device
+    ids, positions, branch = send(torch.tensor([_row(tree, columns) for tree in trees]), on).unbind(1)
     seen, seeing = branch[:, None, :], branch[:, :, None]
     mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
-    mask = mask.tril() | torch.eye(columns, dtype=torch.bool)
-    on = reader.device
-    return {"input_ids": ids.to(on), "position_ids": positions.to(on), "attention_mask": _masks(mask[:, None], positions, reader.model.config, on)}
+    mask = mask.tril() | torch.eye(columns, dtype=torch.bool, device=on)
+    longest = max(len(tree.question) + max(map(len, tree.branches), default=0) for tree in trees)
+    return {"input_ids": ids, "position_ids": positions, "attention_mask": _masks(mask[:, None], positions, longest, reader.model.config)}
 
 
-def _masks(mask: torch.Tensor, positions: torch.Tensor, config, on: torch.device) -> torch.Tensor | dict[str, torch.Tensor]:
+def _row(tree: Tree, columns: int) -> tuple[list[int], list[int], list[int]]:
+    """Of each column the id, the position, and the branch: -1 for padding, 0 for the question, k for the k-th branch."""
+    parts, start = [tree.question, *tree.branches], len(tree.question)
+    ids = [i for part in parts for i in part]
+    positions = [*range(start), *(start + i for part in parts[1:] for i in range(len(part)))]
+    branch = [k for k, part in enumerate(parts) for _ in part]
+    rest = columns - len(ids)
+    return ids + [0] * rest, positions + [0] * rest, branch + [-1] * rest
+
+
+def _masks(mask: torch.Tensor, positions: torch.Tensor, longest: int, config) -> torch.Tensor | dict[str, torch.Tensor]:
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
-    if window is None or "sliding_attention" not in kinds or positions.max() < window:
-        return mask.to(on)
+    if window is None or "sliding_attention" not in kinds or longest <= window:
+        return mask
     near = mask & (positions[:, None, :, None] - positions[:, None, None, :] < window)
-    return {"full_attention": mask.to(on), "sliding_attention": near.to(on)} if "full_attention" in kinds else near.to(on)
+    return {"full_attention": mask, "sliding_attention": near} if "full_attention" in kinds else near
 
 
 def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
@@ -146,12 +148,16 @@ class Forest:
         Returns:
             ((rows, columns) of all of them, one tensor each; for each scored model and tree, its branch among them).
         """
-        rows, columns = torch.tensor([(row, column) for row, own in enumerate(ends) for column in own], device=on).T
+        rows, columns = send(torch.tensor([(row, column) for row, own in enumerate(ends) for column in own]), on).T
         first = [0, *itertools.accumulate(map(len, ends))]
         return (rows, columns), {model: [at + own[t] for at, t in zip(first, batch)] for model, own in self.branch_of.items()}
 
     def is_queried(self, tree: int) -> bool:
         return self.query_ends(tree) != self.answer_ends[tree]
+
+    def part(self, chosen: slice) -> "Forest":
+        """Some consecutive trees."""
+        return Forest(self.trees[chosen], self.answer_ends[chosen], {model: own[chosen] for model, own in self.branch_of.items()})
 
 
 def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> Forest:
