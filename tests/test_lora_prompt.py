@@ -166,10 +166,10 @@ def test_activations_that_are_computed_again_give_the_same_gradients(reader, fir
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("fails", [[1], [0, 2], [1, 3]])
+@pytest.mark.parametrize("fails", [[0], [0, 1], [0, 2]])
 def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama, monkeypatch, fails):
     """Out of memory comes between the forward pass and the gradients, when some parts of the step are done."""
-    examples, estimator = prepare(llama, answers(), 2, True, 600), LoraPrompt(fresh(llama), SETTINGS | {"js_weight": 0.5}, 0, 450)
+    examples, estimator = prepare(llama, answers(), 2, True, 600), LoraPrompt(fresh(llama), SETTINGS | {"js_weight": 0.5}, 0, 10_000)
     usual, calls, grad = gradients(estimator, examples), iter(range(99)), torch.autograd.grad
     for weight in estimator.weights:
         weight.grad = None
@@ -184,7 +184,7 @@ def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama,
     estimator.budget = estimator._fresh_budget()
     for one, other in zip(usual, gradients(estimator, examples)):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
-    assert estimator.budget.tokens < 450 and not estimator.is_recomputing and next(calls) > max(fails) + 1
+    assert estimator.budget.tokens < 10_000 and not estimator.is_recomputing and next(calls) > max(fails) + 1
 
 
 def test_where_too_few_tokens_fit_activations_are_computed_again_and_then_it_is_an_error(llama, monkeypatch):
