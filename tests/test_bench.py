@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from transformers import LlamaConfig, MistralConfig
 
-from whoknows import answers, bench, features, grid, models, plain, speed
+from whoknows import WhoknowsError, answers, bench, features, grid, models, plain, shapes, speed
 from whoknows.adapters import LoraPrompt
 from whoknows.models import QUERY
 from whoknows.prefix import Prefix
@@ -93,7 +94,8 @@ def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
     assert bench.main([str(Path(__file__).parents[1] / "grids/smoke.yml")]) == 0
     table = pd.read_parquet("results/smoke/bench.parquet")
     measures = ["ours_per_second", "plain_per_second", "ratio", "share_of_matmul_rate", "tokens_per_second"]
-    assert [*table] == ["model", "stage", *measures[:4], "unit", "tokens_per_second", "repeats", "device", "precision"]
+    assert [*table] == ["model", "stage", *measures[:4], "unit", "tokens_per_second", "ours_peak_gb", "plain_peak_gb", "repeats", "device", "precision"]
+    assert table[["ours_peak_gb", "plain_peak_gb"]].isna().all(axis=None) or torch.cuda.is_available()
     assert sorted(zip(table["model"], table["stage"])) == [
         (model, stage) for model in ("tiny-llama", "tiny-mistral") for stage in ("answer", "extract", "lora_prompt")
     ]
@@ -101,3 +103,29 @@ def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
     assert np.allclose(table["ratio"], table["ours_per_second"] / table["plain_per_second"])
     assert set(table["precision"]) == {"float32"} and table["device"].str.len().min() > 0
     assert "results/smoke/bench.parquet" in capsys.readouterr().out
+
+
+def test_random_weights_have_the_shape_of_the_real_ones(monkeypatch, tmp_path):
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 600}
+    monkeypatch.setattr(shapes, "SHAPES", {"meta-llama/Llama-2-7b-hf": LlamaConfig(**small), "mistralai/Mistral-7B-v0.1": MistralConfig(**small)})
+    monkeypatch.setattr(bench, "sample", lambda chosen, count: questions(6))
+    kapoor = grid.load(Path(__file__).parents[1] / "grids/kapoor2024.yml")
+    with bench.random_weights(kapoor) as measured:
+        assert [m.name for m in measured.models] == [m.name for m in kapoor.models]
+        folders = [Path(m.source) for m in measured.models]
+        for folder, kind in zip(folders, ("LlamaForCausalLM", "MistralForCausalLM")):
+            made = models.load(str(folder), "bfloat16")
+            assert type(made.model).__name__ == kind and made.model.config.hidden_size == 32 and made.head.dtype == torch.bfloat16
+            assert len(made.tokenizer) <= 600 and made.choices
+            ids = made.start() + made.question("Which moon is moon?")
+            assert ids[0] == made.tokenizer.bos_token_id and len(ids) < 30
+    assert not any(folder.exists() for folder in folders)
+    with pytest.raises(WhoknowsError, match="the shape of 'tiny-llama' is not known"), bench.random_weights(SMOKE):
+        pass
+
+
+def test_the_papers_shapes_have_the_papers_numbers_of_parameters():
+    for source, billions in {"meta-llama/Llama-2-7b-hf": 6.74, "meta-llama/Llama-2-13b-hf": 13.02, "mistralai/Mistral-7B-v0.1": 7.24}.items():
+        with torch.device("meta"):
+            model = shapes.KINDS[type(shapes.SHAPES[source])](shapes.SHAPES[source])
+        assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)

@@ -97,7 +97,7 @@ MISTAKES = {
     "unknown task": (put(["tasks", 0, "name"], "triviaqa"), "`tasks[0].name` should be one of .* but is `triviaqa`; did you mean `trivia_qa`?"),
     "unknown role": (put(["tasks", 1, "role"], "test"), "`tasks[1].role` should be one of train, shift, but is `test`"),
     "unknown method": (put(["methods"], ["prob"]), "`methods[0]` should be one of probe, lora_prompt, but is `prob`; did you mean `probe`?"),
-    "wrong type": (put(["batch_tokens"], "many"), "`batch_tokens` should be a whole number, 64 or more, but is `many`."),
+    "wrong type": (put(["batch_tokens"], "many"), "`batch_tokens` should be a whole number, 64 or more, or null, but is `many`."),
     "truth is no number": (put(["answer", "shots"], True), "`answer.shots` should be a whole number, 0 or more, but is `True`"),
     "negative size": (put(["tasks", 0, "size"], -5), "`tasks[0].size` should be a whole number, 1 or more, but is `-5`"),
     "half a layer": (put(["probe", "layers"], [3, 4.5]), "`probe.layers` should be all, or a list of layers .* but is `[3, 4.5]`"),
@@ -112,7 +112,7 @@ MISTAKES = {
     "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),
     "nothing to train on": (put(["tasks"], [{"name": "sciq", "size": 9, "role": "shift"}]), "`tasks` has no task with role train"),
     "a seed twice": (put(["seeds"], [1, 1]), "`seeds` holds the same value twice"),
-    "nothing given": (put(["precision"], None), "`precision` should be one of auto, float32, bfloat16, but is empty"),
+    "nothing given": (put(["precision"], None), "`precision` should be one of auto, float32, bfloat16, 8bit, 4bit, but is empty"),
 }
 
 

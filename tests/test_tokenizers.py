@@ -59,7 +59,7 @@ KINDS = {
     "GPT-2": byte_level,
     "Llama 3": lambda: cut_bytes(bos=True),
     "Qwen 2": lambda: cut_bytes(bos=False),
-    "SentencePiece, cut at spaces": metaspace,
+    "SentencePiece, cut at spaces": lambda: metaspace(_corpus(), 140),
     "LLaMA-2": lambda: whole_text(prefix=True),
     "Gemma": lambda: whole_text(prefix=False, more=("\n", "\n\n", "\n\n\n")),
 }

@@ -12,13 +12,17 @@ answering also 2 x the output head for each token written; in training 4 x the p
 
 import argparse
 import sys
-from dataclasses import asdict
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from math import ceil
+from pathlib import Path
 
 import pandas as pd
 import torch
 
-from whoknows import answers, features, files, grid, models, parameters, plain, provenance, questions
+from whoknows import answers, cache, features, files, grid, models, parameters, plain, provenance, questions
 from whoknows.adapters import LoraPrompt
 from whoknows.command import command
 from whoknows.examples import gather
@@ -27,30 +31,51 @@ from whoknows.prefix import Prefix
 from whoknows.speed import block_parameters, matmul_rate, race, seconds
 from whoknows.trees import Forest, batches, forest
 
-QUESTIONS = 64
+QUESTIONS = {"cpu": 64, "cuda": 1024}
+PLAIN_TOKENS = 16384  # of the plain way where the grid says null: what one would choose by hand
 
 
-def bench(chosen: grid.Grid, count: int = QUESTIONS) -> pd.DataFrame:
+def bench(chosen: grid.Grid, count: int | None = None) -> pd.DataFrame:
     """Measures every model of a grid on its first training task.
 
     Args:
-        count: questions to measure with.
+        count: questions to measure with; None for as many as the device deserves.
 
     Returns:
         One line per model and stage: model, stage, ours_per_second, plain_per_second, ratio, share_of_matmul_rate,
-        unit (what the rates count), tokens_per_second (real tokens, ours), repeats, device, precision.
+        unit (what the rates count), tokens_per_second (real tokens, ours), ours_peak_gb and plain_peak_gb (of a GPU's memory,
+        else NaN), repeats, device, precision.
     """
-    table, lines, answered = sample(chosen, count), [], {}
+    table, lines, answered = sample(chosen, count or QUESTIONS[models.device().type]), [], {}
     for model in chosen.models:
-        line, answered[model.name] = answering(_load(chosen, model), table, chosen)
+        reader = _load(chosen, model)
+        limit = matmul_rate(reader)
+        line, answered[model.name] = answering(reader, table, chosen, limit)
         lines.append(_say({"model": model.name, "stage": "answer", **line}))
+        del reader  # two large models do not fit
     for model in chosen.models:
         reader = _load(chosen, model)
         limit = matmul_rate(reader)
         lines.append(_say({"model": model.name, "stage": "extract", **extracting(reader, answered, chosen, limit)}))
-        line = training(reader, _load(chosen, model), answered[model.name], chosen, limit)
-        lines.append(_say({"model": model.name, "stage": "lora_prompt", **line}))
-    return pd.DataFrame(lines).assign(device=_device(), precision=str(models.dtype(chosen.precision)).removeprefix("torch."))
+        lines.append(_say({"model": model.name, "stage": "lora_prompt", **training(reader, answered[model.name], chosen, limit)}))
+        del reader
+    return pd.DataFrame(lines).assign(device=_device(), precision=chosen.precision if chosen.precision in models.QUANTISED else str(models.dtype(chosen.precision)).removeprefix("torch."))
+
+
+@contextmanager
+def random_weights(chosen: grid.Grid) -> Iterator[grid.Grid]:
+    """The same grid with models of the same shapes that know nothing, in a folder that is gone afterwards.
+
+    Raises:
+        WhoknowsError: the shape of a model is not known.
+    """
+    from whoknows import shapes  # not above: only this needs it
+
+    table = sample(chosen, 10**6)
+    texts = [text for column in (table["question"], table["gold"].map(" ".join)) for text in column]
+    cache.root().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache.root()) as folder:
+        yield replace(chosen, models=tuple(replace(m, source=shapes.make(m.source, texts, Path(folder) / m.name)) for m in chosen.models))
 
 
 def sample(chosen: grid.Grid, count: int) -> pd.DataFrame:
@@ -59,7 +84,7 @@ def sample(chosen: grid.Grid, count: int) -> pd.DataFrame:
     return questions.build([{"name": task.name, "size": min(count, task.size), "role": task.role}], asdict(chosen.splits), chosen.answer.shots)
 
 
-def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid) -> tuple[dict, pd.DataFrame]:
+def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid, limit: float) -> tuple[dict, pd.DataFrame]:
     """A line for answering, and the answers; both ways answer the same questions in the same batches."""
     shots, asked = table[table["split"] == questions.SHOT], table[table["split"] != questions.SHOT]
     prefixes = {task: Prefix(reader, shots[shots["task"] == task]).ids for task in asked["task"].unique()}
@@ -72,13 +97,13 @@ def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid) -> tuple[d
         return seconds(lambda: answers.answer(reader, part, new, budget))
 
     def theirs(items: range) -> float:
-        cut = batches([len(own[i]) + new for i in items], answers.CACHE_TOKENS * budget)
+        cut = batches([len(own[i]) + new for i in items], answers.CACHE_TOKENS * (budget or PLAIN_TOKENS))
         return seconds(lambda: [plain.answer(reader, [prompts[i] for i in batch], new) for batch in cut])
 
     found = answers.answer(reader, table, new, budget)
     tokens = sum(map(len, prefixes.values())) + sum(map(len, own)) + int(found["tokens"].sum())
     work = 2 * (block_parameters(reader) * tokens + reader.head.numel() * int(found["tokens"].sum() + len(found)))
-    return race(ours, theirs, len(asked), "questions", 1, tokens, work / matmul_rate(reader)), found
+    return race(ours, theirs, len(asked), "questions", 1, tokens, work / limit), found
 
 
 def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.Grid, limit: float) -> dict:
@@ -94,22 +119,22 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
         return seconds(lambda: features.extract(reader, trees(part), first, chosen.batch_tokens))
 
     def theirs(items: range) -> float:
-        return seconds(lambda: [_read(reader, frame, chosen.batch_tokens) for frame in _part(answered, items).values()])
+        return seconds(lambda: [_read(reader, frame, chosen.batch_tokens or PLAIN_TOKENS) for frame in _part(answered, items).values()])
 
     tokens = sum(map(len, trees(answered).trees))
     work = 2 * block_parameters(reader) * tokens
     return race(ours, theirs, count, "question-answer pairs", len(answered), tokens, work / limit)
 
 
-def training(reader: Reader, copy: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: float) -> dict:
-    """A line for one epoch of LoRA + Prompt; the plain way trains the same adapters in a copy of the model."""
+def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: float) -> dict:
+    """A line for one epoch of LoRA + Prompt; the plain way trains the same adapters of the same model."""
     settings, budget = asdict(chosen.lora_prompt) | {"epochs": 1, "evaluations": 1, "js_weight": 0.0}, chosen.batch_tokens
     settings["targets"] = list(settings["targets"])
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
     grown = forest(reader, {"": frame}, [True] * len(frame))
     trunk = list(features.extract(reader, grown, first, budget).trunk.split([len(t) for t in grown.trees])) if first else None
-    estimator, other = (LoraPrompt(one, settings, 0, budget) for one in (reader, copy))
+    estimator = LoraPrompt(reader, settings, 0, budget)
 
     def ours(items: range) -> float:
         examples = gather(grown, trunk, list(items))
@@ -117,7 +142,7 @@ def training(reader: Reader, copy: Reader, frame: pd.DataFrame, chosen: grid.Gri
 
     def theirs(items: range) -> float:
         part = frame.iloc[list(items)]
-        return seconds(lambda: plain.train(other.reader, texts(other.reader, part, QUERY), part["correct"].tolist(), settings, 0))
+        return seconds(lambda: plain.train(estimator.reader, texts(reader, part, QUERY), part["correct"].tolist(), settings, 0))
 
     tokens = sum(map(len, texts(reader, frame, QUERY)))
     work = 4 * adapted * tokens
@@ -161,9 +186,12 @@ def main(arguments: list[str] | None = None) -> None:
     """The command line; writes bench.parquet beside the grid's other results, from where the book shows it."""
     parser = argparse.ArgumentParser(prog="python -m whoknows.bench", description="Measures the speed of a grid's models.")
     parser.add_argument("grid")
-    chosen = grid.load(parser.parse_args(arguments).grid)
+    parser.add_argument("--random-weights", action="store_true", help="measure models of the same shapes that know nothing, for which no weights are needed")
+    options = parser.parse_args(arguments)
+    chosen = grid.load(options.grid)
     out = f"{parameters.out(chosen)}/bench.parquet"
-    files.write_parquet(out, bench(chosen))
+    with random_weights(chosen) if options.random_weights else nullcontext(chosen) as measured:
+        files.write_parquet(out, bench(measured))
     print(f"The table: {out}")
 
 

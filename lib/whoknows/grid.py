@@ -141,9 +141,9 @@ class Grid:
     methods: tuple[str, ...]
     """Trained methods that run: `probe`, `lora_prompt`."""
     precision: str
-    """Number format of the language models: `auto`, `float32` or `bfloat16`."""
-    batch_tokens: int
-    """Tokens in one forward pass of a language model."""
+    """Number format of the language models: `auto`, `float32`, `bfloat16`, `8bit` or `4bit`."""
+    batch_tokens: int | None
+    """Tokens in one forward pass of a language model; None for as many as fit."""
     seeds: tuple[int, ...]
     """Every estimator is trained once for each seed."""
     probe: Probe

@@ -1,18 +1,24 @@
 """Models: loading them frozen, and turning text into ids piece by piece, so that positions are known and never searched for."""
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as transformers_logging
 
 from whoknows import WhoknowsError, assets
 
 QUERY = "\n\nIs the proposed answer correct?\nChoices:\n(i): no\n(ii): yes\nAnswer:"
 NO, YES = " i", " ii"  # as the two tokens stand after "Answer:"
+# Weights of the blocks' matrices, as in Dettmers et al. 2022 and 2023; head, embeddings and norms stay in bfloat16.
+QUANTISED = {
+    "8bit": {"load_in_8bit": True},
+    "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16},
+}
 ANCHOR = "a"  # no tokenizer merges a letter with the space or line end behind it
 
 
@@ -22,7 +28,9 @@ def device() -> torch.device:
 
 
 def dtype(precision: str) -> torch.dtype:
-    """The number format of weights and activations; `auto` is bfloat16 where the hardware multiplies it natively."""
+    """The number format of activations, and of weights that are not quantised; `auto` is bfloat16 where the hardware multiplies it natively."""
+    if precision in QUANTISED:
+        return torch.bfloat16
     if precision != "auto":
         return getattr(torch, precision)
     native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
@@ -67,8 +75,10 @@ class Reader:
     @property
     def identity(self) -> str:
         """What tells these weights from others: where they are from, their number format, and some of them."""
-        some = self.head[:8].float().cpu().numpy().tobytes()
-        return f"{self.model.config._name_or_path} {self.model.dtype} {hashlib.sha256(some).hexdigest()[:16]}"
+        digest, block = hashlib.sha256(), next(self.base.layers[0].parameters())
+        for some in (self.head[:8], block.flatten()[:4096]):
+            digest.update(some.detach().float().cpu().numpy().tobytes())
+        return f"{self.model.config._name_or_path} {self.head.dtype} {block.dtype} {digest.hexdigest()[:16]}"
 
     def start(self) -> list[int]:
         """What every text begins with: the BOS token where the tokenizer has one of its own, else nothing."""
@@ -116,19 +126,21 @@ def load(source: str, precision: str) -> Reader:
 
     Args:
         source: name of an asset, a local folder, or a name on the Hugging Face hub.
-        precision: `auto`, `float32` or `bfloat16`.
+        precision: `auto`, `float32` or `bfloat16`; or `8bit` or `4bit`, to which the blocks' matrices are quantised.
 
     Raises:
         WhoknowsError: the source is unknown or cannot be read.
     """
     path = assets.resolve(source)
     transformers_logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says the same thing at each matrix
+    quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), attn_implementation="sdpa")
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), device_map={"": device()}, attn_implementation="sdpa", **quantised)
     except (OSError, ValueError) as error:  # transformers says either of a folder that lacks a file
         raise WhoknowsError(f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}") from error
-    return Reader(model.to(device()).eval().requires_grad_(False), tokenizer)
+    return Reader(model.eval().requires_grad_(False), tokenizer)
 
 
 def first_block(depth: int, share: float) -> int:

@@ -26,6 +26,7 @@ WORDS = (
     "energy rock cell blood bone food air gas metal river ocean city country king year number can be used found made from by for to "
     "and or not likely example best describes process results object student temperature mass force wind weather tree leaf seed"
 ).split()
+BYTES = 260  # tokens for bytes, BOS, EOS, padding and what is unknown
 STEPS, ROWS = 30, 8
 
 
@@ -46,7 +47,7 @@ def make(name: str) -> str:
 def _fill(name: str, files: Path, temporary: Path) -> dict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(len(name))
-        tokenizer = byte_level() if name == "tiny-llama" else metaspace()
+        tokenizer = byte_level() if name == "tiny-llama" else metaspace(_corpus(), 140)
         model = _untrained(name, tokenizer)
         _teach(Reader(model, tokenizer), random.Random(name))
     model.save_pretrained(files)
@@ -73,13 +74,18 @@ def byte_level() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=PAD)
 
 
-def metaspace() -> PreTrainedTokenizerFast:
-    """A tokenizer like LLaMA-2's: a made-up space before the text, `▁` for spaces, bytes for what is unknown, BOS first."""
+def metaspace(texts: list[str], words: int) -> PreTrainedTokenizerFast:
+    """A tokenizer like LLaMA-2's: a made-up space before the text, `▁` for spaces, bytes for what is unknown, BOS first.
+
+    Args:
+        texts: what it learns its words from.
+        words: how many it may have, besides the `BYTES` tokens of every such tokenizer.
+    """
     learned = Tokenizer(BPE())
     learned.pre_tokenizer = pre_tokenizers.Metaspace()
     # A line end is left to the bytes, as in SentencePiece.
-    lines = (line for text in _corpus() for line in text.split("\n"))
-    learned.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=140, show_progress=False))
+    lines = (line for text in texts for line in text.split("\n"))
+    learned.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=words, show_progress=False))
     model = json.loads(learned.to_str())["model"]
     tokens = [UNKNOWN, START, END, PAD, *(f"<0x{byte:02X}>" for byte in range(256)), *model["vocab"]]
     merges = [tuple(pair) for pair in model["merges"]]
