@@ -85,7 +85,7 @@ def metaspace(texts: list[str], words: int) -> PreTrainedTokenizerFast:
     learned.pre_tokenizer = pre_tokenizers.Metaspace()
     # A line end is left to the bytes, as in SentencePiece.
     lines = (line for text in texts for line in text.split("\n"))
-    learned.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=words, show_progress=False))
+    learned.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=words, limit_alphabet=words // 2, show_progress=False))
     model = json.loads(learned.to_str())["model"]
     tokens = [UNKNOWN, START, END, PAD, *(f"<0x{byte:02X}>" for byte in range(256)), *model["vocab"]]
     merges = [tuple(pair) for pair in model["merges"]]
