@@ -76,6 +76,16 @@ def test_a_gpu_takes_what_the_first_pass_shows(monkeypatch):
     budget = Budget(None, torch.device("cuda"))
     assert sorted(t for batch, _ in budget.run(work, lengths) for t in batch) == list(range(400))
     assert sizes == [2000, 8000, 8000, 8000, 8000, 6000], "eight tenths of the ten million free bytes"
+    each = iter([1000] * 4 + [4000] + [1000] * 99)
+    late, sizes[:] = Budget(None, torch.device("cuda")), []
+
+    def dearer(batch):
+        sizes.append(len(batch) * 100)
+        taken["peak"] = taken["now"] + next(each) * sizes[-1]
+        return batch
+
+    list(late.run(dearer, lengths))
+    assert sizes[:5] == [2000, 8000, 8000, 8000, 8000] and max(sizes[5:]) == 2000, "a costlier pass makes the later ones smaller"
     few, sizes[:] = Budget(None, torch.device("cuda"), most=3000), []
     list(few.run(work, lengths[:100]))
     assert max(sizes) <= 3000

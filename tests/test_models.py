@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from made_up import QUESTIONS
+from made_up import QUESTIONS, fresh
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
@@ -86,3 +86,13 @@ def test_a_folder_without_weights_is_named(tmp_path):
 @pytest.mark.parametrize("depth, share, block", [(30, 0.5, 15), (18, 0.5, 9), (4, 0, 0), (4, 0.75, 3), (4, 1, 3), (1, 0.5, 0)])
 def test_first_block(depth, share, block):
     assert first_block(depth, share) == block
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_fused_norms_give_what_those_of_transformers_give(reader, dtype, close):
+    usual, fused = fresh(reader).model.to(dtype), fresh(reader).model.to(dtype)
+    models.fuse_norms(fused)
+    assert sum(isinstance(module, models.FusedNorm) for module in fused.modules()) == 2 * 4 + 1
+    ids = torch.tensor([reader.question("Which moon?")])
+    for one, other in zip(usual(ids, output_hidden_states=True).hidden_states, fused(ids, output_hidden_states=True).hidden_states):
+        torch.testing.assert_close(other, one, rtol=close, atol=close * float(one.abs().max()))

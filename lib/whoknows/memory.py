@@ -10,6 +10,7 @@ from whoknows.trees import batches
 FEW = 2048  # of a first pass, and of every pass on a CPU, where more bring nothing
 MOST = 32768  # a GPU is busy long before
 SHARE = 0.8  # of the free memory; the rest is lost between tensors
+LESSONS = 4  # passes after which only a costlier one changes the budget
 
 
 class DoesNotFit(WhoknowsError):
@@ -31,6 +32,7 @@ class Budget:
         self.device, self.most, self.least = device, most, least
         self.learns = tokens is None and device.type == "cuda"
         self.tokens = FEW if tokens is None else tokens
+        self.passes, self.worst = 0, 0.0
 
     def run(self, work: Callable[[list[int]], object], lengths: list[int]) -> Iterator[tuple[list[int], object]]:
         """Each batch of texts with what `work` makes of it.
@@ -84,12 +86,15 @@ class Budget:
         return found
 
     def _learn(self, bytes_per_token: float) -> None:
+        """Takes what fits, by the costliest pass so far; a pass that costs no more is no news, and asking the GPU takes time."""
+        self.passes += 1
+        if bytes_per_token <= self.worst and self.passes > LESSONS:
+            return
+        # The first pass counts for less: it is small, and some of what it took is not for its tokens.
+        self.worst = bytes_per_token if self.passes <= 2 else max(bytes_per_token, self.worst)
         free = torch.cuda.mem_get_info(self.device)[0]
         free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
-        fits = int(SHARE * free / bytes_per_token)
-        # Texts come in order of length, the longest first, so the first passes are the costliest for each token.
-        if fits < self.tokens or self.tokens < min(fits, self.most) / 2:
-            self.tokens = min(fits, self.most)
+        self.tokens = min(self.most, int(SHARE * free / max(1, self.worst)))
 
 
 def _fetch(found):

@@ -37,7 +37,6 @@ def _with_peak(way, count: int) -> tuple[float, float]:
     """Seconds that a way took, and the most memory that it had of a GPU, in GB; NaN without one."""
     if not torch.cuda.is_available():
         return way(range(count)), math.nan
-    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats()
     return way(range(count)), torch.cuda.max_memory_allocated() / 1e9
 
