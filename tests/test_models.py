@@ -43,8 +43,8 @@ def test_a_tokenizer_that_merges_pieces_is_refused():
     class Merging:
         name_or_path = "merging"
 
-        def __call__(self, text, add_special_tokens=True):
-            return type("Encoding", (), {"input_ids": [len(text)]})
+        def __call__(self, texts, add_special_tokens=True):
+            return type("Encoding", (), {"input_ids": [[len(text)] for text in texts]})
 
     with pytest.raises(WhoknowsError, match="merging does not keep ' x' apart"):
         Reader(None, Merging()).encode(" x")

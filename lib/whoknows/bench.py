@@ -89,7 +89,7 @@ def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid, limit: flo
     shots, asked = table[table["split"] == questions.SHOT], table[table["split"] != questions.SHOT]
     prefixes = {task: Prefix(reader, shots[shots["task"] == task]).ids for task in asked["task"].unique()}
     new, budget = chosen.answer.max_new_tokens, chosen.batch_tokens
-    own = [reader.question(text) for text in asked["question"]]
+    own = reader.questions(asked["question"].tolist())
     prompts = [prefixes[task] + ids for task, ids in zip(asked["task"], own)]
 
     def ours(items: range) -> float:
@@ -152,7 +152,7 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
 def texts(reader: Reader, frame: pd.DataFrame, end: str = "") -> list[list[int]]:
     """Ids of each question with its answer and what follows."""
     tail = reader.encode(end) if end else []
-    return [reader.start() + reader.question(q) + reader.answer(a) + tail for q, a in zip(frame["question"], frame["answer"])]
+    return [reader.start() + q + a + tail for q, a in zip(reader.questions(frame["question"].tolist()), reader.answers(frame["answer"].tolist()))]
 
 
 def _read(reader, frame, budget):

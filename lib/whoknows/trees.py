@@ -177,10 +177,13 @@ def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]
     start, query = reader.start(), reader.encode(QUERY)
     trees, ends = [], []
     branch_of: dict[str, list[int]] = {model: [] for model in answers}
-    for question, asked, *texts in zip(first["question"], queried, *(frame["answer"] for frame in answers.values())):
-        distinct = list(dict.fromkeys(texts))  # models that agree share a branch
-        ids = [reader.answer(text) for text in distinct]
-        tree = Tree(start + reader.question(question), tuple(i + query if asked else i for i in ids))
+    said = list(zip(*(frame["answer"] for frame in answers.values())))
+    different = [list(dict.fromkeys(texts)) for texts in said]  # models that agree share a branch
+    written = iter(reader.answers([text for texts in different for text in texts]))
+    questions = first["question"].tolist()
+    for question, own, asked, texts, distinct in zip(questions, reader.questions(questions), queried, said, different):
+        ids = [next(written) for _ in distinct]
+        tree = Tree(start + own, tuple(i + query if asked else i for i in ids))
         longest = len(tree.question) + max(map(len, tree.branches))
         if longest > reader.limit:
             raise WhoknowsError(f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} that the reader sees at once; leave its task out of the grid")
