@@ -83,6 +83,12 @@ def test_hidden_states_that_are_not_numbers_are_refused(llama):
     broken.base.layers[2].mlp.down_proj.weight.data[5] = torch.nan
     with pytest.raises(WhoknowsError, match="layer 3 at the answer of one to .Question: .* is NaN or infinite; set precision: float32"):
         extract(broken, forest(broken, FRAMES, NONE), None, 300)
+    before = fresh(llama)
+    question = before.question(FRAMES["one"]["question"][3])
+    alone, *_ = set(question) - {i for at, text in enumerate(FRAMES["one"]["question"]) if at != 3 for i in before.question(text)} - {i for frame in FRAMES.values() for text in frame["answer"] for i in before.answer(text)}
+    before.base.embed_tokens.weight.data[alone] = torch.nan
+    with pytest.raises(WhoknowsError, match="layer . at .*Question: Which force moves a leaf"):
+        extract(before, forest(before, FRAMES, NONE), None, 300)
 
 
 def test_too_large_for_bfloat16_is_refused_as_infinite(llama):

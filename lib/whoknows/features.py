@@ -70,7 +70,8 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
     if first_block is not None:
         found.trunk = torch.empty(starts[-1], width, dtype=reader.head.dtype)
     work = partial(_read, reader, grown, first_block)
-    for batch, (states, before, logits, trunk, own) in Budget(batch_tokens, reader.device).run(work, lengths):
+    for batch, (states, before, bad, logits, trunk, own) in Budget(batch_tokens, reader.device).run(work, lengths):
+        _refuse(reader, grown, batch, bad, own)
         found.before[batch] = before
         asked = torch.tensor([queried[t] for t in batch])
         for model, branches in own.items():
@@ -80,21 +81,20 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, batch_tokens
             t = batch[row]
             found.trunk[starts[t] : starts[t + 1]] = trunk[row, : lengths[t]]
         done(sum(lengths[t] for t in batch))
-    for model, states in found.hidden.items():
-        _check_finite(reader, grown, states, f"the answer of {model} to ")
-    _check_finite(reader, grown, found.before, "")
     return found
 
 
 def _read(reader: Reader, grown: Forest, first_block: int | None, batch: list[int]):
-    """Hidden states of a batch's answers [branches, layers + 1, width] and questions, log-odds of yes [branches], trunk, and whose branches they are."""
+    """Of a batch: hidden states of answers [branches, layers + 1, width] and of questions, which of both, [branches + questions, layers + 1], are
+    no numbers, log-odds of yes [branches], trunk, and whose branches they are."""
     at, own = grown.places(batch, [grown.answer_ends[t] for t in batch], reader.device)
     ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
     before, _ = grown.places(batch, [[len(grown.trees[t].question) - 1] for t in batch], reader.device)
     both = tuple(torch.cat(pair) for pair in zip(at, before))
     states, said, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader), both, ends, first_block)
     states = states.to(torch.bfloat16)
-    return states[: len(at[0])], states[len(at[0]) :], yes_or_no(reader, said), trunk, own
+    bad = ~torch.isfinite(states).all(dim=-1)  # here, where it costs nothing
+    return states[: len(at[0])], states[len(at[0]) :], bad, yes_or_no(reader, said), trunk, own
 
 
 Places = tuple[torch.Tensor, torch.Tensor]
@@ -139,12 +139,15 @@ def yes_or_no(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
     return logits[:, 1] - logits[:, 0]
 
 
-def _check_finite(reader: Reader, grown: Forest, states: torch.Tensor, where: str) -> None:
-    bad = ~torch.isfinite(states).all(dim=-1)
-    if bad.any():
-        row, layer = (int(i) for i in bad.nonzero()[0])
-        text = reader.tokenizer.decode(grown.trees[row].question, skip_special_tokens=True)
-        raise WhoknowsError(f"extract: a hidden state of layer {layer} at {where}{text[:60]!r} is NaN or infinite; set precision: float32 in the grid")
+def _refuse(reader: Reader, grown: Forest, batch: list[int], bad: torch.Tensor, own: dict[str, list[int]]) -> None:
+    """Raises if a hidden state of the batch is no number; says which one."""
+    if not bad.any():
+        return
+    row, layer = (int(i) for i in bad.nonzero()[0])
+    whose = [(f"the answer of {model} to ", t) for model, branches in own.items() for t, branch in zip(batch, branches) if branch == row]
+    where, t = (whose or [("", batch[row - len(bad)])])[0]
+    text = reader.tokenizer.decode(grown.trees[t].question, skip_special_tokens=True)
+    raise WhoknowsError(f"extract: a hidden state of layer {layer} at {where}{text[:60]!r} is NaN or infinite; set precision: float32 in the grid")
 
 
 def run(

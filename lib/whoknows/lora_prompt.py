@@ -57,9 +57,9 @@ def run(
         learning.reference = untouched(reader, learning, first, batch_tokens)
     names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "settings": settings, "query": query}
-    estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
     texts = [[tree.question, tree.branches] for tree in learning.grown.trees]
     own = parts.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=held.index.tolist())
+    estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
     validate = partial(_validate, estimator, validation, grades, task)
     estimator.fit(learning, rows["correct"].to_numpy(), shift, validate, own / "progress.pt")
     files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))

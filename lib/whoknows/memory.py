@@ -8,7 +8,7 @@ from whoknows import WhoknowsError
 from whoknows.trees import batches
 
 FEW = 2048  # of a first pass, and of every pass on a CPU, where more bring nothing
-MOST = 32768  # a GPU is busy long before
+MOST = 16384  # a GPU is busy by then, and what it has done is brought away while it does more
 SHARE = 0.8  # of the free memory; the rest is lost between tensors
 LESSONS = 4  # passes after which only a costlier one changes the budget
 
