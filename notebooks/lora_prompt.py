@@ -52,22 +52,19 @@ out = "results/embedded/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/embedded/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
-from whoknows import auroc, curves, files, lora_prompt, models
+from whoknows import auroc, curves, lora_prompt
 
-frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-model = models.load(source, precision)
-estimator, rows = lora_prompt.run(
-    reader, model, trained_on, seed, frames, settings, batch_tokens, features, method, query, without,
-    source=source, precision=precision, out=out,
+history, rows = lora_prompt.cell(
+    reader=reader, source=source, trained_on=trained_on, seed=seed, answers=answers, features=features, settings=settings, method=method,
+    query=query, without=without, precision=precision, batch_tokens=batch_tokens, out=out, rows_out=rows_out,
 )
-files.write_parquet(rows_out, rows)
 
 # %% [markdown]
 # Loss on the training answers and AUROC on the validation answers while training. The adapters with the best
 # validation AUROC are the ones that are used.
 
 # %%
-curves.training_curve(estimator.history)
+curves.training_curve(history)
 
 # %% [markdown]
 # AUROC on the test answers of each model.

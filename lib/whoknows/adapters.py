@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, features, files
+from whoknows import WhoknowsError, features, files, processes
 from whoknows.examples import Examples, predicting, run_above, start
 from whoknows.memory import Budget, DoesNotFit
 from whoknows.models import Reader, first_block, send
@@ -76,7 +76,7 @@ class LoraPrompt:
         progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak), file)
         progress.resume()
         losses: list[torch.Tensor] = []
-        with tqdm(total=len(steps), initial=progress.step, desc="training", unit="step") as bar:
+        with tqdm(total=len(steps), initial=progress.step, desc="training", unit="step", disable=not processes.is_first()) as bar:
             while progress.step < len(steps) and not progress.is_over(self.settings["patience"]):
                 progress.optimizer.param_groups[0]["lr"] = peak * learning_rate(progress.step, len(steps))
                 losses.append(self._step(train, correct, steps[progress.step], shift))
@@ -120,31 +120,42 @@ class LoraPrompt:
         return self.classifier(F.layer_norm(last.float(), last.shape[-1:]))[:, 0]
 
     def _step(self, train: Examples, correct: torch.Tensor, batch: list[int], shift: float) -> torch.Tensor:
-        """Add up the gradients of one optimiser step within the token budget; returns the mean loss, on the reader's device."""
+        """Add up the gradients of one optimiser step over all processes; returns the mean loss, on the reader's device."""
         self.reader.model.train()
-        lengths, work = [len(train.grown.trees[t]) for t in batch], partial(self._add_gradients, train, correct, batch, shift)
+        own = processes.share(batch)
         try:
-            return sum(loss for _, loss in self.budget.run(work, lengths))
+            loss = self._within_budget(train, correct, own, shift, len(batch))
         except DoesNotFit:
             if self.is_recomputing:
                 raise
-        self._recompute()
-        for weight in self.weights:
-            weight.grad = None
-        return sum(loss for _, loss in self.budget.run(work, lengths))
+            loss = None
+        if loss is None:
+            self._recompute()
+            loss = self._within_budget(train, correct, own, shift, len(batch))
+        loss, *gradients = processes.add_up([loss, *(weight.grad for weight in self.weights)])
+        for weight, gradient in zip(self.weights, gradients):
+            weight.grad = gradient
+        return loss
 
-    def _add_gradients(self, train: Examples, correct: torch.Tensor, batch: list[int], shift: float, part: list[int]) -> torch.Tensor:
-        chosen = [batch[p] for p in part]
+    def _within_budget(self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int) -> torch.Tensor:
+        for weight in self.weights:
+            weight.grad = torch.zeros_like(weight)
+        work = partial(self._add_gradients, train, correct, own, shift, count)
+        losses = [loss for _, loss in self.budget.run(work, [len(train.grown.trees[t]) for t in own])]
+        return torch.stack([torch.zeros((), device=self.reader.device), *losses]).sum()
+
+    def _add_gradients(self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int, part: list[int]) -> torch.Tensor:
+        chosen = [own[p] for p in part]
         ends, _ = train.grown.places(chosen, [train.grown.query_ends(t) for t in chosen], self.reader.device)
         last = self._forward(train, chosen)
         logit = self._logit(last[ends])
         loss = F.binary_cross_entropy_with_logits(logit + shift, send(correct[chosen], logit.device), reduction="sum")
         if train.reference is not None:
             loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
-        loss = loss / len(batch)
+        loss = loss / count
         # Not `backward`: if memory runs out in the middle, no weight has got its gradient yet.
         for weight, gradient in zip(self.weights, torch.autograd.grad(loss, self.weights), strict=True):
-            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
+            weight.grad.add_(gradient)
         return loss.detach()
 
     def _recompute(self) -> None:
@@ -188,16 +199,20 @@ class LoraPrompt:
         """Log-odds [questions] that each model's answers are right, for each scored model of the examples."""
         self.reader.model.eval()
         lengths = [len(t) for t in examples.grown.trees]
-        found = {model: torch.empty(len(lengths)) for model in examples.grown.branch_of}
-        with tqdm(total=sum(lengths), desc=desc, unit="token", unit_scale=True) as bar:
-            for batch, (logits, own) in Budget(self.batch_tokens, self.reader.device).run(partial(self._judge, examples), lengths):
-                for model, branches in own.items():
-                    found[model][batch] = logits[branches]
-                bar.update(sum(lengths[t] for t in batch))
-        return found
+        own = processes.share(sorted(range(len(lengths)), key=lengths.__getitem__))
+        found = {model: torch.zeros(len(lengths)) for model in examples.grown.branch_of}
+        with tqdm(total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, disable=not processes.is_first()) as bar:
+            work = partial(self._judge, examples, own)
+            for batch, (logits, branches) in Budget(self.batch_tokens, self.reader.device).run(work, [lengths[t] for t in own]):
+                for model, chosen in branches.items():
+                    found[model][[own[t] for t in batch]] = logits[chosen]
+                bar.update(sum(lengths[own[t]] for t in batch))
+        together = processes.add_up([logits.to(self.reader.device) for logits in found.values()])
+        return {model: logits.cpu() for model, logits in zip(found, together)}
 
-    def _judge(self, examples: Examples, batch: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
+    def _judge(self, examples: Examples, own: list[int], part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
         """Log-odds [branches], and whose branches they are."""
+        batch = [own[p] for p in part]
         last = self._forward(examples, batch)
         at, own = examples.grown.places(batch, [examples.grown.query_ends(t) for t in batch], last.device)
         return self._logit(last[at]), own

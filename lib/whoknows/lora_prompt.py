@@ -1,13 +1,15 @@
 """LoRA + Prompt, the stage: adapters are trained on one model's graded answers and judge the test answers of all."""
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
-from whoknows import WhoknowsError, features, files, parts
+from whoknows import WhoknowsError, features, files, models, parts, processes
 from whoknows.adapters import LoraPrompt
 from whoknows.auroc import mean_auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
@@ -15,6 +17,38 @@ from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
 from whoknows.splits import for_seed
 from whoknows.trees import forest
+
+
+def cell(
+    *, reader: str, source: str, trained_on: str, seed: int, answers: dict[str, str], features: str, settings: dict, method: str = "lora_prompt",
+    query: bool = True, without: str | None = None, precision: str, batch_tokens: int | None, out: str, rows_out: str,
+) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
+    """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
+
+    Args:
+        reader: its name; the other parameters are those of the notebook.
+
+    Returns:
+        (what was found at each look at validation, the rows).
+
+    Raises:
+        WhoknowsError: see `run`.
+    """
+    parameters = locals()
+    if (count := torch.cuda.device_count()) > 1:
+        processes.launch(__name__, parameters, count)
+    else:
+        _from_files(**parameters)
+    card = json.loads((Path(out) / f"{method}.json").read_text(encoding="utf-8"))
+    return card["history"], files.read_parquet(rows_out)
+
+
+def _from_files(reader, source, trained_on, seed, answers, features, settings, method, query, without, precision, batch_tokens, out, rows_out) -> None:
+    frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+    model, used = models.load(source, precision), {"source": source, "precision": precision}
+    _, rows = run(reader, model, trained_on, seed, frames, settings, batch_tokens, features, method, query, without, **used, out=out)
+    if processes.is_first():
+        files.write_parquet(rows_out, rows)
 
 
 def run(
@@ -62,8 +96,9 @@ def run(
     estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
     validate = partial(_validate, estimator, validation, grades, task)
     estimator.fit(learning, rows["correct"].to_numpy(), shift, validate, own / "progress.pt")
-    files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
-    parts.clear(own)
+    if processes.is_first():
+        files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
+        parts.clear(own)
     logits = estimator.score(judged)
     found = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
     found += [(scored, test, logits[scored]) for scored in frames]
@@ -86,3 +121,8 @@ def _check_validation(grades: np.ndarray, task: np.ndarray) -> None:
         raise WhoknowsError(
             "lora_prompt: no task has both right and wrong validation answers, so training cannot be stopped in time; raise tasks[].size in the grid"
         )
+
+
+if __name__ == "__main__":  # one of several processes, see `cell`
+    processes.join()
+    _from_files(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -30,8 +30,8 @@ ANCHOR = "a"  # no tokenizer merges a letter with the space or line end behind i
 
 
 def device() -> torch.device:
-    """The GPU if there is one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """This process's GPU if there is one, else the CPU."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
 def dtype(precision: str) -> torch.dtype:

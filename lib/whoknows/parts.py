@@ -26,7 +26,7 @@ def folder(out: Path | str, module: str, **depends) -> Path:
     own = Path(f"{out}.parts") / digest.hexdigest()[:16]
     for other in own.parent.glob("*"):
         if other != own:
-            shutil.rmtree(other)
+            shutil.rmtree(other, ignore_errors=True)  # another process may be at it too
     return own
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whoknows import files
+from whoknows import files, processes
 
 
 def order(lengths: list[int], batch_size: int, epochs: int, seed: int) -> list[list[int]]:
@@ -65,7 +65,7 @@ class Progress:
         if self.best < 0 or auroc > self.history[self.best]["validation_auroc"]:
             self.best, self.kept = len(self.history), [weight.detach().clone() for weight in self.weights]
         self.history.append({"step": self.step, "loss": loss, "validation_auroc": auroc})
-        if self.file:
+        if self.file and processes.is_first():
             files.write_torch(self.file, self._state())
 
     def is_over(self, patience: int) -> bool:
