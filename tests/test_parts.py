@@ -103,6 +103,31 @@ def test_answering_that_was_killed_asks_only_what_is_left(reader, tmp_path, monk
     assert files.read_parquet(tmp_path / "out.parquet")["answer"].tolist() == whole["answer"].tolist()
 
 
+def test_jobs_share_the_parts_and_leave_none_out():
+    for jobs in (1, 2, 3):
+        assert sorted(k for which in range(jobs) for k in parts.mine(7, [which, jobs])) == list(range(7))
+    assert parts.mine(3, None) == [0, 1, 2] and parts.mine(1, [1, 2]) == []
+
+
+def test_after_its_shards_a_stage_has_nothing_to_read_or_to_ask(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(answering, "PART", 2)
+    monkeypatch.setattr(features, "PART_QUESTIONS", 2)
+    out = {"answer": str(tmp_path / "out.parquet"), "features": str(tmp_path / "features")}
+    whole = answering.run(llama, asked(), 5, 200, str(tmp_path / "whole.parquet"))
+    rows, _ = features.run("r", llama, FRAMES, 0.5, 300, str(tmp_path / "whole"))
+    for which in range(2):
+        answering.run(llama, asked(), 5, 200, out["answer"], [which, 2])
+        assert len(features.run("r", llama, FRAMES, 0.5, 300, out["features"], [which, 2])[0]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.parts", "out.parquet.parts", "whole", "whole.parquet"]
+    with monkeypatch.context() as patch:
+        patch.setattr(answering, "_answer_some", lambda *arguments: pytest.fail("asked again"))
+        patch.setattr(features, "extract", lambda *arguments: pytest.fail("read again"))
+        found = answering.run(llama, asked(), 5, 200, out["answer"])
+        again, _ = features.run("r", llama, FRAMES, 0.5, 300, out["features"])
+    pd.testing.assert_frame_equal(found, whole, rtol=1e-4)
+    pd.testing.assert_frame_equal(again, rows, rtol=1e-3)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize("sizes", [[3], [1, 4, 2], [0, 2]])
 def test_rows_that_are_written_piece_by_piece_are_read_as_one_tensor(tmp_path, dtype, sizes):

@@ -24,7 +24,7 @@ MOST = 2**17  # tokens in the cache, at most, if the grid names no number
 PART = 1024  # questions that are kept at a time
 
 
-def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, own: Path | None = None) -> pd.DataFrame:
+def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, own: Path | None = None, shard: list[int] | None = None) -> pd.DataFrame:
     """Greedy answers to all questions but the few-shot examples, graded.
 
     Args:
@@ -32,9 +32,10 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
         max_new_tokens: an answer that reaches no line end is cut here.
         batch_tokens: the token budget of a forward pass, and the cache may hold `CACHE_TOKENS` times as many; None for as many as fit.
         own: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
+        shard: see `parts.mine`.
 
     Returns:
-        The questions (without the examples, order kept) with answer, correct, sum_logprob and
+        With a shard, what was written. Else the questions (without the examples, order kept) with answer, correct, sum_logprob and
         mean_logprob (of the answer's own tokens, natural log) and tokens (how many those are).
 
     Raises:
@@ -43,14 +44,18 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
     asked = questions[questions["split"] != SHOT].reset_index(drop=True)
     if asked.empty:
         raise WhoknowsError("answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid")
+    groups = {task: group for task, group in asked.groupby("task", sort=False)}
+    todo = [(task, at) for task, group in groups.items() for at in parts.slices(len(group), PART)]
+    todo = [todo[k] for k in parts.mine(len(todo), shard)]
     budget = Budget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
     found = []
-    with tqdm(total=len(asked), desc="answering", unit="question") as bar:
-        for task, group in asked.groupby("task", sort=False):
+    with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
+        for task, at in todo:
             examples = questions[(questions["split"] == SHOT) & (questions["task"] == task)]
             write = partial(_answer_some, reader, examples, max_new_tokens, budget, bar.update)
-            for at in parts.slices(len(group), PART):
-                found.append(_kept(own and own / f"{task}-{at.start:06}.parquet", group.iloc[at], write, bar))
+            found.append(_kept(own and own / f"{task}-{at.start:06}.parquet", groups[task].iloc[at], write, bar))
+    if shard:
+        return pd.concat(found) if found else pd.DataFrame()
     answers = pd.concat(found).sort_index()
     graded = [grade(a, g, k) for a, g, k in zip(answers["answer"], asked["gold"], asked["kind"])]
     return asked.assign(**answers, correct=graded)
@@ -84,15 +89,18 @@ def _answer_some(reader: Reader, examples: pd.DataFrame, max_new_tokens: int, bu
     return answers.astype({"sum_logprob": np.float32, "mean_logprob": np.float32})
 
 
-def run(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str) -> pd.DataFrame:
+def run(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str, shard: list[int] | None = None) -> pd.DataFrame:
     """The answer stage: `answer`, and the file of the answers; a stage that was killed goes on with the questions that are left.
 
     Args:
-        out: the file.
+        out: the file; with a shard it is not written, only the parts that the whole stage will find.
+        shard: see `parts.mine`.
     """
     depends = {"questions": questions.assign(gold=questions["gold"].map(list)).to_dict("list"), "new": max_new_tokens, "model": reader.identity}
     own = parts.folder(out, __file__, **depends)
-    answers = answer(reader, questions, max_new_tokens, batch_tokens, own)
+    answers = answer(reader, questions, max_new_tokens, batch_tokens, own, shard)
+    if shard:
+        return answers
     files.write_parquet(out, answers)
     parts.clear(own)
     return answers

@@ -151,20 +151,24 @@ def _refuse(reader: Reader, grown: Forest, batch: list[int], bad: torch.Tensor, 
 
 
 def run(
-    name: str, reader: Reader, answers: dict[str, pd.DataFrame], first_layer: float | None, batch_tokens: int | None, folder: str
+    name: str, reader: Reader, answers: dict[str, pd.DataFrame], first_layer: float | None, batch_tokens: int | None, folder: str,
+    shard: list[int] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The extract stage: read all models' answers once, write the reader's features, return what it said when asked.
 
     Args:
         first_layer: share of the depth where adapters begin; None if there is no LoRA + Prompt.
-        folder: where the features go.
+        folder: where the features go; with a shard they do not, only the parts that the whole stage will find.
+        shard: see `parts.mine`.
 
     Returns:
-        (rows of zero_shot, a table of what was kept).
+        (rows of zero_shot, a table of what was kept); with a shard both are empty.
     """
     block = first_block(reader.depth, first_layer) if first_layer else None
     grown = forest(reader, answers, queried(answers, block))
-    own, files_of_parts = _extract_parts(reader, grown, block, batch_tokens, folder)
+    own, files_of_parts = _extract_parts(reader, grown, block, batch_tokens, folder, shard)
+    if shard:
+        return pd.DataFrame(), pd.DataFrame()
     shapes = _join(files_of_parts, grown, block, folder)
     logits = {scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts]) for scored in answers}
     rows = zero_shot_rows(name, answers, logits)
@@ -172,15 +176,15 @@ def run(
     return rows, pd.DataFrame({"hidden states": shapes})
 
 
-def _extract_parts(reader: Reader, grown: Forest, block: int | None, batch_tokens: int | None, folder: str) -> tuple[Path, list[Path]]:
+def _extract_parts(reader: Reader, grown: Forest, block: int | None, batch_tokens: int | None, folder: str, shard: list[int] | None) -> tuple[Path, list[Path]]:
     """The folder and the files of the forest's features, some questions each; those that are there already are not made again."""
     own = parts.folder(folder, __file__, ids=[[t.question, t.branches] for t in grown.trees], block=block, model=reader.identity)
     each = (len(grown.branch_of) + 1) * (reader.depth + 1) * reader.model.config.hidden_size * 2
     cut = parts.slices(len(grown.trees), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [own / f"{at.start:06}.safetensors" for at in cut]
-    with tqdm(total=sum(map(len, grown.trees)), desc="extracting", unit="token", unit_scale=True) as bar:
-        for at, path in zip(cut, paths):
-            some = grown.part(at)
+    todo = [(grown.part(cut[k]), paths[k]) for k in parts.mine(len(cut), shard)]
+    with tqdm(total=sum(len(tree) for some, _ in todo for tree in some.trees), desc="extracting", unit="token", unit_scale=True) as bar:
+        for some, path in todo:
             if path.exists():
                 bar.update(sum(map(len, some.trees)))
             else:

@@ -1,7 +1,8 @@
 """Parts: long work is done in parts, each of which is on the disk as soon as it is done, so a stage that was killed goes on.
 
 They lie beside what the stage writes, in `<out>.parts/<key>/`. The key is a digest of all that they depend on, so parts of
-another grid or another version of the code are never taken for these.
+another grid or another version of the code are never taken for these. Several jobs may share a stage's parts among them:
+the one that comes last finds most of them done.
 """
 
 import hashlib
@@ -33,6 +34,16 @@ def folder(out: Path | str, module: str, **depends) -> Path:
 def slices(count: int, size: int) -> list[slice]:
     """`count` items in slices of `size`."""
     return [slice(at, min(at + size, count)) for at in range(0, count, size)]
+
+
+def mine(count: int, shard: list[int] | None) -> list[int]:
+    """Which of so many parts a job does.
+
+    Args:
+        shard: [which, of how many] jobs; None does all.
+    """
+    which, jobs = shard or (0, 1)
+    return list(range(which, count, jobs))
 
 
 def clear(own: Path) -> None:
