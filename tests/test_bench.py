@@ -10,7 +10,6 @@ from transformers import LlamaConfig, MistralConfig
 
 from whoknows import WhoknowsError, answers, bench, features, grid, models, plain, shapes, speed
 from whoknows.adapters import LoraPrompt
-from whoknows.models import QUERY
 from whoknows.prefix import Prefix
 from whoknows.trees import forest
 
@@ -44,7 +43,7 @@ def test_plain_hidden_states_and_confidences_are_the_same(reader):
     ours = features.extract(reader, forest(reader, {"m": frame}, [True] * 6), None, 2048)
     hidden = plain.hidden_states(reader, bench.texts(reader, frame), 4)
     torch.testing.assert_close(hidden.to(torch.bfloat16), ours.hidden["m"], atol=0.02, rtol=0.02)
-    confidence = plain.zero_shot(reader, bench.texts(reader, frame, QUERY), 4)
+    confidence = plain.zero_shot(reader, bench.texts(reader, frame, reader.query), 4)
     torch.testing.assert_close(confidence, ours.zero_shot["m"], atol=1e-4, rtol=1e-4)
 
 
@@ -54,7 +53,7 @@ def test_the_trainer_learns_with_the_adapters_alone():
     adapted = LoraPrompt(loaded, settings, 0, 2048).reader
     before = {name: value.clone() for name, value in adapted.model.named_parameters()}
     frame = questions(8)[1:].assign(answer="A")
-    plain.train(adapted, bench.texts(adapted, frame, QUERY), [True, False] * 4, settings, 0)
+    plain.train(adapted, bench.texts(adapted, frame, adapted.query), [True, False] * 4, settings, 0)
     changed = {name for name, value in adapted.model.named_parameters() if not torch.equal(value, before[name])}
     assert changed and all("lora_" in name for name in changed)
 

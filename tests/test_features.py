@@ -6,7 +6,7 @@ from made_up import answers, fresh, plain
 
 from whoknows import WhoknowsError, features, files
 from whoknows.features import extract
-from whoknows.models import QUERY
+from whoknows.wording import QUERY
 from whoknows.trees import forest
 
 FRAMES = {"one": answers(), "two": answers(("the sun", "B", "moon", "", "an ocean of heat and light", "Mercury and other metals"))}

@@ -13,7 +13,7 @@ from whoknows.adapters import LoraPrompt
 from whoknows.auroc import auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
 from whoknows.memory import DoesNotFit
-from whoknows.models import QUERY
+from whoknows.wording import QUERY
 from whoknows.training import jensen_shannon
 from whoknows.trees import forest
 

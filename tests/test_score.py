@@ -17,7 +17,7 @@ from test_lora_prompt import SETTINGS, learnable
 from test_probes import MLP
 
 from whoknows import WhoknowsError, __main__, features, files, lora_prompt, portrait, probes, score
-from whoknows.models import QUERY
+from whoknows.wording import QUERY
 
 ROOT = Path(__file__).parents[1]
 METHODS = ("probe", "probe_mlp", "lora_prompt", "lora")

@@ -6,7 +6,8 @@ from made_up import answers, plain, untaught
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from whoknows import WhoknowsError
-from whoknows.models import QUERY, Reader
+from whoknows.models import Reader
+from whoknows.wording import QUERY
 from whoknows.trees import Tree, batches, blocks, collate, forest, only_at
 
 

@@ -50,7 +50,7 @@ class LoraPrompt:
             layers_to_transform=list(range(first, reader.depth)),
             task_type="CAUSAL_LM",
         )
-        self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer)
+        self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer, reader.wording)
         self.above = blocks(self.reader.base, first, reader.depth)
         self.classifier = None if query else _zero(nn.Linear(reader.model.config.hidden_size, 1)).to(reader.device)
         trained = [self.reader.model, *([] if query else [self.classifier])]

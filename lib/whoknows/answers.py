@@ -75,7 +75,7 @@ def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
 def _answer_some(reader: Reader, examples: pd.DataFrame, max_new_tokens: int, budget: Budget, done, group: pd.DataFrame) -> pd.DataFrame:
     """Answers to questions of one task, with the index of the questions."""
     prefix = Prefix(reader, examples)
-    ids = reader.questions(group["question"].tolist())
+    ids = reader.questions(group["question"].tolist(), after_examples=not examples.empty)
     longest = len(prefix.ids) + max(map(len, ids)) + max_new_tokens
     if longest > reader.limit:
         task = group["task"].iloc[0]

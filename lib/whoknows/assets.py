@@ -16,6 +16,7 @@ from pathlib import Path
 
 from whoknows import WhoknowsError, cache, hub, wheels
 from whoknows.wheels import Wheel
+from whoknows.wording import CHAT
 
 TINY = ("tiny-llama", "tiny-mistral")  # random models that tests make on the spot
 
@@ -115,6 +116,7 @@ def resolve(source: str) -> str:
     Raises:
         WhoknowsError: the source is none of these, or the hub does not give it.
     """
+    source = source.removeprefix(CHAT)
     if source in MODELS:
         return str(fetch(source))
     if source in TINY:

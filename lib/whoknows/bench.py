@@ -13,7 +13,7 @@ answering also 2 x the output head for each token written; in training 4 x the p
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from math import ceil
@@ -26,7 +26,7 @@ from whoknows import answers, cache, features, files, grid, models, parameters, 
 from whoknows.adapters import LoraPrompt
 from whoknows.command import command
 from whoknows.examples import gather
-from whoknows.models import QUERY, Reader, first_block
+from whoknows.models import Reader, first_block
 from whoknows.prefix import Prefix
 from whoknows.speed import block_parameters, matmul_rate, race, seconds
 from whoknows.trees import Forest, batches, forest
@@ -89,7 +89,7 @@ def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid, limit: flo
     shots, asked = table[table["split"] == questions.SHOT], table[table["split"] != questions.SHOT]
     prefixes = {task: Prefix(reader, shots[shots["task"] == task]).ids for task in asked["task"].unique()}
     new, budget = chosen.answer.max_new_tokens, chosen.batch_tokens
-    own = reader.questions(asked["question"].tolist())
+    own = reader.questions(asked["question"].tolist(), after_examples=not shots.empty)
     prompts = [prefixes[task] + ids for task, ids in zip(asked["task"], own)]
 
     def ours(items: range) -> float:
@@ -142,22 +142,21 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
 
     def theirs(items: range) -> float:
         part = frame.iloc[list(items)]
-        return seconds(lambda: plain.train(estimator.reader, texts(reader, part, QUERY), part["correct"].tolist(), settings, 0))
+        return seconds(lambda: plain.train(estimator.reader, texts(reader, part, reader.query), part["correct"].tolist(), settings, 0))
 
-    tokens = sum(map(len, texts(reader, frame, QUERY)))
+    tokens = sum(map(len, texts(reader, frame, reader.query)))
     work = 4 * adapted * tokens
     return race(ours, theirs, len(frame), "training examples", 1, tokens, work / limit)
 
 
-def texts(reader: Reader, frame: pd.DataFrame, end: str = "") -> list[list[int]]:
+def texts(reader: Reader, frame: pd.DataFrame, end: Sequence[int] = ()) -> list[list[int]]:
     """Ids of each question with its answer and what follows."""
-    tail = reader.encode(end) if end else []
-    return [reader.start() + q + a + tail for q, a in zip(reader.questions(frame["question"].tolist()), reader.answers(frame["answer"].tolist()))]
+    return [reader.start() + q + a + [*end] for q, a in zip(reader.questions(frame["question"].tolist()), reader.answers(frame["answer"].tolist()))]
 
 
 def _read(reader, frame, budget):
     tests = frame[frame["split"] == "test"]
-    for part, end, way in ((frame, "", plain.hidden_states), (tests, QUERY, plain.zero_shot)):
+    for part, end, way in ((frame, (), plain.hidden_states), (tests, reader.query, plain.zero_shot)):
         if len(part):
             ids = texts(reader, part, end)
             way(reader, ids, ceil(budget / max(map(len, ids))))

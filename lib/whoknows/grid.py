@@ -209,11 +209,12 @@ def _frozen(values: dict) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     """The command line; says nothing if the grid is good and all that it names is there."""
     from whoknows import assets, hub  # not above: reading a grid needs none of it
+    from whoknows.wording import CHAT
 
     parser = argparse.ArgumentParser(prog="python -m whoknows.grid", description="Checks a grid and fetches what it names.")
     parser.add_argument("grid")
     chosen = load(parser.parse_args(arguments).grid)
-    sources = [*(model.source for model in chosen.models), chosen.controls.embedder]
+    sources = [*(model.source.removeprefix(CHAT) for model in chosen.models), chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
         hub.check(source)
     assets.fetch_all(["questions", *dict.fromkeys(source for source in sources if source in assets.ASSETS)])

@@ -15,18 +15,16 @@ from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.utils import logging as transformers_logging
 
 from whoknows import WhoknowsError, assets
+from whoknows.wording import ANCHOR, CHAT, PLAIN, Wording, chat
 
 # Texts differ in length, and without this a GPU's memory is cut into pieces of lengths that do not come again.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
-QUERY = "\n\nIs the proposed answer correct?\nChoices:\n(i): no\n(ii): yes\nAnswer:"
-NO, YES = " i", " ii"  # as the two tokens stand after "Answer:"
 # Weights of the blocks' matrices, as in Dettmers et al. 2022 and 2023; head, embeddings and norms stay in bfloat16.
 QUANTISED = {
     "8bit": {"load_in_8bit": True},
     "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16},
 }
-ANCHOR = "a"  # no tokenizer merges a letter with the space or line end behind it
 
 
 def device() -> torch.device:
@@ -69,6 +67,7 @@ class Reader:
 
     model: nn.Module
     tokenizer: object
+    wording: Wording = PLAIN
 
     @property
     def base(self) -> nn.Module:
@@ -99,12 +98,12 @@ class Reader:
         digest, block = hashlib.sha256(), next(self.base.layers[0].parameters())
         for some in (self.head[:8], block.flatten()[:4096]):
             digest.update(some.detach().float().cpu().numpy().tobytes())
-        return f"{self.model.config._name_or_path} {self.head.dtype} {block.dtype} {digest.hexdigest()[:16]}"
+        return f"{self.model.config._name_or_path} {self.wording} {self.head.dtype} {block.dtype} {digest.hexdigest()[:16]}"
 
     def start(self) -> list[int]:
-        """What every text begins with: the BOS token where the tokenizer has one of its own, else nothing."""
-        ids = self.tokenizer(ANCHOR).input_ids
-        return ids[:1] if ids[0] == self.tokenizer.bos_token_id else []
+        """What every text begins with: the BOS token where the tokenizer puts one, else nothing; once, if the wording brings it along."""
+        ids, bos = self.tokenizer(ANCHOR).input_ids, self.tokenizer.bos_token
+        return ids[:1] if ids[0] == self.tokenizer.bos_token_id and not self.wording.first.startswith(bos) else []
 
     def encode(self, text: str) -> list[int]:
         """Ids of a piece of text as it stands in the middle of a longer one: no BOS, no made-up leading space.
@@ -114,23 +113,32 @@ class Reader:
         """
         return self.encode_all([text])[0]
 
-    def encode_all(self, texts: list[str]) -> list[list[int]]:
-        """The same for many texts at once, which a fast tokenizer does on all cores."""
+    def encode_all(self, texts: list[str], before: str = ANCHOR) -> list[list[int]]:
+        """The same for many texts at once, which a fast tokenizer does on all cores, each as it stands after `before`."""
         if not texts:
             return []
-        before, *found = self.tokenizer([ANCHOR, *(ANCHOR + text for text in texts)], add_special_tokens=False).input_ids
+        known, *found = self.tokenizer([before, *(before + text for text in texts)], add_special_tokens=False).input_ids
         for text, ids in zip(texts, found):
-            if ids[: len(before)] != before:
+            if ids[: len(known)] != known:
                 raise WhoknowsError(f"the tokenizer of {self.tokenizer.name_or_path} does not keep {text[:20]!r} apart from the text before it")
-        return [ids[len(before) :] for ids in found]
+        return [ids[len(known) :] for ids in found]
 
-    def questions(self, texts: list[str]) -> list[list[int]]:
-        """Ids of `Question: …\\nAnswer:` without BOS, for each text."""
-        return self.encode_all([f"Question: {text}\nAnswer:" for text in texts])
+    def examples(self, questions: list[str], answers: list[str]) -> list[int]:
+        """Ids of answered questions, with BOS, after which another question may come."""
+        said = self.wording
+        opened = [said.first, *[said.later] * len(questions)]
+        text = "".join(f"{begin}{q}{said.asked}{said.lead}{a}{said.end}" for begin, q, a in zip(opened, questions, answers))
+        return self.start() + (self.encode(text) if text else [])
+
+    def questions(self, texts: list[str], after_examples: bool = False) -> list[list[int]]:
+        """Ids of `Question: …\\nAnswer:` without BOS, or what stands for it in a chat, for each text."""
+        begin = self.wording.later if after_examples else self.wording.first
+        return self.encode_all([f"{begin}{text}{self.wording.asked}" for text in texts])
 
     def answers(self, texts: list[str]) -> list[list[int]]:
         """Ids of answers with the space that follows `Answer:`; an empty one is that space, or a line end where a space alone is no token."""
-        return [ids or self.encode("\n") for ids in self.encode_all([f" {text}" for text in texts])]
+        found = self.encode_all([self.wording.lead + text for text in texts], self.wording.before)
+        return [ids or self.encode("\n") for ids in found]
 
     def question(self, text: str) -> list[int]:
         """See `questions`."""
@@ -141,16 +149,22 @@ class Reader:
         return self.answers([text])[0]
 
     @cached_property
+    def query(self) -> list[int]:
+        """Ids of the question, after an answer, whether it is correct."""
+        return self.encode(self.wording.query)
+
+    @cached_property
     def choices(self) -> tuple[int, int]:
         """Ids of the tokens for no and yes as they stand after the query.
 
         Raises:
             WhoknowsError: one of them is not a single token, so the two cannot be compared.
         """
-        no, yes = self.encode(NO), self.encode(YES)
+        texts = [f"{self.wording.lead}{said}" for said in ("i", "ii")]
+        no, yes = self.encode_all(texts, self.wording.before)
         if len(no) != 1 or len(yes) != 1 or no == yes:
             raise WhoknowsError(
-                f"the tokenizer of {self.tokenizer.name_or_path} splits {NO!r} or {YES!r} into {no} and {yes}: "
+                f"the tokenizer of {self.tokenizer.name_or_path} splits {texts[0]!r} or {texts[1]!r} into {no} and {yes}: "
                 "lora_prompt and zero_shot need two single tokens; use another model as reader"
             )
         return no[0], yes[0]
@@ -160,7 +174,8 @@ def load(source: str, precision: str) -> Reader:
     """A frozen model in evaluation mode, with its fast tokenizer.
 
     Args:
-        source: name of an asset, a local folder, or a name on the Hugging Face hub.
+        source: name of an asset, a local folder, or a name on the Hugging Face hub; with `chat:` before it, texts are put in the
+            words of its chat template.
         precision: `auto`, `float32` or `bfloat16`; or `8bit` or `4bit`, to which the blocks' matrices are quantised.
 
     Raises:
@@ -178,7 +193,7 @@ def load(source: str, precision: str) -> Reader:
     if model.device.type == "cuda":
         fuse_norms(model)  # on a CPU it saves nothing
         torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new shape of a batch, and nearly every batch has one
-    return Reader(model.eval().requires_grad_(False), tokenizer)
+    return Reader(model.eval().requires_grad_(False), tokenizer, chat(tokenizer) if source.startswith(CHAT) else PLAIN)
 
 
 def first_block(depth: int, share: float) -> int:

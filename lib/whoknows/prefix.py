@@ -10,6 +10,7 @@ from transformers import AttentionInterface, DynamicCache
 
 from whoknows.models import Reader
 from whoknows.trees import only_at
+from whoknows.wording import PLAIN
 
 LINE_END = "\n"
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores computed at a time: on a CPU as many as stay in its cache
@@ -26,13 +27,13 @@ class Prefix:
     @torch.inference_mode()
     def __init__(self, reader: Reader, examples: pd.DataFrame):
         self.reader = reader
-        text = "".join(f"Question: {q}\nAnswer: {_written(g)}\n\n" for q, g in zip(examples["question"], examples["gold"]))
-        self.ids = reader.start() + (reader.encode(text) if text else [])
+        self.ids = reader.examples(examples["question"].tolist(), [_written(gold) for gold in examples["gold"]])
         cache = DynamicCache()
         if self.ids:
             reader.base(input_ids=torch.tensor([self.ids], device=reader.device), past_key_values=cache, use_cache=True)
         self.keys_values = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
         ends = [reader.tokenizer.eos_token_id, reader.model.config.eos_token_id]
+        ends.append(reader.encode(reader.wording.later)[0] if reader.wording != PLAIN else None)  # a chat's turn ends so
         self.ends = {e for end in ends for e in (end if isinstance(end, list) else [end]) if e is not None}
 
     def attend(self, module, query, key, value, attention_mask, scaling=None, sliding_window=None, **_):

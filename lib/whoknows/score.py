@@ -18,7 +18,7 @@ from whoknows import WhoknowsError, features, files, models
 from whoknows.adapters import LoraPrompt
 from whoknows.classifiers import Logistic, Mlp
 from whoknows.examples import Examples
-from whoknows.models import QUERY, Reader
+from whoknows.models import Reader
 from whoknows.trees import Forest, Tree
 
 BATCH_TOKENS = 2048  # of one forward pass; a text that is longer runs alone
@@ -84,7 +84,7 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     except WhoknowsError as error:
         raise WhoknowsError(f"{folder / card['method']}.json, source: {error}") from None
     if "query" in card:
-        return Estimator(card, reader, reader.encode(QUERY) if card["query"] else [], _adapters(card, folder, reader))
+        return Estimator(card, reader, reader.query if card["query"] else [], _adapters(card, folder, reader))
     return Estimator(card, reader, [], _probe(card, folder, reader))
 
 

@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from whoknows import WhoknowsError, models, tiny
-from whoknows.models import NO, QUERY, YES
+from whoknows.wording import QUERY
 
 # The defaults of transformers are LLaMA 7B and Mistral 7B v0.1.
 SHAPES = {
@@ -36,7 +36,7 @@ def make(source: str, texts: list[str], folder: Path) -> str:
     if source not in SHAPES:
         raise WhoknowsError(f"models: the shape of {source!r} is not known, only those of {', '.join(SHAPES)}; leave --random-weights out")
     config = SHAPES[source]
-    prompts = [f"Question: \nAnswer: {said}{QUERY}{said}" for said in (NO, YES)]
+    prompts = [f"Question: \nAnswer: {QUERY} {said}" for said in ("i", "ii")]
     tokenizer = tiny.metaspace(texts + prompts * 100, config.vocab_size - tiny.BYTES)
     with models.device():
         torch.manual_seed(0)

@@ -17,8 +17,9 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from whoknows import cache
-from whoknows.models import QUERY, Reader
+from whoknows.models import Reader
 from whoknows.questions import as_choice
+from whoknows.wording import QUERY
 
 START, END, UNKNOWN, PAD = "<s>", "</s>", "<unk>", "<pad>"
 WORDS = (

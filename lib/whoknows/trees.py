@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from whoknows import WhoknowsError
-from whoknows.models import QUERY, Reader, send
+from whoknows.models import Reader, send
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]
     for model, frame in answers.items():
         if frame["question_id"].tolist() != first["question_id"].tolist():
             raise WhoknowsError(f"answers of {model} are not to the same questions as the others': delete answers/{model}.parquet and run again")
-    start, query = reader.start(), reader.encode(QUERY)
+    start, query = reader.start(), reader.query
     trees, ends = [], []
     branch_of: dict[str, list[int]] = {model: [] for model in answers}
     said = list(zip(*(frame["answer"] for frame in answers.values())))

@@ -1,0 +1,111 @@
+"""A model that was tuned to chat meets every text as its own template writes it."""
+
+import pandas as pd
+import pytest
+import torch
+from made_up import answers
+from transformers import AddedToken
+
+from whoknows import WhoknowsError, assets, features, models
+from whoknows.answers import answer
+from whoknows.models import Reader
+from whoknows.prefix import Prefix
+from whoknows.trees import forest
+from whoknows.wording import CHAT, PLAIN, QUERY, chat
+
+CHATML = """{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system
+You help.<|im_end|>
+{% endif %}<|im_start|>{{ m['role'] }}
+{{ m['content'] }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+LLAMA_2 = """{% for m in messages %}{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}\
+{% else %}{{ ' ' + m['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
+ASKED, SHOTS = "Which moon?", (["Who sees the sun?", "Why?"], ["the king", "heat"])
+
+
+@pytest.fixture(params=[("tiny-llama", CHATML), ("tiny-mistral", LLAMA_2)], ids=["ChatML", "LLaMA-2"])
+def folder(request, tmp_path):
+    """A tiny model whose tokenizer has a chat template and the special tokens that stand in it."""
+    name, template = request.param
+    loaded = models.load(name, "float32")
+    loaded.tokenizer.add_tokens([AddedToken(token, special=True) for token in ("<|im_start|>", "<|im_end|>")])
+    loaded.tokenizer.chat_template = template
+    loaded.model.resize_token_embeddings(len(loaded.tokenizer))
+    loaded.model.save_pretrained(tmp_path / "model")
+    loaded.tokenizer.save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+@pytest.fixture
+def reader(folder):
+    return models.load(CHAT + folder, "float32")
+
+
+def rendered(reader, turns, asked):
+    roles = [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(turns)]
+    return reader.tokenizer.apply_chat_template(roles, tokenize=False, add_generation_prompt=asked)
+
+
+def ids(reader, text):
+    return reader.tokenizer(text, add_special_tokens=False).input_ids
+
+
+def test_a_question_and_its_answer_are_what_the_template_writes(reader):
+    asked = rendered(reader, [f"Question: {ASKED}"], True)
+    pieces = reader.start() + reader.question(ASKED)
+    assert pieces == ids(reader, asked)
+    assert pieces + reader.answer("the sun") == ids(reader, asked + reader.wording.lead + "the sun")
+    assert pieces.count(reader.tokenizer.bos_token_id) == asked.count("<s>"), "BOS once where the template has it, nowhere else"
+
+
+def test_the_query_is_another_turn(reader):
+    turns = [f"Question: {ASKED}", "the sun", "Is the proposed answer correct?\nChoices:\n(i): no\n(ii): yes"]
+    whole = rendered(reader, turns, True)
+    pieces = reader.start() + reader.question(ASKED) + reader.answer("the sun") + reader.query
+    assert reader.tokenizer.decode(pieces).replace(" ", "") == whole.replace(" ", "")
+    for token, said in zip(reader.choices, ("i", "ii"), strict=True):
+        assert reader.tokenizer.decode([*pieces, token]).endswith(said)
+
+
+def test_examples_are_earlier_turns(reader):
+    whole = rendered(reader, [f"Question: {SHOTS[0][0]}", SHOTS[1][0], f"Question: {SHOTS[0][1]}", SHOTS[1][1], f"Question: {ASKED}"], True)
+    pieces = reader.examples(*SHOTS) + reader.questions([ASKED], after_examples=True)[0]
+    assert reader.tokenizer.decode(pieces).replace(" ", "") == whole.replace(" ", "")
+    assert pieces[: len(reader.examples(*SHOTS))] == reader.examples(*SHOTS)
+
+
+def test_every_stage_takes_it(reader, folder):
+    table = answers().assign(split=["shot"] * 2 + ["test"] * 4, gold=[["A"]] * 6).drop(columns=["answer", "correct"])
+    found = answer(reader, table, 5, 400)
+    assert len(found) == 4 and found["tokens"].between(1, 5).all()
+    frames = {"m": answers()}
+    chatted, usual = (features.extract(r, forest(r, frames, [True] * 6), None, 400) for r in (reader, models.load(folder, "float32")))
+    assert torch.isfinite(chatted.zero_shot["m"]).all() and not torch.equal(chatted.hidden["m"], usual.hidden["m"])
+    assert reader.identity != models.load(folder, "float32").identity
+
+
+def test_an_answer_ends_with_its_turn(reader):
+    end = reader.encode(reader.wording.later)[0]
+    shots = pd.DataFrame({"question": SHOTS[0], "gold": [[gold] for gold in SHOTS[1]]})
+    assert end in Prefix(reader, shots).ends and reader.tokenizer.eos_token_id in Prefix(reader, shots).ends
+
+
+def test_the_source_without_the_word_is_what_is_loaded(folder):
+    assert assets.resolve(CHAT + folder) == assets.resolve(folder)
+    assert models.load(folder, "float32").wording == PLAIN and PLAIN.query == QUERY
+
+
+@pytest.mark.parametrize("template, complaint", [
+    (None, "has no chat template"),
+    ("{{ messages[-1]['content'] }}", "leaves out or repeats"),
+    ("{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}{% if add_generation_prompt %}bot:{% endif %}", "puts other words before an answer"),
+])  # fmt: skip
+def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complaint):
+    tokenizer = Reader(None, llama.tokenizer).tokenizer
+    before, tokenizer.chat_template = tokenizer.chat_template, template
+    try:
+        with pytest.raises(WhoknowsError, match=f"{complaint}.*leave chat: out"):
+            chat(tokenizer)
+    finally:
+        tokenizer.chat_template = before
