@@ -119,7 +119,7 @@ def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, 
 
 @pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt"])
 def test_a_new_metric_re_runs_no_training(stage):
-    """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before."""
+    """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before; so is what writes a README."""
     modules = {Path(path).stem for path in sources.closure(ROOT / f"notebooks/{stage}.py")}
-    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells"}
+    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells", "readme", "usage"}
     assert {"metrics", "scores", "calibration", "bootstrap", "cells"} <= {Path(path).stem for path in sources.closure(ROOT / "notebooks/heatmaps.py")}

@@ -132,6 +132,11 @@ def resolve(source: str) -> str:
     )
 
 
+def base(source: str) -> str:
+    """The name that others know a source by: of an asset that of the model on the hub whose weights it holds, else the source itself."""
+    return re.findall(r"[\w-]+/[\w.-]+", ASSETS[source].source)[-1] if source in MODELS else source
+
+
 def on_hub(source: str) -> bool:
     """Whether a source is written as a name on the hub, and is no folder here."""
     return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)) and not Path(source).expanduser().exists()

@@ -1,5 +1,6 @@
 """LoRA + Prompt, the stage: adapters are trained on one model's graded answers and judge the test answers of all."""
 
+import importlib
 import json
 from functools import partial
 from pathlib import Path
@@ -7,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from whoknows import WhoknowsError, features, files
+from whoknows import WhoknowsError, assets, features, files
 from whoknows.adapters import LoraPrompt
-from whoknows.auroc import mean_auroc
+from whoknows.auroc import counts, mean_auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
@@ -31,7 +32,7 @@ def run(
         query: see `LoraPrompt`.
         without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None for all.
         source, precision: what the reader was loaded with.
-        out: folder for the adapters and their card, which says all that is needed to use them again.
+        out: folder for the adapters, their card, which says all that is needed to use them again, and a README.
 
     Returns:
         (the estimator, its rows).
@@ -58,17 +59,25 @@ def run(
     estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
     estimator.fit(learning, rows["correct"].to_numpy(), shift, partial(_validate, estimator, validation, grades, task))
     names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
-    about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "settings": settings, "query": query}
+    about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
+    about |= {"settings": settings, "query": query}
     files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
     logits = estimator.score(judged)
     found = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
     found += [(scored, test, logits[scored]) for scored in frames]
     found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found]
-    return estimator, pd.concat(found, ignore_index=True)
+    table = pd.concat(found, ignore_index=True)
+    # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
+    importlib.import_module("whoknows.readme").write(out, table)
+    return estimator, table
 
 
 def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:
+    """The adapters and their card; in what PEFT wrote with them stands where the reader lies on this machine."""
     estimator.save(folder)
+    (folder / "README.md").unlink()
+    config = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": assets.base(card["source"])}
+    files.write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True))
     files.write_text(folder / f"{card['method']}.json", json.dumps(card, indent=1))
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whoknows import WhoknowsError, features, files, models
+from whoknows import WhoknowsError, cards, features, files, models
 from whoknows.adapters import LoraPrompt
 from whoknows.classifiers import Logistic, Mlp
 from whoknows.examples import Examples
@@ -23,7 +23,6 @@ from whoknows.trees import Forest, Tree
 
 BATCH_TOKENS = 2048  # of one forward pass; a text that is longer runs alone
 INPUT = "the input"  # what is scored, where the stages have a model's name
-NEEDED = {"method", "reader", "source", "precision", "trained_on", "seed", "tasks", "settings"}  # of every card
 EXAMPLE = '{"question": "Which gas do plants take in?", "answer": "carbon dioxide"}'
 
 
@@ -90,23 +89,11 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
 
 def read_card(folder: Path, method: str | None = None) -> dict:
     """The card of one of a folder's estimators; arguments and errors are those of `load`."""
-    if not folder.is_dir():
-        raise WhoknowsError(f"{folder}: there is no such folder; name one of a trained estimator, results/…/estimators/<method>/<reader>/<trained on>/seed<n>")
-    cards = {card["method"]: card for card in map(_json, sorted(folder.glob("*.json"))) if card.keys() >= NEEDED}
-    if not cards:
-        raise WhoknowsError(f"{folder}: it holds no estimator with a card; run `make book` to train it, again if an older version did")
-    chosen = method or ("probe" if "probe" in cards else next(iter(cards)))
-    if chosen not in cards:
-        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(cards)}")
-    return cards[chosen]
-
-
-def _json(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again") from None
-    return found if isinstance(found, dict) else {}
+    found = cards.read(folder)
+    chosen = method or ("probe" if "probe" in found else next(iter(found)))
+    if chosen not in found:
+        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(found)}")
+    return found[chosen]
 
 
 def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch.Tensor]:
