@@ -17,6 +17,7 @@ from pathlib import Path
 from whoknows import WhoknowsError, cache, hub, wheels
 from whoknows.wheels import Wheel
 
+NAME = r"\w[\w.-]*/\w[\w.-]*"  # on the hub
 TINY = ("tiny-llama", "tiny-mistral")  # random models that tests make on the spot
 
 
@@ -139,7 +140,7 @@ def base(source: str) -> str:
 
 def on_hub(source: str) -> bool:
     """Whether a source is written as a name on the hub, and is no folder here."""
-    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)) and not Path(source).expanduser().exists()
+    return bool(re.fullmatch(NAME, source)) and not Path(source).expanduser().exists()
 
 
 def fetch_all(names: list[str]) -> None:

@@ -33,7 +33,7 @@ def weights(card: dict) -> list[str]:
 
 
 def whole(folder: Path) -> list[Path]:
-    """All files of a folder of estimators; hidden ones, such as Snakemake's, are not counted.
+    """All files of a folder of estimators, but hidden ones, such as Snakemake's.
 
     Raises:
         WhoknowsError: it is no such folder, or one of the files that it needs is missing or damaged.
@@ -50,8 +50,7 @@ def whole(folder: Path) -> list[Path]:
                     pass  # it has looked at the header and the length
         except SafetensorError:
             raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again") from None
-    parts = (path.relative_to(folder).parts for path in sorted(folder.rglob("*")) if path.is_file())
-    return [folder.joinpath(*names) for names in parts if not any(name.startswith(".") for name in names)]
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def code(text: str) -> str:

@@ -2,6 +2,8 @@
 
     estimator = score.load("results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0")
     estimator.logits(["Which gas do plants take in?"], ["carbon dioxide"]).sigmoid()
+
+A folder that was pushed to the Hugging Face hub is loaded by its name there, owner/name.
 """
 
 import json
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whoknows import WhoknowsError, cards, features, files, models
+from whoknows import WhoknowsError, cards, features, files, models, share
 from whoknows.adapters import LoraPrompt
 from whoknows.classifiers import Logistic, Mlp
 from whoknows.examples import Examples
@@ -70,21 +72,24 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     """A trained estimator with the reader that its card names.
 
     Args:
-        folder: where a stage wrote it.
+        folder: where a stage wrote it; or, if there is no such folder, a repository on the Hugging Face hub, owner/name.
         method: which of the folder's estimators; None takes the only one, or `probe`.
 
     Raises:
         WhoknowsError: the folder holds no such estimator, its reader cannot be had, or they do not fit each other.
     """
-    folder = Path(folder)
+    folder = share.locate(folder)
     card = read_card(folder, method)
     try:
         reader = models.load(card["source"], card["precision"])
     except WhoknowsError as error:
         raise WhoknowsError(f"{folder / card['method']}.json, source: {error}") from None
-    if "query" in card:
-        return Estimator(card, reader, reader.encode(QUERY) if card["query"] else [], _adapters(card, folder, reader))
-    return Estimator(card, reader, [], _probe(card, folder, reader))
+    try:
+        if "query" in card:
+            return Estimator(card, reader, reader.encode(QUERY) if card["query"] else [], _adapters(card, folder, reader))
+        return Estimator(card, reader, [], _probe(card, folder, reader))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise WhoknowsError(f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; train the estimator again with this one") from error
 
 
 def read_card(folder: Path, method: str | None = None) -> dict:
