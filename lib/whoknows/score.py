@@ -88,7 +88,7 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
         if "query" in card:
             return Estimator(card, reader, reader.encode(QUERY) if card["query"] else [], _adapters(card, folder, reader))
         return Estimator(card, reader, [], _probe(card, folder, reader))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise WhoknowsError(f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; train the estimator again with this one") from error
 
 
