@@ -74,6 +74,11 @@ def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_pa
         parameters.beside(chosen, "heatmaps")
     beside.mkdir()
     (beside / "grid.yml").write_text((ROOT / "grids/smoke.yml").read_text())
+    for part in ("about.json", "rows/rows.parquet", "controls/controls.parquet", "answers/tiny-llama.parquet", "answers/tiny-mistral.parquet"):
+        with pytest.raises(WhoknowsError, match=f"grid, beside: there is no .*{part}: write the folder with python -m whoknows.pack, copy all of it"):
+            parameters.beside(chosen, "heatmaps")
+        (beside / part).parent.mkdir(exist_ok=True)
+        (beside / part).touch()
     for page_name in parameters.PAGES:
         told, own = json.loads(parameters.beside(chosen, page_name)), json.loads(getattr(parameters, page_name)(GRID))
         assert told.keys() == own.keys() and told["out"] == f"results/embedded/beside/{page_name}.parquet"

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from whoknows import assets, cards, models, questions, readme, score, scores, usage
 
+ROOT = Path(__file__).parents[1]
 EVIL = "a`b``c|d\n---\n# e: [f](javascript:1) <script>*g*</script> {h}'\""
 CARD = {
     "method": "lora_prompt", "reader": "SmolLM2-135M", "source": "smollm2-135m-instruct", "precision": "auto", "trained_on": "Gemma3-270M", "seed": 3,
@@ -59,6 +61,12 @@ def test_its_python_alone_gives_the_confidence_of_the_library(run, method, monke
     assert float(found["p_correct"]) == pytest.approx(expected, abs=1e-3)
     (other,) = run.load(method).logits([question], ["metal"]).sigmoid().tolist()
     assert abs(other - expected) > 5e-3, "else any answer would do"
+
+
+def test_the_python_of_the_book_runs(run, capsys):
+    (block,) = re.findall(r"(?ms)^```python\n(.+?)^```", (ROOT / "book/use.md").read_text())
+    exec(re.sub(r"results/\S+/estimators/(\w+)/[^\"]+", rf"{run.folder}/\1", block), {})
+    assert 0 < float(re.search(r"[\d.]+", capsys.readouterr().out)[0]) < 1
 
 
 def test_the_query_of_its_python_is_the_librarys():
