@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 # Started in the background, we are told to ignore Ctrl-C, and our children with us; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,3 +44,26 @@ def mistral(readers):
 @pytest.fixture(params=["tiny-llama", "tiny-mistral"])
 def reader(readers, request):
     return readers[request.param]
+
+
+@pytest.fixture
+def hub_server(monkeypatch, tmp_path):
+    """A server like the Hugging Face hub; this process asks it, and so do its children."""
+    from fake_hub import TOKEN, Hub
+    from huggingface_hub import constants
+
+    server = Hub()
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    settings = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    for name, value in {
+        "ENDPOINT": server.address,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.address + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(tmp_path / "hub/hub"),
+        "HF_TOKEN_PATH": str(tmp_path / "hub/token"),
+        "HF_HUB_DISABLE_XET": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    yield server
+    server.shutdown()

@@ -1,8 +1,12 @@
 """A command line ends with one sentence and a status, never with a traceback."""
 
+import re
+import shlex
+from pathlib import Path
+
 import pytest
 
-from whoknows import WhoknowsError
+from whoknows import WhoknowsError, __main__
 from whoknows.command import command
 
 
@@ -24,3 +28,11 @@ def test_an_end_that_is_no_fault_of_ours_is_one_sentence(error, status, said, ca
 def test_a_fault_of_ours_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         command(lambda: 1 / 0)()
+
+
+@pytest.mark.parametrize("name", ["README.md", "book/use.md"])
+def test_the_commands_that_are_shown_are_understood(name):
+    text = (Path(__file__).parents[1] / name).read_text()
+    shown = [line for block in re.findall(r"(?ms)^```sh\n(.+?)^```", text) for line in block.splitlines() if re.match(r"(\.venv/bin/)?whoknows ", line)]
+    asked = [__main__._parser().parse_args(shlex.split(line.split(">")[0])[1:]) for line in shown]
+    assert {options.run for options in asked} == {__main__._score, __main__._push}

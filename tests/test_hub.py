@@ -1,47 +1,23 @@
 """A model that the hub does not give is one sentence before anything is computed, and no token is written anywhere."""
 
-import http.server
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 import yaml
+from fake_hub import TOKEN
 
 from whoknows import WhoknowsError, assets, hub, page, schema
 
 ROOT = Path(__file__).parents[1]
-TOKEN = "hf_" + "aBcD1234" * 4
-ANSWERS = {"org/open": (200, None), "org/gated": (403, "GatedRepo"), "org/none": (401, "RepoNotFound"), "org/broken": (500, None)}
 
 
 @pytest.fixture
-def asked(monkeypatch, tmp_path):
+def asked(hub_server):
     """The questions that a server like the hub was asked; child processes ask it too."""
-    seen = []
-
-    class Hub(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            seen.append((self.path, self.headers.get("Authorization")))
-            code, error = ANSWERS.get(self.path.removeprefix("/api/models/").removesuffix("/auth-check"), (404, None))
-            self.send_response(code)
-            if error:
-                self.send_header("X-Error-Code", error)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    yield seen
-    server.shutdown()
+    return hub_server.asked
 
 
 def checked(tmp_path, source, **environment):

@@ -2,15 +2,21 @@
 
 import itertools
 import json
+import shutil
 
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 from made_up import answers, make_rows
+from test_book import FAILED, write_page, write_results
 from test_parameters import GRID, ROOT
 
-from whoknows import WhoknowsError, cells, files, grid, pack, parameters
+from whoknows import WhoknowsError, book, cells, files, grid, pack, parameters, schema
+from whoknows.cards import code
 from whoknows.scores import CELL
+
+EVIL = "`a` | {eval}`1` <script>x</script>"
 
 
 @pytest.fixture
@@ -23,8 +29,15 @@ def results(tmp_path):
         files.write_parquet(folder / "rows" / "probe" / f"{at}.parquet", rows)
         files.write_parquet(folder / "controls" / f"{at}.parquet", rows.assign(method="probe_last"))
     files.write_text(folder / "estimators/probe/a/a/seed0/probe.json", json.dumps({"search": [], "chosen": {"layer": 1}}))
-    page = nbformat.v4.new_notebook(metadata={"whoknows": {"commit": "abc", "parameters": {"x": 1}}})
-    files.write_text(folder / "notebooks/heatmaps.ipynb", nbformat.writes(page))
+    abouts = {
+        "heatmaps": {"commit": "later", "machine": "a laptop", "versions": {"torch": "1"}, "parameters": {"x": 1}},
+        f"answer-{names[0]}": {"commit": "abc", "machine": "a machine", "versions": {"torch": "2", "peft": "3"}, "parameters": {"model": names[0]}},
+        f"answer-{names[1]}": {"commit": "abc", "machine": EVIL, "versions": {"torch": "2.1"}, "parameters": {"model": names[1]}},
+        "answer-gone": {"commit": "older", "parameters": {"model": "gone"}},
+    }
+    for name, about in abouts.items():
+        page = nbformat.v4.new_notebook(metadata={"whoknows": about})
+        files.write_text(folder / f"notebooks/{name}.ipynb", nbformat.writes(page))
     return folder
 
 
@@ -41,7 +54,8 @@ def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
     for name in names:
         before, after = (files.read_parquet(folder / "answers" / f"{name}.parquet") for folder in (results, tmp_path / "packed"))
         pd.testing.assert_frame_equal(before, after)
-    assert json.loads((tmp_path / "packed/about.json").read_text()) == {"commit": "abc"}
+    about = {"commit": "abc", "machine": f"a machine; {EVIL}", "versions": {"torch": "2; 2.1", "peft": "3"}}
+    assert json.loads((tmp_path / "packed/about.json").read_text()) == about, "of what made the rows, not of the page"
     assert (tmp_path / "packed/grid.yml").read_text() == (ROOT / "grids/smoke.yml").read_text()
 
 
@@ -50,6 +64,28 @@ def test_an_unfinished_run_is_not_packed(results, tmp_path):
     with pytest.raises(WhoknowsError, match="has no finished run of .*smoke.yml: run make book GRID="):
         pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
+
+
+def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it_is(results, tmp_path):
+    """Nothing is left of the run but the folder."""
+    theirs = schema.read_yaml(ROOT / "grids/smoke.yml") | {"name": "theirs"}
+    (tmp_path / "theirs.yml").write_text(yaml.safe_dump(theirs))
+    pack.pack(tmp_path / "theirs.yml", results, tmp_path / "packed")
+    shutil.move(tmp_path / "packed", tmp_path / "elsewhere")
+    shutil.rmtree(results)
+    own = tmp_path / "own"
+    grid_file = write_results(own)
+    grid_file.write_text(grid_file.read_text().replace("beside: null", f"beside: {tmp_path / 'elsewhere'}"))
+    (own / f"notebooks/{FAILED}.failed.ipynb").unlink()
+    for page in parameters.PAGES:
+        told = json.loads(parameters.beside(grid.load(grid_file), page))
+        assert {"tiny-llama", "tiny-mistral"} == set(told.get("models") or told["answers"])
+        assert len(cells.read_rows(told["rows"], ["tiny-llama", "tiny-mistral"], ["probe"], [0])) == 6
+        for name in (page, f"beside-{page}"):  # the smoke test runs them
+            write_page(own / "notebooks", name, name, {}, [])
+    shown = nbformat.read(book.write(grid_file, own) / "run/beside-heatmaps.ipynb", as_version=4)
+    facts = ["commit abc", f"machine a machine; {EVIL}", "peft 3", "torch 2; 2.1"]
+    assert f"a run of the grid `theirs` measured them ({', '.join(map(code, facts))})" in shown.cells[1].source
 
 
 def test_the_shipped_run_holds_every_cell_of_its_grid():

@@ -74,6 +74,11 @@ def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_pa
         parameters.beside(chosen, "heatmaps")
     beside.mkdir()
     (beside / "grid.yml").write_text((ROOT / "grids/smoke.yml").read_text())
+    for part in ("about.json", "rows/rows.parquet", "controls/controls.parquet", "answers/tiny-llama.parquet", "answers/tiny-mistral.parquet"):
+        with pytest.raises(WhoknowsError, match=f"grid, beside: there is no .*{part}: write the folder with python -m whoknows.pack, copy all of it"):
+            parameters.beside(chosen, "heatmaps")
+        (beside / part).parent.mkdir(exist_ok=True)
+        (beside / part).touch()
     for page_name in parameters.PAGES:
         told, own = json.loads(parameters.beside(chosen, page_name)), json.loads(getattr(parameters, page_name)(GRID))
         assert told.keys() == own.keys() and told["out"] == f"results/embedded/beside/{page_name}.parquet"
@@ -119,7 +124,7 @@ def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, 
 
 @pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt"])
 def test_a_new_metric_re_runs_no_training(stage):
-    """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before."""
+    """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before; so is what writes a README."""
     modules = {Path(path).stem for path in sources.closure(ROOT / f"notebooks/{stage}.py")}
-    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells"}
+    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells", "readme", "usage"}
     assert {"metrics", "scores", "calibration", "bootstrap", "cells"} <= {Path(path).stem for path in sources.closure(ROOT / "notebooks/heatmaps.py")}

@@ -224,6 +224,8 @@ def without(card, key):
         ("lora_prompt", "lora_prompt.json", lambda card: without(card, "source"), "holds no estimator with a card; run `make book`"),
         ("probe", "probe.json", lambda card: card | {"source": "no/such/place"}, r"probe\.json, source: models: the source 'no/such/place' is no asset"),
         ("lora_prompt", "lora_prompt.json", None, "lora_prompt.json: this file is damaged"),
+        ("probe", "probe.json", lambda card: card | {"settings": {"depth": 1}}, r"probe\.json: this card is damaged, or of another version"),
+        ("lora_prompt", "lora_prompt.json", lambda card: card | {"settings": without(card["settings"], "r")}, r"lora_prompt\.json: this card is damaged, or of another version"),
         ("probe", "probe.safetensors", None, "probe.safetensors: this file is damaged"),
         ("lora_prompt", "adapter_model.safetensors", None, "adapter_model.safetensors: this file is damaged"),
         ("lora_prompt", "lora_prompt.json", lambda card: card | {"settings": card["settings"] | {"r": 3}}, "these adapters do not fit the reader or the settings"),

@@ -218,11 +218,13 @@ def test_one_notebook_runs_alone_as_the_readme_says(checkout, made, command):
     shutil.rmtree(checkout / "results/trial")
 
 
-def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made):
+def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_path):
     packed = subprocess.run([sys.executable, "-m", "whoknows.pack", SMOKE, "book/data/smoke"], cwd=checkout, capture_output=True, text=True)
     assert packed.returncode == 0 and packed.stdout.startswith("book/data/smoke: "), packed.stdout + packed.stderr
+    theirs = shutil.move(checkout / "book/data/smoke", tmp_path / "theirs")  # as if somebody else had sent it
     text = (checkout / SMOKE).read_text()
-    (checkout / SMOKE).write_text(text.replace("beside: null", "beside: book/data/smoke"))
+    (theirs / "grid.yml").write_text(text.replace("name: smoke", "name: theirs"))
+    (checkout / SMOKE).write_text(text.replace("beside: null", f"beside: {theirs}"))
     try:
         done = make(checkout, "book")
     finally:
@@ -230,7 +232,7 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made):
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^Another run, packed +6 ", done.stdout, re.MULTILINE), done.stdout
     started = [line for line in (done.stdout + done.stderr).splitlines() if line.endswith(": started")]
-    assert len(started) == 6 and all(line.endswith(" smoke, packed: started") for line in started), started
+    assert len(started) == 6 and all(line.endswith(" theirs, packed: started") for line in started), started
     book = checkout / "results/smoke/book/_build/html"
     assert links(book)[1] == []
     assert 'href="beside-controls.html"' in (book / "run/beside-heatmaps.html").read_text()
@@ -238,5 +240,5 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made):
         tab.visit()
         own = shown(tab)
         tab.visit("run/beside-heatmaps.html")
-        assert shown(tab) == own and "a run of the grid smoke measured them" in tab.read("document.body.innerText")
+        assert shown(tab) == own and "a run of the grid theirs measured them" in tab.read("document.body.innerText")
         assert tab.requests == [] and tab.errors == []

@@ -91,7 +91,10 @@ class Project:
         for model, name in zip(values["models"], ("llama", "mistral"), strict=True):
             model["name"] = name
         self.grid.write_text(yaml.safe_dump(values))
-        (folder / "packed").mkdir()
+        for part in ("rows/rows", "controls/controls", "answers/tiny-llama", "answers/tiny-mistral"):
+            (folder / f"packed/{part}.parquet").parent.mkdir(parents=True, exist_ok=True)
+            (folder / f"packed/{part}.parquet").touch()
+        (folder / "packed/about.json").touch()
         shutil.copy(ROOT / "grids/smoke.yml", folder / "packed/grid.yml")
         self.results = folder / "results/toy"
 

@@ -1,4 +1,4 @@
-"""The command line: `whoknows score`, or `python -m whoknows score`."""
+"""The command line: `whoknows score` and `whoknows push`, or `python -m whoknows score` and so on."""
 
 import argparse
 import json
@@ -8,17 +8,24 @@ import warnings
 from contextlib import nullcontext
 from pathlib import Path
 
-from whoknows import WhoknowsError
+from whoknows import WhoknowsError, assets, cards, share
 from whoknows.command import command
 
-DESCRIPTION = """Adds to every line of the input the confidence of a trained estimator: p_correct, the probability that the
+SCORE = """Adds to every line of the input the confidence of a trained estimator: p_correct, the probability that the
 answer is right, and its logit. A line is a JSON object with the texts question and answer; other keys are kept."""
+PUSH = """Sends the folder of a trained estimator, with its model card, to the Hugging Face hub. Everybody can see it there,
+unless --private is given."""
 
 
 @command
 def main(arguments: list[str] | None = None) -> None:
-    """The command line; only lines go to stdout."""
+    """The command line."""
     options = _parser().parse_args(arguments)
+    options.run(options)
+
+
+def _score(options: argparse.Namespace) -> None:
+    """Only lines go to stdout."""
     # Every batch would draw a bar of its own; tqdm asks once, when it is imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.simplefilter("ignore", FutureWarning)  # what libraries say of each other's next versions
@@ -31,6 +38,18 @@ def main(arguments: list[str] | None = None) -> None:
         print("{method}: reader {reader}, trained on answers of {trained_on} to {}".format(", ".join(estimator.card["tasks"]), **estimator.card), file=sys.stderr)
         found = score.stream(estimator, lines, "standard input" if options.input == "-" else options.input, options.lines)
         _write(tqdm(found, unit="answer", disable=sys.stdout.isatty() or not sys.stderr.isatty()))
+
+
+def _push(options: argparse.Namespace) -> None:
+    """Says what is sent before it is sent, and then where it is."""
+    found = cards.whole(options.estimator)
+    sizes = {path.name: path.stat().st_size for path in found}
+    for name, size in (sizes | {f"{len(sizes)} files": sum(sizes.values())}).items():
+        print(f"{size / 1e3:>10,.1f} kB  {name}", flush=True)
+    for source in {card["source"] for card in cards.read(options.estimator).values()}:
+        if not assets.on_hub(assets.base(source)):
+            print(f"Its reader is {source}, which the card names and others do not have.", file=sys.stderr)
+    print(share.push(found, options.repository, options.private))
 
 
 def _write(found) -> None:
@@ -53,11 +72,18 @@ def _opened(path: str):
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="whoknows", description="Confidence estimation for language models.")
-    score = parser.add_subparsers(required=True, metavar="score").add_parser("score", help="P(correct) of new questions and answers", description=DESCRIPTION)
-    score.add_argument("--estimator", type=Path, required=True, metavar="DIR", help="folder of a trained estimator, under results/…/estimators")
+    commands = parser.add_subparsers(required=True, metavar="score|push")
+    score = commands.add_parser("score", help="P(correct) of new questions and answers", description=SCORE)
+    score.set_defaults(run=_score)
+    score.add_argument("--estimator", required=True, metavar="DIR", help="folder of a trained estimator, under results/…/estimators, or a repository on the Hugging Face hub, owner/name")
     score.add_argument("--method", help="which estimator of the folder, such as probe_mlp; the only one, or probe, if not given")
     score.add_argument("--input", default="-", metavar="FILE", help="JSON lines; standard input if not given")
     score.add_argument("--lines", type=_positive, default=64, metavar="N", help="lines that are read before their confidences are written; 1 answers each at once (default: 64)")
+    push = commands.add_parser("push", help="a trained estimator to the Hugging Face hub", description=PUSH)
+    push.set_defaults(run=_push)
+    push.add_argument("--estimator", type=Path, required=True, metavar="DIR", help="folder of a trained estimator, under results/…/estimators")
+    push.add_argument("--repository", required=True, metavar="OWNER/NAME", help="where it goes; made if it is not there")
+    push.add_argument("--private", action="store_true", help="nobody else can see the repository")
     return parser
 
 

@@ -76,7 +76,7 @@ class LoraPrompt:
         progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak), file)
         progress.resume()
         losses: list[torch.Tensor] = []
-        with tqdm(total=len(steps), initial=progress.step, desc="training", unit="step", disable=not processes.is_first()) as bar:
+        with tqdm(total=len(steps), initial=progress.step, desc="training", unit="step", **processes.quiet()) as bar:
             while progress.step < len(steps) and not progress.is_over(self.settings["patience"]):
                 progress.optimizer.param_groups[0]["lr"] = peak * learning_rate(progress.step, len(steps))
                 losses.append(self._step(train, correct, steps[progress.step], shift))
@@ -201,7 +201,7 @@ class LoraPrompt:
         lengths = [len(t) for t in examples.grown.trees]
         own = processes.share(sorted(range(len(lengths)), key=lengths.__getitem__))
         found = {model: torch.zeros(len(lengths)) for model in examples.grown.branch_of}
-        with tqdm(total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, disable=not processes.is_first()) as bar:
+        with tqdm(total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, **processes.quiet()) as bar:
             work = partial(self._judge, examples, own)
             for batch, (logits, branches) in Budget(self.batch_tokens, self.reader.device).run(work, [lengths[t] for t in own]):
                 for model, chosen in branches.items():

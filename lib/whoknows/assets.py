@@ -18,6 +18,7 @@ from whoknows import WhoknowsError, cache, hub, wheels
 from whoknows.wheels import Wheel
 from whoknows.wording import CHAT
 
+NAME = r"\w[\w.-]*/\w[\w.-]*"  # on the hub
 TINY = ("tiny-llama", "tiny-mistral")  # random models that tests make on the spot
 
 
@@ -134,9 +135,15 @@ def resolve(source: str) -> str:
     )
 
 
+def base(source: str) -> str:
+    """The name that others know a source by: of an asset that of the model on the hub whose weights it holds, else the source itself."""
+    source = source.removeprefix(CHAT)
+    return re.findall(r"[\w-]+/[\w.-]+", ASSETS[source].source)[-1] if source in MODELS else source
+
+
 def on_hub(source: str) -> bool:
     """Whether a source is written as a name on the hub, and is no folder here."""
-    return bool(re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source)) and not Path(source).expanduser().exists()
+    return bool(re.fullmatch(NAME, source)) and not Path(source).expanduser().exists()
 
 
 def fetch_all(names: list[str]) -> None:

@@ -23,6 +23,12 @@ def one_class(correct: np.ndarray) -> str:
     return "no wrong answer among the test answers" if correct.all() else ""
 
 
+def counts(correct: np.ndarray) -> dict[str, int]:
+    """How many of these answers are right, and how many are wrong."""
+    right = int(np.sum(correct))
+    return {"right": right, "wrong": len(correct) - right}
+
+
 def auroc(logit: np.ndarray, correct: np.ndarray) -> float:
     """Chance that a right answer gets a higher confidence than a wrong one; ties count half.
 

@@ -10,6 +10,7 @@ import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
 from whoknows import page as pages
+from whoknows.cards import code
 from whoknows.grid import Grid
 from whoknows.parameters import lora_variants
 
@@ -110,9 +111,10 @@ def mark_packed(page: Chapter, name: str, about: Path) -> None:
         name: of the grid that was packed.
         about: the record of its run.
     """
-    record = json.loads(about.read_text())
-    measured = ", ".join(f"{key} `{record[key]}`" for key in ("commit", "machine") if record.get(key))
-    text = f"The rows of this page come packed with the project: a run of the grid `{name}` measured them{f' ({measured})' if measured else ''}. This book's own run did not."
+    record = json.loads(about.read_text(encoding="utf-8"))
+    facts = {key: record[key] for key in ("commit", "machine") if record.get(key)} | record.get("versions", {})
+    measured = ", ".join(code(f"{key} {value}") for key, value in facts.items())  # whoever packed it wrote them
+    text = f"The rows of this page come packed: a run of the grid `{name}` measured them{f' ({measured})' if measured else ''}. This book's own run did not."
     page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
     for cell in page.notebook.cells:
         if cell.cell_type == "markdown":  # its links are those of a first page

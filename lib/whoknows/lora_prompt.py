@@ -1,5 +1,6 @@
 """LoRA + Prompt, the stage: adapters are trained on one model's graded answers and judge the test answers of all."""
 
+import importlib
 import json
 import sys
 from functools import partial
@@ -9,9 +10,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from whoknows import WhoknowsError, features, files, models, parts, processes
+from whoknows import WhoknowsError, assets, features, files, models, parts, processes
 from whoknows.adapters import LoraPrompt
-from whoknows.auroc import mean_auroc
+from whoknows.auroc import counts, mean_auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
@@ -65,7 +66,7 @@ def run(
         query: see `LoraPrompt`.
         without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None for all.
         source, precision: what the reader was loaded with.
-        out: folder for the adapters and their card, which says all that is needed to use them again.
+        out: folder for the adapters, their card, which says all that is needed to use them again, and a README.
 
     Returns:
         (the estimator, its rows).
@@ -90,7 +91,8 @@ def run(
     if settings["js_weight"]:
         learning.reference = untouched(reader, learning, first, batch_tokens)
     names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
-    about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "settings": settings, "query": query}
+    about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
+    about |= {"settings": settings, "query": query}
     texts = [[tree.question, tree.branches] for tree in learning.grown.trees]
     own = parts.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=held.index.tolist())
     estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
@@ -103,11 +105,19 @@ def run(
     found = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
     found += [(scored, test, logits[scored]) for scored in frames]
     found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found]
-    return estimator, pd.concat(found, ignore_index=True)
+    table = pd.concat(found, ignore_index=True)
+    # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
+    if processes.is_first():
+        importlib.import_module("whoknows.readme").write(out, table)
+    return estimator, table
 
 
 def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:
+    """The adapters and their card; in what PEFT wrote with them stands where the reader lies on this machine."""
     estimator.save(folder)
+    (folder / "README.md").unlink()
+    config = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": assets.base(card["source"])}
+    files.write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True))
     files.write_text(folder / f"{card['method']}.json", json.dumps(card, indent=1))
 
 

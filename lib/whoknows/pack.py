@@ -1,21 +1,22 @@
 """Packs what the pages of results are made of, so that another book can show a run without repeating it.
 
 `python -m whoknows.pack GRID FOLDER` writes rows, controls, answers, the probes' searches and the grid itself, some
-megabytes; a grid that names the folder as `beside` shows them. No estimator, hidden state or adapter is in it.
+megabytes; a grid that names the folder as `beside` shows them, wherever the folder was copied to. No estimator, hidden
+state or adapter is in it.
 """
 
 import argparse
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-import nbformat
-
-from whoknows import WhoknowsError, cells, files, grid
+from whoknows import WhoknowsError, cells, chapters, files, grid
 from whoknows.command import command
 from whoknows.scores import CELL
 
 ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
+MADE_BY = ("answer", "extract", "probe", "lora_prompt", "judge", "surface", "ablate", "ablate_lora")  # pages may be of another machine
 SMALL = {"compression": "zstd", "compression_level": 19}
 
 
@@ -33,8 +34,7 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
     chosen = grid.load(grid_file)
     names = [model.name for model in chosen.models]
     tables = {part: cells.read_rows(results / part, names, list(chosen.methods), list(chosen.seeds)) for part in ("rows", "controls")}
-    page = results / "notebooks" / "heatmaps.ipynb"
-    if tables["rows"].empty or not page.exists():
+    if tables["rows"].empty or not (results / "notebooks" / "heatmaps.ipynb").exists():
         raise WhoknowsError(f"{results} has no finished run of {grid_file}: run make book GRID={grid_file} first.")
 
     def write(place: Path) -> None:
@@ -45,10 +45,21 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         for card in sorted((results / "estimators" / "probe").rglob("probe.json")):
             files.write_text(place / card.relative_to(results), json.dumps(json.loads(card.read_text()), separators=(",", ":")))
         files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
-        about = nbformat.read(page, as_version=4).metadata.get("whoknows", {})
-        files.write_text(place / "about.json", json.dumps({key: value for key, value in about.items() if key != "parameters"}, indent=1))
+        files.write_text(place / "about.json", json.dumps(_about(chapters.collect(results / "notebooks", chosen)), indent=1))
 
     files.write_folder(folder, write)
+
+
+def _about(found: list[chapters.Chapter]) -> dict:
+    """Commit, machine and versions of the stages that made what is packed; each may be several, which are listed."""
+    made = [chapter.about for chapter in found if chapter.stage in MADE_BY]
+    versions = dict.fromkeys(name for about in made for name in about.get("versions", {}))
+    told = {key: _listed(about.get(key) for about in made) for key in ("commit", "machine")}
+    return told | {"versions": {name: _listed(about.get("versions", {}).get(name) for about in made) for name in versions}}
+
+
+def _listed(values: Iterable[str | None]) -> str:
+    return "; ".join(dict.fromkeys(filter(None, values)))
 
 
 @command

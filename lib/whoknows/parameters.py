@@ -177,11 +177,22 @@ def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
 
 
 def packed(grid: Grid) -> Grid:
-    """The grid of the packed run that a grid names as `beside`."""
-    path = Path(grid.beside) / "grid.yml"
+    """The grid of the packed run that a grid names as `beside`.
+
+    Raises:
+        WhoknowsError: a file of the folder is missing, or its grid is wrong.
+    """
+    place = Path(grid.beside)
+    _there(place / "grid.yml")
+    found = load(place / "grid.yml")
+    for path in ("about.json", "rows/rows.parquet", "controls/controls.parquet", *(f"answers/{name}.parquet" for name in answers(found))):
+        _there(place / path)
+    return found
+
+
+def _there(path: Path) -> None:
     if not path.exists():
-        raise WhoknowsError(f"grid, beside: there is no {path}: write the folder with python -m whoknows.pack, or set beside: null")
-    return load(path)
+        raise WhoknowsError(f"grid, beside: there is no {path}: write the folder with python -m whoknows.pack, copy all of it, or set beside: null")
 
 
 def judge(grid: Grid, model: str) -> str:

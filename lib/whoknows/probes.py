@@ -1,5 +1,6 @@
 """Probes, the stage: classifiers on frozen hidden states are trained on one model's graded answers and judge those of all."""
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -71,7 +72,7 @@ def run(
         name: the reader's.
         folder: the reader's features.
         layers: HF indices to choose from, or "all".
-        out: where the estimators and their cards go; a card says all that is needed to use an estimator again.
+        out: where the estimators, their cards and a README go; a card says all that is needed to use an estimator again.
         source, precision: what the reader was loaded with.
 
     Returns:
@@ -85,13 +86,15 @@ def run(
     layers = _known_layers(layers, hidden.shape[1], name)
     train, validation = parts(frames[trained_on], hidden, trained_on)
     names = {"reader": name, "trained_on": trained_on, "seed": seed}
-    about = names | {"source": source, "precision": precision, "tasks": sorted(set(train.task))}
+    about = names | {"source": source, "precision": precision, "tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
     settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
     probes, searches = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}, {}
     for method, probe in probes.items():
         searches[method] = probe.fit(train, validation)
         _save(probe, {"method": method} | about | {"settings": settings[method], "search": searches[method]}, Path(out))
     rows = judge(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
+    # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
+    importlib.import_module("whoknows.readme").write(out, rows)
     return rows, pd.DataFrame(searches["probe"])
 
 

@@ -40,6 +40,11 @@ def is_first() -> bool:
     return PartialState().is_main_process
 
 
+def quiet() -> dict:
+    """What a progress bar has to be told in the other processes; in the first, and alone, nothing."""
+    return {} if is_first() else {"disable": True}
+
+
 def launch(module: str, parameters: dict, count: int) -> None:
     """Runs a module of this library in several processes and waits for them.
 

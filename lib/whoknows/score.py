@@ -2,6 +2,8 @@
 
     estimator = score.load("results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0")
     estimator.logits(["Which gas do plants take in?"], ["carbon dioxide"]).sigmoid()
+
+A folder that was pushed to the Hugging Face hub is loaded by its name there, owner/name.
 """
 
 import json
@@ -14,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from whoknows import WhoknowsError, features, files, models
+from whoknows import WhoknowsError, cards, features, files, models, share
 from whoknows.adapters import LoraPrompt
 from whoknows.classifiers import Logistic, Mlp
 from whoknows.examples import Examples
@@ -23,7 +25,6 @@ from whoknows.trees import Forest, Tree
 
 BATCH_TOKENS = 2048  # of one forward pass; a text that is longer runs alone
 INPUT = "the input"  # what is scored, where the stages have a model's name
-NEEDED = {"method", "reader", "source", "precision", "trained_on", "seed", "tasks", "settings"}  # of every card
 EXAMPLE = '{"question": "Which gas do plants take in?", "answer": "carbon dioxide"}'
 
 
@@ -71,42 +72,33 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     """A trained estimator with the reader that its card names.
 
     Args:
-        folder: where a stage wrote it.
+        folder: where a stage wrote it; or, if there is no such folder, a repository on the Hugging Face hub, owner/name.
         method: which of the folder's estimators; None takes the only one, or `probe`.
 
     Raises:
         WhoknowsError: the folder holds no such estimator, its reader cannot be had, or they do not fit each other.
     """
-    folder = Path(folder)
+    folder = share.locate(folder)
     card = read_card(folder, method)
     try:
         reader = models.load(card["source"], card["precision"])
     except WhoknowsError as error:
         raise WhoknowsError(f"{folder / card['method']}.json, source: {error}") from None
-    if "query" in card:
-        return Estimator(card, reader, reader.query if card["query"] else [], _adapters(card, folder, reader))
-    return Estimator(card, reader, [], _probe(card, folder, reader))
+    try:
+        if "query" in card:
+            return Estimator(card, reader, reader.query if card["query"] else [], _adapters(card, folder, reader))
+        return Estimator(card, reader, [], _probe(card, folder, reader))
+    except (AttributeError, KeyError, TypeError) as error:
+        raise WhoknowsError(f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; train the estimator again with this one") from error
 
 
 def read_card(folder: Path, method: str | None = None) -> dict:
     """The card of one of a folder's estimators; arguments and errors are those of `load`."""
-    if not folder.is_dir():
-        raise WhoknowsError(f"{folder}: there is no such folder; name one of a trained estimator, results/…/estimators/<method>/<reader>/<trained on>/seed<n>")
-    cards = {card["method"]: card for card in map(_json, sorted(folder.glob("*.json"))) if card.keys() >= NEEDED}
-    if not cards:
-        raise WhoknowsError(f"{folder}: it holds no estimator with a card; run `make book` to train it, again if an older version did")
-    chosen = method or ("probe" if "probe" in cards else next(iter(cards)))
-    if chosen not in cards:
-        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(cards)}")
-    return cards[chosen]
-
-
-def _json(path: Path) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again") from None
-    return found if isinstance(found, dict) else {}
+    found = cards.read(folder)
+    chosen = method or ("probe" if "probe" in found else next(iter(found)))
+    if chosen not in found:
+        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(found)}")
+    return found[chosen]
 
 
 def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch.Tensor]:
