@@ -3,6 +3,7 @@
 A copy of the workflow runs once, with stub notebooks that have the real ones' parameters but only write their files.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -14,6 +15,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.cli import get_argument_parser
+
+from whoknows.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
 BODIES = {
@@ -75,7 +79,8 @@ class Project:
     def __init__(self, folder):
         self.folder, self.grid = folder, folder / "grids/toy.yml"
         shutil.copytree(ROOT / "lib/whoknows", folder / "lib/whoknows", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "grids", folder / "grids")
+        for name in ("grids", "profiles"):
+            shutil.copytree(ROOT / name, folder / name)
         shutil.copy(ROOT / "Snakefile", folder)
         (folder / "book").mkdir()
         shutil.copy(ROOT / "book/claims.yml", folder / "book")
@@ -193,6 +198,7 @@ def test_touching_files_re_runs_nothing(story):
         ("notebooks/extract.py", of("extract", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
         ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
         ("lib/whoknows/page.py", set()),
+        ("book/claims.yml", of("claims")),
     ],
 )
 def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
@@ -226,9 +232,10 @@ def put(keys, value):
         (put(["batch_tokens"], 128), ALL - {"questions", "figure"}),
         (put(["methods"], ["probe"]), of("extract", "ablate-", "sweep", "layers", "probe", "cell-probe", *PAGES)),
         (put(["seeds"], [0, 1]), of("surface", "ablate-", "cell", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
+        (put(["resources"], {"flops": 1.0e9, "stages": {stage: {"gpus": 1, "cores": 2, "memory": 9, "minutes": 9, "partition": "p"} for stage in STAGES}}), set()),
         (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
     ],
-    ids=["strengths", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "source"],
+    ids=["strengths", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "resources", "source"],
 )
 def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
     grid = story["project"].grid
@@ -240,6 +247,46 @@ def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
         assert story["project"].plan() == stages
     finally:
         grid.write_text(before)
+
+
+def test_a_profile_of_ones_own_runs_the_jobs_and_what_they_say_is_shown(story):
+    project = story["project"]
+    (project.folder / "mine").mkdir()
+    (project.folder / "mine/config.yaml").write_text("executor: local\ncores: 1\n")
+    (project.results / "notebooks/heatmaps.ipynb").unlink()
+    code, said = project.run("--profile", "./mine")
+    assert code == 0, said
+    assert "heatmaps: started\n" in said and "heatmaps: done in" in said
+    assert project.plan() == set()
+
+
+@pytest.mark.parametrize(
+    "profile, text, sentence",
+    [
+        ("slrum", None, "PROFILE=slrum: there is no profiles/slrum/config.yaml; name one of .*slurm.*, or a folder with a profile of Snakemake's"),
+        ("kubernetes", None, "PROFILE=kubernetes: copy profiles/kubernetes, put your names in the place of REGISTRY, .*BUCKET, and name the copy, as in PROFILE=./mine"),
+        ("./wrong", "jobs: 3\n", "wrong/config.yaml: it names no `executor`; name the one that should run the jobs, such as slurm"),
+        ("./wrong", "executor: abacus\n", "wrong/config.yaml: its executor abacus is not installed: .*pip install .*snakemake-executor-plugin-abacus"),
+        ("./wrong", "executor: [\n", "wrong/config.yaml: line 2 is not good YAML.*"),
+    ],
+)
+def test_a_wrong_profile_is_one_sentence_before_anything_starts(story, profile, text, sentence):
+    project = story["project"]
+    (project.folder / "wrong").mkdir(exist_ok=True)
+    (project.folder / "wrong/config.yaml").write_text(text or "")
+    code, said = project.run("--profile", profile)
+    assert code == 2 and re.fullmatch(f"{sentence}\n", said), said
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("profiles/*/config.yaml")), ids=lambda path: path.parent.name)
+def test_snakemake_knows_the_keys_of_every_profile(path):
+    """Those of plugins are known where a plugin is installed."""
+    values = yaml.safe_load(path.read_text())
+    plugins = {values["executor"]: "snakemake_executor_plugin_", values.get("default-storage-provider", "none"): "snakemake_storage_plugin_"}
+    absent = tuple(f"{name}-" for name, package in plugins.items() if not importlib.util.find_spec(package + name))
+    known = {option for action in get_argument_parser()._actions for option in action.option_strings}
+    assert [key for key in values if f"--{key}" not in known and not key.startswith(absent)] == []
+    assert values["retries"] and values["jobs"]
 
 
 def test_ctrl_c_stops_all_and_says_what_is_kept(story):
