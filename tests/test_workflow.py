@@ -11,12 +11,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
+from whoknows import cost
+from whoknows.grid import load
 from whoknows.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +122,8 @@ class Project:
         """Names of the stages that would run."""
         code, said = self.run("--plan")
         assert code == 0, said
-        stages = {line.split()[0] for line in said.splitlines()[:-1]}
+        listed = said.partition("\n\n")[0].splitlines()  # behind it, what they cost
+        stages = {line.split()[0] for line in listed if not line.endswith(" stages to run.")}
         assert said.splitlines()[-1] == f"{len(stages)} stages to run."
         return stages
 
@@ -302,6 +306,19 @@ def test_ctrl_c_stops_all_and_says_what_is_kept(story):
     assert process.returncode == 130
     assert said.endswith("Stopped. What was finished is kept, and the next run goes on from there.\n") and "Traceback" not in said
     assert project.plan() == {"heatmaps"}
+
+
+def test_the_cost_counts_the_jobs_that_snakemake_plans(story):
+    grid = story["project"].grid
+    before = grid.read_text()
+    grid.write_text(before.replace("name: toy", "name: fresh"))
+    try:
+        planned, (code, said) = story["project"].plan(), story["project"].run("--plan")
+        work = cost.work(load(grid))
+    finally:
+        grid.write_text(before)
+    assert Counter(name.split("-")[0] for name in planned) == {stage: one.jobs for stage, one in work.items()}
+    assert re.search(rf"^all +{len(planned)} ", said, re.M) and said.index("grows as") < said.index("stages to run")
 
 
 def test_a_wrong_grid_is_one_sentence_before_anything_starts(story):

@@ -15,9 +15,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
-from whoknows import WhoknowsError, gpus, grid, schema
+from whoknows import WhoknowsError, estimate, gpus, grid, schema
 from whoknows.command import command
 from whoknows.run import WORKFLOW
 from whoknows.stages import STAGES
@@ -68,12 +69,12 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
 
 
 def plan(path: str) -> str:
-    """What a run would do: a line for each stage with the reason, in the order of the stages.
+    """What a run would do: a line for each stage with the reason, in the order of the stages, and then what they cost.
 
     Raises:
         WhoknowsError: the grid is wrong.
     """
-    grid.load(path)
+    chosen = grid.load(path)
     done = subprocess.run([*_snakemake(path), "--summary"], capture_output=True, text=True)
     if done.returncode:
         raise WhoknowsError(f"Snakemake could not make a plan: {done.stderr.strip()}")
@@ -81,7 +82,9 @@ def plan(path: str) -> str:
     why = {Path(row["output_file"]).stem: row["status"] for row in files if _is_due_page(row)}
     stages = sorted(why, key=lambda name: (list(STAGES).index(name.split("-")[0]), name))
     lines = [f"{name:60} {REASONS.get(why[name], why[name])}" for name in stages]
-    return "\n".join([*lines, f"{len(lines)} stages to run."])
+    due = Counter(name.split("-")[0] for name in stages)
+    costs = ["", estimate.table(chosen, due), ""] if due else []
+    return "\n".join([*lines, *costs, f"{len(lines)} stages to run."])
 
 
 def _is_due_page(row: dict) -> bool:
