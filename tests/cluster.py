@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -86,14 +87,13 @@ class Slurm:
         return subprocess.run(command, capture_output=True, text=True).stdout
 
     def kill(self, name: str) -> None:
-        """Ends a daemon and all that it started at once, as a power cut does."""
+        """Ends a daemon and all that it started, as a power cut does: none of them can say that another one ended."""
         marks = (f"WHOKNOWS_NODE={name}\0".encode(), f"SLURMD_NODENAME={name}\0".encode())
-        for environ in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if any(mark in environ.read_bytes() + b"\0" for mark in marks):
-                    os.kill(int(environ.parent.name), signal.SIGKILL)
-            except OSError:  # it has ended by itself
-                pass
+        found = [int(environ.parent.name) for environ in Path("/proc").glob("[0-9]*/environ") if any(mark in _bytes(environ) for mark in marks)]
+        for how in (signal.SIGSTOP, signal.SIGKILL):
+            for process in found:
+                with suppress(ProcessLookupError):  # it has ended by itself
+                    os.kill(process, how)
         self.daemons.pop(name).wait()
 
     def stop(self) -> None:
@@ -106,6 +106,13 @@ class Slurm:
         """What Slurm knows of every job of the last hour."""
         lines = self.ask("scontrol", "--oneliner", "show", "job").splitlines()
         return [dict(re.findall(r"(\w+)=(\S+)", line)) for line in lines]
+
+
+def _bytes(environ: Path) -> bytes:
+    try:
+        return environ.read_bytes() + b"\0"
+    except OSError:
+        return b""
 
 
 def wait_for(condition, seconds: int = 300):

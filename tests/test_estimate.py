@@ -108,6 +108,12 @@ def test_without_a_word_in_the_grid_the_gpus_are_those_of_this_machine(monkeypat
     estimate._here.cache_clear()
 
 
+def test_a_stage_whose_work_is_not_known_still_counts(tmp_path, monkeypatch):
+    monkeypatch.setitem(stages.STAGES, "centroid", "Centroid")
+    table = rows_of(estimate.table(SMOKE, Counter({"answer": 2, "centroid": 4}), tmp_path, tmp_path))
+    assert table["Centroid"][:2] == ["4", "1"] and table["all"][0] == "6" and "centroid" not in cost.work(SMOKE)
+
+
 def run_of(of: grid.Grid, results: Path, slower: float, only: str = "") -> None:
     """Notebooks of a run that took a few times what the arithmetic says."""
     folder = results / of.name / "notebooks"

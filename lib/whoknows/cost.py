@@ -17,6 +17,7 @@ CHARACTERS = {  # mean length of "Question: …\nAnswer:", choices included
     "piqa": 53, "social_i_qa": 125, "mmlu": 232, "sciq_mc": 173, "arc_easy_mc": 259, "arc_challenge_mc": 305, "openbookqa_mc": 178,
     "commonsense_qa_mc": 171, "piqa_mc": 256, "social_i_qa_mc": 210, "mmlu_mc": 430,
 }  # fmt: skip
+USUAL = 120  # of a set that is not among them
 TOKEN = 4.2  # characters in a token
 ANSWER, LETTER, QUERY = 5, 2, 23  # tokens of an open answer, of a chosen letter, and of the query after either
 FIT = 800  # operations on each number of the training set in one logistic regression: some 200 passes
@@ -50,9 +51,9 @@ class Texts:
         for task in grid.tasks:
             for split, share in ({"test": 1} if task.role == "shift" else vars(grid.splits)).items():
                 self.count[split] += task.size * share
-                self.question[split] += task.size * share * CHARACTERS[task.name] / TOKEN
+                self.question[split] += task.size * share * CHARACTERS.get(task.name, USUAL) / TOKEN
                 self.answer[split] += task.size * share * (LETTER if task.name.endswith("_mc") else ANSWER)
-        self.shots = sum(grid.answer.shots * CHARACTERS[task.name] / TOKEN for task in grid.tasks)
+        self.shots = sum(grid.answer.shots * CHARACTERS.get(task.name, USUAL) / TOKEN for task in grid.tasks)
 
     def trees(self, n: int, *splits: str) -> float:
         """Tokens of the questions of some splits, all if none is named, each with n different answers and the query after each."""
@@ -60,7 +61,7 @@ class Texts:
 
 
 def work(grid: Grid) -> dict[str, Work]:
-    """What the stages of a grid do, from nothing, in their order; those that it does not have are left out."""
+    """What the stages of a grid do, from nothing, in their order; those that it does not have, or that are not known here, are left out."""
     text, models, seeds = Texts(grid), [size(model.source) for model in grid.models], len(grid.seeds)
     n, variants, cells = len(models), len(parameters.lora_variants(grid)), len(models) ** 2 * len(grid.methods)
     rows = n * text.count["test"] + text.count["validation"]  # of one estimator
@@ -85,7 +86,7 @@ def work(grid: Grid) -> dict[str, Work]:
         "beside": Work(len(parameters.PAGES) * (grid.beside is not None), 0, 0),
         **{page: Work(1, ROW * every, 0) for page in parameters.PAGES},
     }
-    return {stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs) for stage in STAGES if (one := found[stage]).jobs}
+    return {stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs) for stage in STAGES if (one := found.get(stage)) and one.jobs}
 
 
 def _answering(model: Size, text: Texts) -> float:

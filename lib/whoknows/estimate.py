@@ -40,9 +40,9 @@ def table(grid: Grid, due: Counter, results: Path = Path("results"), grids: Path
     """
     scales = _others(grid, results, grids) | measured(grid, results)
     lines, totals = [("stage", "jobs", "grows as", "GPU hours", "CPU hours", "GB on disk", "by")], Counter()
-    for stage, one in cost.work(grid).items():
-        if not due[stage]:
-            continue
+    known = cost.work(grid)
+    for stage in filter(due.get, stages.STAGES):
+        one = known.get(stage, Work(due[stage], 0, cost.PAGE_BYTES * due[stage]))
         scale, on = scales.get(stage), "GPU" if cards(grid, stage) else "CPU"
         hours = due[stage] / one.jobs * seconds(grid, stage, one) * (scale.seconds if scale else 1) / 3600
         room = due[stage] / one.jobs * one.bytes * (scale.bytes if scale else 1) / 1e9
