@@ -88,8 +88,9 @@ class Slurm:
 
     def kill(self, name: str) -> None:
         """Ends a daemon and all that it started, as a power cut does: none of them can say that another one ended."""
-        marks = (f"WHOKNOWS_NODE={name}\0".encode(), f"SLURMD_NODENAME={name}\0".encode())
-        found = [int(environ.parent.name) for environ in Path("/proc").glob("[0-9]*/environ") if any(mark in _bytes(environ) for mark in marks)]
+        jobs = self.ask("squeue", "--noheader", f"--nodelist={name}", "--format=%A").split()
+        marks = [f"WHOKNOWS_NODE={name}", f"SLURMD_NODENAME={name}", *(f"slurmstepd: [{job}." for job in jobs)]
+        found = [int(process.name) for process in Path("/proc").glob("[0-9]*") if any(mark in _about(process) for mark in marks)]
         for how in (signal.SIGSTOP, signal.SIGKILL):
             for process in found:
                 with suppress(ProcessLookupError):  # it has ended by itself
@@ -97,7 +98,7 @@ class Slurm:
         self.daemons.pop(name).wait()
 
     def stop(self) -> None:
-        for name in [*self.daemons]:
+        for name in reversed([*self.daemons]):  # the nodes first
             self.kill(name)
         for name in ("slurm.conf", "gres.conf"):
             (SETTINGS / name).unlink()
@@ -108,11 +109,12 @@ class Slurm:
         return [dict(re.findall(r"(\w+)=(\S+)", line)) for line in lines]
 
 
-def _bytes(environ: Path) -> bytes:
+def _about(process: Path) -> str:
+    """A process's environment, and what it calls itself."""
     try:
-        return environ.read_bytes() + b"\0"
-    except OSError:
-        return b""
+        return ((process / "environ").read_bytes() + (process / "cmdline").read_bytes()).decode(errors="replace")
+    except OSError:  # it has ended by itself
+        return ""
 
 
 def wait_for(condition, seconds: int = 300):
@@ -160,11 +162,13 @@ def away(slurm, local, tmp_path_factory):
     """The same through Slurm, where one node dies while it runs a job."""
     folder = checkout(tmp_path_factory.mktemp("away"))
     process = start(folder, "--profile", "slurm")
-    wait_for(lambda: any(folder.glob("results/smoke/notebooks/extract-*")) or process.poll() is not None)
-    assert process.poll() is None, (folder / "said").read_text()
-    wait_for(lambda: any(job["NodeList"] == "n2" and job["JobState"] == "RUNNING" for job in slurm.jobs()))
-    slurm.kill("n2")
-    assert process.wait() == 0, (folder / "said").read_text()
+    try:
+        wait_for(lambda: any(folder.glob("results/smoke/answers/*")) or process.poll() is not None, 1200)
+        wait_for(lambda: any(job["NodeList"] == "n2" and job["JobState"] == "RUNNING" for job in slurm.jobs()))
+        slurm.kill("n2")
+        assert process.wait() == 0, (folder / "said").read_text()
+    finally:
+        process.kill()
     return folder
 
 
