@@ -3,11 +3,13 @@
 PYTHON ?= python3
 GRID ?= grids/embedded.yml
 CORES ?= all
+PROFILE ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 LAB := $(VENV)/lab
+CLUSTER := $(VENV)/cluster
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 FIND_BROWSER := for name in $(BROWSERS); do command -v $$name >/dev/null && break; done
 
@@ -16,21 +18,24 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan lab test bench clean
+.PHONY: help book pdf plan lab test test-cluster bench clean
 
 help:
-	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid"
+	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
+	@echo "             PROFILE=slurm has a cluster run the jobs"
 	@echo "make pdf     the same, and a PDF of the whole report; needs Chromium or Chrome"
 	@echo "make plan    show what 'make book' would run"
 	@echo "make lab     open the notebooks in JupyterLab, on the results that are there"
 	@echo "make test    run the tests"
+	@echo "make test-cluster"
+	@echo "             run the smoke grid on a Slurm of two nodes on this machine, one of which dies; needs root"
 	@echo "make bench   measure tokens per second against plain transformers and the machine's limit"
 	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
 
 # A book with a failed stage in it is built too: it shows where the error is.
-book pdf: $(READY)
+book pdf: $(READY) $(if $(PROFILE),$(CLUSTER))
 	@$(BIN)/python -m whoknows.grid $(GRID)
-	@$(BIN)/python -m whoknows.workflow $(GRID) --cores $(CORES); status=$$?; \
+	@$(BIN)/python -m whoknows.workflow $(GRID) --cores $(CORES) --profile '$(PROFILE)'; status=$$?; \
 	test $$status -le 1 || exit $$status; $(BIN)/python -m whoknows.$@ $(GRID) && exit $$status
 
 plan: $(READY)
@@ -50,6 +55,13 @@ test: $(READY)
 		echo "There is no Chromium or Chrome on the PATH, and in CI the browser tests may not be skipped." >&2; exit 1; }
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	@$(FIND_BROWSER) || echo "The browser tests were skipped: there is no Chromium or Chrome on the PATH."
+
+# Slurm is Debian's to install where we may; a machine with a Slurm of its own is left alone.
+test-cluster: $(CLUSTER)
+	@command -v slurmctld >/dev/null || { echo "Installing Slurm with apt-get"; \
+		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends slurmctld slurmd slurm-client >/dev/null; } || { \
+		echo "There is no slurmctld on the PATH, and apt-get could not install it: run this as root on Debian or Ubuntu." >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/cluster.py
 
 bench: $(READY)
 	@TQDM_DISABLE=1 $(BIN)/python -m whoknows.bench $(GRID)
@@ -79,4 +91,10 @@ $(LAB): $(READY)
 	@echo "c.IPKernelApp.exec_lines = ['from whoknows import lab; lab.enable(); del lab']" > $(VENV)/etc/ipython/ipython_kernel_config.py
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(VENV)/share/jupyter/lab/settings/overrides.json
+	@touch $@
+
+# Not for everybody: Snakemake imports each plugin that there is, whoever runs the jobs.
+$(CLUSTER): $(READY)
+	@echo "Installing what runs jobs on a cluster into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[cluster]'
 	@touch $@

@@ -12,7 +12,7 @@ import yaml
 from altair.vegalite.v6 import display
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from whoknows import book, cells, chapters, charts, citation, files, grid, scores, vega
+from whoknows import book, cells, chapters, charts, citation, files, grid, scores, stages, vega
 from whoknows.icons import ICON
 
 ROOT = Path(__file__).parents[1]
@@ -91,7 +91,7 @@ def write_results(folder: Path) -> Path:
             values = {"reader": reader, "trained_on": trained_on, "seed": 0}
             for method in ("probe", "lora_prompt"):
                 name = f"{method}-{reader}_{trained_on}_seed0"
-                write_page(pages, name, f"{chapters.STAGES[method]} · {reader} trained on {trained_on}", values, [])
+                write_page(pages, name, f"{stages.STAGES[method]} · {reader} trained on {trained_on}", values, [])
                 if name != FAILED:
                     write_page(pages, f"cell-{method}_{reader}_{trained_on}", f"Cell · {reader} trained on {trained_on}", values | {"method": method}, [])
     write_failed_page(pages, FAILED, {"reader": MODELS[0], "trained_on": MODELS[1], "seed": 0})

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whoknows import WhoknowsError, assets, grid
+from whoknows import WhoknowsError, assets, grid, stages
 
 GRIDS = Path(__file__).parents[1] / "grids"
 LIB = Path(grid.__file__).parents[1]
@@ -25,7 +25,7 @@ def test_every_grid_of_the_repository_loads(path):
 def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
-    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == written
+    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == written | {"resources": None}
     assert loaded.models[1].source == "gemma3-270m"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
 
@@ -41,22 +41,41 @@ def test_the_paper_is_followed():
 
 
 def test_schema_and_dataclasses_have_the_same_keys():
+    schema = json.loads(grid.SCHEMA.read_text())
+
     def compare(kind, rule):
-        assert [field.name for field in dataclasses.fields(kind)] == list(rule["properties"]) == rule["required"]
+        fields = dataclasses.fields(kind)
+        assert [field.name for field in fields] == list(rule["properties"])
+        assert [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING] == rule.get("required", [])
         for name, hint in typing.get_type_hints(kind).items():
             rule_of = rule["properties"][name]
             assert rule_of["title"] and rule_of["description"].endswith(".")
             inner = next((part for part in typing.get_args(hint) if dataclasses.is_dataclass(part)), hint)
+            if typing.get_origin(hint) is dict:  # one for each stage
+                assert list(rule_of["properties"]) == list(stages.STAGES)
+                rule_of = schema["$defs"]["stage"]
             if dataclasses.is_dataclass(inner):
                 compare(inner, rule_of.get("items", rule_of))
 
-    compare(grid.Grid, json.loads(grid.SCHEMA.read_text()))
+    compare(grid.Grid, schema)
 
 
 def test_schema_names_every_task():
     questions = pytest.importorskip("whoknows.questions")
     task = json.loads(grid.SCHEMA.read_text())["properties"]["tasks"]["items"]
     assert tuple(task["properties"]["name"]["enum"]) == questions.TASKS
+
+
+def test_a_grid_may_say_what_a_job_gets_and_the_rest_is_left_to_the_profile(tmp_path):
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    values["resources"] = {"flops": 1.0e14, "stages": {"answer": {"gpus": 2, "memory": 1.5}, "probe": {"minutes": 9, "partition": "short", "cores": 3}}}
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    mine = grid.load(tmp_path / "mine.yml")
+    assert stages.needs(mine, "answer", 0) == {"gpu": 2, "mem_mb": 1500} and stages.asked(mine, "probe").cores == 3
+    assert stages.needs(mine, "probe", 1) == {"gpu": 0, "runtime": 9, "slurm_partition": "short"}
+    assert [stages.needs(mine, "extract", cards) for cards in (0, 1, 4)] == [{"gpu": 0}, {"gpu": 1}, {"gpu": 1}]
+    plain = grid.load(GRIDS / "smoke.yml")
+    assert stages.needs(plain, "answer", 1) == {"gpu": 1} and stages.asked(plain, "answer") == grid.Stage()
 
 
 def test_loading_a_grid_is_quick_because_it_needs_no_model_library():
@@ -112,6 +131,11 @@ MISTAKES = {
     "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),
     "nothing to train on": (put(["tasks"], [{"name": "sciq", "size": 9, "role": "shift"}]), "`tasks` has no task with role train"),
     "a seed twice": (put(["seeds"], [1, 1]), "`seeds` holds the same value twice"),
+    "unknown stage": (put(["resources"], {"stages": {"answers": {"gpus": 1}}}), "there is no key `resources.stages.answers`; did you mean `answer`?"),
+    "unknown resource": (put(["resources"], {"stages": {"answer": {"gpu": 1}}}), "there is no key `resources.stages.answer.gpu`; did you mean `gpus`?"),
+    "half a GPU": (put(["resources"], {"stages": {"answer": {"gpus": 0.5}}}), "`resources.stages.answer.gpus` should be a whole number, 0 or more, but is `0.5`"),
+    "memory with a unit": (put(["resources"], {"stages": {"extract": {"memory": "16GB"}}}), "`resources.stages.extract.memory` should be a number above 0, but is `16GB`"),
+    "no resources of a stage": (put(["resources"], {"stages": {"probe": None}}), "`resources.stages.probe` should be some of gpus, cores, memory, minutes and partition, but is empty"),
     "nothing given": (put(["precision"], None), "`precision` should be one of auto, float32, bfloat16, 8bit, 4bit, but is empty"),
 }
 

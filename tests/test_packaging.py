@@ -99,17 +99,25 @@ def test_the_makefile_and_the_library_look_for_the_same_browsers():
     assert tuple(re.search(r"^BROWSERS := (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()) == pdf.BROWSERS
 
 
+def test_a_profile_reaches_the_workflow_and_only_then_is_its_plugin_installed():
+    for asked, wanted in ([], False), (["PROFILE=slurm"], True):
+        said = subprocess.run(["make", "-n", "-o", ".venv/ready", "book", *asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        assert ("--profile 'slurm'" in said) == wanted
+    rule = re.search(r"^book pdf: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
+    assert rule == "$(READY) $(if $(PROFILE),$(CLUSTER))"
+
+
 def test_help_names_every_target():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split()) - {"help"}
     shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert set(re.findall(r"^make (\w+)", shown, re.M)) == targets
+    assert set(re.findall(r"^make ([\w-]+)", shown, re.M)) == targets
 
 
 def test_the_readme_names_targets_modules_and_files_that_there_are():
     readme = (ROOT / "README.md").read_text()
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
-    assert set(re.findall(r"(?:^|`)make (\w+)", readme, re.M)) <= set(phony)
+    assert set(re.findall(r"(?:^|`)make ([\w-]+)", readme, re.M)) <= set(phony)
     for module in re.findall(r"python -m whoknows\.(\w+)", readme):
         assert (ROOT / f"lib/whoknows/{module}.py").exists(), module
     for path in set(re.findall(r"\b(?:grids|notebooks|lib|book|tests)/[\w.-]+\.(?:yml|py|json)", readme)) - {"grids/mine.yml"}:

@@ -106,6 +106,20 @@ def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
     assert set(found) == {"notebook.py", "__init__.py", "one.py", "two.py", "three.py", "four.py"}
 
 
+def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "LIBRARY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    texts = {"__init__.py": "", "one.py": "from whoknows import two", "two.py": "", "notebook.py": "from whoknows import one", "data.csv": "1", "three.py": ""}
+    for name, text in texts.items():
+        Path(name).write_text(text)
+    found = [sources.digest("notebook.py", "data.csv")]
+    for name in ("three.py", "two.py", "data.csv", "notebook.py"):
+        Path(name).write_text(texts[name] + "\n")
+        sources._imported.cache_clear(), sources._sha256.cache_clear()
+        found.append(sources.digest("notebook.py", "data.csv"))
+    assert found[0] == found[1] and len(set(found)) == 4
+
+
 @pytest.mark.parametrize(
     ("stage", "told"),
     [

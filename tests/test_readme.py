@@ -15,7 +15,7 @@ from made_up import make_rows
 from test_score import Run
 from transformers import AutoModelForCausalLM
 
-from whoknows import assets, cards, models, questions, readme, score, scores, usage
+from whoknows import assets, cards, models, questions, readme, score, scores, usage, wording
 
 ROOT = Path(__file__).parents[1]
 EVIL = "a`b``c|d\n---\n# e: [f](javascript:1) <script>*g*</script> {h}'\""
@@ -72,7 +72,7 @@ def test_the_python_of_the_book_runs(run, capsys):
 def test_the_query_of_its_python_is_the_librarys():
     block = usage.python(CARD)
     (query,) = re.findall(r'text \+= (".+")', block)
-    assert json.loads(query) == models.QUERY and '"HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32"' in block
+    assert json.loads(query) == wording.QUERY and '"HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32"' in block
 
 
 def test_plain_peft_on_the_reader_gives_the_logits_of_the_stage(run):

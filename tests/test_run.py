@@ -180,6 +180,16 @@ def test_a_run_ends_when_its_workflow_was_killed(folder):
     assert all(gone(kernel) for kernel in kernels)
 
 
+@pytest.mark.parametrize(("page", "leads"), [(".snakemake/storage/s3/bucket/results/x/p.ipynb", True), ("results/x/p.ipynb", False), ("/data/results/x/p.ipynb", False)])
+def test_results_lead_to_the_copies_of_a_store_and_nowhere_else(tmp_path, monkeypatch, page, leads):
+    monkeypatch.chdir(tmp_path)
+    run._reach_results(Path(page))
+    assert Path("results").is_symlink() == leads
+    if leads:
+        assert Path("results").resolve() == tmp_path / ".snakemake/storage/s3/bucket/results"
+        run._reach_results(Path(page))  # as it is
+
+
 def test_scrub_knows_a_path_from_letters_that_look_like_one(monkeypatch):
     monkeypatch.setattr(page, "ROOT", Path("/w/x"))
     assert page.scrub("/w/x/results '/w/x' /w/xy q/w/x/ ab+/w/x/") == "results '.' /w/xy q/w/x/ ab+/w/x/"

@@ -1,5 +1,6 @@
 """The smoke grid from questions to book with the command that users give, in a fresh copy of the checkout and without a network."""
 
+import dataclasses
 import html.parser
 import json
 import os
@@ -18,7 +19,7 @@ import vl_convert
 import yaml
 from test_book import bold, choose, expected, in_lines, shown
 
-from whoknows import assets, cells, charts, grid, parameters, scores
+from whoknows import assets, cells, charts, cost, estimate, grid, parameters, scores
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "_config.yml", "_toc.yml", "CITATION.cff", "book", "grids", "lib", "notebooks")
@@ -196,6 +197,18 @@ def test_the_sliders_redraw_the_heatmap_from_what_was_measured(checkout, made):
             own = table[(table["layer"] == depth * table["last_layer"]) & (table["strength"] == table["strength"].max()) & (table["size"] == table["size"].max())]
             native = own[own["reader"] == own["trained_on"]].sort_values(["scored", "trained_on"])
             assert [text for text, _, _ in in_lines(bold(tab))] == [f"{value:.2f}" for value in native["auroc"]]
+
+
+def test_the_cost_has_the_counts_of_the_run_and_the_bytes_of_its_hidden_states(checkout, made):
+    chosen = grid.load(checkout / SMOKE)
+    found = estimate.measured(chosen, checkout / "results")
+    assert {stage: one.notebooks for stage, one in found.items()} == {stage: one.jobs for stage, one in cost.work(chosen).items()}
+    assert all(one.seconds > 0 for one in found.values())
+    files = [path for path in (checkout / "results/smoke/features").rglob("*.safetensors") if path.name != "trunk.safetensors"]
+    untrained = cost.work(dataclasses.replace(chosen, methods=("probe",)))["extract"]
+    assert sum(path.stat().st_size for path in files) == pytest.approx(untrained.bytes - untrained.jobs * cost.PAGE_BYTES, rel=0.01)
+    # their tokenizers make twice as many tokens of a text as others, which the rest of these bytes are for
+    assert 1 < found["extract"].bytes < 2.5 and 0.2 < found["lora_prompt"].bytes < 5 and 0.2 < found["answer"].bytes < 5
 
 
 def test_a_second_run_has_nothing_to_do(checkout, made):

@@ -3,6 +3,7 @@
 A copy of the workflow runs once, with stub notebooks that have the real ones' parameters but only write their files.
 """
 
+import importlib.util
 import os
 import re
 import shutil
@@ -10,10 +11,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.cli import get_argument_parser
+
+from whoknows import cost
+from whoknows.grid import load
+from whoknows.stages import STAGES
 
 ROOT = Path(__file__).parents[1]
 BODIES = {
@@ -75,7 +82,8 @@ class Project:
     def __init__(self, folder):
         self.folder, self.grid = folder, folder / "grids/toy.yml"
         shutil.copytree(ROOT / "lib/whoknows", folder / "lib/whoknows", ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copytree(ROOT / "grids", folder / "grids")
+        for name in ("grids", "profiles"):
+            shutil.copytree(ROOT / name, folder / name)
         shutil.copy(ROOT / "Snakefile", folder)
         (folder / "book").mkdir()
         shutil.copy(ROOT / "book/claims.yml", folder / "book")
@@ -117,7 +125,8 @@ class Project:
         """Names of the stages that would run."""
         code, said = self.run("--plan")
         assert code == 0, said
-        stages = {line.split()[0] for line in said.splitlines()[:-1]}
+        listed = said.partition("\n\n")[0].splitlines()  # behind it, what they cost
+        stages = {line.split()[0] for line in listed if not line.endswith(" stages to run.")}
         assert said.splitlines()[-1] == f"{len(stages)} stages to run."
         return stages
 
@@ -196,6 +205,7 @@ def test_touching_files_re_runs_nothing(story):
         ("notebooks/extract.py", of("extract", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
         ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
         ("lib/whoknows/page.py", set()),
+        ("book/claims.yml", of("claims")),
     ],
 )
 def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
@@ -229,9 +239,10 @@ def put(keys, value):
         (put(["batch_tokens"], 128), ALL - {"questions", "figure"}),
         (put(["methods"], ["probe"]), of("extract", "ablate-", "sweep", "layers", "probe", "cell-probe", *PAGES)),
         (put(["seeds"], [0, 1]), of("surface", "ablate-", "cell", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
+        (put(["resources"], {"flops": 1.0e9, "stages": {stage: {"gpus": 1, "cores": 2, "memory": 9, "minutes": 9, "partition": "p"} for stage in STAGES}}), set()),
         (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
     ],
-    ids=["strengths", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "source"],
+    ids=["strengths", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "resources", "source"],
 )
 def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
     grid = story["project"].grid
@@ -243,6 +254,46 @@ def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
         assert story["project"].plan() == stages
     finally:
         grid.write_text(before)
+
+
+def test_a_profile_of_ones_own_runs_the_jobs_and_what_they_say_is_shown(story):
+    project = story["project"]
+    (project.folder / "mine").mkdir()
+    (project.folder / "mine/config.yaml").write_text("executor: local\ncores: 1\n")
+    (project.results / "notebooks/heatmaps.ipynb").unlink()
+    code, said = project.run("--profile", "./mine")
+    assert code == 0, said
+    assert "heatmaps: started\n" in said and "heatmaps: done in" in said
+    assert project.plan() == set()
+
+
+@pytest.mark.parametrize(
+    "profile, text, sentence",
+    [
+        ("slrum", None, "PROFILE=slrum: there is no profiles/slrum/config.yaml; name one of .*slurm.*, or a folder with a profile of Snakemake's"),
+        ("kubernetes", None, "PROFILE=kubernetes: copy profiles/kubernetes, put your names in the place of REGISTRY, .*BUCKET, and name the copy, as in PROFILE=./mine"),
+        ("./wrong", "jobs: 3\n", "wrong/config.yaml: it names no `executor`; name the one that should run the jobs, such as slurm"),
+        ("./wrong", "executor: abacus\n", "wrong/config.yaml: its executor abacus is not installed: .*pip install .*snakemake-executor-plugin-abacus"),
+        ("./wrong", "executor: [\n", "wrong/config.yaml: line 2 is not good YAML.*"),
+    ],
+)
+def test_a_wrong_profile_is_one_sentence_before_anything_starts(story, profile, text, sentence):
+    project = story["project"]
+    (project.folder / "wrong").mkdir(exist_ok=True)
+    (project.folder / "wrong/config.yaml").write_text(text or "")
+    code, said = project.run("--profile", profile)
+    assert code == 2 and re.fullmatch(f"{sentence}\n", said), said
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("profiles/*/config.yaml")), ids=lambda path: path.parent.name)
+def test_snakemake_knows_the_keys_of_every_profile(path):
+    """Those of plugins are known where a plugin is installed."""
+    values = yaml.safe_load(path.read_text())
+    plugins = {values["executor"]: "snakemake_executor_plugin_", values.get("default-storage-provider", "none"): "snakemake_storage_plugin_"}
+    absent = tuple(f"{name}-" for name, package in plugins.items() if not importlib.util.find_spec(package + name))
+    known = {option for action in get_argument_parser()._actions for option in action.option_strings}
+    assert [key for key in values if f"--{key}" not in known and not key.startswith(absent)] == []
+    assert values["retries"] and values["jobs"]
 
 
 def test_ctrl_c_stops_all_and_says_what_is_kept(story):
@@ -258,6 +309,19 @@ def test_ctrl_c_stops_all_and_says_what_is_kept(story):
     assert process.returncode == 130
     assert said.endswith("Stopped. What was finished is kept, and the next run goes on from there.\n") and "Traceback" not in said
     assert project.plan() == {"heatmaps"}
+
+
+def test_the_cost_counts_the_jobs_that_snakemake_plans(story):
+    grid = story["project"].grid
+    before = grid.read_text()
+    grid.write_text(before.replace("name: toy", "name: fresh"))
+    try:
+        planned, (code, said) = story["project"].plan(), story["project"].run("--plan")
+        work = cost.work(load(grid))
+    finally:
+        grid.write_text(before)
+    assert Counter(name.split("-")[0] for name in planned) == {stage: one.jobs for stage, one in work.items()}
+    assert re.search(rf"^all +{len(planned)} ", said, re.M) and said.index("grows as") < said.index("stages to run")
 
 
 def test_a_wrong_grid_is_one_sentence_before_anything_starts(story):

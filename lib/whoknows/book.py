@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from whoknows import WhoknowsError, assets, chapters, citation, files, grid, icons, parameters, run, strip, vega
+from whoknows import WhoknowsError, assets, chapters, citation, files, grid, icons, parameters, run, stages, strip, vega
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -63,7 +63,7 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
             chapters.make_room(page)
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
-    for stage in chapters.STAGES:
+    for stage in stages.STAGES:
         own = [page for page in others if page.stage == stage and page.name != stage]
         if own:
             texts[f"run/{stage}.md"] = chapters.overview(stage, own)

@@ -13,30 +13,8 @@ from whoknows import page as pages
 from whoknows.cards import code
 from whoknows.grid import Grid
 from whoknows.parameters import lora_variants
+from whoknows.stages import STAGES
 
-# What a stage is called in the book, in the order in which they run.
-STAGES = {
-    "questions": "Questions",
-    "answer": "Answers",
-    "extract": "Hidden states",
-    "probe": "Probe",
-    "lora_prompt": "LoRA + Prompt",
-    "judge": "Judge",
-    "surface": "Surface controls",
-    "ablate": "Probe controls",
-    "ablate_lora": "LoRA controls",
-    "heatmaps": "Heatmaps",
-    "cell": "Cells",
-    "figure": "The figure",
-    "differences": "Differences",
-    "claims": "Claims",
-    "controls": "Controls",
-    "sweep": "Sweep",
-    "layers": "Layers",
-    "shift": "Shift",
-    "grading": "Grading",
-    "beside": "Another run, packed",
-}
 FAILED = ".failed"
 SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward pass
 for each answer and another for the query, and PEFT with the `Trainer`; same model, texts and precision, in turns in the

@@ -1,13 +1,13 @@
 """The grid: models, tasks, methods, sizes and seeds of one run, read from a YAML file and checked before anything runs.
 
-`grids/schema.json` says what each key may hold and nothing has a default, so a grid's file says all that its run did.
+`grids/schema.json` says what each key may hold and nothing but `resources` has a default, so a grid's file says all that made its numbers.
 `python -m whoknows.grid GRID` checks a grid and fetches the questions and models that it names.
 """
 
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from whoknows import WhoknowsError, schema
@@ -127,6 +127,28 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Stage:
+    gpus: int | None = None
+    """GPUs of a job."""
+    cores: int | None = None
+    """CPU cores of a job."""
+    memory: float | None = None
+    """Memory of a job, in GB (10^9 bytes)."""
+    minutes: int | None = None
+    """Run time after which a cluster stops a job."""
+    partition: str | None = None
+    """Slurm's partition for a job."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    flops: float | None = None
+    """Floating-point operations a second that a job which loads a language model is taken to do, for the cost that a plan shows."""
+    stages: dict[str, Stage] = field(default_factory=dict, hash=False)
+    """What a job of each stage gets."""
+
+
+@dataclass(frozen=True)
 class Grid:
     name: str
     """Results go to `results/<name>/`."""
@@ -156,6 +178,8 @@ class Grid:
     """A model that grades test answers once more; None does without."""
     beside: str | None
     """Folder with the packed results of another run, whose pages the book shows too."""
+    resources: Resources | None = None
+    """What jobs ask of a cluster; no result depends on it."""
 
 
 def load(path: Path | str) -> Grid:
@@ -197,8 +221,14 @@ def _build(values: dict) -> Grid:
         "lora_prompt": LoraPrompt(**_frozen(values["lora_prompt"])),
         "controls": Controls(**_frozen(values["controls"])),
         "judge": Judge(**values["judge"]) if values["judge"] else None,
+        "resources": _resources(values["resources"]) if values.get("resources") else None,
     }
     return Grid(**_frozen(values) | parts)
+
+
+def _resources(values: dict) -> Resources:
+    stages = {stage: Stage(**said) for stage, said in values.get("stages", {}).items()}
+    return Resources(**values | {"stages": stages})
 
 
 def _frozen(values: dict) -> dict:

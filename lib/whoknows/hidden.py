@@ -1,11 +1,15 @@
 """Hidden states on the disk: written by `extract` for each scored model, and all that a probe needs of a reader."""
 
-from pathlib import Path
+from __future__ import annotations
 
-import pandas as pd
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whoknows import WhoknowsError, files
+
+if TYPE_CHECKING:  # who only asks for a name need not wait for torch
+    import pandas as pd
+    import torch
 
 BEFORE = "before_answer"  # in place of a scored model: the last token of the question, where nobody has answered; no model's name has an underscore
 

@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-from whoknows import WhoknowsError, files, hub, provenance
+from whoknows import WhoknowsError, files, gpus, hub, provenance
 from whoknows.command import command
 
 WORKFLOW = "WHOKNOWS_WORKFLOW"  # process id of the workflow that this run belongs to, and its host
@@ -180,6 +180,13 @@ def _end_with_workflow() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def _reach_results(page: Path) -> None:
+    """Has `results` lead to where Snakemake keeps copies of a cloud's store, if it does: notebooks know their files by that name."""
+    before, _, _ = str(page).rpartition("results/")
+    if "/.snakemake/storage/" in f"/{before}" and not os.path.lexists("results"):
+        Path("results").symlink_to(Path(before, "results").absolute())
+
+
 @command
 def main(arguments: list[str] | None = None) -> int:
     """The command line; its exit status is 1 if the notebook failed and 2 if it could not be run."""
@@ -189,10 +196,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--params", type=json.loads, default={}, help="parameters as a JSON object")
     parser.add_argument("--title", default="", help="what this run is of")
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--gpus", type=int, default=0, help="how many of those that a workflow's runs share")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         _end_with_workflow()
+        gpus.take(options.gpus)
+        _reach_results(options.page)
         run(options.notebook, options.page, options.params, options.title, options.log)
     except StageFailed:
         return 1

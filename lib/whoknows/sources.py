@@ -1,7 +1,9 @@
 """Source files that a notebook's results depend on: itself, and the modules of this library that it imports."""
 
 import ast
+import hashlib
 import os
+from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parent
@@ -24,6 +26,20 @@ def closure(notebook: Path | str) -> list[str]:
     return [os.path.relpath(path) for path in found]
 
 
+def digest(notebook: Path | str, *others: Path | str) -> str:
+    """SHA-256, the first sixteen digits, of the notebook, of the modules in its closure, and of other files that it reads."""
+    found = hashlib.sha256()
+    for path in (*closure(notebook), *others):
+        found.update(f"{path} {_sha256(Path(path))}\n".encode())
+    return found.hexdigest()[:16]
+
+
+@cache
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
 def _imported(path: Path) -> list[Path]:
     names, tree = [], ast.parse(path.read_text(encoding="utf-8"), str(path))
     tree.body = [node for node in tree.body if getattr(node, "name", None) != "main"]
