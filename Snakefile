@@ -45,7 +45,7 @@ def needs(stage):
     return stages.needs(GRID, stage, CARDS)
 
 wildcard_constraints:
-    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", variant="lora[a-z_]*", page="[a-z]+", method="|".join(GRID.methods)
+    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", which="[0-9]+", jobs="[0-9]+", variant="lora[a-z_]*", page="[a-z]+", method="|".join(GRID.methods)
 
 rule all:
     input: ROWS, PAGES, expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["questions", "heatmaps", "figure", "differences", "claims", "controls", "layers", "shift", "grading"])
@@ -58,8 +58,34 @@ rule questions:
     resources: **needs("questions")
     shell: RUN + "''"
 
-rule answer:
+# A stage that is too long for one job: others do its questions first, and it finds what they have found.
+def shards(stage):
+    count = stages.asked(GRID, stage).shards or 0
+    return [f"{OUT}/shards/{stage}-{{model}}/{which}-of-{count}.txt" for which in range(count)]
+
+SHARD = "OMP_NUM_THREADS={threads} python -m whoknows.shard {params.stage} {params.json:q} {wildcards.which} {wildcards.jobs} {output} --gpus {resources.gpu} 2> {log}"
+
+rule answer_shard:
     input: f"{OUT}/questions.parquet"
+    output: f"{OUT}/shards/answer-{{model}}/{{which}}-of-{{jobs}}.txt"
+    log: f"{OUT}/logs/answer-{{model}}-{{which}}-of-{{jobs}}.txt"
+    params: stage="answer", code=digest("notebooks/answer.py"), json=lambda w: parameters.answer(GRID, w.model)
+    threads: cores("answer")
+    resources: **needs("answer")
+    shell: SHARD
+
+rule extract_shard:
+    input: ANSWERS.values()
+    output: f"{OUT}/shards/extract-{{model}}/{{which}}-of-{{jobs}}.txt"
+    log: f"{OUT}/logs/extract-{{model}}-{{which}}-of-{{jobs}}.txt"
+    params: stage="extract", code=digest("notebooks/extract.py"), json=lambda w: parameters.extract(GRID, w.model)
+    priority: 1
+    threads: cores("extract")
+    resources: **needs("extract")
+    shell: SHARD
+
+rule answer:
+    input: f"{OUT}/questions.parquet", shards("answer")
     output: f"{OUT}/answers/{{model}}.parquet", f"{OUT}/rows/likelihood/{{model}}.parquet", page=f"{OUT}/notebooks/answer-{{model}}.ipynb"
     log: f"{OUT}/logs/answer-{{model}}.txt"
     params: notebook="notebooks/answer.py", code=digest("notebooks/answer.py"), json=lambda w: parameters.answer(GRID, **w)
@@ -68,7 +94,7 @@ rule answer:
     shell: RUN + "{wildcards.model}"
 
 rule extract:
-    input: ANSWERS.values()
+    input: ANSWERS.values(), [path.replace("{model}", "{reader}") for path in shards("extract")]
     output: HIDDEN, TRUNK, f"{OUT}/rows/zero_shot/{{reader}}.parquet", page=f"{OUT}/notebooks/extract-{{reader}}.ipynb"
     log: f"{OUT}/logs/extract-{{reader}}.txt"
     params: notebook="notebooks/extract.py", code=digest("notebooks/extract.py"), json=lambda w: parameters.extract(GRID, **w)

@@ -135,7 +135,9 @@ MISTAKES = {
     "unknown resource": (put(["resources"], {"stages": {"answer": {"gpu": 1}}}), "there is no key `resources.stages.answer.gpu`; did you mean `gpus`?"),
     "half a GPU": (put(["resources"], {"stages": {"answer": {"gpus": 0.5}}}), "`resources.stages.answer.gpus` should be a whole number, 0 or more, but is `0.5`"),
     "memory with a unit": (put(["resources"], {"stages": {"extract": {"memory": "16GB"}}}), "`resources.stages.extract.memory` should be a number above 0, but is `16GB`"),
-    "no resources of a stage": (put(["resources"], {"stages": {"probe": None}}), "`resources.stages.probe` should be some of gpus, cores, memory, minutes and partition, but is empty"),
+    "no resources of a stage": (put(["resources"], {"stages": {"probe": None}}), "`resources.stages.probe` should be some of gpus, cores, memory, minutes, partition and shards, but is empty"),
+    "shards of a stage that has none": (put(["resources"], {"stages": {"probe": {"shards": 2}}}), "`resources.stages.probe.shards` is given, but only answer and extract can be cut"),
+    "one shard": (put(["resources"], {"stages": {"answer": {"shards": 1}}}), "`resources.stages.answer.shards` should be a whole number, 2 or more, but is `1`"),
     "nothing given": (put(["precision"], None), "`precision` should be one of auto, float32, bfloat16, 8bit, 4bit, but is empty"),
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from whoknows import WhoknowsError, schema
 from whoknows.command import command
 
+SHARDED = ("answer", "extract")  # stages that do their questions one by one
 SCHEMA = Path(__file__).parents[2] / "grids" / "schema.json"
 
 
@@ -138,6 +139,8 @@ class Stage:
     """Run time after which a cluster stops a job."""
     partition: str | None = None
     """Slurm's partition for a job."""
+    shards: int | None = None
+    """Jobs that share the questions of `answer` or `extract` among them, before the stage puts together what they found."""
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,9 @@ def _nonsense(values: dict) -> str | None:
                 return f"`{key}[{index}].name` is `{values[key][index]['name']}`, which an earlier one has already; rename or remove it"
     if not any(task["role"] == "train" for task in values["tasks"]):
         return "`tasks` has no task with role train, so there is nothing to train on; give one of them that role"
+    for stage, asked in ((values.get("resources") or {}).get("stages") or {}).items():
+        if "shards" in asked and stage not in SHARDED:
+            return f"`resources.stages.{stage}.shards` is given, but only {' and '.join(SHARDED)} can be cut into shards; remove it"
     total = sum(values["splits"].values())
     if abs(total - 1) > 1e-6:
         return f"`splits` should sum to 1, but sums to {total:g}; change one of the shares"

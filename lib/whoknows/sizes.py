@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whoknows import cache
+from whoknows.wording import CHAT
 
 UNITS = {"m": 1e6, "b": 1e9}
 UNKNOWN = 7e9  # parameters of a model whose files are not here and whose name has no number
@@ -33,6 +34,7 @@ class Size:
 
 def size(source: str) -> Size:
     """Of a model that a grid names."""
+    source = source.removeprefix(CHAT)
     config = _config(source)
     if config:
         return _of(json.loads(config.read_text()), "config.json")

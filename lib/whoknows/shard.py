@@ -1,0 +1,53 @@
+"""A shard: some of a stage's questions, done by one of several jobs, before the stage itself puts together what they found.
+
+`python -m whoknows.shard answer|extract PARAMETERS WHICH JOBS DONE`: PARAMETERS are the stage's notebook's, as JSON, and DONE is
+a file that is written at the end.
+"""
+
+import argparse
+import json
+import sys
+
+from whoknows import files, gpus
+from whoknows.command import command
+
+
+def run(stage: str, parameters: dict, shard: list[int]) -> None:
+    """Does a share of a stage's questions, where the stage will find them.
+
+    Args:
+        stage: `answer` or `extract`.
+        parameters: of its notebook.
+        shard: see `parts.mine`.
+
+    Raises:
+        WhoknowsError: as the stage itself.
+    """
+    from whoknows import answers, features, models  # not above: the command first chooses a GPU
+
+    told, reader = parameters, models.load(parameters["source"], parameters["precision"])
+    if stage == "answer":
+        answers.run(reader, files.read_parquet(told["questions"]), told["max_new_tokens"], told["batch_tokens"], told["out"], shard)
+    else:
+        frames = {scored: files.read_parquet(path) for scored, path in told["answers"].items()}
+        features.run(told["reader"], reader, frames, told["first_layer"], told["batch_tokens"], told["out"], shard)
+
+
+@command
+def main(arguments: list[str] | None = None) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m whoknows.shard", description="Does a share of a stage's questions.")
+    parser.add_argument("stage", choices=["answer", "extract"])
+    parser.add_argument("parameters", type=json.loads)
+    parser.add_argument("which", type=int)
+    parser.add_argument("jobs", type=int)
+    parser.add_argument("done")
+    parser.add_argument("--gpus", type=int, default=0, help="how many of those that a workflow's runs share")
+    options = parser.parse_args(arguments)
+    gpus.take(options.gpus)
+    run(options.stage, options.parameters, [options.which, options.jobs])
+    files.write_text(options.done, f"{options.which + 1} of {options.jobs}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
