@@ -98,6 +98,10 @@ def test_the_table_has_a_line_for_each_stage_that_is_due_and_says_what_it_rests_
     assert "3e+14 operations a second" in estimate.table(fast, due, tmp_path, tmp_path)
     assert estimate.rate(fast, "answer") == estimate.rate(fast, "extract") == 3e14 and estimate.rate(fast, "probe") == 1e11
     assert [estimate.cards(fast, stage) for stage in ("answer", "extract")] == [1, 0]
+    twice = replace(SMOKE, resources=grid.Resources(3e14, {"answer": grid.Stage(gpus=2), "probe": grid.Stage(cores=4)}))
+    one, two = (rows_of(estimate.table(of, due, tmp_path, tmp_path)) for of in (fast, twice))
+    assert math.isclose(float(two["Answers"][2]), 2 * float(one["Answers"][2]), abs_tol=0.001)  # a job that holds two GPUs spends the hours of both
+    assert math.isclose(float(two["Probe"][2]), 4 * float(one["Probe"][2]), abs_tol=0.002)
 
 
 def test_without_a_word_in_the_grid_the_gpus_are_those_of_this_machine(monkeypatch):

@@ -38,21 +38,33 @@ def table(grid: Grid, due: Counter, results: Path = Path("results"), grids: Path
         results: folder of all results.
         grids: folder of the grids that they may be of.
     """
-    scales = _others(grid, results, grids) | measured(grid, results)
+    scales, known = _others(grid, results, grids) | measured(grid, results), cost.work(grid)
     lines, totals = [("stage", "jobs", "grows as", "GPU hours", "CPU hours", "GB on disk", "by")], Counter()
-    known = cost.work(grid)
     for stage in filter(due.get, stages.STAGES):
-        one = known.get(stage, Work(due[stage], 0, cost.PAGE_BYTES * due[stage]))
-        scale, on = scales.get(stage), "GPU" if cards(grid, stage) else "CPU"
-        hours = due[stage] / one.jobs * seconds(grid, stage, one) * (scale.seconds if scale else 1) / 3600
-        room = due[stage] / one.jobs * one.bytes * (scale.bytes if scale else 1) / 1e9
-        totals += {"jobs": due[stage], on: hours, "disk": room}
-        split = [_short(hours) if on == name else "" for name in RATES]
-        lines.append((stages.STAGES[stage], str(due[stage]), cost.GROWTH.get(stage, "1"), *split, _short(room), f"{scale.notebooks} notebooks" if scale else "arithmetic"))
-    lines.append(("all", str(totals["jobs"]), "", *(_short(totals[name]) if totals[name] else "" for name in RATES), _short(totals["disk"]), ""))
-    wide = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    aligned = ["  ".join(f"{cell:{'<' if column in (0, 2, 6) else '>'}{wide[column]}}" for column, cell in enumerate(line)).rstrip() for line in lines]
-    return "\n".join([*aligned, *assumptions(grid)])
+        one, scale = known.get(stage, Work(due[stage], 0, cost.PAGE_BYTES * due[stage])), scales.get(stage, Measured(0, 1, 1))
+        spent = Counter({"jobs": due[stage], **_hours(grid, stage, due[stage] / one.jobs * scale.seconds * seconds(grid, stage, one) / 3600)})
+        spent["GB"] = due[stage] / one.jobs * scale.bytes * one.bytes / 1e9
+        lines.append((stages.STAGES[stage], *_cells(spent, cost.GROWTH.get(stage, "1")), f"{scale.notebooks} notebooks" if scale.notebooks else "arithmetic"))
+        totals += spent
+    return "\n".join([*_aligned([*lines, ("all", *_cells(totals, ""), "")]), *assumptions(grid)])
+
+
+def _hours(grid: Grid, stage: str, hours: float) -> dict[str, float]:
+    """Of the GPUs that its jobs hold, or else of the cores that the grid gives them."""
+    held = cards(grid, stage)
+    return {"GPU": hours * held} if held else {"CPU": hours * (stages.asked(grid, stage).cores or 1)}
+
+
+def _cells(spent: Counter, growth: str) -> list[str]:
+    numbers = [f"{spent[key]:.3f}" if spent[key] < 1 else f"{spent[key]:,.1f}" for key in ("GPU", "CPU", "GB")]
+    return [str(spent["jobs"]), growth, *(number if spent[key] else "" for key, number in zip(("GPU", "CPU", "GB"), numbers, strict=True))]
+
+
+def _aligned(lines: list[tuple]) -> list[str]:
+    """Lines of a table; numbers stand to the right."""
+    wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    sides = ("<", ">", "<", ">", ">", ">", "<")
+    return ["  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, wide, strict=True)).rstrip() for line in lines]
 
 
 def seconds(grid: Grid, stage: str, one: Work) -> float:
@@ -110,13 +122,8 @@ def assumptions(grid: Grid) -> list[str]:
     origins = {model.source: size(model.source) for model in grid.models}
     guessed = [f"{source} has {found.blocks:.1g} weights, as {'its name says' if found.origin == 'name' else 'a guess'}" for source, found in origins.items() if found.origin != "config.json"]
     rates = {stage: rate(grid, stage) for stage in cost.work(grid) if stage in stages.READING}
-    told = "; ".join([
-        f"{START} s to start a job and {max(rates.values()):.0e} operations a second in one that loads a language model",
-        f"{cost.TOKEN} characters a token, {cost.ANSWER} tokens an answer, no two answers alike, {cost.QUERY} tokens for the query",
-        *guessed,
-    ])  # fmt: skip
-    return ["n models. Where a number of notebooks is named, hours and disk are scaled to what those took, where they ran.", f"Arithmetic: {told}."]
+    speed = f"{START} s to start a job and {max(rates.values()):.0e} operations a second in one that loads a language model"
+    lengths = f"{cost.TOKEN} characters a token, {cost.ANSWER} tokens an answer, no two answers alike, {cost.QUERY} tokens for the query"
+    scaled = "n models. Where a number of notebooks is named, hours and disk are scaled to what those took, where they ran."
+    return [scaled, f"Arithmetic: {'; '.join([speed, lengths, *guessed])}."]
 
-
-def _short(value: float) -> str:
-    return f"{value:.3f}" if value < 1 else f"{value:,.1f}"
