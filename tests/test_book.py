@@ -224,6 +224,14 @@ def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
     assert top < bottom
 
 
+def test_a_phone_shows_charts_whole(opened):
+    for page in ("claims", "differences", "controls", "shift"):
+        opened.visit(f"run/{page}.html", width=390)
+        assert not [text for chart in range(opened.read("document.querySelectorAll('svg.marks').length")) for text in opened.texts(chart) if "…" in text]
+        beyond = "[...document.querySelectorAll('.chart')].map(chart => chart.scrollWidth - chart.clientWidth)"
+        assert max(opened.read(beyond)) <= 0, f"a chart of {page} is cut on the right"
+
+
 def test_an_answer_is_shown_and_never_run(opened):
     opened.visit(f"run/answer-{MODELS[0]}.html")
     assert opened.read("document.querySelector('.bd-article').textContent").count("<script>window.hit = 1</script>") == 2
