@@ -278,6 +278,11 @@ def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
     assert {name for name, _ in icons} <= {icon[1] for icon in ICON.finditer(script)} and len(ICON.findall(script)) < 60
 
 
+def test_the_first_page_with_all_that_it_loads_is_below_two_megabytes(opened, built):
+    opened.visit()
+    assert (built[1].parent / "_static/vega.js").stat().st_size < opened.loaded < 2_000_000
+
+
 def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
     html = built[1].parent
     assert WHY in (html / "run" / f"{FAILED}.html").read_text()
