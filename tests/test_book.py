@@ -291,7 +291,7 @@ def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
 
 def test_what_the_run_took(built):
     text = (built[0] / "book" / "run" / "record.md").read_text()
-    for fact in ("| LoRA + Prompt | 4 (1 failed) | 3.0 min |", "| torch | `9.9` |", "| machine | `a machine` |", MODELS[0]):
+    for fact in ("| LoRA + Prompt | 4 (1 failed) | 3.0&nbsp;min |", "| torch | `9.9` |", "| machine | `a machine` |", MODELS[0]):
         assert fact in text
     found = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
     assert re.search(r"^LoRA \+ Prompt +4 \(1 failed\) +3\.0 min$", chapters.summary(found), re.MULTILINE)

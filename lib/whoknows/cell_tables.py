@@ -120,7 +120,7 @@ def agreement(table: pd.DataFrame) -> str:
         table: as `grading.agreement` returns.
     """
     shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)})
-    return shown.rename(columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"} | GRADINGS).to_html(index=False)
+    return shown.rename(columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"} | GRADINGS).to_html(index=False, classes="metrics")
 
 
 def learning_curve(table: pd.DataFrame) -> str:

@@ -8,14 +8,13 @@ import pandas as pd
 
 from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, UNTOLD
 from whoknows.cells import METHODS, READINGS, TRAINED
-from whoknows.charts import TITLES, switch
+from whoknows.charts import IN_LINES, TITLES, switch
 from whoknows.curves import COLOURS, embedding
 
 KINDS = ["trained", "needs no training", "control"]
 OWN = " on its own answers"
 LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
-# Vega puts the first of two lines where one alone would be.
-IN_LINES = alt.Axis(labelExpr="split(datum.label, '\\n')", labelLimit=320, labelOffset=alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)"))
+NAMES = alt.Axis(labelLimit=320, **IN_LINES)
 
 
 def contrasts(judged: pd.DataFrame) -> alt.Chart:
@@ -28,7 +27,7 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
     chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
-    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=IN_LINES)
+    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=NAMES)
     x = alt.X("estimate:Q", title="Difference of AUROC")
     names = ["the figure", "released", "measured here"]
     colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=["#8a919a", COLOURS[2], COLOURS[3]]), legend=alt.Legend(orient="top"))
@@ -58,7 +57,7 @@ def contest(table: pd.DataFrame) -> alt.Chart:
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
     colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=KINDS, range=[COLOURS[3], COLOURS[1], "#8a919a"]), legend=alt.Legend(orient="top"))
     tips = ["label", "scored", "auroc", "low", "high", "brier", "ece", "n_right"]
-    base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=IN_LINES), color=colour, tooltip=tips)
+    base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour, tooltip=tips)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
     half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
@@ -101,7 +100,7 @@ def differences(table: pd.DataFrame) -> alt.Chart:
         ("test_set", list(drawn["test_set"].unique()), "Test questions: "),
     ]]  # fmt: skip
     shown = "(datum.reading === reading || datum.reading === '') && datum.test_set === test_set"
-    y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=IN_LINES)
+    y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
     tips = ["kind", "what", "estimate", "low", "high", "p_holm", "says"]
     told = alt.Color("says:N", title=None, scale=alt.Scale(domain=[ABOVE, BELOW, UNTOLD, FEW], range=[COLOURS[3], COLOURS[1], "#8a919a", "#c3c8cf"]), legend=alt.Legend(orient="top"))
     base = alt.Chart().transform_filter(shown).encode(y=y, color=told, tooltip=tips)
