@@ -25,7 +25,7 @@ out = "results/embedded/cells/probe_SmolLM2-135M_SmolLM2-135M.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML
 
-from whoknows import cells, files, portrait, scores, tables
+from whoknows import cell_tables, cells, files, portrait, scores
 
 examples = cells.read_rows(rows, list(answers), [method], seeds)
 judged = portrait.judged(examples, answers)
@@ -37,7 +37,7 @@ portrait.chart(portrait.curves(examples, tasks), "cell")
 # (Wilson, 1927); Platt scaling was fitted on validation answers.
 
 # %% tags=["remove-input"]
-HTML(tables.cell(cells.measure(examples, scores.by_task(examples), tasks)))
+HTML(cell_tables.cell(cells.measure(examples, scores.by_task(examples), tasks)))
 
 # %% [markdown]
 # ## How it was trained
@@ -54,4 +54,4 @@ portrait.learning(estimator, method)
 # The wrong answers that it was surest of, and the right ones that it doubted most, among the in-distribution test questions.
 
 # %% tags=["remove-input"]
-HTML(tables.mistakes(portrait.mistakes(judged, tasks)))
+HTML(cell_tables.mistakes(portrait.mistakes(judged, tasks)))

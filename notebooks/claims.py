@@ -31,7 +31,7 @@ out = "results/embedded/contrasts.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, claims, files, findings, plots, tables
+from whoknows import cells, claims, difference_tables, files, findings, plots
 
 examples = cells.read_rows(rows, models, methods, seeds)
 stated = claims.load()
@@ -41,7 +41,7 @@ verdicts = claims.verdicts(judged)
 Markdown(findings.claims_summary(verdicts, players))
 
 # %% tags=["remove-input"]
-HTML(tables.verdicts(verdicts))
+HTML(difference_tables.verdicts(verdicts))
 
 # %% [markdown]
 # ## Every claim as differences between cells
@@ -54,7 +54,7 @@ HTML(tables.verdicts(verdicts))
 plots.contrasts(judged)
 
 # %% tags=["remove-input"]
-HTML(tables.contrasts(judged))
+HTML(difference_tables.contrasts(judged))
 
 # %% tags=["remove-input"]
 Markdown(findings.claims_findings(stated, judged, verdicts, players))

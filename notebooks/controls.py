@@ -34,7 +34,7 @@ out = "results/embedded/controls.parquet"
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, contest, files, findings, plots, scores, tables
+from whoknows import cell_tables, cells, contest, files, findings, plots, scores
 
 folders = (rows, more_rows)
 examples = pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders])
@@ -53,7 +53,7 @@ Markdown(findings.contest_findings(table))
 plots.contest(table)
 
 # %% tags=["remove-input"]
-HTML(tables.contest(table))
+HTML(cell_tables.contest(table))
 
 # %% [markdown]
 # ## Methods that nobody trained
@@ -64,7 +64,7 @@ HTML(tables.contest(table))
 # %% tags=["remove-input"]
 untrained = examples[examples["trained_on"] == ""]
 measured = cells.measure(untrained, scores.by_task(untrained, only_auroc=True), tasks)
-HTML(tables.baselines(cells.baseline_table(measured)))
+HTML(cell_tables.baselines(cells.baseline_table(measured)))
 
 # %% [markdown]
 # ## Which layer
@@ -85,4 +85,4 @@ curve = contest.learning_curve(examples, tasks)
 plots.learning_curve(curve)
 
 # %% tags=["remove-input"]
-HTML(tables.learning_curve(curve))
+HTML(cell_tables.learning_curve(curve))

@@ -31,7 +31,7 @@ out = "results/embedded/differences.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, differences, files, findings, plots, tables
+from whoknows import cells, difference_tables, differences, files, findings, plots
 
 examples = cells.read_rows(rows, models, methods, seeds)
 table = differences.of_grid(examples, tasks)
@@ -42,4 +42,4 @@ Markdown(findings.differences_findings(table))
 plots.differences(table)
 
 # %% tags=["remove-input"]
-HTML(tables.differences(table))
+HTML(difference_tables.differences(table))

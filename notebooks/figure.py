@@ -17,14 +17,14 @@ out = "results/embedded/published.parquet"
 import pandas as pd
 from IPython.display import HTML
 
-from whoknows import charts, files, published, tables
+from whoknows import cell_tables, charts, files, published
 
 figure, released = published.figure(), published.released()
 files.write_parquet(out, pd.concat([figure.assign(source="figure"), released.assign(source="released")]))
 charts.heatmaps(figure, published.MODELS, "figure")
 
 # %% tags=["remove-input"]
-HTML(tables.heatmaps(figure, published.MODELS))
+HTML(cell_tables.heatmaps(figure, published.MODELS))
 
 # %% [markdown]
 # ## The results that its authors released
@@ -37,4 +37,4 @@ HTML(tables.heatmaps(figure, published.MODELS))
 charts.heatmaps(released, published.MODELS, "released")
 
 # %% tags=["remove-input"]
-HTML(tables.heatmaps(released, published.MODELS))
+HTML(cell_tables.heatmaps(released, published.MODELS))

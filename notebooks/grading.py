@@ -35,7 +35,7 @@ out = "results/embedded/grades.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, charts, files, findings, grading, tables
+from whoknows import cell_tables, cells, charts, files, findings, grading
 
 models = list(answers)
 examples = cells.read_rows(rows, models, methods, seeds)
@@ -48,7 +48,7 @@ Markdown(findings.grading_findings(table))
 charts.heatmaps(table, models, "grading")
 
 # %% tags=["remove-input"]
-HTML(tables.gradings(table, models))
+HTML(cell_tables.gradings(table, models))
 
 # %% [markdown]
 # ## How far the graders agree
@@ -56,4 +56,4 @@ HTML(tables.gradings(table, models))
 # Right answers among the test answers under each grading, and the share of answers on which all of them agree.
 
 # %% tags=["remove-input"]
-HTML(tables.agreement(grading.agreement(grades, tasks)))
+HTML(cell_tables.agreement(grading.agreement(grades, tasks)))

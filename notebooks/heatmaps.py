@@ -22,7 +22,7 @@ out = "results/embedded/scores.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, charts, files, findings, scores, tables
+from whoknows import cell_tables, cells, charts, files, findings, scores
 
 examples = cells.read_rows(rows, models, methods, seeds)
 by_task = scores.by_task(examples)
@@ -35,7 +35,7 @@ Markdown(findings.answer(table, cells.baseline_table(measured)))
 charts.heatmaps(table, models, "whoknows-heatmaps", links)
 
 # %% tags=["remove-input"]
-HTML(tables.heatmaps(table, models, links))
+HTML(cell_tables.heatmaps(table, models, links))
 
 # %% [markdown]
 # Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests on.

@@ -24,14 +24,14 @@ out = "results/embedded/sweep.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML
 
-from whoknows import files, sweep, tables
+from whoknows import cell_tables, files, sweep
 
 table = sweep.read(sweeps, models)
 files.write_parquet(out, table)
 sweep.chart(table, models)
 
 # %% tags=["remove-input"]
-HTML(tables.sweep(table))
+HTML(cell_tables.sweep(table))
 
 # %% [markdown]
 # The values are AUROC within task on test answers of the tasks that were trained on, with the first seed. They are here to look

@@ -34,7 +34,7 @@ out = "results/embedded/shift.parquet"
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, files, findings, plots, shift, tables
+from whoknows import cells, difference_tables, files, findings, plots, shift
 
 folders = (rows, more_rows)
 examples = pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders])
@@ -51,7 +51,7 @@ plots.shift(table)
 # longer, which is why what needs no training stands beside.
 
 # %% tags=["remove-input"]
-HTML(tables.shift(table))
+HTML(difference_tables.shift(table))
 
 # %% [markdown]
 # ## A task that was never seen
@@ -63,4 +63,4 @@ without = shift.left_out(examples)
 Markdown(findings.left_out_findings(without))
 
 # %% tags=["remove-input"]
-HTML(tables.left_out(without))
+HTML(difference_tables.left_out(without))

@@ -37,7 +37,8 @@ def find() -> str:
 def open_book(index: Path):
     """A browser that shows a book, from its first page's file.
 
-    Gives a `Browser`, whose `requests` and `errors` collect what no page of the book may cause.
+    Gives a `Browser`, whose `requests` and `errors` collect what no page of the book may cause; `loaded` has the bytes of
+    all that the page on show has fetched, as they are once unpacked.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [find(), *FLAGS, NO_NETWORK, f"--user-data-dir={profile}", "about:blank"]
@@ -54,7 +55,7 @@ class Browser:
 
     def __init__(self, profile: Path, index: Path):
         self.folder, self.index = index.parent, index.name
-        self.requests, self.errors = [], []
+        self.requests, self.errors, self.loaded = [], [], 0
         self._ids = itertools.count(1)
         self._socket = websocket.create_connection(_tab(profile), timeout=PATIENCE)
         for domain in ("Page", "Runtime", "Network", "Log"):
@@ -76,6 +77,7 @@ class Browser:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.read("window.left = true")  # or the page that is left would pass for the one that comes
         path, mark, query = (page or self.index).partition("?")
+        self.loaded = 0
         self.call("Page.navigate", url=(self.folder / path).resolve().as_uri() + mark + query)
         self.wait("!window.left && document.readyState === 'complete'")
         self.wait("[...document.querySelectorAll('[id^=altair-viz]')].every(chart => chart.querySelector('svg.marks'))")
@@ -115,6 +117,8 @@ class Browser:
                 url = said["request"]["url"]
                 if not url.startswith(("file:", "data:", "blob:", "about:")):
                     self.requests.append(url)
+            case "Network.dataReceived":
+                self.loaded += said["dataLength"]
             case "Runtime.exceptionThrown":
                 self.errors.append(json.dumps(said["exceptionDetails"])[:1000])
             case "Runtime.consoleAPICalled" if said["type"] in ("error", "assert"):

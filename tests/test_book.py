@@ -224,6 +224,14 @@ def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
     assert top < bottom
 
 
+def test_a_phone_shows_charts_whole(opened):
+    for page in ("claims", "differences", "controls", "shift"):
+        opened.visit(f"run/{page}.html", width=390)
+        assert not [text for chart in range(opened.read("document.querySelectorAll('svg.marks').length")) for text in opened.texts(chart) if "…" in text]
+        beyond = "[...document.querySelectorAll('.chart')].map(chart => chart.scrollWidth - chart.clientWidth)"
+        assert max(opened.read(beyond)) <= 0, f"a chart of {page} is cut on the right"
+
+
 def test_an_answer_is_shown_and_never_run(opened):
     opened.visit(f"run/answer-{MODELS[0]}.html")
     assert opened.read("document.querySelector('.bd-article').textContent").count("<script>window.hit = 1</script>") == 2
@@ -270,6 +278,11 @@ def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
     assert {name for name, _ in icons} <= {icon[1] for icon in ICON.finditer(script)} and len(ICON.findall(script)) < 60
 
 
+def test_the_first_page_with_all_that_it_loads_is_below_two_megabytes(opened, built):
+    opened.visit()
+    assert (built[1].parent / "_static/vega.js").stat().st_size < opened.loaded < 2_000_000
+
+
 def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
     html = built[1].parent
     assert WHY in (html / "run" / f"{FAILED}.html").read_text()
@@ -278,7 +291,7 @@ def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
 
 def test_what_the_run_took(built):
     text = (built[0] / "book" / "run" / "record.md").read_text()
-    for fact in ("| LoRA + Prompt | 4 (1 failed) | 3.0 min |", "| torch | `9.9` |", "| machine | `a machine` |", MODELS[0]):
+    for fact in ("| LoRA + Prompt | 4 (1 failed) | 3.0&nbsp;min |", "| torch | `9.9` |", "| machine | `a machine` |", MODELS[0]):
         assert fact in text
     found = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
     assert re.search(r"^LoRA \+ Prompt +4 \(1 failed\) +3\.0 min$", chapters.summary(found), re.MULTILINE)

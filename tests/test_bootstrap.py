@@ -26,7 +26,8 @@ def test_a_resample_has_as_many_questions_as_there_are():
 def test_each_resample_agrees_with_scikit_learn():
     rows = noisy()
     weights = bootstrap.draws("sciq", len(rows), times=20)
-    found = bootstrap.resampled_auroc(rows["logit"].to_numpy(), rows["correct"].to_numpy(), weights)
+    logit, correct = rows["logit"].to_numpy(), rows["correct"].to_numpy()
+    found = bootstrap.resampled_auroc(logit[correct], logit[~correct], weights[:, correct], weights[:, ~correct])
     for value, weight in zip(found, weights):
         assert value == pytest.approx(roc_auc_score(rows["correct"], rows["logit"], sample_weight=weight), abs=1e-6)
 
@@ -84,3 +85,8 @@ def test_holm_by_hand():
     # 0.01 * 3, then 0.03 * 2, then 0.04 * 1, which may not be below the one before
     found = bootstrap.holm(pd.Series({"a": 0.04, "b": 0.01, "c": np.nan, "d": 0.03}))
     assert found.drop("c").to_dict() == pytest.approx({"a": 0.06, "b": 0.03, "d": 0.06}) and np.isnan(found["c"])
+
+
+def test_the_order_of_rows_is_nothing_to_it():
+    rows = pd.concat([noisy(), noisy().assign(method="other", logit=lambda rows: -rows["logit"])])
+    assert bootstrap.samples(rows.sample(frac=1, random_state=0), times=10).equals(bootstrap.samples(rows, times=10))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from whoknows import charts, findings, published, tables
+from whoknows import cell_tables, charts, findings, published
 from whoknows.cells import heatmap_axes
 
 
@@ -88,14 +88,14 @@ def test_the_answer_from_nothing():
 
 
 def test_the_tables_say_what_the_heatmaps_say():
-    html = tables.heatmaps(cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4), ["a", "b"])
+    html = cell_tables.heatmaps(cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4), ["a", "b"])
     probe = html.split("<caption>LoRA")[0]
     assert [part.split("</td>")[0] for part in probe.split("<td>")[1:]] == ["0.80 (30 right)", "0.60 (30 right)", "0.70 (40 right)", "—"]
 
 
 def test_the_tables_say_how_far_seeds_are_apart_where_there_are_more_than_one():
     table = cells([0.8] * 4, [0.7] * 4).assign(low=0.6, high=0.9, lowest_seed=0.75, highest_seed=0.85, seeds=[3] * 4 + [1] * 4)
-    html = tables.heatmaps(table, ["a", "b"])
+    html = cell_tables.heatmaps(table, ["a", "b"])
     assert "0.80 (0.60 – 0.90, 30 right, by seed 0.75 – 0.85)" in html and "0.70 (0.60 – 0.90, 30 right)" in html
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from made_up import graded
 
-from whoknows import bootstrap, contest, findings, plots, tables
+from whoknows import bootstrap, cell_tables, contest, findings, plots
 
 TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
 
@@ -43,7 +43,7 @@ def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
     auroc, difference = table.set_index("method")["auroc"], table.set_index("method")["difference"]["likelihood"]
     said = findings.contest_findings(table)
     assert f"the probe has {auroc['probe']:.2f}" in said and f"Above it: Answer likelihood ({difference:+.2f})." in said
-    html = tables.contest(table)
+    html = cell_tables.contest(table)
     assert f"{auroc['likelihood']:.3f}" in html and "200 right of 800" in html
     drawn = plots.contest(table).to_dict()
     values = [line for lines in drawn["datasets"].values() for line in lines]
@@ -55,7 +55,7 @@ def test_the_learning_curve_is_in_the_order_of_sizes():
     table = contest.learning_curve(rows, TASKS).set_index("size")["auroc"]
     assert set(table.index) == {"20", "100", "1000", "all"}
     assert table["20"] < table["100"] < table["1000"] < table["all"]
-    html = tables.learning_curve(contest.learning_curve(rows, TASKS))
+    html = cell_tables.learning_curve(contest.learning_curve(rows, TASKS))
     assert html.index(">20<") < html.index(">100<") < html.index(">1000<") < html.index(">all<")
 
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_up import make_rows
 
-from whoknows import auroc, differences, findings, plots, tables
+from whoknows import auroc, difference_tables, differences, findings, plots
 from whoknows.bootstrap import ABOVE, FEW, UNTOLD
 from whoknows.differences import METHOD, NATIVE, READER
 
@@ -86,6 +86,6 @@ def test_chart_table_and_findings_say_the_same():
     table = differences.of_grid(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), TASKS)
     said = findings.differences_findings(table)
     assert "**Probe less LoRA + Prompt**, reading A: 4 above of 4" in said
-    html, chart = tables.differences(table), plots.differences(table).to_dict()
+    html, chart = difference_tables.differences(table), plots.differences(table).to_dict()
     values = [line for lines in chart["datasets"].values() for line in lines]
     assert len(values) == len(table) and all(f"{value:+.3f}" in html for value in table["estimate"])

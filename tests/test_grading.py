@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_up import answers, make_rows
 
-from whoknows import files, findings, grading, tables
+from whoknows import cell_tables, files, findings, grading
 
 TASKS = [{"name": "made_up", "role": "train"}]
 
@@ -48,7 +48,7 @@ def test_agreement_counts_test_answers(tmp_path):
     table = graded(tmp_path, split=["test", "test", "test", "train", "test"])
     line = grading.agreement(table, TASKS).iloc[0]
     assert (line["answers"], line["contains"], line["exact"], line["f1"]) == (4, 3, 1, 2) and line["all agree"] == 0.5
-    assert "50.0%" in tables.agreement(grading.agreement(table, TASKS))
+    assert "50.0%" in cell_tables.agreement(grading.agreement(table, TASKS))
 
 
 def test_the_heatmaps_follow_the_grades_and_the_estimators_stay(tmp_path):

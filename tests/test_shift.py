@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_up import graded, make_rows
 
-from whoknows import bootstrap, findings, plots, scores, shift, tables
+from whoknows import bootstrap, difference_tables, findings, plots, scores, shift
 
 TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
 
@@ -41,7 +41,7 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     assert pd.isna(table.loc["mmlu, STEM", "auroc"])
     said = findings.shift_findings(table.reset_index())
     assert "on mmlu, 20 right answers are too few to tell" in said and "STEM" not in said
-    html = tables.shift(table.reset_index())
+    html = difference_tables.shift(table.reset_index())
     assert "1 of 2" in html and "<td>—</td>" in html
 
 
@@ -55,7 +55,7 @@ def test_what_is_shown_is_native_and_of_methods_that_a_reader_would_choose():
     drawn = plots.shift(table).to_dict()
     values = [line for lines in drawn["datasets"].values() for line in lines]
     assert sorted(line["auroc"] for line in values) == pytest.approx(sorted(table["auroc"]), abs=1e-4)
-    html = tables.shift(table)
+    html = difference_tables.shift(table)
     assert all(f"{value:.3f}" in html for value in table["auroc"])
 
 
@@ -64,7 +64,7 @@ def test_a_grid_without_shift_says_so():
     table = shift.shift(rows[rows["task"] != "nq_open"], TASKS[:2])
     assert set(table["test_set"]) == {"in-distribution"} and table["says"].isna().all()
     assert findings.shift_findings(table) == "This grid has no task that nobody is trained on."
-    assert plots.shift(table).to_dict() and "in-distribution" in tables.shift(table)
+    assert plots.shift(table).to_dict() and "in-distribution" in difference_tables.shift(table)
 
 
 def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
@@ -75,7 +75,7 @@ def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
     assert line["without_task"] < line["with_task"] and line["high"] < 0 and line["low"] < line["without_task"] - line["with_task"] < line["high"]
     same = table.loc[("lora_prompt", "sciq")]
     assert same["without_task"] == same["with_task"] and same["low"] == same["high"] == 0
-    assert "LoRA + Prompt" in tables.left_out(table.reset_index())
+    assert "LoRA + Prompt" in difference_tables.left_out(table.reset_index())
     assert "changes by" in findings.left_out_findings(table.reset_index())
     assert shift.left_out(graded({"probe": 1.0})).empty
 

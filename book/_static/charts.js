@@ -39,8 +39,7 @@
       view: { stroke: line },
       title: { color: text, subtitleColor: text },
       axis: { labelColor: text, titleColor: text, domainColor: line, tickColor: line, gridColor: line, gridOpacity: 0.25 },
-      axisY: { labelLimit: narrow() ? 130 : 320 },
-      legend: { labelColor: text, titleColor: text, ...(narrow() ? { columns: 2 } : {}) },
+      legend: { labelColor: text, titleColor: text, ...(narrow() ? { columns: 1 } : {}) },
       header: { labelColor: text, titleColor: text },
     };
   };

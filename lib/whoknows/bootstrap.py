@@ -29,21 +29,19 @@ def draws(task: str, count: int, times: int = DRAWS) -> np.ndarray:
     return np.bincount(places.ravel(), minlength=times * count).reshape(times, count).astype(np.float32)
 
 
-def resampled_auroc(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def resampled_auroc(right: np.ndarray, wrong: np.ndarray, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """AUROC of every resample: of all weighted pairs of a right and a wrong answer, the share in order, ties half.
 
     Args:
-        logit, correct: confidences and grades, shape [n].
-        weights: [times, n], how often each answer is in each resample.
+        right, wrong: confidences of the right answers, shape [r], and of the wrong ones, shape [w].
+        mine, theirs: how often each of these is in each resample, [times, r] and [times, w].
 
     Returns:
         [times]; NaN where a resample has one class only.
     """
-    right, wrong = logit[correct][:, None], logit[~correct][None]
-    order = (right > wrong).astype(np.float32) + 0.5 * (right == wrong)
-    mine, theirs = weights[:, correct], weights[:, ~correct]
+    order = (right > wrong[:, None]).astype(np.float32) + np.float32(0.5) * (right == wrong[:, None])
     with np.errstate(invalid="ignore"):
-        return ((mine @ order) * theirs).sum(axis=1, dtype=np.float64) / (mine.sum(axis=1) * theirs.sum(axis=1))
+        return ((theirs @ order) * mine).sum(axis=1, dtype=np.float64) / (mine.sum(axis=1) * theirs.sum(axis=1))
 
 
 def samples(rows: pd.DataFrame, times: int = DRAWS) -> pd.DataFrame:
@@ -57,12 +55,16 @@ def samples(rows: pd.DataFrame, times: int = DRAWS) -> pd.DataFrame:
     """
     keys, found = [], []
     for task, group in rows[rows["split"] == "test"].groupby("task"):
-        questions = pd.Index(sorted(group["question_id"].unique()))
-        weights = draws(task, len(questions), times)
-        for key, own in group.groupby([*CELL, "seed"]):
-            places = questions.get_indexer(own["question_id"])
+        places, questions = group["question_id"].factorize(sort=True)
+        weights, picked = draws(task, len(questions), times), {}
+        for key, own in group.assign(place=places).sort_values("place").groupby([*CELL, "seed"]):
+            logit, correct, place = own["logit"].to_numpy(), own["correct"].to_numpy(bool), own["place"].to_numpy()
+            # All who judge a model judge the same answers, and picking their weights takes longer than the rest.
+            same = place.tobytes(), correct.tobytes()
+            if same not in picked:
+                picked[same] = weights[:, place[correct]], weights[:, place[~correct]]
             keys.append((*key, task))
-            found.append(resampled_auroc(own["logit"].to_numpy(), own["correct"].to_numpy(bool), weights[:, places]))
+            found.append(resampled_auroc(logit[correct], logit[~correct], *picked[same]))
     index = pd.MultiIndex.from_tuples(keys, names=[*CELL, "seed", "task"])
     return pd.DataFrame(np.array(found, dtype=np.float64).reshape(len(keys), times), index=index)
 

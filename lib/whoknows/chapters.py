@@ -118,7 +118,7 @@ def overview(stage: str, own: list[Chapter]) -> str:
 
 def record(found: list[Chapter], grid_text: str) -> str:
     """The page on the run itself: how every notebook ended, times, machines, versions, commits and the grid, as Markdown."""
-    times = ["| stage | notebooks | time |", "|---|---|---|", *(f"| {' | '.join(line)} |" for line in times_by_stage(found))]
+    times = ["| stage | notebooks | time |", "|---|---|---|", *(f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(found))]
     facts = [f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |" for key in ("machine", "commit")]
     for name in dict.fromkeys(name for chapter in found for name in chapter.about.get("versions", {})):
         facts.append(f"| {name} | {_all_of(found, lambda about, name=name: about.get('versions', {}).get(name))} |")
@@ -189,7 +189,12 @@ def _label(values: dict) -> list[str]:
 
 
 def _time(chapter: Chapter) -> str:
-    return "failed" if chapter.failed else _seconds(chapter.seconds)
+    return "failed" if chapter.failed else _unbroken(_seconds(chapter.seconds))
+
+
+def _unbroken(text: str) -> str:
+    """Markdown that a narrow column leaves in one line."""
+    return text.replace(" ", "&nbsp;")
 
 
 def _seconds(seconds: float) -> str:

@@ -37,6 +37,8 @@ SWITCHES = {
     "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ",
     "left": "Left: ", "right": "Right: ", "colours": "Colours: ",
 }  # fmt: skip
+# For an axis whose labels may have line ends; Vega puts the first of two lines where one alone would be.
+IN_LINES = {"labelExpr": "split(datum.label, '\\n')", "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)")}
 
 
 def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = False) -> alt.HConcatChart:
@@ -161,7 +163,7 @@ def _panel(drawn: pd.DataFrame, side: str, models: list[str], order: list[str]) 
     size = int(np.clip(190 // len(models), 46, 92))
     angle = 0 if max(map(len, models)) * 7 < size else -40
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=angle, labelLimit=140))
-    y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, labelExpr="split(datum.label, '\\n')"))
+    y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, **IN_LINES))
     ends = [f"domains[metric][test_set][colours === 'one' ? 'one' : {side}][{end}]" for end in (0, 1)]
     better = json.dumps({metric: more for metric, (_, more) in METRICS.items()})
     scale = alt.Scale(domain=[alt.expr(end) for end in ends], range=COLOURS, interpolate="rgb", clamp=True, reverse=alt.expr(f"!{better}[metric]"))

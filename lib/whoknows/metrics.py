@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import expit
 
 from whoknows.auroc import auroc, checked, one_class
+from whoknows.smooth import smooth_ece
 
 BINS = 10
 
@@ -57,16 +58,6 @@ def _binned(confidence: np.ndarray, correct: np.ndarray, which: np.ndarray) -> f
     if not correct.size:
         return float("nan")
     return float(np.abs(np.bincount(which, weights=confidence - correct)).sum() / correct.size)
-
-
-def smooth_ece(logit: np.ndarray, correct: np.ndarray) -> float:
-    """Calibration error without bins (Błasiok and Nakkiran, 2023), by their own package; NaN without answers."""
-    logit, correct = checked(logit, correct)
-    if not correct.size:
-        return float("nan")
-    from relplot.metrics import smECE  # brings matplotlib along: two seconds that only the tables need
-
-    return float(smECE(expit(logit), correct.astype(float)))
 
 
 def risk_coverage(logit: np.ndarray, correct: np.ndarray) -> np.ndarray:

@@ -1,15 +1,20 @@
 """Dots, intervals and lines: what beats what, how cells differ, how much a claim rests on."""
 
+import textwrap
+
 import altair as alt
 import numpy as np
 import pandas as pd
 
 from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, UNTOLD
 from whoknows.cells import METHODS, READINGS, TRAINED
-from whoknows.charts import TITLES, switch
+from whoknows.charts import IN_LINES, TITLES, switch
 from whoknows.curves import COLOURS, embedding
 
 KINDS = ["trained", "needs no training", "control"]
+OWN = " on its own answers"
+LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
+NAMES = alt.Axis(labelLimit=320, **IN_LINES)
 
 
 def contrasts(judged: pd.DataFrame) -> alt.Chart:
@@ -18,11 +23,11 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     Args:
         judged: as `claims.judge` returns.
     """
-    drawn = judged.drop(columns=["p", "n_right"]).round(4)
+    drawn = _in_lines(judged.drop(columns=["p", "n_right"]).round(4), claim=HEADING, contrast=LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
     chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
-    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()))
+    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=NAMES)
     x = alt.X("estimate:Q", title="Difference of AUROC")
     names = ["the figure", "released", "measured here"]
     colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=["#8a919a", COLOURS[2], COLOURS[3]]), legend=alt.Legend(orient="top"))
@@ -32,9 +37,8 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     nought = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour, tooltip=tips)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tips)
-    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelLimit=520)
-    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=alt.Step(18))
-    chart = chart.facet(row=alt.Row("claim:N", sort=list(drawn["claim"].unique()), header=head), spacing=8).resolve_scale(y="independent").add_params(chosen)
+    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=_step(drawn["contrast"]))
+    chart = chart.facet(row=_headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
     told = judged.loc[(judged["source"] == "measured") & (judged["says"] != "cannot be told")]
     described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {len(told)} are told from nought; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("contrasts"))
@@ -48,18 +52,18 @@ def contest(table: pd.DataFrame) -> alt.Chart:
     """
     drawn = table.dropna(subset="auroc").filter(["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]).round(4)
     drawn["kind"] = np.select([drawn["method"].isin(TRAINED), drawn["trained_on"] == ""], KINDS[:2], KINDS[2])
-    drawn["label"] = drawn["method"].map(METHODS)
+    drawn["label"], drawn["own"] = drawn["method"].map(METHODS), drawn["scored"] + OWN
+    drawn = _in_lines(drawn, label=LABEL, own=HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
     colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=KINDS, range=[COLOURS[3], COLOURS[1], "#8a919a"]), legend=alt.Legend(orient="top"))
     tips = ["label", "scored", "auroc", "low", "high", "brier", "ece", "n_right"]
-    base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order), color=colour, tooltip=tips)
+    base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour, tooltip=tips)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
     half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
-    chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(20))
-    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelExpr="datum.value + ' on its own answers'")
+    chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=_step(drawn["label"]))
     described = f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; all values are in the table beneath."
-    return chart.facet(row=alt.Row("scored:N", sort=None, header=head)).properties(description=described, usermeta=embedding("contest"))
+    return chart.facet(row=_headed(drawn, "own")).properties(description=described, usermeta=embedding("contest"))
 
 
 def shift(table: pd.DataFrame) -> alt.Chart:
@@ -70,6 +74,7 @@ def shift(table: pd.DataFrame) -> alt.Chart:
     """
     drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]).round(4)
     drawn["label"], drawn["few"] = drawn["method"].map(METHODS), drawn["n_right"] < ENOUGH
+    drawn = _in_lines(drawn.assign(own=drawn["scored"] + OWN), own=HEADING)
     labels = [METHODS[method] for method in METHODS if method in set(drawn["method"])]
     colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2]]), legend=alt.Legend(orient="top"))
     tips = ["label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]
@@ -79,9 +84,8 @@ def shift(table: pd.DataFrame) -> alt.Chart:
     points = base.mark_point(filled=True, size=50).encode(x="auroc:Q")
     half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
     chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(13, **{"for": "offset"}))
-    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelExpr="datum.value + ' on its own answers'")
     described = f"AUROC in-distribution and on {table.loc[table['says'].notna(), 'test_set'].nunique()} shifts, with intervals; all values are in the table beneath."
-    return chart.facet(row=alt.Row("scored:N", sort=None, header=head)).properties(description=described, usermeta=embedding("shift"))
+    return chart.facet(row=_headed(drawn, "own")).properties(description=described, usermeta=embedding("shift"))
 
 
 def differences(table: pd.DataFrame) -> alt.Chart:
@@ -90,22 +94,21 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `differences.of_grid` returns.
     """
-    drawn = table.drop(columns=["p", "n_right"]).round(4)
+    drawn = _in_lines(table.drop(columns=["p", "n_right"]).round(4), kind=HEADING, what=LABEL)
     switches = [switch(name, values, {v: TITLES[v][0] for v in values if v in TITLES}, title) for name, values, title in [
         ("reading", [r for r in READINGS if r in set(drawn["reading"])], "Reading: "),
         ("test_set", list(drawn["test_set"].unique()), "Test questions: "),
     ]]  # fmt: skip
     shown = "(datum.reading === reading || datum.reading === '') && datum.test_set === test_set"
-    y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()))
+    y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
     tips = ["kind", "what", "estimate", "low", "high", "p_holm", "says"]
     told = alt.Color("says:N", title=None, scale=alt.Scale(domain=[ABOVE, BELOW, UNTOLD, FEW], range=[COLOURS[3], COLOURS[1], "#8a919a", "#c3c8cf"]), legend=alt.Legend(orient="top"))
     base = alt.Chart().transform_filter(shown).encode(y=y, color=told, tooltip=tips)
     nought = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC"), x2="high:Q")
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x="estimate:Q")
-    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelLimit=520)
-    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=alt.Step(18))
-    chart = chart.facet(row=alt.Row("kind:N", sort=list(drawn["kind"].unique()), header=head), spacing=8).resolve_scale(y="independent").add_params(*switches)
+    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=_step(drawn["what"]))
+    chart = chart.facet(row=_headed(drawn, "kind"), spacing=18).resolve_scale(y="independent").add_params(*switches)
     described = f"{len(drawn)} differences of AUROC between cells, with intervals; {drawn['says'].isin([ABOVE, BELOW]).sum()} are told from nought; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("differences"))
 
@@ -145,3 +148,24 @@ def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
     bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
     return (bands + base.mark_line(point=True).encode(y=y)).properties(width="container", height=260, description=described, usermeta=embedding("learning_curve"))
+
+
+def _in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:
+    """The table with the texts of some columns broken into lines of at most so many letters, as few and as even as can be."""
+
+    def broken(text: str, most: int) -> str:
+        lines = [textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) for width in range(1, most + 1)]
+        return "\n".join(next(line for line in lines if len(line) == len(lines[-1])))
+
+    return table.assign(**{name: [broken(text, most) for text in table[name]] for name, most in letters.items()})
+
+
+def _step(names: pd.Series) -> alt.Step:
+    """Room for the longest of the names that stand one above the other."""
+    return alt.Step(6 + 12 * max((name.count("\n") + 1 for name in names), default=1))
+
+
+def _headed(drawn: pd.DataFrame, name: str) -> alt.Row:
+    """A panel for each text of a column, in their order, with the text above it."""
+    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelLimit=520, labelExpr="split(datum.value, '\\n')")
+    return alt.Row(f"{name}:N", sort=list(drawn[name].unique()), header=head)

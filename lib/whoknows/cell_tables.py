@@ -1,10 +1,9 @@
-"""The numbers beneath the charts, as HTML tables."""
+"""What cells measure, as HTML tables: the numbers beneath the heatmaps, of one cell in full, and of what stands beside."""
 
 import pandas as pd
 
 from whoknows.cells import METHODS
 from whoknows.charts import TITLES, page_of, with_labels
-from whoknows.claims import FAILS, HOLDS, OPEN
 from whoknows.grading import GRADINGS
 from whoknows.scores import POOLED
 
@@ -28,7 +27,7 @@ def heatmaps(table: pd.DataFrame, models: list[str], links: bool = False) -> str
         grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
         caption = f"{METHODS[method]}, {TITLES[reading][0]}, {test_set}"
         grid = grid.rename_axis(index="Model", columns="Trained On")
-        parts.append(_captioned(grid.to_html(escape=not links), caption))
+        parts.append(captioned(grid.to_html(escape=not links), caption))
     return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
 
 
@@ -47,37 +46,9 @@ def baselines(table: pd.DataFrame) -> str:
     for test_set, cells in drawn.groupby("test_set", sort=False):
         wide = cells.pivot(index=["method", "reader"], columns="scored", values="says").fillna("—").reset_index()
         wide = wide.rename(columns={"method": "Method", "reader": "Reader"}).rename_axis(columns=None)
-        parts.append(_captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
+        parts.append(captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
     others = f"<details><summary>The other test questions</summary>{''.join(parts[1:])}</details>"
     return "".join(parts[:1]) + (others if parts[1:] else "")
-
-
-def verdicts(table: pd.DataFrame) -> str:
-    """Claims by source, as HTML.
-
-    Args:
-        table: as `claims.verdicts` returns.
-    """
-    marks = {HOLDS: "✓ holds", FAILS: "✗ fails", OPEN: "? cannot be told"}
-    heads = {"figure": "Its own numbers", "released": "Released", "measured": "Measured here"}
-    by = [heads[s] + ("" if r == "figure" else f", reading {r}") for s, r in zip(table["source"], table["reading"])]
-    wide = table.assign(by=by, says=table["verdict"].map(marks)).pivot(index="claim", columns="by", values="says")
-    wide = wide.loc[table["claim"].unique(), list(dict.fromkeys(by))].reset_index().rename(columns={"claim": "Claim"})
-    return wide.rename_axis(columns=None).to_html(index=False, classes="verdicts")
-
-
-def contrasts(table: pd.DataFrame) -> str:
-    """The differences of `plots.contrasts` as an HTML table that folds away.
-
-    Args:
-        table: as `claims.judge` returns.
-    """
-    shown = table.assign(by=[s if r == "figure" else f"{s}, {r}" for s, r in zip(table["source"], table["reading"])])
-    between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "" for low, high in zip(table["low"], table["high"])]
-    shown = shown.assign(estimate=table["estimate"].map("{:+.3f}".format, na_action="ignore"), interval=between, p_holm=table["p_holm"].map("{:.3f}".format, na_action="ignore"))
-    columns = {"claim": "Claim", "contrast": "Difference", "by": "By", "estimate": "Estimate", "interval": "95 % interval", "p_holm": "p (Holm)", "says": "Verdict", "reason": "Because"}
-    html = shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
-    return f"<details><summary>The same numbers as a table</summary>{html}</details>"
 
 
 def contest(table: pd.DataFrame) -> str:
@@ -92,7 +63,7 @@ def contest(table: pd.DataFrame) -> str:
         names = {"Method": own["method"].map(METHODS)}
         shown = _metrics(own, names)
         shown.insert(3, "Against the probe", [why if pd.notna(why) else "" for why in own["against"]])
-        parts.append(_captioned(shown.to_html(index=False, classes="metrics"), f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}"))
+        parts.append(captioned(shown.to_html(index=False, classes="metrics"), f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}"))
         parts.append(_pooled(own, names))
     return "\n".join(parts)
 
@@ -149,22 +120,7 @@ def agreement(table: pd.DataFrame) -> str:
         table: as `grading.agreement` returns.
     """
     shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)})
-    return shown.rename(columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"} | GRADINGS).to_html(index=False)
-
-
-def differences(table: pd.DataFrame) -> str:
-    """The numbers of `plots.differences` as HTML tables that fold away, one for each test set.
-
-    Args:
-        table: as `differences.of_grid` returns.
-    """
-    parts = []
-    for test_set, own in table.groupby("test_set", sort=False):
-        between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
-        shown = own.assign(interval=between, **{name: own[name].map(form.format, na_action="ignore") for name, form in (("estimate", "{:+.3f}"), ("p_holm", "{:.3f}"))})
-        columns = {"kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval", "p_holm": "p (Holm)", "n_right": "Right answers", "says": "Verdict"}
-        parts.append(_captioned(shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—"), test_set))
-    return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
+    return shown.rename(columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"} | GRADINGS).to_html(index=False, classes="metrics")
 
 
 def learning_curve(table: pd.DataFrame) -> str:
@@ -181,37 +137,6 @@ def learning_curve(table: pd.DataFrame) -> str:
     return wide.rename(columns={"scored": "Model"}).rename_axis(columns=None).to_html(index=False)
 
 
-def shift(table: pd.DataFrame) -> str:
-    """The numbers of `plots.shift` as HTML: test questions by method, a table for each model.
-
-    Args:
-        table: as `shift.shift` returns.
-    """
-    parts, between = [], [f"{a:.3f} ({low:.3f} – {high:.3f})" if pd.notna(a) else "—" for a, low, high in zip(table["auroc"], table["low"], table["high"])]
-    changed = [f"; {change:+.3f}" if pd.notna(change) else "" for change in table["change"]]
-    drawn = table.assign(says=[a + b for a, b in zip(between, changed)], tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])])
-    for scored, own in drawn.groupby("scored", sort=False):
-        by_test_set = own.groupby("test_set", sort=False).agg(**{"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")})
-        values = own.pivot(index="test_set", columns="method", values="says")[[method for method in METHODS if method in set(own["method"])]]
-        wide = by_test_set.join(values.rename(columns=METHODS)).reset_index(names="Test questions")
-        parts.append(_captioned(wide.to_html(index=False, na_rep="—"), f"{scored} on its own answers: AUROC, 95 % interval; less in-distribution"))
-    return "\n".join(parts)
-
-
-def left_out(table: pd.DataFrame) -> str:
-    """Estimators on tasks that they were and were not trained on, as an HTML table.
-
-    Args:
-        table: as `shift.left_out` returns.
-    """
-    if table.empty:
-        return "<p>No estimator was trained with a task left out.</p>"
-    change = [f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])]
-    names = table[["method", "scored", "task"]].assign(method=table["method"].map(METHODS))
-    shown = names.assign(a=table["with_task"].map("{:.3f}".format), b=table["without_task"].map("{:.3f}".format), change=change)
-    return shown.set_axis(["Method", "Model", "Task", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False)
-
-
 def sweep(table: pd.DataFrame) -> str:
     """For each cell and number of training answers, the layer and strength that validation chooses, and AUROC there, as HTML that folds away.
 
@@ -223,6 +148,11 @@ def sweep(table: pd.DataFrame) -> str:
     names = {"reader": "Reader", "trained_on": "Trained On", "scored": "Scored", "size": "Training answers", "layer": "Layer", "strength": "Strength"}
     shown = best[list(names)].rename(columns=names).assign(**{title: best[name].map("{:.3f}".format) for name, title in (("validation_auroc", "AUROC on validation"), ("auroc", "AUROC on test"))})
     return f"<details><summary>What validation chooses at each number of training answers</summary>{shown.to_html(index=False)}</details>"
+
+
+def captioned(table: str, caption: str) -> str:
+    """An HTML table of pandas with a caption."""
+    return table.replace("<thead>", f"<caption>{caption}</caption><thead>", 1)
 
 
 def _metrics(table: pd.DataFrame, names: dict[str, pd.Series]) -> pd.DataFrame:
@@ -254,7 +184,3 @@ def _says(drawn: pd.DataFrame) -> list[str]:
     spread = ("by seed " + drawn["between_seeds"]).where(many, "") if "between_seeds" in drawn else none
     notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval", none), drawn["note"], spread)]
     return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
-
-
-def _captioned(table: str, caption: str) -> str:
-    return table.replace("<thead>", f"<caption>{caption}</caption><thead>", 1)
