@@ -29,7 +29,8 @@ help:
 	@echo "make test    run the tests"
 	@echo "make test-cluster"
 	@echo "             run the smoke grid on a Slurm of two nodes on this machine, one of which dies; needs root"
-	@echo "make bench   measure tokens per second against plain transformers and the machine's limit"
+	@echo "make bench   measure tokens per second against plain transformers and the machine's limit;"
+	@echo "             WEIGHTS=random needs none of the models' weights"
 	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
 
 # A book with a failed stage in it is built too: it shows where the error is.
@@ -64,7 +65,7 @@ test-cluster: $(CLUSTER)
 	@$(BIN)/python -m pytest tests/cluster.py
 
 bench: $(READY)
-	@TQDM_DISABLE=1 $(BIN)/python -m whoknows.bench $(GRID)
+	@TQDM_DISABLE=1 $(BIN)/python -m whoknows.bench $(GRID) $(if $(filter random,$(WEIGHTS)),--random-weights)
 
 clean:
 	rm -rf $(VENV) _build lib/*.egg-info

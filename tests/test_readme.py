@@ -15,7 +15,7 @@ from made_up import make_rows
 from test_score import Run
 from transformers import AutoModelForCausalLM
 
-from whoknows import assets, cards, models, questions, readme, score, scores, usage, wording
+from whoknows import assets, cards, questions, readme, score, scores, usage, wording
 
 ROOT = Path(__file__).parents[1]
 EVIL = "a`b``c|d\n---\n# e: [f](javascript:1) <script>*g*</script> {h}'\""
