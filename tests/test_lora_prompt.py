@@ -192,7 +192,8 @@ def test_where_too_few_tokens_fit_activations_are_computed_again_and_then_it_is_
     usual, grad = gradients(estimator, examples), torch.autograd.grad
     for weight in estimator.weights:
         weight.grad = None
-    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments: grad(*arguments) if estimator.is_recomputing else _run_out())
+    fits = lambda: estimator.is_recomputing and estimator.budget.tokens <= 300  # noqa: E731
+    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments: grad(*arguments) if fits() else _run_out())
     for one, other in zip(usual, gradients(estimator, examples)):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert [block.gradient_checkpointing for block in estimator.above.layers] == [True, False]

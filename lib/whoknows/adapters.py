@@ -56,7 +56,8 @@ class LoraPrompt:
         trained = [self.reader.model, *([] if query else [self.classifier])]
         self.weights = [p for module in trained for p in module.parameters() if p.requires_grad]
         self.history: list[dict] = []
-        self.is_recomputing, self.budget = False, self._fresh_budget()
+        self.is_recomputing = False
+        self.budget = self._fresh_budget()
 
     def fit(self, train: Examples, correct: np.ndarray, shift: float, validate, file: Path | None = None) -> None:
         """Minimise the cross-entropy of the grades; keep the adapters that were best on validation.
@@ -163,13 +164,14 @@ class LoraPrompt:
 
         The last block, whose output is computed at few places, keeps its own; see `only_at`.
         """
-        self.is_recomputing, self.budget = True, self._fresh_budget()
+        self.is_recomputing = True
+        self.budget = self._fresh_budget()
         for block in self.above.layers[:-1]:
             block.gradient_checkpointing = True
             block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
     def _fresh_budget(self) -> Budget:
-        return Budget(self.batch_tokens, self.reader.device, least=FEW_TOKENS)
+        return Budget(self.batch_tokens, self.reader.device, least=0 if self.is_recomputing else FEW_TOKENS)
 
     def _forward(self, examples: Examples, chosen: list[int]) -> torch.Tensor:
         """Final hidden states [rows, columns, width], where a branch ends and, for the penalty, where an answer is predicted."""
