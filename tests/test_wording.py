@@ -1,15 +1,18 @@
 """A model that was tuned to chat meets every text as its own template writes it."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 import torch
 from made_up import answers
 from transformers import AddedToken
 
-from whoknows import WhoknowsError, assets, features, models
+from whoknows import WhoknowsError, assets, features, grid, hub, models
 from whoknows.answers import answer
 from whoknows.models import Reader
 from whoknows.prefix import Prefix
+from whoknows.sizes import size
 from whoknows.trees import forest
 from whoknows.wording import CHAT, PLAIN, QUERY, chat
 
@@ -109,3 +112,15 @@ def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complai
             chat(tokenizer)
     finally:
         tokenizer.chat_template = before
+
+
+def test_checks_and_plans_pass_over_the_word(monkeypatch, tmp_path):
+    kapoor = (Path(__file__).parents[1] / "grids/kapoor2024.yml").read_text()
+    chosen = tmp_path / "chat.yml"
+    chosen.write_text(kapoor.replace("source: mistralai/Mistral-7B-v0.1", "source: chat:mistralai/Mistral-7B-Instruct-v0.2"))
+    seen = []
+    monkeypatch.setattr(hub, "check", seen.append)
+    monkeypatch.setattr(assets, "fetch_all", lambda names: None)
+    assert grid.main([str(chosen)]) == 0
+    assert seen[:2] == ["meta-llama/Llama-2-7b-hf", "mistralai/Mistral-7B-Instruct-v0.2"]
+    assert size(CHAT + seen[1]) == size(seen[1]) and assets.base(CHAT + "smollm2-135m-instruct") == assets.base("smollm2-135m-instruct")
