@@ -59,8 +59,7 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
             chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json")
     for page in (first, *others):
         strip.add(page.notebook, "index" if page is first else page.name, results / "book" / "book" / "_static", "" if page is first else "../")
-        if page.stage in ("cell", "layers"):
-            chapters.make_room(page)
+        chapters.make_room(page)
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     for stage in stages.STAGES:
@@ -78,9 +77,7 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
 def from_rows(stage: str, found: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
     """The page of a stage that reads all rows; run here from those there are if a failed stage kept it from being run."""
     ready = [page for page in found if page.stage == stage and not page.failed]
-    page = ready[0] if ready and not any(page.failed for page in found) else _run_here(stage, chosen, results)
-    chapters.make_room(page)
-    return page
+    return ready[0] if ready and not any(page.failed for page in found) else _run_here(stage, chosen, results)
 
 
 def _run_here(stage: str, chosen: grid.Grid, results: Path) -> chapters.Chapter:

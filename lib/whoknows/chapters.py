@@ -78,7 +78,7 @@ def read(path: Path) -> Chapter:
 
 
 def make_room(page: Chapter) -> None:
-    """Gives a page of results the whole width: the charts want that which a list of headings would take."""
+    """Gives an executed notebook the whole width: charts and tables want that which a list of headings would take."""
     page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
 
 
@@ -97,7 +97,6 @@ def mark_packed(page: Chapter, name: str, about: Path) -> None:
     for cell in page.notebook.cells:
         if cell.cell_type == "markdown":  # its links are those of a first page
             cell.source = cell.source.replace("](book/", "](../book/").replace("](run/", "](beside-")
-    make_room(page)
 
 
 def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
