@@ -106,7 +106,7 @@ def test_shuffled_grades_leave_one_half_within_the_interval_and_true_ones_do_not
 
 def test_an_answer_without_its_space(mistral, monkeypatch):
     check = test_features.test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token
-    monkeypatch.setattr(type(mistral), "answer", lambda self, text: self.encode(text) or self.encode("\n"))
+    monkeypatch.setattr(type(mistral), "answers", lambda self, texts: [self.encode(text) or self.encode("\n") for text in texts])
     with pytest.raises((AssertionError, WhoknowsError)):
         check(mistral, test_features.ALL)
 
