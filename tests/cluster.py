@@ -163,7 +163,7 @@ def away(slurm, local, tmp_path_factory):
     folder = checkout(tmp_path_factory.mktemp("away"))
     process = start(folder, "--profile", "slurm")
     try:
-        wait_for(lambda: any(folder.glob("results/smoke/answers/*")) or process.poll() is not None, 1200)
+        wait_for(lambda: len(list(folder.glob("results/smoke/notebooks/answer-*.ipynb"))) == 2 or process.poll() is not None, 1200)
         wait_for(lambda: any(job["NodeList"] == "n2" and job["JobState"] == "RUNNING" for job in slurm.jobs()))
         slurm.kill("n2")
         assert process.wait() == 0, (folder / "said").read_text()
@@ -189,11 +189,16 @@ def test_the_job_of_the_lost_node_was_sent_again_and_no_other(slurm, away):
 
 def test_a_job_gets_what_the_grid_says_and_else_what_the_profile_says(slurm, away):
     jobs = slurm.jobs()
-    answers = [job for job in jobs if job["Partition"] == "cards"]
-    assert len(answers) == 2
-    assert all(job["TimeLimit"] == "00:30:00" and re.search(r"mem=(4000M|3.9\d*G),.*gres/gpu=1", job["TRES"]) for job in answers)
-    others = [job for job in jobs if job["Partition"] == "usual"]
-    assert all(job["TimeLimit"] == "04:00:00" and "mem=16000M" in job["TRES"] and "gpu" not in job["TRES"] for job in others)
+    got = {"cards": [], "usual": []}
+    for job in jobs:
+        got[job["Partition"]].append((job["TimeLimit"], re.search(r"mem=(\w+)", job["TRES"])[1], job.get("TresPerJob")))
+    assert got["cards"] == [("00:30:00", "4000M", "gres:gpu:1")] * 2
+    assert set(got["usual"]) == {("04:00:00", "16000M", None)}
+
+
+def test_gpus_that_no_node_has_are_refused_and_not_taken_from_two(slurm, away):
+    said = subprocess.run(["sbatch", "--nodes=1", "--gpus=2", "--wrap=true"], capture_output=True, text=True)
+    assert said.returncode and "not available" in said.stderr
 
 
 def test_the_terminal_shows_what_the_jobs_say(away):
