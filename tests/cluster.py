@@ -163,7 +163,7 @@ def away(slurm, local, tmp_path_factory):
     folder = checkout(tmp_path_factory.mktemp("away"))
     process = start(folder, "--profile", "slurm")
     try:
-        wait_for(lambda: len(list(folder.glob("results/smoke/notebooks/answer-*.ipynb"))) == 2 or process.poll() is not None, 1200)
+        wait_for(lambda: len(list(folder.glob("results/smoke/logs/extract-*.txt"))) == 2 or process.poll() is not None, 1200)
         wait_for(lambda: any(job["NodeList"] == "n2" and job["JobState"] == "RUNNING" for job in slurm.jobs()))
         slurm.kill("n2")
         assert process.wait() == 0, (folder / "said").read_text()
