@@ -30,11 +30,11 @@ out = "results/embedded/features/SmolLM2-135M"
 rows_out = "results/embedded/rows/zero_shot/SmolLM2-135M.parquet"
 
 # %%
-from whoknows import auroc, features, files, models
+from whoknows import auroc, extraction, files, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 model = models.load(source, precision)
-rows, sizes = features.run(reader, model, frames, first_layer, batch_tokens, out)
+rows, sizes = extraction.run(reader, model, frames, first_layer, batch_tokens, out)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]

@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from whoknows import features
+from whoknows.memory import Budget
 from whoknows.models import Reader
+from whoknows.trees import Forest
 
 QUESTIONS = (
     "What is the best food for an animal?",
@@ -59,6 +62,11 @@ def graded(strengths, count=400, **names):
 def fresh(reader: Reader) -> Reader:
     """A copy that a test may change."""
     return Reader(copy.deepcopy(reader.model), reader.tokenizer)
+
+
+def extract(reader: Reader, grown: Forest, first_block: int | None, tokens: int) -> features.Features:
+    """`features.extract` with so many tokens in a pass."""
+    return features.extract(reader, grown, first_block, Budget(tokens, reader.device))
 
 
 def untaught(reader: Reader, **changes) -> Reader:

@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import extract
 from transformers import LlamaConfig, MistralConfig
 
-from whoknows import WhoknowsError, answers, bench, features, grid, models, plain, shapes, speed
+from whoknows import WhoknowsError, answers, bench, grid, models, plain, shapes, speed
 from whoknows.adapters import LoraPrompt
 from whoknows.prefix import Prefix
 from whoknows.trees import forest
@@ -40,7 +41,7 @@ def test_generate_writes_the_same_answers(reader):
 
 def test_plain_hidden_states_and_confidences_are_the_same(reader):
     frame = questions(6)[1:].assign(answer=["A", "B rock", "", "moon", "C", "D"]).reset_index(drop=True)
-    ours = features.extract(reader, forest(reader, {"m": frame}, [True] * 6), None, 2048)
+    ours = extract(reader, forest(reader, {"m": frame}, [True] * 6), None, 2048)
     hidden = plain.hidden_states(reader, bench.texts(reader, frame), 4)
     torch.testing.assert_close(hidden.to(torch.bfloat16), ours.hidden["m"], atol=0.02, rtol=0.02)
     confidence = plain.zero_shot(reader, bench.texts(reader, frame, reader.query), 4)

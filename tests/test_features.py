@@ -2,10 +2,9 @@
 
 import pytest
 import torch
-from made_up import answers, fresh, plain
+from made_up import answers, extract, fresh, plain
 
-from whoknows import WhoknowsError, features, files
-from whoknows.features import extract
+from whoknows import WhoknowsError, extraction, files
 from whoknows.wording import QUERY
 from whoknows.trees import forest
 
@@ -104,34 +103,34 @@ def split(frames, names):
 
 def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, tmp_path):
     frames = split(FRAMES, ["train", "test", "validation", "test", "test", "train"])
-    rows, sizes = features.run("m", mistral, frames, 0.5, 300, str(tmp_path))
+    rows, sizes = extraction.run("m", mistral, frames, 0.5, 300, str(tmp_path))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["before_answer.safetensors", "one.safetensors", "trunk.safetensors", "two.safetensors"]
     assert sizes["hidden states"].to_dict() == {"one": (6, 5, 64), "two": (6, 5, 64), "before_answer": (6, 5, 64)}
     assert rows["question_id"].tolist() == ["q1", "q2", "q3", "q4"] * 2 and rows["scored"].tolist() == ["one"] * 4 + ["two"] * 4
     assert rows["logit"].notna().all() and set(rows["method"]) == {"zero_shot"} and set(rows["trained_on"]) == {""}
     grown = forest(mistral, frames, ALL)
-    trunk = features.load_trunk(str(tmp_path), grown, 2)
+    trunk = extraction.load_trunk(str(tmp_path), grown, 2)
     assert [len(part) for part in trunk] == [len(tree) for tree in grown.trees]
     states = plain(mistral, grown.trees[1].question + grown.trees[1].branches[0]).hidden_states[2][0]
     torch.testing.assert_close(trunk[1][: len(states)], states, rtol=1e-4, atol=1e-4)
 
 
 def test_a_trunk_of_other_texts_is_refused(mistral, tmp_path):
-    features.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
+    extraction.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
     for other in (FRAMES["one"].assign(answer="another"), FRAMES["one"][:5]):
         with pytest.raises(WhoknowsError, match="trunk.safetensors is not of these questions and answers"):
-            features.load_trunk(str(tmp_path), forest(mistral, {"one": other}, [True] * len(other)), 2)
+            extraction.load_trunk(str(tmp_path), forest(mistral, {"one": other}, [True] * len(other)), 2)
 
 
 def test_a_trunk_that_ends_at_another_block_is_refused(mistral, tmp_path):
-    features.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
+    extraction.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
     with pytest.raises(WhoknowsError, match="ends before block 2, but the adapters begin at block 3"):
-        features.load_trunk(str(tmp_path), forest(mistral, FRAMES, [True] * 6), 3)
+        extraction.load_trunk(str(tmp_path), forest(mistral, FRAMES, [True] * 6), 3)
 
 
 @pytest.mark.parametrize("first_layer", [None, 0])
 def test_without_upper_adapters_there_is_no_trunk(mistral, tmp_path, first_layer):
-    features.run("m", mistral, split(FRAMES, "test"), first_layer, 300, str(tmp_path))
+    extraction.run("m", mistral, split(FRAMES, "test"), first_layer, 300, str(tmp_path))
     assert not (tmp_path / "trunk.safetensors").exists()
     hidden = files.read_safetensors(tmp_path / "one.safetensors")["hidden"]
     assert hidden.dtype == torch.bfloat16

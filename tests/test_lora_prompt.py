@@ -6,9 +6,9 @@ import numpy as np
 import peft
 import pytest
 import torch
-from made_up import answers, fresh, plain, untaught
+from made_up import answers, extract, fresh, plain, untaught
 
-from whoknows import WhoknowsError, features, files, lora_prompt, scores, training
+from whoknows import WhoknowsError, extraction, features, files, lora_prompt, scores, training
 from whoknows.adapters import LoraPrompt
 from whoknows.auroc import auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
@@ -37,7 +37,7 @@ def learnable(count=160, shuffled=False):
 def prepare(reader, frame, first, penalised, batch_tokens):
     """All of one model's answers as examples."""
     grown = forest(reader, {"": frame}, [True] * len(frame))
-    trunk = features.extract(reader, grown, first, batch_tokens).trunk.split([len(t) for t in grown.trees]) if first else None
+    trunk = extract(reader, grown, first, batch_tokens).trunk.split([len(t) for t in grown.trees]) if first else None
     examples = gather(grown, trunk, list(range(len(frame))))
     examples.reference = untouched(reader, examples, first, batch_tokens) if penalised else None
     return examples
@@ -46,7 +46,7 @@ def prepare(reader, frame, first, penalised, batch_tokens):
 def trained(reader, frame, seed=0, **changes):
     with tempfile.TemporaryDirectory() as folder:
         settings = SETTINGS | changes
-        features.run("r", reader, {"one": frame}, settings["first_layer"], 600, folder)
+        extraction.run("r", reader, {"one": frame}, settings["first_layer"], 600, folder)
         return lora_prompt.run("r", fresh(reader), "one", seed, {"one": frame}, settings, 600, folder, **USED, out=f"{folder}/out")[0]
 
 
@@ -304,7 +304,7 @@ def test_saved_adapters_give_the_same_scores_with_peft_alone(reader, tmp_path):
 @pytest.mark.parametrize("first_layer", [0.5, 0])
 def test_a_run_scores_every_models_test_answers_and_the_validation_answers_that_chose(mistral, tmp_path, first_layer):
     frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
-    features.run("r", mistral, frames, first_layer, 600, str(tmp_path))
+    extraction.run("r", mistral, frames, first_layer, 600, str(tmp_path))
     changes = {"first_layer": first_layer, "epochs": 1, "evaluations": 1}
     estimator, rows = lora_prompt.run("r", fresh(mistral), "one", 0, frames, SETTINGS | changes, 600, str(tmp_path), **USED, out=str(tmp_path / "out"))
     assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
@@ -320,7 +320,7 @@ def test_a_run_scores_every_models_test_answers_and_the_validation_answers_that_
 
 def test_a_trunk_of_other_answers_is_refused(mistral, tmp_path):
     frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
-    features.run("r", mistral, frames, 0.5, 600, str(tmp_path))
+    extraction.run("r", mistral, frames, 0.5, 600, str(tmp_path))
     with pytest.raises(WhoknowsError, match="trunk.safetensors is not of these"):
         lora_prompt.run("r", fresh(mistral), "one", 0, {"one": frames["two"].assign(correct=frames["one"]["correct"])}, SETTINGS, 600, str(tmp_path), **USED, out="")
 
@@ -329,7 +329,7 @@ def test_a_trunk_of_other_answers_is_refused(mistral, tmp_path):
 def test_one_models_answers_of_a_forest_are_as_if_they_stood_alone(mistral, model):
     frames = {"one": answers(), "two": answers(["moon"] * 6)}
     together, keep = forest(mistral, frames, [True] * 6), [4, 1]
-    trunk = features.extract(mistral, together, 2, 600).trunk.split([len(t) for t in together.trees])
+    trunk = extract(mistral, together, 2, 600).trunk.split([len(t) for t in together.trees])
     found = gather(together, trunk, keep, model)
     alone = prepare(mistral, frames[model].loc[keep].reset_index(drop=True), 2, False, 600)
     assert found.grown.trees == alone.grown.trees and found.grown.answer_ends == alone.grown.answer_ends
@@ -388,7 +388,7 @@ def test_the_penalty_is_part_of_the_loss_by_its_weight(llama):
 def test_without_the_query_an_example_ends_with_its_answer(mistral, first):
     frames = {"one": answers(), "two": answers(["moon"] * 6)}
     queried, bare = (forest(mistral, frames, [asked] * 6) for asked in (True, False))
-    trunks = [features.extract(mistral, queried, first, 600).trunk.split([len(t) for t in queried.trees]) if first else None]
+    trunks = [extract(mistral, queried, first, 600).trunk.split([len(t) for t in queried.trees]) if first else None]
     found = without_query(gather(queried, trunks[0], list(range(6))))
     assert found.grown == bare
     for t, tree in enumerate(bare.trees if first else ()):
@@ -414,7 +414,7 @@ def test_lora_without_a_query_classifies_the_last_state_of_the_answer(reader, fi
 
 def test_lora_without_a_query_learns_keeps_its_best_classifier_and_saves_it(llama, tmp_path):
     frame = learnable()
-    features.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
+    extraction.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
     estimator, rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, SETTINGS, 600, str(tmp_path), "lora", query=False, **USED, out=str(tmp_path / "saved"))
     test, held = (rows[rows["split"] == split] for split in ("test", "validation"))
     assert set(rows["method"]) == {"lora"} and auroc(test["logit"], test["correct"]) > 0.85
@@ -426,7 +426,7 @@ def test_lora_without_a_query_learns_keeps_its_best_classifier_and_saves_it(llam
 def test_a_task_that_is_left_out_is_not_trained_on_and_is_judged_alone(llama, tmp_path, monkeypatch):
     frame = learnable()
     frame["task"] = ["kept", "left"] * (len(frame) // 2)
-    features.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
+    extraction.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
     seen = {}
     fit = LoraPrompt.fit
     monkeypatch.setattr(LoraPrompt, "fit", lambda self, train, correct, shift, validate, file: (seen.update(train=len(correct)), fit(self, train, correct, shift, validate)))

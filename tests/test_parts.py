@@ -7,7 +7,7 @@ import torch
 from made_up import answers, fresh
 
 from whoknows import answers as answering
-from whoknows import features, files, parts
+from whoknows import extraction, files, parts
 
 FRAMES = {"one": answers(), "two": answers(("the sun", "B", "moon", "", "an ocean of heat and light", "Mercury and other metals"))}
 FRAMES = {model: frame.assign(split=["train", "test", "validation", "test", "test", "train"]) for model, frame in FRAMES.items()}
@@ -19,16 +19,16 @@ def test_slices_cover_everything():
 
 def test_parts_of_another_work_are_removed(tmp_path):
     out = tmp_path / "out"
-    one = parts.folder(out, features.__file__, ids=[1, 2])
+    one = parts.folder(out, extraction.__file__, ids=[1, 2])
     one.mkdir(parents=True)
-    assert parts.folder(out, features.__file__, ids=[1, 2]) == one and one.exists()
-    assert parts.folder(out, features.__file__, ids=[1, 3]) != one and not one.exists()
+    assert parts.folder(out, extraction.__file__, ids=[1, 2]) == one and one.exists()
+    assert parts.folder(out, extraction.__file__, ids=[1, 3]) != one and not one.exists()
     assert parts.folder(out, answering.__file__, ids=[1, 2]) != one, "other code, other parts"
 
 
 def extracted(reader, folder, size, monkeypatch, kill_at=None):
     """Features in parts; how many questions were read."""
-    read, usual = [], features.extract
+    read, usual = [], extraction.extract
 
     def extract(reader, grown, *rest):
         if len(read) == kill_at:
@@ -36,11 +36,11 @@ def extracted(reader, folder, size, monkeypatch, kill_at=None):
         read.append(len(grown.trees))
         return usual(reader, grown, *rest)
 
-    monkeypatch.setattr(features, "PART_QUESTIONS", size)
+    monkeypatch.setattr(extraction, "PART_QUESTIONS", size)
     with monkeypatch.context() as patch:
-        patch.setattr(features, "extract", extract)
+        patch.setattr(extraction, "extract", extract)
         try:
-            rows, _ = features.run("r", reader, FRAMES, 0.5, 300, str(folder))
+            rows, _ = extraction.run("r", reader, FRAMES, 0.5, 300, str(folder))
         except KeyboardInterrupt:
             rows = None
     return rows, read
@@ -111,19 +111,19 @@ def test_jobs_share_the_parts_and_leave_none_out():
 
 def test_after_its_shards_a_stage_has_nothing_to_read_or_to_ask(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(answering, "PART", 2)
-    monkeypatch.setattr(features, "PART_QUESTIONS", 2)
+    monkeypatch.setattr(extraction, "PART_QUESTIONS", 2)
     out = {"answer": str(tmp_path / "out.parquet"), "features": str(tmp_path / "features")}
     whole = answering.run(llama, asked(), 5, 200, str(tmp_path / "whole.parquet"))
-    rows, _ = features.run("r", llama, FRAMES, 0.5, 300, str(tmp_path / "whole"))
+    rows, _ = extraction.run("r", llama, FRAMES, 0.5, 300, str(tmp_path / "whole"))
     for which in range(2):
         answering.run(llama, asked(), 5, 200, out["answer"], [which, 2])
-        assert len(features.run("r", llama, FRAMES, 0.5, 300, out["features"], [which, 2])[0]) == 0
+        assert len(extraction.run("r", llama, FRAMES, 0.5, 300, out["features"], [which, 2])[0]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["features.parts", "out.parquet.parts", "whole", "whole.parquet"]
     with monkeypatch.context() as patch:
         patch.setattr(answering, "_answer_some", lambda *arguments: pytest.fail("asked again"))
-        patch.setattr(features, "extract", lambda *arguments: pytest.fail("read again"))
+        patch.setattr(extraction, "extract", lambda *arguments: pytest.fail("read again"))
         found = answering.run(llama, asked(), 5, 200, out["answer"])
-        again, _ = features.run("r", llama, FRAMES, 0.5, 300, out["features"])
+        again, _ = extraction.run("r", llama, FRAMES, 0.5, 300, out["features"])
     pd.testing.assert_frame_equal(found, whole, rtol=1e-4)
     pd.testing.assert_frame_equal(again, rows, rtol=1e-3)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from test_lora_prompt import SETTINGS, learnable
 
-from whoknows import WhoknowsError, features, files, lora_prompt, processes
+from whoknows import WhoknowsError, extraction, files, lora_prompt, processes
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def told(llama, tmp_path, monkeypatch):
     frames = {"one": learnable(80), "two": learnable(80, shuffled=True)}
     for scored, frame in frames.items():
         files.write_parquet(tmp_path / f"{scored}.parquet", frame)
-    features.run("tiny", llama, frames, 0.5, 600, str(tmp_path / "features"))
+    extraction.run("tiny", llama, frames, 0.5, 600, str(tmp_path / "features"))
     settings = SETTINGS | {"epochs": 2, "evaluations": 2, "js_weight": 0.1}
 
     def parameters(name, **changes):

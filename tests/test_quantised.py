@@ -4,11 +4,11 @@ import bitsandbytes
 import numpy as np
 import pytest
 import torch
-from made_up import answers
+from made_up import answers, extract
 from test_lora_prompt import SETTINGS, learnable
 
 from whoknows import answers as answering
-from whoknows import features, models
+from whoknows import models
 from whoknows.adapters import LoraPrompt
 from whoknows.auroc import auroc
 from whoknows.examples import gather
@@ -35,7 +35,7 @@ def test_matrices_of_the_blocks_are_quantised_and_the_rest_is_not(quantised):
 def test_hidden_states_are_near_and_not_the_same(quantised):
     usual, small, precision = quantised
     frames, far = {"m": answers()}, {"8bit": 0.05, "4bit": 0.3}[precision]
-    one, other = (features.extract(reader, forest(reader, frames, [True] * 6), 2, 300) for reader in (usual, small))
+    one, other = (extract(reader, forest(reader, frames, [True] * 6), 2, 300) for reader in (usual, small))
     for a, b in ((one.hidden["m"], other.hidden["m"]), (one.trunk, other.trunk)):
         distance = (a.float() - b.float()).norm() / a.float().norm()
         assert 0 < distance < far

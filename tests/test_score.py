@@ -16,7 +16,7 @@ from made_up import TEXTS, fresh, plain
 from test_lora_prompt import SETTINGS, learnable
 from test_probes import MLP
 
-from whoknows import WhoknowsError, __main__, features, files, lora_prompt, portrait, probes, score
+from whoknows import WhoknowsError, __main__, extraction, files, lora_prompt, portrait, probes, score
 from whoknows.wording import QUERY
 
 ROOT = Path(__file__).parents[1]
@@ -33,7 +33,7 @@ class Run:
         self.frames["two"]["answer"] = [TEXTS[i % 6] for i in range(60)]  # an empty one too
         for part in (reader.model, reader.tokenizer):
             part.save_pretrained(folder / "reader")
-        features.run("r", reader, self.frames, 0.5, 600, str(folder / "features"))
+        extraction.run("r", reader, self.frames, 0.5, 600, str(folder / "features"))
         used = {"source": str(folder / "reader"), "precision": "float32"}
         rows = [probes.run("r", "one", 0, self.frames, str(folder / "features"), "all", [1.0], MLP, str(folder / "probe"), **used)[0]]
         settings = SETTINGS | {"epochs": 2, "evaluations": 2}

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from made_up import answers
+from made_up import answers, extract
 from transformers import AddedToken
 
-from whoknows import WhoknowsError, assets, features, grid, hub, models
+from whoknows import WhoknowsError, assets, grid, hub, models
 from whoknows.answers import answer
 from whoknows.models import Reader
 from whoknows.prefix import Prefix
@@ -83,7 +83,7 @@ def test_every_stage_takes_it(reader, folder):
     found = answer(reader, table, 5, 400)
     assert len(found) == 4 and found["tokens"].between(1, 5).all()
     frames = {"m": answers()}
-    chatted, usual = (features.extract(r, forest(r, frames, [True] * 6), None, 400) for r in (reader, models.load(folder, "float32")))
+    chatted, usual = (extract(r, forest(r, frames, [True] * 6), None, 400) for r in (reader, models.load(folder, "float32")))
     assert torch.isfinite(chatted.zero_shot["m"]).all() and not torch.equal(chatted.hidden["m"], usual.hidden["m"])
     assert reader.identity != models.load(folder, "float32").identity
 

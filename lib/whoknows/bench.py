@@ -22,10 +22,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from whoknows import answers, cache, features, files, grid, models, parameters, plain, provenance, questions
+from whoknows import answers, cache, extraction, features, files, grid, models, parameters, plain, provenance, questions
 from whoknows.adapters import LoraPrompt
 from whoknows.command import command
 from whoknows.examples import gather
+from whoknows.memory import Budget
 from whoknows.models import Reader, first_block
 from whoknows.prefix import Prefix
 from whoknows.speed import block_parameters, matmul_rate, race, seconds
@@ -112,11 +113,11 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
     first = first_block(reader.depth, chosen.lora_prompt.first_layer) or None
 
     def trees(part: dict[str, pd.DataFrame]) -> Forest:
-        return forest(reader, part, features.queried(part, first))
+        return forest(reader, part, extraction.queried(part, first))
 
     def ours(items: range) -> float:
         part = _part(answered, items)
-        return seconds(lambda: features.extract(reader, trees(part), first, chosen.batch_tokens))
+        return seconds(lambda: features.extract(reader, trees(part), first, Budget(chosen.batch_tokens, reader.device)))
 
     def theirs(items: range) -> float:
         return seconds(lambda: [_read(reader, frame, chosen.batch_tokens or PLAIN_TOKENS) for frame in _part(answered, items).values()])
@@ -133,7 +134,7 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
     grown = forest(reader, {"": frame}, [True] * len(frame))
-    trunk = list(features.extract(reader, grown, first, budget).trunk.split([len(t) for t in grown.trees])) if first else None
+    trunk = list(features.extract(reader, grown, first, Budget(budget, reader.device)).trunk.split([len(t) for t in grown.trees])) if first else None
     estimator = LoraPrompt(reader, settings, 0, budget)
 
     def ours(items: range) -> float:

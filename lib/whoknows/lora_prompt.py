@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from whoknows import WhoknowsError, assets, features, files, models, parts, processes
+from whoknows import WhoknowsError, assets, extraction, files, models, parts, processes
 from whoknows.adapters import LoraPrompt
 from whoknows.auroc import counts, mean_auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
@@ -84,7 +84,7 @@ def run(
     _check_validation(grades, task)
     first = first_block(reader.depth, settings["first_layer"])
     grown = forest(reader, frames, [True] * len(own))
-    trunk = features.load_trunk(folder, grown, first) if first else None
+    trunk = extraction.load_trunk(folder, grown, first) if first else None
     chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
     gathered = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
     learning, validation, judged = gathered if query else map(without_query, gathered)

@@ -20,6 +20,7 @@ from whoknows import WhoknowsError, cards, features, files, models, share
 from whoknows.adapters import LoraPrompt
 from whoknows.classifiers import Logistic, Mlp
 from whoknows.examples import Examples
+from whoknows.memory import Budget
 from whoknows.models import Reader
 from whoknows.trees import Forest, Tree
 
@@ -108,7 +109,7 @@ def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch
     probed, read = len(probe.state["mean"]), reader.model.config.hidden_size
     if probed != read:
         raise WhoknowsError(f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} have {read}; correct `source` in its card")
-    return lambda grown: probe.score(features.extract(reader, grown, None, BATCH_TOKENS).hidden[INPUT])
+    return lambda grown: probe.score(features.extract(reader, grown, None, Budget(BATCH_TOKENS, reader.device)).hidden[INPUT])
 
 
 def _adapters(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch.Tensor]:

@@ -23,14 +23,14 @@ def run(stage: str, parameters: dict, shard: list[int]) -> None:
     Raises:
         WhoknowsError: as the stage itself.
     """
-    from whoknows import answers, features, models  # not above: the command first chooses a GPU
+    from whoknows import answers, extraction, models  # not above: the command first chooses a GPU
 
     told, reader = parameters, models.load(parameters["source"], parameters["precision"])
     if stage == "answer":
         answers.run(reader, files.read_parquet(told["questions"]), told["max_new_tokens"], told["batch_tokens"], told["out"], shard)
     else:
         frames = {scored: files.read_parquet(path) for scored, path in told["answers"].items()}
-        features.run(told["reader"], reader, frames, told["first_layer"], told["batch_tokens"], told["out"], shard)
+        extraction.run(told["reader"], reader, frames, told["first_layer"], told["batch_tokens"], told["out"], shard)
 
 
 @command
