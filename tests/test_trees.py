@@ -8,7 +8,7 @@ from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 from whoknows import WhoknowsError
 from whoknows.models import Reader
 from whoknows.wording import QUERY
-from whoknows.trees import Tree, batches, blocks, collate, forest, only_at
+from whoknows.trees import Tree, batches, blocks, collate, columns, forest, only_at
 
 
 def test_each_token_sees_its_question_and_its_own_branch_backwards(llama):
@@ -32,6 +32,36 @@ def test_every_token_of_a_tree_is_computed_as_in_a_row_of_its_own(reader):
             torch.testing.assert_close(found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5)
 
 
+def gemma(llama, **sizes):
+    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    config = Gemma3TextConfig(vocab_size=len(llama.tokenizer), initializer_range=0.15, **size | sizes)
+    torch.manual_seed(0)
+    return Reader(Gemma3ForCausalLM._from_config(config, attn_implementation="sdpa").eval(), llama.tokenizer)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("longest", range(62, 68))
+def test_a_text_is_computed_alike_in_a_batch_of_any_width(reader, longest):
+    trees = [Tree(list(range(50, 70)), (list(range(40, 50)), list(range(90, 60 + longest)))), Tree([90], ([91, 92],))]
+    inputs = collate(trees, reader)
+    assert inputs["input_ids"].shape == (2, columns(longest)) and columns(longest) % 32 != 1
+    found = reader.base(**inputs, use_cache=False).last_hidden_state
+    alone = plain(reader, trees[0].question + trees[0].branches[1]).hidden_states[-1][0]
+    torch.testing.assert_close(found[0, 30:longest], alone[20:], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the mistake is one of a kernel on a GPU")
+@pytest.mark.parametrize("longest", [64, 65, 66, 97, 129])
+def test_a_gpu_attends_as_a_cpu_does_whatever_the_width(llama, longest):
+    reader = gemma(llama, head_dim=256)
+    trees = [Tree(list(range(50, 70)), (list(range(40, 50)), list(range(90, 60 + longest)))), Tree([90], ([91, 92],))]
+    usual = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
+    reader.model.to("cuda")
+    found = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state.cpu()
+    torch.testing.assert_close(found, usual, rtol=1e-3, atol=1e-3)
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("kinds", [None, ["sliding_attention", "full_attention"] * 2])
 def test_no_token_sees_further_back_than_its_block_does(llama, mistral, kinds):
@@ -39,10 +69,7 @@ def test_no_token_sees_further_back_than_its_block_does(llama, mistral, kinds):
     if kinds is None:
         reader = untaught(mistral, sliding_window=6)
     else:
-        size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
-        config = Gemma3TextConfig(vocab_size=len(llama.tokenizer), layer_types=kinds, sliding_window=6, initializer_range=0.15, **size)
-        torch.manual_seed(0)
-        reader = Reader(Gemma3ForCausalLM._from_config(config, attn_implementation="sdpa").eval(), llama.tokenizer)
+        reader = gemma(llama, layer_types=kinds, sliding_window=6)
     trees = [Tree(list(range(40, 50)), ([60, 61], [70, 71, 72])), Tree([9, 8], ([7],))]
     found = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
     for row, tree in enumerate(trees):

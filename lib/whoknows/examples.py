@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
@@ -140,7 +141,8 @@ def start(reader: Reader, examples: Examples, batch: list[int], inputs: dict) ->
     """What enters the first adapted block, [rows, columns, width]: the trunk, or the embeddings if that is block 0."""
     if examples.trunk is None:
         return reader.base.embed_tokens(inputs["input_ids"])
-    return send(pad_sequence([examples.trunk[t] for t in batch], batch_first=True), reader.device)
+    trunk = send(pad_sequence([examples.trunk[t] for t in batch], batch_first=True), reader.device)
+    return F.pad(trunk, (0, 0, 0, inputs["position_ids"].shape[1] - trunk.shape[1]))
 
 
 def run_above(above: torch.nn.Module, hidden: torch.Tensor, inputs: dict) -> torch.Tensor:

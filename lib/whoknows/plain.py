@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from whoknows.models import Reader
+from whoknows.trees import columns
 
 IGNORED = -100  # a label that no loss is computed for
 
@@ -100,10 +101,10 @@ def _arguments(folder: str, settings: dict, seed: int) -> TrainingArguments:
 
 def padded(texts: list[list[int]], side: str, on: torch.device) -> dict[str, torch.Tensor]:
     """input_ids and attention_mask [texts, columns], padded on the left or on the right."""
-    columns = max(map(len, texts))
-    ids, mask = torch.zeros(2, len(texts), columns, dtype=torch.long)
+    wide = columns(max(map(len, texts)))
+    ids, mask = torch.zeros(2, len(texts), wide, dtype=torch.long)
     for row, text in enumerate(texts):
-        here = slice(columns - len(text), columns) if side == "left" else slice(len(text))
+        here = slice(wide - len(text), wide) if side == "left" else slice(len(text))
         ids[row, here] = torch.tensor(text)
         mask[row, here] = 1
     return {"input_ids": ids.to(on), "attention_mask": mask.to(on)}

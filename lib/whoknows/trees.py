@@ -36,6 +36,16 @@ class Tree:
         return ends[:-1]
 
 
+def columns(longest: int) -> int:
+    """Columns of a batch whose longest row has so many tokens.
+
+    With a mask of queries and keys, torch's memory-efficient attention on a GPU gives nonsense for the last of 32 n + 1 tokens
+    (pytorch/pytorch#191937; measured with torch 2.11 on an H100: of 64 n + 1 where heads are not wider than 128, in float32
+    and bfloat16), so a batch is never that wide.
+    """
+    return longest + (longest % 32 == 1)
+
+
 def collate(trees: list[Tree], reader: Reader) -> dict:
     """Right-padded input of a decoder: input_ids and position_ids [rows, columns], attention_mask [rows, 1, columns, columns].
 
@@ -43,22 +53,22 @@ def collate(trees: list[Tree], reader: Reader) -> dict:
     blocks' window. Padding looks at itself alone, so that no softmax is over nothing. If some blocks have a window, others
     have none and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types.
     """
-    columns, on = max(map(len, trees)), reader.device
-    ids, positions, branch = send(torch.tensor([_row(tree, columns) for tree in trees]), on).unbind(1)
+    wide, on = columns(max(map(len, trees))), reader.device
+    ids, positions, branch = send(torch.tensor([_row(tree, wide) for tree in trees]), on).unbind(1)
     seen, seeing = branch[:, None, :], branch[:, :, None]
     mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
-    mask = mask.tril() | torch.eye(columns, dtype=torch.bool, device=on)
+    mask = mask.tril() | torch.eye(wide, dtype=torch.bool, device=on)
     longest = max(len(tree.question) + max(map(len, tree.branches), default=0) for tree in trees)
     return {"input_ids": ids, "position_ids": positions, "attention_mask": _masks(mask[:, None], positions, longest, reader.model.config)}
 
 
-def _row(tree: Tree, columns: int) -> tuple[list[int], list[int], list[int]]:
+def _row(tree: Tree, wide: int) -> tuple[list[int], list[int], list[int]]:
     """Of each column the id, the position, and the branch: -1 for padding, 0 for the question, k for the k-th branch."""
     parts, start = [tree.question, *tree.branches], len(tree.question)
     ids = [i for part in parts for i in part]
     positions = [*range(start), *(start + i for part in parts[1:] for i in range(len(part)))]
     branch = [k for k, part in enumerate(parts) for _ in part]
-    rest = columns - len(ids)
+    rest = wide - len(ids)
     return ids + [0] * rest, positions + [0] * rest, branch + [-1] * rest
 
 
