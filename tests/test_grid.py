@@ -37,7 +37,7 @@ def test_the_paper_is_followed():
     assert (lora.r, lora.alpha, lora.dropout, lora.learning_rate, lora.batch_size) == (8, 32, 0.1, 1e-4, 32)
     assert (lora.first_layer, lora.wrong_per_right, lora.targets) == (0, None, ("q_proj", "v_proj"))
     assert (mlp.hidden, mlp.learning_rate) == ((256, 128, 64), 1e-4)
-    assert [task.name for task in paper.tasks if task.role == "shift"] == ["mmlu"]
+    assert [task.name for task in paper.tasks if task.role == "shift"] == ["mmlu", "mmlu_mc"]
 
 
 def test_schema_and_dataclasses_have_the_same_keys():

@@ -71,6 +71,22 @@ def test_splits_have_their_shares():
     assert {split_of(f"question {i}", {"train": 1.0, "validation": 0.0, "test": 0.0}) for i in range(100)} == {"train"}
 
 
+def test_what_only_tests_may_be_asked_in_both_forms_and_what_was_trained_on_in_neither():
+    def stems(table, name):
+        return set(table.loc[table["task"].str.startswith(name), "question"].map(lambda q: normalise(q.split("\n")[0])))
+
+    tasks = [task("arc_easy", 10, "shift"), task("arc_easy_mc", 28, "shift"), task("sciq_mc", 30), task("sciq", 20, "shift")]
+    found = build(tasks, SHARES, 2)
+    open_ones = stems(found[~found["task"].str.endswith("_mc")], "arc_easy")
+    assert len(open_ones) == 12 and open_ones < stems(found, "arc_easy_mc")
+    shown = found[found["split"] == "shot"]
+    assert stems(shown[~shown["task"].str.endswith("_mc")], "arc_easy") == stems(shown, "arc_easy_mc"), "and the examples are the same"
+    assert not stems(found, "sciq_mc") & stems(found[found["task"] == "sciq"], "sciq")
+    assert found["question_id"].is_unique and set(found.loc[found["task"].str.startswith("arc"), "split"]) == {"shot", "test"}
+    with pytest.raises(WhoknowsError, match="has 20 questions beside"):
+        build([task("arc_easy", 10, "shift"), task("arc_easy_mc", 28)], SHARES, 0)
+
+
 def test_long_examples_are_fewer_and_one_is_always_there(monkeypatch):
     chosen = [len(q) for q in build([task("nq_open", 20)], SHARES, 16).query("split == 'shot'")["question"]]
     assert len(chosen) == 16

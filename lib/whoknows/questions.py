@@ -99,17 +99,18 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     Raises:
         WhoknowsError: a task has fewer questions than the grid asks for.
     """
-    taken: set[str] = set()
+    taken: dict[str, set[str]] = {"train": set(), "open": set(), "choice": set()}
     frames = []
     for task in tasks:
         pool = load(task["name"])
-        pool = pool[~pool["stem"].isin(taken)]
-        chosen = _choose(pool, task, shots)
+        kind = pool["kind"].iloc[0]
+        # What was trained on or shown is not asked again in whichever form; what only tests may be asked in both.
+        barred = taken["train"] | taken[kind] if task["role"] == "shift" else set().union(*taken.values())
+        chosen = _choose(pool[~pool["stem"].isin(barred)], task, shots)
         asked = chosen["split"] != SHOT
         if task["role"] == "train":
             chosen.loc[asked, "split"] = [split_of(q, splits) for q in chosen.loc[asked, "stem"]]
-        # Later tasks may repeat neither a question nor a few-shot example of this one, in whichever form.
-        taken |= set(chosen["stem"])
+        taken["train" if task["role"] == "train" else kind] |= set(chosen["stem"])
         frames.append(chosen)
     table = pd.concat(frames, ignore_index=True)
     table["question_id"] = [f"{t}-{hashlib.sha256(k.encode()).hexdigest()[:12]}" for t, k in zip(table["task"], table["key"])]
@@ -118,7 +119,7 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
 
 def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
     """The task's few-shot examples and its first `size` questions, in hash order, even over subjects."""
-    pool = pool.assign(place=[position(q, "choice") for q in pool["question"]]).sort_values("place", kind="stable")
+    pool = pool.assign(place=[position(q, "choice") for q in pool["stem"]]).sort_values("place", kind="stable")
     rank = pool.groupby("task").cumcount()
     first = pool[rank < shots]
     length = first["question"].str.len().groupby(first["task"]).cumsum()
