@@ -44,7 +44,7 @@ def table(grid: Grid, due: Counter, results: Path = Path("results"), grids: Path
         one, scale = known.get(stage, Work(due[stage], 0, cost.PAGE_BYTES * due[stage])), scales.get(stage, Measured(0, 1, 1))
         spent = Counter({"jobs": due[stage], **_hours(grid, stage, due[stage] / one.jobs * scale.seconds * seconds(grid, stage, one) / 3600)})
         spent["GB"] = due[stage] / one.jobs * scale.bytes * one.bytes / 1e9
-        lines.append((stages.STAGES[stage], *_cells(spent, cost.GROWTH.get(stage, "1")), f"{scale.notebooks} notebooks" if scale.notebooks else "arithmetic"))
+        lines.append((stages.STAGES[stage], *_cells(spent, cost.GROWTH.get(stage, "1")), f"{scale.notebooks} notebook{'s' * (scale.notebooks > 1)}" if scale.notebooks else "arithmetic"))
         totals += spent
     return "\n".join([*_aligned([*lines, ("all", *_cells(totals, ""), "")]), *assumptions(grid)])
 
