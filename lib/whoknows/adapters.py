@@ -6,6 +6,7 @@ answer's last token, trained together with the adapters.
 """
 
 import math
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -50,7 +51,9 @@ class LoraPrompt:
             layers_to_transform=list(range(first, reader.depth)),
             task_type="CAUSAL_LM",
         )
-        self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer, reader.wording)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what PEFT does that the next transformers does not allow
+            self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer, reader.wording)
         self.above = blocks(self.reader.base, first, reader.depth)
         self.classifier = None if query else _zero(nn.Linear(reader.model.config.hidden_size, 1)).to(reader.device)
         trained = [self.reader.model, *([] if query else [self.classifier])]
