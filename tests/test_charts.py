@@ -1,10 +1,14 @@
 """Colours and words of the heatmaps, and the sentences and tables beside them."""
 
+import json
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
+from made_up import make_rows
 
-from whoknows import cell_tables, charts, findings, published
+from whoknows import cell_tables, charts, findings, portrait, published
 from whoknows.cells import heatmap_axes
 
 
@@ -99,14 +103,14 @@ def test_the_tables_say_how_far_seeds_are_apart_where_there_are_more_than_one():
     assert "0.80 (0.60 – 0.90, 30 right, by seed 0.75 – 0.85)" in html and "0.70 (0.60 – 0.90, 30 right)" in html
 
 
-@pytest.mark.parametrize("count", [2, 12])
-def test_a_chart_is_valid_for_few_models_and_for_many(count):
+@pytest.mark.parametrize("count, sets", [(2, 1), (12, 1), (12, 10)])
+def test_a_chart_is_valid_for_few_models_and_for_many(count, sets):
     import vl_convert
 
     models = [f"m{i}" for i in range(count)]
-    lines = [(m, reading, a, b, 0.6) for m in ("probe", "lora_prompt") for reading in "AB" for a in models for b in models]
-    table = pd.DataFrame(lines, columns=["method", "reading", "model", "trained_on", "auroc"])
-    chart = charts.heatmaps(table.assign(test_set="all", n_right=50, reason=""), models, "x")
+    lines = [(f"set{at}", m, reading, a, b, 0.6) for at in range(sets) for m in ("probe", "lora_prompt") for reading in "AB" for a in models for b in models]
+    table = pd.DataFrame(lines, columns=["test_set", "method", "reading", "model", "trained_on", "auroc"])
+    chart = charts.heatmaps(table.assign(n_right=50, reason=""), models, "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     assert svg.count(">0.60</text>") >= 2 * count * count
 
@@ -128,3 +132,22 @@ def test_only_the_chosen_grading_is_drawn():
         svg = vl_convert.vegalite_to_svg(chart)
         assert all(svg.count(f">{number:.2f}</text>") >= 4 for number in shown)
         assert all(svg.count(f">{number:.2f}</text>") <= 2 for number in hidden), "no more than the colour bars say"
+
+
+@pytest.mark.parametrize("scored, sets", [(1, 1), (12, 21)])
+def test_the_curves_of_a_cell_are_drawn_whole_for_few_models_and_for_many(scored, sets):
+    import vl_convert
+
+    rng, parts = np.random.default_rng(0), []
+    for task in (f"task{at}" for at in range(sets)):
+        for model in (f"m{at}" for at in range(scored)):
+            parts.append(make_rows(rng.normal(size=60), rng.random(60) < 0.5, task, method="probe", reader="m0", trained_on="m0", scored=model))
+    table = portrait.curves(pd.concat(parts), [{"name": f"task{at}", "role": "train"} for at in range(sets)])
+    assert len(table) > 5000 or scored == 1
+    spec = portrait.chart(table, "x").to_dict()
+    svg = vl_convert.vegalite_to_svg(spec)
+    first = table[(table["scored"] == "m0") & (table["test_set"] == "in-distribution")]
+    assert svg.count('aria-roledescription="point"') == (first["curve"] == "reliability").sum() == 10, "its rows have no validation answers to scale by"
+    longest = max(re.findall(r' d="M([^"Z]+)"', svg), key=lambda path: path.count("L"))
+    assert longest.count("L") + 1 == (first["curve"] == "roc").sum()
+    assert len(json.dumps(spec)) < 4000 * len(table.groupby(["scored", "test_set"])) + 20_000

@@ -6,6 +6,7 @@ Apart from the heatmaps, so that a change in those re-runs no training.
 import altair as alt
 import pandas as pd
 
+alt.data_transformers.disable_max_rows()  # many models and tasks are many rows, and a page that says so is no page
 COLOURS = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]  # as in the heatmaps, from low to high
 
 

@@ -133,7 +133,7 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
 def chart(table: pd.DataFrame, name: str) -> alt.ConcatChart:
     """The four pictures of `curves`, with switches for the scored model, the test questions and the kind of probe."""
-    drawn = table.round(4)
+    drawn = _packed(table)
     titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
     switches = [switch(key, list(drawn[key].unique()), METHODS if key == "method" else {}, title) for key, title in titles.items()]
     panels = [_lines("roc", "ROC", "Wrong answers let through", "Right answers found"), _bins(), _lines("risk", "Risk and coverage", "Share of answers given", "Wrong among them"), _histogram()]
@@ -142,8 +142,15 @@ def chart(table: pd.DataFrame, name: str) -> alt.ConcatChart:
     return whole.properties(description=described, usermeta=embedding(name))
 
 
-def _panel(curve: str) -> alt.Chart:
-    return alt.Chart().transform_filter(f"datum.curve === '{curve}' && datum.scored === scored && datum.test_set === test_set && datum.method === method")
+def _packed(table: pd.DataFrame) -> pd.DataFrame:
+    """One line a curve, its numbers as lists: a tenth of what a line for each point would take on the page."""
+    keys, numbers = ["method", "scored", "test_set", "curve", "series"], ["x", "y", "low", "high"]
+    return table.dropna(subset=["x", "y"]).round(4).groupby(keys, sort=False)[numbers].agg(lambda values: values.dropna().tolist()).reset_index()
+
+
+def _panel(curve: str, *numbers: str) -> alt.Chart:
+    shown = f"datum.curve === '{curve}' && datum.scored === scored && datum.test_set === test_set && datum.method === method"
+    return alt.Chart().transform_filter(shown).transform_flatten([*numbers])
 
 
 def _axes(x: str, y: str) -> dict:
@@ -157,13 +164,13 @@ def _diagonal() -> alt.Chart:
 
 def _lines(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
     tips = [alt.Tooltip("x:Q", title=x, format=".2f"), alt.Tooltip("y:Q", title=y, format=".2f")]
-    line = _panel(curve).mark_line(color=COLOURS[2], strokeWidth=2.5).encode(**_axes(x, y), tooltip=tips)
+    line = _panel(curve, "x", "y").mark_line(color=COLOURS[2], strokeWidth=2.5).encode(**_axes(x, y), tooltip=tips)
     return alt.layer(*([_diagonal()] if curve == "roc" else []), line).properties(width=270, height=220, title=title)
 
 
 def _bins() -> alt.LayerChart:
     colour = alt.Color("series:N", title=None, scale=alt.Scale(domain=list(SCALED.values()), range=["#8a919a", COLOURS[3]]), legend=alt.Legend(orient="bottom"))
-    base = _panel("reliability").encode(x=alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1])), color=colour, tooltip=["series:N", "x:Q", "y:Q", "low:Q", "high:Q"])
+    base = _panel("reliability", "x", "y", "low", "high").encode(x=alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1])), color=colour, tooltip=["series:N", "x:Q", "y:Q", "low:Q", "high:Q"])
     bars = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", title="Share that is right", scale=alt.Scale(domain=[0, 1])), y2="high:Q")
     return alt.layer(_diagonal(), bars, base.mark_point(filled=True, size=45, opacity=1).encode(y="y:Q")).properties(width=270, height=220, title="Reliability")
 
@@ -171,7 +178,7 @@ def _bins() -> alt.LayerChart:
 def _histogram() -> alt.Chart:
     colour = alt.Color("series:N", title="Answers", scale=alt.Scale(domain=["wrong", "right"], range=[COLOURS[1], COLOURS[4]]), legend=alt.Legend(orient="bottom"))
     x = alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1]))
-    bars = _panel("confidence").mark_area(interpolate="step", opacity=0.65, line=True)
+    bars = _panel("confidence", "x", "y").mark_area(interpolate="step", opacity=0.65, line=True)
     return bars.encode(x=x, y=alt.Y("y:Q", title="Share of them", stack=None), color=colour, tooltip=["series:N", "x:Q", "y:Q"]).properties(width=270, height=220, title="Confidence")
 
 
