@@ -1,6 +1,12 @@
 """The curves hold every point that was measured, and are valid Vega-Lite."""
 
-from whoknows import curves
+import re
+
+import pandas as pd
+import pytest
+import vl_convert
+
+from whoknows import curves, plots
 
 
 def test_the_layer_curve_rings_the_best_point():
@@ -16,3 +22,11 @@ def test_the_training_curve_shows_loss_and_auroc():
     spec = curves.training_curve(history).to_dict()
     assert [panel["encoding"]["y"]["field"] for panel in spec["hconcat"]] == ["loss", "validation_auroc"]
     assert history in list(spec["datasets"].values())
+
+
+@pytest.mark.parametrize("count", [2, 3, 12])
+def test_no_two_models_have_the_same_colour(count):
+    lines = [{"scored": f"m{at}", "depth": depth, "layer": depth * 4, "validation_auroc": 0.5 + at / 40, "chosen": depth == 1} for at in range(count) for depth in (0, 1)]
+    svg = vl_convert.vegalite_to_svg(plots.layers(pd.DataFrame(lines)).to_dict())
+    drawn = set(re.findall(r'aria-roledescription="line mark"[^>]* stroke="([^"]+)"', svg))
+    assert len(drawn) == count

@@ -81,6 +81,15 @@ def test_sliders_choose_one_value_for_every_cell(made):
     assert not there.duplicated(["reading", "model", "trained_on"]).any()
 
 
+def test_of_many_models_only_their_own_answers_have_a_line(made):
+    frames, folder = made
+    tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    whole = sweep.chart(pd.concat(tables), ["a", "b"]).to_json()
+    assert '"a, trained on b"' in whole
+    few = sweep.chart(pd.concat(tables), ["a", "b", "c"]).to_json()
+    assert '"a, trained on b"' not in few and '"b, trained on b"' in few
+
+
 def test_no_sweep_is_one_sentence(tmp_path):
     with pytest.raises(WhoknowsError, match="has no sweep of a, b: run the stage sweep first"):
         sweep.read(str(tmp_path), ["a", "b"])

@@ -10,6 +10,11 @@ alt.data_transformers.disable_max_rows()  # many models and tasks are many rows,
 COLOURS = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]  # as in the heatmaps, from low to high
 
 
+def colours(names: list[str], few: list[str]) -> alt.Scale:
+    """A colour for each name: one of a few, or where those do not suffice of a scheme in which no two of twenty are alike."""
+    return alt.Scale(domain=names, range=few[: len(names)]) if len(names) <= len(few) else alt.Scale(domain=names, scheme="tableau20")
+
+
 def layer_curve(search: list[dict]) -> alt.LayerChart:
     """AUROC on validation against the layer, a line for each strength of the L2 penalty; the choice is ringed.
 

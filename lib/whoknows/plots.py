@@ -9,7 +9,7 @@ import pandas as pd
 from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, UNTOLD
 from whoknows.cells import METHODS, READINGS, TRAINED
 from whoknows.charts import IN_LINES, TITLES, switch
-from whoknows.curves import COLOURS, embedding
+from whoknows.curves import COLOURS, colours, embedding
 
 KINDS = ["trained", "needs no training", "control"]
 OWN = " on its own answers"
@@ -123,14 +123,15 @@ def layers(table: pd.DataFrame) -> alt.LayerChart:
     x = alt.X("depth:Q", title="Depth of the layer (0 = embeddings, 1 = last)", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
     tips = ["scored:N", "layer:Q", "depth:Q", "validation_auroc:Q"]
-    base = alt.Chart(drawn).encode(x=x, y=y, color=_by_model("scored"), tooltip=tips)
+    base = alt.Chart(drawn).encode(x=x, y=y, color=_by_model(drawn["scored"]), tooltip=tips)
     rings = base.transform_filter("datum.chosen").mark_point(size=200, strokeWidth=2)
     described = "AUROC of the probe on validation by depth of the layer; the layers that were chosen are ringed."
     return (base.mark_line(point=True) + rings).properties(width="container", height=260, description=described, usermeta=embedding("layers"))
 
 
-def _by_model(name: str) -> alt.Color:
-    return alt.Color(f"{name}:N", title="Reader, trained on and scored", scale=alt.Scale(range=[COLOURS[1], COLOURS[3], "#8a919a"]), legend=alt.Legend(orient="top", titleLimit=400))
+def _by_model(models: pd.Series) -> alt.Color:
+    scale = colours(list(models.unique()), [COLOURS[1], COLOURS[3], "#8a919a"])
+    return alt.Color(f"{models.name}:N", title="Reader, trained on and scored", scale=scale, legend=alt.Legend(orient="top", columns=6, titleLimit=400))
 
 
 def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
@@ -143,7 +144,7 @@ def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
     sizes = sorted(set(drawn["size"]), key=lambda size: float("inf") if size == "all" else int(size))
     x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
     tips = ["scored:N", "size:O", "auroc:Q", "low:Q", "high:Q"]
-    base = alt.Chart(drawn).encode(x=x, color=_by_model("scored"), tooltip=tips)
+    base = alt.Chart(drawn).encode(x=x, color=_by_model(drawn["scored"]), tooltip=tips)
     y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
     bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."

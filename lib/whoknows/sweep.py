@@ -13,11 +13,12 @@ from whoknows import WhoknowsError, files
 from whoknows.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.charts import TITLES, black_from, colour_domain, switch
 from whoknows.classifiers import Labelled, Logistic
-from whoknows.curves import COLOURS, embedding
+from whoknows.curves import COLOURS, colours, embedding
 from whoknows.hidden import load_hidden
 from whoknows.probes import parts
 from whoknows.splits import for_seed, smaller
 
+FEW = 2  # models whose cells all have a line; of more, each has one for its own answers
 
 def run(name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int]) -> pd.DataFrame:
     """The sweep stage: probes of one reader on every model's answers, at every layer, strength and size.
@@ -89,7 +90,8 @@ def chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
     ]
     at = {"layer": "datum.layer === round(depth * datum.last_layer)", "strength": "datum.strength_at === strength_step", "size": "datum.size_at === size_step"}
     said = alt.expr(f"['AUROC on test, strength ' + {steps['strength']}[strength_step] + ', ' + {steps['size']}[size_step] + ' training answers']")
-    panels = [_heatmap(drawn, models, at), _curve("layer", "Layer", at), _curve("size", "Training answers", at)]
+    lines = list(dict.fromkeys(f"{a}, trained on {b}" for a in models for b in models if len(models) <= FEW or a == b))
+    panels = [_heatmap(drawn, models, at), _curve("layer", "Layer", at, lines, None), _curve("size", "Training answers", at, lines, "bottom")]
     whole = alt.concat(*panels, columns=3, data=drawn, spacing=24, title=alt.TitleParams(text=said, anchor="start", fontWeight="normal", fontSize=12))
     described = "AUROC of the probe on test answers, Model by Trained On, at the layer, strength and number of training answers that the sliders say, and its curves over layers and training answers."
     return whole.resolve_scale(color="independent").add_params(*sliders).properties(description=described, usermeta=embedding("sweep"))
@@ -100,7 +102,7 @@ def _slider(name: str, count: int, title: str) -> alt.Parameter:
 
 
 def _heatmap(drawn: pd.DataFrame, models: list[str], at: dict[str, str]) -> alt.LayerChart:
-    low, high = colour_domain(drawn["auroc"], 0.5)
+    size, (low, high) = min(90, 300 // len(models)), colour_domain(drawn["auroc"], 0.5)
     x, y = (alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)), alt.Y("model:N", sort=models, title="Model"))
     tips = ["model:N", "trained_on:N", "layer:Q", "strength:Q", "size:Q", "auroc:Q", "validation_auroc:Q"]
     base = alt.Chart().transform_filter(f"datum.reading === reading && {' && '.join(at.values())}").encode(x=x, y=y, tooltip=tips)
@@ -108,15 +110,21 @@ def _heatmap(drawn: pd.DataFrame, models: list[str], at: dict[str, str]) -> alt.
     rects = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
     ink = alt.condition(f"datum.auroc > {low + black_from() * (high - low):.4f}", alt.value("#000"), alt.value("#fff"))
     texts = base.mark_text(fontSize=15, fontWeight="bold").encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
-    return alt.layer(rects, texts).properties(width=90 * len(models), height=90 * len(models), title="Probe")
+    return alt.layer(rects, texts).properties(width=alt.Step(size), height=alt.Step(size), title="Probe")
 
 
-def _curve(over: str, title: str, at: dict[str, str]) -> alt.LayerChart:
-    """AUROC on test over one of the three, the two others being as the sliders say; a point where the third slider stands."""
+def _curve(over: str, title: str, at: dict[str, str], lines: list[str], legend: str | None) -> alt.LayerChart:
+    """AUROC on test over one of the three, the two others being as the sliders say; a point where the third slider stands.
+
+    Args:
+        lines: what is drawn, as "model, trained on model".
+        legend: where it stands; None for nowhere.
+    """
     others = " && ".join(condition for name, condition in at.items() if name != over)
-    colour = alt.Color("cell:N", title=None, scale=alt.Scale(range=[COLOURS[0], COLOURS[2], COLOURS[3], "#8a919a"]), legend=alt.Legend(orient="bottom", columns=1, labelLimit=300))
+    scheme = colours(lines, [COLOURS[0], COLOURS[2], COLOURS[3], "#8a919a"])
+    colour = alt.Color("cell:N", title=None, scale=scheme, legend=legend and alt.Legend(orient=legend, columns=1, labelLimit=300))
     scale = alt.Scale(type="log" if over == "size" else "linear", zero=False, nice=False)
-    base = alt.Chart().transform_filter(f"datum.reading === reading && {others}").transform_calculate(cell="datum.model + ', trained on ' + datum.trained_on")
+    base = alt.Chart().transform_filter(f"datum.reading === reading && {others}").transform_calculate(cell="datum.model + ', trained on ' + datum.trained_on").transform_filter(alt.FieldOneOfPredicate("cell", lines))
     base = base.encode(x=alt.X(f"{over}:Q", title=title, scale=scale), y=alt.Y("auroc:Q", title="AUROC on test", scale=alt.Scale(zero=False)), color=colour, tooltip=["cell:N", f"{over}:Q", "auroc:Q"])
     here = base.transform_filter(at[over]).mark_point(filled=True, size=90, opacity=1)
     return alt.layer(base.mark_line(strokeWidth=1.5), here).properties(width=230, height=200, title=f"Over {title.lower()}")
