@@ -84,6 +84,13 @@ def test_the_answer_is_computed():
     assert "than the best that each of these models learned" in findings.answer(table, untrained(0.81, 0.75))
 
 
+def test_the_answer_about_many_models_names_none():
+    table = pd.concat([cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4), cells([0.8] * 4, [0.7] * 4).replace({"a": "c", "b": "d"})])
+    baselines = pd.concat([untrained(0.81, 0.55), untrained(0.6, 0.9).replace({"a": "c", "b": "d"})])
+    plain = findings.answer(table.assign(low=0.5, high=0.9), baselines).splitlines()[-1]
+    assert plain.endswith("reaches 0.55 to 0.90 on the answers of 4 models, no lower than the best that was learned for 2 of 4 models.")
+
+
 def test_the_answer_from_nothing():
     nothing = cells([np.nan] * 4, [np.nan] * 4)
     assert findings.answer(nothing, untrained()) == "Nothing is measured yet."

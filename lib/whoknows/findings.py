@@ -50,6 +50,8 @@ def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
     if not models:
         return ""
     values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
+    if len(models) > 2:
+        values = f"{_span(f'{plain[models].min():.2f}', f'{plain[models].max():.2f}')} on the answers of {len(models)} models"
     above = sum(plain[model] >= own[model] for model in models)
     beside = f"no lower than the best that {'each of these models' if len(models) > 1 else 'it'} learned from its own answers" if above == len(models) else f"no lower than the best that was learned for {above} of {len(models)} models"
     return f"How likely a model found its own words, which needs no training, reaches {values}, {beside}."
