@@ -7,6 +7,7 @@ import torch
 from made_up import QUESTIONS, untaught
 
 from whoknows import WhoknowsError
+from whoknows import answers as answering
 from whoknows.answers import answer, grade, likelihood_rows, summary
 from whoknows.prefix import Prefix
 
@@ -138,6 +139,15 @@ def test_nothing_to_answer(llama):
 def test_more_examples_than_the_model_has_positions_for(llama):
     with pytest.raises(WhoknowsError, match=r"answer\.shots: the examples of a .* lower answer\.shots"):
         answer(untaught(llama, max_position_embeddings=70), questions(), NEW, 200)
+
+
+def test_a_question_that_is_too_long_is_refused_before_any_is_answered(llama, monkeypatch):
+    monkeypatch.setattr(answering, "_answer_some", lambda *arguments: pytest.fail("answered"))
+    table = questions()
+    last = table.index[table["split"] != "shot"][-1]
+    table.loc[last, "question"] = "why " * 3000
+    with pytest.raises(WhoknowsError, match=f"the examples of {table.loc[last, 'task']} and its longest question make [0-9]+ tokens"):
+        answer(llama, table, NEW, 200)
 
 
 @pytest.mark.parametrize(

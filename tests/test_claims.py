@@ -57,6 +57,13 @@ def test_equal_values_are_not_above_each_other():
     assert by_figure([only])["c"] == FAILS
 
 
+def test_where_nothing_was_measured_the_figure_still_says_what_it_says():
+    judged, players = claims.judge(STATED, planted(lambda *names: 0.0)[:0], ["weak", "strong"], TASKS)
+    table = claims.verdicts(judged)
+    assert set(table.loc[table["source"] == "measured", "verdict"]) == {OPEN} and HOLDS in set(table.loc[table["source"] == "figure", "verdict"])
+    assert "it **holds**: " in findings.claims_findings(STATED, judged, table, players)
+
+
 def test_a_contrast_with_a_broken_cell_cannot_be_told():
     judged = claims.by_others(STATED)
     broken = judged[(judged["source"] == "released") & judged["estimate"].isna()]

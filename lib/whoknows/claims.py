@@ -58,7 +58,7 @@ def contrasts(claims: list[Claim], cells: pd.DataFrame | pd.Series) -> pd.DataFr
     index = [(claim.claim, name) for claim in claims for name in claim.contrasts]
     weighted = [weights for claim in claims for weights in claim.contrasts.values()]
     places = [[tuple(place.split("/")) for place in weights] for weights in weighted]
-    values = [np.array(list(w.values())) @ table.reindex(pd.MultiIndex.from_tuples(p)).to_numpy() for w, p in zip(weighted, places)]
+    values = [np.array(list(w.values())) @ table.reindex(pd.MultiIndex.from_tuples(p)).to_numpy(float) for w, p in zip(weighted, places)]
     return pd.DataFrame(values, index=pd.MultiIndex.from_tuples(index, names=["claim", "contrast"]), columns=table.columns)
 
 

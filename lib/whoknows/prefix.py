@@ -27,7 +27,7 @@ class Prefix:
     @torch.inference_mode()
     def __init__(self, reader: Reader, examples: pd.DataFrame):
         self.reader = reader
-        self.ids = reader.examples(examples["question"].tolist(), [_written(gold) for gold in examples["gold"]])
+        self.ids = prefix_ids(reader, examples)
         cache = DynamicCache()
         if self.ids:
             reader.base(input_ids=torch.tensor([self.ids], device=reader.device), past_key_values=cache, use_cache=True)
@@ -149,6 +149,11 @@ class Prefix:
 
     def _line(self, tokens: list[int]) -> str:
         return self.reader.tokenizer.decode(tokens, skip_special_tokens=True).lstrip(" ").split(LINE_END)[0].strip()
+
+
+def prefix_ids(reader: Reader, examples: pd.DataFrame) -> list[int]:
+    """Ids of a task's few-shot examples, with BOS."""
+    return reader.examples(examples["question"].tolist(), [_written(gold) for gold in examples["gold"]])
 
 
 def _written(gold: list[str]) -> str:
