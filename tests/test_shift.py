@@ -80,6 +80,17 @@ def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
     assert shift.left_out(graded({"probe": 1.0})).empty
 
 
+def test_a_task_left_out_with_few_right_answers_or_none_tells_nothing():
+    rows = graded({"probe": 1.0, "probe_without_sciq": 0.2, "probe_without_trivia_qa": 0.2})
+    none = rows.assign(correct=rows["correct"] & (rows["task"] != "sciq"))
+    table = shift.left_out(none)
+    assert table.set_index("task")["n_right"].to_dict() == {"sciq": 0, "trivia_qa": rows.query("task == 'trivia_qa' and method == 'probe'")["correct"].sum()}
+    html = difference_tables.left_out(table)
+    assert html.count("<td>—</td>") == 3 and "nan" not in html.lower()
+    assert "in 1 of 1 cases" in findings.left_out_findings(table) and "; 1 more rest" in findings.left_out_findings(table)
+    assert findings.left_out_findings(table[table["task"] == "sciq"]).startswith("No task has the 25 right answers")
+
+
 def test_a_task_left_out_is_compared_on_the_seeds_that_both_have():
     with_it = pd.concat([graded({"probe": 1.0}, seed=0), graded({"probe": 5.0}, seed=1)])
     table = shift.left_out(pd.concat([with_it, graded({"probe_without_sciq": 1.0}, seed=0)]))

@@ -75,7 +75,8 @@ def left_out(table: pd.DataFrame) -> str:
     """
     if table.empty:
         return "<p>No estimator was trained with a task left out.</p>"
-    change = [f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])]
-    names = table[["method", "scored", "task"]].assign(method=table["method"].map(METHODS))
-    shown = names.assign(a=table["with_task"].map("{:.3f}".format), b=table["without_task"].map("{:.3f}".format), change=change)
-    return shown.set_axis(["Method", "Model", "Task", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False)
+    names = table[["method", "scored", "task", "n_right"]].assign(method=table["method"].map(METHODS))
+    a, b = (table[name].map("{:.3f}".format, na_action="ignore") for name in ("with_task", "without_task"))
+    change = [f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" if pd.notna(b - a) else None for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])]
+    shown = names.assign(a=a, b=b, change=change)
+    return shown.set_axis(["Method", "Model", "Task", "Right answers", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False, na_rep="—")

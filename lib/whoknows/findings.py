@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from whoknows.bootstrap import ABOVE, BELOW, FEW, UNTOLD
+from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, UNTOLD
 from whoknows.cells import METHODS
 from whoknows.claims import FAILS, HOLDS, OPEN, Claim
 
@@ -151,11 +151,17 @@ def left_out_findings(table: pd.DataFrame) -> str:
     Args:
         table: as `shift.left_out` returns.
     """
-    lost = table[table["high"] < 0]
     if table.empty:
         return ""
-    change = table["without_task"] - table["with_task"]
-    return f"Without a task in training, AUROC on it changes by {_signed(change.min())} to {_signed(change.max())}; it falls in {len(lost)} of {len(table)} cases by an interval below nought."
+    told = table[table["n_right"] >= ENOUGH].dropna(subset=["with_task", "without_task"])
+    if told.empty:
+        return f"No task has the {ENOUGH} right answers that it takes to tell what leaving it out of training costs."
+    change = told["without_task"] - told["with_task"]
+    few = f"; {len(table) - len(told)} more rest on fewer than {ENOUGH} right answers" if len(told) < len(table) else ""
+    return (
+        f"Without a task in training, AUROC on it changes by {_signed(change.min())} to {_signed(change.max())}; "
+        f"it falls in {(told['high'] < 0).sum()} of {len(told)} cases by an interval below nought{few}."
+    )
 
 
 def grading_findings(table: pd.DataFrame) -> str:

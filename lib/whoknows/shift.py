@@ -50,7 +50,8 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
     """For each method, reader that judges its own answers and task: AUROC, trained with and without that task.
 
     Returns:
-        method, scored, task, with_task, without_task (means over the seeds that both have), and low and high of without less with.
+        method, scored, task, with_task, without_task (means over the seeds that both have; NaN where a task has answers of one
+        class), low and high of without less with, and n_right.
     """
     native = native_rows(rows).reset_index(drop=True)
     base = native["method"].str.split(LEFT_OUT).str[0]
@@ -58,14 +59,15 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
     asked = (native["method"] == base) | (native["method"] == base + LEFT_OUT + native["task"])
     native = native.assign(base=base, how=how, method=base + " " + how)[asked]
     kept = native[native.groupby(["base", "scored", "task", "seed"])["how"].transform("nunique") == 2]
-    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high"]
+    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high", "n_right"]
     if kept.empty:
         return pd.DataFrame(columns=columns)
     keys = ["scored", "task", "method"]
-    values, draws = scores.by_task(kept, only_auroc=True).groupby(keys)["auroc"].mean(), bootstrap.samples(kept).groupby(keys).mean()
+    values = scores.by_task(kept, only_auroc=True).groupby(keys).agg({"auroc": "mean", "n_right": "min"})
+    draws = bootstrap.samples(kept).groupby(keys).mean()
     lines = []
     for method, scored, task in kept.groupby(["base", "scored", "task"]).groups:
         known, unknown = ((scored, task, f"{method} {how}") for how in ("with", "without"))
         between = bootstrap.interval(draws.loc[[unknown]] - draws.loc[known]).iloc[0]
-        lines.append((method, scored, task, values[known], values[unknown], between["low"], between["high"]))
+        lines.append((method, scored, task, *values["auroc"][[known, unknown]], between["low"], between["high"], values["n_right"][known]))
     return pd.DataFrame(lines, columns=columns)
