@@ -98,7 +98,7 @@ class Budget:
 
 
 def fetch(tensor: torch.Tensor) -> torch.Tensor:
-    """The same on the CPU, through memory that the GPU can write to by itself, which takes a tenth of the time."""
+    """The same on the CPU, through memory that the GPU writes to by itself, at the speed of the bus between them."""
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor) if tensor.is_cuda else tensor
 
 

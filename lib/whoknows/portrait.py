@@ -143,7 +143,7 @@ def chart(table: pd.DataFrame, name: str) -> alt.ConcatChart:
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:
-    """One line a curve, its numbers as lists: a tenth of what a line for each point would take on the page."""
+    """One line a curve, its numbers as lists: a seventh of what a line for each point would take on the page."""
     keys, numbers = ["method", "scored", "test_set", "curve", "series"], ["x", "y", "low", "high"]
     return table.dropna(subset=["x", "y"]).round(4).groupby(keys, sort=False)[numbers].agg(lambda values: values.dropna().tolist()).reset_index()
 

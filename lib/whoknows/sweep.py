@@ -20,6 +20,7 @@ from whoknows.splits import for_seed, smaller
 
 FEW = 2  # models whose cells all have a line; of more, each has one for its own answers
 
+
 def run(name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int]) -> pd.DataFrame:
     """The sweep stage: probes of one reader on every model's answers, at every layer, strength and size.
 
