@@ -73,6 +73,15 @@ def test_stages_grow_with_the_number_of_models_as_the_table_says():
     assert set(few) <= {*cost.GROWTH, "questions", "figure", "layers"}
 
 
+def test_pages_of_results_measure_every_estimator_on_every_task():
+    # 3 tasks; 2 probes and LoRA + Prompt in 4 cells, each judging 2 models; likelihood of 2 models and zero-shot of 2 readers on 2
+    rows = cost.work(of_size(2))["heatmaps"].operations - cost.GROUP * 3 * (3 * 4 * 2 + 2 + 4)
+    assert 0 < rows < cost.GROUP
+    mmlu = replace(of_size(2), tasks=(*SMOKE.tasks, grid.Task("mmlu_mc", 60, "shift")))
+    more = cost.work(mmlu)["heatmaps"].operations - cost.work(of_size(2))["heatmaps"].operations
+    assert more > cost.GROUP * 57 * (3 * 4 * 2 + 2 + 4)
+
+
 def test_a_forward_pass_is_two_operations_a_weight_and_token_and_training_costs_more():
     text, model = cost.Texts(SMOKE), sizes.size("a-135m")
     assert math.isclose(text.count.total(), 240) and math.isclose(text.count["test"], 90)

@@ -21,7 +21,8 @@ USUAL = 120  # of a set that is not among them
 TOKEN = 4.2  # characters in a token
 ANSWER, LETTER, QUERY = 5, 2, 23  # tokens of an open answer, of a chosen letter, and of the query after either
 FIT = 800  # operations on each number of the training set in one logistic regression: some 200 passes
-ROW = 3e5  # operations of a page of results on each row that it reads, most of them for its bootstrap
+ROW, GROUP = 3e5, 2e9  # operations of a page of results on each row, and on each estimator's rows of a scored model and task: measures and resamples
+SUBJECTS = 57  # of MMLU, each of which is a task
 ROW_BYTES, ANSWER_BYTES, PAGE_BYTES = 12, 300, 60_000
 GROWTH = {  # with n models
     **dict.fromkeys(("answer", "judge"), "n"),
@@ -66,6 +67,9 @@ def work(grid: Grid) -> dict[str, Work]:
     n, variants, cells = len(models), len(parameters.lora_variants(grid)), len(models) ** 2 * len(grid.methods)
     rows = n * text.count["test"] + text.count["validation"]  # of one estimator
     every = rows * (cells * seeds + 2 * n)
+    tasks = sum(SUBJECTS if task.name.startswith("mmlu") else 1 for task in grid.tasks)
+    trained_groups = tasks * n**3 * seeds * sum(2 if method == "probe" else 1 for method in grid.methods)  # the MLP probe comes with the probe
+    groups = trained_groups + tasks * (n + n * n)  # likelihood and zero-shot
     search = sum(FIT * text.count["train"] * model.width * (model.layers + 1) for model in models)
     trained = sum(_training(grid, model, text, n) for model in models)
     adapters = sum(_adapters(grid, model) for model in models)
@@ -79,12 +83,12 @@ def work(grid: Grid) -> dict[str, Work]:
         "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
         "ablate": Work(n, search * n * seeds * len(grid.controls.strengths), ROW_BYTES * n * n * rows),
         "ablate_lora": Work(n * variants, trained * variants, (adapters + n * ROW_BYTES * rows) * variants),
-        "cell": Work(cells, ROW * rows * cells * seeds, 0),
+        "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
         "figure": Work(1, 0, 0),
         "sweep": Work(n, search * n * len(grid.controls.strengths), 0),
         "layers": Work(1, 0, 0),
         "beside": Work(len(parameters.PAGES) * (grid.beside is not None), 0, 0),
-        **{page: Work(1, ROW * every, 0) for page in parameters.PAGES},
+        **{page: Work(1, ROW * every + GROUP * groups, 0) for page in parameters.PAGES},
     }
     return {stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs) for stage in STAGES if (one := found.get(stage)) and one.jobs}
 
