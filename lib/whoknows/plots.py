@@ -79,7 +79,7 @@ def shift(table: pd.DataFrame) -> alt.Chart:
     colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2]]), legend=alt.Legend(orient="top"))
     tips = ["label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]
     y, offset = alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=alt.Scale(paddingInner=0.35)), alt.YOffset("label:N", sort=labels)
-    base = alt.Chart().encode(y=y, yOffset=offset, color=colour, tooltip=tips, opacity=alt.when("datum.few").then(alt.value(0.35)).otherwise(alt.value(1)))
+    base = alt.Chart().encode(y=y, yOffset=offset, color=colour, tooltip=tips, opacity=alt.when("datum.few").then(alt.value(0.5)).otherwise(alt.value(1)))
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
     points = base.mark_point(filled=True, size=50).encode(x="auroc:Q")
     half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
