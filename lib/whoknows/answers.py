@@ -46,15 +46,16 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
         raise WhoknowsError("answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid")
     groups = {task: group for task, group in asked.groupby("task", sort=False)}
     shots = {task: questions[(questions["split"] == SHOT) & (questions["task"] == task)] for task in groups}
-    for task, group in groups.items():
-        _refuse_too_long(reader, shots[task], group, max_new_tokens)
+    ids = {task: reader.questions(group["question"].tolist(), after_examples=not shots[task].empty) for task, group in groups.items()}
+    for task in groups:
+        _refuse_too_long(reader, task, shots[task], ids[task], max_new_tokens)
     todo = [(task, at) for task, group in groups.items() for at in parts.slices(len(group), PART)]
     todo = [todo[k] for k in parts.mine(len(todo), shard)]
     budget = Budget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
     found = []
     with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
         for task, at in todo:
-            write = partial(_answer_some, reader, shots[task], max_new_tokens, budget, bar.update)
+            write = partial(_answer_some, reader, shots[task], ids[task][at], max_new_tokens, budget, bar.update)
             found.append(_kept(own and own / f"{task}-{at.start:06}.parquet", groups[task].iloc[at], write, bar))
     if shard:
         return pd.concat(found) if found else pd.DataFrame()
@@ -63,12 +64,10 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
     return asked.assign(**answers, correct=graded)
 
 
-def _refuse_too_long(reader: Reader, examples: pd.DataFrame, group: pd.DataFrame, max_new_tokens: int) -> None:
+def _refuse_too_long(reader: Reader, task: str, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int) -> None:
     """Raises if a task's examples, its longest question and an answer do not fit, before any question is answered."""
-    ids = reader.questions(group["question"].tolist(), after_examples=not examples.empty)
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     if longest > reader.limit:
-        task = group["task"].iloc[0]
         raise WhoknowsError(f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, more than the model has positions; lower answer.shots")
 
 
@@ -83,10 +82,9 @@ def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
     return made
 
 
-def _answer_some(reader: Reader, examples: pd.DataFrame, max_new_tokens: int, budget: Budget, done, group: pd.DataFrame) -> pd.DataFrame:
-    """Answers to questions of one task, with the index of the questions."""
+def _answer_some(reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, budget: Budget, done, group: pd.DataFrame) -> pd.DataFrame:
+    """Answers to questions of one task, whose ids are given, with the index of the questions."""
     prefix = Prefix(reader, examples)
-    ids = reader.questions(group["question"].tolist(), after_examples=not examples.empty)
     found: list[tuple | None] = [None] * len(ids)
     for batch, texts in budget.run(lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), [len(i) + max_new_tokens for i in ids]):
         for b, text in zip(batch, texts):

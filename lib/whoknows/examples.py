@@ -141,8 +141,9 @@ def start(reader: Reader, examples: Examples, batch: list[int], inputs: dict) ->
     """What enters the first adapted block, [rows, columns, width]: the trunk, or the embeddings if that is block 0."""
     if examples.trunk is None:
         return reader.base.embed_tokens(inputs["input_ids"])
-    trunk = send(pad_sequence([examples.trunk[t] for t in batch], batch_first=True), reader.device)
-    return F.pad(trunk, (0, 0, 0, inputs["position_ids"].shape[1] - trunk.shape[1]))
+    first, *rest = (examples.trunk[t] for t in batch)
+    first = F.pad(first, (0, 0, 0, inputs["position_ids"].shape[1] - len(first)))  # one row as wide as the batch, and the others are made so
+    return send(pad_sequence([first, *rest], batch_first=True), reader.device)
 
 
 def run_above(above: torch.nn.Module, hidden: torch.Tensor, inputs: dict) -> torch.Tensor:

@@ -91,7 +91,7 @@ def chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
     ]
     at = {"layer": "datum.layer === round(depth * datum.last_layer)", "strength": "datum.strength_at === strength_step", "size": "datum.size_at === size_step"}
     said = alt.expr(f"['AUROC on test, strength ' + {steps['strength']}[strength_step] + ', ' + {steps['size']}[size_step] + ' training answers']")
-    lines = list(dict.fromkeys(f"{a}, trained on {b}" for a in models for b in models if len(models) <= FEW or a == b))
+    lines = [f"{a}, trained on {b}" for a in models for b in models if len(models) <= FEW or a == b]
     panels = [_heatmap(drawn, models, at), _curve("layer", "Layer", at, lines, None), _curve("size", "Training answers", at, lines, "bottom")]
     whole = alt.concat(*panels, columns=3, data=drawn, spacing=24, title=alt.TitleParams(text=said, anchor="start", fontWeight="normal", fontSize=12))
     described = "AUROC of the probe on test answers, Model by Trained On, at the layer, strength and number of training answers that the sliders say, and its curves over layers and training answers."
