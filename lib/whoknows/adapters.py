@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, features, files, processes
+from whoknows import WhoknowsError, features, files, processes, products
 from whoknows.examples import Examples, predicting, run_above, start
 from whoknows.memory import Budget, DoesNotFit
 from whoknows.models import Reader, first_block, send
@@ -54,6 +54,7 @@ class LoraPrompt:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what PEFT does that the next transformers does not allow
             self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer, reader.wording)
+        products.install(self.reader.model)
         self.above = blocks(self.reader.base, first, reader.depth)
         self.classifier = None if query else _zero(nn.Linear(reader.model.config.hidden_size, 1)).to(reader.device)
         trained = [self.reader.model, *([] if query else [self.classifier])]
@@ -77,7 +78,7 @@ class LoraPrompt:
         peak, correct = self.settings["learning_rate"], torch.tensor(correct, dtype=torch.float32)
         steps = order([len(t) for t in train.grown.trees], self.settings["batch_size"], self.settings["epochs"], self.seed)
         every = math.ceil(len(steps) / self.settings["evaluations"])
-        progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak), file)
+        progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak, fused=True), file)
         progress.resume()
         losses: list[torch.Tensor] = []
         with tqdm(total=len(steps), initial=progress.step, desc="training", unit="step", **processes.quiet()) as bar:

@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from whoknows import answers, cache, extraction, features, files, grid, models, parameters, plain, provenance, questions
+from whoknows import answers, cache, extraction, features, files, grid, models, parameters, plain, products, provenance, questions
 from whoknows.adapters import LoraPrompt
 from whoknows.command import command
 from whoknows.examples import gather
@@ -143,7 +143,8 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
 
     def theirs(items: range) -> float:
         part = frame.iloc[list(items)]
-        return seconds(lambda: plain.train(estimator.reader, texts(reader, part, reader.query), part["correct"].tolist(), settings, 0))
+        with products.removed(estimator.reader.model):
+            return seconds(lambda: plain.train(estimator.reader, texts(reader, part, reader.query), part["correct"].tolist(), settings, 0))
 
     tokens = sum(map(len, texts(reader, frame, reader.query)))
     work = 4 * adapted * tokens

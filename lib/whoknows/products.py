@@ -1,0 +1,128 @@
+"""Products: what training on short texts spends its time on besides matrix products, done in as few of them as there can be.
+
+An adapted matrix is one node of the graph, where PEFT builds ten and casts every activation to the adapters' number format and
+back. Attention over short texts is plain products, whose backward pass takes a third of the time of PyTorch's blocked one on
+a CPU. Both compute what they stand in for: `x Wᵀ + s (x Aᵀ) Bᵀ` (Hu et al. 2022), and `softmax(s q kᵀ) v` (Vaswani et al. 2017).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from peft.tuners.lora import Linear
+from torch import nn
+from torch.nn import functional as F
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+ATTENTION = "plain_products"
+SHORT = 256  # columns; the scores of longer texts leave the CPU's cache
+
+
+def install(model: nn.Module) -> None:
+    """Has a model with adapters run through these products, where its layers are of the kinds that they compute.
+
+    Quantised matrices stay PEFT's. A GPU keeps its own attention, which is faster there.
+    """
+    for module in model.modules():
+        if type(module) is Linear and type(module.base_layer) is nn.Linear:
+            module.__class__ = AdaptedLinear
+    if model.device.type == "cpu":
+        AttentionInterface.register(ATTENTION, attend)
+        model.set_attn_implementation(ATTENTION)
+
+
+@contextmanager
+def removed(model: nn.Module) -> Iterator[None]:
+    """Inside, the model runs as PEFT and PyTorch alone would run it."""
+    adapted = [module for module in model.modules() if type(module) is AdaptedLinear]
+    attention = model.config._attn_implementation
+    for module in adapted:
+        module.__class__ = Linear
+    model.set_attn_implementation("sdpa")
+    try:
+        yield
+    finally:
+        for module in adapted:
+            module.__class__ = AdaptedLinear
+        model.set_attn_implementation(attention)
+
+
+class AdaptedLinear(Linear):
+    """A frozen matrix with its low-rank update; takes the place of PEFT's class, and keeps the weights."""
+
+    def forward(self, x: torch.Tensor, *args, **kwargs) -> torch.Tensor:
+        if self.disable_adapters or self.merged:
+            return super().forward(x, *args, **kwargs)
+        (name,) = self.active_adapters
+        frozen, low, high = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
+        return _Adapted.apply(x, self.lora_dropout[name](x), frozen.weight, frozen.bias, low, high, self.scaling[name])
+
+
+class _Adapted(torch.autograd.Function):
+    """`x Wᵀ + b + s (d Aᵀ) Bᵀ`, where d is x after dropout; W and b need no gradient."""
+
+    @staticmethod
+    def forward(ctx, x, dropped, weight, bias, low, high, scaling):
+        rows, kept = x.reshape(-1, x.shape[-1]), dropped.reshape(-1, x.shape[-1])
+        low, high = low.to(x.dtype), (high * scaling).to(x.dtype)
+        squeezed = kept @ low.T
+        ctx.save_for_backward(kept, weight, low, high, squeezed)
+        ctx.scaling, ctx.is_same = scaling, dropped is x
+        return F.linear(rows, weight, bias).addmm_(squeezed, high.T).view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        kept, weight, low, high, squeezed = ctx.saved_tensors
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        through = rows @ high  # [rows, rank]
+        of_x = of_dropped = None
+        if ctx.needs_input_grad[0]:
+            of_x, of_dropped = rows @ weight, through @ low if not ctx.is_same else None
+            of_x = of_x.addmm_(through, low) if ctx.is_same else of_x
+            of_x, of_dropped = (some if some is None else some.view(*gradient.shape[:-1], -1) for some in (of_x, of_dropped))
+        return of_x, of_dropped, None, None, (through.T @ kept).float(), (rows.T @ squeezed).float() * ctx.scaling, None
+
+
+def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **more):
+    """Attention for `transformers`: [rows, heads, columns, width] queries over keys and values of as many heads or fewer.
+
+    What is more than a masked softmax of scaled products (soft caps, sinks, dropout, long texts) is left to `sdpa`.
+
+    Args:
+        attention_mask: [rows, 1, columns, columns], True where a query may look.
+
+    Returns:
+        ([rows, columns, heads, width], None), as `transformers` wants it.
+    """
+    is_plain = attention_mask is not None and not dropout and more.get("softcap") is None and more.get("s_aux") is None
+    if not is_plain or query.shape[2] > SHORT or key.shape[2] != query.shape[2]:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more)
+    return _Attention.apply(query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling).transpose(1, 2), None
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(s q kᵀ) v; heads that share a key are folded into the queries, so no key is copied."""
+
+    @staticmethod
+    def forward(ctx, query, key, value, mask, scaling):
+        rows, heads, columns, width = ctx.shape = query.shape
+        query = (query * scaling).reshape(rows * key.shape[1], -1, width)
+        key, value = (some.reshape(-1, columns, some.shape[-1]) for some in (key, value))
+        scores = (query @ key.transpose(1, 2)).view(rows, heads, columns, columns).masked_fill_(~mask, -torch.inf)
+        weights = scores.softmax(-1).view(len(key), -1, columns)
+        ctx.save_for_backward(query, key, value, weights)
+        ctx.scaling = scaling
+        return (weights @ value).view(rows, heads, columns, -1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        query, key, value, weights = ctx.saved_tensors
+        rows, heads, columns, width = ctx.shape
+        gradient = gradient.reshape(len(key), -1, value.shape[-1])
+        of_weights = gradient @ value.transpose(1, 2)
+        of_scores = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype)
+        of_query = (of_scores @ key).mul_(ctx.scaling).view(ctx.shape)
+        of_key = (of_scores.transpose(1, 2) @ query).view(rows, -1, columns, width)
+        of_value = (weights.transpose(1, 2) @ gradient).view(rows, -1, columns, value.shape[-1])
+        return of_query, of_key, of_value, None, None
