@@ -53,7 +53,8 @@ def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, t
 
 
 def test_lengths_of_questions_are_those_of_the_sets():
-    assets.fetch("questions")
+    for asset in ("questions", "geonames"):
+        assets.fetch(asset)
     assert tuple(cost.CHARACTERS) == questions.TASKS
     for task, length in cost.CHARACTERS.items():
         asked = questions.build([{"name": task, "size": 150, "role": "shift"}], {"train": 0.6, "validation": 0.2, "test": 0.2}, 0)

@@ -86,8 +86,8 @@ def test_the_plan_has_the_new_model_task_and_method(checkout):
 
 
 def test_the_new_tasks_questions_are_asked(checkout):
-    code = "from whoknows import questions; t = questions.build([{'name': 'capitals', 'size': 4, 'role': 'shift'}], {}, 2); print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
-    assert "{'test': 4, 'shot': 2}" in (said := run(checkout, code)) and "'Santiago'" in said
+    code = "from whoknows import questions; t = questions.build([{'name': 'symbols', 'size': 4, 'role': 'shift'}], {}, 2); print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
+    assert "{'test': 4, 'shot': 2}" in (said := run(checkout, code)) and "'Au'" in said
 
 
 def test_the_new_method_has_its_place_in_the_heatmaps(checkout):

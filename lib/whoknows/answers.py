@@ -10,10 +10,11 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files, parts
 from whoknows.auroc import auroc
+from whoknows.comparing import fold, normalise
 from whoknows.memory import Budget
 from whoknows.models import Reader
 from whoknows.prefix import Prefix, prefix_ids
-from whoknows.questions import LETTERS, SHOT, normalise
+from whoknows.questions import LETTERS, SHOT
 from whoknows.rows import example_rows
 
 # "A", "(A) iron", "A iron" and "a." choose a letter; "a dog" begins with an article.
@@ -115,12 +116,15 @@ def grade(answer: str, gold: list[str], kind: str) -> bool:
     """Whether an answer is right.
 
     Open answers: equal to an accepted answer after normalisation, or holding one as whole words.
+    Names: what stands before the first comma or bracket is an accepted name, whatever its accents and hyphens.
     Choices: it begins with the accepted letter, which stands alone, in brackets or not; a small letter with
     more words behind it is a word.
     """
     if kind == "choice":
         found = CHOICE.match(answer.strip())
         return bool(found) and found[1].upper() == gold[0]
+    if kind == "name":
+        return fold(re.split("[,(]", answer)[0]) in map(fold, gold)
     said = f" {normalise(answer)} "
     return any(f" {normalise(g)} " in said for g in gold if normalise(g))
 

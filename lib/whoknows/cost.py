@@ -12,10 +12,11 @@ from whoknows.grid import Grid
 from whoknows.sizes import Size, size
 from whoknows.stages import STAGES
 
-CHARACTERS = {  # mean length of "Question: …\nAnswer:", choices included
+CHARACTERS = {  # mean length of "Question: …\nAnswer:", choices and passages included
     "trivia_qa": 98, "sciq": 96, "nq_open": 66, "arc_easy": 116, "arc_challenge": 150, "openbookqa": 75, "commonsense_qa": 88,
-    "piqa": 53, "social_i_qa": 125, "mmlu": 232, "sciq_mc": 173, "arc_easy_mc": 259, "arc_challenge_mc": 305, "openbookqa_mc": 178,
-    "commonsense_qa_mc": 171, "piqa_mc": 256, "social_i_qa_mc": 210, "mmlu_mc": 430,
+    "piqa": 53, "social_i_qa": 125, "mmlu": 232, "sciq_passage": 345, "common_knowledge": 75, "string_operations": 64, "cities": 60,
+    "capitals": 52, "sciq_mc": 173, "arc_easy_mc": 259, "arc_challenge_mc": 305, "openbookqa_mc": 178, "commonsense_qa_mc": 171, "piqa_mc": 256,
+    "social_i_qa_mc": 210, "mmlu_mc": 430,
 }  # fmt: skip
 USUAL = 120  # of a set that is not among them
 TOKEN = 4.2  # characters in a token

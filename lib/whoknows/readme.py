@@ -16,10 +16,10 @@ from whoknows.metrics import brier, ece
 from whoknows.questions import TASKS
 
 LICENCES = {"Apache-2.0": "apache-2.0", "Gemma terms of use": "gemma"}  # of an asset, as the hub calls it
-DATASETS = {
+DATASETS = {  # of a task whose data set is on the hub
     "trivia_qa": "mandarjoshi/trivia_qa", "sciq": "allenai/sciq", "nq_open": "google-research-datasets/nq_open", "arc_easy": "allenai/ai2_arc",
     "arc_challenge": "allenai/ai2_arc", "openbookqa": "allenai/openbookqa", "commonsense_qa": "tau/commonsense_qa", "piqa": "ybisk/piqa",
-    "social_i_qa": "allenai/social_i_qa", "mmlu": "hails/mmlu_no_train",
+    "social_i_qa": "allenai/social_i_qa", "mmlu": "hails/mmlu_no_train", "sciq_passage": "allenai/sciq",
 }  # fmt: skip
 MEASURES = {"auroc": ("roc_auc", "AUROC", auroc), "brier": ("brier_score", "Brier score", brier), "ece": ("ece", "ECE", ece)}
 TOGETHER = "all that it was trained on"
