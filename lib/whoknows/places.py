@@ -12,7 +12,7 @@ from pathlib import Path
 from whoknows.comparing import fold
 
 LARGE = 200_000  # people that a city has which is asked
-# Two states that are no more, then those whose capital is contested or whose cities may be said to be in another country.
+# Two states that are no more; those whose capital is disputed, and those whose cities may be said to be in another country.
 LEFT_OUT = ("AN", "CS", "EH", "HK", "IL", "MO", "PR", "PS", "TW", "XK")
 ARTICLE = re.compile(r"^(?!South Georgia).*(Islands|Territory|Territories)$|Republic|^(United|Netherlands|Bahamas|Gambia|Philippines|Maldives|Comoros|Seychelles|Isle)")
 
