@@ -74,9 +74,9 @@ def test_no_country_or_capital_is_accepted_for_another():
     for task in ("cities", "capitals"):
         golds = {fold(names[0]): set(map(fold, names)) for names in accepted(task).values()}
         shared = {name for own in golds for other in golds if own != other for name in golds[own] & golds[other]}
-        assert shared <= {"congo", "kingston"}, "two countries go by the name of Congo, and two territories have a capital called Kingston"
+        assert shared <= {"congo"}, "two countries go by this name"
         holds = [(own, other) for own in golds for other in golds if own != other and f" {own} " in f" {other} "]
-        assert holds and not any(grade(other, [own], "name") for own, other in holds), "such as Guinea in Papua New Guinea"
+        assert bool(holds) == (task == "cities") and not any(grade(other, [own], "name") for own, other in holds), "such as Guinea in Papua New Guinea"
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_common_names_are_accepted(task, question, said):
 def test_names_of_several_countries_and_disputed_ones_are_not_asked():
     cities, capitals = " ".join(accepted("cities")), " ".join(accepted("capitals"))
     for name in ("Hyderabad", "Córdoba", "London", "Paris", "St. Petersburg", "Kowloon", "Jerusalem", "Mexico City", "Singapore"):
-        assert f" {name}?" not in cities
+        assert f" city of {name}?" not in cities
     for name in ("Serbia and Montenegro", "Netherlands Antilles", "Israel", "Western Sahara", "Monaco", "Luxembourg", "Djibouti"):
         assert f" {name}?" not in capitals
 

@@ -73,7 +73,6 @@ CAPITALS = {
     "MS": ("Brades",),
     "MX": ("Ciudad de México",),
     "MY": ("Putrajaya",),
-    "PM": ("St. Pierre",),
     "PW": ("Ngerulmud",),
     "RE": ("St. Denis",),
     "SZ": ("Lobamba",),
