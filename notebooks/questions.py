@@ -14,7 +14,7 @@
 # # Questions
 #
 # Which questions are asked, and which split each is in. A split is decided by a hash of the normalised
-# question, so it is the same for every model. Needs the questions asset, and nothing else.
+# question, so it is the same for every model. Needs the assets that the questions are in, and nothing else.
 
 # %% tags=["parameters"]
 tasks = [

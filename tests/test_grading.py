@@ -33,8 +33,9 @@ def test_grades_by_hand(tmp_path):
     assert set(table["scored"]) == {"a"} and "judge" not in table
 
 
-def test_multiple_choice_has_one_grading(tmp_path):
-    table = graded(tmp_path, kind="choice")
+@pytest.mark.parametrize("kind", ["choice", "name"])
+def test_choices_and_names_have_one_grading(tmp_path, kind):
+    table = graded(tmp_path, kind=kind)
     assert table["exact"].equals(table["contains"].rename("exact")) and table["f1"].equals(table["contains"].rename("f1"))
 
 

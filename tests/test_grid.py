@@ -175,6 +175,18 @@ def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
     assert sorted(fetched) == ["all-minilm-l6-v2", "gemma3-270m", "questions", "smollm2-135m-instruct"]
 
 
+def test_the_command_fetches_what_the_tasks_are_in(monkeypatch, tmp_path):
+    fetched = []
+    monkeypatch.setattr(assets, "fetch", fetched.append)
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    for names, expected in [(["cities", "capitals"], ["geonames"]), (["cities", "sciq"], ["geonames", "questions"])]:
+        values["tasks"] = [{"name": name, "size": 9, "role": "train"} for name in names]
+        (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+        assert grid.main([str(tmp_path / "mine.yml")]) == 0
+        assert sorted(set(fetched) & {"geonames", "questions"}) == expected
+        fetched.clear()
+
+
 def test_the_command_says_what_is_wrong_in_one_line_and_fails():
     command = [sys.executable, "-m", "whoknows.grid", "no-such-grid.yml"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(LIB)})

@@ -1,5 +1,6 @@
 """Splits depend on a question's words alone; nothing asked is in two splits or among the examples."""
 
+import gzip
 import itertools
 import json
 from pathlib import Path
@@ -8,11 +9,16 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from whoknows import WhoknowsError, assets, cache, questions
+from whoknows import WhoknowsError, assets, questions
 from whoknows.questions import FOLDERS, PLACES, TASKS, build, category_of, load, normalise, split_of
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 ROOT = Path(__file__).parents[1]
+FETCH = assets.fetch
+COUNTS = {
+    "trivia_qa": 7993, "sciq": 989, "nq_open": 3610, "mmlu": 13856, "sciq_mc": 1000, "mmlu_mc": 13930,
+    "sciq_passage": 559, "common_knowledge": 1024, "string_operations": 711, "cities": 2705, "capitals": 227,
+}  # fmt: skip
 
 
 def write(root, folder, rows):
@@ -152,6 +158,32 @@ def test_answers_and_choices():
     assert load("sciq")["kind"][0] == "open"
 
 
+def test_a_passage_is_short_holds_the_answer_and_its_question_is_asked_once(asset):
+    rows = [{"question": f"What is gas {i}?", "correct_answer": "iron", "distractor1": "zinc", "distractor2": "gold", "distractor3": "air", "support": support}
+            for i, support in enumerate(["Gas  0 is an\nIron.", "It is irony.", "", "iron " * 101])]  # fmt: skip
+    write(asset, FOLDERS["sciq_passage"], rows + [{**rows[0], "question": "Which of these is it?"}, {**rows[0], "question": "What is gas 5?"}])
+    table = load("sciq_passage")
+    assert table["question"].tolist() == ["What is gas 0?\nPassage: Gas 0 is an Iron.", "What is gas 5?\nPassage: Gas 0 is an Iron."]
+    assert table["stem"].tolist() == ["what is gas 0", "what is gas 5"] and set(table["kind"]) == {"open"}
+    both = build([task("sciq_passage", 1, "shift"), task("sciq", 4, "shift")], SHARES, 0)
+    assert both["question"].map(lambda q: normalise(q.split("\n")[0])).is_unique
+
+
+def test_basic_skills_are_asked_where_grading_tells_right_from_wrong(asset):
+    asked = [
+        ("The number of legs of a cat is", ["five", "four"], 1), ("The length of 'ab' is", ["3", "2"], 1), ("'Ab' in lower case is", ["AB", "ab"], 1),
+        ("Repeating '!' yields", ["!", "!!"], 1), ("Trimming '  ab' gives", ["ab", "b"], 0), ("Joining 'a' and 'b' gives", ["ab", "ab c"], 0),
+        ("The reverse of 'ab' is", ["ab", "ba"], 1),
+    ]  # fmt: skip
+    requests = [{"doc": {"question": q, "choices": choices, "gold": gold}, "idx": idx, "label": gold} for q, choices, gold in asked for idx in (0, 1)]
+    folder = asset / FOLDERS["string_operations"]
+    folder.mkdir(parents=True)
+    with gzip.open(folder / "requests.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(request) + "\n" for request in requests)
+    table = load("string_operations")
+    assert dict(zip(table["question"], table["gold"])) == {asked[0][0]: ["four", "4"], asked[1][0]: ["2", "two"], asked[6][0]: ["ba"]}
+
+
 def test_mmlu_is_spread_evenly_over_its_subjects():
     table = build([task("mmlu", 24, "shift")], SHARES, 2)
     asked = table[table["split"] == "test"]["task"].value_counts().to_dict()
@@ -176,19 +208,11 @@ def test_the_grids_schema_knows_the_same_tasks():
     assert set(schema["properties"]["tasks"]["items"]["properties"]["name"]["enum"]) == set(TASKS)
 
 
-def in_cache(name):
-    """Where a real asset lies; a test that needs one that was never fetched is skipped."""
-    place = cache.root() / assets.ASSETS[name].folder(name)
-    if not place.is_dir():
-        pytest.skip(f"the asset {name} is not in the cache; any run that needs it fetches it")
-    return place
-
-
 def test_the_real_questions(monkeypatch):
-    monkeypatch.setattr(assets, "fetch", in_cache)
+    monkeypatch.setattr(assets, "fetch", FETCH)
     for name in TASKS:
         table = load(name)
-        assert len(table) > 200 and table["gold"].str.len().min() > 0, name
+        assert len(table) == COUNTS.get(name, len(table)) > 200 and table["gold"].str.len().min() > 0, name
         assert set(table["kind"]) == {"choice" if name.endswith("_mc") else "name" if name in PLACES else "open"}
     subjects = load("mmlu")["task"].unique()
     assert len(subjects) == 57

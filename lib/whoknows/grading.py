@@ -40,7 +40,7 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
         judged: folder of the judge's verdicts, if the grid has a judge.
 
     Returns:
-        scored, question_id, task, split and a column of bool for each grading. Multiple choice has one way to be graded.
+        scored, question_id, task, split and a column of bool for each grading. Multiple choice and names have one way to be graded.
         The judge reads test answers alone; the others keep the run's grade.
 
     Raises:
@@ -52,10 +52,10 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
             continue
         frame = files.read_parquet(path)
         table = frame[["question_id", "task", "split"]].assign(scored=scored, contains=frame["correct"])
-        asked, choice = list(zip(frame["answer"], frame["gold"])), frame["kind"] == "choice"
+        asked, text = list(zip(frame["answer"], frame["gold"])), frame["kind"] == "open"
         exact = pd.Series([normalise(a) in {normalise(g) for g in gold} - {""} for a, gold in asked], index=frame.index)
         f1 = pd.Series([token_f1(a, gold) >= ENOUGH_SHARED for a, gold in asked], index=frame.index)
-        table["exact"], table["f1"] = exact.where(~choice, frame["correct"]), f1.where(~choice, frame["correct"])
+        table["exact"], table["f1"] = exact.where(text, frame["correct"]), f1.where(text, frame["correct"])
         verdicts = Path(judged or "") / f"{scored}.parquet"
         if judged and verdicts.exists():
             found = files.read_parquet(verdicts).set_index("question_id")["right"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from whoknows.comparing import fold
 
 LARGE = 200_000  # people that a city has which is asked
-# Two states that are no more, then those whose capital is contested or whose cities may be said to be in another country.
+# Two states that are no more; those whose capital is disputed, and those whose cities may be said to be in another country.
 LEFT_OUT = ("AN", "CS", "EH", "HK", "IL", "MO", "PR", "PS", "TW", "XK")
 ARTICLE = re.compile(r"^(?!South Georgia).*(Islands|Territory|Territories)$|Republic|^(United|Netherlands|Bahamas|Gambia|Philippines|Maldives|Comoros|Seychelles|Isle)")
 
@@ -73,7 +73,6 @@ CAPITALS = {
     "MS": ("Brades",),
     "MX": ("Ciudad de México",),
     "MY": ("Putrajaya",),
-    "PM": ("St. Pierre",),
     "PW": ("Ngerulmud",),
     "RE": ("St. Denis",),
     "SZ": ("Lobamba",),
@@ -94,14 +93,15 @@ def cities(root: Path) -> list[tuple[str, list[str]]]:
     """
     found = sorted(_read(root, "cities15000").values(), key=lambda city: -city["population"])
     countries, where = _read(root, "countries"), defaultdict(set)
-    for city in found:
-        also = filter(str.isascii, city["alternatenames"]) if city["population"] > LARGE else ()
-        for name in {city["name"], *also}:
-            where[fold(name)].add(city["countrycode"])
+    large = [city for city in found if city["population"] > LARGE]
+    known = {spelling for city in large for spelling in (city["name"], fold(city["name"]).title())}  # few of the other names are looked at
+    names = [(city["name"], city["countrycode"]) for city in found]
+    for name, code in names + [(name, city["countrycode"]) for city in large for name in known.intersection(city["alternatenames"])]:
+        where[fold(name)].add(code)
     asked = {}
-    for city in found:
+    for city in large:
         code, name = city["countrycode"], fold(city["name"])
-        if city["population"] > LARGE and code not in LEFT_OUT and where[name] == {code} and name not in asked:
+        if code not in LEFT_OUT and where[name] == {code} and name not in asked:
             nation = [BRITAIN[city["admin1code"]]] if code == "GB" else []
             asked[name] = (f"In which country is the city of {city['name']}?", [countries[code]["name"], *COUNTRIES.get(code, ()), *nation])
     return _without_given(asked.values())
