@@ -1,4 +1,4 @@
-"""What runs elsewhere: the workflow and Colab name targets and files that there are, and Binder finds what it needs."""
+"""What runs elsewhere: the workflow and Colab name targets and files that there are, Binder finds what it needs, and Slurm's jobs are read."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from cluster import parsed
 
 from whoknows import cache, grid, strip
 
@@ -54,3 +55,11 @@ def test_colab_gets_a_notebook_without_results_that_makes_a_book_of_a_grid_that_
 @pytest.mark.parametrize("name", ["binder", ".binder", "Dockerfile", "requirements.txt", "apt.txt", "runtime.txt"])
 def test_binder_reads_environment_yml_since_nothing_stands_before_it(name):
     assert (ROOT / "environment.yml").is_file() and not (ROOT / name).exists()
+
+
+def test_a_job_that_waits_for_a_node_is_read_as_well_as_one_that_runs():
+    shown = "JobId={} JobState={} Reason={} Partition=cards AllocNode:Sid=host:9 ReqNodeList=(null) NodeList={} NumNodes=1 TRES=cpu=1,mem=4000M,gres/gpu=1 Comment=\n"
+    waits, runs = parsed(shown.format(7, "PENDING", "Resources", "") + shown.format(6, "RUNNING", "None", "n2"))
+    assert waits == {**runs, "JobId": "7", "JobState": "PENDING", "Reason": "Resources", "NodeList": ""}
+    assert runs["NodeList"] == "n2" and runs["TRES"] == "cpu=1,mem=4000M,gres/gpu=1"
+    assert parsed("No jobs in the system\n") == []

@@ -15,12 +15,21 @@ from whoknows.examples import gather
 from whoknows.trees import forest
 
 LINEAR = {"8bit": bitsandbytes.nn.Linear8bitLt, "4bit": bitsandbytes.nn.Linear4bit}
+CPUS = {"with AVX512_BF16": True, "without": False}  # where there is, bitsandbytes would pack 4 bits anew, whatever this machine is
 
 
-@pytest.fixture(params=LINEAR)
+def load_on(cpu, precision):
+    """A reader as on such a CPU."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bitsandbytes.nn.modules, "has_avx512bf16", lambda: CPUS[cpu])
+        return models.load("tiny-mistral", precision)
+
+
+@pytest.fixture(params=[("8bit", "without"), *(("4bit", cpu) for cpu in CPUS)], ids=" ".join)
 def quantised(request, readers):
     """A reader in bfloat16, and the same one quantised."""
-    return models.load("tiny-mistral", "bfloat16"), models.load("tiny-mistral", request.param), request.param
+    precision, cpu = request.param
+    return models.load("tiny-mistral", "bfloat16"), load_on(cpu, precision), precision
 
 
 def test_matrices_of_the_blocks_are_quantised_and_the_rest_is_not(quantised):
@@ -40,6 +49,17 @@ def test_hidden_states_are_near_and_not_the_same(quantised):
         distance = (a.float() - b.float()).norm() / a.float().norm()
         assert 0 < distance < far
     assert torch.equal(one.hidden["m"][:, 0], other.hidden["m"][:, 0]), "embeddings are not quantised"
+
+
+def test_every_cpu_has_the_same_four_bits_before_and_after_a_look(readers):
+    frames, found = {"m": answers()}, []
+    for cpu in CPUS:
+        reader = load_on(cpu, "4bit")
+        before = reader.identity
+        states = extract(reader, forest(reader, frames, [True] * 6), 2, 300).hidden["m"]
+        assert reader.identity == before, "else what a killed stage has kept is not found again"
+        found.append((states, before))
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
 
 
 def test_answers_are_written(quantised):

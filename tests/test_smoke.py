@@ -64,6 +64,13 @@ def test_it_ends_with_the_times_and_the_path_of_the_page(checkout, made):
     assert Path(made.strip().splitlines()[-1].removeprefix("The book: ")) == checkout / "results/smoke/book/_build/html/index.html"
 
 
+def test_stages_say_how_far_they_are_and_no_library_has_a_word(checkout, made):
+    logs = sorted((checkout / "results/smoke/logs").glob("*.txt"))
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    assert len(lines) >= 2 * len(logs) > 0
+    assert [line for line in lines if not re.search(r": (started|done in \d+ s|[\w ]+: +\d+%\|.*)$", line)] == []
+
+
 def test_every_cell_has_rows_of_every_models_test_answers(checkout, made):
     chosen = grid.load(checkout / SMOKE)
     models = [model.name for model in chosen.models]

@@ -1,7 +1,6 @@
 """Models: loading them frozen, and turning text into ids piece by piece, so that positions are known and never searched for."""
 
 import hashlib
-import logging
 import os
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,14 +31,17 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
+def has_bfloat16() -> bool:
+    """Whether the hardware multiplies bfloat16 natively: a GPU, or a CPU whose AVX512_BF16 or AMX oneDNN may use (see ONEDNN_MAX_CPU_ISA)."""
+    cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.cuda.is_available() or (cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def dtype(precision: str) -> torch.dtype:
     """The number format of activations, and of weights that are not quantised; `auto` is bfloat16 where the hardware multiplies it natively."""
-    if precision in QUANTISED:
-        return torch.bfloat16
-    if precision != "auto":
-        return getattr(torch, precision)
-    native = torch.cuda.is_available() or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.bfloat16 if native else torch.float32
+    if precision == "auto":
+        return torch.bfloat16 if has_bfloat16() else torch.float32
+    return torch.bfloat16 if precision in QUANTISED else getattr(torch, precision)
 
 
 def send(tensor: torch.Tensor, on: torch.device) -> torch.Tensor:
@@ -59,6 +61,17 @@ def fuse_norms(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) in (LlamaRMSNorm, MistralRMSNorm):
             module.__class__ = FusedNorm
+
+
+def keep_format(model: nn.Module) -> None:
+    """Has matrices of 4 bits keep one format, with which they can be trained and are the same on every CPU.
+
+    Where there is AVX512_BF16, bitsandbytes packs them anew in the first forward pass in evaluation, for a product that has no
+    gradient, and rounds their scales.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 @dataclass
@@ -183,13 +196,13 @@ def load(source: str, precision: str) -> Reader:
     """
     path = assets.resolve(source)
     transformers_logging.disable_progress_bar()
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it says the same thing at each matrix
     quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
         model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), device_map={"": device()}, attn_implementation="sdpa", **quantised)
     except (OSError, ValueError) as error:  # transformers says either of a folder that lacks a file
         raise WhoknowsError(f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}") from error
+    keep_format(model)
     if model.device.type == "cuda":
         fuse_norms(model)  # on a CPU it saves nothing
         torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new shape of a batch, and nearly every batch has one
