@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from whoknows import WhoknowsError
-from whoknows.answers import likelihood_rows
+from whoknows.answers import BASELINES, likelihood_rows
 from whoknows.classifiers import Logistic
 from whoknows.embedder import embed
 from whoknows.hidden import BEFORE, load_hidden
@@ -26,14 +26,15 @@ def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths
         embedder: a sentence embedder's asset, folder or hub name; None leaves out what needs it.
 
     Returns:
-        Rows with reader "": likelihood_mean, which needs no training; task_prior, answer_length and, with an embedder,
-        question_only, answer_only and embedder.
+        Rows with reader "": all of `BASELINES` but likelihood, which need no training, without those whose column older answers
+        lack; task_prior, answer_length and, with an embedder, question_only, answer_only and embedder.
 
     Raises:
         WhoknowsError: the training answers of a model are of one class.
     """
     features = _features(answers, embedder, batch_tokens)
-    found = [likelihood_rows(scored, frame, "likelihood_mean", "mean_logprob") for scored, frame in answers.items()]
+    untrained = [method for method in BASELINES if method != "likelihood"]  # the answer stage itself writes that one
+    found = [likelihood_rows(scored, frame, method) for scored, frame in answers.items() for method in untrained if BASELINES[method][0] in frame]
     for trained_on in answers:
         for seed in seeds:
             frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
