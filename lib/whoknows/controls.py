@@ -1,6 +1,6 @@
 """Controls: estimators that a trivial shortcut would pass as well, trained and scored just as the probe is.
 
-Some need no reader: how often the task's training answers are right, how long the answer is, how likely its mean token was,
+Some need no reader: how often the task's training answers are right, how long the answer is, how sure the model was of its tokens,
 what question and answer say to a sentence embedder. Others are the probe itself with something taken away.
 """
 
