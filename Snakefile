@@ -4,7 +4,7 @@
 from pathlib import Path
 
 from whoknows import gpus, grid, parameters, stages
-from whoknows.hidden import BEFORE
+from whoknows.hidden import BEFORE, mean_of
 from whoknows.sources import digest
 
 GRID = grid.load(config.get("grid", "grids/embedded.yml"))
@@ -15,6 +15,7 @@ CELL = "{reader}/{trained_on}/seed{seed}"
 PAGE = "{reader}_{trained_on}_seed{seed}"  # no model's name has an underscore
 CELLS = dict(method=GRID.methods, reader=MODELS, trained_on=MODELS, seed=GRID.seeds)
 HIDDEN = [f"{OUT}/features/{{reader}}/{name}.safetensors" for name in [*MODELS, BEFORE]]
+MEANS = [f"{OUT}/features/{{reader}}/{mean_of(name)}.safetensors" for name in MODELS]
 TRUNK = [f"{OUT}/features/{{reader}}/trunk.safetensors"] if parameters.first_layer(GRID) else []
 ROWS = expand(f"{OUT}/rows/{{method}}/{{model}}.parquet", method=["likelihood", "zero_shot"], model=MODELS)
 ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)
@@ -95,7 +96,7 @@ rule answer:
 
 rule extract:
     input: ANSWERS.values(), [path.replace("{model}", "{reader}") for path in shards("extract")]
-    output: HIDDEN, TRUNK, f"{OUT}/rows/zero_shot/{{reader}}.parquet", page=f"{OUT}/notebooks/extract-{{reader}}.ipynb"
+    output: HIDDEN, MEANS, TRUNK, f"{OUT}/rows/zero_shot/{{reader}}.parquet", page=f"{OUT}/notebooks/extract-{{reader}}.ipynb"
     log: f"{OUT}/logs/extract-{{reader}}.txt"
     params: notebook="notebooks/extract.py", code=digest("notebooks/extract.py"), json=lambda w: parameters.extract(GRID, **w)
     priority: 1  # all that takes long waits for it
@@ -170,7 +171,7 @@ rule surface:
     shell: RUN + "''"
 
 rule ablate:
-    input: ANSWERS.values(), HIDDEN
+    input: ANSWERS.values(), HIDDEN, MEANS
     output: f"{OUT}/controls/readers/{{reader}}.parquet", page=f"{OUT}/notebooks/ablate-{{reader}}.ipynb"
     log: f"{OUT}/logs/ablate-{{reader}}.txt"
     params: notebook="notebooks/ablate.py", code=digest("notebooks/ablate.py"), json=lambda w: parameters.ablate(GRID, **w)

@@ -47,7 +47,8 @@ Markdown(findings.contest_findings(table))
 #
 # AUROC within task, with its 95 % bootstrap interval over questions. A control that reaches as far as the probe explains
 # it away; the task prior has one half by construction, since it says the same of all answers of a task. *Before the answer* is
-# the probe at the last token of the question: what the reader makes of a question that nobody has answered yet.
+# the probe at the last token of the question: what the reader makes of a question that nobody has answered yet. *Mean over the
+# answer* is the probe on the mean hidden state of all tokens of the answer.
 
 # %% tags=["remove-input"]
 plots.contest(table)
@@ -58,8 +59,8 @@ HTML(cell_tables.contest(table))
 # %% [markdown]
 # ## Methods that nobody trained
 #
-# The same answers, judged by how likely the model found what it wrote, and by asking any model, without training, whether
-# the answer is right.
+# The same answers, judged by how sure the model was of the tokens that it wrote, and by asking any model, without training,
+# whether the answer is right. Of what the tokens say, a run that did not keep it has no lines.
 
 # %% tags=["remove-input"]
 untrained = examples[examples["trained_on"] == ""]

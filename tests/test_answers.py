@@ -8,8 +8,9 @@ from made_up import QUESTIONS, untaught
 
 from whoknows import WhoknowsError
 from whoknows import answers as answering
+from whoknows import prefix as prefixes
 from whoknows.answers import answer, grade, likelihood_rows, summary
-from whoknows.prefix import Prefix
+from whoknows.prefix import Prefix, Written
 
 NEW = 7
 EXAMPLES = pd.DataFrame({"question": ["What falls?", "Who is king?"], "gold": [["rain", "RAIN"], ["NOBODY", "no king"]]})
@@ -18,23 +19,26 @@ NO_EXAMPLES = EXAMPLES[:0]
 
 @torch.no_grad()
 def generated(reader, ids, **more):
-    """New tokens and their log-probabilities, by plain `generate`, with one question in the batch."""
+    """New tokens, and for each its log-probability, entropy and margin to the second likeliest, by plain `generate` with one question in the batch."""
     given = torch.tensor([ids])
     out = reader.model.generate(
         given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=NEW, return_dict_in_generate=True, output_logits=True, **more
     )
     tokens = out.sequences[0, len(ids) :].tolist()
-    return tokens, [float(torch.log_softmax(step[0].float(), -1)[token]) for step, token in zip(out.logits, tokens)]
+    found = [torch.distributions.Categorical(logits=step[0].double()) for step in out.logits]
+    logprobs = [float(step.logits[token]) for step, token in zip(found, tokens)]
+    top = [step.probs.topk(2).values for step in found]
+    return tokens, list(zip(logprobs, (float(step.entropy()) for step in found), (float(two[0] - two[1]) for two in top)))
 
 
 def check(model, prefix, found, ids):
-    for question, (text, total, mean, count) in zip(ids, found):
-        tokens, logprobs = generated(model, prefix.ids + question)
+    for question, written in zip(ids, found):
+        tokens, measures = generated(model, prefix.ids + question)
         end = next((at for at, token in enumerate(tokens) if prefix._is_end(token)), NEW)
-        own = logprobs[: max(end, 1)]  # an ending does not count unless it is all there is
-        assert text == model.tokenizer.decode(tokens[: end + 1], skip_special_tokens=True).split("\n")[0].strip()
-        assert count == len(own)
-        assert (total, mean) == pytest.approx((sum(own), sum(own) / count), abs=1e-4)
+        logprobs, entropies, margins = zip(*measures[: max(end, 1)])  # an ending does not count unless it is all there is
+        text, count = model.tokenizer.decode(tokens[: end + 1], skip_special_tokens=True).split("\n")[0].strip(), len(logprobs)
+        expected = Written(text, sum(logprobs), sum(logprobs) / count, count, min(logprobs), sum(entropies) / count, max(entropies), margins[0])
+        assert written[0] == expected[0] and written[1:] == pytest.approx(expected[1:], abs=1e-4)
 
 
 @pytest.mark.parametrize("examples", [EXAMPLES, NO_EXAMPLES], ids=["examples", "no examples"])
@@ -44,7 +48,9 @@ def test_answers_are_those_of_generate(reader, examples):
     ids = [model.question(question) for question in QUESTIONS]
     found = prefix.generate(ids, NEW)
     check(model, prefix, found, ids)
-    assert len({text for text, *_ in found}) > 3 and all(count == NEW for *_, count in found)
+    assert len({written.answer for written in found}) > 3 and all(written.tokens == NEW for written in found)
+    for one in found:  # the tokens of an answer differ, so that its first, its last and the mean are told from each other
+        assert one.max_entropy - one.mean_entropy > 0.01 and one.mean_logprob - one.min_logprob > 0.01
     assert model.model.config._attn_implementation == "sdpa"
 
 
@@ -56,7 +62,7 @@ def test_rows_that_end_early_do_not_disturb_the_others(reader):
     prefix.ends |= {plain[0][0], plain[1][2], plain[2][4]}
     found = prefix.generate(ids, NEW)
     check(model, prefix, found, ids)
-    counts = [count for *_, count in found]
+    counts = [written.tokens for written in found]
     assert min(counts) == 1 and len(set(counts)) > 2, "the rows should end at different steps"
 
 
@@ -67,8 +73,29 @@ def test_answers_do_not_depend_on_the_batch(reader):
     together = prefix.generate(ids, NEW)
     for one, found in zip(ids, together):
         (alone,) = prefix.generate([one], NEW)
-        assert alone[0] == found[0] and alone[3] == found[3]
-        assert alone[1:3] == pytest.approx(found[1:3], abs=1e-4)
+        assert alone.answer == found.answer and alone[1:] == pytest.approx(found[1:], abs=1e-4)
+
+
+@pytest.mark.parametrize("scores", [1, 10**9])
+def test_measures_do_not_depend_on_how_many_rows_are_measured_at_a_time(reader, monkeypatch, scores):
+    model = untaught(reader)
+    hidden = torch.randn(70, model.head.shape[1], generator=torch.Generator().manual_seed(0))
+    monkeypatch.setitem(prefixes.SCORES, "cpu", scores)
+    token, measured = Prefix(model, NO_EXAMPLES)._likeliest(hidden)
+    plain = torch.distributions.Categorical(logits=(hidden @ model.head.T).double())
+    two = plain.probs.topk(2)
+    assert token.tolist() == two.indices[:, 0].tolist()
+    torch.testing.assert_close(measured.double(), torch.stack([two.values[:, 0].log(), plain.entropy(), two.values[:, 0] - two.values[:, 1]], 1), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_distribution_that_is_certain_or_knows_nothing(dtype):
+    logits = torch.zeros(3, 1000)
+    logits[0, 7], logits[1, :2] = 300, 300
+    token, measured = prefixes._measure(logits.to(dtype))
+    assert token[0] == 7 and token[1] in (0, 1)
+    expected = torch.tensor([[0, 0, 1], [-np.log(2), np.log(2), 0], [-np.log(1000), np.log(1000), 0]], dtype=torch.float32)
+    torch.testing.assert_close(measured, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_blocks_that_see_a_window_only(mistral):
@@ -80,6 +107,11 @@ def test_blocks_that_see_a_window_only(mistral):
         check(model, prefix, prefix.generate(ids, NEW), ids)
 
 
+def logprobs(*values):
+    """Measures of tokens of which only the log-probabilities matter."""
+    return [[value, 0.0, 0.0] for value in values]
+
+
 @pytest.mark.parametrize(
     "written, text",
     [(" Paris\nQuestion: x", "Paris"), ("\n", ""), (" Paris", "Paris"), ("  a\tb \n", "a\tb")],
@@ -87,25 +119,25 @@ def test_blocks_that_see_a_window_only(mistral):
 def test_an_answer_ends_with_its_line(llama, written, text):
     prefix = Prefix(llama, NO_EXAMPLES)
     tokens = llama.encode(written)
-    assert prefix._finish(tokens, [-1.0] * len(tokens))[0] == text
+    assert prefix._finish(tokens, logprobs(*[-1.0] * len(tokens))).answer == text
 
 
 def test_the_line_end_counts_only_when_it_is_all(llama):
     prefix = Prefix(llama, NO_EXAMPLES)
     (end,) = llama.encode("\n")
     (leaf,) = llama.encode(" A")
-    assert prefix._finish([end], [-0.5]) == ("", -0.5, -0.5, 1)
-    assert prefix._finish([leaf, end], [-2.0, -0.5]) == ("A", -2.0, -2.0, 1)
-    assert prefix._finish([leaf, leaf], [-2.0, -1.0]) == ("A A", -3.0, -1.5, 2)
-    assert prefix._finish([leaf, llama.tokenizer.eos_token_id], [-2.0, -0.5]) == ("A", -2.0, -2.0, 1)
+    assert prefix._finish([end], [[-0.5, 1.0, 0.2]]) == ("", -0.5, -0.5, 1, -0.5, 1.0, 1.0, 0.2)
+    assert prefix._finish([leaf, end], [[-2.0, 1.0, 0.2], [-2.5, 9.0, 0.1]]) == ("A", -2.0, -2.0, 1, -2.0, 1.0, 1.0, 0.2)
+    assert prefix._finish([leaf, leaf], [[-2.0, 1.0, 0.2], [-1.0, 2.0, 0.3]]) == ("A A", -3.0, -1.5, 2, -2.0, 1.5, 2.0, 0.2)
+    assert prefix._finish([leaf, llama.tokenizer.eos_token_id], logprobs(-2.0, -0.5))[:4] == ("A", -2.0, -2.0, 1)
 
 
 def test_an_ending_that_holds_some_of_the_answer_counts(llama, monkeypatch):
     prefix = Prefix(llama, NO_EXAMPLES)
     words = {1: " red", 2: " fox\n", 3: "\n"}
     monkeypatch.setattr(prefix.reader.tokenizer, "decode", lambda tokens, **_: "".join(words[t] for t in tokens))
-    assert prefix._finish([1, 2], [-2.0, -0.5]) == ("red fox", -2.5, -1.25, 2)
-    assert prefix._finish([1, 3], [-2.0, -0.5]) == ("red", -2.0, -2.0, 1)
+    assert prefix._finish([1, 2], logprobs(-2.0, -0.5))[:4] == ("red fox", -2.5, -1.25, 2)
+    assert prefix._finish([1, 3], logprobs(-2.0, -0.5))[:4] == ("red", -2.0, -2.0, 1)
 
 
 def test_examples_show_an_answer_in_plain_case(reader):
@@ -128,7 +160,9 @@ def test_every_question_is_answered_after_the_examples_of_its_own_task(reader):
         prefix = Prefix(model, table[(table["split"] == "shot") & (table["task"] == row.task)])
         (alone,) = prefix.generate([model.question(row.question)], NEW)
         assert row.answer == alone[0] and row.sum_logprob == pytest.approx(alone[1], abs=1e-4)
-    assert found["sum_logprob"].dtype == np.float32 and found["correct"].dtype == bool
+        assert [row.min_logprob, row.mean_entropy, row.max_entropy, row.first_margin] == pytest.approx(alone[4:], abs=1e-4)
+    measured = ["sum_logprob", "mean_logprob", "min_logprob", "mean_entropy", "max_entropy", "first_margin"]
+    assert set(found[measured].dtypes) == {np.dtype(np.float32)} and found["correct"].dtype == bool
 
 
 def test_nothing_to_answer(llama):
@@ -209,6 +243,24 @@ def test_likelihood_rows_hold_the_log_odds_of_the_answers_probability():
     assert rows["logit"][1] == pytest.approx(-80, rel=1e-5)
     assert 10 < rows["logit"][2] < np.inf  # certain, but finite
     assert set(rows["method"]) == {"likelihood"} and set(rows["scored"]) == {"m"} and set(rows["reader"]) == {""}
+
+
+@pytest.mark.parametrize(
+    "method, column, value, probability",
+    [
+        ("token_min", "min_logprob", np.log(0.2), 0.2),
+        ("entropy_mean", "mean_entropy", np.log(8), 1 / 8),
+        ("entropy_max", "max_entropy", np.log(5), 1 / 5),
+        ("margin_first", "first_margin", 0.3, 0.3),
+    ],
+)
+def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, column, value, probability):
+    values = {"task": "t", "split": ["test", "train", "test", "test"], "question_id": list("abcd"), "correct": [True, False, False, True]}
+    certain, open_ = {"min_logprob": (0, -80), "first_margin": (1, 0)}.get(column, (0, 80))
+    rows = likelihood_rows("m", pd.DataFrame(values | {column: np.float32([value, value, certain, open_])}), method)
+    assert rows["question_id"].tolist() == ["a", "c", "d"] and set(rows["method"]) == {method} and set(rows["trained_on"]) == {""}
+    assert rows["logit"][0] == pytest.approx(np.log(probability / (1 - probability)), rel=1e-5)
+    assert np.isfinite(rows["logit"]).all() and rows["logit"][1] > 10 and rows["logit"][2] < -10
 
 
 def test_summary_counts_right_answers():

@@ -7,9 +7,9 @@ import torch
 from made_up import answers
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from whoknows import WhoknowsError, controls, embedder, scores
+from whoknows import WhoknowsError, cell_tables, contest, controls, embedder, scores
 from whoknows.auroc import auroc
-from whoknows.hidden import BEFORE, save_hidden
+from whoknows.hidden import BEFORE, mean_of, save_hidden
 
 SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
 
@@ -64,6 +64,21 @@ def test_mean_likelihood_is_the_log_odds_of_the_mean_tokens_probability():
     assert set(own["trained_on"]) == {""}
 
 
+def test_what_the_tokens_say_are_methods_that_need_no_training():
+    made = frame()
+    sure = np.where(made["correct"], 0.1, 0.2)
+    made = made.assign(min_logprob=-sure, mean_entropy=sure, max_entropy=2 * sure, first_margin=1 - sure)
+    rows = surface({"a": made, "b": frame(1)})
+    for method in ("token_min", "entropy_mean", "entropy_max", "margin_first"):
+        own = rows[rows["method"] == method]
+        assert set(own["scored"]) == {"a"}, "older answers, which lack the columns, are left out"
+        assert set(own["trained_on"]) == set(own["reader"]) == {""} and value(own, scored="a") == 1.0
+    table = contest.contest(rows, [{"name": "easy", "role": "train"}, {"name": "hard", "role": "train"}])
+    html = cell_tables.contest(table)
+    assert all(html.count(title) == 2 for title in ("Smallest token probability", "Mean token entropy", "Largest token entropy", "Margin of the first token"))
+    assert html.count("Answer likelihood, mean token") == 4  # of two models, each within task and pooled
+
+
 def test_rows_are_of_all_test_answers_and_the_validation_answers_that_chose():
     rows = surface({"a": frame(0), "b": frame(1)}, seeds=(0, 1))
     own = rows[(rows["method"] == "answer_length") & (rows["trained_on"] == "a") & (rows["seed"] == 1)]
@@ -103,12 +118,15 @@ def test_the_embedder_sees_the_answer_and_question_only_does_not(bert):
 
 @pytest.fixture
 def states(tmp_path):
-    """Answers of two models, whose hidden states have the grade planted in layer 1."""
+    """Answers of two models, whose hidden states have the grade planted in layer 1, and in layer 2 of the means."""
     frames = {"a": frame(0), "b": frame(1)}
     for at, (scored, made) in enumerate(frames.items()):
         hidden = torch.tensor(np.random.default_rng(at).normal(size=(400, 4, 16)), dtype=torch.float32)
         hidden[:, 1, 3] += 3.0 * torch.tensor(made["correct"].to_numpy())
         save_hidden(str(tmp_path), scored, hidden.bfloat16())
+        hidden[:, 1, 3] -= 3.0 * torch.tensor(made["correct"].to_numpy())
+        hidden[:, 2, 5] += 3.0 * torch.tensor(made["correct"].to_numpy())
+        save_hidden(str(tmp_path), mean_of(scored), hidden.bfloat16())
     save_hidden(str(tmp_path), BEFORE, torch.randn(400, 4, 16, generator=torch.Generator().manual_seed(0)).bfloat16())
     return frames, str(tmp_path)
 
@@ -120,9 +138,9 @@ def ablated(states, sizes=(50,), seeds=(0,)):
 
 def test_what_is_taken_away_is_missed(states):
     rows = ablated(states)
-    names = {"probe_last", "probe_before", "probe_shuffled", "probe_n50", "probe_without_easy", "probe_without_hard"}
+    names = {"probe_last", "probe_before", "probe_mean", "probe_shuffled", "probe_n50", "probe_without_easy", "probe_without_hard"}
     assert set(rows["method"]) == names
-    for method, low, high in [("probe_last", 0.3, 0.7), ("probe_before", 0.3, 0.7), ("probe_shuffled", 0.1, 0.9), ("probe_n50", 0.9, 1.0), ("probe_without_easy", 0.9, 1.0)]:
+    for method, low, high in [("probe_last", 0.3, 0.7), ("probe_before", 0.3, 0.7), ("probe_mean", 0.9, 1.0), ("probe_shuffled", 0.1, 0.9), ("probe_n50", 0.9, 1.0), ("probe_without_easy", 0.9, 1.0)]:
         for scored in ("a", "b"):
             assert low <= value(rows, method=method, trained_on="a", scored=scored, task="easy") <= high, method
 

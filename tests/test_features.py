@@ -5,6 +5,7 @@ import torch
 from made_up import answers, extract, fresh, plain
 
 from whoknows import WhoknowsError, extraction, files
+from whoknows.hidden import load_hidden, mean_of
 from whoknows.wording import QUERY
 from whoknows.trees import forest
 
@@ -29,6 +30,22 @@ def test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_toke
             torch.testing.assert_close(found.hidden[model][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
             for layer in range(5):  # a neighbour, in tokens or in layers, is far away
                 assert (states[layer, -1] - states[layer, -2]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("queried", [ALL, NONE, [True, False] * 3], ids=["queried", "not queried", "some queried"])
+def test_means_are_over_the_answers_own_tokens(reader, queried):
+    found = extract(reader, forest(reader, FRAMES, queried), None, 300)
+    counts = set()
+    for model, frame in FRAMES.items():
+        for at in range(6):
+            ids = alone(reader, frame, at)
+            begin = len(alone(reader, frame.assign(answer=""), at)) - len(reader.answer(""))
+            counts.add(len(ids) - begin)
+            states = torch.stack(plain(reader, ids).hidden_states)[:, 0]
+            torch.testing.assert_close(found.mean[model][at].float(), states[:, begin:].mean(dim=1), rtol=1e-2, atol=1e-2)
+            for wrong in (states[:, begin - 1 :].mean(dim=1), *([states[:, begin + 1 :].mean(dim=1)] if len(ids) - begin > 1 else [])):
+                assert not torch.allclose(found.mean[model][at].float(), wrong, rtol=1e-2, atol=1e-2), "a token more or less is another mean"
+    assert 1 in counts and len(counts) > 3
 
 
 @pytest.mark.parametrize("queried", [ALL, NONE], ids=["queried", "not queried"])
@@ -75,6 +92,7 @@ def test_results_do_not_depend_on_the_batches(reader, budget):
     for model in FRAMES:
         torch.testing.assert_close(found.zero_shot[model], usual.zero_shot[model], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(found.hidden[model].float(), usual.hidden[model].float(), rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(found.mean[model].float(), usual.mean[model].float(), rtol=1e-2, atol=1e-3)
 
 
 def test_hidden_states_that_are_not_numbers_are_refused(llama):
@@ -104,8 +122,11 @@ def split(frames, names):
 def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, tmp_path):
     frames = split(FRAMES, ["train", "test", "validation", "test", "test", "train"])
     rows, sizes = extraction.run("m", mistral, frames, 0.5, 300, str(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["before_answer.safetensors", "one.safetensors", "trunk.safetensors", "two.safetensors"]
-    assert sizes["hidden states"].to_dict() == {"one": (6, 5, 64), "two": (6, 5, 64), "before_answer": (6, 5, 64)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.safetensors" for name in ("before_answer", "one", "one_mean", "trunk", "two", "two_mean")]
+    assert sizes["hidden states"].to_dict() == dict.fromkeys(["one", "two", "one_mean", "two_mean", "before_answer"], (6, 5, 64))
+    found = extract(mistral, forest(mistral, frames, ALL), None, 300)
+    for scored, frame in frames.items():
+        assert torch.equal(load_hidden(str(tmp_path), mean_of(scored), frame), found.mean[scored]) and found.mean[scored].dtype == torch.bfloat16
     assert rows["question_id"].tolist() == ["q1", "q2", "q3", "q4"] * 2 and rows["scored"].tolist() == ["one"] * 4 + ["two"] * 4
     assert rows["logit"].notna().all() and set(rows["method"]) == {"zero_shot"} and set(rows["trained_on"]) == {""}
     grown = forest(mistral, frames, ALL)

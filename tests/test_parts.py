@@ -51,7 +51,7 @@ def test_features_in_parts_are_those_of_one_piece(reader, tmp_path, monkeypatch)
     rows, read = extracted(reader, tmp_path / "parts", 4, monkeypatch)
     assert read == [4, 2]
     pd.testing.assert_frame_equal(rows, whole, rtol=1e-4)
-    names = ["before_answer", "one", "trunk", "two"]
+    names = ["before_answer", "one", "one_mean", "trunk", "two", "two_mean"]
     for folder in ("whole", "parts"):
         assert sorted(path.stem for path in (tmp_path / folder).iterdir()) == names and not (tmp_path / f"{folder}.parts").exists()
     for name in names:

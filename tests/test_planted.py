@@ -12,7 +12,7 @@ import torch
 from made_up import answers, make_rows
 
 from whoknows import WhoknowsError, bootstrap, cells, controls, files, probes, scores, splits
-from whoknows.hidden import BEFORE, save_hidden
+from whoknows.hidden import BEFORE, mean_of, save_hidden
 from whoknows.trees import forest
 
 
@@ -95,7 +95,7 @@ def test_shuffled_grades_leave_one_half_within_the_interval_and_true_ones_do_not
     frame = answers(["x"] * 900, correct, ["train"] * 400 + ["validation"] * 150 + ["test"] * 350)
     hidden = torch.tensor(rng.normal(size=(900, 3, 64)), dtype=torch.float32)
     hidden[:, 1, 3] += 1.5 * torch.tensor(correct)
-    for states in ("a", BEFORE):
+    for states in ("a", mean_of("a"), BEFORE):
         save_hidden(str(tmp_path), states, hidden.bfloat16())
     # one shuffle may by chance point along the signal or against it, several do not
     rows = controls.of_reader("a", {"a": frame}, [0, 1, 2, 3], str(tmp_path), [1.0], [399])

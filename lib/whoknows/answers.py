@@ -13,7 +13,7 @@ from whoknows.auroc import auroc
 from whoknows.comparing import fold, normalise
 from whoknows.memory import Budget
 from whoknows.models import Reader
-from whoknows.prefix import Prefix, prefix_ids
+from whoknows.prefix import Prefix, Written, prefix_ids
 from whoknows.questions import LETTERS, SHOT
 from whoknows.rows import example_rows
 
@@ -23,6 +23,7 @@ CHOICE = re.compile(rf"\(?([{LETTERS}](?!\w)|[{LETTERS.lower()}](?=$|[.:,)]))")
 CACHE_TOKENS = 4  # the cache may hold this many times batch_tokens
 MOST = 2**17  # tokens in the cache, at most, if the grid names no number
 PART = 1024  # questions that are kept at a time
+LEAST = 1e-7  # no confidence is nearer to zero or one, whose log-odds are infinite
 
 
 def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, own: Path | None = None, shard: list[int] | None = None) -> pd.DataFrame:
@@ -36,8 +37,7 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
         shard: see `parts.mine`.
 
     Returns:
-        With a shard, what was written. Else the questions (without the examples, order kept) with answer, correct, sum_logprob and
-        mean_logprob (of the answer's own tokens, natural log) and tokens (how many those are).
+        With a shard, what was written. Else the questions (without the examples, order kept) with correct and what `Written` has.
 
     Raises:
         WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
@@ -86,13 +86,13 @@ def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
 def _answer_some(reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, budget: Budget, done, group: pd.DataFrame) -> pd.DataFrame:
     """Answers to questions of one task, whose ids are given, with the index of the questions."""
     prefix = Prefix(reader, examples)
-    found: list[tuple | None] = [None] * len(ids)
+    found: list[Written | None] = [None] * len(ids)
     for batch, texts in budget.run(lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), [len(i) + max_new_tokens for i in ids]):
         for b, text in zip(batch, texts):
             found[b] = text
         done(len(batch))
-    answers = pd.DataFrame(found, columns=["answer", "sum_logprob", "mean_logprob", "tokens"], index=group.index)
-    return answers.astype({"sum_logprob": np.float32, "mean_logprob": np.float32})
+    answers = pd.DataFrame(found, columns=Written._fields, index=group.index)
+    return answers.astype({name: np.float32 for name, kind in Written.__annotations__.items() if kind is float})
 
 
 def run(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str, shard: list[int] | None = None) -> pd.DataFrame:
@@ -129,18 +129,30 @@ def grade(answer: str, gold: list[str], kind: str) -> bool:
     return any(f" {normalise(g)} " in said for g in gold if normalise(g))
 
 
-def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood", column: str = "sum_logprob") -> pd.DataFrame:
-    """Rows of the untrained baseline for test and validation answers: the probability that the model gave to its answer, as log-odds.
+# Methods that nobody trained, and what they make of an answer's tokens: a column of the answers, and the logarithm of a share of one that grows with it.
+BASELINES = {
+    "likelihood": ("sum_logprob", np.asarray),
+    "likelihood_mean": ("mean_logprob", np.asarray),
+    "token_min": ("min_logprob", np.asarray),
+    "entropy_mean": ("mean_entropy", np.negative),
+    "entropy_max": ("max_entropy", np.negative),
+    "margin_first": ("first_margin", lambda margin: np.log(np.maximum(margin, LEAST))),
+}
 
-    p = exp(sum of the log-probabilities of the answer's tokens), in (0, 1]; or of their mean, which unlike the sum does
-    not shrink with their number.
+
+def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood") -> pd.DataFrame:
+    """Rows of an untrained baseline for test and validation answers: a share of one, as log-odds.
+
+    That is the probability that the model gave to its answer, the exponential of the sum of its tokens' log-probabilities; or of their
+    mean, which unlike the sum does not shrink with their number, or of the smallest (Manakul and others, 2023). An entropy H
+    counts as exp(-H), the probability of each of as many equally likely tokens as have that entropy.
 
     Args:
-        method: what the rows call it.
-        column: sum_logprob or mean_logprob.
+        method: one of `BASELINES`.
     """
+    column, log = BASELINES[method]
     kept = answers[answers["split"] != "train"]
-    logprob = np.minimum(kept[column].to_numpy(np.float64), -1e-7)
+    logprob = np.minimum(log(kept[column].to_numpy(np.float64)), -LEAST)
     return example_rows(kept, method=method, reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
 
 

@@ -1,6 +1,6 @@
 """Controls: estimators that a trivial shortcut would pass as well, trained and scored just as the probe is.
 
-Some need no reader: how often the task's training answers are right, how long the answer is, how likely its mean token was,
+Some need no reader: how often the task's training answers are right, how long the answer is, how sure the model was of its tokens,
 what question and answer say to a sentence embedder. Others are the probe itself with something taken away.
 """
 
@@ -9,10 +9,10 @@ import pandas as pd
 import torch
 
 from whoknows import WhoknowsError
-from whoknows.answers import likelihood_rows
+from whoknows.answers import BASELINES, likelihood_rows
 from whoknows.classifiers import Logistic
 from whoknows.embedder import embed
-from whoknows.hidden import BEFORE, load_hidden
+from whoknows.hidden import BEFORE, load_hidden, mean_of
 from whoknows.probes import judge, parts
 from whoknows.splits import for_seed, smaller
 
@@ -26,14 +26,15 @@ def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths
         embedder: a sentence embedder's asset, folder or hub name; None leaves out what needs it.
 
     Returns:
-        Rows with reader "": likelihood_mean, which needs no training; task_prior, answer_length and, with an embedder,
-        question_only, answer_only and embedder.
+        Rows with reader "": all of `BASELINES` but likelihood, which need no training, without those whose column older answers
+        lack; task_prior, answer_length and, with an embedder, question_only, answer_only and embedder.
 
     Raises:
         WhoknowsError: the training answers of a model are of one class.
     """
     features = _features(answers, embedder, batch_tokens)
-    found = [likelihood_rows(scored, frame, "likelihood_mean", "mean_logprob") for scored, frame in answers.items()]
+    untrained = [method for method in BASELINES if method != "likelihood"]  # the answer stage itself writes that one
+    found = [likelihood_rows(scored, frame, method) for scored, frame in answers.items() for method in untrained if BASELINES[method][0] in frame]
     for trained_on in answers:
         for seed in seeds:
             frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
@@ -49,7 +50,7 @@ def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths
 def of_reader(
     name: str, answers: dict[str, pd.DataFrame], seeds: list[int], folder: str, strengths: list[float], sizes: list[int]
 ) -> pd.DataFrame:
-    """Rows of one reader's probe with something taken away.
+    """Rows of one reader's probe with something taken away, or with other hidden states.
 
     Args:
         name: the reader's.
@@ -58,14 +59,15 @@ def of_reader(
 
     Returns:
         Rows of probe_last (the last layer, as in the paper), probe_before (at the last token before the answer, which
-        knows the question alone), probe_shuffled (grades of train and validation shuffled
-        within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole task left out).
+        knows the question alone), probe_mean (the mean over the answer's tokens), probe_shuffled (grades of train and validation
+        shuffled within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole task left out).
 
     Raises:
         WhoknowsError: the training answers of a model are of one class.
     """
     hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in answers.items()}
-    before = dict.fromkeys(answers, load_hidden(folder, BEFORE, next(iter(answers.values()))))
+    others = {"probe_before": dict.fromkeys(answers, load_hidden(folder, BEFORE, next(iter(answers.values()))))}
+    others["probe_mean"] = {scored: load_hidden(folder, mean_of(scored), frame) for scored, frame in answers.items()}
     layers = list(range(next(iter(hidden.values())).shape[1]))
     found = []
     for trained_on in answers:
@@ -73,7 +75,7 @@ def of_reader(
             frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
             names = {"reader": name, "trained_on": trained_on, "seed": seed}
             for method, frame in _variants(frames[trained_on], seed, sizes).items():
-                states = before if method == "probe_before" else hidden
+                states = others.get(method, hidden)
                 probe = _fit(Logistic(layers[-1:] if method == "probe_last" else layers, strengths), frame, states[trained_on], trained_on)
                 found.append(judge({method: probe}, frames, states.__getitem__, names))
     return pd.concat(found, ignore_index=True)
@@ -81,7 +83,7 @@ def of_reader(
 
 def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.DataFrame]:
     """The answers that each variant of the probe learns from; an answer without split is left out."""
-    found = {"probe_last": frame, "probe_before": frame, "probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
+    found = dict.fromkeys(("probe_last", "probe_before", "probe_mean"), frame) | {"probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
     found |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
     tasks = frame.loc[frame["split"] == "train", "task"].unique()
     for task in tasks if len(tasks) > 1 else ():

@@ -101,8 +101,8 @@ def _answering(model: Size, text: Texts) -> float:
 
 
 def _features(grid: Grid, model: Size, text: Texts, n: int) -> float:
-    """Bytes of the hidden states at each answer and before it, 2 a number, and of every token's id and stream where adapters begin."""
-    states = 2 * (model.layers + 1) * model.width * (n + 1) * text.count.total()
+    """Bytes of the hidden states before the answers and of two for each answer, 2 a number, and of every token's id and stream where adapters begin."""
+    states = 2 * (model.layers + 1) * model.width * (2 * n + 1) * text.count.total()
     number = 4 if grid.precision == "float32" else 2
     return states + (4 + number * model.width) * text.trees(n) * bool(parameters.first_layer(grid))
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files, hidden, parts
 from whoknows.features import Features, extract
-from whoknows.hidden import BEFORE
+from whoknows.hidden import BEFORE, mean_of
 from whoknows.memory import Budget
 from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
@@ -52,7 +52,7 @@ def run(
 def _extract_parts(reader: Reader, grown: Forest, block: int | None, batch_tokens: int | None, folder: str, shard: list[int] | None) -> tuple[Path, list[Path]]:
     """The folder and the files of the forest's features, some questions each; those that are there already are not made again."""
     own = parts.folder(folder, __file__, ids=[[t.question, t.branches] for t in grown.trees], block=block, model=reader.identity)
-    each = (len(grown.branch_of) + 1) * (reader.depth + 1) * reader.model.config.hidden_size * 2
+    each = (2 * len(grown.branch_of) + 1) * (reader.depth + 1) * reader.model.config.hidden_size * 2
     cut = parts.slices(len(grown.trees), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [own / f"{at.start:06}.safetensors" for at in cut]
     todo = [(grown.part(cut[k]), paths[k]) for k in parts.mine(len(cut), shard)]
@@ -72,20 +72,23 @@ def _extract_parts(reader: Reader, grown: Forest, block: int | None, batch_token
 
 def _save(path: Path, found: Features) -> None:
     """Features of some questions as one file."""
-    tensors = found.hidden | {BEFORE: found.before} | {f"zero_shot {scored}": logits for scored, logits in found.zero_shot.items()}
+    tensors = found.hidden | {mean_of(scored): states for scored, states in found.mean.items()} | {BEFORE: found.before}
+    tensors |= {f"zero_shot {scored}": logits for scored, logits in found.zero_shot.items()}
     files.write_safetensors(path, tensors if found.trunk is None else tensors | {"trunk": found.trunk})
 
 
 def _join(paths: list[Path], grown: Forest, block: int | None, folder: str) -> dict[str, tuple]:
-    """Writes `<scored>.safetensors` for each scored model, `before_answer.safetensors` and, if there is one, `trunk.safetensors`, each whole or not at all.
+    """Writes `<scored>.safetensors` and `<scored>_mean.safetensors` for each scored model, `before_answer.safetensors` and, if there
+    is one, `trunk.safetensors`, each whole or not at all.
 
     Returns:
-        For each of the first, its shape.
+        For each but the last, its shape.
     """
     def pieces(name):
         return (files.read_safetensors(path)[name] for path in paths)
 
-    shapes = {scored: files.write_rows(hidden.file(folder, scored), "hidden", partial(pieces, scored)) for scored in (*grown.branch_of, BEFORE)}
+    states = (*grown.branch_of, *map(mean_of, grown.branch_of), BEFORE)
+    shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", partial(pieces, name)) for name in states}
     if block is not None:
         files.write_rows(Path(folder) / "trunk.safetensors", "trunk", partial(pieces, "trunk"), {"ids": _queried_ids(grown), "first_block": torch.tensor(block)})
     return shapes

@@ -1,4 +1,4 @@
-"""Features: what a frozen reader's hidden states are at the last token of an answer and before it, and what it says when asked.
+"""Features: what a frozen reader's hidden states are at an answer's last token, over all its tokens and before it, and what it says when asked.
 
 One forward pass over a question and all models' answers to it gives the hidden states of every layer,
 the zero-shot confidence P(True), and the residual stream from which LoRA + Prompt goes on.
@@ -8,10 +8,11 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, chain
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from whoknows import WhoknowsError
 from whoknows.memory import Budget, fetch
@@ -25,12 +26,14 @@ class Features:
 
     Attributes:
         hidden: for each scored model [questions, layers + 1, width], bfloat16; HF index, 0 = embeddings, last = after the final norm.
+        mean: the same, as means over the tokens of each answer.
         before: the same at the last token of each question, after which the answers begin.
         zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put.
         trunk: [tokens of all queried trees, width], residual stream before block `first_block`; both None if not asked for.
     """
 
     hidden: dict[str, torch.Tensor]
+    mean: dict[str, torch.Tensor]
     before: torch.Tensor
     zero_shot: dict[str, torch.Tensor]
     trunk: torch.Tensor | None
@@ -62,6 +65,7 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, budget: Budg
         done(sum(lengths[t] for t in batch))
     return Features(
         hidden={model: fetch(states) for model, states in found.hidden.items()},
+        mean={model: fetch(states) for model, states in found.mean.items()},
         before=fetch(found.before),
         zero_shot={model: logits.cpu() for model, logits in found.zero_shot.items()},
         trunk=None if found.trunk is None else fetch(found.trunk),
@@ -75,6 +79,7 @@ def _room(reader: Reader, grown: Forest, first_block: int | None, trunk_tokens: 
     empty = partial(torch.empty, count, reader.depth + 1, width, dtype=torch.bfloat16, device=on)
     return Features(
         hidden={model: empty() for model in grown.branch_of},
+        mean={model: empty() for model in grown.branch_of},
         before=empty(),
         zero_shot={model: torch.full((count,), torch.nan, device=on) for model in grown.branch_of},
         trunk=None if first_block is None else torch.empty(trunk_tokens, width, dtype=reader.head.dtype, device=on),
@@ -82,51 +87,69 @@ def _room(reader: Reader, grown: Forest, first_block: int | None, trunk_tokens: 
     )
 
 
+Places = tuple[torch.Tensor, torch.Tensor]
+
+
+def _wanted(grown: Forest, batch: list[int], on: torch.device) -> tuple[Places, list[int], dict[str, list[int]]]:
+    """Tokens whose hidden states are wanted, the last one of each answer, all of each answer, and the last one of each question.
+
+    Returns:
+        (rows and columns, how many of them make one mean, and for each scored model its branches).
+    """
+    spans = [grown.answer_spans(t) for t in batch]
+    ends, own = grown.places(batch, [grown.answer_ends[t] for t in batch], on)
+    every, _ = grown.places(batch, [list(chain(*tree)) for tree in spans], on)
+    before, _ = grown.places(batch, [[len(grown.trees[t].question) - 1] for t in batch], on)
+    sizes = [*[1] * len(ends[0]), *map(len, chain(*spans)), *[1] * len(batch)]
+    return (torch.cat([ends[0], every[0], before[0]]), torch.cat([ends[1], every[1], before[1]])), sizes, own
+
+
 def _read(reader: Reader, grown: Forest, found: Features, starts: list[int], batch: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
     """Puts what a batch gives into `found`.
 
     Returns:
-        (which hidden states of answers and then of questions, [branches + questions, layers + 1], are no numbers, and for
+        (which hidden states over answers and then of questions, [branches + questions, layers + 1], are no numbers, and for
         each scored model its branches).
     """
-    at, own = grown.places(batch, [grown.answer_ends[t] for t in batch], reader.device)
+    at, sizes, own = _wanted(grown, batch, reader.device)
     ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
-    before, _ = grown.places(batch, [[len(grown.trees[t].question) - 1] for t in batch], reader.device)
-    both = tuple(torch.cat(pair) for pair in zip(at, before))
-    states, said, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader), both, ends, found.first_block)
-    states, logits = states.to(torch.bfloat16), yes_or_no(reader, said)
+    states, last, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader), at, sizes, ends, found.first_block)
+    states, logits, count = states.to(torch.bfloat16), yes_or_no(reader, last), len(ends[0])
     rows, asked = (send(torch.tensor(some), reader.device) for some in (batch, [grown.is_queried(t) for t in batch]))
-    found.before[rows] = states[len(at[0]) :]
+    found.before[rows] = states[2 * count :]
     for model, branches in own.items():
         branches = send(torch.tensor(branches), reader.device)
-        found.hidden[model][rows] = states[branches]
+        found.hidden[model][rows], found.mean[model][rows] = states[branches], states[count + branches]
         found.zero_shot[model][rows] = logits[branches].where(asked, torch.nan)
     for row, t in enumerate(batch if trunk is not None else ()):
         found.trunk[starts[t] : starts[t + 1]] = trunk[row, : starts[t + 1] - starts[t]]
-    return ~torch.isfinite(states).all(dim=-1), own
+    return ~torch.isfinite(states[count:]).all(dim=-1), own  # what is no number at an answer's last token is none in the mean
 
 
-Places = tuple[torch.Tensor, torch.Tensor]
-
-
-def forward(reader: Reader, inputs: dict, at: Places, ends: Places, first_block: int | None):
+def forward(reader: Reader, inputs: dict, at: Places, sizes: list[int], ends: Places, first_block: int | None):
     """One forward pass that computes and keeps no more than what is needed.
 
     Args:
-        at: rows and columns [n] of the tokens whose hidden states are wanted.
+        at: rows and columns of the tokens whose hidden states are wanted.
+        sizes: how many of them, one after the other, make one of n means; 1 for a token by itself.
         ends: rows and columns [m] of the tokens after which the reader speaks.
 
     Returns:
-        (states [n, layers + 1, width] of `at`, output of the final norm [m, width] of `ends`,
+        (means of hidden states [n, layers + 1, width], output of the final norm [m, width] of `ends`,
         input of `first_block` [rows, columns, width] or None).
     """
     states: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []
+    flat = at[0] * inputs["input_ids"].shape[1] + at[1]
+    starts = send(torch.tensor([0, *accumulate(sizes)][:-1]), reader.device)
+
+    def means(hidden: torch.Tensor) -> torch.Tensor:
+        return F.embedding_bag(flat, hidden.flatten(0, 1), starts, mode="mean")  # in one kernel, which adds in float32
 
     def before_block(index: int):
         def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            states.append(hidden[at])
+            states.append(means(hidden))
             if index == first_block:
                 kept.append(hidden)
 
@@ -138,7 +161,7 @@ def forward(reader: Reader, inputs: dict, at: Places, ends: Places, first_block:
             hooks.callback(handle.remove)
         hooks.enter_context(only_at(reader.base.layers[-1], torch.cat([at[0], ends[0]]), torch.cat([at[1], ends[1]])))
         last = reader.base(**inputs, use_cache=False).last_hidden_state
-    return torch.stack([*states, last[at]], dim=1), last[ends], kept[0] if kept else None
+    return torch.stack([*states, means(last)], dim=1), last[ends], kept[0] if kept else None
 
 
 def yes_or_no(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:  # who only asks for a name need not wait for torch
 BEFORE = "before_answer"  # in place of a scored model: the last token of the question, where nobody has answered; no model's name has an underscore
 
 
+def mean_of(scored: str) -> str:
+    """In place of a scored model: the means of the hidden states over the tokens of its answers."""
+    return f"{scored}_mean"
+
+
 def file(folder: str, scored: str) -> Path:
     """Where the hidden states of one scored model's answers lie, [answers, layers + 1, width] under the name `hidden`."""
     return Path(folder) / f"{scored}.safetensors"
@@ -29,7 +34,7 @@ def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor
 
     Args:
         folder: the reader's features.
-        scored: or `BEFORE`, for the questions of these answers.
+        scored: or `BEFORE`, for the questions of these answers; or what `mean_of` gives, for means over their tokens.
 
     Raises:
         WhoknowsError: the file is missing, damaged, or of other answers.

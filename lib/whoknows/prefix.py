@@ -3,6 +3,8 @@
 Rows that have reached the end of their line leave the batch.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import pandas as pd
 import torch
@@ -13,8 +15,28 @@ from whoknows.trees import only_at
 from whoknows.wording import PLAIN
 
 LINE_END = "\n"
-SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores computed at a time: on a CPU as many as stay in its cache
+SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, that are worked on at a time: on a CPU as many as stay in its cache
 ROWS = 64  # next tokens chosen at a time: the logits of all rows at once would be gigabytes
+
+
+class Written(NamedTuple):
+    """An answer, and what the model's next-token distributions say of the answer's own tokens; logarithms are natural.
+
+    Attributes:
+        sum_logprob, mean_logprob, min_logprob: of the log-probabilities of the tokens.
+        tokens: how many those are.
+        mean_entropy, max_entropy: of the entropies of the distributions that the tokens were chosen from (Malinin and Gales, 2021).
+        first_margin: probability of the first token less that of the second likeliest one.
+    """
+
+    answer: str
+    sum_logprob: float
+    mean_logprob: float
+    tokens: int
+    min_logprob: float
+    mean_entropy: float
+    max_entropy: float
+    first_margin: float
 
 
 class Prefix:
@@ -78,8 +100,8 @@ class Prefix:
         return (said.reshape(rows, groups, -1, new, width) / total.to(value.dtype)).reshape(rows, heads, new, width)
 
     @torch.inference_mode()
-    def generate(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[str, float, float, int]]:
-        """(answer, sum of log-probabilities, their mean, number of tokens) for each question's ids.
+    def generate(self, ids: list[list[int]], max_new_tokens: int) -> list[Written]:
+        """What is written to each question's ids.
 
         Questions are padded on the left and the padding is masked; positions count real tokens alone,
         so the padding changes nothing.
@@ -92,13 +114,13 @@ class Prefix:
         finally:
             self.reader.model.set_attn_implementation(usual)
 
-    def _generate(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[str, float, float, int]]:
+    def _generate(self, ids: list[list[int]], max_new_tokens: int) -> list[Written]:
         inputs, own, positions = self._padded(ids)
         self.places = positions  # of all tokens in the rows so far: `attend` needs them where a block sees only so far back
         mask = (own[:, None] & own.new_ones(own.shape[1], own.shape[1]).tril()) | torch.eye(own.shape[1], dtype=torch.bool, device=own.device)
         cache = DynamicCache()
         tokens: list[list[int]] = [[] for _ in ids]
-        logprobs: list[list[float]] = [[] for _ in ids]
+        measures: list[list[list[float]]] = [[] for _ in ids]
         rows = list(range(len(ids)))  # which question each row of the batch belongs to
         for _ in range(max_new_tokens):
             last = torch.full((len(rows),), inputs.shape[1] - 1, device=own.device)
@@ -106,10 +128,10 @@ class Prefix:
                 hidden = self.reader.base(
                     input_ids=inputs, attention_mask=mask[:, None], position_ids=positions, past_key_values=cache, use_cache=True
                 ).last_hidden_state[:, -1]
-            token, logprob = self._likeliest(hidden)
-            for row, t, p in zip(rows, token.tolist(), logprob.tolist()):
+            token, measured = self._likeliest(hidden)
+            for row, t, m in zip(rows, token.tolist(), measured.tolist()):
                 tokens[row].append(t)
-                logprobs[row].append(p)
+                measures[row].append(m)
             going = [i for i, t in enumerate(token.tolist()) if not self._is_end(t)]
             if not going:
                 break
@@ -122,12 +144,13 @@ class Prefix:
             mask = own[:, None]
             positions = positions[keep, -1:] + 1
             self.places = torch.cat([self.places[keep], positions], dim=1)
-        return [self._finish(t, p) for t, p in zip(tokens, logprobs)]
+        return [self._finish(t, m) for t, m in zip(tokens, measures)]
 
     def _likeliest(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The likeliest next token and its log-probability, each [rows]."""
-        found = [(logits.max(dim=-1), logits.logsumexp(dim=-1)) for logits in ((part @ self.reader.head.T).float() for part in hidden.split(ROWS))]
-        return torch.cat([best.indices for best, _ in found]), torch.cat([best.values - total for best, total in found])
+        """For each row of [rows, width] the likeliest next token, and [rows, 3] of `_measure`."""
+        size = max(1, SCORES[hidden.device.type] // len(self.reader.head))
+        found = [_measure(some) for part in hidden.split(ROWS) for some in (part @ self.reader.head.T).split(size)]
+        return torch.cat([token for token, _ in found]), torch.cat([measured for _, measured in found])
 
     def _padded(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """input_ids, which of them are real, and position_ids, each [rows, columns]."""
@@ -140,15 +163,32 @@ class Prefix:
     def _is_end(self, token: int) -> bool:
         return token in self.ends or LINE_END in self.reader.tokenizer.decode([token])
 
-    def _finish(self, tokens: list[int], logprobs: list[float]) -> tuple[str, float, float, int]:
+    def _finish(self, tokens: list[int], measures: list[list[float]]) -> Written:
         """Cut at the line end. The ending is not part of the answer, unless it holds some of it, or is all there is."""
         text = self._line(tokens)
         bare = tokens[-1] in self.ends or self._is_end(tokens[-1]) and not self._line(tokens[-1:])
-        own = logprobs[:-1] if bare and len(tokens) > 1 else logprobs
-        return text, float(np.sum(own)), float(np.mean(own)), len(own)
+        logprob, entropy, margin = np.transpose(measures[:-1] if bare and len(tokens) > 1 else measures)
+        return Written(text, logprob.sum(), logprob.mean(), len(logprob), logprob.min(), entropy.mean(), entropy.max(), margin[0])
 
     def _line(self, tokens: list[int]) -> str:
         return self.reader.tokenizer.decode(tokens, skip_special_tokens=True).lstrip(" ").split(LINE_END)[0].strip()
+
+
+def _measure(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest token of each row of [rows, vocabulary] logits, which are overwritten.
+
+    With s the logits less the largest and Z the sum of exp(s), its log-probability is -log Z and the entropy log Z - sum(s exp(s)) / Z.
+
+    Returns:
+        (tokens [rows], and [rows, 3]: the log-probability, the entropy in nats, and the probability less that of the second likeliest token).
+    """
+    logits = logits.float()
+    best = logits.max(dim=-1)
+    odds = logits.sub_(best.values[:, None]).exp()  # in place, here and below: what this costs is memory traffic
+    total = odds.sum(dim=-1)
+    entropy = total.log() - odds.mul_(logits).sum(dim=-1) / total
+    second = logits.scatter_(1, best.indices[:, None], -torch.inf).amax(dim=-1).exp()
+    return best.indices, torch.stack([-total.log(), entropy, (1 - second) / total], dim=1)
 
 
 def prefix_ids(reader: Reader, examples: pd.DataFrame) -> list[int]:

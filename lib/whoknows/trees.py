@@ -162,6 +162,10 @@ class Forest:
         first = [0, *itertools.accumulate(map(len, ends))]
         return (rows, columns), {model: [at + own[t] for at, t in zip(first, batch)] for model, own in self.branch_of.items()}
 
+    def answer_spans(self, tree: int) -> list[range]:
+        """Where in its row the tokens of each branch's answer stand."""
+        return [range(at, end + 1) for at, end in zip(self.trees[tree].offsets(), self.answer_ends[tree])]
+
     def is_queried(self, tree: int) -> bool:
         return self.query_ends(tree) != self.answer_ends[tree]
 
