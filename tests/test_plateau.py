@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import test_charts
 import vl_convert
 from made_up import graded
 from test_claims import STATED, planted
@@ -238,6 +239,12 @@ def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     assert "**LoRA + Prompt** was still improving in every cell" in findings.answer(table, plain)
     table, plain = first_page(run_of_two(tmp_path, *((method, model, model) for model in ("strong", "weak") for method in ("probe", "lora_prompt"))))
     assert findings.answer(table, plain) == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
+
+
+def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
+    table = test_charts.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(still_improving=[False] * 4 + [True] + [False] * 3)
+    said = findings.answer(table, test_charts.untrained(0.85, 0.8))
+    assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in said
 
 
 def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):

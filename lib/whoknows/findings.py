@@ -24,7 +24,7 @@ def answer(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
     if measured.empty:
         return "Nothing is measured yet."
     settled = measured[~marked(measured)]
-    concluded = [_how_well(shown, settled), _how_sure(settled), _untrained(settled, baselines)] if len(settled) else []
+    concluded = [_how_well(shown, settled), _how_sure(settled), _untrained(measured, baselines)] if len(settled) else []
     said = filter(None, [*concluded, _unfinished(measured)])
     return "\n".join(f"- {sentence}" for sentence in said)
 
@@ -85,8 +85,9 @@ def _how_sure(measured: pd.DataFrame) -> str:
 def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
     """How the answer likelihood stands beside the estimators that each model trained on its own answers."""
     plain = baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")].set_index("scored")["auroc"].dropna()
-    own = measured[measured["model"] == measured["trained_on"]].groupby("model", sort=False)["auroc"].max()
-    models = [model for model in own.index if model in plain.index]
+    native = measured[measured["model"] == measured["trained_on"]]
+    own, unfinished = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[marked(native), "model"])
+    models = [model for model in own.index if model in plain.index and model not in unfinished]
     if not models:
         return ""
     values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)

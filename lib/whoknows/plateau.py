@@ -26,7 +26,7 @@ def cards(folder: Path | str) -> dict[Path, dict]:
     """
     whole = (path for path in sorted(Path(folder).rglob("*.json")) if not path.parent.name.startswith("."))  # as what a killed stage leaves
     found = {path: _read(path) for path in whole}
-    return {path: {"method": path.stem} | card for path, card in found.items() if isinstance(card, dict) and card.keys() >= {*ESTIMATOR[1:]}}
+    return {path: {"method": path.stem} | card for path, card in found.items() if isinstance(card, dict) and card.keys() >= {"reader", "trained_on", "seed"}}
 
 
 def table(folder: Path | str) -> pd.DataFrame:

@@ -75,7 +75,7 @@ def shift(table: pd.DataFrame) -> alt.Chart:
         table: as `shift.shift` returns.
     """
     drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]).round(4)
-    drawn["label"], drawn["pale"] = drawn["method"].map(METHODS), (drawn["n_right"] < ENOUGH) | marked(table)
+    drawn["label"], drawn["pale"] = drawn["method"].map(METHODS), (drawn["n_right"] < ENOUGH) | marked(table)[drawn.index]
     drawn = _in_lines(drawn.assign(own=drawn["scored"] + OWN), own=HEADING)
     labels = [METHODS[method] for method in METHODS if method in set(drawn["method"])]
     colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2]]), legend=alt.Legend(orient="top"))
