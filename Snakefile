@@ -19,9 +19,11 @@ MEANS = [f"{OUT}/features/{{reader}}/{mean_of(name)}.safetensors" for name in MO
 TRUNK = [f"{OUT}/features/{{reader}}/trunk.safetensors"] if parameters.first_layer(GRID) else []
 ROWS = expand(f"{OUT}/rows/{{method}}/{{model}}.parquet", method=["likelihood", "zero_shot"], model=MODELS)
 ROWS += expand(f"{OUT}/rows/{{method}}/{CELL}.parquet", **CELLS)
+ESTIMATORS = expand(f"{OUT}/estimators/{{method}}/{CELL}", **CELLS)
 CONTROLS = [f"{OUT}/controls/surface.parquet", *(f"{OUT}/controls/readers/{model}.parquet" for model in MODELS)]
 VARIANTS = list(parameters.lora_variants(GRID))
 CONTROLS += expand(f"{OUT}/controls/lora/{{variant}}/{{model}}.parquet", variant=VARIANTS, model=MODELS)
+VARIED = expand(f"{OUT}/estimators/{{variant}}/{{model}}", variant=VARIANTS, model=MODELS)
 PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract", "ablate", "sweep"], model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/ablate_lora-{{model}}_{{variant}}.ipynb", variant=VARIANTS, model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
@@ -124,7 +126,7 @@ rule lora_prompt:
     shell: RUN + TITLE
 
 rule heatmaps:
-    input: ROWS
+    input: ROWS, ESTIMATORS
     output: f"{OUT}/scores.parquet", page=f"{OUT}/notebooks/heatmaps.ipynb"
     log: f"{OUT}/logs/heatmaps.txt"
     params: notebook="notebooks/heatmaps.py", code=digest("notebooks/heatmaps.py", *PUBLISHED), json=parameters.heatmaps(GRID)
@@ -136,7 +138,7 @@ rule cell:
     input:
         ANSWERS.values(),
         lambda w: expand(f"{OUT}/rows/{w.method}/{w.reader}/{w.trained_on}/seed{{seed}}.parquet", seed=GRID.seeds),
-        lambda w: f"{OUT}/estimators/{w.method}/{w.reader}/{w.trained_on}/seed{GRID.seeds[0]}",
+        lambda w: expand(f"{OUT}/estimators/{w.method}/{w.reader}/{w.trained_on}/seed{{seed}}", seed=GRID.seeds),
     output: f"{OUT}/cells/{{method}}_{{reader}}_{{trained_on}}.parquet", page=f"{OUT}/notebooks/cell-{{method}}_{{reader}}_{{trained_on}}.ipynb"
     log: f"{OUT}/logs/cell-{{method}}_{{reader}}_{{trained_on}}.txt"
     params: notebook="notebooks/cell.py", code=digest("notebooks/cell.py"), json=lambda w: parameters.cell(GRID, **w), method=lambda w: stages.STAGES[w.method]
@@ -153,7 +155,7 @@ rule figure:
     shell: RUN + "''"
 
 rule claims:
-    input: ROWS
+    input: ROWS, ESTIMATORS
     output: f"{OUT}/contrasts.parquet", page=f"{OUT}/notebooks/claims.ipynb"
     log: f"{OUT}/logs/claims.txt"
     params: notebook="notebooks/claims.py", code=digest("notebooks/claims.py", *PUBLISHED, "book/claims.yml"), json=parameters.claims(GRID)
@@ -216,7 +218,7 @@ rule judge:
     shell: RUN + "{wildcards.model}"
 
 rule differences:
-    input: ROWS
+    input: ROWS, ESTIMATORS
     output: f"{OUT}/differences.parquet", page=f"{OUT}/notebooks/differences.ipynb"
     log: f"{OUT}/logs/differences.txt"
     params: notebook="notebooks/differences.py", code=digest("notebooks/differences.py"), json=parameters.differences(GRID)
@@ -225,7 +227,7 @@ rule differences:
     shell: RUN + "''"
 
 rule grading:
-    input: ROWS, ANSWERS.values(), JUDGED
+    input: ROWS, ESTIMATORS, ANSWERS.values(), JUDGED
     output: f"{OUT}/grades.parquet", page=f"{OUT}/notebooks/grading.ipynb"
     log: f"{OUT}/logs/grading.txt"
     params: notebook="notebooks/grading.py", code=digest("notebooks/grading.py"), json=parameters.grading(GRID)
@@ -242,7 +244,7 @@ rule beside:
     shell: RUN + f"'{parameters.packed(GRID).name if GRID.beside else ''}, packed'"
 
 rule controls:
-    input: ROWS, CONTROLS
+    input: ROWS, ESTIMATORS, CONTROLS, VARIED
     output: f"{OUT}/controls.parquet", page=f"{OUT}/notebooks/controls.ipynb"
     log: f"{OUT}/logs/controls.txt"
     params: notebook="notebooks/controls.py", code=digest("notebooks/controls.py"), json=parameters.controls(GRID)
@@ -251,7 +253,7 @@ rule controls:
     shell: RUN + "''"
 
 rule shift:
-    input: ROWS, CONTROLS
+    input: ROWS, ESTIMATORS, CONTROLS, VARIED
     output: f"{OUT}/shift.parquet", page=f"{OUT}/notebooks/shift.ipynb"
     log: f"{OUT}/logs/shift.txt"
     params: notebook="notebooks/shift.py", code=digest("notebooks/shift.py"), json=parameters.shift(GRID)

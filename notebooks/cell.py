@@ -2,7 +2,7 @@
 # # Cell
 #
 # One estimator in full: a reader, trained on one model's graded answers, judging the test answers of every model. Needs its
-# rows, the answers and the estimator's folder.
+# rows, the answers and the estimator's folders.
 
 # %% tags=["parameters"]
 method = "probe"
@@ -19,13 +19,13 @@ answers = {
     "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
 }
 rows = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M"
-estimator = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
+estimators = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M"
 out = "results/embedded/cells/probe_SmolLM2-135M_SmolLM2-135M.parquet"
 
 # %% tags=["remove-input"]
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 
-from whoknows import cell_tables, cells, files, portrait, scores
+from whoknows import cell_tables, cells, files, findings, plateau, portrait, scores
 
 examples = cells.read_rows(rows, list(answers), [method], seeds)
 judged = portrait.judged(examples, answers)
@@ -42,11 +42,17 @@ HTML(cell_tables.cell(cells.measure(examples, scores.by_task(examples), tasks)))
 # %% [markdown]
 # ## How it was trained
 #
-# On validation answers, with the first seed: what each layer reached for a probe, or what each look at validation found for
-# adapters. The best was kept.
+# On validation answers, with the first seed: what each layer reached for a probe, and each epoch for its MLP, or what each look
+# at validation found for adapters. The best was kept.
 
 # %% tags=["remove-input"]
-portrait.learning(estimator, method)
+Markdown(findings.training(plateau.table(estimators), list(examples["method"].unique()), seeds))
+
+# %% tags=["remove-input"]
+portrait.learning(f"{estimators}/seed{seeds[0]}", method)
+
+# %% tags=["remove-input"]
+portrait.learning(f"{estimators}/seed{seeds[0]}", f"{method}_mlp")
 
 # %% [markdown]
 # ## Where it was most wrong

@@ -14,10 +14,11 @@
 # # Claims
 #
 # What the description of the figure says, put to its own numbers, to the results that the paper's authors released, and
-# to the cells measured here. Needs the rows of all estimators; no language model is loaded.
+# to the cells measured here. Needs the rows and the cards of all estimators; no language model is loaded.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
+estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
@@ -31,9 +32,9 @@ out = "results/embedded/contrasts.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, claims, difference_tables, files, findings, plots
+from whoknows import cells, claims, difference_tables, files, findings, plateau, plots
 
-examples = cells.read_rows(rows, models, methods, seeds)
+examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 stated = claims.load()
 judged, players = claims.judge(stated, examples, models, tasks)
 files.write_parquet(out, judged)
@@ -46,9 +47,10 @@ HTML(difference_tables.verdicts(verdicts))
 # %% [markdown]
 # ## Every claim as differences between cells
 #
-# A claim holds where each of its differences is above nought. Bars are 95 % bootstrap intervals over questions. What was
-# measured here is told from nought where the p-value, corrected for all differences of a reading (Holm), is below the
-# level; the description and the released results come without intervals, so there the values alone decide.
+# A claim holds where each of its differences is above zero. Bars are 95 % bootstrap intervals over questions. What was
+# measured here is significant where the p-value, corrected for all differences of a reading (Holm), is below the level, and
+# inconclusive where a cell was still improving when its training ended; the description and the released results come
+# without intervals, so there the values alone decide.
 
 # %% tags=["remove-input"]
 plots.contrasts(judged)

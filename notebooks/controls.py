@@ -34,10 +34,10 @@ out = "results/embedded/controls.parquet"
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from whoknows import cell_tables, cells, contest, files, findings, plots, scores
+from whoknows import cell_tables, cells, contest, files, findings, plateau, plots, scores
 
 folders = (rows, more_rows)
-examples = pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders])
+examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
 table = contest.contest(examples, tasks)
 files.write_parquet(out, table)
 Markdown(findings.contest_findings(table))

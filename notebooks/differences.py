@@ -13,11 +13,13 @@
 # %% [markdown]
 # # Differences
 #
-# Two cells are told apart by the difference that each resample of questions gives, on the same answers, and not by
-# whether their intervals overlap. Needs the rows.
+# Whether two cells differ significantly is decided by the difference that each resample of questions gives, on the same
+# answers, and not by whether their intervals overlap; where a cell was still improving when its training ended, nothing is.
+# Needs the rows and the estimators' cards.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
+estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
@@ -31,9 +33,9 @@ out = "results/embedded/differences.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, difference_tables, differences, files, findings, plots
+from whoknows import cells, difference_tables, differences, files, findings, plateau, plots
 
-examples = cells.read_rows(rows, models, methods, seeds)
+examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 table = differences.of_grid(examples, tasks)
 files.write_parquet(out, table)
 Markdown(findings.differences_findings(table))

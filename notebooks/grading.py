@@ -14,10 +14,12 @@
 # # Grading
 #
 # Whether an answer is right depends on who grades it. Here are the heatmaps again, with the test answers graded in other
-# ways. The estimators stay as they are: they learned from the run's own grades. Needs the rows and the answers.
+# ways. The estimators stay as they are: they learned from the run's own grades. Needs the rows, the estimators' cards and
+# the answers.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
+estimators = "results/embedded/estimators"
 answers = {
     "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
     "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
@@ -35,10 +37,10 @@ out = "results/embedded/grades.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cell_tables, cells, charts, files, findings, grading
+from whoknows import cell_tables, cells, charts, files, findings, grading, plateau
 
 models = list(answers)
-examples = cells.read_rows(rows, models, methods, seeds)
+examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 grades = grading.grades(answers, judged)
 files.write_parquet(out, grades)
 table = grading.heatmaps_under(examples, grades, models, tasks)

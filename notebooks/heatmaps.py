@@ -6,8 +6,9 @@
 # say whether an answer is correct. Each cell is an AUROC: the chance that the estimator is surer of a right answer than of a wrong one.
 
 # %% tags=["parameters"]
-# Needs the rows of all estimators; no language model is loaded.
+# Needs the rows and the cards of all estimators; no language model is loaded.
 rows = "results/embedded/rows"
+estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
@@ -22,9 +23,9 @@ out = "results/embedded/scores.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cell_tables, cells, charts, files, findings, scores
+from whoknows import cell_tables, cells, charts, files, findings, plateau, scores
 
-examples = cells.read_rows(rows, models, methods, seeds)
+examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 by_task = scores.by_task(examples)
 files.write_parquet(out, by_task)
 measured = cells.measure(examples, by_task, tasks)
@@ -39,8 +40,9 @@ HTML(cell_tables.heatmaps(table, models, links))
 
 # %% [markdown]
 # Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests on.
-# Point at a cell for more; press it for the page of its estimator. A hatched cell was not measured, and says why.
+# Point at a cell for more; press it for the page of its estimator. A hatched cell was not measured, and says why. One with ↗ was
+# *still improving* when its training ended, as its page says: no conclusion rests on it.
 #
 # In-distribution values are means within task: an estimator that knows only which task is harder gets one half. More on
-# [how to read the heatmaps](book/reading.md), [which differences can be told from nought](run/differences.ipynb), [what a
+# [how to read the heatmaps](book/reading.md), [which differences are significant](run/differences.ipynb), [what a
 # simpler explanation would reach](run/controls.ipynb) and [how far the estimators carry](run/shift.ipynb).

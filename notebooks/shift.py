@@ -15,11 +15,12 @@
 #
 # An estimator is wanted where nobody has graded answers yet. Here each model's own estimators judge its answers to
 # questions of tasks that nobody was trained on, beside what they reach on held-out questions of the tasks that they know.
-# Needs the rows of all stages.
+# Needs the rows of all stages and the estimators' cards.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
+estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
@@ -34,10 +35,10 @@ out = "results/embedded/shift.parquet"
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, difference_tables, files, findings, plots, shift
+from whoknows import cells, difference_tables, files, findings, plateau, plots, shift
 
 folders = (rows, more_rows)
-examples = pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders])
+examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
 table = shift.shift(examples, tasks)
 files.write_parquet(out, table)
 Markdown(findings.shift_findings(table))
@@ -47,8 +48,8 @@ plots.shift(table)
 
 # %% [markdown]
 # The value of a task with many subjects is the mean over those that have both right and wrong answers. Pale lines rest on
-# too few right answers for a verdict. Two test sets differ in more than distance: questions can be harder, and answers
-# longer, which is why what needs no training stands beside.
+# too few right answers for a verdict, or on an estimator that was still improving when its training ended. Two test sets
+# differ in more than distance: questions can be harder, and answers longer, which is why what needs no training stands beside.
 
 # %% tags=["remove-input"]
 HTML(difference_tables.shift(table))

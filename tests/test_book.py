@@ -122,8 +122,8 @@ def table(built):
 def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe", metric: str = "auroc") -> list[str]:
     """The values of the first heatmap, then of the second; each from left to right and from top to bottom."""
     those = table[(table["reading"] == reading) & (table["test_set"] == test_set)].sort_values(["model", "trained_on"])
-    values = [value for method in (probe, "lora_prompt") for value in those.loc[those["method"] == method, metric]]
-    return ["—" if np.isnan(value) else f"{value:.2f}" for value in values]
+    values = [line for method in (probe, "lora_prompt") for line in those.loc[those["method"] == method, [metric, "mark"]].itertuples(index=False)]
+    return ["—" if np.isnan(value) else f"{value:.2f}{mark}" for value, mark in values]
 
 
 def shown(opened, chart: int = 0) -> list[str]:

@@ -64,20 +64,20 @@ def test_where_nothing_was_measured_the_figure_still_says_what_it_says():
     assert "it **holds**: " in findings.claims_findings(STATED, judged, table, players)
 
 
-def test_a_contrast_with_a_broken_cell_cannot_be_told():
+def test_a_contrast_with_a_broken_cell_is_inconclusive():
     judged = claims.by_others(STATED)
     broken = judged[(judged["source"] == "released") & judged["estimate"].isna()]
     assert set(broken["reading"]) == {"B"} and set(broken["says"]) == {OPEN} and set(broken["reason"]) == {"a cell is missing"}
 
 
-def test_a_clear_difference_is_told():
+def test_a_clear_difference_has_a_verdict():
     said = measured(planted(lambda method, *_: 3.0 if method == "probe" else 0.5))
     assert said[EVERYWHERE, "A"] == said[EVERYWHERE, "B"] == HOLDS
     said = measured(planted(lambda method, *_: 0.5 if method == "probe" else 3.0))
     assert said[EVERYWHERE, "A"] == said[EVERYWHERE, "B"] == FAILS
 
 
-def test_no_difference_cannot_be_told():
+def test_no_difference_is_inconclusive():
     said = measured(planted(lambda *_: 1.0))
     assert (said == OPEN).all()
 

@@ -6,7 +6,7 @@ import pytest
 from made_up import make_rows
 
 from whoknows import auroc, difference_tables, differences, findings, plots
-from whoknows.bootstrap import ABOVE, FEW, UNTOLD
+from whoknows.bootstrap import ABOVE, FEW, INSIGNIFICANT
 from whoknows.differences import METHOD, NATIVE, READER
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]
@@ -38,10 +38,10 @@ def test_a_better_method_is_above_in_every_cell(reading):
     assert (table["says"] == ABOVE).all() and (table["low"] > 0).all()
 
 
-def test_native_is_told_from_cross_in_the_reading_in_which_it_is():
+def test_native_differs_from_cross_in_the_reading_in_which_it_does():
     # only what was taught on the very reader is good: in reading A all cells are, in reading B the native ones alone
     rows = planted(lambda method, reader, trained_on, scored: 2.0 if reader == trained_on else 0.5)
-    assert (found(rows, NATIVE, "A")["says"] == UNTOLD).all()
+    assert (found(rows, NATIVE, "A")["says"] == INSIGNIFICANT).all()
     assert (found(rows, NATIVE, "B")["says"] == ABOVE).all()
 
 

@@ -12,11 +12,15 @@ from made_up import answers, make_rows
 from test_book import FAILED, write_page, write_results
 from test_parameters import GRID, ROOT
 
-from whoknows import WhoknowsError, book, cells, files, grid, pack, parameters, schema
+from whoknows import WhoknowsError, book, cells, files, grid, pack, parameters, plateau, schema
 from whoknows.cards import code
 from whoknows.scores import CELL
 
 EVIL = "`a` | {eval}`1` <script>x</script>"
+
+
+def estimator(method, names):
+    return f"estimators/{method.removesuffix('_mlp')}/{names[0]}/{names[1]}/seed0/{method}.json"
 
 
 @pytest.fixture
@@ -28,7 +32,10 @@ def results(tmp_path):
         rows = make_rows([at + 0.25, 0.1, -3], [True, False, False], reader=names[0], trained_on=trained_on, scored=names[0])
         files.write_parquet(folder / "rows" / "probe" / f"{at}.parquet", rows)
         files.write_parquet(folder / "controls" / f"{at}.parquet", rows.assign(method="probe_last"))
-    files.write_text(folder / "estimators/probe/a/a/seed0/probe.json", json.dumps({"search": [], "chosen": {"layer": 1}}))
+    for method in ("probe", "probe_mlp", "lora_prompt"):
+        card = {"method": method, "reader": names[0], "trained_on": names[1], "seed": 0, "history": [{"validation_auroc": 0.5}]}
+        files.write_text(folder / estimator(method, names), json.dumps(card))
+    files.write_text(folder / "estimators/lora_prompt/adapter_config.json", json.dumps({"r": 8}))
     abouts = {
         "heatmaps": {"commit": "later", "machine": "a laptop", "versions": {"torch": "1"}, "parameters": {"x": 1}},
         f"answer-{names[0]}": {"commit": "abc", "machine": "a machine", "versions": {"torch": "2", "peft": "3"}, "parameters": {"model": names[0]}},
@@ -49,7 +56,7 @@ def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
         before, after = (cells.read_rows(folder / part, names, ["probe"], [0]) for folder in (results, tmp_path / "packed"))
         pd.testing.assert_frame_equal(before.sort_values(pack.ORDER, ignore_index=True), after, check_dtype=False)
     there = {str(path.relative_to(tmp_path / "packed")) for path in (tmp_path / "packed").rglob("*.*")}
-    kept = {"about.json", "grid.yml", "rows/rows.parquet", "controls/controls.parquet", "estimators/probe/a/a/seed0/probe.json"}
+    kept = {"about.json", "grid.yml", "rows/rows.parquet", "controls/controls.parquet", *(estimator(method, names) for method in ("probe", "probe_mlp", "lora_prompt"))}
     assert there == kept | {f"answers/{name}.parquet" for name in names}
     for name in names:
         before, after = (files.read_parquet(folder / "answers" / f"{name}.parquet") for folder in (results, tmp_path / "packed"))
@@ -80,7 +87,9 @@ def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it
     for page in parameters.PAGES:
         told = json.loads(parameters.beside(grid.load(grid_file), page))
         assert {"tiny-llama", "tiny-mistral"} == set(told.get("models") or told["answers"])
-        assert len(cells.read_rows(told["rows"], ["tiny-llama", "tiny-mistral"], ["probe"], [0])) == 6
+        rows = plateau.mark(cells.read_rows(told["rows"], ["tiny-llama", "tiny-mistral"], ["probe"], [0]), told["estimators"])
+        names = [model.name for model in GRID.models]
+        assert rows.groupby("trained_on")["still_improving"].agg(list).to_dict()[names[1]] == [True] * 3 and len(rows) == 6
         for name in (page, f"beside-{page}"):  # the smoke test runs them
             write_page(own / "notebooks", name, name, {}, [])
     shown = nbformat.read(book.write(grid_file, own) / "run/beside-heatmaps.ipynb", as_version=4)

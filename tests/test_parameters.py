@@ -25,6 +25,8 @@ TOLD = {
     "grading": parameters.grading(GRID),
     "judge": parameters.judge(replace(GRID, judge=grid.Judge("http://localhost/v1", "wise")), "tiny-llama"),
     "controls": parameters.controls(GRID),
+    "shift": parameters.shift(GRID),
+    "cell": parameters.cell(GRID, "probe", "tiny-llama", "tiny-mistral"),
     "surface": parameters.surface(GRID),
     "ablate": parameters.ablate(GRID, "tiny-llama"),
 }
@@ -82,7 +84,7 @@ def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_pa
     for page_name in parameters.PAGES:
         told, own = json.loads(parameters.beside(chosen, page_name)), json.loads(getattr(parameters, page_name)(GRID))
         assert told.keys() == own.keys() and told["out"] == f"results/embedded/beside/{page_name}.parquet"
-        assert "results/smoke" not in json.dumps(told) and told["seeds"] == own["seeds"]
+        assert "results/smoke" not in json.dumps(told) and told["seeds"] == own["seeds"] and told["estimators"] == f"{beside}/estimators"
 
 
 def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     alone = make_rows([1.0, 0.0], [False, False], task="mmlu_astronomy", reader="a", trained_on="a", scored="a")
     table = shift.shift(pd.concat([falling(2.0, 2.0), few, alone]), [*TASKS, {"name": "mmlu", "role": "shift"}]).set_index("test_set")
     assert "shift" not in table.index and {"nq_open", "mmlu", "mmlu, STEM", "mmlu, other"} < {*table.index}
-    assert table.loc["nq_open", "says"] == bootstrap.UNTOLD and table.loc["mmlu", "says"] == bootstrap.FEW
+    assert table.loc["nq_open", "says"] == bootstrap.INSIGNIFICANT and table.loc["mmlu", "says"] == bootstrap.FEW
     assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
     assert pd.isna(table.loc["mmlu, STEM", "auroc"])
     said = findings.shift_findings(table.reset_index())

@@ -19,7 +19,7 @@ import vl_convert
 import yaml
 from test_book import bold, choose, expected, in_lines, shown
 
-from whoknows import assets, cells, charts, cost, estimate, grid, parameters, scores
+from whoknows import assets, cells, charts, cost, estimate, grid, parameters, plateau, scores
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "_config.yml", "_toc.yml", "CITATION.cff", "book", "grids", "lib", "notebooks")
@@ -88,7 +88,7 @@ def test_every_cell_has_rows_of_every_models_test_answers(checkout, made):
 def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
     chosen = grid.load(checkout / SMOKE)
     models, tasks = [model.name for model in chosen.models], [{"name": task.name, "role": task.role} for task in chosen.tasks]
-    rows = cells.read_rows(checkout / "results/smoke/rows", models, chosen.methods, chosen.seeds)
+    rows = plateau.mark(cells.read_rows(checkout / "results/smoke/rows", models, chosen.methods, chosen.seeds), checkout / "results/smoke/estimators")
     measured = cells.measure(rows, scores.by_task(rows), tasks)
     table = charts.with_labels(cells.heatmap_table(measured, models, tasks), len(models))
     with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
@@ -98,6 +98,7 @@ def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
             values = shown(tab)
             assert values == expected(table, reading)
             assert len(values) == 8 and all(re.match(r"[01]\.\d\d", value) for value in values)
+            assert all(value.endswith(" ↗") for value in values[4:]), "one look at validation is no plateau"
         assert tab.requests == [] and tab.errors == []
 
 

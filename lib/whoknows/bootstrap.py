@@ -9,13 +9,14 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from whoknows.plateau import IMPROVING, marked
 from whoknows.scores import CELL
 
 DRAWS = 2000
 LEVEL = 0.95
 ENOUGH = 25  # right answers; what rests on a cell with fewer has an interval and no verdict
-SURE = 0.05  # Holm-corrected p-value below which a difference is told from nought
-ABOVE, BELOW, UNTOLD, FEW = "above", "below", "not told apart", "too few right answers"
+SURE = 0.05  # Holm-corrected p-value below which a difference is significant
+ABOVE, BELOW, INSIGNIFICANT, FEW = "above", "below", "not significant", "too few right answers"
 
 
 def draws(task: str, count: int, times: int = DRAWS) -> np.ndarray:
@@ -92,7 +93,7 @@ def interval(samples: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
 
 
 def p_value(differences: np.ndarray) -> float:
-    """Two-sided p-value of a difference of nought: twice the rarer sign's share of resamples, never 0.
+    """Two-sided p-value of a difference of zero: twice the rarer sign's share of resamples, never 0.
 
     Args:
         differences: [times]; NaN are left out, and NaN is the value if there is nothing else.
@@ -114,20 +115,22 @@ def holm(p_values: pd.Series) -> pd.Series:
     return (ordered * factors).clip(upper=1).cummax().reindex(p_values.index)
 
 
-def told(table: pd.DataFrame, resampled: np.ndarray, family: list[str] | None = None) -> pd.DataFrame:
-    """Which differences are told from nought.
+def tested(table: pd.DataFrame, resampled: np.ndarray, family: list[str] | None = None) -> pd.DataFrame:
+    """Which differences are significant.
 
     Args:
-        table: estimate and n_right (the fewest right answers of a cell that it rests on) of each difference.
+        table: estimate, n_right (the fewest right answers of a cell that it rests on) and still_improving (whether an
+            estimator of one of these cells was) of each difference.
         resampled: [differences, times].
         family: columns of the table; p-values are corrected among the lines that share them, or among all.
 
     Returns:
-        The table with low, high, p, p_holm, and says: `ABOVE`, `BELOW` or `UNTOLD`, or `FEW` for any of these.
+        The table with low, high, p, p_holm, and says: `IMPROVING` or `FEW` for any of these, else `ABOVE`, `BELOW` or
+        `INSIGNIFICANT`.
     """
     table = table.join(interval(pd.DataFrame(resampled, index=table.index)))
     table["p"] = [p_value(line) for line in resampled]
     table["p_holm"] = table.groupby(family)["p"].transform(holm) if family else holm(table["p"])
     sure = table["p_holm"] < SURE
-    cases = [table["n_right"] < ENOUGH, sure & (table["estimate"] > 0), sure]
-    return table.assign(says=np.select(cases, [FEW, ABOVE, BELOW], UNTOLD))
+    cases = [marked(table), table["n_right"] < ENOUGH, sure & (table["estimate"] > 0), sure]
+    return table.assign(says=np.select(cases, [IMPROVING, FEW, ABOVE, BELOW], INSIGNIFICANT))

@@ -46,7 +46,7 @@ def fit(logit: np.ndarray, correct: np.ndarray) -> Calibration:
     scaled = logit / spread
     slope = _least(scaled[:, None], correct)[0]
     platt = _least(np.stack([scaled, np.ones_like(scaled)], axis=1), correct)
-    # A slope of nought or less says that confidence and grades go against each other: no temperature does that.
+    # A slope of zero or less says that confidence and grades go against each other: no temperature does that.
     temperature = spread / slope if slope > 0 else np.inf
     return Calibration(temperature, platt[0] / spread, platt[1], threshold, correct.size)
 

@@ -130,17 +130,19 @@ def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples
     """Every cell on every test set: within-task means, pooled beside them, averaged over seeds.
 
     Args:
-        rows: rows of any methods.
+        rows: rows of any methods, as `plateau.mark` returns if it is to be known whose training ended too early.
         scores: `scores.by_task` of those rows; measures that it leaves out are not pooled either.
         tasks: the grid's tasks, dicts with name and role.
         samples: `bootstrap.samples` of those rows, if they are there already.
 
     Returns:
         The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
-        highest_seed (their AUROC), and low and high (the 95 % bootstrap interval of auroc).
+        highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), and still_improving (of any seed;
+        missing if not known).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
     fitted = calibration.fit_all(rows) if scores["brier"].notna().any() else {}
+    improving = _any_improving(rows)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
         if len(members) > 1:
@@ -148,7 +150,7 @@ def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples
         else:
             line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
         between = bootstrap.interval(bootstrap.by_cell(samples, members))
-        parts.append(_mean_over_seeds(line).merge(between, on=CELL).assign(test_set=label))
+        parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(improving, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -206,6 +208,12 @@ def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> 
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of the methods that nobody trained, test sets and models in the order in which they were measured."""
     return cells[~cells["method"].isin(TRAINED)].reset_index(drop=True)
+
+
+def _any_improving(rows: pd.DataFrame) -> pd.Series:
+    """Whether an estimator of a cell was still improving: yes if one was, no if none was, and missing otherwise."""
+    known = rows.get("still_improving", pd.Series(pd.NA, rows.index)).astype("boolean")
+    return rows[CELL].assign(still_improving=known).groupby(CELL)["still_improving"].any(skipna=False)
 
 
 def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from whoknows.cells import ALL, METHODS
 from whoknows.curves import COLOURS, embedding
+from whoknows.plateau import IMPROVING, MARK, marked
 
 # What a cell can show: its name, and whether more of it is better.
 METRICS = {
@@ -25,7 +26,8 @@ METRICS = {
 TOOLTIP = {
     "reader": "Reader", "trained_on": "Trained On", "scored": "Scored", **{name: title for name, (title, _) in METRICS.items()},
     "interval": "95 % interval of AUROC", "seeds": "Seeds", "between_seeds": "AUROC by seed", "accuracy": "Right answers, share", "n_right": "Right answers",
-    "n": "Answers", "n_tasks": "Tasks measured", "of_tasks": "of tasks", "reason": "Missing because",
+    "n": "Answers", "n_tasks": "Tasks measured", "of_tasks": "of tasks", "training": "When training ended",
+    "reason": "Missing because",
 }  # fmt: skip
 TITLES = {
     "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
@@ -46,7 +48,7 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = Fa
 
     Args:
         table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing), reason; and n_right
-            or note for the small last line; grading where there is more than one. As `cells.heatmap_table` and `published` return.
+            or note for the small last line; still_improving where it is known; grading where there is more than one. As `cells.heatmap_table` and `published` return.
         models: the models on both axes, in order.
         name: file name of the chart when saved.
         links: whether a click on a cell opens the page of its estimator, which lies in run/.
@@ -56,7 +58,7 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = Fa
     """
     shown = [metric for metric in METRICS if metric in table]
     drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()])
-    drawn = drawn.filter(list(dict.fromkeys([*TOOLTIP, "reading", "grading", "test_set", "method", "model", "note", "page"])))
+    drawn = drawn.filter(list(dict.fromkeys([*TOOLTIP, "reading", "grading", "test_set", "method", "model", "mark", "note", "page"])))
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
     methods = [method for method in METHODS if method in set(drawn["method"])]
     chosen = {"left": methods[0], "right": "lora_prompt" if "lora_prompt" in methods else methods[-1]}
@@ -75,14 +77,17 @@ def page_of(line) -> str | None:
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The table with what each cell says: value of AUROC, interval, note (the last line).
+    """The table with what each cell says: value of AUROC, mark (of an estimator that was still improving), interval, note (the last line).
 
     Args:
         table: as for `heatmaps`.
         size: number of models on an axis; small cells get short notes.
     """
     drawn = table.round(4)
-    drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}" for v in table["auroc"]]
+    drawn["mark"] = np.where(marked(table) & table["auroc"].notna(), f" {MARK}", "")
+    drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}{mark}" for v, mark in zip(table["auroc"], drawn["mark"])]
+    if "still_improving" in table:
+        drawn["training"] = np.select([table["auroc"].isna(), marked(table), table["still_improving"].isna()], ["", IMPROVING, "not known"], "at its plateau")
     if "note" not in drawn:
         word = "" if size > 6 else " right"
         measured = table["auroc"].notna()
@@ -110,7 +115,8 @@ def describe(table: pd.DataFrame) -> str:
     for method, cells in first.groupby("method", sort=False):
         best, worst = cells["auroc"].max(), cells["auroc"].min()
         measured = f"{worst:.2f} to {best:.2f}" if cells["auroc"].notna().any() else "nothing measured"
-        said.append(f"{METHODS[method]}: {measured}, {cells['auroc'].isna().sum()} missing.")
+        unfinished = f", {marked(cells).sum()} {IMPROVING}" if marked(cells).any() else ""
+        said.append(f"{METHODS[method]}: {measured}, {cells['auroc'].isna().sum()} missing{unfinished}.")
     return " ".join(said)
 
 
@@ -187,7 +193,7 @@ def _in_panel(side: str, ends: list[str], better: str) -> alt.Chart:
     place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
     chart = alt.Chart().transform_filter(f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && datum.method === {side}")
     return chart.transform_calculate(shown="datum[metric]").transform_calculate(
-        says="isValid(datum.shown) ? format(datum.shown, '.2f') : '—'",
+        says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
         between="metric === 'auroc' ? datum.interval : ''",
         ink=f"!isValid(datum.shown) ? '#7a7a7a' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
     )

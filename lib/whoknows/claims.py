@@ -9,17 +9,18 @@ import pandas as pd
 from whoknows import bootstrap, published, scores
 from whoknows.bootstrap import ENOUGH, SURE
 from whoknows.cells import READINGS, first_test_set, heatmap_axes, heatmap_table, measure
+from whoknows.plateau import IMPROVING, marked
 from whoknows.schema import read_yaml
 
 CLAIMS = published.DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
-HOLDS, FAILS, OPEN = "holds", "fails", "cannot be told"
-NOUGHT = 1e-9  # decimals do not subtract exactly
+HOLDS, FAILS, OPEN = "holds", "fails", "inconclusive"
+ZERO = 1e-9  # decimals do not subtract exactly
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the description, and the contrasts that are above nought if it is true."""
+    """A sentence of the description, and the contrasts that are above zero if it is true."""
 
     claim: str
     says: str
@@ -88,7 +89,7 @@ def by_others(claims: list[Claim]) -> pd.DataFrame:
     found = []
     for source, reading, view in views:
         table = contrasts(claims, view.set_index(PLACE)["auroc"]).rename(columns={"value": "estimate"})
-        table["says"] = np.select([table["estimate"].isna(), table["estimate"] > NOUGHT], [OPEN, HOLDS], FAILS)
+        table["says"] = np.select([table["estimate"].isna(), table["estimate"] > ZERO], [OPEN, HOLDS], FAILS)
         table["reason"] = np.where(table["estimate"].isna(), "a cell is missing", "")
         found.append(table.assign(source=source, reading=reading).reset_index())
     return pd.concat(found, ignore_index=True)
@@ -117,7 +118,8 @@ def by_measurement(claims: list[Claim], table: pd.DataFrame, draws: pd.DataFrame
         # Some contrasts stand in two claims: one hypothesis counts once.
         distinct = lines["p"][~resampled.round(12).duplicated()]
         lines["p_holm"] = lines["p"].map(dict(zip(distinct, bootstrap.holm(distinct))))
-        lines["n_right"] = _fewest(claims, view["n_right"])
+        lines["n_right"] = [cells.min() for cells in _cells_of(claims, view["n_right"].astype(float))]
+        lines["still_improving"] = [cells.any() for cells in _cells_of(claims, marked(view))]
         found.append(lines.assign(source="measured", reading=reading).reset_index())
     return pd.concat([_judged(lines) for lines in found], ignore_index=True)
 
@@ -125,7 +127,7 @@ def by_measurement(claims: list[Claim], table: pd.DataFrame, draws: pd.DataFrame
 def verdicts(judged: pd.DataFrame) -> pd.DataFrame:
     """A verdict for each claim by each source and reading.
 
-    A claim fails where one of its contrasts does, holds where all of them do, and cannot be told otherwise.
+    A claim fails where one of its contrasts does, holds where all of them do, and is inconclusive otherwise.
     """
     keys = ["claim", "source", "reading"]
     said = judged.groupby(keys, sort=False)["says"].agg(lambda s: FAILS if FAILS in set(s) else HOLDS if set(s) == {HOLDS} else OPEN)
@@ -138,14 +140,18 @@ def _renamed(view: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
     return kept.assign(model=kept["model"].map(names), trained_on=kept["trained_on"].map(names)).set_index(PLACE)
 
 
-def _fewest(claims: list[Claim], n_right: pd.Series) -> list[float]:
-    counts = n_right.astype(float)
-    cells = [[tuple(place.split("/")) for place in weights] for claim in claims for weights in claim.contrasts.values()]
-    return [counts.reindex(pd.MultiIndex.from_tuples(places)).min() for places in cells]
+def _cells_of(claims: list[Claim], values: pd.Series) -> list[pd.Series]:
+    """For every contrast of every claim, the values of the cells that it rests on; those that are missing are left out."""
+    return [values[values.index.isin([tuple(place.split("/")) for place in weights])] for claim in claims for weights in claim.contrasts.values()]
 
 
 def _judged(lines: pd.DataFrame) -> pd.DataFrame:
-    few, missing, sure = lines["n_right"] < ENOUGH, lines["estimate"].isna(), lines["p_holm"] < SURE
-    says = np.select([missing | few | ~sure, lines["estimate"] > 0], [OPEN, HOLDS], FAILS)
-    why = ["a cell is missing", f"a cell rests on fewer than {ENOUGH} right answers", "too near to nought for so few answers"]
-    return lines.assign(says=says, reason=np.select([missing, few, ~sure], why, ""))
+    why = {
+        "a cell is missing": lines["estimate"].isna(),
+        f"a cell was {IMPROVING} when training ended": lines["still_improving"],
+        f"a cell rests on fewer than {ENOUGH} right answers": lines["n_right"] < ENOUGH,
+        "not significant after Holm's correction": ~(lines["p_holm"] < SURE),
+    }
+    reason = np.select([*why.values()], [*why], "")
+    says = np.select([reason != "", lines["estimate"] > 0], [OPEN, HOLDS], FAILS)
+    return lines.assign(says=says, reason=reason).drop(columns="still_improving")

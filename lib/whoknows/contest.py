@@ -7,6 +7,7 @@ import pandas as pd
 
 from whoknows import bootstrap, scores
 from whoknows.cells import METHODS, first_test_set, measure, native_rows
+from whoknows.plateau import marked
 
 SIZE = "probe_n"
 
@@ -20,7 +21,7 @@ def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         The columns of `cells.measure` and difference (AUROC less that of the probe), difference_low, difference_high,
-        p, p_holm (over all methods and models) and against (what `bootstrap.told` says); missing without a probe.
+        p, p_holm (over all methods and models) and against (what `bootstrap.tested` says); missing without a probe.
     """
     label, members = first_test_set(tasks, rows)
     native = native_rows(rows[rows["method"].isin(METHODS)])
@@ -34,7 +35,8 @@ def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     there = rival.notna()
     theirs = rival[there].astype(int)
     lines = cells.loc[there, ["n_right"]].assign(estimate=cells.loc[there, "auroc"] - cells.loc[theirs, "auroc"].to_numpy())
-    found = bootstrap.told(lines, draws[there] - draws[theirs]).drop(columns="n_right")
+    lines["still_improving"] = marked(cells)[there] | marked(cells)[theirs].to_numpy()
+    found = bootstrap.tested(lines, draws[there] - draws[theirs]).drop(columns=["n_right", "still_improving"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
     return cells.join(found.rename(columns=names))
 

@@ -2,15 +2,18 @@
 
 import pandas as pd
 
-from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, UNTOLD
+from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, INSIGNIFICANT
 from whoknows.cells import METHODS
 from whoknows.claims import FAILS, HOLDS, OPEN, Claim
+from whoknows.plateau import IMPROVING, MARK, TOLERANCE, marked
 
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
 
 def answer(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
     """What the first picture shows (reading A, the first test set), how sure it is, and what needs no training: three sentences.
+
+    Cells that were still improving when training ended are in none of them; a fourth counts them.
 
     Args:
         table: as `cells.heatmap_table` returns.
@@ -20,14 +23,51 @@ def answer(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
     if measured.empty:
         return "Nothing is measured yet."
-    said = filter(None, [_how_well(shown, measured), _how_sure(measured), _untrained(measured, baselines)])
+    settled = measured[~marked(measured)]
+    concluded = [_how_well(shown, settled), _how_sure(settled), _untrained(measured, baselines)] if len(settled) else []
+    said = filter(None, [*concluded, _unfinished(measured)])
     return "\n".join(f"- {sentence}" for sentence in said)
 
 
+def _unfinished(measured: pd.DataFrame) -> str:
+    """How many cells were still improving when training ended, and of how many nobody knows; "" if neither is known of any."""
+    count, unknown = marked(measured).sum(), measured["still_improving"].isna().sum() if "still_improving" in measured else 0
+    parts = []
+    if count:
+        what = "nothing can be concluded from them" if count == len(measured) else "they count in no sentence here and in no verdict"
+        parts.append(f"**{count} of {len(measured)} cells were {IMPROVING} when training ended** ({MARK}): {what}.")
+    if unknown:
+        parts.append(f"Of {unknown} of {len(measured)} cells no card says whether training had reached its plateau.")
+    return " ".join(parts)
+
+
+def training(table: pd.DataFrame, methods: list[str], seeds: list[int]) -> str:
+    """Whether the estimators of a cell were still improving when their training ended, and why, as Markdown.
+
+    Args:
+        table: as `plateau.table` returns.
+        methods: those of the cell.
+        seeds: the grid's.
+    """
+    asked = table[table["seed"].isin(seeds)]
+    said = []
+    for method in methods:
+        own = asked[asked["method"] == method]
+        why = [f"with seed {line.seed}, {line.why}" for line in own[marked(own)].itertuples()]
+        unknown = len(seeds) - own["still_improving"].notna().sum()
+        if why:
+            said.append(f"**{METHODS[method]} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), so that no verdict rests on it: {'; '.join(why)}.")
+        elif unknown:
+            said.append(f"{METHODS[method]}: no card says of {unknown} of {len(seeds)} seeds whether training had reached its plateau.")
+        else:
+            said.append(f"{METHODS[method]} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, or rose by no more than {TOLERANCE}.")
+    return "\n\n".join(said)
+
+
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
-    ranges = [_range(METHODS[method], shown.loc[shown["method"] == method, "auroc"]) for method in ("probe", "lora_prompt") if method in set(shown["method"])]
+    ranges = [_range(METHODS[method], shown[shown["method"] == method]) for method in ("probe", "lora_prompt") if method in set(shown["method"])]
     above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
-    lead = f"**Better than chance in {above} of {len(measured)} cells**" if above else "**Nowhere told from chance**"
+    lead = f"**Better than chance in {above} of {len(measured)} cells**" if above else "**Nowhere significantly better than chance**"
     return f"{lead}: on {shown['test_set'].iloc[0]} test questions, {' and '.join(ranges)}, where one half is chance and one would be perfect."
 
 
@@ -45,8 +85,9 @@ def _how_sure(measured: pd.DataFrame) -> str:
 def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
     """How the answer likelihood stands beside the estimators that each model trained on its own answers."""
     plain = baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")].set_index("scored")["auroc"].dropna()
-    own = measured[measured["model"] == measured["trained_on"]].groupby("model", sort=False)["auroc"].max()
-    models = [model for model in own.index if model in plain.index]
+    native = measured[measured["model"] == measured["trained_on"]]
+    own, unfinished = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[marked(native), "model"])
+    models = [model for model in own.index if model in plain.index and model not in unfinished]
     if not models:
         return ""
     values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
@@ -67,7 +108,7 @@ def claims_summary(verdicts: pd.DataFrame, players: dict[str, str]) -> str:
     said = []
     for (source, reading), own in verdicts.groupby(["source", "reading"], sort=False):
         counts = own["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
-        parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} cannot be told"
+        parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} inconclusive"
         said.append(f"- {_source(source, reading)}: of {len(own)} claims, {parts}.")
     by_itself = verdicts[verdicts["source"] == "figure"]
     wrong = [f"“{claim}”" for claim in by_itself.loc[by_itself["verdict"] == FAILS, "claim"]]
@@ -97,7 +138,7 @@ def claims_findings(claims: list[Claim], judged: pd.DataFrame, verdicts: pd.Data
 
 
 def contest_findings(table: pd.DataFrame) -> str:
-    """For each model, what is above its probe, what is below, and what cannot be told from it, as Markdown.
+    """For each model, what is above its probe, what is below, and what does not differ significantly from it, as Markdown.
 
     Args:
         table: as `contest.contest` returns.
@@ -112,7 +153,7 @@ def contest_findings(table: pd.DataFrame) -> str:
 
 
 def differences_findings(table: pd.DataFrame) -> str:
-    """How many differences of each kind are told from nought on the first test set, as Markdown.
+    """How many differences of each kind are significant on the first test set, as Markdown.
 
     Args:
         table: as `differences.of_grid` returns.
@@ -122,10 +163,10 @@ def differences_findings(table: pd.DataFrame) -> str:
     first, said = table[table["test_set"] == table["test_set"].iloc[0]], []
     for (kind, reading), own in first.groupby(["kind", "reading"], sort=False):
         counts = own["says"].value_counts()
-        parts = [f"{counts[says]} {says}" for says in (ABOVE, BELOW, UNTOLD, FEW) if says in counts]
+        parts = [f"{counts[says]} {says}" for says in (ABOVE, BELOW, INSIGNIFICANT, IMPROVING, FEW) if says in counts]
         where = f", reading {reading}" if reading else ""
         said.append(f"- **{kind}**{where}: {', '.join(parts)} of {len(own)}; from {_signed(own['estimate'].min())} to {_signed(own['estimate'].max())}.")
-    return "\n".join([f"On {first['test_set'].iloc[0]} test questions, of a difference from nought:", "", *said])
+    return "\n".join([f"On {first['test_set'].iloc[0]} test questions, differences from zero:", "", *said])
 
 
 def shift_findings(table: pd.DataFrame) -> str:
@@ -153,14 +194,18 @@ def left_out_findings(table: pd.DataFrame) -> str:
     """
     if table.empty:
         return ""
-    told = table[table["n_right"] >= ENOUGH].dropna(subset=["with_task", "without_task"])
-    if told.empty:
+    enough = table[table["n_right"] >= ENOUGH].dropna(subset=["with_task", "without_task"])
+    if enough.empty:
         return f"No task has the {ENOUGH} right answers that it takes to tell what leaving it out of training costs."
-    change = told["without_task"] - told["with_task"]
-    few = f"; {len(table) - len(told)} more rest on fewer than {ENOUGH} right answers" if len(told) < len(table) else ""
+    settled, few = enough[~marked(enough)], len(table) - len(enough)
+    if settled.empty:
+        return f"What leaving a task out of training costs is inconclusive: each time one of the two was {IMPROVING} when training ended."
+    change, others = settled["without_task"] - settled["with_task"], len(enough) - len(settled)
+    left = f"; {few} more rest on fewer than {ENOUGH} right answers" if few else ""
+    left += f"; {others} more were {IMPROVING} when training ended" if others else ""
     return (
         f"Without a task in training, AUROC on it changes by {_signed(change.min())} to {_signed(change.max())}; "
-        f"it falls in {(told['high'] < 0).sum()} of {len(told)} cases by an interval below nought{few}."
+        f"it falls in {(settled['high'] < 0).sum()} of {len(settled)} cases by an interval below zero{left}."
     )
 
 
@@ -190,7 +235,10 @@ def _on(test_set: str, lines: pd.DataFrame) -> str:
 
 def _against(own: pd.DataFrame) -> str:
     rivals = own.dropna(subset="difference")
-    said = {ABOVE: "Above it", UNTOLD: "Not told apart from it", BELOW: "Below it", FEW: "With too few right answers to tell"}
+    said = {
+        ABOVE: "Above it", INSIGNIFICANT: "Not significantly different", BELOW: "Below it",
+        IMPROVING: f"With one of the two {IMPROVING} when training ended", FEW: "With too few right answers to tell",
+    }  # fmt: skip
     parts = []
     for verdict, word in said.items():
         those = rivals[rivals["against"] == verdict].sort_values("difference", ascending=False)
@@ -204,7 +252,7 @@ def _source(source: str, reading: str) -> str:
 
 
 def _deciding(own: pd.DataFrame, verdict: str) -> str:
-    """The differences that a verdict rests on: those that failed, those that could not be told, or the smallest of all."""
+    """The differences that a verdict rests on: those that failed, those that were inconclusive, or the smallest of all."""
     lines = own[own["says"] == verdict] if verdict != HOLDS else own.nsmallest(1, "estimate")
     shown = [_difference(line) for line in lines.head(3).itertuples()]
     more = len(lines) - len(shown)
@@ -216,18 +264,19 @@ def _difference(line) -> str:
     if pd.isna(line.estimate):
         return f"{line.contrast}, {line.reason}"
     between = "" if pd.isna(getattr(line, "low", None)) else f" ({line.low:+.2f} to {line.high:+.2f})"
-    return f"{line.contrast}, {line.estimate:+.2f}{between}"
+    return f"{line.contrast}, {line.estimate:+.2f}{between}" + (f", {line.reason}" if line.reason else "")
 
 
-def _range(name: str, values: pd.Series) -> str:
-    values = values.dropna()
+def _range(name: str, cells: pd.DataFrame) -> str:
+    measured = cells.dropna(subset="auroc")
+    values = measured.loc[~marked(measured), "auroc"]
     if not len(values):
-        return f"**{name}** has no measured cell"
+        return f"**{name}** was {IMPROVING} in every cell" if len(measured) else f"**{name}** has no measured cell"
     return f"**{name}** reaches an AUROC of {_span(f'{values.min():.2f}', f'{values.max():.2f}')}"
 
 
 def _signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"  # a minus before nought would say that there is something
+    return f"{round(value, 2) + 0.0:+.2f}"  # a minus before zero would say that there is something
 
 
 def _count(count: int, verb: str) -> str:

@@ -1,6 +1,6 @@
 """Packs what the pages of results are made of, so that another book can show a run without repeating it.
 
-`python -m whoknows.pack GRID FOLDER` writes rows, controls, answers, the probes' searches and the grid itself, some
+`python -m whoknows.pack GRID FOLDER` writes rows, controls, answers, the estimators' cards and the grid itself, some
 megabytes; a grid that names the folder as `beside` shows them, wherever the folder was copied to. No estimator, hidden
 state or adapter is in it.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from whoknows import WhoknowsError, cells, chapters, files, grid
+from whoknows import WhoknowsError, cells, chapters, files, grid, plateau
 from whoknows.command import command
 from whoknows.scores import CELL
 
@@ -42,8 +42,8 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
             files.write_parquet(place / part / f"{part}.parquet", table.sort_values(ORDER), **SMALL)
         for name in names:
             files.write_parquet(place / "answers" / f"{name}.parquet", files.read_parquet(results / "answers" / f"{name}.parquet"), **SMALL)
-        for card in sorted((results / "estimators" / "probe").rglob("probe.json")):
-            files.write_text(place / card.relative_to(results), json.dumps(json.loads(card.read_text()), separators=(",", ":")))
+        for path, card in plateau.cards(results / "estimators").items():
+            files.write_text(place / path.relative_to(results), json.dumps(card, separators=(",", ":")))
         files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
         files.write_text(place / "about.json", json.dumps(_about(chapters.collect(results / "notebooks", chosen)), indent=1))
 

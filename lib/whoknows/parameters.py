@@ -64,7 +64,7 @@ def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
     """Parameters of `cell` for one method, reader and model that it is trained on."""
     place = f"{method}/{reader}/{trained_on}"
     names = {"method": method, "reader": reader, "trained_on": trained_on, "seeds": grid.seeds} | _tasks(grid)
-    files = {"answers": answers(grid), "rows": f"{out(grid)}/rows/{place}", "estimator": f"{out(grid)}/estimators/{place}/seed{grid.seeds[0]}"}
+    files = {"answers": answers(grid), "rows": f"{out(grid)}/rows/{place}", "estimators": f"{out(grid)}/estimators/{place}"}
     return json.dumps(names | files | {"out": f"{out(grid)}/cells/{method}_{reader}_{trained_on}.parquet"})
 
 
@@ -129,7 +129,7 @@ def lora_variant(grid: Grid, reader: str, variant: str) -> str:
 
 def controls(grid: Grid) -> str:
     """Parameters of `controls`."""
-    return json.dumps(_of_rows(grid, "controls") | {"more_rows": f"{out(grid)}/controls", "estimators": f"{out(grid)}/estimators"})
+    return json.dumps(_of_rows(grid, "controls") | {"more_rows": f"{out(grid)}/controls"})
 
 
 def differences(grid: Grid) -> str:
@@ -207,7 +207,7 @@ PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift
 def _of_rows(grid: Grid, name: str) -> dict:
     """What every page that is made of rows is told; `name` is that of its table."""
     names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
-    return names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "out": f"{out(grid)}/{name}.parquet"}
+    return names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators", "out": f"{out(grid)}/{name}.parquet"}
 
 
 def _tasks(grid: Grid) -> dict:

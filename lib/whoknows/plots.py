@@ -6,10 +6,12 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, UNTOLD
+from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, INSIGNIFICANT
 from whoknows.cells import METHODS, READINGS, TRAINED
 from whoknows.charts import IN_LINES, TITLES, switch
+from whoknows.claims import OPEN
 from whoknows.curves import COLOURS, colours, embedding
+from whoknows.plateau import IMPROVING, marked
 
 KINDS = ["trained", "needs no training", "control"]
 OWN = " on its own answers"
@@ -34,13 +36,13 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
     tips = ["claim", "contrast", "by", "estimate", "low", "high", "p_holm", "says", "reason"]
     base = alt.Chart().transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
-    nought = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
+    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour, tooltip=tips)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tips)
-    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=_step(drawn["contrast"]))
+    chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=_step(drawn["contrast"]))
     chart = chart.facet(row=_headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
-    told = judged.loc[(judged["source"] == "measured") & (judged["says"] != "cannot be told")]
-    described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {len(told)} are told from nought; all values are in the table beneath."
+    decided = (judged["source"] == "measured") & (judged["says"] != OPEN)
+    described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {decided.sum()} have a verdict; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("contrasts"))
 
 
@@ -73,13 +75,13 @@ def shift(table: pd.DataFrame) -> alt.Chart:
         table: as `shift.shift` returns.
     """
     drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]).round(4)
-    drawn["label"], drawn["few"] = drawn["method"].map(METHODS), drawn["n_right"] < ENOUGH
+    drawn["label"], drawn["pale"] = drawn["method"].map(METHODS), (drawn["n_right"] < ENOUGH) | marked(table)[drawn.index]
     drawn = _in_lines(drawn.assign(own=drawn["scored"] + OWN), own=HEADING)
     labels = [METHODS[method] for method in METHODS if method in set(drawn["method"])]
     colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2]]), legend=alt.Legend(orient="top"))
     tips = ["label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]
     y, offset = alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=alt.Scale(paddingInner=0.35)), alt.YOffset("label:N", sort=labels)
-    base = alt.Chart().encode(y=y, yOffset=offset, color=colour, tooltip=tips, opacity=alt.when("datum.few").then(alt.value(0.5)).otherwise(alt.value(1)))
+    base = alt.Chart().encode(y=y, yOffset=offset, color=colour, tooltip=tips, opacity=alt.when("datum.pale").then(alt.value(0.5)).otherwise(alt.value(1)))
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
     points = base.mark_point(filled=True, size=50).encode(x="auroc:Q")
     half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
@@ -94,7 +96,7 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `differences.of_grid` returns.
     """
-    drawn = _in_lines(table.drop(columns=["p", "n_right"]).round(4), kind=HEADING, what=LABEL)
+    drawn = _in_lines(table.drop(columns=["p", "n_right", "still_improving"]).round(4), kind=HEADING, what=LABEL)
     switches = [switch(name, values, {v: TITLES[v][0] for v in values if v in TITLES}, title) for name, values, title in [
         ("reading", [r for r in READINGS if r in set(drawn["reading"])], "Reading: "),
         ("test_set", list(drawn["test_set"].unique()), "Test questions: "),
@@ -102,14 +104,14 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     shown = "(datum.reading === reading || datum.reading === '') && datum.test_set === test_set"
     y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
     tips = ["kind", "what", "estimate", "low", "high", "p_holm", "says"]
-    told = alt.Color("says:N", title=None, scale=alt.Scale(domain=[ABOVE, BELOW, UNTOLD, FEW], range=[COLOURS[3], COLOURS[1], "#8a919a", "#c3c8cf"]), legend=alt.Legend(orient="top"))
-    base = alt.Chart().transform_filter(shown).encode(y=y, color=told, tooltip=tips)
-    nought = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
+    verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=[ABOVE, BELOW, INSIGNIFICANT, IMPROVING, FEW], range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[4], "#c3c8cf"]), legend=alt.Legend(orient="top"))
+    base = alt.Chart().transform_filter(shown).encode(y=y, color=verdict, tooltip=tips)
+    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC"), x2="high:Q")
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x="estimate:Q")
-    chart = alt.layer(nought, bars, points, data=drawn).properties(width=340, height=_step(drawn["what"]))
+    chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=_step(drawn["what"]))
     chart = chart.facet(row=_headed(drawn, "kind"), spacing=18).resolve_scale(y="independent").add_params(*switches)
-    described = f"{len(drawn)} differences of AUROC between cells, with intervals; {drawn['says'].isin([ABOVE, BELOW]).sum()} are told from nought; all values are in the table beneath."
+    described = f"{len(drawn)} differences of AUROC between cells, with intervals; {drawn['says'].isin([ABOVE, BELOW]).sum()} are significant; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("differences"))
 
 

@@ -183,7 +183,8 @@ def _histogram() -> alt.Chart:
 
 
 def learning(estimator: str, method: str) -> alt.TopLevelMixin | None:
-    """How the estimator came about: AUROC on validation by layer for a probe, by step for adapters; None if its card is not there.
+    """How the estimator came about: AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters; None if
+    its card is not there.
 
     Args:
         estimator: its folder.
@@ -192,4 +193,12 @@ def learning(estimator: str, method: str) -> alt.TopLevelMixin | None:
     if not path.exists():
         return None
     card = json.loads(path.read_text())
-    return layer_curve(card["search"]) if "search" in card else training_curve(card["history"])
+    if "history" in card:
+        return training_curve(card["history"])
+    return layer_curve(card["search"]) if "strength" in card["search"][0] else _by_epoch(card["search"])
+
+
+def _by_epoch(search: list[dict]) -> alt.Chart:
+    x, y = alt.X("epoch:Q", title="Epoch of the MLP"), alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
+    line = alt.Chart(pd.DataFrame(search)).mark_line(point=True, color=COLOURS[2]).encode(x=x, y=y, tooltip=["epoch", "validation_auroc"])
+    return line.properties(width="container", height=200, description="AUROC of the MLP on validation by epoch.", usermeta=embedding("epochs"))

@@ -87,6 +87,7 @@ def run(
     train, validation = parts(frames[trained_on], hidden, trained_on)
     names = {"reader": name, "trained_on": trained_on, "seed": seed}
     about = names | {"source": source, "precision": precision, "tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
+    about |= {"last_layer": hidden.shape[1] - 1}
     settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
     probes, searches = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}, {}
     for method, probe in probes.items():

@@ -4,6 +4,7 @@ import pandas as pd
 
 from whoknows import bootstrap, scores
 from whoknows.cells import first_test_set, measure, native_rows, test_sets
+from whoknows.plateau import marked
 
 METHODS = ("probe", "lora_prompt", "zero_shot", "likelihood")
 LEFT_OUT = "_without_"
@@ -19,7 +20,7 @@ def shift(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         The columns of `cells.measure`, AUROC alone, and change (AUROC less that in-distribution), change_low, change_high,
-        p, p_holm (over all lines) and says (what `bootstrap.told` says); missing in-distribution.
+        p, p_holm (over all lines) and says (what `bootstrap.tested` says); missing in-distribution.
     """
     native = native_rows(rows[rows["method"].isin(METHODS)])
     samples, (usual, members) = bootstrap.samples(native), first_test_set(tasks, native)
@@ -33,8 +34,8 @@ def shift(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     there = [bootstrap.by_cell(samples, asked[label]).reindex(places[own.index]) for label, own in away.groupby("test_set", sort=False)]
     resampled = pd.concat(there).to_numpy() - bootstrap.by_cell(samples, members).reindex(places).to_numpy()
     fewest = away["n_right"].clip(upper=before["n_right"].to_numpy())
-    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "n_right": fewest})
-    found = bootstrap.told(lines, resampled).drop(columns="n_right").rename(columns=CHANGE)
+    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "n_right": fewest, "still_improving": marked(away)})
+    found = bootstrap.tested(lines, resampled).drop(columns=["n_right", "still_improving"]).rename(columns=CHANGE)
     away["test_set"] = away["test_set"].replace("shift", next(task["name"] for task in tasks if task["role"] == "shift"))
     return pd.concat([home, away.join(found)], ignore_index=True)
 
@@ -51,7 +52,7 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         method, scored, task, with_task, without_task (means over the seeds that both have; NaN where a task has answers of one
-        class), low and high of without less with, and n_right.
+        class), low and high of without less with, n_right, and still_improving (whether one of the two was).
     """
     native = native_rows(rows).reset_index(drop=True)
     base = native["method"].str.split(LEFT_OUT).str[0]
@@ -59,15 +60,15 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
     asked = (native["method"] == base) | (native["method"] == base + LEFT_OUT + native["task"])
     native = native.assign(base=base, how=how, method=base + " " + how)[asked]
     kept = native[native.groupby(["base", "scored", "task", "seed"])["how"].transform("nunique") == 2]
-    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high", "n_right"]
+    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high", "n_right", "still_improving"]
     if kept.empty:
         return pd.DataFrame(columns=columns)
     keys = ["scored", "task", "method"]
     values = scores.by_task(kept, only_auroc=True).groupby(keys).agg({"auroc": "mean", "n_right": "min"})
     draws = bootstrap.samples(kept).groupby(keys).mean()
-    lines = []
+    lines, improving = [], marked(kept).groupby([kept["base"], kept["scored"], kept["task"]]).any()
     for method, scored, task in kept.groupby(["base", "scored", "task"]).groups:
         known, unknown = ((scored, task, f"{method} {how}") for how in ("with", "without"))
         between = bootstrap.interval(draws.loc[[unknown]] - draws.loc[known]).iloc[0]
-        lines.append((method, scored, task, *values["auroc"][[known, unknown]], between["low"], between["high"], values["n_right"][known]))
+        lines.append((method, scored, task, *values["auroc"][[known, unknown]], between["low"], between["high"], values["n_right"][known], improving[method, scored, task]))
     return pd.DataFrame(lines, columns=columns)

@@ -1,0 +1,102 @@
+"""Whether an estimator was *still improving* when its training ended, by what its card says of AUROC on validation.
+
+Adapters and the MLP have looks at validation: the best is one of the last, and well above all that came before. The
+logistic probe has a search: the best strength or layer is an end of those that were tried, and well above the next. What
+another budget would have changed decides nothing: no verdict rests on such an estimator.
+"""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from whoknows import WhoknowsError
+
+TOLERANCE = 0.005  # AUROC on validation; a curve whose end rises by no more has reached its plateau
+MARK = "↗"
+IMPROVING = "still improving"
+ESTIMATOR = ["method", "reader", "trained_on", "seed"]
+
+
+def cards(folder: Path | str) -> dict[Path, dict]:
+    """The cards of all estimators under a folder, by their paths; what is not there yet is left out.
+
+    Raises:
+        WhoknowsError: a file is damaged.
+    """
+    whole = (path for path in sorted(Path(folder).rglob("*.json")) if not path.parent.name.startswith("."))  # as what a killed stage leaves
+    found = {path: _read(path) for path in whole}
+    return {path: {"method": path.stem} | card for path, card in found.items() if isinstance(card, dict) and card.keys() >= {"reader", "trained_on", "seed"}}
+
+
+def table(folder: Path | str) -> pd.DataFrame:
+    """Every estimator under a folder that has a card: method, reader, trained_on, seed, why (as `why` says) and still_improving."""
+    lines = [[*(card[name] for name in ESTIMATOR), why(card)] for card in cards(folder).values()]
+    found = pd.DataFrame(lines, columns=[*ESTIMATOR, "why"]).astype({"seed": "int64"})
+    return found.assign(still_improving=(found["why"] != "").astype("boolean").mask(found["why"].isna()))
+
+
+def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
+    """Rows with the column still_improving: whether their estimator was, and missing if no card says so.
+
+    Args:
+        folder: the estimators of a run; one that was packed by an older version has fewer cards.
+    """
+    found = rows.merge(table(folder).drop(columns="why"), "left", ESTIMATOR)
+    found.loc[found["trained_on"] == "", "still_improving"] = False
+    return found
+
+
+def marked(table: pd.DataFrame) -> pd.Series:
+    """Which lines of a table are known to rest on an estimator that was still improving; [len(table)] bool."""
+    return table.get("still_improving", pd.Series(False, table.index)).astype("boolean").fillna(False).astype(bool)
+
+
+def why(card: dict) -> str | None:
+    """Why an estimator counts as still improving: "" if it does not, None if its card does not say how it was trained.
+
+    Args:
+        card: with `history`, the looks of adapters, or `search`, the MLP's epochs or the logistic probe's layers and strengths.
+    """
+    found = card.get("history") or card.get("search")
+    if not found:
+        return None
+    tried = pd.DataFrame(found)
+    return _of_search(tried, card) if "strength" in tried else _of_looks(tried["validation_auroc"], card)
+
+
+def _of_looks(auroc: pd.Series, card: dict) -> str:
+    count, patience = len(auroc), card.get("settings", {}).get("patience", float("inf"))
+    last = max(2, count // 5)  # two of many epochs would see no slow rise
+    if count - 1 - auroc.argmax() >= patience:
+        return ""
+    if count <= last:
+        return f"it has {count} {'look' if count == 1 else 'looks'} at validation, which cannot show a plateau"
+    gain = auroc.max() - auroc[:-last].max()
+    return f"the last {last} of its {count} looks at validation gained {gain:.3f}" if gain > TOLERANCE else ""
+
+
+def _of_search(tried: pd.DataFrame, card: dict) -> str:
+    """A strength is compared at the chosen layer, a layer at its best strength. The reader's first and last layer are ends of nothing."""
+    layer, strength = (card["chosen"][name] for name in ("layer", "strength"))
+    by_strength = tried[tried["layer"] == layer].set_index("strength")["validation_auroc"]
+    by_layer = tried.groupby("layer")["validation_auroc"].max()
+    at_an_end = _at_an_end("strength", by_strength, strength)
+    whole = layer in (0, card.get("last_layer", by_layer.index.max()))
+    return at_an_end or ("" if whole else _at_an_end("layer", by_layer, layer))
+
+
+def _at_an_end(name: str, auroc: pd.Series, chosen: float) -> str:
+    """Why a choice says that more should have been tried, from the AUROC of all that was; "" if it does not."""
+    for end, ordered in {"lowest": auroc.sort_index(), "highest": auroc.sort_index(ascending=False)}.items():
+        gain = ordered.iloc[0] - ordered.iloc[1] if len(ordered) > 1 else 0.0
+        if ordered.index[0] == chosen and gain > TOLERANCE:
+            return f"its {name}, {chosen:g}, is the {end} that was tried, and gained {gain:.3f} over the next"
+    return ""
+
+
+def _read(path: Path):
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again.") from None
