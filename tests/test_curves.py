@@ -18,9 +18,10 @@ def test_the_layer_curve_rings_the_best_point():
 
 
 def test_the_training_curve_shows_loss_and_auroc():
-    history = [{"step": 4, "loss": 0.7, "validation_auroc": 0.5}, {"step": 8, "loss": 0.6, "validation_auroc": 0.6}]
+    history = [{"step": 4, "loss": 0.7, "validation_auroc": 0.5, "seconds": 2.0}, {"step": 8, "loss": 0.6, "validation_auroc": 0.6, "seconds": 3.5}]
     spec = curves.training_curve(history).to_dict()
     assert [panel["encoding"]["y"]["field"] for panel in spec["hconcat"]] == ["loss", "validation_auroc"]
+    assert all("seconds" in [tip["field"] for tip in panel["encoding"]["tooltip"]] for panel in spec["hconcat"])
     assert history in list(spec["datasets"].values())
 
 

@@ -25,7 +25,8 @@ def test_every_grid_of_the_repository_loads(path):
 def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
-    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == written | {"resources": None}
+    models = [{"learning_rate": None} | model for model in written["models"]]
+    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == written | {"models": models, "resources": None}
     assert loaded.models[1].source == "gemma3-270m"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
 
@@ -118,6 +119,7 @@ MISTAKES = {
     "unknown method": (put(["methods"], ["prob"]), "`methods[0]` should be one of probe, lora_prompt, but is `prob`; did you mean `probe`?"),
     "wrong type": (put(["batch_tokens"], "many"), "`batch_tokens` should be a whole number, 64 or more, or null, but is `many`."),
     "truth is no number": (put(["answer", "shots"], True), "`answer.shots` should be a whole number, 0 or more, but is `True`"),
+    "a model's rate": (put(["models", 1, "learning_rate"], 0), "`models[1].learning_rate` should be a number above 0, or null, but is `0`"),
     "negative size": (put(["tasks", 0, "size"], -5), "`tasks[0].size` should be a whole number, 1 or more, but is `-5`"),
     "half a layer": (put(["probe", "layers"], [3, 4.5]), "`probe.layers` should be all, or a list of layers .* but is `[3, 4.5]`"),
     "layer 4.0": (put(["probe", "layers"], [4.0]), "`probe.layers` should be all, or a list of layers"),

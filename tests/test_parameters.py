@@ -52,6 +52,17 @@ def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
     assert told["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"
 
 
+def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_changes():
+    slow = replace(GRID, models=(replace(GRID.models[0], learning_rate=3e-4), GRID.models[1]))
+    for trained_on in ("tiny-llama", "tiny-mistral"):
+        usual, told = (json.loads(parameters.lora_prompt(of, "tiny-llama", trained_on, "0")) for of in (GRID, slow))
+        assert told == usual | {"settings": usual["settings"] | {"learning_rate": 3e-4}}
+        assert parameters.lora_prompt(slow, "tiny-mistral", trained_on, "0") == parameters.lora_prompt(GRID, "tiny-mistral", trained_on, "0")
+    assert json.loads(parameters.lora_variant(slow, "tiny-llama", "lora"))["settings"]["learning_rate"] == 3e-4
+    for stage in ("answer", "extract", "ablate", "sweep"):
+        assert getattr(parameters, stage)(slow, "tiny-llama") == getattr(parameters, stage)(GRID, "tiny-llama")
+
+
 def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
     plain = json.loads(parameters.lora_prompt(GRID, "tiny-llama", "tiny-llama", "0"))
     changes = {}

@@ -267,7 +267,7 @@ def test_the_cards_say_how_it_was_trained(alone):
     card = json.loads((alone.folder / "lora_prompt/lora_prompt.json").read_text())
     names = {"method": "lora_prompt", "reader": "r", "trained_on": "one", "seed": 0, "tasks": ["made_up"], "query": True, "precision": "float32"}
     assert card.items() >= names.items() and card["settings"]["first_layer"] == 0.5
-    assert [set(look) for look in card["history"]] == [{"step", "loss", "validation_auroc"}] * 2
+    assert [set(look) for look in card["history"]] == [{"step", "loss", "validation_auroc", "seconds"}] * 2
     assert not json.loads((alone.folder / "lora/lora.json").read_text())["query"]
     for method, curve in (("probe", "layer"), ("lora_prompt", "step")):
         assert curve in portrait.learning(str(alone.folder / method), method).to_json()

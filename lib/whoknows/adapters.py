@@ -9,6 +9,7 @@ import math
 import warnings
 from functools import partial
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 import torch
@@ -81,6 +82,7 @@ class LoraPrompt:
         progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak, fused=True), file)
         progress.resume()
         losses: list[torch.Tensor] = []
+        began = monotonic()
         with tqdm(total=len(steps), initial=progress.step, desc="training", unit="step", **processes.quiet()) as bar:
             while progress.step < len(steps) and not progress.is_over(self.settings["patience"]):
                 progress.optimizer.param_groups[0]["lr"] = peak * learning_rate(progress.step, len(steps))
@@ -92,9 +94,11 @@ class LoraPrompt:
                 bar.update()
                 if progress.step % every and progress.step < len(steps):
                     continue
-                progress.look(_mean(losses), validate())
+                loss = _mean(losses)  # waits for a GPU, whose steps the clock should count
+                took = monotonic() - began
+                progress.look(loss, validate(), took)
                 bar.set_postfix({key: f"{progress.history[-1][key]:.3f}" for key in ("loss", "validation_auroc")})
-                losses = []
+                losses, began = [], monotonic()
         progress.take_best()
         self.history = progress.history
 
@@ -234,5 +238,5 @@ def _zero(layer: nn.Linear) -> nn.Linear:
 def _mean(losses: list[torch.Tensor]) -> float:
     found = float(torch.stack(losses).mean())
     if not math.isfinite(found):
-        raise WhoknowsError(f"lora_prompt: the loss is {found}; lower lora_prompt.learning_rate in the grid, or set precision: float32")
+        raise WhoknowsError(f"lora_prompt: the loss is {found}; lower lora_prompt.learning_rate in the grid, or the model's own, or set precision: float32")
     return found

@@ -38,14 +38,14 @@ def training_curve(history: list[dict]) -> alt.HConcatChart:
     """Loss and AUROC on validation against the step of the training.
 
     Args:
-        history: dicts with step, loss and validation_auroc, one for each look at validation.
+        history: dicts with step, loss, validation_auroc and seconds (in training steps so far), one for each look at validation.
     """
-    titles = {"loss": "Training loss", "validation_auroc": "AUROC on validation"}
+    looks, titles = pd.DataFrame(history), {"loss": "Training loss", "validation_auroc": "AUROC on validation"}
     step = alt.X("step:Q", title="Step")
     scale = alt.Scale(zero=False)
     panels = [
-        alt.Chart(pd.DataFrame(history)).mark_line(point=True, color=COLOURS[2]).encode(
-            x=step, y=alt.Y(f"{name}:Q", title=title, scale=scale), tooltip=["step", *titles]
+        alt.Chart(looks).mark_line(point=True, color=COLOURS[2]).encode(
+            x=step, y=alt.Y(f"{name}:Q", title=title, scale=scale), tooltip=list(looks)
         ).properties(width=260, height=200)
         for name, title in titles.items()
     ]  # fmt: skip

@@ -23,6 +23,8 @@ class Model:
     """What the model is called in the figures; a part of file names."""
     source: str
     """Where its weights come from: an asset's name, a local folder or a model on the Hugging Face hub."""
+    learning_rate: float | None = None
+    """Peak learning rate of LoRA + Prompt with this model as reader; None for that of `lora_prompt`."""
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `lora_prompt` for one reader, the model it is trained on and one seed."""
     names = _estimator(grid, "lora_prompt", reader, trained_on, seed)
     usual = {"method": "lora_prompt", "query": True, "without": None}
-    return json.dumps(names | _reading(grid, reader) | {"settings": asdict(grid.lora_prompt)} | usual)
+    return json.dumps(names | _reading(grid, reader) | {"settings": _settings(grid, reader)} | usual)
 
 
 def heatmaps(grid: Grid) -> str:
@@ -218,6 +218,12 @@ def _reading(grid: Grid, name: str) -> dict:
     """What every stage that loads a language model is told."""
     source = next(model.source for model in grid.models if model.name == name)
     return {"source": source, "precision": grid.precision, "batch_tokens": grid.batch_tokens}
+
+
+def _settings(grid: Grid, reader: str) -> dict:
+    """The section `lora_prompt`, with the reader's own learning rate if it has one."""
+    rate = next(model.learning_rate for model in grid.models if model.name == reader)
+    return asdict(grid.lora_prompt) | ({"learning_rate": rate} if rate else {})
 
 
 def _estimator(grid: Grid, method: str, reader: str, trained_on: str, seed: str) -> dict:

@@ -4,6 +4,7 @@ import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
 
 import pandas as pd
 import torch
@@ -91,8 +92,10 @@ def run(
     settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
     probes, searches = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}, {}
     for method, probe in probes.items():
+        began = monotonic()
         searches[method] = probe.fit(train, validation)
-        _save(probe, {"method": method} | about | {"settings": settings[method], "search": searches[method]}, Path(out))
+        spent = {"seconds": monotonic() - began}
+        _save(probe, {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent, Path(out))
     rows = judge(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
     # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
     importlib.import_module("whoknows.readme").write(out, rows)

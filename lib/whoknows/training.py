@@ -47,7 +47,8 @@ class Progress:
         optimizer: changed in place.
         file: where it is kept at each look at validation; None for nowhere.
         step: optimiser steps done.
-        history: for each look at validation, step, loss and validation_auroc.
+        history: for each look at validation, step, loss, validation_auroc and seconds, the time spent in training steps so far, those of
+            killed processes included, looks not.
         best: of these, the index of the one with the highest validation AUROC, the first of equals; -1 before there is one.
         kept: the weights at that time.
     """
@@ -60,11 +61,16 @@ class Progress:
     best: int = -1
     kept: list[torch.Tensor] = field(default_factory=list)
 
-    def look(self, loss: float, auroc: float) -> None:
-        """Notes what was found on validation, and keeps the weights if they are the best so far."""
+    def look(self, loss: float, auroc: float, seconds: float) -> None:
+        """Notes what was found on validation, and keeps the weights if they are the best so far.
+
+        Args:
+            seconds: spent in training steps since the look before.
+        """
         if self.best < 0 or auroc > self.history[self.best]["validation_auroc"]:
             self.best, self.kept = len(self.history), [weight.detach().clone() for weight in self.weights]
-        self.history.append({"step": self.step, "loss": loss, "validation_auroc": auroc})
+        seconds += self.history[-1]["seconds"] if self.history else 0.0
+        self.history.append({"step": self.step, "loss": loss, "validation_auroc": auroc, "seconds": seconds})
         if self.file and processes.is_first():
             files.write_torch(self.file, self._state())
 
