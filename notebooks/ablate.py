@@ -25,7 +25,7 @@ answers = {
 features = "results/embedded/features/SmolLM2-135M"
 seeds = [0]
 strengths = [0.01, 0.1, 1.0]
-sizes = [100, 200, 500, 1000]
+sizes = [100, 200, 400]
 out = "results/embedded/controls/readers/SmolLM2-135M.parquet"
 
 # %%

@@ -23,7 +23,7 @@ answers = {
     "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
     "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
 }
-first_layer = 0.6
+first_layer = 0
 precision = "auto"
 batch_tokens = 2048
 out = "results/embedded/features/SmolLM2-135M"

@@ -30,17 +30,17 @@ answers = {
 }
 features = "results/embedded/features/SmolLM2-135M"
 settings = {
-    "first_layer": 0.6,
+    "first_layer": 0,
     "r": 8,
     "alpha": 32,
     "dropout": 0.0,
     "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    "learning_rate": 7e-4,
-    "batch_size": 16,
-    "epochs": 2,
-    "evaluations": 4,
-    "patience": 2,
-    "wrong_per_right": 2,
+    "learning_rate": 5e-4,
+    "batch_size": 8,
+    "epochs": 4,
+    "evaluations": 8,
+    "patience": 8,
+    "wrong_per_right": None,
     "js_weight": 0.0,
 }
 method = "lora_prompt"

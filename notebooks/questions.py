@@ -18,11 +18,12 @@
 
 # %% tags=["parameters"]
 tasks = [
-    {"name": "trivia_qa", "size": 1600, "role": "train"},
-    {"name": "sciq", "size": 900, "role": "train"},
-    {"name": "nq_open", "size": 1700, "role": "shift"},
+    {"name": "common_knowledge", "size": 1000, "role": "train"},
+    {"name": "cities", "size": 1300, "role": "train"},
+    {"name": "sciq", "size": 320, "role": "shift"},
+    {"name": "capitals", "size": 200, "role": "shift"},
 ]
-splits = {"train": 0.60, "validation": 0.12, "test": 0.28}
+splits = {"train": 0.36, "validation": 0.16, "test": 0.48}
 shots = 16
 out = "results/embedded/questions.parquet"
 

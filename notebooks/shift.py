@@ -25,9 +25,10 @@ models = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
 tasks = [
-    {"name": "trivia_qa", "size": 1600, "role": "train"},
-    {"name": "sciq", "size": 900, "role": "train"},
-    {"name": "nq_open", "size": 1700, "role": "shift"},
+    {"name": "common_knowledge", "size": 1000, "role": "train"},
+    {"name": "cities", "size": 1300, "role": "train"},
+    {"name": "sciq", "size": 320, "role": "shift"},
+    {"name": "capitals", "size": 200, "role": "shift"},
 ]
 out = "results/embedded/shift.parquet"
 

@@ -127,7 +127,7 @@ MISTAKES = {
     "not a number": (put(["lora_prompt", "alpha"], float("nan")), "`lora_prompt.alpha` should be a number above 0, but is `nan`"),
     "one model": (lambda values: values["models"].pop(), "`models` should be a list of two models or more"),
     "two of a name": (put(["models", 1, "name"], "smollm2-135m"), "`models[1].name` is `smollm2-135m`, which an earlier one has already"),
-    "a task twice": (put(["tasks", 2, "name"], "sciq"), "`tasks[2].name` is `sciq`, which an earlier one has already"),
+    "a task twice": (put(["tasks", 2, "name"], "cities"), "`tasks[2].name` is `cities`, which an earlier one has already"),
     "a path in a name": (put(["models", 0, "name"], "../x"), "`models[0].name` should be letters, digits"),
     "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 1.02"),
     "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),

@@ -1,6 +1,5 @@
 """What is packed is all that the pages of results read."""
 
-import itertools
 import json
 import shutil
 
@@ -14,7 +13,6 @@ from test_parameters import GRID, ROOT
 
 from whoknows import WhoknowsError, book, cells, files, grid, pack, parameters, plateau, schema
 from whoknows.cards import code
-from whoknows.scores import CELL
 
 EVIL = "`a` | {eval}`1` <script>x</script>"
 
@@ -95,21 +93,3 @@ def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it
     shown = nbformat.read(book.write(grid_file, own) / "run/beside-heatmaps.ipynb", as_version=4)
     facts = ["commit abc", f"machine a machine; {EVIL}", "peft 3", "torch 2; 2.1"]
     assert f"a run of the grid `theirs` measured them ({', '.join(map(code, facts))})" in shown.cells[1].source
-
-
-def test_the_shipped_run_holds_every_cell_of_its_grid():
-    folder = ROOT / "book/data/embedded-full"
-    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 10e6
-    chosen = grid.load(folder / "grid.yml")
-    names = [model.name for model in chosen.models]
-    rows = cells.read_rows(folder / "rows", names, list(chosen.methods), list(chosen.seeds))
-    counts = rows[(rows["split"] == "test") & rows["method"].isin(cells.TRAINED)].groupby([*CELL, "seed"]).size()
-    asked = files.read_parquet(folder / "answers" / f"{names[0]}.parquet").query("split == 'test'")
-    assert set(counts) == {len(asked)}, "every estimator judges every test answer"
-    seeds = counts.groupby(CELL).size()
-    assert set(seeds.index) == set(itertools.product(cells.TRAINED, names, names, names))
-    assert set(seeds) == {len(chosen.seeds)}
-    controls = cells.read_rows(folder / "controls", names, list(chosen.methods), list(chosen.seeds))
-    native = cells.native_rows(controls[controls["reader"] != ""]).groupby("method")["scored"].agg(set)
-    assert all(native[variant] == set(names) for variant in parameters.lora_variants(chosen))
-    assert {"question_only", "answer_only", "embedder"} < set(controls["method"]), "the sentence embedder's"
