@@ -129,7 +129,7 @@ MISTAKES = {
     "two of a name": (put(["models", 1, "name"], "smollm2-135m"), "`models[1].name` is `smollm2-135m`, which an earlier one has already"),
     "a task twice": (put(["tasks", 2, "name"], "cities"), "`tasks[2].name` is `cities`, which an earlier one has already"),
     "a path in a name": (put(["models", 0, "name"], "../x"), "`models[0].name` should be letters, digits"),
-    "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 1.02"),
+    "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 0.82"),
     "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),
     "nothing to train on": (put(["tasks"], [{"name": "sciq", "size": 9, "role": "shift"}]), "`tasks` has no task with role train"),
     "a seed twice": (put(["seeds"], [1, 1]), "`seeds` holds the same value twice"),
@@ -174,7 +174,7 @@ def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
     fetched = []
     monkeypatch.setattr(assets, "fetch", fetched.append)
     assert grid.main([str(GRIDS / "embedded.yml")]) == 0
-    assert sorted(fetched) == ["all-minilm-l6-v2", "gemma3-270m", "questions", "smollm2-135m-instruct"]
+    assert sorted(fetched) == ["all-minilm-l6-v2", "gemma3-270m", "geonames", "questions", "smollm2-135m-instruct"]
 
 
 def test_the_command_fetches_what_the_tasks_are_in(monkeypatch, tmp_path):
