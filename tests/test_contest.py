@@ -34,8 +34,8 @@ def test_a_contest_without_a_probe_has_values_and_no_differences():
 
 def test_few_right_answers_get_no_verdict():
     table = contest.contest(graded({"probe": 0.0, "probe_mlp": 9.0}, count=48), TASKS).set_index("method")
-    assert table.loc["probe_mlp", ["n_right", "against"]].tolist() == [24, bootstrap.FEW] and table.loc["probe_mlp", "difference_low"] > 0
-    assert "With too few right answers to tell: Probe (MLP)" in findings.contest_findings(table.reset_index())
+    assert table.loc["probe_mlp", ["n_rarer", "against"]].tolist() == [24, bootstrap.FEW] and table.loc["probe_mlp", "difference_low"] > 0
+    assert "With too few right or wrong answers to tell: Probe (MLP)" in findings.contest_findings(table.reset_index())
 
 
 def test_the_findings_and_the_table_of_a_contest_say_what_it_found():

@@ -63,9 +63,13 @@ def test_a_difference_is_that_of_the_cells_values():
     assert line["estimate"] == pytest.approx(value["probe", "a"] - value["probe", "b"])
 
 
-def test_few_right_answers_have_an_interval_and_no_verdict():
-    table = differences.of_grid(planted(lambda method, *_: 3.0 if method == "probe" else 0.0, count=80), TASKS)
-    assert (table["n_right"] == 24).all() and (table["says"] == FEW).all() and table["low"].notna().all()
+@pytest.mark.parametrize("rarer", [True, False])
+def test_few_answers_of_one_class_have_an_interval_and_no_verdict(rarer):
+    rows = planted(lambda method, *_: 3.0 if method == "probe" else 0.0, count=80)
+    rows = rows.assign(correct=rows["correct"] == rarer, logit=rows["logit"] * (1 if rarer else -1))
+    assert set(rows[rows["correct"] == rarer].groupby(["method", "reader", "trained_on", "scored"]).size()) == {24}
+    table = differences.of_grid(rows, TASKS)
+    assert (table["n_rarer"] == 24).all() and (table["says"] == FEW).all() and table["low"].notna().all()
 
 
 def test_p_values_are_corrected_within_a_kind_and_reading():

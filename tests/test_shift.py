@@ -40,7 +40,7 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
     assert pd.isna(table.loc["mmlu, STEM", "auroc"])
     said = findings.shift_findings(table.reset_index())
-    assert "on mmlu, 20 right answers are too few to tell" in said and "STEM" not in said
+    assert "on mmlu, 20 right or wrong answers are too few to tell" in said and "STEM" not in said
     html = difference_tables.shift(table.reset_index())
     assert "1 of 2" in html and "<td>—</td>" in html
 
@@ -88,7 +88,7 @@ def test_a_task_left_out_with_few_right_answers_or_none_tells_nothing():
     html = difference_tables.left_out(table)
     assert html.count("<td>—</td>") == 3 and "nan" not in html.lower()
     assert "in 1 of 1 cases" in findings.left_out_findings(table) and "; 1 more rest" in findings.left_out_findings(table)
-    assert findings.left_out_findings(table[table["task"] == "sciq"]).startswith("No task has the 25 right answers")
+    assert findings.left_out_findings(table[table["task"] == "sciq"]).startswith("No task has the 25 right and as many wrong answers")
 
 
 def test_a_task_left_out_is_compared_on_the_seeds_that_both_have():

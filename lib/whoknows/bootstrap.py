@@ -14,9 +14,9 @@ from whoknows.scores import CELL
 
 DRAWS = 2000
 LEVEL = 0.95
-ENOUGH = 25  # right answers; what rests on a cell with fewer has an interval and no verdict
+ENOUGH = 25  # right answers, and wrong ones; what rests on a cell with fewer of either has an interval and no verdict
 SURE = 0.05  # Holm-corrected p-value below which a difference is significant
-ABOVE, BELOW, INSIGNIFICANT, FEW = "above", "below", "not significant", "too few right answers"
+ABOVE, BELOW, INSIGNIFICANT, FEW = "above", "below", "not significant", "too few right or wrong answers"
 
 
 def draws(task: str, count: int, times: int = DRAWS) -> np.ndarray:
@@ -119,7 +119,7 @@ def tested(table: pd.DataFrame, resampled: np.ndarray, family: list[str] | None 
     """Which differences are significant.
 
     Args:
-        table: estimate, n_right (the fewest right answers of a cell that it rests on) and still_improving (whether an
+        table: estimate, n_rarer (the fewest answers of one class in a cell that it rests on) and still_improving (whether an
             estimator of one of these cells was) of each difference.
         resampled: [differences, times].
         family: columns of the table; p-values are corrected among the lines that share them, or among all.
@@ -132,5 +132,5 @@ def tested(table: pd.DataFrame, resampled: np.ndarray, family: list[str] | None 
     table["p"] = [p_value(line) for line in resampled]
     table["p_holm"] = table.groupby(family)["p"].transform(holm) if family else holm(table["p"])
     sure = table["p_holm"] < SURE
-    cases = [marked(table), table["n_right"] < ENOUGH, sure & (table["estimate"] > 0), sure]
+    cases = [marked(table), table["n_rarer"] < ENOUGH, sure & (table["estimate"] > 0), sure]
     return table.assign(says=np.select(cases, [IMPROVING, FEW, ABOVE, BELOW], INSIGNIFICANT))

@@ -197,7 +197,7 @@ def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> 
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False).merge(cells, "left", list(sides))
     absent = places["reason"].isna()
     places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
-    counts = ["n", "n_right", "n_tasks", "of_tasks", "seeds"]
+    counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
     places = places.assign(**{name: places[name].astype("Int64") for name in counts})
     readings = [*READINGS, *([ALL] if len(models) <= MOST_FOR_ALL else [])]
     table = pd.concat([heatmap_axes(places, reading) for reading in readings], ignore_index=True)
@@ -217,10 +217,10 @@ def _any_improving(rows: pd.DataFrame) -> pd.Series:
 
 
 def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
-    # n and n_right do not change with the seed of the training, except where a file is incomplete:
+    # Counts do not change with the seed of the training, except where a file is incomplete:
     # the smallest is then the one to show.
     how = {name: "mean" for measure in MEASURES for name in (measure, POOLED + measure)}
-    how |= {"n": "min", "n_right": "min", "n_tasks": "min", "of_tasks": "min", "reason": "first"}
+    how |= {"n": "min", "n_right": "min", "n_rarer": "min", "n_tasks": "min", "of_tasks": "min", "reason": "first"}
     grouped = lines.groupby(CELL, as_index=False)
     return grouped.agg(how).merge(grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max")), on=CELL)
 

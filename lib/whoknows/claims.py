@@ -105,7 +105,7 @@ def by_measurement(claims: list[Claim], table: pd.DataFrame, draws: pd.DataFrame
 
     Returns:
         claim, contrast, source ("measured"), reading, estimate, low, high, p (two-sided), p_holm (over all contrasts of a
-        reading), n_right (the fewest right answers of a cell), says and reason.
+        reading), n_rarer (the fewest answers of a cell that are of one class), says and reason.
     """
     sampled, names = draws.reset_index(), {model: role for role, model in players.items()}
     found = []
@@ -118,7 +118,7 @@ def by_measurement(claims: list[Claim], table: pd.DataFrame, draws: pd.DataFrame
         # Some contrasts stand in two claims: one hypothesis counts once.
         distinct = lines["p"][~resampled.round(12).duplicated()]
         lines["p_holm"] = lines["p"].map(dict(zip(distinct, bootstrap.holm(distinct))))
-        lines["n_right"] = [cells.min() for cells in _cells_of(claims, view["n_right"].astype(float))]
+        lines["n_rarer"] = [cells.min() for cells in _cells_of(claims, view["n_rarer"].astype(float))]
         lines["still_improving"] = [cells.any() for cells in _cells_of(claims, marked(view))]
         found.append(lines.assign(source="measured", reading=reading).reset_index())
     return pd.concat([_judged(lines) for lines in found], ignore_index=True)
@@ -149,7 +149,7 @@ def _judged(lines: pd.DataFrame) -> pd.DataFrame:
     why = {
         "a cell is missing": lines["estimate"].isna(),
         f"a cell was {IMPROVING} when training ended": lines["still_improving"],
-        f"a cell rests on fewer than {ENOUGH} right answers": lines["n_right"] < ENOUGH,
+        f"a cell rests on fewer than {ENOUGH} right or wrong answers": lines["n_rarer"] < ENOUGH,
         "not significant after Holm's correction": ~(lines["p_holm"] < SURE),
     }
     reason = np.select([*why.values()], [*why], "")

@@ -34,9 +34,9 @@ def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     rival = of.where(cells["method"] != "probe")
     there = rival.notna()
     theirs = rival[there].astype(int)
-    lines = cells.loc[there, ["n_right"]].assign(estimate=cells.loc[there, "auroc"] - cells.loc[theirs, "auroc"].to_numpy())
+    lines = cells.loc[there, ["n_rarer"]].assign(estimate=cells.loc[there, "auroc"] - cells.loc[theirs, "auroc"].to_numpy())
     lines["still_improving"] = marked(cells)[there] | marked(cells)[theirs].to_numpy()
-    found = bootstrap.tested(lines, draws[there] - draws[theirs]).drop(columns=["n_right", "still_improving"])
+    found = bootstrap.tested(lines, draws[there] - draws[theirs]).drop(columns=["n_rarer", "still_improving"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
     return cells.join(found.rename(columns=names))
 

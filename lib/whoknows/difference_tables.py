@@ -45,7 +45,7 @@ def differences(table: pd.DataFrame) -> str:
     for test_set, own in table.groupby("test_set", sort=False):
         between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
         shown = own.assign(interval=between, **{name: own[name].map(form.format, na_action="ignore") for name, form in (("estimate", "{:+.3f}"), ("p_holm", "{:.3f}"))})
-        columns = {"kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval", "p_holm": "p (Holm)", "n_right": "Right answers", "says": "Verdict"}
+        columns = {"kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict"}
         parts.append(captioned(shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—"), test_set))
     return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
 

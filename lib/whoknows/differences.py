@@ -20,12 +20,12 @@ def of_grid(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         test_set, kind, reading ("" for readers, which both readings share), what, estimate (AUROC), low, high,
-        p, p_holm (over all differences of a kind, reading and test set), n_right (of the cell with the fewest),
+        p, p_holm (over all differences of a kind, reading and test set), n_rarer (of the cell with the fewest),
         still_improving (whether an estimator of one of the cells was), and says (what `bootstrap.tested` says).
     """
     rows = rows[rows["method"].isin(COMPARED)]
     if rows.empty:
-        return pd.DataFrame(columns=["test_set", "kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "n_right", "still_improving", "says"])
+        return pd.DataFrame(columns=["test_set", "kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "n_rarer", "still_improving", "says"])
     samples, found = bootstrap.samples(rows), []
     measured = measure(rows, scores.by_task(rows, only_auroc=True), tasks, samples)
     for label, members in test_sets(tasks, sorted(rows["task"].unique())).items():
@@ -61,8 +61,8 @@ def _evaluate(asked: list[tuple], cells: pd.DataFrame, draws: pd.DataFrame) -> p
     lines, resampled, improving = [], [], marked(cells)
     for kind, reading, what, cell, others in asked:
         value = cells["auroc"][cell] - np.mean([cells["auroc"][other] for other in others])
-        rests = min(cells["n_right"][place] for place in [cell, *others])
+        rests = min(cells["n_rarer"][place] for place in [cell, *others])
         unfinished = any(improving[place] for place in [cell, *others])
-        lines.append({"kind": kind, "reading": reading, "what": what, "estimate": value, "n_right": rests, "still_improving": unfinished})
+        lines.append({"kind": kind, "reading": reading, "what": what, "estimate": value, "n_rarer": rests, "still_improving": unfinished})
         resampled.append(draws.loc[cell].to_numpy() - draws.loc[others].to_numpy().mean(axis=0))
     return bootstrap.tested(pd.DataFrame(lines), np.array(resampled), ["kind", "reading"])

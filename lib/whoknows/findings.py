@@ -194,14 +194,14 @@ def left_out_findings(table: pd.DataFrame) -> str:
     """
     if table.empty:
         return ""
-    enough = table[table["n_right"] >= ENOUGH].dropna(subset=["with_task", "without_task"])
+    enough = table[table["n_rarer"] >= ENOUGH].dropna(subset=["with_task", "without_task"])
     if enough.empty:
-        return f"No task has the {ENOUGH} right answers that it takes to tell what leaving it out of training costs."
+        return f"No task has the {ENOUGH} right and as many wrong answers that it takes to tell what leaving it out of training costs."
     settled, few = enough[~marked(enough)], len(table) - len(enough)
     if settled.empty:
         return f"What leaving a task out of training costs is inconclusive: each time one of the two was {IMPROVING} when training ended."
     change, others = settled["without_task"] - settled["with_task"], len(enough) - len(settled)
-    left = f"; {few} more rest on fewer than {ENOUGH} right answers" if few else ""
+    left = f"; {few} more rest on fewer than {ENOUGH} right or wrong answers" if few else ""
     left += f"; {others} more were {IMPROVING} when training ended" if others else ""
     return (
         f"Without a task in training, AUROC on it changes by {_signed(change.min())} to {_signed(change.max())}; "
@@ -228,7 +228,7 @@ def grading_findings(table: pd.DataFrame) -> str:
 
 def _on(test_set: str, lines: pd.DataFrame) -> str:
     if (lines["says"] == FEW).all():
-        return f"on {test_set}, {_span(lines['n_right'].min(), lines['n_right'].max())} right answers are too few to tell"
+        return f"on {test_set}, {_span(lines['n_rarer'].min(), lines['n_rarer'].max())} right or wrong answers are too few to tell"
     ordered = lines.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHODS].index))
     return f"on {test_set}, " + ", ".join(f"{METHODS[line.method]} {line.auroc:.2f} ({_signed(line.change)}, {line.says})" for line in ordered.itertuples())
 
@@ -237,7 +237,7 @@ def _against(own: pd.DataFrame) -> str:
     rivals = own.dropna(subset="difference")
     said = {
         ABOVE: "Above it", INSIGNIFICANT: "Not significantly different", BELOW: "Below it",
-        IMPROVING: f"With one of the two {IMPROVING} when training ended", FEW: "With too few right answers to tell",
+        IMPROVING: f"With one of the two {IMPROVING} when training ended", FEW: "With too few right or wrong answers to tell",
     }  # fmt: skip
     parts = []
     for verdict, word in said.items():

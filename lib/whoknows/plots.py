@@ -25,7 +25,7 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     Args:
         judged: as `claims.judge` returns.
     """
-    drawn = _in_lines(judged.drop(columns=["p", "n_right"]).round(4), claim=HEADING, contrast=LABEL)
+    drawn = _in_lines(judged.drop(columns=["p", "n_rarer"]).round(4), claim=HEADING, contrast=LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
     chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
@@ -74,8 +74,8 @@ def shift(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `shift.shift` returns.
     """
-    drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]).round(4)
-    drawn["label"], drawn["pale"] = drawn["method"].map(METHODS), (drawn["n_right"] < ENOUGH) | marked(table)[drawn.index]
+    drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right", "n_rarer"]).round(4)
+    drawn["label"], drawn["pale"] = drawn["method"].map(METHODS), (drawn["n_rarer"] < ENOUGH) | marked(table)[drawn.index]
     drawn = _in_lines(drawn.assign(own=drawn["scored"] + OWN), own=HEADING)
     labels = [METHODS[method] for method in METHODS if method in set(drawn["method"])]
     colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2]]), legend=alt.Legend(orient="top"))
@@ -96,7 +96,7 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `differences.of_grid` returns.
     """
-    drawn = _in_lines(table.drop(columns=["p", "n_right", "still_improving"]).round(4), kind=HEADING, what=LABEL)
+    drawn = _in_lines(table.drop(columns=["p", "n_rarer", "still_improving"]).round(4), kind=HEADING, what=LABEL)
     switches = [switch(name, values, {v: TITLES[v][0] for v in values if v in TITLES}, title) for name, values, title in [
         ("reading", [r for r in READINGS if r in set(drawn["reading"])], "Reading: "),
         ("test_set", list(drawn["test_set"].unique()), "Test questions: "),

@@ -24,7 +24,7 @@ def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
         only_auroc: leaves the other `MEASURES` missing, which is ten times faster.
 
     Returns:
-        Those columns and `MEASURES`, n, n_right, and reason (why all measures but accuracy are missing, or "").
+        Those columns and `MEASURES`, n, n_right, n_rarer (of the class of which there are fewer), and reason (why all measures but accuracy are missing, or "").
 
     Raises:
         WhoknowsError: a confidence is NaN; the sentence says where.
@@ -41,14 +41,14 @@ def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
 
     Returns:
         One line per (method, reader, trained_on, scored, seed): `MEASURES` as means over the tasks that
-        have an AUROC; n_tasks of of_tasks; n and n_right on those tasks; reason.
+        have an AUROC; n_tasks of of_tasks; n, n_right and n_rarer on those tasks; reason.
     """
     asked = scores[scores["task"].isin(tasks)]
     lines = [
         dict(zip([*CELL, "seed"], key)) | _mean_over_tasks(group) | {"of_tasks": len(tasks)}
         for key, group in asked.groupby([*CELL, "seed"])
     ]
-    return pd.DataFrame(lines, columns=[*CELL, "seed", *MEASURES, "n", "n_right", "n_tasks", "reason", "of_tasks"])
+    return pd.DataFrame(lines, columns=[*CELL, "seed", *MEASURES, "n", "n_right", "n_rarer", "n_tasks", "reason", "of_tasks"])
 
 
 def pooled(rows: pd.DataFrame, tasks: list[str], fitted: dict) -> pd.DataFrame:
@@ -71,7 +71,7 @@ def _lines(rows: pd.DataFrame, fitted: dict) -> pd.DataFrame:
     for key, group in rows[rows["split"] == "test"].groupby(keys):
         method, reader, trained_on, scored, _, seed = key
         lines.append(dict(zip(keys, key)) | _score(group, key, fitted.get((method, reader, trained_on, seed, scored))))
-    return pd.DataFrame(lines, columns=[*keys, *MEASURES, "n", "n_right", "reason"])
+    return pd.DataFrame(lines, columns=[*keys, *MEASURES, "n", "n_right", "n_rarer", "reason"])
 
 
 def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | None) -> dict:
@@ -87,7 +87,7 @@ def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | No
         raise WhoknowsError(f"rows of {where}: {error}") from None
     if fitted:
         measures |= _calibrated(logit, correct, fitted)
-    counts = {"accuracy": float(correct.mean()), "n": correct.size, "n_right": int(correct.sum())}
+    counts = {"accuracy": float(correct.mean()), "n": correct.size, "n_right": int(correct.sum()), "n_rarer": int(min(correct.sum(), (~correct).sum()))}
     return measures | counts | {"reason": reason}
 
 
@@ -100,6 +100,6 @@ def _calibrated(logit: np.ndarray, correct: np.ndarray, fitted: calibration.Cali
 
 def _mean_over_tasks(group: pd.DataFrame) -> dict:
     good = group[group["auroc"].notna()]
-    counts = {name: int(good[name].sum()) for name in ("n", "n_right")}
+    counts = {name: int(good[name].sum()) for name in ("n", "n_right", "n_rarer")}
     reasons = "; ".join(f"{task}: {why}" for task, why in zip(group["task"], group["reason"]) if why)
     return good[MEASURES].mean().to_dict() | counts | {"n_tasks": len(good), "reason": "" if len(good) else reasons}

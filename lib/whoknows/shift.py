@@ -33,9 +33,9 @@ def shift(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     # The questions of each task are drawn by themselves, so a difference of resamples has the right spread.
     there = [bootstrap.by_cell(samples, asked[label]).reindex(places[own.index]) for label, own in away.groupby("test_set", sort=False)]
     resampled = pd.concat(there).to_numpy() - bootstrap.by_cell(samples, members).reindex(places).to_numpy()
-    fewest = away["n_right"].clip(upper=before["n_right"].to_numpy())
-    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "n_right": fewest, "still_improving": marked(away)})
-    found = bootstrap.tested(lines, resampled).drop(columns=["n_right", "still_improving"]).rename(columns=CHANGE)
+    fewest = away["n_rarer"].clip(upper=before["n_rarer"].to_numpy())
+    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "n_rarer": fewest, "still_improving": marked(away)})
+    found = bootstrap.tested(lines, resampled).drop(columns=["n_rarer", "still_improving"]).rename(columns=CHANGE)
     away["test_set"] = away["test_set"].replace("shift", next(task["name"] for task in tasks if task["role"] == "shift"))
     return pd.concat([home, away.join(found)], ignore_index=True)
 
@@ -52,7 +52,7 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         method, scored, task, with_task, without_task (means over the seeds that both have; NaN where a task has answers of one
-        class), low and high of without less with, n_right, and still_improving (whether one of the two was).
+        class), low and high of without less with, n_right, n_rarer, and still_improving (whether one of the two was).
     """
     native = native_rows(rows).reset_index(drop=True)
     base = native["method"].str.split(LEFT_OUT).str[0]
@@ -60,15 +60,15 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
     asked = (native["method"] == base) | (native["method"] == base + LEFT_OUT + native["task"])
     native = native.assign(base=base, how=how, method=base + " " + how)[asked]
     kept = native[native.groupby(["base", "scored", "task", "seed"])["how"].transform("nunique") == 2]
-    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high", "n_right", "still_improving"]
+    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high", "n_right", "n_rarer", "still_improving"]
     if kept.empty:
         return pd.DataFrame(columns=columns)
     keys = ["scored", "task", "method"]
-    values = scores.by_task(kept, only_auroc=True).groupby(keys).agg({"auroc": "mean", "n_right": "min"})
+    values = scores.by_task(kept, only_auroc=True).groupby(keys).agg({"auroc": "mean", "n_right": "min", "n_rarer": "min"})
     draws = bootstrap.samples(kept).groupby(keys).mean()
     lines, improving = [], marked(kept).groupby([kept["base"], kept["scored"], kept["task"]]).any()
     for method, scored, task in kept.groupby(["base", "scored", "task"]).groups:
         known, unknown = ((scored, task, f"{method} {how}") for how in ("with", "without"))
         between = bootstrap.interval(draws.loc[[unknown]] - draws.loc[known]).iloc[0]
-        lines.append((method, scored, task, *values["auroc"][[known, unknown]], between["low"], between["high"], values["n_right"][known], improving[method, scored, task]))
+        lines.append((method, scored, task, *values["auroc"][[known, unknown]], between["low"], between["high"], values["n_right"][known], values["n_rarer"][known], improving[method, scored, task]))
     return pd.DataFrame(lines, columns=columns)
