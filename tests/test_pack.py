@@ -29,6 +29,8 @@ def results(tmp_path):
         files.write_parquet(folder / "rows" / "probe" / f"{at}.parquet", rows)
         files.write_parquet(folder / "controls" / f"{at}.parquet", rows.assign(method="probe_last"))
     files.write_text(folder / "estimators/probe/a/a/seed0/probe.json", json.dumps({"search": [], "chosen": {"layer": 1}}))
+    files.write_parquet(folder / "search" / f"{names[0]}.parquet", pd.DataFrame({"reader": [names[0]], "validation_auroc": [0.75]}))
+    files.write_parquet(folder / "search" / "gone.parquet", pd.DataFrame({"reader": ["gone"]}))
     abouts = {
         "heatmaps": {"commit": "later", "machine": "a laptop", "versions": {"torch": "1"}, "parameters": {"x": 1}},
         f"answer-{names[0]}": {"commit": "abc", "machine": "a machine", "versions": {"torch": "2", "peft": "3"}, "parameters": {"model": names[0]}},
@@ -50,6 +52,7 @@ def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
         pd.testing.assert_frame_equal(before.sort_values(pack.ORDER, ignore_index=True), after, check_dtype=False)
     there = {str(path.relative_to(tmp_path / "packed")) for path in (tmp_path / "packed").rglob("*.*")}
     kept = {"about.json", "grid.yml", "rows/rows.parquet", "controls/controls.parquet", "estimators/probe/a/a/seed0/probe.json"}
+    kept |= {f"search/{names[0]}.parquet"}
     assert there == kept | {f"answers/{name}.parquet" for name in names}
     for name in names:
         before, after = (files.read_parquet(folder / "answers" / f"{name}.parquet") for folder in (results, tmp_path / "packed"))
