@@ -27,9 +27,10 @@ VARIED = expand(f"{OUT}/estimators/{{variant}}/{{model}}", variant=VARIANTS, mod
 PAGES = expand(f"{OUT}/notebooks/{{stage}}-{{model}}.ipynb", stage=["answer", "extract", "ablate", "sweep"], model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/ablate_lora-{{model}}_{{variant}}.ipynb", variant=VARIANTS, model=MODELS)
 PAGES += expand(f"{OUT}/notebooks/{{method}}-{PAGE}.ipynb", **CELLS)
+PAGES += expand(f"{OUT}/notebooks/{{page}}.ipynb", page=["settings", *(f"search-{model}" for model in MODELS)] if parameters.searched(GRID) else [])
 JUDGED = [f"{OUT}/judged/{model}.parquet" for model in MODELS] if GRID.judge else []
 PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*") if path.is_file()) if GRID.beside else []
-PAGES += expand(f"{OUT}/notebooks/beside-{{page}}.ipynb", page=list(parameters.PAGES) if GRID.beside else [])
+PAGES += expand(f"{OUT}/notebooks/beside-{{page}}.ipynb", page=parameters.beside_pages(GRID))
 PAGES += expand(f"{OUT}/notebooks/cell-{{method}}_{{reader}}_{{trained_on}}.ipynb", method=GRID.methods, reader=MODELS, trained_on=MODELS)
 PUBLISHED = sorted(map(str, Path("book/data").glob("*.csv")))
 RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {params.notebook} {output.page} --log {log} --gpus {resources.gpu} --params {params.json:q} --title "
@@ -207,6 +208,24 @@ rule ablate_lora:
     threads: cores("ablate_lora")
     resources: **needs("ablate_lora")
     shell: RUN + "'{wildcards.reader}, {wildcards.variant}'"
+
+rule search:
+    input: ANSWERS.values(), HIDDEN, TRUNK
+    output: f"{OUT}/search/{{reader}}.parquet", page=f"{OUT}/notebooks/search-{{reader}}.ipynb"
+    log: f"{OUT}/logs/search-{{reader}}.txt"
+    params: notebook="notebooks/search.py", code=digest("notebooks/search.py"), json=lambda w: parameters.search(GRID, **w)
+    threads: cores("search")
+    resources: **needs("search")
+    shell: RUN + "{wildcards.reader}"
+
+rule settings:
+    input: expand(f"{OUT}/search/{{model}}.parquet", model=MODELS)
+    output: f"{OUT}/settings.parquet", page=f"{OUT}/notebooks/settings.ipynb"
+    log: f"{OUT}/logs/settings.txt"
+    params: notebook="notebooks/settings.py", code=digest("notebooks/settings.py"), json=parameters.settings(GRID)
+    threads: cores("settings")
+    resources: **needs("settings")
+    shell: RUN + "''"
 
 rule judge:
     input: f"{OUT}/answers/{{model}}.parquet"

@@ -63,7 +63,7 @@ def test_lengths_of_questions_are_those_of_the_sets():
 
 def test_stages_grow_with_the_number_of_models_as_the_table_says():
     few, many = cost.work(of_size(100)), cost.work(of_size(200))
-    jobs = {"answer": 1, "extract": 1, "ablate": 1, "sweep": 1, "probe": 2, "lora_prompt": 2, "ablate_lora": 1, "cell": 2, "surface": 0, "heatmaps": 0}
+    jobs = {"answer": 1, "extract": 1, "ablate": 1, "sweep": 1, "probe": 2, "lora_prompt": 2, "ablate_lora": 1, "search": 1, "cell": 2, "surface": 0, "heatmaps": 0}
     operations = {"answer": 1, "extract": 2, "ablate": 2, "sweep": 2, "surface": 2, "heatmaps": 3, "controls": 3}
     for stage, power in jobs.items():
         assert many[stage].jobs == few[stage].jobs * 2**power
@@ -71,7 +71,7 @@ def test_stages_grow_with_the_number_of_models_as_the_table_says():
         assert math.isclose(math.log2(many[stage].operations / few[stage].operations), power, abs_tol=0.05), stage
     seeds = replace(of_size(3), seeds=(0, 1))
     assert [cost.work(seeds)[stage].jobs for stage in ("answer", "probe", "lora_prompt", "cell")] == [3, 18, 18, 18]
-    assert set(few) <= {*cost.GROWTH, "questions", "figure", "layers"}
+    assert set(few) <= {*cost.GROWTH, "questions", "figure", "layers", "settings"}
 
 
 def test_pages_of_results_measure_every_estimator_on_every_task():
@@ -91,6 +91,19 @@ def test_a_forward_pass_is_two_operations_a_weight_and_token_and_training_costs_
     untrained = replace(of_size(2), lora_prompt=replace(SMOKE.lora_prompt, epochs=3))
     more = cost.work(untrained)["lora_prompt"].operations - one["lora_prompt"].operations
     assert math.isclose(more, 4 * 4 * 2 * model.blocks / 2 * text.trees(1, "train"))  # 4 cells, 2 more epochs, half the blocks
+
+
+def test_a_search_trains_once_for_each_rate_the_grids_own_among_them_and_on_each_share_of_the_answers():
+    def operations(rates, sizes, **changes):
+        return cost.work(replace(of_size(2), search=grid.Search(rates, sizes), **changes))["search"].operations
+
+    own = SMOKE.lora_prompt.learning_rate
+    one, two = operations((), ()), operations((0.5,), ())
+    assert operations((own,), ()) == one and operations((0.5, own), ()) == two
+    assert math.isclose(operations((0.5, 0.7), ()) - two, two - one)
+    half = operations((), (round(cost.Texts(SMOKE).count["train"] / 2),)) - one
+    assert 0.5 * (two - one) < half < two - one and operations((), (10**6,)) == one
+    assert "search" not in cost.work(replace(SMOKE, search=None)) and "search" not in cost.work(replace(SMOKE, methods=("probe",)))
 
 
 def rows_of(table: str) -> dict[str, list[str]]:

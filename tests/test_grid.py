@@ -26,7 +26,7 @@ def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
     models = [{"learning_rate": None} | model for model in written["models"]]
-    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == written | {"models": models, "resources": None}
+    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == {"search": None, "resources": None} | written | {"models": models}
     assert loaded.models[1].source == "gemma3-270m"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
 
@@ -140,6 +140,7 @@ MISTAKES = {
     "no resources of a stage": (put(["resources"], {"stages": {"probe": None}}), "`resources.stages.probe` should be some of gpus, cores, memory, minutes, partition and shards, but is empty"),
     "shards of a stage that has none": (put(["resources"], {"stages": {"probe": {"shards": 2}}}), "`resources.stages.probe.shards` is given, but only answer and extract can be cut"),
     "one shard": (put(["resources"], {"stages": {"answer": {"shards": 1}}}), "`resources.stages.answer.shards` should be a whole number, 2 or more, but is `1`"),
+    "a search without sizes": (put(["search"], {"learning_rates": [0.001]}), "`search.sizes` is missing; it should be a list of whole numbers"),
     "nothing given": (put(["precision"], None), "`precision` should be one of auto, float32, bfloat16, 8bit, 4bit, but is empty"),
 }
 

@@ -34,6 +34,8 @@ def results(tmp_path):
         card = {"method": method, "reader": names[0], "trained_on": names[1], "seed": 0, "history": [{"validation_auroc": 0.5}]}
         files.write_text(folder / estimator(method, names), json.dumps(card))
     files.write_text(folder / "estimators/lora_prompt/adapter_config.json", json.dumps({"r": 8}))
+    files.write_parquet(folder / "search" / f"{names[0]}.parquet", pd.DataFrame({"reader": [names[0]], "validation_auroc": [0.75]}))
+    files.write_parquet(folder / "search" / "gone.parquet", pd.DataFrame({"reader": ["gone"]}))
     abouts = {
         "heatmaps": {"commit": "later", "machine": "a laptop", "versions": {"torch": "1"}, "parameters": {"x": 1}},
         f"answer-{names[0]}": {"commit": "abc", "machine": "a machine", "versions": {"torch": "2", "peft": "3"}, "parameters": {"model": names[0]}},
@@ -55,6 +57,7 @@ def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
         pd.testing.assert_frame_equal(before.sort_values(pack.ORDER, ignore_index=True), after, check_dtype=False)
     there = {str(path.relative_to(tmp_path / "packed")) for path in (tmp_path / "packed").rglob("*.*")}
     kept = {"about.json", "grid.yml", "rows/rows.parquet", "controls/controls.parquet", *(estimator(method, names) for method in ("probe", "probe_mlp", "lora_prompt"))}
+    kept |= {f"search/{names[0]}.parquet"}
     assert there == kept | {f"answers/{name}.parquet" for name in names}
     for name in names:
         before, after = (files.read_parquet(folder / "answers" / f"{name}.parquet") for folder in (results, tmp_path / "packed"))

@@ -29,6 +29,8 @@ TOLD = {
     "cell": parameters.cell(GRID, "probe", "tiny-llama", "tiny-mistral"),
     "surface": parameters.surface(GRID),
     "ablate": parameters.ablate(GRID, "tiny-llama"),
+    "search": parameters.search(GRID, "tiny-llama"),
+    "settings": parameters.settings(GRID),
 }
 
 
@@ -92,6 +94,11 @@ def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_pa
             parameters.beside(chosen, "heatmaps")
         (beside / part).parent.mkdir(exist_ok=True)
         (beside / part).touch()
+    assert parameters.beside_pages(chosen) == list(parameters.PAGES)
+    (beside / "search").mkdir()
+    assert parameters.beside_pages(chosen) == [*parameters.PAGES, "settings"] and parameters.beside_pages(GRID) == []
+    told = json.loads(parameters.beside(chosen, "settings"))
+    assert told == {"models": ["tiny-llama", "tiny-mistral"], "search": f"{beside}/search", "out": "results/embedded/beside/settings.parquet"}
     for page_name in parameters.PAGES:
         told, own = json.loads(parameters.beside(chosen, page_name)), json.loads(getattr(parameters, page_name)(GRID))
         assert told.keys() == own.keys() and told["out"] == f"results/embedded/beside/{page_name}.parquet"
@@ -149,9 +156,9 @@ def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, 
     assert page.parameters(notebook) == json.loads(told)
 
 
-@pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt"])
+@pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt", "search"])
 def test_a_new_metric_re_runs_no_training(stage):
     """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before; so is what writes a README."""
     modules = {Path(path).stem for path in sources.closure(ROOT / f"notebooks/{stage}.py")}
-    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells", "readme", "usage"}
+    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells", "readme", "usage", "settings", "charts"}
     assert {"metrics", "scores", "calibration", "bootstrap", "cells"} <= {Path(path).stem for path in sources.closure(ROOT / "notebooks/heatmaps.py")}

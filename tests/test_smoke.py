@@ -58,7 +58,7 @@ def made(checkout):
 
 
 def test_it_ends_with_the_times_and_the_path_of_the_page(checkout, made):
-    stages = {"Questions": 1, "Answers": 2, "Hidden states": 2, "Probe": 4, "LoRA + Prompt": 4, "Heatmaps": 1, "Cells": 8, "The figure": 1, "Sweep": 2, "Layers": 1, "Shift": 1, "Differences": 1, "Claims": 1, "Grading": 1, "Surface controls": 1, "Probe controls": 2, "LoRA controls": 8, "Controls": 1}
+    stages = {"Questions": 1, "Answers": 2, "Hidden states": 2, "Probe": 4, "LoRA + Prompt": 4, "Heatmaps": 1, "Cells": 8, "The figure": 1, "Sweep": 2, "Layers": 1, "Shift": 1, "Differences": 1, "Claims": 1, "Grading": 1, "Surface controls": 1, "Probe controls": 2, "LoRA controls": 8, "Search": 2, "Settings": 1, "Controls": 1}
     for stage, count in stages.items():
         assert re.search(rf"^{re.escape(stage)} +{count} ", made, re.MULTILINE), made
     assert Path(made.strip().splitlines()[-1].removeprefix("The book: ")) == checkout / "results/smoke/book/_build/html/index.html"
@@ -251,9 +251,9 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_p
     finally:
         (checkout / SMOKE).write_text(text)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^Another run, packed +6 ", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^Another run, packed +7 ", done.stdout, re.MULTILINE), done.stdout
     started = [line for line in (done.stdout + done.stderr).splitlines() if line.endswith(": started")]
-    assert len(started) == 6 and all(line.endswith(" theirs, packed: started") for line in started), started
+    assert len(started) == 7 and all(line.endswith(" theirs, packed: started") for line in started), started
     book = checkout / "results/smoke/book/_build/html"
     assert links(book)[1] == []
     assert 'href="beside-controls.html"' in (book / "run/beside-heatmaps.html").read_text()

@@ -43,7 +43,7 @@ if Path("broken").exists() and reader != trained_on:
 write(f"{out}/adapter"); write(rows_out)
 """,
     "heatmaps": "write(out)",
-    **dict.fromkeys(("cell", "figure", "sweep", "layers", "differences", "claims", "surface", "ablate", "judge", "controls", "shift", "grading"), "write(out)"),
+    **dict.fromkeys(("cell", "figure", "sweep", "layers", "search", "settings", "differences", "claims", "surface", "ablate", "judge", "controls", "shift", "grading"), "write(out)"),
 }
 STUB = """
 # %% [markdown]
@@ -64,7 +64,7 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
-    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral", "layers", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls", "shift",
+    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral", "layers", "search-llama", "search-mistral", "settings", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls", "shift",
     *(name for method in ("probe", "lora_prompt") for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
       for name in (f"{method}-{reader}_{trained_on}_seed0", f"cell-{method}_{reader}_{trained_on}")),
 }  # fmt: skip
@@ -202,7 +202,7 @@ def test_touching_files_re_runs_nothing(story):
 @pytest.mark.parametrize(
     "file, stages",
     [
-        ("notebooks/extract.py", of("extract", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
+        ("notebooks/extract.py", of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
         ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
         ("lib/whoknows/page.py", set()),
         ("book/claims.yml", of("claims")),
@@ -231,18 +231,20 @@ def put(keys, value):
 @pytest.mark.parametrize(
     "change, stages",
     [
-        (put(["probe", "strengths"], [0.5]), of("probe", "cell-probe", *PAGES)),
-        (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", "cell-lora_prompt", *PAGES)),
-        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
+        (put(["probe", "strengths"], [0.5]), of("probe", "search", "settings", "cell-probe", *PAGES)),
+        (put(["models", 0, "learning_rate"], 0.5), of("lora_prompt-llama", "ablate_lora-llama", "search-llama", "settings", "cell-lora_prompt_llama", *PAGES)),
+        (put(["search", "sizes"], [50]), of("search", "settings")),
+        (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", "search", "settings", "cell-lora_prompt", *PAGES)),
+        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
         (put(["judge"], {"url": "http://localhost/v1", "model": "wise"}), {"judge-llama", "judge-mistral", "grading"}),
         (put(["beside"], "packed"), {f"beside-{page}" for page in PAGES}),
         (put(["batch_tokens"], 128), ALL - {"questions", "figure"}),
         (put(["methods"], ["probe"]), of("extract", "ablate-", "sweep", "layers", "probe", "cell-probe", *PAGES)),
         (put(["seeds"], [0, 1]), of("surface", "ablate-", "cell", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
         (put(["resources"], {"flops": 1.0e9, "stages": {stage: {"gpus": 1, "cores": 2, "memory": 9, "minutes": 9, "partition": "p"} for stage in STAGES}}), set()),
-        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "sweep", "layers", "probe", "lora_prompt", "cell", *PAGES)),
+        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
     ],
-    ids=["strengths", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "resources", "source"],
+    ids=["strengths", "learning_rate", "search", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "resources", "source"],
 )
 def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
     grid = story["project"].grid

@@ -12,7 +12,7 @@ from nbformat.v4 import new_markdown_cell
 from whoknows import page as pages
 from whoknows.cards import code
 from whoknows.grid import Grid
-from whoknows.parameters import lora_variants
+from whoknows.parameters import lora_variants, searched
 from whoknows.stages import STAGES
 
 FAILED = ".failed"
@@ -178,6 +178,7 @@ def _belongs(chapter: Chapter, grid: Grid) -> bool:
     methods = [*grid.methods, *lora_variants(grid)]
     in_methods = "trained_on" not in values or values.get("method", chapter.stage) in methods
     in_methods &= chapter.stage != "beside" or grid.beside is not None
+    in_methods &= chapter.stage not in ("search", "settings") or searched(grid)
     return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds
 
 

@@ -29,7 +29,7 @@ GROWTH = {  # with n models
     **dict.fromkeys(("answer", "judge"), "n"),
     **dict.fromkeys(("extract", "ablate", "sweep"), "n readers × n sources"),
     **dict.fromkeys(("probe", "lora_prompt"), "n² cells × seeds"),
-    "ablate_lora": "n × trainings",
+    **dict.fromkeys(("ablate_lora", "search"), "n × trainings"),
     "cell": "n² cells × methods",
     "surface": "n² in one job",
     **dict.fromkeys(parameters.PAGES, "n³ rows × seeds in one job"),
@@ -84,11 +84,13 @@ def work(grid: Grid) -> dict[str, Work]:
         "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
         "ablate": Work(n, search * n * seeds * len(grid.controls.strengths), ROW_BYTES * n * n * rows),
         "ablate_lora": Work(n * variants, trained * variants, (adapters + n * ROW_BYTES * rows) * variants),
+        "search": _search(grid, models, text),
         "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
         "figure": Work(1, 0, 0),
         "sweep": Work(n, search * n * len(grid.controls.strengths), 0),
         "layers": Work(1, 0, 0),
-        "beside": Work(len(parameters.PAGES) * (grid.beside is not None), 0, 0),
+        "settings": Work(int(parameters.searched(grid)), 0, 0),
+        "beside": Work(len(parameters.beside_pages(grid)), 0, 0),
         **{page: Work(1, ROW * every + GROUP * groups, 0) for page in parameters.PAGES},
     }
     return {stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs) for stage in STAGES if (one := found.get(stage)) and one.jobs}
@@ -107,12 +109,24 @@ def _features(grid: Grid, model: Size, text: Texts, n: int) -> float:
     return states + (4 + number * model.width) * text.trees(n) * bool(parameters.first_layer(grid))
 
 
-def _training(grid: Grid, model: Size, text: Texts, n: int) -> float:
-    """One training, its looks at validation and the test answers of all, in the blocks with adapters."""
+def _training(grid: Grid, model: Size, text: Texts, n: int, share: float = 1.0) -> float:
+    """One training on a share of the answers, its looks at validation and the test answers of n models, in the blocks with adapters."""
     settings = grid.lora_prompt
-    tokens = (4 * settings.epochs + 2 * bool(settings.js_weight)) * text.trees(1, "train")
-    tokens += 2 * settings.evaluations * text.trees(1, "validation") + 2 * text.trees(n, "test")
+    tokens = (4 * settings.epochs + 2 * bool(settings.js_weight)) * share * text.trees(1, "train")
+    tokens += 2 * settings.evaluations * text.trees(1, "validation") + (2 * text.trees(n, "test") if n else 0)
     return (1 - settings.first_layer) * model.blocks * tokens
+
+
+def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
+    """Every reader at each learning rate, its own among them, and on each share of the answers; and as many fits of the probe."""
+    if not parameters.searched(grid):
+        return Work(0, 0, 0)
+    fewer, found = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
+    for model, size in zip(grid.models, models, strict=True):
+        rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
+        found += sum(_training(grid, size, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
+        found += FIT * text.count["train"] * size.width * (size.layers + 1) * len(grid.probe.strengths) * (1 + sum(fewer))
+    return Work(len(models), found, 0)
 
 
 def _adapters(grid: Grid, model: Size) -> float:

@@ -53,6 +53,27 @@ def training_curve(history: list[dict]) -> alt.HConcatChart:
     return alt.hconcat(*panels).properties(description=described, usermeta=embedding("training"))
 
 
+def search_curve(table: pd.DataFrame) -> alt.FacetChart:
+    """AUROC on validation against seconds of training with all training answers, a line for each learning rate of LoRA + Prompt.
+
+    Args:
+        table: as `search.run` returns, of one reader or more; each has a panel, and the probe a point in it.
+    """
+    whole = table[table["training_answers"] == table.groupby("reader")["training_answers"].transform("max")].round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
+    drawn = whole.assign(what=["probe" if pd.isna(rate) else f"LoRA + Prompt, {rate:.3g}" for rate in whole["learning_rate"]])
+    names = drawn.sort_values("learning_rate", na_position="first")["what"].unique().tolist()
+    colour = alt.Color("what:N", title=None, scale=colours(names, COLOURS), legend=alt.Legend(orient="bottom", columns=2, labelLimit=240))
+    x = alt.X("seconds:Q", title="Seconds of training", scale=alt.Scale(type="log"))
+    y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
+    base = alt.Chart().encode(x=x, y=y, color=colour, tooltip=["what:N", "seconds:Q", "epoch:Q", "validation_auroc:Q"])
+    width = alt.when("datum.in_grid").then(alt.value(3)).otherwise(alt.value(1.2))
+    lines = base.transform_filter("datum.method !== 'probe'").mark_line(point=True).encode(strokeWidth=width)
+    points = base.transform_filter("datum.method === 'probe'").mark_point(filled=True, size=110, shape="diamond", opacity=1)
+    described = "AUROC on validation by seconds of training, a line for each learning rate of LoRA + Prompt and a point for the probe."
+    panels = alt.layer(lines, points, data=drawn).properties(width=280, height=220).facet(column=alt.Column("reader:N", title=None))
+    return panels.properties(description=described, usermeta=embedding("search"))
+
+
 def embedding(name: str) -> dict:
     """How a page shows a chart, and the file name under which it is saved; no button that opens an editor on another host."""
     actions = {"export": True, "source": False, "compiled": False, "editor": False}

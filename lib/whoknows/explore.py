@@ -100,7 +100,7 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     if lacks:
         raise WhoknowsError(f"{lacks[0]} has the layers 0 to {results.layers(lacks[0]) - 1}, and a grid's layers are those of all its readers; choose one that all have.")
     values = json.loads(json.dumps(asdict(results.grid)))
-    values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed], "judge": None, "beside": None}
+    values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed], "judge": None, "search": None, "beside": None}
     values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
     values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
     complaint = schema.complaint(values, json.loads(grid.SCHEMA.read_text()))

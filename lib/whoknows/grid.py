@@ -130,6 +130,14 @@ class Judge:
 
 
 @dataclass(frozen=True)
+class Search:
+    learning_rates: tuple[float, ...]
+    """Peak learning rates of LoRA + Prompt that each reader is trained with on its own answers; its own rate is tried anyhow."""
+    sizes: tuple[int, ...]
+    """Numbers of training answers, fewer than there are, that it is trained on at its own rate."""
+
+
+@dataclass(frozen=True)
 class Stage:
     gpus: int | None = None
     """GPUs of a job."""
@@ -183,6 +191,8 @@ class Grid:
     """A model that grades test answers once more; None does without."""
     beside: str | None
     """Folder with the packed results of another run, whose pages the book shows too."""
+    search: Search | None = None
+    """What is tried to find the settings of LoRA + Prompt; None does without."""
     resources: Resources | None = None
     """What jobs ask of a cluster; no result depends on it."""
 
@@ -229,6 +239,7 @@ def _build(values: dict) -> Grid:
         "lora_prompt": LoraPrompt(**_frozen(values["lora_prompt"])),
         "controls": Controls(**_frozen(values["controls"])),
         "judge": Judge(**values["judge"]) if values["judge"] else None,
+        "search": Search(**_frozen(values["search"])) if values.get("search") else None,
         "resources": _resources(values["resources"]) if values.get("resources") else None,
     }
     return Grid(**_frozen(values) | parts)

@@ -3,6 +3,7 @@
 import importlib
 import json
 import sys
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -52,6 +53,64 @@ def _from_files(reader, source, trained_on, seed, answers, features, settings, m
         files.write_parquet(rows_out, rows)
 
 
+@dataclass
+class Ready:
+    """Answers of one model that a training can begin with.
+
+    Attributes:
+        rows: its training answers.
+        shift: the log-odds that choosing them has added; see `training_rows`.
+        held: its validation answers, which stop the training.
+        test: index of the test answers.
+        learning, validation: rows and held as examples.
+        judged: the test answers of all models as examples.
+    """
+
+    rows: pd.DataFrame
+    shift: float
+    held: pd.DataFrame
+    test: pd.Index
+    learning: Examples
+    validation: Examples
+    judged: Examples
+
+    def fit(self, estimator: LoraPrompt, file: Path) -> None:
+        """Trains an estimator, which goes on from the file if a killed one left it."""
+        grades, task = self.held["correct"].to_numpy(), self.held["task"].to_numpy()
+
+        def validate() -> float:
+            (logit,) = estimator.score(self.validation, "validating").values()
+            return mean_auroc(logit.numpy(), grades, task)
+
+        estimator.fit(self.learning, self.rows["correct"].to_numpy(), self.shift, validate, file)
+
+
+def prepare(
+    reader: Reader, frames: dict[str, pd.DataFrame], trained_on: str, settings: dict, seed: int, batch_tokens: int | None, folder: str,
+    query: bool = True, without: str | None = None,
+) -> Ready:  # fmt: skip
+    """What one training needs; arguments are those of `run`, but for the seed's division of the answers, which `frames` have.
+
+    Raises:
+        WhoknowsError: see `run`.
+    """
+    own = frames[trained_on]
+    left_out = own["task"] == without
+    rows, shift = training_rows(own[~left_out], settings["wrong_per_right"], seed)
+    held = own[(own["split"] == "validation") & ~left_out]
+    test = own.index[(own["split"] == "test") & (left_out if without else True)]
+    _check_validation(held)
+    first = first_block(reader.depth, settings["first_layer"])
+    grown = forest(reader, frames, [True] * len(own))
+    trunk = extraction.load_trunk(folder, grown, first) if first else None
+    chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
+    gathered = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
+    learning, validation, judged = gathered if query else map(without_query, gathered)
+    if settings["js_weight"]:
+        learning.reference = untouched(reader, learning, first, batch_tokens)
+    return Ready(rows, shift, held, test, learning, validation, judged)
+
+
 def run(
     name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int | None, folder: str,
     method: str = "lora_prompt", query: bool = True, without: str | None = None, *, source: str, precision: str, out: str,
@@ -75,34 +134,20 @@ def run(
         WhoknowsError: the training answers, or the validation answers of every task, are of one class.
     """
     frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
-    own = frames[trained_on]
-    left_out = own["task"] == without
-    rows, shift = training_rows(own[~left_out], settings["wrong_per_right"], seed)
-    held = own[(own["split"] == "validation") & ~left_out]
-    test = own.index[(own["split"] == "test") & (left_out if without else True)]
-    grades, task = held["correct"].to_numpy(), held["task"].to_numpy()
-    _check_validation(grades, task)
-    first = first_block(reader.depth, settings["first_layer"])
-    grown = forest(reader, frames, [True] * len(own))
-    trunk = extraction.load_trunk(folder, grown, first) if first else None
-    chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
-    gathered = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
-    learning, validation, judged = gathered if query else map(without_query, gathered)
-    if settings["js_weight"]:
-        learning.reference = untouched(reader, learning, first, batch_tokens)
+    ready = prepare(reader, frames, trained_on, settings, seed, batch_tokens, folder, query, without)
+    rows, held, test = ready.rows, ready.held, ready.test
     names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
     about |= {"settings": settings, "query": query}
-    texts = [[tree.question, tree.branches] for tree in learning.grown.trees]
+    texts = [[tree.question, tree.branches] for tree in ready.learning.grown.trees]
     own = parts.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=held.index.tolist())
     estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
-    validate = partial(_validate, estimator, validation, grades, task)
-    estimator.fit(learning, rows["correct"].to_numpy(), shift, validate, own / "progress.pt")
+    ready.fit(estimator, own / "progress.pt")
     if processes.is_first():
         files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
         parts.clear(own)
-    logits = estimator.score(judged)
-    found = [(trained_on, held.index, *estimator.score(validation, "validating").values())]
+    logits = estimator.score(ready.judged)
+    found = [(trained_on, held.index, *estimator.score(ready.validation, "validating").values())]
     found += [(scored, test, logits[scored]) for scored in frames]
     found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found]
     table = pd.concat(found, ignore_index=True)
@@ -121,13 +166,8 @@ def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:
     files.write_text(folder / f"{card['method']}.json", json.dumps(card, indent=1))
 
 
-def _validate(estimator: LoraPrompt, validation: Examples, grades: np.ndarray, task: np.ndarray) -> float:
-    (logit,) = estimator.score(validation, "validating").values()
-    return mean_auroc(logit.numpy(), grades, task)
-
-
-def _check_validation(grades: np.ndarray, task: np.ndarray) -> None:
-    if np.isnan(mean_auroc(np.zeros(len(grades)), grades, task)):
+def _check_validation(held: pd.DataFrame) -> None:
+    if np.isnan(mean_auroc(np.zeros(len(held)), held["correct"].to_numpy(), held["task"].to_numpy())):
         raise WhoknowsError(
             "lora_prompt: no task has both right and wrong validation answers, so training cannot be stopped in time; raise tasks[].size in the grid"
         )

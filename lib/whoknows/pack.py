@@ -1,7 +1,7 @@
 """Packs what the pages of results are made of, so that another book can show a run without repeating it.
 
-`python -m whoknows.pack GRID FOLDER` writes rows, controls, answers, the estimators' cards and the grid itself, some
-megabytes; a grid that names the folder as `beside` shows them, wherever the folder was copied to. No estimator, hidden
+`python -m whoknows.pack GRID FOLDER` writes rows, controls, answers, the estimators' cards, the search for settings and the grid
+itself, some megabytes; a grid that names the folder as `beside` shows them, wherever the folder was copied to. No estimator, hidden
 state or adapter is in it.
 """
 
@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from whoknows import WhoknowsError, cells, chapters, files, grid, plateau
+from whoknows import WhoknowsError, cells, chapters, files, grid, parameters, plateau
 from whoknows.command import command
 from whoknows.scores import CELL
 
 ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
-MADE_BY = ("answer", "extract", "probe", "lora_prompt", "judge", "surface", "ablate", "ablate_lora")  # pages may be of another machine
+MADE_BY = ("answer", "extract", "probe", "lora_prompt", "judge", "surface", "ablate", "ablate_lora", "search")  # pages may be of another machine
 SMALL = {"compression": "zstd", "compression_level": 19}
 
 
@@ -44,6 +44,9 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
             files.write_parquet(place / "answers" / f"{name}.parquet", files.read_parquet(results / "answers" / f"{name}.parquet"), **SMALL)
         for path, card in plateau.cards(results / "estimators").items():
             files.write_text(place / path.relative_to(results), json.dumps(card, separators=(",", ":")))
+        searches = [results / "search" / f"{name}.parquet" for name in names if parameters.searched(chosen)]
+        for path in filter(Path.exists, searches):
+            files.write_parquet(place / "search" / path.name, files.read_parquet(path), **SMALL)
         files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
         files.write_text(place / "about.json", json.dumps(_about(chapters.collect(results / "notebooks", chosen)), indent=1))
 

@@ -127,6 +127,24 @@ def lora_variant(grid: Grid, reader: str, variant: str) -> str:
     return json.dumps(plain | change | files | {"method": variant, "settings": settings})
 
 
+def searched(grid: Grid) -> bool:
+    """Whether a grid asks for a search and for the method that it is about."""
+    return grid.search is not None and "lora_prompt" in grid.methods
+
+
+def search(grid: Grid, reader: str) -> str:
+    """Parameters of `search` for one reader; the grid has a search."""
+    names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
+    probe = {key: asdict(grid.probe)[key] for key in ("layers", "strengths")}
+    tried = {"settings": _settings(grid, reader)} | asdict(grid.search)
+    return json.dumps(names | _reading(grid, reader) | tried | probe | {"out": f"{out(grid)}/search/{reader}.parquet"})
+
+
+def settings(grid: Grid) -> str:
+    """Parameters of `settings`."""
+    return json.dumps({"models": list(answers(grid)), "search": f"{out(grid)}/search", "out": f"{out(grid)}/settings.parquet"})
+
+
 def controls(grid: Grid) -> str:
     """Parameters of `controls`."""
     return json.dumps(_of_rows(grid, "controls") | {"more_rows": f"{out(grid)}/controls"})
@@ -152,7 +170,7 @@ def beside(grid: Grid, page: str) -> str:
     """Parameters of a page of results for the packed run that a grid names.
 
     Args:
-        page: one of `PAGES`.
+        page: one of `beside_pages`.
 
     Raises:
         WhoknowsError: the folder holds no packed run.
@@ -165,15 +183,20 @@ def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
     """Parameters of a page of results for a grid whose results lie in another folder than they usually do.
 
     Args:
-        page: one of `PAGES`.
+        page: one of `PAGES`, or `settings`.
         table: file that the page writes.
     """
-    values = json.loads(PAGES[page](grid))
-    places = {"rows": "rows", "more_rows": "controls", "estimators": "estimators", "judged": "judged"}
+    values = json.loads((PAGES | {"settings": settings})[page](grid))
+    places = {"rows": "rows", "more_rows": "controls", "estimators": "estimators", "judged": "judged", "search": "search"}
     own = {key: f"{folder}/{place}" for key, place in places.items() if values.get(key)}
     if "answers" in values:
         own["answers"] = {name: f"{folder}/answers/{name}.parquet" for name in answers(grid)}
     return json.dumps(values | own | {"out": table})
+
+
+def beside_pages(grid: Grid) -> list[str]:
+    """Pages of results of the packed run that a grid names; none if it names none."""
+    return [*PAGES, *(["settings"] if Path(grid.beside, "search").is_dir() else [])] if grid.beside else []
 
 
 def packed(grid: Grid) -> Grid:

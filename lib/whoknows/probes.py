@@ -84,7 +84,7 @@ def run(
     """
     frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
     hidden = load_hidden(folder, trained_on, frames[trained_on])
-    layers = _known_layers(layers, hidden.shape[1], name)
+    layers = known_layers(layers, hidden.shape[1], name)
     train, validation = parts(frames[trained_on], hidden, trained_on)
     names = {"reader": name, "trained_on": trained_on, "seed": seed}
     about = names | {"source": source, "precision": precision, "tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
@@ -107,7 +107,12 @@ def _save(probe: Logistic | Mlp, card: dict, folder: Path) -> None:
     files.write_safetensors(folder / f"{card['method']}.safetensors", probe.state)
 
 
-def _known_layers(layers, count: int, name: str) -> list[int]:
+def known_layers(layers, count: int, name: str) -> list[int]:
+    """The layers that a grid asks for, of the `count` that a reader has.
+
+    Raises:
+        WhoknowsError: the reader has no such layer.
+    """
     if layers == "all":
         return list(range(count))
     wrong = [layer for layer in layers if layer not in range(count)]

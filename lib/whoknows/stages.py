@@ -12,6 +12,7 @@ STAGES = {
     "surface": "Surface controls",
     "ablate": "Probe controls",
     "ablate_lora": "LoRA controls",
+    "search": "Search",
     "heatmaps": "Heatmaps",
     "cell": "Cells",
     "figure": "The figure",
@@ -20,11 +21,12 @@ STAGES = {
     "controls": "Controls",
     "sweep": "Sweep",
     "layers": "Layers",
+    "settings": "Settings",
     "shift": "Shift",
     "grading": "Grading",
     "beside": "Another run, packed",
 }
-READING = ("answer", "extract", "lora_prompt", "ablate_lora")  # load a language model, and use a GPU where there is one
+READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load a language model, and use a GPU where there is one
 HEAVY = (*READING, "surface", "ablate", "sweep")  # are faster on more than one core
 
 

@@ -1,0 +1,69 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Search
+#
+# LoRA + Prompt of one reader on its own answers, at several learning rates and with fewer training answers, and the probe
+# beside it; all of it judged on validation answers, and none on test answers. Needs the answers and the reader's hidden states.
+
+# %% tags=["parameters"]
+reader = "SmolLM2-135M"
+source = "smollm2-135m-instruct"
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
+seed = 0
+features = "results/embedded/features/SmolLM2-135M"
+settings = {
+    "first_layer": 0.6,
+    "r": 8,
+    "alpha": 32,
+    "dropout": 0.0,
+    "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "learning_rate": 7e-4,
+    "batch_size": 16,
+    "epochs": 2,
+    "evaluations": 4,
+    "patience": 2,
+    "wrong_per_right": 2,
+    "js_weight": 0.0,
+}
+learning_rates = [1.5e-4, 5e-4]
+sizes = [200, 500]
+layers = "all"
+strengths = [0.001, 0.01, 0.1, 1.0]
+precision = "auto"
+batch_tokens = 2048
+out = "results/embedded/search/SmolLM2-135M.parquet"
+
+# %%
+from whoknows import curves, search
+
+table = search.cell(
+    reader=reader, source=source, answers=answers, seed=seed, features=features, settings=settings, learning_rates=learning_rates, sizes=sizes,
+    layers=layers, strengths=strengths, precision=precision, batch_tokens=batch_tokens, out=out,
+)
+
+# %% [markdown]
+# AUROC on validation against the seconds spent in training, with all training answers: a line for each learning rate, that of
+# the grid being the thickest, and a point for the probe.
+
+# %%
+curves.search_curve(table)
+
+# %% [markdown]
+# The highest AUROC on validation by learning rate and number of training answers; the row without a rate is the probe.
+
+# %%
+table.groupby(["method", "learning_rate", "training_answers"], dropna=False)["validation_auroc"].max().unstack().round(3)
