@@ -44,7 +44,7 @@ def checkout(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", symlinks=True)
     values = schema.read_yaml(ROOT / "grids/embedded.yml") | {"name": "made-up", "beside": None}
     values["models"] = [{"name": name, "source": "tiny-llama"} for name in LAYERS]
-    values["tasks"] = [task | {"size": TASKS[task["name"]]} for task in values["tasks"]]
+    values["tasks"] = [{"name": name, "size": size, "role": "shift" if name == "nq_open" else "train"} for name, size in TASKS.items()]
     files.write_text(folder / "grids/made-up.yml", yaml.safe_dump(values))
     for scored_at, scored in enumerate(LAYERS):
         for reader_at, (reader, layers) in enumerate(LAYERS.items()):
