@@ -28,7 +28,7 @@ answers = {
 }
 features = "results/embedded/features/SmolLM2-135M"
 layers = "all"
-strengths = [0.001, 0.01, 0.1, 1.0]
+strengths = [0.001, 0.01, 0.1, 1.0, 10.0]
 mlp = {"hidden": [256, 128, 64], "learning_rate": 1e-4, "epochs": 100, "batch_size": 32, "patience": 10}
 precision = "auto"
 out = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
