@@ -50,3 +50,12 @@ def test_a_process_that_fails_is_an_error(told, capfd):
 
 def test_alone_a_process_has_all_the_work():
     assert processes.share([3, 1, 2]) == [3, 1, 2] and processes.is_first() and processes.add_up([1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_work_is_done_here_unless_there_are_several_gpus(monkeypatch, count):
+    done = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(processes, "launch", lambda *said: done.append(said))
+    processes.run("whoknows.lora_prompt", lambda **said: done.append(said), {"reader": "a"})
+    assert done == ([("whoknows.lora_prompt", {"reader": "a"}, 2)] if count == 2 else [{"reader": "a"}])

@@ -10,7 +10,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files, parts
 from whoknows.auroc import auroc
-from whoknows.comparing import fold, normalise
+from whoknows.comparing import fold, holds, normalise
 from whoknows.memory import Budget
 from whoknows.models import Reader
 from whoknows.prefix import Prefix, Written, prefix_ids
@@ -125,8 +125,8 @@ def grade(answer: str, gold: list[str], kind: str) -> bool:
         return bool(found) and found[1].upper() == gold[0]
     if kind == "name":
         return fold(re.split("[,(]", answer)[0]) in map(fold, gold)
-    said = f" {normalise(answer)} "
-    return any(f" {normalise(g)} " in said for g in gold if normalise(g))
+    said = normalise(answer)
+    return any(holds(said, accepted) for accepted in map(normalise, gold) if accepted)
 
 
 # Methods that nobody trained, and what they make of an answer's tokens: a column of the answers, and the logarithm of a share of one that grows with it.

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 
 from whoknows import WhoknowsError, assets, extraction, files, models, parts, processes
 from whoknows.adapters import LoraPrompt
@@ -37,10 +36,7 @@ def cell(
         WhoknowsError: see `run`.
     """
     parameters = locals()
-    if (count := torch.cuda.device_count()) > 1:
-        processes.launch(__name__, parameters, count)
-    else:
-        _from_files(**parameters)
+    processes.run(__name__, _from_files, parameters)
     card = json.loads((Path(out) / f"{method}.json").read_text(encoding="utf-8"))
     return card["history"], files.read_parquet(rows_out)
 

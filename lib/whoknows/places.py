@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from whoknows.comparing import fold
+from whoknows.comparing import fold, holds
 
 LARGE = 200_000  # people that a city has which is asked
 # Two states that are no more; those whose capital is disputed, and those whose cities may be said to be in another country.
@@ -123,7 +123,7 @@ def capitals(root: Path) -> list[tuple[str, list[str]]]:
 
 def _without_given(asked) -> list[tuple[str, list[str]]]:
     """Those whose question does not name its answer, as it does for Mexico City or the capital of Monaco."""
-    return [(question, names) for question, names in asked if not any(f" {fold(name)} " in f" {fold(question)} " for name in names)]
+    return [(question, names) for question, names in asked if not any(holds(fold(question), fold(name)) for name in names)]
 
 
 def _read(root: Path, name: str) -> dict:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -43,6 +44,18 @@ def is_first() -> bool:
 def quiet() -> dict:
     """What a progress bar has to be told in the other processes; in the first, and alone, nothing."""
     return {} if is_first() else {"disable": True}
+
+
+def run(module: str, work: Callable[..., None], parameters: dict) -> None:
+    """Does a module's work with these parameters; if there are several GPUs, in as many processes.
+
+    Raises:
+        WhoknowsError: see `launch`, or what the work raises.
+    """
+    if (count := torch.cuda.device_count()) > 1:
+        launch(module, parameters, count)
+    else:
+        work(**parameters)
 
 
 def launch(module: str, parameters: dict, count: int) -> None:

@@ -78,9 +78,12 @@ class _Adapted(torch.autograd.Function):
         through = rows @ high  # [rows, rank]
         of_x = of_dropped = None
         if ctx.needs_input_grad[0]:
-            of_x, of_dropped = rows @ weight, through @ low if not ctx.is_same else None
-            of_x = of_x.addmm_(through, low) if ctx.is_same else of_x
-            of_x, of_dropped = (some if some is None else some.view(*gradient.shape[:-1], -1) for some in (of_x, of_dropped))
+            shape, of_x = (*gradient.shape[:-1], -1), rows @ weight
+            if ctx.is_same:
+                of_x.addmm_(through, low)
+            else:
+                of_dropped = (through @ low).view(shape)
+            of_x = of_x.view(shape)
         return of_x, of_dropped, None, None, (through.T @ kept).float(), (rows.T @ squeezed).float() * ctx.scaling, None
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from whoknows import WhoknowsError, assets, places
-from whoknows.comparing import normalise
+from whoknows.comparing import holds, normalise
 
 SPLITS = ("train", "validation", "test")
 SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
@@ -182,7 +182,7 @@ def _items(base: str):
         asked = " ".join(question.split())
         if base == "sciq_passage":
             passage = " ".join(row["support"].split())
-            if len(passage) < PASSAGE and _holds(passage, gold[0]):
+            if len(passage) < PASSAGE and holds(normalise(passage), normalise(gold[0])):
                 yield subject, f"{asked}\nPassage: {passage}", gold, choices
         elif base not in BASIC_SKILLS or (asked == question and _told_apart(gold[0], choices)):
             yield subject, asked, gold, choices
@@ -198,13 +198,10 @@ def _rows(folder: Path, below: str):
         yield from (("", request["doc"]) for request in requests if request["idx"] == request["label"])
 
 
-def _holds(text: str, answer: str) -> bool:
-    return f" {normalise(answer)} " in f" {normalise(text)} "
-
-
 def _told_apart(gold: str, choices: list[str]) -> bool:
     """Whether a wrong choice would be graded wrong: grading sees neither case nor punctuation, which some operations on strings are about."""
-    return bool(normalise(gold)) and sum(_holds(choice, gold) for choice in choices) == 1
+    accepted = normalise(gold)
+    return bool(accepted) and sum(holds(normalise(choice), accepted) for choice in choices) == 1
 
 
 def _labelled(row: dict, question: str = "question") -> tuple[str, list[str], list[str]]:

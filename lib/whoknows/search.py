@@ -40,10 +40,7 @@ def cell(
         WhoknowsError: see `run`.
     """
     parameters = locals()
-    if (count := torch.cuda.device_count()) > 1:
-        processes.launch(__name__, parameters, count)
-    else:
-        _from_files(**parameters)
+    processes.run(__name__, _from_files, parameters)
     return files.read_parquet(out)
 
 
