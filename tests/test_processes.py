@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from test_lora_prompt import SETTINGS, learnable
 
 from whoknows import WhoknowsError, extraction, files, lora_prompt, processes
