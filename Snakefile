@@ -214,6 +214,7 @@ rule search:
     output: f"{OUT}/search/{{reader}}.parquet", page=f"{OUT}/notebooks/search-{{reader}}.ipynb"
     log: f"{OUT}/logs/search-{{reader}}.txt"
     params: notebook="notebooks/search.py", code=digest("notebooks/search.py"), json=lambda w: parameters.search(GRID, **w)
+    priority: 2  # who sees it prefer another rate can change the grid before the cells are trained
     threads: cores("search")
     resources: **needs("search")
     shell: RUN + "{wildcards.reader}"
