@@ -19,12 +19,12 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, features, files, processes, products
-from whoknows.examples import Examples, predicting, run_above, start
+from whoknows import WhoknowsError, features, files, processes, products, proof
+from whoknows.decoding import final, last_hidden_state
+from whoknows.examples import Examples, predicting
 from whoknows.memory import Budget, DoesNotFit
-from whoknows.models import Reader, first_block, send
+from whoknows.models import Reader, first_block, send, targets
 from whoknows.training import Progress, jensen_shannon, learning_rate, order
-from whoknows.trees import blocks, collate, only_at
 
 ADAPTERS, CLASSIFIER = "adapter_model.safetensors", "classifier.safetensors"  # the first name is PEFT's
 FEW_TOKENS = 512  # where fewer fit into memory, a GPU idles more than recomputing costs
@@ -43,26 +43,30 @@ class LoraPrompt:
     def __init__(self, reader: Reader, settings: dict, seed: int, batch_tokens: int | None, query: bool = True):
         torch.manual_seed(seed)
         self.settings, self.seed, self.batch_tokens = settings, seed, batch_tokens
-        first = first_block(reader.depth, settings["first_layer"])
+        first = self.first = first_block(reader.depth, settings["first_layer"])
         config = LoraConfig(
             r=settings["r"],
             lora_alpha=settings["alpha"],
             lora_dropout=settings["dropout"],
-            target_modules=settings["targets"],
+            target_modules=targets(reader.model, settings["targets"], first),
             layers_to_transform=list(range(first, reader.depth)),
             task_type="CAUSAL_LM",
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what PEFT does that the next transformers does not allow
-            self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer, reader.wording)
-        products.install(self.reader.model)
-        self.above = blocks(self.reader.base, first, reader.depth)
-        self.classifier = None if query else _zero(nn.Linear(reader.model.config.hidden_size, 1)).to(reader.device)
+            warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees by itself which way a matrix is stored
+            try:
+                self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer, reader.wording)
+            except ValueError as error:  # some modules of some models it cannot adapt
+                raise WhoknowsError(f"lora_prompt.targets: {str(error).splitlines()[0]}") from None
+        self.classifier = None if query else _zero(nn.Linear(reader.config.hidden_size, 1)).to(reader.device)
         trained = [self.reader.model, *([] if query else [self.classifier])]
         self.weights = [p for module in trained for p in module.parameters() if p.requires_grad]
         self.history: list[dict] = []
         self.is_recomputing = False
         self.budget = self._fresh_budget()
+        self.is_alone = False  # whether each text takes the plain way
+        products.install(self.reader.model)
 
     def fit(self, train: Examples, correct: np.ndarray, shift: float, validate, file: Path | None = None) -> None:
         """Minimise the cross-entropy of the grades; keep the adapters that were best on validation.
@@ -76,6 +80,7 @@ class LoraPrompt:
         Raises:
             WhoknowsError: the loss is no finite number, or a text does not fit into memory.
         """
+        self._choose_way(train)
         peak, correct = self.settings["learning_rate"], torch.tensor(correct, dtype=torch.float32)
         steps = order([len(t) for t in train.grown.trees], self.settings["batch_size"], self.settings["epochs"], self.seed)
         every = math.ceil(len(steps) / self.settings["evaluations"])
@@ -122,6 +127,12 @@ class LoraPrompt:
         if self.classifier:
             self.classifier.load_state_dict(files.read_safetensors(Path(folder) / CLASSIFIER))
 
+    def _choose_way(self, examples: Examples) -> None:
+        """The fast way, as long as it gives what the plain way gives."""
+        if not self.is_alone and not proof.adapters(self, examples.grown.longest):
+            self.is_alone = True
+            products.remove(self.reader.model)
+
     def _logit(self, last: torch.Tensor) -> torch.Tensor:
         """[n] log-odds from final hidden states [n, width]: by the two choice tokens, or by the classifier on them, normalised."""
         if self.classifier is None:
@@ -163,18 +174,19 @@ class LoraPrompt:
             loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
         loss = loss / count
         # Not `backward`: if memory runs out in the middle, no weight has got its gradient yet.
-        for weight, gradient in zip(self.weights, torch.autograd.grad(loss, self.weights), strict=True):
+        for weight, gradient in zip(self.weights, torch.autograd.grad(loss, self.weights, materialize_grads=True), strict=True):  # experts that no token was sent to have none
             weight.grad.add_(gradient)
         return loss.detach()
 
     def _recompute(self) -> None:
         """From now on, activations within blocks are computed again on the way back and not kept, which costs a third more time.
 
-        The last block, whose output is computed at few places, keeps its own; see `only_at`.
+        The first block with adapters, which a trunk enters, and the last one, whose output is computed at few places, keep
+        their own; see `decoding.final`.
         """
         self.is_recomputing = True
         self.budget = self._fresh_budget()
-        for block in self.above.layers[:-1]:
+        for block in self.reader.layers[self.first + 1 : -1]:
             block.gradient_checkpointing = True
             block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
@@ -184,29 +196,27 @@ class LoraPrompt:
     def _forward(self, examples: Examples, chosen: list[int]) -> torch.Tensor:
         """Final hidden states [rows, columns, width], where a branch ends and, for the penalty, where an answer is predicted."""
         trees, grown = [examples.grown.trees[t] for t in chosen], examples.grown
-        inputs = collate(trees, self.reader)
-        hidden = start(self.reader, examples, chosen, inputs)
+        if self.is_alone:
+            return last_hidden_state(self.reader, trees)
         read = [grown.query_ends(t) for t in chosen]
         if examples.reference is not None:
             read = [[*range(*predicting(grown, t).indices(len(tree))), *ends] for t, tree, ends in zip(chosen, trees, read)]
         at, _ = grown.places(chosen, read, self.reader.device)
-        # Without a trunk the blocks below the adapters have not run yet.
-        above = self.reader.base if examples.trunk is None else self.above
-        with only_at(above.layers[-1], *at):
-            return run_above(above, hidden, inputs)
+        return final(self.reader, trees, self.first, examples.trunk and [examples.trunk[t] for t in chosen], at)
 
     def _penalty(self, train: Examples, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
         """Sum over examples of the mean divergence (nats) of trained from untrained predictions of the answer's tokens."""
         total = last.new_zeros(())
         for row, t in enumerate(chosen):
-            now = F.log_softmax((last[row, predicting(train.grown, t)] @ self.reader.head.T).float(), dim=-1)
-            before = F.log_softmax((send(train.reference[t], last.device) @ self.reader.head.T).float(), dim=-1)
+            now = F.log_softmax(self.reader.logits(last[row, predicting(train.grown, t)]).float(), dim=-1)
+            before = F.log_softmax(self.reader.logits(send(train.reference[t], last.device)).float(), dim=-1)
             total = total + jensen_shannon(now, before).mean()
         return total
 
     @torch.inference_mode()
     def score(self, examples: Examples, desc: str = "scoring") -> dict[str, torch.Tensor]:
         """Log-odds [questions] that each model's answers are right, for each scored model of the examples."""
+        self._choose_way(examples)
         self.reader.model.eval()
         lengths = [len(t) for t in examples.grown.trees]
         own = processes.share(sorted(range(len(lengths)), key=lengths.__getitem__))

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, files, parts
+from whoknows import WhoknowsError, files, parts, proof
 from whoknows.auroc import auroc
 from whoknows.comparing import fold, holds, normalise
 from whoknows.memory import Budget
@@ -85,7 +85,8 @@ def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
 
 def _answer_some(reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, budget: Budget, done, group: pd.DataFrame) -> pd.DataFrame:
     """Answers to questions of one task, whose ids are given, with the index of the questions."""
-    prefix = Prefix(reader, examples)
+    longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
+    prefix = Prefix(reader, examples, is_alone=not proof.prefix(reader, longest))
     found: list[Written | None] = [None] * len(ids)
     for batch, texts in budget.run(lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), [len(i) + max_new_tokens for i in ids]):
         for b, text in zip(batch, texts):

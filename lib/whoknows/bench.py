@@ -134,7 +134,8 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
     grown = forest(reader, {"": frame}, [True] * len(frame))
-    trunk = list(features.extract(reader, grown, first, Budget(budget, reader.device)).trunk.split([len(t) for t in grown.trees])) if first else None
+    trunk = features.extract(reader, grown, first, Budget(budget, reader.device)).trunk if first else None
+    trunk = trunk if trunk is None else list(trunk.split([len(t) for t in grown.trees]))
     estimator = LoraPrompt(reader, settings, 0, budget)
 
     def ours(items: range) -> float:

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from torch.nn import functional as F
-from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError
+from whoknows import WhoknowsError, proof
+from whoknows.decoding import final, last_hidden_state
 from whoknows.memory import Budget
-from whoknows.models import Reader, send
-from whoknows.trees import Forest, Tree, blocks, collate
+from whoknows.models import Reader
+from whoknows.trees import Forest, Tree
 
 
 def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: int) -> tuple[pd.DataFrame, float]:
@@ -122,11 +121,11 @@ def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int 
         first: the lowest adapted block, where the examples' trunk ends.
     """
     lengths = [len(t) for t in examples.grown.trees]
-    found, above = [torch.empty(0)] * len(lengths), blocks(reader.base, first, reader.depth)
+    found, is_fast = [torch.empty(0)] * len(lengths), proof.trees(reader, examples.grown.longest)
 
     def work(batch: list[int]) -> tuple[torch.Tensor, ...]:
-        inputs = collate([examples.grown.trees[t] for t in batch], reader)
-        last = run_above(above, start(reader, examples, batch, inputs), inputs)
+        trees, trunk = [examples.grown.trees[t] for t in batch], examples.trunk and [examples.trunk[t] for t in batch]
+        last = final(reader, trees, first, trunk) if is_fast else last_hidden_state(reader, trees)
         return tuple(last[row, predicting(examples.grown, t)].clone() for row, t in enumerate(batch))
 
     with tqdm(total=sum(lengths), desc="reference", unit="token", unit_scale=True) as bar:
@@ -135,21 +134,6 @@ def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int 
                 found[t] = state
             bar.update(sum(lengths[t] for t in batch))
     return found
-
-
-def start(reader: Reader, examples: Examples, batch: list[int], inputs: dict) -> torch.Tensor:
-    """What enters the first adapted block, [rows, columns, width]: the trunk, or the embeddings if that is block 0."""
-    if examples.trunk is None:
-        return reader.base.embed_tokens(inputs["input_ids"])
-    first, *rest = (examples.trunk[t] for t in batch)
-    first = F.pad(first, (0, 0, 0, inputs["position_ids"].shape[1] - len(first)))  # one row as wide as the batch, and the others are made so
-    return send(pad_sequence([first, *rest], batch_first=True), reader.device)
-
-
-def run_above(above: torch.nn.Module, hidden: torch.Tensor, inputs: dict) -> torch.Tensor:
-    """Final hidden states [rows, columns, width] from the residual stream at the first block of `above`."""
-    kept = {key: value for key, value in inputs.items() if key != "input_ids"}
-    return above(inputs_embeds=hidden, **kept, use_cache=False).last_hidden_state
 
 
 def predicting(grown: Forest, t: int) -> slice:

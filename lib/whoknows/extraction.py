@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, files, hidden, parts
+from whoknows import WhoknowsError, files, hidden, parts, proof
 from whoknows.features import Features, extract
 from whoknows.hidden import BEFORE, mean_of
 from whoknows.memory import Budget
@@ -20,6 +20,7 @@ from whoknows.models import Reader, first_block
 from whoknows.rows import example_rows
 from whoknows.trees import Forest, forest
 
+TRUNK, NONE = "trunk.safetensors", -1  # the second is the block of a trunk that does not exist
 PART_QUESTIONS, PART_BYTES = 1024, 2**30  # of a part, at most
 
 
@@ -39,10 +40,14 @@ def run(
     """
     block = first_block(reader.depth, first_layer) if first_layer else None
     grown = forest(reader, answers, queried(answers, block))
+    if block is not None and not proof.trunk(reader, block, grown.longest):
+        block, grown = None, forest(reader, answers, queried(answers, None))
     own, files_of_parts = _extract_parts(reader, grown, block, batch_tokens, folder, shard)
     if shard:
         return pd.DataFrame(), pd.DataFrame()
     shapes = _join(files_of_parts, grown, block, folder)
+    if first_layer and block is None:
+        _say_no_trunk(folder)
     logits = {scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts]) for scored in answers}
     rows = zero_shot_rows(name, answers, logits)
     parts.clear(own)
@@ -52,7 +57,7 @@ def run(
 def _extract_parts(reader: Reader, grown: Forest, block: int | None, batch_tokens: int | None, folder: str, shard: list[int] | None) -> tuple[Path, list[Path]]:
     """The folder and the files of the forest's features, some questions each; those that are there already are not made again."""
     own = parts.folder(folder, __file__, ids=[[t.question, t.branches] for t in grown.trees], block=block, model=reader.identity)
-    each = (2 * len(grown.branch_of) + 1) * (reader.depth + 1) * reader.model.config.hidden_size * 2
+    each = (2 * len(grown.branch_of) + 1) * (reader.depth + 1) * reader.config.hidden_size * 2
     cut = parts.slices(len(grown.trees), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [own / f"{at.start:06}.safetensors" for at in cut]
     todo = [(grown.part(cut[k]), paths[k]) for k in parts.mine(len(cut), shard)]
@@ -90,8 +95,13 @@ def _join(paths: list[Path], grown: Forest, block: int | None, folder: str) -> d
     states = (*grown.branch_of, *map(mean_of, grown.branch_of), BEFORE)
     shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", partial(pieces, name)) for name in states}
     if block is not None:
-        files.write_rows(Path(folder) / "trunk.safetensors", "trunk", partial(pieces, "trunk"), {"ids": _queried_ids(grown), "first_block": torch.tensor(block)})
+        files.write_rows(Path(folder) / TRUNK, "trunk", partial(pieces, "trunk"), {"ids": _queried_ids(grown), "first_block": torch.tensor(block)})
     return shapes
+
+
+def _say_no_trunk(folder: str) -> None:
+    """Writes a file that says that trained blocks cannot go on from a trunk, and run over the blocks below them each time."""
+    files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:
@@ -103,14 +113,18 @@ def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[b
     return [first_block is not None or name != "train" for name in split]
 
 
-def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tensor]:
+def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tensor] | None:
     """For each tree of a forest whose trees all end in the query, its residual stream [tokens, width] at the first adapted block.
+
+    None if the reader's blocks cannot go on from one.
 
     Raises:
         WhoknowsError: the file is missing, damaged, or of other texts or another block.
     """
-    path = Path(folder) / "trunk.safetensors"
+    path = Path(folder) / TRUNK
     stored = files.read_safetensors(path)
+    if int(stored["first_block"]) == NONE:
+        return None
     if int(stored["first_block"]) != first_block:
         raise WhoknowsError(f"{path} ends before block {int(stored['first_block'])}, but the adapters begin at block {first_block}: extract again with the same first_layer")
     if not torch.equal(stored["ids"], _queried_ids(grown)):

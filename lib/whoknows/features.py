@@ -5,19 +5,17 @@ the zero-shot confidence P(True), and the residual stream from which LoRA + Prom
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate, chain
 
 import torch
-from torch import nn
-from torch.nn import functional as F
 
-from whoknows import WhoknowsError
+from whoknows import WhoknowsError, decoding, proof
+from whoknows.decoding import Places
 from whoknows.memory import Budget, fetch
 from whoknows.models import Reader, send
-from whoknows.trees import Forest, collate, only_at
+from whoknows.trees import Forest
 
 
 @dataclass
@@ -47,7 +45,7 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, budget: Budg
     All that is found stays on the reader's device until the last batch, so that nothing waits for it to be brought away.
 
     Args:
-        first_block: block whose input is kept for every token of the queried trees; None keeps nothing.
+        first_block: block whose input is kept for every token of the queried trees; None keeps nothing, and so does the plain way.
         budget: rows times columns of one forward pass.
         done: called with the number of tokens after each batch.
 
@@ -57,10 +55,11 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, budget: Budg
     Raises:
         WhoknowsError: a hidden state is not a finite number, or a text does not fit into memory.
     """
-    lengths = [len(tree) for tree in grown.trees]
+    is_fast, lengths = proof.trees(reader, grown.longest), [len(tree) for tree in grown.trees]
+    decode, first_block = (decoding.together, first_block) if is_fast else (decoding.alone, None)
     starts = [0, *accumulate(length if grown.is_queried(t) else 0 for t, length in enumerate(lengths))]  # of the trees in the trunk
     found = _room(reader, grown, first_block, starts[-1])
-    for batch, (bad, own) in budget.run(partial(_read, reader, grown, found, starts), lengths):
+    for batch, (bad, own) in budget.run(partial(_read, reader, decode, grown, found, starts), lengths):
         _refuse(reader, grown, batch, bad, own)
         done(sum(lengths[t] for t in batch))
     return Features(
@@ -75,7 +74,7 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, budget: Budg
 
 def _room(reader: Reader, grown: Forest, first_block: int | None, trunk_tokens: int) -> Features:
     """Tensors for what is to be found, on the reader's device."""
-    count, width, on = len(grown.trees), reader.model.config.hidden_size, reader.device
+    count, width, on = len(grown.trees), reader.config.hidden_size, reader.device
     empty = partial(torch.empty, count, reader.depth + 1, width, dtype=torch.bfloat16, device=on)
     return Features(
         hidden={model: empty() for model in grown.branch_of},
@@ -85,9 +84,6 @@ def _room(reader: Reader, grown: Forest, first_block: int | None, trunk_tokens: 
         trunk=None if first_block is None else torch.empty(trunk_tokens, width, dtype=reader.head.dtype, device=on),
         first_block=first_block,
     )
-
-
-Places = tuple[torch.Tensor, torch.Tensor]
 
 
 def _wanted(grown: Forest, batch: list[int], on: torch.device) -> tuple[Places, list[int], dict[str, list[int]]]:
@@ -104,8 +100,11 @@ def _wanted(grown: Forest, batch: list[int], on: torch.device) -> tuple[Places, 
     return (torch.cat([ends[0], every[0], before[0]]), torch.cat([ends[1], every[1], before[1]])), sizes, own
 
 
-def _read(reader: Reader, grown: Forest, found: Features, starts: list[int], batch: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
+def _read(reader: Reader, decode, grown: Forest, found: Features, starts: list[int], batch: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
     """Puts what a batch gives into `found`.
+
+    Args:
+        decode: `decoding.together` or `decoding.alone`.
 
     Returns:
         (which hidden states over answers and then of questions, [branches + questions, layers + 1], are no numbers, and for
@@ -113,7 +112,7 @@ def _read(reader: Reader, grown: Forest, found: Features, starts: list[int], bat
     """
     at, sizes, own = _wanted(grown, batch, reader.device)
     ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
-    states, last, trunk = forward(reader, collate([grown.trees[t] for t in batch], reader), at, sizes, ends, found.first_block)
+    states, last, trunk = decode(reader, [grown.trees[t] for t in batch], at, sizes, ends, found.first_block)
     states, logits, count = states.to(torch.bfloat16), yes_or_no(reader, last), len(ends[0])
     rows, asked = (send(torch.tensor(some), reader.device) for some in (batch, [grown.is_queried(t) for t in batch]))
     found.before[rows] = states[2 * count :]
@@ -126,48 +125,9 @@ def _read(reader: Reader, grown: Forest, found: Features, starts: list[int], bat
     return ~torch.isfinite(states[count:]).all(dim=-1), own  # what is no number at an answer's last token is none in the mean
 
 
-def forward(reader: Reader, inputs: dict, at: Places, sizes: list[int], ends: Places, first_block: int | None):
-    """One forward pass that computes and keeps no more than what is needed.
-
-    Args:
-        at: rows and columns of the tokens whose hidden states are wanted.
-        sizes: how many of them, one after the other, make one of n means; 1 for a token by itself.
-        ends: rows and columns [m] of the tokens after which the reader speaks.
-
-    Returns:
-        (means of hidden states [n, layers + 1, width], output of the final norm [m, width] of `ends`,
-        input of `first_block` [rows, columns, width] or None).
-    """
-    states: list[torch.Tensor] = []
-    kept: list[torch.Tensor] = []
-    flat = at[0] * inputs["input_ids"].shape[1] + at[1]
-    starts = send(torch.tensor([0, *accumulate(sizes)][:-1]), reader.device)
-
-    def means(hidden: torch.Tensor) -> torch.Tensor:
-        return F.embedding_bag(flat, hidden.flatten(0, 1), starts, mode="mean")  # in one kernel, which adds in float32
-
-    def before_block(index: int):
-        def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            states.append(means(hidden))
-            if index == first_block:
-                kept.append(hidden)
-
-        return hook
-
-    with ExitStack() as hooks:
-        for index, block in enumerate(reader.base.layers):
-            handle = block.register_forward_pre_hook(before_block(index), with_kwargs=True)
-            hooks.callback(handle.remove)
-        hooks.enter_context(only_at(reader.base.layers[-1], torch.cat([at[0], ends[0]]), torch.cat([at[1], ends[1]])))
-        last = reader.base(**inputs, use_cache=False).last_hidden_state
-    return torch.stack([*states, means(last)], dim=1), last[ends], kept[0] if kept else None
-
-
 def yes_or_no(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
     """Log-odds of yes from [n, width] outputs of the final norm: softmax over the two choice tokens alone."""
-    no, yes = reader.choices
-    logits = (hidden @ reader.head[[no, yes]].T).float()
+    logits = reader.logits(hidden, reader.choices).float()
     return logits[:, 1] - logits[:, 0]
 
 

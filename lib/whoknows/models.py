@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +13,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
+from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from whoknows import WhoknowsError, assets
@@ -19,6 +22,7 @@ from whoknows.wording import ANCHOR, CHAT, PLAIN, Wording, chat
 # Texts differ in length, and without this a GPU's memory is cut into pieces of lengths that do not come again.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
+LINEAR = (nn.Linear, Conv1D)  # the second is what GPT-2 calls it
 # Weights of the blocks' matrices, as in Dettmers et al. 2022 and 2023; head, embeddings and norms stay in bfloat16.
 QUANTISED = {
     "8bit": {"load_in_8bit": True},
@@ -83,9 +87,32 @@ class Reader:
     wording: Wording = PLAIN
 
     @property
+    def causal(self) -> nn.Module:
+        """The causal language model, without what PEFT puts around it."""
+        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+
+    @property
     def base(self) -> nn.Module:
         """The stack of blocks with embeddings and final norm, without the output head."""
-        return self.model.get_base_model().model if hasattr(self.model, "peft_config") else self.model.model
+        candidates = (self.causal.get_decoder(), self.causal.base_model, *self.causal.children())  # what a class declares, or what it has
+        return next(module for module in candidates if module is not self.causal)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The blocks.
+
+        Raises:
+            LookupError: they stand in no list, so they cannot be run one by one.
+        """
+        lists = (module for module in self.base.modules() if isinstance(module, nn.ModuleList) and len(module) == self.depth)
+        if (found := next(lists, None)) is None:
+            raise LookupError(f"{type(self.base).__name__} has no list of {self.depth} blocks")
+        return found
+
+    @property
+    def config(self):
+        """Of the language model alone, where it is a part of another."""
+        return self.model.config.get_text_config()
 
     @property
     def head(self) -> torch.Tensor:
@@ -94,12 +121,26 @@ class Reader:
 
     @property
     def depth(self) -> int:
-        return self.model.config.num_hidden_layers
+        return self.config.num_hidden_layers
 
     @property
-    def limit(self) -> int:
-        """Longest text in tokens: the positions there are."""
-        return self.model.config.max_position_embeddings
+    def limit(self) -> float:
+        """Longest text in tokens: the positions there are; infinite where a model counts none."""
+        return getattr(self.config, "max_position_embeddings", None) or float("inf")
+
+    def logits(self, hidden: torch.Tensor, tokens: tuple[int, ...] | None = None) -> torch.Tensor:
+        """[n, vocabulary] next-token logits, or those of some tokens alone, from outputs [n, width] of the final norm.
+
+        The model's own code computes them, with whatever it does besides the product with the head's matrix: bias, scale, soft cap.
+        """
+        head, ids = self.causal.get_output_embeddings(), torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+        with ExitStack() as undo:
+            undo.enter_context(_standing_in(self.base, lambda *_, **__: _Decoded(hidden[None])))
+            if tokens is not None:
+                rows = list(tokens)
+                bias = None if head.bias is None else head.bias[rows]
+                undo.enter_context(_standing_in(head, lambda x: F.linear(x, head.weight[rows], bias)))
+            return self.causal(input_ids=ids, use_cache=False).logits[0]
 
     @property
     def device(self) -> torch.device:
@@ -108,7 +149,7 @@ class Reader:
     @property
     def identity(self) -> str:
         """What tells these weights from others: where they are from, their number format, and some of them."""
-        digest, block = hashlib.sha256(), next(self.base.layers[0].parameters())
+        digest, block = hashlib.sha256(), next(self.base.parameters())
         for some in (self.head[:8], block.flatten()[:4096]):
             digest.update(some.detach().float().cpu().numpy().tobytes())
         return f"{self.model.config._name_or_path} {self.wording} {self.head.dtype} {block.dtype} {digest.hexdigest()[:16]}"
@@ -183,6 +224,59 @@ class Reader:
         return no[0], yes[0]
 
 
+class _Decoded:
+    """What a decoder gives, if it gives final hidden states and nothing else."""
+
+    def __init__(self, last: torch.Tensor):
+        self.last_hidden_state = last
+
+    def __getitem__(self, index):
+        return (self.last_hidden_state,)[index]
+
+    def __getattr__(self, name: str) -> None:
+        return None
+
+
+@contextmanager
+def _standing_in(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """Inside, a function does what the module's forward pass would do."""
+    usual = vars(module).get("forward")  # accelerate puts one there
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+        if usual is not None:
+            module.forward = usual
+
+
+def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[str]:
+    """Names of the linear modules of a model's blocks that get an adapter.
+
+    Args:
+        model: without adapters; its weights are not looked at.
+        wanted: their names, or `all-linear`.
+        first: the lowest block with adapters.
+
+    Raises:
+        WhoknowsError: the blocks have no linear module of that name.
+    """
+    try:
+        blocks = Reader(model, None).layers[first:]
+    except LookupError as error:
+        raise WhoknowsError(f"lora_prompt: {model.config._name_or_path} cannot be trained: {error}; use another model as reader") from None
+    linear = [name.rpartition(".")[2] for block in blocks for name, module in block.named_modules() if isinstance(module, LINEAR)]
+    known = list(dict.fromkeys(linear))
+    chosen = known if wanted == "all-linear" else list(wanted)
+    for name in chosen:
+        if name not in known:
+            raise WhoknowsError(
+                f"lora_prompt.targets: the blocks of {model.config._name_or_path} have no linear module {name!r}; "
+                f"theirs are {', '.join(known) or 'none'}: name some of those in the grid, or write all-linear"
+            )
+    return chosen
+
+
 def load(source: str, precision: str) -> Reader:
     """A frozen model in evaluation mode, with its fast tokenizer.
 
@@ -199,7 +293,7 @@ def load(source: str, precision: str) -> Reader:
     quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), device_map={"": device()}, attn_implementation="sdpa", **quantised)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), device_map={"": device()}, **quantised)
     except (OSError, ValueError) as error:  # transformers says either of a folder that lacks a file
         raise WhoknowsError(f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}") from error
     keep_format(model)

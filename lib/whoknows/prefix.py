@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from transformers import AttentionInterface, DynamicCache
+from transformers import AttentionInterface, DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from whoknows.models import Reader
 from whoknows.trees import only_at
@@ -16,6 +16,7 @@ from whoknows.wording import PLAIN
 
 LINE_END = "\n"
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, that are worked on at a time: on a CPU as many as stay in its cache
+ALONE = 8192  # tokens of the prompts and answers that the plain way writes at a time
 ROWS = 64  # next tokens chosen at a time: the logits of all rows at once would be gigabytes
 
 
@@ -44,14 +45,16 @@ class Prefix:
 
     Copying the examples' keys and values into every row would cost more than the model itself, so all rows
     read one copy: `attend` puts the queries of all rows to it in a single product.
+
+    Args:
+        is_alone: whether each prompt takes the plain way instead, whole and beside others of its length alone.
     """
 
     @torch.inference_mode()
-    def __init__(self, reader: Reader, examples: pd.DataFrame):
-        self.reader = reader
-        self.ids = prefix_ids(reader, examples)
+    def __init__(self, reader: Reader, examples: pd.DataFrame, is_alone: bool = False):
+        self.reader, self.ids, self.is_alone = reader, prefix_ids(reader, examples), is_alone
         cache = DynamicCache()
-        if self.ids:
+        if self.ids and not is_alone:
             reader.base(input_ids=torch.tensor([self.ids], device=reader.device), past_key_values=cache, use_cache=True)
         self.keys_values = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
         ends = [reader.tokenizer.eos_token_id, reader.model.config.eos_token_id]
@@ -101,20 +104,27 @@ class Prefix:
 
     @torch.inference_mode()
     def generate(self, ids: list[list[int]], max_new_tokens: int) -> list[Written]:
-        """What is written to each question's ids.
+        """What is written to each question's ids."""
+        return [self._finish(*written) for written in self.write(ids, max_new_tokens)]
+
+    @torch.inference_mode()
+    def write(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
+        """The tokens that follow each question's ids, its end among them, and what `_measure` says of each.
 
         Questions are padded on the left and the padding is masked; positions count real tokens alone,
         so the padding changes nothing.
         """
+        if self.is_alone:
+            return self._write_alone(ids, max_new_tokens)
         AttentionInterface.register("shared_prefix", self.attend)
         usual = self.reader.model.config._attn_implementation
         self.reader.model.set_attn_implementation("shared_prefix")
         try:
-            return self._generate(ids, max_new_tokens)
+            return self._write(ids, max_new_tokens)
         finally:
             self.reader.model.set_attn_implementation(usual)
 
-    def _generate(self, ids: list[list[int]], max_new_tokens: int) -> list[Written]:
+    def _write(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
         inputs, own, positions = self._padded(ids)
         self.places = positions  # of all tokens in the rows so far: `attend` needs them where a block sees only so far back
         mask = (own[:, None] & own.new_ones(own.shape[1], own.shape[1]).tril()) | torch.eye(own.shape[1], dtype=torch.bool, device=own.device)
@@ -124,7 +134,7 @@ class Prefix:
         rows = list(range(len(ids)))  # which question each row of the batch belongs to
         for _ in range(max_new_tokens):
             last = torch.full((len(rows),), inputs.shape[1] - 1, device=own.device)
-            with only_at(self.reader.base.layers[-1], torch.arange(len(rows), device=own.device), last):
+            with only_at(self.reader.layers[-1], torch.arange(len(rows), device=own.device), last):
                 hidden = self.reader.base(
                     input_ids=inputs, attention_mask=mask[:, None], position_ids=positions, past_key_values=cache, use_cache=True
                 ).last_hidden_state[:, -1]
@@ -144,12 +154,45 @@ class Prefix:
             mask = own[:, None]
             positions = positions[keep, -1:] + 1
             self.places = torch.cat([self.places[keep], positions], dim=1)
-        return [self._finish(t, m) for t, m in zip(tokens, measures)]
+        return list(zip(tokens, measures))
+
+    def _write_alone(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
+        """The same by `generate` of transformers, some prompts of one length at a time, which need no padding."""
+        found: list = [None] * len(ids)
+        for length in sorted({len(own) for own in ids}):
+            same = [i for i, own in enumerate(ids) if len(own) == length]
+            size = max(1, ALONE // (len(self.ids) + length + max_new_tokens))
+            for some in (same[at : at + size] for at in range(0, len(same), size)):
+                for i, written in zip(some, self._continue([self.ids + ids[i] for i in some], max_new_tokens)):
+                    found[i] = written
+        return found
+
+    def _continue(self, prompts: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
+        """What follows prompts of one length."""
+        model, measures = self.reader.causal, []
+
+        def measured(_, logits: torch.Tensor) -> torch.Tensor:
+            measures.append(_measure(logits.clone())[1])
+            return logits
+
+        def ended(tokens: torch.Tensor, _, **__) -> torch.Tensor:
+            return torch.tensor([self._is_end(token) for token in tokens[:, -1].tolist()], device=tokens.device)
+
+        usual, ids = model.generation_config, torch.tensor(prompts, device=self.reader.device)
+        model.generation_config = GenerationConfig(eos_token_id=[*self.ends], pad_token_id=min(self.ends))  # no sampling, no penalties
+        options = {"logits_processor": LogitsProcessorList([measured]), "stopping_criteria": StoppingCriteriaList([ended])}
+        try:
+            written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens, **options)
+        finally:
+            model.generation_config = usual
+        tokens, measures = written[:, ids.shape[1] :].tolist(), torch.stack(measures, dim=1).tolist()
+        ends = [next((at for at, token in enumerate(own) if self._is_end(token)), len(own)) + 1 for own in tokens]
+        return [(own[:end], measure[:end]) for own, measure, end in zip(tokens, measures, ends)]
 
     def _likeliest(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """For each row of [rows, width] the likeliest next token, and [rows, 3] of `_measure`."""
         size = max(1, SCORES[hidden.device.type] // len(self.reader.head))
-        found = [_measure(some) for part in hidden.split(ROWS) for some in (part @ self.reader.head.T).split(size)]
+        found = [_measure(some) for part in hidden.split(ROWS) for some in self.reader.logits(part).split(size)]
         return torch.cat([token for token, _ in found]), torch.cat([measured for _, measured in found])
 
     def _padded(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -27,25 +27,28 @@ def install(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is Linear and type(module.base_layer) is nn.Linear:
             module.__class__ = AdaptedLinear
-    if model.device.type == "cpu":
+    if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, attend)
         model.set_attn_implementation(ATTENTION)
 
 
+def remove(model: nn.Module) -> None:
+    """Has it run as PEFT and PyTorch alone would run it."""
+    for module in model.modules():
+        if type(module) is AdaptedLinear:
+            module.__class__ = Linear
+    if model.config._attn_implementation == ATTENTION:
+        model.set_attn_implementation("sdpa")
+
+
 @contextmanager
 def removed(model: nn.Module) -> Iterator[None]:
-    """Inside, the model runs as PEFT and PyTorch alone would run it."""
-    adapted = [module for module in model.modules() if type(module) is AdaptedLinear]
-    attention = model.config._attn_implementation
-    for module in adapted:
-        module.__class__ = Linear
-    model.set_attn_implementation("sdpa")
+    """Inside, the model runs as after `remove`."""
+    remove(model)
     try:
         yield
     finally:
-        for module in adapted:
-            module.__class__ = AdaptedLinear
-        model.set_attn_implementation(attention)
+        install(model)
 
 
 class AdaptedLinear(Linear):

@@ -106,7 +106,7 @@ def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch
     path = folder / f"{card['method']}.safetensors"
     probe = Logistic(**card["settings"]) if card["method"] == "probe" else Mlp(card["settings"], card["seed"])
     probe.restore(card["chosen"], files.read_safetensors(path))
-    probed, read = len(probe.state["mean"]), reader.model.config.hidden_size
+    probed, read = len(probe.state["mean"]), reader.config.hidden_size
     if probed != read:
         raise WhoknowsError(f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} have {read}; correct `source` in its card")
     return lambda grown: probe.score(features.extract(reader, grown, None, Budget(BATCH_TOKENS, reader.device)).hidden[INPUT])

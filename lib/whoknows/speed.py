@@ -54,7 +54,7 @@ def seconds(work) -> float:
 def matmul_rate(reader: Reader) -> float:
     """Floating-point operations per second of the products of many rows with matrices like all those of the model's blocks."""
     rows, kind = ROWS[reader.device.type], {"dtype": reader.head.dtype, "device": reader.device}
-    linears = [module for module in reader.base.layers.modules() if isinstance(module, nn.Linear)]
+    linears = [module for module in reader.layers.modules() if isinstance(module, nn.Linear)]
     unpacked = {(m.out_features, m.in_features): torch.randn(m.out_features, m.in_features, **kind) for m in linears if not m.weight.is_floating_point()}
     matrices = [m.weight if m.weight.is_floating_point() else unpacked[m.out_features, m.in_features] for m in linears]
     inputs = {width: torch.randn(rows, width, **kind) for width in {m.in_features for m in linears}}
@@ -64,5 +64,5 @@ def matmul_rate(reader: Reader) -> float:
 
 def block_parameters(reader: Reader, first: int = 0, last: int | None = None) -> int:
     """Parameters of the matrices in blocks first … last-1 of a model without adapters."""
-    linears = [m for block in reader.base.layers[first:last] for m in block.modules() if isinstance(m, nn.Linear)]
+    linears = [m for block in reader.layers[first:last] for m in block.modules() if isinstance(m, nn.Linear)]
     return sum(linear.in_features * linear.out_features for linear in linears)

@@ -51,7 +51,8 @@ def collate(trees: list[Tree], reader: Reader) -> dict:
 
     The mask is True where a token may look: backwards, at its question or its own branch, and no further back than the
     blocks' window. Padding looks at itself alone, so that no softmax is over nothing. If some blocks have a window, others
-    have none and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types.
+    have none and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types. Attention that
+    transformers writes out (`eager`) adds its mask to the scores, so there False is minus infinity and True is 0.
     """
     wide, on = columns(max(map(len, trees))), reader.device
     ids, positions, branch = send(torch.tensor([_row(tree, wide) for tree in trees]), on).unbind(1)
@@ -59,7 +60,7 @@ def collate(trees: list[Tree], reader: Reader) -> dict:
     mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
     mask = mask.tril() | torch.eye(wide, dtype=torch.bool, device=on)
     longest = max(len(tree.question) + max(map(len, tree.branches), default=0) for tree in trees)
-    return {"input_ids": ids, "position_ids": positions, "attention_mask": _masks(mask[:, None], positions, longest, reader.model.config)}
+    return {"input_ids": ids, "position_ids": positions, "attention_mask": _masks(mask[:, None], positions, longest, reader)}
 
 
 def _row(tree: Tree, wide: int) -> tuple[list[int], list[int], list[int]]:
@@ -72,13 +73,20 @@ def _row(tree: Tree, wide: int) -> tuple[list[int], list[int], list[int]]:
     return ids + [0] * rest, positions + [0] * rest, branch + [-1] * rest
 
 
-def _masks(mask: torch.Tensor, positions: torch.Tensor, longest: int, config) -> torch.Tensor | dict[str, torch.Tensor]:
-    window = getattr(config, "sliding_window", None)
-    kinds = getattr(config, "layer_types", None) or ["sliding_attention"]
+def _masks(mask: torch.Tensor, positions: torch.Tensor, longest: int, reader: Reader) -> torch.Tensor | dict[str, torch.Tensor]:
+    window = getattr(reader.config, "sliding_window", None)
+    kinds = getattr(reader.config, "layer_types", None) or ["sliding_attention"]
     if window is None or "sliding_attention" not in kinds or longest <= window:
+        return _as_read(mask, reader)
+    near = _as_read(mask & (positions[:, None, :, None] - positions[:, None, None, :] < window), reader)
+    return {"full_attention": _as_read(mask, reader), "sliding_attention": near} if "full_attention" in kinds else near
+
+
+def _as_read(mask: torch.Tensor, reader: Reader) -> torch.Tensor:
+    if reader.config._attn_implementation != "eager":
         return mask
-    near = mask & (positions[:, None, :, None] - positions[:, None, None, :] < window)
-    return {"full_attention": mask, "sliding_attention": near} if "full_attention" in kinds else near
+    kind = reader.model.dtype
+    return torch.zeros(mask.shape, dtype=kind, device=mask.device).masked_fill_(~mask, torch.finfo(kind).min)
 
 
 def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
@@ -91,17 +99,22 @@ def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
     return found
 
 
-def blocks(base: nn.Module, first: int, last: int) -> nn.Module:
-    """A view of a decoder that runs blocks first … last-1 alone, sharing all weights; the final norm belongs to the last."""
+def upper(reader: Reader, first: int) -> nn.Module:
+    """A view of a reader's decoder that runs the blocks from `first` on, sharing all weights.
+
+    Raises:
+        LookupError: the decoder does not hold its blocks itself.
+    """
+    base, layers = reader.base, reader.layers
+    name = next((name for name, child in base.named_children() if child is layers), None)
+    if name is None:
+        raise LookupError(f"{type(base).__name__} does not hold its blocks itself")
     part = copy.copy(base)
-    part._modules = dict(base._modules)
-    part._modules["layers"] = nn.ModuleList(base.layers[first:last])
+    part._modules = base._modules | {name: layers[first:]}
     part.config = copy.copy(base.config)
-    part.config.num_hidden_layers = last - first
+    part.config.num_hidden_layers = reader.depth - first
     if getattr(base.config, "layer_types", None):
-        part.config.layer_types = base.config.layer_types[first:last]
-    if last < len(base.layers):
-        part._modules["norm"] = nn.Identity()
+        part.config.layer_types = base.config.layer_types[first:]
     return part
 
 
@@ -119,7 +132,9 @@ def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
         shape[:] = [args[0].shape[:2]]
         return (args[0][None, rows, columns],)
 
-    def put(module: nn.Module, args: tuple, out: torch.Tensor) -> torch.Tensor:
+    def put(module: nn.Module, args: tuple, out: torch.Tensor | tuple) -> torch.Tensor | tuple:
+        if isinstance(out, tuple):  # experts say which of them were asked
+            return put(module, args, out[0]), *out[1:]
         return out.new_zeros(*shape[0], out.shape[-1]).index_put((rows, columns), out[0])
 
     with ExitStack() as hooks:
@@ -142,6 +157,11 @@ class Forest:
     trees: list[Tree]
     answer_ends: list[list[int]]
     branch_of: dict[str, list[int]]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text: a question and one branch."""
+        return max(len(tree.question) + max(map(len, tree.branches)) for tree in self.trees)
 
     def query_ends(self, tree: int) -> list[int]:
         """Where in its row each branch of a tree ends: the last token of the query, if it has one."""
