@@ -18,6 +18,17 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def proofs(tmp_path_factory):
+    """What was proven of a model is remembered for these tests, and not in the user's cache."""
+    from whoknows import proof
+
+    folder, usual = tmp_path_factory.mktemp("proofs"), proof._remembered
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proof, "_remembered", lambda what: folder / usual(what).name)
+        yield
+
+
 @pytest.fixture(scope="session")
 def readers(tmp_path_factory):
     """Both tiny models, in float32."""

@@ -174,10 +174,10 @@ def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama,
     for weight in estimator.weights:
         weight.grad = None
 
-    def short(*arguments):
+    def short(*arguments, **more):
         if next(calls) in fails:
             raise torch.OutOfMemoryError
-        return grad(*arguments)
+        return grad(*arguments, **more)
 
     monkeypatch.setattr(torch.autograd, "grad", short)
     monkeypatch.setattr("whoknows.adapters.FEW_TOKENS", 1)
@@ -188,16 +188,16 @@ def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama,
 
 
 def test_where_too_few_tokens_fit_activations_are_computed_again_and_then_it_is_an_error(llama, monkeypatch):
-    examples, estimator = prepare(llama, answers(), 2, False, 600), LoraPrompt(fresh(llama), SETTINGS, 0, 600)
+    examples, estimator = prepare(llama, answers(), 1, False, 600), LoraPrompt(fresh(llama), SETTINGS | {"first_layer": 0.25}, 0, 600)
     usual, grad = gradients(estimator, examples), torch.autograd.grad
     for weight in estimator.weights:
         weight.grad = None
     fits = lambda: estimator.is_recomputing and estimator.budget.tokens <= 300  # noqa: E731
-    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments: grad(*arguments) if fits() else _run_out())
+    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments, **more: grad(*arguments, **more) if fits() else _run_out())
     for one, other in zip(usual, gradients(estimator, examples)):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
-    assert [block.gradient_checkpointing for block in estimator.above.layers] == [True, False]
-    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments: _run_out())
+    assert [block.gradient_checkpointing for block in estimator.reader.layers] == [False, False, True, False]
+    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments, **more: _run_out())
     with pytest.raises(DoesNotFit, match="does not fit into the free memory of cpu"):
         gradients(estimator, examples)
 

@@ -6,9 +6,10 @@ from made_up import answers, plain, untaught
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
 from whoknows import WhoknowsError
+from whoknows.decoding import final, hidden_states
 from whoknows.models import Reader
+from whoknows.trees import Tree, batches, collate, columns, forest, only_at
 from whoknows.wording import QUERY
-from whoknows.trees import Tree, batches, blocks, collate, columns, forest, only_at
 
 
 def test_each_token_sees_its_question_and_its_own_branch_backwards(llama):
@@ -93,24 +94,14 @@ def test_batches_stay_within_the_budget_and_leave_nothing_out():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("first", range(5))
-def test_lower_and_upper_blocks_together_are_the_whole(reader, first):
-    inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], reader)
-    below, above = blocks(reader.base, 0, first), blocks(reader.base, first, 4)
-    hidden = below(**inputs, use_cache=False).last_hidden_state
-    kept = {key: value for key, value in inputs.items() if key != "input_ids"}
-    found = above(inputs_embeds=hidden, **kept, use_cache=False).last_hidden_state
-    whole = reader.base(**inputs, use_cache=False).last_hidden_state
-    if first < 4:  # the upper part of nothing is the final norm, which no caller asks for
-        torch.testing.assert_close(found, whole)
-    assert len(reader.base.layers) == reader.model.config.num_hidden_layers == 4
-
-
-@torch.no_grad()
-def test_what_the_lower_blocks_give_is_no_norm_of_it(llama):
-    ids = [50, 51, 52]
-    found = blocks(llama.base, 0, 2)(input_ids=torch.tensor([ids]), use_cache=False).last_hidden_state
-    torch.testing.assert_close(found, plain(llama, ids).hidden_states[2])
+@pytest.mark.parametrize("first", range(4))
+def test_upper_blocks_go_on_from_what_entered_the_first_of_them(reader, first):
+    trees = [Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))]
+    *states, last = hidden_states(reader, trees)
+    found = final(reader, trees, first, [state[: len(tree)] for state, tree in zip(states[first], trees)])
+    for row, tree in enumerate(trees):
+        torch.testing.assert_close(found[row, : len(tree)], last[row, : len(tree)])
+    assert len(reader.layers) == reader.model.config.num_hidden_layers == 4
 
 
 def test_a_block_that_computes_some_places_alone_gives_there_what_it_gives_anyway(reader):

@@ -94,8 +94,9 @@ class Reader:
     @property
     def base(self) -> nn.Module:
         """The stack of blocks with embeddings and final norm, without the output head."""
-        candidates = (self.causal.get_decoder(), self.causal.base_model, *self.causal.children())  # what a class declares, or what it has
-        return next(module for module in candidates if module is not self.causal)
+        declared = (self.causal.get_decoder(), self.causal.base_model, *self.causal.children())  # of which some are right, by class
+        parts = [module for module in declared if module is not self.causal]
+        return next((part for part in parts if _blocks(part, self.depth) is not None), parts[0])
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -104,8 +105,7 @@ class Reader:
         Raises:
             LookupError: they stand in no list, so they cannot be run one by one.
         """
-        lists = (module for module in self.base.modules() if isinstance(module, nn.ModuleList) and len(module) == self.depth)
-        if (found := next(lists, None)) is None:
+        if (found := _blocks(self.base, self.depth)) is None:
             raise LookupError(f"{type(self.base).__name__} has no list of {self.depth} blocks")
         return found
 
@@ -222,6 +222,11 @@ class Reader:
                 "lora_prompt and zero_shot need two single tokens; use another model as reader"
             )
         return no[0], yes[0]
+
+
+def _blocks(module: nn.Module, depth: int) -> nn.ModuleList | None:
+    """The list of so many blocks within a module, if there is one."""
+    return next((part for part in module.modules() if isinstance(part, nn.ModuleList) and len(part) == depth), None)
 
 
 class _Decoded:

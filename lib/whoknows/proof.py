@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -79,8 +80,7 @@ def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> 
         compare: takes no arguments.
         depends: what it depends on besides the model.
     """
-    key = json.dumps([what, reader.identity, reader.device.type, reader.config._attn_implementation, depends, *_versions()])
-    path = cache.root() / "proofs" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    path = _remembered([what, reader.identity, reader.model.config.to_json_string(), reader.device.type, reader.config._attn_implementation, *depends])
     if not path.exists():
         reason = _difference(reader, compare)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,10 @@ def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> 
     return not reason
 
 
-def _versions() -> list[str]:
-    return [*map(version, ("torch", "transformers", "peft")), sources.digest(__file__)]
+def _remembered(what: list) -> Path:
+    """The file for what was found, of this code and these versions."""
+    key = json.dumps([*what, *map(version, ("torch", "transformers", "peft")), sources.digest(__file__)], default=str)
+    return cache.root() / "proofs" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
 def _difference(reader: Reader, compare: Callable[[], None]) -> str | None:
@@ -193,14 +195,14 @@ def _refuse_looking_ahead(reader: Reader, sample: list[Tree]) -> None:
             ) from None
 
 
-def _plainly(reader: Reader, work: Callable):
+def _plainly(reader: Reader, work: Callable, what: str = "used"):
     """What the plain way gives; there is no other if it fails."""
     try:
         return work()
     except WhoknowsError:
         raise
     except Exception as error:
-        raise WhoknowsError(f"models: {reader.model.config._name_or_path} cannot be used, not even text by text ({_sentence(error)}); use another model") from None
+        raise WhoknowsError(f"models: {reader.model.config._name_or_path} cannot be {what}, not even text by text ({_sentence(error)}); use another model") from None
 
 
 @torch.inference_mode()
@@ -236,7 +238,7 @@ def _train(estimator, seams: list[int]) -> None:
             for weight in weights:
                 weight.add_((torch.randn(weight.shape, generator=random) * 0.02).to(weight))
         with products.removed(estimator.reader.model):
-            plain = _plainly(estimator.reader, partial(_judge, estimator, sample, lambda: last_hidden_state(estimator.reader, sample)))
+            plain = _plainly(estimator.reader, partial(_judge, estimator, sample, lambda: last_hidden_state(estimator.reader, sample)), "trained with these lora_prompt.targets")
             trunks = [None, _trunk(estimator, sample)] if estimator.first else [None]
         for trunk in trunks:
             fast = _judge(estimator, sample, lambda: final(estimator.reader, sample, estimator.first, trunk, _ends(sample)))
