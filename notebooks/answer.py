@@ -21,6 +21,8 @@ source = "smollm2-135m-instruct"
 questions = "results/embedded/questions.parquet"
 max_new_tokens = 30
 precision = "auto"
+template = None
+digest = None
 batch_tokens = 2048
 out = "results/embedded/answers/SmolLM2-135M.parquet"
 rows_out = "results/embedded/rows/likelihood/SmolLM2-135M.parquet"
@@ -30,7 +32,7 @@ from whoknows import files, models
 from whoknows.answers import likelihood_rows, run, summary
 
 asked = files.read_parquet(questions)
-answers = run(models.load(source, precision), asked, max_new_tokens, batch_tokens, out)
+answers = run(models.load(source, precision, template, digest), asked, max_new_tokens, batch_tokens, out)
 files.write_parquet(rows_out, likelihood_rows(model, answers))
 
 # %% [markdown]

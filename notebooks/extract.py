@@ -25,6 +25,8 @@ answers = {
 }
 first_layer = 0
 precision = "auto"
+template = None
+digest = None
 batch_tokens = 2048
 out = "results/embedded/features/SmolLM2-135M"
 rows_out = "results/embedded/rows/zero_shot/SmolLM2-135M.parquet"
@@ -33,7 +35,7 @@ rows_out = "results/embedded/rows/zero_shot/SmolLM2-135M.parquet"
 from whoknows import auroc, extraction, files, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-model = models.load(source, precision)
+model = models.load(source, precision, template, digest)
 rows, sizes = extraction.run(reader, model, frames, first_layer, batch_tokens, out)
 files.write_parquet(rows_out, rows)
 

@@ -47,6 +47,8 @@ method = "lora_prompt"
 query = True
 without = None
 precision = "auto"
+template = None
+digest = None
 batch_tokens = 2048
 out = "results/embedded/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/embedded/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
@@ -56,7 +58,7 @@ from whoknows import auroc, curves, lora_prompt
 
 history, rows = lora_prompt.cell(
     reader=reader, source=source, trained_on=trained_on, seed=seed, answers=answers, features=features, settings=settings, method=method,
-    query=query, without=without, precision=precision, batch_tokens=batch_tokens, out=out, rows_out=rows_out,
+    query=query, without=without, precision=precision, template=template, digest=digest, batch_tokens=batch_tokens, out=out, rows_out=rows_out,
 )
 
 # %% [markdown]

@@ -31,6 +31,8 @@ layers = "all"
 strengths = [0.001, 0.01, 0.1, 1.0, 10.0]
 mlp = {"hidden": [256, 128, 64], "learning_rate": 1e-4, "epochs": 100, "batch_size": 32, "patience": 10}
 precision = "auto"
+template = None
+digest = None
 out = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
@@ -39,7 +41,7 @@ from whoknows import auroc, curves, files, probes
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows, search = probes.run(
-    reader, trained_on, seed, frames, features, layers, strengths, mlp, out, source=source, precision=precision
+    reader, trained_on, seed, frames, features, layers, strengths, mlp, out, source=source, precision=precision, template=template, digest=digest
 )
 files.write_parquet(rows_out, rows)
 

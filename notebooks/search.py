@@ -44,6 +44,8 @@ sizes = [200, 500]
 layers = "all"
 strengths = [0.001, 0.01, 0.1, 1.0, 10.0]
 precision = "auto"
+template = None
+digest = None
 batch_tokens = 2048
 out = "results/embedded/search/SmolLM2-135M.parquet"
 
@@ -52,7 +54,7 @@ from whoknows import curves, search
 
 table = search.cell(
     reader=reader, source=source, answers=answers, seed=seed, features=features, settings=settings, learning_rates=learning_rates, sizes=sizes,
-    layers=layers, strengths=strengths, precision=precision, batch_tokens=batch_tokens, out=out,
+    layers=layers, strengths=strengths, precision=precision, template=template, digest=digest, batch_tokens=batch_tokens, out=out,
 )
 
 # %% [markdown]

@@ -8,7 +8,7 @@ import re
 from urllib.parse import urlsplit
 
 TOKEN = "hf_" + "aBcD1234" * 4
-ANSWERS = {"org/open": (200, None), "org/gated": (403, "GatedRepo"), "org/none": (401, "RepoNotFound"), "org/broken": (500, None)}
+ANSWERS = {"org/gated": (403, "GatedRepo"), "org/none": (401, "RepoNotFound"), "org/broken": (500, None)}
 
 
 class Hub(http.server.ThreadingHTTPServer):
@@ -29,7 +29,8 @@ class Answers(http.server.BaseHTTPRequestHandler):
         path, hub = urlsplit(self.path).path, self.server
         hub.asked.append((path, self.headers.get("Authorization")))
         if path.endswith("/auth-check"):
-            code, error = ANSWERS.get(path.removeprefix("/api/models/").removesuffix("/auth-check"), (404, None))
+            asked = path.removeprefix("/api/models/").removesuffix("/auth-check")
+            code, error = ANSWERS.get(asked, (200 if asked in hub.repositories else 404, None))
             return self.say(code, error=error)
         name = (re.match(r"(?:/api/models)?/(\w+/[\w.-]+)", path) or [""])[1]
         may = self.headers.get("Authorization") == f"Bearer {TOKEN}" or name not in hub.private
@@ -41,7 +42,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
         if path.startswith("/api"):
             siblings = [{"rfilename": file} for file in files]
             return self.say(200, {"id": name, "sha": commit, "private": name in hub.private, "siblings": siblings, "tags": []})
-        data = files[path.split("/resolve/")[1].split("/", 1)[1]]
+        data = files.get(path.split("/resolve/")[1].split("/", 1)[1])
+        if data is None:
+            return self.say(404, error="EntryNotFound", **{"X-Repo-Commit": commit})
         self.say(200, data, **{"X-Repo-Commit": commit, "ETag": f'"{_digest(data)}"'})
 
     do_HEAD = do_GET

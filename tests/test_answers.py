@@ -10,6 +10,7 @@ from whoknows import WhoknowsError
 from whoknows import answers as answering
 from whoknows import prefix as prefixes
 from whoknows.answers import answer, grade, likelihood_rows, summary
+from whoknows.models import Reader
 from whoknows.prefix import Prefix, Written
 
 NEW = 7
@@ -36,7 +37,8 @@ def check(model, prefix, found, ids):
         tokens, measures = generated(model, prefix.ids + question)
         end = next((at for at, token in enumerate(tokens) if prefix._is_end(token)), NEW)
         logprobs, entropies, margins = zip(*measures[: max(end, 1)])  # an ending does not count unless it is all there is
-        text, count = model.tokenizer.decode(tokens[: end + 1], skip_special_tokens=True).split("\n")[0].strip(), len(logprobs)
+        written_out = [token for token in tokens[: end + 1] if token not in prefix.ends]
+        text, count = model.tokenizer.decode(written_out, skip_special_tokens=True).split("\n")[0].strip(), len(logprobs)
         expected = Written(text, sum(logprobs), sum(logprobs) / count, count, min(logprobs), sum(entropies) / count, max(entropies), margins[0])
         assert written[0] == expected[0] and written[1:] == pytest.approx(expected[1:], abs=1e-4)
 
@@ -200,6 +202,21 @@ def test_a_question_that_is_too_long_is_refused_before_any_is_answered(llama, mo
         ("...", ["cat"], False),
         ("anything", ["The"], False),
         ("", [""], False),
+        ("“Hamlet”", ["Hamlet"], True),
+        ("It is ‘Hamlet’ …", ["«Hamlet»"], True),
+        ("O’Brien", ["O'Brien"], True),
+        ("Hawaiʻi", ["Hawai'i"], True),
+        ("Ko\u0308ln", ["K\u00f6ln"], True),
+        ("1939–1945", ["1939-1945"], True),
+        ("Hamlets", ["Hamlet’"], False),
+        ("A", ["A"], True),
+        ("“A”.", ["A"], True),
+        ("A dog", ["A"], False),
+        ("the", ["A"], False),
+        ("$5", ["$5"], True),
+        ("$", ["$"], True),
+        ("€", ["$"], False),
+        ("", ["$"], False),
     ],
 )
 def test_open_answers(said, gold, right):
@@ -224,6 +241,17 @@ def test_open_answers(said, gold, right):
         ("iron B", False),
         ("b iron", False),
         ("b) iron", True),
+        ("**B**", True),
+        ("[B]", True),
+        ("`b`", True),
+        ("__B__: iron", True),
+        ("The answer is B", True),
+        ("the correct answer is (B).", True),
+        ("Answer: **B**", True),
+        ("**Option B**", True),
+        ("The answer is because", False),
+        ("The answer is not B", False),
+        ("Answers B", False),
     ],
 )
 def test_choices(said, right):
@@ -232,6 +260,22 @@ def test_choices(said, right):
 
 def test_an_article_is_not_a_choice():
     assert not grade("a dog", ["A"], "choice") and grade("a", ["A"], "choice") and grade("A dog", ["A"], "choice")
+    assert not grade("A car moves because", ["A"], "choice") and not grade("The answer is a car", ["A"], "choice")
+    assert grade("A because a car moves", ["A"], "choice") and grade("The answer is A because of that", ["A"], "choice")
+
+
+def test_a_name_that_normalisation_empties_is_not_every_empty_answer():
+    assert grade("A", ["A"], "name") and not grade("", ["A"], "name") and not grade("the", ["A"], "name")
+
+
+def test_all_ends_that_the_generation_config_names_end_an_answer_and_are_no_part_of_it(llama):
+    model = untaught(llama)
+    ids = model.question(QUESTIONS[0])
+    tokens, _ = generated(model, ids)
+    model.model.generation_config.eos_token_id = [model.tokenizer.eos_token_id, tokens[2]]
+    (written,) = Prefix(Reader(model.model, model.tokenizer), NO_EXAMPLES).generate([ids], NEW)
+    assert tokens[2] not in tokens[:2] and written.tokens == 2
+    assert written.answer == model.tokenizer.decode(tokens[:2]).split("\n")[0].strip()
 
 
 def test_likelihood_rows_hold_the_log_odds_of_the_answers_probability():

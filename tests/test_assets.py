@@ -179,6 +179,57 @@ def test_files_that_were_lost_or_cut_short_later_are_noticed(links, monkeypatch,
         assets.fetch("toy")
 
 
+def test_a_flipped_byte_is_noticed_when_a_run_starts(links, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"whole", "b/c": b"whole"}))
+    place = assets.fetch("toy")
+    assets.fetch_all(["toy"])
+    before = (place / "b/c").stat()
+    (place / "b/c").write_bytes(b"whale")
+    os.utime(place / "b/c", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert assets.fetch("toy") == place, "each stage looks at the sizes alone"
+    with pytest.raises(WhoknowsError, match=re.escape(f"{place}: files of this folder are missing or damaged; delete it and run again")):
+        assets.fetch_all(["toy"])
+
+
+def test_a_folder_that_an_earlier_version_made_is_held_against_what_it_was_when_first_seen(links, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"whole"}))
+    place = assets.fetch("toy")
+    about = json.loads((place / "about.json").read_text())
+    (place / "about.json").write_text(json.dumps({key: value for key, value in about.items() if key != "sha256"}))
+    assets.fetch_all(["toy"])
+    assert json.loads((place / "about.json").read_text()) == about
+    (place / "a").write_bytes(b"whale")
+    with pytest.raises(WhoknowsError, match="missing or damaged"):
+        assets.fetch_all(["toy"])
+
+
+def test_the_digest_of_a_folder_is_that_of_its_files_and_reads_them_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path / "cache"))
+    folder, read, usual = tmp_path / "model", [], cache.sha256
+    folder.mkdir()
+    monkeypatch.setattr(cache, "sha256", lambda path: read.append(path.name) or usual(path))
+    for name in ("config.json", "model-1.safetensors", "model-2.safetensors", "README.md"):
+        (folder / name).write_bytes(b"one")
+    found = [assets.digest(str(folder)), assets.digest(f"chat:{folder}")]
+    assert read == ["config.json", "model-1.safetensors", "model-2.safetensors"]
+    (folder / "README.md").write_bytes(b"other words")
+    found.append(assets.digest(str(folder)))
+    before = (folder / "model-2.safetensors").stat()
+    (folder / "model-2.safetensors").write_bytes(b"two")
+    os.utime(folder / "model-2.safetensors", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert len({*found}) == 1 and assets.digest(str(folder)) not in found, "whatever the clock says"
+    shutil.copytree(folder, tmp_path / "copy")
+    assert assets.digest(str(tmp_path / "copy")) == assets.digest(str(folder))
+
+
+def test_the_digest_of_what_comes_as_wheels_is_that_of_their_pins(links, monkeypatch):
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"one"}))
+    before = assets.digest("toy")
+    assert re.fullmatch("[0-9a-f]{16}", before) and not cache.root().exists(), "known before anything is fetched"
+    offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"two"}))
+    assert assets.digest("toy") != before and assets.digest("tiny-llama") and assets.digest("no/such/model") is None
+
+
 def _fetch_counting(asset, starts, counts):
     assets.ASSETS["toy"] = asset
     download = wheels.download

@@ -52,6 +52,33 @@ def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, t
         assert "some/model has 7e+09 weights, as a guess" in estimate.assumptions(replace(SMOKE, models=(grid.Model("it", source),)))[-1]
 
 
+@pytest.mark.parametrize(
+    "config, shape, origin",
+    [
+        ({"model_type": "mistral", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 100}, (2, 64, {"q_proj": 128, "down_proj": 160}), "config.json"),
+        ({"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4}, (3, 64, {"q_proj": 128, "down_proj": 5 * 64}), "part"),
+        ({"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 3, "vocab_size": 100}, (3, 64, {}), "part"),
+        ({"model_type": "llama", "hidden_size": 64}, (32, 64, {}), "config.json"),
+        ({"text_config": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": None, "intermediate_size": 96, "vocab_size": 9}}, (2, 64, {"k_proj": 128}), "config.json"),
+        ({"model_type": "of-tomorrow", "hidden_size": 64}, None, "guess"),
+        ("no json", None, "guess"),
+        ([], None, "guess"),
+    ],
+    ids=["heads", "GPT-2", "mamba", "nearly all", "null", "unknown", "text", "list"],
+)
+def test_every_config_gives_a_plan_and_what_is_unknown_is_said(tmp_path, config, shape, origin):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    found = sizes.size(str(folder))
+    assert found.origin == origin and found.blocks > 0 and found.head > 0
+    if shape:
+        assert (found.layers, found.width) == shape[:2] and found.sides.items() >= shape[2].items()
+    told = estimate.table(replace(SMOKE, models=(grid.Model("it", str(folder)), SMOKE.models[1])), Counter({"answer": 2, "lora_prompt": 4}), tmp_path, tmp_path)
+    why = {"part": "as its config.json says in part", "guess": "as a guess"}
+    assert (f"{folder} has" in told) is (origin in why) and why.get(origin, "") in told
+
+
 def test_lengths_of_questions_are_those_of_the_sets():
     for asset in ("questions", "geonames"):
         assets.fetch(asset)

@@ -18,6 +18,13 @@ def test_token_f1_by_hand(answer, f1):
     assert grading.token_f1(answer, ["moonlight", "the sun"]) == pytest.approx(f1)
 
 
+def test_an_accepted_answer_without_words_is_right_as_it_stands_under_each_grading(tmp_path):
+    files.write_parquet(tmp_path / "a.parquet", answers(["A", "", "“the sun”"], [True, False, True]).assign(gold=[["A"], ["A"], ["The Sun"]]))
+    table = grading.grades({"a": str(tmp_path / "a.parquet")})
+    for name in ("exact", "f1"):
+        assert table[name].tolist() == [True, False, True]
+
+
 def graded(tmp_path, judged=None, **columns):
     texts = ["the sun", "it is the sun", "the red sun of morning and evening", "sunny", ""]
     frame = answers(texts, [True, True, True, False, False]).assign(**columns)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whoknows import WhoknowsError, assets, grid, stages
+from whoknows import WhoknowsError, assets, cache, grid, stages
 
 GRIDS = Path(__file__).parents[1] / "grids"
 LIB = Path(grid.__file__).parents[1]
@@ -25,8 +25,8 @@ def test_every_grid_of_the_repository_loads(path):
 def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
-    models = [{"learning_rate": None} | model for model in written["models"]]
-    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == {"search": None, "resources": None} | written | {"models": models}
+    models = [{"learning_rate": None, "thinking": None} | model for model in written["models"]]
+    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == {"date": None, "search": None, "resources": None} | written | {"models": models}
     assert loaded.models[1].source == "gemma3-270m"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
 
@@ -128,6 +128,8 @@ MISTAKES = {
     "one model": (lambda values: values["models"].pop(), "`models` should be a list of two models or more"),
     "two of a name": (put(["models", 1, "name"], "smollm2-135m"), "`models[1].name` is `smollm2-135m`, which an earlier one has already"),
     "a task twice": (put(["tasks", 2, "name"], "cities"), "`tasks[2].name` is `cities`, which an earlier one has already"),
+    "no day": (put(["date"], "2025-02-30"), "`date` is `2025-02-30`, which is no day; write one as year-month-day"),
+    "thinking without a template": (put(["models", 0, "thinking"], True), "`models[0].thinking` is given, but its source is not asked in a chat template"),
     "a path in a name": (put(["models", 0, "name"], "../x"), "`models[0].name` should be letters, digits"),
     "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 0.82"),
     "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),
@@ -174,6 +176,7 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
     fetched = []
     monkeypatch.setattr(assets, "fetch", fetched.append)
+    monkeypatch.setattr(cache, "verify", lambda place: None)
     assert grid.main([str(GRIDS / "embedded.yml")]) == 0
     assert sorted(fetched) == ["all-minilm-l6-v2", "gemma3-270m", "geonames", "questions", "smollm2-135m-instruct"]
 
@@ -181,6 +184,7 @@ def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
 def test_the_command_fetches_what_the_tasks_are_in(monkeypatch, tmp_path):
     fetched = []
     monkeypatch.setattr(assets, "fetch", fetched.append)
+    monkeypatch.setattr(cache, "verify", lambda place: None)
     values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
     for names, expected in [(["cities", "capitals"], ["geonames"]), (["cities", "sciq"], ["geonames", "questions"])]:
         values["tasks"] = [{"name": name, "size": 9, "role": "train"} for name in names]

@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from fake_hub import TOKEN
+from safetensors.torch import save
 
-from whoknows import WhoknowsError, assets, hub, page, schema
+from whoknows import WhoknowsError, assets, files, hub, models, page, schema
 
 ROOT = Path(__file__).parents[1]
 
@@ -17,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture
 def asked(hub_server):
     """The questions that a server like the hub was asked; child processes ask it too."""
+    hub_server.repositories["org/open"] = {"config.json": b"{}", "model.safetensors": b"weights"}
     return hub_server.asked
 
 
@@ -44,9 +47,24 @@ def test_what_the_hub_does_not_give_is_one_sentence(asked, tmp_path, source, sen
     assert TOKEN not in done.stdout + done.stderr
 
 
-def test_what_the_hub_gives_is_not_fetched_yet(asked, tmp_path):
+def test_what_the_hub_gives_is_not_fetched_yet_but_its_commit_is_known(asked, hub_server, tmp_path):
+    assert assets.digest("chat:org/open") is None
     done = checked(tmp_path, "org/open")
     assert (done.returncode, done.stderr) == (0, "")
+    assert assets.digest("chat:org/open") == assets.digest("org/open") == hub_server.commit("org/open")
+    assert not any("model.safetensors" in path for path, _ in asked)
+
+
+def test_the_commit_that_a_run_began_with_is_the_one_that_is_loaded(hub_server, llama):
+    folder = Path(llama.tokenizer.name_or_path)
+    hub_server.repositories["org/mine"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before, weights = models.load("org/mine", "float32"), files.read_safetensors(folder / "model.safetensors")
+    assert before.digest == hub_server.commit("org/mine") and torch.equal(before.head, llama.head)
+    name = "model.norm.weight"
+    hub_server.repositories["org/mine"]["model.safetensors"] = save(weights | {name: weights[name] + 1}, {"format": "pt"})
+    again, other = models.load("org/mine", "float32", None, before.digest), models.load("org/mine", "float32", None, hub_server.commit("org/mine"))
+    assert torch.equal(again.base.norm.weight, llama.base.norm.weight) and again.digest == before.digest != other.digest
+    assert torch.equal(other.base.norm.weight, llama.base.norm.weight + 1) and other.identity != again.identity
 
 
 @pytest.mark.parametrize("change", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}], ids=["nobody answers", "offline"])

@@ -141,6 +141,14 @@ def test_a_licence_and_a_base_are_named_where_they_are_known(tmp_path, source, l
     assert (data.get("license"), data.get("base_model")) == (licence, base) and "/home/me" not in text
 
 
+def test_a_reader_from_the_hub_is_named_with_the_commit_that_was_read(tmp_path):
+    commit = "0123456789" * 4
+    readme.write(estimator(tmp_path / "lora", source="org/model", digest=commit), some_rows())
+    text = (tmp_path / "lora/README.md").read_text()
+    assert text.count(f'from_pretrained("org/model", revision="{commit}"') == 2 and f"| digest of its files | `{commit}` |" in text
+    assert "revision" not in usage.python(CARD | {"digest": commit}), "a wheel's digest is no commit of the model that it was made from"
+
+
 def test_nothing_in_a_name_breaks_it(tmp_path):
     rows = pd.concat([some_rows(scored=EVIL), some_rows().assign(task=EVIL)])
     readme.write(estimator(tmp_path / "evil", reader=EVIL, trained_on=EVIL, source=EVIL, tasks=[EVIL, "sciq"], precision=EVIL, settings={EVIL: EVIL}), rows)

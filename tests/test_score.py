@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from io import BytesIO, TextIOWrapper
@@ -16,7 +17,7 @@ from made_up import TEXTS, fresh, plain
 from test_lora_prompt import SETTINGS, learnable
 from test_probes import MLP
 
-from whoknows import WhoknowsError, __main__, extraction, files, lora_prompt, portrait, probes, score
+from whoknows import WhoknowsError, __main__, assets, extraction, files, lora_prompt, models, portrait, probes, score
 from whoknows.wording import QUERY
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +35,7 @@ class Run:
         for part in (reader.model, reader.tokenizer):
             part.save_pretrained(folder / "reader")
         extraction.run("r", reader, self.frames, 0.5, 600, str(folder / "features"))
-        used = {"source": str(folder / "reader"), "precision": "float32"}
+        used = {"source": str(folder / "reader"), "precision": "float32", "template": None, "digest": assets.digest(str(folder / "reader"))}
         rows = [probes.run("r", "one", 0, self.frames, str(folder / "features"), "all", [1.0], MLP, str(folder / "probe"), **used)[0]]
         settings = SETTINGS | {"epochs": 2, "evaluations": 2}
         for method, query in (("lora_prompt", True), ("lora", False)):
@@ -263,10 +264,30 @@ def test_a_probe_for_another_reader_is_refused(alone, tmp_path):
         score.load(tmp_path)
 
 
+@pytest.mark.parametrize("method", ["probe", "lora_prompt"])
+def test_another_reader_of_the_same_shape_in_the_same_place_is_refused(alone, tmp_path, monkeypatch, capsys, method):
+    shutil.copytree(alone.folder / method, tmp_path / "estimator")
+    shutil.copytree(alone.folder / "reader", tmp_path / "reader")
+    source = str(tmp_path / "reader")
+    card = json.loads((tmp_path / f"estimator/{method}.json").read_text()) | {"source": source, "digest": assets.digest(source)}
+    (tmp_path / f"estimator/{method}.json").write_text(json.dumps(card))
+    assert score.load(tmp_path / "estimator", method).reader.digest == card["digest"]
+    weights = files.read_safetensors(tmp_path / "reader/model.safetensors")
+    name = next(name for name in weights if "layers.2" in name and "mlp" in name)  # neither the head nor the first block
+    files.write_safetensors(tmp_path / "reader/model.safetensors", weights | {name: weights[name] * 1.5}, {"format": "pt"})
+    assert models.load(source, "float32").identity != models.load(str(alone.folder / "reader"), "float32").identity.replace(str(alone.folder), str(tmp_path))
+    status, lines, said = call(["--estimator", tmp_path / "estimator", "--method", method], json.dumps(PAIR).encode(), monkeypatch, capsys)
+    assert status == 2 and not lines and len(said.splitlines()) == 1
+    assert f"{method}.json, source: models: the source '{source}' is another model now" in said
+
+
 def test_the_cards_say_how_it_was_trained(alone):
     card = json.loads((alone.folder / "lora_prompt/lora_prompt.json").read_text())
     names = {"method": "lora_prompt", "reader": "r", "trained_on": "one", "seed": 0, "tasks": ["made_up"], "query": True, "precision": "float32"}
     assert card.items() >= names.items() and card["settings"]["first_layer"] == 0.5
+    for method in METHODS:
+        found = json.loads((alone.place(method) / f"{method}.json").read_text())
+        assert found["digest"] == assets.digest(str(alone.folder / "reader")) and found["template"] is None
     assert [set(look) for look in card["history"]] == [{"step", "loss", "validation_auroc", "seconds"}] * 2
     assert not json.loads((alone.folder / "lora/lora.json").read_text())["query"]
     for method, curve in (("probe", "layer"), ("lora_prompt", "step")):

@@ -4,6 +4,7 @@ The kinds differ in what stands for a space, whether a text gets one in front, w
 """
 
 import json
+from dataclasses import replace
 
 import pytest
 from made_up import QUESTIONS
@@ -13,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from whoknows import WhoknowsError
 from whoknows.models import Reader
-from whoknows.wording import QUERY
+from whoknows.wording import PLAIN, QUERY
 from whoknows.tiny import END, PAD, START, UNKNOWN, _corpus, byte_level, metaspace
 
 # How GPT-4, Llama 3 and Qwen 2 cut a text before they merge: digits by themselves or in threes, line ends with what stands before them.
@@ -106,6 +107,32 @@ def test_the_last_token_of_an_answer_is_the_answers_own(reader):
 def test_the_choices_are_single_tokens_as_they_stand_after_the_query(reader):
     for token, text in zip(reader.choices, (" i", " ii"), strict=True):
         assert reader.encode(QUERY + text) == [*reader.encode(QUERY), token]
+
+
+@pytest.mark.parametrize("text", [f"the {END} moon", f"{END}", f"moon{END}sun", f"{START}{END} {PAD}"])
+def test_control_tokens_within_a_text_are_text(reader, text):
+    control = set(reader.tokenizer.all_special_ids)
+    assert control & set(reader.tokenizer(text, add_special_tokens=False).input_ids), "or there is nothing to see"
+    for ids, whole in (
+        (reader.question(text), f"Question: {text}\nAnswer:"),
+        (reader.question("Why?") + reader.answer(text), f"Question: Why?\nAnswer: {text}"),
+        (reader.examples([text], [text])[len(reader.start()) :], f"Question: {text}\nAnswer: {text}\n\n"),
+    ):
+        assert not control & set(ids) and reader.tokenizer.decode(ids) == whole
+        assert ids == reader.encode_all([whole], split_special_tokens=True)[0]
+
+
+def test_what_the_tokenizer_puts_before_a_text_is_put_before_ours_once():
+    tokenizer = cut_bytes(bos=False)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[gMASK]", "<sop>"]})
+    both = tokenizer.convert_tokens_to_ids(["[gMASK]", "<sop>"])
+    pieces = list(zip(("[gMASK]", "<sop>"), both))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="[gMASK] <sop> $A", special_tokens=pieces)  # as GLM-4 has it
+    reader = Reader(None, tokenizer)
+    assert reader.start() + reader.question("Why?") == tokenizer("Question: Why?\nAnswer:").input_ids and reader.start() == both
+    assert reader.examples(["Why?"], ["so"])[:3] == [*both, *reader.encode("Question")[:1]]
+    brought = replace(PLAIN, first="[gMASK]<sop>Question: ")
+    assert Reader(None, tokenizer, brought).start() == []
 
 
 def test_choices_that_are_no_single_tokens_are_refused():

@@ -1,5 +1,9 @@
 """A model that was tuned to chat meets every text as its own template writes it."""
 
+import copy
+import json
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -7,14 +11,17 @@ import pytest
 import torch
 from made_up import answers, extract
 from transformers import AddedToken
+from transformers.utils import chat_template_utils
 
-from whoknows import WhoknowsError, assets, grid, hub, models
+from whoknows import WhoknowsError, assets, grid, hub, models, parameters
 from whoknows.answers import answer
 from whoknows.models import Reader
 from whoknows.prefix import Prefix
 from whoknows.sizes import size
 from whoknows.trees import forest
-from whoknows.wording import CHAT, PLAIN, QUERY, chat
+from whoknows.wording import CHAT, DATE, PLAIN, QUERY, chat
+
+ROOT = Path(__file__).parents[1]
 
 CHATML = """{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system
 You help.<|im_end|>
@@ -88,6 +95,74 @@ def test_every_stage_takes_it(reader, folder):
     assert reader.identity != models.load(folder, "float32").identity
 
 
+@pytest.mark.parametrize("text", ["the <|im_end|> moon", "<|im_start|>", "x<|im_end|>\ny </s>"])
+def test_control_tokens_within_a_text_are_text_and_those_of_the_template_stay(reader, text):
+    control, questions = set(reader.tokenizer.all_special_ids), (reader.start() + reader.question(text), reader.start() + reader.question("Why?"))
+    assert [[i for i in ids if i in control] for ids in questions[:1]] == [[i for i in ids if i in control] for ids in questions[1:]]
+    assert not control & set(reader.answer(text)) and reader.tokenizer.decode(reader.answer(text)).strip() == text
+    assert text in reader.tokenizer.decode(questions[0])
+
+
+DATED = "{{ 'Today is ' + (strftime_now('%d %B %Y') if strftime_now is defined else date_string) }}" + CHATML
+
+
+class Clock:
+    def __init__(self, day):
+        self.now = lambda: datetime.fromisoformat(day)
+
+
+def test_a_template_that_tells_the_date_says_the_same_on_every_day(llama, monkeypatch):
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.chat_template = DATED
+    said = []
+    for today in ("2031-05-06", "2031-05-07"):
+        monkeypatch.setattr(chat_template_utils, "datetime", Clock(today))
+        said.append(chat(tokenizer))
+    assert said[0] == said[1] and said[0].first.startswith("Today is 01 January 2025<|im_start|>")
+    assert chat(tokenizer, "2031-05-06").first.startswith("Today is 06 May 2031")
+    tokenizer.chat_template = DATED.replace("strftime_now", "no_clock")
+    assert chat(tokenizer, "2031-05-06").first.startswith("Today is 06 May 2031")
+
+
+# As Qwen 3 has it: with thinking off, an empty thought stands before the answer that is asked for, and before no earlier one.
+THINKING = CHATML.removesuffix("{% endif %}") + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+
+
+def test_thinking_is_off_where_the_template_has_a_switch_unless_the_grid_says_otherwise(llama):
+    tokenizer = copy.deepcopy(llama.tokenizer)
+    tokenizer.chat_template = THINKING
+    quick, thoughtful = Reader(None, tokenizer, chat(tokenizer)), Reader(None, tokenizer, chat(tokenizer, thinking=True))
+    turns = [f"Question: {SHOTS[0][0]}", SHOTS[1][0], f"Question: {ASKED}"]
+    roles = [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(turns)]
+    for reader, thinks in ((quick, False), (thoughtful, True)):
+        whole = tokenizer.apply_chat_template(roles, tokenize=False, add_generation_prompt=True, enable_thinking=thinks)
+        pieces = reader.examples(SHOTS[0][:1], SHOTS[1][:1]) + reader.questions([ASKED], after_examples=True)[0]
+        assert tokenizer.decode(pieces) == whole and ("<think>" in whole) is not thinks
+        assert tokenizer.decode(reader.query).endswith("<think>\n\n</think>\n\n") is not thinks
+    tokenizer.chat_template = CHATML
+    with pytest.raises(WhoknowsError, match="has no switch for thinking; leave thinking out of the grid"):
+        chat(tokenizer, thinking=True)
+
+
+@pytest.mark.parametrize("begin", ["\n", "<|channel|>final<|message|>"])
+def test_what_every_answer_begins_with_is_not_left_to_the_model(llama, begin):
+    tokenizer = copy.deepcopy(llama.tokenizer)  # as GLM-4 and gpt-oss have it
+    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>" + begin + "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    said = chat(tokenizer)
+    assert (said.asked, said.given, said.lead) == (f"<|assistant|>{begin}", f"<|assistant|>{begin}", "")
+
+
+def test_the_grid_says_which_day_it_is_and_who_thinks_and_plain_models_are_told_neither(folder):
+    chosen = grid.load(ROOT / "grids/smoke.yml")
+    tuned = replace(chosen, models=(replace(chosen.models[0], source=CHAT + folder), chosen.models[1]))
+    told = [json.loads(parameters.answer(of, "tiny-llama"))["template"] for of in (chosen, tuned, replace(tuned, date="2031-05-06"))]
+    assert told == [None, {"day": DATE, "thinking": False}, {"day": "2031-05-06", "thinking": False}]
+    thinks = replace(tuned, models=(replace(tuned.models[0], thinking=True), tuned.models[1]))
+    assert json.loads(parameters.probe(thinks, "tiny-llama", "tiny-llama", "0"))["template"] == {"day": DATE, "thinking": True}
+    with pytest.raises(WhoknowsError, match="no switch for thinking"):
+        models.load(CHAT + folder, "float32", {"day": DATE, "thinking": True})
+
+
 def test_an_answer_ends_with_its_turn(reader):
     end = reader.encode(reader.wording.later)[0]
     shots = pd.DataFrame({"question": SHOTS[0], "gold": [[gold] for gold in SHOTS[1]]})
@@ -102,6 +177,7 @@ def test_the_source_without_the_word_is_what_is_loaded(folder):
 @pytest.mark.parametrize("template, complaint", [
     (None, "has no chat template"),
     ("{{ messages[-1]['content'] }}", "leaves out or repeats"),
+    ("{{ raise_exception('no such roles') }}", r"cannot be used \(no such roles\)"),
     ("{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}{% if add_generation_prompt %}bot:{% endif %}", "puts other words before an answer"),
 ])  # fmt: skip
 def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complaint):
@@ -115,7 +191,7 @@ def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complai
 
 
 def test_checks_and_plans_pass_over_the_word(monkeypatch, tmp_path):
-    kapoor = (Path(__file__).parents[1] / "grids/kapoor2024.yml").read_text()
+    kapoor = (ROOT / "grids/kapoor2024.yml").read_text()
     chosen = tmp_path / "chat.yml"
     chosen.write_text(kapoor.replace("source: mistralai/Mistral-7B-v0.1", "source: chat:mistralai/Mistral-7B-Instruct-v0.2"))
     seen = []

@@ -10,15 +10,17 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files, parts, proof
 from whoknows.auroc import auroc
-from whoknows.comparing import fold, holds, normalise
+from whoknows.comparing import accepts, fold, same
 from whoknows.memory import Budget
 from whoknows.models import Reader
 from whoknows.prefix import Prefix, Written, prefix_ids
 from whoknows.questions import LETTERS, SHOT
 from whoknows.rows import example_rows
 
-# "A", "(A) iron", "A iron" and "a." choose a letter; "a dog" begins with an article.
-CHOICE = re.compile(rf"\(?([{LETTERS}](?!\w)|[{LETTERS.lower()}](?=$|[.:,)]))")
+# "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves because" begin with an article.
+LEAD = re.compile(r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE)
+CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
+ARTICLE = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w")
 # A decoding step reads every weight for one token a row, so generation wants more rows than a prefill.
 CACHE_TOKENS = 4  # the cache may hold this many times batch_tokens
 MOST = 2**17  # tokens in the cache, at most, if the grid names no number
@@ -118,16 +120,17 @@ def grade(answer: str, gold: list[str], kind: str) -> bool:
 
     Open answers: equal to an accepted answer after normalisation, or holding one as whole words.
     Names: what stands before the first comma or bracket is an accepted name, whatever its accents and hyphens.
-    Choices: it begins with the accepted letter, which stands alone, in brackets or not; a small letter with
-    more words behind it is a word.
+    Choices: it begins with the accepted letter, or says that the answer is that; the letter stands alone, in brackets or other marks
+    or not; a small letter with more words behind it is a word, and so is an A with which a sentence begins.
     """
     if kind == "choice":
-        found = CHOICE.match(answer.strip())
-        return bool(found) and found[1].upper() == gold[0]
+        lead = LEAD.match(answer)
+        found = CHOICE.match(answer, lead.end() if lead else 0)
+        return bool(found) and found[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
     if kind == "name":
-        return fold(re.split("[,(]", answer)[0]) in map(fold, gold)
-    said = normalise(answer)
-    return any(holds(said, accepted) for accepted in map(normalise, gold) if accepted)
+        said = fold(re.split("[,(]", answer)[0])
+        return any(said == fold(name) if fold(name) else same(answer, name) for name in gold)
+    return any(accepts(answer, accepted) for accepted in gold)
 
 
 # Methods that nobody trained, and what they make of an answer's tokens: a column of the answers, and the logarithm of a share of one that grows with it.

@@ -144,6 +144,20 @@ def resolve(source: str) -> str:
     )
 
 
+def digest(source: str) -> str | None:
+    """What tells a source's files from all others, before anything is loaded: of a model on the hub the commit that was fetched, and None
+    before it was; of an asset the pins of its wheels, which `fetch_all` compares with its files; of a local folder its files' own digest."""
+    source = source.removeprefix(CHAT)
+    if source in ASSETS:
+        return hashlib.sha256("".join(wheel.sha256 for wheel in ASSETS[source].wheels).encode()).hexdigest()[:16]
+    if source in TINY:
+        return cache.sha256(Path(__file__).with_name("tiny.py"))[:16]  # the recipe is all that they are made from
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return cache.digest(sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != "."))
+    return hub.commit(source) if on_hub(source) else None
+
+
 def base(source: str) -> str:
     """The name that others know a source by: of an asset that of the model on the hub whose weights it holds, else the source itself."""
     source = source.removeprefix(CHAT)
@@ -152,17 +166,18 @@ def base(source: str) -> str:
 
 def on_hub(source: str) -> bool:
     """Whether a source is written as a name on the hub, and is no folder here."""
+    source = source.removeprefix(CHAT)
     return bool(re.fullmatch(NAME, source)) and not Path(source).expanduser().exists()
 
 
 def fetch_all(names: list[str]) -> None:
-    """Fetches assets side by side: one's download overlaps with another's conversion.
+    """Fetches assets side by side, since one's download overlaps with another's conversion, and compares all their files with what they were then.
 
     Raises:
-        WhoknowsError: the first of them that cannot be had; the others are finished nevertheless.
+        WhoknowsError: the first of them that cannot be had or was damaged since; the others are finished nevertheless.
     """
     with ThreadPoolExecutor(len(names)) as pool:
-        for done in [pool.submit(fetch, name) for name in names]:
+        for done in [pool.submit(lambda name: cache.verify(fetch(name)), name) for name in names]:
             done.result()
 
 
@@ -192,7 +207,7 @@ def _join(name, path, expected):
             with open(part, "rb") as file:
                 shutil.copyfileobj(file, whole, 1 << 20)
             part.unlink()
-    if (found := wheels.sha256(path)) != expected:
+    if (found := cache.sha256(path)) != expected:
         raise WhoknowsError(f"{name}: its {len(parts)} parts joined have SHA-256 {found} where {expected} is pinned.")
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -12,9 +13,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from whoknows import WhoknowsError
+from whoknows import WhoknowsError, files
 
-ABOUT = "about.json"  # in every folder: what it is, and the size of each of its files
+ABOUT = "about.json"  # in every folder: what it is, and the size and the SHA-256 of each of its files
 
 
 def root() -> Path:
@@ -38,8 +39,37 @@ def folder(name: str, fill: Callable[[Path, Path], dict]) -> Path:
         with _sentences(name), _lock(name):
             if not place.is_dir():  # another process may have made it while this one waited
                 _make(place, fill)
-    _check(place)
+    _check(place, lambda path: path.stat().st_size, "files")
     return place
+
+
+def verify(place: Path) -> None:
+    """Reads all files of a folder of the cache, and compares them with what they were when it was made.
+
+    Raises:
+        WhoknowsError: files are missing, or some of their bytes are others.
+    """
+    about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
+    if "sha256" not in about:  # an earlier version made it: what is there now is what later runs are held against
+        with _sentences(place.name):
+            _seal(place, about)
+    _check(place, sha256, "sha256")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(paths: list[Path]) -> str:
+    """SHA-256, the first sixteen digits, of files with their names; kept, so that what has not been written to is read once."""
+    states = [(str(path), (state := path.stat()).st_size, state.st_mtime_ns, state.st_ctime_ns) for path in paths]
+    known = root() / "digests" / hashlib.sha256(repr(states).encode()).hexdigest()
+    if not known.exists():
+        with _sentences("digests"):
+            files.write_text(known, hashlib.sha256("".join(f"{path.name} {sha256(path)}\n" for path in paths).encode()).hexdigest()[:16])
+    return known.read_text(encoding="utf-8")
 
 
 def say(line: str) -> None:
@@ -53,30 +83,31 @@ def _make(place, fill):
         shutil.rmtree(stale, ignore_errors=True)
     # A name of its own: pip may go on writing to the folder of a process that was killed.
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
-    files, temporary = part / "files", part / "temporary"
-    files.mkdir(parents=True)
+    whole, temporary = part / "files", part / "temporary"
+    whole.mkdir(parents=True)
     temporary.mkdir()
     try:
-        _seal(files, fill(files, temporary))
-        os.replace(files, place)
+        _seal(whole, fill(whole, temporary))
+        os.replace(whole, place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _seal(files, about):
+def _seal(folder, about):
     """Writes down what the folder holds, and sends it to the disk."""
-    sizes = {str(path.relative_to(files)): path.stat().st_size for path in sorted(files.rglob("*")) if path.is_file()}
-    (files / ABOUT).write_text(json.dumps(about | {"files": sizes}, indent=1), encoding="utf-8")
-    for path in (*sizes, ABOUT):  # else a power cut after the rename could leave empty files in the folder
-        with open(files / path, "rb") as file:
+    held = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / ABOUT}
+    sums = {"files": {name: path.stat().st_size for name, path in held.items()}, "sha256": {name: sha256(path) for name, path in held.items()}}
+    for path in held.values():  # else a power cut after the rename could leave empty files in the folder
+        with open(path, "rb") as file:
             os.fsync(file.fileno())
+    files.write_text(folder / ABOUT, json.dumps(about | sums, indent=1))
 
 
-def _check(place):
-    """Looks at the sizes, which takes a millisecond, to find files that were lost or cut short since."""
+def _check(place, measure, key):
+    """Compares what `measure` finds of each file with what is written under `key`; sizes, which takes a millisecond, find what was lost or cut short."""
     try:
-        sizes = json.loads((place / ABOUT).read_text(encoding="utf-8"))["files"]
-        whole = all((place / path).stat().st_size == size for path, size in sizes.items())
+        known = json.loads((place / ABOUT).read_text(encoding="utf-8"))[key]
+        whole = all(measure(place / path) == value for path, value in known.items())
     except (OSError, ValueError, KeyError):
         whole = False
     if not whole:

@@ -120,7 +120,8 @@ def _others(grid: Grid, results: Path, grids: Path) -> dict[str, Measured]:
 def assumptions(grid: Grid) -> list[str]:
     """What the numbers rest on, as sentences."""
     origins = {model.source: size(model.source) for model in grid.models}
-    guessed = [f"{source} has {found.blocks:.1g} weights, as {'its name says' if found.origin == 'name' else 'a guess'}" for source, found in origins.items() if found.origin != "config.json"]
+    why = {"name": "its name says", "guess": "a guess", "part": "its config.json says in part"}
+    guessed = [f"{source} has {found.blocks:.1g} weights, as {why[found.origin]}" for source, found in origins.items() if found.origin in why]
     rates = {stage: rate(grid, stage) for stage in cost.work(grid) if stage in stages.READING}
     speed = f"{START} s to start a job and {max(rates.values()):.0e} operations a second in one that loads a language model"
     lengths = f"{cost.TOKEN} characters a token, {cost.ANSWER} tokens an answer, no two answers alike, {cost.QUERY} tokens for the query"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError, files
 from whoknows.cells import heatmap_table, measure, test_sets
-from whoknows.comparing import normalise
+from whoknows.comparing import same, words
 from whoknows.scores import by_task
 
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
@@ -24,7 +24,7 @@ GRADINGS = {
 
 def token_f1(answer: str, gold: list[str]) -> float:
     """The highest F1 of the normalised words of an answer and of an accepted answer (Rajpurkar et al. 2016)."""
-    return max((_f1(normalise(answer).split(), normalise(g).split()) for g in gold), default=0.0)
+    return max((_f1(words(answer).split(), words(g).split()) or float(same(answer, g)) for g in gold), default=0.0)
 
 
 def _f1(said: list[str], wanted: list[str]) -> float:
@@ -53,7 +53,7 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
         frame = files.read_parquet(path)
         table = frame[["question_id", "task", "split"]].assign(scored=scored, contains=frame["correct"])
         asked, text = list(zip(frame["answer"], frame["gold"])), frame["kind"] == "open"
-        exact = pd.Series([normalise(a) in {normalise(g) for g in gold} - {""} for a, gold in asked], index=frame.index)
+        exact = pd.Series([any(same(a, g) for g in gold) for a, gold in asked], index=frame.index)
         f1 = pd.Series([token_f1(a, gold) >= ENOUGH_SHARED for a, gold in asked], index=frame.index)
         table["exact"], table["f1"] = exact.where(text, frame["correct"]), f1.where(text, frame["correct"])
         verdicts = Path(judged or "") / f"{scored}.parquet"

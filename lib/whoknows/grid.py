@@ -8,10 +8,12 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 from whoknows import WhoknowsError, schema
 from whoknows.command import command
+from whoknows.wording import CHAT, DATE
 
 SHARDED = ("answer", "extract")  # stages that do their questions one by one
 SCHEMA = Path(__file__).parents[2] / "grids" / "schema.json"
@@ -25,6 +27,8 @@ class Model:
     """Where its weights come from: an asset's name, a local folder or a model on the Hugging Face hub."""
     learning_rate: float | None = None
     """Peak learning rate of LoRA + Prompt with this model as reader; None for that of `lora_prompt`."""
+    thinking: bool | None = None
+    """Whether a chat template that has a switch is asked to think before answering; None is no."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,8 @@ class Grid:
     """A model that grades test answers once more; None does without."""
     beside: str | None
     """Folder with the packed results of another run, whose pages the book shows too."""
+    date: str | None = None
+    """The day, as year-month-day, that a chat template tells the model if it tells the date; None is always the same one."""
     search: Search | None = None
     """What is tried to find the settings of LoRA + Prompt; None does without."""
     resources: Resources | None = None
@@ -218,6 +224,13 @@ def _nonsense(values: dict) -> str | None:
         for index, name in enumerate(names):
             if name in names[:index]:
                 return f"`{key}[{index}].name` is `{values[key][index]['name']}`, which an earlier one has already; rename or remove it"
+    for index, model in enumerate(values["models"]):
+        if model.get("thinking") is not None and not model["source"].startswith(CHAT):
+            return f"`models[{index}].thinking` is given, but its source is not asked in a chat template; write {CHAT} before it, or remove thinking"
+    try:
+        date.fromisoformat(values.get("date") or DATE)
+    except ValueError:
+        return f"`date` is `{values['date']}`, which is no day; write one as year-month-day, such as {DATE}"
     if not any(task["role"] == "train" for task in values["tasks"]):
         return "`tasks` has no task with role train, so there is nothing to train on; give one of them that role"
     for stage, asked in ((values.get("resources") or {}).get("stages") or {}).items():
@@ -258,7 +271,6 @@ def _frozen(values: dict) -> dict:
 def main(arguments: list[str] | None = None) -> None:
     """The command line; says nothing if the grid is good and all that it names is there."""
     from whoknows import assets, hub, questions  # not above: reading a grid needs none of it
-    from whoknows.wording import CHAT
 
     parser = argparse.ArgumentParser(prog="python -m whoknows.grid", description="Checks a grid and fetches what it names.")
     parser.add_argument("grid")

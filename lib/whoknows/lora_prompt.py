@@ -22,7 +22,8 @@ from whoknows.trees import forest
 
 def cell(
     *, reader: str, source: str, trained_on: str, seed: int, answers: dict[str, str], features: str, settings: dict, method: str = "lora_prompt",
-    query: bool = True, without: str | None = None, precision: str, batch_tokens: int | None, out: str, rows_out: str,
+    query: bool = True, without: str | None = None, precision: str, template: dict | None = None, digest: str | None = None,
+    batch_tokens: int | None, out: str, rows_out: str,
 ) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
@@ -41,10 +42,9 @@ def cell(
     return card["history"], files.read_parquet(rows_out)
 
 
-def _from_files(reader, source, trained_on, seed, answers, features, settings, method, query, without, precision, batch_tokens, out, rows_out) -> None:
+def _from_files(reader, trained_on, seed, answers, features, settings, method, query, without, batch_tokens, out, rows_out, **used) -> None:
     frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-    model, used = models.load(source, precision), {"source": source, "precision": precision}
-    _, rows = run(reader, model, trained_on, seed, frames, settings, batch_tokens, features, method, query, without, **used, out=out)
+    _, rows = run(reader, models.load(**used), trained_on, seed, frames, settings, batch_tokens, features, method, query, without, **used, out=out)
     if processes.is_first():
         files.write_parquet(rows_out, rows)
 
@@ -109,7 +109,7 @@ def prepare(
 
 def run(
     name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int | None, folder: str,
-    method: str = "lora_prompt", query: bool = True, without: str | None = None, *, source: str, precision: str, out: str,
+    method: str = "lora_prompt", query: bool = True, without: str | None = None, *, out: str, **used,
 ) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
     """The lora_prompt stage: train on one model's answers, stop by its validation answers, score every model's test answers.
 
@@ -120,8 +120,8 @@ def run(
         method: what the rows call it.
         query: see `LoraPrompt`.
         without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None for all.
-        source, precision: what the reader was loaded with.
         out: folder for the adapters, their card, which says all that is needed to use them again, and a README.
+        used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
         (the estimator, its rows).
@@ -133,7 +133,7 @@ def run(
     ready = prepare(reader, frames, trained_on, settings, seed, batch_tokens, folder, query, without)
     rows, held, test = ready.rows, ready.held, ready.test
     names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
-    about = {"source": source, "precision": precision, "tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
+    about = used | {"tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
     about |= {"settings": settings, "query": query}
     texts = [[tree.question, tree.branches] for tree in ready.learning.grown.trees]
     own = parts.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=held.index.tolist())

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
+from transformers.utils.chat_template_utils import mark_control_tokens
 
 from whoknows import WhoknowsError, assets
 from whoknows.wording import ANCHOR, CHAT, PLAIN, Wording, chat
@@ -85,6 +87,7 @@ class Reader:
     model: nn.Module
     tokenizer: object
     wording: Wording = PLAIN
+    digest: str | None = None  # of its files, see `assets.digest`
 
     @property
     def causal(self) -> nn.Module:
@@ -148,16 +151,24 @@ class Reader:
 
     @property
     def identity(self) -> str:
-        """What tells these weights from others: where they are from, their number format, and some of them."""
-        digest, block = hashlib.sha256(), next(self.base.parameters())
+        """What tells these weights from others: where they are from, the digest of their files, their number format, and some of them."""
+        digest, block = hashlib.sha256(), next((_blocks(self.base, self.depth) or self.base).parameters())
         for some in (self.head[:8], block.flatten()[:4096]):
             digest.update(some.detach().float().cpu().numpy().tobytes())
-        return f"{self.model.config._name_or_path} {self.wording} {self.head.dtype} {block.dtype} {digest.hexdigest()[:16]}"
+        return f"{self.model.config._name_or_path} {self.digest} {self.wording} {self.head.dtype} {block.dtype} {digest.hexdigest()[:16]}"
 
     def start(self) -> list[int]:
-        """What every text begins with: the BOS token where the tokenizer puts one, else nothing; once, if the wording brings it along."""
-        ids, bos = self.tokenizer(ANCHOR).input_ids, self.tokenizer.bos_token
-        return ids[:1] if ids[0] == self.tokenizer.bos_token_id and not self.wording.first.startswith(bos) else []
+        """What the tokenizer puts before every text, such as BOS; nothing if the wording brings it along."""
+        text, whole = (self.tokenizer(ANCHOR, add_special_tokens=special).input_ids for special in (False, True))
+        before = whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)]
+        return [] if self.tokenizer(self.wording.first, add_special_tokens=False).input_ids[: len(before)] == before else before
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Ids of the tokens that end an answer, whoever names them: the tokenizer, the model's configuration or that of generation."""
+        named = [getattr(where, "eos_token_id", None) for where in (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))]
+        named.append(self.encode(self.wording.later)[0] if self.wording != PLAIN else None)  # a chat's turn ends so
+        return frozenset(e for end in named for e in (end if isinstance(end, list) else [end]) if e is not None)
 
     def encode(self, text: str) -> list[int]:
         """Ids of a piece of text as it stands in the middle of a longer one: no BOS, no made-up leading space.
@@ -167,31 +178,44 @@ class Reader:
         """
         return self.encode_all([text])[0]
 
-    def encode_all(self, texts: list[str], before: str = ANCHOR) -> list[list[int]]:
-        """The same for many texts at once, which a fast tokenizer does on all cores, each as it stands after `before`."""
+    def encode_all(self, texts: list[str], before: str = ANCHOR, **options) -> list[list[int]]:
+        """The same for many texts at once, which a fast tokenizer does on all cores, each as it stands after `before`; options are the tokenizer's."""
         if not texts:
             return []
-        known, *found = self.tokenizer([before, *(before + text for text in texts)], add_special_tokens=False).input_ids
+        known, *found = self.tokenizer([before, *(before + text for text in texts)], add_special_tokens=False, **options).input_ids
         for text, ids in zip(texts, found):
             if ids[: len(known)] != known:
                 raise WhoknowsError(f"the tokenizer of {self.tokenizer.name_or_path} does not keep {text[:20]!r} apart from the text before it")
         return [ids[len(known) :] for ids in found]
 
+    @cached_property
+    def _control(self) -> re.Pattern:
+        """What a control token of the tokenizer looks like."""
+        special = [re.escape(token.content) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return re.compile("|".join(sorted(special, key=len, reverse=True)) or "(?!)")
+
+    def _encode_pieces(self, texts: list[list[str]], before: str = ANCHOR) -> list[list[int]]:
+        """Ids of texts, each in pieces: the wording's, in which control tokens are those, and every second one somebody's own, in which they are text."""
+        if self.wording == PLAIN:
+            return self.encode_all(["".join(pieces) for pieces in texts], before, split_special_tokens=True)
+        marked = [[mark_control_tokens(piece, self._control) if k % 2 else piece for k, piece in enumerate(pieces)] for pieces in texts]
+        return self.encode_all(["".join(pieces) for pieces in marked], before, sanitize_control_tokens=True)
+
     def examples(self, questions: list[str], answers: list[str]) -> list[int]:
         """Ids of answered questions, with BOS, after which another question may come."""
         said = self.wording
-        opened = [said.first, *[said.later] * len(questions)]
-        text = "".join(f"{begin}{q}{said.asked}{said.lead}{a}{said.end}" for begin, q, a in zip(opened, questions, answers))
-        return self.start() + (self.encode(text) if text else [])
+        opened = [said.first, *[said.end + said.later] * len(questions)]
+        pieces = [piece for begin, q, a in zip(opened, questions, answers) for piece in (begin, q, said.given, a)]
+        return self.start() + (self._encode_pieces([[*pieces, said.end]])[0] if pieces else [])
 
     def questions(self, texts: list[str], after_examples: bool = False) -> list[list[int]]:
         """Ids of `Question: …\\nAnswer:` without BOS, or what stands for it in a chat, for each text."""
         begin = self.wording.later if after_examples else self.wording.first
-        return self.encode_all([f"{begin}{text}{self.wording.asked}" for text in texts])
+        return self._encode_pieces([[begin, text, self.wording.asked] for text in texts])
 
     def answers(self, texts: list[str]) -> list[list[int]]:
         """Ids of answers with the space that follows `Answer:`; an empty one is that space, or a line end where a space alone is no token."""
-        found = self.encode_all([self.wording.lead + text for text in texts], self.wording.before)
+        found = self._encode_pieces([[self.wording.lead, text] for text in texts], self.wording.before)
         return [ids or self.encode("\n") for ids in found]
 
     def question(self, text: str) -> list[int]:
@@ -282,30 +306,37 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
     return chosen
 
 
-def load(source: str, precision: str) -> Reader:
+def load(source: str, precision: str, template: dict | None = None, digest: str | None = None) -> Reader:
     """A frozen model in evaluation mode, with its fast tokenizer.
 
     Args:
         source: name of an asset, a local folder, or a name on the Hugging Face hub; with `chat:` before it, texts are put in the
             words of its chat template.
         precision: `auto`, `float32` or `bfloat16`; or `8bit` or `4bit`, to which the blocks' matrices are quantised.
+        template: what a chat template is told, `day` and `thinking`; see `wording.chat`.
+        digest: what `assets.digest` has to say of the source; of a model on the hub, the commit that is loaded. None takes what is there.
 
     Raises:
-        WhoknowsError: the source is unknown or cannot be read.
+        WhoknowsError: the source is unknown, cannot be read, or is another than it was.
     """
-    path = assets.resolve(source)
+    path, there = assets.resolve(source), assets.digest(source)
+    hub = assets.on_hub(source)
+    if digest and digest != there and not hub:
+        raise WhoknowsError(f"models: the source {source!r} is another model now (digest {there}) than the one that was used before (digest {digest}); put that one back, or train again with this one")
+    revision = {"revision": digest or there} if hub else {}
     transformers_logging.disable_progress_bar()
     quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), device_map={"": device()}, **quantised)
+        tokenizer = AutoTokenizer.from_pretrained(path, **revision)
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), device_map={"": device()}, **revision, **quantised)
     except (OSError, ValueError) as error:  # transformers says either of a folder that lacks a file
         raise WhoknowsError(f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}") from error
     keep_format(model)
     if model.device.type == "cuda":
         fuse_norms(model)  # on a CPU it saves nothing
         torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new shape of a batch, and nearly every batch has one
-    return Reader(model.eval().requires_grad_(False), tokenizer, chat(tokenizer) if source.startswith(CHAT) else PLAIN)
+    words = chat(tokenizer, **(template or {})) if source.startswith(CHAT) else PLAIN
+    return Reader(model.eval().requires_grad_(False), tokenizer, words, digest or there)
 
 
 def first_block(depth: int, share: float) -> int:

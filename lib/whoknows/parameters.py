@@ -4,8 +4,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from whoknows import WhoknowsError
+from whoknows import WhoknowsError, assets
 from whoknows.grid import Grid, load
+from whoknows.wording import CHAT, DATE
 
 
 def out(grid: Grid) -> str:
@@ -44,7 +45,7 @@ def extract(grid: Grid, reader: str) -> str:
 
 def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `probe` for one reader, the model it is trained on and one seed."""
-    read = {key: _reading(grid, reader)[key] for key in ("source", "precision")}
+    read = {key: value for key, value in _reading(grid, reader).items() if key != "batch_tokens"}
     return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | read | asdict(grid.probe))
 
 
@@ -238,9 +239,11 @@ def _tasks(grid: Grid) -> dict:
 
 
 def _reading(grid: Grid, name: str) -> dict:
-    """What every stage that loads a language model is told."""
-    source = next(model.source for model in grid.models if model.name == name)
-    return {"source": source, "precision": grid.precision, "batch_tokens": grid.batch_tokens}
+    """What every stage that loads a language model is told; other files of the model, or another day, are other parameters."""
+    model = next(model for model in grid.models if model.name == name)
+    template = {"day": grid.date or DATE, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
+    about = {"template": template, "digest": assets.digest(model.source)}
+    return {"source": model.source, "precision": grid.precision, "batch_tokens": grid.batch_tokens} | about
 
 
 def _settings(grid: Grid, reader: str) -> dict:

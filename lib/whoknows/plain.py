@@ -25,7 +25,7 @@ def answer(reader: Reader, prompts: list[list[int]], max_new_tokens: int) -> lis
     """
     inputs = padded(prompts, "left", reader.device)
     line_ends = [ids[0] for ids in map(reader.encode, ("\n", "\n\n")) if len(ids) == 1]
-    ends = list(dict.fromkeys([reader.tokenizer.eos_token_id, *line_ends]))
+    ends = sorted({*reader.ends, *line_ends})
     options = {"max_new_tokens": max_new_tokens, "do_sample": False, "eos_token_id": ends, "pad_token_id": ends[0]}
     written = reader.model.generate(**inputs, **options)[:, inputs["input_ids"].shape[1] :]
     texts = reader.tokenizer.batch_decode(written, skip_special_tokens=True)

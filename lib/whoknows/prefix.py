@@ -12,7 +12,6 @@ from transformers import AttentionInterface, DynamicCache, GenerationConfig, Log
 
 from whoknows.models import Reader
 from whoknows.trees import only_at
-from whoknows.wording import PLAIN
 
 LINE_END = "\n"
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, that are worked on at a time: on a CPU as many as stay in its cache
@@ -57,9 +56,7 @@ class Prefix:
         if self.ids and not is_alone:
             reader.base(input_ids=torch.tensor([self.ids], device=reader.device), past_key_values=cache, use_cache=True)
         self.keys_values = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
-        ends = [reader.tokenizer.eos_token_id, reader.model.config.eos_token_id]
-        ends.append(reader.encode(reader.wording.later)[0] if reader.wording != PLAIN else None)  # a chat's turn ends so
-        self.ends = {e for end in ends for e in (end if isinstance(end, list) else [end]) if e is not None}
+        self.ends = set(reader.ends)
 
     def attend(self, module, query, key, value, attention_mask, scaling=None, sliding_window=None, **_):
         """Attention of [rows, heads, new, width] queries over the shared prefix and each row's own keys.
@@ -208,7 +205,7 @@ class Prefix:
 
     def _finish(self, tokens: list[int], measures: list[list[float]]) -> Written:
         """Cut at the line end. The ending is not part of the answer, unless it holds some of it, or is all there is."""
-        text = self._line(tokens)
+        text = self._line(tokens[:-1] if tokens[-1] in self.ends else tokens)
         bare = tokens[-1] in self.ends or self._is_end(tokens[-1]) and not self._line(tokens[-1:])
         logprob, entropy, margin = np.transpose(measures[:-1] if bare and len(tokens) > 1 else measures)
         return Written(text, logprob.sum(), logprob.mean(), len(logprob), logprob.min(), entropy.mean(), entropy.max(), margin[0])

@@ -64,7 +64,7 @@ def judge(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, nam
 
 def run(
     name: str, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], folder: str, layers, strengths: list[float], mlp: dict, out: str,
-    *, source: str, precision: str,
+    **used,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The probe stage: fit both probes to one model's answers, save them, and score every model's test answers and the
     validation answers that chose.
@@ -74,7 +74,7 @@ def run(
         folder: the reader's features.
         layers: HF indices to choose from, or "all".
         out: where the estimators, their cards and a README go; a card says all that is needed to use an estimator again.
-        source, precision: what the reader was loaded with.
+        used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
         (rows of probe and probe_mlp, the logistic probe's search over layers and strengths).
@@ -87,7 +87,7 @@ def run(
     layers = known_layers(layers, hidden.shape[1], name)
     train, validation = parts(frames[trained_on], hidden, trained_on)
     names = {"reader": name, "trained_on": trained_on, "seed": seed}
-    about = names | {"source": source, "precision": precision, "tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
+    about = names | used | {"tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
     about |= {"last_layer": hidden.shape[1] - 1}
     settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
     probes, searches = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}, {}

@@ -136,6 +136,7 @@ def _facts(card: dict) -> str:
     made = provenance.surroundings()
     facts = {
         "reader": f"{code(card['reader'])}: {_reader(card['source'])}",
+        **({"digest of its files": code(card["digest"])} if card.get("digest") else {}),
         "precision of the reader": code(card["precision"]) + (", which is bfloat16 where the hardware multiplies it natively and float32 elsewhere" if card["precision"] == "auto" else ""),
         "trained on": f"{sum(counts.values())} answers of {code(card['trained_on'])}, {counts['right']} right and {counts['wrong']} wrong, to questions of {tasks}",
         "seed": code(card["seed"]),

@@ -21,7 +21,12 @@ _Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that is given twice; plain YAML silently keeps the last one."""
+    """Refuses a key that is given twice, of which plain YAML silently keeps the last one; and leaves a date as it is written."""
+
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+        for letter, known in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node, deep=False):
         seen = []

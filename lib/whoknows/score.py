@@ -82,7 +82,7 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     folder = share.locate(folder)
     card = read_card(folder, method)
     try:
-        reader = models.load(card["source"], card["precision"])
+        reader = models.load(card["source"], card["precision"], card.get("template"), card.get("digest"))
     except WhoknowsError as error:
         raise WhoknowsError(f"{folder / card['method']}.json, source: {error}") from None
     try:

@@ -26,7 +26,7 @@ from whoknows.splits import for_seed, smaller
 
 def cell(
     *, reader: str, source: str, answers: dict[str, str], seed: int, features: str, settings: dict, learning_rates: list[float], sizes: list[int],
-    layers, strengths: list[float], precision: str, batch_tokens: int | None, out: str,
+    layers, strengths: list[float], precision: str, template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str,
 ) -> pd.DataFrame:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
@@ -44,8 +44,8 @@ def cell(
     return files.read_parquet(out)
 
 
-def _from_files(reader: str, source: str, precision: str, answers: dict[str, str], **more) -> None:
-    run(reader, partial(models.load, source, precision), {scored: files.read_parquet(path) for scored, path in answers.items()}, **more)
+def _from_files(reader: str, source: str, precision: str, template: dict | None, digest: str | None, answers: dict[str, str], **more) -> None:
+    run(reader, partial(models.load, source, precision, template, digest), {scored: files.read_parquet(path) for scored, path in answers.items()}, **more)
 
 
 def run(

@@ -25,7 +25,8 @@ def run(stage: str, parameters: dict, shard: list[int]) -> None:
     """
     from whoknows import answers, extraction, models  # not above: the command first chooses a GPU
 
-    told, reader = parameters, models.load(parameters["source"], parameters["precision"])
+    told = parameters
+    reader = models.load(*(told[key] for key in ("source", "precision", "template", "digest")))
     if stage == "answer":
         answers.run(reader, files.read_parquet(told["questions"]), told["max_new_tokens"], told["batch_tokens"], told["out"], shard)
     else:

@@ -5,10 +5,11 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from whoknows import cache
+from whoknows import cache, hub
 from whoknows.wording import CHAT
 
 UNITS = {"m": 1e6, "b": 1e9}
+KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 UNKNOWN = 7e9  # parameters of a model whose files are not here and whose name has no number
 ASPECT = 128  # width over layers of most models; with 12 weights a layer for each square of the width
 
@@ -21,7 +22,7 @@ class Size:
         sides: for each linear module of a block, its inputs and outputs together.
         blocks: weights of all blocks.
         head: weights of the output head.
-        origin: what says so: `config.json`, `name` or `guess`.
+        origin: what says so: `config.json`, `part` (it leaves out what is guessed), `name` or `guess`.
     """
 
     layers: int
@@ -36,8 +37,8 @@ def size(source: str) -> Size:
     """Of a model that a grid names."""
     source = source.removeprefix(CHAT)
     config = _config(source)
-    if config:
-        return _of(json.loads(config.read_text()), "config.json")
+    if config and (said := _read(config)):
+        return said
     found = re.search(r"(\d+(?:\.\d+)?)([mb])(?![a-z])", source.lower())
     parameters = float(found[1]) * UNITS[found[2]] if found else UNKNOWN
     width = (parameters * ASPECT / 12) ** (1 / 3)
@@ -45,11 +46,26 @@ def size(source: str) -> Size:
     return _of(shape, "name" if found else "guess")
 
 
+def _read(path: Path) -> Size | None:
+    """What a config.json says; where it leaves out a key, what transformers takes for it; None if neither is enough."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config = config.get("text_config", config)
+        if not all(config.get(key) for key in KEYS):
+            from transformers import AutoConfig  # not above: it takes seconds
+
+            whole = AutoConfig.from_pretrained(path.parent).get_text_config()
+            config = {key: getattr(whole, key, None) for key in (*KEYS, "head_dim", "num_key_value_heads")}
+        return _of(config, "config.json" if all(config.get(key) for key in KEYS) else "part")
+    except Exception:  # whatever is written there
+        return None
+
+
 def _of(config: dict, origin: str) -> Size:
-    config = config.get("text_config", config)
-    width, layers, heads, inner = (config[key] for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"))
+    width, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"] or 1
+    inner = config["intermediate_size"] or 4 * width  # as GPT-2 has it
     head = config.get("head_dim") or width // heads
-    queries, keys = head * heads, head * config.get("num_key_value_heads", heads)
+    queries, keys = head * heads, head * (config.get("num_key_value_heads") or heads)
     shapes = {"q_proj": (width, queries), "k_proj": (width, keys), "v_proj": (width, keys), "o_proj": (queries, width)}
     shapes |= {"gate_proj": (width, inner), "up_proj": (width, inner), "down_proj": (inner, width)}
     blocks = layers * sum(a * b for a, b in shapes.values())
@@ -61,13 +77,4 @@ def _config(source: str) -> Path | None:
     here = Path(source).expanduser() / "config.json"
     if here.is_file():
         return here
-    if "/" not in source:
-        return next(cache.root().glob(f"{source}-????????/config.json"), None)
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        found = try_to_load_from_cache(source, "config.json")
-    except HFValidationError:  # it is written as a path
-        return None
-    return Path(found) if isinstance(found, str) else None
+    return hub.config(source) if "/" in source else next(cache.root().glob(f"{source}-????????/config.json"), None)

