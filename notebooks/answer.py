@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -22,8 +18,8 @@ questions = "results/embedded/questions.parquet"
 max_new_tokens = 30
 precision = "auto"
 batch_tokens = 2048
-out = "results/embedded/answers/SmolLM2-135M.parquet"
-rows_out = "results/embedded/rows/likelihood/SmolLM2-135M.parquet"
+out = "results/by-hand/answers/SmolLM2-135M.parquet"
+rows_out = "results/by-hand/rows/likelihood/SmolLM2-135M.parquet"
 
 # %%
 from whoknows import files, models

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -45,7 +41,7 @@ layers = "all"
 strengths = [0.001, 0.01, 0.1, 1.0, 10.0]
 precision = "auto"
 batch_tokens = 2048
-out = "results/embedded/search/SmolLM2-135M.parquet"
+out = "results/by-hand/search/SmolLM2-135M.parquet"
 
 # %%
 from whoknows import curves, search
