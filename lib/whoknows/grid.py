@@ -25,6 +25,8 @@ class Model:
     """Where its weights come from: an asset's name, a local folder or a model on the Hugging Face hub."""
     learning_rate: float | None = None
     """Peak learning rate of LoRA + Prompt with this model as reader; None for that of `lora_prompt`."""
+    layers: str | tuple[int, ...] | None = None
+    """Layers of the probe with this model as reader; None for those of `probe`."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +233,7 @@ def _nonsense(values: dict) -> str | None:
 
 def _build(values: dict) -> Grid:
     parts = {
-        "models": tuple(Model(**model) for model in values["models"]),
+        "models": tuple(Model(**_frozen(model)) for model in values["models"]),
         "tasks": tuple(Task(**task) for task in values["tasks"]),
         "splits": Splits(**values["splits"]),
         "answer": Answer(**values["answer"]),

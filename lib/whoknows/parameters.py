@@ -45,7 +45,7 @@ def extract(grid: Grid, reader: str) -> str:
 def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `probe` for one reader, the model it is trained on and one seed."""
     read = {key: _reading(grid, reader)[key] for key in ("source", "precision")}
-    return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | read | asdict(grid.probe))
+    return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | read | _probe(grid, reader))
 
 
 def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
@@ -135,7 +135,7 @@ def searched(grid: Grid) -> bool:
 def search(grid: Grid, reader: str) -> str:
     """Parameters of `search` for one reader; the grid has a search."""
     names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
-    probe = {key: asdict(grid.probe)[key] for key in ("layers", "strengths")}
+    probe = {key: _probe(grid, reader)[key] for key in ("layers", "strengths")}
     tried = {"settings": _settings(grid, reader)} | asdict(grid.search)
     return json.dumps(names | _reading(grid, reader) | tried | probe | {"out": f"{out(grid)}/search/{reader}.parquet"})
 
@@ -241,6 +241,12 @@ def _reading(grid: Grid, name: str) -> dict:
     """What every stage that loads a language model is told."""
     source = next(model.source for model in grid.models if model.name == name)
     return {"source": source, "precision": grid.precision, "batch_tokens": grid.batch_tokens}
+
+
+def _probe(grid: Grid, reader: str) -> dict:
+    """The section `probe`, with the reader's own layers if it has some."""
+    layers = next(model.layers for model in grid.models if model.name == reader)
+    return asdict(grid.probe) | ({"layers": layers} if layers else {})
 
 
 def _settings(grid: Grid, reader: str) -> dict:
