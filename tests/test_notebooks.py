@@ -49,7 +49,7 @@ def test_by_hand_it_writes_into_no_run(path):
 
 def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypatch):
     (told,) = re.findall(r"exec_lines = \['(.+?)'\]", (ROOT / "Makefile").read_text())
-    chart = alt.Chart(pd.DataFrame({"a": [1]})).mark_point().encode(x="a:Q")
+    chart = alt.Chart(pd.DataFrame({"a": [1]})).mark_point().encode(x="a:Q").properties(width="container")
     before = alt.renderers.active
     try:
         exec(told, {})
@@ -57,6 +57,7 @@ def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypa
     finally:
         alt.renderers.enable(before)
     assert list(shown) == [lab.CHART, "text/plain"] and shown[lab.CHART]["mark"]["type"] == "point"
+    assert shown[lab.CHART]["width"] == lab.WIDTH and chart.to_dict()["width"] == "container"
 
 
 def test_where_there_is_no_room_yet_a_chart_has_a_picture(tmp_path):
