@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan lab test test-cluster bench clean
+.PHONY: help book pdf plan lab test test-lab test-cluster bench clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
@@ -27,6 +27,8 @@ help:
 	@echo "make plan    show what 'make book' would run"
 	@echo "make lab     open the notebooks in JupyterLab, on the results that are there"
 	@echo "make test    run the tests"
+	@echo "make test-lab"
+	@echo "             run every notebook in JupyterLab in a browser, on the results of 'make book'"
 	@echo "make test-cluster"
 	@echo "             run the smoke grid on a Slurm of two nodes on this machine, one of which dies; needs root"
 	@echo "make bench   measure tokens per second against plain transformers and the machine's limit;"
@@ -56,6 +58,9 @@ test: $(READY)
 		echo "There is no Chromium or Chrome on the PATH, and in CI the browser tests may not be skipped." >&2; exit 1; }
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	@$(FIND_BROWSER) || echo "The browser tests were skipped: there is no Chromium or Chrome on the PATH."
+
+test-lab: $(LAB)
+	@$(BIN)/python -m pytest tests/lab.py
 
 # Slurm is Debian's to install where we may; a machine with a Slurm of its own is left alone.
 test-cluster: $(CLUSTER)

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -26,7 +22,7 @@ features = "results/embedded/features/SmolLM2-135M"
 seeds = [0]
 strengths = [0.01, 0.1, 1.0]
 sizes = [100, 200, 400]
-out = "results/embedded/controls/readers/SmolLM2-135M.parquet"
+out = "results/by-hand/controls/readers/SmolLM2-135M.parquet"
 
 # %%
 from whoknows import auroc, controls, files

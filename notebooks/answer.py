@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -24,8 +20,8 @@ precision = "auto"
 template = None
 digest = None
 batch_tokens = 2048
-out = "results/embedded/answers/SmolLM2-135M.parquet"
-rows_out = "results/embedded/rows/likelihood/SmolLM2-135M.parquet"
+out = "results/by-hand/answers/SmolLM2-135M.parquet"
+rows_out = "results/by-hand/rows/likelihood/SmolLM2-135M.parquet"
 
 # %%
 from whoknows import files, models

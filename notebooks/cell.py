@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # Cell
 #
@@ -21,7 +29,7 @@ answers = {
 }
 rows = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M"
 estimators = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M"
-out = "results/embedded/cells/probe_SmolLM2-135M_SmolLM2-135M.parquet"
+out = "results/by-hand/cells/probe_SmolLM2-135M_SmolLM2-135M.parquet"
 
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -29,7 +25,7 @@ tasks = [
     {"name": "sciq", "size": 320, "role": "shift"},
     {"name": "capitals", "size": 200, "role": "shift"},
 ]
-out = "results/embedded/differences.parquet"
+out = "results/by-hand/differences.parquet"
 
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -28,8 +24,8 @@ precision = "auto"
 template = None
 digest = None
 batch_tokens = 2048
-out = "results/embedded/features/SmolLM2-135M"
-rows_out = "results/embedded/rows/zero_shot/SmolLM2-135M.parquet"
+out = "results/by-hand/features/SmolLM2-135M"
+rows_out = "results/by-hand/rows/zero_shot/SmolLM2-135M.parquet"
 
 # %%
 from whoknows import auroc, extraction, files, models

@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # The figure that this repeats
 #
@@ -11,7 +19,7 @@
 # results, and to what was measured here, on the page Claims. Needs no run: all of it lies in the repository.
 
 # %% tags=["parameters"]
-out = "results/embedded/published.parquet"
+out = "results/by-hand/published.parquet"
 
 # %% tags=["remove-input"]
 import pandas as pd

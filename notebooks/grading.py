@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -33,7 +29,7 @@ tasks = [
     {"name": "sciq", "size": 320, "role": "shift"},
     {"name": "capitals", "size": 200, "role": "shift"},
 ]
-out = "results/embedded/grades.parquet"
+out = "results/by-hand/grades.parquet"
 
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown

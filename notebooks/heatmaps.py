@@ -1,3 +1,11 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
 # %% [markdown]
 # # Can a language model tell when an answer is wrong?
 #
@@ -19,7 +27,7 @@ tasks = [
     {"name": "capitals", "size": 200, "role": "shift"},
 ]
 links = True
-out = "results/embedded/scores.parquet"
+out = "results/by-hand/scores.parquet"
 
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown

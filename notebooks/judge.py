@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -21,8 +17,8 @@ answers = "results/embedded/answers/SmolLM2-135M.parquet"
 model = "SmolLM2-135M"
 url = "http://localhost:8000/v1"
 judge_model = "judge"
-log = "results/embedded/judged/SmolLM2-135M.jsonl"
-out = "results/embedded/judged/SmolLM2-135M.parquet"
+log = "results/by-hand/judged/SmolLM2-135M.jsonl"
+out = "results/by-hand/judged/SmolLM2-135M.parquet"
 
 # %%
 from pathlib import Path

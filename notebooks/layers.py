@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -19,7 +15,7 @@
 # %% tags=["parameters"]
 models = ["SmolLM2-135M", "Gemma3-270M"]
 sweeps = "results/embedded/sweeps"
-out = "results/embedded/sweep.parquet"
+out = "results/by-hand/sweep.parquet"
 
 # %% tags=["remove-input"]
 from IPython.display import HTML

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -50,8 +46,8 @@ precision = "auto"
 template = None
 digest = None
 batch_tokens = 2048
-out = "results/embedded/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
-rows_out = "results/embedded/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
+out = "results/by-hand/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
+rows_out = "results/by-hand/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
 from whoknows import auroc, curves, lora_prompt

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -33,8 +29,8 @@ mlp = {"hidden": [256, 128, 64], "learning_rate": 1e-4, "epochs": 100, "batch_si
 precision = "auto"
 template = None
 digest = None
-out = "results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
-rows_out = "results/embedded/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
+out = "results/by-hand/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
+rows_out = "results/by-hand/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
 from whoknows import auroc, curves, files, probes

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -25,7 +21,7 @@ tasks = [
 ]
 splits = {"train": 0.36, "validation": 0.16, "test": 0.48}
 shots = 16
-out = "results/embedded/questions.parquet"
+out = "results/by-hand/questions.parquet"
 
 # %%
 from whoknows import files

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -47,7 +43,7 @@ precision = "auto"
 template = None
 digest = None
 batch_tokens = 2048
-out = "results/embedded/search/SmolLM2-135M.parquet"
+out = "results/by-hand/search/SmolLM2-135M.parquet"
 
 # %%
 from whoknows import curves, search

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -19,7 +15,7 @@
 # %% tags=["parameters"]
 models = ["SmolLM2-135M", "Gemma3-270M"]
 search = "results/embedded/search"
-out = "results/embedded/settings.parquet"
+out = "results/by-hand/settings.parquet"
 
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown

@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -30,7 +26,7 @@ tasks = [
     {"name": "sciq", "size": 320, "role": "shift"},
     {"name": "capitals", "size": 200, "role": "shift"},
 ]
-out = "results/embedded/shift.parquet"
+out = "results/by-hand/shift.parquet"
 
 # %% tags=["remove-input"]
 import pandas as pd

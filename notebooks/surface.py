@@ -1,9 +1,5 @@
 # ---
 # jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -25,7 +21,7 @@ seeds = [0]
 strengths = [0.01, 0.1, 1.0]
 embedder = "all-minilm-l6-v2"
 batch_tokens = 2048
-out = "results/embedded/controls/surface.parquet"
+out = "results/by-hand/controls/surface.parquet"
 
 # %%
 from whoknows import auroc, controls, files

@@ -34,14 +34,14 @@ def find() -> str:
 
 
 @contextmanager
-def open_book(index: Path):
+def open_book(index: Path, network: str = NO_NETWORK):
     """A browser that shows a book, from its first page's file.
 
     Gives a `Browser`, whose `requests` and `errors` collect what no page of the book may cause; `loaded` has the bytes of
     all that the page on show has fetched, as they are once unpacked.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        command = [find(), *FLAGS, NO_NETWORK, f"--user-data-dir={profile}", "about:blank"]
+        command = [find(), *FLAGS, network, f"--user-data-dir={profile}", "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             yield Browser(Path(profile), Path(index))

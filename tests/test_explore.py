@@ -1,5 +1,6 @@
 """What explore.py shows is the run's own probe at a setting, chosen on nothing; its widgets redraw it, and its grid repeats it."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -183,16 +184,17 @@ def test_what_the_grid_says_runs_to_the_same_validation_value(results, tmp_path)
     assert explore.numbers(results, SETTING).loc["in-distribution", "Validation, deep"].startswith(f"{search['validation_auroc'].iloc[0]:.3f}")
 
 
-@pytest.mark.parametrize(
-    "change, name, sentence",
-    [
-        ({}, "a/b", "`name` should be letters, digits, dots and hyphens"),
-        ({"layer": 3}, "mine", "flat has the layers 0 to 2, and a grid's layers are those of all its readers"),
-    ],
-)
-def test_a_grid_that_cannot_be_is_refused(results, change, name, sentence):
-    with pytest.raises(WhoknowsError, match=sentence):
-        explore.save(results, replace(SETTING, **change), name)
+def test_in_a_grid_of_a_layer_that_a_model_lacks_it_chooses_among_its_own(results, tmp_path):
+    files.write_text(tmp_path / "deeper.yml", explore.as_grid(results, replace(SETTING, layer=3), "deeper"))
+    made = grid.load(tmp_path / "deeper.yml")
+    told = {reader: json.loads(parameters.probe(made, reader, "deep", "0"))["layers"] for reader in LAYERS}
+    assert told == {"deep": [3], "flat": "all"}
+    assert "# Readers without a layer 3 choose among all of theirs on validation: flat.\n" in (tmp_path / "deeper.yml").read_text()
+
+
+def test_a_grid_that_cannot_be_is_refused(results):
+    with pytest.raises(WhoknowsError, match="`name` should be letters, digits, dots and hyphens"):
+        explore.save(results, SETTING, "a/b")
     assert [path.name for path in Path("grids").iterdir()] == ["made-up.yml"]
 
 
@@ -204,6 +206,25 @@ def panel(results):
 def drawn(panel):
     """The charts that the panel shows, as Vega-Lite."""
     return [output["data"][CHART] for output in panel.charts.outputs]
+
+
+def test_it_opens_on_the_setting_that_the_run_published_and_goes_back_to_it(results):
+    card = Path("results/made-up/estimators/probe/deep/deep/seed0/probe.json")
+    files.write_text(card, json.dumps({"chosen": {"layer": 2, "strength": 0.02}}))
+    try:
+        panel = Panel(results)
+        published = replace(SETTING, strength=0.02)
+        assert panel.setting == published and panel.numbers.value == explore.numbers(results, published).to_html(border=0)
+        for name, value in {"token": TOKENS[1], "layer": 0, "strength": 1.0, "size": 50, "tasks": ("sciq",)}.items():
+            panel.choices[name].value = value
+        panel.back.click()
+        assert panel.setting == published and panel.numbers.value == explore.numbers(results, published).to_html(border=0)
+        panel.choices["reader"].value = "flat"
+        before = panel.setting
+        panel.back.click()
+        assert panel.setting == before and panel.said.value == "The run has no probe of its own for these models."
+    finally:
+        shutil.rmtree("results/made-up/estimators")
 
 
 def test_moving_a_widget_redraws(panel):

@@ -25,7 +25,7 @@ def test_every_grid_of_the_repository_loads(path):
 def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
-    models = [{"learning_rate": None, "thinking": None} | model for model in written["models"]]
+    models = [{"learning_rate": None, "thinking": None, "layers": None} | model for model in written["models"]]
     assert json.loads(json.dumps(dataclasses.asdict(loaded))) == {"date": None, "search": None, "resources": None} | written | {"models": models}
     assert loaded.models[1].source == "gemma3-270m"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
@@ -123,6 +123,7 @@ MISTAKES = {
     "negative size": (put(["tasks", 0, "size"], -5), "`tasks[0].size` should be a whole number, 1 or more, but is `-5`"),
     "half a layer": (put(["probe", "layers"], [3, 4.5]), "`probe.layers` should be all, or a list of layers .* but is `[3, 4.5]`"),
     "layer 4.0": (put(["probe", "layers"], [4.0]), "`probe.layers` should be all, or a list of layers"),
+    "a model's layers": (put(["models", 1, "layers"], [-1]), "`models[1].layers` should be all, a list of layers (whole numbers, 0 or more), or null, but is "),
     "exponent without a point": (put(["lora_prompt", "learning_rate"], "1e-4"), "YAML takes that for text: write 0.0001"),
     "not a number": (put(["lora_prompt", "alpha"], float("nan")), "`lora_prompt.alpha` should be a number above 0, but is `nan`"),
     "one model": (lambda values: values["models"].pop(), "`models` should be a list of two models or more"),

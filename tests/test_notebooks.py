@@ -1,15 +1,17 @@
 """Every notebook can be opened and run by itself, and stays as it is when JupyterLab saves it."""
 
+import json
 import re
 from pathlib import Path
 
 import altair as alt
+import browser
 import jupytext
 import pandas as pd
 import pytest
 from jupytext.config import load_jupytext_config
 
-from whoknows import lab
+from whoknows import curves, lab, page, vega
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -35,13 +37,19 @@ def test_saving_it_in_jupyterlab_changes_no_cell(path):
     config = load_jupytext_config(str(path))
     opened = jupytext.read(path, config=config)
     assert [cell.metadata.get("tags") for cell in opened.cells].count(["parameters"]) == 1
-    header = re.compile(r"\A(?:# ---\n(?:#.*\n)*# ---\n\n)?")
-    assert jupytext.writes(opened, fmt="py:percent", config=config) == header.sub("", path.read_text())
+    assert opened.metadata.kernelspec.name == "python3", "or JupyterLab asks which kernel it should have"
+    assert jupytext.writes(opened, fmt="py:percent", config=config) == path.read_text()
+
+
+def test_by_hand_it_writes_into_no_run(path):
+    told = page.parameters(jupytext.read(path, fmt="py:percent"))
+    written = {key: value for key, value in told.items() if key in ("out", "rows_out", "log")}
+    assert all(value.startswith("results/by-hand/") for value in written.values()) and bool(written) == (path.stem != "explore")
 
 
 def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypatch):
     (told,) = re.findall(r"exec_lines = \['(.+?)'\]", (ROOT / "Makefile").read_text())
-    chart = alt.Chart(pd.DataFrame({"a": [1]})).mark_point().encode(x="a:Q")
+    chart = alt.Chart(pd.DataFrame({"a": [1]})).mark_point().encode(x="a:Q").properties(width="container")
     before = alt.renderers.active
     try:
         exec(told, {})
@@ -49,6 +57,20 @@ def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypa
     finally:
         alt.renderers.enable(before)
     assert list(shown) == [lab.CHART, "text/plain"] and shown[lab.CHART]["mark"]["type"] == "point"
+    assert shown[lab.CHART]["width"] == lab.WIDTH and chart.to_dict()["width"] == "container"
+
+
+def test_where_there_is_no_room_yet_a_chart_has_a_picture(tmp_path):
+    """JupyterLab draws a chart in a cell that is not laid out, and again and again until the PNG of it is not empty."""
+    spec = curves.layer_curve([{"layer": layer, "strength": 1.0, "validation_auroc": 0.5} for layer in (0, 1)]).to_dict()
+    specs = {"book": spec, "lab": lab.bundle(spec)[lab.CHART]}
+    vega.write(tmp_path)
+    (tmp_path / "index.html").write_text("<script src='vega.js'></script><div id='none' style='width: 0'></div>")
+    draw = "whoknowsVega.vegaEmbed('#none', {}, {{renderer: 'canvas'}}).then(drawn => drawn.view.toImageURL('png')).then(url => (url.split(',')[1] ?? '').length)"
+    with browser.open_book(tmp_path / "index.html") as tab:
+        tab.visit()
+        drawn = {name: tab.read(draw.format(json.dumps(one))) for name, one in specs.items()}
+    assert drawn["book"] == 0 and drawn["lab"] > 1000
 
 
 @pytest.mark.parametrize("name", ["grids", "results"])

@@ -38,7 +38,7 @@ def results(tmp_path):
     files.write_parquet(folder / "search" / "gone.parquet", pd.DataFrame({"reader": ["gone"]}))
     abouts = {
         "heatmaps": {"commit": "later", "machine": "a laptop", "versions": {"torch": "1"}, "parameters": {"x": 1}},
-        f"answer-{names[0]}": {"commit": "abc", "machine": "a machine", "versions": {"torch": "2", "peft": "3"}, "parameters": {"model": names[0]}},
+        f"answer-{names[0]}": {"commit": "abc", "machine": "a machine", "precision": "bfloat16", "versions": {"torch": "2", "peft": "3"}, "parameters": {"model": names[0]}},
         f"answer-{names[1]}": {"commit": "abc", "machine": EVIL, "versions": {"torch": "2.1"}, "parameters": {"model": names[1]}},
         "answer-gone": {"commit": "older", "parameters": {"model": "gone"}},
     }
@@ -62,7 +62,7 @@ def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
     for name in names:
         before, after = (files.read_parquet(folder / "answers" / f"{name}.parquet") for folder in (results, tmp_path / "packed"))
         pd.testing.assert_frame_equal(before, after)
-    about = {"commit": "abc", "machine": f"a machine; {EVIL}", "versions": {"torch": "2; 2.1", "peft": "3"}}
+    about = {"commit": "abc", "machine": f"a machine; {EVIL}", "precision": "bfloat16", "versions": {"torch": "2; 2.1", "peft": "3"}}
     assert json.loads((tmp_path / "packed/about.json").read_text()) == about, "of what made the rows, not of the page"
     assert (tmp_path / "packed/grid.yml").read_text() == (ROOT / "grids/smoke.yml").read_text()
 
@@ -94,5 +94,8 @@ def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it
         for name in (page, f"beside-{page}"):  # the smoke test runs them
             write_page(own / "notebooks", name, name, {}, [])
     shown = nbformat.read(book.write(grid_file, own) / "run/beside-heatmaps.ipynb", as_version=4)
-    facts = ["commit abc", f"machine a machine; {EVIL}", "peft 3", "torch 2; 2.1"]
+    facts = ["commit abc", f"machine a machine; {EVIL}", "precision bfloat16", "peft 3", "torch 2; 2.1"]
     assert f"a run of the grid `theirs` measured them ({', '.join(map(code, facts))})" in shown.cells[1].source
+    said = "Its models computed in `bfloat16`, those of this run in a number format that is not recorded: in another number format, or on another machine, "
+    assert said in shown.cells[1].source and "so the numbers of right answers differ" in shown.cells[1].source
+    assert "<th>precision</th><td>bfloat16</td>" in shown.cells[-1].source

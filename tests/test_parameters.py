@@ -54,6 +54,16 @@ def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
     assert told["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"
 
 
+def test_a_models_own_layers_are_told_to_its_probes_and_nothing_else_changes():
+    deep = replace(GRID, models=(replace(GRID.models[0], layers=(1,)), GRID.models[1]))
+    for of, own, other in ((GRID, "all", "all"), (deep, [1], "all")):
+        assert json.loads(parameters.probe(of, "tiny-llama", "tiny-mistral", "0"))["layers"] == own
+        assert json.loads(parameters.probe(of, "tiny-mistral", "tiny-llama", "0"))["layers"] == other
+        assert json.loads(parameters.search(of, "tiny-llama"))["layers"] == own
+    for stage in ("answer", "extract", "ablate", "sweep"):
+        assert getattr(parameters, stage)(deep, "tiny-llama") == getattr(parameters, stage)(GRID, "tiny-llama")
+
+
 def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_changes():
     slow = replace(GRID, models=(replace(GRID.models[0], learning_rate=3e-4), GRID.models[1]))
     for trained_on in ("tiny-llama", "tiny-mistral"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from whoknows import WhoknowsError, page, run
+from whoknows import WhoknowsError, files, models, page, provenance, run
 
 NOTEBOOK = '''# %% [markdown]
 # # Probe
@@ -112,6 +112,32 @@ def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(fo
     assert about.parameters.reader == "tiny" and about.seconds > 0 and about.versions.torch
     assert about.parameters.fail == "", "the defaults are parameters too"
     assert about.parameters.answers == {"tiny": "results/tiny.parquet"}
+
+
+@pytest.mark.parametrize("asked, said", [("auto", str(models.dtype("auto")).removeprefix("torch.")), ("4bit", "4bit")])
+def test_the_number_format_is_recorded_where_a_model_is_loaded(asked, said):
+    assert provenance.precision({"precision": asked, "batch_tokens": None}) == {"precision": said}
+    assert provenance.precision({"precision": asked}) == provenance.precision({}) == {}
+
+
+def test_files_that_somebody_else_changed_are_noticed(tmp_path):
+    """Touched or copied ones are not, nor what an older version made, which left no record."""
+    results, told = tmp_path / "results/toy", {"out": "results/toy/estimator", "rows_out": "results/toy/rows.parquet"}
+    for text in ("estimator/probe.json", "rows.parquet"):
+        files.write_text(results / text, "as the stage wrote it")
+    outputs = {text: digest for text, digest in zip(told.values(), provenance.outputs({"out": str(results / "estimator"), "rows_out": str(results / "rows.parquet")}).values(), strict=True)}
+    files.write_text(results / "notebooks/old.ipynb", json.dumps({"metadata": {"whoknows": {"stage": "probe"}}}))
+    files.write_text(results / "notebooks/probe-a.ipynb", json.dumps({"metadata": {"whoknows": {"outputs": outputs}}}))
+    for text in ("estimator/probe.json", "rows.parquet"):
+        (results / text).touch()
+    assert provenance.changed(results, "toy") == {}
+    for text, named in (("estimator/probe.json", "estimator"), ("rows.parquet", "rows.parquet")):
+        time.sleep(0.02)
+        files.write_text(results / text, "by hand")
+        said = provenance.changed(results, "toy")
+        assert list(said) == ["probe-a"] and said["probe-a"].startswith(f"{results / named} was changed after its stage wrote it: ")
+        assert f"delete {results}/notebooks/probe-a.ipynb" in said["probe-a"]
+        files.write_text(results / text, "as the stage wrote it")
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,23 @@ def test_tables_can_be_had_with_the_same_values(tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(got["rows as Parquet"]), rows)
 
 
+def test_a_large_table_is_offered_as_parquet_alone(tmp_path, monkeypatch):
+    files.write_parquet(tmp_path / "rows.parquet", pd.DataFrame({"logit": range(100)}))
+    for largest, kinds in ((1000, ["CSV", "Parquet"]), (200, ["Parquet"])):
+        monkeypatch.setattr(strip, "LARGEST", largest)
+        page = make_page(parameters={"rows_out": str(tmp_path / "rows.parquet")})
+        strip.add(page, "probe-a", tmp_path / str(largest), "../")
+        assert [title.removeprefix("rows as ") for title in Seen(page.cells[-1].source).links if title.startswith("rows")] == kinds
+        assert len(list((tmp_path / str(largest) / "tables").iterdir())) == len(kinds)
+
+
+def test_the_number_format_is_that_of_the_page_or_else_of_the_run(tmp_path):
+    for own, said in (({}, "bfloat16"), ({"precision": "float32"}, "float32")):
+        page = make_page(**own)
+        strip.add(page, "probe-a", tmp_path, "../", "bfloat16")
+        assert f"a machine · models in {said}" in Seen(page.cells[2].source).text and f"precision{said}" in Seen(page.cells[-1].source).text
+
+
 def test_a_table_that_is_gone_is_not_offered(tmp_path):
     page = make_page(parameters={"out": str(tmp_path / "gone.parquet"), "rows_out": str(tmp_path)})
     strip.add(page, "index", tmp_path / "_static", "")

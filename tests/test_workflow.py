@@ -258,6 +258,21 @@ def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
         grid.write_text(before)
 
 
+def test_what_somebody_else_wrote_into_a_run_is_noticed_and_made_anew_when_its_page_is_deleted(story):
+    project, stage = story["project"], "probe-llama_llama_seed0"
+    rows, page = (project.results / place for place in ("rows/probe/llama/llama/seed0.parquet", f"notebooks/{stage}.ipynb"))
+    before = rows.read_text()
+    rows.write_text("by hand")
+    sentence = f"{rows.relative_to(project.folder)} was changed after its stage wrote it: .* delete {page.relative_to(project.folder)}, and `make book` makes both anew.\n"
+    assert re.search(sentence, project.run("--plan")[1])
+    code, said = project.run()
+    assert code == 2 and re.fullmatch(sentence, said) and rows.read_text() == "by hand"
+    page.unlink()
+    code, said = project.run()
+    assert code == 0, said
+    assert rows.read_text() == before and project.plan() == set()
+
+
 def test_a_profile_of_ones_own_runs_the_jobs_and_what_they_say_is_shown(story):
     project = story["project"]
     (project.folder / "mine").mkdir()

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from whoknows import WhoknowsError, assets, chapters, citation, files, grid, icons, parameters, run, stages, strip, vega
+from whoknows import WhoknowsError, assets, chapters, citation, files, grid, icons, parameters, provenance, run, stages, strip, vega
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -53,12 +53,16 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
 def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
     """File names and texts of what this run puts into the book."""
     first, *more = (from_rows(stage, found, chosen, results) for stage in parameters.PAGES)
+    precision, mixed = chapters.precision(found), provenance.changed(results, chosen.name)
     others = [*(page for page in found if page.stage not in parameters.PAGES), *more]
     for page in others:
         if page.stage == "beside" and not page.failed:
-            chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json")
+            chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json", precision)
     for page in (first, *others):
-        strip.add(page.notebook, "index" if page is first else page.name, results / "book" / "book" / "_static", "" if page is first else "../")
+        if page.name in mixed:
+            chapters.mark_changed(page, mixed[page.name])
+        name, up = ("index", "") if page is first else (page.name, "../")
+        strip.add(page.notebook, name, results / "book" / "book" / "_static", up, precision)
         chapters.make_room(page)
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}

@@ -82,17 +82,31 @@ def make_room(page: Chapter) -> None:
     page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
 
 
-def mark_packed(page: Chapter, name: str, about: Path) -> None:
+def mark_changed(page: Chapter, sentence: str) -> None:
+    """Says on a page that the files of its stage are no longer those that it wrote."""
+    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Changed files\n:class: warning\n{sentence}\n:::", id="changed"))
+
+
+def precision(found: list[Chapter]) -> str:
+    """The number format of the language models that a run loaded; several where its machines differ, none where no page has a record of it."""
+    return "; ".join(dict.fromkeys(chapter.about["precision"] for chapter in found if chapter.about.get("precision")))
+
+
+def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
     """Says on a page of results that its rows are those of another run, and whose.
 
     Args:
         name: of the grid that was packed.
         about: the record of its run.
+        here: number format of the models of this book's run.
     """
     record = json.loads(about.read_text(encoding="utf-8"))
-    facts = {key: record[key] for key in ("commit", "machine") if record.get(key)} | record.get("versions", {})
+    facts = {key: record[key] for key in ("commit", "machine", "precision") if record.get(key)} | record.get("versions", {})
     measured = ", ".join(code(f"{key} {value}") for key, value in facts.items())  # whoever packed it wrote them
     text = f"The rows of this page come packed: a run of the grid `{name}` measured them{f' ({measured})' if measured else ''}. This book's own run did not."
+    there, here = (code(name) if name else "a number format that is not recorded" for name in (record.get("precision"), here))
+    text += f" Its models computed in {there}, those of this run in {here}: in another number format, or on another machine, a model gives some other answers, so the numbers of right answers differ."
+    page.notebook.metadata["whoknows"]["precision"] = record.get("precision", "")
     page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
     for cell in page.notebook.cells:
         if cell.cell_type == "markdown":  # its links are those of a first page
@@ -118,7 +132,7 @@ def overview(stage: str, own: list[Chapter]) -> str:
 def record(found: list[Chapter], grid_text: str) -> str:
     """The page on the run itself: how every notebook ended, times, machines, versions, commits and the grid, as Markdown."""
     times = ["| stage | notebooks | time |", "|---|---|---|", *(f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(found))]
-    facts = [f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |" for key in ("machine", "commit")]
+    facts = [f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |" for key in ("machine", "commit", "precision")]
     for name in dict.fromkeys(name for chapter in found for name in chapter.about.get("versions", {})):
         facts.append(f"| {name} | {_all_of(found, lambda about, name=name: about.get('versions', {}).get(name))} |")
     where = ["## Where it ran, and on what", "", "| | |", "|---|---|", *facts]

@@ -93,23 +93,25 @@ def curves(results: Results, setting: Setting) -> alt.ConcatChart:
 def as_grid(results: Results, setting: Setting, name: str) -> str:
     """A grid that repeats the setting: one layer, one strength and the setting's tasks, for all models of its grid.
 
+    A model that lacks the layer chooses among its own on validation when it is the reader.
+
     Raises:
-        WhoknowsError: no grid may have that name, or a model lacks the layer.
+        WhoknowsError: no grid may have that name.
     """
     lacks = [model for model in results.models if setting.layer >= results.layers(model)]
-    if lacks:
-        raise WhoknowsError(f"{lacks[0]} has the layers 0 to {results.layers(lacks[0]) - 1}, and a grid's layers are those of all its readers; choose one that all have.")
     values = json.loads(json.dumps(asdict(results.grid)))
     values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed], "judge": None, "search": None, "beside": None}
+    values["models"] = [model | {"layers": "all" if model["name"] in lacks else None} for model in values["models"]]
     values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
     values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
     complaint = schema.complaint(values, json.loads(grid.SCHEMA.read_text()))
     if complaint:
         raise WhoknowsError(f"{complaint}.")
     head = f"# {results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained on, {setting.scored} is scored.\n"
+    other = f"# Readers without a layer {setting.layer} choose among all of theirs on validation: {', '.join(lacks)}.\n" if lacks else ""
     few = f"# A probe that learns from {setting.size} answers is on the page Controls, at the layer that is best on validation.\n" if setting.size else ""
     early = "# A probe at the last token before the answer is on the page Controls, at the layer that is best on validation.\n" if setting.token != TOKENS[0] else ""
-    return head + few + early + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
+    return head + other + few + early + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
 
 
 def save(results: Results, setting: Setting, name: str) -> Path:

@@ -29,6 +29,8 @@ class Model:
     """Peak learning rate of LoRA + Prompt with this model as reader; None for that of `lora_prompt`."""
     thinking: bool | None = None
     """Whether a chat template that has a switch is asked to think before answering; None is no."""
+    layers: str | tuple[int, ...] | None = None
+    """Layers of the probe with this model as reader; None for those of `probe`."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,7 @@ def _nonsense(values: dict) -> str | None:
 
 def _build(values: dict) -> Grid:
     parts = {
-        "models": tuple(Model(**model) for model in values["models"]),
+        "models": tuple(Model(**_frozen(model)) for model in values["models"]),
         "tasks": tuple(Task(**task) for task in values["tasks"]),
         "splits": Splits(**values["splits"]),
         "answer": Answer(**values["answer"]),

@@ -54,10 +54,10 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
 
 
 def _about(found: list[chapters.Chapter]) -> dict:
-    """Commit, machine and versions of the stages that made what is packed; each may be several, which are listed."""
+    """Commit, machine, number format and versions of the stages that made what is packed; each may be several, which are listed."""
     made = [chapter.about for chapter in found if chapter.stage in MADE_BY]
     versions = dict.fromkeys(name for about in made for name in about.get("versions", {}))
-    told = {key: _listed(about.get(key) for about in made) for key in ("commit", "machine")}
+    told = {key: _listed(about.get(key) for about in made) for key in ("commit", "machine", "precision")}
     return told | {"versions": {name: _listed(about.get("versions", {}).get(name) for about in made) for name in versions}}
 
 

@@ -46,7 +46,7 @@ def extract(grid: Grid, reader: str) -> str:
 def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `probe` for one reader, the model it is trained on and one seed."""
     read = {key: value for key, value in _reading(grid, reader).items() if key != "batch_tokens"}
-    return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | read | asdict(grid.probe))
+    return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | read | _probe(grid, reader))
 
 
 def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
@@ -136,7 +136,7 @@ def searched(grid: Grid) -> bool:
 def search(grid: Grid, reader: str) -> str:
     """Parameters of `search` for one reader; the grid has a search."""
     names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
-    probe = {key: asdict(grid.probe)[key] for key in ("layers", "strengths")}
+    probe = {key: _probe(grid, reader)[key] for key in ("layers", "strengths")}
     tried = {"settings": _settings(grid, reader)} | asdict(grid.search)
     return json.dumps(names | _reading(grid, reader) | tried | probe | {"out": f"{out(grid)}/search/{reader}.parquet"})
 
@@ -244,6 +244,12 @@ def _reading(grid: Grid, name: str) -> dict:
     template = {"day": grid.date or DATE, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
     about = {"template": template, "digest": assets.digest(model.source)}
     return {"source": model.source, "precision": grid.precision, "batch_tokens": grid.batch_tokens} | about
+
+
+def _probe(grid: Grid, reader: str) -> dict:
+    """The section `probe`, with the reader's own layers if it has some."""
+    layers = next(model.layers for model in grid.models if model.name == reader)
+    return asdict(grid.probe) | ({"layers": layers} if layers else {})
 
 
 def _settings(grid: Grid, reader: str) -> dict:

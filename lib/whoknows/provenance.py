@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import platform
 import re
@@ -27,6 +28,54 @@ def inputs(values: dict) -> dict[str, str]:
     texts = [text for value in named.values() for text in (value.values() if isinstance(value, dict) else [value])]
     paths = [Path(text) for text in texts if isinstance(text, str) and "/" in text and len(text) < 4096]
     return {str(path): _digest(path) for path in paths if path.exists()}
+
+
+def outputs(values: dict) -> dict[str, str]:
+    """SHA-256, as of `inputs`, of the files and folders that a notebook wrote.
+
+    Args:
+        values: its parameters.
+    """
+    paths = [Path(values[key]) for key in ("out", "rows_out") if values.get(key)]
+    return {str(path): _digest(path) for path in paths if path.exists()}
+
+
+def changed(results: Path, name: str) -> dict[str, str]:
+    """For each page of a run whose files are no longer those that its stage wrote, by its name, a sentence that says which.
+
+    Only what was written after the page is read, since the hidden states of large models take minutes to read.
+
+    Args:
+        results: folder of the run.
+        name: of its grid.
+    """
+    said = {}
+    for page in sorted((results / "notebooks").glob("*.ipynb")):
+        recorded = json.loads(page.read_text(encoding="utf-8"))["metadata"].get("whoknows", {}).get("outputs", {})
+        for text, digest in recorded.items():
+            path = results / text.removeprefix(f"results/{name}/")
+            if path.exists() and _written(path) > _written(page) and _digest(path) != digest:
+                said[page.stem] = f"{path} was changed after its stage wrote it: keep a copy if you want one, delete {page}, and `make book` makes both anew."
+    return said
+
+
+def _written(path: Path) -> int:
+    """When a file, or the youngest part of a folder, was last written; in nanoseconds."""
+    return max(part.stat().st_mtime_ns for part in [path, *path.rglob("*")])
+
+
+def precision(values: dict) -> dict[str, str]:
+    """The number format of a notebook that loads a language model, as `precision`; of any other nothing.
+
+    Args:
+        values: its parameters.
+    """
+    asked = values.get("precision") if "batch_tokens" in values else None
+    if asked == "auto":
+        from whoknows import models  # takes seconds to import
+
+        asked = str(models.dtype(asked)).removeprefix("torch.")
+    return {"precision": asked} if asked else {}
 
 
 def _digest(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Probes at one setting, on the hidden states that a run left behind: fitted in less than a second, and kept."""
 
+import json
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -64,6 +65,11 @@ class Results:
     def layers(self, reader: str) -> int:
         """How many hidden states a reader has, the embeddings among them."""
         return self._hidden(reader, self.models[0]).shape[1]
+
+    def published(self, reader: str, trained_on: str) -> dict | None:
+        """Layer and strength of the run's own probe, which were chosen on validation; None if the run has no such probe."""
+        path = Path(parameters.out(self.grid), "estimators", "probe", reader, trained_on, f"seed{self.seed}", "probe.json")
+        return json.loads(path.read_text())["chosen"] if path.exists() else None
 
     def tasks(self, setting: Setting) -> list[dict]:
         """The setting's tasks, dicts with name, size and role."""

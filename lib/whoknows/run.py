@@ -57,8 +57,10 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
         progress.say(f"the notebook with the error: {failed}")
         raise StageFailed(str(error)) from None
     seconds = round(time.monotonic() - start, 1)
-    about = {"stage": notebook.stem, "title": title, "parameters": {**known, **values}, "inputs": inputs, "seconds": seconds, "warnings": progress.warnings}
-    files.write_text(page, nbformat.writes(pages.clean(executed, title, about | provenance.surroundings())))
+    told = {**known, **values}
+    about = {"stage": notebook.stem, "title": title, "parameters": told, "inputs": inputs, "outputs": provenance.outputs(told), "seconds": seconds}
+    about |= {"warnings": progress.warnings} | provenance.precision(told) | provenance.surroundings()
+    files.write_text(page, nbformat.writes(pages.clean(executed, title, about)))
     failed.unlink(missing_ok=True)
     progress.say(f"done in {seconds:.0f} s")
 

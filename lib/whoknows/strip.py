@@ -16,10 +16,11 @@ from whoknows import files
 ROOT = Path(__file__).resolve().parents[2]
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
+LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
 TABLES = {"out": "table", "rows_out": "rows"}  # parameters that name a table which the notebook wrote, and what the strip calls it
 
 
-def add(notebook: NotebookNode, name: str, static: Path, up: str) -> None:
+def add(notebook: NotebookNode, name: str, static: Path, up: str, precision: str = "") -> None:
     """Puts a line under every chart of a page, and at its end what the line is short for.
 
     Args:
@@ -27,10 +28,12 @@ def add(notebook: NotebookNode, name: str, static: Path, up: str) -> None:
         name: of its file, without the ending.
         static: the book's folder of static files, which gets the tables to download.
         up: from the page to the book's root: "" or "../".
+        precision: number format of the run's language models, for a page that loaded none itself.
     """
     about = notebook.metadata.get("whoknows", {})
     if not about:
         return
+    about = {"precision": precision} | about
     links = {title: f"{up}_static/tables/{file}" for title, file in _tables(about, name, static).items()}
     links["notebook"] = f"{up}_sources/{'run/' if up else ''}{name}.ipynb"
     line = new_markdown_cell(_line(about, links))
@@ -77,19 +80,23 @@ def _is_chart(output: NotebookNode) -> bool:
 
 
 def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
-    """Copies the tables that the notebook wrote, as they are and as CSV; names of the files by what a link to each says."""
+    """Copies the tables that the notebook wrote, as CSV if they are small, and as they are; names of the files by what a link to each says."""
     found = {}
     for key, title in TABLES.items():
         path, stem = Path(str(about["parameters"].get(key, ""))), f"{name}-{title}"
         if path.suffix == ".parquet" and path.exists():
-            files.write_text(static / "tables" / f"{stem}.csv", files.read_parquet(path).to_csv(index=False))
+            (static / "tables").mkdir(parents=True, exist_ok=True)
+            text = files.read_parquet(path).to_csv(index=False)
+            if len(text) <= LARGEST:
+                files.write_text(static / "tables" / f"{stem}.csv", text)
+                found[f"{title} as CSV"] = f"{stem}.csv"
             shutil.copy(path, static / "tables" / f"{stem}.parquet")
-            found |= {f"{title} as CSV": f"{stem}.csv", f"{title} as Parquet": f"{stem}.parquet"}
+            found[f"{title} as Parquet"] = f"{stem}.parquet"
     return found
 
 
 def _line(about: dict, links: dict[str, str]) -> str:
-    facts = [f"notebooks/{about['stage']}.py", about.get("commit", ""), _time(about), about.get("machine", "")]
+    facts = [f"notebooks/{about['stage']}.py", about.get("commit", ""), _time(about), about.get("machine", ""), about["precision"] and f"models in {about['precision']}"]
     said = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
     return f'<div class="strip">{said}<br/><span class="get">{more}</span></div>'
@@ -97,7 +104,7 @@ def _line(about: dict, links: dict[str, str]) -> str:
 
 def _section(about: dict, links: dict[str, str]) -> str:
     notebook = f"notebooks/{about['stage']}.py"
-    facts = {"notebook": notebook, "commit": about.get("commit"), "machine": about.get("machine"), "time": _time(about)}
+    facts = {"notebook": notebook, "commit": about.get("commit"), "machine": about.get("machine"), "precision": about["precision"], "time": _time(about)}
     facts |= {package: version for package, version in about.get("versions", {}).items()}
     opened = [_link(*link) for link in launch(notebook, about.get("commit", "")).items()]
     parts = [_table("Run", {key: value for key, value in facts.items() if value}), _table("Parameters", about["parameters"])]

@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from whoknows import WhoknowsError, estimate, gpus, grid, schema
+from whoknows import WhoknowsError, estimate, gpus, grid, provenance, schema
 from whoknows.command import command
 from whoknows.run import WORKFLOW
 from whoknows.stages import STAGES
@@ -43,10 +43,12 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
         profile: where jobs run, if not here: a name in `profiles/`, or a folder with a Snakemake profile.
 
     Raises:
-        WhoknowsError: the grid or the profile is wrong, or another run is at work in this checkout.
+        WhoknowsError: the grid or the profile is wrong, files of the run were changed, or another run is at work in this checkout.
     """
     results = Path("results") / grid.load(path).name
     how = elsewhere(profile) if profile else _here(cores)
+    if mixed := provenance.changed(results, results.name):
+        raise WhoknowsError("\n".join(mixed.values()))
     lock, start = _take_turn(), time.time()
     # We alone are at work here, so a lock of Snakemake's own was left by a run that was killed.
     if any((STATE / "locks").glob("*")):
@@ -84,7 +86,8 @@ def plan(path: str) -> str:
     lines = [f"{name:60} {REASONS.get(why[name], why[name])}" for name in stages]
     due = Counter(name.split("-")[0] for name in stages)
     costs = ["", estimate.table(chosen, due), ""] if due else []
-    return "\n".join([*lines, *costs, f"{len(lines)} stages to run."])
+    mixed = provenance.changed(Path("results") / chosen.name, chosen.name).values()
+    return "\n".join([*lines, *costs, *mixed, f"{len(lines)} stages to run."])
 
 
 def _is_due_page(row: dict) -> bool:
