@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from made_up import make_rows
 
-from whoknows import WhoknowsError, cell_tables, cells, scores
+from whoknows import WhoknowsError, cell_tables, cells, charts, scores
 
 TASKS = [
     {"name": "trivia_qa", "role": "train"},
@@ -110,7 +110,10 @@ def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
     gone = table[table["auroc"].isna()]
     assert set(gone["reason"]) == {"24 right answers, and a value takes 25"} and set(table.drop(gone.index)["reason"]) == {""}
     assert gone[["low", "high", "ece", "pooled_auroc", "lowest_seed"]].isna().all(axis=None) and gone[["accuracy", "n_right", "n"]].notna().all(axis=None)
-    html = cell_tables.heatmaps(cells.heatmap_table(table.reset_index(), ["a", "b"], TASKS), ["a", "b"])
+    places = cells.heatmap_table(table.reset_index(), ["a", "b"], TASKS)
+    notes = charts.with_labels(places, 2).loc[(places["reason"] != "") & places["n"].notna(), "note"]
+    assert set(notes) == {"too few"} and "25 right" in set(charts.with_labels(places, 2)["note"])
+    html = cell_tables.heatmaps(places, ["a", "b"])
     assert "— (24 right answers, and a value takes 25)" in html
     beneath = cell_tables.cell(table.reset_index())
     assert beneath.count("24 right answers, and a value takes 25") == 3 and "No value because" in beneath
