@@ -130,7 +130,7 @@ rule heatmaps:
     input: ROWS, ESTIMATORS
     output: f"{OUT}/scores.parquet", page=f"{OUT}/notebooks/heatmaps.ipynb"
     log: f"{OUT}/logs/heatmaps.txt"
-    params: notebook="notebooks/heatmaps.py", code=digest("notebooks/heatmaps.py", *PUBLISHED), json=parameters.heatmaps(GRID)
+    params: notebook="notebooks/heatmaps.py", code=digest("notebooks/heatmaps.py", *PUBLISHED, "book/claims.yml"), json=parameters.heatmaps(GRID)
     threads: cores("heatmaps")
     resources: **needs("heatmaps")
     shell: RUN + "''"
@@ -241,7 +241,7 @@ rule differences:
     input: ROWS, ESTIMATORS
     output: f"{OUT}/differences.parquet", page=f"{OUT}/notebooks/differences.ipynb"
     log: f"{OUT}/logs/differences.txt"
-    params: notebook="notebooks/differences.py", code=digest("notebooks/differences.py"), json=parameters.differences(GRID)
+    params: notebook="notebooks/differences.py", code=digest("notebooks/differences.py", "book/claims.yml"), json=parameters.differences(GRID)
     threads: cores("differences")
     resources: **needs("differences")
     shell: RUN + "''"
@@ -267,7 +267,7 @@ rule controls:
     input: ROWS, ESTIMATORS, CONTROLS, VARIED
     output: f"{OUT}/controls.parquet", page=f"{OUT}/notebooks/controls.ipynb"
     log: f"{OUT}/logs/controls.txt"
-    params: notebook="notebooks/controls.py", code=digest("notebooks/controls.py"), json=parameters.controls(GRID)
+    params: notebook="notebooks/controls.py", code=digest("notebooks/controls.py", "book/claims.yml"), json=parameters.controls(GRID)
     threads: cores("controls")
     resources: **needs("controls")
     shell: RUN + "''"

@@ -25,6 +25,8 @@ sizes = [100, 200, 400]
 out = "results/by-hand/controls/readers/SmolLM2-135M.parquet"
 
 # %%
+from IPython.display import HTML
+
 from whoknows import auroc, controls, files
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
@@ -32,7 +34,7 @@ rows = controls.of_reader(reader, frames, seeds, features, strengths, sizes)
 files.write_parquet(out, rows)
 
 # %% [markdown]
-# AUROC on the test answers of each model, over all models that they were trained on.
+# AUROC on the test answers of each model, for each model that they were trained on. `n` counts answers, and `n_right` the right ones.
 
 # %%
-auroc.by_task(rows).round(3)
+HTML(auroc.html(rows))

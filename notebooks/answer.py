@@ -24,6 +24,9 @@ out = "results/by-hand/answers/SmolLM2-135M.parquet"
 rows_out = "results/by-hand/rows/likelihood/SmolLM2-135M.parquet"
 
 # %%
+import pandas as pd
+from IPython.display import HTML
+
 from whoknows import files, models
 from whoknows.answers import likelihood_rows, run, summary
 
@@ -39,8 +42,10 @@ files.write_parquet(rows_out, likelihood_rows(model, answers))
 summary(answers).round(3)
 
 # %% [markdown]
-# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one.
+# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one; what the
+# question itself holds is no proof.
 
 # %%
 some = answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
-some[["task", "question", "answer", "gold", "correct"]]
+pd.set_option("display.max_colwidth", None)
+HTML(some[["correct", "question", "answer", "gold", "task"]].assign(gold=some["gold"].str[:3].str.join("; ")).to_html(index=False, classes="texts"))

@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Cell
 #
-# One estimator in full: a reader, trained on one model's graded answers, judging the test answers of every model. Needs its
-# rows, the answers and the estimator's folders.
+# One estimator in full: a reader, trained on one model's graded answers, judging the test answers of every model; above the
+# pictures stands whose answers are scored. Who pressed a cell of a heatmap in reading A finds here the estimator of that cell's
+# column, scored on the model of its row. Needs its rows, the answers and the estimator's folders.
 
 # %% tags=["parameters"]
 method = "probe"
@@ -39,14 +40,14 @@ from whoknows import cell_tables, cells, files, findings, plateau, portrait, sco
 examples = cells.read_rows(rows, list(answers), [method], seeds)
 judged = portrait.judged(examples, answers)
 files.write_parquet(out, judged)
-portrait.chart(portrait.curves(examples, tasks), "cell")
+portrait.chart(portrait.curves(examples, tasks), "cell", reader, trained_on)
 
 # %% [markdown]
 # ROC and risk are means over tasks; reliability and confidence are of all answers together. Bars are 95 % intervals of a share
 # (Wilson, 1927); Platt scaling was fitted on validation answers.
 
 # %% tags=["remove-input"]
-HTML(cell_tables.cell(cells.measure(examples, scores.by_task(examples), tasks)))
+HTML(cell_tables.cell(cells.enough(cells.measure(examples, scores.by_task(examples), tasks))))
 
 # %% [markdown]
 # ## How it was trained

@@ -36,7 +36,7 @@ stated = claims.load()
 judged, players = claims.judge(stated, examples, models, tasks)
 files.write_parquet(out, judged)
 verdicts = claims.verdicts(judged)
-Markdown(findings.claims_summary(verdicts, players))
+Markdown(findings.claims_summary(verdicts, players, judged))
 
 # %% tags=["remove-input"]
 HTML(difference_tables.verdicts(verdicts))
@@ -45,9 +45,11 @@ HTML(difference_tables.verdicts(verdicts))
 # ## Every claim as differences between cells
 #
 # A claim holds where each of its differences is above zero. Bars are 95 % bootstrap intervals over questions. What was
-# measured here is significant where the p-value, corrected for all differences of a reading (Holm), is below the level, and
-# inconclusive where a cell was still improving when its training ended; the description and the released results come
-# without intervals, so there the values alone decide.
+# measured here are the *primary hypotheses* of the run: one is significant where the p-value, corrected for all of them in both
+# readings (Holm), is below the level, and inconclusive where a cell was still improving when its training ended. *Differences*,
+# *Controls* and the first page have the same verdicts. Differences have the figure's names; the table beneath says of which cells
+# each is, and so who reads, is trained on and is scored, which depends on the reading. The description and the released results come without intervals, so
+# there the values alone decide.
 
 # %% tags=["remove-input"]
 plots.contrasts(judged)

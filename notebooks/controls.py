@@ -35,7 +35,7 @@ from whoknows import cell_tables, cells, contest, files, findings, plateau, plot
 
 folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
-table = contest.contest(examples, tasks)
+table = contest.contest(examples, models, tasks)
 files.write_parquet(out, table)
 Markdown(findings.contest_findings(table))
 
@@ -45,7 +45,8 @@ Markdown(findings.contest_findings(table))
 # AUROC within task, with its 95 % bootstrap interval over questions. A control that reaches as far as the probe explains
 # it away; the task prior has one half by construction, since it says the same of all answers of a task. *Before the answer* is
 # the probe at the last token of the question: what the reader makes of a question that nobody has answered yet. *Mean over the
-# answer* is the probe on the mean hidden state of all tokens of the answer.
+# answer* is the probe on the mean hidden state of all tokens of the answer. LoRA + Prompt less the probe is a *primary
+# hypothesis*, with the verdict of the page Claims; all else here is *exploratory*, and its p-values are not corrected.
 
 # %% tags=["remove-input"]
 plots.contest(table)
@@ -61,8 +62,12 @@ HTML(cell_tables.contest(table))
 
 # %% tags=["remove-input"]
 untrained = examples[examples["trained_on"] == ""]
-measured = cells.measure(untrained, scores.by_task(untrained, only_auroc=True), tasks)
-HTML(cell_tables.baselines(cells.baseline_table(measured)))
+measured = cells.enough(cells.measure(untrained, scores.by_task(untrained, only_auroc=True), tasks))
+baselines = cells.baseline_table(measured)
+HTML(cell_tables.baselines(baselines))
+
+# %% tags=["remove-input"]
+Markdown(findings.below_chance(baselines))
 
 # %% [markdown]
 # ## Which layer

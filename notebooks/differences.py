@@ -11,7 +11,9 @@
 #
 # Whether two cells differ significantly is decided by the difference that each resample of questions gives, on the same
 # answers, and not by whether their intervals overlap; where a cell was still improving when its training ended, nothing is.
-# Needs the rows and the estimators' cards.
+# Only the *primary hypotheses*, which are those of the page Claims, have a verdict, by the same corrected p-value as there; every other
+# difference is *exploratory*, with its interval and its uncorrected p-value. What both readings ask, and what is another one
+# mirrored, is listed once. Needs the rows and the estimators' cards.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
@@ -33,7 +35,7 @@ from IPython.display import HTML, Markdown
 from whoknows import cells, difference_tables, differences, files, findings, plateau, plots
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
-table = differences.of_grid(examples, tasks)
+table = differences.of_grid(examples, models, tasks)
 files.write_parquet(out, table)
 Markdown(findings.differences_findings(table))
 

@@ -28,6 +28,8 @@ out = "results/by-hand/features/SmolLM2-135M"
 rows_out = "results/by-hand/rows/zero_shot/SmolLM2-135M.parquet"
 
 # %%
+from IPython.display import HTML
+
 from whoknows import auroc, extraction, files, models
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
@@ -46,4 +48,4 @@ sizes
 # How well the reader tells right from wrong answers when it is asked, without any training (zero-shot P(True)).
 
 # %%
-auroc.by_task(rows).round(3)
+HTML(auroc.html(rows))

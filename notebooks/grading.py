@@ -50,6 +50,16 @@ charts.heatmaps(table, models, "grading")
 HTML(cell_tables.gradings(table, models))
 
 # %% [markdown]
+# ## Answers that the question holds
+#
+# Who repeats the question may hold an accepted answer by accident, such as *K* for what K is the symbol of. So an accepted answer that
+# the question holds does not count if it is another name of the answer; and if it is the answer itself, as one of several to choose
+# from, nothing else in the answer may be the question's.
+
+# %% tags=["remove-input"]
+Markdown(findings.held_findings(grades))
+
+# %% [markdown]
 # ## How far the graders agree
 #
 # Right answers among the test answers under each grading, and the share of answers on which all of them agree.

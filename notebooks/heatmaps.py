@@ -32,24 +32,30 @@ out = "results/by-hand/scores.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cell_tables, cells, charts, files, findings, plateau, scores
+from whoknows import bootstrap, cell_tables, cells, charts, claims, facts, files, findings, plateau, scores
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
-by_task = scores.by_task(examples)
-files.write_parquet(out, by_task)
-measured = cells.measure(examples, by_task, tasks)
-table = cells.heatmap_table(measured, models, tasks)
-Markdown(findings.answer(table, cells.baseline_table(measured)))
+by_task, samples = scores.by_task(examples), bootstrap.samples(examples)
+measured = cells.measure(examples, by_task, tasks, samples)
+primary = claims.corrected(by_task, measured, samples, models, tasks)
+shown = cells.enough(measured)
+table = cells.heatmap_table(shown, models, tasks)
+files.write_parquet(out, table)
+Markdown(findings.answer(table, cells.baseline_table(shown), primary))
 
 # %% tags=["remove-input"]
 charts.heatmaps(table, models, "whoknows-heatmaps", links)
+
+# %% tags=["remove-input"]
+HTML(facts.html(examples, estimators, models))
 
 # %% tags=["remove-input"]
 HTML(cell_tables.heatmaps(table, models, links))
 
 # %% [markdown]
 # Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests on.
-# Point at a cell for more; press it for the page of its estimator. A hatched cell was not measured, and says why. One with ↗ was
+# Point at a cell for more; press it for the page of its estimator, which says who reads, is trained on and is scored. A hatched cell
+# has no value, and says why. One with ↗ was
 # *still improving* when its training ended, as its page says: no conclusion rests on it.
 #
 # In-distribution values are means within task: an estimator that knows only which task is harder gets one half. More on

@@ -50,6 +50,8 @@ out = "results/by-hand/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/by-hand/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
+from IPython.display import HTML
+
 from whoknows import auroc, curves, lora_prompt
 
 history, rows = lora_prompt.cell(
@@ -65,7 +67,7 @@ history, rows = lora_prompt.cell(
 curves.training_curve(history)
 
 # %% [markdown]
-# AUROC on the test answers of each model.
+# AUROC on the test answers of each scored model. `n` counts answers, and `n_right` the right ones.
 
 # %%
-auroc.by_task(rows).round(3)
+HTML(auroc.html(rows))

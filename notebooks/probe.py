@@ -33,6 +33,8 @@ out = "results/by-hand/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/by-hand/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
+from IPython.display import HTML
+
 from whoknows import auroc, curves, files, probes
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
@@ -48,7 +50,7 @@ files.write_parquet(rows_out, rows)
 curves.layer_curve(search)
 
 # %% [markdown]
-# AUROC on the test answers of each model.
+# AUROC on the test answers of each scored model. `n` counts answers, and `n_right` the right ones.
 
 # %%
-auroc.by_task(rows).round(3)
+HTML(auroc.html(rows))

@@ -24,6 +24,8 @@ batch_tokens = 2048
 out = "results/by-hand/controls/surface.parquet"
 
 # %%
+from IPython.display import HTML
+
 from whoknows import auroc, controls, files
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
@@ -31,7 +33,7 @@ rows = controls.without_reader(frames, seeds, strengths, embedder, batch_tokens)
 files.write_parquet(out, rows)
 
 # %% [markdown]
-# AUROC on the test answers of each model, over all models that they were trained on.
+# AUROC on the test answers of each model, for each model that they were trained on. `n` counts answers, and `n_right` the right ones.
 
 # %%
-auroc.by_task(rows).round(3)
+HTML(auroc.html(rows))

@@ -223,6 +223,33 @@ def test_open_answers(said, gold, right):
     assert grade(said, gold, "open") is right
 
 
+DAM, POTASSIUM, GLACIERS = ["Boulder Dam", "Hoover Dam"], ["Potassium", "K", "Kalium"], ["shrinking"]
+
+
+@pytest.mark.parametrize(
+    "question, gold, said, right",
+    [
+        ("K is the chemical symbol for what?", POTASSIUM, "K", False),
+        ("K is the chemical symbol for what?", POTASSIUM, "K is the symbol for potassium", True),
+        ("K is the chemical symbol for what?", POTASSIUM, "kalium", True),
+        ("What is the symbol of potassium called in Latin?", ["Kalium", "K"], "K", True),
+        ("By what name was the Hoover Dam known before 1947?", DAM, "Hoover Dam", False),
+        ("By what name was the Hoover Dam known before 1947?", DAM, "the Boulder Dam", True),
+        ("Are most glaciers growing or shrinking?", GLACIERS, "Shrinking.", True),
+        ("Are most glaciers growing or shrinking?", GLACIERS, "they shrink, so shrinking", True),
+        ("Are most glaciers growing or shrinking?", GLACIERS, "growing or shrinking", False),
+        ("Are most glaciers growing or shrinking?", GLACIERS, "growing", False),
+        ("The result of multiplying a number by zero is", ["zero", "0"], "a number by zero", False),
+        ("The result of multiplying a number by zero is", ["zero", "0"], "0", True),
+        ("What do plants give off?\nPassage: Plants give off oxygen.", ["oxygen"], "plants give off oxygen", True),
+        ("What do plants give off?", ["oxygen"], "plants give off oxygen", True),
+        ("What is a cat?", ["The", "animal"], "animal", True),
+    ],
+)
+def test_what_the_question_holds_is_no_proof(question, gold, said, right):
+    assert grade(said, gold, "open", question) is right
+
+
 @pytest.mark.parametrize(
     "said, right",
     [

@@ -6,7 +6,7 @@ import pytest
 from made_up import make_rows
 from sklearn.metrics import roc_auc_score
 
-from whoknows.auroc import auroc, by_task, mean_auroc, one_class
+from whoknows.auroc import auroc, by_task, html, mean_auroc, one_class
 
 
 def test_auroc_by_hand():
@@ -47,13 +47,24 @@ def test_one_class_is_missing_with_a_reason_and_never_a_half(correct, why):
 
 def test_an_estimators_own_table_has_a_line_per_scored_model_and_task():
     rows = pd.concat([
-        make_rows([1, 0], [True, False]),
-        make_rows([1, 0], [False, False], task="sciq"),
+        make_rows([1, 0] * 25, [True, False] * 25),
+        make_rows([1, 0] * 30, [True] * 3 + [False] * 57, task="sciq"),
+        make_rows([1, 0] * 30, [False] + [True] * 59, task="nq_open"),
         make_rows([0, 9], [True, False], split="validation"),
     ])
     table = by_task(rows).set_index("task")
-    assert table.loc["trivia_qa", ["auroc", "n", "n_right"]].tolist() == [1.0, 2, 1]
-    assert np.isnan(table.loc["sciq", "auroc"]) and "no right answer" in table.loc["sciq", "reason"]
+    assert table.loc["trivia_qa", ["auroc", "n", "n_right", "reason"]].tolist() == [1.0, 50, 25, ""]
+    assert table["auroc"].isna().tolist() == [False, True, True]
+    assert table["reason"].tolist()[1:] == ["3 right answers, and a value takes 25", "1 wrong answer, and a value takes 25"]
+    shown = html(rows)
+    assert shown.count("<td>—</td>") == 2 and "nan" not in shown.lower()
+    assert list(by_task(rows[rows["task"] == "trivia_qa"])) == ["method", "scored", "task", "auroc", "n", "n_right"], "no reason, no column for it"
+
+
+def test_answers_are_counted_once_however_many_estimators_judge_them():
+    names = [{"trained_on": trained_on, "seed": seed} for trained_on in "ab" for seed in (0, 1)]
+    table = by_task(pd.concat([make_rows([1, 0] * 25, [True, False] * 25, **own) for own in names]))
+    assert table["n"].tolist() == [50] * 4 and not table.duplicated(["trained_on", "seed", "scored"]).any()
 
 
 def test_mean_over_tasks_leaves_out_those_of_one_class():

@@ -20,7 +20,7 @@ MODELS = ["Alpha-1.5B", "Beta-7B"]
 TASKS = [
     {"name": "trivia_qa", "size": 60, "role": "train"},
     {"name": "sciq", "size": 50, "role": "train"},
-    {"name": "nq_open", "size": 40, "role": "shift"},
+    {"name": "nq_open", "size": 140, "role": "shift"},
 ]
 FAILED = "lora_prompt-Alpha-1.5B_Beta-7B_seed0"
 WHY = "none of the training answers is right"

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from made_up import make_rows
 
-from whoknows import WhoknowsError, cells, scores
+from whoknows import WhoknowsError, cell_tables, cells, charts, scores
 
 TASKS = [
     {"name": "trivia_qa", "role": "train"},
@@ -97,6 +97,27 @@ def test_measure_keeps_a_missing_cell_missing():
     rows = make_rows([1, 2], [False, False])
     line = cells.measure(rows, scores.by_task(rows), TASKS).set_index("test_set").loc["trivia_qa"]
     assert np.isnan(line["auroc"]) and "no right answer" in line["reason"]
+
+
+def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
+    few, some = ([i % 2 == 0 and i < 2 * right for i in range(80)] for right in (24, 25))
+    rows = pd.concat([make_rows(np.arange(80), few, "trivia_qa", scored="a"), make_rows(np.arange(80), some, "trivia_qa"), make_rows(np.arange(80), few, "sciq")])
+    measured = cells.measure(rows, scores.by_task(rows), TASKS)
+    table = cells.enough(measured).set_index(["scored", "test_set"])
+    assert measured["auroc"].notna().all() and table["auroc"].isna().to_dict() == {
+        ("a", "in-distribution"): True, ("b", "in-distribution"): False, ("a", "trivia_qa"): True, ("b", "trivia_qa"): False, ("b", "sciq"): True,
+    }  # fmt: skip
+    gone = table[table["auroc"].isna()]
+    assert set(gone["reason"]) == {"24 right answers, and a value takes 25"} and set(table.drop(gone.index)["reason"]) == {""}
+    assert gone[["low", "high", "ece", "pooled_auroc", "lowest_seed"]].isna().all(axis=None) and gone[["accuracy", "n_right", "n"]].notna().all(axis=None)
+    places = cells.heatmap_table(table.reset_index(), ["a", "b"], TASKS)
+    notes = charts.with_labels(places, 2).loc[(places["reason"] != "") & places["n"].notna(), "note"]
+    assert set(notes) == {"too few"} and "25 right" in set(charts.with_labels(places, 2)["note"])
+    html = cell_tables.heatmaps(places, ["a", "b"])
+    assert "— (24 right answers, and a value takes 25)" in html
+    beneath = cell_tables.cell(table.reset_index())
+    assert beneath.count("24 right answers, and a value takes 25") == 3 and "No value because" in beneath
+    assert "No value because" not in cell_tables.cell(table.drop(gone.index).reset_index()), "an empty column says nothing"
 
 
 def test_no_place_of_the_heatmaps_is_left_out():

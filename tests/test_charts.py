@@ -63,6 +63,9 @@ def cells(probe, lora):
     return heatmap_axes(table, "A")
 
 
+NO_PRIMARY = pd.Series(dtype=float)
+
+
 def untrained(*values):
     """The likelihood's cells for models a and b, as `cells.baseline_table` gives them."""
     lines = [{"test_set": "in-distribution", "method": "likelihood", "reader": "", "scored": m, "auroc": v} for m, v in zip("ab", values)]
@@ -71,7 +74,7 @@ def untrained(*values):
 
 def test_the_answer_is_computed():
     table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9)
-    how_well, how_sure, plain = findings.answer(table, untrained(0.81, 0.74)).splitlines()
+    how_well, how_sure, plain = findings.answer(table, untrained(0.81, 0.74), NO_PRIMARY).splitlines()
     assert how_well == (
         "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, **Probe** reaches an AUROC of 0.60 to 0.80 and "
         "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75, where one half is chance and one would be perfect."
@@ -81,21 +84,21 @@ def test_the_answer_is_computed():
         "and the probe is the higher of the two in 1 of 3 cells that have both."
     )
     assert plain.endswith("reaches 0.81 on the answers of a and 0.74 on the answers of b, no lower than the best that was learned for 1 of 2 models.")
-    assert "than the best that each of these models learned" in findings.answer(table, untrained(0.81, 0.75))
+    assert "than the best that each of these models learned" in findings.answer(table, untrained(0.81, 0.75), NO_PRIMARY)
 
 
 def test_the_answer_about_many_models_names_none():
     table = pd.concat([cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4), cells([0.8] * 4, [0.7] * 4).replace({"a": "c", "b": "d"})])
     baselines = pd.concat([untrained(0.81, 0.55), untrained(0.6, 0.9).replace({"a": "c", "b": "d"})])
-    plain = findings.answer(table.assign(low=0.5, high=0.9), baselines).splitlines()[-1]
+    plain = findings.answer(table.assign(low=0.5, high=0.9), baselines, NO_PRIMARY).splitlines()[-1]
     assert plain.endswith("reaches 0.55 to 0.90 on the answers of 4 models, no lower than the best that was learned for 2 of 4 models.")
 
 
 def test_the_answer_from_nothing():
     nothing = cells([np.nan] * 4, [np.nan] * 4)
-    assert findings.answer(nothing, untrained()) == "Nothing is measured yet."
+    assert findings.answer(nothing, untrained(), NO_PRIMARY) == "Nothing is measured yet."
     one = cells([0.8] * 4, [np.nan] * 4)
-    assert "**LoRA + Prompt** has no measured cell" in findings.answer(one, untrained())
+    assert "**LoRA + Prompt** has no measured cell" in findings.answer(one, untrained(), NO_PRIMARY)
 
 
 def test_the_tables_say_what_the_heatmaps_say():
@@ -151,8 +154,9 @@ def test_the_curves_of_a_cell_are_drawn_whole_for_few_models_and_for_many(scored
             parts.append(make_rows(rng.normal(size=60), rng.random(60) < 0.5, task, method="probe", reader="m0", trained_on="m0", scored=model))
     table = portrait.curves(pd.concat(parts), [{"name": f"task{at}", "role": "train"} for at in range(sets)])
     assert len(table) > 5000 or scored == 1
-    spec = portrait.chart(table, "x").to_dict()
+    spec = portrait.chart(table, "x", "m0", "m0").to_dict()
     svg = vl_convert.vegalite_to_svg(spec)
+    assert ">m0 trained on m0, scored on m0 · in-distribution test questions<" in svg
     first = table[(table["scored"] == "m0") & (table["test_set"] == "in-distribution")]
     assert svg.count('aria-roledescription="point"') == (first["curve"] == "reliability").sum() == 10, "its rows have no validation answers to scale by"
     longest = max(re.findall(r' d="M([^"Z]+)"', svg), key=lambda path: path.count("L"))

@@ -110,11 +110,11 @@ def test_shuffled_grades_leave_every_cell_at_chance():
     assert set(measured(rows)) <= {OPEN, FAILS, HOLDS} and (measured(rows) == HOLDS).sum() <= 1
 
 
-def test_few_right_answers_have_an_interval_and_no_verdict():
+def test_few_right_answers_have_no_value_and_no_verdict():
     rows = planted(lambda method, *_: 5.0 if method == "probe" else 0.0, share=24 / 400)
     judged, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
     mine = judged[judged["source"] == "measured"]
-    assert set(mine["says"]) == {OPEN} and mine["low"].notna().all()
+    assert set(mine["says"]) == {OPEN} and mine[["estimate", "low", "p", "p_holm"]].isna().all(axis=None)
     assert mine["reason"].str.contains("fewer than 25").all()
 
 
@@ -128,13 +128,32 @@ def test_missing_cells_are_open_and_the_others_are_judged():
 
 
 def test_corrected_p_values_count_each_hypothesis_once():
-    judged, _ = claims.judge(STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS)
-    mine = judged[(judged["source"] == "measured") & (judged["reading"] == "A")]
-    one = {frozenset(weights.items()) for claim in STATED for weights in claim.contrasts.values()}
-    assert len(one) < len(mine)
+    judged, players = claims.judge(STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS)
+    mine = judged[judged["source"] == "measured"]
+    a, b = (mine.loc[mine["reading"] == reading, "hypothesis"] for reading in "AB")
+    # By hand: 28 contrasts of a reading are 20; four of them are on the diagonal, which both readings have.
+    assert (len(a), a.nunique(), b.nunique(), len({*a} & {*b}), mine["hypothesis"].nunique()) == (28, 20, 20, 4, 36)
+    assert "+1 lora_prompt/weak/weak/weak -1 probe/weak/weak/weak" in {*a} & {*b}
     smallest = mine["p"].min()
-    assert mine.loc[mine["p"] == smallest, "p_holm"].min() == pytest.approx(smallest * len(one))
-    assert (mine["p_holm"] >= mine["p"] - 1e-12).all()
+    assert mine.loc[mine["p"] == smallest, "p_holm"].min() == pytest.approx(smallest * 36)
+    assert (mine["p_holm"] >= mine["p"] - 1e-12).all() and (mine.groupby("hypothesis")["p_holm"].nunique() == 1).all()
+    assert "The 56 measured differences, of both readings, are 36 distinct primary hypotheses" in findings.claims_summary(claims.verdicts(judged), players, judged)
+
+
+def test_a_hypothesis_is_the_same_mirrored_and_doubled_and_no_other():
+    one, other, third = (("probe", name, "a", "a") for name in "abc")
+    same = [{one: 1.0, other: -1.0}, {other: -1.0, one: 1.0}, {one: -1.0, other: 1.0}, {other: -0.5, one: 0.5}]
+    assert len({claims.hypothesis(places) for places in same}) == 1
+    differ = [same[0], {one: 1.0, third: -1.0}, {one: 1.0, other: 1.0}, {one: 1.0, other: -0.5, third: -0.5}, {one: 1.0}]
+    assert len({claims.hypothesis(places) for places in differ}) == len(differ)
+
+
+def test_a_grid_of_one_model_has_no_hypotheses_about_the_other():
+    rows = planted(lambda method, *_: 3.0 if method == "probe" else 0.5)
+    rows = rows[(rows[["reader", "trained_on", "scored"]] == "strong").all(axis=1)]
+    judged, _ = claims.judge(STATED, rows, ["strong"], TASKS)
+    mine = judged[judged["source"] == "measured"]
+    assert mine["p"].notna().any() and mine.loc[mine["p"].notna(), "hypothesis"].nunique() == 1
 
 
 def test_the_sentences_are_the_verdicts():
@@ -143,9 +162,9 @@ def test_the_sentences_are_the_verdicts():
     text = findings.claims_findings(STATED, judged, verdicts, players)
     for word in (HOLDS, FAILS, OPEN):
         assert text.count(f"it **{word}**") == (verdicts["verdict"] == word).sum() > 0
-    summary = findings.claims_summary(verdicts, players)
+    summary = findings.claims_summary(verdicts, players, judged)
     assert "strong stands for Mistral, and weak for LLaMA-2" in summary
-    one = findings.claims_summary(verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players)
+    one = findings.claims_summary(verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players, judged)
     assert "1 holds, 0 fail, " in one
 
 

@@ -73,7 +73,7 @@ def test_what_the_tokens_say_are_methods_that_need_no_training():
         own = rows[rows["method"] == method]
         assert set(own["scored"]) == {"a"}, "older answers, which lack the columns, are left out"
         assert set(own["trained_on"]) == set(own["reader"]) == {""} and value(own, scored="a") == 1.0
-    table = contest.contest(rows, [{"name": "easy", "role": "train"}, {"name": "hard", "role": "train"}])
+    table = contest.contest(rows, ["a", "b"], [{"name": "easy", "role": "train"}, {"name": "hard", "role": "train"}])
     html = cell_tables.contest(table)
     assert all(html.count(title) == 2 for title in ("Smallest token probability", "Mean token entropy", "Largest token entropy", "Margin of the first token"))
     assert html.count("Answer likelihood, mean token") == 4  # of two models, each within task and pooled

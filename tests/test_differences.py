@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 from made_up import make_rows
 
 from whoknows import auroc, difference_tables, differences, findings, plots
-from whoknows.bootstrap import ABOVE, FEW, INSIGNIFICANT
+from whoknows.bootstrap import ABOVE, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.differences import METHOD, NATIVE, READER
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]
@@ -26,15 +27,16 @@ def planted(strength, models=("a", "b"), count=400, share=0.3):
     return pd.concat(parts, ignore_index=True)
 
 
-def found(rows, kind, reading):
-    table = differences.of_grid(rows, TASKS)
-    return table[(table["kind"] == kind) & (table["reading"] == reading)].set_index("what")
+def found(rows, kind, reading, models=("a", "b")):
+    table = differences.of_grid(rows, [*models], TASKS)
+    return table[(table["kind"] == kind) & table["reading"].str.contains(reading)].set_index("what")
 
 
 @pytest.mark.parametrize("reading", "AB")
 def test_a_better_method_is_above_in_every_cell(reading):
     table = found(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), METHOD, reading)
-    assert set(table.index) == {f"{row}, trained on {column}" for row in "ab" for column in "ab"}
+    off = {"A": {"a trained on a, scored on b", "b trained on b, scored on a"}, "B": {"a trained on b, scored on a", "b trained on a, scored on b"}}[reading]
+    assert set(table.index) == {"a trained on a, scored on a", "b trained on b, scored on b"} | off
     assert (table["says"] == ABOVE).all() and (table["low"] > 0).all()
 
 
@@ -45,11 +47,19 @@ def test_native_differs_from_cross_in_the_reading_in_which_it_does():
     assert (found(rows, NATIVE, "B")["says"] == ABOVE).all()
 
 
+def test_each_fact_is_there_once_and_says_in_which_readings():
+    table = differences.of_grid(planted(lambda *_: 1.0), ["a", "b"], TASKS)
+    assert table["hypothesis"].is_unique and not table.duplicated(["kind", "reading", "what"]).any()
+    counts = table.groupby(["kind", "reading"]).size().to_dict()
+    assert counts == {(METHOD, "A and B"): 2, (METHOD, "A"): 2, (METHOD, "B"): 2, (NATIVE, "A"): 4, (NATIVE, "B"): 4, (READER, ""): 4}
+    assert "Probe trained and scored on a: reader a less b" in set(table["what"]) and "Probe trained and scored on a: reader b less a" not in set(table["what"])
+
+
 def test_a_reader_is_compared_with_the_others_on_the_same_answers():
-    table = found(planted(lambda method, reader, *_: {"a": 2.0, "b": 0.5, "c": 0.5}[reader], "abc"), READER, "")
-    assert len(table) == 2 * 3 * 3
-    assert {what.split(": ")[1] for what in table.index[table["says"] == ABOVE]} == {"a"}
-    of_a = [table.loc[f"Probe, answers of a: {reader}", "estimate"] for reader in "abc"]
+    table = found(planted(lambda method, reader, *_: {"a": 2.0, "b": 0.5, "c": 0.5}[reader], "abc"), READER, "", "abc")
+    assert len(table) == 2 * 3 * 3 and set(table["says"]) == {EXPLORATORY} and table["p_holm"].isna().all() and table["p"].notna().all()
+    assert {what.split(": reader ")[1] for what in table.index[table["low"] > 0]} == {"a less the others"}
+    of_a = [table.loc[f"Probe trained and scored on a: reader {reader} less the others", "estimate"] for reader in "abc"]
     assert sum(of_a) == pytest.approx(0)  # each is compared with the mean of the other two
 
 
@@ -59,37 +69,41 @@ def test_a_difference_is_that_of_the_cells_values():
         (method, reader): auroc.auroc(own["logit"], own["correct"])
         for (method, reader), own in rows[(rows["trained_on"] == "b") & (rows["scored"] == "b")].groupby(["method", "reader"])
     }
-    line = found(rows, READER, "").loc["Probe, answers of b: a"]
+    line = found(rows, READER, "").loc["Probe trained and scored on b: reader a less b"]
     assert line["estimate"] == pytest.approx(value["probe", "a"] - value["probe", "b"])
 
 
 @pytest.mark.parametrize("rarer", [True, False])
-def test_few_answers_of_one_class_have_an_interval_and_no_verdict(rarer):
+def test_few_answers_of_one_class_have_no_value_and_no_verdict(rarer):
     rows = planted(lambda method, *_: 3.0 if method == "probe" else 0.0, count=80)
     rows = rows.assign(correct=rows["correct"] == rarer, logit=rows["logit"] * (1 if rarer else -1))
     assert set(rows[rows["correct"] == rarer].groupby(["method", "reader", "trained_on", "scored"]).size()) == {24}
-    table = differences.of_grid(rows, TASKS)
-    assert (table["n_rarer"] == 24).all() and (table["says"] == FEW).all() and table["low"].notna().all()
-
-
-def test_p_values_are_corrected_within_a_kind_and_reading():
-    table = differences.of_grid(planted(lambda *_: 1.0), TASKS)
-    own = table[(table["kind"] == METHOD) & (table["reading"] == "A")]
-    assert (own["p_holm"] >= own["p"]).all() and own["p_holm"].max() <= 1
+    table = differences.of_grid(rows, ["a", "b"], TASKS)
+    assert (table["n_rarer"] == 24).all() and (table["says"] == FEW).all() and table[["estimate", "low", "high", "p", "p_holm"]].isna().all(axis=None)
+    assert "nan" not in difference_tables.differences(table) + findings.differences_findings(table)
 
 
 def test_a_missing_method_or_model_leaves_out_what_needs_it():
     rows = planted(lambda *_: 1.0)
-    probes = differences.of_grid(rows[rows["method"] == "probe"], TASKS)
+    probes = differences.of_grid(rows[rows["method"] == "probe"], ["a", "b"], TASKS)
     assert METHOD not in set(probes["kind"]) and NATIVE in set(probes["kind"])
-    nothing = differences.of_grid(rows.iloc[:0], TASKS)
+    nothing = differences.of_grid(rows.iloc[:0], ["a", "b"], TASKS)
     assert nothing.empty and findings.differences_findings(nothing) == "There is nothing to compare yet."
 
 
 def test_chart_table_and_findings_say_the_same():
-    table = differences.of_grid(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), TASKS)
+    table = differences.of_grid(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), ["a", "b"], TASKS)
     said = findings.differences_findings(table)
-    assert "**Probe less LoRA + Prompt**, reading A: 4 above of 4" in said
+    assert "**Probe less LoRA + Prompt**: 6 above of 6" in said and "4 exploratory of 4" in said
     html, chart = difference_tables.differences(table), plots.differences(table).to_dict()
     values = [line for lines in chart["datasets"].values() for line in lines]
     assert len(values) == len(table) and all(f"{value:+.3f}" in html for value in table["estimate"])
+    assert html.count("<td>exploratory</td>") == 4 and "<td>A and B</td>" in html
+
+
+@pytest.mark.parametrize("reading", "AB")
+def test_the_chart_shows_what_both_readings_have_in_each(reading):
+    spec = plots.differences(differences.of_grid(planted(lambda *_: 1.0), ["a", "b"], TASKS)).to_dict()
+    next(param for param in spec["params"] if param["name"] == "reading")["value"] = reading
+    svg = vl_convert.vegalite_to_svg(spec)
+    assert svg.count('aria-roledescription="point"') == 4 + 4 + 4 and "reading: A and B" in svg

@@ -187,25 +187,25 @@ def test_a_contrast_that_would_fail_is_inconclusive_too(tmp_path):
 
 
 def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
-    before, after = (differences.of_grid(run_of_two(tmp_path, *improving), TASKS) for improving in ((), [("lora_prompt", "strong", "strong")]))
+    before, after = (differences.of_grid(run_of_two(tmp_path, *improving), ["weak", "strong"], TASKS) for improving in ((), [("lora_prompt", "strong", "strong")]))
     changed = after["says"] == IMPROVING
     assert changed.equals(after["still_improving"].astype(bool)) and 0 < changed.sum() < len(after) and not (before["says"] == IMPROVING).any()
     assert before["says"][~changed].equals(after["says"][~changed]) and bootstrap.ABOVE in set(before["says"][changed])
     said = findings.differences_findings(after)
-    assert "still improving of 4" in said and plots.differences(after).to_dict()
+    assert "2 still improving of 6" in said and "3 still improving of 8" in said and plots.differences(after).to_dict()
 
 
 def test_the_contest_and_the_shift_give_no_verdict_on_a_marked_cell(tmp_path):
     tasks = [*TASKS, {"name": "nq_open", "role": "shift"}]
     rows = graded({"probe": 1.0, "lora_prompt": 5.0})
     write(tmp_path, probe({2: {0.1: 0.7}}), adapters(*RISING))
-    table = contest.contest(plateau.mark(rows, tmp_path), tasks).set_index("method")
-    assert contest.contest(rows, tasks).set_index("method")["against"]["lora_prompt"] == bootstrap.ABOVE
+    table = contest.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")
+    assert contest.contest(rows, ["a"], tasks).set_index("method")["against"]["lora_prompt"] == bootstrap.ABOVE
     assert table["against"]["lora_prompt"] == IMPROVING and "With one of the two still improving when training ended: LoRA + Prompt (+" in findings.contest_findings(table.reset_index())
     write(tmp_path, probe({2: {0.1: 0.7, 1.0: 0.8}}), adapters(*FLAT))
-    assert contest.contest(plateau.mark(rows, tmp_path), tasks).set_index("method")["against"]["lora_prompt"] == IMPROVING, "the probe was"
+    assert contest.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")["against"]["lora_prompt"] == IMPROVING, "the probe was"
     table = shift.shift(plateau.mark(rows, tmp_path), tasks).dropna(subset="says").set_index("method")
-    assert table["says"].to_dict() == {"probe": IMPROVING, "lora_prompt": bootstrap.INSIGNIFICANT}
+    assert table["says"].to_dict() == {"probe": IMPROVING, "lora_prompt": bootstrap.EXPLORATORY}
     drawn = [line for lines in plots.shift(table.reset_index()).to_dict()["datasets"].values() for line in lines]
     assert {line["method"]: line["pale"] for line in drawn} == {"probe": True, "lora_prompt": False}
 
@@ -223,40 +223,42 @@ def test_a_task_left_out_is_not_compared_with_training_that_ended_too_early(tmp_
 def first_page(rows):
     by_task = scores.by_task(rows)
     found = cells.measure(rows, by_task, TASKS)
-    return cells.heatmap_table(found, ["weak", "strong"], TASKS), cells.baseline_table(found)
+    primary = claims.corrected(by_task, found, bootstrap.samples(rows), ["weak", "strong"], TASKS)
+    return cells.heatmap_table(found, ["weak", "strong"], TASKS), cells.baseline_table(found), primary
 
 
 def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
-    table, plain = first_page(run_of_two(tmp_path))
-    assert IMPROVING not in findings.answer(table, plain) and "in 4 of 4 cells that have both" in findings.answer(table, plain)
-    table, plain = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
-    said = findings.answer(table, plain)
+    table, *beside = first_page(run_of_two(tmp_path))
+    whole = "in 4 of 4 cells that have both; of 4 that are primary hypotheses it is significantly higher in 4 and lower in 0."
+    assert IMPROVING not in findings.answer(table, *beside) and whole in findings.answer(table, *beside)
+    table, *beside = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
+    said = findings.answer(table, *beside)
     of_strong = table[(table["reading"] == "A") & (table["method"] == "lora_prompt") & (table["trained_on"] == "strong")]["auroc"]
     assert said.startswith("- **Better than chance in 6 of 6 cells**") and "in 2 of 2 cells that have both" in said
     assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in said for value in of_strong)
     assert said.endswith("- **2 of 8 cells were still improving when training ended** (↗): they count in no sentence here and in no verdict.")
-    table, plain = first_page(run_of_two(tmp_path, *(("lora_prompt", model, model) for model in ("strong", "weak"))))
-    assert "**LoRA + Prompt** was still improving in every cell" in findings.answer(table, plain)
-    table, plain = first_page(run_of_two(tmp_path, *((method, model, model) for model in ("strong", "weak") for method in ("probe", "lora_prompt"))))
-    assert findings.answer(table, plain) == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
+    table, *beside = first_page(run_of_two(tmp_path, *(("lora_prompt", model, model) for model in ("strong", "weak"))))
+    assert "**LoRA + Prompt** was still improving in every cell" in findings.answer(table, *beside)
+    table, *beside = first_page(run_of_two(tmp_path, *((method, model, model) for model in ("strong", "weak") for method in ("probe", "lora_prompt"))))
+    assert findings.answer(table, *beside) == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
 
 
 def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
     table = test_charts.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(still_improving=[False] * 4 + [True] + [False] * 3)
-    said = findings.answer(table, test_charts.untrained(0.85, 0.8))
+    said = findings.answer(table, test_charts.untrained(0.85, 0.8), test_charts.NO_PRIMARY)
     assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in said
 
 
 def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
-    table, plain = first_page(plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing"))
-    said = findings.answer(table, plain)
+    table, *beside = first_page(plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing"))
+    said = findings.answer(table, *beside)
     assert "in 4 of 4 cells that have both" in said and said.endswith("- Of 8 of 8 cells no card says whether training had reached its plateau.")
     drawn = charts.with_labels(table, 2).dropna(subset="auroc")
     assert set(drawn["mark"]) == {""} and set(drawn["training"]) == {"not known"}
 
 
 def test_heatmap_and_table_show_the_mark_of_the_marked_cells_and_of_no_others(tmp_path):
-    table, _ = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
+    table, *_ = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
     chart = charts.heatmaps(table, ["weak", "strong"], "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     shown = table[table["reading"] == "A"]

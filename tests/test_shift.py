@@ -24,7 +24,7 @@ def test_a_change_is_the_value_on_the_shift_less_that_in_distribution():
     line = table.loc["nq_open"]
     assert line["auroc"] == auroc["nq_open"]
     assert line["change"] == pytest.approx(auroc["nq_open"] - auroc[["trivia_qa", "sciq"]].mean())
-    assert line["change_low"] < line["change"] < line["change_high"] < 0 and line["says"] == bootstrap.BELOW
+    assert line["change_low"] < line["change"] < line["change_high"] < 0 and line["says"] == bootstrap.EXPLORATORY
     assert pd.isna(table.loc["in-distribution", ["change", "says"]]).all()
     # of two independent values the difference is less sure than either
     widths = (table["high"] - table["low"]).tolist()
@@ -36,11 +36,12 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     alone = make_rows([1.0, 0.0], [False, False], task="mmlu_astronomy", reader="a", trained_on="a", scored="a")
     table = shift.shift(pd.concat([falling(2.0, 2.0), few, alone]), [*TASKS, {"name": "mmlu", "role": "shift"}]).set_index("test_set")
     assert "shift" not in table.index and {"nq_open", "mmlu", "mmlu, STEM", "mmlu, other"} < {*table.index}
-    assert table.loc["nq_open", "says"] == bootstrap.INSIGNIFICANT and table.loc["mmlu", "says"] == bootstrap.FEW
+    assert table.loc["nq_open", "says"] == bootstrap.EXPLORATORY and table.loc["mmlu", "says"] == bootstrap.FEW
     assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
-    assert pd.isna(table.loc["mmlu, STEM", "auroc"])
+    assert table.loc[["mmlu", "mmlu, STEM"], ["auroc", "low", "change", "change_low", "p"]].isna().all(axis=None)
+    assert table.loc["mmlu", "reason"] == "20 right answers, and a value takes 25"
     said = findings.shift_findings(table.reset_index())
-    assert "on mmlu, 20 right or wrong answers are too few to tell" in said and "STEM" not in said
+    assert "on mmlu, 20 right or wrong answers are too few to tell" in said and "STEM" not in said and "nan" not in said
     html = difference_tables.shift(table.reset_index())
     assert "1 of 2" in html and "<td>—</td>" in html
 

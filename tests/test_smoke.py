@@ -99,6 +99,8 @@ def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
             assert values == expected(table, reading)
             assert len(values) == 8 and all(re.match(r"[01]\.\d\d", value) for value in values)
             assert all(value.endswith(" ↗") for value in values[4:]), "one look at validation is no plateau"
+        box = tab.read("document.querySelector('table.facts').innerText")
+        assert "What these values rest on." in box and "tiny-mistral, float32" in box and re.search(r"\d+ of \d+", box)
         assert tab.requests == [] and tab.errors == []
 
 
@@ -189,7 +191,7 @@ def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):
         assert tab.read("location.href").endswith("/run/cell-probe_tiny-mistral_tiny-mistral.html?scored=tiny-llama")
         tab.visit("run/cell-probe_tiny-llama_tiny-llama.html?scored=tiny-mistral")
         assert tab.read("document.querySelector('.chart [name=scored]:checked, .chart select[name=scored]').value") == "tiny-mistral"
-        assert "ROC" in tab.texts()
+        assert "ROC" in tab.texts() and any(text.startswith("tiny-llama trained on tiny-llama, scored on tiny-mistral · ") for text in tab.texts())
 
 
 def test_the_sliders_redraw_the_heatmap_from_what_was_measured(checkout, made):

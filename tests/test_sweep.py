@@ -8,7 +8,7 @@ import pytest
 import torch
 from made_up import answers
 
-from whoknows import WhoknowsError, controls, sweep
+from whoknows import WhoknowsError, cell_tables, controls, files, sweep
 from whoknows.auroc import mean_auroc
 from whoknows.classifiers import Labelled, Logistic
 from whoknows.hidden import save_hidden
@@ -85,9 +85,23 @@ def test_of_many_models_only_their_own_answers_have_a_line(made):
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30]).assign(reader=name) for name in ("a", "b")]
     whole = sweep.chart(pd.concat(tables), ["a", "b"]).to_json()
-    assert '"a, trained on b"' in whole
+    assert '"trained on b, scored on a"' in whole
     few = sweep.chart(pd.concat(tables), ["a", "b", "c"]).to_json()
-    assert '"a, trained on b"' not in few and '"b, trained on b"' in few
+    assert '"trained on b, scored on a"' not in few and '"trained on b, scored on b"' in few
+
+
+def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
+    frames, folder = made
+    few = frames["a"].assign(correct=frames["a"]["correct"] & ((frames["a"]["split"] != "test") | (frames["a"].index % 5 == 0)))
+    table = sweep.run("r", {"a": few, "b": frames["b"]}, 0, str(folder), [1.0], [])
+    rarer = table.groupby("scored")["n_rarer"].first()
+    assert rarer["a"] == few["correct"][(few["split"] == "test") & (TASK != "nq_open")].sum() < 25 <= rarer["b"]
+    files.write_parquet(tmp_path / "sweeps/r.parquet", table.assign(reader="a"))
+    read = sweep.read(str(tmp_path / "sweeps"), ["r", "a", "b"])
+    assert read.groupby("scored")["auroc"].count().to_dict() == {"a": 0, "b": len(read) // 2}
+    assert "nan" not in cell_tables.sweep(read).lower()
+    drawn = json.loads(sweep.chart(read.assign(reader=read["trained_on"]), ["a", "b"]).to_json())["datasets"]
+    assert {line["model"] for lines in drawn.values() for line in lines} == {"b"}
 
 
 def test_no_sweep_is_one_sentence(tmp_path):

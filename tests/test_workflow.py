@@ -205,7 +205,7 @@ def test_touching_files_re_runs_nothing(story):
         ("notebooks/extract.py", of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
         ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
         ("lib/whoknows/page.py", set()),
-        ("book/claims.yml", of("claims")),
+        ("book/claims.yml", of("claims", "heatmaps", "differences", "controls")),
     ],
 )
 def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):

@@ -9,8 +9,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError, files, parts, proof
-from whoknows.auroc import auroc
-from whoknows.comparing import accepts, fold, same
+from whoknows.auroc import auroc, counts, too_few
+from whoknows.comparing import accepted, asked_in, fold, same, shows
 from whoknows.memory import Budget
 from whoknows.models import Reader
 from whoknows.prefix import Prefix, Written, prefix_ids
@@ -63,7 +63,7 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
     if shard:
         return pd.concat(found) if found else pd.DataFrame()
     answers = pd.concat(found).sort_index()
-    graded = [grade(a, g, k) for a, g, k in zip(answers["answer"], asked["gold"], asked["kind"])]
+    graded = [grade(*line) for line in zip(answers["answer"], asked["gold"], asked["kind"], asked["question"])]
     return asked.assign(**answers, correct=graded)
 
 
@@ -115,10 +115,11 @@ def run(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_toke
     return answers
 
 
-def grade(answer: str, gold: list[str], kind: str) -> bool:
+def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     """Whether an answer is right.
 
-    Open answers: equal to an accepted answer after normalisation, or holding one as whole words.
+    Open answers: equal to an accepted answer after normalisation, or holding one as whole words. What the question itself holds is
+    no proof: see `comparing.accepted` and `comparing.shows`.
     Names: what stands before the first comma or bracket is an accepted name, whatever its accents and hyphens.
     Choices: it begins with the accepted letter, or says that the answer is that; the letter stands alone, in brackets or other marks
     or not; a small letter with more words behind it is a word, and so is an A with which a sentence begins.
@@ -130,7 +131,7 @@ def grade(answer: str, gold: list[str], kind: str) -> bool:
     if kind == "name":
         said = fold(re.split("[,(]", answer)[0])
         return any(said == fold(name) if fold(name) else same(answer, name) for name in gold)
-    return any(accepts(answer, accepted) for accepted in gold)
+    return any(shows(answer, name, asked_in(question)) for name in accepted(gold, question))
 
 
 # Methods that nobody trained, and what they make of an answer's tokens: a column of the answers, and the logarithm of a share of one that grows with it.
@@ -161,7 +162,7 @@ def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood
 
 
 def summary(answers: pd.DataFrame) -> pd.DataFrame:
-    """For each task: answers, right ones, accuracy, and in the test split the AUROC of the answer's likelihood."""
+    """For each task: answers, right ones, accuracy, and in the test split the AUROC of the answer's likelihood, unless of too few."""
     lines = {}
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
@@ -171,6 +172,6 @@ def summary(answers: pd.DataFrame) -> pd.DataFrame:
             "accuracy": group["correct"].mean(),
             "test answers": len(test),
             "right in test": int(test["correct"].sum()),
-            "AUROC of likelihood": auroc(test["sum_logprob"], test["correct"]),
+            "AUROC of likelihood": np.nan if too_few(*counts(test["correct"]).values()) else auroc(test["sum_logprob"], test["correct"]),
         }
     return pd.DataFrame.from_dict(lines, orient="index")

@@ -8,6 +8,8 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 
+ENOUGH = 25  # right answers, and wrong ones: no page shows a value that rests on fewer of either, and nothing is concluded from it
+
 
 def one_class(correct: np.ndarray) -> str:
     """Why no AUROC can be measured on these grades, or "" if it can.
@@ -21,6 +23,12 @@ def one_class(correct: np.ndarray) -> str:
     if not correct.any():
         return "no right answer among the test answers"
     return "no wrong answer among the test answers" if correct.all() else ""
+
+
+def too_few(right: int, wrong: int) -> str:
+    """Why a value of so many right and wrong answers is not shown, or "" if it is."""
+    fewer, word = min((right, "right"), (wrong, "wrong"))
+    return f"{fewer} {word} answer{'s' * (fewer != 1)}, and a value takes {ENOUGH}" if fewer < ENOUGH else ""
 
 
 def counts(correct: np.ndarray) -> dict[str, int]:
@@ -69,13 +77,21 @@ def by_task(rows: pd.DataFrame) -> pd.DataFrame:
     """What an estimator's own page shows: a line per method, scored model and task, from its test rows.
 
     Returns:
-        method, scored, task, auroc, n, n_right, and reason (why auroc is missing, or "").
+        method, trained_on and seed (where there are several), scored, task, auroc, n and n_right; where a value takes more answers than
+        there are, auroc is missing, and a column reason says so.
     """
-    lines = []
-    for key, group in rows[rows["split"] == "test"].groupby(["method", "scored", "task"], sort=False):
+    keys, lines = ["method", *(name for name in ("trained_on", "seed") if rows[name].nunique() > 1), "scored", "task"], []
+    for key, group in rows[rows["split"] == "test"].groupby(keys, sort=False):
         correct = group["correct"].to_numpy(bool)
-        lines.append((*key, auroc(group["logit"], correct), correct.size, int(correct.sum()), one_class(correct)))
-    return pd.DataFrame(lines, columns=["method", "scored", "task", "auroc", "n", "n_right", "reason"])
+        right, reason = int(correct.sum()), too_few(int(correct.sum()), int((~correct).sum()))
+        lines.append((*key, np.nan if reason else auroc(group["logit"], correct), correct.size, right, reason))
+    table = pd.DataFrame(lines, columns=[*keys, "auroc", "n", "n_right", "reason"])
+    return table if (table["reason"] != "").any() else table.drop(columns="reason")
+
+
+def html(rows: pd.DataFrame, most: int = 200) -> str:
+    """What `by_task` returns as an HTML table, of at most so many lines."""
+    return by_task(rows).round(3).to_html(index=False, max_rows=most, na_rep="—")
 
 
 def checked(logit, correct) -> tuple[np.ndarray, np.ndarray]:

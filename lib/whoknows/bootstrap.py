@@ -9,14 +9,15 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from whoknows.auroc import ENOUGH
 from whoknows.plateau import IMPROVING, marked
 from whoknows.scores import CELL
 
 DRAWS = 2000
 LEVEL = 0.95
-ENOUGH = 25  # right answers, and wrong ones; what rests on a cell with fewer of either has an interval and no verdict
 SURE = 0.05  # Holm-corrected p-value below which a difference is significant
 ABOVE, BELOW, INSIGNIFICANT, FEW = "above", "below", "not significant", "too few right or wrong answers"
+EXPLORATORY = "exploratory"  # of what is no primary hypothesis
 
 
 def draws(task: str, count: int, times: int = DRAWS) -> np.ndarray:
@@ -115,22 +116,27 @@ def holm(p_values: pd.Series) -> pd.Series:
     return (ordered * factors).clip(upper=1).cummax().reindex(p_values.index)
 
 
-def tested(table: pd.DataFrame, resampled: np.ndarray, family: list[str] | None = None) -> pd.DataFrame:
-    """Which differences are significant.
+def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd.DataFrame:
+    """Differences with intervals and p-values, and which of the primary ones are significant.
 
     Args:
-        table: estimate, n_rarer (the fewest answers of one class in a cell that it rests on) and still_improving (whether an
-            estimator of one of these cells was) of each difference.
+        table: hypothesis (see `claims.hypothesis`), estimate, n_rarer (the fewest answers of one class in a cell that it rests on)
+            and still_improving (whether an estimator of one of these cells was) of each difference.
         resampled: [differences, times].
-        family: columns of the table; p-values are corrected among the lines that share them, or among all.
+        primary: corrected p-values of the primary hypotheses, by hypothesis.
 
     Returns:
-        The table with low, high, p, p_holm, and says: `IMPROVING` or `FEW` for any of these, else `ABOVE`, `BELOW` or
-        `INSIGNIFICANT`.
+        The table with low, high, p, p_holm (missing where a difference is exploratory), and says: `IMPROVING` or `FEW` for any of
+        these, else `EXPLORATORY`, `ABOVE`, `BELOW` or `INSIGNIFICANT`. Values of too few answers are missing.
     """
     table = table.join(interval(pd.DataFrame(resampled, index=table.index)))
-    table["p"] = [p_value(line) for line in resampled]
-    table["p_holm"] = table.groupby(family)["p"].transform(holm) if family else holm(table["p"])
-    sure = table["p_holm"] < SURE
-    cases = [marked(table), table["n_rarer"] < ENOUGH, sure & (table["estimate"] > 0), sure]
-    return table.assign(says=np.select(cases, [IMPROVING, FEW, ABOVE, BELOW], INSIGNIFICANT))
+    table["p"], table["p_holm"] = [p_value(line) for line in resampled], table["hypothesis"].map(primary)
+    few, sure = table["n_rarer"] < ENOUGH, table["p_holm"] < SURE
+    cases = [marked(table), few, table["p_holm"].isna(), sure & (table["estimate"] > 0), sure]
+    says = np.select(cases, [IMPROVING, FEW, EXPLORATORY, ABOVE, BELOW], INSIGNIFICANT)
+    return hidden(table, few).assign(says=says)
+
+
+def hidden(table: pd.DataFrame, few: pd.Series) -> pd.DataFrame:
+    """A table of differences without the values of those that rest on too few answers."""
+    return table.assign(**{name: table[name].where(~few) for name in ("estimate", "low", "high", "p", "p_holm")})

@@ -9,7 +9,7 @@ from whoknows.scores import POOLED
 
 COLUMNS = {
     "auroc": "AUROC", "brier": "Brier", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE",
-    "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold",
+    "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold", "commoner_accuracy": "Always the commoner grade",
 }  # fmt: skip
 
 
@@ -62,7 +62,7 @@ def contest(table: pd.DataFrame) -> str:
         own = own.sort_values("auroc", ascending=False)
         names = {"Method": own["method"].map(METHODS)}
         shown = _metrics(own, names)
-        shown.insert(3, "Against the probe", [why if pd.notna(why) else "" for why in own["against"]])
+        shown.insert(3, "Less the probe", [_less(line) if pd.notna(line.against) else "" for line in own.itertuples()])
         parts.append(captioned(shown.to_html(index=False, classes="metrics"), f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}"))
         parts.append(_pooled(own, names))
     return "\n".join(parts)
@@ -77,6 +77,8 @@ def cell(table: pd.DataFrame) -> str:
     columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
     names = {title: table[column].replace(METHODS) for column, title in columns.items()}
     shown = _metrics(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
+    if (table["reason"] != "").any():
+        shown.insert(len(names), "No value because", table["reason"])
     return shown.to_html(index=False, classes="metrics") + _pooled(table, names)
 
 
@@ -146,8 +148,8 @@ def sweep(table: pd.DataFrame) -> str:
     keys = ["reader", "trained_on", "scored", "size"]
     best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]
     names = {"reader": "Reader", "trained_on": "Trained On", "scored": "Scored", "size": "Training answers", "layer": "Layer", "strength": "Strength"}
-    shown = best[list(names)].rename(columns=names).assign(**{title: best[name].map("{:.3f}".format) for name, title in (("validation_auroc", "AUROC on validation"), ("auroc", "AUROC on test"))})
-    return f"<details><summary>What validation chooses at each number of training answers</summary>{shown.to_html(index=False)}</details>"
+    shown = best[list(names)].rename(columns=names).assign(**{title: best[name].map("{:.3f}".format, na_action="ignore") for name, title in (("validation_auroc", "AUROC on validation"), ("auroc", "AUROC on test"))})
+    return f"<details><summary>What validation chooses at each number of training answers</summary>{shown.to_html(index=False, na_rep='—')}</details>"
 
 
 def captioned(table: str, caption: str) -> str:
@@ -173,14 +175,23 @@ def _values(table: pd.DataFrame, names: dict[str, pd.Series], before: str) -> pd
     return pd.DataFrame(names | values)
 
 
+def _less(line) -> str:
+    """A difference from the probe with its interval, the p-value that its verdict rests on, and the verdict."""
+    if pd.isna(line.difference):
+        return line.against
+    p = f"p {line.p:.3f}, " if pd.isna(line.p_holm) else f"p {line.p_holm:.3f} after Holm, "
+    return f"{line.difference:+.3f} ({line.difference_low:+.3f} to {line.difference_high:+.3f}), {p}{line.against}"
+
+
 def _linked(says: str, line) -> str:
     return f'<a href="{page_of(line)}">{says}</a>' if pd.notna(line.auroc) else says
 
 
 def _says(drawn: pd.DataFrame) -> list[str]:
-    """Value, interval, note and spread over seeds of each cell, as far as it has them."""
+    """Value, interval, note and spread over seeds of each cell, as far as it has them, or why there is no value."""
     none = pd.Series("", drawn.index)
     many = drawn["seeds"].fillna(0) > 1 if "seeds" in drawn else none != ""
     spread = ("by seed " + drawn["between_seeds"]).where(many, "") if "between_seeds" in drawn else none
-    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval", none), drawn["note"], spread)]
+    why = drawn.get("reason", none).where(drawn["auroc"].isna(), "")
+    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why)]
     return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from whoknows import WhoknowsError, bootstrap, calibration, files
+from whoknows.auroc import ENOUGH, too_few
 from whoknows.questions import CATEGORIES, category_of
 from whoknows.scores import CELL, MEASURES, POOLED, pooled, within_task
 
@@ -152,6 +153,23 @@ def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples
         between = bootstrap.interval(bootstrap.by_cell(samples, members))
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(improving, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
+
+
+def enough(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells as pages show them: what rests on too few right or wrong answers has no values, and its reason says so.
+
+    Args:
+        cells: as `measure` returns.
+    """
+    few = cells["auroc"].notna() & (cells["n_rarer"] < ENOUGH)
+    why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
+    names = {"low", "high", "lowest_seed", "highest_seed", *MEASURES, *(POOLED + name for name in MEASURES)} - {"accuracy", POOLED + "accuracy", "commoner_accuracy", POOLED + "commoner_accuracy"}
+    return cells.assign(reason=cells["reason"].mask(few, pd.Series(why, cells.index)), **{name: cells[name].mask(few) for name in names & {*cells}})
+
+
+def named(reader: str, trained_on: str, scored: str) -> str:
+    """All three names of a place in words, in the order in which every page says them."""
+    return f"{reader} trained on {trained_on}, scored on {scored}"
 
 
 def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:

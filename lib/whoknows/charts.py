@@ -25,7 +25,7 @@ METRICS = {
 }
 TOOLTIP = {
     "reader": "Reader", "trained_on": "Trained On", "scored": "Scored", **{name: title for name, (title, _) in METRICS.items()},
-    "interval": "95 % interval of AUROC", "seeds": "Seeds", "between_seeds": "AUROC by seed", "accuracy": "Right answers, share", "n_right": "Right answers",
+    "interval": "95 % interval of AUROC", "seeds": "Seeds", "between_seeds": "AUROC by seed", "commoner_accuracy": "Accuracy of always the commoner grade", "accuracy": "Right answers, share", "n_right": "Right answers",
     "n": "Answers", "n_tasks": "Tasks measured", "of_tasks": "of tasks", "training": "When training ended",
     "reason": "Missing because",
 }  # fmt: skip
@@ -92,6 +92,8 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         word = "" if size > 6 else " right"
         measured = table["auroc"].notna()
         drawn["note"] = [f"{n}{word}" if ok else "" for n, ok in zip(table["n_right"], measured)]
+        if "n_rarer" in drawn:
+            drawn.loc[~measured & drawn["n_rarer"].fillna(0).gt(0), "note"] = "too few"
         if "of_tasks" in drawn and size <= 6:
             fewer = measured & (table["n_tasks"] < table["of_tasks"])
             drawn["note"] += [f", {n}/{of}" if less else "" for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))]
@@ -208,7 +210,7 @@ def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
 
 
 def _tooltip(drawn: pd.DataFrame) -> list[alt.Tooltip]:
-    formats = {**dict.fromkeys(METRICS, (":Q", ".3f")), "accuracy": (":Q", ".1%")}
+    formats = {**dict.fromkeys(METRICS, (":Q", ".3f")), "commoner_accuracy": (":Q", ".3f"), "accuracy": (":Q", ".1%")}
     parts = {name: formats.get(name, (":N", alt.Undefined)) for name in TOOLTIP if name in drawn}
     return [alt.Tooltip(f"{name}{kind}", title=TOOLTIP[name], format=form) for name, (kind, form) in parts.items()]
 

@@ -1,5 +1,7 @@
 """What the description of the figure claims, put to its own numbers, to the released results and to the measured ones."""
 
+import itertools
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from whoknows import bootstrap, published, scores
-from whoknows.bootstrap import ENOUGH, SURE
-from whoknows.cells import READINGS, first_test_set, heatmap_axes, heatmap_table, measure
+from whoknows.auroc import ENOUGH
+from whoknows.bootstrap import SURE
+from whoknows.cells import METHODS, READINGS, first_test_set, measure, named
 from whoknows.plateau import IMPROVING, marked
 from whoknows.schema import read_yaml
 
@@ -72,13 +75,10 @@ def judge(claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: lis
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
-        (what `by_others` and `by_measurement` return, in one table; what `roles` returns).
+        (what `by_others` and `primary` return, in one table; what `roles` returns).
     """
     by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows)
-    label, members = first_test_set(tasks, rows)
-    players = roles(by_task, models, members)
-    table = heatmap_table(measure(rows, by_task, tasks, samples), models, tasks)
-    measured = by_measurement(claims, table[table["test_set"] == label], bootstrap.by_cell(samples, members), players)
+    measured, players = primary(claims, by_task, measure(rows, by_task, tasks, samples), samples, models, tasks)
     return pd.concat([by_others(claims), measured], ignore_index=True), players
 
 
@@ -95,33 +95,55 @@ def by_others(claims: list[Claim]) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def by_measurement(claims: list[Claim], table: pd.DataFrame, draws: pd.DataFrame, players: dict[str, str]) -> pd.DataFrame:
-    """The contrasts of the measured grid on one test set, in both readings, with intervals and p-values.
+def primary(
+    claims: list[Claim], by_task: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, models: list[str], tasks: list[dict]
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings. All else is exploratory.
 
     Args:
-        table: as `cells.heatmap_table` returns, of that test set.
-        draws: as `bootstrap.by_cell` returns, of that test set.
-        players: as `roles` returns.
+        by_task, cells, samples: as `scores.by_task`, `cells.measure` and `bootstrap.samples` return, of the same rows.
 
     Returns:
-        claim, contrast, source ("measured"), reading, estimate, low, high, p (two-sided), p_holm (over all contrasts of a
-        reading), n_rarer (the fewest answers of a cell that are of one class), says and reason.
+        (claim, contrast, source ("measured"), reading, cells (all names of each, in words), hypothesis (see there), estimate, low, high, p (two-sided), p_holm (over all
+        distinct hypotheses of both readings), n_rarer (the fewest answers of a cell that are of one class), says and reason;
+        what `roles` returns).
     """
-    sampled, names = draws.reset_index(), {model: role for role, model in players.items()}
-    found = []
-    for reading in READINGS:
-        view = _renamed(table[table["reading"] == reading], names)
-        lines = contrasts(claims, view["auroc"]).rename(columns={"value": "estimate"})
-        resampled = contrasts(claims, _renamed(heatmap_axes(sampled, reading).drop(columns=["reader", "scored", "reading"]), names))
-        lines[["low", "high"]] = bootstrap.interval(resampled)
-        lines["p"] = [bootstrap.p_value(line) for line in resampled.to_numpy(float)]
-        # Some contrasts stand in two claims: one hypothesis counts once.
-        distinct = lines["p"][~resampled.round(12).duplicated()]
-        lines["p_holm"] = lines["p"].map(dict(zip(distinct, bootstrap.holm(distinct))))
-        lines["n_rarer"] = [cells.min() for cells in _cells_of(claims, view["n_rarer"].astype(float))]
-        lines["still_improving"] = [cells.any() for cells in _cells_of(claims, marked(view))]
-        found.append(lines.assign(source="measured", reading=reading).reset_index())
-    return pd.concat([_judged(lines) for lines in found], ignore_index=True)
+    label, members = first_test_set(tasks, by_task)
+    players = roles(by_task, models, members)
+    table, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
+    improving, lines, resampled = marked(table), [], []
+    for reading, claim in itertools.product(READINGS, claims):
+        for name, weights in claim.contrasts.items():
+            places = _in_cells(weights, reading, players)
+            index, weight = pd.MultiIndex.from_tuples(places, names=scores.CELL), np.array([*places.values()])
+            there = table.reindex(index)
+            lines.append({
+                "claim": claim.claim, "contrast": name, "source": "measured", "reading": reading, "hypothesis": hypothesis(places),
+                "cells": "; ".join(f"{weight:+g} {METHODS[cell[0]]}, {named(*cell[1:])}" for cell, weight in places.items() if cell[0]),
+                "estimate": weight @ there["auroc"].to_numpy(float), "n_rarer": there["n_rarer"].min(),
+                "still_improving": improving[improving.index.isin(index)].any(),
+            })  # fmt: skip
+            resampled.append(weight @ draws.reindex(index).to_numpy(float))
+    found = pd.DataFrame(lines).join(bootstrap.interval(pd.DataFrame(resampled)))
+    found["p"] = [bootstrap.p_value(line) for line in resampled]
+    found["p_holm"] = found["hypothesis"].map(bootstrap.holm(found.drop_duplicates("hypothesis").set_index("hypothesis")["p"]))
+    return _judged(found), players
+
+
+def corrected(*of_run) -> pd.Series:
+    """The corrected p-value of every primary hypothesis, by `hypothesis`; takes what `primary` takes after the claims."""
+    table, _ = primary(load(), *of_run)
+    return table.drop_duplicates("hypothesis").set_index("hypothesis")["p_holm"]
+
+
+def hypothesis(places: dict[tuple, float]) -> str:
+    """What a contrast of cells says is zero: one text for all its multiples, mirrored ones among them.
+
+    Args:
+        places: the weight of each cell, (method, reader, trained_on, scored).
+    """
+    ordered = sorted(places.items())
+    return " ".join(f"{weight / ordered[0][1]:+g} {'/'.join(cell)}" for cell, weight in ordered)
 
 
 def verdicts(judged: pd.DataFrame) -> pd.DataFrame:
@@ -134,24 +156,24 @@ def verdicts(judged: pd.DataFrame) -> pd.DataFrame:
     return said.rename("verdict").reset_index()
 
 
-def _renamed(view: pd.DataFrame, names: dict[str, str]) -> pd.DataFrame:
-    """One heatmap's table by (method, model, trained_on), in the names of the figure."""
-    kept = view[view["model"].isin(names) & view["trained_on"].isin(names)]
-    return kept.assign(model=kept["model"].map(names), trained_on=kept["trained_on"].map(names)).set_index(PLACE)
-
-
-def _cells_of(claims: list[Claim], values: pd.Series) -> list[pd.Series]:
-    """For every contrast of every claim, the values of the cells that it rests on; those that are missing are left out."""
-    return [values[values.index.isin([tuple(place.split("/")) for place in weights])] for claim in claims for weights in claim.contrasts.values()]
+def _in_cells(weights: dict[str, float], reading: str, players: dict[str, str]) -> dict[tuple, float]:
+    """The weight of each cell, (method, reader, trained_on, scored), in a contrast of the figure's places; one model may play both."""
+    found = Counter()
+    for place, weight in weights.items():
+        method, model, column = place.split("/")
+        scored, trained_on = players[model], players[column]
+        found[method, trained_on if reading == "A" else scored, trained_on, scored] += weight
+    return {cell: weight for cell, weight in found.items() if weight} or {("", "", "", ""): 1.0}
 
 
 def _judged(lines: pd.DataFrame) -> pd.DataFrame:
+    few = lines["n_rarer"] < ENOUGH
     why = {
+        f"a cell rests on fewer than {ENOUGH} right or wrong answers": few,
         "a cell is missing": lines["estimate"].isna(),
         f"a cell was {IMPROVING} when training ended": lines["still_improving"],
-        f"a cell rests on fewer than {ENOUGH} right or wrong answers": lines["n_rarer"] < ENOUGH,
         "not significant after Holm's correction": ~(lines["p_holm"] < SURE),
     }
     reason = np.select([*why.values()], [*why], "")
     says = np.select([reason != "", lines["estimate"] > 0], [OPEN, HOLDS], FAILS)
-    return lines.assign(says=says, reason=reason).drop(columns="still_improving")
+    return bootstrap.hidden(lines, few).assign(says=says, reason=reason).drop(columns="still_improving")

@@ -28,14 +28,42 @@ def same(answer: str, accepted: str) -> bool:
     return bool(wanted) and wanted in (said, re.sub(r"^\W+|\W+$", "", said))
 
 
-def accepts(answer: str, accepted: str) -> bool:
-    """Whether an answer is the accepted one, or holds its words."""
-    return holds(words(answer), words(accepted)) if words(accepted) else same(answer, accepted)
-
-
 def holds(text: str, words: str) -> bool:
     """Whether a text has these words in it, one after the other and whole; both are normalised alike."""
     return f" {words} " in f" {text} "
+
+
+def accepted(gold: list[str], question: str) -> list[str]:
+    """Accepted answers without those that say nothing since the question itself holds them.
+
+    In what K is the symbol of, K is no answer, though a list of other names for potassium has it. Where the question holds the
+    first of them, which is the answer itself, as one of several to choose from, all of them stay.
+
+    Args:
+        question: what stands below its first line, such as a passage, is there to be read and does not count.
+    """
+    asked = asked_in(question)
+    is_held = {name: holds(asked, words(name)) for name in gold if words(name)}
+    is_choice = next(iter(is_held.values()), False)
+    return [name for name in gold if is_choice or not is_held.get(name, False)]
+
+
+def asked_in(question: str) -> str:
+    """The first line of a question, normalised."""
+    return words(question.split("\n")[0])
+
+
+def shows(answer: str, name: str, asked: str) -> bool:
+    """Whether an answer holds an accepted one and, where the question holds that, too, nothing else of the question's words.
+
+    Args:
+        asked: as `asked_in` returns.
+    """
+    said, wanted = words(answer), words(name)
+    if not wanted:
+        return same(answer, name)
+    rest = f" {said} ".replace(f" {wanted} ", " ").split()
+    return holds(said, wanted) and not (holds(asked, wanted) and {*rest} & {*asked.split()})
 
 
 def fold(name: str) -> str:

@@ -5,29 +5,34 @@ from pathlib import Path
 
 import pandas as pd
 
-from whoknows import bootstrap, scores
-from whoknows.cells import METHODS, first_test_set, measure, native_rows
+from whoknows import bootstrap, claims, scores
+from whoknows.cells import METHODS, enough, first_test_set, measure, native_rows
+from whoknows.differences import COMPARED
 from whoknows.plateau import marked
 
 SIZE = "probe_n"
 
 
-def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
+def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
     """The native cells of all methods on the first test set, and how each differs from the probe on the same answers.
 
     Args:
         rows: rows of any methods, controls among them.
+        models: the grid's.
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
         The columns of `cells.measure` and difference (AUROC less that of the probe), difference_low, difference_high,
-        p, p_holm (over all methods and models) and against (what `bootstrap.tested` says); missing without a probe.
+        p, p_holm (of `claims.primary`, missing where a difference is exploratory) and against (what `bootstrap.tested` says); missing
+        without a probe.
     """
     label, members = first_test_set(tasks, rows)
-    native = native_rows(rows[rows["method"].isin(METHODS)])
-    samples = bootstrap.samples(native)
-    cells = measure(native, scores.by_task(native), tasks, samples)
-    cells = cells[cells["test_set"] == label].reset_index(drop=True)
+    native = rows.index.isin(native_rows(rows[rows["method"].isin(METHODS)]).index)
+    rows = rows[native | rows["method"].isin(COMPARED)]  # what the primary hypotheses are about, too
+    samples, by_task = bootstrap.samples(rows), scores.by_task(rows)
+    measured = measure(rows, by_task, tasks, samples)
+    primary = claims.corrected(by_task, measured, samples, models, tasks)
+    cells = native_rows(measured[measured["test_set"] == label]).reset_index(drop=True)
     draws = bootstrap.by_cell(samples, members).reindex(pd.MultiIndex.from_frame(cells[scores.CELL])).to_numpy()
     probe = cells.index[cells["method"] == "probe"]
     of = cells["scored"].map(dict(zip(cells.loc[probe, "scored"], probe)))
@@ -36,9 +41,11 @@ def contest(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     theirs = rival[there].astype(int)
     lines = cells.loc[there, ["n_rarer"]].assign(estimate=cells.loc[there, "auroc"] - cells.loc[theirs, "auroc"].to_numpy())
     lines["still_improving"] = marked(cells)[there] | marked(cells)[theirs].to_numpy()
-    found = bootstrap.tested(lines, draws[there] - draws[theirs]).drop(columns=["n_rarer", "still_improving"])
+    places = [*cells[scores.CELL].itertuples(index=False, name=None)]
+    lines["hypothesis"] = [claims.hypothesis({places[own]: 1.0, places[other]: -1.0}) for own, other in theirs.items()]
+    found = bootstrap.tested(lines, draws[there] - draws[theirs], primary).drop(columns=["n_rarer", "still_improving", "hypothesis"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
-    return cells.join(found.rename(columns=names))
+    return enough(cells).join(found.rename(columns=names))
 
 
 def learning_curve(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
@@ -48,7 +55,7 @@ def learning_curve(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
         The columns of `cells.measure` and size, a number or "all".
     """
     native = native_rows(rows[rows["method"].str.startswith(SIZE) | (rows["method"] == "probe")])
-    cells = measure(native, scores.by_task(native, only_auroc=True), tasks)
+    cells = enough(measure(native, scores.by_task(native, only_auroc=True), tasks))
     cells = cells[cells["test_set"] == cells["test_set"].iloc[0]] if len(cells) else cells
     return cells.assign(size=[method.removeprefix(SIZE) if method != "probe" else "all" for method in cells["method"]])
 

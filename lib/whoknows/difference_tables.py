@@ -30,7 +30,7 @@ def contrasts(table: pd.DataFrame) -> str:
     shown = table.assign(by=[s if r == "figure" else f"{s}, {r}" for s, r in zip(table["source"], table["reading"])])
     between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "" for low, high in zip(table["low"], table["high"])]
     shown = shown.assign(estimate=table["estimate"].map("{:+.3f}".format, na_action="ignore"), interval=between, p_holm=table["p_holm"].map("{:.3f}".format, na_action="ignore"))
-    columns = {"claim": "Claim", "contrast": "Difference", "by": "By", "estimate": "Estimate", "interval": "95 % interval", "p_holm": "p (Holm)", "says": "Verdict", "reason": "Because"}
+    columns = {"claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate", "interval": "95 % interval", "p_holm": "p (Holm)", "says": "Verdict", "reason": "Because"}
     html = shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
     return f"<details><summary>The same numbers as a table</summary>{html}</details>"
 
@@ -44,8 +44,9 @@ def differences(table: pd.DataFrame) -> str:
     parts = []
     for test_set, own in table.groupby("test_set", sort=False):
         between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
-        shown = own.assign(interval=between, **{name: own[name].map(form.format, na_action="ignore") for name, form in (("estimate", "{:+.3f}"), ("p_holm", "{:.3f}"))})
-        columns = {"kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict"}
+        forms = {"estimate": "{:+.3f}", "p": "{:.3f}", "p_holm": "{:.3f}"}
+        shown = own.assign(interval=between, **{name: own[name].map(form.format, na_action="ignore") for name, form in forms.items()})
+        columns = {"kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval", "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict"}
         parts.append(captioned(shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—"), test_set))
     return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
 

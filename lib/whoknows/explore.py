@@ -87,7 +87,7 @@ def curves(results: Results, setting: Setting) -> alt.ConcatChart:
     """ROC and reliability of the setting's own cell, and how its errors and confidences lie."""
     rows = results.rows(setting)
     own = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
-    return portrait.chart(portrait.curves(rows[own], results.tasks(setting)), "explore-curves")
+    return portrait.chart(portrait.curves(rows[own], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on)
 
 
 def as_grid(results: Results, setting: Setting, name: str) -> str:

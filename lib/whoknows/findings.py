@@ -2,15 +2,17 @@
 
 import pandas as pd
 
-from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, INSIGNIFICANT
+from whoknows.auroc import ENOUGH
+from whoknows.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT, SURE
 from whoknows.cells import METHODS
-from whoknows.claims import FAILS, HOLDS, OPEN, Claim
+from whoknows.claims import FAILS, HOLDS, OPEN, Claim, hypothesis
 from whoknows.plateau import IMPROVING, MARK, TOLERANCE, marked
+from whoknows.scores import CELL
 
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
 
-def answer(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
+def answer(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd.Series) -> str:
     """What the first picture shows (reading A, the first test set), how sure it is, and what needs no training: three sentences.
 
     Cells that were still improving when training ended are in none of them; a fourth counts them.
@@ -18,13 +20,14 @@ def answer(table: pd.DataFrame, baselines: pd.DataFrame) -> str:
     Args:
         table: as `cells.heatmap_table` returns.
         baselines: as `cells.baseline_table` returns.
+        primary: as `claims.corrected` returns.
     """
     shown = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
     if measured.empty:
         return "Nothing is measured yet."
     settled = measured[~marked(measured)]
-    concluded = [_how_well(shown, settled), _how_sure(settled), _untrained(measured, baselines)] if len(settled) else []
+    concluded = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)] if len(settled) else []
     said = filter(None, [*concluded, _unfinished(measured)])
     return "\n".join(f"- {sentence}" for sentence in said)
 
@@ -71,15 +74,18 @@ def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
     return f"{lead}: on {shown['test_set'].iloc[0]} test questions, {' and '.join(ranges)}, where one half is chance and one would be perfect."
 
 
-def _how_sure(measured: pd.DataFrame) -> str:
+def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
     rests = f"The cells rest on {_span(measured['n_right'].min(), measured['n_right'].max())} right answers"
     if "low" in measured:
         wide = measured["high"] - measured["low"]
         rests += f", so that their 95 % intervals are {_span(f'{wide.min():.2f}', f'{wide.max():.2f}')} wide"
-    both = measured.pivot(index=["model", "trained_on"], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"]).dropna()
-    higher = int((both["probe"] > both["lora_prompt"]).sum())
-    compared = f", and the probe is the higher of the two in {higher} of {len(both)} cells that have both" if len(both) else ""
-    return f"{rests}{compared}."
+    both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"]).dropna()
+    difference = both["probe"] - both["lora_prompt"]
+    p = pd.Series([hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in both.index], both.index, dtype=object).map(primary)
+    sure = difference[p < SURE]
+    compared = f", and the probe is the higher of the two in {(difference > 0).sum()} of {len(both)} cells that have both" if len(both) else ""
+    tested = f"; of {p.notna().sum()} that are primary hypotheses it is significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if p.notna().any() else ""
+    return f"{rests}{compared}{tested}."
 
 
 def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
@@ -98,14 +104,15 @@ def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
     return f"How likely a model found its own words, which needs no training, reaches {values}, {beside}."
 
 
-def claims_summary(verdicts: pd.DataFrame, players: dict[str, str]) -> str:
+def claims_summary(verdicts: pd.DataFrame, players: dict[str, str], judged: pd.DataFrame) -> str:
     """How many claims hold by each source, and which contradict the description's own numbers, as Markdown.
 
     Args:
         verdicts: as `claims.verdicts` returns.
         players: as `claims.roles` returns.
+        judged: as `claims.judge` returns.
     """
-    said = []
+    said, measured = [], judged[judged["source"] == "measured"]
     for (source, reading), own in verdicts.groupby(["source", "reading"], sort=False):
         counts = own["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
         parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} inconclusive"
@@ -116,6 +123,7 @@ def claims_summary(verdicts: pd.DataFrame, players: dict[str, str]) -> str:
         said += ["", f"The description contradicts the values that it lists itself in {len(wrong)} of its claims: {'; '.join(wrong)}."]
     stronger, weaker = players["Mistral"], players["LLaMA-2"]
     said += ["", f"Here {stronger} stands for Mistral, and {weaker} for LLaMA-2: of two models, the one with more right answers stands for the stronger."]
+    said += ["", f"The {len(measured)} measured differences, of both readings, are {measured['hypothesis'].nunique()} distinct primary hypotheses: one that stands in several claims or in both readings, or mirrored, counts once."]
     return "\n".join(said)
 
 
@@ -145,15 +153,28 @@ def contest_findings(table: pd.DataFrame) -> str:
     """
     said = []
     for scored, own in table.groupby("scored", sort=False):
-        probe = own[own["method"] == "probe"].dropna(subset="auroc")
-        if len(probe):
-            line = probe.iloc[0]
-            said.append(f"- **{scored}**, on its own answers: the probe has {line['auroc']:.2f} ({line['low']:.2f} to {line['high']:.2f}). {_against(own)}")
+        for line in own[own["method"] == "probe"].itertuples():
+            value = f"the probe has {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f}). {_against(own)}"
+            said.append(f"- **{scored}**, on its own answers: {value if pd.notna(line.auroc) else f'no value ({line.reason}).'}")
     return "\n".join(said) or "There is no probe to compare with yet."
 
 
+def below_chance(table: pd.DataFrame) -> str:
+    """Which methods that nobody trained put wrong answers above right ones on the first test set, as Markdown.
+
+    Args:
+        table: as `cells.baseline_table` returns.
+    """
+    first = table[table["test_set"] == table["test_set"].iloc[0]] if len(table) else table
+    below = first[first["high"] < 0.5]
+    if below.empty:
+        return ""
+    told = [f"{METHODS[line.method]}{f' of reader {line.reader}' if line.reader else ''}, scored on {line.scored}: {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f})" for line in below.itertuples()]
+    return f"Below chance, by an interval that ends below one half: {'; '.join(told)}. There wrong answers get more confidence than right ones, so that it misleads. These comparisons are exploratory."
+
+
 def differences_findings(table: pd.DataFrame) -> str:
-    """How many differences of each kind are significant on the first test set, as Markdown.
+    """How many differences of each kind are significant on the first test set, and how many are exploratory, as Markdown.
 
     Args:
         table: as `differences.of_grid` returns.
@@ -161,12 +182,12 @@ def differences_findings(table: pd.DataFrame) -> str:
     if table.empty:
         return "There is nothing to compare yet."
     first, said = table[table["test_set"] == table["test_set"].iloc[0]], []
-    for (kind, reading), own in first.groupby(["kind", "reading"], sort=False):
+    for kind, own in first.groupby("kind", sort=False):
         counts = own["says"].value_counts()
-        parts = [f"{counts[says]} {says}" for says in (ABOVE, BELOW, INSIGNIFICANT, IMPROVING, FEW) if says in counts]
-        where = f", reading {reading}" if reading else ""
-        said.append(f"- **{kind}**{where}: {', '.join(parts)} of {len(own)}; from {_signed(own['estimate'].min())} to {_signed(own['estimate'].max())}.")
-    return "\n".join([f"On {first['test_set'].iloc[0]} test questions, differences from zero:", "", *said])
+        parts = [f"{counts[says]} {says}" for says in (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, FEW) if says in counts]
+        between = f"; from {_signed(own['estimate'].min())} to {_signed(own['estimate'].max())}" if own["estimate"].notna().any() else ""
+        said.append(f"- **{kind}**: {', '.join(parts)} of {len(own)}{between}.")
+    return "\n".join([f"On {first['test_set'].iloc[0]} test questions, differences from zero, each fact once:", "", *said])
 
 
 def shift_findings(table: pd.DataFrame) -> str:
@@ -183,7 +204,7 @@ def shift_findings(table: pd.DataFrame) -> str:
         said.append(f"- **{scored}**, on its own answers: {'; '.join(parts)}.")
     if not said:
         return "This grid has no task that nobody is trained on."
-    return "\n".join(["AUROC, and how it differs from that in-distribution:", "", *said])
+    return "\n".join(["AUROC, and how it differs from that in-distribution, with 95 % intervals. No change is a primary hypothesis: all are exploratory.", "", *said])
 
 
 def left_out_findings(table: pd.DataFrame) -> str:
@@ -226,24 +247,43 @@ def grading_findings(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
+def held_findings(grades: pd.DataFrame) -> str:
+    """How many questions hold an accepted answer themselves, and how many answers hold that alone and so count as wrong, as Markdown.
+
+    Args:
+        grades: as `grading.grades` returns.
+    """
+    test = grades[grades["split"] == "test"]
+    questions = test.drop_duplicates("question_id")
+    echoes = " and ".join(f"{own['echo'].sum()} of {scored}" for scored, own in test.groupby("scored", sort=False))
+    return f"Of {len(questions)} test questions, {questions['held'].sum()} hold an accepted answer themselves. Answers that hold no other one, and count as wrong for it: {echoes}."
+
+
 def _on(test_set: str, lines: pd.DataFrame) -> str:
     if (lines["says"] == FEW).all():
         return f"on {test_set}, {_span(lines['n_rarer'].min(), lines['n_rarer'].max())} right or wrong answers are too few to tell"
     ordered = lines.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHODS].index))
-    return f"on {test_set}, " + ", ".join(f"{METHODS[line.method]} {line.auroc:.2f} ({_signed(line.change)}, {line.says})" for line in ordered.itertuples())
+    return f"on {test_set}, " + ", ".join(f"{METHODS[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples())
+
+
+def _change(line) -> str:
+    """How a value on a shift differs from that in-distribution; "" where one of the two rests on too few answers."""
+    if pd.isna(line.change):
+        return ""
+    return f" ({_signed(line.change)}, from {_signed(line.change_low)} to {_signed(line.change_high)}{f', {IMPROVING}' if line.says == IMPROVING else ''})"
 
 
 def _against(own: pd.DataFrame) -> str:
-    rivals = own.dropna(subset="difference")
+    rivals = own.dropna(subset="against")
     said = {
-        ABOVE: "Above it", INSIGNIFICANT: "Not significantly different", BELOW: "Below it",
+        ABOVE: "Above it", INSIGNIFICANT: "Not significantly different", BELOW: "Below it", EXPLORATORY: "Exploratory, by their difference",
         IMPROVING: f"With one of the two {IMPROVING} when training ended", FEW: "With too few right or wrong answers to tell",
     }  # fmt: skip
     parts = []
     for verdict, word in said.items():
         those = rivals[rivals["against"] == verdict].sort_values("difference", ascending=False)
         if len(those):
-            parts.append(f"{word}: " + ", ".join(f"{METHODS[m]} ({d:+.2f})" for m, d in zip(those["method"], those["difference"])) + ".")
+            parts.append(f"{word}: " + ", ".join(METHODS[m] + ("" if pd.isna(d) else f" ({_signed(d)})") for m, d in zip(those["method"], those["difference"])) + ".")
     return " ".join(parts)
 
 

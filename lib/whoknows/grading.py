@@ -6,11 +6,12 @@ Estimators stay as they are, taught by the grid's own grades; only the grades of
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError, files
-from whoknows.cells import heatmap_table, measure, test_sets
-from whoknows.comparing import same, words
+from whoknows.cells import enough, heatmap_table, measure, test_sets
+from whoknows.comparing import accepted, asked_in, holds, same, words
 from whoknows.scores import by_task
 
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
@@ -40,8 +41,9 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
         judged: folder of the judge's verdicts, if the grid has a judge.
 
     Returns:
-        scored, question_id, task, split and a column of bool for each grading. Multiple choice and names have one way to be graded.
-        The judge reads test answers alone; the others keep the run's grade.
+        scored, question_id, task, split and columns of bool: each grading; held, whether the question itself holds an accepted answer;
+        and echo, whether the answer holds such a one and is wrong, since that is no proof. Multiple choice and names have one way to be
+        graded. The judge reads test answers alone; the others keep the run's grade.
 
     Raises:
         WhoknowsError: none of the files is there.
@@ -52,10 +54,14 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
             continue
         frame = files.read_parquet(path)
         table = frame[["question_id", "task", "split"]].assign(scored=scored, contains=frame["correct"])
-        asked, text = list(zip(frame["answer"], frame["gold"])), frame["kind"] == "open"
-        exact = pd.Series([any(same(a, g) for g in gold) for a, gold in asked], index=frame.index)
-        f1 = pd.Series([token_f1(a, gold) >= ENOUGH_SHARED for a, gold in asked], index=frame.index)
+        text = frame["kind"] == "open"
+        names = [accepted(gold, question) for gold, question in zip(frame["gold"], frame["question"])]
+        exact = pd.Series([any(same(a, name) for name in own) for a, own in zip(frame["answer"], names)], index=frame.index)
+        f1 = pd.Series([token_f1(a, own) >= ENOUGH_SHARED for a, own in zip(frame["answer"], names)], index=frame.index)
         table["exact"], table["f1"] = exact.where(text, frame["correct"]), f1.where(text, frame["correct"])
+        inside = [[name for name in map(words, gold) if name and holds(asked_in(q), name)] for gold, q in zip(frame["gold"], frame["question"])]
+        table["held"] = text & np.array([*map(bool, inside)])
+        table["echo"] = text & ~frame["correct"] & np.array([any(holds(words(a), name) for name in own) for a, own in zip(frame["answer"], inside)])
         verdicts = Path(judged or "") / f"{scored}.parquet"
         if judged and verdicts.exists():
             found = files.read_parquet(verdicts).set_index("question_id")["right"]
@@ -94,6 +100,6 @@ def heatmaps_under(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], t
     by_answer = table.set_index(["scored", "question_id"])
     for name in (name for name in GRADINGS if name in table):
         graded = rows.assign(correct=by_answer[name].reindex(place).to_numpy(bool))
-        cells = heatmap_table(measure(graded, by_task(graded, only_auroc=True), tasks), models, tasks)
+        cells = heatmap_table(enough(measure(graded, by_task(graded, only_auroc=True), tasks)), models, tasks)
         found.append(cells.assign(grading=GRADINGS[name]))
     return pd.concat(found, ignore_index=True)

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from whoknows.bootstrap import ABOVE, BELOW, ENOUGH, FEW, INSIGNIFICANT
+from whoknows.bootstrap import ABOVE, BELOW, EXPLORATORY, INSIGNIFICANT
 from whoknows.cells import METHODS, READINGS, TRAINED
 from whoknows.charts import IN_LINES, TITLES, switch
 from whoknows.claims import OPEN
@@ -25,7 +25,7 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     Args:
         judged: as `claims.judge` returns.
     """
-    drawn = _in_lines(judged.drop(columns=["p", "n_rarer"]).round(4), claim=HEADING, contrast=LABEL)
+    drawn = _in_lines(judged.drop(columns=["p", "n_rarer", "hypothesis"]).round(4), claim=HEADING, contrast=LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
     chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
@@ -34,7 +34,7 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     names = ["the figure", "released", "measured here"]
     colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=["#8a919a", COLOURS[2], COLOURS[3]]), legend=alt.Legend(orient="top"))
     shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
-    tips = ["claim", "contrast", "by", "estimate", "low", "high", "p_holm", "says", "reason"]
+    tips = ["claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "says", "reason"]
     base = alt.Chart().transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
     zero = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour, tooltip=tips)
@@ -75,7 +75,7 @@ def shift(table: pd.DataFrame) -> alt.Chart:
         table: as `shift.shift` returns.
     """
     drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right", "n_rarer"]).round(4)
-    drawn["label"], drawn["pale"] = drawn["method"].map(METHODS), (drawn["n_rarer"] < ENOUGH) | marked(table)[drawn.index]
+    drawn["label"], drawn["pale"] = drawn["method"].map(METHODS), marked(table)[drawn.index]
     drawn = _in_lines(drawn.assign(own=drawn["scored"] + OWN), own=HEADING)
     labels = [METHODS[method] for method in METHODS if method in set(drawn["method"])]
     colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2]]), legend=alt.Legend(orient="top"))
@@ -96,15 +96,15 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `differences.of_grid` returns.
     """
-    drawn = _in_lines(table.drop(columns=["p", "n_rarer", "still_improving"]).round(4), kind=HEADING, what=LABEL)
+    drawn = _in_lines(table.drop(columns=["n_rarer", "still_improving", "hypothesis"]).round(4), kind=HEADING, what=LABEL)
     switches = [switch(name, values, {v: TITLES[v][0] for v in values if v in TITLES}, title) for name, values, title in [
-        ("reading", [r for r in READINGS if r in set(drawn["reading"])], "Reading: "),
+        ("reading", [r for r in READINGS if drawn["reading"].str.contains(r).any()], "Reading: "),
         ("test_set", list(drawn["test_set"].unique()), "Test questions: "),
     ]]  # fmt: skip
-    shown = "(datum.reading === reading || datum.reading === '') && datum.test_set === test_set"
+    shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
     y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
-    tips = ["kind", "what", "estimate", "low", "high", "p_holm", "says"]
-    verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=[ABOVE, BELOW, INSIGNIFICANT, IMPROVING, FEW], range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[4], "#c3c8cf"]), legend=alt.Legend(orient="top"))
+    tips = ["kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says"]
+    verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=[ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2], COLOURS[4]]), legend=alt.Legend(orient="top"))
     base = alt.Chart().transform_filter(shown).encode(y=y, color=verdict, tooltip=tips)
     zero = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC"), x2="high:Q")

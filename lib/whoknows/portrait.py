@@ -11,7 +11,7 @@ from sklearn.metrics import roc_curve
 
 from whoknows import calibration, files
 from whoknows.auroc import one_class
-from whoknows.cells import METHODS, test_sets
+from whoknows.cells import METHODS, named, test_sets
 from whoknows.charts import switch
 from whoknows.curves import COLOURS, embedding, layer_curve, training_curve
 from whoknows.metrics import risk_coverage
@@ -131,15 +131,17 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def chart(table: pd.DataFrame, name: str) -> alt.ConcatChart:
-    """The four pictures of `curves`, with switches for the scored model, the test questions and the kind of probe."""
+def chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.ConcatChart:
+    """The four pictures of `curves`, with switches for the scored model, the test questions and the kind of probe, and a title that says all."""
     drawn = _packed(table)
     titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
     switches = [switch(key, list(drawn[key].unique()), METHODS if key == "method" else {}, title) for key, title in titles.items()]
     panels = [_lines("roc", "ROC", "Wrong answers let through", "Right answers found"), _bins(), _lines("risk", "Risk and coverage", "Share of answers given", "Wrong among them"), _histogram()]
     described = "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; the areas are in the table beneath."
     whole = alt.concat(*panels, columns=2, data=drawn, spacing=24).resolve_scale(color="independent").add_params(*switches)
-    return whole.properties(description=described, usermeta=embedding(name))
+    said = f"{json.dumps(named(reader, trained_on, ''))} + scored + ' · ' + test_set + ' test questions'"
+    title = alt.TitleParams(text=alt.expr(said), anchor="start", offset=10, fontSize=12)
+    return whole.properties(title=title, description=described, usermeta=embedding(name))
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:

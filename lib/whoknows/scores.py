@@ -12,7 +12,7 @@ from whoknows import WhoknowsError, calibration, metrics
 from whoknows.auroc import auroc, one_class
 
 CELL = ["method", "reader", "trained_on", "scored"]
-MEASURES = [*metrics.METRICS, "threshold_accuracy", "ece_temperature", "ece_platt", "accuracy"]
+MEASURES = [*metrics.METRICS, "threshold_accuracy", "ece_temperature", "ece_platt", "accuracy", "commoner_accuracy"]
 POOLED = "pooled_"  # before the name of a measure: of all tasks thrown together
 
 
@@ -24,7 +24,8 @@ def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
         only_auroc: leaves the other `MEASURES` missing, which is ten times faster.
 
     Returns:
-        Those columns and `MEASURES`, n, n_right, n_rarer (of the class of which there are fewer), and reason (why all measures but accuracy are missing, or "").
+        Those columns and `MEASURES`, n, n_right, n_rarer (of the class of which there are fewer), and reason (why all measures but the accuracies are missing, or ""). `commoner_accuracy` is
+        that of always saying right, or always wrong, whichever is the commoner.
 
     Raises:
         WhoknowsError: a confidence is NaN; the sentence says where.
@@ -87,7 +88,8 @@ def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | No
         raise WhoknowsError(f"rows of {where}: {error}") from None
     if fitted:
         measures |= _calibrated(logit, correct, fitted)
-    counts = {"accuracy": float(correct.mean()), "n": correct.size, "n_right": int(correct.sum()), "n_rarer": int(min(correct.sum(), (~correct).sum()))}
+    right = float(correct.mean())
+    counts = {"accuracy": right, "commoner_accuracy": max(right, 1 - right), "n": correct.size, "n_right": int(correct.sum()), "n_rarer": int(min(correct.sum(), (~correct).sum()))}
     return measures | counts | {"reason": reason}
 
 

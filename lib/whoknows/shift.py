@@ -3,7 +3,8 @@
 import pandas as pd
 
 from whoknows import bootstrap, scores
-from whoknows.cells import first_test_set, measure, native_rows, test_sets
+from whoknows.auroc import ENOUGH
+from whoknows.cells import enough, first_test_set, measure, native_rows, test_sets
 from whoknows.plateau import marked
 
 METHODS = ("probe", "lora_prompt", "zero_shot", "likelihood")
@@ -20,24 +21,24 @@ def shift(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         The columns of `cells.measure`, AUROC alone, and change (AUROC less that in-distribution), change_low, change_high,
-        p, p_holm (over all lines) and says (what `bootstrap.tested` says); missing in-distribution.
+        p and says (what `bootstrap.tested` says: no change is a primary hypothesis); missing in-distribution.
     """
     native = native_rows(rows[rows["method"].isin(METHODS)])
     samples, (usual, members) = bootstrap.samples(native), first_test_set(tasks, native)
     cells, asked = measure(native, scores.by_task(native, only_auroc=True), tasks, samples), _shifts(tasks, native)
     home, away = cells[cells["test_set"] == usual], cells[cells["test_set"].isin(asked)].reset_index(drop=True)
     if away.empty:
-        return home.assign(**dict.fromkeys([*CHANGE.values(), "p", "p_holm", "says"], float("nan")))
+        return enough(home).assign(**dict.fromkeys([*CHANGE.values(), "p", "says"], float("nan")))
     places = pd.MultiIndex.from_frame(away[scores.CELL])
     before = home.set_index(scores.CELL).reindex(places)
     # The questions of each task are drawn by themselves, so a difference of resamples has the right spread.
     there = [bootstrap.by_cell(samples, asked[label]).reindex(places[own.index]) for label, own in away.groupby("test_set", sort=False)]
     resampled = pd.concat(there).to_numpy() - bootstrap.by_cell(samples, members).reindex(places).to_numpy()
     fewest = away["n_rarer"].clip(upper=before["n_rarer"].to_numpy())
-    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "n_rarer": fewest, "still_improving": marked(away)})
-    found = bootstrap.tested(lines, resampled).drop(columns=["n_rarer", "still_improving"]).rename(columns=CHANGE)
+    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "n_rarer": fewest, "still_improving": marked(away), "hypothesis": ""})
+    found = bootstrap.tested(lines, resampled, pd.Series(dtype=float))[["estimate", "low", "high", "p", "says"]].rename(columns=CHANGE)
     away["test_set"] = away["test_set"].replace("shift", next(task["name"] for task in tasks if task["role"] == "shift"))
-    return pd.concat([home, away.join(found)], ignore_index=True)
+    return enough(pd.concat([home, away.join(found)], ignore_index=True))
 
 
 def _shifts(tasks: list[dict], rows: pd.DataFrame) -> dict[str, list[str]]:
@@ -51,8 +52,8 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
     """For each method, reader that judges its own answers and task: AUROC, trained with and without that task.
 
     Returns:
-        method, scored, task, with_task, without_task (means over the seeds that both have; NaN where a task has answers of one
-        class), low and high of without less with, n_right, n_rarer, and still_improving (whether one of the two was).
+        method, scored, task, with_task, without_task (means over the seeds that both have; NaN where right or wrong answers are
+        too few), low and high of without less with, n_right, n_rarer, and still_improving (whether one of the two was).
     """
     native = native_rows(rows).reset_index(drop=True)
     base = native["method"].str.split(LEFT_OUT).str[0]
@@ -71,4 +72,5 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
         known, unknown = ((scored, task, f"{method} {how}") for how in ("with", "without"))
         between = bootstrap.interval(draws.loc[[unknown]] - draws.loc[known]).iloc[0]
         lines.append((method, scored, task, *values["auroc"][[known, unknown]], between["low"], between["high"], values["n_right"][known], values["n_rarer"][known], improving[method, scored, task]))
-    return pd.DataFrame(lines, columns=columns)
+    table = pd.DataFrame(lines, columns=columns)
+    return table.assign(**{name: table[name].where(table["n_rarer"] >= ENOUGH) for name in ("with_task", "without_task", "low", "high")})
