@@ -41,8 +41,8 @@ HTML(cell_tables.heatmaps(table, models, links))
 
 # %% [markdown]
 # Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests on.
-# Point at a cell for more; press it for the page of its estimator. A hatched cell was not measured, and says why. One with ↗ was
-# *still improving* when its training ended, as its page says: no conclusion rests on it.
+# Point at a cell for more; press it, or Enter on it, for the page of its estimator. A hatched cell was not measured, and says
+# why. One with ↗ was *still improving* when its training ended, as its page says: no conclusion rests on it.
 #
 # In-distribution values are means within task: an estimator that knows only which task is harder gets one half. More on
 # [how to read the heatmaps](book/reading.md), [which differences are significant](run/differences.ipynb), [what a

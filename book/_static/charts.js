@@ -90,6 +90,9 @@
     const other = by > 0 && narrow(chart.spec, by);
     chart.narrowed = Boolean(other);
     if (other) await show(other);
+    // Vega-Embed puts the switches beneath the chart; they belong above it, for Tab as for the eye.
+    const above = chart.element.querySelector(".vega-bindings");
+    above?.parentNode.prepend(above);
     follow(chart);
     offerSpec(chart);
     return chart.result;

@@ -164,7 +164,8 @@ def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dic
 def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
     readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
-    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") for m in metrics})
+    bare = ", without intervals" if "interval" in drawn else ""
+    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") + ("" if m == "auroc" else bare) for m in metrics})
     return alt.TitleParams(text=alt.expr(f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1], {readings}[reading][2] || '']"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
 
 

@@ -15,7 +15,7 @@ HUES = {
 }  # fmt: skip
 LEGEND = {"probe": "Probe", "probe_mlp": "Probe (MLP)", "lora_prompt": "LoRA + Prompt", "zero_shot": "Zero-shot P(True)", "likelihood": "Token probabilities"}
 CONTROL = "Control or ablation"
-BLUES = ["#1864ab", "#1c7ed6", "#4c93dd"]  # the probe's hue, for what is ordered
+BLUES = ["#1a6bb8", "#1c7ed6", "#4c93dd"]  # the probe's hue, for what is ordered
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
 

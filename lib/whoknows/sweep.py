@@ -151,7 +151,7 @@ def _curve(
         lines: what is drawn, as "model, trained on model".
     """
     others = [name for name in at if name != over]
-    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, symbolStrokeColor=hue("probe"), symbolFillColor=hue("probe"))
+    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, symbolSize=500 if over == "layer" else 90, symbolStrokeColor=hue("probe"), symbolFillColor=hue("probe"))
     told = {"title": None, "legend": legend if over == "layer" else None}, {"title": None, "legend": legend if over == "size" else None}  # beneath one panel each
     x = alt.X(f"{over}:Q", title=title, scale=alt.Scale(type="log" if over == "size" else "linear", domain=across, nice=False))
     y = alt.Y("auroc:Q", title="AUROC on test", scale=alt.Scale(domain=ends, nice=False))
