@@ -54,8 +54,8 @@ HTML(cell_tables.heatmaps(table, models, links))
 
 # %% [markdown]
 # Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests on.
-# Point at a cell for more; press it for the page of its estimator, which says who reads, is trained on and is scored. A hatched cell
-# has no value, and says why. One with ↗ was
+# Point at a cell for more; press it, or Enter on it, for the page of its estimator, which says who reads, is trained on and is scored.
+# A hatched cell has no value, and says why. One with ↗ was
 # *still improving* when its training ended, as its page says: no conclusion rests on it.
 #
 # In-distribution values are means within task: an estimator that knows only which task is harder gets one half. More on

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Layers
 #
-# What a probe reaches at another layer, with a stronger penalty, with fewer training answers. Move the sliders: the heatmap and
-# both curves follow. Needs the sweep of every reader.
+# What a probe reaches at another layer, with a stronger penalty, with fewer training answers. Turn the switches: the heatmap and
+# both curves follow; they open on what validation chooses, as the report's probe does. Needs the sweep of every reader.
 
 # %% tags=["parameters"]
 models = ["SmolLM2-135M", "Gemma3-270M"]

@@ -44,7 +44,7 @@ Markdown(findings.shift_findings(table))
 plots.shift(table)
 
 # %% [markdown]
-# The value of a task with many subjects is the mean over those that have both right and wrong answers. Pale lines rest on
+# The value of a task with many subjects is the mean over those that have both right and wrong answers. Hollow points rest on
 # an estimator that was still improving when its training ended; what rests on too few right or wrong answers is left out. Two test
 # sets differ in more than distance: questions can be harder, and answers longer, which is why what needs no training stands beside.
 

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Sweep
 #
-# The probe of one reader at every layer, strength of its penalty and number of training answers, for the sliders of the page
+# The probe of one reader at every layer, strength of its penalty and number of training answers, for the switches of the page
 # Layers. Needs the answers and the reader's hidden states; no language model is loaded.
 
 # %% tags=["parameters"]
@@ -20,7 +20,7 @@ answers = {
 }
 features = "results/embedded/features/SmolLM2-135M"
 seed = 0
-strengths = [0.01, 0.1, 1.0]
+strengths = [0.001, 0.01, 0.1, 1.0, 10.0]
 sizes = [100, 200, 400]
 out = "results/by-hand/sweeps/SmolLM2-135M.parquet"
 

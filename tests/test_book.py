@@ -168,9 +168,9 @@ def test_the_other_switches_show_their_values(opened, table):
     opened.visit()
     choose(opened, "test_set", "shift")
     assert shown(opened) == expected(table, "A", "shift")
-    choose(opened, "left", "probe_mlp")
+    choose(opened, "pair", "probe_mlp lora_prompt")
     assert shown(opened) == expected(table, "A", "shift", "probe_mlp")
-    choose(opened, "left", "probe")
+    choose(opened, "pair", "probe lora_prompt")
     choose(opened, "metric", "brier")
     assert shown(opened) == expected(table, "A", "shift", metric="brier")
 
@@ -183,6 +183,100 @@ def test_a_change_of_theme_keeps_the_switches(opened, table):
     opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     opened.wait(f"{ink} !== '{light}'")
     assert shown(opened) == expected(table, "B")
+
+
+def test_all_cells_of_every_reading_are_within_the_picture(opened):
+    within = """(() => {
+        const chart = document.querySelector('svg.marks').getBoundingClientRect();
+        return [...document.querySelectorAll('svg.marks text')].map(text => text.getBoundingClientRect())
+            .every(box => box.left >= chart.left - 1 && box.right <= chart.right + 1 && box.top >= chart.top - 1 && box.bottom <= chart.bottom + 1);
+    })()"""
+    for page in ("", "run/grading.html"):
+        opened.visit(page)
+        for reading, count in (("all", 16), ("A", 8)):
+            choose(opened, "reading", reading)
+            opened.wait(within)
+            assert len(bold(opened)) == count
+
+
+def test_the_address_has_what_is_chosen_and_brings_it_back(opened, table):
+    opened.visit()
+    choose(opened, "reading", "B")
+    choose(opened, "test_set", "shift")
+    opened.wait("location.search === '?reading=B&test_set=shift'")
+    opened.visit("index.html?reading=B&test_set=shift&metric=brier&colours=nonsense")
+    assert shown(opened) == expected(table, "B", "shift", metric="brier")
+    choose(opened, "metric", "auroc")
+    choose(opened, "reading", "A")
+    opened.wait("location.search === '?test_set=shift&colours=nonsense'")
+
+
+def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
+    opened.call("Emulation.setFocusEmulationEnabled", enabled=True)
+    opened.visit()
+    press = lambda key: [opened.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode={"Tab": 9, "Enter": 13}.get(key, 0)) for kind in ("rawKeyDown", "keyUp")]  # noqa: E731
+    opened.read("document.querySelector('.chart input[name=colours]:checked').focus()")
+    press("Tab")
+    said = "document.activeElement.getAttribute('aria-label')"
+    first = opened.read(said)
+    assert first.startswith("Probe, AUROC") and opened.read("document.querySelector('#vg-tooltip-element h2').textContent") in first
+    for key, start in (("ArrowRight", "Probe"), ("ArrowRight", "LoRA"), ("ArrowLeft", "Probe"), ("ArrowLeft", "Probe")):
+        press(key)
+        assert opened.read(said).startswith(start)
+    assert opened.read(said) == first
+    press("Enter")
+    opened.wait("location.href.includes('/run/cell-probe_')")
+
+
+def test_a_tooltip_is_short_and_leaves_its_cell_in_sight(opened):
+    opened.visit()
+    _, x, y = bold(opened)[0]
+    opened.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    opened.wait("document.querySelector('#vg-tooltip-element.visible') !== null")
+    box = opened.read("(box => [box.left, box.top, box.right, box.bottom])(document.querySelector('#vg-tooltip-element').getBoundingClientRect())")
+    assert not (box[0] <= x <= box[2] and box[1] <= y <= box[3])
+    rows = opened.read("[...document.querySelectorAll('#vg-tooltip-element tr')].map(row => [...row.cells].map(cell => cell.textContent.trim()))")
+    assert 3 < len(rows) < 9 and all(value for row in rows for value in row)
+
+
+def test_the_menu_that_saves_a_chart_is_within_reach_of_the_mouse(opened):
+    for page in ("", "run/claims.html"):
+        opened.visit(page)
+        opened.read("document.querySelector('.vega-embed summary').scrollIntoView({block: 'center'})")
+        x, y = opened.read("(box => [box.x + box.width / 2, box.y + box.height / 2])(document.querySelector('.vega-embed summary').getBoundingClientRect())")
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            opened.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        links = opened.read("""[...document.querySelector('.vega-actions').children].map(link => [link.textContent, (box =>
+            document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === link)(link.getBoundingClientRect())])""")
+        assert links == [["Save as SVG", True], ["Save as PNG", True], ["Save as Vega-Lite", True]]
+
+
+INKS = "[...new Set([...document.querySelectorAll('svg.marks .role-axis-label text, svg.marks .role-title-text text')].map(text => getComputedStyle(text).fill))]"
+
+
+def test_in_the_dark_the_ink_of_a_chart_is_light_and_its_hues_are_the_same(opened):
+    seen = {}
+    for dark in (False, True):
+        opened.visit("run/controls.html", dark=dark)
+        seen[dark] = opened.read(INKS), opened.read("[...document.querySelectorAll('svg.marks .mark-symbol path')].map(mark => getComputedStyle(mark).fill)")
+    assert (seen[False][0], seen[True][0]) == (["rgb(34, 40, 50)"], ["rgb(206, 214, 221)"])
+    assert seen[False][1] == seen[True][1] and len(seen[True][1]) > 4
+
+
+def test_what_is_printed_in_the_dark_is_dark_on_light_and_whole(opened):
+    for page in ("", "run/controls.html"):
+        opened.visit(page, dark=True)
+        opened.read("document.querySelector('.cell_output').insertAdjacentHTML('beforeend', '<details open><p id=kept>as where it was most wrong</p></details>')")
+        opened.read("window.dispatchEvent(new Event('beforeprint'))")
+        opened.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        opened.call("Emulation.setDeviceMetricsOverride", width=680, height=1000, deviceScaleFactor=1, mobile=False)
+        assert opened.read("getComputedStyle(document.querySelector('.bd-article p')).color") == "rgb(34, 40, 50)"
+        assert opened.read(INKS) == ["rgb(34, 40, 50)"]
+        assert opened.read("document.querySelector('#kept').getBoundingClientRect().height") > 0
+        assert opened.read("[...document.querySelectorAll('article table')].filter(table => table.getBoundingClientRect().right > innerWidth).length") == 0
+        opened.read("window.dispatchEvent(new Event('afterprint'))")
+        assert opened.read("document.documentElement.dataset.theme") == "dark"
+        opened.call("Emulation.setEmulatedMedia", media="")
 
 
 def test_a_missing_cell_says_why(opened):

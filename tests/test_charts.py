@@ -2,25 +2,57 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from made_up import make_rows
 
-from whoknows import cell_tables, charts, findings, portrait, published
+from whoknows import cell_tables, charts, findings, palette, portrait, published
 from whoknows.cells import heatmap_axes
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def channels(colour):
+    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def bright(rgb):
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one, other):
+    dark, light = sorted(bright(np.array(channels(colour))) for colour in (one, other))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("page, ink", [("#ffffff", palette.INK), ("#121212", "#ced6dd"), ("#14181e", "#ced6dd")])
+def test_marks_and_text_have_contrast_with_the_page(page, ink):
+    assert min(contrast(colour, page) for colour in [*palette.HUES.values(), *palette.BLUES, palette.GREY]) >= 3
+    assert contrast(ink, page) >= 4.5
+    style = (ROOT / "book/_static/page.css").read_text()
+    assert all(f'svg.marks [{what}="{palette.INK}"] {{\n  {what}: #ced6dd;' in style for what in ("fill", "stroke"))
+
+
+def test_a_hue_is_one_kind_of_method_and_every_colour_is_in_the_palette():
+    assert len({*palette.HUES.values(), palette.GREY, *palette.RAMP, palette.INK}) == 5 + 1 + 5 + 1
+    assert [palette.family(m) for m in ("probe", "likelihood", "entropy_max", "embedder")] == ["Probe", "Token probabilities", "Token probabilities", palette.CONTROL]
+    known = set(re.findall("#[0-9a-f]{6}", (ROOT / "lib/whoknows/palette.py").read_text()))
+    for path in [*(ROOT / "lib/whoknows").glob("*.py"), ROOT / "book/_static/charts.js"]:
+        assert set(re.findall("[\"'](#[0-9a-fA-F]{6})[\"']", path.read_text())) <= known, path.name
 
 
 def test_text_is_readable_on_every_colour():
     luminance = []
     for place in np.linspace(0, 1, 101):
-        ink = "#000" if place > charts.black_from() else "#fff"
-        at = place * (len(charts.COLOURS) - 1)
-        stops = [[int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)] for colour in charts.COLOURS]
-        rgb = np.array([np.interp(at, range(len(stops)), channel) for channel in zip(*stops)])
-        linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-        luminance.append(float(linear @ [0.2126, 0.7152, 0.0722]))
+        ink = "#000" if place > palette.black_from() else "#fff"
+        at = place * (len(palette.RAMP) - 1)
+        stops = [channels(colour) for colour in palette.RAMP]
+        luminance.append(bright(np.array([np.interp(at, range(len(stops)), channel) for channel in zip(*stops)])))
         contrast = 1.05 / (luminance[-1] + 0.05) if ink == "#fff" else (luminance[-1] + 0.05) / 0.05
         assert contrast >= 4.5, f"{ink} at {place}"
     assert all(np.diff(luminance) > 0), "higher values must be lighter"
@@ -29,7 +61,7 @@ def test_text_is_readable_on_every_colour():
 def test_the_colour_bar_holds_all_values_and_chance_where_there_is_one():
     assert charts.colour_domain(pd.Series([0.62, 0.78, np.nan]), 0.5) == (0.5, pytest.approx(0.8))
     assert charts.colour_domain(pd.Series([0.43, 0.55]), 0.5) == (pytest.approx(0.4), pytest.approx(0.55))
-    assert charts.colour_domain(pd.Series([0.07, 0.28])) == (pytest.approx(0.05), pytest.approx(0.3))
+    assert charts.colour_domain(pd.Series([0.071, 0.098])) == (pytest.approx(0.07), pytest.approx(0.1)), "or all of them would look alike"
     low, high = charts.colour_domain(pd.Series([np.nan]))
     assert low < high
 
@@ -123,6 +155,39 @@ def test_a_chart_is_valid_for_few_models_and_for_many(count, sets):
     chart = charts.heatmaps(table.assign(n_right=50, reason=""), models, "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     assert svg.count(">0.60</text>") >= 2 * count * count
+
+
+def heard(table):
+    """What a screen reader says of the cells that are drawn first."""
+    import vl_convert
+
+    return re.findall(r'<path aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(charts.heatmaps(table, ["a", "b"], "x").to_dict()))
+
+
+def test_a_cell_says_its_value_as_the_page_does_and_its_counts_as_they_are():
+    values = [0.80249999, 0.7, np.nan, 0.8025001]
+    table = cells(values, [0.7] * 4).assign(n=704, n_right=96, accuracy=0.15, n_tasks=2, of_tasks=2, low=0.6, high=0.9, lowest_seed=0.7, highest_seed=0.8, seeds=1)
+    table["reason"] = ["", "", "no rows", ""] + [""] * 4
+    said = heard(table)
+    assert len(said) == 8 and not any("ink" in label or "null" in label or "15" in label for label in said)
+    assert sum("96 of 704 (13.6%)" in label for label in said) == 8
+    (missing,) = [label for label in said if "Missing because" in label]
+    assert missing.startswith("Probe, AUROC —") and "no rows" in missing
+    ends = [label for label in said if label.startswith("Probe, AUROC 0.80")]
+    assert [label.split(",")[1] for label in ends] == [f" AUROC {value:.3f}" for value in (0.80249999, 0.8025001)]
+
+
+def test_no_switch_draws_one_heatmap_twice():
+    three = pd.concat([cells([0.8] * 4, [0.7] * 4), cells([0.6] * 4, [0.7] * 4).query("method == 'probe'").assign(method="probe_mlp")])
+    (pair,) = [param for param in charts.heatmaps(three, ["a", "b"], "x").to_dict()["params"] if param["name"] == "pair"]
+    assert pair["value"] == "probe lora_prompt" and len(pair["bind"]["options"]) == 3
+    assert all(len(set(option.split())) == 2 for option in pair["bind"]["options"])
+
+
+def test_values_that_are_not_shown_leave_the_colours_alone():
+    table = pd.concat([cells([0.8] * 4, [0.7] * 4).assign(ece=[0.02, 0.03, 0.04, 0.05] * 2), cells([0.8] * 4, [0.7] * 4).assign(ece=0.5, reading="B")])
+    (domains,) = [param["value"] for param in charts.heatmaps(table, ["a", "b"], "x").to_dict()["params"] if param["name"] == "domains"]
+    assert domains["ece"]["in-distribution"]["A"] == {"probe": [0.02, 0.05], "lora_prompt": [0.02, 0.05]}
 
 
 def test_a_cell_says_over_how_many_tasks_it_is_where_some_are_missing():

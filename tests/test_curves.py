@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from whoknows import curves, plots
+from whoknows import curves, palette, plots
 
 
 def test_the_layer_curve_rings_the_best_point():
@@ -25,9 +25,11 @@ def test_the_training_curve_shows_loss_and_auroc():
     assert history in list(spec["datasets"].values())
 
 
-@pytest.mark.parametrize("count", [2, 3, 12])
-def test_no_two_models_have_the_same_colour(count):
+@pytest.mark.parametrize("count", [2, 3, 24])
+def test_a_method_has_one_hue_and_no_two_models_have_one_shape_and_dash(count):
     lines = [{"scored": f"m{at}", "depth": depth, "layer": depth * 4, "validation_auroc": 0.5 + at / 40, "chosen": depth == 1} for at in range(count) for depth in (0, 1)]
     svg = vl_convert.vegalite_to_svg(plots.layers(pd.DataFrame(lines)).to_dict())
-    drawn = set(re.findall(r'aria-roledescription="line mark"[^>]* stroke="([^"]+)"', svg))
-    assert len(drawn) == count
+    assert set(re.findall(r'aria-roledescription="line mark"[^>]* stroke="([^"]+)"', svg)) == {palette.hue("probe")}
+    names = [line["scored"] for line in lines[::2]]
+    drawn = zip(palette.shapes(names).to_dict()["range"], map(tuple, palette.dashes(names).to_dict()["range"]))
+    assert len(set(drawn)) == count

@@ -1,11 +1,13 @@
 """The sweep: every layer, strength and size, each measured where it should be, and nothing chosen."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import vl_convert
 from made_up import answers
 
 from whoknows import WhoknowsError, cell_tables, controls, files, sweep
@@ -69,24 +71,42 @@ def test_what_is_measured_beside_chooses_nothing(made):
     assert min(line["test"] for line in search) < 0.2
 
 
-def test_sliders_choose_one_value_for_every_cell(made):
+def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every_cell(made):
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
-    spec = json.loads(sweep.chart(pd.concat(tables), ["a", "b"]).to_json())
-    params = {param["name"]: param for param in spec["params"] if "bind" in param}
-    assert params["strength_step"]["bind"]["max"] == 1 and params["size_step"]["bind"]["max"] == 1
-    drawn = pd.DataFrame(next(iter(spec["datasets"].values())))
-    there = drawn[(drawn["layer"] == round(params["depth"]["value"] * 2)) & (drawn["strength_at"] == 1) & (drawn["size_at"] == 1)]
-    assert there.groupby("reading").size().to_dict() == {"A": 4, "B": 4}
-    assert not there.duplicated(["reading", "model", "trained_on"]).any()
+    table = pd.concat(tables, ignore_index=True)
+    spec = json.loads(sweep.chart(table, ["a", "b"]).to_json())
+    params = {param["name"]: param for param in spec["params"]}
+    assert (params["depth"]["value"], params["strength"]["value"], params["size"]["value"]) == ("chosen", "chosen", 120)
+    assert params["strength"]["bind"]["options"] == ["chosen", 0.1, 1.0] and params["size"]["bind"]["options"] == [120, 30]
+    best = table.loc[table[table["size"] == 120].groupby(["reader", "trained_on"])["validation_auroc"].idxmax()]
+    report = table.merge(best[["reader", "trained_on", "layer", "strength"]]).query("size == 120 and reader == trained_on")
+    assert _written(spec) == sorted(f"{value:.2f}" for value in report["auroc"])
+    params["depth"]["value"], params["strength"]["value"], params["size"]["value"] = 1.0, 0.1, 30
+    asked = table.query("layer == 2 and strength == 0.1 and size == 30 and reader == trained_on")
+    assert _written(spec) == sorted(f"{value:.2f}" for value in asked["auroc"]) and len(asked) == 4
+
+
+def test_the_axes_stay_where_they_are(made):
+    frames, folder = made
+    tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    spec = json.loads(sweep.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
+    scales = [layer["encoding"][axis]["scale"] for panel in spec["concat"][1:] for layer in panel["layer"] for axis in "xy"]
+    assert len(scales) == 8 and all(len(scale["domain"]) == 2 for scale in scales)
+
+
+def _written(spec) -> list[str]:
+    """The bold values of the heatmap."""
+    svg = vl_convert.vegalite_to_svg(spec)
+    return sorted(re.findall(r'font-size="15px" font-weight="bold"[^>]*>([^<]+)</text>', svg))
 
 
 def test_of_many_models_only_their_own_answers_have_a_line(made):
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30]).assign(reader=name) for name in ("a", "b")]
-    whole = sweep.chart(pd.concat(tables), ["a", "b"]).to_json()
+    whole = sweep.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
     assert '"trained on b, scored on a"' in whole
-    few = sweep.chart(pd.concat(tables), ["a", "b", "c"]).to_json()
+    few = sweep.chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
     assert '"trained on b, scored on a"' not in few and '"trained on b, scored on b"' in few
 
 

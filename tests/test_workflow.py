@@ -231,7 +231,7 @@ def put(keys, value):
 @pytest.mark.parametrize(
     "change, stages",
     [
-        (put(["probe", "strengths"], [0.5]), of("probe", "search", "settings", "cell-probe", *PAGES)),
+        (put(["probe", "strengths"], [0.5]), of("probe", "sweep", "layers", "search", "settings", "cell-probe", *PAGES)),
         (put(["models", 0, "learning_rate"], 0.5), of("lora_prompt-llama", "ablate_lora-llama", "search-llama", "settings", "cell-lora_prompt_llama", *PAGES)),
         (put(["search", "sizes"], [50]), of("search", "settings")),
         (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", "search", "settings", "cell-lora_prompt", *PAGES)),

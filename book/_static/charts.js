@@ -15,70 +15,85 @@
       document.head.append(script);
     }));
 
-  const dark = () => document.documentElement.dataset.theme === "dark";
-
-  const narrow = () => document.body.clientWidth < 600;
-
-  const look = () => `${dark() ? "dark" : "light"} ${document.body.clientWidth}`;
-
-  // Lines and points in the heatmaps' darkest colours cannot be seen on a dark page; the heatmaps' own scales say how to interpolate.
-  const LIGHTER = { "#3b0f70": "#7f7fe0", "#721f81": "#b48cf2" };
-  const seen = (part) => {
-    if (typeof part === "string") return LIGHTER[part] ?? part;
-    if (Array.isArray(part)) return part.map(seen);
-    if (!part || typeof part !== "object" || part.interpolate) return part;
-    return Object.fromEntries(Object.entries(part).map(([key, value]) => [key, key === "datasets" ? value : seen(value)]));
-  };
-
+  // The colours of whoknows/palette.py. A chart is always drawn for a light page: page.css lightens its ink on a dark
+  // one, and what is printed or saved is dark on light.
   const theme = () => {
-    const text = dark() ? "#ced6dd" : "#222832";
-    const line = dark() ? "#6b7480" : "#8a919a";
+    const [ink, grey] = ["#222832", "#6f7782"];
     return {
       background: "transparent",
+      autosize: { resize: true }, // a switch may bring more rows
       font: getComputedStyle(document.body).fontFamily,
-      view: { stroke: line },
-      title: { color: text, subtitleColor: text },
-      axis: { labelColor: text, titleColor: text, domainColor: line, tickColor: line, gridColor: line, gridOpacity: 0.25 },
-      legend: { labelColor: text, titleColor: text, ...(narrow() ? { columns: 1 } : {}) },
-      header: { labelColor: text, titleColor: text },
+      view: { stroke: grey },
+      title: { color: ink, subtitleColor: ink },
+      axis: { labelColor: ink, titleColor: ink, domainColor: grey, tickColor: grey, gridColor: grey, gridOpacity: 0.25 },
+      legend: { labelColor: ink, titleColor: ink, symbolBaseStrokeColor: ink, ...(document.body.clientWidth < 600 ? { columns: 1, orient: "bottom" } : {}) },
+      header: { labelColor: ink, titleColor: ink },
     };
   };
 
-  // Vega keeps the switches' values; a redrawn chart starts from those.
-  const keepSwitches = (spec, view) =>
-    (spec.params ?? []).forEach((param) => {
-      if (param.bind) param.value = view.signal(param.name);
-    });
+  const switches = (spec) => (spec.params ?? []).filter((param) => param.bind);
 
-  // A link to a page may choose: page.html?scored=…
-  const asked = new URLSearchParams(location.search);
-  const chooseAsked = (spec) =>
-    (spec.params ?? []).forEach((param) => {
-      if ((param.bind?.options ?? []).includes(asked.get(param.name))) param.value = asked.get(param.name);
-    });
-
-  const stacked = (spec) => {
-    const { hconcat, concat, columns, ...rest } = spec;
-    return { ...rest, vconcat: hconcat ?? concat };
+  // The switches stand in the address, so that a link leads to what is shown: page.html?reading=all
+  const chooseAsked = (spec) => {
+    const asked = new URLSearchParams(location.search);
+    for (const param of switches(spec)) {
+      const value = asked.get(param.name);
+      const { options, min, max } = param.bind;
+      const known = options ? options.find((option) => String(option) === value) : value >= min && value <= max ? Number(value) : undefined;
+      if (value && known !== undefined) param.value = known;
+    }
   };
 
-  const narrowed = (spec, excess) => ({ ...spec, spec: { ...spec.spec, width: Math.max(120, spec.spec.width - excess) } });
+  const tell = (name, value, usual) => {
+    const told = new URLSearchParams(location.search);
+    if (value === usual) told.delete(name);
+    else told.set(name, value);
+    const query = told.toString() && `?${told}`;
+    history.replaceState(history.state, "", location.pathname + query + location.hash);
+  };
+
+  const follow = (chart) => {
+    const { view } = chart.result;
+    for (const param of switches(chart.spec)) {
+      view.addSignalListener(param.name, (name, value) => {
+        tell(name, value, chart.usual[name]);
+        param.value = value; // a redrawn chart starts from it
+        // Other cells may need more room, or less; a slider that is held must not be redrawn.
+        if (param.bind.input !== "range") view.runAsync().then(() => (chart.narrowed || excess(chart) > 0) && redraw(chart));
+      });
+    }
+  };
+
+  const excess = (chart) => {
+    const wide = chart.element.querySelector(".chart-wrapper > svg, .chart-wrapper > canvas, svg.marks");
+    return wide ? Math.ceil(wide.getBoundingClientRect().width - chart.element.clientWidth) : 0;
+  };
+
+  // Side by side where there is room, one above the other where there is not; panels as wide as there is room.
+  const narrow = (spec, by) => {
+    const { hconcat, concat, columns, ...rest } = spec;
+    if (hconcat ?? concat) return { ...rest, vconcat: hconcat ?? concat };
+    return spec.facet && { ...spec, spec: { ...spec.spec, width: Math.max(120, spec.spec.width - by) } };
+  };
 
   async function draw(chart) {
     const embed = await load();
-    chart.look = look();
-    const options = { ...chart.options, loader: { target: "_self" }, config: theme(), tooltip: { theme: dark() ? "dark" : "light" } };
-    // Vega writes into what it is given, and the next drawing starts from the same chart.
-    const show = (spec) => embed(chart.element, (dark() ? seen : (own) => own)(structuredClone(spec)), options);
-    chart.result?.finalize();
-    chart.result = await show(chart.spec);
-    // Side by side where there is room, one above the other where there is not; panels as wide as there is room.
-    const wide = chart.element.querySelector(".chart-wrapper > svg, .chart-wrapper > canvas, svg.marks");
-    const excess = wide ? wide.getBoundingClientRect().width - chart.element.clientWidth : 0;
-    if (excess > 0 && (chart.spec.hconcat || chart.spec.concat || chart.spec.facet)) {
-      chart.result.finalize();
-      chart.result = await show(chart.spec.hconcat || chart.spec.concat ? stacked(chart.spec) : narrowed(chart.spec, excess));
-    }
+    chart.width = document.body.clientWidth;
+    // A tooltip stands beside its mark, not on it.
+    const options = { ...chart.options, loader: { target: "_self" }, config: theme(), tooltip: { anchor: "mark", position: ["bottom", "top", "right", "left"] } };
+    const show = async (spec) => {
+      chart.result?.finalize();
+      chart.result = await embed(chart.element, structuredClone(spec), options); // Vega writes into what it is given
+    };
+    await show(chart.spec);
+    const by = excess(chart);
+    const other = by > 0 && narrow(chart.spec, by);
+    chart.narrowed = Boolean(other);
+    if (other) await show(other);
+    // Vega-Embed puts the switches beneath the chart; they belong above it, for Tab as for the eye.
+    const above = chart.element.querySelector(".vega-bindings");
+    above?.parentNode.prepend(above);
+    follow(chart);
     offerSpec(chart);
     return chart.result;
   }
@@ -92,32 +107,85 @@
     chart.element.querySelector(".vega-actions")?.append(link);
   }
 
-  // One drawing at a time for each chart, or two would write into the same element.
+  // One drawing at a time for each chart, or two would write into the same element; the switch in use stays in use.
   const redraw = (chart) => {
-    chart.turn = (chart.turn ?? Promise.resolve()).then(() => {
-      if (chart.result) keepSwitches(chart.spec, chart.result.view);
-      return draw(chart);
+    chart.turn = (chart.turn ?? Promise.resolve()).then(async () => {
+      const used = chart.element.contains(document.activeElement) && document.activeElement.name;
+      const result = await draw(chart);
+      if (used) chart.element.querySelector(`input[name="${used}"]:checked, select[name="${used}"], input[type=range][name="${used}"]`)?.focus();
+      return result;
     });
     return chart.turn;
   };
 
+  // By keyboard the cells of a heatmap are one stop of Tab; arrows go from cell to cell, and Enter does what a click does.
+  const cells = (chart) => [...chart.element.querySelectorAll("svg.marks .mark-rect.role-mark > path[aria-label]")];
+
+  const middle = (mark) => {
+    const box = mark.getBoundingClientRect();
+    return { clientX: box.x + box.width / 2, clientY: box.y + box.height / 2 };
+  };
+
+  const beside = (chart, cell, [right, down]) => {
+    const from = middle(cell);
+    const far = (other) => {
+      const [x, y] = [middle(other).clientX - from.clientX, middle(other).clientY - from.clientY];
+      const ahead = x * right + y * down;
+      return ahead > 2 ? ahead + 3 * Math.abs(x * down + y * right) : Infinity;
+    };
+    const [next] = cells(chart).sort((one, other) => far(one) - far(other));
+    return far(next) < Infinity && next;
+  };
+
+  const WAYS = { ArrowRight: [1, 0], ArrowLeft: [-1, 0], ArrowDown: [0, 1], ArrowUp: [0, -1] };
+
+  const pressed = (chart, event) => {
+    const cell = event.target.closest?.("path[tabindex]");
+    if (!cell || !(event.key === "Enter" || WAYS[event.key])) return;
+    event.preventDefault();
+    if (event.key === "Enter") return cell.dispatchEvent(new MouseEvent("click", { bubbles: true, ...middle(cell) }));
+    const next = beside(chart, cell, WAYS[event.key]);
+    if (!next) return;
+    cell.tabIndex = -1;
+    next.tabIndex = 0;
+    next.focus();
+  };
+
+  // Vega makes cells anew with each switch.
+  const reach = (chart) => {
+    if (chart.element.querySelector("svg.marks path[tabindex='0']")) return;
+    cells(chart)[0]?.setAttribute("tabindex", "0");
+  };
+
+  const byKeyboard = (chart) => {
+    new MutationObserver(() => reach(chart)).observe(chart.element, { childList: true, subtree: true });
+    chart.element.addEventListener("keydown", (event) => pressed(chart, event));
+    const hover = (kind) => (event) => event.target.matches("path[tabindex]") && event.target.dispatchEvent(new PointerEvent(kind, { bubbles: true, ...middle(event.target) }));
+    chart.element.addEventListener("focusin", hover("pointermove"));
+    chart.element.addEventListener("focusout", hover("pointerout"));
+  };
+
   window.vegaEmbed = (element, spec, options) => {
     const chart = { element: typeof element === "string" ? document.querySelector(element) : element, spec, options };
+    chart.usual = Object.fromEntries(switches(spec).map((param) => [param.name, param.value]));
     chart.element.classList.add("chart");
     chooseAsked(spec);
+    byKeyboard(chart);
     drawn.push(chart);
     return redraw(chart);
   };
 
-  // A chart may be drawn before the page knows its theme, so each remembers what it was drawn for.
-  const changed = () => drawn.filter((chart) => chart.look !== look()).forEach(redraw);
-  document.addEventListener("DOMContentLoaded", () => {
-    changed();
-    new MutationObserver(changed).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    let waiting;
-    window.addEventListener("resize", () => {
-      clearTimeout(waiting);
-      waiting = setTimeout(changed, 150);
-    });
+  let waiting;
+  window.addEventListener("resize", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => drawn.filter((chart) => chart.width !== document.body.clientWidth).forEach(redraw), 150);
   });
+
+  // Paper is light.
+  let onScreen;
+  window.addEventListener("beforeprint", () => {
+    onScreen = document.documentElement.dataset.theme;
+    document.documentElement.dataset.theme = "light";
+  });
+  window.addEventListener("afterprint", () => (document.documentElement.dataset.theme = onScreen));
 })();

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from whoknows.cells import ALL, METHODS
-from whoknows.curves import COLOURS, embedding
+from whoknows.curves import embedding
+from whoknows.palette import GREY, INK, RAMP, black_from
 from whoknows.plateau import IMPROVING, MARK, marked
 
 # What a cell can show: its name, and whether more of it is better.
@@ -23,21 +24,19 @@ METRICS = {
     "ece": ("ECE", False),
     "ece_platt": ("ECE after Platt scaling", False),
 }
-TOOLTIP = {
-    "reader": "Reader", "trained_on": "Trained On", "scored": "Scored", **{name: title for name, (title, _) in METRICS.items()},
-    "interval": "95 % interval of AUROC", "seeds": "Seeds", "between_seeds": "AUROC by seed", "commoner_accuracy": "Accuracy of always the commoner grade", "accuracy": "Right answers, share", "n_right": "Right answers",
-    "n": "Answers", "n_tasks": "Tasks measured", "of_tasks": "of tasks", "training": "When training ended",
-    "reason": "Missing because",
+# What a tooltip says of a cell beneath its value, and whose columns those are.
+TIP = {
+    "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "interval": "95 % interval of AUROC", "between_seeds": "AUROC by seed",
+    "right": "Right answers", "tasks": "Tasks measured", "training": "When training ended", "reason": "Missing because",
 }  # fmt: skip
 TITLES = {
     "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
     "B": ["B · data transfer", "rows read and are judged; columns taught them"],
-    ALL: ["All · reader, trained on, scored", "columns taught; rows are judged, by the reader beneath them"],
+    ALL: ["All · reader, trained on, scored", "columns taught; rows are judged,", "by the reader beneath them"],
     "figure": ["As read off the figure", "its two axes can mean reading A or B"],
 }
 SWITCHES = {
-    "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ",
-    "left": "Left: ", "right": "Right: ", "colours": "Colours: ",
+    "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ", "pair": "Heatmaps: ", "colours": "Colours: ",
 }  # fmt: skip
 # For an axis whose labels may have line ends; Vega puts the first of two lines where one alone would be.
 IN_LINES = {"labelExpr": "split(datum.label, '\\n')", "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)")}
@@ -58,14 +57,14 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = Fa
     """
     shown = [metric for metric in METRICS if metric in table]
     drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()])
-    drawn = drawn.filter(list(dict.fromkeys([*TOOLTIP, "reading", "grading", "test_set", "method", "model", "mark", "note", "page"])))
+    drawn = drawn.filter([*TIP, *shown, "reading", "grading", "test_set", "method", "model", "mark", "note", "page"])
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
     methods = [method for method in METHODS if method in set(drawn["method"])]
-    chosen = {"left": methods[0], "right": "lora_prompt" if "lora_prompt" in methods else methods[-1]}
-    panels = [_panel(drawn, side, models, order) for side in chosen]
-    chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown))
-    chart = chart.resolve_scale(color="independent").add_params(*_switches(drawn, shown, methods, chosen), alt.param(name="domains", value=_domains(table, shown)))
-    return chart.properties(description=describe(table), usermeta=embedding(name))
+    sides = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(("left", "right"))][: len(methods)]
+    panels = [_panel(drawn, shown, side.name, models, order) for side in sides]
+    chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
+    chart = chart.add_params(*_switches(drawn, shown, methods), *sides, alt.param(name="domains", value=_domains(table, shown)))
+    return chart.properties(autosize=alt.AutoSizeParams(resize=True), description=describe(table), usermeta=embedding(name))
 
 
 def page_of(line) -> str | None:
@@ -83,11 +82,11 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         table: as for `heatmaps`.
         size: number of models on an axis; small cells get short notes.
     """
-    drawn = table.round(4)
+    drawn = table.copy()  # a value that is rounded here would be rounded again where it is shown
     drawn["mark"] = np.where(marked(table) & table["auroc"].notna(), f" {MARK}", "")
     drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}{mark}" for v, mark in zip(table["auroc"], drawn["mark"])]
     if "still_improving" in table:
-        drawn["training"] = np.select([table["auroc"].isna(), marked(table), table["still_improving"].isna()], ["", IMPROVING, "not known"], "at its plateau")
+        drawn["training"] = np.select([table["auroc"].isna(), marked(table), table["still_improving"].isna()], [None, IMPROVING, "not known"], "at its plateau")
     if "note" not in drawn:
         word = "" if size > 6 else " right"
         measured = table["auroc"].notna()
@@ -99,15 +98,19 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
             drawn["note"] += [f", {n}/{of}" if less else "" for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))]
     if "low" in drawn:
         drawn["interval"] = [_between(*ends) for ends in zip(table["low"], table["high"])]
-        drawn["between_seeds"] = [_between(*ends) for ends in zip(table["lowest_seed"], table["highest_seed"])]
+        drawn["between_seeds"] = [_between(*ends) if seeds > 1 else "" for *ends, seeds in zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))]
+    if "n" in drawn:
+        drawn["right"] = [f"{right} of {n} ({right / n:.1%})" if n else "" for right, n in zip(table["n_right"].fillna(0), table["n"].fillna(0))]
+        drawn["tasks"] = [f"{n} of {of}" if fewer else "" for n, of, fewer in zip(table["n_tasks"], table["of_tasks"], (table["n_tasks"] < table["of_tasks"]).fillna(False))]
     return drawn
 
 
 def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float, float]:
-    """Ends of the colour bar, in steps of 0.05: of the values, and of what chance has, if that is given."""
+    """Ends of the colour bar: of the values and of what chance has, in steps of 0.05, or without chance as close as 0.01."""
     values = [value for value in [chance, *values] if value is not None and not np.isnan(value)] or [0.0]
-    low = math.floor(min(values) * 20) / 20
-    return low, max(math.ceil(max(values) * 20) / 20, low + 0.1)
+    steps = 100 if chance is None else 20
+    low = math.floor(min(values) * steps) / steps
+    return low, max(math.ceil(max(values) * steps) / steps, low + 2 / steps)
 
 
 def describe(table: pd.DataFrame) -> str:
@@ -138,51 +141,53 @@ def switch(name: str, values: list[str], labels: dict, title: str, value: str | 
     return alt.param(name=name, value=value, bind=bind)
 
 
-def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str], chosen: dict) -> list[alt.Parameter]:
-    labels = {"reading": {reading: title[0] for reading, title in TITLES.items()}, "metric": {m: METRICS[m][0] for m in metrics}}
+def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
+    pairs = {" ".join(pair): " | ".join(METHODS[method] for method in pair) for pair in itertools.combinations(methods, 2)} or {methods[0]: ""}
+    labels = {"reading": {reading: title[0] for reading, title in TITLES.items()}, "metric": {m: METRICS[m][0] for m in metrics}, "pair": pairs}
     labels["colours"] = {"one": "one scale", "own": "one for each heatmap"}
-    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {"metric": metrics, "colours": ["one", "own"]}
-    for side, method in chosen.items():
-        values[side], labels[side] = methods if len(methods) > 2 else [method], METHODS
-    return [switch(name, values[name], labels.get(name, {}), title, chosen.get(name)) for name, title in SWITCHES.items()]
+    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {"metric": metrics, "colours": ["one", "own"], "pair": list(pairs)}
+    usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
+    return [switch(name, values[name], labels.get(name, {}), title, usual.get(name)) for name, title in SWITCHES.items()]
 
 
-def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dict[str, tuple[float, float]]]]:
-    """Ends of the colour bar of each metric and test set, for all methods together ("one") and for each.
+def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dict[str, dict[str, tuple[float, float]]]]]:
+    """Ends of the colour bar of each metric, test set, reading and method.
 
-    Apart by test set, or a few cells on few answers would leave all others the same colour.
+    Apart, or a few cells on few answers, or of what is not shown, would leave all others the same colour.
     """
     found = {metric: {} for metric in metrics}
-    for metric, (test_set, cells) in itertools.product(metrics, table.groupby("test_set")):
+    for metric, ((test_set, reading), cells) in itertools.product(metrics, table.groupby(["test_set", "reading"])):
         chance = 0.5 if metric.endswith("auroc") else None
         own = {method: colour_domain(values, chance) for method, values in cells.groupby("method")[metric]}
-        found[metric][test_set] = {"one": colour_domain(cells[metric], chance)} | own
+        found[metric].setdefault(test_set, {})[reading] = own
     return found
 
 
 def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
-    # one text of two lines, since Vega-Lite's subtitle cannot follow a switch
+    # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
     readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
-    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") for m in metrics})
-    return alt.TitleParams(text=alt.expr(f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1]]"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
+    bare = ", without intervals" if "interval" in drawn else ""
+    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") + ("" if m == "auroc" else bare) for m in metrics})
+    return alt.TitleParams(text=alt.expr(f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1], {readings}[reading][2] || '']"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
 
 
-def _panel(drawn: pd.DataFrame, side: str, models: list[str], order: list[str]) -> alt.LayerChart:
+def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str], order: list[str]) -> alt.LayerChart:
     size = int(np.clip(190 // len(models), 46, 92))
     angle = 0 if max(map(len, models)) * 7 < size else -40
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=angle, labelLimit=140))
     y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, **IN_LINES))
-    ends = [f"domains[metric][test_set][colours === 'one' ? 'one' : {side}][{end}]" for end in (0, 1)]
+    own = "domains[metric][test_set][reading]"
+    ends = [f"(colours === 'one' ? {of}({own}[left][{end}], {own}[{'right' if len(set(drawn['method'])) > 1 else 'left'}][{end}]) : {own}[{side}][{end}])" for end, of in enumerate(("min", "max"))]
     better = json.dumps({metric: more for metric, (_, more) in METRICS.items()})
-    scale = alt.Scale(domain=[alt.expr(end) for end in ends], range=COLOURS, interpolate="rgb", clamp=True, reverse=alt.expr(f"!{better}[metric]"))
+    scale = alt.Scale(domain=[alt.expr(end) for end in ends], range=RAMP, interpolate="rgb", clamp=True, reverse=alt.expr(f"!{better}[metric]"))
     bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
-    base = _in_panel(side, ends, better).encode(x=x, y=y, tooltip=_tooltip(drawn))
-    base = base.encode(href="page:N") if drawn["page"].notna().any() else base
-    pointer = "pointer" if drawn["page"].notna().any() else "default"
+    linked = drawn["page"].notna().any()
+    base = _in_panel(drawn, metrics, side, ends, better).encode(x=x, y=y, tooltip="tip:N", description="heard:N", **{"href": "page:N"} if linked else {})
+    pointer = "pointer" if linked else "default"
     cell = base.transform_filter("isValid(datum.shown)").mark_rect(cursor=pointer).encode(color=alt.Color("shown:Q", scale=scale, legend=bar))
-    hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke="#888", strokeDash=[4, 3])
+    hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke=GREY, strokeDash=[4, 3])
     written = [
-        base.mark_text(fontSize=font, fontWeight="bold" if name == "says" else "normal", dy=dy, cursor=pointer).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
+        base.mark_text(aria=False, fontSize=font, fontWeight="bold" if name == "says" else "normal", dy=dy, cursor=pointer).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
         for name, font, dy in _lines(size, "interval" in drawn)
     ]
     layers = alt.layer(cell, hatch, *written).resolve_scale(color="independent")
@@ -190,15 +195,21 @@ def _panel(drawn: pd.DataFrame, side: str, models: list[str], order: list[str]) 
     return layers.properties(width=size * len(models), height=alt.Step(size), title=title)
 
 
-def _in_panel(side: str, ends: list[str], better: str) -> alt.Chart:
-    """A panel's cells, with what they show under the switches as they stand, and the ink that is readable on its colour."""
+def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str], better: str) -> alt.Chart:
+    """A panel's cells under the switches as they stand: what they show, the ink that is readable on it, and what is said of it."""
     place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
+    named = json.dumps({metric: METRICS[metric][0] for metric in metrics})
+    said = {title: name for name, title in TIP.items() if name in drawn and (name != "model" or "scored" not in drawn)}
+    # What a cell does not have is left out of its tooltip.
+    tip = ", ".join(f"{json.dumps(title)}: datum.{name} ? datum.{name} : datum.nothing" for title, name in said.items())
+    heard = " + ".join(f"(datum.{name} ? {json.dumps(f', {title}: ')} + datum.{name} : '')" for title, name in said.items())
     chart = alt.Chart().transform_filter(f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && datum.method === {side}")
     return chart.transform_calculate(shown="datum[metric]").transform_calculate(
         says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
+        head=f"{named}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
         between="metric === 'auroc' ? datum.interval : ''",
-        ink=f"!isValid(datum.shown) ? '#7a7a7a' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
-    )
+        ink=f"!isValid(datum.shown) ? '{INK}' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
+    ).transform_calculate(tip=f"{{title: datum.head, {tip}}}", heard=f"{json.dumps(METHODS)}[datum.method] + ', ' + datum.head + {heard}")
 
 
 def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
@@ -207,12 +218,6 @@ def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
     if size > 60 and interval:
         return [(*value, -13), ("between", 10, 4), (*note, 18)]
     return [(*value, -5), (*note, 10)]
-
-
-def _tooltip(drawn: pd.DataFrame) -> list[alt.Tooltip]:
-    formats = {**dict.fromkeys(METRICS, (":Q", ".3f")), "commoner_accuracy": (":Q", ".3f"), "accuracy": (":Q", ".1%")}
-    parts = {name: formats.get(name, (":N", alt.Undefined)) for name in TOOLTIP if name in drawn}
-    return [alt.Tooltip(f"{name}{kind}", title=TOOLTIP[name], format=form) for name, (kind, form) in parts.items()]
 
 
 def _between(low: float, high: float) -> str:
@@ -225,12 +230,3 @@ def _stripes(count: int = 12) -> alt.Gradient:
     stops = [(edge / count, shades[i % 2]) for i in range(count) for edge in (i, i + 1)]
     stops = [alt.GradientStop(offset=offset, color=color) for offset, color in stops]
     return alt.LinearGradient(gradient="linear", x1=0, y1=0, x2=1, y2=1, stops=stops)
-
-
-def black_from(steps: int = 1000) -> float:
-    """Where on the colour bar, from 0 to 1, black begins to have more contrast than white (WCAG 2 luminance)."""
-    at = np.linspace(0, 1, steps + 1)
-    stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in COLOURS]) / 255
-    rgb = np.stack([np.interp(at * (len(COLOURS) - 1), range(len(COLOURS)), channel) for channel in stops.T], axis=1)
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    return float(at[(linear @ [0.2126, 0.7152, 0.0722] >= 0.179).argmax()])

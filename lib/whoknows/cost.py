@@ -87,7 +87,7 @@ def work(grid: Grid) -> dict[str, Work]:
         "search": _search(grid, models, text),
         "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
         "figure": Work(1, 0, 0),
-        "sweep": Work(n, search * n * len(grid.controls.strengths), 0),
+        "sweep": Work(n, search * n * len(grid.probe.strengths), 0),
         "layers": Work(1, 0, 0),
         "settings": Work(int(parameters.searched(grid)), 0, 0),
         "beside": Work(len(parameters.beside_pages(grid)), 0, 0),

@@ -6,13 +6,9 @@ Apart from the heatmaps, so that a change in those re-runs no training.
 import altair as alt
 import pandas as pd
 
+from whoknows.palette import BLUES, INK, dashes, hue
+
 alt.data_transformers.disable_max_rows()  # many models and tasks are many rows, and a page that says so is no page
-COLOURS = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]  # as in the heatmaps, from low to high
-
-
-def colours(names: list[str], few: list[str]) -> alt.Scale:
-    """A colour for each name: one of a few, or where those do not suffice of a scheme in which no two of twenty are alike."""
-    return alt.Scale(domain=names, range=few[: len(names)]) if len(names) <= len(few) else alt.Scale(domain=names, scheme="tableau20")
 
 
 def layer_curve(search: list[dict]) -> alt.LayerChart:
@@ -24,12 +20,12 @@ def layer_curve(search: list[dict]) -> alt.LayerChart:
     tried = pd.DataFrame(search)
     x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
     y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    shades = alt.Scale(scheme=alt.SchemeParams(name="magma", extent=[0.45, 0.9]))
-    legend = alt.Legend(orient="bottom", direction="horizontal")
-    colour = alt.Color("strength:O", title="L2 strength", scale=shades, legend=legend)
-    lines = alt.Chart(tried).mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=list(tried.columns))
+    strengths, legend = sorted(tried["strength"].unique().tolist()), alt.Legend(orient="bottom", direction="horizontal", symbolType="stroke")
+    colour = alt.Color("strength:O", title="L2 strength", scale=alt.Scale(domain=strengths, range=[BLUES[at % 3] for at in range(len(strengths))]), legend=legend)
+    dash = alt.StrokeDash("strength:O", title="L2 strength", scale=dashes(strengths), legend=legend)
+    lines = alt.Chart(tried).mark_line(point=True).encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=list(tried.columns))
     best = tried.loc[[tried["validation_auroc"].idxmax()]]
-    ring = alt.Chart(best).mark_point(size=220, strokeWidth=2, color="#8a919a").encode(x=x, y=y, tooltip=list(tried.columns))
+    ring = alt.Chart(best).mark_point(size=220, strokeWidth=2, color=INK).encode(x=x, y=y, tooltip=list(tried.columns))
     described = f"AUROC on validation by layer; highest at layer {best['layer'].iloc[0]}."
     return (lines + ring).properties(width="container", height=240, description=described, usermeta=embedding("layers"))
 
@@ -44,7 +40,7 @@ def training_curve(history: list[dict]) -> alt.HConcatChart:
     step = alt.X("step:Q", title="Step")
     scale = alt.Scale(zero=False)
     panels = [
-        alt.Chart(looks).mark_line(point=True, color=COLOURS[2]).encode(
+        alt.Chart(looks).mark_line(point=True, color=hue("lora_prompt")).encode(
             x=step, y=alt.Y(f"{name}:Q", title=title, scale=scale), tooltip=list(looks)
         ).properties(width=260, height=200)
         for name, title in titles.items()
@@ -62,10 +58,12 @@ def search_curve(table: pd.DataFrame) -> alt.FacetChart:
     whole = table[table["training_answers"] == table.groupby("reader")["training_answers"].transform("max")].round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
     drawn = whole.assign(what=["probe" if pd.isna(rate) else f"LoRA + Prompt, {rate:.3g}" for rate in whole["learning_rate"]])
     names = drawn.sort_values("learning_rate", na_position="first")["what"].unique().tolist()
-    colour = alt.Color("what:N", title=None, scale=colours(names, COLOURS), legend=alt.Legend(orient="bottom", columns=2, labelLimit=240))
+    legend = alt.Legend(orient="bottom", columns=2, labelLimit=240, symbolType="stroke")
+    colour = alt.Color("what:N", title=None, scale=alt.Scale(domain=names, range=[hue("probe" if name == "probe" else "lora_prompt") for name in names]), legend=legend)
+    dash = alt.StrokeDash("what:N", title=None, scale=dashes(names), legend=legend)
     x = alt.X("seconds:Q", title="Seconds of training", scale=alt.Scale(type="log"))
     y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    base = alt.Chart().encode(x=x, y=y, color=colour, tooltip=["what:N", "seconds:Q", "epoch:Q", "validation_auroc:Q"])
+    base = alt.Chart().encode(x=x, y=y, color=colour, strokeDash=dash, tooltip=["what:N", "seconds:Q", "epoch:Q", "validation_auroc:Q"])
     width = alt.when("datum.in_grid").then(alt.value(3)).otherwise(alt.value(1.2))
     lines = base.transform_filter("datum.method !== 'probe'").mark_line(point=True).encode(strokeWidth=width)
     points = base.transform_filter("datum.method === 'probe'").mark_point(filled=True, size=110, shape="diamond", opacity=1)

@@ -15,8 +15,9 @@ import yaml
 
 from whoknows import WhoknowsError, auroc, files, grid, portrait, schema, scores
 from whoknows.cells import READINGS, heatmap_axes, test_sets
-from whoknows.charts import TITLES, black_from, colour_domain, with_labels
-from whoknows.curves import COLOURS, embedding
+from whoknows.charts import TITLES, colour_domain, with_labels
+from whoknows.curves import embedding
+from whoknows.palette import INK, RAMP, black_from
 from whoknows.refit import TOKENS, Results, Setting
 
 
@@ -72,9 +73,9 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """
     low, high = colour_domain(table["auroc"], 0.5)
     drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: TITLES[reading][0])), len(models))
-    drawn["ink"] = np.where(drawn["auroc"].isna(), "#7a7a7a", np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff"))
+    drawn["ink"] = np.where(drawn["auroc"].isna(), INK, np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff"))
     x, y = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)), alt.Y("model:N", sort=models, title="Model")
-    scale = alt.Scale(domain=[low, high], range=COLOURS, interpolate="rgb", clamp=True)
+    scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     tips = ["reader:N", "trained_on:N", "scored:N", alt.Tooltip("auroc:Q", format=".3f"), "n_right:Q", "reason:N"]
     base = alt.Chart().encode(x=x, y=y, tooltip=tips)
     cell = base.mark_rect(stroke="#8883").encode(color=alt.condition("isValid(datum.auroc)", alt.Color("auroc:Q", scale=scale, legend=None), alt.value("#8883")))

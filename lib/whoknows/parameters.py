@@ -95,8 +95,8 @@ def ablate(grid: Grid, reader: str) -> str:
 def sweep(grid: Grid, reader: str) -> str:
     """Parameters of `sweep` for one reader."""
     names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
-    sizes = {key: asdict(grid.controls)[key] for key in ("strengths", "sizes")}
-    return json.dumps(names | sizes | {"out": f"{out(grid)}/sweeps/{reader}.parquet"})
+    tried = {"strengths": grid.probe.strengths, "sizes": grid.controls.sizes}
+    return json.dumps(names | tried | {"out": f"{out(grid)}/sweeps/{reader}.parquet"})
 
 
 def layers(grid: Grid) -> str:

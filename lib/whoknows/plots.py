@@ -3,17 +3,16 @@
 import textwrap
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from whoknows.bootstrap import ABOVE, BELOW, EXPLORATORY, INSIGNIFICANT
 from whoknows.cells import METHODS, READINGS, TRAINED
 from whoknows.charts import IN_LINES, TITLES, switch
 from whoknows.claims import OPEN
-from whoknows.curves import COLOURS, colours, embedding
+from whoknows.curves import embedding
+from whoknows.palette import GREY, HUES, INK, dashes, family, hue, hues, shapes
 from whoknows.plateau import IMPROVING, marked
 
-KINDS = ["trained", "needs no training", "control"]
 OWN = " on its own answers"
 LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
 NAMES = alt.Axis(labelLimit=320, **IN_LINES)
@@ -32,11 +31,11 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=NAMES)
     x = alt.X("estimate:Q", title="Difference of AUROC")
     names = ["the figure", "released", "measured here"]
-    colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=["#8a919a", COLOURS[2], COLOURS[3]]), legend=alt.Legend(orient="top"))
+    colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=[GREY, GREY, INK]), legend=alt.Legend(orient="top"))
     shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
     tips = ["claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "says", "reason"]
     base = alt.Chart().transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
-    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
+    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour, tooltip=tips)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tips)
     chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=_step(drawn["contrast"]))
@@ -53,16 +52,16 @@ def contest(table: pd.DataFrame) -> alt.Chart:
         table: as `contest.contest` returns.
     """
     drawn = table.dropna(subset="auroc").filter(["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]).round(4)
-    drawn["kind"] = np.select([drawn["method"].isin(TRAINED), drawn["trained_on"] == ""], KINDS[:2], KINDS[2])
+    drawn["kind"] = drawn["method"].map(family)
     drawn["label"], drawn["own"] = drawn["method"].map(METHODS), drawn["scored"] + OWN
     drawn = _in_lines(drawn, label=LABEL, own=HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
-    colour = alt.Color("kind:N", title=None, scale=alt.Scale(domain=KINDS, range=[COLOURS[3], COLOURS[1], "#8a919a"]), legend=alt.Legend(orient="top"))
+    colour = alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=alt.Legend(orient="top", columns=3))
     tips = ["label", "scored", "auroc", "low", "high", "brier", "ece", "n_right"]
     base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour, tooltip=tips)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
-    half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
+    half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0.5))
     chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=_step(drawn["label"]))
     described = f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; all values are in the table beneath."
     return chart.facet(row=_headed(drawn, "own")).properties(description=described, usermeta=embedding("contest"))
@@ -72,19 +71,22 @@ def shift(table: pd.DataFrame) -> alt.Chart:
     """AUROC and interval in-distribution and on each shift, a panel for each model that judges its own answers.
 
     Args:
-        table: as `shift.shift` returns.
+        table: as `shift.shift` returns; what no verdict rests on is hollow.
     """
     drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right", "n_rarer"]).round(4)
-    drawn["label"], drawn["pale"] = drawn["method"].map(METHODS), marked(table)[drawn.index]
+    drawn["label"], drawn["hollow"] = drawn["method"].map(METHODS), marked(table)[drawn.index]
     drawn = _in_lines(drawn.assign(own=drawn["scored"] + OWN), own=HEADING)
-    labels = [METHODS[method] for method in METHODS if method in set(drawn["method"])]
-    colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2]]), legend=alt.Legend(orient="top"))
+    methods = [method for method in METHODS if method in set(drawn["method"])]
+    labels = [METHODS[method] for method in methods]
+    scale = alt.Scale(domain=labels, range=[HUES[method] for method in methods])
+    colour = alt.Color("label:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
     tips = ["label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]
     y, offset = alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=alt.Scale(paddingInner=0.35)), alt.YOffset("label:N", sort=labels)
-    base = alt.Chart().encode(y=y, yOffset=offset, color=colour, tooltip=tips, opacity=alt.when("datum.pale").then(alt.value(0.5)).otherwise(alt.value(1)))
+    base = alt.Chart().encode(y=y, yOffset=offset, color=colour, tooltip=tips)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
-    points = base.mark_point(filled=True, size=50).encode(x="auroc:Q")
-    half = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0.5))
+    hollow = alt.when("datum.hollow").then(alt.value(0)).otherwise(alt.value(1))
+    points = base.mark_point(filled=True, size=50, strokeWidth=1.5, opacity=1).encode(x="auroc:Q", stroke=alt.Stroke("label:N", scale=scale, legend=None), fillOpacity=hollow)
+    half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0.5))
     chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(13, **{"for": "offset"}))
     described = f"AUROC in-distribution and on {table.loc[table['says'].notna(), 'test_set'].nunique()} shifts, with intervals; all values are in the table beneath."
     return chart.facet(row=_headed(drawn, "own")).properties(description=described, usermeta=embedding("shift"))
@@ -104,11 +106,13 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
     y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
     tips = ["kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says"]
-    verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=[ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], range=[COLOURS[3], COLOURS[1], "#8a919a", COLOURS[2], COLOURS[4]]), legend=alt.Legend(orient="top"))
+    verdicts, legend = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], alt.Legend(orient="top", columns=3)
+    verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY]), legend=legend)
+    shape = alt.Shape("says:N", title=None, scale=alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"]), legend=legend)
     base = alt.Chart().transform_filter(shown).encode(y=y, color=verdict, tooltip=tips)
-    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color="#8a919a").encode(x=alt.datum(0))
+    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC"), x2="high:Q")
-    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x="estimate:Q")
+    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1).encode(x="estimate:Q", shape=shape)
     chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=_step(drawn["what"]))
     chart = chart.facet(row=_headed(drawn, "kind"), spacing=18).resolve_scale(y="independent").add_params(*switches)
     described = f"{len(drawn)} differences of AUROC between cells, with intervals; {drawn['says'].isin([ABOVE, BELOW]).sum()} are significant; all values are in the table beneath."
@@ -125,15 +129,18 @@ def layers(table: pd.DataFrame) -> alt.LayerChart:
     x = alt.X("depth:Q", title="Depth of the layer (0 = embeddings, 1 = last)", scale=alt.Scale(domain=[0, 1]))
     y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
     tips = ["scored:N", "layer:Q", "depth:Q", "validation_auroc:Q"]
-    base = alt.Chart(drawn).encode(x=x, y=y, color=_by_model(drawn["scored"]), tooltip=tips)
-    rings = base.transform_filter("datum.chosen").mark_point(size=200, strokeWidth=2)
+    base = alt.Chart(drawn).encode(x=x, y=y, tooltip=tips)
+    rings = base.transform_filter("datum.chosen").mark_point(size=220, strokeWidth=2, color=INK)
     described = "AUROC of the probe on validation by depth of the layer; the layers that were chosen are ringed."
-    return (base.mark_line(point=True) + rings).properties(width="container", height=260, description=described, usermeta=embedding("layers"))
+    return (_by_model(base, drawn["scored"]) + rings).properties(width="container", height=260, description=described, usermeta=embedding("layers"))
 
 
-def _by_model(models: pd.Series) -> alt.Color:
-    scale = colours(list(models.unique()), [COLOURS[1], COLOURS[3], "#8a919a"])
-    return alt.Color(f"{models.name}:N", title="Reader, trained on and scored", scale=scale, legend=alt.Legend(orient="top", columns=6, titleLimit=400))
+def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
+    """A line with points for each model, all of them the probe's."""
+    names = sorted(models.unique())  # so that a model has one shape in all charts
+    told = {"title": "Reader, trained on and scored", "legend": alt.Legend(orient="top", columns=6, titleLimit=400, symbolFillColor=hue("probe"), symbolStrokeColor=hue("probe"))}
+    line = base.mark_line(color=hue("probe")).encode(strokeDash=alt.StrokeDash(f"{models.name}:N", scale=dashes(names), **told))
+    return line + base.mark_point(color=hue("probe"), filled=True, opacity=1, size=45).encode(shape=alt.Shape(f"{models.name}:N", scale=shapes(names), **told))
 
 
 def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
@@ -146,11 +153,11 @@ def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
     sizes = sorted(set(drawn["size"]), key=lambda size: float("inf") if size == "all" else int(size))
     x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
     tips = ["scored:N", "size:O", "auroc:Q", "low:Q", "high:Q"]
-    base = alt.Chart(drawn).encode(x=x, color=_by_model(drawn["scored"]), tooltip=tips)
+    base = alt.Chart(drawn).encode(x=x, tooltip=tips)
     y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
-    bands = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
+    bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(detail="scored:N", y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
-    return (bands + base.mark_line(point=True).encode(y=y)).properties(width="container", height=260, description=described, usermeta=embedding("learning_curve"))
+    return (bands + _by_model(base.encode(y=y), drawn["scored"])).properties(width="container", height=260, description=described, usermeta=embedding("learning_curve"))
 
 
 def _in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:

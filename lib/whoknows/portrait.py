@@ -13,8 +13,9 @@ from whoknows import calibration, files
 from whoknows.auroc import one_class
 from whoknows.cells import METHODS, named, test_sets
 from whoknows.charts import switch
-from whoknows.curves import COLOURS, embedding, layer_curve, training_curve
+from whoknows.curves import embedding, layer_curve, training_curve
 from whoknows.metrics import risk_coverage
+from whoknows.palette import GREY, HUES, INK
 
 POINTS = 50  # places along a curve
 BINS = 10
@@ -138,7 +139,7 @@ def chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.C
     switches = [switch(key, list(drawn[key].unique()), METHODS if key == "method" else {}, title) for key, title in titles.items()]
     panels = [_lines("roc", "ROC", "Wrong answers let through", "Right answers found"), _bins(), _lines("risk", "Risk and coverage", "Share of answers given", "Wrong among them"), _histogram()]
     described = "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; the areas are in the table beneath."
-    whole = alt.concat(*panels, columns=2, data=drawn, spacing=24).resolve_scale(color="independent").add_params(*switches)
+    whole = alt.concat(*panels, columns=2, data=drawn, spacing=24).resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
     said = f"{json.dumps(named(reader, trained_on, ''))} + scored + ' · ' + test_set + ' test questions'"
     title = alt.TitleParams(text=alt.expr(said), anchor="start", offset=10, fontSize=12)
     return whole.properties(title=title, description=described, usermeta=embedding(name))
@@ -161,26 +162,32 @@ def _axes(x: str, y: str) -> dict:
 
 
 def _diagonal() -> alt.Chart:
-    return alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[3, 3], color="#8a919a", strokeWidth=1).encode(x="x:Q", y="y:Q")
+    return alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1).encode(x="x:Q", y="y:Q")
 
 
 def _lines(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
     tips = [alt.Tooltip("x:Q", title=x, format=".2f"), alt.Tooltip("y:Q", title=y, format=".2f")]
-    line = _panel(curve, "x", "y").mark_line(color=COLOURS[2], strokeWidth=2.5).encode(**_axes(x, y), tooltip=tips)
+    line = _panel(curve, "x", "y").mark_line(strokeWidth=2.5).encode(**_axes(x, y), color=_by_method(), tooltip=tips)
     return alt.layer(*([_diagonal()] if curve == "roc" else []), line).properties(width=270, height=220, title=title)
 
 
+def _by_method(channel: type = alt.Color) -> alt.Color:
+    return channel("method:N", scale=alt.Scale(domain=list(HUES), range=list(HUES.values())), legend=None)
+
+
 def _bins() -> alt.LayerChart:
-    colour = alt.Color("series:N", title=None, scale=alt.Scale(domain=list(SCALED.values()), range=["#8a919a", COLOURS[3]]), legend=alt.Legend(orient="bottom"))
-    base = _panel("reliability", "x", "y", "low", "high").encode(x=alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1])), color=colour, tooltip=["series:N", "x:Q", "y:Q", "low:Q", "high:Q"])
-    bars = base.mark_rule(strokeWidth=1.5).encode(y=alt.Y("low:Q", title="Share that is right", scale=alt.Scale(domain=[0, 1])), y2="high:Q")
-    return alt.layer(_diagonal(), bars, base.mark_point(filled=True, size=45, opacity=1).encode(y="y:Q")).properties(width=270, height=220, title="Reliability")
+    scaled = list(SCALED.values())
+    opacity = alt.FillOpacity("series:N", scale=alt.Scale(domain=scaled, range=[0, 1]), legend=None)
+    dash = alt.StrokeDash("series:N", title=None, scale=alt.Scale(domain=scaled, range=[[2, 2], [1, 0]]), legend=alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=INK))
+    base = _panel("reliability", "x", "y", "low", "high").encode(x=alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1])), color=_by_method(), tooltip=["series:N", "x:Q", "y:Q", "low:Q", "high:Q"])
+    bars = base.mark_rule(strokeWidth=1.5).encode(strokeDash=dash, y=alt.Y("low:Q", title="Share that is right", scale=alt.Scale(domain=[0, 1])), y2="high:Q")
+    return alt.layer(_diagonal(), bars, base.mark_point(filled=True, size=45, strokeWidth=1.5, opacity=1).encode(y="y:Q", fill=_by_method(alt.Fill), stroke=_by_method(alt.Stroke), fillOpacity=opacity)).properties(width=270, height=220, title="Reliability")
 
 
 def _histogram() -> alt.Chart:
-    colour = alt.Color("series:N", title="Answers", scale=alt.Scale(domain=["wrong", "right"], range=[COLOURS[1], COLOURS[4]]), legend=alt.Legend(orient="bottom"))
+    colour = alt.Color("series:N", title="Answers", scale=alt.Scale(domain=["wrong", "right"], range=[GREY, INK]), legend=alt.Legend(orient="bottom", symbolOpacity=1))
     x = alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1]))
-    bars = _panel("confidence", "x", "y").mark_area(interpolate="step", opacity=0.65, line=True)
+    bars = _panel("confidence", "x", "y").mark_area(interpolate="step", opacity=0.35, line=True)
     return bars.encode(x=x, y=alt.Y("y:Q", title="Share of them", stack=None), color=colour, tooltip=["series:N", "x:Q", "y:Q"]).properties(width=270, height=220, title="Confidence")
 
 
@@ -202,5 +209,5 @@ def learning(estimator: str, method: str) -> alt.TopLevelMixin | None:
 
 def _by_epoch(search: list[dict]) -> alt.Chart:
     x, y = alt.X("epoch:Q", title="Epoch of the MLP"), alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    line = alt.Chart(pd.DataFrame(search)).mark_line(point=True, color=COLOURS[2]).encode(x=x, y=y, tooltip=["epoch", "validation_auroc"])
+    line = alt.Chart(pd.DataFrame(search)).mark_line(point=True, color=HUES["probe_mlp"]).encode(x=x, y=y, tooltip=["epoch", "validation_auroc"])
     return line.properties(width="container", height=200, description="AUROC of the MLP on validation by epoch.", usermeta=embedding("epochs"))

@@ -7,7 +7,8 @@ import pandas as pd
 
 from whoknows import WhoknowsError, files
 from whoknows.cells import METHODS
-from whoknows.curves import COLOURS, embedding
+from whoknows.curves import embedding
+from whoknows.palette import hues
 
 KEYS = ["reader", "method", "learning_rate", "training_answers"]
 
@@ -47,8 +48,7 @@ def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
     rates = tried[tried["in_grid"]].set_index(["reader", "method"])["learning_rate"]
     used = [pd.isna(line.learning_rate) or line.learning_rate == rates[line.reader, line.method] for line in tried.itertuples()]
     drawn = tried[used].assign(label=tried["method"].map(METHODS)).round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
-    labels = [METHODS[method] for method in ("probe", "lora_prompt")]
-    colour = alt.Color("label:N", title=None, scale=alt.Scale(domain=labels, range=[COLOURS[1], COLOURS[3]]), legend=alt.Legend(orient="bottom"))
+    colour = alt.Color("label:N", title=None, scale=hues(["probe", "lora_prompt"]), legend=alt.Legend(orient="bottom"))
     x = alt.X("training_answers:Q", title="Training answers", scale=alt.Scale(type="log", nice=False))
     y = alt.Y("validation_auroc:Q", title="Best AUROC on validation", scale=alt.Scale(zero=False))
     tips = ["label:N", "training_answers:Q", "validation_auroc:Q", "seconds:Q", "epoch:Q"]
