@@ -102,7 +102,7 @@ rule extract:
     output: HIDDEN, MEANS, TRUNK, f"{OUT}/rows/zero_shot/{{reader}}.parquet", page=f"{OUT}/notebooks/extract-{{reader}}.ipynb"
     log: f"{OUT}/logs/extract-{{reader}}.txt"
     params: notebook="notebooks/extract.py", code=digest("notebooks/extract.py"), json=lambda w: parameters.extract(GRID, **w)
-    priority: 1  # all that takes long waits for it
+    priority: 3  # the probe, its controls and the search wait for it
     threads: cores("extract")
     resources: **needs("extract")
     shell: RUN + "{wildcards.reader}"
