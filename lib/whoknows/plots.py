@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from whoknows.bootstrap import ABOVE, BELOW, EXPLORATORY, INSIGNIFICANT
-from whoknows.cells import METHODS, READINGS, TRAINED
+from whoknows.cells import METHODS, READINGS
 from whoknows.charts import IN_LINES, TITLES, switch
 from whoknows.claims import OPEN
 from whoknows.curves import embedding
