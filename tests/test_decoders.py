@@ -1,6 +1,8 @@
 """Whatever decoder there is: all numbers about it are those of plain transformers and plain PEFT, the fast way or the plain one."""
 
+import json
 import random
+import re
 import warnings
 
 import pandas as pd
@@ -11,7 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from whoknows import WhoknowsError, answers, proof, tiny
+from whoknows import WhoknowsError, answers, models, proof, tiny
 from whoknows.adapters import LoraPrompt
 from whoknows.examples import gather
 from whoknows.models import Reader, targets
@@ -197,6 +199,28 @@ def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
     assert targets(model, "all-linear") == ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
     with pytest.raises(WhoknowsError, match="no linear module 'gate_proj'; theirs are q_proj, k_proj, v_proj, dense, fc1, fc2: name some of those"):
         targets(model, ["q_proj", "gate_proj"])
+
+
+@pytest.mark.parametrize("wrong, sentence", [
+    ({"kind": "t5"}, "is of the kind t5, which is no causal language model; use one that goes on from a text"),
+    ({"targets": ["q_proj", "up_projection"]}, "have no linear module 'up_projection'; theirs are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"),
+    ({"token": " ii"}, "need two single tokens"),
+])  # fmt: skip
+def test_what_no_stage_can_use_is_refused_before_any_runs(tmp_path, wrong, sentence):
+    reader = make("llama", {})
+    reader.model.config.save_pretrained(tmp_path)  # no weights: nobody looks at them
+    reader.tokenizer.save_pretrained(tmp_path)
+    models.check(str(tmp_path), "all-linear", 0.5)
+    if "kind" in wrong:
+        CONFIG_MAPPING[wrong["kind"]](d_model=64, num_layers=2).save_pretrained(tmp_path)
+    if "token" in wrong:
+        path = tmp_path / "tokenizer.json"
+        tokenizer = json.loads(path.read_text())
+        merges = tokenizer["model"]["merges"]
+        tokenizer["model"]["merges"] = [pair for pair in merges if "".join(pair).replace(" ", "") != "Ġii"]
+        path.write_text(json.dumps(tokenizer))
+    with pytest.raises(WhoknowsError, match=re.escape(sentence)):
+        models.check(str(tmp_path), wrong.get("targets", "all-linear"), 0.0)
 
 
 def test_proofs_leave_a_model_as_it_was():

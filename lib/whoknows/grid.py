@@ -95,8 +95,8 @@ class LoraPrompt:
     """Scale of the adapters, divided by their rank."""
     dropout: float
     """Dropout at the adapters' input."""
-    targets: tuple[str, ...]
-    """Names of the linear modules of a block that get an adapter."""
+    targets: tuple[str, ...] | str
+    """Names of the linear modules of a block that get an adapter; or `all-linear`."""
     learning_rate: float
     """Peak learning rate of AdamW, which rises for a tenth of the steps and falls along a cosine."""
     batch_size: int
@@ -272,7 +272,7 @@ def _frozen(values: dict) -> dict:
 @command
 def main(arguments: list[str] | None = None) -> None:
     """The command line; says nothing if the grid is good and all that it names is there."""
-    from whoknows import assets, hub, questions  # not above: reading a grid needs none of it
+    from whoknows import assets, hub, models, questions  # not above: reading a grid needs none of it
 
     parser = argparse.ArgumentParser(prog="python -m whoknows.grid", description="Checks a grid and fetches what it names.")
     parser.add_argument("grid")
@@ -282,6 +282,9 @@ def main(arguments: list[str] | None = None) -> None:
         hub.check(source)
     asked = [questions.asset(task.name) for task in chosen.tasks]
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
+    adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
+    for model in chosen.models:
+        models.check(model.source.removeprefix(CHAT), adapted, chosen.lora_prompt.first_layer)
 
 
 if __name__ == "__main__":

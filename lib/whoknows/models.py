@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
 from transformers.pytorch_utils import Conv1D
@@ -337,6 +337,33 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
         torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new shape of a batch, and nearly every batch has one
     words = chat(tokenizer, **(template or {})) if source.startswith(CHAT) else PLAIN
     return Reader(model.eval().requires_grad_(False), tokenizer, words, digest or there)
+
+
+def check(source: str, wanted: list[str] | str | None, first_layer: float) -> None:
+    """Refuses a model that no stage can use, before any runs; looks at its configuration and its tokenizer, not at its weights.
+
+    Args:
+        source: as in `load`, without `chat:`; of a model on the hub that cannot be looked at now, nothing is said.
+        wanted: the modules that get an adapter, see `targets`; None if nothing is trained.
+        first_layer: see `first_block`.
+
+    Raises:
+        WhoknowsError: it is no causal language model, has no single tokens for the two choices, or lacks one of the modules.
+    """
+    try:
+        path = assets.resolve(source)
+        config, tokenizer = AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        if assets.on_hub(source):
+            return
+        raise WhoknowsError(f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}") from None
+    if getattr(config, "is_encoder_decoder", False) or (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map")):
+        raise WhoknowsError(f"models: {source} is of the kind {config.model_type}, which is no causal language model; use one that goes on from a text")
+    Reader(None, tokenizer).choices  # noqa: B018  it raises
+    if wanted is not None:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+        targets(model, wanted, first_block(config.get_text_config().num_hidden_layers, first_layer))
 
 
 def first_block(depth: int, share: float) -> int:
