@@ -336,6 +336,6 @@ def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, c
 
 def test_summary_counts_right_answers():
     values = {"task": list("aabb"), "split": ["test", "train", "test", "test"], "correct": [True, False, False, True]}
-    found = summary(pd.DataFrame(values | {"sum_logprob": [-1.0, -2.0, -3.0, -1.0]}))
-    assert found.loc["b"].to_dict() == {"answers": 2, "right": 1, "accuracy": 0.5, "test answers": 2, "right in test": 1, "AUROC of likelihood": 1.0}
+    found = summary(pd.concat([pd.DataFrame(values | {"sum_logprob": [-1.0, -2.0, -3.0, -1.0]})] * 25))
+    assert found.loc["b"].to_dict() == {"answers": 50, "right": 25, "accuracy": 0.5, "test answers": 50, "right in test": 25, "AUROC of likelihood": 1.0}
     assert np.isnan(found.loc["a", "AUROC of likelihood"])

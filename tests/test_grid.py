@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from whoknows import WhoknowsError, assets, cache, grid, stages
+from whoknows import WhoknowsError, assets, cache, grid, models, stages
 
 GRIDS = Path(__file__).parents[1] / "grids"
 LIB = Path(grid.__file__).parents[1]
@@ -175,10 +175,13 @@ def test_a_missing_file_is_one_sentence(tmp_path):
 
 
 def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
-    fetched = []
+    fetched, checked = [], []
     monkeypatch.setattr(assets, "fetch", fetched.append)
     monkeypatch.setattr(cache, "verify", lambda place: None)
+    monkeypatch.setattr(models, "check", lambda *about: checked.append(about))
     assert grid.main([str(GRIDS / "embedded.yml")]) == 0
+    targets = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    assert checked == [("smollm2-135m-instruct", targets, 0), ("gemma3-270m", targets, 0)]
     assert sorted(fetched) == ["all-minilm-l6-v2", "gemma3-270m", "geonames", "questions", "smollm2-135m-instruct"]
 
 

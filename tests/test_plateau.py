@@ -207,7 +207,7 @@ def test_the_contest_and_the_shift_give_no_verdict_on_a_marked_cell(tmp_path):
     table = shift.shift(plateau.mark(rows, tmp_path), tasks).dropna(subset="says").set_index("method")
     assert table["says"].to_dict() == {"probe": IMPROVING, "lora_prompt": bootstrap.EXPLORATORY}
     drawn = [line for lines in plots.shift(table.reset_index()).to_dict()["datasets"].values() for line in lines]
-    assert {line["method"]: line["pale"] for line in drawn} == {"probe": True, "lora_prompt": False}
+    assert {line["method"]: line["hollow"] for line in drawn} == {"probe": True, "lora_prompt": False}
 
 
 def test_a_task_left_out_is_not_compared_with_training_that_ended_too_early(tmp_path):
@@ -264,7 +264,7 @@ def test_heatmap_and_table_show_the_mark_of_the_marked_cells_and_of_no_others(tm
     shown = table[table["reading"] == "A"]
     texts = [f">{line.auroc:.2f} ↗<" for line in shown[plateau.marked(shown)].itertuples()]
     assert len(texts) == 2 and svg.count("↗</text>") == 2 and all(text in svg for text in texts)
-    assert svg.count("When training ended: still improving") == svg.count("Trained On: strong") / 2, "of the two heatmaps, one"
+    assert svg.count("When training ended: still improving") == svg.count("Trained on: strong") / 2 > 0, "of the two heatmaps, one"
     assert chart.to_dict()["description"].endswith("0 missing, 2 still improving.")
     html = cell_tables.heatmaps(shown, ["weak", "strong"])
     assert html.count("↗") == 2

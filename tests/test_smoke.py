@@ -220,9 +220,10 @@ def test_one_notebook_runs_alone_as_the_readme_says(checkout, made, command):
     command = command.replace("12, 18", "1, 2").replace("'{\"", "'" + json.dumps(known)[:-1] + ", \"").replace("-y '", "-f own.yml -y '")
     done = subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert json.loads((checkout / "results/trial/probe/probe.json").read_text())["chosen"]["layer"] in (1, 2)
-    assert set(pd.read_parquet(checkout / "results/trial/rows.parquet")["trained_on"]) == {"tiny-mistral"}
-    shutil.rmtree(checkout / "results/trial")
+    (card,), (rows,) = (list((checkout / "results/by-hand").rglob(name)) for name in ("probe.json", "seed0.parquet"))
+    assert json.loads(card.read_text())["chosen"]["layer"] in (1, 2)
+    assert set(pd.read_parquet(rows)["trained_on"]) == {"tiny-mistral"}
+    shutil.rmtree(checkout / "results/by-hand")
 
 
 def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_path):

