@@ -56,7 +56,7 @@ def contest(table: pd.DataFrame) -> alt.Chart:
     drawn["label"], drawn["own"] = drawn["method"].map(METHODS), drawn["scored"] + OWN
     drawn = _in_lines(drawn, label=LABEL, own=HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
-    colour = alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=alt.Legend(orient="top", columns=3))
+    colour = alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=alt.Legend(orient="top", columns=2))
     tips = ["label", "scored", "auroc", "low", "high", "brier", "ece", "n_right"]
     base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour, tooltip=tips)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
