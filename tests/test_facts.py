@@ -28,7 +28,7 @@ def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):
     assert table.loc["b"].tolist() == ["owner/plain-7b, auto", "no", "7 to 8", "— of —", "76 to 77"]
     assert table.loc["c"].tolist() == ["—", "—", "—", "— of —", "—"], "an older run has no cards"
     assert "MLP" not in facts.html(rows, str(tmp_path), ["a"])
-    assert "on the switches Left and Right" in facts.html(rows.assign(method=["probe_mlp"] + ["probe"] * (len(rows) - 1)), str(tmp_path), ["a"])
+    assert "on the switch Heatmaps" in facts.html(rows.assign(method=["probe_mlp"] + ["probe"] * (len(rows) - 1)), str(tmp_path), ["a"])
 
 
 def test_a_model_is_tuned_if_its_name_says_so():

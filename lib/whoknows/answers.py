@@ -131,7 +131,8 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     if kind == "name":
         said = fold(re.split("[,(]", answer)[0])
         return any(said == fold(name) if fold(name) else same(answer, name) for name in gold)
-    return any(shows(answer, name, asked_in(question)) for name in accepted(gold, question))
+    asked = asked_in(question)
+    return any(shows(answer, name, asked) for name in accepted(gold, question))
 
 
 # Methods that nobody trained, and what they make of an answer's tokens: a column of the answers, and the logarithm of a share of one that grows with it.

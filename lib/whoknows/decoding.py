@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from whoknows.models import Reader, send
-from whoknows.trees import Tree, collate, columns, only_at, upper
+from whoknows.trees import Tree, collate, columns, of_one_length, only_at, upper
 
 Places = tuple[torch.Tensor, torch.Tensor]
 Decoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
@@ -127,8 +127,7 @@ def texts_alone(reader: Reader, texts: list[list[int]], kept, every: bool = True
         every: whether the decoder gives the hidden states of all layers.
     """
     found: list[torch.Tensor] = [torch.empty(0)] * len(texts)
-    for length in sorted({len(text) for text in texts}):
-        same = [i for i, text in enumerate(texts) if len(text) == length]
+    for same in of_one_length([len(text) for text in texts]):
         ids = torch.tensor([texts[i] for i in same], device=reader.device)
         for i, row in zip(same, kept(reader.base(input_ids=ids, use_cache=False, output_hidden_states=every))):
             found[i] = row

@@ -39,7 +39,7 @@ def html(rows: pd.DataFrame, estimators: str, models: list[str]) -> str:
     """`table` as HTML, with a sentence on the probe."""
     probe = "The probe is a logistic regression on one layer."
     if "probe_mlp" in set(rows["method"]):
-        probe += " The paper's, an MLP on the last layer, is on the switches Left and Right."
+        probe += " The paper's, an MLP on the last layer, is on the switch Heatmaps."
     shown = table(rows, estimators, models).to_html(index=False, classes="facts")
     return shown.replace("<thead>", f"<caption>What these values rest on. {probe}</caption><thead>", 1)
 

@@ -319,12 +319,12 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
     Raises:
         WhoknowsError: the source is unknown, cannot be read, or is another than it was.
     """
+    transformers_logging.disable_progress_bar()
     path, there = assets.resolve(source), assets.digest(source)
     hub = assets.on_hub(source)
     if digest and digest != there and not hub:
         raise WhoknowsError(f"models: the source {source!r} is another model now (digest {there}) than the one that was used before (digest {digest}); put that one back, or train again with this one")
     revision = {"revision": digest or there} if hub else {}
-    transformers_logging.disable_progress_bar()
     quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **revision)
@@ -350,6 +350,7 @@ def check(source: str, wanted: list[str] | str | None, first_layer: float) -> No
     Raises:
         WhoknowsError: it is no causal language model, has no single tokens for the two choices, or lacks one of the modules.
     """
+    transformers_logging.disable_progress_bar()
     try:
         path = assets.resolve(source)
         config, tokenizer = AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)

@@ -11,7 +11,7 @@ import torch
 from transformers import AttentionInterface, DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from whoknows.models import Reader
-from whoknows.trees import only_at
+from whoknows.trees import of_one_length, only_at
 
 LINE_END = "\n"
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, that are worked on at a time: on a CPU as many as stay in its cache
@@ -156,9 +156,8 @@ class Prefix:
     def _write_alone(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
         """The same by `generate` of transformers, some prompts of one length at a time, which need no padding."""
         found: list = [None] * len(ids)
-        for length in sorted({len(own) for own in ids}):
-            same = [i for i, own in enumerate(ids) if len(own) == length]
-            size = max(1, ALONE // (len(self.ids) + length + max_new_tokens))
+        for same in of_one_length([len(own) for own in ids]):
+            size = max(1, ALONE // (len(self.ids) + len(ids[same[0]]) + max_new_tokens))
             for some in (same[at : at + size] for at in range(0, len(same), size)):
                 for i, written in zip(some, self._continue([self.ids + ids[i] for i in some], max_new_tokens)):
                     found[i] = written

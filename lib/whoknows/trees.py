@@ -99,6 +99,14 @@ def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
     return found
 
 
+def of_one_length(lengths: list[int]) -> list[list[int]]:
+    """Indices of texts, those of one length together: such need no padding."""
+    found: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        found.setdefault(length, []).append(index)
+    return [found[length] for length in sorted(found)]
+
+
 def upper(reader: Reader, first: int) -> nn.Module:
     """A view of a reader's decoder that runs the blocks from `first` on, sharing all weights.
 
