@@ -3,6 +3,7 @@
 import textwrap
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from whoknows.bootstrap import ABOVE, BELOW, EXPLORATORY, INSIGNIFICANT
@@ -107,11 +108,13 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
     tips = ["kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says"]
     verdicts, legend = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], alt.Legend(orient="top", columns=2)
+    widest = [float(np.nanmin([0, *drawn["low"]])), float(np.nanmax([0, *drawn["high"]]))]  # Vega looks at the panels of one switch alone
+    scale = alt.Scale(domain=widest, nice=True)
     verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY]), legend=legend)
     shape = alt.Shape("says:N", title=None, scale=alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"]), legend=legend)
     base = alt.Chart().transform_filter(shown).encode(y=y, color=verdict, tooltip=tips)
     zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC"), x2="high:Q")
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC", scale=scale), x2="high:Q")
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1).encode(x="estimate:Q", shape=shape)
     chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=_step(drawn["what"]))
     chart = chart.facet(row=_headed(drawn, "kind"), spacing=18).resolve_scale(y="independent").add_params(*switches)
