@@ -33,9 +33,9 @@ settings = {
     "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
     "learning_rate": 5e-4,
     "batch_size": 8,
-    "epochs": 4,
-    "evaluations": 8,
-    "patience": 8,
+    "epochs": 5,
+    "evaluations": 10,
+    "patience": 10,
     "wrong_per_right": None,
     "js_weight": 0.0,
 }

@@ -22,21 +22,21 @@ answers = {
 seed = 0
 features = "results/embedded/features/SmolLM2-135M"
 settings = {
-    "first_layer": 0.6,
+    "first_layer": 0,
     "r": 8,
     "alpha": 32,
     "dropout": 0.0,
     "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    "learning_rate": 7e-4,
-    "batch_size": 16,
-    "epochs": 2,
-    "evaluations": 4,
-    "patience": 2,
-    "wrong_per_right": 2,
+    "learning_rate": 5e-4,
+    "batch_size": 8,
+    "epochs": 5,
+    "evaluations": 10,
+    "patience": 10,
+    "wrong_per_right": None,
     "js_weight": 0.0,
 }
-learning_rates = [1.5e-4, 5e-4]
-sizes = [200, 500]
+learning_rates = [1e-4, 1.5e-4, 2e-4, 5e-4, 1e-3]
+sizes = [200, 400]
 layers = "all"
 strengths = [0.001, 0.01, 0.1, 1.0, 10.0]
 precision = "auto"
