@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan lab test test-lab test-cluster bench clean
+.PHONY: help book pdf plan lab test test-lab test-cluster mutants bench clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
@@ -31,6 +31,8 @@ help:
 	@echo "             run every notebook in JupyterLab in a browser, on the results of 'make book'"
 	@echo "make test-cluster"
 	@echo "             run the smoke grid on a Slurm of two nodes on this machine, one of which dies; needs root"
+	@echo "make mutants plant mistakes in the library, one at a time, and see whether a test fails; an hour or two,"
+	@echo "             ARGUMENTS='--count 20 auroc' plants 20 in one module"
 	@echo "make bench   measure tokens per second against plain transformers and the machine's limit;"
 	@echo "             WEIGHTS=random needs none of the models' weights"
 	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
@@ -68,6 +70,9 @@ test-cluster: $(CLUSTER)
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends slurmctld slurmd slurm-client >/dev/null; } || { \
 		echo "There is no slurmctld on the PATH, and apt-get could not install it: run this as root on Debian or Ubuntu." >&2; exit 1; }
 	@$(BIN)/python -m pytest tests/cluster.py
+
+mutants: $(READY)
+	@$(BIN)/python tests/mutants.py $(ARGUMENTS)
 
 bench: $(READY)
 	@TQDM_DISABLE=1 $(BIN)/python -m whoknows.bench $(GRID) $(if $(filter random,$(WEIGHTS)),--random-weights)

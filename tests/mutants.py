@@ -1,0 +1,195 @@
+"""Mutants: a single mistake is planted in the library, and the tests that concern it have to fail; `make mutants` runs it, `make test` does not.
+
+Which of all mistakes are planted is drawn with a seed, so that a campaign can be repeated, and survivors of one can be looked at.
+"""
+
+import argparse
+import ast
+import copy
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from queue import Queue
+from time import monotonic
+
+ROOT = Path(__file__).parents[1]
+LIBRARY = ROOT / "lib/whoknows"
+MODULES = (  # what a published number comes from: models, estimators, stages, evaluation
+    "adapters answers auroc bootstrap calibration cells classifiers claims comparing contest controls decoding differences examples extraction features "
+    "grading judge logistic lora_prompt memory metrics models parts plateau prefix probes products proof rows scores search shift smooth splits sweep "
+    "training trees wording"
+).split()
+SLOW = {"test_smoke", "test_workflow", "test_book", "test_explore", "test_notebooks", "test_packaging"}  # which run whole stages, and see less of each
+SWAPPED = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In,
+    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Add, ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+}  # fmt: skip
+ENOUGH = 0.9  # of the mutants have to be caught
+UNSEEN = {"desc", "device", "strict"}  # arguments that change no number on a CPU
+LONGEST = 900  # seconds of a mutant's tests; what never ends is caught, since a person would see it
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A module's text with one mistake in it."""
+
+    module: str
+    line: int
+    old: str
+    new: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.py:{self.line}: `{' '.join(self.old.split())}` → `{self.new}`"
+
+
+def mutants(module: str) -> list[Mutant]:
+    """All of a module, in the order of its text."""
+    text = (LIBRARY / f"{module}.py").read_text(encoding="utf-8")
+    lines = [line.encode() for line in text.splitlines(keepends=True)]  # columns of the syntax tree are bytes
+    starts = [sum(map(len, lines[:row])) for row in range(len(lines))]
+    whole, found = text.encode(), []
+    for node in _mutable(ast.parse(text)):
+        if not (made := [*_mistakes(node)]):
+            continue
+        start, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
+        for new in made:
+            changed = (whole[:start] + new.encode() + whole[end:]).decode()
+            found.append(Mutant(module, node.lineno, whole[start:end].decode(), new, changed))
+    return found
+
+
+def _mutable(node: ast.AST) -> Iterator[ast.AST]:
+    """Nodes that decide what is computed: not what is said, what types are noted, or how a module runs as a program."""
+    for name, value in ast.iter_fields(node):
+        if name in ("annotation", "returns", "decorator_list"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom | ast.Assert) and not _is_aside(child):
+                yield child
+                yield from _mutable(child)
+
+
+def _is_aside(node: ast.AST) -> bool:
+    """How a chart looks, and how a module runs as a program."""
+    if isinstance(node, ast.Call):
+        return ast.unparse(node.func).startswith("alt.")
+    return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
+
+
+def _mistakes(node: ast.AST) -> Iterator[str]:
+    """What may stand in place of a node."""
+    match node:
+        case ast.Compare(ops=[op]):
+            yield _with(node, ops=[SWAPPED[type(op)]()])
+        case ast.BinOp(op=op) | ast.BoolOp(op=op) if type(op) in SWAPPED and not _is_text(node):
+            yield _with(node, op=SWAPPED[type(op)]())
+        case ast.UnaryOp(op=ast.Not() | ast.USub(), operand=operand):
+            yield f"({ast.unparse(operand)})"
+        case ast.Constant(value=bool(value)):
+            yield str(not value)
+        case ast.Constant(value=int(value)):
+            yield str(value + 1)
+        case ast.Constant(value=float(value)):
+            yield repr(value / 2 if value else 1.0)
+        case ast.Name(id="seed", ctx=ast.Load()) | ast.Attribute(attr="seed", ctx=ast.Load()):
+            yield "0"
+        case ast.Call(keywords=[*keywords]) if keywords:
+            for left_out in (word for word in keywords if word.arg not in UNSEEN):
+                yield _with(node, keywords=[word for word in keywords if word is not left_out])
+        case ast.Expr(value=ast.Call()) | ast.AugAssign():
+            yield "pass"
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from (f"({ast.unparse(one)})" for one in (body, orelse))
+
+
+def _with(node: ast.AST, **changes) -> str:
+    changed = copy.copy(node)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return f"({ast.unparse(changed)})"
+
+
+def _is_text(node: ast.AST) -> bool:
+    return any(isinstance(one, ast.JoinedStr) or isinstance(one, ast.Constant) and isinstance(one.value, str) for one in ast.walk(node))
+
+
+def concerned(module: str) -> list[str]:
+    """Test files that name a module, or one that imports it, those that name it first."""
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py") if path.stem not in SLOW}
+    near = [name for name in sorted(texts) if _names(texts[name], module)]
+    users = [path.stem for path in LIBRARY.glob("*.py") if _names(path.read_text(encoding="utf-8"), module)]
+    far = [name for name in sorted(texts) if any(_names(texts[name], user) for user in users)]
+    first = [f"test_{module}"] if f"test_{module}" in texts else []
+    return list(dict.fromkeys(first + near + far))
+
+
+def _names(text: str, module: str) -> bool:
+    return bool(re.search(rf"^(?:from whoknows import .*\b{module}\b|from whoknows\.{module} import)", text, re.MULTILINE))
+
+
+def caught_by(mutant: Mutant, checkouts: Queue) -> str | None:
+    """The test that fails, or None if all pass."""
+    checkout = checkouts.get()
+    module = checkout / f"lib/whoknows/{mutant.module}.py"
+    right, began = module.read_text(encoding="utf-8"), monotonic()
+    try:
+        module.write_text(mutant.text, encoding="utf-8")
+        killer = _first_failure(checkout, [f"tests/{name}.py" for name in concerned(mutant.module)])
+    finally:
+        module.write_text(right, encoding="utf-8")
+        checkouts.put(checkout)
+    print(f"{'caught  ' if killer else 'SURVIVED'} {monotonic() - began:4.0f} s  {mutant}" + (f"  by {killer}" if killer else ""), flush=True)
+    return killer
+
+
+def _first_failure(checkout: Path, tests: list[str]) -> str | None:
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no", "-rfE", *tests]
+    environment = os.environ | {"PYTHONPATH": str(checkout / "lib"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=LONGEST)
+    except subprocess.TimeoutExpired:
+        return "the clock"
+    if not done.returncode:
+        return None
+    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return failed[1].removeprefix("tests/") if failed else "an import"
+
+
+def main() -> int:
+    """Plants a sample of all mistakes; returns 1 if too few were caught."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("modules", nargs="*", default=MODULES, help="of the library; without any, all that a published number comes from")
+    parser.add_argument("--count", type=int, default=120, help="mutants in the sample")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    told = parser.parse_args()
+    every = [mutant for module in told.modules for mutant in mutants(module)]
+    sample = sorted(random.Random(told.seed).sample(every, min(told.count, len(every))), key=str)
+    print(f"{len(sample)} of {len(every)} mutants of {len(told.modules)} modules", flush=True)
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip("\0").split("\0")
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(told.jobs) as pool:
+        checkouts: Queue = Queue()
+        for job in range(told.jobs):
+            for name in filter(lambda name: (ROOT / name).exists(), tracked):
+                (Path(folder) / str(job) / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, Path(folder) / str(job) / name)
+            checkouts.put(Path(folder) / str(job))
+        killers = list(pool.map(partial(caught_by, checkouts=checkouts), sample))
+    survivors = [mutant for mutant, killer in zip(sample, killers) if not killer]
+    print(f"{len(sample) - len(survivors)} of {len(sample)} caught; these survived:", *survivors, sep="\n  ")
+    return int(len(survivors) > (1 - ENOUGH) * len(sample))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
