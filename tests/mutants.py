@@ -34,6 +34,7 @@ SWAPPED = {
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
     ast.Mod: ast.Add, ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
+MADE = (".git", ".venv", ".snakemake", "_build", "results", "__pycache__")  # what is no part of the text
 ENOUGH = 0.9  # of the mutants have to be caught
 UNSEEN = {"desc", "device", "strict"}  # arguments that change no number on a CPU
 LONGEST = 900  # seconds of a mutant's tests; what never ends is caught, since a person would see it
@@ -177,13 +178,10 @@ def main() -> int:
     every = [mutant for module in told.modules for mutant in mutants(module)]
     sample = sorted(random.Random(told.seed).sample(every, min(told.count, len(every))), key=str)
     print(f"{len(sample)} of {len(every)} mutants of {len(told.modules)} modules", flush=True)
-    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip("\0").split("\0")
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(told.jobs) as pool:
         checkouts: Queue = Queue()
         for job in range(told.jobs):
-            for name in filter(lambda name: (ROOT / name).exists(), tracked):
-                (Path(folder) / str(job) / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, Path(folder) / str(job) / name)
+            shutil.copytree(ROOT, Path(folder) / str(job), symlinks=True, ignore=shutil.ignore_patterns(*MADE))
             checkouts.put(Path(folder) / str(job))
         killers = list(pool.map(partial(caught_by, checkouts=checkouts), sample))
     survivors = [mutant for mutant, killer in zip(sample, killers) if not killer]
