@@ -149,6 +149,44 @@ def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
     assert set(found) == {"notebook.py", "__init__.py", "one.py", "two.py", "three.py", "four.py"}
 
 
+def test_modules_in_folders_are_followed_too(tmp_path, monkeypatch):
+    texts = {"__init__.py": "", "room/__init__.py": "", "room/one.py": "from whoknows.room.deep import two", "room/deep/__init__.py": "", "room/deep/two.py": "import whoknows.other.three"}
+    texts |= {"other/__init__.py": "", "other/three.py": "", "other/four.py": "", "notebook.py": "from whoknows.room import one"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sources, "LIBRARY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert set(sources.closure(tmp_path / "notebook.py")) == texts.keys() - {"other/four.py"}
+
+
+SOURCE = """'''A module.'''
+def shift(share):
+    "Log-odds."
+    if share < 0.5:  # see the paper
+        raise ValueError(f"{share} is too small")
+    return share + 1
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "is_another"), [
+    ("A module.", "Another", False),
+    ("Log-odds.", "Odds", False),
+    ("is too small", "should be larger", False),
+    ("# see the paper", "# of all", False),
+    ("share < 0.5", "(share<0.5)", False),
+    ("share + 1", "share + 2", True),
+    ("share < 0.5", "share < 0.6", True),
+    ("ValueError", "KeyError", True),
+    ("{share} is", "{1 / share} is", True),
+])  # fmt: skip
+def test_a_module_counts_by_what_it_does(tmp_path, old, new, is_another):
+    assert old in SOURCE
+    for name, text in (("one", SOURCE), ("two", SOURCE.replace(old, new))):
+        (tmp_path / f"{name}.py").write_text(text)
+    assert (sources.content(tmp_path / "one.py") != sources.content(tmp_path / "two.py")) == is_another
+
+
 def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "LIBRARY", tmp_path)
     monkeypatch.chdir(tmp_path)
@@ -157,8 +195,8 @@ def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_read
         Path(name).write_text(text)
     found = [sources.digest("notebook.py", "data.csv")]
     for name in ("three.py", "two.py", "data.csv", "notebook.py"):
-        Path(name).write_text(texts[name] + "\n")
-        sources._imported.cache_clear(), sources._sha256.cache_clear()
+        Path(name).write_text(texts[name] + "\n1")
+        sources._imported.cache_clear(), sources.content.cache_clear()
         found.append(sources.digest("notebook.py", "data.csv"))
     assert found[0] == found[1] and len(set(found)) == 4
 

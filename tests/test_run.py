@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import jupytext
 import nbformat
 import pytest
 
@@ -112,6 +113,20 @@ def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(fo
     assert about.parameters.reader == "tiny" and about.seconds > 0 and about.versions.torch
     assert about.parameters.fail == "", "the defaults are parameters too"
     assert about.parameters.answers == {"tiny": "results/tiny.parquet"}
+
+
+PROSE = "# %% [markdown]\n# # {}\n\n# %%\n1\n"
+
+
+@pytest.mark.parametrize(("prose", "stands"), [("Another", "# Another · tiny"), ("Two\n\n# %% [markdown]\n# more", "# One · tiny"), (None, "# One · tiny")])
+def test_a_page_has_the_prose_of_its_notebook_as_it_is_now(tmp_path, monkeypatch, prose, stands):
+    monkeypatch.setattr(page, "ROOT", tmp_path)
+    made = page.clean(jupytext.reads(PROSE.format("One"), fmt="py:percent"), "tiny", {"stage": "probe", "title": "tiny"})
+    (tmp_path / "notebooks").mkdir()
+    if prose:
+        (tmp_path / "notebooks/probe.py").write_text(PROSE.format(prose))
+    page.reword(made)
+    assert made.cells[0].source == stands and made.cells[1].source == "1"
 
 
 @pytest.mark.parametrize("asked, said", [("auto", str(models.dtype("auto")).removeprefix("torch.")), ("4bit", "4bit")])

@@ -65,10 +65,11 @@ def collect(folder: Path, grid: Grid) -> list[Chapter]:
 
 
 def read(path: Path) -> Chapter:
-    """Reads an executed notebook; one that failed is cleaned of machine traces, since its run did not get that far."""
+    """Reads an executed notebook, with its prose as it is now; one that failed is cleaned of machine traces, since its run did not get that far."""
     notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
     name = path.stem.removesuffix(FAILED)
     if not failed:
+        pages.reword(notebook)
         return Chapter(name, notebook, notebook.metadata.get("whoknows", {}).get("parameters", {}), failed)
     values = notebook.metadata.get("papermill", {}).get("parameters", {})
     notebook.cells = [cell for cell in notebook.cells if not cell.get("id", "").startswith("papermill-error")]

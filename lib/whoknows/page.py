@@ -3,11 +3,13 @@
 import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 from nbformat import NotebookNode, from_dict
 
-from whoknows import cache, hub
+from whoknows import hub
+from whoknows.cache import root
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,16 +38,46 @@ def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:
     page.metadata = {name: notebook.metadata[name] for name in ("kernelspec", "language_info") if name in notebook.metadata}
     page.metadata["whoknows"] = about
     page.cells = [_clean_cell(cell) for cell in notebook.cells]
-    at = next((i for i, cell in enumerate(page.cells) if cell.cell_type == "markdown" and cell.source.startswith("# ")), None)
-    if at is not None and title:
-        page.cells[at].source = re.sub(r"^# .*", lambda heading: f"{heading[0]} · {title}", page.cells[at].source, count=1)
+    _title(page, title)
     return from_dict(json.loads(scrub(json.dumps(page, ensure_ascii=False))))
+
+
+def reword(page: NotebookNode) -> None:
+    """Puts the prose of a page's notebook as it is now into the page: a change of it is no reason to run a stage again.
+
+    Args:
+        page: as `clean` makes it; changed in place, unless its notebook is gone or has another number of cells of prose.
+    """
+    about = page.metadata.get("whoknows", {})
+    path = ROOT / f"notebooks/{about.get('stage')}.py"
+    if not path.exists():
+        return
+    notebook, title = _source(path), about["title"]
+    prose, new = ([cell for cell in one.cells if cell.cell_type == "markdown"] for one in (page, notebook))
+    if len(prose) == len(new):
+        for cell, now in zip(prose, new):
+            cell.source = now.source
+        _title(page, title)
+
+
+@cache
+def _source(path: Path) -> NotebookNode:
+    import jupytext  # takes a while to import, and whoever runs a notebook has it anyway
+
+    return jupytext.read(path, fmt="py:percent")
+
+
+def _title(page: NotebookNode, title: str) -> None:
+    """Adds a title to the first heading."""
+    first = next((cell for cell in page.cells if cell.cell_type == "markdown" and cell.source.startswith("# ")), None)
+    if first and title:
+        first.source = re.sub(r"^# .*", lambda heading: f"{heading[0]} · {title}", first.source, count=1)
 
 
 def scrub(text: str) -> str:
     """Text in which the checkout's, the cache's and the home folder's paths say nothing of this machine, and no token is left."""
     text = hub.hide(text)
-    for folder, name in ((ROOT, ""), (cache.root(), "$WHOKNOWS_CACHE/"), (Path.home(), "~/")):
+    for folder, name in ((ROOT, ""), (root(), "$WHOKNOWS_CACHE/"), (Path.home(), "~/")):
         # Only where a path begins: the same letters may occur within a longer path or an encoded picture.
         start = rf"(?<![\w.~/+-]){re.escape(str(folder))}"
         text = re.sub(rf"{start}/", lambda _: name, text)

@@ -18,12 +18,12 @@ def folder(out: Path | str, module: str, **depends) -> Path:
 
     Args:
         out: what the stage writes.
-        module: `__file__` of the module that does the work; it and what it imports belong to the key.
+        module: `__file__` of the module that does the work; what it and the modules that it imports do belongs to the key.
         depends: what else the parts depend on, as far as JSON can say it.
     """
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode())
     for path in sorted(sources.closure(module)):
-        digest.update(Path(path).read_bytes())
+        digest.update(sources.content(path).encode())
     own = Path(f"{out}.parts") / digest.hexdigest()[:16]
     for other in own.parent.glob("*"):
         if other != own:

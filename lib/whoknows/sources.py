@@ -1,4 +1,7 @@
-"""Source files that a notebook's results depend on: itself, and the modules of this library that it imports."""
+"""Source files that a notebook's results depend on: itself, and the modules of this library that it imports.
+
+A file of Python counts by what it does: its comments, docstrings, error messages and layout are no reason to run a stage again.
+"""
 
 import ast
 import hashlib
@@ -30,13 +33,33 @@ def digest(notebook: Path | str, *others: Path | str) -> str:
     """SHA-256, the first sixteen digits, of the notebook, of the modules in its closure, and of other files that it reads."""
     found = hashlib.sha256()
     for path in (*closure(notebook), *others):
-        found.update(f"{path} {_sha256(Path(path))}\n".encode())
+        found.update(f"{path} {content(path)}\n".encode())
     return found.hexdigest()[:16]
 
 
 @cache
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def content(path: Path | str) -> str:
+    """SHA-256 of what a file of Python does, or of the bytes of another file."""
+    text = Path(path).read_bytes()
+    if Path(path).suffix == ".py":
+        text = ast.unparse(_Silent().visit(ast.parse(text, str(path)))).encode()
+    return hashlib.sha256(text).hexdigest()
+
+
+class _Silent(ast.NodeTransformer):
+    """Leaves out what is only said: docstrings, and the texts of what is raised."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST:
+        is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return ast.Pass() if is_text else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        for part in ast.walk(node):
+            if isinstance(part, ast.JoinedStr):
+                part.values = [value for value in part.values if isinstance(value, ast.FormattedValue)]
+            elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                part.value = ""
+        return node
 
 
 @cache
@@ -49,5 +72,10 @@ def _imported(path: Path) -> list[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             # `from whoknows import x`: x may be a module or a name within the package.
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    parts = [name.split(".") for name in names if name.startswith("whoknows.")]
-    return [module for _, name, *_ in parts if (module := LIBRARY / f"{name}.py").exists()]
+    return [module for name in names if name.startswith("whoknows.") for module in _modules(name.split(".")[1:])]
+
+
+def _modules(parts: list[str]) -> list[Path]:
+    """The files that an import of `whoknows.<parts>` runs: those of the packages on the way, and of the module, if it is one."""
+    packages = [LIBRARY.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    return [path for path in [*packages, LIBRARY.joinpath(*parts).with_suffix(".py")] if path.exists()]
