@@ -70,7 +70,7 @@ def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_chan
         usual, told = (json.loads(parameters.lora_prompt(of, "tiny-llama", trained_on, "0")) for of in (GRID, slow))
         assert told == usual | {"settings": usual["settings"] | {"learning_rate": 3e-4}}
         assert parameters.lora_prompt(slow, "tiny-mistral", trained_on, "0") == parameters.lora_prompt(GRID, "tiny-mistral", trained_on, "0")
-    assert json.loads(parameters.lora_variant(slow, "tiny-llama", "lora"))["settings"]["learning_rate"] == 3e-4
+    assert json.loads(parameters.ablate_lora(slow, "tiny-llama", "lora"))["settings"]["learning_rate"] == 3e-4
     for stage in ("answer", "extract", "ablate", "sweep"):
         assert getattr(parameters, stage)(slow, "tiny-llama") == getattr(parameters, stage)(GRID, "tiny-llama")
 
@@ -78,7 +78,7 @@ def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_chan
 def test_other_files_of_a_model_are_other_parameters_of_every_stage_that_depends_on_them(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     own = replace(GRID, models=(replace(GRID.models[0], source=str(tmp_path)), GRID.models[1]))
-    asked = {"answer": ("tiny-llama",), "extract": ("tiny-llama",), "search": ("tiny-llama",), "lora_variant": ("tiny-llama", "lora"), "probe": ("tiny-llama", "tiny-mistral", "0"), "lora_prompt": ("tiny-llama", "tiny-mistral", "0")}
+    asked = {"answer": ("tiny-llama",), "extract": ("tiny-llama",), "search": ("tiny-llama",), "ablate_lora": ("tiny-llama", "lora"), "probe": ("tiny-llama", "tiny-mistral", "0"), "lora_prompt": ("tiny-llama", "tiny-mistral", "0")}
     found = []
     for weights in (b"one", b"two"):
         (tmp_path / "model.safetensors").write_bytes(weights)
@@ -92,7 +92,7 @@ def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
     plain = json.loads(parameters.lora_prompt(GRID, "tiny-llama", "tiny-llama", "0"))
     changes = {}
     for variant in parameters.lora_variants(GRID):
-        told = json.loads(parameters.lora_variant(GRID, "tiny-llama", variant))
+        told = json.loads(parameters.ablate_lora(GRID, "tiny-llama", variant))
         assert told["method"] == variant and told["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
         assert told.keys() == plain.keys()
         changes[variant] = {key: told[key] for key in told if told[key] != plain[key] and key not in ("method", "out", "rows_out")}

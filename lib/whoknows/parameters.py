@@ -119,7 +119,7 @@ def lora_variants(grid: Grid) -> dict[str, dict]:
     return {method: change for name in grid.controls.lora for method, change in asked[name].items()}
 
 
-def lora_variant(grid: Grid, reader: str, variant: str) -> str:
+def ablate_lora(grid: Grid, reader: str, variant: str) -> str:
     """Parameters of `lora_prompt` for one of those trainings."""
     seed, change = str(grid.seeds[0]), lora_variants(grid)[variant]
     plain = json.loads(lora_prompt(grid, reader, reader, seed))

@@ -35,6 +35,11 @@ def asked(grid: Grid, stage: str) -> Stage:
     return grid.resources.stages.get(stage, Stage()) if grid.resources else Stage()
 
 
+def cores(grid: Grid, stage: str, share: int) -> int:
+    """Cores of a job: what the grid says, or `share` for the stages that are faster on more than one."""
+    return asked(grid, stage).cores or (share if stage in HEAVY else 1)
+
+
 def needs(grid: Grid, stage: str, cards: int) -> dict[str, int | str]:
     """Resources of a job by the names that Snakemake's executors know; what a grid leaves out is the profile's to say.
 
