@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from whoknows import WhoknowsError, assets, chapters, citation, files, grid, icons, parameters, provenance, run, stages, strip, vega
+from whoknows import WhoknowsError, assets, chapters, files, grid, icons, parameters, provenance, run, stages, strip, vega
 from whoknows.command import command
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +72,6 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
             texts[f"run/{stage}.md"] = chapters.overview(stage, own)
     texts["run/record.md"] = chapters.record(found, Path(grid_file).read_text(encoding="utf-8"))
     texts["run/assets.md"] = licences()
-    texts["run/cite.md"] = citation.page()
     if (results / "bench.parquet").exists():
         texts["run/speed.md"] = chapters.speed(files.read_parquet(results / "bench.parquet"))
     return texts
