@@ -90,7 +90,7 @@ STEPS = {
 ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page}
 ASKED |= {"judge": GRID.judge, "search": parameters.searched(GRID), "settings": parameters.searched(GRID)}
 PAGES = expand([f"{OUT}/notebooks/{step.page}.ipynb" for stage, step in STEPS.items() if ASKED.get(stage, True)], **NAMES)
-RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {params.notebook} {output.page} --log {log} --gpus {resources.gpu} --params {params.json:q} --title {params.title:q}"
+RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {params.notebook} {output.page} --log {log} --gpus {resources.gpu} --params {params.json:q} --title '{params.title}'"
 SHARD = "OMP_NUM_THREADS={threads} python -m whoknows.shard {params.stage} {params.json:q} {wildcards.which} {wildcards.jobs} {output} --gpus {resources.gpu} 2> {log}"
 
 def told(stage, wildcards):
