@@ -1,5 +1,7 @@
 """Answers are those of `generate`, whatever else is in the batch, and are graded as the words say."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from whoknows import prefix as prefixes
 from whoknows.answers import answer, grade, likelihood_rows, summary
 from whoknows.models import Reader
 from whoknows.prefix import Prefix, Written
+from whoknows.wording import PLAIN
 
 NEW = 7
 EXAMPLES = pd.DataFrame({"question": ["What falls?", "Who is king?"], "gold": [["rain", "RAIN"], ["NOBODY", "no king"]]})
@@ -168,7 +171,7 @@ def test_every_question_is_answered_after_the_examples_of_its_own_task(reader):
 
 
 def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_and_joined_in_the_order_of_the_questions(llama, monkeypatch):
-    asked = mixed(14)["one"].drop(columns=["answer", "correct"])
+    reader, asked = Reader(llama.model, llama.tokenizer, dataclasses.replace(PLAIN, later="Then: ")), mixed(14)["one"].drop(columns=["answer", "correct"])
     shots = asked.groupby("task").head(2).assign(split="shot", question_id=list("wxyz"), question=lambda shot: shot["question"] + " " + shot["task"])
     asked["gold"] = [gold if i % 4 else ["moon"] for i, gold in enumerate(asked["gold"])]
 
@@ -179,15 +182,15 @@ def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_an
     monkeypatch.setattr(answering, "PART", 4)
     calls = spied(monkeypatch, answering, "_answer_some", echo)
     budgets = spied(monkeypatch, answering, "Budget")
-    found = answer(llama, pd.concat([asked[:3], shots, asked[3:]]), NEW, 200)
+    found = answer(reader, pd.concat([asked[:3], shots, asked[3:]]), NEW, 200)
     pd.testing.assert_frame_equal(found[list(asked)], asked)
     assert found["answer"].tolist() == [f"it is {i}" for i in range(14)] and found["correct"].tolist() == [i % 4 > 0 for i in range(14)]
-    assert found["tokens"].tolist() == [len(ids) for ids in llama.questions(asked["question"].tolist(), after_examples=True)]
+    assert found["tokens"].tolist() == [len(ids) for ids in reader.questions(asked["question"].tolist(), after_examples=True)]
     assert [(call["group"]["task"].iloc[0], len(call["group"])) for call in calls] == [("trivia_qa", 4), ("trivia_qa", 4), ("trivia_qa", 1), ("sciq", 4), ("sciq", 1)]
     for call in calls:
         assert call["group"]["task"].nunique() == 1 and call["max_new_tokens"] == NEW
         assert call["examples"].equals(shots[shots["task"] == call["group"]["task"].iloc[0]])
-        assert call["ids"] == llama.questions(call["group"]["question"].tolist(), after_examples=True)
+        assert call["ids"] == reader.questions(call["group"]["question"].tolist(), after_examples=True)
     assert [(budget["tokens"], budget["most"]) for budget in budgets] == [(800, answering.MOST)]
 
 

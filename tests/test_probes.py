@@ -155,6 +155,18 @@ def test_mlp_is_the_same_for_a_seed_and_another_for_another():
     assert torch.equal(logits[0], logits[1]) and not torch.equal(logits[0], logits[2])
 
 
+def test_a_seed_decides_the_mlps_first_weights_and_its_order_each_by_itself(monkeypatch):
+    train, validation, usual, orders, first = made_up(100, signal=[3]), made_up(50, signal=[3], seed=1), torch.randperm, [], []
+    monkeypatch.setattr(torch, "randperm", lambda count: orders.append(usual(count)) or orders[-1])
+    for seed in (5, 5, 6):
+        torch.rand(3)
+        still = Mlp({**MLP, "learning_rate": 0.0, "epochs": 1}, seed)
+        still.fit(train, validation)
+        first.append(still.score(validation.hidden))
+    for one, same, other in (first, orders):
+        assert torch.equal(one, same) and not torch.equal(one, other)
+
+
 def test_mlp_goes_back_to_its_best_epoch():
     train, validation = made_up(60, seed=4), made_up(40, seed=5)
     probe = Mlp({**MLP, "learning_rate": 0.02, "patience": 4}, 0)
