@@ -83,9 +83,8 @@ def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, m
         exec(code[1], dict(told))
     given = handed[0] | handed[0].pop("used", {})
     assert given == {key: others[key] if key in others else told[key] for key in given}
-    reading = ("source", "precision", "template", "digest")
-    assert loaded == ([{key: key for key in reading}] if LOADED in given.values() else [])
-    assert set(reading) & told.keys() <= (given.keys() if not loaded else set(reading))
+    reading = {"source", "precision", "template", "digest"} & told.keys()
+    assert loaded == [{key: key for key in reading}] if LOADED in given.values() else reading <= given.keys()
 
 
 def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypatch):

@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import answers, fresh, mixed, spied, untaught
+from made_up import answers, fresh, mixed, spied
 from test_lora_prompt import SETTINGS, USED
 
 from whoknows import answers as answering
 from whoknows import extraction, files, lora_prompt, models, parts, search, shard
-from whoknows.models import Reader
 from whoknows.wording import PLAIN
 
 FRAMES = {"one": answers(), "two": answers(("the sun", "B", "moon", "", "an ocean of heat and light", "Mercury and other metals"))}
@@ -159,6 +158,8 @@ def key(monkeypatch, work) -> str:
 
     with monkeypatch.context() as patch, pytest.raises(Reached) as reached:
         patch.setattr(parts, "folder", folder)
+        for stage in (lora_prompt, search):
+            patch.setattr(stage, "for_seed", lambda frame, seed: frame)  # else a seed would count by its division alone
         work()
     return str(reached.value)
 
@@ -190,11 +191,12 @@ STAGES = {
 }  # fmt: skip
 TEXTS = {
     "question": {"frames": put(FRAMED, "question", "What?")},
-    "model": {"reader": "untaught"},
+    "weights": {"reader": "rounded"},
     "files of the model": {"reader": "digest"},
     "words of a chat": {"reader": "wording"},
     "number format": {"reader": "bfloat16"},
 }
+CHANGED = {"alpha": 3, "dropout": 0.1, "learning_rate": 1e-3, "batch_size": 4, "epochs": 9, "patience": 1, "evaluations": 1, "js_weight": 0.5}
 GRADED = TEXTS | {
     "answer": {"frames": put(FRAMED, "answer", "moon")},
     "grades that teach": {"frames": swapped(FRAMED, "train", "correct")},
@@ -202,28 +204,35 @@ GRADED = TEXTS | {
     "tasks within which they do": {"frames": swapped(FRAMED, "validation", "task")},
     "division": {"frames": put(FRAMED, "split", "test")},
     "seed": {"seed": 3},
-    **{name: {"settings": KEYED["settings"] | {name: value}} for name, value in {"alpha": 3, "dropout": 0.1, "learning_rate": 1e-3, "batch_size": 4, "epochs": 9, "patience": 1, "evaluations": 1, "js_weight": 0.5}.items()},
+    **{name: {"settings": KEYED["settings"] | {name: value}} for name, value in CHANGED.items()},
 }  # fmt: skip
 DEPENDS = {
-    "answer": TEXTS | {"gold": {"frames": put(FRAMED, "gold", ["moon"])}, "task": {"frames": put(FRAMED, "task", "nq_open")}, "split": {"frames": put(FRAMED, "split", "shot")}, "length": {"new": 6}},
-    "extract": TEXTS | {"answer": GRADED["answer"], "block of the trunk": {"first": 0.5}},
-    "lora_prompt": GRADED | {"left-out task": {"without": "sciq"}, "trained on": {"on": "one"}, "query": {"query": False}, "wrong_per_right": {"settings": KEYED["settings"] | {"wrong_per_right": 0.5}}, "source": {"used": USED | {"source": "tiny-mistral"}}},
+    "answer": TEXTS | {
+        "gold": {"frames": put(FRAMED, "gold", ["moon"])},
+        "task": {"frames": put(FRAMED, "task", "nq_open")},
+        "split": {"frames": put(FRAMED, "split", "shot")},
+        "length": {"new": 6},
+    },
+    "extract": TEXTS | {"answer": GRADED["answer"], "a trunk": {"first": 0.5}, "its block": {"first": 0.25}},
+    "lora_prompt": GRADED | {
+        "left-out task": {"without": "sciq"},
+        "trained on": {"on": "one"},
+        "query": {"query": False},
+        "wrong_per_right": {"settings": KEYED["settings"] | {"wrong_per_right": 0.5}},
+        "source": {"used": USED | {"source": "tiny-mistral"}},
+    },
     "search": GRADED | {"reader": {"name": "one"}, "first_layer": {"settings": SETTINGS}},
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def named_readers(llama):
-    chatty = dataclasses.replace(PLAIN, query="\nIs it correct?\n(i): no\n(ii): yes\nAnswer:")
-    half = fresh(llama)
+    """The usual one, and others each of which differs from it, or from the one before, in one thing."""
+    chatty, rounded, half = dataclasses.replace(PLAIN, query="\nIs it correct?\n(i): no\n(ii): yes\nAnswer:"), fresh(llama), fresh(llama)
+    rounded.model.bfloat16().float()
     half.model.bfloat16()
-    return {
-        "usual": llama,
-        "untaught": untaught(llama),
-        "digest": Reader(llama.model, llama.tokenizer, digest="other"),
-        "wording": Reader(llama.model, llama.tokenizer, chatty),
-        "bfloat16": half,
-    }
+    others = {"digest": {"digest": "other"}, "wording": {"wording": chatty}, "rounded": {"model": rounded.model}, "bfloat16": {"model": half.model}}
+    return {"usual": llama} | {name: dataclasses.replace(llama, **change) for name, change in others.items()}
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -249,8 +258,9 @@ def test_a_shard_hands_on_its_stages_parameters_and_its_share(stage, tmp_path, m
         files.write_parquet(tmp_path / f"{scored}.parquet", frame)
     loaded = spied(monkeypatch, models, "load", lambda *_: "the model")
     asked = spied(monkeypatch, answering if stage == "answer" else extraction, "run", lambda *_: None)
-    read = {"questions": str(tmp_path / "one.parquet"), "max_new_tokens": 5} if stage == "answer" else {"answers": {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}, "reader": "r", "first_layer": 0.5}
-    shard.run(stage, used | read | {"batch_tokens": 7, "out": "o"}, [1, 3])
+    paths = {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}
+    read = {"answer": {"questions": paths["one"], "max_new_tokens": 5}, "extract": {"answers": paths, "reader": "r", "first_layer": 0.5}}
+    shard.run(stage, used | read[stage] | {"batch_tokens": 7, "out": "o"}, [1, 3])
     assert loaded == [used] and len(asked) == 1
     given = asked[0].pop("questions") if stage == "answer" else pd.concat(asked[0].pop("answers"))
     expected = frames["one"] if stage == "answer" else pd.concat(frames)
