@@ -1,6 +1,7 @@
 """Made-up questions and answers, and what plain transformers says about them."""
 
 import copy
+import inspect
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,37 @@ def answers(texts=TEXTS, correct=None, split="test", task="made_up") -> pd.DataF
         "correct": [i % 2 == 0 for i in range(count)] if correct is None else list(correct),
     }
     return pd.DataFrame(values)
+
+
+def mixed(count=96) -> dict[str, pd.DataFrame]:
+    """Graded answers of three models to the same questions, of two interleaved tasks of unequal size; every gold answer is another one."""
+    questions = [f"What is number {i}?" for i in range(count)]
+    task = ["sciq" if i % 3 == 1 else "trivia_qa" for i in range(count)]
+    split = [("train", "validation", "train", "test")[i // 2 % 4] for i in range(count)]
+    frames = {}
+    for at, model in enumerate(("one", "two", "three")):
+        correct = np.random.default_rng(at).random(count) < 0.4
+        made = answers([f"{'it is' if right else 'not'} {i}" for i, right in enumerate(correct)], correct, split, task)
+        frames[model] = made.assign(question=questions, gold=[[f"it is {i}"] for i in range(count)])
+    return frames
+
+
+def spied(monkeypatch, owner, name: str, instead=None) -> list[dict]:
+    """What a function or a class is handed from now on, by the names of its parameters.
+
+    Args:
+        instead: does its work; None leaves it as it is.
+    """
+    usual, seen = getattr(owner, name), []
+
+    def spy(*told, **more):
+        bound = inspect.signature(usual).bind(*told, **more)
+        bound.apply_defaults()
+        seen.append(dict(bound.arguments))
+        return (instead or usual)(*told, **more)
+
+    monkeypatch.setattr(owner, name, spy)
+    return seen
 
 
 def make_rows(logit, correct, task="trivia_qa", **names) -> pd.DataFrame:

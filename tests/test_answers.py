@@ -1,10 +1,12 @@
 """Answers are those of `generate`, whatever else is in the batch, and are graded as the words say."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import QUESTIONS, untaught
+from made_up import QUESTIONS, mixed, spied, untaught
 
 from whoknows import WhoknowsError
 from whoknows import answers as answering
@@ -12,6 +14,7 @@ from whoknows import prefix as prefixes
 from whoknows.answers import answer, grade, likelihood_rows, summary
 from whoknows.models import Reader
 from whoknows.prefix import Prefix, Written
+from whoknows.wording import PLAIN
 
 NEW = 7
 EXAMPLES = pd.DataFrame({"question": ["What falls?", "Who is king?"], "gold": [["rain", "RAIN"], ["NOBODY", "no king"]]})
@@ -165,6 +168,41 @@ def test_every_question_is_answered_after_the_examples_of_its_own_task(reader):
         assert [row.min_logprob, row.mean_entropy, row.max_entropy, row.first_margin] == pytest.approx(alone[4:], abs=1e-4)
     measured = ["sum_logprob", "mean_logprob", "min_logprob", "mean_entropy", "max_entropy", "first_margin"]
     assert set(found[measured].dtypes) == {np.dtype(np.float32)} and found["correct"].dtype == bool
+
+
+def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_and_joined_in_the_order_of_the_questions(llama, monkeypatch):
+    reader, asked = Reader(llama.model, llama.tokenizer, dataclasses.replace(PLAIN, later="Then: ")), mixed(14)["one"].drop(columns=["answer", "correct"])
+    shots = asked.groupby("task").head(2).assign(split="shot", question_id=list("wxyz"), question=lambda shot: shot["question"] + " " + shot["task"])
+    asked["gold"] = [gold if i % 4 else ["moon"] for i, gold in enumerate(asked["gold"])]
+
+    def echo(reader, examples, ids, max_new_tokens, budget, done, group):
+        written = [f"it is {question.split()[-1].strip('?')}" for question in group["question"]]
+        return pd.DataFrame({"answer": written, "tokens": [len(i) for i in ids]}, index=group.index)
+
+    monkeypatch.setattr(answering, "PART", 4)
+    calls = spied(monkeypatch, answering, "_answer_some", echo)
+    budgets = spied(monkeypatch, answering, "Budget")
+    found = answer(reader, pd.concat([asked[:3], shots, asked[3:]]), NEW, 200)
+    pd.testing.assert_frame_equal(found[list(asked)], asked)
+    assert found["answer"].tolist() == [f"it is {i}" for i in range(14)] and found["correct"].tolist() == [i % 4 > 0 for i in range(14)]
+    assert found["tokens"].tolist() == [len(ids) for ids in reader.questions(asked["question"].tolist(), after_examples=True)]
+    assert [(call["group"]["task"].iloc[0], len(call["group"])) for call in calls] == [("trivia_qa", 4), ("trivia_qa", 4), ("trivia_qa", 1), ("sciq", 4), ("sciq", 1)]
+    for call in calls:
+        assert call["group"]["task"].nunique() == 1 and call["max_new_tokens"] == NEW
+        assert call["examples"].equals(shots[shots["task"] == call["group"]["task"].iloc[0]])
+        assert call["ids"] == reader.questions(call["group"]["question"].tolist(), after_examples=True)
+    assert [(budget["tokens"], budget["most"]) for budget in budgets] == [(800, answering.MOST)]
+
+
+def test_a_run_hands_on_what_it_was_told_and_writes_what_it_finds(llama, tmp_path, monkeypatch):
+    found = mixed(8)["one"].drop(columns="gold")
+    calls = spied(monkeypatch, answering, "answer", lambda *_: found)
+    for share in (None, [1, 3]):
+        out = tmp_path / f"{share}.parquet"
+        assert answering.run(llama, questions(), NEW, 200, str(out), share) is found
+        assert calls[-1].pop("questions").equals(questions()) and str(calls[-1].pop("own")).startswith(f"{out}.parts/")
+        assert calls[-1] == {"reader": llama, "max_new_tokens": NEW, "batch_tokens": 200, "shard": share} and out.exists() == (share is None)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "None.parquet"), found)
 
 
 def test_nothing_to_answer(llama):

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import graded
+from made_up import graded, make_rows
+from sklearn.metrics import roc_auc_score
 
 from whoknows import bootstrap, cell_tables, claims, contest, differences, findings, plots
 
@@ -26,6 +27,23 @@ def test_the_contest_is_among_native_cells_and_against_the_probe():
     assert line["difference"] == pytest.approx(line["auroc"] - found.loc["probe", "auroc"])
     assert line["difference_low"] < line["difference"] < line["difference_high"]
     assert found.loc["probe_mlp", ["difference", "difference_low", "difference_high"]].tolist() == [0, 0, 0]
+
+
+def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
+    """By hand: within each task, then the mean over tasks, then over seeds; three models, two seeds, tasks of unequal size."""
+    rng, parts, by_hand = np.random.default_rng(0), [], {}
+    for model, strength in (("a", 0.3), ("b", 1.0), ("c", 2.0)):
+        for task, count in (("trivia_qa", 150), ("sciq", 90), ("nq_open", 60)):
+            correct = rng.random(count) < 0.4
+            for method, more in (("probe", 1.0), ("lora_prompt", 0.5)):
+                for seed in (0, 1):
+                    logit = np.float32(rng.normal(size=count) + strength * more * correct)
+                    parts.append(make_rows(logit, correct, task, method=method, reader=model, trained_on=model, scored=model, seed=seed))
+                    by_hand[method, model, task, seed] = roc_auc_score(correct, logit)
+    found = contest.contest(pd.concat(parts).sample(frac=1, random_state=0), list("abc"), TASKS).set_index(["method", "scored"])
+    auroc = {(method, model): np.mean([by_hand[method, model, task, seed] for task in ("trivia_qa", "sciq") for seed in (0, 1)]) for method, model, _, _ in by_hand}
+    assert found["auroc"].to_dict() == pytest.approx(auroc)
+    assert found.loc["lora_prompt", "difference"].to_dict() == pytest.approx({model: auroc["lora_prompt", model] - auroc["probe", model] for model in "abc"})
 
 
 def test_one_difference_has_one_verdict_on_every_page():

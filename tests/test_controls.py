@@ -1,15 +1,18 @@
 """Controls know what they may know, and nothing else."""
 
+import zlib
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import answers
+from made_up import answers, mixed, spied
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from whoknows import WhoknowsError, cell_tables, contest, controls, embedder, scores
 from whoknows.auroc import auroc
 from whoknows.hidden import BEFORE, mean_of, save_hidden
+from whoknows.splits import for_seed, smaller
 
 SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
 
@@ -176,3 +179,69 @@ def test_training_answers_of_one_class(states):
     frames["b"].loc[frames["b"]["split"] == "train", "correct"] = False
     with pytest.raises(WhoknowsError, match="no right answer among the training answers of b"):
         controls.of_reader("r", frames, [0], folder, [1.0], [])
+
+
+@pytest.fixture
+def handed(monkeypatch):
+    """What is fitted to what, and what judges what, in their order; nothing is fitted."""
+    return spied(monkeypatch, controls, "_fit", lambda probe, *_: probe), spied(monkeypatch, controls, "judge", lambda *_: pd.DataFrame())
+
+
+def digits(text):
+    """A vector that tells a text from others."""
+    return [float(zlib.crc32(text.encode()) >> shift & 255) for shift in (0, 8, 16)]
+
+
+def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_division(handed, monkeypatch):
+    (fits, judged), frames, methods = handed, mixed(24), ("task_prior", "answer_length", "question_only", "answer_only", "embedder")
+    asked = spied(monkeypatch, controls, "embed", lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]))
+    controls.without_reader(frames, [0, 3], [0.1, 1.0], "an embedder", 7)
+    assert [(call["source"], call["batch_tokens"]) for call in asked] == [("an embedder", 7)]
+    places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
+    fitted = iter(fits)
+    for (on, seed, method), call in zip(places, judged, strict=True):
+        divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+        assert list(call["probes"]) == [method] and call["names"] == {"reader": "", "trained_on": on, "seed": seed}
+        assert all(call["frames"][scored].equals(frame) for scored, frame in divided.items())
+        if method == "task_prior":
+            train = divided[on][divided[on]["split"] == "train"].groupby("task")["correct"]
+            assert call["probes"][method].share.to_dict() == ((train.sum() + 1) / (train.size() + 2)).to_dict() and call["features"]("one").equals(divided["one"])
+            continue
+        fit = next(fitted)
+        assert fit["trained_on"] == on and fit["frame"].equals(divided[on]) and fit["probe"].strengths == [1.0, 0.1] and torch.equal(fit["hidden"], call["features"](on))
+        for scored, frame in frames.items():
+            said = {"question_only": frame["question"], "answer_only": frame["answer"], "embedder": frame["question"] + " " + frame["answer"]}.get(method)
+            expected = [np.log1p([len(text), len(text.split())]) for text in frame["answer"]] if said is None else [digits(text) for text in said]
+            np.testing.assert_allclose(call["features"](scored)[:, 0], np.stack(expected), rtol=1e-6)
+    assert next(fitted, None) is None
+
+
+def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each_seed(handed, tmp_path):
+    (fits, judged), frames = handed, mixed()
+    states = {scored: torch.randn(96, 4, 2) for scored in [*frames, *map(mean_of, frames), BEFORE]}
+    for name, hidden in states.items():
+        save_hidden(str(tmp_path), name, hidden)
+    controls.of_reader("r", frames, [0, 3], str(tmp_path), [0.1, 1.0], [20, 500])
+    methods = ("probe_last", "probe_before", "probe_mean", "probe_shuffled", "probe_n20", "probe_without_trivia_qa", "probe_without_sciq")
+    places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
+    for (on, seed, method), fit, call in zip(places, fits, judged, strict=True):
+        divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+        own, without = divided[on], method.removeprefix("probe_without_")
+        changed = {
+            "probe_shuffled": lambda: own.assign(correct=controls._shuffled(own, seed)),
+            "probe_n20": lambda: smaller(own, [20], seed)[20],
+            f"probe_without_{without}": lambda: own.assign(split=own["split"].where(own["task"] != without, "")),
+        }
+        assert fit["trained_on"] == on and fit["frame"].equals(changed.get(method, lambda: own)()), method
+        assert (fit["probe"].layers, fit["probe"].strengths) == ([3] if method == "probe_last" else [0, 1, 2, 3], [1.0, 0.1])
+        assert list(call["probes"].values()) == [fit["probe"]] and list(call["probes"]) == [method] and call["names"] == {"reader": "r", "trained_on": on, "seed": seed}
+        for scored, frame in divided.items():
+            right = states[{"probe_before": BEFORE, "probe_mean": mean_of(scored)}.get(method, scored)]
+            assert call["frames"][scored].equals(frame) and torch.equal(call["features"](scored), right)
+        assert torch.equal(fit["hidden"], call["features"](on))
+
+
+def test_grades_are_dealt_out_by_the_seed():
+    made = frame()
+    first, again, other = (controls._shuffled(made, seed) for seed in (1, 1, 2))
+    assert first.equals(again) and not first.equals(other)

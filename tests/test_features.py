@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from made_up import answers, extract, fresh, plain
+from made_up import answers, extract, fresh, plain, spied
 
 from whoknows import WhoknowsError, extraction, files
-from whoknows.hidden import load_hidden, mean_of
+from whoknows.hidden import BEFORE, load_hidden, mean_of
 from whoknows.wording import QUERY
 from whoknows.trees import forest
 
@@ -119,14 +119,18 @@ def split(frames, names):
     return {model: frame.assign(split=names) for model, frame in frames.items()}
 
 
-def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, tmp_path):
-    frames = split(FRAMES, ["train", "test", "validation", "test", "test", "train"])
+def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, tmp_path, monkeypatch):
+    frames, budgets = split(FRAMES, ["train", "test", "validation", "test", "test", "train"]), spied(monkeypatch, extraction, "Budget")
     rows, sizes = extraction.run("m", mistral, frames, 0.5, 300, str(tmp_path))
+    assert [budget["tokens"] for budget in budgets] == [300]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.safetensors" for name in ("before_answer", "one", "one_mean", "trunk", "two", "two_mean")]
     assert sizes["hidden states"].to_dict() == dict.fromkeys(["one", "two", "one_mean", "two_mean", "before_answer"], (6, 5, 64))
     found = extract(mistral, forest(mistral, frames, ALL), None, 300)
-    for scored, frame in frames.items():
-        assert torch.equal(load_hidden(str(tmp_path), mean_of(scored), frame), found.mean[scored]) and found.mean[scored].dtype == torch.bfloat16
+    states = found.hidden | {mean_of(scored): mean for scored, mean in found.mean.items()} | {BEFORE: found.before}
+    for name, kept in states.items():
+        assert torch.equal(load_hidden(str(tmp_path), name, frames["one"]), kept) and kept.dtype == torch.bfloat16, name
+    logits = torch.cat([found.zero_shot[scored][1:5] for scored in frames])
+    assert rows["logit"].tolist() == pytest.approx(logits.tolist(), abs=1e-4)
     assert rows["question_id"].tolist() == ["q1", "q2", "q3", "q4"] * 2 and rows["scored"].tolist() == ["one"] * 4 + ["two"] * 4
     assert rows["logit"].notna().all() and set(rows["method"]) == {"zero_shot"} and set(rows["trained_on"]) == {""}
     grown = forest(mistral, frames, ALL)

@@ -56,8 +56,31 @@ def test_a_folder_that_fails_keeps_the_old_one(tmp_path):
 WRITERS = {
     "x.parquet": lambda path: files.write_parquet(path, frame()),
     "x.safetensors": lambda path: files.write_safetensors(path, {"a": torch.zeros(2)}),
+    "rows.safetensors": lambda path: files.write_rows(path, "a", lambda: iter([torch.zeros(1, 2), torch.zeros(3, 2)])),
+    "x.pt": lambda path: files.write_torch(path, {"a": torch.zeros(2), "step": 3}),
     "x.txt": lambda path: files.write_text(path, "new"),
 }
+
+
+def test_a_state_of_torch_comes_back_as_it_went(tmp_path):
+    WRITERS["x.pt"](tmp_path / "new/x.pt")
+    back = files.read_torch(tmp_path / "new/x.pt")
+    assert back.keys() == {"a", "step"} and back["step"] == 3 and torch.equal(back["a"], torch.zeros(2))
+
+
+def test_rows_that_fail_half_way_keep_the_old_file(tmp_path):
+    path, calls = tmp_path / "rows.safetensors", iter(range(9))
+
+    def pieces():
+        yield torch.ones(1, 2)
+        if next(calls):  # the second time, when they are written
+            raise KeyboardInterrupt
+        yield torch.ones(3, 2)
+
+    WRITERS["rows.safetensors"](path)
+    with pytest.raises(KeyboardInterrupt):
+        files.write_rows(path, "a", pieces)
+    assert torch.equal(files.read_safetensors(path)["a"], torch.zeros(4, 2)) and [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -85,7 +108,7 @@ def test_an_error_within_safetensors_is_known_as_a_full_disk(tmp_path, monkeypat
         files.write_safetensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)})
 
 
-@pytest.mark.parametrize("read, name", [(files.read_parquet, "x.parquet"), (files.read_safetensors, "x.safetensors")])
+@pytest.mark.parametrize("read, name", [(files.read_parquet, "x.parquet"), (files.read_safetensors, "x.safetensors"), (files.read_safetensors, "rows.safetensors"), (files.read_torch, "x.pt")])
 @pytest.mark.parametrize("damage", [lambda whole: whole[:-7], lambda whole: b"", lambda whole: b"no such thing" * 9])
 def test_a_damaged_file_is_named(tmp_path, read, name, damage):
     path = tmp_path / name
@@ -95,21 +118,23 @@ def test_a_damaged_file_is_named(tmp_path, read, name, damage):
         read(path)
 
 
-@pytest.mark.parametrize("read", [files.read_parquet, files.read_safetensors])
+@pytest.mark.parametrize("read", [files.read_parquet, files.read_safetensors, files.read_torch])
 def test_a_missing_file_is_named(tmp_path, read):
     with pytest.raises(WhoknowsError, match="absent: there is no such file"):
         read(tmp_path / "absent")
 
 
-def test_a_killed_writer_leaves_nothing_that_counts(tmp_path):
-    path = tmp_path / "x.txt"
+@pytest.mark.parametrize("name", ["x.txt", "x.pt"])
+def test_a_killed_writer_leaves_the_old_file_and_nothing_else_that_counts(tmp_path, name):
+    path = tmp_path / name
     code = f"""
 import os, signal
 from whoknows import files
-os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-files.write_text({str(path)!r}, "half")
+os.fsync = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+{{"x.txt": files.write_text, "x.pt": files.write_torch}}[{name!r}]({str(path)!r}, "half")
 """
+    path.write_text("old")
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
-    assert not path.exists() and len(list(tmp_path.iterdir())) == 1
-    files.write_text(path, "whole")
-    assert [file.name for file in tmp_path.iterdir()] == ["x.txt"]
+    assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
+    WRITERS[name](path)
+    assert [file.name for file in tmp_path.iterdir()] == [name]

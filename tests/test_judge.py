@@ -5,7 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from made_up import answers
+from made_up import answers, mixed
 
 from whoknows import WhoknowsError, judge
 
@@ -52,6 +52,18 @@ def test_test_answers_are_judged_and_nothing_is_asked_twice(endpoint, tmp_path, 
     assert judge.grade(FRAME, endpoint.url, "wise", log).equals(table) and len(endpoint.asked) == 2
     judge.grade(FRAME, endpoint.url, "wiser", log)
     assert len(endpoint.asked) == 4, "another judge is asked anew"
+
+
+def test_each_answer_is_judged_beside_its_own_question_and_its_own_accepted_answers(endpoint, tmp_path):
+    frame = mixed(24)["two"]
+    frame["gold"] = [[*gold, f"{gold[0]} too"] for gold in frame["gold"]]
+    endpoint.reply = lambda text, count: (200, "yes" if "Proposed answer: it is" in text else "no")
+    table, test = judge.grade(frame, endpoint.url, "wise", tmp_path / "log"), frame[frame["split"] == "test"]
+    told = [f"Question: {row.question}\nAccepted answers: {'; '.join(row.gold)}\nProposed answer: {row.answer}\n" for row in test.itertuples()]
+    assert [body["messages"][0]["content"].partition("\n\n")[0] + "\n" for _, _, body in endpoint.asked] == told
+    assert table["question_id"].tolist() == test["question_id"].tolist() and table["right"].tolist() == test["correct"].tolist()
+    judge.grade(frame, f"{endpoint.url}/", "wise", tmp_path / "log")
+    assert len(endpoint.asked) == 2 * len(test), "a judge at another address is asked anew"
 
 
 def test_what_was_judged_before_a_failure_is_kept(endpoint, tmp_path):

@@ -1,18 +1,22 @@
 """Adapters are trained on the upper blocks as if the whole model ran, learn what can be learned, and are the same each time."""
 
+import json
 import tempfile
 
 import numpy as np
+import pandas as pd
 import peft
 import pytest
 import torch
-from made_up import answers, extract, fresh, plain, untaught
+from made_up import answers, extract, fresh, mixed, plain, spied, untaught
 
-from whoknows import WhoknowsError, adapters, extraction, features, files, lora_prompt, scores, training
+from whoknows import WhoknowsError, adapters, extraction, features, files, lora_prompt, models, processes, scores, training
 from whoknows.adapters import LoraPrompt
-from whoknows.auroc import auroc
+from whoknows.auroc import auroc, counts, mean_auroc
 from whoknows.examples import Examples, gather, training_rows, untouched, without_query
 from whoknows.memory import DoesNotFit
+from whoknows.rows import example_rows
+from whoknows.splits import for_seed
 from whoknows.wording import QUERY
 from whoknows.training import jensen_shannon
 from whoknows.trees import forest
@@ -64,6 +68,86 @@ def held_out(estimator, frame, split="test"):
     first = round(estimator.settings["first_layer"] * 4)
     (logit,) = estimator.score(prepare(estimator.reader, part, first, False, 600)).values()
     return auroc(logit.numpy(), part["correct"])
+
+
+class Stand:
+    """In the place of an estimator: it notes what it is to learn, learns nothing, and is as sure of a text as the text's ids say."""
+
+    history = [{"step": 1, "loss": 0.5, "validation_auroc": 0.5, "seconds": 1.0}]
+    learnt: list[dict] = []
+
+    def __init__(self, *told):
+        self.learnt.clear()
+
+    def fit(self, train, correct, shift, validate, file):
+        self.learnt.append({"train": train, "correct": correct.tolist(), "shift": shift, "validated": validate(), "file": file})
+
+    def score(self, examples, desc="scoring"):
+        return {model: torch.tensor([sure(tree.question + tree.branches[b]) for tree, b in zip(examples.grown.trees, own)]) for model, own in examples.grown.branch_of.items()}
+
+    def save(self, folder):
+        for name in ("README.md", "adapter_config.json"):
+            (folder / name).write_text("{}")
+
+
+def sure(ids):
+    return float(sum(i * (at + 1) for at, i in enumerate(ids)) % 97)
+
+
+def ids_of(reader, frame, query=True):
+    """Ids of each question, its answer and the query, put together by hand."""
+    pieces = (reader.start() + reader.question(row.question) + reader.answer(row.answer) for row in frame.itertuples())
+    return [ids + (reader.encode(QUERY) if query else []) for ids in pieces]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("wrong_per_right, js_weight, query, without", [(None, 0.0, True, None), (0.5, 0.3, True, None), (0.5, 0.0, False, "sciq")])
+def test_a_run_hands_on_what_its_settings_and_its_seed_say(llama, tmp_path, monkeypatch, wrong_per_right, js_weight, query, without, seed):
+    frames, settings = mixed(48), SETTINGS | {"first_layer": 0, "wrong_per_right": wrong_per_right, "js_weight": js_weight}
+    made = spied(monkeypatch, lora_prompt, "LoraPrompt", Stand)
+    _, rows = lora_prompt.run("r", llama, "two", seed, frames, settings, 600, "", "x", query, without, **USED, out=str(tmp_path / "out"))
+    assert made == [{"reader": llama, "settings": settings, "seed": seed, "batch_tokens": 600, "query": query}]
+    (learnt,), divided = Stand.learnt, {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+    own = divided["two"][divided["two"]["task"] != without]
+    train, held, wrong = own[own["split"] == "train"], own[own["split"] == "validation"], ~own["correct"] & (own["split"] == "train")
+    sample, _ = training_rows(own, wrong_per_right, seed)
+    assert [tree.question + tree.branches[0] for tree in learnt["train"].grown.trees] == ids_of(llama, sample, query)
+    assert learnt["correct"] == sample["correct"].tolist() and (len(sample) < len(train)) == (wrong_per_right is not None)
+    assert learnt["shift"] == pytest.approx(np.log(wrong.sum() / learnt["correct"].count(False)))
+    assert learnt["validated"] == mean_auroc([sure(ids) for ids in ids_of(llama, held, query)], held["correct"], held["task"])
+    assert (learnt["train"].reference is None) == (js_weight == 0.0)
+    for tree, state in zip(learnt["train"].grown.trees, learnt["train"].reference or ()):
+        ids = tree.question + tree.branches[0]
+        torch.testing.assert_close(state, plain(llama, ids).hidden_states[-1][0, len(tree.question) - 1 : len(ids) - len(llama.query) - 1], rtol=1e-4, atol=1e-4)
+    judged = [("two", held), *((scored, frame[(frame["split"] == "test") & (frame["task"].eq(without) | (without is None))]) for scored, frame in divided.items())]
+    names = {"method": "x", "reader": "r", "trained_on": "two", "seed": seed}
+    expected = [example_rows(frame, scored=scored, logit=[sure(ids) for ids in ids_of(llama, frame, query)], **names) for scored, frame in judged]
+    pd.testing.assert_frame_equal(rows, pd.concat(expected, ignore_index=True))
+    card = json.loads((tmp_path / "out/x.json").read_text())
+    about = {"settings": settings, "query": query, "training_answers": counts(sample["correct"]), "tasks": sorted(set(own["task"])), "history": Stand.history}
+    assert card.items() >= (names | USED | about).items()
+
+
+def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
+    frames, settings, out = mixed(8), {"r": 3}, tmp_path / "out"
+    for scored, frame in frames.items():
+        files.write_parquet(tmp_path / f"{scored}.parquet", frame)
+    used = {"source": "s", "precision": "4bit", "template": {"day": "d"}, "digest": "abc"}
+    names = {"trained_on": "two", "seed": 3, "settings": settings, "method": "x", "query": False, "without": "sciq", "batch_tokens": 7}
+    monkeypatch.setattr(processes, "run", lambda module, work, parameters: work(**parameters))
+    loaded = spied(monkeypatch, models, "load", lambda **_: "the model")
+
+    def instead(*_, out, **__):
+        files.write_text(f"{out}/x.json", json.dumps({"history": [1, 2]}))
+        return None, frames["one"].drop(columns="gold")
+
+    ran = spied(monkeypatch, lora_prompt, "run", instead)
+    paths = {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}
+    history, rows = lora_prompt.cell(reader="r", answers=paths, features="f", out=str(out), rows_out=str(tmp_path / "rows.parquet"), **names, **used)
+    assert history == [1, 2] and rows.equals(frames["one"].drop(columns="gold")) and loaded == [used]
+    for scored, frame in ran[0].pop("answers").items():
+        pd.testing.assert_frame_equal(frame.drop(columns="gold"), frames[scored].drop(columns="gold"))
+    assert ran == [{"name": "r", "reader": "the model", "folder": "f", "out": str(out), "used": used} | names]
 
 
 def test_training_rows_keep_all_right_answers_and_some_wrong_ones():
@@ -265,14 +349,57 @@ def test_a_planted_signal_is_learned_and_shuffled_grades_are_not(readers, name, 
 
 
 def test_two_trainings_with_one_seed_are_identical(llama):
-    frame = learnable(60)
-    weights = []
-    for seed in (1, 1, 2):
-        torch.rand(5)
-        estimator = trained(llama, frame, seed, dropout=0.2, epochs=1, evaluations=1)
+    frame, weights = learnable(60), []
+    for _ in range(2):
+        torch.rand(5)  # whatever was drawn before
+        estimator = trained(llama, frame, 1, dropout=0.2, epochs=1, evaluations=1)
         weights.append(peft.get_peft_model_state_dict(estimator.reader.model))
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
-    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+
+
+def test_a_seed_decides_the_first_weights_the_order_and_the_dropout(llama, monkeypatch):
+    """Each of them by itself: two seeds that agree in one of the three would share it in every training."""
+    examples = prepare(llama, learnable().head(48), 2, False, 600)
+
+    def begun(seed):
+        torch.rand(5)
+        estimator, steps, drawn = LoraPrompt(fresh(llama), SETTINGS, seed, 600), [], []
+        first = [weight.tolist() for weight in estimator.weights]
+        monkeypatch.setattr(estimator, "_step", lambda train, correct, batch, shift: drawn.append(float(torch.rand(1))) or steps.append(batch) or torch.zeros(()))
+        estimator.fit(examples, np.arange(48) % 2 == 0, 0.0, lambda: 0.5)
+        return {"first weights": first, "order": steps, "dropout": drawn}
+
+    one, again, other = (begun(seed) for seed in (1, 1, 2))
+    assert one == again and [what for what in one if one[what] == other[what]] == []
+
+
+def test_adapters_are_those_of_the_settings(llama):
+    changes = {"r": 3, "alpha": 7, "dropout": 0.3, "targets": ["q_proj", "up_proj"], "first_layer": 0.25}
+    config = LoraPrompt(fresh(llama), SETTINGS | changes, 0, 600).reader.model.peft_config["default"]
+    assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (3, 7, 0.3, {"q_proj", "up_proj"})
+
+
+def test_each_step_has_its_answers_its_shift_its_rate_and_a_gradient_that_is_not_too_long(llama, monkeypatch):
+    seen, grades = [], np.arange(20) % 3 == 0
+    examples, estimator = prepare(llama, learnable().head(20), 2, False, 600), LoraPrompt(fresh(llama), SETTINGS | {"epochs": 4}, 0, 600)
+
+    class Watched(torch.optim.AdamW):
+        def step(self):
+            (group,) = self.param_groups
+            assert group["params"] == estimator.weights
+            seen.append((group["lr"], float(torch.stack([weight.grad.norm() for weight in estimator.weights]).norm())))
+
+    def step(train, correct, batch, shift):
+        assert train is examples and correct.tolist() == grades.tolist() and shift == 0.7
+        for weight in estimator.weights:
+            weight.grad = torch.ones_like(weight)
+        return torch.zeros(())
+
+    monkeypatch.setattr(torch.optim, "AdamW", Watched)
+    monkeypatch.setattr(estimator, "_step", step)
+    estimator.fit(examples, grades, 0.7, lambda: 0.5)
+    assert [rate for rate, _ in seen] == [SETTINGS["learning_rate"] * training.learning_rate(at, 12) for at in range(12)]
+    assert [length for _, length in seen] == pytest.approx([1.0] * 12, rel=1e-4)
 
 
 def test_the_best_adapters_on_validation_are_kept_and_patience_ends_training(llama):
@@ -290,13 +417,15 @@ def test_the_best_adapters_on_validation_are_kept_and_patience_ends_training(lla
     assert torch.equal(estimator.score(examples)[""], seen[1]) and not torch.equal(seen[1], seen[3])
 
 
-def test_validation_is_looked_at_evenly_and_at_the_end(llama):
+def test_validation_is_looked_at_evenly_and_at_the_end_and_each_epoch_has_each_answer_once(llama, monkeypatch):
     estimator = LoraPrompt(fresh(llama), SETTINGS | {"evaluations": 4, "patience": 9, "epochs": 2}, 0, 600)
-    examples = prepare(llama, learnable().head(40), 2, False, 600)
+    examples, steps = prepare(llama, learnable().head(40), 2, False, 600), spied(monkeypatch, estimator, "_step")
     estimator.fit(examples, np.arange(40) % 2 == 0, 0.0, lambda: 0.5)
     assert [look["step"] for look in estimator.history] == [3, 6, 9, 10]
     assert all(weight.grad is None for weight in estimator.reader.model.parameters()), "each step begins without the last one's gradients"
-    assert sorted(i for batch in training.order([len(t) for t in examples.grown.trees], SETTINGS["batch_size"], 2, 0) for i in batch) == sorted([*range(40)] * 2)
+    assert [len(step["batch"]) for step in steps] == [8] * 10
+    for epoch in (steps[:5], steps[5:]):
+        assert sorted(i for step in epoch for i in step["batch"]) == [*range(40)]
 
 
 def test_saved_adapters_give_the_same_scores_with_peft_alone(reader, tmp_path):

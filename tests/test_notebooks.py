@@ -10,8 +10,9 @@ import jupytext
 import pandas as pd
 import pytest
 from jupytext.config import load_jupytext_config
+from made_up import spied
 
-from whoknows import curves, lab, page, vega
+from whoknows import answers, controls, curves, extraction, files, judge, lab, lora_prompt, models, page, probes, search, sweep, vega
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -45,6 +46,45 @@ def test_by_hand_it_writes_into_no_run(path):
     told = page.parameters(jupytext.read(path, fmt="py:percent"))
     written = {key: value for key, value in told.items() if key in ("out", "rows_out", "log")}
     assert all(value.startswith("results/by-hand/") for value in written.values()) and bool(written) == (path.stem != "explore")
+
+
+class Handed(Exception):
+    """The function that does a stage was called."""
+
+
+READ, LOADED = {"a": "read answers"}, "the model"
+# Who does a stage, and what it is handed besides its notebook's parameters of the same names.
+DONE_BY = {
+    "answer": (answers, "run", {"reader": LOADED, "questions": "read questions", "shard": None}),
+    "extract": (extraction, "run", {"name": "reader", "reader": LOADED, "answers": READ, "folder": "out", "shard": None}),
+    "probe": (probes, "run", {"name": "reader", "answers": READ, "folder": "features"}),
+    "lora_prompt": (lora_prompt, "cell", {}),
+    "surface": (controls, "without_reader", {"answers": READ}),
+    "ablate": (controls, "of_reader", {"name": "reader", "answers": READ, "folder": "features"}),
+    "search": (search, "cell", {}),
+    "sweep": (sweep, "run", {"name": "reader", "answers": READ, "folder": "features"}),
+    "judge": (judge, "grade", {"answers": "read answers", "model": "judge_model", "log": Path("log")}),
+}
+
+
+@pytest.mark.parametrize("stage", DONE_BY)
+def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, monkeypatch):
+    owner, name, others = DONE_BY[stage]
+    notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
+    told = {key: {"a": key} if key == "answers" and isinstance(value, dict) else key for key, value in page.parameters(notebook).items()}
+
+    def stop(*_, **__):
+        raise Handed
+
+    monkeypatch.setattr(files, "read_parquet", lambda path: f"read {path}")
+    loaded, handed = spied(monkeypatch, models, "load", lambda *_: LOADED), spied(monkeypatch, owner, name, stop)
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    with pytest.raises(Handed):
+        exec(code[1], dict(told))
+    given = handed[0] | handed[0].pop("used", {})
+    assert given == {key: others[key] if key in others else told[key] for key in given}
+    reading = {"source", "precision", "template", "digest"} & told.keys()
+    assert loaded == [{key: key for key in reading}] if LOADED in given.values() else reading <= given.keys()
 
 
 def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypatch):

@@ -54,6 +54,17 @@ def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
     assert told["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"
 
 
+def test_every_stage_is_told_the_grids_own_seeds():
+    seeded, told = replace(GRID, seeds=(3, 5)), {}
+    for stage, names in {"search": ["tiny-llama"], "sweep": ["tiny-llama"], "lora_variant": ["tiny-llama", "lora"]}.items():
+        told[stage] = json.loads(getattr(parameters, stage)(seeded, *names))["seed"]
+    assert told == {"search": 3, "sweep": 3, "lora_variant": 3}, "the first one"
+    assert json.loads(parameters.surface(seeded))["seeds"] == json.loads(parameters.ablate(seeded, "tiny-llama"))["seeds"] == [3, 5]
+    for stage in ("probe", "lora_prompt"):
+        values = json.loads(getattr(parameters, stage)(seeded, "tiny-llama", "tiny-mistral", "5"))
+        assert values["seed"] == 5 and values["out"].endswith("tiny-llama/tiny-mistral/seed5") and values["rows_out"].endswith("seed5.parquet")
+
+
 def test_a_models_own_layers_are_told_to_its_probes_and_nothing_else_changes():
     deep = replace(GRID, models=(replace(GRID.models[0], layers=(1,)), GRID.models[1]))
     for of, own, other in ((GRID, "all", "all"), (deep, [1], "all")):

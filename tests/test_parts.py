@@ -1,13 +1,17 @@
 """Work that was killed goes on where it was, and never with another work's parts."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import answers, fresh
+from made_up import answers, fresh, mixed, spied
+from test_lora_prompt import SETTINGS, USED
 
 from whoknows import answers as answering
-from whoknows import extraction, files, parts
+from whoknows import extraction, files, lora_prompt, models, parts, search, shard
+from whoknows.wording import PLAIN
 
 FRAMES = {"one": answers(), "two": answers(("the sun", "B", "moon", "", "an ocean of heat and light", "Mercury and other metals"))}
 FRAMES = {model: frame.assign(split=["train", "test", "validation", "test", "test", "train"]) for model, frame in FRAMES.items()}
@@ -139,3 +143,127 @@ def test_rows_that_are_written_piece_by_piece_are_read_as_one_tensor(tmp_path, d
     assert torch.equal(found.pop("hidden"), torch.cat(pieces)) and found.keys() == others.keys()
     assert all(torch.equal(found[name], others[name]) for name in others)
     assert np.array_equal(list(tmp_path.iterdir()), [path])
+
+
+class Reached(Exception):
+    """A stage has asked for the folder of its parts, and no more is wanted of it."""
+
+
+def key(monkeypatch, work) -> str:
+    """The name of the folder in which a stage would keep its parts."""
+    usual = parts.folder
+
+    def folder(*told, **depends):
+        raise Reached(usual(*told, **depends).name)
+
+    with monkeypatch.context() as patch, pytest.raises(Reached) as reached:
+        patch.setattr(parts, "folder", folder)
+        for stage in (lora_prompt, search):
+            patch.setattr(stage, "for_seed", lambda frame, seed: frame)  # else a seed would count by its division alone
+        work()
+    return str(reached.value)
+
+
+def swapped(frames, split, column):
+    """Frames in which two answers of a split that differ in a column have each other's value of it: what is counted stays."""
+    frames = {model: frame.copy() for model, frame in frames.items()}
+    values = frames["two"].loc[frames["two"]["split"] == split, column]
+    pair = [values.index[0], values.index[values != values.iloc[0]][0]]
+    frames["two"].loc[pair, column] = values[pair[::-1]].to_numpy()
+    return frames
+
+
+def put(frames, column, value):
+    """Frames with another value in the first training answer, of one model or, where it is the question's, of all."""
+    models = frames if column in ("question", "split") else ["two"]
+    return frames | {model: frames[model].assign(**{column: [value, *frames[model][column][1:]]}) for model in models}
+
+
+FRAMED = mixed(48)
+KEYED = {"reader": "usual", "frames": FRAMED, "settings": SETTINGS | {"first_layer": 0}}
+STAGES = {
+    "answer": lambda out, reader, frames, new=5, **_: answering.run(reader, frames["two"], new, 200, out),
+    "extract": lambda out, reader, frames, first=None, **_: extraction.run("r", reader, frames, first, 200, out),
+    "lora_prompt": lambda out, reader, frames, settings, seed=0, query=True, without=None, on="two", used=USED, **_: lora_prompt.run(
+        "r", reader, on, seed, frames, settings, 200, "", "x", query, without, **used, out=out),
+    "search": lambda out, reader, frames, settings, seed=0, name="two", **_: search.run(
+        name, lambda: reader, frames, seed=seed, features="", settings=settings, learning_rates=[], sizes=[], layers="all", strengths=[1.0], batch_tokens=200, out=out),
+}  # fmt: skip
+TEXTS = {
+    "question": {"frames": put(FRAMED, "question", "What?")},
+    "weights": {"reader": "rounded"},
+    "files of the model": {"reader": "digest"},
+    "words of a chat": {"reader": "wording"},
+    "number format": {"reader": "bfloat16"},
+}
+CHANGED = {"alpha": 3, "dropout": 0.1, "learning_rate": 1e-3, "batch_size": 4, "epochs": 9, "patience": 1, "evaluations": 1, "js_weight": 0.5}
+GRADED = TEXTS | {
+    "answer": {"frames": put(FRAMED, "answer", "moon")},
+    "grades that teach": {"frames": swapped(FRAMED, "train", "correct")},
+    "grades that stop": {"frames": swapped(FRAMED, "validation", "correct")},
+    "tasks within which they do": {"frames": swapped(FRAMED, "validation", "task")},
+    "division": {"frames": put(FRAMED, "split", "test")},
+    "seed": {"seed": 3},
+    **{name: {"settings": KEYED["settings"] | {name: value}} for name, value in CHANGED.items()},
+}  # fmt: skip
+DEPENDS = {
+    "answer": TEXTS | {
+        "gold": {"frames": put(FRAMED, "gold", ["moon"])},
+        "task": {"frames": put(FRAMED, "task", "nq_open")},
+        "split": {"frames": put(FRAMED, "split", "shot")},
+        "length": {"new": 6},
+    },
+    "extract": TEXTS | {"answer": GRADED["answer"], "a trunk": {"first": 0.5}, "its block": {"first": 0.25}},
+    "lora_prompt": GRADED | {
+        "left-out task": {"without": "sciq"},
+        "trained on": {"on": "one"},
+        "query": {"query": False},
+        "wrong_per_right": {"settings": KEYED["settings"] | {"wrong_per_right": 0.5}},
+        "source": {"used": USED | {"source": "tiny-mistral"}},
+    },
+    "search": GRADED | {"reader": {"name": "one"}, "first_layer": {"settings": SETTINGS}},
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def named_readers(llama):
+    """The usual one, and others each of which differs from it, or from the one before, in one thing."""
+    chatty, rounded, half = dataclasses.replace(PLAIN, query="\nIs it correct?\n(i): no\n(ii): yes\nAnswer:"), fresh(llama), fresh(llama)
+    rounded.model.bfloat16().float()
+    half.model.bfloat16()
+    others = {"digest": {"digest": "other"}, "wording": {"wording": chatty}, "rounded": {"model": rounded.model}, "bfloat16": {"model": half.model}}
+    return {"usual": llama} | {name: dataclasses.replace(llama, **change) for name, change in others.items()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_what_a_part_depends_on_is_in_its_key(stage, named_readers, tmp_path, monkeypatch):
+    """Each thing by itself: with it changed, what another work left is not taken up, and otherwise it is."""
+
+    def key_of(**changes):
+        told = KEYED | changes
+        told["reader"] = named_readers[told["reader"]]
+        return key(monkeypatch, lambda: STAGES[stage](str(tmp_path / "out"), **told))
+
+    usual = key_of()
+    assert key_of() == usual
+    found = {what: key_of(**change) for what, change in DEPENDS[stage].items()}
+    assert [what for what, other in found.items() if other == usual] == []
+    assert len(set(found.values())) == len(found)
+
+
+@pytest.mark.parametrize("stage", ["answer", "extract"])
+def test_a_shard_hands_on_its_stages_parameters_and_its_share(stage, tmp_path, monkeypatch):
+    frames, used = FRAMED, {"source": "s", "precision": "4bit", "template": {"day": "d"}, "digest": "abc"}
+    for scored, frame in frames.items():
+        files.write_parquet(tmp_path / f"{scored}.parquet", frame)
+    loaded = spied(monkeypatch, models, "load", lambda *_: "the model")
+    asked = spied(monkeypatch, answering if stage == "answer" else extraction, "run", lambda *_: None)
+    paths = {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}
+    read = {"answer": {"questions": paths["one"], "max_new_tokens": 5}, "extract": {"answers": paths, "reader": "r", "first_layer": 0.5}}
+    shard.run(stage, used | read[stage] | {"batch_tokens": 7, "out": "o"}, [1, 3])
+    assert loaded == [used] and len(asked) == 1
+    given = asked[0].pop("questions") if stage == "answer" else pd.concat(asked[0].pop("answers"))
+    expected = frames["one"] if stage == "answer" else pd.concat(frames)
+    pd.testing.assert_frame_equal(given.drop(columns="gold"), expected.drop(columns="gold"))
+    own = {"max_new_tokens": 5, "out": "o"} if stage == "answer" else {"name": "r", "first_layer": 0.5, "folder": "o"}
+    assert asked == [own | {"reader": "the model", "batch_tokens": 7, "shard": [1, 3]}]

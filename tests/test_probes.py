@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from made_up import mixed
 from sklearn.linear_model import LogisticRegression
 
 from whoknows import WhoknowsError, files, probes, scores
@@ -13,6 +14,8 @@ from whoknows.auroc import mean_auroc
 from whoknows.classifiers import Labelled, Logistic, Mlp
 from whoknows.hidden import save_hidden
 from whoknows.logistic import logistic_path, standardise
+from whoknows.rows import example_rows
+from whoknows.splits import for_seed
 
 MLP = {"hidden": [8, 4], "learning_rate": 3e-3, "epochs": 30, "batch_size": 16, "patience": 10}
 
@@ -152,6 +155,18 @@ def test_mlp_is_the_same_for_a_seed_and_another_for_another():
     assert torch.equal(logits[0], logits[1]) and not torch.equal(logits[0], logits[2])
 
 
+def test_a_seed_decides_the_mlps_first_weights_and_its_order_each_by_itself(monkeypatch):
+    train, validation, usual, orders, first = made_up(100, signal=[3]), made_up(50, signal=[3], seed=1), torch.randperm, [], []
+    monkeypatch.setattr(torch, "randperm", lambda count: orders.append(usual(count)) or orders[-1])
+    for seed in (5, 5, 6):
+        torch.rand(3)
+        still = Mlp({**MLP, "learning_rate": 0.0, "epochs": 1}, seed)
+        still.fit(train, validation)
+        first.append(still.score(validation.hidden))
+    for one, same, other in (first, orders):
+        assert torch.equal(one, same) and not torch.equal(one, other)
+
+
 def test_mlp_goes_back_to_its_best_epoch():
     train, validation = made_up(60, seed=4), made_up(40, seed=5)
     probe = Mlp({**MLP, "learning_rate": 0.02, "patience": 4}, 0)
@@ -223,6 +238,28 @@ def test_a_seed_divides_train_and_validation_anew(written):
     held, tested = ([set(own.loc[own["split"] == split, "question_id"]) for own in rows.values()] for split in ("validation", "test"))
     assert held[0] != held[1] and tested[0] == tested[1] and not held[1] & tested[1]
     assert set(rows[1]["seed"]) == {1} and (rows[0]["logit"].to_numpy() != rows[1]["logit"].to_numpy()).all()
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_a_run_is_both_classifiers_by_hand_of_the_seeds_own_division_and_first_weights(tmp_path, seed):
+    frames, hidden = mixed(), {}
+    for at, (scored, frame) in enumerate(frames.items()):
+        hidden[scored] = torch.tensor(np.random.default_rng(at).normal(size=(len(frame), 4, 6)), dtype=torch.float32)
+        hidden[scored][:, 2, 1] += torch.tensor(frame["correct"].to_numpy())
+        save_hidden(str(tmp_path), scored, hidden[scored])
+    rows, search = probes.run("r", "two", seed, frames, str(tmp_path), [1, 2], [0.01, 1.0], MLP, str(tmp_path / "out"), source="tiny-llama", precision="float32")
+    divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+    own = Labelled(hidden["two"], frames["two"]["correct"].to_numpy(), frames["two"]["task"].to_numpy())
+    train, validation = (own.part((divided["two"]["split"] == split).to_numpy()) for split in ("train", "validation"))
+    by_hand = {"probe": Logistic([1, 2], [0.01, 1.0]), "probe_mlp": Mlp(MLP, seed)}
+    searches = {method: probe.fit(train, validation) for method, probe in by_hand.items()}
+    assert search.to_dict("records") == searches["probe"]
+    expected = []
+    for scored, frame in divided.items():
+        judged = frame[(frame["split"] == "test") | ((frame["split"] == "validation") & (scored == "two"))]
+        names = {"reader": "r", "trained_on": "two", "scored": scored, "seed": seed}
+        expected += [example_rows(judged, method=method, logit=probe.score(hidden[scored][judged.index.tolist()]), **names) for method, probe in by_hand.items()]
+    pd.testing.assert_frame_equal(rows, pd.concat(expected, ignore_index=True))
 
 
 @pytest.mark.parametrize("grade, word", [(True, "wrong"), (False, "right")])

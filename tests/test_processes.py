@@ -2,11 +2,14 @@
 
 import json
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_lora_prompt import SETTINGS, learnable
+from made_up import answers
+from test_lora_prompt import SETTINGS, gradients, learnable, prepare, shaken
 
 from whoknows import WhoknowsError, extraction, files, lora_prompt, processes
 
@@ -41,6 +44,31 @@ def test_two_processes_have_the_losses_and_scores_of_one(told):
     found = files.read_parquet(together["rows_out"])
     pd.testing.assert_frame_equal(found.drop(columns="logit"), rows.drop(columns="logit"))
     assert np.allclose(found["logit"], rows["logit"], atol=1e-3) and rows["logit"].std() > 0.02
+
+
+def test_each_process_has_its_own_share_and_knows_the_sum_and_one_of_them_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    processes.launch("sharing", {"items": [*range(7)], "out": str(tmp_path)}, 2)
+    shares = {"first": [0, 2, 4, 6], "other": [1, 3, 5]}
+    quiet = {"first": {}, "other": {"disable": True}}
+    assert {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()} == {
+        which: {"share": share, "sums": [[21], [2, 7]], "quiet": quiet[which]} for which, share in shares.items()
+    }
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+def test_what_each_process_adds_is_its_part_of_what_one_would_find(llama, monkeypatch, penalised):
+    """A process that did nothing, or all of it, would add nothing, or all."""
+    examples, estimator = prepare(llama, answers(), 2, penalised, 600), shaken(llama, js_weight=0.5)
+    together, parts = [*gradients(estimator, examples), estimator.score(examples)[""]], []
+    for which in range(2):
+        monkeypatch.setattr(processes, "share", lambda items, which=which: items[which::2])
+        parts.append([*gradients(estimator, examples), estimator.score(examples)[""]])
+    for whole, one, other in zip(together, *parts, strict=True):
+        torch.testing.assert_close(one + other, whole, rtol=1e-3, atol=1e-5)
+    assert all(0.1 < float(part[0] / together[0]) < 0.9 for part in parts)
+    assert [int((part[-1] != 0).sum()) for part in parts] == [3, 3]
 
 
 def test_a_process_that_fails_is_an_error(told, capfd):

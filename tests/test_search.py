@@ -2,15 +2,16 @@
 
 import pandas as pd
 import pytest
+import torch
 import vl_convert
-from made_up import fresh
+from made_up import fresh, mixed, spied
 from test_lora_prompt import SETTINGS, USED, learnable
 
-from whoknows import WhoknowsError, curves, extraction, lora_prompt, probes, search, settings
+from whoknows import WhoknowsError, curves, extraction, files, lora_prompt, models, probes, processes, search, settings
 from whoknows.adapters import LoraPrompt
 from whoknows.classifiers import Logistic
-from whoknows.hidden import load_hidden
-from whoknows.splits import smaller
+from whoknows.hidden import load_hidden, save_hidden
+from whoknows.splits import fewer, for_seed, smaller
 
 SHORT = SETTINGS | {"epochs": 2, "evaluations": 2, "wrong_per_right": 1}
 ASKED = {"seed": 0, "settings": SHORT, "learning_rates": [2e-3], "sizes": [20, 500], "layers": [1, 4], "strengths": [0.1, 1.0], "batch_tokens": 600}
@@ -70,6 +71,62 @@ def test_the_probe_is_the_logistic_one_of_the_grid_on_the_same_answers(made):
         fitted = Logistic([1, 4], [0.1, 1.0]).fit(*probes.parts(some, load_hidden(str(folder / "features"), "one", frame), "one"))
         found = table.loc[(table["method"] == "probe") & (table["training_answers"] == size), "validation_auroc"].item()
         assert found == max(line["validation_auroc"] for line in fitted)
+
+
+class Stand:
+    """In the place of what one training needs, and of the estimator that is trained."""
+
+    rows, history = range(13), [{"step": step, "loss": 0.5, "validation_auroc": 0.6, "seconds": step} for step in (4, 8)]
+
+    def __init__(self, *told):
+        pass
+
+    def fit(self, estimator, file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_trainings_and_the_probes_are_handed_the_seed_and_its_division_without_test_answers(llama, tmp_path, monkeypatch, seed):
+    frames, hidden = mixed(), torch.randn(96, 5, 3)
+    save_hidden(str(tmp_path), "two", hidden)
+    readied, built = spied(monkeypatch, search, "prepare", Stand), spied(monkeypatch, search, "LoraPrompt", Stand)
+    fitted = spied(monkeypatch, Logistic, "fit")
+    told = {"settings": SHORT, "learning_rates": [2e-3], "sizes": [20, 500], "layers": [1, 4], "strengths": [0.1, 1.0], "batch_tokens": 7}
+    table = search.run("two", lambda: llama, frames, seed=seed, features=str(tmp_path), out=str(tmp_path / "two.parquet"), **told)
+    divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+    untested = {scored: frame.assign(split=frame["split"].replace("test", "")) for scored, frame in divided.items()}
+    every = int((divided["two"]["split"] == "train").sum())
+    learnt = {every: untested["two"], 20: fewer(untested["two"], 20, seed)}
+    trainings = [(2e-3, every), (1e-2, every), (1e-2, 20)]
+    for (rate, size), ready, estimator in zip(trainings, readied, built, strict=True):
+        handed, common = ready.pop("frames"), {"reader": llama, "settings": SHORT | {"learning_rate": rate}, "seed": seed, "batch_tokens": 7}
+        assert all(handed[scored].equals(frame) for scored, frame in (untested | {"two": learnt[size]}).items())
+        assert ready == common | {"trained_on": "two", "folder": str(tmp_path), "query": True, "without": None} and estimator == common | {"query": True}
+    for own, fit in zip(learnt.values(), fitted, strict=True):
+        assert (fit["self"].layers, fit["self"].strengths) == ([1, 4], [1.0, 0.1])
+        for split in ("train", "validation"):
+            keep = own.index[own["split"] == split]
+            assert torch.equal(fit[split].hidden, hidden[keep]) and fit[split].correct.tolist() == own.loc[keep, "correct"].tolist()
+    lora = table[table["method"] == "lora_prompt"]
+    assert list(zip(lora["learning_rate"], lora["training_answers"])) == [training for training in trainings for _ in range(2)]
+    assert lora["epoch"].tolist() == [2.0, 4.0] * 3, "13 answers in steps of 8 are an epoch of two steps"
+
+
+def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
+    frames, out, used = mixed(8), str(tmp_path / "out.parquet"), {"source": "s", "precision": "4bit", "template": {"day": "d"}, "digest": "abc"}
+    for scored, frame in frames.items():
+        files.write_parquet(tmp_path / f"{scored}.parquet", frame)
+    table = pd.DataFrame({"reader": ["r"]})
+    names = {"seed": 3, "features": "f", "settings": {"r": 3}, "learning_rates": [1.0], "sizes": [2], "layers": [4], "strengths": [5.0], "batch_tokens": 7}
+    monkeypatch.setattr(processes, "run", lambda module, work, parameters: work(**parameters))
+    loaded = spied(monkeypatch, models, "load", lambda *_: "the model")
+    ran = spied(monkeypatch, search, "run", lambda *_, **__: files.write_parquet(out, table))
+    found = search.cell(reader="r", answers={scored: str(tmp_path / f"{scored}.parquet") for scored in frames}, out=out, **names, **used)
+    assert found.equals(table) and ran[0].pop("load")() == "the model" and loaded == [used]
+    for scored, frame in ran[0].pop("answers").items():
+        pd.testing.assert_frame_equal(frame.drop(columns="gold"), frames[scored].drop(columns="gold"))
+    assert ran == [{"name": "r", "out": out} | names]
 
 
 def test_test_answers_have_no_say(llama, made, tmp_path):

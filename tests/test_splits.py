@@ -2,7 +2,7 @@
 
 from made_up import answers
 
-from whoknows.splits import for_seed
+from whoknows.splits import for_seed, smaller
 
 FRAME = answers(["x"] * 300, split=["train"] * 160 + ["validation"] * 40 + ["test"] * 100, task=["a", "b"] * 150)
 
@@ -31,3 +31,11 @@ def test_seeds_differ_and_repeat():
 def test_the_division_is_the_same_for_all_models_whatever_they_answered():
     other = FRAME.assign(answer="y", correct=True).sample(frac=1, random_state=0)
     assert held(for_seed(other, 3)) == held(for_seed(FRAME, 3))
+
+
+def test_a_seed_decides_which_training_answers_a_smaller_size_has():
+    def learnt(seed, size):
+        few = smaller(FRAME, [size], seed)[size]
+        return set(few.loc[few["split"] == "train", "question_id"])
+
+    assert learnt(1, 40) == learnt(1, 40) != learnt(2, 40) and learnt(1, 40) < learnt(1, 80)

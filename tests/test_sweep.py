@@ -8,12 +8,13 @@ import pandas as pd
 import pytest
 import torch
 import vl_convert
-from made_up import answers
+from made_up import answers, mixed, spied
 
 from whoknows import WhoknowsError, cell_tables, controls, files, sweep
 from whoknows.auroc import mean_auroc
 from whoknows.classifiers import Labelled, Logistic
 from whoknows.hidden import save_hidden
+from whoknows.splits import fewer, for_seed
 
 SPLIT = ["train"] * 120 + ["validation"] * 60 + ["test"] * 120
 TASK = np.array(["trivia_qa", "sciq"] * 150)
@@ -56,6 +57,29 @@ def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_i
     # the path comes to this strength from a stronger one there, and begins with it here
     assert table.loc[("a", "b", 2, 1.0), "auroc"] == pytest.approx(expected, abs=2e-3)
     assert table.loc[("a", "b", 2, 1.0), "validation_auroc"] == table.loc[("a", "a", 2, 1.0), "validation_auroc"]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tmp_path, monkeypatch, seed):
+    frames = {scored: frame.assign(task=frame["task"].mask((frame["split"] == "test") & (frame.index > 80), "nq_open")) for scored, frame in mixed().items()}
+    hidden = {scored: torch.randn(96, 3, 2) for scored in frames}
+    for scored, states in hidden.items():
+        save_hidden(str(tmp_path), scored, states)
+    fits = spied(monkeypatch, Logistic, "fit")
+    table = sweep.run("r", frames, seed, str(tmp_path), [0.1, 1.0], [20, 500])
+    divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+    places = [(on, size) for on in frames for size in (20, 48)]
+    assert list(dict.fromkeys(zip(table["trained_on"], table["size"]))) == places
+
+    def same(found, scored, keep):
+        own = divided[scored][keep]
+        return torch.equal(found.hidden, hidden[scored][own.index]) and found.correct.tolist() == own["correct"].tolist() and found.task.tolist() == own["task"].tolist()
+
+    for (on, size), fit in zip(places, fits, strict=True):
+        learnt = fewer(divided[on], size, seed)["split"]
+        assert (fit["self"].layers, fit["self"].strengths) == ([0, 1, 2], [1.0, 0.1])
+        assert same(fit["train"], on, learnt == "train") and same(fit["validation"], on, learnt == "validation") and list(fit["beside"]) == list(frames)
+        assert all(same(test, scored, (divided[scored]["split"] == "test") & (divided[scored]["task"] != "nq_open")) for scored, test in fit["beside"].items())
 
 
 def test_what_is_measured_beside_chooses_nothing(made):

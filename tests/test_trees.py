@@ -104,6 +104,20 @@ def test_upper_blocks_go_on_from_what_entered_the_first_of_them(reader, first):
     assert len(reader.layers) == reader.model.config.num_hidden_layers == 4
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("first", range(1, 4))
+def test_upper_blocks_keep_their_own_windows(llama, first):
+    """Of Gemma's blocks the last alone sees everything here, so that kinds counted from the wrong end are others; texts are longer than a window."""
+    reader = gemma(llama, layer_types=["sliding_attention"] * 3 + ["full_attention"], sliding_window=6)
+    trees = [Tree(list(range(40, 55)), ([60, 61], [70, 71, 72]))]
+    states = torch.stack([torch.cat([plain(reader, trees[0].question + branch).hidden_states[first][0, at:] for at, branch in ((0, [60, 61]), (15, [70, 71, 72]))])])
+    found = final(reader, trees, first, list(states))[0]
+    for at, branch in zip(trees[0].offsets(), trees[0].branches):
+        alone = plain(reader, trees[0].question + branch).hidden_states[-1][0]
+        torch.testing.assert_close(found[at : at + len(branch)], alone[15:], rtol=1e-4, atol=1e-5)
+    assert reader.config.layer_types == ["sliding_attention"] * 3 + ["full_attention"]
+
+
 def test_a_block_that_computes_some_places_alone_gives_there_what_it_gives_anyway(reader):
     inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], reader)
     rows, columns = torch.tensor([[0, 0, 1], [4, 1, 2]])

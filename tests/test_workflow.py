@@ -218,6 +218,26 @@ def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
         path.write_text(before)
 
 
+RULES = dict(re.findall(r"^rule (\w+):\n((?:(?: .*)?\n)+)", (ROOT / "Snakefile").read_text(), re.MULTILINE))
+# Which stage a rule is of, where its name is not that stage's: the notebook, and who says its parameters.
+OTHERS = {"ablate_lora": ("lora_prompt", "lora_variant"), "answer_shard": ("answer", "answer"), "extract_shard": ("extract", "extract"), "beside": ("page", "beside")}
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "all"])
+def test_a_rule_runs_and_digests_and_tells_the_notebook_of_its_stage_and_asks_for_what_that_needs(rule):
+    notebook, tells = OTHERS.get(rule, (rule, rule))
+    params = re.search(r"^    params: (.*)$", RULES[rule], re.MULTILINE)[1]
+    assert {name.strip("{}").removeprefix("w.") for name in re.findall(r"notebooks/(.+?)\.py", params)} == {notebook}
+    assert re.findall(r"digest\(f?\"notebooks/", params) and re.findall(r"json=.*?parameters\.(\w+)\(", params) == [tells]
+    stage = rule.removesuffix("_shard")
+    assert re.findall(r"(?:cores|needs)\(\"(\w+)\"\)", RULES[rule]) == [stage, stage] and stage in STAGES
+    assert f'stage="{stage}"' in params if rule.endswith("_shard") else f'page=f"{{OUT}}/notebooks/{"beside" if rule == "beside" else stage}' in RULES[rule]
+
+
+def test_every_stage_has_a_rule():
+    assert {rule.removesuffix("_shard") for rule in RULES} == {"all", *STAGES}
+
+
 def put(keys, value):
     def change(values):
         *way, last = keys

@@ -136,7 +136,8 @@ def run(
     about = used | {"tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
     about |= {"settings": settings, "query": query}
     texts = [[tree.question, tree.branches] for tree in ready.learning.grown.trees]
-    own = parts.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=held.index.tolist())
+    stops = held[["task", "question", "answer", "correct"]].to_dict("list")
+    own = parts.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=stops)
     estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
     ready.fit(estimator, own / "progress.pt")
     if processes.is_first():

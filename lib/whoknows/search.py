@@ -75,7 +75,7 @@ def run(
     every, rate = int((frames[name]["split"] == "train").sum()), settings["learning_rate"]
     some = {every: frames[name]} | smaller(frames[name], sizes, seed)
     asked = [(tried, every) for tried in sorted({*learning_rates, rate})] + [(rate, size) for size in some if size < every]
-    told = {scored: frame[["question", "answer", "correct", "split"]].to_dict("list") for scored, frame in frames.items()}
+    told = {scored: frame[["task", "question", "answer", "correct", "split"]].to_dict("list") for scored, frame in frames.items()}
     kept = parts.folder(out, __file__, name=name, seed=seed, settings=settings, answers=told, model=load().identity)
     hidden = load_hidden(features, name, frames[name])
     found = [_probe(frame, hidden, layers, strengths, name) | {"method": "probe", "training_answers": size} for size, frame in some.items()]
