@@ -49,6 +49,13 @@ def test_cells_share_their_resamples_in_whatever_order_their_rows_stand():
     assert difference == pytest.approx(np.zeros((1, 100))) and both.iloc[0].std() > 0.01
 
 
+def test_a_cell_is_the_mean_over_seeds_of_its_means_over_tasks():
+    lines = [("probe", "a", "a", "b", seed, task, value) for seed, values in enumerate([(0.1, 0.2, 0.9), (0.5, np.nan, 0.7), (0.3, 0.3, 0.3)]) for task, value in zip("xyz", values)]
+    table = pd.DataFrame(lines, columns=[*bootstrap.CELL, "seed", "task", 0]).set_index([*bootstrap.CELL, "seed", "task"])
+    assert bootstrap.by_cell(table, ["x", "y", "z"]).iloc[0, 0] == pytest.approx((0.4 + 0.6 + 0.3) / 3)
+    assert bootstrap.by_cell(table, ["x", "y"]).iloc[0, 0] == pytest.approx((0.15 + 0.5 + 0.3) / 3)
+
+
 @pytest.mark.parametrize("less", [0, 1, 40])
 def test_no_task_is_drawn_like_another(less):
     """Their mean is surer than either: two tasks of as many, or nearly as many, questions go up and down on their own."""

@@ -32,6 +32,10 @@ NAMES = {"probe": "Probe", "lora_prompt": "LoRA + Prompt", "zero_shot": "Zero-sh
 STRONG, WEAK = "cedar", "birch"  # by right answers to in-distribution test questions
 FIGURE = {"probe": {"Mistral": (0.80, 0.70), "LLaMA-2": (0.65, 0.60)}, "lora_prompt": {"Mistral": (0.75, 0.70), "LLaMA-2": (0.70, 0.65)}}  # trained on Mistral, LLaMA-2
 FEW, UNFINISHED = "too few right or wrong answers", "still improving"
+METRICS = {
+    "brier": "Brier", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "ece_temperature": "ECE after temperature",
+    "ece_platt": "ECE after Platt", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold", "commoner_accuracy": "Always the commoner grade",
+}  # fmt: skip
 DRAWS = 2000
 
 
@@ -418,6 +422,7 @@ def test_the_sentences_of_the_first_page(page, hand):
 
 def test_what_the_heatmaps_rest_on(page, hand):
     (lines,) = tables(page("heatmaps")[0][2]).values()
+    assert lines[0] == ["Model", "Weights", "Instruction-tuned", "Layer of its probes", "Right answers that chose layer and strength", "Steps of its LoRA + Prompt"]
     assert [line[0] for line in lines[1:]] == THREE
     for row, (model, weights, tuned, layers, chose, steps) in enumerate(lines[1:]):
         held = [[hand.held["probe", model, model, model, seed, task]["correct"] for task in HOME] for seed in (0, 1)]
@@ -462,7 +467,8 @@ def test_every_difference_of_the_claims(page, hand):
     figure = table[table["source"] == "figure"]
     for found, line in zip(figure.itertuples(), [line for claim in CLAIMS for line in of_figure(claim)], strict=True):
         assert (found.contrast, found.says) == (line["contrast"], line["says"]) and found.estimate == pytest.approx(line["estimate"])
-    lines = next(iter(tables(page("claims")[0][3]).values()))[1:]
+    head, *lines = next(iter(tables(page("claims")[0][3]).values()))
+    assert head == ["Claim", "Difference", "By", "Of the cells", "Estimate", "95 % interval", "p (Holm)", "Verdict", "Because"]
     shown = [[line["claim"], line["contrast"], f"measured, {line['reading']}", f"{line['estimate']:+.3f}", f"{line['low']:+.3f} to {line['high']:+.3f}", f"{line['p_holm']:.3f}", line["says"], line["reason"]] for line in expected]
     assert same([[*line[:3], *line[4:]] for line in lines if line[2].startswith("measured")], shown)
 
@@ -525,7 +531,8 @@ def test_every_difference_of_the_page_on_differences(page, hand):
     for test_set in SETS:
         own = table[table["test_set"] == test_set].set_index(["kind", "reading", "what"])
         assert {*own.index} == {*expected} and len(own) == len(expected) == 14 + 12 + 16
-        (_, *shown) = tables(html)[test_set]
+        head, *shown = tables(html)[test_set]
+        assert head == ["Kind", "Reading", "Of", "Difference", "95 % interval", "p", "p (Holm)", "Right or wrong, the fewer", "Verdict"]
         for (key, found), texts in zip(own.iterrows(), shown, strict=True):
             line = hand.difference(expected[key], test_set)
             names = ("estimate", "low", "high", "p", "p_holm")
@@ -559,8 +566,9 @@ def test_every_change_of_the_page_on_shift(page, hand):
     found, methods = table.set_index(["method", "scored", "test_set"]), ("probe", "lora_prompt", "zero_shot", "likelihood")
     assert {*found.index} == {*itertools.product(methods, THREE, ("in-distribution", "nq_open", "capitals"))}
     for model in THREE:
-        lines = {line[0]: line[1:] for line in tables(html)[f"{model} on its own answers: AUROC, 95 % interval; less in-distribution"][1:]}
-        sentence = []
+        head, *lines = tables(html)[f"{model} on its own answers: AUROC, 95 % interval; less in-distribution"]
+        assert head == ["Test questions", "Right answers", "Tasks measured", *(NAMES[method] for method in methods)]
+        lines, sentence = {line[0]: line[1:] for line in lines}, []
         for test_set in ("in-distribution", "nq_open", "capitals"):
             right, texts, parts = hand.graded(model, SETS[test_set]), [], []
             for method in methods:
@@ -582,7 +590,8 @@ def test_every_change_of_the_page_on_shift(page, hand):
 
 def test_what_leaving_a_task_out_costs(page, hand):
     *_, said, html = page("shift")[0]
-    lines, changes = next(iter(tables(html).values()))[1:], []
+    (head, *lines), changes = next(iter(tables(html).values())), []
+    assert head == ["Method", "Model", "Task", "Right answers", "Trained with it", "Trained without it", "Change, 95 % interval"]
     assert [line[:3] for line in lines] == [["Probe", model, "sciq"] for model in sorted(THREE)]
     for _, model, _, right, with_it, without, change in lines:
         known, unknown = ((method, model, model, model) for method in ("probe", "probe_without_sciq"))
@@ -607,15 +616,15 @@ def test_every_number_of_the_page_on_controls(page, hand):
     assert {*found.index} == {*itertools.product(NAMES, THREE)}
     for model in THREE:
         right, probe = hand.graded(model, HOME), native("probe", model)
-        lines = {line[0]: line[1:] for line in tables(html)[f"{model} on its own answers: {right.sum()} right of {len(right)}"][1:]}
-        less = {}
+        head, *lines = tables(html)[f"{model} on its own answers: {right.sum()} right of {len(right)}"]
+        assert head == ["Method", "AUROC", "95 % interval", "Less the probe", *METRICS.values()]
+        less, lines = {}, {line[0]: line[1:] for line in lines}
         for method in NAMES:
             cell, text = native(method, model), lines[NAMES[method]]
             low, high = interval(hand.drawn(cell, HOME))
             assert same(text[:2], [f"{hand.auroc(cell, HOME):.3f}", f"{low:.3f} – {high:.3f}"])
             values = hand.measures(cell, HOME)
-            shown = ["brier", "log_loss", "ece", "ece_equal_mass", "smooth_ece", "ece_temperature", "ece_platt", "aurc", "prr", "threshold_accuracy", "commoner_accuracy"]
-            assert [float(value) for value in text[3:]] == pytest.approx([values[name] for name in shown], abs=3e-3)
+            assert [float(value) for value in text[3:]] == pytest.approx([values[name] for name in METRICS], abs=3e-3)
             if method != "probe":
                 less[method] = line = hand.difference({cell: 1.0, probe: -1.0}, "in-distribution")
                 names = {"difference": "estimate", "difference_low": "low", "difference_high": "high", "p": "p", "p_holm": "p_holm"}
@@ -627,6 +636,17 @@ def test_every_number_of_the_page_on_controls(page, hand):
         parts = [f"{word}: " + ", ".join(f"{NAMES[method]} ({signed(less[method]['estimate'])})" for method in those) + "." for word, those in by.items() if those]
         low, high = interval(hand.drawn(probe, HOME))
         assert says(said, f"- **{model}**, on its own answers: the probe has {hand.auroc(probe, HOME):.2f} ({low:.2f} to {high:.2f}). {' '.join(parts)}")
+
+
+def test_the_metrics_of_all_tasks_together(page, hand):
+    parts = page("controls")[0][2].split("<details>")[1:]
+    for model, part in zip(sorted(THREE), parts, strict=True):
+        head, *lines = tables(part)[""]
+        assert head == ["Method", "AUROC", *METRICS.values()] and {line[0] for line in lines} == {*NAMES.values()}
+        for method, name in NAMES.items():
+            (values,) = [line[1:] for line in lines if line[0] == name]
+            measures = hand.measures(native(method, model), HOME, pooled=True)
+            assert [float(value) for value in values] == pytest.approx([measures[name] for name in ("auroc", *METRICS)], abs=3e-3), (model, method)
 
 
 def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
