@@ -2,6 +2,9 @@
 
 import copy
 import inspect
+import itertools
+import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -89,6 +92,73 @@ def graded(strengths, count=400, **names):
             logit = rng.normal(size=count) + strength * correct
             parts.append(make_rows(logit, correct, task, method=method, **{"reader": "a", "trained_on": "a", "scored": "a"} | names))
     return pd.concat(parts, ignore_index=True)
+
+
+THREE = ["birch", "cedar", "ash"]  # in the order of no alphabet, nor of who is right most often
+FOUR = [{"name": "sciq", "role": "train"}, {"name": "trivia_qa", "role": "train"}, {"name": "nq_open", "role": "shift"}, {"name": "capitals", "role": "shift"}]
+RIGHT = {"birch": (0.3, 0.4, 0.5, 0.0), "cedar": (0.6, 0.7, 0.4, 0.4), "ash": (0.5, 0.45, 0.6, 0.6)}  # share by model and task
+IMPROVING = [("lora_prompt", "ash", "ash", 0), ("lora_prompt", "cedar", "birch", 1), ("probe_without_sciq", "ash", "ash", 1)]
+NEVER_RUN = [("ash", "cedar", 0), ("ash", "cedar", 1), ("ash", "birch", 1)]  # reader, trained on and seed of LoRA + Prompt
+
+
+def a_run(folder: Path) -> None:
+    """The folders answers, rows, controls and estimators of a run of `THREE` models on `FOUR` tasks with two seeds.
+
+    Tasks stand interleaved and are of unequal size, models are right on unlike questions and in unlike shares, and no two
+    estimators are equally good at anything: whoever mistakes one for another writes another number. One model has a task
+    without a right answer, some estimators were `IMPROVING`, and some never ran.
+    """
+    rng = np.random.default_rng(3)
+    asked = pd.DataFrame({"task": rng.permutation(np.repeat([task["name"] for task in FOUR], (120, 75, 60, 40)))})
+    asked["question_id"] = [f"q{at}" for at in rng.permutation(len(asked))]
+    trained = asked["task"].isin(["sciq", "trivia_qa"]) & (asked.index % 3 == 0)
+    frames = {}
+    for model in THREE:
+        share = asked["task"].map({task["name"]: right for task, right in zip(FOUR, RIGHT[model])})
+        texts = {"question": "Which is " + asked["question_id"] + "?", "answer": f"{model} on " + asked["question_id"], "gold": [[f"gold {name}", name] for name in asked["question_id"]]}
+        frames[model] = asked.assign(**texts, correct=rng.random(len(asked)) < share)
+        _kept(folder / "answers" / f"{model}.parquet").write_bytes(frames[model].to_parquet())
+
+    def rows(kind: str, method: str, reader: str, trained_on: str, scored: list[str], seed: int = 0) -> None:
+        # a seed has validation questions of its own, as where they are dealt out anew
+        split = np.where(~trained, "test", np.where(asked.index % (2 + seed) == 0, "validation", "train"))
+        parts = []
+        for model in scored:
+            strength = rng.uniform(-1.2, -0.8) if (method, reader, model) == ("zero_shot", "ash", "cedar") else rng.uniform(0, 2.4)
+            spread, offset = rng.uniform(0.5, 2), rng.uniform(-1, 1)
+            logit = (spread * (rng.normal(size=len(asked)) + strength * frames[model]["correct"]) + offset).round(2)
+            names = {"method": method, "reader": reader, "trained_on": trained_on, "scored": model, "seed": seed, "split": split}
+            parts.append(frames[model][["task", "question_id", "correct"]].assign(**names, logit=logit.astype("float32"))[split != "train"])
+        _kept(folder / kind / method / (reader or "none") / (trained_on or "none") / f"seed{seed}.parquet").write_bytes(pd.concat(parts).to_parquet())
+
+    def card(method: str, reader: str, trained_on: str, seed: int, **values) -> None:
+        names = {"method": method, "reader": reader, "trained_on": trained_on, "seed": seed, "source": f"owner/{reader}-7b-chat", "precision": "float32"}
+        path = _kept(folder / "estimators" / method.split("_without")[0] / reader / trained_on / f"seed{seed}" / f"{method}.json")
+        path.write_text(json.dumps(names | {"settings": {"patience": 3}} | values))
+
+    for reader, trained_on, seed in itertools.product(THREE, THREE, (0, 1)):
+        place = reader, trained_on, seed
+        at = 2 + THREE.index(reader) + 4 * THREE.index(trained_on) + seed
+        rows("rows", "probe", reader, trained_on, THREE, seed)
+        search = [{"layer": layer, "strength": 1.0, "validation_auroc": 0.7 - abs(layer - at) / 100} for layer in range(20)]
+        card("probe", *place, chosen={"layer": at, "strength": 1.0}, search=search, last_layer=19)
+        if place not in NEVER_RUN:
+            rows("rows", "lora_prompt", reader, trained_on, THREE, seed)
+            looks = (0.6, 0.7, 0.8, 0.9) if ("lora_prompt", *place) in IMPROVING else (0.6, 0.8, 0.8, 0.8)
+            card("lora_prompt", *place, history=[{"step": 10 * (at + look), "loss": 0.6, "validation_auroc": value} for look, value in enumerate(looks)])
+        if reader == trained_on:
+            for method in ("embedder", "probe_without_sciq", "probe_n20"):
+                rows("controls", method, "" if method == "embedder" else reader, trained_on, [trained_on], seed)
+            looks = (0.6, 0.7, 0.8, 0.9) if ("probe_without_sciq", *place) in IMPROVING else (0.6, 0.8, 0.8, 0.8)
+            card("probe_without_sciq", *place, history=[{"step": look, "validation_auroc": value} for look, value in enumerate(looks)])
+    rows("rows", "likelihood", "", "", THREE)
+    for reader in THREE:
+        rows("rows", "zero_shot", reader, "", THREE)
+
+
+def _kept(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def fresh(reader: Reader) -> Reader:

@@ -49,6 +49,27 @@ def test_cells_share_their_resamples_in_whatever_order_their_rows_stand():
     assert difference == pytest.approx(np.zeros((1, 100))) and both.iloc[0].std() > 0.01
 
 
+def test_a_cell_is_the_mean_over_seeds_of_its_means_over_tasks():
+    lines = [("probe", "a", "a", "b", seed, task, value) for seed, values in enumerate([(0.1, 0.2, 0.9), (0.5, np.nan, 0.7), (0.3, 0.3, 0.3)]) for task, value in zip("xyz", values)]
+    table = pd.DataFrame(lines, columns=[*bootstrap.CELL, "seed", "task", 0]).set_index([*bootstrap.CELL, "seed", "task"])
+    assert bootstrap.by_cell(table, ["x", "y", "z"]).iloc[0, 0] == pytest.approx((0.4 + 0.6 + 0.3) / 3)
+    assert bootstrap.by_cell(table, ["x", "y"]).iloc[0, 0] == pytest.approx((0.15 + 0.5 + 0.3) / 3)
+
+
+@pytest.mark.parametrize("less", [0, 1, 40])
+def test_no_task_is_drawn_like_another(less):
+    """Their mean is surer than either: two tasks of as many, or nearly as many, questions go up and down on their own."""
+    one = noisy(seed=1)
+    found = bootstrap.samples(pd.concat([one, one[: len(one) - less].assign(task="sciq")])).to_numpy()
+    assert abs(np.corrcoef(found)[0, 1]) < 0.1
+    assert found.mean(axis=0).std() == pytest.approx(np.sqrt(found.var(axis=1).sum()) / 2, rel=0.1)
+
+
+def test_an_interval_holds_95_percent():
+    ends = bootstrap.interval(pd.DataFrame([np.random.default_rng(0).permutation(1001), [np.nan] * 600 + [*range(401)]]))
+    assert ends["low"].tolist() == pytest.approx([25, 10]) and ends["high"].tolist() == pytest.approx([975, 390])
+
+
 def test_validation_rows_do_not_count():
     extra = noisy(seed=5, signal=-3, split="validation")
     assert bootstrap.samples(pd.concat([noisy(), extra]), times=10).equals(bootstrap.samples(noisy(), times=10))

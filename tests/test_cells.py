@@ -140,7 +140,9 @@ def read(folder):
 def test_without_any_rows_everything_is_missing(tmp_path):
     rows = read(tmp_path)
     table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)
-    assert table["auroc"].isna().all() and len(table)
+    assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * (4 + 4 + 8)
+    assert set(table["reason"]) == {"no rows: its stage failed or did not finish, or the grid leaves it out"}
+    assert table[["auroc", "low", "ece", "accuracy", "n", "n_right", "seeds"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize("gone", [{"scored": "gone"}, {"reader": "gone"}, {"trained_on": "gone"}, {"seed": 1}, {"method": "lora_prompt"}])

@@ -106,8 +106,8 @@ def test_shuffled_grades_leave_every_cell_at_chance():
     shuffled = {name: rng.permutation(400) for name in ("strong", "weak")}
     rows["logit"] = np.concatenate([own["logit"].to_numpy()[shuffled[key[-1]]] for key, own in rows.groupby(scores.CELL, sort=False)])
     table = cells.measure(rows, scores.by_task(rows), TASKS)
-    assert ((table["low"] <= 0.5) & (0.5 <= table["high"])).mean() >= 0.75
-    assert set(measured(rows)) <= {OPEN, FAILS, HOLDS} and (measured(rows) == HOLDS).sum() <= 1
+    assert len(table) == 16 and ((table["low"] <= 0.5) & (0.5 <= table["high"])).all()
+    assert (measured(rows) == OPEN).all()
 
 
 def test_few_right_answers_have_no_value_and_no_verdict():

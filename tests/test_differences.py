@@ -56,11 +56,15 @@ def test_each_fact_is_there_once_and_says_in_which_readings():
 
 
 def test_a_reader_is_compared_with_the_others_on_the_same_answers():
-    table = found(planted(lambda method, reader, *_: {"a": 2.0, "b": 0.5, "c": 0.5}[reader], "abc"), READER, "", "abc")
+    rows = planted(lambda method, reader, *_: {"a": 2.0, "b": 0.5, "c": 0.3}[reader], "abc")
+    table = found(rows, READER, "", "abc")
     assert len(table) == 2 * 3 * 3 and set(table["says"]) == {EXPLORATORY} and table["p_holm"].isna().all() and table["p"].notna().all()
     assert {what.split(": reader ")[1] for what in table.index[table["low"] > 0]} == {"a less the others"}
-    of_a = [table.loc[f"Probe trained and scored on a: reader {reader} less the others", "estimate"] for reader in "abc"]
-    assert sum(of_a) == pytest.approx(0)  # each is compared with the mean of the other two
+    own = rows[(rows["method"] == "probe") & (rows["trained_on"] == "a") & (rows["scored"] == "a")]
+    value = {reader: auroc.auroc(part["logit"], part["correct"]) for reader, part in own.groupby("reader")}
+    for reader in "abc":
+        others = [value[other] for other in "abc" if other != reader]
+        assert table.loc[f"Probe trained and scored on a: reader {reader} less the others", "estimate"] == pytest.approx(value[reader] - sum(others) / 2)
 
 
 def test_a_difference_is_that_of_the_cells_values():

@@ -190,8 +190,8 @@ def _linked(says: str, line) -> str:
 def _says(drawn: pd.DataFrame) -> list[str]:
     """Value, interval, note and spread over seeds of each cell, as far as it has them, or why there is no value."""
     none = pd.Series("", drawn.index)
-    many = drawn["seeds"].fillna(0) > 1 if "seeds" in drawn else none != ""
-    spread = ("by seed " + drawn["between_seeds"]).where(many, "") if "between_seeds" in drawn else none
+    between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
+    spread = ("by seed " + between).where(between != "", "")
     why = drawn.get("reason", none).where(drawn["auroc"].isna(), "")
     notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why)]
     return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]

@@ -260,7 +260,7 @@ def held_findings(grades: pd.DataFrame) -> str:
 
 
 def _on(test_set: str, lines: pd.DataFrame) -> str:
-    if (lines["says"] == FEW).all():
+    if lines["auroc"].isna().all():
         return f"on {test_set}, {_span(lines['n_rarer'].min(), lines['n_rarer'].max())} right or wrong answers are too few to tell"
     ordered = lines.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHODS].index))
     return f"on {test_set}, " + ", ".join(f"{METHODS[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples())

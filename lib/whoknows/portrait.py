@@ -78,11 +78,11 @@ def _upper(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _risk(own: pd.DataFrame) -> pd.DataFrame:
-    at, found = np.arange(1, POINTS + 1) / POINTS, []
+    at, found = np.arange(1, POINTS + 1), []
     for _, part in own.groupby(["task", "seed"]):
         curve = risk_coverage(part["logit"].to_numpy(), part["correct"].to_numpy(bool))
-        found.append(curve[np.ceil(at * len(curve)).astype(int) - 1])
-    return pd.DataFrame({"curve": "risk", "series": "", "x": at, "y": np.mean(found, axis=0)})
+        found.append(curve[-(-at * len(curve) // POINTS) - 1])  # in whole numbers, since 0.14 * 50 is a little more than 7
+    return pd.DataFrame({"curve": "risk", "series": "", "x": at / POINTS, "y": np.mean(found, axis=0)})
 
 
 def _confidence(own: pd.DataFrame) -> pd.DataFrame:
