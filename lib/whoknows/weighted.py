@@ -2,7 +2,7 @@
 
 Of ECE, in bins of any kind or in none, a percentile interval would mislead. It is a mean of absolute values, to which chance in the choice
 of answers only adds, and a resample adds as much once more: the interval lies too high, and above the value itself where an
-estimator is calibrated well. The metrics here have no such bias (`tests/test_bootstrap.py` counts how often both hold the truth).
+estimator is calibrated well. The metrics here have no such bias (`tests/test_weighted.py` counts how often both hold the truth).
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ METRICS = ("brier", "log_loss", "threshold_accuracy", "aurc", "prr")
 
 
 def resampled(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
-    """Each of `METRICS` in every resample: [times]; NaN where a resample has one class only.
+    """Each of `METRICS` in every resample: [times]; NaN where a resample has one class only, and log loss throughout where an answer's is infinite.
 
     Args:
         logit, correct: confidences and grades, shape [n].
@@ -23,7 +23,7 @@ def resampled(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, thres
         called = np.where(np.isnan(threshold), np.nan, (logit >= threshold) == correct)
         each = np.stack([(expit(logit) - correct) ** 2, np.logaddexp(0, np.where(correct, -logit, logit)), called])
         count, right = weights.sum(axis=0, dtype=float), weights[correct].sum(axis=0, dtype=float)
-        values = [*(each @ weights / count), *_ranked(logit, correct, weights, count, right)]
+        values = [*(np.where(np.isinf(each), np.nan, each) @ weights / count), *_ranked(logit, correct, weights, count, right)]
         return {name: np.where((right > 0) & (right < count), value, np.nan) for name, value in zip(METRICS, values)}
 
 
