@@ -81,9 +81,10 @@ def cell(table: pd.DataFrame) -> str:
     columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
     names = {title: table[column].replace(METHODS) for column, title in columns.items()}
     shown = _values(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
-    if (table["reason"] != "").any():
+    some = (table["reason"] != "").any()
+    if some:
         shown.insert(len(names), "No value because", table["reason"].map(escape))
-    return captioned(shown.to_html(index=False, escape=False, classes="metrics"), BENEATH) + _pooled(table, names)
+    return captioned(shown.to_html(index=False, escape=False, classes="metrics reasons" if some else "metrics"), BENEATH) + _pooled(table, names)
 
 
 def mistakes(table: pd.DataFrame) -> str:

@@ -73,7 +73,7 @@ def search_curve(table: pd.DataFrame) -> alt.FacetChart:
     lines = base.transform_filter("datum.method !== 'probe'").mark_line(point=True).encode(strokeWidth=width)
     points = base.transform_filter("datum.method === 'probe'").mark_point(filled=True, size=110, shape="diamond", opacity=1)
     described = "AUROC on validation by seconds of training, a line for each learning rate of LoRA + Prompt and a point for the probe."
-    panels = alt.layer(lines, points, data=drawn).properties(width=280, height=220).facet(column=alt.Column("reader:N", title=None))
+    panels = alt.layer(lines, points, data=drawn).properties(width=280, height=220).facet(column=alt.Column("reader:N", title=None), spacing=32)
     return panels.properties(description=described, usermeta=embedding("search"))
 
 

@@ -162,7 +162,7 @@ def _axes(x: str, y: str) -> dict:
 
 
 def _diagonal() -> alt.Chart:
-    return alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1).encode(x="x:Q", y="y:Q")
+    return alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1, aria=False).encode(x="x:Q", y="y:Q")
 
 
 def _lines(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
@@ -208,6 +208,6 @@ def learning(estimator: str, method: str) -> alt.TopLevelMixin | None:
 
 
 def _by_epoch(search: list[dict]) -> alt.Chart:
-    x = alt.X("epoch:Q", title="Epoch of the MLP", axis=alt.Axis(tickMinStep=1, format="d"))
+    x = alt.X("epoch:Q", title="Epoch of the MLP", axis=alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d"))
     line = tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc").mark_line(point=True, color=HUES["probe_mlp"]).encode(x=x, y=ON_VALIDATION)
     return line.properties(width="container", height=200, description="AUROC of the MLP on validation by epoch.", usermeta=embedding("epochs"))

@@ -54,7 +54,7 @@ def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
     base = tipped(alt.Chart(drawn), "label", "training_answers", "validation_auroc", "seconds", "epoch")
     lines = base.mark_line(point=True).encode(x=x, y=y, color=colour).properties(width=280, height=220)
     described = "Best AUROC on validation by number of training answers, of the probe and of LoRA + Prompt; all values are in the table beneath."
-    return lines.facet(column=alt.Column("reader:N", title=None)).properties(description=described, usermeta=embedding("training_answers"))
+    return lines.facet(column=alt.Column("reader:N", title=None), spacing=32).properties(description=described, usermeta=embedding("training_answers"))
 
 
 def html(table: pd.DataFrame) -> str:
