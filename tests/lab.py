@@ -52,6 +52,7 @@ def address(tmp_path):
 def test_run_all_ends_well_in_a_tab_that_answers_and_leaves_the_run_as_it_is(address, notebook):
     before = provenance.inputs(RUN)
     with browser.open_book(ROOT, THIS_MACHINE) as tab:
+        tab.call("Emulation.setFocusEmulationEnabled", enabled=True)  # JupyterLab's current notebook is the one with the focus
         tab.call("Page.navigate", url=f"{address}/lab/tree/notebooks/{notebook.name}?reset")
         tab.wait(f"({COUNTS}).length > 1")
         tab.wait("window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === 'idle'")  # nobody was asked for a kernel

@@ -1,5 +1,6 @@
 """The book: built from made-up results, and read in a browser that has no network."""
 
+import os
 import re
 from pathlib import Path
 
@@ -23,6 +24,7 @@ TASKS = [
     {"name": "nq_open", "size": 140, "role": "shift"},
 ]
 FAILED = "lora_prompt-Alpha-1.5B_Beta-7B_seed0"
+CHANGED = "probe-Beta-7B_Alpha-1.5B_seed0"
 WHY = "none of the training answers is right"
 PYTHON = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
 EVIL = "<script>window.hit = 1</script><img src=x onerror='window.hit = 2'> **bold** $x^2$ [l](javascript:alert(1)) \x1b[31mred"
@@ -94,6 +96,11 @@ def write_results(folder: Path) -> Path:
                 write_page(pages, name, f"{stages.STAGES[method]} · {reader} trained on {trained_on}", values, [])
                 if name != FAILED:
                     write_page(pages, f"cell-{method}_{reader}_{trained_on}", f"Cell · {reader} trained on {trained_on}", values | {"method": method}, [])
+    rows = "rows/probe/Beta-7B/Alpha-1.5B/seed0.parquet"
+    record = nbformat.read(pages / f"{CHANGED}.ipynb", as_version=4)
+    record.metadata["whoknows"]["outputs"] = {f"results/smoke/{rows}": "0123456789abcdef"}  # of what the stage wrote, and somebody wrote over
+    files.write_text(pages / f"{CHANGED}.ipynb", nbformat.writes(record))
+    os.utime(folder / rows)
     write_failed_page(pages, FAILED, {"reader": MODELS[0], "trained_on": MODELS[1], "seed": 0})
     line = {"ours_per_second": 12.34, "plain_per_second": 2.0, "ratio": 6.17, "share_of_matmul_rate": 0.456, "unit": "questions"}
     files.write_parquet(folder / "bench.parquet", pd.DataFrame([line | {"model": MODELS[0], "stage": "answer", "device": "a machine", "precision": "float32"}]))
@@ -287,6 +294,13 @@ def test_a_missing_cell_says_why(opened):
     assert FAILED in opened.read("document.querySelector('.admonition.warning a').href")
 
 
+def test_a_page_whose_files_somebody_changed_says_so_and_no_other_page_does(opened, built):
+    opened.visit(f"run/{CHANGED}.html")
+    said = opened.read("[...document.querySelectorAll('.admonition')].map(box => box.innerText)")
+    assert len(said) == 1 and said[0].startswith("Changed files") and "probe/Beta-7B/Alpha-1.5B/seed0.parquet was changed after its stage wrote it" in said[0]
+    assert [path.stem for path in built[1].parent.glob("**/*.html") if "was changed after its stage" in path.read_text()] == [CHANGED]
+
+
 def test_every_chart_has_a_description_and_a_table(opened, table):
     opened.visit()
     labels = opened.read("[...document.querySelectorAll('.chart [role=graphics-document]')].map(c => c.ariaLabel)")
@@ -324,6 +338,10 @@ def test_a_phone_shows_charts_whole(opened):
         assert not [text for chart in range(opened.read("document.querySelectorAll('svg.marks').length")) for text in opened.texts(chart) if "…" in text]
         beyond = "[...document.querySelectorAll('.chart')].map(chart => chart.scrollWidth - chart.clientWidth)"
         assert max(opened.read(beyond)) <= 0, f"a chart of {page} is cut on the right"
+        lefts = "[...document.querySelectorAll('.chart')[0].querySelectorAll('.role-legend-label text')].map(text => Math.round(text.getBoundingClientRect().left))"
+        assert len(set(opened.read(lefts))) == 1, f"the legend of {page} has more columns than a phone has room for"
+    opened.visit(width=390)
+    assert opened.read("(table => table.scrollWidth - table.clientWidth)(document.querySelector('table.facts'))") <= 0
 
 
 def test_an_answer_is_shown_and_never_run(opened):

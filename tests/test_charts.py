@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from made_up import make_rows
 
-from whoknows import cell_tables, charts, findings, palette, portrait, published
+from whoknows import cell_tables, charts, findings, palette, plots, portrait, published
+from whoknows.bootstrap import EXPLORATORY
 from whoknows.cells import heatmap_axes
 
 
@@ -207,6 +208,20 @@ def test_only_the_chosen_grading_is_drawn():
         svg = vl_convert.vegalite_to_svg(chart)
         assert all(svg.count(f">{number:.2f}</text>") >= 4 for number in shown)
         assert all(svg.count(f">{number:.2f}</text>") <= 2 for number in hidden), "no more than the colour bars say"
+
+
+def test_differences_have_rows_for_what_is_shown_alone():
+    import vl_convert
+
+    names = {"A": ["one", "two"], "B": ["three", "four", "five"], "A and B": ["six"]}
+    lines = [{"kind": "kind", "reading": reading, "what": what, "test_set": test_set, "estimate": 0.1, "low": 0.0, "high": 0.2} for reading, own in names.items() for what in own for test_set in ("first", "second")]
+    table = pd.DataFrame(lines)[lambda lines: (lines["what"] != "two") | (lines["test_set"] == "second")]
+    spec = plots.differences(table.assign(p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False)).to_dict()
+    switches = {param["name"]: param for param in spec["params"]}
+    for reading, test_set, rows in (("A", "first", ["one", "six"]), ("A", "second", ["one", "two", "six"]), ("B", "first", ["three", "four", "five", "six"])):
+        switches["reading"]["value"], switches["test_set"]["value"] = reading, test_set
+        svg = vl_convert.vegalite_to_svg(spec)
+        assert sorted(re.findall(">(one|two|three|four|five|six)</text>", svg)) == sorted(rows) and svg.count('aria-roledescription="point"') == len(rows)
 
 
 @pytest.mark.parametrize("scored, sets", [(1, 1), (12, 21)])

@@ -2,6 +2,7 @@
 
 import re
 
+import altair as alt
 import pandas as pd
 import pytest
 import vl_convert
@@ -21,7 +22,8 @@ def test_the_training_curve_shows_loss_and_auroc():
     history = [{"step": 4, "loss": 0.7, "validation_auroc": 0.5, "seconds": 2.0}, {"step": 8, "loss": 0.6, "validation_auroc": 0.6, "seconds": 3.5}]
     spec = curves.training_curve(history).to_dict()
     assert [panel["encoding"]["y"]["field"] for panel in spec["hconcat"]] == ["loss", "validation_auroc"]
-    assert all("seconds" in [tip["field"] for tip in panel["encoding"]["tooltip"]] for panel in spec["hconcat"])
+    svg = vl_convert.vegalite_to_svg(spec)
+    assert svg.count('aria-label="Step: 8; Training loss: 0.6; AUROC on validation: 0.6; Seconds: 3.5; "') == 2, "a screen reader hears what a tooltip says"
     assert history in list(spec["datasets"].values())
 
 
@@ -33,3 +35,10 @@ def test_a_method_has_one_hue_and_no_two_models_have_one_shape_and_dash(count):
     names = [line["scored"] for line in lines[::2]]
     drawn = zip(palette.shapes(names).to_dict()["range"], map(tuple, palette.dashes(names).to_dict()["range"]))
     assert len(set(drawn)) == count
+
+
+def test_a_tooltip_says_nothing_of_what_is_not_there():
+    drawn = pd.DataFrame({"n_right": [1234, 5], "low": [0.12345, None], "says": ["above", ""], "some_thing": [1e-5, 2]})
+    chart = curves.tipped(alt.Chart(drawn), *drawn, some_thing="Thing").mark_point().encode(x="n_right:Q")
+    heard = re.findall(r'aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(chart.to_dict()))
+    assert heard == ["Right answers: 1234; Interval from: 0.123; Verdict: above; Thing: 0.00001; ", "Right answers: 5; Thing: 2; "]

@@ -110,4 +110,4 @@ def test_the_chart_shows_what_both_readings_have_in_each(reading):
     spec = plots.differences(differences.of_grid(planted(lambda *_: 1.0), ["a", "b"], TASKS)).to_dict()
     next(param for param in spec["params"] if param["name"] == "reading")["value"] = reading
     svg = vl_convert.vegalite_to_svg(spec)
-    assert svg.count('aria-roledescription="point"') == 4 + 4 + 4 and "reading: A and B" in svg
+    assert svg.count('aria-roledescription="point"') == 4 + 4 + 4 and "Reading: A and B" in svg

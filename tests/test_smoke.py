@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -155,15 +156,44 @@ def test_every_chart_is_drawn_and_has_words_a_table_and_a_strip(checkout, made):
         assert tab.requests == [] and tab.errors == []
 
 
+def specs(notebooks: Path) -> list[dict]:
+    """All charts of a run's pages, as Vega-Lite."""
+    found = []
+    for path in notebooks.glob("*.ipynb"):
+        shown = [output.get("data", {}).get("text/html", "") for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+        found += [json.JSONDecoder().raw_decode(html.split("})(", 1)[1])[0] for html in shown if "vegaEmbed" in html]
+    assert len(found) > 20
+    return found
+
+
 def test_every_chart_is_one_that_jupyterlab_draws_by_itself(checkout, made):
-    specs = []
-    for path in (checkout / "results/smoke/notebooks").glob("*.ipynb"):
-        cells_of = nbformat.read(path, as_version=4).cells
-        shown = [output.get("data", {}).get("text/html", "") for cell in cells_of for output in cell.get("outputs", [])]
-        specs += [json.JSONDecoder().raw_decode(html.split("})(", 1)[1])[0] for html in shown if "vegaEmbed" in html]
-    assert len(specs) > 20
-    for spec in specs:
+    for spec in specs(checkout / "results/smoke/notebooks"):
         assert vl_convert.vegalite_to_vega(spec, vl_version="5.20")["marks"]
+
+
+def named(part, key: str = "") -> Iterator[str]:
+    """What a compiled chart calls its axes, legends, switches and the lines of its tooltips, also for those who hear them."""
+    if isinstance(part, list):
+        for one in part:
+            yield from named(one, key)
+    elif isinstance(part, dict):
+        text = str(part.get("expr", part.get("signal", "")))
+        if part.get("as") == "tip" or key == "tooltip":
+            yield from re.findall(r'"([^"]+)": ', text)
+        if part.get("as") == "heard" or key == "description":
+            yield from re.findall(r'"(?:[;,] )?([^":;\]]+): "', text)
+        if "bind" in part:
+            yield part["bind"]["name"]
+        for name, value in part.items():
+            yield from named(value, name)
+    elif key == "title" and isinstance(part, str):
+        yield part
+
+
+def test_no_chart_calls_anything_by_the_name_of_a_column(checkout, made):
+    said = {name for spec in specs(checkout / "results/smoke/notebooks") for name in named(vl_convert.vegalite_to_vega(spec))}
+    assert {"AUROC on validation", "Interval from", "95 % interval", "Difference of AUROC", "L2 strength", "Reading: ", "Verdict"} <= said
+    assert [name for name in said if "_" in name or name[0].islower() and name not in ("p", "p (Holm)")] == []
 
 
 def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):

@@ -15,6 +15,8 @@
       document.head.append(script);
     }));
 
+  const onPhone = () => document.body.clientWidth < 600;
+
   // The colours of whoknows/palette.py. A chart is always drawn for a light page: page.css lightens its ink on a dark
   // one, and what is printed or saved is dark on light.
   const theme = () => {
@@ -25,8 +27,8 @@
       font: getComputedStyle(document.body).fontFamily,
       view: { stroke: grey },
       title: { color: ink, subtitleColor: ink },
-      axis: { labelColor: ink, titleColor: ink, domainColor: grey, tickColor: grey, gridColor: grey, gridOpacity: 0.25 },
-      legend: { labelColor: ink, titleColor: ink, symbolBaseStrokeColor: ink, ...(document.body.clientWidth < 600 ? { columns: 1, orient: "bottom" } : {}) },
+      axis: { labelColor: ink, titleColor: ink, domainColor: grey, tickColor: grey, gridColor: grey, gridOpacity: 0.25, labelFlush: false, labelSeparation: 5 },
+      legend: { labelColor: ink, titleColor: ink, symbolBaseStrokeColor: ink, ...(onPhone() ? { columns: 1, orient: "bottom" } : {}) },
       header: { labelColor: ink, titleColor: ink },
     };
   };
@@ -85,9 +87,12 @@
       chart.result?.finalize();
       chart.result = await embed(chart.element, structuredClone(spec), options); // Vega writes into what it is given
     };
-    await show(chart.spec);
+    // A legend has one column on a phone, whatever its chart asks for.
+    const slim = (key, value) => (key === "legend" && value ? { ...value, columns: 1 } : value);
+    const spec = onPhone() ? JSON.parse(JSON.stringify(chart.spec, slim)) : chart.spec;
+    await show(spec);
     const by = excess(chart);
-    const other = by > 0 && narrow(chart.spec, by);
+    const other = by > 0 && narrow(spec, by);
     chart.narrowed = Boolean(other);
     if (other) await show(other);
     // Vega-Embed puts the switches beneath the chart; they belong above it, for Tab as for the eye.

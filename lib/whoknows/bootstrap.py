@@ -5,10 +5,12 @@ task as there are. All answers to a question come and go together.
 """
 
 import hashlib
+from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
 
+from whoknows import weighted
 from whoknows.auroc import ENOUGH
 from whoknows.plateau import IMPROVING, marked
 from whoknows.scores import CELL
@@ -46,29 +48,44 @@ def resampled_auroc(right: np.ndarray, wrong: np.ndarray, mine: np.ndarray, thei
         return ((theirs @ order) * mine).sum(axis=1, dtype=np.float64) / (mine.sum(axis=1) * theirs.sum(axis=1))
 
 
-def samples(rows: pd.DataFrame, times: int = DRAWS) -> pd.DataFrame:
+def samples(rows: pd.DataFrame, times: int = DRAWS, pooled: bool = False) -> pd.DataFrame:
     """AUROC of every resample of each (method, reader, trained_on, scored, seed, task).
 
     Args:
         rows: rows of any methods; those of the split "test" count.
+        pooled: throws all tasks together, as one named "all"; each is still drawn by itself.
 
     Returns:
         A line for each, with a column for each resample; the questions of a task are the same ones for all lines.
     """
-    keys, found = [], []
-    for task, group in rows[rows["split"] == "test"].groupby("task"):
-        places, questions = group["question_id"].factorize(sort=True)
-        weights, picked = draws(task, len(questions), times), {}
-        for key, own in group.assign(place=places).sort_values("place").groupby([*CELL, "seed"]):
-            logit, correct, place = own["logit"].to_numpy(), own["correct"].to_numpy(bool), own["place"].to_numpy()
-            # All who judge a model judge the same answers, and picking their weights takes longer than the rest.
-            same = place.tobytes(), correct.tobytes()
-            if same not in picked:
-                picked[same] = weights[:, place[correct]], weights[:, place[~correct]]
-            keys.append((*key, task))
-            found.append(resampled_auroc(logit[correct], logit[~correct], *picked[same]))
-    index = pd.MultiIndex.from_tuples(keys, names=[*CELL, "seed", "task"])
-    return pd.DataFrame(np.array(found, dtype=np.float64).reshape(len(keys), times), index=index)
+    drawn = _drawn(rows, times, pooled)
+    return _lines({key: resampled_auroc(logit[correct], logit[~correct], weights[correct].T, weights[~correct].T) for key, logit, correct, weights in drawn}, times)
+
+
+def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict[str, pd.DataFrame]:
+    """Each of `weighted.METRICS` as `samples` returns AUROC, of the same draws.
+
+    Args:
+        fitted: as `calibration.fit_all` returns; its thresholds are the same in all resamples.
+    """
+    found = {key: weighted.resampled(*own, fitted[(*key[:3], key[4], key[3])].threshold) for key, *own in _drawn(rows, times)}
+    return {name: _lines({key: values[name] for key, values in found.items()}, times) for name in weighted.METRICS}
+
+
+def _drawn(rows: pd.DataFrame, times: int, pooled: bool = False) -> Iterator[tuple[tuple, np.ndarray, np.ndarray, np.ndarray]]:
+    """For each line of `samples` its key, confidences and grades, [n], and how often each answer is in each resample, [n, times]."""
+    test = rows[rows["split"] == "test"]
+    place = test.groupby(["task", "question_id"]).ngroup()
+    counts = test.groupby("task")["question_id"].nunique()
+    weights = np.concatenate([np.zeros((0, times), np.float32), *(draws(task, count, times).T for task, count in counts.items())])
+    test = test.assign(place=place, task="all" if pooled else test["task"]).sort_values("place", kind="stable")
+    for key, own in test.groupby([*CELL, "seed", "task"]):
+        yield key, own["logit"].to_numpy(), own["correct"].to_numpy(bool), weights[own["place"]]
+
+
+def _lines(found: dict[tuple, np.ndarray], times: int) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(found, names=[*CELL, "seed", "task"])
+    return pd.DataFrame(np.array([*found.values()], dtype=np.float64).reshape(len(found), times), index=index)
 
 
 def by_cell(samples: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """What cells measure, as HTML tables: the numbers beneath the heatmaps, of one cell in full, and of what stands beside."""
 
+from html import escape
+
 import pandas as pd
 
 from whoknows.cells import METHODS
@@ -11,6 +13,7 @@ COLUMNS = {
     "auroc": "AUROC", "brier": "Brier", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE",
     "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold", "commoner_accuracy": "Always the commoner grade",
 }  # fmt: skip
+BENEATH = "Beneath a value stands its 95 % interval over questions, where it has one."
 
 
 def heatmaps(table: pd.DataFrame, models: list[str], links: bool = False) -> str:
@@ -61,9 +64,10 @@ def contest(table: pd.DataFrame) -> str:
     for scored, own in table.groupby("scored", sort=False):
         own = own.sort_values("auroc", ascending=False)
         names = {"Method": own["method"].map(METHODS)}
-        shown = _metrics(own, names)
-        shown.insert(3, "Less the probe", [_less(line) if pd.notna(line.against) else "" for line in own.itertuples()])
-        parts.append(captioned(shown.to_html(index=False, classes="metrics"), f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}"))
+        shown = _values(own, names)
+        shown.insert(2, "Less the probe", [_less(line) if pd.notna(line.against) else "" for line in own.itertuples()])
+        caption = f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}. {BENEATH}"
+        parts.append(captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
         parts.append(_pooled(own, names))
     return "\n".join(parts)
 
@@ -76,10 +80,11 @@ def cell(table: pd.DataFrame) -> str:
     """
     columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
     names = {title: table[column].replace(METHODS) for column, title in columns.items()}
-    shown = _metrics(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
-    if (table["reason"] != "").any():
-        shown.insert(len(names), "No value because", table["reason"])
-    return shown.to_html(index=False, classes="metrics") + _pooled(table, names)
+    shown = _values(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
+    some = (table["reason"] != "").any()
+    if some:
+        shown.insert(len(names), "No value because", table["reason"].map(escape))
+    return captioned(shown.to_html(index=False, escape=False, classes="metrics reasons" if some else "metrics"), BENEATH) + _pooled(table, names)
 
 
 def mistakes(table: pd.DataFrame) -> str:
@@ -157,22 +162,19 @@ def captioned(table: str, caption: str) -> str:
     return table.replace("<thead>", f"<caption>{caption}</caption><thead>", 1)
 
 
-def _metrics(table: pd.DataFrame, names: dict[str, pd.Series]) -> pd.DataFrame:
-    """Names, and all metrics in words, with the interval of AUROC after it."""
-    shown = _values(table, names, "")
-    between = [f"{low:.3f} – {high:.3f}" if pd.notna(low) else "—" for low, high in zip(table["low"], table["high"])]
-    shown.insert(len(names) + 1, "95 % interval", between)
-    return shown
-
-
 def _pooled(table: pd.DataFrame, names: dict[str, pd.Series]) -> str:
     shown = _values(table, names, POOLED)
-    return f"<details><summary>The same with all tasks pooled, where knowing the task counts</summary>{shown.to_html(index=False, classes='metrics')}</details>"
+    return f"<details><summary>The same with all tasks pooled, where knowing the task counts</summary>{shown.to_html(index=False, escape=False, classes='metrics')}</details>"
 
 
-def _values(table: pd.DataFrame, names: dict[str, pd.Series], before: str) -> pd.DataFrame:
-    values = {title: table[before + column].map(lambda value: "—" if pd.isna(value) else f"{value:.3f}") for column, title in COLUMNS.items()}
-    return pd.DataFrame(names | values)
+def _values(table: pd.DataFrame, names: dict[str, pd.Series], before: str = "") -> pd.DataFrame:
+    """Names, and all metrics in words, each with its interval beneath it, as HTML."""
+    shown, none = {title: values.map(escape) for title, values in names.items()}, pd.Series(float("nan"), table.index)
+    for column, title in COLUMNS.items():
+        ends = [table[end] if before + column == "auroc" else table.get(f"{end}_{before}{column}", none) for end in ("low", "high")]
+        between = [f"<br/><small>{low:.3f} – {high:.3f}</small>" if pd.notna(low) else "" for low, high in zip(*ends)]
+        shown[title] = ["—" if pd.isna(value) else f"{value:.3f}{beneath}" for value, beneath in zip(table[before + column], between)]
+    return pd.DataFrame(shown)
 
 
 def _less(line) -> str:
@@ -193,5 +195,5 @@ def _says(drawn: pd.DataFrame) -> list[str]:
     between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
     spread = ("by seed " + between).where(between != "", "")
     why = drawn.get("reason", none).where(drawn["auroc"].isna(), "")
-    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why)]
+    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval_auroc", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why)]
     return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]

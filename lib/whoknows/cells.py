@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from whoknows import WhoknowsError, bootstrap, calibration, files
+from whoknows import WhoknowsError, bootstrap, calibration, files, weighted
 from whoknows.auroc import ENOUGH, too_few
 from whoknows.questions import CATEGORIES, category_of
 from whoknows.scores import CELL, MEASURES, POOLED, pooled, within_task
@@ -37,6 +37,7 @@ METHODS = {
     "task_prior": "Task prior",
 }
 TRAINED = ("probe", "probe_mlp", "lora_prompt")
+INTERVALS = (*weighted.METRICS, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
 NO_ROWS = pd.DataFrame({
     **{name: pd.Series(dtype=str) for name in [*CELL, "task", "split", "question_id"]},
     "seed": pd.Series(dtype="int64"), "logit": pd.Series(dtype="float32"), "correct": pd.Series(dtype=bool),
@@ -138,19 +139,22 @@ def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples
 
     Returns:
         The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
-        highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), and still_improving (of any seed;
-        missing if not known).
+        highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), low_… and high_… (that of each measure of
+        `INTERVALS`, unless `scores` has AUROC alone), and still_improving (of any seed; missing if not known).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
     fitted = calibration.fit_all(rows) if scores["brier"].notna().any() else {}
-    improving = _any_improving(rows)
+    others, improving = bootstrap.metric_samples(rows, fitted) if fitted else {}, _any_improving(rows)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
         if len(members) > 1:
             line = line.merge(pooled(rows, members, fitted), on=CELL + ["seed"])
         else:
             line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
-        between = bootstrap.interval(bootstrap.by_cell(samples, members))
+        drawn = {"": bootstrap.by_cell(samples, members)} | {f"_{name}": bootstrap.by_cell(own, members) for name, own in others.items()}
+        if others:
+            drawn[f"_{POOLED}auroc"] = bootstrap.by_cell(bootstrap.samples(rows[rows["task"].isin(members)], pooled=True), ["all"])
+        between = pd.concat([bootstrap.interval(own).add_suffix(suffix) for suffix, own in drawn.items()], axis=1)
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(improving, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
@@ -163,7 +167,7 @@ def enough(cells: pd.DataFrame) -> pd.DataFrame:
     """
     few = cells["auroc"].notna() & (cells["n_rarer"] < ENOUGH)
     why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
-    names = {"low", "high", "lowest_seed", "highest_seed", *MEASURES, *(POOLED + name for name in MEASURES)} - {"accuracy", POOLED + "accuracy", "commoner_accuracy", POOLED + "commoner_accuracy"}
+    names = {"lowest_seed", "highest_seed", *cells.filter(regex="^(low|high)(_|$)"), *MEASURES, *(POOLED + name for name in MEASURES)} - {"accuracy", POOLED + "accuracy", "commoner_accuracy", POOLED + "commoner_accuracy"}
     return cells.assign(reason=cells["reason"].mask(few, pd.Series(why, cells.index)), **{name: cells[name].mask(few) for name in names & {*cells}})
 
 

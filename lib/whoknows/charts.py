@@ -26,7 +26,7 @@ METRICS = {
 }
 # What a tooltip says of a cell beneath its value, and whose columns those are.
 TIP = {
-    "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "interval": "95 % interval of AUROC", "between_seeds": "AUROC by seed",
+    "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "between": "95 % interval", "between_seeds": "AUROC by seed",
     "right": "Right answers", "tasks": "Tasks measured", "training": "When training ended", "reason": "Missing because",
 }  # fmt: skip
 TITLES = {
@@ -55,9 +55,9 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = Fa
     Returns:
         A chart whose colours mean the same in both panels unless the reader asks for one scale each.
     """
-    shown = [metric for metric in METRICS if metric in table]
+    shown = [metric for metric in METRICS if metric in table and (metric == "auroc" or table[metric].notna().any())]
     drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()])
-    drawn = drawn.filter([*TIP, *shown, "reading", "grading", "test_set", "method", "model", "mark", "note", "page"])
+    drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), "reading", "grading", "test_set", "method", "model", "mark", "note", "page"])
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
     methods = [method for method in METHODS if method in set(drawn["method"])]
     sides = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(("left", "right"))][: len(methods)]
@@ -76,7 +76,7 @@ def page_of(line) -> str | None:
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The table with what each cell says: value of AUROC, mark (of an estimator that was still improving), interval, note (the last line).
+    """The table with what each cell says: value of AUROC, mark (of an estimator that was still improving), intervals by metric, note (the last line).
 
     Args:
         table: as for `heatmaps`.
@@ -97,7 +97,8 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
             fewer = measured & (table["n_tasks"] < table["of_tasks"])
             drawn["note"] += [f", {n}/{of}" if less else "" for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))]
     if "low" in drawn:
-        drawn["interval"] = [_between(*ends) for ends in zip(table["low"], table["high"])]
+        ends = {"auroc": ("low", "high")} | {metric: (f"low_{metric}", f"high_{metric}") for metric in METRICS if f"low_{metric}" in table}
+        drawn = drawn.assign(**{f"interval_{metric}": [*map(_between, table[low], table[high])] for metric, (low, high) in ends.items()})
         drawn["between_seeds"] = [_between(*ends) if seeds > 1 else "" for *ends, seeds in zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))]
     if "n" in drawn:
         drawn["right"] = [f"{right} of {n} ({right / n:.1%})" if n else "" for right, n in zip(table["n_right"].fillna(0), table["n"].fillna(0))]
@@ -166,8 +167,8 @@ def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dic
 def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
     readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
-    bare = ", without intervals" if "interval" in drawn else ""
-    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") + ("" if m == "auroc" else bare) for m in metrics})
+    bare = ", without intervals" if "interval_auroc" in drawn else ""
+    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") + ("" if f"interval_{m}" in drawn else bare) for m in metrics})
     return alt.TitleParams(text=alt.expr(f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1], {readings}[reading][2] || '']"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
 
 
@@ -188,7 +189,7 @@ def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str]
     hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke=GREY, strokeDash=[4, 3])
     written = [
         base.mark_text(aria=False, fontSize=font, fontWeight="bold" if name == "says" else "normal", dy=dy, cursor=pointer).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
-        for name, font, dy in _lines(size, "interval" in drawn)
+        for name, font, dy in _lines(size, "interval_auroc" in drawn)
     ]
     layers = alt.layer(cell, hatch, *written).resolve_scale(color="independent")
     title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHODS)}[{side}]"))
@@ -199,7 +200,7 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
     """A panel's cells under the switches as they stand: what they show, the ink that is readable on it, and what is said of it."""
     place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
     named = json.dumps({metric: METRICS[metric][0] for metric in metrics})
-    said = {title: name for name, title in TIP.items() if name in drawn and (name != "model" or "scored" not in drawn)}
+    said = {title: name for name, title in TIP.items() if (name in drawn or name == "between") and (name != "model" or "scored" not in drawn)}
     # What a cell does not have is left out of its tooltip.
     tip = ", ".join(f"{json.dumps(title)}: datum.{name} ? datum.{name} : datum.nothing" for title, name in said.items())
     heard = " + ".join(f"(datum.{name} ? {json.dumps(f', {title}: ')} + datum.{name} : '')" for title, name in said.items())
@@ -207,7 +208,7 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
     return chart.transform_calculate(shown="datum[metric]").transform_calculate(
         says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
         head=f"{named}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
-        between="metric === 'auroc' ? datum.interval : ''",
+        between="datum['interval_' + metric] || ''",
         ink=f"!isValid(datum.shown) ? '{INK}' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
     ).transform_calculate(tip=f"{{title: datum.head, {tip}}}", heard=f"{json.dumps(METHODS)}[datum.method] + ', ' + datum.head + {heard}")
 

@@ -13,7 +13,7 @@ def verdicts(table: pd.DataFrame) -> str:
     Args:
         table: as `claims.verdicts` returns.
     """
-    marks = {HOLDS: "✓ holds", FAILS: "✗ fails", OPEN: "? inconclusive"}
+    marks = {HOLDS: "✓ holds", FAILS: "✗ fails", OPEN: "?\N{NO-BREAK SPACE}inconclusive"}
     heads = {"figure": "Its own numbers", "released": "Released", "measured": "Measured here"}
     by = [heads[s] + ("" if r == "figure" else f", reading {r}") for s, r in zip(table["source"], table["reading"])]
     wide = table.assign(by=by, says=table["verdict"].map(marks)).pivot(index="claim", columns="by", values="says")

@@ -16,7 +16,7 @@ import yaml
 from whoknows import WhoknowsError, auroc, files, grid, portrait, schema, scores
 from whoknows.cells import READINGS, heatmap_axes, test_sets
 from whoknows.charts import TITLES, colour_domain, with_labels
-from whoknows.curves import embedding
+from whoknows.curves import embedding, tipped
 from whoknows.palette import INK, RAMP, black_from
 from whoknows.refit import TOKENS, Results, Setting
 
@@ -76,8 +76,7 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     drawn["ink"] = np.where(drawn["auroc"].isna(), INK, np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff"))
     x, y = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)), alt.Y("model:N", sort=models, title="Model")
     scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
-    tips = ["reader:N", "trained_on:N", "scored:N", alt.Tooltip("auroc:Q", format=".3f"), "n_right:Q", "reason:N"]
-    base = alt.Chart().encode(x=x, y=y, tooltip=tips)
+    base = tipped(alt.Chart(), "reader", "trained_on", "scored", "auroc", "n_right", "reason").encode(x=x, y=y)
     cell = base.mark_rect(stroke="#8883").encode(color=alt.condition("isValid(datum.auroc)", alt.Color("auroc:Q", scale=scale, legend=None), alt.value("#8883")))
     written = [base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None)) for name, size, dy in (("value", 15, -5), ("note", 10, 12))]
     panels = alt.layer(cell, *written).resolve_scale(color="independent").properties(width=110 * len(models), height=alt.Step(64))

@@ -6,6 +6,7 @@ import pandas as pd
 
 from whoknows import plateau
 from whoknows.assets import ASSETS
+from whoknows.cell_tables import captioned
 from whoknows.wording import CHAT
 
 TUNED = re.compile(r"instruct|chat|(?<![a-z])it(?![a-z])", re.IGNORECASE)  # in the names of models that were tuned to instructions
@@ -40,8 +41,8 @@ def html(rows: pd.DataFrame, estimators: str, models: list[str]) -> str:
     probe = "The probe is a logistic regression on one layer."
     if "probe_mlp" in set(rows["method"]):
         probe += " The paper's, an MLP on the last layer, is on the switch Heatmaps."
-    shown = table(rows, estimators, models).to_html(index=False, classes="facts")
-    return shown.replace("<thead>", f"<caption>What these values rest on. {probe}</caption><thead>", 1)
+    shown = table(rows, estimators, models).set_index("Model").T.rename_axis(columns=None)  # a column for each, as wide as a phone holds
+    return captioned(shown.to_html(classes="facts"), f"What these values rest on. {probe}")
 
 
 def tuned(source: str) -> str:

@@ -10,7 +10,7 @@ from whoknows.bootstrap import ABOVE, BELOW, EXPLORATORY, INSIGNIFICANT
 from whoknows.cells import METHODS, READINGS
 from whoknows.charts import IN_LINES, TITLES, switch
 from whoknows.claims import OPEN
-from whoknows.curves import embedding
+from whoknows.curves import ON_VALIDATION, embedding, tipped
 from whoknows.palette import GREY, HUES, INK, dashes, family, hue, hues, shapes
 from whoknows.plateau import IMPROVING, marked
 
@@ -34,11 +34,11 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     names = ["the figure", "released", "measured here"]
     colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=[GREY, GREY, INK]), legend=alt.Legend(orient="top"))
     shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
-    tips = ["claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "says", "reason"]
-    base = alt.Chart().transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
-    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour, tooltip=tips)
-    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape, tooltip=tips)
+    tips = ("claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "says", "reason")
+    base = tipped(alt.Chart(), *tips, contrast="Difference", cells="Of the cells", reason="Because").transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
+    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour)
+    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape)
     chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=_step(drawn["contrast"]))
     chart = chart.facet(row=_headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
     decided = (judged["source"] == "measured") & (judged["says"] != OPEN)
@@ -58,11 +58,10 @@ def contest(table: pd.DataFrame) -> alt.Chart:
     drawn = _in_lines(drawn, label=LABEL, own=HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
     colour = alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=alt.Legend(orient="top", columns=2))
-    tips = ["label", "scored", "auroc", "low", "high", "brier", "ece", "n_right"]
-    base = alt.Chart().encode(y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour, tooltip=tips)
+    base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
-    half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0.5))
+    half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0.5))
     chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=_step(drawn["label"]))
     described = f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; all values are in the table beneath."
     return chart.facet(row=_headed(drawn, "own")).properties(description=described, usermeta=embedding("contest"))
@@ -81,13 +80,13 @@ def shift(table: pd.DataFrame) -> alt.Chart:
     labels = [METHODS[method] for method in methods]
     scale = alt.Scale(domain=labels, range=[HUES[method] for method in methods])
     colour = alt.Color("label:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
-    tips = ["label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right"]
+    tips = ("label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right")
     y, offset = alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=alt.Scale(paddingInner=0.35)), alt.YOffset("label:N", sort=labels)
-    base = alt.Chart().encode(y=y, yOffset=offset, color=colour, tooltip=tips)
+    base = tipped(alt.Chart(), *tips, change="Less in-distribution", change_low="From", change_high="To").encode(y=y, yOffset=offset, color=colour)
     bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
     hollow = alt.when("datum.hollow").then(alt.value(0)).otherwise(alt.value(1))
     points = base.mark_point(filled=True, size=50, strokeWidth=1.5, opacity=1).encode(x="auroc:Q", stroke=alt.Stroke("label:N", scale=scale, legend=None), fillOpacity=hollow)
-    half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0.5))
+    half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0.5))
     chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(13, **{"for": "offset"}))
     described = f"AUROC in-distribution and on {table.loc[table['says'].notna(), 'test_set'].nunique()} shifts, with intervals; all values are in the table beneath."
     return chart.facet(row=_headed(drawn, "own")).properties(description=described, usermeta=embedding("shift"))
@@ -106,18 +105,18 @@ def differences(table: pd.DataFrame) -> alt.Chart:
     ]]  # fmt: skip
     shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
     y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
-    tips = ["kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says"]
     verdicts, legend = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], alt.Legend(orient="top", columns=2)
     widest = [float(np.nanmin([0, *drawn["low"]])), float(np.nanmax([0, *drawn["high"]]))]  # Vega looks at the panels of one switch alone
     scale = alt.Scale(domain=widest, nice=True)
     verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY]), legend=legend)
     shape = alt.Shape("says:N", title=None, scale=alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"]), legend=legend)
-    base = alt.Chart().transform_filter(shown).encode(y=y, color=verdict, tooltip=tips)
-    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY).encode(x=alt.datum(0))
+    base = tipped(alt.Chart(), "kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says", what="Of", estimate="Difference", p="p").encode(y=y, color=verdict)
+    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC", scale=scale), x2="high:Q")
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1).encode(x="estimate:Q", shape=shape)
     chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=_step(drawn["what"]))
-    chart = chart.facet(row=_headed(drawn, "kind"), spacing=18).resolve_scale(y="independent").add_params(*switches)
+    # What is not shown is left out before it is put into panels, or their axes would have rows for it.
+    chart = chart.facet(row=_headed(drawn, "kind"), spacing=18).transform_filter(shown).resolve_scale(y="independent").add_params(*switches)
     described = f"{len(drawn)} differences of AUROC between cells, with intervals; {drawn['says'].isin([ABOVE, BELOW]).sum()} are significant; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("differences"))
 
@@ -130,9 +129,7 @@ def layers(table: pd.DataFrame) -> alt.LayerChart:
     """
     drawn = table.round(4)
     x = alt.X("depth:Q", title="Depth of the layer (0 = embeddings, 1 = last)", scale=alt.Scale(domain=[0, 1]))
-    y = alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    tips = ["scored:N", "layer:Q", "depth:Q", "validation_auroc:Q"]
-    base = alt.Chart(drawn).encode(x=x, y=y, tooltip=tips)
+    base = tipped(alt.Chart(drawn), "scored", "layer", "depth", "validation_auroc").encode(x=x, y=ON_VALIDATION)
     rings = base.transform_filter("datum.chosen").mark_point(size=220, strokeWidth=2, color=INK)
     described = "AUROC of the probe on validation by depth of the layer; the layers that were chosen are ringed."
     return (_by_model(base, drawn["scored"]) + rings).properties(width="container", height=260, description=described, usermeta=embedding("layers"))
@@ -155,8 +152,7 @@ def learning_curve(table: pd.DataFrame) -> alt.LayerChart:
     drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
     sizes = sorted(set(drawn["size"]), key=lambda size: float("inf") if size == "all" else int(size))
     x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
-    tips = ["scored:N", "size:O", "auroc:Q", "low:Q", "high:Q"]
-    base = alt.Chart(drawn).encode(x=x, tooltip=tips)
+    base = tipped(alt.Chart(drawn), "scored", "size", "auroc", "low", "high").encode(x=x)
     y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
     bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(detail="scored:N", y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."

@@ -13,7 +13,7 @@ from whoknows import calibration, files
 from whoknows.auroc import one_class
 from whoknows.cells import METHODS, named, test_sets
 from whoknows.charts import switch
-from whoknows.curves import embedding, layer_curve, training_curve
+from whoknows.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
 from whoknows.metrics import risk_coverage
 from whoknows.palette import GREY, HUES, INK
 
@@ -162,12 +162,11 @@ def _axes(x: str, y: str) -> dict:
 
 
 def _diagonal() -> alt.Chart:
-    return alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1).encode(x="x:Q", y="y:Q")
+    return alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1, aria=False).encode(x="x:Q", y="y:Q")
 
 
 def _lines(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
-    tips = [alt.Tooltip("x:Q", title=x, format=".2f"), alt.Tooltip("y:Q", title=y, format=".2f")]
-    line = _panel(curve, "x", "y").mark_line(strokeWidth=2.5).encode(**_axes(x, y), color=_by_method(), tooltip=tips)
+    line = tipped(_panel(curve, "x", "y"), "x", "y", x=x, y=y).mark_line(strokeWidth=2.5).encode(**_axes(x, y), color=_by_method())
     return alt.layer(*([_diagonal()] if curve == "roc" else []), line).properties(width=270, height=220, title=title)
 
 
@@ -179,7 +178,8 @@ def _bins() -> alt.LayerChart:
     scaled = list(SCALED.values())
     opacity = alt.FillOpacity("series:N", scale=alt.Scale(domain=scaled, range=[0, 1]), legend=None)
     dash = alt.StrokeDash("series:N", title=None, scale=alt.Scale(domain=scaled, range=[[2, 2], [1, 0]]), legend=alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=INK))
-    base = _panel("reliability", "x", "y", "low", "high").encode(x=alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1])), color=_by_method(), tooltip=["series:N", "x:Q", "y:Q", "low:Q", "high:Q"])
+    base = tipped(_panel("reliability", "x", "y", "low", "high"), "series", "x", "y", "low", "high", series="Confidence", x="P(correct)", y="Share that is right")
+    base = base.encode(x=alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1])), color=_by_method())
     bars = base.mark_rule(strokeWidth=1.5).encode(strokeDash=dash, y=alt.Y("low:Q", title="Share that is right", scale=alt.Scale(domain=[0, 1])), y2="high:Q")
     return alt.layer(_diagonal(), bars, base.mark_point(filled=True, size=45, strokeWidth=1.5, opacity=1).encode(y="y:Q", fill=_by_method(alt.Fill), stroke=_by_method(alt.Stroke), fillOpacity=opacity)).properties(width=270, height=220, title="Reliability")
 
@@ -187,8 +187,8 @@ def _bins() -> alt.LayerChart:
 def _histogram() -> alt.Chart:
     colour = alt.Color("series:N", title="Answers", scale=alt.Scale(domain=["wrong", "right"], range=[GREY, INK]), legend=alt.Legend(orient="bottom", symbolOpacity=1))
     x = alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1]))
-    bars = _panel("confidence", "x", "y").mark_area(interpolate="step", opacity=0.35, line=True)
-    return bars.encode(x=x, y=alt.Y("y:Q", title="Share of them", stack=None), color=colour, tooltip=["series:N", "x:Q", "y:Q"]).properties(width=270, height=220, title="Confidence")
+    bars = tipped(_panel("confidence", "x", "y"), "series", "x", "y", series="Answers", x="P(correct)", y="Share of them").mark_area(interpolate="step", opacity=0.35, line=True)
+    return bars.encode(x=x, y=alt.Y("y:Q", title="Share of them", stack=None), color=colour).properties(width=270, height=220, title="Confidence")
 
 
 def learning(estimator: str, method: str) -> alt.TopLevelMixin | None:
@@ -208,6 +208,6 @@ def learning(estimator: str, method: str) -> alt.TopLevelMixin | None:
 
 
 def _by_epoch(search: list[dict]) -> alt.Chart:
-    x, y = alt.X("epoch:Q", title="Epoch of the MLP"), alt.Y("validation_auroc:Q", title="AUROC on validation", scale=alt.Scale(zero=False))
-    line = alt.Chart(pd.DataFrame(search)).mark_line(point=True, color=HUES["probe_mlp"]).encode(x=x, y=y, tooltip=["epoch", "validation_auroc"])
+    x = alt.X("epoch:Q", title="Epoch of the MLP", axis=alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d"))
+    line = tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc").mark_line(point=True, color=HUES["probe_mlp"]).encode(x=x, y=ON_VALIDATION)
     return line.properties(width="container", height=200, description="AUROC of the MLP on validation by epoch.", usermeta=embedding("epochs"))

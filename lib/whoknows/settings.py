@@ -7,7 +7,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError, files
 from whoknows.cells import METHODS
-from whoknows.curves import embedding
+from whoknows.curves import embedding, tipped
 from whoknows.palette import hues
 
 KEYS = ["reader", "method", "learning_rate", "training_answers"]
@@ -51,10 +51,10 @@ def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
     colour = alt.Color("label:N", title=None, scale=hues(["probe", "lora_prompt"]), legend=alt.Legend(orient="bottom"))
     x = alt.X("training_answers:Q", title="Training answers", scale=alt.Scale(type="log", nice=False))
     y = alt.Y("validation_auroc:Q", title="Best AUROC on validation", scale=alt.Scale(zero=False))
-    tips = ["label:N", "training_answers:Q", "validation_auroc:Q", "seconds:Q", "epoch:Q"]
-    lines = alt.Chart(drawn).mark_line(point=True).encode(x=x, y=y, color=colour, tooltip=tips).properties(width=280, height=220)
+    base = tipped(alt.Chart(drawn), "label", "training_answers", "validation_auroc", "seconds", "epoch")
+    lines = base.mark_line(point=True).encode(x=x, y=y, color=colour).properties(width=280, height=220)
     described = "Best AUROC on validation by number of training answers, of the probe and of LoRA + Prompt; all values are in the table beneath."
-    return lines.facet(column=alt.Column("reader:N", title=None)).properties(description=described, usermeta=embedding("training_answers"))
+    return lines.facet(column=alt.Column("reader:N", title=None), spacing=32).properties(description=described, usermeta=embedding("training_answers"))
 
 
 def html(table: pd.DataFrame) -> str:

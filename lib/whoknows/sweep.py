@@ -14,7 +14,7 @@ from whoknows.auroc import ENOUGH
 from whoknows.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.charts import TITLES, colour_domain, switch
 from whoknows.classifiers import Labelled, Logistic
-from whoknows.curves import embedding
+from whoknows.curves import embedding, tipped
 from whoknows.hidden import load_hidden
 from whoknows.palette import RAMP, black_from, dashes, hue, shapes
 from whoknows.probes import parts
@@ -23,7 +23,7 @@ from whoknows.splits import for_seed, smaller
 CHOSEN = "chosen"
 DEPTHS = [round(step / 20, 2) for step in range(21)]
 NUMBERS = ["layer", "auroc", "validation_auroc"]
-TIPS = ["layer:Q", "strength:Q", "size:Q", "auroc:Q", "validation_auroc:Q"]
+TIPS = ("layer", "strength", "size", "auroc", "validation_auroc")
 FEW = 2  # models whose cells all have a line; of more, each has one for its own answers
 
 
@@ -138,7 +138,7 @@ def _shown(at: dict[str, str], *names: str) -> alt.Chart:
 def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -> alt.LayerChart:
     size, (low, high) = min(90, 300 // len(models)), ends
     x, y = (alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)), alt.Y("model:N", sort=models, title="Model"))
-    base = _shown(at, *at).encode(x=x, y=y, tooltip=["model:N", "trained_on:N", *TIPS])
+    base = tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(x=x, y=y)
     scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     rects = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
     ink = alt.condition(f"datum.auroc > {low + black_from() * (high - low):.4f}", alt.value("#000"), alt.value("#fff"))
@@ -158,10 +158,11 @@ def _curve(
     others = [name for name in at if name != over]
     legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, symbolSize=500 if over == "layer" else 90, symbolStrokeColor=hue("probe"), symbolFillColor=hue("probe"))
     told = {"title": None, "legend": legend if over == "layer" else None}, {"title": None, "legend": legend if over == "size" else None}  # beneath one panel each
-    x = alt.X(f"{over}:Q", title=title, scale=alt.Scale(type="log" if over == "size" else "linear", domain=across, nice=False))
+    whole = alt.Axis(format="d", tickMinStep=1)
+    x = alt.X(f"{over}:Q", title=title, axis=whole, scale=alt.Scale(type="log" if over == "size" else "linear", domain=across, nice=False))
     y = alt.Y("auroc:Q", title="AUROC on test", scale=alt.Scale(domain=ends, nice=False))
     base = _shown(at, *others).transform_calculate(cell="'trained on ' + datum.trained_on + ', scored on ' + datum.model").transform_filter(alt.FieldOneOfPredicate("cell", lines))
-    base = base.encode(x=x, y=y, tooltip=["cell:N", *TIPS])
+    base = tipped(base, "cell", *TIPS, auroc="AUROC on test").encode(x=x, y=y)
     line = base.mark_line(strokeWidth=1.5, color=hue("probe")).encode(strokeDash=alt.StrokeDash("cell:N", scale=dashes(lines), **told[0]))
     here = base.transform_filter(at[over]).mark_point(filled=True, size=90, opacity=1, color=hue("probe")).encode(shape=alt.Shape("model:N", scale=shapes(sorted(models)), **told[1]))
     return alt.layer(line, here).properties(width=230, height=200, title=f"Over {title.lower()}")
