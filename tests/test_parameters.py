@@ -56,9 +56,9 @@ def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
 
 def test_every_stage_is_told_the_grids_own_seeds():
     seeded, told = replace(GRID, seeds=(3, 5)), {}
-    for stage, names in {"search": ["tiny-llama"], "sweep": ["tiny-llama"], "lora_variant": ["tiny-llama", "lora"]}.items():
+    for stage, names in {"search": ["tiny-llama"], "sweep": ["tiny-llama"], "ablate_lora": ["tiny-llama", "lora"]}.items():
         told[stage] = json.loads(getattr(parameters, stage)(seeded, *names))["seed"]
-    assert told == {"search": 3, "sweep": 3, "lora_variant": 3}, "the first one"
+    assert told == {"search": 3, "sweep": 3, "ablate_lora": 3}, "the first one"
     assert json.loads(parameters.surface(seeded))["seeds"] == json.loads(parameters.ablate(seeded, "tiny-llama"))["seeds"] == [3, 5]
     for stage in ("probe", "lora_prompt"):
         values = json.loads(getattr(parameters, stage)(seeded, "tiny-llama", "tiny-mistral", "5"))

@@ -4,6 +4,7 @@ A copy of the workflow runs once, with stub notebooks that have the real ones' p
 """
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -218,24 +219,30 @@ def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
         path.write_text(before)
 
 
-RULES = dict(re.findall(r"^rule (\w+):\n((?:(?: .*)?\n)+)", (ROOT / "Snakefile").read_text(), re.MULTILINE))
-# Which stage a rule is of, where its name is not that stage's: the notebook, and who says its parameters.
-OTHERS = {"ablate_lora": ("lora_prompt", "lora_variant"), "answer_shard": ("answer", "answer"), "extract_shard": ("extract", "extract"), "beside": ("page", "beside")}
+JOB = re.compile(r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows\.run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ --params '(.*?)' --title '(.*?)'$", re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "all"])
-def test_a_rule_runs_and_digests_and_tells_the_notebook_of_its_stage_and_asks_for_what_that_needs(rule):
-    notebook, tells = OTHERS.get(rule, (rule, rule))
-    params = re.search(r"^    params: (.*)$", RULES[rule], re.MULTILINE)[1]
-    assert {name.strip("{}").removeprefix("w.") for name in re.findall(r"notebooks/(.+?)\.py", params)} == {notebook}
-    assert re.findall(r"digest\(f?\"notebooks/", params) and re.findall(r"json=.*?parameters\.(\w+)\(", params) == [tells]
-    stage = rule.removesuffix("_shard")
-    assert re.findall(r"(?:cores|needs)\(\"(\w+)\"\)", RULES[rule]) == [stage, stage] and stage in STAGES
-    assert f'stage="{stage}"' in params if rule.endswith("_shard") else f'page=f"{{OUT}}/notebooks/{"beside" if rule == "beside" else stage}' in RULES[rule]
+def test_every_stage_runs_its_notebook_with_its_parameters_into_its_page():
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--forceall", "--nolock", "--cores", "1", "--config", "grid=grids/smoke.yml"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}).stdout
+    jobs = [JOB.search(f"rule {job}") for job in re.split(r"^rule ", said, flags=re.MULTILINE)[1:] if not job.startswith("all:")]
+    assert {job[1] for job in jobs} == {*STAGES} - {"judge", "beside"}  # the smoke grid asks for neither
+    for stage, outputs, notebook, page, log, told, title in (job.groups() for job in jobs):
+        told, outputs, (named, _, rest) = json.loads(told), outputs.split(", "), Path(page).stem.partition("-")
+        assert notebook == ("lora_prompt" if stage == "ablate_lora" else stage) and named == stage
+        assert page in outputs and log == page.replace("/notebooks/", "/logs/").replace(".ipynb", ".txt")
+        written = [told[name] for name in ("out", "rows_out") if told.get(name)]
+        assert all(any(output == path or output.startswith(f"{path}/") for path in written) for output in outputs if output != page), stage
+        names = [str(told[name]) for name in ("model", "reader", "trained_on", "seed") if name in told and (stage not in ("sweep", "search", "ablate_lora") or name == "reader")]
+        assert all(name in rest for name in names) and all(name in title for name in names), (stage, title)
 
 
-def test_every_stage_has_a_rule():
-    assert {rule.removesuffix("_shard") for rule in RULES} == {"all", *STAGES}
+def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
+    text = (ROOT / "Snakefile").read_text()
+    assert re.findall(r"params: notebook=(\w+), code=digest\((\w+), \*step.also\)", text) == [("notebook", "notebook")]
+    assert re.findall(r"params: stage=(\w+), code=digest\(f\"notebooks/{(\w+)}.py\"\), json=partial\(told, (\w+)\)", text) == [("stage",) * 3]
+    assert 'notebook="notebooks/{page}.py", code=lambda w: digest(f"notebooks/{w.page}.py"' in text
+    assert text.count("digest(") == 3
 
 
 def put(keys, value):
