@@ -338,8 +338,9 @@ def test_a_phone_shows_charts_whole(opened):
         assert not [text for chart in range(opened.read("document.querySelectorAll('svg.marks').length")) for text in opened.texts(chart) if "…" in text]
         beyond = "[...document.querySelectorAll('.chart')].map(chart => chart.scrollWidth - chart.clientWidth)"
         assert max(opened.read(beyond)) <= 0, f"a chart of {page} is cut on the right"
-        lefts = "[...document.querySelectorAll('.chart')[0].querySelectorAll('.role-legend-label text')].map(text => Math.round(text.getBoundingClientRect().left))"
-        assert len(set(opened.read(lefts))) == 1, f"the legend of {page} has more columns than a phone has room for"
+        lefts = "[...document.querySelectorAll('.chart')[0].querySelectorAll('.role-legend-label text')].map(text => text.getBoundingClientRect().left)"
+        found = opened.read(lefts)
+        assert not found or max(found) - min(found) < 5, f"the legend of {page} has more columns than a phone has room for"
     opened.visit(width=390)
     assert opened.read("(table => table.scrollWidth - table.clientWidth)(document.querySelector('table.facts'))") <= 0
 
