@@ -61,7 +61,9 @@ table = search.cell(
 curves.search_curve(table)
 
 # %% [markdown]
-# The highest AUROC on validation by learning rate and number of training answers; the row without a rate is the probe.
+# The highest AUROC on validation by learning rate and number of training answers.
 
 # %%
-table.groupby(["method", "learning_rate", "training_answers"], dropna=False)["validation_auroc"].max().unstack().round(3)
+best = table.groupby(["learning_rate", "training_answers"], dropna=False)["validation_auroc"].max().unstack()
+best.index = ["the probe" if rate != rate else f"learning rate {rate:g}" for rate in best.index]
+best.rename_axis(columns="training answers").round(3).fillna("")

@@ -493,7 +493,7 @@ def test_the_sentences_and_verdicts_of_the_claims(page, hand):
         column = head.index({"figure": "Its own numbers"}.get(source[0], leads[source]))
         assert {line[0]: line[column].replace("\xa0", " ") for line in lines} == {claim: marks[verdict(of)] for claim, of in of_claims.items()}
         for claim, of in of_claims.items():
-            assert says(findings.split(f"### {claim}\n")[1].split("\n### ")[0], f"- {leads[source]}, it **{verdict(of)}**: {deciding(of)}.")
+            assert says(findings.split(f"### {claim}\n")[1].split("\n### ")[0], f"- {leads[source]}, it **{verdict(of).replace('inconclusive', 'is inconclusive')}**: {deciding(of)}.")
     assert f"Here {STRONG} stands for Mistral, and {WEAK} for LLaMA-2" in summary
     assert f"The 56 measured differences, of both readings, are {hand.distinct} distinct primary hypotheses" in summary
     wrong = [claim for claim, lines in by["figure", ""].items() if verdict(lines) == "fails"]

@@ -161,7 +161,7 @@ def test_the_sentences_are_the_verdicts():
     verdicts = claims.verdicts(judged)
     text = findings.claims_findings(STATED, judged, verdicts, players)
     for word in (HOLDS, FAILS, OPEN):
-        assert text.count(f"it **{word}**") == (verdicts["verdict"] == word).sum() > 0
+        assert text.count(f"it **{'is ' * (word == OPEN)}{word}**") == (verdicts["verdict"] == word).sum() > 0
     summary = findings.claims_summary(verdicts, players, judged)
     assert "strong stands for Mistral, and weak for LLaMA-2" in summary
     one = findings.claims_summary(verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players, judged)

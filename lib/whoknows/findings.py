@@ -9,6 +9,7 @@ from whoknows.claims import FAILS, HOLDS, OPEN, Claim, hypothesis
 from whoknows.plateau import IMPROVING, MARK, TOLERANCE, marked
 from whoknows.scores import CELL
 
+IS = {OPEN: "is "}  # a verdict that is no verb
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
 
@@ -140,7 +141,7 @@ def claims_findings(claims: list[Claim], judged: pd.DataFrame, verdicts: pd.Data
         said += [f"### {claim.claim}", "", f"> {claim.says}", ""]
         for line in verdicts[verdicts["claim"] == claim.claim].itertuples():
             own = judged[(judged["claim"] == claim.claim) & (judged["source"] == line.source) & (judged["reading"] == line.reading)]
-            said.append(f"- {_source(line.source, line.reading)}, it **{line.verdict}**: {_deciding(own, line.verdict)}.")
+            said.append(f"- {_source(line.source, line.reading)}, it **{IS.get(line.verdict, '')}{line.verdict}**: {_deciding(own, line.verdict)}.")
         said.append("")
     return "\n".join(said)
 
