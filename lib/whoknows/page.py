@@ -52,7 +52,7 @@ def reword(page: NotebookNode) -> None:
     path = ROOT / f"notebooks/{about.get('stage')}.py"
     if not path.exists():
         return
-    notebook, title = _source(path), about["title"]
+    notebook, title = _source(path), about.get("title", "")
     prose, new = ([cell for cell in one.cells if cell.cell_type == "markdown"] for one in (page, notebook))
     if len(prose) == len(new):
         for cell, now in zip(prose, new):
