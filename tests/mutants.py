@@ -28,13 +28,13 @@ MODULES = (  # what a published number comes from: models, estimators, stages, e
     "grading judge logistic lora_prompt memory metrics models parts plateau prefix probes products proof rows scores search shift smooth splits sweep "
     "training trees weighted wording"
 ).split()
-SLOW = {"test_smoke", "test_workflow", "test_book", "test_explore", "test_notebooks", "test_packaging"}  # which run whole stages, and see less of each
+SLOW = {"test_smoke", "test_workflow", "test_book", "test_explore", "test_notebooks", "test_packaging", "test_extend"}  # which run whole stages, and see less of each
 SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
     ast.Mod: ast.Add, ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
-MADE = (".git", ".venv", ".snakemake", "_build", "results", "__pycache__")  # what is no part of the text
+MADE = (".venv", ".snakemake", "_build", "results", "__pycache__")  # what is no part of the text
 ENOUGH = 0.9  # of the mutants have to be caught
 UNSEEN = {"desc", "device", "strict"}  # arguments that change no number on a CPU
 LONGEST = 900  # seconds of a mutant's tests; what never ends is caught, since a person would see it
@@ -147,6 +147,9 @@ def caught_by(mutant: Mutant, checkouts: Queue) -> str | None:
     try:
         module.write_text(mutant.text, encoding="utf-8")
         killer = _first_failure(checkout, [f"tests/{name}.py" for name in concerned(mutant.module)])
+        module.write_text(right, encoding="utf-8")
+        if killer and "::" in killer and _first_failure(checkout, [f"tests/{killer.split('[')[0]}"]):
+            raise SystemExit(f"{killer} fails without any mutant: mend it first")
     finally:
         module.write_text(right, encoding="utf-8")
         checkouts.put(checkout)
@@ -163,7 +166,7 @@ def _first_failure(checkout: Path, tests: list[str]) -> str | None:
         return "the clock"
     if not done.returncode:
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
     return failed[1].removeprefix("tests/") if failed else "an import"
 
 
