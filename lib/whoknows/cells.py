@@ -147,14 +147,16 @@ def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples
     others, improving = bootstrap.metric_samples(rows, fitted) if fitted else {}, _any_improving(rows)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
+        drawn = {name: bootstrap.by_cell(own, members) for name, own in others.items()} | {"": bootstrap.by_cell(samples, members)}
         if len(members) > 1:
             line = line.merge(pooled(rows, members, fitted), on=CELL + ["seed"])
-        else:
+            if others:
+                drawn[POOLED + "auroc"] = bootstrap.by_cell(bootstrap.samples(rows[rows["task"].isin(members)], pooled=True), ["all"])
+        else:  # one task alone is the same pooled
             line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
-        drawn = {"": bootstrap.by_cell(samples, members)} | {f"_{name}": bootstrap.by_cell(own, members) for name, own in others.items()}
-        if others:
-            drawn[f"_{POOLED}auroc"] = bootstrap.by_cell(bootstrap.samples(rows[rows["task"].isin(members)], pooled=True), ["all"])
-        between = pd.concat([bootstrap.interval(own).add_suffix(suffix) for suffix, own in drawn.items()], axis=1)
+            if others:
+                drawn[POOLED + "auroc"] = drawn[""]
+        between = pd.concat([bootstrap.interval(own).add_suffix(name and f"_{name}") for name, own in drawn.items()], axis=1)
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(improving, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
@@ -167,7 +169,8 @@ def enough(cells: pd.DataFrame) -> pd.DataFrame:
     """
     few = cells["auroc"].notna() & (cells["n_rarer"] < ENOUGH)
     why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
-    names = {"lowest_seed", "highest_seed", *cells.filter(regex="^(low|high)(_|$)"), *MEASURES, *(POOLED + name for name in MEASURES)} - {"accuracy", POOLED + "accuracy", "commoner_accuracy", POOLED + "commoner_accuracy"}
+    measures = [name for name in MEASURES if name not in ("accuracy", "commoner_accuracy")]  # those say no more than n_right and n do
+    names = {*cells.filter(regex="^(low|high)"), *measures, *(POOLED + name for name in measures)}
     return cells.assign(reason=cells["reason"].mask(few, pd.Series(why, cells.index)), **{name: cells[name].mask(few) for name in names & {*cells}})
 
 
