@@ -22,8 +22,7 @@ def folder(out: Path | str, module: str, **depends) -> Path:
         depends: what else the parts depend on, as far as JSON can say it.
     """
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode())
-    for path in sorted(sources.closure(module)):
-        digest.update(sources.content(path).encode())
+    digest.update(sources.digest(module).encode())
     own = Path(f"{out}.parts") / digest.hexdigest()[:16]
     for other in own.parent.glob("*"):
         if other != own:
