@@ -231,6 +231,11 @@ def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, 
     assert known == told | by_hand
 
 
+def test_the_search_trains_by_default_as_lora_prompt_does():
+    search, lora_prompt = (page.parameters(jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")) for stage in ("search", "lora_prompt"))
+    assert search["settings"] == lora_prompt["settings"]
+
+
 @pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt", "search"])
 def test_a_new_metric_re_runs_no_training(stage):
     """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before; so is what writes a README."""

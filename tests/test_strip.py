@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from whoknows import files, parameters, strip
+from whoknows import files, strip
 
 ROOT = Path(__file__).parents[1]
 HOME = "https://github.com/someone/some-name"
