@@ -66,4 +66,4 @@ curves.search_curve(table)
 # %%
 best = table.groupby(["learning_rate", "training_answers"], dropna=False)["validation_auroc"].max().unstack()
 best.index = ["the probe" if rate != rate else f"learning rate {rate:g}" for rate in best.index]
-best.rename_axis(columns="training answers").round(3).fillna("")
+best.rename_axis(columns="training answers").round(3).astype(object).fillna("not tried")
