@@ -44,12 +44,13 @@ HTML(difference_tables.verdicts(verdicts))
 # %% [markdown]
 # ## Every claim as differences between cells
 #
-# A claim holds where each of its differences is above zero. Bars are 95 % bootstrap intervals over questions. What was
-# measured here are the *primary hypotheses* of the run: one is significant where the p-value, corrected for all of them in both
-# readings (Holm), is below the level, and inconclusive where a cell was still improving when its training ended. *Differences*,
-# *Controls* and the first page have the same verdicts. Differences have the figure's names; the table beneath says of which cells
-# each is, and so who reads, is trained on and is scored, which depends on the reading. The description and the released results come without intervals, so
-# there the values alone decide.
+# Bars are 95 % bootstrap intervals over questions. The dashed line is zero; the dotted one is half of a step of the figure, less than which
+# it could not show. A claim fails where a difference is significantly below the dotted line, and holds where all are significantly
+# above the dashed one and none fails. What was measured here are the *primary hypotheses* of the run: p-values are corrected for all of
+# them in both readings (Holm), and a difference is inconclusive where a cell was still improving when its training ended. *Differences*,
+# *Controls* and the first page have the same p-values. Differences have the figure's names; the table beneath says of which cells each is,
+# and so who reads, is trained on and is scored, which depends on the reading. The description and the released results come without
+# intervals, so there the values alone decide.
 
 # %% tags=["remove-input"]
 plots.contrasts(judged)

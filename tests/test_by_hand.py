@@ -36,7 +36,8 @@ METRICS = {
     "brier": "Brier", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "ece_temperature": "ECE after temperature",
     "ece_platt": "ECE after Platt", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold", "commoner_accuracy": "Always the commoner grade",
 }  # fmt: skip
-DRAWS = 2000
+DRAWS = 5000
+MARGIN = 0.025  # half of what is between two values of the figure
 BENEATH = "Beneath a value stands its 95 % interval over questions, where it has one."
 
 
@@ -133,17 +134,19 @@ class Hand:
                     method, model, column = place.split("/")
                     cells[at(reading, method, {"Mistral": STRONG, "LLaMA-2": WEAK}[model], {"Mistral": STRONG, "LLaMA-2": WEAK}[column])] += weight
                 estimate, drawn = self.contrast(cells, HOME)
-                found.append({"claim": claim["claim"], "contrast": name, "reading": reading, "weights": cells, "estimate": estimate, "drawn": drawn, "p": p_value(drawn)})
-        distinct = []
-        for line in found:
-            if not any(parallel(line["weights"], other["weights"]) for other in distinct):
-                distinct.append(line)
-        self.distinct, largest = len(distinct), 0.0
-        for rank, line in enumerate(sorted(distinct, key=lambda line: line["p"])):  # Holm, 1979
-            largest = max(largest, min(1.0, line["p"] * (len(distinct) - rank)))
-            line["p_holm"] = largest
-        for line in found:
-            line["p_holm"] = next(other["p_holm"] for other in distinct if parallel(line["weights"], other["weights"]))
+                found.append({"claim": claim["claim"], "contrast": name, "reading": reading, "weights": cells, "estimate": estimate, "drawn": drawn, "p": p_value(drawn), "p_margin": 2 * ((drawn >= MARGIN).sum() + 1) / (DRAWS + 1) if drawn[0] == drawn[0] else np.nan})
+                found[-1]["p_margin"] = min(1.0, found[-1]["p_margin"])
+        distinct = {name: [] for name in ("p", "p_margin")}
+        for (name, lines), line in itertools.product(distinct.items(), found):
+            if not any(same_hypothesis(name, line, other) for other in lines):
+                lines.append(line)
+        family = [(line[name], name, line) for name, lines in distinct.items() for line in lines]
+        self.distinct, largest = len(distinct["p"]), 0.0
+        for rank, (p, name, line) in enumerate(sorted(family, key=lambda entry: entry[0])):  # Holm, 1979
+            largest = max(largest, min(1.0, p * (len(family) - rank)))
+            line[f"{name}_holm"] = largest
+        for (name, lines), line in itertools.product(distinct.items(), found):
+            line[f"{name}_holm"] = next(other[f"{name}_holm"] for other in lines if same_hypothesis(name, line, other))
         return found
 
     def difference(self, weights: dict[tuple, float], test_set: str) -> dict:
@@ -221,6 +224,16 @@ def parallel(one: dict, other: dict) -> bool:
     cells = sorted({*one, *other})
     a, b = (np.array([weights.get(cell, 0.0) for cell in cells]) for weights in (one, other))
     return bool(abs(a @ b) > (1 - 1e-9) * np.linalg.norm(a) * np.linalg.norm(b))
+
+
+def shown_p(p: float) -> str:
+    return "under 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def same_hypothesis(name: str, one: dict, other: dict) -> bool:
+    """Whether two lines ask the same: whether one combination of cells is zero, or whether it is at least the margin."""
+    a, b = ({cell: weight for cell, weight in line["weights"].items() if weight} for line in (one, other))
+    return parallel(a, b) if name == "p" else a == b
 
 
 def tables(html: str) -> dict[str, list[list[str]]]:
@@ -445,8 +458,10 @@ def claimed(hand) -> list[dict]:
     lines = []
     for line in hand.primary:
         low, high = interval(line["drawn"])
-        why = "a cell was still improving when training ended" if hand.improving(*line["weights"]) else "" if line["p_holm"] < 0.05 else "not significant after Holm's correction"
-        lines.append(line | {"low": low, "high": high, "reason": why, "says": "inconclusive" if why else "holds" if line["estimate"] > 0 else "fails"})
+        small, above = line["p_margin_holm"] < 0.05, line["p_holm"] < 0.05 and line["estimate"] > 0
+        open_ = "neither above zero nor below 0.025, after Holm's correction" if not (small or above) else ""
+        why = "a cell was still improving when training ended" if hand.improving(*line["weights"]) else open_
+        lines.append(line | {"low": low, "high": high, "reason": why, "says": "inconclusive" if why else "fails" if small else "holds"})
     return lines
 
 
@@ -468,15 +483,16 @@ def test_every_difference_of_the_claims(page, hand):
     assert len(measured) == len(expected) == 56 and {line["says"] for line in expected} == {"holds", "fails", "inconclusive"}
     for found, line in zip(measured.itertuples(), expected):
         assert [found.claim, found.contrast, found.reading, found.says, found.reason] == [line[name] for name in ("claim", "contrast", "reading", "says", "reason")]
-        assert [found.estimate, found.low, found.high, found.p, found.p_holm] == pytest.approx([line[name] for name in ("estimate", "low", "high", "p", "p_holm")], abs=1e-6), line
+        names = ("estimate", "low", "high", "p", "p_margin", "p_holm", "p_margin_holm")
+        assert [getattr(found, name) for name in names] == pytest.approx([line[name] for name in names], abs=1e-6), line
         named = {f"{weight:+g} {NAMES[method]}, {reader} trained on {trained_on}, scored on {scored}" for (method, reader, trained_on, scored), weight in line["weights"].items()}
         assert {*found.cells.split("; ")} == named and found.n_rarer == min(hand.rarer(cell[3], HOME) for cell in line["weights"])
     figure = table[table["source"] == "figure"]
     for found, line in zip(figure.itertuples(), [line for claim in CLAIMS for line in of_figure(claim)], strict=True):
         assert (found.contrast, found.says) == (line["contrast"], line["says"]) and found.estimate == pytest.approx(line["estimate"])
     head, *lines = next(iter(tables(page("claims")[0][3]).values()))
-    assert head == ["Claim", "Difference", "By", "Of the cells", "Estimate", "95 % interval", "p (Holm)", "Verdict", "Because"]
-    shown = [[line["claim"], line["contrast"], f"measured, {line['reading']}", f"{line['estimate']:+.3f}", f"{line['low']:+.3f} to {line['high']:+.3f}", f"{line['p_holm']:.3f}", line["says"], line["reason"]] for line in expected]
+    assert head == ["Claim", "Difference", "By", "Of the cells", "Estimate", "95 % interval", "p (Holm) of zero", "p (Holm) of 0.025 or more", "Verdict", "Because"]
+    shown = [[line["claim"], line["contrast"], f"measured, {line['reading']}", f"{line['estimate']:+.3f}", f"{line['low']:+.3f} to {line['high']:+.3f}", shown_p(line["p_holm"]), shown_p(line["p_margin_holm"]), line["says"], line["reason"]] for line in expected]
     assert same([[*line[:3], *line[4:]] for line in lines if line[2].startswith("measured")], shown)
 
 
@@ -496,6 +512,7 @@ def test_the_sentences_and_verdicts_of_the_claims(page, hand):
             assert says(findings.split(f"### {claim}\n")[1].split("\n### ")[0], f"- {leads[source]}, it **{verdict(of).replace('inconclusive', 'is inconclusive')}**: {deciding(of)}.")
     assert f"Here {STRONG} stands for Mistral, and {WEAK} for LLaMA-2" in summary
     assert f"The 56 measured differences, of both readings, are {hand.distinct} distinct primary hypotheses" in summary
+    assert "gives its values in steps of 0.05, so that a difference below 0.025 could not be seen in it" in summary
     wrong = [claim for claim, lines in by["figure", ""].items() if verdict(lines) == "fails"]
     assert f"in {len(wrong)} of its claims: {'; '.join(f'“{claim}”' for claim in wrong)}." in summary
 
@@ -545,8 +562,8 @@ def test_every_difference_of_the_page_on_differences(page, hand):
             names = ("estimate", "low", "high", "p", "p_holm")
             assert found[[*names]].astype(float).tolist() == pytest.approx([line[name] for name in names], abs=1e-6, nan_ok=True), (test_set, key)
             assert (found["says"], found["n_rarer"]) == (line["says"], line["n_rarer"]), (test_set, key)
-            holm, few = "—" if np.isnan(line["p_holm"]) else f"{line['p_holm']:.3f}", line["n_rarer"] < 25
-            values = ["—"] * 4 if few else [f"{line['estimate']:+.3f}", f"{line['low']:+.3f} to {line['high']:+.3f}", f"{line['p']:.3f}", holm]
+            holm, few = "—" if np.isnan(line["p_holm"]) else shown_p(line["p_holm"]), line["n_rarer"] < 25
+            values = ["—"] * 4 if few else [f"{line['estimate']:+.3f}", f"{line['low']:+.3f} to {line['high']:+.3f}", shown_p(line["p"]), holm]
             assert same(texts, [*key, *values, str(line["n_rarer"]), line["says"]]), (test_set, key)
     lines = {key: hand.difference(weights, "in-distribution") for key, weights in expected.items()}
     for kind in {key[0] for key in lines}:
@@ -636,7 +653,7 @@ def test_every_number_of_the_page_on_controls(page, hand):
                 less[method] = line = hand.difference({cell: 1.0, probe: -1.0}, "in-distribution")
                 names = {"difference": "estimate", "difference_low": "low", "difference_high": "high", "p": "p", "p_holm": "p_holm"}
                 assert found.loc[(method, model), [*names]].astype(float).tolist() == pytest.approx([line[name] for name in names.values()], abs=1e-6, nan_ok=True)
-                p = f"p {line['p']:.3f}" if np.isnan(line["p_holm"]) else f"p {line['p_holm']:.3f} after Holm"
+                p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
                 assert same(text[1], f"{line['estimate']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f}), {p}, {line['says']}")
         words = {"above": "Above it", "not significant": "Not significantly different", "below": "Below it", "exploratory": "Exploratory, by their difference", UNFINISHED: f"With one of the two {UNFINISHED} when training ended"}
         by = {word: [method for method in sorted(less, key=lambda m: -less[m]["estimate"]) if less[method]["says"] == verdict] for verdict, word in words.items()}

@@ -82,6 +82,21 @@ def test_no_difference_is_inconclusive():
     assert (said == OPEN).all()
 
 
+def test_a_difference_that_the_figure_could_not_show_contradicts_a_claim_where_there_are_questions_enough():
+    assert claims.margin() == pytest.approx(0.025)
+    judged, _ = claims.judge(STATED, planted(lambda *_: 3.0, count=4000), ["weak", "strong"], TASKS)
+    mine = judged[judged["source"] == "measured"]
+    small = mine["claim"].str.startswith("Probe is above LoRA + Prompt on average")
+    assert set(mine.loc[small, "says"]) == {FAILS} and (mine.loc[small, "p_holm"] > 0.05).all() and (mine["high"] < 0.025).loc[small].all()
+    assert not set(mine["says"]) - {FAILS, OPEN}
+
+
+def test_a_small_difference_fails_though_it_is_above_zero_and_a_large_one_holds_though_it_is_uncertain():
+    lines = pd.DataFrame({"n_rarer": 100, "estimate": [0.01, 0.03, 0.1, -0.1, 0.01], "still_improving": False, "low": 0.0, "high": 0.0, "p": 0.0, "p_margin": 0.0})
+    lines["p_holm"], lines["p_margin_holm"] = [0.01, 0.01, 0.01, 0.01, 0.2], [0.01, 0.2, 1.0, 0.01, 0.2]
+    assert claims._judged(lines)["says"].tolist() == [FAILS, HOLDS, HOLDS, FAILS, OPEN]
+
+
 def test_swapped_scored_and_trained_on_are_refused(tmp_path):
     rows = planted(lambda method, reader, trained_on, scored: 3.0 if trained_on == scored else 0.5)
     assert measured(rows)[NATIVE, "B"] == HOLDS
@@ -96,8 +111,10 @@ def test_swapped_scored_and_trained_on_are_refused(tmp_path):
 def test_readings_look_at_different_cells():
     # A: the reader of the weak model's column judges badly, whatever it judges; B: so does the weak model's row
     rows = planted(lambda method, reader, trained_on, scored: 3.0 if reader == "strong" else 0.2)
-    said = measured(rows)
-    assert said[NATIVE, "A"] == FAILS and said[NATIVE, "B"] == OPEN
+    judged, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
+    by_reading = judged[(judged["source"] == "measured") & (judged["claim"] == NATIVE)].set_index(["contrast", "reading"])["estimate"]
+    assert by_reading["LLaMA-2, Probe", "A"] < -0.2 and by_reading["Mistral, Probe", "A"] > 0.2
+    assert abs(by_reading["LLaMA-2, Probe", "B"]) < 0.1 > abs(by_reading["Mistral, Probe", "B"])
 
 
 def test_shuffled_grades_leave_every_cell_at_chance():
@@ -107,7 +124,7 @@ def test_shuffled_grades_leave_every_cell_at_chance():
     rows["logit"] = np.concatenate([own["logit"].to_numpy()[shuffled[key[-1]]] for key, own in rows.groupby(scores.CELL, sort=False)])
     table = cells.measure(rows, scores.by_task(rows), TASKS)
     assert len(table) == 16 and ((table["low"] <= 0.5) & (0.5 <= table["high"])).all()
-    assert (measured(rows) == OPEN).all()
+    assert HOLDS not in set(measured(rows))
 
 
 def test_few_right_answers_have_no_value_and_no_verdict():
@@ -134,8 +151,10 @@ def test_corrected_p_values_count_each_hypothesis_once():
     # By hand: 28 contrasts of a reading are 20; four of them are on the diagonal, which both readings have.
     assert (len(a), a.nunique(), b.nunique(), len({*a} & {*b}), mine["hypothesis"].nunique()) == (28, 20, 20, 4, 36)
     assert "+1 lora_prompt/weak/weak/weak -1 probe/weak/weak/weak" in {*a} & {*b}
-    smallest = mine["p"].min()
-    assert mine.loc[mine["p"] == smallest, "p_holm"].min() == pytest.approx(smallest * 36)
+    # Of the 36 each stands in claims with one sign and one scale: to be at least the margin is as many hypotheses again.
+    smallest = mine[["p", "p_margin"]].min(axis=None)
+    assert mine.loc[mine["p"] == smallest, "p_holm"].min() == pytest.approx(smallest * 72)
+    assert (mine["p_margin_holm"] >= mine["p_margin"] - 1e-12).all()
     assert (mine["p_holm"] >= mine["p"] - 1e-12).all() and (mine.groupby("hypothesis")["p_holm"].nunique() == 1).all()
     assert "The 56 measured differences, of both readings, are 36 distinct primary hypotheses" in findings.claims_summary(claims.verdicts(judged), players, judged)
 

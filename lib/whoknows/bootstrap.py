@@ -15,7 +15,7 @@ from whoknows.auroc import ENOUGH
 from whoknows.plateau import IMPROVING, marked
 from whoknows.scores import CELL
 
-DRAWS = 2000
+DRAWS = 5000  # the least p-value, 2 / 5001, is significant after Holm's correction for a family of 125
 LEVEL = 0.95
 SURE = 0.05  # Holm-corrected p-value below which a difference is significant
 ABOVE, BELOW, INSIGNIFICANT, FEW = "above", "below", "not significant", "too few right or wrong answers"
@@ -123,6 +123,16 @@ def p_value(differences: np.ndarray) -> float:
     return float(min(1.0, 2 * (rarer + 1) / (len(kept) + 1)))
 
 
+def p_below(differences: np.ndarray, margin: float) -> float:
+    """p-value of a difference of at least `margin`: twice its share of resamples, as an end of a two-sided interval counts it, never 0.
+
+    Args:
+        differences: [times]; NaN are left out, and NaN is the value if there is nothing else.
+    """
+    kept = differences[~np.isnan(differences)]
+    return float(min(1.0, 2 * ((kept >= margin).sum() + 1) / (len(kept) + 1))) if kept.size else float("nan")
+
+
 def holm(p_values: pd.Series) -> pd.Series:
     """p-values of one family, corrected so that any false rejection in it is as rare as the level says (Holm, 1979).
 
@@ -156,4 +166,4 @@ def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd
 
 def hidden(table: pd.DataFrame, few: pd.Series) -> pd.DataFrame:
     """A table of differences without the values of those that rest on too few answers."""
-    return table.assign(**{name: table[name].where(~few) for name in ("estimate", "low", "high", "p", "p_holm")})
+    return table.assign(**{name: table[name].where(~few) for name in ("estimate", "low", "high", "p", "p_holm", "p_margin", "p_margin_holm") if name in table})

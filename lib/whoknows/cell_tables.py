@@ -181,8 +181,12 @@ def _less(line) -> str:
     """A difference from the probe with its interval, the p-value that its verdict rests on, and the verdict."""
     if pd.isna(line.difference):
         return line.against
-    p = f"p {line.p:.3f}, " if pd.isna(line.p_holm) else f"p {line.p_holm:.3f} after Holm, "
+    p = f"p {p_value(line.p)}, " if pd.isna(line.p_holm) else f"p {p_value(line.p_holm)} after Holm, "
     return f"{line.difference:+.3f} ({line.difference_low:+.3f} to {line.difference_high:+.3f}), {p}{line.against}"
+
+
+def p_value(p: float) -> str:
+    return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _linked(says: str, line) -> str:

@@ -1,4 +1,10 @@
-"""What the description of the figure claims, put to its own numbers, to the released results and to the measured ones."""
+"""What the description of the figure claims, put to its own numbers, to the released results and to the measured ones.
+
+A claim says that differences are above zero, in a figure that gives values in steps. What is measured here can contradict it in two ways: a
+difference is below zero, or so small that no such figure could show it. Both are one test, of a difference of at least half a step (`margin`),
+the smallest effect size of interest (Lakens, Scheel and Isager, 2018); so "fails" means that the interval ends below the margin, "holds" that
+it begins above zero and does not end below the margin, and a claim of no visible difference has a verdict with enough questions too.
+"""
 
 import itertools
 from collections import Counter
@@ -66,6 +72,12 @@ def contrasts(claims: list[Claim], cells: pd.DataFrame | pd.Series) -> pd.DataFr
     return pd.DataFrame(values, index=pd.MultiIndex.from_tuples(index, names=["claim", "contrast"]), columns=table.columns)
 
 
+def margin() -> float:
+    """Half of the smallest step between values of the figure: a smaller difference could not be seen in it."""
+    steps = np.diff(np.unique(published.figure()["auroc"]))
+    return float(steps.min() / 2)
+
+
 def judge(claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> tuple[pd.DataFrame, dict[str, str]]:
     """All contrasts by all sources, and who plays whom.
 
@@ -104,21 +116,22 @@ def primary(
         by_task, cells, samples: as `scores.by_task`, `cells.measure` and `bootstrap.samples` return, of the same rows.
 
     Returns:
-        (claim, contrast, source ("measured"), reading, cells (all names of each, in words), hypothesis (see there), estimate, low, high, p (two-sided), p_holm (over all
-        distinct hypotheses of both readings), n_rarer (the fewest answers of a cell that are of one class), says and reason;
+        (claim, contrast, source ("measured"), reading, cells (all names of each, in words), hypothesis (see there), estimate, low, high, p (of a
+        difference of zero, two-sided), p_margin (of one of at least `margin`), p_holm and p_margin_holm (corrected together, over all
+        distinct hypotheses of both kinds and both readings), n_rarer (the fewest answers of a cell that are of one class), says and reason;
         what `roles` returns).
     """
     label, members = first_test_set(tasks, by_task)
     players = roles(by_task, models, members)
     table, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
-    improving, lines, resampled = marked(table), [], []
+    improving, lines, resampled, least = marked(table), [], [], margin()
     for reading, claim in itertools.product(READINGS, claims):
         for name, weights in claim.contrasts.items():
             places = _in_cells(weights, reading, players)
             index, weight = pd.MultiIndex.from_tuples(places, names=scores.CELL), np.array([*places.values()])
             there = table.reindex(index)
             lines.append({
-                "claim": claim.claim, "contrast": name, "source": "measured", "reading": reading, "hypothesis": hypothesis(places),
+                "claim": claim.claim, "contrast": name, "source": "measured", "reading": reading, "hypothesis": hypothesis(places), "directed": _written(places),
                 "cells": "; ".join(f"{weight:+g} {METHODS[cell[0]]}, {named(*cell[1:])}" for cell, weight in places.items() if cell[0]),
                 "estimate": weight @ there["auroc"].to_numpy(float), "n_rarer": there["n_rarer"].min(),
                 "still_improving": improving[improving.index.isin(index)].any(),
@@ -126,8 +139,18 @@ def primary(
             resampled.append(weight @ draws.reindex(index).to_numpy(float))
     found = pd.DataFrame(lines).join(bootstrap.interval(pd.DataFrame(resampled)))
     found["p"] = [bootstrap.p_value(line) for line in resampled]
-    found["p_holm"] = found["hypothesis"].map(bootstrap.holm(found.drop_duplicates("hypothesis").set_index("hypothesis")["p"]))
-    return _judged(found), players
+    found["p_margin"] = [bootstrap.p_below(line, least) for line in resampled]
+    return _judged(_corrected(found)), players
+
+
+def _corrected(found: pd.DataFrame) -> pd.DataFrame:
+    """With Holm's correction for the family of all distinct hypotheses: no difference, and one of at least the margin."""
+    kinds = {"p": "hypothesis", "p_margin": "directed"}
+    family = pd.concat([found.drop_duplicates(name).set_index(name)[p] for p, name in kinds.items()], keys=kinds)
+    corrected = bootstrap.holm(family)
+    for p, name in kinds.items():
+        found[f"{p}_holm"] = found[name].map(corrected[p])
+    return found.drop(columns="directed")
 
 
 def corrected(*of_run) -> pd.Series:
@@ -142,8 +165,12 @@ def hypothesis(places: dict[tuple, float]) -> str:
     Args:
         places: the weight of each cell, (method, reader, trained_on, scored).
     """
-    ordered = sorted(places.items())
-    return " ".join(f"{weight / ordered[0][1]:+g} {'/'.join(cell)}" for cell, weight in ordered)
+    first = places[min(places)]
+    return _written({cell: weight / first for cell, weight in places.items()})
+
+
+def _written(places: dict[tuple, float]) -> str:
+    return " ".join(f"{weight:+g} {'/'.join(cell)}" for cell, weight in sorted(places.items()))
 
 
 def verdicts(judged: pd.DataFrame) -> pd.DataFrame:
@@ -168,12 +195,13 @@ def _in_cells(weights: dict[str, float], reading: str, players: dict[str, str]) 
 
 def _judged(lines: pd.DataFrame) -> pd.DataFrame:
     few = lines["n_rarer"] < ENOUGH
+    above, small = (lines["p_holm"] < SURE) & (lines["estimate"] > 0), lines["p_margin_holm"] < SURE
     why = {
         f"a cell rests on fewer than {ENOUGH} right or wrong answers": few,
         "a cell is missing": lines["estimate"].isna(),
         f"a cell was {IMPROVING} when training ended": lines["still_improving"],
-        "not significant after Holm's correction": ~(lines["p_holm"] < SURE),
+        f"neither above zero nor below {margin():g}, after Holm's correction": ~(above | small),
     }
     reason = np.select([*why.values()], [*why], "")
-    says = np.select([reason != "", lines["estimate"] > 0], [OPEN, HOLDS], FAILS)
+    says = np.select([reason != "", small], [OPEN, FAILS], HOLDS)
     return bootstrap.hidden(lines, few).assign(says=says, reason=reason).drop(columns="still_improving")

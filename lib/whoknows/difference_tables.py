@@ -2,9 +2,9 @@
 
 import pandas as pd
 
-from whoknows.cell_tables import captioned
+from whoknows.cell_tables import captioned, p_value
 from whoknows.cells import METHODS
-from whoknows.claims import FAILS, HOLDS, OPEN
+from whoknows.claims import FAILS, HOLDS, OPEN, margin
 
 
 def verdicts(table: pd.DataFrame) -> str:
@@ -29,8 +29,9 @@ def contrasts(table: pd.DataFrame) -> str:
     """
     shown = table.assign(by=[s if r == "figure" else f"{s}, {r}" for s, r in zip(table["source"], table["reading"])])
     between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "" for low, high in zip(table["low"], table["high"])]
-    shown = shown.assign(estimate=table["estimate"].map("{:+.3f}".format, na_action="ignore"), interval=between, p_holm=table["p_holm"].map("{:.3f}".format, na_action="ignore"))
-    columns = {"claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate", "interval": "95 % interval", "p_holm": "p (Holm)", "says": "Verdict", "reason": "Because"}
+    shown = shown.assign(estimate=table["estimate"].map("{:+.3f}".format, na_action="ignore"), interval=between)
+    shown = shown.assign(**{name: table[name].map(p_value, na_action="ignore") for name in ("p_holm", "p_margin_holm")})
+    columns = {"claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate", "interval": "95 % interval", "p_holm": "p (Holm) of zero", "p_margin_holm": f"p (Holm) of {margin():g} or more", "says": "Verdict", "reason": "Because"}
     html = shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
     return f"<details><summary>The same numbers as a table</summary>{html}</details>"
 
@@ -44,8 +45,8 @@ def differences(table: pd.DataFrame) -> str:
     parts = []
     for test_set, own in table.groupby("test_set", sort=False):
         between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
-        forms = {"estimate": "{:+.3f}", "p": "{:.3f}", "p_holm": "{:.3f}"}
-        shown = own.assign(interval=between, **{name: own[name].map(form.format, na_action="ignore") for name, form in forms.items()})
+        forms = {"estimate": "{:+.3f}".format, "p": p_value, "p_holm": p_value}
+        shown = own.assign(interval=between, **{name: own[name].map(form, na_action="ignore") for name, form in forms.items()})
         columns = {"kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval", "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict"}
         parts.append(captioned(shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—"), test_set))
     return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"

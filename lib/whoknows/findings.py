@@ -5,7 +5,7 @@ import pandas as pd
 from whoknows.auroc import ENOUGH
 from whoknows.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT, SURE
 from whoknows.cells import METHODS
-from whoknows.claims import FAILS, HOLDS, OPEN, Claim, hypothesis
+from whoknows.claims import FAILS, HOLDS, OPEN, Claim, hypothesis, margin
 from whoknows.plateau import IMPROVING, MARK, TOLERANCE, marked
 from whoknows.scores import CELL
 
@@ -125,6 +125,7 @@ def claims_summary(verdicts: pd.DataFrame, players: dict[str, str], judged: pd.D
     stronger, weaker = players["Mistral"], players["LLaMA-2"]
     said += ["", f"Here {stronger} stands for Mistral, and {weaker} for LLaMA-2: of two models, the one with more right answers stands for the stronger."]
     said += ["", f"The {len(measured)} measured differences, of both readings, are {measured['hypothesis'].nunique()} distinct primary hypotheses: one that stands in several claims or in both readings, or mirrored, counts once."]
+    said += ["", f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not be seen in it. A measured claim fails where one of its differences is significantly below {margin():g}, negative ones included; it holds where all are significantly above zero and none fails."]
     return "\n".join(said)
 
 

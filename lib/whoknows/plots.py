@@ -9,7 +9,7 @@ import pandas as pd
 from whoknows.bootstrap import ABOVE, BELOW, EXPLORATORY, INSIGNIFICANT
 from whoknows.cells import METHODS, READINGS
 from whoknows.charts import IN_LINES, TITLES, switch
-from whoknows.claims import OPEN
+from whoknows.claims import OPEN, margin
 from whoknows.curves import ON_VALIDATION, embedding, tipped
 from whoknows.palette import GREY, HUES, INK, dashes, family, hue, hues, shapes
 from whoknows.plateau import IMPROVING, marked
@@ -25,7 +25,7 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     Args:
         judged: as `claims.judge` returns.
     """
-    drawn = _in_lines(judged.drop(columns=["p", "n_rarer", "hypothesis"]).round(4), claim=HEADING, contrast=LABEL)
+    drawn = _in_lines(judged.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4), claim=HEADING, contrast=LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
     chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
@@ -34,12 +34,13 @@ def contrasts(judged: pd.DataFrame) -> alt.Chart:
     names = ["the figure", "released", "measured here"]
     colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=[GREY, GREY, INK]), legend=alt.Legend(orient="top"))
     shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
-    tips = ("claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "says", "reason")
-    base = tipped(alt.Chart(), *tips, contrast="Difference", cells="Of the cells", reason="Because").transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
+    tips = ("claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "p_margin_holm", "says", "reason")
+    base = tipped(alt.Chart(), *tips, contrast="Difference", p_holm="p (Holm) of zero", p_margin_holm=f"p (Holm) of {margin():g} or more", cells="Of the cells", reason="Because").transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
     zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0))
+    least = alt.Chart().mark_rule(strokeDash=[1, 3], color=GREY, aria=False).encode(x=alt.datum(margin()))
     bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape)
-    chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=_step(drawn["contrast"]))
+    chart = alt.layer(zero, least, bars, points, data=drawn).properties(width=340, height=_step(drawn["contrast"]))
     chart = chart.facet(row=_headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
     decided = (judged["source"] == "measured") & (judged["says"] != OPEN)
     described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {decided.sum()} have a verdict; all values are in the table beneath."
