@@ -20,11 +20,11 @@ out = "results/by-hand/sweep.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML
 
-from whoknows import cell_tables, files, sweep
+from whoknows import cell_tables, files, layers
 
-table = sweep.read(sweeps, models)
+table = layers.read(sweeps, models)
 files.write_parquet(out, table)
-sweep.chart(table, models)
+layers.chart(table, models)
 
 # %% tags=["remove-input"]
 HTML(cell_tables.sweep(table))

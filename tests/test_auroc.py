@@ -6,7 +6,8 @@ import pytest
 from made_up import make_rows
 from sklearn.metrics import roc_auc_score
 
-from whoknows.auroc import auroc, by_task, html, mean_auroc, one_class
+from whoknows.auroc import auroc, by_task, html, mean_auroc
+from whoknows.rows import one_class
 
 
 def test_auroc_by_hand():

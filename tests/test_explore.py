@@ -16,7 +16,7 @@ import yaml
 from test_probes import MLP
 from test_probes import made_up as planted
 
-from whoknows import WhoknowsError, auroc, explore, files, grid, page, parameters, probes, run, schema, scores
+from whoknows import WhoknowsError, auroc, explore, files, grid, page, parameters, probes, run, scores
 from whoknows.hidden import BEFORE, save_hidden
 from whoknows.lab import CHART
 from whoknows.panel import Panel
@@ -43,7 +43,7 @@ def checkout(tmp_path_factory):
     """A folder with a grid, its made-up results and the notebooks; both readers have the grades planted in layer 2."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", symlinks=True)
-    values = schema.read_yaml(ROOT / "grids/embedded.yml") | {"name": "made-up", "beside": None}
+    values = files.read_yaml(ROOT / "grids/embedded.yml") | {"name": "made-up", "beside": None}
     values["models"] = [{"name": name, "source": "tiny-llama"} for name in LAYERS]
     values["tasks"] = [{"name": name, "size": size, "role": "shift" if name == "nq_open" else "train"} for name, size in TASKS.items()]
     files.write_text(folder / "grids/made-up.yml", yaml.safe_dump(values))

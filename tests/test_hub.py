@@ -11,7 +11,7 @@ import yaml
 from fake_hub import TOKEN
 from safetensors.torch import save
 
-from whoknows import WhoknowsError, assets, files, hub, models, page, schema
+from whoknows import WhoknowsError, assets, files, hub, models, page
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +25,7 @@ def asked(hub_server):
 
 def checked(tmp_path, source, **environment):
     """What `make book` does first, with a grid whose second model is on the hub."""
-    values = schema.read_yaml(ROOT / "grids/smoke.yml")
+    values = files.read_yaml(ROOT / "grids/smoke.yml")
     values["models"][1]["source"] = source
     (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
     command = [sys.executable, "-m", "whoknows.grid", str(tmp_path / "grid.yml")]

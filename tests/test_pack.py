@@ -11,8 +11,8 @@ from made_up import answers, make_rows
 from test_book import FAILED, write_page, write_results
 from test_parameters import GRID, ROOT
 
-from whoknows import WhoknowsError, book, cells, files, grid, pack, parameters, plateau, schema
-from whoknows.cards import code
+from whoknows import WhoknowsError, book, cells, files, grid, pack, parameters, plateau
+from whoknows.provenance import code
 
 EVIL = "`a` | {eval}`1` <script>x</script>"
 
@@ -76,7 +76,7 @@ def test_an_unfinished_run_is_not_packed(results, tmp_path):
 
 def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it_is(results, tmp_path):
     """Nothing is left of the run but the folder."""
-    theirs = schema.read_yaml(ROOT / "grids/smoke.yml") | {"name": "theirs"}
+    theirs = files.read_yaml(ROOT / "grids/smoke.yml") | {"name": "theirs"}
     (tmp_path / "theirs.yml").write_text(yaml.safe_dump(theirs))
     pack.pack(tmp_path / "theirs.yml", results, tmp_path / "packed")
     shutil.move(tmp_path / "packed", tmp_path / "elsewhere")

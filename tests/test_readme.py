@@ -15,7 +15,7 @@ from made_up import make_rows
 from test_score import Run
 from transformers import AutoModelForCausalLM
 
-from whoknows import assets, cards, questions, readme, score, scores, usage, wording
+from whoknows import assets, provenance, questions, readme, score, scores, usage, wording
 
 ROOT = Path(__file__).parents[1]
 EVIL = "a`b``c|d\n---\n# e: [f](javascript:1) <script>*g*</script> {h}'\""
@@ -173,7 +173,7 @@ def test_every_asset_has_a_licence_that_the_hub_knows():
 
 @pytest.mark.parametrize("text", ["a", "a`b", "``", "`a", "a|b", "a\nb", "", "  "])
 def test_code_is_one_line_and_one_span(text):
-    found = cards.code(text)
+    found = provenance.code(text)
     fence = re.match("`+", found)[0]
     assert found.endswith(fence) and "|" not in found and "\n" not in found and len(found) > 2 * len(fence)
     assert fence not in re.findall("`+", found.removeprefix(fence).removesuffix(fence))

@@ -10,7 +10,7 @@ import torch
 import vl_convert
 from made_up import answers, mixed, spied
 
-from whoknows import WhoknowsError, cell_tables, controls, files, sweep
+from whoknows import WhoknowsError, cell_tables, controls, files, layers, sweep
 from whoknows.auroc import mean_auroc
 from whoknows.classifiers import Labelled, Logistic
 from whoknows.hidden import save_hidden
@@ -99,7 +99,7 @@ def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
     table = pd.concat(tables, ignore_index=True)
-    spec = json.loads(sweep.chart(table, ["a", "b"]).to_json())
+    spec = json.loads(layers.chart(table, ["a", "b"]).to_json())
     params = {param["name"]: param for param in spec["params"]}
     assert (params["depth"]["value"], params["strength"]["value"], params["size"]["value"]) == ("chosen", "chosen", 120)
     assert params["strength"]["bind"]["options"] == ["chosen", 0.1, 1.0] and params["size"]["bind"]["options"] == [120, 30]
@@ -114,7 +114,7 @@ def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every
 def test_the_axes_stay_where_they_are(made):
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
-    spec = json.loads(sweep.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
+    spec = json.loads(layers.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
     scales = [layer["encoding"][axis]["scale"] for panel in spec["concat"][1:] for layer in panel["layer"] for axis in "xy"]
     assert len(scales) == 8 and all(len(scale["domain"]) == 2 for scale in scales)
 
@@ -128,9 +128,9 @@ def _written(spec) -> list[str]:
 def test_of_many_models_only_their_own_answers_have_a_line(made):
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30]).assign(reader=name) for name in ("a", "b")]
-    whole = sweep.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
+    whole = layers.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
     assert '"trained on b, scored on a"' in whole
-    few = sweep.chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
+    few = layers.chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
     assert '"trained on b, scored on a"' not in few and '"trained on b, scored on b"' in few
 
 
@@ -141,13 +141,13 @@ def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     rarer = table.groupby("scored")["n_rarer"].first()
     assert rarer["a"] == few["correct"][(few["split"] == "test") & (TASK != "nq_open")].sum() < 25 <= rarer["b"]
     files.write_parquet(tmp_path / "sweeps/r.parquet", table.assign(reader="a"))
-    read = sweep.read(str(tmp_path / "sweeps"), ["r", "a", "b"])
+    read = layers.read(str(tmp_path / "sweeps"), ["r", "a", "b"])
     assert read.groupby("scored")["auroc"].count().to_dict() == {"a": 0, "b": len(read) // 2}
     assert "nan" not in cell_tables.sweep(read).lower()
-    drawn = json.loads(sweep.chart(read.assign(reader=read["trained_on"]), ["a", "b"]).to_json())["datasets"]
+    drawn = json.loads(layers.chart(read.assign(reader=read["trained_on"]), ["a", "b"]).to_json())["datasets"]
     assert {line["model"] for lines in drawn.values() for line in lines} == {"b"}
 
 
 def test_no_sweep_is_one_sentence(tmp_path):
     with pytest.raises(WhoknowsError, match="has no sweep of a, b: run the stage sweep first"):
-        sweep.read(str(tmp_path), ["a", "b"])
+        layers.read(str(tmp_path), ["a", "b"])

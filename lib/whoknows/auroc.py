@@ -7,22 +7,9 @@ import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
+from whoknows.rows import one_class
 
 ENOUGH = 25  # right answers, and wrong ones: no page shows a value that rests on fewer of either, and nothing is concluded from it
-
-
-def one_class(correct: np.ndarray) -> str:
-    """Why no AUROC can be measured on these grades, or "" if it can.
-
-    Args:
-        correct: grades, shape [n], bool.
-    """
-    correct = np.asarray(correct, dtype=bool)
-    if correct.size == 0:
-        return "no test answers"
-    if not correct.any():
-        return "no right answer among the test answers"
-    return "no wrong answer among the test answers" if correct.all() else ""
 
 
 def too_few(right: int, wrong: int) -> str:

@@ -8,7 +8,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from whoknows import metrics
-from whoknows.auroc import one_class
+from whoknows.rows import one_class
 
 ESTIMATOR = ["method", "reader", "trained_on", "seed"]
 

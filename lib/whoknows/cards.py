@@ -1,7 +1,6 @@
 """Cards of estimators: what the stage that trained one wrote down beside its weights, and the files that make it whole."""
 
 import json
-import re
 from pathlib import Path
 
 from whoknows import WhoknowsError
@@ -51,13 +50,6 @@ def whole(folder: Path) -> list[Path]:
         except SafetensorError:
             raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again") from None
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
-def code(text: str) -> str:
-    """A text as Markdown's code on one line, whatever stands in it: names come from grids and files that others wrote."""
-    line = " ".join(str(text).split()).replace("|", "¦") or " "  # a bar would end the cell of a table even here
-    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    return f"{fence} {line} {fence}" if len(fence) > 1 else f"{fence}{line}{fence}"
 
 
 def _json(path: Path) -> dict:

@@ -10,7 +10,7 @@ import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
 from whoknows import page as pages
-from whoknows.cards import code
+from whoknows.provenance import code
 from whoknows.grid import Grid
 from whoknows.parameters import lora_variants, searched
 from whoknows.stages import STAGES

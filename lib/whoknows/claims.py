@@ -14,12 +14,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from whoknows import bootstrap, published, scores
+from whoknows import bootstrap, files, published, scores
 from whoknows.auroc import ENOUGH
 from whoknows.bootstrap import SURE
 from whoknows.cells import METHODS, READINGS, first_test_set, measure, named
 from whoknows.plateau import IMPROVING, marked
-from whoknows.schema import read_yaml
 
 CLAIMS = published.DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
@@ -38,7 +37,7 @@ class Claim:
 
 def load(path: Path = CLAIMS) -> list[Claim]:
     """The claims of a YAML file."""
-    return [Claim(**entry) for entry in read_yaml(path)]
+    return [Claim(**entry) for entry in files.read_yaml(path)]
 
 
 def roles(scores: pd.DataFrame, models: list[str], tasks: list[str]) -> dict[str, str]:

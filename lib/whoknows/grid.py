@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from whoknows import WhoknowsError, schema
+from whoknows import WhoknowsError, files, schema
 from whoknows.command import command
 from whoknows.wording import CHAT, DATE
 
@@ -211,7 +211,7 @@ def load(path: Path | str) -> Grid:
     Raises:
         WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
-    values = schema.read_yaml(path)
+    values = files.read_yaml(path)
     complaint = schema.complaint(values, json.loads(SCHEMA.read_text())) or _nonsense(values)
     if complaint:
         raise WhoknowsError(f"{path}: {complaint.removesuffix('.')}{'' if complaint.endswith('?') else '.'}")

@@ -6,7 +6,8 @@ Confidences are log-odds that an answer is right, shape [n]; grades are bool, sh
 import numpy as np
 from scipy.special import expit
 
-from whoknows.auroc import auroc, checked, one_class
+from whoknows.auroc import auroc, checked
+from whoknows.rows import one_class
 from whoknows.smooth import smooth_ece
 
 BINS = 10

@@ -10,7 +10,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_curve
 
 from whoknows import calibration, files
-from whoknows.auroc import one_class
+from whoknows.rows import one_class
 from whoknows.cells import METHODS, named, test_sets
 from whoknows.charts import switch
 from whoknows.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve

@@ -78,6 +78,13 @@ def precision(values: dict) -> dict[str, str]:
     return {"precision": asked} if asked else {}
 
 
+def code(text: str) -> str:
+    """A text as Markdown's code on one line, whatever stands in it: names come from grids and files that others wrote."""
+    line = " ".join(str(text).split()).replace("|", "¦") or " "  # a bar would end the cell of a table even here
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if len(fence) > 1 else f"{fence}{line}{fence}"
+
+
 def _digest(path: Path) -> str:
     """Of a file's bytes, or of the names and digests of a folder's files."""
     if path.is_dir():

@@ -9,8 +9,9 @@ import yaml
 
 import whoknows
 from whoknows import assets, cards, files, provenance, usage
-from whoknows.auroc import auroc, one_class
-from whoknows.cards import code
+from whoknows.auroc import auroc
+from whoknows.provenance import code
+from whoknows.rows import one_class
 from whoknows.cells import METHODS, grid_task
 from whoknows.metrics import brier, ece
 from whoknows.questions import TASKS

@@ -18,3 +18,17 @@ def example_rows(answers: pd.DataFrame, *, method: str, reader: str, scored: str
     table["logit"] = np.asarray(logit, dtype=np.float32)
     table["correct"] = answers["correct"]
     return table.reset_index(drop=True)
+
+
+def one_class(correct: np.ndarray) -> str:
+    """Why no AUROC can be measured on these grades, or "" if it can.
+
+    Args:
+        correct: grades, shape [n], bool.
+    """
+    correct = np.asarray(correct, dtype=bool)
+    if correct.size == 0:
+        return "no test answers"
+    if not correct.any():
+        return "no right answer among the test answers"
+    return "no wrong answer among the test answers" if correct.all() else ""

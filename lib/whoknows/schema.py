@@ -2,13 +2,9 @@
 
 import difflib
 import math
-from pathlib import Path
 
 import jsonschema
-import yaml
 from jsonschema.exceptions import best_match
-
-from whoknows import WhoknowsError
 
 # Without these, 4.0 passes for a layer, and .nan passes every minimum and maximum.
 _TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
@@ -18,40 +14,6 @@ _TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
     }
 )
 _Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
-
-
-class _Loader(yaml.CSafeLoader):
-    """Refuses a key that is given twice, of which plain YAML silently keeps the last one; and leaves a date as it is written."""
-
-    yaml_implicit_resolvers = {
-        letter: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
-        for letter, known in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-    }
-
-    def construct_mapping(self, node, deep=False):
-        seen = []
-        for key, _ in node.value:
-            if key.value in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key `{key.value}` is given twice", problem_mark=key.start_mark)
-            seen.append(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def read_yaml(path: Path | str):
-    """Reads a YAML file.
-
-    Raises:
-        WhoknowsError: the file is missing, is not text or is not YAML.
-    """
-    try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); check its name.") from None
-    except yaml.MarkedYAMLError as error:
-        where = f"line {error.problem_mark.line + 1}" if error.problem_mark else "the file"
-        raise WhoknowsError(f"{path}: {where} is not good YAML: {error.problem}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise WhoknowsError(f"{path}: this file is not YAML; write it as plain UTF-8 text.") from None
 
 
 def complaint(values, schema: dict) -> str | None:

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError, calibration, metrics
-from whoknows.auroc import auroc, one_class
+from whoknows.auroc import auroc
+from whoknows.rows import one_class
 
 CELL = ["method", "reader", "trained_on", "scored"]
 MEASURES = [*metrics.METRICS, "threshold_accuracy", "ece_temperature", "ece_platt", "accuracy", "commoner_accuracy"]

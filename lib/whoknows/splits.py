@@ -4,7 +4,7 @@ import hashlib
 
 import pandas as pd
 
-from whoknows.auroc import one_class
+from whoknows.rows import one_class
 
 
 def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:

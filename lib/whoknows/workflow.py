@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from whoknows import WhoknowsError, estimate, gpus, grid, provenance, schema
+from whoknows import WhoknowsError, estimate, files, gpus, grid, provenance
 from whoknows.command import command
 from whoknows.run import WORKFLOW
 from whoknows.stages import STAGES
@@ -105,7 +105,7 @@ def elsewhere(profile: str) -> list[str]:
     if not file:
         known = ", ".join(sorted(found.name for found in PROFILES.glob("*")))
         raise WhoknowsError(f"PROFILE={profile}: there is no {folder / 'config.yaml'}; name one of {known}, or a folder with a profile of Snakemake's")
-    values = schema.read_yaml(file) or {}
+    values = files.read_yaml(file) or {}
     blanks = re.findall(r"\b[A-Z]{5,}\b", str(values)) if folder.parent == PROFILES else []
     if blanks:
         raise WhoknowsError(f"PROFILE={profile}: copy {folder}, put your names in the place of {', '.join(dict.fromkeys(blanks))}, and name the copy, as in PROFILE=./mine")
