@@ -32,19 +32,19 @@ help:
 	@echo "make test-cluster"
 	@echo "             run the smoke grid on a Slurm of two nodes on this machine, one of which dies; needs root"
 	@echo "make mutants plant mistakes in the library, one at a time, and see whether a test fails; an hour or two,"
-	@echo "             ARGUMENTS='--count 20 auroc' plants 20 in one module"
+	@echo "             ARGUMENTS='--count 20 evaluation/auroc' plants 20 in one module"
 	@echo "make bench   measure tokens per second against plain transformers and the machine's limit;"
 	@echo "             WEIGHTS=random needs none of the models' weights"
 	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
 
 # A book with a failed stage in it is built too: it shows where the error is.
 book pdf: $(READY) $(if $(PROFILE),$(CLUSTER))
-	@$(BIN)/python -m whoknows.grid $(GRID)
-	@$(BIN)/python -m whoknows.workflow $(GRID) --cores $(CORES) --profile '$(PROFILE)'; status=$$?; \
-	test $$status -le 1 || exit $$status; $(BIN)/python -m whoknows.$@ $(GRID) && exit $$status
+	@$(BIN)/python -m whoknows check $(GRID)
+	@$(BIN)/python -m whoknows workflow $(GRID) --cores $(CORES) --profile '$(PROFILE)'; status=$$?; \
+	test $$status -le 1 || exit $$status; $(BIN)/python -m whoknows $@ $(GRID) && exit $$status
 
 plan: $(READY)
-	@$(BIN)/python -m whoknows.workflow $(GRID) --plan
+	@$(BIN)/python -m whoknows workflow $(GRID) --plan
 
 # Notebooks name files from here, and so they do from notebooks/, where JupyterLab starts them: it has links to results and grids.
 lab: $(LAB)
@@ -75,7 +75,7 @@ mutants: $(READY)
 	@$(BIN)/python tests/mutants.py $(ARGUMENTS)
 
 bench: $(READY)
-	@TQDM_DISABLE=1 $(BIN)/python -m whoknows.bench $(GRID) $(if $(filter random,$(WEIGHTS)),--random-weights)
+	@TQDM_DISABLE=1 $(BIN)/python -m whoknows bench $(GRID) $(if $(filter random,$(WEIGHTS)),--random-weights)
 
 clean:
 	rm -rf $(VENV) _build lib/*.egg-info
@@ -99,7 +99,7 @@ $(LAB): $(READY)
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[lab]'
 	@$(BIN)/jupytext-config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer python
 	@mkdir -p $(VENV)/etc/ipython
-	@echo "c.IPKernelApp.exec_lines = ['from whoknows import lab; lab.enable(); del lab']" > $(VENV)/etc/ipython/ipython_kernel_config.py
+	@echo "c.IPKernelApp.exec_lines = ['from whoknows.report.pages import lab; lab.enable(); del lab']" > $(VENV)/etc/ipython/ipython_kernel_config.py
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@

@@ -4,9 +4,9 @@
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
-from whoknows import gpus, grid, parameters, stages
-from whoknows.hidden import BEFORE, mean_of
-from whoknows.sources import digest
+from whoknows.run import gpus, grid, parameters, stages
+from whoknows.estimators.hidden import BEFORE, mean_of
+from whoknows.data.sources import digest
 
 GRID = grid.load(config.get("grid", "grids/embedded.yml"))
 OUT = parameters.out(GRID)
@@ -90,8 +90,8 @@ STEPS = {
 ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page}
 ASKED |= {"judge": GRID.judge, "search": parameters.searched(GRID), "settings": parameters.searched(GRID)}
 PAGES = expand([f"{OUT}/notebooks/{step.page}.ipynb" for stage, step in STEPS.items() if ASKED.get(stage, True)], **NAMES)
-RUN = "OMP_NUM_THREADS={threads} python -m whoknows.run {params.notebook} {output.page} --log {log} --gpus {resources.gpu} --params {params.json:q} --title '{params.title}'"
-SHARD = "OMP_NUM_THREADS={threads} python -m whoknows.shard {params.stage} {params.json:q} {wildcards.which} {wildcards.jobs} {output} --gpus {resources.gpu} 2> {log}"
+RUN = "OMP_NUM_THREADS={threads} python -m whoknows run {params.notebook} {output.page} --log {log} --gpus {resources.gpu} --params {params.json:q} --title '{params.title}'"
+SHARD = "OMP_NUM_THREADS={threads} python -m whoknows shard {params.stage} {params.json:q} {wildcards.which} {wildcards.jobs} {output} --gpus {resources.gpu} 2> {log}"
 
 def told(stage, wildcards):
     names = {name: value for name, value in wildcards.items() if name not in ("which", "jobs")}

@@ -27,7 +27,9 @@ out = "results/by-hand/controls/readers/SmolLM2-135M.parquet"
 # %%
 from IPython.display import HTML
 
-from whoknows import auroc, controls, files
+from whoknows.data import files
+from whoknows.evaluation import auroc
+from whoknows.stages import controls
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows = controls.of_reader(reader, frames, seeds, features, strengths, sizes)

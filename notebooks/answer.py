@@ -27,11 +27,12 @@ rows_out = "results/by-hand/rows/likelihood/SmolLM2-135M.parquet"
 import pandas as pd
 from IPython.display import HTML
 
-from whoknows import files, models
-from whoknows.answers import likelihood_rows, run, summary
+from whoknows.data import files
+from whoknows.models import loading
+from whoknows.stages.answer import likelihood_rows, run, summary
 
 asked = files.read_parquet(questions)
-answers = run(models.load(source, precision, template, digest), asked, max_new_tokens, batch_tokens, out)
+answers = run(loading.load(source, precision, template, digest), asked, max_new_tokens, batch_tokens, out)
 files.write_parquet(rows_out, likelihood_rows(model, answers))
 
 # %% [markdown]

@@ -35,7 +35,9 @@ out = "results/by-hand/cells/probe_SmolLM2-135M_SmolLM2-135M.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cell_tables, cells, files, findings, plateau, portrait, scores
+from whoknows.data import files
+from whoknows.evaluation import cells, plateau, scores
+from whoknows.report.pages import cell_tables, findings, portrait
 
 examples = cells.read_rows(rows, list(answers), [method], seeds)
 judged = portrait.judged(examples, answers)

@@ -29,7 +29,9 @@ out = "results/by-hand/contrasts.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, claims, difference_tables, files, findings, plateau, plots
+from whoknows.data import files
+from whoknows.evaluation import cells, plateau
+from whoknows.report.pages import claims, difference_tables, findings, plots
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 stated = claims.load()

@@ -31,7 +31,9 @@ out = "results/by-hand/controls.parquet"
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from whoknows import cell_tables, cells, contest, files, findings, plateau, plots, scores
+from whoknows.data import files
+from whoknows.evaluation import cells, plateau, scores
+from whoknows.report.pages import cell_tables, contest, findings, plots
 
 folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)

@@ -32,7 +32,9 @@ out = "results/by-hand/differences.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, difference_tables, differences, files, findings, plateau, plots
+from whoknows.data import files
+from whoknows.evaluation import cells, plateau
+from whoknows.report.pages import difference_tables, differences, findings, plots
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 table = differences.of_grid(examples, models, tasks)

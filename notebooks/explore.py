@@ -19,8 +19,8 @@
 grid = "grids/embedded.yml"
 
 # %%
-from whoknows.panel import Panel
-from whoknows.refit import Results
+from whoknows.lab.panel import Panel
+from whoknows.lab.refit import Results
 
 panel = Panel(Results(grid))
 panel

@@ -30,11 +30,14 @@ rows_out = "results/by-hand/rows/zero_shot/SmolLM2-135M.parquet"
 # %%
 from IPython.display import HTML
 
-from whoknows import auroc, extraction, files, models
+from whoknows.data import files
+from whoknows.evaluation import auroc
+from whoknows.models import loading
+from whoknows.stages import extract
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-model = models.load(source, precision, template, digest)
-rows, sizes = extraction.run(reader, model, frames, first_layer, batch_tokens, out)
+model = loading.load(source, precision, template, digest)
+rows, sizes = extract.run(reader, model, frames, first_layer, batch_tokens, out)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]

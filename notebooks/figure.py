@@ -25,7 +25,8 @@ out = "results/by-hand/published.parquet"
 import pandas as pd
 from IPython.display import HTML
 
-from whoknows import cell_tables, charts, files, published
+from whoknows.data import files
+from whoknows.report.pages import cell_tables, charts, published
 
 figure, released = published.figure(), published.released()
 files.write_parquet(out, pd.concat([figure.assign(source="figure"), released.assign(source="released")]))

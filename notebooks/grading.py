@@ -34,7 +34,9 @@ out = "results/by-hand/grades.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import cell_tables, cells, charts, files, findings, grading, plateau
+from whoknows.data import files
+from whoknows.evaluation import cells, plateau
+from whoknows.report.pages import cell_tables, charts, findings, grading
 
 models = list(answers)
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)

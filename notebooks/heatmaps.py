@@ -32,7 +32,10 @@ out = "results/by-hand/scores.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import bootstrap, cell_tables, cells, charts, claims, facts, files, findings, plateau, scores
+from whoknows.data import files
+from whoknows.evaluation import bootstrap, cells, plateau, scores
+from whoknows.report import facts
+from whoknows.report.pages import cell_tables, charts, claims, findings
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 by_task, samples = scores.by_task(examples), bootstrap.samples(examples)

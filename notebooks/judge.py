@@ -23,7 +23,8 @@ out = "results/by-hand/judged/SmolLM2-135M.parquet"
 # %%
 from pathlib import Path
 
-from whoknows import files, judge
+from whoknows.data import files
+from whoknows.stages import judge
 
 verdicts = judge.grade(files.read_parquet(answers), url, judge_model, Path(log))
 files.write_parquet(out, verdicts)

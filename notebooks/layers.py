@@ -20,7 +20,8 @@ out = "results/by-hand/sweep.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML
 
-from whoknows import cell_tables, files, layers
+from whoknows.data import files
+from whoknows.report.pages import cell_tables, layers
 
 table = layers.read(sweeps, models)
 files.write_parquet(out, table)

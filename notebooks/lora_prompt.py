@@ -52,7 +52,9 @@ rows_out = "results/by-hand/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.par
 # %%
 from IPython.display import HTML
 
-from whoknows import auroc, curves, lora_prompt
+from whoknows.evaluation import auroc
+from whoknows.report.pages import curves
+from whoknows.stages import lora_prompt
 
 history, rows = lora_prompt.cell(
     reader=reader, source=source, trained_on=trained_on, seed=seed, answers=answers, features=features, settings=settings, method=method,

@@ -35,10 +35,13 @@ rows_out = "results/by-hand/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 # %%
 from IPython.display import HTML
 
-from whoknows import auroc, curves, files, probes
+from whoknows.data import files
+from whoknows.evaluation import auroc
+from whoknows.report.pages import curves
+from whoknows.stages import probe
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-rows, search = probes.run(
+rows, search = probe.run(
     reader, trained_on, seed, frames, features, layers, strengths, mlp, out, source=source, precision=precision, template=template, digest=digest
 )
 files.write_parquet(rows_out, rows)

@@ -24,8 +24,8 @@ shots = 16
 out = "results/by-hand/questions.parquet"
 
 # %%
-from whoknows import files
-from whoknows.questions import build
+from whoknows.data import files
+from whoknows.data.questions import build
 
 table = build(tasks, splits, shots)
 files.write_parquet(out, table)

@@ -46,7 +46,8 @@ batch_tokens = 2048
 out = "results/by-hand/search/SmolLM2-135M.parquet"
 
 # %%
-from whoknows import curves, search
+from whoknows.report.pages import curves
+from whoknows.stages import search
 
 table = search.cell(
     reader=reader, source=source, answers=answers, seed=seed, features=features, settings=settings, learning_rates=learning_rates, sizes=sizes,

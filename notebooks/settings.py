@@ -20,7 +20,8 @@ out = "results/by-hand/settings.parquet"
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
 
-from whoknows import curves, files, settings
+from whoknows.data import files
+from whoknows.report.pages import curves, settings
 
 table = settings.read(search, models)
 files.write_parquet(out, table)

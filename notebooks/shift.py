@@ -32,7 +32,9 @@ out = "results/by-hand/shift.parquet"
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from whoknows import cells, difference_tables, files, findings, plateau, plots, shift
+from whoknows.data import files
+from whoknows.evaluation import cells, plateau
+from whoknows.report.pages import difference_tables, findings, plots, shift
 
 folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)

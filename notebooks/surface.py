@@ -26,7 +26,9 @@ out = "results/by-hand/controls/surface.parquet"
 # %%
 from IPython.display import HTML
 
-from whoknows import auroc, controls, files
+from whoknows.data import files
+from whoknows.evaluation import auroc
+from whoknows.stages import controls
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows = controls.without_reader(frames, seeds, strengths, embedder, batch_tokens)

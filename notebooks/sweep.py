@@ -25,7 +25,8 @@ sizes = [100, 200, 400]
 out = "results/by-hand/sweeps/SmolLM2-135M.parquet"
 
 # %%
-from whoknows import files, sweep
+from whoknows.data import files
+from whoknows.stages import sweep
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 table = sweep.run(reader, frames, seed, features, strengths, sizes)

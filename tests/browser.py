@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import websocket
 
-from whoknows.pdf import BROWSERS, NO_NETWORK
+from whoknows.report.pdf import BROWSERS, NO_NETWORK
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from whoknows import assets
+from whoknows.data import assets
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Snakefile", "book", "grids", "lib", "notebooks", "profiles")
@@ -139,7 +139,7 @@ def checkout(folder: Path) -> Path:
 
 
 def start(folder: Path, *options: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", "whoknows.workflow", "grids/smoke.yml", *options]
+    command = [sys.executable, "-m", "whoknows", "workflow", "grids/smoke.yml", *options]
     environment = os.environ | {"PYTHONPATH": str(folder / "lib")}
     with open(folder / "said", "w") as said:
         return subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)

@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session", autouse=True)
 def proofs(tmp_path_factory):
     """What was proven of a model is remembered for these tests, and not in the user's cache."""
-    from whoknows import proof
+    from whoknows.models import proof
 
     folder, usual = tmp_path_factory.mktemp("proofs"), proof._remembered
     with pytest.MonkeyPatch.context() as patch:
@@ -34,12 +34,13 @@ def readers(tmp_path_factory):
     """Both tiny models, in float32."""
     import torch
 
-    from whoknows import assets, models
+    from whoknows.data import assets
+    from whoknows.models import loading
 
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WHOKNOWS_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return {name: models.load(name, "float32") for name in assets.TINY}
+        return {name: loading.load(name, "float32") for name in assets.TINY}
 
 
 @pytest.fixture(scope="session")

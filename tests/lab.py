@@ -11,7 +11,7 @@ from pathlib import Path
 import browser
 import pytest
 
-from whoknows import provenance
+from whoknows.run import provenance
 
 ROOT = Path(__file__).parents[1]
 RUN = {name: str(ROOT / "results/embedded" / name) for name in ("answers", "rows", "controls", "estimators", "scores.parquet")}

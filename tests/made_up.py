@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from whoknows import features
-from whoknows.memory import Budget
-from whoknows.models import Reader
-from whoknows.trees import Forest
+from whoknows.models import forward
+from whoknows.models.batching import Budget
+from whoknows.models.loading import Reader
+from whoknows.models.packing import Forest
 
 QUESTIONS = (
     "What is the best food for an animal?",
@@ -166,9 +166,9 @@ def fresh(reader: Reader) -> Reader:
     return Reader(copy.deepcopy(reader.model), reader.tokenizer)
 
 
-def extract(reader: Reader, grown: Forest, first_block: int | None, tokens: int) -> features.Features:
-    """`features.extract` with so many tokens in a pass."""
-    return features.extract(reader, grown, first_block, Budget(tokens, reader.device))
+def extract(reader: Reader, grown: Forest, first_block: int | None, tokens: int) -> forward.Features:
+    """`forward.extract` with so many tokens in a pass."""
+    return forward.extract(reader, grown, first_block, Budget(tokens, reader.device))
 
 
 def untaught(reader: Reader, **changes) -> Reader:

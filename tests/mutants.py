@@ -23,11 +23,8 @@ from time import monotonic
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "lib/whoknows"
-MODULES = (  # what a published number comes from: models, estimators, stages, evaluation
-    "adapters answers auroc bootstrap calibration cells classifiers claims comparing contest controls decoding differences examples extraction features "
-    "grading judge logistic lora_prompt memory metrics models parts plateau prefix probes products proof rows scores search shift smooth splits sweep "
-    "training trees weighted wording"
-).split()
+PAGES = ("claims", "contest", "differences", "grading", "shift")
+ROOMS = ("models", "estimators", "stages", "evaluation", "data/matching", "data/prompts", "data/rows", "data/splits", *(f"report/pages/{page}" for page in PAGES))
 SLOW = {"test_smoke", "test_workflow", "test_book", "test_explore", "test_notebooks", "test_packaging", "test_extend"}  # which run whole stages, and see less of each
 SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In,
@@ -127,16 +124,23 @@ def _is_text(node: ast.AST) -> bool:
 
 def concerned(module: str) -> list[str]:
     """Test files that name a module, or one that imports it, those that name it first."""
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "tests").glob("test_*.py") if path.stem not in SLOW}
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py") if path.stem not in SLOW}
     near = [name for name in sorted(texts) if _names(texts[name], module)]
-    users = [path.stem for path in LIBRARY.glob("*.py") if _names(path.read_text(encoding="utf-8"), module)]
+    users = [user for user in _modules(".") if _names((LIBRARY / f"{user}.py").read_text(encoding="utf-8"), module)]
     far = [name for name in sorted(texts) if any(_names(texts[name], user) for user in users)]
-    first = [f"test_{module}"] if f"test_{module}" in texts else []
+    first = [name for name in texts if Path(name).stem == f"test_{Path(module).name}"]
     return list(dict.fromkeys(first + near + far))
 
 
+def _modules(room: str) -> list[str]:
+    """The modules of a folder of the library, or the one of that name, as paths without their ending."""
+    paths = (LIBRARY / room).rglob("*.py") if (LIBRARY / room).is_dir() else [LIBRARY / f"{room}.py"]
+    return sorted(str(path.relative_to(LIBRARY).with_suffix("")) for path in paths if path.name != "__init__.py")
+
+
 def _names(text: str, module: str) -> bool:
-    return bool(re.search(rf"^(?:from whoknows import .*\b{module}\b|from whoknows\.{module} import)", text, re.MULTILINE))
+    room, _, name = f"whoknows/{module}".replace("/", ".").rpartition(".")
+    return bool(re.search(rf"^(?:from {re.escape(room)} import .*\b{name}\b|from {re.escape(room)}\.{name} import)", text, re.MULTILINE))
 
 
 def caught_by(mutant: Mutant, checkouts: Queue) -> str | None:
@@ -146,9 +150,9 @@ def caught_by(mutant: Mutant, checkouts: Queue) -> str | None:
     right, began = module.read_text(encoding="utf-8"), monotonic()
     try:
         module.write_text(mutant.text, encoding="utf-8")
-        killer = _first_failure(checkout, [f"tests/{name}.py" for name in concerned(mutant.module)])
+        killer = _first_failure(checkout, concerned(mutant.module))
         module.write_text(right, encoding="utf-8")
-        if killer and "::" in killer and _first_failure(checkout, [f"tests/{killer.split('[')[0]}"]):
+        if killer and "::" in killer and _first_failure(checkout, [killer.split("[")[0]]):
             raise SystemExit(f"{killer} fails without any mutant: mend it first")
     finally:
         module.write_text(right, encoding="utf-8")
@@ -167,20 +171,20 @@ def _first_failure(checkout: Path, tests: list[str]) -> str | None:
     if not done.returncode:
         return None
     failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
-    return failed[1].removeprefix("tests/") if failed else "an import"
+    return failed[1] if failed else "an import"
 
 
 def main() -> int:
     """Plants a sample of all mistakes; returns 1 if too few were caught."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("modules", nargs="*", default=MODULES, help="of the library; without any, all that a published number comes from")
+    parser.add_argument("modules", nargs="*", default=ROOMS, help="or rooms of the library, such as models/packing or estimators; without any, all that a published number comes from")
     parser.add_argument("--count", type=int, default=120, help="mutants in the sample")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     told = parser.parse_args()
-    every = [mutant for module in told.modules for mutant in mutants(module)]
+    every = [mutant for room in told.modules for module in _modules(room) for mutant in mutants(module)]
     sample = sorted(random.Random(told.seed).sample(every, min(told.count, len(every))), key=str)
-    print(f"{len(sample)} of {len(every)} mutants of {len(told.modules)} modules", flush=True)
+    print(f"{len(sample)} of {len(every)} mutants of {', '.join(told.modules)}", flush=True)
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(told.jobs) as pool:
         checkouts: Queue = Queue()
         for job in range(told.jobs):

@@ -8,7 +8,9 @@ import pytest
 import yaml
 from cluster import parsed
 
-from whoknows import cache, grid, strip
+from whoknows.data import cache
+from whoknows.report import strip
+from whoknows.run import grid
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / ".github/workflows/book.yml").read_text()

@@ -1,5 +1,6 @@
 """A command line ends with one sentence and a status, never with a traceback."""
 
+import importlib
 import re
 import shlex
 from pathlib import Path
@@ -7,32 +8,62 @@ from pathlib import Path
 import pytest
 
 from whoknows import WhoknowsError, __main__
-from whoknows.command import command
+from whoknows.use import commands
+
+
+@pytest.fixture()
+def ends(monkeypatch):
+    """Runs a command that ends as it is told."""
+
+    def run(end):
+        monkeypatch.setattr(commands, "push", lambda arguments: end())
+        return __main__.main(["push", "--estimator", "x"])
+
+    return run
 
 
 @pytest.mark.parametrize(("result", "status"), [(None, 0), (0, 0), (1, 1)])
-def test_the_status_is_what_is_returned(result, status):
-    assert command(lambda: result)() == status
+def test_the_status_is_what_is_returned(ends, result, status):
+    assert ends(lambda: result) == status
 
 
 @pytest.mark.parametrize(("error", "status", "said"), [(WhoknowsError("mend it"), 2, "mend it"), (KeyboardInterrupt(), 130, "Stopped")])
-def test_an_end_that_is_no_fault_of_ours_is_one_sentence(error, status, said, capsys):
-    @command
-    def main():
+def test_an_end_that_is_no_fault_of_ours_is_one_sentence(ends, error, status, said, capsys):
+    def end():
         raise error
 
-    assert main() == status
+    assert ends(end) == status
     assert capsys.readouterr().err.startswith(said)
 
 
-def test_a_fault_of_ours_is_not_hidden():
+def test_a_fault_of_ours_is_not_hidden(ends):
     with pytest.raises(ZeroDivisionError):
-        command(lambda: 1 / 0)()
+        ends(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize("name", __main__.COMMANDS)
+def test_every_command_says_what_it_takes(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        __main__.main([name, "--help"])
+    assert ended.value.code == 0 and capsys.readouterr().out.startswith(f"usage: whoknows {name} ")
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        __main__.main(["--help"])
+    said = capsys.readouterr().out
+    assert all(f"  {name}" in said and does in said for name, (_, does) in __main__.COMMANDS.items())
 
 
 @pytest.mark.parametrize("name", ["README.md", "book/use.md"])
-def test_the_commands_that_are_shown_are_understood(name):
+def test_the_commands_that_are_shown_are_understood(name, monkeypatch):
+    understood = []
+    monkeypatch.setattr(importlib.import_module("whoknows.use.predict"), "load", lambda *options: understood.append("score") or 1 / 0)
+    monkeypatch.setattr(commands.cards, "whole", lambda folder: understood.append("push") or 1 / 0)
+    monkeypatch.setattr(commands, "_opened", lambda path: open("/dev/null", "rb"))
     text = (Path(__file__).parents[1] / name).read_text()
     shown = [line for block in re.findall(r"(?ms)^```sh\n(.+?)^```", text) for line in block.splitlines() if re.match(r"(\.venv/bin/)?whoknows ", line)]
-    asked = [__main__._parser().parse_args(shlex.split(line.split(">")[0])[1:]) for line in shown]
-    assert {options.run for options in asked} == {__main__._score, __main__._push}
+    for line in shown:
+        with pytest.raises(ZeroDivisionError):
+            __main__.main(shlex.split(line.split(">")[0])[1:])
+    assert {*understood} == {"score", "push"} and len(understood) == len(shown)

@@ -13,7 +13,10 @@ PARTS = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "book/extend.md"
 RUN_METHOD = """
 import numpy as np, pandas as pd, torch
 from made_up import answers
-from whoknows import cells, files, grid, hidden, parameters, run, scores
+from whoknows.data import files
+from whoknows.estimators import hidden
+from whoknows.evaluation import cells, scores
+from whoknows.run import grid, notebook, parameters
 from pathlib import Path
 import json
 
@@ -26,7 +29,7 @@ for name, path in told["answers"].items():
     states = torch.randn(90, 3, 4)
     states[torch.tensor(frame["correct"].to_numpy()), -1] += 2.0
     hidden.save_hidden(told["features"], name, states)
-run.run(Path("notebooks/centroid.py"), Path("page.ipynb"), told)
+notebook.run(Path("notebooks/centroid.py"), Path("page.ipynb"), told)
 rows = cells.read_rows("results/smoke/rows", list(told["answers"]), chosen.methods, chosen.seeds)
 tasks = [{"name": "sciq_mc", "role": "train"}]
 table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), tasks), list(told["answers"]), tasks)
@@ -58,9 +61,9 @@ def checkout(tmp_path_factory):
 
 
 def run(folder, code, *arguments):
-    """What a fresh Python says that has the copy's library; a text is code, and a name is a module."""
+    """What a fresh Python says that has the copy's library; a text is code, and whoknows is the command."""
     paths = os.pathsep.join([str(folder / "lib"), str(folder / "tests")])
-    what = ["-m", code] if code.startswith("whoknows.") else ["-c", code]
+    what = ["-m", "whoknows"] if code == "whoknows" else ["-c", code]
     done = subprocess.run([sys.executable, *what, *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -74,7 +77,7 @@ def test_each_takes_less_than_thirty_lines(part):
 
 
 def test_the_plan_has_the_new_model_task_and_method(checkout):
-    said = run(checkout, "whoknows.workflow", "grids/smoke.yml", "--plan")
+    said = run(checkout, "whoknows", "workflow", "grids/smoke.yml", "--plan")
     planned = {line.split()[0] for line in said.partition("\n\n")[0].splitlines()}
     assert "\nCentroid " in said  # has a line among the costs, too
     models = ("tiny-llama", "tiny-mistral", "another-mistral")
@@ -86,7 +89,7 @@ def test_the_plan_has_the_new_model_task_and_method(checkout):
 
 
 def test_the_new_tasks_questions_are_asked(checkout):
-    code = "from whoknows import questions; t = questions.build([{'name': 'symbols', 'size': 4, 'role': 'shift'}], {}, 2); print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
+    code = "from whoknows.data import questions; t = questions.build([{'name': 'symbols', 'size': 4, 'role': 'shift'}], {}, 2); print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
     assert "{'test': 4, 'shot': 2}" in (said := run(checkout, code)) and "'Au'" in said
 
 

@@ -12,7 +12,12 @@ import pytest
 from jupytext.config import load_jupytext_config
 from made_up import spied
 
-from whoknows import answers, controls, curves, extraction, files, judge, lab, lora_prompt, models, page, probes, search, sweep, vega
+from whoknows.data import files
+from whoknows.models import loading
+from whoknows.report import vega
+from whoknows.report.pages import curves, lab
+from whoknows.run import page
+from whoknows.stages import answer, controls, extract, judge, lora_prompt, probe, search, sweep
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -55,9 +60,9 @@ class Handed(Exception):
 READ, LOADED = {"a": "read answers"}, "the model"
 # Who does a stage, and what it is handed besides its notebook's parameters of the same names.
 DONE_BY = {
-    "answer": (answers, "run", {"reader": LOADED, "questions": "read questions", "shard": None}),
-    "extract": (extraction, "run", {"name": "reader", "reader": LOADED, "answers": READ, "folder": "out", "shard": None}),
-    "probe": (probes, "run", {"name": "reader", "answers": READ, "folder": "features"}),
+    "answer": (answer, "run", {"reader": LOADED, "questions": "read questions", "shard": None}),
+    "extract": (extract, "run", {"name": "reader", "reader": LOADED, "answers": READ, "folder": "out", "shard": None}),
+    "probe": (probe, "run", {"name": "reader", "answers": READ, "folder": "features"}),
     "lora_prompt": (lora_prompt, "cell", {}),
     "surface": (controls, "without_reader", {"answers": READ}),
     "ablate": (controls, "of_reader", {"name": "reader", "answers": READ, "folder": "features"}),
@@ -77,7 +82,7 @@ def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, m
         raise Handed
 
     monkeypatch.setattr(files, "read_parquet", lambda path: f"read {path}")
-    loaded, handed = spied(monkeypatch, models, "load", lambda *_: LOADED), spied(monkeypatch, owner, name, stop)
+    loaded, handed = spied(monkeypatch, loading, "load", lambda *_: LOADED), spied(monkeypatch, owner, name, stop)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     with pytest.raises(Handed):
         exec(code[1], dict(told))

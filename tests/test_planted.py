@@ -6,28 +6,31 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_cells
-import test_features
-import test_probes
+import test_forward
+import test_probe
 import torch
 from made_up import answers, make_rows
 
-from whoknows import WhoknowsError, bootstrap, cells, controls, files, probes, scores, splits
-from whoknows.hidden import BEFORE, mean_of, save_hidden
-from whoknows.trees import forest
+from whoknows import WhoknowsError
+from whoknows.data import files, splits
+from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
+from whoknows.evaluation import bootstrap, cells, scores
+from whoknows.models.packing import forest
+from whoknows.stages import controls, probe
 
 
 @pytest.mark.parametrize("step", [-1, 1])
 def test_a_token_position_that_is_off_by_one(llama, monkeypatch, step):
-    check = test_features.test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token
-    check(llama, test_features.ALL)
+    check = test_forward.test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token
+    check(llama, test_forward.ALL)
 
     def wrong(*given):
         grown = forest(*given)
         return dataclasses.replace(grown, answer_ends=[[end + step for end in ends] for ends in grown.answer_ends])
 
-    monkeypatch.setattr(test_features, "forest", wrong)
+    monkeypatch.setattr(test_forward, "forest", wrong)
     with pytest.raises(AssertionError):
-        check(llama, test_features.ALL)
+        check(llama, test_forward.ALL)
 
 
 def tensor(folder, count=60):
@@ -78,14 +81,14 @@ def test_a_layer_that_is_chosen_on_test(tmp_path, monkeypatch):
     save_hidden(str(tmp_path), "a", hidden.bfloat16())
 
     def auroc_and_layer():
-        rows, search = probes.run("r", "a", 0, {"a": frame}, str(tmp_path), "all", [1.0], test_probes.MLP, str(tmp_path / "out"), source="", precision="")
+        rows, search = probe.run("r", "a", 0, {"a": frame}, str(tmp_path), "all", [1.0], test_probe.MLP, str(tmp_path / "out"), source="", precision="")
         own = rows[(rows["method"] == "probe") & (rows["split"] == "test")]
         return scores.by_task(own)["auroc"].iloc[0], search.loc[search["validation_auroc"].idxmax(), "layer"]
 
     honest, layer = auroc_and_layer()
     assert layer == 1 and honest < 0.7
     swap = {"validation": "test", "test": "validation"}
-    monkeypatch.setattr(probes, "for_seed", lambda frame, seed: splits.for_seed(frame.assign(split=frame["split"].replace(swap)), seed))
+    monkeypatch.setattr(probe, "for_seed", lambda frame, seed: splits.for_seed(frame.assign(split=frame["split"].replace(swap)), seed))
     assert auroc_and_layer()[1] == 2, "with test answers in the place of validation answers the choice is another"
 
 
@@ -105,14 +108,14 @@ def test_shuffled_grades_leave_one_half_within_the_interval_and_true_ones_do_not
 
 
 def test_an_answer_without_its_space(mistral, monkeypatch):
-    check = test_features.test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token
+    check = test_forward.test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token
     monkeypatch.setattr(type(mistral), "answers", lambda self, texts: [self.encode(text) or self.encode("\n") for text in texts])
     with pytest.raises((AssertionError, WhoknowsError)):
-        check(mistral, test_features.ALL)
+        check(mistral, test_forward.ALL)
 
 
 def test_a_beginning_that_is_there_twice(mistral, monkeypatch):
-    check = test_features.test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token
+    check = test_forward.test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token
     usual, twice = type(mistral).start, []
 
     def start(self):
@@ -121,4 +124,4 @@ def test_a_beginning_that_is_there_twice(mistral, monkeypatch):
 
     monkeypatch.setattr(type(mistral), "start", start)
     with pytest.raises(AssertionError):
-        check(mistral, test_features.ALL)
+        check(mistral, test_forward.ALL)

@@ -20,7 +20,10 @@ import vl_convert
 import yaml
 from test_book import bold, choose, expected, in_lines, shown
 
-from whoknows import assets, cells, charts, cost, estimate, grid, parameters, plateau, scores
+from whoknows.data import assets
+from whoknows.evaluation import cells, plateau, scores
+from whoknows.report.pages import charts
+from whoknows.run import cost, estimate, grid, parameters
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "_config.yml", "_toc.yml", "CITATION.cff", "book", "grids", "lib", "notebooks")
@@ -257,7 +260,7 @@ def test_one_notebook_runs_alone_as_the_readme_says(checkout, made, command):
 
 
 def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_path):
-    packed = subprocess.run([sys.executable, "-m", "whoknows.pack", SMOKE, "book/data/smoke"], cwd=checkout, capture_output=True, text=True)
+    packed = subprocess.run([sys.executable, "-m", "whoknows", "pack", SMOKE, "book/data/smoke"], cwd=checkout, capture_output=True, text=True)
     assert packed.returncode == 0 and packed.stdout.startswith("book/data/smoke: "), packed.stdout + packed.stderr
     theirs = shutil.move(checkout / "book/data/smoke", tmp_path / "theirs")  # as if somebody else had sent it
     text = (checkout / SMOKE).read_text()

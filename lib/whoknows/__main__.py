@@ -1,96 +1,47 @@
-"""The command line: `whoknows score` and `whoknows push`, or `python -m whoknows score` and so on."""
+"""The command line: `whoknows COMMAND …`, or `python -m whoknows COMMAND …`."""
 
 import argparse
-import json
-import os
+import importlib
 import sys
-import warnings
-from contextlib import nullcontext
-from pathlib import Path
 
-from whoknows import WhoknowsError, assets, cards, share
-from whoknows.command import command
+from whoknows import WhoknowsError
 
-SCORE = """Adds to every line of the input the confidence of a trained estimator: p_correct, the probability that the
-answer is right, and its logit. A line is a JSON object with the texts question and answer; other keys are kept."""
-PUSH = """Sends the folder of a trained estimator, with its model card, to the Hugging Face hub. Everybody can see it there,
-unless --private is given."""
-
-
-@command
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    options = _parser().parse_args(arguments)
-    options.run(options)
+# Name: the function that takes the other arguments, in a module that is imported only if it is asked for, and what it does.
+COMMANDS = {
+    "check": ("run.grid:main", "check a grid, and fetch the models and questions that it names"),
+    "workflow": ("run.workflow:main", "run a grid's stages, or say which would run"),
+    "run": ("run.notebook:main", "run one notebook with other parameters"),
+    "shard": ("run.shard:main", "do a share of a stage's questions, as one of several jobs"),
+    "book": ("report.book:main", "build a grid's report"),
+    "pdf": ("report.pdf:main", "the same, and print it"),
+    "pack": ("report.pack:main", "pack a grid's results, to be shown beside another's"),
+    "bench": ("lab.bench:main", "measure the speed of a grid's models"),
+    "score": ("use.commands:score", "P(correct) of new questions and answers"),
+    "push": ("use.commands:push", "send a trained estimator to the Hugging Face hub"),
+}
 
 
-def _score(options: argparse.Namespace) -> None:
-    """Only lines go to stdout."""
-    # Every batch would draw a bar of its own; tqdm asks once, when it is imported.
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    warnings.simplefilter("ignore", FutureWarning)  # what libraries say of each other's next versions
-    from tqdm import tqdm
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command.
 
-    from whoknows import score
-
-    with _opened(options.input) as lines:
-        estimator = score.load(options.estimator, options.method)
-        print("{method}: reader {reader}, trained on answers of {trained_on} to {}".format(", ".join(estimator.card["tasks"]), **estimator.card), file=sys.stderr)
-        found = score.stream(estimator, lines, "standard input" if options.input == "-" else options.input, options.lines)
-        _write(tqdm(found, unit="answer", disable=sys.stdout.isatty() or not sys.stderr.isatty()))
-
-
-def _push(options: argparse.Namespace) -> None:
-    """Says what is sent before it is sent, and then where it is."""
-    found = cards.whole(options.estimator)
-    sizes = {path.name: path.stat().st_size for path in found}
-    for name, size in (sizes | {f"{len(sizes)} files": sum(sizes.values())}).items():
-        print(f"{size / 1e3:>10,.1f} kB  {name}", flush=True)
-    for source in {card["source"] for card in cards.read(options.estimator).values()}:
-        if not assets.on_hub(assets.base(source)):
-            print(f"Its reader is {source}, which the card names and others do not have.", file=sys.stderr)
-    print(share.push(found, options.repository, options.private))
-
-
-def _write(found) -> None:
-    """Writes each line as soon as it is known, and ends in peace if whoever reads them has had enough."""
-    # Half a character, which JSON may hold and UTF-8 may not, is written as JSON writes it.
-    sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+    Returns:
+        The exit status: 2 after a mistake that the user can mend, whose sentence goes to stderr; 130 after Ctrl-C, as a shell has
+        it; else what the command returns, or 0.
+    """
+    parser = argparse.ArgumentParser(prog="whoknows", description="Confidence estimation for language models.", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.epilog = "\n".join(["commands:", *(f"  {name:10}{does}" for name, (_, does) in COMMANDS.items())])
+    parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of these; it has a --help of its own")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    module, function = COMMANDS[options.command][0].split(":")
     try:
-        for line in found:
-            print(json.dumps(line, ensure_ascii=False), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
-
-
-def _opened(path: str):
-    try:
-        return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
-    except OSError as error:
-        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); name a file of JSON lines, or - for standard input") from None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="whoknows", description="Confidence estimation for language models.")
-    commands = parser.add_subparsers(required=True, metavar="score|push")
-    score = commands.add_parser("score", help="P(correct) of new questions and answers", description=SCORE)
-    score.set_defaults(run=_score)
-    score.add_argument("--estimator", required=True, metavar="DIR", help="folder of a trained estimator, under results/…/estimators, or a repository on the Hugging Face hub, owner/name")
-    score.add_argument("--method", help="which estimator of the folder, such as probe_mlp; the only one, or probe, if not given")
-    score.add_argument("--input", default="-", metavar="FILE", help="JSON lines; standard input if not given")
-    score.add_argument("--lines", type=_positive, default=64, metavar="N", help="lines that are read before their confidences are written; 1 answers each at once (default: 64)")
-    push = commands.add_parser("push", help="a trained estimator to the Hugging Face hub", description=PUSH)
-    push.set_defaults(run=_push)
-    push.add_argument("--estimator", type=Path, required=True, metavar="DIR", help="folder of a trained estimator, under results/…/estimators")
-    push.add_argument("--repository", required=True, metavar="OWNER/NAME", help="where it goes; made if it is not there")
-    push.add_argument("--private", action="store_true", help="nobody else can see the repository")
-    return parser
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of lines; give 1 or more")
-    return int(text)
+        return getattr(importlib.import_module(f"whoknows.{module}"), function)(options.arguments) or 0
+    except WhoknowsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Stopped; what was finished is kept.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -1,0 +1,244 @@
+"""Files that are whole or not there: Parquet, safetensors, text and folders.
+
+Every file is written under a temporary name in its own folder and renamed into place, so a stage that is killed
+never leaves half a file for the next one to read.
+"""
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from whoknows import WhoknowsError
+
+ROOT = Path(__file__).resolve().parents[3]  # of the checkout that this library is used from
+
+
+class _Loader(yaml.CSafeLoader):
+    """Refuses a key that is given twice, of which plain YAML silently keeps the last one; and leaves a date as it is written."""
+
+    yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
+        for letter, known in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node, deep=False):
+        seen = []
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(problem=f"the key `{key.value}` is given twice", problem_mark=key.start_mark)
+            seen.append(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def read_yaml(path: Path | str):
+    """Reads a YAML file.
+
+    Raises:
+        WhoknowsError: the file is missing, is not text or is not YAML.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+    except OSError as error:
+        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); check its name.") from None
+    except yaml.MarkedYAMLError as error:
+        where = f"line {error.problem_mark.line + 1}" if error.problem_mark else "the file"
+        raise WhoknowsError(f"{path}: {where} is not good YAML: {error.problem}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise WhoknowsError(f"{path}: this file is not YAML; write it as plain UTF-8 text.") from None
+
+
+def write_parquet(path: Path | str, frame, **options) -> None:
+    """Writes a pandas data frame, without its index, as Parquet; options are those of `to_parquet`.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    with _replacing(path) as temporary:
+        frame.to_parquet(temporary, index=False, **options)
+
+
+def read_parquet(path: Path | str):
+    """Reads a Parquet file into a pandas data frame.
+
+    Raises:
+        WhoknowsError: the file is missing or damaged.
+    """
+    import pandas
+    import pyarrow
+
+    with _naming(path, (pyarrow.ArrowException, OSError)):
+        return pandas.read_parquet(path)
+
+
+def write_safetensors(path: Path | str, tensors: dict, metadata: dict[str, str] | None = None) -> None:
+    """Writes named torch tensors as safetensors.
+
+    Args:
+        path: file to write.
+        tensors: dict of name to tensor, no two of which share their storage.
+        metadata: dict of str to str kept in the file's header.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    from safetensors.torch import save_file
+
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with _replacing(path) as temporary:
+        save_file(packed, temporary, metadata)
+
+
+def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], others: dict | None = None) -> tuple:
+    """Writes a torch tensor that need not fit into memory as safetensors, and gives its shape.
+
+    Args:
+        pieces: gives its rows, some at a time; called once for their number and once for themselves.
+        others: further tensors for the same file.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    from safetensors.torch import save
+    from torch import uint8
+
+    shapes, size = [], 0
+    for piece in pieces():
+        shapes.append(piece.shape)
+        size += piece.nbytes
+    # The library writes the header, for no rows at all; then the rows are put in.
+    small = save((others or {}) | {name: piece[:0].contiguous()})
+    length = int.from_bytes(small[:8], "little")
+    header, rest = json.loads(small[8 : 8 + length]), small[8 + length :]
+    header[name] |= {"shape": (shape := (sum(part[0] for part in shapes), *shapes[0][1:])), "data_offsets": (len(rest), len(rest) + size)}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # the format wants the data aligned
+    with _replacing(path) as temporary, open(temporary, "wb") as file:
+        file.writelines([len(text).to_bytes(8, "little"), text, rest])
+        for piece in pieces():
+            file.write(piece.contiguous().flatten().view(uint8).numpy().data)
+    return shape
+
+
+def read_safetensors(path: Path | str) -> dict:
+    """Reads a safetensors file into a dict of name to torch tensor.
+
+    The tensors are memory-mapped: a page is read from the disk when it is first used.
+
+    Raises:
+        WhoknowsError: the file is missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    with _naming(path, (SafetensorError, OSError)):
+        return load_file(path)
+
+
+def write_torch(path: Path | str, state: dict) -> None:
+    """Writes a dict of tensors, numbers, strings, lists and dicts in torch's own format.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    import torch
+
+    with _replacing(path) as temporary:
+        torch.save(state, temporary)
+
+
+def read_torch(path: Path | str) -> dict:
+    """Reads what `write_torch` wrote, tensors on the CPU; nothing in the file is run.
+
+    Raises:
+        WhoknowsError: the file is missing or damaged.
+    """
+    import pickle
+
+    import torch
+
+    with _naming(path, (pickle.UnpicklingError, RuntimeError, EOFError, OSError)):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Writes a string as UTF-8.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    with _replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_folder(path: Path | str, save: Callable[[Path], object]) -> None:
+    """Writes a folder of files, in place of the one that is there.
+
+    Args:
+        path: folder to write.
+        save: called with the folder to write into, as `save_pretrained` is.
+
+    Raises:
+        WhoknowsError: the disk is full.
+    """
+    with _replacing(path) as temporary:
+        temporary.mkdir()
+        save(temporary)
+
+
+@contextmanager
+def _replacing(path):
+    """Gives a temporary path beside `path`, which takes the place of `path` if the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A process that was killed leaves its temporary file behind, and nobody else would ever remove it.
+    for stale in path.parent.glob(f".{path.name}.*.tmp"):
+        _remove(stale)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        _flush(temporary)
+        if path.is_dir():  # the system replaces a file by a file, but no folder that holds something
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except Exception as error:
+        if _is_full(error):
+            raise WhoknowsError(f"{path}: the disk is full; free some space and run `make book` again.") from None
+        raise
+    finally:
+        _remove(temporary)
+
+
+def _flush(path):
+    for part in path.rglob("*") if path.is_dir() else [path]:
+        if part.is_file():
+            with open(part, "rb") as file:
+                os.fsync(file.fileno())
+
+
+def _remove(path):
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _is_full(error):
+    # safetensors raises its own exception, which has the system's error number only in its text.
+    return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
+
+
+@contextmanager
+def _naming(path, damaged):
+    """Turns a reader's exceptions into a sentence that names the file."""
+    if not Path(path).exists():
+        raise WhoknowsError(f"{path}: there is no such file; run `make book` to make it.")
+    try:
+        yield
+    except damaged:
+        raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again.") from None

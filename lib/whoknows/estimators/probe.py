@@ -1,0 +1,137 @@
+"""Classifiers on hidden states at the last answer token: what a probe trains.
+
+`Logistic` is L2 logistic regression with layer and strength chosen on validation; `Mlp` is the
+paper's classifier on the last layer (Kapoor et al. 2024). Both give log-odds that the answer is right.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+from tqdm.auto import tqdm
+
+from whoknows import WhoknowsError
+from whoknows.estimators.logistic import logistic_path, standardise
+from whoknows.evaluation import auroc
+
+
+@dataclass
+class Labelled:
+    """Hidden states of one model's answers and their grades.
+
+    Attributes:
+        hidden: [n, layers + 1, width].
+        correct: [n] bool.
+        task: [n] names.
+    """
+
+    hidden: torch.Tensor
+    correct: np.ndarray
+    task: np.ndarray
+
+    def part(self, keep: np.ndarray) -> "Labelled":
+        return Labelled(self.hidden[torch.tensor(keep)], self.correct[keep], self.task[keep])
+
+
+class Logistic:
+    """Logistic regression on one layer; `fit` tries all layers and strengths and keeps the best on validation."""
+
+    def __init__(self, layers: list[int], strengths: list[float]):
+        self.layers, self.strengths = layers, sorted(strengths, reverse=True)
+
+    def fit(self, train: Labelled, validation: Labelled, beside: dict[str, Labelled] | None = None) -> list[dict]:
+        """Choose layer and strength by within-task AUROC on validation answers.
+
+        Args:
+            beside: answers, by name, on which every layer and strength is measured too; they choose nothing.
+
+        Returns:
+            The whole search: one dict of layer, strength, validation_auroc and the AUROC on each of `beside`.
+        """
+        y = torch.from_numpy(train.correct.astype(np.float32))
+        search, best, asked = [], -np.inf, {"validation_auroc": validation, **(beside or {})}
+        for layer in tqdm(self.layers, desc="fitting probes", unit="layer"):
+            x = train.hidden[:, layer].float()
+            mean, scale = standardise(x)
+            held = {name: (own, (own.hidden[:, layer].float() - mean) / scale) for name, own in asked.items()}
+            for strength, weights in zip(self.strengths, logistic_path((x - mean) / scale, y, self.strengths)):
+                found = {name: auroc.mean_auroc((z @ weights[:-1] + weights[-1]).numpy(), own.correct, own.task) for name, (own, z) in held.items()}
+                search.append({"layer": layer, "strength": strength} | found)
+                if found["validation_auroc"] > best:
+                    best, self.layer, self.strength = found["validation_auroc"], layer, strength
+                    self.state = {"weights": weights, "mean": mean, "scale": scale}
+        if best == -np.inf:
+            raise WhoknowsError("probe: no task has both right and wrong validation answers, so no layer can be chosen; raise tasks[].size in the grid")
+        return search
+
+    @property
+    def chosen(self) -> dict:
+        return {"layer": self.layer, "strength": self.strength}
+
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[n] log-odds from hidden states [n, layers + 1, width]."""
+        x = (hidden[:, self.layer].float() - self.state["mean"]) / self.state["scale"]
+        return x @ self.state["weights"][:-1] + self.state["weights"][-1]
+
+    def restore(self, chosen: dict, state: dict[str, torch.Tensor]) -> None:
+        """Becomes the probe that another one's `chosen` and `state` were taken from."""
+        self.layer, self.strength, self.state = chosen["layer"], chosen["strength"], state
+
+
+class Mlp:
+    """The paper's probe: an MLP on the last layer, stopped early on validation AUROC.
+
+    Args:
+        settings: hidden (widths), learning_rate, epochs, batch_size, patience.
+        seed: decides first weights and order.
+    """
+
+    def __init__(self, settings: dict, seed: int):
+        self.settings, self.seed = settings, seed
+
+    def fit(self, train: Labelled, validation: Labelled) -> list[dict]:
+        """Train with Adam; returns epoch and validation_auroc of each epoch."""
+        torch.manual_seed(self.seed)
+        x, y = train.hidden[:, -1].float(), torch.from_numpy(train.correct.astype(np.float32))
+        self.mean, self.scale = standardise(x)
+        x = (x - self.mean) / self.scale
+        self.net = self._layers(x.shape[1])
+        optimizer = torch.optim.Adam(self.net.parameters(), lr=self.settings["learning_rate"])
+        history, best = [], None
+        for epoch in tqdm(range(self.settings["epochs"]), desc="fitting MLP", unit="epoch"):
+            for batch in torch.randperm(len(x)).split(self.settings["batch_size"]):
+                loss = F.binary_cross_entropy_with_logits(self.net(x[batch])[:, 0], y[batch])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+            found = auroc.mean_auroc(self.score(validation.hidden).numpy(), validation.correct, validation.task)
+            history.append({"epoch": epoch, "validation_auroc": found})
+            if best is None or found > best[0]:
+                best = (found, epoch, {k: v.clone() for k, v in self.net.state_dict().items()})
+            if epoch - best[1] >= self.settings["patience"]:
+                break
+        self.net.load_state_dict(best[2])
+        self.chosen = {"epoch": best[1]}
+        return history
+
+    @torch.no_grad()
+    def score(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[n] log-odds from hidden states [n, layers + 1, width]."""
+        return self.net((hidden[:, -1].float() - self.mean) / self.scale)[:, 0]
+
+    @property
+    def state(self) -> dict[str, torch.Tensor]:
+        return {**self.net.state_dict(), "mean": self.mean, "scale": self.scale}
+
+    def restore(self, chosen: dict, state: dict[str, torch.Tensor]) -> None:
+        """Becomes the probe that another one's `chosen` and `state` were taken from."""
+        self.chosen, self.mean, self.scale = chosen, state["mean"], state["scale"]
+        self.net = self._layers(len(self.mean))
+        self.net.load_state_dict({name: state[name] for name in self.net.state_dict()})
+
+    def _layers(self, width: int) -> nn.Sequential:
+        widths = [width, *self.settings["hidden"], 1]
+        parts = [m for a, b in zip(widths, widths[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
+        return nn.Sequential(*parts[:-1])

@@ -1,0 +1,169 @@
+"""Intervals by resampling questions: the same resamples for every cell, so that differences have intervals too.
+
+Questions are drawn with replacement within each task (Efron and Tibshirani, 1993), so a resample has as many of each
+task as there are. All answers to a question come and go together.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from whoknows.evaluation import weighted
+from whoknows.evaluation.auroc import ENOUGH
+from whoknows.evaluation.plateau import IMPROVING, marked
+from whoknows.evaluation.scores import CELL
+
+DRAWS = 5000  # the least p-value, 2 / 5001, is significant after Holm's correction for a family of 125
+LEVEL = 0.95
+SURE = 0.05  # Holm-corrected p-value below which a difference is significant
+ABOVE, BELOW, INSIGNIFICANT, FEW = "above", "below", "not significant", "too few right or wrong answers"
+EXPLORATORY = "exploratory"  # of what is no primary hypothesis
+
+
+def draws(task: str, count: int, times: int = DRAWS) -> np.ndarray:
+    """How often each of a task's questions is in each resample: [times, count] float32, rows sum to `count`.
+
+    It depends on the task's name and size alone: all cells get the same.
+    """
+    seed = int.from_bytes(hashlib.sha256(f"{task}\n{count}".encode()).digest()[:8], "big")
+    chosen = np.random.default_rng(seed).integers(count, size=(times, count))
+    places = chosen + count * np.arange(times)[:, None]
+    return np.bincount(places.ravel(), minlength=times * count).reshape(times, count).astype(np.float32)
+
+
+def resampled_auroc(right: np.ndarray, wrong: np.ndarray, mine: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """AUROC of every resample: of all weighted pairs of a right and a wrong answer, the share in order, ties half.
+
+    Args:
+        right, wrong: confidences of the right answers, shape [r], and of the wrong ones, shape [w].
+        mine, theirs: how often each of these is in each resample, [times, r] and [times, w].
+
+    Returns:
+        [times]; NaN where a resample has one class only.
+    """
+    order = (right > wrong[:, None]).astype(np.float32) + np.float32(0.5) * (right == wrong[:, None])
+    with np.errstate(invalid="ignore"):
+        return ((theirs @ order) * mine).sum(axis=1, dtype=np.float64) / (mine.sum(axis=1) * theirs.sum(axis=1))
+
+
+def samples(rows: pd.DataFrame, times: int = DRAWS, pooled: bool = False) -> pd.DataFrame:
+    """AUROC of every resample of each (method, reader, trained_on, scored, seed, task).
+
+    Args:
+        rows: rows of any methods; those of the split "test" count.
+        pooled: throws all tasks together, as one named "all"; each is still drawn by itself.
+
+    Returns:
+        A line for each, with a column for each resample; the questions of a task are the same ones for all lines.
+    """
+    drawn = _drawn(rows, times, pooled)
+    return _lines({key: resampled_auroc(logit[correct], logit[~correct], weights[correct].T, weights[~correct].T) for key, logit, correct, weights in drawn}, times)
+
+
+def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict[str, pd.DataFrame]:
+    """Each of `weighted.METRICS` as `samples` returns AUROC, of the same draws.
+
+    Args:
+        fitted: as `calibration.fit_all` returns; its thresholds are the same in all resamples.
+    """
+    found = {key: weighted.resampled(*own, fitted[(*key[:3], key[4], key[3])].threshold) for key, *own in _drawn(rows, times)}
+    return {name: _lines({key: values[name] for key, values in found.items()}, times) for name in weighted.METRICS}
+
+
+def _drawn(rows: pd.DataFrame, times: int, pooled: bool = False) -> Iterator[tuple[tuple, np.ndarray, np.ndarray, np.ndarray]]:
+    """For each line of `samples` its key, confidences and grades, [n], and how often each answer is in each resample, [n, times]."""
+    test = rows[rows["split"] == "test"]
+    place = test.groupby(["task", "question_id"]).ngroup()
+    counts = test.groupby("task")["question_id"].nunique()
+    weights = np.concatenate([np.zeros((0, times), np.float32), *(draws(task, count, times).T for task, count in counts.items())])
+    test = test.assign(place=place, task="all" if pooled else test["task"]).sort_values("place", kind="stable")
+    for key, own in test.groupby([*CELL, "seed", "task"]):
+        yield key, own["logit"].to_numpy(), own["correct"].to_numpy(bool), weights[own["place"]]
+
+
+def _lines(found: dict[tuple, np.ndarray], times: int) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(found, names=[*CELL, "seed", "task"])
+    return pd.DataFrame(np.array([*found.values()], dtype=np.float64).reshape(len(found), times), index=index)
+
+
+def by_cell(samples: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+    """Resampled within-task means of each (method, reader, trained_on, scored): over tasks, then over seeds.
+
+    Args:
+        samples: as `samples` returns.
+        tasks: the tasks of a test set.
+
+    Returns:
+        A line for each cell with a column for each resample. A task without both classes in a resample is left
+        out of that mean, as it is where the cell itself is measured.
+    """
+    asked = samples[samples.index.get_level_values("task").isin(tasks)]
+    return asked.groupby([*CELL, "seed"]).mean().groupby(CELL).mean()
+
+
+def interval(samples: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
+    """Percentile interval of each line: columns low and high."""
+    tail = (1 - level) / 2
+    ends = samples.quantile([tail, 1 - tail], axis=1)  # leaves NaN out
+    return pd.DataFrame({"low": ends.iloc[0].to_numpy(), "high": ends.iloc[1].to_numpy()}, index=samples.index)
+
+
+def p_value(differences: np.ndarray) -> float:
+    """Two-sided p-value of a difference of zero: twice the rarer sign's share of resamples, never 0.
+
+    Args:
+        differences: [times]; NaN are left out, and NaN is the value if there is nothing else.
+    """
+    kept = differences[~np.isnan(differences)]
+    if not kept.size:
+        return float("nan")
+    rarer = min((kept <= 0).sum(), (kept >= 0).sum())
+    return float(min(1.0, 2 * (rarer + 1) / (len(kept) + 1)))
+
+
+def p_below(differences: np.ndarray, margin: float) -> float:
+    """p-value of a difference of at least `margin`: twice its share of resamples, as an end of a two-sided interval counts it, never 0.
+
+    Args:
+        differences: [times]; NaN are left out, and NaN is the value if there is nothing else.
+    """
+    kept = differences[~np.isnan(differences)]
+    return float(min(1.0, 2 * ((kept >= margin).sum() + 1) / (len(kept) + 1))) if kept.size else float("nan")
+
+
+def holm(p_values: pd.Series) -> pd.Series:
+    """p-values of one family, corrected so that any false rejection in it is as rare as the level says (Holm, 1979).
+
+    Missing values stay missing and do not count.
+    """
+    ordered = p_values.dropna().sort_values()
+    factors = np.arange(len(ordered), 0, -1)
+    return (ordered * factors).clip(upper=1).cummax().reindex(p_values.index)
+
+
+def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd.DataFrame:
+    """Differences with intervals and p-values, and which of the primary ones are significant.
+
+    Args:
+        table: hypothesis (see `claims.hypothesis`), estimate, n_rarer (the fewest answers of one class in a cell that it rests on)
+            and still_improving (whether an estimator of one of these cells was) of each difference.
+        resampled: [differences, times].
+        primary: corrected p-values of the primary hypotheses, by hypothesis.
+
+    Returns:
+        The table with low, high, p, p_holm (missing where a difference is exploratory), and says: `IMPROVING` or `FEW` for any of
+        these, else `EXPLORATORY`, `ABOVE`, `BELOW` or `INSIGNIFICANT`. Values of too few answers are missing.
+    """
+    table = table.join(interval(pd.DataFrame(resampled, index=table.index)))
+    table["p"], table["p_holm"] = [p_value(line) for line in resampled], table["hypothesis"].map(primary)
+    few, sure = table["n_rarer"] < ENOUGH, table["p_holm"] < SURE
+    cases = [marked(table), few, table["p_holm"].isna(), sure & (table["estimate"] > 0), sure]
+    says = np.select(cases, [IMPROVING, FEW, EXPLORATORY, ABOVE, BELOW], INSIGNIFICANT)
+    return hidden(table, few).assign(says=says)
+
+
+def hidden(table: pd.DataFrame, few: pd.Series) -> pd.DataFrame:
+    """A table of differences without the values of those that rest on too few answers."""
+    return table.assign(**{name: table[name].where(~few) for name in ("estimate", "low", "high", "p", "p_holm", "p_margin", "p_margin_holm") if name in table})

@@ -1,0 +1,259 @@
+"""The cells of the heatmaps: which scores they average, and which axes they stand on.
+
+The tensor is score[method, reader, trained_on, scored, task, seed]; a heatmap is a slice of it.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.data.questions import CATEGORIES, category_of
+from whoknows.evaluation import bootstrap, calibration, weighted
+from whoknows.evaluation.auroc import ENOUGH, too_few
+from whoknows.evaluation.scores import CELL, MEASURES, POOLED, pooled, within_task
+
+METHODS = {
+    "probe": "Probe",
+    "probe_mlp": "Probe (MLP)",
+    "lora_prompt": "LoRA + Prompt",
+    "zero_shot": "Zero-shot P(True)",
+    "likelihood": "Answer likelihood",
+    "likelihood_mean": "Answer likelihood, mean token",
+    "token_min": "Smallest token probability",
+    "entropy_mean": "Mean token entropy",
+    "entropy_max": "Largest token entropy",
+    "margin_first": "Margin of the first token",
+    "lora": "LoRA, no prompt",
+    "lora_prompt_js": "LoRA + Prompt, with penalty",
+    "lora_prompt_no_js": "LoRA + Prompt, without penalty",
+    "probe_last": "Probe, last layer",
+    "probe_mean": "Probe, mean over the answer",
+    "probe_before": "Probe, before the answer",
+    "probe_shuffled": "Probe, shuffled grades",
+    "embedder": "Sentence embedder, question and answer",
+    "question_only": "Sentence embedder, question only",
+    "answer_only": "Sentence embedder, answer only",
+    "answer_length": "Answer length",
+    "task_prior": "Task prior",
+}
+TRAINED = ("probe", "probe_mlp", "lora_prompt")
+INTERVALS = (*weighted.METRICS, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
+NO_ROWS = pd.DataFrame({
+    **{name: pd.Series(dtype=str) for name in [*CELL, "task", "split", "question_id"]},
+    "seed": pd.Series(dtype="int64"), "logit": pd.Series(dtype="float32"), "correct": pd.Series(dtype=bool),
+})  # fmt: skip
+READINGS = {
+    "A": "estimator transfer: the estimator of one model judges the answers of another",
+    "B": "data transfer: a model judges its own answers, taught on the answers of another",
+}
+ALL = "all"  # reader, trained on and scored, each by itself: A and B are parts of it
+MOST_FOR_ALL = 4  # models; more have too many combinations for one picture
+
+
+def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: list[int]) -> pd.DataFrame:
+    """The rows under a folder that a grid has: those of models, methods and seeds that it no longer has are left out.
+
+    Args:
+        folder: the folder rows/ or controls/ of a run; what is not there yet is left out.
+        models: names.
+        methods: trained methods, "probe" for both kinds of it; what needs no training is always read.
+        seeds: of what is trained.
+
+    Raises:
+        WhoknowsError: a file is damaged, or rows contradict each other.
+    """
+    parts = [files.read_parquet(path) for path in sorted(Path(folder).rglob("*.parquet"))]
+    rows = pd.concat([NO_ROWS, *parts], ignore_index=True)
+    asked = rows["method"].str.startswith(tuple(methods)) | ~rows["method"].isin(TRAINED)
+    asked &= rows["seed"].isin(seeds) | (rows["trained_on"] == "")
+    for name in ("reader", "trained_on", "scored"):
+        asked &= rows[name].isin([*models, ""])
+    check(rows[asked])
+    return rows[asked]
+
+
+def check(rows: pd.DataFrame) -> None:
+    """Refuse rows that cannot all be true: a file of another run, or scored and trained on swapped.
+
+    Raises:
+        WhoknowsError: an answer has two grades, or a question is in the test split and in another; the sentence says which.
+    """
+    remedy = "delete results/<grid>/rows and run make book again"
+    grades = rows.groupby(["scored", "question_id"])["correct"].nunique()
+    if (grades > 1).any():
+        scored, question = grades.idxmax()
+        raise WhoknowsError(f"rows: {scored}'s answer to {question} is right in one row and wrong in another; {remedy}.")
+    tested = (rows["split"] == "test").groupby(rows["question_id"]).nunique()
+    if (tested > 1).any():
+        raise WhoknowsError(f"rows: the question {tested.idxmax()} is in the test split and in another; {remedy}.")
+
+
+def native_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of what read and was trained on the very model that is scored, or needs neither."""
+    reader, trained_on = ((rows[name] == "") | (rows[name] == rows["scored"]) for name in ("reader", "trained_on"))
+    return rows[reader & trained_on]
+
+
+def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
+    """The test sets that a grid's tasks make: in-distribution, shift, each task alone, and MMLU's four categories.
+
+    Args:
+        tasks: the grid's tasks, dicts with name and role ("train" or "shift").
+        measured: task names in the rows; a grid's "mmlu" stands there as "mmlu_anatomy" and so on.
+    """
+    names = [task["name"] for task in tasks]
+    members = {name: [m for m in measured if grid_task(m, names) == name] or [name] for name in names}
+    sets = {}
+    for label, role in {"in-distribution": "train", "shift": "shift"}.items():
+        names = [task["name"] for task in tasks if task["role"] == role]
+        if names:
+            sets[label] = [member for name in names for member in members[name]]
+        if len(names) > 1:
+            sets |= {name: members[name] for name in names}
+        for name in names if role == "shift" else ():
+            sets |= _categories(name, members[name])
+    return sets
+
+
+def first_test_set(tasks: list[dict], rows: pd.DataFrame) -> tuple[str, list[str]]:
+    """The test set that pages are about unless they say otherwise: its label and the tasks in it."""
+    return next(iter(test_sets(tasks, sorted(rows["task"].unique())).items()))
+
+
+def _categories(name: str, members: list[str]) -> dict[str, list[str]]:
+    """The four categories of MMLU as test sets of their own; nothing for any other task."""
+    if name not in ("mmlu", "mmlu_mc"):
+        return {}
+    labels = {category: f"{name}, {category}" for category in (*CATEGORIES, "STEM")}
+    return {label: [m for m in members if category_of(m) == category] or [label] for category, label in labels.items()}
+
+
+def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Every cell on every test set: within-task means, pooled beside them, averaged over seeds.
+
+    Args:
+        rows: rows of any methods, as `plateau.mark` returns if it is to be known whose training ended too early.
+        scores: `scores.by_task` of those rows; measures that it leaves out are not pooled either.
+        tasks: the grid's tasks, dicts with name and role.
+        samples: `bootstrap.samples` of those rows, if they are there already.
+
+    Returns:
+        The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
+        highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), low_… and high_… (that of each measure of
+        `INTERVALS`, unless `scores` has AUROC alone), and still_improving (of any seed; missing if not known).
+    """
+    parts, samples = [], bootstrap.samples(rows) if samples is None else samples
+    fitted = calibration.fit_all(rows) if scores["brier"].notna().any() else {}
+    others, improving = bootstrap.metric_samples(rows, fitted) if fitted else {}, _any_improving(rows)
+    for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
+        line = within_task(scores, members)
+        drawn = {name: bootstrap.by_cell(own, members) for name, own in others.items()} | {"": bootstrap.by_cell(samples, members)}
+        if len(members) > 1:
+            line = line.merge(pooled(rows, members, fitted), on=CELL + ["seed"])
+            if others:
+                drawn[POOLED + "auroc"] = bootstrap.by_cell(bootstrap.samples(rows[rows["task"].isin(members)], pooled=True), ["all"])
+        else:  # one task alone is the same pooled
+            line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
+            if others:
+                drawn[POOLED + "auroc"] = drawn[""]
+        between = pd.concat([bootstrap.interval(own).add_suffix(name and f"_{name}") for name, own in drawn.items()], axis=1)
+        parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(improving, on=CELL).assign(test_set=label))
+    return pd.concat(parts, ignore_index=True)
+
+
+def enough(cells: pd.DataFrame) -> pd.DataFrame:
+    """Cells as pages show them: what rests on too few right or wrong answers has no values, and its reason says so.
+
+    Args:
+        cells: as `measure` returns.
+    """
+    few = cells["auroc"].notna() & (cells["n_rarer"] < ENOUGH)
+    why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
+    measures = [name for name in MEASURES if name not in ("accuracy", "commoner_accuracy")]  # those say no more than n_right and n do
+    names = {*cells.filter(regex="^(low|high)"), *measures, *(POOLED + name for name in measures)}
+    return cells.assign(reason=cells["reason"].mask(few, pd.Series(why, cells.index)), **{name: cells[name].mask(few) for name in names & {*cells}})
+
+
+def named(reader: str, trained_on: str, scored: str) -> str:
+    """All three names of a place in words, in the order in which every page says them."""
+    return f"{reader} trained on {trained_on}, scored on {scored}"
+
+
+def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
+    """The slice of the tensor that one heatmap shows, with its axes named as in the figure.
+
+    Reading A keeps reader == trained_on and puts the scored model on y ("model").
+    Reading B keeps reader == scored and puts that model on y. "all" keeps everything and puts scored and reader on y, in
+    two lines. All put trained_on on x.
+
+    Args:
+        cells: any table with the columns reader, trained_on and scored.
+        reading: "A", "B" or "all".
+
+    Returns:
+        The lines of that slice with the columns model (y) and reading added; x is trained_on.
+
+    Raises:
+        WhoknowsError: another reading.
+    """
+    if reading == ALL:
+        return cells.assign(model=cells["scored"] + "\nread by " + cells["reader"], reading=reading)
+    if reading not in READINGS:
+        raise WhoknowsError(f"reading {reading!r} is not known: use one of {', '.join(READINGS)}.")
+    held_equal = {"A": "trained_on", "B": "scored"}[reading]
+    chosen = cells[cells["reader"] == cells[held_equal]]
+    return chosen.assign(model=chosen["scored"], reading=reading)
+
+
+def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
+    """Everything that the heatmaps show: all readings, all test sets, and no place left out.
+
+    Args:
+        cells: as `measure` returns.
+        models: the models on both axes.
+        tasks: the grid's tasks, dicts with name and role.
+
+    Returns:
+        The columns of `measure`, reading and model: one line per (test_set, reading, method, model, trained_on). A place
+        without rows has no auroc and says why in reason. The MLP probe has places only if it has rows.
+    """
+    methods = [m for m in TRAINED if m != "probe_mlp" or m in set(cells["method"])]
+    sides = {"test_set": list(test_sets(tasks, [])), "method": methods} | dict.fromkeys(("reader", "trained_on", "scored"), models)
+    places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False).merge(cells, "left", list(sides))
+    absent = places["reason"].isna()
+    places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
+    counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
+    places = places.assign(**{name: places[name].astype("Int64") for name in counts})
+    readings = [*READINGS, *([ALL] if len(models) <= MOST_FOR_ALL else [])]
+    table = pd.concat([heatmap_axes(places, reading) for reading in readings], ignore_index=True)
+    order = {name: at for name, values in {"test_set": sides["test_set"], "reading": readings, "method": methods}.items() for at, name in enumerate(values)}
+    return table.sort_values(["test_set", "reading", "method"], key=lambda values: values.map(order), kind="stable", ignore_index=True)
+
+
+def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the methods that nobody trained, test sets and models in the order in which they were measured."""
+    return cells[~cells["method"].isin(TRAINED)].reset_index(drop=True)
+
+
+def _any_improving(rows: pd.DataFrame) -> pd.Series:
+    """Whether an estimator of a cell was still improving: yes if one was, no if none was, and missing otherwise."""
+    known = rows.get("still_improving", pd.Series(pd.NA, rows.index)).astype("boolean")
+    return rows[CELL].assign(still_improving=known).groupby(CELL)["still_improving"].any(skipna=False)
+
+
+def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
+    # Counts do not change with the seed of the training, except where a file is incomplete:
+    # the smallest is then the one to show.
+    how = {name: "mean" for measure in MEASURES for name in (measure, POOLED + measure)}
+    how |= {"n": "min", "n_right": "min", "n_rarer": "min", "n_tasks": "min", "of_tasks": "min", "reason": "first"}
+    grouped = lines.groupby(CELL, as_index=False)
+    return grouped.agg(how).merge(grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max")), on=CELL)
+
+
+def grid_task(measured: str, names: list[str]) -> str:
+    """The task of a grid, of those names, that a measured one belongs to: mmlu for mmlu_anatomy; "" if none."""
+    # the longest name wins: "arc_easy_mc" is a task of its own beside "arc_easy"
+    fits = [name for name in names if f"{measured}_".startswith(f"{name}_")]
+    return max(fits, key=len, default="")

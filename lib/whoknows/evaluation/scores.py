@@ -1,0 +1,109 @@
+"""Tables of metrics, from rows alone.
+
+A row is one example: method, reader, trained_on, scored, task, split, question_id, seed,
+logit (confidence as log-odds) and correct. Nothing here needs a language model, so every
+table and picture can be made again in seconds.
+"""
+
+import numpy as np
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data.rows import one_class
+from whoknows.evaluation import calibration, metrics
+from whoknows.evaluation.auroc import auroc
+
+CELL = ["method", "reader", "trained_on", "scored"]
+MEASURES = [*metrics.METRICS, "threshold_accuracy", "ece_temperature", "ece_platt", "accuracy", "commoner_accuracy"]
+POOLED = "pooled_"  # before the name of a measure: of all tasks thrown together
+
+
+def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
+    """One line per (method, reader, trained_on, scored, task, seed), from the test rows.
+
+    Args:
+        rows: rows of any methods; those of the split "test" are measured, those of "validation" calibrate.
+        only_auroc: leaves the other `MEASURES` missing, which is ten times faster.
+
+    Returns:
+        Those columns and `MEASURES`, n, n_right, n_rarer (of the class of which there are fewer), and reason (why all measures but the accuracies are missing, or ""). `commoner_accuracy` is
+        that of always saying right, or always wrong, whichever is the commoner.
+
+    Raises:
+        WhoknowsError: a confidence is NaN; the sentence says where.
+    """
+    return _lines(rows, {} if only_auroc else calibration.fit_all(rows))
+
+
+def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
+    """Mean over tasks, so that knowing which task is harder earns nothing.
+
+    Args:
+        scores: as `by_task` returns.
+        tasks: the tasks to average over.
+
+    Returns:
+        One line per (method, reader, trained_on, scored, seed): `MEASURES` as means over the tasks that
+        have an AUROC; n_tasks of of_tasks; n, n_right and n_rarer on those tasks; reason.
+    """
+    asked = scores[scores["task"].isin(tasks)]
+    lines = [
+        dict(zip([*CELL, "seed"], key)) | _mean_over_tasks(group) | {"of_tasks": len(tasks)}
+        for key, group in asked.groupby([*CELL, "seed"])
+    ]
+    return pd.DataFrame(lines, columns=[*CELL, "seed", *MEASURES, "n", "n_right", "n_rarer", "n_tasks", "reason", "of_tasks"])
+
+
+def pooled(rows: pd.DataFrame, tasks: list[str], fitted: dict) -> pd.DataFrame:
+    """All measures of all tasks thrown together; knowing the task's base rate counts here.
+
+    Args:
+        rows: rows of any methods.
+        tasks: the tasks to pool.
+        fitted: as `calibration.fit_all` returns; empty for AUROC alone, with the other measures missing.
+
+    Returns:
+        One line per (method, reader, trained_on, scored, seed): `MEASURES`, their names beginning with `POOLED`.
+    """
+    lines = _lines(rows[rows["task"].isin(tasks)].assign(task="all"), fitted)
+    return lines[[*CELL, "seed", *MEASURES]].rename(columns={name: POOLED + name for name in MEASURES})
+
+
+def _lines(rows: pd.DataFrame, fitted: dict) -> pd.DataFrame:
+    keys, lines = [*CELL, "task", "seed"], []
+    for key, group in rows[rows["split"] == "test"].groupby(keys):
+        method, reader, trained_on, scored, _, seed = key
+        lines.append(dict(zip(keys, key)) | _score(group, key, fitted.get((method, reader, trained_on, seed, scored))))
+    return pd.DataFrame(lines, columns=[*keys, *MEASURES, "n", "n_right", "n_rarer", "reason"])
+
+
+def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | None) -> dict:
+    logit, correct = group["logit"].to_numpy(float), group["correct"].to_numpy(bool)
+    reason = one_class(correct)
+    # What has one class is in no mean, and a grid with MMLU has a hundred such tasks: it is not worth the time of smooth ECE.
+    fitted = None if reason else fitted
+    wanted = metrics.METRICS if fitted else {"auroc": auroc}
+    try:
+        measures = {name: metric(logit, correct) for name, metric in wanted.items()}
+    except WhoknowsError as error:
+        where = ", ".join(f"{name}={value}" for name, value in zip([*CELL, "task", "seed"], key))
+        raise WhoknowsError(f"rows of {where}: {error}") from None
+    if fitted:
+        measures |= _calibrated(logit, correct, fitted)
+    right = float(correct.mean())
+    counts = {"accuracy": right, "commoner_accuracy": max(right, 1 - right), "n": correct.size, "n_right": int(correct.sum()), "n_rarer": int(min(correct.sum(), (~correct).sum()))}
+    return measures | counts | {"reason": reason}
+
+
+def _calibrated(logit: np.ndarray, correct: np.ndarray, fitted: calibration.Calibration) -> dict[str, float]:
+    measures = {"threshold_accuracy": metrics.threshold_accuracy(logit, correct, fitted.threshold)}
+    scaled = {"ece_temperature": logit / fitted.temperature, "ece_platt": fitted.slope * logit + fitted.offset}
+    # Nothing to calibrate on leaves the value missing.
+    return measures | {name: float("nan") if pd.isna(z).any() else metrics.ece(z, correct) for name, z in scaled.items()}
+
+
+def _mean_over_tasks(group: pd.DataFrame) -> dict:
+    good = group[group["auroc"].notna()]
+    counts = {name: int(good[name].sum()) for name in ("n", "n_right", "n_rarer")}
+    reasons = "; ".join(f"{task}: {why}" for task, why in zip(group["task"], group["reason"]) if why)
+    return good[MEASURES].mean().to_dict() | counts | {"n_tasks": len(good), "reason": "" if len(good) else reasons}

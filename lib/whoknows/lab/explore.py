@@ -1,0 +1,131 @@
+"""What notebooks/explore.py shows of a setting, and the grid that repeats it; `panel` has the widgets.
+
+Test answers measure, and only validation answers may choose: `numbers` puts the two side by side.
+"""
+
+import json
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+
+import altair as alt
+import numpy as np
+import pandas as pd
+import yaml
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.evaluation import auroc, scores
+from whoknows.evaluation.cells import READINGS, heatmap_axes, test_sets
+from whoknows.lab.refit import TOKENS, Results, Setting
+from whoknows.report.pages import portrait
+from whoknows.report.pages.charts import TITLES, colour_domain, with_labels
+from whoknows.report.pages.curves import embedding, tipped
+from whoknows.report.pages.palette import INK, RAMP, black_from
+from whoknows.run import grid, schema
+
+
+def numbers(results: Results, setting: Setting) -> pd.DataFrame:
+    """Within-task AUROC on validation answers, by which a setting may be chosen, beside that on test answers.
+
+    Returns:
+        A line for each test set: `Validation, <trained on>`, and `Test, <scored>`, as AUROC with what it rests on.
+    """
+    rows, tasks = results.rows(setting), results.tasks(setting)
+    heads = {f"Validation, {setting.trained_on}": ("validation", setting.trained_on), f"Test, {setting.scored}": ("test", setting.scored)}
+    lines = {}
+    for label, members in test_sets(tasks, list(rows["task"].unique())).items():
+        own = rows[rows["task"].isin(members)]
+        lines[label] = {head: _said(own[(own["split"] == split) & (own["scored"] == scored)]) for head, (split, scored) in heads.items()}
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis(columns="AUROC")
+
+
+def _said(rows: pd.DataFrame) -> str:
+    value = auroc.mean_auroc(rows["logit"].to_numpy(), rows["correct"].to_numpy(), rows["task"].to_numpy())
+    return "—" if np.isnan(value) else f"{value:.3f} ({rows['correct'].sum()} right of {len(rows)})"
+
+
+def places(results: Results, setting: Setting) -> pd.DataFrame:
+    """In-distribution AUROC on test answers in readings A and B, at this setting for all models.
+
+    Returns:
+        reading, model, trained_on, auroc and n_right; reason where a probe cannot be, such as a layer that its reader lacks.
+    """
+    pairs = product(results.models, repeat=2)
+    table = pd.concat([_judged(results, replace(setting, reader=reader, trained_on=trained_on)) for reader, trained_on in pairs])
+    table = table.astype({"n_right": "Int64"})  # which may be missing
+    return pd.concat([heatmap_axes(table, reading) for reading in READINGS], ignore_index=True)
+
+
+def _judged(results: Results, setting: Setting) -> pd.DataFrame:
+    """What one probe reaches on each model's answers, or why it cannot be."""
+    every = pd.DataFrame({"reader": setting.reader, "trained_on": setting.trained_on, "scored": results.models})
+    try:
+        rows = results.rows(setting)
+    except WhoknowsError as error:
+        return every.assign(auroc=np.nan, n_right=np.nan, reason=str(error))
+    members = test_sets(results.tasks(setting), list(rows["task"].unique()))["in-distribution"]
+    measured = scores.within_task(scores.by_task(rows, only_auroc=True), members)
+    return every.merge(measured[["scored", "auroc", "n_right", "reason"]], on="scored")
+
+
+def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
+    """Readings A and B side by side.
+
+    Args:
+        table: as `places` returns.
+    """
+    low, high = colour_domain(table["auroc"], 0.5)
+    drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: TITLES[reading][0])), len(models))
+    drawn["ink"] = np.where(drawn["auroc"].isna(), INK, np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff"))
+    x, y = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)), alt.Y("model:N", sort=models, title="Model")
+    scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
+    base = tipped(alt.Chart(), "reader", "trained_on", "scored", "auroc", "n_right", "reason").encode(x=x, y=y)
+    cell = base.mark_rect(stroke="#8883").encode(color=alt.condition("isValid(datum.auroc)", alt.Color("auroc:Q", scale=scale, legend=None), alt.value("#8883")))
+    written = [base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None)) for name, size, dy in (("value", 15, -5), ("note", 10, 12))]
+    panels = alt.layer(cell, *written).resolve_scale(color="independent").properties(width=110 * len(models), height=alt.Step(64))
+    return panels.facet(alt.Column("panel:N", title=None), data=drawn).properties(usermeta=embedding("explore-heatmaps"))
+
+
+def curves(results: Results, setting: Setting) -> alt.ConcatChart:
+    """ROC and reliability of the setting's own cell, and how its errors and confidences lie."""
+    rows = results.rows(setting)
+    own = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
+    return portrait.chart(portrait.curves(rows[own], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on)
+
+
+def as_grid(results: Results, setting: Setting, name: str) -> str:
+    """A grid that repeats the setting: one layer, one strength and the setting's tasks, for all models of its grid.
+
+    A model that lacks the layer chooses among its own on validation when it is the reader.
+
+    Raises:
+        WhoknowsError: no grid may have that name.
+    """
+    lacks = [model for model in results.models if setting.layer >= results.layers(model)]
+    values = json.loads(json.dumps(asdict(results.grid)))
+    values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed], "judge": None, "search": None, "beside": None}
+    values["models"] = [model | {"layers": "all" if model["name"] in lacks else None} for model in values["models"]]
+    values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
+    values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
+    complaint = schema.complaint(values, json.loads(grid.SCHEMA.read_text()))
+    if complaint:
+        raise WhoknowsError(f"{complaint}.")
+    head = f"# {results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained on, {setting.scored} is scored.\n"
+    other = f"# Readers without a layer {setting.layer} choose among all of theirs on validation: {', '.join(lacks)}.\n" if lacks else ""
+    few = f"# A probe that learns from {setting.size} answers is on the page Controls, at the layer that is best on validation.\n" if setting.size else ""
+    early = "# A probe at the last token before the answer is on the page Controls, at the layer that is best on validation.\n" if setting.token != TOKENS[0] else ""
+    return head + other + few + early + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
+
+
+def save(results: Results, setting: Setting, name: str) -> Path:
+    """Writes `as_grid` beside the grid that it is made from.
+
+    Raises:
+        WhoknowsError: there is a grid of that name, or `as_grid` refuses.
+    """
+    text, path = as_grid(results, setting, name), results.grid_file.with_name(f"{name}.yml")
+    if path.exists():
+        raise WhoknowsError(f"{path} is there already; give this grid another name.")
+    files.write_text(path, text)
+    return path

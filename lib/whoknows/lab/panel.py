@@ -1,0 +1,103 @@
+"""The widgets of notebooks/explore.py: they choose a setting, and show what it gives each time that one of them moves."""
+
+import html
+from itertools import product
+
+import altair as alt
+import ipywidgets as widgets
+
+from whoknows import WhoknowsError
+from whoknows.lab import explore
+from whoknows.lab.refit import TOKENS, Results, Setting
+from whoknows.report.pages import lab
+
+STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
+WIDE = {"style": {"description_width": "7em"}, "layout": {"width": "26em"}}
+WHOLE = {"overflow": "visible"}
+
+
+class Panel(widgets.VBox):
+    """All of it, drawn for the first model on its own answers, at the setting that the run chose and published.
+
+    Attributes:
+        choices: for each part of a setting, by its name there, the widget that chooses it.
+        numbers: HTML, AUROC on validation and on test answers, or the sentence that says why there is none.
+        charts: heatmaps and curves, as its `outputs`.
+        back: button that goes to the run's own probe of the reader and the model that it is trained on.
+        name, button, said: of the grid to save, the button, and what came of a press.
+    """
+
+    def __init__(self, results: Results):
+        self.results, self.choices = results, _choices(results)
+        self.numbers, self.charts = widgets.HTML(), widgets.Output()
+        self.name = widgets.Text(value="explored", description="Name", **WIDE)
+        self.back, self.button, self.said = widgets.Button(description="Published setting"), widgets.Button(description="Save as grid"), widgets.HTML()
+        self._go_back()
+        for name, choice in self.choices.items():
+            choice.observe(self._follow_reader if name == "reader" else self._draw, names="value")
+        self.back.on_click(self._go_back)
+        self.button.on_click(self._save)
+        left = widgets.VBox([*self.choices.values(), self.back, self.name, self.button, self.said], layout=WHOLE)
+        super().__init__([widgets.HBox([left, self.numbers], layout=WHOLE | {"flex_flow": "row wrap"}), self.charts])
+
+    @property
+    def setting(self) -> Setting:
+        """As the widgets stand."""
+        return Setting(**{name: choice.value for name, choice in self.choices.items()})
+
+    def _follow_reader(self, _) -> None:
+        """A reader with fewer layers moves the layer to its last, which draws already."""
+        layer = self.choices["layer"]
+        before, layer.max = layer.value, self.results.layers(self.choices["reader"].value) - 1
+        if layer.value == before:
+            self._draw()
+
+    def _go_back(self, _=None) -> None:
+        """All choices but those of models as the run's own probe has them, and drawn once."""
+        chosen = self.results.published(self.choices["reader"].value, self.choices["trained_on"].value)
+        self.said.value = "" if chosen else "The run has no probe of its own for these models."
+        every = {"token": TOKENS[0], "size": 0, "tasks": self.choices["tasks"].options}
+        self.held = True  # or each change would be drawn
+        for name, value in ((chosen | every) if chosen else {}).items():
+            self.choices[name].value = value
+        self.held = False
+        self._draw()
+
+    def _draw(self, _=None) -> None:
+        if self.held:
+            return
+        try:
+            self.numbers.value = explore.numbers(self.results, self.setting).to_html(border=0)  # after one fit; the heatmaps want more
+            heatmaps = explore.heatmaps(explore.places(self.results, self.setting), self.results.models)
+            self.charts.outputs = (_output(heatmaps), _output(explore.curves(self.results, self.setting)))
+        except WhoknowsError as error:
+            self.numbers.value, self.charts.outputs = html.escape(str(error)), ()
+
+    def _save(self, _) -> None:
+        try:
+            path = explore.save(self.results, self.setting, self.name.value)
+            self.said.value = f"Written: <code>make book GRID={html.escape(str(path))}</code> runs it."
+        except WhoknowsError as error:
+            self.said.value = html.escape(str(error))
+
+
+def _choices(results: Results) -> dict[str, widgets.Widget]:
+    first, last = results.models[0], results.layers(results.models[0]) - 1
+    models = {name: widgets.Dropdown(options=results.models, value=first, description=title, **WIDE) for name, title in (("reader", "Reader"), ("trained_on", "Trained on"), ("scored", "Scored"))}
+    layer = widgets.IntSlider(value=last // 2, min=0, max=last, description="Layer", continuous_update=False, **WIDE)
+    published = [chosen["strength"] for pair in product(results.models, repeat=2) if (chosen := results.published(*pair))]
+    strengths = sorted({*STRENGTHS, *results.grid.probe.strengths, *published})
+    strength = widgets.SelectionSlider(options=strengths, value=0.1, description="L2 strength", continuous_update=False, **WIDE)
+    most = max((frame["split"] == "train").sum() for frame in results.answers.values())
+    sizes = [(str(size), size) for size in SIZES if size < most] + [("all", 0)]
+    size = widgets.SelectionSlider(options=sizes, value=0, description="Training size", continuous_update=False, **WIDE)
+    names = [task.name for task in results.grid.tasks]
+    tasks = widgets.SelectMultiple(options=names, value=names, rows=min(len(names), 8), description="Tasks", **WIDE)
+    token = widgets.Dropdown(options=TOKENS, description="Token", **WIDE)
+    return models | {"token": token, "layer": layer, "strength": strength, "size": size, "tasks": tasks}
+
+
+def _output(chart: alt.TopLevelMixin) -> dict:
+    """What an Output widget shows; assigned at once, so that nothing flickers."""
+    return {"output_type": "display_data", "data": lab.bundle(chart.to_dict()), "metadata": {}}

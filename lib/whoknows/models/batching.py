@@ -1,0 +1,119 @@
+"""Memory: how many tokens one forward pass has, found from what is free, and fewer once it has run out."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from whoknows import WhoknowsError
+from whoknows.models.packing import batches
+
+FEW = 2048  # of a first pass, and of every pass on a CPU, where more bring nothing
+MOST = 16384  # a GPU is busy by then, and what it has done is brought away while it does more
+SHARE = 0.8  # of the free memory; the rest is lost between tensors
+LESSONS = 4  # passes after which only a costlier one changes the budget
+
+
+class DoesNotFit(WhoknowsError):
+    """A text does not fit into memory, or too few of them."""
+
+
+class Budget:
+    """Tokens, rows times columns, of one forward pass.
+
+    Args:
+        tokens: how many; None for as many as fit, which the passes themselves show: the first one is small, and what
+            it took at its highest says how large the next may be.
+        device: where the passes run.
+        most: no pass is larger, whatever fits.
+        least: if fewer fit, memory counts as too small.
+    """
+
+    def __init__(self, tokens: int | None, device: torch.device, most: int = MOST, least: int = 0):
+        self.device, self.most, self.least = device, most, least
+        self.learns = tokens is None and device.type == "cuda"
+        self.tokens = FEW if tokens is None else tokens
+        self.passes, self.worst = 0, 0.0
+
+    def run(self, work: Callable[[list[int]], object], lengths: list[int]) -> Iterator[tuple[list[int], object]]:
+        """Each batch of texts with what `work` makes of it.
+
+        If memory runs out the budget is halved and the batch tried again, so `work` may be called twice with the same text.
+        Tensors in the tuples that `work` gives are brought to the CPU while the GPU is at the next batch.
+
+        Args:
+            work: takes indices of texts.
+            lengths: of the texts, in tokens.
+
+        Raises:
+            DoesNotFit: memory is too small for a text alone, or for `least` tokens.
+        """
+        waiting, before = self._cut(range(len(lengths)), lengths), None
+        while waiting:
+            batch, *rest = waiting
+            budget, found = self.tokens, self._try(work, batch, len(batch) * lengths[batch[0]])
+            waiting = rest
+            if found is None and (len(batch) == 1 or self.tokens < self.least):
+                raise DoesNotFit(f"a text of {lengths[batch[0]]} tokens does not fit into the free memory of {self.device}: set precision: 4bit in the grid, or leave its task out")
+            if found is None:
+                waiting = [batch, *rest]
+            else:
+                ready, before = before, (batch, _send_back(found))
+                if ready:
+                    yield ready[0], _arrived(ready[1])
+            if self.tokens != budget:
+                waiting = self._cut([t for left in waiting for t in left], lengths)
+        if before:
+            yield before[0], _arrived(before[1])
+
+    def _cut(self, texts, lengths: list[int]) -> list[list[int]]:
+        texts = list(texts)
+        return [[texts[i] for i in batch] for batch in batches([lengths[t] for t in texts], self.tokens)]
+
+    def _try(self, work, batch: list[int], size: int):
+        """What the work gives, or None and half the budget if memory ran out."""
+        if self.learns:
+            torch.cuda.reset_peak_memory_stats(self.device)
+            held = torch.cuda.memory_allocated(self.device)
+        try:
+            found = work(batch)
+        except torch.OutOfMemoryError:
+            found = None
+        if found is None:  # not above: while an exception is handled, its traceback keeps the tensors
+            torch.cuda.empty_cache()
+            self.tokens, self.learns = min(self.tokens, size) // 2, False
+        elif self.learns:
+            self._learn((torch.cuda.max_memory_allocated(self.device) - held) / size)
+        return found
+
+    def _learn(self, bytes_per_token: float) -> None:
+        """Takes what fits, by the costliest pass so far; a pass that costs no more is no news, and asking the GPU takes time."""
+        self.passes += 1
+        if bytes_per_token <= self.worst and self.passes > LESSONS:
+            return
+        # The first pass counts for less: it is small, and some of what it took is not for its tokens.
+        self.worst = bytes_per_token if self.passes <= 2 else max(bytes_per_token, self.worst)
+        free = torch.cuda.mem_get_info(self.device)[0]
+        free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
+        self.tokens = min(self.most, int(SHARE * free / max(1, self.worst)))
+
+
+def fetch(tensor: torch.Tensor) -> torch.Tensor:
+    """The same on the CPU, through memory that the GPU writes to by itself, at the speed of the bus between them."""
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor) if tensor.is_cuda else tensor
+
+
+def _send_back(found):
+    """The same, with tensors on their way to the CPU, and an event after them."""
+    if not isinstance(found, tuple) or not any(isinstance(part, torch.Tensor) and part.is_cuda for part in found):
+        return found, None
+    moved = tuple(part.to("cpu", non_blocking=True) if isinstance(part, torch.Tensor) else part for part in found)
+    event = torch.cuda.Event()
+    event.record()
+    return moved, event
+
+
+def _arrived(sent):
+    found, event = sent
+    if event:
+        event.synchronize()
+    return found

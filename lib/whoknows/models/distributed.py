@@ -1,0 +1,80 @@
+"""Processes: one training in several processes, each of which has a GPU of its own and a share of every step's answers.
+
+All start from the same weights and see the same order of steps; gradients are added up over them, so what is learned is what
+one process would learn (data parallelism, as torch's DistributedDataParallel, of which the few megabytes of adapters need
+neither buckets nor overlap).
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
+
+from whoknows import WhoknowsError
+from whoknows.data.files import ROOT
+
+
+def join() -> None:
+    """Makes this process one of those that `launch` started: it gets its GPU, and knows the others."""
+    PartialState(cpu=not torch.cuda.is_available())
+
+
+def share(items: list) -> list:
+    """Every n-th of some items, which are sorted by length, so that all processes get equally long ones."""
+    state = PartialState()
+    return items[state.process_index :: state.num_processes]
+
+
+def add_up(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The sum of each tensor over all processes."""
+    return reduce(tensors, "sum") if PartialState().num_processes > 1 else tensors
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files."""
+    return PartialState().is_main_process
+
+
+def quiet() -> dict:
+    """What a progress bar has to be told in the other processes; in the first, and alone, nothing."""
+    return {} if is_first() else {"disable": True}
+
+
+def run(module: str, work: Callable[..., None], parameters: dict) -> None:
+    """Does a module's work with these parameters; if there are several GPUs, in as many processes.
+
+    Raises:
+        WhoknowsError: see `launch`, or what the work raises.
+    """
+    if (count := torch.cuda.device_count()) > 1:
+        launch(module, parameters, count)
+    else:
+        work(**parameters)
+
+
+def launch(module: str, parameters: dict, count: int) -> None:
+    """Runs a module of this library in several processes and waits for them.
+
+    Args:
+        module: its name; it is run with the path of a JSON file.
+        parameters: what the file holds.
+        count: of processes.
+
+    Raises:
+        WhoknowsError: one of them failed; what it said is on stderr.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "parameters.json"
+        told.write_text(json.dumps(parameters), encoding="utf-8")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "--module", module, str(told)]
+        library = str(ROOT / "lib")
+        path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+        if subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode:
+            raise WhoknowsError(f"{module}: one of {count} processes failed; its last lines say why.")

@@ -1,0 +1,236 @@
+"""Trees: many answers to one question in one row, so that the question is computed once for all of them.
+
+A *tree* is a question followed by branches (answers, with or without the query), all in one row:
+`[question][branch 1][branch 2]…`. A branch sees the question and itself, never another branch, and
+its positions go on from the question's end. A *forest* holds the trees of many questions.
+"""
+
+import copy
+import itertools
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from torch import nn
+
+from whoknows import WhoknowsError
+from whoknows.models.loading import Reader, send
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A question's ids (with BOS) and the ids of each branch that goes on from it."""
+
+    question: list[int]
+    branches: tuple[list[int], ...]
+
+    def __len__(self) -> int:
+        return len(self.question) + sum(map(len, self.branches))
+
+    def offsets(self) -> list[int]:
+        """Where each branch begins in the row."""
+        ends = [len(self.question)]
+        for branch in self.branches:
+            ends.append(ends[-1] + len(branch))
+        return ends[:-1]
+
+
+def columns(longest: int) -> int:
+    """Columns of a batch whose longest row has so many tokens.
+
+    With a mask of queries and keys, torch's memory-efficient attention on a GPU gives nonsense for the last of 32 n + 1 tokens
+    (pytorch/pytorch#191937; measured with torch 2.11 on an H100: of 64 n + 1 where heads are not wider than 128, in float32
+    and bfloat16), so a batch is never that wide.
+    """
+    return longest + (longest % 32 == 1)
+
+
+def collate(trees: list[Tree], reader: Reader) -> dict:
+    """Right-padded input of a decoder: input_ids and position_ids [rows, columns], attention_mask [rows, 1, columns, columns].
+
+    The mask is True where a token may look: backwards, at its question or its own branch, and no further back than the
+    blocks' window. Padding looks at itself alone, so that no softmax is over nothing. If some blocks have a window, others
+    have none and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types. Attention that
+    transformers writes out (`eager`) adds its mask to the scores, so there False is minus infinity and True is 0.
+    """
+    wide, on = columns(max(map(len, trees))), reader.device
+    ids, positions, branch = send(torch.tensor([_row(tree, wide) for tree in trees]), on).unbind(1)
+    seen, seeing = branch[:, None, :], branch[:, :, None]
+    mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
+    mask = mask.tril() | torch.eye(wide, dtype=torch.bool, device=on)
+    longest = max(len(tree.question) + max(map(len, tree.branches), default=0) for tree in trees)
+    return {"input_ids": ids, "position_ids": positions, "attention_mask": _masks(mask[:, None], positions, longest, reader)}
+
+
+def _row(tree: Tree, wide: int) -> tuple[list[int], list[int], list[int]]:
+    """Of each column the id, the position, and the branch: -1 for padding, 0 for the question, k for the k-th branch."""
+    parts, start = [tree.question, *tree.branches], len(tree.question)
+    ids = [i for part in parts for i in part]
+    positions = [*range(start), *(start + i for part in parts[1:] for i in range(len(part)))]
+    branch = [k for k, part in enumerate(parts) for _ in part]
+    rest = wide - len(ids)
+    return ids + [0] * rest, positions + [0] * rest, branch + [-1] * rest
+
+
+def _masks(mask: torch.Tensor, positions: torch.Tensor, longest: int, reader: Reader) -> torch.Tensor | dict[str, torch.Tensor]:
+    window = getattr(reader.config, "sliding_window", None)
+    kinds = getattr(reader.config, "layer_types", None) or ["sliding_attention"]
+    if window is None or "sliding_attention" not in kinds or longest <= window:
+        return _as_read(mask, reader)
+    near = _as_read(mask & (positions[:, None, :, None] - positions[:, None, None, :] < window), reader)
+    return {"full_attention": _as_read(mask, reader), "sliding_attention": near} if "full_attention" in kinds else near
+
+
+def _as_read(mask: torch.Tensor, reader: Reader) -> torch.Tensor:
+    if reader.config._attn_implementation != "eager":
+        return mask
+    kind = reader.model.dtype
+    return torch.zeros(mask.shape, dtype=kind, device=mask.device).masked_fill_(~mask, torch.finfo(kind).min)
+
+
+def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
+    """Indices in order of length, cut so that rows times the longest row stays within the token budget."""
+    found: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if not found or (len(found[-1]) + 1) * lengths[found[-1][0]] > batch_tokens:
+            found.append([])
+        found[-1].append(index)
+    return found
+
+
+def of_one_length(lengths: list[int]) -> list[list[int]]:
+    """Indices of texts, those of one length together: such need no padding."""
+    found: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        found.setdefault(length, []).append(index)
+    return [found[length] for length in sorted(found)]
+
+
+def upper(reader: Reader, first: int) -> nn.Module:
+    """A view of a reader's decoder that runs the blocks from `first` on, sharing all weights.
+
+    Raises:
+        LookupError: the decoder does not hold its blocks itself.
+    """
+    base, layers = reader.base, reader.layers
+    name = next((name for name, child in base.named_children() if child is layers), None)
+    if name is None:
+        raise LookupError(f"{type(base).__name__} does not hold its blocks itself")
+    part = copy.copy(base)
+    part._modules = base._modules | {name: layers[first:]}
+    part.config = copy.copy(base.config)
+    part.config.num_hidden_layers = reader.depth - first
+    if getattr(base.config, "layer_types", None):
+        part.config.layer_types = base.config.layer_types[first:]
+    return part
+
+
+@contextmanager
+def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
+    """Inside, a block computes its output at these places of a batch alone; what it gives elsewhere means nothing.
+
+    Keys and values are computed everywhere, so the output at these places is what it always is. Meant for
+    a decoder's last block, of which few places are ever read. A place named twice gets its gradient twice.
+    """
+    parts = [part for name, part in block.named_modules() if name in ("self_attn.q_proj", "self_attn.o_proj", "mlp")]
+    shape: list[torch.Size] = []
+
+    def pick(module: nn.Module, args: tuple) -> tuple:
+        shape[:] = [args[0].shape[:2]]
+        return (args[0][None, rows, columns],)
+
+    def put(module: nn.Module, args: tuple, out: torch.Tensor | tuple) -> torch.Tensor | tuple:
+        if isinstance(out, tuple):  # experts say which of them were asked
+            return put(module, args, out[0]), *out[1:]
+        return out.new_zeros(*shape[0], out.shape[-1]).index_put((rows, columns), out[0])
+
+    with ExitStack() as hooks:
+        for part in parts:
+            hooks.callback(part.register_forward_pre_hook(pick).remove)
+            hooks.callback(part.register_forward_hook(put).remove)
+        yield
+
+
+@dataclass(frozen=True)
+class Forest:
+    """The trees of some questions: one a question, one branch for each different answer.
+
+    Attributes:
+        trees: one a question.
+        answer_ends: for each tree, where in its row the last token of each branch's answer stands.
+        branch_of: for each scored model, which branch of each tree is its answer.
+    """
+
+    trees: list[Tree]
+    answer_ends: list[list[int]]
+    branch_of: dict[str, list[int]]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text: a question and one branch."""
+        return max(len(tree.question) + max(map(len, tree.branches)) for tree in self.trees)
+
+    def query_ends(self, tree: int) -> list[int]:
+        """Where in its row each branch of a tree ends: the last token of the query, if it has one."""
+        found = self.trees[tree]
+        return [at + len(branch) - 1 for at, branch in zip(found.offsets(), found.branches)]
+
+    def places(self, batch: list[int], ends: list[list[int]], on: torch.device) -> tuple[tuple[torch.Tensor, torch.Tensor], dict[str, list[int]]]:
+        """Where in a batch some tokens stand, and, if they are one for each branch, which are whose.
+
+        Args:
+            batch: trees.
+            ends: for each of them, columns, such as one for each of its branches.
+
+        Returns:
+            ((rows, columns) of all of them, one tensor each; for each scored model and tree, its branch among them).
+        """
+        rows, columns = send(torch.tensor([(row, column) for row, own in enumerate(ends) for column in own]), on).T
+        first = [0, *itertools.accumulate(map(len, ends))]
+        return (rows, columns), {model: [at + own[t] for at, t in zip(first, batch)] for model, own in self.branch_of.items()}
+
+    def answer_spans(self, tree: int) -> list[range]:
+        """Where in its row the tokens of each branch's answer stand."""
+        return [range(at, end + 1) for at, end in zip(self.trees[tree].offsets(), self.answer_ends[tree])]
+
+    def is_queried(self, tree: int) -> bool:
+        return self.query_ends(tree) != self.answer_ends[tree]
+
+    def part(self, chosen: slice) -> "Forest":
+        """Some consecutive trees."""
+        return Forest(self.trees[chosen], self.answer_ends[chosen], {model: own[chosen] for model, own in self.branch_of.items()})
+
+
+def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> Forest:
+    """Token ids of all questions and answers; positions come from ids, never from strings.
+
+    Args:
+        answers: for each scored model, its answers; all frames hold the same questions in the same order.
+        queried: for each question, whether the query follows its answers.
+
+    Raises:
+        WhoknowsError: the frames do not hold the same questions, or a text is longer than the reader sees.
+    """
+    first = next(iter(answers.values()))
+    for model, frame in answers.items():
+        if frame["question_id"].tolist() != first["question_id"].tolist():
+            raise WhoknowsError(f"answers of {model} are not to the same questions as the others': delete answers/{model}.parquet and run again")
+    start, query = reader.start(), reader.query
+    trees, ends = [], []
+    branch_of: dict[str, list[int]] = {model: [] for model in answers}
+    said = list(zip(*(frame["answer"] for frame in answers.values())))
+    different = [list(dict.fromkeys(texts)) for texts in said]  # models that agree share a branch
+    written = iter(reader.answers([text for texts in different for text in texts]))
+    questions = first["question"].tolist()
+    for question, own, asked, texts, distinct in zip(questions, reader.questions(questions), queried, said, different):
+        ids = [next(written) for _ in distinct]
+        tree = Tree(start + own, tuple(i + query if asked else i for i in ids))
+        longest = len(tree.question) + max(map(len, tree.branches))
+        if longest > reader.limit:
+            raise WhoknowsError(f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} that the reader sees at once; leave its task out of the grid")
+        trees.append(tree)
+        ends.append([at + len(i) - 1 for at, i in zip(tree.offsets(), ids)])
+        for model, text in zip(answers, texts):
+            branch_of[model].append(distinct.index(text))
+    return Forest(trees, ends, branch_of)

@@ -1,0 +1,281 @@
+"""Proof: before a fast way is taken with a model, some short texts take it and the plain way, and both must give the same.
+
+No list of architectures says which models the fast ways suit: there is a new one every week. A model's own weights do. What is
+compared is what the results rest on: hidden states of every layer, next-token logits, a greedy continuation with its
+log-probabilities, the log-odds of yes of adapters that are not zero, and their gradients. A way that differs, or fails, is not taken: the
+texts go the plain way, which is right and slower, and a warning says why. What was found is remembered, in the cache, for
+these weights, this code and these versions.
+"""
+
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
+from itertools import chain
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from whoknows import WhoknowsError
+from whoknows.data import cache, files, sources
+from whoknows.models import products
+from whoknows.models.decoding import alone, final, hidden_states, last_hidden_state, together
+from whoknows.models.generation import Prefix, prefix_ids
+from whoknows.models.loading import Reader
+from whoknows.models.packing import Tree
+
+# Largest difference that rounding explains, as a share of what is compared: the two ways add in another order, in every block. Where it
+# fits into memory a proof is made in float32, so that no difference hides in the rounding.
+TOLERANCE = {torch.float32: 3e-4, torch.bfloat16: 0.15, torch.float16: 0.03}
+SEAM = re.compile("window|chunk|original_max")  # keys of a configuration at whose value in tokens something changes
+SHOTS = pd.DataFrame({"question": ["What is the opposite of hot?", "Which animal barks?"], "gold": [["cold"], ["the dog"]]})
+ASKED = ("Which one of these is the name of a town: bread, Rome or winter?", "Who wrote it?")
+ANSWERS = ("Rome", "I do not know who that was")
+NEW = 5  # tokens of a continuation
+
+
+class Differs(Exception):
+    """The fast way does not give what the plain way gives; says what."""
+
+
+def trees(reader: Reader, longest: int) -> bool:
+    """Whether answers to one question may be read in one row; see `decoding.together`.
+
+    Args:
+        longest: tokens of the longest text that is to be read. If a model changes how it reads at some length, as with a sliding
+            window, texts beyond it are compared too.
+
+    Raises:
+        WhoknowsError: the model cannot be read the plain way either.
+    """
+    return _holds(reader, "several answers in one row", partial(_read, reader, seams := _seams(reader, longest)), seams)
+
+
+def trunk(reader: Reader, first: int, longest: int) -> bool:
+    """Whether the blocks from `first` on may go on from a trunk; see `decoding.final`."""
+    what, seams = "blocks below the adapters once for all", _seams(reader, longest)
+    return trees(reader, longest) and _holds(reader, what, partial(_go_on, reader, first, seams), first, seams)
+
+
+def prefix(reader: Reader, longest: int) -> bool:
+    """Whether all questions may share one copy of their examples; see `generation.Prefix`."""
+    return _holds(reader, "few-shot examples once for all", partial(_write, reader, seams := _seams(reader, longest)), seams)
+
+
+def adapters(estimator, longest: int) -> bool:
+    """Whether a `LoraPrompt` may train and judge several texts at once; its adapters are as they were afterwards."""
+    seams = _seams(estimator.reader, longest)
+    shape = {key: estimator.settings[key] for key in ("first_layer", "targets", "r", "alpha")} | {"query": estimator.classifier is None}
+    return _holds(estimator.reader, "training on several texts at once", partial(_train, estimator, seams), shape, seams)
+
+
+def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> bool:
+    """Whether a comparison finds no difference, from the cache if it was made before; warns if it does.
+
+    Args:
+        compare: takes no arguments.
+        depends: what it depends on besides the model.
+    """
+    path = _remembered([what, reader.identity, reader.model.config.to_json_string(), reader.device.type, reader.config._attn_implementation, *depends])
+    if not path.exists():
+        reason = _difference(reader, compare)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        files.write_text(path, json.dumps({"differs": reason}))
+    reason = json.loads(path.read_text(encoding="utf-8"))["differs"]
+    if reason:
+        warnings.warn(f"{reader.model.config._name_or_path}: not {what}, since {reason}; each text takes the plain way, which is right and slower", stacklevel=3)
+    return not reason
+
+
+def _remembered(what: list) -> Path:
+    """The file for what was found, of this code and these versions."""
+    key = json.dumps([*what, *map(version, ("torch", "transformers", "peft")), sources.digest(__file__)], default=str)
+    return cache.root() / "proofs" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _difference(reader: Reader, compare: Callable[[], None]) -> str | None:
+    """What differs, or fails, the fast way."""
+    try:
+        with torch.inference_mode(False), _in_float32(reader):
+            compare()
+    except WhoknowsError:
+        raise
+    except Differs as error:
+        return str(error)
+    except Exception as error:  # whatever a model's code makes of what it does not expect
+        return f"its code refuses that ({_sentence(error)})"
+    return None
+
+
+def _sentence(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+
+
+@contextmanager
+def _in_float32(reader: Reader) -> Iterator[None]:
+    """Inside, the weights are float32, with the same values, unless they are quantised or would not fit into memory."""
+    halves = [tensor for tensor in chain(reader.model.parameters(), reader.model.buffers()) if tensor.dtype in (torch.bfloat16, torch.float16)]
+    free = torch.cuda.mem_get_info(reader.device)[0] if reader.device.type == "cuda" else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if getattr(reader.model, "is_quantized", False) or 5 * sum(tensor.numel() for tensor in halves) > free:
+        halves = []
+    kept = [tensor.data for tensor in halves]
+    try:
+        for tensor in halves:
+            tensor.data = tensor.data.float()
+        yield
+    finally:
+        for tensor, data in zip(halves, kept):
+            tensor.data = data
+
+
+def _seams(reader: Reader, longest: int) -> list[int]:
+    """Lengths below `longest`, in tokens, at which the model may change how it reads."""
+    return sorted({value for value in _lengths(reader.config.to_dict()) if 0 < value < longest})
+
+
+def _lengths(config: dict) -> list[int]:
+    found = [value for key, value in config.items() if SEAM.search(str(key)) and isinstance(value, int) and not isinstance(value, bool)]
+    return found + list(chain(*(_lengths(value) for value in config.values() if isinstance(value, dict))))
+
+
+def _sample(reader: Reader, seams: list[int]) -> list[Tree]:
+    """Questions of different lengths with two answers each, first without the query and then with it, which crosses a seam if there is one."""
+    long, short = reader.questions(list(ASKED))
+    answers = tuple(reader.answers(list(ANSWERS)))
+    asked, before = tuple(answer + reader.query for answer in answers), max(map(len, answers)) + len(reader.start()) + 1
+    crossing = [(long * (seam // len(long) + 1))[: max(1, seam - before)] for seam in seams]
+    return [Tree(reader.start() + question, branches) for question in (short, long, *crossing) for branches in (answers, asked)]
+
+
+def _ends(sample: list[Tree]) -> tuple[torch.Tensor, torch.Tensor]:
+    places = [(row, at + len(branch) - 1) for row, tree in enumerate(sample) for at, branch in zip(tree.offsets(), tree.branches)]
+    rows, columns = torch.tensor(places).T
+    return rows, columns
+
+
+@torch.inference_mode()
+def _read(reader: Reader, seams: list[int]) -> None:
+    sample = _sample(reader, seams)
+    rows, columns = torch.tensor([(row, column) for row, tree in enumerate(sample) for column in range(len(tree))], device=reader.device).T
+    ends = tuple(places.to(reader.device) for places in _ends(sample))
+    texts = [torch.tensor([tree.question + branch], device=reader.device) for tree in sample for branch in tree.branches]
+    plain, last, _ = _plainly(reader, partial(alone, reader, sample, (rows, columns), [1] * len(rows), ends))
+    if not torch.isfinite(plain).all():
+        return  # there is nothing to compare, and the stage says where that is
+    _refuse_looking_ahead(reader, sample)
+    if plain.shape[1] != reader.depth + 1:
+        raise WhoknowsError(f"models: {reader.model.config._name_or_path} has {reader.depth} blocks and gives {plain.shape[1]} hidden states; use another model as reader")
+    logits = torch.stack([reader.model(input_ids=text, use_cache=False).logits[0, -1] for text in texts])
+    try:
+        _same("next-token logits", reader.logits(last), logits)
+        _same("the logits of the two choices", reader.logits(last, reader.choices), logits[:, list(reader.choices)])
+    except Differs as error:
+        raise WhoknowsError(f"models: {reader.model.config._name_or_path} cannot be read by its parts: {error}; use another model as reader") from None
+    every, _, _ = together(reader, sample, (rows, columns), [1] * len(rows), ends, None)
+    _same("hidden states", every, plain)
+    few, final_few, _ = together(reader, sample, ends, [1] * len(ends[0]), ends, None)
+    chosen = [(rows == row).logical_and(columns == column).nonzero()[0, 0] for row, column in zip(*ends)]
+    _same("hidden states", few, plain[torch.stack(chosen)])
+    _same("final hidden states", final_few, last)
+
+
+def _refuse_looking_ahead(reader: Reader, sample: list[Tree]) -> None:
+    """Raises if what comes after a text changes its hidden states, as where positions are scaled by a text's length."""
+    *_, last = hidden_states(reader, sample)
+    for row, (short, long) in enumerate(zip(sample[::2], sample[1::2])):
+        here = slice(len(short.question) + len(short.branches[0]))
+        try:
+            _same("hidden states", last[2 * row + 1, here], last[2 * row, here])
+        except Differs:
+            raise WhoknowsError(
+                f"models: {reader.model.config._name_or_path} reads a text of {len(long.question) + len(long.branches[0])} tokens otherwise than its beginning alone, "
+                "so no answer has hidden states of its own; leave tasks with texts so long out of the grid, or use another model"
+            ) from None
+
+
+def _plainly(reader: Reader, work: Callable, what: str = "used"):
+    """What the plain way gives; there is no other if it fails."""
+    try:
+        return work()
+    except WhoknowsError:
+        raise
+    except Exception as error:
+        raise WhoknowsError(f"models: {reader.model.config._name_or_path} cannot be {what}, not even text by text ({_sentence(error)}); use another model") from None
+
+
+@torch.inference_mode()
+def _go_on(reader: Reader, first: int, seams: list[int]) -> None:
+    sample = _sample(reader, seams)
+    *states, last = hidden_states(reader, sample)
+    stream = [states[first][row, : len(tree)] for row, tree in enumerate(sample)]
+    ends = tuple(places.to(reader.device) for places in _ends(sample))
+    _same("final hidden states", final(reader, sample, first, stream, ends)[ends], last[ends])
+
+
+@torch.inference_mode()
+def _write(reader: Reader, seams: list[int]) -> None:
+    if seams:
+        _plainly(reader, partial(_refuse_looking_ahead, reader, _sample(reader, seams)))
+    asked, each = reader.questions(list(ASKED), after_examples=True), len(prefix_ids(reader, SHOTS))
+    for times in sorted({1, *(times for seam in seams for times in (max(1, seam // each), seam // each + 1))}):  # on both sides of each seam
+        shots = pd.concat([SHOTS] * times, ignore_index=True)
+        plain = _plainly(reader, lambda: Prefix(reader, shots, is_alone=True).write(asked, NEW))
+        for (tokens, measures), (right, known) in zip(Prefix(reader, shots).write(asked, NEW), plain):
+            for token, measure, other, own in zip(tokens, measures, right, known):
+                _same("log-probabilities of an answer", torch.tensor(measure), torch.tensor(own), absolute=True)
+                if token != other:  # as likely as each other, or their measures would differ
+                    break
+
+
+def _train(estimator, seams: list[int]) -> None:
+    sample, weights = _sample(estimator.reader, seams), estimator.weights
+    before, random = [weight.detach().clone() for weight in weights], torch.Generator().manual_seed(0)
+    estimator.reader.model.eval()
+    try:
+        with torch.no_grad():
+            for weight in weights:
+                weight.add_((torch.randn(weight.shape, generator=random) * 0.02).to(weight))
+        with products.removed(estimator.reader.model):
+            plain = _plainly(estimator.reader, partial(_judge, estimator, sample, lambda: last_hidden_state(estimator.reader, sample)), "trained with these lora_prompt.targets")
+            trunks = [None, _trunk(estimator, sample)] if estimator.first else [None]
+        for trunk in trunks:
+            fast = _judge(estimator, sample, lambda: final(estimator.reader, sample, estimator.first, trunk, _ends(sample)))
+            for what, one, other in zip(("log-odds of yes", "gradients"), fast, plain):
+                _same(what, one, other, absolute=what != "gradients")
+    finally:
+        with torch.no_grad():
+            for weight, kept in zip(weights, before):
+                weight.copy_(kept)
+
+
+def _judge(estimator, sample: list[Tree], decode: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-odds [branches], and the gradient of their sum with respect to all weights, in one row."""
+    logit = estimator._logit(decode()[_ends(sample)])
+    gradients = torch.autograd.grad(logit.sum(), estimator.weights, materialize_grads=True)
+    return logit.detach(), torch.cat([gradient.flatten().float() for gradient in gradients])[None]
+
+
+def _trunk(estimator, sample: list[Tree]) -> list[torch.Tensor]:
+    """What the blocks below the adapters give."""
+    with torch.no_grad():
+        states = hidden_states(estimator.reader, sample)[estimator.first]
+    return [states[row, : len(tree)] for row, tree in enumerate(sample)]
+
+
+def _same(what: str, found: torch.Tensor, right: torch.Tensor, absolute: bool = False) -> None:
+    """Raises if vectors differ, each by more than a share of its length, or numbers by more than a share of one and their size.
+
+    Args:
+        found, right: [..., width].
+    """
+    kind = found.dtype if found.dtype in TOLERANCE else torch.float32
+    found, right = found.double(), right.double()
+    gap = (found - right).abs() / (1 + right.abs()) if absolute else (found - right).norm(dim=-1) / right.norm(dim=-1).clamp(min=1e-6)
+    if not float(gap.max()) < TOLERANCE[kind]:
+        raise Differs(f"{what} differ by {float(gap.max()):.2g}")

@@ -1,0 +1,167 @@
+"""Stitches the executed notebooks of a grid into a Jupyter Book: `python -m whoknows book GRID`."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import yaml
+
+from whoknows import WhoknowsError
+from whoknows.data import assets, files
+from whoknows.data.files import ROOT
+from whoknows.report import chapters, icons, strip, vega
+from whoknows.run import grid, notebook, parameters, provenance, stages
+
+
+def build(grid_file: Path, results: Path | None = None) -> Path:
+    """Builds the book of a grid from the notebooks that its stages have written so far.
+
+    Args:
+        grid_file: the grid's YAML file.
+        results: folder of its results; results/<name of the grid> if not given.
+
+    Returns:
+        The book's first page.
+
+    Raises:
+        WhoknowsError: the grid is wrong, or the book has warnings (its pages are there nevertheless).
+    """
+    return sphinx(write(grid_file, results))
+
+
+def write(grid_file: Path, results: Path | None = None) -> Path:
+    """Writes the sources of a book and returns their folder, which is made anew each time, so that nothing stale is in it."""
+    chosen = grid.load(grid_file)
+    results = results or Path("results") / chosen.name
+    source = results / "book"
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("data"))
+    shutil.copy(ROOT / "_config.yml", source)
+    vega.write(source / "book" / "_static")
+    found = chapters.collect(results / "notebooks", chosen)
+    for name, text in _pages(found, chosen, grid_file, results).items():
+        files.write_text(source / name, text)
+    toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text()), source)
+    files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
+    return source
+
+
+def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
+    """File names and texts of what this run puts into the book."""
+    first, *more = (from_rows(stage, found, chosen, results) for stage in parameters.PAGES)
+    precision, mixed = chapters.precision(found), provenance.changed(results, chosen.name)
+    others = [*(page for page in found if page.stage not in parameters.PAGES), *more]
+    for page in others:
+        if page.stage == "beside" and not page.failed:
+            chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json", precision)
+    for page in (first, *others):
+        if page.name in mixed:
+            chapters.mark_changed(page, mixed[page.name])
+        name, up = ("index", "") if page is first else (page.name, "../")
+        strip.add(page.notebook, name, results / "book" / "book" / "_static", up, precision)
+        chapters.make_room(page)
+    texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
+    texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
+    for stage in stages.STAGES:
+        own = [page for page in others if page.stage == stage and page.name != stage]
+        if own:
+            texts[f"run/{stage}.md"] = chapters.overview(stage, own)
+    texts["run/record.md"] = chapters.record(found, Path(grid_file).read_text(encoding="utf-8"))
+    texts["run/assets.md"] = licences()
+    if (results / "bench.parquet").exists():
+        texts["run/speed.md"] = chapters.speed(files.read_parquet(results / "bench.parquet"))
+    return texts
+
+
+def from_rows(stage: str, found: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
+    """The page of a stage that reads all rows; run here from those there are if a failed stage kept it from being run."""
+    ready = [page for page in found if page.stage == stage and not page.failed]
+    return ready[0] if ready and not any(page.failed for page in found) else _run_here(stage, chosen, results)
+
+
+def _run_here(stage: str, chosen: grid.Grid, results: Path) -> chapters.Chapter:
+    path = results / "book" / f"{stage}.ipynb"
+    values = parameters.from_folder(chosen, stage, str(results), str(path.with_suffix(".parquet")))
+    try:
+        notebook.run(ROOT / "notebooks" / f"{stage}.py", path, json.loads(values))
+    except notebook.StageFailed:
+        path = path.with_suffix(".failed.ipynb")
+    return chapters.read(path)
+
+
+def licences() -> str:
+    """The table of assets, as Markdown."""
+    lines = ["| asset | packages | licence | taken from |", "|---|---|---|---|"]
+    for name, asset in assets.ASSETS.items():
+        packages = ", ".join(f"`{wheel.package} {wheel.version}`" for wheel in asset.wheels)
+        lines.append(f"| {name} | {packages} | {asset.licence} | {asset.source} |")
+    return "\n".join(lines) + "\n"
+
+
+def existing(toc, source: Path):
+    """A table of contents without the entries that name no page: Sphinx warns about each of them.
+
+    Args:
+        toc: what _toc.yml holds, or a part of it.
+        source: folder of the pages.
+    """
+    if isinstance(toc, list):
+        kept = [existing(entry, source) for entry in toc]
+        return [entry for entry in kept if _has_page(entry, source)]
+    if isinstance(toc, dict):
+        kept = {key: existing(value, source) for key, value in toc.items()}
+        return {key: value for key, value in kept.items() if value != []}
+    return toc
+
+
+def _has_page(entry: dict, source: Path) -> bool:
+    if "caption" in entry:
+        return "chapters" in entry
+    pattern = entry.get("glob") or entry["file"]
+    return any(list(source.glob(f"{pattern}{suffix}")) for suffix in (".md", ".ipynb"))
+
+
+def sphinx(source: Path, builder: str = "html") -> Path:
+    """Runs a builder of Sphinx, `html` or `singlehtml`, over the sources of a book, and returns the first page.
+
+    Raises:
+        WhoknowsError: there were warnings. They are mistakes, but a book with one of them is worth more than none.
+    """
+    how = ["--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), *how]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
+    index = source / "_build" / builder / "index.html"
+    if index.exists():
+        icons.keep_used(index.parent)
+    if done.returncode or not index.exists():
+        said = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
+        where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
+        raise WhoknowsError("\n".join([f"The book was built with warnings ({where}):", *(said or [done.stderr[-2000:]])]))
+    return index
+
+
+def parser(command: str, description: str) -> argparse.ArgumentParser:
+    """The command line of what builds a book: a grid, and where its results lie."""
+    found = argparse.ArgumentParser(prog=f"whoknows {command}", description=description)
+    found.add_argument("grid", type=Path)
+    found.add_argument("--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given")
+    return found
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; prints how long each stage took and the path of the first page. Exit status 1: no heatmaps."""
+    options = parser("book", __doc__).parse_args(arguments)
+    index = build(options.grid, options.grid_results)
+    chosen = grid.load(options.grid)
+    results = options.grid_results or Path("results") / chosen.name
+    print(chapters.summary(chapters.collect(results / "notebooks", chosen)))
+    print(f"\nThe book: {index.resolve()}")
+    if (results / "book" / "heatmaps.failed.ipynb").exists():
+        print("It has no heatmaps: its first page shows why.", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,221 @@
+"""The executed notebooks of a grid's stages, and the pages that the book makes of them."""
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+from nbformat.v4 import new_markdown_cell
+
+from whoknows.run import page as pages
+from whoknows.run.grid import Grid
+from whoknows.run.parameters import lora_variants, searched
+from whoknows.run.provenance import code
+from whoknows.run.stages import STAGES
+
+FAILED = ".failed"
+SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward pass
+for each answer and another for the query, and PEFT with the `Trainer`; same model, texts and precision, in turns in the
+same run. The last column is the arithmetic that cannot be avoided, per second, over the machine's own rate of the
+products of 1024 rows with all matrices of the model's blocks."""
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One executed notebook."""
+
+    name: str  # of its file, without the ending; its stage comes first
+    notebook: nbformat.NotebookNode
+    parameters: dict
+    failed: bool
+
+    @property
+    def stage(self) -> str:
+        return self.name.split("-")[0]
+
+    @property
+    def about(self) -> dict:
+        """The record of the run; empty if it failed."""
+        return self.notebook.metadata.get("whoknows", {})
+
+    @property
+    def seconds(self) -> float:
+        return self.about.get("seconds", 0)
+
+    @property
+    def heading(self) -> str:
+        lines = "\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown").splitlines()
+        return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), self.name)
+
+
+def collect(folder: Path, grid: Grid) -> list[Chapter]:
+    """The notebooks in a folder that belong to a grid, in the order of the stages.
+
+    A failed notebook takes the place of an older one that ran well. Notebooks of models, seeds or methods
+    that the grid no longer has are left out.
+    """
+    found = {}
+    for path in sorted(folder.glob("*.ipynb"), key=lambda path: path.stem.endswith(FAILED)):
+        chapter = read(path)
+        if chapter.stage in STAGES and _belongs(chapter, grid):
+            found[chapter.name] = chapter
+    return sorted(found.values(), key=lambda chapter: (list(STAGES).index(chapter.stage), chapter.name))
+
+
+def read(path: Path) -> Chapter:
+    """Reads an executed notebook, with its prose as it is now; one that failed is cleaned of machine traces, since its run did not get that far."""
+    notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
+    name = path.stem.removesuffix(FAILED)
+    if not failed:
+        pages.reword(notebook)
+        return Chapter(name, notebook, notebook.metadata.get("whoknows", {}).get("parameters", {}), failed)
+    values = notebook.metadata.get("papermill", {}).get("parameters", {})
+    notebook.cells = [cell for cell in notebook.cells if not cell.get("id", "").startswith("papermill-error")]
+    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    title = " · ".join([*_label(values), "failed"])
+    return Chapter(name, pages.clean(notebook, title, {}), values, failed)
+
+
+def make_room(page: Chapter) -> None:
+    """Gives an executed notebook the whole width: charts and tables want that which a list of headings would take."""
+    page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
+
+
+def mark_changed(page: Chapter, sentence: str) -> None:
+    """Says on a page that the files of its stage are no longer those that it wrote."""
+    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Changed files\n:class: warning\n{sentence}\n:::", id="changed"))
+
+
+def precision(found: list[Chapter]) -> str:
+    """The number format of the language models that a run loaded; several where its machines differ, none where no page has a record of it."""
+    return "; ".join(dict.fromkeys(chapter.about["precision"] for chapter in found if chapter.about.get("precision")))
+
+
+def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
+    """Says on a page of results that its rows are those of another run, and whose.
+
+    Args:
+        name: of the grid that was packed.
+        about: the record of its run.
+        here: number format of the models of this book's run.
+    """
+    record = json.loads(about.read_text(encoding="utf-8"))
+    facts = {key: record[key] for key in ("commit", "machine", "precision") if record.get(key)} | record.get("versions", {})
+    measured = ", ".join(code(f"{key} {value}") for key, value in facts.items())  # whoever packed it wrote them
+    text = f"The rows of this page come packed: a run of the grid `{name}` measured them{f' ({measured})' if measured else ''}. This book's own run did not."
+    there, here = (code(name) if name else "a number format that is not recorded" for name in (record.get("precision"), here))
+    text += f" Its models computed in {there}, those of this run in {here}: in another number format, or on another machine, a model gives some other answers, so the numbers of right answers differ."
+    page.notebook.metadata["whoknows"]["precision"] = record.get("precision", "")
+    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
+    for cell in page.notebook.cells:
+        if cell.cell_type == "markdown":  # its links are those of a first page
+            cell.source = cell.source.replace("](book/", "](../book/").replace("](run/", "](beside-")
+
+
+def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
+    """The heatmaps' notebook as the first page, with what failed on top."""
+    notebook = first.notebook.copy()
+    failed = [f"- [{other.heading}](run/{other.name}.ipynb)" for other in others if other.failed]
+    if failed:
+        text = "\n".join([":::{admonition} Some cells are missing", ":class: warning", "These stages failed:", "", *failed, ":::"])
+        notebook.cells.insert(1, new_markdown_cell(text, id="failed-stages"))
+    return notebook
+
+
+def overview(stage: str, own: list[Chapter]) -> str:
+    """A page that lists the notebooks of one stage, as Markdown."""
+    lines = [f"# {STAGES[stage]}", "", "| notebook | time |", "|---|---|"]
+    return "\n".join(lines + [f"| [{chapter.heading}]({chapter.name}.ipynb) | {_time(chapter)} |" for chapter in own]) + "\n"
+
+
+def record(found: list[Chapter], grid_text: str) -> str:
+    """The page on the run itself: how every notebook ended, times, machines, versions, commits and the grid, as Markdown."""
+    times = ["| stage | notebooks | time |", "|---|---|---|", *(f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(found))]
+    facts = [f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |" for key in ("machine", "commit", "precision")]
+    for name in dict.fromkeys(name for chapter in found for name in chapter.about.get("versions", {})):
+        facts.append(f"| {name} | {_all_of(found, lambda about, name=name: about.get('versions', {}).get(name))} |")
+    where = ["## Where it ran, and on what", "", "| | |", "|---|---|", *facts]
+    every = ["## Every notebook", "", "| notebook | ended | time |", "|---|---|---|", *(f"| {_linked(chapter)} | {_ended(chapter)} | {_time(chapter)} |" for chapter in found)]
+    return "\n".join(["# The run", "", *times, "", *where, "", *every, "", *_warnings(found), "## The grid", "", "```yaml", grid_text.rstrip(), "```", ""])
+
+
+def _linked(chapter: Chapter) -> str:
+    return f"[{chapter.heading}]({'../index' if chapter.stage == 'heatmaps' else chapter.name}.ipynb)"
+
+
+def _ended(chapter: Chapter) -> str:
+    count = len(chapter.about.get("warnings", []))
+    return "failed" if chapter.failed else f"well, {count} warning{'s' if count > 1 else ''}" if count else "well"
+
+
+def _warnings(found: list[Chapter]) -> list[str]:
+    """A section with what the notebooks were warned of while they ran, each once; nothing if there was nothing."""
+    said = {}
+    for chapter in found:
+        for text in chapter.about.get("warnings", []):
+            said.setdefault(text, chapter)
+    lines = [f"{chapter.name}: {text}" for text, chapter in said.items()]
+    return ["## Warnings", "", "Each once, with the first notebook that had it.", "", "```text", *lines, "```", ""] if lines else []
+
+
+def speed(measured: pd.DataFrame) -> str:
+    """The page on speed, as Markdown, from the table of `bench.bench`."""
+    lines = ["| model | stage | unit | this library, a second | plain, a second | ratio | of the matrix-product rate |", "|---|---|---|--:|--:|--:|--:|"]
+    for line in measured.itertuples():
+        rates = f"{line.ours_per_second:.1f} | {line.plain_per_second:.1f} | {line.ratio:.1f} | {line.share_of_matmul_rate:.0%}"
+        lines.append(f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} |")
+    where = f"Measured by `make bench` on {measured['device'].iloc[0]}, in {measured['precision'].iloc[0]}."
+    return "\n".join(["# Speed", "", where, "", *lines, "", SPEED, ""])
+
+
+def summary(found: list[Chapter]) -> str:
+    """How long each stage took, for the terminal."""
+    lines = [("stage", "notebooks", "time"), *times_by_stage(found)]
+    return "\n".join(f"{stage:<16} {count:>16} {time:>10}" for stage, count, time in lines)
+
+
+def times_by_stage(found: list[Chapter]) -> list[tuple[str, str, str]]:
+    """(stage, how many notebooks, how long they took together), and a last line for all of them."""
+    lines = []
+    for stage, group in itertools.groupby(found, lambda chapter: chapter.stage):
+        own = list(group)
+        failed = sum(chapter.failed for chapter in own)
+        count = f"{len(own)} ({failed} failed)" if failed else f"{len(own)}"
+        lines.append((STAGES[stage], count, _seconds(sum(chapter.seconds for chapter in own))))
+    return [*lines, ("all", f"{len(found)}", _seconds(sum(chapter.seconds for chapter in found)))]
+
+
+def _belongs(chapter: Chapter, grid: Grid) -> bool:
+    values, names = chapter.parameters, {model.name for model in grid.models}
+    of_models = [values[key] for key in ("model", "reader", "trained_on") if key in values]
+    methods = [*grid.methods, *lora_variants(grid)]
+    in_methods = "trained_on" not in values or values.get("method", chapter.stage) in methods
+    in_methods &= chapter.stage != "beside" or grid.beside is not None
+    in_methods &= chapter.stage not in ("search", "settings") or searched(grid)
+    return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds
+
+
+def _label(values: dict) -> list[str]:
+    """What a run is of: a model, or a reader, the model it was trained on and a seed."""
+    names = " trained on ".join(values[key] for key in ("model", "reader", "trained_on") if key in values)
+    return [", ".join(filter(None, [names, f"seed {values['seed']}" if "seed" in values else ""]))] if names else []
+
+
+def _time(chapter: Chapter) -> str:
+    return "failed" if chapter.failed else _unbroken(_seconds(chapter.seconds))
+
+
+def _unbroken(text: str) -> str:
+    """Markdown that a narrow column leaves in one line."""
+    return text.replace(" ", "&nbsp;")
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def _all_of(found: list[Chapter], value) -> str:
+    values = dict.fromkeys(value(chapter.about) for chapter in found if chapter.about)
+    return ", ".join(f"`{value}`" for value in values if value) or "not known"

@@ -1,0 +1,78 @@
+"""Packs what the pages of results are made of, so that another book can show a run without repeating it.
+
+`python -m whoknows pack GRID FOLDER` writes rows, controls, answers, the estimators' cards, the search for settings and the grid
+itself, some megabytes; a grid that names the folder as `beside` shows them, wherever the folder was copied to. No estimator, hidden
+state or adapter is in it.
+"""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.evaluation import cells, plateau
+from whoknows.evaluation.scores import CELL
+from whoknows.report import chapters
+from whoknows.run import grid, parameters
+
+ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
+MADE_BY = ("answer", "extract", "probe", "lora_prompt", "judge", "surface", "ablate", "ablate_lora", "search")  # pages may be of another machine
+SMALL = {"compression": "zstd", "compression_level": 19}
+
+
+def pack(grid_file: Path, results: Path, folder: Path) -> None:
+    """Writes a folder with all that the pages of results need of a run.
+
+    Args:
+        grid_file: of the run.
+        results: its results.
+        folder: is made anew.
+
+    Raises:
+        WhoknowsError: a part of the run is missing.
+    """
+    chosen = grid.load(grid_file)
+    names = [model.name for model in chosen.models]
+    tables = {part: cells.read_rows(results / part, names, list(chosen.methods), list(chosen.seeds)) for part in ("rows", "controls")}
+    if tables["rows"].empty or not (results / "notebooks" / "heatmaps.ipynb").exists():
+        raise WhoknowsError(f"{results} has no finished run of {grid_file}: run make book GRID={grid_file} first.")
+
+    def write(place: Path) -> None:
+        for part, table in tables.items():
+            files.write_parquet(place / part / f"{part}.parquet", table.sort_values(ORDER), **SMALL)
+        for name in names:
+            files.write_parquet(place / "answers" / f"{name}.parquet", files.read_parquet(results / "answers" / f"{name}.parquet"), **SMALL)
+        for path, card in plateau.cards(results / "estimators").items():
+            files.write_text(place / path.relative_to(results), json.dumps(card, separators=(",", ":")))
+        searches = [results / "search" / f"{name}.parquet" for name in names if parameters.searched(chosen)]
+        for path in filter(Path.exists, searches):
+            files.write_parquet(place / "search" / path.name, files.read_parquet(path), **SMALL)
+        files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
+        files.write_text(place / "about.json", json.dumps(_about(chapters.collect(results / "notebooks", chosen)), indent=1))
+
+    files.write_folder(folder, write)
+
+
+def _about(found: list[chapters.Chapter]) -> dict:
+    """Commit, machine, number format and versions of the stages that made what is packed; each may be several, which are listed."""
+    made = [chapter.about for chapter in found if chapter.stage in MADE_BY]
+    versions = dict.fromkeys(name for about in made for name in about.get("versions", {}))
+    told = {key: _listed(about.get(key) for about in made) for key in ("commit", "machine", "precision")}
+    return told | {"versions": {name: _listed(about.get("versions", {}).get(name) for about in made) for name in versions}}
+
+
+def _listed(values: Iterable[str | None]) -> str:
+    return "; ".join(dict.fromkeys(filter(None, values)))
+
+
+def main(arguments: list[str]) -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="whoknows pack", description=__doc__)
+    parser.add_argument("grid", type=Path)
+    parser.add_argument("folder", type=Path)
+    options = parser.parse_args(arguments)
+    pack(options.grid, Path("results") / grid.load(options.grid).name, options.folder)
+    size = sum(path.stat().st_size for path in options.folder.rglob("*") if path.is_file())
+    print(f"{options.folder}: {size / 1e6:.1f} MB")

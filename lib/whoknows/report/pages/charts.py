@@ -1,0 +1,233 @@
+"""The heatmaps: Model on y, Trained On on x, dark purple (worse) to light orange (better)."""
+
+import itertools
+import json
+import math
+
+import altair as alt
+import numpy as np
+import pandas as pd
+
+from whoknows.evaluation.cells import ALL, METHODS
+from whoknows.evaluation.plateau import IMPROVING, MARK, marked
+from whoknows.report.pages.curves import embedding
+from whoknows.report.pages.palette import GREY, INK, RAMP, black_from
+
+# What a cell can show: its name, and whether more of it is better.
+METRICS = {
+    "auroc": ("AUROC", True),
+    "pooled_auroc": ("AUROC, tasks pooled", True),
+    "prr": ("PRR", True),
+    "aurc": ("AURC", False),
+    "threshold_accuracy": ("Accuracy at the threshold", True),
+    "brier": ("Brier score", False),
+    "ece": ("ECE", False),
+    "ece_platt": ("ECE after Platt scaling", False),
+}
+# What a tooltip says of a cell beneath its value, and whose columns those are.
+TIP = {
+    "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "between": "95 % interval", "between_seeds": "AUROC by seed",
+    "right": "Right answers", "tasks": "Tasks measured", "training": "When training ended", "reason": "Missing because",
+}  # fmt: skip
+TITLES = {
+    "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
+    "B": ["B · data transfer", "rows read and are judged; columns taught them"],
+    ALL: ["All · reader, trained on, scored", "columns taught; rows are judged,", "by the reader beneath them"],
+    "figure": ["As read off the figure", "its two axes can mean reading A or B"],
+}
+SWITCHES = {
+    "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ", "pair": "Heatmaps: ", "colours": "Colours: ",
+}  # fmt: skip
+# For an axis whose labels may have line ends; Vega puts the first of two lines where one alone would be.
+IN_LINES = {"labelExpr": "split(datum.label, '\\n')", "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)")}
+
+
+def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = False) -> alt.HConcatChart:
+    """Two heatmaps side by side, with switches for what the table holds more than one of.
+
+    Args:
+        table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing), reason; and n_right
+            or note for the small last line; still_improving where it is known; grading where there is more than one. As `cells.heatmap_table` and `published` return.
+        models: the models on both axes, in order.
+        name: file name of the chart when saved.
+        links: whether a click on a cell opens the page of its estimator, which lies in run/.
+
+    Returns:
+        A chart whose colours mean the same in both panels unless the reader asks for one scale each.
+    """
+    shown = [metric for metric in METRICS if metric in table and (metric == "auroc" or table[metric].notna().any())]
+    drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()])
+    drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), "reading", "grading", "test_set", "method", "model", "mark", "note", "page"])
+    order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
+    methods = [method for method in METHODS if method in set(drawn["method"])]
+    sides = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(("left", "right"))][: len(methods)]
+    panels = [_panel(drawn, shown, side.name, models, order) for side in sides]
+    chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
+    chart = chart.add_params(*_switches(drawn, shown, methods), *sides, alt.param(name="domains", value=_domains(table, shown)))
+    return chart.properties(autosize=alt.AutoSizeParams(resize=True), description=describe(table), usermeta=embedding(name))
+
+
+def page_of(line) -> str | None:
+    """The page of a cell's estimator, with the scored model chosen on it, seen from the first page; None if it judged nothing."""
+    if pd.isna(line.n):
+        return None
+    method = line.method.removesuffix("_mlp")
+    return f"run/cell-{method}_{line.reader}_{line.trained_on}.html?scored={line.scored}"
+
+
+def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
+    """The table with what each cell says: value of AUROC, mark (of an estimator that was still improving), intervals by metric, note (the last line).
+
+    Args:
+        table: as for `heatmaps`.
+        size: number of models on an axis; small cells get short notes.
+    """
+    drawn = table.copy()  # a value that is rounded here would be rounded again where it is shown
+    drawn["mark"] = np.where(marked(table) & table["auroc"].notna(), f" {MARK}", "")
+    drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}{mark}" for v, mark in zip(table["auroc"], drawn["mark"])]
+    if "still_improving" in table:
+        drawn["training"] = np.select([table["auroc"].isna(), marked(table), table["still_improving"].isna()], [None, IMPROVING, "not known"], "at its plateau")
+    if "note" not in drawn:
+        word = "" if size > 6 else " right"
+        measured = table["auroc"].notna()
+        drawn["note"] = [f"{n}{word}" if ok else "" for n, ok in zip(table["n_right"], measured)]
+        if "n_rarer" in drawn:
+            drawn.loc[~measured & drawn["n_rarer"].fillna(0).gt(0), "note"] = "too few"
+        if "of_tasks" in drawn and size <= 6:
+            fewer = measured & (table["n_tasks"] < table["of_tasks"])
+            drawn["note"] += [f", {n}/{of}" if less else "" for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))]
+    if "low" in drawn:
+        ends = {"auroc": ("low", "high")} | {metric: (f"low_{metric}", f"high_{metric}") for metric in METRICS if f"low_{metric}" in table}
+        drawn = drawn.assign(**{f"interval_{metric}": [*map(_between, table[low], table[high])] for metric, (low, high) in ends.items()})
+        drawn["between_seeds"] = [_between(*ends) if seeds > 1 else "" for *ends, seeds in zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))]
+    if "n" in drawn:
+        drawn["right"] = [f"{right} of {n} ({right / n:.1%})" if n else "" for right, n in zip(table["n_right"].fillna(0), table["n"].fillna(0))]
+        drawn["tasks"] = [f"{n} of {of}" if fewer else "" for n, of, fewer in zip(table["n_tasks"], table["of_tasks"], (table["n_tasks"] < table["of_tasks"]).fillna(False))]
+    return drawn
+
+
+def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float, float]:
+    """Ends of the colour bar: of the values and of what chance has, in steps of 0.05, or without chance as close as 0.01."""
+    values = [value for value in [chance, *values] if value is not None and not np.isnan(value)] or [0.0]
+    steps = 100 if chance is None else 20
+    low = math.floor(min(values) * steps) / steps
+    return low, max(math.ceil(max(values) * steps) / steps, low + 2 / steps)
+
+
+def describe(table: pd.DataFrame) -> str:
+    """The first picture of the chart in words, for those who do not see it."""
+    first = table[(table["reading"] == table["reading"].iloc[0]) & (table["test_set"] == table["test_set"].iloc[0])]
+    said = [f"Heatmaps of AUROC on {first['test_set'].iloc[0]} questions, Model by Trained On; all values are in the table beneath."]
+    for method, cells in first.groupby("method", sort=False):
+        best, worst = cells["auroc"].max(), cells["auroc"].min()
+        measured = f"{worst:.2f} to {best:.2f}" if cells["auroc"].notna().any() else "nothing measured"
+        unfinished = f", {marked(cells).sum()} {IMPROVING}" if marked(cells).any() else ""
+        said.append(f"{METHODS[method]}: {measured}, {cells['auroc'].isna().sum()} missing{unfinished}.")
+    return " ".join(said)
+
+
+def switch(name: str, values: list[str], labels: dict, title: str, value: str | None = None) -> alt.Parameter:
+    """A parameter that the reader sets: two values as buttons, more as a list, one without anything to press.
+
+    Args:
+        labels: what the values are called, where they are not called by themselves.
+        title: stands before the switch.
+        value: where it stands at first; the first of the values if not given.
+    """
+    value = value or (values[0] if values else "")
+    if len(values) < 2:
+        return alt.param(name=name, value=value)
+    radio = alt.binding_radio if len(values) == 2 else alt.binding_select
+    bind = radio(options=values, labels=[labels.get(v, v) for v in values], name=title)
+    return alt.param(name=name, value=value, bind=bind)
+
+
+def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
+    pairs = {" ".join(pair): " | ".join(METHODS[method] for method in pair) for pair in itertools.combinations(methods, 2)} or {methods[0]: ""}
+    labels = {"reading": {reading: title[0] for reading, title in TITLES.items()}, "metric": {m: METRICS[m][0] for m in metrics}, "pair": pairs}
+    labels["colours"] = {"one": "one scale", "own": "one for each heatmap"}
+    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {"metric": metrics, "colours": ["one", "own"], "pair": list(pairs)}
+    usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
+    return [switch(name, values[name], labels.get(name, {}), title, usual.get(name)) for name, title in SWITCHES.items()]
+
+
+def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dict[str, dict[str, tuple[float, float]]]]]:
+    """Ends of the colour bar of each metric, test set, reading and method.
+
+    Apart, or a few cells on few answers, or of what is not shown, would leave all others the same colour.
+    """
+    found = {metric: {} for metric in metrics}
+    for metric, ((test_set, reading), cells) in itertools.product(metrics, table.groupby(["test_set", "reading"])):
+        chance = 0.5 if metric.endswith("auroc") else None
+        own = {method: colour_domain(values, chance) for method, values in cells.groupby("method")[metric]}
+        found[metric].setdefault(test_set, {})[reading] = own
+    return found
+
+
+def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
+    # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
+    readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
+    bare = ", without intervals" if "interval_auroc" in drawn else ""
+    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") + ("" if f"interval_{m}" in drawn else bare) for m in metrics})
+    return alt.TitleParams(text=alt.expr(f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1], {readings}[reading][2] || '']"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
+
+
+def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str], order: list[str]) -> alt.LayerChart:
+    size = int(np.clip(190 // len(models), 46, 92))
+    angle = 0 if max(map(len, models)) * 7 < size else -40
+    x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=angle, labelLimit=140))
+    y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, **IN_LINES))
+    own = "domains[metric][test_set][reading]"
+    ends = [f"(colours === 'one' ? {of}({own}[left][{end}], {own}[{'right' if len(set(drawn['method'])) > 1 else 'left'}][{end}]) : {own}[{side}][{end}])" for end, of in enumerate(("min", "max"))]
+    better = json.dumps({metric: more for metric, (_, more) in METRICS.items()})
+    scale = alt.Scale(domain=[alt.expr(end) for end in ends], range=RAMP, interpolate="rgb", clamp=True, reverse=alt.expr(f"!{better}[metric]"))
+    bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
+    linked = drawn["page"].notna().any()
+    base = _in_panel(drawn, metrics, side, ends, better).encode(x=x, y=y, tooltip="tip:N", description="heard:N", **{"href": "page:N"} if linked else {})
+    pointer = "pointer" if linked else "default"
+    cell = base.transform_filter("isValid(datum.shown)").mark_rect(cursor=pointer).encode(color=alt.Color("shown:Q", scale=scale, legend=bar))
+    hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke=GREY, strokeDash=[4, 3])
+    written = [
+        base.mark_text(aria=False, fontSize=font, fontWeight="bold" if name == "says" else "normal", dy=dy, cursor=pointer).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
+        for name, font, dy in _lines(size, "interval_auroc" in drawn)
+    ]
+    layers = alt.layer(cell, hatch, *written).resolve_scale(color="independent")
+    title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHODS)}[{side}]"))
+    return layers.properties(width=size * len(models), height=alt.Step(size), title=title)
+
+
+def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str], better: str) -> alt.Chart:
+    """A panel's cells under the switches as they stand: what they show, the ink that is readable on it, and what is said of it."""
+    place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
+    named = json.dumps({metric: METRICS[metric][0] for metric in metrics})
+    said = {title: name for name, title in TIP.items() if (name in drawn or name == "between") and (name != "model" or "scored" not in drawn)}
+    # What a cell does not have is left out of its tooltip.
+    tip = ", ".join(f"{json.dumps(title)}: datum.{name} ? datum.{name} : datum.nothing" for title, name in said.items())
+    heard = " + ".join(f"(datum.{name} ? {json.dumps(f', {title}: ')} + datum.{name} : '')" for title, name in said.items())
+    chart = alt.Chart().transform_filter(f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && datum.method === {side}")
+    return chart.transform_calculate(shown="datum[metric]").transform_calculate(
+        says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
+        head=f"{named}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
+        between="datum['interval_' + metric] || ''",
+        ink=f"!isValid(datum.shown) ? '{INK}' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
+    ).transform_calculate(tip=f"{{title: datum.head, {tip}}}", heard=f"{json.dumps(METHODS)}[datum.method] + ', ' + datum.head + {heard}")
+
+
+def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
+    """What is written in a cell: field, size of the font, and how far from the middle."""
+    value, note = ("says", 15 if size > 60 else 12), ("note", 10 if size > 60 else 9)
+    if size > 60 and interval:
+        return [(*value, -13), ("between", 10, 4), (*note, 18)]
+    return [(*value, -5), (*note, 10)]
+
+
+def _between(low: float, high: float) -> str:
+    return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
+
+
+def _stripes(count: int = 12) -> alt.Gradient:
+    # two stops at one place make a hard edge, so the gradient is a hatch
+    shades = ["#8883", "#8887"]
+    stops = [(edge / count, shades[i % 2]) for i in range(count) for edge in (i, i + 1)]
+    stops = [alt.GradientStop(offset=offset, color=color) for offset, color in stops]
+    return alt.LinearGradient(gradient="linear", x1=0, y1=0, x2=1, y2=1, stops=stops)

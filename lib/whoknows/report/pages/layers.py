@@ -1,0 +1,123 @@
+"""The sweep's page: a heatmap and two curves that follow switches, where the report's own probes open."""
+
+from pathlib import Path
+
+import altair as alt
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.evaluation.auroc import ENOUGH
+from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
+from whoknows.report.pages.charts import TITLES, colour_domain, switch
+from whoknows.report.pages.curves import embedding, tipped
+from whoknows.report.pages.palette import RAMP, black_from, dashes, hue, shapes
+
+CHOSEN = "chosen"
+DEPTHS = [round(step / 20, 2) for step in range(21)]
+NUMBERS = ["layer", "auroc", "validation_auroc"]
+TIPS = ("layer", "strength", "size", "auroc", "validation_auroc")
+FEW = 2  # models whose cells all have a line; of more, each has one for its own answers
+
+
+def read(folder: str, models: list[str]) -> pd.DataFrame:
+    """The sweeps of all readers of a run that are there; of the first models only if there are many, or the page would weigh too much.
+
+    What rests on too few right or wrong answers has no auroc.
+
+    Raises:
+        WhoknowsError: there is none.
+    """
+    some = models[:MOST_FOR_ALL]
+    paths = [path for path in (Path(folder) / f"{model}.parquet" for model in some) if path.exists()]
+    if not paths:
+        raise WhoknowsError(f"{folder} has no sweep of {', '.join(some)}: run the stage sweep first")
+    table = pd.concat([files.read_parquet(path) for path in paths], ignore_index=True)
+    return table.assign(auroc=table["auroc"].where(table["n_rarer"] >= ENOUGH))[table["trained_on"].isin(some) & table["scored"].isin(some)]
+
+
+def chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
+    """A heatmap and two curves that follow three switches: depth of the layer, strength of the penalty, training answers.
+
+    They open on what validation chooses for each probe, which is the report's own probe where its grid tries all layers.
+
+    Args:
+        table: as `sweep.run` returns, of all readers.
+        models: on both axes, in order.
+    """
+    table = table.dropna(subset="auroc")
+    drawn = pd.concat([heatmap_axes(_packed(table), reading) for reading in READINGS])
+    last = table.groupby("reader")["last_layer"].first().filter(models).items()
+    layers = " + ', ' + ".join(f"round(depth * {count}) + ' of {model}'" for model, count in last)
+    said = alt.expr(f"'AUROC on test answers, ' + (depth === '{CHOSEN}' ? 'at the layer that validation chose' : 'at layer ' + {layers})")
+    switches = [
+        *(_switch(name, [CHOSEN, *values], title) for name, values, title in (("depth", DEPTHS, "Depth of the layer: "), ("strength", sorted(table["strength"].unique().tolist()), "Strength: "))),
+        _switch("size", sorted(table["size"].unique().tolist(), reverse=True), "Training answers: "),
+        switch("reading", list(READINGS), {reading: TITLES[reading][0] for reading in READINGS}, "Reading: "),
+    ]
+    at = {
+        "layer": f"datum.layer === (depth === '{CHOSEN}' ? datum.chosen_layer : round(depth * datum.last_layer))",
+        "strength": f"datum.strength === (strength === '{CHOSEN}' ? datum.chosen_strength : strength)",
+        "size": "datum.size === size",
+    }
+    lines, ends = [f"trained on {b}, scored on {a}" for a in models for b in models if len(models) <= FEW or a == b], colour_domain(table["auroc"])
+    over = {"layer": ("Layer", (0, int(table["last_layer"].max()))), "size": ("Training answers", (int(table["size"].min()), int(table["size"].max())))}
+    curves = [_curve(name, *over[name], ends, at, models, lines) for name in over]
+    panels = [_heatmap(models, colour_domain(table["auroc"], 0.5), at), *curves]
+    whole = alt.concat(*panels, columns=3, data=drawn, spacing=24, title=alt.TitleParams(text=said, anchor="start", fontWeight="normal", fontSize=12))
+    described = "AUROC of the probe on test answers, Model by Trained On, at the layer, strength and number of training answers that the switches say, and its curves over layers and training answers."
+    return whole.resolve_scale(color="independent", strokeDash="independent", shape="independent").add_params(*switches).properties(description=described, usermeta=embedding("sweep"))
+
+
+def _packed(table: pd.DataFrame) -> pd.DataFrame:
+    """One line for all layers, as lists, which takes a fifth of the room on a page; with what validation chooses at that size."""
+    keys = ["reader", "trained_on", "scored", "size", "strength", "last_layer"]
+    probe = ["reader", "trained_on", "size"]
+    best = table.loc[table.groupby(probe, sort=False)["validation_auroc"].idxmax(), [*probe, "layer", "strength"]]
+    lists = table.round(4).groupby(keys, sort=False)[NUMBERS].agg(list).reset_index()
+    return lists.merge(best.rename(columns={"layer": "chosen_layer", "strength": "chosen_strength"}), on=probe)
+
+
+def _switch(name: str, options: list, title: str) -> alt.Parameter:
+    labels = ["chosen on validation" if option == CHOSEN else f"{option:g}" for option in options]
+    return alt.param(name=name, value=options[0], bind=alt.binding_select(options=options, labels=labels, name=title))
+
+
+def _shown(at: dict[str, str], *names: str) -> alt.Chart:
+    """The points of one reading for which some of the switches hold."""
+    before = [at[name] for name in names if name != "layer"]
+    chart = alt.Chart().transform_filter(" && ".join(["datum.reading === reading", *before])).transform_flatten(NUMBERS)
+    return chart.transform_filter(at["layer"]) if "layer" in names else chart
+
+
+def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -> alt.LayerChart:
+    size, (low, high) = min(90, 300 // len(models)), ends
+    x, y = (alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)), alt.Y("model:N", sort=models, title="Model"))
+    base = tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(x=x, y=y)
+    scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
+    rects = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
+    ink = alt.condition(f"datum.auroc > {low + black_from() * (high - low):.4f}", alt.value("#000"), alt.value("#fff"))
+    texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold").encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
+    return alt.layer(rects, texts).properties(width=alt.Step(size), height=alt.Step(size), title="Probe")
+
+
+def _curve(
+    over: str, title: str, across: tuple[int, int], ends: tuple[float, float], at: dict[str, str], models: list[str], lines: list[str]
+) -> alt.LayerChart:
+    """AUROC on test over one of the three, the two others being as the switches say; a point where the third switch stands.
+
+    Args:
+        across, ends: of both axes, which stay where they are.
+        lines: what is drawn, as "trained on model, scored on model"; the reading says which of them reads.
+    """
+    others = [name for name in at if name != over]
+    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, symbolSize=500 if over == "layer" else 90, symbolStrokeColor=hue("probe"), symbolFillColor=hue("probe"))
+    told = {"title": None, "legend": legend if over == "layer" else None}, {"title": None, "legend": legend if over == "size" else None}  # beneath one panel each
+    whole = alt.Axis(format="d", tickMinStep=1)
+    x = alt.X(f"{over}:Q", title=title, axis=whole, scale=alt.Scale(type="log" if over == "size" else "linear", domain=across, nice=False))
+    y = alt.Y("auroc:Q", title="AUROC on test", scale=alt.Scale(domain=ends, nice=False))
+    base = _shown(at, *others).transform_calculate(cell="'trained on ' + datum.trained_on + ', scored on ' + datum.model").transform_filter(alt.FieldOneOfPredicate("cell", lines))
+    base = tipped(base, "cell", *TIPS, auroc="AUROC on test").encode(x=x, y=y)
+    line = base.mark_line(strokeWidth=1.5, color=hue("probe")).encode(strokeDash=alt.StrokeDash("cell:N", scale=dashes(lines), **told[0]))
+    here = base.transform_filter(at[over]).mark_point(filled=True, size=90, opacity=1, color=hue("probe")).encode(shape=alt.Shape("model:N", scale=shapes(sorted(models)), **told[1]))
+    return alt.layer(line, here).properties(width=230, height=200, title=f"Over {title.lower()}")

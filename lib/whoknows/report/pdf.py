@@ -1,0 +1,84 @@
+"""Prints a grid's book, and links its first page to the print: `python -m whoknows pdf GRID`."""
+
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_markdown_cell
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.report import book
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+NAME = "whoknows.pdf"
+# The width is that in which heatmaps stand side by side; the page's style shrinks charts to the paper.
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --allow-file-access-from-files "
+    "--window-size=900,1200 --virtual-time-budget=15000 --no-pdf-header-footer --generate-pdf-document-outline"
+).split()
+NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
+
+
+def build(grid_file: Path, results: Path | None = None) -> Path:
+    """Builds the book of a grid with a PDF of all of its pages and charts.
+
+    Args:
+        grid_file: the grid's YAML file.
+        results: folder of its results; results/<name of the grid> if not given.
+
+    Returns:
+        The PDF, which stands beside the folder of the book's pages.
+
+    Raises:
+        WhoknowsError: there is no browser, the grid is wrong, or the book has warnings.
+    """
+    browser = find()
+    source = book.write(grid_file, results)
+    pdf = source / "_build" / NAME
+    print_page(browser, book.sphinx(source, "singlehtml"), pdf)
+    shutil.copy(pdf, source / "book" / "_static")
+    _link(source / "index.ipynb")
+    book.sphinx(source)
+    return pdf
+
+
+def find() -> str:
+    """The browser on the PATH that prints.
+
+    Raises:
+        WhoknowsError: there is none.
+    """
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        raise WhoknowsError(f"There is no Chromium or Chrome on the PATH to print the book with: install one as one of {', '.join(BROWSERS)}.")
+    return found
+
+
+def print_page(browser: str, page: Path, pdf: Path) -> None:
+    """Prints a page, once its charts are drawn, without a network.
+
+    Raises:
+        WhoknowsError: the browser did not print.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        told = [f"--user-data-dir={profile}", NO_NETWORK, f"--print-to-pdf={pdf.resolve()}", page.resolve().as_uri()]
+        done = subprocess.run([browser, *FLAGS, *told], capture_output=True, text=True)
+    if done.returncode or not pdf.exists():
+        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise WhoknowsError(f"{browser} could not print the book: {said}")
+
+
+def _link(landing: Path) -> None:
+    notebook = nbformat.read(landing, as_version=4)
+    text = f'<div class="strip"><span class="get"><a href="_static/{NAME}">The whole book as PDF</a></span></div>'
+    notebook.cells.insert(1, new_markdown_cell(text, id="pdf"))
+    files.write_text(landing, nbformat.writes(notebook))
+
+
+def main(arguments: list[str]) -> None:
+    """The command line; prints the path of the PDF."""
+    options = book.parser("pdf", __doc__).parse_args(arguments)
+    print(f"The book as PDF: {build(options.grid, options.grid_results).resolve()}")

@@ -1,0 +1,134 @@
+"""The strip under a figure: what made it, from what, and where to get it."""
+
+import html
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from urllib.parse import quote
+
+from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
+
+from whoknows.data import files
+from whoknows.data.files import ROOT
+
+COLAB = "notebooks/colab.ipynb"
+REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
+LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
+TABLES = {"out": "table", "rows_out": "rows"}  # parameters that name a table which the notebook wrote, and what the strip calls it
+
+
+def add(notebook: NotebookNode, name: str, static: Path, up: str, precision: str = "") -> None:
+    """Puts a line under every chart of a page, and at its end what the line is short for.
+
+    Args:
+        notebook: a page with the record of its run in its metadata; without one nothing is added.
+        name: of its file, without the ending.
+        static: the book's folder of static files, which gets the tables to download.
+        up: from the page to the book's root: "" or "../".
+        precision: number format of the run's language models, for a page that loaded none itself.
+    """
+    about = notebook.metadata.get("whoknows", {})
+    if not about:
+        return
+    about = {"precision": precision} | about
+    links = {title: f"{up}_static/tables/{file}" for title, file in _tables(about, name, static).items()}
+    links["notebook"] = f"{up}_sources/{'run/' if up else ''}{name}.ipynb"
+    line = new_markdown_cell(_line(about, links))
+    cells = []
+    for cell in notebook.cells:
+        cells += [cell, line] if any(_is_chart(output) for output in cell.get("outputs", [])) else [cell]
+    # Sphinx refuses two cells of one name, so each line gets its own.
+    notebook.cells = [cell if cell is not line else new_markdown_cell(line.source) for cell in cells]
+    notebook.cells.append(new_markdown_cell(_section(about, links)))
+
+
+def launch(path: str, commit: str) -> dict[str, str]:
+    """Addresses that open a file of this repository elsewhere, by what a link says; empty if it has no public home.
+
+    Args:
+        path: within the repository.
+        commit: as the run recorded it.
+    """
+    home = repository()
+    if not home:
+        return {}
+    owner, at, hub = home.removeprefix("https://github.com/"), commit.removesuffix("-dirty") or "HEAD", os.environ.get(HUB, "").rstrip("/")
+    found = {f"open {path} in Binder": f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"}
+    if hub:  # whose git-pull takes a branch, but no commit; without one it takes the default branch
+        tree = quote(f"lab/tree/{owner.split('/')[-1]}/{path}", safe="")
+        found[f"open {path} in JupyterHub"] = f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&urlpath={tree}"
+    # It opens notebooks but no scripts, so it gets the one that fetches all the others.
+    return found | {"run a grid in Colab": f"https://colab.research.google.com/github/{owner}/blob/{at}/{COLAB}"}
+
+
+def repository() -> str:
+    """Where this repository is on GitHub, as https://github.com/owner/name: from the environment or from git; else empty."""
+    asked = ["git", "remote", "get-url", "origin"]
+    try:
+        remote = os.environ.get(REPOSITORY) or subprocess.run(asked, capture_output=True, text=True, cwd=ROOT).stdout
+    except OSError:
+        remote = ""
+    found = re.search(r"(?:^|//|@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote.strip())
+    return f"https://github.com/{found[1]}" if found else ""
+
+
+def _is_chart(output: NotebookNode) -> bool:
+    return "vegaEmbed" in "".join(output.get("data", {}).get("text/html", ""))
+
+
+def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
+    """Copies the tables that the notebook wrote, as CSV if they are small, and as they are; names of the files by what a link to each says."""
+    found = {}
+    for key, title in TABLES.items():
+        path, stem = Path(str(about["parameters"].get(key, ""))), f"{name}-{title}"
+        if path.suffix == ".parquet" and path.exists():
+            (static / "tables").mkdir(parents=True, exist_ok=True)
+            text = files.read_parquet(path).to_csv(index=False)
+            if len(text) <= LARGEST:
+                files.write_text(static / "tables" / f"{stem}.csv", text)
+                found[f"{title} as CSV"] = f"{stem}.csv"
+            shutil.copy(path, static / "tables" / f"{stem}.parquet")
+            found[f"{title} as Parquet"] = f"{stem}.parquet"
+    return found
+
+
+def _line(about: dict, links: dict[str, str]) -> str:
+    facts = [f"notebooks/{about['stage']}.py", about.get("commit", ""), _time(about), about.get("machine", ""), about["precision"] and f"models in {about['precision']}"]
+    said = " · ".join(_short(fact) for fact in facts if fact)
+    more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
+    return f'<div class="strip">{said}<br/><span class="get">{more}</span></div>'
+
+
+def _section(about: dict, links: dict[str, str]) -> str:
+    notebook = f"notebooks/{about['stage']}.py"
+    facts = {"notebook": notebook, "commit": about.get("commit"), "machine": about.get("machine"), "precision": about["precision"], "time": _time(about)}
+    facts |= {package: version for package, version in about.get("versions", {}).items()}
+    opened = [_link(*link) for link in launch(notebook, about.get("commit", "")).items()]
+    parts = [_table("Run", {key: value for key, value in facts.items() if value}), _table("Parameters", about["parameters"])]
+    parts += [_table("Inputs, SHA-256", about["inputs"])] if about.get("inputs") else []
+    got = " · ".join([*(_link(*link) for link in links.items()), *opened])
+    return f'## How this page was made\n\n<details class="made"><summary>Notebook, parameters, inputs</summary>{"".join(parts)}</details>\n<div class="strip">{got}</div>'
+
+
+def _table(caption: str, values: dict) -> str:
+    rows = "".join(f"<tr><th>{_short(key)}</th><td>{_short(value)}</td></tr>" for key, value in values.items())
+    return f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>"
+
+
+def _short(value, limit: int = 600) -> str:
+    """HTML of a value, on one line: a blank line would end the block, and Markdown would be read again."""
+    if isinstance(value, dict):
+        value = ", ".join(f"{key}: {item}" for key, item in value.items())
+    text = " ".join(str(value).split())
+    return html.escape(text if len(text) <= limit else text[: limit - 1] + "…")
+
+
+def _link(title: str, address: str) -> str:
+    return f'<a href="{html.escape(address)}">{html.escape(title)}</a>'
+
+
+def _time(about: dict) -> str:
+    return f"{about['seconds']:.0f} s" if "seconds" in about else ""

@@ -1,0 +1,214 @@
+"""Runs one notebook with papermill and keeps it as a page: `python -m whoknows run NOTEBOOK.py PAGE.ipynb --params JSON`."""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from whoknows import WhoknowsError
+from whoknows.data import files, hub
+from whoknows.data.files import ROOT
+from whoknows.run import gpus, provenance
+
+WORKFLOW = "WHOKNOWS_WORKFLOW"  # process id of the workflow that this run belongs to, and its host
+# Where ipywidgets is installed, tqdm.auto draws its bars as widgets, which neither a terminal nor a log can show.
+PLAIN_BARS = "import sys, tqdm; sys.modules['tqdm.autonotebook'] = tqdm; del sys, tqdm"
+
+
+class StageFailed(Exception):
+    """The notebook raised an error; says which, and where the notebook with the error is."""
+
+
+def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | None = None) -> None:
+    """Runs a py:percent notebook and writes its page, or `<page>.failed.ipynb` if a cell fails.
+
+    Args:
+        notebook: py:percent source with a cell tagged `parameters`.
+        page: executed notebook to write; written whole or not at all.
+        values: parameters, in types that JSON has.
+        title: what this run is of, added to the page's first heading.
+        log: file that gets the progress and the warnings.
+
+    Raises:
+        WhoknowsError: the notebook has no such file or no such parameter.
+        StageFailed: a cell raised an error.
+    """
+    import nbformat
+
+    from whoknows.run import page as pages
+
+    source = _read(notebook)
+    known = pages.parameters(source)
+    _check(values, known, notebook)
+    failed, progress = page.with_suffix(".failed.ipynb"), _Progress(f"{notebook.stem} {title}".strip(), log)
+    progress.say("started")
+    inputs = provenance.inputs({**known, **values})
+    start = time.monotonic()
+    try:
+        executed = _execute(source, values, progress)
+    except _CellFailed as error:
+        files.write_text(failed, hub.hide(nbformat.writes(error.notebook)))
+        progress.say(f"failed: {error}")
+        progress.say(f"the notebook with the error: {failed}")
+        raise StageFailed(str(error)) from None
+    seconds = round(time.monotonic() - start, 1)
+    told = {**known, **values}
+    about = {"stage": notebook.stem, "title": title, "parameters": told, "inputs": inputs, "outputs": provenance.outputs(told), "seconds": seconds}
+    about |= {"warnings": progress.warnings} | provenance.precision(told) | provenance.surroundings()
+    files.write_text(page, nbformat.writes(pages.clean(executed, title, about)))
+    failed.unlink(missing_ok=True)
+    progress.say(f"done in {seconds:.0f} s")
+
+
+def _read(notebook: Path):
+    import jupytext
+
+    try:
+        source = jupytext.read(notebook, fmt="py:percent")
+    except OSError as error:
+        raise WhoknowsError(f"{notebook}: this notebook cannot be read ({error.strerror}).") from None
+    # papermill wants to know it, and a script does not say it.
+    source.metadata.kernelspec = {"name": "python3", "language": "python", "display_name": "Python 3"}
+    return source
+
+
+def _check(values: dict, known: dict, notebook: Path) -> None:
+    # papermill only logs a parameter that the notebook does not have, and runs with the default.
+    for name in values:
+        if name not in known:
+            raise WhoknowsError(f"{notebook}: it has no parameter `{name}`; its parameters are {', '.join(known) or 'none'}.")
+
+
+class _CellFailed(Exception):
+    def __init__(self, message, notebook):
+        super().__init__(message)
+        self.notebook = notebook
+
+
+def _execute(source, values: dict, progress):
+    """Runs the cells in a fresh kernel; the kernel ends with this process, however that ends."""
+    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    _set_environment(progress.name)
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "out.ipynb"
+        options = {"kernel_name": "python3", "progress_bar": False, "stderr_file": progress}
+        options |= {"extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"], "shutdown_kernel": "immediate"}
+        try:
+            return _with_a_kernel(lambda: papermill.execute_notebook(source, str(out), values, **options))
+        except papermill.PapermillExecutionError as error:
+            sentence = error.evalue if error.ename == "WhoknowsError" else f"{error.ename}: {error.evalue}"
+            message = sentence.strip().splitlines()[-1]
+        except DeadKernelError:
+            message = "the notebook's process was killed; the machine may have run out of memory"
+        raise _CellFailed(message, nbformat.read(out, as_version=4))
+
+
+def _with_a_kernel(execute, starts: int = 3):
+    """What `execute` returns; once more if its kernel never began: a run beside it may have taken one of the ports that were free before."""
+    for _ in range(starts - 1):
+        try:
+            return execute()
+        except RuntimeError as error:
+            if "Kernel died before replying" not in str(error):
+                raise
+    return execute()
+
+
+def _set_environment(name: str) -> None:
+    """What the kernel inherits: this very library, and progress bars that suit a terminal or a log."""
+    library = str(ROOT / "lib")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+    bars = {"MININTERVAL": "30", "NCOLS": "80"}
+    if sys.stderr.isatty():  # a bar and the run's name have one line, also where a terminal does not know its size
+        columns = max(40, shutil.get_terminal_size().columns - len(name) - 3)
+        bars = {"MININTERVAL": "0.5", "NCOLS": str(columns), "NROWS": "20"}
+    for option, value in bars.items():
+        os.environ.setdefault(f"TQDM_{option}", value)
+
+
+class _Progress:
+    """What the kernel writes to stderr, on this process's stderr and in the log; bars become lines except on a terminal.
+
+    Every line begins with the run's name, since runs may go on side by side.
+    """
+
+    def __init__(self, name: str, log: Path | None):
+        if log:
+            log.parent.mkdir(parents=True, exist_ok=True)
+        self.log = open(log or os.devnull, "w", encoding="utf-8")  # noqa: SIM115  it lives as long as the process
+        self.name = name
+        self.within = False  # a bar's line, on a terminal
+        self.warnings: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.write(f"{text}\n")
+
+    def write(self, text: str) -> None:
+        """Takes what a stream takes; `say` adds the line end."""
+        text = hub.hide(text)
+        lines = [line for line in re.split(r"[\r\n]|\x1b\[A", text) if line.strip()]
+        self.warnings += [line.strip() for line in lines if re.search(r"\b\w*Warning: ", line)]
+        named = "".join(f"{self.name}: {line.rstrip()}\n" for line in lines)
+        print(named, end="", file=self.log, flush=True)
+        if sys.stderr.isatty() and "\r" in text:  # clear the line, which may hold a longer one of another run
+            named = re.sub(r"\r(?=\S)", f"\r\x1b[K{self.name}: ", text)
+        elif self.within:
+            named = f"\n{named}"
+        self.within = not named.endswith("\n") if named else self.within
+        print(named, end="", file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        pass
+
+
+def _end_with_workflow() -> None:
+    """Ends this process soon after the workflow that started it was killed, so that the next one finds no rival."""
+    host, _, process = os.environ.get(WORKFLOW, "").rpartition(":")
+
+    def watch():
+        while Path(f"/proc/{process}").exists():
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    if host == os.uname().nodename and Path("/proc/self").exists():
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _reach_results(page: Path) -> None:
+    """Has `results` lead to where Snakemake keeps copies of a cloud's store, if it does: notebooks know their files by that name."""
+    before, _, _ = str(page).rpartition("results/")
+    if "/.snakemake/storage/" in f"/{before}" and not os.path.lexists("results"):
+        Path("results").symlink_to(Path(before, "results").absolute())
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; its exit status is 1 if the notebook failed and 2 if it could not be run."""
+    parser = argparse.ArgumentParser(prog="whoknows run", description=__doc__)
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("page", type=Path)
+    parser.add_argument("--params", type=json.loads, default={}, help="parameters as a JSON object")
+    parser.add_argument("--title", default="", help="what this run is of")
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--gpus", type=int, default=0, help="how many of those that a workflow's runs share")
+    options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        _end_with_workflow()
+        gpus.take(options.gpus)
+        _reach_results(options.page)
+        run(options.notebook, options.page, options.params, options.title, options.log)
+    except StageFailed:
+        return 1
+    except KeyboardInterrupt:  # without a word: the workflow has one for all of its runs
+        return 130
+    return 0

@@ -1,0 +1,266 @@
+"""What a grid says to each stage: the parameters of its notebook, as JSON, and where results lie."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from whoknows import WhoknowsError
+from whoknows.data import assets
+from whoknows.data.prompts import CHAT, DATE
+from whoknows.run.grid import Grid, load
+
+
+def out(grid: Grid) -> str:
+    """The folder of a grid's results."""
+    return f"results/{grid.name}"
+
+
+def answers(grid: Grid) -> dict[str, str]:
+    """For each model, the file of its graded answers."""
+    return {model.name: f"{out(grid)}/answers/{model.name}.parquet" for model in grid.models}
+
+
+def first_layer(grid: Grid) -> float | None:
+    """Where adapters begin, which `extract` needs to know; None if no adapter is trained."""
+    return grid.lora_prompt.first_layer if "lora_prompt" in grid.methods else None
+
+
+def questions(grid: Grid) -> str:
+    """Parameters of `questions`."""
+    return json.dumps(_tasks(grid) | {"splits": asdict(grid.splits), "shots": grid.answer.shots, "out": f"{out(grid)}/questions.parquet"})
+
+
+def answer(grid: Grid, model: str) -> str:
+    """Parameters of `answer` for one model."""
+    files = {"questions": f"{out(grid)}/questions.parquet", "out": answers(grid)[model]}
+    rows = {"rows_out": f"{out(grid)}/rows/likelihood/{model}.parquet"}
+    return json.dumps({"model": model} | _reading(grid, model) | {"max_new_tokens": grid.answer.max_new_tokens} | files | rows)
+
+
+def extract(grid: Grid, reader: str) -> str:
+    """Parameters of `extract` for one reader and the answers of all models."""
+    files = {"answers": answers(grid), "out": f"{out(grid)}/features/{reader}"}
+    rows = {"rows_out": f"{out(grid)}/rows/zero_shot/{reader}.parquet"}
+    return json.dumps({"reader": reader} | _reading(grid, reader) | {"first_layer": first_layer(grid)} | files | rows)
+
+
+def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
+    """Parameters of `probe` for one reader, the model it is trained on and one seed."""
+    read = {key: value for key, value in _reading(grid, reader).items() if key != "batch_tokens"}
+    return json.dumps(_estimator(grid, "probe", reader, trained_on, seed) | read | _probe(grid, reader))
+
+
+def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
+    """Parameters of `lora_prompt` for one reader, the model it is trained on and one seed."""
+    names = _estimator(grid, "lora_prompt", reader, trained_on, seed)
+    usual = {"method": "lora_prompt", "query": True, "without": None}
+    return json.dumps(names | _reading(grid, reader) | {"settings": _settings(grid, reader)} | usual)
+
+
+def heatmaps(grid: Grid) -> str:
+    """Parameters of `heatmaps`."""
+    return json.dumps(_of_rows(grid, "scores") | {"links": True})
+
+
+def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
+    """Parameters of `cell` for one method, reader and model that it is trained on."""
+    place = f"{method}/{reader}/{trained_on}"
+    names = {"method": method, "reader": reader, "trained_on": trained_on, "seeds": grid.seeds} | _tasks(grid)
+    files = {"answers": answers(grid), "rows": f"{out(grid)}/rows/{place}", "estimators": f"{out(grid)}/estimators/{place}"}
+    return json.dumps(names | files | {"out": f"{out(grid)}/cells/{method}_{reader}_{trained_on}.parquet"})
+
+
+def figure(grid: Grid) -> str:
+    """Parameters of `figure`."""
+    return json.dumps({"out": f"{out(grid)}/published.parquet"})
+
+
+def claims(grid: Grid) -> str:
+    """Parameters of `claims`."""
+    return json.dumps(_of_rows(grid, "contrasts"))
+
+
+def surface(grid: Grid) -> str:
+    """Parameters of `surface`."""
+    names = {"answers": answers(grid), "seeds": grid.seeds, "batch_tokens": grid.batch_tokens, "out": f"{out(grid)}/controls/surface.parquet"}
+    return json.dumps(names | {key: asdict(grid.controls)[key] for key in ("strengths", "embedder")})
+
+
+def ablate(grid: Grid, reader: str) -> str:
+    """Parameters of `ablate` for one reader."""
+    names = {"reader": reader, "answers": answers(grid), "seeds": grid.seeds, "features": f"{out(grid)}/features/{reader}"}
+    sizes = {key: asdict(grid.controls)[key] for key in ("strengths", "sizes")}
+    return json.dumps(names | sizes | {"out": f"{out(grid)}/controls/readers/{reader}.parquet"})
+
+
+def sweep(grid: Grid, reader: str) -> str:
+    """Parameters of `sweep` for one reader."""
+    names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
+    tried = {"strengths": grid.probe.strengths, "sizes": grid.controls.sizes}
+    return json.dumps(names | tried | {"out": f"{out(grid)}/sweeps/{reader}.parquet"})
+
+
+def layers(grid: Grid) -> str:
+    """Parameters of `layers`."""
+    return json.dumps({"models": list(answers(grid)), "sweeps": f"{out(grid)}/sweeps", "out": f"{out(grid)}/sweep.parquet"})
+
+
+def lora_variants(grid: Grid) -> dict[str, dict]:
+    """The other trainings of LoRA + Prompt that a grid asks for: what each changes, by the method's name in the rows."""
+    if "lora_prompt" not in grid.methods:
+        return {}
+    weight = grid.controls.js_weight
+    tasks = [task.name for task in grid.tasks if task.role == "train" and not task.name.startswith("mmlu")]
+    without = {f"lora_prompt_without_{task}": {"without": task} for task in tasks if len(tasks) > 1}
+    asked = {
+        "no_query": {"lora": {"query": False}},
+        "js_weight": {"lora_prompt_js" if weight else "lora_prompt_no_js": {"settings": {"js_weight": weight}}},
+        "left_out": without,
+    }
+    return {method: change for name in grid.controls.lora for method, change in asked[name].items()}
+
+
+def ablate_lora(grid: Grid, reader: str, variant: str) -> str:
+    """Parameters of `lora_prompt` for one of those trainings."""
+    seed, change = str(grid.seeds[0]), lora_variants(grid)[variant]
+    plain = json.loads(lora_prompt(grid, reader, reader, seed))
+    files = {"out": f"{out(grid)}/estimators/{variant}/{reader}", "rows_out": f"{out(grid)}/controls/lora/{variant}/{reader}.parquet"}
+    settings = plain["settings"] | change.get("settings", {})
+    return json.dumps(plain | change | files | {"method": variant, "settings": settings})
+
+
+def searched(grid: Grid) -> bool:
+    """Whether a grid asks for a search and for the method that it is about."""
+    return grid.search is not None and "lora_prompt" in grid.methods
+
+
+def search(grid: Grid, reader: str) -> str:
+    """Parameters of `search` for one reader; the grid has a search."""
+    names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
+    probe = {key: _probe(grid, reader)[key] for key in ("layers", "strengths")}
+    tried = {"settings": _settings(grid, reader)} | asdict(grid.search)
+    return json.dumps(names | _reading(grid, reader) | tried | probe | {"out": f"{out(grid)}/search/{reader}.parquet"})
+
+
+def settings(grid: Grid) -> str:
+    """Parameters of `settings`."""
+    return json.dumps({"models": list(answers(grid)), "search": f"{out(grid)}/search", "out": f"{out(grid)}/settings.parquet"})
+
+
+def controls(grid: Grid) -> str:
+    """Parameters of `controls`."""
+    return json.dumps(_of_rows(grid, "controls") | {"more_rows": f"{out(grid)}/controls"})
+
+
+def differences(grid: Grid) -> str:
+    """Parameters of `differences`."""
+    return json.dumps(_of_rows(grid, "differences"))
+
+
+def shift(grid: Grid) -> str:
+    """Parameters of `shift`."""
+    return json.dumps(_of_rows(grid, "shift") | {"more_rows": f"{out(grid)}/controls"})
+
+
+def grading(grid: Grid) -> str:
+    """Parameters of `grading`."""
+    values = _of_rows(grid, "grades") | {"answers": answers(grid), "judged": f"{out(grid)}/judged" if grid.judge else None}
+    return json.dumps({key: value for key, value in values.items() if key != "models"})  # the answers' names are those
+
+
+def beside(grid: Grid, page: str) -> str:
+    """Parameters of a page of results for the packed run that a grid names.
+
+    Args:
+        page: one of `beside_pages`.
+
+    Raises:
+        WhoknowsError: the folder holds no packed run.
+    """
+    values = json.loads(from_folder(packed(grid), page, grid.beside, f"{out(grid)}/beside/{page}.parquet"))
+    return json.dumps(values | ({"links": False} if "links" in values else {}))  # a packed run's cells have no pages here
+
+
+def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
+    """Parameters of a page of results for a grid whose results lie in another folder than they usually do.
+
+    Args:
+        page: one of `PAGES`, or `settings`.
+        table: file that the page writes.
+    """
+    values = json.loads((PAGES | {"settings": settings})[page](grid))
+    places = {"rows": "rows", "more_rows": "controls", "estimators": "estimators", "judged": "judged", "search": "search"}
+    own = {key: f"{folder}/{place}" for key, place in places.items() if values.get(key)}
+    if "answers" in values:
+        own["answers"] = {name: f"{folder}/answers/{name}.parquet" for name in answers(grid)}
+    return json.dumps(values | own | {"out": table})
+
+
+def beside_pages(grid: Grid) -> list[str]:
+    """Pages of results of the packed run that a grid names; none if it names none."""
+    return [*PAGES, *(["settings"] if Path(grid.beside, "search").is_dir() else [])] if grid.beside else []
+
+
+def packed(grid: Grid) -> Grid:
+    """The grid of the packed run that a grid names as `beside`.
+
+    Raises:
+        WhoknowsError: a file of the folder is missing, or its grid is wrong.
+    """
+    place = Path(grid.beside)
+    _there(place / "grid.yml")
+    found = load(place / "grid.yml")
+    for path in ("about.json", "rows/rows.parquet", "controls/controls.parquet", *(f"answers/{name}.parquet" for name in answers(found))):
+        _there(place / path)
+    return found
+
+
+def _there(path: Path) -> None:
+    if not path.exists():
+        raise WhoknowsError(f"grid, beside: there is no {path}: write the folder with python -m whoknows pack, copy all of it, or set beside: null")
+
+
+def judge(grid: Grid, model: str) -> str:
+    """Parameters of `judge` for one model; the grid has a judge."""
+    names = {"answers": answers(grid)[model], "model": model, "url": grid.judge.url, "judge_model": grid.judge.model}
+    return json.dumps(names | {"log": f"{out(grid)}/judged/{model}.jsonl", "out": f"{out(grid)}/judged/{model}.parquet"})
+
+
+PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, grading, claims)}  # what is made of rows
+
+
+def _of_rows(grid: Grid, name: str) -> dict:
+    """What every page that is made of rows is told; `name` is that of its table."""
+    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
+    return names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators", "out": f"{out(grid)}/{name}.parquet"}
+
+
+def _tasks(grid: Grid) -> dict:
+    return {"tasks": [asdict(task) for task in grid.tasks]}
+
+
+def _reading(grid: Grid, name: str) -> dict:
+    """What every stage that loads a language model is told; other files of the model, or another day, are other parameters."""
+    model = next(model for model in grid.models if model.name == name)
+    template = {"day": grid.date or DATE, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
+    about = {"template": template, "digest": assets.digest(model.source)}
+    return {"source": model.source, "precision": grid.precision, "batch_tokens": grid.batch_tokens} | about
+
+
+def _probe(grid: Grid, reader: str) -> dict:
+    """The section `probe`, with the reader's own layers if it has some."""
+    layers = next(model.layers for model in grid.models if model.name == reader)
+    return asdict(grid.probe) | ({"layers": layers} if layers else {})
+
+
+def _settings(grid: Grid, reader: str) -> dict:
+    """The section `lora_prompt`, with the reader's own learning rate if it has one."""
+    rate = next(model.learning_rate for model in grid.models if model.name == reader)
+    return asdict(grid.lora_prompt) | ({"learning_rate": rate} if rate else {})
+
+
+def _estimator(grid: Grid, method: str, reader: str, trained_on: str, seed: str) -> dict:
+    place = f"{method}/{reader}/{trained_on}/seed{seed}"
+    files = {"answers": answers(grid), "features": f"{out(grid)}/features/{reader}"}
+    files |= {"out": f"{out(grid)}/estimators/{place}", "rows_out": f"{out(grid)}/rows/{place}.parquet"}
+    return {"reader": reader, "trained_on": trained_on, "seed": int(seed)} | files

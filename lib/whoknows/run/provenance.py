@@ -1,0 +1,112 @@
+"""What a run's numbers come from: versions, machine and commit."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "pandas", "altair", "papermill")
+
+
+def surroundings() -> dict:
+    """Versions of Python and the packages that make the numbers, the machine, and the checkout's git commit."""
+    versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"versions": versions, "machine": machine(), "commit": commit()}
+
+
+def inputs(values: dict) -> dict[str, str]:
+    """SHA-256, the first sixteen digits, of the files and folders that parameters name; those that the run writes are left out.
+
+    Args:
+        values: a notebook's parameters; paths may be the values of a dict.
+    """
+    named = {key: value for key, value in values.items() if key != "out" and not key.endswith("_out")}
+    texts = [text for value in named.values() for text in (value.values() if isinstance(value, dict) else [value])]
+    paths = [Path(text) for text in texts if isinstance(text, str) and "/" in text and len(text) < 4096]
+    return {str(path): _digest(path) for path in paths if path.exists()}
+
+
+def outputs(values: dict) -> dict[str, str]:
+    """SHA-256, as of `inputs`, of the files and folders that a notebook wrote.
+
+    Args:
+        values: its parameters.
+    """
+    paths = [Path(values[key]) for key in ("out", "rows_out") if values.get(key)]
+    return {str(path): _digest(path) for path in paths if path.exists()}
+
+
+def changed(results: Path, name: str) -> dict[str, str]:
+    """For each page of a run whose files are no longer those that its stage wrote, by its name, a sentence that says which.
+
+    Only what was written after the page is read, since the hidden states of large models take minutes to read.
+
+    Args:
+        results: folder of the run.
+        name: of its grid.
+    """
+    said = {}
+    for page in sorted((results / "notebooks").glob("*.ipynb")):
+        recorded = json.loads(page.read_text(encoding="utf-8"))["metadata"].get("whoknows", {}).get("outputs", {})
+        for text, digest in recorded.items():
+            path = results / text.removeprefix(f"results/{name}/")
+            if path.exists() and _written(path) > _written(page) and _digest(path) != digest:
+                said[page.stem] = f"{path} was changed after its stage wrote it: keep a copy if you want one, delete {page}, and `make book` makes both anew."
+    return said
+
+
+def _written(path: Path) -> int:
+    """When a file, or the youngest part of a folder, was last written; in nanoseconds."""
+    return max(part.stat().st_mtime_ns for part in [path, *path.rglob("*")])
+
+
+def precision(values: dict) -> dict[str, str]:
+    """The number format of a notebook that loads a language model, as `precision`; of any other nothing.
+
+    Args:
+        values: its parameters.
+    """
+    asked = values.get("precision") if "batch_tokens" in values else None
+    if asked == "auto":
+        from whoknows.models import loading  # takes seconds to import
+
+        asked = str(loading.dtype(asked)).removeprefix("torch.")
+    return {"precision": asked} if asked else {}
+
+
+def code(text: str) -> str:
+    """A text as Markdown's code on one line, whatever stands in it: names come from grids and files that others wrote."""
+    line = " ".join(str(text).split()).replace("|", "¦") or " "  # a bar would end the cell of a table even here
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence} {line} {fence}" if len(fence) > 1 else f"{fence}{line}{fence}"
+
+
+def _digest(path: Path) -> str:
+    """Of a file's bytes, or of the names and digests of a folder's files."""
+    if path.is_dir():
+        told = "".join(f"{part.relative_to(path)} {_digest(part)}\n" for part in sorted(path.rglob("*")) if part.is_file())
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def machine() -> str:
+    """The processor, its cores and the graphics cards, as Linux names them."""
+    cpuinfo = Path("/proc/cpuinfo")
+    model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    cards = [re.search(r"Model:\s*(.*)", info.read_text()) for info in Path("/proc/driver/nvidia").glob("gpus/*/information")]
+    parts = [model[1] if model else platform.machine(), f"{os.cpu_count()} cores", *(card[1] for card in cards if card)]
+    return ", ".join(parts)
+
+
+def commit() -> str:
+    """The commit of the checkout, with `-dirty` if files differ from it; empty without git."""
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    except OSError:
+        return ""

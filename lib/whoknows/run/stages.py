@@ -1,0 +1,56 @@
+"""The stages of a run, in their order: what each is called, and what a job of it asks of a machine."""
+
+from whoknows.run.grid import Grid, Stage
+
+STAGES = {
+    "questions": "Questions",
+    "answer": "Answers",
+    "extract": "Hidden states",
+    "probe": "Probe",
+    "lora_prompt": "LoRA + Prompt",
+    "judge": "Judge",
+    "surface": "Surface controls",
+    "ablate": "Probe controls",
+    "ablate_lora": "LoRA controls",
+    "search": "Search",
+    "heatmaps": "Heatmaps",
+    "cell": "Cells",
+    "figure": "The figure",
+    "differences": "Differences",
+    "claims": "Claims",
+    "controls": "Controls",
+    "sweep": "Sweep",
+    "layers": "Layers",
+    "settings": "Settings",
+    "shift": "Shift",
+    "grading": "Grading",
+    "beside": "Another run, packed",
+}
+READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load a language model, and use a GPU where there is one
+HEAVY = (*READING, "surface", "ablate", "sweep")  # are faster on more than one core
+
+
+def asked(grid: Grid, stage: str) -> Stage:
+    """What a grid says a job of a stage should get; all None if it says nothing."""
+    return grid.resources.stages.get(stage, Stage()) if grid.resources else Stage()
+
+
+def cores(grid: Grid, stage: str, share: int) -> int:
+    """Cores of a job: what the grid says, or `share` for the stages that are faster on more than one."""
+    return asked(grid, stage).cores or (share if stage in HEAVY else 1)
+
+
+def needs(grid: Grid, stage: str, cards: int) -> dict[str, int | str]:
+    """Resources of a job by the names that Snakemake's executors know; what a grid leaves out is the profile's to say.
+
+    Args:
+        cards: GPUs of this machine among which jobs take turns; 0 where there are none, or another machine runs them.
+
+    Returns:
+        `gpu` (how many), and where the grid says them `mem_mb`, `runtime` (in minutes) and `slurm_partition`.
+    """
+    said = asked(grid, stage)
+    gpus = said.gpus if said.gpus is not None else min(cards, stage in READING)
+    memory = said.memory and round(1000 * said.memory)
+    found = {"gpu": gpus, "mem_mb": memory, "runtime": said.minutes, "slurm_partition": said.partition}
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,183 @@
+"""Runs or plans the stages of a grid with Snakemake: `python -m whoknows workflow GRID [--plan]`.
+
+Jobs run on this machine, or wherever a profile of Snakemake's sends them: a cluster, Kubernetes, a cloud.
+"""
+
+import argparse
+import csv
+import ctypes
+import fcntl
+import importlib.util
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.run import estimate, gpus, grid, provenance
+from whoknows.run.notebook import WORKFLOW
+from whoknows.run.stages import STAGES
+
+STATE, PROFILES = Path(".snakemake"), Path("profiles")
+# Snakemake's reasons to run a stage again.
+REASONS = {
+    "ok": "an earlier stage runs",
+    "missing": "not there yet",
+    "updated input files": "a file that it reads changed",
+    "rule implementation changed": "its rule in the Snakefile changed",
+    "set of input files changed": "it reads other files than before",
+    "params changed": "the grid, its notebook or a module that it imports changed",
+}
+
+
+def run(path: str, cores: str, profile: str | None = None) -> int:
+    """Runs what is missing or out of date, and goes on where a killed run stopped; returns an exit status.
+
+    Args:
+        cores: of this machine, for jobs that run here.
+        profile: where jobs run, if not here: a name in `profiles/`, or a folder with a Snakemake profile.
+
+    Raises:
+        WhoknowsError: the grid or the profile is wrong, files of the run were changed, or another run is at work in this checkout.
+    """
+    results = Path("results") / grid.load(path).name
+    how = elsewhere(profile) if profile else _here(cores)
+    if mixed := provenance.changed(results, results.name):
+        raise WhoknowsError("\n".join(mixed.values()))
+    lock, start = _take_turn(), time.time()
+    # We alone are at work here, so a lock of Snakemake's own was left by a run that was killed.
+    if any((STATE / "locks").glob("*")):
+        subprocess.run([*_snakemake(path), "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL)
+    command = [*_snakemake(path, how), "--keep-going", "--rerun-incomplete"]
+    environment = os.environ | {WORKFLOW: f"{os.uname().nodename}:{os.getpid()}"}
+    # Snakemake shares the lock, so that it lasts as long as either of the two, and stops when this process is gone.
+    process = subprocess.Popen([*command, "--quiet", "all"], env=environment, pass_fds=[lock], preexec_fn=_stop_with_parent)
+    interrupted = []
+    signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))  # a terminal sends it to Snakemake as well
+    status = _follow(process, results / "logs", start) if profile else process.wait()
+    if interrupted:
+        print("Stopped. What was finished is kept, and the next run goes on from there.", file=sys.stderr)
+        return 130
+    if status:
+        failed = [str(page) for page in sorted(results.glob("notebooks/*.failed.ipynb")) if page.stat().st_mtime > start]
+        why = f"See what Snakemake says: {shlex.join(command)}"
+        print("Not all stages ended well.", *(failed or [why]), sep="\n", file=sys.stderr)
+    return min(abs(status), 1)
+
+
+def plan(path: str) -> str:
+    """What a run would do: a line for each stage with the reason, in the order of the stages, and then what they cost.
+
+    Raises:
+        WhoknowsError: the grid is wrong.
+    """
+    chosen = grid.load(path)
+    done = subprocess.run([*_snakemake(path), "--summary"], capture_output=True, text=True)
+    if done.returncode:
+        raise WhoknowsError(f"Snakemake could not make a plan: {done.stderr.strip()}")
+    files = csv.DictReader(done.stdout.splitlines(), delimiter="\t")
+    why = {Path(row["output_file"]).stem: row["status"] for row in files if _is_due_page(row)}
+    stages = sorted(why, key=lambda name: (list(STAGES).index(name.split("-")[0]), name))
+    lines = [f"{name:60} {REASONS.get(why[name], why[name])}" for name in stages]
+    due = Counter(name.split("-")[0] for name in stages)
+    costs = ["", estimate.table(chosen, due), ""] if due else []
+    mixed = provenance.changed(Path("results") / chosen.name, chosen.name).values()
+    return "\n".join([*lines, *costs, *mixed, f"{len(lines)} stages to run."])
+
+
+def _is_due_page(row: dict) -> bool:
+    return row["output_file"].endswith(".ipynb") and row["plan"] != "no update"
+
+
+def elsewhere(profile: str) -> list[str]:
+    """Snakemake's options for jobs that run elsewhere.
+
+    Raises:
+        WhoknowsError: there is no such profile, or it names no executor that is installed.
+    """
+    folder = Path(profile) if os.sep in profile else PROFILES / profile
+    file = next(iter(sorted(folder.glob("config*.yaml"))), None)
+    if not file:
+        known = ", ".join(sorted(found.name for found in PROFILES.glob("*")))
+        raise WhoknowsError(f"PROFILE={profile}: there is no {folder / 'config.yaml'}; name one of {known}, or a folder with a profile of Snakemake's")
+    values = files.read_yaml(file) or {}
+    blanks = re.findall(r"\b[A-Z]{5,}\b", str(values)) if folder.parent == PROFILES else []
+    if blanks:
+        raise WhoknowsError(f"PROFILE={profile}: copy {folder}, put your names in the place of {', '.join(dict.fromkeys(blanks))}, and name the copy, as in PROFILE=./mine")
+    executor = values.get("executor")
+    if not executor:
+        raise WhoknowsError(f"{file}: it names no `executor`; name the one that should run the jobs, such as slurm")
+    if executor != "local" and not importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
+        raise WhoknowsError(f"{file}: its executor {executor} is not installed: {sys.executable} -m pip install -c constraints.txt snakemake-executor-plugin-{executor}")
+    return ["--profile", str(folder)]
+
+
+def _here(cores: str) -> list[str]:
+    """Snakemake's options for jobs that run here, and take turns on the GPUs if there are some."""
+    cards = gpus.here()
+    os.environ[gpus.SHARED] = ",".join(cards)
+    return ["--cores", cores, *(["--resources", f"gpu={len(cards)}"] if cards else [])]
+
+
+def _follow(process: subprocess.Popen, logs: Path, start: float) -> int:
+    """Prints what the jobs of a cluster say in their logs, line by line, until the workflow ends; returns its exit status."""
+    read: dict[Path, int] = {}
+    while True:
+        status = process.poll()
+        for log in sorted(logs.glob("*.txt")):
+            if log.stat().st_mtime >= start:
+                new = log.read_bytes()[read.get(log, 0) :]
+                whole = new[: new.rfind(b"\n") + 1]
+                read[log] = read.get(log, 0) + len(whole)
+                print(whole.decode(errors="replace"), end="", file=sys.stderr, flush=True)
+        if status is not None:
+            return status
+        time.sleep(1)
+
+
+def _snakemake(path: str, how: list[str] | None = None) -> list[str]:
+    # Jobs call `python`, which has to be this one.
+    folder = str(Path(sys.executable).parent)
+    os.environ["PATH"] = os.pathsep.join([folder, os.environ["PATH"]])
+    away = ["cluster=1"] if how and "--profile" in how else []
+    return [f"{folder}/snakemake", *(how or ["--cores", "1"]), "--config", f"grid={path}", *away]
+
+
+def _stop_with_parent() -> None:
+    """Has Linux interrupt the process that calls this when the one that started it dies (prctl, PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)
+
+
+def _take_turn() -> int:
+    """Holds this checkout's lock until the process ends; returns the open file."""
+    STATE.mkdir(exist_ok=True)
+    lock = os.open(STATE / "whoknows.lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        other = os.read(lock, 20).decode()
+        raise WhoknowsError(f"Another run (process {other}) is at work in this checkout; wait until it ends, or stop it.") from None
+    os.truncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return lock
+
+
+def main(arguments: list[str]) -> int:
+    """The command line; its exit status is 1 if a stage failed and 2 if nothing could be run."""
+    parser = argparse.ArgumentParser(prog="whoknows workflow", description=__doc__)
+    parser.add_argument("grid")
+    parser.add_argument("--plan", action="store_true", help="only say what would run")
+    parser.add_argument("--cores", default="all")
+    parser.add_argument("--profile", help="run the jobs elsewhere: a name in profiles/, or a folder with a Snakemake profile")
+    options = parser.parse_args(arguments)
+    if not options.plan:
+        return run(options.grid, options.cores, options.profile or None)
+    print(plan(options.grid))
+    return 0

@@ -1,0 +1,181 @@
+"""Answers: what a model writes, greedily, after a few examples, and whether it is right."""
+
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.data.matching import accepted, asked_in, fold, same, shows
+from whoknows.data.questions import LETTERS, SHOT
+from whoknows.data.rows import example_rows
+from whoknows.evaluation.auroc import auroc, counts, too_few
+from whoknows.models import proof
+from whoknows.models.batching import Budget
+from whoknows.models.generation import Prefix, Written, prefix_ids
+from whoknows.models.loading import Reader
+from whoknows.stages import resume
+
+# "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves because" begin with an article.
+LEAD = re.compile(r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE)
+CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
+ARTICLE = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w")
+# A decoding step reads every weight for one token a row, so generation wants more rows than a prefill.
+CACHE_TOKENS = 4  # the cache may hold this many times batch_tokens
+MOST = 2**17  # tokens in the cache, at most, if the grid names no number
+PART = 1024  # questions that are kept at a time
+LEAST = 1e-7  # no confidence is nearer to zero or one, whose log-odds are infinite
+
+
+def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, own: Path | None = None, shard: list[int] | None = None) -> pd.DataFrame:
+    """Greedy answers to all questions but the few-shot examples, graded.
+
+    Args:
+        questions: as `questions.build` returns them, few-shot examples included.
+        max_new_tokens: an answer that reaches no line end is cut here.
+        batch_tokens: the token budget of a forward pass, and the cache may hold `CACHE_TOKENS` times as many; None for as many as fit.
+        own: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
+        shard: see `resume.mine`.
+
+    Returns:
+        With a shard, what was written. Else the questions (without the examples, order kept) with correct and what `Written` has.
+
+    Raises:
+        WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
+    """
+    asked = questions[questions["split"] != SHOT].reset_index(drop=True)
+    if asked.empty:
+        raise WhoknowsError("answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid")
+    groups = {task: group for task, group in asked.groupby("task", sort=False)}
+    shots = {task: questions[(questions["split"] == SHOT) & (questions["task"] == task)] for task in groups}
+    ids = {task: reader.questions(group["question"].tolist(), after_examples=not shots[task].empty) for task, group in groups.items()}
+    for task in groups:
+        _refuse_too_long(reader, task, shots[task], ids[task], max_new_tokens)
+    todo = [(task, at) for task, group in groups.items() for at in resume.slices(len(group), PART)]
+    todo = [todo[k] for k in resume.mine(len(todo), shard)]
+    budget = Budget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
+    found = []
+    with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
+        for task, at in todo:
+            write = partial(_answer_some, reader, shots[task], ids[task][at], max_new_tokens, budget, bar.update)
+            found.append(_kept(own and own / f"{task}-{at.start:06}.parquet", groups[task].iloc[at], write, bar))
+    if shard:
+        return pd.concat(found) if found else pd.DataFrame()
+    answers = pd.concat(found).sort_index()
+    graded = [grade(*line) for line in zip(answers["answer"], asked["gold"], asked["kind"], asked["question"])]
+    return asked.assign(**answers, correct=graded)
+
+
+def _refuse_too_long(reader: Reader, task: str, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int) -> None:
+    """Raises if a task's examples, its longest question and an answer do not fit, before any question is answered."""
+    longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
+    if longest > reader.limit:
+        raise WhoknowsError(f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, more than the model has positions; lower answer.shots")
+
+
+def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
+    """What is in the file, or else what `write` makes of some questions, which is then in the file."""
+    if path and path.exists():
+        bar.update(len(group))
+        return files.read_parquet(path).set_index(group.index)
+    made = write(group)
+    if path:
+        files.write_parquet(path, made)
+    return made
+
+
+def _answer_some(reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, budget: Budget, done, group: pd.DataFrame) -> pd.DataFrame:
+    """Answers to questions of one task, whose ids are given, with the index of the questions."""
+    longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
+    prefix = Prefix(reader, examples, is_alone=not proof.prefix(reader, longest))
+    found: list[Written | None] = [None] * len(ids)
+    for batch, texts in budget.run(lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), [len(i) + max_new_tokens for i in ids]):
+        for b, text in zip(batch, texts):
+            found[b] = text
+        done(len(batch))
+    answers = pd.DataFrame(found, columns=Written._fields, index=group.index)
+    return answers.astype({name: np.float32 for name, kind in Written.__annotations__.items() if kind is float})
+
+
+def run(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str, shard: list[int] | None = None) -> pd.DataFrame:
+    """The answer stage: `answer`, and the file of the answers; a stage that was killed goes on with the questions that are left.
+
+    Args:
+        out: the file; with a shard it is not written, only the parts that the whole stage will find.
+        shard: see `resume.mine`.
+    """
+    depends = {"questions": questions.assign(gold=questions["gold"].map(list)).to_dict("list"), "new": max_new_tokens, "model": reader.identity}
+    own = resume.folder(out, __file__, **depends)
+    answers = answer(reader, questions, max_new_tokens, batch_tokens, own, shard)
+    if shard:
+        return answers
+    files.write_parquet(out, answers)
+    resume.clear(own)
+    return answers
+
+
+def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
+    """Whether an answer is right.
+
+    Open answers: equal to an accepted answer after normalisation, or holding one as whole words. What the question itself holds is
+    no proof: see `matching.accepted` and `matching.shows`.
+    Names: what stands before the first comma or bracket is an accepted name, whatever its accents and hyphens.
+    Choices: it begins with the accepted letter, or says that the answer is that; the letter stands alone, in brackets or other marks
+    or not; a small letter with more words behind it is a word, and so is an A with which a sentence begins.
+    """
+    if kind == "choice":
+        lead = LEAD.match(answer)
+        found = CHOICE.match(answer, lead.end() if lead else 0)
+        return bool(found) and found[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
+    if kind == "name":
+        said = fold(re.split("[,(]", answer)[0])
+        return any(said == fold(name) if fold(name) else same(answer, name) for name in gold)
+    asked = asked_in(question)
+    return any(shows(answer, name, asked) for name in accepted(gold, question))
+
+
+# Methods that nobody trained, and what they make of an answer's tokens: a column of the answers, and the logarithm of a share of one that grows with it.
+BASELINES = {
+    "likelihood": ("sum_logprob", np.asarray),
+    "likelihood_mean": ("mean_logprob", np.asarray),
+    "token_min": ("min_logprob", np.asarray),
+    "entropy_mean": ("mean_entropy", np.negative),
+    "entropy_max": ("max_entropy", np.negative),
+    "margin_first": ("first_margin", lambda margin: np.log(np.maximum(margin, LEAST))),
+}
+
+
+def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood") -> pd.DataFrame:
+    """Rows of an untrained baseline for test and validation answers: a share of one, as log-odds.
+
+    That is the probability that the model gave to its answer, the exponential of the sum of its tokens' log-probabilities; or of their
+    mean, which unlike the sum does not shrink with their number, or of the smallest (Manakul and others, 2023). An entropy H
+    counts as exp(-H), the probability of each of as many equally likely tokens as have that entropy.
+
+    Args:
+        method: one of `BASELINES`.
+    """
+    column, log = BASELINES[method]
+    kept = answers[answers["split"] != "train"]
+    logprob = np.minimum(log(kept[column].to_numpy(np.float64)), -LEAST)
+    return example_rows(kept, method=method, reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
+
+
+def summary(answers: pd.DataFrame) -> pd.DataFrame:
+    """For each task: answers, right ones, accuracy, and in the test split the AUROC of the answer's likelihood, unless of too few."""
+    lines = {}
+    for task, group in answers.groupby("task", sort=False):
+        test = group[group["split"] == "test"]
+        lines[task] = {
+            "answers": len(group),
+            "right": int(group["correct"].sum()),
+            "accuracy": group["correct"].mean(),
+            "test answers": len(test),
+            "right in test": int(test["correct"].sum()),
+            "AUROC of likelihood": np.nan if too_few(*counts(test["correct"]).values()) else auroc(test["sum_logprob"], test["correct"]),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")

@@ -1,0 +1,136 @@
+"""Controls: estimators that a trivial shortcut would pass as well, trained and scored just as the probe is.
+
+Some need no reader: how often the task's training answers are right, how long the answer is, how sure the model was of its tokens,
+what question and answer say to a sentence embedder. Others are the probe itself with something taken away.
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from whoknows import WhoknowsError
+from whoknows.data.splits import for_seed, smaller
+from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
+from whoknows.estimators.probe import Logistic
+from whoknows.stages.answer import BASELINES, likelihood_rows
+from whoknows.stages.embedder import embed
+from whoknows.stages.probe import judge, parts
+
+
+def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None, batch_tokens: int | None) -> pd.DataFrame:
+    """Rows of the controls that need no reader, for every model that they can be trained on.
+
+    Args:
+        answers: for each model its graded answers.
+        strengths: L2 strengths to choose from on validation.
+        embedder: a sentence embedder's asset, folder or hub name; None leaves out what needs it.
+
+    Returns:
+        Rows with reader "": all of `BASELINES` but likelihood, which need no training, without those whose column older answers
+        lack; task_prior, answer_length and, with an embedder, question_only, answer_only and embedder.
+
+    Raises:
+        WhoknowsError: the training answers of a model are of one class.
+    """
+    features = _features(answers, embedder, batch_tokens)
+    untrained = [method for method in BASELINES if method != "likelihood"]  # the answer stage itself writes that one
+    found = [likelihood_rows(scored, frame, method) for scored, frame in answers.items() for method in untrained if BASELINES[method][0] in frame]
+    for trained_on in answers:
+        for seed in seeds:
+            frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+            names = {"reader": "", "trained_on": trained_on, "seed": seed}
+            found.append(judge({"task_prior": _TaskPrior(frames[trained_on])}, frames, frames.__getitem__, names))
+            for method in features[trained_on]:
+                vectors = {scored: own[method] for scored, own in features.items()}
+                probe = _fit(Logistic([0], strengths), frames[trained_on], vectors[trained_on], trained_on)
+                found.append(judge({method: probe}, frames, vectors.__getitem__, names))
+    return pd.concat(found, ignore_index=True)
+
+
+def of_reader(
+    name: str, answers: dict[str, pd.DataFrame], seeds: list[int], folder: str, strengths: list[float], sizes: list[int]
+) -> pd.DataFrame:
+    """Rows of one reader's probe with something taken away, or with other hidden states.
+
+    Args:
+        name: the reader's.
+        folder: its features.
+        sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
+
+    Returns:
+        Rows of probe_last (the last layer, as in the paper), probe_before (at the last token before the answer, which
+        knows the question alone), probe_mean (the mean over the answer's tokens), probe_shuffled (grades of train and validation
+        shuffled within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole task left out).
+
+    Raises:
+        WhoknowsError: the training answers of a model are of one class.
+    """
+    hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in answers.items()}
+    others = {"probe_before": dict.fromkeys(answers, load_hidden(folder, BEFORE, next(iter(answers.values()))))}
+    others["probe_mean"] = {scored: load_hidden(folder, mean_of(scored), frame) for scored, frame in answers.items()}
+    layers = list(range(next(iter(hidden.values())).shape[1]))
+    found = []
+    for trained_on in answers:
+        for seed in seeds:
+            frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+            names = {"reader": name, "trained_on": trained_on, "seed": seed}
+            for method, frame in _variants(frames[trained_on], seed, sizes).items():
+                states = others.get(method, hidden)
+                probe = _fit(Logistic(layers[-1:] if method == "probe_last" else layers, strengths), frame, states[trained_on], trained_on)
+                found.append(judge({method: probe}, frames, states.__getitem__, names))
+    return pd.concat(found, ignore_index=True)
+
+
+def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.DataFrame]:
+    """The answers that each variant of the probe learns from; an answer without split is left out."""
+    found = dict.fromkeys(("probe_last", "probe_before", "probe_mean"), frame) | {"probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
+    found |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
+    tasks = frame.loc[frame["split"] == "train", "task"].unique()
+    for task in tasks if len(tasks) > 1 else ():
+        found[f"probe_without_{task}"] = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
+    return found
+
+
+def _shuffled(frame: pd.DataFrame, seed: int) -> pd.Series:
+    """Grades of train and validation answers dealt out anew within each task."""
+    rng, grades = np.random.default_rng(seed), frame["correct"].copy()
+    for _, own in frame[frame["split"] != "test"].groupby(["task", "split"]):
+        grades[own.index] = rng.permutation(own["correct"].to_numpy())
+    return grades
+
+
+def _features(answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int | None) -> dict[str, dict[str, torch.Tensor]]:
+    """For each model and control [answers, 1, width], as hidden states with one layer."""
+    found = {}
+    for scored, frame in answers.items():
+        length = torch.tensor([[len(text), len(text.split())] for text in frame["answer"]], dtype=torch.float32)
+        found[scored] = {"answer_length": torch.log1p(length)[:, None]}
+    if embedder:
+        seen = {"question_only": "question", "answer_only": "answer", "embedder": "both"}
+        frames = {scored: frame.assign(both=frame["question"] + " " + frame["answer"]) for scored, frame in answers.items()}
+        texts = [frame[column] for frame in frames.values() for column in seen.values()]
+        parts = iter(embed(embedder, [text for own in texts for text in own], batch_tokens).split([len(own) for own in texts]))
+        for scored in frames:
+            found[scored] |= {method: next(parts)[:, None] for method in seen}
+    return found
+
+
+def _fit(probe: Logistic, frame: pd.DataFrame, hidden: torch.Tensor, trained_on: str) -> Logistic:
+    train, validation = parts(frame, hidden, trained_on)
+    try:
+        probe.fit(train, validation)
+    except WhoknowsError as error:
+        raise WhoknowsError(f"controls, trained on {trained_on}: {error}") from None
+    return probe
+
+
+class _TaskPrior:
+    """The share of right answers among a task's training answers, add-one; for an unknown task that of all."""
+
+    def __init__(self, frame: pd.DataFrame):
+        train = frame[frame["split"] == "train"]
+        self.share = train.groupby("task")["correct"].agg(lambda grades: (grades.sum() + 1) / (len(grades) + 2))
+        self.all = (train["correct"].sum() + 1) / (len(train) + 2)
+
+    def score(self, frame: pd.DataFrame) -> torch.Tensor:
+        return torch.logit(torch.tensor(frame["task"].map(self.share).fillna(self.all).to_numpy(np.float64)))

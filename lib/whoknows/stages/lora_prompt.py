@@ -1,0 +1,178 @@
+"""LoRA + Prompt, the stage: adapters are trained on one model's graded answers and judge the test answers of all."""
+
+import importlib
+import json
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data import assets, files
+from whoknows.data.rows import example_rows
+from whoknows.data.splits import for_seed
+from whoknows.estimators.lora import LoraPrompt
+from whoknows.estimators.lora_data import Examples, gather, training_rows, untouched, without_query
+from whoknows.evaluation.auroc import counts, mean_auroc
+from whoknows.models import distributed, loading
+from whoknows.models.loading import Reader, first_block
+from whoknows.models.packing import forest
+from whoknows.stages import extract, resume
+
+
+def cell(
+    *, reader: str, source: str, trained_on: str, seed: int, answers: dict[str, str], features: str, settings: dict, method: str = "lora_prompt",
+    query: bool = True, without: str | None = None, precision: str, template: dict | None = None, digest: str | None = None,
+    batch_tokens: int | None, out: str, rows_out: str,
+) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
+    """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
+
+    Args:
+        reader: its name; the other parameters are those of the notebook.
+
+    Returns:
+        (what was found at each look at validation, the rows).
+
+    Raises:
+        WhoknowsError: see `run`.
+    """
+    parameters = locals()
+    distributed.run(__name__, _from_files, parameters)
+    card = json.loads((Path(out) / f"{method}.json").read_text(encoding="utf-8"))
+    return card["history"], files.read_parquet(rows_out)
+
+
+def _from_files(reader, trained_on, seed, answers, features, settings, method, query, without, batch_tokens, out, rows_out, **used) -> None:
+    frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+    _, rows = run(reader, loading.load(**used), trained_on, seed, frames, settings, batch_tokens, features, method, query, without, **used, out=out)
+    if distributed.is_first():
+        files.write_parquet(rows_out, rows)
+
+
+@dataclass
+class Ready:
+    """Answers of one model that a training can begin with.
+
+    Attributes:
+        rows: its training answers.
+        shift: the log-odds that choosing them has added; see `training_rows`.
+        held: its validation answers, which stop the training.
+        test: index of the test answers.
+        learning, validation: rows and held as examples.
+        judged: the test answers of all models as examples.
+    """
+
+    rows: pd.DataFrame
+    shift: float
+    held: pd.DataFrame
+    test: pd.Index
+    learning: Examples
+    validation: Examples
+    judged: Examples
+
+    def fit(self, estimator: LoraPrompt, file: Path) -> None:
+        """Trains an estimator, which goes on from the file if a killed one left it."""
+        grades, task = self.held["correct"].to_numpy(), self.held["task"].to_numpy()
+
+        def validate() -> float:
+            (logit,) = estimator.score(self.validation, "validating").values()
+            return mean_auroc(logit.numpy(), grades, task)
+
+        estimator.fit(self.learning, self.rows["correct"].to_numpy(), self.shift, validate, file)
+
+
+def prepare(
+    reader: Reader, frames: dict[str, pd.DataFrame], trained_on: str, settings: dict, seed: int, batch_tokens: int | None, folder: str,
+    query: bool = True, without: str | None = None,
+) -> Ready:  # fmt: skip
+    """What one training needs; arguments are those of `run`, but for the seed's division of the answers, which `frames` have.
+
+    Raises:
+        WhoknowsError: see `run`.
+    """
+    own = frames[trained_on]
+    left_out = own["task"] == without
+    rows, shift = training_rows(own[~left_out], settings["wrong_per_right"], seed)
+    held = own[(own["split"] == "validation") & ~left_out]
+    test = own.index[(own["split"] == "test") & (left_out if without else True)]
+    _check_validation(held)
+    first = first_block(reader.depth, settings["first_layer"])
+    grown = forest(reader, frames, [True] * len(own))
+    trunk = extract.load_trunk(folder, grown, first) if first else None
+    chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
+    gathered = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
+    learning, validation, judged = gathered if query else map(without_query, gathered)
+    if settings["js_weight"]:
+        learning.reference = untouched(reader, learning, first, batch_tokens)
+    return Ready(rows, shift, held, test, learning, validation, judged)
+
+
+def run(
+    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int | None, folder: str,
+    method: str = "lora_prompt", query: bool = True, without: str | None = None, *, out: str, **used,
+) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
+    """The lora_prompt stage: train on one model's answers, stop by its validation answers, score every model's test answers.
+
+    Args:
+        name: the reader's.
+        settings: the grid's `lora_prompt` section.
+        folder: the reader's features, whose trunk is gone on from.
+        method: what the rows call it.
+        query: see `LoraPrompt`.
+        without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None for all.
+        out: folder for the adapters, their card, which says all that is needed to use them again, and a README.
+        used: what the reader was loaded with: source, precision, template and digest.
+
+    Returns:
+        (the estimator, its rows).
+
+    Raises:
+        WhoknowsError: the training answers, or the validation answers of every task, are of one class.
+    """
+    frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+    ready = prepare(reader, frames, trained_on, settings, seed, batch_tokens, folder, query, without)
+    rows, held, test = ready.rows, ready.held, ready.test
+    names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
+    about = used | {"tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
+    about |= {"settings": settings, "query": query}
+    texts = [[tree.question, tree.branches] for tree in ready.learning.grown.trees]
+    stops = held[["task", "question", "answer", "correct"]].to_dict("list")
+    own = resume.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=stops)
+    estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
+    ready.fit(estimator, own / "progress.pt")
+    if distributed.is_first():
+        files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
+        resume.clear(own)
+    logits = estimator.score(ready.judged)
+    found = [(trained_on, held.index, *estimator.score(ready.validation, "validating").values())]
+    found += [(scored, test, logits[scored]) for scored in frames]
+    found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found]
+    table = pd.concat(found, ignore_index=True)
+    # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
+    if distributed.is_first():
+        importlib.import_module("whoknows.use.card").write(out, table)
+    return estimator, table
+
+
+def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:
+    """The adapters and their card; in what PEFT wrote with them stands where the reader lies on this machine."""
+    estimator.save(folder)
+    (folder / "README.md").unlink()
+    config = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": assets.base(card["source"])}
+    files.write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True))
+    files.write_text(folder / f"{card['method']}.json", json.dumps(card, indent=1))
+
+
+def _check_validation(held: pd.DataFrame) -> None:
+    if np.isnan(mean_auroc(np.zeros(len(held)), held["correct"].to_numpy(), held["task"].to_numpy())):
+        raise WhoknowsError(
+            "lora_prompt: no task has both right and wrong validation answers, so training cannot be stopped in time; raise tasks[].size in the grid"
+        )
+
+
+if __name__ == "__main__":  # one of several processes, see `cell`
+    distributed.join()
+    _from_files(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

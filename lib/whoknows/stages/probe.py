@@ -1,0 +1,123 @@
+"""Probes, the stage: classifiers on frozen hidden states are trained on one model's graded answers and judge those of all."""
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import pandas as pd
+import torch
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.data.rows import example_rows
+from whoknows.data.splits import for_seed
+from whoknows.estimators.hidden import load_hidden
+from whoknows.estimators.probe import Labelled, Logistic, Mlp
+from whoknows.evaluation import auroc
+
+
+def check_classes(train: Labelled, name: str) -> None:
+    """Refuse training answers of one class.
+
+    Raises:
+        WhoknowsError: all answers are right, or all are wrong.
+    """
+    reason = auroc.one_class(train.correct)
+    if reason:
+        reason = reason.replace("test", "training")
+        raise WhoknowsError(f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid or train on another model")
+
+
+def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelled, Labelled]:
+    """Training and validation answers of one model, in their order.
+
+    Args:
+        frame: its graded answers; those of other splits are left out.
+        hidden: [answers, layers + 1, width].
+        name: the model's.
+
+    Raises:
+        WhoknowsError: the training answers are of one class.
+    """
+    every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
+    train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
+    check_classes(train, name)
+    return train, validation
+
+
+def judge(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, names: dict) -> pd.DataFrame:
+    """Rows of every model's test answers, and of the validation answers of the model that was trained on.
+
+    Args:
+        probes: by method; each has `score`.
+        features: gives what a probe scores of a model's answers, by the model's name.
+        names: reader, trained_on and seed.
+    """
+    found = []
+    for scored, frame in frames.items():
+        judged = ["test", "validation"] if scored == names["trained_on"] else ["test"]
+        keep = frame["split"].isin(judged).to_numpy(copy=True)  # torch wants a mask that it may write to
+        own, kept = features(scored)[keep], frame[keep]
+        found += [example_rows(kept, method=method, scored=scored, logit=probe.score(own), **names) for method, probe in probes.items()]
+    return pd.concat(found, ignore_index=True)
+
+
+def run(
+    name: str, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], folder: str, layers, strengths: list[float], mlp: dict, out: str,
+    **used,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The probe stage: fit both probes to one model's answers, save them, and score every model's test answers and the
+    validation answers that chose.
+
+    Args:
+        name: the reader's.
+        folder: the reader's features.
+        layers: HF indices to choose from, or "all".
+        out: where the estimators, their cards and a README go; a card says all that is needed to use an estimator again.
+        used: what the reader was loaded with: source, precision, template and digest.
+
+    Returns:
+        (rows of probe and probe_mlp, the logistic probe's search over layers and strengths).
+
+    Raises:
+        WhoknowsError: the layers do not exist, or there is nothing to learn or to choose by.
+    """
+    frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+    hidden = load_hidden(folder, trained_on, frames[trained_on])
+    layers = known_layers(layers, hidden.shape[1], name)
+    train, validation = parts(frames[trained_on], hidden, trained_on)
+    names = {"reader": name, "trained_on": trained_on, "seed": seed}
+    about = names | used | {"tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
+    about |= {"last_layer": hidden.shape[1] - 1}
+    settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
+    probes, searches = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}, {}
+    for method, probe in probes.items():
+        began = monotonic()
+        searches[method] = probe.fit(train, validation)
+        spent = {"seconds": monotonic() - began}
+        _save(probe, {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent, Path(out))
+    rows = judge(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
+    # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
+    importlib.import_module("whoknows.use.card").write(out, rows)
+    return rows, pd.DataFrame(searches["probe"])
+
+
+def _save(probe: Logistic | Mlp, card: dict, folder: Path) -> None:
+    files.write_text(folder / f"{card['method']}.json", json.dumps(card | {"chosen": probe.chosen}, indent=1))
+    files.write_safetensors(folder / f"{card['method']}.safetensors", probe.state)
+
+
+def known_layers(layers, count: int, name: str) -> list[int]:
+    """The layers that a grid asks for, of the `count` that a reader has.
+
+    Raises:
+        WhoknowsError: the reader has no such layer.
+    """
+    if layers == "all":
+        return list(range(count))
+    wrong = [layer for layer in layers if layer not in range(count)]
+    if wrong:
+        raise WhoknowsError(f"grid, probe.layers: {name} has the layers 0 to {count - 1}, but {wrong[0]} is asked for; list layers that it has, or write all")
+    return list(layers)

@@ -1,0 +1,50 @@
+"""Parts: long work is done in parts, each of which is on the disk as soon as it is done, so a stage that was killed goes on.
+
+They lie beside what the stage writes, in `<out>.parts/<key>/`. The key is a digest of all that they depend on, so parts of
+another grid or another version of the code are never taken for these. Several jobs may share a stage's parts among them:
+the one that comes last finds most of them done.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from whoknows.data import sources
+
+
+def folder(out: Path | str, module: str, **depends) -> Path:
+    """The folder for the parts of a stage; those that lie there under another key are removed.
+
+    Args:
+        out: what the stage writes.
+        module: `__file__` of the module that does the work; what it and the modules that it imports do belongs to the key.
+        depends: what else the parts depend on, as far as JSON can say it.
+    """
+    digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode())
+    digest.update(sources.digest(module).encode())
+    own = Path(f"{out}.parts") / digest.hexdigest()[:16]
+    for other in own.parent.glob("*"):
+        if other != own:
+            shutil.rmtree(other, ignore_errors=True)  # another process may be at it too
+    return own
+
+
+def slices(count: int, size: int) -> list[slice]:
+    """`count` items in slices of `size`."""
+    return [slice(at, min(at + size, count)) for at in range(0, count, size)]
+
+
+def mine(count: int, shard: list[int] | None) -> list[int]:
+    """Which of so many parts a job does.
+
+    Args:
+        shard: [which, of how many] jobs; None does all.
+    """
+    which, jobs = shard or (0, 1)
+    return list(range(which, count, jobs))
+
+
+def clear(own: Path) -> None:
+    """Removes a folder of parts once the stage has written its whole."""
+    shutil.rmtree(own.parent, ignore_errors=True)

@@ -1,0 +1,132 @@
+"""The search: LoRA + Prompt of a reader on its own answers, at several learning rates and with fewer answers, and the probe beside it.
+
+Settings are to be found on validation answers alone. Test answers have no split here, so that nothing can take them.
+"""
+
+import gc
+import json
+import math
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import monotonic
+
+import pandas as pd
+import torch
+
+from whoknows.data import files
+from whoknows.data.splits import for_seed, smaller
+from whoknows.estimators.hidden import load_hidden
+from whoknows.estimators.lora import LoraPrompt
+from whoknows.estimators.probe import Logistic
+from whoknows.models import distributed, loading
+from whoknows.models.loading import Reader
+from whoknows.stages import probe as probe_stage
+from whoknows.stages import resume
+from whoknows.stages.lora_prompt import prepare
+
+
+def cell(
+    *, reader: str, source: str, answers: dict[str, str], seed: int, features: str, settings: dict, learning_rates: list[float], sizes: list[int],
+    layers, strengths: list[float], precision: str, template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str,
+) -> pd.DataFrame:  # fmt: skip
+    """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
+
+    Args:
+        reader: its name; the other parameters are those of the notebook.
+
+    Returns:
+        What `run` returns.
+
+    Raises:
+        WhoknowsError: see `run`.
+    """
+    parameters = locals()
+    distributed.run(__name__, _from_files, parameters)
+    return files.read_parquet(out)
+
+
+def _from_files(reader: str, source: str, precision: str, template: dict | None, digest: str | None, answers: dict[str, str], **more) -> None:
+    run(reader, partial(loading.load, source, precision, template, digest), {scored: files.read_parquet(path) for scored, path in answers.items()}, **more)
+
+
+def run(
+    name: str, load: Callable[[], Reader], answers: dict[str, pd.DataFrame], *, seed: int, features: str, settings: dict, learning_rates: list[float],
+    sizes: list[int], layers, strengths: list[float], batch_tokens: int | None, out: str,
+) -> pd.DataFrame:  # fmt: skip
+    """The search stage: one training for each learning rate with all training answers, and for each size at the reader's own rate.
+
+    Args:
+        name: the reader's, on whose own answers it is trained.
+        load: gives the reader, each time anew, since a training changes it.
+        features: folder of its features.
+        settings: of LoRA + Prompt, with the rate that the grid has for this reader, which is tried too.
+        sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
+        layers, strengths: what the probe chooses from, see `probe.run`.
+        out: file for the table.
+
+    Returns:
+        reader, method, learning_rate, training_answers (before `wrong_per_right`), step, epoch, seconds, validation_auroc
+        (within task) and in_grid (whether the grid has this setting). Of LoRA + Prompt a line for each look at validation, with
+        the seconds spent in training steps until then; of the probe one for each size, with the seconds of its fit.
+
+    Raises:
+        WhoknowsError: the training answers, or the validation answers of every task, are of one class.
+    """
+    frames = {scored: _untested(for_seed(frame, seed)) for scored, frame in answers.items()}
+    every, rate = int((frames[name]["split"] == "train").sum()), settings["learning_rate"]
+    some = {every: frames[name]} | smaller(frames[name], sizes, seed)
+    asked = [(tried, every) for tried in sorted({*learning_rates, rate})] + [(rate, size) for size in some if size < every]
+    told = {scored: frame[["task", "question", "answer", "correct", "split"]].to_dict("list") for scored, frame in frames.items()}
+    kept = resume.folder(out, __file__, name=name, seed=seed, settings=settings, answers=told, model=load().identity)
+    hidden = load_hidden(features, name, frames[name])
+    found = [_probe(frame, hidden, layers, strengths, name) | {"method": "probe", "training_answers": size} for size, frame in some.items()]
+    for tried, size in asked:
+        looks = _looks(kept / f"{tried:g}-{size}", load, frames | {name: some[size]}, name, settings | {"learning_rate": tried}, seed, batch_tokens, features)
+        found += [look | {"method": "lora_prompt", "learning_rate": tried, "training_answers": size} for look in looks]
+    table = pd.DataFrame(found).assign(reader=name)
+    table["in_grid"] = (table["training_answers"] == every) & table["learning_rate"].isin([rate, float("nan")])
+    table = table[["reader", "method", "learning_rate", "training_answers", "step", "epoch", "seconds", "validation_auroc", "in_grid"]]
+    if distributed.is_first():
+        files.write_parquet(out, table)
+        resume.clear(kept)
+    return table
+
+
+def _untested(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.assign(split=frame["split"].mask(frame["split"] == "test", ""))
+
+
+def _probe(frame: pd.DataFrame, hidden: torch.Tensor, layers, strengths: list[float], name: str) -> dict:
+    train, validation = probe_stage.parts(frame, hidden, name)
+    probe = Logistic(probe_stage.known_layers(layers, hidden.shape[1], name), strengths)
+    began = monotonic()
+    search = probe.fit(train, validation)
+    return {"seconds": monotonic() - began, "validation_auroc": max(line["validation_auroc"] for line in search)}
+
+
+def _looks(
+    kept: Path, load: Callable[[], Reader], frames: dict[str, pd.DataFrame], name: str, settings: dict, seed: int, batch_tokens: int | None, features: str
+) -> list[dict]:
+    """What one training found at each look at validation; taken from where it is kept if it was done before."""
+    done, progress = kept.with_name(f"{kept.name}.json"), kept.with_name(f"{kept.name}.pt")
+    if not done.exists():
+        reader = load()
+        ready = prepare(reader, frames, name, settings, seed, batch_tokens, features)
+        estimator = LoraPrompt(reader, settings, seed, batch_tokens)
+        ready.fit(estimator, progress)
+        steps = math.ceil(len(ready.rows) / settings["batch_size"])  # in an epoch
+        looks = [{key: look[key] for key in ("step", "seconds", "validation_auroc")} | {"epoch": look["step"] / steps} for look in estimator.history]
+        del reader, ready, estimator
+        gc.collect()  # a model and its adapters refer to each other, and the next training needs the memory
+        if not distributed.is_first():
+            return looks
+        files.write_text(done, json.dumps(looks))
+        progress.unlink()
+    return json.loads(done.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":  # one of several processes, see `cell`
+    distributed.join()
+    _from_files(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -1,0 +1,95 @@
+"""A tiny GGUF file is converted; nothing is downloaded."""
+
+import gguf
+import numpy as np
+import pytest
+
+from whoknows.data import assets
+from whoknows.data import gguf as converter
+
+
+@pytest.fixture
+def toy(tmp_path):
+    """A Llama with one block and a byte vocabulary; its embedding and its square matrix before they were packed."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    path = tmp_path / "toy.gguf"
+    tokens = ["<end>", *bytes_to_unicode().values(), "Ġi"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(64)
+    writer.add_block_count(1)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_rope_dimension_count(32)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] + [1] * (len(tokens) - 1))
+    writer.add_token_merges(["Ġ i"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    random = np.random.default_rng(0)
+    embedding = random.standard_normal((len(tokens), 64)).astype(np.float32)
+    square = random.standard_normal((64, 64)).astype(np.float32)
+    writer.add_tensor("token_embd.weight", embedding)
+    writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+        packed = gguf.quants.quantize(square, gguf.GGMLQuantizationType.Q4_1)
+        writer.add_tensor(f"blk.0.{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
+    for name in ("attn_norm", "ffn_norm"):
+        writer.add_tensor(f"blk.0.{name}.weight", np.ones(64, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path, embedding, square
+
+
+def test_a_gguf_becomes_bf16_safetensors_and_a_fast_tokenizer(toy):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path, embedding, square = toy
+    assets._convert("toy", path)
+    assert not path.exists()
+    model = AutoModelForCausalLM.from_pretrained(path.parent, dtype="auto")
+    assert model.dtype == torch.bfloat16
+    kept = model.get_input_embeddings().weight.float()
+    assert torch.equal(kept, torch.from_numpy(embedding).bfloat16().float())
+    down = model.model.layers[0].mlp.down_proj.weight.float()
+    assert (down - torch.from_numpy(square)).abs().max() < 0.3  # four bits of values within ±4
+    tokenizer = AutoTokenizer.from_pretrained(path.parent)
+    assert tokenizer.is_fast
+    assert tokenizer.convert_ids_to_tokens(tokenizer(" ii").input_ids) == ["Ġi", "i"]
+
+
+class Tokenizer:
+    """Bytes for ids, with or without a BOS."""
+
+    is_fast, special_tokens_map = True, {}
+
+    def __init__(self, bos=(), lossy=False):
+        self.bos, self.lossy = list(bos), lossy
+
+    def __len__(self):
+        return 257
+
+    def __call__(self, text):
+        self.input_ids = self.bos + list(text.strip().encode() if self.lossy else text.encode())
+        return self
+
+    def decode(self, ids, skip_special_tokens):
+        return bytes(ids[len(self.bos) :]).decode()
+
+
+def test_a_tokenizer_that_lost_its_bos_or_its_spaces_is_refused():
+    converter.check_tokenizer(Tokenizer(bos=[256]), Tokenizer(bos=[256]))
+    with pytest.raises(ValueError, match="other ids"):
+        converter.check_tokenizer(Tokenizer(bos=[256]), Tokenizer())
+    with pytest.raises(ValueError, match="does not give back"):
+        converter.check_tokenizer(Tokenizer(lossy=True), Tokenizer(lossy=True))

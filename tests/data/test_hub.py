@@ -1,0 +1,111 @@
+"""A model that the hub does not give is one sentence before anything is computed, and no token is written anywhere."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from fake_hub import TOKEN
+from safetensors.torch import save
+
+from whoknows import WhoknowsError
+from whoknows.data import assets, files, hub
+from whoknows.models import loading
+from whoknows.run import page
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def asked(hub_server):
+    """The questions that a server like the hub was asked; child processes ask it too."""
+    hub_server.repositories["org/open"] = {"config.json": b"{}", "model.safetensors": b"weights"}
+    return hub_server.asked
+
+
+def checked(tmp_path, source, **environment):
+    """What `make book` does first, with a grid whose second model is on the hub."""
+    values = files.read_yaml(ROOT / "grids/smoke.yml")
+    values["models"][1]["source"] = source
+    (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "whoknows", "check", str(tmp_path / "grid.yml")]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+
+
+@pytest.mark.parametrize(
+    "source, sentence",
+    [
+        ("org/gated", "models: org/gated is gated: accept its terms at https://huggingface.co/org/gated and give a token of that account in the environment variable HF_TOKEN, or with `hf auth login`.\n"),
+        ("org/none", "models: the Hugging Face hub has no org/none for you: mend the name, or, if it is private, give a token"),
+        ("org/broken", "models: the Hugging Face hub could not be asked for org/broken (HfHubHTTPError): try again, or name a local folder.\n"),
+    ],
+)
+def test_what_the_hub_does_not_give_is_one_sentence(asked, tmp_path, source, sentence):
+    done = checked(tmp_path, source)
+    assert done.returncode == 2 and done.stderr.startswith(sentence) and done.stderr.count("\n") == 1
+    assert (f"/api/models/{source}/auth-check", f"Bearer {TOKEN}") in asked
+    assert TOKEN not in done.stdout + done.stderr
+
+
+def test_what_the_hub_gives_is_not_fetched_yet_but_its_commit_is_known(asked, hub_server, tmp_path):
+    assert assets.digest("chat:org/open") is None
+    done = checked(tmp_path, "org/open")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert assets.digest("chat:org/open") == assets.digest("org/open") == hub_server.commit("org/open")
+    assert not any("model.safetensors" in path for path, _ in asked)
+
+
+def test_the_commit_that_a_run_began_with_is_the_one_that_is_loaded(hub_server, llama):
+    folder = Path(llama.tokenizer.name_or_path)
+    hub_server.repositories["org/mine"] = {path.name: path.read_bytes() for path in folder.iterdir()}
+    before, weights = loading.load("org/mine", "float32"), files.read_safetensors(folder / "model.safetensors")
+    assert before.digest == hub_server.commit("org/mine") and torch.equal(before.head, llama.head)
+    name = "model.norm.weight"
+    hub_server.repositories["org/mine"]["model.safetensors"] = save(weights | {name: weights[name] + 1}, {"format": "pt"})
+    again, other = loading.load("org/mine", "float32", None, before.digest), loading.load("org/mine", "float32", None, hub_server.commit("org/mine"))
+    assert torch.equal(again.base.norm.weight, llama.base.norm.weight) and again.digest == before.digest != other.digest
+    assert torch.equal(other.base.norm.weight, llama.base.norm.weight + 1) and other.identity != again.identity
+
+
+@pytest.mark.parametrize("change", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}], ids=["nobody answers", "offline"])
+def test_without_a_network_it_says_so(asked, tmp_path, change):
+    done = checked(tmp_path, "org/open", **change)
+    assert done.returncode == 2 and "could not be asked for org/open" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_what_was_fetched_before_is_not_asked_for(monkeypatch, tmp_path):
+    from huggingface_hub import HfApi, constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(HfApi, "auth_check", lambda *_: pytest.fail("the hub was asked"))
+    kept = tmp_path / "models--org--kept"
+    (kept / "snapshots/abc").mkdir(parents=True)
+    (kept / "refs").mkdir()
+    (kept / "refs/main").write_text("abc")
+    (kept / "snapshots/abc/config.json").write_text("{}")
+    assert assets.resolve("org/kept") == "org/kept"
+
+
+def test_a_token_is_never_kept(tmp_path):
+    text = f"token={TOKEN}, Bearer {TOKEN}\n not_a_token hf_hub hf_xet-1.2"
+    assert hub.hide(text) == "token=***, Bearer ***\n not_a_token hf_hub hf_xet-1.2"
+    assert TOKEN not in page.scrub(text)
+
+
+def test_a_failed_stage_shows_no_token(tmp_path):
+    (tmp_path / "probe.py").write_text(f"# %% tags=[\"parameters\"]\nreader = ''\n\n# %%\nimport sys\nprint('{TOKEN}', file=sys.stderr)\nraise ValueError('{TOKEN}')\n")
+    command = [sys.executable, "-m", "whoknows", "run", tmp_path / "probe.py", tmp_path / "page.ipynb", "--log", tmp_path / "log.txt"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    kept = [path.read_text() for path in tmp_path.iterdir() if path.name != "probe.py"]
+    assert done.returncode == 1 and len(kept) == 2
+    assert not any(TOKEN in text for text in [done.stdout, done.stderr, *kept])
+
+
+def test_a_source_that_is_no_name_on_the_hub_is_not_asked_for(monkeypatch, tmp_path):
+    monkeypatch.setattr(hub, "check", lambda source: pytest.fail(f"asked for {source}"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WhoknowsError, match="no name on the Hugging Face hub"):
+        assets.resolve("a/b/c")

@@ -1,0 +1,34 @@
+"""Rows have the columns that metrics are computed from, and hidden states come back as they were written."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from whoknows import WhoknowsError
+from whoknows.data.rows import example_rows
+from whoknows.estimators.hidden import load_hidden, save_hidden
+from whoknows.evaluation import scores
+
+
+@pytest.fixture
+def answers():
+    values = {"task": ["sciq"] * 3, "split": ["test"] * 3, "question_id": list("abc"), "correct": [True, False, True]}
+    return pd.DataFrame(values | {"answer": list("xyz")}, index=[7, 3, 5])
+
+
+@pytest.mark.parametrize("logit", [torch.tensor([1.0, -1.0, 2.0], dtype=torch.bfloat16).float(), np.array([1.0, -1.0, 2.0]), [1.0, -1.0, 2.0]])
+def test_one_row_for_each_answer_in_the_order_of_the_answers(answers, logit):
+    found = example_rows(answers, method="probe", reader="r", trained_on="t", scored="s", seed=3, logit=logit)
+    assert list(found) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
+    assert found["question_id"].tolist() == ["a", "b", "c"] and found["correct"].tolist() == [True, False, True]
+    assert found["logit"].tolist() == [1.0, -1.0, 2.0] and found["logit"].dtype == np.float32
+    assert scores.by_task(found)["auroc"].tolist() == [1.0]
+
+
+def test_hidden_states_of_other_answers_are_refused(answers, tmp_path):
+    hidden = torch.randn(3, 2, 4).to(torch.bfloat16)
+    save_hidden(str(tmp_path), "m", hidden)
+    assert torch.equal(load_hidden(str(tmp_path), "m", answers), hidden)
+    with pytest.raises(WhoknowsError, match="m.safetensors holds 3 answers where there are 2"):
+        load_hidden(str(tmp_path), "m", answers[:2])

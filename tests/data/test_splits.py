@@ -1,0 +1,41 @@
+"""Seeds divide what is not for testing anew, the same for all models."""
+
+from made_up import answers
+
+from whoknows.data.splits import for_seed, smaller
+
+FRAME = answers(["x"] * 300, split=["train"] * 160 + ["validation"] * 40 + ["test"] * 100, task=["a", "b"] * 150)
+
+
+def held(frame):
+    return set(frame.loc[frame["split"] == "validation", "question_id"])
+
+
+def test_seed_0_is_the_division_of_the_questions_file():
+    assert for_seed(FRAME, 0).equals(FRAME)
+
+
+def test_test_questions_and_sizes_stay():
+    for seed in (1, 2):
+        again = for_seed(FRAME, seed)
+        assert ((again["split"] == "test") == (FRAME["split"] == "test")).all()
+        assert again.groupby(["task", "split"]).size().equals(FRAME.groupby(["task", "split"]).size())
+        assert again.drop(columns="split").equals(FRAME.drop(columns="split"))
+
+
+def test_seeds_differ_and_repeat():
+    assert len({frozenset(held(for_seed(FRAME, seed))) for seed in range(4)}) == 4
+    assert held(for_seed(FRAME, 1)) == held(for_seed(FRAME, 1))
+
+
+def test_the_division_is_the_same_for_all_models_whatever_they_answered():
+    other = FRAME.assign(answer="y", correct=True).sample(frac=1, random_state=0)
+    assert held(for_seed(other, 3)) == held(for_seed(FRAME, 3))
+
+
+def test_a_seed_decides_which_training_answers_a_smaller_size_has():
+    def learnt(seed, size):
+        few = smaller(FRAME, [size], seed)[size]
+        return set(few.loc[few["split"] == "train", "question_id"])
+
+    assert learnt(1, 40) == learnt(1, 40) != learnt(2, 40) and learnt(1, 40) < learnt(1, 80)

@@ -1,0 +1,67 @@
+"""Temperature and Platt scaling: what they find, and on which answers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import make_rows
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+from whoknows.evaluation import calibration
+
+
+def graded(count=4000, slope=0.5, offset=-1.0, scale=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    logit = rng.normal(size=count) * scale
+    return logit, rng.random(count) < expit(slope * logit / scale + offset)
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0, 0.01])
+def test_platt_scaling_agrees_with_scikit_learn(scale):
+    logit, correct = graded(scale=scale)
+    found = calibration.fit(logit, correct)
+    other = LogisticRegression(C=np.inf, tol=1e-8).fit(logit[:, None] / scale, correct)
+    assert found.slope * scale == pytest.approx(other.coef_[0, 0], rel=1e-3)
+    assert found.offset == pytest.approx(other.intercept_[0], rel=1e-3)
+
+
+def test_temperature_is_found():
+    logit, correct = graded(count=40_000, slope=0.5, offset=0.0)
+    assert calibration.fit(logit, correct).temperature == pytest.approx(2, rel=0.05)
+
+
+def test_confidence_that_goes_against_the_grades_is_cooled_to_a_half():
+    logit, correct = graded(slope=-1.0, offset=0.0)
+    assert calibration.fit(logit, correct).temperature == np.inf
+
+
+def test_one_class_cannot_be_fitted():
+    found = calibration.fit([1.0, 2.0], [False, False])
+    assert np.isnan([found.temperature, found.slope, found.offset]).all()
+    assert found.threshold == np.inf and found.n == 2
+
+
+def rows_of(scored, split, seed, **names):
+    logit, correct = graded(count=60, seed=seed)
+    return make_rows(logit, correct, scored=scored, split=split, **names)
+
+
+def test_an_estimator_is_calibrated_on_the_model_it_was_trained_on():
+    rows = pd.concat([rows_of("a", "validation", 1), rows_of("b", "validation", 2), rows_of("a", "test", 3), rows_of("b", "test", 4)])
+    found = calibration.fit_all(rows)
+    own = calibration.fit(rows_of("a", "validation", 1)["logit"], rows_of("a", "validation", 1)["correct"])
+    assert set(found) == {("probe", "a", "a", 0, "a"), ("probe", "a", "a", 0, "b")}
+    assert set(found.values()) == {own}
+
+
+def test_what_nobody_trained_is_calibrated_on_the_scored_model():
+    names = {"method": "likelihood", "reader": "", "trained_on": ""}
+    rows = pd.concat([rows_of(m, s, i, **names) for i, (m, s) in enumerate([("a", "validation"), ("b", "validation"), ("a", "test"), ("b", "test")])])
+    found = calibration.fit_all(rows)
+    assert found["likelihood", "", "", 0, "a"] != found["likelihood", "", "", 0, "b"]
+
+
+def test_test_answers_never_count():
+    held = rows_of("a", "validation", 1)
+    one, other = (calibration.fit_all(pd.concat([held, rows_of("a", "test", seed)])) for seed in (2, 3))
+    assert one == other

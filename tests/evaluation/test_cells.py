@@ -1,0 +1,168 @@
+"""Which slice of the tensor a heatmap shows: swapped axes must fail here."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import make_rows
+
+from whoknows import WhoknowsError
+from whoknows.evaluation import cells, scores
+from whoknows.report.pages import cell_tables, charts
+
+TASKS = [
+    {"name": "trivia_qa", "role": "train"},
+    {"name": "sciq", "role": "train"},
+    {"name": "nq_open", "role": "shift"},
+]
+
+
+def tensor(models=("m1", "m2", "m3")):
+    # a value that spells its own place: reader.trained_on.scored
+    places = itertools.product(models, repeat=3)
+    return pd.DataFrame([(r, t, s, f"{r}.{t}.{s}") for r, t, s in places], columns=["reader", "trained_on", "scored", "value"])
+
+
+def test_reading_a_is_estimator_transfer():
+    # "m1's estimator judges m2's answers": column m1, row m2
+    shown = cells.heatmap_axes(tensor(), "A").set_index(["model", "trained_on"])["value"]
+    assert shown["m2", "m1"] == "m1.m1.m2"
+    assert len(shown) == 9
+
+
+def test_reading_b_is_data_transfer():
+    # "m2 (Model) trained on m1 (Dataset)": row m2, column m1
+    shown = cells.heatmap_axes(tensor(), "B").set_index(["model", "trained_on"])["value"]
+    assert shown["m2", "m1"] == "m2.m1.m2"
+    assert len(shown) == 9
+
+
+def test_both_readings_share_their_diagonal():
+    a, b = (cells.heatmap_axes(tensor(), which) for which in "AB")
+    own = [set(x.loc[x["model"] == x["trained_on"], "value"]) for x in (a, b)]
+    assert own[0] == own[1] == {"m1.m1.m1", "m2.m2.m2", "m3.m3.m3"}
+
+
+def test_unknown_reading():
+    with pytest.raises(WhoknowsError, match="A, B"):
+        cells.heatmap_axes(tensor(), "C")
+
+
+def test_test_sets():
+    measured = ["nq_open", "sciq", "trivia_qa"]
+    assert cells.test_sets(TASKS, measured) == {
+        "in-distribution": ["trivia_qa", "sciq"],
+        "trivia_qa": ["trivia_qa"],
+        "sciq": ["sciq"],
+        "shift": ["nq_open"],
+    }
+
+
+def test_subjects_belong_to_the_task_with_the_longest_name():
+    tasks = [{"name": "mmlu", "role": "shift"}, {"name": "mmlu_mc", "role": "train"}]
+    sets = cells.test_sets(tasks, ["mmlu_anatomy", "mmlu_law", "mmlu_mc_law"])
+    assert sets["in-distribution"] == ["mmlu_mc_law"] and sets["shift"] == ["mmlu_anatomy", "mmlu_law"]
+
+
+def test_the_categories_of_mmlu_are_test_sets_with_and_without_rows():
+    tasks = [{"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}, {"name": "mmlu", "role": "shift"}]
+    sets = cells.test_sets(tasks, ["sciq", "nq_open", "mmlu_anatomy", "mmlu_virology", "mmlu_philosophy", "mmlu_astronomy"])
+    assert sets["mmlu, other"] == ["mmlu_anatomy", "mmlu_virology"] and sets["mmlu, humanities"] == ["mmlu_philosophy"] and sets["mmlu, STEM"] == ["mmlu_astronomy"]
+    rows = pd.concat([make_rows([1, 0], [True, False], task) for task in ("sciq", "nq_open", "mmlu_anatomy")])
+    table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), tasks), ["a", "b"], tasks)
+    assert set(table["test_set"]) == set(sets) == set(cells.test_sets(tasks, []))
+    found = table[(table["reading"] == "A") & (table["method"] == "probe") & (table["model"] == "b") & (table["trained_on"] == "a")].set_index("test_set")["auroc"]
+    assert found["mmlu, other"] == found["mmlu"] == 1.0 and found[["mmlu, STEM", "mmlu, humanities"]].isna().all()
+
+
+def test_a_task_without_rows_stays_in_its_test_set():
+    assert cells.test_sets(TASKS, ["sciq"])["in-distribution"] == ["trivia_qa", "sciq"]
+
+
+def test_measure_averages_over_tasks_and_seeds():
+    rows = pd.concat([
+        make_rows([2, 1, 0], [True, False, False], task="trivia_qa"),
+        make_rows([0, 1, 2], [True, False, False], task="sciq"),
+        make_rows([2, 1, 0], [True, False, False], task="trivia_qa", seed=1),
+        make_rows([2, 1, 0], [True, False, False], task="sciq", seed=1),
+    ])
+    lines = cells.measure(rows, scores.by_task(rows), TASKS).set_index("test_set")
+    both = lines.loc["in-distribution"]
+    assert both["auroc"] == pytest.approx((0.5 + 1.0) / 2)
+    assert (both["seeds"], both["n_right"], both["n_tasks"], both["of_tasks"]) == (2, 2, 2, 2)
+    assert lines.loc["sciq", "auroc"] == pytest.approx(0.5)
+    assert "shift" not in lines.index
+
+
+def test_measure_keeps_a_missing_cell_missing():
+    rows = make_rows([1, 2], [False, False])
+    line = cells.measure(rows, scores.by_task(rows), TASKS).set_index("test_set").loc["trivia_qa"]
+    assert np.isnan(line["auroc"]) and "no right answer" in line["reason"]
+
+
+def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
+    few, some = ([i % 2 == 0 and i < 2 * right for i in range(80)] for right in (24, 25))
+    rows = pd.concat([make_rows(np.arange(80), few, "trivia_qa", scored="a"), make_rows(np.arange(80), some, "trivia_qa"), make_rows(np.arange(80), few, "sciq")])
+    measured = cells.measure(rows, scores.by_task(rows), TASKS)
+    table = cells.enough(measured).set_index(["scored", "test_set"])
+    assert measured["auroc"].notna().all() and table["auroc"].isna().to_dict() == {
+        ("a", "in-distribution"): True, ("b", "in-distribution"): False, ("a", "trivia_qa"): True, ("b", "trivia_qa"): False, ("b", "sciq"): True,
+    }  # fmt: skip
+    gone = table[table["auroc"].isna()]
+    assert set(gone["reason"]) == {"24 right answers, and a value takes 25"} and set(table.drop(gone.index)["reason"]) == {""}
+    assert gone[["low", "high", "ece", "pooled_auroc", "lowest_seed"]].isna().all(axis=None) and gone[["accuracy", "n_right", "n"]].notna().all(axis=None)
+    places = cells.heatmap_table(table.reset_index(), ["a", "b"], TASKS)
+    notes = charts.with_labels(places, 2).loc[(places["reason"] != "") & places["n"].notna(), "note"]
+    assert set(notes) == {"too few"} and "25 right" in set(charts.with_labels(places, 2)["note"])
+    html = cell_tables.heatmaps(places, ["a", "b"])
+    assert "— (24 right answers, and a value takes 25)" in html
+    beneath = cell_tables.cell(table.reset_index())
+    assert beneath.count("24 right answers, and a value takes 25") == 3 and "No value because" in beneath
+    assert "No value because" not in cell_tables.cell(table.drop(gone.index).reset_index()), "an empty column says nothing"
+
+
+def test_no_place_of_the_heatmaps_is_left_out():
+    rows = make_rows([1, 0], [True, False], scored="a")
+    table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)
+    assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * (4 + 4 + 8)  # methods; places of A, B and all
+    assert table["auroc"].isna().equals(table["reason"] != "")
+    there = table[table["auroc"].notna() & (table["test_set"] == "trivia_qa")]
+    assert list(zip(there["reading"], there["method"], there["model"], there["trained_on"])) == [
+        ("A", "probe", "a", "a"),
+        ("B", "probe", "a", "a"),
+        ("all", "probe", "a\nread by a", "a"),
+    ]
+
+
+def read(folder):
+    return cells.read_rows(folder, ["a", "b"], ["probe"], [0])
+
+
+def test_without_any_rows_everything_is_missing(tmp_path):
+    rows = read(tmp_path)
+    table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)
+    assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * (4 + 4 + 8)
+    assert set(table["reason"]) == {"no rows: its stage failed or did not finish, or the grid leaves it out"}
+    assert table[["auroc", "low", "ece", "accuracy", "n", "n_right", "seeds"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("gone", [{"scored": "gone"}, {"reader": "gone"}, {"trained_on": "gone"}, {"seed": 1}, {"method": "lora_prompt"}])
+def test_rows_that_the_grid_no_longer_has_are_left_out(tmp_path, gone):
+    kept = [{}, {"method": "probe_mlp"}, {"reader": "", "trained_on": "", "method": "likelihood"}]
+    for place, names in enumerate([*kept, gone]):
+        make_rows([1, 0], [True, False], **names).to_parquet(tmp_path / f"{place}.parquet")
+    rows = read(tmp_path)
+    assert len(rows) == 6 and set(rows["method"]) == {"probe", "probe_mlp", "likelihood"}
+    assert set(rows["scored"]) == {"b"} and set(rows["seed"]) == {0}
+
+
+def test_a_question_in_two_splits_is_refused():
+    held = make_rows([1, 0], [True, False], split="validation")
+    cells.check(pd.concat([make_rows([1, 0], [True, False], task="sciq"), held]))
+    with pytest.raises(WhoknowsError, match="the question trivia_qa0 is in the test split and in another"):
+        cells.check(pd.concat([make_rows([1, 0], [True, False]), held]))
+
+
+def test_train_and_validation_may_change_with_the_seed():
+    cells.check(pd.concat([make_rows([1], [True], split=split, seed=seed) for seed, split in enumerate(("train", "validation"))]))

@@ -1,0 +1,293 @@
+"""Training that ended too early is seen, in cards, in cells, in sentences and on pages, and no verdict rests on it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import test_charts
+import vl_convert
+from made_up import graded
+from test_claims import STATED, planted
+from test_prose import PAGES
+
+from whoknows import WhoknowsError
+from whoknows.evaluation import bootstrap, cells, plateau, scores
+from whoknows.evaluation.plateau import IMPROVING
+from whoknows.report.pages import cell_tables, charts, claims, contest, differences, findings, plots, portrait, shift
+
+TASKS = [{"name": "trivia_qa", "role": "train"}]
+RISING, FLAT = (0.6, 0.7, 0.72, 0.74, 0.76), (0.6, 0.7, 0.72, 0.7199, 0.7203)
+
+
+def adapters(*auroc, patience=3, **names) -> dict:
+    """A card of LoRA + Prompt with these looks at validation."""
+    history = [{"step": 4 * at, "loss": 0.7, "validation_auroc": value} for at, value in enumerate(auroc, 1)]
+    return {"method": "lora_prompt", "reader": "a", "trained_on": "a", "seed": 0, "settings": {"patience": patience}, "history": history} | names
+
+
+def mlp(*auroc, patience=10, **names) -> dict:
+    search = [{"epoch": at, "validation_auroc": value} for at, value in enumerate(auroc)]
+    card = adapters(method="probe_mlp", patience=patience, **names) | {"search": search, "chosen": {"epoch": int(np.argmax(auroc))}}
+    return {name: value for name, value in card.items() if name != "history"}
+
+
+def probe(table: dict[int, dict[float, float]], last_layer: int = 3, **names) -> dict:
+    """A card of the logistic probe, from AUROC on validation by layer and strength."""
+    search = [{"layer": layer, "strength": strength, "validation_auroc": value} for layer, row in table.items() for strength, value in row.items()]
+    best = max(search, key=lambda line: line["validation_auroc"])
+    chosen = {"layer": best["layer"], "strength": best["strength"]}
+    return {"method": "probe", "reader": "a", "trained_on": "a", "seed": 0, "search": search, "chosen": chosen, "last_layer": last_layer} | names
+
+
+def write(folder, *cards):
+    for card in cards:
+        place = folder / card["method"] / card["reader"] / card["trained_on"] / f"seed{card['seed']}"
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{card['method']}.json").write_text(json.dumps(card))
+    return folder
+
+
+@pytest.mark.parametrize("auroc, reason", [
+    (RISING, "the last 2 of its 5 looks at validation gained 0.040"),
+    ((0.6, 0.7, 0.72, 0.76, 0.75), "the last 2 of its 5 looks at validation gained 0.040"),
+    ((0.6, 0.7, 0.76, 0.74, 0.75), ""),
+    (FLAT, ""),
+    ((0.7, 0.7, 0.7), ""),
+    ((0.6,), "it has 1 look at validation, which cannot show a plateau"),
+    ((0.7, 0.6), "it has 2 looks at validation, which cannot show a plateau"),
+])  # fmt: skip
+def test_looks_at_validation(auroc, reason):
+    assert plateau.why(adapters(*auroc)) == plateau.why(mlp(*auroc)) == reason
+
+
+def test_the_tolerance_is_where_the_mark_begins_and_is_what_the_book_says():
+    for gain, expected in ((plateau.TOLERANCE - 1e-6, ""), (plateau.TOLERANCE + 1e-6, "the last 2 of its 3 looks at validation gained 0.005")):
+        assert plateau.why(adapters(0.7, 0.7, 0.7 + gain)) == expected
+    assert plateau.TOLERANCE == 0.005
+    assert all("more than half a hundredth of AUROC" in PAGES[page] for page in ("glossary.md", "method.md"))
+
+
+def test_training_that_its_patience_stopped_had_its_time():
+    assert plateau.why(adapters(0.6, 0.7, 0.8, 0.7, patience=1)) == ""
+    assert plateau.why(adapters(0.6, 0.7, 0.8, 0.7, patience=2)) != ""
+    assert plateau.why(mlp(0.7, 0.6, patience=1)) == ""
+
+
+def test_a_slow_rise_over_many_epochs_is_one():
+    slow = np.linspace(0.6, 0.7, 100)
+    assert plateau.why(mlp(*slow)) == "the last 20 of its 100 looks at validation gained 0.020"
+    assert slow[-1] - slow[-3] < plateau.TOLERANCE, "which the last two looks would not show"
+    assert plateau.why(mlp(*slow, *[0.7] * 9)) != "" and plateau.why(mlp(*slow, *[0.69] * 10)) == "", "ten epochs are its patience"
+
+
+@pytest.mark.parametrize("card, reason", [
+    (probe({2: {0.01: 0.7, 0.1: 0.8, 1.0: 0.7}}), ""),
+    (probe({2: {0.01: 0.8, 0.1: 0.7, 1.0: 0.6}}), "its strength, 0.01, is the lowest that was tried, and gained 0.100 over the next"),
+    (probe({2: {1.0: 0.8, 0.1: 0.7, 0.01: 0.75}}), "its strength, 1, is the highest that was tried, and gained 0.100 over the next"),
+    (probe({2: {0.01: 0.703, 0.1: 0.7, 1.0: 0.6}}), ""),
+    (probe({2: {0.1: 0.7}}), ""),
+    (probe({1: {0.01: 0.75, 0.1: 0.6, 1.0: 0.5}, 2: {0.01: 0.6, 0.1: 0.8, 1.0: 0.7}}, last_layer=2), ""),
+    (probe({1: {0.1: 0.6}, 2: {0.1: 0.8}}), "its layer, 2, is the highest that was tried, and gained 0.200 over the next"),
+    (probe({1: {0.1: 0.8}, 2: {0.1: 0.6}}), "its layer, 1, is the lowest that was tried, and gained 0.200 over the next"),
+    (probe({1: {0.1: 0.6}, 3: {0.1: 0.8}}), ""),
+    (probe({0: {0.1: 0.8}, 2: {0.1: 0.6}}), ""),
+    (probe({1: {0.1: 0.803}, 2: {0.1: 0.8}}), ""),
+])  # fmt: skip
+def test_what_a_probe_chose_among(card, reason):
+    assert plateau.why(card) == reason
+
+
+def test_a_card_without_a_word_of_training_is_not_known():
+    assert plateau.why({"method": "centroid"}) is None and plateau.why(probe({2: {0.1: 0.7}}) | {"search": []}) is None
+    old = {name: value for name, value in probe({1: {0.1: 0.6}, 3: {0.1: 0.8}}).items() if name != "last_layer"}
+    assert plateau.why(old) == "", "an older version tried all layers or did not say how many there are"
+
+
+def test_cards_are_found_wherever_they_lie_and_nothing_else_is_taken_for_one(tmp_path):
+    write(tmp_path, adapters(*RISING), adapters(*FLAT, seed=1), probe({2: {0.1: 0.7}}))
+    own = tmp_path / "lora_prompt/a/a/seed0"
+    (own / "adapter_config.json").write_text('{"r": 8}')
+    (own / "list.json").write_text("[]")
+    killed = own.with_name(".seed0.77.tmp")
+    killed.mkdir()
+    (killed / "lora_prompt.json").write_text(json.dumps(adapters(*FLAT)))
+    table = plateau.table(tmp_path).set_index(["method", "seed"])["still_improving"]
+    assert table.to_dict() == {("lora_prompt", 0): True, ("lora_prompt", 1): False, ("probe", 0): False}
+    assert plateau.table(tmp_path / "nothing").empty
+    (own / "lora_prompt.json").write_text("{")
+    with pytest.raises(WhoknowsError, match="lora_prompt.json: this file is damaged; delete it"):
+        plateau.table(tmp_path)
+
+
+@pytest.fixture
+def two_seeds(tmp_path):
+    """Rows of a probe, two seeds of LoRA + Prompt of which one was still improving, and the likelihood, and no card of an MLP."""
+    write(tmp_path, adapters(*FLAT, seed=0), adapters(*RISING, seed=1), probe({2: {0.1: 0.7}}))
+    parts = [graded({"probe": 1.0, "probe_mlp": 1.0, "lora_prompt": 3.0}), graded({"lora_prompt": 3.0}, seed=1), graded({"likelihood": 1.0}, reader="", trained_on="")]
+    return pd.concat(parts, ignore_index=True), tmp_path
+
+
+def measured(rows):
+    return cells.measure(rows, scores.by_task(rows), TASKS).set_index("method")["still_improving"]
+
+
+def test_a_cell_is_marked_if_one_of_its_seeds_is(two_seeds):
+    rows, folder = two_seeds
+    found = plateau.mark(rows, folder)
+    pd.testing.assert_frame_equal(found[[*rows]], rows)
+    assert found.groupby(["method", "seed"])["still_improving"].first()["lora_prompt"].tolist() == [False, True]
+    assert measured(found).drop("probe_mlp").to_dict() == {"probe": False, "lora_prompt": True, "likelihood": False}
+    assert pd.isna(measured(found)["probe_mlp"])
+    assert not measured(found[found["seed"] == 0])["lora_prompt"], "the grid no longer has the other seed"
+    assert measured(rows).isna().all() and not plateau.marked(measured(rows).reset_index()).any()
+
+
+def test_what_is_not_known_of_one_seed_is_not_known_of_the_cell_unless_another_is_marked(two_seeds):
+    rows, folder = two_seeds
+    (folder / "lora_prompt/a/a/seed0/lora_prompt.json").unlink()
+    assert measured(plateau.mark(rows, folder)).fillna(False)["lora_prompt"]
+    write(folder, adapters(*FLAT, seed=1))
+    assert pd.isna(measured(plateau.mark(rows, folder))["lora_prompt"])
+
+
+def run_of_two(tmp_path, *improving):
+    """Rows in which the probe is far above LoRA + Prompt, with the cards of all estimators; those named were still improving."""
+    rows = planted(lambda method, *_: 3.0 if method == "probe" else 0.5)
+    keys = rows[["method", "reader", "trained_on", "seed"]].drop_duplicates().to_dict("records")
+    kept = {True: lambda **names: adapters(*RISING, **names), False: lambda **names: adapters(*FLAT, **names)}
+    write(tmp_path, *(kept[(key["method"], key["reader"], key["trained_on"]) in improving](**key) for key in keys))
+    return plateau.mark(rows, tmp_path)
+
+
+def judged(rows):
+    found, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
+    mine = found[(found["source"] == "measured") & (found["claim"] == "Probe is above LoRA + Prompt in every combination")]
+    return found, mine.set_index(["reading", "contrast"])
+
+
+def test_a_contrast_that_would_hold_is_inconclusive_and_so_is_its_claim(tmp_path):
+    place = ("A", "Mistral trained on Mistral"), ("A", "LLaMA-2 trained on LLaMA-2")
+    before, lines = judged(run_of_two(tmp_path))
+    assert lines.loc[[*place], "says"].tolist() == [claims.HOLDS] * 2
+    after, lines = judged(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
+    assert lines.loc[place[0], ["says", "reason"]].tolist() == [claims.OPEN, "a cell was still improving when training ended"]
+    assert lines.loc[place[1], ["says", "reason"]].tolist() == [claims.HOLDS, ""]
+    assert lines["estimate"].notna().all() and lines["low"].notna().all(), "its value and interval stay"
+    keys = ["claim", "source", "reading"]
+    said = [claims.verdicts(found).set_index(keys)["verdict"] for found in (before, after)]
+    every = ("Probe is above LoRA + Prompt in every combination", "measured", "A")
+    assert said[0][every] == claims.HOLDS and said[1][every] == claims.OPEN == "inconclusive"
+    text = findings.claims_findings(STATED, after, claims.verdicts(after), {"Mistral": "strong", "LLaMA-2": "weak"})
+    assert "a cell was still improving when training ended" in text and plots.contrasts(after).to_dict()
+
+
+def test_a_contrast_that_would_fail_is_inconclusive_too(tmp_path):
+    rows = run_of_two(tmp_path, *((method, reader, of) for method in ("probe", "lora_prompt") for reader in ("weak", "strong") for of in ("weak", "strong")))
+    found, _ = judged(rows)
+    assert set(found.loc[found["source"] == "measured", "says"]) == {claims.OPEN}
+
+
+def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
+    before, after = (differences.of_grid(run_of_two(tmp_path, *improving), ["weak", "strong"], TASKS) for improving in ((), [("lora_prompt", "strong", "strong")]))
+    changed = after["says"] == IMPROVING
+    assert changed.equals(after["still_improving"].astype(bool)) and 0 < changed.sum() < len(after) and not (before["says"] == IMPROVING).any()
+    assert before["says"][~changed].equals(after["says"][~changed]) and bootstrap.ABOVE in set(before["says"][changed])
+    said = findings.differences_findings(after)
+    assert "2 still improving of 6" in said and "3 still improving of 8" in said and plots.differences(after).to_dict()
+
+
+def test_the_contest_and_the_shift_give_no_verdict_on_a_marked_cell(tmp_path):
+    tasks = [*TASKS, {"name": "nq_open", "role": "shift"}]
+    rows = graded({"probe": 1.0, "lora_prompt": 5.0})
+    write(tmp_path, probe({2: {0.1: 0.7}}), adapters(*RISING))
+    table = contest.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")
+    assert contest.contest(rows, ["a"], tasks).set_index("method")["against"]["lora_prompt"] == bootstrap.ABOVE
+    assert table["against"]["lora_prompt"] == IMPROVING and "With one of the two still improving when training ended: LoRA + Prompt (+" in findings.contest_findings(table.reset_index())
+    write(tmp_path, probe({2: {0.1: 0.7, 1.0: 0.8}}), adapters(*FLAT))
+    assert contest.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")["against"]["lora_prompt"] == IMPROVING, "the probe was"
+    table = shift.shift(plateau.mark(rows, tmp_path), tasks).dropna(subset="says").set_index("method")
+    assert table["says"].to_dict() == {"probe": IMPROVING, "lora_prompt": bootstrap.EXPLORATORY}
+    drawn = [line for lines in plots.shift(table.reset_index()).to_dict()["datasets"].values() for line in lines]
+    assert {line["method"]: line["hollow"] for line in drawn} == {"probe": True, "lora_prompt": False}
+
+
+def test_a_task_left_out_is_not_compared_with_training_that_ended_too_early(tmp_path):
+    rows = graded({"lora_prompt": 2.0, "lora_prompt_without_sciq": 0.2, "lora_prompt_without_trivia_qa": 0.2})
+    variants = [adapters(*looks, method=f"lora_prompt_without_{task}") for task, looks in (("sciq", RISING), ("trivia_qa", FLAT))]
+    write(tmp_path, adapters(*FLAT), *variants)
+    table = shift.left_out(plateau.mark(rows, tmp_path))
+    assert dict(zip(table["task"], table["still_improving"])) == {"sciq": True, "trivia_qa": False}
+    assert "in 1 of 1 cases by an interval below zero; 1 more were still improving when training ended." in findings.left_out_findings(table)
+    assert "inconclusive: each time one of the two was still improving" in findings.left_out_findings(table[table["task"] == "sciq"])
+
+
+def first_page(rows):
+    by_task = scores.by_task(rows)
+    found = cells.measure(rows, by_task, TASKS)
+    primary = claims.corrected(by_task, found, bootstrap.samples(rows), ["weak", "strong"], TASKS)
+    return cells.heatmap_table(found, ["weak", "strong"], TASKS), cells.baseline_table(found), primary
+
+
+def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
+    table, *beside = first_page(run_of_two(tmp_path))
+    whole = "in 4 of 4 cells that have both; of 4 that are primary hypotheses it is significantly higher in 4 and lower in 0."
+    assert IMPROVING not in findings.answer(table, *beside) and whole in findings.answer(table, *beside)
+    table, *beside = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
+    said = findings.answer(table, *beside)
+    of_strong = table[(table["reading"] == "A") & (table["method"] == "lora_prompt") & (table["trained_on"] == "strong")]["auroc"]
+    assert said.startswith("- **Better than chance in 6 of 6 cells**") and "in 2 of 2 cells that have both" in said
+    assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in said for value in of_strong)
+    assert said.endswith("- **2 of 8 cells were still improving when training ended** (↗): they count in no sentence here and in no verdict.")
+    table, *beside = first_page(run_of_two(tmp_path, *(("lora_prompt", model, model) for model in ("strong", "weak"))))
+    assert "**LoRA + Prompt** was still improving in every cell" in findings.answer(table, *beside)
+    table, *beside = first_page(run_of_two(tmp_path, *((method, model, model) for model in ("strong", "weak") for method in ("probe", "lora_prompt"))))
+    assert findings.answer(table, *beside) == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
+
+
+def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
+    table = test_charts.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(still_improving=[False] * 4 + [True] + [False] * 3)
+    said = findings.answer(table, test_charts.untrained(0.85, 0.8), test_charts.NO_PRIMARY)
+    assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in said
+
+
+def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
+    table, *beside = first_page(plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing"))
+    said = findings.answer(table, *beside)
+    assert "in 4 of 4 cells that have both" in said and said.endswith("- Of 8 of 8 cells no card says whether training had reached its plateau.")
+    drawn = charts.with_labels(table, 2).dropna(subset="auroc")
+    assert set(drawn["mark"]) == {""} and set(drawn["training"]) == {"not known"}
+
+
+def test_heatmap_and_table_show_the_mark_of_the_marked_cells_and_of_no_others(tmp_path):
+    table, *_ = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
+    chart = charts.heatmaps(table, ["weak", "strong"], "x")
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    shown = table[table["reading"] == "A"]
+    texts = [f">{line.auroc:.2f} ↗<" for line in shown[plateau.marked(shown)].itertuples()]
+    assert len(texts) == 2 and svg.count("↗</text>") == 2 and all(text in svg for text in texts)
+    assert svg.count("When training ended: still improving") == svg.count("Trained on: strong") / 2 > 0, "of the two heatmaps, one"
+    assert chart.to_dict()["description"].endswith("0 missing, 2 still improving.")
+    html = cell_tables.heatmaps(shown, ["weak", "strong"])
+    assert html.count("↗") == 2
+    broken = shown.assign(auroc=np.nan)
+    assert set(charts.with_labels(broken, 2)["mark"]) == {""}, "what is missing is not marked"
+
+
+def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
+    write(tmp_path, probe({2: {0.1: 0.7}}), probe({2: {0.01: 0.8, 0.1: 0.7}}, seed=1), probe({2: {0.01: 0.9, 0.1: 0.7}}, seed=7))
+    write(tmp_path, mlp(*FLAT), mlp(*FLAT, seed=1))
+    probes, mlps = findings.training(plateau.table(tmp_path), ["probe", "probe_mlp"], [0, 1]).split("\n\n")
+    assert probes == (
+        "**Probe was still improving when its training ended** (↗ in the heatmaps), so that no verdict rests on it: "
+        "with seed 1, its strength, 0.01, is the lowest that was tried, and gained 0.100 over the next."
+    )
+    assert mlps == "Probe (MLP) was not still improving when its training ended: AUROC on validation had stopped rising there, or rose by no more than 0.005."
+    assert "no card says of 1 of 3 seeds" in findings.training(plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2])
+    place = tmp_path / "probe_mlp/a/a/seed0"
+    drawn = portrait.learning(str(place), "probe_mlp").to_dict()
+    assert [line["validation_auroc"] for lines in drawn["datasets"].values() for line in lines] == [*FLAT] and vl_convert.vegalite_to_svg(drawn)
+    assert portrait.learning(str(place), "lora_prompt_mlp") is None
+    write(tmp_path, adapters(*RISING))
+    assert "looks at validation gained" in findings.training(plateau.table(tmp_path), ["lora_prompt"], [0])
+    assert "hconcat" in portrait.learning(str(tmp_path / "lora_prompt/a/a/seed0"), "lora_prompt").to_dict()

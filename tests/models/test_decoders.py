@@ -1,0 +1,237 @@
+"""Whatever decoder there is: all numbers about it are those of plain transformers and plain PEFT, the fast way or the plain one."""
+
+import json
+import random
+import re
+import warnings
+
+import pandas as pd
+import pytest
+import torch
+from made_up import extract
+from peft import LoraConfig, get_peft_model
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from whoknows import WhoknowsError
+from whoknows.estimators.lora import LoraPrompt
+from whoknows.estimators.lora_data import gather
+from whoknows.models import loading, proof, tiny
+from whoknows.models.loading import Reader, targets
+from whoknows.models.packing import forest
+from whoknows.stages import answer as answer_stage
+
+SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 4096}
+OLD = {"n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 4096}
+LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16, "layer_types": ["linear_attention", "full_attention"] * 2}
+EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16, "head_dim": 8, "num_key_value_heads": 4}
+ALL, NO_PREFIX, NONE = {"prefix", "trees", "adapters"}, {"trees", "adapters"}, set()
+# By kind, or by a name of its own, what makes it small, and which fast ways suit it.
+KINDS = {
+    "llama": ({}, ALL),
+    "phi": ({}, ALL),  # its head has a bias
+    "granite": ({"embedding_multiplier": 6.0, "residual_multiplier": 0.5, "attention_multiplier": 0.1, "logits_scaling": 4.0}, ALL),
+    "cohere": ({}, ALL),  # scales its logits
+    "mistral": ({"sliding_window": 24}, ALL),
+    "gemma3_text": ({"sliding_window": 24, "layer_types": ["sliding_attention"] * 3 + ["full_attention"], "final_logit_softcapping": 10.0}, ALL),
+    "gemma2": ({"sliding_window": 24, "query_pre_attn_scalar": 8}, NO_PREFIX),  # caps its attention's scores
+    "gpt2": (OLD, ALL),
+    "gpt_neox": ({}, ALL),
+    "opt": ({"ffn_dim": 96, "word_embed_proj_dim": 64}, ALL),
+    "falcon": ({}, NO_PREFIX),
+    "mpt": ({"d_model": 64, "n_layers": 4, "n_heads": 4, "max_seq_len": 4096}, NONE),  # positions are biases
+    "lfm2": ({"layer_types": ["conv", "full_attention"] * 2}, NONE),
+    "qwen3_5_text": (LINEAR, NONE),
+    "mamba": ({}, NONE),
+    "mixtral": (EXPERTS | {"sliding_window": None}, ALL),
+    "deepseek_v3": (LATENT | EXPERTS | {"n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 2, "topk_group": 1}, NO_PREFIX),
+    "gpt_oss": ({"num_local_experts": 4, "sliding_window": 24}, NO_PREFIX),  # its softmax has a sink
+    "llama4_text": ({"attention_chunk_size": 16, "num_local_experts": 2, "num_experts_per_tok": 1, "intermediate_size_mlp": 96, "interleave_moe_layer_step": 2}, NONE),
+}
+QUESTIONS = ("What is the name of the first one in this?", "Who?", "Which of the two is an animal, and which is the longer name of a city by the river?")
+SAID = {"a": ("the river", "i", "ii of the"), "b": ("an animal by the sea", "i", "with")}
+TARGETS = {"mamba": ["in_proj", "x_proj"], "llama4_text": ["q_proj", "v_proj"]}  # where PEFT does not take all
+LORA = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": "all-linear", "learning_rate": 1e-3, "batch_size": 2, "evaluations": 1, "patience": 1, "js_weight": 0.0}
+
+
+def make(kind: str, more: dict) -> Reader:
+    """A random model in which what a fast way may leave out is large: biases, norms, the head's own bias."""
+    tokenizer = tiny.byte_level()
+    small = {key: value for key, value in SHAPE.items() if "n_embd" not in more and "d_model" not in more}
+    if isinstance(getattr(CONFIG_MAPPING[kind], "head_dim", None), property):
+        del small["head_dim"]
+    config = CONFIG_MAPPING[kind](**small | {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1} | more)
+    for part in (config, config.get_text_config()):
+        part.initializer_range = 0.15
+    text = config.get_text_config()
+    assert text.hidden_size == 64 and text.num_hidden_layers == 4
+    with torch.device("meta"):
+        size = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
+    assert size < 3e6
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for weight in model.parameters():
+                if weight.ndim <= 1:
+                    weight.add_(torch.randn(weight.shape) * 0.2)
+    return Reader(model.eval().requires_grad_(False), tokenizer)
+
+
+def log_odds(reader: Reader, model, question: str, answer: str) -> float:
+    """Of yes, from the whole text by itself."""
+    ids = reader.start() + reader.question(question) + reader.answer(answer) + reader.query
+    no, yes = reader.choices
+    with torch.no_grad():
+        logits = model(torch.tensor([ids]), use_cache=False).logits[0, -1]
+    return float(logits[yes] - logits[no])
+
+
+def frames() -> dict[str, pd.DataFrame]:
+    return {name: pd.DataFrame({"question_id": range(3), "question": QUESTIONS, "answer": texts, "split": "test"}) for name, texts in SAID.items()}
+
+
+def hold_answers(reader: Reader) -> None:
+    """Against the whole text at every step: there is no cache that could be wrong."""
+    asked = [("What is on?", ["the first"], "shot"), ("Who was?", ["it was"], "shot"), *((question, ["i"], "test") for question in QUESTIONS)]
+    table = pd.DataFrame(asked, columns=["question", "gold", "split"]).assign(task="made_up", kind="open", question_id=[*range(5)])
+    found = answer_stage.answer(reader, table, 5, 512)
+    before = reader.examples(["What is on?", "Who was?"], ["the first", "it was"])
+    for line, question in zip(found.itertuples(), reader.questions(list(QUESTIONS), after_examples=True)):
+        ids, logprobs = before + question, []
+        while len(logprobs) < line.tokens:
+            with torch.no_grad():
+                step = reader.model(torch.tensor([ids]), use_cache=False).logits[0, -1].log_softmax(-1)
+            ids, logprobs = [*ids, int(step.argmax())], [*logprobs, float(step.max())]
+        assert reader.tokenizer.decode(ids[-line.tokens :], skip_special_tokens=True).split("\n")[0].strip() == line.answer
+        assert line.sum_logprob == pytest.approx(sum(logprobs), abs=2e-3)
+
+
+def hold_reading(reader: Reader) -> None:
+    found = extract(reader, forest(reader, frames(), [True] * 3), None, 512)
+    for name, texts in SAID.items():
+        for at, (question, answer) in enumerate(zip(QUESTIONS, texts)):
+            ids = reader.start() + reader.question(question) + reader.answer(answer)
+            with torch.no_grad():
+                states = torch.stack(reader.model(torch.tensor([ids]), use_cache=False, output_hidden_states=True).hidden_states)[:, 0]
+            torch.testing.assert_close(found.hidden[name][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
+            assert float(found.zero_shot[name][at]) == pytest.approx(log_odds(reader, reader.model, question, answer), abs=1e-4)
+
+
+def hold_training(reader: Reader, plain: Reader, first_layer: float, wanted) -> bool:
+    """Scores of shaken adapters, from a trunk if they begin above it, against plain PEFT; whether training took the fast way."""
+    estimator, random_ = LoraPrompt(reader, LORA | {"first_layer": first_layer, "targets": wanted}, 0, 512), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in estimator.weights:
+            weight.add_(torch.randn(weight.shape, generator=random_) * 0.05)
+    grown, first = forest(reader, frames(), [True] * 3), estimator.first
+    trunk = extract(plain, grown, first, 512).trunk if first else None
+    found = estimator.score(gather(grown, None if trunk is None else trunk.split([len(tree) for tree in grown.trees]), [0, 1, 2]))
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets(plain.model, wanted, estimator.first), layers_to_transform=[*range(estimator.first, plain.depth)], task_type="CAUSAL_LM")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        peft = get_peft_model(plain.model, config).eval()
+    with torch.no_grad():
+        for weight, shaken in zip([p for p in peft.parameters() if p.requires_grad], estimator.weights, strict=True):
+            weight.copy_(shaken)
+    for name, texts in SAID.items():
+        for at, (question, answer) in enumerate(zip(QUESTIONS, texts)):
+            assert float(found[name][at]) == pytest.approx(log_odds(reader, peft, question, answer), abs=1e-4)
+    return not estimator.is_alone
+
+
+@pytest.mark.filterwarnings("ignore:.*the plain way")
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_numbers_are_those_of_plain_transformers_and_a_way_is_fast_only_where_it_gives_them(kind):
+    more, fast = KINDS[kind]
+    reader = make(kind, more)
+    hold_answers(reader)
+    hold_reading(reader)
+    ways = {"prefix": proof.prefix(reader, 100), "trees": proof.trees(reader, 100)}
+    ways["adapters"] = hold_training(reader, make(kind, more), 0.0, TARGETS.get(kind, "all-linear"))
+    assert {way for way, suits in ways.items() if suits} == fast
+
+
+@pytest.mark.filterwarnings("ignore:.*the plain way")
+@pytest.mark.parametrize("kind, fast", [("granite", True), ("gemma3_text", True), ("lfm2", False), ("gpt_neox", True)])
+def test_adapters_on_upper_blocks_go_on_from_a_trunk_where_that_is_right(kind, fast):
+    assert hold_training(make(kind, KINDS[kind][0]), make(kind, KINDS[kind][0]), 0.5, "all-linear") is fast
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_of_architectures_that_nobody_chose_each_is_right_or_refused_in_one_sentence():
+    """Drawn from all that the installed transformers can build in so small a size."""
+    drawn, tried = random.Random(1).sample(sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES), 60), 0
+    for kind in drawn:
+        try:
+            reader = make(kind, {})
+        except Exception:
+            continue
+        tried += 1
+        try:
+            hold_reading(reader)
+            hold_answers(reader)
+        except WhoknowsError as error:
+            assert len(str(error).splitlines()) == 1
+        if tried == 8:
+            return
+    pytest.fail("too few could be built")
+
+
+def test_a_text_whose_beginning_depends_on_its_end_is_refused():
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+    reader = make("phi3", {"sliding_window": None, "original_max_position_embeddings": 120, "rope_parameters": rope})
+    for fast in (proof.trees, proof.prefix):
+        assert fast(reader, 120)  # shorter texts are all read in one way
+        with pytest.raises(WhoknowsError, match="otherwise than its beginning alone"):
+            fast(reader, 121)
+
+
+def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
+    reader = make("lfm2", KINDS["lfm2"][0])
+    with pytest.warns(UserWarning, match="not several answers in one row, since hidden states differ by .* each text takes the plain way, which is right and slower"):
+        assert not proof.trees(reader, 100)
+    monkeypatch.setattr(proof, "_read", lambda *_: pytest.fail("it was proven before"))
+    with pytest.warns(UserWarning, match="several answers in one row"):
+        assert not proof.trees(reader, 90)
+
+
+def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
+    model = make("phi", {}).model
+    assert targets(model, "all-linear") == ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
+    with pytest.raises(WhoknowsError, match="no linear module 'gate_proj'; theirs are q_proj, k_proj, v_proj, dense, fc1, fc2: name some of those"):
+        targets(model, ["q_proj", "gate_proj"])
+
+
+@pytest.mark.parametrize("wrong, sentence", [
+    ({"kind": "t5"}, "is of the kind t5, which is no causal language model; use one that goes on from a text"),
+    ({"targets": ["q_proj", "up_projection"]}, "have no linear module 'up_projection'; theirs are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"),
+    ({"token": " ii"}, "need two single tokens"),
+])  # fmt: skip
+def test_what_no_stage_can_use_is_refused_before_any_runs(tmp_path, wrong, sentence):
+    reader = make("llama", {})
+    reader.model.config.save_pretrained(tmp_path)  # no weights: nobody looks at them
+    reader.tokenizer.save_pretrained(tmp_path)
+    loading.check(str(tmp_path), "all-linear", 0.5)
+    if "kind" in wrong:
+        CONFIG_MAPPING[wrong["kind"]](d_model=64, num_layers=2).save_pretrained(tmp_path)
+    if "token" in wrong:
+        path = tmp_path / "tokenizer.json"
+        tokenizer = json.loads(path.read_text())
+        merges = tokenizer["model"]["merges"]
+        tokenizer["model"]["merges"] = [pair for pair in merges if "".join(pair).replace(" ", "") != "Ġii"]
+        path.write_text(json.dumps(tokenizer))
+    with pytest.raises(WhoknowsError, match=re.escape(sentence)):
+        loading.check(str(tmp_path), wrong.get("targets", "all-linear"), 0.0)
+
+
+def test_proofs_leave_a_model_as_it_was():
+    reader = make("llama", {})
+    reader.model.bfloat16()
+    reader.model.model.rotary_emb.inv_freq = reader.model.model.rotary_emb.inv_freq.float()
+    estimator = LoraPrompt(reader, LORA | {"first_layer": 0.5}, 0, 512)
+    before = {name: (tensor.dtype, tensor.clone()) for name, tensor in estimator.reader.model.state_dict().items()}
+    assert proof.trees(estimator.reader, 100) and proof.adapters(estimator, 100)
+    for name, tensor in estimator.reader.model.state_dict().items():
+        assert tensor.dtype == before[name][0] and torch.equal(tensor, before[name][1])

@@ -1,0 +1,92 @@
+"""Two processes learn together what one would learn alone."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_up import answers
+from test_lora_prompt import SETTINGS, gradients, learnable, prepare, shaken
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.models import distributed
+from whoknows.stages import extract, lora_prompt
+
+
+@pytest.fixture
+def told(llama, tmp_path, monkeypatch):
+    """Parameters of a small training, with the files that it reads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    frames = {"one": learnable(80), "two": learnable(80, shuffled=True)}
+    for scored, frame in frames.items():
+        files.write_parquet(tmp_path / f"{scored}.parquet", frame)
+    extract.run("tiny", llama, frames, 0.5, 600, str(tmp_path / "features"))
+    settings = SETTINGS | {"epochs": 2, "evaluations": 2, "js_weight": 0.1}
+
+    def parameters(name, **changes):
+        paths = {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}
+        outs = {"out": str(tmp_path / name / "estimator"), "rows_out": str(tmp_path / name / "rows.parquet")}
+        names = {"reader": "tiny", "source": "tiny-llama", "trained_on": "one", "seed": 0, "method": "lora_prompt", "query": True, "without": None}
+        return {**names, "answers": paths, "features": str(tmp_path / "features"), "settings": settings, "precision": "float32", "batch_tokens": 600, **outs} | changes
+
+    return parameters
+
+
+def test_two_processes_have_the_losses_and_scores_of_one(told):
+    history, rows = lora_prompt.cell(**told("alone"))
+    together = told("together")
+    distributed.launch("whoknows.stages.lora_prompt", together, 2)
+    card = json.loads(open(f"{together['out']}/lora_prompt.json").read())
+    assert [look["step"] for look in card["history"]] == [look["step"] for look in history] and len(history) == 2
+    for one, two in zip(history, card["history"]):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4) and two["validation_auroc"] == pytest.approx(one["validation_auroc"], abs=0.02)
+    found = files.read_parquet(together["rows_out"])
+    pd.testing.assert_frame_equal(found.drop(columns="logit"), rows.drop(columns="logit"))
+    assert np.allclose(found["logit"], rows["logit"], atol=1e-3) and rows["logit"].std() > 0.02
+
+
+def test_each_process_has_its_own_share_and_knows_the_sum_and_one_of_them_writes(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    distributed.launch("sharing", {"items": [*range(7)], "out": str(tmp_path)}, 2)
+    shares = {"first": [0, 2, 4, 6], "other": [1, 3, 5]}
+    quiet = {"first": {}, "other": {"disable": True}}
+    assert {path.stem: json.loads(path.read_text()) for path in tmp_path.iterdir()} == {
+        which: {"share": share, "sums": [[21], [2, 7]], "quiet": quiet[which]} for which, share in shares.items()
+    }
+
+
+@pytest.mark.parametrize("penalised", [False, True])
+def test_what_each_process_adds_is_its_part_of_what_one_would_find(llama, monkeypatch, penalised):
+    """A process that did nothing, or all of it, would add nothing, or all."""
+    examples, estimator = prepare(llama, answers(), 2, penalised, 600), shaken(llama, js_weight=0.5)
+    together, parts = [*gradients(estimator, examples), estimator.score(examples)[""]], []
+    for which in range(2):
+        monkeypatch.setattr(distributed, "share", lambda items, which=which: items[which::2])
+        parts.append([*gradients(estimator, examples), estimator.score(examples)[""]])
+    for whole, one, other in zip(together, *parts, strict=True):
+        torch.testing.assert_close(one + other, whole, rtol=1e-3, atol=1e-5)
+    assert all(0.1 < float(part[0] / together[0]) < 0.9 for part in parts)
+    assert [int((part[-1] != 0).sum()) for part in parts] == [3, 3]
+
+
+def test_a_process_that_fails_is_an_error(told, capfd):
+    with pytest.raises(WhoknowsError, match="whoknows.stages.lora_prompt: one of 2 processes failed"):
+        distributed.launch("whoknows.stages.lora_prompt", told("broken", trained_on="nobody"), 2)
+    assert "nobody" in capfd.readouterr().err
+
+
+def test_alone_a_process_has_all_the_work():
+    assert distributed.share([3, 1, 2]) == [3, 1, 2] and distributed.is_first() and distributed.add_up([1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_work_is_done_here_unless_there_are_several_gpus(monkeypatch, count):
+    done = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(distributed, "launch", lambda *said: done.append(said))
+    distributed.run("whoknows.stages.lora_prompt", lambda **said: done.append(said), {"reader": "a"})
+    assert done == ([("whoknows.stages.lora_prompt", {"reader": "a"}, 2)] if count == 2 else [{"reader": "a"}])

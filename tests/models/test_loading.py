@@ -1,0 +1,99 @@
+"""Texts become ids piece by piece, and the pieces are those of the whole text."""
+
+import pytest
+import torch
+from made_up import QUESTIONS, fresh
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast
+
+from whoknows import WhoknowsError
+from whoknows.data.prompts import QUERY
+from whoknows.models import loading
+from whoknows.models.loading import Reader, first_block
+
+
+@pytest.mark.parametrize("answer", ["Paris", "A", "two words", "", "ünïcode 🙂", "1808", "i"])
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_pieces_join_to_the_encoding_of_the_whole(reader, question, answer):
+    pieces = reader.question(question) + (reader.answer(answer) if answer else []) + reader.encode(QUERY)
+    whole = f"Question: {question}\nAnswer:" + (f" {answer}" if answer else "") + QUERY
+    assert pieces == reader.encode(whole)
+    assert reader.tokenizer.decode(pieces) == whole
+
+
+def test_bos_stands_once_at_the_beginning_where_the_tokenizer_has_one(llama, mistral):
+    bos = mistral.tokenizer.bos_token_id
+    ids = mistral.start() + mistral.question("Why?") + mistral.answer("A") + mistral.encode(QUERY)
+    assert mistral.tokenizer("a").input_ids[0] == bos
+    assert ids[0] == bos and ids.count(bos) == 1
+    # this tokenizer knows a BOS, but does not put it before texts
+    assert llama.tokenizer.bos_token_id is not None and llama.start() == []
+
+
+def test_an_answer_has_the_space_after_the_colon(reader):
+    assert reader.answer("i") == reader.encode(" i") != reader.encode("i")
+    assert reader.tokenizer.decode(reader.question("Why?") + reader.answer("leaf")).endswith("Answer: leaf")
+
+
+def test_an_empty_answer_has_a_last_token_of_its_own(reader):
+    assert len(reader.answer("")) == 1
+
+
+def test_a_tokenizer_that_merges_pieces_is_refused():
+    class Merging:
+        name_or_path = "merging"
+
+        def __call__(self, texts, add_special_tokens=True):
+            return type("Encoding", (), {"input_ids": [[len(text)] for text in texts]})
+
+    with pytest.raises(WhoknowsError, match="merging does not keep ' x' apart"):
+        Reader(None, Merging()).encode(" x")
+
+
+def test_choices_are_the_tokens_that_follow_the_query(reader):
+    no, yes = reader.choices
+    assert no != yes
+    for token, text in ((no, " i"), (yes, " ii")):
+        assert reader.encode(f"{QUERY}{text}") == [*reader.encode(QUERY), token]
+
+
+def test_choices_of_several_tokens_are_refused():
+    bytes_alone = {letter: index for index, letter in enumerate(sorted(ByteLevel.alphabet()))}
+    tokenizer = Tokenizer(BPE(bytes_alone, []))
+    tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    with pytest.raises(WhoknowsError, match="need two single tokens"):
+        Reader(None, PreTrainedTokenizerFast(tokenizer_object=tokenizer)).choices
+
+
+def test_a_loaded_model_is_frozen_and_has_the_asked_precision(reader):
+    assert not reader.model.training and not any(p.requires_grad for p in reader.model.parameters())
+    assert reader.head.dtype == torch.float32 and reader.depth == 4
+
+
+@pytest.mark.parametrize("source", ["tiny-gpt", "no/such/folder"])
+def test_an_unknown_source_is_named(source):
+    with pytest.raises(WhoknowsError, match=f"{source}.* is no asset"):
+        loading.load(source, "float32")
+
+
+def test_a_folder_without_weights_is_named(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(WhoknowsError, match="could not be loaded"):
+        loading.load(str(tmp_path), "float32")
+
+
+@pytest.mark.parametrize("depth, share, block", [(30, 0.5, 15), (18, 0.5, 9), (4, 0, 0), (4, 0.75, 3), (4, 1, 3), (1, 0.5, 0)])
+def test_first_block(depth, share, block):
+    assert first_block(depth, share) == block
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_fused_norms_give_what_those_of_transformers_give(reader, dtype, close):
+    usual, fused = fresh(reader).model.to(dtype), fresh(reader).model.to(dtype)
+    loading.fuse_norms(fused)
+    assert sum(isinstance(module, loading.FusedNorm) for module in fused.modules()) == 2 * 4 + 1
+    ids = torch.tensor([reader.question("Which moon?")])
+    for one, other in zip(usual(ids, output_hidden_states=True).hidden_states, fused(ids, output_hidden_states=True).hidden_states):
+        torch.testing.assert_close(other, one, rtol=close, atol=close * float(one.abs().max()))

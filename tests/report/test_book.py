@@ -1,0 +1,452 @@
+"""The book: built from made-up results, and read in a browser that has no network."""
+
+import os
+import re
+from pathlib import Path
+
+import browser
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from altair.vegalite.v6 import display
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from whoknows import __main__
+from whoknows.data import files
+from whoknows.evaluation import cells, scores
+from whoknows.report import book, chapters, vega
+from whoknows.report.icons import ICON
+from whoknows.report.pages import charts
+from whoknows.run import grid, stages
+
+ROOT = Path(__file__).parents[2]
+MODELS = ["Alpha-1.5B", "Beta-7B"]
+TASKS = [
+    {"name": "trivia_qa", "size": 60, "role": "train"},
+    {"name": "sciq", "size": 50, "role": "train"},
+    {"name": "nq_open", "size": 140, "role": "shift"},
+]
+FAILED = "lora_prompt-Alpha-1.5B_Beta-7B_seed0"
+CHANGED = "probe-Beta-7B_Alpha-1.5B_seed0"
+WHY = "none of the training answers is right"
+PYTHON = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+EVIL = "<script>window.hit = 1</script><img src=x onerror='window.hit = 2'> **bold** $x^2$ [l](javascript:alert(1)) \x1b[31mred"
+
+
+def write_rows(folder: Path, models: list[str], without: str = "") -> None:
+    """Rows of all methods over all models; the value of a cell depends on its place, so that swapped axes show."""
+    rng = np.random.default_rng(0)
+    sizes = {task["name"]: task["size"] for task in TASKS}
+    correct = {(model, task): rng.random(n) < 0.3 for model in models for task, n in sizes.items()}
+
+    def rows(method, reader, trained_on, quality):
+        for at, (scored, (task, n)) in enumerate((scored, item) for scored in models for item in sizes.items()):
+            right = correct[scored, task]
+            logit = np.float32(quality * (1 + 0.1 * at) * right + rng.normal(size=n))
+            names = {"method": method, "reader": reader, "trained_on": trained_on, "scored": scored, "task": task}
+            ids = [f"{task}-{i}" for i in range(n)]
+            yield pd.DataFrame({"question_id": ids, "logit": logit, "correct": right, "split": "test", "seed": 0, **names})
+
+    for k, reader in enumerate(models):
+        likelihood = pd.concat(rows("likelihood", "", "", 1.0))
+        files.write_parquet(folder / f"likelihood/{reader}.parquet", likelihood[likelihood["scored"] == reader])
+        files.write_parquet(folder / f"zero_shot/{reader}.parquet", pd.concat(rows("zero_shot", reader, "", 0.1)))
+        for j, trained_on in enumerate(models):
+            for method in ("probe", "lora_prompt"):
+                if f"{method}-{reader}_{trained_on}_seed0" != without:
+                    parts = [*rows(method, reader, trained_on, 0.4 + 0.3 * k + 0.5 * j)]
+                    parts += rows("probe_mlp", reader, trained_on, 0.3) if method == "probe" else []
+                    files.write_parquet(folder / f"{method}/{reader}/{trained_on}/seed0.parquet", pd.concat(parts))
+
+
+def write_page(folder: Path, name: str, title: str, values: dict, outputs: list) -> None:
+    """An executed notebook as `whoknows.run` leaves it."""
+    code = new_code_cell("1", outputs=outputs)
+    about = {"stage": name.split("-")[0], "parameters": values, "seconds": 61.0, "machine": "a machine", "commit": "abc", "versions": {"torch": "9.9"}}
+    notebook = new_notebook(cells=[new_markdown_cell(f"# {title}"), code], metadata={"whoknows": about, **PYTHON})
+    files.write_text(folder / f"{name}.ipynb", nbformat.writes(notebook))
+
+
+def write_failed_page(folder: Path, name: str, values: dict) -> None:
+    """A notebook as papermill leaves it when a cell fails."""
+    error = new_output("error", ename="WhoknowsError", evalue=WHY, traceback=[f"\x1b[31mWhoknowsError\x1b[0m: {WHY}"])
+    code = new_code_cell("1", outputs=[error])
+    about = {"papermill": {"parameters": values}, **PYTHON}
+    notebook = new_notebook(cells=[new_markdown_cell("# LoRA + Prompt"), code], metadata=about)
+    files.write_text(folder / f"{name}.failed.ipynb", nbformat.writes(notebook))
+
+
+def write_results(folder: Path) -> Path:
+    """A grid of two models, one of whose stages failed, and all that its stages would have left; the grid's file."""
+    chosen = yaml.safe_load((ROOT / "grids" / "smoke.yml").read_text())
+    chosen["models"] = [{"name": name, "source": "tiny-llama"} for name in MODELS]
+    chosen["tasks"] = TASKS
+    files.write_text(folder / "two.yml", yaml.safe_dump(chosen))
+    write_rows(folder / "rows", MODELS, without=FAILED)
+    pages = folder / "notebooks"
+    table = pd.DataFrame({"answer": [EVIL], "gold": ["a b"]}).to_html()
+    said = [new_output("stream", name="stdout", text=EVIL), new_output("display_data", {"text/html": table, "text/plain": EVIL})]
+    files.write_parquet(folder / "questions.parquet", pd.DataFrame({"question": [EVIL]}))
+    write_page(pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, said)
+    write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])
+    for reader in MODELS:
+        write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, said)
+        write_page(pages, f"extract-{reader}", f"Hidden states · {reader}", {"reader": reader}, [])
+        for trained_on in MODELS:
+            values = {"reader": reader, "trained_on": trained_on, "seed": 0}
+            for method in ("probe", "lora_prompt"):
+                name = f"{method}-{reader}_{trained_on}_seed0"
+                write_page(pages, name, f"{stages.STAGES[method]} · {reader} trained on {trained_on}", values, [])
+                if name != FAILED:
+                    write_page(pages, f"cell-{method}_{reader}_{trained_on}", f"Cell · {reader} trained on {trained_on}", values | {"method": method}, [])
+    rows = "rows/probe/Beta-7B/Alpha-1.5B/seed0.parquet"
+    record = nbformat.read(pages / f"{CHANGED}.ipynb", as_version=4)
+    record.metadata["whoknows"]["outputs"] = {f"results/smoke/{rows}": "0123456789abcdef"}  # of what the stage wrote, and somebody wrote over
+    files.write_text(pages / f"{CHANGED}.ipynb", nbformat.writes(record))
+    os.utime(folder / rows)
+    write_failed_page(pages, FAILED, {"reader": MODELS[0], "trained_on": MODELS[1], "seed": 0})
+    line = {"ours_per_second": 12.34, "plain_per_second": 2.0, "ratio": 6.17, "share_of_matmul_rate": 0.456, "unit": "questions"}
+    files.write_parquet(folder / "bench.parquet", pd.DataFrame([line | {"model": MODELS[0], "stage": "answer", "device": "a machine", "precision": "float32"}]))
+    return folder / "two.yml"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("results")
+    return folder, book.build(write_results(folder), folder)
+
+
+@pytest.fixture(scope="module")
+def opened(built):
+    with browser.open_book(built[1]) as tab:
+        yield tab
+
+
+@pytest.fixture
+def table(built):
+    rows = cells.read_rows(built[0] / "rows", MODELS, ["probe", "lora_prompt"], [0])
+    measured = cells.measure(rows, scores.by_task(rows), TASKS)
+    return charts.with_labels(cells.heatmap_table(measured, MODELS, TASKS), len(MODELS))
+
+
+def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe", metric: str = "auroc") -> list[str]:
+    """The values of the first heatmap, then of the second; each from left to right and from top to bottom."""
+    those = table[(table["reading"] == reading) & (table["test_set"] == test_set)].sort_values(["model", "trained_on"])
+    values = [line for method in (probe, "lora_prompt") for line in those.loc[those["method"] == method, [metric, "mark"]].itertuples(index=False)]
+    return ["—" if np.isnan(value) else f"{value:.2f}{mark}" for value, mark in values]
+
+
+def shown(opened, chart: int = 0) -> list[str]:
+    """The values that stand in the cells of a chart, in the order of `expected`."""
+    values = bold(opened, chart)
+    panels = values[: len(values) // 2], values[len(values) // 2 :]
+    return [text for panel in panels for text, _, _ in in_lines(panel)]
+
+
+def bold(opened, chart: int = 0) -> list[tuple[str, float, float]]:
+    """A heatmap's values and where the middle of each stands; its bold marks, which what the colour bars say is not."""
+    return opened.read(f"""[...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('.mark-text.role-mark text')]
+        .filter(text => text.getAttribute('font-weight') === 'bold')
+        .map(text => [text.textContent, text.getBoundingClientRect()]).map(([text, box]) => [text, box.x + box.width / 2, box.y + box.height / 2])""")
+
+
+def in_lines(values: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
+    """Values from left to right and from top to bottom."""
+    return sorted(values, key=lambda value: (round(value[2] / 20), value[1]))
+
+
+def choose(opened, name: str, value: str) -> None:
+    opened.read(f"""(() => {{
+        const input = document.querySelector('.chart [name={name}][value="{value}"], .chart select[name={name}]');
+        if (input.type === 'radio') {{ input.click(); return; }}
+        input.value = '{value}';
+        input.dispatchEvent(new Event('input'));
+        input.dispatchEvent(new Event('change'));
+    }})()""")
+
+
+def test_both_heatmaps_show_the_measured_values_in_both_readings(opened, table):
+    opened.visit()
+    assert shown(opened) == expected(table, "A")
+    choose(opened, "reading", "B")
+    assert shown(opened) == expected(table, "B")
+    assert expected(table, "A") != expected(table, "B")
+    assert "—" in expected(table, "B"), "the failed stage has no value"
+
+
+def test_the_other_switches_show_their_values(opened, table):
+    opened.visit()
+    choose(opened, "test_set", "shift")
+    assert shown(opened) == expected(table, "A", "shift")
+    choose(opened, "pair", "probe_mlp lora_prompt")
+    assert shown(opened) == expected(table, "A", "shift", "probe_mlp")
+    choose(opened, "pair", "probe lora_prompt")
+    choose(opened, "metric", "brier")
+    assert shown(opened) == expected(table, "A", "shift", metric="brier")
+
+
+def test_a_change_of_theme_keeps_the_switches(opened, table):
+    opened.visit()
+    choose(opened, "reading", "B")
+    ink = "getComputedStyle(document.querySelector('svg.marks .role-title-text text, svg.marks .role-axis-label text')).fill"
+    light = opened.read(ink)
+    opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    opened.wait(f"{ink} !== '{light}'")
+    assert shown(opened) == expected(table, "B")
+
+
+def test_all_cells_of_every_reading_are_within_the_picture(opened):
+    within = """(() => {
+        const chart = document.querySelector('svg.marks').getBoundingClientRect();
+        return [...document.querySelectorAll('svg.marks text')].map(text => text.getBoundingClientRect())
+            .every(box => box.left >= chart.left - 1 && box.right <= chart.right + 1 && box.top >= chart.top - 1 && box.bottom <= chart.bottom + 1);
+    })()"""
+    opened.visit()
+    for reading, count in (("all", 16), ("A", 8)):
+        choose(opened, "reading", reading)
+        opened.wait(within)
+        assert len(bold(opened)) == count
+
+
+def test_the_address_has_what_is_chosen_and_brings_it_back(opened, table):
+    opened.visit()
+    choose(opened, "reading", "B")
+    choose(opened, "test_set", "shift")
+    opened.wait("location.search === '?reading=B&test_set=shift'")
+    opened.visit("index.html?reading=B&test_set=shift&metric=brier&colours=nonsense")
+    assert shown(opened) == expected(table, "B", "shift", metric="brier")
+    choose(opened, "metric", "auroc")
+    choose(opened, "reading", "A")
+    opened.wait("location.search === '?test_set=shift&colours=nonsense'")
+
+
+def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
+    opened.call("Emulation.setFocusEmulationEnabled", enabled=True)
+    opened.visit()
+    press = lambda key: [opened.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode={"Tab": 9, "Enter": 13}.get(key, 0)) for kind in ("rawKeyDown", "keyUp")]  # noqa: E731
+    opened.read("document.querySelector('.chart input[name=colours]:checked').focus()")
+    press("Tab")
+    said = "document.activeElement.getAttribute('aria-label')"
+    first = opened.read(said)
+    assert first.startswith("Probe, AUROC") and opened.read("document.querySelector('#vg-tooltip-element h2').textContent") in first
+    for key, start in (("ArrowRight", "Probe"), ("ArrowRight", "LoRA"), ("ArrowLeft", "Probe"), ("ArrowLeft", "Probe")):
+        press(key)
+        assert opened.read(said).startswith(start)
+    assert opened.read(said) == first
+    press("Enter")
+    opened.wait("location.href.includes('/run/cell-probe_')")
+
+
+def test_a_tooltip_is_short_and_leaves_its_cell_in_sight(opened):
+    opened.visit()
+    opened.read("document.querySelector('.chart').scrollIntoView({block: 'center'})")
+    _, x, y = bold(opened)[0]
+    opened.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    opened.wait("document.querySelector('#vg-tooltip-element.visible') !== null")
+    box = opened.read("(box => [box.left, box.top, box.right, box.bottom])(document.querySelector('#vg-tooltip-element').getBoundingClientRect())")
+    assert not (box[0] <= x <= box[2] and box[1] <= y <= box[3])
+    rows = opened.read("[...document.querySelectorAll('#vg-tooltip-element tr')].map(row => [...row.cells].map(cell => cell.textContent.trim()))")
+    assert 3 < len(rows) < 9 and all(value for row in rows for value in row)
+
+
+def test_the_menu_that_saves_a_chart_is_within_reach_of_the_mouse(opened):
+    for page in ("", "run/claims.html"):
+        opened.visit(page)
+        opened.read("document.querySelector('.vega-embed summary').scrollIntoView({block: 'center'})")
+        x, y = opened.read("(box => [box.x + box.width / 2, box.y + box.height / 2])(document.querySelector('.vega-embed summary').getBoundingClientRect())")
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            opened.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+        links = opened.read("""[...document.querySelector('.vega-actions').children].map(link => [link.textContent, (box =>
+            document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === link)(link.getBoundingClientRect())])""")
+        assert links == [["Save as SVG", True], ["Save as PNG", True], ["Save as Vega-Lite", True]]
+
+
+INKS = "[...new Set([...document.querySelectorAll('svg.marks .role-axis-label text, svg.marks .role-title-text text')].map(text => getComputedStyle(text).fill))]"
+
+
+def test_in_the_dark_the_ink_of_a_chart_is_light_and_its_hues_are_the_same(opened):
+    seen = {}
+    for dark in (False, True):
+        opened.visit("run/controls.html", dark=dark)
+        seen[dark] = opened.read(INKS), opened.read("[...document.querySelectorAll('svg.marks .mark-symbol path')].map(mark => getComputedStyle(mark).fill)")
+    assert (seen[False][0], seen[True][0]) == (["rgb(34, 40, 50)"], ["rgb(206, 214, 221)"])
+    assert seen[False][1] == seen[True][1] and len(seen[True][1]) > 4
+
+
+def test_what_is_printed_in_the_dark_is_dark_on_light_and_whole(opened):
+    for page in ("", "run/controls.html"):
+        opened.visit(page, dark=True)
+        opened.read("document.querySelector('.cell_output').insertAdjacentHTML('beforeend', '<details open><p id=kept>as where it was most wrong</p></details>')")
+        opened.read("window.dispatchEvent(new Event('beforeprint'))")
+        opened.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        opened.call("Emulation.setDeviceMetricsOverride", width=680, height=1000, deviceScaleFactor=1, mobile=False)
+        assert opened.read("getComputedStyle(document.querySelector('.bd-article p')).color") == "rgb(34, 40, 50)"
+        assert opened.read(INKS) == ["rgb(34, 40, 50)"]
+        assert opened.read("document.querySelector('#kept').getBoundingClientRect().height") > 0
+        assert opened.read("[...document.querySelectorAll('article table')].filter(table => table.getBoundingClientRect().right > innerWidth).length") == 0
+        opened.read("window.dispatchEvent(new Event('afterprint'))")
+        assert opened.read("document.documentElement.dataset.theme") == "dark"
+        opened.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_a_missing_cell_says_why(opened):
+    opened.visit()
+    choose(opened, "reading", "B")
+    labels = opened.read("[...document.querySelectorAll('svg.marks')[0].querySelectorAll('[aria-label]')].map(m => m.ariaLabel)")
+    assert any("no rows: its stage failed" in label for label in labels)
+    assert FAILED in opened.read("document.querySelector('.admonition.warning a').href")
+
+
+def test_a_page_whose_files_somebody_changed_says_so_and_no_other_page_does(opened, built):
+    opened.visit(f"run/{CHANGED}.html")
+    said = opened.read("[...document.querySelectorAll('.admonition')].map(box => box.innerText)")
+    assert len(said) == 1 and said[0].startswith("Changed files") and "probe/Beta-7B/Alpha-1.5B/seed0.parquet was changed after its stage wrote it" in said[0]
+    assert [path.stem for path in built[1].parent.glob("**/*.html") if "was changed after its stage" in path.read_text()] == [CHANGED]
+
+
+def test_every_chart_has_a_description_and_a_table(opened, table):
+    opened.visit()
+    labels = opened.read("[...document.querySelectorAll('.chart [role=graphics-document]')].map(c => c.ariaLabel)")
+    assert len(labels) == 1 and all(label.startswith("Heatmaps of AUROC") for label in labels)
+    beneath = opened.read("document.querySelector('details:has(table.dataframe)').textContent")
+    assert all(value in beneath for value in set(expected(table, "A") + expected(table, "B")))
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_page_at_every_width_and_in_every_theme(opened, width, dark):
+    pages = sorted(str(path.relative_to(opened.folder)) for path in opened.folder.glob("**/*.html"))
+    assert len(pages) > 15
+    for page in pages:
+        if not page.startswith(("genindex", "search", "_static")):
+            opened.visit(page, width, dark)
+            assert opened.overflow() <= 0, f"{page} scrolls sideways at {width} px"
+            assert opened.read("document.documentElement.dataset.theme") == ("dark" if dark else "light")
+    assert opened.requests == [] and opened.errors == []
+
+
+def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
+    places = "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('.role-scope .role-title-text')].map(t => [t.getBoundingClientRect().x, t.getBoundingClientRect().y])"
+    opened.visit(width=1280)
+    (left, top), (right, beside) = opened.read(places)[-2:]
+    assert left < right and abs(top - beside) < 5
+    opened.visit(width=390)
+    (left, top), (below, bottom) = opened.read(places)[-2:]
+    assert top < bottom
+
+
+def test_a_phone_shows_charts_whole(opened):
+    for page in ("claims", "differences", "controls", "shift"):
+        opened.visit(f"run/{page}.html", width=390)
+        assert not [text for chart in range(opened.read("document.querySelectorAll('svg.marks').length")) for text in opened.texts(chart) if "…" in text]
+        beyond = "[...document.querySelectorAll('.chart')].map(chart => chart.scrollWidth - chart.clientWidth)"
+        assert max(opened.read(beyond)) <= 0, f"a chart of {page} is cut on the right"
+        lefts = "[...document.querySelectorAll('.chart')[0].querySelectorAll('.role-legend-label text')].map(text => text.getBoundingClientRect().left)"
+        found = opened.read(lefts)
+        assert not found or max(found) - min(found) < 5, f"the legend of {page} has more columns than a phone has room for"
+    opened.visit(width=390)
+    assert opened.read("(table => table.scrollWidth - table.clientWidth)(document.querySelector('table.facts'))") <= 0
+
+
+def test_an_answer_is_shown_and_never_run(opened):
+    opened.visit(f"run/answer-{MODELS[0]}.html")
+    assert opened.read("document.querySelector('.bd-article').textContent").count("<script>window.hit = 1</script>") == 2
+    assert opened.read("window.hit") is None
+    assert opened.read("document.querySelectorAll('.cell_output img, .cell_output a, .cell_output strong').length") == 0
+
+
+def test_a_parameter_is_shown_and_never_run(opened):
+    opened.visit("run/questions.html")
+    assert opened.read("document.querySelector('details.made').textContent").count("<script>window.hit = 1</script>") == 2
+    assert opened.read("window.hit") is None
+    assert opened.read("document.querySelectorAll('details.made img, details.made a, details.made strong').length") == 0
+
+
+def test_what_the_strips_offer_is_there(built):
+    offered = 0
+    for page in built[1].parent.glob("**/*.html"):
+        for strip in re.findall(r'<div class="strip">.*?</div>', page.read_text(), re.DOTALL):
+            for link in re.findall(r'href="([^"#]+)"', strip):
+                assert (page.parent / link).is_file(), f"{page.name}: {link}"
+                offered += link.endswith((".csv", ".parquet"))
+    assert offered > 4
+
+
+def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
+    opened.visit("book/cite.html")
+    copied = opened.read("[...document.querySelectorAll('button.copybtn')].map(b => document.querySelector(b.dataset.clipboardTarget).textContent.trim())")
+    software, _, paper, _ = re.findall(r"```\w+\n(.*?)\n```", (ROOT / "book/cite.md").read_text(), re.DOTALL)
+    assert len(copied) == 4 and copied[0] == software and copied[2] == paper
+
+
+def test_the_search_finds_a_word_without_a_network(opened):
+    opened.visit("search.html?q=calibration")
+    opened.wait("/found [1-9]\\d* page/.test(document.querySelector('#search-results').innerText)")
+    assert "Glossary" in opened.read("document.querySelector('#search-results').innerText")
+
+
+def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
+    opened.visit()
+    opened.wait("document.querySelector('svg[data-icon=bars]') !== null")
+    icons = opened.read("[...document.querySelectorAll('svg[data-icon]')].map(icon => [icon.dataset.icon, icon.querySelectorAll('path').length])")
+    assert {"magnifying-glass", "bars", "sun", "moon", "circle-half-stroke"} <= {name for name, _ in icons} and all(paths for _, paths in icons)
+    script = (built[1].parent / "_static/scripts/fontawesome.js").read_text()
+    assert {name for name, _ in icons} <= {icon[1] for icon in ICON.finditer(script)} and len(ICON.findall(script)) < 60
+
+
+def test_the_first_page_with_all_that_it_loads_is_below_two_megabytes(opened, built):
+    opened.visit()
+    assert (built[1].parent / "_static/vega.js").stat().st_size < opened.loaded < 2_000_000
+
+
+def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
+    html = built[1].parent
+    assert WHY in (html / "run" / f"{FAILED}.html").read_text()
+    assert not list(html.glob("**/*Gone*"))
+
+
+def test_what_the_run_took(built):
+    text = (built[0] / "book" / "run" / "record.md").read_text()
+    for fact in ("| LoRA + Prompt | 4 (1 failed) | 3.0&nbsp;min |", "| torch | `9.9` |", "| machine | `a machine` |", MODELS[0]):
+        assert fact in text
+    found = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
+    assert re.search(r"^LoRA \+ Prompt +4 \(1 failed\) +3\.0 min$", chapters.summary(found), re.MULTILINE)
+
+
+def test_the_speed_that_was_measured_has_a_page(built):
+    html = (built[1].parent / "run" / "speed.html").read_text()
+    cells = re.findall(r"<td[^>]*><p>(.*?)</p></td>", html)
+    assert cells == [MODELS[0], "Answers", "questions", "12.3", "2.0", "6.2", "46%"]
+
+
+def test_the_bundle_is_what_altair_asks_for():
+    import vl_convert
+
+    assert vl_convert.get_vega_version().split(".")[0] == display.VEGA_VERSION
+    assert vl_convert.get_vega_embed_version().split(".")[0] == display.VEGAEMBED_VERSION
+    assert vega.bundled_version() in vl_convert.get_vegalite_versions()
+
+
+def test_pages_that_are_not_there_are_not_in_the_contents(tmp_path):
+    files.write_text(tmp_path / "run" / "probe-a.ipynb", "")
+    files.write_text(tmp_path / "run" / "probe.md", "")
+    probe = {"file": "run/probe", "sections": [{"glob": "run/probe-*"}]}
+    gone = {"file": "run/lora_prompt", "sections": [{"glob": "run/lora_prompt-*"}]}
+    toc = {"root": "index", "parts": [{"caption": "a", "chapters": [probe, gone]}, {"caption": "b", "chapters": [gone]}]}
+    assert book.existing(toc, tmp_path) == {"root": "index", "parts": [{"caption": "a", "chapters": [probe]}]}
+
+
+def test_a_wrong_grid_is_one_sentence(tmp_path, capsys):
+    files.write_text(tmp_path / "bad.yml", "name: [")
+    assert __main__.main(["book", str(tmp_path / "bad.yml")]) == 2
+    assert "bad.yml" in capsys.readouterr().err
+
+
+def test_damaged_rows_leave_a_book_that_says_so(tmp_path, capsys):
+    grid_file = write_results(tmp_path)
+    files.write_text(tmp_path / "rows" / "likelihood" / f"{MODELS[0]}.parquet", "broken")
+    assert __main__.main(["book", str(grid_file), "--grid-results", str(tmp_path)]) == 1
+    assert "no heatmaps" in capsys.readouterr().err
+    assert "this file is damaged" in (tmp_path / "book" / "_build" / "html" / "index.html").read_text()

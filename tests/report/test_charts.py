@@ -1,0 +1,243 @@
+"""Colours and words of the heatmaps, and the sentences and tables beside them."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import make_rows
+
+from whoknows.evaluation.bootstrap import EXPLORATORY
+from whoknows.evaluation.cells import heatmap_axes
+from whoknows.report.pages import cell_tables, charts, findings, palette, plots, portrait, published
+
+ROOT = Path(__file__).parents[2]
+
+
+def channels(colour):
+    return [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+def bright(rgb):
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one, other):
+    dark, light = sorted(bright(np.array(channels(colour))) for colour in (one, other))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("page, ink", [("#ffffff", palette.INK), ("#121212", "#ced6dd"), ("#14181e", "#ced6dd")])
+def test_marks_and_text_have_contrast_with_the_page(page, ink):
+    assert min(contrast(colour, page) for colour in [*palette.HUES.values(), *palette.BLUES, palette.GREY]) >= 3
+    assert contrast(ink, page) >= 4.5
+    style = (ROOT / "book/_static/page.css").read_text()
+    assert all(f'svg.marks [{what}="{palette.INK}"] {{\n  {what}: #ced6dd;' in style for what in ("fill", "stroke"))
+
+
+def test_a_hue_is_one_kind_of_method_and_every_colour_is_in_the_palette():
+    assert len({*palette.HUES.values(), palette.GREY, *palette.RAMP, palette.INK}) == 5 + 1 + 5 + 1
+    assert [palette.family(m) for m in ("probe", "likelihood", "entropy_max", "embedder")] == ["Probe", "Token probabilities", "Token probabilities", palette.CONTROL]
+    known = set(re.findall("#[0-9a-f]{6}", (ROOT / "lib/whoknows/report/pages/palette.py").read_text()))
+    for path in [*(ROOT / "lib/whoknows").rglob("*.py"), ROOT / "book/_static/charts.js"]:
+        assert set(re.findall("[\"'](#[0-9a-fA-F]{6})[\"']", path.read_text())) <= known, path.name
+
+
+def test_text_is_readable_on_every_colour():
+    luminance = []
+    for place in np.linspace(0, 1, 101):
+        ink = "#000" if place > palette.black_from() else "#fff"
+        at = place * (len(palette.RAMP) - 1)
+        stops = [channels(colour) for colour in palette.RAMP]
+        luminance.append(bright(np.array([np.interp(at, range(len(stops)), channel) for channel in zip(*stops)])))
+        contrast = 1.05 / (luminance[-1] + 0.05) if ink == "#fff" else (luminance[-1] + 0.05) / 0.05
+        assert contrast >= 4.5, f"{ink} at {place}"
+    assert all(np.diff(luminance) > 0), "higher values must be lighter"
+
+
+def test_the_colour_bar_holds_all_values_and_chance_where_there_is_one():
+    assert charts.colour_domain(pd.Series([0.62, 0.78, np.nan]), 0.5) == (0.5, pytest.approx(0.8))
+    assert charts.colour_domain(pd.Series([0.43, 0.55]), 0.5) == (pytest.approx(0.4), pytest.approx(0.55))
+    assert charts.colour_domain(pd.Series([0.071, 0.098])) == (pytest.approx(0.07), pytest.approx(0.1)), "or all of them would look alike"
+    low, high = charts.colour_domain(pd.Series([np.nan]))
+    assert low < high
+
+
+def test_the_figure_is_as_its_description_reads_it():
+    values = published.figure().set_index(["method", "model", "trained_on"])["auroc"]
+    assert values["probe", "Mistral", "LLaMA-2"] == 0.70
+    assert values["lora_prompt", "LLaMA-2", "Mistral"] == 0.70
+    assert len(values) == 8
+
+
+def test_broken_runs_of_the_released_results_are_missing_and_no_others():
+    released = published.released()
+    broken = released[released["auroc"].isna()]
+    assert set(zip(broken["reading"], broken["method"])) == {("B", "probe")}
+    assert (broken["model"] != broken["trained_on"]).all() and len(broken) == 2
+    assert broken["reason"].str.contains("a broken run").all()
+    a = released[released["reading"] == "A"].set_index(["method", "model", "trained_on"])["auroc"]
+    assert a["probe", "LLaMA-2", "Mistral"] == 0.6866, "Mistral's estimator judges LLaMA-2's answers"
+
+
+def cells(probe, lora):
+    """A table over two models, from values in the order of its places; NaN is missing."""
+    lines = [
+        (method, r, t, s, value)
+        for method, values in {"probe": probe, "lora_prompt": lora}.items()
+        for (r, t, s), value in zip([("a", "a", "a"), ("a", "a", "b"), ("b", "b", "a"), ("b", "b", "b")], values)
+    ]
+    table = pd.DataFrame(lines, columns=["method", "reader", "trained_on", "scored", "auroc"])
+    table = table.assign(test_set="in-distribution", n_right=[30, 40, 30, 40] * 2, reason="", ece=0.1, accuracy=0.2, pooled_auroc=0.5)
+    return heatmap_axes(table, "A")
+
+
+NO_PRIMARY = pd.Series(dtype=float)
+
+
+def untrained(*values):
+    """The likelihood's cells for models a and b, as `cells.baseline_table` gives them."""
+    lines = [{"test_set": "in-distribution", "method": "likelihood", "reader": "", "scored": m, "auroc": v} for m, v in zip("ab", values)]
+    return pd.DataFrame(lines, columns=["test_set", "method", "reader", "scored", "auroc"])
+
+
+def test_the_answer_is_computed():
+    table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9)
+    how_well, how_sure, plain = findings.answer(table, untrained(0.81, 0.74), NO_PRIMARY).splitlines()
+    assert how_well == (
+        "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, **Probe** reaches an AUROC of 0.60 to 0.80 and "
+        "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75, where one half is chance and one would be perfect."
+    )
+    assert how_sure == (
+        "- The cells rest on 30 to 40 right answers, so that their 95 % intervals are 0.30 to 0.45 wide, "
+        "and the probe is the higher of the two in 1 of 3 cells that have both."
+    )
+    assert plain.endswith("reaches 0.81 on the answers of a and 0.74 on the answers of b, no lower than the best that was learned for 1 of 2 models.")
+    assert "than the best that each of these models learned" in findings.answer(table, untrained(0.81, 0.75), NO_PRIMARY)
+
+
+def test_the_answer_about_many_models_names_none():
+    table = pd.concat([cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4), cells([0.8] * 4, [0.7] * 4).replace({"a": "c", "b": "d"})])
+    baselines = pd.concat([untrained(0.81, 0.55), untrained(0.6, 0.9).replace({"a": "c", "b": "d"})])
+    plain = findings.answer(table.assign(low=0.5, high=0.9), baselines, NO_PRIMARY).splitlines()[-1]
+    assert plain.endswith("reaches 0.55 to 0.90 on the answers of 4 models, no lower than the best that was learned for 2 of 4 models.")
+
+
+def test_the_answer_from_nothing():
+    nothing = cells([np.nan] * 4, [np.nan] * 4)
+    assert findings.answer(nothing, untrained(), NO_PRIMARY) == "Nothing is measured yet."
+    one = cells([0.8] * 4, [np.nan] * 4)
+    assert "**LoRA + Prompt** has no measured cell" in findings.answer(one, untrained(), NO_PRIMARY)
+
+
+def test_the_tables_say_what_the_heatmaps_say():
+    html = cell_tables.heatmaps(cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4), ["a", "b"])
+    probe = html.split("<caption>LoRA")[0]
+    assert [part.split("</td>")[0] for part in probe.split("<td>")[1:]] == ["0.80 (30 right)", "0.60 (30 right)", "0.70 (40 right)", "—"]
+
+
+def test_the_tables_say_how_far_seeds_are_apart_where_there_are_more_than_one():
+    table = cells([0.8] * 4, [0.7] * 4).assign(low=0.6, high=0.9, lowest_seed=0.75, highest_seed=0.85, seeds=[3] * 4 + [1] * 4)
+    html = cell_tables.heatmaps(table, ["a", "b"])
+    assert "0.80 (0.60 – 0.90, 30 right, by seed 0.75 – 0.85)" in html and "0.70 (0.60 – 0.90, 30 right)" in html
+
+
+@pytest.mark.parametrize("count, sets", [(1, 1), (2, 1), (12, 1), (12, 10)])
+def test_a_chart_is_valid_for_few_models_and_for_many(count, sets):
+    import vl_convert
+
+    models = [f"m{i}" for i in range(count)]
+    lines = [(f"set{at}", m, reading, a, b, 0.63) for at in range(sets) for m in ("probe", "lora_prompt") for reading in "AB" for a in models for b in models]
+    table = pd.DataFrame(lines, columns=["test_set", "method", "reading", "model", "trained_on", "auroc"])
+    chart = charts.heatmaps(table.assign(n_right=50, reason=""), models, "x")
+    svg = vl_convert.vegalite_to_svg(chart.to_dict())
+    assert svg.count(">0.63</text>") == 2 * count * count, "which no step of a colour bar is"
+
+
+def heard(table):
+    """What a screen reader says of the cells that are drawn first."""
+    import vl_convert
+
+    return re.findall(r'<path aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(charts.heatmaps(table, ["a", "b"], "x").to_dict()))
+
+
+def test_a_cell_says_its_value_as_the_page_does_and_its_counts_as_they_are():
+    values = [0.80249999, 0.7, np.nan, 0.8025001]
+    table = cells(values, [0.7] * 4).assign(n=704, n_right=96, accuracy=0.15, n_tasks=2, of_tasks=2, low=0.6, high=0.9, lowest_seed=0.7, highest_seed=0.8, seeds=1)
+    table["reason"] = ["", "", "no rows", ""] + [""] * 4
+    said = heard(table)
+    assert len(said) == 8 and not any("ink" in label or "null" in label or "15" in label for label in said)
+    assert sum("96 of 704 (13.6%)" in label for label in said) == 8
+    (missing,) = [label for label in said if "Missing because" in label]
+    assert missing.startswith("Probe, AUROC —") and "no rows" in missing
+    ends = [label for label in said if label.startswith("Probe, AUROC 0.80")]
+    assert [label.split(",")[1] for label in ends] == [f" AUROC {value:.3f}" for value in (0.80249999, 0.8025001)]
+
+
+def test_no_switch_draws_one_heatmap_twice():
+    three = pd.concat([cells([0.8] * 4, [0.7] * 4), cells([0.6] * 4, [0.7] * 4).query("method == 'probe'").assign(method="probe_mlp")])
+    (pair,) = [param for param in charts.heatmaps(three, ["a", "b"], "x").to_dict()["params"] if param["name"] == "pair"]
+    assert pair["value"] == "probe lora_prompt" and len(pair["bind"]["options"]) == 3
+    assert all(len(set(option.split())) == 2 for option in pair["bind"]["options"])
+
+
+def test_values_that_are_not_shown_leave_the_colours_alone():
+    table = pd.concat([cells([0.8] * 4, [0.7] * 4).assign(ece=[0.02, 0.03, 0.04, 0.05] * 2), cells([0.8] * 4, [0.7] * 4).assign(ece=0.5, reading="B")])
+    (domains,) = [param["value"] for param in charts.heatmaps(table, ["a", "b"], "x").to_dict()["params"] if param["name"] == "domains"]
+    assert domains["ece"]["in-distribution"]["A"] == {"probe": [0.02, 0.05], "lora_prompt": [0.02, 0.05]}
+
+
+def test_a_cell_says_over_how_many_tasks_it_is_where_some_are_missing():
+    table = cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4).assign(of_tasks=57, n_tasks=[57, 31, 57, 0] + [57] * 4)
+    assert charts.with_labels(table, 2)["note"].tolist()[:4] == ["30 right", "40 right, 31/57", "30 right", ""]
+
+
+def test_only_the_chosen_grading_is_drawn():
+    import vl_convert
+
+    parts = [cells([value] * 4, [value + 0.1] * 4).assign(grading=grading) for grading, value in (("strict", 0.6), ("kind", 0.8))]
+    chart = charts.heatmaps(pd.concat(parts, ignore_index=True), ["a", "b"], "x").to_dict()
+    (switch,) = [param for param in chart["params"] if param["name"] == "grading"]
+    assert switch["value"] == "strict" and switch["bind"]["options"] == ["strict", "kind"]
+    for value, shown, hidden in (("strict", (0.6, 0.7), (0.8, 0.9)), ("kind", (0.8, 0.9), (0.6, 0.7))):
+        switch["value"] = value
+        svg = vl_convert.vegalite_to_svg(chart)
+        assert all(svg.count(f">{number:.2f}</text>") >= 4 for number in shown)
+        assert all(svg.count(f">{number:.2f}</text>") <= 2 for number in hidden), "no more than the colour bars say"
+
+
+def test_differences_have_rows_for_what_is_shown_alone():
+    import vl_convert
+
+    names = {"A": ["one", "two"], "B": ["three", "four", "five"], "A and B": ["six"]}
+    lines = [{"kind": "kind", "reading": reading, "what": what, "test_set": test_set, "estimate": 0.1, "low": 0.0, "high": 0.2} for reading, own in names.items() for what in own for test_set in ("first", "second")]
+    table = pd.DataFrame(lines)[lambda lines: (lines["what"] != "two") | (lines["test_set"] == "second")]
+    spec = plots.differences(table.assign(p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False)).to_dict()
+    switches = {param["name"]: param for param in spec["params"]}
+    for reading, test_set, rows in (("A", "first", ["one", "six"]), ("A", "second", ["one", "two", "six"]), ("B", "first", ["three", "four", "five", "six"])):
+        switches["reading"]["value"], switches["test_set"]["value"] = reading, test_set
+        svg = vl_convert.vegalite_to_svg(spec)
+        assert sorted(re.findall(">(one|two|three|four|five|six)</text>", svg)) == sorted(rows) and svg.count('aria-roledescription="point"') == len(rows)
+
+
+@pytest.mark.parametrize("scored, sets", [(1, 1), (12, 21)])
+def test_the_curves_of_a_cell_are_drawn_whole_for_few_models_and_for_many(scored, sets):
+    import vl_convert
+
+    rng, parts = np.random.default_rng(0), []
+    for task in (f"task{at}" for at in range(sets)):
+        for model in (f"m{at}" for at in range(scored)):
+            parts.append(make_rows(rng.normal(size=60), rng.random(60) < 0.5, task, method="probe", reader="m0", trained_on="m0", scored=model))
+    table = portrait.curves(pd.concat(parts), [{"name": f"task{at}", "role": "train"} for at in range(sets)])
+    assert len(table) > 5000 or scored == 1
+    spec = portrait.chart(table, "x", "m0", "m0").to_dict()
+    svg = vl_convert.vegalite_to_svg(spec)
+    assert ">m0 trained on m0, scored on m0 · in-distribution test questions<" in svg
+    first = table[(table["scored"] == "m0") & (table["test_set"] == "in-distribution")]
+    assert svg.count('aria-roledescription="point"') == (first["curve"] == "reliability").sum() == 10, "its rows have no validation answers to scale by"
+    longest = max(re.findall(r' d="M([^"Z]+)"', svg), key=lambda path: path.count("L"))
+    assert longest.count("L") + 1 == (first["curve"] == "roc").sum()
+    assert len(json.dumps(spec)) < 4000 * len(table.groupby(["scored", "test_set"])) + 20_000

@@ -1,0 +1,105 @@
+"""What is packed is all that the pages of results read."""
+
+import json
+import shutil
+
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from made_up import answers, make_rows
+from test_book import FAILED, write_page, write_results
+from test_parameters import GRID, ROOT
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.evaluation import cells, plateau
+from whoknows.report import book, pack
+from whoknows.run import grid, parameters
+from whoknows.run.provenance import code
+
+EVIL = "`a` | {eval}`1` <script>x</script>"
+
+
+def estimator(method, names):
+    return f"estimators/{method.removesuffix('_mlp')}/{names[0]}/{names[1]}/seed0/{method}.json"
+
+
+@pytest.fixture
+def results(tmp_path):
+    folder, names = tmp_path / "results", [model.name for model in GRID.models]
+    for name in names:
+        files.write_parquet(folder / "answers" / f"{name}.parquet", answers().assign(mean_logprob=-0.5))
+    for at, trained_on in enumerate(names):
+        rows = make_rows([at + 0.25, 0.1, -3], [True, False, False], reader=names[0], trained_on=trained_on, scored=names[0])
+        files.write_parquet(folder / "rows" / "probe" / f"{at}.parquet", rows)
+        files.write_parquet(folder / "controls" / f"{at}.parquet", rows.assign(method="probe_last"))
+    for method in ("probe", "probe_mlp", "lora_prompt"):
+        card = {"method": method, "reader": names[0], "trained_on": names[1], "seed": 0, "history": [{"validation_auroc": 0.5}]}
+        files.write_text(folder / estimator(method, names), json.dumps(card))
+    files.write_text(folder / "estimators/lora_prompt/adapter_config.json", json.dumps({"r": 8}))
+    files.write_parquet(folder / "search" / f"{names[0]}.parquet", pd.DataFrame({"reader": [names[0]], "validation_auroc": [0.75]}))
+    files.write_parquet(folder / "search" / "gone.parquet", pd.DataFrame({"reader": ["gone"]}))
+    abouts = {
+        "heatmaps": {"commit": "later", "machine": "a laptop", "versions": {"torch": "1"}, "parameters": {"x": 1}},
+        f"answer-{names[0]}": {"commit": "abc", "machine": "a machine", "precision": "bfloat16", "versions": {"torch": "2", "peft": "3"}, "parameters": {"model": names[0]}},
+        f"answer-{names[1]}": {"commit": "abc", "machine": EVIL, "versions": {"torch": "2.1"}, "parameters": {"model": names[1]}},
+        "answer-gone": {"commit": "older", "parameters": {"model": "gone"}},
+    }
+    for name, about in abouts.items():
+        page = nbformat.v4.new_notebook(metadata={"whoknows": about})
+        files.write_text(folder / f"notebooks/{name}.ipynb", nbformat.writes(page))
+    return folder
+
+
+def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
+    files.write_text(tmp_path / "packed/rows/old.parquet", "")
+    pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
+    names = [model.name for model in GRID.models]
+    for part in ("rows", "controls"):
+        before, after = (cells.read_rows(folder / part, names, ["probe"], [0]) for folder in (results, tmp_path / "packed"))
+        pd.testing.assert_frame_equal(before.sort_values(pack.ORDER, ignore_index=True), after, check_dtype=False)
+    there = {str(path.relative_to(tmp_path / "packed")) for path in (tmp_path / "packed").rglob("*.*")}
+    kept = {"about.json", "grid.yml", "rows/rows.parquet", "controls/controls.parquet", *(estimator(method, names) for method in ("probe", "probe_mlp", "lora_prompt"))}
+    kept |= {f"search/{names[0]}.parquet"}
+    assert there == kept | {f"answers/{name}.parquet" for name in names}
+    for name in names:
+        before, after = (files.read_parquet(folder / "answers" / f"{name}.parquet") for folder in (results, tmp_path / "packed"))
+        pd.testing.assert_frame_equal(before, after)
+    about = {"commit": "abc", "machine": f"a machine; {EVIL}", "precision": "bfloat16", "versions": {"torch": "2; 2.1", "peft": "3"}}
+    assert json.loads((tmp_path / "packed/about.json").read_text()) == about, "of what made the rows, not of the page"
+    assert (tmp_path / "packed/grid.yml").read_text() == (ROOT / "grids/smoke.yml").read_text()
+
+
+def test_an_unfinished_run_is_not_packed(results, tmp_path):
+    (results / "notebooks/heatmaps.ipynb").unlink()
+    with pytest.raises(WhoknowsError, match="has no finished run of .*smoke.yml: run make book GRID="):
+        pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
+def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it_is(results, tmp_path):
+    """Nothing is left of the run but the folder."""
+    theirs = files.read_yaml(ROOT / "grids/smoke.yml") | {"name": "theirs"}
+    (tmp_path / "theirs.yml").write_text(yaml.safe_dump(theirs))
+    pack.pack(tmp_path / "theirs.yml", results, tmp_path / "packed")
+    shutil.move(tmp_path / "packed", tmp_path / "elsewhere")
+    shutil.rmtree(results)
+    own = tmp_path / "own"
+    grid_file = write_results(own)
+    grid_file.write_text(grid_file.read_text().replace("beside: null", f"beside: {tmp_path / 'elsewhere'}"))
+    (own / f"notebooks/{FAILED}.failed.ipynb").unlink()
+    for page in parameters.PAGES:
+        told = json.loads(parameters.beside(grid.load(grid_file), page))
+        assert {"tiny-llama", "tiny-mistral"} == set(told.get("models") or told["answers"])
+        rows = plateau.mark(cells.read_rows(told["rows"], ["tiny-llama", "tiny-mistral"], ["probe"], [0]), told["estimators"])
+        names = [model.name for model in GRID.models]
+        assert rows.groupby("trained_on")["still_improving"].agg(list).to_dict()[names[1]] == [True] * 3 and len(rows) == 6
+        for name in (page, f"beside-{page}"):  # the smoke test runs them
+            write_page(own / "notebooks", name, name, {}, [])
+    shown = nbformat.read(book.write(grid_file, own) / "run/beside-heatmaps.ipynb", as_version=4)
+    facts = ["commit abc", f"machine a machine; {EVIL}", "precision bfloat16", "peft 3", "torch 2; 2.1"]
+    assert f"a run of the grid `theirs` measured them ({', '.join(map(code, facts))})" in shown.cells[1].source
+    said = "Its models computed in `bfloat16`, those of this run in a number format that is not recorded: in another number format, or on another machine, "
+    assert said in shown.cells[1].source and "so the numbers of right answers differ" in shown.cells[1].source
+    assert "<th>precision</th><td>bfloat16</td>" in shown.cells[-1].source

@@ -1,0 +1,99 @@
+"""What a shift costs, and what it costs to leave a task out of training."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import graded, make_rows
+
+from whoknows.evaluation import bootstrap, scores
+from whoknows.report.pages import difference_tables, findings, plots, shift
+
+TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
+
+
+def falling(home: float, away: float, **names) -> pd.DataFrame:
+    """Rows of a probe whose confidence follows the grades more or less well in-distribution and on nq_open."""
+    parts = [graded({"probe": strength}, **names) for strength in (home, away)]
+    return pd.concat([parts[0][parts[0]["task"] != "nq_open"], parts[1][parts[1]["task"] == "nq_open"]])
+
+
+def test_a_change_is_the_value_on_the_shift_less_that_in_distribution():
+    rows = falling(2.0, 0.3)
+    table = shift.shift(rows, TASKS).set_index("test_set")
+    assert list(table.index) == ["in-distribution", "nq_open"]
+    auroc = scores.by_task(rows, only_auroc=True).set_index("task")["auroc"]
+    line = table.loc["nq_open"]
+    assert line["auroc"] == auroc["nq_open"]
+    assert line["change"] == pytest.approx(auroc["nq_open"] - auroc[["trivia_qa", "sciq"]].mean())
+    assert line["change_low"] < line["change"] < line["change_high"] < 0 and line["says"] == bootstrap.EXPLORATORY
+    assert pd.isna(table.loc["in-distribution", ["change", "says"]]).all()
+    # of two independent values the difference is less sure than either
+    widths = (table["high"] - table["low"]).tolist()
+    assert max(widths) < line["change_high"] - line["change_low"] < sum(widths)
+
+
+def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
+    few = make_rows(np.linspace(0, 1, 60), np.arange(60) % 3 == 0, task="mmlu_anatomy", reader="a", trained_on="a", scored="a")
+    alone = make_rows([1.0, 0.0], [False, False], task="mmlu_astronomy", reader="a", trained_on="a", scored="a")
+    table = shift.shift(pd.concat([falling(2.0, 2.0), few, alone]), [*TASKS, {"name": "mmlu", "role": "shift"}]).set_index("test_set")
+    assert "shift" not in table.index and {"nq_open", "mmlu", "mmlu, STEM", "mmlu, other"} < {*table.index}
+    assert table.loc["nq_open", "says"] == bootstrap.EXPLORATORY and table.loc["mmlu", "says"] == bootstrap.FEW
+    assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
+    assert table.loc[["mmlu", "mmlu, STEM"], ["auroc", "low", "change", "change_low", "p"]].isna().all(axis=None)
+    assert table.loc["mmlu", "reason"] == "20 right answers, and a value takes 25"
+    said = findings.shift_findings(table.reset_index())
+    assert "on mmlu, 20 right or wrong answers are too few to tell" in said and "STEM" not in said and "nan" not in said
+    html = difference_tables.shift(table.reset_index())
+    assert "1 of 2" in html and "<td>—</td>" in html
+
+
+def test_what_is_shown_is_native_and_of_methods_that_a_reader_would_choose():
+    others = [graded({"probe": 1.0}, trained_on="b"), graded({"probe_shuffled": 1.0}), graded({"likelihood": 2.0}, reader="", trained_on="")]
+    rows = pd.concat([graded({"probe": 1.0, "lora_prompt": 0.5}), *others])
+    table = shift.shift(rows, TASKS)
+    assert sorted(table["method"]) == sorted(["probe", "lora_prompt", "likelihood"] * 2)
+    said = findings.shift_findings(table)
+    assert said.index("Probe") < said.index("LoRA + Prompt") < said.index("Answer likelihood")
+    drawn = plots.shift(table).to_dict()
+    values = [line for lines in drawn["datasets"].values() for line in lines]
+    assert sorted(line["auroc"] for line in values) == pytest.approx(sorted(table["auroc"]), abs=1e-4)
+    html = difference_tables.shift(table)
+    assert all(f"{value:.3f}" in html for value in table["auroc"])
+
+
+def test_a_grid_without_shift_says_so():
+    rows = graded({"probe": 1.0})
+    table = shift.shift(rows[rows["task"] != "nq_open"], TASKS[:2])
+    assert set(table["test_set"]) == {"in-distribution"} and table["says"].isna().all()
+    assert findings.shift_findings(table) == "This grid has no task that nobody is trained on."
+    assert plots.shift(table).to_dict() and "in-distribution" in difference_tables.shift(table)
+
+
+def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
+    rows = graded({"probe": 1.0, "probe_without_sciq": 0.2, "lora_prompt": 2.0, "lora_prompt_without_sciq": 2.0, "probe_without_trivia_qa": 1.0})
+    table = shift.left_out(rows).set_index(["method", "task"])
+    assert set(table.index) == {("probe", "sciq"), ("probe", "trivia_qa"), ("lora_prompt", "sciq")}
+    line = table.loc[("probe", "sciq")]
+    assert line["without_task"] < line["with_task"] and line["high"] < 0 and line["low"] < line["without_task"] - line["with_task"] < line["high"]
+    same = table.loc[("lora_prompt", "sciq")]
+    assert same["without_task"] == same["with_task"] and same["low"] == same["high"] == 0
+    assert "LoRA + Prompt" in difference_tables.left_out(table.reset_index())
+    assert "changes by" in findings.left_out_findings(table.reset_index())
+    assert shift.left_out(graded({"probe": 1.0})).empty
+
+
+def test_a_task_left_out_with_few_right_answers_or_none_tells_nothing():
+    rows = graded({"probe": 1.0, "probe_without_sciq": 0.2, "probe_without_trivia_qa": 0.2})
+    none = rows.assign(correct=rows["correct"] & (rows["task"] != "sciq"))
+    table = shift.left_out(none)
+    assert table.set_index("task")["n_right"].to_dict() == {"sciq": 0, "trivia_qa": rows.query("task == 'trivia_qa' and method == 'probe'")["correct"].sum()}
+    html = difference_tables.left_out(table)
+    assert html.count("<td>—</td>") == 3 and "nan" not in html.lower()
+    assert "in 1 of 1 cases" in findings.left_out_findings(table) and "; 1 more rest" in findings.left_out_findings(table)
+    assert findings.left_out_findings(table[table["task"] == "sciq"]).startswith("No task has the 25 right and as many wrong answers")
+
+
+def test_a_task_left_out_is_compared_on_the_seeds_that_both_have():
+    with_it = pd.concat([graded({"probe": 1.0}, seed=0), graded({"probe": 5.0}, seed=1)])
+    table = shift.left_out(pd.concat([with_it, graded({"probe_without_sciq": 1.0}, seed=0)]))
+    assert table["with_task"].tolist() == table["without_task"].tolist() and len(table) == 1

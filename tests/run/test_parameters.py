@@ -1,0 +1,246 @@
+"""Every notebook is told all of its parameters, and depends on the modules that it imports."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jupytext
+import pytest
+
+from whoknows import WhoknowsError
+from whoknows.data import assets, sources
+from whoknows.run import grid, page, parameters
+
+ROOT = Path(__file__).parents[2]
+DEFAULT = grid.load(ROOT / "grids/embedded.yml")
+FIRST = DEFAULT.models[0].name
+GRID = grid.load(ROOT / "grids/smoke.yml")
+TOLD = {
+    "questions": parameters.questions(GRID),
+    "answer": parameters.answer(GRID, "tiny-llama"),
+    "extract": parameters.extract(GRID, "tiny-llama"),
+    "probe": parameters.probe(GRID, "tiny-llama", "tiny-mistral", "0"),
+    "lora_prompt": parameters.lora_prompt(GRID, "tiny-llama", "tiny-mistral", "0"),
+    "heatmaps": parameters.heatmaps(GRID),
+    "claims": parameters.claims(GRID),
+    "differences": parameters.differences(GRID),
+    "grading": parameters.grading(GRID),
+    "judge": parameters.judge(replace(GRID, judge=grid.Judge("http://localhost/v1", "wise")), "tiny-llama"),
+    "controls": parameters.controls(GRID),
+    "shift": parameters.shift(GRID),
+    "cell": parameters.cell(GRID, "probe", "tiny-llama", "tiny-mistral"),
+    "surface": parameters.surface(GRID),
+    "ablate": parameters.ablate(GRID, "tiny-llama"),
+    "search": parameters.search(GRID, "tiny-llama"),
+    "settings": parameters.settings(GRID),
+}
+
+
+@pytest.mark.parametrize("stage", TOLD)
+def test_a_notebook_is_told_just_its_parameters(stage):
+    notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
+    known = page.parameters(notebook)
+    told = json.loads(TOLD[stage])
+    assert told.keys() == known.keys()
+    for name, default in known.items():
+        # A dict's keys are checked too, unless they are models' names.
+        if isinstance(default, dict) and name != "answers":
+            assert told[name].keys() == default.keys(), name
+
+
+def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
+    told = json.loads(TOLD["lora_prompt"])
+    assert told["source"] == "tiny-llama" and told["features"] == "results/smoke/features/tiny-llama"
+    assert told["out"] == "results/smoke/estimators/lora_prompt/tiny-llama/tiny-mistral/seed0"
+    assert told["rows_out"] == "results/smoke/rows/lora_prompt/tiny-llama/tiny-mistral/seed0.parquet"
+    assert told["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"
+
+
+def test_every_stage_is_told_the_grids_own_seeds():
+    seeded, told = replace(GRID, seeds=(3, 5)), {}
+    for stage, names in {"search": ["tiny-llama"], "sweep": ["tiny-llama"], "ablate_lora": ["tiny-llama", "lora"]}.items():
+        told[stage] = json.loads(getattr(parameters, stage)(seeded, *names))["seed"]
+    assert told == {"search": 3, "sweep": 3, "ablate_lora": 3}, "the first one"
+    assert json.loads(parameters.surface(seeded))["seeds"] == json.loads(parameters.ablate(seeded, "tiny-llama"))["seeds"] == [3, 5]
+    for stage in ("probe", "lora_prompt"):
+        values = json.loads(getattr(parameters, stage)(seeded, "tiny-llama", "tiny-mistral", "5"))
+        assert values["seed"] == 5 and values["out"].endswith("tiny-llama/tiny-mistral/seed5") and values["rows_out"].endswith("seed5.parquet")
+
+
+def test_a_models_own_layers_are_told_to_its_probes_and_nothing_else_changes():
+    deep = replace(GRID, models=(replace(GRID.models[0], layers=(1,)), GRID.models[1]))
+    for of, own, other in ((GRID, "all", "all"), (deep, [1], "all")):
+        assert json.loads(parameters.probe(of, "tiny-llama", "tiny-mistral", "0"))["layers"] == own
+        assert json.loads(parameters.probe(of, "tiny-mistral", "tiny-llama", "0"))["layers"] == other
+        assert json.loads(parameters.search(of, "tiny-llama"))["layers"] == own
+    for stage in ("answer", "extract", "ablate", "sweep"):
+        assert getattr(parameters, stage)(deep, "tiny-llama") == getattr(parameters, stage)(GRID, "tiny-llama")
+
+
+def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_changes():
+    slow = replace(GRID, models=(replace(GRID.models[0], learning_rate=3e-4), GRID.models[1]))
+    for trained_on in ("tiny-llama", "tiny-mistral"):
+        usual, told = (json.loads(parameters.lora_prompt(of, "tiny-llama", trained_on, "0")) for of in (GRID, slow))
+        assert told == usual | {"settings": usual["settings"] | {"learning_rate": 3e-4}}
+        assert parameters.lora_prompt(slow, "tiny-mistral", trained_on, "0") == parameters.lora_prompt(GRID, "tiny-mistral", trained_on, "0")
+    assert json.loads(parameters.ablate_lora(slow, "tiny-llama", "lora"))["settings"]["learning_rate"] == 3e-4
+    for stage in ("answer", "extract", "ablate", "sweep"):
+        assert getattr(parameters, stage)(slow, "tiny-llama") == getattr(parameters, stage)(GRID, "tiny-llama")
+
+
+def test_other_files_of_a_model_are_other_parameters_of_every_stage_that_depends_on_them(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    own = replace(GRID, models=(replace(GRID.models[0], source=str(tmp_path)), GRID.models[1]))
+    asked = {"answer": ("tiny-llama",), "extract": ("tiny-llama",), "search": ("tiny-llama",), "ablate_lora": ("tiny-llama", "lora"), "probe": ("tiny-llama", "tiny-mistral", "0"), "lora_prompt": ("tiny-llama", "tiny-mistral", "0")}
+    found = []
+    for weights in (b"one", b"two"):
+        (tmp_path / "model.safetensors").write_bytes(weights)
+        found.append({stage: getattr(parameters, stage)(own, *names) for stage, names in asked.items()})
+        assert {json.loads(told)["digest"] for told in found[-1].values()} == {assets.digest(str(tmp_path))}
+        assert json.loads(parameters.answer(own, "tiny-mistral"))["digest"] == assets.digest("tiny-mistral")
+    assert not set(found[0].values()) & set(found[1].values())
+
+
+def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
+    plain = json.loads(parameters.lora_prompt(GRID, "tiny-llama", "tiny-llama", "0"))
+    changes = {}
+    for variant in parameters.lora_variants(GRID):
+        told = json.loads(parameters.ablate_lora(GRID, "tiny-llama", variant))
+        assert told["method"] == variant and told["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
+        assert told.keys() == plain.keys()
+        changes[variant] = {key: told[key] for key in told if told[key] != plain[key] and key not in ("method", "out", "rows_out")}
+    assert changes == {
+        "lora": {"query": False},
+        "lora_prompt_no_js": {"settings": plain["settings"] | {"js_weight": 0.0}},
+        "lora_prompt_without_openbookqa_mc": {"without": "openbookqa_mc"},
+        "lora_prompt_without_arc_easy_mc": {"without": "arc_easy_mc"},
+    }
+    assert parameters.lora_variants(DEFAULT) == {}
+
+
+def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_path):
+    beside = tmp_path / "packed"
+    chosen = replace(DEFAULT, beside=str(beside))
+    with pytest.raises(WhoknowsError, match="grid, beside: there is no .*grid.yml: write the folder with python -m whoknows pack"):
+        parameters.beside(chosen, "heatmaps")
+    beside.mkdir()
+    (beside / "grid.yml").write_text((ROOT / "grids/smoke.yml").read_text())
+    for part in ("about.json", "rows/rows.parquet", "controls/controls.parquet", "answers/tiny-llama.parquet", "answers/tiny-mistral.parquet"):
+        with pytest.raises(WhoknowsError, match=f"grid, beside: there is no .*{part}: write the folder with python -m whoknows pack, copy all of it"):
+            parameters.beside(chosen, "heatmaps")
+        (beside / part).parent.mkdir(exist_ok=True)
+        (beside / part).touch()
+    assert parameters.beside_pages(chosen) == list(parameters.PAGES)
+    (beside / "search").mkdir()
+    assert parameters.beside_pages(chosen) == [*parameters.PAGES, "settings"] and parameters.beside_pages(GRID) == []
+    told = json.loads(parameters.beside(chosen, "settings"))
+    assert told == {"models": ["tiny-llama", "tiny-mistral"], "search": f"{beside}/search", "out": "results/embedded/beside/settings.parquet"}
+    for page_name in parameters.PAGES:
+        told, own = json.loads(parameters.beside(chosen, page_name)), json.loads(getattr(parameters, page_name)(GRID))
+        assert told.keys() == own.keys() and told["out"] == f"results/embedded/beside/{page_name}.parquet"
+        assert "results/smoke" not in json.dumps(told) and told["seeds"] == own["seeds"] and told["estimators"] == f"{beside}/estimators"
+
+
+def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
+    modules = {
+        "__init__": "",
+        "one": "from whoknows import WhoknowsError, two\nimport numpy",
+        "two": "def late():\n    import whoknows.three",
+        "three": "from whoknows.four import name",
+        "four": "def main():\n    from whoknows import five",
+        "five": "",
+        "six": "",
+    }
+    for name, text in modules.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    notebook = tmp_path / "notebook.py"
+    notebook.write_text("# %%\nfrom whoknows import one\n")
+    monkeypatch.setattr(sources, "LIBRARY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    found = sources.closure(notebook)
+    assert found[0] == "notebook.py"  # the rules run the first one
+    assert set(found) == {"notebook.py", "__init__.py", "one.py", "two.py", "three.py", "four.py"}
+
+
+def test_modules_in_folders_are_followed_too(tmp_path, monkeypatch):
+    texts = {"__init__.py": "", "room/__init__.py": "", "room/one.py": "from whoknows.room.deep import two", "room/deep/__init__.py": "", "room/deep/two.py": "import whoknows.other.three"}
+    texts |= {"other/__init__.py": "", "other/three.py": "", "other/four.py": "", "notebook.py": "from whoknows.room import one"}
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sources, "LIBRARY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert set(sources.closure(tmp_path / "notebook.py")) == texts.keys() - {"other/four.py"}
+
+
+SOURCE = """'''A module.'''
+def shift(share):
+    "Log-odds."
+    if share < 0.5:  # see the paper
+        raise ValueError(f"{share} is too small")
+    return share + 1
+"""
+
+
+@pytest.mark.parametrize(("old", "new", "is_another"), [
+    ("A module.", "Another", False),
+    ("Log-odds.", "Odds", False),
+    ("is too small", "should be larger", False),
+    ("# see the paper", "# of all", False),
+    ("share < 0.5", "(share<0.5)", False),
+    ("share + 1", "share + 2", True),
+    ("share < 0.5", "share < 0.6", True),
+    ("ValueError", "KeyError", True),
+    ("{share} is", "{1 / share} is", True),
+])  # fmt: skip
+def test_a_module_counts_by_what_it_does(tmp_path, old, new, is_another):
+    assert old in SOURCE
+    for name, text in (("one", SOURCE), ("two", SOURCE.replace(old, new))):
+        (tmp_path / f"{name}.py").write_text(text)
+    assert (sources.content(tmp_path / "one.py") != sources.content(tmp_path / "two.py")) == is_another
+
+
+def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "LIBRARY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    texts = {"__init__.py": "", "one.py": "from whoknows import two", "two.py": "", "notebook.py": "from whoknows import one", "data.csv": "1", "three.py": ""}
+    for name, text in texts.items():
+        Path(name).write_text(text)
+    found = [sources.digest("notebook.py", "data.csv")]
+    for name in ("three.py", "two.py", "data.csv", "notebook.py"):
+        Path(name).write_text(texts[name] + "\n1")
+        sources._imported.cache_clear(), sources.content.cache_clear()
+        found.append(sources.digest("notebook.py", "data.csv"))
+    assert found[0] == found[1] and len(set(found)) == 4
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"),
+    [
+        ("questions", parameters.questions(DEFAULT)),
+        ("answer", parameters.answer(DEFAULT, FIRST)),
+        ("extract", parameters.extract(DEFAULT, FIRST)),
+        ("probe", parameters.probe(DEFAULT, FIRST, FIRST, "0")),
+        ("lora_prompt", parameters.lora_prompt(DEFAULT, FIRST, FIRST, "0")),
+        ("heatmaps", parameters.heatmaps(DEFAULT)),
+    ],
+)
+def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, told):
+    notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
+    known, told = page.parameters(notebook), json.loads(told)
+    by_hand = {name: told[name].replace("results/embedded", "results/by-hand") for name in ("out", "rows_out") if name in told}
+    by_hand |= {"digest": None} if "digest" in told else {}  # so that another source can be named without its digest
+    assert known == told | by_hand
+
+
+def test_the_search_trains_by_default_as_lora_prompt_does():
+    search, lora_prompt = (page.parameters(jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")) for stage in ("search", "lora_prompt"))
+    assert search["settings"] == lora_prompt["settings"]
+
+
+@pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt", "search"])
+def test_a_new_metric_re_runs_no_training(stage):
+    """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before; so is what writes a README."""
+    modules = {Path(path).stem for path in sources.closure(ROOT / f"notebooks/{stage}.py")}
+    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells", "readme", "usage", "settings", "charts"}
+    assert {"metrics", "scores", "calibration", "bootstrap", "cells"} <= {Path(path).stem for path in sources.closure(ROOT / "notebooks/heatmaps.py")}

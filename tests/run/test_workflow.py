@@ -1,0 +1,379 @@
+"""The graph of stages: what re-runs after which change, and what is left after a failure and a kill.
+
+A copy of the workflow runs once, with stub notebooks that have the real ones' parameters but only write their files.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.cli import get_argument_parser
+
+from whoknows.run import cost
+from whoknows.run.grid import load
+from whoknows.run.stages import STAGES
+
+ROOT = Path(__file__).parents[2]
+BODIES = {
+    "questions": "write(out)",
+    "answer": "write(out); write(rows_out)",
+    "extract": """
+write(rows_out)
+for name in [*answers, *(f"{scored}_mean" for scored in answers), "before_answer", *(["trunk"] if first_layer else [])]:
+    write(f"{out}/{name}.safetensors")
+""",
+    "probe": """
+from whoknows import toy
+write(f"{out}/probe"); write(rows_out)
+""",
+    "lora_prompt": """
+import time
+time.sleep(600 if Path("slow").exists() else 0)
+if Path("broken").exists() and reader != trained_on:
+    raise ValueError("this adapter is broken")
+write(f"{out}/adapter"); write(rows_out)
+""",
+    "heatmaps": "write(out)",
+    **dict.fromkeys(("cell", "figure", "sweep", "layers", "search", "settings", "differences", "claims", "surface", "ablate", "judge", "controls", "shift", "grading"), "write(out)"),
+}
+STUB = """
+# %% [markdown]
+# # {stage}
+
+# %% tags=["parameters"]
+{parameters}
+
+# %%
+from pathlib import Path
+
+def write(path):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("data")
+
+# %%
+{body}
+"""
+ALL = {
+    "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
+    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral", "layers", "search-llama", "search-mistral", "settings", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls", "shift",
+    *(name for method in ("probe", "lora_prompt") for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
+      for name in (f"{method}-{reader}_{trained_on}_seed0", f"cell-{method}_{reader}_{trained_on}")),
+}  # fmt: skip
+
+PAGES = ("heatmaps", "differences", "claims", "controls", "shift", "grading")  # read all rows
+
+
+def of(*beginnings):
+    return {stage for stage in ALL if stage.startswith(beginnings)}
+
+
+class Project:
+    """A checkout with stub notebooks and one grid."""
+
+    def __init__(self, folder):
+        self.folder, self.grid = folder, folder / "grids/toy.yml"
+        shutil.copytree(ROOT / "lib/whoknows", folder / "lib/whoknows", ignore=shutil.ignore_patterns("__pycache__"))
+        for name in ("grids", "profiles"):
+            shutil.copytree(ROOT / name, folder / name)
+        shutil.copy(ROOT / "Snakefile", folder)
+        (folder / "book").mkdir()
+        shutil.copy(ROOT / "book/claims.yml", folder / "book")
+        (folder / "lib/whoknows/toy.py").write_text("from whoknows import toy_too\n")
+        (folder / "lib/whoknows/toy_too.py").write_text("")
+        (folder / "notebooks").mkdir()
+        for stage, body in BODIES.items():
+            real = (ROOT / f"notebooks/{stage}.py").read_text()
+            parameters = re.search(r'tags=\["parameters"\]\n(.*?)\n# %%', real, re.DOTALL)[1]
+            (folder / f"notebooks/{stage}.py").write_text(STUB.format(stage=stage, parameters=parameters, body=body))
+        values = yaml.safe_load((folder / "grids/smoke.yml").read_text())
+        values["name"], values["controls"]["lora"] = "toy", ["no_query"]
+        for model, name in zip(values["models"], ("llama", "mistral"), strict=True):
+            model["name"] = name
+        self.grid.write_text(yaml.safe_dump(values))
+        for part in ("rows/rows", "controls/controls", "answers/tiny-llama", "answers/tiny-mistral"):
+            (folder / f"packed/{part}.parquet").parent.mkdir(parents=True, exist_ok=True)
+            (folder / f"packed/{part}.parquet").touch()
+        (folder / "packed/about.json").touch()
+        shutil.copy(ROOT / "grids/smoke.yml", folder / "packed/grid.yml")
+        self.results = folder / "results/toy"
+
+    def start(self, *options):
+        command = [sys.executable, "-m", "whoknows", "workflow", "grids/toy.yml", *options]
+        environment = os.environ | {"PYTHONPATH": str(self.folder / "lib")}
+        out = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+        return subprocess.Popen(command, cwd=self.folder, env=environment, **out)
+
+    def run(self, *options):
+        process = self.start(*options)
+        try:
+            said, _ = process.communicate(timeout=600)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+        return process.returncode, said
+
+    def plan(self):
+        """Names of the stages that would run."""
+        code, said = self.run("--plan")
+        assert code == 0, said
+        listed = said.partition("\n\n")[0].splitlines()  # behind it, what they cost
+        stages = {line.split()[0] for line in listed if not line.endswith(" stages to run.")}
+        assert said.splitlines()[-1] == f"{len(stages)} stages to run."
+        return stages
+
+
+def wait_for(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited for two minutes in vain")
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory):
+    """A project in which a stage failed, then a run was killed in the middle, then a run went on to the end."""
+    project, story = Project(tmp_path_factory.mktemp("checkout")), {}
+    (project.folder / "broken").touch()
+    story["failed"] = project.run()
+    story["after failure"] = sorted(str(path.relative_to(project.results)) for path in project.results.rglob("*") if path.is_file())
+    (project.folder / "broken").unlink()
+    story["plan"] = project.plan()
+
+    (project.folder / "slow").touch()
+    shutil.rmtree(project.results / "logs")
+    process = project.start()
+    wait_for(lambda: any(project.results.glob("logs/lora_prompt-*")))
+    story["second"] = project.run()
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    (project.folder / "slow").unlink()
+    story["resumed"] = project.run()
+    story["project"] = project
+    return story
+
+
+def test_a_failed_stage_is_named_with_its_notebook_and_the_others_go_on(story):
+    code, said = story["failed"]
+    assert code == 1
+    failed = "results/toy/notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb"
+    assert "lora_prompt llama trained on mistral, seed 0: failed: ValueError: this adapter is broken" in said
+    assert f"the notebook with the error: {failed}" in said
+    assert f"Not all stages ended well.\n{failed}\n" in said and "Traceback" not in said
+    there = story["after failure"]
+    assert "notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb" in there
+    assert "rows/lora_prompt/llama/mistral/seed0.parquet" not in there
+    assert "rows/lora_prompt/mistral/mistral/seed0.parquet" in there and "rows/probe/llama/mistral/seed0.parquet" in there
+    assert "scores.parquet" not in there
+    assert story["plan"] == of("lora_prompt-llama_mistral", "lora_prompt-mistral_llama", "cell-lora_prompt_llama_mistral", "cell-lora_prompt_mistral_llama", *PAGES)
+
+
+def test_a_second_run_at_the_same_time_is_one_sentence(story):
+    code, said = story["second"]
+    assert code == 2 and re.fullmatch(r"Another run \(process \d+\) is at work in this checkout; .*\n", said)
+
+
+def test_a_killed_run_goes_on_where_it_stopped(story):
+    code, said = story["resumed"]
+    assert code == 0, said
+    done = {re.sub(r" .*", "", line) for line in said.splitlines() if ": done in" in line}
+    assert done <= {"lora_prompt", "cell", *(f"{page}:" for page in PAGES)}, said
+    assert {path.stem for path in story["project"].results.glob("notebooks/*")} == ALL
+    assert (story["project"].results / "scores.parquet").exists()
+
+
+def test_touching_files_re_runs_nothing(story):
+    project = story["project"]
+    for pattern in ("notebooks/*.py", "lib/whoknows/**/*.py", "grids/*.yml", "results/toy/answers/*"):
+        for path in project.folder.glob(pattern):
+            path.touch()
+    assert project.plan() == set()
+
+
+@pytest.mark.parametrize(
+    "file, stages",
+    [
+        ("notebooks/extract.py", of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
+        ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
+        ("lib/whoknows/run/page.py", set()),
+        ("book/claims.yml", of("claims", "heatmaps", "differences", "controls")),
+    ],
+)
+def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
+    path = story["project"].folder / file
+    before = path.read_text()
+    path.write_text(before + "\nchanged = True\n")
+    try:
+        assert story["project"].plan() == stages
+    finally:
+        path.write_text(before)
+
+
+JOB = re.compile(r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows\.run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ --params '(.*?)' --title '(.*?)'$", re.DOTALL | re.MULTILINE)
+
+
+def test_every_stage_runs_its_notebook_with_its_parameters_into_its_page():
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--forceall", "--nolock", "--cores", "1", "--config", "grid=grids/smoke.yml"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}).stdout
+    jobs = [JOB.search(f"rule {job}") for job in re.split(r"^rule ", said, flags=re.MULTILINE)[1:] if not job.startswith("all:")]
+    assert {job[1] for job in jobs} == {*STAGES} - {"judge", "beside"}  # the smoke grid asks for neither
+    for stage, outputs, notebook, page, log, told, title in (job.groups() for job in jobs):
+        told, outputs, (named, _, rest) = json.loads(told), outputs.split(", "), Path(page).stem.partition("-")
+        assert notebook == ("lora_prompt" if stage == "ablate_lora" else stage) and named == stage
+        assert page in outputs and log == page.replace("/notebooks/", "/logs/").replace(".ipynb", ".txt")
+        written = [told[name] for name in ("out", "rows_out") if told.get(name)]
+        assert all(any(output == path or output.startswith(f"{path}/") for path in written) for output in outputs if output != page), stage
+        names = [str(told[name]) for name in ("model", "reader", "trained_on", "seed") if name in told and (stage not in ("sweep", "search", "ablate_lora") or name == "reader")]
+        assert all(name in rest for name in names) and all(name in title for name in names), (stage, title)
+
+
+def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
+    text = (ROOT / "Snakefile").read_text()
+    assert re.findall(r"params: notebook=(\w+), code=digest\((\w+), \*step.also\)", text) == [("notebook", "notebook")]
+    assert re.findall(r"params: stage=(\w+), code=digest\(f\"notebooks/{(\w+)}.py\"\), json=partial\(told, (\w+)\)", text) == [("stage",) * 3]
+    assert 'notebook="notebooks/{page}.py", code=lambda w: digest(f"notebooks/{w.page}.py"' in text
+    assert text.count("digest(") == 3
+
+
+def put(keys, value):
+    def change(values):
+        *way, last = keys
+        for key in way:
+            values = values[key]
+        values[last] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change, stages",
+    [
+        (put(["probe", "strengths"], [0.5]), of("probe", "sweep", "layers", "search", "settings", "cell-probe", *PAGES)),
+        (put(["models", 0, "learning_rate"], 0.5), of("lora_prompt-llama", "ablate_lora-llama", "search-llama", "settings", "cell-lora_prompt_llama", *PAGES)),
+        (put(["search", "sizes"], [50]), of("search", "settings")),
+        (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", "search", "settings", "cell-lora_prompt", *PAGES)),
+        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
+        (put(["judge"], {"url": "http://localhost/v1", "model": "wise"}), {"judge-llama", "judge-mistral", "grading"}),
+        (put(["beside"], "packed"), {f"beside-{page}" for page in PAGES}),
+        (put(["batch_tokens"], 128), ALL - {"questions", "figure"}),
+        (put(["methods"], ["probe"]), of("extract", "ablate-", "sweep", "layers", "probe", "cell-probe", *PAGES)),
+        (put(["seeds"], [0, 1]), of("surface", "ablate-", "cell", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
+        (put(["resources"], {"flops": 1.0e9, "stages": {stage: {"gpus": 1, "cores": 2, "memory": 9, "minutes": 9, "partition": "p"} for stage in STAGES}}), set()),
+        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
+    ],
+    ids=["strengths", "learning_rate", "search", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "resources", "source"],
+)
+def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
+    grid = story["project"].grid
+    before = grid.read_text()
+    values = yaml.safe_load(before)
+    change(values)
+    grid.write_text(yaml.safe_dump(values))
+    try:
+        assert story["project"].plan() == stages
+    finally:
+        grid.write_text(before)
+
+
+def test_what_somebody_else_wrote_into_a_run_is_noticed_and_made_anew_when_its_page_is_deleted(story):
+    project, stage = story["project"], "probe-llama_llama_seed0"
+    rows, page = (project.results / place for place in ("rows/probe/llama/llama/seed0.parquet", f"notebooks/{stage}.ipynb"))
+    before = rows.read_text()
+    rows.write_text("by hand")
+    sentence = f"{rows.relative_to(project.folder)} was changed after its stage wrote it: .* delete {page.relative_to(project.folder)}, and `make book` makes both anew.\n"
+    assert re.search(sentence, project.run("--plan")[1])
+    code, said = project.run()
+    assert code == 2 and re.fullmatch(sentence, said) and rows.read_text() == "by hand"
+    page.unlink()
+    code, said = project.run()
+    assert code == 0, said
+    assert rows.read_text() == before and project.plan() == set()
+
+
+def test_a_profile_of_ones_own_runs_the_jobs_and_what_they_say_is_shown(story):
+    project = story["project"]
+    (project.folder / "mine").mkdir()
+    (project.folder / "mine/config.yaml").write_text("executor: local\ncores: 1\n")
+    (project.results / "notebooks/heatmaps.ipynb").unlink()
+    code, said = project.run("--profile", "./mine")
+    assert code == 0, said
+    assert "heatmaps: started\n" in said and "heatmaps: done in" in said
+    assert project.plan() == set()
+
+
+@pytest.mark.parametrize(
+    "profile, text, sentence",
+    [
+        ("slrum", None, "PROFILE=slrum: there is no profiles/slrum/config.yaml; name one of .*slurm.*, or a folder with a profile of Snakemake's"),
+        ("kubernetes", None, "PROFILE=kubernetes: copy profiles/kubernetes, put your names in the place of REGISTRY, .*BUCKET, and name the copy, as in PROFILE=./mine"),
+        ("./wrong", "jobs: 3\n", "wrong/config.yaml: it names no `executor`; name the one that should run the jobs, such as slurm"),
+        ("./wrong", "executor: abacus\n", "wrong/config.yaml: its executor abacus is not installed: .*pip install .*snakemake-executor-plugin-abacus"),
+        ("./wrong", "executor: [\n", "wrong/config.yaml: line 2 is not good YAML.*"),
+    ],
+)
+def test_a_wrong_profile_is_one_sentence_before_anything_starts(story, profile, text, sentence):
+    project = story["project"]
+    (project.folder / "wrong").mkdir(exist_ok=True)
+    (project.folder / "wrong/config.yaml").write_text(text or "")
+    code, said = project.run("--profile", profile)
+    assert code == 2 and re.fullmatch(f"{sentence}\n", said), said
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("profiles/*/config.yaml")), ids=lambda path: path.parent.name)
+def test_snakemake_knows_the_keys_of_every_profile(path):
+    """Those of plugins are known where a plugin is installed."""
+    values = yaml.safe_load(path.read_text())
+    plugins = {values["executor"]: "snakemake_executor_plugin_", values.get("default-storage-provider", "none"): "snakemake_storage_plugin_"}
+    absent = tuple(f"{name}-" for name, package in plugins.items() if not importlib.util.find_spec(package + name))
+    known = {option for action in get_argument_parser()._actions for option in action.option_strings}
+    assert [key for key in values if f"--{key}" not in known and not key.startswith(absent)] == []
+    assert values["retries"] and values["jobs"]
+
+
+def test_ctrl_c_stops_all_and_says_what_is_kept(story):
+    project = story["project"]
+    notebook = project.folder / "notebooks/heatmaps.py"
+    notebook.write_text(notebook.read_text() + "\nimport time\ntime.sleep(600)\n")
+    log = project.results / "logs/heatmaps.txt"
+    log.unlink()
+    process = project.start()
+    wait_for(log.exists)
+    os.killpg(process.pid, signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.endswith("Stopped. What was finished is kept, and the next run goes on from there.\n") and "Traceback" not in said
+    assert project.plan() == {"heatmaps"}
+
+
+def test_the_cost_counts_the_jobs_that_snakemake_plans(story):
+    grid = story["project"].grid
+    before = grid.read_text()
+    grid.write_text(before.replace("name: toy", "name: fresh"))
+    try:
+        planned, (code, said) = story["project"].plan(), story["project"].run("--plan")
+        work = cost.work(load(grid))
+    finally:
+        grid.write_text(before)
+    assert Counter(name.split("-")[0] for name in planned) == {stage: one.jobs for stage, one in work.items()}
+    assert re.search(rf"^all +{len(planned)} ", said, re.M) and said.index("grows as") < said.index("stages to run")
+
+
+def test_a_wrong_grid_is_one_sentence_before_anything_starts(story):
+    project = story["project"]
+    (project.folder / "grids/toy.yml").rename(project.folder / "grids/hidden.yml")
+    try:
+        code, said = project.run()
+    finally:
+        (project.folder / "grids/hidden.yml").rename(project.folder / "grids/toy.yml")
+    assert code == 2
+    assert said == "grids/toy.yml: this file cannot be read (No such file or directory); check its name.\n"

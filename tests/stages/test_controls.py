@@ -1,0 +1,250 @@
+"""Controls know what they may know, and nothing else."""
+
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from made_up import answers, mixed, spied
+from transformers import BertConfig, BertModel, BertTokenizerFast
+
+from whoknows import WhoknowsError
+from whoknows.data.splits import for_seed, smaller
+from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
+from whoknows.evaluation import scores
+from whoknows.evaluation.auroc import auroc
+from whoknows.report.pages import cell_tables, contest
+from whoknows.stages import controls, embedder
+
+SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
+
+
+def frame(seed=0, text=lambda right, rng: "x" * int(rng.integers(3, 9))):
+    rng = np.random.default_rng(seed)
+    task = np.array(["easy", "hard"] * 200)
+    correct = rng.random(400) < np.where(task == "easy", 0.6, 0.2)
+    made = answers([text(right, rng) for right in correct], correct, SPLIT, task)
+    return made.assign(question=[f"question {i}" for i in range(400)], mean_logprob=np.float32(-rng.random(400)))
+
+
+def surface(frames, seeds=(0,), source=None):
+    return controls.without_reader(frames, list(seeds), [0.1, 1.0], source, 2048)
+
+
+def value(rows, **names):
+    own = rows[(rows["split"] == "test") & (rows[list(names)] == pd.Series(names)).all(axis=1)]
+    return auroc(own["logit"], own["correct"])
+
+
+def test_the_task_prior_knows_the_task_and_nothing_within_it():
+    rows = surface({"a": frame(0), "b": frame(1)})
+    own = rows[rows["method"] == "task_prior"]
+    assert value(own, trained_on="a", scored="b") > 0.6
+    table = scores.within_task(scores.by_task(own), ["easy", "hard"])
+    assert (table["auroc"] == 0.5).all()
+
+
+def test_the_task_prior_of_an_unknown_task_is_that_of_all():
+    made = frame()
+    made.loc[made["split"] == "test", "task"] = "new"
+    rows = surface({"a": made})
+    train = made[made["split"] == "train"]
+    expected = (train["correct"].sum() + 1) / (len(train) + 2)
+    found = rows[(rows["method"] == "task_prior") & (rows["split"] == "test")]["logit"]
+    assert np.allclose(1 / (1 + np.exp(-found)), expected, atol=1e-6)
+
+
+def test_length_is_learned_where_it_tells_and_not_where_it_does_not():
+    telling = frame(text=lambda right, rng: "x" * int(rng.integers(3, 9) + 5 * right))
+    assert value(surface({"a": telling}), method="answer_length") > 0.9
+    assert value(surface({"a": frame()}), method="answer_length", task="hard") == pytest.approx(0.5, abs=0.2)
+
+
+def test_mean_likelihood_is_the_log_odds_of_the_mean_tokens_probability():
+    made = frame()
+    rows = surface({"a": made})
+    own = rows[rows["method"] == "likelihood_mean"]
+    kept = made[made["split"] != "train"]
+    assert np.allclose(1 / (1 + np.exp(-own["logit"])), np.exp(kept["mean_logprob"]), atol=1e-5)
+    assert set(own["trained_on"]) == {""}
+
+
+def test_what_the_tokens_say_are_methods_that_need_no_training():
+    made = frame()
+    sure = np.where(made["correct"], 0.1, 0.2)
+    made = made.assign(min_logprob=-sure, mean_entropy=sure, max_entropy=2 * sure, first_margin=1 - sure)
+    rows = surface({"a": made, "b": frame(1)})
+    for method in ("token_min", "entropy_mean", "entropy_max", "margin_first"):
+        own = rows[rows["method"] == method]
+        assert set(own["scored"]) == {"a"}, "older answers, which lack the columns, are left out"
+        assert set(own["trained_on"]) == set(own["reader"]) == {""} and value(own, scored="a") == 1.0
+    table = contest.contest(rows, ["a", "b"], [{"name": "easy", "role": "train"}, {"name": "hard", "role": "train"}])
+    html = cell_tables.contest(table)
+    assert all(html.count(title) == 2 for title in ("Smallest token probability", "Mean token entropy", "Largest token entropy", "Margin of the first token"))
+    assert html.count("Answer likelihood, mean token") == 4  # of two models, each within task and pooled
+
+
+def test_rows_are_of_all_test_answers_and_the_validation_answers_that_chose():
+    rows = surface({"a": frame(0), "b": frame(1)}, seeds=(0, 1))
+    own = rows[(rows["method"] == "answer_length") & (rows["trained_on"] == "a") & (rows["seed"] == 1)]
+    assert own.groupby(["scored", "split"]).size().to_dict() == {("a", "test"): 120, ("a", "validation"): 80, ("b", "test"): 120}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A tiny sentence embedder with random weights."""
+    folder = tmp_path_factory.mktemp("bert")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"), "iron", "gold", "tree"]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab={word: at for at, word in enumerate(words)}).save_pretrained(folder)
+    torch.manual_seed(0)
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(words), **size)).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("budget", [1, 10_000])
+def test_an_embedding_is_the_mean_of_a_text_alone_whatever_the_batch(bert, budget):
+    texts = ["iron", "a tree of gold and iron", "", "iron"]
+    found = embedder.embed(bert, texts, budget)
+    tokenizer, model = embedder.AutoTokenizer.from_pretrained(bert), embedder.AutoModel.from_pretrained(bert).eval()
+    for text, vector in zip(texts, found, strict=True):
+        with torch.no_grad():
+            mean = model(**tokenizer([text], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
+        torch.testing.assert_close(vector, mean / mean.norm(), rtol=1e-4, atol=1e-5)
+
+
+def test_the_embedder_sees_the_answer_and_question_only_does_not(bert):
+    made = frame(text=lambda right, rng: ["iron", "gold"][int(right)])
+    rows = surface({"a": made}, source=bert)
+    assert value(rows, method="answer_only") > 0.95 and value(rows, method="embedder") > 0.9
+    assert value(rows, method="question_only", task="hard") == pytest.approx(0.5, abs=0.25)
+
+
+@pytest.fixture
+def states(tmp_path):
+    """Answers of two models, whose hidden states have the grade planted in layer 1, and in layer 2 of the means."""
+    frames = {"a": frame(0), "b": frame(1)}
+    for at, (scored, made) in enumerate(frames.items()):
+        hidden = torch.tensor(np.random.default_rng(at).normal(size=(400, 4, 16)), dtype=torch.float32)
+        hidden[:, 1, 3] += 3.0 * torch.tensor(made["correct"].to_numpy())
+        save_hidden(str(tmp_path), scored, hidden.bfloat16())
+        hidden[:, 1, 3] -= 3.0 * torch.tensor(made["correct"].to_numpy())
+        hidden[:, 2, 5] += 3.0 * torch.tensor(made["correct"].to_numpy())
+        save_hidden(str(tmp_path), mean_of(scored), hidden.bfloat16())
+    save_hidden(str(tmp_path), BEFORE, torch.randn(400, 4, 16, generator=torch.Generator().manual_seed(0)).bfloat16())
+    return frames, str(tmp_path)
+
+
+def ablated(states, sizes=(50,), seeds=(0,)):
+    frames, folder = states
+    return controls.of_reader("r", frames, list(seeds), folder, [0.1, 1.0], list(sizes))
+
+
+def test_what_is_taken_away_is_missed(states):
+    rows = ablated(states)
+    names = {"probe_last", "probe_before", "probe_mean", "probe_shuffled", "probe_n50", "probe_without_easy", "probe_without_hard"}
+    assert set(rows["method"]) == names
+    for method, low, high in [("probe_last", 0.3, 0.7), ("probe_before", 0.3, 0.7), ("probe_mean", 0.9, 1.0), ("probe_shuffled", 0.1, 0.9), ("probe_n50", 0.9, 1.0), ("probe_without_easy", 0.9, 1.0)]:
+        for scored in ("a", "b"):
+            assert low <= value(rows, method=method, trained_on="a", scored=scored, task="easy") <= high, method
+
+
+def test_shuffled_grades_are_those_of_the_task_and_test_grades_stay():
+    made = frame()
+    shuffled = made.assign(correct=controls._shuffled(made, 0))
+    keys = ["task", "split"]
+    assert shuffled.groupby(keys)["correct"].sum().equals(made.groupby(keys)["correct"].sum())
+    assert (shuffled["correct"] == made["correct"])[made["split"] == "test"].all()
+    assert 0.3 < (shuffled["correct"] == made["correct"])[made["split"] == "train"].mean() < 0.8
+
+
+def test_sizes_are_nested_and_a_left_out_task_is_neither_learned_nor_chosen_by():
+    found = controls._variants(frame(), 0, [50, 100, 200, 5000])
+    assert "probe_n200" not in found and "probe_n5000" not in found
+    few, more = (set(found[f"probe_n{size}"].query("split == 'train'")["question_id"]) for size in (50, 100))
+    assert len(few) == 50 and len(more) == 100 and few < more
+    for name in ("probe_n50", "probe_n100"):
+        assert (found[name]["split"] == "validation").sum() == 80
+    left = found["probe_without_easy"]
+    assert set(left.loc[left["split"].isin(["train", "validation"]), "task"]) == {"hard"}
+
+
+def test_a_size_of_one_class_is_left_out():
+    made = frame()
+    made.loc[made["split"] == "train", "correct"] = [True] + [False] * 199
+    assert "probe_n2" not in controls._variants(made, 0, [2])
+
+
+def test_training_answers_of_one_class(states):
+    frames, folder = states
+    frames["b"].loc[frames["b"]["split"] == "train", "correct"] = False
+    with pytest.raises(WhoknowsError, match="no right answer among the training answers of b"):
+        controls.of_reader("r", frames, [0], folder, [1.0], [])
+
+
+@pytest.fixture
+def handed(monkeypatch):
+    """What is fitted to what, and what judges what, in their order; nothing is fitted."""
+    return spied(monkeypatch, controls, "_fit", lambda probe, *_: probe), spied(monkeypatch, controls, "judge", lambda *_: pd.DataFrame())
+
+
+def digits(text):
+    """A vector that tells a text from others."""
+    return [float(zlib.crc32(text.encode()) >> shift & 255) for shift in (0, 8, 16)]
+
+
+def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_division(handed, monkeypatch):
+    (fits, judged), frames, methods = handed, mixed(24), ("task_prior", "answer_length", "question_only", "answer_only", "embedder")
+    asked = spied(monkeypatch, controls, "embed", lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]))
+    controls.without_reader(frames, [0, 3], [0.1, 1.0], "an embedder", 7)
+    assert [(call["source"], call["batch_tokens"]) for call in asked] == [("an embedder", 7)]
+    places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
+    fitted = iter(fits)
+    for (on, seed, method), call in zip(places, judged, strict=True):
+        divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+        assert list(call["probes"]) == [method] and call["names"] == {"reader": "", "trained_on": on, "seed": seed}
+        assert all(call["frames"][scored].equals(frame) for scored, frame in divided.items())
+        if method == "task_prior":
+            train = divided[on][divided[on]["split"] == "train"].groupby("task")["correct"]
+            assert call["probes"][method].share.to_dict() == ((train.sum() + 1) / (train.size() + 2)).to_dict() and call["features"]("one").equals(divided["one"])
+            continue
+        fit = next(fitted)
+        assert fit["trained_on"] == on and fit["frame"].equals(divided[on]) and fit["probe"].strengths == [1.0, 0.1] and torch.equal(fit["hidden"], call["features"](on))
+        for scored, frame in frames.items():
+            said = {"question_only": frame["question"], "answer_only": frame["answer"], "embedder": frame["question"] + " " + frame["answer"]}.get(method)
+            expected = [np.log1p([len(text), len(text.split())]) for text in frame["answer"]] if said is None else [digits(text) for text in said]
+            np.testing.assert_allclose(call["features"](scored)[:, 0], np.stack(expected), rtol=1e-6)
+    assert next(fitted, None) is None
+
+
+def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each_seed(handed, tmp_path):
+    (fits, judged), frames = handed, mixed()
+    states = {scored: torch.randn(96, 4, 2) for scored in [*frames, *map(mean_of, frames), BEFORE]}
+    for name, hidden in states.items():
+        save_hidden(str(tmp_path), name, hidden)
+    controls.of_reader("r", frames, [0, 3], str(tmp_path), [0.1, 1.0], [20, 500])
+    methods = ("probe_last", "probe_before", "probe_mean", "probe_shuffled", "probe_n20", "probe_without_trivia_qa", "probe_without_sciq")
+    places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
+    for (on, seed, method), fit, call in zip(places, fits, judged, strict=True):
+        divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+        own, without = divided[on], method.removeprefix("probe_without_")
+        changed = {
+            "probe_shuffled": lambda: own.assign(correct=controls._shuffled(own, seed)),
+            "probe_n20": lambda: smaller(own, [20], seed)[20],
+            f"probe_without_{without}": lambda: own.assign(split=own["split"].where(own["task"] != without, "")),
+        }
+        assert fit["trained_on"] == on and fit["frame"].equals(changed.get(method, lambda: own)()), method
+        assert (fit["probe"].layers, fit["probe"].strengths) == ([3] if method == "probe_last" else [0, 1, 2, 3], [1.0, 0.1])
+        assert list(call["probes"].values()) == [fit["probe"]] and list(call["probes"]) == [method] and call["names"] == {"reader": "r", "trained_on": on, "seed": seed}
+        for scored, frame in divided.items():
+            right = states[{"probe_before": BEFORE, "probe_mean": mean_of(scored)}.get(method, scored)]
+            assert call["frames"][scored].equals(frame) and torch.equal(call["features"](scored), right)
+        assert torch.equal(fit["hidden"], call["features"](on))
+
+
+def test_grades_are_dealt_out_by_the_seed():
+    made = frame()
+    first, again, other = (controls._shuffled(made, seed) for seed in (1, 1, 2))
+    assert first.equals(again) and not first.equals(other)

@@ -1,0 +1,156 @@
+"""The sweep: every layer, strength and size, each measured where it should be, and nothing chosen."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import vl_convert
+from made_up import answers, mixed, spied
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.data.splits import fewer, for_seed
+from whoknows.estimators.hidden import save_hidden
+from whoknows.estimators.probe import Labelled, Logistic
+from whoknows.evaluation.auroc import mean_auroc
+from whoknows.report.pages import cell_tables, layers
+from whoknows.stages import controls, sweep
+
+SPLIT = ["train"] * 120 + ["validation"] * 60 + ["test"] * 120
+TASK = np.array(["trivia_qa", "sciq"] * 150)
+TASK[-30:] = "nq_open"  # a shift: test answers alone
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Two models' answers, and hidden states of three layers; the middle one knows the grades."""
+    frames, rng = {}, np.random.default_rng(0)
+    for model in ("a", "b"):
+        correct = rng.random(300) < 0.4
+        frames[model] = answers([f"{model} {i}" for i in range(300)], correct, SPLIT, TASK)
+        hidden = rng.normal(size=(300, 3, 8)).astype(np.float32)
+        hidden[:, 1, 2] += 2 * correct
+        save_hidden(str(tmp_path / "r"), model, torch.tensor(hidden))
+    return frames, tmp_path / "r"
+
+
+def test_every_layer_strength_and_size_is_there_once(made):
+    frames, folder = made
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [30, 60, 500])
+    keys = ["trained_on", "scored", "size", "layer", "strength"]
+    assert len(table) == 2 * 2 * 3 * 3 * 2 and not table.duplicated(keys).any()
+    assert sorted(table["size"].unique()) == [30, 60, 120], "a size that is not fewer is all of them, once"
+    assert set(table["reader"]) == {"r"} and set(table["last_layer"]) == {2}
+    by_layer = table[table["size"] == 120].groupby("layer")["auroc"].mean()
+    assert by_layer.idxmax() == 1 and by_layer[1] > 0.8
+
+
+def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_its_tasks(made):
+    frames, folder = made
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], []).set_index(["trained_on", "scored", "layer", "strength"])
+    hidden = {model: controls.load_hidden(str(folder), model, frames[model]) for model in frames}
+    parts = {split: Labelled(hidden["a"], frames["a"]["correct"].to_numpy(), TASK).part(np.array(SPLIT) == split) for split in ("train", "validation")}
+    probe = Logistic([2], [1.0])
+    probe.fit(parts["train"], parts["validation"])
+    asked = (np.array(SPLIT) == "test") & (TASK != "nq_open")
+    expected = mean_auroc(probe.score(hidden["b"][torch.tensor(asked)]).numpy(), frames["b"]["correct"].to_numpy()[asked], TASK[asked])
+    # the path comes to this strength from a stronger one there, and begins with it here
+    assert table.loc[("a", "b", 2, 1.0), "auroc"] == pytest.approx(expected, abs=2e-3)
+    assert table.loc[("a", "b", 2, 1.0), "validation_auroc"] == table.loc[("a", "a", 2, 1.0), "validation_auroc"]
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tmp_path, monkeypatch, seed):
+    frames = {scored: frame.assign(task=frame["task"].mask((frame["split"] == "test") & (frame.index > 80), "nq_open")) for scored, frame in mixed().items()}
+    hidden = {scored: torch.randn(96, 3, 2) for scored in frames}
+    for scored, states in hidden.items():
+        save_hidden(str(tmp_path), scored, states)
+    fits = spied(monkeypatch, Logistic, "fit")
+    table = sweep.run("r", frames, seed, str(tmp_path), [0.1, 1.0], [20, 500])
+    divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+    places = [(on, size) for on in frames for size in (20, 48)]
+    assert list(dict.fromkeys(zip(table["trained_on"], table["size"]))) == places
+
+    def same(found, scored, keep):
+        own = divided[scored][keep]
+        return torch.equal(found.hidden, hidden[scored][own.index]) and found.correct.tolist() == own["correct"].tolist() and found.task.tolist() == own["task"].tolist()
+
+    for (on, size), fit in zip(places, fits, strict=True):
+        learnt = fewer(divided[on], size, seed)["split"]
+        assert (fit["self"].layers, fit["self"].strengths) == ([0, 1, 2], [1.0, 0.1])
+        assert same(fit["train"], on, learnt == "train") and same(fit["validation"], on, learnt == "validation") and list(fit["beside"]) == list(frames)
+        assert all(same(test, scored, (divided[scored]["split"] == "test") & (divided[scored]["task"] != "nq_open")) for scored, test in fit["beside"].items())
+
+
+def test_what_is_measured_beside_chooses_nothing(made):
+    frames, folder = made
+    hidden = controls.load_hidden(str(folder), "a", frames["a"])
+    every = Labelled(hidden, frames["a"]["correct"].to_numpy(), TASK)
+    train, validation, test = (every.part(np.array(SPLIT) == split) for split in ("train", "validation", "test"))
+    alone, watched = Logistic([0, 1, 2], [0.1, 1.0]), Logistic([0, 1, 2], [0.1, 1.0])
+    against = Labelled(test.hidden, ~test.correct, test.task)  # whoever chose by it would take the worst
+    search = watched.fit(train, validation, {"test": against})
+    assert alone.fit(train, validation) == [{key: value for key, value in line.items() if key != "test"} for line in search]
+    assert alone.chosen == watched.chosen
+    assert min(line["test"] for line in search) < 0.2
+
+
+def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every_cell(made):
+    frames, folder = made
+    tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    table = pd.concat(tables, ignore_index=True)
+    spec = json.loads(layers.chart(table, ["a", "b"]).to_json())
+    params = {param["name"]: param for param in spec["params"]}
+    assert (params["depth"]["value"], params["strength"]["value"], params["size"]["value"]) == ("chosen", "chosen", 120)
+    assert params["strength"]["bind"]["options"] == ["chosen", 0.1, 1.0] and params["size"]["bind"]["options"] == [120, 30]
+    best = table.loc[table[table["size"] == 120].groupby(["reader", "trained_on"])["validation_auroc"].idxmax()]
+    report = table.merge(best[["reader", "trained_on", "layer", "strength"]]).query("size == 120 and reader == trained_on")
+    assert _written(spec) == sorted(f"{value:.2f}" for value in report["auroc"])
+    params["depth"]["value"], params["strength"]["value"], params["size"]["value"] = 1.0, 0.1, 30
+    asked = table.query("layer == 2 and strength == 0.1 and size == 30 and reader == trained_on")
+    assert _written(spec) == sorted(f"{value:.2f}" for value in asked["auroc"]) and len(asked) == 4
+
+
+def test_the_axes_stay_where_they_are(made):
+    frames, folder = made
+    tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    spec = json.loads(layers.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
+    scales = [layer["encoding"][axis]["scale"] for panel in spec["concat"][1:] for layer in panel["layer"] for axis in "xy"]
+    assert len(scales) == 8 and all(len(scale["domain"]) == 2 for scale in scales)
+
+
+def _written(spec) -> list[str]:
+    """The bold values of the heatmap."""
+    svg = vl_convert.vegalite_to_svg(spec)
+    return sorted(re.findall(r'font-size="15px" font-weight="bold"[^>]*>([^<]+)</text>', svg))
+
+
+def test_of_many_models_only_their_own_answers_have_a_line(made):
+    frames, folder = made
+    tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    whole = layers.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
+    assert '"trained on b, scored on a"' in whole
+    few = layers.chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
+    assert '"trained on b, scored on a"' not in few and '"trained on b, scored on b"' in few
+
+
+def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
+    frames, folder = made
+    few = frames["a"].assign(correct=frames["a"]["correct"] & ((frames["a"]["split"] != "test") | (frames["a"].index % 5 == 0)))
+    table = sweep.run("r", {"a": few, "b": frames["b"]}, 0, str(folder), [1.0], [])
+    rarer = table.groupby("scored")["n_rarer"].first()
+    assert rarer["a"] == few["correct"][(few["split"] == "test") & (TASK != "nq_open")].sum() < 25 <= rarer["b"]
+    files.write_parquet(tmp_path / "sweeps/r.parquet", table.assign(reader="a"))
+    read = layers.read(str(tmp_path / "sweeps"), ["r", "a", "b"])
+    assert read.groupby("scored")["auroc"].count().to_dict() == {"a": 0, "b": len(read) // 2}
+    assert "nan" not in cell_tables.sweep(read).lower()
+    drawn = json.loads(layers.chart(read.assign(reader=read["trained_on"]), ["a", "b"]).to_json())["datasets"]
+    assert {line["model"] for lines in drawn.values() for line in lines} == {"b"}
+
+
+def test_no_sweep_is_one_sentence(tmp_path):
+    with pytest.raises(WhoknowsError, match="has no sweep of a, b: run the stage sweep first"):
+        layers.read(str(tmp_path), ["a", "b"])
