@@ -36,7 +36,7 @@ rows = controls.of_reader(reader, frames, seeds, features, strengths, sizes)
 files.write_parquet(out, rows)
 
 # %% [markdown]
-# AUROC on the test answers of each model, for each model that they were trained on. `n` counts answers, and `n_right` the right ones.
+# AUROC on the test answers of each model, for each model that they were trained on.
 
 # %%
 HTML(auroc.html(rows))

@@ -69,7 +69,7 @@ history, rows = lora_prompt.cell(
 curves.training_curve(history)
 
 # %% [markdown]
-# AUROC on the test answers of each scored model. `n` counts answers, and `n_right` the right ones.
+# AUROC on the test answers of each scored model.
 
 # %%
 HTML(auroc.html(rows))

@@ -53,7 +53,7 @@ files.write_parquet(rows_out, rows)
 curves.layer_curve(search)
 
 # %% [markdown]
-# AUROC on the test answers of each scored model. `n` counts answers, and `n_right` the right ones.
+# AUROC on the test answers of each scored model.
 
 # %%
 HTML(auroc.html(rows))

@@ -34,7 +34,7 @@ files.write_parquet(out, table)
 # How many questions of each task are in each split. The few-shot examples (`shot`) are in no other.
 
 # %%
-table.groupby(["task", "split"], sort=False).size().unstack(fill_value=0)
+table.groupby(["task", "split"], sort=False).size().unstack(fill_value=0).rename_axis(index=None, columns=None)
 
 # %% [markdown]
 # One question of each task, with the answers that count as right.

@@ -35,7 +35,7 @@ rows = controls.without_reader(frames, seeds, strengths, embedder, batch_tokens)
 files.write_parquet(out, rows)
 
 # %% [markdown]
-# AUROC on the test answers of each model, for each model that they were trained on. `n` counts answers, and `n_right` the right ones.
+# AUROC on the test answers of each model, for each model that they were trained on.
 
 # %%
 HTML(auroc.html(rows))

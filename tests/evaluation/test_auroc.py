@@ -58,7 +58,7 @@ def test_an_estimators_own_table_has_a_line_per_scored_model_and_task():
     assert table["auroc"].isna().tolist() == [False, True, True]
     assert table["reason"].tolist()[1:] == ["3 right answers, and a value takes 25", "1 wrong answer, and a value takes 25"]
     shown = html(rows)
-    assert shown.count("<td>—</td>") == 2 and "nan" not in shown.lower()
+    assert shown.count("<td>—</td>") == 2 and "nan" not in shown.lower() and "<th>Test answers</th>" in shown and "n_right" not in shown
     assert list(by_task(rows[rows["task"] == "trivia_qa"])) == ["method", "scored", "task", "auroc", "n", "n_right"], "no reason, no column for it"
 
 

@@ -11,6 +11,11 @@ from whoknows.data.rows import one_class
 
 ENOUGH = 25  # right answers, and wrong ones: no page shows a value that rests on fewer of either, and nothing is concluded from it
 
+TITLES = {
+    "method": "Method", "trained_on": "Trained on", "seed": "Seed", "scored": "Scored", "task": "Task", "auroc": "AUROC", "n": "Test answers",
+    "n_right": "Right", "reason": "Why there is no value",
+}  # fmt: skip
+
 
 def too_few(right: int, wrong: int) -> str:
     """Why a value of so many right and wrong answers is not shown, or "" if it is."""
@@ -78,7 +83,7 @@ def by_task(rows: pd.DataFrame) -> pd.DataFrame:
 
 def html(rows: pd.DataFrame, most: int = 200) -> str:
     """What `by_task` returns as an HTML table, of at most so many lines."""
-    return by_task(rows).round(3).to_html(index=False, max_rows=most, na_rep="—")
+    return by_task(rows).round(3).rename(columns=TITLES).to_html(index=False, max_rows=most, na_rep="—")
 
 
 def checked(logit, correct) -> tuple[np.ndarray, np.ndarray]:
