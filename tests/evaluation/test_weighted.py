@@ -9,7 +9,7 @@ from scipy.special import expit
 from whoknows.evaluation import bootstrap, calibration, cells, metrics, scores, weighted
 from whoknows.report.pages import cell_tables, charts
 
-MEASURED = {name: metrics.METRICS.get(name) for name in weighted.METRICS} | {"threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)}
+MEASURED = {name: metrics.METRICS.get(name) for name in weighted.RESAMPLED} | {"threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)}
 
 
 def calibrated(seed, count):
@@ -74,7 +74,7 @@ def test_cells_have_an_interval_of_each_metric_but_ece_and_the_heatmap_shows_it(
     shown = charts.with_labels(table[table["auroc"].notna()], 2)
     assert shown["interval_brier"].tolist() == [f"{low:.2f} – {high:.2f}" for low, high in zip(shown["low_brier"], shown["high_brier"])] and "interval_ece" not in shown
     html = cell_tables.cell(measured)
-    assert html.count("<small>") == len(measured) * (len(weighted.METRICS) + 1) + len(measured) and f"{both['brier']:.3f}<br/><small>{both['low_brier']:.3f} – {both['high_brier']:.3f}</small>" in html
+    assert html.count("<small>") == len(measured) * (len(weighted.RESAMPLED) + 1) + len(measured) and f"{both['brier']:.3f}<br/><small>{both['low_brier']:.3f} – {both['high_brier']:.3f}</small>" in html
 
 
 def test_a_heatmap_of_another_metric_shows_its_interval_and_says_if_there_is_none():

@@ -39,7 +39,7 @@ METHODS = {
     "task_prior": "Task prior",
 }
 TRAINED = ("probe", "probe_mlp", "lora_prompt")
-INTERVALS = (*weighted.METRICS, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
+INTERVALS = (*weighted.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
 NO_ROWS = pd.DataFrame({
     **{name: pd.Series(dtype=str) for name in [*CELL, "task", "split", "question_id"]},
     "seed": pd.Series(dtype="int64"), "logit": pd.Series(dtype="float32"), "correct": pd.Series(dtype=bool),

@@ -8,11 +8,11 @@ estimator is calibrated well. The metrics here have no such bias (`tests/test_we
 import numpy as np
 from scipy.special import expit
 
-METRICS = ("brier", "log_loss", "threshold_accuracy", "aurc", "prr")
+RESAMPLED = ("brier", "log_loss", "threshold_accuracy", "aurc", "prr")
 
 
 def resampled(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
-    """Each of `METRICS` in every resample: [times]; NaN where a resample has one class only, and log loss throughout where an answer's is infinite.
+    """Each of `RESAMPLED` in every resample: [times]; NaN where a resample has one class only, and log loss throughout where an answer's is infinite.
 
     Args:
         logit, correct: confidences and grades, shape [n].
@@ -24,7 +24,7 @@ def resampled(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, thres
         each = np.stack([(expit(logit) - correct) ** 2, np.logaddexp(0, np.where(correct, -logit, logit)), called])
         count, right = weights.sum(axis=0, dtype=float), weights[correct].sum(axis=0, dtype=float)
         values = [*(np.where(np.isinf(each), np.nan, each) @ weights / count), *_ranked(logit, correct, weights, count, right)]
-        return {name: np.where((right > 0) & (right < count), value, np.nan) for name, value in zip(METRICS, values)}
+        return {name: np.where((right > 0) & (right < count), value, np.nan) for name, value in zip(RESAMPLED, values)}
 
 
 def _ranked(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, count: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

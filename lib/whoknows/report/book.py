@@ -42,7 +42,7 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("data"))
     shutil.copy(ROOT / "_config.yml", source)
-    vega.write(source / "book" / "_static")
+    vega.write_charts(source / "book" / "_static")
     found = chapters.collect(results / "notebooks", chosen)
     for name, text in _pages(found, chosen, grid_file, results).items():
         files.write_text(source / name, text)

@@ -15,7 +15,7 @@ VERSIONS = {
 }
 
 
-def write(folder: Path) -> None:
+def write_charts(folder: Path) -> None:
     """Writes charts.js, which every page loads, and vega.js, which charts.js loads where there is a chart.
 
     Args:

@@ -212,9 +212,9 @@ def load(path: Path | str) -> Grid:
         WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
     values = files.read_yaml(path)
-    complaint = schema.complaint(values, json.loads(SCHEMA.read_text())) or _nonsense(values)
-    if complaint:
-        raise WhoknowsError(f"{path}: {complaint.removesuffix('.')}{'' if complaint.endswith('?') else '.'}")
+    wrong = schema.complaint(values, json.loads(SCHEMA.read_text())) or _nonsense(values)
+    if wrong:
+        raise WhoknowsError(f"{path}: {wrong.removesuffix('.')}{'' if wrong.endswith('?') else '.'}")
     return _build(values)
 
 
