@@ -20,7 +20,7 @@ grid = "grids/embedded.yml"
 
 # %%
 from whoknows.lab.panel import Panel
-from whoknows.lab.refit import Results
+from whoknows.lab.explore import Results
 
 panel = Panel(Results(grid))
 panel

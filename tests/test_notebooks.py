@@ -14,7 +14,7 @@ from made_up import spied
 
 from whoknows.data import files
 from whoknows.models import loading
-from whoknows.report import vega
+from whoknows.report import book
 from whoknows.report.pages import curves, lab
 from whoknows.run import page
 from whoknows.stages import answer, controls, extract, judge, lora_prompt, probe, search, sweep
@@ -109,7 +109,7 @@ def test_where_there_is_no_room_yet_a_chart_has_a_picture(tmp_path):
     """JupyterLab draws a chart in a cell that is not laid out, and again and again until the PNG of it is not empty."""
     spec = curves.layer_curve([{"layer": layer, "strength": 1.0, "validation_auroc": 0.5} for layer in (0, 1)]).to_dict()
     specs = {"book": spec, "lab": lab.bundle(spec)[lab.CHART]}
-    vega.write_charts(tmp_path)
+    book.write_charts(tmp_path)
     (tmp_path / "index.html").write_text("<script src='vega.js'></script><div id='none' style='width: 0'></div>")
     draw = "whoknowsVega.vegaEmbed('#none', {}, {{renderer: 'canvas'}}).then(drawn => drawn.view.toImageURL('png')).then(url => (url.split(',')[1] ?? '').length)"
     with browser.open_book(tmp_path / "index.html") as tab:

@@ -23,7 +23,7 @@ from test_book import bold, choose, expected, in_lines, shown
 from whoknows.data import assets
 from whoknows.evaluation import cells, plateau, scores
 from whoknows.report.pages import charts
-from whoknows.run import cost, estimate, grid, parameters
+from whoknows.run import cost, grid, parameters
 
 ROOT = Path(__file__).parents[1]
 COPIED = ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "_config.yml", "_toc.yml", "CITATION.cff", "book", "grids", "lib", "notebooks")
@@ -228,7 +228,7 @@ def test_the_switches_redraw_the_heatmap_from_what_was_measured(checkout, made):
 
 def test_the_cost_has_the_counts_of_the_run_and_the_bytes_of_its_hidden_states(checkout, made):
     chosen = grid.load(checkout / SMOKE)
-    found = estimate.measured(chosen, checkout / "results")
+    found = cost.measured(chosen, checkout / "results")
     assert {stage: one.notebooks for stage, one in found.items()} == {stage: one.jobs for stage, one in cost.work(chosen).items()}
     assert all(one.seconds > 0 for one in found.values())
     files = [path for path in (checkout / "results/smoke/features").rglob("*.safetensors") if path.name != "trunk.safetensors"]

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import expit, logit
 
 from whoknows import WhoknowsError
-from whoknows.evaluation.smooth import smooth_ece
+from whoknows.evaluation.metrics import smooth_ece
 
 
 def graded(count, slope=1.0, offset=0.0, seed=0):

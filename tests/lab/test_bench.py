@@ -11,7 +11,7 @@ from transformers import LlamaConfig, MistralConfig
 
 from whoknows import WhoknowsError, __main__
 from whoknows.estimators.lora import LoraPrompt
-from whoknows.lab import baseline, bench, shapes, speed
+from whoknows.lab import baseline, bench
 from whoknows.models import loading
 from whoknows.models.generation import Prefix
 from whoknows.models.packing import forest
@@ -75,25 +75,25 @@ def test_two_ways_take_turns_and_are_compared_by_their_medians(monkeypatch):
 
         return run
 
-    line = speed.race(way("ours", [9, 1, 5, 2]), way("plain", [9, 8, 4, 3]), 10, "questions", 2, 100, 0.5)
+    line = bench.race(way("ours", [9, 1, 5, 2]), way("plain", [9, 8, 4, 3]), 10, "questions", 2, 100, 0.5)
     assert turns == [("ours", 4), ("plain", 4), *[("ours", 10), ("plain", 10)] * 3]
     assert (line["ours_per_second"], line["plain_per_second"], line["ratio"]) == (10, 5, 2)
     assert (line["tokens_per_second"], line["share_of_matmul_rate"], line["repeats"]) == (50, 0.25, 3)
-    monkeypatch.setattr(speed, "SECONDS", 0)
-    assert speed.race(way("ours", [1, 1]), way("plain", [1, 1]), 10, "questions", 1, 1, 1)["repeats"] == 1
+    monkeypatch.setattr(bench, "SECONDS", 0)
+    assert bench.race(way("ours", [1, 1]), way("plain", [1, 1]), 10, "questions", 1, 1, 1)["repeats"] == 1
 
 
 def test_the_arithmetic_is_counted_by_blocks(reader):
-    each = [speed.block_parameters(reader, layer, layer + 1) for layer in range(reader.depth)]
+    each = [bench.block_parameters(reader, layer, layer + 1) for layer in range(reader.depth)]
     config = reader.model.config
     heads = config.num_attention_heads + config.num_key_value_heads
     assert each[0] == config.hidden_size * (2 * heads * config.hidden_size // config.num_attention_heads + 3 * config.intermediate_size)
-    assert speed.block_parameters(reader) == sum(each)
+    assert bench.block_parameters(reader) == sum(each)
 
 
 def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "sample", lambda chosen, count: questions(6))
-    monkeypatch.setattr(speed, "REPEATS", 1)
+    monkeypatch.setattr(bench, "REPEATS", 1)
     monkeypatch.chdir(tmp_path)
     assert __main__.main(["bench", str(Path(__file__).parents[2] / "grids/smoke.yml")]) == 0
     table = pd.read_parquet("results/smoke/bench.parquet")
@@ -111,7 +111,7 @@ def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
 
 def test_random_weights_have_the_shape_of_the_real_ones(monkeypatch, tmp_path):
     small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 600}
-    monkeypatch.setattr(shapes, "SHAPES", {"meta-llama/Llama-2-7b-hf": LlamaConfig(**small), "mistralai/Mistral-7B-v0.1": MistralConfig(**small)})
+    monkeypatch.setattr(bench, "SHAPES", {"meta-llama/Llama-2-7b-hf": LlamaConfig(**small), "mistralai/Mistral-7B-v0.1": MistralConfig(**small)})
     monkeypatch.setattr(bench, "sample", lambda chosen, count: questions(6))
     kapoor = grid.load(Path(__file__).parents[2] / "grids/kapoor2024.yml")
     with bench.random_weights(kapoor) as measured:
@@ -131,5 +131,5 @@ def test_random_weights_have_the_shape_of_the_real_ones(monkeypatch, tmp_path):
 def test_the_papers_shapes_have_the_papers_numbers_of_parameters():
     for source, billions in {"meta-llama/Llama-2-7b-hf": 6.74, "meta-llama/Llama-2-13b-hf": 13.02, "mistralai/Mistral-7B-v0.1": 7.24}.items():
         with torch.device("meta"):
-            model = shapes.KINDS[type(shapes.SHAPES[source])](shapes.SHAPES[source])
+            model = bench.KINDS[type(bench.SHAPES[source])](bench.SHAPES[source])
         assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)

@@ -21,8 +21,8 @@ from whoknows.data import files
 from whoknows.estimators.hidden import BEFORE, save_hidden
 from whoknows.evaluation import auroc, scores
 from whoknows.lab import explore
+from whoknows.lab.explore import TOKENS, Results, Setting
 from whoknows.lab.panel import Panel
-from whoknows.lab.refit import TOKENS, Results, Setting
 from whoknows.report.pages.lab import CHART
 from whoknows.run import grid, notebook, page, parameters
 from whoknows.stages import probe
@@ -79,7 +79,7 @@ def test_the_probe_is_the_one_that_the_run_fits_at_that_setting(results, tmp_pat
 
 def test_hidden_states_are_read_when_they_are_asked_for(results, monkeypatch):
     asked = []
-    monkeypatch.setattr("whoknows.lab.refit.load_hidden", lambda folder, scored, frame: asked.append((folder[-4:], scored)) or torch.zeros(len(frame), 4, 6))
+    monkeypatch.setattr("whoknows.lab.explore.load_hidden", lambda folder, scored, frame: asked.append((folder[-4:], scored)) or torch.zeros(len(frame), 4, 6))
     assert results.layers("deep") == 4 and asked == [("deep", "deep")]
     results.rows(SETTING)
     results.rows(replace(SETTING, layer=1))
@@ -92,12 +92,12 @@ def test_one_fit_serves_all_scored_models(results):
 
 
 def test_a_smaller_size_trains_on_the_answers_that_the_control_of_that_size_has(results, monkeypatch):
-    from whoknows.lab import refit
+    from whoknows.lab import explore
     from whoknows.stages import controls
 
     seen = []
-    fit = refit.fit
-    monkeypatch.setattr(refit, "fit", lambda train, strength: seen.append(train.correct) or fit(train, strength))
+    fit = explore.fit
+    monkeypatch.setattr(explore, "fit", lambda train, strength: seen.append(train.correct) or fit(train, strength))
     results.rows(replace(SETTING, size=50))
     variant = controls._variants(results.answers["deep"], results.seed, [50])["probe_n50"]
     assert seen[0].tolist() == variant.loc[variant["split"] == "train", "correct"].tolist() and len(seen[0]) == 50

@@ -16,8 +16,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from whoknows import __main__
 from whoknows.data import files
 from whoknows.evaluation import cells, scores
-from whoknows.report import book, chapters, vega
-from whoknows.report.icons import ICON
+from whoknows.report import book, chapters
+from whoknows.report.book import ICON
 from whoknows.report.pages import charts
 from whoknows.run import grid, stages
 
@@ -426,7 +426,7 @@ def test_the_bundle_is_what_altair_asks_for():
 
     assert vl_convert.get_vega_version().split(".")[0] == display.VEGA_VERSION
     assert vl_convert.get_vega_embed_version().split(".")[0] == display.VEGAEMBED_VERSION
-    assert vega.bundled_version() in vl_convert.get_vegalite_versions()
+    assert book.bundled_version() in vl_convert.get_vegalite_versions()
 
 
 def test_pages_that_are_not_there_are_not_in_the_contents(tmp_path):

@@ -23,7 +23,7 @@ from scipy.stats import rankdata
 from sklearn import metrics as sklearn
 from sklearn.linear_model import LogisticRegression
 
-from whoknows.evaluation.smooth import smooth_ece
+from whoknows.evaluation.metrics import smooth_ece
 
 ROOT = Path(__file__).parents[2]
 SETS = {"in-distribution": ["sciq", "trivia_qa"], "sciq": ["sciq"], "trivia_qa": ["trivia_qa"], "shift": ["nq_open", "capitals"], "nq_open": ["nq_open"], "capitals": ["capitals"]}

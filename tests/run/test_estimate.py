@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from whoknows.data import assets, questions
-from whoknows.run import cost, estimate, grid, sizes, stages
+from whoknows.run import cost, grid, sizes, stages
 
 ROOT = Path(__file__).parents[2]
 SMOKE = grid.load(ROOT / "grids/smoke.yml")
@@ -20,7 +20,7 @@ SMOKE = grid.load(ROOT / "grids/smoke.yml")
 @pytest.fixture(autouse=True)
 def without_gpus(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    estimate._here.cache_clear()
+    cost._here.cache_clear()
 
 
 def of_size(n: int) -> grid.Grid:
@@ -50,7 +50,7 @@ def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, t
     found = sizes.size(source)
     assert math.isclose(found.blocks, weights, rel_tol=0.1) and found.origin == origin
     if origin == "guess":
-        assert "some/model has 7e+09 weights, as a guess" in estimate.assumptions(replace(SMOKE, models=(grid.Model("it", source),)))[-1]
+        assert "some/model has 7e+09 weights, as a guess" in cost.assumptions(replace(SMOKE, models=(grid.Model("it", source),)))[-1]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_every_config_gives_a_plan_and_what_is_unknown_is_said(tmp_path, config,
     assert found.origin == origin and found.blocks > 0 and found.head > 0
     if shape:
         assert (found.layers, found.width) == shape[:2] and found.sides.items() >= shape[2].items()
-    told = estimate.table(replace(SMOKE, models=(grid.Model("it", str(folder)), SMOKE.models[1])), Counter({"answer": 2, "lora_prompt": 4}), tmp_path, tmp_path)
+    told = cost.table(replace(SMOKE, models=(grid.Model("it", str(folder)), SMOKE.models[1])), Counter({"answer": 2, "lora_prompt": 4}), tmp_path, tmp_path)
     why = {"part": "as its config.json says in part", "guess": "as a guess"}
     assert (f"{folder} has" in told) is (origin in why) and why.get(origin, "") in told
 
@@ -141,31 +141,31 @@ def rows_of(table: str) -> dict[str, list[str]]:
 
 def test_the_table_has_a_line_for_each_stage_that_is_due_and_says_what_it_rests_on(tmp_path):
     due = Counter({"answer": 1, "probe": 3})
-    table = estimate.table(SMOKE, due, tmp_path, tmp_path)
+    table = cost.table(SMOKE, due, tmp_path, tmp_path)
     assert list(rows_of(table)) == ["stage", "Answers", "Probe", "all"]
     assert rows_of(table)["Probe"][:2] == ["3", "n² cells × seeds"] and rows_of(table)["Answers"][-1] == "arithmetic"
     assert "1e+11 operations a second" in table
     fast = replace(SMOKE, resources=grid.Resources(3e14, {"answer": grid.Stage(gpus=1)}))
-    assert "3e+14 operations a second" in estimate.table(fast, due, tmp_path, tmp_path)
-    assert estimate.rate(fast, "answer") == estimate.rate(fast, "extract") == 3e14 and estimate.rate(fast, "probe") == 1e11
-    assert [estimate.cards(fast, stage) for stage in ("answer", "extract")] == [1, 0]
+    assert "3e+14 operations a second" in cost.table(fast, due, tmp_path, tmp_path)
+    assert cost.rate(fast, "answer") == cost.rate(fast, "extract") == 3e14 and cost.rate(fast, "probe") == 1e11
+    assert [cost.cards(fast, stage) for stage in ("answer", "extract")] == [1, 0]
     twice = replace(SMOKE, resources=grid.Resources(3e14, {"answer": grid.Stage(gpus=2), "probe": grid.Stage(cores=4)}))
-    one, two = (rows_of(estimate.table(of, due, tmp_path, tmp_path)) for of in (fast, twice))
+    one, two = (rows_of(cost.table(of, due, tmp_path, tmp_path)) for of in (fast, twice))
     assert math.isclose(float(two["Answers"][2]), 2 * float(one["Answers"][2]), abs_tol=0.001)  # a job that holds two GPUs spends the hours of both
     assert math.isclose(float(two["Probe"][2]), 4 * float(one["Probe"][2]), abs_tol=0.002)
 
 
 def test_without_a_word_in_the_grid_the_gpus_are_those_of_this_machine(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    estimate._here.cache_clear()
-    assert [estimate.cards(SMOKE, stage) for stage in ("answer", "extract", "probe")] == [1, 1, 0]
-    assert estimate.rate(SMOKE, "answer") == estimate.RATES["GPU"]
-    estimate._here.cache_clear()
+    cost._here.cache_clear()
+    assert [cost.cards(SMOKE, stage) for stage in ("answer", "extract", "probe")] == [1, 1, 0]
+    assert cost.rate(SMOKE, "answer") == cost.RATES["GPU"]
+    cost._here.cache_clear()
 
 
 def test_a_stage_whose_work_is_not_known_still_counts(tmp_path, monkeypatch):
     monkeypatch.setitem(stages.STAGES, "centroid", "Centroid")
-    table = rows_of(estimate.table(SMOKE, Counter({"answer": 2, "centroid": 4}), tmp_path, tmp_path))
+    table = rows_of(cost.table(SMOKE, Counter({"answer": 2, "centroid": 4}), tmp_path, tmp_path))
     assert table["Centroid"][:2] == ["4", "1"] and table["all"][0] == "6" and "centroid" not in cost.work(SMOKE)
 
 
@@ -175,7 +175,7 @@ def run_of(of: grid.Grid, results: Path, slower: float, only: str = "") -> None:
     folder.mkdir(parents=True)
     for stage, one in cost.work(of).items():
         for job in range(one.jobs if stage.startswith(only) else 0):
-            about = {"seconds": slower * estimate.seconds(of, stage, one) / one.jobs}
+            about = {"seconds": slower * cost.seconds(of, stage, one) / one.jobs}
             (folder / f"{stage}-{job}.ipynb").write_text(json.dumps({"metadata": {"whoknows": about}}))
     (folder / "answer-9.failed.ipynb").write_text(json.dumps({"metadata": {}}))
 
@@ -183,10 +183,10 @@ def run_of(of: grid.Grid, results: Path, slower: float, only: str = "") -> None:
 def test_what_notebooks_took_comes_before_arithmetic_and_own_ones_before_those_of_another_grid(tmp_path):
     more = replace(of_size(4), name="more")
     run_of(SMOKE, tmp_path, 50)
-    by_hand = rows_of(estimate.table(more, everything(more), tmp_path, tmp_path))
-    other = rows_of(estimate.table(more, everything(more), tmp_path, ROOT / "grids"))
+    by_hand = rows_of(cost.table(more, everything(more), tmp_path, tmp_path))
+    other = rows_of(cost.table(more, everything(more), tmp_path, ROOT / "grids"))
     run_of(more, tmp_path, 100, "answer")
-    own = rows_of(estimate.table(more, everything(more), tmp_path, ROOT / "grids"))
+    own = rows_of(cost.table(more, everything(more), tmp_path, ROOT / "grids"))
     hours = [float(table["Answers"][2]) for table in (by_hand, other, own)]
     assert math.isclose(hours[1], 50 * hours[0], rel_tol=0.1) and math.isclose(hours[2], 100 * hours[0], rel_tol=0.1)
     assert [table["Answers"][-1] for table in (by_hand, other, own)] == ["arithmetic", "2 notebooks", "4 notebooks"]
@@ -194,4 +194,4 @@ def test_what_notebooks_took_comes_before_arithmetic_and_own_ones_before_those_o
 
 
 def test_every_stage_has_a_name_and_those_that_read_are_stages():
-    assert {*stages.READING, *stages.HEAVY, *estimate.PLACES, *cost.GROWTH} <= set(stages.STAGES)
+    assert {*stages.READING, *stages.HEAVY, *cost.PLACES, *cost.GROWTH} <= set(stages.STAGES)

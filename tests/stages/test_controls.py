@@ -15,7 +15,7 @@ from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
 from whoknows.report.pages import cell_tables, contest
-from whoknows.stages import controls, embedder
+from whoknows.stages import controls
 
 SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
 
@@ -107,8 +107,8 @@ def bert(tmp_path_factory):
 @pytest.mark.parametrize("budget", [1, 10_000])
 def test_an_embedding_is_the_mean_of_a_text_alone_whatever_the_batch(bert, budget):
     texts = ["iron", "a tree of gold and iron", "", "iron"]
-    found = embedder.embed(bert, texts, budget)
-    tokenizer, model = embedder.AutoTokenizer.from_pretrained(bert), embedder.AutoModel.from_pretrained(bert).eval()
+    found = controls.embed(bert, texts, budget)
+    tokenizer, model = controls.AutoTokenizer.from_pretrained(bert), controls.AutoModel.from_pretrained(bert).eval()
     for text, vector in zip(texts, found, strict=True):
         with torch.no_grad():
             mean = model(**tokenizer([text], return_tensors="pt")).last_hidden_state[0].mean(dim=0)

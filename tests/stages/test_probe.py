@@ -14,8 +14,7 @@ from whoknows.data import files
 from whoknows.data.rows import example_rows
 from whoknows.data.splits import for_seed
 from whoknows.estimators.hidden import save_hidden
-from whoknows.estimators.logistic import logistic_path, standardise
-from whoknows.estimators.probe import Labelled, Logistic, Mlp
+from whoknows.estimators.probe import Labelled, Logistic, Mlp, logistic_path, standardise
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import mean_auroc
 from whoknows.stages import probe as probe_stage

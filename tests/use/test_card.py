@@ -18,8 +18,7 @@ from transformers import AutoModelForCausalLM
 from whoknows.data import assets, prompts, questions
 from whoknows.evaluation import scores
 from whoknows.run import provenance
-from whoknows.use import card as model_card
-from whoknows.use import predict, usage
+from whoknows.use import cards, predict
 
 ROOT = Path(__file__).parents[2]
 EVIL = "a`b``c|d\n---\n# e: [f](javascript:1) <script>*g*</script> {h}'\""
@@ -74,7 +73,7 @@ def test_the_python_of_the_book_runs(run, capsys):
 
 
 def test_the_query_of_its_python_is_the_librarys():
-    block = usage.python(CARD)
+    block = cards.python(CARD)
     (query,) = re.findall(r'text \+= (".+")', block)
     assert json.loads(query) == prompts.QUERY and '"HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32"' in block
 
@@ -110,26 +109,26 @@ def test_its_numbers_are_those_of_the_rows(run):
 
 def test_sets_of_tasks_are_the_means_of_the_report():
     rows = some_rows()
-    table, by_task = model_card.measured(rows, ["sciq", "trivia_qa"]), scores.by_task(rows)
-    assert list(table["questions"].unique()) == [model_card.TOGETHER, "sciq", "trivia_qa", "mmlu", "nq_open"]
-    for questions, tasks in ((model_card.TOGETHER, ["sciq", "trivia_qa"]), ("mmlu", ["mmlu_anatomy", "mmlu_astronomy"]), ("sciq", ["sciq"])):
+    table, by_task = cards.measured(rows, ["sciq", "trivia_qa"]), scores.by_task(rows)
+    assert list(table["questions"].unique()) == [cards.TOGETHER, "sciq", "trivia_qa", "mmlu", "nq_open"]
+    for questions, tasks in ((cards.TOGETHER, ["sciq", "trivia_qa"]), ("mmlu", ["mmlu_anatomy", "mmlu_astronomy"]), ("sciq", ["sciq"])):
         means = scores.within_task(by_task, tasks).set_index("scored")
         for line in table[table["questions"] == questions].to_dict("records"):
             expected = means.loc[line["scored"]]
-            assert [line[name] for name in model_card.MEASURES] == pytest.approx(list(expected[list(model_card.MEASURES)]))
+            assert [line[name] for name in cards.MEASURES] == pytest.approx(list(expected[list(cards.MEASURES)]))
             assert (line["right"], line["right"] + line["wrong"]) == (expected["n_right"], expected["n"])
     missing = table[table["questions"] == "nq_open"]
     assert missing["auroc"].isna().all() and set(missing["reason"]) == {"no right answer among the test answers"} and set(missing["wrong"]) == {60}
 
 
 def test_the_hub_reads_what_it_says_of_itself(tmp_path):
-    model_card.write(estimator(tmp_path / "lora"), some_rows())
+    cards.write(estimator(tmp_path / "lora"), some_rows())
     card = ModelCard.load(tmp_path / "lora/README.md")
     data = card.data.to_dict()
     assert (data["license"], data["base_model"], data["library_name"]) == ("apache-2.0", "HuggingFaceTB/SmolLM2-135M-Instruct", "peft")
     assert data["datasets"] == ["allenai/sciq", "mandarjoshi/trivia_qa"] and "lora_prompt" in data["tags"]
     found = {(one.dataset_name, one.metric_type): one for one in card.data.eval_results}
-    table = model_card.measured(some_rows(), CARD["tasks"])
+    table = cards.measured(some_rows(), CARD["tasks"])
     assert len(found) == 3 * (len(table) - 2), "a task without right answers has no numbers"
     for line in table[table["reason"] == ""].to_dict("records"):
         one = found[f"{line['questions']}, answers of {line['scored']}", "roc_auc"]
@@ -140,22 +139,22 @@ def test_the_hub_reads_what_it_says_of_itself(tmp_path):
 
 @pytest.mark.parametrize("source, licence, base", [("gemma3-270m", "gemma", "google/gemma-3-270m"), ("org/model", None, "org/model"), ("/home/me/model", None, None), (EVIL, None, None)])
 def test_a_licence_and_a_base_are_named_where_they_are_known(tmp_path, source, licence, base):
-    model_card.write(estimator(tmp_path / "lora", source=source), some_rows())
+    cards.write(estimator(tmp_path / "lora", source=source), some_rows())
     data, text = ModelCard.load(tmp_path / "lora/README.md").data, (tmp_path / "lora/README.md").read_text()
     assert (data.get("license"), data.get("base_model")) == (licence, base) and "/home/me" not in text
 
 
 def test_a_reader_from_the_hub_is_named_with_the_commit_that_was_read(tmp_path):
     commit = "0123456789" * 4
-    model_card.write(estimator(tmp_path / "lora", source="org/model", digest=commit), some_rows())
+    cards.write(estimator(tmp_path / "lora", source="org/model", digest=commit), some_rows())
     text = (tmp_path / "lora/README.md").read_text()
     assert text.count(f'from_pretrained("org/model", revision="{commit}"') == 2 and f"| digest of its files | `{commit}` |" in text
-    assert "revision" not in usage.python(CARD | {"digest": commit}), "a wheel's digest is no commit of the model that it was made from"
+    assert "revision" not in cards.python(CARD | {"digest": commit}), "a wheel's digest is no commit of the model that it was made from"
 
 
 def test_nothing_in_a_name_breaks_it(tmp_path):
     rows = pd.concat([some_rows(scored=EVIL), some_rows().assign(task=EVIL)])
-    model_card.write(estimator(tmp_path / "evil", reader=EVIL, trained_on=EVIL, source=EVIL, tasks=[EVIL, "sciq"], precision=EVIL, settings={EVIL: EVIL}), rows)
+    cards.write(estimator(tmp_path / "evil", reader=EVIL, trained_on=EVIL, source=EVIL, tasks=[EVIL, "sciq"], precision=EVIL, settings={EVIL: EVIL}), rows)
     card = ModelCard.load(tmp_path / "evil/README.md")
     assert f"{EVIL}, answers of Gemma3-270M" in {one.dataset_name for one in card.data.eval_results}
     assert re.findall(r"^#+ ", card.text, re.M) == ["# ", "## ", "## ", "## ", "## "] and re.findall(r"^---", card.text, re.M) == []
@@ -168,11 +167,11 @@ def test_nothing_in_a_name_breaks_it(tmp_path):
 
 
 def test_every_task_has_its_data_set_but_those_that_the_hub_does_not_have():
-    assert model_card.DATASETS.keys() == questions.FOLDERS.keys() - set(questions.BASIC_SKILLS)
+    assert cards.DATASETS.keys() == questions.FOLDERS.keys() - set(questions.BASIC_SKILLS)
 
 
 def test_every_asset_has_a_licence_that_the_hub_knows():
-    assert {assets.ASSETS[name].licence for name in assets.MODELS} == model_card.LICENCES.keys()
+    assert {assets.ASSETS[name].licence for name in assets.MODELS} == cards.LICENCES.keys()
 
 
 @pytest.mark.parametrize("text", ["a", "a`b", "``", "`a", "a|b", "a\nb", "", "  "])

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, files, places
+from whoknows.data import assets, places
 from whoknows.data.matching import holds, normalise
 
 SPLITS = ("train", "validation", "test")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from whoknows.evaluation import weighted
+from whoknows.evaluation import metrics
 from whoknows.evaluation.auroc import ENOUGH
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.evaluation.scores import CELL
@@ -63,13 +63,13 @@ def samples(rows: pd.DataFrame, times: int = DRAWS, pooled: bool = False) -> pd.
 
 
 def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict[str, pd.DataFrame]:
-    """Each of `weighted.RESAMPLED` as `samples` returns AUROC, of the same draws.
+    """Each of `metrics.RESAMPLED` as `samples` returns AUROC, of the same draws.
 
     Args:
         fitted: as `calibration.fit_all` returns; its thresholds are the same in all resamples.
     """
-    found = {key: weighted.resampled(*own, fitted[(*key[:3], key[4], key[3])].threshold) for key, *own in _drawn(rows, times)}
-    return {name: _lines({key: values[name] for key, values in found.items()}, times) for name in weighted.RESAMPLED}
+    found = {key: metrics.resampled(*own, fitted[(*key[:3], key[4], key[3])].threshold) for key, *own in _drawn(rows, times)}
+    return {name: _lines({key: values[name] for key, values in found.items()}, times) for name in metrics.RESAMPLED}
 
 
 def _drawn(rows: pd.DataFrame, times: int, pooled: bool = False) -> Iterator[tuple[tuple, np.ndarray, np.ndarray, np.ndarray]]:

@@ -10,7 +10,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.questions import CATEGORIES, category_of
-from whoknows.evaluation import bootstrap, calibration, weighted
+from whoknows.evaluation import bootstrap, calibration, metrics
 from whoknows.evaluation.auroc import ENOUGH, too_few
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, pooled, within_task
 
@@ -39,7 +39,7 @@ METHODS = {
     "task_prior": "Task prior",
 }
 TRAINED = ("probe", "probe_mlp", "lora_prompt")
-INTERVALS = (*weighted.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
+INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
 NO_ROWS = pd.DataFrame({
     **{name: pd.Series(dtype=str) for name in [*CELL, "task", "split", "question_id"]},
     "seed": pd.Series(dtype="int64"), "logit": pd.Series(dtype="float32"), "correct": pd.Series(dtype=bool),

@@ -1,14 +1,86 @@
 """How well confidences fit grades: one function a metric, from arrays alone.
 
 Confidences are log-odds that an answer is right, shape [n]; grades are bool, shape [n]. `scores` makes tables of them.
+
+`resampled` gives some of them for many resamples at once, in which an answer counts as often as it was drawn: what the functions give if each
+is written out so often. Of ECE, in bins of any kind or in none, a percentile interval would mislead. It is a mean of absolute values, to
+which chance in the choice of answers only adds, and a resample adds as much once more: the interval lies too high, and above the value
+itself where an estimator is calibrated well. The metrics that have one have no such bias (`tests/evaluation/test_resampled.py` counts
+how often both hold the truth).
 """
+
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import expit
 
 from whoknows.data.rows import one_class
 from whoknows.evaluation.auroc import auroc, checked
-from whoknows.evaluation.smooth import smooth_ece
+
+NODES = 1001  # places on [0, 1] between which confidences are shared out
+MESH = 200  # places at which smoothed residuals are looked at; more for a bandwidth that wants more
+HALVINGS = 10
+LEAST = 0.001  # no bandwidth below
+EMPTY = 1e-4  # added to the density
+
+
+def smooth_ece(logit: np.ndarray, correct: np.ndarray) -> float:
+    """Smooth calibration error of P(correct), in [0, 1]; NaN without answers.
+
+    Błasiok and Nakkiran, *Smooth ECE*, 2023 (arXiv 2309.12236): the residuals P(correct) - grade are smoothed over P(correct)
+    with a Gaussian that is reflected at 0 and at 1; the error is the mean size of what is left, at the bandwidth that equals
+    it. Bandwidths that are tried are the same for all confidences, so that each is prepared once. Kernel, mesh and search are those of the authors' package, relplot, so that values can be compared: its kernel ends
+    at half the interval, and what lies on 0 or 1 itself is not reflected.
+
+    Args:
+        logit: confidences as log-odds, shape [n].
+        correct: grades, shape [n], bool.
+
+    Raises:
+        WhoknowsError: a confidence is NaN.
+    """
+    logit, correct = checked(logit, correct)
+    if not correct.size:
+        return float("nan")
+    confidence = expit(logit)
+    spectra = np.stack([_spectrum(_shared_out(confidence, values)) for values in (confidence - correct, np.ones_like(confidence))])
+    narrow, wide = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (narrow + wide) / 2
+        if middle < LEAST or middle < _error(spectra, middle):
+            narrow = middle
+        else:
+            wide = middle
+    return _error(spectra, wide)
+
+
+def _shared_out(confidence: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """[NODES] sums of values, each shared between the two nodes beside its confidence."""
+    place = confidence * (NODES - 1)
+    left = np.minimum(place.astype(int), NODES - 2)
+    right = place - left
+    return np.bincount(left, (1 - right) * values, NODES) + np.bincount(left + 1, right * values, NODES)
+
+
+def _spectrum(nodes: np.ndarray) -> np.ndarray:
+    return np.fft.rfft(np.concatenate([nodes, nodes[-2:0:-1]]))  # reflected, so that it goes round
+
+
+def _error(spectra: np.ndarray, bandwidth: float) -> float:
+    """Mean size of the smoothed residuals, from the spectra of residuals and of answers."""
+    kernel, mesh = _kernel(bandwidth)
+    nodes = np.linspace(0, 1, NODES)
+    residuals, density = (np.interp(mesh, nodes, smoothed[:NODES]) for smoothed in np.fft.irfft(spectra * kernel))
+    return float(np.abs(residuals).sum() / (density + EMPTY).sum())
+
+
+@lru_cache(maxsize=2**HALVINGS)
+def _kernel(bandwidth: float) -> tuple[np.ndarray, np.ndarray]:
+    """Spectrum of the Gaussian of a bandwidth, and the places at which to look."""
+    away = np.linspace(0, 1, NODES)
+    gaussian = np.exp(-(away**2) / (2 * bandwidth**2)) / (np.sqrt(2 * np.pi) * bandwidth)
+    return _spectrum(np.where(away <= 0.5, gaussian, 0)), np.linspace(0, 1, max(round(10 / bandwidth), MESH))
+
 
 BINS = 10
 
@@ -126,3 +198,41 @@ METRICS = {
     "aurc": aurc,
     "prr": prr,
 }
+
+
+RESAMPLED = ("brier", "log_loss", "threshold_accuracy", "aurc", "prr")
+
+
+def resampled(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
+    """Each of `RESAMPLED` in every resample: [times]; NaN where a resample has one class only, and log loss throughout where an answer's is infinite.
+
+    Args:
+        logit, correct: confidences and grades, shape [n].
+        weights: how often each answer is in each resample, [n, times].
+        threshold: confidence from which on an answer is called right; NaN leaves the accuracy NaN.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):  # one class, or an answer that was certain and wrong
+        called = np.where(np.isnan(threshold), np.nan, (logit >= threshold) == correct)
+        each = np.stack([(expit(logit) - correct) ** 2, np.logaddexp(0, np.where(correct, -logit, logit)), called])
+        count, right = weights.sum(axis=0, dtype=float), weights[correct].sum(axis=0, dtype=float)
+        values = [*(np.where(np.isinf(each), np.nan, each) @ weights / count), *_ranked(logit, correct, weights, count, right)]
+        return {name: np.where((right > 0) & (right < count), value, np.nan) for name, value in zip(RESAMPLED, values)}
+
+
+def _ranked(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, count: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """AURC and PRR of every resample.
+
+    Of w answers of one confidence, e of them wrong, after n more confident ones, c of them wrong, the risks at the coverages that they
+    bring sum to those of c + j e / w wrong among n + j, j = 1 … w: to e + (c - n e / w) (H(n + w) - H(n)) with the harmonic numbers H.
+    """
+    order = np.argsort(-logit, kind="stable")
+    starts = np.flatnonzero(np.r_[True, logit[order][1:] != logit[order][:-1]])  # of equal confidences
+    answers, wrong = (np.add.reduceat(part, starts, axis=0) for part in (weights[order], weights[order] * ~correct[order, None]))
+    until = answers.cumsum(axis=0)
+    harmonic = np.cumsum([0, *(1 / np.arange(1, count.max() + 1))])
+    passed = np.diff(harmonic[until.astype(np.int32)], axis=0, prepend=0)
+    surplus = wrong.cumsum(axis=0) - wrong - (until - answers) * (wrong / np.maximum(answers, 1))
+    aurc = (count - right + np.einsum("nt,nt->t", surplus, passed)) / count
+    best = (count - right - right * (harmonic[count.astype(int)] - harmonic[right.astype(int)])) / count
+    chance = 1 - right / count
+    return aurc, (chance - aurc) / (chance - best)

@@ -11,7 +11,10 @@ answering also 2 x the output head for each token written; in training 4 x the p
 """
 
 import argparse
+import math
+import statistics
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
@@ -20,19 +23,119 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from whoknows import WhoknowsError
 from whoknows.data import cache, files, questions
+from whoknows.data.prompts import QUERY
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.lab import baseline
-from whoknows.lab.speed import block_parameters, matmul_rate, race, seconds
-from whoknows.models import forward, loading, products
+from whoknows.models import forward, loading, products, tiny
 from whoknows.models.batching import Budget
 from whoknows.models.generation import Prefix
 from whoknows.models.loading import Reader, first_block
 from whoknows.models.packing import Forest, batches, forest
 from whoknows.run import grid, parameters, provenance
 from whoknows.stages import answer, extract
+
+# The defaults of transformers are LLaMA 7B and Mistral 7B v0.1.
+SHAPES = {
+    "meta-llama/Llama-2-7b-hf": LlamaConfig(max_position_embeddings=4096),
+    "meta-llama/Llama-2-13b-hf": LlamaConfig(
+        max_position_embeddings=4096, hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40, num_key_value_heads=40
+    ),
+    "mistralai/Mistral-7B-v0.1": MistralConfig(),
+}
+KINDS = {LlamaConfig: LlamaForCausalLM, MistralConfig: MistralForCausalLM}
+
+
+def make(source: str, texts: list[str], folder: Path) -> str:
+    """Saves a model with random weights in bfloat16, and a tokenizer that has learned its words from some texts.
+
+    Args:
+        source: the name on the hub of the model that it is as large as.
+        texts: that the tokenizer is to be good at, so that they have about as many tokens as with the real one.
+        folder: a new one.
+
+    Returns:
+        The folder, as the source of a model.
+
+    Raises:
+        WhoknowsError: the shape of that model is not known.
+    """
+    if source not in SHAPES:
+        raise WhoknowsError(f"models: the shape of {source!r} is not known, only those of {', '.join(SHAPES)}; leave --random-weights out")
+    config = SHAPES[source]
+    prompts = [f"Question: \nAnswer: {QUERY} {said}" for said in ("i", "ii")]
+    tokenizer = tiny.metaspace(texts + prompts * 100, config.vocab_size - tiny.BYTES)
+    with loading.device():
+        torch.manual_seed(0)
+        model = KINDS[type(config)]._from_config(config, dtype=torch.bfloat16)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+REPEATS, SECONDS = 3, 60.0  # so many turns of each way, but no further ones after this time
+ROWS = {"cpu": 1024, "cuda": 16384}  # of the matrix products
+
+
+def race(ours, theirs, count: int, unit: str, each: int, tokens: int, least: float) -> dict:
+    """Lets two ways take turns, after a warm-up, and compares their medians.
+
+    Args:
+        ours, theirs: each takes a range of items, and gives the seconds that they took.
+        count: items in a turn.
+        each: units in an item.
+        tokens: real tokens in a turn of ours.
+        least: seconds that the arithmetic of a turn of ours takes at the matrix-product rate.
+    """
+    ours(range(min(4, count))), theirs(range(min(4, count)))
+    begin, turns = time.perf_counter(), []
+    while len(turns) < REPEATS and (not turns or time.perf_counter() - begin < SECONDS):
+        turns.append((*_with_peak(ours, count), *_with_peak(theirs, count)))
+    mine, my_peak, other, other_peak = map(statistics.median, zip(*turns))
+    rates = {"ours_per_second": count * each / mine, "plain_per_second": count * each / other, "ratio": other / mine}
+    rates |= {"share_of_matmul_rate": least / mine, "unit": unit, "tokens_per_second": tokens / mine}
+    return rates | {"ours_peak_gb": my_peak, "plain_peak_gb": other_peak, "repeats": len(turns)}
+
+
+def _with_peak(way, count: int) -> tuple[float, float]:
+    """Seconds that a way took, and the most memory that it had of a GPU, in GB; NaN without one."""
+    if not torch.cuda.is_available():
+        return way(range(count)), math.nan
+    torch.cuda.reset_peak_memory_stats()
+    return way(range(count)), torch.cuda.max_memory_allocated() / 1e9
+
+
+def seconds(work) -> float:
+    """How long a function of no arguments takes, the accelerator's part included."""
+    begin = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begin
+
+
+@torch.inference_mode()
+def matmul_rate(reader: Reader) -> float:
+    """Floating-point operations per second of the products of many rows with matrices like all those of the model's blocks."""
+    rows, kind = ROWS[reader.device.type], {"dtype": reader.head.dtype, "device": reader.device}
+    linears = [module for module in reader.layers.modules() if isinstance(module, nn.Linear)]
+    unpacked = {(m.out_features, m.in_features): torch.randn(m.out_features, m.in_features, **kind) for m in linears if not m.weight.is_floating_point()}
+    matrices = [m.weight if m.weight.is_floating_point() else unpacked[m.out_features, m.in_features] for m in linears]
+    inputs = {width: torch.randn(rows, width, **kind) for width in {m.in_features for m in linears}}
+    turns = [seconds(lambda: [inputs[w.shape[1]] @ w.T for w in matrices]) for _ in range(REPEATS + 1)]
+    return 2 * rows * block_parameters(reader) / statistics.median(turns[1:])
+
+
+def block_parameters(reader: Reader, first: int = 0, last: int | None = None) -> int:
+    """Parameters of the matrices in blocks first … last-1 of a model without adapters."""
+    linears = [m for block in reader.layers[first:last] for m in block.modules() if isinstance(m, nn.Linear)]
+    return sum(linear.in_features * linear.out_features for linear in linears)
+
 
 QUESTIONS = {"cpu": 64, "cuda": 1024}
 PLAIN_TOKENS = 16384  # of the plain way where the grid says null: what one would choose by hand
@@ -72,13 +175,13 @@ def random_weights(chosen: grid.Grid) -> Iterator[grid.Grid]:
     Raises:
         WhoknowsError: the shape of a model is not known.
     """
-    from whoknows.lab import shapes  # not above: only this needs it
+      # not above: only this needs it
 
     table = sample(chosen, 10**6)
     texts = [text for column in (table["question"], table["gold"].map(" ".join)) for text in column]
     cache.root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.root()) as folder:
-        yield replace(chosen, models=tuple(replace(m, source=shapes.make(m.source, texts, Path(folder) / m.name)) for m in chosen.models))
+        yield replace(chosen, models=tuple(replace(m, source=make(m.source, texts, Path(folder) / m.name)) for m in chosen.models))
 
 
 def sample(chosen: grid.Grid, count: int) -> pd.DataFrame:

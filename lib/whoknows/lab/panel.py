@@ -8,7 +8,7 @@ import ipywidgets as widgets
 
 from whoknows import WhoknowsError
 from whoknows.lab import explore
-from whoknows.lab.refit import TOKENS, Results, Setting
+from whoknows.lab.explore import TOKENS, Results, Setting
 from whoknows.report.pages import lab
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)

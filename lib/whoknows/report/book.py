@@ -3,18 +3,21 @@
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import vl_convert
 import yaml
+from altair.vegalite.v6 import display
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.files import ROOT
-from whoknows.report import chapters, icons, strip, vega
+from whoknows.report import chapters, strip
 from whoknows.run import grid, notebook, parameters, provenance, stages
 
 
@@ -42,7 +45,7 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("data"))
     shutil.copy(ROOT / "_config.yml", source)
-    vega.write_charts(source / "book" / "_static")
+    write_charts(source / "book" / "_static")
     found = chapters.collect(results / "notebooks", chosen)
     for name, text in _pages(found, chosen, grid_file, results).items():
         files.write_text(source / name, text)
@@ -137,7 +140,7 @@ def sphinx(source: Path, builder: str = "html") -> Path:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
     index = source / "_build" / builder / "index.html"
     if index.exists():
-        icons.keep_used(index.parent)
+        keep_used(index.parent)
     if done.returncode or not index.exists():
         said = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
         where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
@@ -165,3 +168,52 @@ def main(arguments: list[str]) -> int:
         print("It has no heatmaps: its first page shows why.", file=sys.stderr)
         return 1
     return 0
+
+
+VERSIONS = {
+    "vega_version": display.VEGA_VERSION,
+    "vegalite_version": display.VEGALITE_VERSION,
+    "vegaembed_version": display.VEGAEMBED_VERSION,
+}
+
+
+def write_charts(folder: Path) -> None:
+    """Writes charts.js, which every page loads, and vega.js, which charts.js loads where there is a chart.
+
+    Args:
+        folder: static files of the book.
+    """
+    # Altair's pages load Vega from another host unless they find these very versions.
+    told = f"window.VEGA_DEBUG = {VERSIONS};\n"
+    files.write_text(folder / "charts.js", told + (ROOT / "book" / "_static" / "charts.js").read_text())
+    # In a function of its own, so that its many short names do not become the page's.
+    bundle = vl_convert.javascript_bundle("window.whoknowsVega = { vegaEmbed };", bundled_version())
+    files.write_text(folder / "vega.js", f"(() => {{\n{bundle}\n}})();\n")
+
+
+def bundled_version() -> str:
+    """The Vega-Lite version that Altair's specifications are written for, as vl-convert names it."""
+    return ".".join(display.VEGALITE_VERSION.split(".")[:2])
+
+
+# name:[width, height, [other names], "codepoint", "outline" or ["outline", "outline"]]
+ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[[^\]]*\],"[a-f0-9]*",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?')
+LETTER = re.compile(r'(?:\.fa-[a-z0-9-]+:before,?)+\{content:"[^"]*"\}')
+NAME = re.compile(r"\bfa-([a-z0-9-]+)")
+
+
+def keep_used(html: Path) -> None:
+    """Drops from the theme's script the icons that no page and no other script names, and from its style all of them.
+
+    The style would show icons as letters, from a font that pages then load, until the script draws them.
+
+    Args:
+        html: folder of a built book.
+    """
+    static = html / "_static"
+    script, style = static / "scripts" / "fontawesome.js", static / "styles" / "pydata-sphinx-theme.css"
+    readers = [path for pattern in ("**/*.html", "_static/**/*.js") for path in html.glob(pattern) if path != script]
+    used = {name for path in readers for name in NAME.findall(path.read_text(encoding="utf-8"))}
+    text = script.read_text(encoding="utf-8")
+    files.write_text(script, ICON.sub(lambda icon: icon[0] if icon[1] in used else "", text))
+    files.write_text(style, LETTER.sub("", style.read_text(encoding="utf-8")))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.run import estimate, gpus, grid, provenance
+from whoknows.run import cost, gpus, grid, provenance
 from whoknows.run.notebook import WORKFLOW
 from whoknows.run.stages import STAGES
 
@@ -86,7 +86,7 @@ def plan(path: str) -> str:
     stages = sorted(why, key=lambda name: (list(STAGES).index(name.split("-")[0]), name))
     lines = [f"{name:60} {REASONS.get(why[name], why[name])}" for name in stages]
     due = Counter(name.split("-")[0] for name in stages)
-    costs = ["", estimate.table(chosen, due), ""] if due else []
+    costs = ["", cost.table(chosen, due), ""] if due else []
     mixed = provenance.changed(Path("results") / chosen.name, chosen.name).values()
     return "\n".join([*lines, *costs, *mixed, f"{len(lines)} stages to run."])
 

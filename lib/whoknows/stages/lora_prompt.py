@@ -153,7 +153,7 @@ def run(
     table = pd.concat(found, ignore_index=True)
     # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
     if distributed.is_first():
-        importlib.import_module("whoknows.use.card").write(out, table)
+        importlib.import_module("whoknows.use.cards").write(out, table)
     return estimator, table
 
 

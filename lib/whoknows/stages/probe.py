@@ -100,7 +100,7 @@ def run(
         _save(probe, {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent, Path(out))
     rows = judge(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
     # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
-    importlib.import_module("whoknows.use.card").write(out, rows)
+    importlib.import_module("whoknows.use.cards").write(out, rows)
     return rows, pd.DataFrame(searches["probe"])
 
 

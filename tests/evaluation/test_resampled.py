@@ -6,10 +6,10 @@ import pytest
 from made_up import make_rows
 from scipy.special import expit
 
-from whoknows.evaluation import bootstrap, calibration, cells, metrics, scores, weighted
+from whoknows.evaluation import bootstrap, calibration, cells, metrics, scores
 from whoknows.report.pages import cell_tables, charts
 
-MEASURED = {name: metrics.METRICS.get(name) for name in weighted.RESAMPLED} | {"threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)}
+MEASURED = {name: metrics.METRICS.get(name) for name in metrics.RESAMPLED} | {"threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)}
 
 
 def calibrated(seed, count):
@@ -24,7 +24,7 @@ def test_a_resample_has_the_metrics_of_its_answers_written_out(digits):
     logit, correct = calibrated(0, 60)
     logit = logit.round(digits)
     weights = bootstrap.draws("sciq", 60, times=20).T
-    found = weighted.resampled(logit, correct, weights, 0.3)
+    found = metrics.resampled(logit, correct, weights, 0.3)
     for at, drawn in enumerate(weights.T):
         each = np.repeat(np.arange(60), drawn.astype(int))
         assert {name: values[at] for name, values in found.items()} == pytest.approx({name: metric(logit[each], correct[each]) for name, metric in MEASURED.items()}, abs=1e-6)
@@ -32,7 +32,7 @@ def test_a_resample_has_the_metrics_of_its_answers_written_out(digits):
 
 def test_what_cannot_be_measured_is_missing():
     weights = np.array([[1, 0, 2], [1, 2, 0]], np.float32)  # both answers, the wrong one twice, the right one twice
-    found = weighted.resampled(np.array([np.inf, np.inf]), np.array([True, False]), weights, np.nan)
+    found = metrics.resampled(np.array([np.inf, np.inf]), np.array([True, False]), weights, np.nan)
     assert np.isnan(found["log_loss"]).all(), "an infinite loss has no interval"
     assert np.isnan(found["threshold_accuracy"]).all() and all(np.isnan(values[1:]).all() for values in found.values())
     assert found["brier"][0] == 0.5 and found["aurc"][0] == 0.5 and found["prr"][0] == 0
@@ -44,7 +44,7 @@ def test_intervals_hold_the_truth_but_that_of_ece_would_not():
     for seed in range(1, 201):
         logit, correct = calibrated(seed, 150)
         weights = bootstrap.draws(f"task{seed}", 150, times=200).T
-        for name, values in weighted.resampled(logit, correct, weights, 0.3).items():
+        for name, values in metrics.resampled(logit, correct, weights, 0.3).items():
             low, high = np.quantile(values, [0.025, 0.975])
             held[name] += low <= truth[name] <= high
         ece += min(metrics.ece(logit[each], correct[each]) for each in (np.repeat(np.arange(150), drawn.astype(int)) for drawn in weights.T[:20])) < 0.01
@@ -74,7 +74,7 @@ def test_cells_have_an_interval_of_each_metric_but_ece_and_the_heatmap_shows_it(
     shown = charts.with_labels(table[table["auroc"].notna()], 2)
     assert shown["interval_brier"].tolist() == [f"{low:.2f} – {high:.2f}" for low, high in zip(shown["low_brier"], shown["high_brier"])] and "interval_ece" not in shown
     html = cell_tables.cell(measured)
-    assert html.count("<small>") == len(measured) * (len(weighted.RESAMPLED) + 1) + len(measured) and f"{both['brier']:.3f}<br/><small>{both['low_brier']:.3f} – {both['high_brier']:.3f}</small>" in html
+    assert html.count("<small>") == len(measured) * (len(metrics.RESAMPLED) + 1) + len(measured) and f"{both['brier']:.3f}<br/><small>{both['low_brier']:.3f} – {both['high_brier']:.3f}</small>" in html
 
 
 def test_a_heatmap_of_another_metric_shows_its_interval_and_says_if_there_is_none():
