@@ -29,10 +29,10 @@ from IPython.display import HTML
 
 from whoknows.data import files
 from whoknows.evaluation import auroc
-from whoknows.stages import controls
+from whoknows.stages import ablations
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-rows = controls.of_reader(reader, frames, seeds, features, strengths, sizes)
+rows = ablations.of_reader(reader, frames, seeds, features, strengths, sizes)
 files.write_parquet(out, rows)
 
 # %% [markdown]

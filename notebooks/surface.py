@@ -28,10 +28,10 @@ from IPython.display import HTML
 
 from whoknows.data import files
 from whoknows.evaluation import auroc
-from whoknows.stages import controls
+from whoknows.stages import ablations
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-rows = controls.without_reader(frames, seeds, strengths, embedder, batch_tokens)
+rows = ablations.without_reader(frames, seeds, strengths, embedder, batch_tokens)
 files.write_parquet(out, rows)
 
 # %% [markdown]

@@ -17,7 +17,7 @@ from whoknows.models import loading
 from whoknows.report import book
 from whoknows.report.pages import curves, lab
 from whoknows.run import page
-from whoknows.stages import answer, controls, extract, judge, lora_prompt, probe, search, sweep
+from whoknows.stages import ablations, answer, extract, judge, lora_prompt, probe, search, sweep
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))

@@ -16,7 +16,7 @@ from whoknows.data import files, splits
 from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.models.packing import forest
-from whoknows.stages import controls, probe
+from whoknows.stages import ablations, probe
 
 
 @pytest.mark.parametrize("step", [-1, 1])
@@ -101,7 +101,7 @@ def test_shuffled_grades_leave_one_half_within_the_interval_and_true_ones_do_not
     for states in ("a", mean_of("a"), BEFORE):
         save_hidden(str(tmp_path), states, hidden.bfloat16())
     # one shuffle may by chance point along the signal or against it, several do not
-    rows = controls.of_reader("a", {"a": frame}, [0, 1, 2, 3], str(tmp_path), [1.0], [399])
+    rows = ablations.of_reader("a", {"a": frame}, [0, 1, 2, 3], str(tmp_path), [1.0], [399])
     between = bootstrap.interval(bootstrap.by_cell(bootstrap.samples(rows), ["made_up"])).reset_index().set_index("method")
     assert between.loc["probe_shuffled", "low"] < 0.5 < between.loc["probe_shuffled", "high"]
     assert between.loc["probe_n399", "low"] > 0.6

@@ -93,13 +93,13 @@ def test_one_fit_serves_all_scored_models(results):
 
 def test_a_smaller_size_trains_on_the_answers_that_the_control_of_that_size_has(results, monkeypatch):
     from whoknows.lab import explore
-    from whoknows.stages import controls
+    from whoknows.stages import ablations
 
     seen = []
     fit = explore.fit
     monkeypatch.setattr(explore, "fit", lambda train, strength: seen.append(train.correct) or fit(train, strength))
     results.rows(replace(SETTING, size=50))
-    variant = controls._variants(results.answers["deep"], results.seed, [50])["probe_n50"]
+    variant = ablations._variants(results.answers["deep"], results.seed, [50])["probe_n50"]
     assert seen[0].tolist() == variant.loc[variant["split"] == "train", "correct"].tolist() and len(seen[0]) == 50
     results.rows(replace(SETTING, size=10_000))
     assert len(seen[1]) == 240

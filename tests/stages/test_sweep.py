@@ -17,7 +17,7 @@ from whoknows.estimators.hidden import save_hidden
 from whoknows.estimators.probe import Labelled, Logistic
 from whoknows.evaluation.auroc import mean_auroc
 from whoknows.report.pages import cell_tables, layers
-from whoknows.stages import controls, sweep
+from whoknows.stages import ablations, sweep
 
 SPLIT = ["train"] * 120 + ["validation"] * 60 + ["test"] * 120
 TASK = np.array(["trivia_qa", "sciq"] * 150)
@@ -51,7 +51,7 @@ def test_every_layer_strength_and_size_is_there_once(made):
 def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_its_tasks(made):
     frames, folder = made
     table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], []).set_index(["trained_on", "scored", "layer", "strength"])
-    hidden = {model: controls.load_hidden(str(folder), model, frames[model]) for model in frames}
+    hidden = {model: ablations.load_hidden(str(folder), model, frames[model]) for model in frames}
     parts = {split: Labelled(hidden["a"], frames["a"]["correct"].to_numpy(), TASK).part(np.array(SPLIT) == split) for split in ("train", "validation")}
     probe = Logistic([2], [1.0])
     probe.fit(parts["train"], parts["validation"])
@@ -87,7 +87,7 @@ def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tm
 
 def test_what_is_measured_beside_chooses_nothing(made):
     frames, folder = made
-    hidden = controls.load_hidden(str(folder), "a", frames["a"])
+    hidden = ablations.load_hidden(str(folder), "a", frames["a"])
     every = Labelled(hidden, frames["a"]["correct"].to_numpy(), TASK)
     train, validation, test = (every.part(np.array(SPLIT) == split) for split in ("train", "validation", "test"))
     alone, watched = Logistic([0, 1, 2], [0.1, 1.0]), Logistic([0, 1, 2], [0.1, 1.0])

@@ -7,7 +7,7 @@ from whoknows.evaluation.auroc import ENOUGH
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, test_sets
 from whoknows.evaluation.plateau import marked
 
-METHODS = ("probe", "lora_prompt", "zero_shot", "likelihood")
+SHOWN = ("probe", "lora_prompt", "zero_shot", "likelihood")
 LEFT_OUT = "_without_"
 CHANGE = {"estimate": "change", "low": "change_low", "high": "change_high"}
 
@@ -23,7 +23,7 @@ def shift(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
         The columns of `cells.measure`, AUROC alone, and change (AUROC less that in-distribution), change_low, change_high,
         p and says (what `bootstrap.tested` says: no change is a primary hypothesis); missing in-distribution.
     """
-    native = native_rows(rows[rows["method"].isin(METHODS)])
+    native = native_rows(rows[rows["method"].isin(SHOWN)])
     samples, (usual, members) = bootstrap.samples(native), first_test_set(tasks, native)
     cells, asked = measure(native, scores.by_task(native, only_auroc=True), tasks, samples), _shifts(tasks, native)
     home, away = cells[cells["test_set"] == usual], cells[cells["test_set"].isin(asked)].reset_index(drop=True)

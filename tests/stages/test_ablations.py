@@ -15,7 +15,7 @@ from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
 from whoknows.report.pages import cell_tables, contest
-from whoknows.stages import controls
+from whoknows.stages import ablations
 
 SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
 
@@ -29,7 +29,7 @@ def frame(seed=0, text=lambda right, rng: "x" * int(rng.integers(3, 9))):
 
 
 def surface(frames, seeds=(0,), source=None):
-    return controls.without_reader(frames, list(seeds), [0.1, 1.0], source, 2048)
+    return ablations.without_reader(frames, list(seeds), [0.1, 1.0], source, 2048)
 
 
 def value(rows, **names):
@@ -107,8 +107,8 @@ def bert(tmp_path_factory):
 @pytest.mark.parametrize("budget", [1, 10_000])
 def test_an_embedding_is_the_mean_of_a_text_alone_whatever_the_batch(bert, budget):
     texts = ["iron", "a tree of gold and iron", "", "iron"]
-    found = controls.embed(bert, texts, budget)
-    tokenizer, model = controls.AutoTokenizer.from_pretrained(bert), controls.AutoModel.from_pretrained(bert).eval()
+    found = ablations.embed(bert, texts, budget)
+    tokenizer, model = ablations.AutoTokenizer.from_pretrained(bert), ablations.AutoModel.from_pretrained(bert).eval()
     for text, vector in zip(texts, found, strict=True):
         with torch.no_grad():
             mean = model(**tokenizer([text], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
@@ -139,7 +139,7 @@ def states(tmp_path):
 
 def ablated(states, sizes=(50,), seeds=(0,)):
     frames, folder = states
-    return controls.of_reader("r", frames, list(seeds), folder, [0.1, 1.0], list(sizes))
+    return ablations.of_reader("r", frames, list(seeds), folder, [0.1, 1.0], list(sizes))
 
 
 def test_what_is_taken_away_is_missed(states):
@@ -153,7 +153,7 @@ def test_what_is_taken_away_is_missed(states):
 
 def test_shuffled_grades_are_those_of_the_task_and_test_grades_stay():
     made = frame()
-    shuffled = made.assign(correct=controls._shuffled(made, 0))
+    shuffled = made.assign(correct=ablations._shuffled(made, 0))
     keys = ["task", "split"]
     assert shuffled.groupby(keys)["correct"].sum().equals(made.groupby(keys)["correct"].sum())
     assert (shuffled["correct"] == made["correct"])[made["split"] == "test"].all()
@@ -161,7 +161,7 @@ def test_shuffled_grades_are_those_of_the_task_and_test_grades_stay():
 
 
 def test_sizes_are_nested_and_a_left_out_task_is_neither_learned_nor_chosen_by():
-    found = controls._variants(frame(), 0, [50, 100, 200, 5000])
+    found = ablations._variants(frame(), 0, [50, 100, 200, 5000])
     assert "probe_n200" not in found and "probe_n5000" not in found
     few, more = (set(found[f"probe_n{size}"].query("split == 'train'")["question_id"]) for size in (50, 100))
     assert len(few) == 50 and len(more) == 100 and few < more
@@ -174,14 +174,14 @@ def test_sizes_are_nested_and_a_left_out_task_is_neither_learned_nor_chosen_by()
 def test_a_size_of_one_class_is_left_out():
     made = frame()
     made.loc[made["split"] == "train", "correct"] = [True] + [False] * 199
-    assert "probe_n2" not in controls._variants(made, 0, [2])
+    assert "probe_n2" not in ablations._variants(made, 0, [2])
 
 
 def test_training_answers_of_one_class(states):
     frames, folder = states
     frames["b"].loc[frames["b"]["split"] == "train", "correct"] = False
     with pytest.raises(WhoknowsError, match="no right answer among the training answers of b"):
-        controls.of_reader("r", frames, [0], folder, [1.0], [])
+        ablations.of_reader("r", frames, [0], folder, [1.0], [])
 
 
 @pytest.fixture
@@ -198,7 +198,7 @@ def digits(text):
 def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_division(handed, monkeypatch):
     (fits, judged), frames, methods = handed, mixed(24), ("task_prior", "answer_length", "question_only", "answer_only", "embedder")
     asked = spied(monkeypatch, controls, "embed", lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]))
-    controls.without_reader(frames, [0, 3], [0.1, 1.0], "an embedder", 7)
+    ablations.without_reader(frames, [0, 3], [0.1, 1.0], "an embedder", 7)
     assert [(call["source"], call["batch_tokens"]) for call in asked] == [("an embedder", 7)]
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
     fitted = iter(fits)
@@ -224,14 +224,14 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
     states = {scored: torch.randn(96, 4, 2) for scored in [*frames, *map(mean_of, frames), BEFORE]}
     for name, hidden in states.items():
         save_hidden(str(tmp_path), name, hidden)
-    controls.of_reader("r", frames, [0, 3], str(tmp_path), [0.1, 1.0], [20, 500])
+    ablations.of_reader("r", frames, [0, 3], str(tmp_path), [0.1, 1.0], [20, 500])
     methods = ("probe_last", "probe_before", "probe_mean", "probe_shuffled", "probe_n20", "probe_without_trivia_qa", "probe_without_sciq")
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
     for (on, seed, method), fit, call in zip(places, fits, judged, strict=True):
         divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
         own, without = divided[on], method.removeprefix("probe_without_")
         changed = {
-            "probe_shuffled": lambda: own.assign(correct=controls._shuffled(own, seed)),
+            "probe_shuffled": lambda: own.assign(correct=ablations._shuffled(own, seed)),
             "probe_n20": lambda: smaller(own, [20], seed)[20],
             f"probe_without_{without}": lambda: own.assign(split=own["split"].where(own["task"] != without, "")),
         }
@@ -246,5 +246,5 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
 
 def test_grades_are_dealt_out_by_the_seed():
     made = frame()
-    first, again, other = (controls._shuffled(made, seed) for seed in (1, 1, 2))
+    first, again, other = (ablations._shuffled(made, seed) for seed in (1, 1, 2))
     assert first.equals(again) and not first.equals(other)
