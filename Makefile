@@ -99,7 +99,7 @@ $(LAB): $(READY)
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[lab]'
 	@$(BIN)/jupytext-config --settings-file $(VENV)/etc/jupyter/labconfig/default_setting_overrides.json set-default-viewer python
 	@mkdir -p $(VENV)/etc/ipython
-	@echo "c.IPKernelApp.exec_lines = ['from whoknows.report.pages import lab; lab.enable(); del lab']" > $(VENV)/etc/ipython/ipython_kernel_config.py
+	@echo "c.IPKernelApp.exec_lines = ['from whoknows.report.pages import style; style.in_jupyterlab(); del style']" > $(VENV)/etc/ipython/ipython_kernel_config.py
 	@mkdir -p $(VENV)/share/jupyter/lab/settings
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@

@@ -37,19 +37,19 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau, scores
-from whoknows.report.pages import cell_tables, findings, portrait
+from whoknows.report.pages import cell
 
 examples = cells.read_rows(rows, list(answers), [method], seeds)
-judged = portrait.judged(examples, answers)
+judged = cell.judged(examples, answers)
 files.write_parquet(out, judged)
-portrait.chart(portrait.curves(examples, tasks), "cell", reader, trained_on)
+cell.curves_chart(cell.curves(examples, tasks), "cell", reader, trained_on)
 
 # %% [markdown]
 # ROC and risk are means over tasks; reliability and confidence are of all answers together. Bars are 95 % intervals of a share
 # (Wilson, 1927); Platt scaling was fitted on validation answers.
 
 # %% tags=["remove-input"]
-HTML(cell_tables.cell(cells.enough(cells.measure(examples, scores.by_task(examples), tasks))))
+HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples), tasks))))
 
 # %% [markdown]
 # ## How it was trained
@@ -58,13 +58,13 @@ HTML(cell_tables.cell(cells.enough(cells.measure(examples, scores.by_task(exampl
 # at validation found for adapters. The best was kept.
 
 # %% tags=["remove-input"]
-Markdown(findings.training(plateau.table(estimators), list(examples["method"].unique()), seeds))
+Markdown(cell.training_sentences(plateau.table(estimators), list(examples["method"].unique()), seeds))
 
 # %% tags=["remove-input"]
-portrait.learning(f"{estimators}/seed{seeds[0]}", method)
+cell.learning_chart(f"{estimators}/seed{seeds[0]}", method)
 
 # %% tags=["remove-input"]
-portrait.learning(f"{estimators}/seed{seeds[0]}", f"{method}_mlp")
+cell.learning_chart(f"{estimators}/seed{seeds[0]}", f"{method}_mlp")
 
 # %% [markdown]
 # ## Where it was most wrong
@@ -72,4 +72,4 @@ portrait.learning(f"{estimators}/seed{seeds[0]}", f"{method}_mlp")
 # The wrong answers that it was surest of, and the right ones that it doubted most, among the in-distribution test questions.
 
 # %% tags=["remove-input"]
-HTML(cell_tables.mistakes(portrait.mistakes(judged, tasks)))
+HTML(cell.mistakes_html(cell.mistakes(judged, tasks)))

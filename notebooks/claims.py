@@ -31,17 +31,17 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau
-from whoknows.report.pages import claims, difference_tables, findings, plots
+from whoknows.report.pages import claims
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 stated = claims.load()
 judged, players = claims.judge(stated, examples, models, tasks)
 files.write_parquet(out, judged)
 verdicts = claims.verdicts(judged)
-Markdown(findings.claims_summary(verdicts, players, judged))
+Markdown(claims.summary_sentences(verdicts, players, judged))
 
 # %% tags=["remove-input"]
-HTML(difference_tables.verdicts(verdicts))
+HTML(claims.verdicts_html(verdicts))
 
 # %% [markdown]
 # ## Every claim as differences between cells
@@ -55,10 +55,10 @@ HTML(difference_tables.verdicts(verdicts))
 # intervals, so there the values alone decide.
 
 # %% tags=["remove-input"]
-plots.contrasts(judged)
+claims.contrasts_chart(judged)
 
 # %% tags=["remove-input"]
-HTML(difference_tables.contrasts(judged))
+HTML(claims.contrasts_html(judged))
 
 # %% tags=["remove-input"]
-Markdown(findings.claims_findings(stated, judged, verdicts, players))
+Markdown(claims.claims_sentences(stated, judged, verdicts, players))

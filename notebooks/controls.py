@@ -33,13 +33,13 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau, scores
-from whoknows.report.pages import cell_tables, contest, findings, plots
+from whoknows.report.pages import controls
 
 folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
-table = contest.contest(examples, models, tasks)
+table = controls.contest(examples, models, tasks)
 files.write_parquet(out, table)
-Markdown(findings.contest_findings(table))
+Markdown(controls.contest_sentences(table))
 
 # %% [markdown]
 # ## What beats what
@@ -51,10 +51,10 @@ Markdown(findings.contest_findings(table))
 # hypothesis*, with the verdict of the page Claims; all else here is *exploratory*, and its p-values are not corrected.
 
 # %% tags=["remove-input"]
-plots.contest(table)
+controls.contest_chart(table)
 
 # %% tags=["remove-input"]
-HTML(cell_tables.contest(table))
+HTML(controls.contest_html(table))
 
 # %% [markdown]
 # ## Methods that nobody trained
@@ -66,10 +66,10 @@ HTML(cell_tables.contest(table))
 untrained = examples[examples["trained_on"] == ""]
 measured = cells.enough(cells.measure(untrained, scores.by_task(untrained, only_auroc=True), tasks))
 baselines = cells.baseline_table(measured)
-HTML(cell_tables.baselines(baselines))
+HTML(controls.baselines_html(baselines))
 
 # %% tags=["remove-input"]
-Markdown(findings.below_chance(baselines))
+Markdown(controls.below_chance_sentences(baselines))
 
 # %% [markdown]
 # ## Which layer
@@ -78,7 +78,7 @@ Markdown(findings.below_chance(baselines))
 # L2 penalty; the paper's probe always reads the last one.
 
 # %% tags=["remove-input"]
-plots.layers(contest.layers(estimators, models, seeds))
+controls.layers_chart(controls.layers(estimators, models, seeds))
 
 # %% [markdown]
 # ## How much training data is enough
@@ -86,8 +86,8 @@ plots.layers(contest.layers(estimators, models, seeds))
 # The probe, trained on ever more of the model's own graded answers.
 
 # %% tags=["remove-input"]
-curve = contest.learning_curve(examples, tasks)
-plots.learning_curve(curve)
+curve = controls.learning_curve(examples, tasks)
+controls.learning_curve_chart(curve)
 
 # %% tags=["remove-input"]
-HTML(cell_tables.learning_curve(curve))
+HTML(controls.learning_curve_html(curve))

@@ -34,15 +34,15 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau
-from whoknows.report.pages import difference_tables, differences, findings, plots
+from whoknows.report.pages import differences
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 table = differences.of_grid(examples, models, tasks)
 files.write_parquet(out, table)
-Markdown(findings.differences_findings(table))
+Markdown(differences.differences_sentences(table))
 
 # %% tags=["remove-input"]
-plots.differences(table)
+differences.differences_chart(table)
 
 # %% tags=["remove-input"]
-HTML(difference_tables.differences(table))
+HTML(differences.differences_html(table))

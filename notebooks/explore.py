@@ -19,8 +19,8 @@
 grid = "grids/embedded.yml"
 
 # %%
-from whoknows.lab.panel import Panel
 from whoknows.lab.explore import Results
+from whoknows.lab.panel import Panel
 
 panel = Panel(Results(grid))
 panel

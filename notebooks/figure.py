@@ -26,14 +26,14 @@ import pandas as pd
 from IPython.display import HTML
 
 from whoknows.data import files
-from whoknows.report.pages import cell_tables, charts, published
+from whoknows.report.pages import heatmaps, published
 
 figure, released = published.figure(), published.released()
 files.write_parquet(out, pd.concat([figure.assign(source="figure"), released.assign(source="released")]))
-charts.heatmaps(figure, published.MODELS, "figure")
+heatmaps.heatmaps_chart(figure, published.MODELS, "figure")
 
 # %% tags=["remove-input"]
-HTML(cell_tables.heatmaps(figure, published.MODELS))
+HTML(heatmaps.heatmaps_html(figure, published.MODELS))
 
 # %% [markdown]
 # ## The results that its authors released
@@ -43,7 +43,7 @@ HTML(cell_tables.heatmaps(figure, published.MODELS))
 # them. That is what a run gives which never loaded what it was to test; it is not a finding, and those cells are shown as missing.
 
 # %% tags=["remove-input"]
-charts.heatmaps(released, published.MODELS, "released")
+heatmaps.heatmaps_chart(released, published.MODELS, "released")
 
 # %% tags=["remove-input"]
-HTML(cell_tables.heatmaps(released, published.MODELS))
+HTML(heatmaps.heatmaps_html(released, published.MODELS))

@@ -36,20 +36,20 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau
-from whoknows.report.pages import cell_tables, charts, findings, grading
+from whoknows.report.pages import grading, heatmaps
 
 models = list(answers)
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 grades = grading.grades(answers, judged)
 files.write_parquet(out, grades)
 table = grading.heatmaps_under(examples, grades, models, tasks)
-Markdown(findings.grading_findings(table))
+Markdown(grading.grading_sentences(table))
 
 # %% tags=["remove-input"]
-charts.heatmaps(table, models, "grading")
+heatmaps.heatmaps_chart(table, models, "grading")
 
 # %% tags=["remove-input"]
-HTML(cell_tables.gradings(table, models))
+HTML(grading.gradings_html(table, models))
 
 # %% [markdown]
 # ## Answers that the question holds
@@ -59,7 +59,7 @@ HTML(cell_tables.gradings(table, models))
 # from, nothing else in the answer may be the question's.
 
 # %% tags=["remove-input"]
-Markdown(findings.held_findings(grades))
+Markdown(grading.held_sentences(grades))
 
 # %% [markdown]
 # ## How far the graders agree
@@ -67,4 +67,4 @@ Markdown(findings.held_findings(grades))
 # Right answers among the test answers under each grading, and the share of answers on which all of them agree.
 
 # %% tags=["remove-input"]
-HTML(cell_tables.agreement(grading.agreement(grades, tasks)))
+HTML(grading.agreement_html(grading.agreement(grades, tasks)))

@@ -35,7 +35,7 @@ from IPython.display import HTML, Markdown
 from whoknows.data import files
 from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.report import facts
-from whoknows.report.pages import cell_tables, charts, claims, findings
+from whoknows.report.pages import claims, heatmaps
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 by_task, samples = scores.by_task(examples), bootstrap.samples(examples)
@@ -44,16 +44,16 @@ primary = claims.corrected(by_task, measured, samples, models, tasks)
 shown = cells.enough(measured)
 table = cells.heatmap_table(shown, models, tasks)
 files.write_parquet(out, table)
-Markdown(findings.answer(table, cells.baseline_table(shown), primary))
+Markdown(heatmaps.heatmaps_sentences(table, cells.baseline_table(shown), primary))
 
 # %% tags=["remove-input"]
-charts.heatmaps(table, models, "whoknows-heatmaps", links)
+heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links)
 
 # %% tags=["remove-input"]
 HTML(facts.html(examples, estimators, models))
 
 # %% tags=["remove-input"]
-HTML(cell_tables.heatmaps(table, models, links))
+HTML(heatmaps.heatmaps_html(table, models, links))
 
 # %% [markdown]
 # Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests on.

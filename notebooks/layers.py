@@ -21,14 +21,14 @@ out = "results/by-hand/sweep.parquet"
 from IPython.display import HTML
 
 from whoknows.data import files
-from whoknows.report.pages import cell_tables, layers
+from whoknows.report.pages import layers
 
 table = layers.read(sweeps, models)
 files.write_parquet(out, table)
-layers.chart(table, models)
+layers.layers_chart(table, models)
 
 # %% tags=["remove-input"]
-HTML(cell_tables.sweep(table))
+HTML(layers.layers_html(table))
 
 # %% [markdown]
 # The values are AUROC within task on test answers of the tasks that were trained on, with the first seed. They are here to look

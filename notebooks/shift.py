@@ -34,16 +34,16 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau
-from whoknows.report.pages import difference_tables, findings, plots, shift
+from whoknows.report.pages import shift
 
 folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
 table = shift.shift(examples, tasks)
 files.write_parquet(out, table)
-Markdown(findings.shift_findings(table))
+Markdown(shift.shift_sentences(table))
 
 # %% tags=["remove-input"]
-plots.shift(table)
+shift.shift_chart(table)
 
 # %% [markdown]
 # The value of a task with many subjects is the mean over those that have both right and wrong answers. Hollow points rest on
@@ -51,7 +51,7 @@ plots.shift(table)
 # sets differ in more than distance: questions can be harder, and answers longer, which is why what needs no training stands beside.
 
 # %% tags=["remove-input"]
-HTML(difference_tables.shift(table))
+HTML(shift.shift_html(table))
 
 # %% [markdown]
 # ## A task that was never seen
@@ -60,7 +60,7 @@ HTML(difference_tables.shift(table))
 
 # %% tags=["remove-input"]
 without = shift.left_out(examples)
-Markdown(findings.left_out_findings(without))
+Markdown(shift.left_out_sentences(without))
 
 # %% tags=["remove-input"]
-HTML(difference_tables.left_out(without))
+HTML(shift.left_out_html(without))

@@ -15,7 +15,7 @@ from made_up import spied
 from whoknows.data import files
 from whoknows.models import loading
 from whoknows.report import book
-from whoknows.report.pages import curves, lab
+from whoknows.report.pages import curves, style
 from whoknows.run import page
 from whoknows.stages import ablations, answer, extract, judge, lora_prompt, probe, search, sweep
 
@@ -64,8 +64,8 @@ DONE_BY = {
     "extract": (extract, "run", {"name": "reader", "reader": LOADED, "answers": READ, "folder": "out", "shard": None}),
     "probe": (probe, "run", {"name": "reader", "answers": READ, "folder": "features"}),
     "lora_prompt": (lora_prompt, "cell", {}),
-    "surface": (controls, "without_reader", {"answers": READ}),
-    "ablate": (controls, "of_reader", {"name": "reader", "answers": READ, "folder": "features"}),
+    "surface": (ablations, "without_reader", {"answers": READ}),
+    "ablate": (ablations, "of_reader", {"name": "reader", "answers": READ, "folder": "features"}),
     "search": (search, "cell", {}),
     "sweep": (sweep, "run", {"name": "reader", "answers": READ, "folder": "features"}),
     "judge": (judge, "grade", {"answers": "read answers", "model": "judge_model", "log": Path("log")}),
@@ -101,14 +101,14 @@ def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypa
         shown = chart._repr_mimebundle_()
     finally:
         alt.renderers.enable(before)
-    assert list(shown) == [lab.CHART, "text/plain"] and shown[lab.CHART]["mark"]["type"] == "point"
-    assert shown[lab.CHART]["width"] == lab.WIDTH and chart.to_dict()["width"] == "container"
+    assert list(shown) == [style.CHART, "text/plain"] and shown[style.CHART]["mark"]["type"] == "point"
+    assert shown[style.CHART]["width"] == style.WIDTH and chart.to_dict()["width"] == "container"
 
 
 def test_where_there_is_no_room_yet_a_chart_has_a_picture(tmp_path):
     """JupyterLab draws a chart in a cell that is not laid out, and again and again until the PNG of it is not empty."""
     spec = curves.layer_curve([{"layer": layer, "strength": 1.0, "validation_auroc": 0.5} for layer in (0, 1)]).to_dict()
-    specs = {"book": spec, "lab": lab.bundle(spec)[lab.CHART]}
+    specs = {"book": spec, "lab": style.bundle(spec)[style.CHART]}
     book.write_charts(tmp_path)
     (tmp_path / "index.html").write_text("<script src='vega.js'></script><div id='none' style='width: 0'></div>")
     draw = "whoknowsVega.vegaEmbed('#none', {}, {{renderer: 'canvas'}}).then(drawn => drawn.view.toImageURL('png')).then(url => (url.split(',')[1] ?? '').length)"

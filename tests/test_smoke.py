@@ -22,7 +22,7 @@ from test_book import bold, choose, expected, in_lines, shown
 
 from whoknows.data import assets
 from whoknows.evaluation import cells, plateau, scores
-from whoknows.report.pages import charts
+from whoknows.report.pages import heatmaps
 from whoknows.run import cost, grid, parameters
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +94,7 @@ def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
     models, tasks = [model.name for model in chosen.models], [{"name": task.name, "role": task.role} for task in chosen.tasks]
     rows = plateau.mark(cells.read_rows(checkout / "results/smoke/rows", models, chosen.methods, chosen.seeds), checkout / "results/smoke/estimators")
     measured = cells.measure(rows, scores.by_task(rows), tasks)
-    table = charts.with_labels(cells.heatmap_table(measured, models, tasks), len(models))
+    table = heatmaps.with_labels(cells.heatmap_table(measured, models, tasks), len(models))
     with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
         tab.visit()
         for reading in "AB":

@@ -9,7 +9,7 @@ from made_up import make_rows
 
 from whoknows import WhoknowsError
 from whoknows.evaluation import cells, scores
-from whoknows.report.pages import cell_tables, charts
+from whoknows.report.pages import cell, heatmaps
 
 TASKS = [
     {"name": "trivia_qa", "role": "train"},
@@ -113,13 +113,13 @@ def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
     assert set(gone["reason"]) == {"24 right answers, and a value takes 25"} and set(table.drop(gone.index)["reason"]) == {""}
     assert gone[["low", "high", "ece", "pooled_auroc", "lowest_seed"]].isna().all(axis=None) and gone[["accuracy", "n_right", "n"]].notna().all(axis=None)
     places = cells.heatmap_table(table.reset_index(), ["a", "b"], TASKS)
-    notes = charts.with_labels(places, 2).loc[(places["reason"] != "") & places["n"].notna(), "note"]
-    assert set(notes) == {"too few"} and "25 right" in set(charts.with_labels(places, 2)["note"])
-    html = cell_tables.heatmaps(places, ["a", "b"])
+    notes = heatmaps.with_labels(places, 2).loc[(places["reason"] != "") & places["n"].notna(), "note"]
+    assert set(notes) == {"too few"} and "25 right" in set(heatmaps.with_labels(places, 2)["note"])
+    html = heatmaps.heatmaps_html(places, ["a", "b"])
     assert "— (24 right answers, and a value takes 25)" in html
-    beneath = cell_tables.cell(table.reset_index())
+    beneath = cell.cell_html(table.reset_index())
     assert beneath.count("24 right answers, and a value takes 25") == 3 and "No value because" in beneath
-    assert "No value because" not in cell_tables.cell(table.drop(gone.index).reset_index()), "an empty column says nothing"
+    assert "No value because" not in cell.cell_html(table.drop(gone.index).reset_index()), "an empty column says nothing"
 
 
 def test_no_place_of_the_heatmaps_is_left_out():

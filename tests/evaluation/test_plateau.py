@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import test_charts
+import test_heatmaps
 import vl_convert
 from made_up import graded
 from test_claims import STATED, planted
@@ -14,7 +14,7 @@ from test_prose import PAGES
 from whoknows import WhoknowsError
 from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.evaluation.plateau import IMPROVING
-from whoknows.report.pages import cell_tables, charts, claims, contest, differences, findings, plots, portrait, shift
+from whoknows.report.pages import cell, claims, controls, differences, heatmaps, shift
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]
 RISING, FLAT = (0.6, 0.7, 0.72, 0.74, 0.76), (0.6, 0.7, 0.72, 0.7199, 0.7203)
@@ -178,8 +178,8 @@ def test_a_contrast_that_would_hold_is_inconclusive_and_so_is_its_claim(tmp_path
     said = [claims.verdicts(found).set_index(keys)["verdict"] for found in (before, after)]
     every = ("Probe is above LoRA + Prompt in every combination", "measured", "A")
     assert said[0][every] == claims.HOLDS and said[1][every] == claims.OPEN == "inconclusive"
-    text = findings.claims_findings(STATED, after, claims.verdicts(after), {"Mistral": "strong", "LLaMA-2": "weak"})
-    assert "a cell was still improving when training ended" in text and plots.contrasts(after).to_dict()
+    text = claims.claims_sentences(STATED, after, claims.verdicts(after), {"Mistral": "strong", "LLaMA-2": "weak"})
+    assert "a cell was still improving when training ended" in text and claims.contrasts_chart(after).to_dict()
 
 
 def test_a_contrast_that_would_fail_is_inconclusive_too(tmp_path):
@@ -193,22 +193,22 @@ def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
     changed = after["says"] == IMPROVING
     assert changed.equals(after["still_improving"].astype(bool)) and 0 < changed.sum() < len(after) and not (before["says"] == IMPROVING).any()
     assert before["says"][~changed].equals(after["says"][~changed]) and bootstrap.ABOVE in set(before["says"][changed])
-    said = findings.differences_findings(after)
-    assert "2 still improving of 6" in said and "3 still improving of 8" in said and plots.differences(after).to_dict()
+    said = differences.differences_sentences(after)
+    assert "2 still improving of 6" in said and "3 still improving of 8" in said and differences.differences_chart(after).to_dict()
 
 
 def test_the_contest_and_the_shift_give_no_verdict_on_a_marked_cell(tmp_path):
     tasks = [*TASKS, {"name": "nq_open", "role": "shift"}]
     rows = graded({"probe": 1.0, "lora_prompt": 5.0})
     write(tmp_path, probe({2: {0.1: 0.7}}), adapters(*RISING))
-    table = contest.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")
-    assert contest.contest(rows, ["a"], tasks).set_index("method")["against"]["lora_prompt"] == bootstrap.ABOVE
-    assert table["against"]["lora_prompt"] == IMPROVING and "With one of the two still improving when training ended: LoRA + Prompt (+" in findings.contest_findings(table.reset_index())
+    table = controls.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")
+    assert controls.contest(rows, ["a"], tasks).set_index("method")["against"]["lora_prompt"] == bootstrap.ABOVE
+    assert table["against"]["lora_prompt"] == IMPROVING and "With one of the two still improving when training ended: LoRA + Prompt (+" in controls.contest_sentences(table.reset_index())
     write(tmp_path, probe({2: {0.1: 0.7, 1.0: 0.8}}), adapters(*FLAT))
-    assert contest.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")["against"]["lora_prompt"] == IMPROVING, "the probe was"
+    assert controls.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")["against"]["lora_prompt"] == IMPROVING, "the probe was"
     table = shift.shift(plateau.mark(rows, tmp_path), tasks).dropna(subset="says").set_index("method")
     assert table["says"].to_dict() == {"probe": IMPROVING, "lora_prompt": bootstrap.EXPLORATORY}
-    drawn = [line for lines in plots.shift(table.reset_index()).to_dict()["datasets"].values() for line in lines]
+    drawn = [line for lines in shift.shift_chart(table.reset_index()).to_dict()["datasets"].values() for line in lines]
     assert {line["method"]: line["hollow"] for line in drawn} == {"probe": True, "lora_prompt": False}
 
 
@@ -218,8 +218,8 @@ def test_a_task_left_out_is_not_compared_with_training_that_ended_too_early(tmp_
     write(tmp_path, adapters(*FLAT), *variants)
     table = shift.left_out(plateau.mark(rows, tmp_path))
     assert dict(zip(table["task"], table["still_improving"])) == {"sciq": True, "trivia_qa": False}
-    assert "in 1 of 1 cases by an interval below zero; 1 more were still improving when training ended." in findings.left_out_findings(table)
-    assert "inconclusive: each time one of the two was still improving" in findings.left_out_findings(table[table["task"] == "sciq"])
+    assert "in 1 of 1 cases by an interval below zero; 1 more were still improving when training ended." in shift.left_out_sentences(table)
+    assert "inconclusive: each time one of the two was still improving" in shift.left_out_sentences(table[table["task"] == "sciq"])
 
 
 def first_page(rows):
@@ -232,62 +232,62 @@ def first_page(rows):
 def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     table, *beside = first_page(run_of_two(tmp_path))
     whole = "in 4 of 4 cells that have both; of 4 that are primary hypotheses it is significantly higher in 4 and lower in 0."
-    assert IMPROVING not in findings.answer(table, *beside) and whole in findings.answer(table, *beside)
+    assert IMPROVING not in heatmaps.heatmaps_sentences(table, *beside) and whole in heatmaps.heatmaps_sentences(table, *beside)
     table, *beside = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
-    said = findings.answer(table, *beside)
+    said = heatmaps.heatmaps_sentences(table, *beside)
     of_strong = table[(table["reading"] == "A") & (table["method"] == "lora_prompt") & (table["trained_on"] == "strong")]["auroc"]
     assert said.startswith("- **Better than chance in 6 of 6 cells**") and "in 2 of 2 cells that have both" in said
     assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in said for value in of_strong)
     assert said.endswith("- **2 of 8 cells were still improving when training ended** (↗): they count in no sentence here and in no verdict.")
     table, *beside = first_page(run_of_two(tmp_path, *(("lora_prompt", model, model) for model in ("strong", "weak"))))
-    assert "**LoRA + Prompt** was still improving in every cell" in findings.answer(table, *beside)
+    assert "**LoRA + Prompt** was still improving in every cell" in heatmaps.heatmaps_sentences(table, *beside)
     table, *beside = first_page(run_of_two(tmp_path, *((method, model, model) for model in ("strong", "weak") for method in ("probe", "lora_prompt"))))
-    assert findings.answer(table, *beside) == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
+    assert heatmaps.heatmaps_sentences(table, *beside) == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
 
 
 def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
-    table = test_charts.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(still_improving=[False] * 4 + [True] + [False] * 3)
-    said = findings.answer(table, test_charts.untrained(0.85, 0.8), test_charts.NO_PRIMARY)
+    table = test_heatmaps.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(still_improving=[False] * 4 + [True] + [False] * 3)
+    said = heatmaps.heatmaps_sentences(table, test_heatmaps.untrained(0.85, 0.8), test_heatmaps.NO_PRIMARY)
     assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in said
 
 
 def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
     table, *beside = first_page(plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing"))
-    said = findings.answer(table, *beside)
+    said = heatmaps.heatmaps_sentences(table, *beside)
     assert "in 4 of 4 cells that have both" in said and said.endswith("- Of 8 of 8 cells no card says whether training had reached its plateau.")
-    drawn = charts.with_labels(table, 2).dropna(subset="auroc")
+    drawn = heatmaps.with_labels(table, 2).dropna(subset="auroc")
     assert set(drawn["mark"]) == {""} and set(drawn["training"]) == {"not known"}
 
 
 def test_heatmap_and_table_show_the_mark_of_the_marked_cells_and_of_no_others(tmp_path):
     table, *_ = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
-    chart = charts.heatmaps(table, ["weak", "strong"], "x")
+    chart = heatmaps.heatmaps_chart(table, ["weak", "strong"], "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     shown = table[table["reading"] == "A"]
     texts = [f">{line.auroc:.2f} ↗<" for line in shown[plateau.marked(shown)].itertuples()]
     assert len(texts) == 2 and svg.count("↗</text>") == 2 and all(text in svg for text in texts)
     assert svg.count("When training ended: still improving") == svg.count("Trained on: strong") / 2 > 0, "of the two heatmaps, one"
     assert chart.to_dict()["description"].endswith("0 missing, 2 still improving.")
-    html = cell_tables.heatmaps(shown, ["weak", "strong"])
+    html = heatmaps.heatmaps_html(shown, ["weak", "strong"])
     assert html.count("↗") == 2
     broken = shown.assign(auroc=np.nan)
-    assert set(charts.with_labels(broken, 2)["mark"]) == {""}, "what is missing is not marked"
+    assert set(heatmaps.with_labels(broken, 2)["mark"]) == {""}, "what is missing is not marked"
 
 
 def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
     write(tmp_path, probe({2: {0.1: 0.7}}), probe({2: {0.01: 0.8, 0.1: 0.7}}, seed=1), probe({2: {0.01: 0.9, 0.1: 0.7}}, seed=7))
     write(tmp_path, mlp(*FLAT), mlp(*FLAT, seed=1))
-    probes, mlps = findings.training(plateau.table(tmp_path), ["probe", "probe_mlp"], [0, 1]).split("\n\n")
+    probes, mlps = cell.training_sentences(plateau.table(tmp_path), ["probe", "probe_mlp"], [0, 1]).split("\n\n")
     assert probes == (
         "**Probe was still improving when its training ended** (↗ in the heatmaps), so that no verdict rests on it: "
         "with seed 1, its strength, 0.01, is the lowest that was tried, and gained 0.100 over the next."
     )
     assert mlps == "Probe (MLP) was not still improving when its training ended: AUROC on validation had stopped rising there, or rose by no more than 0.005."
-    assert "no card says of 1 of 3 seeds" in findings.training(plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2])
+    assert "no card says of 1 of 3 seeds" in cell.training_sentences(plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2])
     place = tmp_path / "probe_mlp/a/a/seed0"
-    drawn = portrait.learning(str(place), "probe_mlp").to_dict()
+    drawn = cell.learning_chart(str(place), "probe_mlp").to_dict()
     assert [line["validation_auroc"] for lines in drawn["datasets"].values() for line in lines] == [*FLAT] and vl_convert.vegalite_to_svg(drawn)
-    assert portrait.learning(str(place), "lora_prompt_mlp") is None
+    assert cell.learning_chart(str(place), "lora_prompt_mlp") is None
     write(tmp_path, adapters(*RISING))
-    assert "looks at validation gained" in findings.training(plateau.table(tmp_path), ["lora_prompt"], [0])
-    assert "hconcat" in portrait.learning(str(tmp_path / "lora_prompt/a/a/seed0"), "lora_prompt").to_dict()
+    assert "looks at validation gained" in cell.training_sentences(plateau.table(tmp_path), ["lora_prompt"], [0])
+    assert "hconcat" in cell.learning_chart(str(tmp_path / "lora_prompt/a/a/seed0"), "lora_prompt").to_dict()

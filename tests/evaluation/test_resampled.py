@@ -7,7 +7,7 @@ from made_up import make_rows
 from scipy.special import expit
 
 from whoknows.evaluation import bootstrap, calibration, cells, metrics, scores
-from whoknows.report.pages import cell_tables, charts
+from whoknows.report.pages import cell, heatmaps
 
 MEASURED = {name: metrics.METRICS.get(name) for name in metrics.RESAMPLED} | {"threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)}
 
@@ -71,9 +71,9 @@ def test_cells_have_an_interval_of_each_metric_but_ece_and_the_heatmap_shows_it(
     both = measured[measured["test_set"] == "in-distribution"].iloc[0]
     assert np.quantile(mean.to_numpy()[0], [0.025, 0.975]) == pytest.approx([both["low_brier"], both["high_brier"]])
     table = cells.heatmap_table(measured, ["a", "b"], tasks)
-    shown = charts.with_labels(table[table["auroc"].notna()], 2)
+    shown = heatmaps.with_labels(table[table["auroc"].notna()], 2)
     assert shown["interval_brier"].tolist() == [f"{low:.2f} – {high:.2f}" for low, high in zip(shown["low_brier"], shown["high_brier"])] and "interval_ece" not in shown
-    html = cell_tables.cell(measured)
+    html = cell.cell_html(measured)
     assert html.count("<small>") == len(measured) * (len(metrics.RESAMPLED) + 1) + len(measured) and f"{both['brier']:.3f}<br/><small>{both['low_brier']:.3f} – {both['high_brier']:.3f}</small>" in html
 
 
@@ -82,7 +82,7 @@ def test_a_heatmap_of_another_metric_shows_its_interval_and_says_if_there_is_non
 
     table = pd.DataFrame({"method": "probe", "reader": "a", "trained_on": "a", "scored": "a", "model": "a", "reading": "A", "test_set": "in-distribution", "auroc": [0.8], "low": 0.7, "high": 0.9})
     table = table.assign(brier=0.2, low_brier=0.15, high_brier=0.25, ece=0.1, aurc=np.nan, n=90, n_right=30, n_tasks=1, of_tasks=1, seeds=1, lowest_seed=0.8, highest_seed=0.8, reason="")
-    spec = charts.heatmaps(table, ["a"], "x").to_dict()
+    spec = heatmaps.heatmaps_chart(table, ["a"], "x").to_dict()
     (metric,) = [param for param in spec["params"] if param["name"] == "metric"]
     assert metric["bind"]["options"] == ["auroc", "brier", "ece"], "of what nobody measured there is no heatmap"
     for name, title, interval in (("auroc", "AUROC · ", "0.70 – 0.90"), ("brier", "Brier score, less is better · ", "0.15 – 0.25"), ("ece", "ECE, less is better, without intervals · ", "")):

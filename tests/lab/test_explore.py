@@ -23,7 +23,7 @@ from whoknows.evaluation import auroc, scores
 from whoknows.lab import explore
 from whoknows.lab.explore import TOKENS, Results, Setting
 from whoknows.lab.panel import Panel
-from whoknows.report.pages.lab import CHART
+from whoknows.report.pages.style import CHART
 from whoknows.run import grid, notebook, page, parameters
 from whoknows.stages import probe
 

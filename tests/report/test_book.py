@@ -18,7 +18,7 @@ from whoknows.data import files
 from whoknows.evaluation import cells, scores
 from whoknows.report import book, chapters
 from whoknows.report.book import ICON
-from whoknows.report.pages import charts
+from whoknows.report.pages import heatmaps
 from whoknows.run import grid, stages
 
 ROOT = Path(__file__).parents[2]
@@ -128,7 +128,7 @@ def opened(built):
 def table(built):
     rows = cells.read_rows(built[0] / "rows", MODELS, ["probe", "lora_prompt"], [0])
     measured = cells.measure(rows, scores.by_task(rows), TASKS)
-    return charts.with_labels(cells.heatmap_table(measured, MODELS, TASKS), len(MODELS))
+    return heatmaps.with_labels(cells.heatmap_table(measured, MODELS, TASKS), len(MODELS))
 
 
 def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe", metric: str = "auroc") -> list[str]:

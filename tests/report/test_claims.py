@@ -10,7 +10,7 @@ from made_up import make_rows
 
 from whoknows import WhoknowsError
 from whoknows.evaluation import cells, scores
-from whoknows.report.pages import claims, findings
+from whoknows.report.pages import claims
 from whoknows.report.pages.claims import FAILS, HOLDS, OPEN
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def test_where_nothing_was_measured_the_figure_still_says_what_it_says():
     judged, players = claims.judge(STATED, planted(lambda *names: 0.0)[:0], ["weak", "strong"], TASKS)
     table = claims.verdicts(judged)
     assert set(table.loc[table["source"] == "measured", "verdict"]) == {OPEN} and HOLDS in set(table.loc[table["source"] == "figure", "verdict"])
-    assert "it **holds**: " in findings.claims_findings(STATED, judged, table, players)
+    assert "it **holds**: " in claims.claims_sentences(STATED, judged, table, players)
 
 
 def test_a_contrast_with_a_broken_cell_is_inconclusive():
@@ -158,7 +158,7 @@ def test_corrected_p_values_count_each_hypothesis_once():
     assert mine.loc[mine["p"] == smallest, "p_holm"].min() == pytest.approx(smallest * 72)
     assert (mine["p_margin_holm"] >= mine["p_margin"] - 1e-12).all()
     assert (mine["p_holm"] >= mine["p"] - 1e-12).all() and (mine.groupby("hypothesis")["p_holm"].nunique() == 1).all()
-    assert "The 56 measured differences, of both readings, are 36 distinct primary hypotheses" in findings.claims_summary(claims.verdicts(judged), players, judged)
+    assert "The 56 measured differences, of both readings, are 36 distinct primary hypotheses" in claims.summary_sentences(claims.verdicts(judged), players, judged)
 
 
 def test_a_hypothesis_is_the_same_mirrored_and_doubled_and_no_other():
@@ -180,12 +180,12 @@ def test_a_grid_of_one_model_has_no_hypotheses_about_the_other():
 def test_the_sentences_are_the_verdicts():
     judged, players = claims.judge(STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS)
     verdicts = claims.verdicts(judged)
-    text = findings.claims_findings(STATED, judged, verdicts, players)
+    text = claims.claims_sentences(STATED, judged, verdicts, players)
     for word in (HOLDS, FAILS, OPEN):
         assert text.count(f"it **{'is ' * (word == OPEN)}{word}**") == (verdicts["verdict"] == word).sum() > 0
-    summary = findings.claims_summary(verdicts, players, judged)
+    summary = claims.summary_sentences(verdicts, players, judged)
     assert "strong stands for Mistral, and weak for LLaMA-2" in summary
-    one = findings.claims_summary(verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players, judged)
+    one = claims.summary_sentences(verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players, judged)
     assert "1 holds, 0 fail, " in one
 
 

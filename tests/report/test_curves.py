@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from whoknows.report.pages import curves, palette, plots
+from whoknows.report.pages import controls, curves, palette
 
 
 def test_the_layer_curve_rings_the_best_point():
@@ -30,7 +30,7 @@ def test_the_training_curve_shows_loss_and_auroc():
 @pytest.mark.parametrize("count", [2, 3, 24])
 def test_a_method_has_one_hue_and_no_two_models_have_one_shape_and_dash(count):
     lines = [{"scored": f"m{at}", "depth": depth, "layer": depth * 4, "validation_auroc": 0.5 + at / 40, "chosen": depth == 1} for at in range(count) for depth in (0, 1)]
-    svg = vl_convert.vegalite_to_svg(plots.layers(pd.DataFrame(lines)).to_dict())
+    svg = vl_convert.vegalite_to_svg(controls.layers_chart(pd.DataFrame(lines)).to_dict())
     assert set(re.findall(r'aria-roledescription="line mark"[^>]* stroke="([^"]+)"', svg)) == {palette.hue("probe")}
     names = [line["scored"] for line in lines[::2]]
     drawn = zip(palette.shapes(names).to_dict()["range"], map(tuple, palette.dashes(names).to_dict()["range"]))

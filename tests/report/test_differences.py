@@ -8,7 +8,7 @@ from made_up import make_rows
 
 from whoknows.evaluation import auroc
 from whoknows.evaluation.bootstrap import ABOVE, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.report.pages import difference_tables, differences, findings, plots
+from whoknows.report.pages import differences
 from whoknows.report.pages.differences import METHOD, NATIVE, READER
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]
@@ -85,7 +85,7 @@ def test_few_answers_of_one_class_have_no_value_and_no_verdict(rarer):
     assert set(rows[rows["correct"] == rarer].groupby(["method", "reader", "trained_on", "scored"]).size()) == {24}
     table = differences.of_grid(rows, ["a", "b"], TASKS)
     assert (table["n_rarer"] == 24).all() and (table["says"] == FEW).all() and table[["estimate", "low", "high", "p", "p_holm"]].isna().all(axis=None)
-    assert "nan" not in difference_tables.differences(table) + findings.differences_findings(table)
+    assert "nan" not in differences.differences_html(table) + differences.differences_sentences(table)
 
 
 def test_a_missing_method_or_model_leaves_out_what_needs_it():
@@ -93,14 +93,14 @@ def test_a_missing_method_or_model_leaves_out_what_needs_it():
     probes = differences.of_grid(rows[rows["method"] == "probe"], ["a", "b"], TASKS)
     assert METHOD not in set(probes["kind"]) and NATIVE in set(probes["kind"])
     nothing = differences.of_grid(rows.iloc[:0], ["a", "b"], TASKS)
-    assert nothing.empty and findings.differences_findings(nothing) == "There is nothing to compare yet."
+    assert nothing.empty and differences.differences_sentences(nothing) == "There is nothing to compare yet."
 
 
 def test_chart_table_and_findings_say_the_same():
     table = differences.of_grid(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), ["a", "b"], TASKS)
-    said = findings.differences_findings(table)
+    said = differences.differences_sentences(table)
     assert "**Probe less LoRA + Prompt**: 6 above of 6" in said and "4 exploratory of 4" in said
-    html, chart = difference_tables.differences(table), plots.differences(table).to_dict()
+    html, chart = differences.differences_html(table), differences.differences_chart(table).to_dict()
     values = [line for lines in chart["datasets"].values() for line in lines]
     assert len(values) == len(table) and all(f"{value:+.3f}" in html for value in table["estimate"])
     assert html.count("<td>exploratory</td>") == 4 and "<td>A and B</td>" in html
@@ -108,7 +108,7 @@ def test_chart_table_and_findings_say_the_same():
 
 @pytest.mark.parametrize("reading", "AB")
 def test_the_chart_shows_what_both_readings_have_in_each(reading):
-    spec = plots.differences(differences.of_grid(planted(lambda *_: 1.0), ["a", "b"], TASKS)).to_dict()
+    spec = differences.differences_chart(differences.of_grid(planted(lambda *_: 1.0), ["a", "b"], TASKS)).to_dict()
     next(param for param in spec["params"] if param["name"] == "reading")["value"] = reading
     svg = vl_convert.vegalite_to_svg(spec)
     assert svg.count('aria-roledescription="point"') == 4 + 4 + 4 and "Reading: A and B" in svg

@@ -6,7 +6,7 @@ import pytest
 from made_up import answers, make_rows
 
 from whoknows.data import files
-from whoknows.report.pages import cell_tables, findings, grading
+from whoknows.report.pages import grading
 
 TASKS = [{"name": "made_up", "role": "train"}]
 
@@ -57,14 +57,14 @@ def test_agreement_counts_test_answers(tmp_path):
     table = graded(tmp_path, split=["test", "test", "test", "train", "train"])
     line = grading.agreement(table, TASKS).iloc[0]
     assert (line["answers"], line["contains"], line["exact"], line["f1"]) == (3, 3, 1, 2) and line["all agree"] == pytest.approx(1 / 3)
-    assert "33.3%" in cell_tables.agreement(grading.agreement(table, TASKS))
+    assert "33.3%" in grading.agreement_html(grading.agreement(table, TASKS))
 
 
 def test_what_the_question_holds_is_counted(tmp_path):
     asked = ["Who sees the sun?", "Is it the sun\nor the moon?", "Where is it?", "A sun or a moon?", "The sun?"]
     table = graded(tmp_path, question=asked, correct=[False, True, True, False, False])
     assert table["held"].tolist() == [True, True, False, True, True] and table["echo"].tolist() == [True, False, False, False, False]
-    assert findings.held_findings(table) == "Of 5 test questions, 4 hold an accepted answer themselves. Answers that hold no other one, and count as wrong for it: 1 of a."
+    assert grading.held_sentences(table) == "Of 5 test questions, 4 hold an accepted answer themselves. Answers that hold no other one, and count as wrong for it: 1 of a."
     assert not graded(tmp_path, question=asked, kind="choice")[["held", "echo"]].any(axis=None)
 
 
@@ -81,4 +81,4 @@ def test_the_heatmaps_follow_the_grades_and_the_estimators_stay(tmp_path):
     own = table[(table["method"] == "probe") & (table["reading"] == "A")].set_index("grading")
     assert own["n_right"].to_dict() == {grading.GRADINGS["contains"]: 75, grading.GRADINGS["exact"]: 25, grading.GRADINGS["f1"]: 50}
     assert (own["auroc"] == 1.0).all()
-    assert "they move by +0.00 on average" in findings.grading_findings(table)
+    assert "they move by +0.00 on average" in grading.grading_sentences(table)

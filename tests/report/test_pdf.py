@@ -41,7 +41,7 @@ def test_every_chart_of_the_book_is_in_it(printed):
     assert len(titles) == (path.parent / "singlehtml/index.html").read_text().count('id="altair-viz-')
 
 
-def test_charts_are_lines_and_letters(printed):
+def test_heatmaps_are_lines_and_letters(printed):
     assert b"/Subtype /Image" not in printed[1].read_bytes()
 
 

@@ -6,7 +6,7 @@ import pytest
 from made_up import graded, make_rows
 
 from whoknows.evaluation import bootstrap, scores
-from whoknows.report.pages import difference_tables, findings, plots, shift
+from whoknows.report.pages import shift
 
 TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
 
@@ -41,9 +41,9 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
     assert table.loc[["mmlu", "mmlu, STEM"], ["auroc", "low", "change", "change_low", "p"]].isna().all(axis=None)
     assert table.loc["mmlu", "reason"] == "20 right answers, and a value takes 25"
-    said = findings.shift_findings(table.reset_index())
+    said = shift.shift_sentences(table.reset_index())
     assert "on mmlu, 20 right or wrong answers are too few to tell" in said and "STEM" not in said and "nan" not in said
-    html = difference_tables.shift(table.reset_index())
+    html = shift.shift_html(table.reset_index())
     assert "1 of 2" in html and "<td>—</td>" in html
 
 
@@ -52,12 +52,12 @@ def test_what_is_shown_is_native_and_of_methods_that_a_reader_would_choose():
     rows = pd.concat([graded({"probe": 1.0, "lora_prompt": 0.5}), *others])
     table = shift.shift(rows, TASKS)
     assert sorted(table["method"]) == sorted(["probe", "lora_prompt", "likelihood"] * 2)
-    said = findings.shift_findings(table)
+    said = shift.shift_sentences(table)
     assert said.index("Probe") < said.index("LoRA + Prompt") < said.index("Answer likelihood")
-    drawn = plots.shift(table).to_dict()
+    drawn = shift.shift_chart(table).to_dict()
     values = [line for lines in drawn["datasets"].values() for line in lines]
     assert sorted(line["auroc"] for line in values) == pytest.approx(sorted(table["auroc"]), abs=1e-4)
-    html = difference_tables.shift(table)
+    html = shift.shift_html(table)
     assert all(f"{value:.3f}" in html for value in table["auroc"])
 
 
@@ -65,8 +65,8 @@ def test_a_grid_without_shift_says_so():
     rows = graded({"probe": 1.0})
     table = shift.shift(rows[rows["task"] != "nq_open"], TASKS[:2])
     assert set(table["test_set"]) == {"in-distribution"} and table["says"].isna().all()
-    assert findings.shift_findings(table) == "This grid has no task that nobody is trained on."
-    assert plots.shift(table).to_dict() and "in-distribution" in difference_tables.shift(table)
+    assert shift.shift_sentences(table) == "This grid has no task that nobody is trained on."
+    assert shift.shift_chart(table).to_dict() and "in-distribution" in shift.shift_html(table)
 
 
 def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
@@ -77,8 +77,8 @@ def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
     assert line["without_task"] < line["with_task"] and line["high"] < 0 and line["low"] < line["without_task"] - line["with_task"] < line["high"]
     same = table.loc[("lora_prompt", "sciq")]
     assert same["without_task"] == same["with_task"] and same["low"] == same["high"] == 0
-    assert "LoRA + Prompt" in difference_tables.left_out(table.reset_index())
-    assert "changes by" in findings.left_out_findings(table.reset_index())
+    assert "LoRA + Prompt" in shift.left_out_html(table.reset_index())
+    assert "changes by" in shift.left_out_sentences(table.reset_index())
     assert shift.left_out(graded({"probe": 1.0})).empty
 
 
@@ -87,10 +87,10 @@ def test_a_task_left_out_with_few_right_answers_or_none_tells_nothing():
     none = rows.assign(correct=rows["correct"] & (rows["task"] != "sciq"))
     table = shift.left_out(none)
     assert table.set_index("task")["n_right"].to_dict() == {"sciq": 0, "trivia_qa": rows.query("task == 'trivia_qa' and method == 'probe'")["correct"].sum()}
-    html = difference_tables.left_out(table)
+    html = shift.left_out_html(table)
     assert html.count("<td>—</td>") == 3 and "nan" not in html.lower()
-    assert "in 1 of 1 cases" in findings.left_out_findings(table) and "; 1 more rest" in findings.left_out_findings(table)
-    assert findings.left_out_findings(table[table["task"] == "sciq"]).startswith("No task has the 25 right and as many wrong answers")
+    assert "in 1 of 1 cases" in shift.left_out_sentences(table) and "; 1 more rest" in shift.left_out_sentences(table)
+    assert shift.left_out_sentences(table[table["task"] == "sciq"]).startswith("No task has the 25 right and as many wrong answers")
 
 
 def test_a_task_left_out_is_compared_on_the_seeds_that_both_have():

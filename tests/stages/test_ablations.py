@@ -14,7 +14,7 @@ from whoknows.data.splits import for_seed, smaller
 from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
-from whoknows.report.pages import cell_tables, contest
+from whoknows.report.pages import controls
 from whoknows.stages import ablations
 
 SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
@@ -79,8 +79,8 @@ def test_what_the_tokens_say_are_methods_that_need_no_training():
         own = rows[rows["method"] == method]
         assert set(own["scored"]) == {"a"}, "older answers, which lack the columns, are left out"
         assert set(own["trained_on"]) == set(own["reader"]) == {""} and value(own, scored="a") == 1.0
-    table = contest.contest(rows, ["a", "b"], [{"name": "easy", "role": "train"}, {"name": "hard", "role": "train"}])
-    html = cell_tables.contest(table)
+    table = controls.contest(rows, ["a", "b"], [{"name": "easy", "role": "train"}, {"name": "hard", "role": "train"}])
+    html = controls.contest_html(table)
     assert all(html.count(title) == 2 for title in ("Smallest token probability", "Mean token entropy", "Largest token entropy", "Margin of the first token"))
     assert html.count("Answer likelihood, mean token") == 4  # of two models, each within task and pooled
 

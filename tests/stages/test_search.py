@@ -201,7 +201,7 @@ def test_the_table_has_each_training_once_with_its_best_look_and_its_whole_time(
     assert shown.count("<tr") == 1 + 8 and shown.count("<td>yes</td>") == 4 and shown.count("<td>3e-05</td>") == 1 and "nan" not in shown.lower()
 
 
-def test_charts_show_every_rate_and_the_sizes_at_the_grids_rate(two):
+def test_heatmaps_show_every_rate_and_the_sizes_at_the_grids_rate(two):
     by_time, by_size = curves.search_curve(two).to_dict(), settings.sizes_chart(two).to_dict()
     (drawn,), (sizes,) = (list(spec["datasets"].values()) for spec in (by_time, by_size))
     assert {line["what"] for line in drawn if line["reader"] == "b"} == {"probe", "LoRA + Prompt, 0.001", "LoRA + Prompt, 3e-05"}

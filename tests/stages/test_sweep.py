@@ -16,7 +16,7 @@ from whoknows.data.splits import fewer, for_seed
 from whoknows.estimators.hidden import save_hidden
 from whoknows.estimators.probe import Labelled, Logistic
 from whoknows.evaluation.auroc import mean_auroc
-from whoknows.report.pages import cell_tables, layers
+from whoknows.report.pages import layers
 from whoknows.stages import ablations, sweep
 
 SPLIT = ["train"] * 120 + ["validation"] * 60 + ["test"] * 120
@@ -102,7 +102,7 @@ def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
     table = pd.concat(tables, ignore_index=True)
-    spec = json.loads(layers.chart(table, ["a", "b"]).to_json())
+    spec = json.loads(layers.layers_chart(table, ["a", "b"]).to_json())
     params = {param["name"]: param for param in spec["params"]}
     assert (params["depth"]["value"], params["strength"]["value"], params["size"]["value"]) == ("chosen", "chosen", 120)
     assert params["strength"]["bind"]["options"] == ["chosen", 0.1, 1.0] and params["size"]["bind"]["options"] == [120, 30]
@@ -117,7 +117,7 @@ def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every
 def test_the_axes_stay_where_they_are(made):
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
-    spec = json.loads(layers.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
+    spec = json.loads(layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
     scales = [layer["encoding"][axis]["scale"] for panel in spec["concat"][1:] for layer in panel["layer"] for axis in "xy"]
     assert len(scales) == 8 and all(len(scale["domain"]) == 2 for scale in scales)
 
@@ -131,9 +131,9 @@ def _written(spec) -> list[str]:
 def test_of_many_models_only_their_own_answers_have_a_line(made):
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30]).assign(reader=name) for name in ("a", "b")]
-    whole = layers.chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
+    whole = layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
     assert '"trained on b, scored on a"' in whole
-    few = layers.chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
+    few = layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
     assert '"trained on b, scored on a"' not in few and '"trained on b, scored on b"' in few
 
 
@@ -146,8 +146,8 @@ def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     files.write_parquet(tmp_path / "sweeps/r.parquet", table.assign(reader="a"))
     read = layers.read(str(tmp_path / "sweeps"), ["r", "a", "b"])
     assert read.groupby("scored")["auroc"].count().to_dict() == {"a": 0, "b": len(read) // 2}
-    assert "nan" not in cell_tables.sweep(read).lower()
-    drawn = json.loads(layers.chart(read.assign(reader=read["trained_on"]), ["a", "b"]).to_json())["datasets"]
+    assert "nan" not in layers.layers_html(read).lower()
+    drawn = json.loads(layers.layers_chart(read.assign(reader=read["trained_on"]), ["a", "b"]).to_json())["datasets"]
     assert {line["model"] for lines in drawn.values() for line in lines} == {"b"}
 
 

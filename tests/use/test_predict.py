@@ -21,7 +21,7 @@ from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, files
 from whoknows.data.prompts import QUERY
 from whoknows.models import loading
-from whoknows.report.pages import portrait
+from whoknows.report.pages import cell
 from whoknows.stages import extract, lora_prompt, probe
 from whoknows.use import predict
 
@@ -296,7 +296,7 @@ def test_the_cards_say_how_it_was_trained(alone):
     assert [set(look) for look in card["history"]] == [{"step", "loss", "validation_auroc", "seconds"}] * 2
     assert not json.loads((alone.folder / "lora/lora.json").read_text())["query"]
     for method, curve in (("probe", "layer"), ("lora_prompt", "step")):
-        assert curve in portrait.learning(str(alone.folder / method), method).to_json()
+        assert curve in cell.learning_chart(str(alone.folder / method), method).to_json()
 
 
 def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_reads(alone):

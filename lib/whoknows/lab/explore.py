@@ -22,10 +22,11 @@ from whoknows.estimators.hidden import BEFORE, load_hidden
 from whoknows.estimators.probe import Labelled, Logistic, logistic_path, standardise
 from whoknows.evaluation import auroc, scores
 from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_sets
-from whoknows.report.pages import portrait
-from whoknows.report.pages.charts import TITLES, colour_domain, with_labels
+from whoknows.report.pages import cell
 from whoknows.report.pages.curves import embedding, tipped
+from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.palette import INK, RAMP, black_from
+from whoknows.report.pages.style import TITLES, colour_domain
 from whoknows.run import grid, parameters
 from whoknows.stages.probe import judge, parts
 
@@ -194,7 +195,7 @@ def curves(results: Results, setting: Setting) -> alt.ConcatChart:
     """ROC and reliability of the setting's own cell, and how its errors and confidences lie."""
     rows = results.rows(setting)
     own = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
-    return portrait.chart(portrait.curves(rows[own], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on)
+    return cell.curves_chart(cell.curves(rows[own], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on)
 
 
 def as_grid(results: Results, setting: Setting, name: str) -> str:

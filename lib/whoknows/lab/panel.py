@@ -9,7 +9,7 @@ import ipywidgets as widgets
 from whoknows import WhoknowsError
 from whoknows.lab import explore
 from whoknows.lab.explore import TOKENS, Results, Setting
-from whoknows.report.pages import lab
+from whoknows.report.pages import style
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
 SIZES = (50, 100, 200, 500, 1000, 2000, 5000)
@@ -100,4 +100,4 @@ def _choices(results: Results) -> dict[str, widgets.Widget]:
 
 def _output(chart: alt.TopLevelMixin) -> dict:
     """What an Output widget shows; assigned at once, so that nothing flickers."""
-    return {"output_type": "display_data", "data": lab.bundle(chart.to_dict()), "metadata": {}}
+    return {"output_type": "display_data", "data": style.bundle(chart.to_dict()), "metadata": {}}

@@ -7,7 +7,7 @@ import pandas as pd
 from whoknows.data.assets import ASSETS
 from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
-from whoknows.report.pages.cell_tables import captioned
+from whoknows.report.pages.style import captioned
 
 TUNED = re.compile(r"instruct|chat|(?<![a-z])it(?![a-z])", re.IGNORECASE)  # in the names of models that were tuned to instructions
 

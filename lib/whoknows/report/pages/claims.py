@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import altair as alt
 import numpy as np
 import pandas as pd
 
@@ -21,11 +22,16 @@ from whoknows.evaluation.bootstrap import SURE
 from whoknows.evaluation.cells import METHODS, READINGS, first_test_set, measure, named
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages import published
+from whoknows.report.pages.curves import embedding, tipped
+from whoknows.report.pages.palette import GREY, INK
+from whoknows.report.pages.style import HEADING, LABEL, NAMES, TITLES, headed, in_lines, p_text, row_step, switch
 
 CLAIMS = published.DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
 HOLDS, FAILS, OPEN = "holds", "fails", "inconclusive"
 ZERO = 1e-9  # decimals do not subtract exactly
+IS = {OPEN: "is "}  # a verdict that is no verb
+SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
 
 @dataclass(frozen=True)
@@ -206,3 +212,126 @@ def _judged(lines: pd.DataFrame) -> pd.DataFrame:
     reason = np.select([*why.values()], [*why], "")
     says = np.select([reason != "", small], [OPEN, FAILS], HOLDS)
     return bootstrap.hidden(lines, few).assign(says=says, reason=reason).drop(columns="still_improving")
+
+
+def contrasts_chart(judged: pd.DataFrame) -> alt.Chart:
+    """Every claim's differences: measured with interval, and by the figure and the released results.
+
+    Args:
+        judged: as `claims.judge` returns.
+    """
+    drawn = in_lines(judged.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4), claim=HEADING, contrast=LABEL)
+    drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
+    readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
+    chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
+    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=NAMES)
+    x = alt.X("estimate:Q", title="Difference of AUROC")
+    names = ["the figure", "released", "measured here"]
+    colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=[GREY, GREY, INK]), legend=alt.Legend(orient="top"))
+    shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
+    tips = ("claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "p_margin_holm", "says", "reason")
+    base = tipped(alt.Chart(), *tips, contrast="Difference", p_holm="p (Holm) of zero", p_margin_holm=f"p (Holm) of {margin():g} or more", cells="Of the cells", reason="Because").transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
+    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0))
+    least = alt.Chart().mark_rule(strokeDash=[1, 3], color=GREY, aria=False).encode(x=alt.datum(margin()))
+    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour)
+    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape)
+    chart = alt.layer(zero, least, bars, points, data=drawn).properties(width=340, height=row_step(drawn["contrast"]))
+    chart = chart.facet(row=headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
+    decided = (judged["source"] == "measured") & (judged["says"] != OPEN)
+    described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {decided.sum()} have a verdict; all values are in the table beneath."
+    return chart.properties(description=described, usermeta=embedding("contrasts"))
+
+
+def verdicts_html(table: pd.DataFrame) -> str:
+    """Claims by source, as HTML.
+
+    Args:
+        table: as `claims.verdicts` returns.
+    """
+    marks = {HOLDS: "✓ holds", FAILS: "✗ fails", OPEN: "?\N{NO-BREAK SPACE}inconclusive"}
+    heads = {"figure": "Its own numbers", "released": "Released", "measured": "Measured here"}
+    by = [heads[s] + ("" if r == "figure" else f", reading {r}") for s, r in zip(table["source"], table["reading"])]
+    wide = table.assign(by=by, says=table["verdict"].map(marks)).pivot(index="claim", columns="by", values="says")
+    wide = wide.loc[table["claim"].unique(), list(dict.fromkeys(by))].reset_index().rename(columns={"claim": "Claim"})
+    return wide.rename_axis(columns=None).to_html(index=False, classes="verdicts")
+
+
+def contrasts_html(table: pd.DataFrame) -> str:
+    """The differences of `claims.contrasts_chart` as an HTML table that folds away.
+
+    Args:
+        table: as `claims.judge` returns.
+    """
+    shown = table.assign(by=[s if r == "figure" else f"{s}, {r}" for s, r in zip(table["source"], table["reading"])])
+    between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "" for low, high in zip(table["low"], table["high"])]
+    shown = shown.assign(estimate=table["estimate"].map("{:+.3f}".format, na_action="ignore"), interval=between)
+    shown = shown.assign(**{name: table[name].map(p_text, na_action="ignore") for name in ("p_holm", "p_margin_holm")})
+    columns = {"claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate", "interval": "95 % interval", "p_holm": "p (Holm) of zero", "p_margin_holm": f"p (Holm) of {margin():g} or more", "says": "Verdict", "reason": "Because"}
+    html = shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
+    return f"<details><summary>The same numbers as a table</summary>{html}</details>"
+
+
+def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], judged: pd.DataFrame) -> str:
+    """How many claims hold by each source, and which contradict the description's own numbers, as Markdown.
+
+    Args:
+        verdicts: as `claims.verdicts` returns.
+        players: as `claims.roles` returns.
+        judged: as `claims.judge` returns.
+    """
+    said, measured = [], judged[judged["source"] == "measured"]
+    for (source, reading), own in verdicts.groupby(["source", "reading"], sort=False):
+        counts = own["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
+        parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} inconclusive"
+        said.append(f"- {_source(source, reading)}: of {len(own)} claims, {parts}.")
+    by_itself = verdicts[verdicts["source"] == "figure"]
+    wrong = [f"“{claim}”" for claim in by_itself.loc[by_itself["verdict"] == FAILS, "claim"]]
+    if wrong:
+        said += ["", f"The description contradicts the values that it lists itself in {len(wrong)} of its claims: {'; '.join(wrong)}."]
+    stronger, weaker = players["Mistral"], players["LLaMA-2"]
+    said += ["", f"Here {stronger} stands for Mistral, and {weaker} for LLaMA-2: of two models, the one with more right answers stands for the stronger."]
+    said += ["", f"The {len(measured)} measured differences, of both readings, are {measured['hypothesis'].nunique()} distinct primary hypotheses: one that stands in several claims or in both readings, or mirrored, counts once."]
+    said += ["", f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not be seen in it. A measured claim fails where one of its differences is significantly below {margin():g}, negative ones included; it holds where all are significantly above zero and none fails."]
+    return "\n".join(said)
+
+
+def claims_sentences(claims: list[Claim], judged: pd.DataFrame, verdicts: pd.DataFrame, players: dict[str, str]) -> str:
+    """Each claim with its verdicts and the differences that decided them, as Markdown.
+
+    Args:
+        claims: as `claims.load` returns.
+        judged: as `claims.judge` returns.
+        verdicts, players: as in `claims_summary`.
+    """
+    said = []
+    for claim in claims:
+        said += [f"### {claim.claim}", "", f"> {claim.says}", ""]
+        for line in verdicts[verdicts["claim"] == claim.claim].itertuples():
+            own = judged[(judged["claim"] == claim.claim) & (judged["source"] == line.source) & (judged["reading"] == line.reading)]
+            said.append(f"- {_source(line.source, line.reading)}, it **{IS.get(line.verdict, '')}{line.verdict}**: {_deciding(own, line.verdict)}.")
+        said.append("")
+    return "\n".join(said)
+
+
+def _source(source: str, reading: str) -> str:
+    return SOURCES[source] if reading == "figure" else f"{SOURCES[source]}, reading {reading}"
+
+
+def _deciding(own: pd.DataFrame, verdict: str) -> str:
+    """The differences that a verdict rests on: those that failed, those that were inconclusive, or the smallest of all."""
+    lines = own[own["says"] == verdict] if verdict != HOLDS else own.nsmallest(1, "estimate")
+    shown = [_difference(line) for line in lines.head(3).itertuples()]
+    more = len(lines) - len(shown)
+    lead = "the smallest difference is " if verdict == HOLDS and len(own) > 1 else ""
+    return lead + "; ".join(shown) + (f"; and {more} more" if more else "")
+
+
+def _difference(line) -> str:
+    if pd.isna(line.estimate):
+        return f"{line.contrast}, {line.reason}"
+    between = "" if pd.isna(getattr(line, "low", None)) else f" ({line.low:+.2f} to {line.high:+.2f})"
+    return f"{line.contrast}, {line.estimate:+.2f}{between}" + (f", {line.reason}" if line.reason else "")
+
+
+def _count(count: int, verb: str) -> str:
+    return f"{count} {verb}s" if count == 1 else f"{count} {verb}"

@@ -14,6 +14,8 @@ from whoknows.data import files
 from whoknows.data.matching import accepted, asked_in, holds, same, words
 from whoknows.evaluation.cells import enough, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import by_task
+from whoknows.report.pages.heatmaps import heatmaps_html
+from whoknows.report.pages.style import signed, span
 
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 GRADINGS = {
@@ -104,3 +106,52 @@ def heatmaps_under(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], t
         cells = heatmap_table(enough(measure(graded, by_task(graded, only_auroc=True), tasks)), models, tasks)
         found.append(cells.assign(grading=GRADINGS[name]))
     return pd.concat(found, ignore_index=True)
+
+
+def gradings_html(table: pd.DataFrame, models: list[str]) -> str:
+    """The numbers of the heatmaps under each grading, as HTML tables that fold away.
+
+    Args:
+        table: as `grading.heatmaps_under` returns.
+    """
+    parts = [heatmaps_html(own, models).replace("The same numbers as tables", grading, 1) for grading, own in table.groupby("grading", sort=False)]
+    return "\n".join(parts)
+
+
+def agreement_html(table: pd.DataFrame) -> str:
+    """Right answers under each grading, as an HTML table.
+
+    Args:
+        table: as `grading.agreement` returns.
+    """
+    shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)})
+    return shown.rename(columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"} | GRADINGS).to_html(index=False, classes="metrics")
+
+
+def grading_sentences(table: pd.DataFrame) -> str:
+    """How far the cells move when the same answers are graded otherwise, as Markdown.
+
+    Args:
+        table: as `grading.heatmaps_under` returns.
+    """
+    first = table[(table["test_set"] == table["test_set"].iloc[0]) & (table["reading"] == "A")]
+    wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")[first["grading"].unique()]
+    usual, *others = wide.columns
+    said = [f"On {first['test_set'].iloc[0]} test questions, in reading A, with {usual}, cells reach {span(f'{wide[usual].min():.2f}', f'{wide[usual].max():.2f}')}."]
+    for name in others:
+        moved = (wide[name] - wide[usual]).dropna()
+        if len(moved):
+            said.append(f"With {name}, they move by {signed(moved.mean())} on average, from {signed(moved.min())} to {signed(moved.max())}.")
+    return " ".join(said)
+
+
+def held_sentences(grades: pd.DataFrame) -> str:
+    """How many questions hold an accepted answer themselves, and how many answers hold that alone and so count as wrong, as Markdown.
+
+    Args:
+        grades: as `grading.grades` returns.
+    """
+    test = grades[grades["split"] == "test"]
+    questions = test.drop_duplicates("question_id")
+    echoes = " and ".join(f"{own['echo'].sum()} of {scored}" for scored, own in test.groupby("scored", sort=False))
+    return f"Of {len(questions)} test questions, {questions['held'].sum()} hold an accepted answer themselves. Answers that hold no other one, and count as wrong for it: {echoes}."

@@ -9,9 +9,9 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.evaluation.auroc import ENOUGH
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
-from whoknows.report.pages.charts import TITLES, colour_domain, switch
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import RAMP, black_from, dashes, hue, shapes
+from whoknows.report.pages.style import TITLES, colour_domain, switch
 
 CHOSEN = "chosen"
 DEPTHS = [round(step / 20, 2) for step in range(21)]
@@ -36,7 +36,7 @@ def read(folder: str, models: list[str]) -> pd.DataFrame:
     return table.assign(auroc=table["auroc"].where(table["n_rarer"] >= ENOUGH))[table["trained_on"].isin(some) & table["scored"].isin(some)]
 
 
-def chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
+def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
     """A heatmap and two curves that follow three switches: depth of the layer, strength of the penalty, training answers.
 
     They open on what validation chooses for each probe, which is the report's own probe where its grid tries all layers.
@@ -121,3 +121,16 @@ def _curve(
     line = base.mark_line(strokeWidth=1.5, color=hue("probe")).encode(strokeDash=alt.StrokeDash("cell:N", scale=dashes(lines), **told[0]))
     here = base.transform_filter(at[over]).mark_point(filled=True, size=90, opacity=1, color=hue("probe")).encode(shape=alt.Shape("model:N", scale=shapes(sorted(models)), **told[1]))
     return alt.layer(line, here).properties(width=230, height=200, title=f"Over {title.lower()}")
+
+
+def layers_html(table: pd.DataFrame) -> str:
+    """For each cell and number of training answers, the layer and strength that validation chooses, and AUROC there, as HTML that folds away.
+
+    Args:
+        table: as `sweep.run` returns.
+    """
+    keys = ["reader", "trained_on", "scored", "size"]
+    best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]
+    names = {"reader": "Reader", "trained_on": "Trained On", "scored": "Scored", "size": "Training answers", "layer": "Layer", "strength": "Strength"}
+    shown = best[list(names)].rename(columns=names).assign(**{title: best[name].map("{:.3f}".format, na_action="ignore") for name, title in (("validation_auroc", "AUROC on validation"), ("auroc", "AUROC on test"))})
+    return f"<details><summary>What validation chooses at each number of training answers</summary>{shown.to_html(index=False, na_rep='—')}</details>"

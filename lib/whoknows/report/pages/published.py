@@ -14,7 +14,7 @@ def figure() -> pd.DataFrame:
     """The eight values that the description of the figure reads off it.
 
     Returns:
-        A table for `charts.heatmaps`. The figure does not say which reading its axes mean, so it has
+        A table for `heatmaps.heatmaps_chart`. The figure does not say which reading its axes mean, so it has
         one, named "figure".
     """
     values = pd.read_csv(DATA / "figure.csv").rename(columns={"value": "auroc"})
@@ -25,7 +25,7 @@ def released() -> pd.DataFrame:
     """The same cells from the per-task results that Kapoor et al. (2024) released, over 57 MMLU tasks.
 
     Returns:
-        A table for `charts.heatmaps` with both readings. A cell that is exactly 0.5 on most tasks comes
+        A table for `heatmaps.heatmaps_chart` with both readings. A cell that is exactly 0.5 on most tasks comes
         from a run that broke, so it is missing, and its reason says what was released.
     """
     values = pd.read_csv(DATA / "kapoor2024_open_ended_mmlu.csv")

@@ -11,7 +11,7 @@ from made_up import make_rows
 
 from whoknows.evaluation.bootstrap import EXPLORATORY
 from whoknows.evaluation.cells import heatmap_axes
-from whoknows.report.pages import cell_tables, charts, findings, palette, plots, portrait, published
+from whoknows.report.pages import cell, differences, heatmaps, palette, published, style
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,10 +59,10 @@ def test_text_is_readable_on_every_colour():
 
 
 def test_the_colour_bar_holds_all_values_and_chance_where_there_is_one():
-    assert charts.colour_domain(pd.Series([0.62, 0.78, np.nan]), 0.5) == (0.5, pytest.approx(0.8))
-    assert charts.colour_domain(pd.Series([0.43, 0.55]), 0.5) == (pytest.approx(0.4), pytest.approx(0.55))
-    assert charts.colour_domain(pd.Series([0.071, 0.098])) == (pytest.approx(0.07), pytest.approx(0.1)), "or all of them would look alike"
-    low, high = charts.colour_domain(pd.Series([np.nan]))
+    assert style.colour_domain(pd.Series([0.62, 0.78, np.nan]), 0.5) == (0.5, pytest.approx(0.8))
+    assert style.colour_domain(pd.Series([0.43, 0.55]), 0.5) == (pytest.approx(0.4), pytest.approx(0.55))
+    assert style.colour_domain(pd.Series([0.071, 0.098])) == (pytest.approx(0.07), pytest.approx(0.1)), "or all of them would look alike"
+    low, high = style.colour_domain(pd.Series([np.nan]))
     assert low < high
 
 
@@ -106,7 +106,7 @@ def untrained(*values):
 
 def test_the_answer_is_computed():
     table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9)
-    how_well, how_sure, plain = findings.answer(table, untrained(0.81, 0.74), NO_PRIMARY).splitlines()
+    how_well, how_sure, plain = heatmaps.heatmaps_sentences(table, untrained(0.81, 0.74), NO_PRIMARY).splitlines()
     assert how_well == (
         "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, **Probe** reaches an AUROC of 0.60 to 0.80 and "
         "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75, where one half is chance and one would be perfect."
@@ -116,32 +116,32 @@ def test_the_answer_is_computed():
         "and the probe is the higher of the two in 1 of 3 cells that have both."
     )
     assert plain.endswith("reaches 0.81 on the answers of a and 0.74 on the answers of b, no lower than the best that was learned for 1 of 2 models.")
-    assert "than the best that each of these models learned" in findings.answer(table, untrained(0.81, 0.75), NO_PRIMARY)
+    assert "than the best that each of these models learned" in heatmaps.heatmaps_sentences(table, untrained(0.81, 0.75), NO_PRIMARY)
 
 
 def test_the_answer_about_many_models_names_none():
     table = pd.concat([cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4), cells([0.8] * 4, [0.7] * 4).replace({"a": "c", "b": "d"})])
     baselines = pd.concat([untrained(0.81, 0.55), untrained(0.6, 0.9).replace({"a": "c", "b": "d"})])
-    plain = findings.answer(table.assign(low=0.5, high=0.9), baselines, NO_PRIMARY).splitlines()[-1]
+    plain = heatmaps.heatmaps_sentences(table.assign(low=0.5, high=0.9), baselines, NO_PRIMARY).splitlines()[-1]
     assert plain.endswith("reaches 0.55 to 0.90 on the answers of 4 models, no lower than the best that was learned for 2 of 4 models.")
 
 
 def test_the_answer_from_nothing():
     nothing = cells([np.nan] * 4, [np.nan] * 4)
-    assert findings.answer(nothing, untrained(), NO_PRIMARY) == "Nothing is measured yet."
+    assert heatmaps.heatmaps_sentences(nothing, untrained(), NO_PRIMARY) == "Nothing is measured yet."
     one = cells([0.8] * 4, [np.nan] * 4)
-    assert "**LoRA + Prompt** has no measured cell" in findings.answer(one, untrained(), NO_PRIMARY)
+    assert "**LoRA + Prompt** has no measured cell" in heatmaps.heatmaps_sentences(one, untrained(), NO_PRIMARY)
 
 
 def test_the_tables_say_what_the_heatmaps_say():
-    html = cell_tables.heatmaps(cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4), ["a", "b"])
+    html = heatmaps.heatmaps_html(cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4), ["a", "b"])
     probe = html.split("<caption>LoRA")[0]
     assert [part.split("</td>")[0] for part in probe.split("<td>")[1:]] == ["0.80 (30 right)", "0.60 (30 right)", "0.70 (40 right)", "—"]
 
 
 def test_the_tables_say_how_far_seeds_are_apart_where_there_are_more_than_one():
     table = cells([0.8] * 4, [0.7] * 4).assign(low=0.6, high=0.9, lowest_seed=0.75, highest_seed=0.85, seeds=[3] * 4 + [1] * 4)
-    html = cell_tables.heatmaps(table, ["a", "b"])
+    html = heatmaps.heatmaps_html(table, ["a", "b"])
     assert "0.80 (0.60 – 0.90, 30 right, by seed 0.75 – 0.85)" in html and "0.70 (0.60 – 0.90, 30 right)" in html
 
 
@@ -152,7 +152,7 @@ def test_a_chart_is_valid_for_few_models_and_for_many(count, sets):
     models = [f"m{i}" for i in range(count)]
     lines = [(f"set{at}", m, reading, a, b, 0.63) for at in range(sets) for m in ("probe", "lora_prompt") for reading in "AB" for a in models for b in models]
     table = pd.DataFrame(lines, columns=["test_set", "method", "reading", "model", "trained_on", "auroc"])
-    chart = charts.heatmaps(table.assign(n_right=50, reason=""), models, "x")
+    chart = heatmaps.heatmaps_chart(table.assign(n_right=50, reason=""), models, "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     assert svg.count(">0.63</text>") == 2 * count * count, "which no step of a colour bar is"
 
@@ -161,7 +161,7 @@ def heard(table):
     """What a screen reader says of the cells that are drawn first."""
     import vl_convert
 
-    return re.findall(r'<path aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(charts.heatmaps(table, ["a", "b"], "x").to_dict()))
+    return re.findall(r'<path aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(heatmaps.heatmaps_chart(table, ["a", "b"], "x").to_dict()))
 
 
 def test_a_cell_says_its_value_as_the_page_does_and_its_counts_as_they_are():
@@ -179,27 +179,27 @@ def test_a_cell_says_its_value_as_the_page_does_and_its_counts_as_they_are():
 
 def test_no_switch_draws_one_heatmap_twice():
     three = pd.concat([cells([0.8] * 4, [0.7] * 4), cells([0.6] * 4, [0.7] * 4).query("method == 'probe'").assign(method="probe_mlp")])
-    (pair,) = [param for param in charts.heatmaps(three, ["a", "b"], "x").to_dict()["params"] if param["name"] == "pair"]
+    (pair,) = [param for param in heatmaps.heatmaps_chart(three, ["a", "b"], "x").to_dict()["params"] if param["name"] == "pair"]
     assert pair["value"] == "probe lora_prompt" and len(pair["bind"]["options"]) == 3
     assert all(len(set(option.split())) == 2 for option in pair["bind"]["options"])
 
 
 def test_values_that_are_not_shown_leave_the_colours_alone():
     table = pd.concat([cells([0.8] * 4, [0.7] * 4).assign(ece=[0.02, 0.03, 0.04, 0.05] * 2), cells([0.8] * 4, [0.7] * 4).assign(ece=0.5, reading="B")])
-    (domains,) = [param["value"] for param in charts.heatmaps(table, ["a", "b"], "x").to_dict()["params"] if param["name"] == "domains"]
+    (domains,) = [param["value"] for param in heatmaps.heatmaps_chart(table, ["a", "b"], "x").to_dict()["params"] if param["name"] == "domains"]
     assert domains["ece"]["in-distribution"]["A"] == {"probe": [0.02, 0.05], "lora_prompt": [0.02, 0.05]}
 
 
 def test_a_cell_says_over_how_many_tasks_it_is_where_some_are_missing():
     table = cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4).assign(of_tasks=57, n_tasks=[57, 31, 57, 0] + [57] * 4)
-    assert charts.with_labels(table, 2)["note"].tolist()[:4] == ["30 right", "40 right, 31/57", "30 right", ""]
+    assert heatmaps.with_labels(table, 2)["note"].tolist()[:4] == ["30 right", "40 right, 31/57", "30 right", ""]
 
 
 def test_only_the_chosen_grading_is_drawn():
     import vl_convert
 
     parts = [cells([value] * 4, [value + 0.1] * 4).assign(grading=grading) for grading, value in (("strict", 0.6), ("kind", 0.8))]
-    chart = charts.heatmaps(pd.concat(parts, ignore_index=True), ["a", "b"], "x").to_dict()
+    chart = heatmaps.heatmaps_chart(pd.concat(parts, ignore_index=True), ["a", "b"], "x").to_dict()
     (switch,) = [param for param in chart["params"] if param["name"] == "grading"]
     assert switch["value"] == "strict" and switch["bind"]["options"] == ["strict", "kind"]
     for value, shown, hidden in (("strict", (0.6, 0.7), (0.8, 0.9)), ("kind", (0.8, 0.9), (0.6, 0.7))):
@@ -215,7 +215,7 @@ def test_differences_have_rows_for_what_is_shown_alone():
     names = {"A": ["one", "two"], "B": ["three", "four", "five"], "A and B": ["six"]}
     lines = [{"kind": "kind", "reading": reading, "what": what, "test_set": test_set, "estimate": 0.1, "low": 0.0, "high": 0.2} for reading, own in names.items() for what in own for test_set in ("first", "second")]
     table = pd.DataFrame(lines)[lambda lines: (lines["what"] != "two") | (lines["test_set"] == "second")]
-    spec = plots.differences(table.assign(p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False)).to_dict()
+    spec = differences.differences_chart(table.assign(p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False)).to_dict()
     switches = {param["name"]: param for param in spec["params"]}
     for reading, test_set, rows in (("A", "first", ["one", "six"]), ("A", "second", ["one", "two", "six"]), ("B", "first", ["three", "four", "five", "six"])):
         switches["reading"]["value"], switches["test_set"]["value"] = reading, test_set
@@ -231,9 +231,9 @@ def test_the_curves_of_a_cell_are_drawn_whole_for_few_models_and_for_many(scored
     for task in (f"task{at}" for at in range(sets)):
         for model in (f"m{at}" for at in range(scored)):
             parts.append(make_rows(rng.normal(size=60), rng.random(60) < 0.5, task, method="probe", reader="m0", trained_on="m0", scored=model))
-    table = portrait.curves(pd.concat(parts), [{"name": f"task{at}", "role": "train"} for at in range(sets)])
+    table = cell.curves(pd.concat(parts), [{"name": f"task{at}", "role": "train"} for at in range(sets)])
     assert len(table) > 5000 or scored == 1
-    spec = portrait.chart(table, "x", "m0", "m0").to_dict()
+    spec = cell.curves_chart(table, "x", "m0", "m0").to_dict()
     svg = vl_convert.vegalite_to_svg(spec)
     assert ">m0 trained on m0, scored on m0 · in-distribution test questions<" in svg
     first = table[(table["scored"] == "m0") & (table["test_set"] == "in-distribution")]

@@ -9,7 +9,7 @@ from made_up import graded, make_rows
 from sklearn.metrics import roc_auc_score
 
 from whoknows.evaluation import bootstrap
-from whoknows.report.pages import cell_tables, claims, contest, differences, findings, plots
+from whoknows.report.pages import claims, controls, differences
 
 TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
 
@@ -18,7 +18,7 @@ def test_the_contest_is_among_native_cells_and_against_the_probe():
     untrained = graded({"likelihood": 2.5}, reader="", trained_on="")
     control = graded({"embedder": 0.1}, reader="")
     foreign = graded({"lora_prompt": 3.0}, trained_on="b")
-    table = contest.contest(pd.concat([graded({"probe": 1.0, "probe_mlp": 1.0, "lora_prompt": 2.5}), untrained, control, foreign]), ["a", "b"], TASKS)
+    table = controls.contest(pd.concat([graded({"probe": 1.0, "probe_mlp": 1.0, "lora_prompt": 2.5}), untrained, control, foreign]), ["a", "b"], TASKS)
     found = table.set_index("method")
     assert set(found.index) == {"probe", "probe_mlp", "lora_prompt", "likelihood", "embedder"} and set(table["test_set"]) == {"in-distribution"}
     assert pd.isna(found.loc["probe", "against"])
@@ -41,7 +41,7 @@ def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
                     logit = np.float32(rng.normal(size=count) + strength * more * correct)
                     parts.append(make_rows(logit, correct, task, method=method, reader=model, trained_on=model, scored=model, seed=seed))
                     by_hand[method, model, task, seed] = roc_auc_score(correct, logit)
-    found = contest.contest(pd.concat(parts).sample(frac=1, random_state=0), list("abc"), TASKS).set_index(["method", "scored"])
+    found = controls.contest(pd.concat(parts).sample(frac=1, random_state=0), list("abc"), TASKS).set_index(["method", "scored"])
     auroc = {(method, model): np.mean([by_hand[method, model, task, seed] for task in ("trivia_qa", "sciq") for seed in (0, 1)]) for method, model, _, _ in by_hand}
     assert found["auroc"].to_dict() == pytest.approx(auroc)
     assert found.loc["lora_prompt", "difference"].to_dict() == pytest.approx({model: auroc["lora_prompt", model] - auroc["probe", model] for model in "abc"})
@@ -54,7 +54,7 @@ def test_one_difference_has_one_verdict_on_every_page():
     worse = (rows["method"] == "lora_prompt") & (rows[["reader", "trained_on", "scored"]] == "a").all(axis=1)
     rows.loc[worse, "logit"] += np.random.default_rng(9).normal(size=worse.sum()).astype("float32") * 0.4
     judged, _ = claims.judge(claims.load(), rows, ["a", "b"], TASKS)
-    found, beside = differences.of_grid(rows, ["a", "b"], TASKS), contest.contest(rows, ["a", "b"], TASKS)
+    found, beside = differences.of_grid(rows, ["a", "b"], TASKS), controls.contest(rows, ["a", "b"], TASKS)
     primary = judged.dropna(subset="hypothesis").drop_duplicates("hypothesis").set_index("hypothesis")["p_holm"]
     first = found[found["test_set"] == "in-distribution"]
     pd.testing.assert_series_equal(first["p_holm"], first["hypothesis"].map(primary), check_names=False)
@@ -66,50 +66,50 @@ def test_one_difference_has_one_verdict_on_every_page():
 
 
 def test_a_contest_without_a_probe_has_values_and_no_differences():
-    table = contest.contest(graded({"lora_prompt": 1.0}), ["a"], TASKS)
+    table = controls.contest(graded({"lora_prompt": 1.0}), ["a"], TASKS)
     assert table["auroc"].notna().all() and table["difference"].isna().all()
-    assert findings.contest_findings(table) == "There is no probe to compare with yet."
+    assert controls.contest_sentences(table) == "There is no probe to compare with yet."
 
 
 def test_few_right_answers_get_no_value():
-    table = contest.contest(graded({"probe": 0.0, "probe_mlp": 9.0}, count=48), ["a"], TASKS).set_index("method")
+    table = controls.contest(graded({"probe": 0.0, "probe_mlp": 9.0}, count=48), ["a"], TASKS).set_index("method")
     assert table.loc["probe_mlp", ["n_rarer", "against", "reason"]].tolist() == [24, bootstrap.FEW, "24 right answers, and a value takes 25"]
     assert table[["auroc", "low", "ece", "pooled_auroc"]].isna().all(axis=None) and table["difference"].isna().all()
-    assert "1.000" not in cell_tables.contest(table.reset_index())
-    assert findings.contest_findings(table.reset_index()) == "- **a**, on its own answers: no value (24 right answers, and a value takes 25)."
+    assert "1.000" not in controls.contest_html(table.reset_index())
+    assert controls.contest_sentences(table.reset_index()) == "- **a**, on its own answers: no value (24 right answers, and a value takes 25)."
 
 
 def test_what_lies_below_chance_is_said_and_nothing_else():
     lines = [("zero_shot", "b", 0.43, 0.39, 0.47), ("likelihood", "", 0.6, 0.5, 0.7), ("margin_first", "", 0.45, 0.4, 0.51)]
     table = pd.DataFrame([(*line, "a", "in-distribution") for line in lines], columns=["method", "reader", "auroc", "low", "high", "scored", "test_set"])
-    said = findings.below_chance(table)
+    said = controls.below_chance_sentences(table)
     assert "Zero-shot P(True) of reader b, scored on a: 0.43 (0.39 to 0.47)." in said and said.count("scored on") == 1
-    assert findings.below_chance(table[1:]) == findings.below_chance(table[:0]) == ""
+    assert controls.below_chance_sentences(table[1:]) == controls.below_chance_sentences(table[:0]) == ""
 
 
 def test_the_commoner_grade_stands_beside_the_accuracy_at_the_threshold():
-    table = contest.contest(graded({"probe": 1.0}), ["a"], TASKS)  # a quarter of the answers is right
-    assert table["commoner_accuracy"].tolist() == [0.75] and "<th>Always the commoner grade</th>" in cell_tables.contest(table)
+    table = controls.contest(graded({"probe": 1.0}), ["a"], TASKS)  # a quarter of the answers is right
+    assert table["commoner_accuracy"].tolist() == [0.75] and "<th>Always the commoner grade</th>" in controls.contest_html(table)
 
 
 def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
-    table = contest.contest(pd.concat([graded({"probe": 1.0}), graded({"likelihood": 2.5}, reader="", trained_on="")]), ["a"], TASKS)
+    table = controls.contest(pd.concat([graded({"probe": 1.0}), graded({"likelihood": 2.5}, reader="", trained_on="")]), ["a"], TASKS)
     auroc, difference = table.set_index("method")["auroc"], table.set_index("method")["difference"]["likelihood"]
-    said = findings.contest_findings(table)
+    said = controls.contest_sentences(table)
     assert f"the probe has {auroc['probe']:.2f}" in said and f"Exploratory, by their difference: Answer likelihood ({difference:+.2f})." in said
-    html = cell_tables.contest(table)
+    html = controls.contest_html(table)
     assert f"{auroc['likelihood']:.3f}" in html and "200 right of 800" in html and "p under 0.001, exploratory" in html
-    drawn = plots.contest(table).to_dict()
+    drawn = controls.contest_chart(table).to_dict()
     values = [line for lines in drawn["datasets"].values() for line in lines]
     assert {line["auroc"] for line in values} == {round(value, 4) for value in auroc}
 
 
 def test_the_learning_curve_is_in_the_order_of_sizes():
     rows = graded({"probe_n100": 0.5, "probe_n1000": 1.0, "probe_n20": 0.1, "probe": 1.2, "probe_last": 3.0})
-    table = contest.learning_curve(rows, TASKS).set_index("size")["auroc"]
+    table = controls.learning_curve(rows, TASKS).set_index("size")["auroc"]
     assert set(table.index) == {"20", "100", "1000", "all"}
     assert table["20"] < table["100"] < table["1000"] < table["all"]
-    html = cell_tables.learning_curve(contest.learning_curve(rows, TASKS))
+    html = controls.learning_curve_html(controls.learning_curve(rows, TASKS))
     assert html.index(">20<") < html.index(">100<") < html.index(">1000<") < html.index(">all<")
 
 
@@ -119,7 +119,7 @@ def test_layers_are_those_of_the_probes_that_judge_their_own(tmp_path):
         folder.mkdir(parents=True)
         search = [{"layer": layer, "strength": s, "validation_auroc": 0.5 + (layer == best) * 0.2 - s / 100} for layer in range(3) for s in (0.0, 1.0)]
         (folder / "probe.json").write_text(json.dumps({"chosen": {"layer": best}, "search": search}))
-    table = contest.layers(tmp_path, ["a", "b"], [0, 1])
+    table = controls.layers(tmp_path, ["a", "b"], [0, 1])
     assert table["validation_auroc"].tolist() == pytest.approx([0.6, 0.5, 0.6])
     assert table["chosen"].tolist() == [True, False, True] and table["depth"].tolist() == [0, 0.5, 1]
-    assert plots.layers(table).to_dict() and contest.layers(tmp_path / "nothing", ["a"], [0]).empty
+    assert controls.layers_chart(table).to_dict() and controls.layers(tmp_path / "nothing", ["a"], [0]).empty

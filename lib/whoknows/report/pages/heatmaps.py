@@ -1,17 +1,20 @@
-"""The heatmaps: Model on y, Trained On on x, dark purple (worse) to light orange (better)."""
+"""The heatmaps: Model on y, Trained On on x, dark purple (worse) to light orange (better); their chart, their table and what they show."""
 
 import itertools
 import json
-import math
 
 import altair as alt
 import numpy as np
 import pandas as pd
 
-from whoknows.evaluation.cells import ALL, METHODS
+from whoknows.evaluation.bootstrap import SURE
+from whoknows.evaluation.cells import METHODS
 from whoknows.evaluation.plateau import IMPROVING, MARK, marked
+from whoknows.evaluation.scores import CELL
+from whoknows.report.pages.claims import hypothesis
 from whoknows.report.pages.curves import embedding
 from whoknows.report.pages.palette import GREY, INK, RAMP, black_from
+from whoknows.report.pages.style import IN_LINES, TITLES, captioned, colour_domain, interval_text, span, switch
 
 # What a cell can show: its name, and whether more of it is better.
 METRICS = {
@@ -29,20 +32,12 @@ TIP = {
     "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "between": "95 % interval", "between_seeds": "AUROC by seed",
     "right": "Right answers", "tasks": "Tasks measured", "training": "When training ended", "reason": "Missing because",
 }  # fmt: skip
-TITLES = {
-    "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
-    "B": ["B · data transfer", "rows read and are judged; columns taught them"],
-    ALL: ["All · reader, trained on, scored", "columns taught; rows are judged,", "by the reader beneath them"],
-    "figure": ["As read off the figure", "its two axes can mean reading A or B"],
-}
 SWITCHES = {
     "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ", "pair": "Heatmaps: ", "colours": "Colours: ",
 }  # fmt: skip
-# For an axis whose labels may have line ends; Vega puts the first of two lines where one alone would be.
-IN_LINES = {"labelExpr": "split(datum.label, '\\n')", "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)")}
 
 
-def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = False) -> alt.HConcatChart:
+def heatmaps_chart(table: pd.DataFrame, models: list[str], name: str, links: bool = False) -> alt.HConcatChart:
     """Two heatmaps side by side, with switches for what the table holds more than one of.
 
     Args:
@@ -64,7 +59,7 @@ def heatmaps(table: pd.DataFrame, models: list[str], name: str, links: bool = Fa
     panels = [_panel(drawn, shown, side.name, models, order) for side in sides]
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
     chart = chart.add_params(*_switches(drawn, shown, methods), *sides, alt.param(name="domains", value=_domains(table, shown)))
-    return chart.properties(autosize=alt.AutoSizeParams(resize=True), description=describe(table), usermeta=embedding(name))
+    return chart.properties(autosize=alt.AutoSizeParams(resize=True), description=described(table), usermeta=embedding(name))
 
 
 def page_of(line) -> str | None:
@@ -98,23 +93,15 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
             drawn["note"] += [f", {n}/{of}" if less else "" for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))]
     if "low" in drawn:
         ends = {"auroc": ("low", "high")} | {metric: (f"low_{metric}", f"high_{metric}") for metric in METRICS if f"low_{metric}" in table}
-        drawn = drawn.assign(**{f"interval_{metric}": [*map(_between, table[low], table[high])] for metric, (low, high) in ends.items()})
-        drawn["between_seeds"] = [_between(*ends) if seeds > 1 else "" for *ends, seeds in zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))]
+        drawn = drawn.assign(**{f"interval_{metric}": [*map(interval_text, table[low], table[high])] for metric, (low, high) in ends.items()})
+        drawn["between_seeds"] = [interval_text(*ends) if seeds > 1 else "" for *ends, seeds in zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))]
     if "n" in drawn:
         drawn["right"] = [f"{right} of {n} ({right / n:.1%})" if n else "" for right, n in zip(table["n_right"].fillna(0), table["n"].fillna(0))]
         drawn["tasks"] = [f"{n} of {of}" if fewer else "" for n, of, fewer in zip(table["n_tasks"], table["of_tasks"], (table["n_tasks"] < table["of_tasks"]).fillna(False))]
     return drawn
 
 
-def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float, float]:
-    """Ends of the colour bar: of the values and of what chance has, in steps of 0.05, or without chance as close as 0.01."""
-    values = [value for value in [chance, *values] if value is not None and not np.isnan(value)] or [0.0]
-    steps = 100 if chance is None else 20
-    low = math.floor(min(values) * steps) / steps
-    return low, max(math.ceil(max(values) * steps) / steps, low + 2 / steps)
-
-
-def describe(table: pd.DataFrame) -> str:
+def described(table: pd.DataFrame) -> str:
     """The first picture of the chart in words, for those who do not see it."""
     first = table[(table["reading"] == table["reading"].iloc[0]) & (table["test_set"] == table["test_set"].iloc[0])]
     said = [f"Heatmaps of AUROC on {first['test_set'].iloc[0]} questions, Model by Trained On; all values are in the table beneath."]
@@ -124,22 +111,6 @@ def describe(table: pd.DataFrame) -> str:
         unfinished = f", {marked(cells).sum()} {IMPROVING}" if marked(cells).any() else ""
         said.append(f"{METHODS[method]}: {measured}, {cells['auroc'].isna().sum()} missing{unfinished}.")
     return " ".join(said)
-
-
-def switch(name: str, values: list[str], labels: dict, title: str, value: str | None = None) -> alt.Parameter:
-    """A parameter that the reader sets: two values as buttons, more as a list, one without anything to press.
-
-    Args:
-        labels: what the values are called, where they are not called by themselves.
-        title: stands before the switch.
-        value: where it stands at first; the first of the values if not given.
-    """
-    value = value or (values[0] if values else "")
-    if len(values) < 2:
-        return alt.param(name=name, value=value)
-    radio = alt.binding_radio if len(values) == 2 else alt.binding_select
-    bind = radio(options=values, labels=[labels.get(v, v) for v in values], name=title)
-    return alt.param(name=name, value=value, bind=bind)
 
 
 def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
@@ -221,13 +192,118 @@ def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
     return [(*value, -5), (*note, 10)]
 
 
-def _between(low: float, high: float) -> str:
-    return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
-
-
 def _stripes(count: int = 12) -> alt.Gradient:
     # two stops at one place make a hard edge, so the gradient is a hatch
     shades = ["#8883", "#8887"]
     stops = [(edge / count, shades[i % 2]) for i in range(count) for edge in (i, i + 1)]
     stops = [alt.GradientStop(offset=offset, color=color) for offset, color in stops]
     return alt.LinearGradient(gradient="linear", x1=0, y1=0, x2=1, y2=1, stops=stops)
+
+
+def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -> str:
+    """AUROC of the heatmaps as HTML tables that fold away, one per test set, reading and method.
+
+    Args:
+        links: whether each measured value leads to the page of its estimator.
+    """
+    parts = []
+    for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
+        drawn = with_labels(cells, 0)
+        drawn["says"] = [_linked(says, line) if links else says for says, line in zip(_says(drawn), drawn.itertuples())]
+        drawn["model"] = drawn["model"].str.replace("\n", ", ")
+        grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
+        caption = f"{METHODS[method]}, {TITLES[reading][0]}, {test_set}"
+        grid = grid.rename_axis(index="Model", columns="Trained On")
+        parts.append(captioned(grid.to_html(escape=not links), caption))
+    return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
+
+
+def _linked(says: str, line) -> str:
+    return f'<a href="{page_of(line)}">{says}</a>' if pd.notna(line.auroc) else says
+
+
+def _says(drawn: pd.DataFrame) -> list[str]:
+    """Value, interval, note and spread over seeds of each cell, as far as it has them, or why there is no value."""
+    none = pd.Series("", drawn.index)
+    between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
+    spread = ("by seed " + between).where(between != "", "")
+    why = drawn.get("reason", none).where(drawn["auroc"].isna(), "")
+    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval_auroc", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why)]
+    return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
+
+
+def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd.Series) -> str:
+    """What the first picture shows (reading A, the first test set), how sure it is, and what needs no training: three sentences.
+
+    Cells that were still improving when training ended are in none of them; a fourth counts them.
+
+    Args:
+        table: as `cells.heatmap_table` returns.
+        baselines: as `cells.baseline_table` returns.
+        primary: as `claims.corrected` returns.
+    """
+    shown = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
+    if measured.empty:
+        return "Nothing is measured yet."
+    settled = measured[~marked(measured)]
+    concluded = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)] if len(settled) else []
+    said = filter(None, [*concluded, _unfinished(measured)])
+    return "\n".join(f"- {sentence}" for sentence in said)
+
+
+def _unfinished(measured: pd.DataFrame) -> str:
+    """How many cells were still improving when training ended, and of how many nobody knows; "" if neither is known of any."""
+    count, unknown = marked(measured).sum(), measured["still_improving"].isna().sum() if "still_improving" in measured else 0
+    parts = []
+    if count:
+        what = "nothing can be concluded from them" if count == len(measured) else "they count in no sentence here and in no verdict"
+        parts.append(f"**{count} of {len(measured)} cells were {IMPROVING} when training ended** ({MARK}): {what}.")
+    if unknown:
+        parts.append(f"Of {unknown} of {len(measured)} cells no card says whether training had reached its plateau.")
+    return " ".join(parts)
+
+
+def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
+    ranges = [_range(METHODS[method], shown[shown["method"] == method]) for method in ("probe", "lora_prompt") if method in set(shown["method"])]
+    above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
+    lead = f"**Better than chance in {above} of {len(measured)} cells**" if above else "**Nowhere significantly better than chance**"
+    return f"{lead}: on {shown['test_set'].iloc[0]} test questions, {' and '.join(ranges)}, where one half is chance and one would be perfect."
+
+
+def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
+    rests = f"The cells rest on {span(measured['n_right'].min(), measured['n_right'].max())} right answers"
+    if "low" in measured:
+        wide = measured["high"] - measured["low"]
+        rests += f", so that their 95 % intervals are {span(f'{wide.min():.2f}', f'{wide.max():.2f}')} wide"
+    both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"]).dropna()
+    difference = both["probe"] - both["lora_prompt"]
+    p = pd.Series([hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in both.index], both.index, dtype=object).map(primary)
+    sure = difference[p < SURE]
+    compared = f", and the probe is the higher of the two in {(difference > 0).sum()} of {len(both)} cells that have both" if len(both) else ""
+    tested = f"; of {p.notna().sum()} that are primary hypotheses it is significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if p.notna().any() else ""
+    return f"{rests}{compared}{tested}."
+
+
+def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
+    """How the answer likelihood stands beside the estimators that each model trained on its own answers."""
+    plain = baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")].set_index("scored")["auroc"].dropna()
+    native = measured[measured["model"] == measured["trained_on"]]
+    own, unfinished = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[marked(native), "model"])
+    models = [model for model in own.index if model in plain.index and model not in unfinished]
+    if not models:
+        return ""
+    values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
+    if len(models) > 2:
+        values = f"{span(f'{plain[models].min():.2f}', f'{plain[models].max():.2f}')} on the answers of {len(models)} models"
+    above = sum(plain[model] >= own[model] for model in models)
+    beside = f"no lower than the best that {'each of these models' if len(models) > 1 else 'it'} learned from its own answers" if above == len(models) else f"no lower than the best that was learned for {above} of {len(models)} models"
+    return f"How likely a model found its own words, which needs no training, reaches {values}, {beside}."
+
+
+def _range(name: str, cells: pd.DataFrame) -> str:
+    measured = cells.dropna(subset="auroc")
+    values = measured.loc[~marked(measured), "auroc"]
+    if not len(values):
+        return f"**{name}** was {IMPROVING} in every cell" if len(measured) else f"**{name}** has no measured cell"
+    return f"**{name}** reaches an AUROC of {span(f'{values.min():.2f}', f'{values.max():.2f}')}"

@@ -1,6 +1,7 @@
-"""One cell in full: the curves behind its numbers, and the answers that its estimator was most wrong about."""
+"""The page of one cell: what its estimator reaches, its curves, how it was trained, and where it was most wrong."""
 
 import json
+from html import escape
 from pathlib import Path
 
 import altair as alt
@@ -14,9 +15,10 @@ from whoknows.data.rows import one_class
 from whoknows.evaluation import calibration
 from whoknows.evaluation.cells import METHODS, named, test_sets
 from whoknows.evaluation.metrics import risk_coverage
-from whoknows.report.pages.charts import switch
+from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE, marked
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
 from whoknows.report.pages.palette import GREY, HUES, INK
+from whoknows.report.pages.style import BENEATH, captioned, metric_columns, pooled_html, switch
 
 POINTS = 50  # places along a curve
 BINS = 10
@@ -133,7 +135,7 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.ConcatChart:
+def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.ConcatChart:
     """The four pictures of `curves`, with switches for the scored model, the test questions and the kind of probe, and a title that says all."""
     drawn = _packed(table)
     titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
@@ -192,7 +194,7 @@ def _histogram() -> alt.Chart:
     return bars.encode(x=x, y=alt.Y("y:Q", title="Share of them", stack=None), color=colour).properties(width=270, height=220, title="Confidence")
 
 
-def learning(estimator: str, method: str) -> alt.TopLevelMixin | None:
+def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     """How the estimator came about: AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters; None if
     its card is not there.
 
@@ -212,3 +214,64 @@ def _by_epoch(search: list[dict]) -> alt.Chart:
     x = alt.X("epoch:Q", title="Epoch of the MLP", axis=alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d"))
     line = tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc").mark_line(point=True, color=HUES["probe_mlp"]).encode(x=x, y=ON_VALIDATION)
     return line.properties(width="container", height=200, description="AUROC of the MLP on validation by epoch.", usermeta=embedding("epochs"))
+
+
+def cell_html(table: pd.DataFrame) -> str:
+    """All metrics of one cell as HTML, a line for each scored model and test set; that with tasks pooled folds away.
+
+    Args:
+        table: as `cells.measure` returns.
+    """
+    columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
+    names = {title: table[column].replace(METHODS) for column, title in columns.items()}
+    shown = metric_columns(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
+    some = (table["reason"] != "").any()
+    if some:
+        shown.insert(len(names), "No value because", table["reason"].map(escape))
+    return captioned(shown.to_html(index=False, escape=False, classes="metrics reasons" if some else "metrics"), BENEATH) + pooled_html(table, names)
+
+
+def mistakes_html(table: pd.DataFrame) -> str:
+    """Questions with answer, gold and confidence as HTML tables, one for each scored model and kind; all but the first fold away.
+
+    Args:
+        table: as `cell.mistakes` returns.
+    """
+    columns = {"p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"}
+    parts = []
+    for (method, scored, kind), own in table.groupby(["method", "scored", "kind"], sort=False):
+        texts = own[list(columns)].replace("\n", " ", regex=True)  # choices stand on lines of their own
+        shown = texts.assign(p_correct=own["p_correct"].map("{:.2f}".format), gold=texts["gold"].map(_shortened)).rename(columns=columns)
+        summary = f"{METHODS[method]} on the answers of {scored}: {kind}"
+        html = shown.to_html(index=False, classes="texts")
+        parts.append(f"<details{'' if parts else ' open'}><summary>{summary}</summary>{html}</details>")
+    return "".join(parts)
+
+
+def _shortened(gold: str, count: int = 4) -> str:
+    """The first accepted answers, and how many more there are."""
+    first, more = gold.split("; ")[:count], gold.split("; ")[count:]
+    return "; ".join(first) + (f"; and {len(more)} more" if more else "")
+
+
+def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]) -> str:
+    """Whether the estimators of a cell were still improving when their training ended, and why, as Markdown.
+
+    Args:
+        table: as `plateau.table` returns.
+        methods: those of the cell.
+        seeds: the grid's.
+    """
+    asked = table[table["seed"].isin(seeds)]
+    said = []
+    for method in methods:
+        own = asked[asked["method"] == method]
+        why = [f"with seed {line.seed}, {line.why}" for line in own[marked(own)].itertuples()]
+        unknown = len(seeds) - own["still_improving"].notna().sum()
+        if why:
+            said.append(f"**{METHODS[method]} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), so that no verdict rests on it: {'; '.join(why)}.")
+        elif unknown:
+            said.append(f"{METHODS[method]}: no card says of {unknown} of {len(seeds)} seeds whether training had reached its plateau.")
+        else:
+            said.append(f"{METHODS[method]} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, or rose by no more than {TOLERANCE}.")
+    return "\n\n".join(said)
