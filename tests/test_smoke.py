@@ -196,7 +196,7 @@ def named(part, key: str = "") -> Iterator[str]:
 def test_no_chart_calls_anything_by_the_name_of_a_column(checkout, made):
     said = {name for spec in specs(checkout / "results/smoke/notebooks") for name in named(vl_convert.vegalite_to_vega(spec))}
     assert {"AUROC on validation", "Interval from", "95 % interval", "Difference of AUROC", "L2 strength", "Reading: ", "Verdict"} <= said
-    assert [name for name in said if "_" in name or name[0].islower() and name not in ("p", "p (Holm)")] == []
+    assert [name for name in said if "_" in name or name[0].islower() and name != "p" and not name.startswith("p (Holm)")] == []
 
 
 def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):

@@ -219,7 +219,7 @@ def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
         path.write_text(before)
 
 
-JOB = re.compile(r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows\.run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ --params '(.*?)' --title '(.*?)'$", re.DOTALL | re.MULTILINE)
+JOB = re.compile(r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ --params '(.*?)' --title '(.*?)'$", re.DOTALL | re.MULTILINE)
 
 
 def test_every_stage_runs_its_notebook_with_its_parameters_into_its_page():
