@@ -23,7 +23,7 @@ from time import monotonic
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "lib/whoknows"
-PAGES = ("claims", "contest", "differences", "grading", "shift")
+PAGES = ("claims", "controls", "differences", "grading", "shift")
 ROOMS = ("models", "estimators", "stages", "evaluation", "data/matching", "data/prompts", "data/rows", "data/splits", *(f"report/pages/{page}" for page in PAGES))
 SLOW = {"test_smoke", "test_workflow", "test_book", "test_explore", "test_notebooks", "test_packaging", "test_extend"}  # which run whole stages, and see less of each
 SWAPPED = {
@@ -79,9 +79,11 @@ def _mutable(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_aside(node: ast.AST) -> bool:
-    """How a chart looks, and how a module runs as a program."""
+    """How a chart or a table looks, what a sentence says, and how a module runs as a program."""
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).startswith("alt.")
+    if isinstance(node, ast.FunctionDef):
+        return node.name.endswith(("_chart", "_html", "_sentences")) or bool(node.returns) and ast.unparse(node.returns).startswith("alt.")
     return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
 
