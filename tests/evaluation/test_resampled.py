@@ -9,7 +9,7 @@ from scipy.special import expit
 from whoknows.evaluation import bootstrap, calibration, cells, metrics, scores
 from whoknows.report.pages import cell, heatmaps
 
-MEASURED = {name: metrics.METRICS.get(name) for name in metrics.RESAMPLED} | {"threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)}
+MEASURED = {name: scores.MEASURES[name].of for name in metrics.RESAMPLED} | {"threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)}
 
 
 def calibrated(seed, count):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from made_up import make_rows
 
-from whoknows.evaluation import calibration, metrics, scores
+from whoknows.evaluation import calibration, scores
 
 
 def test_scores_use_test_rows_only():
@@ -34,7 +34,7 @@ def test_pooled_measures_are_of_all_answers_together():
     every = pd.concat(parts)
     logit, correct = every["logit"].to_numpy(), every["correct"].to_numpy()
     for name in ("auroc", "brier", "log_loss", "ece", "aurc", "prr"):
-        assert found[f"pooled_{name}"] == pytest.approx(metrics.METRICS[name](logit, correct)), name
+        assert found[f"pooled_{name}"] == pytest.approx(scores.MEASURES[name].of(logit, correct)), name
     mean = scores.within_task(scores.by_task(rows), ["a", "b"]).iloc[0]
     assert found["pooled_brier"] != pytest.approx(mean["brier"]), "the larger task weighs more"
     assert not np.isnan(found["pooled_ece_platt"])

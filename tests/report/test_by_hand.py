@@ -33,8 +33,9 @@ STRONG, WEAK = "cedar", "birch"  # by right answers to in-distribution test ques
 FIGURE = {"probe": {"Mistral": (0.80, 0.70), "LLaMA-2": (0.65, 0.60)}, "lora_prompt": {"Mistral": (0.75, 0.70), "LLaMA-2": (0.70, 0.65)}}  # trained on Mistral, LLaMA-2
 FEW, UNFINISHED = "too few right or wrong answers", "still improving"
 METRICS = {
-    "brier": "Brier", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "ece_temperature": "ECE after temperature",
-    "ece_platt": "ECE after Platt", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold", "commoner_accuracy": "Always the commoner grade",
+    "brier": "Brier score", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "aurc": "AURC", "prr": "PRR",
+    "threshold_accuracy": "Accuracy at the threshold", "ece_temperature": "ECE after temperature scaling", "ece_platt": "ECE after Platt scaling",
+    "commoner_accuracy": "Always the commoner grade",
 }  # fmt: skip
 DRAWS = 5000
 MARGIN = 0.025  # half of what is between two values of the figure
@@ -712,7 +713,7 @@ def test_every_number_of_the_page_of_a_cell(page, hand):
         if not why:
             low, high = interval(hand.drawn(cell, tasks))
             assert same(line["AUROC"], f"{hand.auroc(cell, tasks):.3f}<br/><small>{low:.3f} – {high:.3f}</small>")
-            assert above(line["Brier"]) == pytest.approx(hand.measures(cell, tasks)["brier"], abs=6e-4)
+            assert above(line["Brier score"]) == pytest.approx(hand.measures(cell, tasks)["brier"], abs=6e-4)
     assert training.startswith("Probe was not still improving when its training ended")
     for scored, own in judged.groupby("scored"):
         logit = np.mean([pd.concat(hand.test[*ESTIMATOR.values(), scored, seed, task] for task in (t["name"] for t in FOUR)).set_index("question_id")["logit"] for seed in (0, 1)], axis=0)

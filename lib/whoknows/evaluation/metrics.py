@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit
 
 from whoknows.data.rows import one_class
-from whoknows.evaluation.auroc import auroc, checked
+from whoknows.evaluation.auroc import checked
 
 NODES = 1001  # places on [0, 1] between which confidences are shared out
 MESH = 200  # places at which smoothed residuals are looked at; more for a bandwidth that wants more
@@ -186,18 +186,6 @@ def threshold_accuracy(logit: np.ndarray, correct: np.ndarray, threshold: float)
     if not correct.size or np.isnan(threshold):
         return float("nan")
     return float(np.mean((logit >= threshold) == correct))
-
-
-METRICS = {
-    "auroc": auroc,
-    "brier": brier,
-    "log_loss": log_loss,
-    "ece": ece,
-    "ece_equal_mass": ece_equal_mass,
-    "smooth_ece": smooth_ece,
-    "aurc": aurc,
-    "prr": prr,
-}
 
 
 RESAMPLED = ("brier", "log_loss", "threshold_accuracy", "aurc", "prr")

@@ -5,6 +5,9 @@ logit (confidence as log-odds) and correct. Nothing here needs a language model,
 table and picture can be made again in seconds.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
@@ -14,7 +17,38 @@ from whoknows.evaluation import calibration, metrics
 from whoknows.evaluation.auroc import auroc
 
 CELL = ["method", "reader", "trained_on", "scored"]
-MEASURES = [*metrics.METRICS, "threshold_accuracy", "ece_temperature", "ece_platt", "accuracy", "commoner_accuracy"]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of an estimator's answers to the questions of a task.
+
+    Attributes:
+        title: as pages have it.
+        is_high_better: whether more of it is better.
+        of: its function of confidences and grades; None where it takes a calibration as well, or the grades alone.
+    """
+
+    title: str
+    is_high_better: bool
+    of: Callable[[np.ndarray, np.ndarray], float] | None = None
+
+
+MEASURES = {
+    "auroc": Measure("AUROC", True, auroc),
+    "brier": Measure("Brier score", False, metrics.brier),
+    "log_loss": Measure("Log loss", False, metrics.log_loss),
+    "ece": Measure("ECE", False, metrics.ece),
+    "ece_equal_mass": Measure("ECE, equal mass", False, metrics.ece_equal_mass),
+    "smooth_ece": Measure("Smooth ECE", False, metrics.smooth_ece),
+    "aurc": Measure("AURC", False, metrics.aurc),
+    "prr": Measure("PRR", True, metrics.prr),
+    "threshold_accuracy": Measure("Accuracy at the threshold", True),
+    "ece_temperature": Measure("ECE after temperature scaling", False),
+    "ece_platt": Measure("ECE after Platt scaling", False),
+    "accuracy": Measure("Accuracy", True),
+    "commoner_accuracy": Measure("Always the commoner grade", True),
+}
 POOLED = "pooled_"  # before the name of a measure: of all tasks thrown together
 
 
@@ -82,9 +116,9 @@ def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | No
     reason = one_class(correct)
     # What has one class is in no mean, and a grid with MMLU has a hundred such tasks: it is not worth the time of smooth ECE.
     fitted = None if reason else fitted
-    wanted = metrics.METRICS if fitted else {"auroc": auroc}
+    wanted = [name for name, measure in MEASURES.items() if measure.of and (fitted or name == "auroc")]
     try:
-        measures = {name: metric(logit, correct) for name, metric in wanted.items()}
+        measures = {name: MEASURES[name].of(logit, correct) for name in wanted}
     except WhoknowsError as error:
         where = ", ".join(f"{name}={value}" for name, value in zip([*CELL, "task", "seed"], key))
         raise WhoknowsError(f"rows of {where}: {error}") from None
@@ -106,4 +140,4 @@ def _mean_over_tasks(group: pd.DataFrame) -> dict:
     good = group[group["auroc"].notna()]
     counts = {name: int(good[name].sum()) for name in ("n", "n_right", "n_rarer")}
     reasons = "; ".join(f"{task}: {why}" for task, why in zip(group["task"], group["reason"]) if why)
-    return good[MEASURES].mean().to_dict() | counts | {"n_tasks": len(good), "reason": "" if len(good) else reasons}
+    return good[[*MEASURES]].mean().to_dict() | counts | {"n_tasks": len(good), "reason": "" if len(good) else reasons}

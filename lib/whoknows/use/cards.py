@@ -18,9 +18,8 @@ from whoknows.data import assets, files
 from whoknows.data.prompts import CHAT
 from whoknows.data.questions import TASKS
 from whoknows.data.rows import one_class
-from whoknows.evaluation.auroc import auroc
+from whoknows.evaluation import scores
 from whoknows.evaluation.cells import METHODS, grid_task
-from whoknows.evaluation.metrics import brier, ece
 from whoknows.models.loading import QUANTISED
 from whoknows.run import provenance
 from whoknows.run.provenance import code
@@ -86,7 +85,7 @@ DATASETS = {  # of a task whose data set is on the hub
     "arc_challenge": "allenai/ai2_arc", "openbookqa": "allenai/openbookqa", "commonsense_qa": "tau/commonsense_qa", "piqa": "ybisk/piqa",
     "social_i_qa": "allenai/social_i_qa", "mmlu": "hails/mmlu_no_train", "sciq_passage": "allenai/sciq",
 }  # fmt: skip
-MEASURES = {"auroc": ("roc_auc", "AUROC", auroc), "brier": ("brier_score", "Brier score", brier), "ece": ("ece", "ECE", ece)}
+MEASURES = {"auroc": "roc_auc", "brier": "brier_score", "ece": "ece"}  # as the hub calls them
 TOGETHER = "all that it was trained on"
 LIMITS = """## What the numbers mean
 
@@ -129,7 +128,7 @@ def measured(rows: pd.DataFrame, trained: list[str]) -> pd.DataFrame:
         for (method, scored), own in test[test["task"].isin(tasks)].groupby(["method", "scored"], sort=False):
             parts = [part for _, part in own.groupby("task") if not one_class(part["correct"])]
             used = pd.concat(parts) if parts else own
-            means = {name: np.mean([measure(part["logit"], part["correct"]) for part in parts]) if parts else np.nan for name, (*_, measure) in MEASURES.items()}
+            means = {name: np.mean([scores.MEASURES[name].of(part["logit"], part["correct"]) for part in parts]) if parts else np.nan for name in MEASURES}
             right = int(used["correct"].sum())
             counts = {"right": right, "wrong": len(used) - right, "reason": "" if parts else one_class(own["correct"])}
             lines.append({"questions": questions, "method": method, "scored": scored} | means | counts)
@@ -174,7 +173,7 @@ def _result(line: dict) -> dict:
     questions = line["questions"]
     dataset = {"type": "mixture" if questions == TOGETHER else _dataset(questions), "name": f"{questions}, answers of {line['scored']}"}
     counts = {"right": line["right"], "wrong": line["wrong"]}
-    values = [{"type": kind, "name": name, "value": round(float(line[key]), 4)} for key, (kind, name, _) in MEASURES.items() if not line["reason"]]
+    values = [{"type": kind, "name": scores.MEASURES[name].title, "value": round(float(line[name]), 4)} for name, kind in MEASURES.items() if not line["reason"]]
     return {"task": {"type": "text-classification", "name": "Whether an answer is correct"}, "dataset": dataset | {"args": counts}, "metrics": values}
 
 
@@ -218,7 +217,7 @@ def _reader(source: str) -> str:
 
 
 def _table(table: pd.DataFrame) -> str:
-    heads = ["questions", "method", "answers of", *(name for _, name, _ in MEASURES.values()), "right", "wrong"]
+    heads = ["questions", "method", "answers of", *(scores.MEASURES[name].title for name in MEASURES), "right", "wrong"]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|---|" + "--:|" * 5]
     for line in table.to_dict("records"):
         questions = TOGETHER if line["questions"] == TOGETHER else code(line["questions"])

@@ -10,23 +10,14 @@ import pandas as pd
 from whoknows.evaluation.bootstrap import SURE
 from whoknows.evaluation.cells import METHODS
 from whoknows.evaluation.plateau import IMPROVING, MARK, marked
-from whoknows.evaluation.scores import CELL
+from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages.claims import hypothesis
 from whoknows.report.pages.curves import embedding
 from whoknows.report.pages.palette import GREY, INK, RAMP, black_from
 from whoknows.report.pages.style import IN_LINES, TITLES, captioned, colour_domain, interval_text, span, switch
 
-# What a cell can show: its name, and whether more of it is better.
-METRICS = {
-    "auroc": ("AUROC", True),
-    "pooled_auroc": ("AUROC, tasks pooled", True),
-    "prr": ("PRR", True),
-    "aurc": ("AURC", False),
-    "threshold_accuracy": ("Accuracy at the threshold", True),
-    "brier": ("Brier score", False),
-    "ece": ("ECE", False),
-    "ece_platt": ("ECE after Platt scaling", False),
-}
+# The measures that a cell can show.
+METRICS = ("auroc", "pooled_auroc", "prr", "aurc", "threshold_accuracy", "brier", "ece", "ece_platt")
 # What a tooltip says of a cell beneath its value, and whose columns those are.
 TIP = {
     "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "between": "95 % interval", "between_seeds": "AUROC by seed",
@@ -113,9 +104,17 @@ def described(table: pd.DataFrame) -> str:
     return " ".join(said)
 
 
+def _measure(metric: str) -> Measure:
+    return MEASURES[metric.removeprefix(POOLED)]
+
+
+def _title_of(metric: str) -> str:
+    return _measure(metric).title + (", tasks pooled" if metric.startswith(POOLED) else "")
+
+
 def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
     pairs = {" ".join(pair): " | ".join(METHODS[method] for method in pair) for pair in itertools.combinations(methods, 2)} or {methods[0]: ""}
-    labels = {"reading": {reading: title[0] for reading, title in TITLES.items()}, "metric": {m: METRICS[m][0] for m in metrics}, "pair": pairs}
+    labels = {"reading": {reading: title[0] for reading, title in TITLES.items()}, "metric": {m: _title_of(m) for m in metrics}, "pair": pairs}
     labels["colours"] = {"one": "one scale", "own": "one for each heatmap"}
     values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {"metric": metrics, "colours": ["one", "own"], "pair": list(pairs)}
     usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
@@ -139,7 +138,7 @@ def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
     readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
     bare = ", without intervals" if "interval_auroc" in drawn else ""
-    named = json.dumps({m: METRICS[m][0] + ("" if METRICS[m][1] else ", less is better") + ("" if f"interval_{m}" in drawn else bare) for m in metrics})
+    named = json.dumps({m: _title_of(m) + ("" if _measure(m).is_high_better else ", less is better") + ("" if f"interval_{m}" in drawn else bare) for m in metrics})
     return alt.TitleParams(text=alt.expr(f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1], {readings}[reading][2] || '']"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
 
 
@@ -150,7 +149,7 @@ def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str]
     y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, **IN_LINES))
     own = "domains[metric][test_set][reading]"
     ends = [f"(colours === 'one' ? {of}({own}[left][{end}], {own}[{'right' if len(set(drawn['method'])) > 1 else 'left'}][{end}]) : {own}[{side}][{end}])" for end, of in enumerate(("min", "max"))]
-    better = json.dumps({metric: more for metric, (_, more) in METRICS.items()})
+    better = json.dumps({metric: _measure(metric).is_high_better for metric in METRICS})
     scale = alt.Scale(domain=[alt.expr(end) for end in ends], range=RAMP, interpolate="rgb", clamp=True, reverse=alt.expr(f"!{better}[metric]"))
     bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
     linked = drawn["page"].notna().any()
@@ -170,7 +169,7 @@ def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str]
 def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str], better: str) -> alt.Chart:
     """A panel's cells under the switches as they stand: what they show, the ink that is readable on it, and what is said of it."""
     place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
-    named = json.dumps({metric: METRICS[metric][0] for metric in metrics})
+    named = json.dumps({metric: _title_of(metric) for metric in metrics})
     said = {title: name for name, title in TIP.items() if (name in drawn or name == "between") and (name != "model" or "scored" not in drawn)}
     # What a cell does not have is left out of its tooltip.
     tip = ", ".join(f"{json.dumps(title)}: datum.{name} ? datum.{name} : datum.nothing" for title, name in said.items())

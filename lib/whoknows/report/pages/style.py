@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from whoknows.evaluation.cells import ALL
-from whoknows.evaluation.scores import POOLED
+from whoknows.evaluation.scores import MEASURES, POOLED
 
 TITLES = {
     "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
@@ -21,10 +21,7 @@ TITLES = {
 IN_LINES = {"labelExpr": "split(datum.label, '\\n')", "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)")}
 LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
 NAMES = alt.Axis(labelLimit=320, **IN_LINES)
-COLUMNS = {
-    "auroc": "AUROC", "brier": "Brier", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE",
-    "ece_temperature": "ECE after temperature", "ece_platt": "ECE after Platt", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at threshold", "commoner_accuracy": "Always the commoner grade",
-}  # fmt: skip
+COLUMNS = {name: measure.title for name, measure in MEASURES.items() if name != "accuracy"}  # of a table of all measures
 BENEATH = "Beneath a value stands its 95 % interval over questions, where it has one."
 CHART = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab knows; nothing in these charts is newer
 WIDTH = 640  # pixels
