@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan lab test test-lab test-cluster mutants bench clean
+.PHONY: help book pdf plan lab lint test test-lab test-cluster mutants bench clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
@@ -26,7 +26,8 @@ help:
 	@echo "make pdf     the same, and a PDF of the whole report; needs Chromium or Chrome"
 	@echo "make plan    show what 'make book' would run"
 	@echo "make lab     open the notebooks in JupyterLab, on the results that are there"
-	@echo "make test    run the tests"
+	@echo "make lint    look for mistakes that can be read off the code, and for imports out of order"
+	@echo "make test    the same, and run the tests"
 	@echo "make test-lab"
 	@echo "             run every notebook in JupyterLab in a browser, on the results of 'make book'"
 	@echo "make test-cluster"
@@ -51,8 +52,11 @@ lab: $(LAB)
 	@mkdir -p results
 	@$(BIN)/jupyter lab --allow-root --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/explore.py
 
+lint: $(READY)
+	@$(BIN)/ruff check --quiet lib tests notebooks
+
 # A missing browser is Debian's to install where we may; elsewhere the browser tests are skipped, but never in CI.
-test: $(READY)
+test: lint
 	@$(FIND_BROWSER) || ! grep -qs '^ID=debian' /etc/os-release || [ "$$(id -u)" != 0 ] || { \
 		echo "Installing Chromium with apt-get, for the browser tests"; \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; } || true

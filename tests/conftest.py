@@ -61,8 +61,9 @@ def reader(readers, request):
 @pytest.fixture
 def hub_server(monkeypatch, tmp_path):
     """A server like the Hugging Face hub; this process asks it, and so do its children."""
-    from fake_hub import TOKEN, Hub
     from huggingface_hub import constants
+
+    from fake_hub import TOKEN, Hub
 
     server = Hub()
     threading.Thread(target=server.serve_forever, daemon=True).start()

@@ -8,9 +8,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-import browser
 import pytest
 
+import browser
 from whoknows.run import provenance
 
 ROOT = Path(__file__).parents[1]

@@ -6,8 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from cluster import parsed
 
+from cluster import parsed
 from whoknows.data import cache
 from whoknows.report import strip
 from whoknows.run import grid

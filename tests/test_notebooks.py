@@ -5,13 +5,13 @@ import re
 from pathlib import Path
 
 import altair as alt
-import browser
 import jupytext
 import pandas as pd
 import pytest
 from jupytext.config import load_jupytext_config
-from made_up import spied
 
+import browser
+from made_up import spied
 from whoknows.data import files
 from whoknows.models import loading
 from whoknows.report import book

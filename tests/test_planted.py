@@ -9,8 +9,8 @@ import test_cells
 import test_forward
 import test_probe
 import torch
-from made_up import answers, make_rows
 
+from made_up import answers, make_rows
 from whoknows import WhoknowsError
 from whoknows.data import files, splits
 from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import browser
 import nbformat
 import pandas as pd
 import pytest
@@ -20,6 +19,7 @@ import vl_convert
 import yaml
 from test_book import bold, choose, expected, in_lines, shown
 
+import browser
 from whoknows.data import assets
 from whoknows.evaluation import cells, plateau, scores
 from whoknows.report.pages import heatmaps
@@ -32,7 +32,7 @@ SMOKE = "grids/smoke.yml"
 
 def make(folder: Path, target: str) -> subprocess.CompletedProcess:
     # Port 9 answers nobody: whatever asked for something on the network would fail.
-    network = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+    network = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
     environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")} | network
     command = ["make", target, f"GRID={SMOKE}"]
     return subprocess.run(command, cwd=folder, env=environment | {"PYTHONPATH": str(folder / "lib")}, capture_output=True, text=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from fake_hub import TOKEN
 from safetensors.torch import save
 
+from fake_hub import TOKEN
 from whoknows import WhoknowsError
 from whoknows.data import assets, files, hub
 from whoknows.models import loading

@@ -9,10 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from made_up import answers, extract
 from transformers import AddedToken
 from transformers.utils import chat_template_utils
 
+from made_up import answers, extract
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, hub
 from whoknows.data.prompts import CHAT, DATE, PLAIN, QUERY, chat

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import make_rows
 from sklearn.metrics import roc_auc_score
 
+from made_up import make_rows
 from whoknows.evaluation import bootstrap
 from whoknows.evaluation.auroc import auroc
 

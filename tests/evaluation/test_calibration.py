@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import make_rows
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from made_up import make_rows
 from whoknows.evaluation import calibration
 
 

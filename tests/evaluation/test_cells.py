@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import make_rows
 
+from made_up import make_rows
 from whoknows import WhoknowsError
 from whoknows.evaluation import cells, scores
 from whoknows.report.pages import cell, heatmaps

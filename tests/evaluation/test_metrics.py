@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from made_up import make_rows
 from scipy.special import expit
 from sklearn import metrics as sklearn
 
+from made_up import make_rows
 from whoknows import WhoknowsError
 from whoknows.evaluation import metrics, scores
 

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import test_heatmaps
 import vl_convert
-from made_up import graded
 from test_claims import STATED, planted
-from test_prose import PAGES
 
+from made_up import graded
+from test_prose import PAGES
 from whoknows import WhoknowsError
 from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.evaluation.plateau import IMPROVING

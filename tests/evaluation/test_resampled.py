@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import make_rows
 from scipy.special import expit
 
+from made_up import make_rows
 from whoknows.evaluation import bootstrap, calibration, cells, metrics, scores
 from whoknows.report.pages import cell, heatmaps
 

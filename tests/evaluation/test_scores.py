@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import make_rows
 
+from made_up import make_rows
 from whoknows.evaluation import calibration, scores
 
 

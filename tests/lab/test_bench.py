@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import extract
 from transformers import LlamaConfig, MistralConfig
 
+from made_up import extract
 from whoknows import WhoknowsError, __main__
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.lab import baseline, bench

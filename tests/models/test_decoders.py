@@ -8,11 +8,11 @@ import warnings
 import pandas as pd
 import pytest
 import torch
-from made_up import extract
 from peft import LoraConfig, get_peft_model
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
+from made_up import extract
 from whoknows import WhoknowsError
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather

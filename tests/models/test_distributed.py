@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import answers
 from test_lora_prompt import SETTINGS, gradients, learnable, prepare, shaken
 
+from made_up import answers
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.models import distributed

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from made_up import answers, extract, fresh, plain, spied
 
+from made_up import answers, extract, fresh, plain, spied
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.prompts import QUERY

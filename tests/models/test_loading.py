@@ -2,12 +2,12 @@
 
 import pytest
 import torch
-from made_up import QUESTIONS, fresh
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import PreTrainedTokenizerFast
 
+from made_up import QUESTIONS, fresh
 from whoknows import WhoknowsError
 from whoknows.data.prompts import QUERY
 from whoknows.models import loading

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from made_up import answers, plain, untaught
 from transformers import Gemma3ForCausalLM, Gemma3TextConfig
 
+from made_up import answers, plain, untaught
 from whoknows import WhoknowsError
 from whoknows.data.prompts import QUERY
 from whoknows.models.decoding import final, hidden_states

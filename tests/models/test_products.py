@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from made_up import fresh
 from peft.tuners.lora import Linear
 
+from made_up import fresh
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.models import products
 from whoknows.models.packing import Tree, collate

@@ -4,9 +4,9 @@ import bitsandbytes
 import numpy as np
 import pytest
 import torch
-from made_up import answers, extract
 from test_lora_prompt import SETTINGS, learnable
 
+from made_up import answers, extract
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.evaluation.auroc import auroc

@@ -7,11 +7,11 @@ import json
 from dataclasses import replace
 
 import pytest
-from made_up import QUESTIONS
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
+from made_up import QUESTIONS
 from whoknows import WhoknowsError
 from whoknows.data.prompts import PLAIN, QUERY
 from whoknows.models.loading import Reader

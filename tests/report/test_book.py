@@ -4,7 +4,6 @@ import os
 import re
 from pathlib import Path
 
-import browser
 import nbformat
 import numpy as np
 import pandas as pd
@@ -13,6 +12,7 @@ import yaml
 from altair.vegalite.v6 import display
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+import browser
 from whoknows import __main__
 from whoknows.data import files
 from whoknows.evaluation import cells, scores

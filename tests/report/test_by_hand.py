@@ -17,12 +17,12 @@ import pandas as pd
 import pytest
 import yaml
 from IPython.display import DisplayObject
-from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run
 from scipy.special import expit
 from scipy.stats import rankdata
 from sklearn import metrics as sklearn
 from sklearn.linear_model import LogisticRegression
 
+from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run
 from whoknows.evaluation.metrics import smooth_ece
 
 ROOT = Path(__file__).parents[2]

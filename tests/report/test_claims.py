@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import make_rows
 
+from made_up import make_rows
 from whoknows import WhoknowsError
 from whoknows.evaluation import cells, scores
 from whoknows.report.pages import claims

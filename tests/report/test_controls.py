@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import graded, make_rows
 from sklearn.metrics import roc_auc_score
 
+from made_up import graded, make_rows
 from whoknows.evaluation import bootstrap
 from whoknows.report.pages import claims, controls, differences
 

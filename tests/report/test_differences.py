@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import vl_convert
-from made_up import make_rows
 
+from made_up import make_rows
 from whoknows.evaluation import auroc
 from whoknows.evaluation.bootstrap import ABOVE, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.report.pages import differences

@@ -3,8 +3,8 @@
 import json
 
 import pandas as pd
-from made_up import make_rows
 
+from made_up import make_rows
 from whoknows.report import facts
 
 

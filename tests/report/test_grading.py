@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import answers, make_rows
 
+from made_up import answers, make_rows
 from whoknows.data import files
 from whoknows.report.pages import grading
 

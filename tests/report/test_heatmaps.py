@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import make_rows
 
+from made_up import make_rows
 from whoknows.evaluation.bootstrap import EXPLORATORY
 from whoknows.evaluation.cells import heatmap_axes
 from whoknows.report.pages import cell, differences, heatmaps, palette, published, style

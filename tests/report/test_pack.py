@@ -7,10 +7,10 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
-from made_up import answers, make_rows
 from test_book import FAILED, write_page, write_results
 from test_parameters import GRID, ROOT
 
+from made_up import answers, make_rows
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau

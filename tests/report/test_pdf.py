@@ -3,12 +3,12 @@
 import re
 
 import altair as alt
-import browser
 import pandas as pd
 import pytest
 from nbformat.v4 import new_output
 from test_book import ROOT, write_page
 
+import browser
 from whoknows import WhoknowsError, __main__
 from whoknows.data import files
 from whoknows.report import pdf

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import graded, make_rows
 
+from made_up import graded, make_rows
 from whoknows.evaluation import bootstrap, scores
 from whoknows.report.pages import shift
 

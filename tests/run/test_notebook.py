@@ -143,7 +143,7 @@ def test_files_that_somebody_else_changed_are_noticed(tmp_path):
     results, told = tmp_path / "results/toy", {"out": "results/toy/estimator", "rows_out": "results/toy/rows.parquet"}
     for text in ("estimator/probe.json", "rows.parquet"):
         files.write_text(results / text, "as the stage wrote it")
-    outputs = {text: digest for text, digest in zip(told.values(), provenance.outputs({"out": str(results / "estimator"), "rows_out": str(results / "rows.parquet")}).values(), strict=True)}
+    outputs = dict(zip(told.values(), provenance.outputs({"out": str(results / "estimator"), "rows_out": str(results / "rows.parquet")}).values(), strict=True))
     files.write_text(results / "notebooks/old.ipynb", json.dumps({"metadata": {"whoknows": {"stage": "probe"}}}))
     files.write_text(results / "notebooks/probe-a.ipynb", json.dumps({"metadata": {"whoknows": {"outputs": outputs}}}))
     for text in ("estimator/probe.json", "rows.parquet"):

@@ -360,7 +360,7 @@ def test_the_cost_counts_the_jobs_that_snakemake_plans(story):
     before = grid.read_text()
     grid.write_text(before.replace("name: toy", "name: fresh"))
     try:
-        planned, (code, said) = story["project"].plan(), story["project"].run("--plan")
+        planned, (_, said) = story["project"].plan(), story["project"].run("--plan")
         work = cost.work(load(grid))
     finally:
         grid.write_text(before)

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import answers, mixed, spied
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from made_up import answers, mixed, spied
 from whoknows import WhoknowsError
 from whoknows.data.splits import for_seed, smaller
 from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import QUESTIONS, mixed, spied, untaught
 
+from made_up import QUESTIONS, mixed, spied, untaught
 from whoknows import WhoknowsError
 from whoknows.data.prompts import PLAIN
 from whoknows.models import generation as prefixes

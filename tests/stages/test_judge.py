@@ -5,8 +5,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from made_up import answers, mixed
 
+from made_up import answers, mixed
 from whoknows import WhoknowsError
 from whoknows.stages import judge
 

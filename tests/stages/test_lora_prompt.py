@@ -8,8 +8,8 @@ import pandas as pd
 import peft
 import pytest
 import torch
-from made_up import answers, extract, fresh, mixed, plain, spied, untaught
 
+from made_up import answers, extract, fresh, mixed, plain, spied, untaught
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.prompts import QUERY

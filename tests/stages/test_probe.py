@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import mixed
 from sklearn.linear_model import LogisticRegression
 
+from made_up import mixed
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.rows import example_rows

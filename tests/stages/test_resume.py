@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up import answers, fresh, mixed, spied
 from test_lora_prompt import SETTINGS, USED
 
+from made_up import answers, fresh, mixed, spied
 from whoknows.data import files
 from whoknows.data.prompts import PLAIN
 from whoknows.models import loading

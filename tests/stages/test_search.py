@@ -4,9 +4,9 @@ import pandas as pd
 import pytest
 import torch
 import vl_convert
-from made_up import fresh, mixed, spied
 from test_lora_prompt import SETTINGS, USED, learnable
 
+from made_up import fresh, mixed, spied
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.splits import fewer, for_seed, smaller

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 import torch
 import vl_convert
-from made_up import answers, mixed, spied
 
+from made_up import answers, mixed, spied
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.splits import fewer, for_seed

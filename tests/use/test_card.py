@@ -11,10 +11,10 @@ import peft
 import pytest
 import torch
 from huggingface_hub import ModelCard
-from made_up import make_rows
 from test_predict import Run
 from transformers import AutoModelForCausalLM
 
+from made_up import make_rows
 from whoknows.data import assets, prompts, questions
 from whoknows.evaluation import scores
 from whoknows.run import provenance
@@ -111,9 +111,9 @@ def test_sets_of_tasks_are_the_means_of_the_report():
     rows = some_rows()
     table, by_task = cards.measured(rows, ["sciq", "trivia_qa"]), scores.by_task(rows)
     assert list(table["questions"].unique()) == [cards.TOGETHER, "sciq", "trivia_qa", "mmlu", "nq_open"]
-    for questions, tasks in ((cards.TOGETHER, ["sciq", "trivia_qa"]), ("mmlu", ["mmlu_anatomy", "mmlu_astronomy"]), ("sciq", ["sciq"])):
+    for asked, tasks in ((cards.TOGETHER, ["sciq", "trivia_qa"]), ("mmlu", ["mmlu_anatomy", "mmlu_astronomy"]), ("sciq", ["sciq"])):
         means = scores.within_task(by_task, tasks).set_index("scored")
-        for line in table[table["questions"] == questions].to_dict("records"):
+        for line in table[table["questions"] == asked].to_dict("records"):
             expected = means.loc[line["scored"]]
             assert [line[name] for name in cards.MEASURES] == pytest.approx(list(expected[list(cards.MEASURES)]))
             assert (line["right"], line["right"] + line["wrong"]) == (expected["n_right"], expected["n"])

@@ -13,10 +13,10 @@ import pandas as pd
 import peft
 import pytest
 import torch
-from made_up import TEXTS, fresh, plain
 from test_lora_prompt import SETTINGS, learnable
 from test_probe import MLP
 
+from made_up import TEXTS, fresh, plain
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, files
 from whoknows.data.prompts import QUERY

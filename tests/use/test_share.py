@@ -8,10 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fake_hub import TOKEN
 from huggingface_hub import constants
 from test_predict import PAIR, Run, call
 
+from fake_hub import TOKEN
 from whoknows import WhoknowsError, __main__
 from whoknows.use import cards, predict, share
 

@@ -76,7 +76,9 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
 
 def _said(tokenizer, day: str, thinking: bool) -> str:
     """A template's conversation, on a day, with its thinking on or off if it has a switch."""
-    from transformers.utils.chat_template_utils import _compile_jinja_template  # not above: checks and plans need none of it
+    from transformers.utils.chat_template_utils import (
+        _compile_jinja_template,  # not above: checks and plans need none of it
+    )
 
     clock = date.fromisoformat(day).strftime
     _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = clock  # kept from one call to the next; no argument may be a function

@@ -105,7 +105,7 @@ def _line(about: dict, links: dict[str, str]) -> str:
 def _section(about: dict, links: dict[str, str]) -> str:
     notebook = f"notebooks/{about['stage']}.py"
     facts = {"notebook": notebook, "commit": about.get("commit"), "machine": about.get("machine"), "precision": about["precision"], "time": _time(about)}
-    facts |= {package: version for package, version in about.get("versions", {}).items()}
+    facts |= about.get("versions", {})
     opened = [_link(*link) for link in launch(notebook, about.get("commit", "")).items()]
     parts = [_table("Run", {key: value for key, value in facts.items() if value}), _table("Parameters", about["parameters"])]
     parts += [_table("Inputs, SHA-256", about["inputs"])] if about.get("inputs") else []

@@ -126,10 +126,10 @@ def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
     if not parameters.searched(grid):
         return Work(0, 0, 0)
     fewer, found = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
-    for model, size in zip(grid.models, models, strict=True):
+    for model, weights in zip(grid.models, models, strict=True):
         rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
-        found += sum(_training(grid, size, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
-        found += FIT * text.count["train"] * size.width * (size.layers + 1) * len(grid.probe.strengths) * (1 + sum(fewer))
+        found += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
+        found += FIT * text.count["train"] * weights.width * (weights.layers + 1) * len(grid.probe.strengths) * (1 + sum(fewer))
     return Work(len(models), found, 0)
 
 

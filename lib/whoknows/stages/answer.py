@@ -50,7 +50,7 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
     asked = questions[questions["split"] != SHOT].reset_index(drop=True)
     if asked.empty:
         raise WhoknowsError("answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid")
-    groups = {task: group for task, group in asked.groupby("task", sort=False)}
+    groups = dict(iter(asked.groupby("task", sort=False)))
     shots = {task: questions[(questions["split"] == SHOT) & (questions["task"] == task)] for task in groups}
     ids = {task: reader.questions(group["question"].tolist(), after_examples=not shots[task].empty) for task, group in groups.items()}
     for task in groups:

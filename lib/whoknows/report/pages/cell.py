@@ -128,7 +128,7 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     """
     label, members = next(iter(test_sets(tasks, sorted(table["task"].unique())).items()))
     asked, parts = table[table["task"].isin(members)], []
-    for (method, scored), own in asked.groupby(["method", "scored"], sort=False):
+    for _, own in asked.groupby(["method", "scored"], sort=False):
         wrong, right = own[~own["correct"]], own[own["correct"]]
         parts.append(wrong.nlargest(WORST, "p_correct").assign(kind="surest of, though wrong"))
         parts.append(right.nsmallest(WORST, "p_correct").assign(kind="doubted most, though right"))

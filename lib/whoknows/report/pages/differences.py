@@ -11,7 +11,19 @@ from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages import claims
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import GREY, INK
-from whoknows.report.pages.style import HEADING, LABEL, NAMES, TITLES, captioned, headed, in_lines, p_text, row_step, signed, switch
+from whoknows.report.pages.style import (
+    HEADING,
+    LABEL,
+    NAMES,
+    TITLES,
+    captioned,
+    headed,
+    in_lines,
+    p_text,
+    row_step,
+    signed,
+    switch,
+)
 
 METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
 COMPARED = ("probe", "lora_prompt")

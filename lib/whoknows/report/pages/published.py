@@ -29,7 +29,7 @@ def released() -> pd.DataFrame:
         from a run that broke, so it is missing, and its reason says what was released.
     """
     values = pd.read_csv(DATA / "kapoor2024_open_ended_mmlu.csv")
-    values = values.replace({name: NAMES for name in ("reader", "trained_on", "scored")})
+    values = values.replace(dict.fromkeys(("reader", "trained_on", "scored"), NAMES))
     broken = values["share_of_tasks_at_exactly_0.5"] > 0.5
     values["reason"] = [_reason(line) if bad else "" for (_, line), bad in zip(values.iterrows(), broken)]
     values["auroc"] = values["auroc_macro"].mask(broken)
