@@ -187,7 +187,7 @@ def test_training_answers_of_one_class(states):
 @pytest.fixture
 def handed(monkeypatch):
     """What is fitted to what, and what judges what, in their order; nothing is fitted."""
-    return spied(monkeypatch, controls, "_fit", lambda probe, *_: probe), spied(monkeypatch, controls, "judge", lambda *_: pd.DataFrame())
+    return spied(monkeypatch, ablations, "_fit", lambda probe, *_: probe), spied(monkeypatch, ablations, "judge", lambda *_: pd.DataFrame())
 
 
 def digits(text):
@@ -197,7 +197,7 @@ def digits(text):
 
 def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_division(handed, monkeypatch):
     (fits, judged), frames, methods = handed, mixed(24), ("task_prior", "answer_length", "question_only", "answer_only", "embedder")
-    asked = spied(monkeypatch, controls, "embed", lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]))
+    asked = spied(monkeypatch, ablations, "embed", lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]))
     ablations.without_reader(frames, [0, 3], [0.1, 1.0], "an embedder", 7)
     assert [(call["source"], call["batch_tokens"]) for call in asked] == [("an embedder", 7)]
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
