@@ -62,3 +62,10 @@ def test_a_forbidden_import_is_seen(tmp_path, monkeypatch):
     (tmp_path / "data/one.py").write_text("def late():\n    from whoknows.models import loading\n")
     monkeypatch.setattr("test_rooms.LIBRARY", tmp_path)
     assert imported("data/one") == {"models/loading"} and imported("data/one", at_once=True) == set()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_takes_what_is_another_ones_own(module):
+    tree = ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("whoknows")]
+    assert [alias.name for node in nodes for alias in node.names if alias.name.startswith("_")] == []

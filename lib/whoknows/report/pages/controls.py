@@ -13,7 +13,7 @@ from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages import claims
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, tipped
 from whoknows.report.pages.differences import COMPARED
-from whoknows.report.pages.heatmaps import _says, with_labels
+from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.palette import GREY, INK, dashes, family, hue, hues, shapes
 from whoknows.report.pages.style import (
     BENEATH,
@@ -28,6 +28,7 @@ from whoknows.report.pages.style import (
     pooled_html,
     row_step,
     signed,
+    values_text,
 )
 
 SIZE = "probe_n"
@@ -171,7 +172,7 @@ def baselines_html(table: pd.DataFrame) -> str:
         table: as `cells.baseline_table` returns.
     """
     drawn = with_labels(table, 0)
-    drawn["says"] = _says(drawn)
+    drawn["says"] = values_text(drawn)
     drawn["method"] = drawn["method"].map(METHODS)
     parts = []
     for test_set, cells in drawn.groupby("test_set", sort=False):

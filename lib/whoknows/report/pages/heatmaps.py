@@ -14,7 +14,16 @@ from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages.claims import hypothesis
 from whoknows.report.pages.curves import embedding
 from whoknows.report.pages.palette import GREY, INK, RAMP, black_from
-from whoknows.report.pages.style import IN_LINES, TITLES, captioned, colour_domain, interval_text, span, switch
+from whoknows.report.pages.style import (
+    IN_LINES,
+    TITLES,
+    captioned,
+    colour_domain,
+    interval_text,
+    span,
+    switch,
+    values_text,
+)
 
 # The measures that a cell can show.
 METRICS = ("auroc", "pooled_auroc", "prr", "aurc", "threshold_accuracy", "brier", "ece", "ece_platt")
@@ -208,7 +217,7 @@ def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -
     parts = []
     for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
         drawn = with_labels(cells, 0)
-        drawn["says"] = [_linked(says, line) if links else says for says, line in zip(_says(drawn), drawn.itertuples())]
+        drawn["says"] = [_linked(says, line) if links else says for says, line in zip(values_text(drawn), drawn.itertuples())]
         drawn["model"] = drawn["model"].str.replace("\n", ", ")
         grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
         caption = f"{METHODS[method]}, {TITLES[reading][0]}, {test_set}"
@@ -219,16 +228,6 @@ def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -
 
 def _linked(says: str, line) -> str:
     return f'<a href="{page_of(line)}">{says}</a>' if pd.notna(line.auroc) else says
-
-
-def _says(drawn: pd.DataFrame) -> list[str]:
-    """Value, interval, note and spread over seeds of each cell, as far as it has them, or why there is no value."""
-    none = pd.Series("", drawn.index)
-    between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
-    spread = ("by seed " + between).where(between != "", "")
-    why = drawn.get("reason", none).where(drawn["auroc"].isna(), "")
-    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval_auroc", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why)]
-    return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
 
 
 def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd.Series) -> str:

@@ -55,6 +55,16 @@ def interval_text(low: float, high: float) -> str:
     return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
 
 
+def values_text(drawn: pd.DataFrame) -> list[str]:
+    """Value, interval, note and spread over seeds of each cell, as far as it has them, or why there is no value."""
+    none = pd.Series("", drawn.index)
+    between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
+    spread = ("by seed " + between).where(between != "", "")
+    why = drawn.get("reason", none).where(drawn["auroc"].isna(), "")
+    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval_auroc", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why)]
+    return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
+
+
 def in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:
     """The table with the texts of some columns broken into lines of at most so many letters, as few and as even as can be."""
 
