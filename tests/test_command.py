@@ -1,13 +1,16 @@
 """A command line ends with one sentence and a status, never with a traceback."""
 
 import importlib
+import os
 import re
 import shlex
-from pathlib import Path
+import subprocess
+import sys
 
 import pytest
 
 from whoknows import WhoknowsError, __main__
+from whoknows.data.files import ROOT
 from whoknows.use import commands
 
 
@@ -61,9 +64,25 @@ def test_the_commands_that_are_shown_are_understood(name, monkeypatch):
     monkeypatch.setattr(importlib.import_module("whoknows.use.predict"), "load", lambda *options: understood.append("score") or 1 / 0)
     monkeypatch.setattr(commands.cards, "whole", lambda folder: understood.append("push") or 1 / 0)
     monkeypatch.setattr(commands, "_opened", lambda path: open("/dev/null", "rb"))
-    text = (Path(__file__).parents[1] / name).read_text()
+    text = (ROOT / name).read_text()
     shown = [line for block in re.findall(r"(?ms)^```sh\n(.+?)^```", text) for line in block.splitlines() if re.match(r"(\.venv/bin/)?whoknows ", line)]
     for line in shown:
         with pytest.raises(ZeroDivisionError):
             __main__.main(shlex.split(line.split(">")[0])[1:])
     assert {*understood} == {"score", "push"} and len(understood) == len(shown)
+
+
+def test_who_reads_only_the_beginning_sees_no_traceback():
+    code = "import sys; from whoknows import __main__; from whoknows.use import commands; commands.push = lambda _: print('line\\n' * 100000); sys.exit(__main__.main(['push']))"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}) as running:
+        assert running.stdout.readline() == b"line\n"
+        running.stdout.close()
+        assert running.wait(60) == 0 and running.stderr.read() == b""
+
+
+def test_without_a_command_it_shows_all_of_them(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["whoknows"])
+    with pytest.raises(SystemExit):
+        __main__.main()
+    assert "commands:" in capsys.readouterr().out

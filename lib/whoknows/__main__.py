@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import os
 import sys
 
 from whoknows import WhoknowsError
@@ -32,13 +33,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.epilog = "\n".join(["commands:", *(f"  {name:10}{does}" for name, (_, does) in COMMANDS.items())])
     parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of these; it has a --help of its own")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options = parser.parse_args((sys.argv[1:] if arguments is None else arguments) or ["--help"])
     module, function = COMMANDS[options.command][0].split(":")
     try:
-        return getattr(importlib.import_module(f"whoknows.{module}"), function)(options.arguments) or 0
+        status = getattr(importlib.import_module(f"whoknows.{module}"), function)(options.arguments) or 0
+        sys.stdout.flush()
+        return status
     except WhoknowsError as error:
         print(error, file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever reads what is printed has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+        return 0
     except KeyboardInterrupt:
         print("Stopped; what was finished is kept.", file=sys.stderr)
         return 130

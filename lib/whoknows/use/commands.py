@@ -58,14 +58,11 @@ def push(arguments: list[str]) -> None:
 
 
 def _write(found) -> None:
-    """Writes each line as soon as it is known, and ends in peace if whoever reads them has had enough."""
+    """Writes each line as soon as it is known."""
     # Half a character, which JSON may hold and UTF-8 may not, is written as JSON writes it.
     sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
-    try:
-        for line in found:
-            print(json.dumps(line, ensure_ascii=False), flush=True)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains when it ends
+    for line in found:
+        print(json.dumps(line, ensure_ascii=False), flush=True)
 
 
 def _opened(path: str):
