@@ -9,36 +9,12 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.methods import TRAINED
 from whoknows.data.questions import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, calibration, metrics
 from whoknows.evaluation.auroc import ENOUGH, too_few
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, pooled, within_task
 
-METHODS = {
-    "probe": "Probe",
-    "probe_mlp": "Probe (MLP)",
-    "lora_prompt": "LoRA + Prompt",
-    "zero_shot": "Zero-shot P(True)",
-    "likelihood": "Answer likelihood",
-    "likelihood_mean": "Answer likelihood, mean token",
-    "token_min": "Smallest token probability",
-    "entropy_mean": "Mean token entropy",
-    "entropy_max": "Largest token entropy",
-    "margin_first": "Margin of the first token",
-    "lora": "LoRA, no prompt",
-    "lora_prompt_js": "LoRA + Prompt, with penalty",
-    "lora_prompt_no_js": "LoRA + Prompt, without penalty",
-    "probe_last": "Probe, last layer",
-    "probe_mean": "Probe, mean over the answer",
-    "probe_before": "Probe, before the answer",
-    "probe_shuffled": "Probe, shuffled grades",
-    "embedder": "Sentence embedder, question and answer",
-    "question_only": "Sentence embedder, question only",
-    "answer_only": "Sentence embedder, answer only",
-    "answer_length": "Answer length",
-    "task_prior": "Task prior",
-}
-TRAINED = ("probe", "probe_mlp", "lora_prompt")
 INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
 NO_ROWS = pd.DataFrame({
     **{name: pd.Series(dtype=str) for name in [*CELL, "task", "split", "question_id"]},
@@ -66,7 +42,7 @@ def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: 
     """
     parts = [files.read_parquet(path) for path in sorted(Path(folder).rglob("*.parquet"))]
     rows = pd.concat([NO_ROWS, *parts], ignore_index=True)
-    asked = rows["method"].str.startswith(tuple(methods)) | ~rows["method"].isin(TRAINED)
+    asked = rows["method"].map(TRAINED).isin(methods) | ~rows["method"].isin([*TRAINED])
     asked &= rows["seed"].isin(seeds) | (rows["trained_on"] == "")
     for name in ("reader", "trained_on", "scored"):
         asked &= rows[name].isin([*models, ""])
@@ -234,7 +210,7 @@ def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> 
 
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of the methods that nobody trained, test sets and models in the order in which they were measured."""
-    return cells[~cells["method"].isin(TRAINED)].reset_index(drop=True)
+    return cells[~cells["method"].isin([*TRAINED])].reset_index(drop=True)
 
 
 def _any_improving(rows: pd.DataFrame) -> pd.Series:

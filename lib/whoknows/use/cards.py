@@ -15,11 +15,12 @@ import yaml
 import whoknows
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.data.questions import TASKS
 from whoknows.data.rows import one_class
 from whoknows.evaluation import scores
-from whoknows.evaluation.cells import METHODS, grid_task
+from whoknows.evaluation.cells import grid_task
 from whoknows.models.loading import QUANTISED
 from whoknows.run import provenance
 from whoknows.run.provenance import code
@@ -180,7 +181,7 @@ def _result(line: dict) -> dict:
 def text(found: dict[str, dict], table: pd.DataFrame) -> str:
     """The README beneath its metadata, as Markdown; arguments are those of `metadata`."""
     card = next(iter(found.values()))
-    names = " and ".join(METHODS.get(method) or code(method) for method in found)
+    names = " and ".join(METHOD_TITLES.get(method) or code(method) for method in found)
     title = f"# {names}: reader {code(card['reader'])}, trained on answers of {code(card['trained_on'])}"
     settings = {method: {key: card[key] for key in ("settings", "chosen") if key in card} for method, card in found.items()}
     told = f"## Settings\n\n```json\n{json.dumps(settings, indent=1)}\n```"

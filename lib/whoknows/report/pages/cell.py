@@ -11,9 +11,10 @@ from scipy.special import expit
 from sklearn.metrics import roc_curve
 
 from whoknows.data import files
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.rows import one_class
 from whoknows.evaluation import calibration
-from whoknows.evaluation.cells import METHODS, named, test_sets
+from whoknows.evaluation.cells import named, test_sets
 from whoknows.evaluation.metrics import risk_coverage
 from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE, marked
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
@@ -139,7 +140,7 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
     """The four pictures of `curves`, with switches for the scored model, the test questions and the kind of probe, and a title that says all."""
     drawn = _packed(table)
     titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
-    switches = [switch(key, list(drawn[key].unique()), METHODS if key == "method" else {}, title) for key, title in titles.items()]
+    switches = [switch(key, list(drawn[key].unique()), METHOD_TITLES if key == "method" else {}, title) for key, title in titles.items()]
     panels = [_lines("roc", "ROC", "Wrong answers let through", "Right answers found"), _bins(), _lines("risk", "Risk and coverage", "Share of answers given", "Wrong among them"), _histogram()]
     described = "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; the areas are in the table beneath."
     whole = alt.concat(*panels, columns=2, data=drawn, spacing=24).resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
@@ -223,7 +224,7 @@ def cell_html(table: pd.DataFrame) -> str:
         table: as `cells.measure` returns.
     """
     columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
-    names = {title: table[column].replace(METHODS) for column, title in columns.items()}
+    names = {title: table[column].replace(METHOD_TITLES) for column, title in columns.items()}
     shown = metric_columns(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
     some = (table["reason"] != "").any()
     if some:
@@ -242,7 +243,7 @@ def mistakes_html(table: pd.DataFrame) -> str:
     for (method, scored, kind), own in table.groupby(["method", "scored", "kind"], sort=False):
         texts = own[list(columns)].replace("\n", " ", regex=True)  # choices stand on lines of their own
         shown = texts.assign(p_correct=own["p_correct"].map("{:.2f}".format), gold=texts["gold"].map(_shortened)).rename(columns=columns)
-        summary = f"{METHODS[method]} on the answers of {scored}: {kind}"
+        summary = f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}"
         html = shown.to_html(index=False, classes="texts")
         parts.append(f"<details{'' if parts else ' open'}><summary>{summary}</summary>{html}</details>")
     return "".join(parts)
@@ -269,9 +270,9 @@ def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]
         why = [f"with seed {line.seed}, {line.why}" for line in own[marked(own)].itertuples()]
         unknown = len(seeds) - own["still_improving"].notna().sum()
         if why:
-            said.append(f"**{METHODS[method]} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), so that no verdict rests on it: {'; '.join(why)}.")
+            said.append(f"**{METHOD_TITLES[method]} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), so that no verdict rests on it: {'; '.join(why)}.")
         elif unknown:
-            said.append(f"{METHODS[method]}: no card says of {unknown} of {len(seeds)} seeds whether training had reached its plateau.")
+            said.append(f"{METHOD_TITLES[method]}: no card says of {unknown} of {len(seeds)} seeds whether training had reached its plateau.")
         else:
-            said.append(f"{METHODS[method]} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, or rose by no more than {TOLERANCE}.")
+            said.append(f"{METHOD_TITLES[method]} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, or rose by no more than {TOLERANCE}.")
     return "\n\n".join(said)

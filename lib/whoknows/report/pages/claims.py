@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 from whoknows.data import files
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import ENOUGH
 from whoknows.evaluation.bootstrap import SURE
-from whoknows.evaluation.cells import METHODS, READINGS, first_test_set, measure, named
+from whoknows.evaluation.cells import READINGS, first_test_set, measure, named
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages import published
 from whoknows.report.pages.curves import embedding, tipped
@@ -139,7 +140,7 @@ def primary(
             there = table.reindex(index)
             lines.append({
                 "claim": claim.claim, "contrast": name, "source": "measured", "reading": reading, "hypothesis": hypothesis(places), "directed": _written(places),
-                "cells": "; ".join(f"{weight:+g} {METHODS[cell[0]]}, {named(*cell[1:])}" for cell, weight in places.items() if cell[0]),
+                "cells": "; ".join(f"{weight:+g} {METHOD_TITLES[cell[0]]}, {named(*cell[1:])}" for cell, weight in places.items() if cell[0]),
                 "estimate": weight @ there["auroc"].to_numpy(float), "n_rarer": there["n_rarer"].min(),
                 "still_improving": improving[improving.index.isin(index)].any(),
             })  # fmt: skip

@@ -6,9 +6,10 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import METHODS, enough, first_test_set, measure, native_rows
+from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages import claims
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, tipped
@@ -49,7 +50,7 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
         without a probe.
     """
     label, members = first_test_set(tasks, rows)
-    native = rows.index.isin(native_rows(rows[rows["method"].isin(METHODS)]).index)
+    native = rows.index.isin(native_rows(rows[rows["method"].isin(METHOD_TITLES)]).index)
     rows = rows[native | rows["method"].isin(COMPARED)]  # what the primary hypotheses are about, too
     samples, by_task = bootstrap.samples(rows), scores.by_task(rows)
     measured = measure(rows, by_task, tasks, samples)
@@ -112,7 +113,7 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     """
     drawn = table.dropna(subset="auroc").filter(["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]).round(4)
     drawn["kind"] = drawn["method"].map(family)
-    drawn["label"], drawn["own"] = drawn["method"].map(METHODS), drawn["scored"] + OWN
+    drawn["label"], drawn["own"] = drawn["method"].map(METHOD_TITLES), drawn["scored"] + OWN
     drawn = in_lines(drawn, label=LABEL, own=HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
     colour = alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=alt.Legend(orient="top", columns=2))
@@ -173,7 +174,7 @@ def baselines_html(table: pd.DataFrame) -> str:
     """
     drawn = with_labels(table, 0)
     drawn["says"] = values_text(drawn)
-    drawn["method"] = drawn["method"].map(METHODS)
+    drawn["method"] = drawn["method"].map(METHOD_TITLES)
     parts = []
     for test_set, cells in drawn.groupby("test_set", sort=False):
         wide = cells.pivot(index=["method", "reader"], columns="scored", values="says").fillna("—").reset_index()
@@ -192,7 +193,7 @@ def contest_html(table: pd.DataFrame) -> str:
     parts = []
     for scored, own in table.groupby("scored", sort=False):
         own = own.sort_values("auroc", ascending=False)
-        names = {"Method": own["method"].map(METHODS)}
+        names = {"Method": own["method"].map(METHOD_TITLES)}
         shown = metric_columns(own, names)
         shown.insert(2, "Less the probe", [_less(line) if pd.notna(line.against) else "" for line in own.itertuples()])
         caption = f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}. {BENEATH}"
@@ -247,7 +248,7 @@ def below_chance_sentences(table: pd.DataFrame) -> str:
     below = first[first["high"] < 0.5]
     if below.empty:
         return ""
-    told = [f"{METHODS[line.method]}{f' of reader {line.reader}' if line.reader else ''}, scored on {line.scored}: {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f})" for line in below.itertuples()]
+    told = [f"{METHOD_TITLES[line.method]}{f' of reader {line.reader}' if line.reader else ''}, scored on {line.scored}: {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f})" for line in below.itertuples()]
     return f"Below chance, by an interval that ends below one half: {'; '.join(told)}. There wrong answers get more confidence than right ones, so that it misleads. These comparisons are exploratory."
 
 
@@ -261,5 +262,5 @@ def _against(own: pd.DataFrame) -> str:
     for verdict, word in said.items():
         those = rivals[rivals["against"] == verdict].sort_values("difference", ascending=False)
         if len(those):
-            parts.append(f"{word}: " + ", ".join(METHODS[m] + ("" if pd.isna(d) else f" ({signed(d)})") for m, d in zip(those["method"], those["difference"])) + ".")
+            parts.append(f"{word}: " + ", ".join(METHOD_TITLES[m] + ("" if pd.isna(d) else f" ({signed(d)})") for m, d in zip(those["method"], those["difference"])) + ".")
     return " ".join(parts)

@@ -4,9 +4,10 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import METHODS, READINGS, heatmap_axes, measure, named, test_sets
+from whoknows.evaluation.cells import READINGS, heatmap_axes, measure, named, test_sets
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages import claims
 from whoknows.report.pages.curves import embedding, tipped
@@ -80,14 +81,14 @@ def _asked(cells: pd.DataFrame):
                 yield METHOD, reading, named(*cell[1:]), cell, [rival]
             crossed = [other for (m, row, column), other in places.items() if (m, row) == (method, model) and column != model]
             if model == trained_on and crossed:
-                yield NATIVE, reading, f"{METHODS[method]}, scored on {model}", cell, crossed
+                yield NATIVE, reading, f"{METHOD_TITLES[method]}, scored on {model}", cell, crossed
     own = cells[cells["trained_on"] == cells["scored"]]
     for (method, scored), table in own.groupby(["method", "scored"], sort=False):
         for reader in table["reader"]:
             others = [name for name in table["reader"] if name != reader]
             if others:
                 less = others[0] if len(others) == 1 else "the others"
-                what = f"{METHODS[method]} trained and scored on {scored}: reader {reader} less {less}"
+                what = f"{METHOD_TITLES[method]} trained and scored on {scored}: reader {reader} less {less}"
                 yield READER, "", what, (method, reader, scored, scored), [(method, other, scored, scored) for other in others]
 
 

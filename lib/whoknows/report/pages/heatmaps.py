@@ -7,8 +7,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation.bootstrap import SURE
-from whoknows.evaluation.cells import METHODS
 from whoknows.evaluation.plateau import IMPROVING, MARK, marked
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages.claims import hypothesis
@@ -54,7 +54,7 @@ def heatmaps_chart(table: pd.DataFrame, models: list[str], name: str, links: boo
     drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()])
     drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), "reading", "grading", "test_set", "method", "model", "mark", "note", "page"])
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
-    methods = [method for method in METHODS if method in set(drawn["method"])]
+    methods = [method for method in METHOD_TITLES if method in set(drawn["method"])]
     sides = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(("left", "right"))][: len(methods)]
     panels = [_panel(drawn, shown, side.name, models, order) for side in sides]
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
@@ -109,7 +109,7 @@ def described(table: pd.DataFrame) -> str:
         best, worst = cells["auroc"].max(), cells["auroc"].min()
         measured = f"{worst:.2f} to {best:.2f}" if cells["auroc"].notna().any() else "nothing measured"
         unfinished = f", {marked(cells).sum()} {IMPROVING}" if marked(cells).any() else ""
-        said.append(f"{METHODS[method]}: {measured}, {cells['auroc'].isna().sum()} missing{unfinished}.")
+        said.append(f"{METHOD_TITLES[method]}: {measured}, {cells['auroc'].isna().sum()} missing{unfinished}.")
     return " ".join(said)
 
 
@@ -122,7 +122,7 @@ def _title_of(metric: str) -> str:
 
 
 def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
-    pairs = {" ".join(pair): " | ".join(METHODS[method] for method in pair) for pair in itertools.combinations(methods, 2)} or {methods[0]: ""}
+    pairs = {" ".join(pair): " | ".join(METHOD_TITLES[method] for method in pair) for pair in itertools.combinations(methods, 2)} or {methods[0]: ""}
     labels = {"reading": {reading: title[0] for reading, title in TITLES.items()}, "metric": {m: _title_of(m) for m in metrics}, "pair": pairs}
     labels["colours"] = {"one": "one scale", "own": "one for each heatmap"}
     values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {"metric": metrics, "colours": ["one", "own"], "pair": list(pairs)}
@@ -171,7 +171,7 @@ def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str]
         for name, font, dy in _lines(size, "interval_auroc" in drawn)
     ]
     layers = alt.layer(cell, hatch, *written).resolve_scale(color="independent")
-    title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHODS)}[{side}]"))
+    title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHOD_TITLES)}[{side}]"))
     return layers.properties(width=size * len(models), height=alt.Step(size), title=title)
 
 
@@ -189,7 +189,7 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
         head=f"{named}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
         between="datum['interval_' + metric] || ''",
         ink=f"!isValid(datum.shown) ? '{INK}' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
-    ).transform_calculate(tip=f"{{title: datum.head, {tip}}}", heard=f"{json.dumps(METHODS)}[datum.method] + ', ' + datum.head + {heard}")
+    ).transform_calculate(tip=f"{{title: datum.head, {tip}}}", heard=f"{json.dumps(METHOD_TITLES)}[datum.method] + ', ' + datum.head + {heard}")
 
 
 def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
@@ -220,7 +220,7 @@ def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -
         drawn["says"] = [_linked(says, line) if links else says for says, line in zip(values_text(drawn), drawn.itertuples())]
         drawn["model"] = drawn["model"].str.replace("\n", ", ")
         grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
-        caption = f"{METHODS[method]}, {TITLES[reading][0]}, {test_set}"
+        caption = f"{METHOD_TITLES[method]}, {TITLES[reading][0]}, {test_set}"
         grid = grid.rename_axis(index="Model", columns="Trained On")
         parts.append(captioned(grid.to_html(escape=not links), caption))
     return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
@@ -263,7 +263,7 @@ def _unfinished(measured: pd.DataFrame) -> str:
 
 
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
-    ranges = [_range(METHODS[method], shown[shown["method"] == method]) for method in ("probe", "lora_prompt") if method in set(shown["method"])]
+    ranges = [_range(METHOD_TITLES[method], shown[shown["method"] == method]) for method in ("probe", "lora_prompt") if method in set(shown["method"])]
     above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
     lead = f"**Better than chance in {above} of {len(measured)} cells**" if above else "**Nowhere significantly better than chance**"
     return f"{lead}: on {shown['test_set'].iloc[0]} test questions, {' and '.join(ranges)}, where one half is chance and one would be perfect."

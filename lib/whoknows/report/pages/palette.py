@@ -7,14 +7,12 @@ pages, so a chart is drawn in one way; only what is `INK`, the colour of the pag
 import altair as alt
 import numpy as np
 
+from whoknows.data.methods import METHODS
+
 RAMP = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]  # of the heatmaps, from low to high
 INK, GREY = "#222832", "#6f7782"
-HUES = {
-    "probe": "#1c7ed6", "probe_mlp": "#0c8599", "lora_prompt": "#d1561a", "zero_shot": "#16866b",
-    **dict.fromkeys(("likelihood", "likelihood_mean", "token_min", "entropy_mean", "entropy_max", "margin_first"), "#a855b5"),
-}  # fmt: skip
-LEGEND = {"probe": "Probe", "probe_mlp": "Probe (MLP)", "lora_prompt": "LoRA + Prompt", "zero_shot": "Zero-shot P(True)", "likelihood": "Token probabilities"}
-CONTROL = "Control or ablation"
+HUES = {"probe": "#1c7ed6", "probe_mlp": "#0c8599", "lora_prompt": "#d1561a", "zero_shot": "#16866b", "likelihood": "#a855b5"}  # of families
+CONTROL, TOKENS = "Control or ablation", "Token probabilities"
 BLUES = ["#1a6bb8", "#1c7ed6", "#4c93dd"]  # the probe's hue, for what is ordered
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
@@ -22,17 +20,22 @@ DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
 
 def hue(method: str) -> str:
     """The colour of a method; all controls and ablations are grey."""
-    return HUES.get(method, GREY)
+    return HUES.get(_family(method), GREY)
 
 
 def family(method: str) -> str:
     """What a legend calls that colour."""
-    return next((title for name, title in LEGEND.items() if HUES[name] == hue(method)), CONTROL)
+    name = _family(method)
+    return {"": CONTROL, "likelihood": TOKENS}.get(name) or METHODS[name].title
+
+
+def _family(method: str) -> str:
+    return METHODS[method].family if method in METHODS else ""
 
 
 def hues(methods: list[str]) -> alt.Scale:
     """The colours of the families of some methods."""
-    colours = {family(method): hue(method) for method in [*HUES, *methods] if method in set(methods)}
+    colours = {family(method): hue(method) for method in [*METHODS, *methods] if method in set(methods)}
     return alt.Scale(domain=list(colours), range=list(colours.values()))
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.evaluation.cells import METHODS
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import hues
 
@@ -48,7 +48,7 @@ def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
     tried = best(table)
     rates = tried[tried["in_grid"]].set_index(["reader", "method"])["learning_rate"]
     used = [pd.isna(line.learning_rate) or line.learning_rate == rates[line.reader, line.method] for line in tried.itertuples()]
-    drawn = tried[used].assign(label=tried["method"].map(METHODS)).round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
+    drawn = tried[used].assign(label=tried["method"].map(METHOD_TITLES)).round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
     colour = alt.Color("label:N", title=None, scale=hues(["probe", "lora_prompt"]), legend=alt.Legend(orient="bottom"))
     x = alt.X("training_answers:Q", title="Training answers", scale=alt.Scale(type="log", nice=False))
     y = alt.Y("validation_auroc:Q", title="Best AUROC on validation", scale=alt.Scale(zero=False))
@@ -63,7 +63,7 @@ def html(table: pd.DataFrame) -> str:
     tried = best(table)
     shown = pd.DataFrame({
         "Reader": tried["reader"],
-        "Method": tried["method"].map(METHODS),
+        "Method": tried["method"].map(METHOD_TITLES),
         "Learning rate": ["" if pd.isna(rate) else _rate(rate) for rate in tried["learning_rate"]],
         "Training answers": tried["training_answers"],
         "Seconds": tried["seconds"].map("{:,.1f}".format),

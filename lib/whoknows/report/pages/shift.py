@@ -3,13 +3,14 @@
 import altair as alt
 import pandas as pd
 
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import ENOUGH
-from whoknows.evaluation.cells import METHODS, enough, first_test_set, measure, native_rows, test_sets
+from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages.controls import OWN
 from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.palette import GREY, HUES
+from whoknows.report.pages.palette import GREY, hue
 from whoknows.report.pages.style import HEADING, captioned, headed, in_lines, signed, span
 
 SHOWN = ("probe", "lora_prompt", "zero_shot", "likelihood")
@@ -88,11 +89,11 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
         table: as `shift.shift` returns; what no verdict rests on is hollow.
     """
     drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right", "n_rarer"]).round(4)
-    drawn["label"], drawn["hollow"] = drawn["method"].map(METHODS), marked(table)[drawn.index]
+    drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), marked(table)[drawn.index]
     drawn = in_lines(drawn.assign(own=drawn["scored"] + OWN), own=HEADING)
-    methods = [method for method in METHODS if method in set(drawn["method"])]
-    labels = [METHODS[method] for method in methods]
-    scale = alt.Scale(domain=labels, range=[HUES[method] for method in methods])
+    methods = [method for method in METHOD_TITLES if method in set(drawn["method"])]
+    labels = [METHOD_TITLES[method] for method in methods]
+    scale = alt.Scale(domain=labels, range=[hue(method) for method in methods])
     colour = alt.Color("label:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
     tips = ("label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right")
     y, offset = alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=alt.Scale(paddingInner=0.35)), alt.YOffset("label:N", sort=labels)
@@ -117,8 +118,8 @@ def shift_html(table: pd.DataFrame) -> str:
     drawn = table.assign(says=[a + b for a, b in zip(between, changed)], tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])])
     for scored, own in drawn.groupby("scored", sort=False):
         by_test_set = own.groupby("test_set", sort=False).agg(**{"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")})
-        values = own.pivot(index="test_set", columns="method", values="says")[[method for method in METHODS if method in set(own["method"])]]
-        wide = by_test_set.join(values.rename(columns=METHODS)).reset_index(names="Test questions")
+        values = own.pivot(index="test_set", columns="method", values="says")[[method for method in METHOD_TITLES if method in set(own["method"])]]
+        wide = by_test_set.join(values.rename(columns=METHOD_TITLES)).reset_index(names="Test questions")
         parts.append(captioned(wide.to_html(index=False, na_rep="—"), f"{scored} on its own answers: AUROC, 95 % interval; less in-distribution"))
     return "\n".join(parts)
 
@@ -131,7 +132,7 @@ def left_out_html(table: pd.DataFrame) -> str:
     """
     if table.empty:
         return "<p>No estimator was trained with a task left out.</p>"
-    names = table[["method", "scored", "task", "n_right"]].assign(method=table["method"].map(METHODS))
+    names = table[["method", "scored", "task", "n_right"]].assign(method=table["method"].map(METHOD_TITLES))
     a, b = (table[name].map("{:.3f}".format, na_action="ignore") for name in ("with_task", "without_task"))
     change = [f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" if pd.notna(b - a) else None for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])]
     shown = names.assign(a=a, b=b, change=change)
@@ -181,8 +182,8 @@ def left_out_sentences(table: pd.DataFrame) -> str:
 def _on(test_set: str, lines: pd.DataFrame) -> str:
     if lines["auroc"].isna().all():
         return f"on {test_set}, {span(lines['n_rarer'].min(), lines['n_rarer'].max())} right or wrong answers are too few to tell"
-    ordered = lines.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHODS].index))
-    return f"on {test_set}, " + ", ".join(f"{METHODS[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples())
+    ordered = lines.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHOD_TITLES].index))
+    return f"on {test_set}, " + ", ".join(f"{METHOD_TITLES[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples())
 
 
 def _change(line) -> str:
