@@ -34,6 +34,7 @@ SWAPPED = {
 MADE = (".venv", ".snakemake", "_build", "results", "__pycache__")  # what is no part of the text
 ENOUGH = 0.9  # of the mutants have to be caught
 UNSEEN = {"desc", "device", "strict"}  # arguments that change no number on a CPU
+QUICK = ["evaluation", "report", "data", "stages", "use", "run", "models", "lab"]  # rooms of tests, from quick to slow
 LONGEST = 900  # seconds of a mutant's tests; what never ends is caught, since a person would see it
 
 
@@ -125,11 +126,14 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def concerned(module: str) -> list[str]:
-    """Test files that name a module, or one that imports it, those that name it first."""
-    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py") if path.stem not in SLOW}
-    near = [name for name in sorted(texts) if _names(texts[name], module)]
+    """Test files that name a module, or one that imports it, those that name it first, and of these those of its room and of quick ones."""
+    paths = [path for path in (ROOT / "tests").rglob("test_*.py") if path.stem not in SLOW]
+    rooms = [module.split("/")[0], *QUICK]
+    ordered = sorted(paths, key=lambda path: (rooms.index(path.parent.name) if path.parent.name in rooms else len(rooms), path.name))
+    texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in ordered}
+    near = [name for name in texts if _names(texts[name], module)]
     users = [user for user in _modules(".") if _names((LIBRARY / f"{user}.py").read_text(encoding="utf-8"), module)]
-    far = [name for name in sorted(texts) if any(_names(texts[name], user) for user in users)]
+    far = [name for name in texts if any(_names(texts[name], user) for user in users)]
     first = [name for name in texts if Path(name).stem == f"test_{Path(module).name}"]
     return list(dict.fromkeys(first + near + far))
 
