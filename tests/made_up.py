@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from whoknows.models import forward
-from whoknows.models.batching import Budget
+from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
 from whoknows.models.packing import Forest
 
@@ -168,7 +168,7 @@ def fresh(reader: Reader) -> Reader:
 
 def extract(reader: Reader, grown: Forest, first_block: int | None, tokens: int) -> forward.Features:
     """`forward.extract` with so many tokens in a pass."""
-    return forward.extract(reader, grown, first_block, Budget(tokens, reader.device))
+    return forward.extract(reader, grown, first_block, TokenBudget(tokens, reader.device))
 
 
 def untaught(reader: Reader, **changes) -> Reader:

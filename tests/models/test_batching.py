@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from whoknows.models.batching import FEW, Budget, DoesNotFit
+from whoknows.models.batching import FEW, DoesNotFit, TokenBudget
 
 CPU = torch.device("cpu")
 LENGTHS = [5, 40, 12, 40, 7, 7, 30, 1]
@@ -25,14 +25,14 @@ def small(fits, lengths=LENGTHS):
 @pytest.mark.parametrize("fits", [40, 45, 80, 1000])
 def test_every_text_comes_once_however_little_fits(fits):
     work, asked = small(fits)
-    found = list(Budget(200, CPU).run(work, LENGTHS))
+    found = list(TokenBudget(200, CPU).run(work, LENGTHS))
     assert sorted(t for batch, _ in found for t in batch) == list(range(8))
     assert all(made == [t * 10 for t in batch] for batch, made in found)
     assert (len(asked) > len(found)) == (fits < 200), "only what did not fit is done twice"
 
 
 def test_what_was_learned_holds_for_the_next_texts():
-    budget = Budget(200, CPU)
+    budget = TokenBudget(200, CPU)
     list(budget.run(small(80)[0], LENGTHS))
     work, asked = small(80)
     assert len(list(budget.run(work, LENGTHS))) == len(asked)
@@ -40,22 +40,22 @@ def test_what_was_learned_holds_for_the_next_texts():
 
 def test_what_is_done_is_not_lost_when_memory_runs_out_late():
     work, asked = small(45)
-    batches = [batch for batch, _ in Budget(80, CPU).run(work, [40, 40, 12, 12, 12])]
+    batches = [batch for batch, _ in TokenBudget(80, CPU).run(work, [40, 40, 12, 12, 12])]
     assert asked[0] == [0, 1] and batches[:2] == [[0], [1]]
 
 
 def test_a_text_that_does_not_fit_alone_is_one_sentence():
     with pytest.raises(DoesNotFit, match="a text of 40 tokens does not fit into the free memory of cpu: set precision: 4bit"):
-        list(Budget(200, CPU).run(small(39)[0], LENGTHS))
+        list(TokenBudget(200, CPU).run(small(39)[0], LENGTHS))
 
 
 def test_too_few_tokens_are_an_error_of_their_own():
     with pytest.raises(DoesNotFit):
-        list(Budget(200, CPU, least=60).run(small(45)[0], LENGTHS))
+        list(TokenBudget(200, CPU, least=60).run(small(45)[0], LENGTHS))
 
 
 def test_a_cpu_gets_a_number_of_its_own():
-    assert Budget(None, CPU).tokens == FEW and not Budget(None, CPU).learns
+    assert TokenBudget(None, CPU).tokens == FEW and not TokenBudget(None, CPU).learns
 
 
 def test_a_gpu_takes_what_the_first_pass_shows(monkeypatch):
@@ -73,11 +73,11 @@ def test_a_gpu_takes_what_the_first_pass_shows(monkeypatch):
         taken["peak"] = taken["now"] + 1000 * sizes[-1]
         return batch
 
-    budget = Budget(None, torch.device("cuda"))
+    budget = TokenBudget(None, torch.device("cuda"))
     assert sorted(t for batch, _ in budget.run(work, lengths) for t in batch) == list(range(400))
     assert sizes == [2000, 8000, 8000, 8000, 8000, 6000], "eight tenths of the ten million free bytes"
     each = iter([1000] * 4 + [4000] + [1000] * 99)
-    late, sizes[:] = Budget(None, torch.device("cuda")), []
+    late, sizes[:] = TokenBudget(None, torch.device("cuda")), []
 
     def dearer(batch):
         sizes.append(len(batch) * 100)
@@ -86,6 +86,6 @@ def test_a_gpu_takes_what_the_first_pass_shows(monkeypatch):
 
     list(late.run(dearer, lengths))
     assert sizes[:5] == [2000, 8000, 8000, 8000, 8000] and max(sizes[5:]) == 2000, "a costlier pass makes the later ones smaller"
-    few, sizes[:] = Budget(None, torch.device("cuda"), most=3000), []
+    few, sizes[:] = TokenBudget(None, torch.device("cuda"), most=3000), []
     list(few.run(work, lengths[:100]))
     assert max(sizes) <= 3000

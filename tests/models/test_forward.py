@@ -122,7 +122,7 @@ def split(frames, names):
 
 
 def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, tmp_path, monkeypatch):
-    frames, budgets = split(FRAMES, ["train", "test", "validation", "test", "test", "train"]), spied(monkeypatch, extract_stage, "Budget")
+    frames, budgets = split(FRAMES, ["train", "test", "validation", "test", "test", "train"]), spied(monkeypatch, extract_stage, "TokenBudget")
     rows, sizes = extract_stage.run("m", mistral, frames, 0.5, 300, str(tmp_path))
     assert [budget["tokens"] for budget in budgets] == [300]
     assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.safetensors" for name in ("before_answer", "one", "one_mean", "trunk", "two", "two_mean")]

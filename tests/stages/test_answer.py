@@ -181,7 +181,7 @@ def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_an
 
     monkeypatch.setattr(answering, "PART", 4)
     calls = spied(monkeypatch, answering, "_answer_some", echo)
-    budgets = spied(monkeypatch, answering, "Budget")
+    budgets = spied(monkeypatch, answering, "TokenBudget")
     found = answer(reader, pd.concat([asked[:3], shots, asked[3:]]), NEW, 200)
     pd.testing.assert_frame_equal(found[list(asked)], asked)
     assert found["answer"].tolist() == [f"it is {i}" for i in range(14)] and found["correct"].tolist() == [i % 4 > 0 for i in range(14)]

@@ -17,7 +17,7 @@ from whoknows.data.rows import example_rows
 from whoknows.data.splits import for_seed
 from whoknows.estimators import lora, training
 from whoknows.estimators.lora import LoraPrompt
-from whoknows.estimators.lora_data import Examples, gather, training_rows, untouched, without_query
+from whoknows.estimators.lora_data import Examples, gather, reference_hidden_states, training_rows, without_query
 from whoknows.estimators.training import jensen_shannon
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc, counts, mean_auroc
@@ -49,7 +49,7 @@ def prepare(reader, frame, first, penalised, batch_tokens):
     grown = forest(reader, {"": frame}, [True] * len(frame))
     trunk = extract(reader, grown, first, batch_tokens).trunk.split([len(t) for t in grown.trees]) if first else None
     examples = gather(grown, trunk, list(range(len(frame))))
-    examples.reference = untouched(reader, examples, first, batch_tokens) if penalised else None
+    examples.reference = reference_hidden_states(reader, examples, first, batch_tokens) if penalised else None
     return examples
 
 
@@ -206,7 +206,7 @@ def test_scores_are_those_of_the_whole_model_on_plain_text(reader, first_layer):
         ids = reader.start() + reader.encode(f"Question: {row.question}\nAnswer:") + reader.answer(row.answer) + reader.encode(QUERY)
         logits = plain(estimator.reader, ids).logits[0, -1]
         assert float(scored[at]) == pytest.approx(float(logits[yes] - logits[no]), abs=1e-3)
-        moved.append(float(scored[at] - forward.yes_or_no(reader, plain(reader, ids).hidden_states[-1][0, -1:])))
+        moved.append(float(scored[at] - forward.p_true_logit(reader, plain(reader, ids).hidden_states[-1][0, -1:])))
     assert np.abs(moved).max() > 0.1
 
 

@@ -24,7 +24,7 @@ from whoknows.data import files
 from whoknows.estimators.lora_data import Examples, predicting
 from whoknows.estimators.training import Progress, jensen_shannon, learning_rate, order
 from whoknows.models import distributed, forward, products, proof
-from whoknows.models.batching import Budget, DoesNotFit
+from whoknows.models.batching import DoesNotFit, TokenBudget
 from whoknows.models.decoding import final, last_hidden_state
 from whoknows.models.loading import Reader, first_block, send, targets
 
@@ -106,7 +106,7 @@ class LoraPrompt:
                 progress.look(loss, validate(), took)
                 bar.set_postfix({key: f"{progress.history[-1][key]:.3f}" for key in ("loss", "validation_auroc")})
                 losses, began = [], monotonic()
-        progress.take_best()
+        progress.load_best()
         self.history = progress.history
 
     def save(self, folder: Path) -> None:
@@ -138,7 +138,7 @@ class LoraPrompt:
     def _logit(self, last: torch.Tensor) -> torch.Tensor:
         """[n] log-odds from final hidden states [n, width]: by the two choice tokens, or by the classifier on them, normalised."""
         if self.classifier is None:
-            return forward.yes_or_no(self.reader, last)
+            return forward.p_true_logit(self.reader, last)
         return self.classifier(F.layer_norm(last.float(), last.shape[-1:]))[:, 0]
 
     def _step(self, train: Examples, correct: torch.Tensor, batch: list[int], shift: float) -> torch.Tensor:
@@ -192,8 +192,8 @@ class LoraPrompt:
             block.gradient_checkpointing = True
             block._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
-    def _fresh_budget(self) -> Budget:
-        return Budget(self.batch_tokens, self.reader.device, least=0 if self.is_recomputing else FEW_TOKENS)
+    def _fresh_budget(self) -> TokenBudget:
+        return TokenBudget(self.batch_tokens, self.reader.device, least=0 if self.is_recomputing else FEW_TOKENS)
 
     def _forward(self, examples: Examples, chosen: list[int]) -> torch.Tensor:
         """Final hidden states [rows, columns, width], where a branch ends and, for the penalty, where an answer is predicted."""
@@ -225,7 +225,7 @@ class LoraPrompt:
         found = {model: torch.zeros(len(lengths)) for model in examples.grown.branch_of}
         with tqdm(total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, **distributed.quiet()) as bar:
             work = partial(self._judge, examples, own)
-            for batch, (logits, branches) in Budget(self.batch_tokens, self.reader.device).run(work, [lengths[t] for t in own]):
+            for batch, (logits, branches) in TokenBudget(self.batch_tokens, self.reader.device).run(work, [lengths[t] for t in own]):
                 for model, chosen in branches.items():
                     found[model][[own[t] for t in batch]] = logits[chosen]
                 bar.update(sum(lengths[own[t]] for t in batch))

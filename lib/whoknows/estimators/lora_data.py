@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.models import proof
-from whoknows.models.batching import Budget
+from whoknows.models.batching import TokenBudget
 from whoknows.models.decoding import final, last_hidden_state
 from whoknows.models.loading import Reader
 from whoknows.models.packing import Forest, Tree
@@ -115,7 +115,7 @@ def _cut(tree: Tree, stream: torch.Tensor | None, lengths: dict[int, int]) -> tu
 
 
 @torch.no_grad()
-def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int | None) -> list[torch.Tensor]:
+def reference_hidden_states(reader: Reader, examples: Examples, first: int, batch_tokens: int | None) -> list[torch.Tensor]:
     """For each tree with one branch, the final hidden states from which the untrained reader predicts the answer.
 
     Args:
@@ -130,7 +130,7 @@ def untouched(reader: Reader, examples: Examples, first: int, batch_tokens: int 
         return tuple(last[row, predicting(examples.grown, t)].clone() for row, t in enumerate(batch))
 
     with tqdm(total=sum(lengths), desc="reference", unit="token", unit_scale=True) as bar:
-        for batch, states in Budget(batch_tokens, reader.device).run(work, lengths):
+        for batch, states in TokenBudget(batch_tokens, reader.device).run(work, lengths):
             for t, state in zip(batch, states):
                 found[t] = state
             bar.update(sum(lengths[t] for t in batch))

@@ -47,11 +47,11 @@ def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], step
     x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
     weights = torch.zeros_like(x[0])
     weights[-1] = torch.logit(y.mean())
-    curvature = _curvature(x, weights)
+    hessian = _hessian(x, weights)
     for strength in strengths:
         penalty = torch.full_like(weights, strength)
         penalty[-1] = 0.0
-        weights, curvature = _minimise(x, y, penalty, weights, curvature, steps)
+        weights, hessian = _minimise(x, y, penalty, weights, hessian, steps)
         yield weights
 
 
@@ -62,35 +62,35 @@ def _in_row_space(x: torch.Tensor, y: torch.Tensor, strengths: list[float], step
         yield torch.cat([weights[:-1] @ right, weights[-1:]])
 
 
-def _minimise(x, y, penalty, weights, curvature, steps) -> tuple[torch.Tensor, torch.Tensor]:
-    """Optimum for one penalty [width + 1], and the last curvature that was made on the way."""
-    factor, left = _factor(curvature, penalty), float("inf")
+def _minimise(x, y, penalty, weights, hessian, steps) -> tuple[torch.Tensor, torch.Tensor]:
+    """Optimum for one penalty [width + 1], and the last hessian that was made on the way."""
+    factor, decrement = _factor(hessian, penalty), float("inf")
     for _ in range(steps):
         gradient = x.T @ (torch.sigmoid(x @ weights) - y) / len(y) + penalty * weights
         step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-        before, left = left, float(gradient @ step) / 2  # what a step on the exact quadratic would gain
-        if left < SMALL:
+        before, decrement = decrement, float(gradient @ step) / 2  # what a step on the exact quadratic would gain
+        if decrement < SMALL:
             break
-        if left > before / 4:
-            curvature = _curvature(x, weights)
-            factor = _factor(curvature, penalty)
+        if decrement > before / 4:
+            hessian = _hessian(x, weights)
+            factor = _factor(hessian, penalty)
             step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-            left = float(gradient @ step) / 2
+            decrement = float(gradient @ step) / 2
         moved = _descend(x, y, penalty, weights, step)
         if moved is None:
             break
         weights = moved
-    return weights, curvature
+    return weights, hessian
 
 
-def _curvature(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _hessian(x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Hessian of the mean log loss, [width + 1, width + 1]."""
     p = torch.sigmoid(x @ weights)
     return x.T @ (x * (p * (1 - p)).clamp(min=1e-6)[:, None]) / len(x)
 
 
-def _factor(curvature: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-    return torch.linalg.cholesky(curvature + torch.diag(penalty + 1e-7))
+def _factor(hessian: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    return torch.linalg.cholesky(hessian + torch.diag(penalty + 1e-7))
 
 
 def _loss(x: torch.Tensor, y: torch.Tensor, penalty: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:

@@ -79,7 +79,7 @@ class Progress:
         """Whether so many looks at validation in a row were no better than the best."""
         return len(self.history) - 1 - self.best >= patience
 
-    def take_best(self) -> None:
+    def load_best(self) -> None:
         """Puts the best weights in place of the last."""
         with torch.no_grad():
             for weight, kept in zip(self.weights, self.kept, strict=True):

@@ -9,7 +9,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data.rows import one_class
 
-ENOUGH = 25  # right answers, and wrong ones: no page shows a value that rests on fewer of either, and nothing is concluded from it
+MIN_PER_CLASS = 25  # right answers, and wrong ones: no page shows a value that rests on fewer of either, and nothing is concluded from it
 
 TITLES = {
     "method": "Method", "trained_on": "Trained on", "seed": "Seed", "scored": "Scored", "task": "Task", "auroc": "AUROC", "n": "Test answers",
@@ -20,7 +20,7 @@ TITLES = {
 def too_few(right: int, wrong: int) -> str:
     """Why a value of so many right and wrong answers is not shown, or "" if it is."""
     fewer, word = min((right, "right"), (wrong, "wrong"))
-    return f"{fewer} {word} answer{'s' * (fewer != 1)}, and a value takes {ENOUGH}" if fewer < ENOUGH else ""
+    return f"{fewer} {word} answer{'s' * (fewer != 1)}, and a value takes {MIN_PER_CLASS}" if fewer < MIN_PER_CLASS else ""
 
 
 def counts(correct: np.ndarray) -> dict[str, int]:

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 
 from whoknows.evaluation import metrics
-from whoknows.evaluation.auroc import ENOUGH
+from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.evaluation.scores import CELL
 
 DRAWS = 5000  # the least p-value, 2 / 5001, is significant after Holm's correction for a family of 125
 LEVEL = 0.95
-SURE = 0.05  # Holm-corrected p-value below which a difference is significant
+ALPHA = 0.05  # Holm-corrected p-value below which a difference is significant
 ABOVE, BELOW, INSIGNIFICANT, FEW = "above", "below", "not significant", "too few right or wrong answers"
 EXPLORATORY = "exploratory"  # of what is no primary hypothesis
 
@@ -158,7 +158,7 @@ def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd
     """
     table = table.join(interval(pd.DataFrame(resampled, index=table.index)))
     table["p"], table["p_holm"] = [p_value(line) for line in resampled], table["hypothesis"].map(primary)
-    few, sure = table["n_rarer"] < ENOUGH, table["p_holm"] < SURE
+    few, sure = table["n_rarer"] < MIN_PER_CLASS, table["p_holm"] < ALPHA
     cases = [marked(table), few, table["p_holm"].isna(), sure & (table["estimate"] > 0), sure]
     says = np.select(cases, [IMPROVING, FEW, EXPLORATORY, ABOVE, BELOW], INSIGNIFICANT)
     return hidden(table, few).assign(says=says)

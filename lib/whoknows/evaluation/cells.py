@@ -12,7 +12,7 @@ from whoknows.data import files
 from whoknows.data.methods import TRAINED
 from whoknows.data.questions import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, calibration, metrics
-from whoknows.evaluation.auroc import ENOUGH, too_few
+from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, pooled, within_task
 
 INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
@@ -145,7 +145,7 @@ def enough(cells: pd.DataFrame) -> pd.DataFrame:
     Args:
         cells: as `measure` returns.
     """
-    few = cells["auroc"].notna() & (cells["n_rarer"] < ENOUGH)
+    few = cells["auroc"].notna() & (cells["n_rarer"] < MIN_PER_CLASS)
     why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
     measures = [name for name in MEASURES if name not in ("accuracy", "commoner_accuracy")]  # those say no more than n_right and n do
     names = {*cells.filter(regex="^(low|high)"), *measures, *(POOLED + name for name in measures)}

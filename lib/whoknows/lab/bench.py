@@ -33,7 +33,7 @@ from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.lab import baseline
 from whoknows.models import forward, loading, products, tiny
-from whoknows.models.batching import Budget
+from whoknows.models.batching import TokenBudget
 from whoknows.models.generation import Prefix
 from whoknows.models.loading import Reader, first_block
 from whoknows.models.packing import Forest, batches, forest
@@ -222,7 +222,7 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
 
     def ours(items: range) -> float:
         part = _part(answered, items)
-        return seconds(lambda: forward.extract(reader, trees(part), first, Budget(chosen.batch_tokens, reader.device)))
+        return seconds(lambda: forward.extract(reader, trees(part), first, TokenBudget(chosen.batch_tokens, reader.device)))
 
     def theirs(items: range) -> float:
         return seconds(lambda: [_read(reader, frame, chosen.batch_tokens or PLAIN_TOKENS) for frame in _part(answered, items).values()])
@@ -239,7 +239,7 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
     grown = forest(reader, {"": frame}, [True] * len(frame))
-    trunk = forward.extract(reader, grown, first, Budget(budget, reader.device)).trunk if first else None
+    trunk = forward.extract(reader, grown, first, TokenBudget(budget, reader.device)).trunk if first else None
     trunk = trunk if trunk is None else list(trunk.split([len(t) for t in grown.trees]))
     estimator = LoraPrompt(reader, settings, 0, budget)
 

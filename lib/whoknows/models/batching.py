@@ -17,7 +17,7 @@ class DoesNotFit(WhoknowsError):
     """A text does not fit into memory, or too few of them."""
 
 
-class Budget:
+class TokenBudget:
     """Tokens, rows times columns, of one forward pass.
 
     Args:

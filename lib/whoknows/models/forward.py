@@ -13,7 +13,7 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.models import decoding, proof
-from whoknows.models.batching import Budget, fetch
+from whoknows.models.batching import TokenBudget, fetch
 from whoknows.models.decoding import Places
 from whoknows.models.loading import Reader, send
 from whoknows.models.packing import Forest
@@ -40,7 +40,7 @@ class Features:
 
 
 @torch.inference_mode()
-def extract(reader: Reader, grown: Forest, first_block: int | None, budget: Budget, done: Callable[[int], object] = lambda tokens: None) -> Features:
+def extract(reader: Reader, grown: Forest, first_block: int | None, budget: TokenBudget, done: Callable[[int], object] = lambda tokens: None) -> Features:
     """Run the frozen reader once over a forest.
 
     All that is found stays on the reader's device until the last batch, so that nothing waits for it to be brought away.
@@ -114,7 +114,7 @@ def _read(reader: Reader, decode, grown: Forest, found: Features, starts: list[i
     at, sizes, own = _wanted(grown, batch, reader.device)
     ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
     states, last, trunk = decode(reader, [grown.trees[t] for t in batch], at, sizes, ends, found.first_block)
-    states, logits, count = states.to(torch.bfloat16), yes_or_no(reader, last), len(ends[0])
+    states, logits, count = states.to(torch.bfloat16), p_true_logit(reader, last), len(ends[0])
     rows, asked = (send(torch.tensor(some), reader.device) for some in (batch, [grown.is_queried(t) for t in batch]))
     found.before[rows] = states[2 * count :]
     for model, branches in own.items():
@@ -126,7 +126,7 @@ def _read(reader: Reader, decode, grown: Forest, found: Features, starts: list[i
     return ~torch.isfinite(states[count:]).all(dim=-1), own  # what is no number at an answer's last token is none in the mean
 
 
-def yes_or_no(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
+def p_true_logit(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
     """Log-odds of yes from [n, width] outputs of the final norm: softmax over the two choice tokens alone."""
     logits = reader.logits(hidden, reader.choices).float()
     return logits[:, 1] - logits[:, 0]

@@ -16,7 +16,7 @@ from whoknows.data import assets
 from whoknows.data.splits import for_seed, smaller
 from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
 from whoknows.estimators.probe import Logistic
-from whoknows.models.batching import Budget
+from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import device, send
 from whoknows.stages.answer import BASELINES, likelihood_rows
 from whoknows.stages.probe import judge, parts
@@ -173,7 +173,7 @@ def embed(source: str, texts: list[str], batch_tokens: int | None) -> torch.Tens
 
     found = torch.empty(len(distinct), model.config.hidden_size)
     with tqdm(total=len(distinct), desc="embedding", unit="text") as bar:
-        for batch, (vectors,) in Budget(batch_tokens, model.device).run(work, [len(i) for i in ids]):
+        for batch, (vectors,) in TokenBudget(batch_tokens, model.device).run(work, [len(i) for i in ids]):
             found[batch] = vectors
             bar.update(len(batch))
     place = {text: at for at, text in enumerate(distinct)}

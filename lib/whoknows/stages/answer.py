@@ -15,7 +15,7 @@ from whoknows.data.questions import LETTERS, SHOT
 from whoknows.data.rows import example_rows
 from whoknows.evaluation.auroc import auroc, counts, too_few
 from whoknows.models import proof
-from whoknows.models.batching import Budget
+from whoknows.models.batching import TokenBudget
 from whoknows.models.generation import Prefix, Written, prefix_ids
 from whoknows.models.loading import Reader
 from whoknows.stages import resume
@@ -57,7 +57,7 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
         _refuse_too_long(reader, task, shots[task], ids[task], max_new_tokens)
     todo = [(task, at) for task, group in groups.items() for at in resume.slices(len(group), PART)]
     todo = [todo[k] for k in resume.mine(len(todo), shard)]
-    budget = Budget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
+    budget = TokenBudget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
     found = []
     with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
         for task, at in todo:
@@ -88,7 +88,7 @@ def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
     return made
 
 
-def _answer_some(reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, budget: Budget, done, group: pd.DataFrame) -> pd.DataFrame:
+def _answer_some(reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, budget: TokenBudget, done, group: pd.DataFrame) -> pd.DataFrame:
     """Answers to questions of one task, whose ids are given, with the index of the questions."""
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     prefix = Prefix(reader, examples, is_alone=not proof.prefix(reader, longest))

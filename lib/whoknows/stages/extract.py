@@ -18,7 +18,7 @@ from whoknows.data.rows import example_rows
 from whoknows.estimators import hidden
 from whoknows.estimators.hidden import BEFORE, mean_of
 from whoknows.models import proof
-from whoknows.models.batching import Budget
+from whoknows.models.batching import TokenBudget
 from whoknows.models.forward import Features, extract
 from whoknows.models.loading import Reader, first_block
 from whoknows.models.packing import Forest, forest
@@ -65,7 +65,7 @@ def _extract_parts(reader: Reader, grown: Forest, block: int | None, batch_token
     cut = resume.slices(len(grown.trees), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [own / f"{at.start:06}.safetensors" for at in cut]
     todo = [(grown.part(cut[k]), paths[k]) for k in resume.mine(len(cut), shard)]
-    budget, total = Budget(batch_tokens, reader.device), sum(len(tree) for some, _ in todo for tree in some.trees)
+    budget, total = TokenBudget(batch_tokens, reader.device), sum(len(tree) for some, _ in todo for tree in some.trees)
     with ThreadPoolExecutor(1) as writer, tqdm(total=total, desc="extracting", unit="token", unit_scale=True) as bar:
         written = writer.submit(lambda: None)
         for some, path in todo:

@@ -15,7 +15,7 @@ from whoknows.data import assets, files
 from whoknows.data.rows import example_rows
 from whoknows.data.splits import for_seed
 from whoknows.estimators.lora import LoraPrompt
-from whoknows.estimators.lora_data import Examples, gather, training_rows, untouched, without_query
+from whoknows.estimators.lora_data import Examples, gather, reference_hidden_states, training_rows, without_query
 from whoknows.evaluation.auroc import counts, mean_auroc
 from whoknows.models import distributed, loading
 from whoknows.models.loading import Reader, first_block
@@ -106,7 +106,7 @@ def prepare(
     gathered = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
     learning, validation, judged = gathered if query else map(without_query, gathered)
     if settings["js_weight"]:
-        learning.reference = untouched(reader, learning, first, batch_tokens)
+        learning.reference = reference_hidden_states(reader, learning, first, batch_tokens)
     return Ready(rows, shift, held, test, learning, validation, judged)
 
 

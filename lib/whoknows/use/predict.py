@@ -22,7 +22,7 @@ from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Examples
 from whoknows.estimators.probe import Logistic, Mlp
 from whoknows.models import forward, loading
-from whoknows.models.batching import Budget
+from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
 from whoknows.models.packing import Forest, Tree
 from whoknows.use import cards, share
@@ -112,7 +112,7 @@ def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch
     probed, read = len(probe.state["mean"]), reader.config.hidden_size
     if probed != read:
         raise WhoknowsError(f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} have {read}; correct `source` in its card")
-    return lambda grown: probe.score(forward.extract(reader, grown, None, Budget(BATCH_TOKENS, reader.device)).hidden[INPUT])
+    return lambda grown: probe.score(forward.extract(reader, grown, None, TokenBudget(BATCH_TOKENS, reader.device)).hidden[INPUT])
 
 
 def _adapters(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch.Tensor]:

@@ -18,8 +18,8 @@ import pandas as pd
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
-from whoknows.evaluation.auroc import ENOUGH
-from whoknows.evaluation.bootstrap import SURE
+from whoknows.evaluation.auroc import MIN_PER_CLASS
+from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.cells import READINGS, first_test_set, measure, named
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages import published
@@ -202,10 +202,10 @@ def _in_cells(weights: dict[str, float], reading: str, players: dict[str, str]) 
 
 
 def _judged(lines: pd.DataFrame) -> pd.DataFrame:
-    few = lines["n_rarer"] < ENOUGH
-    above, small = (lines["p_holm"] < SURE) & (lines["estimate"] > 0), lines["p_margin_holm"] < SURE
+    few = lines["n_rarer"] < MIN_PER_CLASS
+    above, small = (lines["p_holm"] < ALPHA) & (lines["estimate"] > 0), lines["p_margin_holm"] < ALPHA
     why = {
-        f"a cell rests on fewer than {ENOUGH} right or wrong answers": few,
+        f"a cell rests on fewer than {MIN_PER_CLASS} right or wrong answers": few,
         "a cell is missing": lines["estimate"].isna(),
         f"a cell was {IMPROVING} when training ended": lines["still_improving"],
         f"neither above zero nor below {margin():g}, after Holm's correction": ~(above | small),

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
-from whoknows.evaluation.bootstrap import SURE
+from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.plateau import IMPROVING, MARK, marked
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages.claims import hypothesis
@@ -277,7 +277,7 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
     both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"]).dropna()
     difference = both["probe"] - both["lora_prompt"]
     p = pd.Series([hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in both.index], both.index, dtype=object).map(primary)
-    sure = difference[p < SURE]
+    sure = difference[p < ALPHA]
     compared = f", and the probe is the higher of the two in {(difference > 0).sum()} of {len(both)} cells that have both" if len(both) else ""
     tested = f"; of {p.notna().sum()} that are primary hypotheses it is significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if p.notna().any() else ""
     return f"{rests}{compared}{tested}."

@@ -7,7 +7,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.evaluation.auroc import ENOUGH
+from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import RAMP, black_from, dashes, hue, shapes
@@ -33,7 +33,7 @@ def read(folder: str, models: list[str]) -> pd.DataFrame:
     if not paths:
         raise WhoknowsError(f"{folder} has no sweep of {', '.join(some)}: run the stage sweep first")
     table = pd.concat([files.read_parquet(path) for path in paths], ignore_index=True)
-    return table.assign(auroc=table["auroc"].where(table["n_rarer"] >= ENOUGH))[table["trained_on"].isin(some) & table["scored"].isin(some)]
+    return table.assign(auroc=table["auroc"].where(table["n_rarer"] >= MIN_PER_CLASS))[table["trained_on"].isin(some) & table["scored"].isin(some)]
 
 
 def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:

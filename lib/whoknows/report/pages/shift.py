@@ -5,7 +5,7 @@ import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
-from whoknows.evaluation.auroc import ENOUGH
+from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages.controls import OWN
@@ -79,7 +79,7 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
         between = bootstrap.interval(draws.loc[[unknown]] - draws.loc[known]).iloc[0]
         lines.append((method, scored, task, *values["auroc"][[known, unknown]], between["low"], between["high"], values["n_right"][known], values["n_rarer"][known], improving[method, scored, task]))
     table = pd.DataFrame(lines, columns=columns)
-    return table.assign(**{name: table[name].where(table["n_rarer"] >= ENOUGH) for name in ("with_task", "without_task", "low", "high")})
+    return table.assign(**{name: table[name].where(table["n_rarer"] >= MIN_PER_CLASS) for name in ("with_task", "without_task", "low", "high")})
 
 
 def shift_chart(table: pd.DataFrame) -> alt.Chart:
@@ -164,14 +164,14 @@ def left_out_sentences(table: pd.DataFrame) -> str:
     """
     if table.empty:
         return ""
-    enough = table[table["n_rarer"] >= ENOUGH].dropna(subset=["with_task", "without_task"])
+    enough = table[table["n_rarer"] >= MIN_PER_CLASS].dropna(subset=["with_task", "without_task"])
     if enough.empty:
-        return f"No task has the {ENOUGH} right and as many wrong answers that it takes to tell what leaving it out of training costs."
+        return f"No task has the {MIN_PER_CLASS} right and as many wrong answers that it takes to tell what leaving it out of training costs."
     settled, few = enough[~marked(enough)], len(table) - len(enough)
     if settled.empty:
         return f"What leaving a task out of training costs is inconclusive: each time one of the two was {IMPROVING} when training ended."
     change, others = settled["without_task"] - settled["with_task"], len(enough) - len(settled)
-    left = f"; {few} more rest on fewer than {ENOUGH} right or wrong answers" if few else ""
+    left = f"; {few} more rest on fewer than {MIN_PER_CLASS} right or wrong answers" if few else ""
     left += f"; {others} more were {IMPROVING} when training ended" if others else ""
     return (
         f"Without a task in training, AUROC on it changes by {signed(change.min())} to {signed(change.max())}; "
