@@ -556,6 +556,14 @@ def test_lora_without_a_query_classifies_the_last_state_of_the_answer(reader, fi
         assert float(scored[at]) == pytest.approx(float(expected), abs=1e-3)
 
 
+def test_without_a_query_every_answer_begins_at_one_half(llama):
+    """Where a classifier begins at random, its first steps unlearn that; the query's adapters begin at what the reader says."""
+    frame = learnable(20, 0)
+    examples = without_query(prepare(llama, frame, 2, False, 600))
+    (logit,) = LoraPrompt(fresh(llama), SETTINGS, 0, 600, query=False).score(examples).values()
+    assert len(logit) == len(frame) and not logit.any()
+
+
 def test_lora_without_a_query_learns_keeps_its_best_classifier_and_saves_it(llama, tmp_path):
     frame = learnable()
     extract_stage.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
