@@ -32,6 +32,7 @@ KINDS = {
     "llama": ({}, ALL),
     "phi": ({}, ALL),  # its head has a bias
     "granite": ({"embedding_multiplier": 6.0, "residual_multiplier": 0.5, "attention_multiplier": 0.1, "logits_scaling": 4.0}, ALL),
+    "granite_swa": ({}, NO_PREFIX),  # its softmax has a sink, so small a one that no text of the proof shows it
     "cohere": ({}, ALL),  # scales its logits
     "mistral": ({"sliding_window": 24}, ALL),
     "gemma3_text": ({"sliding_window": 24, "layer_types": ["sliding_attention"] * 3 + ["full_attention"], "final_logit_softcapping": 10.0}, ALL),

@@ -15,6 +15,8 @@ from whoknows.models.packing import of_one_length, only_at
 
 LINE_END = "\n"
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, that are worked on at a time: on a CPU as many as stay in its cache
+# What blocks hand to their attention that changes nothing here. A sink (`s_aux`) or a cap on the scores would, and so might what is not known.
+UNUSED = {"dropout", "position_ids", "cache_position", "is_causal", "use_cache", "output_attentions", "return_dict"}
 ALONE = 8192  # tokens of the prompts and answers that the plain way writes at a time
 ROWS = 64  # next tokens chosen at a time: the logits of all rows at once would be gigabytes
 
@@ -58,7 +60,7 @@ class Prefix:
         self.keys_values = [(layer.keys[0], layer.values[0]) for layer in cache.layers]
         self.ends = set(reader.ends)
 
-    def attend(self, module, query, key, value, attention_mask, scaling=None, sliding_window=None, **_):
+    def attend(self, module, query, key, value, attention_mask, scaling=None, sliding_window=None, **more):
         """Attention of [rows, heads, new, width] queries over the shared prefix and each row's own keys.
 
         One softmax over both parts. Heads that share a key are folded into the queries, so no key is copied.
@@ -67,7 +69,13 @@ class Prefix:
             query: [rows, heads, new, width]; key, value: [rows, key heads, own keys, width].
             attention_mask: [rows, 1, new, own keys], True where a query may look.
             sliding_window: how many positions back this block sees; None for all.
+
+        Raises:
+            NotImplementedError: the block's attention is of another kind, so that its examples cannot be shared.
         """
+        others = [name for name, value in more.items() if value is not None and name not in UNUSED]
+        if others:
+            raise NotImplementedError(f"its attention depends on {', '.join(others)}")
         rows, heads, new, width = query.shape
         query = query * (width**-0.5 if scaling is None else scaling)
         size = max(1, SCORES[query.device.type] // (heads * new * (len(self.ids) + key.shape[2])))
