@@ -42,3 +42,8 @@ def test_a_tooltip_says_nothing_of_what_is_not_there():
     chart = curves.tipped(alt.Chart(drawn), *drawn, some_thing="Thing").mark_point().encode(x="n_right:Q")
     heard = re.findall(r'aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(chart.to_dict()))
     assert heard == ["Right answers: 1234; Interval from: 0.123; Verdict: above; Thing: 0.00001; ", "Right answers: 5; Thing: 2; "]
+
+
+def test_a_single_look_has_its_own_value_on_the_axis_and_not_the_nearest_whole_number():
+    svg = vl_convert.vegalite_to_svg(curves.training_curve([{"step": 4, "loss": 0.692, "validation_auroc": 0.53, "seconds": 1.0}]).to_json())
+    assert {">0.692</text>", ">0.53</text>"} <= {*re.findall(r">[^<>]*</text>", svg)} and ">1</text>" not in svg

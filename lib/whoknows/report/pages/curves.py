@@ -46,11 +46,9 @@ def training_curve(history: list[dict]) -> alt.HConcatChart:
     """
     looks = pd.DataFrame(history)
     step = alt.X("step:Q", title="Step")
-    scale = alt.Scale(zero=False)
-    panels = [
-        tipped(alt.Chart(looks), *looks).mark_line(point=True, color=hue("lora_prompt")).encode(x=step, y=alt.Y(f"{name}:Q", title=TITLES[name], scale=scale)).properties(width=260, height=200)
-        for name in ("loss", "validation_auroc")
-    ]
+    scale, axis = alt.Scale(zero=False), alt.Axis(format=".3~f")  # of a single look Vega would write the nearest whole number
+    base = tipped(alt.Chart(looks), *looks).mark_line(point=True, color=hue("lora_prompt")).properties(width=260, height=200)
+    panels = [base.encode(x=step, y=alt.Y(f"{name}:Q", title=TITLES[name], scale=scale, axis=axis)) for name in ("loss", "validation_auroc")]
     described = "Training loss and AUROC on validation by step."
     return alt.hconcat(*panels).properties(description=described, usermeta=embedding("training"))
 
