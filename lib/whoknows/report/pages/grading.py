@@ -13,7 +13,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.matching import accepted, asked_in, holds, same, words
 from whoknows.evaluation.cells import enough, heatmap_table, measure, test_sets
-from whoknows.evaluation.scores import by_task
+from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
 from whoknows.report.pages.style import signed, span
 
@@ -103,7 +103,8 @@ def heatmaps_under(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], t
     by_answer = table.set_index(["scored", "question_id"])
     for name in (name for name in GRADINGS if name in table):
         graded = rows.assign(correct=by_answer[name].reindex(place).to_numpy(bool))
-        cells = heatmap_table(enough(measure(graded, by_task(graded, only_auroc=True), tasks)), models, tasks)
+        cells = measure(graded, by_task(graded, only_auroc=True), tasks).drop(columns=f"{POOLED}auroc")  # which would have no interval here
+        cells = heatmap_table(enough(cells), models, tasks)
         found.append(cells.assign(grading=GRADINGS[name]))
     return pd.concat(found, ignore_index=True)
 
