@@ -373,7 +373,7 @@ def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, c
 
 
 def test_summary_counts_right_answers():
-    values = {"task": list("aabb"), "split": ["test", "train", "test", "test"], "correct": [True, False, False, True]}
+    values = {"task": list("zzbb"), "split": ["test", "train", "test", "test"], "correct": [True, False, False, True]}
     found = summary(pd.concat([pd.DataFrame(values | {"sum_logprob": [-1.0, -2.0, -3.0, -1.0]})] * 25))
     assert found.loc["b"].to_dict() == {"answers": 50, "right": 25, "accuracy": 0.5, "test answers": 50, "right in test": 25, "AUROC of likelihood": 1.0}
-    assert np.isnan(found.loc["a", "AUROC of likelihood"])
+    assert np.isnan(found.loc["z", "AUROC of likelihood"]) and [*found.index] == ["z", "b"], "in the order of the grid"

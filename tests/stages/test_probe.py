@@ -205,7 +205,7 @@ def test_a_run_scores_every_models_test_answers_with_both_probes(written):
     assert found["probe", "own"] > 0.9 and found["probe", "other"] > 0.9
     assert set(search["layer"]) == {0, 1, 2, 3}
     card = json.loads((folder / "out/probe.json").read_text())
-    assert card["chosen"]["layer"] == 2 and len(card["search"]) == 8
+    assert card["chosen"]["layer"] == 2 and len(card["search"]) == 8 and card["last_layer"] == max(look["layer"] for look in card["search"])
     test = files.read_safetensors(folder / "other.safetensors")["hidden"][280:]
     for method, kept in (("probe", Logistic([], [])), ("probe_mlp", Mlp(MLP, 0))):
         card = json.loads((folder / f"out/{method}.json").read_text())
