@@ -186,3 +186,15 @@ def untaught(reader: Reader, **changes) -> Reader:
 def plain(reader: Reader, ids: list[int]):
     """The whole model's own forward pass on one row of ids, without any of this project's code."""
     return reader.model(input_ids=torch.tensor([ids]), output_hidden_states=True, use_cache=False)
+
+
+def put(keys, value):
+    """A change to a grid's values: another value at the end of some keys."""
+
+    def change(values):
+        *way, last = keys
+        for key in way:
+            values = values[key]
+        values[last] = value
+
+    return change

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from made_up import put
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, cache
 from whoknows.models import loading
@@ -101,16 +102,6 @@ def complaint_of_text(tmp_path, text):
     message = str(caught.value)
     assert message.startswith(f"{path}: ") and "\n" not in message
     return message.removeprefix(f"{path}: ")
-
-
-def put(keys, value):
-    def change(values):
-        *way, last = keys
-        for key in way:
-            values = values[key]
-        values[last] = value
-
-    return change
 
 
 MISTAKES = {

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
+from made_up import put
 from whoknows.run import cost
 from whoknows.run.grid import load
 from whoknows.run.stages import STAGES
@@ -243,16 +244,6 @@ def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
     assert re.findall(r"params: stage=(\w+), code=digest\(f\"notebooks/{(\w+)}.py\"\), json=partial\(told, (\w+)\)", text) == [("stage",) * 3]
     assert 'notebook="notebooks/{page}.py", code=lambda w: digest(f"notebooks/{w.page}.py"' in text
     assert text.count("digest(") == 3
-
-
-def put(keys, value):
-    def change(values):
-        *way, last = keys
-        for key in way:
-            values = values[key]
-        values[last] = value
-
-    return change
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_sets_of_tasks_are_the_means_of_the_report():
         means = scores.within_task(by_task, tasks).set_index("scored")
         for line in table[table["questions"] == asked].to_dict("records"):
             expected = means.loc[line["scored"]]
-            assert [line[name] for name in cards.MEASURES] == pytest.approx(list(expected[list(cards.MEASURES)]))
+            assert [line[name] for name in cards.HUB_NAMES] == pytest.approx(list(expected[list(cards.HUB_NAMES)]))
             assert (line["right"], line["right"] + line["wrong"]) == (expected["n_right"], expected["n"])
     missing = table[table["questions"] == "nq_open"]
     assert missing["auroc"].isna().all() and set(missing["reason"]) == {"no right answer among the test answers"} and set(missing["wrong"]) == {60}

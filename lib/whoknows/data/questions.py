@@ -17,7 +17,6 @@ from whoknows import WhoknowsError
 from whoknows.data import assets, places
 from whoknows.data.matching import holds, normalise
 
-SPLITS = ("train", "validation", "test")
 SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
 SHOT = "shot"  # the split of few-shot examples: in the file, in no split
 LETTERS = "ABCDEFGHIJ"

@@ -116,11 +116,7 @@ def p_value(differences: np.ndarray) -> float:
     Args:
         differences: [times]; NaN are left out, and NaN is the value if there is nothing else.
     """
-    kept = differences[~np.isnan(differences)]
-    if not kept.size:
-        return float("nan")
-    rarer = min((kept <= 0).sum(), (kept >= 0).sum())
-    return float(min(1.0, 2 * (rarer + 1) / (len(kept) + 1)))
+    return min(p_below(differences, 0), p_below(-differences, 0))
 
 
 def p_below(differences: np.ndarray, margin: float) -> float:

@@ -86,7 +86,7 @@ DATASETS = {  # of a task whose data set is on the hub
     "arc_challenge": "allenai/ai2_arc", "openbookqa": "allenai/openbookqa", "commonsense_qa": "tau/commonsense_qa", "piqa": "ybisk/piqa",
     "social_i_qa": "allenai/social_i_qa", "mmlu": "hails/mmlu_no_train", "sciq_passage": "allenai/sciq",
 }  # fmt: skip
-MEASURES = {"auroc": "roc_auc", "brier": "brier_score", "ece": "ece"}  # as the hub calls them
+HUB_NAMES = {"auroc": "roc_auc", "brier": "brier_score", "ece": "ece"}  # as the hub calls them
 TOGETHER = "all that it was trained on"
 LIMITS = """## What the numbers mean
 
@@ -121,7 +121,7 @@ def measured(rows: pd.DataFrame, trained: list[str]) -> pd.DataFrame:
         trained: the tasks that they were trained on; if there are some, they are also taken together.
 
     Returns:
-        A line for each set of tasks, method and scored model: questions (of the set), method, scored, MEASURES,
+        A line for each set of tasks, method and scored model: questions (of the set), method, scored, HUB_NAMES,
         right and wrong (answers that these rest on), and reason (why they are missing, or "").
     """
     test, lines = rows[rows["split"] == "test"], []
@@ -129,11 +129,11 @@ def measured(rows: pd.DataFrame, trained: list[str]) -> pd.DataFrame:
         for (method, scored), own in test[test["task"].isin(tasks)].groupby(["method", "scored"], sort=False):
             parts = [part for _, part in own.groupby("task") if not one_class(part["correct"])]
             used = pd.concat(parts) if parts else own
-            means = {name: np.mean([scores.MEASURES[name].of(part["logit"], part["correct"]) for part in parts]) if parts else np.nan for name in MEASURES}
+            means = {name: np.mean([scores.MEASURES[name].of(part["logit"], part["correct"]) for part in parts]) if parts else np.nan for name in HUB_NAMES}
             right = int(used["correct"].sum())
             counts = {"right": right, "wrong": len(used) - right, "reason": "" if parts else one_class(own["correct"])}
             lines.append({"questions": questions, "method": method, "scored": scored} | means | counts)
-    return pd.DataFrame(lines, columns=["questions", "method", "scored", *MEASURES, "right", "wrong", "reason"])
+    return pd.DataFrame(lines, columns=["questions", "method", "scored", *HUB_NAMES, "right", "wrong", "reason"])
 
 
 def _sets(tasks: list[str], trained: list[str]) -> dict[str, list[str]]:
@@ -174,7 +174,7 @@ def _result(line: dict) -> dict:
     questions = line["questions"]
     dataset = {"type": "mixture" if questions == TOGETHER else _dataset(questions), "name": f"{questions}, answers of {line['scored']}"}
     counts = {"right": line["right"], "wrong": line["wrong"]}
-    values = [{"type": kind, "name": scores.MEASURES[name].title, "value": round(float(line[name]), 4)} for name, kind in MEASURES.items() if not line["reason"]]
+    values = [{"type": kind, "name": scores.MEASURES[name].title, "value": round(float(line[name]), 4)} for name, kind in HUB_NAMES.items() if not line["reason"]]
     return {"task": {"type": "text-classification", "name": "Whether an answer is correct"}, "dataset": dataset | {"args": counts}, "metrics": values}
 
 
@@ -218,11 +218,11 @@ def _reader(source: str) -> str:
 
 
 def _table(table: pd.DataFrame) -> str:
-    heads = ["questions", "method", "answers of", *(scores.MEASURES[name].title for name in MEASURES), "right", "wrong"]
+    heads = ["questions", "method", "answers of", *(scores.MEASURES[name].title for name in HUB_NAMES), "right", "wrong"]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|---|" + "--:|" * 5]
     for line in table.to_dict("records"):
         questions = TOGETHER if line["questions"] == TOGETHER else code(line["questions"])
-        values = ["—" if line["reason"] else f"{line[name]:.3f}" for name in MEASURES]
+        values = ["—" if line["reason"] else f"{line[name]:.3f}" for name in HUB_NAMES]
         lines.append("| " + " | ".join([questions, code(line["method"]), code(line["scored"]), *values, str(line["right"]), str(line["wrong"])]) + " |")
     said = "Measured on test answers: means over tasks that have right and wrong ones, which are counted at the right."
     missing = " A dash stands where there are none of one kind." if table["reason"].any() else ""

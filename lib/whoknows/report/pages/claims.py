@@ -9,6 +9,7 @@ it begins above zero and does not end below the margin, and a claim of no visibl
 import itertools
 from collections import Counter
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import altair as alt
@@ -80,6 +81,7 @@ def contrasts(claims: list[Claim], cells: pd.DataFrame | pd.Series) -> pd.DataFr
     return pd.DataFrame(values, index=pd.MultiIndex.from_tuples(index, names=["claim", "contrast"]), columns=table.columns)
 
 
+@cache
 def margin() -> float:
     """Half of the smallest step between values of the figure: a smaller difference could not be seen in it."""
     steps = np.diff(np.unique(published.figure()["auroc"]))

@@ -52,6 +52,7 @@ def switch(name: str, values: list[str], labels: dict, title: str, value: str | 
 
 
 def interval_text(low: float, high: float) -> str:
+    """An interval in words; "" if it is missing."""
     return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
 
 
@@ -92,6 +93,7 @@ def captioned(table: str, caption: str) -> str:
 
 
 def pooled_html(table: pd.DataFrame, names: dict[str, pd.Series]) -> str:
+    """The columns of `metric_columns` with tasks pooled, folded away."""
     shown = metric_columns(table, names, POOLED)
     return f"<details><summary>The same with all tasks pooled, where knowing the task counts</summary>{shown.to_html(index=False, escape=False, classes='metrics')}</details>"
 
@@ -107,14 +109,17 @@ def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str
 
 
 def p_text(p: float) -> str:
+    """A p-value in words, of which no one is zero."""
     return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def signed(value: float) -> str:
+    """A difference with its sign."""
     return f"{round(value, 2) + 0.0:+.2f}"  # a minus before zero would say that there is something
 
 
 def span(low, high) -> str:
+    """From the lowest to the highest, or the one that there is."""
     return f"{low}" if low == high else f"{low} to {high}"
 
 
