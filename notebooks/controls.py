@@ -48,7 +48,7 @@ Markdown(controls.contest_sentences(table))
 # it away; the task prior has one half by construction, since it says the same of all answers of a task. *Before the answer* is
 # the probe at the last token of the question: what the reader makes of a question that nobody has answered yet. *Mean over the
 # answer* is the probe on the mean hidden state of all tokens of the answer. LoRA + Prompt less the probe is a *primary
-# hypothesis*, with the verdict of the page Claims; all else here is *exploratory*, and its p-values are not corrected.
+# hypothesis*, with the p-value of the page Claims; all else here is *exploratory*, and its p-values are not corrected.
 
 # %% tags=["remove-input"]
 controls.contest_chart(table)
