@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan lab lint test test-lab test-cluster mutants bench clean
+.PHONY: help book pdf plan lab lint format test test-lab test-cluster mutants bench clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
@@ -26,7 +26,8 @@ help:
 	@echo "make pdf     the same, and a PDF of the whole report; needs Chromium or Chrome"
 	@echo "make plan    show what 'make book' would run"
 	@echo "make lab     open the notebooks in JupyterLab, on the results that are there"
-	@echo "make lint    look for mistakes that can be read off the code, and for imports out of order"
+	@echo "make lint    look for mistakes that can be read off the code, and for code out of form"
+	@echo "make format  put the code in that form"
 	@echo "make test    the same, and run the tests"
 	@echo "make test-lab"
 	@echo "             run every notebook in JupyterLab in a browser, on the results of 'make book'"
@@ -54,6 +55,10 @@ lab: $(LAB)
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet lib tests notebooks
+	@$(BIN)/ruff format --quiet --check lib tests notebooks || { echo "Put these in form with 'make format'." >&2; exit 1; }
+
+format: $(READY)
+	@$(BIN)/ruff format --quiet lib tests notebooks
 
 # A missing browser is Debian's to install where we may; elsewhere the browser tests are skipped, but never in CI.
 test: lint

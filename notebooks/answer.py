@@ -49,4 +49,8 @@ summary(answers).round(3)
 # %%
 some = answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
 pd.set_option("display.max_colwidth", None)
-HTML(some[["correct", "question", "answer", "gold", "task"]].assign(gold=some["gold"].str[:3].str.join("; ")).to_html(index=False, classes="texts"))
+HTML(
+    some[["correct", "question", "answer", "gold", "task"]]
+    .assign(gold=some["gold"].str[:3].str.join("; "))
+    .to_html(index=False, classes="texts")
+)

@@ -57,8 +57,22 @@ from whoknows.report.pages import curves
 from whoknows.stages import lora_prompt
 
 history, rows = lora_prompt.cell(
-    reader=reader, source=source, trained_on=trained_on, seed=seed, answers=answers, features=features, settings=settings, method=method,
-    query=query, without=without, precision=precision, template=template, digest=digest, batch_tokens=batch_tokens, out=out, rows_out=rows_out,
+    reader=reader,
+    source=source,
+    trained_on=trained_on,
+    seed=seed,
+    answers=answers,
+    features=features,
+    settings=settings,
+    method=method,
+    query=query,
+    without=without,
+    precision=precision,
+    template=template,
+    digest=digest,
+    batch_tokens=batch_tokens,
+    out=out,
+    rows_out=rows_out,
 )
 
 # %% [markdown]

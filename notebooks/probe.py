@@ -42,7 +42,19 @@ from whoknows.stages import probe
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows, search = probe.run(
-    reader, trained_on, seed, frames, features, layers, strengths, mlp, out, source=source, precision=precision, template=template, digest=digest
+    reader,
+    trained_on,
+    seed,
+    frames,
+    features,
+    layers,
+    strengths,
+    mlp,
+    out,
+    source=source,
+    precision=precision,
+    template=template,
+    digest=digest,
 )
 files.write_parquet(rows_out, rows)
 

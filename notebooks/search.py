@@ -50,8 +50,21 @@ from whoknows.report.pages import curves
 from whoknows.stages import search
 
 table = search.cell(
-    reader=reader, source=source, answers=answers, seed=seed, features=features, settings=settings, learning_rates=learning_rates, sizes=sizes,
-    layers=layers, strengths=strengths, precision=precision, template=template, digest=digest, batch_tokens=batch_tokens, out=out,
+    reader=reader,
+    source=source,
+    answers=answers,
+    seed=seed,
+    features=features,
+    settings=settings,
+    learning_rates=learning_rates,
+    sizes=sizes,
+    layers=layers,
+    strengths=strengths,
+    precision=precision,
+    template=template,
+    digest=digest,
+    batch_tokens=batch_tokens,
+    out=out,
 )
 
 # %% [markdown]

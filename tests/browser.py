@@ -72,7 +72,9 @@ class Browser:
 
     def visit(self, page: str = "", width: int = 1280, dark: bool = False) -> None:
         """Shows a page of the book, at a width in pixels, in the light or the dark theme, with all its charts drawn."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 600
+        )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
         self.read("window.left = true")  # or the page that is left would pass for the one that comes
@@ -97,7 +99,9 @@ class Browser:
 
     def texts(self, chart: int = 0) -> list[str]:
         """All that is written in a chart, in its drawing order."""
-        return self.read(f"[...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('text')].map(t => t.textContent)")
+        return self.read(
+            f"[...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('text')].map(t => t.textContent)"
+        )
 
     def overflow(self) -> int:
         """Pixels by which the page is wider than the window."""

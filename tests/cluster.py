@@ -81,7 +81,9 @@ class Slurm:
     def _start(self, name: str, *command: str) -> None:
         environment = os.environ | {"WHOKNOWS_NODE": name}  # what a node starts has it too, and so can be found
         with open(self.folder / f"{name}.out", "w") as out:
-            self.daemons[name] = subprocess.Popen(command, env=environment, stdout=out, stderr=out, start_new_session=True)
+            self.daemons[name] = subprocess.Popen(
+                command, env=environment, stdout=out, stderr=out, start_new_session=True
+            )
 
     def ask(self, *command: str) -> str:
         return subprocess.run(command, capture_output=True, text=True).stdout
@@ -90,7 +92,11 @@ class Slurm:
         """Ends a daemon and all that it started, as a power cut does: none of them can say that another one ended."""
         jobs = self.ask("squeue", "--noheader", f"--nodelist={name}", "--format=%A").split()
         marks = [f"WHOKNOWS_NODE={name}", f"SLURMD_NODENAME={name}", *(f"slurmstepd: [{job}." for job in jobs)]
-        found = [int(process.name) for process in Path("/proc").glob("[0-9]*") if any(mark in _about(process) for mark in marks)]
+        found = [
+            int(process.name)
+            for process in Path("/proc").glob("[0-9]*")
+            if any(mark in _about(process) for mark in marks)
+        ]
         for how in (signal.SIGSTOP, signal.SIGKILL):
             for process in found:
                 with suppress(ProcessLookupError):  # it has ended by itself
@@ -132,9 +138,13 @@ def wait_for(condition, seconds: int = 300):
 def checkout(folder: Path) -> Path:
     """A copy of what a run needs; its grid says what the answers' jobs get."""
     for name in COPIED:
-        shutil.copytree(ROOT / name, folder / name, symlinks=True) if (ROOT / name).is_dir() else shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / name, folder / name, symlinks=True) if (ROOT / name).is_dir() else shutil.copy(
+            ROOT / name, folder
+        )
     grid = folder / "grids/smoke.yml"
-    grid.write_text(yaml.safe_dump(yaml.safe_load(grid.read_text()) | {"resources": {"stages": ASKED}}, sort_keys=False))
+    grid.write_text(
+        yaml.safe_dump(yaml.safe_load(grid.read_text()) | {"resources": {"stages": ASKED}}, sort_keys=False)
+    )
     return folder
 
 
@@ -172,7 +182,9 @@ def away(slurm, local, tmp_path_factory):
     folder = checkout(tmp_path_factory.mktemp("away"))
     process = start(folder, "--profile", "slurm")
     try:
-        wait_for(lambda: len(list(folder.glob("results/smoke/logs/extract-*.txt"))) == 2 or process.poll() is not None, 1200)
+        wait_for(
+            lambda: len(list(folder.glob("results/smoke/logs/extract-*.txt"))) == 2 or process.poll() is not None, 1200
+        )
         wait_for(lambda: any(_has_just_begun(job, "n2") for job in slurm.jobs()))
         slurm.kill("n2")
         assert process.wait() == 0, (folder / "said").read_text()
@@ -184,7 +196,9 @@ def away(slurm, local, tmp_path_factory):
 def test_a_run_that_lost_a_node_ends_with_the_numbers_of_a_local_run(local, away):
     found = [pd.read_parquet(folder / "results/smoke/scores.parquet") for folder in (local, away)]
     pd.testing.assert_frame_equal(*found, check_exact=True)
-    assert {path.name for path in away.glob("results/smoke/notebooks/*")} == {path.name for path in local.glob("results/smoke/notebooks/*")}
+    assert {path.name for path in away.glob("results/smoke/notebooks/*")} == {
+        path.name for path in local.glob("results/smoke/notebooks/*")
+    }
 
 
 def test_the_job_of_the_lost_node_was_sent_again_and_no_other(slurm, away):
@@ -212,7 +226,9 @@ def test_gpus_that_no_node_has_are_refused_and_not_taken_from_two(slurm, away):
 
 def test_the_terminal_shows_what_the_jobs_say(away):
     said = (away / "said").read_text()
-    assert re.search(r"^answer tiny-llama: started$", said, re.M) and re.search(r"^heatmaps: done in \d+ s$", said, re.M)
+    assert re.search(r"^answer tiny-llama: started$", said, re.M) and re.search(
+        r"^heatmaps: done in \d+ s$", said, re.M
+    )
 
 
 def test_nothing_is_left_to_do_and_other_resources_change_nothing(away):

@@ -67,7 +67,13 @@ def hub_server(monkeypatch, tmp_path):
 
     server = Hub()
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    settings = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "hub"), "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    settings = {
+        "HF_ENDPOINT": server.address,
+        "HF_HOME": str(tmp_path / "hub"),
+        "HF_TOKEN": TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     for name, value in {

@@ -90,15 +90,36 @@ def graded(strengths, count=400, **names):
             rng = np.random.default_rng(at)
             correct = np.arange(count) % 4 == 0
             logit = rng.normal(size=count) + strength * correct
-            parts.append(make_rows(logit, correct, task, method=method, **{"reader": "a", "trained_on": "a", "scored": "a"} | names))
+            parts.append(
+                make_rows(
+                    logit, correct, task, method=method, **{"reader": "a", "trained_on": "a", "scored": "a"} | names
+                )
+            )
     return pd.concat(parts, ignore_index=True)
 
 
 THREE = ["birch", "cedar", "ash"]  # in the order of no alphabet, nor of who is right most often
-FOUR = [{"name": "sciq", "role": "train"}, {"name": "trivia_qa", "role": "train"}, {"name": "nq_open", "role": "shift"}, {"name": "capitals", "role": "shift"}]
-RIGHT = {"birch": (0.3, 0.4, 0.5, 0.0), "cedar": (0.6, 0.7, 0.4, 0.4), "ash": (0.5, 0.45, 0.6, 0.6)}  # share by model and task
-IMPROVING = [("lora_prompt", "ash", "ash", 0), ("lora_prompt", "cedar", "birch", 1), ("probe_without_sciq", "ash", "ash", 1)]
-NEVER_RUN = [("ash", "cedar", 0), ("ash", "cedar", 1), ("ash", "birch", 1)]  # reader, trained on and seed of LoRA + Prompt
+FOUR = [
+    {"name": "sciq", "role": "train"},
+    {"name": "trivia_qa", "role": "train"},
+    {"name": "nq_open", "role": "shift"},
+    {"name": "capitals", "role": "shift"},
+]
+RIGHT = {
+    "birch": (0.3, 0.4, 0.5, 0.0),
+    "cedar": (0.6, 0.7, 0.4, 0.4),
+    "ash": (0.5, 0.45, 0.6, 0.6),
+}  # share by model and task
+IMPROVING = [
+    ("lora_prompt", "ash", "ash", 0),
+    ("lora_prompt", "cedar", "birch", 1),
+    ("probe_without_sciq", "ash", "ash", 1),
+]
+NEVER_RUN = [
+    ("ash", "cedar", 0),
+    ("ash", "cedar", 1),
+    ("ash", "birch", 1),
+]  # reader, trained on and seed of LoRA + Prompt
 
 
 def a_run(folder: Path) -> None:
@@ -115,7 +136,11 @@ def a_run(folder: Path) -> None:
     frames = {}
     for model in THREE:
         share = asked["task"].map({task["name"]: right for task, right in zip(FOUR, RIGHT[model])})
-        texts = {"question": "Which is " + asked["question_id"] + "?", "answer": f"{model} on " + asked["question_id"], "gold": [[f"gold {name}", name] for name in asked["question_id"]]}
+        texts = {
+            "question": "Which is " + asked["question_id"] + "?",
+            "answer": f"{model} on " + asked["question_id"],
+            "gold": [[f"gold {name}", name] for name in asked["question_id"]],
+        }
         frames[model] = asked.assign(**texts, correct=rng.random(len(asked)) < share)
         _kept(folder / "answers" / f"{model}.parquet").write_bytes(frames[model].to_parquet())
 
@@ -124,33 +149,72 @@ def a_run(folder: Path) -> None:
         split = np.where(~trained, "test", np.where(asked.index % (2 + seed) == 0, "validation", "train"))
         parts = []
         for model in scored:
-            strength = rng.uniform(-1.2, -0.8) if (method, reader, model) == ("zero_shot", "ash", "cedar") else rng.uniform(0, 2.4)
+            strength = (
+                rng.uniform(-1.2, -0.8)
+                if (method, reader, model) == ("zero_shot", "ash", "cedar")
+                else rng.uniform(0, 2.4)
+            )
             spread, offset = rng.uniform(0.5, 2), rng.uniform(-1, 1)
             logit = (spread * (rng.normal(size=len(asked)) + strength * frames[model]["correct"]) + offset).round(2)
-            names = {"method": method, "reader": reader, "trained_on": trained_on, "scored": model, "seed": seed, "split": split}
-            parts.append(frames[model][["task", "question_id", "correct"]].assign(**names, logit=logit.astype("float32"))[split != "train"])
-        _kept(folder / kind / method / (reader or "none") / (trained_on or "none") / f"seed{seed}.parquet").write_bytes(pd.concat(parts).to_parquet())
+            names = {
+                "method": method,
+                "reader": reader,
+                "trained_on": trained_on,
+                "scored": model,
+                "seed": seed,
+                "split": split,
+            }
+            parts.append(
+                frames[model][["task", "question_id", "correct"]].assign(**names, logit=logit.astype("float32"))[
+                    split != "train"
+                ]
+            )
+        _kept(folder / kind / method / (reader or "none") / (trained_on or "none") / f"seed{seed}.parquet").write_bytes(
+            pd.concat(parts).to_parquet()
+        )
 
     def card(method: str, reader: str, trained_on: str, seed: int, **values) -> None:
-        names = {"method": method, "reader": reader, "trained_on": trained_on, "seed": seed, "source": f"owner/{reader}-7b-chat", "precision": "float32"}
-        path = _kept(folder / "estimators" / method.split("_without")[0] / reader / trained_on / f"seed{seed}" / f"{method}.json")
+        names = {
+            "method": method,
+            "reader": reader,
+            "trained_on": trained_on,
+            "seed": seed,
+            "source": f"owner/{reader}-7b-chat",
+            "precision": "float32",
+        }
+        path = _kept(
+            folder / "estimators" / method.split("_without")[0] / reader / trained_on / f"seed{seed}" / f"{method}.json"
+        )
         path.write_text(json.dumps(names | {"settings": {"patience": 3}} | values))
 
     for reader, trained_on, seed in itertools.product(THREE, THREE, (0, 1)):
         place = reader, trained_on, seed
         at = 2 + THREE.index(reader) + 4 * THREE.index(trained_on) + seed
         rows("rows", "probe", reader, trained_on, THREE, seed)
-        search = [{"layer": layer, "strength": 1.0, "validation_auroc": 0.7 - abs(layer - at) / 100} for layer in range(20)]
+        search = [
+            {"layer": layer, "strength": 1.0, "validation_auroc": 0.7 - abs(layer - at) / 100} for layer in range(20)
+        ]
         card("probe", *place, chosen={"layer": at, "strength": 1.0}, search=search, last_layer=19)
         if place not in NEVER_RUN:
             rows("rows", "lora_prompt", reader, trained_on, THREE, seed)
             looks = (0.6, 0.7, 0.8, 0.9) if ("lora_prompt", *place) in IMPROVING else (0.6, 0.8, 0.8, 0.8)
-            card("lora_prompt", *place, history=[{"step": 10 * (at + look), "loss": 0.6, "validation_auroc": value} for look, value in enumerate(looks)])
+            card(
+                "lora_prompt",
+                *place,
+                history=[
+                    {"step": 10 * (at + look), "loss": 0.6, "validation_auroc": value}
+                    for look, value in enumerate(looks)
+                ],
+            )
         if reader == trained_on:
             for method in ("embedder", "probe_without_sciq", "probe_n20"):
                 rows("controls", method, "" if method == "embedder" else reader, trained_on, [trained_on], seed)
             looks = (0.6, 0.7, 0.8, 0.9) if ("probe_without_sciq", *place) in IMPROVING else (0.6, 0.8, 0.8, 0.8)
-            card("probe_without_sciq", *place, history=[{"step": look, "validation_auroc": value} for look, value in enumerate(looks)])
+            card(
+                "probe_without_sciq",
+                *place,
+                history=[{"step": look, "validation_auroc": value} for look, value in enumerate(looks)],
+            )
     rows("rows", "likelihood", "", "", THREE)
     for reader in THREE:
         rows("rows", "zero_shot", reader, "", THREE)

@@ -24,8 +24,26 @@ from time import monotonic
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "lib/whoknows"
 PAGES = ("claims", "controls", "differences", "grading", "shift")
-ROOMS = ("models", "estimators", "stages", "evaluation", "data/matching", "data/prompts", "data/rows", "data/splits", *(f"report/pages/{page}" for page in PAGES))
-SLOW = {"test_smoke", "test_workflow", "test_book", "test_explore", "test_notebooks", "test_packaging", "test_extend"}  # which run whole stages, and see less of each
+ROOMS = (
+    "models",
+    "estimators",
+    "stages",
+    "evaluation",
+    "data/matching",
+    "data/prompts",
+    "data/rows",
+    "data/splits",
+    *(f"report/pages/{page}" for page in PAGES),
+)
+SLOW = {
+    "test_smoke",
+    "test_workflow",
+    "test_book",
+    "test_explore",
+    "test_notebooks",
+    "test_packaging",
+    "test_extend",
+}  # which run whole stages, and see less of each
 SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
@@ -74,7 +92,11 @@ def _mutable(node: ast.AST) -> Iterator[ast.AST]:
         if name in ("annotation", "returns", "decorator_list"):
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom | ast.Assert) and not _is_aside(child):
+            if (
+                isinstance(child, ast.AST)
+                and not isinstance(child, ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom | ast.Assert)
+                and not _is_aside(child)
+            ):
                 yield child
                 yield from _mutable(child)
 
@@ -84,7 +106,11 @@ def _is_aside(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).startswith("alt.")
     if isinstance(node, ast.FunctionDef):
-        return node.name.endswith(("_chart", "_html", "_sentences")) or bool(node.returns) and ast.unparse(node.returns).startswith("alt.")
+        return (
+            node.name.endswith(("_chart", "_html", "_sentences"))
+            or bool(node.returns)
+            and ast.unparse(node.returns).startswith("alt.")
+        )
     return isinstance(node, ast.If) and "__name__" in ast.unparse(node.test)
 
 
@@ -122,14 +148,19 @@ def _with(node: ast.AST, **changes) -> str:
 
 
 def _is_text(node: ast.AST) -> bool:
-    return any(isinstance(one, ast.JoinedStr) or isinstance(one, ast.Constant) and isinstance(one.value, str) for one in ast.walk(node))
+    return any(
+        isinstance(one, ast.JoinedStr) or isinstance(one, ast.Constant) and isinstance(one.value, str)
+        for one in ast.walk(node)
+    )
 
 
 def concerned(module: str) -> list[str]:
     """Test files that name a module, or one that imports it, those that name it first, and of these those of its room and of quick ones."""
     paths = [path for path in (ROOT / "tests").rglob("test_*.py") if path.stem not in SLOW]
     rooms = [module.split("/")[0], *QUICK]
-    ordered = sorted(paths, key=lambda path: (rooms.index(path.parent.name) if path.parent.name in rooms else len(rooms), path.name))
+    ordered = sorted(
+        paths, key=lambda path: (rooms.index(path.parent.name) if path.parent.name in rooms else len(rooms), path.name)
+    )
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in ordered}
     near = [name for name in texts if _names(texts[name], module)]
     users = [user for user in _modules(".") if _names((LIBRARY / f"{user}.py").read_text(encoding="utf-8"), module)]
@@ -146,7 +177,13 @@ def _modules(room: str) -> list[str]:
 
 def _names(text: str, module: str) -> bool:
     room, _, name = f"whoknows/{module}".replace("/", ".").rpartition(".")
-    return bool(re.search(rf"^(?:from {re.escape(room)} import .*\b{name}\b|from {re.escape(room)}\.{name} import)", text, re.MULTILINE))
+    return bool(
+        re.search(
+            rf"^(?:from {re.escape(room)} import .*\b{name}\b|from {re.escape(room)}\.{name} import)",
+            text,
+            re.MULTILINE,
+        )
+    )
 
 
 def caught_by(mutant: Mutant, checkouts: Queue) -> str | None:
@@ -163,13 +200,21 @@ def caught_by(mutant: Mutant, checkouts: Queue) -> str | None:
     finally:
         module.write_text(right, encoding="utf-8")
         checkouts.put(checkout)
-    print(f"{'caught  ' if killer else 'SURVIVED'} {monotonic() - began:4.0f} s  {mutant}" + (f"  by {killer}" if killer else ""), flush=True)
+    print(
+        f"{'caught  ' if killer else 'SURVIVED'} {monotonic() - began:4.0f} s  {mutant}"
+        + (f"  by {killer}" if killer else ""),
+        flush=True,
+    )
     return killer
 
 
 def _first_failure(checkout: Path, tests: list[str]) -> str | None:
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no", "-rfE", *tests]
-    environment = os.environ | {"PYTHONPATH": str(checkout / "lib"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(checkout / "lib"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     try:
         done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=LONGEST)
     except subprocess.TimeoutExpired:
@@ -183,7 +228,12 @@ def _first_failure(checkout: Path, tests: list[str]) -> str | None:
 def main() -> int:
     """Plants a sample of all mistakes; returns 1 if too few were caught."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("modules", nargs="*", default=ROOMS, help="or rooms of the library, such as models/packing or estimators; without any, all that a published number comes from")
+    parser.add_argument(
+        "modules",
+        nargs="*",
+        default=ROOMS,
+        help="or rooms of the library, such as models/packing or estimators; without any, all that a published number comes from",
+    )
     parser.add_argument("--count", type=int, default=120, help="mutants in the sample")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())

@@ -34,7 +34,9 @@ def test_it_publishes_the_book_that_it_builds_and_keeps_the_cache(monkeypatch):
     for variable in ("WHOKNOWS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
     folders = [step["with"]["path"] for step in STEPS if "path" in step.get("with", {})]
-    built = next(part.removeprefix("GRID=") for step in STEPS for part in step.get("run", "").split() if part.startswith("GRID="))
+    built = next(
+        part.removeprefix("GRID=") for step in STEPS for part in step.get("run", "").split() if part.startswith("GRID=")
+    )
     assert f"results/{grid.load(ROOT / built).name}/book/_build/html" in folders
     assert cache.root() in [Path(folder).expanduser() for folder in folders]
 
@@ -42,7 +44,9 @@ def test_it_publishes_the_book_that_it_builds_and_keeps_the_cache(monkeypatch):
 def test_actions_are_pinned_to_major_versions_and_may_do_no_more_than_they_need():
     assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in STEPS if "uses" in step)
     assert yaml.safe_load(TEXT)["permissions"] == {"contents": "read"}
-    assert {name: job["permissions"] for name, job in JOBS.items() if "permissions" in job} == {"publish": {"pages": "write", "id-token": "write"}}
+    assert {name: job["permissions"] for name, job in JOBS.items() if "permissions" in job} == {
+        "publish": {"pages": "write", "id-token": "write"}
+    }
 
 
 def test_colab_gets_a_notebook_without_results_that_makes_a_book_of_a_grid_that_is_there():

@@ -30,7 +30,9 @@ def test_the_status_is_what_is_returned(ends, result, status):
     assert ends(lambda: result) == status
 
 
-@pytest.mark.parametrize(("error", "status", "said"), [(WhoknowsError("mend it"), 2, "mend it"), (KeyboardInterrupt(), 130, "Stopped")])
+@pytest.mark.parametrize(
+    ("error", "status", "said"), [(WhoknowsError("mend it"), 2, "mend it"), (KeyboardInterrupt(), 130, "Stopped")]
+)
 def test_an_end_that_is_no_fault_of_ours_is_one_sentence(ends, error, status, said, capsys):
     def end():
         raise error
@@ -61,11 +63,18 @@ def test_help_names_every_command(capsys):
 @pytest.mark.parametrize("name", ["README.md", "book/use.md"])
 def test_the_commands_that_are_shown_are_understood(name, monkeypatch):
     understood = []
-    monkeypatch.setattr(importlib.import_module("whoknows.use.predict"), "load", lambda *options: understood.append("score") or 1 / 0)
+    monkeypatch.setattr(
+        importlib.import_module("whoknows.use.predict"), "load", lambda *options: understood.append("score") or 1 / 0
+    )
     monkeypatch.setattr(commands.cards, "whole", lambda folder: understood.append("push") or 1 / 0)
     monkeypatch.setattr(commands, "_opened", lambda path: open("/dev/null", "rb"))
     text = (ROOT / name).read_text()
-    shown = [line for block in re.findall(r"(?ms)^```sh\n(.+?)^```", text) for line in block.splitlines() if re.match(r"(\.venv/bin/)?whoknows ", line)]
+    shown = [
+        line
+        for block in re.findall(r"(?ms)^```sh\n(.+?)^```", text)
+        for line in block.splitlines()
+        if re.match(r"(\.venv/bin/)?whoknows ", line)
+    ]
     for line in shown:
         with pytest.raises(ZeroDivisionError):
             __main__.main(shlex.split(line.split(">")[0])[1:])
@@ -75,7 +84,9 @@ def test_the_commands_that_are_shown_are_understood(name, monkeypatch):
 def test_who_reads_only_the_beginning_sees_no_traceback():
     code = "import sys; from whoknows import __main__; from whoknows.use import commands; commands.push = lambda _: print('line\\n' * 100000); sys.exit(__main__.main(['push']))"
     command = [sys.executable, "-c", code]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}) as running:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}
+    ) as running:
         assert running.stdout.readline() == b"line\n"
         running.stdout.close()
         assert running.wait(60) == 0 and running.stderr.read() == b""

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PARTS = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "book/extend.md").read_text(), re.DOTALL | re.MULTILINE))
+PARTS = dict(
+    re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "book/extend.md").read_text(), re.DOTALL | re.MULTILINE)
+)
 RUN_METHOD = """
 import numpy as np, pandas as pd, torch
 from made_up import answers
@@ -46,7 +48,9 @@ def blocks(part, language):
 def checkout(tmp_path_factory):
     """A copy of the checkout to which all that the page says was done."""
     folder = tmp_path_factory.mktemp("checkout")
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     for name in listed:
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,7 +68,13 @@ def run(folder, code, *arguments):
     """What a fresh Python says that has the copy's library; a text is code, and whoknows is the command."""
     paths = os.pathsep.join([str(folder / "lib"), str(folder / "tests")])
     what = ["-m", "whoknows"] if code == "whoknows" else ["-c", code]
-    done = subprocess.run([sys.executable, *what, *arguments], cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": paths})
+    done = subprocess.run(
+        [sys.executable, *what, *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -72,7 +82,12 @@ def run(folder, code, *arguments):
 @pytest.mark.parametrize("part", PARTS)
 def test_each_takes_less_than_thirty_lines(part):
     code = [line for block in blocks(part, "python") for line in block.splitlines()]
-    code += [line[1:] for block in blocks(part, "diff") for line in block.splitlines() if line[0] == "+" and line[:3] != "+++"]
+    code += [
+        line[1:]
+        for block in blocks(part, "diff")
+        for line in block.splitlines()
+        if line[0] == "+" and line[:3] != "+++"
+    ]
     assert 0 < len([line for line in code if line.strip()]) < 30
 
 
@@ -84,7 +99,9 @@ def test_the_plan_has_the_new_model_task_and_method(checkout):
     assert {"questions", "answer-another-mistral", "extract-another-mistral"} <= planned
     for reader in models:
         for trained_on in models:
-            assert {f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt", "centroid")} <= planned
+            assert {
+                f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt", "centroid")
+            } <= planned
             assert f"cell-centroid_{reader}_{trained_on}" in planned
 
 

@@ -31,7 +31,9 @@ def path(request):
 def test_its_first_cell_says_what_it_needs(path):
     title, parameters = jupytext.read(path, fmt="py:percent").cells[:2]
     assert title.cell_type == "markdown" and title.source.startswith("# ")
-    assert re.search(r"\bNeeds\b", title.source + parameters.source), "the parameters' cell is on no page, the title's is on the first"
+    assert re.search(r"\bNeeds\b", title.source + parameters.source), (
+        "the parameters' cell is on no page, the title's is on the first"
+    )
     assert parameters.metadata.tags == ["parameters"]
 
 
@@ -50,7 +52,9 @@ def test_saving_it_in_jupyterlab_changes_no_cell(path):
 def test_by_hand_it_writes_into_no_run(path):
     told = page.parameters(jupytext.read(path, fmt="py:percent"))
     written = {key: value for key, value in told.items() if key in ("out", "rows_out", "log")}
-    assert all(value.startswith("results/by-hand/") for value in written.values()) and bool(written) == (path.stem != "explore")
+    assert all(value.startswith("results/by-hand/") for value in written.values()) and bool(written) == (
+        path.stem != "explore"
+    )
 
 
 class Handed(Exception):
@@ -76,7 +80,10 @@ DONE_BY = {
 def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, monkeypatch):
     owner, name, others = DONE_BY[stage]
     notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
-    told = {key: {"a": key} if key == "answers" and isinstance(value, dict) else key for key, value in page.parameters(notebook).items()}
+    told = {
+        key: {"a": key} if key == "answers" and isinstance(value, dict) else key
+        for key, value in page.parameters(notebook).items()
+    }
 
     def stop(*_, **__):
         raise Handed
@@ -107,7 +114,9 @@ def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypa
 
 def test_where_there_is_no_room_yet_a_chart_has_a_picture(tmp_path):
     """JupyterLab draws a chart in a cell that is not laid out, and again and again until the PNG of it is not empty."""
-    spec = curves.layer_curve([{"layer": layer, "strength": 1.0, "validation_auroc": 0.5} for layer in (0, 1)]).to_dict()
+    spec = curves.layer_curve(
+        [{"layer": layer, "strength": 1.0, "validation_auroc": 0.5} for layer in (0, 1)]
+    ).to_dict()
     specs = {"book": spec, "lab": style.bundle(spec)[style.CHART]}
     book.write_charts(tmp_path)
     (tmp_path / "index.html").write_text("<script src='vega.js'></script><div id='none' style='width: 0'></div>")

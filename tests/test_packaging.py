@@ -46,7 +46,10 @@ def test_no_package_is_pinned_twice():
 
 def test_every_dependency_is_pinned():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
     names = {canonical(re.match(r"[A-Za-z0-9._-]+", line)[0]) for line in wanted}
     assert names <= pins(marked=False).keys()
 
@@ -102,7 +105,9 @@ def test_the_makefile_and_the_library_look_for_the_same_browsers():
 
 def test_a_profile_reaches_the_workflow_and_only_then_is_its_plugin_installed():
     for asked, wanted in ([], False), (["PROFILE=slurm"], True):
-        said = subprocess.run(["make", "-n", "-o", ".venv/ready", "book", *asked], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        said = subprocess.run(
+            ["make", "-n", "-o", ".venv/ready", "book", *asked], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
         assert ("--profile 'slurm'" in said) == wanted
     rule = re.search(r"^book pdf: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
     assert rule == "$(READY) $(if $(PROFILE),$(CLUSTER))"
@@ -119,6 +124,12 @@ def test_the_readme_names_targets_modules_and_files_that_there_are():
     readme = (ROOT / "README.md").read_text()
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
     assert set(re.findall(r"(?:^|`)make ([\w-]+)", readme, re.M)) <= set(phony)
-    assert {"check", "workflow", "book", "pdf", "run", "pack"} <= {*re.findall(r"python -m whoknows (\w+)", readme)} <= COMMANDS.keys()
-    for path in set(re.findall(r"\b(?:grids|notebooks|lib|book|tests)/[\w.-]+\.(?:yml|py|json)", readme)) - {"grids/mine.yml"}:
+    assert (
+        {"check", "workflow", "book", "pdf", "run", "pack"}
+        <= {*re.findall(r"python -m whoknows (\w+)", readme)}
+        <= COMMANDS.keys()
+    )
+    for path in set(re.findall(r"\b(?:grids|notebooks|lib|book|tests)/[\w.-]+\.(?:yml|py|json)", readme)) - {
+        "grids/mine.yml"
+    }:
         assert (ROOT / path).exists(), path

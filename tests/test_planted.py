@@ -37,7 +37,10 @@ def tensor(folder, count=60):
     """Files of rows of two models that answer differently, one for each trained cell."""
     grades = {scored: np.random.default_rng(at).random(count) < 0.4 for at, scored in enumerate("ab")}
     for trained_on in "ab":
-        parts = [make_rows(np.zeros(count), grades[scored], reader="a", trained_on=trained_on, scored=scored) for scored in "ab"]
+        parts = [
+            make_rows(np.zeros(count), grades[scored], reader="a", trained_on=trained_on, scored=scored)
+            for scored in "ab"
+        ]
         files.write_parquet(folder / f"{trained_on}.parquet", pd.concat(parts, ignore_index=True))
 
 
@@ -56,7 +59,11 @@ def test_scored_and_trained_on_swapped_in_one_file(tmp_path):
 
 def test_scored_and_trained_on_swapped_in_the_heatmaps(monkeypatch):
     right = cells.heatmap_axes
-    monkeypatch.setattr(cells, "heatmap_axes", lambda table, reading: right(table.rename(columns={"scored": "trained_on", "trained_on": "scored"}), reading))
+    monkeypatch.setattr(
+        cells,
+        "heatmap_axes",
+        lambda table, reading: right(table.rename(columns={"scored": "trained_on", "trained_on": "scored"}), reading),
+    )
     for check in (test_cells.test_reading_a_is_estimator_transfer, test_cells.test_reading_b_is_data_transfer):
         with pytest.raises((AssertionError, KeyError)):
             check()
@@ -73,7 +80,9 @@ def test_a_question_in_two_splits(tmp_path):
 
 def test_a_layer_that_is_chosen_on_test(tmp_path, monkeypatch):
     # layer 1 is good on validation answers and layer 2 on test answers
-    frame = answers(["x"] * 400, np.random.default_rng(0).random(400) < 0.4, ["train"] * 200 + ["validation"] * 100 + ["test"] * 100)
+    frame = answers(
+        ["x"] * 400, np.random.default_rng(0).random(400) < 0.4, ["train"] * 200 + ["validation"] * 100 + ["test"] * 100
+    )
     hidden = torch.randn(400, 4, 8, generator=torch.Generator().manual_seed(0))
     correct = torch.tensor(frame["correct"].to_numpy())
     for layer, rows in ((1, slice(0, 300)), (2, slice(0, 200)), (2, slice(300, 400))):
@@ -81,14 +90,28 @@ def test_a_layer_that_is_chosen_on_test(tmp_path, monkeypatch):
     save_hidden(str(tmp_path), "a", hidden.bfloat16())
 
     def auroc_and_layer():
-        rows, search = probe.run("r", "a", 0, {"a": frame}, str(tmp_path), "all", [1.0], test_probe.MLP, str(tmp_path / "out"), source="", precision="")
+        rows, search = probe.run(
+            "r",
+            "a",
+            0,
+            {"a": frame},
+            str(tmp_path),
+            "all",
+            [1.0],
+            test_probe.MLP,
+            str(tmp_path / "out"),
+            source="",
+            precision="",
+        )
         own = rows[(rows["method"] == "probe") & (rows["split"] == "test")]
         return scores.by_task(own)["auroc"].iloc[0], search.loc[search["validation_auroc"].idxmax(), "layer"]
 
     honest, layer = auroc_and_layer()
     assert layer == 1 and honest < 0.7
     swap = {"validation": "test", "test": "validation"}
-    monkeypatch.setattr(probe, "for_seed", lambda frame, seed: splits.for_seed(frame.assign(split=frame["split"].replace(swap)), seed))
+    monkeypatch.setattr(
+        probe, "for_seed", lambda frame, seed: splits.for_seed(frame.assign(split=frame["split"].replace(swap)), seed)
+    )
     assert auroc_and_layer()[1] == 2, "with test answers in the place of validation answers the choice is another"
 
 
@@ -102,14 +125,18 @@ def test_shuffled_grades_leave_one_half_within_the_interval_and_true_ones_do_not
         save_hidden(str(tmp_path), states, hidden.bfloat16())
     # one shuffle may by chance point along the signal or against it, several do not
     rows = ablations.of_reader("a", {"a": frame}, [0, 1, 2, 3], str(tmp_path), [1.0], [399])
-    between = bootstrap.interval(bootstrap.by_cell(bootstrap.samples(rows), ["made_up"])).reset_index().set_index("method")
+    between = (
+        bootstrap.interval(bootstrap.by_cell(bootstrap.samples(rows), ["made_up"])).reset_index().set_index("method")
+    )
     assert between.loc["probe_shuffled", "low"] < 0.5 < between.loc["probe_shuffled", "high"]
     assert between.loc["probe_n399", "low"] > 0.6
 
 
 def test_an_answer_without_its_space(mistral, monkeypatch):
     check = test_forward.test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token
-    monkeypatch.setattr(type(mistral), "answers", lambda self, texts: [self.encode(text) or self.encode("\n") for text in texts])
+    monkeypatch.setattr(
+        type(mistral), "answers", lambda self, texts: [self.encode(text) or self.encode("\n") for text in texts]
+    )
     with pytest.raises((AssertionError, WhoknowsError)):
         check(mistral, test_forward.ALL)
 

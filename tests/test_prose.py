@@ -15,7 +15,9 @@ PAPER = CITATION["references"][0]
 
 
 def test_every_work_in_the_list_is_cited_and_every_cited_one_is_there():
-    cited = {key for text in PAGES.values() for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", text) for key in keys.split(",")}
+    cited = {
+        key for text in PAGES.values() for keys in re.findall(r"\{cite:\w+\}`([^`]+)`", text) for key in keys.split(",")
+    }
     assert cited == set(parse_file(BOOK / "references.bib").entries)
 
 
@@ -35,7 +37,9 @@ def test_the_page_says_what_the_citation_file_says(work):
     entries = parse_string("\n".join(re.findall(r"```bibtex\n(.*?)```", PAGES["cite.md"], re.DOTALL)), "bibtex").entries
     entry = entries["whoknows" if work is CITATION else "kapoor2024"]
     assert entry.fields["title"] == work["title"]
-    assert entry.fields.get("version") == work.get("version") and entry.fields.get("year") == (str(work["year"]) if "year" in work else None)
+    assert entry.fields.get("version") == work.get("version") and entry.fields.get("year") == (
+        str(work["year"]) if "year" in work else None
+    )
     assert [str(person).strip("{}") for person in entry.persons["author"]] == authors(work)
     lines = re.findall(r"```text\n(.*?)\n```", PAGES["cite.md"], re.DOTALL)
     assert [work["title"] in line for line in lines] == [work is CITATION, work is PAPER]

@@ -20,7 +20,11 @@ BELOW = {  # what each room may import, besides itself
     "use": {"data", "models", "evaluation", "estimators", "stages", "run"},
     "lab": {"data", "models", "evaluation", "estimators", "stages", "run", "report/pages", "report", "use"},
 }
-MODULES = sorted(str(path.relative_to(LIBRARY).with_suffix("")) for path in LIBRARY.rglob("*.py") if path.stem not in ("__init__", "__main__"))
+MODULES = sorted(
+    str(path.relative_to(LIBRARY).with_suffix(""))
+    for path in LIBRARY.rglob("*.py")
+    if path.stem not in ("__init__", "__main__")
+)
 
 
 def room(module: str) -> str:
@@ -30,7 +34,11 @@ def room(module: str) -> str:
 def imported(module: str, at_once: bool = False) -> set[str]:
     """The modules that a module imports, anywhere or as soon as it is imported itself."""
     tree = ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
-    nodes = [node for node in (tree.body if at_once else ast.walk(tree)) if isinstance(node, ast.ImportFrom) and node.module.startswith("whoknows.")]
+    nodes = [
+        node
+        for node in (tree.body if at_once else ast.walk(tree))
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("whoknows.")
+    ]
     names = [[node.module, *(f"{node.module}.{alias.name}" for alias in node.names)] for node in nodes]
     paths = {name.removeprefix("whoknows.").replace(".", "/") for both in names for name in both}
     return paths & {*MODULES}
@@ -39,7 +47,9 @@ def imported(module: str, at_once: bool = False) -> set[str]:
 @pytest.mark.parametrize("module", MODULES)
 def test_imports_point_to_lower_rooms(module):
     there = {other: room(other) for other in imported(module)}
-    assert {other for other, where in there.items() if where != room(module) and where not in BELOW[room(module)]} == set()
+    assert {
+        other for other, where in there.items() if where != room(module) and where not in BELOW[room(module)]
+    } == set()
 
 
 def test_no_room_leads_back_to_itself():

@@ -26,16 +26,32 @@ from whoknows.report.pages import heatmaps
 from whoknows.run import cost, grid, parameters
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "_config.yml", "_toc.yml", "CITATION.cff", "book", "grids", "lib", "notebooks")
+COPIED = (
+    "Makefile",
+    "Snakefile",
+    "pyproject.toml",
+    "constraints.txt",
+    "_config.yml",
+    "_toc.yml",
+    "CITATION.cff",
+    "book",
+    "grids",
+    "lib",
+    "notebooks",
+)
 SMOKE = "grids/smoke.yml"
 
 
 def make(folder: Path, target: str) -> subprocess.CompletedProcess:
     # Port 9 answers nobody: whatever asked for something on the network would fail.
     network = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    environment = {key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")} | network
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    } | network
     command = ["make", target, f"GRID={SMOKE}"]
-    return subprocess.run(command, cwd=folder, env=environment | {"PYTHONPATH": str(folder / "lib")}, capture_output=True, text=True)
+    return subprocess.run(
+        command, cwd=folder, env=environment | {"PYTHONPATH": str(folder / "lib")}, capture_output=True, text=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +60,9 @@ def checkout(tmp_path_factory):
     assets.fetch("questions")
     folder = tmp_path_factory.mktemp("checkout")
     for name in COPIED:  # notebooks/ has links to what need not be copied
-        shutil.copytree(ROOT / name, folder / name, symlinks=True) if (ROOT / name).is_dir() else shutil.copy(ROOT / name, folder / name)
+        shutil.copytree(ROOT / name, folder / name, symlinks=True) if (ROOT / name).is_dir() else shutil.copy(
+            ROOT / name, folder / name
+        )
     (folder / ".venv").mkdir()
     for entry in Path(sys.prefix).iterdir():
         (folder / ".venv" / entry.name).symlink_to(entry)
@@ -62,10 +80,34 @@ def made(checkout):
 
 
 def test_it_ends_with_the_times_and_the_path_of_the_page(checkout, made):
-    stages = {"Questions": 1, "Answers": 2, "Hidden states": 2, "Probe": 4, "LoRA + Prompt": 4, "Heatmaps": 1, "Cells": 8, "The figure": 1, "Sweep": 2, "Layers": 1, "Shift": 1, "Differences": 1, "Claims": 1, "Grading": 1, "Surface controls": 1, "Probe controls": 2, "LoRA controls": 8, "Search": 2, "Settings": 1, "Controls": 1}
+    stages = {
+        "Questions": 1,
+        "Answers": 2,
+        "Hidden states": 2,
+        "Probe": 4,
+        "LoRA + Prompt": 4,
+        "Heatmaps": 1,
+        "Cells": 8,
+        "The figure": 1,
+        "Sweep": 2,
+        "Layers": 1,
+        "Shift": 1,
+        "Differences": 1,
+        "Claims": 1,
+        "Grading": 1,
+        "Surface controls": 1,
+        "Probe controls": 2,
+        "LoRA controls": 8,
+        "Search": 2,
+        "Settings": 1,
+        "Controls": 1,
+    }
     for stage, count in stages.items():
         assert re.search(rf"^{re.escape(stage)} +{count} ", made, re.MULTILINE), made
-    assert Path(made.strip().splitlines()[-1].removeprefix("The book: ")) == checkout / "results/smoke/book/_build/html/index.html"
+    assert (
+        Path(made.strip().splitlines()[-1].removeprefix("The book: "))
+        == checkout / "results/smoke/book/_build/html/index.html"
+    )
 
 
 def test_stages_say_how_far_they_are_and_no_library_has_a_word(checkout, made):
@@ -83,7 +125,13 @@ def test_every_cell_has_rows_of_every_models_test_answers(checkout, made):
     asked = pd.read_parquet(checkout / "results/smoke/questions.parquet").query("split == 'test'")
     counts = test.groupby(["method", "reader", "trained_on", "scored"]).size()
     assert set(counts) == {len(asked)}
-    cell = [(method, r, t, s) for method in ("probe", "probe_mlp", "lora_prompt") for r in models for t in models for s in models]
+    cell = [
+        (method, r, t, s)
+        for method in ("probe", "probe_mlp", "lora_prompt")
+        for r in models
+        for t in models
+        for s in models
+    ]
     untrained = [("likelihood", "", "", s) for s in models] + [("zero_shot", r, "", s) for r in models for s in models]
     assert set(counts.index) == {*cell, *untrained}
     assert test["logit"].notna().all()
@@ -91,8 +139,14 @@ def test_every_cell_has_rows_of_every_models_test_answers(checkout, made):
 
 def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
     chosen = grid.load(checkout / SMOKE)
-    models, tasks = [model.name for model in chosen.models], [{"name": task.name, "role": task.role} for task in chosen.tasks]
-    rows = plateau.mark(cells.read_rows(checkout / "results/smoke/rows", models, chosen.methods, chosen.seeds), checkout / "results/smoke/estimators")
+    models, tasks = (
+        [model.name for model in chosen.models],
+        [{"name": task.name, "role": task.role} for task in chosen.tasks],
+    )
+    rows = plateau.mark(
+        cells.read_rows(checkout / "results/smoke/rows", models, chosen.methods, chosen.seeds),
+        checkout / "results/smoke/estimators",
+    )
     measured = cells.measure(rows, scores.by_task(rows), tasks)
     table = heatmaps.with_labels(cells.heatmap_table(measured, models, tasks), len(models))
     with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
@@ -133,7 +187,9 @@ def links(book: Path) -> tuple[int, list[str]]:
                 continue
             target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             within += 1
-            if not target.exists() or (parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids):
+            if not target.exists() or (
+                parts.fragment and target in pages and unquote(parts.fragment) not in pages[target].ids
+            ):
                 dead.append(f"{path.relative_to(book)}: {link}")
     return within, dead
 
@@ -145,7 +201,11 @@ def test_every_link_within_the_book_leads_somewhere(checkout, made):
 
 def test_every_chart_is_drawn_and_has_words_a_table_and_a_strip(checkout, made):
     book = checkout / "results/smoke/book/_build/html"
-    charted = [path for path in sorted(book.glob("**/*.html")) if "vegaEmbed(" in path.read_text() and "_static" not in path.parts]
+    charted = [
+        path
+        for path in sorted(book.glob("**/*.html"))
+        if "vegaEmbed(" in path.read_text() and "_static" not in path.parts
+    ]
     assert len(charted) > 20
     with browser.open_book(book / "index.html") as tab:
         for path in charted:
@@ -155,7 +215,13 @@ def test_every_chart_is_drawn_and_has_words_a_table_and_a_strip(checkout, made):
                 return [chart.querySelector('[role=graphics-document]').ariaLabel, follows('article table'), follows('.strip'), chart.querySelectorAll('svg.marks path, svg.marks text').length];
             })""")
             for words, table, strip, marks in charts:
-                assert words and len(words) > 20 and table and strip and marks > 5, (path.name, words, table, strip, marks)
+                assert words and len(words) > 20 and table and strip and marks > 5, (
+                    path.name,
+                    words,
+                    table,
+                    strip,
+                    marks,
+                )
         assert tab.requests == [] and tab.errors == []
 
 
@@ -163,7 +229,11 @@ def specs(notebooks: Path) -> list[dict]:
     """All charts of a run's pages, as Vega-Lite."""
     found = []
     for path in notebooks.glob("*.ipynb"):
-        shown = [output.get("data", {}).get("text/html", "") for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+        shown = [
+            output.get("data", {}).get("text/html", "")
+            for cell in nbformat.read(path, as_version=4).cells
+            for output in cell.get("outputs", [])
+        ]
         found += [json.JSONDecoder().raw_decode(html.split("})(", 1)[1])[0] for html in shown if "vegaEmbed" in html]
     assert len(found) > 20
     return found
@@ -194,9 +264,23 @@ def named(part, key: str = "") -> Iterator[str]:
 
 
 def test_no_chart_calls_anything_by_the_name_of_a_column(checkout, made):
-    said = {name for spec in specs(checkout / "results/smoke/notebooks") for name in named(vl_convert.vegalite_to_vega(spec))}
-    assert {"AUROC on validation", "Interval from", "95 % interval", "Difference of AUROC", "L2 strength", "Reading: ", "Verdict"} <= said
-    assert [name for name in said if "_" in name or name[0].islower() and name != "p" and not name.startswith("p (Holm)")] == []
+    said = {
+        name
+        for spec in specs(checkout / "results/smoke/notebooks")
+        for name in named(vl_convert.vegalite_to_vega(spec))
+    }
+    assert {
+        "AUROC on validation",
+        "Interval from",
+        "95 % interval",
+        "Difference of AUROC",
+        "L2 strength",
+        "Reading: ",
+        "Verdict",
+    } <= said
+    assert [
+        name for name in said if "_" in name or name[0].islower() and name != "p" and not name.startswith("p (Holm)")
+    ] == []
 
 
 def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):
@@ -209,8 +293,13 @@ def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):
         tab.wait("location.href.includes('/run/cell-') && document.readyState === 'complete'")
         assert tab.read("location.href").endswith("/run/cell-probe_tiny-mistral_tiny-mistral.html?scored=tiny-llama")
         tab.visit("run/cell-probe_tiny-llama_tiny-llama.html?scored=tiny-mistral")
-        assert tab.read("document.querySelector('.chart [name=scored]:checked, .chart select[name=scored]').value") == "tiny-mistral"
-        assert "ROC" in tab.texts() and any(text.startswith("tiny-llama trained on tiny-llama, scored on tiny-mistral · ") for text in tab.texts())
+        assert (
+            tab.read("document.querySelector('.chart [name=scored]:checked, .chart select[name=scored]').value")
+            == "tiny-mistral"
+        )
+        assert "ROC" in tab.texts() and any(
+            text.startswith("tiny-llama trained on tiny-llama, scored on tiny-mistral · ") for text in tab.texts()
+        )
 
 
 def test_the_switches_redraw_the_heatmap_from_what_was_measured(checkout, made):
@@ -221,7 +310,11 @@ def test_the_switches_redraw_the_heatmap_from_what_was_measured(checkout, made):
         choose(tab, "strength", f"{strongest:g}")
         for depth in (0, 1):
             choose(tab, "depth", str(depth))
-            own = table[(table["layer"] == depth * table["last_layer"]) & (table["strength"] == strongest) & (table["size"] == most)]
+            own = table[
+                (table["layer"] == depth * table["last_layer"])
+                & (table["strength"] == strongest)
+                & (table["size"] == most)
+            ]
             native = own[own["reader"] == own["trained_on"]].sort_values(["scored", "trained_on"])
             assert [text for text, _, _ in in_lines(bold(tab))] == [f"{value:.2f}" for value in native["auroc"]]
 
@@ -229,11 +322,19 @@ def test_the_switches_redraw_the_heatmap_from_what_was_measured(checkout, made):
 def test_the_cost_has_the_counts_of_the_run_and_the_bytes_of_its_hidden_states(checkout, made):
     chosen = grid.load(checkout / SMOKE)
     found = cost.measured(chosen, checkout / "results")
-    assert {stage: one.notebooks for stage, one in found.items()} == {stage: one.jobs for stage, one in cost.work(chosen).items()}
+    assert {stage: one.notebooks for stage, one in found.items()} == {
+        stage: one.jobs for stage, one in cost.work(chosen).items()
+    }
     assert all(one.seconds > 0 for one in found.values())
-    files = [path for path in (checkout / "results/smoke/features").rglob("*.safetensors") if path.name != "trunk.safetensors"]
+    files = [
+        path
+        for path in (checkout / "results/smoke/features").rglob("*.safetensors")
+        if path.name != "trunk.safetensors"
+    ]
     untrained = cost.work(dataclasses.replace(chosen, methods=("probe",)))["extract"]
-    assert sum(path.stat().st_size for path in files) == pytest.approx(untrained.bytes - untrained.jobs * cost.PAGE_BYTES, rel=0.01)
+    assert sum(path.stat().st_size for path in files) == pytest.approx(
+        untrained.bytes - untrained.jobs * cost.PAGE_BYTES, rel=0.01
+    )
     # their tokenizers make twice as many tokens of a text as others, which the rest of these bytes are for
     assert 1 < found["extract"].bytes < 2.5 and 0.2 < found["lora_prompt"].bytes < 5 and 0.2 < found["answer"].bytes < 5
 
@@ -243,14 +344,25 @@ def test_a_second_run_has_nothing_to_do(checkout, made):
     assert done.returncode == 0 and done.stdout.strip().endswith("0 stages to run."), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", [block for block in re.findall(r"(?ms)^```sh\n(.+?)^```", (ROOT / "README.md").read_text()) if "notebooks/probe.py" in block])
+@pytest.mark.parametrize(
+    "command",
+    [
+        block
+        for block in re.findall(r"(?ms)^```sh\n(.+?)^```", (ROOT / "README.md").read_text())
+        if "notebooks/probe.py" in block
+    ],
+)
 def test_one_notebook_runs_alone_as_the_readme_says(checkout, made, command):
     # the grid that was run here is another one, with smaller models, so it gives what the notebook's defaults cannot know
     own = json.loads(parameters.probe(grid.load(checkout / SMOKE), "tiny-llama", "tiny-mistral", "0"))
     known = {name: value for name, value in own.items() if name not in ("layers", "out", "rows_out")}
     (checkout / "own.yml").write_text(yaml.safe_dump(known))
     assert command.count("12, 18") == 1
-    command = command.replace("12, 18", "1, 2").replace("'{\"", "'" + json.dumps(known)[:-1] + ", \"").replace("-y '", "-f own.yml -y '")
+    command = (
+        command.replace("12, 18", "1, 2")
+        .replace("'{\"", "'" + json.dumps(known)[:-1] + ', "')
+        .replace("-y '", "-f own.yml -y '")
+    )
     done = subprocess.run(["bash", "-c", command], cwd=checkout, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     (card,), (rows,) = (list((checkout / "results/by-hand").rglob(name)) for name in ("probe.json", "seed0.parquet"))
@@ -260,7 +372,12 @@ def test_one_notebook_runs_alone_as_the_readme_says(checkout, made, command):
 
 
 def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_path):
-    packed = subprocess.run([sys.executable, "-m", "whoknows", "pack", SMOKE, "book/data/smoke"], cwd=checkout, capture_output=True, text=True)
+    packed = subprocess.run(
+        [sys.executable, "-m", "whoknows", "pack", SMOKE, "book/data/smoke"],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+    )
     assert packed.returncode == 0 and packed.stdout.startswith("book/data/smoke: "), packed.stdout + packed.stderr
     theirs = shutil.move(checkout / "book/data/smoke", tmp_path / "theirs")  # as if somebody else had sent it
     text = (checkout / SMOKE).read_text()

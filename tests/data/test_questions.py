@@ -31,7 +31,11 @@ def write(root, folder, rows):
 
 
 def labelled(question, gold, choices):
-    return {"question": question, "choices": {"text": choices, "label": list("ABCDE")[: len(choices)]}, "answerKey": "ABCDE"[choices.index(gold)]}
+    return {
+        "question": question,
+        "choices": {"text": choices, "label": list("ABCDE")[: len(choices)]},
+        "answerKey": "ABCDE"[choices.index(gold)],
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -39,16 +43,40 @@ def asset(tmp_path, monkeypatch):
     """Sixty questions of each kind, in the asset's own layout; some are shared between sets."""
     monkeypatch.setattr(assets, "fetch", lambda name: tmp_path)
     names = [f"Who made thing number {i}?" for i in range(60)]
-    write(tmp_path, FOLDERS["trivia_qa"], [{"question": q, "answer": {"value": "Bob", "aliases": ["BOB", "Bob"]}} for q in names])
+    write(
+        tmp_path,
+        FOLDERS["trivia_qa"],
+        [{"question": q, "answer": {"value": "Bob", "aliases": ["BOB", "Bob"]}} for q in names],
+    )
     nq = [f"  which   city has river {i} " for i in range(50)] + [f"WHO made the thing number {i}" for i in range(20)]
     write(tmp_path, FOLDERS["nq_open"], [{"question": q, "answer": ["Rome", "Roma"]} for q in nq])
-    sciq = [{"question": f"What is gas {i}?", "correct_answer": "iron", "distractor1": "zinc", "distractor2": "gold", "distractor3": "air"} for i in range(60)]
+    sciq = [
+        {
+            "question": f"What is gas {i}?",
+            "correct_answer": "iron",
+            "distractor1": "zinc",
+            "distractor2": "gold",
+            "distractor3": "air",
+        }
+        for i in range(60)
+    ]
     sciq.append({**sciq[3], "question": "What is  a GAS 3"})
     sciq[7]["question"] = "Which of the following is a metal?"
     write(tmp_path, FOLDERS["sciq"], sciq)
-    write(tmp_path, FOLDERS["arc_easy"], [labelled(f"Why is leaf {i} green?", "light", ["water", "light"]) for i in range(30)])
+    write(
+        tmp_path,
+        FOLDERS["arc_easy"],
+        [labelled(f"Why is leaf {i} green?", "light", ["water", "light"]) for i in range(30)],
+    )
     for subject, name in itertools.product(("anatomy", "astronomy", "virology"), range(20)):
-        rows = [{"question": f"{subject} {name} {i}: which of the following?", "choices": ["a1", "b1", "c1", "d1"], "answer": i % 4} for i in range(20)]
+        rows = [
+            {
+                "question": f"{subject} {name} {i}: which of the following?",
+                "choices": ["a1", "b1", "c1", "d1"],
+                "answer": i % 4,
+            }
+            for i in range(20)
+        ]
         write(tmp_path, f"{FOLDERS['mmlu']}/{subject}/test", rows)
     return tmp_path
 
@@ -82,14 +110,24 @@ def test_what_only_tests_may_be_asked_in_both_forms_and_what_was_trained_on_in_n
     def stems(table, name):
         return set(table.loc[table["task"].str.startswith(name), "question"].map(lambda q: normalise(q.split("\n")[0])))
 
-    tasks = [task("arc_easy", 10, "shift"), task("arc_easy_mc", 28, "shift"), task("sciq_mc", 30), task("sciq", 20, "shift")]
+    tasks = [
+        task("arc_easy", 10, "shift"),
+        task("arc_easy_mc", 28, "shift"),
+        task("sciq_mc", 30),
+        task("sciq", 20, "shift"),
+    ]
     found = build(tasks, SHARES, 2)
     open_ones = stems(found[~found["task"].str.endswith("_mc")], "arc_easy")
     assert len(open_ones) == 12 and open_ones < stems(found, "arc_easy_mc")
     shown = found[found["split"] == "shot"]
-    assert stems(shown[~shown["task"].str.endswith("_mc")], "arc_easy") == stems(shown, "arc_easy_mc"), "and the examples are the same"
+    assert stems(shown[~shown["task"].str.endswith("_mc")], "arc_easy") == stems(shown, "arc_easy_mc"), (
+        "and the examples are the same"
+    )
     assert not stems(found, "sciq_mc") & stems(found[found["task"] == "sciq"], "sciq")
-    assert found["question_id"].is_unique and set(found.loc[found["task"].str.startswith("arc"), "split"]) == {"shot", "test"}
+    assert found["question_id"].is_unique and set(found.loc[found["task"].str.startswith("arc"), "split"]) == {
+        "shot",
+        "test",
+    }
     with pytest.raises(WhoknowsError, match="has 20 questions beside"):
         build([task("arc_easy", 10, "shift"), task("arc_easy_mc", 28)], SHARES, 0)
 
@@ -108,7 +146,10 @@ def test_no_question_is_in_two_splits_or_tasks_and_no_example_is_asked(order):
     table = build([task(name, sizes[name]) for name in order], SHARES, 5)
     keys = [normalise(q) for q in table["question"]]
     assert len(set(keys)) == len(keys) and table["question_id"].is_unique
-    assert table.groupby("task")["split"].apply(lambda s: (s == "shot").sum()).to_dict() == {"trivia_qa": 5, "nq_open": 5}
+    assert table.groupby("task")["split"].apply(lambda s: (s == "shot").sum()).to_dict() == {
+        "trivia_qa": 5,
+        "nq_open": 5,
+    }
 
 
 def test_a_question_in_both_its_forms_is_in_one_split_and_asked_once():
@@ -134,7 +175,9 @@ def test_a_larger_size_keeps_the_questions_of_a_smaller():
 
 
 def test_more_questions_than_there_are():
-    with pytest.raises(WhoknowsError, match=r"task 'trivia_qa' has 56 questions beside .* asks for 57: lower tasks\[\]\.size"):
+    with pytest.raises(
+        WhoknowsError, match=r"task 'trivia_qa' has 56 questions beside .* asks for 57: lower tasks\[\]\.size"
+    ):
         build([task("trivia_qa", 57)], SHARES, 4)
     build([task("trivia_qa", 56)], SHARES, 4)
 
@@ -162,9 +205,16 @@ def test_answers_and_choices():
 def test_a_passage_is_short_holds_the_answer_and_its_question_is_asked_once(asset):
     rows = [{"question": f"What is gas {i}?", "correct_answer": "iron", "distractor1": "zinc", "distractor2": "gold", "distractor3": "air", "support": support}
             for i, support in enumerate(["Gas  0 is an\nIron.", "It is irony.", "", "iron " * 101])]  # fmt: skip
-    write(asset, FOLDERS["sciq_passage"], rows + [{**rows[0], "question": "Which of these is it?"}, {**rows[0], "question": "What is gas 5?"}])
+    write(
+        asset,
+        FOLDERS["sciq_passage"],
+        rows + [{**rows[0], "question": "Which of these is it?"}, {**rows[0], "question": "What is gas 5?"}],
+    )
     table = load("sciq_passage")
-    assert table["question"].tolist() == ["What is gas 0?\nPassage: Gas 0 is an Iron.", "What is gas 5?\nPassage: Gas 0 is an Iron."]
+    assert table["question"].tolist() == [
+        "What is gas 0?\nPassage: Gas 0 is an Iron.",
+        "What is gas 5?\nPassage: Gas 0 is an Iron.",
+    ]
     assert table["stem"].tolist() == ["what is gas 0", "what is gas 5"] and set(table["kind"]) == {"open"}
     both = build([task("sciq_passage", 1, "shift"), task("sciq", 4, "shift")], SHARES, 0)
     assert both["question"].map(lambda q: normalise(q.split("\n")[0])).is_unique
@@ -176,13 +226,21 @@ def test_basic_skills_are_asked_where_grading_tells_right_from_wrong(asset):
         ("Repeating '!' yields", ["!", "!!"], 1), ("Trimming '  ab' gives", ["ab", "b"], 0), ("Joining 'a' and 'b' gives", ["ab", "ab c"], 0),
         ("The reverse of 'ab' is", ["ab", "ba"], 1),
     ]  # fmt: skip
-    requests = [{"doc": {"question": q, "choices": choices, "gold": gold}, "idx": idx, "label": gold} for q, choices, gold in asked for idx in (0, 1)]
+    requests = [
+        {"doc": {"question": q, "choices": choices, "gold": gold}, "idx": idx, "label": gold}
+        for q, choices, gold in asked
+        for idx in (0, 1)
+    ]
     folder = asset / FOLDERS["string_operations"]
     folder.mkdir(parents=True)
     with gzip.open(folder / "requests.jsonl.gz", "wt") as file:
         file.writelines(json.dumps(request) + "\n" for request in requests)
     table = load("string_operations")
-    assert dict(zip(table["question"], table["gold"])) == {asked[0][0]: ["four", "4"], asked[1][0]: ["2", "two"], asked[6][0]: ["ba"]}
+    assert dict(zip(table["question"], table["gold"])) == {
+        asked[0][0]: ["four", "4"],
+        asked[1][0]: ["2", "two"],
+        asked[6][0]: ["ba"],
+    }
 
 
 def test_mmlu_is_spread_evenly_over_its_subjects():

@@ -17,7 +17,10 @@ def answers():
     return pd.DataFrame(values | {"answer": list("xyz")}, index=[7, 3, 5])
 
 
-@pytest.mark.parametrize("logit", [torch.tensor([1.0, -1.0, 2.0], dtype=torch.bfloat16).float(), np.array([1.0, -1.0, 2.0]), [1.0, -1.0, 2.0]])
+@pytest.mark.parametrize(
+    "logit",
+    [torch.tensor([1.0, -1.0, 2.0], dtype=torch.bfloat16).float(), np.array([1.0, -1.0, 2.0]), [1.0, -1.0, 2.0]],
+)
 def test_one_row_for_each_answer_in_the_order_of_the_answers(answers, logit):
     found = example_rows(answers, method="probe", reader="r", trained_on="t", scored="s", seed=3, logit=logit)
     assert list(found) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]

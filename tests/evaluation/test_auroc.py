@@ -44,22 +44,32 @@ def test_one_class_is_missing_with_a_reason_and_never_a_half(correct, why):
     assert why in one_class(correct)
 
 
-
-
 def test_an_estimators_own_table_has_a_line_per_scored_model_and_task():
-    rows = pd.concat([
-        make_rows([1, 0] * 25, [True, False] * 25),
-        make_rows([1, 0] * 30, [True] * 3 + [False] * 57, task="sciq"),
-        make_rows([1, 0] * 30, [False] + [True] * 59, task="nq_open"),
-        make_rows([0, 9], [True, False], split="validation"),
-    ])
+    rows = pd.concat(
+        [
+            make_rows([1, 0] * 25, [True, False] * 25),
+            make_rows([1, 0] * 30, [True] * 3 + [False] * 57, task="sciq"),
+            make_rows([1, 0] * 30, [False] + [True] * 59, task="nq_open"),
+            make_rows([0, 9], [True, False], split="validation"),
+        ]
+    )
     table = by_task(rows).set_index("task")
     assert table.loc["trivia_qa", ["auroc", "n", "n_right", "reason"]].tolist() == [1.0, 50, 25, ""]
     assert table["auroc"].isna().tolist() == [False, True, True]
-    assert table["reason"].tolist()[1:] == ["3 right answers, and a value takes 25", "1 wrong answer, and a value takes 25"]
+    assert table["reason"].tolist()[1:] == [
+        "3 right answers, and a value takes 25",
+        "1 wrong answer, and a value takes 25",
+    ]
     shown = html(rows)
-    assert shown.count("<td>—</td>") == 2 and "nan" not in shown.lower() and "<th>Test answers</th>" in shown and "n_right" not in shown
-    assert list(by_task(rows[rows["task"] == "trivia_qa"])) == ["method", "scored", "task", "auroc", "n", "n_right"], "no reason, no column for it"
+    assert (
+        shown.count("<td>—</td>") == 2
+        and "nan" not in shown.lower()
+        and "<th>Test answers</th>" in shown
+        and "n_right" not in shown
+    )
+    assert list(by_task(rows[rows["task"] == "trivia_qa"])) == ["method", "scored", "task", "auroc", "n", "n_right"], (
+        "no reason, no column for it"
+    )
 
 
 def test_answers_are_counted_once_however_many_estimators_judge_them():

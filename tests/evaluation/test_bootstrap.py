@@ -20,7 +20,9 @@ def test_a_resample_has_as_many_questions_as_there_are():
     drawn = bootstrap.draws("sciq", 30, times=50)
     assert drawn.shape == (50, 30) and (drawn.sum(axis=1) == 30).all()
     assert drawn.std(axis=0).min() > 0.5
-    assert (drawn == bootstrap.draws("sciq", 30, times=50)).all() and (drawn != bootstrap.draws("nq_open", 30, times=50)).any()
+    assert (drawn == bootstrap.draws("sciq", 30, times=50)).all() and (
+        drawn != bootstrap.draws("nq_open", 30, times=50)
+    ).any()
 
 
 def test_each_resample_agrees_with_scikit_learn():
@@ -50,8 +52,14 @@ def test_cells_share_their_resamples_in_whatever_order_their_rows_stand():
 
 
 def test_a_cell_is_the_mean_over_seeds_of_its_means_over_tasks():
-    lines = [("probe", "a", "a", "b", seed, task, value) for seed, values in enumerate([(0.1, 0.2, 0.9), (0.5, np.nan, 0.7), (0.3, 0.3, 0.3)]) for task, value in zip("xyz", values)]
-    table = pd.DataFrame(lines, columns=[*bootstrap.CELL, "seed", "task", 0]).set_index([*bootstrap.CELL, "seed", "task"])
+    lines = [
+        ("probe", "a", "a", "b", seed, task, value)
+        for seed, values in enumerate([(0.1, 0.2, 0.9), (0.5, np.nan, 0.7), (0.3, 0.3, 0.3)])
+        for task, value in zip("xyz", values)
+    ]
+    table = pd.DataFrame(lines, columns=[*bootstrap.CELL, "seed", "task", 0]).set_index(
+        [*bootstrap.CELL, "seed", "task"]
+    )
     assert bootstrap.by_cell(table, ["x", "y", "z"]).iloc[0, 0] == pytest.approx((0.4 + 0.6 + 0.3) / 3)
     assert bootstrap.by_cell(table, ["x", "y"]).iloc[0, 0] == pytest.approx((0.15 + 0.5 + 0.3) / 3)
 
@@ -66,7 +74,9 @@ def test_no_task_is_drawn_like_another(less):
 
 
 def test_an_interval_holds_95_percent():
-    ends = bootstrap.interval(pd.DataFrame([np.random.default_rng(0).permutation(1001), [np.nan] * 600 + [*range(401)]]))
+    ends = bootstrap.interval(
+        pd.DataFrame([np.random.default_rng(0).permutation(1001), [np.nan] * 600 + [*range(401)]])
+    )
     assert ends["low"].tolist() == pytest.approx([25, 10]) and ends["high"].tolist() == pytest.approx([975, 390])
 
 

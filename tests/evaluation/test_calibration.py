@@ -47,7 +47,9 @@ def rows_of(scored, split, seed, **names):
 
 
 def test_an_estimator_is_calibrated_on_the_model_it_was_trained_on():
-    rows = pd.concat([rows_of("a", "validation", 1), rows_of("b", "validation", 2), rows_of("a", "test", 3), rows_of("b", "test", 4)])
+    rows = pd.concat(
+        [rows_of("a", "validation", 1), rows_of("b", "validation", 2), rows_of("a", "test", 3), rows_of("b", "test", 4)]
+    )
     found = calibration.fit_all(rows)
     own = calibration.fit(rows_of("a", "validation", 1)["logit"], rows_of("a", "validation", 1)["correct"])
     assert set(found) == {("probe", "a", "a", 0, "a"), ("probe", "a", "a", 0, "b")}
@@ -56,7 +58,12 @@ def test_an_estimator_is_calibrated_on_the_model_it_was_trained_on():
 
 def test_what_nobody_trained_is_calibrated_on_the_scored_model():
     names = {"method": "likelihood", "reader": "", "trained_on": ""}
-    rows = pd.concat([rows_of(m, s, i, **names) for i, (m, s) in enumerate([("a", "validation"), ("b", "validation"), ("a", "test"), ("b", "test")])])
+    rows = pd.concat(
+        [
+            rows_of(m, s, i, **names)
+            for i, (m, s) in enumerate([("a", "validation"), ("b", "validation"), ("a", "test"), ("b", "test")])
+        ]
+    )
     found = calibration.fit_all(rows)
     assert found["likelihood", "", "", 0, "a"] != found["likelihood", "", "", 0, "b"]
 

@@ -21,7 +21,9 @@ TASKS = [
 def tensor(models=("m1", "m2", "m3")):
     # a value that spells its own place: reader.trained_on.scored
     places = itertools.product(models, repeat=3)
-    return pd.DataFrame([(r, t, s, f"{r}.{t}.{s}") for r, t, s in places], columns=["reader", "trained_on", "scored", "value"])
+    return pd.DataFrame(
+        [(r, t, s, f"{r}.{t}.{s}") for r, t, s in places], columns=["reader", "trained_on", "scored", "value"]
+    )
 
 
 def test_reading_a_is_estimator_transfer():
@@ -67,12 +69,23 @@ def test_subjects_belong_to_the_task_with_the_longest_name():
 
 def test_the_categories_of_mmlu_are_test_sets_with_and_without_rows():
     tasks = [{"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}, {"name": "mmlu", "role": "shift"}]
-    sets = cells.test_sets(tasks, ["sciq", "nq_open", "mmlu_anatomy", "mmlu_virology", "mmlu_philosophy", "mmlu_astronomy"])
-    assert sets["mmlu, other"] == ["mmlu_anatomy", "mmlu_virology"] and sets["mmlu, humanities"] == ["mmlu_philosophy"] and sets["mmlu, STEM"] == ["mmlu_astronomy"]
+    sets = cells.test_sets(
+        tasks, ["sciq", "nq_open", "mmlu_anatomy", "mmlu_virology", "mmlu_philosophy", "mmlu_astronomy"]
+    )
+    assert (
+        sets["mmlu, other"] == ["mmlu_anatomy", "mmlu_virology"]
+        and sets["mmlu, humanities"] == ["mmlu_philosophy"]
+        and sets["mmlu, STEM"] == ["mmlu_astronomy"]
+    )
     rows = pd.concat([make_rows([1, 0], [True, False], task) for task in ("sciq", "nq_open", "mmlu_anatomy")])
     table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), tasks), ["a", "b"], tasks)
     assert set(table["test_set"]) == set(sets) == set(cells.test_sets(tasks, []))
-    found = table[(table["reading"] == "A") & (table["method"] == "probe") & (table["model"] == "b") & (table["trained_on"] == "a")].set_index("test_set")["auroc"]
+    found = table[
+        (table["reading"] == "A")
+        & (table["method"] == "probe")
+        & (table["model"] == "b")
+        & (table["trained_on"] == "a")
+    ].set_index("test_set")["auroc"]
     assert found["mmlu, other"] == found["mmlu"] == 1.0 and found[["mmlu, STEM", "mmlu, humanities"]].isna().all()
 
 
@@ -81,12 +94,14 @@ def test_a_task_without_rows_stays_in_its_test_set():
 
 
 def test_measure_averages_over_tasks_and_seeds():
-    rows = pd.concat([
-        make_rows([2, 1, 0], [True, False, False], task="trivia_qa"),
-        make_rows([0, 1, 2], [True, False, False], task="sciq"),
-        make_rows([2, 1, 0], [True, False, False], task="trivia_qa", seed=1),
-        make_rows([2, 1, 0], [True, False, False], task="sciq", seed=1),
-    ])
+    rows = pd.concat(
+        [
+            make_rows([2, 1, 0], [True, False, False], task="trivia_qa"),
+            make_rows([0, 1, 2], [True, False, False], task="sciq"),
+            make_rows([2, 1, 0], [True, False, False], task="trivia_qa", seed=1),
+            make_rows([2, 1, 0], [True, False, False], task="sciq", seed=1),
+        ]
+    )
     lines = cells.measure(rows, scores.by_task(rows), TASKS).set_index("test_set")
     both = lines.loc["in-distribution"]
     assert both["auroc"] == pytest.approx((0.5 + 1.0) / 2)
@@ -103,15 +118,25 @@ def test_measure_keeps_a_missing_cell_missing():
 
 def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
     few, some = ([i % 2 == 0 and i < 2 * right for i in range(80)] for right in (24, 25))
-    rows = pd.concat([make_rows(np.arange(80), few, "trivia_qa", scored="a"), make_rows(np.arange(80), some, "trivia_qa"), make_rows(np.arange(80), few, "sciq")])
+    rows = pd.concat(
+        [
+            make_rows(np.arange(80), few, "trivia_qa", scored="a"),
+            make_rows(np.arange(80), some, "trivia_qa"),
+            make_rows(np.arange(80), few, "sciq"),
+        ]
+    )
     measured = cells.measure(rows, scores.by_task(rows), TASKS)
     table = cells.enough(measured).set_index(["scored", "test_set"])
     assert measured["auroc"].notna().all() and table["auroc"].isna().to_dict() == {
         ("a", "in-distribution"): True, ("b", "in-distribution"): False, ("a", "trivia_qa"): True, ("b", "trivia_qa"): False, ("b", "sciq"): True,
     }  # fmt: skip
     gone = table[table["auroc"].isna()]
-    assert set(gone["reason"]) == {"24 right answers, and a value takes 25"} and set(table.drop(gone.index)["reason"]) == {""}
-    assert gone[["low", "high", "ece", "pooled_auroc", "lowest_seed"]].isna().all(axis=None) and gone[["accuracy", "n_right", "n"]].notna().all(axis=None)
+    assert set(gone["reason"]) == {"24 right answers, and a value takes 25"} and set(
+        table.drop(gone.index)["reason"]
+    ) == {""}
+    assert gone[["low", "high", "ece", "pooled_auroc", "lowest_seed"]].isna().all(axis=None) and gone[
+        ["accuracy", "n_right", "n"]
+    ].notna().all(axis=None)
     places = cells.heatmap_table(table.reset_index(), ["a", "b"], TASKS)
     notes = heatmaps.with_labels(places, 2).loc[(places["reason"] != "") & places["n"].notna(), "note"]
     assert set(notes) == {"too few"} and "25 right" in set(heatmaps.with_labels(places, 2)["note"])
@@ -119,7 +144,9 @@ def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
     assert "— (24 right answers, and a value takes 25)" in html
     beneath = cell.cell_html(table.reset_index())
     assert beneath.count("24 right answers, and a value takes 25") == 3 and "No value because" in beneath
-    assert "No value because" not in cell.cell_html(table.drop(gone.index).reset_index()), "an empty column says nothing"
+    assert "No value because" not in cell.cell_html(table.drop(gone.index).reset_index()), (
+        "an empty column says nothing"
+    )
 
 
 def test_no_place_of_the_heatmaps_is_left_out():
@@ -147,7 +174,9 @@ def test_without_any_rows_everything_is_missing(tmp_path):
     assert table[["auroc", "low", "ece", "accuracy", "n", "n_right", "seeds"]].isna().all(axis=None)
 
 
-@pytest.mark.parametrize("gone", [{"scored": "gone"}, {"reader": "gone"}, {"trained_on": "gone"}, {"seed": 1}, {"method": "lora_prompt"}])
+@pytest.mark.parametrize(
+    "gone", [{"scored": "gone"}, {"reader": "gone"}, {"trained_on": "gone"}, {"seed": 1}, {"method": "lora_prompt"}]
+)
 def test_rows_that_the_grid_no_longer_has_are_left_out(tmp_path, gone):
     kept = [{}, {"method": "probe_mlp"}, {"reader": "", "trained_on": "", "method": "likelihood"}]
     for place, names in enumerate([*kept, gone]):
@@ -165,4 +194,8 @@ def test_a_question_in_two_splits_is_refused():
 
 
 def test_train_and_validation_may_change_with_the_seed():
-    cells.check(pd.concat([make_rows([1], [True], split=split, seed=seed) for seed, split in enumerate(("train", "validation"))]))
+    cells.check(
+        pd.concat(
+            [make_rows([1], [True], split=split, seed=seed) for seed, split in enumerate(("train", "validation"))]
+        )
+    )

@@ -23,21 +23,43 @@ RISING, FLAT = (0.6, 0.7, 0.72, 0.74, 0.76), (0.6, 0.7, 0.72, 0.7199, 0.7203)
 def adapters(*auroc, patience=3, **names) -> dict:
     """A card of LoRA + Prompt with these looks at validation."""
     history = [{"step": 4 * at, "loss": 0.7, "validation_auroc": value} for at, value in enumerate(auroc, 1)]
-    return {"method": "lora_prompt", "reader": "a", "trained_on": "a", "seed": 0, "settings": {"patience": patience}, "history": history} | names
+    return {
+        "method": "lora_prompt",
+        "reader": "a",
+        "trained_on": "a",
+        "seed": 0,
+        "settings": {"patience": patience},
+        "history": history,
+    } | names
 
 
 def mlp(*auroc, patience=10, **names) -> dict:
     search = [{"epoch": at, "validation_auroc": value} for at, value in enumerate(auroc)]
-    card = adapters(method="probe_mlp", patience=patience, **names) | {"search": search, "chosen": {"epoch": int(np.argmax(auroc))}}
+    card = adapters(method="probe_mlp", patience=patience, **names) | {
+        "search": search,
+        "chosen": {"epoch": int(np.argmax(auroc))},
+    }
     return {name: value for name, value in card.items() if name != "history"}
 
 
 def probe(table: dict[int, dict[float, float]], last_layer: int = 3, **names) -> dict:
     """A card of the logistic probe, from AUROC on validation by layer and strength."""
-    search = [{"layer": layer, "strength": strength, "validation_auroc": value} for layer, row in table.items() for strength, value in row.items()]
+    search = [
+        {"layer": layer, "strength": strength, "validation_auroc": value}
+        for layer, row in table.items()
+        for strength, value in row.items()
+    ]
     best = max(search, key=lambda line: line["validation_auroc"])
     chosen = {"layer": best["layer"], "strength": best["strength"]}
-    return {"method": "probe", "reader": "a", "trained_on": "a", "seed": 0, "search": search, "chosen": chosen, "last_layer": last_layer} | names
+    return {
+        "method": "probe",
+        "reader": "a",
+        "trained_on": "a",
+        "seed": 0,
+        "search": search,
+        "chosen": chosen,
+        "last_layer": last_layer,
+    } | names
 
 
 def write(folder, *cards):
@@ -62,7 +84,10 @@ def test_looks_at_validation(auroc, reason):
 
 
 def test_the_tolerance_is_where_the_mark_begins_and_is_what_the_book_says():
-    for gain, expected in ((plateau.TOLERANCE - 1e-6, ""), (plateau.TOLERANCE + 1e-6, "the last 2 of its 3 looks at validation gained 0.005")):
+    for gain, expected in (
+        (plateau.TOLERANCE - 1e-6, ""),
+        (plateau.TOLERANCE + 1e-6, "the last 2 of its 3 looks at validation gained 0.005"),
+    ):
         assert plateau.why(adapters(0.7, 0.7, 0.7 + gain)) == expected
     assert plateau.TOLERANCE == 0.005
     assert all("more than half a hundredth of AUROC" in PAGES[page] for page in ("glossary.md", "method.md"))
@@ -78,7 +103,9 @@ def test_a_slow_rise_over_many_epochs_is_one():
     slow = np.linspace(0.6, 0.7, 100)
     assert plateau.why(mlp(*slow)) == "the last 20 of its 100 looks at validation gained 0.020"
     assert slow[-1] - slow[-3] < plateau.TOLERANCE, "which the last two looks would not show"
-    assert plateau.why(mlp(*slow, *[0.7] * 9)) != "" and plateau.why(mlp(*slow, *[0.69] * 10)) == "", "ten epochs are its patience"
+    assert plateau.why(mlp(*slow, *[0.7] * 9)) != "" and plateau.why(mlp(*slow, *[0.69] * 10)) == "", (
+        "ten epochs are its patience"
+    )
 
 
 @pytest.mark.parametrize("card, reason", [
@@ -124,7 +151,11 @@ def test_cards_are_found_wherever_they_lie_and_nothing_else_is_taken_for_one(tmp
 def two_seeds(tmp_path):
     """Rows of a probe, two seeds of LoRA + Prompt of which one was still improving, and the likelihood, and no card of an MLP."""
     write(tmp_path, adapters(*FLAT, seed=0), adapters(*RISING, seed=1), probe({2: {0.1: 0.7}}))
-    parts = [graded({"probe": 1.0, "probe_mlp": 1.0, "lora_prompt": 3.0}), graded({"lora_prompt": 3.0}, seed=1), graded({"likelihood": 1.0}, reader="", trained_on="")]
+    parts = [
+        graded({"probe": 1.0, "probe_mlp": 1.0, "lora_prompt": 3.0}),
+        graded({"lora_prompt": 3.0}, seed=1),
+        graded({"likelihood": 1.0}, reader="", trained_on=""),
+    ]
     return pd.concat(parts, ignore_index=True), tmp_path
 
 
@@ -162,7 +193,9 @@ def run_of_two(tmp_path, *improving):
 
 def judged(rows):
     found, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
-    mine = found[(found["source"] == "measured") & (found["claim"] == "Probe is above LoRA + Prompt in every combination")]
+    mine = found[
+        (found["source"] == "measured") & (found["claim"] == "Probe is above LoRA + Prompt in every combination")
+    ]
     return found, mine.set_index(["reading", "contrast"])
 
 
@@ -171,7 +204,10 @@ def test_a_contrast_that_would_hold_is_inconclusive_and_so_is_its_claim(tmp_path
     before, lines = judged(run_of_two(tmp_path))
     assert lines.loc[[*place], "says"].tolist() == [claims.HOLDS] * 2
     after, lines = judged(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
-    assert lines.loc[place[0], ["says", "reason"]].tolist() == [claims.OPEN, "a cell was still improving when training ended"]
+    assert lines.loc[place[0], ["says", "reason"]].tolist() == [
+        claims.OPEN,
+        "a cell was still improving when training ended",
+    ]
     assert lines.loc[place[1], ["says", "reason"]].tolist() == [claims.HOLDS, ""]
     assert lines["estimate"].notna().all() and lines["low"].notna().all(), "its value and interval stay"
     keys = ["claim", "source", "reading"]
@@ -183,18 +219,37 @@ def test_a_contrast_that_would_hold_is_inconclusive_and_so_is_its_claim(tmp_path
 
 
 def test_a_contrast_that_would_fail_is_inconclusive_too(tmp_path):
-    rows = run_of_two(tmp_path, *((method, reader, of) for method in ("probe", "lora_prompt") for reader in ("weak", "strong") for of in ("weak", "strong")))
+    rows = run_of_two(
+        tmp_path,
+        *(
+            (method, reader, of)
+            for method in ("probe", "lora_prompt")
+            for reader in ("weak", "strong")
+            for of in ("weak", "strong")
+        ),
+    )
     found, _ = judged(rows)
     assert set(found.loc[found["source"] == "measured", "says"]) == {claims.OPEN}
 
 
 def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
-    before, after = (differences.of_grid(run_of_two(tmp_path, *improving), ["weak", "strong"], TASKS) for improving in ((), [("lora_prompt", "strong", "strong")]))
+    before, after = (
+        differences.of_grid(run_of_two(tmp_path, *improving), ["weak", "strong"], TASKS)
+        for improving in ((), [("lora_prompt", "strong", "strong")])
+    )
     changed = after["says"] == IMPROVING
-    assert changed.equals(after["still_improving"].astype(bool)) and 0 < changed.sum() < len(after) and not (before["says"] == IMPROVING).any()
+    assert (
+        changed.equals(after["still_improving"].astype(bool))
+        and 0 < changed.sum() < len(after)
+        and not (before["says"] == IMPROVING).any()
+    )
     assert before["says"][~changed].equals(after["says"][~changed]) and bootstrap.ABOVE in set(before["says"][changed])
     said = differences.differences_sentences(after)
-    assert "2 still improving of 6" in said and "3 still improving of 8" in said and differences.differences_chart(after).to_dict()
+    assert (
+        "2 still improving of 6" in said
+        and "3 still improving of 8" in said
+        and differences.differences_chart(after).to_dict()
+    )
 
 
 def test_the_contest_and_the_shift_give_no_verdict_on_a_marked_cell(tmp_path):
@@ -203,9 +258,16 @@ def test_the_contest_and_the_shift_give_no_verdict_on_a_marked_cell(tmp_path):
     write(tmp_path, probe({2: {0.1: 0.7}}), adapters(*RISING))
     table = controls.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")
     assert controls.contest(rows, ["a"], tasks).set_index("method")["against"]["lora_prompt"] == bootstrap.ABOVE
-    assert table["against"]["lora_prompt"] == IMPROVING and "With one of the two still improving when training ended: LoRA + Prompt (+" in controls.contest_sentences(table.reset_index())
+    assert (
+        table["against"]["lora_prompt"] == IMPROVING
+        and "With one of the two still improving when training ended: LoRA + Prompt (+"
+        in controls.contest_sentences(table.reset_index())
+    )
     write(tmp_path, probe({2: {0.1: 0.7, 1.0: 0.8}}), adapters(*FLAT))
-    assert controls.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")["against"]["lora_prompt"] == IMPROVING, "the probe was"
+    assert (
+        controls.contest(plateau.mark(rows, tmp_path), ["a"], tasks).set_index("method")["against"]["lora_prompt"]
+        == IMPROVING
+    ), "the probe was"
     table = shift.shift(plateau.mark(rows, tmp_path), tasks).dropna(subset="says").set_index("method")
     assert table["says"].to_dict() == {"probe": IMPROVING, "lora_prompt": bootstrap.EXPLORATORY}
     drawn = [line for lines in shift.shift_chart(table.reset_index()).to_dict()["datasets"].values() for line in lines]
@@ -214,12 +276,20 @@ def test_the_contest_and_the_shift_give_no_verdict_on_a_marked_cell(tmp_path):
 
 def test_a_task_left_out_is_not_compared_with_training_that_ended_too_early(tmp_path):
     rows = graded({"lora_prompt": 2.0, "lora_prompt_without_sciq": 0.2, "lora_prompt_without_trivia_qa": 0.2})
-    variants = [adapters(*looks, method=f"lora_prompt_without_{task}") for task, looks in (("sciq", RISING), ("trivia_qa", FLAT))]
+    variants = [
+        adapters(*looks, method=f"lora_prompt_without_{task}")
+        for task, looks in (("sciq", RISING), ("trivia_qa", FLAT))
+    ]
     write(tmp_path, adapters(*FLAT), *variants)
     table = shift.left_out(plateau.mark(rows, tmp_path))
     assert dict(zip(table["task"], table["still_improving"])) == {"sciq": True, "trivia_qa": False}
-    assert "in 1 of 1 cases by an interval below zero; 1 more were still improving when training ended." in shift.left_out_sentences(table)
-    assert "inconclusive: each time one of the two was still improving" in shift.left_out_sentences(table[table["task"] == "sciq"])
+    assert (
+        "in 1 of 1 cases by an interval below zero; 1 more were still improving when training ended."
+        in shift.left_out_sentences(table)
+    )
+    assert "inconclusive: each time one of the two was still improving" in shift.left_out_sentences(
+        table[table["task"] == "sciq"]
+    )
 
 
 def first_page(rows):
@@ -232,29 +302,48 @@ def first_page(rows):
 def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     table, *beside = first_page(run_of_two(tmp_path))
     whole = "in 4 of 4 cells that have both; of 4 that are primary hypotheses it is significantly higher in 4 and lower in 0."
-    assert IMPROVING not in heatmaps.heatmaps_sentences(table, *beside) and whole in heatmaps.heatmaps_sentences(table, *beside)
+    assert IMPROVING not in heatmaps.heatmaps_sentences(table, *beside) and whole in heatmaps.heatmaps_sentences(
+        table, *beside
+    )
     table, *beside = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
     said = heatmaps.heatmaps_sentences(table, *beside)
-    of_strong = table[(table["reading"] == "A") & (table["method"] == "lora_prompt") & (table["trained_on"] == "strong")]["auroc"]
+    of_strong = table[
+        (table["reading"] == "A") & (table["method"] == "lora_prompt") & (table["trained_on"] == "strong")
+    ]["auroc"]
     assert said.startswith("- **Better than chance in 6 of 6 cells**") and "in 2 of 2 cells that have both" in said
     assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in said for value in of_strong)
-    assert said.endswith("- **2 of 8 cells were still improving when training ended** (↗): they count in no sentence here and in no verdict.")
+    assert said.endswith(
+        "- **2 of 8 cells were still improving when training ended** (↗): they count in no sentence here and in no verdict."
+    )
     table, *beside = first_page(run_of_two(tmp_path, *(("lora_prompt", model, model) for model in ("strong", "weak"))))
     assert "**LoRA + Prompt** was still improving in every cell" in heatmaps.heatmaps_sentences(table, *beside)
-    table, *beside = first_page(run_of_two(tmp_path, *((method, model, model) for model in ("strong", "weak") for method in ("probe", "lora_prompt"))))
-    assert heatmaps.heatmaps_sentences(table, *beside) == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
+    table, *beside = first_page(
+        run_of_two(
+            tmp_path, *((method, model, model) for model in ("strong", "weak") for method in ("probe", "lora_prompt"))
+        )
+    )
+    assert (
+        heatmaps.heatmaps_sentences(table, *beside)
+        == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
+    )
 
 
 def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
-    table = test_heatmaps.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(still_improving=[False] * 4 + [True] + [False] * 3)
+    table = test_heatmaps.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(
+        still_improving=[False] * 4 + [True] + [False] * 3
+    )
     said = heatmaps.heatmaps_sentences(table, test_heatmaps.untrained(0.85, 0.8), test_heatmaps.NO_PRIMARY)
     assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in said
 
 
 def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
-    table, *beside = first_page(plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing"))
+    table, *beside = first_page(
+        plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing")
+    )
     said = heatmaps.heatmaps_sentences(table, *beside)
-    assert "in 4 of 4 cells that have both" in said and said.endswith("- Of 8 of 8 cells no card says whether training had reached its plateau.")
+    assert "in 4 of 4 cells that have both" in said and said.endswith(
+        "- Of 8 of 8 cells no card says whether training had reached its plateau."
+    )
     drawn = heatmaps.with_labels(table, 2).dropna(subset="auroc")
     assert set(drawn["mark"]) == {""} and set(drawn["training"]) == {"not known"}
 
@@ -266,7 +355,9 @@ def test_heatmap_and_table_show_the_mark_of_the_marked_cells_and_of_no_others(tm
     shown = table[table["reading"] == "A"]
     texts = [f">{line.auroc:.2f} ↗<" for line in shown[plateau.marked(shown)].itertuples()]
     assert len(texts) == 2 and svg.count("↗</text>") == 2 and all(text in svg for text in texts)
-    assert svg.count("When training ended: still improving") == svg.count("Trained on: strong") / 2 > 0, "of the two heatmaps, one"
+    assert svg.count("When training ended: still improving") == svg.count("Trained on: strong") / 2 > 0, (
+        "of the two heatmaps, one"
+    )
     assert chart.to_dict()["description"].endswith("0 missing, 2 still improving.")
     html = heatmaps.heatmaps_html(shown, ["weak", "strong"])
     assert html.count("↗") == 2
@@ -275,18 +366,28 @@ def test_heatmap_and_table_show_the_mark_of_the_marked_cells_and_of_no_others(tm
 
 
 def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
-    write(tmp_path, probe({2: {0.1: 0.7}}), probe({2: {0.01: 0.8, 0.1: 0.7}}, seed=1), probe({2: {0.01: 0.9, 0.1: 0.7}}, seed=7))
+    write(
+        tmp_path,
+        probe({2: {0.1: 0.7}}),
+        probe({2: {0.01: 0.8, 0.1: 0.7}}, seed=1),
+        probe({2: {0.01: 0.9, 0.1: 0.7}}, seed=7),
+    )
     write(tmp_path, mlp(*FLAT), mlp(*FLAT, seed=1))
     probes, mlps = cell.training_sentences(plateau.table(tmp_path), ["probe", "probe_mlp"], [0, 1]).split("\n\n")
     assert probes == (
         "**Probe was still improving when its training ended** (↗ in the heatmaps), so that no verdict rests on it: "
         "with seed 1, its strength, 0.01, is the lowest that was tried, and gained 0.100 over the next."
     )
-    assert mlps == "Probe (MLP) was not still improving when its training ended: AUROC on validation had stopped rising there, or rose by no more than 0.005."
+    assert (
+        mlps
+        == "Probe (MLP) was not still improving when its training ended: AUROC on validation had stopped rising there, or rose by no more than 0.005."
+    )
     assert "no card says of 1 of 3 seeds" in cell.training_sentences(plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2])
     place = tmp_path / "probe_mlp/a/a/seed0"
     drawn = cell.learning_chart(str(place), "probe_mlp").to_dict()
-    assert [line["validation_auroc"] for lines in drawn["datasets"].values() for line in lines] == [*FLAT] and vl_convert.vegalite_to_svg(drawn)
+    assert [line["validation_auroc"] for lines in drawn["datasets"].values() for line in lines] == [
+        *FLAT
+    ] and vl_convert.vegalite_to_svg(drawn)
     assert cell.learning_chart(str(place), "lora_prompt_mlp") is None
     write(tmp_path, adapters(*RISING))
     assert "looks at validation gained" in cell.training_sentences(plateau.table(tmp_path), ["lora_prompt"], [0])

@@ -9,7 +9,9 @@ from made_up import make_rows
 from whoknows.evaluation import bootstrap, calibration, cells, metrics, scores
 from whoknows.report.pages import cell, heatmaps
 
-MEASURED = {name: scores.MEASURES[name].of for name in metrics.RESAMPLED} | {"threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)}
+MEASURED = {name: scores.MEASURES[name].of for name in metrics.RESAMPLED} | {
+    "threshold_accuracy": lambda logit, correct: metrics.threshold_accuracy(logit, correct, 0.3)
+}
 
 
 def calibrated(seed, count):
@@ -27,7 +29,9 @@ def test_a_resample_has_the_metrics_of_its_answers_written_out(digits):
     found = metrics.resampled(logit, correct, weights, 0.3)
     for at, drawn in enumerate(weights.T):
         each = np.repeat(np.arange(60), drawn.astype(int))
-        assert {name: values[at] for name, values in found.items()} == pytest.approx({name: metric(logit[each], correct[each]) for name, metric in MEASURED.items()}, abs=1e-6)
+        assert {name: values[at] for name, values in found.items()} == pytest.approx(
+            {name: metric(logit[each], correct[each]) for name, metric in MEASURED.items()}, abs=1e-6
+        )
 
 
 def test_what_cannot_be_measured_is_missing():
@@ -47,7 +51,13 @@ def test_intervals_hold_the_truth_but_that_of_ece_would_not():
         for name, values in metrics.resampled(logit, correct, weights, 0.3).items():
             low, high = np.quantile(values, [0.025, 0.975])
             held[name] += low <= truth[name] <= high
-        ece += min(metrics.ece(logit[each], correct[each]) for each in (np.repeat(np.arange(150), drawn.astype(int)) for drawn in weights.T[:20])) < 0.01
+        ece += (
+            min(
+                metrics.ece(logit[each], correct[each])
+                for each in (np.repeat(np.arange(150), drawn.astype(int)) for drawn in weights.T[:20])
+            )
+            < 0.01
+        )
     assert all(0.88 <= count / 200 <= 0.99 for count in held.values()), held
     assert ece < 0.05 * 200, "the truth, zero, lies below all resamples"
 
@@ -57,7 +67,12 @@ def test_cells_have_an_interval_of_each_metric_but_ece_and_the_heatmap_shows_it(
     for at, task in enumerate(("trivia_qa", "sciq")):
         correct = np.arange(120) % 2 == 0
         logit = rng.normal(size=120) + correct + at
-        parts += [make_rows(logit, correct, task), make_rows(rng.normal(size=60), correct[:60], task, split="validation", scored="a").assign(question_id=[f"v{i}" for i in range(60)])]
+        parts += [
+            make_rows(logit, correct, task),
+            make_rows(rng.normal(size=60), correct[:60], task, split="validation", scored="a").assign(
+                question_id=[f"v{i}" for i in range(60)]
+            ),
+        ]
     rows, tasks = pd.concat(parts), [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}]
     measured = cells.measure(rows, scores.by_task(rows), tasks)
     assert [name.removeprefix("low_") for name in measured if name.startswith("low_")] == list(cells.INTERVALS)
@@ -72,20 +87,58 @@ def test_cells_have_an_interval_of_each_metric_but_ece_and_the_heatmap_shows_it(
     assert np.quantile(mean.to_numpy()[0], [0.025, 0.975]) == pytest.approx([both["low_brier"], both["high_brier"]])
     table = cells.heatmap_table(measured, ["a", "b"], tasks)
     shown = heatmaps.with_labels(table[table["auroc"].notna()], 2)
-    assert shown["interval_brier"].tolist() == [f"{low:.2f} – {high:.2f}" for low, high in zip(shown["low_brier"], shown["high_brier"])] and "interval_ece" not in shown
+    assert (
+        shown["interval_brier"].tolist()
+        == [f"{low:.2f} – {high:.2f}" for low, high in zip(shown["low_brier"], shown["high_brier"])]
+        and "interval_ece" not in shown
+    )
     html = cell.cell_html(measured)
-    assert html.count("<small>") == len(measured) * (len(metrics.RESAMPLED) + 1) + len(measured) and f"{both['brier']:.3f}<br/><small>{both['low_brier']:.3f} – {both['high_brier']:.3f}</small>" in html
+    assert (
+        html.count("<small>") == len(measured) * (len(metrics.RESAMPLED) + 1) + len(measured)
+        and f"{both['brier']:.3f}<br/><small>{both['low_brier']:.3f} – {both['high_brier']:.3f}</small>" in html
+    )
 
 
 def test_a_heatmap_of_another_metric_shows_its_interval_and_says_if_there_is_none():
     import vl_convert
 
-    table = pd.DataFrame({"method": "probe", "reader": "a", "trained_on": "a", "scored": "a", "model": "a", "reading": "A", "test_set": "in-distribution", "auroc": [0.8], "low": 0.7, "high": 0.9})
-    table = table.assign(brier=0.2, low_brier=0.15, high_brier=0.25, ece=0.1, aurc=np.nan, n=90, n_right=30, n_tasks=1, of_tasks=1, seeds=1, lowest_seed=0.8, highest_seed=0.8, reason="")
+    table = pd.DataFrame(
+        {
+            "method": "probe",
+            "reader": "a",
+            "trained_on": "a",
+            "scored": "a",
+            "model": "a",
+            "reading": "A",
+            "test_set": "in-distribution",
+            "auroc": [0.8],
+            "low": 0.7,
+            "high": 0.9,
+        }
+    )
+    table = table.assign(
+        brier=0.2,
+        low_brier=0.15,
+        high_brier=0.25,
+        ece=0.1,
+        aurc=np.nan,
+        n=90,
+        n_right=30,
+        n_tasks=1,
+        of_tasks=1,
+        seeds=1,
+        lowest_seed=0.8,
+        highest_seed=0.8,
+        reason="",
+    )
     spec = heatmaps.heatmaps_chart(table, ["a"], "x").to_dict()
     (metric,) = [param for param in spec["params"] if param["name"] == "metric"]
     assert metric["bind"]["options"] == ["auroc", "brier", "ece"], "of what nobody measured there is no heatmap"
-    for name, title, interval in (("auroc", "AUROC · ", "0.70 – 0.90"), ("brier", "Brier score, less is better · ", "0.15 – 0.25"), ("ece", "ECE, less is better, without intervals · ", "")):
+    for name, title, interval in (
+        ("auroc", "AUROC · ", "0.70 – 0.90"),
+        ("brier", "Brier score, less is better · ", "0.15 – 0.25"),
+        ("ece", "ECE, less is better, without intervals · ", ""),
+    ):
         metric["value"] = name
         svg = vl_convert.vegalite_to_svg(spec)
         assert f">{title}" in svg and (f">{interval}</text>" in svg if interval else " – 0" not in svg)

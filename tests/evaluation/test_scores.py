@@ -24,7 +24,9 @@ def test_within_task_gives_nothing_for_knowing_the_task():
     mean = scores.within_task(scores.by_task(rows), ["easy", "hard"]).iloc[0]
     assert (mean["auroc"], mean["n_tasks"], mean["n_right"], mean["n"]) == (0.5, 2, 10, 20)
     thrown_together = scores.pooled(rows, ["easy", "hard"], {})
-    assert thrown_together["pooled_auroc"].iloc[0] == pytest.approx(0.8) and thrown_together["pooled_brier"].isna().all()
+    assert (
+        thrown_together["pooled_auroc"].iloc[0] == pytest.approx(0.8) and thrown_together["pooled_brier"].isna().all()
+    )
 
 
 def test_pooled_measures_are_of_all_answers_together():

@@ -40,7 +40,9 @@ def test_generate_writes_the_same_answers(reader):
     table = questions(6)
     prefix = Prefix(reader, table[:1]).ids
     ours = answer.answer(reader, table, 8, 2048)
-    assert baseline.answer(reader, [prefix + reader.question(q) for q in ours["question"]], 8) == ours["answer"].tolist()
+    assert (
+        baseline.answer(reader, [prefix + reader.question(q) for q in ours["question"]], 8) == ours["answer"].tolist()
+    )
 
 
 def test_plain_hidden_states_and_confidences_are_the_same(reader):
@@ -54,7 +56,15 @@ def test_plain_hidden_states_and_confidences_are_the_same(reader):
 
 def test_the_trainer_learns_with_the_adapters_alone():
     loaded = loading.load("tiny-llama", "float32")
-    settings = {"first_layer": 0.5, "r": 2, "alpha": 8, "dropout": 0.0, "targets": ["q_proj"], "learning_rate": 0.1, "batch_size": 4}
+    settings = {
+        "first_layer": 0.5,
+        "r": 2,
+        "alpha": 8,
+        "dropout": 0.0,
+        "targets": ["q_proj"],
+        "learning_rate": 0.1,
+        "batch_size": 4,
+    }
     adapted = LoraPrompt(loaded, settings, 0, 2048).reader
     before = {name: value.clone() for name, value in adapted.model.named_parameters()}
     frame = questions(8)[1:].assign(answer="A")
@@ -87,7 +97,9 @@ def test_the_arithmetic_is_counted_by_blocks(reader):
     each = [bench.block_parameters(reader, layer, layer + 1) for layer in range(reader.depth)]
     config = reader.model.config
     heads = config.num_attention_heads + config.num_key_value_heads
-    assert each[0] == config.hidden_size * (2 * heads * config.hidden_size // config.num_attention_heads + 3 * config.intermediate_size)
+    assert each[0] == config.hidden_size * (
+        2 * heads * config.hidden_size // config.num_attention_heads + 3 * config.intermediate_size
+    )
     assert bench.block_parameters(reader) == sum(each)
 
 
@@ -98,7 +110,18 @@ def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
     assert __main__.main(["bench", str(Path(__file__).parents[2] / "grids/smoke.yml")]) == 0
     table = pd.read_parquet("results/smoke/bench.parquet")
     measures = ["ours_per_second", "plain_per_second", "ratio", "share_of_matmul_rate", "tokens_per_second"]
-    assert [*table] == ["model", "stage", *measures[:4], "unit", "tokens_per_second", "ours_peak_gb", "plain_peak_gb", "repeats", "device", "precision"]
+    assert [*table] == [
+        "model",
+        "stage",
+        *measures[:4],
+        "unit",
+        "tokens_per_second",
+        "ours_peak_gb",
+        "plain_peak_gb",
+        "repeats",
+        "device",
+        "precision",
+    ]
     assert table[["ours_peak_gb", "plain_peak_gb"]].isna().all(axis=None) or torch.cuda.is_available()
     assert sorted(zip(table["model"], table["stage"])) == [
         (model, stage) for model in ("tiny-llama", "tiny-mistral") for stage in ("answer", "extract", "lora_prompt")
@@ -110,8 +133,19 @@ def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
 
 
 def test_random_weights_have_the_shape_of_the_real_ones(monkeypatch, tmp_path):
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 600}
-    monkeypatch.setattr(bench, "SHAPES", {"meta-llama/Llama-2-7b-hf": LlamaConfig(**small), "mistralai/Mistral-7B-v0.1": MistralConfig(**small)})
+    small = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "vocab_size": 600,
+    }
+    monkeypatch.setattr(
+        bench,
+        "SHAPES",
+        {"meta-llama/Llama-2-7b-hf": LlamaConfig(**small), "mistralai/Mistral-7B-v0.1": MistralConfig(**small)},
+    )
     monkeypatch.setattr(bench, "sample", lambda chosen, count: questions(6))
     kapoor = grid.load(Path(__file__).parents[2] / "grids/kapoor2024.yml")
     with bench.random_weights(kapoor) as measured:
@@ -119,7 +153,11 @@ def test_random_weights_have_the_shape_of_the_real_ones(monkeypatch, tmp_path):
         folders = [Path(m.source) for m in measured.models]
         for folder, kind in zip(folders, ("LlamaForCausalLM", "MistralForCausalLM")):
             made = loading.load(str(folder), "bfloat16")
-            assert type(made.model).__name__ == kind and made.model.config.hidden_size == 32 and made.head.dtype == torch.bfloat16
+            assert (
+                type(made.model).__name__ == kind
+                and made.model.config.hidden_size == 32
+                and made.head.dtype == torch.bfloat16
+            )
             assert len(made.tokenizer) <= 600 and made.choices
             ids = made.start() + made.question("Which moon is moon?")
             assert ids[0] == made.tokenizer.bos_token_id and len(ids) < 30
@@ -129,7 +167,11 @@ def test_random_weights_have_the_shape_of_the_real_ones(monkeypatch, tmp_path):
 
 
 def test_the_papers_shapes_have_the_papers_numbers_of_parameters():
-    for source, billions in {"meta-llama/Llama-2-7b-hf": 6.74, "meta-llama/Llama-2-13b-hf": 13.02, "mistralai/Mistral-7B-v0.1": 7.24}.items():
+    for source, billions in {
+        "meta-llama/Llama-2-7b-hf": 6.74,
+        "meta-llama/Llama-2-13b-hf": 13.02,
+        "mistralai/Mistral-7B-v0.1": 7.24,
+    }.items():
         with torch.device("meta"):
             model = bench.KINDS[type(bench.SHAPES[source])](bench.SHAPES[source])
         assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)

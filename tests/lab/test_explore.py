@@ -37,7 +37,9 @@ def answers(seed, correct):
     """A frame of graded answers to the questions of all tasks."""
     parts = []
     for task, size in TASKS.items():
-        split = ["test"] * size if task == "nq_open" else (["train"] * 6 + ["validation"] * 2 + ["test"] * 2) * (size // 10)
+        split = (
+            ["test"] * size if task == "nq_open" else (["train"] * 6 + ["validation"] * 2 + ["test"] * 2) * (size // 10)
+        )
         parts.append(pd.DataFrame({"question_id": [f"{task}{i}" for i in range(size)], "task": task, "split": split}))
     texts = {"question": "Why?", "gold": [["the sun"]] * len(correct), "kind": "open", "answer": "A"}
     return pd.concat(parts, ignore_index=True).assign(**texts, correct=correct)
@@ -50,14 +52,18 @@ def checkout(tmp_path_factory):
     shutil.copytree(ROOT / "notebooks", folder / "notebooks", symlinks=True)
     values = files.read_yaml(ROOT / "grids/embedded.yml") | {"name": "made-up", "beside": None}
     values["models"] = [{"name": name, "source": "tiny-llama"} for name in LAYERS]
-    values["tasks"] = [{"name": name, "size": size, "role": "shift" if name == "nq_open" else "train"} for name, size in TASKS.items()]
+    values["tasks"] = [
+        {"name": name, "size": size, "role": "shift" if name == "nq_open" else "train"} for name, size in TASKS.items()
+    ]
     files.write_text(folder / "grids/made-up.yml", yaml.safe_dump(values))
     for scored_at, scored in enumerate(LAYERS):
         for reader_at, (reader, layers) in enumerate(LAYERS.items()):
             data = planted(sum(TASKS.values()), layers=layers, signal=[2], seed=scored_at, strength=1.0 + reader_at)
             features = str(folder / "results/made-up/features" / reader)
             save_hidden(features, scored, data.hidden)
-            save_hidden(features, BEFORE, torch.randn(data.hidden.shape, generator=torch.Generator().manual_seed(5)).bfloat16())
+            save_hidden(
+                features, BEFORE, torch.randn(data.hidden.shape, generator=torch.Generator().manual_seed(5)).bfloat16()
+            )
         files.write_parquet(folder / f"results/made-up/answers/{scored}.parquet", answers(scored_at, data.correct))
     return folder
 
@@ -70,7 +76,17 @@ def results(checkout, monkeypatch):
 
 def test_the_probe_is_the_one_that_the_run_fits_at_that_setting(results, tmp_path):
     found = results.rows(SETTING)
-    names = ("deep", "deep", results.seed, results.answers, "results/made-up/features/deep", [2], [0.1], MLP, str(tmp_path))
+    names = (
+        "deep",
+        "deep",
+        results.seed,
+        results.answers,
+        "results/made-up/features/deep",
+        [2],
+        [0.1],
+        MLP,
+        str(tmp_path),
+    )
     rows, _ = probe.run(*names, source="tiny-llama", precision="float32")
     own = rows[rows["method"] == "probe"].reset_index(drop=True)
     pd.testing.assert_frame_equal(found.drop(columns="logit"), own.drop(columns="logit"))
@@ -79,7 +95,10 @@ def test_the_probe_is_the_one_that_the_run_fits_at_that_setting(results, tmp_pat
 
 def test_hidden_states_are_read_when_they_are_asked_for(results, monkeypatch):
     asked = []
-    monkeypatch.setattr("whoknows.lab.explore.load_hidden", lambda folder, scored, frame: asked.append((folder[-4:], scored)) or torch.zeros(len(frame), 4, 6))
+    monkeypatch.setattr(
+        "whoknows.lab.explore.load_hidden",
+        lambda folder, scored, frame: asked.append((folder[-4:], scored)) or torch.zeros(len(frame), 4, 6),
+    )
     assert results.layers("deep") == 4 and asked == [("deep", "deep")]
     results.rows(SETTING)
     results.rows(replace(SETTING, layer=1))
@@ -114,10 +133,15 @@ def test_tasks_that_are_left_out_are_neither_trained_on_nor_tested(results):
 
 def test_before_the_answer_there_is_one_hidden_state_for_all_scored_models(results):
     rows = results.rows(replace(SETTING, token=TOKENS[1]))
-    deep, flat = (rows[(rows["scored"] == scored) & (rows["split"] == "test")].set_index("question_id")["logit"] for scored in LAYERS)
+    deep, flat = (
+        rows[(rows["scored"] == scored) & (rows["split"] == "test")].set_index("question_id")["logit"]
+        for scored in LAYERS
+    )
     assert (deep == flat).all() and deep.nunique() > 100
     usual = results.rows(SETTING)
-    assert scores.by_task(rows, only_auroc=True)["auroc"].max() < scores.by_task(usual, only_auroc=True)["auroc"].min(), "there only noise was planted"
+    assert (
+        scores.by_task(rows, only_auroc=True)["auroc"].max() < scores.by_task(usual, only_auroc=True)["auroc"].min()
+    ), "there only noise was planted"
     assert "last token before the answer" in explore.as_grid(results, replace(SETTING, token=TOKENS[1]), "mine")
 
 
@@ -135,7 +159,10 @@ def test_numbers_put_validation_beside_test(results):
 def test_test_answers_have_no_say_in_the_fit_nor_in_validation(results):
     before, logits = explore.numbers(results, SETTING), results.rows(SETTING)["logit"]
     turned = Results("grids/made-up.yml")
-    turned.answers = {name: frame.assign(correct=frame["correct"] ^ (frame["split"] == "test")) for name, frame in turned.answers.items()}
+    turned.answers = {
+        name: frame.assign(correct=frame["correct"] ^ (frame["split"] == "test"))
+        for name, frame in turned.answers.items()
+    }
     after = explore.numbers(turned, SETTING)
     assert (turned.rows(SETTING)["logit"] == logits).all()
     assert before["Validation, deep"].tolist() == after["Validation, deep"].tolist()
@@ -155,7 +182,9 @@ def test_both_readings_show_each_cell_once(results):
 def test_a_layer_that_a_reader_lacks_is_said_in_its_cells(results):
     table = explore.places(results, replace(SETTING, layer=3)).set_index(["reading", "reader"])
     assert table.loc[("A", "deep"), "auroc"].notna().all() and table.loc[("A", "flat"), "auroc"].isna().all()
-    assert set(table.loc[("B", "flat"), "reason"]) == {"flat has the layers 0 to 2, but 3 is asked for; choose one that it has."}
+    assert set(table.loc[("B", "flat"), "reason"]) == {
+        "flat has the layers 0 to 2, but 3 is asked for; choose one that it has."
+    }
     chart = explore.heatmaps(table.reset_index(), results.models).to_dict()
     values = [line for line in next(iter(chart["datasets"].values())) if line["reader"] == "flat"]
     assert {line["value"] for line in values} == {"—"}
@@ -176,7 +205,9 @@ def test_a_grid_repeats_the_setting(results, tmp_path):
     assert made.name == "mine" and [model.name for model in made.models] == list(LAYERS)
     assert made.probe.layers == (2,) and made.probe.strengths == (0.1,) and made.controls.sizes == (100,)
     assert [task.name for task in made.tasks] == ["sciq", "nq_open"] and made.methods == ("probe",)
-    assert replace(made, name="", tasks=(), methods=(), probe=None, controls=None) == replace(results.grid, name="", tasks=(), methods=(), probe=None, controls=None)
+    assert replace(made, name="", tasks=(), methods=(), probe=None, controls=None) == replace(
+        results.grid, name="", tasks=(), methods=(), probe=None, controls=None
+    )
     with pytest.raises(WhoknowsError, match="mine.yml is there already"):
         explore.save(results, setting, "mine")
     path.unlink()
@@ -186,8 +217,24 @@ def test_what_the_grid_says_runs_to_the_same_validation_value(results, tmp_path)
     files.write_text(tmp_path / "again.yml", explore.as_grid(results, SETTING, "again"))
     again = grid.load(tmp_path / "again.yml")
     settings = again.probe
-    rows, search = probe.run("deep", "deep", again.seeds[0], results.answers, "results/made-up/features/deep", settings.layers, list(settings.strengths), MLP, str(tmp_path), source="tiny-llama", precision="float32")
-    assert explore.numbers(results, SETTING).loc["in-distribution", "Validation, deep"].startswith(f"{search['validation_auroc'].iloc[0]:.3f}")
+    rows, search = probe.run(
+        "deep",
+        "deep",
+        again.seeds[0],
+        results.answers,
+        "results/made-up/features/deep",
+        settings.layers,
+        list(settings.strengths),
+        MLP,
+        str(tmp_path),
+        source="tiny-llama",
+        precision="float32",
+    )
+    assert (
+        explore.numbers(results, SETTING)
+        .loc["in-distribution", "Validation, deep"]
+        .startswith(f"{search['validation_auroc'].iloc[0]:.3f}")
+    )
 
 
 def test_in_a_grid_of_a_layer_that_a_model_lacks_it_chooses_among_its_own(results, tmp_path):
@@ -195,7 +242,10 @@ def test_in_a_grid_of_a_layer_that_a_model_lacks_it_chooses_among_its_own(result
     made = grid.load(tmp_path / "deeper.yml")
     told = {reader: json.loads(parameters.probe(made, reader, "deep", "0"))["layers"] for reader in LAYERS}
     assert told == {"deep": [3], "flat": "all"}
-    assert "# Readers without a layer 3 choose among all of theirs on validation: flat.\n" in (tmp_path / "deeper.yml").read_text()
+    assert (
+        "# Readers without a layer 3 choose among all of theirs on validation: flat.\n"
+        in (tmp_path / "deeper.yml").read_text()
+    )
 
 
 def test_a_grid_that_cannot_be_is_refused(results):
@@ -220,11 +270,15 @@ def test_it_opens_on_the_setting_that_the_run_published_and_goes_back_to_it(resu
     try:
         panel = Panel(results)
         published = replace(SETTING, strength=0.02)
-        assert panel.setting == published and panel.numbers.value == explore.numbers(results, published).to_html(border=0)
+        assert panel.setting == published and panel.numbers.value == explore.numbers(results, published).to_html(
+            border=0
+        )
         for name, value in {"token": TOKENS[1], "layer": 0, "strength": 1.0, "size": 50, "tasks": ("sciq",)}.items():
             panel.choices[name].value = value
         panel.back.click()
-        assert panel.setting == published and panel.numbers.value == explore.numbers(results, published).to_html(border=0)
+        assert panel.setting == published and panel.numbers.value == explore.numbers(results, published).to_html(
+            border=0
+        )
         panel.choices["reader"].value = "flat"
         before = panel.setting
         panel.back.click()
@@ -236,7 +290,15 @@ def test_it_opens_on_the_setting_that_the_run_published_and_goes_back_to_it(resu
 def test_moving_a_widget_redraws(panel):
     before, charts = panel.numbers.value, drawn(panel)
     assert len(charts) == 2 and "Validation, deep" in before
-    for name, value in {"token": TOKENS[1], "layer": 2, "strength": 1.0, "size": 50, "tasks": ("sciq", "nq_open"), "trained_on": "flat", "scored": "flat"}.items():
+    for name, value in {
+        "token": TOKENS[1],
+        "layer": 2,
+        "strength": 1.0,
+        "size": 50,
+        "tasks": ("sciq", "nq_open"),
+        "trained_on": "flat",
+        "scored": "flat",
+    }.items():
         panel.choices[name].value = value
         assert getattr(panel.setting, name) == value
         assert panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html(border=0) != before
@@ -257,7 +319,9 @@ def test_a_reader_with_fewer_layers_moves_the_layer(panel):
     assert panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html(border=0)
     panel.choices["layer"].value = 1
     panel.choices["reader"].value = "deep"
-    assert panel.choices["layer"].max == 3 and panel.numbers.value == explore.numbers(panel.results, panel.setting).to_html(border=0)
+    assert panel.choices["layer"].max == 3 and panel.numbers.value == explore.numbers(
+        panel.results, panel.setting
+    ).to_html(border=0)
 
 
 def test_a_mistake_is_a_sentence_and_the_next_move_mends_it(panel):
@@ -279,7 +343,9 @@ def test_the_button_saves_a_grid_and_says_what_came_of_it(panel):
 
 def test_a_grid_that_was_not_run(checkout, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(WhoknowsError, match="results/made-up/answers/deep.parquet: there is no such file; run `make book`"):
+    with pytest.raises(
+        WhoknowsError, match="results/made-up/answers/deep.parquet: there is no such file; run `make book`"
+    ):
         Results(str(checkout / "grids/made-up.yml"))
 
 
@@ -288,7 +354,14 @@ def test_the_notebook_runs_from_the_root_and_from_its_folder(checkout, tmp_path,
     source = notebook._read(ROOT / "notebooks/explore.py")
     assert page.parameters(source) == {"grid": "grids/embedded.yml"}
     notebook._set_environment("explore")
-    executed = papermill.execute_notebook(source, str(tmp_path / "out.ipynb"), {"grid": "grids/made-up.yml"}, cwd=checkout / start, kernel_name="python3", progress_bar=False)
+    executed = papermill.execute_notebook(
+        source,
+        str(tmp_path / "out.ipynb"),
+        {"grid": "grids/made-up.yml"},
+        cwd=checkout / start,
+        kernel_name="python3",
+        progress_bar=False,
+    )
     nbformat.validate(executed)
     state = executed.metadata.widgets["application/vnd.jupyter.widget-state+json"].state.values()
     shown = [output for widget in state for output in widget["state"].get("outputs", [])]

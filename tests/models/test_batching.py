@@ -45,7 +45,9 @@ def test_what_is_done_is_not_lost_when_memory_runs_out_late():
 
 
 def test_a_text_that_does_not_fit_alone_is_one_sentence():
-    with pytest.raises(DoesNotFit, match="a text of 40 tokens does not fit into the free memory of cpu: set precision: 4bit"):
+    with pytest.raises(
+        DoesNotFit, match="a text of 40 tokens does not fit into the free memory of cpu: set precision: 4bit"
+    ):
         list(TokenBudget(200, CPU).run(small(39)[0], LENGTHS))
 
 
@@ -85,7 +87,9 @@ def test_a_gpu_takes_what_the_first_pass_shows(monkeypatch):
         return batch
 
     list(late.run(dearer, lengths))
-    assert sizes[:5] == [2000, 8000, 8000, 8000, 8000] and max(sizes[5:]) == 2000, "a costlier pass makes the later ones smaller"
+    assert sizes[:5] == [2000, 8000, 8000, 8000, 8000] and max(sizes[5:]) == 2000, (
+        "a costlier pass makes the later ones smaller"
+    )
     few, sizes[:] = TokenBudget(None, torch.device("cuda"), most=3000), []
     list(few.run(work, lengths[:100]))
     assert max(sizes) <= 3000

@@ -25,20 +25,34 @@ SMOKE = grid.load(ROOT / "grids/smoke.yml")
 
 @pytest.mark.parametrize(
     "gpu, avx512, amx, allowed, native",
-    [(False, False, False, True, False), (False, True, False, True, True), (False, False, True, True, True), (False, True, True, False, False), (True, False, False, False, True)],
+    [
+        (False, False, False, True, False),
+        (False, True, False, True, True),
+        (False, False, True, True, True),
+        (False, True, True, False, False),
+        (True, False, False, False, True),
+    ],
 )
-def test_auto_is_bfloat16_where_it_is_native_and_no_other_precision_asks(monkeypatch, gpu, avx512, amx, allowed, native):
+def test_auto_is_bfloat16_where_it_is_native_and_no_other_precision_asks(
+    monkeypatch, gpu, avx512, amx, allowed, native
+):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: allowed, raising=False)  # not every build has it
+    monkeypatch.setattr(
+        torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: allowed, raising=False
+    )  # not every build has it
     assert loading.has_bfloat16() == native and loading.dtype("auto") == DTYPES[native]
-    assert loading.dtype("float32") == torch.float32 and {loading.dtype(name) for name in ("bfloat16", "8bit", "4bit")} == {torch.bfloat16}
+    assert loading.dtype("float32") == torch.float32 and {
+        loading.dtype(name) for name in ("bfloat16", "8bit", "4bit")
+    } == {torch.bfloat16}
 
 
 def test_one_place_asks_what_the_cpu_can_do():
     asking = re.compile(r"torch\.cpu\._is|mkldnn|get_cpu_capability|has_avx")
-    assert [path.name for path in ROOT.glob("lib/whoknows/**/*.py") if asking.search(path.read_text())] == ["loading.py"]
+    assert [path.name for path in ROOT.glob("lib/whoknows/**/*.py") if asking.search(path.read_text())] == [
+        "loading.py"
+    ]
 
 
 def through_the_stages(native, folder):
@@ -47,15 +61,35 @@ def through_the_stages(native, folder):
         patch.setattr(loading, "has_bfloat16", lambda: native)
         reader, frame = loading.load("tiny-mistral", "auto"), learnable()
         asked = frame.drop(columns=["answer", "correct"])
-        written = answer.run(reader, asked, SMOKE.answer.max_new_tokens, SMOKE.batch_tokens, str(folder / "answers.parquet"))
-        zero_shot, _ = extract.run("r", reader, {"r": frame}, SMOKE.lora_prompt.first_layer, SMOKE.batch_tokens, str(folder / "features"))
+        written = answer.run(
+            reader, asked, SMOKE.answer.max_new_tokens, SMOKE.batch_tokens, str(folder / "answers.parquet")
+        )
+        zero_shot, _ = extract.run(
+            "r", reader, {"r": frame}, SMOKE.lora_prompt.first_layer, SMOKE.batch_tokens, str(folder / "features")
+        )
         used = {"source": "tiny-mistral", "precision": "auto", "out": str(folder / "estimator")}
-        _, rows = lora_prompt.run("r", reader, "r", 0, {"r": frame}, SETTINGS | {"epochs": 6}, SMOKE.batch_tokens, str(folder / "features"), **used)
+        _, rows = lora_prompt.run(
+            "r",
+            reader,
+            "r",
+            0,
+            {"r": frame},
+            SETTINGS | {"epochs": 6},
+            SMOKE.batch_tokens,
+            str(folder / "features"),
+            **used,
+        )
         again = predict.load(folder / "estimator")
         test = rows[rows["split"] == "test"]
         said = frame.set_index("question_id").loc[test["question_id"]]
         used_again = again.logits(said["question"].tolist(), said["answer"].tolist()).numpy()
-    return {"dtypes": {reader.head.dtype, again.reader.head.dtype}, "answers": written, "zero_shot": zero_shot, "test": test, "again": used_again}
+    return {
+        "dtypes": {reader.head.dtype, again.reader.head.dtype},
+        "answers": written,
+        "zero_shot": zero_shot,
+        "test": test,
+        "again": used_again,
+    }
 
 
 @pytest.fixture(scope="module")

@@ -21,21 +21,53 @@ from whoknows.models.loading import Reader, targets
 from whoknows.models.packing import forest
 from whoknows.stages import answer as answer_stage
 
-SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 4096}
+SHAPE = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 4096,
+}
 OLD = {"n_embd": 64, "n_layer": 4, "n_head": 4, "n_positions": 4096}
-LINEAR = {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 16, "linear_value_head_dim": 16, "layer_types": ["linear_attention", "full_attention"] * 2}
+LINEAR = {
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "layer_types": ["linear_attention", "full_attention"] * 2,
+}
 EXPERTS = {"num_local_experts": 4, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-LATENT = {"q_lora_rank": 16, "kv_lora_rank": 16, "qk_rope_head_dim": 8, "qk_nope_head_dim": 8, "v_head_dim": 16, "head_dim": 8, "num_key_value_heads": 4}
+LATENT = {
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "v_head_dim": 16,
+    "head_dim": 8,
+    "num_key_value_heads": 4,
+}
 ALL, NO_PREFIX, NONE = {"prefix", "trees", "adapters"}, {"trees", "adapters"}, set()
 # By kind, or by a name of its own, what makes it small, and which fast ways suit it.
 KINDS = {
     "llama": ({}, ALL),
     "phi": ({}, ALL),  # its head has a bias
-    "granite": ({"embedding_multiplier": 6.0, "residual_multiplier": 0.5, "attention_multiplier": 0.1, "logits_scaling": 4.0}, ALL),
+    "granite": (
+        {"embedding_multiplier": 6.0, "residual_multiplier": 0.5, "attention_multiplier": 0.1, "logits_scaling": 4.0},
+        ALL,
+    ),
     "granite_swa": ({}, NO_PREFIX),  # its softmax has a sink, so small a one that no text of the proof shows it
     "cohere": ({}, ALL),  # scales its logits
     "mistral": ({"sliding_window": 24}, ALL),
-    "gemma3_text": ({"sliding_window": 24, "layer_types": ["sliding_attention"] * 3 + ["full_attention"], "final_logit_softcapping": 10.0}, ALL),
+    "gemma3_text": (
+        {
+            "sliding_window": 24,
+            "layer_types": ["sliding_attention"] * 3 + ["full_attention"],
+            "final_logit_softcapping": 10.0,
+        },
+        ALL,
+    ),
     "gemma2": ({"sliding_window": 24, "query_pre_attn_scalar": 8}, NO_PREFIX),  # caps its attention's scores
     "gpt2": (OLD, ALL),
     "gpt_neox": ({}, ALL),
@@ -46,14 +78,42 @@ KINDS = {
     "qwen3_5_text": (LINEAR, NONE),
     "mamba": ({}, NONE),
     "mixtral": (EXPERTS | {"sliding_window": None}, ALL),
-    "deepseek_v3": (LATENT | EXPERTS | {"n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 2, "topk_group": 1}, NO_PREFIX),
+    "deepseek_v3": (
+        LATENT
+        | EXPERTS
+        | {"n_routed_experts": 4, "n_shared_experts": 1, "first_k_dense_replace": 1, "n_group": 2, "topk_group": 1},
+        NO_PREFIX,
+    ),
     "gpt_oss": ({"num_local_experts": 4, "sliding_window": 24}, NO_PREFIX),  # its softmax has a sink
-    "llama4_text": ({"attention_chunk_size": 16, "num_local_experts": 2, "num_experts_per_tok": 1, "intermediate_size_mlp": 96, "interleave_moe_layer_step": 2}, NONE),
+    "llama4_text": (
+        {
+            "attention_chunk_size": 16,
+            "num_local_experts": 2,
+            "num_experts_per_tok": 1,
+            "intermediate_size_mlp": 96,
+            "interleave_moe_layer_step": 2,
+        },
+        NONE,
+    ),
 }
-QUESTIONS = ("What is the name of the first one in this?", "Who?", "Which of the two is an animal, and which is the longer name of a city by the river?")
+QUESTIONS = (
+    "What is the name of the first one in this?",
+    "Who?",
+    "Which of the two is an animal, and which is the longer name of a city by the river?",
+)
 SAID = {"a": ("the river", "i", "ii of the"), "b": ("an animal by the sea", "i", "with")}
 TARGETS = {"mamba": ["in_proj", "x_proj"], "llama4_text": ["q_proj", "v_proj"]}  # where PEFT does not take all
-LORA = {"r": 4, "alpha": 8, "dropout": 0.0, "targets": "all-linear", "learning_rate": 1e-3, "batch_size": 2, "evaluations": 1, "patience": 1, "js_weight": 0.0}
+LORA = {
+    "r": 4,
+    "alpha": 8,
+    "dropout": 0.0,
+    "targets": "all-linear",
+    "learning_rate": 1e-3,
+    "batch_size": 2,
+    "evaluations": 1,
+    "patience": 1,
+    "js_weight": 0.0,
+}
 
 
 def make(kind: str, more: dict) -> Reader:
@@ -62,7 +122,9 @@ def make(kind: str, more: dict) -> Reader:
     small = {key: value for key, value in SHAPE.items() if "n_embd" not in more and "d_model" not in more}
     if isinstance(getattr(CONFIG_MAPPING[kind], "head_dim", None), property):
         del small["head_dim"]
-    config = CONFIG_MAPPING[kind](**small | {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1} | more)
+    config = CONFIG_MAPPING[kind](
+        **small | {"vocab_size": len(tokenizer), "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 1} | more
+    )
     for part in (config, config.get_text_config()):
         part.initializer_range = 0.15
     text = config.get_text_config()
@@ -90,13 +152,22 @@ def log_odds(reader: Reader, model, question: str, answer: str) -> float:
 
 
 def frames() -> dict[str, pd.DataFrame]:
-    return {name: pd.DataFrame({"question_id": range(3), "question": QUESTIONS, "answer": texts, "split": "test"}) for name, texts in SAID.items()}
+    return {
+        name: pd.DataFrame({"question_id": range(3), "question": QUESTIONS, "answer": texts, "split": "test"})
+        for name, texts in SAID.items()
+    }
 
 
 def hold_answers(reader: Reader) -> None:
     """Against the whole text at every step: there is no cache that could be wrong."""
-    asked = [("What is on?", ["the first"], "shot"), ("Who was?", ["it was"], "shot"), *((question, ["i"], "test") for question in QUESTIONS)]
-    table = pd.DataFrame(asked, columns=["question", "gold", "split"]).assign(task="made_up", kind="open", question_id=[*range(5)])
+    asked = [
+        ("What is on?", ["the first"], "shot"),
+        ("Who was?", ["it was"], "shot"),
+        *((question, ["i"], "test") for question in QUESTIONS),
+    ]
+    table = pd.DataFrame(asked, columns=["question", "gold", "split"]).assign(
+        task="made_up", kind="open", question_id=[*range(5)]
+    )
     found = answer_stage.answer(reader, table, 5, 512)
     before = reader.examples(["What is on?", "Who was?"], ["the first", "it was"])
     for line, question in zip(found.itertuples(), reader.questions(list(QUESTIONS), after_examples=True)):
@@ -105,7 +176,9 @@ def hold_answers(reader: Reader) -> None:
             with torch.no_grad():
                 step = reader.model(torch.tensor([ids]), use_cache=False).logits[0, -1].log_softmax(-1)
             ids, logprobs = [*ids, int(step.argmax())], [*logprobs, float(step.max())]
-        assert reader.tokenizer.decode(ids[-line.tokens :], skip_special_tokens=True).split("\n")[0].strip() == line.answer
+        assert (
+            reader.tokenizer.decode(ids[-line.tokens :], skip_special_tokens=True).split("\n")[0].strip() == line.answer
+        )
         assert line.sum_logprob == pytest.approx(sum(logprobs), abs=2e-3)
 
 
@@ -115,21 +188,36 @@ def hold_reading(reader: Reader) -> None:
         for at, (question, answer) in enumerate(zip(QUESTIONS, texts)):
             ids = reader.start() + reader.question(question) + reader.answer(answer)
             with torch.no_grad():
-                states = torch.stack(reader.model(torch.tensor([ids]), use_cache=False, output_hidden_states=True).hidden_states)[:, 0]
+                states = torch.stack(
+                    reader.model(torch.tensor([ids]), use_cache=False, output_hidden_states=True).hidden_states
+                )[:, 0]
             torch.testing.assert_close(found.hidden[name][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
-            assert float(found.zero_shot[name][at]) == pytest.approx(log_odds(reader, reader.model, question, answer), abs=1e-4)
+            assert float(found.zero_shot[name][at]) == pytest.approx(
+                log_odds(reader, reader.model, question, answer), abs=1e-4
+            )
 
 
 def hold_training(reader: Reader, plain: Reader, first_layer: float, wanted) -> bool:
     """Scores of shaken adapters, from a trunk if they begin above it, against plain PEFT; whether training took the fast way."""
-    estimator, random_ = LoraPrompt(reader, LORA | {"first_layer": first_layer, "targets": wanted}, 0, 512), torch.Generator().manual_seed(5)
+    estimator, random_ = (
+        LoraPrompt(reader, LORA | {"first_layer": first_layer, "targets": wanted}, 0, 512),
+        torch.Generator().manual_seed(5),
+    )
     with torch.no_grad():
         for weight in estimator.weights:
             weight.add_(torch.randn(weight.shape, generator=random_) * 0.05)
     grown, first = forest(reader, frames(), [True] * 3), estimator.first
     trunk = extract(plain, grown, first, 512).trunk if first else None
-    found = estimator.score(gather(grown, None if trunk is None else trunk.split([len(tree) for tree in grown.trees]), [0, 1, 2]))
-    config = LoraConfig(r=4, lora_alpha=8, target_modules=targets(plain.model, wanted, estimator.first), layers_to_transform=[*range(estimator.first, plain.depth)], task_type="CAUSAL_LM")
+    found = estimator.score(
+        gather(grown, None if trunk is None else trunk.split([len(tree) for tree in grown.trees]), [0, 1, 2])
+    )
+    config = LoraConfig(
+        r=4,
+        lora_alpha=8,
+        target_modules=targets(plain.model, wanted, estimator.first),
+        layers_to_transform=[*range(estimator.first, plain.depth)],
+        task_type="CAUSAL_LM",
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         peft = get_peft_model(plain.model, config).eval()
@@ -191,7 +279,10 @@ def test_a_text_whose_beginning_depends_on_its_end_is_refused():
 
 def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
     reader = make("lfm2", KINDS["lfm2"][0])
-    with pytest.warns(UserWarning, match="not several answers in one row, since hidden states differ by .* each text takes the plain way, which is right and slower"):
+    with pytest.warns(
+        UserWarning,
+        match="not several answers in one row, since hidden states differ by .* each text takes the plain way, which is right and slower",
+    ):
         assert not proof.trees(reader, 100)
     monkeypatch.setattr(proof, "_read", lambda *_: pytest.fail("it was proven before"))
     with pytest.warns(UserWarning, match="several answers in one row"):
@@ -201,7 +292,10 @@ def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
 def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
     model = make("phi", {}).model
     assert targets(model, "all-linear") == ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
-    with pytest.raises(WhoknowsError, match="no linear module 'gate_proj'; theirs are q_proj, k_proj, v_proj, dense, fc1, fc2: name some of those"):
+    with pytest.raises(
+        WhoknowsError,
+        match="no linear module 'gate_proj'; theirs are q_proj, k_proj, v_proj, dense, fc1, fc2: name some of those",
+    ):
         targets(model, ["q_proj", "gate_proj"])
 
 

@@ -29,8 +29,24 @@ def told(llama, tmp_path, monkeypatch):
     def parameters(name, **changes):
         paths = {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}
         outs = {"out": str(tmp_path / name / "estimator"), "rows_out": str(tmp_path / name / "rows.parquet")}
-        names = {"reader": "tiny", "source": "tiny-llama", "trained_on": "one", "seed": 0, "method": "lora_prompt", "query": True, "without": None}
-        return {**names, "answers": paths, "features": str(tmp_path / "features"), "settings": settings, "precision": "float32", "batch_tokens": 600, **outs} | changes
+        names = {
+            "reader": "tiny",
+            "source": "tiny-llama",
+            "trained_on": "one",
+            "seed": 0,
+            "method": "lora_prompt",
+            "query": True,
+            "without": None,
+        }
+        return {
+            **names,
+            "answers": paths,
+            "features": str(tmp_path / "features"),
+            "settings": settings,
+            "precision": "float32",
+            "batch_tokens": 600,
+            **outs,
+        } | changes
 
     return parameters
 
@@ -42,7 +58,9 @@ def test_two_processes_have_the_losses_and_scores_of_one(told):
     card = json.loads(open(f"{together['out']}/lora_prompt.json").read())
     assert [look["step"] for look in card["history"]] == [look["step"] for look in history] and len(history) == 2
     for one, two in zip(history, card["history"]):
-        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4) and two["validation_auroc"] == pytest.approx(one["validation_auroc"], abs=0.02)
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4) and two["validation_auroc"] == pytest.approx(
+            one["validation_auroc"], abs=0.02
+        )
     found = files.read_parquet(together["rows_out"])
     pd.testing.assert_frame_equal(found.drop(columns="logit"), rows.drop(columns="logit"))
     assert np.allclose(found["logit"], rows["logit"], atol=1e-3) and rows["logit"].std() > 0.02

@@ -11,7 +11,10 @@ from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
 from whoknows.models.packing import forest
 from whoknows.stages import extract as extract_stage
 
-FRAMES = {"one": answers(), "two": answers(("the sun", "B", "moon", "", "an ocean of heat and light", "Mercury and other metals"))}
+FRAMES = {
+    "one": answers(),
+    "two": answers(("the sun", "B", "moon", "", "an ocean of heat and light", "Mercury and other metals")),
+}
 ALL, NONE = [True] * 6, [False] * 6
 
 
@@ -44,9 +47,16 @@ def test_means_are_over_the_answers_own_tokens(reader, queried):
             begin = len(alone(reader, frame.assign(answer=""), at)) - len(reader.answer(""))
             counts.add(len(ids) - begin)
             states = torch.stack(plain(reader, ids).hidden_states)[:, 0]
-            torch.testing.assert_close(found.mean[model][at].float(), states[:, begin:].mean(dim=1), rtol=1e-2, atol=1e-2)
-            for wrong in (states[:, begin - 1 :].mean(dim=1), *([states[:, begin + 1 :].mean(dim=1)] if len(ids) - begin > 1 else [])):
-                assert not torch.allclose(found.mean[model][at].float(), wrong, rtol=1e-2, atol=1e-2), "a token more or less is another mean"
+            torch.testing.assert_close(
+                found.mean[model][at].float(), states[:, begin:].mean(dim=1), rtol=1e-2, atol=1e-2
+            )
+            for wrong in (
+                states[:, begin - 1 :].mean(dim=1),
+                *([states[:, begin + 1 :].mean(dim=1)] if len(ids) - begin > 1 else []),
+            ):
+                assert not torch.allclose(found.mean[model][at].float(), wrong, rtol=1e-2, atol=1e-2), (
+                    "a token more or less is another mean"
+                )
     assert 1 in counts and len(counts) > 3
 
 
@@ -100,11 +110,17 @@ def test_results_do_not_depend_on_the_batches(reader, budget):
 def test_hidden_states_that_are_not_numbers_are_refused(llama):
     broken = fresh(llama)
     broken.base.layers[2].mlp.down_proj.weight.data[5] = torch.nan
-    with pytest.raises(WhoknowsError, match="layer 3 at the answer of one to .Question: .* is NaN or infinite; set precision: float32"):
+    with pytest.raises(
+        WhoknowsError, match="layer 3 at the answer of one to .Question: .* is NaN or infinite; set precision: float32"
+    ):
         extract(broken, forest(broken, FRAMES, NONE), None, 300)
     before = fresh(llama)
     question = before.question(FRAMES["one"]["question"][3])
-    alone, *_ = set(question) - {i for at, text in enumerate(FRAMES["one"]["question"]) if at != 3 for i in before.question(text)} - {i for frame in FRAMES.values() for text in frame["answer"] for i in before.answer(text)}
+    alone, *_ = (
+        set(question)
+        - {i for at, text in enumerate(FRAMES["one"]["question"]) if at != 3 for i in before.question(text)}
+        - {i for frame in FRAMES.values() for text in frame["answer"] for i in before.answer(text)}
+    )
     before.base.embed_tokens.weight.data[alone] = torch.nan
     with pytest.raises(WhoknowsError, match="layer . at .*Question: Which force moves a leaf"):
         extract(before, forest(before, FRAMES, NONE), None, 300)
@@ -122,18 +138,28 @@ def split(frames, names):
 
 
 def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, tmp_path, monkeypatch):
-    frames, budgets = split(FRAMES, ["train", "test", "validation", "test", "test", "train"]), spied(monkeypatch, extract_stage, "TokenBudget")
+    frames, budgets = (
+        split(FRAMES, ["train", "test", "validation", "test", "test", "train"]),
+        spied(monkeypatch, extract_stage, "TokenBudget"),
+    )
     rows, sizes = extract_stage.run("m", mistral, frames, 0.5, 300, str(tmp_path))
     assert [budget["tokens"] for budget in budgets] == [300]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{name}.safetensors" for name in ("before_answer", "one", "one_mean", "trunk", "two", "two_mean")]
-    assert sizes["hidden states"].to_dict() == dict.fromkeys(["one", "two", "one_mean", "two_mean", "before_answer"], (6, 5, 64))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"{name}.safetensors" for name in ("before_answer", "one", "one_mean", "trunk", "two", "two_mean")
+    ]
+    assert sizes["hidden states"].to_dict() == dict.fromkeys(
+        ["one", "two", "one_mean", "two_mean", "before_answer"], (6, 5, 64)
+    )
     found = extract(mistral, forest(mistral, frames, ALL), None, 300)
     states = found.hidden | {mean_of(scored): mean for scored, mean in found.mean.items()} | {BEFORE: found.before}
     for name, kept in states.items():
         assert torch.equal(load_hidden(str(tmp_path), name, frames["one"]), kept) and kept.dtype == torch.bfloat16, name
     logits = torch.cat([found.zero_shot[scored][1:5] for scored in frames])
     assert rows["logit"].tolist() == pytest.approx(logits.tolist(), abs=1e-4)
-    assert rows["question_id"].tolist() == ["q1", "q2", "q3", "q4"] * 2 and rows["scored"].tolist() == ["one"] * 4 + ["two"] * 4
+    assert (
+        rows["question_id"].tolist() == ["q1", "q2", "q3", "q4"] * 2
+        and rows["scored"].tolist() == ["one"] * 4 + ["two"] * 4
+    )
     assert rows["logit"].notna().all() and set(rows["method"]) == {"zero_shot"} and set(rows["trained_on"]) == {""}
     grown = forest(mistral, frames, ALL)
     trunk = extract_stage.load_trunk(str(tmp_path), grown, 2)

@@ -84,7 +84,9 @@ def test_a_folder_without_weights_is_named(tmp_path):
         loading.load(str(tmp_path), "float32")
 
 
-@pytest.mark.parametrize("depth, share, block", [(30, 0.5, 15), (18, 0.5, 9), (4, 0, 0), (4, 0.75, 3), (4, 1, 3), (1, 0.5, 0)])
+@pytest.mark.parametrize(
+    "depth, share, block", [(30, 0.5, 15), (18, 0.5, 9), (4, 0, 0), (4, 0.75, 3), (4, 1, 3), (1, 0.5, 0)]
+)
 def test_first_block(depth, share, block):
     assert first_block(depth, share) == block
 
@@ -95,5 +97,7 @@ def test_fused_norms_give_what_those_of_transformers_give(reader, dtype, close):
     loading.fuse_norms(fused)
     assert sum(isinstance(module, loading.FusedNorm) for module in fused.modules()) == 2 * 4 + 1
     ids = torch.tensor([reader.question("Which moon?")])
-    for one, other in zip(usual(ids, output_hidden_states=True).hidden_states, fused(ids, output_hidden_states=True).hidden_states):
+    for one, other in zip(
+        usual(ids, output_hidden_states=True).hidden_states, fused(ids, output_hidden_states=True).hidden_states
+    ):
         torch.testing.assert_close(other, one, rtol=close, atol=close * float(one.abs().max()))

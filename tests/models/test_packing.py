@@ -24,17 +24,32 @@ def test_each_token_sees_its_question_and_its_own_branch_backwards(llama):
 
 @torch.no_grad()
 def test_every_token_of_a_tree_is_computed_as_in_a_row_of_its_own(reader):
-    trees = [Tree([50, 51, 52], ([60, 61], [70], [80, 81, 82])), Tree([90], ([91, 92],)), Tree(list(range(60, 80)), ([9], [8]))]
+    trees = [
+        Tree([50, 51, 52], ([60, 61], [70], [80, 81, 82])),
+        Tree([90], ([91, 92],)),
+        Tree(list(range(60, 80)), ([9], [8])),
+    ]
     found = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
     for row, tree in enumerate(trees):
         for at, branch in zip(tree.offsets(), tree.branches):
             alone = plain(reader, tree.question + branch).hidden_states[-1][0]
-            torch.testing.assert_close(found[row, : len(tree.question)], alone[: len(tree.question)], rtol=1e-4, atol=1e-5)
-            torch.testing.assert_close(found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                found[row, : len(tree.question)], alone[: len(tree.question)], rtol=1e-4, atol=1e-5
+            )
+            torch.testing.assert_close(
+                found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5
+            )
 
 
 def gemma(llama, **sizes):
-    size = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 4, "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16}
+    size = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+    }
     config = Gemma3TextConfig(vocab_size=len(llama.tokenizer), initializer_range=0.15, **size | sizes)
     torch.manual_seed(0)
     return Reader(Gemma3ForCausalLM._from_config(config, attn_implementation="sdpa").eval(), llama.tokenizer)
@@ -76,7 +91,9 @@ def test_no_token_sees_further_back_than_its_block_does(llama, mistral, kinds):
     for row, tree in enumerate(trees):
         for at, branch in zip(tree.offsets(), tree.branches):
             alone = plain(reader, tree.question + branch).hidden_states[-1][0]
-            torch.testing.assert_close(found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5
+            )
     reader.model.config.sliding_window = None
     whole = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
     assert (found[0, 10:15] - whole[0, 10:15]).abs().max() > 1e-3, "the window never mattered"
@@ -110,7 +127,16 @@ def test_upper_blocks_keep_their_own_windows(llama, first):
     """Of Gemma's blocks the last alone sees everything here, so that kinds counted from the wrong end are others; texts are longer than a window."""
     reader = gemma(llama, layer_types=["sliding_attention"] * 3 + ["full_attention"], sliding_window=6)
     trees = [Tree(list(range(40, 55)), ([60, 61], [70, 71, 72]))]
-    states = torch.stack([torch.cat([plain(reader, trees[0].question + branch).hidden_states[first][0, at:] for at, branch in ((0, [60, 61]), (15, [70, 71, 72]))])])
+    states = torch.stack(
+        [
+            torch.cat(
+                [
+                    plain(reader, trees[0].question + branch).hidden_states[first][0, at:]
+                    for at, branch in ((0, [60, 61]), (15, [70, 71, 72]))
+                ]
+            )
+        ]
+    )
     found = final(reader, trees, first, list(states))[0]
     for at, branch in zip(trees[0].offsets(), trees[0].branches):
         alone = plain(reader, trees[0].question + branch).hidden_states[-1][0]
@@ -167,5 +193,7 @@ def test_a_text_longer_than_the_model_sees_is_refused(llama):
     forest(untaught(llama, max_position_embeddings=length), {"one": answers(["sun"])}, [True])
     short = untaught(llama, max_position_embeddings=length - 1)
     forest(short, {"one": answers(["sun"])}, [False])
-    with pytest.raises(WhoknowsError, match=f"'What is the best food.* make {length} tokens, more than the {length - 1}"):
+    with pytest.raises(
+        WhoknowsError, match=f"'What is the best food.* make {length} tokens, more than the {length - 1}"
+    ):
         forest(short, {"one": answers(["sun"])}, [True])

@@ -85,18 +85,27 @@ def test_the_layers_are_in_use_and_the_attention_too(llama, monkeypatch):
     assert len(seen) == estimator.reader.depth
 
 
-@pytest.mark.parametrize("short, more", [(4, {}), (256, {"softcap": 30.0}), (256, {"s_aux": torch.zeros(2)}), (256, {"dropout": 0.5})])
+@pytest.mark.parametrize(
+    "short, more", [(4, {}), (256, {"softcap": 30.0}), (256, {"s_aux": torch.zeros(2)}), (256, {"dropout": 0.5})]
+)
 def test_what_is_no_plain_softmax_is_left_to_pytorch(monkeypatch, short, more):
     monkeypatch.setattr(products, "SHORT", short)
     asked = []
-    monkeypatch.setattr(products, "sdpa_attention_forward", lambda *inputs, **more: asked.append(more) or ("sdpa", None))
+    monkeypatch.setattr(
+        products, "sdpa_attention_forward", lambda *inputs, **more: asked.append(more) or ("sdpa", None)
+    )
     query, key = torch.randn(1, 4, 6, 8), torch.randn(1, 2, 6, 8)
-    assert products.attend(None, query, key, key, torch.ones(1, 1, 6, 6, dtype=torch.bool), scaling=0.5, **more) == ("sdpa", None)
+    assert products.attend(None, query, key, key, torch.ones(1, 1, 6, 6, dtype=torch.bool), scaling=0.5, **more) == (
+        "sdpa",
+        None,
+    )
     assert asked[0]["scaling"] == 0.5 and all(asked[0][name] is value for name, value in more.items())
 
 
 def test_attention_has_the_gradients_that_finite_differences_have():
     random = torch.Generator().manual_seed(0)
-    query, key, value = (torch.randn(2, heads, 5, 3, generator=random, dtype=torch.double, requires_grad=True) for heads in (4, 2, 2))
+    query, key, value = (
+        torch.randn(2, heads, 5, 3, generator=random, dtype=torch.double, requires_grad=True) for heads in (4, 2, 2)
+    )
     mask = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
     assert torch.autograd.gradcheck(lambda *inputs: products._Attention.apply(*inputs, mask, 0.7), (query, key, value))

@@ -15,7 +15,10 @@ from whoknows.models.packing import forest
 from whoknows.stages import answer as answering
 
 LINEAR = {"8bit": bitsandbytes.nn.Linear8bitLt, "4bit": bitsandbytes.nn.Linear4bit}
-CPUS = {"with AVX512_BF16": True, "without": False}  # where there is, bitsandbytes would pack 4 bits anew, whatever this machine is
+CPUS = {
+    "with AVX512_BF16": True,
+    "without": False,
+}  # where there is, bitsandbytes would pack 4 bits anew, whatever this machine is
 
 
 def load_on(cpu, precision):
@@ -74,7 +77,9 @@ def test_adapters_learn_on_quantised_weights(quantised):
     grades = frame["correct"].to_numpy()
     before = {name: weight.clone() for name, weight in small.model.named_parameters()}
     examples = gather(forest(small, {"m": frame}, [True] * 80), None, list(range(80)))
-    estimator = LoraPrompt(small, SETTINGS | {"first_layer": 0, "epochs": 4, "evaluations": 1, "learning_rate": 3e-2}, 0, 2048)
+    estimator = LoraPrompt(
+        small, SETTINGS | {"first_layer": 0, "epochs": 4, "evaluations": 1, "learning_rate": 3e-2}, 0, 2048
+    )
     start = auroc(estimator.score(examples)["m"].numpy(), grades)
     estimator.fit(examples, grades, 0.0, lambda: 0.5)
     assert auroc(estimator.score(examples)["m"].numpy(), grades) > max(0.8, start)

@@ -24,8 +24,12 @@ BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 def fast(tokenizer: Tokenizer, bos: bool) -> PreTrainedTokenizerFast:
     if bos:
-        tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=START if bos else None, eos_token=END, pad_token=PAD)
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{START} $A", special_tokens=[(START, tokenizer.token_to_id(START))]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=START if bos else None, eos_token=END, pad_token=PAD
+    )
 
 
 def whole_text(prefix: bool, more: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
@@ -42,7 +46,9 @@ def whole_text(prefix: bool, more: tuple[str, ...] = ()) -> PreTrainedTokenizerF
     spaces = normalizers.Replace(" ", "▁")
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), spaces]) if prefix else spaces
     strip = [decoders.Strip(" ", 1, 0)] if prefix else []
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), *strip]
+    )
     return fast(tokenizer, bos=True)
 
 
@@ -50,9 +56,16 @@ def cut_bytes(bos: bool) -> PreTrainedTokenizerFast:
     """Byte-level BPE as Llama 3 (with BOS) and Qwen 2 (without) have it."""
     tokenizer = Tokenizer(BPE())
     cuts = pre_tokenizers.Split(Regex(CUTS), behavior="isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [cuts, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=420, special_tokens=[START, END, PAD], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=420,
+        special_tokens=[START, END, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
     tokenizer.train_from_iterator(_corpus(), trainer)
     return fast(tokenizer, bos)
 
@@ -86,7 +99,10 @@ def test_an_empty_answer_has_a_token_that_nothing_else_is_merged_with(reader):
     (token,) = reader.answer("")
     assert reader.tokenizer.decode([token]).strip() == ""
     question = reader.question("Why?")
-    assert reader.tokenizer.decode([*question, token, *reader.encode(QUERY)]).split() == f"Question: Why?\nAnswer:{QUERY}".split()
+    assert (
+        reader.tokenizer.decode([*question, token, *reader.encode(QUERY)]).split()
+        == f"Question: Why?\nAnswer:{QUERY}".split()
+    )
 
 
 def test_bos_stands_once_at_the_beginning_or_nowhere(reader):
@@ -127,9 +143,14 @@ def test_what_the_tokenizer_puts_before_a_text_is_put_before_ours_once():
     tokenizer.add_special_tokens({"additional_special_tokens": ["[gMASK]", "<sop>"]})
     both = tokenizer.convert_tokens_to_ids(["[gMASK]", "<sop>"])
     pieces = list(zip(("[gMASK]", "<sop>"), both))
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single="[gMASK] <sop> $A", special_tokens=pieces)  # as GLM-4 has it
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="[gMASK] <sop> $A", special_tokens=pieces
+    )  # as GLM-4 has it
     reader = Reader(None, tokenizer)
-    assert reader.start() + reader.question("Why?") == tokenizer("Question: Why?\nAnswer:").input_ids and reader.start() == both
+    assert (
+        reader.start() + reader.question("Why?") == tokenizer("Question: Why?\nAnswer:").input_ids
+        and reader.start() == both
+    )
     assert reader.examples(["Why?"], ["so"])[:3] == [*both, *reader.encode("Question")[:1]]
     brought = replace(PLAIN, first="[gMASK]<sop>Question: ")
     assert Reader(None, tokenizer, brought).start() == []
@@ -139,6 +160,8 @@ def test_choices_that_are_no_single_tokens_are_refused():
     letters = whole_text(prefix=True)
     model = json.loads(letters.backend_tokenizer.to_str())
     model["model"]["merges"] = [pair for pair in model["model"]["merges"] if "".join(pair) not in ("▁i", "▁ii", "ii")]
-    broken = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(model)), bos_token=START, name_or_path="broken")
+    broken = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(model)), bos_token=START, name_or_path="broken"
+    )
     with pytest.raises(WhoknowsError, match="broken splits ' i' or ' ii'.*use another model as reader"):
         Reader(None, broken).choices

@@ -47,7 +47,9 @@ def write_rows(folder: Path, models: list[str], without: str = "") -> None:
             logit = np.float32(quality * (1 + 0.1 * at) * right + rng.normal(size=n))
             names = {"method": method, "reader": reader, "trained_on": trained_on, "scored": scored, "task": task}
             ids = [f"{task}-{i}" for i in range(n)]
-            yield pd.DataFrame({"question_id": ids, "logit": logit, "correct": right, "split": "test", "seed": 0, **names})
+            yield pd.DataFrame(
+                {"question_id": ids, "logit": logit, "correct": right, "split": "test", "seed": 0, **names}
+            )
 
     for k, reader in enumerate(models):
         likelihood = pd.concat(rows("likelihood", "", "", 1.0))
@@ -64,7 +66,14 @@ def write_rows(folder: Path, models: list[str], without: str = "") -> None:
 def write_page(folder: Path, name: str, title: str, values: dict, outputs: list) -> None:
     """An executed notebook as `whoknows.run` leaves it."""
     code = new_code_cell("1", outputs=outputs)
-    about = {"stage": name.split("-")[0], "parameters": values, "seconds": 61.0, "machine": "a machine", "commit": "abc", "versions": {"torch": "9.9"}}
+    about = {
+        "stage": name.split("-")[0],
+        "parameters": values,
+        "seconds": 61.0,
+        "machine": "a machine",
+        "commit": "abc",
+        "versions": {"torch": "9.9"},
+    }
     notebook = new_notebook(cells=[new_markdown_cell(f"# {title}"), code], metadata={"whoknows": about, **PYTHON})
     files.write_text(folder / f"{name}.ipynb", nbformat.writes(notebook))
 
@@ -87,9 +96,14 @@ def write_results(folder: Path) -> Path:
     write_rows(folder / "rows", MODELS, without=FAILED)
     pages = folder / "notebooks"
     table = pd.DataFrame({"answer": [EVIL], "gold": ["a b"]}).to_html()
-    said = [new_output("stream", name="stdout", text=EVIL), new_output("display_data", {"text/html": table, "text/plain": EVIL})]
+    said = [
+        new_output("stream", name="stdout", text=EVIL),
+        new_output("display_data", {"text/html": table, "text/plain": EVIL}),
+    ]
     files.write_parquet(folder / "questions.parquet", pd.DataFrame({"question": [EVIL]}))
-    write_page(pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, said)
+    write_page(
+        pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, said
+    )
     write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])
     for reader in MODELS:
         write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, said)
@@ -100,15 +114,32 @@ def write_results(folder: Path) -> Path:
                 name = f"{method}-{reader}_{trained_on}_seed0"
                 write_page(pages, name, f"{stages.STAGES[method]} · {reader} trained on {trained_on}", values, [])
                 if name != FAILED:
-                    write_page(pages, f"cell-{method}_{reader}_{trained_on}", f"Cell · {reader} trained on {trained_on}", values | {"method": method}, [])
+                    write_page(
+                        pages,
+                        f"cell-{method}_{reader}_{trained_on}",
+                        f"Cell · {reader} trained on {trained_on}",
+                        values | {"method": method},
+                        [],
+                    )
     rows = "rows/probe/Beta-7B/Alpha-1.5B/seed0.parquet"
     record = nbformat.read(pages / f"{CHANGED}.ipynb", as_version=4)
-    record.metadata["whoknows"]["outputs"] = {f"results/smoke/{rows}": "0123456789abcdef"}  # of what the stage wrote, and somebody wrote over
+    record.metadata["whoknows"]["outputs"] = {
+        f"results/smoke/{rows}": "0123456789abcdef"
+    }  # of what the stage wrote, and somebody wrote over
     files.write_text(pages / f"{CHANGED}.ipynb", nbformat.writes(record))
     os.utime(folder / rows)
     write_failed_page(pages, FAILED, {"reader": MODELS[0], "trained_on": MODELS[1], "seed": 0})
-    line = {"ours_per_second": 12.34, "plain_per_second": 2.0, "ratio": 6.17, "share_of_matmul_rate": 0.456, "unit": "questions"}
-    files.write_parquet(folder / "bench.parquet", pd.DataFrame([line | {"model": MODELS[0], "stage": "answer", "device": "a machine", "precision": "float32"}]))
+    line = {
+        "ours_per_second": 12.34,
+        "plain_per_second": 2.0,
+        "ratio": 6.17,
+        "share_of_matmul_rate": 0.456,
+        "unit": "questions",
+    }
+    files.write_parquet(
+        folder / "bench.parquet",
+        pd.DataFrame([line | {"model": MODELS[0], "stage": "answer", "device": "a machine", "precision": "float32"}]),
+    )
     return folder / "two.yml"
 
 
@@ -131,10 +162,16 @@ def table(built):
     return heatmaps.with_labels(cells.heatmap_table(measured, MODELS, TASKS), len(MODELS))
 
 
-def expected(table, reading: str, test_set: str = "in-distribution", probe: str = "probe", metric: str = "auroc") -> list[str]:
+def expected(
+    table, reading: str, test_set: str = "in-distribution", probe: str = "probe", metric: str = "auroc"
+) -> list[str]:
     """The values of the first heatmap, then of the second; each from left to right and from top to bottom."""
     those = table[(table["reading"] == reading) & (table["test_set"] == test_set)].sort_values(["model", "trained_on"])
-    values = [line for method in (probe, "lora_prompt") for line in those.loc[those["method"] == method, [metric, "mark"]].itertuples(index=False)]
+    values = [
+        line
+        for method in (probe, "lora_prompt")
+        for line in those.loc[those["method"] == method, [metric, "mark"]].itertuples(index=False)
+    ]
     return ["—" if np.isnan(value) else f"{value:.2f}{mark}" for value, mark in values]
 
 
@@ -225,12 +262,27 @@ def test_the_address_has_what_is_chosen_and_brings_it_back(opened, table):
 def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
     opened.call("Emulation.setFocusEmulationEnabled", enabled=True)
     opened.visit()
-    press = lambda key: [opened.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode={"Tab": 9, "Enter": 13}.get(key, 0)) for kind in ("rawKeyDown", "keyUp")]  # noqa: E731
+
+    def press(key):
+        return [
+            opened.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode={"Tab": 9, "Enter": 13}.get(key, 0),
+            )
+            for kind in ("rawKeyDown", "keyUp")
+        ]  # noqa: E731
+
     opened.read("document.querySelector('.chart input[name=colours]:checked').focus()")
     press("Tab")
     said = "document.activeElement.getAttribute('aria-label')"
     first = opened.read(said)
-    assert first.startswith("Probe, AUROC") and opened.read("document.querySelector('#vg-tooltip-element h2').textContent") in first
+    assert (
+        first.startswith("Probe, AUROC")
+        and opened.read("document.querySelector('#vg-tooltip-element h2').textContent") in first
+    )
     for key, start in (("ArrowRight", "Probe"), ("ArrowRight", "LoRA"), ("ArrowLeft", "Probe"), ("ArrowLeft", "Probe")):
         press(key)
         assert opened.read(said).startswith(start)
@@ -245,9 +297,13 @@ def test_a_tooltip_is_short_and_leaves_its_cell_in_sight(opened):
     _, x, y = bold(opened)[0]
     opened.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     opened.wait("document.querySelector('#vg-tooltip-element.visible') !== null")
-    box = opened.read("(box => [box.left, box.top, box.right, box.bottom])(document.querySelector('#vg-tooltip-element').getBoundingClientRect())")
+    box = opened.read(
+        "(box => [box.left, box.top, box.right, box.bottom])(document.querySelector('#vg-tooltip-element').getBoundingClientRect())"
+    )
     assert not (box[0] <= x <= box[2] and box[1] <= y <= box[3])
-    rows = opened.read("[...document.querySelectorAll('#vg-tooltip-element tr')].map(row => [...row.cells].map(cell => cell.textContent.trim()))")
+    rows = opened.read(
+        "[...document.querySelectorAll('#vg-tooltip-element tr')].map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+    )
     assert 3 < len(rows) < 9 and all(value for row in rows for value in row)
 
 
@@ -255,7 +311,9 @@ def test_the_menu_that_saves_a_chart_is_within_reach_of_the_mouse(opened):
     for page in ("", "run/claims.html"):
         opened.visit(page)
         opened.read("document.querySelector('.vega-embed summary').scrollIntoView({block: 'center'})")
-        x, y = opened.read("(box => [box.x + box.width / 2, box.y + box.height / 2])(document.querySelector('.vega-embed summary').getBoundingClientRect())")
+        x, y = opened.read(
+            "(box => [box.x + box.width / 2, box.y + box.height / 2])(document.querySelector('.vega-embed summary').getBoundingClientRect())"
+        )
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             opened.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         links = opened.read("""[...document.querySelector('.vega-actions').children].map(link => [link.textContent, (box =>
@@ -270,7 +328,12 @@ def test_in_the_dark_the_ink_of_a_chart_is_light_and_its_hues_are_the_same(opene
     seen = {}
     for dark in (False, True):
         opened.visit("run/controls.html", dark=dark)
-        seen[dark] = opened.read(INKS), opened.read("[...document.querySelectorAll('svg.marks .mark-symbol path')].map(mark => getComputedStyle(mark).fill)")
+        seen[dark] = (
+            opened.read(INKS),
+            opened.read(
+                "[...document.querySelectorAll('svg.marks .mark-symbol path')].map(mark => getComputedStyle(mark).fill)"
+            ),
+        )
     assert (seen[False][0], seen[True][0]) == (["rgb(34, 40, 50)"], ["rgb(206, 214, 221)"])
     assert seen[False][1] == seen[True][1] and len(seen[True][1]) > 4
 
@@ -278,14 +341,23 @@ def test_in_the_dark_the_ink_of_a_chart_is_light_and_its_hues_are_the_same(opene
 def test_what_is_printed_in_the_dark_is_dark_on_light_and_whole(opened):
     for page in ("", "run/controls.html"):
         opened.visit(page, dark=True)
-        opened.read("document.querySelector('.cell_output').insertAdjacentHTML('beforeend', '<details open><p id=kept>as where it was most wrong</p></details>')")
+        opened.read(
+            "document.querySelector('.cell_output').insertAdjacentHTML('beforeend', '<details open><p id=kept>as where it was most wrong</p></details>')"
+        )
         opened.read("window.dispatchEvent(new Event('beforeprint'))")
-        opened.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        opened.call(
+            "Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}]
+        )
         opened.call("Emulation.setDeviceMetricsOverride", width=680, height=1000, deviceScaleFactor=1, mobile=False)
         assert opened.read("getComputedStyle(document.querySelector('.bd-article p')).color") == "rgb(34, 40, 50)"
         assert opened.read(INKS) == ["rgb(34, 40, 50)"]
         assert opened.read("document.querySelector('#kept').getBoundingClientRect().height") > 0
-        assert opened.read("[...document.querySelectorAll('article table')].filter(table => table.getBoundingClientRect().right > innerWidth).length") == 0
+        assert (
+            opened.read(
+                "[...document.querySelectorAll('article table')].filter(table => table.getBoundingClientRect().right > innerWidth).length"
+            )
+            == 0
+        )
         opened.read("window.dispatchEvent(new Event('afterprint'))")
         assert opened.read("document.documentElement.dataset.theme") == "dark"
         opened.call("Emulation.setEmulatedMedia", media="")
@@ -294,7 +366,9 @@ def test_what_is_printed_in_the_dark_is_dark_on_light_and_whole(opened):
 def test_a_missing_cell_says_why(opened):
     opened.visit()
     choose(opened, "reading", "B")
-    labels = opened.read("[...document.querySelectorAll('svg.marks')[0].querySelectorAll('[aria-label]')].map(m => m.ariaLabel)")
+    labels = opened.read(
+        "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('[aria-label]')].map(m => m.ariaLabel)"
+    )
     assert any("no rows: its stage failed" in label for label in labels)
     assert FAILED in opened.read("document.querySelector('.admonition.warning a').href")
 
@@ -302,8 +376,14 @@ def test_a_missing_cell_says_why(opened):
 def test_a_page_whose_files_somebody_changed_says_so_and_no_other_page_does(opened, built):
     opened.visit(f"run/{CHANGED}.html")
     said = opened.read("[...document.querySelectorAll('.admonition')].map(box => box.innerText)")
-    assert len(said) == 1 and said[0].startswith("Changed files") and "probe/Beta-7B/Alpha-1.5B/seed0.parquet was changed after its stage wrote it" in said[0]
-    assert [path.stem for path in built[1].parent.glob("**/*.html") if "was changed after its stage" in path.read_text()] == [CHANGED]
+    assert (
+        len(said) == 1
+        and said[0].startswith("Changed files")
+        and "probe/Beta-7B/Alpha-1.5B/seed0.parquet was changed after its stage wrote it" in said[0]
+    )
+    assert [
+        path.stem for path in built[1].parent.glob("**/*.html") if "was changed after its stage" in path.read_text()
+    ] == [CHANGED]
 
 
 def test_every_chart_has_a_description_and_a_table(opened, table):
@@ -340,26 +420,37 @@ def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
 def test_a_phone_shows_charts_whole(opened):
     for page in ("claims", "differences", "controls", "shift"):
         opened.visit(f"run/{page}.html", width=390)
-        assert not [text for chart in range(opened.read("document.querySelectorAll('svg.marks').length")) for text in opened.texts(chart) if "…" in text]
+        assert not [
+            text
+            for chart in range(opened.read("document.querySelectorAll('svg.marks').length"))
+            for text in opened.texts(chart)
+            if "…" in text
+        ]
         beyond = "[...document.querySelectorAll('.chart')].map(chart => chart.scrollWidth - chart.clientWidth)"
         assert max(opened.read(beyond)) <= 0, f"a chart of {page} is cut on the right"
         lefts = "[...document.querySelectorAll('.chart')[0].querySelectorAll('.role-legend-label text')].map(text => text.getBoundingClientRect().left)"
         found = opened.read(lefts)
-        assert not found or max(found) - min(found) < 5, f"the legend of {page} has more columns than a phone has room for"
+        assert not found or max(found) - min(found) < 5, (
+            f"the legend of {page} has more columns than a phone has room for"
+        )
     opened.visit(width=390)
     assert opened.read("(table => table.scrollWidth - table.clientWidth)(document.querySelector('table.facts'))") <= 0
 
 
 def test_an_answer_is_shown_and_never_run(opened):
     opened.visit(f"run/answer-{MODELS[0]}.html")
-    assert opened.read("document.querySelector('.bd-article').textContent").count("<script>window.hit = 1</script>") == 2
+    assert (
+        opened.read("document.querySelector('.bd-article').textContent").count("<script>window.hit = 1</script>") == 2
+    )
     assert opened.read("window.hit") is None
     assert opened.read("document.querySelectorAll('.cell_output img, .cell_output a, .cell_output strong').length") == 0
 
 
 def test_a_parameter_is_shown_and_never_run(opened):
     opened.visit("run/questions.html")
-    assert opened.read("document.querySelector('details.made').textContent").count("<script>window.hit = 1</script>") == 2
+    assert (
+        opened.read("document.querySelector('details.made').textContent").count("<script>window.hit = 1</script>") == 2
+    )
     assert opened.read("window.hit") is None
     assert opened.read("document.querySelectorAll('details.made img, details.made a, details.made strong').length") == 0
 
@@ -376,7 +467,9 @@ def test_what_the_strips_offer_is_there(built):
 
 def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
     opened.visit("book/cite.html")
-    copied = opened.read("[...document.querySelectorAll('button.copybtn')].map(b => document.querySelector(b.dataset.clipboardTarget).textContent.trim())")
+    copied = opened.read(
+        "[...document.querySelectorAll('button.copybtn')].map(b => document.querySelector(b.dataset.clipboardTarget).textContent.trim())"
+    )
     software, _, paper, _ = re.findall(r"```\w+\n(.*?)\n```", (ROOT / "book/cite.md").read_text(), re.DOTALL)
     assert len(copied) == 4 and copied[0] == software and copied[2] == paper
 
@@ -390,8 +483,12 @@ def test_the_search_finds_a_word_without_a_network(opened):
 def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
     opened.visit()
     opened.wait("document.querySelector('svg[data-icon=bars]') !== null")
-    icons = opened.read("[...document.querySelectorAll('svg[data-icon]')].map(icon => [icon.dataset.icon, icon.querySelectorAll('path').length])")
-    assert {"magnifying-glass", "bars", "sun", "moon", "circle-half-stroke"} <= {name for name, _ in icons} and all(paths for _, paths in icons)
+    icons = opened.read(
+        "[...document.querySelectorAll('svg[data-icon]')].map(icon => [icon.dataset.icon, icon.querySelectorAll('path').length])"
+    )
+    assert {"magnifying-glass", "bars", "sun", "moon", "circle-half-stroke"} <= {name for name, _ in icons} and all(
+        paths for _, paths in icons
+    )
     script = (built[1].parent / "_static/scripts/fontawesome.js").read_text()
     assert {name for name, _ in icons} <= {icon[1] for icon in ICON.finditer(script)} and len(ICON.findall(script)) < 60
 
@@ -409,7 +506,12 @@ def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
 
 def test_what_the_run_took(built):
     text = (built[0] / "book" / "run" / "record.md").read_text()
-    for fact in ("| LoRA + Prompt | 4 (1 failed) | 3.0&nbsp;min |", "| torch | `9.9` |", "| machine | `a machine` |", MODELS[0]):
+    for fact in (
+        "| LoRA + Prompt | 4 (1 failed) | 3.0&nbsp;min |",
+        "| torch | `9.9` |",
+        "| machine | `a machine` |",
+        MODELS[0],
+    ):
         assert fact in text
     found = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
     assert re.search(r"^LoRA \+ Prompt +4 \(1 failed\) +3\.0 min$", chapters.summary(found), re.MULTILINE)
@@ -434,7 +536,10 @@ def test_pages_that_are_not_there_are_not_in_the_contents(tmp_path):
     files.write_text(tmp_path / "run" / "probe.md", "")
     probe = {"file": "run/probe", "sections": [{"glob": "run/probe-*"}]}
     gone = {"file": "run/lora_prompt", "sections": [{"glob": "run/lora_prompt-*"}]}
-    toc = {"root": "index", "parts": [{"caption": "a", "chapters": [probe, gone]}, {"caption": "b", "chapters": [gone]}]}
+    toc = {
+        "root": "index",
+        "parts": [{"caption": "a", "chapters": [probe, gone]}, {"caption": "b", "chapters": [gone]}],
+    }
     assert book.existing(toc, tmp_path) == {"root": "index", "parts": [{"caption": "a", "chapters": [probe]}]}
 
 

@@ -26,11 +26,27 @@ from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run
 from whoknows.evaluation.metrics import smooth_ece
 
 ROOT = Path(__file__).parents[2]
-SETS = {"in-distribution": ["sciq", "trivia_qa"], "sciq": ["sciq"], "trivia_qa": ["trivia_qa"], "shift": ["nq_open", "capitals"], "nq_open": ["nq_open"], "capitals": ["capitals"]}
+SETS = {
+    "in-distribution": ["sciq", "trivia_qa"],
+    "sciq": ["sciq"],
+    "trivia_qa": ["trivia_qa"],
+    "shift": ["nq_open", "capitals"],
+    "nq_open": ["nq_open"],
+    "capitals": ["capitals"],
+}
 HOME = SETS["in-distribution"]
-NAMES = {"probe": "Probe", "lora_prompt": "LoRA + Prompt", "zero_shot": "Zero-shot P(True)", "likelihood": "Answer likelihood", "embedder": "Sentence embedder, question and answer"}
+NAMES = {
+    "probe": "Probe",
+    "lora_prompt": "LoRA + Prompt",
+    "zero_shot": "Zero-shot P(True)",
+    "likelihood": "Answer likelihood",
+    "embedder": "Sentence embedder, question and answer",
+}
 STRONG, WEAK = "cedar", "birch"  # by right answers to in-distribution test questions
-FIGURE = {"probe": {"Mistral": (0.80, 0.70), "LLaMA-2": (0.65, 0.60)}, "lora_prompt": {"Mistral": (0.75, 0.70), "LLaMA-2": (0.70, 0.65)}}  # trained on Mistral, LLaMA-2
+FIGURE = {
+    "probe": {"Mistral": (0.80, 0.70), "LLaMA-2": (0.65, 0.60)},
+    "lora_prompt": {"Mistral": (0.75, 0.70), "LLaMA-2": (0.70, 0.65)},
+}  # trained on Mistral, LLaMA-2
 FEW, UNFINISHED = "too few right or wrong answers", "still improving"
 METRICS = {
     "brier": "Brier score", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "aurc": "AURC", "prr": "PRR",
@@ -46,13 +62,26 @@ class Hand:
     """What a run's cells, (method, reader, trained_on, scored), are worth; NaN for one that is not there."""
 
     def __init__(self, folder: Path):
-        rows = pd.concat(pd.read_parquet(path) for kind in ("rows", "controls") for path in (folder / kind).rglob("*.parquet"))
-        self.test, self.held = ({key: part.sort_values("question_id") for key, part in rows[rows["split"] == split].groupby(["method", "reader", "trained_on", "scored", "seed", "task"])} for split in ("test", "validation"))
+        rows = pd.concat(
+            pd.read_parquet(path) for kind in ("rows", "controls") for path in (folder / kind).rglob("*.parquet")
+        )
+        self.test, self.held = (
+            {
+                key: part.sort_values("question_id")
+                for key, part in rows[rows["split"] == split].groupby(
+                    ["method", "reader", "trained_on", "scored", "seed", "task"]
+                )
+            }
+            for split in ("test", "validation")
+        )
         self.seeds = {key[:4]: sorted({other[4] for other in self.test if other[:4] == key[:4]}) for key in self.test}
         tested = rows.loc[rows["split"] == "test", "question_id"]
         self.answers = {model: pd.read_parquet(folder / "answers" / f"{model}.parquet") for model in THREE}
         self.grades = {model: frame[frame["question_id"].isin(tested)] for model, frame in self.answers.items()}
-        self.both = {model: {task for task, grades in frame.groupby("task")["correct"] if 0 < grades.mean() < 1} for model, frame in self.grades.items()}
+        self.both = {
+            model: {task for task, grades in frame.groupby("task")["correct"] if 0 < grades.mean() < 1}
+            for model, frame in self.grades.items()
+        }
         self.of_parts = {}
 
     def measurable(self, scored: str, tasks: list[str]) -> list[str]:
@@ -61,11 +90,19 @@ class Hand:
 
     def graded(self, scored: str, tasks: list[str]) -> np.ndarray:
         """The grades of a model's test answers on those of the tasks that are `measurable`."""
-        return self.grades[scored].loc[self.grades[scored]["task"].isin(self.measurable(scored, tasks)), "correct"].to_numpy()
+        return (
+            self.grades[scored]
+            .loc[self.grades[scored]["task"].isin(self.measurable(scored, tasks)), "correct"]
+            .to_numpy()
+        )
 
     def rarer(self, scored: str, tasks: list[str]) -> int:
         """Right or wrong answers, the fewer in each task."""
-        return sum(min(grades.sum(), (~grades).sum()) for task, grades in self.grades[scored].groupby("task")["correct"] if task in tasks)
+        return sum(
+            min(grades.sum(), (~grades).sum())
+            for task, grades in self.grades[scored].groupby("task")["correct"]
+            if task in tasks
+        )
 
     def mean(self, cell: tuple, tasks: list[str], of, seeds=None):
         """Mean over seeds of the mean over tasks of a function of test answers; what has one class is in no mean."""
@@ -108,21 +145,34 @@ class Hand:
         *place, seed, tasks = key
         part = pd.concat(self.test[*place, seed, task] for task in tasks)
         method, reader, trained_on, scored = place
-        return metrics(part["logit"].to_numpy(float), part["correct"].to_numpy(), *self.calibrated(method, reader, trained_on, trained_on or scored, seed))
+        return metrics(
+            part["logit"].to_numpy(float),
+            part["correct"].to_numpy(),
+            *self.calibrated(method, reader, trained_on, trained_on or scored, seed),
+        )
 
     @functools.cache
     def calibrated(self, *place):
         """The slope of a temperature, Platt's slope and offset, and the best threshold, of an estimator's validation answers to one model."""
         held = pd.concat(self.held[*place, task] for task in HOME)
         logit, correct = held["logit"].to_numpy(float), held["correct"].to_numpy()
-        one, two = (LogisticRegression(C=np.inf, tol=1e-8, fit_intercept=both).fit(logit[:, None], correct) for both in (False, True))
-        return max(one.coef_[0, 0], 0), (two.coef_[0, 0], two.intercept_[0]), max((((logit >= cut) == correct).mean(), cut) for cut in [np.inf, *logit])[1]
+        one, two = (
+            LogisticRegression(C=np.inf, tol=1e-8, fit_intercept=both).fit(logit[:, None], correct)
+            for both in (False, True)
+        )
+        return (
+            max(one.coef_[0, 0], 0),
+            (two.coef_[0, 0], two.intercept_[0]),
+            max((((logit >= cut) == correct).mean(), cut) for cut in [np.inf, *logit])[1],
+        )
 
     def improving(self, *cells) -> bool:
         return any((*cell[:3], seed) in IMPROVING for cell in cells for seed in self.seeds.get(cell, []))
 
     def contrast(self, weights: dict[tuple, float], tasks: list[str]) -> tuple[float, np.ndarray]:
-        return tuple(sum(weight * of(cell, tasks) for cell, weight in weights.items()) for of in (self.auroc, self.drawn))
+        return tuple(
+            sum(weight * of(cell, tasks) for cell, weight in weights.items()) for of in (self.auroc, self.drawn)
+        )
 
     @functools.cached_property
     def primary(self) -> list[dict]:
@@ -133,9 +183,27 @@ class Hand:
                 cells = Counter()
                 for place, weight in weights.items():
                     method, model, column = place.split("/")
-                    cells[at(reading, method, {"Mistral": STRONG, "LLaMA-2": WEAK}[model], {"Mistral": STRONG, "LLaMA-2": WEAK}[column])] += weight
+                    cells[
+                        at(
+                            reading,
+                            method,
+                            {"Mistral": STRONG, "LLaMA-2": WEAK}[model],
+                            {"Mistral": STRONG, "LLaMA-2": WEAK}[column],
+                        )
+                    ] += weight
                 estimate, drawn = self.contrast(cells, HOME)
-                found.append({"claim": claim["claim"], "contrast": name, "reading": reading, "weights": cells, "estimate": estimate, "drawn": drawn, "p": p_value(drawn), "p_margin": 2 * ((drawn >= MARGIN).sum() + 1) / (DRAWS + 1) if drawn[0] == drawn[0] else np.nan})
+                found.append(
+                    {
+                        "claim": claim["claim"],
+                        "contrast": name,
+                        "reading": reading,
+                        "weights": cells,
+                        "estimate": estimate,
+                        "drawn": drawn,
+                        "p": p_value(drawn),
+                        "p_margin": 2 * ((drawn >= MARGIN).sum() + 1) / (DRAWS + 1) if drawn[0] == drawn[0] else np.nan,
+                    }
+                )
                 found[-1]["p_margin"] = min(1.0, found[-1]["p_margin"])
         distinct = {name: [] for name in ("p", "p_margin")}
         for (name, lines), line in itertools.product(distinct.items(), found):
@@ -154,11 +222,23 @@ class Hand:
         """A difference of cells as a page shows it: estimate, low, high, p, p_holm, n_rarer and says."""
         tasks = SETS[test_set]
         estimate, drawn = self.contrast(weights, tasks)
-        known = [line["p_holm"] for line in self.primary if parallel(line["weights"], weights)] if test_set == "in-distribution" else []
+        known = (
+            [line["p_holm"] for line in self.primary if parallel(line["weights"], weights)]
+            if test_set == "in-distribution"
+            else []
+        )
         fewest, holm = min(self.rarer(cell[3], tasks) for cell in weights), known[0] if known else np.nan
         significant = "not significant" if not holm < 0.05 else "above" if estimate > 0 else "below"
-        says = UNFINISHED if self.improving(*weights) else FEW if fewest < 25 else significant if known else "exploratory"
-        values = {"estimate": estimate, "low": interval(drawn)[0], "high": interval(drawn)[1], "p": p_value(drawn), "p_holm": holm}
+        says = (
+            UNFINISHED if self.improving(*weights) else FEW if fewest < 25 else significant if known else "exploratory"
+        )
+        values = {
+            "estimate": estimate,
+            "low": interval(drawn)[0],
+            "high": interval(drawn)[1],
+            "p": p_value(drawn),
+            "p_holm": holm,
+        }
         return (values if fewest >= 25 else dict.fromkeys(values, np.nan)) | {"n_rarer": fewest, "says": says}
 
 
@@ -204,7 +284,12 @@ def at(reading: str, method: str, row: str, column: str) -> tuple:
 
 
 def native(method: str, model: str) -> tuple:
-    return (method, "" if method in ("likelihood", "embedder") else model, "" if method in ("likelihood", "zero_shot") else model, model)
+    return (
+        method,
+        "" if method in ("likelihood", "embedder") else model,
+        "" if method in ("likelihood", "zero_shot") else model,
+        model,
+    )
 
 
 def above(text: str) -> float:
@@ -241,7 +326,13 @@ def tables(html: str) -> dict[str, list[list[str]]]:
     """The cells of each table of a page, line by line, by its caption; the first of those without."""
     found = re.findall(r"<table.*?</table>", html, re.DOTALL)
     caption = [re.findall(r"<caption>(.*?)</caption>", table)[:1] for table in found]
-    lines = [[re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL) for line in re.findall(r"<tr.*?</tr>", table, re.DOTALL)] for table in found]
+    lines = [
+        [
+            re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL)
+            for line in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
+        ]
+        for table in found
+    ]
     return {"".join(name): own for name, own in reversed([*zip(caption, lines)])}
 
 
@@ -255,7 +346,10 @@ def same(shown, expected) -> bool:
         return len(shown) == len(expected) and all(map(same, shown, expected))
     decimal = r"[-+]?\d+\.\d+"
     numbers = zip(re.findall(decimal, shown), re.findall(decimal, expected))
-    near = all(len(one) == len(other) and abs(float(one) - float(other)) < 1.1 * 10.0 ** -len(one.split(".")[1]) for one, other in numbers)
+    near = all(
+        len(one) == len(other) and abs(float(one) - float(other)) < 1.1 * 10.0 ** -len(one.split(".")[1])
+        for one, other in numbers
+    )
     return re.sub(decimal, "#", shown) == re.sub(decimal, "#", expected) and near
 
 
@@ -289,7 +383,12 @@ def hand(run):
 def page(run):
     """A function: what the code cells of a notebook show, texts, charts or None, and the table that it writes."""
     folders = {"rows": run / "rows", "more_rows": run / "controls", "estimators": run / "estimators"}
-    usual = {name: str(folder) for name, folder in folders.items()} | {"models": THREE, "methods": ["probe", "lora_prompt"], "seeds": [0, 1], "tasks": FOUR}
+    usual = {name: str(folder) for name, folder in folders.items()} | {
+        "models": THREE,
+        "methods": ["probe", "lora_prompt"],
+        "seeds": [0, 1],
+        "tasks": FOUR,
+    }
 
     @functools.cache
     def shown(name: str, **told):
@@ -341,24 +440,45 @@ def test_the_run_has_what_a_mistake_could_mistake(hand):
     assert max(right, key=right.get) == STRONG and min(right, key=right.get) == WEAK and len({*right.values()}) == 3
     counts = hand.grades["ash"].groupby("task").size()
     assert counts.nunique() == 4 and (hand.grades["ash"]["task"] != hand.grades["ash"]["task"].shift()).mean() > 0.5
-    assert not hand.graded("birch", ["capitals"]).size and not any(("lora_prompt", *key[:2], scored) in hand.seeds for key in NEVER_RUN[:1] for scored in THREE)
-    assert {line["p_holm"] < 0.05 for line in hand.primary} == {True, False} and any(line["p"] < 0.05 < line["p_holm"] for line in hand.primary)
+    assert not hand.graded("birch", ["capitals"]).size and not any(
+        ("lora_prompt", *key[:2], scored) in hand.seeds for key in NEVER_RUN[:1] for scored in THREE
+    )
+    assert {line["p_holm"] < 0.05 for line in hand.primary} == {True, False} and any(
+        line["p"] < 0.05 < line["p_holm"] for line in hand.primary
+    )
 
 
 def test_every_value_of_the_heatmaps(page, hand):
     _, table = page("heatmaps")
-    assert len(table) == len(SETS) * 2 * (9 + 9 + 27) and not table.duplicated(["test_set", "reading", "method", "model", "trained_on"]).any()
+    assert (
+        len(table) == len(SETS) * 2 * (9 + 9 + 27)
+        and not table.duplicated(["test_set", "reading", "method", "model", "trained_on"]).any()
+    )
     for line in table.itertuples():
         cell, tasks = cell_of(line), SETS[line.test_set]
-        assert (line.reader, line.trained_on, line.scored) == cell[1:] and line.reason == reason(hand, cell, tasks), line
+        assert (line.reader, line.trained_on, line.scored) == cell[1:] and line.reason == reason(hand, cell, tasks), (
+            line
+        )
         if line.reason:
-            assert np.isnan([line.auroc, line.low, line.high, line.lowest_seed, line.ece, line.pooled_auroc]).all(), line
+            assert np.isnan([line.auroc, line.low, line.high, line.lowest_seed, line.ece, line.pooled_auroc]).all(), (
+                line
+            )
             continue
         right, seeds = hand.graded(cell[3], tasks), [hand.auroc(cell, tasks, [seed]) for seed in hand.seeds[cell]]
-        assert (line.n, line.n_right, line.n_rarer, line.seeds, line.of_tasks) == (len(right), right.sum(), hand.rarer(cell[3], tasks), len(seeds), len(tasks)), line
-        assert line.n_tasks == (1 if (cell[3], line.test_set) == ("birch", "shift") else len(tasks)) and line.still_improving == hand.improving(cell), line
+        assert (line.n, line.n_right, line.n_rarer, line.seeds, line.of_tasks) == (
+            len(right),
+            right.sum(),
+            hand.rarer(cell[3], tasks),
+            len(seeds),
+            len(tasks),
+        ), line
+        assert line.n_tasks == (
+            1 if (cell[3], line.test_set) == ("birch", "shift") else len(tasks)
+        ) and line.still_improving == hand.improving(cell), line
         found = [line.auroc, line.low, line.high, line.lowest_seed, line.highest_seed]
-        assert found == pytest.approx([np.mean(seeds), *interval(hand.drawn(cell, tasks)), min(seeds), max(seeds)], abs=1e-6), line
+        assert found == pytest.approx(
+            [np.mean(seeds), *interval(hand.drawn(cell, tasks)), min(seeds), max(seeds)], abs=1e-6
+        ), line
 
 
 @pytest.mark.parametrize("before, pooled", [("", False), ("pooled_", True)])
@@ -396,7 +516,10 @@ def test_every_table_beneath_the_heatmaps(page, hand, reading, title):
                 cell = at(reading, method, row, column)
                 text = drawn_in(hand, cell, SETS[test_set])
                 page_of = f"run/cell-{method}_{cell[1]}_{cell[2]}.html?scored={cell[3]}"
-                assert same(value, text if text.startswith("—") else f'<a href="{page_of}">{text}</a>'), (test_set, cell)
+                assert same(value, text if text.startswith("—") else f'<a href="{page_of}">{text}</a>'), (
+                    test_set,
+                    cell,
+                )
 
 
 def test_every_cell_that_the_heatmaps_draw(page, hand):
@@ -408,9 +531,15 @@ def test_every_cell_that_the_heatmaps_draw(page, hand):
             assert line["reason"] == reason(hand, cell, tasks) != ""
             continue
         right, (low, high) = hand.graded(cell[3], tasks), interval(hand.drawn(cell, tasks))
-        assert (line["method"], line["reader"], line["trained_on"], line["scored"]) == cell and line["page"].endswith(f"_{cell[1]}_{cell[2]}.html?scored={cell[3]}")
-        assert line["auroc"] == pytest.approx(hand.auroc(cell, tasks), abs=1e-6) and same(line["interval_auroc"], f"{low:.2f} – {high:.2f}")
-        assert same(line["right"], f"{right.sum()} of {len(right)} ({right.mean():.1%})") and line["mark"].strip() == ("↗" if hand.improving(cell) else "")
+        assert (line["method"], line["reader"], line["trained_on"], line["scored"]) == cell and line["page"].endswith(
+            f"_{cell[1]}_{cell[2]}.html?scored={cell[3]}"
+        )
+        assert line["auroc"] == pytest.approx(hand.auroc(cell, tasks), abs=1e-6) and same(
+            line["interval_auroc"], f"{low:.2f} – {high:.2f}"
+        )
+        assert same(line["right"], f"{right.sum()} of {len(right)} ({right.mean():.1%})") and line["mark"].strip() == (
+            "↗" if hand.improving(cell) else ""
+        )
 
 
 def test_the_sentences_of_the_first_page(page, hand):
@@ -420,14 +549,28 @@ def test_the_sentences_of_the_first_page(page, hand):
     ends = {cell: interval(hand.drawn(cell, HOME)) for cell in settled}
     both = [cell[1:] for cell in settled if cell[0] == "probe" and ("lora_prompt", *cell[1:]) in settled]
     less = {place: value["probe", *place] - value["lora_prompt", *place] for place in both}
-    holm = {place: hand.difference({("probe", *place): 1, ("lora_prompt", *place): -1}, "in-distribution")["p_holm"] for place in both}
-    tested, sure = [place for place in both if not np.isnan(holm[place])], [place for place in both if holm[place] < 0.05]
-    reached = {method: span([value[cell] for cell in settled if cell[0] == method], ".2f") for method in NAMES if method in ("probe", "lora_prompt")}
+    holm = {
+        place: hand.difference({("probe", *place): 1, ("lora_prompt", *place): -1}, "in-distribution")["p_holm"]
+        for place in both
+    }
+    tested, sure = (
+        [place for place in both if not np.isnan(holm[place])],
+        [place for place in both if holm[place] < 0.05],
+    )
+    reached = {
+        method: span([value[cell] for cell in settled if cell[0] == method], ".2f")
+        for method in NAMES
+        if method in ("probe", "lora_prompt")
+    }
     plain = {model: hand.auroc(native("likelihood", model), HOME) for model in THREE}
     known = [model for model in THREE if native("lora_prompt", model) in settled]
     best = {model: max(value[native(method, model)] for method in ("probe", "lora_prompt")) for model in known}
     higher, lower = (sum(sign * less[place] > 0 for place in sure) for sign in (1, -1))
-    assert 0 < lower < higher < len(tested) < len(both) and higher + lower < len(tested) and reached["probe"] != reached["lora_prompt"]
+    assert (
+        0 < lower < higher < len(tested) < len(both)
+        and higher + lower < len(tested)
+        and reached["probe"] != reached["lora_prompt"]
+    )
     assert same(page("heatmaps")[0][0].splitlines(), [
         f"- **Better than chance in {sum(low > 0.5 for low, _ in ends.values())} of {len(settled)} cells**: on in-distribution test questions, **Probe** reaches an AUROC of "
         f"{reached['probe']} and **LoRA + Prompt** reaches an AUROC of {reached['lora_prompt']}, where one half is chance and one would be perfect.",
@@ -443,15 +586,27 @@ def test_the_sentences_of_the_first_page(page, hand):
 def test_what_the_heatmaps_rest_on(page, hand):
     (lines,) = tables(page("heatmaps")[0][2]).values()
     lines = [*zip(*lines)]  # a column for each model
-    assert [*lines[0][1:]] == ["Weights", "Instruction-tuned", "Layer of its probes", "Right answers that chose layer and strength", "Steps of its LoRA + Prompt"]
+    assert [*lines[0][1:]] == [
+        "Weights",
+        "Instruction-tuned",
+        "Layer of its probes",
+        "Right answers that chose layer and strength",
+        "Steps of its LoRA + Prompt",
+    ]
     assert [line[0] for line in lines[1:]] == THREE
     for row, (model, weights, tuned, layers, chose, steps) in enumerate(lines[1:]):
         held = [[hand.held["probe", model, model, model, seed, task]["correct"] for task in HOME] for seed in (0, 1)]
         right, count = ([sum(of(part) for part in parts) for parts in held] for of in (sum, len))
         first = [2 + row + 4 * column + seed for column in range(3) for seed in (0, 1)]
-        ran = [10 * (place + 3) for place, key in zip(first, itertools.product(THREE, (0, 1))) if (model, *key) not in NEVER_RUN]
+        ran = [
+            10 * (place + 3)
+            for place, key in zip(first, itertools.product(THREE, (0, 1)))
+            if (model, *key) not in NEVER_RUN
+        ]
         assert (weights, tuned) == (f"owner/{model}-7b-chat, float32", "yes")
-        assert (layers, chose, steps) == (span(first), f"{span(right)} of {span(count)}", span(ran)) and len({*right}) == len({*count}) == 2
+        assert (layers, chose, steps) == (span(first), f"{span(right)} of {span(count)}", span(ran)) and len(
+            {*right}
+        ) == len({*count}) == 2
 
 
 def claimed(hand) -> list[dict]:
@@ -462,7 +617,15 @@ def claimed(hand) -> list[dict]:
         small, above = line["p_margin_holm"] < 0.05, line["p_holm"] < 0.05 and line["estimate"] > 0
         open_ = "neither above zero nor below 0.025, after Holm's correction" if not (small or above) else ""
         why = "a cell was still improving when training ended" if hand.improving(*line["weights"]) else open_
-        lines.append(line | {"low": low, "high": high, "reason": why, "says": "inconclusive" if why else "fails" if small else "holds"})
+        lines.append(
+            line
+            | {
+                "low": low,
+                "high": high,
+                "reason": why,
+                "says": "inconclusive" if why else "fails" if small else "holds",
+            }
+        )
     return lines
 
 
@@ -473,44 +636,115 @@ def verdict(lines: list[dict]) -> str:
 
 def of_figure(claim: dict) -> list[dict]:
     """The contrasts of a claim in the eight values of the figure."""
-    value = {f"{method}/{model}/{column}": values[at] for method, rows in FIGURE.items() for model, values in rows.items() for at, column in enumerate(rows)}
-    found = {name: round(sum(weight * value[place] for place, weight in weights.items()), 9) for name, weights in claim["contrasts"].items()}
-    return [{"contrast": name, "estimate": estimate + 0.0, "says": "holds" if estimate > 0 else "fails"} for name, estimate in found.items()]
+    value = {
+        f"{method}/{model}/{column}": values[at]
+        for method, rows in FIGURE.items()
+        for model, values in rows.items()
+        for at, column in enumerate(rows)
+    }
+    found = {
+        name: round(sum(weight * value[place] for place, weight in weights.items()), 9)
+        for name, weights in claim["contrasts"].items()
+    }
+    return [
+        {"contrast": name, "estimate": estimate + 0.0, "says": "holds" if estimate > 0 else "fails"}
+        for name, estimate in found.items()
+    ]
 
 
 def test_every_difference_of_the_claims(page, hand):
     _, table = page("claims")
     measured, expected = table[table["source"] == "measured"], claimed(hand)
-    assert len(measured) == len(expected) == 56 and {line["says"] for line in expected} == {"holds", "fails", "inconclusive"}
+    assert len(measured) == len(expected) == 56 and {line["says"] for line in expected} == {
+        "holds",
+        "fails",
+        "inconclusive",
+    }
     for found, line in zip(measured.itertuples(), expected):
-        assert [found.claim, found.contrast, found.reading, found.says, found.reason] == [line[name] for name in ("claim", "contrast", "reading", "says", "reason")]
+        assert [found.claim, found.contrast, found.reading, found.says, found.reason] == [
+            line[name] for name in ("claim", "contrast", "reading", "says", "reason")
+        ]
         names = ("estimate", "low", "high", "p", "p_margin", "p_holm", "p_margin_holm")
         assert [getattr(found, name) for name in names] == pytest.approx([line[name] for name in names], abs=1e-6), line
-        named = {f"{weight:+g} {NAMES[method]}, {reader} trained on {trained_on}, scored on {scored}" for (method, reader, trained_on, scored), weight in line["weights"].items()}
-        assert {*found.cells.split("; ")} == named and found.n_rarer == min(hand.rarer(cell[3], HOME) for cell in line["weights"])
+        named = {
+            f"{weight:+g} {NAMES[method]}, {reader} trained on {trained_on}, scored on {scored}"
+            for (method, reader, trained_on, scored), weight in line["weights"].items()
+        }
+        assert {*found.cells.split("; ")} == named and found.n_rarer == min(
+            hand.rarer(cell[3], HOME) for cell in line["weights"]
+        )
     figure = table[table["source"] == "figure"]
     for found, line in zip(figure.itertuples(), [line for claim in CLAIMS for line in of_figure(claim)], strict=True):
-        assert (found.contrast, found.says) == (line["contrast"], line["says"]) and found.estimate == pytest.approx(line["estimate"])
+        assert (found.contrast, found.says) == (line["contrast"], line["says"]) and found.estimate == pytest.approx(
+            line["estimate"]
+        )
     head, *lines = next(iter(tables(page("claims")[0][3]).values()))
-    assert head == ["Claim", "Difference", "By", "Of the cells", "Estimate", "95 % interval", "p (Holm) of zero", "p (Holm) of 0.025 or more", "Verdict", "Because"]
-    shown = [[line["claim"], line["contrast"], f"measured, {line['reading']}", f"{line['estimate']:+.3f}", f"{line['low']:+.3f} to {line['high']:+.3f}", shown_p(line["p_holm"]), shown_p(line["p_margin_holm"]), line["says"], line["reason"]] for line in expected]
+    assert head == [
+        "Claim",
+        "Difference",
+        "By",
+        "Of the cells",
+        "Estimate",
+        "95 % interval",
+        "p (Holm) of zero",
+        "p (Holm) of 0.025 or more",
+        "Verdict",
+        "Because",
+    ]
+    shown = [
+        [
+            line["claim"],
+            line["contrast"],
+            f"measured, {line['reading']}",
+            f"{line['estimate']:+.3f}",
+            f"{line['low']:+.3f} to {line['high']:+.3f}",
+            shown_p(line["p_holm"]),
+            shown_p(line["p_margin_holm"]),
+            line["says"],
+            line["reason"],
+        ]
+        for line in expected
+    ]
     assert same([[*line[:3], *line[4:]] for line in lines if line[2].startswith("measured")], shown)
 
 
 def test_the_sentences_and_verdicts_of_the_claims(page, hand):
     (summary, verdicts, _, _, findings), _ = page("claims")
-    by = {("measured", reading): {claim["claim"]: [line for line in claimed(hand) if (line["claim"], line["reading"]) == (claim["claim"], reading)] for claim in CLAIMS} for reading in "AB"}
+    by = {
+        ("measured", reading): {
+            claim["claim"]: [
+                line for line in claimed(hand) if (line["claim"], line["reading"]) == (claim["claim"], reading)
+            ]
+            for claim in CLAIMS
+        }
+        for reading in "AB"
+    }
     by["figure", ""] = {claim["claim"]: of_figure(claim) for claim in CLAIMS}
-    leads = {("measured", "A"): "Measured here, reading A", ("measured", "B"): "Measured here, reading B", ("figure", ""): "By its own numbers"}
-    (head, *lines), marks = next(iter(tables(verdicts).values())), {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"}
+    leads = {
+        ("measured", "A"): "Measured here, reading A",
+        ("measured", "B"): "Measured here, reading B",
+        ("figure", ""): "By its own numbers",
+    }
+    (head, *lines), marks = (
+        next(iter(tables(verdicts).values())),
+        {"holds": "✓ holds", "fails": "✗ fails", "inconclusive": "? inconclusive"},
+    )
     for source, of_claims in by.items():
         count = Counter(verdict(lines) for lines in of_claims.values())
         holds, fails = (f"{count[word]} {word if count[word] == 1 else word[:-1]}" for word in ("holds", "fails"))
-        assert f"- {leads[source]}: of 9 claims, {holds}, {fails}, {count['inconclusive']} inconclusive." in summary.splitlines()
+        assert (
+            f"- {leads[source]}: of 9 claims, {holds}, {fails}, {count['inconclusive']} inconclusive."
+            in summary.splitlines()
+        )
         column = head.index({"figure": "Its own numbers"}.get(source[0], leads[source]))
-        assert {line[0]: line[column].replace("\xa0", " ") for line in lines} == {claim: marks[verdict(of)] for claim, of in of_claims.items()}
+        assert {line[0]: line[column].replace("\xa0", " ") for line in lines} == {
+            claim: marks[verdict(of)] for claim, of in of_claims.items()
+        }
         for claim, of in of_claims.items():
-            assert says(findings.split(f"### {claim}\n")[1].split("\n### ")[0], f"- {leads[source]}, it **{verdict(of).replace('inconclusive', 'is inconclusive')}**: {deciding(of)}.")
+            assert says(
+                findings.split(f"### {claim}\n")[1].split("\n### ")[0],
+                f"- {leads[source]}, it **{verdict(of).replace('inconclusive', 'is inconclusive')}**: {deciding(of)}.",
+            )
     assert f"Here {STRONG} stands for Mistral, and {WEAK} for LLaMA-2" in summary
     assert f"The 56 measured differences, of both readings, are {hand.distinct} distinct primary hypotheses" in summary
     assert "gives its values in steps of 0.05, so that a difference below 0.025 could not be seen in it" in summary
@@ -521,9 +755,18 @@ def test_the_sentences_and_verdicts_of_the_claims(page, hand):
 def deciding(lines: list[dict]) -> str:
     """The differences that a claim's verdict rests on, at most three of them."""
     says = verdict(lines)
-    those = [line for line in lines if line["says"] == says] if says != "holds" else [min(lines, key=lambda line: line["estimate"])]
+    those = (
+        [line for line in lines if line["says"] == says]
+        if says != "holds"
+        else [min(lines, key=lambda line: line["estimate"])]
+    )
     lead = "the smallest difference is " if says == "holds" and len(lines) > 1 else ""
-    shown = [f"{line['contrast']}, {line['estimate']:+.2f}" + (f" ({line['low']:+.2f} to {line['high']:+.2f})" if "low" in line else "") + (f", {line['reason']}" if line.get("reason") else "") for line in those[:3]]
+    shown = [
+        f"{line['contrast']}, {line['estimate']:+.2f}"
+        + (f" ({line['low']:+.2f} to {line['high']:+.2f})" if "low" in line else "")
+        + (f", {line['reason']}" if line.get("reason") else "")
+        for line in those[:3]
+    ]
     return lead + "; ".join(shown) + (f"; and {len(those) - 3} more" if len(those) > 3 else "")
 
 
@@ -535,42 +778,80 @@ def asked(hand) -> dict[tuple[str, str, str], dict]:
         cell = at(reading, "probe", row, column)
         if ("lora_prompt", *cell[1:]) in there:
             shown = "A and B" if row == column else reading
-            found["Probe less LoRA + Prompt", shown, f"{cell[1]} trained on {cell[2]}, scored on {cell[3]}"] = {cell: 1.0, ("lora_prompt", *cell[1:]): -1.0}
+            found["Probe less LoRA + Prompt", shown, f"{cell[1]} trained on {cell[2]}, scored on {cell[3]}"] = {
+                cell: 1.0,
+                ("lora_prompt", *cell[1:]): -1.0,
+            }
     for reading, method, row in itertools.product("AB", ("probe", "lora_prompt"), THREE):
         others = [cell for column in THREE if column != row and (cell := at(reading, method, row, column)) in there]
-        found["Native less cross", reading, f"{NAMES[method]}, scored on {row}"] = {native(method, row): 1.0} | dict.fromkeys(others, -1 / len(others))
+        found["Native less cross", reading, f"{NAMES[method]}, scored on {row}"] = {
+            native(method, row): 1.0
+        } | dict.fromkeys(others, -1 / len(others))
     for method, scored in itertools.product(("probe", "lora_prompt"), THREE):
         readers = sorted(reader for reader in THREE if (method, reader, scored, scored) in there)
         for reader in readers if len(readers) > 2 else readers[:1]:
             others = [(method, other, scored, scored) for other in readers if other != reader]
             less = "the others" if len(others) > 1 else others[0][1]
             what = f"{NAMES[method]} trained and scored on {scored}: reader {reader} less {less}"
-            found["A reader less the other readers", "", what] = {(method, reader, scored, scored): 1.0} | dict.fromkeys(others, -1 / len(others))
+            found["A reader less the other readers", "", what] = {
+                (method, reader, scored, scored): 1.0
+            } | dict.fromkeys(others, -1 / len(others))
     return found
 
 
 def test_every_difference_of_the_page_on_differences(page, hand):
     (said, _, html), table = page("differences")
     expected = asked(hand)
-    assert {name: {*own["says"]} for name, own in table.groupby("test_set")}["in-distribution"] == {"above", "below", "not significant", "exploratory", UNFINISHED}
+    assert {name: {*own["says"]} for name, own in table.groupby("test_set")}["in-distribution"] == {
+        "above",
+        "below",
+        "not significant",
+        "exploratory",
+        UNFINISHED,
+    }
     for test_set in SETS:
         own = table[table["test_set"] == test_set].set_index(["kind", "reading", "what"])
         assert {*own.index} == {*expected} and len(own) == len(expected) == 14 + 12 + 16
         head, *shown = tables(html)[test_set]
-        assert head == ["Kind", "Reading", "Of", "Difference", "95 % interval", "p", "p (Holm)", "Right or wrong, the fewer", "Verdict"]
+        assert head == [
+            "Kind",
+            "Reading",
+            "Of",
+            "Difference",
+            "95 % interval",
+            "p",
+            "p (Holm)",
+            "Right or wrong, the fewer",
+            "Verdict",
+        ]
         for (key, found), texts in zip(own.iterrows(), shown, strict=True):
             line = hand.difference(expected[key], test_set)
             names = ("estimate", "low", "high", "p", "p_holm")
-            assert found[[*names]].astype(float).tolist() == pytest.approx([line[name] for name in names], abs=1e-6, nan_ok=True), (test_set, key)
+            assert found[[*names]].astype(float).tolist() == pytest.approx(
+                [line[name] for name in names], abs=1e-6, nan_ok=True
+            ), (test_set, key)
             assert (found["says"], found["n_rarer"]) == (line["says"], line["n_rarer"]), (test_set, key)
             holm, few = "—" if np.isnan(line["p_holm"]) else shown_p(line["p_holm"]), line["n_rarer"] < 25
-            values = ["—"] * 4 if few else [f"{line['estimate']:+.3f}", f"{line['low']:+.3f} to {line['high']:+.3f}", shown_p(line["p"]), holm]
+            values = (
+                ["—"] * 4
+                if few
+                else [
+                    f"{line['estimate']:+.3f}",
+                    f"{line['low']:+.3f} to {line['high']:+.3f}",
+                    shown_p(line["p"]),
+                    holm,
+                ]
+            )
             assert same(texts, [*key, *values, str(line["n_rarer"]), line["says"]]), (test_set, key)
     lines = {key: hand.difference(weights, "in-distribution") for key, weights in expected.items()}
     for kind in {key[0] for key in lines}:
         own = [line for key, line in lines.items() if key[0] == kind]
         count = Counter(line["says"] for line in own)
-        parts = ", ".join(f"{count[word]} {word}" for word in ("above", "below", "not significant", "exploratory", UNFINISHED, FEW) if count[word])
+        parts = ", ".join(
+            f"{count[word]} {word}"
+            for word in ("above", "below", "not significant", "exploratory", UNFINISHED, FEW)
+            if count[word]
+        )
         ends = [of(line["estimate"] for line in own) for of in (min, max)]
         assert says(said, f"- **{kind}**: {parts} of {len(own)}; from {signed(ends[0])} to {signed(ends[1])}.")
 
@@ -581,14 +862,25 @@ def changed(hand, method: str, model: str, test_set: str) -> dict:
     change = hand.auroc(cell, tasks) - hand.auroc(cell, HOME)
     drawn = hand.drawn(cell, tasks) - hand.drawn(cell, HOME)
     few, none = min(hand.rarer(model, tasks), hand.rarer(model, HOME)) < 25, reason(hand, cell, tasks) != ""
-    values = {"auroc": np.nan if none else hand.auroc(cell, tasks), "low": interval(hand.drawn(cell, tasks))[0] if not none else np.nan, "high": interval(hand.drawn(cell, tasks))[1] if not none else np.nan}
-    values |= dict.fromkeys(("change", "change_low", "change_high", "p"), np.nan) if few else dict(zip(("change", "change_low", "change_high"), (change, *interval(drawn)))) | {"p": p_value(drawn)}
+    values = {
+        "auroc": np.nan if none else hand.auroc(cell, tasks),
+        "low": interval(hand.drawn(cell, tasks))[0] if not none else np.nan,
+        "high": interval(hand.drawn(cell, tasks))[1] if not none else np.nan,
+    }
+    values |= (
+        dict.fromkeys(("change", "change_low", "change_high", "p"), np.nan)
+        if few
+        else dict(zip(("change", "change_low", "change_high"), (change, *interval(drawn)))) | {"p": p_value(drawn)}
+    )
     return values | {"says": UNFINISHED if hand.improving(cell) else FEW if few else "exploratory"}
 
 
 def test_every_change_of_the_page_on_shift(page, hand):
     (said, _, html, *_), table = page("shift")
-    found, methods = table.set_index(["method", "scored", "test_set"]), ("probe", "lora_prompt", "zero_shot", "likelihood")
+    found, methods = (
+        table.set_index(["method", "scored", "test_set"]),
+        ("probe", "lora_prompt", "zero_shot", "likelihood"),
+    )
     assert {*found.index} == {*itertools.product(methods, THREE, ("in-distribution", "nq_open", "capitals"))}
     for model in THREE:
         head, *lines = tables(html)[f"{model} on its own answers: AUROC, 95 % interval; less in-distribution"]
@@ -598,16 +890,32 @@ def test_every_change_of_the_page_on_shift(page, hand):
             right, texts, parts = hand.graded(model, SETS[test_set]), [], []
             for method in methods:
                 line, own = found.loc[(method, model, test_set)], changed(hand, method, model, test_set)
-                names = [name for name in own if name != "says"] if test_set != "in-distribution" else ["auroc", "low", "high"]
-                assert line[names].astype(float).tolist() == pytest.approx([own[name] for name in names], abs=1e-6, nan_ok=True), (model, method, test_set)
+                names = (
+                    [name for name in own if name != "says"]
+                    if test_set != "in-distribution"
+                    else ["auroc", "low", "high"]
+                )
+                assert line[names].astype(float).tolist() == pytest.approx(
+                    [own[name] for name in names], abs=1e-6, nan_ok=True
+                ), (model, method, test_set)
                 assert line["says"] == own["says"] if test_set != "in-distribution" else pd.isna(line["says"])
                 text = "—" if np.isnan(own["auroc"]) else f"{own['auroc']:.3f} ({own['low']:.3f} – {own['high']:.3f})"
                 moved = not np.isnan(own["change"])
                 texts.append(text + (f"; {own['change']:+.3f}" if moved and test_set != "in-distribution" else ""))
                 unfinished = f", {UNFINISHED}" if own["says"] == UNFINISHED else ""
-                parts.append(f"{NAMES[method]} {own['auroc']:.2f}" + (f" ({signed(own['change'])}, from {signed(own['change_low'])} to {signed(own['change_high'])}{unfinished})" if moved else ""))
+                parts.append(
+                    f"{NAMES[method]} {own['auroc']:.2f}"
+                    + (
+                        f" ({signed(own['change'])}, from {signed(own['change_low'])} to {signed(own['change_high'])}{unfinished})"
+                        if moved
+                        else ""
+                    )
+                )
             there = len(hand.measurable(model, SETS[test_set]))
-            assert same(lines[test_set], [str(right.sum()), f"{there} of {len(SETS[test_set])}", *texts]), (model, test_set)
+            assert same(lines[test_set], [str(right.sum()), f"{there} of {len(SETS[test_set])}", *texts]), (
+                model,
+                test_set,
+            )
             few = f"{hand.rarer(model, SETS[test_set])} right or wrong answers are too few to tell"
             sentence.append(f"on {test_set}, {', '.join(parts) if right.size and '—' not in texts else few}")
         assert says(said, f"- **{model}**, on its own answers: {'; '.join(sentence[1:])}.")
@@ -616,7 +924,15 @@ def test_every_change_of_the_page_on_shift(page, hand):
 def test_what_leaving_a_task_out_costs(page, hand):
     *_, said, html = page("shift")[0]
     (head, *lines), changes = next(iter(tables(html).values())), []
-    assert head == ["Method", "Model", "Task", "Right answers", "Trained with it", "Trained without it", "Change, 95 % interval"]
+    assert head == [
+        "Method",
+        "Model",
+        "Task",
+        "Right answers",
+        "Trained with it",
+        "Trained without it",
+        "Change, 95 % interval",
+    ]
     assert [line[:3] for line in lines] == [["Probe", model, "sciq"] for model in sorted(THREE)]
     for _, model, _, right, with_it, without, change in lines:
         known, unknown = ((method, model, model, model) for method in ("probe", "probe_without_sciq"))
@@ -652,15 +968,43 @@ def test_every_number_of_the_page_on_controls(page, hand):
             assert [above(value) for value in text[2:]] == pytest.approx([values[name] for name in METRICS], abs=3e-3)
             if method != "probe":
                 less[method] = line = hand.difference({cell: 1.0, probe: -1.0}, "in-distribution")
-                names = {"difference": "estimate", "difference_low": "low", "difference_high": "high", "p": "p", "p_holm": "p_holm"}
-                assert found.loc[(method, model), [*names]].astype(float).tolist() == pytest.approx([line[name] for name in names.values()], abs=1e-6, nan_ok=True)
+                names = {
+                    "difference": "estimate",
+                    "difference_low": "low",
+                    "difference_high": "high",
+                    "p": "p",
+                    "p_holm": "p_holm",
+                }
+                assert found.loc[(method, model), [*names]].astype(float).tolist() == pytest.approx(
+                    [line[name] for name in names.values()], abs=1e-6, nan_ok=True
+                )
                 p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
-                assert same(text[1], f"{line['estimate']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f}), {p}, {line['says']}")
-        words = {"above": "Above it", "not significant": "Not significantly different", "below": "Below it", "exploratory": "Exploratory, by their difference", UNFINISHED: f"With one of the two {UNFINISHED} when training ended"}
-        by = {word: [method for method in sorted(less, key=lambda m: -less[m]["estimate"]) if less[method]["says"] == verdict] for verdict, word in words.items()}
-        parts = [f"{word}: " + ", ".join(f"{NAMES[method]} ({signed(less[method]['estimate'])})" for method in those) + "." for word, those in by.items() if those]
+                assert same(
+                    text[1], f"{line['estimate']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f}), {p}, {line['says']}"
+                )
+        words = {
+            "above": "Above it",
+            "not significant": "Not significantly different",
+            "below": "Below it",
+            "exploratory": "Exploratory, by their difference",
+            UNFINISHED: f"With one of the two {UNFINISHED} when training ended",
+        }
+        by = {
+            word: [
+                method for method in sorted(less, key=lambda m: -less[m]["estimate"]) if less[method]["says"] == verdict
+            ]
+            for verdict, word in words.items()
+        }
+        parts = [
+            f"{word}: " + ", ".join(f"{NAMES[method]} ({signed(less[method]['estimate'])})" for method in those) + "."
+            for word, those in by.items()
+            if those
+        ]
         low, high = interval(hand.drawn(probe, HOME))
-        assert says(said, f"- **{model}**, on its own answers: the probe has {hand.auroc(probe, HOME):.2f} ({low:.2f} to {high:.2f}). {' '.join(parts)}")
+        assert says(
+            said,
+            f"- **{model}**, on its own answers: the probe has {hand.auroc(probe, HOME):.2f} ({low:.2f} to {high:.2f}). {' '.join(parts)}",
+        )
 
 
 def test_the_metrics_of_all_tasks_together(page, hand):
@@ -671,7 +1015,9 @@ def test_the_metrics_of_all_tasks_together(page, hand):
         for method, name in NAMES.items():
             (values,) = [line[1:] for line in lines if line[0] == name]
             measures = hand.measures(native(method, model), HOME, pooled=True)
-            assert [above(value) for value in values] == pytest.approx([measures[name] for name in ("auroc", *METRICS)], abs=3e-3), (model, method)
+            assert [above(value) for value in values] == pytest.approx(
+                [measures[name] for name in ("auroc", *METRICS)], abs=3e-3
+            ), (model, method)
 
 
 def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
@@ -685,11 +1031,18 @@ def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
     places = [("zero_shot", reader, "", scored) for reader in THREE for scored in THREE]
     ends = {cell: interval(hand.drawn(cell, HOME)) for cell in places}
     (cell,) = [cell for cell in places if ends[cell][1] < 0.5]
-    assert same(below.split("one half: ")[1].split(". There")[0], f"Zero-shot P(True) of reader {cell[1]}, scored on {cell[3]}: {hand.auroc(cell, HOME):.2f} ({ends[cell][0]:.2f} to {ends[cell][1]:.2f})")
+    assert same(
+        below.split("one half: ")[1].split(". There")[0],
+        f"Zero-shot P(True) of reader {cell[1]}, scored on {cell[3]}: {hand.auroc(cell, HOME):.2f} ({ends[cell][0]:.2f} to {ends[cell][1]:.2f})",
+    )
     chosen = {model: {2 + 5 * at, 3 + 5 * at} for at, model in enumerate(THREE)}
     for line in {line["scored"] + str(line["layer"]): line for line in dataset(layers)}.values():
-        assert line["validation_auroc"] == pytest.approx(np.mean([0.7 - abs(line["layer"] - at) / 100 for at in chosen[line["scored"]]]), abs=1e-4)
-        assert line["chosen"] == (line["layer"] in chosen[line["scored"]]) and line["depth"] == pytest.approx(line["layer"] / 19, abs=1e-4)
+        assert line["validation_auroc"] == pytest.approx(
+            np.mean([0.7 - abs(line["layer"] - at) / 100 for at in chosen[line["scored"]]]), abs=1e-4
+        )
+        assert line["chosen"] == (line["layer"] in chosen[line["scored"]]) and line["depth"] == pytest.approx(
+            line["layer"] / 19, abs=1e-4
+        )
     head, *lines = next(iter(tables(sizes).values()))
     assert head == ["Model", "20", "all"] and {line[0] for line in lines} == {*THREE}
     for model, *values in lines:
@@ -709,36 +1062,67 @@ def test_every_number_of_the_page_of_a_cell(page, hand):
     for (scored, test_set), line in shown.items():
         cell, tasks = (*ESTIMATOR.values(), scored), SETS[test_set]
         right, why = hand.graded(scored, tasks), reason(hand, cell, tasks)
-        assert (line["Method"], line["Right answers"], line["Answers"], line["No value because"]) == ("Probe", str(right.sum()), str(len(right)), why)
+        assert (line["Method"], line["Right answers"], line["Answers"], line["No value because"]) == (
+            "Probe",
+            str(right.sum()),
+            str(len(right)),
+            why,
+        )
         if not why:
             low, high = interval(hand.drawn(cell, tasks))
             assert same(line["AUROC"], f"{hand.auroc(cell, tasks):.3f}<br/><small>{low:.3f} – {high:.3f}</small>")
             assert above(line["Brier score"]) == pytest.approx(hand.measures(cell, tasks)["brier"], abs=6e-4)
     assert training.startswith("Probe was not still improving when its training ended")
     for scored, own in judged.groupby("scored"):
-        logit = np.mean([pd.concat(hand.test[*ESTIMATOR.values(), scored, seed, task] for task in (t["name"] for t in FOUR)).set_index("question_id")["logit"] for seed in (0, 1)], axis=0)
-        order = pd.concat(hand.test[*ESTIMATOR.values(), scored, 0, task] for task in (t["name"] for t in FOUR))["question_id"]
-        assert own.set_index("question_id").loc[order, "p_correct"].tolist() == pytest.approx(expit(logit).tolist(), abs=1e-6)
+        logit = np.mean(
+            [
+                pd.concat(
+                    hand.test[*ESTIMATOR.values(), scored, seed, task] for task in (t["name"] for t in FOUR)
+                ).set_index("question_id")["logit"]
+                for seed in (0, 1)
+            ],
+            axis=0,
+        )
+        order = pd.concat(hand.test[*ESTIMATOR.values(), scored, 0, task] for task in (t["name"] for t in FOUR))[
+            "question_id"
+        ]
+        assert own.set_index("question_id").loc[order, "p_correct"].tolist() == pytest.approx(
+            expit(logit).tolist(), abs=1e-6
+        )
 
 
 def test_the_answers_that_it_was_most_wrong_about(page, hand):
     (*_, html), judged = page("cell", **ESTIMATOR)
     blocks = re.findall(r"<summary>Probe on the answers of (\w+): (.*?)</summary>(.*?)</details>", html, re.DOTALL)
-    assert {block[:2] for block in blocks} == {*itertools.product(THREE, ("surest of, though wrong", "doubted most, though right"))}
+    assert {block[:2] for block in blocks} == {
+        *itertools.product(THREE, ("surest of, though wrong", "doubted most, though right"))
+    }
     for scored, kind, table in blocks:
         frame = hand.grades[scored][hand.grades[scored]["task"].isin(HOME)].set_index("question_id")
-        logit = pd.concat(hand.test[*ESTIMATOR.values(), scored, seed, task] for seed in (0, 1) for task in HOME).groupby("question_id")["logit"].mean()
+        logit = (
+            pd.concat(hand.test[*ESTIMATOR.values(), scored, seed, task] for seed in (0, 1) for task in HOME)
+            .groupby("question_id")["logit"]
+            .mean()
+        )
         wrong = kind.endswith("wrong")
         worst = expit(logit[frame.index[frame["correct"] != wrong]].astype(float)).sort_values(ascending=not wrong)[:10]
         lines = tables(table)[""][1:]
         assert same([line[0] for line in lines], [f"{p:.2f}" for p in worst])
         for _, question, answer, gold, task in lines:
             name = question.removeprefix("Which is ").removesuffix("?")
-            assert (answer, gold, task) == (f"{scored} on {name}", f"gold {name}; {name}", frame.loc[name, "task"]) and frame.loc[name, "correct"] != wrong
+            assert (answer, gold, task) == (
+                f"{scored} on {name}",
+                f"gold {name}; {name}",
+                frame.loc[name, "task"],
+            ) and frame.loc[name, "correct"] != wrong
 
 
 def test_every_curve_of_a_cell(page, hand):
-    drawn = {(line["scored"], line["test_set"], line["curve"], line["series"]): line for line in dataset(page("cell", **ESTIMATOR)[0][0]) if "curve" in line}
+    drawn = {
+        (line["scored"], line["test_set"], line["curve"], line["series"]): line
+        for line in dataset(page("cell", **ESTIMATOR)[0][0])
+        if "curve" in line
+    }
     for scored, test_set in itertools.product(THREE, ("in-distribution", "trivia_qa")):
         cell, tasks = (*ESTIMATOR.values(), scored), SETS[test_set]
         parts = [hand.test[*cell, seed, task] for seed in (0, 1) for task in tasks]
@@ -750,16 +1134,27 @@ def test_every_curve_of_a_cell(page, hand):
         for series, right in (("right", True), ("wrong", False)):
             p = expit(whole.loc[whole["correct"] == right, "logit"].astype(float))
             line = drawn[scored, test_set, "confidence", series]
-            assert line["y"] == pytest.approx([((p >= middle - 0.025) & (p < middle + 0.025)).mean() for middle in line["x"]], abs=1e-4)
+            assert line["y"] == pytest.approx(
+                [((p >= middle - 0.025) & (p < middle + 0.025)).mean() for middle in line["x"]], abs=1e-4
+            )
         fitted = {seed: hand.calibrated(*ESTIMATOR.values(), ESTIMATOR["trained_on"], seed)[1] for seed in (0, 1)}
-        after = np.concatenate([expit(slope * part["logit"] + offset) for part in parts for slope, offset in [fitted[part["seed"].iloc[0]]]])
+        after = np.concatenate(
+            [
+                expit(slope * part["logit"] + offset)
+                for part in parts
+                for slope, offset in [fitted[part["seed"].iloc[0]]]
+            ]
+        )
         for series, p in (("as it is", expit(whole["logit"].to_numpy(float))), ("after Platt scaling", after)):
             line = drawn[scored, test_set, "reliability", series]
             sizes = [len(part) for part in np.array_split(p, 10)]
             assert line["x"] == pytest.approx([part.mean() for part in np.array_split(np.sort(p), 10)], abs=2e-3)
             assert np.dot(line["y"], sizes) == pytest.approx(whole["correct"].sum(), abs=0.1)
             for low, value, high, n in zip(line["low"], line["y"], line["high"], sizes):
-                middle, spread = (value * n + 1.92) / (n + 3.84), 1.96 / (n + 3.84) * np.sqrt(value * (1 - value) * n + 0.96)
+                middle, spread = (
+                    (value * n + 1.92) / (n + 3.84),
+                    1.96 / (n + 3.84) * np.sqrt(value * (1 - value) * n + 0.96),
+                )
                 assert [low, high] == pytest.approx([middle - spread, middle + spread], abs=1e-3)
 
 

@@ -16,7 +16,10 @@ from whoknows.report.pages.claims import FAILS, HOLDS, OPEN
 ROOT = Path(__file__).parents[2]
 TASKS = [{"name": "trivia_qa", "role": "train"}]
 STATED = claims.load()
-EVERYWHERE, NATIVE = "Probe is above LoRA + Prompt in every combination", "Native training is above cross training for every model"
+EVERYWHERE, NATIVE = (
+    "Probe is above LoRA + Prompt in every combination",
+    "Native training is above cross training for every model",
+)
 
 
 def planted(strength, count=400, share=0.3):
@@ -28,7 +31,9 @@ def planted(strength, count=400, share=0.3):
             for reader in ("strong", "weak"):
                 for trained_on in ("strong", "weak"):
                     logit = rng.normal(size=count) + strength(method, reader, trained_on, scored) * correct
-                    parts.append(make_rows(logit, correct, method=method, reader=reader, trained_on=trained_on, scored=scored))
+                    parts.append(
+                        make_rows(logit, correct, method=method, reader=reader, trained_on=trained_on, scored=scored)
+                    )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -47,7 +52,10 @@ def by_figure(stated=STATED):
 def test_the_description_against_its_own_numbers():
     # from the list of eight values: 0.80 0.70 / 0.65 0.60 and 0.75 0.70 / 0.70 0.65
     said = by_figure()
-    holds = ["LoRA + Prompt is lower than Probe for Mistral trained on Mistral", "Mistral trained on Mistral, Probe, is the lightest cell of all"]
+    holds = [
+        "LoRA + Prompt is lower than Probe for Mistral trained on Mistral",
+        "Mistral trained on Mistral, Probe, is the lightest cell of all",
+    ]
     holds.append("Performance depends on the match of training answers and model")
     assert set(said[said == HOLDS].index) == set(holds)
     assert set(said[said == FAILS].index) == {claim.claim for claim in STATED} - set(holds)
@@ -62,14 +70,20 @@ def test_equal_values_are_not_above_each_other():
 def test_where_nothing_was_measured_the_figure_still_says_what_it_says():
     judged, players = claims.judge(STATED, planted(lambda *names: 0.0)[:0], ["weak", "strong"], TASKS)
     table = claims.verdicts(judged)
-    assert set(table.loc[table["source"] == "measured", "verdict"]) == {OPEN} and HOLDS in set(table.loc[table["source"] == "figure", "verdict"])
+    assert set(table.loc[table["source"] == "measured", "verdict"]) == {OPEN} and HOLDS in set(
+        table.loc[table["source"] == "figure", "verdict"]
+    )
     assert "it **holds**: " in claims.claims_sentences(STATED, judged, table, players)
 
 
 def test_a_contrast_with_a_broken_cell_is_inconclusive():
     judged = claims.by_others(STATED)
     broken = judged[(judged["source"] == "released") & judged["estimate"].isna()]
-    assert set(broken["reading"]) == {"B"} and set(broken["says"]) == {OPEN} and set(broken["reason"]) == {"a cell is missing"}
+    assert (
+        set(broken["reading"]) == {"B"}
+        and set(broken["says"]) == {OPEN}
+        and set(broken["reason"]) == {"a cell is missing"}
+    )
 
 
 def test_a_clear_difference_has_a_verdict():
@@ -89,12 +103,26 @@ def test_a_difference_that_the_figure_could_not_show_contradicts_a_claim_where_t
     judged, _ = claims.judge(STATED, planted(lambda *_: 3.0, count=4000), ["weak", "strong"], TASKS)
     mine = judged[judged["source"] == "measured"]
     small = mine["claim"].str.startswith("Probe is above LoRA + Prompt on average")
-    assert set(mine.loc[small, "says"]) == {FAILS} and (mine.loc[small, "p_holm"] > 0.05).all() and (mine["high"] < 0.025).loc[small].all()
+    assert (
+        set(mine.loc[small, "says"]) == {FAILS}
+        and (mine.loc[small, "p_holm"] > 0.05).all()
+        and (mine["high"] < 0.025).loc[small].all()
+    )
     assert not set(mine["says"]) - {FAILS, OPEN}
 
 
 def test_a_small_difference_fails_though_it_is_above_zero_and_a_large_one_holds_though_it_is_uncertain():
-    lines = pd.DataFrame({"n_rarer": 100, "estimate": [0.01, 0.03, 0.1, -0.1, 0.01], "still_improving": False, "low": 0.0, "high": 0.0, "p": 0.0, "p_margin": 0.0})
+    lines = pd.DataFrame(
+        {
+            "n_rarer": 100,
+            "estimate": [0.01, 0.03, 0.1, -0.1, 0.01],
+            "still_improving": False,
+            "low": 0.0,
+            "high": 0.0,
+            "p": 0.0,
+            "p_margin": 0.0,
+        }
+    )
     lines["p_holm"], lines["p_margin_holm"] = [0.01, 0.01, 0.01, 0.01, 0.2], [0.01, 0.2, 1.0, 0.01, 0.2]
     assert claims._judged(lines)["says"].tolist() == [FAILS, HOLDS, HOLDS, FAILS, OPEN]
 
@@ -114,7 +142,9 @@ def test_readings_look_at_different_cells():
     # A: the reader of the weak model's column judges badly, whatever it judges; B: so does the weak model's row
     rows = planted(lambda method, reader, trained_on, scored: 3.0 if reader == "strong" else 0.2)
     judged, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
-    by_reading = judged[(judged["source"] == "measured") & (judged["claim"] == NATIVE)].set_index(["contrast", "reading"])["estimate"]
+    by_reading = judged[(judged["source"] == "measured") & (judged["claim"] == NATIVE)].set_index(
+        ["contrast", "reading"]
+    )["estimate"]
     assert by_reading["LLaMA-2, Probe", "A"] < -0.2 and by_reading["Mistral, Probe", "A"] > 0.2
     assert abs(by_reading["LLaMA-2, Probe", "B"]) < 0.1 > abs(by_reading["Mistral, Probe", "B"])
 
@@ -123,7 +153,9 @@ def test_shuffled_grades_leave_every_cell_at_chance():
     rows = planted(lambda *_: 3.0)
     rng = np.random.default_rng(1)
     shuffled = {name: rng.permutation(400) for name in ("strong", "weak")}
-    rows["logit"] = np.concatenate([own["logit"].to_numpy()[shuffled[key[-1]]] for key, own in rows.groupby(scores.CELL, sort=False)])
+    rows["logit"] = np.concatenate(
+        [own["logit"].to_numpy()[shuffled[key[-1]]] for key, own in rows.groupby(scores.CELL, sort=False)]
+    )
     table = cells.measure(rows, scores.by_task(rows), TASKS)
     assert len(table) == 16 and ((table["low"] <= 0.5) & (0.5 <= table["high"])).all()
     assert HOLDS not in set(measured(rows))
@@ -141,13 +173,17 @@ def test_missing_cells_are_open_and_the_others_are_judged():
     rows = planted(lambda method, *_: 3.0 if method == "probe" else 0.5)
     rows = rows[(rows["method"] == "probe") | (rows["reader"] == "strong")]
     judged, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
-    mine = judged[(judged["source"] == "measured") & (judged["claim"] == EVERYWHERE) & (judged["reading"] == "A")].set_index("contrast")
+    mine = judged[
+        (judged["source"] == "measured") & (judged["claim"] == EVERYWHERE) & (judged["reading"] == "A")
+    ].set_index("contrast")
     assert mine.loc["Mistral trained on Mistral", "says"] == HOLDS
     assert mine.loc["LLaMA-2 trained on LLaMA-2", ["says", "reason"]].tolist() == [OPEN, "a cell is missing"]
 
 
 def test_corrected_p_values_count_each_hypothesis_once():
-    judged, players = claims.judge(STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS)
+    judged, players = claims.judge(
+        STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS
+    )
     mine = judged[judged["source"] == "measured"]
     a, b = (mine.loc[mine["reading"] == reading, "hypothesis"] for reading in "AB")
     # By hand: 28 contrasts of a reading are 20; four of them are on the diagonal, which both readings have.
@@ -158,14 +194,23 @@ def test_corrected_p_values_count_each_hypothesis_once():
     assert mine.loc[mine["p"] == smallest, "p_holm"].min() == pytest.approx(smallest * 72)
     assert (mine["p_margin_holm"] >= mine["p_margin"] - 1e-12).all()
     assert (mine["p_holm"] >= mine["p"] - 1e-12).all() and (mine.groupby("hypothesis")["p_holm"].nunique() == 1).all()
-    assert "The 56 measured differences, of both readings, are 36 distinct primary hypotheses" in claims.summary_sentences(claims.verdicts(judged), players, judged)
+    assert (
+        "The 56 measured differences, of both readings, are 36 distinct primary hypotheses"
+        in claims.summary_sentences(claims.verdicts(judged), players, judged)
+    )
 
 
 def test_a_hypothesis_is_the_same_mirrored_and_doubled_and_no_other():
     one, other, third = (("probe", name, "a", "a") for name in "abc")
     same = [{one: 1.0, other: -1.0}, {other: -1.0, one: 1.0}, {one: -1.0, other: 1.0}, {other: -0.5, one: 0.5}]
     assert len({claims.hypothesis(places) for places in same}) == 1
-    differ = [same[0], {one: 1.0, third: -1.0}, {one: 1.0, other: 1.0}, {one: 1.0, other: -0.5, third: -0.5}, {one: 1.0}]
+    differ = [
+        same[0],
+        {one: 1.0, third: -1.0},
+        {one: 1.0, other: 1.0},
+        {one: 1.0, other: -0.5, third: -0.5},
+        {one: 1.0},
+    ]
     assert len({claims.hypothesis(places) for places in differ}) == len(differ)
 
 
@@ -178,21 +223,29 @@ def test_a_grid_of_one_model_has_no_hypotheses_about_the_other():
 
 
 def test_the_sentences_are_the_verdicts():
-    judged, players = claims.judge(STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS)
+    judged, players = claims.judge(
+        STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS
+    )
     verdicts = claims.verdicts(judged)
     text = claims.claims_sentences(STATED, judged, verdicts, players)
     for word in (HOLDS, FAILS, OPEN):
         assert text.count(f"it **{'is ' * (word == OPEN)}{word}**") == (verdicts["verdict"] == word).sum() > 0
     summary = claims.summary_sentences(verdicts, players, judged)
     assert "strong stands for Mistral, and weak for LLaMA-2" in summary
-    one = claims.summary_sentences(verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players, judged)
+    one = claims.summary_sentences(
+        verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players, judged
+    )
     assert "1 holds, 0 fail, " in one
 
 
 NUMBER = re.compile(r"(?<![\d.\w])[01]?\.\d\d+(?!\d*\w*/)|\d+(?:\.\d+)? ?(?:%|percent)")
 
 
-@pytest.mark.parametrize("path", [*sorted((ROOT / "book").glob("*.md")), ROOT / "book/claims.yml", *sorted((ROOT / "notebooks").glob("*.py"))], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    [*sorted((ROOT / "book").glob("*.md")), ROOT / "book/claims.yml", *sorted((ROOT / "notebooks").glob("*.py"))],
+    ids=lambda path: path.name,
+)
 def test_no_result_is_typed(path):
     text = path.read_text()
     if path.suffix == ".py":  # what the reader sees as prose

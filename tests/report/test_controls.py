@@ -11,19 +11,33 @@ from made_up import graded, make_rows
 from whoknows.evaluation import bootstrap
 from whoknows.report.pages import claims, controls, differences
 
-TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
+TASKS = [
+    {"name": "trivia_qa", "role": "train"},
+    {"name": "sciq", "role": "train"},
+    {"name": "nq_open", "role": "shift"},
+]
 
 
 def test_the_contest_is_among_native_cells_and_against_the_probe():
     untrained = graded({"likelihood": 2.5}, reader="", trained_on="")
     control = graded({"embedder": 0.1}, reader="")
     foreign = graded({"lora_prompt": 3.0}, trained_on="b")
-    table = controls.contest(pd.concat([graded({"probe": 1.0, "probe_mlp": 1.0, "lora_prompt": 2.5}), untrained, control, foreign]), ["a", "b"], TASKS)
+    table = controls.contest(
+        pd.concat([graded({"probe": 1.0, "probe_mlp": 1.0, "lora_prompt": 2.5}), untrained, control, foreign]),
+        ["a", "b"],
+        TASKS,
+    )
     found = table.set_index("method")
-    assert set(found.index) == {"probe", "probe_mlp", "lora_prompt", "likelihood", "embedder"} and set(table["test_set"]) == {"in-distribution"}
+    assert set(found.index) == {"probe", "probe_mlp", "lora_prompt", "likelihood", "embedder"} and set(
+        table["test_set"]
+    ) == {"in-distribution"}
     assert pd.isna(found.loc["probe", "against"])
-    assert found["against"].drop("probe").to_dict() == {"lora_prompt": bootstrap.ABOVE} | dict.fromkeys(("probe_mlp", "likelihood", "embedder"), bootstrap.EXPLORATORY)
-    assert found["p"].drop("probe").notna().all() and found["p_holm"].notna().sum() == 1, "only the primary one is corrected"
+    assert found["against"].drop("probe").to_dict() == {"lora_prompt": bootstrap.ABOVE} | dict.fromkeys(
+        ("probe_mlp", "likelihood", "embedder"), bootstrap.EXPLORATORY
+    )
+    assert found["p"].drop("probe").notna().all() and found["p_holm"].notna().sum() == 1, (
+        "only the primary one is corrected"
+    )
     line = found.loc["likelihood"]
     assert line["difference"] == pytest.approx(line["auroc"] - found.loc["probe", "auroc"])
     assert line["difference_low"] < line["difference"] < line["difference_high"]
@@ -39,17 +53,35 @@ def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
             for method, more in (("probe", 1.0), ("lora_prompt", 0.5)):
                 for seed in (0, 1):
                     logit = np.float32(rng.normal(size=count) + strength * more * correct)
-                    parts.append(make_rows(logit, correct, task, method=method, reader=model, trained_on=model, scored=model, seed=seed))
+                    parts.append(
+                        make_rows(
+                            logit, correct, task, method=method, reader=model, trained_on=model, scored=model, seed=seed
+                        )
+                    )
                     by_hand[method, model, task, seed] = roc_auc_score(correct, logit)
-    found = controls.contest(pd.concat(parts).sample(frac=1, random_state=0), list("abc"), TASKS).set_index(["method", "scored"])
-    auroc = {(method, model): np.mean([by_hand[method, model, task, seed] for task in ("trivia_qa", "sciq") for seed in (0, 1)]) for method, model, _, _ in by_hand}
+    found = controls.contest(pd.concat(parts).sample(frac=1, random_state=0), list("abc"), TASKS).set_index(
+        ["method", "scored"]
+    )
+    auroc = {
+        (method, model): np.mean(
+            [by_hand[method, model, task, seed] for task in ("trivia_qa", "sciq") for seed in (0, 1)]
+        )
+        for method, model, _, _ in by_hand
+    }
     assert found["auroc"].to_dict() == pytest.approx(auroc)
-    assert found.loc["lora_prompt", "difference"].to_dict() == pytest.approx({model: auroc["lora_prompt", model] - auroc["probe", model] for model in "abc"})
+    assert found.loc["lora_prompt", "difference"].to_dict() == pytest.approx(
+        {model: auroc["lora_prompt", model] - auroc["probe", model] for model in "abc"}
+    )
 
 
 def test_one_difference_has_one_verdict_on_every_page():
     """Probe less LoRA + Prompt of two models, in a difference that a small family would call significant and the primary one does not."""
-    parts = [graded({"probe": 1.0, "lora_prompt": 1.0}, reader=reader, trained_on=t, scored=scored) for reader in "ab" for t in "ab" for scored in "ab"]
+    parts = [
+        graded({"probe": 1.0, "lora_prompt": 1.0}, reader=reader, trained_on=t, scored=scored)
+        for reader in "ab"
+        for t in "ab"
+        for scored in "ab"
+    ]
     rows = pd.concat([*parts, graded({"likelihood": 1.0}, reader="", trained_on="")], ignore_index=True)
     worse = (rows["method"] == "lora_prompt") & (rows[["reader", "trained_on", "scored"]] == "a").all(axis=1)
     rows.loc[worse, "logit"] += np.random.default_rng(9).normal(size=worse.sum()).astype("float32") * 0.4
@@ -58,10 +90,16 @@ def test_one_difference_has_one_verdict_on_every_page():
     primary = judged.dropna(subset="hypothesis").drop_duplicates("hypothesis").set_index("hypothesis")["p_holm"]
     first = found[found["test_set"] == "in-distribution"]
     pd.testing.assert_series_equal(first["p_holm"], first["hypothesis"].map(primary), check_names=False)
-    assert 0 < first["p_holm"].isna().sum() < len(first) and found.loc[found["test_set"] != "in-distribution", "says"].eq(bootstrap.EXPLORATORY).all()
+    assert (
+        0 < first["p_holm"].isna().sum() < len(first)
+        and found.loc[found["test_set"] != "in-distribution", "says"].eq(bootstrap.EXPLORATORY).all()
+    )
     own = beside[(beside["method"] == "lora_prompt") & (beside["scored"] == "a")].iloc[0]
     mine = primary["+1 lora_prompt/a/a/a -1 probe/a/a/a"]
-    assert own["p_holm"] == mine == first.loc[first["what"] == "a trained on a, scored on a", "p_holm"].item() and own["p"] < bootstrap.ALPHA < mine
+    assert (
+        own["p_holm"] == mine == first.loc[first["what"] == "a trained on a, scored on a", "p_holm"].item()
+        and own["p"] < bootstrap.ALPHA < mine
+    )
     assert own["against"] == bootstrap.INSIGNIFICANT
 
 
@@ -73,15 +111,29 @@ def test_a_contest_without_a_probe_has_values_and_no_differences():
 
 def test_few_right_answers_get_no_value():
     table = controls.contest(graded({"probe": 0.0, "probe_mlp": 9.0}, count=48), ["a"], TASKS).set_index("method")
-    assert table.loc["probe_mlp", ["n_rarer", "against", "reason"]].tolist() == [24, bootstrap.FEW, "24 right answers, and a value takes 25"]
+    assert table.loc["probe_mlp", ["n_rarer", "against", "reason"]].tolist() == [
+        24,
+        bootstrap.FEW,
+        "24 right answers, and a value takes 25",
+    ]
     assert table[["auroc", "low", "ece", "pooled_auroc"]].isna().all(axis=None) and table["difference"].isna().all()
     assert "1.000" not in controls.contest_html(table.reset_index())
-    assert controls.contest_sentences(table.reset_index()) == "- **a**, on its own answers: no value (24 right answers, and a value takes 25)."
+    assert (
+        controls.contest_sentences(table.reset_index())
+        == "- **a**, on its own answers: no value (24 right answers, and a value takes 25)."
+    )
 
 
 def test_what_lies_below_chance_is_said_and_nothing_else():
-    lines = [("zero_shot", "b", 0.43, 0.39, 0.47), ("likelihood", "", 0.6, 0.5, 0.7), ("margin_first", "", 0.45, 0.4, 0.51)]
-    table = pd.DataFrame([(*line, "a", "in-distribution") for line in lines], columns=["method", "reader", "auroc", "low", "high", "scored", "test_set"])
+    lines = [
+        ("zero_shot", "b", 0.43, 0.39, 0.47),
+        ("likelihood", "", 0.6, 0.5, 0.7),
+        ("margin_first", "", 0.45, 0.4, 0.51),
+    ]
+    table = pd.DataFrame(
+        [(*line, "a", "in-distribution") for line in lines],
+        columns=["method", "reader", "auroc", "low", "high", "scored", "test_set"],
+    )
     said = controls.below_chance_sentences(table)
     assert "Zero-shot P(True) of reader b, scored on a: 0.43 (0.39 to 0.47)." in said and said.count("scored on") == 1
     assert controls.below_chance_sentences(table[1:]) == controls.below_chance_sentences(table[:0]) == ""
@@ -89,14 +141,21 @@ def test_what_lies_below_chance_is_said_and_nothing_else():
 
 def test_the_commoner_grade_stands_beside_the_accuracy_at_the_threshold():
     table = controls.contest(graded({"probe": 1.0}), ["a"], TASKS)  # a quarter of the answers is right
-    assert table["commoner_accuracy"].tolist() == [0.75] and "<th>Always the commoner grade</th>" in controls.contest_html(table)
+    assert table["commoner_accuracy"].tolist() == [
+        0.75
+    ] and "<th>Always the commoner grade</th>" in controls.contest_html(table)
 
 
 def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
-    table = controls.contest(pd.concat([graded({"probe": 1.0}), graded({"likelihood": 2.5}, reader="", trained_on="")]), ["a"], TASKS)
+    table = controls.contest(
+        pd.concat([graded({"probe": 1.0}), graded({"likelihood": 2.5}, reader="", trained_on="")]), ["a"], TASKS
+    )
     auroc, difference = table.set_index("method")["auroc"], table.set_index("method")["difference"]["likelihood"]
     said = controls.contest_sentences(table)
-    assert f"the probe has {auroc['probe']:.2f}" in said and f"Exploratory, by their difference: Answer likelihood ({difference:+.2f})." in said
+    assert (
+        f"the probe has {auroc['probe']:.2f}" in said
+        and f"Exploratory, by their difference: Answer likelihood ({difference:+.2f})." in said
+    )
     html = controls.contest_html(table)
     assert f"{auroc['likelihood']:.3f}" in html and "200 right of 800" in html and "p under 0.001, exploratory" in html
     drawn = controls.contest_chart(table).to_dict()
@@ -117,7 +176,11 @@ def test_layers_are_those_of_the_probes_that_judge_their_own(tmp_path):
     for seed, best in ((0, 2), (1, 0)):
         folder = tmp_path / "probe" / "a" / "a" / f"seed{seed}"
         folder.mkdir(parents=True)
-        search = [{"layer": layer, "strength": s, "validation_auroc": 0.5 + (layer == best) * 0.2 - s / 100} for layer in range(3) for s in (0.0, 1.0)]
+        search = [
+            {"layer": layer, "strength": s, "validation_auroc": 0.5 + (layer == best) * 0.2 - s / 100}
+            for layer in range(3)
+            for s in (0.0, 1.0)
+        ]
         (folder / "probe.json").write_text(json.dumps({"chosen": {"layer": best}, "search": search}))
     table = controls.layers(tmp_path, ["a", "b"], [0, 1])
     assert table["validation_auroc"].tolist() == pytest.approx([0.6, 0.5, 0.6])

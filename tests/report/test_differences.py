@@ -24,7 +24,9 @@ def planted(strength, models=("a", "b"), count=400, share=0.3):
             for reader in models:
                 for trained_on in models:
                     logit = noise + strength(method, reader, trained_on, scored) * correct
-                    parts.append(make_rows(logit, correct, method=method, reader=reader, trained_on=trained_on, scored=scored))
+                    parts.append(
+                        make_rows(logit, correct, method=method, reader=reader, trained_on=trained_on, scored=scored)
+                    )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -36,7 +38,10 @@ def found(rows, kind, reading, models=("a", "b")):
 @pytest.mark.parametrize("reading", "AB")
 def test_a_better_method_is_above_in_every_cell(reading):
     table = found(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), METHOD, reading)
-    off = {"A": {"a trained on a, scored on b", "b trained on b, scored on a"}, "B": {"a trained on b, scored on a", "b trained on a, scored on b"}}[reading]
+    off = {
+        "A": {"a trained on a, scored on b", "b trained on b, scored on a"},
+        "B": {"a trained on b, scored on a", "b trained on a, scored on b"},
+    }[reading]
     assert set(table.index) == {"a trained on a, scored on a", "b trained on b, scored on b"} | off
     assert (table["says"] == ABOVE).all() and (table["low"] > 0).all()
 
@@ -52,27 +57,45 @@ def test_each_fact_is_there_once_and_says_in_which_readings():
     table = differences.of_grid(planted(lambda *_: 1.0), ["a", "b"], TASKS)
     assert table["hypothesis"].is_unique and not table.duplicated(["kind", "reading", "what"]).any()
     counts = table.groupby(["kind", "reading"]).size().to_dict()
-    assert counts == {(METHOD, "A and B"): 2, (METHOD, "A"): 2, (METHOD, "B"): 2, (NATIVE, "A"): 4, (NATIVE, "B"): 4, (READER, ""): 4}
-    assert "Probe trained and scored on a: reader a less b" in set(table["what"]) and "Probe trained and scored on a: reader b less a" not in set(table["what"])
+    assert counts == {
+        (METHOD, "A and B"): 2,
+        (METHOD, "A"): 2,
+        (METHOD, "B"): 2,
+        (NATIVE, "A"): 4,
+        (NATIVE, "B"): 4,
+        (READER, ""): 4,
+    }
+    assert "Probe trained and scored on a: reader a less b" in set(
+        table["what"]
+    ) and "Probe trained and scored on a: reader b less a" not in set(table["what"])
 
 
 def test_a_reader_is_compared_with_the_others_on_the_same_answers():
     rows = planted(lambda method, reader, *_: {"a": 2.0, "b": 0.5, "c": 0.3}[reader], "abc")
     table = found(rows, READER, "", "abc")
-    assert len(table) == 2 * 3 * 3 and set(table["says"]) == {EXPLORATORY} and table["p_holm"].isna().all() and table["p"].notna().all()
+    assert (
+        len(table) == 2 * 3 * 3
+        and set(table["says"]) == {EXPLORATORY}
+        and table["p_holm"].isna().all()
+        and table["p"].notna().all()
+    )
     assert {what.split(": reader ")[1] for what in table.index[table["low"] > 0]} == {"a less the others"}
     own = rows[(rows["method"] == "probe") & (rows["trained_on"] == "a") & (rows["scored"] == "a")]
     value = {reader: auroc.auroc(part["logit"], part["correct"]) for reader, part in own.groupby("reader")}
     for reader in "abc":
         others = [value[other] for other in "abc" if other != reader]
-        assert table.loc[f"Probe trained and scored on a: reader {reader} less the others", "estimate"] == pytest.approx(value[reader] - sum(others) / 2)
+        assert table.loc[
+            f"Probe trained and scored on a: reader {reader} less the others", "estimate"
+        ] == pytest.approx(value[reader] - sum(others) / 2)
 
 
 def test_a_difference_is_that_of_the_cells_values():
     rows = planted(lambda method, reader, *_: 1.0 if reader == "a" else 0.3)
     value = {
         (method, reader): auroc.auroc(own["logit"], own["correct"])
-        for (method, reader), own in rows[(rows["trained_on"] == "b") & (rows["scored"] == "b")].groupby(["method", "reader"])
+        for (method, reader), own in rows[(rows["trained_on"] == "b") & (rows["scored"] == "b")].groupby(
+            ["method", "reader"]
+        )
     }
     line = found(rows, READER, "").loc["Probe trained and scored on b: reader a less b"]
     assert line["estimate"] == pytest.approx(value["probe", "a"] - value["probe", "b"])
@@ -84,7 +107,11 @@ def test_few_answers_of_one_class_have_no_value_and_no_verdict(rarer):
     rows = rows.assign(correct=rows["correct"] == rarer, logit=rows["logit"] * (1 if rarer else -1))
     assert set(rows[rows["correct"] == rarer].groupby(["method", "reader", "trained_on", "scored"]).size()) == {24}
     table = differences.of_grid(rows, ["a", "b"], TASKS)
-    assert (table["n_rarer"] == 24).all() and (table["says"] == FEW).all() and table[["estimate", "low", "high", "p", "p_holm"]].isna().all(axis=None)
+    assert (
+        (table["n_rarer"] == 24).all()
+        and (table["says"] == FEW).all()
+        and table[["estimate", "low", "high", "p", "p_holm"]].isna().all(axis=None)
+    )
     assert "nan" not in differences.differences_html(table) + differences.differences_sentences(table)
 
 

@@ -20,7 +20,11 @@ def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):
         for at, trained_on in enumerate("ab"):
             card(tmp_path, "probe", reader, trained_on, source=source, chosen={"layer": 7 + at}, search=[])
             card(tmp_path, "lora_prompt", reader, trained_on, source=source, history=[{"step": 10}, {"step": 76 + at}])
-    held = [make_rows([0.0] * 5, [True, True, False, False, False], split="validation", reader=r, trained_on=t, scored=t) for r in "ab" for t in "a"]
+    held = [
+        make_rows([0.0] * 5, [True, True, False, False, False], split="validation", reader=r, trained_on=t, scored=t)
+        for r in "ab"
+        for t in "a"
+    ]
     foreign = make_rows([0.0] * 9, [True] * 9, split="validation", reader="a", trained_on="b", scored="a")
     rows = pd.concat([*held, foreign, make_rows([0.0], [True], reader="a", trained_on="a", scored="a")])
     table = facts.table(rows, str(tmp_path), ["a", "b", "c"]).set_index("Model")
@@ -28,9 +32,19 @@ def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):
     assert table.loc["b"].tolist() == ["owner/plain-7b, auto", "no", "7 to 8", "— of —", "76 to 77"]
     assert table.loc["c"].tolist() == ["—", "—", "—", "— of —", "—"], "an older run has no cards"
     assert "MLP" not in facts.html(rows, str(tmp_path), ["a"])
-    assert "on the switch Heatmaps" in facts.html(rows.assign(method=["probe_mlp"] + ["probe"] * (len(rows) - 1)), str(tmp_path), ["a"])
+    assert "on the switch Heatmaps" in facts.html(
+        rows.assign(method=["probe_mlp"] + ["probe"] * (len(rows) - 1)), str(tmp_path), ["a"]
+    )
 
 
 def test_a_model_is_tuned_if_its_name_says_so():
-    tuned = {"meta-llama/Llama-2-7b-chat-hf": "yes", "google/gemma-3-1b-it": "yes", "mistralai/Mistral-7B-Instruct-v0.1": "yes", "chat:owner/m": "yes"}
-    assert {name: facts.tuned(name) for name in [*tuned, "gemma3-270m", "owner/digits-1b"]} == tuned | {"gemma3-270m": "no", "owner/digits-1b": "no"}
+    tuned = {
+        "meta-llama/Llama-2-7b-chat-hf": "yes",
+        "google/gemma-3-1b-it": "yes",
+        "mistralai/Mistral-7B-Instruct-v0.1": "yes",
+        "chat:owner/m": "yes",
+    }
+    assert {name: facts.tuned(name) for name in [*tuned, "gemma3-270m", "owner/digits-1b"]} == tuned | {
+        "gemma3-270m": "no",
+        "owner/digits-1b": "no",
+    }

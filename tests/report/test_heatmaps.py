@@ -40,7 +40,12 @@ def test_marks_and_text_have_contrast_with_the_page(page, ink):
 
 def test_a_hue_is_one_kind_of_method_and_every_colour_is_in_the_palette():
     assert len({*palette.HUES.values(), palette.GREY, *palette.RAMP, palette.INK}) == 5 + 1 + 5 + 1
-    assert [palette.family(m) for m in ("probe", "likelihood", "entropy_max", "embedder")] == ["Probe", "Token probabilities", "Token probabilities", palette.CONTROL]
+    assert [palette.family(m) for m in ("probe", "likelihood", "entropy_max", "embedder")] == [
+        "Probe",
+        "Token probabilities",
+        "Token probabilities",
+        palette.CONTROL,
+    ]
     known = set(re.findall("#[0-9a-f]{6}", (ROOT / "lib/whoknows/report/pages/palette.py").read_text()))
     for path in [*(ROOT / "lib/whoknows").rglob("*.py"), ROOT / "book/_static/charts.js"]:
         assert set(re.findall("[\"'](#[0-9a-fA-F]{6})[\"']", path.read_text())) <= known, path.name
@@ -61,7 +66,9 @@ def test_text_is_readable_on_every_colour():
 def test_the_colour_bar_holds_all_values_and_chance_where_there_is_one():
     assert style.colour_domain(pd.Series([0.62, 0.78, np.nan]), 0.5) == (0.5, pytest.approx(0.8))
     assert style.colour_domain(pd.Series([0.43, 0.55]), 0.5) == (pytest.approx(0.4), pytest.approx(0.55))
-    assert style.colour_domain(pd.Series([0.071, 0.098])) == (pytest.approx(0.07), pytest.approx(0.1)), "or all of them would look alike"
+    assert style.colour_domain(pd.Series([0.071, 0.098])) == (pytest.approx(0.07), pytest.approx(0.1)), (
+        "or all of them would look alike"
+    )
     low, high = style.colour_domain(pd.Series([np.nan]))
     assert low < high
 
@@ -91,7 +98,9 @@ def cells(probe, lora):
         for (r, t, s), value in zip([("a", "a", "a"), ("a", "a", "b"), ("b", "b", "a"), ("b", "b", "b")], values)
     ]
     table = pd.DataFrame(lines, columns=["method", "reader", "trained_on", "scored", "auroc"])
-    table = table.assign(test_set="in-distribution", n_right=[30, 40, 30, 40] * 2, reason="", ece=0.1, accuracy=0.2, pooled_auroc=0.5)
+    table = table.assign(
+        test_set="in-distribution", n_right=[30, 40, 30, 40] * 2, reason="", ece=0.1, accuracy=0.2, pooled_auroc=0.5
+    )
     return heatmap_axes(table, "A")
 
 
@@ -100,12 +109,17 @@ NO_PRIMARY = pd.Series(dtype=float)
 
 def untrained(*values):
     """The likelihood's cells for models a and b, as `cells.baseline_table` gives them."""
-    lines = [{"test_set": "in-distribution", "method": "likelihood", "reader": "", "scored": m, "auroc": v} for m, v in zip("ab", values)]
+    lines = [
+        {"test_set": "in-distribution", "method": "likelihood", "reader": "", "scored": m, "auroc": v}
+        for m, v in zip("ab", values)
+    ]
     return pd.DataFrame(lines, columns=["test_set", "method", "reader", "scored", "auroc"])
 
 
 def test_the_answer_is_computed():
-    table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9)
+    table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(
+        low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9
+    )
     how_well, how_sure, plain = heatmaps.heatmaps_sentences(table, untrained(0.81, 0.74), NO_PRIMARY).splitlines()
     assert how_well == (
         "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, **Probe** reaches an AUROC of 0.60 to 0.80 and "
@@ -115,15 +129,23 @@ def test_the_answer_is_computed():
         "- The cells rest on 30 to 40 right answers, so that their 95 % intervals are 0.30 to 0.45 wide, "
         "and the probe is the higher of the two in 1 of 3 cells that have both."
     )
-    assert plain.endswith("reaches 0.81 on the answers of a and 0.74 on the answers of b, no lower than the best that was learned for 1 of 2 models.")
-    assert "than the best that each of these models learned" in heatmaps.heatmaps_sentences(table, untrained(0.81, 0.75), NO_PRIMARY)
+    assert plain.endswith(
+        "reaches 0.81 on the answers of a and 0.74 on the answers of b, no lower than the best that was learned for 1 of 2 models."
+    )
+    assert "than the best that each of these models learned" in heatmaps.heatmaps_sentences(
+        table, untrained(0.81, 0.75), NO_PRIMARY
+    )
 
 
 def test_the_answer_about_many_models_names_none():
-    table = pd.concat([cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4), cells([0.8] * 4, [0.7] * 4).replace({"a": "c", "b": "d"})])
+    table = pd.concat(
+        [cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4), cells([0.8] * 4, [0.7] * 4).replace({"a": "c", "b": "d"})]
+    )
     baselines = pd.concat([untrained(0.81, 0.55), untrained(0.6, 0.9).replace({"a": "c", "b": "d"})])
     plain = heatmaps.heatmaps_sentences(table.assign(low=0.5, high=0.9), baselines, NO_PRIMARY).splitlines()[-1]
-    assert plain.endswith("reaches 0.55 to 0.90 on the answers of 4 models, no lower than the best that was learned for 2 of 4 models.")
+    assert plain.endswith(
+        "reaches 0.55 to 0.90 on the answers of 4 models, no lower than the best that was learned for 2 of 4 models."
+    )
 
 
 def test_the_answer_from_nothing():
@@ -136,11 +158,18 @@ def test_the_answer_from_nothing():
 def test_the_tables_say_what_the_heatmaps_say():
     html = heatmaps.heatmaps_html(cells([0.8, 0.7, 0.6, np.nan], [0.7] * 4), ["a", "b"])
     probe = html.split("<caption>LoRA")[0]
-    assert [part.split("</td>")[0] for part in probe.split("<td>")[1:]] == ["0.80 (30 right)", "0.60 (30 right)", "0.70 (40 right)", "—"]
+    assert [part.split("</td>")[0] for part in probe.split("<td>")[1:]] == [
+        "0.80 (30 right)",
+        "0.60 (30 right)",
+        "0.70 (40 right)",
+        "—",
+    ]
 
 
 def test_the_tables_say_how_far_seeds_are_apart_where_there_are_more_than_one():
-    table = cells([0.8] * 4, [0.7] * 4).assign(low=0.6, high=0.9, lowest_seed=0.75, highest_seed=0.85, seeds=[3] * 4 + [1] * 4)
+    table = cells([0.8] * 4, [0.7] * 4).assign(
+        low=0.6, high=0.9, lowest_seed=0.75, highest_seed=0.85, seeds=[3] * 4 + [1] * 4
+    )
     html = heatmaps.heatmaps_html(table, ["a", "b"])
     assert "0.80 (0.60 – 0.90, 30 right, by seed 0.75 – 0.85)" in html and "0.70 (0.60 – 0.90, 30 right)" in html
 
@@ -150,7 +179,14 @@ def test_a_chart_is_valid_for_few_models_and_for_many(count, sets):
     import vl_convert
 
     models = [f"m{i}" for i in range(count)]
-    lines = [(f"set{at}", m, reading, a, b, 0.63) for at in range(sets) for m in ("probe", "lora_prompt") for reading in "AB" for a in models for b in models]
+    lines = [
+        (f"set{at}", m, reading, a, b, 0.63)
+        for at in range(sets)
+        for m in ("probe", "lora_prompt")
+        for reading in "AB"
+        for a in models
+        for b in models
+    ]
     table = pd.DataFrame(lines, columns=["test_set", "method", "reading", "model", "trained_on", "auroc"])
     chart = heatmaps.heatmaps_chart(table.assign(n_right=50, reason=""), models, "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
@@ -161,12 +197,26 @@ def heard(table):
     """What a screen reader says of the cells that are drawn first."""
     import vl_convert
 
-    return re.findall(r'<path aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(heatmaps.heatmaps_chart(table, ["a", "b"], "x").to_dict()))
+    return re.findall(
+        r'<path aria-label="([^"]+)" role="graphics-symbol"',
+        vl_convert.vegalite_to_svg(heatmaps.heatmaps_chart(table, ["a", "b"], "x").to_dict()),
+    )
 
 
 def test_a_cell_says_its_value_as_the_page_does_and_its_counts_as_they_are():
     values = [0.80249999, 0.7, np.nan, 0.8025001]
-    table = cells(values, [0.7] * 4).assign(n=704, n_right=96, accuracy=0.15, n_tasks=2, of_tasks=2, low=0.6, high=0.9, lowest_seed=0.7, highest_seed=0.8, seeds=1)
+    table = cells(values, [0.7] * 4).assign(
+        n=704,
+        n_right=96,
+        accuracy=0.15,
+        n_tasks=2,
+        of_tasks=2,
+        low=0.6,
+        high=0.9,
+        lowest_seed=0.7,
+        highest_seed=0.8,
+        seeds=1,
+    )
     table["reason"] = ["", "", "no rows", ""] + [""] * 4
     said = heard(table)
     assert len(said) == 8 and not any("ink" in label or "null" in label or "15" in label for label in said)
@@ -178,15 +228,30 @@ def test_a_cell_says_its_value_as_the_page_does_and_its_counts_as_they_are():
 
 
 def test_no_switch_draws_one_heatmap_twice():
-    three = pd.concat([cells([0.8] * 4, [0.7] * 4), cells([0.6] * 4, [0.7] * 4).query("method == 'probe'").assign(method="probe_mlp")])
-    (pair,) = [param for param in heatmaps.heatmaps_chart(three, ["a", "b"], "x").to_dict()["params"] if param["name"] == "pair"]
+    three = pd.concat(
+        [cells([0.8] * 4, [0.7] * 4), cells([0.6] * 4, [0.7] * 4).query("method == 'probe'").assign(method="probe_mlp")]
+    )
+    (pair,) = [
+        param
+        for param in heatmaps.heatmaps_chart(three, ["a", "b"], "x").to_dict()["params"]
+        if param["name"] == "pair"
+    ]
     assert pair["value"] == "probe lora_prompt" and len(pair["bind"]["options"]) == 3
     assert all(len(set(option.split())) == 2 for option in pair["bind"]["options"])
 
 
 def test_values_that_are_not_shown_leave_the_colours_alone():
-    table = pd.concat([cells([0.8] * 4, [0.7] * 4).assign(ece=[0.02, 0.03, 0.04, 0.05] * 2), cells([0.8] * 4, [0.7] * 4).assign(ece=0.5, reading="B")])
-    (domains,) = [param["value"] for param in heatmaps.heatmaps_chart(table, ["a", "b"], "x").to_dict()["params"] if param["name"] == "domains"]
+    table = pd.concat(
+        [
+            cells([0.8] * 4, [0.7] * 4).assign(ece=[0.02, 0.03, 0.04, 0.05] * 2),
+            cells([0.8] * 4, [0.7] * 4).assign(ece=0.5, reading="B"),
+        ]
+    )
+    (domains,) = [
+        param["value"]
+        for param in heatmaps.heatmaps_chart(table, ["a", "b"], "x").to_dict()["params"]
+        if param["name"] == "domains"
+    ]
     assert domains["ece"]["in-distribution"]["A"] == {"probe": [0.02, 0.05], "lora_prompt": [0.02, 0.05]}
 
 
@@ -198,7 +263,10 @@ def test_a_cell_says_over_how_many_tasks_it_is_where_some_are_missing():
 def test_only_the_chosen_grading_is_drawn():
     import vl_convert
 
-    parts = [cells([value] * 4, [value + 0.1] * 4).assign(grading=grading) for grading, value in (("strict", 0.6), ("kind", 0.8))]
+    parts = [
+        cells([value] * 4, [value + 0.1] * 4).assign(grading=grading)
+        for grading, value in (("strict", 0.6), ("kind", 0.8))
+    ]
     chart = heatmaps.heatmaps_chart(pd.concat(parts, ignore_index=True), ["a", "b"], "x").to_dict()
     (switch,) = [param for param in chart["params"] if param["name"] == "grading"]
     assert switch["value"] == "strict" and switch["bind"]["options"] == ["strict", "kind"]
@@ -213,14 +281,35 @@ def test_differences_have_rows_for_what_is_shown_alone():
     import vl_convert
 
     names = {"A": ["one", "two"], "B": ["three", "four", "five"], "A and B": ["six"]}
-    lines = [{"kind": "kind", "reading": reading, "what": what, "test_set": test_set, "estimate": 0.1, "low": 0.0, "high": 0.2} for reading, own in names.items() for what in own for test_set in ("first", "second")]
+    lines = [
+        {
+            "kind": "kind",
+            "reading": reading,
+            "what": what,
+            "test_set": test_set,
+            "estimate": 0.1,
+            "low": 0.0,
+            "high": 0.2,
+        }
+        for reading, own in names.items()
+        for what in own
+        for test_set in ("first", "second")
+    ]
     table = pd.DataFrame(lines)[lambda lines: (lines["what"] != "two") | (lines["test_set"] == "second")]
-    spec = differences.differences_chart(table.assign(p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False)).to_dict()
+    spec = differences.differences_chart(
+        table.assign(p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False)
+    ).to_dict()
     switches = {param["name"]: param for param in spec["params"]}
-    for reading, test_set, rows in (("A", "first", ["one", "six"]), ("A", "second", ["one", "two", "six"]), ("B", "first", ["three", "four", "five", "six"])):
+    for reading, test_set, rows in (
+        ("A", "first", ["one", "six"]),
+        ("A", "second", ["one", "two", "six"]),
+        ("B", "first", ["three", "four", "five", "six"]),
+    ):
         switches["reading"]["value"], switches["test_set"]["value"] = reading, test_set
         svg = vl_convert.vegalite_to_svg(spec)
-        assert sorted(re.findall(">(one|two|three|four|five|six)</text>", svg)) == sorted(rows) and svg.count('aria-roledescription="point"') == len(rows)
+        assert sorted(re.findall(">(one|two|three|four|five|six)</text>", svg)) == sorted(rows) and svg.count(
+            'aria-roledescription="point"'
+        ) == len(rows)
 
 
 @pytest.mark.parametrize("scored, sets", [(1, 1), (12, 21)])
@@ -230,14 +319,26 @@ def test_the_curves_of_a_cell_are_drawn_whole_for_few_models_and_for_many(scored
     rng, parts = np.random.default_rng(0), []
     for task in (f"task{at}" for at in range(sets)):
         for model in (f"m{at}" for at in range(scored)):
-            parts.append(make_rows(rng.normal(size=60), rng.random(60) < 0.5, task, method="probe", reader="m0", trained_on="m0", scored=model))
+            parts.append(
+                make_rows(
+                    rng.normal(size=60),
+                    rng.random(60) < 0.5,
+                    task,
+                    method="probe",
+                    reader="m0",
+                    trained_on="m0",
+                    scored=model,
+                )
+            )
     table = cell.curves(pd.concat(parts), [{"name": f"task{at}", "role": "train"} for at in range(sets)])
     assert len(table) > 5000 or scored == 1
     spec = cell.curves_chart(table, "x", "m0", "m0").to_dict()
     svg = vl_convert.vegalite_to_svg(spec)
     assert ">m0 trained on m0, scored on m0 · in-distribution test questions<" in svg
     first = table[(table["scored"] == "m0") & (table["test_set"] == "in-distribution")]
-    assert svg.count('aria-roledescription="point"') == (first["curve"] == "reliability").sum() == 10, "its rows have no validation answers to scale by"
+    assert svg.count('aria-roledescription="point"') == (first["curve"] == "reliability").sum() == 10, (
+        "its rows have no validation answers to scale by"
+    )
     longest = max(re.findall(r' d="M([^"Z]+)"', svg), key=lambda path: path.count("L"))
     assert longest.count("L") + 1 == (first["curve"] == "roc").sum()
     assert len(json.dumps(spec)) < 4000 * len(table.groupby(["scored", "test_set"])) + 20_000

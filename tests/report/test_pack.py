@@ -31,19 +31,40 @@ def results(tmp_path):
     for name in names:
         files.write_parquet(folder / "answers" / f"{name}.parquet", answers().assign(mean_logprob=-0.5))
     for at, trained_on in enumerate(names):
-        rows = make_rows([at + 0.25, 0.1, -3], [True, False, False], reader=names[0], trained_on=trained_on, scored=names[0])
+        rows = make_rows(
+            [at + 0.25, 0.1, -3], [True, False, False], reader=names[0], trained_on=trained_on, scored=names[0]
+        )
         files.write_parquet(folder / "rows" / "probe" / f"{at}.parquet", rows)
         files.write_parquet(folder / "controls" / f"{at}.parquet", rows.assign(method="probe_last"))
     for method in ("probe", "probe_mlp", "lora_prompt"):
-        card = {"method": method, "reader": names[0], "trained_on": names[1], "seed": 0, "history": [{"validation_auroc": 0.5}]}
+        card = {
+            "method": method,
+            "reader": names[0],
+            "trained_on": names[1],
+            "seed": 0,
+            "history": [{"validation_auroc": 0.5}],
+        }
         files.write_text(folder / estimator(method, names), json.dumps(card))
     files.write_text(folder / "estimators/lora_prompt/adapter_config.json", json.dumps({"r": 8}))
-    files.write_parquet(folder / "search" / f"{names[0]}.parquet", pd.DataFrame({"reader": [names[0]], "validation_auroc": [0.75]}))
+    files.write_parquet(
+        folder / "search" / f"{names[0]}.parquet", pd.DataFrame({"reader": [names[0]], "validation_auroc": [0.75]})
+    )
     files.write_parquet(folder / "search" / "gone.parquet", pd.DataFrame({"reader": ["gone"]}))
     abouts = {
         "heatmaps": {"commit": "later", "machine": "a laptop", "versions": {"torch": "1"}, "parameters": {"x": 1}},
-        f"answer-{names[0]}": {"commit": "abc", "machine": "a machine", "precision": "bfloat16", "versions": {"torch": "2", "peft": "3"}, "parameters": {"model": names[0]}},
-        f"answer-{names[1]}": {"commit": "abc", "machine": EVIL, "versions": {"torch": "2.1"}, "parameters": {"model": names[1]}},
+        f"answer-{names[0]}": {
+            "commit": "abc",
+            "machine": "a machine",
+            "precision": "bfloat16",
+            "versions": {"torch": "2", "peft": "3"},
+            "parameters": {"model": names[0]},
+        },
+        f"answer-{names[1]}": {
+            "commit": "abc",
+            "machine": EVIL,
+            "versions": {"torch": "2.1"},
+            "parameters": {"model": names[1]},
+        },
         "answer-gone": {"commit": "older", "parameters": {"model": "gone"}},
     }
     for name, about in abouts.items():
@@ -57,16 +78,31 @@ def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
     pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
     names = [model.name for model in GRID.models]
     for part in ("rows", "controls"):
-        before, after = (cells.read_rows(folder / part, names, ["probe"], [0]) for folder in (results, tmp_path / "packed"))
+        before, after = (
+            cells.read_rows(folder / part, names, ["probe"], [0]) for folder in (results, tmp_path / "packed")
+        )
         pd.testing.assert_frame_equal(before.sort_values(pack.ORDER, ignore_index=True), after, check_dtype=False)
     there = {str(path.relative_to(tmp_path / "packed")) for path in (tmp_path / "packed").rglob("*.*")}
-    kept = {"about.json", "grid.yml", "rows/rows.parquet", "controls/controls.parquet", *(estimator(method, names) for method in ("probe", "probe_mlp", "lora_prompt"))}
+    kept = {
+        "about.json",
+        "grid.yml",
+        "rows/rows.parquet",
+        "controls/controls.parquet",
+        *(estimator(method, names) for method in ("probe", "probe_mlp", "lora_prompt")),
+    }
     kept |= {f"search/{names[0]}.parquet"}
     assert there == kept | {f"answers/{name}.parquet" for name in names}
     for name in names:
-        before, after = (files.read_parquet(folder / "answers" / f"{name}.parquet") for folder in (results, tmp_path / "packed"))
+        before, after = (
+            files.read_parquet(folder / "answers" / f"{name}.parquet") for folder in (results, tmp_path / "packed")
+        )
         pd.testing.assert_frame_equal(before, after)
-    about = {"commit": "abc", "machine": f"a machine; {EVIL}", "precision": "bfloat16", "versions": {"torch": "2; 2.1", "peft": "3"}}
+    about = {
+        "commit": "abc",
+        "machine": f"a machine; {EVIL}",
+        "precision": "bfloat16",
+        "versions": {"torch": "2; 2.1", "peft": "3"},
+    }
     assert json.loads((tmp_path / "packed/about.json").read_text()) == about, "of what made the rows, not of the page"
     assert (tmp_path / "packed/grid.yml").read_text() == (ROOT / "grids/smoke.yml").read_text()
 
@@ -92,9 +128,13 @@ def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it
     for page in parameters.PAGES:
         told = json.loads(parameters.beside(grid.load(grid_file), page))
         assert {"tiny-llama", "tiny-mistral"} == set(told.get("models") or told["answers"])
-        rows = plateau.mark(cells.read_rows(told["rows"], ["tiny-llama", "tiny-mistral"], ["probe"], [0]), told["estimators"])
+        rows = plateau.mark(
+            cells.read_rows(told["rows"], ["tiny-llama", "tiny-mistral"], ["probe"], [0]), told["estimators"]
+        )
         names = [model.name for model in GRID.models]
-        assert rows.groupby("trained_on")["still_improving"].agg(list).to_dict()[names[1]] == [True] * 3 and len(rows) == 6
+        assert (
+            rows.groupby("trained_on")["still_improving"].agg(list).to_dict()[names[1]] == [True] * 3 and len(rows) == 6
+        )
         for name in (page, f"beside-{page}"):  # the smoke test runs them
             write_page(own / "notebooks", name, name, {}, [])
     shown = nbformat.read(book.write(grid_file, own) / "run/beside-heatmaps.ipynb", as_version=4)

@@ -17,7 +17,11 @@ from whoknows.run import parameters
 
 def made_up_chart(name):
     """A chart as a page of the book has it, with a title of its own."""
-    chart = alt.Chart(pd.DataFrame({"x": ["a", "b"], "y": [1, 2]}), title=f"Chart on {name}").mark_bar().encode(x="x:N", y="y:Q")
+    chart = (
+        alt.Chart(pd.DataFrame({"x": ["a", "b"], "y": [1, 2]}), title=f"Chart on {name}")
+        .mark_bar()
+        .encode(x="x:N", y="y:Q")
+    )
     return new_output("display_data", chart._repr_mimebundle_())
 
 
@@ -29,7 +33,13 @@ def printed(tmp_path_factory):
     files.write_text(folder / "grid.yml", (ROOT / "grids/smoke.yml").read_text())
     names = [*parameters.PAGES, "extract-tiny-llama", "extract-tiny-mistral"]
     for name in names:
-        write_page(folder / "notebooks", name, f"Page {name}", {"reader": name[8:]} if name[:7] == "extract" else {}, [made_up_chart(name)])
+        write_page(
+            folder / "notebooks",
+            name,
+            f"Page {name}",
+            {"reader": name[8:]} if name[:7] == "extract" else {},
+            [made_up_chart(name)],
+        )
     return names, pdf.build(folder / "grid.yml", folder)
 
 

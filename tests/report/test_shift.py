@@ -8,7 +8,11 @@ from made_up import graded, make_rows
 from whoknows.evaluation import bootstrap, scores
 from whoknows.report.pages import shift
 
-TASKS = [{"name": "trivia_qa", "role": "train"}, {"name": "sciq", "role": "train"}, {"name": "nq_open", "role": "shift"}]
+TASKS = [
+    {"name": "trivia_qa", "role": "train"},
+    {"name": "sciq", "role": "train"},
+    {"name": "nq_open", "role": "shift"},
+]
 
 
 def falling(home: float, away: float, **names) -> pd.DataFrame:
@@ -33,9 +37,13 @@ def test_a_change_is_the_value_on_the_shift_less_that_in_distribution():
 
 
 def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
-    few = make_rows(np.linspace(0, 1, 60), np.arange(60) % 3 == 0, task="mmlu_anatomy", reader="a", trained_on="a", scored="a")
+    few = make_rows(
+        np.linspace(0, 1, 60), np.arange(60) % 3 == 0, task="mmlu_anatomy", reader="a", trained_on="a", scored="a"
+    )
     alone = make_rows([1.0, 0.0], [False, False], task="mmlu_astronomy", reader="a", trained_on="a", scored="a")
-    table = shift.shift(pd.concat([falling(2.0, 2.0), few, alone]), [*TASKS, {"name": "mmlu", "role": "shift"}]).set_index("test_set")
+    table = shift.shift(
+        pd.concat([falling(2.0, 2.0), few, alone]), [*TASKS, {"name": "mmlu", "role": "shift"}]
+    ).set_index("test_set")
     assert "shift" not in table.index and {"nq_open", "mmlu", "mmlu, STEM", "mmlu, other"} < {*table.index}
     assert table.loc["nq_open", "says"] == bootstrap.EXPLORATORY and table.loc["mmlu", "says"] == bootstrap.FEW
     assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
@@ -48,7 +56,11 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
 
 
 def test_what_is_shown_is_native_and_of_methods_that_a_reader_would_choose():
-    others = [graded({"probe": 1.0}, trained_on="b"), graded({"probe_shuffled": 1.0}), graded({"likelihood": 2.0}, reader="", trained_on="")]
+    others = [
+        graded({"probe": 1.0}, trained_on="b"),
+        graded({"probe_shuffled": 1.0}),
+        graded({"likelihood": 2.0}, reader="", trained_on=""),
+    ]
     rows = pd.concat([graded({"probe": 1.0, "lora_prompt": 0.5}), *others])
     table = shift.shift(rows, TASKS)
     assert sorted(table["method"]) == sorted(["probe", "lora_prompt", "likelihood"] * 2)
@@ -70,11 +82,23 @@ def test_a_grid_without_shift_says_so():
 
 
 def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
-    rows = graded({"probe": 1.0, "probe_without_sciq": 0.2, "lora_prompt": 2.0, "lora_prompt_without_sciq": 2.0, "probe_without_trivia_qa": 1.0})
+    rows = graded(
+        {
+            "probe": 1.0,
+            "probe_without_sciq": 0.2,
+            "lora_prompt": 2.0,
+            "lora_prompt_without_sciq": 2.0,
+            "probe_without_trivia_qa": 1.0,
+        }
+    )
     table = shift.left_out(rows).set_index(["method", "task"])
     assert set(table.index) == {("probe", "sciq"), ("probe", "trivia_qa"), ("lora_prompt", "sciq")}
     line = table.loc[("probe", "sciq")]
-    assert line["without_task"] < line["with_task"] and line["high"] < 0 and line["low"] < line["without_task"] - line["with_task"] < line["high"]
+    assert (
+        line["without_task"] < line["with_task"]
+        and line["high"] < 0
+        and line["low"] < line["without_task"] - line["with_task"] < line["high"]
+    )
     same = table.loc[("lora_prompt", "sciq")]
     assert same["without_task"] == same["with_task"] and same["low"] == same["high"] == 0
     assert "LoRA + Prompt" in shift.left_out_html(table.reset_index())
@@ -86,11 +110,16 @@ def test_a_task_left_out_with_few_right_answers_or_none_tells_nothing():
     rows = graded({"probe": 1.0, "probe_without_sciq": 0.2, "probe_without_trivia_qa": 0.2})
     none = rows.assign(correct=rows["correct"] & (rows["task"] != "sciq"))
     table = shift.left_out(none)
-    assert table.set_index("task")["n_right"].to_dict() == {"sciq": 0, "trivia_qa": rows.query("task == 'trivia_qa' and method == 'probe'")["correct"].sum()}
+    assert table.set_index("task")["n_right"].to_dict() == {
+        "sciq": 0,
+        "trivia_qa": rows.query("task == 'trivia_qa' and method == 'probe'")["correct"].sum(),
+    }
     html = shift.left_out_html(table)
     assert html.count("<td>—</td>") == 3 and "nan" not in html.lower()
     assert "in 1 of 1 cases" in shift.left_out_sentences(table) and "; 1 more rest" in shift.left_out_sentences(table)
-    assert shift.left_out_sentences(table[table["task"] == "sciq"]).startswith("No task has the 25 right and as many wrong answers")
+    assert shift.left_out_sentences(table[table["task"] == "sciq"]).startswith(
+        "No task has the 25 right and as many wrong answers"
+    )
 
 
 def test_a_task_left_out_is_compared_on_the_seeds_that_both_have():

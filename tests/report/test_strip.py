@@ -35,7 +35,14 @@ def home(monkeypatch):
 
 def make_page(stage="probe", outputs=((CHART,),), **about):
     """A page with one code cell for each tuple of outputs, and the record of its run."""
-    record = {"stage": stage, "parameters": {}, "seconds": 61.0, "machine": "a machine", "commit": "abc1234-dirty", "versions": {"torch": "9.9"}}
+    record = {
+        "stage": stage,
+        "parameters": {},
+        "seconds": 61.0,
+        "machine": "a machine",
+        "commit": "abc1234-dirty",
+        "versions": {"torch": "9.9"},
+    }
     code = [new_code_cell("1", outputs=list(those)) for those in outputs]
     return new_notebook(cells=[new_markdown_cell("# Title"), *code], metadata={"whoknows": record | about})
 
@@ -66,7 +73,9 @@ def stages():
 
 @pytest.mark.parametrize("stage", stages())
 def test_every_pages_notebook_opens_as_a_file_of_this_repository(home, tmp_path, stage):
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     page = make_page(stage)
     strip.add(page, "probe-a", tmp_path, "../")
     links = Seen(page.cells[-1].source).links
@@ -86,7 +95,9 @@ def test_addresses_name_the_repository_and_the_commit_of_the_run(home):
     hub = urlsplit(hub)
     assert f"{hub.scheme}://{hub.netloc}{hub.path}" == "https://hub.example/hub/user-redirect/git-pull"
     assert parse_qs(hub.query) == {"repo": [HOME], "urlpath": ["lab/tree/some-name/notebooks/a b.py"]}
-    assert next(iter(strip.launch("notebooks/probe.py", "").values())).startswith("https://mybinder.org/v2/gh/someone/some-name/HEAD?")
+    assert next(iter(strip.launch("notebooks/probe.py", "").values())).startswith(
+        "https://mybinder.org/v2/gh/someone/some-name/HEAD?"
+    )
 
 
 def test_without_a_public_home_there_is_no_address(tmp_path, monkeypatch):
@@ -151,13 +162,20 @@ def test_a_page_without_a_record_stays_as_it_is(tmp_path):
 def test_tables_can_be_had_with_the_same_values(tmp_path):
     answers = pd.DataFrame({"answer": ["a, b", 'say "c"\nd', ""], "correct": [True, False, False]})
     rows = pd.DataFrame({"logit": [0.1, -1 / 3, float("nan")]}, dtype="float32")
-    paths = {"out": str(tmp_path / "answers/Alpha.parquet"), "rows_out": str(tmp_path / "rows/likelihood/Alpha.parquet")}
+    paths = {
+        "out": str(tmp_path / "answers/Alpha.parquet"),
+        "rows_out": str(tmp_path / "rows/likelihood/Alpha.parquet"),
+    }
     files.write_parquet(paths["out"], answers)
     files.write_parquet(paths["rows_out"], rows)
     page = make_page("answer", parameters=paths | {"model": "Alpha"})
     strip.add(page, "answer-Alpha", tmp_path / "_static", "../")
     links = Seen(page.cells[-1].source).links
-    got = {title: tmp_path / link.removeprefix("../") for title, link in links.items() if "table" in title or "rows" in title}
+    got = {
+        title: tmp_path / link.removeprefix("../")
+        for title, link in links.items()
+        if "table" in title or "rows" in title
+    }
     pd.testing.assert_frame_equal(pd.read_csv(got["table as CSV"], keep_default_na=False), answers)
     pd.testing.assert_frame_equal(pd.read_parquet(got["table as Parquet"]), answers)
     pd.testing.assert_frame_equal(pd.read_csv(got["rows as CSV"], dtype="float32"), rows)
@@ -170,7 +188,9 @@ def test_a_large_table_is_offered_as_parquet_alone(tmp_path, monkeypatch):
         monkeypatch.setattr(strip, "LARGEST", largest)
         page = make_page(parameters={"rows_out": str(tmp_path / "rows.parquet")})
         strip.add(page, "probe-a", tmp_path / str(largest), "../")
-        assert [title.removeprefix("rows as ") for title in Seen(page.cells[-1].source).links if title.startswith("rows")] == kinds
+        assert [
+            title.removeprefix("rows as ") for title in Seen(page.cells[-1].source).links if title.startswith("rows")
+        ] == kinds
         assert len(list((tmp_path / str(largest) / "tables").iterdir())) == len(kinds)
 
 
@@ -178,7 +198,10 @@ def test_the_number_format_is_that_of_the_page_or_else_of_the_run(tmp_path):
     for own, said in (({}, "bfloat16"), ({"precision": "float32"}, "float32")):
         page = make_page(**own)
         strip.add(page, "probe-a", tmp_path, "../", "bfloat16")
-        assert f"a machine · models in {said}" in Seen(page.cells[2].source).text and f"precision{said}" in Seen(page.cells[-1].source).text
+        assert (
+            f"a machine · models in {said}" in Seen(page.cells[2].source).text
+            and f"precision{said}" in Seen(page.cells[-1].source).text
+        )
 
 
 def test_a_table_that_is_gone_is_not_offered(tmp_path):
@@ -189,11 +212,29 @@ def test_a_table_that_is_gone_is_not_offered(tmp_path):
 
 
 def test_html_in_a_parameter_is_inert(tmp_path):
-    about = {"parameters": {"x": EVIL, EVIL: 1, "answers": {"a": EVIL}}, "inputs": {EVIL: EVIL}, "machine": EVIL, "versions": {"torch": EVIL}}
+    about = {
+        "parameters": {"x": EVIL, EVIL: 1, "answers": {"a": EVIL}},
+        "inputs": {EVIL: EVIL},
+        "machine": EVIL,
+        "versions": {"torch": EVIL},
+    }
     page = make_page(**about)
     strip.add(page, "probe-a", tmp_path, "../")
     for cell in page.cells[2:]:
-        assert Seen(cell.source).tags <= {"a", "br", "caption", "details", "div", "span", "summary", "table", "tbody", "td", "th", "tr"}
+        assert Seen(cell.source).tags <= {
+            "a",
+            "br",
+            "caption",
+            "details",
+            "div",
+            "span",
+            "summary",
+            "table",
+            "tbody",
+            "td",
+            "th",
+            "tr",
+        }
     section = page.cells[-1].source
     assert Seen(section).text.count("<script>window.hit = 1</script>") == 7
     assert section.split("\n\n", 1)[1].count("\n") == 1

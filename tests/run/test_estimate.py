@@ -35,32 +35,74 @@ def everything(of: grid.Grid) -> Counter:
 @pytest.mark.parametrize("name", ["tiny-llama", "tiny-mistral"])
 def test_a_config_gives_the_weights_that_the_model_has(readers, name):
     reader = readers[name]
-    linear = [m.weight.numel() for block in reader.base.layers for m in block.modules() if isinstance(m, torch.nn.Linear)]
+    linear = [
+        m.weight.numel() for block in reader.base.layers for m in block.modules() if isinstance(m, torch.nn.Linear)
+    ]
     found = sizes.size(reader.tokenizer.name_or_path)
-    assert (found.layers, found.width, found.blocks, found.head) == (reader.depth, reader.head.shape[1], sum(linear), reader.head.numel())
+    assert (found.layers, found.width, found.blocks, found.head) == (
+        reader.depth,
+        reader.head.shape[1],
+        sum(linear),
+        reader.head.numel(),
+    )
     assert found.origin == "config.json"
 
 
 @pytest.mark.parametrize(
     "source, weights, origin",
-    [("meta-llama/Llama-2-7b-hf", 7e9, "name"), ("mistralai/Mistral-7B-v0.1", 7e9, "name"), ("Qwen/Qwen2.5-0.5B-Instruct", 5e8, "name"), ("some/model", 7e9, "guess")],
+    [
+        ("meta-llama/Llama-2-7b-hf", 7e9, "name"),
+        ("mistralai/Mistral-7B-v0.1", 7e9, "name"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 5e8, "name"),
+        ("some/model", 7e9, "guess"),
+    ],
 )
 def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, tmp_path):
     monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path))
     found = sizes.size(source)
     assert math.isclose(found.blocks, weights, rel_tol=0.1) and found.origin == origin
     if origin == "guess":
-        assert "some/model has 7e+09 weights, as a guess" in cost.assumptions(replace(SMOKE, models=(grid.Model("it", source),)))[-1]
+        assert (
+            "some/model has 7e+09 weights, as a guess"
+            in cost.assumptions(replace(SMOKE, models=(grid.Model("it", source),)))[-1]
+        )
 
 
 @pytest.mark.parametrize(
     "config, shape, origin",
     [
-        ({"model_type": "mistral", "hidden_size": 64, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 100}, (2, 64, {"q_proj": 128, "down_proj": 160}), "config.json"),
-        ({"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4}, (3, 64, {"q_proj": 128, "down_proj": 5 * 64}), "part"),
+        (
+            {
+                "model_type": "mistral",
+                "hidden_size": 64,
+                "num_hidden_layers": 2,
+                "intermediate_size": 96,
+                "vocab_size": 100,
+            },
+            (2, 64, {"q_proj": 128, "down_proj": 160}),
+            "config.json",
+        ),
+        (
+            {"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4},
+            (3, 64, {"q_proj": 128, "down_proj": 5 * 64}),
+            "part",
+        ),
         ({"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 3, "vocab_size": 100}, (3, 64, {}), "part"),
         ({"model_type": "llama", "hidden_size": 64}, (32, 64, {}), "config.json"),
-        ({"text_config": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": None, "intermediate_size": 96, "vocab_size": 9}}, (2, 64, {"k_proj": 128}), "config.json"),
+        (
+            {
+                "text_config": {
+                    "hidden_size": 64,
+                    "num_hidden_layers": 2,
+                    "num_attention_heads": 4,
+                    "num_key_value_heads": None,
+                    "intermediate_size": 96,
+                    "vocab_size": 9,
+                }
+            },
+            (2, 64, {"k_proj": 128}),
+            "config.json",
+        ),
         ({"model_type": "of-tomorrow", "hidden_size": 64}, None, "guess"),
         ("no json", None, "guess"),
         ([], None, "guess"),
@@ -75,7 +117,12 @@ def test_every_config_gives_a_plan_and_what_is_unknown_is_said(tmp_path, config,
     assert found.origin == origin and found.blocks > 0 and found.head > 0
     if shape:
         assert (found.layers, found.width) == shape[:2] and found.sides.items() >= shape[2].items()
-    told = cost.table(replace(SMOKE, models=(grid.Model("it", str(folder)), SMOKE.models[1])), Counter({"answer": 2, "lora_prompt": 4}), tmp_path, tmp_path)
+    told = cost.table(
+        replace(SMOKE, models=(grid.Model("it", str(folder)), SMOKE.models[1])),
+        Counter({"answer": 2, "lora_prompt": 4}),
+        tmp_path,
+        tmp_path,
+    )
     why = {"part": "as its config.json says in part", "guess": "as a guess"}
     assert (f"{folder} has" in told) is (origin in why) and why.get(origin, "") in told
 
@@ -85,13 +132,27 @@ def test_lengths_of_questions_are_those_of_the_sets():
         assets.fetch(asset)
     assert tuple(cost.CHARACTERS) == questions.TASKS
     for task, length in cost.CHARACTERS.items():
-        asked = questions.build([{"name": task, "size": 150, "role": "shift"}], {"train": 0.6, "validation": 0.2, "test": 0.2}, 0)
+        asked = questions.build(
+            [{"name": task, "size": 150, "role": "shift"}], {"train": 0.6, "validation": 0.2, "test": 0.2}, 0
+        )
         assert math.isclose(asked["question"].str.len().mean() + len("Question: \nAnswer:"), length, rel_tol=0.15), task
 
 
 def test_stages_grow_with_the_number_of_models_as_the_table_says():
     few, many = cost.work(of_size(100)), cost.work(of_size(200))
-    jobs = {"answer": 1, "extract": 1, "ablate": 1, "sweep": 1, "probe": 2, "lora_prompt": 2, "ablate_lora": 1, "search": 1, "cell": 2, "surface": 0, "heatmaps": 0}
+    jobs = {
+        "answer": 1,
+        "extract": 1,
+        "ablate": 1,
+        "sweep": 1,
+        "probe": 2,
+        "lora_prompt": 2,
+        "ablate_lora": 1,
+        "search": 1,
+        "cell": 2,
+        "surface": 0,
+        "heatmaps": 0,
+    }
     operations = {"answer": 1, "extract": 2, "ablate": 2, "sweep": 2, "surface": 2, "heatmaps": 3, "controls": 3}
     for stage, power in jobs.items():
         assert many[stage].jobs == few[stage].jobs * 2**power
@@ -118,7 +179,9 @@ def test_a_forward_pass_is_two_operations_a_weight_and_token_and_training_costs_
     assert math.isclose(one["extract"].operations, 2 * 2 * model.blocks * text.trees(2))
     untrained = replace(of_size(2), lora_prompt=replace(SMOKE.lora_prompt, epochs=3))
     more = cost.work(untrained)["lora_prompt"].operations - one["lora_prompt"].operations
-    assert math.isclose(more, 4 * 4 * 2 * model.blocks / 2 * text.trees(1, "train"))  # 4 cells, 2 more epochs, half the blocks
+    assert math.isclose(
+        more, 4 * 4 * 2 * model.blocks / 2 * text.trees(1, "train")
+    )  # 4 cells, 2 more epochs, half the blocks
 
 
 def test_a_search_trains_once_for_each_rate_the_grids_own_among_them_and_on_each_share_of_the_answers():
@@ -131,7 +194,9 @@ def test_a_search_trains_once_for_each_rate_the_grids_own_among_them_and_on_each
     assert math.isclose(operations((0.5, 0.7), ()) - two, two - one)
     half = operations((), (round(cost.Texts(SMOKE).count["train"] / 2),)) - one
     assert 0.5 * (two - one) < half < two - one and operations((), (10**6,)) == one
-    assert "search" not in cost.work(replace(SMOKE, search=None)) and "search" not in cost.work(replace(SMOKE, methods=("probe",)))
+    assert "search" not in cost.work(replace(SMOKE, search=None)) and "search" not in cost.work(
+        replace(SMOKE, methods=("probe",))
+    )
 
 
 def rows_of(table: str) -> dict[str, list[str]]:
@@ -151,7 +216,9 @@ def test_the_table_has_a_line_for_each_stage_that_is_due_and_says_what_it_rests_
     assert [cost.cards(fast, stage) for stage in ("answer", "extract")] == [1, 0]
     twice = replace(SMOKE, resources=grid.Resources(3e14, {"answer": grid.Stage(gpus=2), "probe": grid.Stage(cores=4)}))
     one, two = (rows_of(cost.table(of, due, tmp_path, tmp_path)) for of in (fast, twice))
-    assert math.isclose(float(two["Answers"][2]), 2 * float(one["Answers"][2]), abs_tol=0.001)  # a job that holds two GPUs spends the hours of both
+    assert math.isclose(
+        float(two["Answers"][2]), 2 * float(one["Answers"][2]), abs_tol=0.001
+    )  # a job that holds two GPUs spends the hours of both
     assert math.isclose(float(two["Probe"][2]), 4 * float(one["Probe"][2]), abs_tol=0.002)
 
 

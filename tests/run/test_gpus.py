@@ -36,8 +36,18 @@ def test_this_machines_gpus_are_those_that_cuda_may_use(machine, monkeypatch):
 
 
 def holder(folder, count, shared):
-    environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"} | {"PYTHONPATH": str(LIB), gpus.SHARED: shared}
-    return subprocess.Popen([sys.executable, "-c", TAKE, str(count)], cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"} | {
+        "PYTHONPATH": str(LIB),
+        gpus.SHARED: shared,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-c", TAKE, str(count)],
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
 def test_two_runs_take_different_gpus_and_a_third_waits_until_one_was_killed(machine):

@@ -30,7 +30,11 @@ def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
     models = [{"learning_rate": None, "thinking": None, "layers": None} | model for model in written["models"]]
-    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == {"date": None, "search": None, "resources": None} | written | {"models": models}
+    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == {
+        "date": None,
+        "search": None,
+        "resources": None,
+    } | written | {"models": models}
     assert loaded.models[1].source == "gemma3-270m"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
 
@@ -51,7 +55,9 @@ def test_schema_and_dataclasses_have_the_same_keys():
     def compare(kind, rule):
         fields = dataclasses.fields(kind)
         assert [field.name for field in fields] == list(rule["properties"])
-        assert [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING] == rule.get("required", [])
+        assert [
+            field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING
+        ] == rule.get("required", [])
         for name, hint in typing.get_type_hints(kind).items():
             rule_of = rule["properties"][name]
             assert rule_of["title"] and rule_of["description"].endswith(".")
@@ -73,7 +79,10 @@ def test_schema_names_every_task():
 
 def test_a_grid_may_say_what_a_job_gets_and_the_rest_is_left_to_the_profile(tmp_path):
     values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
-    values["resources"] = {"flops": 1.0e14, "stages": {"answer": {"gpus": 2, "memory": 1.5}, "probe": {"minutes": 9, "partition": "short", "cores": 3}}}
+    values["resources"] = {
+        "flops": 1.0e14,
+        "stages": {"answer": {"gpus": 2, "memory": 1.5}, "probe": {"minutes": 9, "partition": "short", "cores": 3}},
+    }
     (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
     mine = grid.load(tmp_path / "mine.yml")
     assert stages.needs(mine, "answer", 0) == {"gpu": 2, "mem_mb": 1500} and stages.asked(mine, "probe").cores == 3
@@ -107,38 +116,110 @@ def complaint_of_text(tmp_path, text):
 MISTAKES = {
     "unknown key": (put(["probe", "layer"], 3), "there is no key `probe.layer`; did you mean `layers`?"),
     "strange key": (put(["zzz"], 3), "there is no key `zzz`; the keys here are name, models, tasks"),
-    "missing key": (lambda values: values["lora_prompt"].pop("r"), "`lora_prompt.r` is missing; it should be a whole number"),
-    "unknown task": (put(["tasks", 0, "name"], "triviaqa"), "`tasks[0].name` should be one of .* but is `triviaqa`; did you mean `trivia_qa`?"),
+    "missing key": (
+        lambda values: values["lora_prompt"].pop("r"),
+        "`lora_prompt.r` is missing; it should be a whole number",
+    ),
+    "unknown task": (
+        put(["tasks", 0, "name"], "triviaqa"),
+        "`tasks[0].name` should be one of .* but is `triviaqa`; did you mean `trivia_qa`?",
+    ),
     "unknown role": (put(["tasks", 1, "role"], "test"), "`tasks[1].role` should be one of train, shift, but is `test`"),
-    "unknown method": (put(["methods"], ["prob"]), "`methods[0]` should be one of probe, lora_prompt, but is `prob`; did you mean `probe`?"),
-    "wrong type": (put(["batch_tokens"], "many"), "`batch_tokens` should be a whole number, 64 or more, or null, but is `many`."),
-    "truth is no number": (put(["answer", "shots"], True), "`answer.shots` should be a whole number, 0 or more, but is `True`"),
-    "a model's rate": (put(["models", 1, "learning_rate"], 0), "`models[1].learning_rate` should be a number above 0, or null, but is `0`"),
-    "negative size": (put(["tasks", 0, "size"], -5), "`tasks[0].size` should be a whole number, 1 or more, but is `-5`"),
-    "half a layer": (put(["probe", "layers"], [3, 4.5]), "`probe.layers` should be all, or a list of layers .* but is `[3, 4.5]`"),
+    "unknown method": (
+        put(["methods"], ["prob"]),
+        "`methods[0]` should be one of probe, lora_prompt, but is `prob`; did you mean `probe`?",
+    ),
+    "wrong type": (
+        put(["batch_tokens"], "many"),
+        "`batch_tokens` should be a whole number, 64 or more, or null, but is `many`.",
+    ),
+    "truth is no number": (
+        put(["answer", "shots"], True),
+        "`answer.shots` should be a whole number, 0 or more, but is `True`",
+    ),
+    "a model's rate": (
+        put(["models", 1, "learning_rate"], 0),
+        "`models[1].learning_rate` should be a number above 0, or null, but is `0`",
+    ),
+    "negative size": (
+        put(["tasks", 0, "size"], -5),
+        "`tasks[0].size` should be a whole number, 1 or more, but is `-5`",
+    ),
+    "half a layer": (
+        put(["probe", "layers"], [3, 4.5]),
+        "`probe.layers` should be all, or a list of layers .* but is `[3, 4.5]`",
+    ),
     "layer 4.0": (put(["probe", "layers"], [4.0]), "`probe.layers` should be all, or a list of layers"),
-    "a model's layers": (put(["models", 1, "layers"], [-1]), "`models[1].layers` should be all, a list of layers (whole numbers, 0 or more), or null, but is "),
-    "exponent without a point": (put(["lora_prompt", "learning_rate"], "1e-4"), "YAML takes that for text: write 0.0001"),
-    "not a number": (put(["lora_prompt", "alpha"], float("nan")), "`lora_prompt.alpha` should be a number above 0, but is `nan`"),
+    "a model's layers": (
+        put(["models", 1, "layers"], [-1]),
+        "`models[1].layers` should be all, a list of layers (whole numbers, 0 or more), or null, but is ",
+    ),
+    "exponent without a point": (
+        put(["lora_prompt", "learning_rate"], "1e-4"),
+        "YAML takes that for text: write 0.0001",
+    ),
+    "not a number": (
+        put(["lora_prompt", "alpha"], float("nan")),
+        "`lora_prompt.alpha` should be a number above 0, but is `nan`",
+    ),
     "one model": (lambda values: values["models"].pop(), "`models` should be a list of two models or more"),
-    "two of a name": (put(["models", 1, "name"], "smollm2-135m"), "`models[1].name` is `smollm2-135m`, which an earlier one has already"),
-    "a task twice": (put(["tasks", 2, "name"], "cities"), "`tasks[2].name` is `cities`, which an earlier one has already"),
+    "two of a name": (
+        put(["models", 1, "name"], "smollm2-135m"),
+        "`models[1].name` is `smollm2-135m`, which an earlier one has already",
+    ),
+    "a task twice": (
+        put(["tasks", 2, "name"], "cities"),
+        "`tasks[2].name` is `cities`, which an earlier one has already",
+    ),
     "no day": (put(["date"], "2025-02-30"), "`date` is `2025-02-30`, which is no day; write one as year-month-day"),
-    "thinking without a template": (put(["models", 0, "thinking"], True), "`models[0].thinking` is given, but its source is not asked in a chat template"),
+    "thinking without a template": (
+        put(["models", 0, "thinking"], True),
+        "`models[0].thinking` is given, but its source is not asked in a chat template",
+    ),
     "a path in a name": (put(["models", 0, "name"], "../x"), "`models[0].name` should be letters, digits"),
     "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 0.82"),
     "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),
-    "nothing to train on": (put(["tasks"], [{"name": "sciq", "size": 9, "role": "shift"}]), "`tasks` has no task with role train"),
+    "nothing to train on": (
+        put(["tasks"], [{"name": "sciq", "size": 9, "role": "shift"}]),
+        "`tasks` has no task with role train",
+    ),
     "a seed twice": (put(["seeds"], [1, 1]), "`seeds` holds the same value twice"),
-    "unknown stage": (put(["resources"], {"stages": {"answers": {"gpus": 1}}}), "there is no key `resources.stages.answers`; did you mean `answer`?"),
-    "unknown resource": (put(["resources"], {"stages": {"answer": {"gpu": 1}}}), "there is no key `resources.stages.answer.gpu`; did you mean `gpus`?"),
-    "half a GPU": (put(["resources"], {"stages": {"answer": {"gpus": 0.5}}}), "`resources.stages.answer.gpus` should be a whole number, 0 or more, but is `0.5`"),
-    "memory with a unit": (put(["resources"], {"stages": {"extract": {"memory": "16GB"}}}), "`resources.stages.extract.memory` should be a number above 0, but is `16GB`"),
-    "no resources of a stage": (put(["resources"], {"stages": {"probe": None}}), "`resources.stages.probe` should be some of gpus, cores, memory, minutes, partition and shards, but is empty"),
-    "shards of a stage that has none": (put(["resources"], {"stages": {"probe": {"shards": 2}}}), "`resources.stages.probe.shards` is given, but only answer and extract can be cut"),
-    "one shard": (put(["resources"], {"stages": {"answer": {"shards": 1}}}), "`resources.stages.answer.shards` should be a whole number, 2 or more, but is `1`"),
-    "a search without sizes": (put(["search"], {"learning_rates": [0.001]}), "`search.sizes` is missing; it should be a list of whole numbers"),
-    "nothing given": (put(["precision"], None), "`precision` should be one of auto, float32, bfloat16, 8bit, 4bit, but is empty"),
+    "unknown stage": (
+        put(["resources"], {"stages": {"answers": {"gpus": 1}}}),
+        "there is no key `resources.stages.answers`; did you mean `answer`?",
+    ),
+    "unknown resource": (
+        put(["resources"], {"stages": {"answer": {"gpu": 1}}}),
+        "there is no key `resources.stages.answer.gpu`; did you mean `gpus`?",
+    ),
+    "half a GPU": (
+        put(["resources"], {"stages": {"answer": {"gpus": 0.5}}}),
+        "`resources.stages.answer.gpus` should be a whole number, 0 or more, but is `0.5`",
+    ),
+    "memory with a unit": (
+        put(["resources"], {"stages": {"extract": {"memory": "16GB"}}}),
+        "`resources.stages.extract.memory` should be a number above 0, but is `16GB`",
+    ),
+    "no resources of a stage": (
+        put(["resources"], {"stages": {"probe": None}}),
+        "`resources.stages.probe` should be some of gpus, cores, memory, minutes, partition and shards, but is empty",
+    ),
+    "shards of a stage that has none": (
+        put(["resources"], {"stages": {"probe": {"shards": 2}}}),
+        "`resources.stages.probe.shards` is given, but only answer and extract can be cut",
+    ),
+    "one shard": (
+        put(["resources"], {"stages": {"answer": {"shards": 1}}}),
+        "`resources.stages.answer.shards` should be a whole number, 2 or more, but is `1`",
+    ),
+    "a search without sizes": (
+        put(["search"], {"learning_rates": [0.001]}),
+        "`search.sizes` is missing; it should be a list of whole numbers",
+    ),
+    "nothing given": (
+        put(["precision"], None),
+        "`precision` should be one of auto, float32, bfloat16, 8bit, 4bit, but is empty",
+    ),
 }
 
 
@@ -164,7 +245,9 @@ def test_a_file_that_is_no_grid_is_one_sentence(tmp_path, text, expected):
 
 
 def test_a_missing_file_is_one_sentence(tmp_path):
-    with pytest.raises(WhoknowsError, match="absent.yml: this file cannot be read .No such file or directory.; check its name."):
+    with pytest.raises(
+        WhoknowsError, match="absent.yml: this file cannot be read .No such file or directory.; check its name."
+    ):
         grid.load(tmp_path / "absent.yml")
 
 

@@ -17,7 +17,7 @@ from whoknows.data import files
 from whoknows.models import loading
 from whoknows.run import notebook, page, provenance
 
-NOTEBOOK = '''# %% [markdown]
+NOTEBOOK = """# %% [markdown]
 # # Probe
 # What it knows.
 
@@ -43,7 +43,7 @@ if fail == "error":
     [][reader]
 if fail == "killed":
     os.kill(os.getpid(), 9)
-'''
+"""
 
 
 @pytest.fixture
@@ -54,7 +54,17 @@ def folder(tmp_path, monkeypatch):
 
 
 def command(folder, params, *more):
-    return [sys.executable, "-m", "whoknows", "run", folder / "probe.py", folder / "probe-a.ipynb", "--params", json.dumps(params), *more]
+    return [
+        sys.executable,
+        "-m",
+        "whoknows",
+        "run",
+        folder / "probe.py",
+        folder / "probe-a.ipynb",
+        "--params",
+        json.dumps(params),
+        *more,
+    ]
 
 
 def started(folder, environment=None):
@@ -108,7 +118,7 @@ def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(fo
     assert [output.text for output in outputs] == ["tiny wrote results and ~/notes\n"]
     assert set(made.metadata) == {"kernelspec", "language_info", "whoknows"}
     text = (folder / "probe-a.ipynb").read_text()
-    for trace in (str(page.ROOT), str(Path.home()), "papermill\": {", "iopub", "start_time"):
+    for trace in (str(page.ROOT), str(Path.home()), 'papermill": {', "iopub", "start_time"):
         assert trace not in text.replace('"papermill": "', ""), trace
 
     about = made.metadata.whoknows
@@ -121,10 +131,15 @@ def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(fo
 PROSE = "# %% [markdown]\n# # {}\n\n# %%\n1\n"
 
 
-@pytest.mark.parametrize(("prose", "stands"), [("Another", "# Another · tiny"), ("Two\n\n# %% [markdown]\n# more", "# One · tiny"), (None, "# One · tiny")])
+@pytest.mark.parametrize(
+    ("prose", "stands"),
+    [("Another", "# Another · tiny"), ("Two\n\n# %% [markdown]\n# more", "# One · tiny"), (None, "# One · tiny")],
+)
 def test_a_page_has_the_prose_of_its_notebook_as_it_is_now(tmp_path, monkeypatch, prose, stands):
     monkeypatch.setattr(page, "ROOT", tmp_path)
-    made = page.clean(jupytext.reads(PROSE.format("One"), fmt="py:percent"), "tiny", {"stage": "probe", "title": "tiny"})
+    made = page.clean(
+        jupytext.reads(PROSE.format("One"), fmt="py:percent"), "tiny", {"stage": "probe", "title": "tiny"}
+    )
     (tmp_path / "notebooks").mkdir()
     if prose:
         (tmp_path / "notebooks/probe.py").write_text(PROSE.format(prose))
@@ -143,7 +158,13 @@ def test_files_that_somebody_else_changed_are_noticed(tmp_path):
     results, told = tmp_path / "results/toy", {"out": "results/toy/estimator", "rows_out": "results/toy/rows.parquet"}
     for text in ("estimator/probe.json", "rows.parquet"):
         files.write_text(results / text, "as the stage wrote it")
-    outputs = dict(zip(told.values(), provenance.outputs({"out": str(results / "estimator"), "rows_out": str(results / "rows.parquet")}).values(), strict=True))
+    outputs = dict(
+        zip(
+            told.values(),
+            provenance.outputs({"out": str(results / "estimator"), "rows_out": str(results / "rows.parquet")}).values(),
+            strict=True,
+        )
+    )
     files.write_text(results / "notebooks/old.ipynb", json.dumps({"metadata": {"whoknows": {"stage": "probe"}}}))
     files.write_text(results / "notebooks/probe-a.ipynb", json.dumps({"metadata": {"whoknows": {"outputs": outputs}}}))
     for text in ("estimator/probe.json", "rows.parquet"):
@@ -153,7 +174,9 @@ def test_files_that_somebody_else_changed_are_noticed(tmp_path):
         time.sleep(0.02)
         files.write_text(results / text, "by hand")
         said = provenance.changed(results, "toy")
-        assert list(said) == ["probe-a"] and said["probe-a"].startswith(f"{results / named} was changed after its stage wrote it: ")
+        assert list(said) == ["probe-a"] and said["probe-a"].startswith(
+            f"{results / named} was changed after its stage wrote it: "
+        )
         assert f"delete {results}/notebooks/probe-a.ipynb" in said["probe-a"]
         files.write_text(results / text, "as the stage wrote it")
 
@@ -198,7 +221,10 @@ def test_a_kernel_that_never_began_is_started_again():
 def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
     done = subprocess.run(command(folder, {"layer": 3}), capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == f"{folder}/probe.py: it has no parameter `layer`; its parameters are reader, answers, fail, sleep.\n"
+    assert (
+        done.stderr
+        == f"{folder}/probe.py: it has no parameter `layer`; its parameters are reader, answers, fail, sleep.\n"
+    )
 
 
 def test_an_absent_notebook_is_one_sentence(folder):
@@ -224,7 +250,14 @@ def test_a_run_ends_when_its_workflow_was_killed(folder):
     assert all(gone(kernel) for kernel in kernels)
 
 
-@pytest.mark.parametrize(("page", "leads"), [(".snakemake/storage/s3/bucket/results/x/p.ipynb", True), ("results/x/p.ipynb", False), ("/data/results/x/p.ipynb", False)])
+@pytest.mark.parametrize(
+    ("page", "leads"),
+    [
+        (".snakemake/storage/s3/bucket/results/x/p.ipynb", True),
+        ("results/x/p.ipynb", False),
+        ("/data/results/x/p.ipynb", False),
+    ],
+)
 def test_results_lead_to_the_copies_of_a_store_and_nowhere_else(tmp_path, monkeypatch, page, leads):
     monkeypatch.chdir(tmp_path)
     notebook._reach_results(Path(page))

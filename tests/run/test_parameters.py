@@ -58,13 +58,25 @@ def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
 
 def test_every_stage_is_told_the_grids_own_seeds():
     seeded, told = replace(GRID, seeds=(3, 5)), {}
-    for stage, names in {"search": ["tiny-llama"], "sweep": ["tiny-llama"], "ablate_lora": ["tiny-llama", "lora"]}.items():
+    for stage, names in {
+        "search": ["tiny-llama"],
+        "sweep": ["tiny-llama"],
+        "ablate_lora": ["tiny-llama", "lora"],
+    }.items():
         told[stage] = json.loads(getattr(parameters, stage)(seeded, *names))["seed"]
     assert told == {"search": 3, "sweep": 3, "ablate_lora": 3}, "the first one"
-    assert json.loads(parameters.surface(seeded))["seeds"] == json.loads(parameters.ablate(seeded, "tiny-llama"))["seeds"] == [3, 5]
+    assert (
+        json.loads(parameters.surface(seeded))["seeds"]
+        == json.loads(parameters.ablate(seeded, "tiny-llama"))["seeds"]
+        == [3, 5]
+    )
     for stage in ("probe", "lora_prompt"):
         values = json.loads(getattr(parameters, stage)(seeded, "tiny-llama", "tiny-mistral", "5"))
-        assert values["seed"] == 5 and values["out"].endswith("tiny-llama/tiny-mistral/seed5") and values["rows_out"].endswith("seed5.parquet")
+        assert (
+            values["seed"] == 5
+            and values["out"].endswith("tiny-llama/tiny-mistral/seed5")
+            and values["rows_out"].endswith("seed5.parquet")
+        )
 
 
 def test_a_models_own_layers_are_told_to_its_probes_and_nothing_else_changes():
@@ -82,7 +94,9 @@ def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_chan
     for trained_on in ("tiny-llama", "tiny-mistral"):
         usual, told = (json.loads(parameters.lora_prompt(of, "tiny-llama", trained_on, "0")) for of in (GRID, slow))
         assert told == usual | {"settings": usual["settings"] | {"learning_rate": 3e-4}}
-        assert parameters.lora_prompt(slow, "tiny-mistral", trained_on, "0") == parameters.lora_prompt(GRID, "tiny-mistral", trained_on, "0")
+        assert parameters.lora_prompt(slow, "tiny-mistral", trained_on, "0") == parameters.lora_prompt(
+            GRID, "tiny-mistral", trained_on, "0"
+        )
     assert json.loads(parameters.ablate_lora(slow, "tiny-llama", "lora"))["settings"]["learning_rate"] == 3e-4
     for stage in ("answer", "extract", "ablate", "sweep"):
         assert getattr(parameters, stage)(slow, "tiny-llama") == getattr(parameters, stage)(GRID, "tiny-llama")
@@ -91,7 +105,14 @@ def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_chan
 def test_other_files_of_a_model_are_other_parameters_of_every_stage_that_depends_on_them(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     own = replace(GRID, models=(replace(GRID.models[0], source=str(tmp_path)), GRID.models[1]))
-    asked = {"answer": ("tiny-llama",), "extract": ("tiny-llama",), "search": ("tiny-llama",), "ablate_lora": ("tiny-llama", "lora"), "probe": ("tiny-llama", "tiny-mistral", "0"), "lora_prompt": ("tiny-llama", "tiny-mistral", "0")}
+    asked = {
+        "answer": ("tiny-llama",),
+        "extract": ("tiny-llama",),
+        "search": ("tiny-llama",),
+        "ablate_lora": ("tiny-llama", "lora"),
+        "probe": ("tiny-llama", "tiny-mistral", "0"),
+        "lora_prompt": ("tiny-llama", "tiny-mistral", "0"),
+    }
     found = []
     for weights in (b"one", b"two"):
         (tmp_path / "model.safetensors").write_bytes(weights)
@@ -106,9 +127,14 @@ def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
     changes = {}
     for variant in parameters.lora_variants(GRID):
         told = json.loads(parameters.ablate_lora(GRID, "tiny-llama", variant))
-        assert told["method"] == variant and told["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
+        assert (
+            told["method"] == variant
+            and told["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
+        )
         assert told.keys() == plain.keys()
-        changes[variant] = {key: told[key] for key in told if told[key] != plain[key] and key not in ("method", "out", "rows_out")}
+        changes[variant] = {
+            key: told[key] for key in told if told[key] != plain[key] and key not in ("method", "out", "rows_out")
+        }
     assert changes == {
         "lora": {"query": False},
         "lora_prompt_no_js": {"settings": plain["settings"] | {"js_weight": 0.0}},
@@ -121,12 +147,23 @@ def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
 def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_path):
     beside = tmp_path / "packed"
     chosen = replace(DEFAULT, beside=str(beside))
-    with pytest.raises(WhoknowsError, match="grid, beside: there is no .*grid.yml: write the folder with python -m whoknows pack"):
+    with pytest.raises(
+        WhoknowsError, match="grid, beside: there is no .*grid.yml: write the folder with python -m whoknows pack"
+    ):
         parameters.beside(chosen, "heatmaps")
     beside.mkdir()
     (beside / "grid.yml").write_text((ROOT / "grids/smoke.yml").read_text())
-    for part in ("about.json", "rows/rows.parquet", "controls/controls.parquet", "answers/tiny-llama.parquet", "answers/tiny-mistral.parquet"):
-        with pytest.raises(WhoknowsError, match=f"grid, beside: there is no .*{part}: write the folder with python -m whoknows pack, copy all of it"):
+    for part in (
+        "about.json",
+        "rows/rows.parquet",
+        "controls/controls.parquet",
+        "answers/tiny-llama.parquet",
+        "answers/tiny-mistral.parquet",
+    ):
+        with pytest.raises(
+            WhoknowsError,
+            match=f"grid, beside: there is no .*{part}: write the folder with python -m whoknows pack, copy all of it",
+        ):
             parameters.beside(chosen, "heatmaps")
         (beside / part).parent.mkdir(exist_ok=True)
         (beside / part).touch()
@@ -134,11 +171,19 @@ def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_pa
     (beside / "search").mkdir()
     assert parameters.beside_pages(chosen) == [*parameters.PAGES, "settings"] and parameters.beside_pages(GRID) == []
     told = json.loads(parameters.beside(chosen, "settings"))
-    assert told == {"models": ["tiny-llama", "tiny-mistral"], "search": f"{beside}/search", "out": "results/embedded/beside/settings.parquet"}
+    assert told == {
+        "models": ["tiny-llama", "tiny-mistral"],
+        "search": f"{beside}/search",
+        "out": "results/embedded/beside/settings.parquet",
+    }
     for page_name in parameters.PAGES:
         told, own = json.loads(parameters.beside(chosen, page_name)), json.loads(getattr(parameters, page_name)(GRID))
         assert told.keys() == own.keys() and told["out"] == f"results/embedded/beside/{page_name}.parquet"
-        assert "results/smoke" not in json.dumps(told) and told["seeds"] == own["seeds"] and told["estimators"] == f"{beside}/estimators"
+        assert (
+            "results/smoke" not in json.dumps(told)
+            and told["seeds"] == own["seeds"]
+            and told["estimators"] == f"{beside}/estimators"
+        )
 
 
 def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
@@ -163,8 +208,19 @@ def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
 
 
 def test_modules_in_folders_are_followed_too(tmp_path, monkeypatch):
-    texts = {"__init__.py": "", "room/__init__.py": "", "room/one.py": "from whoknows.room.deep import two", "room/deep/__init__.py": "", "room/deep/two.py": "import whoknows.other.three"}
-    texts |= {"other/__init__.py": "", "other/three.py": "", "other/four.py": "", "notebook.py": "from whoknows.room import one"}
+    texts = {
+        "__init__.py": "",
+        "room/__init__.py": "",
+        "room/one.py": "from whoknows.room.deep import two",
+        "room/deep/__init__.py": "",
+        "room/deep/two.py": "import whoknows.other.three",
+    }
+    texts |= {
+        "other/__init__.py": "",
+        "other/three.py": "",
+        "other/four.py": "",
+        "notebook.py": "from whoknows.room import one",
+    }
     for name, text in texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -203,7 +259,14 @@ def test_a_module_counts_by_what_it_does(tmp_path, old, new, is_another):
 def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "LIBRARY", tmp_path)
     monkeypatch.chdir(tmp_path)
-    texts = {"__init__.py": "", "one.py": "from whoknows import two", "two.py": "", "notebook.py": "from whoknows import one", "data.csv": "1", "three.py": ""}
+    texts = {
+        "__init__.py": "",
+        "one.py": "from whoknows import two",
+        "two.py": "",
+        "notebook.py": "from whoknows import one",
+        "data.csv": "1",
+        "three.py": "",
+    }
     for name, text in texts.items():
         Path(name).write_text(text)
     found = [sources.digest("notebook.py", "data.csv")]
@@ -228,13 +291,18 @@ def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_read
 def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, told):
     notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
     known, told = page.parameters(notebook), json.loads(told)
-    by_hand = {name: told[name].replace("results/embedded", "results/by-hand") for name in ("out", "rows_out") if name in told}
+    by_hand = {
+        name: told[name].replace("results/embedded", "results/by-hand") for name in ("out", "rows_out") if name in told
+    }
     by_hand |= {"digest": None} if "digest" in told else {}  # so that another source can be named without its digest
     assert known == told | by_hand
 
 
 def test_the_search_trains_by_default_as_lora_prompt_does():
-    search, lora_prompt = (page.parameters(jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")) for stage in ("search", "lora_prompt"))
+    search, lora_prompt = (
+        page.parameters(jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent"))
+        for stage in ("search", "lora_prompt")
+    )
     assert search["settings"] == lora_prompt["settings"]
 
 
@@ -242,5 +310,17 @@ def test_the_search_trains_by_default_as_lora_prompt_does():
 def test_a_new_metric_re_runs_no_training(stage):
     """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before; so is what writes a README."""
     modules = {Path(path).stem for path in sources.closure(ROOT / f"notebooks/{stage}.py")}
-    assert not modules & {"metrics", "scores", "calibration", "bootstrap", "cells", "readme", "usage", "settings", "charts"}
-    assert {"metrics", "scores", "calibration", "bootstrap", "cells"} <= {Path(path).stem for path in sources.closure(ROOT / "notebooks/heatmaps.py")}
+    assert not modules & {
+        "metrics",
+        "scores",
+        "calibration",
+        "bootstrap",
+        "cells",
+        "readme",
+        "usage",
+        "settings",
+        "charts",
+    }
+    assert {"metrics", "scores", "calibration", "bootstrap", "cells"} <= {
+        Path(path).stem for path in sources.closure(ROOT / "notebooks/heatmaps.py")
+    }

@@ -45,7 +45,25 @@ if Path("broken").exists() and reader != trained_on:
 write(f"{out}/adapter"); write(rows_out)
 """,
     "heatmaps": "write(out)",
-    **dict.fromkeys(("cell", "figure", "sweep", "layers", "search", "settings", "differences", "claims", "surface", "ablate", "judge", "controls", "shift", "grading"), "write(out)"),
+    **dict.fromkeys(
+        (
+            "cell",
+            "figure",
+            "sweep",
+            "layers",
+            "search",
+            "settings",
+            "differences",
+            "claims",
+            "surface",
+            "ablate",
+            "judge",
+            "controls",
+            "shift",
+            "grading",
+        ),
+        "write(out)",
+    ),
 }
 STUB = """
 # %% [markdown]
@@ -147,7 +165,9 @@ def story(tmp_path_factory):
     project, story = Project(tmp_path_factory.mktemp("checkout")), {}
     (project.folder / "broken").touch()
     story["failed"] = project.run()
-    story["after failure"] = sorted(str(path.relative_to(project.results)) for path in project.results.rglob("*") if path.is_file())
+    story["after failure"] = sorted(
+        str(path.relative_to(project.results)) for path in project.results.rglob("*") if path.is_file()
+    )
     (project.folder / "broken").unlink()
     story["plan"] = project.plan()
 
@@ -174,9 +194,17 @@ def test_a_failed_stage_is_named_with_its_notebook_and_the_others_go_on(story):
     there = story["after failure"]
     assert "notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb" in there
     assert "rows/lora_prompt/llama/mistral/seed0.parquet" not in there
-    assert "rows/lora_prompt/mistral/mistral/seed0.parquet" in there and "rows/probe/llama/mistral/seed0.parquet" in there
+    assert (
+        "rows/lora_prompt/mistral/mistral/seed0.parquet" in there and "rows/probe/llama/mistral/seed0.parquet" in there
+    )
     assert "scores.parquet" not in there
-    assert story["plan"] == of("lora_prompt-llama_mistral", "lora_prompt-mistral_llama", "cell-lora_prompt_llama_mistral", "cell-lora_prompt_mistral_llama", *PAGES)
+    assert story["plan"] == of(
+        "lora_prompt-llama_mistral",
+        "lora_prompt-mistral_llama",
+        "cell-lora_prompt_llama_mistral",
+        "cell-lora_prompt_mistral_llama",
+        *PAGES,
+    )
 
 
 def test_a_second_run_at_the_same_time_is_one_sentence(story):
@@ -204,7 +232,10 @@ def test_touching_files_re_runs_nothing(story):
 @pytest.mark.parametrize(
     "file, stages",
     [
-        ("notebooks/extract.py", of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
+        (
+            "notebooks/extract.py",
+            of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES),
+        ),
         ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
         ("lib/whoknows/run/page.py", set()),
         ("book/claims.yml", of("claims", "heatmaps", "differences", "controls")),
@@ -220,28 +251,59 @@ def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
         path.write_text(before)
 
 
-JOB = re.compile(r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ --params '(.*?)' --title '(.*?)'$", re.DOTALL | re.MULTILINE)
+JOB = re.compile(
+    r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ --params '(.*?)' --title '(.*?)'$",
+    re.DOTALL | re.MULTILINE,
+)
 
 
 def test_every_stage_runs_its_notebook_with_its_parameters_into_its_page():
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--printshellcmds", "--forceall", "--nolock", "--cores", "1", "--config", "grid=grids/smoke.yml"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}).stdout
-    jobs = [JOB.search(f"rule {job}") for job in re.split(r"^rule ", said, flags=re.MULTILINE)[1:] if not job.startswith("all:")]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--dry-run",
+        "--printshellcmds",
+        "--forceall",
+        "--nolock",
+        "--cores",
+        "1",
+        "--config",
+        "grid=grids/smoke.yml",
+    ]
+    said = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}
+    ).stdout
+    jobs = [
+        JOB.search(f"rule {job}")
+        for job in re.split(r"^rule ", said, flags=re.MULTILINE)[1:]
+        if not job.startswith("all:")
+    ]
     assert {job[1] for job in jobs} == {*STAGES} - {"judge", "beside"}  # the smoke grid asks for neither
     for stage, outputs, notebook, page, log, told, title in (job.groups() for job in jobs):
         told, outputs, (named, _, rest) = json.loads(told), outputs.split(", "), Path(page).stem.partition("-")
         assert notebook == ("lora_prompt" if stage == "ablate_lora" else stage) and named == stage
         assert page in outputs and log == page.replace("/notebooks/", "/logs/").replace(".ipynb", ".txt")
         written = [told[name] for name in ("out", "rows_out") if told.get(name)]
-        assert all(any(output == path or output.startswith(f"{path}/") for path in written) for output in outputs if output != page), stage
-        names = [str(told[name]) for name in ("model", "reader", "trained_on", "seed") if name in told and (stage not in ("sweep", "search", "ablate_lora") or name == "reader")]
+        assert all(
+            any(output == path or output.startswith(f"{path}/") for path in written)
+            for output in outputs
+            if output != page
+        ), stage
+        names = [
+            str(told[name])
+            for name in ("model", "reader", "trained_on", "seed")
+            if name in told and (stage not in ("sweep", "search", "ablate_lora") or name == "reader")
+        ]
         assert all(name in rest for name in names) and all(name in title for name in names), (stage, title)
 
 
 def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
     text = (ROOT / "Snakefile").read_text()
     assert re.findall(r"params: notebook=(\w+), code=digest\((\w+), \*step.also\)", text) == [("notebook", "notebook")]
-    assert re.findall(r"params: stage=(\w+), code=digest\(f\"notebooks/{(\w+)}.py\"\), json=partial\(told, (\w+)\)", text) == [("stage",) * 3]
+    assert re.findall(
+        r"params: stage=(\w+), code=digest\(f\"notebooks/{(\w+)}.py\"\), json=partial\(told, (\w+)\)", text
+    ) == [("stage",) * 3]
     assert 'notebook="notebooks/{page}.py", code=lambda w: digest(f"notebooks/{w.page}.py"' in text
     assert text.count("digest(") == 3
 
@@ -249,20 +311,76 @@ def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
 @pytest.mark.parametrize(
     "change, stages",
     [
-        (put(["probe", "strengths"], [0.5]), of("probe", "sweep", "layers", "search", "settings", "cell-probe", *PAGES)),
-        (put(["models", 0, "learning_rate"], 0.5), of("lora_prompt-llama", "ablate_lora-llama", "search-llama", "settings", "cell-lora_prompt_llama", *PAGES)),
+        (
+            put(["probe", "strengths"], [0.5]),
+            of("probe", "sweep", "layers", "search", "settings", "cell-probe", *PAGES),
+        ),
+        (
+            put(["models", 0, "learning_rate"], 0.5),
+            of("lora_prompt-llama", "ablate_lora-llama", "search-llama", "settings", "cell-lora_prompt_llama", *PAGES),
+        ),
         (put(["search", "sizes"], [50]), of("search", "settings")),
-        (put(["lora_prompt", "r"], 3), of("lora_prompt", "ablate_lora", "search", "settings", "cell-lora_prompt", *PAGES)),
-        (put(["lora_prompt", "first_layer"], 0.25), of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
+        (
+            put(["lora_prompt", "r"], 3),
+            of("lora_prompt", "ablate_lora", "search", "settings", "cell-lora_prompt", *PAGES),
+        ),
+        (
+            put(["lora_prompt", "first_layer"], 0.25),
+            of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES),
+        ),
         (put(["judge"], {"url": "http://localhost/v1", "model": "wise"}), {"judge-llama", "judge-mistral", "grading"}),
         (put(["beside"], "packed"), {f"beside-{page}" for page in PAGES}),
         (put(["batch_tokens"], 128), ALL - {"questions", "figure"}),
         (put(["methods"], ["probe"]), of("extract", "ablate-", "sweep", "layers", "probe", "cell-probe", *PAGES)),
-        (put(["seeds"], [0, 1]), of("surface", "ablate-", "cell", *PAGES) | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")}),
-        (put(["resources"], {"flops": 1.0e9, "stages": {stage: {"gpus": 1, "cores": 2, "memory": 9, "minutes": 9, "partition": "p"} for stage in STAGES}}), set()),
-        (put(["models", 1, "source"], "tiny-llama"), of("answer-mistral", "extract", "surface", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES)),
+        (
+            put(["seeds"], [0, 1]),
+            of("surface", "ablate-", "cell", *PAGES)
+            | {stage.replace("seed0", "seed1") for stage in of("probe", "lora_prompt")},
+        ),
+        (
+            put(
+                ["resources"],
+                {
+                    "flops": 1.0e9,
+                    "stages": {
+                        stage: {"gpus": 1, "cores": 2, "memory": 9, "minutes": 9, "partition": "p"} for stage in STAGES
+                    },
+                },
+            ),
+            set(),
+        ),
+        (
+            put(["models", 1, "source"], "tiny-llama"),
+            of(
+                "answer-mistral",
+                "extract",
+                "surface",
+                "ablate",
+                "sweep",
+                "layers",
+                "search",
+                "settings",
+                "probe",
+                "lora_prompt",
+                "cell",
+                *PAGES,
+            ),
+        ),
     ],
-    ids=["strengths", "learning_rate", "search", "r", "first_layer", "judge", "beside", "batch_tokens", "methods", "seeds", "resources", "source"],
+    ids=[
+        "strengths",
+        "learning_rate",
+        "search",
+        "r",
+        "first_layer",
+        "judge",
+        "beside",
+        "batch_tokens",
+        "methods",
+        "seeds",
+        "resources",
+        "source",
+    ],
 )
 def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
     grid = story["project"].grid
@@ -278,7 +396,9 @@ def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
 
 def test_what_somebody_else_wrote_into_a_run_is_noticed_and_made_anew_when_its_page_is_deleted(story):
     project, stage = story["project"], "probe-llama_llama_seed0"
-    rows, page = (project.results / place for place in ("rows/probe/llama/llama/seed0.parquet", f"notebooks/{stage}.ipynb"))
+    rows, page = (
+        project.results / place for place in ("rows/probe/llama/llama/seed0.parquet", f"notebooks/{stage}.ipynb")
+    )
     before = rows.read_text()
     rows.write_text("by hand")
     sentence = f"{rows.relative_to(project.folder)} was changed after its stage wrote it: .* delete {page.relative_to(project.folder)}, and `make book` makes both anew.\n"
@@ -305,10 +425,26 @@ def test_a_profile_of_ones_own_runs_the_jobs_and_what_they_say_is_shown(story):
 @pytest.mark.parametrize(
     "profile, text, sentence",
     [
-        ("slrum", None, "PROFILE=slrum: there is no profiles/slrum/config.yaml; name one of .*slurm.*, or a folder with a profile of Snakemake's"),
-        ("kubernetes", None, "PROFILE=kubernetes: copy profiles/kubernetes, put your names in the place of REGISTRY, .*BUCKET, and name the copy, as in PROFILE=./mine"),
-        ("./wrong", "jobs: 3\n", "wrong/config.yaml: it names no `executor`; name the one that should run the jobs, such as slurm"),
-        ("./wrong", "executor: abacus\n", "wrong/config.yaml: its executor abacus is not installed: .*pip install .*snakemake-executor-plugin-abacus"),
+        (
+            "slrum",
+            None,
+            "PROFILE=slrum: there is no profiles/slrum/config.yaml; name one of .*slurm.*, or a folder with a profile of Snakemake's",
+        ),
+        (
+            "kubernetes",
+            None,
+            "PROFILE=kubernetes: copy profiles/kubernetes, put your names in the place of REGISTRY, .*BUCKET, and name the copy, as in PROFILE=./mine",
+        ),
+        (
+            "./wrong",
+            "jobs: 3\n",
+            "wrong/config.yaml: it names no `executor`; name the one that should run the jobs, such as slurm",
+        ),
+        (
+            "./wrong",
+            "executor: abacus\n",
+            "wrong/config.yaml: its executor abacus is not installed: .*pip install .*snakemake-executor-plugin-abacus",
+        ),
         ("./wrong", "executor: [\n", "wrong/config.yaml: line 2 is not good YAML.*"),
     ],
 )
@@ -324,7 +460,10 @@ def test_a_wrong_profile_is_one_sentence_before_anything_starts(story, profile, 
 def test_snakemake_knows_the_keys_of_every_profile(path):
     """Those of plugins are known where a plugin is installed."""
     values = yaml.safe_load(path.read_text())
-    plugins = {values["executor"]: "snakemake_executor_plugin_", values.get("default-storage-provider", "none"): "snakemake_storage_plugin_"}
+    plugins = {
+        values["executor"]: "snakemake_executor_plugin_",
+        values.get("default-storage-provider", "none"): "snakemake_storage_plugin_",
+    }
     absent = tuple(f"{name}-" for name, package in plugins.items() if not importlib.util.find_spec(package + name))
     known = {option for action in get_argument_parser()._actions for option in action.option_strings}
     assert [key for key in values if f"--{key}" not in known and not key.startswith(absent)] == []
@@ -342,7 +481,10 @@ def test_ctrl_c_stops_all_and_says_what_is_kept(story):
     os.killpg(process.pid, signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.endswith("Stopped. What was finished is kept, and the next run goes on from there.\n") and "Traceback" not in said
+    assert (
+        said.endswith("Stopped. What was finished is kept, and the next run goes on from there.\n")
+        and "Traceback" not in said
+    )
     assert project.plan() == {"heatmaps"}
 
 

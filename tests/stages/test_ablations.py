@@ -81,21 +81,44 @@ def test_what_the_tokens_say_are_methods_that_need_no_training():
         assert set(own["trained_on"]) == set(own["reader"]) == {""} and value(own, scored="a") == 1.0
     table = controls.contest(rows, ["a", "b"], [{"name": "easy", "role": "train"}, {"name": "hard", "role": "train"}])
     html = controls.contest_html(table)
-    assert all(html.count(title) == 2 for title in ("Smallest token probability", "Mean token entropy", "Largest token entropy", "Margin of the first token"))
+    assert all(
+        html.count(title) == 2
+        for title in (
+            "Smallest token probability",
+            "Mean token entropy",
+            "Largest token entropy",
+            "Margin of the first token",
+        )
+    )
     assert html.count("Answer likelihood, mean token") == 4  # of two models, each within task and pooled
 
 
 def test_rows_are_of_all_test_answers_and_the_validation_answers_that_chose():
     rows = surface({"a": frame(0), "b": frame(1)}, seeds=(0, 1))
     own = rows[(rows["method"] == "answer_length") & (rows["trained_on"] == "a") & (rows["seed"] == 1)]
-    assert own.groupby(["scored", "split"]).size().to_dict() == {("a", "test"): 120, ("a", "validation"): 80, ("b", "test"): 120}
+    assert own.groupby(["scored", "split"]).size().to_dict() == {
+        ("a", "test"): 120,
+        ("a", "validation"): 80,
+        ("b", "test"): 120,
+    }
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory):
     """A tiny sentence embedder with random weights."""
     folder = tmp_path_factory.mktemp("bert")
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz0123456789", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"), "iron", "gold", "tree"]
+    words = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        "[MASK]",
+        *"abcdefghijklmnopqrstuvwxyz0123456789",
+        *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"),
+        "iron",
+        "gold",
+        "tree",
+    ]
     (folder / "vocab.txt").write_text("\n".join(words))
     BertTokenizerFast(vocab={word: at for at, word in enumerate(words)}).save_pretrained(folder)
     torch.manual_seed(0)
@@ -144,9 +167,24 @@ def ablated(states, sizes=(50,), seeds=(0,)):
 
 def test_what_is_taken_away_is_missed(states):
     rows = ablated(states)
-    names = {"probe_last", "probe_before", "probe_mean", "probe_shuffled", "probe_n50", "probe_without_easy", "probe_without_hard"}
+    names = {
+        "probe_last",
+        "probe_before",
+        "probe_mean",
+        "probe_shuffled",
+        "probe_n50",
+        "probe_without_easy",
+        "probe_without_hard",
+    }
     assert set(rows["method"]) == names
-    for method, low, high in [("probe_last", 0.3, 0.7), ("probe_before", 0.3, 0.7), ("probe_mean", 0.9, 1.0), ("probe_shuffled", 0.1, 0.9), ("probe_n50", 0.9, 1.0), ("probe_without_easy", 0.9, 1.0)]:
+    for method, low, high in [
+        ("probe_last", 0.3, 0.7),
+        ("probe_before", 0.3, 0.7),
+        ("probe_mean", 0.9, 1.0),
+        ("probe_shuffled", 0.1, 0.9),
+        ("probe_n50", 0.9, 1.0),
+        ("probe_without_easy", 0.9, 1.0),
+    ]:
         for scored in ("a", "b"):
             assert low <= value(rows, method=method, trained_on="a", scored=scored, task="easy") <= high, method
 
@@ -187,7 +225,9 @@ def test_training_answers_of_one_class(states):
 @pytest.fixture
 def handed(monkeypatch):
     """What is fitted to what, and what judges what, in their order; nothing is fitted."""
-    return spied(monkeypatch, ablations, "_fit", lambda probe, *_: probe), spied(monkeypatch, ablations, "judge", lambda *_: pd.DataFrame())
+    return spied(monkeypatch, ablations, "_fit", lambda probe, *_: probe), spied(
+        monkeypatch, ablations, "judge", lambda *_: pd.DataFrame()
+    )
 
 
 def digits(text):
@@ -196,8 +236,17 @@ def digits(text):
 
 
 def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_division(handed, monkeypatch):
-    (fits, judged), frames, methods = handed, mixed(24), ("task_prior", "answer_length", "question_only", "answer_only", "embedder")
-    asked = spied(monkeypatch, ablations, "embed", lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]))
+    (fits, judged), frames, methods = (
+        handed,
+        mixed(24),
+        ("task_prior", "answer_length", "question_only", "answer_only", "embedder"),
+    )
+    asked = spied(
+        monkeypatch,
+        ablations,
+        "embed",
+        lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]),
+    )
     ablations.without_reader(frames, [0, 3], [0.1, 1.0], "an embedder", 7)
     assert [(call["source"], call["batch_tokens"]) for call in asked] == [("an embedder", 7)]
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
@@ -208,13 +257,28 @@ def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_div
         assert all(call["frames"][scored].equals(frame) for scored, frame in divided.items())
         if method == "task_prior":
             train = divided[on][divided[on]["split"] == "train"].groupby("task")["correct"]
-            assert call["probes"][method].share.to_dict() == ((train.sum() + 1) / (train.size() + 2)).to_dict() and call["features"]("one").equals(divided["one"])
+            assert call["probes"][method].share.to_dict() == (
+                (train.sum() + 1) / (train.size() + 2)
+            ).to_dict() and call["features"]("one").equals(divided["one"])
             continue
         fit = next(fitted)
-        assert fit["trained_on"] == on and fit["frame"].equals(divided[on]) and fit["probe"].strengths == [1.0, 0.1] and torch.equal(fit["hidden"], call["features"](on))
+        assert (
+            fit["trained_on"] == on
+            and fit["frame"].equals(divided[on])
+            and fit["probe"].strengths == [1.0, 0.1]
+            and torch.equal(fit["hidden"], call["features"](on))
+        )
         for scored, frame in frames.items():
-            said = {"question_only": frame["question"], "answer_only": frame["answer"], "embedder": frame["question"] + " " + frame["answer"]}.get(method)
-            expected = [np.log1p([len(text), len(text.split())]) for text in frame["answer"]] if said is None else [digits(text) for text in said]
+            said = {
+                "question_only": frame["question"],
+                "answer_only": frame["answer"],
+                "embedder": frame["question"] + " " + frame["answer"],
+            }.get(method)
+            expected = (
+                [np.log1p([len(text), len(text.split())]) for text in frame["answer"]]
+                if said is None
+                else [digits(text) for text in said]
+            )
             np.testing.assert_allclose(call["features"](scored)[:, 0], np.stack(expected), rtol=1e-6)
     assert next(fitted, None) is None
 
@@ -225,7 +289,15 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
     for name, hidden in states.items():
         save_hidden(str(tmp_path), name, hidden)
     ablations.of_reader("r", frames, [0, 3], str(tmp_path), [0.1, 1.0], [20, 500])
-    methods = ("probe_last", "probe_before", "probe_mean", "probe_shuffled", "probe_n20", "probe_without_trivia_qa", "probe_without_sciq")
+    methods = (
+        "probe_last",
+        "probe_before",
+        "probe_mean",
+        "probe_shuffled",
+        "probe_n20",
+        "probe_without_trivia_qa",
+        "probe_without_sciq",
+    )
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
     for (on, seed, method), fit, call in zip(places, fits, judged, strict=True):
         divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
@@ -236,8 +308,15 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
             f"probe_without_{without}": lambda: own.assign(split=own["split"].where(own["task"] != without, "")),
         }
         assert fit["trained_on"] == on and fit["frame"].equals(changed.get(method, lambda: own)()), method
-        assert (fit["probe"].layers, fit["probe"].strengths) == ([3] if method == "probe_last" else [0, 1, 2, 3], [1.0, 0.1])
-        assert list(call["probes"].values()) == [fit["probe"]] and list(call["probes"]) == [method] and call["names"] == {"reader": "r", "trained_on": on, "seed": seed}
+        assert (fit["probe"].layers, fit["probe"].strengths) == (
+            [3] if method == "probe_last" else [0, 1, 2, 3],
+            [1.0, 0.1],
+        )
+        assert (
+            list(call["probes"].values()) == [fit["probe"]]
+            and list(call["probes"]) == [method]
+            and call["names"] == {"reader": "r", "trained_on": on, "seed": seed}
+        )
         for scored, frame in divided.items():
             right = states[{"probe_before": BEFORE, "probe_mean": mean_of(scored)}.get(method, scored)]
             assert call["frames"][scored].equals(frame) and torch.equal(call["features"](scored), right)

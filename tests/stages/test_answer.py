@@ -17,7 +17,9 @@ from whoknows.stages import answer as answering
 from whoknows.stages.answer import answer, grade, likelihood_rows, summary
 
 NEW = 7
-EXAMPLES = pd.DataFrame({"question": ["What falls?", "Who is king?"], "gold": [["rain", "RAIN"], ["NOBODY", "no king"]]})
+EXAMPLES = pd.DataFrame(
+    {"question": ["What falls?", "Who is king?"], "gold": [["rain", "RAIN"], ["NOBODY", "no king"]]}
+)
 NO_EXAMPLES = EXAMPLES[:0]
 
 
@@ -26,23 +28,45 @@ def generated(reader, ids, **more):
     """New tokens, and for each its log-probability, entropy and margin to the second likeliest, by plain `generate` with one question in the batch."""
     given = torch.tensor([ids])
     out = reader.model.generate(
-        given, attention_mask=torch.ones_like(given), do_sample=False, max_new_tokens=NEW, return_dict_in_generate=True, output_logits=True, **more
+        given,
+        attention_mask=torch.ones_like(given),
+        do_sample=False,
+        max_new_tokens=NEW,
+        return_dict_in_generate=True,
+        output_logits=True,
+        **more,
     )
     tokens = out.sequences[0, len(ids) :].tolist()
     found = [torch.distributions.Categorical(logits=step[0].double()) for step in out.logits]
     logprobs = [float(step.logits[token]) for step, token in zip(found, tokens)]
     top = [step.probs.topk(2).values for step in found]
-    return tokens, list(zip(logprobs, (float(step.entropy()) for step in found), (float(two[0] - two[1]) for two in top)))
+    return tokens, list(
+        zip(logprobs, (float(step.entropy()) for step in found), (float(two[0] - two[1]) for two in top))
+    )
 
 
 def check(model, prefix, found, ids):
     for question, written in zip(ids, found):
         tokens, measures = generated(model, prefix.ids + question)
         end = next((at for at, token in enumerate(tokens) if prefix._is_end(token)), NEW)
-        logprobs, entropies, margins = zip(*measures[: max(end, 1)])  # an ending does not count unless it is all there is
+        logprobs, entropies, margins = zip(
+            *measures[: max(end, 1)]
+        )  # an ending does not count unless it is all there is
         written_out = [token for token in tokens[: end + 1] if token not in prefix.ends]
-        text, count = model.tokenizer.decode(written_out, skip_special_tokens=True).split("\n")[0].strip(), len(logprobs)
-        expected = Written(text, sum(logprobs), sum(logprobs) / count, count, min(logprobs), sum(entropies) / count, max(entropies), margins[0])
+        text, count = (
+            model.tokenizer.decode(written_out, skip_special_tokens=True).split("\n")[0].strip(),
+            len(logprobs),
+        )
+        expected = Written(
+            text,
+            sum(logprobs),
+            sum(logprobs) / count,
+            count,
+            min(logprobs),
+            sum(entropies) / count,
+            max(entropies),
+            margins[0],
+        )
         assert written[0] == expected[0] and written[1:] == pytest.approx(expected[1:], abs=1e-4)
 
 
@@ -54,7 +78,9 @@ def test_answers_are_those_of_generate(reader, examples):
     found = prefix.generate(ids, NEW)
     check(model, prefix, found, ids)
     assert len({written.answer for written in found}) > 3 and all(written.tokens == NEW for written in found)
-    for one in found:  # the tokens of an answer differ, so that its first, its last and the mean are told from each other
+    for (
+        one
+    ) in found:  # the tokens of an answer differ, so that its first, its last and the mean are told from each other
         assert one.max_entropy - one.mean_entropy > 0.01 and one.mean_logprob - one.min_logprob > 0.01
     assert model.model.config._attn_implementation == "sdpa"
 
@@ -90,7 +116,12 @@ def test_measures_do_not_depend_on_how_many_rows_are_measured_at_a_time(reader, 
     plain = torch.distributions.Categorical(logits=(hidden @ model.head.T).double())
     two = plain.probs.topk(2)
     assert token.tolist() == two.indices[:, 0].tolist()
-    torch.testing.assert_close(measured.double(), torch.stack([two.values[:, 0].log(), plain.entropy(), two.values[:, 0] - two.values[:, 1]], 1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        measured.double(),
+        torch.stack([two.values[:, 0].log(), plain.entropy(), two.values[:, 0] - two.values[:, 1]], 1),
+        rtol=1e-5,
+        atol=1e-6,
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -99,7 +130,9 @@ def test_a_distribution_that_is_certain_or_knows_nothing(dtype):
     logits[0, 7], logits[1, :2] = 300, 300
     token, measured = prefixes._measure(logits.to(dtype))
     assert token[0] == 7 and token[1] in (0, 1)
-    expected = torch.tensor([[0, 0, 1], [-np.log(2), np.log(2), 0], [-np.log(1000), np.log(1000), 0]], dtype=torch.float32)
+    expected = torch.tensor(
+        [[0, 0, 1], [-np.log(2), np.log(2), 0], [-np.log(1000), np.log(1000), 0]], dtype=torch.float32
+    )
     torch.testing.assert_close(measured, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -118,8 +151,7 @@ def logprobs(*values):
 
 
 @pytest.mark.parametrize(
-    "written, text",
-    [(" Paris\nQuestion: x", "Paris"), ("\n", ""), (" Paris", "Paris"), ("  a\tb \n", "a\tb")],
+    "written, text", [(" Paris\nQuestion: x", "Paris"), ("\n", ""), (" Paris", "Paris"), ("  a\tb \n", "a\tb")]
 )
 def test_an_answer_ends_with_its_line(llama, written, text):
     prefix = Prefix(llama, NO_EXAMPLES)
@@ -132,8 +164,26 @@ def test_the_line_end_counts_only_when_it_is_all(llama):
     (end,) = llama.encode("\n")
     (leaf,) = llama.encode(" A")
     assert prefix._finish([end], [[-0.5, 1.0, 0.2]]) == ("", -0.5, -0.5, 1, -0.5, 1.0, 1.0, 0.2)
-    assert prefix._finish([leaf, end], [[-2.0, 1.0, 0.2], [-2.5, 9.0, 0.1]]) == ("A", -2.0, -2.0, 1, -2.0, 1.0, 1.0, 0.2)
-    assert prefix._finish([leaf, leaf], [[-2.0, 1.0, 0.2], [-1.0, 2.0, 0.3]]) == ("A A", -3.0, -1.5, 2, -2.0, 1.5, 2.0, 0.2)
+    assert prefix._finish([leaf, end], [[-2.0, 1.0, 0.2], [-2.5, 9.0, 0.1]]) == (
+        "A",
+        -2.0,
+        -2.0,
+        1,
+        -2.0,
+        1.0,
+        1.0,
+        0.2,
+    )
+    assert prefix._finish([leaf, leaf], [[-2.0, 1.0, 0.2], [-1.0, 2.0, 0.3]]) == (
+        "A A",
+        -3.0,
+        -1.5,
+        2,
+        -2.0,
+        1.5,
+        2.0,
+        0.2,
+    )
     assert prefix._finish([leaf, llama.tokenizer.eos_token_id], logprobs(-2.0, -0.5))[:4] == ("A", -2.0, -2.0, 1)
 
 
@@ -152,8 +202,22 @@ def test_examples_show_an_answer_in_plain_case(reader):
 
 
 def questions(count=6):
-    shots = [{"question_id": f"s{t}{i}", "task": t, "split": "shot", "question": f"What {t} {i}?", "gold": ["x"], "kind": "open"} for t in "ab" for i in (0, 1)]
-    asked = [{**shots[0], "question_id": f"q{i}", "task": "ab"[i % 2], "split": "test", "question": QUESTIONS[i]} for i in range(count)]
+    shots = [
+        {
+            "question_id": f"s{t}{i}",
+            "task": t,
+            "split": "shot",
+            "question": f"What {t} {i}?",
+            "gold": ["x"],
+            "kind": "open",
+        }
+        for t in "ab"
+        for i in (0, 1)
+    ]
+    asked = [
+        {**shots[0], "question_id": f"q{i}", "task": "ab"[i % 2], "split": "test", "question": QUESTIONS[i]}
+        for i in range(count)
+    ]
     return pd.DataFrame(asked[:2] + shots + asked[2:])
 
 
@@ -165,14 +229,25 @@ def test_every_question_is_answered_after_the_examples_of_its_own_task(reader):
         prefix = Prefix(model, table[(table["split"] == "shot") & (table["task"] == row.task)])
         (alone,) = prefix.generate([model.question(row.question)], NEW)
         assert row.answer == alone[0] and row.sum_logprob == pytest.approx(alone[1], abs=1e-4)
-        assert [row.min_logprob, row.mean_entropy, row.max_entropy, row.first_margin] == pytest.approx(alone[4:], abs=1e-4)
+        assert [row.min_logprob, row.mean_entropy, row.max_entropy, row.first_margin] == pytest.approx(
+            alone[4:], abs=1e-4
+        )
     measured = ["sum_logprob", "mean_logprob", "min_logprob", "mean_entropy", "max_entropy", "first_margin"]
     assert set(found[measured].dtypes) == {np.dtype(np.float32)} and found["correct"].dtype == bool
 
 
-def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_and_joined_in_the_order_of_the_questions(llama, monkeypatch):
-    reader, asked = Reader(llama.model, llama.tokenizer, dataclasses.replace(PLAIN, later="Then: ")), mixed(14)["one"].drop(columns=["answer", "correct"])
-    shots = asked.groupby("task").head(2).assign(split="shot", question_id=list("wxyz"), question=lambda shot: shot["question"] + " " + shot["task"])
+def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_and_joined_in_the_order_of_the_questions(
+    llama, monkeypatch
+):
+    reader, asked = (
+        Reader(llama.model, llama.tokenizer, dataclasses.replace(PLAIN, later="Then: ")),
+        mixed(14)["one"].drop(columns=["answer", "correct"]),
+    )
+    shots = (
+        asked.groupby("task")
+        .head(2)
+        .assign(split="shot", question_id=list("wxyz"), question=lambda shot: shot["question"] + " " + shot["task"])
+    )
     asked["gold"] = [gold if i % 4 else ["moon"] for i, gold in enumerate(asked["gold"])]
 
     def echo(reader, examples, ids, max_new_tokens, budget, done, group):
@@ -184,9 +259,19 @@ def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_an
     budgets = spied(monkeypatch, answering, "TokenBudget")
     found = answer(reader, pd.concat([asked[:3], shots, asked[3:]]), NEW, 200)
     pd.testing.assert_frame_equal(found[list(asked)], asked)
-    assert found["answer"].tolist() == [f"it is {i}" for i in range(14)] and found["correct"].tolist() == [i % 4 > 0 for i in range(14)]
-    assert found["tokens"].tolist() == [len(ids) for ids in reader.questions(asked["question"].tolist(), after_examples=True)]
-    assert [(call["group"]["task"].iloc[0], len(call["group"])) for call in calls] == [("trivia_qa", 4), ("trivia_qa", 4), ("trivia_qa", 1), ("sciq", 4), ("sciq", 1)]
+    assert found["answer"].tolist() == [f"it is {i}" for i in range(14)] and found["correct"].tolist() == [
+        i % 4 > 0 for i in range(14)
+    ]
+    assert found["tokens"].tolist() == [
+        len(ids) for ids in reader.questions(asked["question"].tolist(), after_examples=True)
+    ]
+    assert [(call["group"]["task"].iloc[0], len(call["group"])) for call in calls] == [
+        ("trivia_qa", 4),
+        ("trivia_qa", 4),
+        ("trivia_qa", 1),
+        ("sciq", 4),
+        ("sciq", 1),
+    ]
     for call in calls:
         assert call["group"]["task"].nunique() == 1 and call["max_new_tokens"] == NEW
         assert call["examples"].equals(shots[shots["task"] == call["group"]["task"].iloc[0]])
@@ -201,7 +286,12 @@ def test_a_run_hands_on_what_it_was_told_and_writes_what_it_finds(llama, tmp_pat
         out = tmp_path / f"{share}.parquet"
         assert answering.run(llama, questions(), NEW, 200, str(out), share) is found
         assert calls[-1].pop("questions").equals(questions()) and str(calls[-1].pop("own")).startswith(f"{out}.parts/")
-        assert calls[-1] == {"reader": llama, "max_new_tokens": NEW, "batch_tokens": 200, "shard": share} and out.exists() == (share is None)
+        assert calls[-1] == {
+            "reader": llama,
+            "max_new_tokens": NEW,
+            "batch_tokens": 200,
+            "shard": share,
+        } and out.exists() == (share is None)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "None.parquet"), found)
 
 
@@ -220,7 +310,9 @@ def test_a_question_that_is_too_long_is_refused_before_any_is_answered(llama, mo
     table = questions()
     last = table.index[table["split"] != "shot"][-1]
     table.loc[last, "question"] = "why " * 3000
-    with pytest.raises(WhoknowsError, match=f"the examples of {table.loc[last, 'task']} and its longest question make [0-9]+ tokens"):
+    with pytest.raises(
+        WhoknowsError, match=f"the examples of {table.loc[last, 'task']} and its longest question make [0-9]+ tokens"
+    ):
         answer(llama, table, NEW, 200)
 
 
@@ -344,7 +436,12 @@ def test_all_ends_that_the_generation_config_names_end_an_answer_and_are_no_part
 
 
 def test_likelihood_rows_hold_the_log_odds_of_the_answers_probability():
-    values = {"task": "t", "split": ["test", "train", "test", "test"], "question_id": list("abcd"), "correct": [True, False, False, True]}
+    values = {
+        "task": "t",
+        "split": ["test", "train", "test", "test"],
+        "question_id": list("abcd"),
+        "correct": [True, False, False, True],
+    }
     table = pd.DataFrame(values | {"sum_logprob": np.float32([np.log(0.25), -1, -80, 0])})
     rows = likelihood_rows("m", table)
     assert rows["question_id"].tolist() == ["a", "c", "d"] and rows["correct"].tolist() == [True, False, True]
@@ -364,10 +461,19 @@ def test_likelihood_rows_hold_the_log_odds_of_the_answers_probability():
     ],
 )
 def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, column, value, probability):
-    values = {"task": "t", "split": ["test", "train", "test", "test"], "question_id": list("abcd"), "correct": [True, False, False, True]}
+    values = {
+        "task": "t",
+        "split": ["test", "train", "test", "test"],
+        "question_id": list("abcd"),
+        "correct": [True, False, False, True],
+    }
     certain, open_ = {"min_logprob": (0, -80), "first_margin": (1, 0)}.get(column, (0, 80))
     rows = likelihood_rows("m", pd.DataFrame(values | {column: np.float32([value, value, certain, open_])}), method)
-    assert rows["question_id"].tolist() == ["a", "c", "d"] and set(rows["method"]) == {method} and set(rows["trained_on"]) == {""}
+    assert (
+        rows["question_id"].tolist() == ["a", "c", "d"]
+        and set(rows["method"]) == {method}
+        and set(rows["trained_on"]) == {""}
+    )
     assert rows["logit"][0] == pytest.approx(np.log(probability / (1 - probability)), rel=1e-5)
     assert np.isfinite(rows["logit"]).all() and rows["logit"][1] > 10 and rows["logit"][2] < -10
 
@@ -375,5 +481,12 @@ def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, c
 def test_summary_counts_right_answers():
     values = {"task": list("zzbb"), "split": ["test", "train", "test", "test"], "correct": [True, False, False, True]}
     found = summary(pd.concat([pd.DataFrame(values | {"sum_logprob": [-1.0, -2.0, -3.0, -1.0]})] * 25))
-    assert found.loc["b"].to_dict() == {"answers": 50, "right": 25, "accuracy": 0.5, "test answers": 50, "right in test": 25, "AUROC of likelihood": 1.0}
+    assert found.loc["b"].to_dict() == {
+        "answers": 50,
+        "right": 25,
+        "accuracy": 0.5,
+        "test answers": 50,
+        "right in test": 25,
+        "AUROC of likelihood": 1.0,
+    }
     assert np.isnan(found.loc["z", "AUROC of likelihood"]) and [*found.index] == ["z", "b"], "in the order of the grid"

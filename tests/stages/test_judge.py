@@ -48,7 +48,12 @@ def test_test_answers_are_judged_and_nothing_is_asked_twice(endpoint, tmp_path, 
     table = judge.grade(FRAME, endpoint.url, "wise", log)
     assert table.to_dict("list") == {"question_id": ["q0", "q2"], "right": [True, False]}
     path, key, body = endpoint.asked[0]
-    assert path == "/v1/chat/completions" and key == "Bearer secret" and body["model"] == "wise" and body["temperature"] == 0
+    assert (
+        path == "/v1/chat/completions"
+        and key == "Bearer secret"
+        and body["model"] == "wise"
+        and body["temperature"] == 0
+    )
     assert "Accepted answers: the sun" in body["messages"][0]["content"] and "secret" not in log.read_text()
     assert judge.grade(FRAME, endpoint.url, "wise", log).equals(table) and len(endpoint.asked) == 2
     judge.grade(FRAME, endpoint.url, "wiser", log)
@@ -60,9 +65,15 @@ def test_each_answer_is_judged_beside_its_own_question_and_its_own_accepted_answ
     frame["gold"] = [[*gold, f"{gold[0]} too"] for gold in frame["gold"]]
     endpoint.reply = lambda text, count: (200, "yes" if "Proposed answer: it is" in text else "no")
     table, test = judge.grade(frame, endpoint.url, "wise", tmp_path / "log"), frame[frame["split"] == "test"]
-    told = [f"Question: {row.question}\nAccepted answers: {'; '.join(row.gold)}\nProposed answer: {row.answer}\n" for row in test.itertuples()]
+    told = [
+        f"Question: {row.question}\nAccepted answers: {'; '.join(row.gold)}\nProposed answer: {row.answer}\n"
+        for row in test.itertuples()
+    ]
     assert [body["messages"][0]["content"].partition("\n\n")[0] + "\n" for _, _, body in endpoint.asked] == told
-    assert table["question_id"].tolist() == test["question_id"].tolist() and table["right"].tolist() == test["correct"].tolist()
+    assert (
+        table["question_id"].tolist() == test["question_id"].tolist()
+        and table["right"].tolist() == test["correct"].tolist()
+    )
     judge.grade(frame, f"{endpoint.url}/", "wise", tmp_path / "log")
     assert len(endpoint.asked) == 2 * len(test), "a judge at another address is asked anew"
 
@@ -70,7 +81,10 @@ def test_each_answer_is_judged_beside_its_own_question_and_its_own_accepted_answ
 def test_what_was_judged_before_a_failure_is_kept(endpoint, tmp_path):
     good = endpoint.reply
     endpoint.reply = lambda text, count: good(text, count) if count == 1 else (401, "")
-    with pytest.raises(WhoknowsError, match=r"judge.url: http://127.0.0.1:\d+/v1 answered 401 Unauthorized; check the address and the key in WHOKNOWS_JUDGE_KEY"):
+    with pytest.raises(
+        WhoknowsError,
+        match=r"judge.url: http://127.0.0.1:\d+/v1 answered 401 Unauthorized; check the address and the key in WHOKNOWS_JUDGE_KEY",
+    ):
         judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")
     endpoint.reply = good
     assert judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")["right"].tolist() == [True, False]

@@ -57,7 +57,9 @@ def trained(reader, frame, seed=0, **changes):
     with tempfile.TemporaryDirectory() as folder:
         settings = SETTINGS | changes
         extract_stage.run("r", reader, {"one": frame}, settings["first_layer"], 600, folder)
-        return lora_prompt.run("r", fresh(reader), "one", seed, {"one": frame}, settings, 600, folder, **USED, out=f"{folder}/out")[0]
+        return lora_prompt.run(
+            "r", fresh(reader), "one", seed, {"one": frame}, settings, 600, folder, **USED, out=f"{folder}/out"
+        )[0]
 
 
 def shaken(reader, **changes):
@@ -86,10 +88,15 @@ class Stand:
         self.learnt.clear()
 
     def fit(self, train, correct, shift, validate, file):
-        self.learnt.append({"train": train, "correct": correct.tolist(), "shift": shift, "validated": validate(), "file": file})
+        self.learnt.append(
+            {"train": train, "correct": correct.tolist(), "shift": shift, "validated": validate(), "file": file}
+        )
 
     def score(self, examples, desc="scoring"):
-        return {model: torch.tensor([sure(tree.question + tree.branches[b]) for tree, b in zip(examples.grown.trees, own)]) for model, own in examples.grown.branch_of.items()}
+        return {
+            model: torch.tensor([sure(tree.question + tree.branches[b]) for tree, b in zip(examples.grown.trees, own)])
+            for model, own in examples.grown.branch_of.items()
+        }
 
     def save(self, folder):
         for name in ("README.md", "adapter_config.json"):
@@ -107,30 +114,68 @@ def ids_of(reader, frame, query=True):
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-@pytest.mark.parametrize("wrong_per_right, js_weight, query, without", [(None, 0.0, True, None), (0.5, 0.3, True, None), (0.5, 0.0, False, "sciq")])
-def test_a_run_hands_on_what_its_settings_and_its_seed_say(llama, tmp_path, monkeypatch, wrong_per_right, js_weight, query, without, seed):
-    frames, settings = mixed(48), SETTINGS | {"first_layer": 0, "wrong_per_right": wrong_per_right, "js_weight": js_weight}
+@pytest.mark.parametrize(
+    "wrong_per_right, js_weight, query, without",
+    [(None, 0.0, True, None), (0.5, 0.3, True, None), (0.5, 0.0, False, "sciq")],
+)
+def test_a_run_hands_on_what_its_settings_and_its_seed_say(
+    llama, tmp_path, monkeypatch, wrong_per_right, js_weight, query, without, seed
+):
+    frames, settings = (
+        mixed(48),
+        SETTINGS | {"first_layer": 0, "wrong_per_right": wrong_per_right, "js_weight": js_weight},
+    )
     made = spied(monkeypatch, lora_prompt, "LoraPrompt", Stand)
-    _, rows = lora_prompt.run("r", llama, "two", seed, frames, settings, 600, "", "x", query, without, **USED, out=str(tmp_path / "out"))
+    _, rows = lora_prompt.run(
+        "r", llama, "two", seed, frames, settings, 600, "", "x", query, without, **USED, out=str(tmp_path / "out")
+    )
     assert made == [{"reader": llama, "settings": settings, "seed": seed, "batch_tokens": 600, "query": query}]
     (learnt,), divided = Stand.learnt, {scored: for_seed(frame, seed) for scored, frame in frames.items()}
     own = divided["two"][divided["two"]["task"] != without]
-    train, held, wrong = own[own["split"] == "train"], own[own["split"] == "validation"], ~own["correct"] & (own["split"] == "train")
+    train, held, wrong = (
+        own[own["split"] == "train"],
+        own[own["split"] == "validation"],
+        ~own["correct"] & (own["split"] == "train"),
+    )
     sample, _ = training_rows(own, wrong_per_right, seed)
     assert [tree.question + tree.branches[0] for tree in learnt["train"].grown.trees] == ids_of(llama, sample, query)
-    assert learnt["correct"] == sample["correct"].tolist() and (len(sample) < len(train)) == (wrong_per_right is not None)
+    assert learnt["correct"] == sample["correct"].tolist() and (len(sample) < len(train)) == (
+        wrong_per_right is not None
+    )
     assert learnt["shift"] == pytest.approx(np.log(wrong.sum() / learnt["correct"].count(False)))
-    assert learnt["validated"] == mean_auroc([sure(ids) for ids in ids_of(llama, held, query)], held["correct"], held["task"])
+    assert learnt["validated"] == mean_auroc(
+        [sure(ids) for ids in ids_of(llama, held, query)], held["correct"], held["task"]
+    )
     assert (learnt["train"].reference is None) == (js_weight == 0.0)
     for tree, state in zip(learnt["train"].grown.trees, learnt["train"].reference or ()):
         ids = tree.question + tree.branches[0]
-        torch.testing.assert_close(state, plain(llama, ids).hidden_states[-1][0, len(tree.question) - 1 : len(ids) - len(llama.query) - 1], rtol=1e-4, atol=1e-4)
-    judged = [("two", held), *((scored, frame[(frame["split"] == "test") & (frame["task"].eq(without) | (without is None))]) for scored, frame in divided.items())]
+        torch.testing.assert_close(
+            state,
+            plain(llama, ids).hidden_states[-1][0, len(tree.question) - 1 : len(ids) - len(llama.query) - 1],
+            rtol=1e-4,
+            atol=1e-4,
+        )
+    judged = [
+        ("two", held),
+        *(
+            (scored, frame[(frame["split"] == "test") & (frame["task"].eq(without) | (without is None))])
+            for scored, frame in divided.items()
+        ),
+    ]
     names = {"method": "x", "reader": "r", "trained_on": "two", "seed": seed}
-    expected = [example_rows(frame, scored=scored, logit=[sure(ids) for ids in ids_of(llama, frame, query)], **names) for scored, frame in judged]
+    expected = [
+        example_rows(frame, scored=scored, logit=[sure(ids) for ids in ids_of(llama, frame, query)], **names)
+        for scored, frame in judged
+    ]
     pd.testing.assert_frame_equal(rows, pd.concat(expected, ignore_index=True))
     card = json.loads((tmp_path / "out/x.json").read_text())
-    about = {"settings": settings, "query": query, "training_answers": counts(sample["correct"]), "tasks": sorted(set(own["task"])), "history": Stand.history}
+    about = {
+        "settings": settings,
+        "query": query,
+        "training_answers": counts(sample["correct"]),
+        "tasks": sorted(set(own["task"])),
+        "history": Stand.history,
+    }
     assert card.items() >= (names | USED | about).items()
 
 
@@ -139,7 +184,15 @@ def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
     for scored, frame in frames.items():
         files.write_parquet(tmp_path / f"{scored}.parquet", frame)
     used = {"source": "s", "precision": "4bit", "template": {"day": "d"}, "digest": "abc"}
-    names = {"trained_on": "two", "seed": 3, "settings": settings, "method": "x", "query": False, "without": "sciq", "batch_tokens": 7}
+    names = {
+        "trained_on": "two",
+        "seed": 3,
+        "settings": settings,
+        "method": "x",
+        "query": False,
+        "without": "sciq",
+        "batch_tokens": 7,
+    }
     monkeypatch.setattr(distributed, "run", lambda module, work, parameters: work(**parameters))
     loaded = spied(monkeypatch, loading, "load", lambda **_: "the model")
 
@@ -149,7 +202,9 @@ def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
 
     ran = spied(monkeypatch, lora_prompt, "run", instead)
     paths = {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}
-    history, rows = lora_prompt.cell(reader="r", answers=paths, features="f", out=str(out), rows_out=str(tmp_path / "rows.parquet"), **names, **used)
+    history, rows = lora_prompt.cell(
+        reader="r", answers=paths, features="f", out=str(out), rows_out=str(tmp_path / "rows.parquet"), **names, **used
+    )
     assert history == [1, 2] and rows.equals(frames["one"].drop(columns="gold")) and loaded == [used]
     for scored, frame in ran[0].pop("answers").items():
         pd.testing.assert_frame_equal(frame.drop(columns="gold"), frames[scored].drop(columns="gold"))
@@ -183,7 +238,9 @@ def test_training_answers_of_one_class(llama, grade, word):
 def test_validation_answers_of_one_class(llama):
     frame = learnable()
     frame.loc[frame["split"] == "validation", "correct"] = True
-    with pytest.raises(WhoknowsError, match="right and wrong validation answers, so training cannot be stopped in time"):
+    with pytest.raises(
+        WhoknowsError, match="right and wrong validation answers, so training cannot be stopped in time"
+    ):
         trained(llama, frame)
 
 
@@ -203,7 +260,12 @@ def test_scores_are_those_of_the_whole_model_on_plain_text(reader, first_layer):
     scored = estimator.score(prepare(fresh(reader), frame, first, False, 600))[""]
     (no, yes), moved = reader.choices, []
     for at, row in enumerate(frame.itertuples()):
-        ids = reader.start() + reader.encode(f"Question: {row.question}\nAnswer:") + reader.answer(row.answer) + reader.encode(QUERY)
+        ids = (
+            reader.start()
+            + reader.encode(f"Question: {row.question}\nAnswer:")
+            + reader.answer(row.answer)
+            + reader.encode(QUERY)
+        )
         logits = plain(estimator.reader, ids).logits[0, -1]
         assert float(scored[at]) == pytest.approx(float(logits[yes] - logits[no]), abs=1e-3)
         moved.append(float(scored[at] - forward.p_true_logit(reader, plain(reader, ids).hidden_states[-1][0, -1:])))
@@ -230,7 +292,9 @@ def test_a_step_does_not_depend_on_how_its_batch_is_cut(llama):
     frame, states = answers(), []
     for budget in (1, 10_000):
         estimator = LoraPrompt(fresh(llama), SETTINGS | {"js_weight": 0.5}, 0, budget)
-        loss = estimator._step(prepare(llama, frame, 2, True, 600), torch.tensor([1.0, 0, 1, 0, 0, 1]), list(range(6)), 0.3)
+        loss = estimator._step(
+            prepare(llama, frame, 2, True, 600), torch.tensor([1.0, 0, 1, 0, 0, 1]), list(range(6)), 0.3
+        )
         states.append([loss, *(p.grad for p in estimator.reader.model.parameters() if p.requires_grad)])
     for one, other in zip(*states):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
@@ -259,7 +323,10 @@ def test_activations_that_are_computed_again_give_the_same_gradients(reader, fir
 @pytest.mark.parametrize("fails", [[0], [0, 1], [0, 2]])
 def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama, monkeypatch, fails):
     """Out of memory comes between the forward pass and the gradients, when some parts of the step are done."""
-    examples, estimator = prepare(llama, answers(), 2, True, 600), LoraPrompt(fresh(llama), SETTINGS | {"js_weight": 0.5}, 0, 10_000)
+    examples, estimator = (
+        prepare(llama, answers(), 2, True, 600),
+        LoraPrompt(fresh(llama), SETTINGS | {"js_weight": 0.5}, 0, 10_000),
+    )
     usual, calls, grad = gradients(estimator, examples), iter(range(99)), torch.autograd.grad
     for weight in estimator.weights:
         weight.grad = None
@@ -278,12 +345,17 @@ def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama,
 
 
 def test_where_too_few_tokens_fit_activations_are_computed_again_and_then_it_is_an_error(llama, monkeypatch):
-    examples, estimator = prepare(llama, answers(), 1, False, 600), LoraPrompt(fresh(llama), SETTINGS | {"first_layer": 0.25}, 0, 600)
+    examples, estimator = (
+        prepare(llama, answers(), 1, False, 600),
+        LoraPrompt(fresh(llama), SETTINGS | {"first_layer": 0.25}, 0, 600),
+    )
     usual, grad = gradients(estimator, examples), torch.autograd.grad
     for weight in estimator.weights:
         weight.grad = None
     fits = lambda: estimator.is_recomputing and estimator.budget.tokens <= 300  # noqa: E731
-    monkeypatch.setattr(torch.autograd, "grad", lambda *arguments, **more: grad(*arguments, **more) if fits() else _run_out())
+    monkeypatch.setattr(
+        torch.autograd, "grad", lambda *arguments, **more: grad(*arguments, **more) if fits() else _run_out()
+    )
     for one, other in zip(usual, gradients(estimator, examples)):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert [block.gradient_checkpointing for block in estimator.reader.layers] == [False, False, True, False]
@@ -325,7 +397,9 @@ def test_training_that_was_killed_goes_on_as_if_it_had_not_been(llama, tmp_path,
     assert resumed.history == whole.history and [look["seconds"] for look in whole.history] == [1, 2, 3, 4, 5, 6]
     assert all(torch.equal(one, other) for one, other in zip(whole.weights, resumed.weights))
     over = fit(tmp_path / "progress.pt", [])  # all was done but for the writing
-    assert over.history == whole.history and all(torch.equal(one, other) for one, other in zip(whole.weights, over.weights))
+    assert over.history == whole.history and all(
+        torch.equal(one, other) for one, other in zip(whole.weights, over.weights)
+    )
 
 
 def test_a_loss_that_is_no_number_is_an_error(llama):
@@ -343,7 +417,9 @@ def test_the_shift_is_added_in_training_and_not_in_the_score(llama):
     logit = estimator.score(examples)[""]
     for shift in (0.0, 2.0):
         expected = torch.nn.functional.binary_cross_entropy_with_logits(logit + shift, torch.tensor(correct))
-        assert float(estimator._step(examples, torch.tensor(correct), list(range(6)), shift)) == pytest.approx(float(expected), abs=1e-4)
+        assert float(estimator._step(examples, torch.tensor(correct), list(range(6)), shift)) == pytest.approx(
+            float(expected), abs=1e-4
+        )
 
 
 @pytest.mark.parametrize("name, first_layer", [("tiny-llama", 0.5), ("tiny-mistral", 0)])
@@ -371,7 +447,13 @@ def test_a_seed_decides_the_first_weights_the_order_and_the_dropout(llama, monke
         torch.rand(5)
         estimator, steps, drawn = LoraPrompt(fresh(llama), SETTINGS, seed, 600), [], []
         first = [weight.tolist() for weight in estimator.weights]
-        monkeypatch.setattr(estimator, "_step", lambda train, correct, batch, shift: drawn.append(float(torch.rand(1))) or steps.append(batch) or torch.zeros(()))
+        monkeypatch.setattr(
+            estimator,
+            "_step",
+            lambda train, correct, batch, shift: (
+                drawn.append(float(torch.rand(1))) or steps.append(batch) or torch.zeros(())
+            ),
+        )
         estimator.fit(examples, np.arange(48) % 2 == 0, 0.0, lambda: 0.5)
         return {"first weights": first, "order": steps, "dropout": drawn}
 
@@ -382,12 +464,20 @@ def test_a_seed_decides_the_first_weights_the_order_and_the_dropout(llama, monke
 def test_adapters_are_those_of_the_settings(llama):
     changes = {"r": 3, "alpha": 7, "dropout": 0.3, "targets": ["q_proj", "up_proj"], "first_layer": 0.25}
     config = LoraPrompt(fresh(llama), SETTINGS | changes, 0, 600).reader.model.peft_config["default"]
-    assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (3, 7, 0.3, {"q_proj", "up_proj"})
+    assert (config.r, config.lora_alpha, config.lora_dropout, config.target_modules) == (
+        3,
+        7,
+        0.3,
+        {"q_proj", "up_proj"},
+    )
 
 
 def test_each_step_has_its_answers_its_shift_its_rate_and_a_gradient_that_is_not_too_long(llama, monkeypatch):
     seen, grades = [], np.arange(20) % 3 == 0
-    examples, estimator = prepare(llama, learnable().head(20), 2, False, 600), LoraPrompt(fresh(llama), SETTINGS | {"epochs": 4}, 0, 600)
+    examples, estimator = (
+        prepare(llama, learnable().head(20), 2, False, 600),
+        LoraPrompt(fresh(llama), SETTINGS | {"epochs": 4}, 0, 600),
+    )
 
     class Watched(torch.optim.AdamW):
         def step(self):
@@ -404,7 +494,9 @@ def test_each_step_has_its_answers_its_shift_its_rate_and_a_gradient_that_is_not
     monkeypatch.setattr(torch.optim, "AdamW", Watched)
     monkeypatch.setattr(estimator, "_step", step)
     estimator.fit(examples, grades, 0.7, lambda: 0.5)
-    assert [rate for rate, _ in seen] == [SETTINGS["learning_rate"] * training.learning_rate(at, 12) for at in range(12)]
+    assert [rate for rate, _ in seen] == [
+        SETTINGS["learning_rate"] * training.learning_rate(at, 12) for at in range(12)
+    ]
     assert [length for _, length in seen] == pytest.approx([1.0] * 12, rel=1e-4)
 
 
@@ -428,7 +520,9 @@ def test_validation_is_looked_at_evenly_and_at_the_end_and_each_epoch_has_each_a
     examples, steps = prepare(llama, learnable().head(40), 2, False, 600), spied(monkeypatch, estimator, "_step")
     estimator.fit(examples, np.arange(40) % 2 == 0, 0.0, lambda: 0.5)
     assert [look["step"] for look in estimator.history] == [3, 6, 9, 10]
-    assert all(weight.grad is None for weight in estimator.reader.model.parameters()), "each step begins without the last one's gradients"
+    assert all(weight.grad is None for weight in estimator.reader.model.parameters()), (
+        "each step begins without the last one's gradients"
+    )
     assert [len(step["batch"]) for step in steps] == [8] * 10
     for epoch in (steps[:5], steps[5:]):
         assert sorted(i for step in epoch for i in step["batch"]) == [*range(40)]
@@ -440,7 +534,9 @@ def test_saved_adapters_give_the_same_scores_with_peft_alone(reader, tmp_path):
     model = peft.PeftModel.from_pretrained(fresh(reader).model, tmp_path).eval()
     ids = reader.start() + reader.question("Why?") + reader.answer("metal") + reader.encode(QUERY)
     with torch.no_grad():
-        found, own, untrained = (m(input_ids=torch.tensor([ids])).logits[0, -1] for m in (model, estimator.reader.model.eval(), reader.model))
+        found, own, untrained = (
+            m(input_ids=torch.tensor([ids])).logits[0, -1] for m in (model, estimator.reader.model.eval(), reader.model)
+        )
     torch.testing.assert_close(found, own)
     assert not torch.allclose(found, untrained, atol=1e-2)
 
@@ -450,12 +546,21 @@ def test_a_run_scores_every_models_test_answers_and_the_validation_answers_that_
     frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
     extract_stage.run("r", mistral, frames, first_layer, 600, str(tmp_path))
     changes = {"first_layer": first_layer, "epochs": 1, "evaluations": 1}
-    estimator, rows = lora_prompt.run("r", fresh(mistral), "one", 0, frames, SETTINGS | changes, 600, str(tmp_path), **USED, out=str(tmp_path / "out"))
+    estimator, rows = lora_prompt.run(
+        "r", fresh(mistral), "one", 0, frames, SETTINGS | changes, 600, str(tmp_path), **USED, out=str(tmp_path / "out")
+    )
     assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
-    assert rows.groupby(["scored", "split"]).size().to_dict() == {("one", "test"): 18, ("one", "validation"): 12, ("two", "test"): 18}
+    assert rows.groupby(["scored", "split"]).size().to_dict() == {
+        ("one", "test"): 18,
+        ("one", "validation"): 12,
+        ("two", "test"): 18,
+    }
     for (model, split), own in rows.groupby(["scored", "split"]):
         asked = frames[model][frames[model]["split"] == split].reset_index(drop=True)
-        assert own["question_id"].tolist() == asked["question_id"].tolist() and own["correct"].tolist() == asked["correct"].tolist()
+        assert (
+            own["question_id"].tolist() == asked["question_id"].tolist()
+            and own["correct"].tolist() == asked["correct"].tolist()
+        )
         again = estimator.score(prepare(fresh(mistral), asked, round(first_layer * 4), False, 600))[""]
         np.testing.assert_allclose(own["logit"], again, atol=1e-4)
     found = rows[rows["split"] == "validation"]
@@ -466,7 +571,18 @@ def test_a_trunk_of_other_answers_is_refused(mistral, tmp_path):
     frames = {"one": learnable(60), "two": learnable(60).assign(answer="water")}
     extract_stage.run("r", mistral, frames, 0.5, 600, str(tmp_path))
     with pytest.raises(WhoknowsError, match="trunk.safetensors is not of these"):
-        lora_prompt.run("r", fresh(mistral), "one", 0, {"one": frames["two"].assign(correct=frames["one"]["correct"])}, SETTINGS, 600, str(tmp_path), **USED, out="")
+        lora_prompt.run(
+            "r",
+            fresh(mistral),
+            "one",
+            0,
+            {"one": frames["two"].assign(correct=frames["one"]["correct"])},
+            SETTINGS,
+            600,
+            str(tmp_path),
+            **USED,
+            out="",
+        )
 
 
 @pytest.mark.parametrize("model", ["one", "two"])
@@ -494,21 +610,35 @@ def log_softmax(*values):
 
 
 def test_jensen_shannon_divergence():
-    p, q, sure, other = log_softmax(1.0, 2.0, 3.0), log_softmax(0.0, 0.5, -1.0), log_softmax(200.0, 0.0, 0.0), log_softmax(0.0, 200.0, 0.0)
+    p, q, sure, other = (
+        log_softmax(1.0, 2.0, 3.0),
+        log_softmax(0.0, 0.5, -1.0),
+        log_softmax(200.0, 0.0, 0.0),
+        log_softmax(0.0, 200.0, 0.0),
+    )
     assert float(jensen_shannon(p, p)) == pytest.approx(0, abs=1e-7)
-    assert float(jensen_shannon(p, q)) == pytest.approx(float(jensen_shannon(q, p))) and 0 < float(jensen_shannon(p, q)) < np.log(2)
+    assert float(jensen_shannon(p, q)) == pytest.approx(float(jensen_shannon(q, p))) and 0 < float(
+        jensen_shannon(p, q)
+    ) < np.log(2)
     assert float(jensen_shannon(sure, other)) == pytest.approx(np.log(2))
     a, b = p.exp().numpy(), q.exp().numpy()
     m = (a + b) / 2
-    assert float(jensen_shannon(p, q)) == pytest.approx(0.5 * (a * np.log(a / m)).sum() + 0.5 * (b * np.log(b / m)).sum(), rel=1e-5)
+    assert float(jensen_shannon(p, q)) == pytest.approx(
+        0.5 * (a * np.log(a / m)).sum() + 0.5 * (b * np.log(b / m)).sum(), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("first_layer", [0, 0.5])
 def test_the_penalty_is_zero_before_training_and_looks_at_the_answers_tokens_alone(reader, first_layer):
     examples = prepare(reader, answers(), round(first_layer * 4), True, 600)
-    start, moved = LoraPrompt(fresh(reader), SETTINGS | {"first_layer": first_layer}, 0, 600), shaken(reader, first_layer=first_layer)
+    start, moved = (
+        LoraPrompt(fresh(reader), SETTINGS | {"first_layer": first_layer}, 0, 600),
+        shaken(reader, first_layer=first_layer),
+    )
     chosen = list(range(6))
-    assert float(start._penalty(examples, chosen, start._forward(examples, chosen)).detach()) == pytest.approx(0, abs=1e-5)
+    assert float(start._penalty(examples, chosen, start._forward(examples, chosen)).detach()) == pytest.approx(
+        0, abs=1e-5
+    )
     found = float(moved._penalty(examples, chosen, moved._forward(examples, chosen)).detach())
     expected = 0.0
     for tree in examples.grown.trees:
@@ -520,12 +650,15 @@ def test_the_penalty_is_zero_before_training_and_looks_at_the_answers_tokens_alo
 
 
 def test_the_penalty_is_part_of_the_loss_by_its_weight(llama):
-    examples, correct, chosen = prepare(llama, answers(), 2, True, 600), torch.tensor([1.0, 0, 1, 0, 0, 1]), list(range(6))
+    examples, correct, chosen = (
+        prepare(llama, answers(), 2, True, 600),
+        torch.tensor([1.0, 0, 1, 0, 0, 1]),
+        list(range(6)),
+    )
     losses = {weight: shaken(llama, js_weight=weight)._step(examples, correct, chosen, 0.0) for weight in (0.0, 3.0)}
     estimator = shaken(llama)
     penalty = float(estimator._penalty(examples, chosen, estimator._forward(examples, chosen)).detach())
     assert float(losses[3.0] - losses[0.0]) == pytest.approx(3.0 * penalty / 6, rel=1e-3) and penalty > 0.01
-
 
 
 @pytest.mark.parametrize("first", [0, 2])
@@ -567,12 +700,30 @@ def test_without_a_query_every_answer_begins_at_one_half(llama):
 def test_lora_without_a_query_learns_keeps_its_best_classifier_and_saves_it(llama, tmp_path):
     frame = learnable()
     extract_stage.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
-    estimator, rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, SETTINGS, 600, str(tmp_path), "lora", query=False, **USED, out=str(tmp_path / "saved"))
+    estimator, rows = lora_prompt.run(
+        "r",
+        fresh(llama),
+        "one",
+        0,
+        {"one": frame},
+        SETTINGS,
+        600,
+        str(tmp_path),
+        "lora",
+        query=False,
+        **USED,
+        out=str(tmp_path / "saved"),
+    )
     test, held = (rows[rows["split"] == split] for split in ("test", "validation"))
     assert set(rows["method"]) == {"lora"} and auroc(test["logit"], test["correct"]) > 0.85
-    assert auroc(held["logit"], held["correct"]) == pytest.approx(max(look["validation_auroc"] for look in estimator.history))
+    assert auroc(held["logit"], held["correct"]) == pytest.approx(
+        max(look["validation_auroc"] for look in estimator.history)
+    )
     stored = files.read_safetensors(tmp_path / "saved" / "classifier.safetensors")
-    assert torch.equal(stored["weight"], estimator.classifier.weight.detach()) and (tmp_path / "saved" / "adapter_config.json").exists()
+    assert (
+        torch.equal(stored["weight"], estimator.classifier.weight.detach())
+        and (tmp_path / "saved" / "adapter_config.json").exists()
+    )
 
 
 def test_a_task_that_is_left_out_is_not_trained_on_and_is_judged_alone(llama, tmp_path, monkeypatch):
@@ -581,9 +732,32 @@ def test_a_task_that_is_left_out_is_not_trained_on_and_is_judged_alone(llama, tm
     extract_stage.run("r", llama, {"one": frame}, 0.5, 600, str(tmp_path))
     seen = {}
     fit = LoraPrompt.fit
-    monkeypatch.setattr(LoraPrompt, "fit", lambda self, train, correct, shift, validate, file: (seen.update(train=len(correct)), fit(self, train, correct, shift, validate)))
+    monkeypatch.setattr(
+        LoraPrompt,
+        "fit",
+        lambda self, train, correct, shift, validate, file: (
+            seen.update(train=len(correct)),
+            fit(self, train, correct, shift, validate),
+        ),
+    )
     settings = SETTINGS | {"epochs": 1, "evaluations": 1, "wrong_per_right": None}
-    rows = lora_prompt.run("r", fresh(llama), "one", 0, {"one": frame}, settings, 600, str(tmp_path), "x", without="left", **USED, out=str(tmp_path / "saved"))[1]
+    rows = lora_prompt.run(
+        "r",
+        fresh(llama),
+        "one",
+        0,
+        {"one": frame},
+        settings,
+        600,
+        str(tmp_path),
+        "x",
+        without="left",
+        **USED,
+        out=str(tmp_path / "saved"),
+    )[1]
     counts = frame.groupby(["task", "split"]).size()
     assert seen["train"] == counts["kept", "train"]
-    assert rows.groupby(["task", "split"]).size().to_dict() == {("kept", "validation"): counts["kept", "validation"], ("left", "test"): counts["left", "test"]}
+    assert rows.groupby(["task", "split"]).size().to_dict() == {
+        ("kept", "validation"): counts["kept", "validation"],
+        ("left", "test"): counts["left", "test"],
+    }

@@ -41,7 +41,9 @@ def test_each_strength_of_a_path_agrees_with_scikit_learn(strengths):
     random = np.random.default_rng(1)
     x = random.normal(size=(80, 5))
     y = random.random(80) < 1 / (1 + np.exp(-2 * x[:, 0] + 1))
-    for strength, found in zip(strengths, logistic_path(torch.tensor(x), torch.tensor(y, dtype=torch.float64), strengths), strict=True):
+    for strength, found in zip(
+        strengths, logistic_path(torch.tensor(x), torch.tensor(y, dtype=torch.float64), strengths), strict=True
+    ):
         # scikit-learn adds up the loss that is averaged here: its C is 1 / (strength * n)
         other = LogisticRegression(C=1 / (strength * 80), tol=1e-10, max_iter=10_000).fit(x, y)
         np.testing.assert_allclose(found, [*other.coef_[0], *other.intercept_], atol=2e-3)
@@ -89,7 +91,10 @@ def test_what_is_chosen_is_the_best_on_validation():
 
 
 def test_strength_is_chosen_on_validation():
-    train, validation = made_up(60, layers=1, width=50, signal=[0], strength=1.0), made_up(200, layers=1, width=50, signal=[0], seed=1, strength=1.0)
+    train, validation = (
+        made_up(60, layers=1, width=50, signal=[0], strength=1.0),
+        made_up(200, layers=1, width=50, signal=[0], seed=1, strength=1.0),
+    )
     strengths = [1e-4, 1e-2, 1.0, 100.0]
     single = {}
     for strength in strengths:
@@ -158,7 +163,13 @@ def test_mlp_is_the_same_for_a_seed_and_another_for_another():
 
 
 def test_a_seed_decides_the_mlps_first_weights_and_its_order_each_by_itself(monkeypatch):
-    train, validation, usual, orders, first = made_up(100, signal=[3]), made_up(50, signal=[3], seed=1), torch.randperm, [], []
+    train, validation, usual, orders, first = (
+        made_up(100, signal=[3]),
+        made_up(50, signal=[3], seed=1),
+        torch.randperm,
+        [],
+        [],
+    )
     monkeypatch.setattr(torch, "randperm", lambda count: orders.append(usual(count)) or orders[-1])
     for seed in (5, 5, 6):
         torch.rand(3)
@@ -185,13 +196,27 @@ def written(tmp_path):
     for at, scored in enumerate(("own", "other")):
         data = made_up(400, signal=[2], seed=at)
         split = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
-        frames[scored] = pd.DataFrame({"question_id": [f"q{i}" for i in range(400)], "task": data.task, "split": split, "correct": data.correct})
+        frames[scored] = pd.DataFrame(
+            {"question_id": [f"q{i}" for i in range(400)], "task": data.task, "split": split, "correct": data.correct}
+        )
         save_hidden(str(tmp_path), scored, data.hidden)
     return frames, tmp_path
 
 
 def run(frames, folder, layers="all", trained_on="own", seed=0):
-    return probe_stage.run("r", trained_on, seed, frames, str(folder), layers, [0.01, 1.0], MLP, str(folder / "out"), source="tiny-llama", precision="float32")
+    return probe_stage.run(
+        "r",
+        trained_on,
+        seed,
+        frames,
+        str(folder),
+        layers,
+        [0.01, 1.0],
+        MLP,
+        str(folder / "out"),
+        source="tiny-llama",
+        precision="float32",
+    )
 
 
 def test_a_run_scores_every_models_test_answers_with_both_probes(written):
@@ -205,12 +230,19 @@ def test_a_run_scores_every_models_test_answers_with_both_probes(written):
     assert found["probe", "own"] > 0.9 and found["probe", "other"] > 0.9
     assert set(search["layer"]) == {0, 1, 2, 3}
     card = json.loads((folder / "out/probe.json").read_text())
-    assert card["chosen"]["layer"] == 2 and len(card["search"]) == 8 and card["last_layer"] == max(look["layer"] for look in card["search"])
+    assert (
+        card["chosen"]["layer"] == 2
+        and len(card["search"]) == 8
+        and card["last_layer"] == max(look["layer"] for look in card["search"])
+    )
     test = files.read_safetensors(folder / "other.safetensors")["hidden"][280:]
     for method, kept in (("probe", Logistic([], [])), ("probe_mlp", Mlp(MLP, 0))):
         card = json.loads((folder / f"out/{method}.json").read_text())
         kept.restore(card["chosen"], files.read_safetensors(folder / f"out/{method}.safetensors"))
-        assert kept.chosen == card["chosen"] and kept.state.keys() == files.read_safetensors(folder / f"out/{method}.safetensors").keys()
+        assert (
+            kept.chosen == card["chosen"]
+            and kept.state.keys() == files.read_safetensors(folder / f"out/{method}.safetensors").keys()
+        )
         own = rows[(rows["method"] == method) & (rows["scored"] == "other")]
         np.testing.assert_allclose(kept.score(test), own["logit"], rtol=1e-5)
 
@@ -221,23 +253,38 @@ def test_a_card_says_what_is_needed_to_use_a_probe_again(written):
     run(frames, folder, layers=[1, 2])
     for method, settings in (("probe", {"layers": [1, 2], "strengths": [0.01, 1.0]}), ("probe_mlp", MLP)):
         card = json.loads((folder / f"out/{method}.json").read_text())
-        names = {"method": method, "reader": "r", "source": "tiny-llama", "precision": "float32", "trained_on": "own", "seed": 0, "tasks": ["a"]}
+        names = {
+            "method": method,
+            "reader": "r",
+            "source": "tiny-llama",
+            "precision": "float32",
+            "trained_on": "own",
+            "seed": 0,
+            "tasks": ["a"],
+        }
         assert card.items() >= (names | {"settings": settings}).items() and 0 < card["seconds"] < 600
 
 
 def test_test_answers_have_no_say_in_what_is_chosen(written):
     frames, folder = written
     before, search = run(frames, folder)
-    turned = {scored: frame.assign(correct=frame["correct"] ^ (frame["split"] == "test")) for scored, frame in frames.items()}
+    turned = {
+        scored: frame.assign(correct=frame["correct"] ^ (frame["split"] == "test")) for scored, frame in frames.items()
+    }
     after, again = run(turned, folder)
     pd.testing.assert_frame_equal(search, again)
-    assert (before["logit"] == after["logit"]).all() and ((before["correct"] != after["correct"]) == (before["split"] == "test")).all()
+    assert (before["logit"] == after["logit"]).all() and (
+        (before["correct"] != after["correct"]) == (before["split"] == "test")
+    ).all()
 
 
 def test_a_seed_divides_train_and_validation_anew(written):
     frames, folder = written
     rows = {seed: run(frames, folder, seed=seed)[0] for seed in (0, 1)}
-    held, tested = ([set(own.loc[own["split"] == split, "question_id"]) for own in rows.values()] for split in ("validation", "test"))
+    held, tested = (
+        [set(own.loc[own["split"] == split, "question_id"]) for own in rows.values()]
+        for split in ("validation", "test")
+    )
     assert held[0] != held[1] and tested[0] == tested[1] and not held[1] & tested[1]
     assert set(rows[1]["seed"]) == {1} and (rows[0]["logit"].to_numpy() != rows[1]["logit"].to_numpy()).all()
 
@@ -249,7 +296,19 @@ def test_a_run_is_both_classifiers_by_hand_of_the_seeds_own_division_and_first_w
         hidden[scored] = torch.tensor(np.random.default_rng(at).normal(size=(len(frame), 4, 6)), dtype=torch.float32)
         hidden[scored][:, 2, 1] += torch.tensor(frame["correct"].to_numpy())
         save_hidden(str(tmp_path), scored, hidden[scored])
-    rows, search = probe_stage.run("r", "two", seed, frames, str(tmp_path), [1, 2], [0.01, 1.0], MLP, str(tmp_path / "out"), source="tiny-llama", precision="float32")
+    rows, search = probe_stage.run(
+        "r",
+        "two",
+        seed,
+        frames,
+        str(tmp_path),
+        [1, 2],
+        [0.01, 1.0],
+        MLP,
+        str(tmp_path / "out"),
+        source="tiny-llama",
+        precision="float32",
+    )
     divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
     own = Labelled(hidden["two"], frames["two"]["correct"].to_numpy(), frames["two"]["task"].to_numpy())
     train, validation = (own.part((divided["two"]["split"] == split).to_numpy()) for split in ("train", "validation"))
@@ -260,7 +319,10 @@ def test_a_run_is_both_classifiers_by_hand_of_the_seeds_own_division_and_first_w
     for scored, frame in divided.items():
         judged = frame[(frame["split"] == "test") | ((frame["split"] == "validation") & (scored == "two"))]
         names = {"reader": "r", "trained_on": "two", "scored": scored, "seed": seed}
-        expected += [example_rows(judged, method=method, logit=probe.score(hidden[scored][judged.index.tolist()]), **names) for method, probe in by_hand.items()]
+        expected += [
+            example_rows(judged, method=method, logit=probe.score(hidden[scored][judged.index.tolist()]), **names)
+            for method, probe in by_hand.items()
+        ]
     pd.testing.assert_frame_equal(rows, pd.concat(expected, ignore_index=True))
 
 
@@ -268,7 +330,9 @@ def test_a_run_is_both_classifiers_by_hand_of_the_seeds_own_division_and_first_w
 def test_training_answers_of_one_class(written, grade, word):
     frames, folder = written
     frames["own"].loc[frames["own"]["split"] == "train", "correct"] = grade
-    with pytest.raises(WhoknowsError, match=f"probe: no {word} answer among the training answers of own, so there is nothing to learn"):
+    with pytest.raises(
+        WhoknowsError, match=f"probe: no {word} answer among the training answers of own, so there is nothing to learn"
+    ):
         run(frames, folder)
     run(frames, folder, trained_on="other")
 

@@ -17,8 +17,14 @@ from whoknows.stages import answer as answering
 from whoknows.stages import extract as extract_stage
 from whoknows.stages import lora_prompt, resume, search
 
-FRAMES = {"one": answers(), "two": answers(("the sun", "B", "moon", "", "an ocean of heat and light", "Mercury and other metals"))}
-FRAMES = {model: frame.assign(split=["train", "test", "validation", "test", "test", "train"]) for model, frame in FRAMES.items()}
+FRAMES = {
+    "one": answers(),
+    "two": answers(("the sun", "B", "moon", "", "an ocean of heat and light", "Mercury and other metals")),
+}
+FRAMES = {
+    model: frame.assign(split=["train", "test", "validation", "test", "test", "train"])
+    for model, frame in FRAMES.items()
+}
 
 
 def test_slices_cover_everything():
@@ -61,9 +67,14 @@ def test_features_in_parts_are_those_of_one_piece(reader, tmp_path, monkeypatch)
     pd.testing.assert_frame_equal(rows, whole, rtol=1e-4)
     names = ["before_answer", "one", "one_mean", "trunk", "two", "two_mean"]
     for folder in ("whole", "parts"):
-        assert sorted(path.stem for path in (tmp_path / folder).iterdir()) == names and not (tmp_path / f"{folder}.parts").exists()
+        assert (
+            sorted(path.stem for path in (tmp_path / folder).iterdir()) == names
+            and not (tmp_path / f"{folder}.parts").exists()
+        )
     for name in names:
-        one, other = (files.read_safetensors(tmp_path / folder / f"{name}.safetensors") for folder in ("whole", "parts"))
+        one, other = (
+            files.read_safetensors(tmp_path / folder / f"{name}.safetensors") for folder in ("whole", "parts")
+        )
         assert one.keys() == other.keys()
         for key in one:
             assert one[key].dtype == other[key].dtype
@@ -78,13 +89,21 @@ def test_extraction_that_was_killed_reads_only_what_is_left(llama, tmp_path, mon
     other = fresh(llama)
     other.head.data[0] += 1
     extracted(llama, tmp_path / "again", 2, monkeypatch, kill_at=2)
-    assert extracted(other, tmp_path / "again", 2, monkeypatch)[1] == [2, 2, 2], "the parts of another model are of no use"
+    assert extracted(other, tmp_path / "again", 2, monkeypatch)[1] == [2, 2, 2], (
+        "the parts of another model are of no use"
+    )
 
 
 def asked():
     words = "sun moon rock cell plant water heat light".split()
-    table = {"question_id": map(str, range(8)), "split": ["shot", "train", "test", "train"] * 2, "task": ["sciq"] * 4 + ["nq_open"] * 4}
-    return pd.DataFrame({**table, "question": [f"Which {word} is it?" for word in words], "gold": [["A"]] * 8, "kind": "open"})
+    table = {
+        "question_id": map(str, range(8)),
+        "split": ["shot", "train", "test", "train"] * 2,
+        "task": ["sciq"] * 4 + ["nq_open"] * 4,
+    }
+    return pd.DataFrame(
+        {**table, "question": [f"Which {word} is it?" for word in words], "gold": [["A"]] * 8, "kind": "open"}
+    )
 
 
 @pytest.mark.parametrize("killed_at", [0, 1, 3])
@@ -126,7 +145,12 @@ def test_after_its_shards_a_stage_has_nothing_to_read_or_to_ask(llama, tmp_path,
     for which in range(2):
         answering.run(llama, asked(), 5, 200, out["answer"], [which, 2])
         assert len(extract_stage.run("r", llama, FRAMES, 0.5, 300, out["features"], [which, 2])[0]) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["features.parts", "out.parquet.parts", "whole", "whole.parquet"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "features.parts",
+        "out.parquet.parts",
+        "whole",
+        "whole.parquet",
+    ]
     with monkeypatch.context() as patch:
         patch.setattr(answering, "_answer_some", lambda *arguments: pytest.fail("asked again"))
         patch.setattr(extract_stage, "extract", lambda *arguments: pytest.fail("read again"))
@@ -200,7 +224,16 @@ TEXTS = {
     "words of a chat": {"reader": "wording"},
     "number format": {"reader": "bfloat16"},
 }
-CHANGED = {"alpha": 3, "dropout": 0.1, "learning_rate": 1e-3, "batch_size": 4, "epochs": 9, "patience": 1, "evaluations": 1, "js_weight": 0.5}
+CHANGED = {
+    "alpha": 3,
+    "dropout": 0.1,
+    "learning_rate": 1e-3,
+    "batch_size": 4,
+    "epochs": 9,
+    "patience": 1,
+    "evaluations": 1,
+    "js_weight": 0.5,
+}
 GRADED = TEXTS | {
     "answer": {"frames": put(FRAMED, "answer", "moon")},
     "grades that teach": {"frames": swapped(FRAMED, "train", "correct")},
@@ -232,10 +265,19 @@ DEPENDS = {
 @pytest.fixture(scope="module")
 def named_readers(llama):
     """The usual one, and others each of which differs from it, or from the one before, in one thing."""
-    chatty, rounded, half = dataclasses.replace(PLAIN, query="\nIs it correct?\n(i): no\n(ii): yes\nAnswer:"), fresh(llama), fresh(llama)
+    chatty, rounded, half = (
+        dataclasses.replace(PLAIN, query="\nIs it correct?\n(i): no\n(ii): yes\nAnswer:"),
+        fresh(llama),
+        fresh(llama),
+    )
     rounded.model.bfloat16().float()
     half.model.bfloat16()
-    others = {"digest": {"digest": "other"}, "wording": {"wording": chatty}, "rounded": {"model": rounded.model}, "bfloat16": {"model": half.model}}
+    others = {
+        "digest": {"digest": "other"},
+        "wording": {"wording": chatty},
+        "rounded": {"model": rounded.model},
+        "bfloat16": {"model": half.model},
+    }
     return {"usual": llama} | {name: dataclasses.replace(llama, **change) for name, change in others.items()}
 
 
@@ -263,7 +305,10 @@ def test_a_shard_hands_on_its_stages_parameters_and_its_share(stage, tmp_path, m
     loaded = spied(monkeypatch, loading, "load", lambda *_: "the model")
     asked = spied(monkeypatch, answering if stage == "answer" else extract_stage, "run", lambda *_: None)
     paths = {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}
-    read = {"answer": {"questions": paths["one"], "max_new_tokens": 5}, "extract": {"answers": paths, "reader": "r", "first_layer": 0.5}}
+    read = {
+        "answer": {"questions": paths["one"], "max_new_tokens": 5},
+        "extract": {"answers": paths, "reader": "r", "first_layer": 0.5},
+    }
     shard.run(stage, used | read[stage] | {"batch_tokens": 7, "out": "o"}, [1, 3])
     assert loaded == [used] and len(asked) == 1
     given = asked[0].pop("questions") if stage == "answer" else pd.concat(asked[0].pop("answers"))

@@ -19,7 +19,15 @@ from whoknows.stages import extract, lora_prompt, search
 from whoknows.stages import probe as probe_stage
 
 SHORT = SETTINGS | {"epochs": 2, "evaluations": 2, "wrong_per_right": 1}
-ASKED = {"seed": 0, "settings": SHORT, "learning_rates": [2e-3], "sizes": [20, 500], "layers": [1, 4], "strengths": [0.1, 1.0], "batch_tokens": 600}
+ASKED = {
+    "seed": 0,
+    "settings": SHORT,
+    "learning_rates": [2e-3],
+    "sizes": [20, 500],
+    "layers": [1, 4],
+    "strengths": [0.1, 1.0],
+    "batch_tokens": 600,
+}
 TRAININGS = [(2e-3, 30), (1e-2, 30), (1e-2, 20)]
 
 
@@ -50,9 +58,15 @@ def test_a_line_for_each_look_at_validation_and_for_each_fit_of_the_probe(made):
     looks = lora.groupby(["learning_rate", "training_answers"])
     assert looks.size().to_dict() == dict.fromkeys(TRAININGS, 2) and looks["epoch"].last().tolist() == [2, 2, 2]
     assert looks["seconds"].apply(lambda spent: 0 < spent.iloc[0] < spent.iloc[1]).all()
-    assert probe["training_answers"].tolist() == [30, 20] and probe["learning_rate"].isna().all() and (probe["seconds"] > 0).all()
+    assert (
+        probe["training_answers"].tolist() == [30, 20]
+        and probe["learning_rate"].isna().all()
+        and (probe["seconds"] > 0).all()
+    )
     used = table[table["in_grid"]]
-    assert set(zip(used["method"], used["training_answers"])) == {("lora_prompt", 30), ("probe", 30)} and set(used["learning_rate"].dropna()) == {1e-2}
+    assert set(zip(used["method"], used["training_answers"])) == {("lora_prompt", 30), ("probe", 30)} and set(
+        used["learning_rate"].dropna()
+    ) == {1e-2}
     assert set(table["reader"]) == {"one"} and not (folder / "one.parquet.parts").exists()
     pd.testing.assert_frame_equal(pd.read_parquet(folder / "one.parquet"), table)
 
@@ -63,7 +77,9 @@ def test_a_training_is_that_of_the_stage_with_the_same_setting(llama, made, tmp_
     frames = answered()
     frames["one"] = smaller(frames["one"], [size], 0).get(size, frames["one"])
     told = SHORT | {"learning_rate": rate}
-    estimator, _ = lora_prompt.run("one", fresh(llama), "one", 0, frames, told, 600, str(folder / "features"), **USED, out=str(tmp_path / "out"))
+    estimator, _ = lora_prompt.run(
+        "one", fresh(llama), "one", 0, frames, told, 600, str(folder / "features"), **USED, out=str(tmp_path / "out")
+    )
     found = table[(table["learning_rate"] == rate) & (table["training_answers"] == size)]
     for key in ("step", "validation_auroc"):
         assert found[key].tolist() == [look[key] for look in estimator.history]
@@ -73,7 +89,9 @@ def test_the_probe_is_the_logistic_one_of_the_grid_on_the_same_answers(made):
     folder, table = made
     frame = answered()["one"]
     for size, some in ({30: frame} | smaller(frame, [20], 0)).items():
-        fitted = Logistic([1, 4], [0.1, 1.0]).fit(*probe_stage.parts(some, load_hidden(str(folder / "features"), "one", frame), "one"))
+        fitted = Logistic([1, 4], [0.1, 1.0]).fit(
+            *probe_stage.parts(some, load_hidden(str(folder / "features"), "one", frame), "one")
+        )
         found = table.loc[(table["method"] == "probe") & (table["training_answers"] == size), "validation_auroc"].item()
         assert found == max(line["validation_auroc"] for line in fitted)
 
@@ -81,7 +99,10 @@ def test_the_probe_is_the_logistic_one_of_the_grid_on_the_same_answers(made):
 class Stand:
     """In the place of what one training needs, and of the estimator that is trained."""
 
-    rows, history = range(13), [{"step": step, "loss": 0.5, "validation_auroc": 0.6, "seconds": step} for step in (4, 8)]
+    rows, history = (
+        range(13),
+        [{"step": step, "loss": 0.5, "validation_auroc": 0.6, "seconds": step} for step in (4, 8)],
+    )
 
     def __init__(self, *told):
         pass
@@ -92,42 +113,81 @@ class Stand:
 
 
 @pytest.mark.parametrize("seed", [0, 3])
-def test_the_trainings_and_the_probes_are_handed_the_seed_and_its_division_without_test_answers(llama, tmp_path, monkeypatch, seed):
+def test_the_trainings_and_the_probes_are_handed_the_seed_and_its_division_without_test_answers(
+    llama, tmp_path, monkeypatch, seed
+):
     frames, hidden = mixed(), torch.randn(96, 5, 3)
     save_hidden(str(tmp_path), "two", hidden)
     readied, built = spied(monkeypatch, search, "prepare", Stand), spied(monkeypatch, search, "LoraPrompt", Stand)
     fitted = spied(monkeypatch, Logistic, "fit")
-    told = {"settings": SHORT, "learning_rates": [2e-3], "sizes": [20, 500], "layers": [1, 4], "strengths": [0.1, 1.0], "batch_tokens": 7}
-    table = search.run("two", lambda: llama, frames, seed=seed, features=str(tmp_path), out=str(tmp_path / "two.parquet"), **told)
+    told = {
+        "settings": SHORT,
+        "learning_rates": [2e-3],
+        "sizes": [20, 500],
+        "layers": [1, 4],
+        "strengths": [0.1, 1.0],
+        "batch_tokens": 7,
+    }
+    table = search.run(
+        "two", lambda: llama, frames, seed=seed, features=str(tmp_path), out=str(tmp_path / "two.parquet"), **told
+    )
     divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
     untested = {scored: frame.assign(split=frame["split"].replace("test", "")) for scored, frame in divided.items()}
     every = int((divided["two"]["split"] == "train").sum())
     learnt = {every: untested["two"], 20: fewer(untested["two"], 20, seed)}
     trainings = [(2e-3, every), (1e-2, every), (1e-2, 20)]
     for (rate, size), ready, estimator in zip(trainings, readied, built, strict=True):
-        handed, common = ready.pop("frames"), {"reader": llama, "settings": SHORT | {"learning_rate": rate}, "seed": seed, "batch_tokens": 7}
+        handed, common = (
+            ready.pop("frames"),
+            {"reader": llama, "settings": SHORT | {"learning_rate": rate}, "seed": seed, "batch_tokens": 7},
+        )
         assert all(handed[scored].equals(frame) for scored, frame in (untested | {"two": learnt[size]}).items())
-        assert ready == common | {"trained_on": "two", "folder": str(tmp_path), "query": True, "without": None} and estimator == common | {"query": True}
+        assert ready == common | {
+            "trained_on": "two",
+            "folder": str(tmp_path),
+            "query": True,
+            "without": None,
+        } and estimator == common | {"query": True}
     for own, fit in zip(learnt.values(), fitted, strict=True):
         assert (fit["self"].layers, fit["self"].strengths) == ([1, 4], [1.0, 0.1])
         for split in ("train", "validation"):
             keep = own.index[own["split"] == split]
-            assert torch.equal(fit[split].hidden, hidden[keep]) and fit[split].correct.tolist() == own.loc[keep, "correct"].tolist()
+            assert (
+                torch.equal(fit[split].hidden, hidden[keep])
+                and fit[split].correct.tolist() == own.loc[keep, "correct"].tolist()
+            )
     lora = table[table["method"] == "lora_prompt"]
-    assert list(zip(lora["learning_rate"], lora["training_answers"])) == [training for training in trainings for _ in range(2)]
+    assert list(zip(lora["learning_rate"], lora["training_answers"])) == [
+        training for training in trainings for _ in range(2)
+    ]
     assert lora["epoch"].tolist() == [2.0, 4.0] * 3, "13 answers in steps of 8 are an epoch of two steps"
 
 
 def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
-    frames, out, used = mixed(8), str(tmp_path / "out.parquet"), {"source": "s", "precision": "4bit", "template": {"day": "d"}, "digest": "abc"}
+    frames, out, used = (
+        mixed(8),
+        str(tmp_path / "out.parquet"),
+        {"source": "s", "precision": "4bit", "template": {"day": "d"}, "digest": "abc"},
+    )
     for scored, frame in frames.items():
         files.write_parquet(tmp_path / f"{scored}.parquet", frame)
     table = pd.DataFrame({"reader": ["r"]})
-    names = {"seed": 3, "features": "f", "settings": {"r": 3}, "learning_rates": [1.0], "sizes": [2], "layers": [4], "strengths": [5.0], "batch_tokens": 7}
+    names = {
+        "seed": 3,
+        "features": "f",
+        "settings": {"r": 3},
+        "learning_rates": [1.0],
+        "sizes": [2],
+        "layers": [4],
+        "strengths": [5.0],
+        "batch_tokens": 7,
+    }
     monkeypatch.setattr(distributed, "run", lambda module, work, parameters: work(**parameters))
     loaded = spied(monkeypatch, loading, "load", lambda *_: "the model")
     ran = spied(monkeypatch, search, "run", lambda *_, **__: files.write_parquet(out, table))
-    found = search.cell(reader="r", answers={scored: str(tmp_path / f"{scored}.parquet") for scored in frames}, out=out, **names, **used)
+    found = search.cell(
+        reader="r", answers={scored: str(tmp_path / f"{scored}.parquet") for scored in frames}, out=out, **names, **used
+    )
     assert found.equals(table) and ran[0].pop("load")() == "the model" and loaded == [used]
     for scored, frame in ran[0].pop("answers").items():
         pd.testing.assert_frame_equal(frame.drop(columns="gold"), frames[scored].drop(columns="gold"))
@@ -143,7 +203,12 @@ def test_test_answers_have_no_say(llama, made, tmp_path):
             test = frame["split"] == "test"
             frame["correct"] ^= test & turned
             frame["answer"] = frame["answer"].mask(test & turned, "something else")
-        changes = {"settings": SHORT | {"first_layer": 0}, "learning_rates": [], "sizes": [], "out": str(tmp_path / "one.parquet")}
+        changes = {
+            "settings": SHORT | {"first_layer": 0},
+            "learning_rates": [],
+            "sizes": [],
+            "out": str(tmp_path / "one.parquet"),
+        }
         tables.append(run(llama, folder, frames, **changes))
     same(*tables)
 
@@ -173,16 +238,30 @@ def test_a_killed_search_goes_on_with_the_training_that_was_not_done(llama, made
 def lines(reader, values, own):
     """Two looks for each rate, and a probe."""
     looks = [(rate, step, auroc) for rate, (first, last) in values.items() for step, auroc in ((1, first), (2, last))]
-    lora = pd.DataFrame(looks, columns=["learning_rate", "step", "validation_auroc"]).assign(method="lora_prompt", training_answers=90)
-    table = pd.concat([lora, pd.DataFrame({"method": ["probe"], "validation_auroc": [0.7], "training_answers": [90]})], ignore_index=True)
+    lora = pd.DataFrame(looks, columns=["learning_rate", "step", "validation_auroc"]).assign(
+        method="lora_prompt", training_answers=90
+    )
+    table = pd.concat(
+        [lora, pd.DataFrame({"method": ["probe"], "validation_auroc": [0.7], "training_answers": [90]})],
+        ignore_index=True,
+    )
     in_grid = table["learning_rate"].isna() | (table["learning_rate"] == own)
-    return table.assign(reader=reader, in_grid=in_grid, epoch=table["step"] / 2, seconds=table["step"].fillna(0) * 10 + 0.5)
+    return table.assign(
+        reader=reader, in_grid=in_grid, epoch=table["step"] / 2, seconds=table["step"].fillna(0) * 10 + 0.5
+    )
 
 
 @pytest.fixture
 def two():
     fewer = lines("a", {1e-3: (0.61, 0.55)}, 1e-3).assign(training_answers=45, in_grid=False)
-    return pd.concat([lines("a", {1e-3: (0.6, 0.8), 1.5e-4: (0.7, 0.65)}, 1e-3), fewer, lines("b", {1e-3: (0.9, 0.85), 3e-5: (0.5, 0.55)}, 3e-5)], ignore_index=True)
+    return pd.concat(
+        [
+            lines("a", {1e-3: (0.6, 0.8), 1.5e-4: (0.7, 0.65)}, 1e-3),
+            fewer,
+            lines("b", {1e-3: (0.9, 0.85), 3e-5: (0.5, 0.55)}, 3e-5),
+        ],
+        ignore_index=True,
+    )
 
 
 def test_a_sentence_says_what_validation_prefers_and_whether_the_grid_uses_it(two):
@@ -198,14 +277,25 @@ def test_the_table_has_each_training_once_with_its_best_look_and_its_whole_time(
     first = tried[(tried["reader"] == "b") & (tried["learning_rate"] == 1e-3)].iloc[0]
     assert (first["validation_auroc"], first["epoch"], first["seconds"]) == (0.9, 0.5, 20.5)
     shown = settings.html(two)
-    assert shown.count("<tr") == 1 + 8 and shown.count("<td>yes</td>") == 4 and shown.count("<td>3e-05</td>") == 1 and "nan" not in shown.lower()
+    assert (
+        shown.count("<tr") == 1 + 8
+        and shown.count("<td>yes</td>") == 4
+        and shown.count("<td>3e-05</td>") == 1
+        and "nan" not in shown.lower()
+    )
 
 
 def test_heatmaps_show_every_rate_and_the_sizes_at_the_grids_rate(two):
     by_time, by_size = curves.search_curve(two).to_dict(), settings.sizes_chart(two).to_dict()
     (drawn,), (sizes,) = (list(spec["datasets"].values()) for spec in (by_time, by_size))
-    assert {line["what"] for line in drawn if line["reader"] == "b"} == {"probe", "LoRA + Prompt, 0.001", "LoRA + Prompt, 3e-05"}
-    assert len(drawn) == 10 and all(line["training_answers"] == 90 for line in drawn), "fewer answers are on the other one"
+    assert {line["what"] for line in drawn if line["reader"] == "b"} == {
+        "probe",
+        "LoRA + Prompt, 0.001",
+        "LoRA + Prompt, 3e-05",
+    }
+    assert len(drawn) == 10 and all(line["training_answers"] == 90 for line in drawn), (
+        "fewer answers are on the other one"
+    )
     assert {(line["reader"], line["method"], line["training_answers"], line["validation_auroc"]) for line in sizes} == {
         ("a", "lora_prompt", 90, 0.8), ("a", "lora_prompt", 45, 0.61), ("a", "probe", 90, 0.7), ("a", "probe", 45, 0.7), ("b", "lora_prompt", 90, 0.55), ("b", "probe", 90, 0.7),
     }  # fmt: skip

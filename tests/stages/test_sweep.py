@@ -50,13 +50,20 @@ def test_every_layer_strength_and_size_is_there_once(made):
 
 def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_its_tasks(made):
     frames, folder = made
-    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], []).set_index(["trained_on", "scored", "layer", "strength"])
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], []).set_index(
+        ["trained_on", "scored", "layer", "strength"]
+    )
     hidden = {model: ablations.load_hidden(str(folder), model, frames[model]) for model in frames}
-    parts = {split: Labelled(hidden["a"], frames["a"]["correct"].to_numpy(), TASK).part(np.array(SPLIT) == split) for split in ("train", "validation")}
+    parts = {
+        split: Labelled(hidden["a"], frames["a"]["correct"].to_numpy(), TASK).part(np.array(SPLIT) == split)
+        for split in ("train", "validation")
+    }
     probe = Logistic([2], [1.0])
     probe.fit(parts["train"], parts["validation"])
     asked = (np.array(SPLIT) == "test") & (TASK != "nq_open")
-    expected = mean_auroc(probe.score(hidden["b"][torch.tensor(asked)]).numpy(), frames["b"]["correct"].to_numpy()[asked], TASK[asked])
+    expected = mean_auroc(
+        probe.score(hidden["b"][torch.tensor(asked)]).numpy(), frames["b"]["correct"].to_numpy()[asked], TASK[asked]
+    )
     # the path comes to this strength from a stronger one there, and begins with it here
     assert table.loc[("a", "b", 2, 1.0), "auroc"] == pytest.approx(expected, abs=2e-3)
     assert table.loc[("a", "b", 2, 1.0), "validation_auroc"] == table.loc[("a", "a", 2, 1.0), "validation_auroc"]
@@ -64,7 +71,10 @@ def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_i
 
 @pytest.mark.parametrize("seed", [0, 3])
 def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tmp_path, monkeypatch, seed):
-    frames = {scored: frame.assign(task=frame["task"].mask((frame["split"] == "test") & (frame.index > 80), "nq_open")) for scored, frame in mixed().items()}
+    frames = {
+        scored: frame.assign(task=frame["task"].mask((frame["split"] == "test") & (frame.index > 80), "nq_open"))
+        for scored, frame in mixed().items()
+    }
     hidden = {scored: torch.randn(96, 3, 2) for scored in frames}
     for scored, states in hidden.items():
         save_hidden(str(tmp_path), scored, states)
@@ -76,13 +86,24 @@ def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tm
 
     def same(found, scored, keep):
         own = divided[scored][keep]
-        return torch.equal(found.hidden, hidden[scored][own.index]) and found.correct.tolist() == own["correct"].tolist() and found.task.tolist() == own["task"].tolist()
+        return (
+            torch.equal(found.hidden, hidden[scored][own.index])
+            and found.correct.tolist() == own["correct"].tolist()
+            and found.task.tolist() == own["task"].tolist()
+        )
 
     for (on, size), fit in zip(places, fits, strict=True):
         learnt = fewer(divided[on], size, seed)["split"]
         assert (fit["self"].layers, fit["self"].strengths) == ([0, 1, 2], [1.0, 0.1])
-        assert same(fit["train"], on, learnt == "train") and same(fit["validation"], on, learnt == "validation") and list(fit["beside"]) == list(frames)
-        assert all(same(test, scored, (divided[scored]["split"] == "test") & (divided[scored]["task"] != "nq_open")) for scored, test in fit["beside"].items())
+        assert (
+            same(fit["train"], on, learnt == "train")
+            and same(fit["validation"], on, learnt == "validation")
+            and list(fit["beside"]) == list(frames)
+        )
+        assert all(
+            same(test, scored, (divided[scored]["split"] == "test") & (divided[scored]["task"] != "nq_open"))
+            for scored, test in fit["beside"].items()
+        )
 
 
 def test_what_is_measured_beside_chooses_nothing(made):
@@ -93,7 +114,9 @@ def test_what_is_measured_beside_chooses_nothing(made):
     alone, watched = Logistic([0, 1, 2], [0.1, 1.0]), Logistic([0, 1, 2], [0.1, 1.0])
     against = Labelled(test.hidden, ~test.correct, test.task)  # whoever chose by it would take the worst
     search = watched.fit(train, validation, {"test": against})
-    assert alone.fit(train, validation) == [{key: value for key, value in line.items() if key != "test"} for line in search]
+    assert alone.fit(train, validation) == [
+        {key: value for key, value in line.items() if key != "test"} for line in search
+    ]
     assert alone.chosen == watched.chosen
     assert min(line["test"] for line in search) < 0.2
 
@@ -105,9 +128,14 @@ def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every
     spec = json.loads(layers.layers_chart(table, ["a", "b"]).to_json())
     params = {param["name"]: param for param in spec["params"]}
     assert (params["depth"]["value"], params["strength"]["value"], params["size"]["value"]) == ("chosen", "chosen", 120)
-    assert params["strength"]["bind"]["options"] == ["chosen", 0.1, 1.0] and params["size"]["bind"]["options"] == [120, 30]
+    assert params["strength"]["bind"]["options"] == ["chosen", 0.1, 1.0] and params["size"]["bind"]["options"] == [
+        120,
+        30,
+    ]
     best = table.loc[table[table["size"] == 120].groupby(["reader", "trained_on"])["validation_auroc"].idxmax()]
-    report = table.merge(best[["reader", "trained_on", "layer", "strength"]]).query("size == 120 and reader == trained_on")
+    report = table.merge(best[["reader", "trained_on", "layer", "strength"]]).query(
+        "size == 120 and reader == trained_on"
+    )
     assert _written(spec) == sorted(f"{value:.2f}" for value in report["auroc"])
     params["depth"]["value"], params["strength"]["value"], params["size"]["value"] = 1.0, 0.1, 30
     asked = table.query("layer == 2 and strength == 0.1 and size == 30 and reader == trained_on")
@@ -118,7 +146,9 @@ def test_the_axes_stay_where_they_are(made):
     frames, folder = made
     tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
     spec = json.loads(layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
-    scales = [layer["encoding"][axis]["scale"] for panel in spec["concat"][1:] for layer in panel["layer"] for axis in "xy"]
+    scales = [
+        layer["encoding"][axis]["scale"] for panel in spec["concat"][1:] for layer in panel["layer"] for axis in "xy"
+    ]
     assert len(scales) == 8 and all(len(scale["domain"]) == 2 for scale in scales)
 
 
@@ -139,7 +169,9 @@ def test_of_many_models_only_their_own_answers_have_a_line(made):
 
 def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     frames, folder = made
-    few = frames["a"].assign(correct=frames["a"]["correct"] & ((frames["a"]["split"] != "test") | (frames["a"].index % 5 == 0)))
+    few = frames["a"].assign(
+        correct=frames["a"]["correct"] & ((frames["a"]["split"] != "test") | (frames["a"].index % 5 == 0))
+    )
     table = sweep.run("r", {"a": few, "b": frames["b"]}, 0, str(folder), [1.0], [])
     rarer = table.groupby("scored")["n_rarer"].first()
     assert rarer["a"] == few["correct"][(few["split"] == "test") & (TASK != "nq_open")].sum() < 25 <= rarer["b"]

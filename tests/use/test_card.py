@@ -45,9 +45,22 @@ def some_rows(**names):
     """Rows of several tasks, one of which has no right answer; the second of two models is judged less well."""
     rng, parts = np.random.default_rng(0), []
     for scored, strength in (("SmolLM2-135M", 2.0), ("Gemma3-270M", 0.5)):
-        for task, share in (("sciq", 0.5), ("trivia_qa", 0.2), ("mmlu_anatomy", 0.4), ("mmlu_astronomy", 0.5), ("nq_open", 0.0)):
+        for task, share in (
+            ("sciq", 0.5),
+            ("trivia_qa", 0.2),
+            ("mmlu_anatomy", 0.4),
+            ("mmlu_astronomy", 0.5),
+            ("nq_open", 0.0),
+        ):
             correct = rng.random(60) < share
-            parts.append(make_rows(strength * correct + rng.normal(size=60), correct, task, **{"method": "lora_prompt", "scored": scored} | names))
+            parts.append(
+                make_rows(
+                    strength * correct + rng.normal(size=60),
+                    correct,
+                    task,
+                    **{"method": "lora_prompt", "scored": scored} | names,
+                )
+            )
     return pd.concat([*parts, parts[0].assign(split="validation", correct=True)], ignore_index=True)
 
 
@@ -80,7 +93,10 @@ def test_the_query_of_its_python_is_the_librarys():
 
 def test_plain_peft_on_the_reader_gives_the_logits_of_the_stage(run):
     plain = AutoModelForCausalLM.from_pretrained(run.folder / "reader", dtype=torch.float32)
-    model, ours = peft.PeftModel.from_pretrained(plain, run.folder / "lora_prompt"), predict.load(run.folder / "lora_prompt")
+    model, ours = (
+        peft.PeftModel.from_pretrained(plain, run.folder / "lora_prompt"),
+        predict.load(run.folder / "lora_prompt"),
+    )
     logits, questions, answers = run.expected("lora_prompt", "two")
     no, yes = ours.reader.choices
     for at in range(0, len(logits), 7):
@@ -91,7 +107,9 @@ def test_plain_peft_on_the_reader_gives_the_logits_of_the_stage(run):
 
 def test_what_peft_writes_names_the_reader_for_others_and_nothing_of_this_machine(run, llama, tmp_path):
     config = json.loads((run.folder / "lora_prompt/adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str(run.folder / "reader"), "a local reader can be named by its folder alone"
+    assert config["base_model_name_or_path"] == str(run.folder / "reader"), (
+        "a local reader can be named by its folder alone"
+    )
     assert assets.base("gemma3-270m") == "google/gemma-3-270m" and assets.base("org/model") == "org/model"
     assert str(run.folder) not in (run.folder / "lora_prompt/README.md").read_text()
 
@@ -100,44 +118,75 @@ def test_its_numbers_are_those_of_the_rows(run):
     for folder, methods in (("probe", ["probe", "probe_mlp"]), ("lora_prompt", ["lora_prompt"])):
         card = ModelCard.load(run.folder / folder / "README.md")
         expected = scores.by_task(run.rows).set_index(["method", "scored"])
-        lines = re.findall(r"^\| `made_up` \| `(\w+)` \| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \| (\d+) \| (\d+) \|$", card.text, re.M)
-        assert sorted(line[:2] for line in lines) == [(method, scored) for method in methods for scored in ("one", "two")]
+        lines = re.findall(
+            r"^\| `made_up` \| `(\w+)` \| `(\w+)` \| (\S+) \| (\S+) \| (\S+) \| (\d+) \| (\d+) \|$", card.text, re.M
+        )
+        assert sorted(line[:2] for line in lines) == [
+            (method, scored) for method in methods for scored in ("one", "two")
+        ]
         for method, scored, *values in lines:
             line = expected.loc[method, scored]
-            assert values == [*(f"{line[name]:.3f}" for name in ("auroc", "brier", "ece")), str(line["n_right"]), str(line["n"] - line["n_right"])]
+            assert values == [
+                *(f"{line[name]:.3f}" for name in ("auroc", "brier", "ece")),
+                str(line["n_right"]),
+                str(line["n"] - line["n_right"]),
+            ]
 
 
 def test_sets_of_tasks_are_the_means_of_the_report():
     rows = some_rows()
     table, by_task = cards.measured(rows, ["sciq", "trivia_qa"]), scores.by_task(rows)
     assert list(table["questions"].unique()) == [cards.TOGETHER, "sciq", "trivia_qa", "mmlu", "nq_open"]
-    for asked, tasks in ((cards.TOGETHER, ["sciq", "trivia_qa"]), ("mmlu", ["mmlu_anatomy", "mmlu_astronomy"]), ("sciq", ["sciq"])):
+    for asked, tasks in (
+        (cards.TOGETHER, ["sciq", "trivia_qa"]),
+        ("mmlu", ["mmlu_anatomy", "mmlu_astronomy"]),
+        ("sciq", ["sciq"]),
+    ):
         means = scores.within_task(by_task, tasks).set_index("scored")
         for line in table[table["questions"] == asked].to_dict("records"):
             expected = means.loc[line["scored"]]
             assert [line[name] for name in cards.HUB_NAMES] == pytest.approx(list(expected[list(cards.HUB_NAMES)]))
             assert (line["right"], line["right"] + line["wrong"]) == (expected["n_right"], expected["n"])
     missing = table[table["questions"] == "nq_open"]
-    assert missing["auroc"].isna().all() and set(missing["reason"]) == {"no right answer among the test answers"} and set(missing["wrong"]) == {60}
+    assert (
+        missing["auroc"].isna().all()
+        and set(missing["reason"]) == {"no right answer among the test answers"}
+        and set(missing["wrong"]) == {60}
+    )
 
 
 def test_the_hub_reads_what_it_says_of_itself(tmp_path):
     cards.write(estimator(tmp_path / "lora"), some_rows())
     card = ModelCard.load(tmp_path / "lora/README.md")
     data = card.data.to_dict()
-    assert (data["license"], data["base_model"], data["library_name"]) == ("apache-2.0", "HuggingFaceTB/SmolLM2-135M-Instruct", "peft")
+    assert (data["license"], data["base_model"], data["library_name"]) == (
+        "apache-2.0",
+        "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "peft",
+    )
     assert data["datasets"] == ["allenai/sciq", "mandarjoshi/trivia_qa"] and "lora_prompt" in data["tags"]
     found = {(one.dataset_name, one.metric_type): one for one in card.data.eval_results}
     table = cards.measured(some_rows(), CARD["tasks"])
     assert len(found) == 3 * (len(table) - 2), "a task without right answers has no numbers"
     for line in table[table["reason"] == ""].to_dict("records"):
         one = found[f"{line['questions']}, answers of {line['scored']}", "roc_auc"]
-        assert one.metric_value == pytest.approx(line["auroc"], abs=1e-4) and one.dataset_args == {"right": line["right"], "wrong": line["wrong"]}
+        assert one.metric_value == pytest.approx(line["auroc"], abs=1e-4) and one.dataset_args == {
+            "right": line["right"],
+            "wrong": line["wrong"],
+        }
     assert "30 answers of `Gemma3-270M`, 10 right and 20 wrong, to questions of `sciq`, `trivia_qa`" in card.text
     assert "| seed | `3` |" in card.text and '"r": 8' in card.text
 
 
-@pytest.mark.parametrize("source, licence, base", [("gemma3-270m", "gemma", "google/gemma-3-270m"), ("org/model", None, "org/model"), ("/home/me/model", None, None), (EVIL, None, None)])
+@pytest.mark.parametrize(
+    "source, licence, base",
+    [
+        ("gemma3-270m", "gemma", "google/gemma-3-270m"),
+        ("org/model", None, "org/model"),
+        ("/home/me/model", None, None),
+        (EVIL, None, None),
+    ],
+)
 def test_a_licence_and_a_base_are_named_where_they_are_known(tmp_path, source, licence, base):
     cards.write(estimator(tmp_path / "lora", source=source), some_rows())
     data, text = ModelCard.load(tmp_path / "lora/README.md").data, (tmp_path / "lora/README.md").read_text()
@@ -148,16 +197,35 @@ def test_a_reader_from_the_hub_is_named_with_the_commit_that_was_read(tmp_path):
     commit = "0123456789" * 4
     cards.write(estimator(tmp_path / "lora", source="org/model", digest=commit), some_rows())
     text = (tmp_path / "lora/README.md").read_text()
-    assert text.count(f'from_pretrained("org/model", revision="{commit}"') == 2 and f"| digest of its files | `{commit}` |" in text
-    assert "revision" not in cards.python(CARD | {"digest": commit}), "a wheel's digest is no commit of the model that it was made from"
+    assert (
+        text.count(f'from_pretrained("org/model", revision="{commit}"') == 2
+        and f"| digest of its files | `{commit}` |" in text
+    )
+    assert "revision" not in cards.python(CARD | {"digest": commit}), (
+        "a wheel's digest is no commit of the model that it was made from"
+    )
 
 
 def test_nothing_in_a_name_breaks_it(tmp_path):
     rows = pd.concat([some_rows(scored=EVIL), some_rows().assign(task=EVIL)])
-    cards.write(estimator(tmp_path / "evil", reader=EVIL, trained_on=EVIL, source=EVIL, tasks=[EVIL, "sciq"], precision=EVIL, settings={EVIL: EVIL}), rows)
+    cards.write(
+        estimator(
+            tmp_path / "evil",
+            reader=EVIL,
+            trained_on=EVIL,
+            source=EVIL,
+            tasks=[EVIL, "sciq"],
+            precision=EVIL,
+            settings={EVIL: EVIL},
+        ),
+        rows,
+    )
     card = ModelCard.load(tmp_path / "evil/README.md")
     assert f"{EVIL}, answers of Gemma3-270M" in {one.dataset_name for one in card.data.eval_results}
-    assert re.findall(r"^#+ ", card.text, re.M) == ["# ", "## ", "## ", "## ", "## "] and re.findall(r"^---", card.text, re.M) == []
+    assert (
+        re.findall(r"^#+ ", card.text, re.M) == ["# ", "## ", "## ", "## ", "## "]
+        and re.findall(r"^---", card.text, re.M) == []
+    )
     lines = [line for line in card.text.splitlines() if line.startswith("|")]
     assert {line.count("|") for line in lines} == {3, 9}, "two tables, of two columns and of eight"
     outside = re.sub(r"(?s)^```.+?^```|(`+)(?!`).+?(?<!`)\1(?!`)", "", card.text, flags=re.M)

@@ -40,12 +40,35 @@ class Run:
         for part in (reader.model, reader.tokenizer):
             part.save_pretrained(folder / "reader")
         extract.run("r", reader, self.frames, 0.5, 600, str(folder / "features"))
-        used = {"source": str(folder / "reader"), "precision": "float32", "template": None, "digest": assets.digest(str(folder / "reader"))}
-        rows = [probe.run("r", "one", 0, self.frames, str(folder / "features"), "all", [1.0], MLP, str(folder / "probe"), **used)[0]]
+        used = {
+            "source": str(folder / "reader"),
+            "precision": "float32",
+            "template": None,
+            "digest": assets.digest(str(folder / "reader")),
+        }
+        rows = [
+            probe.run(
+                "r", "one", 0, self.frames, str(folder / "features"), "all", [1.0], MLP, str(folder / "probe"), **used
+            )[0]
+        ]
         settings = SETTINGS | {"epochs": 2, "evaluations": 2}
         for method, query in (("lora_prompt", True), ("lora", False)):
             out = {"out": str(folder / method), **used}
-            rows.append(lora_prompt.run("r", fresh(reader), "one", 0, self.frames, settings, 600, str(folder / "features"), method, query, **out)[1])
+            rows.append(
+                lora_prompt.run(
+                    "r",
+                    fresh(reader),
+                    "one",
+                    0,
+                    self.frames,
+                    settings,
+                    600,
+                    str(folder / "features"),
+                    method,
+                    query,
+                    **out,
+                )[1]
+            )
         self.rows = pd.concat(rows)
 
     def place(self, method):
@@ -108,17 +131,29 @@ def test_the_confidence_is_the_one_that_the_stage_wrote(run, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_confidence_is_that_of_plain_transformers_at_the_last_token(run, method):
     estimator, reader = run.load(method), run.reader
-    model = peft.PeftModel.from_pretrained(fresh(reader).model, run.place(method)).eval() if "lora" in method else reader.model
+    model = (
+        peft.PeftModel.from_pretrained(fresh(reader).model, run.place(method)).eval()
+        if "lora" in method
+        else reader.model
+    )
     for answer in ("metal", ""):
-        ids = reader.start() + reader.encode("Question: Why?\nAnswer:") + (reader.encode(f" {answer}") or reader.encode("\n"))
-        out = plain(type(reader)(model, reader.tokenizer), ids + (reader.encode(QUERY) if method == "lora_prompt" else []))
+        ids = (
+            reader.start()
+            + reader.encode("Question: Why?\nAnswer:")
+            + (reader.encode(f" {answer}") or reader.encode("\n"))
+        )
+        out = plain(
+            type(reader)(model, reader.tokenizer), ids + (reader.encode(QUERY) if method == "lora_prompt" else [])
+        )
         states = torch.stack(out.hidden_states)[:, 0, -1]
         if method == "lora_prompt":
             no, yes = reader.choices
             expected = out.logits[0, -1, yes] - out.logits[0, -1, no]
         elif method == "lora":
             head = files.read_safetensors(run.folder / "lora/classifier.safetensors")
-            expected = torch.nn.functional.layer_norm(states[-1], states[-1].shape) @ head["weight"][0] + head["bias"][0]
+            expected = (
+                torch.nn.functional.layer_norm(states[-1], states[-1].shape) @ head["weight"][0] + head["bias"][0]
+            )
         else:
             kept = probe.Logistic([], []) if method == "probe" else probe.Mlp(MLP, 0)
             kept.restore(estimator.card["chosen"], files.read_safetensors(run.folder / f"probe/{method}.safetensors"))
@@ -140,7 +175,10 @@ def test_the_confidence_depends_neither_on_the_lines_read_at_once_nor_on_the_bat
 
 def test_other_keys_are_kept_and_the_lines_stay_in_order(alone):
     pairs = [("Why?", "a " * k) for k in (9, 1, 30, 2, 5)]  # batches are made by length
-    lines = [json.dumps({"id": at, "question": q, "note": {"ü": [1, None]}, "answer": a, "logit": "old"}).encode() for at, (q, a) in enumerate(pairs)]
+    lines = [
+        json.dumps({"id": at, "question": q, "note": {"ü": [1, None]}, "answer": a, "logit": "old"}).encode()
+        for at, (q, a) in enumerate(pairs)
+    ]
     found = given(alone.load("lora_prompt"), lines, 3)
     assert [line["id"] for line in found] == [0, 1, 2, 3, 4] and all(line["note"] == {"ü": [1, None]} for line in found)
     single = [given(alone.load("lora_prompt"), [line])[0]["logit"] for line in lines]
@@ -174,7 +212,10 @@ def test_an_endless_input_is_read_no_further_than_is_asked_for(alone):
         (b'{"question": "Why?"}', "`answer` is missing or no text"),
         (b'{"question": "Why?", "answer": null}', "`answer` is missing or no text"),
         (b'{"question": "\\ud800", "answer": ""}', "`question` is missing or no text"),
-        (json.dumps({"question": "Why?", "answer": "metal " * 5000}).encode(), r"make \d{4,5} tokens, more than the 4096 that the reader sees at once; shorten them"),
+        (
+            json.dumps({"question": "Why?", "answer": "metal " * 5000}).encode(),
+            r"make \d{4,5} tokens, more than the 4096 that the reader sees at once; shorten them",
+        ),
     ],
 )
 def test_a_bad_line_is_one_sentence_and_those_before_it_are_given(alone, bad, said):
@@ -196,10 +237,15 @@ def test_a_confidence_that_is_no_number_is_refused(alone):
 def test_the_command_writes_lines_to_stdout_and_all_else_to_stderr(alone, monkeypatch, capsys, tmp_path):
     text = json.dumps(PAIR | {"x": "Zürich \ud83d"}).encode() + b"\n\n" + json.dumps(PAIR).encode()
     status, lines, said = call(["--estimator", alone.folder / "lora_prompt"], text, monkeypatch, capsys)
-    assert status == 0 and [list(line) for line in lines] == [["question", "answer", "x", "p_correct", "logit"], ["question", "answer", "p_correct", "logit"]]
+    assert status == 0 and [list(line) for line in lines] == [
+        ["question", "answer", "x", "p_correct", "logit"],
+        ["question", "answer", "p_correct", "logit"],
+    ]
     assert lines[0]["x"] == "Zürich \ud83d" and said == "lora_prompt: reader r, trained on answers of one to made_up\n"
     (tmp_path / "in.jsonl").write_bytes(text)
-    again = call(["--estimator", alone.folder / "lora_prompt", "--input", tmp_path / "in.jsonl"], b"", monkeypatch, capsys)
+    again = call(
+        ["--estimator", alone.folder / "lora_prompt", "--input", tmp_path / "in.jsonl"], b"", monkeypatch, capsys
+    )
     assert again == (0, lines, said)
     (expected,) = alone.load("lora_prompt").logits([PAIR["question"]], [PAIR["answer"]]).tolist()
     assert lines[1]["logit"] == pytest.approx(expected, abs=1e-4)
@@ -208,7 +254,9 @@ def test_the_command_writes_lines_to_stdout_and_all_else_to_stderr(alone, monkey
 def test_a_bad_line_ends_the_command_after_the_lines_before_it(alone, monkeypatch, capsys):
     text = json.dumps(PAIR).encode() + b"\noops\n"
     status, lines, said = call(["--estimator", alone.folder / "probe"], text, monkeypatch, capsys)
-    assert status == 2 and len(lines) == 1 and said.splitlines()[-1].startswith("standard input, line 2: this is no JSON")
+    assert (
+        status == 2 and len(lines) == 1 and said.splitlines()[-1].startswith("standard input, line 2: this is no JSON")
+    )
 
 
 def test_a_folder_with_two_probes_gives_the_one_that_is_asked_for(alone):
@@ -227,15 +275,45 @@ def without(card, key):
     "method, file, change, said",
     [
         ("probe", "probe.json", lambda card: without(card, "source"), "ask for probe_mlp"),
-        ("lora_prompt", "lora_prompt.json", lambda card: without(card, "source"), "holds no estimator with a card; run `make book`"),
-        ("probe", "probe.json", lambda card: card | {"source": "no/such/place"}, r"probe\.json, source: models: the source 'no/such/place' is no asset"),
+        (
+            "lora_prompt",
+            "lora_prompt.json",
+            lambda card: without(card, "source"),
+            "holds no estimator with a card; run `make book`",
+        ),
+        (
+            "probe",
+            "probe.json",
+            lambda card: card | {"source": "no/such/place"},
+            r"probe\.json, source: models: the source 'no/such/place' is no asset",
+        ),
         ("lora_prompt", "lora_prompt.json", None, "lora_prompt.json: this file is damaged"),
-        ("probe", "probe.json", lambda card: card | {"settings": {"depth": 1}}, r"probe\.json: this card is damaged, or of another version"),
-        ("lora_prompt", "lora_prompt.json", lambda card: card | {"settings": without(card["settings"], "r")}, r"lora_prompt\.json: this card is damaged, or of another version"),
+        (
+            "probe",
+            "probe.json",
+            lambda card: card | {"settings": {"depth": 1}},
+            r"probe\.json: this card is damaged, or of another version",
+        ),
+        (
+            "lora_prompt",
+            "lora_prompt.json",
+            lambda card: card | {"settings": without(card["settings"], "r")},
+            r"lora_prompt\.json: this card is damaged, or of another version",
+        ),
         ("probe", "probe.safetensors", None, "probe.safetensors: this file is damaged"),
         ("lora_prompt", "adapter_model.safetensors", None, "adapter_model.safetensors: this file is damaged"),
-        ("lora_prompt", "lora_prompt.json", lambda card: card | {"settings": card["settings"] | {"r": 3}}, "these adapters do not fit the reader or the settings"),
-        ("lora_prompt", "lora_prompt.json", lambda card: card | {"settings": card["settings"] | {"first_layer": 0}}, "these adapters do not fit"),
+        (
+            "lora_prompt",
+            "lora_prompt.json",
+            lambda card: card | {"settings": card["settings"] | {"r": 3}},
+            "these adapters do not fit the reader or the settings",
+        ),
+        (
+            "lora_prompt",
+            "lora_prompt.json",
+            lambda card: card | {"settings": card["settings"] | {"first_layer": 0}},
+            "these adapters do not fit",
+        ),
     ],
 )
 def test_a_wrong_folder_is_one_sentence(alone, tmp_path, method, file, change, said):
@@ -253,7 +331,9 @@ def test_a_wrong_folder_is_one_sentence(alone, tmp_path, method, file, change, s
 def test_no_folder_no_file_and_no_number_of_lines(alone, tmp_path, monkeypatch, capsys):
     status, lines, said = call(["--estimator", tmp_path / "gone"], b"", monkeypatch, capsys)
     assert status == 2 and not lines and "gone: there is no such folder" in said and len(said.splitlines()) == 1
-    status, lines, said = call(["--estimator", alone.folder / "probe", "--input", tmp_path / "gone"], b"", monkeypatch, capsys)
+    status, lines, said = call(
+        ["--estimator", alone.folder / "probe", "--input", tmp_path / "gone"], b"", monkeypatch, capsys
+    )
     assert status == 2 and "gone: this file cannot be read (No such file or directory)" in said
     with pytest.raises(SystemExit):
         call(["--estimator", alone.folder / "probe", "--lines", "0"], b"", monkeypatch, capsys)
@@ -264,7 +344,9 @@ def test_a_probe_for_another_reader_is_refused(alone, tmp_path):
     for path in (alone.folder / "probe").iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     state = files.read_safetensors(tmp_path / "probe.safetensors")
-    files.write_safetensors(tmp_path / "probe.safetensors", {name: torch.cat([weights, weights]) for name, weights in state.items()})
+    files.write_safetensors(
+        tmp_path / "probe.safetensors", {name: torch.cat([weights, weights]) for name, weights in state.items()}
+    )
     with pytest.raises(WhoknowsError, match="for hidden states of width 128, but those of the reader .* have 64"):
         predict.load(tmp_path)
 
@@ -274,21 +356,40 @@ def test_another_reader_of_the_same_shape_in_the_same_place_is_refused(alone, tm
     shutil.copytree(alone.folder / method, tmp_path / "estimator")
     shutil.copytree(alone.folder / "reader", tmp_path / "reader")
     source = str(tmp_path / "reader")
-    card = json.loads((tmp_path / f"estimator/{method}.json").read_text()) | {"source": source, "digest": assets.digest(source)}
+    card = json.loads((tmp_path / f"estimator/{method}.json").read_text()) | {
+        "source": source,
+        "digest": assets.digest(source),
+    }
     (tmp_path / f"estimator/{method}.json").write_text(json.dumps(card))
     assert predict.load(tmp_path / "estimator", method).reader.digest == card["digest"]
     weights = files.read_safetensors(tmp_path / "reader/model.safetensors")
-    name = next(name for name in weights if "layers.2" in name and "mlp" in name)  # neither the head nor the first block
-    files.write_safetensors(tmp_path / "reader/model.safetensors", weights | {name: weights[name] * 1.5}, {"format": "pt"})
-    assert loading.load(source, "float32").identity != loading.load(str(alone.folder / "reader"), "float32").identity.replace(str(alone.folder), str(tmp_path))
-    status, lines, said = call(["--estimator", tmp_path / "estimator", "--method", method], json.dumps(PAIR).encode(), monkeypatch, capsys)
+    name = next(
+        name for name in weights if "layers.2" in name and "mlp" in name
+    )  # neither the head nor the first block
+    files.write_safetensors(
+        tmp_path / "reader/model.safetensors", weights | {name: weights[name] * 1.5}, {"format": "pt"}
+    )
+    assert loading.load(source, "float32").identity != loading.load(
+        str(alone.folder / "reader"), "float32"
+    ).identity.replace(str(alone.folder), str(tmp_path))
+    status, lines, said = call(
+        ["--estimator", tmp_path / "estimator", "--method", method], json.dumps(PAIR).encode(), monkeypatch, capsys
+    )
     assert status == 2 and not lines and len(said.splitlines()) == 1
     assert f"{method}.json, source: models: the source '{source}' is another model now" in said
 
 
 def test_the_cards_say_how_it_was_trained(alone):
     card = json.loads((alone.folder / "lora_prompt/lora_prompt.json").read_text())
-    names = {"method": "lora_prompt", "reader": "r", "trained_on": "one", "seed": 0, "tasks": ["made_up"], "query": True, "precision": "float32"}
+    names = {
+        "method": "lora_prompt",
+        "reader": "r",
+        "trained_on": "one",
+        "seed": 0,
+        "tasks": ["made_up"],
+        "query": True,
+        "precision": "float32",
+    }
     assert card.items() >= names.items() and card["settings"]["first_layer"] == 0.5
     for method in METHODS:
         found = json.loads((alone.place(method) / f"{method}.json").read_text())
@@ -300,7 +401,16 @@ def test_the_cards_say_how_it_was_trained(alone):
 
 
 def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_reads(alone):
-    command = [sys.executable, "-m", "whoknows", "score", "--estimator", str(alone.folder / "lora_prompt"), "--lines", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "whoknows",
+        "score",
+        "--estimator",
+        str(alone.folder / "lora_prompt"),
+        "--lines",
+        "1",
+    ]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as process:
@@ -310,4 +420,6 @@ def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_re
             assert json.loads(process.stdout.readline())["answer"] == answer
         process.stdout.close()
         _, said = process.communicate("\n".join([json.dumps(PAIR)] * 3), timeout=300)
-    assert process.returncode == 0 and said.splitlines() == ["lora_prompt: reader r, trained on answers of one to made_up"]
+    assert process.returncode == 0 and said.splitlines() == [
+        "lora_prompt: reader r, trained on answers of one to made_up"
+    ]

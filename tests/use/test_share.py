@@ -43,8 +43,14 @@ def test_what_is_pushed_is_the_folder_and_is_loaded_by_its_name(here, method, hu
     status, said, wrong = push(capsys, "--estimator", here / method, "--repository", "org/mine")
     files = {path.name: path.read_bytes() for path in (here / method).iterdir() if path.name[0] != "."}
     assert status == 0 and hub_server.repositories == {"org/mine": files} and hub_server.private == set()
-    assert {name for line in said.splitlines() for name in line.split()[-1:]} >= {*files, f"{hub_server.address}/org/mine"}
-    assert f"{len(files)} files" in said and wrong == f"Its reader is {here / 'reader'}, which the card names and others do not have.\n"
+    assert {name for line in said.splitlines() for name in line.split()[-1:]} >= {
+        *files,
+        f"{hub_server.address}/org/mine",
+    }
+    assert (
+        f"{len(files)} files" in said
+        and wrong == f"Its reader is {here / 'reader'}, which the card names and others do not have.\n"
+    )
     hub_server.asked.clear()
     expected = call(["--estimator", here / method], json.dumps(PAIR).encode(), monkeypatch, capsys)
     assert expected[0] == 0 and hub_server.asked == []
@@ -71,14 +77,19 @@ def test_private_is_private(here, hub_server, capsys, monkeypatch):
     assert hub_server.private == {"org/mine"}
     assert push(capsys, "--estimator", here / "probe", "--repository", "org/mine", "--private")[0] == 0, "again"
     monkeypatch.delenv("HF_TOKEN")
-    with pytest.raises(WhoknowsError, match="org/mine: there is no such folder here, and the Hugging Face hub has none of that name for you"):
+    with pytest.raises(
+        WhoknowsError,
+        match="org/mine: there is no such folder here, and the Hugging Face hub has none of that name for you",
+    ):
         predict.load("org/mine")
 
 
 def test_a_public_repository_is_not_taken_for_a_private_one(here, hub_server, capsys):
     hub_server.repositories["org/mine"] = {}
     status, _, said = push(capsys, "--estimator", here / "probe", "--repository", "org/mine", "--private")
-    assert status == 2 and said.endswith("org/mine: it is there already, and public; name another one, or leave out --private\n")
+    assert status == 2 and said.endswith(
+        "org/mine: it is there already, and public; name another one, or leave out --private\n"
+    )
     assert hub_server.repositories["org/mine"] == {}
 
 
@@ -94,11 +105,23 @@ def spoil(change):
     "method, change, said",
     [
         ("probe", spoil(lambda f: [path.unlink() for path in f.glob("*.json")]), "it holds no estimator with a card"),
-        ("probe", spoil(lambda f: (f / "README.md").unlink()), "it has no README.md, so its estimator is not whole; run `make book` to train it again"),
+        (
+            "probe",
+            spoil(lambda f: (f / "README.md").unlink()),
+            "it has no README.md, so its estimator is not whole; run `make book` to train it again",
+        ),
         ("probe", spoil(lambda f: (f / "probe_mlp.safetensors").unlink()), "it has no probe_mlp.safetensors, so"),
         ("lora_prompt", spoil(lambda f: (f / "adapter_config.json").unlink()), "it has no adapter_config.json, so"),
         ("lora", spoil(lambda f: (f / "classifier.safetensors").unlink()), "it has no classifier.safetensors, so"),
-        ("lora", spoil(lambda f: (f / "adapter_model.safetensors").write_bytes((f / "adapter_model.safetensors").read_bytes()[:-9])), "adapter_model.safetensors: this file is damaged"),
+        (
+            "lora",
+            spoil(
+                lambda f: (f / "adapter_model.safetensors").write_bytes(
+                    (f / "adapter_model.safetensors").read_bytes()[:-9]
+                )
+            ),
+            "adapter_model.safetensors: this file is damaged",
+        ),
         ("lora", lambda f: f / "gone", "there is no such folder"),
         ("lora", lambda f: f.parent, "it holds no estimator with a card"),
     ],
@@ -113,29 +136,64 @@ def test_a_folder_that_is_no_whole_estimator_is_not_pushed(here, hub_server, cap
 @pytest.mark.parametrize(
     "repository, change, said",
     [
-        ("org/mine", {"HF_TOKEN": None}, "the Hugging Face hub takes files from its users alone: give a token in the environment variable HF_TOKEN, or with `hf auth login`, which may write"),
-        ("org/mine", {"HF_TOKEN": TOKEN[:-1] + "5"}, "the Hugging Face hub refuses the token for it: give one of its owner that may write, in the environment variable HF_TOKEN, or with `hf auth login`"),
+        (
+            "org/mine",
+            {"HF_TOKEN": None},
+            "the Hugging Face hub takes files from its users alone: give a token in the environment variable HF_TOKEN, or with `hf auth login`, which may write",
+        ),
+        (
+            "org/mine",
+            {"HF_TOKEN": TOKEN[:-1] + "5"},
+            "the Hugging Face hub refuses the token for it: give one of its owner that may write, in the environment variable HF_TOKEN, or with `hf auth login`",
+        ),
         ("other/mine", {}, "the Hugging Face hub refuses the token for it"),
-        ("org/mine", {"ENDPOINT": "http://127.0.0.1:9"}, "the Hugging Face hub could not be asked for it (ConnectError): try again"),
+        (
+            "org/mine",
+            {"ENDPOINT": "http://127.0.0.1:9"},
+            "the Hugging Face hub could not be asked for it (ConnectError): try again",
+        ),
         ("mine", {}, "this is no name on the Hugging Face hub; give one as owner/name"),
         ("org/../mine", {}, "this is no name on the Hugging Face hub; give one as owner/name"),
     ],
 )
 def test_what_the_hub_does_not_take_is_one_sentence(here, hub_server, capsys, monkeypatch, repository, change, said):
     for name, value in change.items():
-        monkeypatch.setattr(constants, name, value) if name == "ENDPOINT" else monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name)
+        monkeypatch.setattr(constants, name, value) if name == "ENDPOINT" else monkeypatch.setenv(
+            name, value
+        ) if value else monkeypatch.delenv(name)
     status, _, wrong = push(capsys, "--estimator", here / "probe", "--repository", repository)
-    assert status == 2 and wrong.splitlines()[1:] == [line for line in wrong.splitlines() if line.startswith(f"{repository}: {said}")] != []
+    assert (
+        status == 2
+        and wrong.splitlines()[1:]
+        == [line for line in wrong.splitlines() if line.startswith(f"{repository}: {said}")]
+        != []
+    )
     assert hub_server.repositories == {}
 
 
 @pytest.mark.parametrize(
     "name, files, said",
     [
-        ("org/nowhere", None, "there is no such folder here, and the Hugging Face hub has none of that name for you: mend it, or, if it is private, give a token"),
-        ("org/broken", None, r"there is no such folder here, and the Hugging Face hub could not be asked for it \(\w+\): try again"),
-        ("org/gated", None, "there is no such folder here, and the Hugging Face hub gives it only to those who accept its terms, at https://huggingface.co/org/gated"),
-        ("org/model", {"config.json": b"{}", "model.safetensors": b"0" * 99}, "the Hugging Face hub has it, but it holds no estimator with a card"),
+        (
+            "org/nowhere",
+            None,
+            "there is no such folder here, and the Hugging Face hub has none of that name for you: mend it, or, if it is private, give a token",
+        ),
+        (
+            "org/broken",
+            None,
+            r"there is no such folder here, and the Hugging Face hub could not be asked for it \(\w+\): try again",
+        ),
+        (
+            "org/gated",
+            None,
+            "there is no such folder here, and the Hugging Face hub gives it only to those who accept its terms, at https://huggingface.co/org/gated",
+        ),
+        (
+            "org/model",
+            {"config.json": b"{}", "model.safetensors": b"0" * 99},
+            "the Hugging Face hub has it, but it holds no estimator with a card",
+        ),
         ("org/empty", {"README.md": b"hello"}, "the Hugging Face hub has it, but it holds no estimator with a card"),
     ],
 )
@@ -148,7 +206,18 @@ def test_what_the_hub_does_not_give_is_one_sentence_and_no_model_is_fetched(here
 
 
 def test_as_a_process(here, hub_server):
-    command = [sys.executable, "-m", "whoknows", "push", "--estimator", here / "lora_prompt", "--repository", "org/mine"]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path(cards.__file__).parents[1])})
+    command = [
+        sys.executable,
+        "-m",
+        "whoknows",
+        "push",
+        "--estimator",
+        here / "lora_prompt",
+        "--repository",
+        "org/mine",
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(Path(cards.__file__).parents[1])}
+    )
     assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"{hub_server.address}/org/mine", done.stderr
     assert "adapter_model.safetensors" in hub_server.repositories["org/mine"] and TOKEN not in done.stdout + done.stderr

@@ -152,10 +152,14 @@ def digest(source: str) -> str | None:
     if source in ASSETS:
         return hashlib.sha256("".join(wheel.sha256 for wheel in ASSETS[source].wheels).encode()).hexdigest()[:16]
     if source in TINY:
-        return cache.sha256(Path(__file__).parents[1] / "models" / "tiny.py")[:16]  # the recipe is all that they are made from
+        return cache.sha256(Path(__file__).parents[1] / "models" / "tiny.py")[
+            :16
+        ]  # the recipe is all that they are made from
     folder = Path(source).expanduser()
     if folder.is_dir():
-        return cache.digest(sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != "."))
+        return cache.digest(
+            sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != ".")
+        )
     return hub.commit(source) if on_hub(source) else None
 
 

@@ -69,7 +69,10 @@ def digest(paths: list[Path]) -> str:
     known = root() / "digests" / hashlib.sha256(repr(states).encode()).hexdigest()
     if not known.exists():
         with _sentences("digests"):
-            files.write_text(known, hashlib.sha256("".join(f"{path.name} {sha256(path)}\n" for path in paths).encode()).hexdigest()[:16])
+            files.write_text(
+                known,
+                hashlib.sha256("".join(f"{path.name} {sha256(path)}\n" for path in paths).encode()).hexdigest()[:16],
+            )
     return known.read_text(encoding="utf-8")
 
 
@@ -96,8 +99,15 @@ def _make(place, fill):
 
 def _seal(folder, about):
     """Writes down what the folder holds, and sends it to the disk."""
-    held = {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file() and path != folder / ABOUT}
-    sums = {"files": {name: path.stat().st_size for name, path in held.items()}, "sha256": {name: sha256(path) for name, path in held.items()}}
+    held = {
+        str(path.relative_to(folder)): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / ABOUT
+    }
+    sums = {
+        "files": {name: path.stat().st_size for name, path in held.items()},
+        "sha256": {name: sha256(path) for name, path in held.items()},
+    }
     for path in held.values():  # else a power cut after the rename could leave empty files in the folder
         with open(path, "rb") as file:
             os.fsync(file.fileno())

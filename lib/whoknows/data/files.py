@@ -115,7 +115,10 @@ def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], othe
     small = save((others or {}) | {name: piece[:0].contiguous()})
     length = int.from_bytes(small[:8], "little")
     header, rest = json.loads(small[8 : 8 + length]), small[8 + length :]
-    header[name] |= {"shape": (shape := (sum(part[0] for part in shapes), *shapes[0][1:])), "data_offsets": (len(rest), len(rest) + size)}
+    header[name] |= {
+        "shape": (shape := (sum(part[0] for part in shapes), *shapes[0][1:])),
+        "data_offsets": (len(rest), len(rest) + size),
+    }
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # the format wants the data aligned
     with _replacing(path) as temporary, open(temporary, "wb") as file:

@@ -45,12 +45,18 @@ def check(source: str) -> None:
         HfApi().auth_check(source)
         hf_hub_download(source, "config.json")
     except GatedRepoError:
-        raise WhoknowsError(f"models: {source} is gated: accept its terms at https://huggingface.co/{source} and give {account}.") from None
+        raise WhoknowsError(
+            f"models: {source} is gated: accept its terms at https://huggingface.co/{source} and give {account}."
+        ) from None
     except RepositoryNotFoundError:
-        raise WhoknowsError(f"models: the Hugging Face hub has no {source} for you: mend the name, or, if it is private, give {account}.") from None
+        raise WhoknowsError(
+            f"models: the Hugging Face hub has no {source} for you: mend the name, or, if it is private, give {account}."
+        ) from None
     except Exception as error:  # whatever its HTTP client has, which changes from version to version
         said = type(error).__name__
-        raise WhoknowsError(f"models: the Hugging Face hub could not be asked for {source} ({said}): try again, or name a local folder.") from None
+        raise WhoknowsError(
+            f"models: the Hugging Face hub could not be asked for {source} ({said}): try again, or name a local folder."
+        ) from None
 
 
 def hide(text: str) -> str:

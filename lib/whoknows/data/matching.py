@@ -4,7 +4,9 @@ import re
 import string
 import unicodedata
 
-APOSTROPHES = str.maketrans("", "", "´ʹʻʼʽˈ⁄−")  # and a fraction's stroke and a minus: not punctuation to Unicode, though people write ' / - instead
+APOSTROPHES = str.maketrans(
+    "", "", "´ʹʻʼʽˈ⁄−"
+)  # and a fraction's stroke and a minus: not punctuation to Unicode, though people write ' / - instead
 
 
 def normalise(text: str) -> str:
@@ -16,7 +18,11 @@ def normalise(text: str) -> str:
 def words(text: str) -> str:
     """Normalised after what Unicode writes in more than one way: NFKC, and no punctuation of any script nor invisible signs."""
     text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES))
-    return normalise("".join(letter for letter in text if unicodedata.category(letter)[0] != "P" and unicodedata.category(letter) != "Cf"))
+    return normalise(
+        "".join(
+            letter for letter in text if unicodedata.category(letter)[0] != "P" and unicodedata.category(letter) != "Cf"
+        )
+    )
 
 
 def same(answer: str, accepted: str) -> bool:

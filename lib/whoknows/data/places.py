@@ -14,7 +14,9 @@ from whoknows.data.matching import fold, holds
 LARGE = 200_000  # people that a city has which is asked
 # Two states that are no more; those whose capital is disputed, and those whose cities may be said to be in another country.
 LEFT_OUT = ("AN", "CS", "EH", "HK", "IL", "MO", "PR", "PS", "TW", "XK")
-ARTICLE = re.compile(r"^(?!South Georgia).*(Islands|Territory|Territories)$|Republic|^(United|Netherlands|Bahamas|Gambia|Philippines|Maldives|Comoros|Seychelles|Isle)")
+ARTICLE = re.compile(
+    r"^(?!South Georgia).*(Islands|Territory|Territories)$|Republic|^(United|Netherlands|Bahamas|Gambia|Philippines|Maldives|Comoros|Seychelles|Isle)"
+)
 
 # Names beside that of GeoNames, by the country's code; accents, hyphens, full stops and "the" need none.
 COUNTRIES = {
@@ -94,16 +96,23 @@ def cities(root: Path) -> list[tuple[str, list[str]]]:
     found = sorted(_read(root, "cities15000").values(), key=lambda city: -city["population"])
     countries, where = _read(root, "countries"), defaultdict(set)
     large = [city for city in found if city["population"] > LARGE]
-    known = {spelling for city in large for spelling in (city["name"], fold(city["name"]).title())}  # few of the other names are looked at
+    known = {
+        spelling for city in large for spelling in (city["name"], fold(city["name"]).title())
+    }  # few of the other names are looked at
     names = [(city["name"], city["countrycode"]) for city in found]
-    for name, code in names + [(name, city["countrycode"]) for city in large for name in known.intersection(city["alternatenames"])]:
+    for name, code in names + [
+        (name, city["countrycode"]) for city in large for name in known.intersection(city["alternatenames"])
+    ]:
         where[fold(name)].add(code)
     asked = {}
     for city in large:
         code, name = city["countrycode"], fold(city["name"])
         if code not in LEFT_OUT and where[name] == {code} and name not in asked:
             nation = [BRITAIN[city["admin1code"]]] if code == "GB" else []
-            asked[name] = (f"In which country is the city of {city['name']}?", [countries[code]["name"], *COUNTRIES.get(code, ()), *nation])
+            asked[name] = (
+                f"In which country is the city of {city['name']}?",
+                [countries[code]["name"], *COUNTRIES.get(code, ()), *nation],
+            )
     return _without_given(asked.values())
 
 
@@ -114,7 +123,10 @@ def capitals(root: Path) -> list[tuple[str, list[str]]]:
         root: folder of the asset geonames.
     """
     asked = [
-        (f"What is the capital of {'the ' if ARTICLE.search(name) else ''}{name}?", [country["capital"].strip(), *CAPITALS.get(code, ())])
+        (
+            f"What is the capital of {'the ' if ARTICLE.search(name) else ''}{name}?",
+            [country["capital"].strip(), *CAPITALS.get(code, ())],
+        )
         for code, country in _read(root, "countries").items()
         if country["capital"] and code not in LEFT_OUT and (name := country["name"].removeprefix("The "))
     ]
@@ -123,7 +135,9 @@ def capitals(root: Path) -> list[tuple[str, list[str]]]:
 
 def _without_given(asked) -> list[tuple[str, list[str]]]:
     """Those whose question does not name its answer, as it does for Mexico City or the capital of Monaco."""
-    return [(question, names) for question, names in asked if not any(holds(fold(question), fold(name)) for name in names)]
+    return [
+        (question, names) for question, names in asked if not any(holds(fold(question), fold(name)) for name in names)
+    ]
 
 
 def _read(root: Path, name: str) -> dict:

@@ -60,15 +60,27 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
         answered, rest = rest.split(REPLY)
         later, asked = rest.split(AGAIN)
     except ValueError:
-        raise WhoknowsError(f"models: the chat template of {name} leaves out or repeats what is said; {remedy}") from None
+        raise WhoknowsError(
+            f"models: the chat template of {name} leaves out or repeats what is said; {remedy}"
+        ) from None
     except Exception as error:  # whatever a template raises
-        raise WhoknowsError(f"models: the chat template of {name} cannot be used ({' '.join(str(error).split())}); {remedy}") from None
+        raise WhoknowsError(
+            f"models: the chat template of {name} cannot be used ({' '.join(str(error).split())}); {remedy}"
+        ) from None
     if thinking and quick == thoughtful:
-        raise WhoknowsError(f"models: the chat template of {name} has no switch for thinking; leave thinking out of the grid")
+        raise WhoknowsError(
+            f"models: the chat template of {name} has no switch for thinking; leave thinking out of the grid"
+        )
     if not answered.startswith(asked) and (quick == thoughtful or not asked.startswith(answered)):
-        raise WhoknowsError(f"models: the chat template of {name} puts other words before an answer that is given than before one that is asked for; {remedy}")
-    lead = answered.removeprefix(asked) if answered.startswith(asked) else ""  # an empty thought stands before the last answer alone
-    if not thinking:  # a line end or a name of a channel that every answer begins with is given, for it would end the answer
+        raise WhoknowsError(
+            f"models: the chat template of {name} puts other words before an answer that is given than before one that is asked for; {remedy}"
+        )
+    lead = (
+        answered.removeprefix(asked) if answered.startswith(asked) else ""
+    )  # an empty thought stands before the last answer alone
+    if (
+        not thinking
+    ):  # a line end or a name of a channel that every answer begins with is given, for it would end the answer
         asked, lead = asked + lead.rstrip(" "), lead[len(lead.rstrip(" ")) :]
     query = later + QUERY.strip().removesuffix("\nAnswer:") + asked
     return Wording(first + "Question: ", later + "Question: ", asked, answered, lead, "", query, asked)
@@ -81,7 +93,9 @@ def _said(tokenizer, day: str, thinking: bool) -> str:
     )
 
     clock = date.fromisoformat(day).strftime
-    _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = clock  # kept from one call to the next; no argument may be a function
+    _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = (
+        clock  # kept from one call to the next; no argument may be a function
+    )
     turns = [{"role": role, "content": text} for role, text in (("user", USER), ("assistant", REPLY), ("user", AGAIN))]
     told = {"date_string": clock("%d %b %Y"), "enable_thinking": thinking, "thinking": thinking}
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **told)

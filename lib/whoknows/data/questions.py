@@ -116,7 +116,9 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
         taken["train" if task["role"] == "train" else kind] |= set(chosen["stem"])
         frames.append(chosen)
     table = pd.concat(frames, ignore_index=True)
-    table["question_id"] = [f"{t}-{hashlib.sha256(k.encode()).hexdigest()[:12]}" for t, k in zip(table["task"], table["key"])]
+    table["question_id"] = [
+        f"{t}-{hashlib.sha256(k.encode()).hexdigest()[:12]}" for t, k in zip(table["task"], table["key"])
+    ]
     return table[["question_id", "task", "split", "question", "gold", "kind"]]
 
 
@@ -192,7 +194,9 @@ def _rows(folder: Path, below: str):
     """(subject, row) of every Arrow file or file of requests, of which there is one for each choice; the subject is a folder's name."""
     for file in sorted(folder.glob(f"{below}*.arrow")):
         with pa.memory_map(str(file)) as source:
-            yield from ((file.parts[-3] if below else "", row) for row in pa.ipc.open_stream(source).read_all().to_pylist())
+            yield from (
+                (file.parts[-3] if below else "", row) for row in pa.ipc.open_stream(source).read_all().to_pylist()
+            )
     for file in sorted(folder.glob("requests.jsonl.gz")):
         requests = map(json.loads, gzip.open(file))
         yield from (("", request["doc"]) for request in requests if request["idx"] == request["label"])
@@ -216,7 +220,13 @@ def _indexed(question: str, choices: list[str], index: int) -> tuple[str, list[s
 def _basic_skill(row: dict) -> tuple[str, list[str], list[str]]:
     """Whoever is asked for the legs of a cat may say four or 4."""
     question, (gold,), choices = _indexed(row["question"], row["choices"], row["gold"])
-    also = [NUMBERS[int(gold)]] if gold in map(str, range(len(NUMBERS))) else [str(NUMBERS.index(gold))] if gold in NUMBERS else []
+    also = (
+        [NUMBERS[int(gold)]]
+        if gold in map(str, range(len(NUMBERS)))
+        else [str(NUMBERS.index(gold))]
+        if gold in NUMBERS
+        else []
+    )
     return question, [gold, *also], choices
 
 

@@ -4,7 +4,9 @@ import numpy as np
 import pandas as pd
 
 
-def example_rows(answers: pd.DataFrame, *, method: str, reader: str, scored: str, logit, trained_on: str = "", seed: int = 0) -> pd.DataFrame:
+def example_rows(
+    answers: pd.DataFrame, *, method: str, reader: str, scored: str, logit, trained_on: str = "", seed: int = 0
+) -> pd.DataFrame:
     """One row for each answer of one scored model.
 
     Args:

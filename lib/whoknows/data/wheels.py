@@ -84,7 +84,13 @@ def unzip(name: str, source: Path) -> None:
     Raises:
         WhoknowsError: as `unpack`.
     """
-    _extract(name, source, source.name, source.parent, lambda member: None if member.endswith("/") else member.split("/", 1)[-1])
+    _extract(
+        name,
+        source,
+        source.name,
+        source.parent,
+        lambda member: None if member.endswith("/") else member.split("/", 1)[-1],
+    )
     source.unlink()
 
 

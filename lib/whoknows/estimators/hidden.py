@@ -43,5 +43,7 @@ def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor
     path = file(folder, scored)
     hidden = files.read_safetensors(path)["hidden"]
     if len(hidden) != len(answers):
-        raise WhoknowsError(f"{path} holds {len(hidden)} answers where there are {len(answers)}: delete it and run make book again")
+        raise WhoknowsError(
+            f"{path} holds {len(hidden)} answers where there are {len(answers)}: delete it and run make book again"
+        )
     return hidden

@@ -84,7 +84,9 @@ class LoraPrompt:
         """
         self._choose_way(train)
         peak, correct = self.settings["learning_rate"], torch.tensor(correct, dtype=torch.float32)
-        steps = order([len(t) for t in train.grown.trees], self.settings["batch_size"], self.settings["epochs"], self.seed)
+        steps = order(
+            [len(t) for t in train.grown.trees], self.settings["batch_size"], self.settings["epochs"], self.seed
+        )
         every = math.ceil(len(steps) / self.settings["evaluations"])
         progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak, fused=True), file)
         progress.resume()
@@ -123,8 +125,12 @@ class LoraPrompt:
         """
         stored, own = files.read_safetensors(Path(folder) / ADAPTERS), get_peft_model_state_dict(self.reader.model)
         # PEFT itself passes over a weight that is not there, and the adapter would do nothing.
-        if {name: weight.shape for name, weight in stored.items()} != {name: weight.shape for name, weight in own.items()}:
-            raise WhoknowsError(f"{Path(folder) / ADAPTERS}: these adapters do not fit the reader or the settings that stand beside them; train them again with `make book`")
+        if {name: weight.shape for name, weight in stored.items()} != {
+            name: weight.shape for name, weight in own.items()
+        }:
+            raise WhoknowsError(
+                f"{Path(folder) / ADAPTERS}: these adapters do not fit the reader or the settings that stand beside them; train them again with `make book`"
+            )
         set_peft_model_state_dict(self.reader.model, stored)
         if self.classifier:
             self.classifier.load_state_dict(files.read_safetensors(Path(folder) / CLASSIFIER))
@@ -159,14 +165,18 @@ class LoraPrompt:
             weight.grad = gradient
         return loss
 
-    def _within_budget(self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int) -> torch.Tensor:
+    def _within_budget(
+        self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int
+    ) -> torch.Tensor:
         for weight in self.weights:
             weight.grad = torch.zeros_like(weight)
         work = partial(self._add_gradients, train, correct, own, shift, count)
         losses = [loss for _, loss in self.budget.run(work, [len(train.grown.trees[t]) for t in own])]
         return torch.stack([torch.zeros((), device=self.reader.device), *losses]).sum()
 
-    def _add_gradients(self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int, part: list[int]) -> torch.Tensor:
+    def _add_gradients(
+        self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int, part: list[int]
+    ) -> torch.Tensor:
         chosen = [own[p] for p in part]
         ends, _ = train.grown.places(chosen, [train.grown.query_ends(t) for t in chosen], self.reader.device)
         last = self._forward(train, chosen)
@@ -176,7 +186,9 @@ class LoraPrompt:
             loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
         loss = loss / count
         # Not `backward`: if memory runs out in the middle, no weight has got its gradient yet.
-        for weight, gradient in zip(self.weights, torch.autograd.grad(loss, self.weights, materialize_grads=True), strict=True):  # experts that no token was sent to have none
+        for weight, gradient in zip(
+            self.weights, torch.autograd.grad(loss, self.weights, materialize_grads=True), strict=True
+        ):  # experts that no token was sent to have none
             weight.grad.add_(gradient)
         return loss.detach()
 
@@ -202,7 +214,9 @@ class LoraPrompt:
             return last_hidden_state(self.reader, trees)
         read = [grown.query_ends(t) for t in chosen]
         if examples.reference is not None:
-            read = [[*range(*predicting(grown, t).indices(len(tree))), *ends] for t, tree, ends in zip(chosen, trees, read)]
+            read = [
+                [*range(*predicting(grown, t).indices(len(tree))), *ends] for t, tree, ends in zip(chosen, trees, read)
+            ]
         at, _ = grown.places(chosen, read, self.reader.device)
         return final(self.reader, trees, self.first, examples.trunk and [examples.trunk[t] for t in chosen], at)
 
@@ -223,9 +237,13 @@ class LoraPrompt:
         lengths = [len(t) for t in examples.grown.trees]
         own = distributed.share(sorted(range(len(lengths)), key=lengths.__getitem__))
         found = {model: torch.zeros(len(lengths)) for model in examples.grown.branch_of}
-        with tqdm(total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, **distributed.quiet()) as bar:
+        with tqdm(
+            total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, **distributed.quiet()
+        ) as bar:
             work = partial(self._judge, examples, own)
-            for batch, (logits, branches) in TokenBudget(self.batch_tokens, self.reader.device).run(work, [lengths[t] for t in own]):
+            for batch, (logits, branches) in TokenBudget(self.batch_tokens, self.reader.device).run(
+                work, [lengths[t] for t in own]
+            ):
                 for model, chosen in branches.items():
                     found[model][[own[t] for t in batch]] = logits[chosen]
                 bar.update(sum(lengths[own[t]] for t in batch))
@@ -250,5 +268,7 @@ def _zero(layer: nn.Linear) -> nn.Linear:
 def _mean(losses: list[torch.Tensor]) -> float:
     found = float(torch.stack(losses).mean())
     if not math.isfinite(found):
-        raise WhoknowsError(f"lora_prompt: the loss is {found}; lower lora_prompt.learning_rate in the grid, or the model's own, or set precision: float32")
+        raise WhoknowsError(
+            f"lora_prompt: the loss is {found}; lower lora_prompt.learning_rate in the grid, or the model's own, or set precision: float32"
+        )
     return found

@@ -110,12 +110,16 @@ def _cut(tree: Tree, stream: torch.Tensor | None, lengths: dict[int, int]) -> tu
     short = Tree(tree.question, tuple(tree.branches[k][:length] for k, length in lengths.items()))
     if stream is not None:
         offsets = tree.offsets()
-        stream = torch.cat([stream[: len(tree.question)], *(stream[offsets[k] : offsets[k] + length] for k, length in lengths.items())])
+        stream = torch.cat(
+            [stream[: len(tree.question)], *(stream[offsets[k] : offsets[k] + length] for k, length in lengths.items())]
+        )
     return short, stream
 
 
 @torch.no_grad()
-def reference_hidden_states(reader: Reader, examples: Examples, first: int, batch_tokens: int | None) -> list[torch.Tensor]:
+def reference_hidden_states(
+    reader: Reader, examples: Examples, first: int, batch_tokens: int | None
+) -> list[torch.Tensor]:
     """For each tree with one branch, the final hidden states from which the untrained reader predicts the answer.
 
     Args:

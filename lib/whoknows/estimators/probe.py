@@ -147,13 +147,18 @@ class Logistic:
             mean, scale = standardise(x)
             held = {name: (own, (own.hidden[:, layer].float() - mean) / scale) for name, own in asked.items()}
             for strength, weights in zip(self.strengths, logistic_path((x - mean) / scale, y, self.strengths)):
-                found = {name: auroc.mean_auroc((z @ weights[:-1] + weights[-1]).numpy(), own.correct, own.task) for name, (own, z) in held.items()}
+                found = {
+                    name: auroc.mean_auroc((z @ weights[:-1] + weights[-1]).numpy(), own.correct, own.task)
+                    for name, (own, z) in held.items()
+                }
                 search.append({"layer": layer, "strength": strength} | found)
                 if found["validation_auroc"] > best:
                     best, self.layer, self.strength = found["validation_auroc"], layer, strength
                     self.state = {"weights": weights, "mean": mean, "scale": scale}
         if best == -np.inf:
-            raise WhoknowsError("probe: no task has both right and wrong validation answers, so no layer can be chosen; raise tasks[].size in the grid")
+            raise WhoknowsError(
+                "probe: no task has both right and wrong validation answers, so no layer can be chosen; raise tasks[].size in the grid"
+            )
         return search
 
     @property

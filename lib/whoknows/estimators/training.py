@@ -16,7 +16,10 @@ def order(lengths: list[int], batch_size: int, epochs: int, seed: int) -> list[l
     rng, batches = np.random.default_rng(seed), []
     for _ in range(epochs):
         shuffled = rng.permutation(len(lengths)).tolist()
-        windows = [sorted(shuffled[i : i + 8 * batch_size], key=lengths.__getitem__) for i in range(0, len(shuffled), 8 * batch_size)]
+        windows = [
+            sorted(shuffled[i : i + 8 * batch_size], key=lengths.__getitem__)
+            for i in range(0, len(shuffled), 8 * batch_size)
+        ]
         epoch = [window[i : i + batch_size] for window in windows for i in range(0, len(window), batch_size)]
         batches += [epoch[i] for i in rng.permutation(len(epoch))]
     return batches
@@ -101,6 +104,13 @@ class Progress:
             torch.cuda.set_rng_state_all(state["random_cuda"])
 
     def _state(self) -> dict:
-        random = {"random": torch.get_rng_state(), "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-        weights = {"weights": [weight.detach() for weight in self.weights], "kept": self.kept, "optimizer": self.optimizer.state_dict()}
+        random = {
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        weights = {
+            "weights": [weight.detach() for weight in self.weights],
+            "kept": self.kept,
+            "optimizer": self.optimizer.state_dict(),
+        }
         return {"step": self.step, "history": self.history, "best": self.best} | weights | random

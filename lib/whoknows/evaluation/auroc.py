@@ -20,7 +20,9 @@ TITLES = {
 def too_few(right: int, wrong: int) -> str:
     """Why a value of so many right and wrong answers is not shown, or "" if it is."""
     fewer, word = min((right, "right"), (wrong, "wrong"))
-    return f"{fewer} {word} answer{'s' * (fewer != 1)}, and a value takes {MIN_PER_CLASS}" if fewer < MIN_PER_CLASS else ""
+    return (
+        f"{fewer} {word} answer{'s' * (fewer != 1)}, and a value takes {MIN_PER_CLASS}" if fewer < MIN_PER_CLASS else ""
+    )
 
 
 def counts(correct: np.ndarray) -> dict[str, int]:
@@ -72,7 +74,10 @@ def by_task(rows: pd.DataFrame) -> pd.DataFrame:
         method, trained_on and seed (where there are several), scored, task, auroc, n and n_right; where a value takes more answers than
         there are, auroc is missing, and a column reason says so.
     """
-    keys, lines = ["method", *(name for name in ("trained_on", "seed") if rows[name].nunique() > 1), "scored", "task"], []
+    keys, lines = (
+        ["method", *(name for name in ("trained_on", "seed") if rows[name].nunique() > 1), "scored", "task"],
+        [],
+    )
     for key, group in rows[rows["split"] == "test"].groupby(keys, sort=False):
         correct = group["correct"].to_numpy(bool)
         right, reason = int(correct.sum()), too_few(int(correct.sum()), int((~correct).sum()))

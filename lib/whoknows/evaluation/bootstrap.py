@@ -59,7 +59,13 @@ def samples(rows: pd.DataFrame, times: int = DRAWS, pooled: bool = False) -> pd.
         A line for each, with a column for each resample; the questions of a task are the same ones for all lines.
     """
     drawn = _drawn(rows, times, pooled)
-    return _lines({key: resampled_auroc(logit[correct], logit[~correct], weights[correct].T, weights[~correct].T) for key, logit, correct, weights in drawn}, times)
+    return _lines(
+        {
+            key: resampled_auroc(logit[correct], logit[~correct], weights[correct].T, weights[~correct].T)
+            for key, logit, correct, weights in drawn
+        },
+        times,
+    )
 
 
 def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict[str, pd.DataFrame]:
@@ -68,16 +74,22 @@ def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict
     Args:
         fitted: as `calibration.fit_all` returns; its thresholds are the same in all resamples.
     """
-    found = {key: metrics.resampled(*own, fitted[(*key[:3], key[4], key[3])].threshold) for key, *own in _drawn(rows, times)}
+    found = {
+        key: metrics.resampled(*own, fitted[(*key[:3], key[4], key[3])].threshold) for key, *own in _drawn(rows, times)
+    }
     return {name: _lines({key: values[name] for key, values in found.items()}, times) for name in metrics.RESAMPLED}
 
 
-def _drawn(rows: pd.DataFrame, times: int, pooled: bool = False) -> Iterator[tuple[tuple, np.ndarray, np.ndarray, np.ndarray]]:
+def _drawn(
+    rows: pd.DataFrame, times: int, pooled: bool = False
+) -> Iterator[tuple[tuple, np.ndarray, np.ndarray, np.ndarray]]:
     """For each line of `samples` its key, confidences and grades, [n], and how often each answer is in each resample, [n, times]."""
     test = rows[rows["split"] == "test"]
     place = test.groupby(["task", "question_id"]).ngroup()
     counts = test.groupby("task")["question_id"].nunique()
-    weights = np.concatenate([np.zeros((0, times), np.float32), *(draws(task, count, times).T for task, count in counts.items())])
+    weights = np.concatenate(
+        [np.zeros((0, times), np.float32), *(draws(task, count, times).T for task, count in counts.items())]
+    )
     test = test.assign(place=place, task="all" if pooled else test["task"]).sort_values("place", kind="stable")
     for key, own in test.groupby([*CELL, "seed", "task"]):
         yield key, own["logit"].to_numpy(), own["correct"].to_numpy(bool), weights[own["place"]]
@@ -162,4 +174,10 @@ def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd
 
 def hidden(table: pd.DataFrame, few: pd.Series) -> pd.DataFrame:
     """A table of differences without the values of those that rest on too few answers."""
-    return table.assign(**{name: table[name].where(~few) for name in ("estimate", "low", "high", "p", "p_holm", "p_margin", "p_margin_holm") if name in table})
+    return table.assign(
+        **{
+            name: table[name].where(~few)
+            for name in ("estimate", "low", "high", "p", "p_holm", "p_margin", "p_margin_holm")
+            if name in table
+        }
+    )

@@ -60,7 +60,9 @@ def check(rows: pd.DataFrame) -> None:
     grades = rows.groupby(["scored", "question_id"])["correct"].nunique()
     if (grades > 1).any():
         scored, question = grades.idxmax()
-        raise WhoknowsError(f"rows: {scored}'s answer to {question} is right in one row and wrong in another; {remedy}.")
+        raise WhoknowsError(
+            f"rows: {scored}'s answer to {question} is right in one row and wrong in another; {remedy}."
+        )
     tested = (rows["split"] == "test").groupby(rows["question_id"]).nunique()
     if (tested > 1).any():
         raise WhoknowsError(f"rows: the question {tested.idxmax()} is in the test split and in another; {remedy}.")
@@ -106,7 +108,9 @@ def _categories(name: str, members: list[str]) -> dict[str, list[str]]:
     return {label: [m for m in members if category_of(m) == category] or [label] for category, label in labels.items()}
 
 
-def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples: pd.DataFrame | None = None) -> pd.DataFrame:
+def measure(
+    rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Every cell on every test set: within-task means, pooled beside them, averaged over seeds.
 
     Args:
@@ -125,16 +129,22 @@ def measure(rows: pd.DataFrame, scores: pd.DataFrame, tasks: list[dict], samples
     others, improving = bootstrap.metric_samples(rows, fitted) if fitted else {}, _any_improving(rows)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
-        drawn = {name: bootstrap.by_cell(own, members) for name, own in others.items()} | {"": bootstrap.by_cell(samples, members)}
+        drawn = {name: bootstrap.by_cell(own, members) for name, own in others.items()} | {
+            "": bootstrap.by_cell(samples, members)
+        }
         if len(members) > 1:
             line = line.merge(pooled(rows, members, fitted), on=CELL + ["seed"])
             if others:
-                drawn[POOLED + "auroc"] = bootstrap.by_cell(bootstrap.samples(rows[rows["task"].isin(members)], pooled=True), ["all"])
+                drawn[POOLED + "auroc"] = bootstrap.by_cell(
+                    bootstrap.samples(rows[rows["task"].isin(members)], pooled=True), ["all"]
+                )
         else:  # one task alone is the same pooled
             line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
             if others:
                 drawn[POOLED + "auroc"] = drawn[""]
-        between = pd.concat([bootstrap.interval(own).add_suffix(name and f"_{name}") for name, own in drawn.items()], axis=1)
+        between = pd.concat(
+            [bootstrap.interval(own).add_suffix(name and f"_{name}") for name, own in drawn.items()], axis=1
+        )
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(improving, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
@@ -147,9 +157,14 @@ def enough(cells: pd.DataFrame) -> pd.DataFrame:
     """
     few = cells["auroc"].notna() & (cells["n_rarer"] < MIN_PER_CLASS)
     why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
-    measures = [name for name in MEASURES if name not in ("accuracy", "commoner_accuracy")]  # those say no more than n_right and n do
+    measures = [
+        name for name in MEASURES if name not in ("accuracy", "commoner_accuracy")
+    ]  # those say no more than n_right and n do
     names = {*cells.filter(regex="^(low|high)"), *measures, *(POOLED + name for name in measures)}
-    return cells.assign(reason=cells["reason"].mask(few, pd.Series(why, cells.index)), **{name: cells[name].mask(few) for name in names & {*cells}})
+    return cells.assign(
+        reason=cells["reason"].mask(few, pd.Series(why, cells.index)),
+        **{name: cells[name].mask(few) for name in names & {*cells}},
+    )
 
 
 def named(reader: str, trained_on: str, scored: str) -> str:
@@ -196,16 +211,28 @@ def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> 
         without rows has no auroc and says why in reason. The MLP probe has places only if it has rows.
     """
     methods = [m for m in TRAINED if m != "probe_mlp" or m in set(cells["method"])]
-    sides = {"test_set": list(test_sets(tasks, [])), "method": methods} | dict.fromkeys(("reader", "trained_on", "scored"), models)
-    places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False).merge(cells, "left", list(sides))
+    sides = {"test_set": list(test_sets(tasks, [])), "method": methods} | dict.fromkeys(
+        ("reader", "trained_on", "scored"), models
+    )
+    places = (
+        pd.MultiIndex.from_product(sides.values(), names=list(sides))
+        .to_frame(index=False)
+        .merge(cells, "left", list(sides))
+    )
     absent = places["reason"].isna()
     places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
     counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
     places = places.assign(**{name: places[name].astype("Int64") for name in counts})
     readings = [*READINGS, *([ALL] if len(models) <= MOST_FOR_ALL else [])]
     table = pd.concat([heatmap_axes(places, reading) for reading in readings], ignore_index=True)
-    order = {name: at for name, values in {"test_set": sides["test_set"], "reading": readings, "method": methods}.items() for at, name in enumerate(values)}
-    return table.sort_values(["test_set", "reading", "method"], key=lambda values: values.map(order), kind="stable", ignore_index=True)
+    order = {
+        name: at
+        for name, values in {"test_set": sides["test_set"], "reading": readings, "method": methods}.items()
+        for at, name in enumerate(values)
+    }
+    return table.sort_values(
+        ["test_set", "reading", "method"], key=lambda values: values.map(order), kind="stable", ignore_index=True
+    )
 
 
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -225,7 +252,9 @@ def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     how = {name: "mean" for measure in MEASURES for name in (measure, POOLED + measure)}
     how |= {"n": "min", "n_right": "min", "n_rarer": "min", "n_tasks": "min", "of_tasks": "min", "reason": "first"}
     grouped = lines.groupby(CELL, as_index=False)
-    return grouped.agg(how).merge(grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max")), on=CELL)
+    return grouped.agg(how).merge(
+        grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max")), on=CELL
+    )
 
 
 def grid_task(measured: str, names: list[str]) -> str:

@@ -43,7 +43,9 @@ def smooth_ece(logit: np.ndarray, correct: np.ndarray) -> float:
     if not correct.size:
         return float("nan")
     confidence = expit(logit)
-    spectra = np.stack([_spectrum(_shared_out(confidence, values)) for values in (confidence - correct, np.ones_like(confidence))])
+    spectra = np.stack(
+        [_spectrum(_shared_out(confidence, values)) for values in (confidence - correct, np.ones_like(confidence))]
+    )
     narrow, wide = 0.0, 1.0
     for _ in range(HALVINGS):
         middle = (narrow + wide) / 2
@@ -203,11 +205,16 @@ def resampled(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, thres
         called = np.where(np.isnan(threshold), np.nan, (logit >= threshold) == correct)
         each = np.stack([(expit(logit) - correct) ** 2, np.logaddexp(0, np.where(correct, -logit, logit)), called])
         count, right = weights.sum(axis=0, dtype=float), weights[correct].sum(axis=0, dtype=float)
-        values = [*(np.where(np.isinf(each), np.nan, each) @ weights / count), *_ranked(logit, correct, weights, count, right)]
+        values = [
+            *(np.where(np.isinf(each), np.nan, each) @ weights / count),
+            *_ranked(logit, correct, weights, count, right),
+        ]
         return {name: np.where((right > 0) & (right < count), value, np.nan) for name, value in zip(RESAMPLED, values)}
 
 
-def _ranked(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, count: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ranked(
+    logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, count: np.ndarray, right: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """AURC and PRR of every resample.
 
     Of w answers of one confidence, e of them wrong, after n more confident ones, c of them wrong, the risks at the coverages that they
@@ -215,7 +222,9 @@ def _ranked(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, count: 
     """
     order = np.argsort(-logit, kind="stable")
     starts = np.flatnonzero(np.r_[True, logit[order][1:] != logit[order][:-1]])  # of equal confidences
-    answers, wrong = (np.add.reduceat(part, starts, axis=0) for part in (weights[order], weights[order] * ~correct[order, None]))
+    answers, wrong = (
+        np.add.reduceat(part, starts, axis=0) for part in (weights[order], weights[order] * ~correct[order, None])
+    )
     until = answers.cumsum(axis=0)
     harmonic = np.cumsum([0, *(1 / np.arange(1, count.max() + 1))])
     passed = np.diff(harmonic[until.astype(np.int32)], axis=0, prepend=0)

@@ -24,9 +24,15 @@ def cards(folder: Path | str) -> dict[Path, dict]:
     Raises:
         WhoknowsError: a file is damaged.
     """
-    whole = (path for path in sorted(Path(folder).rglob("*.json")) if not path.parent.name.startswith("."))  # as what a killed stage leaves
+    whole = (
+        path for path in sorted(Path(folder).rglob("*.json")) if not path.parent.name.startswith(".")
+    )  # as what a killed stage leaves
     found = {path: _read(path) for path in whole}
-    return {path: {"method": path.stem} | card for path, card in found.items() if isinstance(card, dict) and card.keys() >= {"reader", "trained_on", "seed"}}
+    return {
+        path: {"method": path.stem} | card
+        for path, card in found.items()
+        if isinstance(card, dict) and card.keys() >= {"reader", "trained_on", "seed"}
+    }
 
 
 def table(folder: Path | str) -> pd.DataFrame:

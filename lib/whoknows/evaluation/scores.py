@@ -85,7 +85,9 @@ def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
         dict(zip([*CELL, "seed"], key)) | _mean_over_tasks(group) | {"of_tasks": len(tasks)}
         for key, group in asked.groupby([*CELL, "seed"])
     ]
-    return pd.DataFrame(lines, columns=[*CELL, "seed", *MEASURES, "n", "n_right", "n_rarer", "n_tasks", "reason", "of_tasks"])
+    return pd.DataFrame(
+        lines, columns=[*CELL, "seed", *MEASURES, "n", "n_right", "n_rarer", "n_tasks", "reason", "of_tasks"]
+    )
 
 
 def pooled(rows: pd.DataFrame, tasks: list[str], fitted: dict) -> pd.DataFrame:
@@ -125,7 +127,13 @@ def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | No
     if fitted:
         measures |= _calibrated(logit, correct, fitted)
     right = float(correct.mean())
-    counts = {"accuracy": right, "commoner_accuracy": max(right, 1 - right), "n": correct.size, "n_right": int(correct.sum()), "n_rarer": int(min(correct.sum(), (~correct).sum()))}
+    counts = {
+        "accuracy": right,
+        "commoner_accuracy": max(right, 1 - right),
+        "n": correct.size,
+        "n_right": int(correct.sum()),
+        "n_rarer": int(min(correct.sum(), (~correct).sum())),
+    }
     return measures | counts | {"reason": reason}
 
 
@@ -133,7 +141,9 @@ def _calibrated(logit: np.ndarray, correct: np.ndarray, fitted: calibration.Cali
     measures = {"threshold_accuracy": metrics.threshold_accuracy(logit, correct, fitted.threshold)}
     scaled = {"ece_temperature": logit / fitted.temperature, "ece_platt": fitted.slope * logit + fitted.offset}
     # Nothing to calibrate on leaves the value missing.
-    return measures | {name: float("nan") if pd.isna(z).any() else metrics.ece(z, correct) for name, z in scaled.items()}
+    return measures | {
+        name: float("nan") if pd.isna(z).any() else metrics.ece(z, correct) for name, z in scaled.items()
+    }
 
 
 def _mean_over_tasks(group: pd.DataFrame) -> dict:

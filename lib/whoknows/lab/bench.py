@@ -44,7 +44,12 @@ from whoknows.stages import answer, extract
 SHAPES = {
     "meta-llama/Llama-2-7b-hf": LlamaConfig(max_position_embeddings=4096),
     "meta-llama/Llama-2-13b-hf": LlamaConfig(
-        max_position_embeddings=4096, hidden_size=5120, intermediate_size=13824, num_hidden_layers=40, num_attention_heads=40, num_key_value_heads=40
+        max_position_embeddings=4096,
+        hidden_size=5120,
+        intermediate_size=13824,
+        num_hidden_layers=40,
+        num_attention_heads=40,
+        num_key_value_heads=40,
     ),
     "mistralai/Mistral-7B-v0.1": MistralConfig(),
 }
@@ -66,7 +71,9 @@ def make(source: str, texts: list[str], folder: Path) -> str:
         WhoknowsError: the shape of that model is not known.
     """
     if source not in SHAPES:
-        raise WhoknowsError(f"models: the shape of {source!r} is not known, only those of {', '.join(SHAPES)}; leave --random-weights out")
+        raise WhoknowsError(
+            f"models: the shape of {source!r} is not known, only those of {', '.join(SHAPES)}; leave --random-weights out"
+        )
     config = SHAPES[source]
     prompts = [f"Question: \nAnswer: {QUERY} {said}" for said in ("i", "ii")]
     tokenizer = tiny.metaspace(texts + prompts * 100, config.vocab_size - tiny.BYTES)
@@ -124,7 +131,11 @@ def matmul_rate(reader: Reader) -> float:
     """Floating-point operations per second of the products of many rows with matrices like all those of the model's blocks."""
     rows, kind = ROWS[reader.device.type], {"dtype": reader.head.dtype, "device": reader.device}
     linears = [module for module in reader.layers.modules() if isinstance(module, nn.Linear)]
-    unpacked = {(m.out_features, m.in_features): torch.randn(m.out_features, m.in_features, **kind) for m in linears if not m.weight.is_floating_point()}
+    unpacked = {
+        (m.out_features, m.in_features): torch.randn(m.out_features, m.in_features, **kind)
+        for m in linears
+        if not m.weight.is_floating_point()
+    }
     matrices = [m.weight if m.weight.is_floating_point() else unpacked[m.out_features, m.in_features] for m in linears]
     inputs = {width: torch.randn(rows, width, **kind) for width in {m.in_features for m in linears}}
     turns = [seconds(lambda: [inputs[w.shape[1]] @ w.T for w in matrices]) for _ in range(REPEATS + 1)]
@@ -163,9 +174,16 @@ def bench(chosen: grid.Grid, count: int | None = None) -> pd.DataFrame:
         reader = _load(chosen, model)
         limit = matmul_rate(reader)
         lines.append(_say({"model": model.name, "stage": "extract", **extracting(reader, answered, chosen, limit)}))
-        lines.append(_say({"model": model.name, "stage": "lora_prompt", **training(reader, answered[model.name], chosen, limit)}))
+        lines.append(
+            _say({"model": model.name, "stage": "lora_prompt", **training(reader, answered[model.name], chosen, limit)})
+        )
         del reader
-    return pd.DataFrame(lines).assign(device=_device(), precision=chosen.precision if chosen.precision in loading.QUANTISED else str(loading.dtype(chosen.precision)).removeprefix("torch."))
+    return pd.DataFrame(lines).assign(
+        device=_device(),
+        precision=chosen.precision
+        if chosen.precision in loading.QUANTISED
+        else str(loading.dtype(chosen.precision)).removeprefix("torch."),
+    )
 
 
 @contextmanager
@@ -175,19 +193,25 @@ def random_weights(chosen: grid.Grid) -> Iterator[grid.Grid]:
     Raises:
         WhoknowsError: the shape of a model is not known.
     """
-      # not above: only this needs it
+    # not above: only this needs it
 
     table = sample(chosen, 10**6)
     texts = [text for column in (table["question"], table["gold"].map(" ".join)) for text in column]
     cache.root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.root()) as folder:
-        yield replace(chosen, models=tuple(replace(m, source=make(m.source, texts, Path(folder) / m.name)) for m in chosen.models))
+        yield replace(
+            chosen, models=tuple(replace(m, source=make(m.source, texts, Path(folder) / m.name)) for m in chosen.models)
+        )
 
 
 def sample(chosen: grid.Grid, count: int) -> pd.DataFrame:
     """The first questions of the grid's first training task, with its few-shot examples."""
     task = next(task for task in chosen.tasks if task.role == "train")
-    return questions.build([{"name": task.name, "size": min(count, task.size), "role": task.role}], asdict(chosen.splits), chosen.answer.shots)
+    return questions.build(
+        [{"name": task.name, "size": min(count, task.size), "role": task.role}],
+        asdict(chosen.splits),
+        chosen.answer.shots,
+    )
 
 
 def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid, limit: float) -> tuple[dict, pd.DataFrame]:
@@ -222,10 +246,16 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
 
     def ours(items: range) -> float:
         part = _part(answered, items)
-        return seconds(lambda: forward.extract(reader, trees(part), first, TokenBudget(chosen.batch_tokens, reader.device)))
+        return seconds(
+            lambda: forward.extract(reader, trees(part), first, TokenBudget(chosen.batch_tokens, reader.device))
+        )
 
     def theirs(items: range) -> float:
-        return seconds(lambda: [_read(reader, frame, chosen.batch_tokens or PLAIN_TOKENS) for frame in _part(answered, items).values()])
+        return seconds(
+            lambda: [
+                _read(reader, frame, chosen.batch_tokens or PLAIN_TOKENS) for frame in _part(answered, items).values()
+            ]
+        )
 
     tokens = sum(map(len, trees(answered).trees))
     work = 2 * block_parameters(reader) * tokens
@@ -234,7 +264,10 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
 
 def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: float) -> dict:
     """A line for one epoch of LoRA + Prompt; the plain way trains the same adapters of the same model."""
-    settings, budget = asdict(chosen.lora_prompt) | {"epochs": 1, "evaluations": 1, "js_weight": 0.0}, chosen.batch_tokens
+    settings, budget = (
+        asdict(chosen.lora_prompt) | {"epochs": 1, "evaluations": 1, "js_weight": 0.0},
+        chosen.batch_tokens,
+    )
     settings["targets"] = list(settings["targets"])
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
@@ -250,7 +283,11 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
     def theirs(items: range) -> float:
         part = frame.iloc[list(items)]
         with products.removed(estimator.reader.model):
-            return seconds(lambda: baseline.train(estimator.reader, texts(reader, part, reader.query), part["correct"].tolist(), settings, 0))
+            return seconds(
+                lambda: baseline.train(
+                    estimator.reader, texts(reader, part, reader.query), part["correct"].tolist(), settings, 0
+                )
+            )
 
     tokens = sum(map(len, texts(reader, frame, reader.query)))
     work = 4 * adapted * tokens
@@ -259,7 +296,10 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
 
 def texts(reader: Reader, frame: pd.DataFrame, end: Sequence[int] = ()) -> list[list[int]]:
     """Ids of each question with its answer and what follows."""
-    return [reader.start() + q + a + [*end] for q, a in zip(reader.questions(frame["question"].tolist()), reader.answers(frame["answer"].tolist()))]
+    return [
+        reader.start() + q + a + [*end]
+        for q, a in zip(reader.questions(frame["question"].tolist()), reader.answers(frame["answer"].tolist()))
+    ]
 
 
 def _read(reader, frame, budget):
@@ -292,7 +332,11 @@ def main(arguments: list[str]) -> None:
     """The command line; writes bench.parquet beside the grid's other results, from where the book shows it."""
     parser = argparse.ArgumentParser(prog="whoknows bench", description="Measures the speed of a grid's models.")
     parser.add_argument("grid")
-    parser.add_argument("--random-weights", action="store_true", help="measure models of the same shapes that know nothing, for which no weights are needed")
+    parser.add_argument(
+        "--random-weights",
+        action="store_true",
+        help="measure models of the same shapes that know nothing, for which no weights are needed",
+    )
     options = parser.parse_args(arguments)
     chosen = grid.load(options.grid)
     out = f"{parameters.out(chosen)}/bench.parquet"

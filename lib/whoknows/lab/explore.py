@@ -71,7 +71,9 @@ class Results:
         self.models, self.seed = list(paths), self.grid.seeds[0]
         self.answers = {name: for_seed(files.read_parquet(path), self.seed) for name, path in paths.items()}
         frame = self.answers[self.models[0]]  # all have the same questions
-        self._hidden = cache(lambda reader, states: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", states, frame))
+        self._hidden = cache(
+            lambda reader, states: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", states, frame)
+        )
         self._judged = lru_cache(maxsize=64)(self._fit_and_judge)
 
     def layers(self, reader: str) -> int:
@@ -80,7 +82,9 @@ class Results:
 
     def published(self, reader: str, trained_on: str) -> dict | None:
         """Layer and strength of the run's own probe, which were chosen on validation; None if the run has no such probe."""
-        path = Path(parameters.out(self.grid), "estimators", "probe", reader, trained_on, f"seed{self.seed}", "probe.json")
+        path = Path(
+            parameters.out(self.grid), "estimators", "probe", reader, trained_on, f"seed{self.seed}", "probe.json"
+        )
         return json.loads(path.read_text())["chosen"] if path.exists() else None
 
     def tasks(self, setting: Setting) -> list[dict]:
@@ -98,9 +102,13 @@ class Results:
     def _fit_and_judge(self, setting: Setting) -> pd.DataFrame:
         reader, trained_on, layer = setting.reader, setting.trained_on, setting.layer
         if layer >= self.layers(reader):
-            raise WhoknowsError(f"{reader} has the layers 0 to {self.layers(reader) - 1}, but {layer} is asked for; choose one that it has.")
+            raise WhoknowsError(
+                f"{reader} has the layers 0 to {self.layers(reader) - 1}, but {layer} is asked for; choose one that it has."
+            )
         if not any(task["role"] == "train" for task in self.tasks(setting)):
-            raise WhoknowsError("None of these tasks has the role train, so there is nothing to learn; choose one more.")
+            raise WhoknowsError(
+                "None of these tasks has the role train, so there is nothing to learn; choose one more."
+            )
         frames = {scored: self._asked(frame, setting) for scored, frame in self.answers.items()}
         states = {scored: scored if setting.token == TOKENS[0] else BEFORE for scored in frames}
         hidden = {scored: self._hidden(reader, states[scored])[:, layer : layer + 1] for scored in frames}
@@ -136,11 +144,17 @@ def numbers(results: Results, setting: Setting) -> pd.DataFrame:
         A line for each test set: `Validation, <trained on>`, and `Test, <scored>`, as AUROC with what it rests on.
     """
     rows, tasks = results.rows(setting), results.tasks(setting)
-    heads = {f"Validation, {setting.trained_on}": ("validation", setting.trained_on), f"Test, {setting.scored}": ("test", setting.scored)}
+    heads = {
+        f"Validation, {setting.trained_on}": ("validation", setting.trained_on),
+        f"Test, {setting.scored}": ("test", setting.scored),
+    }
     lines = {}
     for label, members in test_sets(tasks, list(rows["task"].unique())).items():
         own = rows[rows["task"].isin(members)]
-        lines[label] = {head: _said(own[(own["split"] == split) & (own["scored"] == scored)]) for head, (split, scored) in heads.items()}
+        lines[label] = {
+            head: _said(own[(own["split"] == split) & (own["scored"] == scored)])
+            for head, (split, scored) in heads.items()
+        }
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(columns="AUROC")
 
 
@@ -156,7 +170,9 @@ def places(results: Results, setting: Setting) -> pd.DataFrame:
         reading, model, trained_on, auroc and n_right; reason where a probe cannot be, such as a layer that its reader lacks.
     """
     pairs = product(results.models, repeat=2)
-    table = pd.concat([_judged(results, replace(setting, reader=reader, trained_on=trained_on)) for reader, trained_on in pairs])
+    table = pd.concat(
+        [_judged(results, replace(setting, reader=reader, trained_on=trained_on)) for reader, trained_on in pairs]
+    )
     table = table.astype({"n_right": "Int64"})  # which may be missing
     return pd.concat([heatmap_axes(table, reading) for reading in READINGS], ignore_index=True)
 
@@ -181,21 +197,39 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """
     low, high = colour_domain(table["auroc"], 0.5)
     drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: TITLES[reading][0])), len(models))
-    drawn["ink"] = np.where(drawn["auroc"].isna(), INK, np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff"))
-    x, y = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)), alt.Y("model:N", sort=models, title="Model")
+    drawn["ink"] = np.where(
+        drawn["auroc"].isna(), INK, np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff")
+    )
+    x, y = (
+        alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
+        alt.Y("model:N", sort=models, title="Model"),
+    )
     scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     base = tipped(alt.Chart(), "reader", "trained_on", "scored", "auroc", "n_right", "reason").encode(x=x, y=y)
-    cell = base.mark_rect(stroke="#8883").encode(color=alt.condition("isValid(datum.auroc)", alt.Color("auroc:Q", scale=scale, legend=None), alt.value("#8883")))
-    written = [base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None)) for name, size, dy in (("value", 15, -5), ("note", 10, 12))]
-    panels = alt.layer(cell, *written).resolve_scale(color="independent").properties(width=110 * len(models), height=alt.Step(64))
-    return panels.facet(alt.Column("panel:N", title=None), data=drawn).properties(usermeta=embedding("explore-heatmaps"))
+    cell = base.mark_rect(stroke="#8883").encode(
+        color=alt.condition("isValid(datum.auroc)", alt.Color("auroc:Q", scale=scale, legend=None), alt.value("#8883"))
+    )
+    written = [
+        base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
+        for name, size, dy in (("value", 15, -5), ("note", 10, 12))
+    ]
+    panels = (
+        alt.layer(cell, *written)
+        .resolve_scale(color="independent")
+        .properties(width=110 * len(models), height=alt.Step(64))
+    )
+    return panels.facet(alt.Column("panel:N", title=None), data=drawn).properties(
+        usermeta=embedding("explore-heatmaps")
+    )
 
 
 def curves(results: Results, setting: Setting) -> alt.ConcatChart:
     """ROC and reliability of the setting's own cell, and how its errors and confidences lie."""
     rows = results.rows(setting)
     own = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
-    return cell.curves_chart(cell.curves(rows[own], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on)
+    return cell.curves_chart(
+        cell.curves(rows[own], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on
+    )
 
 
 def as_grid(results: Results, setting: Setting, name: str) -> str:
@@ -208,7 +242,15 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     """
     lacks = [model for model in results.models if setting.layer >= results.layers(model)]
     values = json.loads(json.dumps(asdict(results.grid)))
-    values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed], "judge": None, "search": None, "beside": None}
+    values |= {
+        "name": name,
+        "tasks": results.tasks(setting),
+        "methods": ["probe"],
+        "seeds": [results.seed],
+        "judge": None,
+        "search": None,
+        "beside": None,
+    }
     values["models"] = [model | {"layers": "all" if model["name"] in lacks else None} for model in values["models"]]
     values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
     values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
@@ -216,9 +258,21 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     if complaint:
         raise WhoknowsError(f"{complaint}.")
     head = f"# {results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained on, {setting.scored} is scored.\n"
-    other = f"# Readers without a layer {setting.layer} choose among all of theirs on validation: {', '.join(lacks)}.\n" if lacks else ""
-    few = f"# A probe that learns from {setting.size} answers is on the page Controls, at the layer that is best on validation.\n" if setting.size else ""
-    early = "# A probe at the last token before the answer is on the page Controls, at the layer that is best on validation.\n" if setting.token != TOKENS[0] else ""
+    other = (
+        f"# Readers without a layer {setting.layer} choose among all of theirs on validation: {', '.join(lacks)}.\n"
+        if lacks
+        else ""
+    )
+    few = (
+        f"# A probe that learns from {setting.size} answers is on the page Controls, at the layer that is best on validation.\n"
+        if setting.size
+        else ""
+    )
+    early = (
+        "# A probe at the last token before the answer is on the page Controls, at the layer that is best on validation.\n"
+        if setting.token != TOKENS[0]
+        else ""
+    )
     return head + other + few + early + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
 
 

@@ -32,7 +32,11 @@ class Panel(widgets.VBox):
         self.results, self.choices = results, _choices(results)
         self.numbers, self.charts = widgets.HTML(), widgets.Output()
         self.name = widgets.Text(value="explored", description="Name", **WIDE)
-        self.back, self.button, self.said = widgets.Button(description="Published setting"), widgets.Button(description="Save as grid"), widgets.HTML()
+        self.back, self.button, self.said = (
+            widgets.Button(description="Published setting"),
+            widgets.Button(description="Save as grid"),
+            widgets.HTML(),
+        )
         self._go_back()
         for name, choice in self.choices.items():
             choice.observe(self._follow_reader if name == "reader" else self._draw, names="value")
@@ -68,7 +72,9 @@ class Panel(widgets.VBox):
         if self.held:
             return
         try:
-            self.numbers.value = explore.numbers(self.results, self.setting).to_html(border=0)  # after one fit; the heatmaps want more
+            self.numbers.value = explore.numbers(self.results, self.setting).to_html(
+                border=0
+            )  # after one fit; the heatmaps want more
             heatmaps = explore.heatmaps(explore.places(self.results, self.setting), self.results.models)
             self.charts.outputs = (_output(heatmaps), _output(explore.curves(self.results, self.setting)))
         except WhoknowsError as error:
@@ -84,11 +90,18 @@ class Panel(widgets.VBox):
 
 def _choices(results: Results) -> dict[str, widgets.Widget]:
     first, last = results.models[0], results.layers(results.models[0]) - 1
-    models = {name: widgets.Dropdown(options=results.models, value=first, description=title, **WIDE) for name, title in (("reader", "Reader"), ("trained_on", "Trained on"), ("scored", "Scored"))}
+    models = {
+        name: widgets.Dropdown(options=results.models, value=first, description=title, **WIDE)
+        for name, title in (("reader", "Reader"), ("trained_on", "Trained on"), ("scored", "Scored"))
+    }
     layer = widgets.IntSlider(value=last // 2, min=0, max=last, description="Layer", continuous_update=False, **WIDE)
-    published = [chosen["strength"] for pair in product(results.models, repeat=2) if (chosen := results.published(*pair))]
+    published = [
+        chosen["strength"] for pair in product(results.models, repeat=2) if (chosen := results.published(*pair))
+    ]
     strengths = sorted({*STRENGTHS, *results.grid.probe.strengths, *published})
-    strength = widgets.SelectionSlider(options=strengths, value=0.1, description="L2 strength", continuous_update=False, **WIDE)
+    strength = widgets.SelectionSlider(
+        options=strengths, value=0.1, description="L2 strength", continuous_update=False, **WIDE
+    )
     most = max((frame["split"] == "train").sum() for frame in results.answers.values())
     sizes = [(str(size), size) for size in SIZES if size < most] + [("all", 0)]
     size = widgets.SelectionSlider(options=sizes, value=0, description="Training size", continuous_update=False, **WIDE)

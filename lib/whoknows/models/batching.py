@@ -53,7 +53,9 @@ class TokenBudget:
             budget, found = self.tokens, self._try(work, batch, len(batch) * lengths[batch[0]])
             waiting = rest
             if found is None and (len(batch) == 1 or self.tokens < self.least):
-                raise DoesNotFit(f"a text of {lengths[batch[0]]} tokens does not fit into the free memory of {self.device}: set precision: 4bit in the grid, or leave its task out")
+                raise DoesNotFit(
+                    f"a text of {lengths[batch[0]]} tokens does not fit into the free memory of {self.device}: set precision: 4bit in the grid, or leave its task out"
+                )
             if found is None:
                 waiting = [batch, *rest]
             else:

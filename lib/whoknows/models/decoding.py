@@ -21,7 +21,9 @@ Places = tuple[torch.Tensor, torch.Tensor]
 Decoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 
-def together(reader: Reader, trees: list[Tree], at: Places, sizes: list[int], ends: Places, first_block: int | None) -> Decoded:
+def together(
+    reader: Reader, trees: list[Tree], at: Places, sizes: list[int], ends: Places, first_block: int | None
+) -> Decoded:
     """One forward pass over some trees.
 
     Args:
@@ -57,14 +59,18 @@ def together(reader: Reader, trees: list[Tree], at: Places, sizes: list[int], en
     return torch.stack([*states, means(last)], dim=1), last[ends], kept[0] if kept else None
 
 
-def alone(reader: Reader, trees: list[Tree], at: Places, sizes: list[int], ends: Places, first_block: int | None = None) -> Decoded:
+def alone(
+    reader: Reader, trees: list[Tree], at: Places, sizes: list[int], ends: Places, first_block: int | None = None
+) -> Decoded:
     """The same from `hidden_states`; nothing is kept for `first_block`."""
     *lower, last = hidden_states(reader, trees)
     means = _Means(last.shape[1], at, sizes)
     return torch.stack([means(hidden) for hidden in (*lower, last)], dim=1), last[ends], None
 
 
-def final(reader: Reader, trees: list[Tree], first: int, trunk: list[torch.Tensor] | None, read: Places | None = None) -> torch.Tensor:
+def final(
+    reader: Reader, trees: list[Tree], first: int, trunk: list[torch.Tensor] | None, read: Places | None = None
+) -> torch.Tensor:
     """Final hidden states [rows, columns, width] of some trees, each as one row.
 
     Whatever stands between the embeddings and the first block runs in any case, as a model may want it; a trunk takes the place of what
@@ -79,7 +85,9 @@ def final(reader: Reader, trees: list[Tree], first: int, trunk: list[torch.Tenso
     with ExitStack() as hooks:
         if trunk is not None:
             stream = _padded(trunk, inputs["input_ids"].shape[1], reader.device)
-            hooks.callback(reader.layers[first].register_forward_pre_hook(partial(_enter, stream), with_kwargs=True).remove)
+            hooks.callback(
+                reader.layers[first].register_forward_pre_hook(partial(_enter, stream), with_kwargs=True).remove
+            )
         if read:
             hooks.enter_context(only_at(reader.layers[-1], *read))
         return base(**inputs, use_cache=False).last_hidden_state
@@ -115,7 +123,9 @@ def hidden_states(reader: Reader, trees: list[Tree]) -> Sequence[torch.Tensor]:
 
 def last_hidden_state(reader: Reader, trees: list[Tree]) -> torch.Tensor:
     """The final one of `hidden_states` alone."""
-    (last,) = _laid_out(trees, texts_alone(reader, _texts(trees), lambda out: out.last_hidden_state[:, None], every=False))
+    (last,) = _laid_out(
+        trees, texts_alone(reader, _texts(trees), lambda out: out.last_hidden_state[:, None], every=False)
+    )
     return last
 
 

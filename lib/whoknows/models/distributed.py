@@ -73,7 +73,16 @@ def launch(module: str, parameters: dict, count: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "parameters.json"
         told.write_text(json.dumps(parameters), encoding="utf-8")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}", "--module", module, str(told)]
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            f"--nproc-per-node={count}",
+            "--module",
+            module,
+            str(told),
+        ]
         library = str(ROOT / "lib")
         path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
         if subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode:

@@ -40,7 +40,13 @@ class Features:
 
 
 @torch.inference_mode()
-def extract(reader: Reader, grown: Forest, first_block: int | None, budget: TokenBudget, done: Callable[[int], object] = lambda tokens: None) -> Features:
+def extract(
+    reader: Reader,
+    grown: Forest,
+    first_block: int | None,
+    budget: TokenBudget,
+    done: Callable[[int], object] = lambda tokens: None,
+) -> Features:
     """Run the frozen reader once over a forest.
 
     All that is found stays on the reader's device until the last batch, so that nothing waits for it to be brought away.
@@ -58,7 +64,10 @@ def extract(reader: Reader, grown: Forest, first_block: int | None, budget: Toke
     """
     is_fast, lengths = proof.trees(reader, grown.longest), [len(tree) for tree in grown.trees]
     decode, first_block = (decoding.together, first_block) if is_fast else (decoding.alone, None)
-    starts = [0, *accumulate(length if grown.is_queried(t) else 0 for t, length in enumerate(lengths))]  # of the trees in the trunk
+    starts = [
+        0,
+        *accumulate(length if grown.is_queried(t) else 0 for t, length in enumerate(lengths)),
+    ]  # of the trees in the trunk
     found = _room(reader, grown, first_block, starts[-1])
     for batch, (bad, own) in budget.run(partial(_read, reader, decode, grown, found, starts), lengths):
         _refuse(reader, grown, batch, bad, own)
@@ -101,7 +110,9 @@ def _wanted(grown: Forest, batch: list[int], on: torch.device) -> tuple[Places, 
     return (torch.cat([ends[0], every[0], before[0]]), torch.cat([ends[1], every[1], before[1]])), sizes, own
 
 
-def _read(reader: Reader, decode, grown: Forest, found: Features, starts: list[int], batch: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
+def _read(
+    reader: Reader, decode, grown: Forest, found: Features, starts: list[int], batch: list[int]
+) -> tuple[torch.Tensor, dict[str, list[int]]]:
     """Puts what a batch gives into `found`.
 
     Args:
@@ -123,7 +134,9 @@ def _read(reader: Reader, decode, grown: Forest, found: Features, starts: list[i
         found.zero_shot[model][rows] = logits[branches].where(asked, torch.nan)
     for row, t in enumerate(batch if trunk is not None else ()):
         found.trunk[starts[t] : starts[t + 1]] = trunk[row, : starts[t + 1] - starts[t]]
-    return ~torch.isfinite(states[count:]).all(dim=-1), own  # what is no number at an answer's last token is none in the mean
+    return ~torch.isfinite(states[count:]).all(
+        dim=-1
+    ), own  # what is no number at an answer's last token is none in the mean
 
 
 def p_true_logit(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
@@ -137,7 +150,14 @@ def _refuse(reader: Reader, grown: Forest, batch: list[int], bad: torch.Tensor, 
     if not bad.any():
         return
     row, layer = (int(i) for i in bad.nonzero()[0])
-    whose = [(f"the answer of {model} to ", t) for model, branches in own.items() for t, branch in zip(batch, branches) if branch == row]
+    whose = [
+        (f"the answer of {model} to ", t)
+        for model, branches in own.items()
+        for t, branch in zip(batch, branches)
+        if branch == row
+    ]
     where, t = (whose or [("", batch[row - len(bad)])])[0]
     text = reader.tokenizer.decode(grown.trees[t].question, skip_special_tokens=True)
-    raise WhoknowsError(f"extract: a hidden state of layer {layer} at {where}{text[:60]!r} is NaN or infinite; set precision: float32 in the grid")
+    raise WhoknowsError(
+        f"extract: a hidden state of layer {layer} at {where}{text[:60]!r} is NaN or infinite; set precision: float32 in the grid"
+    )

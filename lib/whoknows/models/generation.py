@@ -14,7 +14,10 @@ from whoknows.models.loading import Reader
 from whoknows.models.packing import of_one_length, only_at
 
 LINE_END = "\n"
-SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, that are worked on at a time: on a CPU as many as stay in its cache
+SCORES = {
+    "cpu": 2**20,
+    "cuda": 2**28,
+}  # attention scores, or logits, that are worked on at a time: on a CPU as many as stay in its cache
 # What blocks hand to their attention that changes nothing here. A sink (`s_aux`) or a cap on the scores would, and so might what is not known.
 UNUSED = {"dropout", "position_ids", "cache_position", "is_causal", "use_cache", "output_attentions", "return_dict"}
 ALONE = 8192  # tokens of the prompts and answers that the plain way writes at a time
@@ -80,7 +83,15 @@ class Prefix:
         query = query * (width**-0.5 if scaling is None else scaling)
         size = max(1, SCORES[query.device.type] // (heads * new * (len(self.ids) + key.shape[2])))
         out = [
-            self._attend_rows(module.layer_idx, query[part], key[part], value[part], attention_mask[part], self.places[part], sliding_window)
+            self._attend_rows(
+                module.layer_idx,
+                query[part],
+                key[part],
+                value[part],
+                attention_mask[part],
+                self.places[part],
+                sliding_window,
+            )
             for part in (slice(row, row + size) for row in range(0, rows, size))
         ]
         return torch.cat(out).transpose(1, 2), None
@@ -91,11 +102,17 @@ class Prefix:
         shared_key, shared_value = self.keys_values[block] if self.ids else (key.new_empty(groups, 0, width),) * 2
         folded = query.reshape(rows, groups, -1, width).transpose(0, 1).reshape(groups, -1, width)
         shared = (folded @ shared_key.transpose(1, 2)).float().reshape(groups, rows, heads // groups, new, -1)
-        own = (query.reshape(rows, groups, -1, width) @ key.transpose(2, 3)).float().reshape(rows, groups, heads // groups, new, -1)
+        own = (
+            (query.reshape(rows, groups, -1, width) @ key.transpose(2, 3))
+            .float()
+            .reshape(rows, groups, heads // groups, new, -1)
+        )
         if window is not None:
             newest = places[:, -new:, None]
             own_mask = own_mask & (newest - places[:, None] < window)[:, None]
-            shared.masked_fill_((newest - torch.arange(len(self.ids), device=places.device) >= window)[:, None], -torch.inf)
+            shared.masked_fill_(
+                (newest - torch.arange(len(self.ids), device=places.device) >= window)[:, None], -torch.inf
+            )
         own.masked_fill_(~own_mask[:, None], -torch.inf)
         # One softmax over two parts that are never put together: the same largest score is taken from both.
         largest = own.amax(-1, keepdim=True)
@@ -131,8 +148,12 @@ class Prefix:
 
     def _write(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
         inputs, own, positions = self._padded(ids)
-        self.places = positions  # of all tokens in the rows so far: `attend` needs them where a block sees only so far back
-        mask = (own[:, None] & own.new_ones(own.shape[1], own.shape[1]).tril()) | torch.eye(own.shape[1], dtype=torch.bool, device=own.device)
+        self.places = (
+            positions  # of all tokens in the rows so far: `attend` needs them where a block sees only so far back
+        )
+        mask = (own[:, None] & own.new_ones(own.shape[1], own.shape[1]).tril()) | torch.eye(
+            own.shape[1], dtype=torch.bool, device=own.device
+        )
         cache = DynamicCache()
         tokens: list[list[int]] = [[] for _ in ids]
         measures: list[list[list[float]]] = [[] for _ in ids]
@@ -141,7 +162,11 @@ class Prefix:
             last = torch.full((len(rows),), inputs.shape[1] - 1, device=own.device)
             with only_at(self.reader.layers[-1], torch.arange(len(rows), device=own.device), last):
                 hidden = self.reader.base(
-                    input_ids=inputs, attention_mask=mask[:, None], position_ids=positions, past_key_values=cache, use_cache=True
+                    input_ids=inputs,
+                    attention_mask=mask[:, None],
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
                 ).last_hidden_state[:, -1]
             token, measured = self._likeliest(hidden)
             for row, t, m in zip(rows, token.tolist(), measured.tolist()):
@@ -183,10 +208,17 @@ class Prefix:
             return torch.tensor([self._is_end(token) for token in tokens[:, -1].tolist()], device=tokens.device)
 
         usual, ids = model.generation_config, torch.tensor(prompts, device=self.reader.device)
-        model.generation_config = GenerationConfig(eos_token_id=[*self.ends], pad_token_id=min(self.ends))  # no sampling, no penalties
-        options = {"logits_processor": LogitsProcessorList([measured]), "stopping_criteria": StoppingCriteriaList([ended])}
+        model.generation_config = GenerationConfig(
+            eos_token_id=[*self.ends], pad_token_id=min(self.ends)
+        )  # no sampling, no penalties
+        options = {
+            "logits_processor": LogitsProcessorList([measured]),
+            "stopping_criteria": StoppingCriteriaList([ended]),
+        }
         try:
-            written = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens, **options)
+            written = model.generate(
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=max_new_tokens, **options
+            )
         finally:
             model.generation_config = usual
         tokens, measures = written[:, ids.shape[1] :].tolist(), torch.stack(measures, dim=1).tolist()
@@ -215,7 +247,9 @@ class Prefix:
         text = self._line(tokens[:-1] if tokens[-1] in self.ends else tokens)
         bare = tokens[-1] in self.ends or self._is_end(tokens[-1]) and not self._line(tokens[-1:])
         logprob, entropy, margin = np.transpose(measures[:-1] if bare and len(tokens) > 1 else measures)
-        return Written(text, logprob.sum(), logprob.mean(), len(logprob), logprob.min(), entropy.mean(), entropy.max(), margin[0])
+        return Written(
+            text, logprob.sum(), logprob.mean(), len(logprob), logprob.min(), entropy.mean(), entropy.max(), margin[0]
+        )
 
     def _line(self, tokens: list[int]) -> str:
         return self.reader.tokenizer.decode(tokens, skip_special_tokens=True).lstrip(" ").split(LINE_END)[0].strip()

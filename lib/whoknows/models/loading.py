@@ -35,7 +35,12 @@ LINEAR = (nn.Linear, Conv1D)  # the second is what GPT-2 calls it
 # Weights of the blocks' matrices, as in Dettmers et al. 2022 and 2023; head, embeddings and norms stay in bfloat16.
 QUANTISED = {
     "8bit": {"load_in_8bit": True},
-    "4bit": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "bnb_4bit_compute_dtype": torch.bfloat16},
+    "4bit": {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": torch.bfloat16,
+    },
 }
 
 
@@ -104,7 +109,11 @@ class Reader:
     @property
     def base(self) -> nn.Module:
         """The stack of blocks with embeddings and final norm, without the output head."""
-        declared = (self.causal.get_decoder(), self.causal.base_model, *self.causal.children())  # of which some are right, by class
+        declared = (
+            self.causal.get_decoder(),
+            self.causal.base_model,
+            *self.causal.children(),
+        )  # of which some are right, by class
         parts = [module for module in declared if module is not self.causal]
         return next((part for part in parts if _blocks(part, self.depth) is not None), parts[0])
 
@@ -143,7 +152,10 @@ class Reader:
 
         The model's own code computes them, with whatever it does besides the product with the head's matrix: bias, scale, soft cap.
         """
-        head, ids = self.causal.get_output_embeddings(), torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
+        head, ids = (
+            self.causal.get_output_embeddings(),
+            torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device),
+        )
         with ExitStack() as undo:
             undo.enter_context(_standing_in(self.base, lambda *_, **__: _Decoded(hidden[None])))
             if tokens is not None:
@@ -168,12 +180,19 @@ class Reader:
         """What the tokenizer puts before every text, such as BOS; nothing if the wording brings it along."""
         text, whole = (self.tokenizer(ANCHOR, add_special_tokens=special).input_ids for special in (False, True))
         before = whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)]
-        return [] if self.tokenizer(self.wording.first, add_special_tokens=False).input_ids[: len(before)] == before else before
+        return (
+            []
+            if self.tokenizer(self.wording.first, add_special_tokens=False).input_ids[: len(before)] == before
+            else before
+        )
 
     @cached_property
     def ends(self) -> frozenset[int]:
         """Ids of the tokens that end an answer, whoever names them: the tokenizer, the model's configuration or that of generation."""
-        named = [getattr(where, "eos_token_id", None) for where in (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))]
+        named = [
+            getattr(where, "eos_token_id", None)
+            for where in (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))
+        ]
         named.append(self.encode(self.wording.later)[0] if self.wording != PLAIN else None)  # a chat's turn ends so
         return frozenset(e for end in named for e in (end if isinstance(end, list) else [end]) if e is not None)
 
@@ -189,10 +208,14 @@ class Reader:
         """The same for many texts at once, which a fast tokenizer does on all cores, each as it stands after `before`; options are the tokenizer's."""
         if not texts:
             return []
-        known, *found = self.tokenizer([before, *(before + text for text in texts)], add_special_tokens=False, **options).input_ids
+        known, *found = self.tokenizer(
+            [before, *(before + text for text in texts)], add_special_tokens=False, **options
+        ).input_ids
         for text, ids in zip(texts, found):
             if ids[: len(known)] != known:
-                raise WhoknowsError(f"the tokenizer of {self.tokenizer.name_or_path} does not keep {text[:20]!r} apart from the text before it")
+                raise WhoknowsError(
+                    f"the tokenizer of {self.tokenizer.name_or_path} does not keep {text[:20]!r} apart from the text before it"
+                )
         return [ids[len(known) :] for ids in found]
 
     @cached_property
@@ -205,7 +228,10 @@ class Reader:
         """Ids of texts, each in pieces: the wording's, in which control tokens are those, and every second one somebody's own, in which they are text."""
         if self.wording == PLAIN:
             return self.encode_all(["".join(pieces) for pieces in texts], before, split_special_tokens=True)
-        marked = [[mark_control_tokens(piece, self._control) if k % 2 else piece for k, piece in enumerate(pieces)] for pieces in texts]
+        marked = [
+            [mark_control_tokens(piece, self._control) if k % 2 else piece for k, piece in enumerate(pieces)]
+            for pieces in texts
+        ]
         return self.encode_all(["".join(pieces) for pieces in marked], before, sanitize_control_tokens=True)
 
     def examples(self, questions: list[str], answers: list[str]) -> list[int]:
@@ -300,8 +326,15 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
     try:
         blocks = Reader(model, None).layers[first:]
     except LookupError as error:
-        raise WhoknowsError(f"lora_prompt: {model.config._name_or_path} cannot be trained: {error}; use another model as reader") from None
-    linear = [name.rpartition(".")[2] for block in blocks for name, module in block.named_modules() if isinstance(module, LINEAR)]
+        raise WhoknowsError(
+            f"lora_prompt: {model.config._name_or_path} cannot be trained: {error}; use another model as reader"
+        ) from None
+    linear = [
+        name.rpartition(".")[2]
+        for block in blocks
+        for name, module in block.named_modules()
+        if isinstance(module, LINEAR)
+    ]
     known = list(dict.fromkeys(linear))
     chosen = known if wanted == "all-linear" else list(wanted)
     for name in chosen:
@@ -330,18 +363,26 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
     path, there = assets.resolve(source), assets.digest(source)
     hub = assets.on_hub(source)
     if digest and digest != there and not hub:
-        raise WhoknowsError(f"models: the source {source!r} is another model now (digest {there}) than the one that was used before (digest {digest}); put that one back, or train again with this one")
+        raise WhoknowsError(
+            f"models: the source {source!r} is another model now (digest {there}) than the one that was used before (digest {digest}); put that one back, or train again with this one"
+        )
     revision = {"revision": digest or there} if hub else {}
     quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **revision)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype(precision), device_map={"": device()}, **revision, **quantised)
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=dtype(precision), device_map={"": device()}, **revision, **quantised
+        )
     except (OSError, ValueError) as error:  # transformers says either of a folder that lacks a file
-        raise WhoknowsError(f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}") from error
+        raise WhoknowsError(
+            f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}"
+        ) from error
     keep_format(model)
     if model.device.type == "cuda":
         fuse_norms(model)  # on a CPU it saves nothing
-        torch.backends.cuda.enable_cudnn_sdp(False)  # it makes a plan for each new shape of a batch, and nearly every batch has one
+        torch.backends.cuda.enable_cudnn_sdp(
+            False
+        )  # it makes a plan for each new shape of a batch, and nearly every batch has one
     words = chat(tokenizer, **(template or {})) if source.startswith(CHAT) else PLAIN
     return Reader(model.eval().requires_grad_(False), tokenizer, words, digest or there)
 
@@ -364,9 +405,15 @@ def check(source: str, wanted: list[str] | str | None, first_layer: float) -> No
     except (OSError, ValueError) as error:
         if assets.on_hub(source):
             return
-        raise WhoknowsError(f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}") from None
-    if getattr(config, "is_encoder_decoder", False) or (type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map")):
-        raise WhoknowsError(f"models: {source} is of the kind {config.model_type}, which is no causal language model; use one that goes on from a text")
+        raise WhoknowsError(
+            f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}"
+        ) from None
+    if getattr(config, "is_encoder_decoder", False) or (
+        type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map")
+    ):
+        raise WhoknowsError(
+            f"models: {source} is of the kind {config.model_type}, which is no causal language model; use one that goes on from a text"
+        )
     Reader(None, tokenizer).choices  # noqa: B018  it raises
     if wanted is not None:
         with torch.device("meta"):

@@ -60,7 +60,11 @@ def collate(trees: list[Tree], reader: Reader) -> dict:
     mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
     mask = mask.tril() | torch.eye(wide, dtype=torch.bool, device=on)
     longest = max(len(tree.question) + max(map(len, tree.branches), default=0) for tree in trees)
-    return {"input_ids": ids, "position_ids": positions, "attention_mask": _masks(mask[:, None], positions, longest, reader)}
+    return {
+        "input_ids": ids,
+        "position_ids": positions,
+        "attention_mask": _masks(mask[:, None], positions, longest, reader),
+    }
 
 
 def _row(tree: Tree, wide: int) -> tuple[list[int], list[int], list[int]]:
@@ -73,7 +77,9 @@ def _row(tree: Tree, wide: int) -> tuple[list[int], list[int], list[int]]:
     return ids + [0] * rest, positions + [0] * rest, branch + [-1] * rest
 
 
-def _masks(mask: torch.Tensor, positions: torch.Tensor, longest: int, reader: Reader) -> torch.Tensor | dict[str, torch.Tensor]:
+def _masks(
+    mask: torch.Tensor, positions: torch.Tensor, longest: int, reader: Reader
+) -> torch.Tensor | dict[str, torch.Tensor]:
     window = getattr(reader.config, "sliding_window", None)
     kinds = getattr(reader.config, "layer_types", None) or ["sliding_attention"]
     if window is None or "sliding_attention" not in kinds or longest <= window:
@@ -176,7 +182,9 @@ class Forest:
         found = self.trees[tree]
         return [at + len(branch) - 1 for at, branch in zip(found.offsets(), found.branches)]
 
-    def places(self, batch: list[int], ends: list[list[int]], on: torch.device) -> tuple[tuple[torch.Tensor, torch.Tensor], dict[str, list[int]]]:
+    def places(
+        self, batch: list[int], ends: list[list[int]], on: torch.device
+    ) -> tuple[tuple[torch.Tensor, torch.Tensor], dict[str, list[int]]]:
         """Where in a batch some tokens stand, and, if they are one for each branch, which are whose.
 
         Args:
@@ -188,7 +196,9 @@ class Forest:
         """
         rows, columns = send(torch.tensor([(row, column) for row, own in enumerate(ends) for column in own]), on).T
         first = [0, *itertools.accumulate(map(len, ends))]
-        return (rows, columns), {model: [at + own[t] for at, t in zip(first, batch)] for model, own in self.branch_of.items()}
+        return (rows, columns), {
+            model: [at + own[t] for at, t in zip(first, batch)] for model, own in self.branch_of.items()
+        }
 
     def answer_spans(self, tree: int) -> list[range]:
         """Where in its row the tokens of each branch's answer stand."""
@@ -199,7 +209,9 @@ class Forest:
 
     def part(self, chosen: slice) -> "Forest":
         """Some consecutive trees."""
-        return Forest(self.trees[chosen], self.answer_ends[chosen], {model: own[chosen] for model, own in self.branch_of.items()})
+        return Forest(
+            self.trees[chosen], self.answer_ends[chosen], {model: own[chosen] for model, own in self.branch_of.items()}
+        )
 
 
 def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> Forest:
@@ -215,7 +227,9 @@ def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]
     first = next(iter(answers.values()))
     for model, frame in answers.items():
         if frame["question_id"].tolist() != first["question_id"].tolist():
-            raise WhoknowsError(f"answers of {model} are not to the same questions as the others': delete answers/{model}.parquet and run again")
+            raise WhoknowsError(
+                f"answers of {model} are not to the same questions as the others': delete answers/{model}.parquet and run again"
+            )
     start, query = reader.start(), reader.query
     trees, ends = [], []
     branch_of: dict[str, list[int]] = {model: [] for model in answers}
@@ -228,7 +242,9 @@ def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]
         tree = Tree(start + own, tuple(i + query if asked else i for i in ids))
         longest = len(tree.question) + max(map(len, tree.branches))
         if longest > reader.limit:
-            raise WhoknowsError(f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} that the reader sees at once; leave its task out of the grid")
+            raise WhoknowsError(
+                f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} that the reader sees at once; leave its task out of the grid"
+            )
         trees.append(tree)
         ends.append([at + len(i) - 1 for at, i in zip(tree.offsets(), ids)])
         for model, text in zip(answers, texts):

@@ -103,8 +103,12 @@ def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
     """
     is_plain = attention_mask is not None and not dropout and more.get("softcap") is None and more.get("s_aux") is None
     if not is_plain or query.shape[2] > SHORT or key.shape[2] != query.shape[2]:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more)
-    return _Attention.apply(query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling).transpose(1, 2), None
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
+        )
+    return _Attention.apply(
+        query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling
+    ).transpose(1, 2), None
 
 
 class _Attention(torch.autograd.Function):

@@ -34,7 +34,9 @@ from whoknows.models.packing import Tree
 # fits into memory a proof is made in float32, so that no difference hides in the rounding.
 TOLERANCE = {torch.float32: 3e-4, torch.bfloat16: 0.15, torch.float16: 0.03}
 SEAM = re.compile("window|chunk|original_max")  # keys of a configuration at whose value in tokens something changes
-SHOTS = pd.DataFrame({"question": ["What is the opposite of hot?", "Which animal barks?"], "gold": [["cold"], ["the dog"]]})
+SHOTS = pd.DataFrame(
+    {"question": ["What is the opposite of hot?", "Which animal barks?"], "gold": [["cold"], ["the dog"]]}
+)
 ASKED = ("Which one of these is the name of a town: bread, Rome or winter?", "Who wrote it?")
 ANSWERS = ("Rome", "I do not know who that was")
 NEW = 5  # tokens of a continuation
@@ -65,14 +67,20 @@ def trunk(reader: Reader, first: int, longest: int) -> bool:
 
 def prefix(reader: Reader, longest: int) -> bool:
     """Whether all questions may share one copy of their examples; see `generation.Prefix`."""
-    return _holds(reader, "few-shot examples once for all", partial(_write, reader, seams := _seams(reader, longest)), seams)
+    return _holds(
+        reader, "few-shot examples once for all", partial(_write, reader, seams := _seams(reader, longest)), seams
+    )
 
 
 def adapters(estimator, longest: int) -> bool:
     """Whether a `LoraPrompt` may train and judge several texts at once; its adapters are as they were afterwards."""
     seams = _seams(estimator.reader, longest)
-    shape = {key: estimator.settings[key] for key in ("first_layer", "targets", "r", "alpha")} | {"query": estimator.classifier is None}
-    return _holds(estimator.reader, "training on several texts at once", partial(_train, estimator, seams), shape, seams)
+    shape = {key: estimator.settings[key] for key in ("first_layer", "targets", "r", "alpha")} | {
+        "query": estimator.classifier is None
+    }
+    return _holds(
+        estimator.reader, "training on several texts at once", partial(_train, estimator, seams), shape, seams
+    )
 
 
 def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> bool:
@@ -82,14 +90,26 @@ def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> 
         compare: takes no arguments.
         depends: what it depends on besides the model.
     """
-    path = _remembered([what, reader.identity, reader.model.config.to_json_string(), reader.device.type, reader.config._attn_implementation, *depends])
+    path = _remembered(
+        [
+            what,
+            reader.identity,
+            reader.model.config.to_json_string(),
+            reader.device.type,
+            reader.config._attn_implementation,
+            *depends,
+        ]
+    )
     if not path.exists():
         reason = _difference(reader, compare)
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, json.dumps({"differs": reason}))
     reason = json.loads(path.read_text(encoding="utf-8"))["differs"]
     if reason:
-        warnings.warn(f"{reader.model.config._name_or_path}: not {what}, since {reason}; each text takes the plain way, which is right and slower", stacklevel=3)
+        warnings.warn(
+            f"{reader.model.config._name_or_path}: not {what}, since {reason}; each text takes the plain way, which is right and slower",
+            stacklevel=3,
+        )
     return not reason
 
 
@@ -120,8 +140,16 @@ def _sentence(error: Exception) -> str:
 @contextmanager
 def _in_float32(reader: Reader) -> Iterator[None]:
     """Inside, the weights are float32, with the same values, unless they are quantised or would not fit into memory."""
-    halves = [tensor for tensor in chain(reader.model.parameters(), reader.model.buffers()) if tensor.dtype in (torch.bfloat16, torch.float16)]
-    free = torch.cuda.mem_get_info(reader.device)[0] if reader.device.type == "cuda" else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    halves = [
+        tensor
+        for tensor in chain(reader.model.parameters(), reader.model.buffers())
+        if tensor.dtype in (torch.bfloat16, torch.float16)
+    ]
+    free = (
+        torch.cuda.mem_get_info(reader.device)[0]
+        if reader.device.type == "cuda"
+        else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    )
     if getattr(reader.model, "is_quantized", False) or 5 * sum(tensor.numel() for tensor in halves) > free:
         halves = []
     kept = [tensor.data for tensor in halves]
@@ -140,7 +168,11 @@ def _seams(reader: Reader, longest: int) -> list[int]:
 
 
 def _lengths(config: dict) -> list[int]:
-    found = [value for key, value in config.items() if SEAM.search(str(key)) and isinstance(value, int) and not isinstance(value, bool)]
+    found = [
+        value
+        for key, value in config.items()
+        if SEAM.search(str(key)) and isinstance(value, int) and not isinstance(value, bool)
+    ]
     return found + list(chain(*(_lengths(value) for value in config.values() if isinstance(value, dict))))
 
 
@@ -150,11 +182,19 @@ def _sample(reader: Reader, seams: list[int]) -> list[Tree]:
     answers = tuple(reader.answers(list(ANSWERS)))
     asked, before = tuple(answer + reader.query for answer in answers), max(map(len, answers)) + len(reader.start()) + 1
     crossing = [(long * (seam // len(long) + 1))[: max(1, seam - before)] for seam in seams]
-    return [Tree(reader.start() + question, branches) for question in (short, long, *crossing) for branches in (answers, asked)]
+    return [
+        Tree(reader.start() + question, branches)
+        for question in (short, long, *crossing)
+        for branches in (answers, asked)
+    ]
 
 
 def _ends(sample: list[Tree]) -> tuple[torch.Tensor, torch.Tensor]:
-    places = [(row, at + len(branch) - 1) for row, tree in enumerate(sample) for at, branch in zip(tree.offsets(), tree.branches)]
+    places = [
+        (row, at + len(branch) - 1)
+        for row, tree in enumerate(sample)
+        for at, branch in zip(tree.offsets(), tree.branches)
+    ]
     rows, columns = torch.tensor(places).T
     return rows, columns
 
@@ -162,21 +202,29 @@ def _ends(sample: list[Tree]) -> tuple[torch.Tensor, torch.Tensor]:
 @torch.inference_mode()
 def _read(reader: Reader, seams: list[int]) -> None:
     sample = _sample(reader, seams)
-    rows, columns = torch.tensor([(row, column) for row, tree in enumerate(sample) for column in range(len(tree))], device=reader.device).T
+    rows, columns = torch.tensor(
+        [(row, column) for row, tree in enumerate(sample) for column in range(len(tree))], device=reader.device
+    ).T
     ends = tuple(places.to(reader.device) for places in _ends(sample))
-    texts = [torch.tensor([tree.question + branch], device=reader.device) for tree in sample for branch in tree.branches]
+    texts = [
+        torch.tensor([tree.question + branch], device=reader.device) for tree in sample for branch in tree.branches
+    ]
     plain, last, _ = _plainly(reader, partial(alone, reader, sample, (rows, columns), [1] * len(rows), ends))
     if not torch.isfinite(plain).all():
         return  # there is nothing to compare, and the stage says where that is
     _refuse_looking_ahead(reader, sample)
     if plain.shape[1] != reader.depth + 1:
-        raise WhoknowsError(f"models: {reader.model.config._name_or_path} has {reader.depth} blocks and gives {plain.shape[1]} hidden states; use another model as reader")
+        raise WhoknowsError(
+            f"models: {reader.model.config._name_or_path} has {reader.depth} blocks and gives {plain.shape[1]} hidden states; use another model as reader"
+        )
     logits = torch.stack([reader.model(input_ids=text, use_cache=False).logits[0, -1] for text in texts])
     try:
         _same("next-token logits", reader.logits(last), logits)
         _same("the logits of the two choices", reader.logits(last, reader.choices), logits[:, list(reader.choices)])
     except Differs as error:
-        raise WhoknowsError(f"models: {reader.model.config._name_or_path} cannot be read by its parts: {error}; use another model as reader") from None
+        raise WhoknowsError(
+            f"models: {reader.model.config._name_or_path} cannot be read by its parts: {error}; use another model as reader"
+        ) from None
     every, _, _ = together(reader, sample, (rows, columns), [1] * len(rows), ends, None)
     _same("hidden states", every, plain)
     few, final_few, _ = together(reader, sample, ends, [1] * len(ends[0]), ends, None)
@@ -206,7 +254,9 @@ def _plainly(reader: Reader, work: Callable, what: str = "used"):
     except WhoknowsError:
         raise
     except Exception as error:
-        raise WhoknowsError(f"models: {reader.model.config._name_or_path} cannot be {what}, not even text by text ({_sentence(error)}); use another model") from None
+        raise WhoknowsError(
+            f"models: {reader.model.config._name_or_path} cannot be {what}, not even text by text ({_sentence(error)}); use another model"
+        ) from None
 
 
 @torch.inference_mode()
@@ -223,7 +273,9 @@ def _write(reader: Reader, seams: list[int]) -> None:
     if seams:
         _plainly(reader, partial(_refuse_looking_ahead, reader, _sample(reader, seams)))
     asked, each = reader.questions(list(ASKED), after_examples=True), len(prefix_ids(reader, SHOTS))
-    for times in sorted({1, *(times for seam in seams for times in (max(1, seam // each), seam // each + 1))}):  # on both sides of each seam
+    for times in sorted(
+        {1, *(times for seam in seams for times in (max(1, seam // each), seam // each + 1))}
+    ):  # on both sides of each seam
         shots = pd.concat([SHOTS] * times, ignore_index=True)
         plain = _plainly(reader, lambda: Prefix(reader, shots, is_alone=True).write(asked, NEW))
         for (tokens, measures), (right, known) in zip(Prefix(reader, shots).write(asked, NEW), plain):
@@ -242,10 +294,16 @@ def _train(estimator, seams: list[int]) -> None:
             for weight in weights:
                 weight.add_((torch.randn(weight.shape, generator=random) * 0.02).to(weight))
         with products.removed(estimator.reader.model):
-            plain = _plainly(estimator.reader, partial(_judge, estimator, sample, lambda: last_hidden_state(estimator.reader, sample)), "trained with these lora_prompt.targets")
+            plain = _plainly(
+                estimator.reader,
+                partial(_judge, estimator, sample, lambda: last_hidden_state(estimator.reader, sample)),
+                "trained with these lora_prompt.targets",
+            )
             trunks = [None, _trunk(estimator, sample)] if estimator.first else [None]
         for trunk in trunks:
-            fast = _judge(estimator, sample, lambda: final(estimator.reader, sample, estimator.first, trunk, _ends(sample)))
+            fast = _judge(
+                estimator, sample, lambda: final(estimator.reader, sample, estimator.first, trunk, _ends(sample))
+            )
             for what, one, other in zip(("log-odds of yes", "gradients"), fast, plain):
                 _same(what, one, other, absolute=what != "gradients")
     finally:
@@ -276,6 +334,10 @@ def _same(what: str, found: torch.Tensor, right: torch.Tensor, absolute: bool = 
     """
     kind = found.dtype if found.dtype in TOLERANCE else torch.float32
     found, right = found.double(), right.double()
-    gap = (found - right).abs() / (1 + right.abs()) if absolute else (found - right).norm(dim=-1) / right.norm(dim=-1).clamp(min=1e-6)
+    gap = (
+        (found - right).abs() / (1 + right.abs())
+        if absolute
+        else (found - right).norm(dim=-1) / right.norm(dim=-1).clamp(min=1e-6)
+    )
     if not float(gap.max()) < TOLERANCE[kind]:
         raise Differs(f"{what} differ by {float(gap.max()):.2g}")

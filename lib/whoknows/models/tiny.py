@@ -58,8 +58,18 @@ def _fill(name: str, files: Path, temporary: Path) -> dict:
 
 def _untrained(name: str, tokenizer) -> torch.nn.Module:
     config, kind = (LlamaConfig, LlamaForCausalLM) if name == "tiny-llama" else (MistralConfig, MistralForCausalLM)
-    ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 2}
+    ends = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    shape = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+    }
     spread = {"initializer_range": 0.1, "tie_word_embeddings": name == "tiny-llama"}
     return kind(config(vocab_size=len(tokenizer), max_position_embeddings=4096, **shape, **ends, **spread))
 
@@ -70,7 +80,9 @@ def byte_level() -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[END, PAD], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[END, PAD], initial_alphabet=alphabet, show_progress=False
+    )
     tokenizer.train_from_iterator(_corpus(), trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=END, eos_token=END, pad_token=PAD)
 
@@ -86,7 +98,9 @@ def metaspace(texts: list[str], words: int) -> PreTrainedTokenizerFast:
     learned.pre_tokenizer = pre_tokenizers.Metaspace()
     # A line end is left to the bytes, as in SentencePiece.
     lines = (line for text in texts for line in text.split("\n"))
-    learned.train_from_iterator(lines, trainers.BpeTrainer(vocab_size=words, limit_alphabet=words // 2, show_progress=False))
+    learned.train_from_iterator(
+        lines, trainers.BpeTrainer(vocab_size=words, limit_alphabet=words // 2, show_progress=False)
+    )
     model = json.loads(learned.to_str())["model"]
     tokens = [UNKNOWN, START, END, PAD, *(f"<0x{byte:02X}>" for byte in range(256)), *model["vocab"]]
     merges = [tuple(pair) for pair in model["merges"]]
@@ -95,13 +109,22 @@ def metaspace(texts: list[str], words: int) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     parts = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     tokenizer.decoder = decoders.Sequence(parts)
-    tokenizer.post_processor = processors.TemplateProcessing(single=f"{START} $A", special_tokens=[(START, vocabulary[START])])
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=START, eos_token=END, unk_token=UNKNOWN, pad_token=PAD)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{START} $A", special_tokens=[(START, vocabulary[START])]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token=START, eos_token=END, unk_token=UNKNOWN, pad_token=PAD
+    )
 
 
 def _corpus() -> list[str]:
     """A short text, the same every time, in which the tokens that the prompts need are frequent."""
-    texts = [f"Question: {word} {word}?\nAnswer: {letter}{QUERY} {said}" for word in WORDS for letter in "ABCDE" for said in ("i", "ii")]
+    texts = [
+        f"Question: {word} {word}?\nAnswer: {letter}{QUERY} {said}"
+        for word in WORDS
+        for letter in "ABCDE"
+        for said in ("i", "ii")
+    ]
     return texts + [f"({letter}): {word}" for word in WORDS for letter in "ABCDE"]
 
 
@@ -126,7 +149,9 @@ def _prompt(reader: Reader, made_up: random.Random) -> tuple[list[int], list[int
     ids, ends = reader.start(), []
     for _ in range(2):
         choices = [" ".join(made_up.choices(WORDS, k=made_up.randint(1, 2))) for _ in range(4)]
-        question, (letter,) = as_choice(" ".join(made_up.choices(WORDS, k=made_up.randint(2, 8))), choices, made_up.choice(choices))
+        question, (letter,) = as_choice(
+            " ".join(made_up.choices(WORDS, k=made_up.randint(2, 8))), choices, made_up.choice(choices)
+        )
         ids = ids + reader.question(question)
         ends.append(len(ids) - 1)
         ids = ids + reader.answer(letter) + reader.encode("\n\n")

@@ -144,7 +144,9 @@ def sphinx(source: Path, builder: str = "html") -> Path:
     if done.returncode or not index.exists():
         said = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
         where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
-        raise WhoknowsError("\n".join([f"The book was built with warnings ({where}):", *(said or [done.stderr[-2000:]])]))
+        raise WhoknowsError(
+            "\n".join([f"The book was built with warnings ({where}):", *(said or [done.stderr[-2000:]])])
+        )
     return index
 
 
@@ -152,7 +154,9 @@ def parser(command: str, description: str) -> argparse.ArgumentParser:
     """The command line of what builds a book: a grid, and where its results lie."""
     found = argparse.ArgumentParser(prog=f"whoknows {command}", description=description)
     found.add_argument("grid", type=Path)
-    found.add_argument("--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given")
+    found.add_argument(
+        "--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given"
+    )
     return found
 
 

@@ -73,7 +73,9 @@ def read(path: Path) -> Chapter:
         return Chapter(name, notebook, notebook.metadata.get("whoknows", {}).get("parameters", {}), failed)
     values = notebook.metadata.get("papermill", {}).get("parameters", {})
     notebook.cells = [cell for cell in notebook.cells if not cell.get("id", "").startswith("papermill-error")]
-    notebook.cells = [cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])]
+    notebook.cells = [
+        cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    ]
     title = " · ".join([*_label(values), "failed"])
     return Chapter(name, pages.clean(notebook, title, {}), values, failed)
 
@@ -85,7 +87,9 @@ def make_room(page: Chapter) -> None:
 
 def mark_changed(page: Chapter, sentence: str) -> None:
     """Says on a page that the files of its stage are no longer those that it wrote."""
-    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Changed files\n:class: warning\n{sentence}\n:::", id="changed"))
+    page.notebook.cells.insert(
+        1, new_markdown_cell(f":::{{admonition}} Changed files\n:class: warning\n{sentence}\n:::", id="changed")
+    )
 
 
 def precision(found: list[Chapter]) -> str:
@@ -102,10 +106,14 @@ def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
         here: number format of the models of this book's run.
     """
     record = json.loads(about.read_text(encoding="utf-8"))
-    facts = {key: record[key] for key in ("commit", "machine", "precision") if record.get(key)} | record.get("versions", {})
+    facts = {key: record[key] for key in ("commit", "machine", "precision") if record.get(key)} | record.get(
+        "versions", {}
+    )
     measured = ", ".join(code(f"{key} {value}") for key, value in facts.items())  # whoever packed it wrote them
     text = f"The rows of this page come packed: a run of the grid `{name}` measured them{f' ({measured})' if measured else ''}. This book's own run did not."
-    there, here = (code(name) if name else "a number format that is not recorded" for name in (record.get("precision"), here))
+    there, here = (
+        code(name) if name else "a number format that is not recorded" for name in (record.get("precision"), here)
+    )
     text += f" Its models computed in {there}, those of this run in {here}: in another number format, or on another machine, a model gives some other answers, so the numbers of right answers differ."
     page.notebook.metadata["whoknows"]["precision"] = record.get("precision", "")
     page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
@@ -119,7 +127,9 @@ def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
     notebook = first.notebook.copy()
     failed = [f"- [{other.heading}](run/{other.name}.ipynb)" for other in others if other.failed]
     if failed:
-        text = "\n".join([":::{admonition} Some cells are missing", ":class: warning", "These stages failed:", "", *failed, ":::"])
+        text = "\n".join(
+            [":::{admonition} Some cells are missing", ":class: warning", "These stages failed:", "", *failed, ":::"]
+        )
         notebook.cells.insert(1, new_markdown_cell(text, id="failed-stages"))
     return notebook
 
@@ -127,18 +137,52 @@ def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
 def overview(stage: str, own: list[Chapter]) -> str:
     """A page that lists the notebooks of one stage, as Markdown."""
     lines = [f"# {STAGES[stage]}", "", "| notebook | time |", "|---|---|"]
-    return "\n".join(lines + [f"| [{chapter.heading}]({chapter.name}.ipynb) | {_time(chapter)} |" for chapter in own]) + "\n"
+    return (
+        "\n".join(lines + [f"| [{chapter.heading}]({chapter.name}.ipynb) | {_time(chapter)} |" for chapter in own])
+        + "\n"
+    )
 
 
 def record(found: list[Chapter], grid_text: str) -> str:
     """The page on the run itself: how every notebook ended, times, machines, versions, commits and the grid, as Markdown."""
-    times = ["| stage | notebooks | time |", "|---|---|---|", *(f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(found))]
-    facts = [f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |" for key in ("machine", "commit", "precision")]
+    times = [
+        "| stage | notebooks | time |",
+        "|---|---|---|",
+        *(f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(found)),
+    ]
+    facts = [
+        f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |"
+        for key in ("machine", "commit", "precision")
+    ]
     for name in dict.fromkeys(name for chapter in found for name in chapter.about.get("versions", {})):
         facts.append(f"| {name} | {_all_of(found, lambda about, name=name: about.get('versions', {}).get(name))} |")
     where = ["## Where it ran, and on what", "", "| | |", "|---|---|", *facts]
-    every = ["## Every notebook", "", "| notebook | ended | time |", "|---|---|---|", *(f"| {_linked(chapter)} | {_ended(chapter)} | {_time(chapter)} |" for chapter in found)]
-    return "\n".join(["# The run", "", *times, "", *where, "", *every, "", *_warnings(found), "## The grid", "", "```yaml", grid_text.rstrip(), "```", ""])
+    every = [
+        "## Every notebook",
+        "",
+        "| notebook | ended | time |",
+        "|---|---|---|",
+        *(f"| {_linked(chapter)} | {_ended(chapter)} | {_time(chapter)} |" for chapter in found),
+    ]
+    return "\n".join(
+        [
+            "# The run",
+            "",
+            *times,
+            "",
+            *where,
+            "",
+            *every,
+            "",
+            *_warnings(found),
+            "## The grid",
+            "",
+            "```yaml",
+            grid_text.rstrip(),
+            "```",
+            "",
+        ]
+    )
 
 
 def _linked(chapter: Chapter) -> str:
@@ -157,12 +201,19 @@ def _warnings(found: list[Chapter]) -> list[str]:
         for text in chapter.about.get("warnings", []):
             said.setdefault(text, chapter)
     lines = [f"{chapter.name}: {text}" for text, chapter in said.items()]
-    return ["## Warnings", "", "Each once, with the first notebook that had it.", "", "```text", *lines, "```", ""] if lines else []
+    return (
+        ["## Warnings", "", "Each once, with the first notebook that had it.", "", "```text", *lines, "```", ""]
+        if lines
+        else []
+    )
 
 
 def speed(measured: pd.DataFrame) -> str:
     """The page on speed, as Markdown, from the table of `bench.bench`."""
-    lines = ["| model | stage | unit | this library, a second | plain, a second | ratio | of the matrix-product rate |", "|---|---|---|--:|--:|--:|--:|"]
+    lines = [
+        "| model | stage | unit | this library, a second | plain, a second | ratio | of the matrix-product rate |",
+        "|---|---|---|--:|--:|--:|--:|",
+    ]
     for line in measured.itertuples():
         rates = f"{line.ours_per_second:.1f} | {line.plain_per_second:.1f} | {line.ratio:.1f} | {line.share_of_matmul_rate:.0%}"
         lines.append(f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} |")

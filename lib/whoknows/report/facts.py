@@ -9,7 +9,9 @@ from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
 from whoknows.report.pages.style import captioned
 
-TUNED = re.compile(r"instruct|chat|(?<![a-z])it(?![a-z])", re.IGNORECASE)  # in the names of models that were tuned to instructions
+TUNED = re.compile(
+    r"instruct|chat|(?<![a-z])it(?![a-z])", re.IGNORECASE
+)  # in the names of models that were tuned to instructions
 
 
 def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFrame:
@@ -41,7 +43,9 @@ def html(rows: pd.DataFrame, estimators: str, models: list[str]) -> str:
     probe = "The probe is a logistic regression on one layer."
     if "probe_mlp" in set(rows["method"]):
         probe += " The paper's, an MLP on the last layer, is on the switch Heatmaps."
-    shown = table(rows, estimators, models).set_index("Model").T.rename_axis(columns=None)  # a column for each, as wide as a phone holds
+    shown = (
+        table(rows, estimators, models).set_index("Model").T.rename_axis(columns=None)
+    )  # a column for each, as wide as a phone holds
     return captioned(shown.to_html(classes="facts"), f"What these values rest on. {probe}")
 
 

@@ -18,7 +18,17 @@ from whoknows.report import chapters
 from whoknows.run import grid, parameters
 
 ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
-MADE_BY = ("answer", "extract", "probe", "lora_prompt", "judge", "surface", "ablate", "ablate_lora", "search")  # pages may be of another machine
+MADE_BY = (
+    "answer",
+    "extract",
+    "probe",
+    "lora_prompt",
+    "judge",
+    "surface",
+    "ablate",
+    "ablate_lora",
+    "search",
+)  # pages may be of another machine
 SMALL = {"compression": "zstd", "compression_level": 19}
 
 
@@ -35,7 +45,10 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
     """
     chosen = grid.load(grid_file)
     names = [model.name for model in chosen.models]
-    tables = {part: cells.read_rows(results / part, names, list(chosen.methods), list(chosen.seeds)) for part in ("rows", "controls")}
+    tables = {
+        part: cells.read_rows(results / part, names, list(chosen.methods), list(chosen.seeds))
+        for part in ("rows", "controls")
+    }
     if tables["rows"].empty or not (results / "notebooks" / "heatmaps.ipynb").exists():
         raise WhoknowsError(f"{results} has no finished run of {grid_file}: run make book GRID={grid_file} first.")
 
@@ -43,14 +56,20 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         for part, table in tables.items():
             files.write_parquet(place / part / f"{part}.parquet", table.sort_values(ORDER), **SMALL)
         for name in names:
-            files.write_parquet(place / "answers" / f"{name}.parquet", files.read_parquet(results / "answers" / f"{name}.parquet"), **SMALL)
+            files.write_parquet(
+                place / "answers" / f"{name}.parquet",
+                files.read_parquet(results / "answers" / f"{name}.parquet"),
+                **SMALL,
+            )
         for path, card in plateau.cards(results / "estimators").items():
             files.write_text(place / path.relative_to(results), json.dumps(card, separators=(",", ":")))
         searches = [results / "search" / f"{name}.parquet" for name in names if parameters.searched(chosen)]
         for path in filter(Path.exists, searches):
             files.write_parquet(place / "search" / path.name, files.read_parquet(path), **SMALL)
         files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
-        files.write_text(place / "about.json", json.dumps(_about(chapters.collect(results / "notebooks", chosen)), indent=1))
+        files.write_text(
+            place / "about.json", json.dumps(_about(chapters.collect(results / "notebooks", chosen)), indent=1)
+        )
 
     files.write_folder(folder, write)
 
@@ -60,7 +79,9 @@ def _about(found: list[chapters.Chapter]) -> dict:
     made = [chapter.about for chapter in found if chapter.stage in MADE_BY]
     versions = dict.fromkeys(name for about in made for name in about.get("versions", {}))
     told = {key: _listed(about.get(key) for about in made) for key in ("commit", "machine", "precision")}
-    return told | {"versions": {name: _listed(about.get("versions", {}).get(name) for about in made) for name in versions}}
+    return told | {
+        "versions": {name: _listed(about.get("versions", {}).get(name) for about in made) for name in versions}
+    }
 
 
 def _listed(values: Iterable[str | None]) -> str:

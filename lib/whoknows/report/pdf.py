@@ -53,7 +53,9 @@ def find() -> str:
     """
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not found:
-        raise WhoknowsError(f"There is no Chromium or Chrome on the PATH to print the book with: install one as one of {', '.join(BROWSERS)}.")
+        raise WhoknowsError(
+            f"There is no Chromium or Chrome on the PATH to print the book with: install one as one of {', '.join(BROWSERS)}."
+        )
     return found
 
 

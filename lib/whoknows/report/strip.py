@@ -17,7 +17,10 @@ from whoknows.data.files import ROOT
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
-TABLES = {"out": "table", "rows_out": "rows"}  # parameters that name a table which the notebook wrote, and what the strip calls it
+TABLES = {
+    "out": "table",
+    "rows_out": "rows",
+}  # parameters that name a table which the notebook wrote, and what the strip calls it
 
 
 def add(notebook: NotebookNode, name: str, static: Path, up: str, precision: str = "") -> None:
@@ -55,11 +58,19 @@ def launch(path: str, commit: str) -> dict[str, str]:
     home = repository()
     if not home:
         return {}
-    owner, at, hub = home.removeprefix("https://github.com/"), commit.removesuffix("-dirty") or "HEAD", os.environ.get(HUB, "").rstrip("/")
-    found = {f"open {path} in Binder": f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"}
+    owner, at, hub = (
+        home.removeprefix("https://github.com/"),
+        commit.removesuffix("-dirty") or "HEAD",
+        os.environ.get(HUB, "").rstrip("/"),
+    )
+    found = {
+        f"open {path} in Binder": f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"
+    }
     if hub:  # whose git-pull takes a branch, but no commit; without one it takes the default branch
         tree = quote(f"lab/tree/{owner.split('/')[-1]}/{path}", safe="")
-        found[f"open {path} in JupyterHub"] = f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&urlpath={tree}"
+        found[f"open {path} in JupyterHub"] = (
+            f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&urlpath={tree}"
+        )
     # It opens notebooks but no scripts, so it gets the one that fetches all the others.
     return found | {"run a grid in Colab": f"https://colab.research.google.com/github/{owner}/blob/{at}/{COLAB}"}
 
@@ -96,7 +107,13 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
 
 
 def _line(about: dict, links: dict[str, str]) -> str:
-    facts = [f"notebooks/{about['stage']}.py", about.get("commit", ""), _time(about), about.get("machine", ""), about["precision"] and f"models in {about['precision']}"]
+    facts = [
+        f"notebooks/{about['stage']}.py",
+        about.get("commit", ""),
+        _time(about),
+        about.get("machine", ""),
+        about["precision"] and f"models in {about['precision']}",
+    ]
     said = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
     return f'<div class="strip">{said}<br/><span class="get">{more}</span></div>'
@@ -104,10 +121,19 @@ def _line(about: dict, links: dict[str, str]) -> str:
 
 def _section(about: dict, links: dict[str, str]) -> str:
     notebook = f"notebooks/{about['stage']}.py"
-    facts = {"notebook": notebook, "commit": about.get("commit"), "machine": about.get("machine"), "precision": about["precision"], "time": _time(about)}
+    facts = {
+        "notebook": notebook,
+        "commit": about.get("commit"),
+        "machine": about.get("machine"),
+        "precision": about["precision"],
+        "time": _time(about),
+    }
     facts |= about.get("versions", {})
     opened = [_link(*link) for link in launch(notebook, about.get("commit", "")).items()]
-    parts = [_table("Run", {key: value for key, value in facts.items() if value}), _table("Parameters", about["parameters"])]
+    parts = [
+        _table("Run", {key: value for key, value in facts.items() if value}),
+        _table("Parameters", about["parameters"]),
+    ]
     parts += [_table("Inputs, SHA-256", about["inputs"])] if about.get("inputs") else []
     got = " · ".join([*(_link(*link) for link in links.items()), *opened])
     return f'## How this page was made\n\n<details class="made"><summary>Notebook, parameters, inputs</summary>{"".join(parts)}</details>\n<div class="strip">{got}</div>'

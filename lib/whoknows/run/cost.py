@@ -26,7 +26,10 @@ USUAL = 120  # of a set that is not among them
 TOKEN = 4.2  # characters in a token
 ANSWER, LETTER, QUERY = 5, 2, 23  # tokens of an open answer, of a chosen letter, and of the query after either
 FIT = 800  # operations on each number of the training set in one logistic regression: some 200 passes
-ROW, GROUP = 3e5, 2e9  # operations of a page of results on each row, and on each estimator's rows of a scored model and task: measures and resamples
+ROW, GROUP = (
+    3e5,
+    2e9,
+)  # operations of a page of results on each row, and on each estimator's rows of a scored model and task: measures and resamples
 SUBJECTS = 57  # of MMLU, each of which is a task
 ROW_BYTES, ANSWER_BYTES, PAGE_BYTES = 12, 300, 60_000
 GROWTH = {  # with n models
@@ -63,7 +66,10 @@ class Texts:
 
     def trees(self, n: int, *splits: str) -> float:
         """Tokens of the questions of some splits, all if none is named, each with n different answers and the query after each."""
-        return sum(self.question[split] + n * (self.answer[split] + QUERY * self.count[split]) for split in splits or self.count)
+        return sum(
+            self.question[split] + n * (self.answer[split] + QUERY * self.count[split])
+            for split in splits or self.count
+        )
 
 
 def work(grid: Grid) -> dict[str, Work]:
@@ -73,7 +79,9 @@ def work(grid: Grid) -> dict[str, Work]:
     rows = n * text.count["test"] + text.count["validation"]  # of one estimator
     every = rows * (cells * seeds + 2 * n)
     tasks = sum(SUBJECTS if task.name.startswith("mmlu") else 1 for task in grid.tasks)
-    trained_groups = tasks * n**3 * seeds * sum(2 if method == "probe" else 1 for method in grid.methods)  # the MLP probe comes with the probe
+    trained_groups = (
+        tasks * n**3 * seeds * sum(2 if method == "probe" else 1 for method in grid.methods)
+    )  # the MLP probe comes with the probe
     groups = trained_groups + tasks * (n + n * n)  # likelihood and zero-shot
     search = sum(FIT * text.count["train"] * model.width * (model.layers + 1) for model in models)
     trained = sum(_training(grid, model, text, n) for model in models)
@@ -81,9 +89,21 @@ def work(grid: Grid) -> dict[str, Work]:
     found = {
         "questions": Work(1, ROW * text.count.total(), ANSWER_BYTES * text.count.total()),
         "answer": Work(n, sum(_answering(model, text) for model in models), n * ANSWER_BYTES * text.count.total()),
-        "extract": Work(n, sum(2 * model.blocks * text.trees(n) for model in models), sum(_features(grid, model, text, n) for model in models)),
-        "probe": Work(n * n * seeds * ("probe" in grid.methods), search * len(grid.probe.strengths) * n * seeds, 2 * ROW_BYTES * rows * n * n * seeds),
-        "lora_prompt": Work(n * n * seeds * ("lora_prompt" in grid.methods), trained * n * seeds, (adapters + n * ROW_BYTES * rows) * n * seeds),
+        "extract": Work(
+            n,
+            sum(2 * model.blocks * text.trees(n) for model in models),
+            sum(_features(grid, model, text, n) for model in models),
+        ),
+        "probe": Work(
+            n * n * seeds * ("probe" in grid.methods),
+            search * len(grid.probe.strengths) * n * seeds,
+            2 * ROW_BYTES * rows * n * n * seeds,
+        ),
+        "lora_prompt": Work(
+            n * n * seeds * ("lora_prompt" in grid.methods),
+            trained * n * seeds,
+            (adapters + n * ROW_BYTES * rows) * n * seeds,
+        ),
         "judge": Work(n * (grid.judge is not None), 0, 0),
         "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
         "ablate": Work(n, search * n * seeds * len(grid.controls.strengths), ROW_BYTES * n * n * rows),
@@ -97,7 +117,11 @@ def work(grid: Grid) -> dict[str, Work]:
         "beside": Work(len(parameters.beside_pages(grid)), 0, 0),
         **{page: Work(1, ROW * every + GROUP * groups, 0) for page in parameters.PAGES},
     }
-    return {stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs) for stage in STAGES if (one := found.get(stage)) and one.jobs}
+    return {
+        stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs)
+        for stage in STAGES
+        if (one := found.get(stage)) and one.jobs
+    }
 
 
 def _answering(model: Size, text: Texts) -> float:
@@ -129,14 +153,27 @@ def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
     for model, weights in zip(grid.models, models, strict=True):
         rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
         found += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
-        found += FIT * text.count["train"] * weights.width * (weights.layers + 1) * len(grid.probe.strengths) * (1 + sum(fewer))
+        found += (
+            FIT
+            * text.count["train"]
+            * weights.width
+            * (weights.layers + 1)
+            * len(grid.probe.strengths)
+            * (1 + sum(fewer))
+        )
     return Work(len(models), found, 0)
 
 
 def _adapters(grid: Grid, model: Size) -> float:
     """Bytes of one reader's adapters, 4 a number."""
     settings = grid.lora_prompt
-    return 4 * settings.r * sum(model.sides.get(name, 0) for name in settings.targets) * (1 - settings.first_layer) * model.layers
+    return (
+        4
+        * settings.r
+        * sum(model.sides.get(name, 0) for name in settings.targets)
+        * (1 - settings.first_layer)
+        * model.layers
+    )
 
 
 START = 5  # seconds in which a notebook's process begins and ends
@@ -169,10 +206,24 @@ def table(grid: Grid, due: Counter, results: Path = Path("results"), grids: Path
     scales, known = _others(grid, results, grids) | measured(grid, results), work(grid)
     lines, totals = [("stage", "jobs", "grows as", "GPU hours", "CPU hours", "GB on disk", "by")], Counter()
     for stage in filter(due.get, stages.STAGES):
-        one, scale = known.get(stage, Work(due[stage], 0, PAGE_BYTES * due[stage])), scales.get(stage, Measured(0, 1, 1))
-        spent = Counter({"jobs": due[stage], **_hours(grid, stage, due[stage] / one.jobs * scale.seconds * seconds(grid, stage, one) / 3600)})
+        one, scale = (
+            known.get(stage, Work(due[stage], 0, PAGE_BYTES * due[stage])),
+            scales.get(stage, Measured(0, 1, 1)),
+        )
+        spent = Counter(
+            {
+                "jobs": due[stage],
+                **_hours(grid, stage, due[stage] / one.jobs * scale.seconds * seconds(grid, stage, one) / 3600),
+            }
+        )
         spent["GB"] = due[stage] / one.jobs * scale.bytes * one.bytes / 1e9
-        lines.append((stages.STAGES[stage], *_cells(spent, GROWTH.get(stage, "1")), f"{scale.notebooks} notebook{'s' * (scale.notebooks > 1)}" if scale.notebooks else "arithmetic"))
+        lines.append(
+            (
+                stages.STAGES[stage],
+                *_cells(spent, GROWTH.get(stage, "1")),
+                f"{scale.notebooks} notebook{'s' * (scale.notebooks > 1)}" if scale.notebooks else "arithmetic",
+            )
+        )
         totals += spent
     return "\n".join([*_aligned([*lines, ("all", *_cells(totals, ""), "")]), *assumptions(grid)])
 
@@ -185,14 +236,21 @@ def _hours(grid: Grid, stage: str, hours: float) -> dict[str, float]:
 
 def _cells(spent: Counter, growth: str) -> list[str]:
     numbers = [f"{spent[key]:.3f}" if spent[key] < 1 else f"{spent[key]:,.1f}" for key in ("GPU", "CPU", "GB")]
-    return [str(spent["jobs"]), growth, *(number if spent[key] else "" for key, number in zip(("GPU", "CPU", "GB"), numbers, strict=True))]
+    return [
+        str(spent["jobs"]),
+        growth,
+        *(number if spent[key] else "" for key, number in zip(("GPU", "CPU", "GB"), numbers, strict=True)),
+    ]
 
 
 def _aligned(lines: list[tuple]) -> list[str]:
     """Lines of a table; numbers stand to the right."""
     wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
     sides = ("<", ">", "<", ">", ">", ">", "<")
-    return ["  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, wide, strict=True)).rstrip() for line in lines]
+    return [
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, wide, strict=True)).rstrip()
+        for line in lines
+    ]
 
 
 def seconds(grid: Grid, stage: str, one: Work) -> float:
@@ -223,12 +281,23 @@ def measured(grid: Grid, results: Path) -> dict[str, Measured]:
     for path in (results / grid.name / "notebooks").glob("*.ipynb"):
         stage, about = path.stem.split("-")[0], json.loads(path.read_text())["metadata"].get("whoknows", {})
         if stage in expected and "seconds" in about:
-            jobs[stage], took[stage], left[stage] = jobs[stage] + 1, took[stage] + about["seconds"], left[stage] + path.stat().st_size
+            jobs[stage], took[stage], left[stage] = (
+                jobs[stage] + 1,
+                took[stage] + about["seconds"],
+                left[stage] + path.stat().st_size,
+            )
     for stage in jobs:
         places = [path for place in PLACES.get(stage, ()) for path in (results / grid.name).glob(place)]
         left[stage] += sum(path.stat().st_size for path in places if path.is_file())
     share = {stage: jobs[stage] / expected[stage].jobs for stage in jobs}
-    return {stage: Measured(jobs[stage], took[stage] / share[stage] / seconds(grid, stage, expected[stage]), left[stage] / share[stage] / expected[stage].bytes) for stage in jobs}
+    return {
+        stage: Measured(
+            jobs[stage],
+            took[stage] / share[stage] / seconds(grid, stage, expected[stage]),
+            left[stage] / share[stage] / expected[stage].bytes,
+        )
+        for stage in jobs
+    }
 
 
 def _others(grid: Grid, results: Path, grids: Path) -> dict[str, Measured]:
@@ -249,9 +318,19 @@ def assumptions(grid: Grid) -> list[str]:
     """What the numbers rest on, as sentences."""
     origins = {model.source: size(model.source) for model in grid.models}
     why = {"name": "its name says", "guess": "a guess", "part": "its config.json says in part"}
-    guessed = [f"{source} has {found.blocks:.1g} weights, as {why[found.origin]}" for source, found in origins.items() if found.origin in why]
+    guessed = [
+        f"{source} has {found.blocks:.1g} weights, as {why[found.origin]}"
+        for source, found in origins.items()
+        if found.origin in why
+    ]
     rates = {stage: rate(grid, stage) for stage in work(grid) if stage in stages.READING}
-    speed = f"{START} s to start a job and {max(rates.values()):.0e} operations a second in one that loads a language model"
-    lengths = f"{TOKEN} characters a token, {ANSWER} tokens an answer, no two answers alike, {QUERY} tokens for the query"
-    scaled = "n models. Where a number of notebooks is named, hours and disk are scaled to what those took, where they ran."
+    speed = (
+        f"{START} s to start a job and {max(rates.values()):.0e} operations a second in one that loads a language model"
+    )
+    lengths = (
+        f"{TOKEN} characters a token, {ANSWER} tokens an answer, no two answers alike, {QUERY} tokens for the query"
+    )
+    scaled = (
+        "n models. Where a number of notebooks is named, hours and disk are scaled to what those took, where they ran."
+    )
     return [scaled, f"Arithmetic: {'; '.join([speed, lengths, *guessed])}."]

@@ -7,7 +7,9 @@ import subprocess
 import time
 from pathlib import Path
 
-SHARED = "WHOKNOWS_GPUS"  # in the environment of a workflow: those that its runs share, as CUDA_VISIBLE_DEVICES names them
+SHARED = (
+    "WHOKNOWS_GPUS"  # in the environment of a workflow: those that its runs share, as CUDA_VISIBLE_DEVICES names them
+)
 LOCKS = Path(".snakemake")
 
 

@@ -60,7 +60,14 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
         raise StageFailed(str(error)) from None
     seconds = round(time.monotonic() - start, 1)
     told = {**known, **values}
-    about = {"stage": notebook.stem, "title": title, "parameters": told, "inputs": inputs, "outputs": provenance.outputs(told), "seconds": seconds}
+    about = {
+        "stage": notebook.stem,
+        "title": title,
+        "parameters": told,
+        "inputs": inputs,
+        "outputs": provenance.outputs(told),
+        "seconds": seconds,
+    }
     about |= {"warnings": progress.warnings} | provenance.precision(told) | provenance.surroundings()
     files.write_text(page, nbformat.writes(pages.clean(executed, title, about)))
     failed.unlink(missing_ok=True)
@@ -83,7 +90,9 @@ def _check(values: dict, known: dict, notebook: Path) -> None:
     # papermill only logs a parameter that the notebook does not have, and runs with the default.
     for name in values:
         if name not in known:
-            raise WhoknowsError(f"{notebook}: it has no parameter `{name}`; its parameters are {', '.join(known) or 'none'}.")
+            raise WhoknowsError(
+                f"{notebook}: it has no parameter `{name}`; its parameters are {', '.join(known) or 'none'}."
+            )
 
 
 class _CellFailed(Exception):
@@ -102,7 +111,10 @@ def _execute(source, values: dict, progress):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.ipynb"
         options = {"kernel_name": "python3", "progress_bar": False, "stderr_file": progress}
-        options |= {"extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"], "shutdown_kernel": "immediate"}
+        options |= {
+            "extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"],
+            "shutdown_kernel": "immediate",
+        }
         try:
             return _with_a_kernel(lambda: papermill.execute_notebook(source, str(out), values, **options))
         except papermill.PapermillExecutionError as error:

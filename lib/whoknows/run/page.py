@@ -34,7 +34,9 @@ def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:
         about: record of the run, kept in the notebook's metadata as `whoknows`.
     """
     page = NotebookNode(nbformat=notebook.nbformat, nbformat_minor=notebook.nbformat_minor, metadata={}, cells=[])
-    page.metadata = {name: notebook.metadata[name] for name in ("kernelspec", "language_info") if name in notebook.metadata}
+    page.metadata = {
+        name: notebook.metadata[name] for name in ("kernelspec", "language_info") if name in notebook.metadata
+    }
     page.metadata["whoknows"] = about
     page.cells = [_clean_cell(cell) for cell in notebook.cells]
     _title(page, title)
@@ -89,7 +91,9 @@ def _clean_cell(cell: NotebookNode) -> NotebookNode:
     if "parameters" in tags or "injected-parameters" in tags:
         tags = [*tags, "remove-cell"]
     # What papermill and nbclient put here are times of day.
-    cell.metadata = {key: value for key, value in cell.metadata.items() if key not in ("papermill", "execution", "tags")}
+    cell.metadata = {
+        key: value for key, value in cell.metadata.items() if key not in ("papermill", "execution", "tags")
+    }
     cell.metadata |= {"tags": tags} if tags else {}
     if cell.cell_type == "code":
         cell.outputs = [output for output in cell.outputs if not _is_progress(output)]

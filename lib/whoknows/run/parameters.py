@@ -27,14 +27,19 @@ def first_layer(grid: Grid) -> float | None:
 
 def questions(grid: Grid) -> str:
     """Parameters of `questions`."""
-    return json.dumps(_tasks(grid) | {"splits": asdict(grid.splits), "shots": grid.answer.shots, "out": f"{out(grid)}/questions.parquet"})
+    return json.dumps(
+        _tasks(grid)
+        | {"splits": asdict(grid.splits), "shots": grid.answer.shots, "out": f"{out(grid)}/questions.parquet"}
+    )
 
 
 def answer(grid: Grid, model: str) -> str:
     """Parameters of `answer` for one model."""
     files = {"questions": f"{out(grid)}/questions.parquet", "out": answers(grid)[model]}
     rows = {"rows_out": f"{out(grid)}/rows/likelihood/{model}.parquet"}
-    return json.dumps({"model": model} | _reading(grid, model) | {"max_new_tokens": grid.answer.max_new_tokens} | files | rows)
+    return json.dumps(
+        {"model": model} | _reading(grid, model) | {"max_new_tokens": grid.answer.max_new_tokens} | files | rows
+    )
 
 
 def extract(grid: Grid, reader: str) -> str:
@@ -66,7 +71,11 @@ def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
     """Parameters of `cell` for one method, reader and model that it is trained on."""
     place = f"{method}/{reader}/{trained_on}"
     names = {"method": method, "reader": reader, "trained_on": trained_on, "seeds": grid.seeds} | _tasks(grid)
-    files = {"answers": answers(grid), "rows": f"{out(grid)}/rows/{place}", "estimators": f"{out(grid)}/estimators/{place}"}
+    files = {
+        "answers": answers(grid),
+        "rows": f"{out(grid)}/rows/{place}",
+        "estimators": f"{out(grid)}/estimators/{place}",
+    }
     return json.dumps(names | files | {"out": f"{out(grid)}/cells/{method}_{reader}_{trained_on}.parquet"})
 
 
@@ -82,27 +91,44 @@ def claims(grid: Grid) -> str:
 
 def surface(grid: Grid) -> str:
     """Parameters of `surface`."""
-    names = {"answers": answers(grid), "seeds": grid.seeds, "batch_tokens": grid.batch_tokens, "out": f"{out(grid)}/controls/surface.parquet"}
+    names = {
+        "answers": answers(grid),
+        "seeds": grid.seeds,
+        "batch_tokens": grid.batch_tokens,
+        "out": f"{out(grid)}/controls/surface.parquet",
+    }
     return json.dumps(names | {key: asdict(grid.controls)[key] for key in ("strengths", "embedder")})
 
 
 def ablate(grid: Grid, reader: str) -> str:
     """Parameters of `ablate` for one reader."""
-    names = {"reader": reader, "answers": answers(grid), "seeds": grid.seeds, "features": f"{out(grid)}/features/{reader}"}
+    names = {
+        "reader": reader,
+        "answers": answers(grid),
+        "seeds": grid.seeds,
+        "features": f"{out(grid)}/features/{reader}",
+    }
     sizes = {key: asdict(grid.controls)[key] for key in ("strengths", "sizes")}
     return json.dumps(names | sizes | {"out": f"{out(grid)}/controls/readers/{reader}.parquet"})
 
 
 def sweep(grid: Grid, reader: str) -> str:
     """Parameters of `sweep` for one reader."""
-    names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
+    names = {
+        "reader": reader,
+        "answers": answers(grid),
+        "seed": grid.seeds[0],
+        "features": f"{out(grid)}/features/{reader}",
+    }
     tried = {"strengths": grid.probe.strengths, "sizes": grid.controls.sizes}
     return json.dumps(names | tried | {"out": f"{out(grid)}/sweeps/{reader}.parquet"})
 
 
 def layers(grid: Grid) -> str:
     """Parameters of `layers`."""
-    return json.dumps({"models": list(answers(grid)), "sweeps": f"{out(grid)}/sweeps", "out": f"{out(grid)}/sweep.parquet"})
+    return json.dumps(
+        {"models": list(answers(grid)), "sweeps": f"{out(grid)}/sweeps", "out": f"{out(grid)}/sweep.parquet"}
+    )
 
 
 def lora_variants(grid: Grid) -> dict[str, dict]:
@@ -124,7 +150,10 @@ def ablate_lora(grid: Grid, reader: str, variant: str) -> str:
     """Parameters of `lora_prompt` for one of those trainings."""
     seed, change = str(grid.seeds[0]), lora_variants(grid)[variant]
     plain = json.loads(lora_prompt(grid, reader, reader, seed))
-    files = {"out": f"{out(grid)}/estimators/{variant}/{reader}", "rows_out": f"{out(grid)}/controls/lora/{variant}/{reader}.parquet"}
+    files = {
+        "out": f"{out(grid)}/estimators/{variant}/{reader}",
+        "rows_out": f"{out(grid)}/controls/lora/{variant}/{reader}.parquet",
+    }
     settings = plain["settings"] | change.get("settings", {})
     return json.dumps(plain | change | files | {"method": variant, "settings": settings})
 
@@ -136,7 +165,12 @@ def searched(grid: Grid) -> bool:
 
 def search(grid: Grid, reader: str) -> str:
     """Parameters of `search` for one reader; the grid has a search."""
-    names = {"reader": reader, "answers": answers(grid), "seed": grid.seeds[0], "features": f"{out(grid)}/features/{reader}"}
+    names = {
+        "reader": reader,
+        "answers": answers(grid),
+        "seed": grid.seeds[0],
+        "features": f"{out(grid)}/features/{reader}",
+    }
     probe = {key: _probe(grid, reader)[key] for key in ("layers", "strengths")}
     tried = {"settings": _settings(grid, reader)} | asdict(grid.search)
     return json.dumps(names | _reading(grid, reader) | tried | probe | {"out": f"{out(grid)}/search/{reader}.parquet"})
@@ -144,7 +178,9 @@ def search(grid: Grid, reader: str) -> str:
 
 def settings(grid: Grid) -> str:
     """Parameters of `settings`."""
-    return json.dumps({"models": list(answers(grid)), "search": f"{out(grid)}/search", "out": f"{out(grid)}/settings.parquet"})
+    return json.dumps(
+        {"models": list(answers(grid)), "search": f"{out(grid)}/search", "out": f"{out(grid)}/settings.parquet"}
+    )
 
 
 def controls(grid: Grid) -> str:
@@ -164,7 +200,10 @@ def shift(grid: Grid) -> str:
 
 def grading(grid: Grid) -> str:
     """Parameters of `grading`."""
-    values = _of_rows(grid, "grades") | {"answers": answers(grid), "judged": f"{out(grid)}/judged" if grid.judge else None}
+    values = _of_rows(grid, "grades") | {
+        "answers": answers(grid),
+        "judged": f"{out(grid)}/judged" if grid.judge else None,
+    }
     return json.dumps({key: value for key, value in values.items() if key != "models"})  # the answers' names are those
 
 
@@ -178,7 +217,9 @@ def beside(grid: Grid, page: str) -> str:
         WhoknowsError: the folder holds no packed run.
     """
     values = json.loads(from_folder(packed(grid), page, grid.beside, f"{out(grid)}/beside/{page}.parquet"))
-    return json.dumps(values | ({"links": False} if "links" in values else {}))  # a packed run's cells have no pages here
+    return json.dumps(
+        values | ({"links": False} if "links" in values else {})
+    )  # a packed run's cells have no pages here
 
 
 def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
@@ -189,7 +230,13 @@ def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
         table: file that the page writes.
     """
     values = json.loads((PAGES | {"settings": settings})[page](grid))
-    places = {"rows": "rows", "more_rows": "controls", "estimators": "estimators", "judged": "judged", "search": "search"}
+    places = {
+        "rows": "rows",
+        "more_rows": "controls",
+        "estimators": "estimators",
+        "judged": "judged",
+        "search": "search",
+    }
     own = {key: f"{folder}/{place}" for key, place in places.items() if values.get(key)}
     if "answers" in values:
         own["answers"] = {name: f"{folder}/answers/{name}.parquet" for name in answers(grid)}
@@ -210,29 +257,44 @@ def packed(grid: Grid) -> Grid:
     place = Path(grid.beside)
     _there(place / "grid.yml")
     found = load(place / "grid.yml")
-    for path in ("about.json", "rows/rows.parquet", "controls/controls.parquet", *(f"answers/{name}.parquet" for name in answers(found))):
+    for path in (
+        "about.json",
+        "rows/rows.parquet",
+        "controls/controls.parquet",
+        *(f"answers/{name}.parquet" for name in answers(found)),
+    ):
         _there(place / path)
     return found
 
 
 def _there(path: Path) -> None:
     if not path.exists():
-        raise WhoknowsError(f"grid, beside: there is no {path}: write the folder with python -m whoknows pack, copy all of it, or set beside: null")
+        raise WhoknowsError(
+            f"grid, beside: there is no {path}: write the folder with python -m whoknows pack, copy all of it, or set beside: null"
+        )
 
 
 def judge(grid: Grid, model: str) -> str:
     """Parameters of `judge` for one model; the grid has a judge."""
     names = {"answers": answers(grid)[model], "model": model, "url": grid.judge.url, "judge_model": grid.judge.model}
-    return json.dumps(names | {"log": f"{out(grid)}/judged/{model}.jsonl", "out": f"{out(grid)}/judged/{model}.parquet"})
+    return json.dumps(
+        names | {"log": f"{out(grid)}/judged/{model}.jsonl", "out": f"{out(grid)}/judged/{model}.parquet"}
+    )
 
 
-PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, grading, claims)}  # what is made of rows
+PAGES = {
+    page.__name__: page for page in (heatmaps, differences, controls, shift, grading, claims)
+}  # what is made of rows
 
 
 def _of_rows(grid: Grid, name: str) -> dict:
     """What every page that is made of rows is told; `name` is that of its table."""
     names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
-    return names | _tasks(grid) | {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators", "out": f"{out(grid)}/{name}.parquet"}
+    return (
+        names
+        | _tasks(grid)
+        | {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators", "out": f"{out(grid)}/{name}.parquet"}
+    )
 
 
 def _tasks(grid: Grid) -> dict:

@@ -55,7 +55,9 @@ def changed(results: Path, name: str) -> dict[str, str]:
         for text, digest in recorded.items():
             path = results / text.removeprefix(f"results/{name}/")
             if path.exists() and _written(path) > _written(page) and _digest(path) != digest:
-                said[page.stem] = f"{path} was changed after its stage wrote it: keep a copy if you want one, delete {page}, and `make book` makes both anew."
+                said[page.stem] = (
+                    f"{path} was changed after its stage wrote it: keep a copy if you want one, delete {page}, and `make book` makes both anew."
+                )
     return said
 
 
@@ -88,7 +90,9 @@ def code(text: str) -> str:
 def _digest(path: Path) -> str:
     """Of a file's bytes, or of the names and digests of a folder's files."""
     if path.is_dir():
-        told = "".join(f"{part.relative_to(path)} {_digest(part)}\n" for part in sorted(path.rglob("*")) if part.is_file())
+        told = "".join(
+            f"{part.relative_to(path)} {_digest(part)}\n" for part in sorted(path.rglob("*")) if part.is_file()
+        )
         return hashlib.sha256(told.encode()).hexdigest()[:16]
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -98,7 +102,9 @@ def machine() -> str:
     """The processor, its cores and the graphics cards, as Linux names them."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    cards = [re.search(r"Model:\s*(.*)", info.read_text()) for info in Path("/proc/driver/nvidia").glob("gpus/*/information")]
+    cards = [
+        re.search(r"Model:\s*(.*)", info.read_text()) for info in Path("/proc/driver/nvidia").glob("gpus/*/information")
+    ]
     parts = [model[1] if model else platform.machine(), f"{os.cpu_count()} cores", *(card[1] for card in cards if card)]
     return ", ".join(parts)
 

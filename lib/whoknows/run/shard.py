@@ -28,7 +28,14 @@ def run(stage: str, parameters: dict, shard: list[int]) -> None:
     told = parameters
     reader = loading.load(*(told[key] for key in ("source", "precision", "template", "digest")))
     if stage == "answer":
-        answer.run(reader, files.read_parquet(told["questions"]), told["max_new_tokens"], told["batch_tokens"], told["out"], shard)
+        answer.run(
+            reader,
+            files.read_parquet(told["questions"]),
+            told["max_new_tokens"],
+            told["batch_tokens"],
+            told["out"],
+            shard,
+        )
     else:
         frames = {scored: files.read_parquet(path) for scored, path in told["answers"].items()}
         extract.run(told["reader"], reader, frames, told["first_layer"], told["batch_tokens"], told["out"], shard)

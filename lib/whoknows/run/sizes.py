@@ -42,7 +42,13 @@ def size(source: str) -> Size:
     found = re.search(r"(\d+(?:\.\d+)?)([mb])(?![a-z])", source.lower())
     parameters = float(found[1]) * UNITS[found[2]] if found else UNKNOWN
     width = (parameters * ASPECT / 12) ** (1 / 3)
-    shape = {"hidden_size": round(width), "num_hidden_layers": round(width / ASPECT), "num_attention_heads": 1, "intermediate_size": round(width * 8 / 3), "vocab_size": 32000}
+    shape = {
+        "hidden_size": round(width),
+        "num_hidden_layers": round(width / ASPECT),
+        "num_attention_heads": 1,
+        "intermediate_size": round(width * 8 / 3),
+        "vocab_size": 32000,
+    }
     return _of(shape, "name" if found else "guess")
 
 
@@ -69,7 +75,14 @@ def _of(config: dict, origin: str) -> Size:
     shapes = {"q_proj": (width, queries), "k_proj": (width, keys), "v_proj": (width, keys), "o_proj": (queries, width)}
     shapes |= {"gate_proj": (width, inner), "up_proj": (width, inner), "down_proj": (inner, width)}
     blocks = layers * sum(a * b for a, b in shapes.values())
-    return Size(layers, width, {name: sum(shape) for name, shape in shapes.items()}, blocks, width * config["vocab_size"], origin)
+    return Size(
+        layers,
+        width,
+        {name: sum(shape) for name, shape in shapes.items()},
+        blocks,
+        width * config["vocab_size"],
+        origin,
+    )
 
 
 def _config(source: str) -> Path | None:

@@ -26,7 +26,13 @@ STAGES = {
     "grading": "Grading",
     "beside": "Another run, packed",
 }
-READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load a language model, and use a GPU where there is one
+READING = (
+    "answer",
+    "extract",
+    "lora_prompt",
+    "ablate_lora",
+    "search",
+)  # load a language model, and use a GPU where there is one
 HEAVY = (*READING, "surface", "ablate", "sweep")  # are faster on more than one core
 
 

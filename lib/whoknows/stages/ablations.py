@@ -22,7 +22,13 @@ from whoknows.stages.answer import BASELINES, likelihood_rows
 from whoknows.stages.probe import judge, parts
 
 
-def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None, batch_tokens: int | None) -> pd.DataFrame:
+def without_reader(
+    answers: dict[str, pd.DataFrame],
+    seeds: list[int],
+    strengths: list[float],
+    embedder: str | None,
+    batch_tokens: int | None,
+) -> pd.DataFrame:
     """Rows of the controls that need no reader, for every model that they can be trained on.
 
     Args:
@@ -39,7 +45,12 @@ def without_reader(answers: dict[str, pd.DataFrame], seeds: list[int], strengths
     """
     features = _features(answers, embedder, batch_tokens)
     untrained = [method for method in BASELINES if method != "likelihood"]  # the answer stage itself writes that one
-    found = [likelihood_rows(scored, frame, method) for scored, frame in answers.items() for method in untrained if BASELINES[method][0] in frame]
+    found = [
+        likelihood_rows(scored, frame, method)
+        for scored, frame in answers.items()
+        for method in untrained
+        if BASELINES[method][0] in frame
+    ]
     for trained_on in answers:
         for seed in seeds:
             frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
@@ -81,14 +92,21 @@ def of_reader(
             names = {"reader": name, "trained_on": trained_on, "seed": seed}
             for method, frame in _variants(frames[trained_on], seed, sizes).items():
                 states = others.get(method, hidden)
-                probe = _fit(Logistic(layers[-1:] if method == "probe_last" else layers, strengths), frame, states[trained_on], trained_on)
+                probe = _fit(
+                    Logistic(layers[-1:] if method == "probe_last" else layers, strengths),
+                    frame,
+                    states[trained_on],
+                    trained_on,
+                )
                 found.append(judge({method: probe}, frames, states.__getitem__, names))
     return pd.concat(found, ignore_index=True)
 
 
 def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.DataFrame]:
     """The answers that each variant of the probe learns from; an answer without split is left out."""
-    found = dict.fromkeys(("probe_last", "probe_before", "probe_mean"), frame) | {"probe_shuffled": frame.assign(correct=_shuffled(frame, seed))}
+    found = dict.fromkeys(("probe_last", "probe_before", "probe_mean"), frame) | {
+        "probe_shuffled": frame.assign(correct=_shuffled(frame, seed))
+    }
     found |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
     tasks = frame.loc[frame["split"] == "train", "task"].unique()
     for task in tasks if len(tasks) > 1 else ():
@@ -104,7 +122,9 @@ def _shuffled(frame: pd.DataFrame, seed: int) -> pd.Series:
     return grades
 
 
-def _features(answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int | None) -> dict[str, dict[str, torch.Tensor]]:
+def _features(
+    answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int | None
+) -> dict[str, dict[str, torch.Tensor]]:
     """For each model and control [answers, 1, width], as hidden states with one layer."""
     found = {}
     for scored, frame in answers.items():
@@ -112,9 +132,13 @@ def _features(answers: dict[str, pd.DataFrame], embedder: str | None, batch_toke
         found[scored] = {"answer_length": torch.log1p(length)[:, None]}
     if embedder:
         seen = {"question_only": "question", "answer_only": "answer", "embedder": "both"}
-        frames = {scored: frame.assign(both=frame["question"] + " " + frame["answer"]) for scored, frame in answers.items()}
+        frames = {
+            scored: frame.assign(both=frame["question"] + " " + frame["answer"]) for scored, frame in answers.items()
+        }
         texts = [frame[column] for frame in frames.values() for column in seen.values()]
-        parts = iter(embed(embedder, [text for own in texts for text in own], batch_tokens).split([len(own) for own in texts]))
+        parts = iter(
+            embed(embedder, [text for own in texts for text in own], batch_tokens).split([len(own) for own in texts])
+        )
         for scored in frames:
             found[scored] |= {method: next(parts)[:, None] for method in seen}
     return found
@@ -167,7 +191,9 @@ def embed(source: str, texts: list[str], batch_tokens: int | None) -> torch.Tens
     def work(batch: list[int]) -> tuple[torch.Tensor]:
         rows = [ids[t] for t in batch]
         mask = send(pad_sequence([torch.ones_like(row) for row in rows], batch_first=True), model.device)
-        last = model(input_ids=send(pad_sequence(rows, batch_first=True), model.device), attention_mask=mask).last_hidden_state
+        last = model(
+            input_ids=send(pad_sequence(rows, batch_first=True), model.device), attention_mask=mask
+        ).last_hidden_state
         mean = (last * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         return (torch.nn.functional.normalize(mean, dim=-1),)
 

@@ -21,7 +21,9 @@ from whoknows.models.loading import Reader
 from whoknows.stages import resume
 
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves because" begin with an article.
-LEAD = re.compile(r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE)
+LEAD = re.compile(
+    r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE
+)
 CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
 ARTICLE = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w")
 # A decoding step reads every weight for one token a row, so generation wants more rows than a prefill.
@@ -31,7 +33,14 @@ PART = 1024  # questions that are kept at a time
 LEAST = 1e-7  # no confidence is nearer to zero or one, whose log-odds are infinite
 
 
-def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, own: Path | None = None, shard: list[int] | None = None) -> pd.DataFrame:
+def answer(
+    reader: Reader,
+    questions: pd.DataFrame,
+    max_new_tokens: int,
+    batch_tokens: int | None,
+    own: Path | None = None,
+    shard: list[int] | None = None,
+) -> pd.DataFrame:
     """Greedy answers to all questions but the few-shot examples, graded.
 
     Args:
@@ -49,10 +58,15 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
     """
     asked = questions[questions["split"] != SHOT].reset_index(drop=True)
     if asked.empty:
-        raise WhoknowsError("answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid")
+        raise WhoknowsError(
+            "answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid"
+        )
     groups = dict(iter(asked.groupby("task", sort=False)))
     shots = {task: questions[(questions["split"] == SHOT) & (questions["task"] == task)] for task in groups}
-    ids = {task: reader.questions(group["question"].tolist(), after_examples=not shots[task].empty) for task, group in groups.items()}
+    ids = {
+        task: reader.questions(group["question"].tolist(), after_examples=not shots[task].empty)
+        for task, group in groups.items()
+    }
     for task in groups:
         _refuse_too_long(reader, task, shots[task], ids[task], max_new_tokens)
     todo = [(task, at) for task, group in groups.items() for at in resume.slices(len(group), PART)]
@@ -70,11 +84,15 @@ def answer(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_t
     return asked.assign(**answers, correct=graded)
 
 
-def _refuse_too_long(reader: Reader, task: str, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int) -> None:
+def _refuse_too_long(
+    reader: Reader, task: str, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int
+) -> None:
     """Raises if a task's examples, its longest question and an answer do not fit, before any question is answered."""
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     if longest > reader.limit:
-        raise WhoknowsError(f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, more than the model has positions; lower answer.shots")
+        raise WhoknowsError(
+            f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, more than the model has positions; lower answer.shots"
+        )
 
 
 def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
@@ -88,12 +106,22 @@ def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
     return made
 
 
-def _answer_some(reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, budget: TokenBudget, done, group: pd.DataFrame) -> pd.DataFrame:
+def _answer_some(
+    reader: Reader,
+    examples: pd.DataFrame,
+    ids: list[list[int]],
+    max_new_tokens: int,
+    budget: TokenBudget,
+    done,
+    group: pd.DataFrame,
+) -> pd.DataFrame:
     """Answers to questions of one task, whose ids are given, with the index of the questions."""
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     prefix = Prefix(reader, examples, is_alone=not proof.prefix(reader, longest))
     found: list[Written | None] = [None] * len(ids)
-    for batch, texts in budget.run(lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), [len(i) + max_new_tokens for i in ids]):
+    for batch, texts in budget.run(
+        lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), [len(i) + max_new_tokens for i in ids]
+    ):
         for b, text in zip(batch, texts):
             found[b] = text
         done(len(batch))
@@ -101,14 +129,25 @@ def _answer_some(reader: Reader, examples: pd.DataFrame, ids: list[list[int]], m
     return answers.astype({name: np.float32 for name, kind in Written.__annotations__.items() if kind is float})
 
 
-def run(reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str, shard: list[int] | None = None) -> pd.DataFrame:
+def run(
+    reader: Reader,
+    questions: pd.DataFrame,
+    max_new_tokens: int,
+    batch_tokens: int | None,
+    out: str,
+    shard: list[int] | None = None,
+) -> pd.DataFrame:
     """The answer stage: `answer`, and the file of the answers; a stage that was killed goes on with the questions that are left.
 
     Args:
         out: the file; with a shard it is not written, only the parts that the whole stage will find.
         shard: see `resume.mine`.
     """
-    depends = {"questions": questions.assign(gold=questions["gold"].map(list)).to_dict("list"), "new": max_new_tokens, "model": reader.identity}
+    depends = {
+        "questions": questions.assign(gold=questions["gold"].map(list)).to_dict("list"),
+        "new": max_new_tokens,
+        "model": reader.identity,
+    }
     own = resume.folder(out, __file__, **depends)
     answers = answer(reader, questions, max_new_tokens, batch_tokens, own, shard)
     if shard:
@@ -176,6 +215,8 @@ def summary(answers: pd.DataFrame) -> pd.DataFrame:
             "accuracy": group["correct"].mean(),
             "test answers": len(test),
             "right in test": int(test["correct"].sum()),
-            "AUROC of likelihood": np.nan if too_few(*counts(test["correct"]).values()) else auroc(test["sum_logprob"], test["correct"]),
+            "AUROC of likelihood": np.nan
+            if too_few(*counts(test["correct"]).values())
+            else auroc(test["sum_logprob"], test["correct"]),
         }
     return pd.DataFrame.from_dict(lines, orient="index")

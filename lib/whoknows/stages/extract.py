@@ -29,7 +29,12 @@ PART_QUESTIONS, PART_BYTES = 1024, 2**30  # of a part, at most
 
 
 def run(
-    name: str, reader: Reader, answers: dict[str, pd.DataFrame], first_layer: float | None, batch_tokens: int | None, folder: str,
+    name: str,
+    reader: Reader,
+    answers: dict[str, pd.DataFrame],
+    first_layer: float | None,
+    batch_tokens: int | None,
+    folder: str,
     shard: list[int] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The extract stage: read all models' answers once, write the reader's features, return what it said when asked.
@@ -52,15 +57,22 @@ def run(
     shapes = _join(files_of_parts, grown, block, folder)
     if first_layer and block is None:
         _say_no_trunk(folder)
-    logits = {scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts]) for scored in answers}
+    logits = {
+        scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
+        for scored in answers
+    }
     rows = zero_shot_rows(name, answers, logits)
     resume.clear(own)
     return rows, pd.DataFrame({"hidden states": shapes})
 
 
-def _extract_parts(reader: Reader, grown: Forest, block: int | None, batch_tokens: int | None, folder: str, shard: list[int] | None) -> tuple[Path, list[Path]]:
+def _extract_parts(
+    reader: Reader, grown: Forest, block: int | None, batch_tokens: int | None, folder: str, shard: list[int] | None
+) -> tuple[Path, list[Path]]:
     """The folder and the files of the forest's features, some questions each; those that are there already are not made again."""
-    own = resume.folder(folder, __file__, ids=[[t.question, t.branches] for t in grown.trees], block=block, model=reader.identity)
+    own = resume.folder(
+        folder, __file__, ids=[[t.question, t.branches] for t in grown.trees], block=block, model=reader.identity
+    )
     each = (2 * len(grown.branch_of) + 1) * (reader.depth + 1) * reader.config.hidden_size * 2
     cut = resume.slices(len(grown.trees), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [own / f"{at.start:06}.safetensors" for at in cut]
@@ -93,13 +105,19 @@ def _join(paths: list[Path], grown: Forest, block: int | None, folder: str) -> d
     Returns:
         For each but the last, its shape.
     """
+
     def pieces(name):
         return (files.read_safetensors(path)[name] for path in paths)
 
     states = (*grown.branch_of, *map(mean_of, grown.branch_of), BEFORE)
     shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", partial(pieces, name)) for name in states}
     if block is not None:
-        files.write_rows(Path(folder) / TRUNK, "trunk", partial(pieces, "trunk"), {"ids": _queried_ids(grown), "first_block": torch.tensor(block)})
+        files.write_rows(
+            Path(folder) / TRUNK,
+            "trunk",
+            partial(pieces, "trunk"),
+            {"ids": _queried_ids(grown), "first_block": torch.tensor(block)},
+        )
     return shapes
 
 
@@ -130,7 +148,9 @@ def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tenso
     if int(stored["first_block"]) == NONE:
         return None
     if int(stored["first_block"]) != first_block:
-        raise WhoknowsError(f"{path} ends before block {int(stored['first_block'])}, but the adapters begin at block {first_block}: extract again with the same first_layer")
+        raise WhoknowsError(
+            f"{path} ends before block {int(stored['first_block'])}, but the adapters begin at block {first_block}: extract again with the same first_layer"
+        )
     if not torch.equal(stored["ids"], _queried_ids(grown)):
         raise WhoknowsError(f"{path} is not of these questions and answers: delete it and run make book again")
     return list(stored["trunk"].split([len(t) for t in grown.trees]))
@@ -138,12 +158,19 @@ def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tenso
 
 def _queried_ids(grown: Forest) -> torch.Tensor:
     """All token ids of the trees that end in the query, in order."""
-    rows = [[*tree.question, *(i for branch in tree.branches for i in branch)] for t, tree in enumerate(grown.trees) if grown.is_queried(t)]
+    rows = [
+        [*tree.question, *(i for branch in tree.branches for i in branch)]
+        for t, tree in enumerate(grown.trees)
+        if grown.is_queried(t)
+    ]
     return torch.tensor([i for row in rows for i in row], dtype=torch.int32)
 
 
 def zero_shot_rows(name: str, answers: dict[str, pd.DataFrame], zero_shot: dict[str, torch.Tensor]) -> pd.DataFrame:
     """Rows of the untrained P(True) (Kadavath et al. 2022), for every model's test and validation answers."""
-    frames = [example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=zero_shot[scored]) for scored, frame in answers.items()]
+    frames = [
+        example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=zero_shot[scored])
+        for scored, frame in answers.items()
+    ]
     table = pd.concat(frames, ignore_index=True)
     return table[table["split"] != "train"].reset_index(drop=True)

@@ -56,13 +56,17 @@ def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFram
 def _verdict(said: str, url: str) -> bool:
     words = said.strip().lower()
     if not words.startswith(("yes", "no")):
-        raise WhoknowsError(f"grid, judge: the model at {url} was asked for yes or no and said {said[:60]!r}; name another judge.model")
+        raise WhoknowsError(
+            f"grid, judge: the model at {url} was asked for yes or no and said {said[:60]!r}; name another judge.model"
+        )
     return words.startswith("yes")
 
 
 def _ask(url: str, model: str, text: str) -> str:
     body = {"model": model, "temperature": 0, "max_tokens": 8, "messages": [{"role": "user", "content": text}]}
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {os.environ[KEY]}"} if KEY in os.environ else {})
+    headers = {"Content-Type": "application/json"} | (
+        {"Authorization": f"Bearer {os.environ[KEY]}"} if KEY in os.environ else {}
+    )
     request = urllib.request.Request(f"{url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
     for attempt in range(TRIES):
         try:

@@ -45,9 +45,25 @@ def cell(
     return card["history"], files.read_parquet(rows_out)
 
 
-def _from_files(reader, trained_on, seed, answers, features, settings, method, query, without, batch_tokens, out, rows_out, **used) -> None:
+def _from_files(
+    reader, trained_on, seed, answers, features, settings, method, query, without, batch_tokens, out, rows_out, **used
+) -> None:
     frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-    _, rows = run(reader, loading.load(**used), trained_on, seed, frames, settings, batch_tokens, features, method, query, without, **used, out=out)
+    _, rows = run(
+        reader,
+        loading.load(**used),
+        trained_on,
+        seed,
+        frames,
+        settings,
+        batch_tokens,
+        features,
+        method,
+        query,
+        without,
+        **used,
+        out=out,
+    )
     if distributed.is_first():
         files.write_parquet(rows_out, rows)
 
@@ -140,7 +156,16 @@ def run(
     about |= {"settings": settings, "query": query}
     texts = [[tree.question, tree.branches] for tree in ready.learning.grown.trees]
     stops = held[["task", "question", "answer", "correct"]].to_dict("list")
-    own = resume.folder(out, __file__, **names, **about, model=reader.identity, texts=texts, correct=rows["correct"].tolist(), held=stops)
+    own = resume.folder(
+        out,
+        __file__,
+        **names,
+        **about,
+        model=reader.identity,
+        texts=texts,
+        correct=rows["correct"].tolist(),
+        held=stops,
+    )
     estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
     ready.fit(estimator, own / "progress.pt")
     if distributed.is_first():
@@ -149,7 +174,9 @@ def run(
     logits = estimator.score(ready.judged)
     found = [(trained_on, held.index, *estimator.score(ready.validation, "validating").values())]
     found += [(scored, test, logits[scored]) for scored in frames]
-    found = [example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found]
+    found = [
+        example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found
+    ]
     table = pd.concat(found, ignore_index=True)
     # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
     if distributed.is_first():
@@ -161,7 +188,9 @@ def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:
     """The adapters and their card; in what PEFT wrote with them stands where the reader lies on this machine."""
     estimator.save(folder)
     (folder / "README.md").unlink()
-    config = json.loads((folder / "adapter_config.json").read_text()) | {"base_model_name_or_path": assets.base(card["source"])}
+    config = json.loads((folder / "adapter_config.json").read_text()) | {
+        "base_model_name_or_path": assets.base(card["source"])
+    }
     files.write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True))
     files.write_text(folder / f"{card['method']}.json", json.dumps(card, indent=1))
 

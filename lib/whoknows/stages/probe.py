@@ -27,7 +27,9 @@ def check_classes(train: Labelled, name: str) -> None:
     reason = auroc.one_class(train.correct)
     if reason:
         reason = reason.replace("test", "training")
-        raise WhoknowsError(f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid or train on another model")
+        raise WhoknowsError(
+            f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid or train on another model"
+        )
 
 
 def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelled, Labelled]:
@@ -60,12 +62,23 @@ def judge(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, nam
         judged = ["test", "validation"] if scored == names["trained_on"] else ["test"]
         keep = frame["split"].isin(judged).to_numpy(copy=True)  # torch wants a mask that it may write to
         own, kept = features(scored)[keep], frame[keep]
-        found += [example_rows(kept, method=method, scored=scored, logit=probe.score(own), **names) for method, probe in probes.items()]
+        found += [
+            example_rows(kept, method=method, scored=scored, logit=probe.score(own), **names)
+            for method, probe in probes.items()
+        ]
     return pd.concat(found, ignore_index=True)
 
 
 def run(
-    name: str, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], folder: str, layers, strengths: list[float], mlp: dict, out: str,
+    name: str,
+    trained_on: str,
+    seed: int,
+    answers: dict[str, pd.DataFrame],
+    folder: str,
+    layers,
+    strengths: list[float],
+    mlp: dict,
+    out: str,
     **used,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The probe stage: fit both probes to one model's answers, save them, and score every model's test answers and the
@@ -97,7 +110,11 @@ def run(
         began = monotonic()
         searches[method] = probe.fit(train, validation)
         spent = {"seconds": monotonic() - began}
-        _save(probe, {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent, Path(out))
+        _save(
+            probe,
+            {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent,
+            Path(out),
+        )
     rows = judge(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
     # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
     importlib.import_module("whoknows.use.cards").write(out, rows)
@@ -119,5 +136,7 @@ def known_layers(layers, count: int, name: str) -> list[int]:
         return list(range(count))
     wrong = [layer for layer in layers if layer not in range(count)]
     if wrong:
-        raise WhoknowsError(f"grid, probe.layers: {name} has the layers 0 to {count - 1}, but {wrong[0]} is asked for; list layers that it has, or write all")
+        raise WhoknowsError(
+            f"grid, probe.layers: {name} has the layers 0 to {count - 1}, but {wrong[0]} is asked for; list layers that it has, or write all"
+        )
     return list(layers)

@@ -47,8 +47,15 @@ def cell(
     return files.read_parquet(out)
 
 
-def _from_files(reader: str, source: str, precision: str, template: dict | None, digest: str | None, answers: dict[str, str], **more) -> None:
-    run(reader, partial(loading.load, source, precision, template, digest), {scored: files.read_parquet(path) for scored, path in answers.items()}, **more)
+def _from_files(
+    reader: str, source: str, precision: str, template: dict | None, digest: str | None, answers: dict[str, str], **more
+) -> None:
+    run(
+        reader,
+        partial(loading.load, source, precision, template, digest),
+        {scored: files.read_parquet(path) for scored, path in answers.items()},
+        **more,
+    )
 
 
 def run(
@@ -77,17 +84,46 @@ def run(
     frames = {scored: _untested(for_seed(frame, seed)) for scored, frame in answers.items()}
     every, rate = int((frames[name]["split"] == "train").sum()), settings["learning_rate"]
     some = {every: frames[name]} | smaller(frames[name], sizes, seed)
-    asked = [(tried, every) for tried in sorted({*learning_rates, rate})] + [(rate, size) for size in some if size < every]
-    told = {scored: frame[["task", "question", "answer", "correct", "split"]].to_dict("list") for scored, frame in frames.items()}
+    asked = [(tried, every) for tried in sorted({*learning_rates, rate})] + [
+        (rate, size) for size in some if size < every
+    ]
+    told = {
+        scored: frame[["task", "question", "answer", "correct", "split"]].to_dict("list")
+        for scored, frame in frames.items()
+    }
     kept = resume.folder(out, __file__, name=name, seed=seed, settings=settings, answers=told, model=load().identity)
     hidden = load_hidden(features, name, frames[name])
-    found = [_probe(frame, hidden, layers, strengths, name) | {"method": "probe", "training_answers": size} for size, frame in some.items()]
+    found = [
+        _probe(frame, hidden, layers, strengths, name) | {"method": "probe", "training_answers": size}
+        for size, frame in some.items()
+    ]
     for tried, size in asked:
-        looks = _looks(kept / f"{tried:g}-{size}", load, frames | {name: some[size]}, name, settings | {"learning_rate": tried}, seed, batch_tokens, features)
+        looks = _looks(
+            kept / f"{tried:g}-{size}",
+            load,
+            frames | {name: some[size]},
+            name,
+            settings | {"learning_rate": tried},
+            seed,
+            batch_tokens,
+            features,
+        )
         found += [look | {"method": "lora_prompt", "learning_rate": tried, "training_answers": size} for look in looks]
     table = pd.DataFrame(found).assign(reader=name)
     table["in_grid"] = (table["training_answers"] == every) & table["learning_rate"].isin([rate, float("nan")])
-    table = table[["reader", "method", "learning_rate", "training_answers", "step", "epoch", "seconds", "validation_auroc", "in_grid"]]
+    table = table[
+        [
+            "reader",
+            "method",
+            "learning_rate",
+            "training_answers",
+            "step",
+            "epoch",
+            "seconds",
+            "validation_auroc",
+            "in_grid",
+        ]
+    ]
     if distributed.is_first():
         files.write_parquet(out, table)
         resume.clear(kept)
@@ -107,7 +143,14 @@ def _probe(frame: pd.DataFrame, hidden: torch.Tensor, layers, strengths: list[fl
 
 
 def _looks(
-    kept: Path, load: Callable[[], Reader], frames: dict[str, pd.DataFrame], name: str, settings: dict, seed: int, batch_tokens: int | None, features: str
+    kept: Path,
+    load: Callable[[], Reader],
+    frames: dict[str, pd.DataFrame],
+    name: str,
+    settings: dict,
+    seed: int,
+    batch_tokens: int | None,
+    features: str,
 ) -> list[dict]:
     """What one training found at each look at validation; taken from where it is kept if it was done before."""
     done, progress = kept.with_name(f"{kept.name}.json"), kept.with_name(f"{kept.name}.pt")
@@ -117,7 +160,10 @@ def _looks(
         estimator = LoraPrompt(reader, settings, seed, batch_tokens)
         ready.fit(estimator, progress)
         steps = math.ceil(len(ready.rows) / settings["batch_size"])  # in an epoch
-        looks = [{key: look[key] for key in ("step", "seconds", "validation_auroc")} | {"epoch": look["step"] / steps} for look in estimator.history]
+        looks = [
+            {key: look[key] for key in ("step", "seconds", "validation_auroc")} | {"epoch": look["step"] / steps}
+            for look in estimator.history
+        ]
         del reader, ready, estimator
         gc.collect()  # a model and its adapters refer to each other, and the next training needs the memory
         if not distributed.is_first():

@@ -12,7 +12,9 @@ from whoknows.estimators.probe import Labelled, Logistic
 from whoknows.stages.probe import parts
 
 
-def run(name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int]) -> pd.DataFrame:
+def run(
+    name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int]
+) -> pd.DataFrame:
     """The sweep stage: probes of one reader on every model's answers, at every layer, strength and size.
 
     Args:
@@ -38,8 +40,12 @@ def run(name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, str
         for size, some in (smaller(frame, sizes, seed) | {every: frame}).items():
             search = pd.DataFrame(Logistic(layers, strengths).fit(*parts(some, hidden[trained_on], trained_on), tests))
             long = search.melt(["layer", "strength", "validation_auroc"], list(tests), "scored", "auroc")
-            rarer = long["scored"].map({scored: min(test.correct.sum(), (~test.correct).sum()) for scored, test in tests.items()})
-            found.append(long.assign(reader=name, trained_on=trained_on, size=size, last_layer=layers[-1], n_rarer=rarer))
+            rarer = long["scored"].map(
+                {scored: min(test.correct.sum(), (~test.correct).sum()) for scored, test in tests.items()}
+            )
+            found.append(
+                long.assign(reader=name, trained_on=trained_on, size=size, last_layer=layers[-1], n_rarer=rarer)
+            )
     return pd.concat(found, ignore_index=True)
 
 

@@ -36,11 +36,15 @@ def read(folder: Path) -> dict[str, dict]:
         WhoknowsError: there is no such folder, no estimator is in it, or a card is damaged.
     """
     if not folder.is_dir():
-        raise WhoknowsError(f"{folder}: there is no such folder; name one of a trained estimator, results/…/estimators/<method>/<reader>/<trained on>/seed<n>")
+        raise WhoknowsError(
+            f"{folder}: there is no such folder; name one of a trained estimator, results/…/estimators/<method>/<reader>/<trained on>/seed<n>"
+        )
     found = {path.stem: _json(path) for path in sorted(folder.glob("*.json"))}
     cards = {name: card for name, card in found.items() if card.keys() >= NEEDED and card["method"] == name}
     if not cards:
-        raise WhoknowsError(f"{folder}: it holds no estimator with a card; run `make book` to train it, again if an older version did")
+        raise WhoknowsError(
+            f"{folder}: it holds no estimator with a card; run `make book` to train it, again if an older version did"
+        )
     return cards
 
 
@@ -62,7 +66,9 @@ def whole(folder: Path) -> list[Path]:
     needed = [README, *(name for card in read(folder).values() for name in weights(card))]
     for path in (folder / name for name in needed):
         if not path.is_file():
-            raise WhoknowsError(f"{folder}: it has no {path.name}, so its estimator is not whole; run `make book` to train it again")
+            raise WhoknowsError(
+                f"{folder}: it has no {path.name}, so its estimator is not whole; run `make book` to train it again"
+            )
         try:
             if path.suffix == ".safetensors":
                 with safe_open(path, framework="numpy"):
@@ -129,7 +135,12 @@ def measured(rows: pd.DataFrame, trained: list[str]) -> pd.DataFrame:
         for (method, scored), own in test[test["task"].isin(tasks)].groupby(["method", "scored"], sort=False):
             parts = [part for _, part in own.groupby("task") if not one_class(part["correct"])]
             used = pd.concat(parts) if parts else own
-            means = {name: np.mean([scores.MEASURES[name].of(part["logit"], part["correct"]) for part in parts]) if parts else np.nan for name in HUB_NAMES}
+            means = {
+                name: np.mean([scores.MEASURES[name].of(part["logit"], part["correct"]) for part in parts])
+                if parts
+                else np.nan
+                for name in HUB_NAMES
+            }
             right = int(used["correct"].sum())
             counts = {"right": right, "wrong": len(used) - right, "reason": "" if parts else one_class(own["correct"])}
             lines.append({"questions": questions, "method": method, "scored": scored} | means | counts)
@@ -155,14 +166,20 @@ def metadata(found: dict[str, dict], table: pd.DataFrame) -> dict:
     card = next(iter(found.values()))
     source, adapters = card["source"], "query" in card
     base = assets.base(source)
-    about = {"library_name": "peft" if adapters else "whoknows", "tags": ["whoknows", "confidence-estimation", "calibration", *found]}
+    about = {
+        "library_name": "peft" if adapters else "whoknows",
+        "tags": ["whoknows", "confidence-estimation", "calibration", *found],
+    }
     if source in assets.MODELS:
         about["license"] = LICENCES[assets.ASSETS[source].licence]
     if assets.on_hub(base):
         about |= {"base_model": base, "base_model_relation": "adapter"}
     named = [_dataset(grid_task(task, TASKS)) for task in card["tasks"]]
     about["datasets"] = sorted(set(named) & set(DATASETS.values()))
-    about["model-index"] = [{"name": method, "results": [_result(line) for line in own.to_dict("records")]} for method, own in table.groupby("method", sort=False)]
+    about["model-index"] = [
+        {"name": method, "results": [_result(line) for line in own.to_dict("records")]}
+        for method, own in table.groupby("method", sort=False)
+    ]
     return {key: value for key, value in about.items() if value}
 
 
@@ -172,10 +189,21 @@ def _dataset(task: str) -> str:
 
 def _result(line: dict) -> dict:
     questions = line["questions"]
-    dataset = {"type": "mixture" if questions == TOGETHER else _dataset(questions), "name": f"{questions}, answers of {line['scored']}"}
+    dataset = {
+        "type": "mixture" if questions == TOGETHER else _dataset(questions),
+        "name": f"{questions}, answers of {line['scored']}",
+    }
     counts = {"right": line["right"], "wrong": line["wrong"]}
-    values = [{"type": kind, "name": scores.MEASURES[name].title, "value": round(float(line[name]), 4)} for name, kind in HUB_NAMES.items() if not line["reason"]]
-    return {"task": {"type": "text-classification", "name": "Whether an answer is correct"}, "dataset": dataset | {"args": counts}, "metrics": values}
+    values = [
+        {"type": kind, "name": scores.MEASURES[name].title, "value": round(float(line[name]), 4)}
+        for name, kind in HUB_NAMES.items()
+        if not line["reason"]
+    ]
+    return {
+        "task": {"type": "text-classification", "name": "Whether an answer is correct"},
+        "dataset": dataset | {"args": counts},
+        "metrics": values,
+    }
 
 
 def text(found: dict[str, dict], table: pd.DataFrame) -> str:
@@ -183,7 +211,9 @@ def text(found: dict[str, dict], table: pd.DataFrame) -> str:
     card = next(iter(found.values()))
     names = " and ".join(METHOD_TITLES.get(method) or code(method) for method in found)
     title = f"# {names}: reader {code(card['reader'])}, trained on answers of {code(card['trained_on'])}"
-    settings = {method: {key: card[key] for key in ("settings", "chosen") if key in card} for method, card in found.items()}
+    settings = {
+        method: {key: card[key] for key in ("settings", "chosen") if key in card} for method, card in found.items()
+    }
     told = f"## Settings\n\n```json\n{json.dumps(settings, indent=1)}\n```"
     parts = [title, _what(card), _facts(card), f"## How well it does\n\n{_table(table)}", section(found), LIMITS, told]
     return "\n\n".join(parts) + "\n"
@@ -191,7 +221,11 @@ def text(found: dict[str, dict], table: pd.DataFrame) -> str:
 
 def _what(card: dict) -> str:
     kept = "classifiers on its hidden state at the answer's last token"
-    adapters = "low-rank adapters on it, with which it " + ("says whether an answer is correct" if card.get("query") else "is read by a classifier at the answer's last token")
+    adapters = "low-rank adapters on it, with which it " + (
+        "says whether an answer is correct"
+        if card.get("query")
+        else "is read by a classifier at the answer's last token"
+    )
     given = "For a question and an answer it gives P(correct), the probability that the answer is right"
     return f"{given}, by a language model, the reader, and {adapters if 'query' in card else kept}."
 
@@ -202,7 +236,12 @@ def _facts(card: dict) -> str:
     facts = {
         "reader": f"{code(card['reader'])}: {_reader(card['source'])}",
         **({"digest of its files": code(card["digest"])} if card.get("digest") else {}),
-        "precision of the reader": code(card["precision"]) + (", which is bfloat16 where the hardware multiplies it natively and float32 elsewhere" if card["precision"] == "auto" else ""),
+        "precision of the reader": code(card["precision"])
+        + (
+            ", which is bfloat16 where the hardware multiplies it natively and float32 elsewhere"
+            if card["precision"] == "auto"
+            else ""
+        ),
         "trained on": f"{sum(counts.values())} answers of {code(card['trained_on'])}, {counts['right']} right and {counts['wrong']} wrong, to questions of {tasks}",
         "seed": code(card["seed"]),
         "trained by": f"whoknows {whoknows.__version__}, commit {code(made['commit'] or 'unknown')}, on {code(made['machine'])}",
@@ -214,16 +253,33 @@ def _facts(card: dict) -> str:
 def _reader(source: str) -> str:
     if source in assets.MODELS:
         return f"the weights of {code(assets.ASSETS[source].source)}, which whoknows calls {code(source)}; those of {code(assets.base(source))} in full precision give slightly other numbers"
-    return code(source) if assets.on_hub(source) or source in assets.TINY else f"the local folder {code(Path(source).name)}"
+    return (
+        code(source)
+        if assets.on_hub(source) or source in assets.TINY
+        else f"the local folder {code(Path(source).name)}"
+    )
 
 
 def _table(table: pd.DataFrame) -> str:
-    heads = ["questions", "method", "answers of", *(scores.MEASURES[name].title for name in HUB_NAMES), "right", "wrong"]
+    heads = [
+        "questions",
+        "method",
+        "answers of",
+        *(scores.MEASURES[name].title for name in HUB_NAMES),
+        "right",
+        "wrong",
+    ]
     lines = ["| " + " | ".join(heads) + " |", "|---|---|---|" + "--:|" * 5]
     for line in table.to_dict("records"):
         questions = TOGETHER if line["questions"] == TOGETHER else code(line["questions"])
         values = ["—" if line["reason"] else f"{line[name]:.3f}" for name in HUB_NAMES]
-        lines.append("| " + " | ".join([questions, code(line["method"]), code(line["scored"]), *values, str(line["right"]), str(line["wrong"])]) + " |")
+        lines.append(
+            "| "
+            + " | ".join(
+                [questions, code(line["method"]), code(line["scored"]), *values, str(line["right"]), str(line["wrong"])]
+            )
+            + " |"
+        )
     said = "Measured on test answers: means over tasks that have right and wrong ones, which are counted at the right."
     missing = " A dash stands where there are none of one kind." if table["reason"].any() else ""
     return f"{said}{missing}\n\n" + "\n".join(lines)

@@ -21,10 +21,23 @@ unless --private is given."""
 def score(arguments: list[str]) -> None:
     """The command line of `whoknows score`; only lines go to stdout."""
     parser = argparse.ArgumentParser(prog="whoknows score", description=SCORE)
-    parser.add_argument("--estimator", required=True, metavar="DIR", help="folder of a trained estimator, under results/…/estimators, or a repository on the Hugging Face hub, owner/name")
-    parser.add_argument("--method", help="which estimator of the folder, such as probe_mlp; the only one, or probe, if not given")
+    parser.add_argument(
+        "--estimator",
+        required=True,
+        metavar="DIR",
+        help="folder of a trained estimator, under results/…/estimators, or a repository on the Hugging Face hub, owner/name",
+    )
+    parser.add_argument(
+        "--method", help="which estimator of the folder, such as probe_mlp; the only one, or probe, if not given"
+    )
     parser.add_argument("--input", default="-", metavar="FILE", help="JSON lines; standard input if not given")
-    parser.add_argument("--lines", type=_positive, default=64, metavar="N", help="lines that are read before their confidences are written; 1 answers each at once (default: 64)")
+    parser.add_argument(
+        "--lines",
+        type=_positive,
+        default=64,
+        metavar="N",
+        help="lines that are read before their confidences are written; 1 answers each at once (default: 64)",
+    )
     options = parser.parse_args(arguments)
     # Every batch would draw a bar of its own; tqdm asks once, when it is imported.
     os.environ.setdefault("TQDM_DISABLE", "1")
@@ -35,16 +48,31 @@ def score(arguments: list[str]) -> None:
 
     with _opened(options.input) as lines:
         estimator = predict.load(options.estimator, options.method)
-        print("{method}: reader {reader}, trained on answers of {trained_on} to {}".format(", ".join(estimator.card["tasks"]), **estimator.card), file=sys.stderr)
-        found = predict.stream(estimator, lines, "standard input" if options.input == "-" else options.input, options.lines)
+        print(
+            "{method}: reader {reader}, trained on answers of {trained_on} to {}".format(
+                ", ".join(estimator.card["tasks"]), **estimator.card
+            ),
+            file=sys.stderr,
+        )
+        found = predict.stream(
+            estimator, lines, "standard input" if options.input == "-" else options.input, options.lines
+        )
         _write(tqdm(found, unit="answer", disable=sys.stdout.isatty() or not sys.stderr.isatty()))
 
 
 def push(arguments: list[str]) -> None:
     """The command line of `whoknows push`; says what is sent before it is sent, and then where it is."""
     parser = argparse.ArgumentParser(prog="whoknows push", description=PUSH)
-    parser.add_argument("--estimator", type=Path, required=True, metavar="DIR", help="folder of a trained estimator, under results/…/estimators")
-    parser.add_argument("--repository", required=True, metavar="OWNER/NAME", help="where it goes; made if it is not there")
+    parser.add_argument(
+        "--estimator",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of a trained estimator, under results/…/estimators",
+    )
+    parser.add_argument(
+        "--repository", required=True, metavar="OWNER/NAME", help="where it goes; made if it is not there"
+    )
     parser.add_argument("--private", action="store_true", help="nobody else can see the repository")
     options = parser.parse_args(arguments)
     found = cards.whole(options.estimator)
@@ -69,7 +97,9 @@ def _opened(path: str):
     try:
         return nullcontext(sys.stdin.buffer) if path == "-" else open(path, "rb")
     except OSError as error:
-        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); name a file of JSON lines, or - for standard input") from None
+        raise WhoknowsError(
+            f"{path}: this file cannot be read ({error.strerror}); name a file of JSON lines, or - for standard input"
+        ) from None
 
 
 def _positive(text: str) -> int:

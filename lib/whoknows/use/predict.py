@@ -63,7 +63,9 @@ class Estimator:
         """
         tree = Tree(self.reader.start() + self.reader.question(question), (self.reader.answer(answer) + self.query,))
         if len(tree) > self.reader.limit:
-            raise WhoknowsError(f"question and answer make {len(tree)} tokens, more than the {self.reader.limit} that the reader sees at once; shorten them")
+            raise WhoknowsError(
+                f"question and answer make {len(tree)} tokens, more than the {self.reader.limit} that the reader sees at once; shorten them"
+            )
         return tree
 
     def of_trees(self, trees: list[Tree]) -> torch.Tensor:
@@ -93,7 +95,9 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
             return Estimator(card, reader, reader.query if card["query"] else [], _adapters(card, folder, reader))
         return Estimator(card, reader, [], _probe(card, folder, reader))
     except (AttributeError, KeyError, TypeError) as error:
-        raise WhoknowsError(f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; train the estimator again with this one") from error
+        raise WhoknowsError(
+            f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; train the estimator again with this one"
+        ) from error
 
 
 def read_card(folder: Path, method: str | None = None) -> dict:
@@ -111,8 +115,12 @@ def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch
     probe.restore(card["chosen"], files.read_safetensors(path))
     probed, read = len(probe.state["mean"]), reader.config.hidden_size
     if probed != read:
-        raise WhoknowsError(f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} have {read}; correct `source` in its card")
-    return lambda grown: probe.score(forward.extract(reader, grown, None, TokenBudget(BATCH_TOKENS, reader.device)).hidden[INPUT])
+        raise WhoknowsError(
+            f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} have {read}; correct `source` in its card"
+        )
+    return lambda grown: probe.score(
+        forward.extract(reader, grown, None, TokenBudget(BATCH_TOKENS, reader.device)).hidden[INPUT]
+    )
 
 
 def _adapters(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch.Tensor]:
@@ -136,7 +144,9 @@ def stream(estimator: Estimator, lines: Iterable[bytes], name: str, size: int) -
         logits = estimator.of_trees([tree for _, _, tree in chunk]).cpu()
         for (place, line, _), logit, p in zip(chunk, logits.numpy(), logits.double().sigmoid().tolist()):
             if not np.isfinite(logit):
-                raise WhoknowsError(f"{place}: the confidence is not a finite number; train the estimator again with precision: float32 in the grid")
+                raise WhoknowsError(
+                    f"{place}: the confidence is not a finite number; train the estimator again with precision: float32 in the grid"
+                )
             yield line | {"p_correct": p, "logit": float(str(logit))}  # no more digits than float32 has
 
 

@@ -29,13 +29,21 @@ def push(files: list[Path], repository: str, private: bool) -> str:
     if not re.fullmatch(assets.NAME, repository):
         raise WhoknowsError(f"{repository}: this is no name on the Hugging Face hub; give one as owner/name")
     if not get_token():
-        raise WhoknowsError(f"{repository}: the Hugging Face hub takes files from its users alone: give {TOKEN}, which may write")
+        raise WhoknowsError(
+            f"{repository}: the Hugging Face hub takes files from its users alone: give {TOKEN}, which may write"
+        )
     hub = HfApi()
     with _sentences(repository):
         address = hub.create_repo(repository, private=private or None, exist_ok=True)
         if private and not hub.model_info(repository).private:
-            raise WhoknowsError(f"{repository}: it is there already, and public; name another one, or leave out --private")
-        hub.create_commit(repository, [CommitOperationAdd(path.name, path) for path in files], commit_message="An estimator of whoknows")
+            raise WhoknowsError(
+                f"{repository}: it is there already, and public; name another one, or leave out --private"
+            )
+        hub.create_commit(
+            repository,
+            [CommitOperationAdd(path.name, path) for path in files],
+            commit_message="An estimator of whoknows",
+        )
     return str(address)
 
 
@@ -57,7 +65,9 @@ def _fetch(name: str) -> Path:
         try:
             found = cards.read(folder)
         except WhoknowsError:
-            raise WhoknowsError(f"{name}: the Hugging Face hub has it, but it holds no estimator with a card; name what `whoknows push` has sent") from None
+            raise WhoknowsError(
+                f"{name}: the Hugging Face hub has it, but it holds no estimator with a card; name what `whoknows push` has sent"
+            ) from None
         weights = [weight for card in found.values() for weight in cards.weights(card)]
         return Path(snapshot_download(name, revision=folder.name, allow_patterns=weights))
 
@@ -72,10 +82,18 @@ def _sentences(name: str, before: str = "") -> Iterator[None]:
     except WhoknowsError:
         raise
     except GatedRepoError:
-        raise WhoknowsError(f"{name}: {before}the Hugging Face hub gives it only to those who accept its terms, at https://huggingface.co/{name}; then give {TOKEN}") from None
+        raise WhoknowsError(
+            f"{name}: {before}the Hugging Face hub gives it only to those who accept its terms, at https://huggingface.co/{name}; then give {TOKEN}"
+        ) from None
     except RepositoryNotFoundError:
-        raise WhoknowsError(f"{name}: {before}the Hugging Face hub has none of that name for you: mend it, or, if it is private, give {TOKEN}") from None
+        raise WhoknowsError(
+            f"{name}: {before}the Hugging Face hub has none of that name for you: mend it, or, if it is private, give {TOKEN}"
+        ) from None
     except Exception as error:  # whatever its HTTP client has, which changes from version to version
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            raise WhoknowsError(f"{name}: the Hugging Face hub refuses the token for it: give one of its owner that may write, {TOKEN.removeprefix('a token ')}") from None
-        raise WhoknowsError(f"{name}: {before}the Hugging Face hub could not be asked for it ({type(error.__cause__ or error).__name__}): try again") from None
+            raise WhoknowsError(
+                f"{name}: the Hugging Face hub refuses the token for it: give one of its owner that may write, {TOKEN.removeprefix('a token ')}"
+            ) from None
+        raise WhoknowsError(
+            f"{name}: {before}the Hugging Face hub could not be asked for it ({type(error.__cause__ or error).__name__}): try again"
+        ) from None

@@ -38,11 +38,20 @@ def judged(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
         method, scored, task, question_id, question, answer, gold, correct and p_correct, of the mean logit over seeds.
     """
     keys = ["method", "scored", "task", "question_id"]
-    test = rows[rows["split"] == "test"].groupby(keys, sort=False, as_index=False).agg({"logit": "mean", "correct": "first"})
-    texts = [files.read_parquet(path)[["question_id", "question", "answer", "gold"]].assign(scored=scored) for scored, path in answers.items()]
+    test = (
+        rows[rows["split"] == "test"]
+        .groupby(keys, sort=False, as_index=False)
+        .agg({"logit": "mean", "correct": "first"})
+    )
+    texts = [
+        files.read_parquet(path)[["question_id", "question", "answer", "gold"]].assign(scored=scored)
+        for scored, path in answers.items()
+    ]
     table = test.merge(pd.concat(texts), on=["scored", "question_id"])
     table["gold"] = ["; ".join(gold) for gold in table["gold"]]
-    return table.assign(p_correct=expit(table["logit"].to_numpy(float)))[[*keys, "question", "answer", "gold", "correct", "p_correct"]]
+    return table.assign(p_correct=expit(table["logit"].to_numpy(float)))[
+        [*keys, "question", "answer", "gold", "correct", "p_correct"]
+    ]
 
 
 def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
@@ -72,7 +81,9 @@ def _roc(own: pd.DataFrame) -> pd.DataFrame:
         if not one_class(part["correct"].to_numpy(bool)):
             wrong, right, _ = roc_curve(part["correct"], part["logit"], drop_intermediate=False)
             found.append(np.interp(at, *_upper(wrong, right)))
-    return pd.DataFrame({"curve": "roc", "series": "", "x": at, "y": np.mean(found, axis=0)}) if found else pd.DataFrame()
+    return (
+        pd.DataFrame({"curve": "roc", "series": "", "x": at, "y": np.mean(found, axis=0)}) if found else pd.DataFrame()
+    )
 
 
 def _upper(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,7 +96,9 @@ def _risk(own: pd.DataFrame) -> pd.DataFrame:
     at, found = np.arange(1, POINTS + 1), []
     for _, part in own.groupby(["task", "seed"]):
         curve = risk_coverage(part["logit"].to_numpy(), part["correct"].to_numpy(bool))
-        found.append(curve[-(-at * len(curve) // POINTS) - 1])  # in whole numbers, since 0.14 * 50 is a little more than 7
+        found.append(
+            curve[-(-at * len(curve) // POINTS) - 1]
+        )  # in whole numbers, since 0.14 * 50 is a little more than 7
     return pd.DataFrame({"curve": "risk", "series": "", "x": at / POINTS, "y": np.mean(found, axis=0)})
 
 
@@ -94,14 +107,25 @@ def _confidence(own: pd.DataFrame) -> pd.DataFrame:
     edges, parts = np.linspace(0, 1, 2 * BINS + 1), []
     for right, part in own.groupby("correct"):
         share = np.histogram(expit(part["logit"].to_numpy(float)), edges)[0] / len(part)
-        parts.append(pd.DataFrame({"curve": "confidence", "series": "right" if right else "wrong", "x": edges[:-1] + 0.25 / BINS, "y": share}))
+        parts.append(
+            pd.DataFrame(
+                {
+                    "curve": "confidence",
+                    "series": "right" if right else "wrong",
+                    "x": edges[:-1] + 0.25 / BINS,
+                    "y": share,
+                }
+            )
+        )
     return pd.concat(parts)
 
 
 def _reliability(own: pd.DataFrame, fitted: dict) -> list[pd.DataFrame]:
     """Share of right answers against mean P(correct) in bins of equally many answers, before and after Platt scaling."""
     scaled = own["logit"].to_numpy(float).copy()
-    for key, places in own.reset_index(drop=True).groupby(["method", "reader", "trained_on", "seed", "scored"]).indices.items():
+    for key, places in (
+        own.reset_index(drop=True).groupby(["method", "reader", "trained_on", "seed", "scored"]).indices.items()
+    ):
         scaled[places] = fitted[key].slope * scaled[places] + fitted[key].offset
     parts = []
     for series, logit in zip(SCALED, (own["logit"].to_numpy(float), scaled)):
@@ -111,7 +135,16 @@ def _reliability(own: pd.DataFrame, fitted: dict) -> list[pd.DataFrame]:
         for places in filter(len, np.array_split(order, BINS)):
             right, n = own["correct"].to_numpy(bool)[places].sum(), len(places)
             low, high = _wilson(right, n)
-            parts.append({"curve": "reliability", "series": SCALED[series], "x": expit(logit[places]).mean(), "y": right / n, "low": low, "high": high})
+            parts.append(
+                {
+                    "curve": "reliability",
+                    "series": SCALED[series],
+                    "x": expit(logit[places]).mean(),
+                    "y": right / n,
+                    "low": low,
+                    "high": high,
+                }
+            )
     return [pd.DataFrame(parts)]
 
 
@@ -140,10 +173,22 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
     """The four pictures of `curves`, with switches for the scored model, the test questions and the kind of probe, and a title that says all."""
     drawn = _packed(table)
     titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
-    switches = [switch(key, list(drawn[key].unique()), METHOD_TITLES if key == "method" else {}, title) for key, title in titles.items()]
-    panels = [_lines("roc", "ROC", "Wrong answers let through", "Right answers found"), _bins(), _lines("risk", "Risk and coverage", "Share of answers given", "Wrong among them"), _histogram()]
+    switches = [
+        switch(key, list(drawn[key].unique()), METHOD_TITLES if key == "method" else {}, title)
+        for key, title in titles.items()
+    ]
+    panels = [
+        _lines("roc", "ROC", "Wrong answers let through", "Right answers found"),
+        _bins(),
+        _lines("risk", "Risk and coverage", "Share of answers given", "Wrong among them"),
+        _histogram(),
+    ]
     described = "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; the areas are in the table beneath."
-    whole = alt.concat(*panels, columns=2, data=drawn, spacing=24).resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
+    whole = (
+        alt.concat(*panels, columns=2, data=drawn, spacing=24)
+        .resolve_scale(color="independent", strokeDash="independent")
+        .add_params(*switches)
+    )
     said = f"{json.dumps(named(reader, trained_on, ''))} + scored + ' · ' + test_set + ' test questions'"
     title = alt.TitleParams(text=alt.expr(said), anchor="start", offset=10, fontSize=12)
     return whole.properties(title=title, description=described, usermeta=embedding(name))
@@ -152,7 +197,13 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
 def _packed(table: pd.DataFrame) -> pd.DataFrame:
     """One line a curve, its numbers as lists: a seventh of what a line for each point would take on the page."""
     keys, numbers = ["method", "scored", "test_set", "curve", "series"], ["x", "y", "low", "high"]
-    return table.dropna(subset=["x", "y"]).round(4).groupby(keys, sort=False)[numbers].agg(lambda values: values.dropna().tolist()).reset_index()
+    return (
+        table.dropna(subset=["x", "y"])
+        .round(4)
+        .groupby(keys, sort=False)[numbers]
+        .agg(lambda values: values.dropna().tolist())
+        .reset_index()
+    )
 
 
 def _panel(curve: str, *numbers: str) -> alt.Chart:
@@ -166,11 +217,19 @@ def _axes(x: str, y: str) -> dict:
 
 
 def _diagonal() -> alt.Chart:
-    return alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1, aria=False).encode(x="x:Q", y="y:Q")
+    return (
+        alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]}))
+        .mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1, aria=False)
+        .encode(x="x:Q", y="y:Q")
+    )
 
 
 def _lines(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
-    line = tipped(_panel(curve, "x", "y"), "x", "y", x=x, y=y).mark_line(strokeWidth=2.5).encode(**_axes(x, y), color=_by_method())
+    line = (
+        tipped(_panel(curve, "x", "y"), "x", "y", x=x, y=y)
+        .mark_line(strokeWidth=2.5)
+        .encode(**_axes(x, y), color=_by_method())
+    )
     return alt.layer(*([_diagonal()] if curve == "roc" else []), line).properties(width=270, height=220, title=title)
 
 
@@ -181,18 +240,50 @@ def _by_method(channel: type = alt.Color) -> alt.Color:
 def _bins() -> alt.LayerChart:
     scaled = list(SCALED.values())
     opacity = alt.FillOpacity("series:N", scale=alt.Scale(domain=scaled, range=[0, 1]), legend=None)
-    dash = alt.StrokeDash("series:N", title=None, scale=alt.Scale(domain=scaled, range=[[2, 2], [1, 0]]), legend=alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=INK))
-    base = tipped(_panel("reliability", "x", "y", "low", "high"), "series", "x", "y", "low", "high", series="Confidence", x="P(correct)", y="Share that is right")
+    dash = alt.StrokeDash(
+        "series:N",
+        title=None,
+        scale=alt.Scale(domain=scaled, range=[[2, 2], [1, 0]]),
+        legend=alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=INK),
+    )
+    base = tipped(
+        _panel("reliability", "x", "y", "low", "high"),
+        "series",
+        "x",
+        "y",
+        "low",
+        "high",
+        series="Confidence",
+        x="P(correct)",
+        y="Share that is right",
+    )
     base = base.encode(x=alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1])), color=_by_method())
-    bars = base.mark_rule(strokeWidth=1.5).encode(strokeDash=dash, y=alt.Y("low:Q", title="Share that is right", scale=alt.Scale(domain=[0, 1])), y2="high:Q")
-    return alt.layer(_diagonal(), bars, base.mark_point(filled=True, size=45, strokeWidth=1.5, opacity=1).encode(y="y:Q", fill=_by_method(alt.Fill), stroke=_by_method(alt.Stroke), fillOpacity=opacity)).properties(width=270, height=220, title="Reliability")
+    bars = base.mark_rule(strokeWidth=1.5).encode(
+        strokeDash=dash, y=alt.Y("low:Q", title="Share that is right", scale=alt.Scale(domain=[0, 1])), y2="high:Q"
+    )
+    return alt.layer(
+        _diagonal(),
+        bars,
+        base.mark_point(filled=True, size=45, strokeWidth=1.5, opacity=1).encode(
+            y="y:Q", fill=_by_method(alt.Fill), stroke=_by_method(alt.Stroke), fillOpacity=opacity
+        ),
+    ).properties(width=270, height=220, title="Reliability")
 
 
 def _histogram() -> alt.Chart:
-    colour = alt.Color("series:N", title="Answers", scale=alt.Scale(domain=["wrong", "right"], range=[GREY, INK]), legend=alt.Legend(orient="bottom", symbolOpacity=1))
+    colour = alt.Color(
+        "series:N",
+        title="Answers",
+        scale=alt.Scale(domain=["wrong", "right"], range=[GREY, INK]),
+        legend=alt.Legend(orient="bottom", symbolOpacity=1),
+    )
     x = alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1]))
-    bars = tipped(_panel("confidence", "x", "y"), "series", "x", "y", series="Answers", x="P(correct)", y="Share of them").mark_area(interpolate="step", opacity=0.35, line=True)
-    return bars.encode(x=x, y=alt.Y("y:Q", title="Share of them", stack=None), color=colour).properties(width=270, height=220, title="Confidence")
+    bars = tipped(
+        _panel("confidence", "x", "y"), "series", "x", "y", series="Answers", x="P(correct)", y="Share of them"
+    ).mark_area(interpolate="step", opacity=0.35, line=True)
+    return bars.encode(x=x, y=alt.Y("y:Q", title="Share of them", stack=None), color=colour).properties(
+        width=270, height=220, title="Confidence"
+    )
 
 
 def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
@@ -212,9 +303,20 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
 
 
 def _by_epoch(search: list[dict]) -> alt.Chart:
-    x = alt.X("epoch:Q", title="Epoch of the MLP", axis=alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d"))
-    line = tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc").mark_line(point=True, color=HUES["probe_mlp"]).encode(x=x, y=ON_VALIDATION)
-    return line.properties(width="container", height=200, description="AUROC of the MLP on validation by epoch.", usermeta=embedding("epochs"))
+    x = alt.X(
+        "epoch:Q", title="Epoch of the MLP", axis=alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d")
+    )
+    line = (
+        tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc")
+        .mark_line(point=True, color=HUES["probe_mlp"])
+        .encode(x=x, y=ON_VALIDATION)
+    )
+    return line.properties(
+        width="container",
+        height=200,
+        description="AUROC of the MLP on validation by epoch.",
+        usermeta=embedding("epochs"),
+    )
 
 
 def cell_html(table: pd.DataFrame) -> str:
@@ -229,7 +331,9 @@ def cell_html(table: pd.DataFrame) -> str:
     some = (table["reason"] != "").any()
     if some:
         shown.insert(len(names), "No value because", table["reason"].map(escape))
-    return captioned(shown.to_html(index=False, escape=False, classes="metrics reasons" if some else "metrics"), BENEATH) + pooled_html(table, names)
+    return captioned(
+        shown.to_html(index=False, escape=False, classes="metrics reasons" if some else "metrics"), BENEATH
+    ) + pooled_html(table, names)
 
 
 def mistakes_html(table: pd.DataFrame) -> str:
@@ -238,11 +342,19 @@ def mistakes_html(table: pd.DataFrame) -> str:
     Args:
         table: as `cell.mistakes` returns.
     """
-    columns = {"p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"}
+    columns = {
+        "p_correct": "P(correct)",
+        "question": "Question",
+        "answer": "Answer",
+        "gold": "Accepted",
+        "task": "Task",
+    }
     parts = []
     for (method, scored, kind), own in table.groupby(["method", "scored", "kind"], sort=False):
         texts = own[list(columns)].replace("\n", " ", regex=True)  # choices stand on lines of their own
-        shown = texts.assign(p_correct=own["p_correct"].map("{:.2f}".format), gold=texts["gold"].map(_shortened)).rename(columns=columns)
+        shown = texts.assign(
+            p_correct=own["p_correct"].map("{:.2f}".format), gold=texts["gold"].map(_shortened)
+        ).rename(columns=columns)
         summary = f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}"
         html = shown.to_html(index=False, classes="texts")
         parts.append(f"<details{'' if parts else ' open'}><summary>{summary}</summary>{html}</details>")
@@ -270,9 +382,15 @@ def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]
         why = [f"with seed {line.seed}, {line.why}" for line in own[marked(own)].itertuples()]
         unknown = len(seeds) - own["still_improving"].notna().sum()
         if why:
-            said.append(f"**{METHOD_TITLES[method]} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), so that no verdict rests on it: {'; '.join(why)}.")
+            said.append(
+                f"**{METHOD_TITLES[method]} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), so that no verdict rests on it: {'; '.join(why)}."
+            )
         elif unknown:
-            said.append(f"{METHOD_TITLES[method]}: no card says of {unknown} of {len(seeds)} seeds whether training had reached its plateau.")
+            said.append(
+                f"{METHOD_TITLES[method]}: no card says of {unknown} of {len(seeds)} seeds whether training had reached its plateau."
+            )
         else:
-            said.append(f"{METHOD_TITLES[method]} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, or rose by no more than {TOLERANCE}.")
+            said.append(
+                f"{METHOD_TITLES[method]} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, or rose by no more than {TOLERANCE}."
+            )
     return "\n\n".join(said)

@@ -77,8 +77,13 @@ def contrasts(claims: list[Claim], cells: pd.DataFrame | pd.Series) -> pd.DataFr
     index = [(claim.claim, name) for claim in claims for name in claim.contrasts]
     weighted = [weights for claim in claims for weights in claim.contrasts.values()]
     places = [[tuple(place.split("/")) for place in weights] for weights in weighted]
-    values = [np.array(list(w.values())) @ table.reindex(pd.MultiIndex.from_tuples(p)).to_numpy(float) for w, p in zip(weighted, places)]
-    return pd.DataFrame(values, index=pd.MultiIndex.from_tuples(index, names=["claim", "contrast"]), columns=table.columns)
+    values = [
+        np.array(list(w.values())) @ table.reindex(pd.MultiIndex.from_tuples(p)).to_numpy(float)
+        for w, p in zip(weighted, places)
+    ]
+    return pd.DataFrame(
+        values, index=pd.MultiIndex.from_tuples(index, names=["claim", "contrast"]), columns=table.columns
+    )
 
 
 @cache
@@ -88,7 +93,9 @@ def margin() -> float:
     return float(steps.min() / 2)
 
 
-def judge(claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> tuple[pd.DataFrame, dict[str, str]]:
+def judge(
+    claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: list[dict]
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """All contrasts by all sources, and who plays whom.
 
     Args:
@@ -118,7 +125,12 @@ def by_others(claims: list[Claim]) -> pd.DataFrame:
 
 
 def primary(
-    claims: list[Claim], by_task: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, models: list[str], tasks: list[dict]
+    claims: list[Claim],
+    by_task: pd.DataFrame,
+    cells: pd.DataFrame,
+    samples: pd.DataFrame,
+    models: list[str],
+    tasks: list[dict],
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings. All else is exploratory.
 
@@ -189,7 +201,9 @@ def verdicts(judged: pd.DataFrame) -> pd.DataFrame:
     A claim fails where one of its contrasts does, holds where all of them do, and is inconclusive otherwise.
     """
     keys = ["claim", "source", "reading"]
-    said = judged.groupby(keys, sort=False)["says"].agg(lambda s: FAILS if FAILS in set(s) else HOLDS if set(s) == {HOLDS} else OPEN)
+    said = judged.groupby(keys, sort=False)["says"].agg(
+        lambda s: FAILS if FAILS in set(s) else HOLDS if set(s) == {HOLDS} else OPEN
+    )
     return said.rename("verdict").reset_index()
 
 
@@ -223,21 +237,45 @@ def contrasts_chart(judged: pd.DataFrame) -> alt.Chart:
     Args:
         judged: as `claims.judge` returns.
     """
-    drawn = in_lines(judged.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4), claim=HEADING, contrast=LABEL)
+    drawn = in_lines(
+        judged.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4), claim=HEADING, contrast=LABEL
+    )
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
     chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
     y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=NAMES)
     x = alt.X("estimate:Q", title="Difference of AUROC")
     names = ["the figure", "released", "measured here"]
-    colour = alt.Color("by:N", title=None, scale=alt.Scale(domain=names, range=[GREY, GREY, INK]), legend=alt.Legend(orient="top"))
+    colour = alt.Color(
+        "by:N", title=None, scale=alt.Scale(domain=names, range=[GREY, GREY, INK]), legend=alt.Legend(orient="top")
+    )
     shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
     tips = ("claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "p_margin_holm", "says", "reason")
-    base = tipped(alt.Chart(), *tips, contrast="Difference", p_holm="p (Holm) of zero", p_margin_holm=f"p (Holm) of {margin():g} or more", cells="Of the cells", reason="Because").transform_filter("datum.reading === reading || datum.reading === 'figure'").encode(y=y)
+    base = (
+        tipped(
+            alt.Chart(),
+            *tips,
+            contrast="Difference",
+            p_holm="p (Holm) of zero",
+            p_margin_holm=f"p (Holm) of {margin():g} or more",
+            cells="Of the cells",
+            reason="Because",
+        )
+        .transform_filter("datum.reading === reading || datum.reading === 'figure'")
+        .encode(y=y)
+    )
     zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0))
     least = alt.Chart().mark_rule(strokeDash=[1, 3], color=GREY, aria=False).encode(x=alt.datum(margin()))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q"), x2="high:Q", color=colour)
-    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1).encode(x=x, color=colour, shape=shape)
+    bars = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=2)
+        .encode(x=alt.X("low:Q"), x2="high:Q", color=colour)
+    )
+    points = (
+        base.transform_filter("isValid(datum.estimate)")
+        .mark_point(filled=True, size=55, opacity=1)
+        .encode(x=x, color=colour, shape=shape)
+    )
     chart = alt.layer(zero, least, bars, points, data=drawn).properties(width=340, height=row_step(drawn["contrast"]))
     chart = chart.facet(row=headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
     decided = (judged["source"] == "measured") & (judged["says"] != OPEN)
@@ -269,7 +307,18 @@ def contrasts_html(table: pd.DataFrame) -> str:
     between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "" for low, high in zip(table["low"], table["high"])]
     shown = shown.assign(estimate=table["estimate"].map("{:+.3f}".format, na_action="ignore"), interval=between)
     shown = shown.assign(**{name: table[name].map(p_text, na_action="ignore") for name in ("p_holm", "p_margin_holm")})
-    columns = {"claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate", "interval": "95 % interval", "p_holm": "p (Holm) of zero", "p_margin_holm": f"p (Holm) of {margin():g} or more", "says": "Verdict", "reason": "Because"}
+    columns = {
+        "claim": "Claim",
+        "contrast": "Difference",
+        "by": "By",
+        "cells": "Of the cells",
+        "estimate": "Estimate",
+        "interval": "95 % interval",
+        "p_holm": "p (Holm) of zero",
+        "p_margin_holm": f"p (Holm) of {margin():g} or more",
+        "says": "Verdict",
+        "reason": "Because",
+    }
     html = shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
     return f"<details><summary>The same numbers as a table</summary>{html}</details>"
 
@@ -290,11 +339,23 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], judged: p
     by_itself = verdicts[verdicts["source"] == "figure"]
     wrong = [f"“{claim}”" for claim in by_itself.loc[by_itself["verdict"] == FAILS, "claim"]]
     if wrong:
-        said += ["", f"The description contradicts the values that it lists itself in {len(wrong)} of its claims: {'; '.join(wrong)}."]
+        said += [
+            "",
+            f"The description contradicts the values that it lists itself in {len(wrong)} of its claims: {'; '.join(wrong)}.",
+        ]
     stronger, weaker = players["Mistral"], players["LLaMA-2"]
-    said += ["", f"Here {stronger} stands for Mistral, and {weaker} for LLaMA-2: of two models, the one with more right answers stands for the stronger."]
-    said += ["", f"The {len(measured)} measured differences, of both readings, are {measured['hypothesis'].nunique()} distinct primary hypotheses: one that stands in several claims or in both readings, or mirrored, counts once."]
-    said += ["", f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not be seen in it. A measured claim fails where one of its differences is significantly below {margin():g}, negative ones included; it holds where all are significantly above zero and none fails."]
+    said += [
+        "",
+        f"Here {stronger} stands for Mistral, and {weaker} for LLaMA-2: of two models, the one with more right answers stands for the stronger.",
+    ]
+    said += [
+        "",
+        f"The {len(measured)} measured differences, of both readings, are {measured['hypothesis'].nunique()} distinct primary hypotheses: one that stands in several claims or in both readings, or mirrored, counts once.",
+    ]
+    said += [
+        "",
+        f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not be seen in it. A measured claim fails where one of its differences is significantly below {margin():g}, negative ones included; it holds where all are significantly above zero and none fails.",
+    ]
     return "\n".join(said)
 
 
@@ -310,8 +371,14 @@ def claims_sentences(claims: list[Claim], judged: pd.DataFrame, verdicts: pd.Dat
     for claim in claims:
         said += [f"### {claim.claim}", "", f"> {claim.says}", ""]
         for line in verdicts[verdicts["claim"] == claim.claim].itertuples():
-            own = judged[(judged["claim"] == claim.claim) & (judged["source"] == line.source) & (judged["reading"] == line.reading)]
-            said.append(f"- {_source(line.source, line.reading)}, it **{IS.get(line.verdict, '')}{line.verdict}**: {_deciding(own, line.verdict)}.")
+            own = judged[
+                (judged["claim"] == claim.claim)
+                & (judged["source"] == line.source)
+                & (judged["reading"] == line.reading)
+            ]
+            said.append(
+                f"- {_source(line.source, line.reading)}, it **{IS.get(line.verdict, '')}{line.verdict}**: {_deciding(own, line.verdict)}."
+            )
         said.append("")
     return "\n".join(said)
 

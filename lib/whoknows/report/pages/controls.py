@@ -62,11 +62,15 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     rival = of.where(cells["method"] != "probe")
     there = rival.notna()
     theirs = rival[there].astype(int)
-    lines = cells.loc[there, ["n_rarer"]].assign(estimate=cells.loc[there, "auroc"] - cells.loc[theirs, "auroc"].to_numpy())
+    lines = cells.loc[there, ["n_rarer"]].assign(
+        estimate=cells.loc[there, "auroc"] - cells.loc[theirs, "auroc"].to_numpy()
+    )
     lines["still_improving"] = marked(cells)[there] | marked(cells)[theirs].to_numpy()
     places = [*cells[scores.CELL].itertuples(index=False, name=None)]
     lines["hypothesis"] = [claims.hypothesis({places[own]: 1.0, places[other]: -1.0}) for own, other in theirs.items()]
-    found = bootstrap.tested(lines, draws[there] - draws[theirs], primary).drop(columns=["n_rarer", "still_improving", "hypothesis"])
+    found = bootstrap.tested(lines, draws[there] - draws[theirs], primary).drop(
+        columns=["n_rarer", "still_improving", "hypothesis"]
+    )
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
     return enough(cells).join(found.rename(columns=names))
 
@@ -101,7 +105,11 @@ def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFr
                 parts.append(best.assign(scored=model, chosen=best["layer"] == card["chosen"]["layer"]))
     if not parts:
         return pd.DataFrame(columns=["scored", "layer", "depth", "validation_auroc", "chosen"])
-    table = pd.concat(parts).groupby(["scored", "layer"], sort=False, as_index=False).agg({"validation_auroc": "mean", "chosen": "any"})
+    table = (
+        pd.concat(parts)
+        .groupby(["scored", "layer"], sort=False, as_index=False)
+        .agg({"validation_auroc": "mean", "chosen": "any"})
+    )
     return table.assign(depth=table["layer"] / table.groupby("scored")["layer"].transform("max"))
 
 
@@ -111,14 +119,26 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `controls.contest` returns.
     """
-    drawn = table.dropna(subset="auroc").filter(["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]).round(4)
+    drawn = (
+        table.dropna(subset="auroc")
+        .filter(
+            ["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]
+        )
+        .round(4)
+    )
     drawn["kind"] = drawn["method"].map(family)
     drawn["label"], drawn["own"] = drawn["method"].map(METHOD_TITLES), drawn["scored"] + OWN
     drawn = in_lines(drawn, label=LABEL, own=HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
-    colour = alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=alt.Legend(orient="top", columns=2))
-    base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour)
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
+    colour = alt.Color(
+        "kind:N", title=None, scale=hues(list(drawn["method"])), legend=alt.Legend(orient="top", columns=2)
+    )
+    base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
+        y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q"
+    )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
     half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0.5))
     chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=row_step(drawn["label"]))
@@ -137,15 +157,26 @@ def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
     base = tipped(alt.Chart(drawn), "scored", "layer", "depth", "validation_auroc").encode(x=x, y=ON_VALIDATION)
     rings = base.transform_filter("datum.chosen").mark_point(size=220, strokeWidth=2, color=INK)
     described = "AUROC of the probe on validation by depth of the layer; the layers that were chosen are ringed."
-    return (_by_model(base, drawn["scored"]) + rings).properties(width="container", height=260, description=described, usermeta=embedding("layers"))
+    return (_by_model(base, drawn["scored"]) + rings).properties(
+        width="container", height=260, description=described, usermeta=embedding("layers")
+    )
 
 
 def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
     """A line with points for each model, all of them the probe's."""
     names = sorted(models.unique())  # so that a model has one shape in all charts
-    told = {"title": "Reader, trained on and scored", "legend": alt.Legend(orient="top", columns=6, titleLimit=400, symbolFillColor=hue("probe"), symbolStrokeColor=hue("probe"))}
-    line = base.mark_line(color=hue("probe")).encode(strokeDash=alt.StrokeDash(f"{models.name}:N", scale=dashes(names), **told))
-    return line + base.mark_point(color=hue("probe"), filled=True, opacity=1, size=45).encode(shape=alt.Shape(f"{models.name}:N", scale=shapes(names), **told))
+    told = {
+        "title": "Reader, trained on and scored",
+        "legend": alt.Legend(
+            orient="top", columns=6, titleLimit=400, symbolFillColor=hue("probe"), symbolStrokeColor=hue("probe")
+        ),
+    }
+    line = base.mark_line(color=hue("probe")).encode(
+        strokeDash=alt.StrokeDash(f"{models.name}:N", scale=dashes(names), **told)
+    )
+    return line + base.mark_point(color=hue("probe"), filled=True, opacity=1, size=45).encode(
+        shape=alt.Shape(f"{models.name}:N", scale=shapes(names), **told)
+    )
 
 
 def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
@@ -159,9 +190,13 @@ def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
     x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
     base = tipped(alt.Chart(drawn), "scored", "size", "auroc", "low", "high").encode(x=x)
     y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
-    bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(detail="scored:N", y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q")
+    bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(
+        detail="scored:N", y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q"
+    )
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
-    return (bands + _by_model(base.encode(y=y), drawn["scored"])).properties(width="container", height=260, description=described, usermeta=embedding("learning_curve"))
+    return (bands + _by_model(base.encode(y=y), drawn["scored"])).properties(
+        width="container", height=260, description=described, usermeta=embedding("learning_curve")
+    )
 
 
 def baselines_html(table: pd.DataFrame) -> str:
@@ -211,7 +246,10 @@ def learning_curve_html(table: pd.DataFrame) -> str:
     if table.empty:
         return "<p>There is nothing to show yet.</p>"
     sizes = sorted(set(table["size"]), key=lambda size: float("inf") if size == "all" else int(size))
-    says = [f"{v:.3f} ({low:.3f} – {high:.3f})" if pd.notna(v) else "—" for v, low, high in zip(table["auroc"], table["low"], table["high"])]
+    says = [
+        f"{v:.3f} ({low:.3f} – {high:.3f})" if pd.notna(v) else "—"
+        for v, low, high in zip(table["auroc"], table["low"], table["high"])
+    ]
     wide = table.assign(says=says).pivot(index="scored", columns="size", values="says")[sizes].fillna("—").reset_index()
     return wide.rename(columns={"scored": "Model"}).rename_axis(columns=None).to_html(index=False)
 
@@ -234,7 +272,9 @@ def contest_sentences(table: pd.DataFrame) -> str:
     for scored, own in table.groupby("scored", sort=False):
         for line in own[own["method"] == "probe"].itertuples():
             value = f"the probe has {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f}). {_against(own)}"
-            said.append(f"- **{scored}**, on its own answers: {value if pd.notna(line.auroc) else f'no value ({line.reason}).'}")
+            said.append(
+                f"- **{scored}**, on its own answers: {value if pd.notna(line.auroc) else f'no value ({line.reason}).'}"
+            )
     return "\n".join(said) or "There is no probe to compare with yet."
 
 
@@ -248,7 +288,10 @@ def below_chance_sentences(table: pd.DataFrame) -> str:
     below = first[first["high"] < 0.5]
     if below.empty:
         return ""
-    told = [f"{METHOD_TITLES[line.method]}{f' of reader {line.reader}' if line.reader else ''}, scored on {line.scored}: {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f})" for line in below.itertuples()]
+    told = [
+        f"{METHOD_TITLES[line.method]}{f' of reader {line.reader}' if line.reader else ''}, scored on {line.scored}: {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f})"
+        for line in below.itertuples()
+    ]
     return f"Below chance, by an interval that ends below one half: {'; '.join(told)}. There wrong answers get more confidence than right ones, so that it misleads. These comparisons are exploratory."
 
 
@@ -262,5 +305,12 @@ def _against(own: pd.DataFrame) -> str:
     for verdict, word in said.items():
         those = rivals[rivals["against"] == verdict].sort_values("difference", ascending=False)
         if len(those):
-            parts.append(f"{word}: " + ", ".join(METHOD_TITLES[m] + ("" if pd.isna(d) else f" ({signed(d)})") for m, d in zip(those["method"], those["difference"])) + ".")
+            parts.append(
+                f"{word}: "
+                + ", ".join(
+                    METHOD_TITLES[m] + ("" if pd.isna(d) else f" ({signed(d)})")
+                    for m, d in zip(those["method"], those["difference"])
+                )
+                + "."
+            )
     return " ".join(parts)

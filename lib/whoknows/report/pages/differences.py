@@ -45,7 +45,22 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     """
     rows = rows[rows["method"].isin(COMPARED)]
     if rows.empty:
-        return pd.DataFrame(columns=["test_set", "kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "n_rarer", "still_improving", "says"])
+        return pd.DataFrame(
+            columns=[
+                "test_set",
+                "kind",
+                "reading",
+                "what",
+                "estimate",
+                "low",
+                "high",
+                "p",
+                "p_holm",
+                "n_rarer",
+                "still_improving",
+                "says",
+            ]
+        )
     samples, by_task, found = bootstrap.samples(rows), scores.by_task(rows, only_auroc=True), []
     measured = measure(rows, by_task, tasks, samples)
     first, *others = test_sets(tasks, sorted(rows["task"].unique())).items()
@@ -65,7 +80,9 @@ def contrasts(cells: pd.DataFrame) -> list[dict]:
     found = {}
     for kind, reading, what, cell, others in _asked(cells):
         weights = {cell: 1.0} | dict.fromkeys(others, -1 / len(others))
-        line = found.setdefault(claims.hypothesis(weights), {"kind": kind, "reading": reading, "what": what, "weights": weights})
+        line = found.setdefault(
+            claims.hypothesis(weights), {"kind": kind, "reading": reading, "what": what, "weights": weights}
+        )
         line["reading"] = " and ".join(sorted({*line["reading"].split(" and "), reading}))
     return [line | {"hypothesis": hypothesis} for hypothesis, line in found.items()]
 
@@ -74,12 +91,16 @@ def _asked(cells: pd.DataFrame):
     """(kind, reading, what, a cell, the cells whose mean it is compared with)."""
     for reading in "AB":
         table = heatmap_axes(cells, reading)
-        places = {(c.method, c.model, c.trained_on): (c.method, c.reader, c.trained_on, c.scored) for c in table.itertuples()}
+        places = {
+            (c.method, c.model, c.trained_on): (c.method, c.reader, c.trained_on, c.scored) for c in table.itertuples()
+        }
         for (method, model, trained_on), cell in places.items():
             rival = places.get(("lora_prompt", model, trained_on))
             if method == "probe" and rival:
                 yield METHOD, reading, named(*cell[1:]), cell, [rival]
-            crossed = [other for (m, row, column), other in places.items() if (m, row) == (method, model) and column != model]
+            crossed = [
+                other for (m, row, column), other in places.items() if (m, row) == (method, model) and column != model
+            ]
             if model == trained_on and crossed:
                 yield NATIVE, reading, f"{METHOD_TITLES[method]}, scored on {model}", cell, crossed
     own = cells[cells["trained_on"] == cells["scored"]]
@@ -89,7 +110,13 @@ def _asked(cells: pd.DataFrame):
             if others:
                 less = others[0] if len(others) == 1 else "the others"
                 what = f"{METHOD_TITLES[method]} trained and scored on {scored}: reader {reader} less {less}"
-                yield READER, "", what, (method, reader, scored, scored), [(method, other, scored, scored) for other in others]
+                yield (
+                    READER,
+                    "",
+                    what,
+                    (method, reader, scored, scored),
+                    [(method, other, scored, scored) for other in others],
+                )
 
 
 def _evaluate(asked: list[dict], cells: pd.DataFrame, draws: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
@@ -97,7 +124,11 @@ def _evaluate(asked: list[dict], cells: pd.DataFrame, draws: pd.DataFrame, prima
     for line in asked:
         index, weight = [*line["weights"]], np.array([*line["weights"].values()])
         there = cells.loc[index]
-        values = {"estimate": weight @ there["auroc"].to_numpy(float), "n_rarer": there["n_rarer"].min(), "still_improving": improving[index].any()}
+        values = {
+            "estimate": weight @ there["auroc"].to_numpy(float),
+            "n_rarer": there["n_rarer"].min(),
+            "still_improving": improving[index].any(),
+        }
         lines.append({name: line[name] for name in ("kind", "reading", "what", "hypothesis")} | values)
         resampled.append(weight @ draws.loc[index].to_numpy())
     return bootstrap.tested(pd.DataFrame(lines), np.array(resampled), primary)
@@ -109,7 +140,9 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `differences.of_grid` returns.
     """
-    drawn = in_lines(table.drop(columns=["n_rarer", "still_improving", "hypothesis"]).round(4), kind=HEADING, what=LABEL)
+    drawn = in_lines(
+        table.drop(columns=["n_rarer", "still_improving", "hypothesis"]).round(4), kind=HEADING, what=LABEL
+    )
     switches = [switch(name, values, {v: TITLES[v][0] for v in values if v in TITLES}, title) for name, values, title in [
         ("reading", [r for r in READINGS if drawn["reading"].str.contains(r).any()], "Reading: "),
         ("test_set", list(drawn["test_set"].unique()), "Test questions: "),
@@ -117,17 +150,54 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart:
     shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
     y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
     verdicts, legend = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], alt.Legend(orient="top", columns=2)
-    widest = [float(np.nanmin([0, *drawn["low"]])), float(np.nanmax([0, *drawn["high"]]))]  # Vega looks at the panels of one switch alone
+    widest = [
+        float(np.nanmin([0, *drawn["low"]])),
+        float(np.nanmax([0, *drawn["high"]])),
+    ]  # Vega looks at the panels of one switch alone
     scale = alt.Scale(domain=widest, nice=True)
-    verdict = alt.Color("says:N", title=None, scale=alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY]), legend=legend)
-    shape = alt.Shape("says:N", title=None, scale=alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"]), legend=legend)
-    base = tipped(alt.Chart(), "kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says", what="Of", estimate="Difference", p="p").encode(y=y, color=verdict)
+    verdict = alt.Color(
+        "says:N", title=None, scale=alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY]), legend=legend
+    )
+    shape = alt.Shape(
+        "says:N",
+        title=None,
+        scale=alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"]),
+        legend=legend,
+    )
+    base = tipped(
+        alt.Chart(),
+        "kind",
+        "reading",
+        "what",
+        "estimate",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "says",
+        what="Of",
+        estimate="Difference",
+        p="p",
+    ).encode(y=y, color=verdict)
     zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0))
-    bars = base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="Difference of AUROC", scale=scale), x2="high:Q")
-    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1).encode(x="estimate:Q", shape=shape)
+    bars = (
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=2)
+        .encode(x=alt.X("low:Q", title="Difference of AUROC", scale=scale), x2="high:Q")
+    )
+    points = (
+        base.transform_filter("isValid(datum.estimate)")
+        .mark_point(filled=True, size=70, opacity=1)
+        .encode(x="estimate:Q", shape=shape)
+    )
     chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=row_step(drawn["what"]))
     # What is not shown is left out before it is put into panels, or their axes would have rows for it.
-    chart = chart.facet(row=headed(drawn, "kind"), spacing=18).transform_filter(shown).resolve_scale(y="independent").add_params(*switches)
+    chart = (
+        chart.facet(row=headed(drawn, "kind"), spacing=18)
+        .transform_filter(shown)
+        .resolve_scale(y="independent")
+        .add_params(*switches)
+    )
     described = f"{len(drawn)} differences of AUROC between cells, with intervals; {drawn['says'].isin([ABOVE, BELOW]).sum()} are significant; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("differences"))
 
@@ -142,8 +212,20 @@ def differences_html(table: pd.DataFrame) -> str:
     for test_set, own in table.groupby("test_set", sort=False):
         between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
         forms = {"estimate": "{:+.3f}".format, "p": p_text, "p_holm": p_text}
-        shown = own.assign(interval=between, **{name: own[name].map(form, na_action="ignore") for name, form in forms.items()})
-        columns = {"kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval", "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict"}
+        shown = own.assign(
+            interval=between, **{name: own[name].map(form, na_action="ignore") for name, form in forms.items()}
+        )
+        columns = {
+            "kind": "Kind",
+            "reading": "Reading",
+            "what": "Of",
+            "estimate": "Difference",
+            "interval": "95 % interval",
+            "p": "p",
+            "p_holm": "p (Holm)",
+            "n_rarer": "Right or wrong, the fewer",
+            "says": "Verdict",
+        }
         parts.append(captioned(shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—"), test_set))
     return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
 
@@ -159,7 +241,17 @@ def differences_sentences(table: pd.DataFrame) -> str:
     first, said = table[table["test_set"] == table["test_set"].iloc[0]], []
     for kind, own in first.groupby("kind", sort=False):
         counts = own["says"].value_counts()
-        parts = [f"{counts[says]} {says}" for says in (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, FEW) if says in counts]
-        between = f"; from {signed(own['estimate'].min())} to {signed(own['estimate'].max())}" if own["estimate"].notna().any() else ""
+        parts = [
+            f"{counts[says]} {says}"
+            for says in (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, FEW)
+            if says in counts
+        ]
+        between = (
+            f"; from {signed(own['estimate'].min())} to {signed(own['estimate'].max())}"
+            if own["estimate"].notna().any()
+            else ""
+        )
         said.append(f"- **{kind}**: {', '.join(parts)} of {len(own)}{between}.")
-    return "\n".join([f"On {first['test_set'].iloc[0]} test questions, differences from zero, each fact once:", "", *said])
+    return "\n".join(
+        [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each fact once:", "", *said]
+    )

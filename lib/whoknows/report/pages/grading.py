@@ -59,12 +59,21 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
         table = frame[["question_id", "task", "split"]].assign(scored=scored, contains=frame["correct"])
         text = frame["kind"] == "open"
         names = [accepted(gold, question) for gold, question in zip(frame["gold"], frame["question"])]
-        exact = pd.Series([any(same(a, name) for name in own) for a, own in zip(frame["answer"], names)], index=frame.index)
+        exact = pd.Series(
+            [any(same(a, name) for name in own) for a, own in zip(frame["answer"], names)], index=frame.index
+        )
         f1 = pd.Series([token_f1(a, own) >= ENOUGH_SHARED for a, own in zip(frame["answer"], names)], index=frame.index)
         table["exact"], table["f1"] = exact.where(text, frame["correct"]), f1.where(text, frame["correct"])
-        inside = [[name for name in map(words, gold) if name and holds(asked_in(q), name)] for gold, q in zip(frame["gold"], frame["question"])]
+        inside = [
+            [name for name in map(words, gold) if name and holds(asked_in(q), name)]
+            for gold, q in zip(frame["gold"], frame["question"])
+        ]
         table["held"] = text & np.array([*map(bool, inside)])
-        table["echo"] = text & ~frame["correct"] & np.array([any(holds(words(a), name) for name in own) for a, own in zip(frame["answer"], inside)])
+        table["echo"] = (
+            text
+            & ~frame["correct"]
+            & np.array([any(holds(words(a), name) for name in own) for a, own in zip(frame["answer"], inside)])
+        )
         verdicts = Path(judged or "") / f"{scored}.parquet"
         if judged and verdicts.exists():
             found = files.read_parquet(verdicts).set_index("question_id")["right"]
@@ -103,7 +112,9 @@ def heatmaps_under(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], t
     by_answer = table.set_index(["scored", "question_id"])
     for name in (name for name in GRADINGS if name in table):
         graded = rows.assign(correct=by_answer[name].reindex(place).to_numpy(bool))
-        cells = measure(graded, by_task(graded, only_auroc=True), tasks).drop(columns=f"{POOLED}auroc")  # which would have no interval here
+        cells = measure(graded, by_task(graded, only_auroc=True), tasks).drop(
+            columns=f"{POOLED}auroc"
+        )  # which would have no interval here
         cells = heatmap_table(enough(cells), models, tasks)
         found.append(cells.assign(grading=GRADINGS[name]))
     return pd.concat(found, ignore_index=True)
@@ -115,7 +126,10 @@ def gradings_html(table: pd.DataFrame, models: list[str]) -> str:
     Args:
         table: as `grading.heatmaps_under` returns.
     """
-    parts = [heatmaps_html(own, models).replace("The same numbers as tables", grading, 1) for grading, own in table.groupby("grading", sort=False)]
+    parts = [
+        heatmaps_html(own, models).replace("The same numbers as tables", grading, 1)
+        for grading, own in table.groupby("grading", sort=False)
+    ]
     return "\n".join(parts)
 
 
@@ -126,7 +140,10 @@ def agreement_html(table: pd.DataFrame) -> str:
         table: as `grading.agreement` returns.
     """
     shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)})
-    return shown.rename(columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"} | GRADINGS).to_html(index=False, classes="metrics")
+    return shown.rename(
+        columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"}
+        | GRADINGS
+    ).to_html(index=False, classes="metrics")
 
 
 def grading_sentences(table: pd.DataFrame) -> str:
@@ -136,13 +153,19 @@ def grading_sentences(table: pd.DataFrame) -> str:
         table: as `grading.heatmaps_under` returns.
     """
     first = table[(table["test_set"] == table["test_set"].iloc[0]) & (table["reading"] == "A")]
-    wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")[first["grading"].unique()]
+    wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")[
+        first["grading"].unique()
+    ]
     usual, *others = wide.columns
-    said = [f"On {first['test_set'].iloc[0]} test questions, in reading A, with {usual}, cells reach {span(f'{wide[usual].min():.2f}', f'{wide[usual].max():.2f}')}."]
+    said = [
+        f"On {first['test_set'].iloc[0]} test questions, in reading A, with {usual}, cells reach {span(f'{wide[usual].min():.2f}', f'{wide[usual].max():.2f}')}."
+    ]
     for name in others:
         moved = (wide[name] - wide[usual]).dropna()
         if len(moved):
-            said.append(f"With {name}, they move by {signed(moved.mean())} on average, from {signed(moved.min())} to {signed(moved.max())}.")
+            said.append(
+                f"With {name}, they move by {signed(moved.mean())} on average, from {signed(moved.min())} to {signed(moved.max())}."
+            )
     return " ".join(said)
 
 

@@ -51,15 +51,37 @@ def heatmaps_chart(table: pd.DataFrame, models: list[str], name: str, links: boo
         A chart whose colours mean the same in both panels unless the reader asks for one scale each.
     """
     shown = [metric for metric in METRICS if metric in table and (metric == "auroc" or table[metric].notna().any())]
-    drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()])
-    drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), "reading", "grading", "test_set", "method", "model", "mark", "note", "page"])
+    drawn = with_labels(table, len(models)).assign(
+        grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()]
+    )
+    drawn = drawn.filter(
+        [
+            *TIP,
+            *shown,
+            *(f"interval_{metric}" for metric in shown),
+            "reading",
+            "grading",
+            "test_set",
+            "method",
+            "model",
+            "mark",
+            "note",
+            "page",
+        ]
+    )
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
     methods = [method for method in METHOD_TITLES if method in set(drawn["method"])]
-    sides = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(("left", "right"))][: len(methods)]
+    sides = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(("left", "right"))][
+        : len(methods)
+    ]
     panels = [_panel(drawn, shown, side.name, models, order) for side in sides]
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
-    chart = chart.add_params(*_switches(drawn, shown, methods), *sides, alt.param(name="domains", value=_domains(table, shown)))
-    return chart.properties(autosize=alt.AutoSizeParams(resize=True), description=described(table), usermeta=embedding(name))
+    chart = chart.add_params(
+        *_switches(drawn, shown, methods), *sides, alt.param(name="domains", value=_domains(table, shown))
+    )
+    return chart.properties(
+        autosize=alt.AutoSizeParams(resize=True), description=described(table), usermeta=embedding(name)
+    )
 
 
 def page_of(line) -> str | None:
@@ -81,7 +103,11 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
     drawn["mark"] = np.where(marked(table) & table["auroc"].notna(), f" {MARK}", "")
     drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}{mark}" for v, mark in zip(table["auroc"], drawn["mark"])]
     if "still_improving" in table:
-        drawn["training"] = np.select([table["auroc"].isna(), marked(table), table["still_improving"].isna()], [None, IMPROVING, "not known"], "at its plateau")
+        drawn["training"] = np.select(
+            [table["auroc"].isna(), marked(table), table["still_improving"].isna()],
+            [None, IMPROVING, "not known"],
+            "at its plateau",
+        )
     if "note" not in drawn:
         word = "" if size > 6 else " right"
         measured = table["auroc"].notna()
@@ -90,21 +116,44 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
             drawn.loc[~measured & drawn["n_rarer"].fillna(0).gt(0), "note"] = "too few"
         if "of_tasks" in drawn and size <= 6:
             fewer = measured & (table["n_tasks"] < table["of_tasks"])
-            drawn["note"] += [f", {n}/{of}" if less else "" for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))]
+            drawn["note"] += [
+                f", {n}/{of}" if less else ""
+                for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))
+            ]
     if "low" in drawn:
-        ends = {"auroc": ("low", "high")} | {metric: (f"low_{metric}", f"high_{metric}") for metric in METRICS if f"low_{metric}" in table}
-        drawn = drawn.assign(**{f"interval_{metric}": [*map(interval_text, table[low], table[high])] for metric, (low, high) in ends.items()})
-        drawn["between_seeds"] = [interval_text(*ends) if seeds > 1 else "" for *ends, seeds in zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))]
+        ends = {"auroc": ("low", "high")} | {
+            metric: (f"low_{metric}", f"high_{metric}") for metric in METRICS if f"low_{metric}" in table
+        }
+        drawn = drawn.assign(
+            **{
+                f"interval_{metric}": [*map(interval_text, table[low], table[high])]
+                for metric, (low, high) in ends.items()
+            }
+        )
+        drawn["between_seeds"] = [
+            interval_text(*ends) if seeds > 1 else ""
+            for *ends, seeds in zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))
+        ]
     if "n" in drawn:
-        drawn["right"] = [f"{right} of {n} ({right / n:.1%})" if n else "" for right, n in zip(table["n_right"].fillna(0), table["n"].fillna(0))]
-        drawn["tasks"] = [f"{n} of {of}" if fewer else "" for n, of, fewer in zip(table["n_tasks"], table["of_tasks"], (table["n_tasks"] < table["of_tasks"]).fillna(False))]
+        drawn["right"] = [
+            f"{right} of {n} ({right / n:.1%})" if n else ""
+            for right, n in zip(table["n_right"].fillna(0), table["n"].fillna(0))
+        ]
+        drawn["tasks"] = [
+            f"{n} of {of}" if fewer else ""
+            for n, of, fewer in zip(
+                table["n_tasks"], table["of_tasks"], (table["n_tasks"] < table["of_tasks"]).fillna(False)
+            )
+        ]
     return drawn
 
 
 def described(table: pd.DataFrame) -> str:
     """The first picture of the chart in words, for those who do not see it."""
     first = table[(table["reading"] == table["reading"].iloc[0]) & (table["test_set"] == table["test_set"].iloc[0])]
-    said = [f"Heatmaps of AUROC on {first['test_set'].iloc[0]} questions, Model by Trained On; all values are in the table beneath."]
+    said = [
+        f"Heatmaps of AUROC on {first['test_set'].iloc[0]} questions, Model by Trained On; all values are in the table beneath."
+    ]
     for method, cells in first.groupby("method", sort=False):
         best, worst = cells["auroc"].max(), cells["auroc"].min()
         measured = f"{worst:.2f} to {best:.2f}" if cells["auroc"].notna().any() else "nothing measured"
@@ -122,15 +171,30 @@ def _title_of(metric: str) -> str:
 
 
 def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
-    pairs = {" ".join(pair): " | ".join(METHOD_TITLES[method] for method in pair) for pair in itertools.combinations(methods, 2)} or {methods[0]: ""}
-    labels = {"reading": {reading: title[0] for reading, title in TITLES.items()}, "metric": {m: _title_of(m) for m in metrics}, "pair": pairs}
+    pairs = {
+        " ".join(pair): " | ".join(METHOD_TITLES[method] for method in pair)
+        for pair in itertools.combinations(methods, 2)
+    } or {methods[0]: ""}
+    labels = {
+        "reading": {reading: title[0] for reading, title in TITLES.items()},
+        "metric": {m: _title_of(m) for m in metrics},
+        "pair": pairs,
+    }
     labels["colours"] = {"one": "one scale", "own": "one for each heatmap"}
-    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {"metric": metrics, "colours": ["one", "own"], "pair": list(pairs)}
+    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {
+        "metric": metrics,
+        "colours": ["one", "own"],
+        "pair": list(pairs),
+    }
     usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
-    return [switch(name, values[name], labels.get(name, {}), title, usual.get(name)) for name, title in SWITCHES.items()]
+    return [
+        switch(name, values[name], labels.get(name, {}), title, usual.get(name)) for name, title in SWITCHES.items()
+    ]
 
 
-def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict[str, dict[str, dict[str, tuple[float, float]]]]]:
+def _domains(
+    table: pd.DataFrame, metrics: list[str]
+) -> dict[str, dict[str, dict[str, dict[str, tuple[float, float]]]]]:
     """Ends of the colour bar of each metric, test set, reading and method.
 
     Apart, or a few cells on few answers, or of what is not shown, would leave all others the same colour.
@@ -147,8 +211,23 @@ def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
     readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
     bare = ", without intervals" if "interval_auroc" in drawn else ""
-    named = json.dumps({m: _title_of(m) + ("" if _measure(m).is_high_better else ", less is better") + ("" if f"interval_{m}" in drawn else bare) for m in metrics})
-    return alt.TitleParams(text=alt.expr(f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1], {readings}[reading][2] || '']"), anchor="start", offset=10, fontWeight="normal", fontSize=12)
+    named = json.dumps(
+        {
+            m: _title_of(m)
+            + ("" if _measure(m).is_high_better else ", less is better")
+            + ("" if f"interval_{m}" in drawn else bare)
+            for m in metrics
+        }
+    )
+    return alt.TitleParams(
+        text=alt.expr(
+            f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1], {readings}[reading][2] || '']"
+        ),
+        anchor="start",
+        offset=10,
+        fontWeight="normal",
+        fontSize=12,
+    )
 
 
 def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str], order: list[str]) -> alt.LayerChart:
@@ -157,17 +236,34 @@ def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str]
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=angle, labelLimit=140))
     y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, **IN_LINES))
     own = "domains[metric][test_set][reading]"
-    ends = [f"(colours === 'one' ? {of}({own}[left][{end}], {own}[{'right' if len(set(drawn['method'])) > 1 else 'left'}][{end}]) : {own}[{side}][{end}])" for end, of in enumerate(("min", "max"))]
+    ends = [
+        f"(colours === 'one' ? {of}({own}[left][{end}], {own}[{'right' if len(set(drawn['method'])) > 1 else 'left'}][{end}]) : {own}[{side}][{end}])"
+        for end, of in enumerate(("min", "max"))
+    ]
     better = json.dumps({metric: _measure(metric).is_high_better for metric in METRICS})
-    scale = alt.Scale(domain=[alt.expr(end) for end in ends], range=RAMP, interpolate="rgb", clamp=True, reverse=alt.expr(f"!{better}[metric]"))
+    scale = alt.Scale(
+        domain=[alt.expr(end) for end in ends],
+        range=RAMP,
+        interpolate="rgb",
+        clamp=True,
+        reverse=alt.expr(f"!{better}[metric]"),
+    )
     bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
     linked = drawn["page"].notna().any()
-    base = _in_panel(drawn, metrics, side, ends, better).encode(x=x, y=y, tooltip="tip:N", description="heard:N", **{"href": "page:N"} if linked else {})
+    base = _in_panel(drawn, metrics, side, ends, better).encode(
+        x=x, y=y, tooltip="tip:N", description="heard:N", **{"href": "page:N"} if linked else {}
+    )
     pointer = "pointer" if linked else "default"
-    cell = base.transform_filter("isValid(datum.shown)").mark_rect(cursor=pointer).encode(color=alt.Color("shown:Q", scale=scale, legend=bar))
+    cell = (
+        base.transform_filter("isValid(datum.shown)")
+        .mark_rect(cursor=pointer)
+        .encode(color=alt.Color("shown:Q", scale=scale, legend=bar))
+    )
     hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke=GREY, strokeDash=[4, 3])
     written = [
-        base.mark_text(aria=False, fontSize=font, fontWeight="bold" if name == "says" else "normal", dy=dy, cursor=pointer).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
+        base.mark_text(
+            aria=False, fontSize=font, fontWeight="bold" if name == "says" else "normal", dy=dy, cursor=pointer
+        ).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
         for name, font, dy in _lines(size, "interval_auroc" in drawn)
     ]
     layers = alt.layer(cell, hatch, *written).resolve_scale(color="independent")
@@ -179,17 +275,32 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
     """A panel's cells under the switches as they stand: what they show, the ink that is readable on it, and what is said of it."""
     place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
     named = json.dumps({metric: _title_of(metric) for metric in metrics})
-    said = {title: name for name, title in TIP.items() if (name in drawn or name == "between") and (name != "model" or "scored" not in drawn)}
+    said = {
+        title: name
+        for name, title in TIP.items()
+        if (name in drawn or name == "between") and (name != "model" or "scored" not in drawn)
+    }
     # What a cell does not have is left out of its tooltip.
     tip = ", ".join(f"{json.dumps(title)}: datum.{name} ? datum.{name} : datum.nothing" for title, name in said.items())
-    heard = " + ".join(f"(datum.{name} ? {json.dumps(f', {title}: ')} + datum.{name} : '')" for title, name in said.items())
-    chart = alt.Chart().transform_filter(f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && datum.method === {side}")
-    return chart.transform_calculate(shown="datum[metric]").transform_calculate(
-        says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
-        head=f"{named}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
-        between="datum['interval_' + metric] || ''",
-        ink=f"!isValid(datum.shown) ? '{INK}' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
-    ).transform_calculate(tip=f"{{title: datum.head, {tip}}}", heard=f"{json.dumps(METHOD_TITLES)}[datum.method] + ', ' + datum.head + {heard}")
+    heard = " + ".join(
+        f"(datum.{name} ? {json.dumps(f', {title}: ')} + datum.{name} : '')" for title, name in said.items()
+    )
+    chart = alt.Chart().transform_filter(
+        f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && datum.method === {side}"
+    )
+    return (
+        chart.transform_calculate(shown="datum[metric]")
+        .transform_calculate(
+            says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
+            head=f"{named}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
+            between="datum['interval_' + metric] || ''",
+            ink=f"!isValid(datum.shown) ? '{INK}' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
+        )
+        .transform_calculate(
+            tip=f"{{title: datum.head, {tip}}}",
+            heard=f"{json.dumps(METHOD_TITLES)}[datum.method] + ', ' + datum.head + {heard}",
+        )
+    )
 
 
 def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
@@ -217,7 +328,9 @@ def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -
     parts = []
     for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
         drawn = with_labels(cells, 0)
-        drawn["says"] = [_linked(says, line) if links else says for says, line in zip(values_text(drawn), drawn.itertuples())]
+        drawn["says"] = [
+            _linked(says, line) if links else says for says, line in zip(values_text(drawn), drawn.itertuples())
+        ]
         drawn["model"] = drawn["model"].str.replace("\n", ", ")
         grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
         caption = f"{METHOD_TITLES[method]}, {TITLES[reading][0]}, {test_set}"
@@ -245,17 +358,28 @@ def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd
     if measured.empty:
         return "Nothing is measured yet."
     settled = measured[~marked(measured)]
-    concluded = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)] if len(settled) else []
+    concluded = (
+        [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)]
+        if len(settled)
+        else []
+    )
     said = filter(None, [*concluded, _unfinished(measured)])
     return "\n".join(f"- {sentence}" for sentence in said)
 
 
 def _unfinished(measured: pd.DataFrame) -> str:
     """How many cells were still improving when training ended, and of how many nobody knows; "" if neither is known of any."""
-    count, unknown = marked(measured).sum(), measured["still_improving"].isna().sum() if "still_improving" in measured else 0
+    count, unknown = (
+        marked(measured).sum(),
+        measured["still_improving"].isna().sum() if "still_improving" in measured else 0,
+    )
     parts = []
     if count:
-        what = "nothing can be concluded from them" if count == len(measured) else "they count in no sentence here and in no verdict"
+        what = (
+            "nothing can be concluded from them"
+            if count == len(measured)
+            else "they count in no sentence here and in no verdict"
+        )
         parts.append(f"**{count} of {len(measured)} cells were {IMPROVING} when training ended** ({MARK}): {what}.")
     if unknown:
         parts.append(f"Of {unknown} of {len(measured)} cells no card says whether training had reached its plateau.")
@@ -263,9 +387,17 @@ def _unfinished(measured: pd.DataFrame) -> str:
 
 
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
-    ranges = [_range(METHOD_TITLES[method], shown[shown["method"] == method]) for method in ("probe", "lora_prompt") if method in set(shown["method"])]
+    ranges = [
+        _range(METHOD_TITLES[method], shown[shown["method"] == method])
+        for method in ("probe", "lora_prompt")
+        if method in set(shown["method"])
+    ]
     above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
-    lead = f"**Better than chance in {above} of {len(measured)} cells**" if above else "**Nowhere significantly better than chance**"
+    lead = (
+        f"**Better than chance in {above} of {len(measured)} cells**"
+        if above
+        else "**Nowhere significantly better than chance**"
+    )
     return f"{lead}: on {shown['test_set'].iloc[0]} test questions, {' and '.join(ranges)}, where one half is chance and one would be perfect."
 
 
@@ -274,18 +406,38 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
     if "low" in measured:
         wide = measured["high"] - measured["low"]
         rests += f", so that their 95 % intervals are {span(f'{wide.min():.2f}', f'{wide.max():.2f}')} wide"
-    both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"]).dropna()
+    both = (
+        measured.pivot(index=CELL[1:], columns="method", values="auroc")
+        .reindex(columns=["probe", "lora_prompt"])
+        .dropna()
+    )
     difference = both["probe"] - both["lora_prompt"]
-    p = pd.Series([hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in both.index], both.index, dtype=object).map(primary)
+    p = pd.Series(
+        [hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in both.index],
+        both.index,
+        dtype=object,
+    ).map(primary)
     sure = difference[p < ALPHA]
-    compared = f", and the probe is the higher of the two in {(difference > 0).sum()} of {len(both)} cells that have both" if len(both) else ""
-    tested = f"; of {p.notna().sum()} that are primary hypotheses it is significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if p.notna().any() else ""
+    compared = (
+        f", and the probe is the higher of the two in {(difference > 0).sum()} of {len(both)} cells that have both"
+        if len(both)
+        else ""
+    )
+    tested = (
+        f"; of {p.notna().sum()} that are primary hypotheses it is significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}"
+        if p.notna().any()
+        else ""
+    )
     return f"{rests}{compared}{tested}."
 
 
 def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
     """How the answer likelihood stands beside the estimators that each model trained on its own answers."""
-    plain = baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")].set_index("scored")["auroc"].dropna()
+    plain = (
+        baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")]
+        .set_index("scored")["auroc"]
+        .dropna()
+    )
     native = measured[measured["model"] == measured["trained_on"]]
     own, unfinished = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[marked(native), "model"])
     models = [model for model in own.index if model in plain.index and model not in unfinished]
@@ -293,9 +445,15 @@ def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
         return ""
     values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
     if len(models) > 2:
-        values = f"{span(f'{plain[models].min():.2f}', f'{plain[models].max():.2f}')} on the answers of {len(models)} models"
+        values = (
+            f"{span(f'{plain[models].min():.2f}', f'{plain[models].max():.2f}')} on the answers of {len(models)} models"
+        )
     above = sum(plain[model] >= own[model] for model in models)
-    beside = f"no lower than the best that {'each of these models' if len(models) > 1 else 'it'} learned from its own answers" if above == len(models) else f"no lower than the best that was learned for {above} of {len(models)} models"
+    beside = (
+        f"no lower than the best that {'each of these models' if len(models) > 1 else 'it'} learned from its own answers"
+        if above == len(models)
+        else f"no lower than the best that was learned for {above} of {len(models)} models"
+    )
     return f"How likely a model found its own words, which needs no training, reaches {values}, {beside}."
 
 

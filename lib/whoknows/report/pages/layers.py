@@ -33,7 +33,9 @@ def read(folder: str, models: list[str]) -> pd.DataFrame:
     if not paths:
         raise WhoknowsError(f"{folder} has no sweep of {', '.join(some)}: run the stage sweep first")
     table = pd.concat([files.read_parquet(path) for path in paths], ignore_index=True)
-    return table.assign(auroc=table["auroc"].where(table["n_rarer"] >= MIN_PER_CLASS))[table["trained_on"].isin(some) & table["scored"].isin(some)]
+    return table.assign(auroc=table["auroc"].where(table["n_rarer"] >= MIN_PER_CLASS))[
+        table["trained_on"].isin(some) & table["scored"].isin(some)
+    ]
 
 
 def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
@@ -49,9 +51,17 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
     drawn = pd.concat([heatmap_axes(_packed(table), reading) for reading in READINGS])
     last = table.groupby("reader")["last_layer"].first().filter(models).items()
     layers = " + ', ' + ".join(f"round(depth * {count}) + ' of {model}'" for model, count in last)
-    said = alt.expr(f"'AUROC on test answers, ' + (depth === '{CHOSEN}' ? 'at the layer that validation chose' : 'at layer ' + {layers})")
+    said = alt.expr(
+        f"'AUROC on test answers, ' + (depth === '{CHOSEN}' ? 'at the layer that validation chose' : 'at layer ' + {layers})"
+    )
     switches = [
-        *(_switch(name, [CHOSEN, *values], title) for name, values, title in (("depth", DEPTHS, "Depth of the layer: "), ("strength", sorted(table["strength"].unique().tolist()), "Strength: "))),
+        *(
+            _switch(name, [CHOSEN, *values], title)
+            for name, values, title in (
+                ("depth", DEPTHS, "Depth of the layer: "),
+                ("strength", sorted(table["strength"].unique().tolist()), "Strength: "),
+            )
+        ),
         _switch("size", sorted(table["size"].unique().tolist(), reverse=True), "Training answers: "),
         switch("reading", list(READINGS), {reading: TITLES[reading][0] for reading in READINGS}, "Reading: "),
     ]
@@ -60,13 +70,29 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
         "strength": f"datum.strength === (strength === '{CHOSEN}' ? datum.chosen_strength : strength)",
         "size": "datum.size === size",
     }
-    lines, ends = [f"trained on {b}, scored on {a}" for a in models for b in models if len(models) <= FEW or a == b], colour_domain(table["auroc"])
-    over = {"layer": ("Layer", (0, int(table["last_layer"].max()))), "size": ("Training answers", (int(table["size"].min()), int(table["size"].max())))}
+    lines, ends = (
+        [f"trained on {b}, scored on {a}" for a in models for b in models if len(models) <= FEW or a == b],
+        colour_domain(table["auroc"]),
+    )
+    over = {
+        "layer": ("Layer", (0, int(table["last_layer"].max()))),
+        "size": ("Training answers", (int(table["size"].min()), int(table["size"].max()))),
+    }
     curves = [_curve(name, *over[name], ends, at, models, lines) for name in over]
     panels = [_heatmap(models, colour_domain(table["auroc"], 0.5), at), *curves]
-    whole = alt.concat(*panels, columns=3, data=drawn, spacing=24, title=alt.TitleParams(text=said, anchor="start", fontWeight="normal", fontSize=12))
+    whole = alt.concat(
+        *panels,
+        columns=3,
+        data=drawn,
+        spacing=24,
+        title=alt.TitleParams(text=said, anchor="start", fontWeight="normal", fontSize=12),
+    )
     described = "AUROC of the probe on test answers, Model by Trained On, at the layer, strength and number of training answers that the switches say, and its curves over layers and training answers."
-    return whole.resolve_scale(color="independent", strokeDash="independent", shape="independent").add_params(*switches).properties(description=described, usermeta=embedding("sweep"))
+    return (
+        whole.resolve_scale(color="independent", strokeDash="independent", shape="independent")
+        .add_params(*switches)
+        .properties(description=described, usermeta=embedding("sweep"))
+    )
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:
@@ -92,17 +118,28 @@ def _shown(at: dict[str, str], *names: str) -> alt.Chart:
 
 def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -> alt.LayerChart:
     size, (low, high) = min(90, 300 // len(models)), ends
-    x, y = (alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)), alt.Y("model:N", sort=models, title="Model"))
+    x, y = (
+        alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
+        alt.Y("model:N", sort=models, title="Model"),
+    )
     base = tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(x=x, y=y)
     scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     rects = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
     ink = alt.condition(f"datum.auroc > {low + black_from() * (high - low):.4f}", alt.value("#000"), alt.value("#fff"))
-    texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold").encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
+    texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold").encode(
+        text=alt.Text("auroc:Q", format=".2f"), color=ink
+    )
     return alt.layer(rects, texts).properties(width=alt.Step(size), height=alt.Step(size), title="Probe")
 
 
 def _curve(
-    over: str, title: str, across: tuple[int, int], ends: tuple[float, float], at: dict[str, str], models: list[str], lines: list[str]
+    over: str,
+    title: str,
+    across: tuple[int, int],
+    ends: tuple[float, float],
+    at: dict[str, str],
+    models: list[str],
+    lines: list[str],
 ) -> alt.LayerChart:
     """AUROC on test over one of the three, the two others being as the switches say; a point where the third switch stands.
 
@@ -111,15 +148,40 @@ def _curve(
         lines: what is drawn, as "trained on model, scored on model"; the reading says which of them reads.
     """
     others = [name for name in at if name != over]
-    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, symbolSize=500 if over == "layer" else 90, symbolStrokeColor=hue("probe"), symbolFillColor=hue("probe"))
-    told = {"title": None, "legend": legend if over == "layer" else None}, {"title": None, "legend": legend if over == "size" else None}  # beneath one panel each
+    legend = alt.Legend(
+        orient="bottom",
+        columns=1,
+        labelLimit=300,
+        symbolSize=500 if over == "layer" else 90,
+        symbolStrokeColor=hue("probe"),
+        symbolFillColor=hue("probe"),
+    )
+    told = (
+        {"title": None, "legend": legend if over == "layer" else None},
+        {"title": None, "legend": legend if over == "size" else None},
+    )  # beneath one panel each
     whole = alt.Axis(format="d", tickMinStep=1)
-    x = alt.X(f"{over}:Q", title=title, axis=whole, scale=alt.Scale(type="log" if over == "size" else "linear", domain=across, nice=False))
+    x = alt.X(
+        f"{over}:Q",
+        title=title,
+        axis=whole,
+        scale=alt.Scale(type="log" if over == "size" else "linear", domain=across, nice=False),
+    )
     y = alt.Y("auroc:Q", title="AUROC on test", scale=alt.Scale(domain=ends, nice=False))
-    base = _shown(at, *others).transform_calculate(cell="'trained on ' + datum.trained_on + ', scored on ' + datum.model").transform_filter(alt.FieldOneOfPredicate("cell", lines))
+    base = (
+        _shown(at, *others)
+        .transform_calculate(cell="'trained on ' + datum.trained_on + ', scored on ' + datum.model")
+        .transform_filter(alt.FieldOneOfPredicate("cell", lines))
+    )
     base = tipped(base, "cell", *TIPS, auroc="AUROC on test").encode(x=x, y=y)
-    line = base.mark_line(strokeWidth=1.5, color=hue("probe")).encode(strokeDash=alt.StrokeDash("cell:N", scale=dashes(lines), **told[0]))
-    here = base.transform_filter(at[over]).mark_point(filled=True, size=90, opacity=1, color=hue("probe")).encode(shape=alt.Shape("model:N", scale=shapes(sorted(models)), **told[1]))
+    line = base.mark_line(strokeWidth=1.5, color=hue("probe")).encode(
+        strokeDash=alt.StrokeDash("cell:N", scale=dashes(lines), **told[0])
+    )
+    here = (
+        base.transform_filter(at[over])
+        .mark_point(filled=True, size=90, opacity=1, color=hue("probe"))
+        .encode(shape=alt.Shape("model:N", scale=shapes(sorted(models)), **told[1]))
+    )
     return alt.layer(line, here).properties(width=230, height=200, title=f"Over {title.lower()}")
 
 
@@ -131,6 +193,22 @@ def layers_html(table: pd.DataFrame) -> str:
     """
     keys = ["reader", "trained_on", "scored", "size"]
     best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]
-    names = {"reader": "Reader", "trained_on": "Trained On", "scored": "Scored", "size": "Training answers", "layer": "Layer", "strength": "Strength"}
-    shown = best[list(names)].rename(columns=names).assign(**{title: best[name].map("{:.3f}".format, na_action="ignore") for name, title in (("validation_auroc", "AUROC on validation"), ("auroc", "AUROC on test"))})
+    names = {
+        "reader": "Reader",
+        "trained_on": "Trained On",
+        "scored": "Scored",
+        "size": "Training answers",
+        "layer": "Layer",
+        "strength": "Strength",
+    }
+    shown = (
+        best[list(names)]
+        .rename(columns=names)
+        .assign(
+            **{
+                title: best[name].map("{:.3f}".format, na_action="ignore")
+                for name, title in (("validation_auroc", "AUROC on validation"), ("auroc", "AUROC on test"))
+            }
+        )
+    )
     return f"<details><summary>What validation chooses at each number of training answers</summary>{shown.to_html(index=False, na_rep='—')}</details>"

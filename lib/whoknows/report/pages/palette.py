@@ -11,7 +11,13 @@ from whoknows.data.methods import METHODS
 
 RAMP = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]  # of the heatmaps, from low to high
 INK, GREY = "#222832", "#6f7782"
-HUES = {"probe": "#1c7ed6", "probe_mlp": "#0c8599", "lora_prompt": "#d1561a", "zero_shot": "#16866b", "likelihood": "#a855b5"}  # of families
+HUES = {
+    "probe": "#1c7ed6",
+    "probe_mlp": "#0c8599",
+    "lora_prompt": "#d1561a",
+    "zero_shot": "#16866b",
+    "likelihood": "#a855b5",
+}  # of families
 CONTROL, TOKENS = "Control or ablation", "Token probabilities"
 BLUES = ["#1a6bb8", "#1c7ed6", "#4c93dd"]  # the probe's hue, for what is ordered
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]

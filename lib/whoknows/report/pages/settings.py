@@ -29,17 +29,30 @@ def read(folder: str, models: list[str]) -> pd.DataFrame:
 def best(table: pd.DataFrame) -> pd.DataFrame:
     """A line for each training: that of its best look at validation, whose adapters would be used; seconds of the whole training."""
     groups = table.groupby(KEYS, sort=False, dropna=False)
-    return table.assign(seconds=groups["seconds"].transform("max")).loc[groups["validation_auroc"].idxmax()].reset_index(drop=True)
+    return (
+        table.assign(seconds=groups["seconds"].transform("max"))
+        .loc[groups["validation_auroc"].idxmax()]
+        .reset_index(drop=True)
+    )
 
 
 def preferred(table: pd.DataFrame) -> str:
     """A sentence for each reader: the learning rate that validation prefers, and whether the grid uses it."""
     tried, said = best(table[table["method"] == "lora_prompt"]), []
     for reader, own in tried.groupby("reader", sort=False):
-        whole = own[own["training_answers"] == own["training_answers"].max()].sort_values(["validation_auroc", "in_grid"], ascending=False)
+        whole = own[own["training_answers"] == own["training_answers"].max()].sort_values(
+            ["validation_auroc", "in_grid"], ascending=False
+        )
         first, used = whole.iloc[0], whole[whole["in_grid"]].iloc[0]
         told = f"For {reader}, validation prefers the learning rate {_rate(first['learning_rate'])} (AUROC {first['validation_auroc']:.3f}) among {len(whole)}, "
-        said.append(told + ("and the grid uses it." if first["in_grid"] else f"but the grid uses {_rate(used['learning_rate'])} ({used['validation_auroc']:.3f})."))
+        said.append(
+            told
+            + (
+                "and the grid uses it."
+                if first["in_grid"]
+                else f"but the grid uses {_rate(used['learning_rate'])} ({used['validation_auroc']:.3f})."
+            )
+        )
     return " ".join(said)
 
 
@@ -47,15 +60,24 @@ def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
     """Best AUROC on validation against the number of training answers, of both methods at the grid's settings, a panel for each reader."""
     tried = best(table)
     rates = tried[tried["in_grid"]].set_index(["reader", "method"])["learning_rate"]
-    used = [pd.isna(line.learning_rate) or line.learning_rate == rates[line.reader, line.method] for line in tried.itertuples()]
-    drawn = tried[used].assign(label=tried["method"].map(METHOD_TITLES)).round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
+    used = [
+        pd.isna(line.learning_rate) or line.learning_rate == rates[line.reader, line.method]
+        for line in tried.itertuples()
+    ]
+    drawn = (
+        tried[used]
+        .assign(label=tried["method"].map(METHOD_TITLES))
+        .round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
+    )
     colour = alt.Color("label:N", title=None, scale=hues(["probe", "lora_prompt"]), legend=alt.Legend(orient="bottom"))
     x = alt.X("training_answers:Q", title="Training answers", scale=alt.Scale(type="log", nice=False))
     y = alt.Y("validation_auroc:Q", title="Best AUROC on validation", scale=alt.Scale(zero=False))
     base = tipped(alt.Chart(drawn), "label", "training_answers", "validation_auroc", "seconds", "epoch")
     lines = base.mark_line(point=True).encode(x=x, y=y, color=colour).properties(width=280, height=220)
     described = "Best AUROC on validation by number of training answers, of the probe and of LoRA + Prompt; all values are in the table beneath."
-    return lines.facet(column=alt.Column("reader:N", title=None), spacing=32).properties(description=described, usermeta=embedding("training_answers"))
+    return lines.facet(column=alt.Column("reader:N", title=None), spacing=32).properties(
+        description=described, usermeta=embedding("training_answers")
+    )
 
 
 def html(table: pd.DataFrame) -> str:

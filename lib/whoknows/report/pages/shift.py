@@ -38,12 +38,26 @@ def shift(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     places = pd.MultiIndex.from_frame(away[scores.CELL])
     before = home.set_index(scores.CELL).reindex(places)
     # The questions of each task are drawn by themselves, so a difference of resamples has the right spread.
-    there = [bootstrap.by_cell(samples, asked[label]).reindex(places[own.index]) for label, own in away.groupby("test_set", sort=False)]
+    there = [
+        bootstrap.by_cell(samples, asked[label]).reindex(places[own.index])
+        for label, own in away.groupby("test_set", sort=False)
+    ]
     resampled = pd.concat(there).to_numpy() - bootstrap.by_cell(samples, members).reindex(places).to_numpy()
     fewest = away["n_rarer"].clip(upper=before["n_rarer"].to_numpy())
-    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "n_rarer": fewest, "still_improving": marked(away), "hypothesis": ""})
-    found = bootstrap.tested(lines, resampled, pd.Series(dtype=float))[["estimate", "low", "high", "p", "says"]].rename(columns=CHANGE)
-    away["test_set"] = away["test_set"].replace("shift", next(task["name"] for task in tasks if task["role"] == "shift"))
+    lines = pd.DataFrame(
+        {
+            "estimate": away["auroc"] - before["auroc"].to_numpy(),
+            "n_rarer": fewest,
+            "still_improving": marked(away),
+            "hypothesis": "",
+        }
+    )
+    found = bootstrap.tested(lines, resampled, pd.Series(dtype=float))[["estimate", "low", "high", "p", "says"]].rename(
+        columns=CHANGE
+    )
+    away["test_set"] = away["test_set"].replace(
+        "shift", next(task["name"] for task in tasks if task["role"] == "shift")
+    )
     return enough(pd.concat([home, away.join(found)], ignore_index=True))
 
 
@@ -67,19 +81,49 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
     asked = (native["method"] == base) | (native["method"] == base + LEFT_OUT + native["task"])
     native = native.assign(base=base, how=how, method=base + " " + how)[asked]
     kept = native[native.groupby(["base", "scored", "task", "seed"])["how"].transform("nunique") == 2]
-    columns = ["method", "scored", "task", "with_task", "without_task", "low", "high", "n_right", "n_rarer", "still_improving"]
+    columns = [
+        "method",
+        "scored",
+        "task",
+        "with_task",
+        "without_task",
+        "low",
+        "high",
+        "n_right",
+        "n_rarer",
+        "still_improving",
+    ]
     if kept.empty:
         return pd.DataFrame(columns=columns)
     keys = ["scored", "task", "method"]
-    values = scores.by_task(kept, only_auroc=True).groupby(keys).agg({"auroc": "mean", "n_right": "min", "n_rarer": "min"})
+    values = (
+        scores.by_task(kept, only_auroc=True).groupby(keys).agg({"auroc": "mean", "n_right": "min", "n_rarer": "min"})
+    )
     draws = bootstrap.samples(kept).groupby(keys).mean()
     lines, improving = [], marked(kept).groupby([kept["base"], kept["scored"], kept["task"]]).any()
     for method, scored, task in kept.groupby(["base", "scored", "task"]).groups:
         known, unknown = ((scored, task, f"{method} {how}") for how in ("with", "without"))
         between = bootstrap.interval(draws.loc[[unknown]] - draws.loc[known]).iloc[0]
-        lines.append((method, scored, task, *values["auroc"][[known, unknown]], between["low"], between["high"], values["n_right"][known], values["n_rarer"][known], improving[method, scored, task]))
+        lines.append(
+            (
+                method,
+                scored,
+                task,
+                *values["auroc"][[known, unknown]],
+                between["low"],
+                between["high"],
+                values["n_right"][known],
+                values["n_rarer"][known],
+                improving[method, scored, task],
+            )
+        )
     table = pd.DataFrame(lines, columns=columns)
-    return table.assign(**{name: table[name].where(table["n_rarer"] >= MIN_PER_CLASS) for name in ("with_task", "without_task", "low", "high")})
+    return table.assign(
+        **{
+            name: table[name].where(table["n_rarer"] >= MIN_PER_CLASS)
+            for name in ("with_task", "without_task", "low", "high")
+        }
+    )
 
 
 def shift_chart(table: pd.DataFrame) -> alt.Chart:
@@ -88,19 +132,59 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `shift.shift` returns; what no verdict rests on is hollow.
     """
-    drawn = table.dropna(subset="auroc").filter(["method", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right", "n_rarer"]).round(4)
+    drawn = (
+        table.dropna(subset="auroc")
+        .filter(
+            [
+                "method",
+                "scored",
+                "test_set",
+                "auroc",
+                "low",
+                "high",
+                "change",
+                "change_low",
+                "change_high",
+                "says",
+                "n_right",
+                "n_rarer",
+            ]
+        )
+        .round(4)
+    )
     drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), marked(table)[drawn.index]
     drawn = in_lines(drawn.assign(own=drawn["scored"] + OWN), own=HEADING)
     methods = [method for method in METHOD_TITLES if method in set(drawn["method"])]
     labels = [METHOD_TITLES[method] for method in methods]
     scale = alt.Scale(domain=labels, range=[hue(method) for method in methods])
     colour = alt.Color("label:N", title=None, scale=scale, legend=alt.Legend(orient="top"))
-    tips = ("label", "scored", "test_set", "auroc", "low", "high", "change", "change_low", "change_high", "says", "n_right")
-    y, offset = alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=alt.Scale(paddingInner=0.35)), alt.YOffset("label:N", sort=labels)
-    base = tipped(alt.Chart(), *tips, change="Less in-distribution", change_low="From", change_high="To").encode(y=y, yOffset=offset, color=colour)
-    bars = base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q")
+    tips = (
+        "label",
+        "scored",
+        "test_set",
+        "auroc",
+        "low",
+        "high",
+        "change",
+        "change_low",
+        "change_high",
+        "says",
+        "n_right",
+    )
+    y, offset = (
+        alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=alt.Scale(paddingInner=0.35)),
+        alt.YOffset("label:N", sort=labels),
+    )
+    base = tipped(alt.Chart(), *tips, change="Less in-distribution", change_low="From", change_high="To").encode(
+        y=y, yOffset=offset, color=colour
+    )
+    bars = base.mark_rule(strokeWidth=2).encode(
+        x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q"
+    )
     hollow = alt.when("datum.hollow").then(alt.value(0)).otherwise(alt.value(1))
-    points = base.mark_point(filled=True, size=50, strokeWidth=1.5, opacity=1).encode(x="auroc:Q", stroke=alt.Stroke("label:N", scale=scale, legend=None), fillOpacity=hollow)
+    points = base.mark_point(filled=True, size=50, strokeWidth=1.5, opacity=1).encode(
+        x="auroc:Q", stroke=alt.Stroke("label:N", scale=scale, legend=None), fillOpacity=hollow
+    )
     half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0.5))
     chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=alt.Step(13, **{"for": "offset"}))
     described = f"AUROC in-distribution and on {table.loc[table['says'].notna(), 'test_set'].nunique()} shifts, with intervals; all values are in the table beneath."
@@ -113,14 +197,32 @@ def shift_html(table: pd.DataFrame) -> str:
     Args:
         table: as `shift.shift` returns.
     """
-    parts, between = [], [f"{a:.3f} ({low:.3f} – {high:.3f})" if pd.notna(a) else "—" for a, low, high in zip(table["auroc"], table["low"], table["high"])]
+    parts, between = (
+        [],
+        [
+            f"{a:.3f} ({low:.3f} – {high:.3f})" if pd.notna(a) else "—"
+            for a, low, high in zip(table["auroc"], table["low"], table["high"])
+        ],
+    )
     changed = [f"; {change:+.3f}" if pd.notna(change) else "" for change in table["change"]]
-    drawn = table.assign(says=[a + b for a, b in zip(between, changed)], tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])])
+    drawn = table.assign(
+        says=[a + b for a, b in zip(between, changed)],
+        tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])],
+    )
     for scored, own in drawn.groupby("scored", sort=False):
-        by_test_set = own.groupby("test_set", sort=False).agg(**{"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")})
-        values = own.pivot(index="test_set", columns="method", values="says")[[method for method in METHOD_TITLES if method in set(own["method"])]]
+        by_test_set = own.groupby("test_set", sort=False).agg(
+            **{"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")}
+        )
+        values = own.pivot(index="test_set", columns="method", values="says")[
+            [method for method in METHOD_TITLES if method in set(own["method"])]
+        ]
         wide = by_test_set.join(values.rename(columns=METHOD_TITLES)).reset_index(names="Test questions")
-        parts.append(captioned(wide.to_html(index=False, na_rep="—"), f"{scored} on its own answers: AUROC, 95 % interval; less in-distribution"))
+        parts.append(
+            captioned(
+                wide.to_html(index=False, na_rep="—"),
+                f"{scored} on its own answers: AUROC, 95 % interval; less in-distribution",
+            )
+        )
     return "\n".join(parts)
 
 
@@ -134,9 +236,15 @@ def left_out_html(table: pd.DataFrame) -> str:
         return "<p>No estimator was trained with a task left out.</p>"
     names = table[["method", "scored", "task", "n_right"]].assign(method=table["method"].map(METHOD_TITLES))
     a, b = (table[name].map("{:.3f}".format, na_action="ignore") for name in ("with_task", "without_task"))
-    change = [f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" if pd.notna(b - a) else None for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])]
+    change = [
+        f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})" if pd.notna(b - a) else None
+        for a, b, low, high in zip(table["with_task"], table["without_task"], table["low"], table["high"])
+    ]
     shown = names.assign(a=a, b=b, change=change)
-    return shown.set_axis(["Method", "Model", "Task", "Right answers", "Trained with it", "Trained without it", "Change, 95 % interval"], axis=1).to_html(index=False, na_rep="—")
+    return shown.set_axis(
+        ["Method", "Model", "Task", "Right answers", "Trained with it", "Trained without it", "Change, 95 % interval"],
+        axis=1,
+    ).to_html(index=False, na_rep="—")
 
 
 def shift_sentences(table: pd.DataFrame) -> str:
@@ -153,7 +261,13 @@ def shift_sentences(table: pd.DataFrame) -> str:
         said.append(f"- **{scored}**, on its own answers: {'; '.join(parts)}.")
     if not said:
         return "This grid has no task that nobody is trained on."
-    return "\n".join(["AUROC, and how it differs from that in-distribution, with 95 % intervals. No change is a primary hypothesis: all are exploratory.", "", *said])
+    return "\n".join(
+        [
+            "AUROC, and how it differs from that in-distribution, with 95 % intervals. No change is a primary hypothesis: all are exploratory.",
+            "",
+            *said,
+        ]
+    )
 
 
 def left_out_sentences(table: pd.DataFrame) -> str:
@@ -183,7 +297,9 @@ def _on(test_set: str, lines: pd.DataFrame) -> str:
     if lines["auroc"].isna().all():
         return f"on {test_set}, {span(lines['n_rarer'].min(), lines['n_rarer'].max())} right or wrong answers are too few to tell"
     ordered = lines.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHOD_TITLES].index))
-    return f"on {test_set}, " + ", ".join(f"{METHOD_TITLES[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples())
+    return f"on {test_set}, " + ", ".join(
+        f"{METHOD_TITLES[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples()
+    )
 
 
 def _change(line) -> str:

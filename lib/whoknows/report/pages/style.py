@@ -18,10 +18,15 @@ TITLES = {
     "figure": ["As read off the figure", "its two axes can mean reading A or B"],
 }
 # For an axis whose labels may have line ends; Vega puts the first of two lines where one alone would be.
-IN_LINES = {"labelExpr": "split(datum.label, '\\n')", "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)")}
+IN_LINES = {
+    "labelExpr": "split(datum.label, '\\n')",
+    "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)"),
+}
 LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
 NAMES = alt.Axis(labelLimit=320, **IN_LINES)
-COLUMNS = {name: measure.title for name, measure in MEASURES.items() if name != "accuracy"}  # of a table of all measures
+COLUMNS = {
+    name: measure.title for name, measure in MEASURES.items() if name != "accuracy"
+}  # of a table of all measures
 BENEATH = "Beneath a value stands its 95 % interval over questions, where it has one."
 CHART = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab knows; nothing in these charts is newer
 WIDTH = 640  # pixels
@@ -62,7 +67,12 @@ def values_text(drawn: pd.DataFrame) -> list[str]:
     between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
     spread = ("by seed " + between).where(between != "", "")
     why = drawn.get("reason", none).where(drawn["auroc"].isna(), "")
-    notes = [", ".join(filter(None, parts)) for parts in zip(drawn.get("interval_auroc", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why)]
+    notes = [
+        ", ".join(filter(None, parts))
+        for parts in zip(
+            drawn.get("interval_auroc", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why
+        )
+    ]
     return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
 
 
@@ -70,7 +80,9 @@ def in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:
     """The table with the texts of some columns broken into lines of at most so many letters, as few and as even as can be."""
 
     def broken(text: str, most: int) -> str:
-        lines = [textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) for width in range(1, most + 1)]
+        lines = [
+            textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) for width in range(1, most + 1)
+        ]
         return "\n".join(next(line for line in lines if len(line) == len(lines[-1])))
 
     return table.assign(**{name: [broken(text, most) for text in table[name]] for name, most in letters.items()})
@@ -83,7 +95,14 @@ def row_step(names: pd.Series) -> alt.Step:
 
 def headed(drawn: pd.DataFrame, name: str) -> alt.Row:
     """A panel for each text of a column, in their order, with the text above it."""
-    head = alt.Header(title=None, labelOrient="top", labelAnchor="start", labelFontWeight="bold", labelLimit=520, labelExpr="split(datum.value, '\\n')")
+    head = alt.Header(
+        title=None,
+        labelOrient="top",
+        labelAnchor="start",
+        labelFontWeight="bold",
+        labelLimit=520,
+        labelExpr="split(datum.value, '\\n')",
+    )
     return alt.Row(f"{name}:N", sort=list(drawn[name].unique()), header=head)
 
 
@@ -102,9 +121,15 @@ def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str
     """Names, and all metrics in words, each with its interval beneath it, as HTML."""
     shown, none = {title: values.map(escape) for title, values in names.items()}, pd.Series(float("nan"), table.index)
     for column, title in COLUMNS.items():
-        ends = [table[end] if before + column == "auroc" else table.get(f"{end}_{before}{column}", none) for end in ("low", "high")]
+        ends = [
+            table[end] if before + column == "auroc" else table.get(f"{end}_{before}{column}", none)
+            for end in ("low", "high")
+        ]
         between = [f"<br/><small>{low:.3f} – {high:.3f}</small>" if pd.notna(low) else "" for low, high in zip(*ends)]
-        shown[title] = ["—" if pd.isna(value) else f"{value:.3f}{beneath}" for value, beneath in zip(table[before + column], between)]
+        shown[title] = [
+            "—" if pd.isna(value) else f"{value:.3f}{beneath}"
+            for value, beneath in zip(table[before + column], between)
+        ]
     return pd.DataFrame(shown)
 
 
