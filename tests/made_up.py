@@ -13,7 +13,7 @@ import torch
 from whoknows.models import forward
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
-from whoknows.models.packing import Forest
+from whoknows.models.packing import PackedBatch
 
 QUESTIONS = (
     "What is the best food for an animal?",
@@ -230,9 +230,9 @@ def fresh(reader: Reader) -> Reader:
     return Reader(copy.deepcopy(reader.model), reader.tokenizer)
 
 
-def extract(reader: Reader, grown: Forest, first_block: int | None, tokens: int) -> forward.Features:
+def extract(reader: Reader, packed: PackedBatch, first_block: int | None, tokens: int) -> forward.Features:
     """`forward.extract` with so many tokens in a pass."""
-    return forward.extract(reader, grown, first_block, TokenBudget(tokens, reader.device))
+    return forward.extract(reader, packed, first_block, TokenBudget(tokens, reader.device))
 
 
 def untaught(reader: Reader, **changes) -> Reader:

@@ -15,7 +15,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files, splits
 from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import bootstrap, cells, scores
-from whoknows.models.packing import forest
+from whoknows.models.packing import pack
 from whoknows.stages import ablations, probe
 
 
@@ -25,10 +25,10 @@ def test_a_token_position_that_is_off_by_one(llama, monkeypatch, step):
     check(llama, test_forward.ALL)
 
     def wrong(*given):
-        grown = forest(*given)
-        return dataclasses.replace(grown, answer_ends=[[end + step for end in ends] for ends in grown.answer_ends])
+        packed = pack(*given)
+        return dataclasses.replace(packed, answer_ends=[[end + step for end in ends] for ends in packed.answer_ends])
 
-    monkeypatch.setattr(test_forward, "forest", wrong)
+    monkeypatch.setattr(test_forward, "pack", wrong)
     with pytest.raises(AssertionError):
         check(llama, test_forward.ALL)
 
@@ -147,7 +147,7 @@ def test_a_beginning_that_is_there_twice(mistral, monkeypatch):
 
     def start(self):
         twice.append(1)
-        return usual(self) * (2 if len(twice) == 1 else 1)  # the forest asks first, and plain text after it
+        return usual(self) * (2 if len(twice) == 1 else 1)  # the batch asks first, and plain text after it
 
     monkeypatch.setattr(type(mistral), "start", start)
     with pytest.raises(AssertionError):

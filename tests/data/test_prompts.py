@@ -19,7 +19,7 @@ from whoknows.data.prompts import CHAT, DATE, PLAIN, QUERY, chat
 from whoknows.models import loading
 from whoknows.models.generation import Prefix
 from whoknows.models.loading import Reader
-from whoknows.models.packing import forest
+from whoknows.models.packing import pack
 from whoknows.run import grid, parameters
 from whoknows.run.sizes import size
 from whoknows.stages.answer import answer
@@ -100,7 +100,7 @@ def test_every_stage_takes_it(reader, folder):
     assert len(found) == 4 and found["tokens"].between(1, 5).all()
     frames = {"m": answers()}
     chatted, usual = (
-        extract(r, forest(r, frames, [True] * 6), None, 400) for r in (reader, loading.load(folder, "float32"))
+        extract(r, pack(r, frames, [True] * 6), None, 400) for r in (reader, loading.load(folder, "float32"))
     )
     assert torch.isfinite(chatted.zero_shot["m"]).all() and not torch.equal(chatted.hidden["m"], usual.hidden["m"])
     assert reader.identity != loading.load(folder, "float32").identity

@@ -14,7 +14,7 @@ from whoknows.estimators.lora import LoraPrompt
 from whoknows.lab import baseline, bench
 from whoknows.models import loading
 from whoknows.models.generation import Prefix
-from whoknows.models.packing import forest
+from whoknows.models.packing import pack
 from whoknows.run import grid
 from whoknows.stages import answer
 
@@ -47,7 +47,7 @@ def test_generate_writes_the_same_answers(reader):
 
 def test_plain_hidden_states_and_confidences_are_the_same(reader):
     frame = questions(6)[1:].assign(answer=["A", "B rock", "", "moon", "C", "D"]).reset_index(drop=True)
-    ours = extract(reader, forest(reader, {"m": frame}, [True] * 6), None, 2048)
+    ours = extract(reader, pack(reader, {"m": frame}, [True] * 6), None, 2048)
     hidden = baseline.hidden_states(reader, bench.texts(reader, frame), 4)
     torch.testing.assert_close(hidden.to(torch.bfloat16), ours.hidden["m"], atol=0.02, rtol=0.02)
     confidence = baseline.zero_shot(reader, bench.texts(reader, frame, reader.query), 4)

@@ -18,7 +18,7 @@ from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.models import loading, proof, tiny
 from whoknows.models.loading import Reader, targets
-from whoknows.models.packing import forest
+from whoknows.models.packing import pack
 from whoknows.stages import answer as answer_stage
 
 SHAPE = {
@@ -48,7 +48,7 @@ LATENT = {
     "head_dim": 8,
     "num_key_value_heads": 4,
 }
-ALL, NO_PREFIX, NONE = {"prefix", "trees", "adapters"}, {"trees", "adapters"}, set()
+ALL, NO_PREFIX, NONE = {"prefix", "packing", "adapters"}, {"packing", "adapters"}, set()
 # By kind, or by a name of its own, what makes it small, and which fast ways suit it.
 KINDS = {
     "llama": ({}, ALL),
@@ -169,7 +169,7 @@ def hold_answers(reader: Reader) -> None:
         task="made_up", kind="open", question_id=[*range(5)]
     )
     found = answer_stage.answer(reader, table, 5, 512)
-    before = reader.examples(["What is on?", "Who was?"], ["the first", "it was"])
+    before = reader.data(["What is on?", "Who was?"], ["the first", "it was"])
     for line, question in zip(found.itertuples(), reader.questions(list(QUESTIONS), after_examples=True)):
         ids, logprobs = before + question, []
         while len(logprobs) < line.tokens:
@@ -183,7 +183,7 @@ def hold_answers(reader: Reader) -> None:
 
 
 def hold_reading(reader: Reader) -> None:
-    found = extract(reader, forest(reader, frames(), [True] * 3), None, 512)
+    found = extract(reader, pack(reader, frames(), [True] * 3), None, 512)
     for name, texts in SAID.items():
         for at, (question, answer) in enumerate(zip(QUESTIONS, texts)):
             ids = reader.start() + reader.question(question) + reader.answer(answer)
@@ -198,7 +198,7 @@ def hold_reading(reader: Reader) -> None:
 
 
 def hold_training(reader: Reader, plain: Reader, first_layer: float, wanted) -> bool:
-    """Scores of shaken adapters, from a trunk if they begin above it, against plain PEFT; whether training took the fast way."""
+    """Scores of shaken adapters, from the cached activations if they begin above it, against plain PEFT; whether training took the fast way."""
     estimator, random_ = (
         LoraPrompt(reader, LORA | {"first_layer": first_layer, "targets": wanted}, 0, 512),
         torch.Generator().manual_seed(5),
@@ -206,10 +206,12 @@ def hold_training(reader: Reader, plain: Reader, first_layer: float, wanted) -> 
     with torch.no_grad():
         for weight in estimator.weights:
             weight.add_(torch.randn(weight.shape, generator=random_) * 0.05)
-    grown, first = forest(reader, frames(), [True] * 3), estimator.first
-    trunk = extract(plain, grown, first, 512).trunk if first else None
+    packed, first = pack(reader, frames(), [True] * 3), estimator.first
+    cached = extract(plain, packed, first, 512).cached if first else None
     found = estimator.score(
-        gather(grown, None if trunk is None else trunk.split([len(tree) for tree in grown.trees]), [0, 1, 2])
+        gather(
+            packed, None if cached is None else cached.split([len(example) for example in packed.examples]), [0, 1, 2]
+        )
     )
     config = LoraConfig(
         r=4,
@@ -237,7 +239,7 @@ def test_all_numbers_are_those_of_plain_transformers_and_a_way_is_fast_only_wher
     reader = make(kind, more)
     hold_answers(reader)
     hold_reading(reader)
-    ways = {"prefix": proof.prefix(reader, 100), "trees": proof.trees(reader, 100)}
+    ways = {"prefix": proof.prefix(reader, 100), "packing": proof.packing(reader, 100)}
     ways["adapters"] = hold_training(reader, make(kind, more), 0.0, TARGETS.get(kind, "all-linear"))
     assert {way for way, suits in ways.items() if suits} == fast
 
@@ -271,7 +273,7 @@ def test_of_architectures_that_nobody_chose_each_is_right_or_refused_in_one_sent
 def test_a_text_whose_beginning_depends_on_its_end_is_refused():
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
     reader = make("phi3", {"sliding_window": None, "original_max_position_embeddings": 120, "rope_parameters": rope})
-    for fast in (proof.trees, proof.prefix):
+    for fast in (proof.packing, proof.prefix):
         assert fast(reader, 120)  # shorter texts are all read in one way
         with pytest.raises(WhoknowsError, match="otherwise than its beginning alone"):
             fast(reader, 121)
@@ -283,10 +285,10 @@ def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
         UserWarning,
         match="not several answers in one row, since hidden states differ by .* each text takes the plain way, which is right and slower",
     ):
-        assert not proof.trees(reader, 100)
+        assert not proof.packing(reader, 100)
     monkeypatch.setattr(proof, "_read", lambda *_: pytest.fail("it was proven before"))
     with pytest.warns(UserWarning, match="several answers in one row"):
-        assert not proof.trees(reader, 90)
+        assert not proof.packing(reader, 90)
 
 
 def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
@@ -327,6 +329,6 @@ def test_proofs_leave_a_model_as_it_was():
     reader.model.model.rotary_emb.inv_freq = reader.model.model.rotary_emb.inv_freq.float()
     estimator = LoraPrompt(reader, LORA | {"first_layer": 0.5}, 0, 512)
     before = {name: (tensor.dtype, tensor.clone()) for name, tensor in estimator.reader.model.state_dict().items()}
-    assert proof.trees(estimator.reader, 100) and proof.adapters(estimator, 100)
+    assert proof.packing(estimator.reader, 100) and proof.adapters(estimator, 100)
     for name, tensor in estimator.reader.model.state_dict().items():
         assert tensor.dtype == before[name][0] and torch.equal(tensor, before[name][1])

@@ -80,11 +80,11 @@ def test_each_process_has_its_own_share_and_knows_the_sum_and_one_of_them_writes
 @pytest.mark.parametrize("penalised", [False, True])
 def test_what_each_process_adds_is_its_part_of_what_one_would_find(llama, monkeypatch, penalised):
     """A process that did nothing, or all of it, would add nothing, or all."""
-    examples, estimator = prepare(llama, answers(), 2, penalised, 600), shaken(llama, js_weight=0.5)
-    together, parts = [*gradients(estimator, examples), estimator.score(examples)[""]], []
+    data, estimator = prepare(llama, answers(), 2, penalised, 600), shaken(llama, js_weight=0.5)
+    together, parts = [*gradients(estimator, data), estimator.score(data)[""]], []
     for which in range(2):
         monkeypatch.setattr(distributed, "share", lambda items, which=which: items[which::2])
-        parts.append([*gradients(estimator, examples), estimator.score(examples)[""]])
+        parts.append([*gradients(estimator, data), estimator.score(data)[""]])
     for whole, one, other in zip(together, *parts, strict=True):
         torch.testing.assert_close(one + other, whole, rtol=1e-3, atol=1e-5)
     assert all(0.1 < float(part[0] / together[0]) < 0.9 for part in parts)

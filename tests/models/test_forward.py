@@ -8,7 +8,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.prompts import QUERY
 from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
-from whoknows.models.packing import forest
+from whoknows.models.packing import pack
 from whoknows.stages import extract as extract_stage
 
 FRAMES = {
@@ -27,7 +27,7 @@ def alone(reader, frame, at, query=""):
 
 @pytest.mark.parametrize("queried", [ALL, NONE, [True, False] * 3], ids=["queried", "not queried", "some queried"])
 def test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token(reader, queried):
-    found = extract(reader, forest(reader, FRAMES, queried), None, 300)
+    found = extract(reader, pack(reader, FRAMES, queried), None, 300)
     for model, frame in FRAMES.items():
         assert found.hidden[model].shape == (6, 5, 64)
         for at in range(6):
@@ -39,7 +39,7 @@ def test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_toke
 
 @pytest.mark.parametrize("queried", [ALL, NONE, [True, False] * 3], ids=["queried", "not queried", "some queried"])
 def test_means_are_over_the_answers_own_tokens(reader, queried):
-    found = extract(reader, forest(reader, FRAMES, queried), None, 300)
+    found = extract(reader, pack(reader, FRAMES, queried), None, 300)
     counts = set()
     for model, frame in FRAMES.items():
         for at in range(6):
@@ -62,7 +62,7 @@ def test_means_are_over_the_answers_own_tokens(reader, queried):
 
 @pytest.mark.parametrize("queried", [ALL, NONE], ids=["queried", "not queried"])
 def test_before_the_answer_are_the_hidden_states_of_the_questions_last_token_alone(reader, queried):
-    found = extract(reader, forest(reader, FRAMES, queried), None, 300)
+    found = extract(reader, pack(reader, FRAMES, queried), None, 300)
     for at, question in enumerate(FRAMES["one"]["question"]):
         ids = reader.start() + reader.encode(f"Question: {question}\nAnswer:")
         states = torch.stack(plain(reader, ids).hidden_states)[:, 0]
@@ -71,7 +71,7 @@ def test_before_the_answer_are_the_hidden_states_of_the_questions_last_token_alo
 
 
 def test_zero_shot_is_the_difference_of_two_tokens_log_probabilities(reader):
-    found = extract(reader, forest(reader, FRAMES, [True] * 5 + [False]), None, 300)
+    found = extract(reader, pack(reader, FRAMES, [True] * 5 + [False]), None, 300)
     no, yes = reader.encode(" i") + reader.encode(" ii")
     for model, frame in FRAMES.items():
         for at in range(5):
@@ -83,23 +83,27 @@ def test_zero_shot_is_the_difference_of_two_tokens_log_probabilities(reader):
 @pytest.mark.parametrize("block", [0, 1, 3])
 def test_the_trunk_is_the_residual_stream_before_a_block(reader, block):
     queried = [False, True, True, False, True, False]
-    grown = forest(reader, FRAMES, queried)
-    trunk = extract(reader, grown, block, 300).trunk
-    parts = trunk.split([len(tree) for t, tree in enumerate(grown.trees) if queried[t]])
+    packed = pack(reader, FRAMES, queried)
+    cached = extract(reader, packed, block, 300).cached
+    parts = cached.split([len(example) for t, example in enumerate(packed.examples) if queried[t]])
     assert len(parts) == 3
     for t, part in zip((1, 2, 4), parts):
-        tree = grown.trees[t]
-        for branch, at in zip(tree.branches, tree.offsets()):
-            states = plain(reader, tree.question + branch).hidden_states[block][0]
-            torch.testing.assert_close(part[: len(tree.question)], states[: len(tree.question)], rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(part[at : at + len(branch)], states[len(tree.question) :], rtol=1e-4, atol=1e-4)
+        example = packed.examples[t]
+        for branch, at in zip(example.branches, example.offsets()):
+            states = plain(reader, example.question + branch).hidden_states[block][0]
+            torch.testing.assert_close(
+                part[: len(example.question)], states[: len(example.question)], rtol=1e-4, atol=1e-4
+            )
+            torch.testing.assert_close(
+                part[at : at + len(branch)], states[len(example.question) :], rtol=1e-4, atol=1e-4
+            )
 
 
 @pytest.mark.parametrize("budget", [1, 250, 100_000])
 def test_results_do_not_depend_on_the_batches(reader, budget):
-    grown = forest(reader, FRAMES, ALL)
-    found, usual = (extract(reader, grown, 2, tokens) for tokens in (budget, 400))
-    torch.testing.assert_close(found.trunk, usual.trunk, rtol=1e-4, atol=1e-4)
+    packed = pack(reader, FRAMES, ALL)
+    found, usual = (extract(reader, packed, 2, tokens) for tokens in (budget, 400))
+    torch.testing.assert_close(found.cached, usual.cached, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found.before.float(), usual.before.float(), rtol=1e-2, atol=1e-3)
     for model in FRAMES:
         torch.testing.assert_close(found.zero_shot[model], usual.zero_shot[model], rtol=1e-4, atol=1e-4)
@@ -113,7 +117,7 @@ def test_hidden_states_that_are_not_numbers_are_refused(llama):
     with pytest.raises(
         WhoknowsError, match="layer 3 at the answer of one to .Question: .* is NaN or infinite; set precision: float32"
     ):
-        extract(broken, forest(broken, FRAMES, NONE), None, 300)
+        extract(broken, pack(broken, FRAMES, NONE), None, 300)
     before = fresh(llama)
     question = before.question(FRAMES["one"]["question"][3])
     alone, *_ = (
@@ -123,14 +127,14 @@ def test_hidden_states_that_are_not_numbers_are_refused(llama):
     )
     before.base.embed_tokens.weight.data[alone] = torch.nan
     with pytest.raises(WhoknowsError, match="layer . at .*Question: Which force moves a leaf"):
-        extract(before, forest(before, FRAMES, NONE), None, 300)
+        extract(before, pack(before, FRAMES, NONE), None, 300)
 
 
 def test_too_large_for_bfloat16_is_refused_as_infinite(llama):
     broken = fresh(llama)
     broken.base.layers[3].mlp.down_proj.weight.data[5] = torch.inf
     with pytest.raises(WhoknowsError, match="layer 4 at the answer of one to .* is NaN or infinite"):
-        extract(broken, forest(broken, FRAMES, NONE), None, 300)
+        extract(broken, pack(broken, FRAMES, NONE), None, 300)
 
 
 def split(frames, names):
@@ -150,7 +154,7 @@ def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, 
     assert sizes["hidden states"].to_dict() == dict.fromkeys(
         ["one", "two", "one_mean", "two_mean", "before_answer"], (6, 5, 64)
     )
-    found = extract(mistral, forest(mistral, frames, ALL), None, 300)
+    found = extract(mistral, pack(mistral, frames, ALL), None, 300)
     states = found.hidden | {mean_of(scored): mean for scored, mean in found.mean.items()} | {BEFORE: found.before}
     for name, kept in states.items():
         assert torch.equal(load_hidden(str(tmp_path), name, frames["one"]), kept) and kept.dtype == torch.bfloat16, name
@@ -161,24 +165,24 @@ def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, 
         and rows["scored"].tolist() == ["one"] * 4 + ["two"] * 4
     )
     assert rows["logit"].notna().all() and set(rows["method"]) == {"zero_shot"} and set(rows["trained_on"]) == {""}
-    grown = forest(mistral, frames, ALL)
-    trunk = extract_stage.load_trunk(str(tmp_path), grown, 2)
-    assert [len(part) for part in trunk] == [len(tree) for tree in grown.trees]
-    states = plain(mistral, grown.trees[1].question + grown.trees[1].branches[0]).hidden_states[2][0]
-    torch.testing.assert_close(trunk[1][: len(states)], states, rtol=1e-4, atol=1e-4)
+    packed = pack(mistral, frames, ALL)
+    cached = extract_stage.load_cached(str(tmp_path), packed, 2)
+    assert [len(part) for part in cached] == [len(example) for example in packed.examples]
+    states = plain(mistral, packed.examples[1].question + packed.examples[1].branches[0]).hidden_states[2][0]
+    torch.testing.assert_close(cached[1][: len(states)], states, rtol=1e-4, atol=1e-4)
 
 
 def test_a_trunk_of_other_texts_is_refused(mistral, tmp_path):
     extract_stage.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
     for other in (FRAMES["one"].assign(answer="another"), FRAMES["one"][:5]):
         with pytest.raises(WhoknowsError, match="trunk.safetensors is not of these questions and answers"):
-            extract_stage.load_trunk(str(tmp_path), forest(mistral, {"one": other}, [True] * len(other)), 2)
+            extract_stage.load_cached(str(tmp_path), pack(mistral, {"one": other}, [True] * len(other)), 2)
 
 
 def test_a_trunk_that_ends_at_another_block_is_refused(mistral, tmp_path):
     extract_stage.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
     with pytest.raises(WhoknowsError, match="ends before block 2, but the adapters begin at block 3"):
-        extract_stage.load_trunk(str(tmp_path), forest(mistral, FRAMES, [True] * 6), 3)
+        extract_stage.load_cached(str(tmp_path), pack(mistral, FRAMES, [True] * 6), 3)
 
 
 @pytest.mark.parametrize("first_layer", [None, 0])

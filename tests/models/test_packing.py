@@ -1,4 +1,4 @@
-"""A branch of a tree is computed as if nothing but the question stood before it."""
+"""A branch of an example is computed as if nothing but the question stood before it."""
 
 import pytest
 import torch
@@ -9,12 +9,12 @@ from whoknows import WhoknowsError
 from whoknows.data.prompts import QUERY
 from whoknows.models.decoding import final, hidden_states
 from whoknows.models.loading import Reader
-from whoknows.models.packing import Tree, batches, collate, columns, forest, only_at
+from whoknows.models.packing import PackedExample, batches, collate, columns, only_at, pack
 
 
 def test_each_token_sees_its_question_and_its_own_branch_backwards(llama):
-    trees = [Tree([5, 6], ([7, 8], [9])), Tree([1], ([2],))]
-    inputs = collate(trees, llama)
+    examples = [PackedExample([5, 6], ([7, 8], [9])), PackedExample([1], ([2],))]
+    inputs = collate(examples, llama)
     assert inputs["input_ids"].tolist() == [[5, 6, 7, 8, 9], [1, 2, 0, 0, 0]]
     assert inputs["position_ids"].tolist() == [[0, 1, 2, 3, 2], [0, 1, 0, 0, 0]]
     sees = [[[c for c in range(5) if row[c]] for row in mask[0].tolist()] for mask in inputs["attention_mask"]]
@@ -24,20 +24,20 @@ def test_each_token_sees_its_question_and_its_own_branch_backwards(llama):
 
 @torch.no_grad()
 def test_every_token_of_a_tree_is_computed_as_in_a_row_of_its_own(reader):
-    trees = [
-        Tree([50, 51, 52], ([60, 61], [70], [80, 81, 82])),
-        Tree([90], ([91, 92],)),
-        Tree(list(range(60, 80)), ([9], [8])),
+    examples = [
+        PackedExample([50, 51, 52], ([60, 61], [70], [80, 81, 82])),
+        PackedExample([90], ([91, 92],)),
+        PackedExample(list(range(60, 80)), ([9], [8])),
     ]
-    found = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
-    for row, tree in enumerate(trees):
-        for at, branch in zip(tree.offsets(), tree.branches):
-            alone = plain(reader, tree.question + branch).hidden_states[-1][0]
+    found = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
+    for row, example in enumerate(examples):
+        for at, branch in zip(example.offsets(), example.branches):
+            alone = plain(reader, example.question + branch).hidden_states[-1][0]
             torch.testing.assert_close(
-                found[row, : len(tree.question)], alone[: len(tree.question)], rtol=1e-4, atol=1e-5
+                found[row, : len(example.question)], alone[: len(example.question)], rtol=1e-4, atol=1e-5
             )
             torch.testing.assert_close(
-                found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5
+                found[row, at : at + len(branch)], alone[len(example.question) :], rtol=1e-4, atol=1e-5
             )
 
 
@@ -58,11 +58,14 @@ def gemma(llama, **sizes):
 @torch.no_grad()
 @pytest.mark.parametrize("longest", range(62, 68))
 def test_a_text_is_computed_alike_in_a_batch_of_any_width(reader, longest):
-    trees = [Tree(list(range(50, 70)), (list(range(40, 50)), list(range(90, 60 + longest)))), Tree([90], ([91, 92],))]
-    inputs = collate(trees, reader)
+    examples = [
+        PackedExample(list(range(50, 70)), (list(range(40, 50)), list(range(90, 60 + longest)))),
+        PackedExample([90], ([91, 92],)),
+    ]
+    inputs = collate(examples, reader)
     assert inputs["input_ids"].shape == (2, columns(longest)) and columns(longest) % 32 != 1
     found = reader.base(**inputs, use_cache=False).last_hidden_state
-    alone = plain(reader, trees[0].question + trees[0].branches[1]).hidden_states[-1][0]
+    alone = plain(reader, examples[0].question + examples[0].branches[1]).hidden_states[-1][0]
     torch.testing.assert_close(found[0, 30:longest], alone[20:], rtol=1e-4, atol=1e-5)
 
 
@@ -71,10 +74,13 @@ def test_a_text_is_computed_alike_in_a_batch_of_any_width(reader, longest):
 @pytest.mark.parametrize("longest", [64, 65, 66, 97, 129])
 def test_a_gpu_attends_as_a_cpu_does_whatever_the_width(llama, longest):
     reader = gemma(llama, head_dim=256)
-    trees = [Tree(list(range(50, 70)), (list(range(40, 50)), list(range(90, 60 + longest)))), Tree([90], ([91, 92],))]
-    usual = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
+    examples = [
+        PackedExample(list(range(50, 70)), (list(range(40, 50)), list(range(90, 60 + longest)))),
+        PackedExample([90], ([91, 92],)),
+    ]
+    usual = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
     reader.model.to("cuda")
-    found = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state.cpu()
+    found = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state.cpu()
     torch.testing.assert_close(found, usual, rtol=1e-3, atol=1e-3)
 
 
@@ -86,16 +92,16 @@ def test_no_token_sees_further_back_than_its_block_does(llama, mistral, kinds):
         reader = untaught(mistral, sliding_window=6)
     else:
         reader = gemma(llama, layer_types=kinds, sliding_window=6)
-    trees = [Tree(list(range(40, 50)), ([60, 61], [70, 71, 72])), Tree([9, 8], ([7],))]
-    found = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
-    for row, tree in enumerate(trees):
-        for at, branch in zip(tree.offsets(), tree.branches):
-            alone = plain(reader, tree.question + branch).hidden_states[-1][0]
+    examples = [PackedExample(list(range(40, 50)), ([60, 61], [70, 71, 72])), PackedExample([9, 8], ([7],))]
+    found = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
+    for row, example in enumerate(examples):
+        for at, branch in zip(example.offsets(), example.branches):
+            alone = plain(reader, example.question + branch).hidden_states[-1][0]
             torch.testing.assert_close(
-                found[row, at : at + len(branch)], alone[len(tree.question) :], rtol=1e-4, atol=1e-5
+                found[row, at : at + len(branch)], alone[len(example.question) :], rtol=1e-4, atol=1e-5
             )
     reader.model.config.sliding_window = None
-    whole = reader.base(**collate(trees, reader), use_cache=False).last_hidden_state
+    whole = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
     assert (found[0, 10:15] - whole[0, 10:15]).abs().max() > 1e-3, "the window never mattered"
 
 
@@ -113,11 +119,11 @@ def test_batches_stay_within_the_budget_and_leave_nothing_out():
 @torch.no_grad()
 @pytest.mark.parametrize("first", range(4))
 def test_upper_blocks_go_on_from_what_entered_the_first_of_them(reader, first):
-    trees = [Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))]
-    *states, last = hidden_states(reader, trees)
-    found = final(reader, trees, first, [state[: len(tree)] for state, tree in zip(states[first], trees)])
-    for row, tree in enumerate(trees):
-        torch.testing.assert_close(found[row, : len(tree)], last[row, : len(tree)])
+    examples = [PackedExample([50, 51, 52], ([60, 61], [70])), PackedExample([9, 8], ([7],))]
+    *states, last = hidden_states(reader, examples)
+    found = final(reader, examples, first, [state[: len(example)] for state, example in zip(states[first], examples)])
+    for row, example in enumerate(examples):
+        torch.testing.assert_close(found[row, : len(example)], last[row, : len(example)])
     assert len(reader.layers) == reader.model.config.num_hidden_layers == 4
 
 
@@ -126,26 +132,26 @@ def test_upper_blocks_go_on_from_what_entered_the_first_of_them(reader, first):
 def test_upper_blocks_keep_their_own_windows(llama, first):
     """Of Gemma's blocks the last alone sees everything here, so that kinds counted from the wrong end are others; texts are longer than a window."""
     reader = gemma(llama, layer_types=["sliding_attention"] * 3 + ["full_attention"], sliding_window=6)
-    trees = [Tree(list(range(40, 55)), ([60, 61], [70, 71, 72]))]
+    examples = [PackedExample(list(range(40, 55)), ([60, 61], [70, 71, 72]))]
     states = torch.stack(
         [
             torch.cat(
                 [
-                    plain(reader, trees[0].question + branch).hidden_states[first][0, at:]
+                    plain(reader, examples[0].question + branch).hidden_states[first][0, at:]
                     for at, branch in ((0, [60, 61]), (15, [70, 71, 72]))
                 ]
             )
         ]
     )
-    found = final(reader, trees, first, list(states))[0]
-    for at, branch in zip(trees[0].offsets(), trees[0].branches):
-        alone = plain(reader, trees[0].question + branch).hidden_states[-1][0]
+    found = final(reader, examples, first, list(states))[0]
+    for at, branch in zip(examples[0].offsets(), examples[0].branches):
+        alone = plain(reader, examples[0].question + branch).hidden_states[-1][0]
         torch.testing.assert_close(found[at : at + len(branch)], alone[15:], rtol=1e-4, atol=1e-5)
     assert reader.config.layer_types == ["sliding_attention"] * 3 + ["full_attention"]
 
 
 def test_a_block_that_computes_some_places_alone_gives_there_what_it_gives_anyway(reader):
-    inputs = collate([Tree([50, 51, 52], ([60, 61], [70])), Tree([9, 8], ([7],))], reader)
+    inputs = collate([PackedExample([50, 51, 52], ([60, 61], [70])), PackedExample([9, 8], ([7],))], reader)
     rows, columns = torch.tensor([[0, 0, 1], [4, 1, 2]])
     given = reader.base.embed_tokens(inputs.pop("input_ids")).requires_grad_()
 
@@ -165,17 +171,17 @@ def test_a_block_that_computes_some_places_alone_gives_there_what_it_gives_anywa
 
 def test_models_that_agree_share_a_branch(reader):
     frames = {"one": answers(["sun", "moon"]), "two": answers(["sun", "earth"]), "three": answers(["earth", "moon"])}
-    grown = forest(reader, frames, [True, False])
-    assert [len(tree.branches) for tree in grown.trees] == [2, 2]
-    assert grown.branch_of == {"one": [0, 0], "two": [0, 1], "three": [1, 0]}
-    assert [grown.is_queried(t) for t in (0, 1)] == [True, False]
+    packed = pack(reader, frames, [True, False])
+    assert [len(example.branches) for example in packed.examples] == [2, 2]
+    assert packed.branch_of == {"one": [0, 0], "two": [0, 1], "three": [1, 0]}
+    assert [packed.is_queried(t) for t in (0, 1)] == [True, False]
 
 
 def test_ends_are_those_of_answer_and_query(reader):
-    grown = forest(reader, {"one": answers(["the sun"]), "two": answers([""])}, [True])
-    row = [*grown.trees[0].question, *(i for branch in grown.trees[0].branches for i in branch)]
+    packed = pack(reader, {"one": answers(["the sun"]), "two": answers([""])}, [True])
+    row = [*packed.examples[0].question, *(i for branch in packed.examples[0].branches for i in branch)]
     query = reader.encode(QUERY)
-    for end, last, text in zip(grown.answer_ends[0], grown.query_ends(0), ["the sun", ""]):
+    for end, last, text in zip(packed.answer_ends[0], packed.query_ends(0), ["the sun", ""]):
         size = len(reader.answer(text))
         assert row[end - size + 1 : end + 1] == reader.answer(text)
         assert row[end + 1 : last + 1] == query
@@ -185,15 +191,15 @@ def test_ends_are_those_of_answer_and_query(reader):
 
 def test_answers_to_other_questions_are_refused(llama):
     with pytest.raises(WhoknowsError, match="answers of two are not to the same questions"):
-        forest(llama, {"one": answers(["a", "b"]), "two": answers(["a", "b"])[::-1]}, [True, True])
+        pack(llama, {"one": answers(["a", "b"]), "two": answers(["a", "b"])[::-1]}, [True, True])
 
 
 def test_a_text_longer_than_the_model_sees_is_refused(llama):
-    length = len(forest(llama, {"one": answers(["sun"])}, [True]).trees[0])
-    forest(untaught(llama, max_position_embeddings=length), {"one": answers(["sun"])}, [True])
+    length = len(pack(llama, {"one": answers(["sun"])}, [True]).examples[0])
+    pack(untaught(llama, max_position_embeddings=length), {"one": answers(["sun"])}, [True])
     short = untaught(llama, max_position_embeddings=length - 1)
-    forest(short, {"one": answers(["sun"])}, [False])
+    pack(short, {"one": answers(["sun"])}, [False])
     with pytest.raises(
         WhoknowsError, match=f"'What is the best food.* make {length} tokens, more than the {length - 1}"
     ):
-        forest(short, {"one": answers(["sun"])}, [True])
+        pack(short, {"one": answers(["sun"])}, [True])

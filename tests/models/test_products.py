@@ -7,7 +7,7 @@ from peft.tuners.lora import Linear
 from made_up import fresh
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.models import products
-from whoknows.models.packing import Tree, collate
+from whoknows.models.packing import PackedExample, collate
 
 SETTINGS = {
     "first_layer": 0, "r": 4, "alpha": 16, "dropout": 0.0, "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
@@ -25,7 +25,9 @@ def shaken(reader, **changes):
 def batch(reader, lengths=((9, 4), (3, 7), (12, 2))):
     random = torch.Generator().manual_seed(0)
     some = lambda count: torch.randint(5, 60, (count,), generator=random).tolist()  # noqa: E731
-    return collate([Tree(some(question), tuple(some(n) for n in branches)) for question, *branches in lengths], reader)
+    return collate(
+        [PackedExample(some(question), tuple(some(n) for n in branches)) for question, *branches in lengths], reader
+    )
 
 
 def passes(estimator, inputs, dtype=torch.float32):

@@ -11,7 +11,7 @@ from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.evaluation.auroc import auroc
 from whoknows.models import loading
-from whoknows.models.packing import forest
+from whoknows.models.packing import pack
 from whoknows.stages import answer as answering
 
 LINEAR = {"8bit": bitsandbytes.nn.Linear8bitLt, "4bit": bitsandbytes.nn.Linear4bit}
@@ -47,8 +47,8 @@ def test_matrices_of_the_blocks_are_quantised_and_the_rest_is_not(quantised):
 def test_hidden_states_are_near_and_not_the_same(quantised):
     usual, small, precision = quantised
     frames, far = {"m": answers()}, {"8bit": 0.05, "4bit": 0.3}[precision]
-    one, other = (extract(reader, forest(reader, frames, [True] * 6), 2, 300) for reader in (usual, small))
-    for a, b in ((one.hidden["m"], other.hidden["m"]), (one.trunk, other.trunk)):
+    one, other = (extract(reader, pack(reader, frames, [True] * 6), 2, 300) for reader in (usual, small))
+    for a, b in ((one.hidden["m"], other.hidden["m"]), (one.cached, other.cached)):
         distance = (a.float() - b.float()).norm() / a.float().norm()
         assert 0 < distance < far
     assert torch.equal(one.hidden["m"][:, 0], other.hidden["m"][:, 0]), "embeddings are not quantised"
@@ -59,7 +59,7 @@ def test_every_cpu_has_the_same_four_bits_before_and_after_a_look(readers):
     for cpu in CPUS:
         reader = load_on(cpu, "4bit")
         before = reader.identity
-        states = extract(reader, forest(reader, frames, [True] * 6), 2, 300).hidden["m"]
+        states = extract(reader, pack(reader, frames, [True] * 6), 2, 300).hidden["m"]
         assert reader.identity == before, "else what a killed stage has kept is not found again"
         found.append((states, before))
     assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
@@ -76,13 +76,13 @@ def test_adapters_learn_on_quantised_weights(quantised):
     frame = learnable(80)
     grades = frame["correct"].to_numpy()
     before = {name: weight.clone() for name, weight in small.model.named_parameters()}
-    examples = gather(forest(small, {"m": frame}, [True] * 80), None, list(range(80)))
+    data = gather(pack(small, {"m": frame}, [True] * 80), None, list(range(80)))
     estimator = LoraPrompt(
         small, SETTINGS | {"first_layer": 0, "epochs": 4, "evaluations": 1, "learning_rate": 3e-2}, 0, 2048
     )
-    start = auroc(estimator.score(examples)["m"].numpy(), grades)
-    estimator.fit(examples, grades, 0.0, lambda: 0.5)
-    assert auroc(estimator.score(examples)["m"].numpy(), grades) > max(0.8, start)
+    start = auroc(estimator.score(data)["m"].numpy(), grades)
+    estimator.fit(data, grades, 0.0, lambda: 0.5)
+    assert auroc(estimator.score(data)["m"].numpy(), grades) > max(0.8, start)
     for name, weight in estimator.reader.model.get_base_model().named_parameters():
         if "lora_" not in name:
             assert torch.equal(weight, before[name.replace(".base_layer", "")])

@@ -176,11 +176,11 @@ def test_a_forward_pass_is_two_operations_a_weight_and_token_and_training_costs_
     text, model = cost.Texts(SMOKE), sizes.size("a-135m")
     assert math.isclose(text.count.total(), 320) and math.isclose(text.count["test"], 152)
     one = cost.work(of_size(2))
-    assert math.isclose(one["extract"].operations, 2 * 2 * model.blocks * text.trees(2))
+    assert math.isclose(one["extract"].operations, 2 * 2 * model.blocks * text.packed_tokens(2))
     untrained = replace(of_size(2), lora_prompt=replace(SMOKE.lora_prompt, epochs=3))
     more = cost.work(untrained)["lora_prompt"].operations - one["lora_prompt"].operations
     assert math.isclose(
-        more, 4 * 4 * 2 * model.blocks / 2 * text.trees(1, "train")
+        more, 4 * 4 * 2 * model.blocks / 2 * text.packed_tokens(1, "train")
     )  # 4 cells, 2 more epochs, half the blocks
 
 

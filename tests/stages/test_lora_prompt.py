@@ -17,13 +17,13 @@ from whoknows.data.rows import example_rows
 from whoknows.data.splits import for_seed
 from whoknows.estimators import lora, training
 from whoknows.estimators.lora import LoraPrompt
-from whoknows.estimators.lora_data import Examples, gather, reference_hidden_states, training_rows, without_query
+from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
 from whoknows.estimators.training import jensen_shannon
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc, counts, mean_auroc
 from whoknows.models import distributed, forward, loading
 from whoknows.models.batching import DoesNotFit
-from whoknows.models.packing import forest
+from whoknows.models.packing import pack
 from whoknows.stages import extract as extract_stage
 from whoknows.stages import lora_prompt
 
@@ -46,11 +46,13 @@ def learnable(count=160, shuffled=False):
 
 def prepare(reader, frame, first, penalised, batch_tokens):
     """All of one model's answers as examples."""
-    grown = forest(reader, {"": frame}, [True] * len(frame))
-    trunk = extract(reader, grown, first, batch_tokens).trunk.split([len(t) for t in grown.trees]) if first else None
-    examples = gather(grown, trunk, list(range(len(frame))))
-    examples.reference = reference_hidden_states(reader, examples, first, batch_tokens) if penalised else None
-    return examples
+    packed = pack(reader, {"": frame}, [True] * len(frame))
+    cached = (
+        extract(reader, packed, first, batch_tokens).cached.split([len(t) for t in packed.examples]) if first else None
+    )
+    data = gather(packed, cached, list(range(len(frame))))
+    data.reference = reference_hidden_states(reader, data, first, batch_tokens) if penalised else None
+    return data
 
 
 def trained(reader, frame, seed=0, **changes):
@@ -92,10 +94,12 @@ class Stand:
             {"train": train, "correct": correct.tolist(), "shift": shift, "validated": validate(), "file": file}
         )
 
-    def score(self, examples, desc="scoring"):
+    def score(self, data, desc="scoring"):
         return {
-            model: torch.tensor([sure(tree.question + tree.branches[b]) for tree, b in zip(examples.grown.trees, own)])
-            for model, own in examples.grown.branch_of.items()
+            model: torch.tensor(
+                [sure(example.question + example.branches[b]) for example, b in zip(data.packed.examples, own)]
+            )
+            for model, own in data.packed.branch_of.items()
         }
 
     def save(self, folder):
@@ -138,7 +142,9 @@ def test_a_run_hands_on_what_its_settings_and_its_seed_say(
         ~own["correct"] & (own["split"] == "train"),
     )
     sample, _ = training_rows(own, wrong_per_right, seed)
-    assert [tree.question + tree.branches[0] for tree in learnt["train"].grown.trees] == ids_of(llama, sample, query)
+    assert [example.question + example.branches[0] for example in learnt["train"].packed.examples] == ids_of(
+        llama, sample, query
+    )
     assert learnt["correct"] == sample["correct"].tolist() and (len(sample) < len(train)) == (
         wrong_per_right is not None
     )
@@ -147,11 +153,11 @@ def test_a_run_hands_on_what_its_settings_and_its_seed_say(
         [sure(ids) for ids in ids_of(llama, held, query)], held["correct"], held["task"]
     )
     assert (learnt["train"].reference is None) == (js_weight == 0.0)
-    for tree, state in zip(learnt["train"].grown.trees, learnt["train"].reference or ()):
-        ids = tree.question + tree.branches[0]
+    for example, state in zip(learnt["train"].packed.examples, learnt["train"].reference or ()):
+        ids = example.question + example.branches[0]
         torch.testing.assert_close(
             state,
-            plain(llama, ids).hidden_states[-1][0, len(tree.question) - 1 : len(ids) - len(llama.query) - 1],
+            plain(llama, ids).hidden_states[-1][0, len(example.question) - 1 : len(ids) - len(llama.query) - 1],
             rtol=1e-4,
             atol=1e-4,
         )
@@ -282,7 +288,7 @@ def test_scores_do_not_depend_on_the_batches(reader):
         for name, weight in estimator.reader.model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.3)
-        found.append(estimator.score(Examples(forest(reader, frames, [True] * 6), None)))
+        found.append(estimator.score(Dataset(pack(reader, frames, [True] * 6), None)))
     for other in found[1:]:
         for model in frames:
             torch.testing.assert_close(other[model], found[0][model], rtol=1e-4, atol=1e-4)
@@ -300,14 +306,14 @@ def test_a_step_does_not_depend_on_how_its_batch_is_cut(llama):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
-def gradients(estimator, examples):
-    loss = estimator._step(examples, torch.tensor([1.0, 0, 1, 0, 0, 1]), list(range(6)), 0.3)
+def gradients(estimator, data):
+    loss = estimator._step(data, torch.tensor([1.0, 0, 1, 0, 0, 1]), list(range(6)), 0.3)
     return [loss, *(weight.grad for weight in estimator.weights)]
 
 
 @pytest.mark.parametrize("first", [0, 2])
 def test_activations_that_are_computed_again_give_the_same_gradients(reader, first):
-    examples = prepare(reader, answers(), first, True, 600)
+    data = prepare(reader, answers(), first, True, 600)
     usual, sparing = (shaken(reader, first_layer=first / 4, js_weight=0.5, dropout=0.2) for _ in range(2))
     for one, other in zip(usual.weights, sparing.weights):
         other.data.copy_(one.data)
@@ -315,7 +321,7 @@ def test_activations_that_are_computed_again_give_the_same_gradients(reader, fir
     found = []
     for estimator in (usual, sparing):
         torch.manual_seed(7)
-        found.append(gradients(estimator, examples))
+        found.append(gradients(estimator, data))
     for one, other in zip(*found):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
@@ -323,11 +329,11 @@ def test_activations_that_are_computed_again_give_the_same_gradients(reader, fir
 @pytest.mark.parametrize("fails", [[0], [0, 1], [0, 2]])
 def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama, monkeypatch, fails):
     """Out of memory comes between the forward pass and the gradients, when some parts of the step are done."""
-    examples, estimator = (
+    data, estimator = (
         prepare(llama, answers(), 2, True, 600),
         LoraPrompt(fresh(llama), SETTINGS | {"js_weight": 0.5}, 0, 10_000),
     )
-    usual, calls, grad = gradients(estimator, examples), iter(range(99)), torch.autograd.grad
+    usual, calls, grad = gradients(estimator, data), iter(range(99)), torch.autograd.grad
     for weight in estimator.weights:
         weight.grad = None
 
@@ -339,29 +345,29 @@ def test_memory_that_runs_out_in_the_middle_of_a_step_changes_no_gradient(llama,
     monkeypatch.setattr(torch.autograd, "grad", short)
     monkeypatch.setattr("whoknows.estimators.lora.FEW_TOKENS", 1)
     estimator.budget = estimator._fresh_budget()
-    for one, other in zip(usual, gradients(estimator, examples)):
+    for one, other in zip(usual, gradients(estimator, data)):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert estimator.budget.tokens < 10_000 and not estimator.is_recomputing and next(calls) > max(fails) + 1
 
 
 def test_where_too_few_tokens_fit_activations_are_computed_again_and_then_it_is_an_error(llama, monkeypatch):
-    examples, estimator = (
+    data, estimator = (
         prepare(llama, answers(), 1, False, 600),
         LoraPrompt(fresh(llama), SETTINGS | {"first_layer": 0.25}, 0, 600),
     )
-    usual, grad = gradients(estimator, examples), torch.autograd.grad
+    usual, grad = gradients(estimator, data), torch.autograd.grad
     for weight in estimator.weights:
         weight.grad = None
     fits = lambda: estimator.is_recomputing and estimator.budget.tokens <= 300  # noqa: E731
     monkeypatch.setattr(
         torch.autograd, "grad", lambda *arguments, **more: grad(*arguments, **more) if fits() else _run_out()
     )
-    for one, other in zip(usual, gradients(estimator, examples)):
+    for one, other in zip(usual, gradients(estimator, data)):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
     assert [block.gradient_checkpointing for block in estimator.reader.layers] == [False, False, True, False]
     monkeypatch.setattr(torch.autograd, "grad", lambda *arguments, **more: _run_out())
     with pytest.raises(DoesNotFit, match="does not fit into the free memory of cpu"):
-        gradients(estimator, examples)
+        gradients(estimator, data)
 
 
 def _run_out():
@@ -371,7 +377,7 @@ def _run_out():
 def test_training_that_was_killed_goes_on_as_if_it_had_not_been(llama, tmp_path, monkeypatch):
     settings = SETTINGS | {"evaluations": 6, "patience": 9, "dropout": 0.2}
     frame, curve = learnable().head(48), [0.5, 0.6, 0.9, 0.7, 0.8, 0.8]
-    examples, grades = prepare(llama, frame, 2, False, 600), np.arange(48) % 2 == 0
+    data, grades = prepare(llama, frame, 2, False, 600), np.arange(48) % 2 == 0
 
     clock = iter(range(1000))
     monkeypatch.setattr(lora, "monotonic", lambda: next(clock))
@@ -385,7 +391,7 @@ def test_training_that_was_killed_goes_on_as_if_it_had_not_been(llama, tmp_path,
             return next(seen)
 
         try:
-            estimator.fit(examples, grades, 0.0, validate, file)
+            estimator.fit(data, grades, 0.0, validate, file)
         except StopIteration:
             pass  # killed at a look at validation
         return estimator
@@ -405,19 +411,19 @@ def test_training_that_was_killed_goes_on_as_if_it_had_not_been(llama, tmp_path,
 def test_a_loss_that_is_no_number_is_an_error(llama):
     estimator = LoraPrompt(fresh(llama), SETTINGS, 0, 600)
     estimator.weights[0].data.fill_(torch.nan)
-    examples = prepare(llama, learnable().head(16), 2, False, 600)
+    data = prepare(llama, learnable().head(16), 2, False, 600)
     with pytest.raises(WhoknowsError, match="the loss is nan; lower lora_prompt.learning_rate"):
-        estimator.fit(examples, np.arange(16) % 2 == 0, 0.0, lambda: 0.5)
+        estimator.fit(data, np.arange(16) % 2 == 0, 0.0, lambda: 0.5)
 
 
 def test_the_shift_is_added_in_training_and_not_in_the_score(llama):
     frame, correct = answers(), [1.0, 0, 1, 0, 0, 1]
     estimator = LoraPrompt(fresh(llama), SETTINGS, 0, 600)
-    examples = prepare(llama, frame, 2, False, 600)
-    logit = estimator.score(examples)[""]
+    data = prepare(llama, frame, 2, False, 600)
+    logit = estimator.score(data)[""]
     for shift in (0.0, 2.0):
         expected = torch.nn.functional.binary_cross_entropy_with_logits(logit + shift, torch.tensor(correct))
-        assert float(estimator._step(examples, torch.tensor(correct), list(range(6)), shift)) == pytest.approx(
+        assert float(estimator._step(data, torch.tensor(correct), list(range(6)), shift)) == pytest.approx(
             float(expected), abs=1e-4
         )
 
@@ -441,7 +447,7 @@ def test_two_trainings_with_one_seed_are_identical(llama):
 
 def test_a_seed_decides_the_first_weights_the_order_and_the_dropout(llama, monkeypatch):
     """Each of them by itself: two seeds that agree in one of the three would share it in every training."""
-    examples = prepare(llama, learnable().head(48), 2, False, 600)
+    data = prepare(llama, learnable().head(48), 2, False, 600)
 
     def begun(seed):
         torch.rand(5)
@@ -454,7 +460,7 @@ def test_a_seed_decides_the_first_weights_the_order_and_the_dropout(llama, monke
                 drawn.append(float(torch.rand(1))) or steps.append(batch) or torch.zeros(())
             ),
         )
-        estimator.fit(examples, np.arange(48) % 2 == 0, 0.0, lambda: 0.5)
+        estimator.fit(data, np.arange(48) % 2 == 0, 0.0, lambda: 0.5)
         return {"first weights": first, "order": steps, "dropout": drawn}
 
     one, again, other = (begun(seed) for seed in (1, 1, 2))
@@ -474,7 +480,7 @@ def test_adapters_are_those_of_the_settings(llama):
 
 def test_each_step_has_its_answers_its_shift_its_rate_and_a_gradient_that_is_not_too_long(llama, monkeypatch):
     seen, grades = [], np.arange(20) % 3 == 0
-    examples, estimator = (
+    data, estimator = (
         prepare(llama, learnable().head(20), 2, False, 600),
         LoraPrompt(fresh(llama), SETTINGS | {"epochs": 4}, 0, 600),
     )
@@ -486,14 +492,14 @@ def test_each_step_has_its_answers_its_shift_its_rate_and_a_gradient_that_is_not
             seen.append((group["lr"], float(torch.stack([weight.grad.norm() for weight in estimator.weights]).norm())))
 
     def step(train, correct, batch, shift):
-        assert train is examples and correct.tolist() == grades.tolist() and shift == 0.7
+        assert train is data and correct.tolist() == grades.tolist() and shift == 0.7
         for weight in estimator.weights:
             weight.grad = torch.ones_like(weight)
         return torch.zeros(())
 
     monkeypatch.setattr(torch.optim, "AdamW", Watched)
     monkeypatch.setattr(estimator, "_step", step)
-    estimator.fit(examples, grades, 0.7, lambda: 0.5)
+    estimator.fit(data, grades, 0.7, lambda: 0.5)
     assert [rate for rate, _ in seen] == [
         SETTINGS["learning_rate"] * training.learning_rate(at, 12) for at in range(12)
     ]
@@ -502,23 +508,23 @@ def test_each_step_has_its_answers_its_shift_its_rate_and_a_gradient_that_is_not
 
 def test_the_best_adapters_on_validation_are_kept_and_patience_ends_training(llama):
     estimator = LoraPrompt(fresh(llama), SETTINGS | {"evaluations": 12, "patience": 2}, 0, 600)
-    examples = prepare(llama, answers(), 2, False, 600)
+    data = prepare(llama, answers(), 2, False, 600)
     seen, curve = [], iter([0.5, 0.7, 0.6, 0.7, 0.9, 0.9])
 
     def validate():
-        seen.append(estimator.score(examples)[""].clone())
+        seen.append(estimator.score(data)[""].clone())
         return next(curve)
 
     many = prepare(llama, learnable().head(48), 2, False, 600)
     estimator.fit(many, np.arange(48) % 2 == 0, 0.0, validate)
     assert [look["validation_auroc"] for look in estimator.history] == [0.5, 0.7, 0.6, 0.7]
-    assert torch.equal(estimator.score(examples)[""], seen[1]) and not torch.equal(seen[1], seen[3])
+    assert torch.equal(estimator.score(data)[""], seen[1]) and not torch.equal(seen[1], seen[3])
 
 
 def test_validation_is_looked_at_evenly_and_at_the_end_and_each_epoch_has_each_answer_once(llama, monkeypatch):
     estimator = LoraPrompt(fresh(llama), SETTINGS | {"evaluations": 4, "patience": 9, "epochs": 2}, 0, 600)
-    examples, steps = prepare(llama, learnable().head(40), 2, False, 600), spied(monkeypatch, estimator, "_step")
-    estimator.fit(examples, np.arange(40) % 2 == 0, 0.0, lambda: 0.5)
+    data, steps = prepare(llama, learnable().head(40), 2, False, 600), spied(monkeypatch, estimator, "_step")
+    estimator.fit(data, np.arange(40) % 2 == 0, 0.0, lambda: 0.5)
     assert [look["step"] for look in estimator.history] == [3, 6, 9, 10]
     assert all(weight.grad is None for weight in estimator.reader.model.parameters()), (
         "each step begins without the last one's gradients"
@@ -588,12 +594,12 @@ def test_a_trunk_of_other_answers_is_refused(mistral, tmp_path):
 @pytest.mark.parametrize("model", ["one", "two"])
 def test_one_models_answers_of_a_forest_are_as_if_they_stood_alone(mistral, model):
     frames = {"one": answers(), "two": answers(["moon"] * 6)}
-    together, keep = forest(mistral, frames, [True] * 6), [4, 1]
-    trunk = extract(mistral, together, 2, 600).trunk.split([len(t) for t in together.trees])
-    found = gather(together, trunk, keep, model)
+    together, keep = pack(mistral, frames, [True] * 6), [4, 1]
+    cached = extract(mistral, together, 2, 600).cached.split([len(t) for t in together.examples])
+    found = gather(together, cached, keep, model)
     alone = prepare(mistral, frames[model].loc[keep].reset_index(drop=True), 2, False, 600)
-    assert found.grown.trees == alone.grown.trees and found.grown.answer_ends == alone.grown.answer_ends
-    for one, other in zip(found.trunk, alone.trunk, strict=True):
+    assert found.packed.examples == alone.packed.examples and found.packed.answer_ends == alone.packed.answer_ends
+    for one, other in zip(found.cached, alone.cached, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
@@ -630,47 +636,45 @@ def test_jensen_shannon_divergence():
 
 @pytest.mark.parametrize("first_layer", [0, 0.5])
 def test_the_penalty_is_zero_before_training_and_looks_at_the_answers_tokens_alone(reader, first_layer):
-    examples = prepare(reader, answers(), round(first_layer * 4), True, 600)
+    data = prepare(reader, answers(), round(first_layer * 4), True, 600)
     start, moved = (
         LoraPrompt(fresh(reader), SETTINGS | {"first_layer": first_layer}, 0, 600),
         shaken(reader, first_layer=first_layer),
     )
     chosen = list(range(6))
-    assert float(start._penalty(examples, chosen, start._forward(examples, chosen)).detach()) == pytest.approx(
-        0, abs=1e-5
-    )
-    found = float(moved._penalty(examples, chosen, moved._forward(examples, chosen)).detach())
+    assert float(start._penalty(data, chosen, start._forward(data, chosen)).detach()) == pytest.approx(0, abs=1e-5)
+    found = float(moved._penalty(data, chosen, moved._forward(data, chosen)).detach())
     expected = 0.0
-    for tree in examples.grown.trees:
-        ids = tree.question + tree.branches[0]
-        answered = slice(len(tree.question) - 1, len(ids) - 1 - len(reader.encode(QUERY)))
+    for example in data.packed.examples:
+        ids = example.question + example.branches[0]
+        answered = slice(len(example.question) - 1, len(ids) - 1 - len(reader.encode(QUERY)))
         now, before = (torch.log_softmax(plain(r, ids).logits[0, answered], dim=-1) for r in (moved.reader, reader))
         expected += float(jensen_shannon(now, before).mean())
     assert found == pytest.approx(expected, rel=1e-3) and found > 0.01
 
 
 def test_the_penalty_is_part_of_the_loss_by_its_weight(llama):
-    examples, correct, chosen = (
+    data, correct, chosen = (
         prepare(llama, answers(), 2, True, 600),
         torch.tensor([1.0, 0, 1, 0, 0, 1]),
         list(range(6)),
     )
-    losses = {weight: shaken(llama, js_weight=weight)._step(examples, correct, chosen, 0.0) for weight in (0.0, 3.0)}
+    losses = {weight: shaken(llama, js_weight=weight)._step(data, correct, chosen, 0.0) for weight in (0.0, 3.0)}
     estimator = shaken(llama)
-    penalty = float(estimator._penalty(examples, chosen, estimator._forward(examples, chosen)).detach())
+    penalty = float(estimator._penalty(data, chosen, estimator._forward(data, chosen)).detach())
     assert float(losses[3.0] - losses[0.0]) == pytest.approx(3.0 * penalty / 6, rel=1e-3) and penalty > 0.01
 
 
 @pytest.mark.parametrize("first", [0, 2])
 def test_without_the_query_an_example_ends_with_its_answer(mistral, first):
     frames = {"one": answers(), "two": answers(["moon"] * 6)}
-    queried, bare = (forest(mistral, frames, [asked] * 6) for asked in (True, False))
-    trunks = [extract(mistral, queried, first, 600).trunk.split([len(t) for t in queried.trees]) if first else None]
-    found = without_query(gather(queried, trunks[0], list(range(6))))
-    assert found.grown == bare
-    for t, tree in enumerate(bare.trees if first else ()):
-        states = plain(mistral, tree.question + tree.branches[0]).hidden_states[first][0]
-        torch.testing.assert_close(found.trunk[t][: len(states)], states, rtol=1e-4, atol=1e-5)
+    queried, bare = (pack(mistral, frames, [asked] * 6) for asked in (True, False))
+    cached = [extract(mistral, queried, first, 600).cached.split([len(t) for t in queried.examples]) if first else None]
+    found = without_query(gather(queried, cached[0], list(range(6))))
+    assert found.packed == bare
+    for t, example in enumerate(bare.examples if first else ()):
+        states = plain(mistral, example.question + example.branches[0]).hidden_states[first][0]
+        torch.testing.assert_close(found.cached[t][: len(states)], states, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("first_layer", [0, 0.5])
@@ -692,8 +696,8 @@ def test_lora_without_a_query_classifies_the_last_state_of_the_answer(reader, fi
 def test_without_a_query_every_answer_begins_at_one_half(llama):
     """Where a classifier begins at random, its first steps unlearn that; the query's adapters begin at what the reader says."""
     frame = learnable(20, 0)
-    examples = without_query(prepare(llama, frame, 2, False, 600))
-    (logit,) = LoraPrompt(fresh(llama), SETTINGS, 0, 600, query=False).score(examples).values()
+    data = without_query(prepare(llama, frame, 2, False, 600))
+    (logit,) = LoraPrompt(fresh(llama), SETTINGS, 0, 600, query=False).score(data).values()
     assert len(logit) == len(frame) and not logit.any()
 
 

@@ -44,11 +44,11 @@ def extracted(reader, folder, size, monkeypatch, kill_at=None):
     """Features in parts; how many questions were read."""
     read, usual = [], extract_stage.extract
 
-    def extract(reader, grown, *rest):
+    def extract(reader, packed, *rest):
         if len(read) == kill_at:
             raise KeyboardInterrupt
-        read.append(len(grown.trees))
-        return usual(reader, grown, *rest)
+        read.append(len(packed.examples))
+        return usual(reader, packed, *rest)
 
     monkeypatch.setattr(extract_stage, "PART_QUESTIONS", size)
     with monkeypatch.context() as patch:

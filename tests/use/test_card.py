@@ -100,8 +100,8 @@ def test_plain_peft_on_the_reader_gives_the_logits_of_the_stage(run):
     logits, questions, answers = run.expected("lora_prompt", "two")
     no, yes = ours.reader.choices
     for at in range(0, len(logits), 7):
-        tree = ours.tree(questions[at], answers[at])
-        last = model(input_ids=torch.tensor([[*tree.question, *tree.branches[0]]])).logits[0, -1]
+        example = ours.example(questions[at], answers[at])
+        last = model(input_ids=torch.tensor([[*example.question, *example.branches[0]]])).logits[0, -1]
         assert float(last[yes] - last[no]) == pytest.approx(logits[at], abs=1e-3)
 
 

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.estimators.lora_data import Examples, predicting
+from whoknows.estimators.lora_data import Dataset, predicting
 from whoknows.estimators.training import Progress, jensen_shannon, learning_rate, order
 from whoknows.models import distributed, forward, products, proof
 from whoknows.models.batching import DoesNotFit, TokenBudget
@@ -70,7 +70,7 @@ class LoraPrompt:
         self.is_alone = False  # whether each text takes the plain way
         products.install(self.reader.model)
 
-    def fit(self, train: Examples, correct: np.ndarray, shift: float, validate, file: Path | None = None) -> None:
+    def fit(self, train: Dataset, correct: np.ndarray, shift: float, validate, file: Path | None = None) -> None:
         """Minimise the cross-entropy of the grades; keep the adapters that were best on validation.
 
         Args:
@@ -85,7 +85,7 @@ class LoraPrompt:
         self._choose_way(train)
         peak, correct = self.settings["learning_rate"], torch.tensor(correct, dtype=torch.float32)
         steps = order(
-            [len(t) for t in train.grown.trees], self.settings["batch_size"], self.settings["epochs"], self.seed
+            [len(t) for t in train.packed.examples], self.settings["batch_size"], self.settings["epochs"], self.seed
         )
         every = math.ceil(len(steps) / self.settings["evaluations"])
         progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak, fused=True), file)
@@ -135,9 +135,9 @@ class LoraPrompt:
         if self.classifier:
             self.classifier.load_state_dict(files.read_safetensors(Path(folder) / CLASSIFIER))
 
-    def _choose_way(self, examples: Examples) -> None:
+    def _choose_way(self, data: Dataset) -> None:
         """The fast way, as long as it gives what the plain way gives."""
-        if not self.is_alone and not proof.adapters(self, examples.grown.longest):
+        if not self.is_alone and not proof.adapters(self, data.packed.longest):
             self.is_alone = True
             products.remove(self.reader.model)
 
@@ -147,7 +147,7 @@ class LoraPrompt:
             return forward.p_true_logit(self.reader, last)
         return self.classifier(F.layer_norm(last.float(), last.shape[-1:]))[:, 0]
 
-    def _step(self, train: Examples, correct: torch.Tensor, batch: list[int], shift: float) -> torch.Tensor:
+    def _step(self, train: Dataset, correct: torch.Tensor, batch: list[int], shift: float) -> torch.Tensor:
         """Add up the gradients of one optimiser step over all processes; returns the mean loss, on the reader's device."""
         self.reader.model.train()
         own = distributed.share(batch)
@@ -166,19 +166,19 @@ class LoraPrompt:
         return loss
 
     def _within_budget(
-        self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int
+        self, train: Dataset, correct: torch.Tensor, own: list[int], shift: float, count: int
     ) -> torch.Tensor:
         for weight in self.weights:
             weight.grad = torch.zeros_like(weight)
         work = partial(self._add_gradients, train, correct, own, shift, count)
-        losses = [loss for _, loss in self.budget.run(work, [len(train.grown.trees[t]) for t in own])]
+        losses = [loss for _, loss in self.budget.run(work, [len(train.packed.examples[t]) for t in own])]
         return torch.stack([torch.zeros((), device=self.reader.device), *losses]).sum()
 
     def _add_gradients(
-        self, train: Examples, correct: torch.Tensor, own: list[int], shift: float, count: int, part: list[int]
+        self, train: Dataset, correct: torch.Tensor, own: list[int], shift: float, count: int, part: list[int]
     ) -> torch.Tensor:
         chosen = [own[p] for p in part]
-        ends, _ = train.grown.places(chosen, [train.grown.query_ends(t) for t in chosen], self.reader.device)
+        ends, _ = train.packed.places(chosen, [train.packed.query_ends(t) for t in chosen], self.reader.device)
         last = self._forward(train, chosen)
         logit = self._logit(last[ends])
         loss = F.binary_cross_entropy_with_logits(logit + shift, send(correct[chosen], logit.device), reduction="sum")
@@ -195,7 +195,7 @@ class LoraPrompt:
     def _recompute(self) -> None:
         """From now on, activations within blocks are computed again on the way back and not kept, which costs a third more time.
 
-        The first block with adapters, which a trunk enters, and the last one, whose output is computed at few places, keep
+        The first block with adapters, which the cached activations enters, and the last one, whose output is computed at few places, keep
         their own; see `decoding.final`.
         """
         self.is_recomputing = True
@@ -207,40 +207,41 @@ class LoraPrompt:
     def _fresh_budget(self) -> TokenBudget:
         return TokenBudget(self.batch_tokens, self.reader.device, least=0 if self.is_recomputing else FEW_TOKENS)
 
-    def _forward(self, examples: Examples, chosen: list[int]) -> torch.Tensor:
+    def _forward(self, data: Dataset, chosen: list[int]) -> torch.Tensor:
         """Final hidden states [rows, columns, width], where a branch ends and, for the penalty, where an answer is predicted."""
-        trees, grown = [examples.grown.trees[t] for t in chosen], examples.grown
+        examples, packed = [data.packed.examples[t] for t in chosen], data.packed
         if self.is_alone:
-            return last_hidden_state(self.reader, trees)
-        read = [grown.query_ends(t) for t in chosen]
-        if examples.reference is not None:
+            return last_hidden_state(self.reader, examples)
+        read = [packed.query_ends(t) for t in chosen]
+        if data.reference is not None:
             read = [
-                [*range(*predicting(grown, t).indices(len(tree))), *ends] for t, tree, ends in zip(chosen, trees, read)
+                [*range(*predicting(packed, t).indices(len(example))), *ends]
+                for t, example, ends in zip(chosen, examples, read)
             ]
-        at, _ = grown.places(chosen, read, self.reader.device)
-        return final(self.reader, trees, self.first, examples.trunk and [examples.trunk[t] for t in chosen], at)
+        at, _ = packed.places(chosen, read, self.reader.device)
+        return final(self.reader, examples, self.first, data.cached and [data.cached[t] for t in chosen], at)
 
-    def _penalty(self, train: Examples, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
+    def _penalty(self, train: Dataset, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
         """Sum over examples of the mean divergence (nats) of trained from untrained predictions of the answer's tokens."""
         total = last.new_zeros(())
         for row, t in enumerate(chosen):
-            now = F.log_softmax(self.reader.logits(last[row, predicting(train.grown, t)]).float(), dim=-1)
+            now = F.log_softmax(self.reader.logits(last[row, predicting(train.packed, t)]).float(), dim=-1)
             before = F.log_softmax(self.reader.logits(send(train.reference[t], last.device)).float(), dim=-1)
             total = total + jensen_shannon(now, before).mean()
         return total
 
     @torch.inference_mode()
-    def score(self, examples: Examples, desc: str = "scoring") -> dict[str, torch.Tensor]:
+    def score(self, data: Dataset, desc: str = "scoring") -> dict[str, torch.Tensor]:
         """Log-odds [questions] that each model's answers are right, for each scored model of the examples."""
-        self._choose_way(examples)
+        self._choose_way(data)
         self.reader.model.eval()
-        lengths = [len(t) for t in examples.grown.trees]
+        lengths = [len(t) for t in data.packed.examples]
         own = distributed.share(sorted(range(len(lengths)), key=lengths.__getitem__))
-        found = {model: torch.zeros(len(lengths)) for model in examples.grown.branch_of}
+        found = {model: torch.zeros(len(lengths)) for model in data.packed.branch_of}
         with tqdm(
             total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, **distributed.quiet()
         ) as bar:
-            work = partial(self._judge, examples, own)
+            work = partial(self._judge, data, own)
             for batch, (logits, branches) in TokenBudget(self.batch_tokens, self.reader.device).run(
                 work, [lengths[t] for t in own]
             ):
@@ -250,11 +251,11 @@ class LoraPrompt:
         together = distributed.add_up([logits.to(self.reader.device) for logits in found.values()])
         return {model: logits.cpu() for model, logits in zip(found, together)}
 
-    def _judge(self, examples: Examples, own: list[int], part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
+    def _judge(self, data: Dataset, own: list[int], part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
         """Log-odds [branches], and whose branches they are."""
         batch = [own[p] for p in part]
-        last = self._forward(examples, batch)
-        at, own = examples.grown.places(batch, [examples.grown.query_ends(t) for t in batch], last.device)
+        last = self._forward(data, batch)
+        at, own = data.packed.places(batch, [data.packed.query_ends(t) for t in batch], last.device)
         return self._logit(last[at]), own
 
 

@@ -1,6 +1,6 @@
 """Examples: the answers that LoRA + Prompt is trained on and judges, as its trained blocks meet them.
 
-The blocks below the adapters never change, so `extract` runs them once for all: what it keeps is the trunk, the
+The blocks below the adapters never change, so `extract` runs them once for all: what it keeps is the cached activations, the
 residual stream at the first adapted block.
 """
 
@@ -16,7 +16,7 @@ from whoknows.models import proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.decoding import final, last_hidden_state
 from whoknows.models.loading import Reader
-from whoknows.models.packing import Forest, Tree
+from whoknows.models.packing import PackedBatch, PackedExample
 
 
 def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: int) -> tuple[pd.DataFrame, float]:
@@ -50,88 +50,93 @@ def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: in
 
 
 @dataclass
-class Examples:
+class Dataset:
     """Questions and answers as the trained blocks meet them.
 
     Attributes:
-        grown: their trees, with the query.
-        trunk: for each tree [tokens, width], the residual stream at the first adapted block; None if that is block 0.
-        reference: for each tree [answer tokens, width], the final hidden states from which the untrained model
+        packed: their examples, with the query.
+        cached: for each example [tokens, width], the residual stream at the first adapted block; None if that is block 0.
+        reference: for each example [answer tokens, width], the final hidden states from which the untrained model
             predicts the answer; None when there is no Jensen-Shannon penalty.
     """
 
-    grown: Forest
-    trunk: list[torch.Tensor] | None
+    packed: PackedBatch
+    cached: list[torch.Tensor] | None
     reference: list[torch.Tensor] | None = None
 
 
-def gather(grown: Forest, trunk: list[torch.Tensor] | None, keep: list[int], model: str | None = None) -> Examples:
-    """Some questions of a forest.
+def gather(
+    packed: PackedBatch, cached: list[torch.Tensor] | None, keep: list[int], model: str | None = None
+) -> Dataset:
+    """Some questions of a batch.
 
     Args:
-        trunk: for each tree of the forest [tokens, width]; None if the adapters begin at block 0.
-        keep: which trees.
+        cached: for each example of the batch [tokens, width]; None if the adapters begin at block 0.
+        keep: which examples.
         model: whose answers alone to keep; None keeps those of all models.
     """
-    chosen = [(grown.trees[t], grown.answer_ends[t], trunk[t] if trunk else None) for t in keep]
+    chosen = [(packed.examples[t], packed.answer_ends[t], cached[t] if cached else None) for t in keep]
     if model is None:
-        own = {name: [branches[t] for t in keep] for name, branches in grown.branch_of.items()}
+        own = {name: [branches[t] for t in keep] for name, branches in packed.branch_of.items()}
     else:
-        chosen = [_one_branch(*parts, grown.branch_of[model][t]) for parts, t in zip(chosen, keep)]
+        chosen = [_one_branch(*parts, packed.branch_of[model][t]) for parts, t in zip(chosen, keep)]
         own = {model: [0] * len(keep)}
-    trees, ends, streams = map(list, zip(*chosen)) if chosen else ([], [], [])
-    return Examples(Forest(trees, ends, own), streams if trunk else None)
+    examples, ends, streams = map(list, zip(*chosen)) if chosen else ([], [], [])
+    return Dataset(PackedBatch(examples, ends, own), streams if cached else None)
 
 
-def without_query(examples: Examples) -> Examples:
+def without_query(data: Dataset) -> Dataset:
     """The same questions and answers without what follows the answers: each branch ends at its answer's last token."""
-    trees, ends, streams, grown = [], [], [], examples.grown
-    for t, tree in enumerate(grown.trees):
-        lengths = {k: end + 1 - at for k, (at, end) in enumerate(zip(tree.offsets(), grown.answer_ends[t]))}
-        short, stream = _cut(tree, examples.trunk[t] if examples.trunk else None, lengths)
-        trees.append(short)
+    examples, ends, streams, packed = [], [], [], data.packed
+    for t, example in enumerate(packed.examples):
+        lengths = {k: end + 1 - at for k, (at, end) in enumerate(zip(example.offsets(), packed.answer_ends[t]))}
+        short, stream = _cut(example, data.cached[t] if data.cached else None, lengths)
+        examples.append(short)
         ends.append([at + len(branch) - 1 for at, branch in zip(short.offsets(), short.branches)])
         streams.append(stream)
-    return Examples(Forest(trees, ends, grown.branch_of), streams if examples.trunk else None)
+    return Dataset(PackedBatch(examples, ends, packed.branch_of), streams if data.cached else None)
 
 
-def _one_branch(tree: Tree, ends: list[int], stream: torch.Tensor | None, branch: int):
-    """The tree with one of its branches."""
-    alone, stream = _cut(tree, stream, {branch: len(tree.branches[branch])})
-    return alone, [ends[branch] - tree.offsets()[branch] + len(tree.question)], stream
+def _one_branch(example: PackedExample, ends: list[int], stream: torch.Tensor | None, branch: int):
+    """The example with one of its branches."""
+    alone, stream = _cut(example, stream, {branch: len(example.branches[branch])})
+    return alone, [ends[branch] - example.offsets()[branch] + len(example.question)], stream
 
 
-def _cut(tree: Tree, stream: torch.Tensor | None, lengths: dict[int, int]) -> tuple[Tree, torch.Tensor | None]:
-    """The tree with the first tokens of some branches: no token sees what is cut off, so the stream of what is left is the same.
+def _cut(
+    example: PackedExample, stream: torch.Tensor | None, lengths: dict[int, int]
+) -> tuple[PackedExample, torch.Tensor | None]:
+    """The example with the first tokens of some branches: no token sees what is cut off, so the stream of what is left is the same.
 
     Args:
         lengths: how many tokens are kept of each branch that is.
     """
-    short = Tree(tree.question, tuple(tree.branches[k][:length] for k, length in lengths.items()))
+    short = PackedExample(example.question, tuple(example.branches[k][:length] for k, length in lengths.items()))
     if stream is not None:
-        offsets = tree.offsets()
+        offsets = example.offsets()
         stream = torch.cat(
-            [stream[: len(tree.question)], *(stream[offsets[k] : offsets[k] + length] for k, length in lengths.items())]
+            [
+                stream[: len(example.question)],
+                *(stream[offsets[k] : offsets[k] + length] for k, length in lengths.items()),
+            ]
         )
     return short, stream
 
 
 @torch.no_grad()
-def reference_hidden_states(
-    reader: Reader, examples: Examples, first: int, batch_tokens: int | None
-) -> list[torch.Tensor]:
-    """For each tree with one branch, the final hidden states from which the untrained reader predicts the answer.
+def reference_hidden_states(reader: Reader, data: Dataset, first: int, batch_tokens: int | None) -> list[torch.Tensor]:
+    """For each example with one branch, the final hidden states from which the untrained reader predicts the answer.
 
     Args:
-        first: the lowest adapted block, where the examples' trunk ends.
+        first: the lowest adapted block, where the examples' cached activations end.
     """
-    lengths = [len(t) for t in examples.grown.trees]
-    found, is_fast = [torch.empty(0)] * len(lengths), proof.trees(reader, examples.grown.longest)
+    lengths = [len(t) for t in data.packed.examples]
+    found, is_fast = [torch.empty(0)] * len(lengths), proof.packing(reader, data.packed.longest)
 
     def work(batch: list[int]) -> tuple[torch.Tensor, ...]:
-        trees, trunk = [examples.grown.trees[t] for t in batch], examples.trunk and [examples.trunk[t] for t in batch]
-        last = final(reader, trees, first, trunk) if is_fast else last_hidden_state(reader, trees)
-        return tuple(last[row, predicting(examples.grown, t)].clone() for row, t in enumerate(batch))
+        examples, cached = ([data.packed.examples[t] for t in batch], data.cached and [data.cached[t] for t in batch])
+        last = final(reader, examples, first, cached) if is_fast else last_hidden_state(reader, examples)
+        return tuple(last[row, predicting(data.packed, t)].clone() for row, t in enumerate(batch))
 
     with tqdm(total=sum(lengths), desc="reference", unit="token", unit_scale=True) as bar:
         for batch, states in TokenBudget(batch_tokens, reader.device).run(work, lengths):
@@ -141,6 +146,6 @@ def reference_hidden_states(
     return found
 
 
-def predicting(grown: Forest, t: int) -> slice:
-    """Columns of a tree with one branch whose next token belongs to the answer: the question's last up to the answer's last but one."""
-    return slice(len(grown.trees[t].question) - 1, grown.answer_ends[t][0])
+def predicting(packed: PackedBatch, t: int) -> slice:
+    """Columns of an example with one branch whose next token belongs to the answer: the question's last up to the answer's last but one."""
+    return slice(len(packed.examples[t].question) - 1, packed.answer_ends[t][0])

@@ -36,7 +36,7 @@ from whoknows.models import forward, loading, products, tiny
 from whoknows.models.batching import TokenBudget
 from whoknows.models.generation import Prefix
 from whoknows.models.loading import Reader, first_block
-from whoknows.models.packing import Forest, batches, forest
+from whoknows.models.packing import PackedBatch, batches, pack
 from whoknows.run import grid, parameters, provenance
 from whoknows.stages import answer, extract
 
@@ -241,13 +241,13 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
     count = len(next(iter(answered.values())))
     first = first_block(reader.depth, chosen.lora_prompt.first_layer) or None
 
-    def trees(part: dict[str, pd.DataFrame]) -> Forest:
-        return forest(reader, part, extract.queried(part, first))
+    def examples(part: dict[str, pd.DataFrame]) -> PackedBatch:
+        return pack(reader, part, extract.queried(part, first))
 
     def ours(items: range) -> float:
         part = _part(answered, items)
         return seconds(
-            lambda: forward.extract(reader, trees(part), first, TokenBudget(chosen.batch_tokens, reader.device))
+            lambda: forward.extract(reader, examples(part), first, TokenBudget(chosen.batch_tokens, reader.device))
         )
 
     def theirs(items: range) -> float:
@@ -257,7 +257,7 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
             ]
         )
 
-    tokens = sum(map(len, trees(answered).trees))
+    tokens = sum(map(len, examples(answered).examples))
     work = 2 * block_parameters(reader) * tokens
     return race(ours, theirs, count, "question-answer pairs", len(answered), tokens, work / limit)
 
@@ -271,14 +271,14 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
     settings["targets"] = list(settings["targets"])
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
-    grown = forest(reader, {"": frame}, [True] * len(frame))
-    trunk = forward.extract(reader, grown, first, TokenBudget(budget, reader.device)).trunk if first else None
-    trunk = trunk if trunk is None else list(trunk.split([len(t) for t in grown.trees]))
+    packed = pack(reader, {"": frame}, [True] * len(frame))
+    cached = forward.extract(reader, packed, first, TokenBudget(budget, reader.device)).cached if first else None
+    cached = cached if cached is None else list(cached.split([len(t) for t in packed.examples]))
     estimator = LoraPrompt(reader, settings, 0, budget)
 
     def ours(items: range) -> float:
-        examples = gather(grown, trunk, list(items))
-        return seconds(lambda: estimator.fit(examples, frame["correct"].to_numpy()[list(items)], 0.0, lambda: 0.5))
+        data = gather(packed, cached, list(items))
+        return seconds(lambda: estimator.fit(data, frame["correct"].to_numpy()[list(items)], 0.0, lambda: 0.5))
 
     def theirs(items: range) -> float:
         part = frame.iloc[list(items)]

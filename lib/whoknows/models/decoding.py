@@ -1,6 +1,6 @@
-"""Decoding: two ways of a batch of trees through a decoder, which give the same.
+"""Decoding: two ways of a batch of examples through a decoder, which give the same.
 
-`together` (and `final`, where the final hidden states alone are wanted) runs each tree as one row, and computes and keeps no more than what is needed. `alone` runs every branch as a text of its
+`together` (and `final`, where the final hidden states alone are wanted) runs each example as one row, and computes and keeps no more than what is needed. `alone` runs every branch as a text of its
 own, as transformers would, without padding, masks or anything that texts share: right for every causal model, and slower.
 """
 
@@ -15,16 +15,16 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from whoknows.models.loading import Reader, send
-from whoknows.models.packing import Tree, collate, columns, of_one_length, only_at, upper
+from whoknows.models.packing import PackedExample, collate, columns, of_one_length, only_at, upper
 
 Places = tuple[torch.Tensor, torch.Tensor]
 Decoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 
 def together(
-    reader: Reader, trees: list[Tree], at: Places, sizes: list[int], ends: Places, first_block: int | None
+    reader: Reader, examples: list[PackedExample], at: Places, sizes: list[int], ends: Places, first_block: int | None
 ) -> Decoded:
-    """One forward pass over some trees.
+    """One forward pass over some examples.
 
     Args:
         at: rows and columns of the tokens whose hidden states are wanted.
@@ -36,7 +36,7 @@ def together(
         (means of hidden states [n, layers + 1, width], output of the final norm [m, width] of `ends`,
         input of `first_block` [rows, columns, width] or None).
     """
-    inputs = collate(trees, reader)
+    inputs = collate(examples, reader)
     states: list[torch.Tensor] = []
     kept: list[torch.Tensor] = []
     means = _Means(inputs["input_ids"].shape[1], at, sizes)
@@ -60,31 +60,40 @@ def together(
 
 
 def alone(
-    reader: Reader, trees: list[Tree], at: Places, sizes: list[int], ends: Places, first_block: int | None = None
+    reader: Reader,
+    examples: list[PackedExample],
+    at: Places,
+    sizes: list[int],
+    ends: Places,
+    first_block: int | None = None,
 ) -> Decoded:
     """The same from `hidden_states`; nothing is kept for `first_block`."""
-    *lower, last = hidden_states(reader, trees)
+    *lower, last = hidden_states(reader, examples)
     means = _Means(last.shape[1], at, sizes)
     return torch.stack([means(hidden) for hidden in (*lower, last)], dim=1), last[ends], None
 
 
 def final(
-    reader: Reader, trees: list[Tree], first: int, trunk: list[torch.Tensor] | None, read: Places | None = None
+    reader: Reader,
+    examples: list[PackedExample],
+    first: int,
+    cached: list[torch.Tensor] | None,
+    read: Places | None = None,
 ) -> torch.Tensor:
-    """Final hidden states [rows, columns, width] of some trees, each as one row.
+    """Final hidden states [rows, columns, width] of some examples, each as one row.
 
-    Whatever stands between the embeddings and the first block runs in any case, as a model may want it; a trunk takes the place of what
+    Whatever stands between the embeddings and the first block runs in any case, as a model may want it; the cached activations take the place of what
     enters block `first`.
 
     Args:
-        trunk: for each tree [tokens, width], the residual stream at block `first`, below which nothing is run; None runs all blocks.
+        cached: for each example [tokens, width], the residual stream at block `first`, below which nothing is run; None runs all blocks.
         read: rows and columns of the tokens that are read; None for all. See `only_at`.
     """
-    inputs = collate(trees, reader)
-    base = reader.base if trunk is None else upper(reader, first)
+    inputs = collate(examples, reader)
+    base = reader.base if cached is None else upper(reader, first)
     with ExitStack() as hooks:
-        if trunk is not None:
-            stream = _padded(trunk, inputs["input_ids"].shape[1], reader.device)
+        if cached is not None:
+            stream = _padded(cached, inputs["input_ids"].shape[1], reader.device)
             hooks.callback(
                 reader.layers[first].register_forward_pre_hook(partial(_enter, stream), with_kwargs=True).remove
             )
@@ -116,15 +125,15 @@ class _Means:
         return F.embedding_bag(self.flat, hidden.flatten(0, 1), self.starts, mode="mean")
 
 
-def hidden_states(reader: Reader, trees: list[Tree]) -> Sequence[torch.Tensor]:
+def hidden_states(reader: Reader, examples: list[PackedExample]) -> Sequence[torch.Tensor]:
     """Of every layer (index of transformers) [rows, columns, width], where `collate` puts the tokens: each branch is a text of its own."""
-    return _laid_out(trees, texts_alone(reader, _texts(trees), lambda out: torch.stack(out.hidden_states, dim=1)))
+    return _laid_out(examples, texts_alone(reader, _texts(examples), lambda out: torch.stack(out.hidden_states, dim=1)))
 
 
-def last_hidden_state(reader: Reader, trees: list[Tree]) -> torch.Tensor:
+def last_hidden_state(reader: Reader, examples: list[PackedExample]) -> torch.Tensor:
     """The final one of `hidden_states` alone."""
     (last,) = _laid_out(
-        trees, texts_alone(reader, _texts(trees), lambda out: out.last_hidden_state[:, None], every=False)
+        examples, texts_alone(reader, _texts(examples), lambda out: out.last_hidden_state[:, None], every=False)
     )
     return last
 
@@ -144,15 +153,17 @@ def texts_alone(reader: Reader, texts: list[list[int]], kept, every: bool = True
     return found
 
 
-def _texts(trees: list[Tree]) -> list[list[int]]:
-    return [tree.question + branch for tree in trees for branch in tree.branches]
+def _texts(examples: list[PackedExample]) -> list[list[int]]:
+    return [example.question + branch for example in examples for branch in example.branches]
 
 
-def _laid_out(trees: list[Tree], states: list[torch.Tensor]) -> torch.Tensor:
+def _laid_out(examples: list[PackedExample], states: list[torch.Tensor]) -> torch.Tensor:
     """[layers, rows, columns, width] from [layers, tokens, width] of each branch with its question."""
-    wide, given, rows = columns(max(map(len, trees))), iter(states), []
-    for tree in trees:
-        own = [next(given) for _ in tree.branches]
-        row = torch.cat([own[0][:, : len(tree.question)], *(state[:, len(tree.question) :] for state in own)], dim=1)
+    wide, given, rows = columns(max(map(len, examples))), iter(states), []
+    for example in examples:
+        own = [next(given) for _ in example.branches]
+        row = torch.cat(
+            [own[0][:, : len(example.question)], *(state[:, len(example.question) :] for state in own)], dim=1
+        )
         rows.append(F.pad(row, (0, 0, 0, wide - row.shape[1])))
     return torch.stack(rows, dim=1)

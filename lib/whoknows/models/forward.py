@@ -16,7 +16,7 @@ from whoknows.models import decoding, proof
 from whoknows.models.batching import TokenBudget, fetch
 from whoknows.models.decoding import Places
 from whoknows.models.loading import Reader, send
-from whoknows.models.packing import Forest
+from whoknows.models.packing import PackedBatch
 
 
 @dataclass
@@ -28,31 +28,31 @@ class Features:
         mean: the same, as means over the tokens of each answer.
         before: the same at the last token of each question, after which the answers begin.
         zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put.
-        trunk: [tokens of all queried trees, width], residual stream before block `first_block`; both None if not asked for.
+        cached: [tokens of all queried examples, width], residual stream before block `first_block`; both None if not asked for.
     """
 
     hidden: dict[str, torch.Tensor]
     mean: dict[str, torch.Tensor]
     before: torch.Tensor
     zero_shot: dict[str, torch.Tensor]
-    trunk: torch.Tensor | None
+    cached: torch.Tensor | None
     first_block: int | None
 
 
 @torch.inference_mode()
 def extract(
     reader: Reader,
-    grown: Forest,
+    packed: PackedBatch,
     first_block: int | None,
     budget: TokenBudget,
     done: Callable[[int], object] = lambda tokens: None,
 ) -> Features:
-    """Run the frozen reader once over a forest.
+    """Run the frozen reader once over a batch.
 
     All that is found stays on the reader's device until the last batch, so that nothing waits for it to be brought away.
 
     Args:
-        first_block: block whose input is kept for every token of the queried trees; None keeps nothing, and so does the plain way.
+        first_block: block whose input is kept for every token of the queried examples; None keeps nothing, and so does the plain way.
         budget: rows times columns of one forward pass.
         done: called with the number of tokens after each batch.
 
@@ -62,56 +62,56 @@ def extract(
     Raises:
         WhoknowsError: a hidden state is not a finite number, or a text does not fit into memory.
     """
-    is_fast, lengths = proof.trees(reader, grown.longest), [len(tree) for tree in grown.trees]
+    is_fast, lengths = proof.packing(reader, packed.longest), [len(example) for example in packed.examples]
     decode, first_block = (decoding.together, first_block) if is_fast else (decoding.alone, None)
     starts = [
         0,
-        *accumulate(length if grown.is_queried(t) else 0 for t, length in enumerate(lengths)),
-    ]  # of the trees in the trunk
-    found = _room(reader, grown, first_block, starts[-1])
-    for batch, (bad, own) in budget.run(partial(_read, reader, decode, grown, found, starts), lengths):
-        _refuse(reader, grown, batch, bad, own)
+        *accumulate(length if packed.is_queried(t) else 0 for t, length in enumerate(lengths)),
+    ]  # of the examples in the cached activations
+    found = _room(reader, packed, first_block, starts[-1])
+    for batch, (bad, own) in budget.run(partial(_read, reader, decode, packed, found, starts), lengths):
+        _refuse(reader, packed, batch, bad, own)
         done(sum(lengths[t] for t in batch))
     return Features(
         hidden={model: fetch(states) for model, states in found.hidden.items()},
         mean={model: fetch(states) for model, states in found.mean.items()},
         before=fetch(found.before),
         zero_shot={model: logits.cpu() for model, logits in found.zero_shot.items()},
-        trunk=None if found.trunk is None else fetch(found.trunk),
+        cached=None if found.cached is None else fetch(found.cached),
         first_block=first_block,
     )
 
 
-def _room(reader: Reader, grown: Forest, first_block: int | None, trunk_tokens: int) -> Features:
+def _room(reader: Reader, packed: PackedBatch, first_block: int | None, cached_tokens: int) -> Features:
     """Tensors for what is to be found, on the reader's device."""
-    count, width, on = len(grown.trees), reader.config.hidden_size, reader.device
+    count, width, on = len(packed.examples), reader.config.hidden_size, reader.device
     empty = partial(torch.empty, count, reader.depth + 1, width, dtype=torch.bfloat16, device=on)
     return Features(
-        hidden={model: empty() for model in grown.branch_of},
-        mean={model: empty() for model in grown.branch_of},
+        hidden={model: empty() for model in packed.branch_of},
+        mean={model: empty() for model in packed.branch_of},
         before=empty(),
-        zero_shot={model: torch.full((count,), torch.nan, device=on) for model in grown.branch_of},
-        trunk=None if first_block is None else torch.empty(trunk_tokens, width, dtype=reader.head.dtype, device=on),
+        zero_shot={model: torch.full((count,), torch.nan, device=on) for model in packed.branch_of},
+        cached=None if first_block is None else torch.empty(cached_tokens, width, dtype=reader.head.dtype, device=on),
         first_block=first_block,
     )
 
 
-def _wanted(grown: Forest, batch: list[int], on: torch.device) -> tuple[Places, list[int], dict[str, list[int]]]:
+def _wanted(packed: PackedBatch, batch: list[int], on: torch.device) -> tuple[Places, list[int], dict[str, list[int]]]:
     """Tokens whose hidden states are wanted, the last one of each answer, all of each answer, and the last one of each question.
 
     Returns:
         (rows and columns, how many of them make one mean, and for each scored model its branches).
     """
-    spans = [grown.answer_spans(t) for t in batch]
-    ends, own = grown.places(batch, [grown.answer_ends[t] for t in batch], on)
-    every, _ = grown.places(batch, [list(chain(*tree)) for tree in spans], on)
-    before, _ = grown.places(batch, [[len(grown.trees[t].question) - 1] for t in batch], on)
+    spans = [packed.answer_spans(t) for t in batch]
+    ends, own = packed.places(batch, [packed.answer_ends[t] for t in batch], on)
+    every, _ = packed.places(batch, [list(chain(*example)) for example in spans], on)
+    before, _ = packed.places(batch, [[len(packed.examples[t].question) - 1] for t in batch], on)
     sizes = [*[1] * len(ends[0]), *map(len, chain(*spans)), *[1] * len(batch)]
     return (torch.cat([ends[0], every[0], before[0]]), torch.cat([ends[1], every[1], before[1]])), sizes, own
 
 
 def _read(
-    reader: Reader, decode, grown: Forest, found: Features, starts: list[int], batch: list[int]
+    reader: Reader, decode, packed: PackedBatch, found: Features, starts: list[int], batch: list[int]
 ) -> tuple[torch.Tensor, dict[str, list[int]]]:
     """Puts what a batch gives into `found`.
 
@@ -122,18 +122,18 @@ def _read(
         (which hidden states over answers and then of questions, [branches + questions, layers + 1], are no numbers, and for
         each scored model its branches).
     """
-    at, sizes, own = _wanted(grown, batch, reader.device)
-    ends, _ = grown.places(batch, [grown.query_ends(t) for t in batch], reader.device)
-    states, last, trunk = decode(reader, [grown.trees[t] for t in batch], at, sizes, ends, found.first_block)
+    at, sizes, own = _wanted(packed, batch, reader.device)
+    ends, _ = packed.places(batch, [packed.query_ends(t) for t in batch], reader.device)
+    states, last, cached = decode(reader, [packed.examples[t] for t in batch], at, sizes, ends, found.first_block)
     states, logits, count = states.to(torch.bfloat16), p_true_logit(reader, last), len(ends[0])
-    rows, asked = (send(torch.tensor(some), reader.device) for some in (batch, [grown.is_queried(t) for t in batch]))
+    rows, asked = (send(torch.tensor(some), reader.device) for some in (batch, [packed.is_queried(t) for t in batch]))
     found.before[rows] = states[2 * count :]
     for model, branches in own.items():
         branches = send(torch.tensor(branches), reader.device)
         found.hidden[model][rows], found.mean[model][rows] = states[branches], states[count + branches]
         found.zero_shot[model][rows] = logits[branches].where(asked, torch.nan)
-    for row, t in enumerate(batch if trunk is not None else ()):
-        found.trunk[starts[t] : starts[t + 1]] = trunk[row, : starts[t + 1] - starts[t]]
+    for row, t in enumerate(batch if cached is not None else ()):
+        found.cached[starts[t] : starts[t + 1]] = cached[row, : starts[t + 1] - starts[t]]
     return ~torch.isfinite(states[count:]).all(
         dim=-1
     ), own  # what is no number at an answer's last token is none in the mean
@@ -145,7 +145,9 @@ def p_true_logit(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
     return logits[:, 1] - logits[:, 0]
 
 
-def _refuse(reader: Reader, grown: Forest, batch: list[int], bad: torch.Tensor, own: dict[str, list[int]]) -> None:
+def _refuse(
+    reader: Reader, packed: PackedBatch, batch: list[int], bad: torch.Tensor, own: dict[str, list[int]]
+) -> None:
     """Raises if a hidden state of the batch is no number; says which one."""
     if not bad.any():
         return
@@ -157,7 +159,7 @@ def _refuse(reader: Reader, grown: Forest, batch: list[int], bad: torch.Tensor, 
         if branch == row
     ]
     where, t = (whose or [("", batch[row - len(bad)])])[0]
-    text = reader.tokenizer.decode(grown.trees[t].question, skip_special_tokens=True)
+    text = reader.tokenizer.decode(packed.examples[t].question, skip_special_tokens=True)
     raise WhoknowsError(
         f"extract: a hidden state of layer {layer} at {where}{text[:60]!r} is NaN or infinite; set precision: float32 in the grid"
     )

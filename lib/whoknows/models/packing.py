@@ -1,8 +1,8 @@
-"""Trees: many answers to one question in one row, so that the question is computed once for all of them.
+"""Packed examples: many answers to one question in one row, so that the question is computed once for all of them.
 
-A *tree* is a question followed by branches (answers, with or without the query), all in one row:
+A *packed example* is a question followed by branches (answers, with or without the query), all in one row:
 `[question][branch 1][branch 2]…`. A branch sees the question and itself, never another branch, and
-its positions go on from the question's end. A *forest* holds the trees of many questions.
+its positions go on from the question's end. A *packed batch* holds the examples of many questions.
 """
 
 import copy
@@ -19,7 +19,7 @@ from whoknows.models.loading import Reader, send
 
 
 @dataclass(frozen=True)
-class Tree:
+class PackedExample:
     """A question's ids (with BOS) and the ids of each branch that goes on from it."""
 
     question: list[int]
@@ -46,7 +46,7 @@ def columns(longest: int) -> int:
     return longest + (longest % 32 == 1)
 
 
-def collate(trees: list[Tree], reader: Reader) -> dict:
+def collate(examples: list[PackedExample], reader: Reader) -> dict:
     """Right-padded input of a decoder: input_ids and position_ids [rows, columns], attention_mask [rows, 1, columns, columns].
 
     The mask is True where a token may look: backwards, at its question or its own branch, and no further back than the
@@ -54,12 +54,12 @@ def collate(trees: list[Tree], reader: Reader) -> dict:
     have none and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types. Attention that
     transformers writes out (`eager`) adds its mask to the scores, so there False is minus infinity and True is 0.
     """
-    wide, on = columns(max(map(len, trees))), reader.device
-    ids, positions, branch = send(torch.tensor([_row(tree, wide) for tree in trees]), on).unbind(1)
+    wide, on = columns(max(map(len, examples))), reader.device
+    ids, positions, branch = send(torch.tensor([_row(example, wide) for example in examples]), on).unbind(1)
     seen, seeing = branch[:, None, :], branch[:, :, None]
     mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
     mask = mask.tril() | torch.eye(wide, dtype=torch.bool, device=on)
-    longest = max(len(tree.question) + max(map(len, tree.branches), default=0) for tree in trees)
+    longest = max(len(example.question) + max(map(len, example.branches), default=0) for example in examples)
     return {
         "input_ids": ids,
         "position_ids": positions,
@@ -67,9 +67,9 @@ def collate(trees: list[Tree], reader: Reader) -> dict:
     }
 
 
-def _row(tree: Tree, wide: int) -> tuple[list[int], list[int], list[int]]:
+def _row(example: PackedExample, wide: int) -> tuple[list[int], list[int], list[int]]:
     """Of each column the id, the position, and the branch: -1 for padding, 0 for the question, k for the k-th branch."""
-    parts, start = [tree.question, *tree.branches], len(tree.question)
+    parts, start = [example.question, *example.branches], len(example.question)
     ids = [i for part in parts for i in part]
     positions = [*range(start), *(start + i for part in parts[1:] for i in range(len(part)))]
     branch = [k for k, part in enumerate(parts) for _ in part]
@@ -159,27 +159,27 @@ def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
 
 
 @dataclass(frozen=True)
-class Forest:
-    """The trees of some questions: one a question, one branch for each different answer.
+class PackedBatch:
+    """The examples of some questions: one a question, one branch for each different answer.
 
     Attributes:
-        trees: one a question.
-        answer_ends: for each tree, where in its row the last token of each branch's answer stands.
-        branch_of: for each scored model, which branch of each tree is its answer.
+        examples: one a question.
+        answer_ends: for each example, where in its row the last token of each branch's answer stands.
+        branch_of: for each scored model, which branch of each example is its answer.
     """
 
-    trees: list[Tree]
+    examples: list[PackedExample]
     answer_ends: list[list[int]]
     branch_of: dict[str, list[int]]
 
     @property
     def longest(self) -> int:
         """Tokens of the longest text: a question and one branch."""
-        return max(len(tree.question) + max(map(len, tree.branches)) for tree in self.trees)
+        return max(len(example.question) + max(map(len, example.branches)) for example in self.examples)
 
-    def query_ends(self, tree: int) -> list[int]:
-        """Where in its row each branch of a tree ends: the last token of the query, if it has one."""
-        found = self.trees[tree]
+    def query_ends(self, index: int) -> list[int]:
+        """Where in its row each branch of an example ends: the last token of the query, if it has one."""
+        found = self.examples[index]
         return [at + len(branch) - 1 for at, branch in zip(found.offsets(), found.branches)]
 
     def places(
@@ -188,11 +188,11 @@ class Forest:
         """Where in a batch some tokens stand, and, if they are one for each branch, which are whose.
 
         Args:
-            batch: trees.
+            batch: examples.
             ends: for each of them, columns, such as one for each of its branches.
 
         Returns:
-            ((rows, columns) of all of them, one tensor each; for each scored model and tree, its branch among them).
+            ((rows, columns) of all of them, one tensor each; for each scored model and example, its branch among them).
         """
         rows, columns = send(torch.tensor([(row, column) for row, own in enumerate(ends) for column in own]), on).T
         first = [0, *itertools.accumulate(map(len, ends))]
@@ -200,21 +200,23 @@ class Forest:
             model: [at + own[t] for at, t in zip(first, batch)] for model, own in self.branch_of.items()
         }
 
-    def answer_spans(self, tree: int) -> list[range]:
+    def answer_spans(self, index: int) -> list[range]:
         """Where in its row the tokens of each branch's answer stand."""
-        return [range(at, end + 1) for at, end in zip(self.trees[tree].offsets(), self.answer_ends[tree])]
+        return [range(at, end + 1) for at, end in zip(self.examples[index].offsets(), self.answer_ends[index])]
 
-    def is_queried(self, tree: int) -> bool:
-        return self.query_ends(tree) != self.answer_ends[tree]
+    def is_queried(self, index: int) -> bool:
+        return self.query_ends(index) != self.answer_ends[index]
 
-    def part(self, chosen: slice) -> "Forest":
-        """Some consecutive trees."""
-        return Forest(
-            self.trees[chosen], self.answer_ends[chosen], {model: own[chosen] for model, own in self.branch_of.items()}
+    def part(self, chosen: slice) -> "PackedBatch":
+        """Some consecutive examples."""
+        return PackedBatch(
+            self.examples[chosen],
+            self.answer_ends[chosen],
+            {model: own[chosen] for model, own in self.branch_of.items()},
         )
 
 
-def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> Forest:
+def pack(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> PackedBatch:
     """Token ids of all questions and answers; positions come from ids, never from strings.
 
     Args:
@@ -231,7 +233,7 @@ def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]
                 f"answers of {model} are not to the same questions as the others': delete answers/{model}.parquet and run again"
             )
     start, query = reader.start(), reader.query
-    trees, ends = [], []
+    examples, ends = [], []
     branch_of: dict[str, list[int]] = {model: [] for model in answers}
     said = list(zip(*(frame["answer"] for frame in answers.values())))
     different = [list(dict.fromkeys(texts)) for texts in said]  # models that agree share a branch
@@ -239,14 +241,14 @@ def forest(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]
     questions = first["question"].tolist()
     for question, own, asked, texts, distinct in zip(questions, reader.questions(questions), queried, said, different):
         ids = [next(written) for _ in distinct]
-        tree = Tree(start + own, tuple(i + query if asked else i for i in ids))
-        longest = len(tree.question) + max(map(len, tree.branches))
+        example = PackedExample(start + own, tuple(i + query if asked else i for i in ids))
+        longest = len(example.question) + max(map(len, example.branches))
         if longest > reader.limit:
             raise WhoknowsError(
                 f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} that the reader sees at once; leave its task out of the grid"
             )
-        trees.append(tree)
-        ends.append([at + len(i) - 1 for at, i in zip(tree.offsets(), ids)])
+        examples.append(example)
+        ends.append([at + len(i) - 1 for at, i in zip(example.offsets(), ids)])
         for model, text in zip(answers, texts):
             branch_of[model].append(distinct.index(text))
-    return Forest(trees, ends, branch_of)
+    return PackedBatch(examples, ends, branch_of)

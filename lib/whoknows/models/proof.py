@@ -28,7 +28,7 @@ from whoknows.models import products
 from whoknows.models.decoding import alone, final, hidden_states, last_hidden_state, together
 from whoknows.models.generation import Prefix, prefix_ids
 from whoknows.models.loading import Reader
-from whoknows.models.packing import Tree
+from whoknows.models.packing import PackedExample
 
 # Largest difference that rounding explains, as a share of what is compared: the two ways add in another order, in every block. Where it
 # fits into memory a proof is made in float32, so that no difference hides in the rounding.
@@ -46,7 +46,7 @@ class Differs(Exception):
     """The fast way does not give what the plain way gives; says what."""
 
 
-def trees(reader: Reader, longest: int) -> bool:
+def packing(reader: Reader, longest: int) -> bool:
     """Whether answers to one question may be read in one row; see `decoding.together`.
 
     Args:
@@ -59,10 +59,10 @@ def trees(reader: Reader, longest: int) -> bool:
     return _holds(reader, "several answers in one row", partial(_read, reader, seams := _seams(reader, longest)), seams)
 
 
-def trunk(reader: Reader, first: int, longest: int) -> bool:
-    """Whether the blocks from `first` on may go on from a trunk; see `decoding.final`."""
+def cached(reader: Reader, first: int, longest: int) -> bool:
+    """Whether the blocks from `first` on may go on from the cached activations; see `decoding.final`."""
     what, seams = "blocks below the adapters once for all", _seams(reader, longest)
-    return trees(reader, longest) and _holds(reader, what, partial(_go_on, reader, first, seams), first, seams)
+    return packing(reader, longest) and _holds(reader, what, partial(_go_on, reader, first, seams), first, seams)
 
 
 def prefix(reader: Reader, longest: int) -> bool:
@@ -176,24 +176,24 @@ def _lengths(config: dict) -> list[int]:
     return found + list(chain(*(_lengths(value) for value in config.values() if isinstance(value, dict))))
 
 
-def _sample(reader: Reader, seams: list[int]) -> list[Tree]:
+def _sample(reader: Reader, seams: list[int]) -> list[PackedExample]:
     """Questions of different lengths with two answers each, first without the query and then with it, which crosses a seam if there is one."""
     long, short = reader.questions(list(ASKED))
     answers = tuple(reader.answers(list(ANSWERS)))
     asked, before = tuple(answer + reader.query for answer in answers), max(map(len, answers)) + len(reader.start()) + 1
     crossing = [(long * (seam // len(long) + 1))[: max(1, seam - before)] for seam in seams]
     return [
-        Tree(reader.start() + question, branches)
+        PackedExample(reader.start() + question, branches)
         for question in (short, long, *crossing)
         for branches in (answers, asked)
     ]
 
 
-def _ends(sample: list[Tree]) -> tuple[torch.Tensor, torch.Tensor]:
+def _ends(sample: list[PackedExample]) -> tuple[torch.Tensor, torch.Tensor]:
     places = [
         (row, at + len(branch) - 1)
-        for row, tree in enumerate(sample)
-        for at, branch in zip(tree.offsets(), tree.branches)
+        for row, example in enumerate(sample)
+        for at, branch in zip(example.offsets(), example.branches)
     ]
     rows, columns = torch.tensor(places).T
     return rows, columns
@@ -203,11 +203,13 @@ def _ends(sample: list[Tree]) -> tuple[torch.Tensor, torch.Tensor]:
 def _read(reader: Reader, seams: list[int]) -> None:
     sample = _sample(reader, seams)
     rows, columns = torch.tensor(
-        [(row, column) for row, tree in enumerate(sample) for column in range(len(tree))], device=reader.device
+        [(row, column) for row, example in enumerate(sample) for column in range(len(example))], device=reader.device
     ).T
     ends = tuple(places.to(reader.device) for places in _ends(sample))
     texts = [
-        torch.tensor([tree.question + branch], device=reader.device) for tree in sample for branch in tree.branches
+        torch.tensor([example.question + branch], device=reader.device)
+        for example in sample
+        for branch in example.branches
     ]
     plain, last, _ = _plainly(reader, partial(alone, reader, sample, (rows, columns), [1] * len(rows), ends))
     if not torch.isfinite(plain).all():
@@ -233,7 +235,7 @@ def _read(reader: Reader, seams: list[int]) -> None:
     _same("final hidden states", final_few, last)
 
 
-def _refuse_looking_ahead(reader: Reader, sample: list[Tree]) -> None:
+def _refuse_looking_ahead(reader: Reader, sample: list[PackedExample]) -> None:
     """Raises if what comes after a text changes its hidden states, as where positions are scaled by a text's length."""
     *_, last = hidden_states(reader, sample)
     for row, (short, long) in enumerate(zip(sample[::2], sample[1::2])):
@@ -263,7 +265,7 @@ def _plainly(reader: Reader, work: Callable, what: str = "used"):
 def _go_on(reader: Reader, first: int, seams: list[int]) -> None:
     sample = _sample(reader, seams)
     *states, last = hidden_states(reader, sample)
-    stream = [states[first][row, : len(tree)] for row, tree in enumerate(sample)]
+    stream = [states[first][row, : len(example)] for row, example in enumerate(sample)]
     ends = tuple(places.to(reader.device) for places in _ends(sample))
     _same("final hidden states", final(reader, sample, first, stream, ends)[ends], last[ends])
 
@@ -299,10 +301,10 @@ def _train(estimator, seams: list[int]) -> None:
                 partial(_judge, estimator, sample, lambda: last_hidden_state(estimator.reader, sample)),
                 "trained with these lora_prompt.targets",
             )
-            trunks = [None, _trunk(estimator, sample)] if estimator.first else [None]
-        for trunk in trunks:
+            starts = [None, _cached(estimator, sample)] if estimator.first else [None]
+        for start in starts:
             fast = _judge(
-                estimator, sample, lambda: final(estimator.reader, sample, estimator.first, trunk, _ends(sample))
+                estimator, sample, lambda: final(estimator.reader, sample, estimator.first, start, _ends(sample))
             )
             for what, one, other in zip(("log-odds of yes", "gradients"), fast, plain):
                 _same(what, one, other, absolute=what != "gradients")
@@ -312,18 +314,20 @@ def _train(estimator, seams: list[int]) -> None:
                 weight.copy_(kept)
 
 
-def _judge(estimator, sample: list[Tree], decode: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+def _judge(
+    estimator, sample: list[PackedExample], decode: Callable[[], torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-odds [branches], and the gradient of their sum with respect to all weights, in one row."""
     logit = estimator._logit(decode()[_ends(sample)])
     gradients = torch.autograd.grad(logit.sum(), estimator.weights, materialize_grads=True)
     return logit.detach(), torch.cat([gradient.flatten().float() for gradient in gradients])[None]
 
 
-def _trunk(estimator, sample: list[Tree]) -> list[torch.Tensor]:
+def _cached(estimator, sample: list[PackedExample]) -> list[torch.Tensor]:
     """What the blocks below the adapters give."""
     with torch.no_grad():
         states = hidden_states(estimator.reader, sample)[estimator.first]
-    return [states[row, : len(tree)] for row, tree in enumerate(sample)]
+    return [states[row, : len(example)] for row, example in enumerate(sample)]
 
 
 def _same(what: str, found: torch.Tensor, right: torch.Tensor, absolute: bool = False) -> None:

@@ -64,7 +64,7 @@ class Texts:
                 self.answer[split] += task.size * share * (LETTER if task.name.endswith("_mc") else ANSWER)
         self.shots = sum(grid.answer.shots * CHARACTERS.get(task.name, USUAL) / TOKEN for task in grid.tasks)
 
-    def trees(self, n: int, *splits: str) -> float:
+    def packed_tokens(self, n: int, *splits: str) -> float:
         """Tokens of the questions of some splits, all if none is named, each with n different answers and the query after each."""
         return sum(
             self.question[split] + n * (self.answer[split] + QUERY * self.count[split])
@@ -91,7 +91,7 @@ def work(grid: Grid) -> dict[str, Work]:
         "answer": Work(n, sum(_answering(model, text) for model in models), n * ANSWER_BYTES * text.count.total()),
         "extract": Work(
             n,
-            sum(2 * model.blocks * text.trees(n) for model in models),
+            sum(2 * model.blocks * text.packed_tokens(n) for model in models),
             sum(_features(grid, model, text, n) for model in models),
         ),
         "probe": Work(
@@ -134,14 +134,16 @@ def _features(grid: Grid, model: Size, text: Texts, n: int) -> float:
     """Bytes of the hidden states before the answers and of two for each answer, 2 a number, and of every token's id and stream where adapters begin."""
     states = 2 * (model.layers + 1) * model.width * (2 * n + 1) * text.count.total()
     number = 4 if grid.precision == "float32" else 2
-    return states + (4 + number * model.width) * text.trees(n) * bool(parameters.first_layer(grid))
+    return states + (4 + number * model.width) * text.packed_tokens(n) * bool(parameters.first_layer(grid))
 
 
 def _training(grid: Grid, model: Size, text: Texts, n: int, share: float = 1.0) -> float:
     """One training on a share of the answers, its looks at validation and the test answers of n models, in the blocks with adapters."""
     settings = grid.lora_prompt
-    tokens = (4 * settings.epochs + 2 * bool(settings.js_weight)) * share * text.trees(1, "train")
-    tokens += 2 * settings.evaluations * text.trees(1, "validation") + (2 * text.trees(n, "test") if n else 0)
+    tokens = (4 * settings.epochs + 2 * bool(settings.js_weight)) * share * text.packed_tokens(1, "train")
+    tokens += 2 * settings.evaluations * text.packed_tokens(1, "validation") + (
+        2 * text.packed_tokens(n, "test") if n else 0
+    )
     return (1 - settings.first_layer) * model.blocks * tokens
 
 

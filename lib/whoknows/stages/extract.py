@@ -21,10 +21,10 @@ from whoknows.models import proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.forward import Features, extract
 from whoknows.models.loading import Reader, first_block
-from whoknows.models.packing import Forest, forest
+from whoknows.models.packing import PackedBatch, pack
 from whoknows.stages import resume
 
-TRUNK, NONE = "trunk.safetensors", -1  # the second is the block of a trunk that does not exist
+TRUNK, NONE = "trunk.safetensors", -1  # the second is the block of the cached activations that do not exist
 PART_QUESTIONS, PART_BYTES = 1024, 2**30  # of a part, at most
 
 
@@ -48,15 +48,15 @@ def run(
         (rows of zero_shot, a table of what was kept); with a shard both are empty.
     """
     block = first_block(reader.depth, first_layer) if first_layer else None
-    grown = forest(reader, answers, queried(answers, block))
-    if block is not None and not proof.trunk(reader, block, grown.longest):
-        block, grown = None, forest(reader, answers, queried(answers, None))
-    own, files_of_parts = _extract_parts(reader, grown, block, batch_tokens, folder, shard)
+    packed = pack(reader, answers, queried(answers, block))
+    if block is not None and not proof.cached(reader, block, packed.longest):
+        block, packed = None, pack(reader, answers, queried(answers, None))
+    own, files_of_parts = _extract_parts(reader, packed, block, batch_tokens, folder, shard)
     if shard:
         return pd.DataFrame(), pd.DataFrame()
-    shapes = _join(files_of_parts, grown, block, folder)
+    shapes = _join(files_of_parts, packed, block, folder)
     if first_layer and block is None:
-        _say_no_trunk(folder)
+        _say_nothing_cached(folder)
     logits = {
         scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
         for scored in answers
@@ -67,22 +67,30 @@ def run(
 
 
 def _extract_parts(
-    reader: Reader, grown: Forest, block: int | None, batch_tokens: int | None, folder: str, shard: list[int] | None
+    reader: Reader,
+    packed: PackedBatch,
+    block: int | None,
+    batch_tokens: int | None,
+    folder: str,
+    shard: list[int] | None,
 ) -> tuple[Path, list[Path]]:
-    """The folder and the files of the forest's features, some questions each; those that are there already are not made again."""
+    """The folder and the files of the batch's features, some questions each; those that are there already are not made again."""
     own = resume.folder(
-        folder, __file__, ids=[[t.question, t.branches] for t in grown.trees], block=block, model=reader.identity
+        folder, __file__, ids=[[t.question, t.branches] for t in packed.examples], block=block, model=reader.identity
     )
-    each = (2 * len(grown.branch_of) + 1) * (reader.depth + 1) * reader.config.hidden_size * 2
-    cut = resume.slices(len(grown.trees), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
+    each = (2 * len(packed.branch_of) + 1) * (reader.depth + 1) * reader.config.hidden_size * 2
+    cut = resume.slices(len(packed.examples), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [own / f"{at.start:06}.safetensors" for at in cut]
-    todo = [(grown.part(cut[k]), paths[k]) for k in resume.mine(len(cut), shard)]
-    budget, total = TokenBudget(batch_tokens, reader.device), sum(len(tree) for some, _ in todo for tree in some.trees)
+    todo = [(packed.part(cut[k]), paths[k]) for k in resume.mine(len(cut), shard)]
+    budget, total = (
+        TokenBudget(batch_tokens, reader.device),
+        sum(len(example) for some, _ in todo for example in some.examples),
+    )
     with ThreadPoolExecutor(1) as writer, tqdm(total=total, desc="extracting", unit="token", unit_scale=True) as bar:
         written = writer.submit(lambda: None)
         for some, path in todo:
             if path.exists():
-                bar.update(sum(map(len, some.trees)))
+                bar.update(sum(map(len, some.examples)))
                 continue
             found = extract(reader, some, block, budget, bar.update)
             written.result()  # no more than two parts are in memory
@@ -95,10 +103,10 @@ def _save(path: Path, found: Features) -> None:
     """Features of some questions as one file."""
     tensors = found.hidden | {mean_of(scored): states for scored, states in found.mean.items()} | {BEFORE: found.before}
     tensors |= {f"zero_shot {scored}": logits for scored, logits in found.zero_shot.items()}
-    files.write_safetensors(path, tensors if found.trunk is None else tensors | {"trunk": found.trunk})
+    files.write_safetensors(path, tensors if found.cached is None else tensors | {"trunk": found.cached})
 
 
-def _join(paths: list[Path], grown: Forest, block: int | None, folder: str) -> dict[str, tuple]:
+def _join(paths: list[Path], packed: PackedBatch, block: int | None, folder: str) -> dict[str, tuple]:
     """Writes `<scored>.safetensors` and `<scored>_mean.safetensors` for each scored model, `before_answer.safetensors` and, if there
     is one, `trunk.safetensors`, each whole or not at all.
 
@@ -109,34 +117,34 @@ def _join(paths: list[Path], grown: Forest, block: int | None, folder: str) -> d
     def pieces(name):
         return (files.read_safetensors(path)[name] for path in paths)
 
-    states = (*grown.branch_of, *map(mean_of, grown.branch_of), BEFORE)
+    states = (*packed.branch_of, *map(mean_of, packed.branch_of), BEFORE)
     shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", partial(pieces, name)) for name in states}
     if block is not None:
         files.write_rows(
             Path(folder) / TRUNK,
             "trunk",
             partial(pieces, "trunk"),
-            {"ids": _queried_ids(grown), "first_block": torch.tensor(block)},
+            {"ids": _queried_ids(packed), "first_block": torch.tensor(block)},
         )
     return shapes
 
 
-def _say_no_trunk(folder: str) -> None:
-    """Writes a file that says that trained blocks cannot go on from a trunk, and run over the blocks below them each time."""
+def _say_nothing_cached(folder: str) -> None:
+    """Writes a file that says that trained blocks cannot go on from the cached activations, and run over the blocks below them each time."""
     files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:
     """For each question, whether the query follows its answers.
 
-    Zero-shot is measured on test answers and calibrated on validation answers; a trunk is wanted of all.
+    Zero-shot is measured on test answers and calibrated on validation answers; the cached activations are wanted of all.
     """
     split = next(iter(answers.values()))["split"]
     return [first_block is not None or name != "train" for name in split]
 
 
-def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tensor] | None:
-    """For each tree of a forest whose trees all end in the query, its residual stream [tokens, width] at the first adapted block.
+def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torch.Tensor] | None:
+    """For each example of a batch whose examples all end in the query, its residual stream [tokens, width] at the first adapted block.
 
     None if the reader's blocks cannot go on from one.
 
@@ -151,17 +159,17 @@ def load_trunk(folder: str, grown: Forest, first_block: int) -> list[torch.Tenso
         raise WhoknowsError(
             f"{path} ends before block {int(stored['first_block'])}, but the adapters begin at block {first_block}: extract again with the same first_layer"
         )
-    if not torch.equal(stored["ids"], _queried_ids(grown)):
+    if not torch.equal(stored["ids"], _queried_ids(packed)):
         raise WhoknowsError(f"{path} is not of these questions and answers: delete it and run make book again")
-    return list(stored["trunk"].split([len(t) for t in grown.trees]))
+    return list(stored["trunk"].split([len(t) for t in packed.examples]))
 
 
-def _queried_ids(grown: Forest) -> torch.Tensor:
-    """All token ids of the trees that end in the query, in order."""
+def _queried_ids(packed: PackedBatch) -> torch.Tensor:
+    """All token ids of the examples that end in the query, in order."""
     rows = [
-        [*tree.question, *(i for branch in tree.branches for i in branch)]
-        for t, tree in enumerate(grown.trees)
-        if grown.is_queried(t)
+        [*example.question, *(i for branch in example.branches for i in branch)]
+        for t, example in enumerate(packed.examples)
+        if packed.is_queried(t)
     ]
     return torch.tensor([i for row in rows for i in row], dtype=torch.int32)
 

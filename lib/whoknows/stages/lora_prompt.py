@@ -15,11 +15,11 @@ from whoknows.data import assets, files
 from whoknows.data.rows import example_rows
 from whoknows.data.splits import for_seed
 from whoknows.estimators.lora import LoraPrompt
-from whoknows.estimators.lora_data import Examples, gather, reference_hidden_states, training_rows, without_query
+from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
 from whoknows.evaluation.auroc import counts, mean_auroc
 from whoknows.models import distributed, loading
 from whoknows.models.loading import Reader, first_block
-from whoknows.models.packing import forest
+from whoknows.models.packing import pack
 from whoknows.stages import extract, resume
 
 
@@ -85,9 +85,9 @@ class Ready:
     shift: float
     held: pd.DataFrame
     test: pd.Index
-    learning: Examples
-    validation: Examples
-    judged: Examples
+    learning: Dataset
+    validation: Dataset
+    judged: Dataset
 
     def fit(self, estimator: LoraPrompt, file: Path) -> None:
         """Trains an estimator, which goes on from the file if a killed one left it."""
@@ -116,10 +116,10 @@ def prepare(
     test = own.index[(own["split"] == "test") & (left_out if without else True)]
     _check_validation(held)
     first = first_block(reader.depth, settings["first_layer"])
-    grown = forest(reader, frames, [True] * len(own))
-    trunk = extract.load_trunk(folder, grown, first) if first else None
+    packed = pack(reader, frames, [True] * len(own))
+    cached = extract.load_cached(folder, packed, first) if first else None
     chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
-    gathered = [gather(grown, trunk, index.tolist(), model) for index, model in chosen]
+    gathered = [gather(packed, cached, index.tolist(), model) for index, model in chosen]
     learning, validation, judged = gathered if query else map(without_query, gathered)
     if settings["js_weight"]:
         learning.reference = reference_hidden_states(reader, learning, first, batch_tokens)
@@ -135,7 +135,7 @@ def run(
     Args:
         name: the reader's.
         settings: the grid's `lora_prompt` section.
-        folder: the reader's features, whose trunk is gone on from.
+        folder: the reader's features, whose cached activations are gone on from.
         method: what the rows call it.
         query: see `LoraPrompt`.
         without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None for all.
@@ -154,7 +154,7 @@ def run(
     names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     about = used | {"tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
     about |= {"settings": settings, "query": query}
-    texts = [[tree.question, tree.branches] for tree in ready.learning.grown.trees]
+    texts = [[example.question, example.branches] for example in ready.learning.packed.examples]
     stops = held[["task", "question", "answer", "correct"]].to_dict("list")
     own = resume.folder(
         out,

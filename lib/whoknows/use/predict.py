@@ -19,12 +19,12 @@ import torch
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.estimators.lora import LoraPrompt
-from whoknows.estimators.lora_data import Examples
+from whoknows.estimators.lora_data import Dataset
 from whoknows.estimators.probe import Logistic, Mlp
 from whoknows.models import forward, loading
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
-from whoknows.models.packing import Forest, Tree
+from whoknows.models.packing import PackedBatch, PackedExample
 from whoknows.use import cards, share
 
 BATCH_TOKENS = 2048  # of one forward pass; a text that is longer runs alone
@@ -39,13 +39,13 @@ class Estimator:
     Attributes:
         card: what the stage that trained it wrote down: method, reader, trained_on and all that `load` needs.
         query: ids that follow every answer; none for a probe.
-        judge: log-odds [trees] that the answers of a forest are right, which has one branch a tree.
+        judge: log-odds [examples] that the answers of a batch are right, which has one branch an example.
     """
 
     card: dict
     reader: Reader
     query: list[int]
-    judge: Callable[[Forest], torch.Tensor]
+    judge: Callable[[PackedBatch], torch.Tensor]
 
     def logits(self, questions: list[str], answers: list[str]) -> torch.Tensor:
         """Log-odds [n] that each answer is right; their sigmoid is P(correct).
@@ -53,25 +53,27 @@ class Estimator:
         Raises:
             WhoknowsError: a question and its answer are longer than the reader sees.
         """
-        return self.of_trees([self.tree(*pair) for pair in zip(questions, answers, strict=True)])
+        return self.of_examples([self.example(*pair) for pair in zip(questions, answers, strict=True)])
 
-    def tree(self, question: str, answer: str) -> Tree:
+    def example(self, question: str, answer: str) -> PackedExample:
         """The ids of a question and its answer, as the stages make them.
 
         Raises:
             WhoknowsError: they are longer than the reader sees.
         """
-        tree = Tree(self.reader.start() + self.reader.question(question), (self.reader.answer(answer) + self.query,))
-        if len(tree) > self.reader.limit:
+        example = PackedExample(
+            self.reader.start() + self.reader.question(question), (self.reader.answer(answer) + self.query,)
+        )
+        if len(example) > self.reader.limit:
             raise WhoknowsError(
-                f"question and answer make {len(tree)} tokens, more than the {self.reader.limit} that the reader sees at once; shorten them"
+                f"question and answer make {len(example)} tokens, more than the {self.reader.limit} that the reader sees at once; shorten them"
             )
-        return tree
+        return example
 
-    def of_trees(self, trees: list[Tree]) -> torch.Tensor:
-        """Log-odds [n] that the answer of each tree is right."""
-        ends = [[len(tree) - len(self.query) - 1] for tree in trees]
-        return self.judge(Forest(trees, ends, {INPUT: [0] * len(trees)}))
+    def of_examples(self, examples: list[PackedExample]) -> torch.Tensor:
+        """Log-odds [n] that the answer of each example is right."""
+        ends = [[len(example) - len(self.query) - 1] for example in examples]
+        return self.judge(PackedBatch(examples, ends, {INPUT: [0] * len(examples)}))
 
 
 def load(folder: Path | str, method: str | None = None) -> Estimator:
@@ -109,7 +111,7 @@ def read_card(folder: Path, method: str | None = None) -> dict:
     return found[chosen]
 
 
-def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch.Tensor]:
+def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
     path = folder / f"{card['method']}.safetensors"
     probe = Logistic(**card["settings"]) if card["method"] == "probe" else Mlp(card["settings"], card["seed"])
     probe.restore(card["chosen"], files.read_safetensors(path))
@@ -118,15 +120,15 @@ def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch
         raise WhoknowsError(
             f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} have {read}; correct `source` in its card"
         )
-    return lambda grown: probe.score(
-        forward.extract(reader, grown, None, TokenBudget(BATCH_TOKENS, reader.device)).hidden[INPUT]
+    return lambda packed: probe.score(
+        forward.extract(reader, packed, None, TokenBudget(BATCH_TOKENS, reader.device)).hidden[INPUT]
     )
 
 
-def _adapters(card: dict, folder: Path, reader: Reader) -> Callable[[Forest], torch.Tensor]:
+def _adapters(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
     estimator = LoraPrompt(reader, card["settings"], card["seed"], BATCH_TOKENS, card["query"])
     estimator.restore(folder)
-    return lambda grown: estimator.score(Examples(grown, None))[INPUT]
+    return lambda packed: estimator.score(Dataset(packed, None))[INPUT]
 
 
 def stream(estimator: Estimator, lines: Iterable[bytes], name: str, size: int) -> Iterator[dict]:
@@ -141,7 +143,7 @@ def stream(estimator: Estimator, lines: Iterable[bytes], name: str, size: int) -
         WhoknowsError: a line is bad; all lines before it are given first.
     """
     for chunk in _chunks(_parsed(estimator, lines, name), size):
-        logits = estimator.of_trees([tree for _, _, tree in chunk]).cpu()
+        logits = estimator.of_examples([example for _, _, example in chunk]).cpu()
         for (place, line, _), logit, p in zip(chunk, logits.numpy(), logits.double().sigmoid().tolist()):
             if not np.isfinite(logit):
                 raise WhoknowsError(
@@ -167,13 +169,13 @@ def _chunks(items: Iterator, size: int) -> Iterator[list]:
     raise mistake
 
 
-def _parsed(estimator: Estimator, lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict, Tree]]:
+def _parsed(estimator: Estimator, lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict, PackedExample]]:
     """Where each line stands, what it says, and its ids."""
     for number, raw in enumerate(lines, start=1):
         if raw.strip():
             try:
                 line = _line(raw)
-                yield f"{name}, line {number}", line, estimator.tree(line["question"], line["answer"])
+                yield f"{name}, line {number}", line, estimator.example(line["question"], line["answer"])
             except WhoknowsError as error:
                 raise WhoknowsError(f"{name}, line {number}: {error}") from None
 
