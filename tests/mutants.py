@@ -1,6 +1,7 @@
-"""Mutants: a single mistake is planted in the library, and the tests that concern it have to fail; `make mutants` runs it, `make test` does not.
+"""Mutants: a single mistake is planted in the library, and the tests that concern it have to fail.
 
-Which of all mistakes are planted is drawn with a seed, so that a campaign can be repeated, and survivors of one can be looked at.
+`make mutants` runs it, `make test` does not. Which of all mistakes are planted is drawn with a seed, so that a campaign can be
+repeated, and survivors of one can be looked at.
 """
 
 import argparse
@@ -45,13 +46,17 @@ SLOW = {
     "test_extend",
 }  # which run whole stages, and see less of each
 SWAPPED = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In,
-    ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult,
-    ast.Mod: ast.Add, ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add,
+    ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Add, ast.Pow: ast.Mult,
+    ast.And: ast.Or, ast.Or: ast.And, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
 }  # fmt: skip
 MADE = (".venv", ".snakemake", "_build", "results", "__pycache__")  # what is no part of the text
 ENOUGH = 0.9  # of the mutants have to be caught
 UNSEEN = {"desc", "device", "strict"}  # arguments that change no number on a CPU
+# Constants that say how much is done at a time, and change time and memory alone.
+SIZES = {"ALONE", "CACHE_TOKENS", "FEW", "FEW_TOKENS", "LESSONS", "MOST"}
+SIZES |= {"PART", "PART_BYTES", "PART_QUESTIONS", "ROWS", "SCORES", "SHARE", "SHORT"}
 QUICK = ["evaluation", "report", "data", "stages", "use", "run", "models", "lab"]  # rooms of tests, from quick to slow
 LONGEST = 900  # seconds of a mutant's tests; what never ends is caught, since a person would see it
 
@@ -102,9 +107,11 @@ def _mutable(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_aside(node: ast.AST) -> bool:
-    """How a chart or a table looks, what a sentence says, and how a module runs as a program."""
+    """How a chart or a table looks, what a sentence says, how much is done at a time, how a module runs as a program."""
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).startswith("alt.")
+    if isinstance(node, ast.Assign | ast.BinOp | ast.IfExp):
+        return any(isinstance(name, ast.Name) and name.id in SIZES for name in ast.walk(node))
     if isinstance(node, ast.FunctionDef):
         return (
             node.name.endswith(("_chart", "_html", "_sentences"))
@@ -155,7 +162,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def concerned(module: str) -> list[str]:
-    """Test files that name a module, or one that imports it, those that name it first, and of these those of its room and of quick ones."""
+    """Test files that name a module, or one that imports it: those that name it first, then its room's, then quick ones."""
     paths = [path for path in (ROOT / "tests").rglob("test_*.py") if path.stem not in SLOW]
     rooms = [module.split("/")[0], *QUICK]
     ordered = sorted(
@@ -170,9 +177,14 @@ def concerned(module: str) -> list[str]:
 
 
 def _modules(room: str) -> list[str]:
-    """The modules of a folder of the library, or the one of that name, as paths without their ending."""
+    """The modules of a folder of the library, or the one of that name, as paths without their ending.
+
+    The tiny models of the tests and the smoke grid are no part of a published number.
+    """
     paths = (LIBRARY / room).rglob("*.py") if (LIBRARY / room).is_dir() else [LIBRARY / f"{room}.py"]
-    return sorted(str(path.relative_to(LIBRARY).with_suffix("")) for path in paths if path.name != "__init__.py")
+    return sorted(
+        str(path.relative_to(LIBRARY).with_suffix("")) for path in paths if path.stem not in ("__init__", "tiny")
+    )
 
 
 def _names(text: str, module: str) -> bool:
@@ -232,7 +244,7 @@ def main() -> int:
         "modules",
         nargs="*",
         default=ROOMS,
-        help="or rooms of the library, such as models/packing or estimators; without any, all that a published number comes from",
+        help="or rooms of the library, such as models/packing; without any, all that a published number comes from",
     )
     parser.add_argument("--count", type=int, default=120, help="mutants in the sample")
     parser.add_argument("--seed", type=int, default=0)
