@@ -237,7 +237,7 @@ class LoraPrompt:
         sizes, budget = [lengths[t] for t in share], TokenBudget(self.batch_tokens, self.reader.device)
         scores = {model: torch.zeros(len(lengths)) for model in data.packed.branch_of}
         with tqdm(total=sum(sizes), desc=desc, unit="token", unit_scale=True, **distributed.quiet()) as bar:
-            for part, (logits, branch_of) in budget.run(partial(self._score_part, data, share), sizes):
+            for part, (logits, branch_of) in budget.run(partial(self._score, data, share), sizes):
                 for model, branches in branch_of.items():
                     scores[model][[share[p] for p in part]] = logits[branches]
                 bar.update(sum(sizes[p] for p in part))
@@ -245,9 +245,7 @@ class LoraPrompt:
         total = distributed.add_up([logits.to(self.reader.device) for logits in scores.values()])
         return {model: logits.cpu() for model, logits in zip(scores, total)}
 
-    def _score_part(
-        self, data: Dataset, share: list[int], part: list[int]
-    ) -> tuple[torch.Tensor, dict[str, list[int]]]:
+    def _score(self, data: Dataset, share: list[int], part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
         """Log-odds [branches], and for each scored model its branches."""
         batch = [share[p] for p in part]
         last = self._forward(data, batch)
