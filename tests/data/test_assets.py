@@ -41,8 +41,9 @@ def make_wheel(links, package, files, keep=("",)):
     """Writes a wheel whose files lie in `data/`, and describes it."""
     wheel = Wheel(package, "1.0", "", 0, "data", keep)
     info = f"{package.replace('-', '_')}-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nRequires-Dist: no-such-package\n"
     members = {f"data/{path}": content for path, content in files.items()} | {
-        f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nRequires-Dist: no-such-package\n".encode(),
+        f"{info}/METADATA": metadata.encode(),
         f"{info}/WHEEL": b"Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{info}/licenses/LICENSE.txt": b"do what you like",
     }
@@ -116,9 +117,9 @@ def test_no_network_is_one_sentence_that_names_the_package(links, monkeypatch):
     assert left_behind() == []
 
 
-@pytest.mark.parametrize("said", ["ERROR: Could not install: [Errno 28] No space left on device: '/tmp/x'"])
-def test_a_full_disk_below_pip_is_named(said):
-    assert "the disk is full" in wheels._explain("toy", ["toy-data==1.0"], said)
+@pytest.mark.parametrize("message", ["ERROR: Could not install: [Errno 28] No space left on device: '/tmp/x'"])
+def test_a_full_disk_below_pip_is_named(message):
+    assert "the disk is full" in wheels._explain("toy", ["toy-data==1.0"], message)
 
 
 def test_a_full_disk_while_unpacking_is_named(links, monkeypatch):
@@ -215,14 +216,14 @@ def test_the_digest_of_a_folder_is_that_of_its_files_and_reads_them_once(tmp_pat
     monkeypatch.setattr(cache, "sha256", lambda path: read.append(path.name) or usual(path))
     for name in ("config.json", "model-1.safetensors", "model-2.safetensors", "README.md"):
         (folder / name).write_bytes(b"one")
-    found = [assets.digest(str(folder)), assets.digest(f"chat:{folder}")]
+    digests = [assets.digest(str(folder)), assets.digest(f"chat:{folder}")]
     assert read == ["config.json", "model-1.safetensors", "model-2.safetensors"]
     (folder / "README.md").write_bytes(b"other words")
-    found.append(assets.digest(str(folder)))
+    digests.append(assets.digest(str(folder)))
     before = (folder / "model-2.safetensors").stat()
     (folder / "model-2.safetensors").write_bytes(b"two")
     os.utime(folder / "model-2.safetensors", ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert len({*found}) == 1 and assets.digest(str(folder)) not in found, "whatever the clock says"
+    assert len({*digests}) == 1 and assets.digest(str(folder)) not in digests, "whatever the clock says"
     shutil.copytree(folder, tmp_path / "copy")
     assert assets.digest(str(tmp_path / "copy")) == assets.digest(str(folder))
 
@@ -346,15 +347,15 @@ def test_the_table_is_complete():
 
 
 @pytest.mark.parametrize(
-    "said, sentence",
+    "message, sentence",
     [
         ("ValueError: GGUF magic invalid", r"toy: toy.gguf could not be converted \(ValueError: GGUF magic invalid\)"),
         ("SafetensorError: No space left on device (os error 28)", "toy-.*: the disk is full"),
     ],
 )
-def test_a_failed_conversion_is_one_sentence(links, tmp_path, monkeypatch, said, sentence):
+def test_a_failed_conversion_is_one_sentence(links, tmp_path, monkeypatch, message, sentence):
     python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\necho 'Traceback\n{said}' >&2; exit 1\n")
+    python.write_text(f"#!/bin/sh\necho 'Traceback\n{message}' >&2; exit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(
         wheels, "download", lambda name, packed, folder: shutil.copytree(links, folder, dirs_exist_ok=True)

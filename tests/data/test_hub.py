@@ -40,7 +40,8 @@ def checked(tmp_path, source, **environment):
     [
         (
             "org/gated",
-            "models: org/gated is gated: accept its terms at https://huggingface.co/org/gated and give a token of that account in the environment variable HF_TOKEN, or with `hf auth login`.\n",
+            "models: org/gated is gated: accept its terms at https://huggingface.co/org/gated and give a token of that "
+            "account in the environment variable HF_TOKEN, or with `hf auth login`.\n",
         ),
         (
             "org/none",
@@ -48,7 +49,8 @@ def checked(tmp_path, source, **environment):
         ),
         (
             "org/broken",
-            "models: the Hugging Face hub could not be asked for org/broken (HfHubHTTPError): try again, or name a local folder.\n",
+            "models: the Hugging Face hub could not be asked for org/broken (HfHubHTTPError): "
+            "try again, or name a local folder.\n",
         ),
     ],
 )
@@ -113,7 +115,8 @@ def test_a_token_is_never_kept(tmp_path):
 
 def test_a_failed_stage_shows_no_token(tmp_path):
     (tmp_path / "probe.py").write_text(
-        f"# %% tags=[\"parameters\"]\nreader = ''\n\n# %%\nimport sys\nprint('{TOKEN}', file=sys.stderr)\nraise ValueError('{TOKEN}')\n"
+        "# %% tags=[\"parameters\"]\nreader = ''\n\n# %%\nimport sys\n"
+        f"print('{TOKEN}', file=sys.stderr)\nraise ValueError('{TOKEN}')\n"
     )
     command = [
         sys.executable,

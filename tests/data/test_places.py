@@ -22,12 +22,16 @@ def city(name, code, population=300_000, also=(), admin=""):
     }
 
 
-NATIONS = {"GB": ("United Kingdom", "London"), "FR": ("France", "Paris"), "US": ("United States", "Washington"), "HK": ("Hong Kong", "Hong Kong"),
-           "MC": ("Monaco", "Monaco"), "NL": ("The Netherlands", "Amsterdam"), "AQ": ("Antarctica", ""), "CW": ("Curacao", " Willemstad")}  # fmt: skip
+NATIONS = {
+    "GB": ("United Kingdom", "London"), "FR": ("France", "Paris"), "US": ("United States", "Washington"),
+    "HK": ("Hong Kong", "Hong Kong"), "MC": ("Monaco", "Monaco"), "NL": ("The Netherlands", "Amsterdam"),
+    "AQ": ("Antarctica", ""), "CW": ("Curacao", " Willemstad"),
+}  # fmt: skip
 CITIES = [
-    city("Leeds", "GB", admin="ENG"), city("Glasgow", "GB", admin="SCT"), city("Bristol", "GB", admin="ENG"), city("Bristol", "US", 16_000),
-    city("Paris", "FR"), city("Páris", "US", 16_000), city("Lyon", "FR", 200_000), city("Lille", "FR"), city("Orléans", "FR"), city("Orleans", "FR", 250_000),
-    city("Nice", "FR", also=["Nizza"]), city("Nizza", "US"), city("Dallas", "US"), city("Brest", "FR"), city("Nowhere", "US", 16_000, also=["Brest"]),
+    city("Leeds", "GB", admin="ENG"), city("Glasgow", "GB", admin="SCT"), city("Bristol", "GB", admin="ENG"),
+    city("Bristol", "US", 16_000), city("Paris", "FR"), city("Páris", "US", 16_000), city("Lyon", "FR", 200_000),
+    city("Lille", "FR"), city("Orléans", "FR"), city("Orleans", "FR", 250_000), city("Nice", "FR", also=["Nizza"]),
+    city("Nizza", "US"), city("Dallas", "US"), city("Brest", "FR"), city("Nowhere", "US", 16_000, also=["Brest"]),
     city("Kowloon", "HK"), city("America City", "US"),
 ]  # fmt: skip
 
@@ -41,12 +45,16 @@ def root(tmp_path):
 
 
 def test_cities_are_large_and_their_name_is_of_one_country(root):
-    found = {
+    countries = {
         question.removeprefix("In which country is the city of "): names for question, names in places.cities(root)
     }
-    assert set(found) == {"Leeds?", "Glasgow?", "Lille?", "Orléans?", "Nice?", "Dallas?", "Brest?"}
-    assert found["Lille?"] == ["France"] and {"USA", "America"} < set(found["Dallas?"])
-    assert "England" in found["Leeds?"] and "Scotland" in found["Glasgow?"] and "England" not in found["Glasgow?"]
+    assert set(countries) == {"Leeds?", "Glasgow?", "Lille?", "Orléans?", "Nice?", "Dallas?", "Brest?"}
+    assert countries["Lille?"] == ["France"] and {"USA", "America"} < set(countries["Dallas?"])
+    assert (
+        "England" in countries["Leeds?"]
+        and "Scotland" in countries["Glasgow?"]
+        and "England" not in countries["Glasgow?"]
+    )
 
 
 def test_capitals_are_asked_unless_the_question_holds_them(root):
@@ -61,11 +69,13 @@ def test_capitals_are_asked_unless_the_question_holds_them(root):
 @pytest.mark.parametrize(
     "answer, gold, right",
     [
-        ("Guinea", "Guinea", True), ("Papua New Guinea", "Guinea", False), ("Equatorial Guinea", "Guinea", False), ("Guinea Bissau", "Guinea-Bissau", True),
-        ("New Mexico", "Mexico", False), ("South America", "America", False), ("South Sudan", "Sudan", False), ("Northern Ireland", "Ireland", False),
-        ("U.S.A.", "USA", True), ("the Netherlands.", "The Netherlands", True), ("Turkiye", "Türkiye", True), ("Cote d’Ivoire", "Côte d'Ivoire", True),
-        ("São Tomé", "Sao Tome", True), ("Paris, France", "Paris", True), ("Paris (France)", "Paris", True), ("France, Paris", "Paris", False),
-        ("St Peter Port", "St. Peter Port", True), ("Ndjamena", "N'Djamena", True), ("", "Chad", False), ("the", "Chad", False),
+        ("Guinea", "Guinea", True), ("Papua New Guinea", "Guinea", False), ("Equatorial Guinea", "Guinea", False),
+        ("Guinea Bissau", "Guinea-Bissau", True), ("New Mexico", "Mexico", False), ("South America", "America", False),
+        ("South Sudan", "Sudan", False), ("Northern Ireland", "Ireland", False), ("U.S.A.", "USA", True),
+        ("the Netherlands.", "The Netherlands", True), ("Turkiye", "Türkiye", True),
+        ("Cote d’Ivoire", "Côte d'Ivoire", True), ("São Tomé", "Sao Tome", True), ("Paris, France", "Paris", True),
+        ("Paris (France)", "Paris", True), ("France, Paris", "Paris", False), ("St Peter Port", "St. Peter Port", True),
+        ("Ndjamena", "N'Djamena", True), ("", "Chad", False), ("the", "Chad", False),
     ],
 )  # fmt: skip
 def test_a_name_is_right_if_it_is_accepted_and_not_if_it_holds_an_accepted_one(answer, gold, right):
@@ -87,16 +97,16 @@ def accepted(name):
 def test_no_country_or_capital_is_accepted_for_another():
     for task in ("cities", "capitals"):
         golds = {fold(names[0]): set(map(fold, names)) for names in accepted(task).values()}
-        shared = {name for own in golds for other in golds if own != other for name in golds[own] & golds[other]}
+        shared = {name for one in golds for other in golds if one != other for name in golds[one] & golds[other]}
         assert shared <= {"congo"}, "two countries go by this name"
-        holds = [(own, other) for own in golds for other in golds if own != other and f" {own} " in f" {other} "]
-        assert bool(holds) == (task == "cities") and not any(grade(other, [own], "name") for own, other in holds), (
+        holds = [(name, other) for name in golds for other in golds if name != other and f" {name} " in f" {other} "]
+        assert bool(holds) == (task == "cities") and not any(grade(other, [name], "name") for name, other in holds), (
             "such as Guinea in Papua New Guinea"
         )
 
 
 @pytest.mark.parametrize(
-    "task, question, said",
+    "task, question, answers",
     [
         ("cities", "In which country is the city of Mumbai?", ["India"]),
         (
@@ -116,9 +126,9 @@ def test_no_country_or_capital_is_accepted_for_another():
         ("capitals", "What is the capital of Kazakhstan?", ["Astana"]),
     ],
 )
-def test_common_names_are_accepted(task, question, said):
+def test_common_names_are_accepted(task, question, answers):
     names = accepted(task)[question]
-    assert [answer for answer in said if not grade(answer, names, "name")] == []
+    assert [answer for answer in answers if not grade(answer, names, "name")] == []
     assert not grade("Atlantis", names, "name")
 
 

@@ -1,4 +1,4 @@
-"""A model that was tuned to chat meets every text as its own template writes it."""
+"""A model that was tuned to chat is given every text as its chat template writes it."""
 
 import copy
 import json
@@ -32,7 +32,8 @@ You help.<|im_end|>
 {{ m['content'] }}<|im_end|>
 {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
 {% endif %}"""
-LLAMA_2 = """{% for m in messages %}{% if m['role'] == 'user' %}{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}\
+LLAMA_2 = """{% for m in messages %}{% if m['role'] == 'user' %}\
+{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}\
 {% else %}{{ ' ' + m['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
 ASKED, SHOTS = "Which moon?", (["Who sees the sun?", "Why?"], ["the king", "heat"])
 
@@ -79,8 +80,8 @@ def test_the_query_is_another_turn(reader):
     whole = rendered(reader, turns, True)
     pieces = reader.start() + reader.question(ASKED) + reader.answer("the sun") + reader.query
     assert reader.tokenizer.decode(pieces).replace(" ", "") == whole.replace(" ", "")
-    for token, said in zip(reader.choices, ("i", "ii"), strict=True):
-        assert reader.tokenizer.decode([*pieces, token]).endswith(said)
+    for token, choice in zip(reader.choices, ("i", "ii"), strict=True):
+        assert reader.tokenizer.decode([*pieces, token]).endswith(choice)
 
 
 def test_examples_are_earlier_turns(reader):
@@ -96,8 +97,8 @@ def test_examples_are_earlier_turns(reader):
 
 def test_every_stage_takes_it(reader, folder):
     table = answers().assign(split=["shot"] * 2 + ["test"] * 4, gold=[["A"]] * 6).drop(columns=["answer", "correct"])
-    found = answer(reader, table, 5, 400)
-    assert len(found) == 4 and found["tokens"].between(1, 5).all()
+    written = answer(reader, table, 5, 400)
+    assert len(written) == 4 and written["tokens"].between(1, 5).all()
     frames = {"m": answers()}
     chatted, usual = (
         extract(r, pack(r, frames, [True] * 6), None, 400) for r in (reader, loading.load(folder, "float32"))
@@ -130,17 +131,17 @@ class Clock:
 def test_a_template_that_tells_the_date_says_the_same_on_every_day(llama, monkeypatch):
     tokenizer = copy.deepcopy(llama.tokenizer)
     tokenizer.chat_template = DATED
-    said = []
+    wordings = []
     for today in ("2031-05-06", "2031-05-07"):
         monkeypatch.setattr(chat_template_utils, "datetime", Clock(today))
-        said.append(chat(tokenizer))
-    assert said[0] == said[1] and said[0].first.startswith("Today is 01 January 2025<|im_start|>")
+        wordings.append(chat(tokenizer))
+    assert wordings[0] == wordings[1] and wordings[0].first.startswith("Today is 01 January 2025<|im_start|>")
     assert chat(tokenizer, "2031-05-06").first.startswith("Today is 06 May 2031")
     tokenizer.chat_template = DATED.replace("strftime_now", "no_clock")
     assert chat(tokenizer, "2031-05-06").first.startswith("Today is 06 May 2031")
 
 
-# As Qwen 3 has it: with thinking off, an empty thought stands before the answer that is asked for, and before no earlier one.
+# As in Qwen 3: with thinking off, an empty thought stands before the answer that is asked for, not before earlier ones.
 THINKING = (
     CHATML.removesuffix("{% endif %}")
     + "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
@@ -174,18 +175,18 @@ def test_what_every_answer_begins_with_is_not_left_to_the_model(llama, begin):
         + begin
         + "{{ m['content'] }}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
-    said = chat(tokenizer)
-    assert (said.asked, said.given, said.lead) == (f"<|assistant|>{begin}", f"<|assistant|>{begin}", "")
+    wording = chat(tokenizer)
+    assert (wording.asked, wording.given, wording.lead) == (f"<|assistant|>{begin}", f"<|assistant|>{begin}", "")
 
 
 def test_the_grid_says_which_day_it_is_and_who_thinks_and_plain_models_are_told_neither(folder):
     chosen = grid.load(ROOT / "grids/smoke.yml")
     tuned = replace(chosen, models=(replace(chosen.models[0], source=CHAT + folder), chosen.models[1]))
-    told = [
+    templates = [
         json.loads(parameters.answer(of, "tiny-llama"))["template"]
         for of in (chosen, tuned, replace(tuned, date="2031-05-06"))
     ]
-    assert told == [None, {"day": DATE, "thinking": False}, {"day": "2031-05-06", "thinking": False}]
+    assert templates == [None, {"day": DATE, "thinking": False}, {"day": "2031-05-06", "thinking": False}]
     thinks = replace(tuned, models=(replace(tuned.models[0], thinking=True), tuned.models[1]))
     assert json.loads(parameters.probe(thinks, "tiny-llama", "tiny-llama", "0"))["template"] == {
         "day": DATE,
@@ -210,7 +211,8 @@ def test_the_source_without_the_word_is_what_is_loaded(folder):
     (None, "has no chat template"),
     ("{{ messages[-1]['content'] }}", "leaves out or repeats"),
     ("{{ raise_exception('no such roles') }}", r"cannot be used \(no such roles\)"),
-    ("{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}{% if add_generation_prompt %}bot:{% endif %}", "puts other words before an answer"),
+    ("{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}{% if add_generation_prompt %}bot:{% endif %}",
+     "puts other words before an answer"),
 ])  # fmt: skip
 def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complaint):
     tokenizer = Reader(None, llama.tokenizer).tokenizer

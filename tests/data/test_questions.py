@@ -101,8 +101,8 @@ def test_the_split_ignores_case_articles_and_punctuation():
 
 
 def test_splits_have_their_shares():
-    found = pd.Series([split_of(f"question {i}", SHARES) for i in range(4000)]).value_counts(normalize=True)
-    assert found.to_dict() == pytest.approx(SHARES, abs=0.03)
+    shares = pd.Series([split_of(f"question {i}", SHARES) for i in range(4000)]).value_counts(normalize=True)
+    assert shares.to_dict() == pytest.approx(SHARES, abs=0.03)
     assert {split_of(f"question {i}", {"train": 1.0, "validation": 0.0, "test": 0.0}) for i in range(100)} == {"train"}
 
 
@@ -116,15 +116,15 @@ def test_what_only_tests_may_be_asked_in_both_forms_and_what_was_trained_on_in_n
         task("sciq_mc", 30),
         task("sciq", 20, "shift"),
     ]
-    found = build(tasks, SHARES, 2)
-    open_ones = stems(found[~found["task"].str.endswith("_mc")], "arc_easy")
-    assert len(open_ones) == 12 and open_ones < stems(found, "arc_easy_mc")
-    shown = found[found["split"] == "shot"]
+    table = build(tasks, SHARES, 2)
+    open_ones = stems(table[~table["task"].str.endswith("_mc")], "arc_easy")
+    assert len(open_ones) == 12 and open_ones < stems(table, "arc_easy_mc")
+    shown = table[table["split"] == "shot"]
     assert stems(shown[~shown["task"].str.endswith("_mc")], "arc_easy") == stems(shown, "arc_easy_mc"), (
         "and the examples are the same"
     )
-    assert not stems(found, "sciq_mc") & stems(found[found["task"] == "sciq"], "sciq")
-    assert found["question_id"].is_unique and set(found.loc[found["task"].str.startswith("arc"), "split"]) == {
+    assert not stems(table, "sciq_mc") & stems(table[table["task"] == "sciq"], "sciq")
+    assert table["question_id"].is_unique and set(table.loc[table["task"].str.startswith("arc"), "split"]) == {
         "shot",
         "test",
     }
@@ -203,8 +203,9 @@ def test_answers_and_choices():
 
 
 def test_a_passage_is_short_holds_the_answer_and_its_question_is_asked_once(asset):
-    rows = [{"question": f"What is gas {i}?", "correct_answer": "iron", "distractor1": "zinc", "distractor2": "gold", "distractor3": "air", "support": support}
-            for i, support in enumerate(["Gas  0 is an\nIron.", "It is irony.", "", "iron " * 101])]  # fmt: skip
+    choices = {"correct_answer": "iron", "distractor1": "zinc", "distractor2": "gold", "distractor3": "air"}
+    passages = ["Gas  0 is an\nIron.", "It is irony.", "", "iron " * 101]
+    rows = [choices | {"question": f"What is gas {i}?", "support": passage} for i, passage in enumerate(passages)]
     write(
         asset,
         FOLDERS["sciq_passage"],
@@ -222,8 +223,9 @@ def test_a_passage_is_short_holds_the_answer_and_its_question_is_asked_once(asse
 
 def test_basic_skills_are_asked_where_grading_tells_right_from_wrong(asset):
     asked = [
-        ("The number of legs of a cat is", ["five", "four"], 1), ("The length of 'ab' is", ["3", "2"], 1), ("'Ab' in lower case is", ["AB", "ab"], 1),
-        ("Repeating '!' yields", ["!", "!!"], 1), ("Trimming '  ab' gives", ["ab", "b"], 0), ("Joining 'a' and 'b' gives", ["ab", "ab c"], 0),
+        ("The number of legs of a cat is", ["five", "four"], 1), ("The length of 'ab' is", ["3", "2"], 1),
+        ("'Ab' in lower case is", ["AB", "ab"], 1), ("Repeating '!' yields", ["!", "!!"], 1),
+        ("Trimming '  ab' gives", ["ab", "b"], 0), ("Joining 'a' and 'b' gives", ["ab", "ab c"], 0),
         ("The reverse of 'ab' is", ["ab", "ba"], 1),
     ]  # fmt: skip
     requests = [
@@ -251,9 +253,8 @@ def test_mmlu_is_spread_evenly_over_its_subjects():
 
 
 def test_categories():
-    assert [category_of(name) for name in ("mmlu_anatomy", "mmlu_mc_virology", "mmlu_astronomy", "mmlu_philosophy", "sciq", "trivia_qa")] == [
-        "other", "other", "STEM", "humanities", None, None,
-    ]  # fmt: skip
+    names = ("mmlu_anatomy", "mmlu_mc_virology", "mmlu_astronomy", "mmlu_philosophy", "sciq", "trivia_qa")
+    assert [category_of(name) for name in names] == ["other", "other", "STEM", "humanities", None, None]
     assert category_of("mmlu_econometrics") == "social sciences"
 
 

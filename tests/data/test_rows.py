@@ -22,11 +22,11 @@ def answers():
     [torch.tensor([1.0, -1.0, 2.0], dtype=torch.bfloat16).float(), np.array([1.0, -1.0, 2.0]), [1.0, -1.0, 2.0]],
 )
 def test_one_row_for_each_answer_in_the_order_of_the_answers(answers, logit):
-    found = example_rows(answers, method="probe", reader="r", trained_on="t", scored="s", seed=3, logit=logit)
-    assert list(found) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
-    assert found["question_id"].tolist() == ["a", "b", "c"] and found["correct"].tolist() == [True, False, True]
-    assert found["logit"].tolist() == [1.0, -1.0, 2.0] and found["logit"].dtype == np.float32
-    assert scores.by_task(found)["auroc"].tolist() == [1.0]
+    rows = example_rows(answers, method="probe", reader="r", trained_on="t", scored="s", seed=3, logit=logit)
+    assert list(rows) == [*scores.CELL, "task", "split", "question_id", "seed", "logit", "correct"]
+    assert rows["question_id"].tolist() == ["a", "b", "c"] and rows["correct"].tolist() == [True, False, True]
+    assert rows["logit"].tolist() == [1.0, -1.0, 2.0] and rows["logit"].dtype == np.float32
+    assert scores.by_task(rows)["auroc"].tolist() == [1.0]
 
 
 def test_hidden_states_of_other_answers_are_refused(answers, tmp_path):

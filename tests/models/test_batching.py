@@ -25,10 +25,10 @@ def small(fits, lengths=LENGTHS):
 @pytest.mark.parametrize("fits", [40, 45, 80, 1000])
 def test_every_text_comes_once_however_little_fits(fits):
     work, asked = small(fits)
-    found = list(TokenBudget(200, CPU).run(work, LENGTHS))
-    assert sorted(t for batch, _ in found for t in batch) == list(range(8))
-    assert all(made == [t * 10 for t in batch] for batch, made in found)
-    assert (len(asked) > len(found)) == (fits < 200), "only what did not fit is done twice"
+    results = list(TokenBudget(200, CPU).run(work, LENGTHS))
+    assert sorted(t for batch, _ in results for t in batch) == list(range(8))
+    assert all(made == [t * 10 for t in batch] for batch, made in results)
+    assert (len(asked) > len(results)) == (fits < 200), "only what did not fit is done twice"
 
 
 def test_what_was_learned_holds_for_the_next_texts():

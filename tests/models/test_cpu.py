@@ -56,7 +56,7 @@ def test_one_place_asks_what_the_cpu_can_do():
 
 
 def through_the_stages(native, folder):
-    """What the stages that load a model give for tiny-mistral with `auto` and what the smoke grid says, but train for longer."""
+    """Results of the stages that load a model, of tiny-mistral with `auto` as in the smoke grid, trained longer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loading, "has_bfloat16", lambda: native)
         reader, frame = loading.load("tiny-mistral", "auto"), learnable()
@@ -81,8 +81,8 @@ def through_the_stages(native, folder):
         )
         again = predict.load(folder / "estimator")
         test = rows[rows["split"] == "test"]
-        said = frame.set_index("question_id").loc[test["question_id"]]
-        used_again = again.logits(said["question"].tolist(), said["answer"].tolist()).numpy()
+        answered = frame.set_index("question_id").loc[test["question_id"]]
+        used_again = again.logits(answered["question"].tolist(), answered["answer"].tolist()).numpy()
     return {
         "dtypes": {reader.head.dtype, again.reader.head.dtype},
         "answers": written,
@@ -99,11 +99,15 @@ def both(readers, tmp_path_factory):
 
 @pytest.mark.parametrize("native, close", [(True, 0.1), (False, 1e-3)])
 def test_answers_extraction_training_and_scoring_go_through_with_either(both, native, close):
-    found = both[native]
-    assert found["dtypes"] == {DTYPES[native]} and len(found["answers"]) == 160 and found["answers"]["tokens"].min() > 0
-    assert np.isfinite(found["zero_shot"]["logit"]).all() and np.isfinite(found["test"]["logit"]).all()
-    assert scores.by_task(found["test"])["auroc"].min() > 0.9
-    np.testing.assert_allclose(found["again"], found["test"]["logit"], atol=close)
+    results = both[native]
+    assert (
+        results["dtypes"] == {DTYPES[native]}
+        and len(results["answers"]) == 160
+        and results["answers"]["tokens"].min() > 0
+    )
+    assert np.isfinite(results["zero_shot"]["logit"]).all() and np.isfinite(results["test"]["logit"]).all()
+    assert scores.by_task(results["test"])["auroc"].min() > 0.9
+    np.testing.assert_allclose(results["again"], results["test"]["logit"], atol=close)
 
 
 def test_the_two_are_near_and_not_the_same(both):

@@ -1,4 +1,4 @@
-"""Whatever decoder there is: all numbers about it are those of plain transformers and plain PEFT, the fast way or the plain one."""
+"""Decoders of many kinds: all numbers are those of plain transformers and plain PEFT, the fast way or the plain one."""
 
 import json
 import random
@@ -49,7 +49,7 @@ LATENT = {
     "num_key_value_heads": 4,
 }
 ALL, NO_PREFIX, NONE = {"prefix", "packing", "adapters"}, {"packing", "adapters"}, set()
-# By kind, or by a name of its own, what makes it small, and which fast ways suit it.
+# By kind, or by another name, what makes it small, and which fast ways suit it.
 KINDS = {
     "llama": ({}, ALL),
     "phi": ({}, ALL),  # its head has a bias
@@ -168,9 +168,9 @@ def hold_answers(reader: Reader) -> None:
     table = pd.DataFrame(asked, columns=["question", "gold", "split"]).assign(
         task="made_up", kind="open", question_id=[*range(5)]
     )
-    found = answer_stage.answer(reader, table, 5, 512)
-    before = reader.data(["What is on?", "Who was?"], ["the first", "it was"])
-    for line, question in zip(found.itertuples(), reader.questions(list(QUESTIONS), after_examples=True)):
+    written = answer_stage.answer(reader, table, 5, 512)
+    before = reader.examples(["What is on?", "Who was?"], ["the first", "it was"])
+    for line, question in zip(written.itertuples(), reader.questions(list(QUESTIONS), after_examples=True)):
         ids, logprobs = before + question, []
         while len(logprobs) < line.tokens:
             with torch.no_grad():
@@ -183,7 +183,7 @@ def hold_answers(reader: Reader) -> None:
 
 
 def hold_reading(reader: Reader) -> None:
-    found = extract(reader, pack(reader, frames(), [True] * 3), None, 512)
+    features = extract(reader, pack(reader, frames(), [True] * 3), None, 512)
     for name, texts in SAID.items():
         for at, (question, answer) in enumerate(zip(QUESTIONS, texts)):
             ids = reader.start() + reader.question(question) + reader.answer(answer)
@@ -191,28 +191,23 @@ def hold_reading(reader: Reader) -> None:
                 states = torch.stack(
                     reader.model(torch.tensor([ids]), use_cache=False, output_hidden_states=True).hidden_states
                 )[:, 0]
-            torch.testing.assert_close(found.hidden[name][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
-            assert float(found.zero_shot[name][at]) == pytest.approx(
+            torch.testing.assert_close(features.hidden[name][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
+            assert float(features.zero_shot[name][at]) == pytest.approx(
                 log_odds(reader, reader.model, question, answer), abs=1e-4
             )
 
 
 def hold_training(reader: Reader, plain: Reader, first_layer: float, wanted) -> bool:
-    """Scores of shaken adapters, from the cached activations if they begin above it, against plain PEFT; whether training took the fast way."""
-    estimator, random_ = (
-        LoraPrompt(reader, LORA | {"first_layer": first_layer, "targets": wanted}, 0, 512),
-        torch.Generator().manual_seed(5),
-    )
+    """Scores of shaken adapters are plain PEFT's, from cached activations above block 0; whether it was fast."""
+    estimator = LoraPrompt(reader, LORA | {"first_layer": first_layer, "targets": wanted}, 0, 512)
+    random_ = torch.Generator().manual_seed(5)
     with torch.no_grad():
         for weight in estimator.weights:
             weight.add_(torch.randn(weight.shape, generator=random_) * 0.05)
     packed, first = pack(reader, frames(), [True] * 3), estimator.first
     cached = extract(plain, packed, first, 512).cached if first else None
-    found = estimator.score(
-        gather(
-            packed, None if cached is None else cached.split([len(example) for example in packed.examples]), [0, 1, 2]
-        )
-    )
+    parts = None if cached is None else cached.split([len(example) for example in packed.examples])
+    scores = estimator.score(gather(packed, parts, [0, 1, 2]))
     config = LoraConfig(
         r=4,
         lora_alpha=8,
@@ -228,7 +223,7 @@ def hold_training(reader: Reader, plain: Reader, first_layer: float, wanted) -> 
             weight.copy_(shaken)
     for name, texts in SAID.items():
         for at, (question, answer) in enumerate(zip(QUESTIONS, texts)):
-            assert float(found[name][at]) == pytest.approx(log_odds(reader, peft, question, answer), abs=1e-4)
+            assert float(scores[name][at]) == pytest.approx(log_odds(reader, peft, question, answer), abs=1e-4)
     return not estimator.is_alone
 
 
@@ -283,7 +278,8 @@ def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
     reader = make("lfm2", KINDS["lfm2"][0])
     with pytest.warns(
         UserWarning,
-        match="not several answers in one row, since hidden states differ by .* each text takes the plain way, which is right and slower",
+        match="not several answers in one row, since hidden states differ by .* each text takes the plain way, "
+        "which is right and slower",
     ):
         assert not proof.packing(reader, 100)
     monkeypatch.setattr(proof, "_read", lambda *_: pytest.fail("it was proven before"))
@@ -303,7 +299,8 @@ def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
 
 @pytest.mark.parametrize("wrong, sentence", [
     ({"kind": "t5"}, "is of the kind t5, which is no causal language model; use one that goes on from a text"),
-    ({"targets": ["q_proj", "up_projection"]}, "have no linear module 'up_projection'; theirs are q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj"),
+    ({"targets": ["q_proj", "up_projection"]}, "have no linear module 'up_projection'; theirs are q_proj, k_proj, "
+     "v_proj, o_proj, gate_proj, up_proj, down_proj"),
     ({"token": " ii"}, "need two single tokens"),
 ])  # fmt: skip
 def test_what_no_stage_can_use_is_refused_before_any_runs(tmp_path, wrong, sentence):

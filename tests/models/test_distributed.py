@@ -17,7 +17,7 @@ from whoknows.stages import extract, lora_prompt
 
 
 @pytest.fixture
-def told(llama, tmp_path, monkeypatch):
+def training(llama, tmp_path, monkeypatch):
     """Parameters of a small training, with the files that it reads."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     frames = {"one": learnable(80), "two": learnable(80, shuffled=True)}
@@ -51,9 +51,9 @@ def told(llama, tmp_path, monkeypatch):
     return parameters
 
 
-def test_two_processes_have_the_losses_and_scores_of_one(told):
-    history, rows = lora_prompt.cell(**told("alone"))
-    together = told("together")
+def test_two_processes_have_the_losses_and_scores_of_one(training):
+    history, rows = lora_prompt.cell(**training("alone"))
+    together = training("together")
     distributed.launch("whoknows.stages.lora_prompt", together, 2)
     card = json.loads(open(f"{together['out']}/lora_prompt.json").read())
     assert [look["step"] for look in card["history"]] == [look["step"] for look in history] and len(history) == 2
@@ -61,9 +61,9 @@ def test_two_processes_have_the_losses_and_scores_of_one(told):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4) and two["validation_auroc"] == pytest.approx(
             one["validation_auroc"], abs=0.02
         )
-    found = files.read_parquet(together["rows_out"])
-    pd.testing.assert_frame_equal(found.drop(columns="logit"), rows.drop(columns="logit"))
-    assert np.allclose(found["logit"], rows["logit"], atol=1e-3) and rows["logit"].std() > 0.02
+    joint = files.read_parquet(together["rows_out"])
+    pd.testing.assert_frame_equal(joint.drop(columns="logit"), rows.drop(columns="logit"))
+    assert np.allclose(joint["logit"], rows["logit"], atol=1e-3) and rows["logit"].std() > 0.02
 
 
 def test_each_process_has_its_own_share_and_knows_the_sum_and_one_of_them_writes(tmp_path, monkeypatch):
@@ -91,9 +91,9 @@ def test_what_each_process_adds_is_its_part_of_what_one_would_find(llama, monkey
     assert [int((part[-1] != 0).sum()) for part in parts] == [3, 3]
 
 
-def test_a_process_that_fails_is_an_error(told, capfd):
+def test_a_process_that_fails_is_an_error(training, capfd):
     with pytest.raises(WhoknowsError, match="whoknows.stages.lora_prompt: one of 2 processes failed"):
-        distributed.launch("whoknows.stages.lora_prompt", told("broken", trained_on="nobody"), 2)
+        distributed.launch("whoknows.stages.lora_prompt", training("broken", trained_on="nobody"), 2)
     assert "nobody" in capfd.readouterr().err
 
 
@@ -105,6 +105,6 @@ def test_alone_a_process_has_all_the_work():
 def test_work_is_done_here_unless_there_are_several_gpus(monkeypatch, count):
     done = []
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    monkeypatch.setattr(distributed, "launch", lambda *said: done.append(said))
-    distributed.run("whoknows.stages.lora_prompt", lambda **said: done.append(said), {"reader": "a"})
+    monkeypatch.setattr(distributed, "launch", lambda *arguments: done.append(arguments))
+    distributed.run("whoknows.stages.lora_prompt", lambda **arguments: done.append(arguments), {"reader": "a"})
     assert done == ([("whoknows.stages.lora_prompt", {"reader": "a"}, 2)] if count == 2 else [{"reader": "a"}])

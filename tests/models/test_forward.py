@@ -20,26 +20,26 @@ ALL, NONE = [True] * 6, [False] * 6
 
 def alone(reader, frame, at, query=""):
     """Ids of one question and its answer, built as one text."""
-    text, said = frame["question"][at], frame["answer"][at]
+    text, answer = frame["question"][at], frame["answer"][at]
     ids = reader.start() + reader.encode(f"Question: {text}\nAnswer:")
-    return ids + (reader.encode(f" {said}") or reader.encode("\n")) + (reader.encode(query) if query else [])
+    return ids + (reader.encode(f" {answer}") or reader.encode("\n")) + (reader.encode(query) if query else [])
 
 
 @pytest.mark.parametrize("queried", [ALL, NONE, [True, False] * 3], ids=["queried", "not queried", "some queried"])
 def test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token(reader, queried):
-    found = extract(reader, pack(reader, FRAMES, queried), None, 300)
+    features = extract(reader, pack(reader, FRAMES, queried), None, 300)
     for model, frame in FRAMES.items():
-        assert found.hidden[model].shape == (6, 5, 64)
+        assert features.hidden[model].shape == (6, 5, 64)
         for at in range(6):
             states = torch.stack(plain(reader, alone(reader, frame, at)).hidden_states)[:, 0]
-            torch.testing.assert_close(found.hidden[model][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
+            torch.testing.assert_close(features.hidden[model][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
             for layer in range(5):  # a neighbour, in tokens or in layers, is far away
                 assert (states[layer, -1] - states[layer, -2]).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("queried", [ALL, NONE, [True, False] * 3], ids=["queried", "not queried", "some queried"])
 def test_means_are_over_the_answers_own_tokens(reader, queried):
-    found = extract(reader, pack(reader, FRAMES, queried), None, 300)
+    features = extract(reader, pack(reader, FRAMES, queried), None, 300)
     counts = set()
     for model, frame in FRAMES.items():
         for at in range(6):
@@ -48,13 +48,13 @@ def test_means_are_over_the_answers_own_tokens(reader, queried):
             counts.add(len(ids) - begin)
             states = torch.stack(plain(reader, ids).hidden_states)[:, 0]
             torch.testing.assert_close(
-                found.mean[model][at].float(), states[:, begin:].mean(dim=1), rtol=1e-2, atol=1e-2
+                features.mean[model][at].float(), states[:, begin:].mean(dim=1), rtol=1e-2, atol=1e-2
             )
             for wrong in (
                 states[:, begin - 1 :].mean(dim=1),
                 *([states[:, begin + 1 :].mean(dim=1)] if len(ids) - begin > 1 else []),
             ):
-                assert not torch.allclose(found.mean[model][at].float(), wrong, rtol=1e-2, atol=1e-2), (
+                assert not torch.allclose(features.mean[model][at].float(), wrong, rtol=1e-2, atol=1e-2), (
                     "a token more or less is another mean"
                 )
     assert 1 in counts and len(counts) > 3
@@ -62,26 +62,26 @@ def test_means_are_over_the_answers_own_tokens(reader, queried):
 
 @pytest.mark.parametrize("queried", [ALL, NONE], ids=["queried", "not queried"])
 def test_before_the_answer_are_the_hidden_states_of_the_questions_last_token_alone(reader, queried):
-    found = extract(reader, pack(reader, FRAMES, queried), None, 300)
+    features = extract(reader, pack(reader, FRAMES, queried), None, 300)
     for at, question in enumerate(FRAMES["one"]["question"]):
         ids = reader.start() + reader.encode(f"Question: {question}\nAnswer:")
         states = torch.stack(plain(reader, ids).hidden_states)[:, 0]
-        torch.testing.assert_close(found.before[at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(features.before[at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
         assert all((states[layer, -1] - states[layer, -2]).abs().max() > 0.1 for layer in range(5))
 
 
 def test_zero_shot_is_the_difference_of_two_tokens_log_probabilities(reader):
-    found = extract(reader, pack(reader, FRAMES, [True] * 5 + [False]), None, 300)
+    features = extract(reader, pack(reader, FRAMES, [True] * 5 + [False]), None, 300)
     no, yes = reader.encode(" i") + reader.encode(" ii")
     for model, frame in FRAMES.items():
         for at in range(5):
             logprobs = torch.log_softmax(plain(reader, alone(reader, frame, at, QUERY)).logits[0, -1], dim=-1)
-            assert float(found.zero_shot[model][at]) == pytest.approx(float(logprobs[yes] - logprobs[no]), abs=1e-4)
-        assert found.zero_shot[model][5].isnan()
+            assert float(features.zero_shot[model][at]) == pytest.approx(float(logprobs[yes] - logprobs[no]), abs=1e-4)
+        assert features.zero_shot[model][5].isnan()
 
 
 @pytest.mark.parametrize("block", [0, 1, 3])
-def test_the_trunk_is_the_residual_stream_before_a_block(reader, block):
+def test_cached_activations_are_the_residual_stream_before_a_block(reader, block):
     queried = [False, True, True, False, True, False]
     packed = pack(reader, FRAMES, queried)
     cached = extract(reader, packed, block, 300).cached
@@ -102,13 +102,13 @@ def test_the_trunk_is_the_residual_stream_before_a_block(reader, block):
 @pytest.mark.parametrize("budget", [1, 250, 100_000])
 def test_results_do_not_depend_on_the_batches(reader, budget):
     packed = pack(reader, FRAMES, ALL)
-    found, usual = (extract(reader, packed, 2, tokens) for tokens in (budget, 400))
-    torch.testing.assert_close(found.cached, usual.cached, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(found.before.float(), usual.before.float(), rtol=1e-2, atol=1e-3)
+    features, usual = (extract(reader, packed, 2, tokens) for tokens in (budget, 400))
+    torch.testing.assert_close(features.cached, usual.cached, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features.before.float(), usual.before.float(), rtol=1e-2, atol=1e-3)
     for model in FRAMES:
-        torch.testing.assert_close(found.zero_shot[model], usual.zero_shot[model], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(found.hidden[model].float(), usual.hidden[model].float(), rtol=1e-2, atol=1e-3)
-        torch.testing.assert_close(found.mean[model].float(), usual.mean[model].float(), rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(features.zero_shot[model], usual.zero_shot[model], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(features.hidden[model].float(), usual.hidden[model].float(), rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(features.mean[model].float(), usual.mean[model].float(), rtol=1e-2, atol=1e-3)
 
 
 def test_hidden_states_that_are_not_numbers_are_refused(llama):
@@ -154,11 +154,13 @@ def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, 
     assert sizes["hidden states"].to_dict() == dict.fromkeys(
         ["one", "two", "one_mean", "two_mean", "before_answer"], (6, 5, 64)
     )
-    found = extract(mistral, pack(mistral, frames, ALL), None, 300)
-    states = found.hidden | {mean_of(scored): mean for scored, mean in found.mean.items()} | {BEFORE: found.before}
+    features = extract(mistral, pack(mistral, frames, ALL), None, 300)
+    states = (
+        features.hidden | {mean_of(scored): mean for scored, mean in features.mean.items()} | {BEFORE: features.before}
+    )
     for name, kept in states.items():
         assert torch.equal(load_hidden(str(tmp_path), name, frames["one"]), kept) and kept.dtype == torch.bfloat16, name
-    logits = torch.cat([found.zero_shot[scored][1:5] for scored in frames])
+    logits = torch.cat([features.zero_shot[scored][1:5] for scored in frames])
     assert rows["logit"].tolist() == pytest.approx(logits.tolist(), abs=1e-4)
     assert (
         rows["question_id"].tolist() == ["q1", "q2", "q3", "q4"] * 2

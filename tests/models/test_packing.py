@@ -23,21 +23,21 @@ def test_each_token_sees_its_question_and_its_own_branch_backwards(llama):
 
 
 @torch.no_grad()
-def test_every_token_of_a_tree_is_computed_as_in_a_row_of_its_own(reader):
+def test_every_token_of_a_packed_example_is_computed_as_in_a_row_alone(reader):
     examples = [
         PackedExample([50, 51, 52], ([60, 61], [70], [80, 81, 82])),
         PackedExample([90], ([91, 92],)),
         PackedExample(list(range(60, 80)), ([9], [8])),
     ]
-    found = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
+    states = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
     for row, example in enumerate(examples):
         for at, branch in zip(example.offsets(), example.branches):
             alone = plain(reader, example.question + branch).hidden_states[-1][0]
             torch.testing.assert_close(
-                found[row, : len(example.question)], alone[: len(example.question)], rtol=1e-4, atol=1e-5
+                states[row, : len(example.question)], alone[: len(example.question)], rtol=1e-4, atol=1e-5
             )
             torch.testing.assert_close(
-                found[row, at : at + len(branch)], alone[len(example.question) :], rtol=1e-4, atol=1e-5
+                states[row, at : at + len(branch)], alone[len(example.question) :], rtol=1e-4, atol=1e-5
             )
 
 
@@ -64,9 +64,9 @@ def test_a_text_is_computed_alike_in_a_batch_of_any_width(reader, longest):
     ]
     inputs = collate(examples, reader)
     assert inputs["input_ids"].shape == (2, columns(longest)) and columns(longest) % 32 != 1
-    found = reader.base(**inputs, use_cache=False).last_hidden_state
+    states = reader.base(**inputs, use_cache=False).last_hidden_state
     alone = plain(reader, examples[0].question + examples[0].branches[1]).hidden_states[-1][0]
-    torch.testing.assert_close(found[0, 30:longest], alone[20:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states[0, 30:longest], alone[20:], rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()
@@ -80,39 +80,39 @@ def test_a_gpu_attends_as_a_cpu_does_whatever_the_width(llama, longest):
     ]
     usual = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
     reader.model.to("cuda")
-    found = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state.cpu()
-    torch.testing.assert_close(found, usual, rtol=1e-3, atol=1e-3)
+    states = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state.cpu()
+    torch.testing.assert_close(states, usual, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("kinds", [None, ["sliding_attention", "full_attention"] * 2])
 def test_no_token_sees_further_back_than_its_block_does(llama, mistral, kinds):
-    """Some blocks of Gemma 3 have a window, all of Mistral's do; a branch counts its distance from the question's end."""
+    """Some blocks of Gemma 3 have a window, and all of Mistral's; positions of branches go on from the question's."""
     if kinds is None:
         reader = untaught(mistral, sliding_window=6)
     else:
         reader = gemma(llama, layer_types=kinds, sliding_window=6)
     examples = [PackedExample(list(range(40, 50)), ([60, 61], [70, 71, 72])), PackedExample([9, 8], ([7],))]
-    found = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
+    states = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
     for row, example in enumerate(examples):
         for at, branch in zip(example.offsets(), example.branches):
             alone = plain(reader, example.question + branch).hidden_states[-1][0]
             torch.testing.assert_close(
-                found[row, at : at + len(branch)], alone[len(example.question) :], rtol=1e-4, atol=1e-5
+                states[row, at : at + len(branch)], alone[len(example.question) :], rtol=1e-4, atol=1e-5
             )
     reader.model.config.sliding_window = None
     whole = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
-    assert (found[0, 10:15] - whole[0, 10:15]).abs().max() > 1e-3, "the window never mattered"
+    assert (states[0, 10:15] - whole[0, 10:15]).abs().max() > 1e-3, "the window never mattered"
 
 
 def test_batches_stay_within_the_budget_and_leave_nothing_out():
     lengths = [3, 100, 7, 7, 50, 1, 2, 60]
-    found = batches(lengths, 60)
-    assert sorted(i for batch in found for i in batch) == list(range(len(lengths)))
-    assert [1] in found  # longer than the budget: alone
-    for batch in found:
+    parts = batches(lengths, 60)
+    assert sorted(i for batch in parts for i in batch) == list(range(len(lengths)))
+    assert [1] in parts  # longer than the budget: alone
+    for batch in parts:
         assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 60
-    assert len(found) < len(lengths) - 2
+    assert len(parts) < len(lengths) - 2
     assert batches([], 60) == []
 
 
@@ -121,16 +121,16 @@ def test_batches_stay_within_the_budget_and_leave_nothing_out():
 def test_upper_blocks_go_on_from_what_entered_the_first_of_them(reader, first):
     examples = [PackedExample([50, 51, 52], ([60, 61], [70])), PackedExample([9, 8], ([7],))]
     *states, last = hidden_states(reader, examples)
-    found = final(reader, examples, first, [state[: len(example)] for state, example in zip(states[first], examples)])
+    upper = final(reader, examples, first, [state[: len(example)] for state, example in zip(states[first], examples)])
     for row, example in enumerate(examples):
-        torch.testing.assert_close(found[row, : len(example)], last[row, : len(example)])
+        torch.testing.assert_close(upper[row, : len(example)], last[row, : len(example)])
     assert len(reader.layers) == reader.model.config.num_hidden_layers == 4
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("first", range(1, 4))
 def test_upper_blocks_keep_their_own_windows(llama, first):
-    """Of Gemma's blocks the last alone sees everything here, so that kinds counted from the wrong end are others; texts are longer than a window."""
+    """Of Gemma's blocks the last alone sees everything, so that kinds counted from the wrong end differ."""
     reader = gemma(llama, layer_types=["sliding_attention"] * 3 + ["full_attention"], sliding_window=6)
     examples = [PackedExample(list(range(40, 55)), ([60, 61], [70, 71, 72]))]
     states = torch.stack(
@@ -143,10 +143,10 @@ def test_upper_blocks_keep_their_own_windows(llama, first):
             )
         ]
     )
-    found = final(reader, examples, first, list(states))[0]
+    upper = final(reader, examples, first, list(states))[0]
     for at, branch in zip(examples[0].offsets(), examples[0].branches):
         alone = plain(reader, examples[0].question + branch).hidden_states[-1][0]
-        torch.testing.assert_close(found[at : at + len(branch)], alone[15:], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(upper[at : at + len(branch)], alone[15:], rtol=1e-4, atol=1e-5)
     assert reader.config.layer_types == ["sliding_attention"] * 3 + ["full_attention"]
 
 

@@ -10,8 +10,10 @@ from whoknows.models import products
 from whoknows.models.packing import PackedExample, collate
 
 SETTINGS = {
-    "first_layer": 0, "r": 4, "alpha": 16, "dropout": 0.0, "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-    "learning_rate": 1e-2, "batch_size": 8, "epochs": 1, "evaluations": 1, "patience": 1, "wrong_per_right": None, "js_weight": 0.0,
+    "first_layer": 0, "r": 4, "alpha": 16, "dropout": 0.0,
+    "targets": ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+    "learning_rate": 1e-2, "batch_size": 8, "epochs": 1, "evaluations": 1, "patience": 1, "wrong_per_right": None,
+    "js_weight": 0.0,
 }  # fmt: skip
 
 

@@ -55,14 +55,14 @@ def test_hidden_states_are_near_and_not_the_same(quantised):
 
 
 def test_every_cpu_has_the_same_four_bits_before_and_after_a_look(readers):
-    frames, found = {"m": answers()}, []
+    frames, results = {"m": answers()}, []
     for cpu in CPUS:
         reader = load_on(cpu, "4bit")
         before = reader.identity
         states = extract(reader, pack(reader, frames, [True] * 6), 2, 300).hidden["m"]
-        assert reader.identity == before, "else what a killed stage has kept is not found again"
-        found.append((states, before))
-    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
+        assert reader.identity == before, "else a stage that was killed does not recognise what it kept"
+        results.append((states, before))
+    assert torch.equal(results[0][0], results[1][0]) and results[0][1] == results[1][1]
 
 
 def test_answers_are_written(quantised):

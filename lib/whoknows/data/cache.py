@@ -64,15 +64,13 @@ def sha256(path: Path) -> str:
 
 
 def digest(paths: list[Path]) -> str:
-    """SHA-256, the first sixteen digits, of files with their names; kept, so that what has not been written to is read once."""
+    """SHA-256, the first sixteen digits, of files with their names; kept, so that unchanged files are read once."""
     states = [(str(path), (state := path.stat()).st_size, state.st_mtime_ns, state.st_ctime_ns) for path in paths]
     known = root() / "digests" / hashlib.sha256(repr(states).encode()).hexdigest()
     if not known.exists():
         with _sentences("digests"):
-            files.write_text(
-                known,
-                hashlib.sha256("".join(f"{path.name} {sha256(path)}\n" for path in paths).encode()).hexdigest()[:16],
-            )
+            text = "".join(f"{path.name} {sha256(path)}\n" for path in paths)
+            files.write_text(known, hashlib.sha256(text.encode()).hexdigest()[:16])
     return known.read_text(encoding="utf-8")
 
 
@@ -85,7 +83,7 @@ def _make(place, fill):
     """Fills a folder beside `place` and renames it; what a killed process left there is thrown away."""
     for stale in place.parent.glob(f".{place.name}.*.part"):
         shutil.rmtree(stale, ignore_errors=True)
-    # A name of its own: pip may go on writing to the folder of a process that was killed.
+    # A new name for each process: pip may go on writing to the folder of a process that was killed.
     part = place.with_name(f".{place.name}.{os.getpid()}.part")
     whole, temporary = part / "files", part / "temporary"
     whole.mkdir(parents=True)
@@ -115,7 +113,10 @@ def _seal(folder, about):
 
 
 def _check(place, measure, key):
-    """Compares what `measure` finds of each file with what is written under `key`; sizes, which takes a millisecond, find what was lost or cut short."""
+    """Compares `measure` of each file with what `about.json` has under `key`.
+
+    Sizes are compared in a millisecond, and show which files were lost or cut short.
+    """
     try:
         known = json.loads((place / ABOUT).read_text(encoding="utf-8"))[key]
         whole = all(measure(place / path) == value for path, value in known.items())

@@ -1,6 +1,6 @@
 """Files that are whole or not there: Parquet, safetensors, text and folders.
 
-Every file is written under a temporary name in its own folder and renamed into place, so a stage that is killed
+Every file is written under a temporary name in the same folder and renamed into place, so a stage that is killed
 never leaves half a file for the next one to read.
 """
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]  # of the checkout that this library 
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that is given twice, of which plain YAML silently keeps the last one; and leaves a date as it is written."""
+    """Refuses a key that is given twice, of which plain YAML silently keeps the last; leaves dates as written."""
 
     yaml_implicit_resolvers = {
         letter: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
@@ -144,7 +144,7 @@ def read_safetensors(path: Path | str) -> dict:
 
 
 def write_torch(path: Path | str, state: dict) -> None:
-    """Writes a dict of tensors, numbers, strings, lists and dicts in torch's own format.
+    """Writes a dict of tensors, numbers, strings, lists and dicts in torch's format.
 
     Raises:
         WhoknowsError: the disk is full.

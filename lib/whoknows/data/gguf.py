@@ -1,6 +1,6 @@
 """A GGUF model as bf16 safetensors and a fast tokenizer.
 
-Runs as a process of its own, `python -P convert.py model.gguf folder`, because it replaces the GGUF reader
+Runs as a separate process, `python -P gguf.py model.gguf folder`, because it replaces the GGUF reader
 that transformers uses and because two models can then be converted at once.
 """
 

@@ -9,25 +9,25 @@ TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")
 
 
 def config(source: str) -> Path | None:
-    """The config.json of a model, in a folder that is called as its commit; None if it was not fetched, or this is no name on the hub."""
+    """The cached config.json of a model, in a folder named after its commit; None if it was not fetched."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(source, "config.json")
-    except HFValidationError:
+        path = try_to_load_from_cache(source, "config.json")
+    except HFValidationError:  # no name on the hub
         return None
-    return Path(found) if isinstance(found, str) else None
+    return Path(path) if isinstance(path, str) else None
 
 
 def commit(source: str) -> str | None:
     """The commit of what was fetched of a model; None if nothing was."""
-    found = config(source)
-    return found and found.parent.name
+    path = config(source)
+    return path and path.parent.name
 
 
 def check(source: str) -> None:
-    """Asks the hub for a model, and fetches its configuration, so that it is known which commit this is; what was fetched before is not asked for again.
+    """Asks the hub for a model that was not fetched before, and fetches its configuration, which pins the commit.
 
     Args:
         source: organisation/model.
@@ -50,12 +50,13 @@ def check(source: str) -> None:
         ) from None
     except RepositoryNotFoundError:
         raise WhoknowsError(
-            f"models: the Hugging Face hub has no {source} for you: mend the name, or, if it is private, give {account}."
+            f"models: the Hugging Face hub has no {source} for you: mend the name, "
+            f"or, if it is private, give {account}."
         ) from None
     except Exception as error:  # whatever its HTTP client has, which changes from version to version
-        said = type(error).__name__
         raise WhoknowsError(
-            f"models: the Hugging Face hub could not be asked for {source} ({said}): try again, or name a local folder."
+            f"models: the Hugging Face hub could not be asked for {source} ({type(error).__name__}): "
+            "try again, or name a local folder."
         ) from None
 
 

@@ -4,9 +4,8 @@ import re
 import string
 import unicodedata
 
-APOSTROPHES = str.maketrans(
-    "", "", "´ʹʻʼʽˈ⁄−"
-)  # and a fraction's stroke and a minus: not punctuation to Unicode, though people write ' / - instead
+# Apostrophes, a fraction's stroke and a minus: not punctuation to Unicode, though people write ' / - instead.
+APOSTROPHES = str.maketrans("", "", "´ʹʻʼʽˈ⁄−")
 
 
 def normalise(text: str) -> str:
@@ -16,21 +15,21 @@ def normalise(text: str) -> str:
 
 
 def words(text: str) -> str:
-    """Normalised after what Unicode writes in more than one way: NFKC, and no punctuation of any script nor invisible signs."""
+    """Normalised after NFKC, without punctuation of any script (category P) and invisible characters (Cf)."""
     text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES))
-    return normalise(
-        "".join(
-            letter for letter in text if unicodedata.category(letter)[0] != "P" and unicodedata.category(letter) != "Cf"
-        )
-    )
+    return normalise("".join(sign for sign in text if not unicodedata.category(sign).startswith(("P", "Cf"))))
 
 
 def same(answer: str, accepted: str) -> bool:
-    """Whether two answers are the same words; an accepted one that has no words (`A`, `$`) is compared as it stands, but for what is around the answer."""
+    """Whether two answers are the same words.
+
+    An accepted one that has no words (`A`, `$`) is compared as it stands, with the answer and with the answer less what
+    surrounds its words.
+    """
     if words(accepted):
         return words(answer) == words(accepted)
-    said, wanted = (unicodedata.normalize("NFKC", text).strip().lower() for text in (answer, accepted))
-    return bool(wanted) and wanted in (said, re.sub(r"^\W+|\W+$", "", said))
+    given, wanted = (unicodedata.normalize("NFKC", text).strip().lower() for text in (answer, accepted))
+    return bool(wanted) and wanted in (given, re.sub(r"^\W+|\W+$", "", given))
 
 
 def holds(text: str, words: str) -> bool:
@@ -39,10 +38,10 @@ def holds(text: str, words: str) -> bool:
 
 
 def accepted(gold: list[str], question: str) -> list[str]:
-    """Accepted answers without those that say nothing since the question itself holds them.
+    """Accepted answers without those that carry no information, since the question holds them.
 
-    In what K is the symbol of, K is no answer, though a list of other names for potassium has it. Where the question holds the
-    first of them, which is the answer itself, as one of several to choose from, all of them stay.
+    To what K is the symbol of, K is no answer, though a list of other names for potassium has it. Where the question
+    holds the first of them, which is the answer itself, as one of several to choose from, all of them stay.
 
     Args:
         question: what stands below its first line, such as a passage, is there to be read and does not count.
@@ -59,19 +58,19 @@ def asked_in(question: str) -> str:
 
 
 def shows(answer: str, name: str, asked: str) -> bool:
-    """Whether an answer holds an accepted one and, where the question holds that, too, nothing else of the question's words.
+    """Whether an answer holds an accepted one and, where the question holds that too, no other word of the question.
 
     Args:
         asked: as `asked_in` returns.
     """
-    said, wanted = words(answer), words(name)
+    given, wanted = words(answer), words(name)
     if not wanted:
         return same(answer, name)
-    rest = f" {said} ".replace(f" {wanted} ", " ").split()
-    return holds(said, wanted) and not (holds(asked, wanted) and {*rest} & {*asked.split()})
+    rest = f" {given} ".replace(f" {wanted} ", " ").split()
+    return holds(given, wanted) and not (holds(asked, wanted) and {*rest} & {*asked.split()})
 
 
 def fold(name: str) -> str:
-    """A name normalised, without accents, with spaces for hyphens: São Paulo is sao paulo, and Guinea-Bissau guinea bissau."""
+    """A name normalised, accents removed, spaces for hyphens: São Paulo is sao paulo, Guinea-Bissau guinea bissau."""
     letters = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
     return normalise(re.sub(r"[^\w\s]", "", letters.replace("-", " ")))

@@ -1,7 +1,7 @@
 """Cities and their countries, countries and their capitals, as GeoNames knows them.
 
-Who answers with a name has to give that name: graded by containment, "Papua New Guinea" would pass for Guinea, "New Mexico" for
-Mexico, and "South America" for the United States. So all names that are in common use are accepted, and none that only holds one.
+An answer that is a name has to be that name: graded by containment, "Papua New Guinea" would pass for Guinea, and
+"South America" for the United States. So all names in common use are accepted, and none that only holds one.
 """
 
 import json
@@ -11,11 +11,12 @@ from pathlib import Path
 
 from whoknows.data.matching import fold, holds
 
-LARGE = 200_000  # people that a city has which is asked
-# Two states that are no more; those whose capital is disputed, and those whose cities may be said to be in another country.
+LARGE = 200_000  # inhabitants of a city that is asked about
+# Two former states; those whose capital is disputed, and those whose cities may count as being in another country.
 LEFT_OUT = ("AN", "CS", "EH", "HK", "IL", "MO", "PR", "PS", "TW", "XK")
 ARTICLE = re.compile(
-    r"^(?!South Georgia).*(Islands|Territory|Territories)$|Republic|^(United|Netherlands|Bahamas|Gambia|Philippines|Maldives|Comoros|Seychelles|Isle)"
+    "^(?!South Georgia).*(Islands|Territory|Territories)$|Republic"
+    "|^(United|Netherlands|Bahamas|Gambia|Philippines|Maldives|Comoros|Seychelles|Isle)"
 )
 
 # Names beside that of GeoNames, by the country's code; accents, hyphens, full stops and "the" need none.
@@ -87,22 +88,20 @@ CAPITALS = {
 def cities(root: Path) -> list[tuple[str, list[str]]]:
     """(question, accepted names of the country) for large cities whose name is that of no city in another country.
 
-    A name counts as another country's if one of its cities above 15,000 people has it as its name, or one of its large cities as
-    one of its many names: St. Petersburg is in Russia as well as in Florida.
+    A name counts as another country's if one of its cities above 15,000 people has it as its name, or one of its large
+    cities as one of its many names: St. Petersburg is in Russia as well as in Florida.
 
     Args:
         root: folder of the asset geonames.
     """
-    found = sorted(_read(root, "cities15000").values(), key=lambda city: -city["population"])
+    every = sorted(_read(root, "cities15000").values(), key=lambda city: -city["population"])
     countries, where = _read(root, "countries"), defaultdict(set)
-    large = [city for city in found if city["population"] > LARGE]
-    known = {
-        spelling for city in large for spelling in (city["name"], fold(city["name"]).title())
-    }  # few of the other names are looked at
-    names = [(city["name"], city["countrycode"]) for city in found]
-    for name, code in names + [
-        (name, city["countrycode"]) for city in large for name in known.intersection(city["alternatenames"])
-    ]:
+    large = [city for city in every if city["population"] > LARGE]
+    # Of a city's many other names, only those that a large city is called.
+    known = {spelling for city in large for spelling in (city["name"], fold(city["name"]).title())}
+    names = [(city["name"], city["countrycode"]) for city in every]
+    names += [(name, city["countrycode"]) for city in large for name in known.intersection(city["alternatenames"])]
+    for name, code in names:
         where[fold(name)].add(code)
     asked = {}
     for city in large:
@@ -135,9 +134,7 @@ def capitals(root: Path) -> list[tuple[str, list[str]]]:
 
 def _without_given(asked) -> list[tuple[str, list[str]]]:
     """Those whose question does not name its answer, as it does for Mexico City or the capital of Monaco."""
-    return [
-        (question, names) for question, names in asked if not any(holds(fold(question), fold(name)) for name in names)
-    ]
+    return [(text, names) for text, names in asked if not any(holds(fold(text), fold(name)) for name in names)]
 
 
 def _read(root: Path, name: str) -> dict:

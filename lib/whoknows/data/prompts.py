@@ -1,12 +1,12 @@
-"""Wording: what stands between questions and answers, in plain text or in the template of a model that was tuned to chat."""
+"""Wording: what stands between questions and answers, in plain text or in the chat template of a tuned model."""
 
 from dataclasses import dataclass
 from datetime import date
 
 from whoknows import WhoknowsError
 
-DATE = "2025-01-01"  # what a template that tells the date is told where the grid names none: the same text on every day
-CHAT = "chat:"  # before the source of a model that is to be asked in its own template
+DATE = "2025-01-01"  # in templates that state the date, where the grid names none: the same text on every day
+CHAT = "chat:"  # before the source of a model that is asked in its chat template
 QUERY = "\n\nIs the proposed answer correct?\nChoices:\n(i): no\n(ii): yes\nAnswer:"
 ANCHOR = "a"  # no tokenizer merges a letter with the space, line end or special token behind it
 USER, REPLY, AGAIN = "Q1qQ", "A1aA", "Q2qQ"  # no template has these words
@@ -21,9 +21,9 @@ class Wording:
         later: before a question that follows another one's answer.
         asked: between a question and what is answered.
         given: between an example's question and its answer.
-        lead: before the answer's own words.
+        lead: before the answer's first word.
         end: after the answer of an example.
-        query: after an answer that is to be judged.
+        query: after an answer, where its correctness is asked for.
         before: what an answer follows, as far as a tokenizer has to know.
     """
 
@@ -41,21 +41,21 @@ PLAIN = Wording("Question: ", "Question: ", "\nAnswer:", "\nAnswer: ", " ", "\n\
 
 
 def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
-    """The words of a tokenizer's chat template, taken from a conversation in which it puts three words that it does not know.
+    """The words of a tokenizer's chat template, cut from a rendered conversation whose three words are in no template.
 
     Args:
-        day: what it is told if it asks for the date, as year-month-day.
-        thinking: what it is told if it asks whether to think before answering.
+        day: the date, as year-month-day, for a template that states it.
+        thinking: whether a template that has a switch for it lets the model think before answering.
 
     Raises:
-        WhoknowsError: the tokenizer has no template, or one that fails, that says the same words otherwise at the end of a
-            conversation, or that has no switch for the thinking that is asked for.
+        WhoknowsError: the tokenizer has no template, or one that fails, that writes the same words differently at a
+            conversation's end, or that has no switch for the thinking that is asked for.
     """
     name, remedy = tokenizer.name_or_path, f"leave {CHAT} out of its source in the grid"
     if not tokenizer.chat_template:
         raise WhoknowsError(f"models: {name} has no chat template; {remedy}")
     try:
-        quick, thoughtful = (_said(tokenizer, day, thinks) for thinks in (False, True))
+        quick, thoughtful = (_render(tokenizer, day, thinks) for thinks in (False, True))
         first, rest = (thoughtful if thinking else quick).split(USER)
         answered, rest = rest.split(REPLY)
         later, asked = rest.split(AGAIN)
@@ -73,29 +73,26 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
         )
     if not answered.startswith(asked) and (quick == thoughtful or not asked.startswith(answered)):
         raise WhoknowsError(
-            f"models: the chat template of {name} puts other words before an answer that is given than before one that is asked for; {remedy}"
+            f"models: the chat template of {name} puts other words before an answer that is given "
+            f"than before one that is asked for; {remedy}"
         )
-    lead = (
-        answered.removeprefix(asked) if answered.startswith(asked) else ""
-    )  # an empty thought stands before the last answer alone
+    # Some templates put an empty thought before the last answer alone.
+    lead = answered.removeprefix(asked) if answered.startswith(asked) else ""
     if (
         not thinking
-    ):  # a line end or a name of a channel that every answer begins with is given, for it would end the answer
+    ):  # what every answer begins with (a line end, a channel's name) is given, for it would end the answer
         asked, lead = asked + lead.rstrip(" "), lead[len(lead.rstrip(" ")) :]
     query = later + QUERY.strip().removesuffix("\nAnswer:") + asked
     return Wording(first + "Question: ", later + "Question: ", asked, answered, lead, "", query, asked)
 
 
-def _said(tokenizer, day: str, thinking: bool) -> str:
+def _render(tokenizer, day: str, thinking: bool) -> str:
     """A template's conversation, on a day, with its thinking on or off if it has a switch."""
-    from transformers.utils.chat_template_utils import (
-        _compile_jinja_template,  # not above: checks and plans need none of it
-    )
+    from transformers.utils import chat_template_utils  # not above: checks and plans need none of it
 
     clock = date.fromisoformat(day).strftime
-    _compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = (
-        clock  # kept from one call to the next; no argument may be a function
-    )
+    # The compiled template is cached and used below; a function cannot be passed as an argument.
+    chat_template_utils._compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = clock
     turns = [{"role": role, "content": text} for role, text in (("user", USER), ("assistant", REPLY), ("user", AGAIN))]
-    told = {"date_string": clock("%d %b %Y"), "enable_thinking": thinking, "thinking": thinking}
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **told)
+    variables = {"date_string": clock("%d %b %Y"), "enable_thinking": thinking, "thinking": thinking}
+    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **variables)

@@ -1,6 +1,6 @@
 """Questions: which ones are asked, and which split each belongs to.
 
-A split depends on nothing but the question's own words, so it is the same for every model,
+A split depends on nothing but the question's words, so it is the same for every model,
 every grid and every machine, and a question that two data sets share cannot sit in two splits.
 """
 
@@ -186,12 +186,15 @@ def _items(base: str):
             passage = " ".join(row["support"].split())
             if len(passage) < PASSAGE and holds(normalise(passage), normalise(gold[0])):
                 yield subject, f"{asked}\nPassage: {passage}", gold, choices
-        elif base not in BASIC_SKILLS or (asked == question and _told_apart(gold[0], choices)):
+        elif base not in BASIC_SKILLS or (asked == question and _is_gradable(gold[0], choices)):
             yield subject, asked, gold, choices
 
 
 def _rows(folder: Path, below: str):
-    """(subject, row) of every Arrow file or file of requests, of which there is one for each choice; the subject is a folder's name."""
+    """(subject, row) of every Arrow file, whose folder names the subject, and of every file of requests.
+
+    There is one request for each choice, and the one for the right choice is taken.
+    """
     for file in sorted(folder.glob(f"{below}*.arrow")):
         with pa.memory_map(str(file)) as source:
             yield from (
@@ -202,8 +205,8 @@ def _rows(folder: Path, below: str):
         yield from (("", request["doc"]) for request in requests if request["idx"] == request["label"])
 
 
-def _told_apart(gold: str, choices: list[str]) -> bool:
-    """Whether a wrong choice would be graded wrong: grading sees neither case nor punctuation, which some operations on strings are about."""
+def _is_gradable(gold: str, choices: list[str]) -> bool:
+    """Whether wrong choices would be graded wrong: some differ in case or punctuation alone, which grading ignores."""
     accepted = normalise(gold)
     return bool(accepted) and sum(holds(normalise(choice), accepted) for choice in choices) == 1
 
@@ -218,15 +221,10 @@ def _indexed(question: str, choices: list[str], index: int) -> tuple[str, list[s
 
 
 def _basic_skill(row: dict) -> tuple[str, list[str], list[str]]:
-    """Whoever is asked for the legs of a cat may say four or 4."""
+    """Small numbers are accepted as digits and as words: a cat has four legs, or 4."""
     question, (gold,), choices = _indexed(row["question"], row["choices"], row["gold"])
-    also = (
-        [NUMBERS[int(gold)]]
-        if gold in map(str, range(len(NUMBERS)))
-        else [str(NUMBERS.index(gold))]
-        if gold in NUMBERS
-        else []
-    )
+    also = [NUMBERS[int(gold)]] if gold in map(str, range(len(NUMBERS))) else []
+    also += [str(NUMBERS.index(gold))] if gold in NUMBERS else []
     return question, [gold, *also], choices
 
 

@@ -1,6 +1,6 @@
 """Source files that a notebook's results depend on: itself, and the modules of this library that it imports.
 
-A file of Python counts by what it does: its comments, docstrings, error messages and layout are no reason to run a stage again.
+A file of Python counts by what it does: a change of comments, docstrings, error messages or layout re-runs no stage.
 """
 
 import ast
@@ -13,28 +13,28 @@ LIBRARY = Path(__file__).parents[1]
 
 
 def closure(notebook: Path | str) -> list[str]:
-    """The notebook, and then every module of the library that it imports, directly or through another, as relative paths.
+    """The notebook, then every module of the library that it imports, directly or through another, as relative paths.
 
     Imports are read, not run. Those within functions count too, save in `main`, which no notebook calls.
 
     Args:
         notebook: py:percent source.
     """
-    found, waiting = {}, [LIBRARY / "__init__.py", Path(notebook)]
+    reached, waiting = {}, [LIBRARY / "__init__.py", Path(notebook)]
     while waiting:
         path = waiting.pop()
-        if path not in found:
-            found[path] = None
+        if path not in reached:
+            reached[path] = None
             waiting += _imported(path)
-    return [os.path.relpath(path) for path in found]
+    return [os.path.relpath(path) for path in reached]
 
 
 def digest(notebook: Path | str, *others: Path | str) -> str:
-    """SHA-256, the first sixteen digits, of the notebook, of the modules in its closure, and of other files that it reads."""
-    found = hashlib.sha256()
+    """SHA-256, the first sixteen digits, of the notebook, the modules in its closure, and other files that it reads."""
+    total = hashlib.sha256()
     for path in (*closure(notebook), *others):
-        found.update(f"{path} {content(path)}\n".encode())
-    return found.hexdigest()[:16]
+        total.update(f"{path} {content(path)}\n".encode())
+    return total.hexdigest()[:16]
 
 
 @cache
@@ -47,7 +47,7 @@ def content(path: Path | str) -> str:
 
 
 class _Silent(ast.NodeTransformer):
-    """Leaves out what is only said: docstrings, and the texts of what is raised."""
+    """Leaves out texts that change no result: docstrings, and the messages of exceptions."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
@@ -76,6 +76,6 @@ def _imported(path: Path) -> list[Path]:
 
 
 def _modules(parts: list[str]) -> list[Path]:
-    """The files that an import of `whoknows.<parts>` runs: those of the packages on the way, and of the module, if it is one."""
+    """The files that an import of `whoknows.<parts>` runs: of the packages on the way and, if it is one, the module."""
     packages = [LIBRARY.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
     return [path for path in [*packages, LIBRARY.joinpath(*parts).with_suffix(".py")] if path.exists()]

@@ -19,15 +19,15 @@ def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
     if seed == 0:
         return answers
     split = answers["split"].copy()
-    for _, own in answers[split.isin(["train", "validation"])].groupby("task"):
-        held = in_hash_order(own["question_id"], str(seed))[: (own["split"] == "validation").sum()]
-        split[own.index] = "train"
-        split[held] = "validation"
+    for _, group in answers[split.isin(["train", "validation"])].groupby("task"):
+        held_out = in_hash_order(group["question_id"], str(seed))[: (group["split"] == "validation").sum()]
+        split[group.index] = "train"
+        split[held_out] = "validation"
     return answers.assign(split=split)
 
 
 def smaller(answers: pd.DataFrame, sizes: list[int], seed: int) -> dict[int, pd.DataFrame]:
-    """Answers with fewer training answers, for each size; those that are not fewer than there are, or are of one class, are left out.
+    """Answers with fewer training answers, for each size that is smaller than all and gives both classes.
 
     Args:
         answers: question_id, split and correct of each answer; other columns are kept.
@@ -35,8 +35,8 @@ def smaller(answers: pd.DataFrame, sizes: list[int], seed: int) -> dict[int, pd.
         seed: decides which; the same ones for whoever asks for the same size.
     """
     train = answers[answers["split"] == "train"]
-    found = {size: fewer(answers, size, seed) for size in sizes if size < len(train)}
-    return {size: some for size, some in found.items() if not one_class(some.loc[some["split"] == "train", "correct"])}
+    subsets = {size: fewer(answers, size, seed) for size in sizes if size < len(train)}
+    return {size: some for size, some in subsets.items() if not one_class(some["correct"][some["split"] == "train"])}
 
 
 def fewer(answers: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:

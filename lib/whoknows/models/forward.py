@@ -1,4 +1,4 @@
-"""Features: what a frozen reader's hidden states are at an answer's last token, over all its tokens and before it, and what it says when asked.
+"""Features: a frozen reader's hidden states at, over and before an answer's tokens, and its zero-shot confidence.
 
 One forward pass over a question and all models' answers to it gives the hidden states of every layer,
 the zero-shot confidence P(True), and the residual stream from which LoRA + Prompt goes on.
@@ -21,14 +21,16 @@ from whoknows.models.packing import PackedBatch
 
 @dataclass
 class Features:
-    """Everything `extract` finds out.
+    """The result of `extract`.
 
     Attributes:
-        hidden: for each scored model [questions, layers + 1, width], bfloat16; HF index, 0 = embeddings, last = after the final norm.
+        hidden: for each scored model [questions, layers + 1, width], bfloat16, at the answer's last token; HF index,
+            0 = embeddings, last = after the final norm.
         mean: the same, as means over the tokens of each answer.
         before: the same at the last token of each question, after which the answers begin.
         zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put.
-        cached: [tokens of all queried examples, width], residual stream before block `first_block`; both None if not asked for.
+        cached: [tokens of all queried examples, width], residual stream before block `first_block`; both None if not
+            asked for.
     """
 
     hidden: dict[str, torch.Tensor]
@@ -49,10 +51,11 @@ def extract(
 ) -> Features:
     """Run the frozen reader once over a batch.
 
-    All that is found stays on the reader's device until the last batch, so that nothing waits for it to be brought away.
+    All results stay on the reader's device until the last batch, so that no batch waits for a transfer.
 
     Args:
-        first_block: block whose input is kept for every token of the queried examples; None keeps nothing, and so does the plain way.
+        first_block: block whose input is kept for every token of the queried examples; None, or the plain way, keeps
+            nothing.
         budget: rows times columns of one forward pass.
         done: called with the number of tokens after each batch.
 
@@ -64,26 +67,24 @@ def extract(
     """
     is_fast, lengths = proof.packing(reader, packed.longest), [len(example) for example in packed.examples]
     decode, first_block = (decoding.together, first_block) if is_fast else (decoding.alone, None)
-    starts = [
-        0,
-        *accumulate(length if packed.is_queried(t) else 0 for t, length in enumerate(lengths)),
-    ]  # of the examples in the cached activations
-    found = _room(reader, packed, first_block, starts[-1])
-    for batch, (bad, own) in budget.run(partial(_read, reader, decode, packed, found, starts), lengths):
-        _refuse(reader, packed, batch, bad, own)
+    # Where each example begins in the cached activations.
+    starts = [0, *accumulate(length if packed.is_queried(t) else 0 for t, length in enumerate(lengths))]
+    features = _empty(reader, packed, first_block, starts[-1])
+    for batch, (bad, branch_of) in budget.run(partial(_read, reader, decode, packed, features, starts), lengths):
+        _refuse(reader, packed, batch, bad, branch_of)
         done(sum(lengths[t] for t in batch))
     return Features(
-        hidden={model: fetch(states) for model, states in found.hidden.items()},
-        mean={model: fetch(states) for model, states in found.mean.items()},
-        before=fetch(found.before),
-        zero_shot={model: logits.cpu() for model, logits in found.zero_shot.items()},
-        cached=None if found.cached is None else fetch(found.cached),
+        hidden={model: fetch(states) for model, states in features.hidden.items()},
+        mean={model: fetch(states) for model, states in features.mean.items()},
+        before=fetch(features.before),
+        zero_shot={model: logits.cpu() for model, logits in features.zero_shot.items()},
+        cached=None if features.cached is None else fetch(features.cached),
         first_block=first_block,
     )
 
 
-def _room(reader: Reader, packed: PackedBatch, first_block: int | None, cached_tokens: int) -> Features:
-    """Tensors for what is to be found, on the reader's device."""
+def _empty(reader: Reader, packed: PackedBatch, first_block: int | None, cached_tokens: int) -> Features:
+    """Features to be filled in, on the reader's device."""
     count, width, on = len(packed.examples), reader.config.hidden_size, reader.device
     empty = partial(torch.empty, count, reader.depth + 1, width, dtype=torch.bfloat16, device=on)
     return Features(
@@ -97,69 +98,73 @@ def _room(reader: Reader, packed: PackedBatch, first_block: int | None, cached_t
 
 
 def _wanted(packed: PackedBatch, batch: list[int], on: torch.device) -> tuple[Places, list[int], dict[str, list[int]]]:
-    """Tokens whose hidden states are wanted, the last one of each answer, all of each answer, and the last one of each question.
+    """Tokens whose hidden states are wanted: each answer's last one, all of each answer, and each question's last one.
 
     Returns:
         (rows and columns, how many of them make one mean, and for each scored model its branches).
     """
     spans = [packed.answer_spans(t) for t in batch]
-    ends, own = packed.places(batch, [packed.answer_ends[t] for t in batch], on)
+    ends, branch_of = packed.places(batch, [packed.answer_ends[t] for t in batch], on)
     every, _ = packed.places(batch, [list(chain(*example)) for example in spans], on)
     before, _ = packed.places(batch, [[len(packed.examples[t].question) - 1] for t in batch], on)
     sizes = [*[1] * len(ends[0]), *map(len, chain(*spans)), *[1] * len(batch)]
-    return (torch.cat([ends[0], every[0], before[0]]), torch.cat([ends[1], every[1], before[1]])), sizes, own
+    rows, columns = map(torch.cat, zip(ends, every, before))
+    return (rows, columns), sizes, branch_of
 
 
 def _read(
-    reader: Reader, decode, packed: PackedBatch, found: Features, starts: list[int], batch: list[int]
+    reader: Reader, decode, packed: PackedBatch, features: Features, starts: list[int], batch: list[int]
 ) -> tuple[torch.Tensor, dict[str, list[int]]]:
-    """Puts what a batch gives into `found`.
+    """Fills in the features of a batch.
 
     Args:
         decode: `decoding.together` or `decoding.alone`.
 
     Returns:
-        (which hidden states over answers and then of questions, [branches + questions, layers + 1], are no numbers, and for
-        each scored model its branches).
+        (which means over answers and then states of questions, [branches + questions, layers + 1], are NaN or infinite,
+        and for each scored model its branches).
     """
-    at, sizes, own = _wanted(packed, batch, reader.device)
+    at, sizes, branch_of = _wanted(packed, batch, reader.device)
     ends, _ = packed.places(batch, [packed.query_ends(t) for t in batch], reader.device)
-    states, last, cached = decode(reader, [packed.examples[t] for t in batch], at, sizes, ends, found.first_block)
+    states, last, cached = decode(reader, [packed.examples[t] for t in batch], at, sizes, ends, features.first_block)
     states, logits, count = states.to(torch.bfloat16), p_true_logit(reader, last), len(ends[0])
     rows, asked = (send(torch.tensor(some), reader.device) for some in (batch, [packed.is_queried(t) for t in batch]))
-    found.before[rows] = states[2 * count :]
-    for model, branches in own.items():
+    features.before[rows] = states[2 * count :]
+    for model, branches in branch_of.items():
         branches = send(torch.tensor(branches), reader.device)
-        found.hidden[model][rows], found.mean[model][rows] = states[branches], states[count + branches]
-        found.zero_shot[model][rows] = logits[branches].where(asked, torch.nan)
+        features.hidden[model][rows], features.mean[model][rows] = states[branches], states[count + branches]
+        features.zero_shot[model][rows] = logits[branches].where(asked, torch.nan)
     for row, t in enumerate(batch if cached is not None else ()):
-        found.cached[starts[t] : starts[t + 1]] = cached[row, : starts[t + 1] - starts[t]]
-    return ~torch.isfinite(states[count:]).all(
-        dim=-1
-    ), own  # what is no number at an answer's last token is none in the mean
+        features.cached[starts[t] : starts[t + 1]] = cached[row, : starts[t + 1] - starts[t]]
+    # Not states[:count]: NaN or infinity at an answer's last token makes its mean NaN or infinite.
+    return ~torch.isfinite(states[count:]).all(dim=-1), branch_of
 
 
 def p_true_logit(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
-    """Log-odds of yes from [n, width] outputs of the final norm: softmax over the two choice tokens alone."""
+    """Log-odds of yes from [n, width] outputs of the final norm.
+
+    With softmax over the two choice tokens alone, log(p(yes) / p(no)) = logit(yes) - logit(no).
+    """
     logits = reader.logits(hidden, reader.choices).float()
     return logits[:, 1] - logits[:, 0]
 
 
 def _refuse(
-    reader: Reader, packed: PackedBatch, batch: list[int], bad: torch.Tensor, own: dict[str, list[int]]
+    reader: Reader, packed: PackedBatch, batch: list[int], bad: torch.Tensor, branch_of: dict[str, list[int]]
 ) -> None:
-    """Raises if a hidden state of the batch is no number; says which one."""
+    """Raises if a hidden state of the batch is NaN or infinite; says which one."""
     if not bad.any():
         return
     row, layer = (int(i) for i in bad.nonzero()[0])
     whose = [
         (f"the answer of {model} to ", t)
-        for model, branches in own.items()
+        for model, branches in branch_of.items()
         for t, branch in zip(batch, branches)
         if branch == row
     ]
     where, t = (whose or [("", batch[row - len(bad)])])[0]
     text = reader.tokenizer.decode(packed.examples[t].question, skip_special_tokens=True)
     raise WhoknowsError(
-        f"extract: a hidden state of layer {layer} at {where}{text[:60]!r} is NaN or infinite; set precision: float32 in the grid"
+        f"extract: a hidden state of layer {layer} at {where}{text[:60]!r} is NaN or infinite; "
+        "set precision: float32 in the grid"
     )

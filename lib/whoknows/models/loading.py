@@ -1,4 +1,4 @@
-"""Models: loading them frozen, and turning text into ids piece by piece, so that positions are known and never searched for."""
+"""Models: loading them frozen, and encoding text piece by piece, so that positions are known and never searched for."""
 
 import hashlib
 import os
@@ -28,7 +28,7 @@ from whoknows import WhoknowsError
 from whoknows.data import assets
 from whoknows.data.prompts import ANCHOR, CHAT, PLAIN, Wording, chat
 
-# Texts differ in length, and without this a GPU's memory is cut into pieces of lengths that do not come again.
+# Batches differ in length, and without this they fragment a GPU's memory.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
 LINEAR = (nn.Linear, Conv1D)  # the second is what GPT-2 calls it
@@ -50,13 +50,16 @@ def device() -> torch.device:
 
 
 def has_bfloat16() -> bool:
-    """Whether the hardware multiplies bfloat16 natively: a GPU, or a CPU whose AVX512_BF16 or AMX oneDNN may use (see ONEDNN_MAX_CPU_ISA)."""
+    """Whether the hardware multiplies bfloat16 natively.
+
+    A GPU does, and a CPU with AVX512_BF16 or AMX that oneDNN may use (see ONEDNN_MAX_CPU_ISA).
+    """
     cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.cuda.is_available() or (cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def dtype(precision: str) -> torch.dtype:
-    """The number format of activations, and of weights that are not quantised; `auto` is bfloat16 where the hardware multiplies it natively."""
+    """The number format of activations, and of weights that are not quantised; for `auto` see `has_bfloat16`."""
     if precision == "auto":
         return torch.bfloat16 if has_bfloat16() else torch.float32
     return torch.bfloat16 if precision in QUANTISED else getattr(torch, precision)
@@ -68,24 +71,24 @@ def send(tensor: torch.Tensor, on: torch.device) -> torch.Tensor:
 
 
 class FusedNorm(nn.Module):
-    """Root mean square norm in one kernel, where transformers launches seven; takes the place of its class, and keeps the weights."""
+    """Root mean square norm in one kernel, where transformers launches seven; replaces its class, keeps the weights."""
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         return F.rms_norm(hidden, self.weight.shape, self.weight, self.variance_epsilon)
 
 
 def fuse_norms(model: nn.Module) -> None:
-    """Has the norms of LLaMA and Mistral run as `FusedNorm`; those of other architectures scale otherwise."""
+    """Makes the norms of LLaMA and Mistral run as `FusedNorm`; those of other architectures scale differently."""
     for module in model.modules():
         if type(module) in (LlamaRMSNorm, MistralRMSNorm):
             module.__class__ = FusedNorm
 
 
 def keep_format(model: nn.Module) -> None:
-    """Has matrices of 4 bits keep one format, with which they can be trained and are the same on every CPU.
+    """Makes matrices of 4 bits keep one format, with which they can be trained and are the same on every CPU.
 
-    Where there is AVX512_BF16, bitsandbytes packs them anew in the first forward pass in evaluation, for a product that has no
-    gradient, and rounds their scales.
+    Where there is AVX512_BF16, bitsandbytes packs them anew in the first forward pass in evaluation, for a product that
+    has no gradient, and rounds their scales.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -109,11 +112,8 @@ class Reader:
     @property
     def base(self) -> nn.Module:
         """The stack of blocks with embeddings and final norm, without the output head."""
-        declared = (
-            self.causal.get_decoder(),
-            self.causal.base_model,
-            *self.causal.children(),
-        )  # of which some are right, by class
+        # Which of these is the stack differs from class to class.
+        declared = (self.causal.get_decoder(), self.causal.base_model, *self.causal.children())
         parts = [module for module in declared if module is not self.causal]
         return next((part for part in parts if _blocks(part, self.depth) is not None), parts[0])
 
@@ -124,9 +124,9 @@ class Reader:
         Raises:
             LookupError: they stand in no list, so they cannot be run one by one.
         """
-        if (found := _blocks(self.base, self.depth)) is None:
+        if (blocks := _blocks(self.base, self.depth)) is None:
             raise LookupError(f"{type(self.base).__name__} has no list of {self.depth} blocks")
-        return found
+        return blocks
 
     @property
     def config(self):
@@ -150,12 +150,10 @@ class Reader:
     def logits(self, hidden: torch.Tensor, tokens: tuple[int, ...] | None = None) -> torch.Tensor:
         """[n, vocabulary] next-token logits, or those of some tokens alone, from outputs [n, width] of the final norm.
 
-        The model's own code computes them, with whatever it does besides the product with the head's matrix: bias, scale, soft cap.
+        The model's code computes them, with whatever it does besides the product with the head: bias, scale, soft cap.
         """
-        head, ids = (
-            self.causal.get_output_embeddings(),
-            torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device),
-        )
+        head = self.causal.get_output_embeddings()
+        ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
         with ExitStack() as undo:
             undo.enter_context(_standing_in(self.base, lambda *_, **__: _Decoded(hidden[None])))
             if tokens is not None:
@@ -170,34 +168,30 @@ class Reader:
 
     @property
     def identity(self) -> str:
-        """What tells these weights from others: where they are from, the digest of their files, their number format, and some of them."""
+        """What tells these weights from others: their source, digest and number format, and some of their values."""
         digest, block = hashlib.sha256(), next((_blocks(self.base, self.depth) or self.base).parameters())
         for some in (self.head[:8], block.flatten()[:4096]):
             digest.update(some.detach().float().cpu().numpy().tobytes())
-        return f"{self.model.config._name_or_path} {self.digest} {self.wording} {self.head.dtype} {block.dtype} {digest.hexdigest()[:16]}"
+        parts = (self.digest, self.wording, self.head.dtype, block.dtype, digest.hexdigest()[:16])
+        return " ".join(map(str, (self.model.config._name_or_path, *parts)))
 
     def start(self) -> list[int]:
         """What the tokenizer puts before every text, such as BOS; nothing if the wording brings it along."""
         text, whole = (self.tokenizer(ANCHOR, add_special_tokens=special).input_ids for special in (False, True))
         before = whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)]
-        return (
-            []
-            if self.tokenizer(self.wording.first, add_special_tokens=False).input_ids[: len(before)] == before
-            else before
-        )
+        first = self.tokenizer(self.wording.first, add_special_tokens=False).input_ids
+        return [] if first[: len(before)] == before else before
 
     @cached_property
     def ends(self) -> frozenset[int]:
-        """Ids of the tokens that end an answer, whoever names them: the tokenizer, the model's configuration or that of generation."""
-        named = [
-            getattr(where, "eos_token_id", None)
-            for where in (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))
-        ]
+        """Ids of the tokens that end an answer, by the tokenizer and the configurations of model and generation."""
+        places = (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))
+        named = [getattr(place, "eos_token_id", None) for place in places]
         named.append(self.encode(self.wording.later)[0] if self.wording != PLAIN else None)  # a chat's turn ends so
         return frozenset(e for end in named for e in (end if isinstance(end, list) else [end]) if e is not None)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text as it stands in the middle of a longer one: no BOS, no made-up leading space.
+        """Ids of a piece of text as it stands in the middle of a longer one: no BOS, no added leading space.
 
         Raises:
             WhoknowsError: the tokenizer merges the text with what stands before it.
@@ -205,18 +199,22 @@ class Reader:
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: list[str], before: str = ANCHOR, **options) -> list[list[int]]:
-        """The same for many texts at once, which a fast tokenizer does on all cores, each as it stands after `before`; options are the tokenizer's."""
+        """The same for many texts at once, which a fast tokenizer does on all cores, each as it stands after `before`.
+
+        Args:
+            options: of the tokenizer.
+        """
         if not texts:
             return []
-        known, *found = self.tokenizer(
-            [before, *(before + text for text in texts)], add_special_tokens=False, **options
-        ).input_ids
-        for text, ids in zip(texts, found):
-            if ids[: len(known)] != known:
+        pieces = [before, *(before + text for text in texts)]
+        start, *encoded = self.tokenizer(pieces, add_special_tokens=False, **options).input_ids
+        for text, ids in zip(texts, encoded):
+            if ids[: len(start)] != start:
                 raise WhoknowsError(
-                    f"the tokenizer of {self.tokenizer.name_or_path} does not keep {text[:20]!r} apart from the text before it"
+                    f"the tokenizer of {self.tokenizer.name_or_path} does not keep {text[:20]!r} apart "
+                    "from the text before it"
                 )
-        return [ids[len(known) :] for ids in found]
+        return [ids[len(start) :] for ids in encoded]
 
     @cached_property
     def _control(self) -> re.Pattern:
@@ -225,7 +223,7 @@ class Reader:
         return re.compile("|".join(sorted(special, key=len, reverse=True)) or "(?!)")
 
     def _encode_pieces(self, texts: list[list[str]], before: str = ANCHOR) -> list[list[int]]:
-        """Ids of texts, each in pieces: the wording's, in which control tokens are those, and every second one somebody's own, in which they are text."""
+        """Ids of texts in pieces: every second one is somebody's text, in which control tokens are text, too."""
         if self.wording == PLAIN:
             return self.encode_all(["".join(pieces) for pieces in texts], before, split_special_tokens=True)
         marked = [
@@ -236,10 +234,10 @@ class Reader:
 
     def examples(self, questions: list[str], answers: list[str]) -> list[int]:
         """Ids of answered questions, with BOS, after which another question may come."""
-        said = self.wording
-        opened = [said.first, *[said.end + said.later] * len(questions)]
-        pieces = [piece for begin, q, a in zip(opened, questions, answers) for piece in (begin, q, said.given, a)]
-        return self.start() + (self._encode_pieces([[*pieces, said.end]])[0] if pieces else [])
+        words = self.wording
+        opened = [words.first, *[words.end + words.later] * len(questions)]
+        pieces = [piece for begin, q, a in zip(opened, questions, answers) for piece in (begin, q, words.given, a)]
+        return self.start() + (self._encode_pieces([[*pieces, words.end]])[0] if pieces else [])
 
     def questions(self, texts: list[str], after_examples: bool = False) -> list[list[int]]:
         """Ids of `Question: …\\nAnswer:` without BOS, or what stands for it in a chat, for each text."""
@@ -247,9 +245,12 @@ class Reader:
         return self._encode_pieces([[begin, text, self.wording.asked] for text in texts])
 
     def answers(self, texts: list[str]) -> list[list[int]]:
-        """Ids of answers with the space that follows `Answer:`; an empty one is that space, or a line end where a space alone is no token."""
-        found = self._encode_pieces([[self.wording.lead, text] for text in texts], self.wording.before)
-        return [ids or self.encode("\n") for ids in found]
+        """Ids of answers with the space that follows `Answer:`.
+
+        An empty answer is that space, or a line end where a space alone is no token.
+        """
+        encoded = self._encode_pieces([[self.wording.lead, text] for text in texts], self.wording.before)
+        return [ids or self.encode("\n") for ids in encoded]
 
     def question(self, text: str) -> list[int]:
         """See `questions`."""
@@ -271,12 +272,12 @@ class Reader:
         Raises:
             WhoknowsError: one of them is not a single token, so the two cannot be compared.
         """
-        texts = [f"{self.wording.lead}{said}" for said in ("i", "ii")]
+        texts = [f"{self.wording.lead}{choice}" for choice in ("i", "ii")]
         no, yes = self.encode_all(texts, self.wording.before)
         if len(no) != 1 or len(yes) != 1 or no == yes:
             raise WhoknowsError(
-                f"the tokenizer of {self.tokenizer.name_or_path} splits {texts[0]!r} or {texts[1]!r} into {no} and {yes}: "
-                "lora_prompt and zero_shot need two single tokens; use another model as reader"
+                f"the tokenizer of {self.tokenizer.name_or_path} splits {texts[0]!r} or {texts[1]!r} "
+                f"into {no} and {yes}: lora_prompt and zero_shot need two single tokens; use another model as reader"
             )
         return no[0], yes[0]
 
@@ -287,7 +288,7 @@ def _blocks(module: nn.Module, depth: int) -> nn.ModuleList | None:
 
 
 class _Decoded:
-    """What a decoder gives, if it gives final hidden states and nothing else."""
+    """A decoder's output that has final hidden states and nothing else."""
 
     def __init__(self, last: torch.Tensor):
         self.last_hidden_state = last
@@ -301,7 +302,7 @@ class _Decoded:
 
 @contextmanager
 def _standing_in(module: nn.Module, forward: Callable) -> Iterator[None]:
-    """Inside, a function does what the module's forward pass would do."""
+    """Inside, a function replaces the module's forward pass."""
     usual = vars(module).get("forward")  # accelerate puts one there
     module.forward = forward
     try:
@@ -329,13 +330,8 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
         raise WhoknowsError(
             f"lora_prompt: {model.config._name_or_path} cannot be trained: {error}; use another model as reader"
         ) from None
-    linear = [
-        name.rpartition(".")[2]
-        for block in blocks
-        for name, module in block.named_modules()
-        if isinstance(module, LINEAR)
-    ]
-    known = list(dict.fromkeys(linear))
+    modules = [named for block in blocks for named in block.named_modules()]
+    known = list(dict.fromkeys(name.rpartition(".")[2] for name, module in modules if isinstance(module, LINEAR)))
     chosen = known if wanted == "all-linear" else list(wanted)
     for name in chosen:
         if name not in known:
@@ -350,21 +346,23 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
     """A frozen model in evaluation mode, with its fast tokenizer.
 
     Args:
-        source: name of an asset, a local folder, or a name on the Hugging Face hub; with `chat:` before it, texts are put in the
-            words of its chat template.
+        source: name of an asset, a local folder, or a name on the Hugging Face hub; with `chat:` before it, texts are
+            put in the words of its chat template.
         precision: `auto`, `float32` or `bfloat16`; or `8bit` or `4bit`, to which the blocks' matrices are quantised.
-        template: what a chat template is told, `day` and `thinking`; see `prompts.chat`.
-        digest: what `assets.digest` has to say of the source; of a model on the hub, the commit that is loaded. None takes what is there.
+        template: `day` and `thinking` of a chat template; see `prompts.chat`.
+        digest: the source's `assets.digest` when it was used before; of a model on the hub, the commit that is loaded.
+            None takes what is there.
 
     Raises:
-        WhoknowsError: the source is unknown, cannot be read, or is another than it was.
+        WhoknowsError: the source is unknown, cannot be read, or is not what it was.
     """
     transformers_logging.disable_progress_bar()
     path, there = assets.resolve(source), assets.digest(source)
     hub = assets.on_hub(source)
     if digest and digest != there and not hub:
         raise WhoknowsError(
-            f"models: the source {source!r} is another model now (digest {there}) than the one that was used before (digest {digest}); put that one back, or train again with this one"
+            f"models: the source {source!r} is another model now (digest {there}) than the one that was used before "
+            f"(digest {digest}); put that one back, or train again with this one"
         )
     revision = {"revision": digest or there} if hub else {}
     quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
@@ -380,23 +378,22 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
     keep_format(model)
     if model.device.type == "cuda":
         fuse_norms(model)  # on a CPU it saves nothing
-        torch.backends.cuda.enable_cudnn_sdp(
-            False
-        )  # it makes a plan for each new shape of a batch, and nearly every batch has one
+        # It makes a plan for each new shape of a batch, and nearly every batch has one.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     words = chat(tokenizer, **(template or {})) if source.startswith(CHAT) else PLAIN
     return Reader(model.eval().requires_grad_(False), tokenizer, words, digest or there)
 
 
 def check(source: str, wanted: list[str] | str | None, first_layer: float) -> None:
-    """Refuses a model that no stage can use, before any runs; looks at its configuration and its tokenizer, not at its weights.
+    """Refuses a model that no stage can use, by its configuration and its tokenizer, before any weights are loaded.
 
     Args:
-        source: as in `load`, without `chat:`; of a model on the hub that cannot be looked at now, nothing is said.
+        source: as in `load`, without `chat:`; a model on the hub that cannot be fetched now is not refused.
         wanted: the modules that get an adapter, see `targets`; None if nothing is trained.
         first_layer: see `first_block`.
 
     Raises:
-        WhoknowsError: it is no causal language model, has no single tokens for the two choices, or lacks one of the modules.
+        WhoknowsError: it is no causal language model, has no single tokens for the two choices, or lacks a module.
     """
     transformers_logging.disable_progress_bar()
     try:
@@ -412,7 +409,8 @@ def check(source: str, wanted: list[str] | str | None, first_layer: float) -> No
         type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map")
     ):
         raise WhoknowsError(
-            f"models: {source} is of the kind {config.model_type}, which is no causal language model; use one that goes on from a text"
+            f"models: {source} is of the kind {config.model_type}, which is no causal language model; "
+            "use one that goes on from a text"
         )
     Reader(None, tokenizer).choices  # noqa: B018  it raises
     if wanted is not None:

@@ -39,36 +39,36 @@ class PackedExample:
 def columns(longest: int) -> int:
     """Columns of a batch whose longest row has so many tokens.
 
-    With a mask of queries and keys, torch's memory-efficient attention on a GPU gives nonsense for the last of 32 n + 1 tokens
-    (pytorch/pytorch#191937; measured with torch 2.11 on an H100: of 64 n + 1 where heads are not wider than 128, in float32
-    and bfloat16), so a batch is never that wide.
+    With a mask of queries and keys, torch's memory-efficient attention on a GPU gives wrong values for the last of
+    32 n + 1 tokens (pytorch/pytorch#191937; measured with torch 2.11 on an H100: of 64 n + 1 where heads are not wider
+    than 128, in float32 and bfloat16), so a batch is never that wide.
     """
     return longest + (longest % 32 == 1)
 
 
 def collate(examples: list[PackedExample], reader: Reader) -> dict:
-    """Right-padded input of a decoder: input_ids and position_ids [rows, columns], attention_mask [rows, 1, columns, columns].
+    """Right-padded input of a decoder.
 
-    The mask is True where a token may look: backwards, at its question or its own branch, and no further back than the
-    blocks' window. Padding looks at itself alone, so that no softmax is over nothing. If some blocks have a window, others
-    have none and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types. Attention that
-    transformers writes out (`eager`) adds its mask to the scores, so there False is minus infinity and True is 0.
+    input_ids and position_ids are [rows, columns], and attention_mask is [rows, 1, columns, columns].
+
+    With b the branch of each column (0 for the question, -1 for padding), the mask is True, and query i may look at
+    key j, where j = i, or j < i and b_i >= 0 and (b_j = b_i or b_j = 0), no further back than the blocks' window.
+    Padding looks at itself alone, so that no softmax is over nothing. If some blocks have a window, others have none
+    and a text is longer than it, there is a mask for each kind, by the name in the model's layer_types. The attention
+    of transformers called `eager` adds its mask to the scores, so there True is 0 and False the most negative number.
     """
     wide, on = columns(max(map(len, examples))), reader.device
     ids, positions, branch = send(torch.tensor([_row(example, wide) for example in examples]), on).unbind(1)
-    seen, seeing = branch[:, None, :], branch[:, :, None]
-    mask = ((seen == seeing) | (seen == 0)) & (seeing >= 0)
+    of_key, of_query = branch[:, None, :], branch[:, :, None]
+    mask = ((of_key == of_query) | (of_key == 0)) & (of_query >= 0)
     mask = mask.tril() | torch.eye(wide, dtype=torch.bool, device=on)
     longest = max(len(example.question) + max(map(len, example.branches), default=0) for example in examples)
-    return {
-        "input_ids": ids,
-        "position_ids": positions,
-        "attention_mask": _masks(mask[:, None], positions, longest, reader),
-    }
+    mask = _masks(mask[:, None], positions, longest, reader)
+    return {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
 
 
 def _row(example: PackedExample, wide: int) -> tuple[list[int], list[int], list[int]]:
-    """Of each column the id, the position, and the branch: -1 for padding, 0 for the question, k for the k-th branch."""
+    """Of each column the id, the position and the branch: -1 for padding, 0 for the question, k for the k-th branch."""
     parts, start = [example.question, *example.branches], len(example.question)
     ids = [i for part in parts for i in part]
     positions = [*range(start), *(start + i for part in parts[1:] for i in range(len(part)))]
@@ -97,20 +97,20 @@ def _as_read(mask: torch.Tensor, reader: Reader) -> torch.Tensor:
 
 def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
     """Indices in order of length, cut so that rows times the longest row stays within the token budget."""
-    found: list[list[int]] = []
+    parts: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if not found or (len(found[-1]) + 1) * lengths[found[-1][0]] > batch_tokens:
-            found.append([])
-        found[-1].append(index)
-    return found
+        if not parts or (len(parts[-1]) + 1) * lengths[parts[-1][0]] > batch_tokens:
+            parts.append([])
+        parts[-1].append(index)
+    return parts
 
 
 def of_one_length(lengths: list[int]) -> list[list[int]]:
-    """Indices of texts, those of one length together: such need no padding."""
-    found: dict[int, list[int]] = {}
+    """Indices of texts, grouped by length: texts of one length need no padding."""
+    groups: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):
-        found.setdefault(length, []).append(index)
-    return [found[length] for length in sorted(found)]
+        groups.setdefault(length, []).append(index)
+    return [groups[length] for length in sorted(groups)]
 
 
 def upper(reader: Reader, first: int) -> nn.Module:
@@ -134,10 +134,12 @@ def upper(reader: Reader, first: int) -> nn.Module:
 
 @contextmanager
 def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
-    """Inside, a block computes its output at these places of a batch alone; what it gives elsewhere means nothing.
+    """Inside, a block computes its output at these places of a batch alone; elsewhere its output means nothing.
 
-    Keys and values are computed everywhere, so the output at these places is what it always is. Meant for
-    a decoder's last block, of which few places are ever read. A place named twice gets its gradient twice.
+    The projections of queries and of attention's output and the MLP act on each token alone, f(x)[at] = f(x[at]), so
+    they are given the n tokens [1, n, width], and their results are scattered into zeros. Keys and values are computed
+    everywhere, so the output at these places is exact. Meant for a decoder's last block, of which few places are read.
+    A place named twice gets its gradient twice.
     """
     parts = [part for name, part in block.named_modules() if name in ("self_attn.q_proj", "self_attn.o_proj", "mlp")]
     shape: list[torch.Size] = []
@@ -147,7 +149,7 @@ def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
         return (args[0][None, rows, columns],)
 
     def put(module: nn.Module, args: tuple, out: torch.Tensor | tuple) -> torch.Tensor | tuple:
-        if isinstance(out, tuple):  # experts say which of them were asked
+        if isinstance(out, tuple):  # a mixture of experts also returns its router's logits
             return put(module, args, out[0]), *out[1:]
         return out.new_zeros(*shape[0], out.shape[-1]).index_put((rows, columns), out[0])
 
@@ -179,13 +181,13 @@ class PackedBatch:
 
     def query_ends(self, index: int) -> list[int]:
         """Where in its row each branch of an example ends: the last token of the query, if it has one."""
-        found = self.examples[index]
-        return [at + len(branch) - 1 for at, branch in zip(found.offsets(), found.branches)]
+        example = self.examples[index]
+        return [at + len(branch) - 1 for at, branch in zip(example.offsets(), example.branches)]
 
     def places(
         self, batch: list[int], ends: list[list[int]], on: torch.device
     ) -> tuple[tuple[torch.Tensor, torch.Tensor], dict[str, list[int]]]:
-        """Where in a batch some tokens stand, and, if they are one for each branch, which are whose.
+        """Where in a batch some tokens stand and, if they are one for each branch, which belong to which model.
 
         Args:
             batch: examples.
@@ -194,11 +196,10 @@ class PackedBatch:
         Returns:
             ((rows, columns) of all of them, one tensor each; for each scored model and example, its branch among them).
         """
-        rows, columns = send(torch.tensor([(row, column) for row, own in enumerate(ends) for column in own]), on).T
+        rows, columns = send(torch.tensor([(row, column) for row, some in enumerate(ends) for column in some]), on).T
         first = [0, *itertools.accumulate(map(len, ends))]
-        return (rows, columns), {
-            model: [at + own[t] for at, t in zip(first, batch)] for model, own in self.branch_of.items()
-        }
+        branch_of = {model: [at + of[t] for at, t in zip(first, batch)] for model, of in self.branch_of.items()}
+        return (rows, columns), branch_of
 
     def answer_spans(self, index: int) -> list[range]:
         """Where in its row the tokens of each branch's answer stand."""
@@ -209,11 +210,8 @@ class PackedBatch:
 
     def part(self, chosen: slice) -> "PackedBatch":
         """Some consecutive examples."""
-        return PackedBatch(
-            self.examples[chosen],
-            self.answer_ends[chosen],
-            {model: own[chosen] for model, own in self.branch_of.items()},
-        )
+        branch_of = {model: branches[chosen] for model, branches in self.branch_of.items()}
+        return PackedBatch(self.examples[chosen], self.answer_ends[chosen], branch_of)
 
 
 def pack(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> PackedBatch:
@@ -230,25 +228,27 @@ def pack(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) 
     for model, frame in answers.items():
         if frame["question_id"].tolist() != first["question_id"].tolist():
             raise WhoknowsError(
-                f"answers of {model} are not to the same questions as the others': delete answers/{model}.parquet and run again"
+                f"answers of {model} are not to the same questions as the others': "
+                f"delete answers/{model}.parquet and run again"
             )
     start, query = reader.start(), reader.query
     examples, ends = [], []
     branch_of: dict[str, list[int]] = {model: [] for model in answers}
-    said = list(zip(*(frame["answer"] for frame in answers.values())))
-    different = [list(dict.fromkeys(texts)) for texts in said]  # models that agree share a branch
+    texts_of = list(zip(*(frame["answer"] for frame in answers.values())))  # for each question, each model's answer
+    different = [list(dict.fromkeys(texts)) for texts in texts_of]  # models that agree share a branch
     written = iter(reader.answers([text for texts in different for text in texts]))
     questions = first["question"].tolist()
-    for question, own, asked, texts, distinct in zip(questions, reader.questions(questions), queried, said, different):
-        ids = [next(written) for _ in distinct]
-        example = PackedExample(start + own, tuple(i + query if asked else i for i in ids))
+    for t, (question, ids) in enumerate(zip(questions, reader.questions(questions))):
+        branches = [next(written) for _ in different[t]]
+        example = PackedExample(start + ids, tuple(branch + query if queried[t] else branch for branch in branches))
         longest = len(example.question) + max(map(len, example.branches))
         if longest > reader.limit:
             raise WhoknowsError(
-                f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} that the reader sees at once; leave its task out of the grid"
+                f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} "
+                "that the reader sees at once; leave its task out of the grid"
             )
         examples.append(example)
-        ends.append([at + len(i) - 1 for at, i in zip(example.offsets(), ids)])
-        for model, text in zip(answers, texts):
-            branch_of[model].append(distinct.index(text))
+        ends.append([at + len(branch) - 1 for at, branch in zip(example.offsets(), branches)])
+        for model, text in zip(answers, texts_of[t]):
+            branch_of[model].append(different[t].index(text))
     return PackedBatch(examples, ends, branch_of)

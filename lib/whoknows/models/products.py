@@ -1,8 +1,9 @@
-"""Products: what training on short texts spends its time on besides matrix products, done in as few of them as there can be.
+"""Products: adapted matrices and attention with as few operations as possible, for training on short texts.
 
-An adapted matrix is one node of the graph, where PEFT builds ten and casts every activation to the adapters' number format and
-back. Attention over short texts is plain products, whose backward pass takes a third of the time of PyTorch's blocked one on
-a CPU. Both compute what they stand in for: `x Wᵀ + s (x Aᵀ) Bᵀ` (Hu et al. 2022), and `softmax(s q kᵀ) v` (Vaswani et al. 2017).
+An adapted matrix is one node of the graph, where PEFT builds ten and casts every activation to the adapters' number
+format and back. Attention over short texts is plain products, whose backward pass takes a third of the time of
+PyTorch's blocked one on a CPU. Both compute what they replace: `x Wᵀ + s (x Aᵀ) Bᵀ` (Hu et al. 2022), and
+`softmax(s q kᵀ) v` (Vaswani et al. 2017).
 """
 
 from collections.abc import Iterator
@@ -20,9 +21,9 @@ SHORT = 256  # columns; the scores of longer texts leave the CPU's cache
 
 
 def install(model: nn.Module) -> None:
-    """Has a model with adapters run through these products, where its layers are of the kinds that they compute.
+    """Makes a model with adapters use these products, where its layers are of the kinds that they compute.
 
-    Quantised matrices stay PEFT's. A GPU keeps its own attention, which is faster there.
+    Quantised matrices stay PEFT's. A GPU keeps PyTorch's attention, which is faster there.
     """
     for module in model.modules():
         if type(module) is Linear and type(module.base_layer) is nn.Linear:
@@ -33,7 +34,7 @@ def install(model: nn.Module) -> None:
 
 
 def remove(model: nn.Module) -> None:
-    """Has it run as PEFT and PyTorch alone would run it."""
+    """Makes it run as PEFT and PyTorch alone would run it."""
     for module in model.modules():
         if type(module) is AdaptedLinear:
             module.__class__ = Linear
@@ -63,13 +64,17 @@ class AdaptedLinear(Linear):
 
 
 class _Adapted(torch.autograd.Function):
-    """`x Wᵀ + b + s (d Aᵀ) Bᵀ`, where d is x after dropout; W and b need no gradient."""
+    """`x Wᵀ + b + s (d Aᵀ) Bᵀ`, where d is x after dropout; W and b need no gradient.
+
+    With g the gradient of the output: dx = g W, dd = (s g B) A, dA = (s g B)ᵀ d, dB = s gᵀ (d Aᵀ). Without dropout d
+    is x, whose gradient is the sum of the first two.
+    """
 
     @staticmethod
     def forward(ctx, x, dropped, weight, bias, low, high, scaling):
         rows, kept = x.reshape(-1, x.shape[-1]), dropped.reshape(-1, x.shape[-1])
-        low, high = low.to(x.dtype), (high * scaling).to(x.dtype)
-        squeezed = kept @ low.T
+        low, high = low.to(x.dtype), (high * scaling).to(x.dtype)  # A and s B, rounded as the activations are
+        squeezed = kept @ low.T  # d Aᵀ, [rows, rank]
         ctx.save_for_backward(kept, weight, low, high, squeezed)
         ctx.scaling, ctx.is_same = scaling, dropped is x
         return F.linear(rows, weight, bias).addmm_(squeezed, high.T).view(*x.shape[:-1], -1)
@@ -78,7 +83,7 @@ class _Adapted(torch.autograd.Function):
     def backward(ctx, gradient):
         kept, weight, low, high, squeezed = ctx.saved_tensors
         rows = gradient.reshape(-1, gradient.shape[-1])
-        through = rows @ high  # [rows, rank]
+        through = rows @ high  # s g B, [rows, rank]
         of_x = of_dropped = None
         if ctx.needs_input_grad[0]:
             shape, of_x = (*gradient.shape[:-1], -1), rows @ weight
@@ -91,28 +96,32 @@ class _Adapted(torch.autograd.Function):
 
 
 def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **more):
-    """Attention for `transformers`: [rows, heads, columns, width] queries over keys and values of as many heads or fewer.
+    """Attention for `transformers`, of queries [rows, heads, columns, width] over as many key heads or fewer.
 
-    What is more than a masked softmax of scaled products (soft caps, sinks, dropout, long texts) is left to `sdpa`.
+    Whatever is not a masked softmax of scaled products (soft caps, sinks, dropout), and long texts, are left to `sdpa`.
 
     Args:
         attention_mask: [rows, 1, columns, columns], True where a query may look.
 
     Returns:
-        ([rows, columns, heads, width], None), as `transformers` wants it.
+        ([rows, columns, heads, width], None), as `transformers` expects.
     """
     is_plain = attention_mask is not None and not dropout and more.get("softcap") is None and more.get("s_aux") is None
     if not is_plain or query.shape[2] > SHORT or key.shape[2] != query.shape[2]:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
         )
-    return _Attention.apply(
-        query, key, value, attention_mask, query.shape[-1] ** -0.5 if scaling is None else scaling
-    ).transpose(1, 2), None
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    return _Attention.apply(query, key, value, attention_mask, scaling).transpose(1, 2), None
 
 
 class _Attention(torch.autograd.Function):
-    """softmax(s q kᵀ) v; heads that share a key are folded into the queries, so no key is copied."""
+    """P v with P = softmax(s q kᵀ); heads that share a key are folded into the queries, so no key is copied.
+
+    With g the gradient of the output: dv = Pᵀ g, dP = g vᵀ, dS = P ∘ (dP - rowsum(P ∘ dP)), dq = s dS k,
+    dk = dSᵀ (s q). Where the mask forbids a key, P and so dS are 0. Folded heads are more rows of the products, so
+    dk and dv sum over them.
+    """
 
     @staticmethod
     def forward(ctx, query, key, value, mask, scaling):

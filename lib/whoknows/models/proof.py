@@ -1,10 +1,10 @@
-"""Proof: before a fast way is taken with a model, some short texts take it and the plain way, and both must give the same.
+"""Proof: before a fast way is used with a model, some short texts take it and the plain way, and both must agree.
 
-No list of architectures says which models the fast ways suit: there is a new one every week. A model's own weights do. What is
-compared is what the results rest on: hidden states of every layer, next-token logits, a greedy continuation with its
-log-probabilities, the log-odds of yes of adapters that are not zero, and their gradients. A way that differs, or fails, is not taken: the
-texts go the plain way, which is right and slower, and a warning says why. What was found is remembered, in the cache, for
-these weights, this code and these versions.
+No list of architectures decides which models the fast ways suit: there is a new one every week. The weights themselves
+are tried. Compared is what the results rest on: hidden states of every layer, next-token logits, a greedy continuation
+with its log-probabilities, the log-odds of yes of adapters that are not zero, and their gradients. A way that differs,
+or fails, is not taken: the texts go the plain way, which is right and slower, and a warning gives the reason. The
+outcome is kept, in the cache, for these weights, this code and these versions.
 """
 
 import hashlib
@@ -30,8 +30,8 @@ from whoknows.models.generation import Prefix, prefix_ids
 from whoknows.models.loading import Reader
 from whoknows.models.packing import PackedExample
 
-# Largest difference that rounding explains, as a share of what is compared: the two ways add in another order, in every block. Where it
-# fits into memory a proof is made in float32, so that no difference hides in the rounding.
+# Largest difference that rounding explains, as a share of what is compared: the two ways add in different orders in
+# each block. Where it fits into memory a proof is made in float32, so that no difference hides in the rounding.
 TOLERANCE = {torch.float32: 3e-4, torch.bfloat16: 0.15, torch.float16: 0.03}
 SEAM = re.compile("window|chunk|original_max")  # keys of a configuration at whose value in tokens something changes
 SHOTS = pd.DataFrame(
@@ -43,15 +43,15 @@ NEW = 5  # tokens of a continuation
 
 
 class Differs(Exception):
-    """The fast way does not give what the plain way gives; says what."""
+    """The fast way does not give what the plain way gives; the message names what differs."""
 
 
 def packing(reader: Reader, longest: int) -> bool:
     """Whether answers to one question may be read in one row; see `decoding.together`.
 
     Args:
-        longest: tokens of the longest text that is to be read. If a model changes how it reads at some length, as with a sliding
-            window, texts beyond it are compared too.
+        longest: tokens of the longest text that is to be read. If a model changes how it reads at some length, as with
+            a sliding window, texts beyond it are compared too.
 
     Raises:
         WhoknowsError: the model cannot be read the plain way either.
@@ -67,20 +67,16 @@ def cached(reader: Reader, first: int, longest: int) -> bool:
 
 def prefix(reader: Reader, longest: int) -> bool:
     """Whether all questions may share one copy of their examples; see `generation.Prefix`."""
-    return _holds(
-        reader, "few-shot examples once for all", partial(_write, reader, seams := _seams(reader, longest)), seams
-    )
+    seams = _seams(reader, longest)
+    return _holds(reader, "few-shot examples once for all", partial(_write, reader, seams), seams)
 
 
 def adapters(estimator, longest: int) -> bool:
-    """Whether a `LoraPrompt` may train and judge several texts at once; its adapters are as they were afterwards."""
-    seams = _seams(estimator.reader, longest)
-    shape = {key: estimator.settings[key] for key in ("first_layer", "targets", "r", "alpha")} | {
-        "query": estimator.classifier is None
-    }
-    return _holds(
-        estimator.reader, "training on several texts at once", partial(_train, estimator, seams), shape, seams
-    )
+    """Whether a `LoraPrompt` may train on and score several texts at once; its adapters are as before afterwards."""
+    reader, seams = estimator.reader, _seams(estimator.reader, longest)
+    shape = {key: estimator.settings[key] for key in ("first_layer", "targets", "r", "alpha")}
+    shape["query"] = estimator.classifier is None
+    return _holds(reader, "training on several texts at once", partial(_train, estimator, seams), shape, seams)
 
 
 def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> bool:
@@ -90,15 +86,9 @@ def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> 
         compare: takes no arguments.
         depends: what it depends on besides the model.
     """
+    attention = reader.config._attn_implementation
     path = _remembered(
-        [
-            what,
-            reader.identity,
-            reader.model.config.to_json_string(),
-            reader.device.type,
-            reader.config._attn_implementation,
-            *depends,
-        ]
+        [what, reader.identity, reader.model.config.to_json_string(), reader.device.type, attention, *depends]
     )
     if not path.exists():
         reason = _difference(reader, compare)
@@ -107,14 +97,15 @@ def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> 
     reason = json.loads(path.read_text(encoding="utf-8"))["differs"]
     if reason:
         warnings.warn(
-            f"{reader.model.config._name_or_path}: not {what}, since {reason}; each text takes the plain way, which is right and slower",
+            f"{reader.model.config._name_or_path}: not {what}, since {reason}; "
+            "each text takes the plain way, which is right and slower",
             stacklevel=3,
         )
     return not reason
 
 
 def _remembered(what: list) -> Path:
-    """The file for what was found, of this code and these versions."""
+    """The file for an outcome, of this code and these versions."""
     key = json.dumps([*what, *map(version, ("torch", "transformers", "peft")), sources.digest(__file__)], default=str)
     return cache.root() / "proofs" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
@@ -140,16 +131,11 @@ def _sentence(error: Exception) -> str:
 @contextmanager
 def _in_float32(reader: Reader) -> Iterator[None]:
     """Inside, the weights are float32, with the same values, unless they are quantised or would not fit into memory."""
-    halves = [
-        tensor
-        for tensor in chain(reader.model.parameters(), reader.model.buffers())
-        if tensor.dtype in (torch.bfloat16, torch.float16)
-    ]
-    free = (
-        torch.cuda.mem_get_info(reader.device)[0]
-        if reader.device.type == "cuda"
-        else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    )
+    tensors = chain(reader.model.parameters(), reader.model.buffers())
+    halves = [tensor for tensor in tensors if tensor.dtype in (torch.bfloat16, torch.float16)]
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if reader.device.type == "cuda":
+        free = torch.cuda.mem_get_info(reader.device)[0]
     if getattr(reader.model, "is_quantized", False) or 5 * sum(tensor.numel() for tensor in halves) > free:
         halves = []
     kept = [tensor.data for tensor in halves]
@@ -168,25 +154,18 @@ def _seams(reader: Reader, longest: int) -> list[int]:
 
 
 def _lengths(config: dict) -> list[int]:
-    found = [
-        value
-        for key, value in config.items()
-        if SEAM.search(str(key)) and isinstance(value, int) and not isinstance(value, bool)
-    ]
-    return found + list(chain(*(_lengths(value) for value in config.values() if isinstance(value, dict))))
+    here = [value for key, value in config.items() if SEAM.search(str(key)) and type(value) is int]
+    return here + list(chain(*(_lengths(value) for value in config.values() if isinstance(value, dict))))
 
 
 def _sample(reader: Reader, seams: list[int]) -> list[PackedExample]:
-    """Questions of different lengths with two answers each, first without the query and then with it, which crosses a seam if there is one."""
+    """Questions of different lengths with two answers each, first without and then with the query, to cross seams."""
     long, short = reader.questions(list(ASKED))
     answers = tuple(reader.answers(list(ANSWERS)))
     asked, before = tuple(answer + reader.query for answer in answers), max(map(len, answers)) + len(reader.start()) + 1
     crossing = [(long * (seam // len(long) + 1))[: max(1, seam - before)] for seam in seams]
-    return [
-        PackedExample(reader.start() + question, branches)
-        for question in (short, long, *crossing)
-        for branches in (answers, asked)
-    ]
+    questions = [reader.start() + question for question in (short, long, *crossing)]
+    return [PackedExample(question, branches) for question in questions for branches in (answers, asked)]
 
 
 def _ends(sample: list[PackedExample]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -202,22 +181,19 @@ def _ends(sample: list[PackedExample]) -> tuple[torch.Tensor, torch.Tensor]:
 @torch.inference_mode()
 def _read(reader: Reader, seams: list[int]) -> None:
     sample = _sample(reader, seams)
-    rows, columns = torch.tensor(
-        [(row, column) for row, example in enumerate(sample) for column in range(len(example))], device=reader.device
-    ).T
+    places = [(row, column) for row, example in enumerate(sample) for column in range(len(example))]
+    rows, columns = torch.tensor(places, device=reader.device).T
     ends = tuple(places.to(reader.device) for places in _ends(sample))
-    texts = [
-        torch.tensor([example.question + branch], device=reader.device)
-        for example in sample
-        for branch in example.branches
-    ]
+    ids = [example.question + branch for example in sample for branch in example.branches]
+    texts = [torch.tensor([text], device=reader.device) for text in ids]
     plain, last, _ = _plainly(reader, partial(alone, reader, sample, (rows, columns), [1] * len(rows), ends))
     if not torch.isfinite(plain).all():
-        return  # there is nothing to compare, and the stage says where that is
+        return  # there is nothing to compare, and the stage's error names the place
     _refuse_looking_ahead(reader, sample)
     if plain.shape[1] != reader.depth + 1:
         raise WhoknowsError(
-            f"models: {reader.model.config._name_or_path} has {reader.depth} blocks and gives {plain.shape[1]} hidden states; use another model as reader"
+            f"models: {reader.model.config._name_or_path} has {reader.depth} blocks and gives {plain.shape[1]} "
+            "hidden states; use another model as reader"
         )
     logits = torch.stack([reader.model(input_ids=text, use_cache=False).logits[0, -1] for text in texts])
     try:
@@ -225,7 +201,8 @@ def _read(reader: Reader, seams: list[int]) -> None:
         _same("the logits of the two choices", reader.logits(last, reader.choices), logits[:, list(reader.choices)])
     except Differs as error:
         raise WhoknowsError(
-            f"models: {reader.model.config._name_or_path} cannot be read by its parts: {error}; use another model as reader"
+            f"models: {reader.model.config._name_or_path} cannot be read by its parts: {error}; "
+            "use another model as reader"
         ) from None
     every, _, _ = together(reader, sample, (rows, columns), [1] * len(rows), ends, None)
     _same("hidden states", every, plain)
@@ -243,9 +220,11 @@ def _refuse_looking_ahead(reader: Reader, sample: list[PackedExample]) -> None:
         try:
             _same("hidden states", last[2 * row + 1, here], last[2 * row, here])
         except Differs:
+            size = len(long.question) + len(long.branches[0])
             raise WhoknowsError(
-                f"models: {reader.model.config._name_or_path} reads a text of {len(long.question) + len(long.branches[0])} tokens otherwise than its beginning alone, "
-                "so no answer has hidden states of its own; leave tasks with texts so long out of the grid, or use another model"
+                f"models: {reader.model.config._name_or_path} reads a text of {size} tokens otherwise than its "
+                "beginning alone, so no answer has hidden states of its own; "
+                "leave tasks with texts so long out of the grid, or use another model"
             ) from None
 
 
@@ -257,7 +236,8 @@ def _plainly(reader: Reader, work: Callable, what: str = "used"):
         raise
     except Exception as error:
         raise WhoknowsError(
-            f"models: {reader.model.config._name_or_path} cannot be {what}, not even text by text ({_sentence(error)}); use another model"
+            f"models: {reader.model.config._name_or_path} cannot be {what}, not even text by text "
+            f"({_sentence(error)}); use another model"
         ) from None
 
 
@@ -275,37 +255,32 @@ def _write(reader: Reader, seams: list[int]) -> None:
     if seams:
         _plainly(reader, partial(_refuse_looking_ahead, reader, _sample(reader, seams)))
     asked, each = reader.questions(list(ASKED), after_examples=True), len(prefix_ids(reader, SHOTS))
-    for times in sorted(
-        {1, *(times for seam in seams for times in (max(1, seam // each), seam // each + 1))}
-    ):  # on both sides of each seam
+    # On both sides of each seam.
+    for times in sorted({1, *(times for seam in seams for times in (max(1, seam // each), seam // each + 1))}):
         shots = pd.concat([SHOTS] * times, ignore_index=True)
         plain = _plainly(reader, lambda: Prefix(reader, shots, is_alone=True).write(asked, NEW))
-        for (tokens, measures), (right, known) in zip(Prefix(reader, shots).write(asked, NEW), plain):
-            for token, measure, other, own in zip(tokens, measures, right, known):
-                _same("log-probabilities of an answer", torch.tensor(measure), torch.tensor(own), absolute=True)
+        for fast, slow in zip(Prefix(reader, shots).write(asked, NEW), plain):
+            for token, measure, other, expected in zip(*fast, *slow):
+                _same("log-probabilities of an answer", torch.tensor(measure), torch.tensor(expected), absolute=True)
                 if token != other:  # as likely as each other, or their measures would differ
                     break
 
 
 def _train(estimator, seams: list[int]) -> None:
-    sample, weights = _sample(estimator.reader, seams), estimator.weights
+    reader, weights = estimator.reader, estimator.weights
+    sample = _sample(reader, seams)
     before, random = [weight.detach().clone() for weight in weights], torch.Generator().manual_seed(0)
-    estimator.reader.model.eval()
+    reader.model.eval()
     try:
         with torch.no_grad():
             for weight in weights:
                 weight.add_((torch.randn(weight.shape, generator=random) * 0.02).to(weight))
-        with products.removed(estimator.reader.model):
-            plain = _plainly(
-                estimator.reader,
-                partial(_judge, estimator, sample, lambda: last_hidden_state(estimator.reader, sample)),
-                "trained with these lora_prompt.targets",
-            )
+        with products.removed(reader.model):
+            slow = partial(_score, estimator, sample, lambda: last_hidden_state(reader, sample))
+            plain = _plainly(reader, slow, "trained with these lora_prompt.targets")
             starts = [None, _cached(estimator, sample)] if estimator.first else [None]
         for start in starts:
-            fast = _judge(
-                estimator, sample, lambda: final(estimator.reader, sample, estimator.first, start, _ends(sample))
-            )
+            fast = _score(estimator, sample, lambda: final(reader, sample, estimator.first, start, _ends(sample)))
             for what, one, other in zip(("log-odds of yes", "gradients"), fast, plain):
                 _same(what, one, other, absolute=what != "gradients")
     finally:
@@ -314,34 +289,32 @@ def _train(estimator, seams: list[int]) -> None:
                 weight.copy_(kept)
 
 
-def _judge(
+def _score(
     estimator, sample: list[PackedExample], decode: Callable[[], torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Log-odds [branches], and the gradient of their sum with respect to all weights, in one row."""
+    """Log-odds [branches], and the gradient [1, weights] of their sum with respect to all weights."""
     logit = estimator._logit(decode()[_ends(sample)])
     gradients = torch.autograd.grad(logit.sum(), estimator.weights, materialize_grads=True)
     return logit.detach(), torch.cat([gradient.flatten().float() for gradient in gradients])[None]
 
 
 def _cached(estimator, sample: list[PackedExample]) -> list[torch.Tensor]:
-    """What the blocks below the adapters give."""
+    """The residual stream [tokens, width] of each example below the adapters."""
     with torch.no_grad():
         states = hidden_states(estimator.reader, sample)[estimator.first]
     return [states[row, : len(example)] for row, example in enumerate(sample)]
 
 
-def _same(what: str, found: torch.Tensor, right: torch.Tensor, absolute: bool = False) -> None:
-    """Raises if vectors differ, each by more than a share of its length, or numbers by more than a share of one and their size.
+def _same(what: str, fast: torch.Tensor, plain: torch.Tensor, absolute: bool = False) -> None:
+    """Raises if tensors [..., width] differ by more than rounding.
 
-    Args:
-        found, right: [..., width].
+    Of vectors the difference is |fast - plain| / |plain|; of numbers, if `absolute`, |fast - plain| / (1 + |plain|).
     """
-    kind = found.dtype if found.dtype in TOLERANCE else torch.float32
-    found, right = found.double(), right.double()
-    gap = (
-        (found - right).abs() / (1 + right.abs())
-        if absolute
-        else (found - right).norm(dim=-1) / right.norm(dim=-1).clamp(min=1e-6)
-    )
+    kind = fast.dtype if fast.dtype in TOLERANCE else torch.float32
+    fast, plain = fast.double(), plain.double()
+    if absolute:
+        gap = (fast - plain).abs() / (1 + plain.abs())
+    else:
+        gap = (fast - plain).norm(dim=-1) / plain.norm(dim=-1).clamp(min=1e-6)
     if not float(gap.max()) < TOLERANCE[kind]:
         raise Differs(f"{what} differ by {float(gap.max()):.2g}")

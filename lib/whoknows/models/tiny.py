@@ -23,9 +23,10 @@ from whoknows.models.loading import Reader
 
 START, END, UNKNOWN, PAD = "<s>", "</s>", "<unk>", "<pad>"
 WORDS = (
-    "which what who where why how many of the most in on a an is are was were that this water plant animal earth sun moon light heat "
-    "energy rock cell blood bone food air gas metal river ocean city country king year number can be used found made from by for to "
-    "and or not likely example best describes process results object student temperature mass force wind weather tree leaf seed"
+    "which what who where why how many of the most in on a an is are was were that this water plant animal earth sun "
+    "moon light heat energy rock cell blood bone food air gas metal river ocean city country king year number can be "
+    "used found made from by for to and or not likely example best describes process results object student "
+    "temperature mass force wind weather tree leaf seed"
 ).split()
 BYTES = 260  # tokens for bytes, BOS, EOS, padding and what is unknown
 STEPS, ROWS = 30, 8
@@ -58,24 +59,15 @@ def _fill(name: str, files: Path, temporary: Path) -> dict:
 
 def _untrained(name: str, tokenizer) -> torch.nn.Module:
     config, kind = (LlamaConfig, LlamaForCausalLM) if name == "tiny-llama" else (MistralConfig, MistralForCausalLM)
-    ends = {
-        "bos_token_id": tokenizer.bos_token_id,
-        "eos_token_id": tokenizer.eos_token_id,
-        "pad_token_id": tokenizer.pad_token_id,
-    }
-    shape = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-    }
+    ends = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    shape = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4}
+    shape |= {"num_attention_heads": 4, "num_key_value_heads": 2}
     spread = {"initializer_range": 0.1, "tie_word_embeddings": name == "tiny-llama"}
     return kind(config(vocab_size=len(tokenizer), max_position_embeddings=4096, **shape, **ends, **spread))
 
 
 def byte_level() -> PreTrainedTokenizerFast:
-    """A tokenizer like GPT-2's: byte-level BPE, and no BOS of its own."""
+    """A tokenizer like GPT-2's: byte-level BPE, and no BOS before a text."""
     tokenizer = Tokenizer(BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -88,19 +80,18 @@ def byte_level() -> PreTrainedTokenizerFast:
 
 
 def metaspace(texts: list[str], words: int) -> PreTrainedTokenizerFast:
-    """A tokenizer like LLaMA-2's: a made-up space before the text, `▁` for spaces, bytes for what is unknown, BOS first.
+    """A tokenizer like LLaMA-2's: a space before the text, `▁` for spaces, bytes for unknown characters, BOS first.
 
     Args:
-        texts: what it learns its words from.
+        texts: what it learns words from.
         words: how many it may have, besides the `BYTES` tokens of every such tokenizer.
     """
     learned = Tokenizer(BPE())
     learned.pre_tokenizer = pre_tokenizers.Metaspace()
     # A line end is left to the bytes, as in SentencePiece.
     lines = (line for text in texts for line in text.split("\n"))
-    learned.train_from_iterator(
-        lines, trainers.BpeTrainer(vocab_size=words, limit_alphabet=words // 2, show_progress=False)
-    )
+    trainer = trainers.BpeTrainer(vocab_size=words, limit_alphabet=words // 2, show_progress=False)
+    learned.train_from_iterator(lines, trainer)
     model = json.loads(learned.to_str())["model"]
     tokens = [UNKNOWN, START, END, PAD, *(f"<0x{byte:02X}>" for byte in range(256)), *model["vocab"]]
     merges = [tuple(pair) for pair in model["merges"]]
@@ -119,13 +110,10 @@ def metaspace(texts: list[str], words: int) -> PreTrainedTokenizerFast:
 
 def _corpus() -> list[str]:
     """A short text, the same every time, in which the tokens that the prompts need are frequent."""
-    texts = [
-        f"Question: {word} {word}?\nAnswer: {letter}{QUERY} {said}"
-        for word in WORDS
-        for letter in "ABCDE"
-        for said in ("i", "ii")
-    ]
-    return texts + [f"({letter}): {word}" for word in WORDS for letter in "ABCDE"]
+    pairs = [(word, letter) for word in WORDS for letter in "ABCDE"]
+    begins = [f"Question: {word} {word}?\nAnswer: {letter}{QUERY}" for word, letter in pairs]
+    texts = [f"{begin} {choice}" for begin in begins for choice in ("i", "ii")]
+    return texts + [f"({letter}): {word}" for word, letter in pairs]
 
 
 def _teach(reader: Reader, made_up: random.Random) -> None:
@@ -149,9 +137,8 @@ def _prompt(reader: Reader, made_up: random.Random) -> tuple[list[int], list[int
     ids, ends = reader.start(), []
     for _ in range(2):
         choices = [" ".join(made_up.choices(WORDS, k=made_up.randint(1, 2))) for _ in range(4)]
-        question, (letter,) = as_choice(
-            " ".join(made_up.choices(WORDS, k=made_up.randint(2, 8))), choices, made_up.choice(choices)
-        )
+        text = " ".join(made_up.choices(WORDS, k=made_up.randint(2, 8)))
+        question, (letter,) = as_choice(text, choices, made_up.choice(choices))
         ids = ids + reader.question(question)
         ends.append(len(ids) - 1)
         ids = ids + reader.answer(letter) + reader.encode("\n\n")
