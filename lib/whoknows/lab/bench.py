@@ -75,7 +75,7 @@ def make(source: str, texts: list[str], folder: Path) -> str:
             f"models: the shape of {source!r} is not known, only those of {', '.join(SHAPES)}; leave --random-weights out"
         )
     config = SHAPES[source]
-    prompts = [f"Question: \nAnswer: {QUERY} {said}" for said in ("i", "ii")]
+    prompts = [f"Question: \nAnswer: {QUERY} {choice}" for choice in ("i", "ii")]
     tokenizer = tiny.metaspace(texts + prompts * 100, config.vocab_size - tiny.BYTES)
     with loading.device():
         torch.manual_seed(0)
@@ -219,21 +219,21 @@ def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid, limit: flo
     shots, asked = table[table["split"] == questions.SHOT], table[table["split"] != questions.SHOT]
     prefixes = {task: Prefix(reader, shots[shots["task"] == task]).ids for task in asked["task"].unique()}
     new, budget = chosen.answer.max_new_tokens, chosen.batch_tokens
-    own = reader.questions(asked["question"].tolist(), after_examples=not shots.empty)
-    prompts = [prefixes[task] + ids for task, ids in zip(asked["task"], own)]
+    question_ids = reader.questions(asked["question"].tolist(), after_examples=not shots.empty)
+    prompts = [prefixes[task] + ids for task, ids in zip(asked["task"], question_ids)]
 
     def ours(items: range) -> float:
         part = pd.concat([shots, asked.iloc[list(items)]])
         return seconds(lambda: answer.answer(reader, part, new, budget))
 
     def theirs(items: range) -> float:
-        cut = batches([len(own[i]) + new for i in items], answer.CACHE_TOKENS * (budget or PLAIN_TOKENS))
+        cut = batches([len(question_ids[i]) + new for i in items], answer.CACHE_TOKENS * (budget or PLAIN_TOKENS))
         return seconds(lambda: [baseline.answer(reader, [prompts[i] for i in batch], new) for batch in cut])
 
-    found = answer.answer(reader, table, new, budget)
-    tokens = sum(map(len, prefixes.values())) + sum(map(len, own)) + int(found["tokens"].sum())
-    work = 2 * (block_parameters(reader) * tokens + reader.head.numel() * int(found["tokens"].sum() + len(found)))
-    return race(ours, theirs, len(asked), "questions", 1, tokens, work / limit), found
+    answers = answer.answer(reader, table, new, budget)
+    tokens = sum(map(len, prefixes.values())) + sum(map(len, question_ids)) + int(answers["tokens"].sum())
+    work = 2 * (block_parameters(reader) * tokens + reader.head.numel() * int(answers["tokens"].sum() + len(answers)))
+    return race(ours, theirs, len(asked), "questions", 1, tokens, work / limit), answers
 
 
 def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.Grid, limit: float) -> dict:

@@ -28,7 +28,7 @@ from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.palette import INK, RAMP, black_from
 from whoknows.report.pages.style import TITLES, colour_domain
 from whoknows.run import grid, parameters
-from whoknows.stages.probe import judge, parts
+from whoknows.stages.probe import probe_rows, parts
 
 TOKENS = ("last of the answer", "last before the answer")
 
@@ -74,7 +74,7 @@ class Results:
         self._hidden = cache(
             lambda reader, states: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", states, frame)
         )
-        self._judged = lru_cache(maxsize=64)(self._fit_and_judge)
+        self._cached_rows = lru_cache(maxsize=64)(self._fit_and_score)
 
     def layers(self, reader: str) -> int:
         """How many hidden states a reader has, the embeddings among them."""
@@ -97,9 +97,9 @@ class Results:
         Raises:
             WhoknowsError: the reader has no such layer, or there is nothing to learn.
         """
-        return self._judged(replace(setting, scored=""))  # one probe judges all
+        return self._cached_rows(replace(setting, scored=""))  # one probe judges all
 
-    def _fit_and_judge(self, setting: Setting) -> pd.DataFrame:
+    def _fit_and_score(self, setting: Setting) -> pd.DataFrame:
         reader, trained_on, layer = setting.reader, setting.trained_on, setting.layer
         if layer >= self.layers(reader):
             raise WhoknowsError(
@@ -112,16 +112,16 @@ class Results:
         frames = {scored: self._asked(frame, setting) for scored, frame in self.answers.items()}
         states = {scored: scored if setting.token == TOKENS[0] else BEFORE for scored in frames}
         hidden = {scored: self._hidden(reader, states[scored])[:, layer : layer + 1] for scored in frames}
-        own = frames[trained_on]
-        train, _ = parts(fewer(own, setting.size, self.seed) if setting.size else own, hidden[trained_on], trained_on)
+        frame = frames[trained_on]
+        train, _ = parts(fewer(frame, setting.size, self.seed) if setting.size else frame, hidden[trained_on], trained_on)
         names = {"reader": reader, "trained_on": trained_on, "seed": self.seed}
-        return judge({"probe": fit(train, setting.strength)}, frames, hidden.__getitem__, names)
+        return probe_rows({"probe": fit(train, setting.strength)}, frames, hidden.__getitem__, names)
 
     def _asked(self, frame: pd.DataFrame, setting: Setting) -> pd.DataFrame:
         """Answers of which those to other tasks have no split, so that nobody takes them."""
         names = [task.name for task in self.grid.tasks]
-        own = {task: grid_task(task, names) for task in frame["task"].unique()}
-        return frame.assign(split=frame["split"].where(frame["task"].map(own).isin(setting.tasks), ""))
+        grid_tasks = {task: grid_task(task, names) for task in frame["task"].unique()}
+        return frame.assign(split=frame["split"].where(frame["task"].map(grid_tasks).isin(setting.tasks), ""))
 
 
 def fit(train: Labelled, strength: float) -> Logistic:
@@ -150,15 +150,15 @@ def numbers(results: Results, setting: Setting) -> pd.DataFrame:
     }
     lines = {}
     for label, members in test_sets(tasks, list(rows["task"].unique())).items():
-        own = rows[rows["task"].isin(members)]
+        group = rows[rows["task"].isin(members)]
         lines[label] = {
-            head: _said(own[(own["split"] == split) & (own["scored"] == scored)])
+            head: _auroc_text(group[(group["split"] == split) & (group["scored"] == scored)])
             for head, (split, scored) in heads.items()
         }
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(columns="AUROC")
 
 
-def _said(rows: pd.DataFrame) -> str:
+def _auroc_text(rows: pd.DataFrame) -> str:
     value = auroc.mean_auroc(rows["logit"].to_numpy(), rows["correct"].to_numpy(), rows["task"].to_numpy())
     return "—" if np.isnan(value) else f"{value:.3f} ({rows['correct'].sum()} right of {len(rows)})"
 
@@ -171,13 +171,13 @@ def places(results: Results, setting: Setting) -> pd.DataFrame:
     """
     pairs = product(results.models, repeat=2)
     table = pd.concat(
-        [_judged(results, replace(setting, reader=reader, trained_on=trained_on)) for reader, trained_on in pairs]
+        [_aurocs(results, replace(setting, reader=reader, trained_on=trained_on)) for reader, trained_on in pairs]
     )
     table = table.astype({"n_right": "Int64"})  # which may be missing
     return pd.concat([heatmap_axes(table, reading) for reading in READINGS], ignore_index=True)
 
 
-def _judged(results: Results, setting: Setting) -> pd.DataFrame:
+def _aurocs(results: Results, setting: Setting) -> pd.DataFrame:
     """What one probe reaches on each model's answers, or why it cannot be."""
     every = pd.DataFrame({"reader": setting.reader, "trained_on": setting.trained_on, "scored": results.models})
     try:
@@ -226,9 +226,9 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
 def curves(results: Results, setting: Setting) -> alt.ConcatChart:
     """ROC and reliability of the setting's own cell, and how its errors and confidences lie."""
     rows = results.rows(setting)
-    own = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
+    keep = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
     return cell.curves_chart(
-        cell.curves(rows[own], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on
+        cell.curves(rows[keep], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on
     )
 
 

@@ -32,7 +32,7 @@ class Panel(widgets.VBox):
         self.results, self.choices = results, _choices(results)
         self.numbers, self.charts = widgets.HTML(), widgets.Output()
         self.name = widgets.Text(value="explored", description="Name", **WIDE)
-        self.back, self.button, self.said = (
+        self.back, self.button, self.message = (
             widgets.Button(description="Published setting"),
             widgets.Button(description="Save as grid"),
             widgets.HTML(),
@@ -42,7 +42,7 @@ class Panel(widgets.VBox):
             choice.observe(self._follow_reader if name == "reader" else self._draw, names="value")
         self.back.on_click(self._go_back)
         self.button.on_click(self._save)
-        left = widgets.VBox([*self.choices.values(), self.back, self.name, self.button, self.said], layout=WHOLE)
+        left = widgets.VBox([*self.choices.values(), self.back, self.name, self.button, self.message], layout=WHOLE)
         super().__init__([widgets.HBox([left, self.numbers], layout=WHOLE | {"flex_flow": "row wrap"}), self.charts])
 
     @property
@@ -60,7 +60,7 @@ class Panel(widgets.VBox):
     def _go_back(self, _=None) -> None:
         """All choices but those of models as the run's own probe has them, and drawn once."""
         chosen = self.results.published(self.choices["reader"].value, self.choices["trained_on"].value)
-        self.said.value = "" if chosen else "The run has no probe of its own for these models."
+        self.message.value = "" if chosen else "The run has no probe of its own for these models."
         every = {"token": TOKENS[0], "size": 0, "tasks": self.choices["tasks"].options}
         self.held = True  # or each change would be drawn
         for name, value in ((chosen | every) if chosen else {}).items():
@@ -83,9 +83,9 @@ class Panel(widgets.VBox):
     def _save(self, _) -> None:
         try:
             path = explore.save(self.results, self.setting, self.name.value)
-            self.said.value = f"Written: <code>make book GRID={html.escape(str(path))}</code> runs it."
+            self.message.value = f"Written: <code>make book GRID={html.escape(str(path))}</code> runs it."
         except WhoknowsError as error:
-            self.said.value = html.escape(str(error))
+            self.message.value = html.escape(str(error))
 
 
 def _choices(results: Results) -> dict[str, widgets.Widget]:

@@ -86,7 +86,7 @@ def work(grid: Grid) -> dict[str, Work]:
     search = sum(FIT * text.count["train"] * model.width * (model.layers + 1) for model in models)
     trained = sum(_training(grid, model, text, n) for model in models)
     adapters = sum(_adapters(grid, model) for model in models)
-    found = {
+    by_stage = {
         "questions": Work(1, ROW * text.count.total(), ANSWER_BYTES * text.count.total()),
         "answer": Work(n, sum(_answering(model, text) for model in models), n * ANSWER_BYTES * text.count.total()),
         "extract": Work(
@@ -120,7 +120,7 @@ def work(grid: Grid) -> dict[str, Work]:
     return {
         stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs)
         for stage in STAGES
-        if (one := found.get(stage)) and one.jobs
+        if (one := by_stage.get(stage)) and one.jobs
     }
 
 
@@ -151,11 +151,11 @@ def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
     """Every reader at each learning rate, its own among them, and on each share of the answers; and as many fits of the probe."""
     if not parameters.searched(grid):
         return Work(0, 0, 0)
-    fewer, found = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
+    fewer, operations = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
     for model, weights in zip(grid.models, models, strict=True):
         rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
-        found += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
-        found += (
+        operations += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
+        operations += (
             FIT
             * text.count["train"]
             * weights.width
@@ -163,7 +163,7 @@ def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
             * len(grid.probe.strengths)
             * (1 + sum(fewer))
         )
-    return Work(len(models), found, 0)
+    return Work(len(models), operations, 0)
 
 
 def _adapters(grid: Grid, model: Size) -> float:
@@ -304,16 +304,16 @@ def measured(grid: Grid, results: Path) -> dict[str, Measured]:
 
 def _others(grid: Grid, results: Path, grids: Path) -> dict[str, Measured]:
     """By stage, what the run of another grid says: of the one that has most notebooks of it."""
-    found: dict[str, Measured] = {}
+    best: dict[str, Measured] = {}
     for path in sorted(grids.glob("*.yml")):
         try:
             other = load(path)
         except WhoknowsError:  # a grid that is not finished is no reason not to plan another
             continue
         for stage, one in measured(other, results).items() if other.name != grid.name else ():
-            if stage not in found or one.notebooks > found[stage].notebooks:
-                found[stage] = one
-    return found
+            if stage not in best or one.notebooks > best[stage].notebooks:
+                best[stage] = one
+    return best
 
 
 def assumptions(grid: Grid) -> list[str]:
@@ -321,9 +321,9 @@ def assumptions(grid: Grid) -> list[str]:
     origins = {model.source: size(model.source) for model in grid.models}
     why = {"name": "its name says", "guess": "a guess", "part": "its config.json says in part"}
     guessed = [
-        f"{source} has {found.blocks:.1g} weights, as {why[found.origin]}"
-        for source, found in origins.items()
-        if found.origin in why
+        f"{source} has {shape.blocks:.1g} weights, as {why[shape.origin]}"
+        for source, shape in origins.items()
+        if shape.origin in why
     ]
     rates = {stage: rate(grid, stage) for stage in work(grid) if stage in stages.READING}
     speed = (

@@ -15,14 +15,14 @@ from whoknows.data.files import ROOT
 
 def parameters(notebook: NotebookNode) -> dict:
     """Names and defaults of the cell that is tagged `parameters`; a default that is no literal is given as its source."""
-    found = {}
+    defaults = {}
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             for node in ast.parse(cell.source).body:
                 for target in getattr(node, "targets", [getattr(node, "target", None)]):
                     if isinstance(target, ast.Name):
-                        found[target.id] = _literal(node.value)
-    return found
+                        defaults[target.id] = _literal(node.value)
+    return defaults
 
 
 def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:

@@ -49,16 +49,16 @@ def changed(results: Path, name: str) -> dict[str, str]:
         results: folder of the run.
         name: of its grid.
     """
-    said = {}
+    sentences = {}
     for page in sorted((results / "notebooks").glob("*.ipynb")):
         recorded = json.loads(page.read_text(encoding="utf-8"))["metadata"].get("whoknows", {}).get("outputs", {})
         for text, digest in recorded.items():
             path = results / text.removeprefix(f"results/{name}/")
             if path.exists() and _written(path) > _written(page) and _digest(path) != digest:
-                said[page.stem] = (
+                sentences[page.stem] = (
                     f"{path} was changed after its stage wrote it: keep a copy if you want one, delete {page}, and `make book` makes both anew."
                 )
-    return said
+    return sentences
 
 
 def _written(path: Path) -> int:
@@ -90,10 +90,10 @@ def code(text: str) -> str:
 def _digest(path: Path) -> str:
     """Of a file's bytes, or of the names and digests of a folder's files."""
     if path.is_dir():
-        told = "".join(
+        listing = "".join(
             f"{part.relative_to(path)} {_digest(part)}\n" for part in sorted(path.rglob("*")) if part.is_file()
         )
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        return hashlib.sha256(listing.encode()).hexdigest()[:16]
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 

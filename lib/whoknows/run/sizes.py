@@ -37,10 +37,10 @@ def size(source: str) -> Size:
     """Of a model that a grid names."""
     source = source.removeprefix(CHAT)
     config = _config(source)
-    if config and (said := _read(config)):
-        return said
-    found = re.search(r"(\d+(?:\.\d+)?)([mb])(?![a-z])", source.lower())
-    parameters = float(found[1]) * UNITS[found[2]] if found else UNKNOWN
+    if config and (size_ := _read(config)):
+        return size_
+    match = re.search(r"(\d+(?:\.\d+)?)([mb])(?![a-z])", source.lower())
+    parameters = float(match[1]) * UNITS[match[2]] if match else UNKNOWN
     width = (parameters * ASPECT / 12) ** (1 / 3)
     shape = {
         "hidden_size": round(width),
@@ -49,7 +49,7 @@ def size(source: str) -> Size:
         "intermediate_size": round(width * 8 / 3),
         "vocab_size": 32000,
     }
-    return _of(shape, "name" if found else "guess")
+    return _of(shape, "name" if match else "guess")
 
 
 def _read(path: Path) -> Size | None:

@@ -108,7 +108,7 @@ def elsewhere(profile: str) -> list[str]:
     folder = Path(profile) if os.sep in profile else PROFILES / profile
     file = next(iter(sorted(folder.glob("config*.yaml"))), None)
     if not file:
-        known = ", ".join(sorted(found.name for found in PROFILES.glob("*")))
+        known = ", ".join(sorted(path.name for path in PROFILES.glob("*")))
         raise WhoknowsError(
             f"PROFILE={profile}: there is no {folder / 'config.yaml'}; name one of {known}, or a folder with a profile of Snakemake's"
         )
