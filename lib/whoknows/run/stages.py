@@ -26,13 +26,7 @@ STAGES = {
     "grading": "Grading",
     "beside": "Another run, packed",
 }
-READING = (
-    "answer",
-    "extract",
-    "lora_prompt",
-    "ablate_lora",
-    "search",
-)  # load a language model, and use a GPU where there is one
+READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load a language model, to a GPU if possible
 HEAVY = (*READING, "surface", "ablate", "sweep")  # are faster on more than one core
 
 

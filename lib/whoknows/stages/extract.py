@@ -106,7 +106,7 @@ def _save(path: Path, features: Features) -> None:
 def _join(paths: list[Path], packed: PackedBatch, block: int | None, folder: str) -> dict[str, tuple]:
     """Writes the files of hidden states and, if there is one, `trunk.safetensors`, each whole or not at all.
 
-    The former are `before_answer.safetensors`, and `<scored>.safetensors` and `<scored>_mean.safetensors` of each model.
+    The former are `before_answer.safetensors`, and each model's `<scored>.safetensors` and `<scored>_mean.safetensors`.
 
     Returns:
         For each but the last, its shape.

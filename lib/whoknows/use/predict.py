@@ -80,7 +80,8 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     """A trained estimator with the reader that its card names.
 
     Args:
-        folder: where a stage wrote it; or, if there is no such folder, a repository on the Hugging Face hub, owner/name.
+        folder: where a stage wrote it; or, if there is no such folder, a repository on the Hugging Face hub,
+            owner/name.
         method: which of the folder's estimators; None takes the only one, or `probe`.
 
     Raises:

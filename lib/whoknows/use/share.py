@@ -13,7 +13,7 @@ TOKEN = "a token in the environment variable HF_TOKEN, or with `hf auth login`"
 
 
 def push(files: list[Path], repository: str, private: bool) -> str:
-    """Sends files to the hub as one commit, so that all of them are there or none, and returns the repository's address.
+    """Sends files to the hub as one commit, so that all are there or none, and returns the repository's address.
 
     Args:
         files: of one folder; see `cards.whole`.
@@ -45,7 +45,7 @@ def push(files: list[Path], repository: str, private: bool) -> str:
 
 
 def locate(name: Path | str) -> Path:
-    """The folder of an estimator: a local one if there is one, else that of a repository of this name, which is fetched.
+    """The folder of an estimator: a local one if there is one, else that of a repository of this name, fetched.
 
     Raises:
         WhoknowsError: it is neither a folder nor an estimator on the hub, or it was not fetched before and the hub
@@ -72,7 +72,7 @@ def _fetch(name: str) -> Path:
 
 @contextmanager
 def _sentences(name: str, before: str = "") -> Iterator[None]:
-    """Says in one sentence why the hub does not serve a repository, without the error's own text, which may hold a token."""
+    """Says in one sentence why the hub does not serve a repository; an error's own text may hold a token."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     try:
