@@ -104,7 +104,7 @@ class Stand:
         [{"step": step, "loss": 0.5, "validation_auroc": 0.6, "seconds": step} for step in (4, 8)],
     )
 
-    def __init__(self, *arguments):
+    def __init__(self, *arguments, **named):
         pass
 
     def fit(self, estimator, file):
