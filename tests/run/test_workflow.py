@@ -30,7 +30,7 @@ BODIES = {
     "answer": "write(out); write(rows_out)",
     "extract": """
 write(rows_out)
-cached = ["cached activations"] if first_layer else []
+cached = ["trunk"] if first_layer else []
 for name in [*answers, *(f"{scored}_mean" for scored in answers), "before_answer", *cached]:
     write(f"{out}/{name}.safetensors")
 """,
