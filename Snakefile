@@ -1,6 +1,6 @@
-# One grid's graph of stages. Each rule runs a notebook. Its params are all that the grid says to the notebook, so a changed key
-# re-runs what it concerns and nothing else, and a digest of the notebook, the library modules that it imports and other
-# files of this repository that it reads. As inputs, those would have to lie where results do, which may be a store in a cloud.
+# One grid's graph of stages. Each rule runs a notebook. Its params are all that the grid says to the notebook, so a
+# changed key re-runs what it concerns and nothing else, and a digest of the notebook, the modules that it imports and
+# other files of this repository that it reads: as inputs, they would have to lie in the store of the results.
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -10,25 +10,31 @@ from whoknows.data.sources import digest
 
 GRID = grid.load(config.get("grid", "grids/embedded.yml"))
 OUT = parameters.out(GRID)
-ANSWERS = parameters.answers(GRID)
-MODELS = list(ANSWERS)
+MODELS, READ = map(list, zip(*parameters.answers(GRID).items()))  # and the files of all models' answers
 VARIANTS = list(parameters.lora_variants(GRID))
 NAMES = dict(method=GRID.methods, model=MODELS, reader=MODELS, trained_on=MODELS, seed=GRID.seeds, variant=VARIANTS)
 CELL = "{reader}/{trained_on}/seed{seed}"
 PAGE = "{reader}_{trained_on}_seed{seed}"  # no model's name has an underscore
-HIDDEN = [f"{OUT}/features/{{reader}}/{name}.safetensors" for name in [*MODELS, BEFORE]]
-MEANS = [f"{OUT}/features/{{reader}}/{mean_of(name)}.safetensors" for name in MODELS]
-TRUNK = [f"{OUT}/features/{{reader}}/trunk.safetensors"] if parameters.first_layer(GRID) else []
-ROWS = expand([f"{OUT}/rows/{path}.parquet" for path in ("likelihood/{model}", "zero_shot/{model}", f"{{method}}/{CELL}")], **NAMES)
-MEASURED = ROWS + expand(f"{OUT}/estimators/{{method}}/{CELL}", **NAMES)
-CONTROLS = [f"{OUT}/controls/surface.parquet", *expand(f"{OUT}/controls/readers/{{model}}.parquet", **NAMES)]
-CONTROLS += expand([f"{OUT}/controls/lora/{{variant}}/{{model}}.parquet", f"{OUT}/estimators/{{variant}}/{{model}}"], **NAMES)
+TITLE = "{reader} trained on {trained_on}, seed {seed}"
+
+def at(*paths): return [f"{OUT}/{path}" for path in paths]
+def every(*paths): return expand(at(*paths), **NAMES)
+def all_seeds(path): return lambda wildcards: expand(at(path), seed=GRID.seeds, **wildcards)
+def trained(method): return [directory(*at(f"estimators/{method}/{CELL}")), *at(f"rows/{method}/{CELL}.parquet")]
+
+HIDDEN = at(*(f"features/{{reader}}/{name}.safetensors" for name in [*MODELS, BEFORE]))
+MEANS = at(*(f"features/{{reader}}/{mean_of(name)}.safetensors" for name in MODELS))
+TRUNK = at("features/{reader}/trunk.safetensors") if parameters.first_layer(GRID) else []
+ROWS = every("rows/likelihood/{model}.parquet", "rows/zero_shot/{model}.parquet", f"rows/{{method}}/{CELL}.parquet")
+MEASURED = ROWS + every(f"estimators/{{method}}/{CELL}")
+CONTROLS = every("controls/surface.parquet", "controls/readers/{model}.parquet")
+CONTROLS += every("controls/lora/{variant}/{model}.parquet", "estimators/{variant}/{model}")
+JUDGED = every("judged/{model}.parquet") if GRID.judge else []
 PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*") if path.is_file()) if GRID.beside else []
 PUBLISHED, CLAIMS = sorted(map(str, Path("book/data").glob("*.csv"))), "book/claims.yml"
 
-# Here stages that load a language model take turns on the GPUs. On a CPU two run side by side: two processes of half
-# the cores do more than one of all, since what is not a matrix product leaves cores idle. On a cluster the grid and the
-# profile say what a job gets.
+# Here stages that load a language model take turns on the GPUs. On a CPU two run side by side, each on half the cores,
+# since what is not a matrix product leaves cores idle. On a cluster the grid and the profile say what a job gets.
 CARDS = len(gpus.shared())
 SHARE = 1 if config.get("cluster") else max(1, workflow.cores // (CARDS or 2))
 cores, needs = partial(stages.cores, GRID, share=SHARE), partial(stages.needs, GRID, cards=CARDS)
@@ -37,8 +43,6 @@ cores, needs = partial(stages.cores, GRID, share=SHARE), partial(stages.needs, G
 def shards(stage, model):
     count = stages.asked(GRID, stage).shards or 0
     return [f"{OUT}/shards/{stage}-{{{model}}}/{which}-of-{count}.txt" for which in range(count)]
-def all_seeds(path):
-    return lambda wildcards: expand(f"{OUT}/{path}", seed=GRID.seeds, **wildcards)
 
 class Step(NamedTuple):
     reads: list
@@ -47,60 +51,53 @@ class Step(NamedTuple):
     title: str = ""  # of the page, after the notebook's own
     also: list = []  # files of this repository that the notebook reads
     notebook: str = ""  # if it is not called as the stage
-    priority: int = 0
+    priority: int = 0  # first what most stages wait for, then what may change the grid, then the heatmaps' cells
 
 STEPS = {
-    "questions": Step([], [f"{OUT}/questions.parquet"], "questions"),
-    "answer": Step(
-        [f"{OUT}/questions.parquet", *shards("answer", "model")], [f"{OUT}/answers/{{model}}.parquet", f"{OUT}/rows/likelihood/{{model}}.parquet"],
-        "answer-{model}", "{model}"),
-    "extract": Step(
-        [*ANSWERS.values(), *shards("extract", "reader")], [*HIDDEN, *MEANS, *TRUNK, f"{OUT}/rows/zero_shot/{{reader}}.parquet"],
-        "extract-{reader}", "{reader}", priority=3),  # the probe, its controls and the search wait for it
-    "probe": Step(
-        [*ANSWERS.values(), *HIDDEN], [directory(f"{OUT}/estimators/probe/{CELL}"), f"{OUT}/rows/probe/{CELL}.parquet"],
-        f"probe-{PAGE}", "{reader} trained on {trained_on}, seed {seed}"),
-    "lora_prompt": Step(
-        [*ANSWERS.values(), *TRUNK], [directory(f"{OUT}/estimators/lora_prompt/{CELL}"), f"{OUT}/rows/lora_prompt/{CELL}.parquet"],
-        f"lora_prompt-{PAGE}", "{reader} trained on {trained_on}, seed {seed}", priority=1),  # the heatmaps' cells before the controls of the same cost
-    "search": Step(
-        [*ANSWERS.values(), *HIDDEN, *TRUNK], [f"{OUT}/search/{{reader}}.parquet"],
-        "search-{reader}", "{reader}", priority=2),  # who sees it prefer another rate can change the grid before the cells are trained
-    "surface": Step([*ANSWERS.values()], [f"{OUT}/controls/surface.parquet"], "surface"),
-    "ablate": Step([*ANSWERS.values(), *HIDDEN, *MEANS], [f"{OUT}/controls/readers/{{reader}}.parquet"], "ablate-{reader}", "{reader}"),
-    "ablate_lora": Step(
-        [*ANSWERS.values(), *TRUNK], [directory(f"{OUT}/estimators/{{variant}}/{{reader}}"), f"{OUT}/controls/lora/{{variant}}/{{reader}}.parquet"],
+    "questions": Step([], at("questions.parquet"), "questions"),
+    "answer": Step([*at("questions.parquet"), *shards("answer", "model")],
+        at("answers/{model}.parquet", "rows/likelihood/{model}.parquet"), "answer-{model}", "{model}"),
+    "extract": Step([*READ, *shards("extract", "reader")],
+        [*HIDDEN, *MEANS, *TRUNK, *at("rows/zero_shot/{reader}.parquet")], "extract-{reader}", "{reader}", priority=3),
+    "probe": Step([*READ, *HIDDEN], trained("probe"), f"probe-{PAGE}", TITLE),
+    "lora_prompt": Step([*READ, *TRUNK], trained("lora_prompt"), f"lora_prompt-{PAGE}", TITLE, priority=1),
+    "search": Step([*READ, *HIDDEN, *TRUNK], at("search/{reader}.parquet"), "search-{reader}", "{reader}", priority=2),
+    "surface": Step(READ, at("controls/surface.parquet"), "surface"),
+    "ablate": Step([*READ, *HIDDEN, *MEANS], at("controls/readers/{reader}.parquet"), "ablate-{reader}", "{reader}"),
+    "ablate_lora": Step([*READ, *TRUNK],
+        [directory(*at("estimators/{variant}/{reader}")), *at("controls/lora/{variant}/{reader}.parquet")],
         "ablate_lora-{reader}_{variant}", "{reader}, {variant}", notebook="lora_prompt"),
-    "sweep": Step([*ANSWERS.values(), *HIDDEN], [f"{OUT}/sweeps/{{reader}}.parquet"], "sweep-{reader}", "{reader}"),
-    "judge": Step([f"{OUT}/answers/{{model}}.parquet"], [f"{OUT}/judged/{{model}}.parquet"], "judge-{model}", "{model}"),
-    "cell": Step(
-        [*ANSWERS.values(), all_seeds(f"rows/{{method}}/{CELL}.parquet"), all_seeds(f"estimators/{{method}}/{CELL}")],
-        [f"{OUT}/cells/{{method}}_{{reader}}_{{trained_on}}.parquet"],
+    "sweep": Step([*READ, *HIDDEN], at("sweeps/{reader}.parquet"), "sweep-{reader}", "{reader}"),
+    "judge": Step(at("answers/{model}.parquet"), at("judged/{model}.parquet"), "judge-{model}", "{model}"),
+    "cell": Step([*READ, all_seeds(f"rows/{{method}}/{CELL}.parquet"), all_seeds(f"estimators/{{method}}/{CELL}")],
+        at("cells/{method}_{reader}_{trained_on}.parquet"),
         "cell-{method}_{reader}_{trained_on}", "{method}, {reader} trained on {trained_on}"),
-    "figure": Step([], [f"{OUT}/published.parquet"], "figure", also=PUBLISHED),
-    "heatmaps": Step(MEASURED, [f"{OUT}/scores.parquet"], "heatmaps", also=[*PUBLISHED, CLAIMS]),
-    "claims": Step(MEASURED, [f"{OUT}/contrasts.parquet"], "claims", also=[*PUBLISHED, CLAIMS]),
-    "differences": Step(MEASURED, [f"{OUT}/differences.parquet"], "differences", also=[*PUBLISHED, CLAIMS]),
-    "controls": Step([*MEASURED, *CONTROLS], [f"{OUT}/controls.parquet"], "controls", also=[*PUBLISHED, CLAIMS]),
-    "shift": Step([*MEASURED, *CONTROLS], [f"{OUT}/shift.parquet"], "shift"),
-    "grading": Step([*MEASURED, *ANSWERS.values(), *(expand(f"{OUT}/judged/{{model}}.parquet", **NAMES) if GRID.judge else [])], [f"{OUT}/grades.parquet"], "grading"),
-    "layers": Step(expand(f"{OUT}/sweeps/{{model}}.parquet", **NAMES), [f"{OUT}/sweep.parquet"], "layers"),
-    "settings": Step(expand(f"{OUT}/search/{{model}}.parquet", **NAMES), [f"{OUT}/settings.parquet"], "settings"),
+    "figure": Step([], at("published.parquet"), "figure", also=PUBLISHED),
+    "heatmaps": Step(MEASURED, at("scores.parquet"), "heatmaps", also=[*PUBLISHED, CLAIMS]),
+    "claims": Step(MEASURED, at("contrasts.parquet"), "claims", also=[*PUBLISHED, CLAIMS]),
+    "differences": Step(MEASURED, at("differences.parquet"), "differences", also=[*PUBLISHED, CLAIMS]),
+    "controls": Step([*MEASURED, *CONTROLS], at("controls.parquet"), "controls", also=[*PUBLISHED, CLAIMS]),
+    "shift": Step([*MEASURED, *CONTROLS], at("shift.parquet"), "shift"),
+    "grading": Step([*MEASURED, *READ, *JUDGED], at("grades.parquet"), "grading"),
+    "layers": Step(every("sweeps/{model}.parquet"), at("sweep.parquet"), "layers"),
+    "settings": Step(every("search/{model}.parquet"), at("settings.parquet"), "settings"),
 }
 ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page}
 ASKED |= {"judge": GRID.judge, "search": parameters.searched(GRID), "settings": parameters.searched(GRID)}
-PAGES = expand([f"{OUT}/notebooks/{step.page}.ipynb" for stage, step in STEPS.items() if ASKED.get(stage, True)], **NAMES)
-RUN = "OMP_NUM_THREADS={threads} python -m whoknows run {params.notebook} {output.page} --log {log} --gpus {resources.gpu} --params {params.json:q} --title '{params.title}'"
-SHARD = "OMP_NUM_THREADS={threads} python -m whoknows shard {params.stage} {params.json:q} {wildcards.which} {wildcards.jobs} {output} --gpus {resources.gpu} 2> {log}"
+PAGES = every(*(f"notebooks/{step.page}.ipynb" for stage, step in STEPS.items() if ASKED.get(stage, True)))
+RUN = ("OMP_NUM_THREADS={threads} python -m whoknows run {params.notebook} {output.page} --log {log} "
+       "--gpus {resources.gpu} --params {params.json:q} --title '{params.title}'")
+SHARD = ("OMP_NUM_THREADS={threads} python -m whoknows shard {params.stage} {params.json:q} "
+         "{wildcards.which} {wildcards.jobs} {output} --gpus {resources.gpu} 2> {log}")
 
-def told(stage, wildcards):
+def as_json(stage, wildcards):
     names = {name: value for name, value in wildcards.items() if name not in ("which", "jobs")}
     return getattr(parameters, stage)(GRID, **names)
-def title(text, wildcards):
-    return text.format(**{**wildcards, "method": stages.STAGES.get(wildcards.get("method"))})
+def title(text, wildcards): return text.format(**{**wildcards, "method": stages.STAGES.get(wildcards.get("method"))})
 
 wildcard_constraints:
-    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", which="[0-9]+", jobs="[0-9]+", variant="lora[a-z_]*", page="[a-z]+", method="|".join(GRID.methods)
+    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", method="|".join(GRID.methods),
+    which="[0-9]+", jobs="[0-9]+", variant="lora[a-z_]*", page="[a-z]+"
 
 rule all:
     input: ROWS, PAGES, expand(f"{OUT}/notebooks/beside-{{page}}.ipynb", page=parameters.beside_pages(GRID))
@@ -112,7 +109,8 @@ for stage, step in STEPS.items():
         input: *step.reads
         output: *step.writes, page=f"{OUT}/notebooks/{step.page}.ipynb"
         log: f"{OUT}/logs/{step.page}.txt"
-        params: notebook=notebook, code=digest(notebook, *step.also), json=partial(told, stage), title=partial(title, step.title)
+        params: notebook=notebook, code=digest(notebook, *step.also),
+            json=partial(as_json, stage), title=partial(title, step.title)
         priority: step.priority
         threads: cores(stage)
         resources: **needs(stage)
@@ -124,7 +122,7 @@ for stage, model in {"answer": "model", "extract": "reader"}.items():
         input: *[path for path in STEPS[stage].reads if "/shards/" not in path]
         output: f"{OUT}/shards/{stage}-{{{model}}}/{{which}}-of-{{jobs}}.txt"
         log: f"{OUT}/logs/{stage}-{{{model}}}-{{which}}-of-{{jobs}}.txt"
-        params: stage=stage, code=digest(f"notebooks/{stage}.py"), json=partial(told, stage)
+        params: stage=stage, code=digest(f"notebooks/{stage}.py"), json=partial(as_json, stage)
         priority: 1
         threads: cores(stage)
         resources: **needs(stage)
@@ -133,8 +131,9 @@ for stage, model in {"answer": "model", "extract": "reader"}.items():
 rule beside:
     output: f"{OUT}/beside/{{page}}.parquet", page=f"{OUT}/notebooks/beside-{{page}}.ipynb"
     log: f"{OUT}/logs/beside-{{page}}.txt"
-    params: notebook="notebooks/{page}.py", code=lambda w: digest(f"notebooks/{w.page}.py", *PACKED, *PUBLISHED, CLAIMS),
-        json=lambda w: parameters.beside(GRID, **w), title=f"{parameters.packed(GRID).name}, packed" if GRID.beside else ""
+    params: notebook="notebooks/{page}.py", json=lambda w: parameters.beside(GRID, **w),
+        code=lambda w: digest(f"notebooks/{w.page}.py", *PACKED, *PUBLISHED, CLAIMS),
+        title=f"{parameters.packed(GRID).name}, packed" if GRID.beside else ""
     threads: cores("beside")
     resources: **needs("beside")
     shell: RUN

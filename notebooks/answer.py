@@ -43,8 +43,8 @@ files.write_parquet(rows_out, likelihood_rows(model, answers))
 summary(answers).round(3)
 
 # %% [markdown]
-# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one; what the
-# question itself holds is no proof.
+# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one;
+# what the question itself holds is no proof.
 
 # %%
 some = answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)

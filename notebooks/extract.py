@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Hidden states
 #
-# A frozen reader reads every model's answers once. Kept are its hidden states of all layers at the last answer token and as
-# means over all answer tokens, its zero-shot opinion, and where LoRA + Prompt goes on from. Needs the answers of all models.
+# A frozen reader reads every model's answers once. Kept are its hidden states of all layers at the last answer token
+# and as means over all answer tokens, its zero-shot confidence, and where LoRA + Prompt goes on from. Needs the answers
+# of all models.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
@@ -41,8 +42,8 @@ rows, sizes = extract.run(reader, model, frames, first_layer, batch_tokens, out)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]
-# What was kept: for each scored model, at the last token of its answers, [answers, layers + 1, width]; the same as means over
-# the tokens of its answers; and the same at the last token before them. Layer 0 is the embeddings.
+# What was kept: for each scored model, at the last token of its answers, [answers, layers + 1, width]; the same as
+# means over the tokens of its answers; and the same at the last token before them. Layer 0 is the embeddings.
 
 # %%
 sizes

@@ -12,8 +12,9 @@
 # A reader fine-tuned, with low-rank adapters, to say whether one model's answers are correct, and scored on the test
 # answers of all. Needs the answers and the reader's hidden states.
 #
-# As a control it runs with `query` false, which puts a classifier in the place of the question whether the answer is correct;
-# with another `js_weight`; or with the name of a task in `without`, which is then not trained on, and judged alone.
+# As a control it runs with `query` false, which puts a classifier in the place of the question whether the answer is
+# correct; with another `js_weight`; or with the name of a task in `without`, which is then not trained on, and scored
+# alone.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
@@ -56,24 +57,10 @@ from whoknows.evaluation import auroc
 from whoknows.report.pages import curves
 from whoknows.stages import lora_prompt
 
-history, rows = lora_prompt.cell(
-    reader=reader,
-    source=source,
-    trained_on=trained_on,
-    seed=seed,
-    answers=answers,
-    features=features,
-    settings=settings,
-    method=method,
-    query=query,
-    without=without,
-    precision=precision,
-    template=template,
-    digest=digest,
-    batch_tokens=batch_tokens,
-    out=out,
-    rows_out=rows_out,
-)
+model = {"reader": reader, "source": source, "precision": precision, "template": template, "digest": digest}
+data = {"trained_on": trained_on, "answers": answers, "features": features, "without": without}
+training = {"settings": settings, "seed": seed, "method": method, "query": query, "batch_tokens": batch_tokens}
+history, rows = lora_prompt.cell(**model, **data, **training, out=out, rows_out=rows_out)
 
 # %% [markdown]
 # Loss on the training answers and AUROC on the validation answers while training. The adapters with the best

@@ -10,8 +10,8 @@
 # # Probe
 #
 # Classifiers on a reader's hidden states, trained on one model's graded answers and scored on the test answers of all.
-# Needs the answers and the reader's hidden states; no language model is loaded. `source` and `precision` are written down with the
-# estimators, which need the reader again when they are used.
+# Needs the answers and the reader's hidden states; no language model is loaded. `source` and `precision` are written
+# down with the estimators, which need the reader again when they are used.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
@@ -41,21 +41,8 @@ from whoknows.report.pages import curves
 from whoknows.stages import probe
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-rows, search = probe.run(
-    reader,
-    trained_on,
-    seed,
-    frames,
-    features,
-    layers,
-    strengths,
-    mlp,
-    out,
-    source=source,
-    precision=precision,
-    template=template,
-    digest=digest,
-)
+used = {"source": source, "precision": precision, "template": template, "digest": digest}
+rows, search = probe.run(reader, trained_on, seed, frames, features, layers, strengths, mlp, out, **used)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]

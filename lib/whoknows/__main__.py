@@ -7,7 +7,7 @@ import sys
 
 from whoknows import WhoknowsError
 
-# Name: the function that takes the other arguments, in a module that is imported only if it is asked for, and what it does.
+# Name: the function that takes the other arguments, in a module that is imported if it is asked for, and what it does.
 COMMANDS = {
     "check": ("run.grid:main", "check a grid, and fetch the models and questions that it names"),
     "workflow": ("run.workflow:main", "run a grid's stages, or say which would run"),
@@ -26,15 +26,13 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a command.
 
     Returns:
-        The exit status: 2 after a mistake that the user can mend, whose sentence goes to stderr; 130 after Ctrl-C, as a shell has
-        it; else what the command returns, or 0.
+        The exit status: 2 after a mistake that the user can mend, whose sentence goes to stderr; 130 after Ctrl-C, as a
+        shell has it; else what the command returns, or 0.
     """
-    parser = argparse.ArgumentParser(
-        prog="whoknows",
-        description="Confidence estimation for language models.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.epilog = "\n".join(["commands:", *(f"  {name:10}{does}" for name, (_, does) in COMMANDS.items())])
+    epilog = "\n".join(["commands:", *(f"  {name:10}{does}" for name, (_, does) in COMMANDS.items())])
+    about = {"description": "Confidence estimation for language models.", "epilog": epilog}
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="whoknows", formatter_class=raw, **about)
     parser.add_argument("command", choices=COMMANDS, metavar="command", help="one of these; it has a --help of its own")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     options = parser.parse_args((sys.argv[1:] if arguments is None else arguments) or ["--help"])

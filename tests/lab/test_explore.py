@@ -1,4 +1,4 @@
-"""What explore.py shows is the run's own probe at a setting, chosen on nothing; its widgets redraw it, and its grid repeats it."""
+"""explore.py shows the run's own probe at a setting, chosen on nothing; its widgets redraw it, its grid repeats it."""
 
 import json
 import shutil
@@ -75,7 +75,7 @@ def results(checkout, monkeypatch):
 
 
 def test_the_probe_is_the_one_that_the_run_fits_at_that_setting(results, tmp_path):
-    found = results.rows(SETTING)
+    made = results.rows(SETTING)
     names = (
         "deep",
         "deep",
@@ -88,9 +88,9 @@ def test_the_probe_is_the_one_that_the_run_fits_at_that_setting(results, tmp_pat
         str(tmp_path),
     )
     rows, _ = probe.run(*names, source="tiny-llama", precision="float32")
-    own = rows[rows["method"] == "probe"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(found.drop(columns="logit"), own.drop(columns="logit"))
-    np.testing.assert_allclose(found["logit"], own["logit"], atol=1e-3)
+    expected = rows[rows["method"] == "probe"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(made.drop(columns="logit"), expected.drop(columns="logit"))
+    np.testing.assert_allclose(made["logit"], expected["logit"], atol=1e-3)
 
 
 def test_hidden_states_are_read_when_they_are_asked_for(results, monkeypatch):
@@ -151,9 +151,9 @@ def test_numbers_put_validation_beside_test(results):
     assert list(table.index) == ["in-distribution", "trivia_qa", "sciq", "shift"]
     assert table.loc["shift", "Validation, deep"] == "—"
     rows = results.rows(SETTING)
-    own = rows[(rows["scored"] == "flat") & (rows["split"] == "test") & (rows["task"] != "nq_open")]
-    value = auroc.mean_auroc(own["logit"], own["correct"], own["task"])
-    assert table.loc["in-distribution", "Test, flat"] == f"{value:.3f} ({own['correct'].sum()} right of 80)"
+    group = rows[(rows["scored"] == "flat") & (rows["split"] == "test") & (rows["task"] != "nq_open")]
+    value = auroc.mean_auroc(group["logit"], group["correct"], group["task"])
+    assert table.loc["in-distribution", "Test, flat"] == f"{value:.3f} ({group['correct'].sum()} right of 80)"
 
 
 def test_test_answers_have_no_say_in_the_fit_nor_in_validation(results):
@@ -175,8 +175,8 @@ def test_both_readings_show_each_cell_once(results):
     a, b = (table[table["reading"] == reading] for reading in "AB")
     assert (a["reader"] == a["trained_on"]).all() and (b["reader"] == b["scored"]).all()
     assert table["auroc"].between(0.6, 1.0).all()
-    said = float(explore.numbers(results, replace(SETTING, scored="flat")).loc["in-distribution", "Test, flat"][:5])
-    assert a.set_index(["model", "trained_on"])["auroc"]["flat", "deep"] == pytest.approx(said, abs=6e-4)
+    value = float(explore.numbers(results, replace(SETTING, scored="flat")).loc["in-distribution", "Test, flat"][:5])
+    assert a.set_index(["model", "trained_on"])["auroc"]["flat", "deep"] == pytest.approx(value, abs=6e-4)
 
 
 def test_a_layer_that_a_reader_lacks_is_said_in_its_cells(results):
@@ -240,8 +240,8 @@ def test_what_the_grid_says_runs_to_the_same_validation_value(results, tmp_path)
 def test_in_a_grid_of_a_layer_that_a_model_lacks_it_chooses_among_its_own(results, tmp_path):
     files.write_text(tmp_path / "deeper.yml", explore.as_grid(results, replace(SETTING, layer=3), "deeper"))
     made = grid.load(tmp_path / "deeper.yml")
-    told = {reader: json.loads(parameters.probe(made, reader, "deep", "0"))["layers"] for reader in LAYERS}
-    assert told == {"deep": [3], "flat": "all"}
+    layers = {reader: json.loads(parameters.probe(made, reader, "deep", "0"))["layers"] for reader in LAYERS}
+    assert layers == {"deep": [3], "flat": "all"}
     assert (
         "# Readers without a layer 3 choose among all of theirs on validation: flat.\n"
         in (tmp_path / "deeper.yml").read_text()
@@ -282,7 +282,7 @@ def test_it_opens_on_the_setting_that_the_run_published_and_goes_back_to_it(resu
         panel.choices["reader"].value = "flat"
         before = panel.setting
         panel.back.click()
-        assert panel.setting == before and panel.said.value == "The run has no probe of its own for these models."
+        assert panel.setting == before and panel.message.value == "The run has no probe of its own for these models."
     finally:
         shutil.rmtree("results/made-up/estimators")
 
@@ -334,10 +334,10 @@ def test_a_mistake_is_a_sentence_and_the_next_move_mends_it(panel):
 def test_the_button_saves_a_grid_and_says_what_came_of_it(panel):
     panel.name.value = "pressed"
     panel.button.click()
-    assert "make book GRID=grids/pressed.yml" in panel.said.value
+    assert "make book GRID=grids/pressed.yml" in panel.message.value
     assert grid.load("grids/pressed.yml").probe.layers == (panel.setting.layer,)
     panel.button.click()
-    assert "is there already" in panel.said.value
+    assert "is there already" in panel.message.value
     Path("grids/pressed.yml").unlink()
 
 

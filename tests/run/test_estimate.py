@@ -1,4 +1,4 @@
-"""What a plan says that a grid costs: counts and bytes are right, growth is what the table says, and what was measured comes first."""
+"""What a plan says that a grid costs: counts, bytes and growth are right, and what was measured comes first."""
 
 import json
 import math
@@ -38,14 +38,14 @@ def test_a_config_gives_the_weights_that_the_model_has(readers, name):
     linear = [
         m.weight.numel() for block in reader.base.layers for m in block.modules() if isinstance(m, torch.nn.Linear)
     ]
-    found = sizes.size(reader.tokenizer.name_or_path)
-    assert (found.layers, found.width, found.blocks, found.head) == (
+    shape = sizes.size(reader.tokenizer.name_or_path)
+    assert (shape.layers, shape.width, shape.blocks, shape.head) == (
         reader.depth,
         reader.head.shape[1],
         sum(linear),
         reader.head.numel(),
     )
-    assert found.origin == "config.json"
+    assert shape.origin == "config.json"
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_a_config_gives_the_weights_that_the_model_has(readers, name):
 )
 def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, tmp_path):
     monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path))
-    found = sizes.size(source)
-    assert math.isclose(found.blocks, weights, rel_tol=0.1) and found.origin == origin
+    shape = sizes.size(source)
+    assert math.isclose(shape.blocks, weights, rel_tol=0.1) and shape.origin == origin
     if origin == "guess":
         assert (
             "some/model has 7e+09 weights, as a guess"
@@ -113,18 +113,18 @@ def test_every_config_gives_a_plan_and_what_is_unknown_is_said(tmp_path, config,
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
-    found = sizes.size(str(folder))
-    assert found.origin == origin and found.blocks > 0 and found.head > 0
+    known = sizes.size(str(folder))
+    assert known.origin == origin and known.blocks > 0 and known.head > 0
     if shape:
-        assert (found.layers, found.width) == shape[:2] and found.sides.items() >= shape[2].items()
-    told = cost.table(
+        assert (known.layers, known.width) == shape[:2] and known.sides.items() >= shape[2].items()
+    text = cost.table(
         replace(SMOKE, models=(grid.Model("it", str(folder)), SMOKE.models[1])),
         Counter({"answer": 2, "lora_prompt": 4}),
         tmp_path,
         tmp_path,
     )
     why = {"part": "as its config.json says in part", "guess": "as a guess"}
-    assert (f"{folder} has" in told) is (origin in why) and why.get(origin, "") in told
+    assert (f"{folder} has" in text) is (origin in why) and why.get(origin, "") in text
 
 
 def test_lengths_of_questions_are_those_of_the_sets():
@@ -164,7 +164,7 @@ def test_stages_grow_with_the_number_of_models_as_the_table_says():
 
 
 def test_pages_of_results_measure_every_estimator_on_every_task():
-    # 3 tasks; 2 probes and LoRA + Prompt in 4 cells, each judging 2 models; likelihood of 2 models and zero-shot of 2 readers on 2
+    # 3 tasks; 2 probes and LoRA + Prompt in 4 cells, each scoring 2 models; likelihood of 2 models, zero-shot of 2 on 2
     rows = cost.work(of_size(2))["heatmaps"].operations - cost.GROUP * 3 * (3 * 4 * 2 + 2 + 4)
     assert 0 < rows < cost.GROUP
     mmlu = replace(of_size(2), tasks=(*SMOKE.tasks, grid.Task("mmlu_mc", 60, "shift")))
@@ -188,9 +188,9 @@ def test_a_search_trains_once_for_each_rate_the_grids_own_among_them_and_on_each
     def operations(rates, sizes, **changes):
         return cost.work(replace(of_size(2), search=grid.Search(rates, sizes), **changes))["search"].operations
 
-    own = SMOKE.lora_prompt.learning_rate
+    rate = SMOKE.lora_prompt.learning_rate
     one, two = operations((), ()), operations((0.5,), ())
-    assert operations((own,), ()) == one and operations((0.5, own), ()) == two
+    assert operations((rate,), ()) == one and operations((0.5, rate), ()) == two
     assert math.isclose(operations((0.5, 0.7), ()) - two, two - one)
     half = operations((), (round(cost.Texts(SMOKE).count["train"] / 2),)) - one
     assert 0.5 * (two - one) < half < two - one and operations((), (10**6,)) == one
@@ -253,11 +253,11 @@ def test_what_notebooks_took_comes_before_arithmetic_and_own_ones_before_those_o
     by_hand = rows_of(cost.table(more, everything(more), tmp_path, tmp_path))
     other = rows_of(cost.table(more, everything(more), tmp_path, ROOT / "grids"))
     run_of(more, tmp_path, 100, "answer")
-    own = rows_of(cost.table(more, everything(more), tmp_path, ROOT / "grids"))
-    hours = [float(table["Answers"][2]) for table in (by_hand, other, own)]
+    second = rows_of(cost.table(more, everything(more), tmp_path, ROOT / "grids"))
+    hours = [float(table["Answers"][2]) for table in (by_hand, other, second)]
     assert math.isclose(hours[1], 50 * hours[0], rel_tol=0.1) and math.isclose(hours[2], 100 * hours[0], rel_tol=0.1)
-    assert [table["Answers"][-1] for table in (by_hand, other, own)] == ["arithmetic", "2 notebooks", "4 notebooks"]
-    assert own["Probe"][-1] == "4 notebooks" and own["Probe"][2] == other["Probe"][2]
+    assert [table["Answers"][-1] for table in (by_hand, other, second)] == ["arithmetic", "2 notebooks", "4 notebooks"]
+    assert second["Probe"][-1] == "4 notebooks" and second["Probe"][2] == other["Probe"][2]
 
 
 def test_every_stage_has_a_name_and_those_that_read_are_stages():

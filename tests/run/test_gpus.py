@@ -10,7 +10,8 @@ import pytest
 from whoknows.run import gpus
 
 LIB = Path(gpus.__file__).parents[1]
-TAKE = "import os, sys; from whoknows.run import gpus; gpus.take(int(sys.argv[1])); print(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True); sys.stdin.read()"
+TAKE = """import os, sys; from whoknows.run import gpus; gpus.take(int(sys.argv[1]))
+print(os.environ.get('CUDA_VISIBLE_DEVICES'), flush=True); sys.stdin.read()"""
 
 
 @pytest.fixture

@@ -71,10 +71,10 @@ def started(folder, environment=None):
     """A run whose kernel is in the middle of its loop, and the kernel's process id."""
     out = {"stderr": subprocess.PIPE, "text": True, "env": {**os.environ, **(environment or {})}}
     process = subprocess.Popen(command(folder, {"sleep": 60}), **out)
-    said = ""  # read letter by letter: a progress bar does not end its line
-    while "training" not in said:
-        said += (letter := process.stderr.read(1))
-        assert letter, f"the run ended before its loop began: {said}"
+    text = ""  # read letter by letter: a progress bar does not end its line
+    while "training" not in text:
+        text += (letter := process.stderr.read(1))
+        assert letter, f"the run ended before its loop began: {text}"
     kernels = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     assert kernels
     return process, kernels
@@ -147,20 +147,25 @@ def test_a_page_has_the_prose_of_its_notebook_as_it_is_now(tmp_path, monkeypatch
     assert made.cells[0].source == stands and made.cells[1].source == "1"
 
 
-@pytest.mark.parametrize("asked, said", [("auto", str(loading.dtype("auto")).removeprefix("torch.")), ("4bit", "4bit")])
-def test_the_number_format_is_recorded_where_a_model_is_loaded(asked, said):
-    assert provenance.precision({"precision": asked, "batch_tokens": None}) == {"precision": said}
+@pytest.mark.parametrize(
+    "asked, recorded", [("auto", str(loading.dtype("auto")).removeprefix("torch.")), ("4bit", "4bit")]
+)
+def test_the_number_format_is_recorded_where_a_model_is_loaded(asked, recorded):
+    assert provenance.precision({"precision": asked, "batch_tokens": None}) == {"precision": recorded}
     assert provenance.precision({"precision": asked}) == provenance.precision({}) == {}
 
 
 def test_files_that_somebody_else_changed_are_noticed(tmp_path):
     """Touched or copied ones are not, nor what an older version made, which left no record."""
-    results, told = tmp_path / "results/toy", {"out": "results/toy/estimator", "rows_out": "results/toy/rows.parquet"}
+    results, parameters = (
+        tmp_path / "results/toy",
+        {"out": "results/toy/estimator", "rows_out": "results/toy/rows.parquet"},
+    )
     for text in ("estimator/probe.json", "rows.parquet"):
         files.write_text(results / text, "as the stage wrote it")
     outputs = dict(
         zip(
-            told.values(),
+            parameters.values(),
             provenance.outputs({"out": str(results / "estimator"), "rows_out": str(results / "rows.parquet")}).values(),
             strict=True,
         )
@@ -173,11 +178,11 @@ def test_files_that_somebody_else_changed_are_noticed(tmp_path):
     for text, named in (("estimator/probe.json", "estimator"), ("rows.parquet", "rows.parquet")):
         time.sleep(0.02)
         files.write_text(results / text, "by hand")
-        said = provenance.changed(results, "toy")
-        assert list(said) == ["probe-a"] and said["probe-a"].startswith(
+        sentences = provenance.changed(results, "toy")
+        assert list(sentences) == ["probe-a"] and sentences["probe-a"].startswith(
             f"{results / named} was changed after its stage wrote it: "
         )
-        assert f"delete {results}/notebooks/probe-a.ipynb" in said["probe-a"]
+        assert f"delete {results}/notebooks/probe-a.ipynb" in sentences["probe-a"]
         files.write_text(results / text, "as the stage wrote it")
 
 

@@ -30,7 +30,8 @@ BODIES = {
     "answer": "write(out); write(rows_out)",
     "extract": """
 write(rows_out)
-for name in [*answers, *(f"{scored}_mean" for scored in answers), "before_answer", *(["cached activations"] if first_layer else [])]:
+cached = ["trunk"] if first_layer else []
+for name in [*answers, *(f"{scored}_mean" for scored in answers), "before_answer", *cached]:
     write(f"{out}/{name}.safetensors")
 """,
     "probe": """
@@ -84,8 +85,11 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
-    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral", "layers", "search-llama", "search-mistral", "settings", "ablate_lora-llama_lora", "ablate_lora-mistral_lora", "controls", "shift",
-    *(name for method in ("probe", "lora_prompt") for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
+    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral",
+    "layers", "search-llama", "search-mistral", "settings", "ablate_lora-llama_lora", "ablate_lora-mistral_lora",
+    "controls", "shift",
+    *(name for method in ("probe", "lora_prompt")
+      for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
       for name in (f"{method}-{reader}_{trained_on}_seed0", f"cell-{method}_{reader}_{trained_on}")),
 }  # fmt: skip
 
@@ -135,19 +139,19 @@ class Project:
     def run(self, *options):
         process = self.start(*options)
         try:
-            said, _ = process.communicate(timeout=600)
+            text, _ = process.communicate(timeout=600)
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
-        return process.returncode, said
+        return process.returncode, text
 
     def plan(self):
         """Names of the stages that would run."""
-        code, said = self.run("--plan")
-        assert code == 0, said
-        listed = said.partition("\n\n")[0].splitlines()  # behind it, what they cost
+        code, text = self.run("--plan")
+        assert code == 0, text
+        listed = text.partition("\n\n")[0].splitlines()  # behind it, what they cost
         stages = {line.split()[0] for line in listed if not line.endswith(" stages to run.")}
-        assert said.splitlines()[-1] == f"{len(stages)} stages to run."
+        assert text.splitlines()[-1] == f"{len(stages)} stages to run."
         return stages
 
 
@@ -185,12 +189,12 @@ def story(tmp_path_factory):
 
 
 def test_a_failed_stage_is_named_with_its_notebook_and_the_others_go_on(story):
-    code, said = story["failed"]
+    code, text = story["failed"]
     assert code == 1
     failed = "results/toy/notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb"
-    assert "lora_prompt llama trained on mistral, seed 0: failed: ValueError: this adapter is broken" in said
-    assert f"the notebook with the error: {failed}" in said
-    assert f"Not all stages ended well.\n{failed}\n" in said and "Traceback" not in said
+    assert "lora_prompt llama trained on mistral, seed 0: failed: ValueError: this adapter is broken" in text
+    assert f"the notebook with the error: {failed}" in text
+    assert f"Not all stages ended well.\n{failed}\n" in text and "Traceback" not in text
     there = story["after failure"]
     assert "notebooks/lora_prompt-llama_mistral_seed0.failed.ipynb" in there
     assert "rows/lora_prompt/llama/mistral/seed0.parquet" not in there
@@ -208,15 +212,15 @@ def test_a_failed_stage_is_named_with_its_notebook_and_the_others_go_on(story):
 
 
 def test_a_second_run_at_the_same_time_is_one_sentence(story):
-    code, said = story["second"]
-    assert code == 2 and re.fullmatch(r"Another run \(process \d+\) is at work in this checkout; .*\n", said)
+    code, text = story["second"]
+    assert code == 2 and re.fullmatch(r"Another run \(process \d+\) is at work in this checkout; .*\n", text)
 
 
 def test_a_killed_run_goes_on_where_it_stopped(story):
-    code, said = story["resumed"]
-    assert code == 0, said
-    done = {re.sub(r" .*", "", line) for line in said.splitlines() if ": done in" in line}
-    assert done <= {"lora_prompt", "cell", *(f"{page}:" for page in PAGES)}, said
+    code, text = story["resumed"]
+    assert code == 0, text
+    done = {re.sub(r" .*", "", line) for line in text.splitlines() if ": done in" in line}
+    assert done <= {"lora_prompt", "cell", *(f"{page}:" for page in PAGES)}, text
     assert {path.stem for path in story["project"].results.glob("notebooks/*")} == ALL
     assert (story["project"].results / "scores.parquet").exists()
 
@@ -252,7 +256,8 @@ def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
 
 
 JOB = re.compile(
-    r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ --params '(.*?)' --title '(.*?)'$",
+    r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ "
+    r"--params '(.*?)' --title '(.*?)'$",
     re.DOTALL | re.MULTILINE,
 )
 
@@ -271,29 +276,29 @@ def test_every_stage_runs_its_notebook_with_its_parameters_into_its_page():
         "--config",
         "grid=grids/smoke.yml",
     ]
-    said = subprocess.run(
+    plan = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}
     ).stdout
     jobs = [
         JOB.search(f"rule {job}")
-        for job in re.split(r"^rule ", said, flags=re.MULTILINE)[1:]
+        for job in re.split(r"^rule ", plan, flags=re.MULTILINE)[1:]
         if not job.startswith("all:")
     ]
     assert {job[1] for job in jobs} == {*STAGES} - {"judge", "beside"}  # the smoke grid asks for neither
-    for stage, outputs, notebook, page, log, told, title in (job.groups() for job in jobs):
-        told, outputs, (named, _, rest) = json.loads(told), outputs.split(", "), Path(page).stem.partition("-")
+    for stage, outputs, notebook, page, log, values, title in (job.groups() for job in jobs):
+        values, outputs, (named, _, rest) = json.loads(values), outputs.split(", "), Path(page).stem.partition("-")
         assert notebook == ("lora_prompt" if stage == "ablate_lora" else stage) and named == stage
         assert page in outputs and log == page.replace("/notebooks/", "/logs/").replace(".ipynb", ".txt")
-        written = [told[name] for name in ("out", "rows_out") if told.get(name)]
+        written = [values[name] for name in ("out", "rows_out") if values.get(name)]
         assert all(
             any(output == path or output.startswith(f"{path}/") for path in written)
             for output in outputs
             if output != page
         ), stage
         names = [
-            str(told[name])
+            str(values[name])
             for name in ("model", "reader", "trained_on", "seed")
-            if name in told and (stage not in ("sweep", "search", "ablate_lora") or name == "reader")
+            if name in values and (stage not in ("sweep", "search", "ablate_lora") or name == "reader")
         ]
         assert all(name in rest for name in names) and all(name in title for name in names), (stage, title)
 
@@ -301,10 +306,10 @@ def test_every_stage_runs_its_notebook_with_its_parameters_into_its_page():
 def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
     text = (ROOT / "Snakefile").read_text()
     assert re.findall(r"params: notebook=(\w+), code=digest\((\w+), \*step.also\)", text) == [("notebook", "notebook")]
-    assert re.findall(
-        r"params: stage=(\w+), code=digest\(f\"notebooks/{(\w+)}.py\"\), json=partial\(told, (\w+)\)", text
-    ) == [("stage",) * 3]
-    assert 'notebook="notebooks/{page}.py", code=lambda w: digest(f"notebooks/{w.page}.py"' in text
+    pattern = r"params: stage=(\w+), code=digest\(f\"notebooks/{(\w+)}.py\"\), json=partial\(as_json, (\w+)\)"
+    assert re.findall(pattern, text) == [("stage",) * 3]
+    beside = r'notebook="notebooks/{page}.py", json=.+\n +code=lambda w: digest\(f"notebooks/{w.page}.py"'
+    assert re.search(beside, text)
     assert text.count("digest(") == 3
 
 
@@ -401,13 +406,16 @@ def test_what_somebody_else_wrote_into_a_run_is_noticed_and_made_anew_when_its_p
     )
     before = rows.read_text()
     rows.write_text("by hand")
-    sentence = f"{rows.relative_to(project.folder)} was changed after its stage wrote it: .* delete {page.relative_to(project.folder)}, and `make book` makes both anew.\n"
+    paths = [path.relative_to(project.folder) for path in (rows, page)]
+    sentence = "{} was changed after its stage wrote it: .* delete {}, and `make book` makes both anew.\n".format(
+        *paths
+    )
     assert re.search(sentence, project.run("--plan")[1])
-    code, said = project.run()
-    assert code == 2 and re.fullmatch(sentence, said) and rows.read_text() == "by hand"
+    code, text = project.run()
+    assert code == 2 and re.fullmatch(sentence, text) and rows.read_text() == "by hand"
     page.unlink()
-    code, said = project.run()
-    assert code == 0, said
+    code, text = project.run()
+    assert code == 0, text
     assert rows.read_text() == before and project.plan() == set()
 
 
@@ -416,9 +424,9 @@ def test_a_profile_of_ones_own_runs_the_jobs_and_what_they_say_is_shown(story):
     (project.folder / "mine").mkdir()
     (project.folder / "mine/config.yaml").write_text("executor: local\ncores: 1\n")
     (project.results / "notebooks/heatmaps.ipynb").unlink()
-    code, said = project.run("--profile", "./mine")
-    assert code == 0, said
-    assert "heatmaps: started\n" in said and "heatmaps: done in" in said
+    code, text = project.run("--profile", "./mine")
+    assert code == 0, text
+    assert "heatmaps: started\n" in text and "heatmaps: done in" in text
     assert project.plan() == set()
 
 
@@ -428,12 +436,14 @@ def test_a_profile_of_ones_own_runs_the_jobs_and_what_they_say_is_shown(story):
         (
             "slrum",
             None,
-            "PROFILE=slrum: there is no profiles/slrum/config.yaml; name one of .*slurm.*, or a folder with a profile of Snakemake's",
+            "PROFILE=slrum: there is no profiles/slrum/config.yaml; name one of .*slurm.*, "
+            "or a folder with a profile of Snakemake's",
         ),
         (
             "kubernetes",
             None,
-            "PROFILE=kubernetes: copy profiles/kubernetes, put your names in the place of REGISTRY, .*BUCKET, and name the copy, as in PROFILE=./mine",
+            "PROFILE=kubernetes: copy profiles/kubernetes, put your names in the place of REGISTRY, .*BUCKET, "
+            "and name the copy, as in PROFILE=./mine",
         ),
         (
             "./wrong",
@@ -452,8 +462,8 @@ def test_a_wrong_profile_is_one_sentence_before_anything_starts(story, profile, 
     project = story["project"]
     (project.folder / "wrong").mkdir(exist_ok=True)
     (project.folder / "wrong/config.yaml").write_text(text or "")
-    code, said = project.run("--profile", profile)
-    assert code == 2 and re.fullmatch(f"{sentence}\n", said), said
+    code, message = project.run("--profile", profile)
+    assert code == 2 and re.fullmatch(f"{sentence}\n", message), message
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("profiles/*/config.yaml")), ids=lambda path: path.parent.name)
@@ -479,11 +489,11 @@ def test_ctrl_c_stops_all_and_says_what_is_kept(story):
     process = project.start()
     wait_for(log.exists)
     os.killpg(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=60)
+    text, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert (
-        said.endswith("Stopped. What was finished is kept, and the next run goes on from there.\n")
-        and "Traceback" not in said
+        text.endswith("Stopped. What was finished is kept, and the next run goes on from there.\n")
+        and "Traceback" not in text
     )
     assert project.plan() == {"heatmaps"}
 
@@ -493,20 +503,20 @@ def test_the_cost_counts_the_jobs_that_snakemake_plans(story):
     before = grid.read_text()
     grid.write_text(before.replace("name: toy", "name: fresh"))
     try:
-        planned, (_, said) = story["project"].plan(), story["project"].run("--plan")
+        planned, (_, text) = story["project"].plan(), story["project"].run("--plan")
         work = cost.work(load(grid))
     finally:
         grid.write_text(before)
     assert Counter(name.split("-")[0] for name in planned) == {stage: one.jobs for stage, one in work.items()}
-    assert re.search(rf"^all +{len(planned)} ", said, re.M) and said.index("grows as") < said.index("stages to run")
+    assert re.search(rf"^all +{len(planned)} ", text, re.M) and text.index("grows as") < text.index("stages to run")
 
 
 def test_a_wrong_grid_is_one_sentence_before_anything_starts(story):
     project = story["project"]
     (project.folder / "grids/toy.yml").rename(project.folder / "grids/hidden.yml")
     try:
-        code, said = project.run()
+        code, text = project.run()
     finally:
         (project.folder / "grids/hidden.yml").rename(project.folder / "grids/toy.yml")
     assert code == 2
-    assert said == "grids/toy.yml: this file cannot be read (No such file or directory); check its name.\n"
+    assert text == "grids/toy.yml: this file cannot be read (No such file or directory); check its name.\n"

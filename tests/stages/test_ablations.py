@@ -33,15 +33,15 @@ def surface(frames, seeds=(0,), source=None):
 
 
 def value(rows, **names):
-    own = rows[(rows["split"] == "test") & (rows[list(names)] == pd.Series(names)).all(axis=1)]
-    return auroc(own["logit"], own["correct"])
+    group = rows[(rows["split"] == "test") & (rows[list(names)] == pd.Series(names)).all(axis=1)]
+    return auroc(group["logit"], group["correct"])
 
 
 def test_the_task_prior_knows_the_task_and_nothing_within_it():
     rows = surface({"a": frame(0), "b": frame(1)})
-    own = rows[rows["method"] == "task_prior"]
-    assert value(own, trained_on="a", scored="b") > 0.6
-    table = scores.within_task(scores.by_task(own), ["easy", "hard"])
+    prior = rows[rows["method"] == "task_prior"]
+    assert value(prior, trained_on="a", scored="b") > 0.6
+    table = scores.within_task(scores.by_task(prior), ["easy", "hard"])
     assert (table["auroc"] == 0.5).all()
 
 
@@ -51,8 +51,8 @@ def test_the_task_prior_of_an_unknown_task_is_that_of_all():
     rows = surface({"a": made})
     train = made[made["split"] == "train"]
     expected = (train["correct"].sum() + 1) / (len(train) + 2)
-    found = rows[(rows["method"] == "task_prior") & (rows["split"] == "test")]["logit"]
-    assert np.allclose(1 / (1 + np.exp(-found)), expected, atol=1e-6)
+    logits = rows[(rows["method"] == "task_prior") & (rows["split"] == "test")]["logit"]
+    assert np.allclose(1 / (1 + np.exp(-logits)), expected, atol=1e-6)
 
 
 def test_length_is_learned_where_it_tells_and_not_where_it_does_not():
@@ -64,10 +64,10 @@ def test_length_is_learned_where_it_tells_and_not_where_it_does_not():
 def test_mean_likelihood_is_the_log_odds_of_the_mean_tokens_probability():
     made = frame()
     rows = surface({"a": made})
-    own = rows[rows["method"] == "likelihood_mean"]
+    group = rows[rows["method"] == "likelihood_mean"]
     kept = made[made["split"] != "train"]
-    assert np.allclose(1 / (1 + np.exp(-own["logit"])), np.exp(kept["mean_logprob"]), atol=1e-5)
-    assert set(own["trained_on"]) == {""}
+    assert np.allclose(1 / (1 + np.exp(-group["logit"])), np.exp(kept["mean_logprob"]), atol=1e-5)
+    assert set(group["trained_on"]) == {""}
 
 
 def test_what_the_tokens_say_are_methods_that_need_no_training():
@@ -76,9 +76,9 @@ def test_what_the_tokens_say_are_methods_that_need_no_training():
     made = made.assign(min_logprob=-sure, mean_entropy=sure, max_entropy=2 * sure, first_margin=1 - sure)
     rows = surface({"a": made, "b": frame(1)})
     for method in ("token_min", "entropy_mean", "entropy_max", "margin_first"):
-        own = rows[rows["method"] == method]
-        assert set(own["scored"]) == {"a"}, "older answers, which lack the columns, are left out"
-        assert set(own["trained_on"]) == set(own["reader"]) == {""} and value(own, scored="a") == 1.0
+        group = rows[rows["method"] == method]
+        assert set(group["scored"]) == {"a"}, "older answers, which lack the columns, are left out"
+        assert set(group["trained_on"]) == set(group["reader"]) == {""} and value(group, scored="a") == 1.0
     table = controls.contest(rows, ["a", "b"], [{"name": "easy", "role": "train"}, {"name": "hard", "role": "train"}])
     html = controls.contest_html(table)
     assert all(
@@ -95,8 +95,8 @@ def test_what_the_tokens_say_are_methods_that_need_no_training():
 
 def test_rows_are_of_all_test_answers_and_the_validation_answers_that_chose():
     rows = surface({"a": frame(0), "b": frame(1)}, seeds=(0, 1))
-    own = rows[(rows["method"] == "answer_length") & (rows["trained_on"] == "a") & (rows["seed"] == 1)]
-    assert own.groupby(["scored", "split"]).size().to_dict() == {
+    group = rows[(rows["method"] == "answer_length") & (rows["trained_on"] == "a") & (rows["seed"] == 1)]
+    assert group.groupby(["scored", "split"]).size().to_dict() == {
         ("a", "test"): 120,
         ("a", "validation"): 80,
         ("b", "test"): 120,
@@ -130,9 +130,9 @@ def bert(tmp_path_factory):
 @pytest.mark.parametrize("budget", [1, 10_000])
 def test_an_embedding_is_the_mean_of_a_text_alone_whatever_the_batch(bert, budget):
     texts = ["iron", "a tree of gold and iron", "", "iron"]
-    found = ablations.embed(bert, texts, budget)
+    vectors = ablations.embed(bert, texts, budget)
     tokenizer, model = ablations.AutoTokenizer.from_pretrained(bert), ablations.AutoModel.from_pretrained(bert).eval()
-    for text, vector in zip(texts, found, strict=True):
+    for text, vector in zip(texts, vectors, strict=True):
         with torch.no_grad():
             mean = model(**tokenizer([text], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
         torch.testing.assert_close(vector, mean / mean.norm(), rtol=1e-4, atol=1e-5)
@@ -199,13 +199,13 @@ def test_shuffled_grades_are_those_of_the_task_and_test_grades_stay():
 
 
 def test_sizes_are_nested_and_a_left_out_task_is_neither_learned_nor_chosen_by():
-    found = ablations._variants(frame(), 0, [50, 100, 200, 5000])
-    assert "probe_n200" not in found and "probe_n5000" not in found
-    few, more = (set(found[f"probe_n{size}"].query("split == 'train'")["question_id"]) for size in (50, 100))
+    variants = ablations._variants(frame(), 0, [50, 100, 200, 5000])
+    assert "probe_n200" not in variants and "probe_n5000" not in variants
+    few, more = (set(variants[f"probe_n{size}"].query("split == 'train'")["question_id"]) for size in (50, 100))
     assert len(few) == 50 and len(more) == 100 and few < more
     for name in ("probe_n50", "probe_n100"):
-        assert (found[name]["split"] == "validation").sum() == 80
-    left = found["probe_without_easy"]
+        assert (variants[name]["split"] == "validation").sum() == 80
+    left = variants["probe_without_easy"]
     assert set(left.loc[left["split"].isin(["train", "validation"]), "task"]) == {"hard"}
 
 
@@ -226,7 +226,7 @@ def test_training_answers_of_one_class(states):
 def handed(monkeypatch):
     """What is fitted to what, and what judges what, in their order; nothing is fitted."""
     return spied(monkeypatch, ablations, "_fit", lambda probe, *_: probe), spied(
-        monkeypatch, ablations, "judge", lambda *_: pd.DataFrame()
+        monkeypatch, ablations, "probe_rows", lambda *_: pd.DataFrame()
     )
 
 
@@ -236,7 +236,7 @@ def digits(text):
 
 
 def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_division(handed, monkeypatch):
-    (fits, judged), frames, methods = (
+    (fits, scored_calls), frames, methods = (
         handed,
         mixed(24),
         ("task_prior", "answer_length", "question_only", "answer_only", "embedder"),
@@ -251,7 +251,7 @@ def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_div
     assert [(call["source"], call["batch_tokens"]) for call in asked] == [("an embedder", 7)]
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
     fitted = iter(fits)
-    for (on, seed, method), call in zip(places, judged, strict=True):
+    for (on, seed, method), call in zip(places, scored_calls, strict=True):
         divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
         assert list(call["probes"]) == [method] and call["names"] == {"reader": "", "trained_on": on, "seed": seed}
         assert all(call["frames"][scored].equals(frame) for scored, frame in divided.items())
@@ -269,22 +269,22 @@ def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_div
             and torch.equal(fit["hidden"], call["features"](on))
         )
         for scored, frame in frames.items():
-            said = {
+            sides = {
                 "question_only": frame["question"],
                 "answer_only": frame["answer"],
                 "embedder": frame["question"] + " " + frame["answer"],
             }.get(method)
             expected = (
                 [np.log1p([len(text), len(text.split())]) for text in frame["answer"]]
-                if said is None
-                else [digits(text) for text in said]
+                if sides is None
+                else [digits(text) for text in sides]
             )
             np.testing.assert_allclose(call["features"](scored)[:, 0], np.stack(expected), rtol=1e-6)
     assert next(fitted, None) is None
 
 
 def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each_seed(handed, tmp_path):
-    (fits, judged), frames = handed, mixed()
+    (fits, scored_calls), frames = handed, mixed()
     states = {scored: torch.randn(96, 4, 2) for scored in [*frames, *map(mean_of, frames), BEFORE]}
     for name, hidden in states.items():
         save_hidden(str(tmp_path), name, hidden)
@@ -299,15 +299,17 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
         "probe_without_sciq",
     )
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
-    for (on, seed, method), fit, call in zip(places, fits, judged, strict=True):
+    for (on, seed, method), fit, call in zip(places, fits, scored_calls, strict=True):
         divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
-        own, without = divided[on], method.removeprefix("probe_without_")
+        learned, without = divided[on], method.removeprefix("probe_without_")
         changed = {
-            "probe_shuffled": lambda: own.assign(correct=ablations._shuffled(own, seed)),
-            "probe_n20": lambda: smaller(own, [20], seed)[20],
-            f"probe_without_{without}": lambda: own.assign(split=own["split"].where(own["task"] != without, "")),
+            "probe_shuffled": lambda: learned.assign(correct=ablations._shuffled(learned, seed)),
+            "probe_n20": lambda: smaller(learned, [20], seed)[20],
+            f"probe_without_{without}": lambda: learned.assign(
+                split=learned["split"].where(learned["task"] != without, "")
+            ),
         }
-        assert fit["trained_on"] == on and fit["frame"].equals(changed.get(method, lambda: own)()), method
+        assert fit["trained_on"] == on and fit["frame"].equals(changed.get(method, lambda: learned)()), method
         assert (fit["probe"].layers, fit["probe"].strengths) == (
             [3] if method == "probe_last" else [0, 1, 2, 3],
             [1.0, 0.1],

@@ -25,7 +25,10 @@ NO_EXAMPLES = EXAMPLES[:0]
 
 @torch.no_grad()
 def generated(reader, ids, **more):
-    """New tokens, and for each its log-probability, entropy and margin to the second likeliest, by plain `generate` with one question in the batch."""
+    """New tokens, and for each its log-probability, entropy and margin to the second likeliest, by plain `generate`.
+
+    There is one question in the batch.
+    """
     given = torch.tensor([ids])
     out = reader.model.generate(
         given,
@@ -37,16 +40,16 @@ def generated(reader, ids, **more):
         **more,
     )
     tokens = out.sequences[0, len(ids) :].tolist()
-    found = [torch.distributions.Categorical(logits=step[0].double()) for step in out.logits]
-    logprobs = [float(step.logits[token]) for step, token in zip(found, tokens)]
-    top = [step.probs.topk(2).values for step in found]
+    steps = [torch.distributions.Categorical(logits=step[0].double()) for step in out.logits]
+    logprobs = [float(step.logits[token]) for step, token in zip(steps, tokens)]
+    top = [step.probs.topk(2).values for step in steps]
     return tokens, list(
-        zip(logprobs, (float(step.entropy()) for step in found), (float(two[0] - two[1]) for two in top))
+        zip(logprobs, (float(step.entropy()) for step in steps), (float(two[0] - two[1]) for two in top))
     )
 
 
-def check(model, prefix, found, ids):
-    for question, written in zip(ids, found):
+def check(model, prefix, written_answers, ids):
+    for question, written in zip(ids, written_answers):
         tokens, measures = generated(model, prefix.ids + question)
         end = next((at for at, token in enumerate(tokens) if prefix._is_end(token)), NEW)
         logprobs, entropies, margins = zip(
@@ -75,12 +78,11 @@ def test_answers_are_those_of_generate(reader, examples):
     model = untaught(reader)
     prefix = Prefix(model, examples)
     ids = [model.question(question) for question in QUESTIONS]
-    found = prefix.generate(ids, NEW)
-    check(model, prefix, found, ids)
-    assert len({written.answer for written in found}) > 3 and all(written.tokens == NEW for written in found)
-    for (
-        one
-    ) in found:  # the tokens of an answer differ, so that its first, its last and the mean are told from each other
+    written_answers = prefix.generate(ids, NEW)
+    check(model, prefix, written_answers, ids)
+    assert len({written.answer for written in written_answers}) > 3
+    assert {written.tokens for written in written_answers} == {NEW}
+    for one in written_answers:  # an answer's tokens differ, so that its first, its last and the mean do
         assert one.max_entropy - one.mean_entropy > 0.01 and one.mean_logprob - one.min_logprob > 0.01
     assert model.model.config._attn_implementation == "sdpa"
 
@@ -91,9 +93,9 @@ def test_rows_that_end_early_do_not_disturb_the_others(reader):
     ids = [model.question(question) for question in QUESTIONS]
     plain = [generated(model, prefix.ids + question)[0] for question in ids]
     prefix.ends |= {plain[0][0], plain[1][2], plain[2][4]}
-    found = prefix.generate(ids, NEW)
-    check(model, prefix, found, ids)
-    counts = [written.tokens for written in found]
+    written_answers = prefix.generate(ids, NEW)
+    check(model, prefix, written_answers, ids)
+    counts = [written.tokens for written in written_answers]
     assert min(counts) == 1 and len(set(counts)) > 2, "the rows should end at different steps"
 
 
@@ -102,9 +104,9 @@ def test_answers_do_not_depend_on_the_batch(reader):
     prefix = Prefix(model, EXAMPLES)
     ids = [model.question(question) for question in QUESTIONS]
     together = prefix.generate(ids, NEW)
-    for one, found in zip(ids, together):
+    for one, batched in zip(ids, together):
         (alone,) = prefix.generate([one], NEW)
-        assert alone.answer == found.answer and alone[1:] == pytest.approx(found[1:], abs=1e-4)
+        assert alone.answer == batched.answer and alone[1:] == pytest.approx(batched[1:], abs=1e-4)
 
 
 @pytest.mark.parametrize("scores", [1, 10**9])
@@ -223,9 +225,9 @@ def questions(count=6):
 
 def test_every_question_is_answered_after_the_examples_of_its_own_task(reader):
     model, table = untaught(reader), questions()
-    found = answer(model, table, NEW, 200)
-    assert found["question_id"].tolist() == [f"q{i}" for i in range(6)]
-    for row in found.itertuples():
+    answers = answer(model, table, NEW, 200)
+    assert answers["question_id"].tolist() == [f"q{i}" for i in range(6)]
+    for row in answers.itertuples():
         prefix = Prefix(model, table[(table["split"] == "shot") & (table["task"] == row.task)])
         (alone,) = prefix.generate([model.question(row.question)], NEW)
         assert row.answer == alone[0] and row.sum_logprob == pytest.approx(alone[1], abs=1e-4)
@@ -233,7 +235,7 @@ def test_every_question_is_answered_after_the_examples_of_its_own_task(reader):
             alone[4:], abs=1e-4
         )
     measured = ["sum_logprob", "mean_logprob", "min_logprob", "mean_entropy", "max_entropy", "first_margin"]
-    assert set(found[measured].dtypes) == {np.dtype(np.float32)} and found["correct"].dtype == bool
+    assert set(answers[measured].dtypes) == {np.dtype(np.float32)} and answers["correct"].dtype == bool
 
 
 def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_and_joined_in_the_order_of_the_questions(
@@ -257,12 +259,12 @@ def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_an
     monkeypatch.setattr(answering, "PART", 4)
     calls = spied(monkeypatch, answering, "_answer_some", echo)
     budgets = spied(monkeypatch, answering, "TokenBudget")
-    found = answer(reader, pd.concat([asked[:3], shots, asked[3:]]), NEW, 200)
-    pd.testing.assert_frame_equal(found[list(asked)], asked)
-    assert found["answer"].tolist() == [f"it is {i}" for i in range(14)] and found["correct"].tolist() == [
+    answers = answer(reader, pd.concat([asked[:3], shots, asked[3:]]), NEW, 200)
+    pd.testing.assert_frame_equal(answers[list(asked)], asked)
+    assert answers["answer"].tolist() == [f"it is {i}" for i in range(14)] and answers["correct"].tolist() == [
         i % 4 > 0 for i in range(14)
     ]
-    assert found["tokens"].tolist() == [
+    assert answers["tokens"].tolist() == [
         len(ids) for ids in reader.questions(asked["question"].tolist(), after_examples=True)
     ]
     assert [(call["group"]["task"].iloc[0], len(call["group"])) for call in calls] == [
@@ -280,19 +282,21 @@ def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_an
 
 
 def test_a_run_hands_on_what_it_was_told_and_writes_what_it_finds(llama, tmp_path, monkeypatch):
-    found = mixed(8)["one"].drop(columns="gold")
-    calls = spied(monkeypatch, answering, "answer", lambda *_: found)
+    answers = mixed(8)["one"].drop(columns="gold")
+    calls = spied(monkeypatch, answering, "answer", lambda *_: answers)
     for share in (None, [1, 3]):
         out = tmp_path / f"{share}.parquet"
-        assert answering.run(llama, questions(), NEW, 200, str(out), share) is found
-        assert calls[-1].pop("questions").equals(questions()) and str(calls[-1].pop("own")).startswith(f"{out}.parts/")
+        assert answering.run(llama, questions(), NEW, 200, str(out), share) is answers
+        assert calls[-1].pop("questions").equals(questions()) and str(calls[-1].pop("parts")).startswith(
+            f"{out}.parts/"
+        )
         assert calls[-1] == {
             "reader": llama,
             "max_new_tokens": NEW,
             "batch_tokens": 200,
             "shard": share,
         } and out.exists() == (share is None)
-    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "None.parquet"), found)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "None.parquet"), answers)
 
 
 def test_nothing_to_answer(llama):
@@ -317,7 +321,7 @@ def test_a_question_that_is_too_long_is_refused_before_any_is_answered(llama, mo
 
 
 @pytest.mark.parametrize(
-    "said, gold, right",
+    "text, gold, right",
     [
         ("The Eiffel Tower.", ["eiffel tower"], True),
         ("It is the Eiffel Tower, in Paris", ["Eiffel Tower"], True),
@@ -349,15 +353,15 @@ def test_a_question_that_is_too_long_is_refused_before_any_is_answered(llama, mo
         ("", ["$"], False),
     ],
 )
-def test_open_answers(said, gold, right):
-    assert grade(said, gold, "open") is right
+def test_open_answers(text, gold, right):
+    assert grade(text, gold, "open") is right
 
 
 DAM, POTASSIUM, GLACIERS = ["Boulder Dam", "Hoover Dam"], ["Potassium", "K", "Kalium"], ["shrinking"]
 
 
 @pytest.mark.parametrize(
-    "question, gold, said, right",
+    "question, gold, text, right",
     [
         ("K is the chemical symbol for what?", POTASSIUM, "K", False),
         ("K is the chemical symbol for what?", POTASSIUM, "K is the symbol for potassium", True),
@@ -376,12 +380,12 @@ DAM, POTASSIUM, GLACIERS = ["Boulder Dam", "Hoover Dam"], ["Potassium", "K", "Ka
         ("What is a cat?", ["The", "animal"], "animal", True),
     ],
 )
-def test_what_the_question_holds_is_no_proof(question, gold, said, right):
-    assert grade(said, gold, "open", question) is right
+def test_what_the_question_holds_is_no_proof(question, gold, text, right):
+    assert grade(text, gold, "open", question) is right
 
 
 @pytest.mark.parametrize(
-    "said, right",
+    "text, right",
     [
         ("B", True),
         (" (B)", True),
@@ -411,8 +415,8 @@ def test_what_the_question_holds_is_no_proof(question, gold, said, right):
         ("Answers B", False),
     ],
 )
-def test_choices(said, right):
-    assert grade(said, ["B"], "choice") is right
+def test_choices(text, right):
+    assert grade(text, ["B"], "choice") is right
 
 
 def test_an_article_is_not_a_choice():
@@ -480,8 +484,8 @@ def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, c
 
 def test_summary_counts_right_answers():
     values = {"task": list("zzbb"), "split": ["test", "train", "test", "test"], "correct": [True, False, False, True]}
-    found = summary(pd.concat([pd.DataFrame(values | {"sum_logprob": [-1.0, -2.0, -3.0, -1.0]})] * 25))
-    assert found.loc["b"].to_dict() == {
+    table = summary(pd.concat([pd.DataFrame(values | {"sum_logprob": [-1.0, -2.0, -3.0, -1.0]})] * 25))
+    assert table.loc["b"].to_dict() == {
         "answers": 50,
         "right": 25,
         "accuracy": 0.5,
@@ -489,4 +493,4 @@ def test_summary_counts_right_answers():
         "right in test": 25,
         "AUROC of likelihood": 1.0,
     }
-    assert np.isnan(found.loc["z", "AUROC of likelihood"]) and [*found.index] == ["z", "b"], "in the order of the grid"
+    assert np.isnan(table.loc["z", "AUROC of likelihood"]) and [*table.index] == ["z", "b"], "in the order of the grid"

@@ -15,8 +15,8 @@ class Endpoint(BaseHTTPRequestHandler):
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append((self.path, self.headers.get("Authorization"), body))
-        status, said = self.server.reply(body["messages"][0]["content"], len(self.server.asked))
-        data = json.dumps({"choices": [{"message": {"content": said}}]}).encode()
+        status, text = self.server.reply(body["messages"][0]["content"], len(self.server.asked))
+        data = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -65,11 +65,11 @@ def test_each_answer_is_judged_beside_its_own_question_and_its_own_accepted_answ
     frame["gold"] = [[*gold, f"{gold[0]} too"] for gold in frame["gold"]]
     endpoint.reply = lambda text, count: (200, "yes" if "Proposed answer: it is" in text else "no")
     table, test = judge.grade(frame, endpoint.url, "wise", tmp_path / "log"), frame[frame["split"] == "test"]
-    told = [
+    texts = [
         f"Question: {row.question}\nAccepted answers: {'; '.join(row.gold)}\nProposed answer: {row.answer}\n"
         for row in test.itertuples()
     ]
-    assert [body["messages"][0]["content"].partition("\n\n")[0] + "\n" for _, _, body in endpoint.asked] == told
+    assert [body["messages"][0]["content"].partition("\n\n")[0] + "\n" for _, _, body in endpoint.asked] == texts
     assert (
         table["question_id"].tolist() == test["question_id"].tolist()
         and table["right"].tolist() == test["correct"].tolist()
@@ -81,10 +81,8 @@ def test_each_answer_is_judged_beside_its_own_question_and_its_own_accepted_answ
 def test_what_was_judged_before_a_failure_is_kept(endpoint, tmp_path):
     good = endpoint.reply
     endpoint.reply = lambda text, count: good(text, count) if count == 1 else (401, "")
-    with pytest.raises(
-        WhoknowsError,
-        match=r"judge.url: http://127.0.0.1:\d+/v1 answered 401 Unauthorized; check the address and the key in WHOKNOWS_JUDGE_KEY",
-    ):
+    sentence = r"judge.url: http://127.0.0.1:\d+/v1 answered 401 Unauthorized; check the address and the key in "
+    with pytest.raises(WhoknowsError, match=f"{sentence}WHOKNOWS_JUDGE_KEY"):
         judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")
     endpoint.reply = good
     assert judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")["right"].tolist() == [True, False]

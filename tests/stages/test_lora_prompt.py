@@ -1,4 +1,4 @@
-"""Adapters are trained on the upper blocks as if the whole model ran, learn what can be learned, and are the same each time."""
+"""Adapters are trained on the upper blocks as if the whole model ran, learn, and are the same each time."""
 
 import json
 import tempfile
@@ -28,8 +28,9 @@ from whoknows.stages import extract as extract_stage
 from whoknows.stages import lora_prompt
 
 SETTINGS = {
-    "first_layer": 0.5, "r": 4, "alpha": 16, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"], "learning_rate": 1e-2,
-    "batch_size": 8, "epochs": 3, "evaluations": 3, "patience": 3, "wrong_per_right": None, "js_weight": 0.0,
+    "first_layer": 0.5, "r": 4, "alpha": 16, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"],
+    "learning_rate": 1e-2, "batch_size": 8, "epochs": 3, "evaluations": 3, "patience": 3, "wrong_per_right": None,
+    "js_weight": 0.0,
 }  # fmt: skip
 USED = {"source": "tiny-llama", "precision": "float32"}
 METALS, OTHERS = ("iron metal", "metal", "gas metal", "metal rock"), ("the sun", "a leaf", "water", "king")
@@ -81,12 +82,12 @@ def held_out(estimator, frame, split="test"):
 
 
 class Stand:
-    """In the place of an estimator: it notes what it is to learn, learns nothing, and is as sure of a text as the text's ids say."""
+    """A stand-in for an estimator: it notes what it is to learn, learns nothing, and scores a text by its ids."""
 
     history = [{"step": 1, "loss": 0.5, "validation_auroc": 0.5, "seconds": 1.0}]
     learnt: list[dict] = []
 
-    def __init__(self, *told):
+    def __init__(self, *arguments):
         self.learnt.clear()
 
     def fit(self, train, correct, shift, validate, file):
@@ -97,9 +98,9 @@ class Stand:
     def score(self, data, desc="scoring"):
         return {
             model: torch.tensor(
-                [sure(example.question + example.branches[b]) for example, b in zip(data.packed.examples, own)]
+                [sure(example.question + example.branches[b]) for example, b in zip(data.packed.examples, branches)]
             )
-            for model, own in data.packed.branch_of.items()
+            for model, branches in data.packed.branch_of.items()
         }
 
     def save(self, folder):
@@ -135,13 +136,13 @@ def test_a_run_hands_on_what_its_settings_and_its_seed_say(
     )
     assert made == [{"reader": llama, "settings": settings, "seed": seed, "batch_tokens": 600, "query": query}]
     (learnt,), divided = Stand.learnt, {scored: for_seed(frame, seed) for scored, frame in frames.items()}
-    own = divided["two"][divided["two"]["task"] != without]
+    group = divided["two"][divided["two"]["task"] != without]
     train, held, wrong = (
-        own[own["split"] == "train"],
-        own[own["split"] == "validation"],
-        ~own["correct"] & (own["split"] == "train"),
+        group[group["split"] == "train"],
+        group[group["split"] == "validation"],
+        ~group["correct"] & (group["split"] == "train"),
     )
-    sample, _ = training_rows(own, wrong_per_right, seed)
+    sample, _ = training_rows(group, wrong_per_right, seed)
     assert [example.question + example.branches[0] for example in learnt["train"].packed.examples] == ids_of(
         llama, sample, query
     )
@@ -161,7 +162,7 @@ def test_a_run_hands_on_what_its_settings_and_its_seed_say(
             rtol=1e-4,
             atol=1e-4,
         )
-    judged = [
+    test_groups = [
         ("two", held),
         *(
             (scored, frame[(frame["split"] == "test") & (frame["task"].eq(without) | (without is None))])
@@ -171,7 +172,7 @@ def test_a_run_hands_on_what_its_settings_and_its_seed_say(
     names = {"method": "x", "reader": "r", "trained_on": "two", "seed": seed}
     expected = [
         example_rows(frame, scored=scored, logit=[sure(ids) for ids in ids_of(llama, frame, query)], **names)
-        for scored, frame in judged
+        for scored, frame in test_groups
     ]
     pd.testing.assert_frame_equal(rows, pd.concat(expected, ignore_index=True))
     card = json.loads((tmp_path / "out/x.json").read_text())
@@ -179,7 +180,7 @@ def test_a_run_hands_on_what_its_settings_and_its_seed_say(
         "settings": settings,
         "query": query,
         "training_answers": counts(sample["correct"]),
-        "tasks": sorted(set(own["task"])),
+        "tasks": sorted(set(group["task"])),
         "history": Stand.history,
     }
     assert card.items() >= (names | USED | about).items()
@@ -280,7 +281,7 @@ def test_scores_are_those_of_the_whole_model_on_plain_text(reader, first_layer):
 
 def test_scores_do_not_depend_on_the_batches(reader):
     frames = {"one": answers(), "two": answers(["moon"] * 6)}
-    found = []
+    by_budget = []
     for budget in (1, 300, 10_000):
         estimator = shaken(reader, first_layer=0)
         estimator.batch_tokens = budget
@@ -288,10 +289,10 @@ def test_scores_do_not_depend_on_the_batches(reader):
         for name, weight in estimator.reader.model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.3)
-        found.append(estimator.score(Dataset(pack(reader, frames, [True] * 6), None)))
-    for other in found[1:]:
+        by_budget.append(estimator.score(Dataset(pack(reader, frames, [True] * 6), None)))
+    for other in by_budget[1:]:
         for model in frames:
-            torch.testing.assert_close(other[model], found[0][model], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(other[model], by_budget[0][model], rtol=1e-4, atol=1e-4)
 
 
 def test_a_step_does_not_depend_on_how_its_batch_is_cut(llama):
@@ -318,11 +319,11 @@ def test_activations_that_are_computed_again_give_the_same_gradients(reader, fir
     for one, other in zip(usual.weights, sparing.weights):
         other.data.copy_(one.data)
     sparing._recompute()
-    found = []
+    both = []
     for estimator in (usual, sparing):
         torch.manual_seed(7)
-        found.append(gradients(estimator, data))
-    for one, other in zip(*found):
+        both.append(gradients(estimator, data))
+    for one, other in zip(*both):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
@@ -540,11 +541,11 @@ def test_saved_adapters_give_the_same_scores_with_peft_alone(reader, tmp_path):
     model = peft.PeftModel.from_pretrained(fresh(reader).model, tmp_path).eval()
     ids = reader.start() + reader.question("Why?") + reader.answer("metal") + reader.encode(QUERY)
     with torch.no_grad():
-        found, own, untrained = (
+        loaded, expected, untrained = (
             m(input_ids=torch.tensor([ids])).logits[0, -1] for m in (model, estimator.reader.model.eval(), reader.model)
         )
-    torch.testing.assert_close(found, own)
-    assert not torch.allclose(found, untrained, atol=1e-2)
+    torch.testing.assert_close(loaded, expected)
+    assert not torch.allclose(loaded, untrained, atol=1e-2)
 
 
 @pytest.mark.parametrize("first_layer", [0.5, 0])
@@ -561,16 +562,16 @@ def test_a_run_scores_every_models_test_answers_and_the_validation_answers_that_
         ("one", "validation"): 12,
         ("two", "test"): 18,
     }
-    for (model, split), own in rows.groupby(["scored", "split"]):
+    for (model, split), group in rows.groupby(["scored", "split"]):
         asked = frames[model][frames[model]["split"] == split].reset_index(drop=True)
         assert (
-            own["question_id"].tolist() == asked["question_id"].tolist()
-            and own["correct"].tolist() == asked["correct"].tolist()
+            group["question_id"].tolist() == asked["question_id"].tolist()
+            and group["correct"].tolist() == asked["correct"].tolist()
         )
         again = estimator.score(prepare(fresh(mistral), asked, round(first_layer * 4), False, 600))[""]
-        np.testing.assert_allclose(own["logit"], again, atol=1e-4)
-    found = rows[rows["split"] == "validation"]
-    assert estimator.history[-1]["validation_auroc"] == pytest.approx(auroc(found["logit"], found["correct"]))
+        np.testing.assert_allclose(group["logit"], again, atol=1e-4)
+    validation = rows[rows["split"] == "validation"]
+    assert estimator.history[-1]["validation_auroc"] == pytest.approx(auroc(validation["logit"], validation["correct"]))
 
 
 def test_a_trunk_of_other_answers_is_refused(mistral, tmp_path):
@@ -596,10 +597,10 @@ def test_one_models_answers_of_a_forest_are_as_if_they_stood_alone(mistral, mode
     frames = {"one": answers(), "two": answers(["moon"] * 6)}
     together, keep = pack(mistral, frames, [True] * 6), [4, 1]
     cached = extract(mistral, together, 2, 600).cached.split([len(t) for t in together.examples])
-    found = gather(together, cached, keep, model)
+    gathered = gather(together, cached, keep, model)
     alone = prepare(mistral, frames[model].loc[keep].reset_index(drop=True), 2, False, 600)
-    assert found.packed.examples == alone.packed.examples and found.packed.answer_ends == alone.packed.answer_ends
-    for one, other in zip(found.cached, alone.cached, strict=True):
+    assert gathered.packed.examples == alone.packed.examples and gathered.packed.answer_ends == alone.packed.answer_ends
+    for one, other in zip(gathered.cached, alone.cached, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
 
 
@@ -643,14 +644,14 @@ def test_the_penalty_is_zero_before_training_and_looks_at_the_answers_tokens_alo
     )
     chosen = list(range(6))
     assert float(start._penalty(data, chosen, start._forward(data, chosen)).detach()) == pytest.approx(0, abs=1e-5)
-    found = float(moved._penalty(data, chosen, moved._forward(data, chosen)).detach())
+    penalty = float(moved._penalty(data, chosen, moved._forward(data, chosen)).detach())
     expected = 0.0
     for example in data.packed.examples:
         ids = example.question + example.branches[0]
         answered = slice(len(example.question) - 1, len(ids) - 1 - len(reader.encode(QUERY)))
         now, before = (torch.log_softmax(plain(r, ids).logits[0, answered], dim=-1) for r in (moved.reader, reader))
         expected += float(jensen_shannon(now, before).mean())
-    assert found == pytest.approx(expected, rel=1e-3) and found > 0.01
+    assert penalty == pytest.approx(expected, rel=1e-3) and penalty > 0.01
 
 
 def test_the_penalty_is_part_of_the_loss_by_its_weight(llama):
@@ -670,11 +671,11 @@ def test_without_the_query_an_example_ends_with_its_answer(mistral, first):
     frames = {"one": answers(), "two": answers(["moon"] * 6)}
     queried, bare = (pack(mistral, frames, [asked] * 6) for asked in (True, False))
     cached = [extract(mistral, queried, first, 600).cached.split([len(t) for t in queried.examples]) if first else None]
-    found = without_query(gather(queried, cached[0], list(range(6))))
-    assert found.packed == bare
+    gathered = without_query(gather(queried, cached[0], list(range(6))))
+    assert gathered.packed == bare
     for t, example in enumerate(bare.examples if first else ()):
         states = plain(mistral, example.question + example.branches[0]).hidden_states[first][0]
-        torch.testing.assert_close(found.cached[t][: len(states)], states, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gathered.cached[t][: len(states)], states, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("first_layer", [0, 0.5])
@@ -694,7 +695,7 @@ def test_lora_without_a_query_classifies_the_last_state_of_the_answer(reader, fi
 
 
 def test_without_a_query_every_answer_begins_at_one_half(llama):
-    """Where a classifier begins at random, its first steps unlearn that; the query's adapters begin at what the reader says."""
+    """A classifier that begins at random must unlearn that first; the query's adapters begin at the reader's answer."""
     frame = learnable(20, 0)
     data = without_query(prepare(llama, frame, 2, False, 600))
     (logit,) = LoraPrompt(fresh(llama), SETTINGS, 0, 600, query=False).score(data).values()

@@ -41,20 +41,20 @@ def test_each_strength_of_a_path_agrees_with_scikit_learn(strengths):
     random = np.random.default_rng(1)
     x = random.normal(size=(80, 5))
     y = random.random(80) < 1 / (1 + np.exp(-2 * x[:, 0] + 1))
-    for strength, found in zip(
+    for strength, weights in zip(
         strengths, logistic_path(torch.tensor(x), torch.tensor(y, dtype=torch.float64), strengths), strict=True
     ):
         # scikit-learn adds up the loss that is averaged here: its C is 1 / (strength * n)
         other = LogisticRegression(C=1 / (strength * 80), tol=1e-10, max_iter=10_000).fit(x, y)
-        np.testing.assert_allclose(found, [*other.coef_[0], *other.intercept_], atol=2e-3)
+        np.testing.assert_allclose(weights, [*other.coef_[0], *other.intercept_], atol=2e-3)
 
 
 def test_more_features_than_answers_agree_with_scikit_learn():
     data = made_up(120, width=300, signal=[0])
     x, y = data.hidden[:, 0].float(), torch.tensor(data.correct).float()
-    *_, found = logistic_path(x, y, [1.0, 0.1, 0.01])
+    *_, weights = logistic_path(x, y, [1.0, 0.1, 0.01])
     other = LogisticRegression(C=1 / (0.01 * 120), tol=1e-10, max_iter=10_000).fit(x.double(), y)
-    np.testing.assert_allclose(x @ found[:-1] + found[-1], other.decision_function(x.double()), atol=2e-2)
+    np.testing.assert_allclose(x @ weights[:-1] + weights[-1], other.decision_function(x.double()), atol=2e-2)
 
 
 def test_what_came_before_on_the_path_does_not_change_the_optimum():
@@ -98,8 +98,8 @@ def test_strength_is_chosen_on_validation():
     strengths = [1e-4, 1e-2, 1.0, 100.0]
     single = {}
     for strength in strengths:
-        (found,) = Logistic([0], [strength]).fit(train, validation)
-        single[strength] = found["validation_auroc"]
+        (line,) = Logistic([0], [strength]).fit(train, validation)
+        single[strength] = line["validation_auroc"]
     probe = Logistic([0], strengths)
     probe.fit(train, validation)
     assert single[probe.strength] == pytest.approx(max(single.values()), abs=2e-3)
@@ -226,8 +226,8 @@ def test_a_run_scores_every_models_test_answers_with_both_probes(written):
     sizes = {("own", "test"): 120, ("own", "validation"): 80, ("other", "test"): 120}
     for method in ("probe", "probe_mlp"):
         assert rows[rows["method"] == method].groupby(["scored", "split"]).size().to_dict() == sizes
-    found = scores.within_task(scores.by_task(rows), ["a", "b"]).set_index(["method", "scored"])["auroc"]
-    assert found["probe", "own"] > 0.9 and found["probe", "other"] > 0.9
+    aurocs = scores.within_task(scores.by_task(rows), ["a", "b"]).set_index(["method", "scored"])["auroc"]
+    assert aurocs["probe", "own"] > 0.9 and aurocs["probe", "other"] > 0.9
     assert set(search["layer"]) == {0, 1, 2, 3}
     card = json.loads((folder / "out/probe.json").read_text())
     assert (
@@ -243,8 +243,8 @@ def test_a_run_scores_every_models_test_answers_with_both_probes(written):
             kept.chosen == card["chosen"]
             and kept.state.keys() == files.read_safetensors(folder / f"out/{method}.safetensors").keys()
         )
-        own = rows[(rows["method"] == method) & (rows["scored"] == "other")]
-        np.testing.assert_allclose(kept.score(test), own["logit"], rtol=1e-5)
+        group = rows[(rows["method"] == method) & (rows["scored"] == "other")]
+        np.testing.assert_allclose(kept.score(test), group["logit"], rtol=1e-5)
 
 
 def test_a_card_says_what_is_needed_to_use_a_probe_again(written):
@@ -282,7 +282,7 @@ def test_a_seed_divides_train_and_validation_anew(written):
     frames, folder = written
     rows = {seed: run(frames, folder, seed=seed)[0] for seed in (0, 1)}
     held, tested = (
-        [set(own.loc[own["split"] == split, "question_id"]) for own in rows.values()]
+        [set(frame.loc[frame["split"] == split, "question_id"]) for frame in rows.values()]
         for split in ("validation", "test")
     )
     assert held[0] != held[1] and tested[0] == tested[1] and not held[1] & tested[1]
@@ -310,17 +310,19 @@ def test_a_run_is_both_classifiers_by_hand_of_the_seeds_own_division_and_first_w
         precision="float32",
     )
     divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
-    own = Labelled(hidden["two"], frames["two"]["correct"].to_numpy(), frames["two"]["task"].to_numpy())
-    train, validation = (own.part((divided["two"]["split"] == split).to_numpy()) for split in ("train", "validation"))
+    labelled = Labelled(hidden["two"], frames["two"]["correct"].to_numpy(), frames["two"]["task"].to_numpy())
+    train, validation = (
+        labelled.part((divided["two"]["split"] == split).to_numpy()) for split in ("train", "validation")
+    )
     by_hand = {"probe": Logistic([1, 2], [0.01, 1.0]), "probe_mlp": Mlp(MLP, seed)}
     searches = {method: probe.fit(train, validation) for method, probe in by_hand.items()}
     assert search.to_dict("records") == searches["probe"]
     expected = []
     for scored, frame in divided.items():
-        judged = frame[(frame["split"] == "test") | ((frame["split"] == "validation") & (scored == "two"))]
+        kept = frame[(frame["split"] == "test") | ((frame["split"] == "validation") & (scored == "two"))]
         names = {"reader": "r", "trained_on": "two", "scored": scored, "seed": seed}
         expected += [
-            example_rows(judged, method=method, logit=probe.score(hidden[scored][judged.index.tolist()]), **names)
+            example_rows(kept, method=method, logit=probe.score(hidden[scored][kept.index.tolist()]), **names)
             for method, probe in by_hand.items()
         ]
     pd.testing.assert_frame_equal(rows, pd.concat(expected, ignore_index=True))

@@ -123,9 +123,9 @@ def test_answering_that_was_killed_asks_only_what_is_left(reader, tmp_path, monk
             answering.run(reader, asked(), 5, 200, str(tmp_path / "out.parquet"))
         killed_at = 99
         done = sum(seen)
-        found = answering.run(reader, asked(), 5, 200, str(tmp_path / "out.parquet"))
+        written = answering.run(reader, asked(), 5, 200, str(tmp_path / "out.parquet"))
     assert sum(seen) == 6 and done < 6
-    pd.testing.assert_frame_equal(found, whole, rtol=1e-4)
+    pd.testing.assert_frame_equal(written, whole, rtol=1e-4)
     assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
     assert files.read_parquet(tmp_path / "out.parquet")["answer"].tolist() == whole["answer"].tolist()
 
@@ -154,9 +154,9 @@ def test_after_its_shards_a_stage_has_nothing_to_read_or_to_ask(llama, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(answering, "_answer_some", lambda *arguments: pytest.fail("asked again"))
         patch.setattr(extract_stage, "extract", lambda *arguments: pytest.fail("read again"))
-        found = answering.run(llama, asked(), 5, 200, out["answer"])
+        written = answering.run(llama, asked(), 5, 200, out["answer"])
         again, _ = extract_stage.run("r", llama, FRAMES, 0.5, 300, out["features"])
-    pd.testing.assert_frame_equal(found, whole, rtol=1e-4)
+    pd.testing.assert_frame_equal(written, whole, rtol=1e-4)
     pd.testing.assert_frame_equal(again, rows, rtol=1e-3)
 
 
@@ -167,9 +167,9 @@ def test_rows_that_are_written_piece_by_piece_are_read_as_one_tensor(tmp_path, d
     others = {"ids": torch.arange(7, dtype=torch.int32), "first": torch.tensor(4)}
     path = tmp_path / "x.safetensors"
     assert files.write_rows(path, "hidden", lambda: iter(pieces), others) == (sum(sizes), 3, 5)
-    found = files.read_safetensors(path)
-    assert torch.equal(found.pop("hidden"), torch.cat(pieces)) and found.keys() == others.keys()
-    assert all(torch.equal(found[name], others[name]) for name in others)
+    tensors = files.read_safetensors(path)
+    assert torch.equal(tensors.pop("hidden"), torch.cat(pieces)) and tensors.keys() == others.keys()
+    assert all(torch.equal(tensors[name], others[name]) for name in others)
     assert np.array_equal(list(tmp_path.iterdir()), [path])
 
 
@@ -181,8 +181,8 @@ def key(monkeypatch, work) -> str:
     """The name of the folder in which a stage would keep its parts."""
     usual = resume.folder
 
-    def folder(*told, **depends):
-        raise Reached(usual(*told, **depends).name)
+    def folder(*arguments, **depends):
+        raise Reached(usual(*arguments, **depends).name)
 
     with monkeypatch.context() as patch, pytest.raises(Reached) as reached:
         patch.setattr(resume, "folder", folder)
@@ -193,7 +193,7 @@ def key(monkeypatch, work) -> str:
 
 
 def swapped(frames, split, column):
-    """Frames in which two answers of a split that differ in a column have each other's value of it: what is counted stays."""
+    """Frames in which two answers of a split that differ in a column have swapped its values: what is counted stays."""
     frames = {model: frame.copy() for model, frame in frames.items()}
     values = frames["two"].loc[frames["two"]["split"] == split, column]
     pair = [values.index[0], values.index[values != values.iloc[0]][0]]
@@ -212,10 +212,11 @@ KEYED = {"reader": "usual", "frames": FRAMED, "settings": SETTINGS | {"first_lay
 STAGES = {
     "answer": lambda out, reader, frames, new=5, **_: answering.run(reader, frames["two"], new, 200, out),
     "extract": lambda out, reader, frames, first=None, **_: extract_stage.run("r", reader, frames, first, 200, out),
-    "lora_prompt": lambda out, reader, frames, settings, seed=0, query=True, without=None, on="two", used=USED, **_: lora_prompt.run(
-        "r", reader, on, seed, frames, settings, 200, "", "x", query, without, **used, out=out),
+    "lora_prompt": lambda out, reader, frames, settings, seed=0, query=True, without=None, on="two", used=USED, **_:
+        lora_prompt.run("r", reader, on, seed, frames, settings, 200, "", "x", query, without, **used, out=out),
     "search": lambda out, reader, frames, settings, seed=0, name="two", **_: search.run(
-        name, lambda: reader, frames, seed=seed, features="", settings=settings, learning_rates=[], sizes=[], layers="all", strengths=[1.0], batch_tokens=200, out=out),
+        name, lambda: reader, frames, seed=seed, features="", settings=settings, learning_rates=[], sizes=[],
+        layers="all", strengths=[1.0], batch_tokens=200, out=out),
 }  # fmt: skip
 TEXTS = {
     "question": {"frames": put(FRAMED, "question", "What?")},
@@ -286,15 +287,15 @@ def test_what_a_part_depends_on_is_in_its_key(stage, named_readers, tmp_path, mo
     """Each thing by itself: with it changed, what another work left is not taken up, and otherwise it is."""
 
     def key_of(**changes):
-        told = KEYED | changes
-        told["reader"] = named_readers[told["reader"]]
-        return key(monkeypatch, lambda: STAGES[stage](str(tmp_path / "out"), **told))
+        parameters = KEYED | changes
+        parameters["reader"] = named_readers[parameters["reader"]]
+        return key(monkeypatch, lambda: STAGES[stage](str(tmp_path / "out"), **parameters))
 
     usual = key_of()
     assert key_of() == usual
-    found = {what: key_of(**change) for what, change in DEPENDS[stage].items()}
-    assert [what for what, other in found.items() if other == usual] == []
-    assert len(set(found.values())) == len(found)
+    keys = {what: key_of(**change) for what, change in DEPENDS[stage].items()}
+    assert [what for what, other in keys.items() if other == usual] == []
+    assert len(set(keys.values())) == len(keys)
 
 
 @pytest.mark.parametrize("stage", ["answer", "extract"])
@@ -314,5 +315,7 @@ def test_a_shard_hands_on_its_stages_parameters_and_its_share(stage, tmp_path, m
     given = asked[0].pop("questions") if stage == "answer" else pd.concat(asked[0].pop("answers"))
     expected = frames["one"] if stage == "answer" else pd.concat(frames)
     pd.testing.assert_frame_equal(given.drop(columns="gold"), expected.drop(columns="gold"))
-    own = {"max_new_tokens": 5, "out": "o"} if stage == "answer" else {"name": "r", "first_layer": 0.5, "folder": "o"}
-    assert asked == [own | {"reader": "the model", "batch_tokens": 7, "shard": [1, 3]}]
+    parameters = (
+        {"max_new_tokens": 5, "out": "o"} if stage == "answer" else {"name": "r", "first_layer": 0.5, "folder": "o"}
+    )
+    assert asked == [parameters | {"reader": "the model", "batch_tokens": 7, "shard": [1, 3]}]

@@ -1,4 +1,4 @@
-"""The search: every training is one that LoRA + Prompt itself would do, by validation answers alone, and none is done twice."""
+"""The search: each training is one that LoRA + Prompt would do, by validation answers alone, and none is done twice."""
 
 import pandas as pd
 import pytest
@@ -76,13 +76,13 @@ def test_a_training_is_that_of_the_stage_with_the_same_setting(llama, made, tmp_
     folder, table = made
     frames = answered()
     frames["one"] = smaller(frames["one"], [size], 0).get(size, frames["one"])
-    told = SHORT | {"learning_rate": rate}
+    tried = SHORT | {"learning_rate": rate}
     estimator, _ = lora_prompt.run(
-        "one", fresh(llama), "one", 0, frames, told, 600, str(folder / "features"), **USED, out=str(tmp_path / "out")
+        "one", fresh(llama), "one", 0, frames, tried, 600, str(folder / "features"), **USED, out=str(tmp_path / "out")
     )
-    found = table[(table["learning_rate"] == rate) & (table["training_answers"] == size)]
+    looks = table[(table["learning_rate"] == rate) & (table["training_answers"] == size)]
     for key in ("step", "validation_auroc"):
-        assert found[key].tolist() == [look[key] for look in estimator.history]
+        assert looks[key].tolist() == [look[key] for look in estimator.history]
 
 
 def test_the_probe_is_the_logistic_one_of_the_grid_on_the_same_answers(made):
@@ -92,8 +92,8 @@ def test_the_probe_is_the_logistic_one_of_the_grid_on_the_same_answers(made):
         fitted = Logistic([1, 4], [0.1, 1.0]).fit(
             *probe_stage.parts(some, load_hidden(str(folder / "features"), "one", frame), "one")
         )
-        found = table.loc[(table["method"] == "probe") & (table["training_answers"] == size), "validation_auroc"].item()
-        assert found == max(line["validation_auroc"] for line in fitted)
+        auroc = table.loc[(table["method"] == "probe") & (table["training_answers"] == size), "validation_auroc"].item()
+        assert auroc == max(line["validation_auroc"] for line in fitted)
 
 
 class Stand:
@@ -104,7 +104,7 @@ class Stand:
         [{"step": step, "loss": 0.5, "validation_auroc": 0.6, "seconds": step} for step in (4, 8)],
     )
 
-    def __init__(self, *told):
+    def __init__(self, *arguments, **named):
         pass
 
     def fit(self, estimator, file):
@@ -120,7 +120,7 @@ def test_the_trainings_and_the_probes_are_handed_the_seed_and_its_division_witho
     save_hidden(str(tmp_path), "two", hidden)
     readied, built = spied(monkeypatch, search, "prepare", Stand), spied(monkeypatch, search, "LoraPrompt", Stand)
     fitted = spied(monkeypatch, Logistic, "fit")
-    told = {
+    options = {
         "settings": SHORT,
         "learning_rates": [2e-3],
         "sizes": [20, 500],
@@ -129,7 +129,7 @@ def test_the_trainings_and_the_probes_are_handed_the_seed_and_its_division_witho
         "batch_tokens": 7,
     }
     table = search.run(
-        "two", lambda: llama, frames, seed=seed, features=str(tmp_path), out=str(tmp_path / "two.parquet"), **told
+        "two", lambda: llama, frames, seed=seed, features=str(tmp_path), out=str(tmp_path / "two.parquet"), **options
     )
     divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
     untested = {scored: frame.assign(split=frame["split"].replace("test", "")) for scored, frame in divided.items()}
@@ -148,13 +148,13 @@ def test_the_trainings_and_the_probes_are_handed_the_seed_and_its_division_witho
             "query": True,
             "without": None,
         } and estimator == common | {"query": True}
-    for own, fit in zip(learnt.values(), fitted, strict=True):
+    for learned, fit in zip(learnt.values(), fitted, strict=True):
         assert (fit["self"].layers, fit["self"].strengths) == ([1, 4], [1.0, 0.1])
         for split in ("train", "validation"):
-            keep = own.index[own["split"] == split]
+            keep = learned.index[learned["split"] == split]
             assert (
                 torch.equal(fit[split].hidden, hidden[keep])
-                and fit[split].correct.tolist() == own.loc[keep, "correct"].tolist()
+                and fit[split].correct.tolist() == learned.loc[keep, "correct"].tolist()
             )
     lora = table[table["method"] == "lora_prompt"]
     assert list(zip(lora["learning_rate"], lora["training_answers"])) == [
@@ -185,10 +185,10 @@ def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "run", lambda module, work, parameters: work(**parameters))
     loaded = spied(monkeypatch, loading, "load", lambda *_: "the model")
     ran = spied(monkeypatch, search, "run", lambda *_, **__: files.write_parquet(out, table))
-    found = search.cell(
+    result = search.cell(
         reader="r", answers={scored: str(tmp_path / f"{scored}.parquet") for scored in frames}, out=out, **names, **used
     )
-    assert found.equals(table) and ran[0].pop("load")() == "the model" and loaded == [used]
+    assert result.equals(table) and ran[0].pop("load")() == "the model" and loaded == [used]
     for scored, frame in ran[0].pop("answers").items():
         pd.testing.assert_frame_equal(frame.drop(columns="gold"), frames[scored].drop(columns="gold"))
     assert ran == [{"name": "r", "out": out} | names]
@@ -217,11 +217,11 @@ def test_a_killed_search_goes_on_with_the_training_that_was_not_done(llama, made
     folder, table = made
     fits, loads, fit = [], [], LoraPrompt.fit
 
-    def killed(self, *told):
+    def killed(self, *arguments):
         fits.append(self.settings["learning_rate"])
         if len(fits) == 2:
             raise KeyboardInterrupt
-        fit(self, *told)
+        fit(self, *arguments)
 
     def load():
         loads.append(1)
@@ -235,7 +235,7 @@ def test_a_killed_search_goes_on_with_the_training_that_was_not_done(llama, made
     assert fits == [2e-3, 1e-2, 1e-2, 1e-2] and len(loads) == 3 + 3
 
 
-def lines(reader, values, own):
+def lines(reader, values, grid_rate):
     """Two looks for each rate, and a probe."""
     looks = [(rate, step, auroc) for rate, (first, last) in values.items() for step, auroc in ((1, first), (2, last))]
     lora = pd.DataFrame(looks, columns=["learning_rate", "step", "validation_auroc"]).assign(
@@ -245,7 +245,7 @@ def lines(reader, values, own):
         [lora, pd.DataFrame({"method": ["probe"], "validation_auroc": [0.7], "training_answers": [90]})],
         ignore_index=True,
     )
-    in_grid = table["learning_rate"].isna() | (table["learning_rate"] == own)
+    in_grid = table["learning_rate"].isna() | (table["learning_rate"] == grid_rate)
     return table.assign(
         reader=reader, in_grid=in_grid, epoch=table["step"] / 2, seconds=table["step"].fillna(0) * 10 + 0.5
     )
@@ -297,7 +297,8 @@ def test_heatmaps_show_every_rate_and_the_sizes_at_the_grids_rate(two):
         "fewer answers are on the other one"
     )
     assert {(line["reader"], line["method"], line["training_answers"], line["validation_auroc"]) for line in sizes} == {
-        ("a", "lora_prompt", 90, 0.8), ("a", "lora_prompt", 45, 0.61), ("a", "probe", 90, 0.7), ("a", "probe", 45, 0.7), ("b", "lora_prompt", 90, 0.55), ("b", "probe", 90, 0.7),
+        ("a", "lora_prompt", 90, 0.8), ("a", "lora_prompt", 45, 0.61), ("a", "probe", 90, 0.7), ("a", "probe", 45, 0.7),
+        ("b", "lora_prompt", 90, 0.55), ("b", "probe", 90, 0.7),
     }  # fmt: skip
     for spec in (by_time, by_size):
         assert vl_convert.vegalite_to_vega(spec)["marks"]

@@ -84,12 +84,12 @@ def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tm
     places = [(on, size) for on in frames for size in (20, 48)]
     assert list(dict.fromkeys(zip(table["trained_on"], table["size"]))) == places
 
-    def same(found, scored, keep):
-        own = divided[scored][keep]
+    def same(labelled, scored, keep):
+        group = divided[scored][keep]
         return (
-            torch.equal(found.hidden, hidden[scored][own.index])
-            and found.correct.tolist() == own["correct"].tolist()
-            and found.task.tolist() == own["task"].tolist()
+            torch.equal(labelled.hidden, hidden[scored][group.index])
+            and labelled.correct.tolist() == group["correct"].tolist()
+            and labelled.task.tolist() == group["task"].tolist()
         )
 
     for (on, size), fit in zip(places, fits, strict=True):

@@ -1,4 +1,4 @@
-"""A folder of estimators says of itself what its rows say, in a form that the hub reads and that nothing in a name can break."""
+"""A folder's README says what its estimators' rows say, in a form that the hub reads and that no name can break."""
 
 import json
 import re
@@ -21,11 +21,15 @@ from whoknows.run import provenance
 from whoknows.use import cards, predict
 
 ROOT = Path(__file__).parents[2]
-EVIL = "a`b``c|d\n---\n# e: [f](javascript:1) <script>*g*</script> {h}'\""
+EVIL = "a`b``c|d\n---\n# e: [f](javascript:1) <script>*g*</script> {h} {{ i }} {% j %}'\""
 CARD = {
-    "method": "lora_prompt", "reader": "SmolLM2-135M", "source": "smollm2-135m-instruct", "precision": "auto", "trained_on": "Gemma3-270M", "seed": 3,
-    "tasks": ["sciq", "trivia_qa"], "training_answers": {"right": 10, "wrong": 20}, "settings": {"r": 8}, "query": True,
+    "method": "lora_prompt", "reader": "SmolLM2-135M", "source": "smollm2-135m-instruct", "precision": "auto",
+    "trained_on": "Gemma3-270M", "seed": 3, "tasks": ["sciq", "trivia_qa"], "settings": {"r": 8}, "query": True,
+    "training_answers": {"right": 10, "wrong": 20},
 }  # fmt: skip
+
+
+SHARES = {"sciq": 0.5, "trivia_qa": 0.2, "mmlu_anatomy": 0.4, "mmlu_astronomy": 0.5, "nq_open": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -41,26 +45,20 @@ def estimator(folder, **changes):
     return folder
 
 
+def python(folder):
+    """The Python of a folder's README."""
+    (block,) = re.findall(r"(?ms)^```python\n(.+?)^```", (folder / "README.md").read_text())
+    return block
+
+
 def some_rows(**names):
-    """Rows of several tasks, one of which has no right answer; the second of two models is judged less well."""
+    """Rows of several tasks, one of which has no right answer; the second of two models is scored less well."""
     rng, parts = np.random.default_rng(0), []
     for scored, strength in (("SmolLM2-135M", 2.0), ("Gemma3-270M", 0.5)):
-        for task, share in (
-            ("sciq", 0.5),
-            ("trivia_qa", 0.2),
-            ("mmlu_anatomy", 0.4),
-            ("mmlu_astronomy", 0.5),
-            ("nq_open", 0.0),
-        ):
+        about = {"method": "lora_prompt", "scored": scored} | names
+        for task, share in SHARES.items():
             correct = rng.random(60) < share
-            parts.append(
-                make_rows(
-                    strength * correct + rng.normal(size=60),
-                    correct,
-                    task,
-                    **{"method": "lora_prompt", "scored": scored} | names,
-                )
-            )
+            parts.append(make_rows(strength * correct + rng.normal(size=60), correct, task, **about))
     return pd.concat([*parts, parts[0].assign(split="validation", correct=True)], ignore_index=True)
 
 
@@ -69,12 +67,12 @@ def test_its_python_alone_gives_the_confidence_of_the_library(run, method, monke
     shutil.copytree(run.folder / method, tmp_path / method)
     shutil.copytree(run.folder / "reader", tmp_path / method / "reader")
     monkeypatch.chdir(tmp_path / method)
-    (block,) = re.findall(r"(?ms)^```python\n(.+?)^```", (tmp_path / method / "README.md").read_text())
+    block = python(tmp_path / method)
     assert "whoknows" not in block
-    exec(block, found := {})
-    question, answer = re.fullmatch("Question: (.+)\nAnswer: (.+?)(\n\n.+)?", found["text"], re.DOTALL).groups()[:2]
+    exec(block, names := {})
+    question, answer = re.fullmatch("Question: (.+)\nAnswer: (.+?)(\n\n.+)?", names["text"], re.DOTALL).groups()[:2]
     (expected,) = run.load(method).logits([question], [answer]).sigmoid().tolist()
-    assert float(found["p_correct"]) == pytest.approx(expected, abs=1e-3)
+    assert float(names["p_correct"]) == pytest.approx(expected, abs=1e-3)
     (other,) = run.load(method).logits([question], ["metal"]).sigmoid().tolist()
     assert abs(other - expected) > 5e-3, "else any answer would do"
 
@@ -85,8 +83,9 @@ def test_the_python_of_the_book_runs(run, capsys):
     assert 0 < float(re.search(r"[\d.]+", capsys.readouterr().out)[0]) < 1
 
 
-def test_the_query_of_its_python_is_the_librarys():
-    block = cards.python(CARD)
+def test_the_query_of_its_python_is_the_librarys(tmp_path):
+    cards.write(estimator(tmp_path / "lora"), some_rows())
+    block = python(tmp_path / "lora")
     (query,) = re.findall(r'text \+= (".+")', block)
     assert json.loads(query) == prompts.QUERY and '"HuggingFaceTB/SmolLM2-135M-Instruct", dtype="float32"' in block
 
@@ -165,11 +164,11 @@ def test_the_hub_reads_what_it_says_of_itself(tmp_path):
         "peft",
     )
     assert data["datasets"] == ["allenai/sciq", "mandarjoshi/trivia_qa"] and "lora_prompt" in data["tags"]
-    found = {(one.dataset_name, one.metric_type): one for one in card.data.eval_results}
+    results = {(one.dataset_name, one.metric_type): one for one in card.data.eval_results}
     table = cards.measured(some_rows(), CARD["tasks"])
-    assert len(found) == 3 * (len(table) - 2), "a task without right answers has no numbers"
+    assert len(results) == 3 * (len(table) - 2), "a task without right answers has no numbers"
     for line in table[table["reason"] == ""].to_dict("records"):
-        one = found[f"{line['questions']}, answers of {line['scored']}", "roc_auc"]
+        one = results[f"{line['questions']}, answers of {line['scored']}", "roc_auc"]
         assert one.metric_value == pytest.approx(line["auroc"], abs=1e-4) and one.dataset_args == {
             "right": line["right"],
             "wrong": line["wrong"],
@@ -201,25 +200,15 @@ def test_a_reader_from_the_hub_is_named_with_the_commit_that_was_read(tmp_path):
         text.count(f'from_pretrained("org/model", revision="{commit}"') == 2
         and f"| digest of its files | `{commit}` |" in text
     )
-    assert "revision" not in cards.python(CARD | {"digest": commit}), (
-        "a wheel's digest is no commit of the model that it was made from"
-    )
+    cards.write(estimator(tmp_path / "lora", digest=commit), some_rows())
+    message = "a wheel's digest is no commit of the model that it was made from"
+    assert "revision" not in python(tmp_path / "lora"), message
 
 
 def test_nothing_in_a_name_breaks_it(tmp_path):
     rows = pd.concat([some_rows(scored=EVIL), some_rows().assign(task=EVIL)])
-    cards.write(
-        estimator(
-            tmp_path / "evil",
-            reader=EVIL,
-            trained_on=EVIL,
-            source=EVIL,
-            tasks=[EVIL, "sciq"],
-            precision=EVIL,
-            settings={EVIL: EVIL},
-        ),
-        rows,
-    )
+    evil = dict.fromkeys(("reader", "trained_on", "source", "precision"), EVIL)
+    cards.write(estimator(tmp_path / "evil", tasks=[EVIL, "sciq"], settings={EVIL: EVIL}, **evil), rows)
     card = ModelCard.load(tmp_path / "evil/README.md")
     assert f"{EVIL}, answers of Gemma3-270M" in {one.dataset_name for one in card.data.eval_results}
     assert (
@@ -230,8 +219,7 @@ def test_nothing_in_a_name_breaks_it(tmp_path):
     assert {line.count("|") for line in lines} == {3, 9}, "two tables, of two columns and of eight"
     outside = re.sub(r"(?s)^```.+?^```|(`+)(?!`).+?(?<!`)\1(?!`)", "", card.text, flags=re.M)
     assert "<script" not in outside and "javascript" not in outside
-    (block,) = re.findall(r"(?ms)^```python\n(.+?)^```", card.text)
-    compile(block, "README", "exec")
+    compile(python(tmp_path / "evil"), "README", "exec")
 
 
 def test_every_task_has_its_data_set_but_those_that_the_hub_does_not_have():
@@ -244,7 +232,7 @@ def test_every_asset_has_a_licence_that_the_hub_knows():
 
 @pytest.mark.parametrize("text", ["a", "a`b", "``", "`a", "a|b", "a\nb", "", "  "])
 def test_code_is_one_line_and_one_span(text):
-    found = provenance.code(text)
-    fence = re.match("`+", found)[0]
-    assert found.endswith(fence) and "|" not in found and "\n" not in found and len(found) > 2 * len(fence)
-    assert fence not in re.findall("`+", found.removeprefix(fence).removesuffix(fence))
+    span = provenance.code(text)
+    fence = re.match("`+", span)[0]
+    assert span.endswith(fence) and "|" not in span and "\n" not in span and len(span) > 2 * len(fence)
+    assert fence not in re.findall("`+", span.removeprefix(fence).removesuffix(fence))

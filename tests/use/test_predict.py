@@ -112,8 +112,8 @@ def call(arguments, text, monkeypatch, capsys):
     """Status, lines and what stderr says of the command with some input."""
     monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(text)))
     status = __main__.main(["score", *map(str, arguments)])
-    said = capsys.readouterr()
-    return status, [json.loads(line) for line in said.out.splitlines()], said.err
+    captured = capsys.readouterr()
+    return status, [json.loads(line) for line in captured.out.splitlines()], captured.err
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -121,11 +121,11 @@ def test_the_confidence_is_the_one_that_the_stage_wrote(run, method):
     estimator = run.load(method)
     for scored in run.frames:
         expected, questions, answers = run.expected(method, scored)
-        found = estimator.logits(questions, answers).numpy()
-        assert len(found) and np.ptp(expected) > 0.05
+        logits = estimator.logits(questions, answers).numpy()
+        assert len(logits) and np.ptp(expected) > 0.05
         if scored == "two":
             assert "" in answers
-        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_allclose(logits, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -164,13 +164,13 @@ def test_the_confidence_is_that_of_plain_transformers_at_the_last_token(run, met
 @pytest.mark.parametrize("method", METHODS)
 def test_the_confidence_depends_neither_on_the_lines_read_at_once_nor_on_the_batches(alone, method, monkeypatch):
     estimator, (_, questions, answers) = alone.load(method), alone.expected(method, "two")
-    lines, found = as_lines(zip(questions, answers)), []
+    lines, logits = as_lines(zip(questions, answers)), []
     for size, tokens in ((64, 2048), (7, 2048), (1, 2048), (64, 100)):
         monkeypatch.setattr(predict, "BATCH_TOKENS", tokens)
         estimator = alone.load(method)
-        found.append([line["logit"] for line in given(estimator, lines, size)])
-    for other in found[1:]:
-        np.testing.assert_allclose(other, found[0], atol=1e-4)
+        logits.append([line["logit"] for line in given(estimator, lines, size)])
+    for other in logits[1:]:
+        np.testing.assert_allclose(other, logits[0], atol=1e-4)
 
 
 def test_other_keys_are_kept_and_the_lines_stay_in_order(alone):
@@ -179,11 +179,13 @@ def test_other_keys_are_kept_and_the_lines_stay_in_order(alone):
         json.dumps({"id": at, "question": q, "note": {"ü": [1, None]}, "answer": a, "logit": "old"}).encode()
         for at, (q, a) in enumerate(pairs)
     ]
-    found = given(alone.load("lora_prompt"), lines, 3)
-    assert [line["id"] for line in found] == [0, 1, 2, 3, 4] and all(line["note"] == {"ü": [1, None]} for line in found)
+    results = given(alone.load("lora_prompt"), lines, 3)
+    assert [line["id"] for line in results] == [0, 1, 2, 3, 4] and all(
+        line["note"] == {"ü": [1, None]} for line in results
+    )
     single = [given(alone.load("lora_prompt"), [line])[0]["logit"] for line in lines]
-    np.testing.assert_allclose([line["logit"] for line in found], single, atol=1e-4)
-    for line in found:
+    np.testing.assert_allclose([line["logit"] for line in results], single, atol=1e-4)
+    for line in results:
         assert line["p_correct"] == pytest.approx(1 / (1 + np.exp(-line["logit"])), rel=1e-6)
         assert float(str(np.float32(line["logit"]))) == line["logit"], "the digits of float32 and no more"
 
@@ -196,14 +198,14 @@ def test_an_endless_input_is_read_no_further_than_is_asked_for(alone):
             read.append(1)
             yield from as_lines([("Why?", "metal")])
 
-    found = predict.stream(alone.load("probe"), lines(), "in", 5)
+    results = predict.stream(alone.load("probe"), lines(), "in", 5)
     for count in range(1, 12):
-        next(found)
+        next(results)
         assert len(read) == -(-count // 5) * 5
 
 
 @pytest.mark.parametrize(
-    "bad, said",
+    "bad, sentence",
     [
         (b"{'question': 1}", "this is no JSON; write one object a line"),
         (b"[" * 100_000, "this is no JSON"),
@@ -218,13 +220,13 @@ def test_an_endless_input_is_read_no_further_than_is_asked_for(alone):
         ),
     ],
 )
-def test_a_bad_line_is_one_sentence_and_those_before_it_are_given(alone, bad, said):
+def test_a_bad_line_is_one_sentence_and_those_before_it_are_given(alone, bad, sentence):
     lines = [*as_lines([("Why?", "metal"), ("Why?", "water")]), b"\n", bad, *as_lines([("Why?", "king")])]
-    found = []
-    with pytest.raises(WhoknowsError, match=rf"^in\.jsonl, line 4: .*{said}") as error:
+    answers = []
+    with pytest.raises(WhoknowsError, match=rf"^in\.jsonl, line 4: .*{sentence}") as error:
         for line in predict.stream(alone.load("probe"), lines, "in.jsonl", 64):
-            found.append(line["answer"])
-    assert found == ["metal", "water"] and "\n" not in str(error.value)
+            answers.append(line["answer"])
+    assert answers == ["metal", "water"] and "\n" not in str(error.value)
 
 
 def test_a_confidence_that_is_no_number_is_refused(alone):
@@ -236,26 +238,30 @@ def test_a_confidence_that_is_no_number_is_refused(alone):
 
 def test_the_command_writes_lines_to_stdout_and_all_else_to_stderr(alone, monkeypatch, capsys, tmp_path):
     text = json.dumps(PAIR | {"x": "Zürich \ud83d"}).encode() + b"\n\n" + json.dumps(PAIR).encode()
-    status, lines, said = call(["--estimator", alone.folder / "lora_prompt"], text, monkeypatch, capsys)
+    status, lines, message = call(["--estimator", alone.folder / "lora_prompt"], text, monkeypatch, capsys)
     assert status == 0 and [list(line) for line in lines] == [
         ["question", "answer", "x", "p_correct", "logit"],
         ["question", "answer", "p_correct", "logit"],
     ]
-    assert lines[0]["x"] == "Zürich \ud83d" and said == "lora_prompt: reader r, trained on answers of one to made_up\n"
+    assert (
+        lines[0]["x"] == "Zürich \ud83d" and message == "lora_prompt: reader r, trained on answers of one to made_up\n"
+    )
     (tmp_path / "in.jsonl").write_bytes(text)
     again = call(
         ["--estimator", alone.folder / "lora_prompt", "--input", tmp_path / "in.jsonl"], b"", monkeypatch, capsys
     )
-    assert again == (0, lines, said)
+    assert again == (0, lines, message)
     (expected,) = alone.load("lora_prompt").logits([PAIR["question"]], [PAIR["answer"]]).tolist()
     assert lines[1]["logit"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_bad_line_ends_the_command_after_the_lines_before_it(alone, monkeypatch, capsys):
     text = json.dumps(PAIR).encode() + b"\noops\n"
-    status, lines, said = call(["--estimator", alone.folder / "probe"], text, monkeypatch, capsys)
+    status, lines, message = call(["--estimator", alone.folder / "probe"], text, monkeypatch, capsys)
     assert (
-        status == 2 and len(lines) == 1 and said.splitlines()[-1].startswith("standard input, line 2: this is no JSON")
+        status == 2
+        and len(lines) == 1
+        and message.splitlines()[-1].startswith("standard input, line 2: this is no JSON")
     )
 
 
@@ -272,7 +278,7 @@ def without(card, key):
 
 
 @pytest.mark.parametrize(
-    "method, file, change, said",
+    "method, file, change, sentence",
     [
         ("probe", "probe.json", lambda card: without(card, "source"), "ask for probe_mlp"),
         (
@@ -316,25 +322,25 @@ def without(card, key):
         ),
     ],
 )
-def test_a_wrong_folder_is_one_sentence(alone, tmp_path, method, file, change, said):
+def test_a_wrong_folder_is_one_sentence(alone, tmp_path, method, file, change, sentence):
     for path in (alone.folder / method).iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "no" / "such" / "place").mkdir(parents=True)
     card = json.loads((tmp_path / f"{method}.json").read_text())
     (tmp_path / file).write_text(json.dumps(change(card)) if change else "{broken")
-    with pytest.raises(WhoknowsError, match=said) as error, pytest.MonkeyPatch.context() as patch:
+    with pytest.raises(WhoknowsError, match=sentence) as error, pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path)
         predict.load(tmp_path, method)
     assert str(tmp_path) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_no_folder_no_file_and_no_number_of_lines(alone, tmp_path, monkeypatch, capsys):
-    status, lines, said = call(["--estimator", tmp_path / "gone"], b"", monkeypatch, capsys)
-    assert status == 2 and not lines and "gone: there is no such folder" in said and len(said.splitlines()) == 1
-    status, lines, said = call(
+    status, lines, message = call(["--estimator", tmp_path / "gone"], b"", monkeypatch, capsys)
+    assert status == 2 and not lines and "gone: there is no such folder" in message and len(message.splitlines()) == 1
+    status, lines, message = call(
         ["--estimator", alone.folder / "probe", "--input", tmp_path / "gone"], b"", monkeypatch, capsys
     )
-    assert status == 2 and "gone: this file cannot be read (No such file or directory)" in said
+    assert status == 2 and "gone: this file cannot be read (No such file or directory)" in message
     with pytest.raises(SystemExit):
         call(["--estimator", alone.folder / "probe", "--lines", "0"], b"", monkeypatch, capsys)
     assert "0 is no number of lines" in capsys.readouterr().err
@@ -372,11 +378,11 @@ def test_another_reader_of_the_same_shape_in_the_same_place_is_refused(alone, tm
     assert loading.load(source, "float32").identity != loading.load(
         str(alone.folder / "reader"), "float32"
     ).identity.replace(str(alone.folder), str(tmp_path))
-    status, lines, said = call(
+    status, lines, message = call(
         ["--estimator", tmp_path / "estimator", "--method", method], json.dumps(PAIR).encode(), monkeypatch, capsys
     )
-    assert status == 2 and not lines and len(said.splitlines()) == 1
-    assert f"{method}.json, source: models: the source '{source}' is another model now" in said
+    assert status == 2 and not lines and len(message.splitlines()) == 1
+    assert f"{method}.json, source: models: the source '{source}' is another model now" in message
 
 
 def test_the_cards_say_how_it_was_trained(alone):
@@ -392,8 +398,8 @@ def test_the_cards_say_how_it_was_trained(alone):
     }
     assert card.items() >= names.items() and card["settings"]["first_layer"] == 0.5
     for method in METHODS:
-        found = json.loads((alone.place(method) / f"{method}.json").read_text())
-        assert found["digest"] == assets.digest(str(alone.folder / "reader")) and found["template"] is None
+        stored = json.loads((alone.place(method) / f"{method}.json").read_text())
+        assert stored["digest"] == assets.digest(str(alone.folder / "reader")) and stored["template"] is None
     assert [set(look) for look in card["history"]] == [{"step", "loss", "validation_auroc", "seconds"}] * 2
     assert not json.loads((alone.folder / "lora/lora.json").read_text())["query"]
     for method, curve in (("probe", "layer"), ("lora_prompt", "step")):
@@ -419,7 +425,7 @@ def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_re
             process.stdin.flush()
             assert json.loads(process.stdout.readline())["answer"] == answer
         process.stdout.close()
-        _, said = process.communicate("\n".join([json.dumps(PAIR)] * 3), timeout=300)
-    assert process.returncode == 0 and said.splitlines() == [
+        _, message = process.communicate("\n".join([json.dumps(PAIR)] * 3), timeout=300)
+    assert process.returncode == 0 and message.splitlines() == [
         "lora_prompt: reader r, trained on answers of one to made_up"
     ]

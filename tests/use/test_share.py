@@ -32,23 +32,23 @@ def here(run, tmp_path, monkeypatch):
 def push(capsys, *arguments):
     """Status, what was said, and what went wrong; the token is in neither."""
     status = __main__.main(["push", *map(str, arguments)])
-    said = capsys.readouterr()
-    assert TOKEN not in said.out + said.err
-    return status, said.out, said.err
+    captured = capsys.readouterr()
+    assert TOKEN not in captured.out + captured.err
+    return status, captured.out, captured.err
 
 
 @pytest.mark.parametrize("method", ["probe", "lora_prompt", "lora"])
 def test_what_is_pushed_is_the_folder_and_is_loaded_by_its_name(here, method, hub_server, capsys, monkeypatch):
     (here / method / ".snakemake_timestamp").touch()
-    status, said, wrong = push(capsys, "--estimator", here / method, "--repository", "org/mine")
+    status, text, wrong = push(capsys, "--estimator", here / method, "--repository", "org/mine")
     files = {path.name: path.read_bytes() for path in (here / method).iterdir() if path.name[0] != "."}
     assert status == 0 and hub_server.repositories == {"org/mine": files} and hub_server.private == set()
-    assert {name for line in said.splitlines() for name in line.split()[-1:]} >= {
+    assert {name for line in text.splitlines() for name in line.split()[-1:]} >= {
         *files,
         f"{hub_server.address}/org/mine",
     }
     assert (
-        f"{len(files)} files" in said
+        f"{len(files)} files" in text
         and wrong == f"Its reader is {here / 'reader'}, which the card names and others do not have.\n"
     )
     hub_server.asked.clear()
@@ -86,8 +86,8 @@ def test_private_is_private(here, hub_server, capsys, monkeypatch):
 
 def test_a_public_repository_is_not_taken_for_a_private_one(here, hub_server, capsys):
     hub_server.repositories["org/mine"] = {}
-    status, _, said = push(capsys, "--estimator", here / "probe", "--repository", "org/mine", "--private")
-    assert status == 2 and said.endswith(
+    status, _, message = push(capsys, "--estimator", here / "probe", "--repository", "org/mine", "--private")
+    assert status == 2 and message.endswith(
         "org/mine: it is there already, and public; name another one, or leave out --private\n"
     )
     assert hub_server.repositories["org/mine"] == {}
@@ -102,7 +102,7 @@ def spoil(change):
 
 
 @pytest.mark.parametrize(
-    "method, change, said",
+    "method, change, sentence",
     [
         ("probe", spoil(lambda f: [path.unlink() for path in f.glob("*.json")]), "it holds no estimator with a card"),
         (
@@ -126,25 +126,27 @@ def spoil(change):
         ("lora", lambda f: f.parent, "it holds no estimator with a card"),
     ],
 )
-def test_a_folder_that_is_no_whole_estimator_is_not_pushed(here, hub_server, capsys, method, change, said):
+def test_a_folder_that_is_no_whole_estimator_is_not_pushed(here, hub_server, capsys, method, change, sentence):
     folder = change(shutil.copytree(here / method, Path("copy") / "estimator"))
     status, listed, wrong = push(capsys, "--estimator", folder, "--repository", "org/mine")
-    assert status == 2 and said in wrong and wrong.startswith(str(folder)) and wrong.count("\n") == 1
+    assert status == 2 and sentence in wrong and wrong.startswith(str(folder)) and wrong.count("\n") == 1
     assert listed == "" and hub_server.asked == []
 
 
 @pytest.mark.parametrize(
-    "repository, change, said",
+    "repository, change, sentence",
     [
         (
             "org/mine",
             {"HF_TOKEN": None},
-            "the Hugging Face hub takes files from its users alone: give a token in the environment variable HF_TOKEN, or with `hf auth login`, which may write",
+            "the Hugging Face hub takes files from its users alone: give a token in the environment variable HF_TOKEN, "
+            "or with `hf auth login`, which may write",
         ),
         (
             "org/mine",
             {"HF_TOKEN": TOKEN[:-1] + "5"},
-            "the Hugging Face hub refuses the token for it: give one of its owner that may write, in the environment variable HF_TOKEN, or with `hf auth login`",
+            "the Hugging Face hub refuses the token for it: give one of its owner that may write, "
+            "in the environment variable HF_TOKEN, or with `hf auth login`",
         ),
         ("other/mine", {}, "the Hugging Face hub refuses the token for it"),
         (
@@ -156,7 +158,9 @@ def test_a_folder_that_is_no_whole_estimator_is_not_pushed(here, hub_server, cap
         ("org/../mine", {}, "this is no name on the Hugging Face hub; give one as owner/name"),
     ],
 )
-def test_what_the_hub_does_not_take_is_one_sentence(here, hub_server, capsys, monkeypatch, repository, change, said):
+def test_what_the_hub_does_not_take_is_one_sentence(
+    here, hub_server, capsys, monkeypatch, repository, change, sentence
+):
     for name, value in change.items():
         monkeypatch.setattr(constants, name, value) if name == "ENDPOINT" else monkeypatch.setenv(
             name, value
@@ -165,19 +169,20 @@ def test_what_the_hub_does_not_take_is_one_sentence(here, hub_server, capsys, mo
     assert (
         status == 2
         and wrong.splitlines()[1:]
-        == [line for line in wrong.splitlines() if line.startswith(f"{repository}: {said}")]
+        == [line for line in wrong.splitlines() if line.startswith(f"{repository}: {sentence}")]
         != []
     )
     assert hub_server.repositories == {}
 
 
 @pytest.mark.parametrize(
-    "name, files, said",
+    "name, files, sentence",
     [
         (
             "org/nowhere",
             None,
-            "there is no such folder here, and the Hugging Face hub has none of that name for you: mend it, or, if it is private, give a token",
+            "there is no such folder here, and the Hugging Face hub has none of that name for you: mend it, "
+            "or, if it is private, give a token",
         ),
         (
             "org/broken",
@@ -197,10 +202,10 @@ def test_what_the_hub_does_not_take_is_one_sentence(here, hub_server, capsys, mo
         ("org/empty", {"README.md": b"hello"}, "the Hugging Face hub has it, but it holds no estimator with a card"),
     ],
 )
-def test_what_the_hub_does_not_give_is_one_sentence_and_no_model_is_fetched(here, hub_server, name, files, said):
+def test_what_the_hub_does_not_give_is_one_sentence_and_no_model_is_fetched(here, hub_server, name, files, sentence):
     if files:
         hub_server.repositories[name] = files
-    with pytest.raises(WhoknowsError, match=f"^{name}: {said}") as error:
+    with pytest.raises(WhoknowsError, match=f"^{name}: {sentence}") as error:
         predict.load(name)
     assert "\n" not in str(error.value) and not any(path.endswith(".safetensors") for path, _ in hub_server.asked)
 

@@ -35,24 +35,24 @@ def answer(reader: Reader, prompts: list[list[int]], max_new_tokens: int) -> lis
 @torch.inference_mode()
 def hidden_states(reader: Reader, texts: list[list[int]], rows: int) -> torch.Tensor:
     """[texts, layers + 1, width] hidden states at the last token of each text, `rows` texts at a time."""
-    found = []
+    parts = []
     for part in (texts[i : i + rows] for i in range(0, len(texts), rows)):
         states = reader.base(**padded(part, "right", reader.device), output_hidden_states=True).hidden_states
         last = torch.tensor([len(ids) - 1 for ids in part])
-        found.append(torch.stack([layer[range(len(part)), last].cpu() for layer in states], dim=1))
-    return torch.cat(found)
+        parts.append(torch.stack([layer[range(len(part)), last].cpu() for layer in states], dim=1))
+    return torch.cat(parts)
 
 
 @torch.inference_mode()
 def zero_shot(reader: Reader, texts: list[list[int]], rows: int) -> torch.Tensor:
     """[texts] log-odds of yes after texts that end in the query, `rows` texts at a time."""
     no, yes = reader.choices
-    found = []
+    parts = []
     for part in (texts[i : i + rows] for i in range(0, len(texts), rows)):
         logits = reader.model(**padded(part, "right", reader.device)).logits
         last = logits[range(len(part)), [len(ids) - 1 for ids in part]].float().cpu()
-        found.append(last[:, yes] - last[:, no])
-    return torch.cat(found)
+        parts.append(last[:, yes] - last[:, no])
+    return torch.cat(parts)
 
 
 def train(reader: Reader, texts: list[list[int]], correct: list[bool], settings: dict, seed: int) -> None:
@@ -73,8 +73,8 @@ def train(reader: Reader, texts: list[list[int]], correct: list[bool], settings:
         return inputs | {"labels": labels}
 
     def loss(outputs, labels, num_items_in_batch=None):
-        said = labels != IGNORED
-        return F.cross_entropy(outputs.logits[said][:, [no, yes]].float(), (labels[said] == yes).long())
+        labelled = labels != IGNORED
+        return F.cross_entropy(outputs.logits[labelled][:, [no, yes]].float(), (labels[labelled] == yes).long())
 
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(reader.model, _arguments(folder, settings, seed), collate, examples, compute_loss_func=loss)

@@ -41,16 +41,11 @@ from whoknows.run import grid, parameters, provenance
 from whoknows.stages import answer, extract
 
 # The defaults of transformers are LLaMA 7B and Mistral 7B v0.1.
+LARGER = {"hidden_size": 5120, "intermediate_size": 13824}
+LARGER |= dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads"), 40)
 SHAPES = {
     "meta-llama/Llama-2-7b-hf": LlamaConfig(max_position_embeddings=4096),
-    "meta-llama/Llama-2-13b-hf": LlamaConfig(
-        max_position_embeddings=4096,
-        hidden_size=5120,
-        intermediate_size=13824,
-        num_hidden_layers=40,
-        num_attention_heads=40,
-        num_key_value_heads=40,
-    ),
+    "meta-llama/Llama-2-13b-hf": LlamaConfig(max_position_embeddings=4096, **LARGER),
     "mistralai/Mistral-7B-v0.1": MistralConfig(),
 }
 KINDS = {LlamaConfig: LlamaForCausalLM, MistralConfig: MistralForCausalLM}
@@ -72,10 +67,11 @@ def make(source: str, texts: list[str], folder: Path) -> str:
     """
     if source not in SHAPES:
         raise WhoknowsError(
-            f"models: the shape of {source!r} is not known, only those of {', '.join(SHAPES)}; leave --random-weights out"
+            f"models: the shape of {source!r} is not known, only those of {', '.join(SHAPES)}; "
+            "leave --random-weights out"
         )
     config = SHAPES[source]
-    prompts = [f"Question: \nAnswer: {QUERY} {said}" for said in ("i", "ii")]
+    prompts = [f"Question: \nAnswer: {QUERY} {choice}" for choice in ("i", "ii")]
     tokenizer = tiny.metaspace(texts + prompts * 100, config.vocab_size - tiny.BYTES)
     with loading.device():
         torch.manual_seed(0)
@@ -128,15 +124,14 @@ def seconds(work) -> float:
 
 @torch.inference_mode()
 def matmul_rate(reader: Reader) -> float:
-    """Floating-point operations per second of the products of many rows with matrices like all those of the model's blocks."""
+    """Floating-point operations per second of products of many rows with matrices like those of the model's blocks."""
     rows, kind = ROWS[reader.device.type], {"dtype": reader.head.dtype, "device": reader.device}
     linears = [module for module in reader.layers.modules() if isinstance(module, nn.Linear)]
-    unpacked = {
-        (m.out_features, m.in_features): torch.randn(m.out_features, m.in_features, **kind)
-        for m in linears
-        if not m.weight.is_floating_point()
-    }
-    matrices = [m.weight if m.weight.is_floating_point() else unpacked[m.out_features, m.in_features] for m in linears]
+    shapes = [(m.out_features, m.in_features) for m in linears]
+    # Of quantised weights, which are packed, one matrix for each shape.
+    packed = (shape for m, shape in zip(linears, shapes) if not m.weight.is_floating_point())
+    unpacked = {shape: torch.randn(shape, **kind) for shape in dict.fromkeys(packed)}
+    matrices = [m.weight if m.weight.is_floating_point() else unpacked[shape] for m, shape in zip(linears, shapes)]
     inputs = {width: torch.randn(rows, width, **kind) for width in {m.in_features for m in linears}}
     turns = [seconds(lambda: [inputs[w.shape[1]] @ w.T for w in matrices]) for _ in range(REPEATS + 1)]
     return 2 * rows * block_parameters(reader) / statistics.median(turns[1:])
@@ -160,30 +155,30 @@ def bench(chosen: grid.Grid, count: int | None = None) -> pd.DataFrame:
 
     Returns:
         One line per model and stage: model, stage, ours_per_second, plain_per_second, ratio, share_of_matmul_rate,
-        unit (what the rates count), tokens_per_second (real tokens, ours), ours_peak_gb and plain_peak_gb (of a GPU's memory,
-        else NaN), repeats, device, precision.
+        unit (what the rates count), tokens_per_second (real tokens, ours), ours_peak_gb and plain_peak_gb (of a GPU's
+        memory, else NaN), repeats, device, precision.
     """
     table, lines, answered = sample(chosen, count or QUESTIONS[loading.device().type]), [], {}
+
+    def add(model: str, stage: str, rates: dict) -> None:
+        lines.append({"model": model, "stage": stage} | rates)
+        print("{model:20} {stage:12} {ours_per_second:8.1f} {unit}/s, plain {plain_per_second:.1f}, x {ratio:.1f}; "
+              "{share_of_matmul_rate:.0%} of the matrix-product rate".format(**lines[-1]), flush=True)  # fmt: skip
+
     for model in chosen.models:
-        reader = _load(chosen, model)
-        limit = matmul_rate(reader)
-        line, answered[model.name] = answering(reader, table, chosen, limit)
-        lines.append(_say({"model": model.name, "stage": "answer", **line}))
+        reader = loading.load(model.source, chosen.precision)
+        line, answered[model.name] = answering(reader, table, chosen, matmul_rate(reader))
+        add(model.name, "answer", line)
         del reader  # two large models do not fit
     for model in chosen.models:
-        reader = _load(chosen, model)
+        reader = loading.load(model.source, chosen.precision)
         limit = matmul_rate(reader)
-        lines.append(_say({"model": model.name, "stage": "extract", **extracting(reader, answered, chosen, limit)}))
-        lines.append(
-            _say({"model": model.name, "stage": "lora_prompt", **training(reader, answered[model.name], chosen, limit)})
-        )
+        add(model.name, "extract", extracting(reader, answered, chosen, limit))
+        add(model.name, "lora_prompt", training(reader, answered[model.name], chosen, limit))
         del reader
-    return pd.DataFrame(lines).assign(
-        device=_device(),
-        precision=chosen.precision
-        if chosen.precision in loading.QUANTISED
-        else str(loading.dtype(chosen.precision)).removeprefix("torch."),
-    )
+    precision = provenance.precision({"precision": chosen.precision, "batch_tokens": None})
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else provenance.machine()
+    return pd.DataFrame(lines).assign(device=device, **precision)
 
 
 @contextmanager
@@ -193,25 +188,20 @@ def random_weights(chosen: grid.Grid) -> Iterator[grid.Grid]:
     Raises:
         WhoknowsError: the shape of a model is not known.
     """
-    # not above: only this needs it
-
     table = sample(chosen, 10**6)
     texts = [text for column in (table["question"], table["gold"].map(" ".join)) for text in column]
     cache.root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.root()) as folder:
-        yield replace(
-            chosen, models=tuple(replace(m, source=make(m.source, texts, Path(folder) / m.name)) for m in chosen.models)
-        )
+        sources = [make(model.source, texts, Path(folder) / model.name) for model in chosen.models]
+        models = [replace(model, source=source) for model, source in zip(chosen.models, sources)]
+        yield replace(chosen, models=tuple(models))
 
 
 def sample(chosen: grid.Grid, count: int) -> pd.DataFrame:
     """The first questions of the grid's first training task, with its few-shot examples."""
     task = next(task for task in chosen.tasks if task.role == "train")
-    return questions.build(
-        [{"name": task.name, "size": min(count, task.size), "role": task.role}],
-        asdict(chosen.splits),
-        chosen.answer.shots,
-    )
+    asked = asdict(task) | {"size": min(count, task.size)}
+    return questions.build([asked], asdict(chosen.splits), chosen.answer.shots)
 
 
 def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid, limit: float) -> tuple[dict, pd.DataFrame]:
@@ -219,25 +209,25 @@ def answering(reader: Reader, table: pd.DataFrame, chosen: grid.Grid, limit: flo
     shots, asked = table[table["split"] == questions.SHOT], table[table["split"] != questions.SHOT]
     prefixes = {task: Prefix(reader, shots[shots["task"] == task]).ids for task in asked["task"].unique()}
     new, budget = chosen.answer.max_new_tokens, chosen.batch_tokens
-    own = reader.questions(asked["question"].tolist(), after_examples=not shots.empty)
-    prompts = [prefixes[task] + ids for task, ids in zip(asked["task"], own)]
+    question_ids = reader.questions(asked["question"].tolist(), after_examples=not shots.empty)
+    prompts = [prefixes[task] + ids for task, ids in zip(asked["task"], question_ids)]
 
     def ours(items: range) -> float:
         part = pd.concat([shots, asked.iloc[list(items)]])
         return seconds(lambda: answer.answer(reader, part, new, budget))
 
     def theirs(items: range) -> float:
-        cut = batches([len(own[i]) + new for i in items], answer.CACHE_TOKENS * (budget or PLAIN_TOKENS))
+        cut = batches([len(question_ids[i]) + new for i in items], answer.CACHE_TOKENS * (budget or PLAIN_TOKENS))
         return seconds(lambda: [baseline.answer(reader, [prompts[i] for i in batch], new) for batch in cut])
 
-    found = answer.answer(reader, table, new, budget)
-    tokens = sum(map(len, prefixes.values())) + sum(map(len, own)) + int(found["tokens"].sum())
-    work = 2 * (block_parameters(reader) * tokens + reader.head.numel() * int(found["tokens"].sum() + len(found)))
-    return race(ours, theirs, len(asked), "questions", 1, tokens, work / limit), found
+    answers = answer.answer(reader, table, new, budget)
+    tokens = sum(map(len, prefixes.values())) + sum(map(len, question_ids)) + int(answers["tokens"].sum())
+    work = 2 * (block_parameters(reader) * tokens + reader.head.numel() * int(answers["tokens"].sum() + len(answers)))
+    return race(ours, theirs, len(asked), "questions", 1, tokens, work / limit), answers
 
 
 def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.Grid, limit: float) -> dict:
-    """A line for reading all models' answers: hidden states of every layer, and the query; the plain way puts that to test answers alone."""
+    """A line for reading all models' answers: hidden states of all layers, and the query (plain: of test answers)."""
     count = len(next(iter(answered.values())))
     first = first_block(reader.depth, chosen.lora_prompt.first_layer) or None
 
@@ -245,17 +235,12 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
         return pack(reader, part, extract.queried(part, first))
 
     def ours(items: range) -> float:
-        part = _part(answered, items)
-        return seconds(
-            lambda: forward.extract(reader, examples(part), first, TokenBudget(chosen.batch_tokens, reader.device))
-        )
+        part, budget = _part(answered, items), TokenBudget(chosen.batch_tokens, reader.device)
+        return seconds(lambda: forward.extract(reader, examples(part), first, budget))
 
     def theirs(items: range) -> float:
-        return seconds(
-            lambda: [
-                _read(reader, frame, chosen.batch_tokens or PLAIN_TOKENS) for frame in _part(answered, items).values()
-            ]
-        )
+        part, budget = _part(answered, items), chosen.batch_tokens or PLAIN_TOKENS
+        return seconds(lambda: [_read(reader, frame, budget) for frame in part.values()])
 
     tokens = sum(map(len, examples(answered).examples))
     work = 2 * block_parameters(reader) * tokens
@@ -264,11 +249,8 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
 
 def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: float) -> dict:
     """A line for one epoch of LoRA + Prompt; the plain way trains the same adapters of the same model."""
-    settings, budget = (
-        asdict(chosen.lora_prompt) | {"epochs": 1, "evaluations": 1, "js_weight": 0.0},
-        chosen.batch_tokens,
-    )
-    settings["targets"] = list(settings["targets"])
+    settings, budget = asdict(chosen.lora_prompt), chosen.batch_tokens
+    settings |= {"epochs": 1, "evaluations": 1, "js_weight": 0.0, "targets": list(settings["targets"])}
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
     packed = pack(reader, {"": frame}, [True] * len(frame))
@@ -282,12 +264,13 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
 
     def theirs(items: range) -> float:
         part = frame.iloc[list(items)]
+        correct = part["correct"].tolist()
+
+        def train() -> None:
+            baseline.train(estimator.reader, texts(reader, part, reader.query), correct, settings, 0)
+
         with products.removed(estimator.reader.model):
-            return seconds(
-                lambda: baseline.train(
-                    estimator.reader, texts(reader, part, reader.query), part["correct"].tolist(), settings, 0
-                )
-            )
+            return seconds(train)
 
     tokens = sum(map(len, texts(reader, frame, reader.query)))
     work = 4 * adapted * tokens
@@ -296,10 +279,8 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
 
 def texts(reader: Reader, frame: pd.DataFrame, end: Sequence[int] = ()) -> list[list[int]]:
     """Ids of each question with its answer and what follows."""
-    return [
-        reader.start() + q + a + [*end]
-        for q, a in zip(reader.questions(frame["question"].tolist()), reader.answers(frame["answer"].tolist()))
-    ]
+    pairs = zip(reader.questions(frame["question"].tolist()), reader.answers(frame["answer"].tolist()))
+    return [reader.start() + q + a + [*end] for q, a in pairs]
 
 
 def _read(reader, frame, budget):
@@ -314,29 +295,12 @@ def _part(answered, items):
     return {name: frame.iloc[list(items)].reset_index(drop=True) for name, frame in answered.items()}
 
 
-def _load(chosen, model):
-    return loading.load(model.source, chosen.precision)
-
-
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else provenance.machine()
-
-
-def _say(line: dict) -> dict:
-    print("{model:20} {stage:12} {ours_per_second:8.1f} {unit}/s, plain {plain_per_second:.1f}, x {ratio:.1f}; "
-          "{share_of_matmul_rate:.0%} of the matrix-product rate".format(**line), flush=True)  # fmt: skip
-    return line
-
-
 def main(arguments: list[str]) -> None:
     """The command line; writes bench.parquet beside the grid's other results, from where the book shows it."""
     parser = argparse.ArgumentParser(prog="whoknows bench", description="Measures the speed of a grid's models.")
     parser.add_argument("grid")
-    parser.add_argument(
-        "--random-weights",
-        action="store_true",
-        help="measure models of the same shapes that know nothing, for which no weights are needed",
-    )
+    random = "measure models of the same shapes that know nothing, for which no weights are needed"
+    parser.add_argument("--random-weights", action="store_true", help=random)
     options = parser.parse_args(arguments)
     chosen = grid.load(options.grid)
     out = f"{parameters.out(chosen)}/bench.parquet"

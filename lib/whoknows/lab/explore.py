@@ -28,14 +28,14 @@ from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.palette import INK, RAMP, black_from
 from whoknows.report.pages.style import TITLES, colour_domain
 from whoknows.run import grid, parameters
-from whoknows.stages.probe import judge, parts
+from whoknows.stages.probe import parts, probe_rows
 
 TOKENS = ("last of the answer", "last before the answer")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a probe is, and whose answers it judges.
+    """What a probe is, and whose answers it scores.
 
     Attributes:
         token: whose hidden states it reads, one of `TOKENS`.
@@ -74,17 +74,16 @@ class Results:
         self._hidden = cache(
             lambda reader, states: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", states, frame)
         )
-        self._judged = lru_cache(maxsize=64)(self._fit_and_judge)
+        self._cached_rows = lru_cache(maxsize=64)(self._fit_and_score)
 
     def layers(self, reader: str) -> int:
         """How many hidden states a reader has, the embeddings among them."""
         return self._hidden(reader, self.models[0]).shape[1]
 
     def published(self, reader: str, trained_on: str) -> dict | None:
-        """Layer and strength of the run's own probe, which were chosen on validation; None if the run has no such probe."""
-        path = Path(
-            parameters.out(self.grid), "estimators", "probe", reader, trained_on, f"seed{self.seed}", "probe.json"
-        )
+        """Layer and strength of the run's own probe, which were chosen on validation; None if it has no such probe."""
+        folder = Path(parameters.out(self.grid), "estimators/probe", reader, trained_on, f"seed{self.seed}")
+        path = folder / "probe.json"
         return json.loads(path.read_text())["chosen"] if path.exists() else None
 
     def tasks(self, setting: Setting) -> list[dict]:
@@ -92,36 +91,37 @@ class Results:
         return [asdict(task) for task in self.grid.tasks if task.name in setting.tasks]
 
     def rows(self, setting: Setting) -> pd.DataFrame:
-        """Rows of the setting's probe: all models' test answers, and the validation answers of the model it is trained on.
+        """Rows of the setting's probe: all models' test answers, and the trained-on model's validation answers.
 
         Raises:
             WhoknowsError: the reader has no such layer, or there is nothing to learn.
         """
-        return self._judged(replace(setting, scored=""))  # one probe judges all
+        return self._cached_rows(replace(setting, scored=""))  # one probe scores all
 
-    def _fit_and_judge(self, setting: Setting) -> pd.DataFrame:
+    def _fit_and_score(self, setting: Setting) -> pd.DataFrame:
         reader, trained_on, layer = setting.reader, setting.trained_on, setting.layer
-        if layer >= self.layers(reader):
-            raise WhoknowsError(
-                f"{reader} has the layers 0 to {self.layers(reader) - 1}, but {layer} is asked for; choose one that it has."
-            )
+        last = self.layers(reader) - 1
+        if layer > last:
+            sentence = f"{reader} has the layers 0 to {last}, but {layer} is asked for; choose one that it has."
+            raise WhoknowsError(sentence)
         if not any(task["role"] == "train" for task in self.tasks(setting)):
-            raise WhoknowsError(
-                "None of these tasks has the role train, so there is nothing to learn; choose one more."
-            )
+            sentence = "None of these tasks has the role train, so there is nothing to learn; choose one more."
+            raise WhoknowsError(sentence)
         frames = {scored: self._asked(frame, setting) for scored, frame in self.answers.items()}
         states = {scored: scored if setting.token == TOKENS[0] else BEFORE for scored in frames}
         hidden = {scored: self._hidden(reader, states[scored])[:, layer : layer + 1] for scored in frames}
-        own = frames[trained_on]
-        train, _ = parts(fewer(own, setting.size, self.seed) if setting.size else own, hidden[trained_on], trained_on)
+        frame = frames[trained_on]
+        train, _ = parts(
+            fewer(frame, setting.size, self.seed) if setting.size else frame, hidden[trained_on], trained_on
+        )
         names = {"reader": reader, "trained_on": trained_on, "seed": self.seed}
-        return judge({"probe": fit(train, setting.strength)}, frames, hidden.__getitem__, names)
+        return probe_rows({"probe": fit(train, setting.strength)}, frames, hidden.__getitem__, names)
 
     def _asked(self, frame: pd.DataFrame, setting: Setting) -> pd.DataFrame:
-        """Answers of which those to other tasks have no split, so that nobody takes them."""
+        """Answers of which those to other tasks have no split, so that nothing takes them."""
         names = [task.name for task in self.grid.tasks]
-        own = {task: grid_task(task, names) for task in frame["task"].unique()}
-        return frame.assign(split=frame["split"].where(frame["task"].map(own).isin(setting.tasks), ""))
+        grid_tasks = {task: grid_task(task, names) for task in frame["task"].unique()}
+        return frame.assign(split=frame["split"].where(frame["task"].map(grid_tasks).isin(setting.tasks), ""))
 
 
 def fit(train: Labelled, strength: float) -> Logistic:
@@ -150,15 +150,15 @@ def numbers(results: Results, setting: Setting) -> pd.DataFrame:
     }
     lines = {}
     for label, members in test_sets(tasks, list(rows["task"].unique())).items():
-        own = rows[rows["task"].isin(members)]
+        group = rows[rows["task"].isin(members)]
         lines[label] = {
-            head: _said(own[(own["split"] == split) & (own["scored"] == scored)])
+            head: _auroc_text(group[(group["split"] == split) & (group["scored"] == scored)])
             for head, (split, scored) in heads.items()
         }
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(columns="AUROC")
 
 
-def _said(rows: pd.DataFrame) -> str:
+def _auroc_text(rows: pd.DataFrame) -> str:
     value = auroc.mean_auroc(rows["logit"].to_numpy(), rows["correct"].to_numpy(), rows["task"].to_numpy())
     return "—" if np.isnan(value) else f"{value:.3f} ({rows['correct'].sum()} right of {len(rows)})"
 
@@ -167,17 +167,17 @@ def places(results: Results, setting: Setting) -> pd.DataFrame:
     """In-distribution AUROC on test answers in readings A and B, at this setting for all models.
 
     Returns:
-        reading, model, trained_on, auroc and n_right; reason where a probe cannot be, such as a layer that its reader lacks.
+        reading, model, trained_on, auroc and n_right; reason where a probe cannot be, such as a layer that its reader
+        lacks.
     """
     pairs = product(results.models, repeat=2)
-    table = pd.concat(
-        [_judged(results, replace(setting, reader=reader, trained_on=trained_on)) for reader, trained_on in pairs]
-    )
+    settings = [replace(setting, reader=reader, trained_on=trained_on) for reader, trained_on in pairs]
+    table = pd.concat([_aurocs(results, one) for one in settings])
     table = table.astype({"n_right": "Int64"})  # which may be missing
     return pd.concat([heatmap_axes(table, reading) for reading in READINGS], ignore_index=True)
 
 
-def _judged(results: Results, setting: Setting) -> pd.DataFrame:
+def _aurocs(results: Results, setting: Setting) -> pd.DataFrame:
     """What one probe reaches on each model's answers, or why it cannot be."""
     every = pd.DataFrame({"reader": setting.reader, "trained_on": setting.trained_on, "scored": results.models})
     try:
@@ -197,39 +197,31 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """
     low, high = colour_domain(table["auroc"], 0.5)
     drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: TITLES[reading][0])), len(models))
-    drawn["ink"] = np.where(
-        drawn["auroc"].isna(), INK, np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff")
-    )
-    x, y = (
-        alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
-        alt.Y("model:N", sort=models, title="Model"),
-    )
+    on_colour = np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff")
+    drawn["ink"] = np.where(drawn["auroc"].isna(), INK, on_colour)
+    x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0))
+    y = alt.Y("model:N", sort=models, title="Model")
     scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     base = tipped(alt.Chart(), "reader", "trained_on", "scored", "auroc", "n_right", "reason").encode(x=x, y=y)
-    cell = base.mark_rect(stroke="#8883").encode(
-        color=alt.condition("isValid(datum.auroc)", alt.Color("auroc:Q", scale=scale, legend=None), alt.value("#8883"))
-    )
+    colour = alt.Color("auroc:Q", scale=scale, legend=None)
+    colour = alt.condition("isValid(datum.auroc)", colour, alt.value("#8883"))
+    cell = base.mark_rect(stroke="#8883").encode(color=colour)
     written = [
         base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
         for name, size, dy in (("value", 15, -5), ("note", 10, 12))
     ]
-    panels = (
-        alt.layer(cell, *written)
-        .resolve_scale(color="independent")
-        .properties(width=110 * len(models), height=alt.Step(64))
-    )
-    return panels.facet(alt.Column("panel:N", title=None), data=drawn).properties(
-        usermeta=embedding("explore-heatmaps")
-    )
+    panels = alt.layer(cell, *written).resolve_scale(color="independent")
+    panels = panels.properties(width=110 * len(models), height=alt.Step(64))
+    panels = panels.facet(alt.Column("panel:N", title=None), data=drawn)
+    return panels.properties(usermeta=embedding("explore-heatmaps"))
 
 
 def curves(results: Results, setting: Setting) -> alt.ConcatChart:
     """ROC and reliability of the setting's own cell, and how its errors and confidences lie."""
     rows = results.rows(setting)
-    own = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
-    return cell.curves_chart(
-        cell.curves(rows[own], results.tasks(setting)), "explore-curves", setting.reader, setting.trained_on
-    )
+    keep = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
+    data = cell.curves(rows[keep], results.tasks(setting))
+    return cell.curves_chart(data, "explore-curves", setting.reader, setting.trained_on)
 
 
 def as_grid(results: Results, setting: Setting, name: str) -> str:
@@ -242,38 +234,28 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     """
     lacks = [model for model in results.models if setting.layer >= results.layers(model)]
     values = json.loads(json.dumps(asdict(results.grid)))
-    values |= {
-        "name": name,
-        "tasks": results.tasks(setting),
-        "methods": ["probe"],
-        "seeds": [results.seed],
-        "judge": None,
-        "search": None,
-        "beside": None,
-    }
+    values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed]}
+    values |= dict.fromkeys(("judge", "search", "beside"))
     values["models"] = [model | {"layers": "all" if model["name"] in lacks else None} for model in values["models"]]
     values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
     values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
     complaint = grid.complaint(values, json.loads(grid.SCHEMA.read_text()))
     if complaint:
         raise WhoknowsError(f"{complaint}.")
-    head = f"# {results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained on, {setting.scored} is scored.\n"
-    other = (
-        f"# Readers without a layer {setting.layer} choose among all of theirs on validation: {', '.join(lacks)}.\n"
-        if lacks
-        else ""
-    )
-    few = (
-        f"# A probe that learns from {setting.size} answers is on the page Controls, at the layer that is best on validation.\n"
-        if setting.size
-        else ""
-    )
-    early = (
-        "# A probe at the last token before the answer is on the page Controls, at the layer that is best on validation.\n"
-        if setting.token != TOKENS[0]
-        else ""
-    )
-    return head + other + few + early + yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
+    comments = [
+        f"{results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained "
+        f"on, {setting.scored} is scored."
+    ]
+    if lacks:
+        readers = ", ".join(lacks)
+        comments.append(f"Readers without a layer {setting.layer} choose among all of theirs on validation: {readers}.")
+    place = "is on the page Controls, at the layer that is best on validation."
+    if setting.size:
+        comments.append(f"A probe that learns from {setting.size} answers {place}")
+    if setting.token != TOKENS[0]:
+        comments.append(f"A probe at the last token before the answer {place}")
+    text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
+    return "".join(f"# {comment}\n" for comment in comments) + text
 
 
 def save(results: Results, setting: Setting, name: str) -> Path:

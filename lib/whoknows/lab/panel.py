@@ -1,4 +1,4 @@
-"""The widgets of notebooks/explore.py: they choose a setting, and show what it gives each time that one of them moves."""
+"""The widgets of notebooks/explore.py: they choose a setting, and show what it gives whenever one of them moves."""
 
 import html
 from itertools import product
@@ -25,24 +25,21 @@ class Panel(widgets.VBox):
         numbers: HTML, AUROC on validation and on test answers, or the sentence that says why there is none.
         charts: heatmaps and curves, as its `outputs`.
         back: button that goes to the run's own probe of the reader and the model that it is trained on.
-        name, button, said: of the grid to save, the button, and what came of a press.
+        name, button, message: of the grid to save, the button, and what came of a press.
     """
 
     def __init__(self, results: Results):
         self.results, self.choices = results, _choices(results)
         self.numbers, self.charts = widgets.HTML(), widgets.Output()
         self.name = widgets.Text(value="explored", description="Name", **WIDE)
-        self.back, self.button, self.said = (
-            widgets.Button(description="Published setting"),
-            widgets.Button(description="Save as grid"),
-            widgets.HTML(),
-        )
+        self.back = widgets.Button(description="Published setting")
+        self.button, self.message = widgets.Button(description="Save as grid"), widgets.HTML()
         self._go_back()
         for name, choice in self.choices.items():
             choice.observe(self._follow_reader if name == "reader" else self._draw, names="value")
         self.back.on_click(self._go_back)
         self.button.on_click(self._save)
-        left = widgets.VBox([*self.choices.values(), self.back, self.name, self.button, self.said], layout=WHOLE)
+        left = widgets.VBox([*self.choices.values(), self.back, self.name, self.button, self.message], layout=WHOLE)
         super().__init__([widgets.HBox([left, self.numbers], layout=WHOLE | {"flex_flow": "row wrap"}), self.charts])
 
     @property
@@ -60,7 +57,7 @@ class Panel(widgets.VBox):
     def _go_back(self, _=None) -> None:
         """All choices but those of models as the run's own probe has them, and drawn once."""
         chosen = self.results.published(self.choices["reader"].value, self.choices["trained_on"].value)
-        self.said.value = "" if chosen else "The run has no probe of its own for these models."
+        self.message.value = "" if chosen else "The run has no probe of its own for these models."
         every = {"token": TOKENS[0], "size": 0, "tasks": self.choices["tasks"].options}
         self.held = True  # or each change would be drawn
         for name, value in ((chosen | every) if chosen else {}).items():
@@ -72,9 +69,8 @@ class Panel(widgets.VBox):
         if self.held:
             return
         try:
-            self.numbers.value = explore.numbers(self.results, self.setting).to_html(
-                border=0
-            )  # after one fit; the heatmaps want more
+            # The numbers first, after one fit; the heatmaps want more.
+            self.numbers.value = explore.numbers(self.results, self.setting).to_html(border=0)
             heatmaps = explore.heatmaps(explore.places(self.results, self.setting), self.results.models)
             self.charts.outputs = (_output(heatmaps), _output(explore.curves(self.results, self.setting)))
         except WhoknowsError as error:
@@ -83,9 +79,9 @@ class Panel(widgets.VBox):
     def _save(self, _) -> None:
         try:
             path = explore.save(self.results, self.setting, self.name.value)
-            self.said.value = f"Written: <code>make book GRID={html.escape(str(path))}</code> runs it."
+            self.message.value = f"Written: <code>make book GRID={html.escape(str(path))}</code> runs it."
         except WhoknowsError as error:
-            self.said.value = html.escape(str(error))
+            self.message.value = html.escape(str(error))
 
 
 def _choices(results: Results) -> dict[str, widgets.Widget]:
@@ -94,17 +90,14 @@ def _choices(results: Results) -> dict[str, widgets.Widget]:
         name: widgets.Dropdown(options=results.models, value=first, description=title, **WIDE)
         for name, title in (("reader", "Reader"), ("trained_on", "Trained on"), ("scored", "Scored"))
     }
-    layer = widgets.IntSlider(value=last // 2, min=0, max=last, description="Layer", continuous_update=False, **WIDE)
-    published = [
-        chosen["strength"] for pair in product(results.models, repeat=2) if (chosen := results.published(*pair))
-    ]
-    strengths = sorted({*STRENGTHS, *results.grid.probe.strengths, *published})
-    strength = widgets.SelectionSlider(
-        options=strengths, value=0.1, description="L2 strength", continuous_update=False, **WIDE
-    )
+    late = {"continuous_update": False} | WIDE
+    layer = widgets.IntSlider(value=last // 2, min=0, max=last, description="Layer", **late)
+    published = filter(None, (results.published(*pair) for pair in product(results.models, repeat=2)))
+    strengths = {*STRENGTHS, *results.grid.probe.strengths, *(chosen["strength"] for chosen in published)}
+    strength = widgets.SelectionSlider(options=sorted(strengths), value=0.1, description="L2 strength", **late)
     most = max((frame["split"] == "train").sum() for frame in results.answers.values())
     sizes = [(str(size), size) for size in SIZES if size < most] + [("all", 0)]
-    size = widgets.SelectionSlider(options=sizes, value=0, description="Training size", continuous_update=False, **WIDE)
+    size = widgets.SelectionSlider(options=sizes, value=0, description="Training size", **late)
     names = [task.name for task in results.grid.tasks]
     tasks = widgets.SelectMultiple(options=names, value=names, rows=min(len(names), 8), description="Tasks", **WIDE)
     token = widgets.Dropdown(options=TOKENS, description="Token", **WIDE)

@@ -1,7 +1,8 @@
 """What each stage of a grid has to do: jobs, floating-point operations and bytes on the disk, by arithmetic alone.
 
-A forward pass does 2 operations for each weight and token, and training through frozen weights 4: forwards, and backwards to what
-enters them (Kaplan et al. 2020, arXiv 2001.08361, section 2.1, without the gradients of weights). Attention itself is left out.
+A forward pass does 2 operations for each weight and token, and training through frozen weights 4: forwards, and
+backwards to what enters them (Kaplan et al. 2020, arXiv 2001.08361, section 2.1, without the gradients of weights).
+Attention itself is left out.
 """
 
 import json
@@ -17,19 +18,17 @@ from whoknows.run.sizes import Size, size
 from whoknows.run.stages import STAGES
 
 CHARACTERS = {  # mean length of "Question: …\nAnswer:", choices and passages included
-    "trivia_qa": 98, "sciq": 96, "nq_open": 66, "arc_easy": 116, "arc_challenge": 150, "openbookqa": 75, "commonsense_qa": 88,
-    "piqa": 53, "social_i_qa": 125, "mmlu": 232, "sciq_passage": 345, "common_knowledge": 75, "string_operations": 64, "cities": 60,
-    "capitals": 52, "sciq_mc": 173, "arc_easy_mc": 259, "arc_challenge_mc": 305, "openbookqa_mc": 178, "commonsense_qa_mc": 171, "piqa_mc": 256,
-    "social_i_qa_mc": 210, "mmlu_mc": 430,
+    "trivia_qa": 98, "sciq": 96, "nq_open": 66, "arc_easy": 116, "arc_challenge": 150, "openbookqa": 75,
+    "commonsense_qa": 88, "piqa": 53, "social_i_qa": 125, "mmlu": 232, "sciq_passage": 345, "common_knowledge": 75,
+    "string_operations": 64, "cities": 60, "capitals": 52, "sciq_mc": 173, "arc_easy_mc": 259, "arc_challenge_mc": 305,
+    "openbookqa_mc": 178, "commonsense_qa_mc": 171, "piqa_mc": 256, "social_i_qa_mc": 210, "mmlu_mc": 430,
 }  # fmt: skip
 USUAL = 120  # of a set that is not among them
 TOKEN = 4.2  # characters in a token
 ANSWER, LETTER, QUERY = 5, 2, 23  # tokens of an open answer, of a chosen letter, and of the query after either
 FIT = 800  # operations on each number of the training set in one logistic regression: some 200 passes
-ROW, GROUP = (
-    3e5,
-    2e9,
-)  # operations of a page of results on each row, and on each estimator's rows of a scored model and task: measures and resamples
+ROW = 3e5  # operations of a page of results on each row
+GROUP = 2e9  # and on each estimator's rows of a scored model and task: measures and resamples
 SUBJECTS = 57  # of MMLU, each of which is a task
 ROW_BYTES, ANSWER_BYTES, PAGE_BYTES = 12, 300, 60_000
 GROWTH = {  # with n models
@@ -53,7 +52,7 @@ class Work:
 
 
 class Texts:
-    """A grid's questions by split: how many, their tokens, and the tokens of one answer with the query to each of them."""
+    """A grid's questions by split: how many, their tokens, and the tokens of one answer to each of them."""
 
     def __init__(self, grid: Grid):
         self.count, self.question, self.answer = Counter(), Counter(), Counter()
@@ -65,53 +64,42 @@ class Texts:
         self.shots = sum(grid.answer.shots * CHARACTERS.get(task.name, USUAL) / TOKEN for task in grid.tasks)
 
     def packed_tokens(self, n: int, *splits: str) -> float:
-        """Tokens of the questions of some splits, all if none is named, each with n different answers and the query after each."""
-        return sum(
-            self.question[split] + n * (self.answer[split] + QUERY * self.count[split])
-            for split in splits or self.count
-        )
+        """Tokens of the questions of some splits, or of all, each with n different answers and the query after each."""
+        asked = {split: self.answer[split] + QUERY * self.count[split] for split in splits or self.count}
+        return sum(self.question[split] + n * tokens for split, tokens in asked.items())
 
 
 def work(grid: Grid) -> dict[str, Work]:
-    """What the stages of a grid do, from nothing, in their order; those that it does not have, or that are not known here, are left out."""
+    """What the stages of a grid do, from nothing, in their order, without those that it does not have."""
     text, models, seeds = Texts(grid), [size(model.source) for model in grid.models], len(grid.seeds)
     n, variants, cells = len(models), len(parameters.lora_variants(grid)), len(models) ** 2 * len(grid.methods)
-    rows = n * text.count["test"] + text.count["validation"]  # of one estimator
-    every = rows * (cells * seeds + 2 * n)
+    questions, rows = text.count.total(), n * text.count["test"] + text.count["validation"]  # rows of one estimator
+    every, strengths = rows * (cells * seeds + 2 * n), len(grid.probe.strengths)
     tasks = sum(SUBJECTS if task.name.startswith("mmlu") else 1 for task in grid.tasks)
-    trained_groups = (
-        tasks * n**3 * seeds * sum(2 if method == "probe" else 1 for method in grid.methods)
-    )  # the MLP probe comes with the probe
-    groups = trained_groups + tasks * (n + n * n)  # likelihood and zero-shot
-    search = sum(FIT * text.count["train"] * model.width * (model.layers + 1) for model in models)
+    # The MLP probe comes with the probe; groups are also of likelihood and zero-shot.
+    trained_groups = tasks * n**3 * seeds * sum(2 if method == "probe" else 1 for method in grid.methods)
+    groups = trained_groups + tasks * (n + n * n)
+    fits = sum(_fit(text, model) for model in models)
     trained = sum(_training(grid, model, text, n) for model in models)
-    adapters = sum(_adapters(grid, model) for model in models)
-    found = {
-        "questions": Work(1, ROW * text.count.total(), ANSWER_BYTES * text.count.total()),
-        "answer": Work(n, sum(_answering(model, text) for model in models), n * ANSWER_BYTES * text.count.total()),
-        "extract": Work(
-            n,
-            sum(2 * model.blocks * text.packed_tokens(n) for model in models),
-            sum(_features(grid, model, text, n) for model in models),
-        ),
-        "probe": Work(
-            n * n * seeds * ("probe" in grid.methods),
-            search * len(grid.probe.strengths) * n * seeds,
-            2 * ROW_BYTES * rows * n * n * seeds,
-        ),
-        "lora_prompt": Work(
-            n * n * seeds * ("lora_prompt" in grid.methods),
-            trained * n * seeds,
-            (adapters + n * ROW_BYTES * rows) * n * seeds,
-        ),
+    kept = (
+        sum(_adapters(grid, model) for model in models) + n * ROW_BYTES * rows
+    )  # of as many trainings as there are readers
+    reading = sum(2 * model.blocks * text.packed_tokens(n) for model in models)
+    probe, lora = ("probe" in grid.methods), ("lora_prompt" in grid.methods)
+    by_stage = {
+        "questions": Work(1, ROW * questions, ANSWER_BYTES * questions),
+        "answer": Work(n, sum(_answering(model, text) for model in models), n * ANSWER_BYTES * questions),
+        "extract": Work(n, reading, sum(_features(grid, model, text, n) for model in models)),
+        "probe": Work(n * n * seeds * probe, fits * strengths * n * seeds, 2 * ROW_BYTES * rows * n * n * seeds),
+        "lora_prompt": Work(n * n * seeds * lora, trained * n * seeds, kept * n * seeds),
         "judge": Work(n * (grid.judge is not None), 0, 0),
         "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
-        "ablate": Work(n, search * n * seeds * len(grid.controls.strengths), ROW_BYTES * n * n * rows),
-        "ablate_lora": Work(n * variants, trained * variants, (adapters + n * ROW_BYTES * rows) * variants),
+        "ablate": Work(n, fits * n * seeds * len(grid.controls.strengths), ROW_BYTES * n * n * rows),
+        "ablate_lora": Work(n * variants, trained * variants, kept * variants),
         "search": _search(grid, models, text),
         "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
         "figure": Work(1, 0, 0),
-        "sweep": Work(n, search * n * len(grid.probe.strengths), 0),
+        "sweep": Work(n, fits * n * strengths, 0),
         "layers": Work(1, 0, 0),
         "settings": Work(int(parameters.searched(grid)), 0, 0),
         "beside": Work(len(parameters.beside_pages(grid)), 0, 0),
@@ -120,8 +108,13 @@ def work(grid: Grid) -> dict[str, Work]:
     return {
         stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs)
         for stage in STAGES
-        if (one := found.get(stage)) and one.jobs
+        if (one := by_stage.get(stage)) and one.jobs
     }
+
+
+def _fit(text: Texts, model: Size) -> float:
+    """One strength of the logistic probe, at every layer."""
+    return FIT * text.count["train"] * model.width * (model.layers + 1)
 
 
 def _answering(model: Size, text: Texts) -> float:
@@ -131,51 +124,41 @@ def _answering(model: Size, text: Texts) -> float:
 
 
 def _features(grid: Grid, model: Size, text: Texts, n: int) -> float:
-    """Bytes of the hidden states before the answers and of two for each answer, 2 a number, and of every token's id and stream where adapters begin."""
+    """Bytes of hidden states before the answers and of two for each answer, 2 a number, and of the cached activations.
+
+    Those are the id of every token and its residual stream where the adapters begin.
+    """
     states = 2 * (model.layers + 1) * model.width * (2 * n + 1) * text.count.total()
     number = 4 if grid.precision == "float32" else 2
     return states + (4 + number * model.width) * text.packed_tokens(n) * bool(parameters.first_layer(grid))
 
 
 def _training(grid: Grid, model: Size, text: Texts, n: int, share: float = 1.0) -> float:
-    """One training on a share of the answers, its looks at validation and the test answers of n models, in the blocks with adapters."""
+    """One training on a share of the answers, its looks at validation and n models' test answers, in adapted blocks."""
     settings = grid.lora_prompt
     tokens = (4 * settings.epochs + 2 * bool(settings.js_weight)) * share * text.packed_tokens(1, "train")
-    tokens += 2 * settings.evaluations * text.packed_tokens(1, "validation") + (
-        2 * text.packed_tokens(n, "test") if n else 0
-    )
+    tokens += 2 * settings.evaluations * text.packed_tokens(1, "validation")
+    tokens += 2 * text.packed_tokens(n, "test") if n else 0
     return (1 - settings.first_layer) * model.blocks * tokens
 
 
 def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
-    """Every reader at each learning rate, its own among them, and on each share of the answers; and as many fits of the probe."""
+    """Every reader at each learning rate, the grid's among them, and on each share of the answers; probes too."""
     if not parameters.searched(grid):
         return Work(0, 0, 0)
-    fewer, found = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
+    fewer, operations = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
     for model, weights in zip(grid.models, models, strict=True):
         rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
-        found += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
-        found += (
-            FIT
-            * text.count["train"]
-            * weights.width
-            * (weights.layers + 1)
-            * len(grid.probe.strengths)
-            * (1 + sum(fewer))
-        )
-    return Work(len(models), found, 0)
+        operations += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
+        operations += _fit(text, weights) * len(grid.probe.strengths) * (1 + sum(fewer))
+    return Work(len(models), operations, 0)
 
 
 def _adapters(grid: Grid, model: Size) -> float:
     """Bytes of one reader's adapters, 4 a number."""
     settings = grid.lora_prompt
-    return (
-        4
-        * settings.r
-        * sum(model.sides.get(name, 0) for name in settings.targets)
-        * (1 - settings.first_layer)
-        * model.layers
-    )
+    sides = sum(model.sides.get(name, 0) for name in settings.targets)
+    return 4 * settings.r * sides * (1 - settings.first_layer) * model.layers
 
 
 START = 5  # seconds in which a notebook's process begins and ends
@@ -207,52 +190,30 @@ def table(grid: Grid, due: Counter, results: Path = Path("results"), grids: Path
     """
     scales, known = _others(grid, results, grids) | measured(grid, results), work(grid)
     lines, totals = [("stage", "jobs", "grows as", "GPU hours", "CPU hours", "GB on disk", "by")], Counter()
-    for stage in filter(due.get, stages.STAGES):
-        one, scale = (
-            known.get(stage, Work(due[stage], 0, PAGE_BYTES * due[stage])),
-            scales.get(stage, Measured(0, 1, 1)),
-        )
-        spent = Counter(
-            {
-                "jobs": due[stage],
-                **_hours(grid, stage, due[stage] / one.jobs * scale.seconds * seconds(grid, stage, one) / 3600),
-            }
-        )
-        spent["GB"] = due[stage] / one.jobs * scale.bytes * one.bytes / 1e9
-        lines.append(
-            (
-                stages.STAGES[stage],
-                *_cells(spent, GROWTH.get(stage, "1")),
-                f"{scale.notebooks} notebook{'s' * (scale.notebooks > 1)}" if scale.notebooks else "arithmetic",
-            )
-        )
+    for stage in filter(due.get, STAGES):
+        one = known.get(stage, Work(due[stage], 0, PAGE_BYTES * due[stage]))
+        scale = scales.get(stage, Measured(0, 1, 1))
+        hours = due[stage] / one.jobs * scale.seconds * seconds(grid, stage, one) / 3600
+        spent = Counter(jobs=due[stage], GB=due[stage] / one.jobs * scale.bytes * one.bytes / 1e9)
+        held = cards(grid, stage)  # hours of these, or else of the cores that the grid gives
+        spent["GPU" if held else "CPU"] = hours * (held or stages.asked(grid, stage).cores or 1)
+        by = f"{scale.notebooks} notebook{'s' * (scale.notebooks > 1)}" if scale.notebooks else "arithmetic"
+        lines.append((STAGES[stage], *_cells(spent, GROWTH.get(stage, "1")), by))
         totals += spent
     return "\n".join([*_aligned([*lines, ("all", *_cells(totals, ""), "")]), *assumptions(grid)])
 
 
-def _hours(grid: Grid, stage: str, hours: float) -> dict[str, float]:
-    """Of the GPUs that its jobs hold, or else of the cores that the grid gives them."""
-    held = cards(grid, stage)
-    return {"GPU": hours * held} if held else {"CPU": hours * (stages.asked(grid, stage).cores or 1)}
-
-
 def _cells(spent: Counter, growth: str) -> list[str]:
-    numbers = [f"{spent[key]:.3f}" if spent[key] < 1 else f"{spent[key]:,.1f}" for key in ("GPU", "CPU", "GB")]
-    return [
-        str(spent["jobs"]),
-        growth,
-        *(number if spent[key] else "" for key, number in zip(("GPU", "CPU", "GB"), numbers, strict=True)),
-    ]
+    amounts = [spent[key] for key in ("GPU", "CPU", "GB")]
+    numbers = [f"{amount:.3f}" if amount < 1 else f"{amount:,.1f}" for amount in amounts]
+    return [str(spent["jobs"]), growth, *(number if amount else "" for number, amount in zip(numbers, amounts))]
 
 
 def _aligned(lines: list[tuple]) -> list[str]:
     """Lines of a table; numbers stand to the right."""
-    wide = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    sides = ("<", ">", "<", ">", ">", ">", "<")
-    return [
-        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(line, sides, wide, strict=True)).rstrip()
-        for line in lines
-    ]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    row = "  ".join(f"{{:{side}{width}}}" for side, width in zip("<><>>><", widths, strict=True))
+    return [row.format(*line).rstrip() for line in lines]
 
 
 def seconds(grid: Grid, stage: str, one: Work) -> float:
@@ -283,56 +244,47 @@ def measured(grid: Grid, results: Path) -> dict[str, Measured]:
     for path in (results / grid.name / "notebooks").glob("*.ipynb"):
         stage, about = path.stem.split("-")[0], json.loads(path.read_text())["metadata"].get("whoknows", {})
         if stage in expected and "seconds" in about:
-            jobs[stage], took[stage], left[stage] = (
-                jobs[stage] + 1,
-                took[stage] + about["seconds"],
-                left[stage] + path.stat().st_size,
-            )
-    for stage in jobs:
+            jobs[stage] += 1
+            took[stage] += about["seconds"]
+            left[stage] += path.stat().st_size
+    scales = {}
+    for stage, count in jobs.items():
         places = [path for place in PLACES.get(stage, ()) for path in (results / grid.name).glob(place)]
         left[stage] += sum(path.stat().st_size for path in places if path.is_file())
-    share = {stage: jobs[stage] / expected[stage].jobs for stage in jobs}
-    return {
-        stage: Measured(
-            jobs[stage],
-            took[stage] / share[stage] / seconds(grid, stage, expected[stage]),
-            left[stage] / share[stage] / expected[stage].bytes,
-        )
-        for stage in jobs
-    }
+        one, share = expected[stage], count / expected[stage].jobs
+        time = took[stage] / share / seconds(grid, stage, one)
+        scales[stage] = Measured(count, time, left[stage] / share / one.bytes)
+    return scales
 
 
 def _others(grid: Grid, results: Path, grids: Path) -> dict[str, Measured]:
     """By stage, what the run of another grid says: of the one that has most notebooks of it."""
-    found: dict[str, Measured] = {}
+    best: dict[str, Measured] = {}
     for path in sorted(grids.glob("*.yml")):
         try:
             other = load(path)
         except WhoknowsError:  # a grid that is not finished is no reason not to plan another
             continue
         for stage, one in measured(other, results).items() if other.name != grid.name else ():
-            if stage not in found or one.notebooks > found[stage].notebooks:
-                found[stage] = one
-    return found
+            if stage not in best or one.notebooks > best[stage].notebooks:
+                best[stage] = one
+    return best
 
 
 def assumptions(grid: Grid) -> list[str]:
     """What the numbers rest on, as sentences."""
-    origins = {model.source: size(model.source) for model in grid.models}
+    shapes = {model.source: size(model.source) for model in grid.models}
     why = {"name": "its name says", "guess": "a guess", "part": "its config.json says in part"}
     guessed = [
-        f"{source} has {found.blocks:.1g} weights, as {why[found.origin]}"
-        for source, found in origins.items()
-        if found.origin in why
+        f"{source} has {shape.blocks:.1g} weights, as {why[shape.origin]}"
+        for source, shape in shapes.items()
+        if shape.origin in why
     ]
-    rates = {stage: rate(grid, stage) for stage in work(grid) if stage in stages.READING}
-    speed = (
-        f"{START} s to start a job and {max(rates.values()):.0e} operations a second in one that loads a language model"
-    )
-    lengths = (
-        f"{TOKEN} characters a token, {ANSWER} tokens an answer, no two answers alike, {QUERY} tokens for the query"
-    )
-    scaled = (
-        "n models. Where a number of notebooks is named, hours and disk are scaled to what those took, where they ran."
-    )
-    return [scaled, f"Arithmetic: {'; '.join([speed, lengths, *guessed])}."]
+    fastest = max(rate(grid, stage) for stage in work(grid) if stage in stages.READING)
+    arithmetic = "; ".join([
+        f"{START} s to start a job and {fastest:.0e} operations a second in one that loads a language model",
+        f"{TOKEN} characters a token, {ANSWER} tokens an answer, no two answers alike, {QUERY} tokens for the query",
+        *guessed,
+    ])  # fmt: skip
+    scaled = "Where a number of notebooks is named, hours and disk are scaled to what those took, where they ran."
+    return [f"n models. {scaled}", f"Arithmetic: {arithmetic}."]

@@ -7,9 +7,8 @@ import subprocess
 import time
 from pathlib import Path
 
-SHARED = (
-    "WHOKNOWS_GPUS"  # in the environment of a workflow: those that its runs share, as CUDA_VISIBLE_DEVICES names them
-)
+# In the environment of a workflow: those that its runs share, as CUDA_VISIBLE_DEVICES names them.
+SHARED = "WHOKNOWS_GPUS"
 LOCKS = Path(".snakemake")
 
 

@@ -1,4 +1,4 @@
-"""Runs one notebook with papermill and keeps it as a page: `python -m whoknows run NOTEBOOK.py PAGE.ipynb --params JSON`."""
+"""Runs a notebook with papermill and keeps its page: `python -m whoknows run NOTEBOOK.py PAGE.ipynb --params JSON`."""
 
 import argparse
 import json
@@ -47,9 +47,10 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
     source = _read(notebook)
     known = pages.parameters(source)
     _check(values, known, notebook)
+    parameters = {**known, **values}
     failed, progress = page.with_suffix(".failed.ipynb"), _Progress(f"{notebook.stem} {title}".strip(), log)
     progress.say("started")
-    inputs = provenance.inputs({**known, **values})
+    inputs = provenance.inputs(parameters)
     start = time.monotonic()
     try:
         executed = _execute(source, values, progress)
@@ -59,16 +60,9 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
         progress.say(f"the notebook with the error: {failed}")
         raise StageFailed(str(error)) from None
     seconds = round(time.monotonic() - start, 1)
-    told = {**known, **values}
-    about = {
-        "stage": notebook.stem,
-        "title": title,
-        "parameters": told,
-        "inputs": inputs,
-        "outputs": provenance.outputs(told),
-        "seconds": seconds,
-    }
-    about |= {"warnings": progress.warnings} | provenance.precision(told) | provenance.surroundings()
+    about = {"stage": notebook.stem, "title": title, "parameters": parameters, "inputs": inputs}
+    about |= {"outputs": provenance.outputs(parameters), "seconds": seconds, "warnings": progress.warnings}
+    about |= provenance.precision(parameters) | provenance.surroundings()
     files.write_text(page, nbformat.writes(pages.clean(executed, title, about)))
     failed.unlink(missing_ok=True)
     progress.say(f"done in {seconds:.0f} s")
@@ -90,9 +84,8 @@ def _check(values: dict, known: dict, notebook: Path) -> None:
     # papermill only logs a parameter that the notebook does not have, and runs with the default.
     for name in values:
         if name not in known:
-            raise WhoknowsError(
-                f"{notebook}: it has no parameter `{name}`; its parameters are {', '.join(known) or 'none'}."
-            )
+            names = ", ".join(known) or "none"
+            raise WhoknowsError(f"{notebook}: it has no parameter `{name}`; its parameters are {names}.")
 
 
 class _CellFailed(Exception):
@@ -111,10 +104,8 @@ def _execute(source, values: dict, progress):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.ipynb"
         options = {"kernel_name": "python3", "progress_bar": False, "stderr_file": progress}
-        options |= {
-            "extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"],
-            "shutdown_kernel": "immediate",
-        }
+        options |= {"extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"]}
+        options |= {"shutdown_kernel": "immediate"}
         try:
             return _with_a_kernel(lambda: papermill.execute_notebook(source, str(out), values, **options))
         except papermill.PapermillExecutionError as error:
@@ -126,7 +117,7 @@ def _execute(source, values: dict, progress):
 
 
 def _with_a_kernel(execute, starts: int = 3):
-    """What `execute` returns; once more if its kernel never began: a run beside it may have taken one of the ports that were free before."""
+    """What `execute` returns; tried again if its kernel never began, since another run may have taken its port."""
     for _ in range(starts - 1):
         try:
             return execute()
@@ -149,7 +140,7 @@ def _set_environment(name: str) -> None:
 
 
 class _Progress:
-    """What the kernel writes to stderr, on this process's stderr and in the log; bars become lines except on a terminal.
+    """What the kernel writes to stderr, on this process's stderr and in the log; bars become lines but on a terminal.
 
     Every line begins with the run's name, since runs may go on side by side.
     """
@@ -197,7 +188,7 @@ def _end_with_workflow() -> None:
 
 
 def _reach_results(page: Path) -> None:
-    """Has `results` lead to where Snakemake keeps copies of a cloud's store, if it does: notebooks know their files by that name."""
+    """Links `results` to Snakemake's copies of a cloud's store, if it keeps some: notebooks know files by that name."""
     before, _, _ = str(page).rpartition("results/")
     if "/.snakemake/storage/" in f"/{before}" and not os.path.lexists("results"):
         Path("results").symlink_to(Path(before, "results").absolute())

@@ -1,4 +1,4 @@
-"""Turns a notebook that papermill has run into a page of the book: titled, with the record of its run, free of machine traces."""
+"""Turns a notebook that papermill has run into a page: titled, with a record of its run, free of local paths."""
 
 import ast
 import json
@@ -14,15 +14,15 @@ from whoknows.data.files import ROOT
 
 
 def parameters(notebook: NotebookNode) -> dict:
-    """Names and defaults of the cell that is tagged `parameters`; a default that is no literal is given as its source."""
-    found = {}
+    """Names and defaults of the cell tagged `parameters`; a default that is no literal is given as its source."""
+    defaults = {}
     for cell in notebook.cells:
         if "parameters" in cell.metadata.get("tags", []):
             for node in ast.parse(cell.source).body:
                 for target in getattr(node, "targets", [getattr(node, "target", None)]):
                     if isinstance(target, ast.Name):
-                        found[target.id] = _literal(node.value)
-    return found
+                        defaults[target.id] = _literal(node.value)
+    return defaults
 
 
 def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:
@@ -33,21 +33,19 @@ def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:
         title: what this run is of, added to the first heading; may be empty.
         about: record of the run, kept in the notebook's metadata as `whoknows`.
     """
-    page = NotebookNode(nbformat=notebook.nbformat, nbformat_minor=notebook.nbformat_minor, metadata={}, cells=[])
-    page.metadata = {
-        name: notebook.metadata[name] for name in ("kernelspec", "language_info") if name in notebook.metadata
-    }
-    page.metadata["whoknows"] = about
+    page = NotebookNode(nbformat=notebook.nbformat, nbformat_minor=notebook.nbformat_minor)
+    kept = ("kernelspec", "language_info")
+    page.metadata = {name: notebook.metadata[name] for name in kept if name in notebook.metadata} | {"whoknows": about}
     page.cells = [_clean_cell(cell) for cell in notebook.cells]
     _title(page, title)
     return from_dict(json.loads(scrub(json.dumps(page, ensure_ascii=False))))
 
 
 def reword(page: NotebookNode) -> None:
-    """Puts the prose of a page's notebook as it is now into the page: a change of it is no reason to run a stage again.
+    """Puts the current prose of a page's notebook into the page: a change of it is no reason to run a stage again.
 
     Args:
-        page: as `clean` makes it; changed in place, unless its notebook is gone or has another number of cells of prose.
+        page: as `clean` makes it; changed in place, unless its notebook is gone or has another number of prose cells.
     """
     about = page.metadata.get("whoknows", {})
     path = ROOT / f"notebooks/{about.get('stage')}.py"
@@ -76,7 +74,7 @@ def _title(page: NotebookNode, title: str) -> None:
 
 
 def scrub(text: str) -> str:
-    """Text in which the checkout's, the cache's and the home folder's paths say nothing of this machine, and no token is left."""
+    """Text without tokens, in which paths of the checkout, cache and home folder say nothing of this machine."""
     text = hub.hide(text)
     for folder, name in ((ROOT, ""), (root(), "$WHOKNOWS_CACHE/"), (Path.home(), "~/")):
         # Only where a path begins: the same letters may occur within a longer path or an encoded picture.
@@ -90,10 +88,8 @@ def _clean_cell(cell: NotebookNode) -> NotebookNode:
     tags = cell.metadata.get("tags", [])
     if "parameters" in tags or "injected-parameters" in tags:
         tags = [*tags, "remove-cell"]
-    # What papermill and nbclient put here are times of day.
-    cell.metadata = {
-        key: value for key, value in cell.metadata.items() if key not in ("papermill", "execution", "tags")
-    }
+    timed = ("papermill", "execution")  # what they put here are times of day
+    cell.metadata = {key: value for key, value in cell.metadata.items() if key not in (*timed, "tags")}
     cell.metadata |= {"tags": tags} if tags else {}
     if cell.cell_type == "code":
         cell.outputs = [output for output in cell.outputs if not _is_progress(output)]

@@ -19,7 +19,7 @@ def surroundings() -> dict:
 
 
 def inputs(values: dict) -> dict[str, str]:
-    """SHA-256, the first sixteen digits, of the files and folders that parameters name; those that the run writes are left out.
+    """SHA-256, the first sixteen digits, of files and folders that parameters name, but for those that the run writes.
 
     Args:
         values: a notebook's parameters; paths may be the values of a dict.
@@ -41,7 +41,7 @@ def outputs(values: dict) -> dict[str, str]:
 
 
 def changed(results: Path, name: str) -> dict[str, str]:
-    """For each page of a run whose files are no longer those that its stage wrote, by its name, a sentence that says which.
+    """For each page, by name, whose files are no longer those that its stage wrote, a sentence that says which.
 
     Only what was written after the page is read, since the hidden states of large models take minutes to read.
 
@@ -49,16 +49,15 @@ def changed(results: Path, name: str) -> dict[str, str]:
         results: folder of the run.
         name: of its grid.
     """
-    said = {}
+    sentences = {}
     for page in sorted((results / "notebooks").glob("*.ipynb")):
         recorded = json.loads(page.read_text(encoding="utf-8"))["metadata"].get("whoknows", {}).get("outputs", {})
         for text, digest in recorded.items():
             path = results / text.removeprefix(f"results/{name}/")
             if path.exists() and _written(path) > _written(page) and _digest(path) != digest:
-                said[page.stem] = (
-                    f"{path} was changed after its stage wrote it: keep a copy if you want one, delete {page}, and `make book` makes both anew."
-                )
-    return said
+                way = f"keep a copy if you want one, delete {page}, and `make book` makes both anew"
+                sentences[page.stem] = f"{path} was changed after its stage wrote it: {way}."
+    return sentences
 
 
 def _written(path: Path) -> int:
@@ -81,7 +80,7 @@ def precision(values: dict) -> dict[str, str]:
 
 
 def code(text: str) -> str:
-    """A text as Markdown's code on one line, whatever stands in it: names come from grids and files that others wrote."""
+    """A text as Markdown's code on one line, whatever it holds: names come from grids and files that others wrote."""
     line = " ".join(str(text).split()).replace("|", "¦") or " "  # a bar would end the cell of a table even here
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     return f"{fence} {line} {fence}" if len(fence) > 1 else f"{fence}{line}{fence}"
@@ -90,10 +89,9 @@ def code(text: str) -> str:
 def _digest(path: Path) -> str:
     """Of a file's bytes, or of the names and digests of a folder's files."""
     if path.is_dir():
-        told = "".join(
-            f"{part.relative_to(path)} {_digest(part)}\n" for part in sorted(path.rglob("*")) if part.is_file()
-        )
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        listing = "".join(f"{part.relative_to(path)} {_digest(part)}\n" for part in parts)
+        return hashlib.sha256(listing.encode()).hexdigest()[:16]
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
@@ -102,11 +100,9 @@ def machine() -> str:
     """The processor, its cores and the graphics cards, as Linux names them."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    cards = [
-        re.search(r"Model:\s*(.*)", info.read_text()) for info in Path("/proc/driver/nvidia").glob("gpus/*/information")
-    ]
-    parts = [model[1] if model else platform.machine(), f"{os.cpu_count()} cores", *(card[1] for card in cards if card)]
-    return ", ".join(parts)
+    cards = [path.read_text() for path in Path("/proc/driver/nvidia").glob("gpus/*/information")]
+    names = re.findall(r"Model:\s*(.*)", "\n".join(cards))
+    return ", ".join([model[1] if model else platform.machine(), f"{os.cpu_count()} cores", *names])
 
 
 def commit() -> str:

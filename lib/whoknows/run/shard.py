@@ -1,7 +1,7 @@
-"""A shard: some of a stage's questions, done by one of several jobs, before the stage itself puts together what they found.
+"""A shard: some of a stage's questions, done by one of several jobs, before the stage itself puts their parts together.
 
-`python -m whoknows shard answer|extract PARAMETERS WHICH JOBS DONE`: PARAMETERS are the stage's notebook's, as JSON, and DONE is
-a file that is written at the end.
+`python -m whoknows shard answer|extract PARAMETERS WHICH JOBS DONE`: PARAMETERS are the stage's notebook's, as JSON,
+and DONE is a file that is written at the end.
 """
 
 import argparse
@@ -25,20 +25,14 @@ def run(stage: str, parameters: dict, shard: list[int]) -> None:
     from whoknows.models import loading
     from whoknows.stages import answer, extract  # not above: the command first chooses a GPU
 
-    told = parameters
-    reader = loading.load(*(told[key] for key in ("source", "precision", "template", "digest")))
+    reader = loading.load(*(parameters[key] for key in ("source", "precision", "template", "digest")))
+    budget, out = parameters["batch_tokens"], parameters["out"]
     if stage == "answer":
-        answer.run(
-            reader,
-            files.read_parquet(told["questions"]),
-            told["max_new_tokens"],
-            told["batch_tokens"],
-            told["out"],
-            shard,
-        )
+        questions = files.read_parquet(parameters["questions"])
+        answer.run(reader, questions, parameters["max_new_tokens"], budget, out, shard)
     else:
-        frames = {scored: files.read_parquet(path) for scored, path in told["answers"].items()}
-        extract.run(told["reader"], reader, frames, told["first_layer"], told["batch_tokens"], told["out"], shard)
+        frames = {scored: files.read_parquet(path) for scored, path in parameters["answers"].items()}
+        extract.run(parameters["reader"], reader, frames, parameters["first_layer"], budget, out, shard)
 
 
 def main(arguments: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""How large a language model is, without loading it: from its config.json where that is on this machine, else from its name."""
+"""How large a language model is, without loading it: from its config.json if that is here, else from its name."""
 
 import json
 import re
@@ -37,19 +37,13 @@ def size(source: str) -> Size:
     """Of a model that a grid names."""
     source = source.removeprefix(CHAT)
     config = _config(source)
-    if config and (said := _read(config)):
-        return said
-    found = re.search(r"(\d+(?:\.\d+)?)([mb])(?![a-z])", source.lower())
-    parameters = float(found[1]) * UNITS[found[2]] if found else UNKNOWN
+    if config and (shape := _read(config)):
+        return shape
+    match = re.search(r"(\d+(?:\.\d+)?)([mb])(?![a-z])", source.lower())
+    parameters = float(match[1]) * UNITS[match[2]] if match else UNKNOWN
     width = (parameters * ASPECT / 12) ** (1 / 3)
-    shape = {
-        "hidden_size": round(width),
-        "num_hidden_layers": round(width / ASPECT),
-        "num_attention_heads": 1,
-        "intermediate_size": round(width * 8 / 3),
-        "vocab_size": 32000,
-    }
-    return _of(shape, "name" if found else "guess")
+    shape = (round(width), round(width / ASPECT), 1, round(width * 8 / 3), 32000)
+    return _of(dict(zip(KEYS, shape, strict=True)), "name" if match else "guess")
 
 
 def _read(path: Path) -> Size | None:
@@ -75,14 +69,8 @@ def _of(config: dict, origin: str) -> Size:
     shapes = {"q_proj": (width, queries), "k_proj": (width, keys), "v_proj": (width, keys), "o_proj": (queries, width)}
     shapes |= {"gate_proj": (width, inner), "up_proj": (width, inner), "down_proj": (inner, width)}
     blocks = layers * sum(a * b for a, b in shapes.values())
-    return Size(
-        layers,
-        width,
-        {name: sum(shape) for name, shape in shapes.items()},
-        blocks,
-        width * config["vocab_size"],
-        origin,
-    )
+    sides = {name: sum(shape) for name, shape in shapes.items()}
+    return Size(layers, width, sides, blocks, width * config["vocab_size"], origin)
 
 
 def _config(source: str) -> Path | None:

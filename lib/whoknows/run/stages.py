@@ -26,13 +26,7 @@ STAGES = {
     "grading": "Grading",
     "beside": "Another run, packed",
 }
-READING = (
-    "answer",
-    "extract",
-    "lora_prompt",
-    "ablate_lora",
-    "search",
-)  # load a language model, and use a GPU where there is one
+READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load a language model, to a GPU if possible
 HEAVY = (*READING, "surface", "ablate", "sweep")  # are faster on more than one core
 
 
@@ -55,8 +49,8 @@ def needs(grid: Grid, stage: str, cards: int) -> dict[str, int | str]:
     Returns:
         `gpu` (how many), and where the grid says them `mem_mb`, `runtime` (in minutes) and `slurm_partition`.
     """
-    said = asked(grid, stage)
-    gpus = said.gpus if said.gpus is not None else min(cards, stage in READING)
-    memory = said.memory and round(1000 * said.memory)
-    found = {"gpu": gpus, "mem_mb": memory, "runtime": said.minutes, "slurm_partition": said.partition}
-    return {name: value for name, value in found.items() if value is not None}
+    request = asked(grid, stage)
+    gpus = request.gpus if request.gpus is not None else min(cards, stage in READING)
+    memory = request.memory and round(1000 * request.memory)
+    resources = {"gpu": gpus, "mem_mb": memory, "runtime": request.minutes, "slurm_partition": request.partition}
+    return {name: value for name, value in resources.items() if value is not None}

@@ -44,7 +44,8 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
         profile: where jobs run, if not here: a name in `profiles/`, or a folder with a Snakemake profile.
 
     Raises:
-        WhoknowsError: the grid or the profile is wrong, files of the run were changed, or another run is at work in this checkout.
+        WhoknowsError: the grid or the profile is wrong, files of the run were changed, or another run is at work in
+            this checkout.
     """
     results = Path("results") / grid.load(path).name
     how = elsewhere(profile) if profile else _here(cores)
@@ -57,9 +58,8 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
     command = [*_snakemake(path, how), "--keep-going", "--rerun-incomplete"]
     environment = os.environ | {WORKFLOW: f"{os.uname().nodename}:{os.getpid()}"}
     # Snakemake shares the lock, so that it lasts as long as either of the two, and stops when this process is gone.
-    process = subprocess.Popen(
-        [*command, "--quiet", "all"], env=environment, pass_fds=[lock], preexec_fn=_stop_with_parent
-    )
+    tied = {"pass_fds": [lock], "preexec_fn": _stop_with_parent}
+    process = subprocess.Popen([*command, "--quiet", "all"], env=environment, **tied)
     interrupted = []
     signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))  # a terminal sends it to Snakemake as well
     status = _follow(process, results / "logs", start) if profile else process.wait()
@@ -67,9 +67,8 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
         print("Stopped. What was finished is kept, and the next run goes on from there.", file=sys.stderr)
         return 130
     if status:
-        failed = [
-            str(page) for page in sorted(results.glob("notebooks/*.failed.ipynb")) if page.stat().st_mtime > start
-        ]
+        pages = sorted(results.glob("notebooks/*.failed.ipynb"))
+        failed = [str(page) for page in pages if page.stat().st_mtime > start]
         why = f"See what Snakemake says: {shlex.join(command)}"
         print("Not all stages ended well.", *(failed or [why]), sep="\n", file=sys.stderr)
     return min(abs(status), 1)
@@ -108,23 +107,24 @@ def elsewhere(profile: str) -> list[str]:
     folder = Path(profile) if os.sep in profile else PROFILES / profile
     file = next(iter(sorted(folder.glob("config*.yaml"))), None)
     if not file:
-        known = ", ".join(sorted(found.name for found in PROFILES.glob("*")))
+        known = ", ".join(sorted(path.name for path in PROFILES.glob("*")))
         raise WhoknowsError(
-            f"PROFILE={profile}: there is no {folder / 'config.yaml'}; name one of {known}, or a folder with a profile of Snakemake's"
+            f"PROFILE={profile}: there is no {folder / 'config.yaml'}; name one of {known}, "
+            "or a folder with a profile of Snakemake's"
         )
     values = files.read_yaml(file) or {}
     blanks = re.findall(r"\b[A-Z]{5,}\b", str(values)) if folder.parent == PROFILES else []
     if blanks:
         raise WhoknowsError(
-            f"PROFILE={profile}: copy {folder}, put your names in the place of {', '.join(dict.fromkeys(blanks))}, and name the copy, as in PROFILE=./mine"
+            f"PROFILE={profile}: copy {folder}, put your names in the place of {', '.join(dict.fromkeys(blanks))}, "
+            "and name the copy, as in PROFILE=./mine"
         )
     executor = values.get("executor")
     if not executor:
         raise WhoknowsError(f"{file}: it names no `executor`; name the one that should run the jobs, such as slurm")
     if executor != "local" and not importlib.util.find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}"):
-        raise WhoknowsError(
-            f"{file}: its executor {executor} is not installed: {sys.executable} -m pip install -c constraints.txt snakemake-executor-plugin-{executor}"
-        )
+        install = f"{sys.executable} -m pip install -c constraints.txt snakemake-executor-plugin-{executor}"
+        raise WhoknowsError(f"{file}: its executor {executor} is not installed: {install}")
     return ["--profile", str(folder)]
 
 
@@ -136,7 +136,7 @@ def _here(cores: str) -> list[str]:
 
 
 def _follow(process: subprocess.Popen, logs: Path, start: float) -> int:
-    """Prints what the jobs of a cluster say in their logs, line by line, until the workflow ends; returns its exit status."""
+    """Prints what a cluster's jobs write to their logs, line by line, until the workflow ends; returns its status."""
     read: dict[Path, int] = {}
     while True:
         status = process.poll()
@@ -172,10 +172,8 @@ def _take_turn() -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        other = os.read(lock, 20).decode()
-        raise WhoknowsError(
-            f"Another run (process {other}) is at work in this checkout; wait until it ends, or stop it."
-        ) from None
+        why = f"Another run (process {os.read(lock, 20).decode()}) is at work in this checkout"
+        raise WhoknowsError(f"{why}; wait until it ends, or stop it.") from None
     os.truncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())
     return lock
@@ -187,9 +185,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("grid")
     parser.add_argument("--plan", action="store_true", help="only say what would run")
     parser.add_argument("--cores", default="all")
-    parser.add_argument(
-        "--profile", help="run the jobs elsewhere: a name in profiles/, or a folder with a Snakemake profile"
-    )
+    where = "run the jobs elsewhere: a name in profiles/, or a folder with a Snakemake profile"
+    parser.add_argument("--profile", help=where)
     options = parser.parse_args(arguments)
     if not options.plan:
         return run(options.grid, options.cores, options.profile or None)

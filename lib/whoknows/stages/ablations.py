@@ -1,7 +1,7 @@
 """Controls: estimators that a trivial shortcut would pass as well, trained and scored just as the probe is.
 
-Some need no reader: how often the task's training answers are right, how long the answer is, how sure the model was of its tokens,
-what question and answer say to a sentence embedder. Others are the probe itself with something taken away.
+Some need no reader: how often the task's training answers are right, how long the answer is, how sure the model was of
+its tokens, what question and answer say to a sentence embedder. Others are the probe itself with something taken away.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import device, send
 from whoknows.stages.answer import BASELINES, likelihood_rows
-from whoknows.stages.probe import judge, parts
+from whoknows.stages.probe import parts, probe_rows
 
 
 def without_reader(
@@ -37,15 +37,15 @@ def without_reader(
         embedder: a sentence embedder's asset, folder or hub name; None leaves out what needs it.
 
     Returns:
-        Rows with reader "": all of `BASELINES` but likelihood, which need no training, without those whose column older answers
-        lack; task_prior, answer_length and, with an embedder, question_only, answer_only and embedder.
+        Rows with reader "": all of `BASELINES` but likelihood, which need no training, without those whose column older
+        answers lack; task_prior, answer_length and, with an embedder, question_only, answer_only and embedder.
 
     Raises:
         WhoknowsError: the training answers of a model are of one class.
     """
     features = _features(answers, embedder, batch_tokens)
     untrained = [method for method in BASELINES if method != "likelihood"]  # the answer stage itself writes that one
-    found = [
+    tables = [
         likelihood_rows(scored, frame, method)
         for scored, frame in answers.items()
         for method in untrained
@@ -55,12 +55,12 @@ def without_reader(
         for seed in seeds:
             frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
             names = {"reader": "", "trained_on": trained_on, "seed": seed}
-            found.append(judge({"task_prior": _TaskPrior(frames[trained_on])}, frames, frames.__getitem__, names))
+            tables.append(probe_rows({"task_prior": _TaskPrior(frames[trained_on])}, frames, frames.__getitem__, names))
             for method in features[trained_on]:
-                vectors = {scored: own[method] for scored, own in features.items()}
+                vectors = {scored: controls[method] for scored, controls in features.items()}
                 probe = _fit(Logistic([0], strengths), frames[trained_on], vectors[trained_on], trained_on)
-                found.append(judge({method: probe}, frames, vectors.__getitem__, names))
-    return pd.concat(found, ignore_index=True)
+                tables.append(probe_rows({method: probe}, frames, vectors.__getitem__, names))
+    return pd.concat(tables, ignore_index=True)
 
 
 def of_reader(
@@ -75,8 +75,9 @@ def of_reader(
 
     Returns:
         Rows of probe_last (the last layer, as in the paper), probe_before (at the last token before the answer, which
-        knows the question alone), probe_mean (the mean over the answer's tokens), probe_shuffled (grades of train and validation
-        shuffled within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole task left out).
+        knows the question alone), probe_mean (the mean over the answer's tokens), probe_shuffled (grades of train and
+        validation shuffled within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole
+        task left out).
 
     Raises:
         WhoknowsError: the training answers of a model are of one class.
@@ -85,40 +86,35 @@ def of_reader(
     others = {"probe_before": dict.fromkeys(answers, load_hidden(folder, BEFORE, next(iter(answers.values()))))}
     others["probe_mean"] = {scored: load_hidden(folder, mean_of(scored), frame) for scored, frame in answers.items()}
     layers = list(range(next(iter(hidden.values())).shape[1]))
-    found = []
+    tables = []
     for trained_on in answers:
         for seed in seeds:
             frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
             names = {"reader": name, "trained_on": trained_on, "seed": seed}
             for method, frame in _variants(frames[trained_on], seed, sizes).items():
                 states = others.get(method, hidden)
-                probe = _fit(
-                    Logistic(layers[-1:] if method == "probe_last" else layers, strengths),
-                    frame,
-                    states[trained_on],
-                    trained_on,
-                )
-                found.append(judge({method: probe}, frames, states.__getitem__, names))
-    return pd.concat(found, ignore_index=True)
+                probe = Logistic(layers[-1:] if method == "probe_last" else layers, strengths)
+                _fit(probe, frame, states[trained_on], trained_on)
+                tables.append(probe_rows({method: probe}, frames, states.__getitem__, names))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.DataFrame]:
     """The answers that each variant of the probe learns from; an answer without split is left out."""
-    found = dict.fromkeys(("probe_last", "probe_before", "probe_mean"), frame) | {
-        "probe_shuffled": frame.assign(correct=_shuffled(frame, seed))
-    }
-    found |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
+    variants = dict.fromkeys(("probe_last", "probe_before", "probe_mean"), frame)
+    variants["probe_shuffled"] = frame.assign(correct=_shuffled(frame, seed))
+    variants |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
     tasks = frame.loc[frame["split"] == "train", "task"].unique()
     for task in tasks if len(tasks) > 1 else ():
-        found[f"probe_without_{task}"] = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
-    return found
+        variants[f"probe_without_{task}"] = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
+    return variants
 
 
 def _shuffled(frame: pd.DataFrame, seed: int) -> pd.Series:
     """Grades of train and validation answers dealt out anew within each task."""
     rng, grades = np.random.default_rng(seed), frame["correct"].copy()
-    for _, own in frame[frame["split"] != "test"].groupby(["task", "split"]):
-        grades[own.index] = rng.permutation(own["correct"].to_numpy())
+    for _, group in frame[frame["split"] != "test"].groupby(["task", "split"]):
+        grades[group.index] = rng.permutation(group["correct"].to_numpy())
     return grades
 
 
@@ -126,22 +122,19 @@ def _features(
     answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int | None
 ) -> dict[str, dict[str, torch.Tensor]]:
     """For each model and control [answers, 1, width], as hidden states with one layer."""
-    found = {}
+    features = {}
     for scored, frame in answers.items():
         length = torch.tensor([[len(text), len(text.split())] for text in frame["answer"]], dtype=torch.float32)
-        found[scored] = {"answer_length": torch.log1p(length)[:, None]}
+        features[scored] = {"answer_length": torch.log1p(length)[:, None]}
     if embedder:
         seen = {"question_only": "question", "answer_only": "answer", "embedder": "both"}
-        frames = {
-            scored: frame.assign(both=frame["question"] + " " + frame["answer"]) for scored, frame in answers.items()
-        }
-        texts = [frame[column] for frame in frames.values() for column in seen.values()]
-        parts = iter(
-            embed(embedder, [text for own in texts for text in own], batch_tokens).split([len(own) for own in texts])
-        )
-        for scored in frames:
-            found[scored] |= {method: next(parts)[:, None] for method in seen}
-    return found
+        frames = [frame.assign(both=frame["question"] + " " + frame["answer"]) for frame in answers.values()]
+        columns = [frame[name] for frame in frames for name in seen.values()]
+        vectors = embed(embedder, [text for column in columns for text in column], batch_tokens)
+        vectors = iter(vectors.split([len(column) for column in columns]))
+        for scored in answers:
+            features[scored] |= {method: next(vectors)[:, None] for method in seen}
+    return features
 
 
 def _fit(probe: Logistic, frame: pd.DataFrame, hidden: torch.Tensor, trained_on: str) -> Logistic:
@@ -191,16 +184,15 @@ def embed(source: str, texts: list[str], batch_tokens: int | None) -> torch.Tens
     def work(batch: list[int]) -> tuple[torch.Tensor]:
         rows = [ids[t] for t in batch]
         mask = send(pad_sequence([torch.ones_like(row) for row in rows], batch_first=True), model.device)
-        last = model(
-            input_ids=send(pad_sequence(rows, batch_first=True), model.device), attention_mask=mask
-        ).last_hidden_state
+        inputs = send(pad_sequence(rows, batch_first=True), model.device)
+        last = model(input_ids=inputs, attention_mask=mask).last_hidden_state
         mean = (last * mask[..., None]).sum(dim=1) / mask.sum(dim=1, keepdim=True)
         return (torch.nn.functional.normalize(mean, dim=-1),)
 
-    found = torch.empty(len(distinct), model.config.hidden_size)
+    embeddings = torch.empty(len(distinct), model.config.hidden_size)
     with tqdm(total=len(distinct), desc="embedding", unit="text") as bar:
         for batch, (vectors,) in TokenBudget(batch_tokens, model.device).run(work, [len(i) for i in ids]):
-            found[batch] = vectors
+            embeddings[batch] = vectors
             bar.update(len(batch))
     place = {text: at for at, text in enumerate(distinct)}
-    return found[[place[text] for text in texts]]
+    return embeddings[[place[text] for text in texts]]

@@ -20,7 +20,8 @@ from whoknows.models.generation import Prefix, Written, prefix_ids
 from whoknows.models.loading import Reader
 from whoknows.stages import resume
 
-# "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves because" begin with an article.
+# "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
+# because" begin with an article.
 LEAD = re.compile(
     r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE
 )
@@ -38,7 +39,7 @@ def answer(
     questions: pd.DataFrame,
     max_new_tokens: int,
     batch_tokens: int | None,
-    own: Path | None = None,
+    parts: Path | None = None,
     shard: list[int] | None = None,
 ) -> pd.DataFrame:
     """Greedy answers to all questions but the few-shot examples, graded.
@@ -46,12 +47,14 @@ def answer(
     Args:
         questions: as `questions.build` returns them, few-shot examples included.
         max_new_tokens: an answer that reaches no line end is cut here.
-        batch_tokens: the token budget of a forward pass, and the cache may hold `CACHE_TOKENS` times as many; None for as many as fit.
-        own: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
+        batch_tokens: the token budget of a forward pass, and the cache may hold `CACHE_TOKENS` times as many; None for
+            as many as fit.
+        parts: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
         shard: see `resume.mine`.
 
     Returns:
-        With a shard, what was written. Else the questions (without the examples, order kept) with correct and what `Written` has.
+        With a shard, what was written. Else the questions (without the examples, order kept) with correct and what
+        `Written` has.
 
     Raises:
         WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
@@ -72,14 +75,14 @@ def answer(
     todo = [(task, at) for task, group in groups.items() for at in resume.slices(len(group), PART)]
     todo = [todo[k] for k in resume.mine(len(todo), shard)]
     budget = TokenBudget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
-    found = []
+    tables = []
     with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
         for task, at in todo:
             write = partial(_answer_some, reader, shots[task], ids[task][at], max_new_tokens, budget, bar.update)
-            found.append(_kept(own and own / f"{task}-{at.start:06}.parquet", groups[task].iloc[at], write, bar))
+            tables.append(_kept(parts and parts / f"{task}-{at.start:06}.parquet", groups[task].iloc[at], write, bar))
     if shard:
-        return pd.concat(found) if found else pd.DataFrame()
-    answers = pd.concat(found).sort_index()
+        return pd.concat(tables) if tables else pd.DataFrame()
+    answers = pd.concat(tables).sort_index()
     graded = [grade(*line) for line in zip(answers["answer"], asked["gold"], asked["kind"], asked["question"])]
     return asked.assign(**answers, correct=graded)
 
@@ -91,7 +94,8 @@ def _refuse_too_long(
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     if longest > reader.limit:
         raise WhoknowsError(
-            f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, more than the model has positions; lower answer.shots"
+            f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, "
+            "more than the model has positions; lower answer.shots"
         )
 
 
@@ -118,14 +122,13 @@ def _answer_some(
     """Answers to questions of one task, whose ids are given, with the index of the questions."""
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     prefix = Prefix(reader, examples, is_alone=not proof.prefix(reader, longest))
-    found: list[Written | None] = [None] * len(ids)
-    for batch, texts in budget.run(
-        lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), [len(i) + max_new_tokens for i in ids]
-    ):
+    written: list[Written | None] = [None] * len(ids)
+    lengths = [len(i) + max_new_tokens for i in ids]
+    for batch, texts in budget.run(lambda batch: prefix.generate([ids[b] for b in batch], max_new_tokens), lengths):
         for b, text in zip(batch, texts):
-            found[b] = text
+            written[b] = text
         done(len(batch))
-    answers = pd.DataFrame(found, columns=Written._fields, index=group.index)
+    answers = pd.DataFrame(written, columns=Written._fields, index=group.index)
     return answers.astype({name: np.float32 for name, kind in Written.__annotations__.items() if kind is float})
 
 
@@ -137,47 +140,45 @@ def run(
     out: str,
     shard: list[int] | None = None,
 ) -> pd.DataFrame:
-    """The answer stage: `answer`, and the file of the answers; a stage that was killed goes on with the questions that are left.
+    """The answer stage: `answer`, and the file of the answers; one that was killed goes on with the questions left.
 
     Args:
         out: the file; with a shard it is not written, only the parts that the whole stage will find.
         shard: see `resume.mine`.
     """
-    depends = {
-        "questions": questions.assign(gold=questions["gold"].map(list)).to_dict("list"),
-        "new": max_new_tokens,
-        "model": reader.identity,
-    }
-    own = resume.folder(out, __file__, **depends)
-    answers = answer(reader, questions, max_new_tokens, batch_tokens, own, shard)
+    asked = questions.assign(gold=questions["gold"].map(list)).to_dict("list")
+    parts = resume.folder(out, __file__, questions=asked, new=max_new_tokens, model=reader.identity)
+    answers = answer(reader, questions, max_new_tokens, batch_tokens, parts, shard)
     if shard:
         return answers
     files.write_parquet(out, answers)
-    resume.clear(own)
+    resume.clear(parts)
     return answers
 
 
 def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     """Whether an answer is right.
 
-    Open answers: equal to an accepted answer after normalisation, or holding one as whole words. What the question itself holds is
-    no proof: see `matching.accepted` and `matching.shows`.
+    Open answers: equal to an accepted answer after normalisation, or holding one as whole words. What the question
+    itself holds is no proof: see `matching.accepted` and `matching.shows`.
     Names: what stands before the first comma or bracket is an accepted name, whatever its accents and hyphens.
-    Choices: it begins with the accepted letter, or says that the answer is that; the letter stands alone, in brackets or other marks
-    or not; a small letter with more words behind it is a word, and so is an A with which a sentence begins.
+    Choices: it begins with the accepted letter, or says that the answer is that; the letter stands alone, in brackets
+    or other marks or not; a small letter with more words behind it is a word, and so is an A with which a sentence
+    begins.
     """
     if kind == "choice":
         lead = LEAD.match(answer)
-        found = CHOICE.match(answer, lead.end() if lead else 0)
-        return bool(found) and found[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
+        letter = CHOICE.match(answer, lead.end() if lead else 0)
+        return bool(letter) and letter[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
     if kind == "name":
-        said = fold(re.split("[,(]", answer)[0])
-        return any(said == fold(name) if fold(name) else same(answer, name) for name in gold)
+        head = fold(re.split("[,(]", answer)[0])
+        return any(head == fold(name) if fold(name) else same(answer, name) for name in gold)
     asked = asked_in(question)
     return any(shows(answer, name, asked) for name in accepted(gold, question))
 
 
-# Methods that nobody trained, and what they make of an answer's tokens: a column of the answers, and the logarithm of a share of one that grows with it.
+# Methods that need no training, and what they make of an answer's tokens: a column of the answers, and the logarithm of
+# a number between zero and one that grows with it.
 BASELINES = {
     "likelihood": ("sum_logprob", np.asarray),
     "likelihood_mean": ("mean_logprob", np.asarray),
@@ -189,11 +190,12 @@ BASELINES = {
 
 
 def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood") -> pd.DataFrame:
-    """Rows of an untrained baseline for test and validation answers: a share of one, as log-odds.
+    """Rows of an untrained baseline for test and validation answers: a number between zero and one, as log-odds.
 
-    That is the probability that the model gave to its answer, the exponential of the sum of its tokens' log-probabilities; or of their
-    mean, which unlike the sum does not shrink with their number, or of the smallest (Manakul and others, 2023). An entropy H
-    counts as exp(-H), the probability of each of as many equally likely tokens as have that entropy.
+    That is the probability that the model gave to its answer, the exponential of the sum of its tokens'
+    log-probabilities; or of their mean, which unlike the sum does not shrink with their number, or of the smallest
+    (Manakul and others, 2023). An entropy H counts as exp(-H), the probability of each of as many equally likely tokens
+    as have that entropy.
 
     Args:
         method: one of `BASELINES`.
@@ -205,18 +207,17 @@ def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood
 
 
 def summary(answers: pd.DataFrame) -> pd.DataFrame:
-    """For each task: answers, right ones, accuracy, and in the test split the AUROC of the answer's likelihood, unless of too few."""
+    """For each task: answers, right ones, accuracy, and the likelihood's AUROC on the test split, unless of too few."""
     lines = {}
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
+        few = too_few(*counts(test["correct"]).values())
         lines[task] = {
             "answers": len(group),
             "right": int(group["correct"].sum()),
             "accuracy": group["correct"].mean(),
             "test answers": len(test),
             "right in test": int(test["correct"].sum()),
-            "AUROC of likelihood": np.nan
-            if too_few(*counts(test["correct"]).values())
-            else auroc(test["sum_logprob"], test["correct"]),
+            "AUROC of likelihood": np.nan if few else auroc(test["sum_logprob"], test["correct"]),
         }
     return pd.DataFrame.from_dict(lines, orient="index")

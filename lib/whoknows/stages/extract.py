@@ -1,7 +1,7 @@
-"""The extract stage: all models' answers are read by one reader, some questions at a time, and what it finds goes to the disk.
+"""The extract stage: one reader reads all models' answers, some questions at a time, and its features go to the disk.
 
-Hidden states of many answers need not fit into memory: each part of them is a file, written while the reader is at the next
-part, and in the end the parts are put together.
+Hidden states of many answers need not fit into memory: each part of them is a file, written while the reader is at the
+next part, and in the end the parts are put together.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +37,7 @@ def run(
     folder: str,
     shard: list[int] | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The extract stage: read all models' answers once, write the reader's features, return what it said when asked.
+    """The extract stage: read all models' answers once, write the reader's features, return its zero-shot confidence.
 
     Args:
         first_layer: share of the depth where adapters begin; None if there is no LoRA + Prompt.
@@ -51,7 +51,7 @@ def run(
     packed = pack(reader, answers, queried(answers, block))
     if block is not None and not proof.cached(reader, block, packed.longest):
         block, packed = None, pack(reader, answers, queried(answers, None))
-    own, files_of_parts = _extract_parts(reader, packed, block, batch_tokens, folder, shard)
+    parts, files_of_parts = _extract_parts(reader, packed, block, batch_tokens, folder, shard)
     if shard:
         return pd.DataFrame(), pd.DataFrame()
     shapes = _join(files_of_parts, packed, block, folder)
@@ -62,7 +62,7 @@ def run(
         for scored in answers
     }
     rows = zero_shot_rows(name, answers, logits)
-    resume.clear(own)
+    resume.clear(parts)
     return rows, pd.DataFrame({"hidden states": shapes})
 
 
@@ -74,41 +74,39 @@ def _extract_parts(
     folder: str,
     shard: list[int] | None,
 ) -> tuple[Path, list[Path]]:
-    """The folder and the files of the batch's features, some questions each; those that are there already are not made again."""
-    own = resume.folder(
-        folder, __file__, ids=[[t.question, t.branches] for t in packed.examples], block=block, model=reader.identity
-    )
+    """The folder and the files of the batch's features, some questions each; files that exist are not made again."""
+    ids = [[example.question, example.branches] for example in packed.examples]
+    parts = resume.folder(folder, __file__, ids=ids, block=block, model=reader.identity)
     each = (2 * len(packed.branch_of) + 1) * (reader.depth + 1) * reader.config.hidden_size * 2
     cut = resume.slices(len(packed.examples), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
-    paths = [own / f"{at.start:06}.safetensors" for at in cut]
+    paths = [parts / f"{at.start:06}.safetensors" for at in cut]
     todo = [(packed.part(cut[k]), paths[k]) for k in resume.mine(len(cut), shard)]
-    budget, total = (
-        TokenBudget(batch_tokens, reader.device),
-        sum(len(example) for some, _ in todo for example in some.examples),
-    )
+    budget, total = TokenBudget(batch_tokens, reader.device), sum(len(e) for some, _ in todo for e in some.examples)
     with ThreadPoolExecutor(1) as writer, tqdm(total=total, desc="extracting", unit="token", unit_scale=True) as bar:
         written = writer.submit(lambda: None)
         for some, path in todo:
             if path.exists():
                 bar.update(sum(map(len, some.examples)))
                 continue
-            found = extract(reader, some, block, budget, bar.update)
+            features = extract(reader, some, block, budget, bar.update)
             written.result()  # no more than two parts are in memory
-            written = writer.submit(_save, path, found)
+            written = writer.submit(_save, path, features)
         written.result()
-    return own, paths
+    return parts, paths
 
 
-def _save(path: Path, found: Features) -> None:
+def _save(path: Path, features: Features) -> None:
     """Features of some questions as one file."""
-    tensors = found.hidden | {mean_of(scored): states for scored, states in found.mean.items()} | {BEFORE: found.before}
-    tensors |= {f"zero_shot {scored}": logits for scored, logits in found.zero_shot.items()}
-    files.write_safetensors(path, tensors if found.cached is None else tensors | {"trunk": found.cached})
+    tensors = features.hidden | {mean_of(scored): states for scored, states in features.mean.items()}
+    tensors |= {BEFORE: features.before}
+    tensors |= {f"zero_shot {scored}": logits for scored, logits in features.zero_shot.items()}
+    files.write_safetensors(path, tensors if features.cached is None else tensors | {"trunk": features.cached})
 
 
 def _join(paths: list[Path], packed: PackedBatch, block: int | None, folder: str) -> dict[str, tuple]:
-    """Writes `<scored>.safetensors` and `<scored>_mean.safetensors` for each scored model, `before_answer.safetensors` and, if there
-    is one, `trunk.safetensors`, each whole or not at all.
+    """Writes the files of hidden states and, if there is one, `trunk.safetensors`, each whole or not at all.
+
+    The former are `before_answer.safetensors`, and each model's `<scored>.safetensors` and `<scored>_mean.safetensors`.
 
     Returns:
         For each but the last, its shape.
@@ -120,31 +118,28 @@ def _join(paths: list[Path], packed: PackedBatch, block: int | None, folder: str
     states = (*packed.branch_of, *map(mean_of, packed.branch_of), BEFORE)
     shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", partial(pieces, name)) for name in states}
     if block is not None:
-        files.write_rows(
-            Path(folder) / TRUNK,
-            "trunk",
-            partial(pieces, "trunk"),
-            {"ids": _queried_ids(packed), "first_block": torch.tensor(block)},
-        )
+        about = {"ids": _queried_ids(packed), "first_block": torch.tensor(block)}
+        files.write_rows(Path(folder) / TRUNK, "trunk", partial(pieces, "trunk"), about)
     return shapes
 
 
 def _say_nothing_cached(folder: str) -> None:
-    """Writes a file that says that trained blocks cannot go on from the cached activations, and run over the blocks below them each time."""
+    """Writes a file that says that nothing is cached: training runs over the blocks below the adapters each time."""
     files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:
     """For each question, whether the query follows its answers.
 
-    Zero-shot is measured on test answers and calibrated on validation answers; the cached activations are wanted of all.
+    Zero-shot is measured on test answers and calibrated on validation answers; the cached activations are wanted of
+    all.
     """
     split = next(iter(answers.values()))["split"]
     return [first_block is not None or name != "train" for name in split]
 
 
 def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torch.Tensor] | None:
-    """For each example of a batch whose examples all end in the query, its residual stream [tokens, width] at the first adapted block.
+    """For each example, all of which end in the query, its residual stream [tokens, width] at the first adapted block.
 
     None if the reader's blocks cannot go on from one.
 
@@ -153,11 +148,13 @@ def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torc
     """
     path = Path(folder) / TRUNK
     stored = files.read_safetensors(path)
-    if int(stored["first_block"]) == NONE:
+    block = int(stored["first_block"])
+    if block == NONE:
         return None
-    if int(stored["first_block"]) != first_block:
+    if block != first_block:
         raise WhoknowsError(
-            f"{path} ends before block {int(stored['first_block'])}, but the adapters begin at block {first_block}: extract again with the same first_layer"
+            f"{path} ends before block {block}, but the adapters begin at block {first_block}: "
+            "extract again with the same first_layer"
         )
     if not torch.equal(stored["ids"], _queried_ids(packed)):
         raise WhoknowsError(f"{path} is not of these questions and answers: delete it and run make book again")

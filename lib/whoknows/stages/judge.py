@@ -53,11 +53,11 @@ def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFram
     return pd.DataFrame({"question_id": test["question_id"], "right": verdicts}).reset_index(drop=True)
 
 
-def _verdict(said: str, url: str) -> bool:
-    words = said.strip().lower()
+def _verdict(text: str, url: str) -> bool:
+    words = text.strip().lower()
     if not words.startswith(("yes", "no")):
         raise WhoknowsError(
-            f"grid, judge: the model at {url} was asked for yes or no and said {said[:60]!r}; name another judge.model"
+            f"grid, judge: the model at {url} was asked for yes or no and said {text[:60]!r}; name another judge.model"
         )
     return words.startswith("yes")
 

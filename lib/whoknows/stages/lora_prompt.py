@@ -1,4 +1,4 @@
-"""LoRA + Prompt, the stage: adapters are trained on one model's graded answers and judge the test answers of all."""
+"""LoRA + Prompt, the stage: adapters are trained on one model's graded answers and score the test answers of all."""
 
 import importlib
 import json
@@ -24,9 +24,9 @@ from whoknows.stages import extract, resume
 
 
 def cell(
-    *, reader: str, source: str, trained_on: str, seed: int, answers: dict[str, str], features: str, settings: dict, method: str = "lora_prompt",
-    query: bool = True, without: str | None = None, precision: str, template: dict | None = None, digest: str | None = None,
-    batch_tokens: int | None, out: str, rows_out: str,
+    *, reader: str, source: str, trained_on: str, seed: int, answers: dict[str, str], features: str, settings: dict,
+    method: str = "lora_prompt", query: bool = True, without: str | None = None, precision: str,
+    template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str, rows_out: str,
 ) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
@@ -34,7 +34,7 @@ def cell(
         reader: its name; the other parameters are those of the notebook.
 
     Returns:
-        (what was found at each look at validation, the rows).
+        (the training's history, with a line for each look at validation; the rows).
 
     Raises:
         WhoknowsError: see `run`.
@@ -49,21 +49,8 @@ def _from_files(
     reader, trained_on, seed, answers, features, settings, method, query, without, batch_tokens, out, rows_out, **used
 ) -> None:
     frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-    _, rows = run(
-        reader,
-        loading.load(**used),
-        trained_on,
-        seed,
-        frames,
-        settings,
-        batch_tokens,
-        features,
-        method,
-        query,
-        without,
-        **used,
-        out=out,
-    )
+    how = {"method": method, "query": query, "without": without, "out": out} | used
+    _, rows = run(reader, loading.load(**used), trained_on, seed, frames, settings, batch_tokens, features, **how)
     if distributed.is_first():
         files.write_parquet(rows_out, rows)
 
@@ -78,7 +65,7 @@ class Ready:
         held: its validation answers, which stop the training.
         test: index of the test answers.
         learning, validation: rows and held as examples.
-        judged: the test answers of all models as examples.
+        testing: the test answers of all models as examples.
     """
 
     rows: pd.DataFrame
@@ -87,7 +74,7 @@ class Ready:
     test: pd.Index
     learning: Dataset
     validation: Dataset
-    judged: Dataset
+    testing: Dataset
 
     def fit(self, estimator: LoraPrompt, file: Path) -> None:
         """Trains an estimator, which goes on from the file if a killed one left it."""
@@ -101,36 +88,37 @@ class Ready:
 
 
 def prepare(
-    reader: Reader, frames: dict[str, pd.DataFrame], trained_on: str, settings: dict, seed: int, batch_tokens: int | None, folder: str,
-    query: bool = True, without: str | None = None,
+    reader: Reader, frames: dict[str, pd.DataFrame], trained_on: str, settings: dict, seed: int,
+    batch_tokens: int | None, folder: str, query: bool = True, without: str | None = None,
 ) -> Ready:  # fmt: skip
-    """What one training needs; arguments are those of `run`, but for the seed's division of the answers, which `frames` have.
+    """What one training needs; arguments are those of `run`, but `frames` are already split for the seed.
 
     Raises:
         WhoknowsError: see `run`.
     """
-    own = frames[trained_on]
-    left_out = own["task"] == without
-    rows, shift = training_rows(own[~left_out], settings["wrong_per_right"], seed)
-    held = own[(own["split"] == "validation") & ~left_out]
-    test = own.index[(own["split"] == "test") & (left_out if without else True)]
+    frame = frames[trained_on]
+    left_out = frame["task"] == without
+    rows, shift = training_rows(frame[~left_out], settings["wrong_per_right"], seed)
+    held = frame[(frame["split"] == "validation") & ~left_out]
+    test = frame.index[(frame["split"] == "test") & (left_out if without else True)]
     _check_validation(held)
     first = first_block(reader.depth, settings["first_layer"])
-    packed = pack(reader, frames, [True] * len(own))
+    packed = pack(reader, frames, [True] * len(frame))
     cached = extract.load_cached(folder, packed, first) if first else None
     chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
     gathered = [gather(packed, cached, index.tolist(), model) for index, model in chosen]
-    learning, validation, judged = gathered if query else map(without_query, gathered)
+    learning, validation, testing = gathered if query else map(without_query, gathered)
     if settings["js_weight"]:
         learning.reference = reference_hidden_states(reader, learning, first, batch_tokens)
-    return Ready(rows, shift, held, test, learning, validation, judged)
+    return Ready(rows, shift, held, test, learning, validation, testing)
 
 
 def run(
-    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict, batch_tokens: int | None, folder: str,
-    method: str = "lora_prompt", query: bool = True, without: str | None = None, *, out: str, **used,
+    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict,
+    batch_tokens: int | None, folder: str, method: str = "lora_prompt", query: bool = True, without: str | None = None,
+    *, out: str, **used,
 ) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
-    """The lora_prompt stage: train on one model's answers, stop by its validation answers, score every model's test answers.
+    """The lora_prompt stage: train on one model's answers, stop by its validation answers, score all test answers.
 
     Args:
         name: the reader's.
@@ -138,7 +126,8 @@ def run(
         folder: the reader's features, whose cached activations are gone on from.
         method: what the rows call it.
         query: see `LoraPrompt`.
-        without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None for all.
+        without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None
+            for all.
         out: folder for the adapters, their card, which says all that is needed to use them again, and a README.
         used: what the reader was loaded with: source, precision, template and digest.
 
@@ -156,29 +145,22 @@ def run(
     about |= {"settings": settings, "query": query}
     texts = [[example.question, example.branches] for example in ready.learning.packed.examples]
     stops = held[["task", "question", "answer", "correct"]].to_dict("list")
-    own = resume.folder(
-        out,
-        __file__,
-        **names,
-        **about,
-        model=reader.identity,
-        texts=texts,
-        correct=rows["correct"].tolist(),
-        held=stops,
-    )
+    depends = names | about | {"texts": texts, "correct": rows["correct"].tolist(), "held": stops}
+    parts = resume.folder(out, __file__, model=reader.identity, **depends)
     estimator = LoraPrompt(reader, settings, seed, batch_tokens, query)
-    ready.fit(estimator, own / "progress.pt")
+    ready.fit(estimator, parts / "progress.pt")
     if distributed.is_first():
         files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
-        resume.clear(own)
-    logits = estimator.score(ready.judged)
-    found = [(trained_on, held.index, *estimator.score(ready.validation, "validating").values())]
-    found += [(scored, test, logits[scored]) for scored in frames]
-    found = [
-        example_rows(frames[scored].loc[index], scored=scored, logit=logit, **names) for scored, index, logit in found
-    ]
-    table = pd.concat(found, ignore_index=True)
-    # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
+        resume.clear(parts)
+    logits = estimator.score(ready.testing)
+    scored_answers = [(trained_on, held.index, *estimator.score(ready.validation, "validating").values())]
+    scored_answers += [(scored, test, logits[scored]) for scored in frames]
+    table = pd.concat(
+        [example_rows(frames[s].loc[index], scored=s, logit=logit, **names) for s, index, logit in scored_answers],
+        ignore_index=True,
+    )
+    # By name, since stages depend on what is imported: neither a README's words nor what it measures are a reason to
+    # train again.
     if distributed.is_first():
         importlib.import_module("whoknows.use.cards").write(out, table)
     return estimator, table
@@ -188,17 +170,17 @@ def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:
     """The adapters and their card; in what PEFT wrote with them stands where the reader lies on this machine."""
     estimator.save(folder)
     (folder / "README.md").unlink()
-    config = json.loads((folder / "adapter_config.json").read_text()) | {
-        "base_model_name_or_path": assets.base(card["source"])
-    }
-    files.write_text(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True))
+    path = folder / "adapter_config.json"
+    config = json.loads(path.read_text()) | {"base_model_name_or_path": assets.base(card["source"])}
+    files.write_text(path, json.dumps(config, indent=2, sort_keys=True))
     files.write_text(folder / f"{card['method']}.json", json.dumps(card, indent=1))
 
 
 def _check_validation(held: pd.DataFrame) -> None:
     if np.isnan(mean_auroc(np.zeros(len(held)), held["correct"].to_numpy(), held["task"].to_numpy())):
         raise WhoknowsError(
-            "lora_prompt: no task has both right and wrong validation answers, so training cannot be stopped in time; raise tasks[].size in the grid"
+            "lora_prompt: no task has both right and wrong validation answers, so training cannot be stopped in time; "
+            "raise tasks[].size in the grid"
         )
 
 

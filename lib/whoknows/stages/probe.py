@@ -1,4 +1,4 @@
-"""Probes, the stage: classifiers on frozen hidden states are trained on one model's graded answers and judge those of all."""
+"""Probes, the stage: classifiers on frozen hidden states, trained on one model's graded answers, score those of all."""
 
 import importlib
 import json
@@ -28,7 +28,8 @@ def check_classes(train: Labelled, name: str) -> None:
     if reason:
         reason = reason.replace("test", "training")
         raise WhoknowsError(
-            f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid or train on another model"
+            f"probe: {reason} of {name}, so there is nothing to learn; "
+            "raise tasks[].size in the grid or train on another model"
         )
 
 
@@ -49,7 +50,7 @@ def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelle
     return train, validation
 
 
-def judge(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, names: dict) -> pd.DataFrame:
+def probe_rows(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, names: dict) -> pd.DataFrame:
     """Rows of every model's test answers, and of the validation answers of the model that was trained on.
 
     Args:
@@ -57,16 +58,14 @@ def judge(probes: dict, frames: dict[str, pd.DataFrame], features: Callable, nam
         features: gives what a probe scores of a model's answers, by the model's name.
         names: reader, trained_on and seed.
     """
-    found = []
+    tables = []
     for scored, frame in frames.items():
-        judged = ["test", "validation"] if scored == names["trained_on"] else ["test"]
-        keep = frame["split"].isin(judged).to_numpy(copy=True)  # torch wants a mask that it may write to
-        own, kept = features(scored)[keep], frame[keep]
-        found += [
-            example_rows(kept, method=method, scored=scored, logit=probe.score(own), **names)
-            for method, probe in probes.items()
-        ]
-    return pd.concat(found, ignore_index=True)
+        splits = ["test", "validation"] if scored == names["trained_on"] else ["test"]
+        keep = frame["split"].isin(splits).to_numpy(copy=True)  # torch wants a mask that it may write to
+        inputs, kept = features(scored)[keep], frame[keep]
+        for method, probe in probes.items():
+            tables.append(example_rows(kept, method=method, scored=scored, logit=probe.score(inputs), **names))
+    return pd.concat(tables, ignore_index=True)
 
 
 def run(
@@ -88,7 +87,8 @@ def run(
         name: the reader's.
         folder: the reader's features.
         layers: HF indices to choose from, or "all".
-        out: where the estimators, their cards and a README go; a card says all that is needed to use an estimator again.
+        out: where the estimators, their cards and a README go; a card says all that is needed to use an estimator
+            again.
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
@@ -110,13 +110,11 @@ def run(
         began = monotonic()
         searches[method] = probe.fit(train, validation)
         spent = {"seconds": monotonic() - began}
-        _save(
-            probe,
-            {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent,
-            Path(out),
-        )
-    rows = judge(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
-    # By name, since stages depend on what is imported: neither the words of a README nor what it measures are a reason to train again.
+        card = {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent
+        _save(probe, card, Path(out))
+    rows = probe_rows(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
+    # By name, since stages depend on what is imported: neither a README's words nor what it measures are a reason to
+    # train again.
     importlib.import_module("whoknows.use.cards").write(out, rows)
     return rows, pd.DataFrame(searches["probe"])
 
@@ -137,6 +135,7 @@ def known_layers(layers, count: int, name: str) -> list[int]:
     wrong = [layer for layer in layers if layer not in range(count)]
     if wrong:
         raise WhoknowsError(
-            f"grid, probe.layers: {name} has the layers 0 to {count - 1}, but {wrong[0]} is asked for; list layers that it has, or write all"
+            f"grid, probe.layers: {name} has the layers 0 to {count - 1}, but {wrong[0]} is asked for; "
+            "list layers that it has, or write all"
         )
     return list(layers)

@@ -1,8 +1,8 @@
-"""Parts: long work is done in parts, each of which is on the disk as soon as it is done, so a stage that was killed goes on.
+"""Parts: long work is done in parts, each on the disk as soon as it is done, so that a stage that was killed goes on.
 
-They lie beside what the stage writes, in `<out>.parts/<key>/`. The key is a digest of all that they depend on, so parts of
-another grid or another version of the code are never taken for these. Several jobs may share a stage's parts among them:
-the one that comes last finds most of them done.
+They lie beside what the stage writes, in `<out>.parts/<key>/`. The key is a digest of all that they depend on, so parts
+of another grid or another version of the code are never taken for these. Several jobs may share a stage's parts: the
+one that comes last finds most of them done.
 """
 
 import hashlib
@@ -18,16 +18,16 @@ def folder(out: Path | str, module: str, **depends) -> Path:
 
     Args:
         out: what the stage writes.
-        module: `__file__` of the module that does the work; what it and the modules that it imports do belongs to the key.
+        module: `__file__` of the module that does the work; its code and that of the modules it imports are in the key.
         depends: what else the parts depend on, as far as JSON can say it.
     """
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True, default=str).encode())
     digest.update(sources.digest(module).encode())
-    own = Path(f"{out}.parts") / digest.hexdigest()[:16]
-    for other in own.parent.glob("*"):
-        if other != own:
+    parts = Path(f"{out}.parts") / digest.hexdigest()[:16]
+    for other in parts.parent.glob("*"):
+        if other != parts:
             shutil.rmtree(other, ignore_errors=True)  # another process may be at it too
-    return own
+    return parts
 
 
 def slices(count: int, size: int) -> list[slice]:
@@ -45,6 +45,6 @@ def mine(count: int, shard: list[int] | None) -> list[int]:
     return list(range(which, count, jobs))
 
 
-def clear(own: Path) -> None:
+def clear(parts: Path) -> None:
     """Removes a folder of parts once the stage has written its whole."""
-    shutil.rmtree(own.parent, ignore_errors=True)
+    shutil.rmtree(parts.parent, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""The search: LoRA + Prompt of a reader on its own answers, at several learning rates and with fewer answers, and the probe beside it.
+"""The search: LoRA + Prompt of a reader on its own answers, at several learning rates and sizes, beside the probe.
 
-Settings are to be found on validation answers alone. Test answers have no split here, so that nothing can take them.
+Settings are to be chosen on validation answers alone. Test answers have no split here, so that nothing can take them.
 """
 
 import gc
@@ -26,10 +26,13 @@ from whoknows.stages import probe as probe_stage
 from whoknows.stages import resume
 from whoknows.stages.lora_prompt import prepare
 
+COLUMNS = "reader method learning_rate training_answers step epoch seconds validation_auroc in_grid".split()
+
 
 def cell(
-    *, reader: str, source: str, answers: dict[str, str], seed: int, features: str, settings: dict, learning_rates: list[float], sizes: list[int],
-    layers, strengths: list[float], precision: str, template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str,
+    *, reader: str, source: str, answers: dict[str, str], seed: int, features: str, settings: dict,
+    learning_rates: list[float], sizes: list[int], layers, strengths: list[float], precision: str,
+    template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str,
 ) -> pd.DataFrame:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
@@ -50,19 +53,16 @@ def cell(
 def _from_files(
     reader: str, source: str, precision: str, template: dict | None, digest: str | None, answers: dict[str, str], **more
 ) -> None:
-    run(
-        reader,
-        partial(loading.load, source, precision, template, digest),
-        {scored: files.read_parquet(path) for scored, path in answers.items()},
-        **more,
-    )
+    frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+    run(reader, partial(loading.load, source, precision, template, digest), frames, **more)
 
 
 def run(
-    name: str, load: Callable[[], Reader], answers: dict[str, pd.DataFrame], *, seed: int, features: str, settings: dict, learning_rates: list[float],
-    sizes: list[int], layers, strengths: list[float], batch_tokens: int | None, out: str,
+    name: str, load: Callable[[], Reader], answers: dict[str, pd.DataFrame], *, seed: int, features: str,
+    settings: dict, learning_rates: list[float], sizes: list[int], layers, strengths: list[float],
+    batch_tokens: int | None, out: str,
 ) -> pd.DataFrame:  # fmt: skip
-    """The search stage: one training for each learning rate with all training answers, and for each size at the reader's own rate.
+    """The search stage: a training for each learning rate with all answers, and for each size at the grid's rate.
 
     Args:
         name: the reader's, on whose own answers it is trained.
@@ -74,9 +74,10 @@ def run(
         out: file for the table.
 
     Returns:
-        reader, method, learning_rate, training_answers (before `wrong_per_right`), step, epoch, seconds, validation_auroc
-        (within task) and in_grid (whether the grid has this setting). Of LoRA + Prompt a line for each look at validation, with
-        the seconds spent in training steps until then; of the probe one for each size, with the seconds of its fit.
+        reader, method, learning_rate, training_answers (before `wrong_per_right`), step, epoch, seconds,
+        validation_auroc (within task) and in_grid (whether the grid has this setting). Of LoRA + Prompt a line for each
+        look at validation, with the seconds spent in training steps until then; of the probe one for each size, with
+        the seconds of its fit.
 
     Raises:
         WhoknowsError: the training answers, or the validation answers of every task, are of one class.
@@ -84,46 +85,24 @@ def run(
     frames = {scored: _untested(for_seed(frame, seed)) for scored, frame in answers.items()}
     every, rate = int((frames[name]["split"] == "train").sum()), settings["learning_rate"]
     some = {every: frames[name]} | smaller(frames[name], sizes, seed)
-    asked = [(tried, every) for tried in sorted({*learning_rates, rate})] + [
-        (rate, size) for size in some if size < every
-    ]
-    told = {
-        scored: frame[["task", "question", "answer", "correct", "split"]].to_dict("list")
-        for scored, frame in frames.items()
-    }
-    kept = resume.folder(out, __file__, name=name, seed=seed, settings=settings, answers=told, model=load().identity)
+    asked = [(tried, every) for tried in sorted({*learning_rates, rate})]
+    asked += [(rate, size) for size in some if size < every]
+    texts = ["task", "question", "answer", "correct", "split"]
+    content = {scored: frame[texts].to_dict("list") for scored, frame in frames.items()}
+    kept = resume.folder(out, __file__, name=name, seed=seed, settings=settings, answers=content, model=load().identity)
     hidden = load_hidden(features, name, frames[name])
-    found = [
+    lines = [
         _probe(frame, hidden, layers, strengths, name) | {"method": "probe", "training_answers": size}
         for size, frame in some.items()
     ]
     for tried, size in asked:
-        looks = _looks(
-            kept / f"{tried:g}-{size}",
-            load,
-            frames | {name: some[size]},
-            name,
-            settings | {"learning_rate": tried},
-            seed,
-            batch_tokens,
-            features,
-        )
-        found += [look | {"method": "lora_prompt", "learning_rate": tried, "training_answers": size} for look in looks]
-    table = pd.DataFrame(found).assign(reader=name)
+        rate_tried, path = {"learning_rate": tried}, kept / f"{tried:g}-{size}"
+        data = {"frames": frames | {name: some[size]}, "trained_on": name, "folder": features}
+        looks = _looks(path, load, settings | rate_tried, seed, batch_tokens, **data)
+        lines += [look | {"method": "lora_prompt", "training_answers": size} | rate_tried for look in looks]
+    table = pd.DataFrame(lines).assign(reader=name)
     table["in_grid"] = (table["training_answers"] == every) & table["learning_rate"].isin([rate, float("nan")])
-    table = table[
-        [
-            "reader",
-            "method",
-            "learning_rate",
-            "training_answers",
-            "step",
-            "epoch",
-            "seconds",
-            "validation_auroc",
-            "in_grid",
-        ]
-    ]
+    table = table[COLUMNS]
     if distributed.is_first():
         files.write_parquet(out, table)
         resume.clear(kept)
@@ -143,20 +122,17 @@ def _probe(frame: pd.DataFrame, hidden: torch.Tensor, layers, strengths: list[fl
 
 
 def _looks(
-    kept: Path,
-    load: Callable[[], Reader],
-    frames: dict[str, pd.DataFrame],
-    name: str,
-    settings: dict,
-    seed: int,
-    batch_tokens: int | None,
-    features: str,
+    kept: Path, load: Callable[[], Reader], settings: dict, seed: int, batch_tokens: int | None, **more
 ) -> list[dict]:
-    """What one training found at each look at validation; taken from where it is kept if it was done before."""
+    """The history of one training; taken from where it is kept if it was done before.
+
+    Args:
+        more: the other arguments of `prepare`.
+    """
     done, progress = kept.with_name(f"{kept.name}.json"), kept.with_name(f"{kept.name}.pt")
     if not done.exists():
         reader = load()
-        ready = prepare(reader, frames, name, settings, seed, batch_tokens, features)
+        ready = prepare(reader, settings=settings, seed=seed, batch_tokens=batch_tokens, **more)
         estimator = LoraPrompt(reader, settings, seed, batch_tokens)
         ready.fit(estimator, progress)
         steps = math.ceil(len(ready.rows) / settings["batch_size"])  # in an epoch

@@ -1,6 +1,7 @@
-"""The sweep: what a probe reaches at every layer, strength and number of training answers, for who wants to turn the knobs.
+"""The sweep: what a probe reaches at every layer, strength and number of training answers, for an interactive chart.
 
-Nothing is chosen here. The report's probes choose by validation answers alone; the test values of the sweep are for looking.
+Nothing is chosen here. The report's probes choose by validation answers alone; the test values of the sweep are for
+looking.
 """
 
 import pandas as pd
@@ -24,9 +25,9 @@ def run(
         sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
 
     Returns:
-        reader, trained_on, scored, size (all training answers are the largest), layer, last_layer, strength, auroc (on the
-        test answers of the tasks that were trained on), n_rarer (of these answers, those of the rarer class) and validation_auroc
-        (of the model that was trained on); both within task.
+        reader, trained_on, scored, size (all training answers are the largest), layer, last_layer, strength, auroc (on
+        the test answers of the tasks that were trained on), n_rarer (of these answers, those of the rarer class) and
+        validation_auroc (of the model that was trained on); both within task.
 
     Raises:
         WhoknowsError: the training answers of a model are of one class.
@@ -34,19 +35,16 @@ def run(
     frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
     hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in frames.items()}
     tests = {scored: _test(frames[scored], hidden[scored]) for scored in frames}
-    layers, found = list(range(next(iter(hidden.values())).shape[1])), []
+    n_rarer = {scored: min(test.correct.sum(), (~test.correct).sum()) for scored, test in tests.items()}
+    layers, tables = list(range(next(iter(hidden.values())).shape[1])), []
     for trained_on, frame in frames.items():
         every = int((frame["split"] == "train").sum())
         for size, some in (smaller(frame, sizes, seed) | {every: frame}).items():
             search = pd.DataFrame(Logistic(layers, strengths).fit(*parts(some, hidden[trained_on], trained_on), tests))
             long = search.melt(["layer", "strength", "validation_auroc"], list(tests), "scored", "auroc")
-            rarer = long["scored"].map(
-                {scored: min(test.correct.sum(), (~test.correct).sum()) for scored, test in tests.items()}
-            )
-            found.append(
-                long.assign(reader=name, trained_on=trained_on, size=size, last_layer=layers[-1], n_rarer=rarer)
-            )
-    return pd.concat(found, ignore_index=True)
+            long = long.assign(reader=name, trained_on=trained_on, size=size, last_layer=layers[-1])
+            tables.append(long.assign(n_rarer=long["scored"].map(n_rarer)))
+    return pd.concat(tables, ignore_index=True)
 
 
 def _test(frame: pd.DataFrame, hidden: torch.Tensor) -> Labelled:

@@ -39,13 +39,13 @@ class Estimator:
     Attributes:
         card: what the stage that trained it wrote down: method, reader, trained_on and all that `load` needs.
         query: ids that follow every answer; none for a probe.
-        judge: log-odds [examples] that the answers of a batch are right, which has one branch an example.
+        score: log-odds [examples] that the answers of a batch are right, which has one branch an example.
     """
 
     card: dict
     reader: Reader
     query: list[int]
-    judge: Callable[[PackedBatch], torch.Tensor]
+    score: Callable[[PackedBatch], torch.Tensor]
 
     def logits(self, questions: list[str], answers: list[str]) -> torch.Tensor:
         """Log-odds [n] that each answer is right; their sigmoid is P(correct).
@@ -61,26 +61,27 @@ class Estimator:
         Raises:
             WhoknowsError: they are longer than the reader sees.
         """
-        example = PackedExample(
-            self.reader.start() + self.reader.question(question), (self.reader.answer(answer) + self.query,)
-        )
+        start = self.reader.start() + self.reader.question(question)
+        example = PackedExample(start, (self.reader.answer(answer) + self.query,))
         if len(example) > self.reader.limit:
             raise WhoknowsError(
-                f"question and answer make {len(example)} tokens, more than the {self.reader.limit} that the reader sees at once; shorten them"
+                f"question and answer make {len(example)} tokens, more than the {self.reader.limit} that the reader "
+                "sees at once; shorten them"
             )
         return example
 
     def of_examples(self, examples: list[PackedExample]) -> torch.Tensor:
         """Log-odds [n] that the answer of each example is right."""
         ends = [[len(example) - len(self.query) - 1] for example in examples]
-        return self.judge(PackedBatch(examples, ends, {INPUT: [0] * len(examples)}))
+        return self.score(PackedBatch(examples, ends, {INPUT: [0] * len(examples)}))
 
 
 def load(folder: Path | str, method: str | None = None) -> Estimator:
     """A trained estimator with the reader that its card names.
 
     Args:
-        folder: where a stage wrote it; or, if there is no such folder, a repository on the Hugging Face hub, owner/name.
+        folder: where a stage wrote it; or, if there is no such folder, a repository on the Hugging Face hub,
+            owner/name.
         method: which of the folder's estimators; None takes the only one, or `probe`.
 
     Raises:
@@ -98,17 +99,18 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
         return Estimator(card, reader, [], _probe(card, folder, reader))
     except (AttributeError, KeyError, TypeError) as error:
         raise WhoknowsError(
-            f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; train the estimator again with this one"
+            f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; "
+            "train the estimator again with this one"
         ) from error
 
 
 def read_card(folder: Path, method: str | None = None) -> dict:
     """The card of one of a folder's estimators; arguments and errors are those of `load`."""
-    found = cards.read(folder)
-    chosen = method or ("probe" if "probe" in found else next(iter(found)))
-    if chosen not in found:
-        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(found)}")
-    return found[chosen]
+    by_method = cards.read(folder)
+    chosen = method or ("probe" if "probe" in by_method else next(iter(by_method)))
+    if chosen not in by_method:
+        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(by_method)}")
+    return by_method[chosen]
 
 
 def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
@@ -118,11 +120,11 @@ def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], 
     probed, read = len(probe.state["mean"]), reader.config.hidden_size
     if probed != read:
         raise WhoknowsError(
-            f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} have {read}; correct `source` in its card"
+            f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} "
+            f"have {read}; correct `source` in its card"
         )
-    return lambda packed: probe.score(
-        forward.extract(reader, packed, None, TokenBudget(BATCH_TOKENS, reader.device)).hidden[INPUT]
-    )
+    budget = TokenBudget(BATCH_TOKENS, reader.device)
+    return lambda packed: probe.score(forward.extract(reader, packed, None, budget).hidden[INPUT])
 
 
 def _adapters(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
@@ -147,7 +149,8 @@ def stream(estimator: Estimator, lines: Iterable[bytes], name: str, size: int) -
         for (place, line, _), logit, p in zip(chunk, logits.numpy(), logits.double().sigmoid().tolist()):
             if not np.isfinite(logit):
                 raise WhoknowsError(
-                    f"{place}: the confidence is not a finite number; train the estimator again with precision: float32 in the grid"
+                    f"{place}: the confidence is not a finite number; "
+                    "train the estimator again with precision: float32 in the grid"
                 )
             yield line | {"p_correct": p, "logit": float(str(logit))}  # no more digits than float32 has
 

@@ -13,7 +13,7 @@ TOKEN = "a token in the environment variable HF_TOKEN, or with `hf auth login`"
 
 
 def push(files: list[Path], repository: str, private: bool) -> str:
-    """Sends files to the hub as one commit, so that all of them are there or none, and returns the repository's address.
+    """Sends files to the hub as one commit, so that all are there or none, and returns the repository's address.
 
     Args:
         files: of one folder; see `cards.whole`.
@@ -39,19 +39,17 @@ def push(files: list[Path], repository: str, private: bool) -> str:
             raise WhoknowsError(
                 f"{repository}: it is there already, and public; name another one, or leave out --private"
             )
-        hub.create_commit(
-            repository,
-            [CommitOperationAdd(path.name, path) for path in files],
-            commit_message="An estimator of whoknows",
-        )
+        additions = [CommitOperationAdd(path.name, path) for path in files]
+        hub.create_commit(repository, additions, commit_message="An estimator of whoknows")
     return str(address)
 
 
 def locate(name: Path | str) -> Path:
-    """The folder of an estimator: a local one if there is one, else that of a repository of this name, which is fetched.
+    """The folder of an estimator: a local one if there is one, else that of a repository of this name, fetched.
 
     Raises:
-        WhoknowsError: it is neither a folder nor an estimator on the hub, or the hub cannot be reached and it was not fetched before.
+        WhoknowsError: it is neither a folder nor an estimator on the hub, or it was not fetched before and the hub
+            cannot be reached.
     """
     return _fetch(str(name)) if assets.on_hub(str(name)) else Path(name)
 
@@ -63,37 +61,35 @@ def _fetch(name: str) -> Path:
     with _sentences(name, "there is no such folder here, and "):
         folder = Path(snapshot_download(name, allow_patterns=["*.json"]))
         try:
-            found = cards.read(folder)
+            weights = [weight for card in cards.read(folder).values() for weight in cards.weights(card)]
         except WhoknowsError:
             raise WhoknowsError(
-                f"{name}: the Hugging Face hub has it, but it holds no estimator with a card; name what `whoknows push` has sent"
+                f"{name}: the Hugging Face hub has it, but it holds no estimator with a card; "
+                "name what `whoknows push` has sent"
             ) from None
-        weights = [weight for card in found.values() for weight in cards.weights(card)]
         return Path(snapshot_download(name, revision=folder.name, allow_patterns=weights))
 
 
 @contextmanager
 def _sentences(name: str, before: str = "") -> Iterator[None]:
-    """Says in one sentence what the hub, or the way there, has against a repository; no error's own text, which may say too much."""
+    """Says in one sentence why the hub does not serve a repository; an error's own text may hold a token."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 
     try:
         yield
     except WhoknowsError:
         raise
-    except GatedRepoError:
-        raise WhoknowsError(
-            f"{name}: {before}the Hugging Face hub gives it only to those who accept its terms, at https://huggingface.co/{name}; then give {TOKEN}"
-        ) from None
-    except RepositoryNotFoundError:
-        raise WhoknowsError(
-            f"{name}: {before}the Hugging Face hub has none of that name for you: mend it, or, if it is private, give {TOKEN}"
-        ) from None
     except Exception as error:  # whatever its HTTP client has, which changes from version to version
-        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            raise WhoknowsError(
-                f"{name}: the Hugging Face hub refuses the token for it: give one of its owner that may write, {TOKEN.removeprefix('a token ')}"
-            ) from None
-        raise WhoknowsError(
-            f"{name}: {before}the Hugging Face hub could not be asked for it ({type(error.__cause__ or error).__name__}): try again"
-        ) from None
+        if isinstance(error, GatedRepoError):
+            terms = f"at https://huggingface.co/{name}; then give {TOKEN}"
+            why = f"{before}the Hugging Face hub gives it only to those who accept its terms, {terms}"
+        elif isinstance(error, RepositoryNotFoundError):
+            way = f"mend it, or, if it is private, give {TOKEN}"
+            why = f"{before}the Hugging Face hub has none of that name for you: {way}"
+        elif isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+            way = f"give one of its owner that may write, {TOKEN.removeprefix('a token ')}"
+            why = f"the Hugging Face hub refuses the token for it: {way}"
+        else:
+            kind = type(error.__cause__ or error).__name__
+            why = f"{before}the Hugging Face hub could not be asked for it ({kind}): try again"
+        raise WhoknowsError(f"{name}: {why}") from None
