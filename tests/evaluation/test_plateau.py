@@ -354,7 +354,7 @@ def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
     )
     text = heatmaps.heatmaps_sentences(table, *beside)
     assert "in 4 of 4 cells that have both" in text and text.endswith(
-        "- Of 8 of 8 cells no card says whether training had reached its plateau."
+        "- For 8 of 8 cells, no card records whether training had reached its plateau."
     )
     drawn = heatmaps.with_labels(table, 2).dropna(subset="auroc")
     assert set(drawn["mark"]) == {""} and set(drawn["training"]) == {"not known"}
@@ -395,7 +395,9 @@ def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
         == "Probe (MLP) was not still improving when its training ended: AUROC on validation had stopped rising there, "
         "or rose by no more than 0.005."
     )
-    assert "no card says of 1 of 3 seeds" in cell.training_sentences(plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2])
+    assert "for 1 of 3 seeds, no card records" in cell.training_sentences(
+        plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2]
+    )
     place = tmp_path / "probe_mlp/a/a/seed0"
     drawn = cell.learning_chart(str(place), "probe_mlp").to_dict()
     assert [line["validation_auroc"] for lines in drawn["datasets"].values() for line in lines] == [

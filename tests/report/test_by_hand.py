@@ -600,8 +600,8 @@ def test_the_sentences_of_the_first_page(page, hand):
         f"- The cells rest on {right} right answers, so that their 95 % intervals are {wide} wide, and the probe is "
         f"the higher of the two in {sum(d > 0 for d in less.values())} of {len(both)} cells that have both; of "
         f"{len(tested)} that are primary hypotheses it is significantly higher in {higher} and lower in {lower}.",
-        f"- How likely a model found its own words, which needs no training, reaches {likely}, no lower than the best "
-        f"that was learned for {no_lower} of {len(known)} models.",
+        f"- The likelihood that a model gave its own answer, which needs no training, reaches {likely}, no lower than "
+        f"the best that was learned for {no_lower} of {len(known)} models.",
         f"- **{len(cells) - len(settled)} of {len(cells)} cells were still improving when training ended** (↗): they "
         "count in no sentence here and in no verdict.",
     ]

@@ -313,7 +313,7 @@ def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]
             )
         elif unknown:
             of = f"{unknown} of {len(seeds)} seeds"
-            sentences.append(f"{title}: no card says of {of} whether training had reached its plateau.")
+            sentences.append(f"{title}: for {of}, no card records whether training had reached its plateau.")
         else:
             sentences.append(
                 f"{title} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, "

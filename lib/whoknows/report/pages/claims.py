@@ -24,24 +24,9 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.cells import READINGS, first_test_set, measure, named
 from whoknows.evaluation.plateau import IMPROVING, marked
-from whoknows.report.pages import published
+from whoknows.report.pages import published, style
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import GREY, INK
-from whoknows.report.pages.style import (
-    HEADING,
-    LABEL,
-    NAMES,
-    TITLES,
-    folded,
-    headed,
-    in_lines,
-    interval_bars,
-    interval_column,
-    p_text,
-    row_step,
-    rule_at,
-    switch,
-)
 
 CLAIMS = published.DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
@@ -264,10 +249,10 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
         table: as `evaluate` returns.
     """
     drawn = table.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4)
-    drawn = in_lines(drawn, claim=HEADING, contrast=LABEL)
+    drawn = style.in_lines(drawn, claim=style.HEADING, contrast=style.LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
-    chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
+    chosen = style.reading_switch(readings)
     sources = ["the figure", "released", "measured here"]
     colours = alt.Scale(domain=sources, range=[GREY, GREY, INK])
     colour = alt.Color("by:N", title=None, scale=colours, legend=alt.Legend(orient="top"))
@@ -278,17 +263,17 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
     base = tipped(alt.Chart(), *tips, **titles).transform_filter(
         "datum.reading === reading || datum.reading === 'figure'"
     )
-    base = base.encode(y=alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=NAMES))
-    bars = interval_bars(base.transform_filter("isValid(datum.low)"), color=colour)
+    base = base.encode(y=alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=style.NAMES))
+    bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), color=colour)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1)
     points = points.encode(
         x=alt.X("estimate:Q", title="Difference of AUROC"),
         color=colour,
         shape=alt.Shape("by:N", title=None, scale=shapes),
     )
-    chart = alt.layer(rule_at(0), rule_at(margin(), dash=1), bars, points, data=drawn)
-    chart = chart.properties(width=340, height=row_step(drawn["contrast"]))
-    chart = chart.facet(row=headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
+    chart = alt.layer(style.rule_at(0), style.rule_at(margin(), dash=1), bars, points, data=drawn)
+    chart = chart.properties(width=340, height=style.row_step(drawn["contrast"]))
+    chart = chart.facet(row=style.headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
     measured = table["source"] == "measured"
     described = (
         f"Differences of AUROC that each claim rests on; of {measured.sum()} measured ones "
@@ -325,15 +310,14 @@ def contrasts_html(table: pd.DataFrame) -> str:
         source if reading == "figure" else f"{source}, {reading}"
         for source, reading in zip(table["source"], table["reading"])
     ]
-    shown, p_titles = table.assign(by=by, interval=interval_column(table)), _p_titles()
-    forms = {"estimate": "{:+.3f}".format} | dict.fromkeys(p_titles, p_text)
-    shown = shown.assign(**{name: table[name].map(form, na_action="ignore") for name, form in forms.items()})
+    p_titles = _p_titles()
+    forms = {"estimate": "{:+.3f}".format} | dict.fromkeys(p_titles, style.p_text)
     columns = {
         "claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate",
         "interval": "95 % interval", **p_titles, "says": "Verdict", "reason": "Because",
     }  # fmt: skip
-    html = shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
-    return folded("The same numbers as a table", html)
+    shown = table.assign(by=by, interval=style.interval_column(table))
+    return style.folded("The same numbers as a table", style.columns_html(shown, columns, **forms))
 
 
 def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd.DataFrame) -> str:

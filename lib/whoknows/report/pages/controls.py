@@ -11,30 +11,11 @@ from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows
 from whoknows.evaluation.plateau import IMPROVING, marked
-from whoknows.report.pages import claims
+from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import ON_VALIDATION, WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.differences import COMPARED
 from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.palette import INK, dashes, family, hue, hues, shapes
-from whoknows.report.pages.style import (
-    BENEATH,
-    HEADING,
-    LABEL,
-    NAMES,
-    captioned,
-    folded,
-    headed,
-    in_lines,
-    interval_bars,
-    metric_columns,
-    p_text,
-    pooled_html,
-    row_step,
-    rule_at,
-    signed,
-    values_text,
-    with_interval,
-)
 
 SIZE = "probe_n"
 NATIVE = " on its own answers"
@@ -122,16 +103,16 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     columns = [*scores.CELL, "auroc", "low", "high", "ece", "brier", "against", "n_right"]
     drawn = table.dropna(subset="auroc").filter(columns).round(4)
     drawn["kind"], drawn["label"] = drawn["method"].map(family), drawn["method"].map(METHOD_TITLES)
-    drawn = in_lines(drawn.assign(panel=drawn["scored"] + NATIVE), label=LABEL, panel=HEADING)
+    drawn = style.in_lines(drawn.assign(panel=drawn["scored"] + NATIVE), label=style.LABEL, panel=style.HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
     legend = alt.Legend(orient="top", columns=2)
     base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
-        y=alt.Y("label:N", title=None, sort=order, axis=NAMES),
+        y=alt.Y("label:N", title=None, sort=order, axis=style.NAMES),
         color=alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=legend),
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
-    chart = alt.layer(rule_at(0.5), interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
-    chart = chart.properties(width=380, height=row_step(drawn["label"])).facet(row=headed(drawn, "panel"))
+    chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
+    chart = chart.properties(width=380, height=style.row_step(drawn["label"])).facet(row=style.headed(drawn, "panel"))
     described = (
         f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; "
         "all values are in the table beneath."
@@ -197,14 +178,14 @@ def baselines_html(table: pd.DataFrame) -> str:
         table: as `cells.baseline_table` returns.
     """
     drawn = with_labels(table, 0)
-    drawn["says"] = values_text(drawn)
+    drawn["says"] = style.values_text(drawn)
     drawn["method"] = drawn["method"].map(METHOD_TITLES)
     parts = []
     for test_set, cells in drawn.groupby("test_set", sort=False):
         wide = cells.pivot(index=["method", "reader"], columns="scored", values="says").fillna("—").reset_index()
         wide = wide.rename(columns={"method": "Method", "reader": "Reader"}).rename_axis(columns=None)
-        parts.append(captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
-    return "".join(parts[:1]) + (folded("The other test questions", "".join(parts[1:])) if parts[1:] else "")
+        parts.append(style.captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
+    return "".join(parts[:1]) + (style.folded("The other test questions", "".join(parts[1:])) if parts[1:] else "")
 
 
 def contest_html(table: pd.DataFrame) -> str:
@@ -217,22 +198,22 @@ def contest_html(table: pd.DataFrame) -> str:
     for scored, cells in table.groupby("scored", sort=False):
         cells = cells.sort_values("auroc", ascending=False)
         names = {"Method": cells["method"].map(METHOD_TITLES)}
-        shown = metric_columns(cells, names)
+        shown = style.metric_columns(cells, names)
         shown.insert(2, "Less the probe", _less(cells))
-        caption = f"{scored}{NATIVE}: {cells['n_right'].iloc[0]} right of {cells['n'].iloc[0]}. {BENEATH}"
-        parts.append(captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
-        parts.append(pooled_html(cells, names))
+        caption = f"{scored}{NATIVE}: {cells['n_right'].iloc[0]} right of {cells['n'].iloc[0]}. {style.BENEATH}"
+        parts.append(style.captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
+        parts.append(style.pooled_html(cells, names))
     return "\n".join(parts)
 
 
 def _less(cells: pd.DataFrame) -> list[str]:
     """Differences from the probe with their intervals, the p-values that the verdicts rest on, and the verdicts."""
-    differences = with_interval(
+    differences = style.with_interval(
         *(cells[name] for name in ("difference", "difference_low", "difference_high")), sign="+"
     )
     texts = []
     for line, difference in zip(cells.itertuples(), differences):
-        p = f"p {p_text(line.p)}" if pd.isna(line.p_holm) else f"p {p_text(line.p_holm)} after Holm"
+        p = f"p {style.p_text(line.p)}" if pd.isna(line.p_holm) else f"p {style.p_text(line.p_holm)} after Holm"
         verdict = "" if pd.isna(line.against) else line.against
         texts.append(f"{difference}, {p}, {verdict}" if difference else verdict)
     return texts
@@ -246,7 +227,7 @@ def learning_curve_html(table: pd.DataFrame) -> str:
     """
     if table.empty:
         return "<p>There is nothing to show yet.</p>"
-    shown = table.assign(says=with_interval(table["auroc"], table["low"], table["high"]))
+    shown = table.assign(says=style.with_interval(table["auroc"], table["low"], table["high"]))
     wide = shown.pivot(index="scored", columns="size", values="says")[_sizes(table)].fillna("—").reset_index()
     return wide.rename(columns={"scored": "Model"}).rename_axis(columns=None).to_html(index=False)
 
@@ -299,7 +280,7 @@ def _against(cells: pd.DataFrame) -> str:
     parts = []
     for verdict, lead in leads.items():
         rivals = cells[cells["against"] == verdict].sort_values("difference", ascending=False)
-        differences = [f" ({signed(value)})" if pd.notna(value) else "" for value in rivals["difference"]]
+        differences = [f" ({style.signed(value)})" if pd.notna(value) else "" for value in rivals["difference"]]
         names = [METHOD_TITLES[method] + text for method, text in zip(rivals["method"], differences)]
         if names:
             parts.append(f"{lead}: {', '.join(names)}.")

@@ -9,26 +9,9 @@ from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import READINGS, heatmap_axes, measure, named, test_sets
 from whoknows.evaluation.plateau import IMPROVING, marked
-from whoknows.report.pages import claims
+from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import GREY, INK
-from whoknows.report.pages.style import (
-    HEADING,
-    LABEL,
-    NAMES,
-    TITLES,
-    captioned,
-    folded,
-    headed,
-    in_lines,
-    interval_bars,
-    interval_column,
-    p_text,
-    row_step,
-    rule_at,
-    signed,
-    switch,
-)
 
 METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
 COMPARED = ("probe", "lora_prompt")
@@ -127,11 +110,11 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart:
         table: as `differences.of_grid` returns.
     """
     drawn = table.drop(columns=["n_rarer", "still_improving", "hypothesis"]).round(4)
-    drawn = in_lines(drawn, kind=HEADING, what=LABEL)
+    drawn = style.in_lines(drawn, kind=style.HEADING, what=style.LABEL)
     readings = [reading for reading in READINGS if drawn["reading"].str.contains(reading).any()]
     switches = [
-        switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: "),
-        switch("test_set", list(drawn["test_set"].unique()), {}, "Test questions: "),
+        style.reading_switch(readings),
+        style.switch("test_set", list(drawn["test_set"].unique()), {}, "Test questions: "),
     ]
     shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
     verdict = {"title": None, "legend": alt.Legend(orient="top", columns=2)}
@@ -142,16 +125,18 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart:
     widest = [float(np.nanmin([0, *drawn["low"]])), float(np.nanmax([0, *drawn["high"]]))]
     tips = ("kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says")
     base = tipped(alt.Chart(), *tips, what="Of", estimate="Difference", p="p").encode(
-        y=alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES),
+        y=alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=style.NAMES),
         color=alt.Color("says:N", scale=colours, **verdict),
     )
     scale = alt.Scale(domain=widest, nice=True)
-    bars = interval_bars(base.transform_filter("isValid(datum.low)"), "Difference of AUROC", scale)
+    bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), "Difference of AUROC", scale)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1)
     points = points.encode(x="estimate:Q", shape=alt.Shape("says:N", scale=shapes, **verdict))
-    chart = alt.layer(rule_at(0), bars, points, data=drawn).properties(width=340, height=row_step(drawn["what"]))
+    chart = alt.layer(style.rule_at(0), bars, points, data=drawn).properties(
+        width=340, height=style.row_step(drawn["what"])
+    )
     # What is not shown is left out before it is put into panels, or their axes would have rows for it.
-    chart = chart.facet(row=headed(drawn, "kind"), spacing=18).transform_filter(shown)
+    chart = chart.facet(row=style.headed(drawn, "kind"), spacing=18).transform_filter(shown)
     chart = chart.resolve_scale(y="independent").add_params(*switches)
     significant = drawn["says"].isin([ABOVE, BELOW]).sum()
     described = (
@@ -171,13 +156,10 @@ def differences_html(table: pd.DataFrame) -> str:
         "kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval",
         "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict",
     }  # fmt: skip
-    forms = {"estimate": "{:+.3f}".format, "p": p_text, "p_holm": p_text}
-    texts = {name: table[name].map(form, na_action="ignore") for name, form in forms.items()}
-    shown, parts = table.assign(interval=interval_column(table), **texts), []
-    for test_set, group in shown.groupby("test_set", sort=False):
-        html = group[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
-        parts.append(captioned(html, test_set))
-    return folded("The same numbers as tables", "\n".join(parts))
+    forms = {"estimate": "{:+.3f}".format, "p": style.p_text, "p_holm": style.p_text}
+    by_test_set = table.assign(interval=style.interval_column(table)).groupby("test_set", sort=False)
+    parts = [style.captioned(style.columns_html(group, columns, **forms), test_set) for test_set, group in by_test_set]
+    return style.folded("The same numbers as tables", "\n".join(parts))
 
 
 def differences_sentences(table: pd.DataFrame) -> str:
@@ -194,6 +176,6 @@ def differences_sentences(table: pd.DataFrame) -> str:
     for kind, group in first.groupby("kind", sort=False):
         counts, estimates = group["says"].value_counts(), group["estimate"].dropna()
         parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
-        between = f"; from {signed(estimates.min())} to {signed(estimates.max())}" if len(estimates) else ""
+        between = f"; from {style.signed(estimates.min())} to {style.signed(estimates.max())}" if len(estimates) else ""
         lines.append(f"- **{kind}**: {parts} of {len(group)}{between}.")
     return "\n".join(lines)

@@ -11,20 +11,10 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.plateau import IMPROVING, MARK, marked
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
+from whoknows.report.pages import style
 from whoknows.report.pages.claims import hypothesis
 from whoknows.report.pages.curves import embedding
 from whoknows.report.pages.palette import GREY, INK, RAMP, black_from
-from whoknows.report.pages.style import (
-    IN_LINES,
-    TITLES,
-    captioned,
-    colour_domain,
-    folded,
-    interval_text,
-    span,
-    switch,
-    values_text,
-)
 
 # The measures that a cell can show.
 METRICS = ("auroc", "pooled_auroc", "prr", "aurc", "threshold_accuracy", "brier", "ece", "ece_platt")
@@ -110,9 +100,9 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
     if "low" in drawn:
         suffixes = {metric: f"_{metric}" for metric in METRICS if f"low_{metric}" in table} | {"auroc": ""}
         for metric, suffix in suffixes.items():
-            drawn[f"interval_{metric}"] = [*map(interval_text, table[f"low{suffix}"], table[f"high{suffix}"])]
+            drawn[f"interval_{metric}"] = [*map(style.interval_text, table[f"low{suffix}"], table[f"high{suffix}"])]
         seeds = zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))
-        drawn["between_seeds"] = [interval_text(low, high) if count > 1 else "" for low, high, count in seeds]
+        drawn["between_seeds"] = [style.interval_text(low, high) if count > 1 else "" for low, high, count in seeds]
     if "n" in drawn:
         counts = zip(table["n_right"].fillna(0), table["n"].fillna(0))
         drawn["right"] = [f"{right} of {n} ({right / n:.1%})" if n else "" for right, n in counts]
@@ -146,7 +136,7 @@ def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> li
     pairs = {" ".join(pair): " | ".join(map(METHOD_TITLES.get, pair)) for pair in itertools.combinations(methods, 2)}
     pairs = pairs or {methods[0]: ""}
     labels = {
-        "reading": {reading: title[0] for reading, title in TITLES.items()},
+        "reading": {reading: title[0] for reading, title in style.TITLES.items()},
         "metric": {metric: _title_of(metric) for metric in metrics},
         "pair": pairs,
         "colours": {"one": "one scale", "own": "one for each heatmap"},
@@ -155,7 +145,8 @@ def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> li
     values |= {name: list(labels[name]) for name in ("metric", "pair", "colours")}
     usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
     return [
-        switch(name, values[name], labels.get(name, {}), title, usual.get(name)) for name, title in SWITCHES.items()
+        style.switch(name, values[name], labels.get(name, {}), title, usual.get(name))
+        for name, title in SWITCHES.items()
     ]
 
 
@@ -167,14 +158,14 @@ def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict]:
     domains = {metric: {} for metric in metrics}
     for metric, ((test_set, reading), cells) in itertools.product(metrics, table.groupby(["test_set", "reading"])):
         chance = 0.5 if metric.endswith("auroc") else None
-        by_method = {method: colour_domain(values, chance) for method, values in cells.groupby("method")[metric]}
+        by_method = {method: style.colour_domain(values, chance) for method, values in cells.groupby("method")[metric]}
         domains[metric].setdefault(test_set, {})[reading] = by_method
     return domains
 
 
 def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
-    readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
+    readings = json.dumps({reading: style.TITLES[reading] for reading in drawn["reading"].unique()})
     names, bare = {}, ", without intervals" if "interval_auroc" in drawn else ""
     for metric in metrics:
         direction = "" if _measure(metric).is_high_better else ", less is better"
@@ -198,7 +189,7 @@ def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str]
     bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
     linked = drawn["page"].notna().any()
     pointer = "pointer" if linked else "default"
-    x_axis, y_axis = alt.Axis(labelAngle=angle, labelLimit=140), alt.Axis(labelLimit=160, **IN_LINES)
+    x_axis, y_axis = alt.Axis(labelAngle=angle, labelLimit=140), alt.Axis(labelLimit=160, **style.IN_LINES)
     base = _in_panel(drawn, metrics, side, ends, better).encode(
         x=alt.X("trained_on:N", sort=models, title="Trained On", axis=x_axis),
         y=alt.Y("model:N", sort=order, title="Model", axis=y_axis),
@@ -268,14 +259,14 @@ def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -
     parts = []
     for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
         drawn = with_labels(cells, 0)
-        texts = values_text(drawn)
+        texts = style.values_text(drawn)
         drawn["says"] = [*map(_linked, texts, drawn.itertuples())] if links else texts
         drawn["model"] = drawn["model"].str.replace("\n", ", ")
         grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
-        caption = f"{METHOD_TITLES[method]}, {TITLES[reading][0]}, {test_set}"
+        caption = f"{METHOD_TITLES[method]}, {style.TITLES[reading][0]}, {test_set}"
         grid = grid.rename_axis(index="Model", columns="Trained On")
-        parts.append(captioned(grid.to_html(escape=not links), caption))
-    return folded("The same numbers as tables", "\n".join(parts))
+        parts.append(style.captioned(grid.to_html(escape=not links), caption))
+    return style.folded("The same numbers as tables", "\n".join(parts))
 
 
 def _linked(text: str, line) -> str:
@@ -311,7 +302,7 @@ def _unfinished(measured: pd.DataFrame) -> str:
         parts.append(f"**{count} of {of} cells were {IMPROVING} when training ended** ({MARK}): {what}.")
     unknown = measured["still_improving"].isna().sum() if "still_improving" in measured else 0
     if unknown:
-        parts.append(f"Of {unknown} of {of} cells no card says whether training had reached its plateau.")
+        parts.append(f"For {unknown} of {of} cells, no card records whether training had reached its plateau.")
     return " ".join(parts)
 
 
@@ -326,10 +317,10 @@ def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
 
 
 def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
-    sentence = f"The cells rest on {span(measured['n_right'].min(), measured['n_right'].max())} right answers"
+    sentence = f"The cells rest on {style.span(measured['n_right'].min(), measured['n_right'].max())} right answers"
     if "low" in measured:
         wide = measured["high"] - measured["low"]
-        width = span(f"{wide.min():.2f}", f"{wide.max():.2f}")
+        width = style.span(f"{wide.min():.2f}", f"{wide.max():.2f}")
         sentence += f", so that their 95 % intervals are {width} wide"
     both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"])
     difference = (both["probe"] - both["lora_prompt"]).dropna()
@@ -356,14 +347,15 @@ def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
         return ""
     values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
     if len(models) > 2:
-        reached = span(f"{plain[models].min():.2f}", f"{plain[models].max():.2f}")
+        reached = style.span(f"{plain[models].min():.2f}", f"{plain[models].max():.2f}")
         values = f"{reached} on the answers of {len(models)} models"
     above = sum(plain[model] >= best[model] for model in models)
     learners = "each of these models" if len(models) > 1 else "it"
     beside = f"the best that {learners} learned from its own answers"
     if above < len(models):
         beside = f"the best that was learned for {above} of {len(models)} models"
-    return f"How likely a model found its own words, which needs no training, reaches {values}, no lower than {beside}."
+    likelihood = "The likelihood that a model gave its own answer, which needs no training,"
+    return f"{likelihood} reaches {values}, no lower than {beside}."
 
 
 def _range(name: str, cells: pd.DataFrame) -> str:
@@ -371,4 +363,4 @@ def _range(name: str, cells: pd.DataFrame) -> str:
     values = measured.loc[~marked(measured), "auroc"]
     if not len(values):
         return f"**{name}** was {IMPROVING} in every cell" if len(measured) else f"**{name}** has no measured cell"
-    return f"**{name}** reaches an AUROC of {span(f'{values.min():.2f}', f'{values.max():.2f}')}"
+    return f"**{name}** reaches an AUROC of {style.span(f'{values.min():.2f}', f'{values.max():.2f}')}"

@@ -12,7 +12,7 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import RAMP, black_from, dashes, hue, shapes
-from whoknows.report.pages.style import TITLES, colour_domain, folded, switch
+from whoknows.report.pages.style import colour_domain, columns_html, folded, reading_switch
 
 CHOSEN = "chosen"
 DEPTHS = [round(step / 20, 2) for step in range(21)]
@@ -59,7 +59,7 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
         _switch("depth", [CHOSEN, *DEPTHS], "Depth of the layer: "),
         _switch("strength", [CHOSEN, *strengths], "Strength: "),
         _switch("size", sizes[::-1], "Training answers: "),
-        switch("reading", list(READINGS), {reading: TITLES[reading][0] for reading in READINGS}, "Reading: "),
+        reading_switch(list(READINGS)),
     ]
     at = {
         "layer": f"datum.layer === (depth === '{CHOSEN}' ? datum.chosen_layer : round(depth * datum.last_layer))",
@@ -161,6 +161,6 @@ def layers_html(table: pd.DataFrame) -> str:
         "reader": "Reader", "trained_on": "Trained On", "scored": "Scored", "size": "Training answers",
         "layer": "Layer", "strength": "Strength", "validation_auroc": "AUROC on validation", "auroc": "AUROC on test",
     }  # fmt: skip
-    texts = {name: best[name].map("{:.3f}".format, na_action="ignore") for name in ("validation_auroc", "auroc")}
-    html = best.assign(**texts)[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
+    forms = dict.fromkeys(("validation_auroc", "auroc"), "{:.3f}".format)
+    html = columns_html(best, columns, **forms)
     return folded("What validation chooses at each number of training answers", html)

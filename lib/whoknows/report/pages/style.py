@@ -57,6 +57,11 @@ def switch(name: str, values: list[str], labels: dict, title: str, value: str | 
     return alt.param(name=name, value=value, bind=bind)
 
 
+def reading_switch(readings: list[str]) -> alt.Parameter:
+    """The switch between these readings."""
+    return switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
+
+
 def interval_text(low: float, high: float) -> str:
     """An interval in words; "" if it is missing."""
     return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
@@ -117,6 +122,17 @@ def rule_at(value: float, dash: int = 3) -> alt.Chart:
 def captioned(table: str, caption: str) -> str:
     """An HTML table of pandas with a caption."""
     return table.replace("<thead>", f"<caption>{caption}</caption><thead>", 1)
+
+
+def columns_html(table: pd.DataFrame, columns: dict[str, str], **forms) -> str:
+    """Some columns of a table as HTML, "—" for what is missing.
+
+    Args:
+        columns: their titles, by name.
+        forms: functions that write the values of a column, by name.
+    """
+    texts = {name: table[name].map(form, na_action="ignore") for name, form in forms.items()}
+    return table.assign(**texts)[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
 
 
 def folded(summary: str, html: str, is_open: bool = False) -> str:
