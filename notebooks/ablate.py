@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Probe controls
 #
-# The probe of one reader with something taken away: all layers but the last, the truth of its grades, most of its training
-# answers, a whole task; or with the mean hidden state over the answer in place of that at its last token. Needs the answers and the reader's hidden states; no language model is loaded.
+# The probe of one reader with something taken away: all layers but the last, the truth of its grades, most of its
+# training answers, a whole task; or with the mean hidden state over the answer in place of that at its last token.
+# Needs the answers and the reader's hidden states; no language model is loaded.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"

@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Cell
 #
-# One estimator in full: a reader, trained on one model's graded answers, judging the test answers of every model; above the
-# pictures stands whose answers are scored. Who pressed a cell of a heatmap in reading A finds here the estimator of that cell's
-# column, scored on the model of its row. Needs its rows, the answers and the estimator's folders.
+# One estimator in full: a reader, trained on one model's graded answers, judging the test answers of every model; above
+# the pictures stands whose answers are scored. A cell of a heatmap in reading A leads here to the estimator of that
+# cell's column, scored on the model of its row. Needs its rows, the answers and the estimator's folders.
 
 # %% tags=["parameters"]
 method = "probe"
@@ -40,13 +40,13 @@ from whoknows.evaluation import cells, plateau, scores
 from whoknows.report.pages import cell
 
 examples = cells.read_rows(rows, list(answers), [method], seeds)
-judged = cell.judged(examples, answers)
-files.write_parquet(out, judged)
+scored_answers = cell.answer_table(examples, answers)
+files.write_parquet(out, scored_answers)
 cell.curves_chart(cell.curves(examples, tasks), "cell", reader, trained_on)
 
 # %% [markdown]
-# ROC and risk are means over tasks; reliability and confidence are of all answers together. Bars are 95 % intervals of a share
-# (Wilson, 1927); Platt scaling was fitted on validation answers.
+# ROC and risk are means over tasks; reliability and confidence are of all answers together. Bars are 95 % intervals of
+# a share (Wilson, 1927); Platt scaling was fitted on validation answers.
 
 # %% tags=["remove-input"]
 HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples), tasks))))
@@ -54,8 +54,8 @@ HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples
 # %% [markdown]
 # ## How it was trained
 #
-# On validation answers, with the first seed: what each layer reached for a probe, and each epoch for its MLP, or what each look
-# at validation found for adapters. The best was kept.
+# On validation answers, with the first seed: what each layer reached for a probe, and each epoch for its MLP, or what
+# each look at validation found for adapters. The best was kept.
 
 # %% tags=["remove-input"]
 Markdown(cell.training_sentences(plateau.table(estimators), list(examples["method"].unique()), seeds))
@@ -69,7 +69,8 @@ cell.learning_chart(f"{estimators}/seed{seeds[0]}", f"{method}_mlp")
 # %% [markdown]
 # ## Where it was most wrong
 #
-# The wrong answers that it was surest of, and the right ones that it doubted most, among the in-distribution test questions.
+# The wrong answers that it was surest of, and the right ones that it doubted most, among the in-distribution test
+# questions.
 
 # %% tags=["remove-input"]
-HTML(cell.mistakes_html(cell.mistakes(judged, tasks)))
+HTML(cell.mistakes_html(cell.mistakes(scored_answers, tasks)))

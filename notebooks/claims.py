@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Claims
 #
-# What the description of the figure says, put to its own numbers, to the results that the paper's authors released, and
-# to the cells measured here. Needs the rows and the cards of all estimators; no language model is loaded.
+# What the description of the figure says, tested on its own numbers, on the results that the paper's authors released,
+# and on the cells measured here. Needs the rows and the cards of all estimators; no language model is loaded.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
@@ -35,10 +35,10 @@ from whoknows.report.pages import claims
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 stated = claims.load()
-judged, players = claims.judge(stated, examples, models, tasks)
-files.write_parquet(out, judged)
-verdicts = claims.verdicts(judged)
-Markdown(claims.summary_sentences(verdicts, players, judged))
+table, players = claims.evaluate(stated, examples, models, tasks)
+files.write_parquet(out, table)
+verdicts = claims.verdicts(table)
+Markdown(claims.summary_sentences(verdicts, players, table))
 
 # %% tags=["remove-input"]
 HTML(claims.verdicts_html(verdicts))
@@ -46,19 +46,20 @@ HTML(claims.verdicts_html(verdicts))
 # %% [markdown]
 # ## Every claim as differences between cells
 #
-# Bars are 95 % bootstrap intervals over questions. The dashed line is zero; the dotted one is half of a step of the figure, less than which
-# it could not show. A claim fails where a difference is significantly below the dotted line, and holds where all are significantly
-# above the dashed one and none fails. What was measured here are the *primary hypotheses* of the run: p-values are corrected for all of
-# them in both readings (Holm), and a difference is inconclusive where a cell was still improving when its training ended. *Differences*,
-# *Controls* and the first page have the same p-values. Differences have the figure's names; the table beneath says of which cells each is,
-# and so who reads, is trained on and is scored, which depends on the reading. The description and the released results come without
-# intervals, so there the values alone decide.
+# Bars are 95 % bootstrap intervals over questions. The dashed line is zero; the dotted one is half a step of the
+# figure, which could not show a smaller difference. A claim fails where a difference is significantly below the dotted
+# line, and holds where all are significantly above the dashed one and none fails. What was measured here are the
+# *primary hypotheses* of the run: p-values are corrected for all of them in both readings (Holm), and a difference is
+# inconclusive where a cell was still improving when its training ended. *Differences*, *Controls* and the first page
+# have the same p-values. Differences have the figure's names; the table beneath says which cells each compares, and so
+# who reads, is trained on and is scored, which depends on the reading. The description and the released results come
+# without intervals, so there the values alone decide.
 
 # %% tags=["remove-input"]
-claims.contrasts_chart(judged)
+claims.contrasts_chart(table)
 
 # %% tags=["remove-input"]
-HTML(claims.contrasts_html(judged))
+HTML(claims.contrasts_html(table))
 
 # %% tags=["remove-input"]
-Markdown(claims.claims_sentences(stated, judged, verdicts, players))
+Markdown(claims.claims_sentences(stated, table, verdicts))

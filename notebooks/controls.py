@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Controls
 #
-# What a probe is worth shows beside what needs less: no training, no reader, no truth in the grades. Each model judges its
-# own answers here, by estimators that were trained on its own answers. Needs the rows of all stages.
+# What a probe is worth shows in comparison with what needs less: no training, no reader, no truth in the grades. Each
+# model judges its own answers here, by estimators that were trained on its own answers. Needs the rows of all stages.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
@@ -44,11 +44,12 @@ Markdown(controls.contest_sentences(table))
 # %% [markdown]
 # ## What beats what
 #
-# AUROC within task, with its 95 % bootstrap interval over questions. A control that reaches as far as the probe explains
-# it away; the task prior has one half by construction, since it says the same of all answers of a task. *Before the answer* is
-# the probe at the last token of the question: what the reader makes of a question that nobody has answered yet. *Mean over the
-# answer* is the probe on the mean hidden state of all tokens of the answer. LoRA + Prompt less the probe is a *primary
-# hypothesis*, with the p-value of the page Claims; all else here is *exploratory*, and its p-values are not corrected.
+# AUROC within task, with its 95 % bootstrap interval over questions. A control that reaches as far as the probe
+# explains it away; the task prior has one half by construction, since it gives all answers of a task the same
+# confidence. *Before the answer* is the probe at the last token of the question: what the reader makes of a question
+# that nobody has answered yet. *Mean over the answer* is the probe on the mean hidden state of all tokens of the
+# answer. LoRA + Prompt less the probe is a *primary hypothesis*, with the p-value of the page Claims; all else here is
+# *exploratory*, and its p-values are not corrected.
 
 # %% tags=["remove-input"]
 controls.contest_chart(table)
@@ -59,8 +60,8 @@ HTML(controls.contest_html(table))
 # %% [markdown]
 # ## Methods that nobody trained
 #
-# The same answers, judged by how sure the model was of the tokens that it wrote, and by asking any model, without training,
-# whether the answer is right. Of what the tokens say, a run that did not keep it has no lines.
+# The same answers, judged by how sure the model was of the tokens that it wrote, and by asking any model, without
+# training, whether the answer is right. A run that did not keep the tokens' probabilities has no lines for them.
 
 # %% tags=["remove-input"]
 untrained = examples[examples["trained_on"] == ""]

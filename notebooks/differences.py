@@ -10,10 +10,10 @@
 # # Differences
 #
 # Whether two cells differ significantly is decided by the difference that each resample of questions gives, on the same
-# answers, and not by whether their intervals overlap; where a cell was still improving when its training ended, nothing is.
-# Only the *primary hypotheses*, which are those of the page Claims, have a verdict, by the same corrected p-value as there; every other
-# difference is *exploratory*, with its interval and its uncorrected p-value. What both readings ask, and what is another one
-# mirrored, is listed once. Needs the rows and the estimators' cards.
+# answers, and not by whether their intervals overlap; where a cell was still improving when its training ended, it is
+# left open. Only the *primary hypotheses*, which are those of the page Claims, have a verdict, by the same corrected
+# p-value as there; every other difference is *exploratory*, with its interval and its uncorrected p-value. What both
+# readings ask, and what is another difference mirrored, is listed once. Needs the rows and the estimators' cards.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"

@@ -15,8 +15,8 @@
 # > Sanyam Kapoor and others, *Large Language Models Must Be Taught to Know What They Don't Know*, NeurIPS 2024,
 # > [arXiv 2406.08391](https://arxiv.org/abs/2406.08391).
 #
-# These are the values which that description reads off it. Its sentences are put to this list of values, to the released
-# results, and to what was measured here, on the page Claims. Needs no run: all of it lies in the repository.
+# These are the values which that description reads off it. Its sentences are tested on this list of values, on the
+# released results, and on what was measured here, on the page Claims. Needs no run: all of it lies in the repository.
 
 # %% tags=["parameters"]
 out = "results/by-hand/published.parquet"
@@ -39,8 +39,9 @@ HTML(heatmaps.heatmaps_html(figure, published.MODELS))
 # ## The results that its authors released
 #
 # The same cells from their per-task results on open-ended MMLU, macro means over its subjects, in both readings. Two of
-# them, the probes that were taught on the other model's answers, are exactly one half on most subjects or on all of
-# them. That is what a run gives which never loaded what it was to test; it is not a finding, and those cells are shown as missing.
+# them, the probes that were trained on the other model's answers, are exactly one half on most subjects or on all of
+# them. A run that never loaded what it was to test gives such values; they are not a finding, and those cells are shown
+# as missing.
 
 # %% tags=["remove-input"]
 heatmaps.heatmaps_chart(released, published.MODELS, "released")

@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Grading
 #
-# Whether an answer is right depends on who grades it. Here are the heatmaps again, with the test answers graded in other
-# ways. The estimators stay as they are: they learned from the run's own grades. Needs the rows, the estimators' cards and
-# the answers.
+# Whether an answer is right depends on who grades it. Here are the heatmaps again, with the test answers graded in
+# other ways. The estimators stay as they are: they learned from the run's own grades. Needs the rows, the estimators'
+# cards and the answers.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
@@ -54,9 +54,9 @@ HTML(grading.gradings_html(table, models))
 # %% [markdown]
 # ## Answers that the question holds
 #
-# Who repeats the question may hold an accepted answer by accident, such as *K* for what K is the symbol of. So an accepted answer that
-# the question holds does not count if it is another name of the answer; and if it is the answer itself, as one of several to choose
-# from, nothing else in the answer may be the question's.
+# An answer that repeats the question may hold an accepted answer by accident, such as *K* if it was asked what K is the
+# symbol of. So an accepted answer that the question holds does not count if it is another name of the answer; and if it
+# is the answer itself, as one of several to choose from, nothing else in the answer may be the question's.
 
 # %% tags=["remove-input"]
 Markdown(grading.held_sentences(grades))

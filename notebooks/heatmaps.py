@@ -9,9 +9,10 @@
 # %% [markdown]
 # # Can a language model tell when an answer is wrong?
 #
-# Its own answers, or another model's? Language models answered real questions, each answer was graded, and estimators of
-# confidence were trained on the grades: a **probe** on a model's hidden states, and **LoRA + Prompt**, the model fine-tuned to
-# say whether an answer is correct. Each cell is an AUROC: the chance that the estimator is surer of a right answer than of a wrong one.
+# Its own answers, or another model's? Language models answered real questions, each answer was graded, and estimators
+# of confidence were trained on the grades: a **probe** on a model's hidden states, and **LoRA + Prompt**, the model
+# fine-tuned to say whether an answer is correct. Each cell is an AUROC: the chance that the estimator is surer of a
+# right answer than of a wrong one.
 
 # %% tags=["parameters"]
 # Needs the rows and the cards of all estimators; no language model is loaded.
@@ -56,10 +57,10 @@ HTML(facts.html(examples, estimators, models))
 HTML(heatmaps.heatmaps_html(table, models, links))
 
 # %% [markdown]
-# Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests on.
-# Point at a cell for more; press it, or Enter on it, for the page of its estimator, which says who reads, is trained on and is scored.
-# A hatched cell has no value, and says why. One with ↗ was
-# *still improving* when its training ended, as its page says: no conclusion rests on it.
+# Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests
+# on. Point at a cell for more; press it, or Enter on it, for the page of its estimator, which says who reads, is
+# trained on and is scored. A hatched cell has no value, and says why. One with ↗ was *still improving* when its
+# training ended, as its page says: no conclusion rests on it.
 #
 # In-distribution values are means within task: an estimator that knows only which task is harder gets one half. More on
 # [how to read the heatmaps](book/reading.md), [which differences are significant](run/differences.ipynb), [what a

@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Layers
 #
-# What a probe reaches at another layer, with a stronger penalty, with fewer training answers. Turn the switches: the heatmap and
-# both curves follow; they open on what validation chooses, as the report's probe does. Needs the sweep of every reader.
+# What a probe reaches at another layer, with a stronger penalty, with fewer training answers. Turn the switches: the
+# heatmap and both curves follow; they open on what validation chooses, as the report's probe does. Needs the sweep of
+# every reader.
 
 # %% tags=["parameters"]
 models = ["SmolLM2-135M", "Gemma3-270M"]
@@ -31,6 +32,6 @@ layers.layers_chart(table, models)
 HTML(layers.layers_html(table))
 
 # %% [markdown]
-# The values are AUROC within task on test answers of the tasks that were trained on, with the first seed. They are here to look
-# at. Who picks the best of them has chosen on test answers; the probes of this report choose layer and strength on validation
-# answers, whose AUROC stands in the tooltip and in the table.
+# The values are AUROC within task on test answers of the tasks that were trained on, with the first seed. They are here
+# to look at. Picking the best of them would be selection on test answers; the probes of this report choose layer and
+# strength on validation answers, whose AUROC stands in the tooltip and in the table.

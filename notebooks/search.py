@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Search
 #
-# LoRA + Prompt of one reader on its own answers, at several learning rates and with fewer training answers, and the probe
-# beside it; all of it judged on validation answers, and none on test answers. Needs the answers and the reader's hidden states.
+# LoRA + Prompt of one reader on its own answers, at several learning rates and with fewer training answers, and the
+# probe beside it; all of it measured on validation answers, and none on test answers. Needs the answers and the
+# reader's hidden states.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
@@ -68,8 +69,8 @@ table = search.cell(
 )
 
 # %% [markdown]
-# AUROC on validation against the seconds spent in training, with all training answers: a line for each learning rate, that of
-# the grid being the thickest, and a point for the probe.
+# AUROC on validation against the seconds spent in training, with all training answers: a line for each learning rate,
+# that of the grid being the thickest, and a point for the probe.
 
 # %%
 curves.search_curve(table)

@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Settings
 #
-# How the learning rate of LoRA + Prompt was found, for each reader on its own answers, and what each training cost. Every value
-# on this page is AUROC within task on validation answers; no test answer had a say. Needs the search of every reader.
+# How the learning rate of LoRA + Prompt was found, for each reader on its own answers, and what each training cost.
+# Every value on this page is AUROC within task on validation answers; no test answer was used. Needs the search of
+# every reader.
 
 # %% tags=["parameters"]
 models = ["SmolLM2-135M", "Gemma3-270M"]
@@ -31,20 +32,20 @@ Markdown(settings.preferred(table))
 curves.search_curve(table)
 
 # %% [markdown]
-# A line for each learning rate, with all training answers; that of the grid is the thickest. The point is the probe: the fit of
-# every layer and strength. Seconds are those of training alone, on a logarithmic scale. Looks at validation do not
-# count, nor does reading the hidden states, which a probe needs and LoRA in every block does not.
+# A line for each learning rate, with all training answers; that of the grid is the thickest. The point is the probe:
+# the fit of every layer and strength. Seconds are those of training alone, on a logarithmic scale. Looks at validation
+# do not count, nor does reading the hidden states, which a probe needs and LoRA in every block does not.
 
 # %% tags=["remove-input"]
 settings.sizes_chart(table)
 
 # %% [markdown]
-# Both methods with fewer training answers, the same for both, at the grid's settings. Of the wrong ones LoRA + Prompt may leave some out, as
-# `wrong_per_right` says.
+# Both methods with fewer training answers, the same for both, at the grid's settings. Of the wrong ones LoRA + Prompt
+# may leave some out, as `wrong_per_right` says.
 
 # %% tags=["remove-input"]
 HTML(settings.html(table))
 
 # %% [markdown]
-# Seconds are those of the whole training. The epoch is that of the best look at validation, whose adapters would be used. One
-# that comes last was perhaps not trained long enough.
+# Seconds are those of the whole training. The epoch is that of the best look at validation, whose adapters would be
+# used. One that comes last was perhaps not trained long enough.

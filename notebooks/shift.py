@@ -10,8 +10,8 @@
 # # Shift
 #
 # An estimator is wanted where nobody has graded answers yet. Here each model's own estimators judge its answers to
-# questions of tasks that nobody was trained on, beside what they reach on held-out questions of the tasks that they know.
-# Needs the rows of all stages and the estimators' cards.
+# questions of tasks that nobody was trained on, beside what they reach on held-out questions of the tasks that they
+# know. Needs the rows of all stages and the estimators' cards.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
@@ -46,9 +46,10 @@ Markdown(shift.shift_sentences(table))
 shift.shift_chart(table)
 
 # %% [markdown]
-# The value of a task with many subjects is the mean over those that have both right and wrong answers. Hollow points rest on
-# an estimator that was still improving when its training ended; what rests on too few right or wrong answers is left out. Two test
-# sets differ in more than distance: questions can be harder, and answers longer, which is why what needs no training stands beside.
+# The value of a task with many subjects is the mean over those that have both right and wrong answers. Hollow points
+# rest on an estimator that was still improving when its training ended; what rests on too few right or wrong answers is
+# left out. Two test sets differ in more than distance: questions can be harder, and answers longer, which is why
+# methods that need no training are shown beside them.
 
 # %% tags=["remove-input"]
 HTML(shift.shift_html(table))
@@ -56,7 +57,8 @@ HTML(shift.shift_html(table))
 # %% [markdown]
 # ## A task that was never seen
 #
-# AUROC on a task of the mixture, trained with that task and with the whole task left out: the same questions both times.
+# AUROC on a task of the mixture, trained with that task and with the whole task left out: the same questions both
+# times.
 
 # %% tags=["remove-input"]
 without = shift.left_out(examples)

@@ -26,19 +26,19 @@ PATIENCE = 120  # seconds until something that should have happened counts as mi
 
 def find() -> str:
     """The browser on the PATH; without one the test is skipped, or fails in CI."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not path:
         missing = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         missing("no Chromium or Chrome on the PATH, so the browser tests were not run")
-    return found
+    return path
 
 
 @contextmanager
 def open_book(index: Path, network: str = NO_NETWORK):
     """A browser that shows a book, from its first page's file.
 
-    Gives a `Browser`, whose `requests` and `errors` collect what no page of the book may cause; `loaded` has the bytes of
-    all that the page on show has fetched, as they are once unpacked.
+    Gives a `Browser`, whose `requests` and `errors` collect what no page of the book may cause; `loaded` has the bytes
+    of all that the page on show has fetched, as they are once unpacked.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         command = [find(), *FLAGS, network, f"--user-data-dir={profile}", "about:blank"]
@@ -115,20 +115,20 @@ class Browser:
         Path(path).write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))
 
     def _note(self, message: dict) -> None:
-        said = message.get("params", {})
+        params = message.get("params", {})
         match message.get("method"):
             case "Network.requestWillBeSent":
-                url = said["request"]["url"]
+                url = params["request"]["url"]
                 if not url.startswith(("file:", "data:", "blob:", "about:")):
                     self.requests.append(url)
             case "Network.dataReceived":
-                self.loaded += said["dataLength"]
+                self.loaded += params["dataLength"]
             case "Runtime.exceptionThrown":
-                self.errors.append(json.dumps(said["exceptionDetails"])[:1000])
-            case "Runtime.consoleAPICalled" if said["type"] in ("error", "assert"):
-                self.errors.append(json.dumps(said["args"])[:1000])
-            case "Log.entryAdded" if said["entry"]["level"] == "error":
-                self.errors.append(f"{said['entry']['text']} {said['entry'].get('url', '')}")
+                self.errors.append(json.dumps(params["exceptionDetails"])[:1000])
+            case "Runtime.consoleAPICalled" if params["type"] in ("error", "assert"):
+                self.errors.append(json.dumps(params["args"])[:1000])
+            case "Log.entryAdded" if params["entry"]["level"] == "error":
+                self.errors.append(f"{params['entry']['text']} {params['entry'].get('url', '')}")
 
 
 def _tab(profile: Path) -> str:

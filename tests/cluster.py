@@ -1,4 +1,4 @@
-"""The smoke grid on a Slurm of two nodes, one of which dies on the way; `make test-cluster` runs it, `make test` does not.
+"""The smoke grid on a Slurm of two nodes, one of which dies; `make test-cluster` runs it, `make test` does not.
 
 Both nodes are this machine, each with a GPU that is none. Wants root, since Slurm reads its settings in /etc/slurm.
 """
@@ -92,13 +92,13 @@ class Slurm:
         """Ends a daemon and all that it started, as a power cut does: none of them can say that another one ended."""
         jobs = self.ask("squeue", "--noheader", f"--nodelist={name}", "--format=%A").split()
         marks = [f"WHOKNOWS_NODE={name}", f"SLURMD_NODENAME={name}", *(f"slurmstepd: [{job}." for job in jobs)]
-        found = [
+        processes = [
             int(process.name)
             for process in Path("/proc").glob("[0-9]*")
             if any(mark in _about(process) for mark in marks)
         ]
         for how in (signal.SIGSTOP, signal.SIGKILL):
-            for process in found:
+            for process in processes:
                 with suppress(ProcessLookupError):  # it has ended by itself
                     os.kill(process, how)
         self.daemons.pop(name).wait()
@@ -129,8 +129,8 @@ def _about(process: Path) -> str:
 
 def wait_for(condition, seconds: int = 300):
     for _ in range(seconds * 10):
-        if found := condition():
-            return found
+        if result := condition():
+            return result
         time.sleep(0.1)
     raise AssertionError(f"waited for {seconds} s in vain")
 
@@ -151,8 +151,8 @@ def checkout(folder: Path) -> Path:
 def start(folder: Path, *options: str) -> subprocess.Popen:
     command = [sys.executable, "-m", "whoknows", "workflow", "grids/smoke.yml", *options]
     environment = os.environ | {"PYTHONPATH": str(folder / "lib")}
-    with open(folder / "said", "w") as said:
-        return subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)
+    with open(folder / "output", "w") as output:
+        return subprocess.Popen(command, cwd=folder, env=environment, stdout=output, stderr=output)
 
 
 def _has_just_begun(job: dict[str, str], node: str) -> bool:
@@ -162,9 +162,9 @@ def _has_just_begun(job: dict[str, str], node: str) -> bool:
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
-    found = Slurm(tmp_path_factory.mktemp("slurm"))
-    yield found
-    found.stop()
+    slurm = Slurm(tmp_path_factory.mktemp("slurm"))
+    yield slurm
+    slurm.stop()
 
 
 @pytest.fixture(scope="module")
@@ -172,7 +172,7 @@ def local(tmp_path_factory):
     """The grid's results as this machine makes them without Slurm, each stage on as many cores as there."""
     assets.fetch("questions")
     folder = checkout(tmp_path_factory.mktemp("local"))
-    assert start(folder, "--cores", "2").wait() == 0, (folder / "said").read_text()
+    assert start(folder, "--cores", "2").wait() == 0, (folder / "output").read_text()
     return folder
 
 
@@ -187,15 +187,15 @@ def away(slurm, local, tmp_path_factory):
         )
         wait_for(lambda: any(_has_just_begun(job, "n2") for job in slurm.jobs()))
         slurm.kill("n2")
-        assert process.wait() == 0, (folder / "said").read_text()
+        assert process.wait() == 0, (folder / "output").read_text()
     finally:
         process.kill()
     return folder
 
 
 def test_a_run_that_lost_a_node_ends_with_the_numbers_of_a_local_run(local, away):
-    found = [pd.read_parquet(folder / "results/smoke/scores.parquet") for folder in (local, away)]
-    pd.testing.assert_frame_equal(*found, check_exact=True)
+    tables = [pd.read_parquet(folder / "results/smoke/scores.parquet") for folder in (local, away)]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
     assert {path.name for path in away.glob("results/smoke/notebooks/*")} == {
         path.name for path in local.glob("results/smoke/notebooks/*")
     }
@@ -220,14 +220,14 @@ def test_a_job_gets_what_the_grid_says_and_else_what_the_profile_says(slurm, awa
 
 
 def test_gpus_that_no_node_has_are_refused_and_not_taken_from_two(slurm, away):
-    said = subprocess.run(["sbatch", "--nodes=1", "--gpus=2", "--wrap=true"], capture_output=True, text=True)
-    assert said.returncode and "not available" in said.stderr
+    refused = subprocess.run(["sbatch", "--nodes=1", "--gpus=2", "--wrap=true"], capture_output=True, text=True)
+    assert refused.returncode and "not available" in refused.stderr
 
 
 def test_the_terminal_shows_what_the_jobs_say(away):
-    said = (away / "said").read_text()
-    assert re.search(r"^answer tiny-llama: started$", said, re.M) and re.search(
-        r"^heatmaps: done in \d+ s$", said, re.M
+    text = (away / "output").read_text()
+    assert re.search(r"^answer tiny-llama: started$", text, re.M) and re.search(
+        r"^heatmaps: done in \d+ s$", text, re.M
     )
 
 
@@ -235,4 +235,4 @@ def test_nothing_is_left_to_do_and_other_resources_change_nothing(away):
     grid = away / "grids/smoke.yml"
     grid.write_text(grid.read_text().replace("memory: 4", "memory: 8"))
     process = start(away, "--plan")
-    assert process.wait() == 0 and (away / "said").read_text().strip().endswith("0 stages to run.")
+    assert process.wait() == 0 and (away / "output").read_text().strip().endswith("0 stages to run.")

@@ -13,7 +13,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items):
-    """The files that take longest come first, so that where files are shared among processes none is waited for at the end."""
+    """Puts the files that take longest first, so that no process is left with one of them at the end."""
     longest = ("test_smoke", "test_workflow", "test_explore")
     items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
 

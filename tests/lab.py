@@ -1,4 +1,4 @@
-"""Every notebook, Run All, in JupyterLab in a browser, on the run that is there; `make test-lab` runs it, `make test` does not."""
+"""Every notebook, Run All, in JupyterLab in a browser, on the run that is there; only `make test-lab` runs it."""
 
 import os
 import socket
@@ -24,7 +24,10 @@ THIS_MACHINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 # Of cells that are out of sight the page has nothing, but the notebook's model has.
 CELLS = "window.jupyterapp?.shell.currentWidget?.content?.widgets?.filter(cell => cell.model.type === 'code') ?? []"
 COUNTS = f"({CELLS}).map(cell => cell.model.executionCount)"
-ERRORS = f"({CELLS}).flatMap(cell => cell.model.outputs.toJSON()).filter(output => output.output_type === 'error').map(error => error.evalue)"
+ERRORS = (
+    f"({CELLS}).flatMap(cell => cell.model.outputs.toJSON())"
+    ".filter(output => output.output_type === 'error').map(error => error.evalue)"
+)
 HOUR = 3600
 
 
@@ -48,14 +51,14 @@ def address(tmp_path):
     ]
     with open(tmp_path / "log.txt", "w") as log:
         server = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=os.environ | {"TQDM_DISABLE": "1"})
-    found, end = f"http://127.0.0.1:{port}", time.monotonic() + browser.PATIENCE
+    address, end = f"http://127.0.0.1:{port}", time.monotonic() + browser.PATIENCE
     while time.monotonic() < end and server.poll() is None:
         try:
-            urllib.request.urlopen(f"{found}/api/status").close()
+            urllib.request.urlopen(f"{address}/api/status").close()
             break
         except OSError:
             time.sleep(0.2)
-    yield found
+    yield address
     server.terminate()
     server.wait(60)
 

@@ -43,7 +43,7 @@ def answers(texts=TEXTS, correct=None, split="test", task="made_up") -> pd.DataF
 
 
 def mixed(count=96) -> dict[str, pd.DataFrame]:
-    """Graded answers of three models to the same questions, of two interleaved tasks of unequal size; every gold answer is another one."""
+    """Graded answers of three models to the same questions, of two interleaved, unequal tasks; gold answers differ."""
     questions = [f"What is number {i}?" for i in range(count)]
     task = ["sciq" if i % 3 == 1 else "trivia_qa" for i in range(count)]
     split = [("train", "validation", "train", "test")[i // 2 % 4] for i in range(count)]
@@ -63,11 +63,11 @@ def spied(monkeypatch, owner, name: str, instead=None) -> list[dict]:
     """
     usual, seen = getattr(owner, name), []
 
-    def spy(*told, **more):
-        bound = inspect.signature(usual).bind(*told, **more)
+    def spy(*values, **more):
+        bound = inspect.signature(usual).bind(*values, **more)
         bound.apply_defaults()
         seen.append(dict(bound.arguments))
-        return (instead or usual)(*told, **more)
+        return (instead or usual)(*values, **more)
 
     monkeypatch.setattr(owner, name, spy)
     return seen
@@ -83,7 +83,7 @@ def make_rows(logit, correct, task="trivia_qa", **names) -> pd.DataFrame:
 
 
 def graded(strengths, count=400, **names):
-    """Rows of each method for a reader that judges its own answers; confidence is noise and `strength` times the grade."""
+    """Rows of each method for a reader that judges its own answers; confidence is noise and `strength` times grade."""
     parts = []
     for method, strength in strengths.items():
         for at, task in enumerate(("trivia_qa", "sciq", "nq_open")):
@@ -125,9 +125,9 @@ NEVER_RUN = [
 def a_run(folder: Path) -> None:
     """The folders answers, rows, controls and estimators of a run of `THREE` models on `FOUR` tasks with two seeds.
 
-    Tasks stand interleaved and are of unequal size, models are right on unlike questions and in unlike shares, and no two
-    estimators are equally good at anything: whoever mistakes one for another writes another number. One model has a task
-    without a right answer, some estimators were `IMPROVING`, and some never ran.
+    Tasks stand interleaved and are of unequal size, models are right on unlike questions and in unlike shares, and no
+    two estimators are equally good at anything: whoever mistakes one for another writes another number. One model has a
+    task without a right answer, some estimators were `IMPROVING`, and some never ran.
     """
     rng = np.random.default_rng(3)
     asked = pd.DataFrame({"task": rng.permutation(np.repeat([task["name"] for task in FOUR], (120, 75, 60, 40)))})

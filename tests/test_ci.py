@@ -1,4 +1,4 @@
-"""What runs elsewhere: the workflow and Colab name targets and files that there are, Binder finds what it needs, and Slurm's jobs are read."""
+"""What runs elsewhere: the workflow and Colab name existing targets and files, Binder has its needs, Slurm is read."""
 
 import re
 from pathlib import Path
@@ -64,7 +64,10 @@ def test_binder_reads_environment_yml_since_nothing_stands_before_it(name):
 
 
 def test_a_job_that_waits_for_a_node_is_read_as_well_as_one_that_runs():
-    shown = "JobId={} JobState={} Reason={} Partition=cards AllocNode:Sid=host:9 ReqNodeList=(null) NodeList={} NumNodes=1 TRES=cpu=1,mem=4000M,gres/gpu=1 Comment=\n"
+    shown = (
+        "JobId={} JobState={} Reason={} Partition=cards AllocNode:Sid=host:9 ReqNodeList=(null) "
+        "NodeList={} NumNodes=1 TRES=cpu=1,mem=4000M,gres/gpu=1 Comment=\n"
+    )
     waits, runs = parsed(shown.format(7, "PENDING", "Resources", "") + shown.format(6, "RUNNING", "None", "n2"))
     assert waits == {**runs, "JobId": "7", "JobState": "PENDING", "Reason": "Resources", "NodeList": ""}
     assert runs["NodeList"] == "n2" and runs["TRES"] == "cpu=1,mem=4000M,gres/gpu=1"

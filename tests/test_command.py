@@ -31,14 +31,14 @@ def test_the_status_is_what_is_returned(ends, result, status):
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "said"), [(WhoknowsError("mend it"), 2, "mend it"), (KeyboardInterrupt(), 130, "Stopped")]
+    ("error", "status", "message"), [(WhoknowsError("mend it"), 2, "mend it"), (KeyboardInterrupt(), 130, "Stopped")]
 )
-def test_an_end_that_is_no_fault_of_ours_is_one_sentence(ends, error, status, said, capsys):
+def test_an_end_that_is_no_fault_of_ours_is_one_sentence(ends, error, status, message, capsys):
     def end():
         raise error
 
     assert ends(end) == status
-    assert capsys.readouterr().err.startswith(said)
+    assert capsys.readouterr().err.startswith(message)
 
 
 def test_a_fault_of_ours_is_not_hidden(ends):
@@ -56,8 +56,8 @@ def test_every_command_says_what_it_takes(name, capsys):
 def test_help_names_every_command(capsys):
     with pytest.raises(SystemExit):
         __main__.main(["--help"])
-    said = capsys.readouterr().out
-    assert all(f"  {name}" in said and does in said for name, (_, does) in __main__.COMMANDS.items())
+    text = capsys.readouterr().out
+    assert all(f"  {name}" in text and does in text for name, (_, does) in __main__.COMMANDS.items())
 
 
 @pytest.mark.parametrize("name", ["README.md", "book/use.md"])
@@ -82,7 +82,10 @@ def test_the_commands_that_are_shown_are_understood(name, monkeypatch):
 
 
 def test_who_reads_only_the_beginning_sees_no_traceback():
-    code = "import sys; from whoknows import __main__; from whoknows.use import commands; commands.push = lambda _: print('line\\n' * 100000); sys.exit(__main__.main(['push']))"
+    code = (
+        "import sys; from whoknows import __main__; from whoknows.use import commands; "
+        "commands.push = lambda _: print('line\\n' * 100000); sys.exit(__main__.main(['push']))"
+    )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}

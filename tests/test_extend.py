@@ -23,20 +23,20 @@ from pathlib import Path
 import json
 
 chosen, rng = grid.load("grids/smoke.yml"), np.random.default_rng(0)
-told = json.loads(parameters.centroid(chosen, "tiny-llama", "tiny-mistral", "0"))
-for name, path in told["answers"].items():
+values = json.loads(parameters.centroid(chosen, "tiny-llama", "tiny-mistral", "0"))
+for name, path in values["answers"].items():
     frame = answers([f"answer {i}" for i in range(90)], rng.random(90) < 0.4, task="sciq_mc")
     frame["split"] = ["train", "validation", "test"] * 30
     files.write_parquet(path, frame)
     states = torch.randn(90, 3, 4)
     states[torch.tensor(frame["correct"].to_numpy()), -1] += 2.0
-    hidden.save_hidden(told["features"], name, states)
-notebook.run(Path("notebooks/centroid.py"), Path("page.ipynb"), told)
-rows = cells.read_rows("results/smoke/rows", list(told["answers"]), chosen.methods, chosen.seeds)
+    hidden.save_hidden(values["features"], name, states)
+notebook.run(Path("notebooks/centroid.py"), Path("page.ipynb"), values)
+rows = cells.read_rows("results/smoke/rows", list(values["answers"]), chosen.methods, chosen.seeds)
 tasks = [{"name": "sciq_mc", "role": "train"}]
-table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), tasks), list(told["answers"]), tasks)
+table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), tasks), list(values["answers"]), tasks)
 print(table.loc[(table["method"] == "centroid") & (table["reading"] == "B"), "auroc"].max())
-print(sorted(Path(told["out"]).iterdir()))
+print(sorted(Path(values["out"]).iterdir()))
 """
 
 
@@ -92,9 +92,9 @@ def test_each_takes_less_than_thirty_lines(part):
 
 
 def test_the_plan_has_the_new_model_task_and_method(checkout):
-    said = run(checkout, "whoknows", "workflow", "grids/smoke.yml", "--plan")
-    planned = {line.split()[0] for line in said.partition("\n\n")[0].splitlines()}
-    assert "\nCentroid " in said  # has a line among the costs, too
+    text = run(checkout, "whoknows", "workflow", "grids/smoke.yml", "--plan")
+    planned = {line.split()[0] for line in text.partition("\n\n")[0].splitlines()}
+    assert "\nCentroid " in text  # has a line among the costs, too
     models = ("tiny-llama", "tiny-mistral", "another-mistral")
     assert {"questions", "answer-another-mistral", "extract-another-mistral"} <= planned
     for reader in models:
@@ -106,8 +106,12 @@ def test_the_plan_has_the_new_model_task_and_method(checkout):
 
 
 def test_the_new_tasks_questions_are_asked(checkout):
-    code = "from whoknows.data import questions; t = questions.build([{'name': 'symbols', 'size': 4, 'role': 'shift'}], {}, 2); print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
-    assert "{'test': 4, 'shot': 2}" in (said := run(checkout, code)) and "'Au'" in said
+    code = (
+        "from whoknows.data import questions; "
+        "t = questions.build([{'name': 'symbols', 'size': 4, 'role': 'shift'}], {}, 2); "
+        "print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
+    )
+    assert "{'test': 4, 'shot': 2}" in (text := run(checkout, code)) and "'Au'" in text
 
 
 def test_the_new_method_has_its_place_in_the_heatmaps(checkout):

@@ -50,8 +50,8 @@ def test_saving_it_in_jupyterlab_changes_no_cell(path):
 
 
 def test_by_hand_it_writes_into_no_run(path):
-    told = page.parameters(jupytext.read(path, fmt="py:percent"))
-    written = {key: value for key, value in told.items() if key in ("out", "rows_out", "log")}
+    values = page.parameters(jupytext.read(path, fmt="py:percent"))
+    written = {key: value for key, value in values.items() if key in ("out", "rows_out", "log")}
     assert all(value.startswith("results/by-hand/") for value in written.values()) and bool(written) == (
         path.stem != "explore"
     )
@@ -80,7 +80,7 @@ DONE_BY = {
 def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, monkeypatch):
     owner, name, others = DONE_BY[stage]
     notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
-    told = {
+    values = {
         key: {"a": key} if key == "answers" and isinstance(value, dict) else key
         for key, value in page.parameters(notebook).items()
     }
@@ -92,19 +92,19 @@ def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, m
     loaded, handed = spied(monkeypatch, loading, "load", lambda *_: LOADED), spied(monkeypatch, owner, name, stop)
     code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
     with pytest.raises(Handed):
-        exec(code[1], dict(told))
+        exec(code[1], dict(values))
     given = handed[0] | handed[0].pop("used", {})
-    assert given == {key: others[key] if key in others else told[key] for key in given}
-    reading = {"source", "precision", "template", "digest"} & told.keys()
+    assert given == {key: others[key] if key in others else values[key] for key in given}
+    reading = {"source", "precision", "template", "digest"} & values.keys()
     assert loaded == [{key: key for key in reading}] if LOADED in given.values() else reading <= given.keys()
 
 
 def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypatch):
-    (told,) = re.findall(r"exec_lines = \['(.+?)'\]", (ROOT / "Makefile").read_text())
+    (line,) = re.findall(r"exec_lines = \['(.+?)'\]", (ROOT / "Makefile").read_text())
     chart = alt.Chart(pd.DataFrame({"a": [1]})).mark_point().encode(x="a:Q").properties(width="container")
     before = alt.renderers.active
     try:
-        exec(told, {})
+        exec(line, {})
         shown = chart._repr_mimebundle_()
     finally:
         alt.renderers.enable(before)
@@ -120,7 +120,10 @@ def test_where_there_is_no_room_yet_a_chart_has_a_picture(tmp_path):
     specs = {"book": spec, "lab": style.bundle(spec)[style.CHART]}
     book.write_charts(tmp_path)
     (tmp_path / "index.html").write_text("<script src='vega.js'></script><div id='none' style='width: 0'></div>")
-    draw = "whoknowsVega.vegaEmbed('#none', {}, {{renderer: 'canvas'}}).then(drawn => drawn.view.toImageURL('png')).then(url => (url.split(',')[1] ?? '').length)"
+    draw = (
+        "whoknowsVega.vegaEmbed('#none', {}, {{renderer: 'canvas'}}).then(drawn => drawn.view.toImageURL('png'))"
+        ".then(url => (url.split(',')[1] ?? '').length)"
+    )
     with browser.open_book(tmp_path / "index.html") as tab:
         tab.visit()
         drawn = {name: tab.read(draw.format(json.dumps(one))) for name, one in specs.items()}

@@ -105,10 +105,10 @@ def test_the_makefile_and_the_library_look_for_the_same_browsers():
 
 def test_a_profile_reaches_the_workflow_and_only_then_is_its_plugin_installed():
     for asked, wanted in ([], False), (["PROFILE=slurm"], True):
-        said = subprocess.run(
+        command = subprocess.run(
             ["make", "-n", "-o", ".venv/ready", "book", *asked], cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout
-        assert ("--profile 'slurm'" in said) == wanted
+        assert ("--profile 'slurm'" in command) == wanted
     rule = re.search(r"^book pdf: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1]
     assert rule == "$(READY) $(if $(PROFILE),$(CLUSTER))"
 

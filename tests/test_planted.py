@@ -1,4 +1,4 @@
-"""Mistakes that this field makes in silence, planted one by one: each must be caught, by a refusal or by a test of this suite."""
+"""Silent mistakes of this field, planted one by one: each must be caught, by a refusal or by a test of this suite."""
 
 import dataclasses
 
@@ -103,8 +103,8 @@ def test_a_layer_that_is_chosen_on_test(tmp_path, monkeypatch):
             source="",
             precision="",
         )
-        own = rows[(rows["method"] == "probe") & (rows["split"] == "test")]
-        return scores.by_task(own)["auroc"].iloc[0], search.loc[search["validation_auroc"].idxmax(), "layer"]
+        test = rows[(rows["method"] == "probe") & (rows["split"] == "test")]
+        return scores.by_task(test)["auroc"].iloc[0], search.loc[search["validation_auroc"].idxmax(), "layer"]
 
     honest, layer = auroc_and_layer()
     assert layer == 1 and honest < 0.7

@@ -24,7 +24,7 @@ def test_every_work_in_the_list_is_cited_and_every_cited_one_is_there():
 def test_the_list_and_the_citation_name_the_same_paper():
     listed = parse_file(BOOK / "references.bib").entries["kapoor2024"]
     assert listed.fields["title"] == PAPER["title"] and listed.fields["year"] == str(PAPER["year"])
-    assert [f"arXiv:{listed.fields['eprint']}"] == [found["value"] for found in PAPER["identifiers"]]
+    assert [f"arXiv:{listed.fields['eprint']}"] == [identifier["value"] for identifier in PAPER["identifiers"]]
     assert [str(person) for person in listed.persons["author"]] == authors(PAPER)
 
 

@@ -1,4 +1,4 @@
-"""The rooms of the library: data flows one way, so that a change in a report can touch no number, and no room needs all the others."""
+"""The rooms of the library: data flows one way, so that a change in a report touches no number."""
 
 import ast
 from graphlib import TopologicalSorter

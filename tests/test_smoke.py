@@ -1,4 +1,4 @@
-"""The smoke grid from questions to book with the command that users give, in a fresh copy of the checkout and without a network."""
+"""The smoke grid from questions to book by the command that users give, in a fresh checkout without a network."""
 
 import dataclasses
 import html.parser
@@ -171,9 +171,9 @@ class _Page(html.parser.HTMLParser):
         self.feed(path.read_text())
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        self.ids |= {found[name] for name in ("id", "name") if found.get(name)}
-        self.links += [found[name] for name in ("href", "src") if found.get(name)]
+        values = dict(attrs)
+        self.ids |= {values[name] for name in ("id", "name") if values.get(name)}
+        self.links += [values[name] for name in ("href", "src") if values.get(name)]
 
 
 def links(book: Path) -> tuple[int, list[str]]:
@@ -211,8 +211,10 @@ def test_every_chart_is_drawn_and_has_words_a_table_and_a_strip(checkout, made):
         for path in charted:
             tab.visit(str(path.relative_to(book)))
             charts = tab.read("""[...document.querySelectorAll('[id^=altair-viz]')].map(chart => {
-                const follows = (what) => [...document.querySelectorAll(what)].some(one => chart.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING);
-                return [chart.querySelector('[role=graphics-document]').ariaLabel, follows('article table'), follows('.strip'), chart.querySelectorAll('svg.marks path, svg.marks text').length];
+                const follows = (what) => [...document.querySelectorAll(what)].some(one =>
+                chart.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING); return
+                [chart.querySelector('[role=graphics-document]').ariaLabel, follows('article table'), follows('.strip'),
+                chart.querySelectorAll('svg.marks path, svg.marks text').length];
             })""")
             for words, table, strip, marks in charts:
                 assert words and len(words) > 20 and table and strip and marks > 5, (
@@ -227,16 +229,16 @@ def test_every_chart_is_drawn_and_has_words_a_table_and_a_strip(checkout, made):
 
 def specs(notebooks: Path) -> list[dict]:
     """All charts of a run's pages, as Vega-Lite."""
-    found = []
+    charts = []
     for path in notebooks.glob("*.ipynb"):
         shown = [
             output.get("data", {}).get("text/html", "")
             for cell in nbformat.read(path, as_version=4).cells
             for output in cell.get("outputs", [])
         ]
-        found += [json.JSONDecoder().raw_decode(html.split("})(", 1)[1])[0] for html in shown if "vegaEmbed" in html]
-    assert len(found) > 20
-    return found
+        charts += [json.JSONDecoder().raw_decode(html.split("})(", 1)[1])[0] for html in shown if "vegaEmbed" in html]
+    assert len(charts) > 20
+    return charts
 
 
 def test_every_chart_is_one_that_jupyterlab_draws_by_itself(checkout, made):
@@ -245,7 +247,7 @@ def test_every_chart_is_one_that_jupyterlab_draws_by_itself(checkout, made):
 
 
 def named(part, key: str = "") -> Iterator[str]:
-    """What a compiled chart calls its axes, legends, switches and the lines of its tooltips, also for those who hear them."""
+    """The titles of a compiled chart's axes, legends, switches and tooltip lines, also those for screen readers."""
     if isinstance(part, list):
         for one in part:
             yield from named(one, key)
@@ -264,7 +266,7 @@ def named(part, key: str = "") -> Iterator[str]:
 
 
 def test_no_chart_calls_anything_by_the_name_of_a_column(checkout, made):
-    said = {
+    titles = {
         name
         for spec in specs(checkout / "results/smoke/notebooks")
         for name in named(vl_convert.vegalite_to_vega(spec))
@@ -277,9 +279,9 @@ def test_no_chart_calls_anything_by_the_name_of_a_column(checkout, made):
         "L2 strength",
         "Reading: ",
         "Verdict",
-    } <= said
+    } <= titles
     assert [
-        name for name in said if "_" in name or name[0].islower() and name != "p" and not name.startswith("p (Holm)")
+        name for name in titles if "_" in name or name[0].islower() and name != "p" and not name.startswith("p (Holm)")
     ] == []
 
 
@@ -310,22 +312,22 @@ def test_the_switches_redraw_the_heatmap_from_what_was_measured(checkout, made):
         choose(tab, "strength", f"{strongest:g}")
         for depth in (0, 1):
             choose(tab, "depth", str(depth))
-            own = table[
+            cells = table[
                 (table["layer"] == depth * table["last_layer"])
                 & (table["strength"] == strongest)
                 & (table["size"] == most)
             ]
-            native = own[own["reader"] == own["trained_on"]].sort_values(["scored", "trained_on"])
+            native = cells[cells["reader"] == cells["trained_on"]].sort_values(["scored", "trained_on"])
             assert [text for text, _, _ in in_lines(bold(tab))] == [f"{value:.2f}" for value in native["auroc"]]
 
 
 def test_the_cost_has_the_counts_of_the_run_and_the_bytes_of_its_hidden_states(checkout, made):
     chosen = grid.load(checkout / SMOKE)
-    found = cost.measured(chosen, checkout / "results")
-    assert {stage: one.notebooks for stage, one in found.items()} == {
+    measured = cost.measured(chosen, checkout / "results")
+    assert {stage: one.notebooks for stage, one in measured.items()} == {
         stage: one.jobs for stage, one in cost.work(chosen).items()
     }
-    assert all(one.seconds > 0 for one in found.values())
+    assert all(one.seconds > 0 for one in measured.values())
     files = [
         path
         for path in (checkout / "results/smoke/features").rglob("*.safetensors")
@@ -336,7 +338,11 @@ def test_the_cost_has_the_counts_of_the_run_and_the_bytes_of_its_hidden_states(c
         untrained.bytes - untrained.jobs * cost.PAGE_BYTES, rel=0.01
     )
     # their tokenizers make twice as many tokens of a text as others, which the rest of these bytes are for
-    assert 1 < found["extract"].bytes < 2.5 and 0.2 < found["lora_prompt"].bytes < 5 and 0.2 < found["answer"].bytes < 5
+    assert (
+        1 < measured["extract"].bytes < 2.5
+        and 0.2 < measured["lora_prompt"].bytes < 5
+        and 0.2 < measured["answer"].bytes < 5
+    )
 
 
 def test_a_second_run_has_nothing_to_do(checkout, made):
@@ -353,9 +359,10 @@ def test_a_second_run_has_nothing_to_do(checkout, made):
     ],
 )
 def test_one_notebook_runs_alone_as_the_readme_says(checkout, made, command):
-    # the grid that was run here is another one, with smaller models, so it gives what the notebook's defaults cannot know
-    own = json.loads(parameters.probe(grid.load(checkout / SMOKE), "tiny-llama", "tiny-mistral", "0"))
-    known = {name: value for name, value in own.items() if name not in ("layers", "out", "rows_out")}
+    # the grid that was run here is another one, with smaller models, so it gives what the notebook's defaults cannot
+    # know
+    values = json.loads(parameters.probe(grid.load(checkout / SMOKE), "tiny-llama", "tiny-mistral", "0"))
+    known = {name: value for name, value in values.items() if name not in ("layers", "out", "rows_out")}
     (checkout / "own.yml").write_text(yaml.safe_dump(known))
     assert command.count("12, 18") == 1
     command = (
@@ -396,7 +403,7 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_p
     assert 'href="beside-controls.html"' in (book / "run/beside-heatmaps.html").read_text()
     with browser.open_book(book / "index.html") as tab:
         tab.visit()
-        own = shown(tab)
+        text = shown(tab)
         tab.visit("run/beside-heatmaps.html")
-        assert shown(tab) == own and "a run of the grid theirs measured them" in tab.read("document.body.innerText")
+        assert shown(tab) == text and "a run of the grid theirs measured them" in tab.read("document.body.innerText")
         assert tab.requests == [] and tab.errors == []

@@ -74,7 +74,7 @@ def test_an_estimators_own_table_has_a_line_per_scored_model_and_task():
 
 def test_answers_are_counted_once_however_many_estimators_judge_them():
     names = [{"trained_on": trained_on, "seed": seed} for trained_on in "ab" for seed in (0, 1)]
-    table = by_task(pd.concat([make_rows([1, 0] * 25, [True, False] * 25, **own) for own in names]))
+    table = by_task(pd.concat([make_rows([1, 0] * 25, [True, False] * 25, **name) for name in names]))
     assert table["n"].tolist() == [50] * 4 and not table.duplicated(["trained_on", "seed", "scored"]).any()
 
 

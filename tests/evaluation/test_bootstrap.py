@@ -29,8 +29,8 @@ def test_each_resample_agrees_with_scikit_learn():
     rows = noisy()
     weights = bootstrap.draws("sciq", len(rows), times=20)
     logit, correct = rows["logit"].to_numpy(), rows["correct"].to_numpy()
-    found = bootstrap.resampled_auroc(logit[correct], logit[~correct], weights[:, correct], weights[:, ~correct])
-    for value, weight in zip(found, weights):
+    values = bootstrap.resampled_auroc(logit[correct], logit[~correct], weights[:, correct], weights[:, ~correct])
+    for value, weight in zip(values, weights):
         assert value == pytest.approx(roc_auc_score(rows["correct"], rows["logit"], sample_weight=weight), abs=1e-6)
 
 
@@ -40,8 +40,8 @@ def test_a_constant_scorer_has_a_half_in_every_resample():
 
 def test_a_resample_of_one_class_is_missing():
     rows = make_rows([1.0, 0.0, 0.0], [True, False, False])
-    found = bootstrap.samples(rows, times=200)
-    assert found.isna().any(axis=None) and found.notna().any(axis=None)
+    drawn = bootstrap.samples(rows, times=200)
+    assert drawn.isna().any(axis=None) and drawn.notna().any(axis=None)
 
 
 def test_cells_share_their_resamples_in_whatever_order_their_rows_stand():
@@ -66,11 +66,11 @@ def test_a_cell_is_the_mean_over_seeds_of_its_means_over_tasks():
 
 @pytest.mark.parametrize("less", [0, 1, 40])
 def test_no_task_is_drawn_like_another(less):
-    """Their mean is surer than either: two tasks of as many, or nearly as many, questions go up and down on their own."""
+    """Their mean has less spread than either: two tasks of equal, or nearly equal, size vary independently."""
     one = noisy(seed=1)
-    found = bootstrap.samples(pd.concat([one, one[: len(one) - less].assign(task="sciq")])).to_numpy()
-    assert abs(np.corrcoef(found)[0, 1]) < 0.1
-    assert found.mean(axis=0).std() == pytest.approx(np.sqrt(found.var(axis=1).sum()) / 2, rel=0.1)
+    drawn = bootstrap.samples(pd.concat([one, one[: len(one) - less].assign(task="sciq")])).to_numpy()
+    assert abs(np.corrcoef(drawn)[0, 1]) < 0.1
+    assert drawn.mean(axis=0).std() == pytest.approx(np.sqrt(drawn.var(axis=1).sum()) / 2, rel=0.1)
 
 
 def test_an_interval_holds_95_percent():
@@ -88,10 +88,10 @@ def test_validation_rows_do_not_count():
 def test_means_are_over_tasks_and_then_over_seeds():
     parts = [noisy(seed=1).assign(task=task, seed=seed) for task in ("a", "b") for seed in (0, 1)]
     rows = pd.concat(parts).assign(logit=lambda r: r["logit"] * r["seed"])
-    found = bootstrap.by_cell(bootstrap.samples(rows, times=300), ["a", "b"])
+    cells = bootstrap.by_cell(bootstrap.samples(rows, times=300), ["a", "b"])
     # seed 0 says the same of all answers, seed 1 has the value of noisy(): half-way between
     expected = (0.5 + auroc(noisy(seed=1)["logit"], noisy(seed=1)["correct"])) / 2
-    assert len(found) == 1 and found.iloc[0].mean() == pytest.approx(expected, abs=0.01)
+    assert len(cells) == 1 and cells.iloc[0].mean() == pytest.approx(expected, abs=0.01)
 
 
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
@@ -114,8 +114,10 @@ def test_p_values():
 
 def test_holm_by_hand():
     # 0.01 * 3, then 0.03 * 2, then 0.04 * 1, which may not be below the one before
-    found = bootstrap.holm(pd.Series({"a": 0.04, "b": 0.01, "c": np.nan, "d": 0.03}))
-    assert found.drop("c").to_dict() == pytest.approx({"a": 0.06, "b": 0.03, "d": 0.06}) and np.isnan(found["c"])
+    corrected = bootstrap.holm(pd.Series({"a": 0.04, "b": 0.01, "c": np.nan, "d": 0.03}))
+    assert corrected.drop("c").to_dict() == pytest.approx({"a": 0.06, "b": 0.03, "d": 0.06}) and np.isnan(
+        corrected["c"]
+    )
 
 
 def test_the_order_of_rows_is_nothing_to_it():

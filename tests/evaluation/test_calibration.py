@@ -19,10 +19,10 @@ def graded(count=4000, slope=0.5, offset=-1.0, scale=1.0, seed=0):
 @pytest.mark.parametrize("scale", [1.0, 40.0, 0.01])
 def test_platt_scaling_agrees_with_scikit_learn(scale):
     logit, correct = graded(scale=scale)
-    found = calibration.fit(logit, correct)
+    fitted = calibration.fit(logit, correct)
     other = LogisticRegression(C=np.inf, tol=1e-8).fit(logit[:, None] / scale, correct)
-    assert found.slope * scale == pytest.approx(other.coef_[0, 0], rel=1e-3)
-    assert found.offset == pytest.approx(other.intercept_[0], rel=1e-3)
+    assert fitted.slope * scale == pytest.approx(other.coef_[0, 0], rel=1e-3)
+    assert fitted.offset == pytest.approx(other.intercept_[0], rel=1e-3)
 
 
 def test_temperature_is_found():
@@ -36,9 +36,9 @@ def test_confidence_that_goes_against_the_grades_is_cooled_to_a_half():
 
 
 def test_one_class_cannot_be_fitted():
-    found = calibration.fit([1.0, 2.0], [False, False])
-    assert np.isnan([found.temperature, found.slope, found.offset]).all()
-    assert found.threshold == np.inf and found.n == 2
+    fitted = calibration.fit([1.0, 2.0], [False, False])
+    assert np.isnan([fitted.temperature, fitted.slope, fitted.offset]).all()
+    assert fitted.threshold == np.inf and fitted.n == 2
 
 
 def rows_of(scored, split, seed, **names):
@@ -50,10 +50,10 @@ def test_an_estimator_is_calibrated_on_the_model_it_was_trained_on():
     rows = pd.concat(
         [rows_of("a", "validation", 1), rows_of("b", "validation", 2), rows_of("a", "test", 3), rows_of("b", "test", 4)]
     )
-    found = calibration.fit_all(rows)
-    own = calibration.fit(rows_of("a", "validation", 1)["logit"], rows_of("a", "validation", 1)["correct"])
-    assert set(found) == {("probe", "a", "a", 0, "a"), ("probe", "a", "a", 0, "b")}
-    assert set(found.values()) == {own}
+    fitted = calibration.fit_all(rows)
+    native = calibration.fit(rows_of("a", "validation", 1)["logit"], rows_of("a", "validation", 1)["correct"])
+    assert set(fitted) == {("probe", "a", "a", 0, "a"), ("probe", "a", "a", 0, "b")}
+    assert set(fitted.values()) == {native}
 
 
 def test_what_nobody_trained_is_calibrated_on_the_scored_model():
@@ -64,8 +64,8 @@ def test_what_nobody_trained_is_calibrated_on_the_scored_model():
             for i, (m, s) in enumerate([("a", "validation"), ("b", "validation"), ("a", "test"), ("b", "test")])
         ]
     )
-    found = calibration.fit_all(rows)
-    assert found["likelihood", "", "", 0, "a"] != found["likelihood", "", "", 0, "b"]
+    fitted = calibration.fit_all(rows)
+    assert fitted["likelihood", "", "", 0, "a"] != fitted["likelihood", "", "", 0, "b"]
 
 
 def test_test_answers_never_count():

@@ -42,8 +42,8 @@ def test_reading_b_is_data_transfer():
 
 def test_both_readings_share_their_diagonal():
     a, b = (cells.heatmap_axes(tensor(), which) for which in "AB")
-    own = [set(x.loc[x["model"] == x["trained_on"], "value"]) for x in (a, b)]
-    assert own[0] == own[1] == {"m1.m1.m1", "m2.m2.m2", "m3.m3.m3"}
+    native = [set(x.loc[x["model"] == x["trained_on"], "value"]) for x in (a, b)]
+    assert native[0] == native[1] == {"m1.m1.m1", "m2.m2.m2", "m3.m3.m3"}
 
 
 def test_unknown_reading():
@@ -80,13 +80,13 @@ def test_the_categories_of_mmlu_are_test_sets_with_and_without_rows():
     rows = pd.concat([make_rows([1, 0], [True, False], task) for task in ("sciq", "nq_open", "mmlu_anatomy")])
     table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), tasks), ["a", "b"], tasks)
     assert set(table["test_set"]) == set(sets) == set(cells.test_sets(tasks, []))
-    found = table[
+    auroc = table[
         (table["reading"] == "A")
         & (table["method"] == "probe")
         & (table["model"] == "b")
         & (table["trained_on"] == "a")
     ].set_index("test_set")["auroc"]
-    assert found["mmlu, other"] == found["mmlu"] == 1.0 and found[["mmlu, STEM", "mmlu, humanities"]].isna().all()
+    assert auroc["mmlu, other"] == auroc["mmlu"] == 1.0 and auroc[["mmlu, STEM", "mmlu, humanities"]].isna().all()
 
 
 def test_a_task_without_rows_stays_in_its_test_set():
@@ -128,7 +128,8 @@ def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
     measured = cells.measure(rows, scores.by_task(rows), TASKS)
     table = cells.enough(measured).set_index(["scored", "test_set"])
     assert measured["auroc"].notna().all() and table["auroc"].isna().to_dict() == {
-        ("a", "in-distribution"): True, ("b", "in-distribution"): False, ("a", "trivia_qa"): True, ("b", "trivia_qa"): False, ("b", "sciq"): True,
+        ("a", "in-distribution"): True, ("b", "in-distribution"): False,
+        ("a", "trivia_qa"): True, ("b", "trivia_qa"): False, ("b", "sciq"): True,
     }  # fmt: skip
     gone = table[table["auroc"].isna()]
     assert set(gone["reason"]) == {"24 right answers, and a value takes 25"} and set(

@@ -110,13 +110,25 @@ def test_a_slow_rise_over_many_epochs_is_one():
 
 @pytest.mark.parametrize("card, reason", [
     (probe({2: {0.01: 0.7, 0.1: 0.8, 1.0: 0.7}}), ""),
-    (probe({2: {0.01: 0.8, 0.1: 0.7, 1.0: 0.6}}), "its strength, 0.01, is the lowest that was tried, and gained 0.100 over the next"),
-    (probe({2: {1.0: 0.8, 0.1: 0.7, 0.01: 0.75}}), "its strength, 1, is the highest that was tried, and gained 0.100 over the next"),
+    (
+        probe({2: {0.01: 0.8, 0.1: 0.7, 1.0: 0.6}}),
+        "its strength, 0.01, is the lowest that was tried, and gained 0.100 over the next",
+    ),
+    (
+        probe({2: {1.0: 0.8, 0.1: 0.7, 0.01: 0.75}}),
+        "its strength, 1, is the highest that was tried, and gained 0.100 over the next",
+    ),
     (probe({2: {0.01: 0.703, 0.1: 0.7, 1.0: 0.6}}), ""),
     (probe({2: {0.1: 0.7}}), ""),
     (probe({1: {0.01: 0.75, 0.1: 0.6, 1.0: 0.5}, 2: {0.01: 0.6, 0.1: 0.8, 1.0: 0.7}}, last_layer=2), ""),
-    (probe({1: {0.1: 0.6}, 2: {0.1: 0.8}}), "its layer, 2, is the highest that was tried, and gained 0.200 over the next"),
-    (probe({1: {0.1: 0.8}, 2: {0.1: 0.6}}), "its layer, 1, is the lowest that was tried, and gained 0.200 over the next"),
+    (
+        probe({1: {0.1: 0.6}, 2: {0.1: 0.8}}),
+        "its layer, 2, is the highest that was tried, and gained 0.200 over the next",
+    ),
+    (
+        probe({1: {0.1: 0.8}, 2: {0.1: 0.6}}),
+        "its layer, 1, is the lowest that was tried, and gained 0.200 over the next",
+    ),
     (probe({1: {0.1: 0.6}, 3: {0.1: 0.8}}), ""),
     (probe({0: {0.1: 0.8}, 2: {0.1: 0.6}}), ""),
     (probe({1: {0.1: 0.803}, 2: {0.1: 0.8}}), ""),
@@ -133,23 +145,23 @@ def test_a_card_without_a_word_of_training_is_not_known():
 
 def test_cards_are_found_wherever_they_lie_and_nothing_else_is_taken_for_one(tmp_path):
     write(tmp_path, adapters(*RISING), adapters(*FLAT, seed=1), probe({2: {0.1: 0.7}}))
-    own = tmp_path / "lora_prompt/a/a/seed0"
-    (own / "adapter_config.json").write_text('{"r": 8}')
-    (own / "list.json").write_text("[]")
-    killed = own.with_name(".seed0.77.tmp")
+    folder = tmp_path / "lora_prompt/a/a/seed0"
+    (folder / "adapter_config.json").write_text('{"r": 8}')
+    (folder / "list.json").write_text("[]")
+    killed = folder.with_name(".seed0.77.tmp")
     killed.mkdir()
     (killed / "lora_prompt.json").write_text(json.dumps(adapters(*FLAT)))
     table = plateau.table(tmp_path).set_index(["method", "seed"])["still_improving"]
     assert table.to_dict() == {("lora_prompt", 0): True, ("lora_prompt", 1): False, ("probe", 0): False}
     assert plateau.table(tmp_path / "nothing").empty
-    (own / "lora_prompt.json").write_text("{")
+    (folder / "lora_prompt.json").write_text("{")
     with pytest.raises(WhoknowsError, match="lora_prompt.json: this file is damaged; delete it"):
         plateau.table(tmp_path)
 
 
 @pytest.fixture
 def two_seeds(tmp_path):
-    """Rows of a probe, two seeds of LoRA + Prompt of which one was still improving, and the likelihood, and no card of an MLP."""
+    """Rows of a probe, of two seeds of LoRA + Prompt, one still improving, and of the likelihood; no card of an MLP."""
     write(tmp_path, adapters(*FLAT, seed=0), adapters(*RISING, seed=1), probe({2: {0.1: 0.7}}))
     parts = [
         graded({"probe": 1.0, "probe_mlp": 1.0, "lora_prompt": 3.0}),
@@ -165,12 +177,12 @@ def measured(rows):
 
 def test_a_cell_is_marked_if_one_of_its_seeds_is(two_seeds):
     rows, folder = two_seeds
-    found = plateau.mark(rows, folder)
-    pd.testing.assert_frame_equal(found[[*rows]], rows)
-    assert found.groupby(["method", "seed"])["still_improving"].first()["lora_prompt"].tolist() == [False, True]
-    assert measured(found).drop("probe_mlp").to_dict() == {"probe": False, "lora_prompt": True, "likelihood": False}
-    assert pd.isna(measured(found)["probe_mlp"])
-    assert not measured(found[found["seed"] == 0])["lora_prompt"], "the grid no longer has the other seed"
+    marked = plateau.mark(rows, folder)
+    pd.testing.assert_frame_equal(marked[[*rows]], rows)
+    assert marked.groupby(["method", "seed"])["still_improving"].first()["lora_prompt"].tolist() == [False, True]
+    assert measured(marked).drop("probe_mlp").to_dict() == {"probe": False, "lora_prompt": True, "likelihood": False}
+    assert pd.isna(measured(marked)["probe_mlp"])
+    assert not measured(marked[marked["seed"] == 0])["lora_prompt"], "the grid no longer has the other seed"
     assert measured(rows).isna().all() and not plateau.marked(measured(rows).reset_index()).any()
 
 
@@ -183,7 +195,7 @@ def test_what_is_not_known_of_one_seed_is_not_known_of_the_cell_unless_another_i
 
 
 def run_of_two(tmp_path, *improving):
-    """Rows in which the probe is far above LoRA + Prompt, with the cards of all estimators; those named were still improving."""
+    """Rows in which the probe is far above LoRA + Prompt, with all cards; the estimators named were still improving."""
     rows = planted(lambda method, *_: 3.0 if method == "probe" else 0.5)
     keys = rows[["method", "reader", "trained_on", "seed"]].drop_duplicates().to_dict("records")
     kept = {True: lambda **names: adapters(*RISING, **names), False: lambda **names: adapters(*FLAT, **names)}
@@ -191,19 +203,19 @@ def run_of_two(tmp_path, *improving):
     return plateau.mark(rows, tmp_path)
 
 
-def judged(rows):
-    found, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
-    mine = found[
-        (found["source"] == "measured") & (found["claim"] == "Probe is above LoRA + Prompt in every combination")
+def claims_of(rows):
+    table, _ = claims.evaluate(STATED, rows, ["weak", "strong"], TASKS)
+    mine = table[
+        (table["source"] == "measured") & (table["claim"] == "Probe is above LoRA + Prompt in every combination")
     ]
-    return found, mine.set_index(["reading", "contrast"])
+    return table, mine.set_index(["reading", "contrast"])
 
 
 def test_a_contrast_that_would_hold_is_inconclusive_and_so_is_its_claim(tmp_path):
     place = ("A", "Mistral trained on Mistral"), ("A", "LLaMA-2 trained on LLaMA-2")
-    before, lines = judged(run_of_two(tmp_path))
+    before, lines = claims_of(run_of_two(tmp_path))
     assert lines.loc[[*place], "says"].tolist() == [claims.HOLDS] * 2
-    after, lines = judged(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
+    after, lines = claims_of(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
     assert lines.loc[place[0], ["says", "reason"]].tolist() == [
         claims.OPEN,
         "a cell was still improving when training ended",
@@ -211,10 +223,10 @@ def test_a_contrast_that_would_hold_is_inconclusive_and_so_is_its_claim(tmp_path
     assert lines.loc[place[1], ["says", "reason"]].tolist() == [claims.HOLDS, ""]
     assert lines["estimate"].notna().all() and lines["low"].notna().all(), "its value and interval stay"
     keys = ["claim", "source", "reading"]
-    said = [claims.verdicts(found).set_index(keys)["verdict"] for found in (before, after)]
+    verdicts = [claims.verdicts(table).set_index(keys)["verdict"] for table in (before, after)]
     every = ("Probe is above LoRA + Prompt in every combination", "measured", "A")
-    assert said[0][every] == claims.HOLDS and said[1][every] == claims.OPEN == "inconclusive"
-    text = claims.claims_sentences(STATED, after, claims.verdicts(after), {"Mistral": "strong", "LLaMA-2": "weak"})
+    assert verdicts[0][every] == claims.HOLDS and verdicts[1][every] == claims.OPEN == "inconclusive"
+    text = claims.claims_sentences(STATED, after, claims.verdicts(after))
     assert "a cell was still improving when training ended" in text and claims.contrasts_chart(after).to_dict()
 
 
@@ -228,8 +240,8 @@ def test_a_contrast_that_would_fail_is_inconclusive_too(tmp_path):
             for of in ("weak", "strong")
         ),
     )
-    found, _ = judged(rows)
-    assert set(found.loc[found["source"] == "measured", "says"]) == {claims.OPEN}
+    table, _ = claims_of(rows)
+    assert set(table.loc[table["source"] == "measured", "says"]) == {claims.OPEN}
 
 
 def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
@@ -244,10 +256,10 @@ def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
         and not (before["says"] == IMPROVING).any()
     )
     assert before["says"][~changed].equals(after["says"][~changed]) and bootstrap.ABOVE in set(before["says"][changed])
-    said = differences.differences_sentences(after)
+    text = differences.differences_sentences(after)
     assert (
-        "2 still improving of 6" in said
-        and "3 still improving of 8" in said
+        "2 still improving of 6" in text
+        and "3 still improving of 8" in text
         and differences.differences_chart(after).to_dict()
     )
 
@@ -294,26 +306,26 @@ def test_a_task_left_out_is_not_compared_with_training_that_ended_too_early(tmp_
 
 def first_page(rows):
     by_task = scores.by_task(rows)
-    found = cells.measure(rows, by_task, TASKS)
-    primary = claims.corrected(by_task, found, bootstrap.samples(rows), ["weak", "strong"], TASKS)
-    return cells.heatmap_table(found, ["weak", "strong"], TASKS), cells.baseline_table(found), primary
+    measured = cells.measure(rows, by_task, TASKS)
+    primary = claims.corrected(by_task, measured, bootstrap.samples(rows), ["weak", "strong"], TASKS)
+    return cells.heatmap_table(measured, ["weak", "strong"], TASKS), cells.baseline_table(measured), primary
 
 
 def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     table, *beside = first_page(run_of_two(tmp_path))
-    whole = "in 4 of 4 cells that have both; of 4 that are primary hypotheses it is significantly higher in 4 and lower in 0."
-    assert IMPROVING not in heatmaps.heatmaps_sentences(table, *beside) and whole in heatmaps.heatmaps_sentences(
-        table, *beside
-    )
+    whole = "in 4 of 4 cells that have both; of 4 that are primary hypotheses it is significantly higher in 4"
+    text = heatmaps.heatmaps_sentences(table, *beside)
+    assert IMPROVING not in text and f"{whole} and lower in 0." in text
     table, *beside = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
-    said = heatmaps.heatmaps_sentences(table, *beside)
+    text = heatmaps.heatmaps_sentences(table, *beside)
     of_strong = table[
         (table["reading"] == "A") & (table["method"] == "lora_prompt") & (table["trained_on"] == "strong")
     ]["auroc"]
-    assert said.startswith("- **Better than chance in 6 of 6 cells**") and "in 2 of 2 cells that have both" in said
-    assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in said for value in of_strong)
-    assert said.endswith(
-        "- **2 of 8 cells were still improving when training ended** (↗): they count in no sentence here and in no verdict."
+    assert text.startswith("- **Better than chance in 6 of 6 cells**") and "in 2 of 2 cells that have both" in text
+    assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in text for value in of_strong)
+    assert text.endswith(
+        "- **2 of 8 cells were still improving when training ended** (↗): "
+        "they count in no sentence here and in no verdict."
     )
     table, *beside = first_page(run_of_two(tmp_path, *(("lora_prompt", model, model) for model in ("strong", "weak"))))
     assert "**LoRA + Prompt** was still improving in every cell" in heatmaps.heatmaps_sentences(table, *beside)
@@ -332,17 +344,17 @@ def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
     table = test_heatmaps.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(
         still_improving=[False] * 4 + [True] + [False] * 3
     )
-    said = heatmaps.heatmaps_sentences(table, test_heatmaps.untrained(0.85, 0.8), test_heatmaps.NO_PRIMARY)
-    assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in said
+    text = heatmaps.heatmaps_sentences(table, test_heatmaps.untrained(0.85, 0.8), test_heatmaps.NO_PRIMARY)
+    assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in text
 
 
 def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
     table, *beside = first_page(
         plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing")
     )
-    said = heatmaps.heatmaps_sentences(table, *beside)
-    assert "in 4 of 4 cells that have both" in said and said.endswith(
-        "- Of 8 of 8 cells no card says whether training had reached its plateau."
+    text = heatmaps.heatmaps_sentences(table, *beside)
+    assert "in 4 of 4 cells that have both" in text and text.endswith(
+        "- For 8 of 8 cells, no card records whether training had reached its plateau."
     )
     drawn = heatmaps.with_labels(table, 2).dropna(subset="auroc")
     assert set(drawn["mark"]) == {""} and set(drawn["training"]) == {"not known"}
@@ -380,9 +392,12 @@ def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
     )
     assert (
         mlps
-        == "Probe (MLP) was not still improving when its training ended: AUROC on validation had stopped rising there, or rose by no more than 0.005."
+        == "Probe (MLP) was not still improving when its training ended: AUROC on validation had stopped rising there, "
+        "or rose by no more than 0.005."
     )
-    assert "no card says of 1 of 3 seeds" in cell.training_sentences(plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2])
+    assert "for 1 of 3 seeds, no card records" in cell.training_sentences(
+        plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2]
+    )
     place = tmp_path / "probe_mlp/a/a/seed0"
     drawn = cell.learning_chart(str(place), "probe_mlp").to_dict()
     assert [line["validation_auroc"] for lines in drawn["datasets"].values() for line in lines] == [

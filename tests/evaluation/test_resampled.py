@@ -1,4 +1,4 @@
-"""Metrics of resamples: those of the answers written out, and intervals that hold the truth as often as they say, which ECE's would not."""
+"""Metrics of resamples: those of the answers written out, with intervals of the right coverage, which ECE's lack."""
 
 import numpy as np
 import pandas as pd
@@ -26,20 +26,22 @@ def test_a_resample_has_the_metrics_of_its_answers_written_out(digits):
     logit, correct = calibrated(0, 60)
     logit = logit.round(digits)
     weights = bootstrap.draws("sciq", 60, times=20).T
-    found = metrics.resampled(logit, correct, weights, 0.3)
+    resampled = metrics.resampled(logit, correct, weights, 0.3)
     for at, drawn in enumerate(weights.T):
         each = np.repeat(np.arange(60), drawn.astype(int))
-        assert {name: values[at] for name, values in found.items()} == pytest.approx(
+        assert {name: values[at] for name, values in resampled.items()} == pytest.approx(
             {name: metric(logit[each], correct[each]) for name, metric in MEASURED.items()}, abs=1e-6
         )
 
 
 def test_what_cannot_be_measured_is_missing():
     weights = np.array([[1, 0, 2], [1, 2, 0]], np.float32)  # both answers, the wrong one twice, the right one twice
-    found = metrics.resampled(np.array([np.inf, np.inf]), np.array([True, False]), weights, np.nan)
-    assert np.isnan(found["log_loss"]).all(), "an infinite loss has no interval"
-    assert np.isnan(found["threshold_accuracy"]).all() and all(np.isnan(values[1:]).all() for values in found.values())
-    assert found["brier"][0] == 0.5 and found["aurc"][0] == 0.5 and found["prr"][0] == 0
+    resampled = metrics.resampled(np.array([np.inf, np.inf]), np.array([True, False]), weights, np.nan)
+    assert np.isnan(resampled["log_loss"]).all(), "an infinite loss has no interval"
+    assert np.isnan(resampled["threshold_accuracy"]).all() and all(
+        np.isnan(values[1:]).all() for values in resampled.values()
+    )
+    assert resampled["brier"][0] == 0.5 and resampled["aurc"][0] == 0.5 and resampled["prr"][0] == 0
 
 
 def test_intervals_hold_the_truth_but_that_of_ece_would_not():

@@ -32,14 +32,14 @@ def test_within_task_gives_nothing_for_knowing_the_task():
 def test_pooled_measures_are_of_all_answers_together():
     parts = [make_rows([2, 2, 2, -1], [True, True, False, False], task="a"), make_rows([3, 0], [True, False], task="b")]
     rows = pd.concat([*parts, make_rows([1, 0, 2], [True, False, True], scored="a", split="validation")])
-    found = scores.pooled(rows, ["a", "b"], calibration.fit_all(rows)).iloc[0]
+    pooled = scores.pooled(rows, ["a", "b"], calibration.fit_all(rows)).iloc[0]
     every = pd.concat(parts)
     logit, correct = every["logit"].to_numpy(), every["correct"].to_numpy()
     for name in ("auroc", "brier", "log_loss", "ece", "aurc", "prr"):
-        assert found[f"pooled_{name}"] == pytest.approx(scores.MEASURES[name].of(logit, correct)), name
+        assert pooled[f"pooled_{name}"] == pytest.approx(scores.MEASURES[name].of(logit, correct)), name
     mean = scores.within_task(scores.by_task(rows), ["a", "b"]).iloc[0]
-    assert found["pooled_brier"] != pytest.approx(mean["brier"]), "the larger task weighs more"
-    assert not np.isnan(found["pooled_ece_platt"])
+    assert pooled["pooled_brier"] != pytest.approx(mean["brier"]), "the larger task weighs more"
+    assert not np.isnan(pooled["pooled_ece_platt"])
 
 
 def test_within_task_says_over_how_many_tasks_and_why_not():

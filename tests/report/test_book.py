@@ -32,7 +32,10 @@ FAILED = "lora_prompt-Alpha-1.5B_Beta-7B_seed0"
 CHANGED = "probe-Beta-7B_Alpha-1.5B_seed0"
 WHY = "none of the training answers is right"
 PYTHON = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
-EVIL = "<script>window.hit = 1</script><img src=x onerror='window.hit = 2'> **bold** $x^2$ [l](javascript:alert(1)) \x1b[31mred"
+EVIL = (
+    "<script>window.hit = 1</script><img src=x onerror='window.hit = 2'> "
+    "**bold** $x^2$ [l](javascript:alert(1)) \x1b[31mred"
+)
 
 
 def write_rows(folder: Path, models: list[str], without: str = "") -> None:
@@ -96,17 +99,17 @@ def write_results(folder: Path) -> Path:
     write_rows(folder / "rows", MODELS, without=FAILED)
     pages = folder / "notebooks"
     table = pd.DataFrame({"answer": [EVIL], "gold": ["a b"]}).to_html()
-    said = [
+    outputs = [
         new_output("stream", name="stdout", text=EVIL),
         new_output("display_data", {"text/html": table, "text/plain": EVIL}),
     ]
     files.write_parquet(folder / "questions.parquet", pd.DataFrame({"question": [EVIL]}))
     write_page(
-        pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, said
+        pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, outputs
     )
     write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])
     for reader in MODELS:
-        write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, said)
+        write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, outputs)
         write_page(pages, f"extract-{reader}", f"Hidden states · {reader}", {"reader": reader}, [])
         for trained_on in MODELS:
             values = {"reader": reader, "trained_on": trained_on, "seed": 0}
@@ -184,9 +187,11 @@ def shown(opened, chart: int = 0) -> list[str]:
 
 def bold(opened, chart: int = 0) -> list[tuple[str, float, float]]:
     """A heatmap's values and where the middle of each stands; its bold marks, which what the colour bars say is not."""
-    return opened.read(f"""[...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('.mark-text.role-mark text')]
+    return opened.read(f"""
+        [...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('.mark-text.role-mark text')]
         .filter(text => text.getAttribute('font-weight') === 'bold')
-        .map(text => [text.textContent, text.getBoundingClientRect()]).map(([text, box]) => [text, box.x + box.width / 2, box.y + box.height / 2])""")
+        .map(text => [text.textContent, text.getBoundingClientRect()])
+        .map(([text, box]) => [text, box.x + box.width / 2, box.y + box.height / 2])""")
 
 
 def in_lines(values: list[tuple[str, float, float]]) -> list[tuple[str, float, float]]:
@@ -227,7 +232,8 @@ def test_the_other_switches_show_their_values(opened, table):
 def test_a_change_of_theme_keeps_the_switches(opened, table):
     opened.visit()
     choose(opened, "reading", "B")
-    ink = "getComputedStyle(document.querySelector('svg.marks .role-title-text text, svg.marks .role-axis-label text')).fill"
+    text = "document.querySelector('svg.marks .role-title-text text, svg.marks .role-axis-label text')"
+    ink = f"getComputedStyle({text}).fill"
     light = opened.read(ink)
     opened.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
     opened.wait(f"{ink} !== '{light}'")
@@ -237,8 +243,9 @@ def test_a_change_of_theme_keeps_the_switches(opened, table):
 def test_all_cells_of_every_reading_are_within_the_picture(opened):
     within = """(() => {
         const chart = document.querySelector('svg.marks').getBoundingClientRect();
-        return [...document.querySelectorAll('svg.marks text')].map(text => text.getBoundingClientRect())
-            .every(box => box.left >= chart.left - 1 && box.right <= chart.right + 1 && box.top >= chart.top - 1 && box.bottom <= chart.bottom + 1);
+        const inside = box => box.left >= chart.left - 1 && box.right <= chart.right + 1
+            && box.top >= chart.top - 1 && box.bottom <= chart.bottom + 1;
+        return [...document.querySelectorAll('svg.marks text')].map(text => text.getBoundingClientRect()).every(inside);
     })()"""
     opened.visit()
     for reading, count in (("all", 16), ("A", 8)):
@@ -277,16 +284,16 @@ def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
 
     opened.read("document.querySelector('.chart input[name=colours]:checked').focus()")
     press("Tab")
-    said = "document.activeElement.getAttribute('aria-label')"
-    first = opened.read(said)
+    label = "document.activeElement.getAttribute('aria-label')"
+    first = opened.read(label)
     assert (
         first.startswith("Probe, AUROC")
         and opened.read("document.querySelector('#vg-tooltip-element h2').textContent") in first
     )
     for key, start in (("ArrowRight", "Probe"), ("ArrowRight", "LoRA"), ("ArrowLeft", "Probe"), ("ArrowLeft", "Probe")):
         press(key)
-        assert opened.read(said).startswith(start)
-    assert opened.read(said) == first
+        assert opened.read(label).startswith(start)
+    assert opened.read(label) == first
     press("Enter")
     opened.wait("location.href.includes('/run/cell-probe_')")
 
@@ -298,11 +305,13 @@ def test_a_tooltip_is_short_and_leaves_its_cell_in_sight(opened):
     opened.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
     opened.wait("document.querySelector('#vg-tooltip-element.visible') !== null")
     box = opened.read(
-        "(box => [box.left, box.top, box.right, box.bottom])(document.querySelector('#vg-tooltip-element').getBoundingClientRect())"
+        "(box => [box.left, box.top, box.right, box.bottom])"
+        "(document.querySelector('#vg-tooltip-element').getBoundingClientRect())"
     )
     assert not (box[0] <= x <= box[2] and box[1] <= y <= box[3])
     rows = opened.read(
-        "[...document.querySelectorAll('#vg-tooltip-element tr')].map(row => [...row.cells].map(cell => cell.textContent.trim()))"
+        "[...document.querySelectorAll('#vg-tooltip-element tr')]"
+        ".map(row => [...row.cells].map(cell => cell.textContent.trim()))"
     )
     assert 3 < len(rows) < 9 and all(value for row in rows for value in row)
 
@@ -312,16 +321,22 @@ def test_the_menu_that_saves_a_chart_is_within_reach_of_the_mouse(opened):
         opened.visit(page)
         opened.read("document.querySelector('.vega-embed summary').scrollIntoView({block: 'center'})")
         x, y = opened.read(
-            "(box => [box.x + box.width / 2, box.y + box.height / 2])(document.querySelector('.vega-embed summary').getBoundingClientRect())"
+            "(box => [box.x + box.width / 2, box.y + box.height / 2])"
+            "(document.querySelector('.vega-embed summary').getBoundingClientRect())"
         )
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             opened.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
-        links = opened.read("""[...document.querySelector('.vega-actions').children].map(link => [link.textContent, (box =>
-            document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === link)(link.getBoundingClientRect())])""")
+        links = opened.read("""
+            [...document.querySelector('.vega-actions').children].map(link => [link.textContent,
+            (box => document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2) === link)
+            (link.getBoundingClientRect())])""")
         assert links == [["Save as SVG", True], ["Save as PNG", True], ["Save as Vega-Lite", True]]
 
 
-INKS = "[...new Set([...document.querySelectorAll('svg.marks .role-axis-label text, svg.marks .role-title-text text')].map(text => getComputedStyle(text).fill))]"
+INKS = (
+    "[...new Set([...document.querySelectorAll('svg.marks .role-axis-label text, svg.marks .role-title-text text')]"
+    ".map(text => getComputedStyle(text).fill))]"
+)
 
 
 def test_in_the_dark_the_ink_of_a_chart_is_light_and_its_hues_are_the_same(opened):
@@ -342,7 +357,8 @@ def test_what_is_printed_in_the_dark_is_dark_on_light_and_whole(opened):
     for page in ("", "run/controls.html"):
         opened.visit(page, dark=True)
         opened.read(
-            "document.querySelector('.cell_output').insertAdjacentHTML('beforeend', '<details open><p id=kept>as where it was most wrong</p></details>')"
+            "document.querySelector('.cell_output').insertAdjacentHTML("
+            "'beforeend', '<details open><p id=kept>as where it was most wrong</p></details>')"
         )
         opened.read("window.dispatchEvent(new Event('beforeprint'))")
         opened.call(
@@ -354,7 +370,8 @@ def test_what_is_printed_in_the_dark_is_dark_on_light_and_whole(opened):
         assert opened.read("document.querySelector('#kept').getBoundingClientRect().height") > 0
         assert (
             opened.read(
-                "[...document.querySelectorAll('article table')].filter(table => table.getBoundingClientRect().right > innerWidth).length"
+                "[...document.querySelectorAll('article table')]"
+                ".filter(table => table.getBoundingClientRect().right > innerWidth).length"
             )
             == 0
         )
@@ -375,11 +392,11 @@ def test_a_missing_cell_says_why(opened):
 
 def test_a_page_whose_files_somebody_changed_says_so_and_no_other_page_does(opened, built):
     opened.visit(f"run/{CHANGED}.html")
-    said = opened.read("[...document.querySelectorAll('.admonition')].map(box => box.innerText)")
+    boxes = opened.read("[...document.querySelectorAll('.admonition')].map(box => box.innerText)")
     assert (
-        len(said) == 1
-        and said[0].startswith("Changed files")
-        and "probe/Beta-7B/Alpha-1.5B/seed0.parquet was changed after its stage wrote it" in said[0]
+        len(boxes) == 1
+        and boxes[0].startswith("Changed files")
+        and "probe/Beta-7B/Alpha-1.5B/seed0.parquet was changed after its stage wrote it" in boxes[0]
     )
     assert [
         path.stem for path in built[1].parent.glob("**/*.html") if "was changed after its stage" in path.read_text()
@@ -408,7 +425,8 @@ def test_every_page_at_every_width_and_in_every_theme(opened, width, dark):
 
 
 def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
-    places = "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('.role-scope .role-title-text')].map(t => [t.getBoundingClientRect().x, t.getBoundingClientRect().y])"
+    titles = "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('.role-scope .role-title-text')]"
+    places = f"{titles}.map(title => title.getBoundingClientRect()).map(box => [box.x, box.y])"
     opened.visit(width=1280)
     (left, top), (right, beside) = opened.read(places)[-2:]
     assert left < right and abs(top - beside) < 5
@@ -428,9 +446,10 @@ def test_a_phone_shows_charts_whole(opened):
         ]
         beyond = "[...document.querySelectorAll('.chart')].map(chart => chart.scrollWidth - chart.clientWidth)"
         assert max(opened.read(beyond)) <= 0, f"a chart of {page} is cut on the right"
-        lefts = "[...document.querySelectorAll('.chart')[0].querySelectorAll('.role-legend-label text')].map(text => text.getBoundingClientRect().left)"
-        found = opened.read(lefts)
-        assert not found or max(found) - min(found) < 5, (
+        labels = "[...document.querySelectorAll('.chart')[0].querySelectorAll('.role-legend-label text')]"
+        lefts = f"{labels}.map(text => text.getBoundingClientRect().left)"
+        edges = opened.read(lefts)
+        assert not edges or max(edges) - min(edges) < 5, (
             f"the legend of {page} has more columns than a phone has room for"
         )
     opened.visit(width=390)
@@ -468,7 +487,8 @@ def test_what_the_strips_offer_is_there(built):
 def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
     opened.visit("book/cite.html")
     copied = opened.read(
-        "[...document.querySelectorAll('button.copybtn')].map(b => document.querySelector(b.dataset.clipboardTarget).textContent.trim())"
+        "[...document.querySelectorAll('button.copybtn')]"
+        ".map(button => document.querySelector(button.dataset.clipboardTarget).textContent.trim())"
     )
     software, _, paper, _ = re.findall(r"```\w+\n(.*?)\n```", (ROOT / "book/cite.md").read_text(), re.DOTALL)
     assert len(copied) == 4 and copied[0] == software and copied[2] == paper
@@ -484,7 +504,8 @@ def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
     opened.visit()
     opened.wait("document.querySelector('svg[data-icon=bars]') !== null")
     icons = opened.read(
-        "[...document.querySelectorAll('svg[data-icon]')].map(icon => [icon.dataset.icon, icon.querySelectorAll('path').length])"
+        "[...document.querySelectorAll('svg[data-icon]')]"
+        ".map(icon => [icon.dataset.icon, icon.querySelectorAll('path').length])"
     )
     assert {"magnifying-glass", "bars", "sun", "moon", "circle-half-stroke"} <= {name for name, _ in icons} and all(
         paths for _, paths in icons
@@ -513,8 +534,8 @@ def test_what_the_run_took(built):
         MODELS[0],
     ):
         assert fact in text
-    found = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
-    assert re.search(r"^LoRA \+ Prompt +4 \(1 failed\) +3\.0 min$", chapters.summary(found), re.MULTILINE)
+    run = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
+    assert re.search(r"^LoRA \+ Prompt +4 \(1 failed\) +3\.0 min$", chapters.summary(run), re.MULTILINE)
 
 
 def test_the_speed_that_was_measured_has_a_page(built):

@@ -1,7 +1,7 @@
-"""Every number and sentence of a run's pages once more, from the files of a made-up run, by scikit-learn, sorting and loops.
+"""Every number and sentence of a run's pages once more, from a made-up run's files, by scikit-learn, sorting and loops.
 
-A page's notebook runs as it is, in this process; what it shows is held against `Hand`, which calls no evaluation code of the
-project. A page that says the estimator, reader, seed, task, family or level of another differs in a number.
+A page's notebook runs as it is, in this process; what it shows is held against `Hand`, which calls no evaluation code
+of the project. A page that says the estimator, reader, seed, task, family or level of another differs in a number.
 """
 
 import ast
@@ -49,8 +49,9 @@ FIGURE = {
 }  # trained on Mistral, LLaMA-2
 FEW, UNFINISHED = "too few right or wrong answers", "still improving"
 METRICS = {
-    "brier": "Brier score", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass", "smooth_ece": "Smooth ECE", "aurc": "AURC", "prr": "PRR",
-    "threshold_accuracy": "Accuracy at the threshold", "ece_temperature": "ECE after temperature scaling", "ece_platt": "ECE after Platt scaling",
+    "brier": "Brier score", "log_loss": "Log loss", "ece": "ECE", "ece_equal_mass": "ECE, equal mass",
+    "smooth_ece": "Smooth ECE", "aurc": "AURC", "prr": "PRR", "threshold_accuracy": "Accuracy at the threshold",
+    "ece_temperature": "ECE after temperature scaling", "ece_platt": "ECE after Platt scaling",
     "commoner_accuracy": "Always the commoner grade",
 }  # fmt: skip
 DRAWS = 5000
@@ -127,12 +128,15 @@ class Hand:
         return sklearn.roc_auc_score(self.test[key]["correct"], self.test[key]["logit"])
 
     def one_drawn(self, key):
-        """AUROC of each resample of a task's questions: over confidences, from low to high, right answers at one times wrong ones below it, and half of those at it."""
+        """AUROC of each resample of a task's questions.
+
+        Summed over confidences: right answers at one, times wrong ones below it and half of those at it.
+        """
         part = self.test[key]
         times = chosen(key[-1], len(part))[:, part["logit"].argsort()]
         at_once = np.unique(part["logit"].sort_values(), return_index=True)[1]
         correct = part["correct"].to_numpy()[part["logit"].argsort()]
-        right, wrong = (np.add.reduceat(times * own, at_once, axis=1) for own in (correct, ~correct))
+        right, wrong = (np.add.reduceat(times * of_class, at_once, axis=1) for of_class in (correct, ~correct))
         return (right * (wrong.cumsum(axis=1) - wrong / 2)).sum(axis=1) / (right.sum(axis=1) * wrong.sum(axis=1))
 
     def measures(self, cell: tuple, tasks: list[str], pooled: bool = False) -> dict[str, float]:
@@ -153,7 +157,7 @@ class Hand:
 
     @functools.cache
     def calibrated(self, *place):
-        """The slope of a temperature, Platt's slope and offset, and the best threshold, of an estimator's validation answers to one model."""
+        """The slope of a temperature, Platt's slope and offset, and the best threshold, by validation answers."""
         held = pd.concat(self.held[*place, task] for task in HOME)
         logit, correct = held["logit"].to_numpy(float), held["correct"].to_numpy()
         one, two = (
@@ -176,8 +180,8 @@ class Hand:
 
     @functools.cached_property
     def primary(self) -> list[dict]:
-        """The contrasts of all claims in both readings: claim, contrast, reading, weights, estimate, drawn, p and p_holm."""
-        found = []
+        """The contrasts of all claims in both readings, with estimate, resamples and p-values."""
+        contrasts = []
         for reading, claim in itertools.product("AB", CLAIMS):
             for name, weights in claim["contrasts"].items():
                 cells = Counter()
@@ -192,7 +196,7 @@ class Hand:
                         )
                     ] += weight
                 estimate, drawn = self.contrast(cells, HOME)
-                found.append(
+                contrasts.append(
                     {
                         "claim": claim["claim"],
                         "contrast": name,
@@ -204,9 +208,9 @@ class Hand:
                         "p_margin": 2 * ((drawn >= MARGIN).sum() + 1) / (DRAWS + 1) if drawn[0] == drawn[0] else np.nan,
                     }
                 )
-                found[-1]["p_margin"] = min(1.0, found[-1]["p_margin"])
+                contrasts[-1]["p_margin"] = min(1.0, contrasts[-1]["p_margin"])
         distinct = {name: [] for name in ("p", "p_margin")}
-        for (name, lines), line in itertools.product(distinct.items(), found):
+        for (name, lines), line in itertools.product(distinct.items(), contrasts):
             if not any(same_hypothesis(name, line, other) for other in lines):
                 lines.append(line)
         family = [(line[name], name, line) for name, lines in distinct.items() for line in lines]
@@ -214,9 +218,9 @@ class Hand:
         for rank, (p, name, line) in enumerate(sorted(family, key=lambda entry: entry[0])):  # Holm, 1979
             largest = max(largest, min(1.0, p * (len(family) - rank)))
             line[f"{name}_holm"] = largest
-        for (name, lines), line in itertools.product(distinct.items(), found):
+        for (name, lines), line in itertools.product(distinct.items(), contrasts):
             line[f"{name}_holm"] = next(other[f"{name}_holm"] for other in lines if same_hypothesis(name, line, other))
-        return found
+        return contrasts
 
     def difference(self, weights: dict[tuple, float], test_set: str) -> dict:
         """A difference of cells as a page shows it: estimate, low, high, p, p_holm, n_rarer and says."""
@@ -261,25 +265,36 @@ def metrics(logit, correct, slope, platt, threshold) -> dict[str, float]:
         return sum(abs((p - correct)[bins == at].sum()) for at in range(10)) / n
 
     def risks(logit):  # of the k most confident: all above the k-th, and of those tied with it their share
-        found = []
+        risks_at = []
         for k, last in enumerate(sorted(logit, reverse=True), 1):
             above, tied = logit > last, logit == last
-            found.append(((~correct)[above].sum() + (k - above.sum()) * (~correct)[tied].mean()) / k)
-        return np.mean(found)
+            risks_at.append(((~correct)[above].sum() + (k - above.sum()) * (~correct)[tied].mean()) / k)
+        return np.mean(risks_at)
 
     temperature, scaled = expit(logit * slope), expit(logit * platt[0] + platt[1])
+    accuracy, chance = correct.mean(), (~correct).mean()
     return {
-        "auroc": sklearn.roc_auc_score(correct, logit), "brier": sklearn.brier_score_loss(correct, p), "log_loss": sklearn.log_loss(correct, p),
-        "ece": ece(p, np.floor(p * 10)), "ece_equal_mass": ece(p, np.floor((rankdata(logit) - 0.5) * 10 / n)), "smooth_ece": smooth_ece(logit, correct),
-        "ece_temperature": ece(temperature, np.floor(temperature * 10)), "ece_platt": ece(scaled, np.floor(scaled * 10)),
-        "aurc": risks(logit), "prr": ((~correct).mean() - risks(logit)) / ((~correct).mean() - risks(correct.astype(float))),
-        "threshold_accuracy": ((logit >= threshold) == correct).mean(), "commoner_accuracy": max(correct.mean(), (~correct).mean()),
-        "accuracy": correct.mean(),
-    }  # fmt: skip
+        "auroc": sklearn.roc_auc_score(correct, logit),
+        "brier": sklearn.brier_score_loss(correct, p),
+        "log_loss": sklearn.log_loss(correct, p),
+        "ece": ece(p, np.floor(p * 10)),
+        "ece_equal_mass": ece(p, np.floor((rankdata(logit) - 0.5) * 10 / n)),
+        "smooth_ece": smooth_ece(logit, correct),
+        "ece_temperature": ece(temperature, np.floor(temperature * 10)),
+        "ece_platt": ece(scaled, np.floor(scaled * 10)),
+        "aurc": risks(logit),
+        "prr": (chance - risks(logit)) / (chance - risks(correct.astype(float))),
+        "threshold_accuracy": ((logit >= threshold) == correct).mean(),
+        "commoner_accuracy": max(accuracy, chance),
+        "accuracy": accuracy,
+    }
 
 
 def at(reading: str, method: str, row: str, column: str) -> tuple:
-    """The cell in a heatmap's row and column: in A the column's estimator judges the row's answers, in B the row's model its own, taught by the column."""
+    """The cell in a heatmap's row and column.
+
+    In A the column's estimator judges the row's answers, in B the row's model its own, trained on the column's.
+    """
     return (method, column, column, row) if reading == "A" else (method, row, column, row)
 
 
@@ -317,23 +332,23 @@ def shown_p(p: float) -> str:
 
 
 def same_hypothesis(name: str, one: dict, other: dict) -> bool:
-    """Whether two lines ask the same: whether one combination of cells is zero, or whether it is at least the margin."""
+    """Whether two lines test the same: that a combination of cells is zero, or that it is at least the margin."""
     a, b = ({cell: weight for cell, weight in line["weights"].items() if weight} for line in (one, other))
     return parallel(a, b) if name == "p" else a == b
 
 
 def tables(html: str) -> dict[str, list[list[str]]]:
     """The cells of each table of a page, line by line, by its caption; the first of those without."""
-    found = re.findall(r"<table.*?</table>", html, re.DOTALL)
-    caption = [re.findall(r"<caption>(.*?)</caption>", table)[:1] for table in found]
+    html_tables = re.findall(r"<table.*?</table>", html, re.DOTALL)
+    caption = [re.findall(r"<caption>(.*?)</caption>", table)[:1] for table in html_tables]
     lines = [
         [
             re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", line, re.DOTALL)
             for line in re.findall(r"<tr.*?</tr>", table, re.DOTALL)
         ]
-        for table in found
+        for table in html_tables
     ]
-    return {"".join(name): own for name, own in reversed([*zip(caption, lines)])}
+    return {"".join(name): table for name, table in reversed([*zip(caption, lines)])}
 
 
 def dataset(chart) -> list[dict]:
@@ -355,7 +370,7 @@ def same(shown, expected) -> bool:
 
 def says(text: str, line: str) -> bool:
     """Whether one of a text's lines is this one, as `same` has it."""
-    return any(same(own, line) for own in text.splitlines())
+    return any(same(each, line) for each in text.splitlines())
 
 
 def span(values, form: str = "") -> str:
@@ -391,30 +406,31 @@ def page(run):
     }
 
     @functools.cache
-    def shown(name: str, **told):
-        said, space = [], {}
+    def shown(name: str, **place):
+        shown_by_cells, space = [], {}
         for cell in re.split(r"(?m)^# %%.*$", (ROOT / f"notebooks/{name}.py").read_text()):
             lines = ast.parse(cell).body
             value = lines.pop().value if lines and isinstance(lines[-1], ast.Expr) else None
             exec(compile(ast.Module(lines, []), name, "exec"), space)
-            if "out" in space and not said:
-                wanted = usual | {"out": str(run / f"{name}.parquet")} | told_of(run, told)
+            if "out" in space and not shown_by_cells:
+                wanted = usual | {"out": str(run / f"{name}.parquet")} | of_place(run, place)
                 space |= {key: wanted[key] for key in wanted if key in space}
             if value:
                 seen = eval(compile(ast.Expression(value), name, "eval"), space)
-                said.append(seen.data if isinstance(seen, DisplayObject) else seen)
-        return said, pd.read_parquet(run / f"{name}.parquet")
+                shown_by_cells.append(seen.data if isinstance(seen, DisplayObject) else seen)
+        return shown_by_cells, pd.read_parquet(run / f"{name}.parquet")
 
     return shown
 
 
-def told_of(run: Path, told: dict) -> dict:
+def of_place(run: Path, place: dict) -> dict:
     """The parameters of a cell's page."""
-    if not told:
+    if not place:
         return {}
-    place = f"{told['method']}/{told['reader']}/{told['trained_on']}"
+    inside = f"{place['method']}/{place['reader']}/{place['trained_on']}"
     answers = {model: str(run / "answers" / f"{model}.parquet") for model in THREE}
-    return told | {"rows": str(run / "rows" / place), "estimators": str(run / "estimators" / place), "answers": answers}
+    folders = {name: str(run / name / inside) for name in ("rows", "estimators")}
+    return place | folders | {"answers": answers}
 
 
 def cell_of(line) -> tuple:
@@ -475,8 +491,8 @@ def test_every_value_of_the_heatmaps(page, hand):
         assert line.n_tasks == (
             1 if (cell[3], line.test_set) == ("birch", "shift") else len(tasks)
         ) and line.still_improving == hand.improving(cell), line
-        found = [line.auroc, line.low, line.high, line.lowest_seed, line.highest_seed]
-        assert found == pytest.approx(
+        values = [line.auroc, line.low, line.high, line.lowest_seed, line.highest_seed]
+        assert values == pytest.approx(
             [np.mean(seeds), *interval(hand.drawn(cell, tasks)), min(seeds), max(seeds)], abs=1e-6
         ), line
 
@@ -502,14 +518,15 @@ def drawn_in(hand, cell: tuple, tasks: list[str]) -> str:
     there = len(hand.measurable(cell[3], tasks))
     fewer = f", {there}/{of}" if there < of else ""
     spread = f", by seed {min(seeds):.2f} – {max(seeds):.2f}" if len(seeds) > 1 else ""
-    return f"{np.mean(seeds):.2f}{' ↗' if hand.improving(cell) else ''} ({low:.2f} – {high:.2f}, {hand.graded(cell[3], tasks).sum()} right{fewer}{spread})"
+    right, mark = hand.graded(cell[3], tasks).sum(), " ↗" if hand.improving(cell) else ""
+    return f"{np.mean(seeds):.2f}{mark} ({low:.2f} – {high:.2f}, {right} right{fewer}{spread})"
 
 
 @pytest.mark.parametrize("reading, title", [("A", "A · estimator transfer"), ("B", "B · data transfer")])
 def test_every_table_beneath_the_heatmaps(page, hand, reading, title):
-    found = tables(page("heatmaps")[0][3])
+    grids = tables(page("heatmaps")[0][3])
     for test_set, method in itertools.product(SETS, ("probe", "lora_prompt")):
-        head, _, *lines = found[f"{NAMES[method]}, {title}, {test_set}"]
+        head, _, *lines = grids[f"{NAMES[method]}, {title}, {test_set}"]
         assert head == ["Trained On", *THREE] and [line[0] for line in lines] == THREE
         for row, *values in lines:
             for column, value in zip(THREE, values):
@@ -571,16 +588,24 @@ def test_the_sentences_of_the_first_page(page, hand):
         and higher + lower < len(tested)
         and reached["probe"] != reached["lora_prompt"]
     )
-    assert same(page("heatmaps")[0][0].splitlines(), [
-        f"- **Better than chance in {sum(low > 0.5 for low, _ in ends.values())} of {len(settled)} cells**: on in-distribution test questions, **Probe** reaches an AUROC of "
-        f"{reached['probe']} and **LoRA + Prompt** reaches an AUROC of {reached['lora_prompt']}, where one half is chance and one would be perfect.",
-        f"- The cells rest on {span([hand.graded(model, HOME).sum() for model in THREE])} right answers, so that their 95 % intervals are {span([high - low for low, high in ends.values()], '.2f')} wide, "
-        f"and the probe is the higher of the two in {sum(d > 0 for d in less.values())} of {len(both)} cells that have both; of {len(tested)} that are primary hypotheses "
-        f"it is significantly higher in {higher} and lower in {lower}.",
-        f"- How likely a model found its own words, which needs no training, reaches {' and '.join(f'{plain[model]:.2f} on the answers of {model}' for model in known)}, "
-        f"no lower than the best that was learned for {sum(plain[model] >= best[model] for model in known)} of {len(known)} models.",
-        f"- **{len(cells) - len(settled)} of {len(cells)} cells were still improving when training ended** (↗): they count in no sentence here and in no verdict.",
-    ])  # fmt: skip
+    above = sum(low > 0.5 for low, _ in ends.values())
+    right = span([hand.graded(model, HOME).sum() for model in THREE])
+    wide = span([high - low for low, high in ends.values()], ".2f")
+    likely = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in known)
+    no_lower = sum(plain[model] >= best[model] for model in known)
+    expected = [
+        f"- **Better than chance in {above} of {len(settled)} cells**: on in-distribution test questions, **Probe** "
+        f"reaches an AUROC of {reached['probe']} and **LoRA + Prompt** reaches an AUROC of {reached['lora_prompt']}, "
+        "where one half is chance and one would be perfect.",
+        f"- The cells rest on {right} right answers, so that their 95 % intervals are {wide} wide, and the probe is "
+        f"the higher of the two in {sum(d > 0 for d in less.values())} of {len(both)} cells that have both; of "
+        f"{len(tested)} that are primary hypotheses it is significantly higher in {higher} and lower in {lower}.",
+        f"- The likelihood that a model gave its own answer, which needs no training, reaches {likely}, no lower than "
+        f"the best that was learned for {no_lower} of {len(known)} models.",
+        f"- **{len(cells) - len(settled)} of {len(cells)} cells were still improving when training ended** (↗): they "
+        "count in no sentence here and in no verdict.",
+    ]
+    assert same(page("heatmaps")[0][0].splitlines(), expected)
 
 
 def test_what_the_heatmaps_rest_on(page, hand):
@@ -610,7 +635,7 @@ def test_what_the_heatmaps_rest_on(page, hand):
 
 
 def claimed(hand) -> list[dict]:
-    """Every measured difference of the claims as their page has it: what `Hand.primary` has, and low, high, says and reason."""
+    """Every measured difference of the claims: what `Hand.primary` has, and low, high, says and reason."""
     lines = []
     for line in hand.primary:
         low, high = interval(line["drawn"])
@@ -642,13 +667,13 @@ def of_figure(claim: dict) -> list[dict]:
         for model, values in rows.items()
         for at, column in enumerate(rows)
     }
-    found = {
+    estimates = {
         name: round(sum(weight * value[place] for place, weight in weights.items()), 9)
         for name, weights in claim["contrasts"].items()
     }
     return [
         {"contrast": name, "estimate": estimate + 0.0, "says": "holds" if estimate > 0 else "fails"}
-        for name, estimate in found.items()
+        for name, estimate in estimates.items()
     ]
 
 
@@ -660,22 +685,22 @@ def test_every_difference_of_the_claims(page, hand):
         "fails",
         "inconclusive",
     }
-    for found, line in zip(measured.itertuples(), expected):
-        assert [found.claim, found.contrast, found.reading, found.says, found.reason] == [
+    for shown, line in zip(measured.itertuples(), expected):
+        assert [shown.claim, shown.contrast, shown.reading, shown.says, shown.reason] == [
             line[name] for name in ("claim", "contrast", "reading", "says", "reason")
         ]
         names = ("estimate", "low", "high", "p", "p_margin", "p_holm", "p_margin_holm")
-        assert [getattr(found, name) for name in names] == pytest.approx([line[name] for name in names], abs=1e-6), line
+        assert [getattr(shown, name) for name in names] == pytest.approx([line[name] for name in names], abs=1e-6), line
         named = {
             f"{weight:+g} {NAMES[method]}, {reader} trained on {trained_on}, scored on {scored}"
             for (method, reader, trained_on, scored), weight in line["weights"].items()
         }
-        assert {*found.cells.split("; ")} == named and found.n_rarer == min(
+        assert {*shown.cells.split("; ")} == named and shown.n_rarer == min(
             hand.rarer(cell[3], HOME) for cell in line["weights"]
         )
     figure = table[table["source"] == "figure"]
-    for found, line in zip(figure.itertuples(), [line for claim in CLAIMS for line in of_figure(claim)], strict=True):
-        assert (found.contrast, found.says) == (line["contrast"], line["says"]) and found.estimate == pytest.approx(
+    for shown, line in zip(figure.itertuples(), [line for claim in CLAIMS for line in of_figure(claim)], strict=True):
+        assert (shown.contrast, shown.says) == (line["contrast"], line["says"]) and shown.estimate == pytest.approx(
             line["estimate"]
         )
     head, *lines = next(iter(tables(page("claims")[0][3]).values()))
@@ -773,18 +798,18 @@ def deciding(lines: list[dict]) -> str:
 def asked(hand) -> dict[tuple[str, str, str], dict]:
     """Every difference that the page on differences has, by kind, reading and what: the weights of its cells."""
     there = {cell for cell in hand.seeds if cell[0] in ("probe", "lora_prompt")}
-    found = {}
+    contrasts = {}
     for reading, row, column in itertools.product("AB", THREE, THREE):
         cell = at(reading, "probe", row, column)
         if ("lora_prompt", *cell[1:]) in there:
             shown = "A and B" if row == column else reading
-            found["Probe less LoRA + Prompt", shown, f"{cell[1]} trained on {cell[2]}, scored on {cell[3]}"] = {
+            contrasts["Probe less LoRA + Prompt", shown, f"{cell[1]} trained on {cell[2]}, scored on {cell[3]}"] = {
                 cell: 1.0,
                 ("lora_prompt", *cell[1:]): -1.0,
             }
     for reading, method, row in itertools.product("AB", ("probe", "lora_prompt"), THREE):
         others = [cell for column in THREE if column != row and (cell := at(reading, method, row, column)) in there]
-        found["Native less cross", reading, f"{NAMES[method]}, scored on {row}"] = {
+        contrasts["Native less cross", reading, f"{NAMES[method]}, scored on {row}"] = {
             native(method, row): 1.0
         } | dict.fromkeys(others, -1 / len(others))
     for method, scored in itertools.product(("probe", "lora_prompt"), THREE):
@@ -793,16 +818,16 @@ def asked(hand) -> dict[tuple[str, str, str], dict]:
             others = [(method, other, scored, scored) for other in readers if other != reader]
             less = "the others" if len(others) > 1 else others[0][1]
             what = f"{NAMES[method]} trained and scored on {scored}: reader {reader} less {less}"
-            found["A reader less the other readers", "", what] = {
+            contrasts["A reader less the other readers", "", what] = {
                 (method, reader, scored, scored): 1.0
             } | dict.fromkeys(others, -1 / len(others))
-    return found
+    return contrasts
 
 
 def test_every_difference_of_the_page_on_differences(page, hand):
-    (said, _, html), table = page("differences")
+    (text, _, html), table = page("differences")
     expected = asked(hand)
-    assert {name: {*own["says"]} for name, own in table.groupby("test_set")}["in-distribution"] == {
+    assert {name: {*group["says"]} for name, group in table.groupby("test_set")}["in-distribution"] == {
         "above",
         "below",
         "not significant",
@@ -810,8 +835,8 @@ def test_every_difference_of_the_page_on_differences(page, hand):
         UNFINISHED,
     }
     for test_set in SETS:
-        own = table[table["test_set"] == test_set].set_index(["kind", "reading", "what"])
-        assert {*own.index} == {*expected} and len(own) == len(expected) == 14 + 12 + 16
+        differences = table[table["test_set"] == test_set].set_index(["kind", "reading", "what"])
+        assert {*differences.index} == {*expected} and len(differences) == len(expected) == 14 + 12 + 16
         head, *shown = tables(html)[test_set]
         assert head == [
             "Kind",
@@ -824,13 +849,13 @@ def test_every_difference_of_the_page_on_differences(page, hand):
             "Right or wrong, the fewer",
             "Verdict",
         ]
-        for (key, found), texts in zip(own.iterrows(), shown, strict=True):
+        for (key, shown_line), texts in zip(differences.iterrows(), shown, strict=True):
             line = hand.difference(expected[key], test_set)
             names = ("estimate", "low", "high", "p", "p_holm")
-            assert found[[*names]].astype(float).tolist() == pytest.approx(
+            assert shown_line[[*names]].astype(float).tolist() == pytest.approx(
                 [line[name] for name in names], abs=1e-6, nan_ok=True
             ), (test_set, key)
-            assert (found["says"], found["n_rarer"]) == (line["says"], line["n_rarer"]), (test_set, key)
+            assert (shown_line["says"], shown_line["n_rarer"]) == (line["says"], line["n_rarer"]), (test_set, key)
             holm, few = "—" if np.isnan(line["p_holm"]) else shown_p(line["p_holm"]), line["n_rarer"] < 25
             values = (
                 ["—"] * 4
@@ -845,15 +870,15 @@ def test_every_difference_of_the_page_on_differences(page, hand):
             assert same(texts, [*key, *values, str(line["n_rarer"]), line["says"]]), (test_set, key)
     lines = {key: hand.difference(weights, "in-distribution") for key, weights in expected.items()}
     for kind in {key[0] for key in lines}:
-        own = [line for key, line in lines.items() if key[0] == kind]
-        count = Counter(line["says"] for line in own)
+        of_kind = [line for key, line in lines.items() if key[0] == kind]
+        count = Counter(line["says"] for line in of_kind)
         parts = ", ".join(
             f"{count[word]} {word}"
             for word in ("above", "below", "not significant", "exploratory", UNFINISHED, FEW)
             if count[word]
         )
-        ends = [of(line["estimate"] for line in own) for of in (min, max)]
-        assert says(said, f"- **{kind}**: {parts} of {len(own)}; from {signed(ends[0])} to {signed(ends[1])}.")
+        ends = [of(line["estimate"] for line in of_kind) for of in (min, max)]
+        assert says(text, f"- **{kind}**: {parts} of {len(of_kind)}; from {signed(ends[0])} to {signed(ends[1])}.")
 
 
 def changed(hand, method: str, model: str, test_set: str) -> dict:
@@ -876,12 +901,12 @@ def changed(hand, method: str, model: str, test_set: str) -> dict:
 
 
 def test_every_change_of_the_page_on_shift(page, hand):
-    (said, _, html, *_), table = page("shift")
-    found, methods = (
+    (sentences, _, html, *_), table = page("shift")
+    cells, methods = (
         table.set_index(["method", "scored", "test_set"]),
         ("probe", "lora_prompt", "zero_shot", "likelihood"),
     )
-    assert {*found.index} == {*itertools.product(methods, THREE, ("in-distribution", "nq_open", "capitals"))}
+    assert {*cells.index} == {*itertools.product(methods, THREE, ("in-distribution", "nq_open", "capitals"))}
     for model in THREE:
         head, *lines = tables(html)[f"{model} on its own answers: AUROC, 95 % interval; less in-distribution"]
         assert head == ["Test questions", "Right answers", "Tasks measured", *(NAMES[method] for method in methods)]
@@ -889,28 +914,23 @@ def test_every_change_of_the_page_on_shift(page, hand):
         for test_set in ("in-distribution", "nq_open", "capitals"):
             right, texts, parts = hand.graded(model, SETS[test_set]), [], []
             for method in methods:
-                line, own = found.loc[(method, model, test_set)], changed(hand, method, model, test_set)
+                line, by_hand = cells.loc[(method, model, test_set)], changed(hand, method, model, test_set)
                 names = (
-                    [name for name in own if name != "says"]
+                    [name for name in by_hand if name != "says"]
                     if test_set != "in-distribution"
                     else ["auroc", "low", "high"]
                 )
                 assert line[names].astype(float).tolist() == pytest.approx(
-                    [own[name] for name in names], abs=1e-6, nan_ok=True
+                    [by_hand[name] for name in names], abs=1e-6, nan_ok=True
                 ), (model, method, test_set)
-                assert line["says"] == own["says"] if test_set != "in-distribution" else pd.isna(line["says"])
-                text = "—" if np.isnan(own["auroc"]) else f"{own['auroc']:.3f} ({own['low']:.3f} – {own['high']:.3f})"
-                moved = not np.isnan(own["change"])
-                texts.append(text + (f"; {own['change']:+.3f}" if moved and test_set != "in-distribution" else ""))
-                unfinished = f", {UNFINISHED}" if own["says"] == UNFINISHED else ""
-                parts.append(
-                    f"{NAMES[method]} {own['auroc']:.2f}"
-                    + (
-                        f" ({signed(own['change'])}, from {signed(own['change_low'])} to {signed(own['change_high'])}{unfinished})"
-                        if moved
-                        else ""
-                    )
-                )
+                assert line["says"] == by_hand["says"] if test_set != "in-distribution" else pd.isna(line["says"])
+                auroc, low, high, change = (by_hand[name] for name in ("auroc", "low", "high", "change"))
+                text, moved = "—" if np.isnan(auroc) else f"{auroc:.3f} ({low:.3f} – {high:.3f})", not np.isnan(change)
+                texts.append(text + (f"; {change:+.3f}" if moved and test_set != "in-distribution" else ""))
+                unfinished = f", {UNFINISHED}" if by_hand["says"] == UNFINISHED else ""
+                between = f"from {signed(by_hand['change_low'])} to {signed(by_hand['change_high'])}"
+                change = f" ({signed(change)}, {between}{unfinished})" if moved else ""
+                parts.append(f"{NAMES[method]} {auroc:.2f}{change}")
             there = len(hand.measurable(model, SETS[test_set]))
             assert same(lines[test_set], [str(right.sum()), f"{there} of {len(SETS[test_set])}", *texts]), (
                 model,
@@ -918,11 +938,11 @@ def test_every_change_of_the_page_on_shift(page, hand):
             )
             few = f"{hand.rarer(model, SETS[test_set])} right or wrong answers are too few to tell"
             sentence.append(f"on {test_set}, {', '.join(parts) if right.size and '—' not in texts else few}")
-        assert says(said, f"- **{model}**, on its own answers: {'; '.join(sentence[1:])}.")
+        assert says(sentences, f"- **{model}**, on its own answers: {'; '.join(sentence[1:])}.")
 
 
 def test_what_leaving_a_task_out_costs(page, hand):
-    *_, said, html = page("shift")[0]
+    *_, sentence, html = page("shift")[0]
     (head, *lines), changes = next(iter(tables(html).values())), []
     assert head == [
         "Method",
@@ -945,16 +965,19 @@ def test_what_leaving_a_task_out_costs(page, hand):
         assert same([with_it, without, change], [f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})"])
         changes += [(b - a, high)] * (not hand.improving(known, unknown))
     few, unfinished = sum(line[4] == "—" for line in lines), sum(line[4] != "—" for line in lines) - len(changes)
-    assert same(said, (
-        f"Without a task in training, AUROC on it changes by {signed(min(changes)[0])} to {signed(max(changes)[0])}; it falls in {sum(high < 0 for _, high in changes)} of {len(changes)} cases "
-        f"by an interval below zero; {few} more rest on fewer than 25 right or wrong answers; {unfinished} more were still improving when training ended."
-    ))  # fmt: skip
+    falls = f"{sum(high < 0 for _, high in changes)} of {len(changes)} cases"
+    expected = (
+        f"Without a task in training, AUROC on it changes by {signed(min(changes)[0])} to {signed(max(changes)[0])}; "
+        f"it falls in {falls} by an interval below zero; {few} more rest on fewer than 25 right or wrong answers; "
+        f"{unfinished} more were still improving when training ended."
+    )
+    assert same(sentence, expected)
 
 
 def test_every_number_of_the_page_on_controls(page, hand):
-    (said, _, html, *_), table = page("controls")
-    found = table.set_index(["method", "scored"])
-    assert {*found.index} == {*itertools.product(NAMES, THREE)}
+    (sentences, _, html, *_), table = page("controls")
+    cells = table.set_index(["method", "scored"])
+    assert {*cells.index} == {*itertools.product(NAMES, THREE)}
     for model in THREE:
         right, probe = hand.graded(model, HOME), native("probe", model)
         head, *lines = tables(html)[f"{model} on its own answers: {right.sum()} right of {len(right)}. {BENEATH}"]
@@ -975,7 +998,7 @@ def test_every_number_of_the_page_on_controls(page, hand):
                     "p": "p",
                     "p_holm": "p_holm",
                 }
-                assert found.loc[(method, model), [*names]].astype(float).tolist() == pytest.approx(
+                assert cells.loc[(method, model), [*names]].astype(float).tolist() == pytest.approx(
                     [line[name] for name in names.values()], abs=1e-6, nan_ok=True
                 )
                 p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
@@ -1001,10 +1024,8 @@ def test_every_number_of_the_page_on_controls(page, hand):
             if those
         ]
         low, high = interval(hand.drawn(probe, HOME))
-        assert says(
-            said,
-            f"- **{model}**, on its own answers: the probe has {hand.auroc(probe, HOME):.2f} ({low:.2f} to {high:.2f}). {' '.join(parts)}",
-        )
+        value = f"the probe has {hand.auroc(probe, HOME):.2f} ({low:.2f} to {high:.2f}). {' '.join(parts)}"
+        assert says(sentences, f"- **{model}**, on its own answers: {value}")
 
 
 def test_the_metrics_of_all_tasks_together(page, hand):
@@ -1033,7 +1054,8 @@ def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
     (cell,) = [cell for cell in places if ends[cell][1] < 0.5]
     assert same(
         below.split("one half: ")[1].split(". There")[0],
-        f"Zero-shot P(True) of reader {cell[1]}, scored on {cell[3]}: {hand.auroc(cell, HOME):.2f} ({ends[cell][0]:.2f} to {ends[cell][1]:.2f})",
+        f"Zero-shot P(True) of reader {cell[1]}, scored on {cell[3]}: "
+        f"{hand.auroc(cell, HOME):.2f} ({ends[cell][0]:.2f} to {ends[cell][1]:.2f})",
     )
     chosen = {model: {2 + 5 * at, 3 + 5 * at} for at, model in enumerate(THREE)}
     for line in {line["scored"] + str(line["layer"]): line for line in dataset(layers)}.values():
@@ -1055,7 +1077,7 @@ ESTIMATOR = {"method": "probe", "reader": "cedar", "trained_on": "birch"}
 
 
 def test_every_number_of_the_page_of_a_cell(page, hand):
-    (_, html, training, _, _, _), judged = page("cell", **ESTIMATOR)
+    (_, html, training, _, _, _), table = page("cell", **ESTIMATOR)
     head, *lines = tables(html)[BENEATH]
     shown = {(line[0], line[2]): dict(zip(head, line)) for line in lines}
     assert {*shown} == {*itertools.product(THREE, SETS)}
@@ -1073,7 +1095,7 @@ def test_every_number_of_the_page_of_a_cell(page, hand):
             assert same(line["AUROC"], f"{hand.auroc(cell, tasks):.3f}<br/><small>{low:.3f} – {high:.3f}</small>")
             assert above(line["Brier score"]) == pytest.approx(hand.measures(cell, tasks)["brier"], abs=6e-4)
     assert training.startswith("Probe was not still improving when its training ended")
-    for scored, own in judged.groupby("scored"):
+    for scored, answers in table.groupby("scored"):
         logit = np.mean(
             [
                 pd.concat(
@@ -1086,13 +1108,13 @@ def test_every_number_of_the_page_of_a_cell(page, hand):
         order = pd.concat(hand.test[*ESTIMATOR.values(), scored, 0, task] for task in (t["name"] for t in FOUR))[
             "question_id"
         ]
-        assert own.set_index("question_id").loc[order, "p_correct"].tolist() == pytest.approx(
+        assert answers.set_index("question_id").loc[order, "p_correct"].tolist() == pytest.approx(
             expit(logit).tolist(), abs=1e-6
         )
 
 
 def test_the_answers_that_it_was_most_wrong_about(page, hand):
-    (*_, html), judged = page("cell", **ESTIMATOR)
+    (*_, html), table = page("cell", **ESTIMATOR)
     blocks = re.findall(r"<summary>Probe on the answers of (\w+): (.*?)</summary>(.*?)</details>", html, re.DOTALL)
     assert {block[:2] for block in blocks} == {
         *itertools.product(THREE, ("surest of, though wrong", "doubted most, though right"))
@@ -1126,10 +1148,10 @@ def test_every_curve_of_a_cell(page, hand):
     for scored, test_set in itertools.product(THREE, ("in-distribution", "trivia_qa")):
         cell, tasks = (*ESTIMATOR.values(), scored), SETS[test_set]
         parts = [hand.test[*cell, seed, task] for seed in (0, 1) for task in tasks]
-        risk, found = drawn[scored, test_set, "risk", ""], drawn[scored, test_set, "roc", ""]
+        risk, roc = drawn[scored, test_set, "risk", ""], drawn[scored, test_set, "roc", ""]
         for share, value in zip(risk["x"], risk["y"]):
             assert value == pytest.approx(np.mean([risk_at(part, share) for part in parts]), abs=1e-4)
-        assert np.trapezoid(found["y"], found["x"]) == pytest.approx(hand.auroc(cell, tasks), abs=0.015)
+        assert np.trapezoid(roc["y"], roc["x"]) == pytest.approx(hand.auroc(cell, tasks), abs=0.015)
         whole = pd.concat(parts)
         for series, right in (("right", True), ("wrong", False)):
             p = expit(whole.loc[whole["correct"] == right, "logit"].astype(float))

@@ -38,27 +38,27 @@ def planted(strength, count=400, share=0.3):
 
 
 def measured(rows):
-    judged, players = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
+    table, players = claims.evaluate(STATED, rows, ["weak", "strong"], TASKS)
     assert players == {"Mistral": "strong", "LLaMA-2": "weak"}
-    table = claims.verdicts(judged)
-    return table[table["source"] == "measured"].set_index(["claim", "reading"])["verdict"]
+    verdicts = claims.verdicts(table)
+    return verdicts[verdicts["source"] == "measured"].set_index(["claim", "reading"])["verdict"]
 
 
 def by_figure(stated=STATED):
-    table = claims.verdicts(claims.by_others(stated))
-    return table[table["source"] == "figure"].set_index("claim")["verdict"]
+    verdicts = claims.verdicts(claims.by_others(stated))
+    return verdicts[verdicts["source"] == "figure"].set_index("claim")["verdict"]
 
 
 def test_the_description_against_its_own_numbers():
     # from the list of eight values: 0.80 0.70 / 0.65 0.60 and 0.75 0.70 / 0.70 0.65
-    said = by_figure()
+    verdicts = by_figure()
     holds = [
         "LoRA + Prompt is lower than Probe for Mistral trained on Mistral",
         "Mistral trained on Mistral, Probe, is the lightest cell of all",
     ]
     holds.append("Performance depends on the match of training answers and model")
-    assert set(said[said == HOLDS].index) == set(holds)
-    assert set(said[said == FAILS].index) == {claim.claim for claim in STATED} - set(holds)
+    assert set(verdicts[verdicts == HOLDS].index) == set(holds)
+    assert set(verdicts[verdicts == FAILS].index) == {claim.claim for claim in STATED} - set(holds)
 
 
 def test_equal_values_are_not_above_each_other():
@@ -68,17 +68,16 @@ def test_equal_values_are_not_above_each_other():
 
 
 def test_where_nothing_was_measured_the_figure_still_says_what_it_says():
-    judged, players = claims.judge(STATED, planted(lambda *names: 0.0)[:0], ["weak", "strong"], TASKS)
-    table = claims.verdicts(judged)
-    assert set(table.loc[table["source"] == "measured", "verdict"]) == {OPEN} and HOLDS in set(
-        table.loc[table["source"] == "figure", "verdict"]
-    )
-    assert "it **holds**: " in claims.claims_sentences(STATED, judged, table, players)
+    table, _ = claims.evaluate(STATED, planted(lambda *names: 0.0)[:0], ["weak", "strong"], TASKS)
+    verdicts = claims.verdicts(table)
+    by_source = verdicts.groupby("source")["verdict"].agg(set)
+    assert by_source["measured"] == {OPEN} and HOLDS in by_source["figure"]
+    assert "it **holds**: " in claims.claims_sentences(STATED, table, verdicts)
 
 
 def test_a_contrast_with_a_broken_cell_is_inconclusive():
-    judged = claims.by_others(STATED)
-    broken = judged[(judged["source"] == "released") & judged["estimate"].isna()]
+    table = claims.by_others(STATED)
+    broken = table[(table["source"] == "released") & table["estimate"].isna()]
     assert (
         set(broken["reading"]) == {"B"}
         and set(broken["says"]) == {OPEN}
@@ -87,21 +86,21 @@ def test_a_contrast_with_a_broken_cell_is_inconclusive():
 
 
 def test_a_clear_difference_has_a_verdict():
-    said = measured(planted(lambda method, *_: 3.0 if method == "probe" else 0.5))
-    assert said[EVERYWHERE, "A"] == said[EVERYWHERE, "B"] == HOLDS
-    said = measured(planted(lambda method, *_: 0.5 if method == "probe" else 3.0))
-    assert said[EVERYWHERE, "A"] == said[EVERYWHERE, "B"] == FAILS
+    verdicts = measured(planted(lambda method, *_: 3.0 if method == "probe" else 0.5))
+    assert verdicts[EVERYWHERE, "A"] == verdicts[EVERYWHERE, "B"] == HOLDS
+    verdicts = measured(planted(lambda method, *_: 0.5 if method == "probe" else 3.0))
+    assert verdicts[EVERYWHERE, "A"] == verdicts[EVERYWHERE, "B"] == FAILS
 
 
 def test_no_difference_is_inconclusive():
-    said = measured(planted(lambda *_: 1.0))
-    assert (said == OPEN).all()
+    verdicts = measured(planted(lambda *_: 1.0))
+    assert (verdicts == OPEN).all()
 
 
 def test_a_difference_that_the_figure_could_not_show_contradicts_a_claim_where_there_are_questions_enough():
     assert claims.margin() == pytest.approx(0.025)
-    judged, _ = claims.judge(STATED, planted(lambda *_: 3.0, count=4000), ["weak", "strong"], TASKS)
-    mine = judged[judged["source"] == "measured"]
+    table, _ = claims.evaluate(STATED, planted(lambda *_: 3.0, count=4000), ["weak", "strong"], TASKS)
+    mine = table[table["source"] == "measured"]
     small = mine["claim"].str.startswith("Probe is above LoRA + Prompt on average")
     assert (
         set(mine.loc[small, "says"]) == {FAILS}
@@ -124,7 +123,7 @@ def test_a_small_difference_fails_though_it_is_above_zero_and_a_large_one_holds_
         }
     )
     lines["p_holm"], lines["p_margin_holm"] = [0.01, 0.01, 0.01, 0.01, 0.2], [0.01, 0.2, 1.0, 0.01, 0.2]
-    assert claims._judged(lines)["says"].tolist() == [FAILS, HOLDS, HOLDS, FAILS, OPEN]
+    assert claims._with_verdicts(lines)["says"].tolist() == [FAILS, HOLDS, HOLDS, FAILS, OPEN]
 
 
 def test_swapped_scored_and_trained_on_are_refused(tmp_path):
@@ -141,10 +140,10 @@ def test_swapped_scored_and_trained_on_are_refused(tmp_path):
 def test_readings_look_at_different_cells():
     # A: the reader of the weak model's column judges badly, whatever it judges; B: so does the weak model's row
     rows = planted(lambda method, reader, trained_on, scored: 3.0 if reader == "strong" else 0.2)
-    judged, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
-    by_reading = judged[(judged["source"] == "measured") & (judged["claim"] == NATIVE)].set_index(
-        ["contrast", "reading"]
-    )["estimate"]
+    table, _ = claims.evaluate(STATED, rows, ["weak", "strong"], TASKS)
+    by_reading = table[(table["source"] == "measured") & (table["claim"] == NATIVE)].set_index(["contrast", "reading"])[
+        "estimate"
+    ]
     assert by_reading["LLaMA-2, Probe", "A"] < -0.2 and by_reading["Mistral, Probe", "A"] > 0.2
     assert abs(by_reading["LLaMA-2, Probe", "B"]) < 0.1 > abs(by_reading["Mistral, Probe", "B"])
 
@@ -154,7 +153,7 @@ def test_shuffled_grades_leave_every_cell_at_chance():
     rng = np.random.default_rng(1)
     shuffled = {name: rng.permutation(400) for name in ("strong", "weak")}
     rows["logit"] = np.concatenate(
-        [own["logit"].to_numpy()[shuffled[key[-1]]] for key, own in rows.groupby(scores.CELL, sort=False)]
+        [cell["logit"].to_numpy()[shuffled[key[-1]]] for key, cell in rows.groupby(scores.CELL, sort=False)]
     )
     table = cells.measure(rows, scores.by_task(rows), TASKS)
     assert len(table) == 16 and ((table["low"] <= 0.5) & (0.5 <= table["high"])).all()
@@ -163,8 +162,8 @@ def test_shuffled_grades_leave_every_cell_at_chance():
 
 def test_few_right_answers_have_no_value_and_no_verdict():
     rows = planted(lambda method, *_: 5.0 if method == "probe" else 0.0, share=24 / 400)
-    judged, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
-    mine = judged[judged["source"] == "measured"]
+    table, _ = claims.evaluate(STATED, rows, ["weak", "strong"], TASKS)
+    mine = table[table["source"] == "measured"]
     assert set(mine["says"]) == {OPEN} and mine[["estimate", "low", "p", "p_holm"]].isna().all(axis=None)
     assert mine["reason"].str.contains("fewer than 25").all()
 
@@ -172,31 +171,32 @@ def test_few_right_answers_have_no_value_and_no_verdict():
 def test_missing_cells_are_open_and_the_others_are_judged():
     rows = planted(lambda method, *_: 3.0 if method == "probe" else 0.5)
     rows = rows[(rows["method"] == "probe") | (rows["reader"] == "strong")]
-    judged, _ = claims.judge(STATED, rows, ["weak", "strong"], TASKS)
-    mine = judged[
-        (judged["source"] == "measured") & (judged["claim"] == EVERYWHERE) & (judged["reading"] == "A")
+    table, _ = claims.evaluate(STATED, rows, ["weak", "strong"], TASKS)
+    mine = table[
+        (table["source"] == "measured") & (table["claim"] == EVERYWHERE) & (table["reading"] == "A")
     ].set_index("contrast")
     assert mine.loc["Mistral trained on Mistral", "says"] == HOLDS
     assert mine.loc["LLaMA-2 trained on LLaMA-2", ["says", "reason"]].tolist() == [OPEN, "a cell is missing"]
 
 
 def test_corrected_p_values_count_each_hypothesis_once():
-    judged, players = claims.judge(
+    table, players = claims.evaluate(
         STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS
     )
-    mine = judged[judged["source"] == "measured"]
+    mine = table[table["source"] == "measured"]
     a, b = (mine.loc[mine["reading"] == reading, "hypothesis"] for reading in "AB")
     # By hand: 28 contrasts of a reading are 20; four of them are on the diagonal, which both readings have.
     assert (len(a), a.nunique(), b.nunique(), len({*a} & {*b}), mine["hypothesis"].nunique()) == (28, 20, 20, 4, 36)
     assert "+1 lora_prompt/weak/weak/weak -1 probe/weak/weak/weak" in {*a} & {*b}
-    # Of the 36 each stands in claims with one sign and one scale: to be at least the margin is as many hypotheses again.
+    # Of the 36 each stands in claims with one sign and one scale: to be at least the margin is as many hypotheses
+    # again.
     smallest = mine[["p", "p_margin"]].min(axis=None)
     assert mine.loc[mine["p"] == smallest, "p_holm"].min() == pytest.approx(smallest * 72)
     assert (mine["p_margin_holm"] >= mine["p_margin"] - 1e-12).all()
     assert (mine["p_holm"] >= mine["p"] - 1e-12).all() and (mine.groupby("hypothesis")["p_holm"].nunique() == 1).all()
     assert (
         "The 56 measured differences, of both readings, are 36 distinct primary hypotheses"
-        in claims.summary_sentences(claims.verdicts(judged), players, judged)
+        in claims.summary_sentences(claims.verdicts(table), players, table)
     )
 
 
@@ -217,23 +217,23 @@ def test_a_hypothesis_is_the_same_mirrored_and_doubled_and_no_other():
 def test_a_grid_of_one_model_has_no_hypotheses_about_the_other():
     rows = planted(lambda method, *_: 3.0 if method == "probe" else 0.5)
     rows = rows[(rows[["reader", "trained_on", "scored"]] == "strong").all(axis=1)]
-    judged, _ = claims.judge(STATED, rows, ["strong"], TASKS)
-    mine = judged[judged["source"] == "measured"]
+    table, _ = claims.evaluate(STATED, rows, ["strong"], TASKS)
+    mine = table[table["source"] == "measured"]
     assert mine["p"].notna().any() and mine.loc[mine["p"].notna(), "hypothesis"].nunique() == 1
 
 
 def test_the_sentences_are_the_verdicts():
-    judged, players = claims.judge(
+    table, players = claims.evaluate(
         STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS
     )
-    verdicts = claims.verdicts(judged)
-    text = claims.claims_sentences(STATED, judged, verdicts, players)
+    verdicts = claims.verdicts(table)
+    text = claims.claims_sentences(STATED, table, verdicts)
     for word in (HOLDS, FAILS, OPEN):
         assert text.count(f"it **{'is ' * (word == OPEN)}{word}**") == (verdicts["verdict"] == word).sum() > 0
-    summary = claims.summary_sentences(verdicts, players, judged)
+    summary = claims.summary_sentences(verdicts, players, table)
     assert "strong stands for Mistral, and weak for LLaMA-2" in summary
     one = claims.summary_sentences(
-        verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players, judged
+        verdicts[verdicts["source"] == "figure"].head(1).assign(verdict=HOLDS), players, table
     )
     assert "1 holds, 0 fail, " in one
 

@@ -27,25 +27,25 @@ def test_the_contest_is_among_native_cells_and_against_the_probe():
         ["a", "b"],
         TASKS,
     )
-    found = table.set_index("method")
-    assert set(found.index) == {"probe", "probe_mlp", "lora_prompt", "likelihood", "embedder"} and set(
+    cells = table.set_index("method")
+    assert set(cells.index) == {"probe", "probe_mlp", "lora_prompt", "likelihood", "embedder"} and set(
         table["test_set"]
     ) == {"in-distribution"}
-    assert pd.isna(found.loc["probe", "against"])
-    assert found["against"].drop("probe").to_dict() == {"lora_prompt": bootstrap.ABOVE} | dict.fromkeys(
+    assert pd.isna(cells.loc["probe", "against"])
+    assert cells["against"].drop("probe").to_dict() == {"lora_prompt": bootstrap.ABOVE} | dict.fromkeys(
         ("probe_mlp", "likelihood", "embedder"), bootstrap.EXPLORATORY
     )
-    assert found["p"].drop("probe").notna().all() and found["p_holm"].notna().sum() == 1, (
+    assert cells["p"].drop("probe").notna().all() and cells["p_holm"].notna().sum() == 1, (
         "only the primary one is corrected"
     )
-    line = found.loc["likelihood"]
-    assert line["difference"] == pytest.approx(line["auroc"] - found.loc["probe", "auroc"])
+    line = cells.loc["likelihood"]
+    assert line["difference"] == pytest.approx(line["auroc"] - cells.loc["probe", "auroc"])
     assert line["difference_low"] < line["difference"] < line["difference_high"]
-    assert found.loc["probe_mlp", ["difference", "difference_low", "difference_high"]].tolist() == [0, 0, 0]
+    assert cells.loc["probe_mlp", ["difference", "difference_low", "difference_high"]].tolist() == [0, 0, 0]
 
 
 def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
-    """By hand: within each task, then the mean over tasks, then over seeds; three models, two seeds, tasks of unequal size."""
+    """By hand: within each task, then means over tasks, then over seeds; three models, two seeds, unequal tasks."""
     rng, parts, by_hand = np.random.default_rng(0), [], {}
     for model, strength in (("a", 0.3), ("b", 1.0), ("c", 2.0)):
         for task, count in (("trivia_qa", 150), ("sciq", 90), ("nq_open", 60)):
@@ -59,7 +59,7 @@ def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
                         )
                     )
                     by_hand[method, model, task, seed] = roc_auc_score(correct, logit)
-    found = controls.contest(pd.concat(parts).sample(frac=1, random_state=0), list("abc"), TASKS).set_index(
+    cells = controls.contest(pd.concat(parts).sample(frac=1, random_state=0), list("abc"), TASKS).set_index(
         ["method", "scored"]
     )
     auroc = {
@@ -68,14 +68,14 @@ def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
         )
         for method, model, _, _ in by_hand
     }
-    assert found["auroc"].to_dict() == pytest.approx(auroc)
-    assert found.loc["lora_prompt", "difference"].to_dict() == pytest.approx(
+    assert cells["auroc"].to_dict() == pytest.approx(auroc)
+    assert cells.loc["lora_prompt", "difference"].to_dict() == pytest.approx(
         {model: auroc["lora_prompt", model] - auroc["probe", model] for model in "abc"}
     )
 
 
 def test_one_difference_has_one_verdict_on_every_page():
-    """Probe less LoRA + Prompt of two models, in a difference that a small family would call significant and the primary one does not."""
+    """Probe less LoRA + Prompt of two models: significant in a small family, but not in the primary one."""
     parts = [
         graded({"probe": 1.0, "lora_prompt": 1.0}, reader=reader, trained_on=t, scored=scored)
         for reader in "ab"
@@ -85,22 +85,22 @@ def test_one_difference_has_one_verdict_on_every_page():
     rows = pd.concat([*parts, graded({"likelihood": 1.0}, reader="", trained_on="")], ignore_index=True)
     worse = (rows["method"] == "lora_prompt") & (rows[["reader", "trained_on", "scored"]] == "a").all(axis=1)
     rows.loc[worse, "logit"] += np.random.default_rng(9).normal(size=worse.sum()).astype("float32") * 0.4
-    judged, _ = claims.judge(claims.load(), rows, ["a", "b"], TASKS)
-    found, beside = differences.of_grid(rows, ["a", "b"], TASKS), controls.contest(rows, ["a", "b"], TASKS)
-    primary = judged.dropna(subset="hypothesis").drop_duplicates("hypothesis").set_index("hypothesis")["p_holm"]
-    first = found[found["test_set"] == "in-distribution"]
+    tested, _ = claims.evaluate(claims.load(), rows, ["a", "b"], TASKS)
+    table, beside = differences.of_grid(rows, ["a", "b"], TASKS), controls.contest(rows, ["a", "b"], TASKS)
+    primary = tested.dropna(subset="hypothesis").drop_duplicates("hypothesis").set_index("hypothesis")["p_holm"]
+    first = table[table["test_set"] == "in-distribution"]
     pd.testing.assert_series_equal(first["p_holm"], first["hypothesis"].map(primary), check_names=False)
     assert (
         0 < first["p_holm"].isna().sum() < len(first)
-        and found.loc[found["test_set"] != "in-distribution", "says"].eq(bootstrap.EXPLORATORY).all()
+        and table.loc[table["test_set"] != "in-distribution", "says"].eq(bootstrap.EXPLORATORY).all()
     )
-    own = beside[(beside["method"] == "lora_prompt") & (beside["scored"] == "a")].iloc[0]
+    line = beside[(beside["method"] == "lora_prompt") & (beside["scored"] == "a")].iloc[0]
     mine = primary["+1 lora_prompt/a/a/a -1 probe/a/a/a"]
     assert (
-        own["p_holm"] == mine == first.loc[first["what"] == "a trained on a, scored on a", "p_holm"].item()
-        and own["p"] < bootstrap.ALPHA < mine
+        line["p_holm"] == mine == first.loc[first["what"] == "a trained on a, scored on a", "p_holm"].item()
+        and line["p"] < bootstrap.ALPHA < mine
     )
-    assert own["against"] == bootstrap.INSIGNIFICANT
+    assert line["against"] == bootstrap.INSIGNIFICANT
 
 
 def test_a_contest_without_a_probe_has_values_and_no_differences():
@@ -134,8 +134,8 @@ def test_what_lies_below_chance_is_said_and_nothing_else():
         [(*line, "a", "in-distribution") for line in lines],
         columns=["method", "reader", "auroc", "low", "high", "scored", "test_set"],
     )
-    said = controls.below_chance_sentences(table)
-    assert "Zero-shot P(True) of reader b, scored on a: 0.43 (0.39 to 0.47)." in said and said.count("scored on") == 1
+    text = controls.below_chance_sentences(table)
+    assert "Zero-shot P(True) of reader b, scored on a: 0.43 (0.39 to 0.47)." in text and text.count("scored on") == 1
     assert controls.below_chance_sentences(table[1:]) == controls.below_chance_sentences(table[:0]) == ""
 
 
@@ -151,10 +151,10 @@ def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
         pd.concat([graded({"probe": 1.0}), graded({"likelihood": 2.5}, reader="", trained_on="")]), ["a"], TASKS
     )
     auroc, difference = table.set_index("method")["auroc"], table.set_index("method")["difference"]["likelihood"]
-    said = controls.contest_sentences(table)
+    text = controls.contest_sentences(table)
     assert (
-        f"the probe has {auroc['probe']:.2f}" in said
-        and f"Exploratory, by their difference: Answer likelihood ({difference:+.2f})." in said
+        f"the probe has {auroc['probe']:.2f}" in text
+        and f"Exploratory, by their difference: Answer likelihood ({difference:+.2f})." in text
     )
     html = controls.contest_html(table)
     assert f"{auroc['likelihood']:.3f}" in html and "200 right of 800" in html and "p under 0.001, exploratory" in html

@@ -15,7 +15,7 @@ TASKS = [{"name": "trivia_qa", "role": "train"}]
 
 
 def planted(strength, models=("a", "b"), count=400, share=0.3):
-    """Rows of a whole tensor; confidence is the grade times `strength(method, reader, trained_on, scored)`, in noise."""
+    """Rows of a whole tensor; confidence is noise and `strength(method, reader, trained_on, scored)` times grade."""
     parts = []
     for scored in models:
         correct = np.random.default_rng(ord(scored)).permutation(np.arange(count) < share * count)
@@ -30,14 +30,14 @@ def planted(strength, models=("a", "b"), count=400, share=0.3):
     return pd.concat(parts, ignore_index=True)
 
 
-def found(rows, kind, reading, models=("a", "b")):
+def differences_of(rows, kind, reading, models=("a", "b")):
     table = differences.of_grid(rows, [*models], TASKS)
     return table[(table["kind"] == kind) & table["reading"].str.contains(reading)].set_index("what")
 
 
 @pytest.mark.parametrize("reading", "AB")
 def test_a_better_method_is_above_in_every_cell(reading):
-    table = found(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), METHOD, reading)
+    table = differences_of(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), METHOD, reading)
     off = {
         "A": {"a trained on a, scored on b", "b trained on b, scored on a"},
         "B": {"a trained on b, scored on a", "b trained on a, scored on b"},
@@ -49,8 +49,8 @@ def test_a_better_method_is_above_in_every_cell(reading):
 def test_native_differs_from_cross_in_the_reading_in_which_it_does():
     # only what was taught on the very reader is good: in reading A all cells are, in reading B the native ones alone
     rows = planted(lambda method, reader, trained_on, scored: 2.0 if reader == trained_on else 0.5)
-    assert (found(rows, NATIVE, "A")["says"] == INSIGNIFICANT).all()
-    assert (found(rows, NATIVE, "B")["says"] == ABOVE).all()
+    assert (differences_of(rows, NATIVE, "A")["says"] == INSIGNIFICANT).all()
+    assert (differences_of(rows, NATIVE, "B")["says"] == ABOVE).all()
 
 
 def test_each_fact_is_there_once_and_says_in_which_readings():
@@ -72,7 +72,7 @@ def test_each_fact_is_there_once_and_says_in_which_readings():
 
 def test_a_reader_is_compared_with_the_others_on_the_same_answers():
     rows = planted(lambda method, reader, *_: {"a": 2.0, "b": 0.5, "c": 0.3}[reader], "abc")
-    table = found(rows, READER, "", "abc")
+    table = differences_of(rows, READER, "", "abc")
     assert (
         len(table) == 2 * 3 * 3
         and set(table["says"]) == {EXPLORATORY}
@@ -80,8 +80,8 @@ def test_a_reader_is_compared_with_the_others_on_the_same_answers():
         and table["p"].notna().all()
     )
     assert {what.split(": reader ")[1] for what in table.index[table["low"] > 0]} == {"a less the others"}
-    own = rows[(rows["method"] == "probe") & (rows["trained_on"] == "a") & (rows["scored"] == "a")]
-    value = {reader: auroc.auroc(part["logit"], part["correct"]) for reader, part in own.groupby("reader")}
+    native = rows[(rows["method"] == "probe") & (rows["trained_on"] == "a") & (rows["scored"] == "a")]
+    value = {reader: auroc.auroc(part["logit"], part["correct"]) for reader, part in native.groupby("reader")}
     for reader in "abc":
         others = [value[other] for other in "abc" if other != reader]
         assert table.loc[
@@ -92,12 +92,12 @@ def test_a_reader_is_compared_with_the_others_on_the_same_answers():
 def test_a_difference_is_that_of_the_cells_values():
     rows = planted(lambda method, reader, *_: 1.0 if reader == "a" else 0.3)
     value = {
-        (method, reader): auroc.auroc(own["logit"], own["correct"])
-        for (method, reader), own in rows[(rows["trained_on"] == "b") & (rows["scored"] == "b")].groupby(
+        (method, reader): auroc.auroc(cell["logit"], cell["correct"])
+        for (method, reader), cell in rows[(rows["trained_on"] == "b") & (rows["scored"] == "b")].groupby(
             ["method", "reader"]
         )
     }
-    line = found(rows, READER, "").loc["Probe trained and scored on b: reader a less b"]
+    line = differences_of(rows, READER, "").loc["Probe trained and scored on b: reader a less b"]
     assert line["estimate"] == pytest.approx(value["probe", "a"] - value["probe", "b"])
 
 
@@ -125,8 +125,8 @@ def test_a_missing_method_or_model_leaves_out_what_needs_it():
 
 def test_chart_table_and_findings_say_the_same():
     table = differences.of_grid(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), ["a", "b"], TASKS)
-    said = differences.differences_sentences(table)
-    assert "**Probe less LoRA + Prompt**: 6 above of 6" in said and "4 exploratory of 4" in said
+    text = differences.differences_sentences(table)
+    assert "**Probe less LoRA + Prompt**: 6 above of 6" in text and "4 exploratory of 4" in text
     html, chart = differences.differences_html(table), differences.differences_chart(table).to_dict()
     values = [line for lines in chart["datasets"].values() for line in lines]
     assert len(values) == len(table) and all(f"{value:+.3f}" in html for value in table["estimate"])

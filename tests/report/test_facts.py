@@ -9,10 +9,10 @@ from whoknows.report import facts
 
 
 def card(folder, method, reader, trained_on, **values):
-    own = folder / method / reader / trained_on / "seed0"
-    own.mkdir(parents=True, exist_ok=True)
+    place = folder / method / reader / trained_on / "seed0"
+    place.mkdir(parents=True, exist_ok=True)
     names = {"method": method, "reader": reader, "trained_on": trained_on, "seed": 0, "precision": "auto"}
-    (own / f"{method}.json").write_text(json.dumps(names | values))
+    (place / f"{method}.json").write_text(json.dumps(names | values))
 
 
 def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):

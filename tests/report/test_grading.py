@@ -77,8 +77,8 @@ def test_what_the_question_holds_is_counted(tmp_path):
         False,
     ]
     assert (
-        grading.held_sentences(table)
-        == "Of 5 test questions, 4 hold an accepted answer themselves. Answers that hold no other one, and count as wrong for it: 1 of a."
+        grading.held_sentences(table) == "Of 5 test questions, 4 hold an accepted answer themselves. "
+        "Answers that hold no other one, and count as wrong for it: 1 of a."
     )
     assert not graded(tmp_path, question=asked, kind="choice")[["held", "echo"]].any(axis=None)
 
@@ -101,11 +101,11 @@ def test_the_heatmaps_follow_the_grades_and_the_estimators_stay(tmp_path):
     ).assign(question_id=[f"q{i}" for i in range(125)])
     rows["correct"] = np.array([False, True, True, True, False] * 25)  # whatever the rows say, the grades decide
     table = grading.heatmaps_under(rows, graded(tmp_path, times=25), ["a"], TASKS)
-    own = table[(table["method"] == "probe") & (table["reading"] == "A")].set_index("grading")
-    assert own["n_right"].to_dict() == {
+    cells = table[(table["method"] == "probe") & (table["reading"] == "A")].set_index("grading")
+    assert cells["n_right"].to_dict() == {
         grading.GRADINGS["contains"]: 75,
         grading.GRADINGS["exact"]: 25,
         grading.GRADINGS["f1"]: 50,
     }
-    assert (own["auroc"] == 1.0).all() and "pooled_auroc" not in table, "without an interval no metric stands there"
+    assert (cells["auroc"] == 1.0).all() and "pooled_auroc" not in table, "without an interval no metric stands there"
     assert "they move by +0.00 on average" in grading.grading_sentences(table)

@@ -122,7 +122,8 @@ def test_the_answer_is_computed():
     )
     how_well, how_sure, plain = heatmaps.heatmaps_sentences(table, untrained(0.81, 0.74), NO_PRIMARY).splitlines()
     assert how_well == (
-        "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, **Probe** reaches an AUROC of 0.60 to 0.80 and "
+        "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, "
+        "**Probe** reaches an AUROC of 0.60 to 0.80 and "
         "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75, where one half is chance and one would be perfect."
     )
     assert how_sure == (
@@ -130,7 +131,8 @@ def test_the_answer_is_computed():
         "and the probe is the higher of the two in 1 of 3 cells that have both."
     )
     assert plain.endswith(
-        "reaches 0.81 on the answers of a and 0.74 on the answers of b, no lower than the best that was learned for 1 of 2 models."
+        "reaches 0.81 on the answers of a and 0.74 on the answers of b, "
+        "no lower than the best that was learned for 1 of 2 models."
     )
     assert "than the best that each of these models learned" in heatmaps.heatmaps_sentences(
         table, untrained(0.81, 0.75), NO_PRIMARY
@@ -218,12 +220,12 @@ def test_a_cell_says_its_value_as_the_page_does_and_its_counts_as_they_are():
         seeds=1,
     )
     table["reason"] = ["", "", "no rows", ""] + [""] * 4
-    said = heard(table)
-    assert len(said) == 8 and not any("ink" in label or "null" in label or "15" in label for label in said)
-    assert sum("96 of 704 (13.6%)" in label for label in said) == 8
-    (missing,) = [label for label in said if "Missing because" in label]
+    labels = heard(table)
+    assert len(labels) == 8 and not any("ink" in label or "null" in label or "15" in label for label in labels)
+    assert sum("96 of 704 (13.6%)" in label for label in labels) == 8
+    (missing,) = [label for label in labels if "Missing because" in label]
     assert missing.startswith("Probe, AUROC —") and "no rows" in missing
-    ends = [label for label in said if label.startswith("Probe, AUROC 0.80")]
+    ends = [label for label in labels if label.startswith("Probe, AUROC 0.80")]
     assert [label.split(",")[1] for label in ends] == [f" AUROC {value:.3f}" for value in (0.80249999, 0.8025001)]
 
 

@@ -121,25 +121,28 @@ def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it
     pack.pack(tmp_path / "theirs.yml", results, tmp_path / "packed")
     shutil.move(tmp_path / "packed", tmp_path / "elsewhere")
     shutil.rmtree(results)
-    own = tmp_path / "own"
-    grid_file = write_results(own)
+    results = tmp_path / "own"
+    grid_file = write_results(results)
     grid_file.write_text(grid_file.read_text().replace("beside: null", f"beside: {tmp_path / 'elsewhere'}"))
-    (own / f"notebooks/{FAILED}.failed.ipynb").unlink()
+    (results / f"notebooks/{FAILED}.failed.ipynb").unlink()
     for page in parameters.PAGES:
-        told = json.loads(parameters.beside(grid.load(grid_file), page))
-        assert {"tiny-llama", "tiny-mistral"} == set(told.get("models") or told["answers"])
+        values = json.loads(parameters.beside(grid.load(grid_file), page))
+        assert {"tiny-llama", "tiny-mistral"} == set(values.get("models") or values["answers"])
         rows = plateau.mark(
-            cells.read_rows(told["rows"], ["tiny-llama", "tiny-mistral"], ["probe"], [0]), told["estimators"]
+            cells.read_rows(values["rows"], ["tiny-llama", "tiny-mistral"], ["probe"], [0]), values["estimators"]
         )
         names = [model.name for model in GRID.models]
         assert (
             rows.groupby("trained_on")["still_improving"].agg(list).to_dict()[names[1]] == [True] * 3 and len(rows) == 6
         )
         for name in (page, f"beside-{page}"):  # the smoke test runs them
-            write_page(own / "notebooks", name, name, {}, [])
-    shown = nbformat.read(book.write(grid_file, own) / "run/beside-heatmaps.ipynb", as_version=4)
+            write_page(results / "notebooks", name, name, {}, [])
+    shown = nbformat.read(book.write(grid_file, results) / "run/beside-heatmaps.ipynb", as_version=4)
     facts = ["commit abc", f"machine a machine; {EVIL}", "precision bfloat16", "peft 3", "torch 2; 2.1"]
     assert f"a run of the grid `theirs` measured them ({', '.join(map(code, facts))})" in shown.cells[1].source
-    said = "Its models computed in `bfloat16`, those of this run in a number format that is not recorded: in another number format, or on another machine, "
-    assert said in shown.cells[1].source and "so the numbers of right answers differ" in shown.cells[1].source
+    expected = (
+        "Its models computed in `bfloat16`, those of this run in a number format that is not recorded: "
+        "in another number format, or on another machine, "
+    )
+    assert expected in shown.cells[1].source and "so the numbers of right answers differ" in shown.cells[1].source
     assert "<th>precision</th><td>bfloat16</td>" in shown.cells[-1].source

@@ -74,8 +74,8 @@ def test_the_book_links_to_it(printed):
 def test_without_a_browser_it_is_one_sentence(monkeypatch, capsys):
     monkeypatch.setenv("PATH", "")
     assert __main__.main(["pdf", "grids/smoke.yml"]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("There is no Chromium or Chrome on the PATH") and said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("There is no Chromium or Chrome on the PATH") and message.count("\n") == 1
 
 
 def test_a_browser_that_fails_is_one_sentence(tmp_path):

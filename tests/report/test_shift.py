@@ -49,8 +49,8 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
     assert table.loc[["mmlu", "mmlu, STEM"], ["auroc", "low", "change", "change_low", "p"]].isna().all(axis=None)
     assert table.loc["mmlu", "reason"] == "20 right answers, and a value takes 25"
-    said = shift.shift_sentences(table.reset_index())
-    assert "on mmlu, 20 right or wrong answers are too few to tell" in said and "STEM" not in said and "nan" not in said
+    text = shift.shift_sentences(table.reset_index())
+    assert "on mmlu, 20 right or wrong answers are too few to tell" in text and "STEM" not in text and "nan" not in text
     html = shift.shift_html(table.reset_index())
     assert "1 of 2" in html and "<td>—</td>" in html
 
@@ -64,8 +64,8 @@ def test_what_is_shown_is_native_and_of_methods_that_a_reader_would_choose():
     rows = pd.concat([graded({"probe": 1.0, "lora_prompt": 0.5}), *others])
     table = shift.shift(rows, TASKS)
     assert sorted(table["method"]) == sorted(["probe", "lora_prompt", "likelihood"] * 2)
-    said = shift.shift_sentences(table)
-    assert said.index("Probe") < said.index("LoRA + Prompt") < said.index("Answer likelihood")
+    text = shift.shift_sentences(table)
+    assert text.index("Probe") < text.index("LoRA + Prompt") < text.index("Answer likelihood")
     drawn = shift.shift_chart(table).to_dict()
     values = [line for lines in drawn["datasets"].values() for line in lines]
     assert sorted(line["auroc"] for line in values) == pytest.approx(sorted(table["auroc"]), abs=1e-4)

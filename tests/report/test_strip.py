@@ -88,8 +88,8 @@ def test_every_pages_notebook_opens_as_a_file_of_this_repository(home, tmp_path,
 
 
 def test_addresses_name_the_repository_and_the_commit_of_the_run(home):
-    found = strip.launch("notebooks/a b.py", "abc1234-dirty")
-    binder, hub, colab = found.values()
+    links = strip.launch("notebooks/a b.py", "abc1234-dirty")
+    binder, hub, colab = links.values()
     assert binder == "https://mybinder.org/v2/gh/someone/some-name/abc1234?urlpath=lab%2Ftree%2Fnotebooks%2Fa%20b.py"
     assert colab == "https://colab.research.google.com/github/someone/some-name/blob/abc1234/notebooks/colab.ipynb"
     hub = urlsplit(hub)
@@ -109,7 +109,7 @@ def test_without_a_public_home_there_is_no_address(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "remote, found",
+    "remote, home",
     [
         ("https://github.com/someone/some-name", HOME),
         ("https://github.com/someone/some-name.git\n", HOME),
@@ -124,13 +124,13 @@ def test_without_a_public_home_there_is_no_address(tmp_path, monkeypatch):
         ("", ""),
     ],
 )
-def test_the_repository_is_found_in_the_environment_and_in_git(tmp_path, monkeypatch, remote, found):
+def test_the_repository_is_found_in_the_environment_and_in_git(tmp_path, monkeypatch, remote, home):
     monkeypatch.setenv(strip.REPOSITORY, remote)
-    assert strip.repository() == found
+    assert strip.repository() == home
     monkeypatch.delenv(strip.REPOSITORY)
     for command in (["git", "init", "-q"], ["git", "remote", "add", "origin", remote.strip()]):
         subprocess.run(command, cwd=tmp_path, check=bool(remote), stderr=subprocess.DEVNULL)
-    assert strip.repository() == found
+    assert strip.repository() == home
 
 
 def test_without_git_there_is_no_repository(monkeypatch):
@@ -195,12 +195,12 @@ def test_a_large_table_is_offered_as_parquet_alone(tmp_path, monkeypatch):
 
 
 def test_the_number_format_is_that_of_the_page_or_else_of_the_run(tmp_path):
-    for own, said in (({}, "bfloat16"), ({"precision": "float32"}, "float32")):
-        page = make_page(**own)
+    for about, precision in (({}, "bfloat16"), ({"precision": "float32"}, "float32")):
+        page = make_page(**about)
         strip.add(page, "probe-a", tmp_path, "../", "bfloat16")
         assert (
-            f"a machine · models in {said}" in Seen(page.cells[2].source).text
-            and f"precision{said}" in Seen(page.cells[-1].source).text
+            f"a machine · models in {precision}" in Seen(page.cells[2].source).text
+            and f"precision{precision}" in Seen(page.cells[-1].source).text
         )
 
 

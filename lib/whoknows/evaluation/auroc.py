@@ -9,20 +9,21 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data.rows import one_class
 
-MIN_PER_CLASS = 25  # right answers, and wrong ones: no page shows a value that rests on fewer of either, and nothing is concluded from it
+# Right answers, and wrong ones: no page shows a value that rests on fewer of either, and nothing is concluded from it.
+MIN_PER_CLASS = 25
 
 TITLES = {
-    "method": "Method", "trained_on": "Trained on", "seed": "Seed", "scored": "Scored", "task": "Task", "auroc": "AUROC", "n": "Test answers",
-    "n_right": "Right", "reason": "Why there is no value",
+    "method": "Method", "trained_on": "Trained on", "seed": "Seed", "scored": "Scored", "task": "Task",
+    "auroc": "AUROC", "n": "Test answers", "n_right": "Right", "reason": "Why there is no value",
 }  # fmt: skip
 
 
 def too_few(right: int, wrong: int) -> str:
     """Why a value of so many right and wrong answers is not shown, or "" if it is."""
     fewer, word = min((right, "right"), (wrong, "wrong"))
-    return (
-        f"{fewer} {word} answer{'s' * (fewer != 1)}, and a value takes {MIN_PER_CLASS}" if fewer < MIN_PER_CLASS else ""
-    )
+    if fewer >= MIN_PER_CLASS:
+        return ""
+    return f"{fewer} {word} answer{'s' * (fewer != 1)}, and a value takes {MIN_PER_CLASS}"
 
 
 def counts(correct: np.ndarray) -> dict[str, int]:
@@ -71,13 +72,11 @@ def by_task(rows: pd.DataFrame) -> pd.DataFrame:
     """What an estimator's own page shows: a line per method, scored model and task, from its test rows.
 
     Returns:
-        method, trained_on and seed (where there are several), scored, task, auroc, n and n_right; where a value takes more answers than
-        there are, auroc is missing, and a column reason says so.
+        method, trained_on and seed (where there are several), scored, task, auroc, n and n_right; where a value takes
+        more answers than there are, auroc is missing, and a column reason says so.
     """
-    keys, lines = (
-        ["method", *(name for name in ("trained_on", "seed") if rows[name].nunique() > 1), "scored", "task"],
-        [],
-    )
+    several = [name for name in ("trained_on", "seed") if rows[name].nunique() > 1]
+    keys, lines = ["method", *several, "scored", "task"], []
     for key, group in rows[rows["split"] == "test"].groupby(keys, sort=False):
         correct = group["correct"].to_numpy(bool)
         right, reason = int(correct.sum()), too_few(int(correct.sum()), int((~correct).sum()))

@@ -58,14 +58,11 @@ def samples(rows: pd.DataFrame, times: int = DRAWS, pooled: bool = False) -> pd.
     Returns:
         A line for each, with a column for each resample; the questions of a task are the same ones for all lines.
     """
-    drawn = _drawn(rows, times, pooled)
-    return _lines(
-        {
-            key: resampled_auroc(logit[correct], logit[~correct], weights[correct].T, weights[~correct].T)
-            for key, logit, correct, weights in drawn
-        },
-        times,
-    )
+    values = {
+        key: resampled_auroc(logit[correct], logit[~correct], weights[correct].T, weights[~correct].T)
+        for key, logit, correct, weights in _drawn(rows, times, pooled)
+    }
+    return _lines(values, times)
 
 
 def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict[str, pd.DataFrame]:
@@ -74,30 +71,30 @@ def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict
     Args:
         fitted: as `calibration.fit_all` returns; its thresholds are the same in all resamples.
     """
-    found = {
-        key: metrics.resampled(*own, fitted[(*key[:3], key[4], key[3])].threshold) for key, *own in _drawn(rows, times)
+    values = {
+        key: metrics.resampled(*group, fitted[(*key[:3], key[4], key[3])].threshold)
+        for key, *group in _drawn(rows, times)
     }
-    return {name: _lines({key: values[name] for key, values in found.items()}, times) for name in metrics.RESAMPLED}
+    return {name: _lines({key: each[name] for key, each in values.items()}, times) for name in metrics.RESAMPLED}
 
 
 def _drawn(
     rows: pd.DataFrame, times: int, pooled: bool = False
 ) -> Iterator[tuple[tuple, np.ndarray, np.ndarray, np.ndarray]]:
-    """For each line of `samples` its key, confidences and grades, [n], and how often each answer is in each resample, [n, times]."""
+    """For each line of `samples` its key, confidences and grades, [n], and counts in the resamples, [n, times]."""
     test = rows[rows["split"] == "test"]
     place = test.groupby(["task", "question_id"]).ngroup()
     counts = test.groupby("task")["question_id"].nunique()
-    weights = np.concatenate(
-        [np.zeros((0, times), np.float32), *(draws(task, count, times).T for task, count in counts.items())]
-    )
+    by_task = (draws(task, count, times).T for task, count in counts.items())
+    weights = np.concatenate([np.zeros((0, times), np.float32), *by_task])
     test = test.assign(place=place, task="all" if pooled else test["task"]).sort_values("place", kind="stable")
-    for key, own in test.groupby([*CELL, "seed", "task"]):
-        yield key, own["logit"].to_numpy(), own["correct"].to_numpy(bool), weights[own["place"]]
+    for key, group in test.groupby([*CELL, "seed", "task"]):
+        yield key, group["logit"].to_numpy(), group["correct"].to_numpy(bool), weights[group["place"]]
 
 
-def _lines(found: dict[tuple, np.ndarray], times: int) -> pd.DataFrame:
-    index = pd.MultiIndex.from_tuples(found, names=[*CELL, "seed", "task"])
-    return pd.DataFrame(np.array([*found.values()], dtype=np.float64).reshape(len(found), times), index=index)
+def _lines(values: dict[tuple, np.ndarray], times: int) -> pd.DataFrame:
+    index = pd.MultiIndex.from_tuples(values, names=[*CELL, "seed", "task"])
+    return pd.DataFrame(np.array([*values.values()], dtype=np.float64).reshape(len(values), times), index=index)
 
 
 def by_cell(samples: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
@@ -132,7 +129,9 @@ def p_value(differences: np.ndarray) -> float:
 
 
 def p_below(differences: np.ndarray, margin: float) -> float:
-    """p-value of a difference of at least `margin`: twice its share of resamples, as an end of a two-sided interval counts it, never 0.
+    """p-value of a difference of at least `margin`: twice its share of resamples, never 0.
+
+    Twice, as one end of a two-sided interval would have it.
 
     Args:
         differences: [times]; NaN are left out, and NaN is the value if there is nothing else.
@@ -155,14 +154,15 @@ def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd
     """Differences with intervals and p-values, and which of the primary ones are significant.
 
     Args:
-        table: hypothesis (see `claims.hypothesis`), estimate, n_rarer (the fewest answers of one class in a cell that it rests on)
-            and still_improving (whether an estimator of one of these cells was) of each difference.
+        table: hypothesis (see `claims.hypothesis`), estimate, n_rarer (the fewest answers of one class in a cell that
+            it rests on) and still_improving (whether an estimator of one of these cells was) of each difference.
         resampled: [differences, times].
         primary: corrected p-values of the primary hypotheses, by hypothesis.
 
     Returns:
-        The table with low, high, p, p_holm (missing where a difference is exploratory), and says: `IMPROVING` or `FEW` for any of
-        these, else `EXPLORATORY`, `ABOVE`, `BELOW` or `INSIGNIFICANT`. Values of too few answers are missing.
+        The table with low, high, p, p_holm (missing where a difference is exploratory), and says: `IMPROVING` or `FEW`
+        for any of these, else `EXPLORATORY`, `ABOVE`, `BELOW` or `INSIGNIFICANT`. Values of too few answers are
+        missing.
     """
     table = table.join(interval(pd.DataFrame(resampled, index=table.index)))
     table["p"], table["p_holm"] = [p_value(line) for line in resampled], table["hypothesis"].map(primary)
@@ -174,10 +174,5 @@ def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd
 
 def hidden(table: pd.DataFrame, few: pd.Series) -> pd.DataFrame:
     """A table of differences without the values of those that rest on too few answers."""
-    return table.assign(
-        **{
-            name: table[name].where(~few)
-            for name in ("estimate", "low", "high", "p", "p_holm", "p_margin", "p_margin_holm")
-            if name in table
-        }
-    )
+    names = {"estimate", "low", "high", "p", "p_holm", "p_margin", "p_margin_holm"}
+    return table.assign(**{name: table[name].where(~few) for name in names & {*table}})

@@ -64,15 +64,15 @@ def _least(x: np.ndarray, correct: np.ndarray) -> np.ndarray:
 def fit_all(rows: pd.DataFrame) -> dict[tuple, Calibration]:
     """One calibration for each estimator and scored model, never from a test row.
 
-    A trained estimator is calibrated on validation answers of the model it was trained on, the only graded ones that who
-    uses it has, and keeps that for all scored models. What nobody trained is calibrated on the scored model's own.
+    A trained estimator is calibrated on validation answers of the model it was trained on, the only graded ones that
+    its users have, and keeps that for all scored models. What nobody trained is calibrated on the scored model's own.
 
     Returns:
         By (method, reader, trained_on, seed, scored).
     """
     held = rows[rows["split"] == "validation"]
-    own = held[(held["trained_on"] == held["scored"]) | (held["trained_on"] == "")]
-    found = {key: fit(group["logit"], group["correct"]) for key, group in own.groupby([*ESTIMATOR, "scored"])}
+    native = held[(held["trained_on"] == held["scored"]) | (held["trained_on"] == "")]
+    fitted = {key: fit(group["logit"], group["correct"]) for key, group in native.groupby([*ESTIMATOR, "scored"])}
     places = rows[[*ESTIMATOR, "scored"]].drop_duplicates().itertuples(index=False, name=None)
     nothing = Calibration(np.nan, np.nan, np.nan, np.nan, 0)
-    return {place: found.get((*place[:4], place[2] or place[4]), nothing) for place in places}
+    return {place: fitted.get((*place[:4], place[2] or place[4]), nothing) for place in places}

@@ -1,4 +1,4 @@
-"""The cells of the heatmaps: which scores they average, and which axes they stand on.
+"""The cells of the heatmaps: the scores that they average, and their axes.
 
 The tensor is score[method, reader, trained_on, scored, task, seed]; a heatmap is a slice of it.
 """
@@ -54,15 +54,15 @@ def check(rows: pd.DataFrame) -> None:
     """Refuse rows that cannot all be true: a file of another run, or scored and trained on swapped.
 
     Raises:
-        WhoknowsError: an answer has two grades, or a question is in the test split and in another; the sentence says which.
+        WhoknowsError: an answer has two grades, or a question is in the test split and in another; the sentence says
+            which.
     """
     remedy = "delete results/<grid>/rows and run make book again"
     grades = rows.groupby(["scored", "question_id"])["correct"].nunique()
     if (grades > 1).any():
         scored, question = grades.idxmax()
-        raise WhoknowsError(
-            f"rows: {scored}'s answer to {question} is right in one row and wrong in another; {remedy}."
-        )
+        where = f"{scored}'s answer to {question}"
+        raise WhoknowsError(f"rows: {where} is right in one row and wrong in another; {remedy}.")
     tested = (rows["split"] == "test").groupby(rows["question_id"]).nunique()
     if (tested > 1).any():
         raise WhoknowsError(f"rows: the question {tested.idxmax()} is in the test split and in another; {remedy}.")
@@ -121,30 +121,27 @@ def measure(
 
     Returns:
         The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
-        highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), low_… and high_… (that of each measure of
-        `INTERVALS`, unless `scores` has AUROC alone), and still_improving (of any seed; missing if not known).
+        highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), low_… and high_… (that of each
+        measure of `INTERVALS`, unless `scores` has AUROC alone), and still_improving (of any seed; missing if not
+        known).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
     fitted = calibration.fit_all(rows) if scores["brier"].notna().any() else {}
     others, improving = bootstrap.metric_samples(rows, fitted) if fitted else {}, _any_improving(rows)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
-        drawn = {name: bootstrap.by_cell(own, members) for name, own in others.items()} | {
-            "": bootstrap.by_cell(samples, members)
-        }
+        drawn = {name: bootstrap.by_cell(draws, members) for name, draws in (others | {"": samples}).items()}
         if len(members) > 1:
             line = line.merge(pooled(rows, members, fitted), on=CELL + ["seed"])
             if others:
-                drawn[POOLED + "auroc"] = bootstrap.by_cell(
-                    bootstrap.samples(rows[rows["task"].isin(members)], pooled=True), ["all"]
-                )
+                together = bootstrap.samples(rows[rows["task"].isin(members)], pooled=True)
+                drawn[POOLED + "auroc"] = bootstrap.by_cell(together, ["all"])
         else:  # one task alone is the same pooled
             line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
             if others:
                 drawn[POOLED + "auroc"] = drawn[""]
-        between = pd.concat(
-            [bootstrap.interval(own).add_suffix(name and f"_{name}") for name, own in drawn.items()], axis=1
-        )
+        ends = [bootstrap.interval(draws).add_suffix(name and f"_{name}") for name, draws in drawn.items()]
+        between = pd.concat(ends, axis=1)
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(improving, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
@@ -157,9 +154,7 @@ def enough(cells: pd.DataFrame) -> pd.DataFrame:
     """
     few = cells["auroc"].notna() & (cells["n_rarer"] < MIN_PER_CLASS)
     why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
-    measures = [
-        name for name in MEASURES if name not in ("accuracy", "commoner_accuracy")
-    ]  # those say no more than n_right and n do
+    measures = {*MEASURES} - {"accuracy", "commoner_accuracy"}  # those say no more than n_right and n do
     names = {*cells.filter(regex="^(low|high)"), *measures, *(POOLED + name for name in measures)}
     return cells.assign(
         reason=cells["reason"].mask(few, pd.Series(why, cells.index)),
@@ -175,9 +170,8 @@ def named(reader: str, trained_on: str, scored: str) -> str:
 def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
     """The slice of the tensor that one heatmap shows, with its axes named as in the figure.
 
-    Reading A keeps reader == trained_on and puts the scored model on y ("model").
-    Reading B keeps reader == scored and puts that model on y. "all" keeps everything and puts scored and reader on y, in
-    two lines. All put trained_on on x.
+    Reading A keeps reader == trained_on and puts the scored model on y ("model"). Reading B keeps reader == scored and
+    puts that model on y. "all" keeps everything and puts scored and reader on y, in two lines. All put trained_on on x.
 
     Args:
         cells: any table with the columns reader, trained_on and scored.
@@ -207,32 +201,23 @@ def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> 
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
-        The columns of `measure`, reading and model: one line per (test_set, reading, method, model, trained_on). A place
-        without rows has no auroc and says why in reason. The MLP probe has places only if it has rows.
+        The columns of `measure`, reading and model: one line per (test_set, reading, method, model, trained_on). A
+        place without rows has no auroc and says why in reason. The MLP probe has places only if it has rows.
     """
     methods = [m for m in TRAINED if m != "probe_mlp" or m in set(cells["method"])]
-    sides = {"test_set": list(test_sets(tasks, [])), "method": methods} | dict.fromkeys(
-        ("reader", "trained_on", "scored"), models
-    )
-    places = (
-        pd.MultiIndex.from_product(sides.values(), names=list(sides))
-        .to_frame(index=False)
-        .merge(cells, "left", list(sides))
-    )
+    sides = {"test_set": list(test_sets(tasks, [])), "method": methods}
+    sides |= dict.fromkeys(("reader", "trained_on", "scored"), models)
+    places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
+    places = places.merge(cells, "left", list(sides))
     absent = places["reason"].isna()
     places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
     counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
     places = places.assign(**{name: places[name].astype("Int64") for name in counts})
     readings = [*READINGS, *([ALL] if len(models) <= MOST_FOR_ALL else [])]
     table = pd.concat([heatmap_axes(places, reading) for reading in readings], ignore_index=True)
-    order = {
-        name: at
-        for name, values in {"test_set": sides["test_set"], "reading": readings, "method": methods}.items()
-        for at, name in enumerate(values)
-    }
-    return table.sort_values(
-        ["test_set", "reading", "method"], key=lambda values: values.map(order), kind="stable", ignore_index=True
-    )
+    order = {name: at for values in (sides["test_set"], readings, methods) for at, name in enumerate(values)}
+    keys = ["test_set", "reading", "method"]
+    return table.sort_values(keys, key=lambda values: values.map(order), kind="stable", ignore_index=True)
 
 
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
@@ -252,9 +237,8 @@ def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     how = {name: "mean" for measure in MEASURES for name in (measure, POOLED + measure)}
     how |= {"n": "min", "n_right": "min", "n_rarer": "min", "n_tasks": "min", "of_tasks": "min", "reason": "first"}
     grouped = lines.groupby(CELL, as_index=False)
-    return grouped.agg(how).merge(
-        grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max")), on=CELL
-    )
+    spread = grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max"))
+    return grouped.agg(how).merge(spread, on=CELL)
 
 
 def grid_task(measured: str, names: list[str]) -> str:

@@ -2,11 +2,11 @@
 
 Confidences are log-odds that an answer is right, shape [n]; grades are bool, shape [n]. `scores` makes tables of them.
 
-`resampled` gives some of them for many resamples at once, in which an answer counts as often as it was drawn: what the functions give if each
-is written out so often. Of ECE, in bins of any kind or in none, a percentile interval would mislead. It is a mean of absolute values, to
-which chance in the choice of answers only adds, and a resample adds as much once more: the interval lies too high, and above the value
-itself where an estimator is calibrated well. The metrics that have one have no such bias (`tests/evaluation/test_resampled.py` counts
-how often both hold the truth).
+`resampled` gives some of them for many resamples at once, in which an answer counts as often as it was drawn: the same
+as the functions give for the answers repeated so often. A percentile interval of ECE, of any kind, would mislead. ECE
+is a mean of absolute values, which chance in the choice of answers biases upwards, and a resample does so once more:
+the interval lies too high, and above the value itself where an estimator is calibrated well. The metrics in `RESAMPLED`
+have no such bias (`tests/evaluation/test_resampled.py` counts how often the intervals of both cover the true value).
 """
 
 from functools import lru_cache
@@ -27,10 +27,11 @@ EMPTY = 1e-4  # added to the density
 def smooth_ece(logit: np.ndarray, correct: np.ndarray) -> float:
     """Smooth calibration error of P(correct), in [0, 1]; NaN without answers.
 
-    Błasiok and Nakkiran, *Smooth ECE*, 2023 (arXiv 2309.12236): the residuals P(correct) - grade are smoothed over P(correct)
-    with a Gaussian that is reflected at 0 and at 1; the error is the mean size of what is left, at the bandwidth that equals
-    it. Bandwidths that are tried are the same for all confidences, so that each is prepared once. Kernel, mesh and search are those of the authors' package, relplot, so that values can be compared: its kernel ends
-    at half the interval, and what lies on 0 or 1 itself is not reflected.
+    Błasiok and Nakkiran, *Smooth ECE*, 2023 (arXiv 2309.12236): the residuals P(correct) - grade are smoothed over
+    P(correct) with a Gaussian that is reflected at 0 and at 1; the error is the mean absolute value of what is left, at
+    the bandwidth that equals it. The bandwidths that are tried are the same for all confidences, so that each is
+    prepared once. Kernel, mesh and search are those of the authors' package, relplot, so that values can be compared:
+    its kernel ends at half the interval, and what lies on 0 or 1 itself is not reflected.
 
     Args:
         logit: confidences as log-odds, shape [n].
@@ -194,7 +195,9 @@ RESAMPLED = ("brier", "log_loss", "threshold_accuracy", "aurc", "prr")
 
 
 def resampled(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, threshold: float) -> dict[str, np.ndarray]:
-    """Each of `RESAMPLED` in every resample: [times]; NaN where a resample has one class only, and log loss throughout where an answer's is infinite.
+    """Each of `RESAMPLED` in every resample: [times].
+
+    NaN where a resample has one class only; log loss is NaN throughout where that of an answer is infinite.
 
     Args:
         logit, correct: confidences and grades, shape [n].
@@ -205,10 +208,8 @@ def resampled(logit: np.ndarray, correct: np.ndarray, weights: np.ndarray, thres
         called = np.where(np.isnan(threshold), np.nan, (logit >= threshold) == correct)
         each = np.stack([(expit(logit) - correct) ** 2, np.logaddexp(0, np.where(correct, -logit, logit)), called])
         count, right = weights.sum(axis=0, dtype=float), weights[correct].sum(axis=0, dtype=float)
-        values = [
-            *(np.where(np.isinf(each), np.nan, each) @ weights / count),
-            *_ranked(logit, correct, weights, count, right),
-        ]
+        means = np.where(np.isinf(each), np.nan, each) @ weights / count
+        values = [*means, *_ranked(logit, correct, weights, count, right)]
         return {name: np.where((right > 0) & (right < count), value, np.nan) for name, value in zip(RESAMPLED, values)}
 
 
@@ -217,8 +218,9 @@ def _ranked(
 ) -> tuple[np.ndarray, np.ndarray]:
     """AURC and PRR of every resample.
 
-    Of w answers of one confidence, e of them wrong, after n more confident ones, c of them wrong, the risks at the coverages that they
-    bring sum to those of c + j e / w wrong among n + j, j = 1 … w: to e + (c - n e / w) (H(n + w) - H(n)) with the harmonic numbers H.
+    Take w answers of one confidence, e of them wrong, after n more confident ones, c of them wrong. The risks at the
+    coverages that they add, (c + j e / w) / (n + j) for j = 1 … w, sum to e + (c - n e / w) (H(n + w) - H(n)) with the
+    harmonic numbers H.
     """
     order = np.argsort(-logit, kind="stable")
     starts = np.flatnonzero(np.r_[True, logit[order][1:] != logit[order][:-1]])  # of equal confidences

@@ -1,8 +1,8 @@
-"""Whether an estimator was *still improving* when its training ended, by what its card says of AUROC on validation.
+"""Whether an estimator was *still improving* when its training ended, by the AUROC on validation that its card records.
 
-Adapters and the MLP have looks at validation: the best is one of the last, and well above all that came before. The
-logistic probe has a search: the best strength or layer is an end of those that were tried, and well above the next. What
-another budget would have changed decides nothing: no verdict rests on such an estimator.
+Adapters and the MLP look at validation again and again: the best look is one of the last, and well above all that came
+before. The logistic probe has a search: the best strength or layer is an end of those that were tried, and well above
+the next. No verdict rests on such an estimator, since a larger budget could have changed it.
 """
 
 import json
@@ -24,22 +24,21 @@ def cards(folder: Path | str) -> dict[Path, dict]:
     Raises:
         WhoknowsError: a file is damaged.
     """
-    whole = (
-        path for path in sorted(Path(folder).rglob("*.json")) if not path.parent.name.startswith(".")
-    )  # as what a killed stage leaves
-    found = {path: _read(path) for path in whole}
+    # A killed stage leaves a folder whose name begins with a dot.
+    whole = (path for path in sorted(Path(folder).rglob("*.json")) if not path.parent.name.startswith("."))
     return {
         path: {"method": path.stem} | card
-        for path, card in found.items()
+        for path, card in ((path, _read(path)) for path in whole)
         if isinstance(card, dict) and card.keys() >= {"reader", "trained_on", "seed"}
     }
 
 
 def table(folder: Path | str) -> pd.DataFrame:
-    """Every estimator under a folder that has a card: method, reader, trained_on, seed, why (as `why` says) and still_improving."""
+    """The cards of all estimators under a folder: method, reader, trained_on, seed, why, still_improving."""
     lines = [[*(card[name] for name in ESTIMATOR), why(card)] for card in cards(folder).values()]
-    found = pd.DataFrame(lines, columns=[*ESTIMATOR, "why"]).astype({"seed": "int64"})
-    return found.assign(still_improving=(found["why"] != "").astype("boolean").mask(found["why"].isna()))
+    estimators = pd.DataFrame(lines, columns=[*ESTIMATOR, "why"]).astype({"seed": "int64"})
+    improving = (estimators["why"] != "").astype("boolean").mask(estimators["why"].isna())
+    return estimators.assign(still_improving=improving)
 
 
 def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
@@ -48,9 +47,9 @@ def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
     Args:
         folder: the estimators of a run; one that was packed by an older version has fewer cards.
     """
-    found = rows.merge(table(folder).drop(columns="why"), "left", ESTIMATOR)
-    found.loc[found["trained_on"] == "", "still_improving"] = False
-    return found
+    rows = rows.merge(table(folder).drop(columns="why"), "left", ESTIMATOR)
+    rows.loc[rows["trained_on"] == "", "still_improving"] = False
+    return rows
 
 
 def marked(table: pd.DataFrame) -> pd.Series:
@@ -62,12 +61,12 @@ def why(card: dict) -> str | None:
     """Why an estimator counts as still improving: "" if it does not, None if its card does not say how it was trained.
 
     Args:
-        card: with `history`, the looks of adapters, or `search`, the MLP's epochs or the logistic probe's layers and strengths.
+        card: with `history`, the looks of adapters, or `search`, the MLP's epochs or the logistic probe's layers and
+            strengths.
     """
-    found = card.get("history") or card.get("search")
-    if not found:
+    tried = pd.DataFrame(card.get("history") or card.get("search"))
+    if tried.empty:
         return None
-    tried = pd.DataFrame(found)
     return _of_search(tried, card) if "strength" in tried else _of_looks(tried["validation_auroc"], card)
 
 
@@ -83,7 +82,11 @@ def _of_looks(auroc: pd.Series, card: dict) -> str:
 
 
 def _of_search(tried: pd.DataFrame, card: dict) -> str:
-    """A strength is compared at the chosen layer, a layer at its best strength. The reader's first and last layer are ends of nothing."""
+    """Whether the best strength or layer is an end of those that were tried.
+
+    A strength is compared at the chosen layer, a layer at its best strength. Beyond the reader's first and last layer
+    there is nothing to try.
+    """
     layer, strength = (card["chosen"][name] for name in ("layer", "strength"))
     by_strength = tried[tried["layer"] == layer].set_index("strength")["validation_auroc"]
     by_layer = tried.groupby("layer")["validation_auroc"].max()

@@ -60,8 +60,9 @@ def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
         only_auroc: leaves the other `MEASURES` missing, which is ten times faster.
 
     Returns:
-        Those columns and `MEASURES`, n, n_right, n_rarer (of the class of which there are fewer), and reason (why all measures but the accuracies are missing, or ""). `commoner_accuracy` is
-        that of always saying right, or always wrong, whichever is the commoner.
+        Those columns and `MEASURES`, n, n_right, n_rarer (of the class of which there are fewer), and reason (why all
+        measures but the accuracies are missing, or ""). `commoner_accuracy` is that of always saying right, or always
+        wrong, whichever is the commoner.
 
     Raises:
         WhoknowsError: a confidence is NaN; the sentence says where.
@@ -81,13 +82,12 @@ def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
         have an AUROC; n_tasks of of_tasks; n, n_right and n_rarer on those tasks; reason.
     """
     asked = scores[scores["task"].isin(tasks)]
+    keys = [*CELL, "seed"]
     lines = [
-        dict(zip([*CELL, "seed"], key)) | _mean_over_tasks(group) | {"of_tasks": len(tasks)}
-        for key, group in asked.groupby([*CELL, "seed"])
+        dict(zip(keys, key)) | _mean_over_tasks(group) | {"of_tasks": len(tasks)} for key, group in asked.groupby(keys)
     ]
-    return pd.DataFrame(
-        lines, columns=[*CELL, "seed", *MEASURES, "n", "n_right", "n_rarer", "n_tasks", "reason", "of_tasks"]
-    )
+    counts = ["n", "n_right", "n_rarer", "n_tasks", "reason", "of_tasks"]
+    return pd.DataFrame(lines, columns=[*keys, *MEASURES, *counts])
 
 
 def pooled(rows: pd.DataFrame, tasks: list[str], fitted: dict) -> pd.DataFrame:
@@ -116,7 +116,7 @@ def _lines(rows: pd.DataFrame, fitted: dict) -> pd.DataFrame:
 def _score(group: pd.DataFrame, key: tuple, fitted: calibration.Calibration | None) -> dict:
     logit, correct = group["logit"].to_numpy(float), group["correct"].to_numpy(bool)
     reason = one_class(correct)
-    # What has one class is in no mean, and a grid with MMLU has a hundred such tasks: it is not worth the time of smooth ECE.
+    # What has one class is in no mean, and a grid with MMLU has a hundred such tasks: smooth ECE would take too long.
     fitted = None if reason else fitted
     wanted = [name for name, measure in MEASURES.items() if measure.of and (fitted or name == "auroc")]
     try:

@@ -38,7 +38,7 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
 
 
 def write(grid_file: Path, results: Path | None = None) -> Path:
-    """Writes the sources of a book and returns their folder, which is made anew each time, so that nothing stale is in it."""
+    """Writes the sources of a book and returns their folder, which is made anew each time to hold nothing stale."""
     chosen = grid.load(grid_file)
     results = results or Path("results") / chosen.name
     source = results / "book"
@@ -46,19 +46,19 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("data"))
     shutil.copy(ROOT / "_config.yml", source)
     write_charts(source / "book" / "_static")
-    found = chapters.collect(results / "notebooks", chosen)
-    for name, text in _pages(found, chosen, grid_file, results).items():
+    pages = chapters.collect(results / "notebooks", chosen)
+    for name, text in _pages(pages, chosen, grid_file, results).items():
         files.write_text(source / name, text)
     toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text()), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     return source
 
 
-def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
+def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
     """File names and texts of what this run puts into the book."""
-    first, *more = (from_rows(stage, found, chosen, results) for stage in parameters.PAGES)
-    precision, mixed = chapters.precision(found), provenance.changed(results, chosen.name)
-    others = [*(page for page in found if page.stage not in parameters.PAGES), *more]
+    first, *more = (from_rows(stage, pages, chosen, results) for stage in parameters.PAGES)
+    precision, mixed = chapters.precision(pages), provenance.changed(results, chosen.name)
+    others = [*(page for page in pages if page.stage not in parameters.PAGES), *more]
     for page in others:
         if page.stage == "beside" and not page.failed:
             chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json", precision)
@@ -71,20 +71,20 @@ def _pages(found: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     for stage in stages.STAGES:
-        own = [page for page in others if page.stage == stage and page.name != stage]
-        if own:
-            texts[f"run/{stage}.md"] = chapters.overview(stage, own)
-    texts["run/record.md"] = chapters.record(found, Path(grid_file).read_text(encoding="utf-8"))
+        of_stage = [page for page in others if page.stage == stage and page.name != stage]
+        if of_stage:
+            texts[f"run/{stage}.md"] = chapters.overview(stage, of_stage)
+    texts["run/record.md"] = chapters.record(pages, Path(grid_file).read_text(encoding="utf-8"))
     texts["run/assets.md"] = licences()
     if (results / "bench.parquet").exists():
         texts["run/speed.md"] = chapters.speed(files.read_parquet(results / "bench.parquet"))
     return texts
 
 
-def from_rows(stage: str, found: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
-    """The page of a stage that reads all rows; run here from those there are if a failed stage kept it from being run."""
-    ready = [page for page in found if page.stage == stage and not page.failed]
-    return ready[0] if ready and not any(page.failed for page in found) else _run_here(stage, chosen, results)
+def from_rows(stage: str, pages: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
+    """The page of a stage that reads all rows; run here, from those there are, if a failed stage prevented it."""
+    ready = [page for page in pages if page.stage == stage and not page.failed]
+    return ready[0] if ready and not any(page.failed for page in pages) else _run_here(stage, chosen, results)
 
 
 def _run_here(stage: str, chosen: grid.Grid, results: Path) -> chapters.Chapter:
@@ -142,22 +142,20 @@ def sphinx(source: Path, builder: str = "html") -> Path:
     if index.exists():
         keep_used(index.parent)
     if done.returncode or not index.exists():
-        said = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
+        lines = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
         where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
-        raise WhoknowsError(
-            "\n".join([f"The book was built with warnings ({where}):", *(said or [done.stderr[-2000:]])])
-        )
+        lines = lines or [done.stderr[-2000:]]
+        raise WhoknowsError("\n".join([f"The book was built with warnings ({where}):", *lines]))
     return index
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
     """The command line of what builds a book: a grid, and where its results lie."""
-    found = argparse.ArgumentParser(prog=f"whoknows {command}", description=description)
-    found.add_argument("grid", type=Path)
-    found.add_argument(
-        "--grid-results", type=Path, help="folder of the results; results/<name of the grid> if not given"
-    )
-    return found
+    options = argparse.ArgumentParser(prog=f"whoknows {command}", description=description)
+    options.add_argument("grid", type=Path)
+    where = "folder of the results; results/<name of the grid> if not given"
+    options.add_argument("--grid-results", type=Path, help=where)
+    return options
 
 
 def main(arguments: list[str]) -> int:
@@ -188,8 +186,8 @@ def write_charts(folder: Path) -> None:
         folder: static files of the book.
     """
     # Altair's pages load Vega from another host unless they find these very versions.
-    told = f"window.VEGA_DEBUG = {VERSIONS};\n"
-    files.write_text(folder / "charts.js", told + (ROOT / "book" / "_static" / "charts.js").read_text())
+    versions = f"window.VEGA_DEBUG = {VERSIONS};\n"
+    files.write_text(folder / "charts.js", versions + (ROOT / "book" / "_static" / "charts.js").read_text())
     # In a function of its own, so that its many short names do not become the page's.
     bundle = vl_convert.javascript_bundle("window.whoknowsVega = { vegaEmbed };", bundled_version())
     files.write_text(folder / "vega.js", f"(() => {{\n{bundle}\n}})();\n")

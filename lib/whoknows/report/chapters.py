@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from whoknows.run.provenance import code
 from whoknows.run.stages import STAGES
 
 FAILED = ".failed"
-SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward pass
-for each answer and another for the query, and PEFT with the `Trainer`; same model, texts and precision, in turns in the
-same run. The last column is the arithmetic that cannot be avoided, per second, over the machine's own rate of the
-products of 1024 rows with all matrices of the model's blocks."""
+SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward
+pass for each answer and another for the query, and PEFT with the `Trainer`; same model, texts and precision, in turns
+in the same run. The last column is the arithmetic that cannot be avoided, per second, over the machine's own rate of
+the products of 1024 rows with all matrices of the model's blocks."""
 
 
 @dataclass(frozen=True)
@@ -56,25 +57,30 @@ def collect(folder: Path, grid: Grid) -> list[Chapter]:
     A failed notebook takes the place of an older one that ran well. Notebooks of models, seeds or methods
     that the grid no longer has are left out.
     """
-    found = {}
+    chapters = {}
     for path in sorted(folder.glob("*.ipynb"), key=lambda path: path.stem.endswith(FAILED)):
         chapter = read(path)
         if chapter.stage in STAGES and _belongs(chapter, grid):
-            found[chapter.name] = chapter
-    return sorted(found.values(), key=lambda chapter: (list(STAGES).index(chapter.stage), chapter.name))
+            chapters[chapter.name] = chapter
+    return sorted(chapters.values(), key=lambda chapter: (list(STAGES).index(chapter.stage), chapter.name))
 
 
 def read(path: Path) -> Chapter:
-    """Reads an executed notebook, with its prose as it is now; one that failed is cleaned of machine traces, since its run did not get that far."""
+    """Reads an executed notebook, with its prose as it is now.
+
+    One that failed is cleaned of traces of the machine, since its run ended before it was.
+    """
     notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
     name = path.stem.removesuffix(FAILED)
     if not failed:
         pages.reword(notebook)
         return Chapter(name, notebook, notebook.metadata.get("whoknows", {}).get("parameters", {}), failed)
     values = notebook.metadata.get("papermill", {}).get("parameters", {})
-    notebook.cells = [cell for cell in notebook.cells if not cell.get("id", "").startswith("papermill-error")]
     notebook.cells = [
-        cell for cell in notebook.cells if "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+        cell
+        for cell in notebook.cells
+        if not cell.get("id", "").startswith("papermill-error")
+        and "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
     ]
     title = " · ".join([*_label(values), "failed"])
     return Chapter(name, pages.clean(notebook, title, {}), values, failed)
@@ -87,14 +93,13 @@ def make_room(page: Chapter) -> None:
 
 def mark_changed(page: Chapter, sentence: str) -> None:
     """Says on a page that the files of its stage are no longer those that it wrote."""
-    page.notebook.cells.insert(
-        1, new_markdown_cell(f":::{{admonition}} Changed files\n:class: warning\n{sentence}\n:::", id="changed")
-    )
+    text = f":::{{admonition}} Changed files\n:class: warning\n{sentence}\n:::"
+    page.notebook.cells.insert(1, new_markdown_cell(text, id="changed"))
 
 
-def precision(found: list[Chapter]) -> str:
-    """The number format of the language models that a run loaded; several where its machines differ, none where no page has a record of it."""
-    return "; ".join(dict.fromkeys(chapter.about["precision"] for chapter in found if chapter.about.get("precision")))
+def precision(chapters: list[Chapter]) -> str:
+    """The number format of the language models that a run loaded; several where its machines differ, "" if unknown."""
+    return "; ".join(filter(None, dict.fromkeys(chapter.about.get("precision") for chapter in chapters)))
 
 
 def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
@@ -106,15 +111,17 @@ def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
         here: number format of the models of this book's run.
     """
     record = json.loads(about.read_text(encoding="utf-8"))
-    facts = {key: record[key] for key in ("commit", "machine", "precision") if record.get(key)} | record.get(
-        "versions", {}
-    )
+    facts = {key: record[key] for key in ("commit", "machine", "precision") if record.get(key)}
+    facts |= record.get("versions", {})
     measured = ", ".join(code(f"{key} {value}") for key, value in facts.items())  # whoever packed it wrote them
-    text = f"The rows of this page come packed: a run of the grid `{name}` measured them{f' ({measured})' if measured else ''}. This book's own run did not."
-    there, here = (
-        code(name) if name else "a number format that is not recorded" for name in (record.get("precision"), here)
+    unknown = "a number format that is not recorded"
+    there, here = (code(name) if name else unknown for name in (record.get("precision"), here))
+    text = (
+        f"The rows of this page come packed: a run of the grid `{name}` measured them"
+        f"{f' ({measured})' if measured else ''}. This book's own run did not. "
+        f"Its models computed in {there}, those of this run in {here}: in another number format, or on another "
+        "machine, a model gives some other answers, so the numbers of right answers differ."
     )
-    text += f" Its models computed in {there}, those of this run in {here}: in another number format, or on another machine, a model gives some other answers, so the numbers of right answers differ."
     page.notebook.metadata["whoknows"]["precision"] = record.get("precision", "")
     page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
     for cell in page.notebook.cells:
@@ -127,62 +134,33 @@ def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
     notebook = first.notebook.copy()
     failed = [f"- [{other.heading}](run/{other.name}.ipynb)" for other in others if other.failed]
     if failed:
-        text = "\n".join(
-            [":::{admonition} Some cells are missing", ":class: warning", "These stages failed:", "", *failed, ":::"]
-        )
+        lead = ":::{admonition} Some cells are missing\n:class: warning\nThese stages failed:\n"
+        text = "\n".join([lead, *failed, ":::"])
         notebook.cells.insert(1, new_markdown_cell(text, id="failed-stages"))
     return notebook
 
 
-def overview(stage: str, own: list[Chapter]) -> str:
+def overview(stage: str, chapters: list[Chapter]) -> str:
     """A page that lists the notebooks of one stage, as Markdown."""
     lines = [f"# {STAGES[stage]}", "", "| notebook | time |", "|---|---|"]
-    return (
-        "\n".join(lines + [f"| [{chapter.heading}]({chapter.name}.ipynb) | {_time(chapter)} |" for chapter in own])
-        + "\n"
-    )
+    lines += [f"| [{chapter.heading}]({chapter.name}.ipynb) | {_time(chapter)} |" for chapter in chapters]
+    return "\n".join([*lines, ""])
 
 
-def record(found: list[Chapter], grid_text: str) -> str:
-    """The page on the run itself: how every notebook ended, times, machines, versions, commits and the grid, as Markdown."""
-    times = [
-        "| stage | notebooks | time |",
-        "|---|---|---|",
-        *(f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(found)),
-    ]
-    facts = [
-        f"| {key} | {_all_of(found, lambda about, key=key: about.get(key))} |"
-        for key in ("machine", "commit", "precision")
-    ]
-    for name in dict.fromkeys(name for chapter in found for name in chapter.about.get("versions", {})):
-        facts.append(f"| {name} | {_all_of(found, lambda about, name=name: about.get('versions', {}).get(name))} |")
-    where = ["## Where it ran, and on what", "", "| | |", "|---|---|", *facts]
-    every = [
-        "## Every notebook",
-        "",
-        "| notebook | ended | time |",
-        "|---|---|---|",
-        *(f"| {_linked(chapter)} | {_ended(chapter)} | {_time(chapter)} |" for chapter in found),
-    ]
-    return "\n".join(
-        [
-            "# The run",
-            "",
-            *times,
-            "",
-            *where,
-            "",
-            *every,
-            "",
-            *_warnings(found),
-            "## The grid",
-            "",
-            "```yaml",
-            grid_text.rstrip(),
-            "```",
-            "",
-        ]
-    )
+def record(chapters: list[Chapter], grid_text: str) -> str:
+    """The page on the run itself, as Markdown: how notebooks ended, times, machines, versions, commits, the grid."""
+    lines = ["# The run", "", "| stage | notebooks | time |", "|---|---|---|"]
+    lines += [f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(chapters)]
+    lines += ["", "## Where it ran, and on what", "", "| | |", "|---|---|"]
+    for key in ("machine", "commit", "precision"):
+        lines.append(f"| {key} | {_all_of(chapter.about.get(key) for chapter in chapters)} |")
+    versions = [chapter.about.get("versions", {}) for chapter in chapters]
+    for name in dict.fromkeys(itertools.chain(*versions)):
+        lines.append(f"| {name} | {_all_of(about.get(name) for about in versions)} |")
+    lines += ["", "## Every notebook", "", "| notebook | ended | time |", "|---|---|---|"]
+    lines += [f"| {_linked(chapter)} | {_ended(chapter)} | {_time(chapter)} |" for chapter in chapters]
+    lines += ["", *_warnings(chapters), "## The grid", "", "```yaml", grid_text.rstrip(), "```", ""]
+    return "\n".join(lines)
 
 
 def _linked(chapter: Chapter) -> str:
@@ -194,18 +172,16 @@ def _ended(chapter: Chapter) -> str:
     return "failed" if chapter.failed else f"well, {count} warning{'s' if count > 1 else ''}" if count else "well"
 
 
-def _warnings(found: list[Chapter]) -> list[str]:
+def _warnings(chapters: list[Chapter]) -> list[str]:
     """A section with what the notebooks were warned of while they ran, each once; nothing if there was nothing."""
-    said = {}
-    for chapter in found:
+    first = {}
+    for chapter in chapters:
         for text in chapter.about.get("warnings", []):
-            said.setdefault(text, chapter)
-    lines = [f"{chapter.name}: {text}" for text, chapter in said.items()]
-    return (
-        ["## Warnings", "", "Each once, with the first notebook that had it.", "", "```text", *lines, "```", ""]
-        if lines
-        else []
-    )
+            first.setdefault(text, chapter.name)
+    if not first:
+        return []
+    lines = [f"{name}: {text}" for text, name in first.items()]
+    return ["## Warnings", "", "Each once, with the first notebook that had it.", "", "```text", *lines, "```", ""]
 
 
 def speed(measured: pd.DataFrame) -> str:
@@ -215,27 +191,28 @@ def speed(measured: pd.DataFrame) -> str:
         "|---|---|---|--:|--:|--:|--:|",
     ]
     for line in measured.itertuples():
-        rates = f"{line.ours_per_second:.1f} | {line.plain_per_second:.1f} | {line.ratio:.1f} | {line.share_of_matmul_rate:.0%}"
-        lines.append(f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} |")
+        rates = f"{line.ours_per_second:.1f} | {line.plain_per_second:.1f} | {line.ratio:.1f}"
+        share = f"{line.share_of_matmul_rate:.0%}"
+        lines.append(f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} | {share} |")
     where = f"Measured by `make bench` on {measured['device'].iloc[0]}, in {measured['precision'].iloc[0]}."
     return "\n".join(["# Speed", "", where, "", *lines, "", SPEED, ""])
 
 
-def summary(found: list[Chapter]) -> str:
+def summary(chapters: list[Chapter]) -> str:
     """How long each stage took, for the terminal."""
-    lines = [("stage", "notebooks", "time"), *times_by_stage(found)]
+    lines = [("stage", "notebooks", "time"), *times_by_stage(chapters)]
     return "\n".join(f"{stage:<16} {count:>16} {time:>10}" for stage, count, time in lines)
 
 
-def times_by_stage(found: list[Chapter]) -> list[tuple[str, str, str]]:
+def times_by_stage(chapters: list[Chapter]) -> list[tuple[str, str, str]]:
     """(stage, how many notebooks, how long they took together), and a last line for all of them."""
     lines = []
-    for stage, group in itertools.groupby(found, lambda chapter: chapter.stage):
-        own = list(group)
-        failed = sum(chapter.failed for chapter in own)
-        count = f"{len(own)} ({failed} failed)" if failed else f"{len(own)}"
-        lines.append((STAGES[stage], count, _seconds(sum(chapter.seconds for chapter in own))))
-    return [*lines, ("all", f"{len(found)}", _seconds(sum(chapter.seconds for chapter in found)))]
+    for stage, group in itertools.groupby(chapters, lambda chapter: chapter.stage):
+        of_stage = list(group)
+        failed = sum(chapter.failed for chapter in of_stage)
+        count = f"{len(of_stage)} ({failed} failed)" if failed else f"{len(of_stage)}"
+        lines.append((STAGES[stage], count, _seconds(sum(chapter.seconds for chapter in of_stage))))
+    return [*lines, ("all", f"{len(chapters)}", _seconds(sum(chapter.seconds for chapter in chapters)))]
 
 
 def _belongs(chapter: Chapter, grid: Grid) -> bool:
@@ -267,6 +244,5 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
-def _all_of(found: list[Chapter], value) -> str:
-    values = dict.fromkeys(value(chapter.about) for chapter in found if chapter.about)
-    return ", ".join(f"`{value}`" for value in values if value) or "not known"
+def _all_of(values: Iterable[str | None]) -> str:
+    return ", ".join(f"`{value}`" for value in dict.fromkeys(values) if value) or "not known"

@@ -1,8 +1,8 @@
 """Packs what the pages of results are made of, so that another book can show a run without repeating it.
 
-`python -m whoknows pack GRID FOLDER` writes rows, controls, answers, the estimators' cards, the search for settings and the grid
-itself, some megabytes; a grid that names the folder as `beside` shows them, wherever the folder was copied to. No estimator, hidden
-state or adapter is in it.
+`python -m whoknows pack GRID FOLDER` writes rows, controls, answers, the estimators' cards, the search for settings and
+the grid itself, some megabytes; a grid that names the folder as `beside` shows them, wherever the folder was copied to.
+No estimator, hidden state or adapter is in it.
 """
 
 import argparse
@@ -18,17 +18,8 @@ from whoknows.report import chapters
 from whoknows.run import grid, parameters
 
 ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
-MADE_BY = (
-    "answer",
-    "extract",
-    "probe",
-    "lora_prompt",
-    "judge",
-    "surface",
-    "ablate",
-    "ablate_lora",
-    "search",
-)  # pages may be of another machine
+# Stages that made what is packed; pages may be of another machine.
+MADE_BY = ("answer", "extract", "probe", "lora_prompt", "judge", "surface", "ablate", "ablate_lora", "search")
 SMALL = {"compression": "zstd", "compression_level": 19}
 
 
@@ -56,32 +47,27 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         for part, table in tables.items():
             files.write_parquet(place / part / f"{part}.parquet", table.sort_values(ORDER), **SMALL)
         for name in names:
-            files.write_parquet(
-                place / "answers" / f"{name}.parquet",
-                files.read_parquet(results / "answers" / f"{name}.parquet"),
-                **SMALL,
-            )
+            path = Path("answers") / f"{name}.parquet"
+            files.write_parquet(place / path, files.read_parquet(results / path), **SMALL)
         for path, card in plateau.cards(results / "estimators").items():
             files.write_text(place / path.relative_to(results), json.dumps(card, separators=(",", ":")))
         searches = [results / "search" / f"{name}.parquet" for name in names if parameters.searched(chosen)]
         for path in filter(Path.exists, searches):
             files.write_parquet(place / "search" / path.name, files.read_parquet(path), **SMALL)
         files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
-        files.write_text(
-            place / "about.json", json.dumps(_about(chapters.collect(results / "notebooks", chosen)), indent=1)
-        )
+        about = _about(chapters.collect(results / "notebooks", chosen))
+        files.write_text(place / "about.json", json.dumps(about, indent=1))
 
     files.write_folder(folder, write)
 
 
-def _about(found: list[chapters.Chapter]) -> dict:
-    """Commit, machine, number format and versions of the stages that made what is packed; each may be several, which are listed."""
-    made = [chapter.about for chapter in found if chapter.stage in MADE_BY]
-    versions = dict.fromkeys(name for about in made for name in about.get("versions", {}))
-    told = {key: _listed(about.get(key) for about in made) for key in ("commit", "machine", "precision")}
-    return told | {
-        "versions": {name: _listed(about.get("versions", {}).get(name) for about in made) for name in versions}
-    }
+def _about(run: list[chapters.Chapter]) -> dict:
+    """Commit, machine, number format and versions of the stages that made what is packed; all where they differ."""
+    made = [chapter.about for chapter in run if chapter.stage in MADE_BY]
+    versions = [about.get("versions", {}) for about in made]
+    facts = {key: _listed(about.get(key) for about in made) for key in ("commit", "machine", "precision")}
+    packages = dict.fromkeys(name for each in versions for name in each)
+    return facts | {"versions": {name: _listed(each.get(name) for each in versions) for name in packages}}
 
 
 def _listed(values: Iterable[str | None]) -> str:

@@ -14,10 +14,10 @@ from whoknows.report import book
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 NAME = "whoknows.pdf"
-# The width is that in which heatmaps stand side by side; the page's style shrinks charts to the paper.
+# In this width heatmaps stand side by side; the page's style shrinks charts to the paper.
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --allow-file-access-from-files "
-    "--window-size=900,1200 --virtual-time-budget=15000 --no-pdf-header-footer --generate-pdf-document-outline"
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --window-size=900,1200 "
+    "--allow-file-access-from-files --virtual-time-budget=15000 --no-pdf-header-footer --generate-pdf-document-outline"
 ).split()
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
 
@@ -51,12 +51,13 @@ def find() -> str:
     Raises:
         WhoknowsError: there is none.
     """
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if not found:
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not browser:
+        names = ", ".join(BROWSERS)
         raise WhoknowsError(
-            f"There is no Chromium or Chrome on the PATH to print the book with: install one as one of {', '.join(BROWSERS)}."
+            f"There is no Chromium or Chrome on the PATH to print the book with: install one as one of {names}."
         )
-    return found
+    return browser
 
 
 def print_page(browser: str, page: Path, pdf: Path) -> None:
@@ -66,11 +67,11 @@ def print_page(browser: str, page: Path, pdf: Path) -> None:
         WhoknowsError: the browser did not print.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        told = [f"--user-data-dir={profile}", NO_NETWORK, f"--print-to-pdf={pdf.resolve()}", page.resolve().as_uri()]
-        done = subprocess.run([browser, *FLAGS, *told], capture_output=True, text=True)
+        more = [f"--user-data-dir={profile}", NO_NETWORK, f"--print-to-pdf={pdf.resolve()}", page.resolve().as_uri()]
+        done = subprocess.run([browser, *FLAGS, *more], capture_output=True, text=True)
     if done.returncode or not pdf.exists():
-        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise WhoknowsError(f"{browser} could not print the book: {said}")
+        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise WhoknowsError(f"{browser} could not print the book: {last}")
 
 
 def _link(landing: Path) -> None:

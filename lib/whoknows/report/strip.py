@@ -17,10 +17,8 @@ from whoknows.data.files import ROOT
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
-TABLES = {
-    "out": "table",
-    "rows_out": "rows",
-}  # parameters that name a table which the notebook wrote, and what the strip calls it
+# Parameters that name a table which the notebook wrote, and what the strip calls it.
+TABLES = {"out": "table", "rows_out": "rows"}
 
 
 def add(notebook: NotebookNode, name: str, static: Path, up: str, precision: str = "") -> None:
@@ -58,32 +56,27 @@ def launch(path: str, commit: str) -> dict[str, str]:
     home = repository()
     if not home:
         return {}
-    owner, at, hub = (
-        home.removeprefix("https://github.com/"),
-        commit.removesuffix("-dirty") or "HEAD",
-        os.environ.get(HUB, "").rstrip("/"),
-    )
-    found = {
-        f"open {path} in Binder": f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"
-    }
+    owner, at = home.removeprefix("https://github.com/"), commit.removesuffix("-dirty") or "HEAD"
+    hub = os.environ.get(HUB, "").rstrip("/")
+    binder = f"https://mybinder.org/v2/gh/{owner}/{at}?urlpath={quote(f'lab/tree/{path}', safe='')}"
+    links = {f"open {path} in Binder": binder}
     if hub:  # whose git-pull takes a branch, but no commit; without one it takes the default branch
         tree = quote(f"lab/tree/{owner.split('/')[-1]}/{path}", safe="")
-        found[f"open {path} in JupyterHub"] = (
-            f"{hub}/hub/user-redirect/git-pull?repo={quote(home, safe='')}&urlpath={tree}"
-        )
+        query = f"repo={quote(home, safe='')}&urlpath={tree}"
+        links[f"open {path} in JupyterHub"] = f"{hub}/hub/user-redirect/git-pull?{query}"
     # It opens notebooks but no scripts, so it gets the one that fetches all the others.
-    return found | {"run a grid in Colab": f"https://colab.research.google.com/github/{owner}/blob/{at}/{COLAB}"}
+    return links | {"run a grid in Colab": f"https://colab.research.google.com/github/{owner}/blob/{at}/{COLAB}"}
 
 
 def repository() -> str:
-    """Where this repository is on GitHub, as https://github.com/owner/name: from the environment or from git; else empty."""
+    """Where this repository is on GitHub, https://github.com/owner/name, by the environment or git; "" if nowhere."""
     asked = ["git", "remote", "get-url", "origin"]
     try:
         remote = os.environ.get(REPOSITORY) or subprocess.run(asked, capture_output=True, text=True, cwd=ROOT).stdout
     except OSError:
         remote = ""
-    found = re.search(r"(?:^|//|@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote.strip())
-    return f"https://github.com/{found[1]}" if found else ""
+    place = re.search(r"(?:^|//|@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote.strip())
+    return f"https://github.com/{place[1]}" if place else ""
 
 
 def _is_chart(output: NotebookNode) -> bool:
@@ -91,8 +84,12 @@ def _is_chart(output: NotebookNode) -> bool:
 
 
 def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
-    """Copies the tables that the notebook wrote, as CSV if they are small, and as they are; names of the files by what a link to each says."""
-    found = {}
+    """Copies the tables that the notebook wrote, as CSV if they are small, and as they are.
+
+    Returns:
+        Names of the files by the texts of the links to them.
+    """
+    names = {}
     for key, title in TABLES.items():
         path, stem = Path(str(about["parameters"].get(key, ""))), f"{name}-{title}"
         if path.suffix == ".parquet" and path.exists():
@@ -100,10 +97,10 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
             text = files.read_parquet(path).to_csv(index=False)
             if len(text) <= LARGEST:
                 files.write_text(static / "tables" / f"{stem}.csv", text)
-                found[f"{title} as CSV"] = f"{stem}.csv"
+                names[f"{title} as CSV"] = f"{stem}.csv"
             shutil.copy(path, static / "tables" / f"{stem}.parquet")
-            found[f"{title} as Parquet"] = f"{stem}.parquet"
-    return found
+            names[f"{title} as Parquet"] = f"{stem}.parquet"
+    return names
 
 
 def _line(about: dict, links: dict[str, str]) -> str:
@@ -114,9 +111,9 @@ def _line(about: dict, links: dict[str, str]) -> str:
         about.get("machine", ""),
         about["precision"] and f"models in {about['precision']}",
     ]
-    said = " · ".join(_short(fact) for fact in facts if fact)
+    text = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
-    return f'<div class="strip">{said}<br/><span class="get">{more}</span></div>'
+    return f'<div class="strip">{text}<br/><span class="get">{more}</span></div>'
 
 
 def _section(about: dict, links: dict[str, str]) -> str:
@@ -130,13 +127,13 @@ def _section(about: dict, links: dict[str, str]) -> str:
     }
     facts |= about.get("versions", {})
     opened = [_link(*link) for link in launch(notebook, about.get("commit", "")).items()]
-    parts = [
-        _table("Run", {key: value for key, value in facts.items() if value}),
-        _table("Parameters", about["parameters"]),
-    ]
+    run = {key: value for key, value in facts.items() if value}
+    parts = [_table("Run", run), _table("Parameters", about["parameters"])]
     parts += [_table("Inputs, SHA-256", about["inputs"])] if about.get("inputs") else []
     got = " · ".join([*(_link(*link) for link in links.items()), *opened])
-    return f'## How this page was made\n\n<details class="made"><summary>Notebook, parameters, inputs</summary>{"".join(parts)}</details>\n<div class="strip">{got}</div>'
+    details = f"<summary>Notebook, parameters, inputs</summary>{''.join(parts)}"
+    made = f'<details class="made">{details}</details>\n<div class="strip">{got}</div>'
+    return f"## How this page was made\n\n{made}"
 
 
 def _table(caption: str, values: dict) -> str:

@@ -14,21 +14,22 @@ from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.rows import one_class
 from whoknows.evaluation import calibration
-from whoknows.evaluation.cells import named, test_sets
+from whoknows.evaluation.cells import first_test_set, named, test_sets
 from whoknows.evaluation.metrics import risk_coverage
 from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE, marked
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
 from whoknows.report.pages.palette import GREY, HUES, INK
-from whoknows.report.pages.style import BENEATH, captioned, metric_columns, pooled_html, switch
+from whoknows.report.pages.style import BENEATH, captioned, folded, metric_columns, pooled_html, switch
 
 POINTS = 50  # places along a curve
 BINS = 10
 WORST = 10  # answers that a table of mistakes shows
-SCALED = {"as it is": "as it is", "platt": "after Platt scaling"}
+UNIT = alt.Scale(domain=[0, 1])
+SCALED = ["as it is", "after Platt scaling"]
 
 
-def judged(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
-    """Every test answer with what the estimator says of it.
+def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
+    """Every test answer with the estimator's confidence in it.
 
     Args:
         rows: of one cell, all seeds.
@@ -38,20 +39,14 @@ def judged(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
         method, scored, task, question_id, question, answer, gold, correct and p_correct, of the mean logit over seeds.
     """
     keys = ["method", "scored", "task", "question_id"]
-    test = (
-        rows[rows["split"] == "test"]
-        .groupby(keys, sort=False, as_index=False)
-        .agg({"logit": "mean", "correct": "first"})
-    )
-    texts = [
-        files.read_parquet(path)[["question_id", "question", "answer", "gold"]].assign(scored=scored)
-        for scored, path in answers.items()
-    ]
-    table = test.merge(pd.concat(texts), on=["scored", "question_id"])
-    table["gold"] = ["; ".join(gold) for gold in table["gold"]]
-    return table.assign(p_correct=expit(table["logit"].to_numpy(float)))[
-        [*keys, "question", "answer", "gold", "correct", "p_correct"]
-    ]
+    test = rows[rows["split"] == "test"].groupby(keys, sort=False, as_index=False)
+    test = test.agg({"logit": "mean", "correct": "first"})
+    columns = ["question_id", "question", "answer", "gold"]
+    texts = pd.concat(files.read_parquet(path)[columns].assign(scored=scored) for scored, path in answers.items())
+    table = test.merge(texts, on=["scored", "question_id"])
+    table["gold"] = table["gold"].map("; ".join)
+    table["p_correct"] = expit(table["logit"].to_numpy(float))
+    return table[[*keys, "question", "answer", "gold", "correct", "p_correct"]]
 
 
 def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
@@ -68,22 +63,24 @@ def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     test, parts = rows[rows["split"] == "test"], []
     fitted = calibration.fit_all(rows)
     for label, members in test_sets(tasks, sorted(test["task"].unique())).items():
-        for (method, scored), own in test[test["task"].isin(members)].groupby(["method", "scored"], sort=False):
-            found = [_roc(own), _risk(own), _confidence(own), *_reliability(own, fitted)]
-            parts.append(pd.concat(found).assign(method=method, scored=scored, test_set=label))
+        for (method, scored), cell in test[test["task"].isin(members)].groupby(["method", "scored"], sort=False):
+            four = pd.concat([_roc(cell), _risk(cell), _confidence(cell), _reliability(cell, fitted)])
+            parts.append(four.assign(method=method, scored=scored, test_set=label))
     return pd.concat(parts, ignore_index=True)
 
 
-def _roc(own: pd.DataFrame) -> pd.DataFrame:
-    """Mean over tasks and seeds of the share of right answers found, at each share of wrong answers let through."""
-    at, found = np.linspace(0, 1, POINTS + 1), []
-    for _, part in own.groupby(["task", "seed"]):
+def _roc(cell: pd.DataFrame) -> pd.DataFrame:
+    """Mean over tasks and seeds of the true positive rate at each false positive rate."""
+    at, rates = np.linspace(0, 1, POINTS + 1), []
+    for _, part in cell.groupby(["task", "seed"]):
         if not one_class(part["correct"].to_numpy(bool)):
             wrong, right, _ = roc_curve(part["correct"], part["logit"], drop_intermediate=False)
-            found.append(np.interp(at, *_upper(wrong, right)))
-    return (
-        pd.DataFrame({"curve": "roc", "series": "", "x": at, "y": np.mean(found, axis=0)}) if found else pd.DataFrame()
-    )
+            rates.append(np.interp(at, *_upper(wrong, right)))
+    return _curve("roc", at, np.mean(rates, axis=0)) if rates else pd.DataFrame()
+
+
+def _curve(name: str, x: np.ndarray, y: np.ndarray, series: str = "") -> pd.DataFrame:
+    return pd.DataFrame({"curve": name, "series": series, "x": x, "y": y})
 
 
 def _upper(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,60 +89,39 @@ def _upper(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return x[last], y[last]
 
 
-def _risk(own: pd.DataFrame) -> pd.DataFrame:
-    at, found = np.arange(1, POINTS + 1), []
-    for _, part in own.groupby(["task", "seed"]):
-        curve = risk_coverage(part["logit"].to_numpy(), part["correct"].to_numpy(bool))
-        found.append(
-            curve[-(-at * len(curve) // POINTS) - 1]
-        )  # in whole numbers, since 0.14 * 50 is a little more than 7
-    return pd.DataFrame({"curve": "risk", "series": "", "x": at / POINTS, "y": np.mean(found, axis=0)})
+def _risk(cell: pd.DataFrame) -> pd.DataFrame:
+    at, risks = np.arange(1, POINTS + 1), []
+    for _, part in cell.groupby(["task", "seed"]):
+        risk = risk_coverage(part["logit"].to_numpy(), part["correct"].to_numpy(bool))
+        # Rounded up in whole numbers, since 0.14 * 50 is a little more than 7.
+        risks.append(risk[-(-at * len(risk) // POINTS) - 1])
+    return _curve("risk", at / POINTS, np.mean(risks, axis=0))
 
 
-def _confidence(own: pd.DataFrame) -> pd.DataFrame:
+def _confidence(cell: pd.DataFrame) -> pd.DataFrame:
     """Share of the right answers, and of the wrong ones, in each of 2 x BINS equal steps of P(correct)."""
     edges, parts = np.linspace(0, 1, 2 * BINS + 1), []
-    for right, part in own.groupby("correct"):
+    for right, part in cell.groupby("correct"):
         share = np.histogram(expit(part["logit"].to_numpy(float)), edges)[0] / len(part)
-        parts.append(
-            pd.DataFrame(
-                {
-                    "curve": "confidence",
-                    "series": "right" if right else "wrong",
-                    "x": edges[:-1] + 0.25 / BINS,
-                    "y": share,
-                }
-            )
-        )
+        parts.append(_curve("confidence", edges[:-1] + 0.25 / BINS, share, "right" if right else "wrong"))
     return pd.concat(parts)
 
 
-def _reliability(own: pd.DataFrame, fitted: dict) -> list[pd.DataFrame]:
-    """Share of right answers against mean P(correct) in bins of equally many answers, before and after Platt scaling."""
-    scaled = own["logit"].to_numpy(float).copy()
-    for key, places in (
-        own.reset_index(drop=True).groupby(["method", "reader", "trained_on", "seed", "scored"]).indices.items()
-    ):
+def _reliability(cell: pd.DataFrame, fitted: dict) -> pd.DataFrame:
+    """Share of right answers by mean P(correct) in bins of equally many answers, before and after Platt scaling."""
+    correct, logit = cell["correct"].to_numpy(bool), cell["logit"].to_numpy(float)
+    scaled, keys = logit.copy(), [*calibration.ESTIMATOR, "scored"]
+    for key, places in cell.reset_index(drop=True).groupby(keys).indices.items():
         scaled[places] = fitted[key].slope * scaled[places] + fitted[key].offset
     parts = []
-    for series, logit in zip(SCALED, (own["logit"].to_numpy(float), scaled)):
-        order = np.argsort(logit, kind="stable")
-        if np.isnan(logit).any():
+    for series, values in zip(SCALED, (logit, scaled)):
+        if np.isnan(values).any():
             continue
-        for places in filter(len, np.array_split(order, BINS)):
-            right, n = own["correct"].to_numpy(bool)[places].sum(), len(places)
-            low, high = _wilson(right, n)
-            parts.append(
-                {
-                    "curve": "reliability",
-                    "series": SCALED[series],
-                    "x": expit(logit[places]).mean(),
-                    "y": right / n,
-                    "low": low,
-                    "high": high,
-                }
-            )
-    return [pd.DataFrame(parts)]
+        for places in filter(len, np.array_split(np.argsort(values, kind="stable"), BINS)):
+            right, n = correct[places].sum(), len(places)
+            (low, high), x = _wilson(right, n), expit(values[places]).mean()
+            parts.append({"curve": "reliability", "series": series, "x": x, "y": right / n, "low": low, "high": high})
+    return pd.DataFrame(parts)
 
 
 def _wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
@@ -155,82 +131,70 @@ def _wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
-    """The wrong answers that the estimator was surest of, and the right ones that it doubted most, on the first test set.
+    """The wrong answers that it was surest of, and the right ones that it doubted most, on the first test set.
 
     Args:
-        table: as `judged` returns.
+        table: as `answer_table` returns.
     """
-    label, members = next(iter(test_sets(tasks, sorted(table["task"].unique())).items()))
-    asked, parts = table[table["task"].isin(members)], []
-    for _, own in asked.groupby(["method", "scored"], sort=False):
-        wrong, right = own[~own["correct"]], own[own["correct"]]
+    _, members = first_test_set(tasks, table)
+    parts = []
+    for _, cell in table[table["task"].isin(members)].groupby(["method", "scored"], sort=False):
+        wrong, right = cell[~cell["correct"]], cell[cell["correct"]]
         parts.append(wrong.nlargest(WORST, "p_correct").assign(kind="surest of, though wrong"))
         parts.append(right.nsmallest(WORST, "p_correct").assign(kind="doubted most, though right"))
     return pd.concat(parts, ignore_index=True)
 
 
 def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.ConcatChart:
-    """The four pictures of `curves`, with switches for the scored model, the test questions and the kind of probe, and a title that says all."""
+    """The four pictures of `curves`, under a title that names the cell.
+
+    Switches choose the scored model, the test questions and the kind of probe.
+    """
     drawn = _packed(table)
     titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
     switches = [
         switch(key, list(drawn[key].unique()), METHOD_TITLES if key == "method" else {}, title)
         for key, title in titles.items()
     ]
-    panels = [
-        _lines("roc", "ROC", "Wrong answers let through", "Right answers found"),
-        _bins(),
-        _lines("risk", "Risk and coverage", "Share of answers given", "Wrong among them"),
-        _histogram(),
-    ]
-    described = "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; the areas are in the table beneath."
-    whole = (
-        alt.concat(*panels, columns=2, data=drawn, spacing=24)
-        .resolve_scale(color="independent", strokeDash="independent")
-        .add_params(*switches)
+    roc = _line("roc", "ROC", "Wrong answers let through", "Right answers found")
+    risk = _line("risk", "Risk and coverage", "Share of answers given", "Wrong among them")
+    whole = alt.concat(roc, _bins(), risk, _histogram(), columns=2, data=drawn, spacing=24)
+    whole = whole.resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
+    text = alt.expr(f"{json.dumps(named(reader, trained_on, ''))} + scored + ' · ' + test_set + ' test questions'")
+    title = alt.TitleParams(text=text, anchor="start", offset=10, fontSize=12)
+    described = (
+        "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; "
+        "the areas are in the table beneath."
     )
-    said = f"{json.dumps(named(reader, trained_on, ''))} + scored + ' · ' + test_set + ' test questions'"
-    title = alt.TitleParams(text=alt.expr(said), anchor="start", offset=10, fontSize=12)
     return whole.properties(title=title, description=described, usermeta=embedding(name))
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:
     """One line a curve, its numbers as lists: a seventh of what a line for each point would take on the page."""
     keys, numbers = ["method", "scored", "test_set", "curve", "series"], ["x", "y", "low", "high"]
-    return (
-        table.dropna(subset=["x", "y"])
-        .round(4)
-        .groupby(keys, sort=False)[numbers]
-        .agg(lambda values: values.dropna().tolist())
-        .reset_index()
-    )
+    by_curve = table.dropna(subset=["x", "y"]).round(4).groupby(keys, sort=False)[numbers]
+    return by_curve.agg(lambda values: values.dropna().tolist()).reset_index()
 
 
 def _panel(curve: str, *numbers: str) -> alt.Chart:
-    shown = f"datum.curve === '{curve}' && datum.scored === scored && datum.test_set === test_set && datum.method === method"
-    return alt.Chart().transform_filter(shown).transform_flatten([*numbers])
+    switched = " && ".join(f"datum.{name} === {name}" for name in ("scored", "test_set", "method"))
+    chart = alt.Chart().transform_filter(f"datum.curve === '{curve}' && {switched}")
+    return chart.transform_flatten([*numbers]).properties(width=270, height=220)
 
 
-def _axes(x: str, y: str) -> dict:
-    unit = alt.Scale(domain=[0, 1])
-    return {"x": alt.X("x:Q", title=x, scale=unit), "y": alt.Y("y:Q", title=y, scale=unit)}
+def _x(title: str) -> alt.X:
+    return alt.X("x:Q", title=title, scale=UNIT)
 
 
 def _diagonal() -> alt.Chart:
-    return (
-        alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]}))
-        .mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1, aria=False)
-        .encode(x="x:Q", y="y:Q")
-    )
+    ends = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).encode(x="x:Q", y="y:Q")
+    return ends.mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1, aria=False)
 
 
-def _lines(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
-    line = (
-        tipped(_panel(curve, "x", "y"), "x", "y", x=x, y=y)
-        .mark_line(strokeWidth=2.5)
-        .encode(**_axes(x, y), color=_by_method())
-    )
-    return alt.layer(*([_diagonal()] if curve == "roc" else []), line).properties(width=270, height=220, title=title)
+def _line(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
+    line = tipped(_panel(curve, "x", "y"), "x", "y", x=x, y=y).mark_line(strokeWidth=2.5)
+    line = line.encode(x=_x(x), y=alt.Y("y:Q", title=y, scale=UNIT), color=_by_method())
+    return alt.layer(*([_diagonal()] if curve == "roc" else []), line).properties(title=title)
 
 
 def _by_method(channel: type = alt.Color) -> alt.Color:
@@ -238,57 +202,33 @@ def _by_method(channel: type = alt.Color) -> alt.Color:
 
 
 def _bins() -> alt.LayerChart:
-    scaled = list(SCALED.values())
-    opacity = alt.FillOpacity("series:N", scale=alt.Scale(domain=scaled, range=[0, 1]), legend=None)
-    dash = alt.StrokeDash(
-        "series:N",
-        title=None,
-        scale=alt.Scale(domain=scaled, range=[[2, 2], [1, 0]]),
-        legend=alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=INK),
-    )
-    base = tipped(
-        _panel("reliability", "x", "y", "low", "high"),
-        "series",
-        "x",
-        "y",
-        "low",
-        "high",
-        series="Confidence",
-        x="P(correct)",
-        y="Share that is right",
-    )
-    base = base.encode(x=alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1])), color=_by_method())
-    bars = base.mark_rule(strokeWidth=1.5).encode(
-        strokeDash=dash, y=alt.Y("low:Q", title="Share that is right", scale=alt.Scale(domain=[0, 1])), y2="high:Q"
-    )
-    return alt.layer(
-        _diagonal(),
-        bars,
-        base.mark_point(filled=True, size=45, strokeWidth=1.5, opacity=1).encode(
-            y="y:Q", fill=_by_method(alt.Fill), stroke=_by_method(alt.Stroke), fillOpacity=opacity
-        ),
-    ).properties(width=270, height=220, title="Reliability")
+    numbers, x, y = ("x", "y", "low", "high"), "P(correct)", "Share that is right"
+    opacity = alt.FillOpacity("series:N", scale=alt.Scale(domain=SCALED, range=[0, 1]), legend=None)
+    dashes = alt.Scale(domain=SCALED, range=[[2, 2], [1, 0]])
+    legend = alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=INK)
+    dash = alt.StrokeDash("series:N", title=None, scale=dashes, legend=legend)
+    base = tipped(_panel("reliability", *numbers), "series", *numbers, series="Confidence", x=x, y=y)
+    base = base.encode(x=_x(x), color=_by_method())
+    bars = base.mark_rule(strokeWidth=1.5)
+    bars = bars.encode(strokeDash=dash, y=alt.Y("low:Q", title=y, scale=UNIT), y2="high:Q")
+    points = base.mark_point(filled=True, size=45, strokeWidth=1.5, opacity=1)
+    fill, stroke = (_by_method(channel) for channel in (alt.Fill, alt.Stroke))
+    points = points.encode(y="y:Q", fill=fill, stroke=stroke, fillOpacity=opacity)
+    return alt.layer(_diagonal(), bars, points).properties(title="Reliability")
 
 
 def _histogram() -> alt.Chart:
-    colour = alt.Color(
-        "series:N",
-        title="Answers",
-        scale=alt.Scale(domain=["wrong", "right"], range=[GREY, INK]),
-        legend=alt.Legend(orient="bottom", symbolOpacity=1),
-    )
-    x = alt.X("x:Q", title="P(correct)", scale=alt.Scale(domain=[0, 1]))
-    bars = tipped(
-        _panel("confidence", "x", "y"), "series", "x", "y", series="Answers", x="P(correct)", y="Share of them"
-    ).mark_area(interpolate="step", opacity=0.35, line=True)
-    return bars.encode(x=x, y=alt.Y("y:Q", title="Share of them", stack=None), color=colour).properties(
-        width=270, height=220, title="Confidence"
-    )
+    x, y = "P(correct)", "Share of them"
+    base = tipped(_panel("confidence", "x", "y"), "series", "x", "y", series="Answers", x=x, y=y)
+    scale = alt.Scale(domain=["wrong", "right"], range=[GREY, INK])
+    legend = alt.Legend(orient="bottom", symbolOpacity=1)
+    areas = base.mark_area(interpolate="step", opacity=0.35, line=True).properties(title="Confidence")
+    colour = alt.Color("series:N", title="Answers", scale=scale, legend=legend)
+    return areas.encode(x=_x(x), y=alt.Y("y:Q", title=y, stack=None), color=colour)
 
 
 def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
-    """How the estimator came about: AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters; None if
-    its card is not there.
+    """AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters; None without a card.
 
     Args:
         estimator: its folder.
@@ -303,20 +243,12 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
 
 
 def _by_epoch(search: list[dict]) -> alt.Chart:
-    x = alt.X(
-        "epoch:Q", title="Epoch of the MLP", axis=alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d")
-    )
-    line = (
-        tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc")
-        .mark_line(point=True, color=HUES["probe_mlp"])
-        .encode(x=x, y=ON_VALIDATION)
-    )
-    return line.properties(
-        width="container",
-        height=200,
-        description="AUROC of the MLP on validation by epoch.",
-        usermeta=embedding("epochs"),
-    )
+    axis = alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d")
+    line = tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc")
+    line = line.mark_line(point=True, color=HUES["probe_mlp"])
+    line = line.encode(x=alt.X("epoch:Q", title="Epoch of the MLP", axis=axis), y=ON_VALIDATION)
+    described = "AUROC of the MLP on validation by epoch."
+    return line.properties(width="container", height=200, description=described, usermeta=embedding("epochs"))
 
 
 def cell_html(table: pd.DataFrame) -> str:
@@ -331,33 +263,27 @@ def cell_html(table: pd.DataFrame) -> str:
     some = (table["reason"] != "").any()
     if some:
         shown.insert(len(names), "No value because", table["reason"].map(escape))
-    return captioned(
-        shown.to_html(index=False, escape=False, classes="metrics reasons" if some else "metrics"), BENEATH
-    ) + pooled_html(table, names)
+    html = shown.to_html(index=False, escape=False, classes="metrics reasons" if some else "metrics")
+    return captioned(html, BENEATH) + pooled_html(table, names)
 
 
 def mistakes_html(table: pd.DataFrame) -> str:
-    """Questions with answer, gold and confidence as HTML tables, one for each scored model and kind; all but the first fold away.
+    """Questions with answer, gold and confidence as HTML tables, one for each scored model and kind.
+
+    All but the first fold away.
 
     Args:
-        table: as `cell.mistakes` returns.
+        table: as `mistakes` returns.
     """
     columns = {
-        "p_correct": "P(correct)",
-        "question": "Question",
-        "answer": "Answer",
-        "gold": "Accepted",
-        "task": "Task",
-    }
+        "p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"
+    }  # fmt: skip
+    shown = table.replace("\n", " ", regex=True)  # choices stand on lines of their own
+    shown = shown.assign(p_correct=table["p_correct"].map("{:.2f}".format), gold=shown["gold"].map(_shortened))
     parts = []
-    for (method, scored, kind), own in table.groupby(["method", "scored", "kind"], sort=False):
-        texts = own[list(columns)].replace("\n", " ", regex=True)  # choices stand on lines of their own
-        shown = texts.assign(
-            p_correct=own["p_correct"].map("{:.2f}".format), gold=texts["gold"].map(_shortened)
-        ).rename(columns=columns)
-        summary = f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}"
-        html = shown.to_html(index=False, classes="texts")
-        parts.append(f"<details{'' if parts else ' open'}><summary>{summary}</summary>{html}</details>")
+    for (method, scored, kind), answers in shown.groupby(["method", "scored", "kind"], sort=False):
+        html = answers[list(columns)].rename(columns=columns).to_html(index=False, classes="texts")
+        parts.append(folded(f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}", html, not parts))
     return "".join(parts)
 
 
@@ -375,22 +301,22 @@ def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]
         methods: those of the cell.
         seeds: the grid's.
     """
-    asked = table[table["seed"].isin(seeds)]
-    said = []
+    sentences = []
     for method in methods:
-        own = asked[asked["method"] == method]
-        why = [f"with seed {line.seed}, {line.why}" for line in own[marked(own)].itertuples()]
-        unknown = len(seeds) - own["still_improving"].notna().sum()
+        cards = table[table["seed"].isin(seeds) & (table["method"] == method)]
+        why = [f"with seed {line.seed}, {line.why}" for line in cards[marked(cards)].itertuples()]
+        unknown, title = len(seeds) - cards["still_improving"].notna().sum(), METHOD_TITLES[method]
         if why:
-            said.append(
-                f"**{METHOD_TITLES[method]} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), so that no verdict rests on it: {'; '.join(why)}."
+            sentences.append(
+                f"**{title} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), "
+                f"so that no verdict rests on it: {'; '.join(why)}."
             )
         elif unknown:
-            said.append(
-                f"{METHOD_TITLES[method]}: no card says of {unknown} of {len(seeds)} seeds whether training had reached its plateau."
-            )
+            of = f"{unknown} of {len(seeds)} seeds"
+            sentences.append(f"{title}: for {of}, no card records whether training had reached its plateau.")
         else:
-            said.append(
-                f"{METHOD_TITLES[method]} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, or rose by no more than {TOLERANCE}."
+            sentences.append(
+                f"{title} was not {IMPROVING} when its training ended: AUROC on validation had stopped rising there, "
+                f"or rose by no more than {TOLERANCE}."
             )
-    return "\n\n".join(said)
+    return "\n\n".join(sentences)

@@ -1,9 +1,10 @@
-"""What the description of the figure claims, put to its own numbers, to the released results and to the measured ones.
+"""What the description of the figure claims, tested on its own numbers, the released results and the measured ones.
 
-A claim says that differences are above zero, in a figure that gives values in steps. What is measured here can contradict it in two ways: a
-difference is below zero, or so small that no such figure could show it. Both are one test, of a difference of at least half a step (`margin`),
-the smallest effect size of interest (Lakens, Scheel and Isager, 2018); so "fails" means that the interval ends below the margin, "holds" that
-it begins above zero and does not end below the margin, and a claim of no visible difference has a verdict with enough questions too.
+A claim says that differences are above zero, in a figure that gives values in steps. What is measured here can
+contradict it in two ways: a difference is below zero, or so small that no such figure could show it. Both are one test,
+of a difference of at least half a step (`margin`), the smallest effect size of interest (Lakens, Scheel and Isager,
+2018). So "fails" means that the interval ends below the margin, "holds" that it begins above zero and does not end
+below the margin, and a claim of no visible difference has a verdict with enough questions too.
 """
 
 import itertools
@@ -23,10 +24,9 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.cells import READINGS, first_test_set, measure, named
 from whoknows.evaluation.plateau import IMPROVING, marked
-from whoknows.report.pages import published
+from whoknows.report.pages import published, style
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import GREY, INK
-from whoknows.report.pages.style import HEADING, LABEL, NAMES, TITLES, headed, in_lines, p_text, row_step, switch
 
 CLAIMS = published.DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
@@ -51,11 +51,11 @@ def load(path: Path = CLAIMS) -> list[Claim]:
 
 
 def roles(scores: pd.DataFrame, models: list[str], tasks: list[str]) -> dict[str, str]:
-    """Who plays Mistral, the stronger model of the figure, and LLaMA-2, the weaker: by right test answers.
+    """The models that stand for Mistral, the figure's stronger model, and LLaMA-2, the weaker: by right test answers.
 
     Args:
         scores: as `scores.by_task` returns.
-        models: the grid's; of more than two, the strongest and the weakest play.
+        models: the grid's; of more than two, the strongest and the weakest.
         tasks: on which the answers are counted.
     """
     counted = scores[scores["task"].isin(tasks)].drop_duplicates(["scored", "task"])
@@ -74,16 +74,13 @@ def contrasts(claims: list[Claim], cells: pd.DataFrame | pd.Series) -> pd.DataFr
         The same columns by (claim, contrast); NaN where a cell is missing.
     """
     table = cells.to_frame("value") if isinstance(cells, pd.Series) else cells
-    index = [(claim.claim, name) for claim in claims for name in claim.contrasts]
-    weighted = [weights for claim in claims for weights in claim.contrasts.values()]
-    places = [[tuple(place.split("/")) for place in weights] for weights in weighted]
-    values = [
-        np.array(list(w.values())) @ table.reindex(pd.MultiIndex.from_tuples(p)).to_numpy(float)
-        for w, p in zip(weighted, places)
-    ]
-    return pd.DataFrame(
-        values, index=pd.MultiIndex.from_tuples(index, names=["claim", "contrast"]), columns=table.columns
-    )
+    values = {}
+    for claim in claims:
+        for name, weights in claim.contrasts.items():
+            places = pd.MultiIndex.from_tuples([tuple(place.split("/")) for place in weights])
+            values[claim.claim, name] = [*weights.values()] @ table.reindex(places).to_numpy(float)
+    index = pd.MultiIndex.from_tuples(values, names=["claim", "contrast"])
+    return pd.DataFrame([*values.values()], index=index, columns=table.columns)
 
 
 @cache
@@ -93,10 +90,10 @@ def margin() -> float:
     return float(steps.min() / 2)
 
 
-def judge(
+def evaluate(
     claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: list[dict]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """All contrasts by all sources, and who plays whom.
+    """All contrasts by all sources, each with a verdict, and the models that stand for those of the figure.
 
     Args:
         rows: rows of any methods.
@@ -115,13 +112,13 @@ def by_others(claims: list[Claim]) -> pd.DataFrame:
     """The contrasts in the figure's own numbers and in the released results, which come without intervals."""
     views = [("figure", "figure", published.figure())]
     views += [("released", reading, view) for reading, view in published.released().groupby("reading")]
-    found = []
+    parts = []
     for source, reading, view in views:
         table = contrasts(claims, view.set_index(PLACE)["auroc"]).rename(columns={"value": "estimate"})
         table["says"] = np.select([table["estimate"].isna(), table["estimate"] > ZERO], [OPEN, HOLDS], FAILS)
         table["reason"] = np.where(table["estimate"].isna(), "a cell is missing", "")
-        found.append(table.assign(source=source, reading=reading).reset_index())
-    return pd.concat(found, ignore_index=True)
+        parts.append(table.assign(source=source, reading=reading).reset_index())
+    return pd.concat(parts, ignore_index=True)
 
 
 def primary(
@@ -132,51 +129,58 @@ def primary(
     models: list[str],
     tasks: list[dict],
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings. All else is exploratory.
+    """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings.
+
+    All other comparisons are exploratory.
 
     Args:
         by_task, cells, samples: as `scores.by_task`, `cells.measure` and `bootstrap.samples` return, of the same rows.
 
     Returns:
-        (claim, contrast, source ("measured"), reading, cells (all names of each, in words), hypothesis (see there), estimate, low, high, p (of a
-        difference of zero, two-sided), p_margin (of one of at least `margin`), p_holm and p_margin_holm (corrected together, over all
-        distinct hypotheses of both kinds and both readings), n_rarer (the fewest answers of a cell that are of one class), says and reason;
-        what `roles` returns).
+        (claim, contrast, source ("measured"), reading, cells (all names of each, in words), hypothesis (see there),
+        estimate, low, high, p (of a difference of zero, two-sided), p_margin (of one of at least `margin`), p_holm and
+        p_margin_holm (corrected together, over all distinct hypotheses of both kinds and both readings), n_rarer (the
+        fewest answers of a cell that are of one class), says and reason; what `roles` returns).
     """
     label, members = first_test_set(tasks, by_task)
     players = roles(by_task, models, members)
-    table, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
-    improving, lines, resampled, least = marked(table), [], [], margin()
+    measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
+    improving, lines, resampled = marked(measured), [], []
     for reading, claim in itertools.product(READINGS, claims):
         for name, weights in claim.contrasts.items():
             places = _in_cells(weights, reading, players)
             index, weight = pd.MultiIndex.from_tuples(places, names=scores.CELL), np.array([*places.values()])
-            there = table.reindex(index)
+            there = measured.reindex(index)
+            terms = [
+                f"{weight:+g} {METHOD_TITLES[method]}, {named(*models)}"
+                for (method, *models), weight in places.items()
+                if method
+            ]
             lines.append({
-                "claim": claim.claim, "contrast": name, "source": "measured", "reading": reading, "hypothesis": hypothesis(places), "directed": _written(places),
-                "cells": "; ".join(f"{weight:+g} {METHOD_TITLES[cell[0]]}, {named(*cell[1:])}" for cell, weight in places.items() if cell[0]),
+                "claim": claim.claim, "contrast": name, "source": "measured", "reading": reading,
+                "hypothesis": hypothesis(places), "directed": _written(places), "cells": "; ".join(terms),
                 "estimate": weight @ there["auroc"].to_numpy(float), "n_rarer": there["n_rarer"].min(),
                 "still_improving": improving[improving.index.isin(index)].any(),
             })  # fmt: skip
             resampled.append(weight @ draws.reindex(index).to_numpy(float))
-    found = pd.DataFrame(lines).join(bootstrap.interval(pd.DataFrame(resampled)))
-    found["p"] = [bootstrap.p_value(line) for line in resampled]
-    found["p_margin"] = [bootstrap.p_below(line, least) for line in resampled]
-    return _judged(_corrected(found)), players
+    table = pd.DataFrame(lines).join(bootstrap.interval(pd.DataFrame(resampled)))
+    table["p"] = [bootstrap.p_value(line) for line in resampled]
+    table["p_margin"] = [bootstrap.p_below(line, margin()) for line in resampled]
+    return _with_verdicts(_with_correction(table)), players
 
 
-def _corrected(found: pd.DataFrame) -> pd.DataFrame:
-    """With Holm's correction for the family of all distinct hypotheses: no difference, and one of at least the margin."""
+def _with_correction(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with p-values corrected (Holm) for the family of all distinct hypotheses of both kinds."""
     kinds = {"p": "hypothesis", "p_margin": "directed"}
-    family = pd.concat([found.drop_duplicates(name).set_index(name)[p] for p, name in kinds.items()], keys=kinds)
-    corrected = bootstrap.holm(family)
+    family = pd.concat([table.drop_duplicates(name).set_index(name)[p] for p, name in kinds.items()], keys=kinds)
+    holm = bootstrap.holm(family)
     for p, name in kinds.items():
-        found[f"{p}_holm"] = found[name].map(corrected[p])
-    return found.drop(columns="directed")
+        table[f"{p}_holm"] = table[name].map(holm[p])
+    return table.drop(columns="directed")
 
 
 def corrected(*of_run) -> pd.Series:
-    """The corrected p-value of every primary hypothesis, by `hypothesis`; takes what `primary` takes after the claims."""
+    """The corrected p-value of every primary hypothesis, by `hypothesis`; takes what `primary` takes but the claims."""
     table, _ = primary(load(), *of_run)
     return table.drop_duplicates("hypothesis").set_index("hypothesis")["p_holm"]
 
@@ -195,29 +199,36 @@ def _written(places: dict[tuple, float]) -> str:
     return " ".join(f"{weight:+g} {'/'.join(cell)}" for cell, weight in sorted(places.items()))
 
 
-def verdicts(judged: pd.DataFrame) -> pd.DataFrame:
+def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     """A verdict for each claim by each source and reading.
 
     A claim fails where one of its contrasts does, holds where all of them do, and is inconclusive otherwise.
+
+    Args:
+        table: as `evaluate` returns.
     """
-    keys = ["claim", "source", "reading"]
-    said = judged.groupby(keys, sort=False)["says"].agg(
-        lambda s: FAILS if FAILS in set(s) else HOLDS if set(s) == {HOLDS} else OPEN
-    )
-    return said.rename("verdict").reset_index()
+
+    def verdict(contrasts: pd.Series) -> str:
+        return FAILS if (contrasts == FAILS).any() else HOLDS if (contrasts == HOLDS).all() else OPEN
+
+    by_claim = table.groupby(["claim", "source", "reading"], sort=False)["says"]
+    return by_claim.agg(verdict).rename("verdict").reset_index()
 
 
 def _in_cells(weights: dict[str, float], reading: str, players: dict[str, str]) -> dict[tuple, float]:
-    """The weight of each cell, (method, reader, trained_on, scored), in a contrast of the figure's places; one model may play both."""
-    found = Counter()
+    """The weight of each cell, (method, reader, trained_on, scored), in a contrast of the figure's places.
+
+    One model may stand for both of the figure's.
+    """
+    cells = Counter()
     for place, weight in weights.items():
         method, model, column = place.split("/")
         scored, trained_on = players[model], players[column]
-        found[method, trained_on if reading == "A" else scored, trained_on, scored] += weight
-    return {cell: weight for cell, weight in found.items() if weight} or {("", "", "", ""): 1.0}
+        cells[method, trained_on if reading == "A" else scored, trained_on, scored] += weight
+    return {cell: weight for cell, weight in cells.items() if weight} or {("", "", "", ""): 1.0}
 
 
-def _judged(lines: pd.DataFrame) -> pd.DataFrame:
+def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
     few = lines["n_rarer"] < MIN_PER_CLASS
     above, small = (lines["p_holm"] < ALPHA) & (lines["estimate"] > 0), lines["p_margin_holm"] < ALPHA
     why = {
@@ -231,56 +242,48 @@ def _judged(lines: pd.DataFrame) -> pd.DataFrame:
     return bootstrap.hidden(lines, few).assign(says=says, reason=reason).drop(columns="still_improving")
 
 
-def contrasts_chart(judged: pd.DataFrame) -> alt.Chart:
+def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
     """Every claim's differences: measured with interval, and by the figure and the released results.
 
     Args:
-        judged: as `claims.judge` returns.
+        table: as `evaluate` returns.
     """
-    drawn = in_lines(
-        judged.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4), claim=HEADING, contrast=LABEL
-    )
+    drawn = table.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4)
+    drawn = style.in_lines(drawn, claim=style.HEADING, contrast=style.LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
-    chosen = switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
-    y = alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=NAMES)
-    x = alt.X("estimate:Q", title="Difference of AUROC")
-    names = ["the figure", "released", "measured here"]
-    colour = alt.Color(
-        "by:N", title=None, scale=alt.Scale(domain=names, range=[GREY, GREY, INK]), legend=alt.Legend(orient="top")
+    chosen = style.reading_switch(readings)
+    sources = ["the figure", "released", "measured here"]
+    colours = alt.Scale(domain=sources, range=[GREY, GREY, INK])
+    colour = alt.Color("by:N", title=None, scale=colours, legend=alt.Legend(orient="top"))
+    shapes = alt.Scale(domain=sources, range=["diamond", "triangle-up", "circle"])
+    p_titles = _p_titles()
+    titles = {"contrast": "Difference", "cells": "Of the cells", "reason": "Because"} | p_titles
+    tips = ("claim", "contrast", "by", "cells", "estimate", "low", "high", *p_titles, "says", "reason")
+    base = tipped(alt.Chart(), *tips, **titles).transform_filter(
+        "datum.reading === reading || datum.reading === 'figure'"
     )
-    shape = alt.Shape("by:N", title=None, scale=alt.Scale(domain=names, range=["diamond", "triangle-up", "circle"]))
-    tips = ("claim", "contrast", "by", "cells", "estimate", "low", "high", "p_holm", "p_margin_holm", "says", "reason")
-    base = (
-        tipped(
-            alt.Chart(),
-            *tips,
-            contrast="Difference",
-            p_holm="p (Holm) of zero",
-            p_margin_holm=f"p (Holm) of {margin():g} or more",
-            cells="Of the cells",
-            reason="Because",
-        )
-        .transform_filter("datum.reading === reading || datum.reading === 'figure'")
-        .encode(y=y)
+    base = base.encode(y=alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=style.NAMES))
+    bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), color=colour)
+    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1)
+    points = points.encode(
+        x=alt.X("estimate:Q", title="Difference of AUROC"),
+        color=colour,
+        shape=alt.Shape("by:N", title=None, scale=shapes),
     )
-    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0))
-    least = alt.Chart().mark_rule(strokeDash=[1, 3], color=GREY, aria=False).encode(x=alt.datum(margin()))
-    bars = (
-        base.transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=2)
-        .encode(x=alt.X("low:Q"), x2="high:Q", color=colour)
+    chart = alt.layer(style.rule_at(0), style.rule_at(margin(), dash=1), bars, points, data=drawn)
+    chart = chart.properties(width=340, height=style.row_step(drawn["contrast"]))
+    chart = chart.facet(row=style.headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
+    measured = table["source"] == "measured"
+    described = (
+        f"Differences of AUROC that each claim rests on; of {measured.sum()} measured ones "
+        f"{(measured & (table['says'] != OPEN)).sum()} have a verdict; all values are in the table beneath."
     )
-    points = (
-        base.transform_filter("isValid(datum.estimate)")
-        .mark_point(filled=True, size=55, opacity=1)
-        .encode(x=x, color=colour, shape=shape)
-    )
-    chart = alt.layer(zero, least, bars, points, data=drawn).properties(width=340, height=row_step(drawn["contrast"]))
-    chart = chart.facet(row=headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
-    decided = (judged["source"] == "measured") & (judged["says"] != OPEN)
-    described = f"Differences of AUROC that each claim rests on; of {(judged['source'] == 'measured').sum()} measured ones {decided.sum()} have a verdict; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("contrasts"))
+
+
+def _p_titles() -> dict[str, str]:
+    return {"p_holm": "p (Holm) of zero", "p_margin_holm": f"p (Holm) of {margin():g} or more"}
 
 
 def verdicts_html(table: pd.DataFrame) -> str:
@@ -298,101 +301,83 @@ def verdicts_html(table: pd.DataFrame) -> str:
 
 
 def contrasts_html(table: pd.DataFrame) -> str:
-    """The differences of `claims.contrasts_chart` as an HTML table that folds away.
+    """The differences of `contrasts_chart` as an HTML table that folds away.
 
     Args:
-        table: as `claims.judge` returns.
+        table: as `evaluate` returns.
     """
-    shown = table.assign(by=[s if r == "figure" else f"{s}, {r}" for s, r in zip(table["source"], table["reading"])])
-    between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "" for low, high in zip(table["low"], table["high"])]
-    shown = shown.assign(estimate=table["estimate"].map("{:+.3f}".format, na_action="ignore"), interval=between)
-    shown = shown.assign(**{name: table[name].map(p_text, na_action="ignore") for name in ("p_holm", "p_margin_holm")})
+    by = [
+        source if reading == "figure" else f"{source}, {reading}"
+        for source, reading in zip(table["source"], table["reading"])
+    ]
+    p_titles = _p_titles()
+    forms = {"estimate": "{:+.3f}".format} | dict.fromkeys(p_titles, style.p_text)
     columns = {
-        "claim": "Claim",
-        "contrast": "Difference",
-        "by": "By",
-        "cells": "Of the cells",
-        "estimate": "Estimate",
-        "interval": "95 % interval",
-        "p_holm": "p (Holm) of zero",
-        "p_margin_holm": f"p (Holm) of {margin():g} or more",
-        "says": "Verdict",
-        "reason": "Because",
-    }
-    html = shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
-    return f"<details><summary>The same numbers as a table</summary>{html}</details>"
+        "claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate",
+        "interval": "95 % interval", **p_titles, "says": "Verdict", "reason": "Because",
+    }  # fmt: skip
+    shown = table.assign(by=by, interval=style.interval_column(table))
+    return style.folded("The same numbers as a table", style.columns_html(shown, columns, **forms))
 
 
-def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], judged: pd.DataFrame) -> str:
+def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd.DataFrame) -> str:
     """How many claims hold by each source, and which contradict the description's own numbers, as Markdown.
 
     Args:
-        verdicts: as `claims.verdicts` returns.
-        players: as `claims.roles` returns.
-        judged: as `claims.judge` returns.
+        verdicts: as `verdicts` returns.
+        players, table: as `roles` and `evaluate` return.
     """
-    said, measured = [], judged[judged["source"] == "measured"]
-    for (source, reading), own in verdicts.groupby(["source", "reading"], sort=False):
-        counts = own["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
+    lines, measured = [], table[table["source"] == "measured"]
+    for (source, reading), group in verdicts.groupby(["source", "reading"], sort=False):
+        counts = group["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
         parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} inconclusive"
-        said.append(f"- {_source(source, reading)}: of {len(own)} claims, {parts}.")
-    by_itself = verdicts[verdicts["source"] == "figure"]
-    wrong = [f"“{claim}”" for claim in by_itself.loc[by_itself["verdict"] == FAILS, "claim"]]
+        lines.append(f"- {_source(source, reading)}: of {len(group)} claims, {parts}.")
+    by_itself = verdicts[(verdicts["source"] == "figure") & (verdicts["verdict"] == FAILS)]
+    wrong = [f"“{claim}”" for claim in by_itself["claim"]]
+    paragraphs = ["\n".join(lines)]
     if wrong:
-        said += [
-            "",
-            f"The description contradicts the values that it lists itself in {len(wrong)} of its claims: {'; '.join(wrong)}.",
-        ]
-    stronger, weaker = players["Mistral"], players["LLaMA-2"]
-    said += [
-        "",
-        f"Here {stronger} stands for Mistral, and {weaker} for LLaMA-2: of two models, the one with more right answers stands for the stronger.",
+        what = f"{len(wrong)} of its claims: {'; '.join(wrong)}"
+        paragraphs.append(f"The description contradicts the values that it lists itself in {what}.")
+    paragraphs += [
+        f"Here {players['Mistral']} stands for Mistral, and {players['LLaMA-2']} for LLaMA-2: of two models, the one "
+        "with more right answers stands for the stronger.",
+        f"The {len(measured)} measured differences, of both readings, are {measured['hypothesis'].nunique()} distinct "
+        "primary hypotheses: one that stands in several claims or in both readings, or mirrored, counts once.",
+        f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not "
+        "be seen in it. A measured claim fails where one of its differences is significantly below "
+        f"{margin():g}, negative ones included; it holds where all are significantly above zero and none fails.",
     ]
-    said += [
-        "",
-        f"The {len(measured)} measured differences, of both readings, are {measured['hypothesis'].nunique()} distinct primary hypotheses: one that stands in several claims or in both readings, or mirrored, counts once.",
-    ]
-    said += [
-        "",
-        f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not be seen in it. A measured claim fails where one of its differences is significantly below {margin():g}, negative ones included; it holds where all are significantly above zero and none fails.",
-    ]
-    return "\n".join(said)
+    return "\n\n".join(paragraphs)
 
 
-def claims_sentences(claims: list[Claim], judged: pd.DataFrame, verdicts: pd.DataFrame, players: dict[str, str]) -> str:
+def claims_sentences(claims: list[Claim], table: pd.DataFrame, verdicts: pd.DataFrame) -> str:
     """Each claim with its verdicts and the differences that decided them, as Markdown.
 
     Args:
-        claims: as `claims.load` returns.
-        judged: as `claims.judge` returns.
-        verdicts, players: as in `claims_summary`.
+        claims: as `load` returns.
+        table, verdicts: as `evaluate` and `verdicts` return.
     """
-    said = []
+    lines = []
     for claim in claims:
-        said += [f"### {claim.claim}", "", f"> {claim.says}", ""]
+        lines += [f"### {claim.claim}", "", f"> {claim.says}", ""]
         for line in verdicts[verdicts["claim"] == claim.claim].itertuples():
-            own = judged[
-                (judged["claim"] == claim.claim)
-                & (judged["source"] == line.source)
-                & (judged["reading"] == line.reading)
-            ]
-            said.append(
-                f"- {_source(line.source, line.reading)}, it **{IS.get(line.verdict, '')}{line.verdict}**: {_deciding(own, line.verdict)}."
-            )
-        said.append("")
-    return "\n".join(said)
+            at = (table["claim"] == claim.claim) & (table["source"] == line.source) & (table["reading"] == line.reading)
+            verdict = f"**{IS.get(line.verdict, '')}{line.verdict}**"
+            lines.append(f"- {_source(line.source, line.reading)}, it {verdict}: {_deciding(table[at], line.verdict)}.")
+        lines.append("")
+    return "\n".join(lines)
 
 
 def _source(source: str, reading: str) -> str:
     return SOURCES[source] if reading == "figure" else f"{SOURCES[source]}, reading {reading}"
 
 
-def _deciding(own: pd.DataFrame, verdict: str) -> str:
-    """The differences that a verdict rests on: those that failed, those that were inconclusive, or the smallest of all."""
-    lines = own[own["says"] == verdict] if verdict != HOLDS else own.nsmallest(1, "estimate")
+def _deciding(table: pd.DataFrame, verdict: str) -> str:
+    """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all."""
+    lines = table[table["says"] == verdict] if verdict != HOLDS else table.nsmallest(1, "estimate")
     shown = [_difference(line) for line in lines.head(3).itertuples()]
     more = len(lines) - len(shown)
-    lead = "the smallest difference is " if verdict == HOLDS and len(own) > 1 else ""
+    lead = "the smallest difference is " if verdict == HOLDS and len(table) > 1 else ""
     return lead + "; ".join(shown) + (f"; and {more} more" if more else "")
 
 

@@ -11,29 +11,14 @@ from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows
 from whoknows.evaluation.plateau import IMPROVING, marked
-from whoknows.report.pages import claims
-from whoknows.report.pages.curves import ON_VALIDATION, embedding, tipped
+from whoknows.report.pages import claims, style
+from whoknows.report.pages.curves import ON_VALIDATION, WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.differences import COMPARED
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.palette import GREY, INK, dashes, family, hue, hues, shapes
-from whoknows.report.pages.style import (
-    BENEATH,
-    HEADING,
-    LABEL,
-    NAMES,
-    captioned,
-    headed,
-    in_lines,
-    metric_columns,
-    p_text,
-    pooled_html,
-    row_step,
-    signed,
-    values_text,
-)
+from whoknows.report.pages.palette import INK, dashes, family, hue, hues, shapes
 
 SIZE = "probe_n"
-OWN = " on its own answers"
+NATIVE = " on its own answers"
 
 
 def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
@@ -46,8 +31,8 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
 
     Returns:
         The columns of `cells.measure` and difference (AUROC less that of the probe), difference_low, difference_high,
-        p, p_holm (of `claims.primary`, missing where a difference is exploratory) and against (what `bootstrap.tested` says); missing
-        without a probe.
+        p, p_holm (of `claims.primary`, missing where a difference is exploratory) and against (what `bootstrap.tested`
+        says); missing without a probe.
     """
     label, members = first_test_set(tasks, rows)
     native = rows.index.isin(native_rows(rows[rows["method"].isin(METHOD_TITLES)]).index)
@@ -57,22 +42,21 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     primary = claims.corrected(by_task, measured, samples, models, tasks)
     cells = native_rows(measured[measured["test_set"] == label]).reset_index(drop=True)
     draws = bootstrap.by_cell(samples, members).reindex(pd.MultiIndex.from_frame(cells[scores.CELL])).to_numpy()
-    probe = cells.index[cells["method"] == "probe"]
-    of = cells["scored"].map(dict(zip(cells.loc[probe, "scored"], probe)))
-    rival = of.where(cells["method"] != "probe")
-    there = rival.notna()
-    theirs = rival[there].astype(int)
-    lines = cells.loc[there, ["n_rarer"]].assign(
-        estimate=cells.loc[there, "auroc"] - cells.loc[theirs, "auroc"].to_numpy()
+    probes = cells.index[cells["method"] == "probe"]
+    probe_of = cells["scored"].map(dict(zip(cells.loc[probes, "scored"], probes)))
+    probe_of = probe_of[cells["method"] != "probe"].dropna().astype(int)
+    others, improving = probe_of.index, marked(cells)
+    lines = cells.loc[others, ["n_rarer"]].assign(
+        estimate=cells.loc[others, "auroc"] - cells.loc[probe_of, "auroc"].to_numpy(),
+        still_improving=improving[others] | improving[probe_of].to_numpy(),
     )
-    lines["still_improving"] = marked(cells)[there] | marked(cells)[theirs].to_numpy()
     places = [*cells[scores.CELL].itertuples(index=False, name=None)]
-    lines["hypothesis"] = [claims.hypothesis({places[own]: 1.0, places[other]: -1.0}) for own, other in theirs.items()]
-    found = bootstrap.tested(lines, draws[there] - draws[theirs], primary).drop(
-        columns=["n_rarer", "still_improving", "hypothesis"]
-    )
+    pairs = ({places[other]: 1.0, places[probe]: -1.0} for other, probe in probe_of.items())
+    lines["hypothesis"] = [*map(claims.hypothesis, pairs)]
+    tested = bootstrap.tested(lines, draws[others] - draws[probe_of], primary)
+    tested = tested.drop(columns=["n_rarer", "still_improving", "hypothesis"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
-    return enough(cells).join(found.rename(columns=names))
+    return enough(cells).join(tested.rename(columns=names))
 
 
 def learning_curve(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
@@ -105,11 +89,8 @@ def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFr
                 parts.append(best.assign(scored=model, chosen=best["layer"] == card["chosen"]["layer"]))
     if not parts:
         return pd.DataFrame(columns=["scored", "layer", "depth", "validation_auroc", "chosen"])
-    table = (
-        pd.concat(parts)
-        .groupby(["scored", "layer"], sort=False, as_index=False)
-        .agg({"validation_auroc": "mean", "chosen": "any"})
-    )
+    by_layer = pd.concat(parts).groupby(["scored", "layer"], sort=False, as_index=False)
+    table = by_layer.agg({"validation_auroc": "mean", "chosen": "any"})
     return table.assign(depth=table["layer"] / table.groupby("scored")["layer"].transform("max"))
 
 
@@ -117,40 +98,33 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     """AUROC and interval of every method that judges a model's own answers, a panel for each model.
 
     Args:
-        table: as `controls.contest` returns.
+        table: as `contest` returns.
     """
-    drawn = (
-        table.dropna(subset="auroc")
-        .filter(
-            ["method", "reader", "trained_on", "scored", "auroc", "low", "high", "ece", "brier", "against", "n_right"]
-        )
-        .round(4)
-    )
-    drawn["kind"] = drawn["method"].map(family)
-    drawn["label"], drawn["own"] = drawn["method"].map(METHOD_TITLES), drawn["scored"] + OWN
-    drawn = in_lines(drawn, label=LABEL, own=HEADING)
+    columns = [*scores.CELL, "auroc", "low", "high", "ece", "brier", "against", "n_right"]
+    drawn = table.dropna(subset="auroc").filter(columns).round(4)
+    drawn["kind"], drawn["label"] = drawn["method"].map(family), drawn["method"].map(METHOD_TITLES)
+    drawn = style.in_lines(drawn.assign(panel=drawn["scored"] + NATIVE), label=style.LABEL, panel=style.HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
-    colour = alt.Color(
-        "kind:N", title=None, scale=hues(list(drawn["method"])), legend=alt.Legend(orient="top", columns=2)
-    )
+    legend = alt.Legend(orient="top", columns=2)
     base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
-        y=alt.Y("label:N", title=None, sort=order, axis=NAMES), color=colour
-    )
-    bars = base.mark_rule(strokeWidth=2).encode(
-        x=alt.X("low:Q", title="AUROC", scale=alt.Scale(zero=False)), x2="high:Q"
+        y=alt.Y("label:N", title=None, sort=order, axis=style.NAMES),
+        color=alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=legend),
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
-    half = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0.5))
-    chart = alt.layer(half, bars, points, data=drawn).properties(width=380, height=row_step(drawn["label"]))
-    described = f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; all values are in the table beneath."
-    return chart.facet(row=headed(drawn, "own")).properties(description=described, usermeta=embedding("contest"))
+    chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
+    chart = chart.properties(width=380, height=style.row_step(drawn["label"])).facet(row=style.headed(drawn, "panel"))
+    described = (
+        f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; "
+        "all values are in the table beneath."
+    )
+    return chart.properties(description=described, usermeta=embedding("contest"))
 
 
 def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
     """AUROC on validation by layer, a line for each model that judges its own answers; the chosen layers are ringed.
 
     Args:
-        table: as `controls.layers` returns.
+        table: as `layers` returns.
     """
     drawn = table.round(4)
     x = alt.X("depth:Q", title="Depth of the layer (0 = embeddings, 1 = last)", scale=alt.Scale(domain=[0, 1]))
@@ -165,38 +139,34 @@ def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
 def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
     """A line with points for each model, all of them the probe's."""
     names = sorted(models.unique())  # so that a model has one shape in all charts
-    told = {
-        "title": "Reader, trained on and scored",
-        "legend": alt.Legend(
-            orient="top", columns=6, titleLimit=400, symbolFillColor=hue("probe"), symbolStrokeColor=hue("probe")
-        ),
-    }
-    line = base.mark_line(color=hue("probe")).encode(
-        strokeDash=alt.StrokeDash(f"{models.name}:N", scale=dashes(names), **told)
-    )
-    return line + base.mark_point(color=hue("probe"), filled=True, opacity=1, size=45).encode(
-        shape=alt.Shape(f"{models.name}:N", scale=shapes(names), **told)
-    )
+    colours = dict.fromkeys(("symbolFillColor", "symbolStrokeColor"), hue("probe"))
+    legend = alt.Legend(orient="top", columns=6, titleLimit=400, **colours)
+    model = {"title": "Reader, trained on and scored", "legend": legend}
+    dash = alt.StrokeDash(f"{models.name}:N", scale=dashes(names), **model)
+    shape = alt.Shape(f"{models.name}:N", scale=shapes(names), **model)
+    points = base.mark_point(color=hue("probe"), filled=True, opacity=1, size=45)
+    return base.mark_line(color=hue("probe")).encode(strokeDash=dash) + points.encode(shape=shape)
 
 
 def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
     """AUROC of the probe against the number of training answers, a line with a band for each model.
 
     Args:
-        table: as `controls.learning_curve` returns.
+        table: as `learning_curve` returns.
     """
     drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
-    sizes = sorted(set(drawn["size"]), key=lambda size: float("inf") if size == "all" else int(size))
-    x = alt.X("size:O", sort=sizes, title="Training answers", axis=alt.Axis(labelAngle=0))
+    x = alt.X("size:O", sort=_sizes(drawn), title="Training answers", axis=alt.Axis(labelAngle=0))
     base = tipped(alt.Chart(drawn), "scored", "size", "auroc", "low", "high").encode(x=x)
-    y = alt.Y("auroc:Q", title="AUROC", scale=alt.Scale(zero=False))
-    bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(
-        detail="scored:N", y=alt.Y("low:Q", title="AUROC", scale=alt.Scale(zero=False)), y2="high:Q"
-    )
+    y, low = (alt.Y(f"{name}:Q", title="AUROC", scale=WITHOUT_ZERO) for name in ("auroc", "low"))
+    bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(detail="scored:N", y=low, y2="high:Q")
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
     return (bands + _by_model(base.encode(y=y), drawn["scored"])).properties(
         width="container", height=260, description=described, usermeta=embedding("learning_curve")
     )
+
+
+def _sizes(table: pd.DataFrame) -> list[str]:
+    return sorted(set(table["size"]), key=lambda size: float("inf") if size == "all" else int(size))
 
 
 def baselines_html(table: pd.DataFrame) -> str:
@@ -208,78 +178,77 @@ def baselines_html(table: pd.DataFrame) -> str:
         table: as `cells.baseline_table` returns.
     """
     drawn = with_labels(table, 0)
-    drawn["says"] = values_text(drawn)
+    drawn["says"] = style.values_text(drawn)
     drawn["method"] = drawn["method"].map(METHOD_TITLES)
     parts = []
     for test_set, cells in drawn.groupby("test_set", sort=False):
         wide = cells.pivot(index=["method", "reader"], columns="scored", values="says").fillna("—").reset_index()
         wide = wide.rename(columns={"method": "Method", "reader": "Reader"}).rename_axis(columns=None)
-        parts.append(captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
-    others = f"<details><summary>The other test questions</summary>{''.join(parts[1:])}</details>"
-    return "".join(parts[:1]) + (others if parts[1:] else "")
+        parts.append(style.captioned(wide.to_html(index=False), f"AUROC by scored model, {test_set}"))
+    return "".join(parts[:1]) + (style.folded("The other test questions", "".join(parts[1:])) if parts[1:] else "")
 
 
 def contest_html(table: pd.DataFrame) -> str:
     """All metrics of the native cells as HTML, a table for each scored model; that with tasks pooled folds away.
 
     Args:
-        table: as `controls.contest` returns.
+        table: as `contest` returns.
     """
     parts = []
-    for scored, own in table.groupby("scored", sort=False):
-        own = own.sort_values("auroc", ascending=False)
-        names = {"Method": own["method"].map(METHOD_TITLES)}
-        shown = metric_columns(own, names)
-        shown.insert(2, "Less the probe", [_less(line) if pd.notna(line.against) else "" for line in own.itertuples()])
-        caption = f"{scored} on its own answers: {own['n_right'].iloc[0]} right of {own['n'].iloc[0]}. {BENEATH}"
-        parts.append(captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
-        parts.append(pooled_html(own, names))
+    for scored, cells in table.groupby("scored", sort=False):
+        cells = cells.sort_values("auroc", ascending=False)
+        names = {"Method": cells["method"].map(METHOD_TITLES)}
+        shown = style.metric_columns(cells, names)
+        shown.insert(2, "Less the probe", _less(cells))
+        caption = f"{scored}{NATIVE}: {cells['n_right'].iloc[0]} right of {cells['n'].iloc[0]}. {style.BENEATH}"
+        parts.append(style.captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
+        parts.append(style.pooled_html(cells, names))
     return "\n".join(parts)
 
 
+def _less(cells: pd.DataFrame) -> list[str]:
+    """Differences from the probe with their intervals, the p-values that the verdicts rest on, and the verdicts."""
+    differences = style.with_interval(
+        *(cells[name] for name in ("difference", "difference_low", "difference_high")), sign="+"
+    )
+    texts = []
+    for line, difference in zip(cells.itertuples(), differences):
+        p = f"p {style.p_text(line.p)}" if pd.isna(line.p_holm) else f"p {style.p_text(line.p_holm)} after Holm"
+        verdict = "" if pd.isna(line.against) else line.against
+        texts.append(f"{difference}, {p}, {verdict}" if difference else verdict)
+    return texts
+
+
 def learning_curve_html(table: pd.DataFrame) -> str:
-    """The numbers of `controls.learning_curve_chart` as an HTML table.
+    """The numbers of `learning_curve_chart` as an HTML table.
 
     Args:
-        table: as `controls.learning_curve` returns.
+        table: as `learning_curve` returns.
     """
     if table.empty:
         return "<p>There is nothing to show yet.</p>"
-    sizes = sorted(set(table["size"]), key=lambda size: float("inf") if size == "all" else int(size))
-    says = [
-        f"{v:.3f} ({low:.3f} – {high:.3f})" if pd.notna(v) else "—"
-        for v, low, high in zip(table["auroc"], table["low"], table["high"])
-    ]
-    wide = table.assign(says=says).pivot(index="scored", columns="size", values="says")[sizes].fillna("—").reset_index()
+    shown = table.assign(says=style.with_interval(table["auroc"], table["low"], table["high"]))
+    wide = shown.pivot(index="scored", columns="size", values="says")[_sizes(table)].fillna("—").reset_index()
     return wide.rename(columns={"scored": "Model"}).rename_axis(columns=None).to_html(index=False)
 
 
-def _less(line) -> str:
-    """A difference from the probe with its interval, the p-value that its verdict rests on, and the verdict."""
-    if pd.isna(line.difference):
-        return line.against
-    p = f"p {p_text(line.p)}, " if pd.isna(line.p_holm) else f"p {p_text(line.p_holm)} after Holm, "
-    return f"{line.difference:+.3f} ({line.difference_low:+.3f} to {line.difference_high:+.3f}), {p}{line.against}"
-
-
 def contest_sentences(table: pd.DataFrame) -> str:
-    """For each model, what is above its probe, what is below, and what does not differ significantly from it, as Markdown.
+    """For each model, what is above its probe, what is below, and what does not differ significantly, as Markdown.
 
     Args:
-        table: as `controls.contest` returns.
+        table: as `contest` returns.
     """
-    said = []
-    for scored, own in table.groupby("scored", sort=False):
-        for line in own[own["method"] == "probe"].itertuples():
-            value = f"the probe has {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f}). {_against(own)}"
-            said.append(
-                f"- **{scored}**, on its own answers: {value if pd.notna(line.auroc) else f'no value ({line.reason}).'}"
-            )
-    return "\n".join(said) or "There is no probe to compare with yet."
+    sentences = []
+    for scored, cells in table.groupby("scored", sort=False):
+        for line in cells[cells["method"] == "probe"].itertuples():
+            value = f"the probe has {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f}). {_against(cells)}"
+            value = value if pd.notna(line.auroc) else f"no value ({line.reason})."
+            sentences.append(f"- **{scored}**,{NATIVE}: {value}")
+    return "\n".join(sentences) or "There is no probe to compare with yet."
 
 
 def below_chance_sentences(table: pd.DataFrame) -> str:
-    """Which methods that nobody trained put wrong answers above right ones on the first test set, as Markdown.
+    """Which methods that nobody trained rank wrong answers above right ones on the first test set, as Markdown.
 
     Args:
         table: as `cells.baseline_table` returns.
@@ -288,29 +257,31 @@ def below_chance_sentences(table: pd.DataFrame) -> str:
     below = first[first["high"] < 0.5]
     if below.empty:
         return ""
-    told = [
-        f"{METHOD_TITLES[line.method]}{f' of reader {line.reader}' if line.reader else ''}, scored on {line.scored}: {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f})"
-        for line in below.itertuples()
-    ]
-    return f"Below chance, by an interval that ends below one half: {'; '.join(told)}. There wrong answers get more confidence than right ones, so that it misleads. These comparisons are exploratory."
+    cells = []
+    for line in below.itertuples():
+        reader = f" of reader {line.reader}" if line.reader else ""
+        value = f"{line.auroc:.2f} ({line.low:.2f} to {line.high:.2f})"
+        cells.append(f"{METHOD_TITLES[line.method]}{reader}, scored on {line.scored}: {value}")
+    return (
+        f"Below chance, by an interval that ends below one half: {'; '.join(cells)}. There wrong answers get more "
+        "confidence than right ones, so that it misleads. These comparisons are exploratory."
+    )
 
 
-def _against(own: pd.DataFrame) -> str:
-    rivals = own.dropna(subset="against")
-    said = {
-        ABOVE: "Above it", INSIGNIFICANT: "Not significantly different", BELOW: "Below it", EXPLORATORY: "Exploratory, by their difference",
-        IMPROVING: f"With one of the two {IMPROVING} when training ended", FEW: "With too few right or wrong answers to tell",
-    }  # fmt: skip
+def _against(cells: pd.DataFrame) -> str:
+    leads = {
+        ABOVE: "Above it",
+        INSIGNIFICANT: "Not significantly different",
+        BELOW: "Below it",
+        EXPLORATORY: "Exploratory, by their difference",
+        IMPROVING: f"With one of the two {IMPROVING} when training ended",
+        FEW: "With too few right or wrong answers to tell",
+    }
     parts = []
-    for verdict, word in said.items():
-        those = rivals[rivals["against"] == verdict].sort_values("difference", ascending=False)
-        if len(those):
-            parts.append(
-                f"{word}: "
-                + ", ".join(
-                    METHOD_TITLES[m] + ("" if pd.isna(d) else f" ({signed(d)})")
-                    for m, d in zip(those["method"], those["difference"])
-                )
-                + "."
-            )
+    for verdict, lead in leads.items():
+        rivals = cells[cells["against"] == verdict].sort_values("difference", ascending=False)
+        differences = [f" ({style.signed(value)})" if pd.notna(value) else "" for value in rivals["difference"]]
+        names = [METHOD_TITLES[method] + text for method, text in zip(rivals["method"], differences)]
+        if names:
+            parts.append(f"{lead}: {', '.join(names)}.")
     return " ".join(parts)

@@ -9,29 +9,17 @@ from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import READINGS, heatmap_axes, measure, named, test_sets
 from whoknows.evaluation.plateau import IMPROVING, marked
-from whoknows.report.pages import claims
+from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import GREY, INK
-from whoknows.report.pages.style import (
-    HEADING,
-    LABEL,
-    NAMES,
-    TITLES,
-    captioned,
-    headed,
-    in_lines,
-    p_text,
-    row_step,
-    signed,
-    switch,
-)
 
 METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
 COMPARED = ("probe", "lora_prompt")
+TESTED = ["estimate", "low", "high", "p", "p_holm", "n_rarer", "still_improving", "says"]
 
 
 def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
-    """All differences of a grid, with intervals from the same resamples as the cells'; each once, however often it can be asked.
+    """All differences of a grid, each once, with intervals from the same resamples as the cells'.
 
     Args:
         rows: rows of any methods; those of the probe and of LoRA + Prompt count.
@@ -39,84 +27,65 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
-        test_set, kind, reading ("A", "B", "A and B" or, in neither, ""), what, hypothesis (see `claims.hypothesis`), estimate
-        (AUROC), low, high, p, p_holm (of `claims.primary`, missing where a difference is exploratory), n_rarer (of the cell with the
-        fewest), still_improving (whether an estimator of one of the cells was), and says (what `bootstrap.tested` says).
+        test_set, kind, reading ("A", "B", "A and B" or, in neither, ""), what, hypothesis (see `claims.hypothesis`),
+        estimate (AUROC), low, high, p, p_holm (of `claims.primary`, missing where a difference is exploratory), n_rarer
+        (of the cell with the fewest), still_improving (whether an estimator of one of the cells was), and says (what
+        `bootstrap.tested` says).
     """
     rows = rows[rows["method"].isin(COMPARED)]
     if rows.empty:
-        return pd.DataFrame(
-            columns=[
-                "test_set",
-                "kind",
-                "reading",
-                "what",
-                "estimate",
-                "low",
-                "high",
-                "p",
-                "p_holm",
-                "n_rarer",
-                "still_improving",
-                "says",
-            ]
-        )
-    samples, by_task, found = bootstrap.samples(rows), scores.by_task(rows, only_auroc=True), []
+        return pd.DataFrame(columns=["test_set", "kind", "reading", "what", *TESTED])
+    samples, by_task, parts = bootstrap.samples(rows), scores.by_task(rows, only_auroc=True), []
     measured = measure(rows, by_task, tasks, samples)
     first, *others = test_sets(tasks, sorted(rows["task"].unique())).items()
     primary = claims.corrected(by_task, measured, samples, models, tasks)
     for (label, members), known in [(first, primary), *((other, primary[:0]) for other in others)]:
         cells = measured[measured["test_set"] == label]
         table = _evaluate(contrasts(cells), cells.set_index(scores.CELL), bootstrap.by_cell(samples, members), known)
-        found.append(table.assign(test_set=label))
-    return pd.concat(found, ignore_index=True)
+        parts.append(table.assign(test_set=label))
+    return pd.concat(parts, ignore_index=True)
 
 
 def contrasts(cells: pd.DataFrame) -> list[dict]:
-    """Every distinct difference of one test set: kind, reading, what, and the weights of its cells.
+    """Every distinct difference of one test set: kind, reading, what, hypothesis, and the weights of its cells.
 
     A difference that both readings have, or that is another one mirrored, is there once.
     """
-    found = {}
+    distinct = {}
     for kind, reading, what, cell, others in _asked(cells):
         weights = {cell: 1.0} | dict.fromkeys(others, -1 / len(others))
-        line = found.setdefault(
-            claims.hypothesis(weights), {"kind": kind, "reading": reading, "what": what, "weights": weights}
-        )
+        hypothesis = claims.hypothesis(weights)
+        line = {"kind": kind, "reading": reading, "what": what, "weights": weights, "hypothesis": hypothesis}
+        line = distinct.setdefault(hypothesis, line)
         line["reading"] = " and ".join(sorted({*line["reading"].split(" and "), reading}))
-    return [line | {"hypothesis": hypothesis} for hypothesis, line in found.items()]
+    return [*distinct.values()]
 
 
 def _asked(cells: pd.DataFrame):
     """(kind, reading, what, a cell, the cells whose mean it is compared with)."""
-    for reading in "AB":
+    for reading in READINGS:
         table = heatmap_axes(cells, reading)
-        places = {
-            (c.method, c.model, c.trained_on): (c.method, c.reader, c.trained_on, c.scored) for c in table.itertuples()
-        }
-        for (method, model, trained_on), cell in places.items():
-            rival = places.get(("lora_prompt", model, trained_on))
+        names = ["method", "model", "trained_on"], scores.CELL
+        places, of_places = (table[columns].itertuples(index=False, name=None) for columns in names)
+        by_place = dict(zip(places, of_places))
+        for (method, model, trained_on), cell in by_place.items():
+            rival = by_place.get(("lora_prompt", model, trained_on))
             if method == "probe" and rival:
                 yield METHOD, reading, named(*cell[1:]), cell, [rival]
             crossed = [
-                other for (m, row, column), other in places.items() if (m, row) == (method, model) and column != model
+                other for (*row, column), other in by_place.items() if row == [method, model] and column != model
             ]
             if model == trained_on and crossed:
                 yield NATIVE, reading, f"{METHOD_TITLES[method]}, scored on {model}", cell, crossed
-    own = cells[cells["trained_on"] == cells["scored"]]
-    for (method, scored), table in own.groupby(["method", "scored"], sort=False):
+    native = cells[cells["trained_on"] == cells["scored"]]
+    for (method, scored), table in native.groupby(["method", "scored"], sort=False):
         for reader in table["reader"]:
             others = [name for name in table["reader"] if name != reader]
             if others:
                 less = others[0] if len(others) == 1 else "the others"
                 what = f"{METHOD_TITLES[method]} trained and scored on {scored}: reader {reader} less {less}"
-                yield (
-                    READER,
-                    "",
-                    what,
-                    (method, reader, scored, scored),
-                    [(method, other, scored, scored) for other in others],
-                )
+                cell, *compared = ((method, name, scored, scored) for name in (reader, *others))
+                yield READER, "", what, cell, compared
 
 
 def _evaluate(asked: list[dict], cells: pd.DataFrame, draws: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
@@ -140,118 +109,73 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart:
     Args:
         table: as `differences.of_grid` returns.
     """
-    drawn = in_lines(
-        table.drop(columns=["n_rarer", "still_improving", "hypothesis"]).round(4), kind=HEADING, what=LABEL
-    )
-    switches = [switch(name, values, {v: TITLES[v][0] for v in values if v in TITLES}, title) for name, values, title in [
-        ("reading", [r for r in READINGS if drawn["reading"].str.contains(r).any()], "Reading: "),
-        ("test_set", list(drawn["test_set"].unique()), "Test questions: "),
-    ]]  # fmt: skip
+    drawn = table.drop(columns=["n_rarer", "still_improving", "hypothesis"]).round(4)
+    drawn = style.in_lines(drawn, kind=style.HEADING, what=style.LABEL)
+    readings = [reading for reading in READINGS if drawn["reading"].str.contains(reading).any()]
+    switches = [
+        style.reading_switch(readings),
+        style.switch("test_set", list(drawn["test_set"].unique()), {}, "Test questions: "),
+    ]
     shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
-    y = alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=NAMES)
-    verdicts, legend = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING], alt.Legend(orient="top", columns=2)
-    widest = [
-        float(np.nanmin([0, *drawn["low"]])),
-        float(np.nanmax([0, *drawn["high"]])),
-    ]  # Vega looks at the panels of one switch alone
+    verdict = {"title": None, "legend": alt.Legend(orient="top", columns=2)}
+    verdicts = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING]
+    colours = alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY])
+    shapes = alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"])
+    # By itself Vega looks at the panels of one switch alone.
+    widest = [float(np.nanmin([0, *drawn["low"]])), float(np.nanmax([0, *drawn["high"]]))]
+    tips = ("kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says")
+    base = tipped(alt.Chart(), *tips, what="Of", estimate="Difference", p="p").encode(
+        y=alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=style.NAMES),
+        color=alt.Color("says:N", scale=colours, **verdict),
+    )
     scale = alt.Scale(domain=widest, nice=True)
-    verdict = alt.Color(
-        "says:N", title=None, scale=alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY]), legend=legend
+    bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), "Difference of AUROC", scale)
+    points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1)
+    points = points.encode(x="estimate:Q", shape=alt.Shape("says:N", scale=shapes, **verdict))
+    chart = alt.layer(style.rule_at(0), bars, points, data=drawn).properties(
+        width=340, height=style.row_step(drawn["what"])
     )
-    shape = alt.Shape(
-        "says:N",
-        title=None,
-        scale=alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"]),
-        legend=legend,
-    )
-    base = tipped(
-        alt.Chart(),
-        "kind",
-        "reading",
-        "what",
-        "estimate",
-        "low",
-        "high",
-        "p",
-        "p_holm",
-        "says",
-        what="Of",
-        estimate="Difference",
-        p="p",
-    ).encode(y=y, color=verdict)
-    zero = alt.Chart().mark_rule(strokeDash=[3, 3], color=GREY, aria=False).encode(x=alt.datum(0))
-    bars = (
-        base.transform_filter("isValid(datum.low)")
-        .mark_rule(strokeWidth=2)
-        .encode(x=alt.X("low:Q", title="Difference of AUROC", scale=scale), x2="high:Q")
-    )
-    points = (
-        base.transform_filter("isValid(datum.estimate)")
-        .mark_point(filled=True, size=70, opacity=1)
-        .encode(x="estimate:Q", shape=shape)
-    )
-    chart = alt.layer(zero, bars, points, data=drawn).properties(width=340, height=row_step(drawn["what"]))
     # What is not shown is left out before it is put into panels, or their axes would have rows for it.
-    chart = (
-        chart.facet(row=headed(drawn, "kind"), spacing=18)
-        .transform_filter(shown)
-        .resolve_scale(y="independent")
-        .add_params(*switches)
+    chart = chart.facet(row=style.headed(drawn, "kind"), spacing=18).transform_filter(shown)
+    chart = chart.resolve_scale(y="independent").add_params(*switches)
+    significant = drawn["says"].isin([ABOVE, BELOW]).sum()
+    described = (
+        f"{len(drawn)} differences of AUROC between cells, with intervals; {significant} are significant; "
+        "all values are in the table beneath."
     )
-    described = f"{len(drawn)} differences of AUROC between cells, with intervals; {drawn['says'].isin([ABOVE, BELOW]).sum()} are significant; all values are in the table beneath."
     return chart.properties(description=described, usermeta=embedding("differences"))
 
 
 def differences_html(table: pd.DataFrame) -> str:
-    """The numbers of `differences.differences_chart` as HTML tables that fold away, one for each test set.
+    """The numbers of `differences_chart` as HTML tables that fold away, one for each test set.
 
     Args:
-        table: as `differences.of_grid` returns.
+        table: as `of_grid` returns.
     """
-    parts = []
-    for test_set, own in table.groupby("test_set", sort=False):
-        between = [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else "—" for low, high in zip(own["low"], own["high"])]
-        forms = {"estimate": "{:+.3f}".format, "p": p_text, "p_holm": p_text}
-        shown = own.assign(
-            interval=between, **{name: own[name].map(form, na_action="ignore") for name, form in forms.items()}
-        )
-        columns = {
-            "kind": "Kind",
-            "reading": "Reading",
-            "what": "Of",
-            "estimate": "Difference",
-            "interval": "95 % interval",
-            "p": "p",
-            "p_holm": "p (Holm)",
-            "n_rarer": "Right or wrong, the fewer",
-            "says": "Verdict",
-        }
-        parts.append(captioned(shown[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—"), test_set))
-    return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
+    columns = {
+        "kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval",
+        "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict",
+    }  # fmt: skip
+    forms = {"estimate": "{:+.3f}".format, "p": style.p_text, "p_holm": style.p_text}
+    by_test_set = table.assign(interval=style.interval_column(table)).groupby("test_set", sort=False)
+    parts = [style.captioned(style.columns_html(group, columns, **forms), test_set) for test_set, group in by_test_set]
+    return style.folded("The same numbers as tables", "\n".join(parts))
 
 
 def differences_sentences(table: pd.DataFrame) -> str:
-    """How many differences of each kind are significant on the first test set, and how many are exploratory, as Markdown.
+    """How many differences of each kind are significant, and how many exploratory, on the first test set, as Markdown.
 
     Args:
-        table: as `differences.of_grid` returns.
+        table: as `of_grid` returns.
     """
     if table.empty:
         return "There is nothing to compare yet."
-    first, said = table[table["test_set"] == table["test_set"].iloc[0]], []
-    for kind, own in first.groupby("kind", sort=False):
-        counts = own["says"].value_counts()
-        parts = [
-            f"{counts[says]} {says}"
-            for says in (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, FEW)
-            if says in counts
-        ]
-        between = (
-            f"; from {signed(own['estimate'].min())} to {signed(own['estimate'].max())}"
-            if own["estimate"].notna().any()
-            else ""
-        )
-        said.append(f"- **{kind}**: {', '.join(parts)} of {len(own)}{between}.")
-    return "\n".join(
-        [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each fact once:", "", *said]
-    )
+    first = table[table["test_set"] == table["test_set"].iloc[0]]
+    lines = [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each fact once:", ""]
+    verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, FEW)
+    for kind, group in first.groupby("kind", sort=False):
+        counts, estimates = group["says"].value_counts(), group["estimate"].dropna()
+        parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
+        between = f"; from {style.signed(estimates.min())} to {style.signed(estimates.max())}" if len(estimates) else ""
+        lines.append(f"- **{kind}**: {parts} of {len(group)}{between}.")
+    return "\n".join(lines)

@@ -1,6 +1,6 @@
 """Other ways to grade the same answers, and what the heatmaps would be under each.
 
-Estimators stay as they are, taught by the grid's own grades; only the grades of the answers that they judge change.
+Estimators stay as they are, trained on the grid's own grades; only the grades of the answers that they judge change.
 """
 
 from collections import Counter
@@ -31,22 +31,24 @@ def token_f1(answer: str, gold: list[str]) -> float:
     return max((_f1(words(answer).split(), words(g).split()) or float(same(answer, g)) for g in gold), default=0.0)
 
 
-def _f1(said: list[str], wanted: list[str]) -> float:
-    shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted)) if shared else 0.0
+def _f1(answer: list[str], gold: list[str]) -> float:
+    shared = sum((Counter(answer) & Counter(gold)).values())
+    return 2 * shared / (len(answer) + len(gold)) if shared else 0.0
 
 
 def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
     """Every answer's grades.
+
+    Multiple choice and names have one way to be graded. The judge reads test answers alone; the others keep the run's
+    grade.
 
     Args:
         answers: for each scored model, the file of its answers; what is not there yet is left out.
         judged: folder of the judge's verdicts, if the grid has a judge.
 
     Returns:
-        scored, question_id, task, split and columns of bool: each grading; held, whether the question itself holds an accepted answer;
-        and echo, whether the answer holds such a one and is wrong, since that is no proof. Multiple choice and names have one way to be
-        graded. The judge reads test answers alone; the others keep the run's grade.
+        scored, question_id, task, split and columns of bool: each grading; held, whether the question itself holds an
+        accepted answer; and echo, whether the answer holds such a one and is wrong, since that is no proof.
 
     Raises:
         WhoknowsError: none of the files is there.
@@ -57,27 +59,24 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
             continue
         frame = files.read_parquet(path)
         table = frame[["question_id", "task", "split"]].assign(scored=scored, contains=frame["correct"])
-        text = frame["kind"] == "open"
-        names = [accepted(gold, question) for gold, question in zip(frame["gold"], frame["question"])]
-        exact = pd.Series(
-            [any(same(a, name) for name in own) for a, own in zip(frame["answer"], names)], index=frame.index
-        )
-        f1 = pd.Series([token_f1(a, own) >= ENOUGH_SHARED for a, own in zip(frame["answer"], names)], index=frame.index)
-        table["exact"], table["f1"] = exact.where(text, frame["correct"]), f1.where(text, frame["correct"])
+        is_open = (frame["kind"] == "open").to_numpy()
+        texts = [*zip(frame["answer"], frame["question"], frame["gold"])]
+        names = [(answer, accepted(gold, question)) for answer, question, gold in texts]
+        exact = [any(same(answer, name) for name in accepted_names) for answer, accepted_names in names]
+        f1 = [token_f1(answer, accepted_names) >= ENOUGH_SHARED for answer, accepted_names in names]
+        for name, values in {"exact": exact, "f1": f1}.items():
+            table[name] = np.where(is_open, values, frame["correct"])
         inside = [
-            [name for name in map(words, gold) if name and holds(asked_in(q), name)]
-            for gold, q in zip(frame["gold"], frame["question"])
+            [name for name in map(words, gold) if name and holds(asked_in(question), name)]
+            for _, question, gold in texts
         ]
-        table["held"] = text & np.array([*map(bool, inside)])
-        table["echo"] = (
-            text
-            & ~frame["correct"]
-            & np.array([any(holds(words(a), name) for name in own) for a, own in zip(frame["answer"], inside)])
-        )
+        echoed = [any(holds(words(text[0]), name) for name in names) for text, names in zip(texts, inside)]
+        table["held"] = is_open & np.array([*map(bool, inside)])
+        table["echo"] = is_open & ~frame["correct"] & np.array(echoed)
         verdicts = Path(judged or "") / f"{scored}.parquet"
         if judged and verdicts.exists():
-            found = files.read_parquet(verdicts).set_index("question_id")["right"]
-            table["judge"] = [found.get(q, default) for q, default in zip(frame["question_id"], frame["correct"])]
+            right = files.read_parquet(verdicts).set_index("question_id")["right"]
+            table["judge"] = [right.get(q, default) for q, default in zip(frame["question_id"], frame["correct"])]
         parts.append(table)
     if not parts:
         raise WhoknowsError(f"grading: none of {', '.join(answers.values())} is there: run the answer stage first")
@@ -85,7 +84,7 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
 
 
 def agreement(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
-    """For each scored model and test set: test answers, right ones under each grading, and the share on which all agree.
+    """For each scored model and test set: answers, right ones under each grading, and the share on which all agree.
 
     Args:
         table: as `grades` returns.
@@ -94,10 +93,10 @@ def agreement(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     test, lines = table[table["split"] == "test"], []
     names = [name for name in GRADINGS if name in table]
     for label, members in test_sets(tasks, sorted(table["task"].unique())).items():
-        for scored, own in test[test["task"].isin(members)].groupby("scored", sort=False):
-            right = {name: int(own[name].sum()) for name in names}
-            alike = (own[names].nunique(axis=1) == 1).mean()
-            lines.append({"test_set": label, "scored": scored, "answers": len(own)} | right | {"all agree": alike})
+        for scored, group in test[test["task"].isin(members)].groupby("scored", sort=False):
+            right = {name: int(group[name].sum()) for name in names}
+            alike = (group[names].nunique(axis=1) == 1).mean()
+            lines.append({"test_set": label, "scored": scored, "answers": len(group)} | right | {"all agree": alike})
     return pd.DataFrame(lines)
 
 
@@ -108,27 +107,25 @@ def heatmaps_under(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], t
         rows: rows of any methods.
         table: as `grades` returns.
     """
-    found, place = [], pd.MultiIndex.from_frame(rows[["scored", "question_id"]])
+    parts, place = [], pd.MultiIndex.from_frame(rows[["scored", "question_id"]])
     by_answer = table.set_index(["scored", "question_id"])
     for name in (name for name in GRADINGS if name in table):
         graded = rows.assign(correct=by_answer[name].reindex(place).to_numpy(bool))
-        cells = measure(graded, by_task(graded, only_auroc=True), tasks).drop(
-            columns=f"{POOLED}auroc"
-        )  # which would have no interval here
-        cells = heatmap_table(enough(cells), models, tasks)
-        found.append(cells.assign(grading=GRADINGS[name]))
-    return pd.concat(found, ignore_index=True)
+        cells = measure(graded, by_task(graded, only_auroc=True), tasks)
+        cells = cells.drop(columns=f"{POOLED}auroc")  # which would have no interval here
+        parts.append(heatmap_table(enough(cells), models, tasks).assign(grading=GRADINGS[name]))
+    return pd.concat(parts, ignore_index=True)
 
 
 def gradings_html(table: pd.DataFrame, models: list[str]) -> str:
     """The numbers of the heatmaps under each grading, as HTML tables that fold away.
 
     Args:
-        table: as `grading.heatmaps_under` returns.
+        table: as `heatmaps_under` returns.
     """
     parts = [
-        heatmaps_html(own, models).replace("The same numbers as tables", grading, 1)
-        for grading, own in table.groupby("grading", sort=False)
+        heatmaps_html(group, models).replace("The same numbers as tables", grading, 1)
+        for grading, group in table.groupby("grading", sort=False)
     ]
     return "\n".join(parts)
 
@@ -137,45 +134,44 @@ def agreement_html(table: pd.DataFrame) -> str:
     """Right answers under each grading, as an HTML table.
 
     Args:
-        table: as `grading.agreement` returns.
+        table: as `agreement` returns.
     """
-    shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)})
-    return shown.rename(
-        columns={"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"}
-        | GRADINGS
-    ).to_html(index=False, classes="metrics")
+    titles = {"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"}
+    shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)}).rename(columns=titles | GRADINGS)
+    return shown.to_html(index=False, classes="metrics")
 
 
 def grading_sentences(table: pd.DataFrame) -> str:
     """How far the cells move when the same answers are graded otherwise, as Markdown.
 
     Args:
-        table: as `grading.heatmaps_under` returns.
+        table: as `heatmaps_under` returns.
     """
     first = table[(table["test_set"] == table["test_set"].iloc[0]) & (table["reading"] == "A")]
-    wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")[
-        first["grading"].unique()
-    ]
-    usual, *others = wide.columns
-    said = [
-        f"On {first['test_set'].iloc[0]} test questions, in reading A, with {usual}, cells reach {span(f'{wide[usual].min():.2f}', f'{wide[usual].max():.2f}')}."
-    ]
+    wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")
+    usual, *others = first["grading"].unique()
+    reached = span(f"{wide[usual].min():.2f}", f"{wide[usual].max():.2f}")
+    where = f"On {first['test_set'].iloc[0]} test questions, in reading A"
+    sentences = [f"{where}, with {usual}, cells reach {reached}."]
     for name in others:
         moved = (wide[name] - wide[usual]).dropna()
         if len(moved):
-            said.append(
-                f"With {name}, they move by {signed(moved.mean())} on average, from {signed(moved.min())} to {signed(moved.max())}."
-            )
-    return " ".join(said)
+            ends = f"from {signed(moved.min())} to {signed(moved.max())}"
+            sentences.append(f"With {name}, they move by {signed(moved.mean())} on average, {ends}.")
+    return " ".join(sentences)
 
 
 def held_sentences(grades: pd.DataFrame) -> str:
-    """How many questions hold an accepted answer themselves, and how many answers hold that alone and so count as wrong, as Markdown.
+    """How many questions hold an accepted answer, and how many answers hold only such a one and so count as wrong.
 
     Args:
-        grades: as `grading.grades` returns.
+        grades: as `grades` returns.
     """
     test = grades[grades["split"] == "test"]
-    questions = test.drop_duplicates("question_id")
-    echoes = " and ".join(f"{own['echo'].sum()} of {scored}" for scored, own in test.groupby("scored", sort=False))
-    return f"Of {len(questions)} test questions, {questions['held'].sum()} hold an accepted answer themselves. Answers that hold no other one, and count as wrong for it: {echoes}."
+    held = test.drop_duplicates("question_id")["held"]
+    echoes = test.groupby("scored", sort=False)["echo"].sum()
+    by_model = " and ".join(f"{count} of {scored}" for scored, count in echoes.items())
+    return (
+        f"Of {len(held)} test questions, {held.sum()} hold an accepted answer themselves. "
+        f"Answers that hold no other one, and count as wrong for it: {by_model}."
+    )

@@ -1,4 +1,4 @@
-"""The heatmaps: Model on y, Trained On on x, dark purple (worse) to light orange (better); their chart, their table and what they show."""
+"""The heatmaps: Model on y, Trained On on x, dark purple (worse) to light orange (better)."""
 
 import itertools
 import json
@@ -11,29 +11,22 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.plateau import IMPROVING, MARK, marked
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
+from whoknows.report.pages import style
 from whoknows.report.pages.claims import hypothesis
 from whoknows.report.pages.curves import embedding
 from whoknows.report.pages.palette import GREY, INK, RAMP, black_from
-from whoknows.report.pages.style import (
-    IN_LINES,
-    TITLES,
-    captioned,
-    colour_domain,
-    interval_text,
-    span,
-    switch,
-    values_text,
-)
 
 # The measures that a cell can show.
 METRICS = ("auroc", "pooled_auroc", "prr", "aurc", "threshold_accuracy", "brier", "ece", "ece_platt")
-# What a tooltip says of a cell beneath its value, and whose columns those are.
+# What a tooltip says of a cell beneath its value: the columns and their titles.
 TIP = {
-    "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "between": "95 % interval", "between_seeds": "AUROC by seed",
-    "right": "Right answers", "tasks": "Tasks measured", "training": "When training ended", "reason": "Missing because",
+    "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "between": "95 % interval",
+    "between_seeds": "AUROC by seed", "right": "Right answers", "tasks": "Tasks measured",
+    "training": "When training ended", "reason": "Missing because",
 }  # fmt: skip
 SWITCHES = {
-    "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ", "pair": "Heatmaps: ", "colours": "Colours: ",
+    "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ",
+    "pair": "Heatmaps: ", "colours": "Colours: ",
 }  # fmt: skip
 
 
@@ -42,7 +35,8 @@ def heatmaps_chart(table: pd.DataFrame, models: list[str], name: str, links: boo
 
     Args:
         table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing), reason; and n_right
-            or note for the small last line; still_improving where it is known; grading where there is more than one. As `cells.heatmap_table` and `published` return.
+            or note for the small last line; still_improving where it is known; grading where there is more than one.
+            As `cells.heatmap_table` and `published` return.
         models: the models on both axes, in order.
         name: file name of the chart when saved.
         links: whether a click on a cell opens the page of its estimator, which lies in run/.
@@ -51,41 +45,24 @@ def heatmaps_chart(table: pd.DataFrame, models: list[str], name: str, links: boo
         A chart whose colours mean the same in both panels unless the reader asks for one scale each.
     """
     shown = [metric for metric in METRICS if metric in table and (metric == "auroc" or table[metric].notna().any())]
-    drawn = with_labels(table, len(models)).assign(
-        grading=table.get("grading", ""), page=[page_of(line) if links else None for line in table.itertuples()]
-    )
-    drawn = drawn.filter(
-        [
-            *TIP,
-            *shown,
-            *(f"interval_{metric}" for metric in shown),
-            "reading",
-            "grading",
-            "test_set",
-            "method",
-            "model",
-            "mark",
-            "note",
-            "page",
-        ]
-    )
+    pages = [page_of(line) if links else None for line in table.itertuples()]
+    drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=pages)
+    place = ["reading", "grading", "test_set", "method", "model"]
+    drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), *place, "mark", "note", "page"])
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
     methods = [method for method in METHOD_TITLES if method in set(drawn["method"])]
-    sides = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(("left", "right"))][
-        : len(methods)
-    ]
-    panels = [_panel(drawn, shown, side.name, models, order) for side in sides]
+    sides = ["left", "right"][: len(methods)]
+    panels = [_panel(drawn, shown, side, models, order) for side in sides]
+    parameters = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(sides)]
+    parameters.append(alt.param(name="domains", value=_domains(table, shown)))
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
-    chart = chart.add_params(
-        *_switches(drawn, shown, methods), *sides, alt.param(name="domains", value=_domains(table, shown))
-    )
-    return chart.properties(
-        autosize=alt.AutoSizeParams(resize=True), description=described(table), usermeta=embedding(name)
-    )
+    chart = chart.add_params(*_switches(drawn, shown, methods), *parameters)
+    fitted = alt.AutoSizeParams(resize=True)
+    return chart.properties(autosize=fitted, description=described(table), usermeta=embedding(name))
 
 
 def page_of(line) -> str | None:
-    """The page of a cell's estimator, with the scored model chosen on it, seen from the first page; None if it judged nothing."""
+    """The address of a cell's page from the first page, with the scored model chosen; None if nothing was scored."""
     if pd.isna(line.n):
         return None
     method = line.method.removesuffix("_mlp")
@@ -93,73 +70,58 @@ def page_of(line) -> str | None:
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The table with what each cell says: value of AUROC, mark (of an estimator that was still improving), intervals by metric, note (the last line).
+    """The table with what each cell says.
 
     Args:
-        table: as for `heatmaps`.
+        table: as for `heatmaps_chart`.
         size: number of models on an axis; small cells get short notes.
+
+    Returns:
+        The table and value (AUROC in words), mark (of an estimator that was still improving), interval_… (by metric),
+        note (the last line), and what a tooltip says besides.
     """
     drawn = table.copy()  # a value that is rounded here would be rounded again where it is shown
-    drawn["mark"] = np.where(marked(table) & table["auroc"].notna(), f" {MARK}", "")
+    measured, improving = table["auroc"].notna(), marked(table)
+    drawn["mark"] = np.where(improving & measured, f" {MARK}", "")
     drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}{mark}" for v, mark in zip(table["auroc"], drawn["mark"])]
     if "still_improving" in table:
-        drawn["training"] = np.select(
-            [table["auroc"].isna(), marked(table), table["still_improving"].isna()],
-            [None, IMPROVING, "not known"],
-            "at its plateau",
-        )
+        states = {IMPROVING: improving, "not known": table["still_improving"].isna()}
+        drawn["training"] = np.select([~measured, *states.values()], [None, *states], "at its plateau")
+    if "of_tasks" in table:
+        fewer = (table["n_tasks"] < table["of_tasks"]).fillna(False)
+        tasks = [*zip(table["n_tasks"], table["of_tasks"], fewer)]
     if "note" not in drawn:
         word = "" if size > 6 else " right"
-        measured = table["auroc"].notna()
-        drawn["note"] = [f"{n}{word}" if ok else "" for n, ok in zip(table["n_right"], measured)]
+        drawn["note"] = [f"{n}{word}" if there else "" for n, there in zip(table["n_right"], measured)]
         if "n_rarer" in drawn:
             drawn.loc[~measured & drawn["n_rarer"].fillna(0).gt(0), "note"] = "too few"
         if "of_tasks" in drawn and size <= 6:
-            fewer = measured & (table["n_tasks"] < table["of_tasks"])
-            drawn["note"] += [
-                f", {n}/{of}" if less else ""
-                for n, of, less in zip(table["n_tasks"], table["of_tasks"], fewer.fillna(False))
-            ]
+            drawn["note"] += [f", {n}/{of}" if less and there else "" for (n, of, less), there in zip(tasks, measured)]
     if "low" in drawn:
-        ends = {"auroc": ("low", "high")} | {
-            metric: (f"low_{metric}", f"high_{metric}") for metric in METRICS if f"low_{metric}" in table
-        }
-        drawn = drawn.assign(
-            **{
-                f"interval_{metric}": [*map(interval_text, table[low], table[high])]
-                for metric, (low, high) in ends.items()
-            }
-        )
-        drawn["between_seeds"] = [
-            interval_text(*ends) if seeds > 1 else ""
-            for *ends, seeds in zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))
-        ]
+        suffixes = {metric: f"_{metric}" for metric in METRICS if f"low_{metric}" in table} | {"auroc": ""}
+        for metric, suffix in suffixes.items():
+            drawn[f"interval_{metric}"] = [*map(style.interval_text, table[f"low{suffix}"], table[f"high{suffix}"])]
+        seeds = zip(table["lowest_seed"], table["highest_seed"], table["seeds"].fillna(0))
+        drawn["between_seeds"] = [style.interval_text(low, high) if count > 1 else "" for low, high, count in seeds]
     if "n" in drawn:
-        drawn["right"] = [
-            f"{right} of {n} ({right / n:.1%})" if n else ""
-            for right, n in zip(table["n_right"].fillna(0), table["n"].fillna(0))
-        ]
-        drawn["tasks"] = [
-            f"{n} of {of}" if fewer else ""
-            for n, of, fewer in zip(
-                table["n_tasks"], table["of_tasks"], (table["n_tasks"] < table["of_tasks"]).fillna(False)
-            )
-        ]
+        counts = zip(table["n_right"].fillna(0), table["n"].fillna(0))
+        drawn["right"] = [f"{right} of {n} ({right / n:.1%})" if n else "" for right, n in counts]
+        drawn["tasks"] = [f"{n} of {of}" if less else "" for n, of, less in tasks]
     return drawn
 
 
 def described(table: pd.DataFrame) -> str:
     """The first picture of the chart in words, for those who do not see it."""
     first = table[(table["reading"] == table["reading"].iloc[0]) & (table["test_set"] == table["test_set"].iloc[0])]
-    said = [
-        f"Heatmaps of AUROC on {first['test_set'].iloc[0]} questions, Model by Trained On; all values are in the table beneath."
-    ]
+    what = f"Heatmaps of AUROC on {first['test_set'].iloc[0]} questions, Model by Trained On"
+    sentences = [f"{what}; all values are in the table beneath."]
     for method, cells in first.groupby("method", sort=False):
         best, worst = cells["auroc"].max(), cells["auroc"].min()
         measured = f"{worst:.2f} to {best:.2f}" if cells["auroc"].notna().any() else "nothing measured"
         unfinished = f", {marked(cells).sum()} {IMPROVING}" if marked(cells).any() else ""
-        said.append(f"{METHOD_TITLES[method]}: {measured}, {cells['auroc'].isna().sum()} missing{unfinished}.")
-    return " ".join(said)
+        missing = cells["auroc"].isna().sum()
+        sentences.append(f"{METHOD_TITLES[method]}: {measured}, {missing} missing{unfinished}.")
+    return " ".join(sentences)
 
 
 def _measure(metric: str) -> Measure:
@@ -171,135 +133,104 @@ def _title_of(metric: str) -> str:
 
 
 def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
-    pairs = {
-        " ".join(pair): " | ".join(METHOD_TITLES[method] for method in pair)
-        for pair in itertools.combinations(methods, 2)
-    } or {methods[0]: ""}
+    pairs = {" ".join(pair): " | ".join(map(METHOD_TITLES.get, pair)) for pair in itertools.combinations(methods, 2)}
+    pairs = pairs or {methods[0]: ""}
     labels = {
-        "reading": {reading: title[0] for reading, title in TITLES.items()},
-        "metric": {m: _title_of(m) for m in metrics},
+        "reading": {reading: title[0] for reading, title in style.TITLES.items()},
+        "metric": {metric: _title_of(metric) for metric in metrics},
         "pair": pairs,
+        "colours": {"one": "one scale", "own": "one for each heatmap"},
     }
-    labels["colours"] = {"one": "one scale", "own": "one for each heatmap"}
-    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")} | {
-        "metric": metrics,
-        "colours": ["one", "own"],
-        "pair": list(pairs),
-    }
+    values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")}
+    values |= {name: list(labels[name]) for name in ("metric", "pair", "colours")}
     usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
     return [
-        switch(name, values[name], labels.get(name, {}), title, usual.get(name)) for name, title in SWITCHES.items()
+        style.switch(name, values[name], labels.get(name, {}), title, usual.get(name))
+        for name, title in SWITCHES.items()
     ]
 
 
-def _domains(
-    table: pd.DataFrame, metrics: list[str]
-) -> dict[str, dict[str, dict[str, dict[str, tuple[float, float]]]]]:
-    """Ends of the colour bar of each metric, test set, reading and method.
+def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict]:
+    """Ends of the colour bar, (low, high), by metric, test set, reading and method.
 
-    Apart, or a few cells on few answers, or of what is not shown, would leave all others the same colour.
+    Each has its own: a few cells on few answers, or cells that are not shown, would leave all others the same colour.
     """
-    found = {metric: {} for metric in metrics}
+    domains = {metric: {} for metric in metrics}
     for metric, ((test_set, reading), cells) in itertools.product(metrics, table.groupby(["test_set", "reading"])):
         chance = 0.5 if metric.endswith("auroc") else None
-        own = {method: colour_domain(values, chance) for method, values in cells.groupby("method")[metric]}
-        found[metric].setdefault(test_set, {})[reading] = own
-    return found
+        by_method = {method: style.colour_domain(values, chance) for method, values in cells.groupby("method")[metric]}
+        domains[metric].setdefault(test_set, {})[reading] = by_method
+    return domains
 
 
 def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
-    readings = json.dumps({reading: TITLES[reading] for reading in drawn["reading"].unique()})
-    bare = ", without intervals" if "interval_auroc" in drawn else ""
-    named = json.dumps(
-        {
-            m: _title_of(m)
-            + ("" if _measure(m).is_high_better else ", less is better")
-            + ("" if f"interval_{m}" in drawn else bare)
-            for m in metrics
-        }
-    )
-    return alt.TitleParams(
-        text=alt.expr(
-            f"[{named}[metric] + ' · ' + {readings}[reading][0], {readings}[reading][1], {readings}[reading][2] || '']"
-        ),
-        anchor="start",
-        offset=10,
-        fontWeight="normal",
-        fontSize=12,
-    )
+    readings = json.dumps({reading: style.TITLES[reading] for reading in drawn["reading"].unique()})
+    names, bare = {}, ", without intervals" if "interval_auroc" in drawn else ""
+    for metric in metrics:
+        direction = "" if _measure(metric).is_high_better else ", less is better"
+        names[metric] = _title_of(metric) + direction + ("" if f"interval_{metric}" in drawn else bare)
+    first = f"{json.dumps(names)}[metric] + ' · ' + {readings}[reading][0]"
+    text = alt.expr(f"[{first}, {readings}[reading][1], {readings}[reading][2] || '']")
+    return alt.TitleParams(text=text, anchor="start", offset=10, fontWeight="normal", fontSize=12)
 
 
 def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str], order: list[str]) -> alt.LayerChart:
     size = int(np.clip(190 // len(models), 46, 92))
     angle = 0 if max(map(len, models)) * 7 < size else -40
-    x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=angle, labelLimit=140))
-    y = alt.Y("model:N", sort=order, title="Model", axis=alt.Axis(labelLimit=160, **IN_LINES))
-    own = "domains[metric][test_set][reading]"
+    domains, last = "domains[metric][test_set][reading]", "right" if drawn["method"].nunique() > 1 else "left"
     ends = [
-        f"(colours === 'one' ? {of}({own}[left][{end}], {own}[{'right' if len(set(drawn['method'])) > 1 else 'left'}][{end}]) : {own}[{side}][{end}])"
+        f"(colours === 'one' ? {of}({domains}[left][{end}], {domains}[{last}][{end}]) : {domains}[{side}][{end}])"
         for end, of in enumerate(("min", "max"))
     ]
     better = json.dumps({metric: _measure(metric).is_high_better for metric in METRICS})
-    scale = alt.Scale(
-        domain=[alt.expr(end) for end in ends],
-        range=RAMP,
-        interpolate="rgb",
-        clamp=True,
-        reverse=alt.expr(f"!{better}[metric]"),
-    )
+    reverse = alt.expr(f"!{better}[metric]")
+    scale = alt.Scale(domain=[*map(alt.expr, ends)], range=RAMP, interpolate="rgb", clamp=True, reverse=reverse)
     bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
     linked = drawn["page"].notna().any()
-    base = _in_panel(drawn, metrics, side, ends, better).encode(
-        x=x, y=y, tooltip="tip:N", description="heard:N", **{"href": "page:N"} if linked else {}
-    )
     pointer = "pointer" if linked else "default"
-    cell = (
-        base.transform_filter("isValid(datum.shown)")
-        .mark_rect(cursor=pointer)
-        .encode(color=alt.Color("shown:Q", scale=scale, legend=bar))
+    x_axis, y_axis = alt.Axis(labelAngle=angle, labelLimit=140), alt.Axis(labelLimit=160, **style.IN_LINES)
+    base = _in_panel(drawn, metrics, side, ends, better).encode(
+        x=alt.X("trained_on:N", sort=models, title="Trained On", axis=x_axis),
+        y=alt.Y("model:N", sort=order, title="Model", axis=y_axis),
+        tooltip="tip:N",
+        description="heard:N",
+        **{"href": "page:N"} if linked else {},
     )
+    cell = base.transform_filter("isValid(datum.shown)").mark_rect(cursor=pointer)
+    cell = cell.encode(color=alt.Color("shown:Q", scale=scale, legend=bar))
     hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke=GREY, strokeDash=[4, 3])
-    written = [
-        base.mark_text(
-            aria=False, fontSize=font, fontWeight="bold" if name == "says" else "normal", dy=dy, cursor=pointer
-        ).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
-        for name, font, dy in _lines(size, "interval_auroc" in drawn)
-    ]
-    layers = alt.layer(cell, hatch, *written).resolve_scale(color="independent")
+    texts = []
+    for name, font, dy in _lines(size, "interval_auroc" in drawn):
+        weight = "bold" if name == "says" else "normal"
+        text = base.mark_text(aria=False, fontSize=font, fontWeight=weight, dy=dy, cursor=pointer)
+        texts.append(text.encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None)))
+    layers = alt.layer(cell, hatch, *texts).resolve_scale(color="independent")
     title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHOD_TITLES)}[{side}]"))
     return layers.properties(width=size * len(models), height=alt.Step(size), title=title)
 
 
 def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str], better: str) -> alt.Chart:
-    """A panel's cells under the switches as they stand: what they show, the ink that is readable on it, and what is said of it."""
+    """A panel's cells under the switches as they stand: their value, an ink that is readable on it, and the tooltip."""
     place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
-    named = json.dumps({metric: _title_of(metric) for metric in metrics})
-    said = {
-        title: name
-        for name, title in TIP.items()
-        if (name in drawn or name == "between") and (name != "model" or "scored" not in drawn)
-    }
+    light = f"({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f}"
+    names = json.dumps({metric: _title_of(metric) for metric in metrics})
+    columns = [name for name in TIP if name in drawn or name == "between"]
+    titles = {TIP[name]: name for name in columns if name != "model" or "scored" not in drawn}
     # What a cell does not have is left out of its tooltip.
-    tip = ", ".join(f"{json.dumps(title)}: datum.{name} ? datum.{name} : datum.nothing" for title, name in said.items())
-    heard = " + ".join(
-        f"(datum.{name} ? {json.dumps(f', {title}: ')} + datum.{name} : '')" for title, name in said.items()
+    tip = [f"{json.dumps(title)}: datum.{name} ? datum.{name} : datum.nothing" for title, name in titles.items()]
+    heard = [f"(datum.{name} ? {json.dumps(f', {title}: ')} + datum.{name} : '')" for title, name in titles.items()]
+    switched = " && ".join(f"datum.{name} === {name}" for name in ("reading", "grading", "test_set"))
+    chart = alt.Chart().transform_filter(f"{switched} && datum.method === {side}")
+    chart = chart.transform_calculate(shown="datum[metric]").transform_calculate(
+        says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
+        head=f"{names}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
+        between="datum['interval_' + metric] || ''",
+        ink=f"!isValid(datum.shown) ? '{INK}' : {light} ? '#000' : '#fff'",
     )
-    chart = alt.Chart().transform_filter(
-        f"datum.reading === reading && datum.grading === grading && datum.test_set === test_set && datum.method === {side}"
-    )
-    return (
-        chart.transform_calculate(shown="datum[metric]")
-        .transform_calculate(
-            says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
-            head=f"{named}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
-            between="datum['interval_' + metric] || ''",
-            ink=f"!isValid(datum.shown) ? '{INK}' : ({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f} ? '#000' : '#fff'",
-        )
-        .transform_calculate(
-            tip=f"{{title: datum.head, {tip}}}",
-            heard=f"{json.dumps(METHOD_TITLES)}[datum.method] + ', ' + datum.head + {heard}",
-        )
+    method = f"{json.dumps(METHOD_TITLES)}[datum.method]"
+    return chart.transform_calculate(
+        tip=f"{{title: datum.head, {', '.join(tip)}}}", heard=f"{method} + ', ' + datum.head + {' + '.join(heard)}"
     )
 
 
@@ -328,25 +259,24 @@ def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -
     parts = []
     for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
         drawn = with_labels(cells, 0)
-        drawn["says"] = [
-            _linked(says, line) if links else says for says, line in zip(values_text(drawn), drawn.itertuples())
-        ]
+        texts = style.values_text(drawn)
+        drawn["says"] = [*map(_linked, texts, drawn.itertuples())] if links else texts
         drawn["model"] = drawn["model"].str.replace("\n", ", ")
         grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
-        caption = f"{METHOD_TITLES[method]}, {TITLES[reading][0]}, {test_set}"
+        caption = f"{METHOD_TITLES[method]}, {style.TITLES[reading][0]}, {test_set}"
         grid = grid.rename_axis(index="Model", columns="Trained On")
-        parts.append(captioned(grid.to_html(escape=not links), caption))
-    return "<details><summary>The same numbers as tables</summary>" + "\n".join(parts) + "</details>"
+        parts.append(style.captioned(grid.to_html(escape=not links), caption))
+    return style.folded("The same numbers as tables", "\n".join(parts))
 
 
-def _linked(says: str, line) -> str:
-    return f'<a href="{page_of(line)}">{says}</a>' if pd.notna(line.auroc) else says
+def _linked(text: str, line) -> str:
+    return f'<a href="{page_of(line)}">{text}</a>' if pd.notna(line.auroc) else text
 
 
 def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd.Series) -> str:
-    """What the first picture shows (reading A, the first test set), how sure it is, and what needs no training: three sentences.
+    """What the first picture shows (reading A, the first test set), how sure it is, and what needs no training.
 
-    Cells that were still improving when training ended are in none of them; a fourth counts them.
+    Cells that were still improving when training ended are in none of these three sentences; a fourth counts them.
 
     Args:
         table: as `cells.heatmap_table` returns.
@@ -358,103 +288,74 @@ def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd
     if measured.empty:
         return "Nothing is measured yet."
     settled = measured[~marked(measured)]
-    concluded = (
-        [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)]
-        if len(settled)
-        else []
-    )
-    said = filter(None, [*concluded, _unfinished(measured)])
-    return "\n".join(f"- {sentence}" for sentence in said)
+    conclusions = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)]
+    sentences = filter(None, [*(conclusions if len(settled) else []), _unfinished(measured)])
+    return "\n".join(f"- {sentence}" for sentence in sentences)
 
 
 def _unfinished(measured: pd.DataFrame) -> str:
-    """How many cells were still improving when training ended, and of how many nobody knows; "" if neither is known of any."""
-    count, unknown = (
-        marked(measured).sum(),
-        measured["still_improving"].isna().sum() if "still_improving" in measured else 0,
-    )
-    parts = []
+    """How many cells were still improving when training ended, and of how many this is not known; "" if of none."""
+    count, of, parts = marked(measured).sum(), len(measured), []
     if count:
-        what = (
-            "nothing can be concluded from them"
-            if count == len(measured)
-            else "they count in no sentence here and in no verdict"
-        )
-        parts.append(f"**{count} of {len(measured)} cells were {IMPROVING} when training ended** ({MARK}): {what}.")
+        some = "they count in no sentence here and in no verdict"
+        what = "nothing can be concluded from them" if count == of else some
+        parts.append(f"**{count} of {of} cells were {IMPROVING} when training ended** ({MARK}): {what}.")
+    unknown = measured["still_improving"].isna().sum() if "still_improving" in measured else 0
     if unknown:
-        parts.append(f"Of {unknown} of {len(measured)} cells no card says whether training had reached its plateau.")
+        parts.append(f"For {unknown} of {of} cells, no card records whether training had reached its plateau.")
     return " ".join(parts)
 
 
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
-    ranges = [
-        _range(METHOD_TITLES[method], shown[shown["method"] == method])
-        for method in ("probe", "lora_prompt")
-        if method in set(shown["method"])
-    ]
+    methods = [method for method in ("probe", "lora_prompt") if method in set(shown["method"])]
+    ranges = " and ".join(_range(METHOD_TITLES[method], shown[shown["method"] == method]) for method in methods)
     above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
-    lead = (
-        f"**Better than chance in {above} of {len(measured)} cells**"
-        if above
-        else "**Nowhere significantly better than chance**"
-    )
-    return f"{lead}: on {shown['test_set'].iloc[0]} test questions, {' and '.join(ranges)}, where one half is chance and one would be perfect."
+    lead = f"Better than chance in {above} of {len(measured)} cells"
+    lead = lead if above else "Nowhere significantly better than chance"
+    where = f"on {shown['test_set'].iloc[0]} test questions"
+    return f"**{lead}**: {where}, {ranges}, where one half is chance and one would be perfect."
 
 
 def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
-    rests = f"The cells rest on {span(measured['n_right'].min(), measured['n_right'].max())} right answers"
+    sentence = f"The cells rest on {style.span(measured['n_right'].min(), measured['n_right'].max())} right answers"
     if "low" in measured:
         wide = measured["high"] - measured["low"]
-        rests += f", so that their 95 % intervals are {span(f'{wide.min():.2f}', f'{wide.max():.2f}')} wide"
-    both = (
-        measured.pivot(index=CELL[1:], columns="method", values="auroc")
-        .reindex(columns=["probe", "lora_prompt"])
-        .dropna()
-    )
-    difference = both["probe"] - both["lora_prompt"]
-    p = pd.Series(
-        [hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in both.index],
-        both.index,
-        dtype=object,
-    ).map(primary)
-    sure = difference[p < ALPHA]
-    compared = (
-        f", and the probe is the higher of the two in {(difference > 0).sum()} of {len(both)} cells that have both"
-        if len(both)
-        else ""
-    )
-    tested = (
-        f"; of {p.notna().sum()} that are primary hypotheses it is significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}"
-        if p.notna().any()
-        else ""
-    )
-    return f"{rests}{compared}{tested}."
+        width = style.span(f"{wide.min():.2f}", f"{wide.max():.2f}")
+        sentence += f", so that their 95 % intervals are {width} wide"
+    both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"])
+    difference = (both["probe"] - both["lora_prompt"]).dropna()
+    contrasts = [hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in difference.index]
+    p = pd.Series(contrasts, difference.index, dtype=object).map(primary)
+    sure, tested = difference[p < ALPHA], p.notna().sum()
+    if len(difference):
+        higher = f"{(difference > 0).sum()} of {len(difference)} cells that have both"
+        sentence += f", and the probe is the higher of the two in {higher}"
+    if tested:
+        significant = f"significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}"
+        sentence += f"; of {tested} that are primary hypotheses it is {significant}"
+    return f"{sentence}."
 
 
 def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
-    """How the answer likelihood stands beside the estimators that each model trained on its own answers."""
-    plain = (
-        baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")]
-        .set_index("scored")["auroc"]
-        .dropna()
-    )
+    """How the answer likelihood compares with the estimators that each model trained on its own answers."""
+    plain = baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")]
+    plain = plain.set_index("scored")["auroc"].dropna()
     native = measured[measured["model"] == measured["trained_on"]]
-    own, unfinished = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[marked(native), "model"])
-    models = [model for model in own.index if model in plain.index and model not in unfinished]
+    best, unfinished = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[marked(native), "model"])
+    models = [model for model in best.index if model in plain.index and model not in unfinished]
     if not models:
         return ""
     values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
     if len(models) > 2:
-        values = (
-            f"{span(f'{plain[models].min():.2f}', f'{plain[models].max():.2f}')} on the answers of {len(models)} models"
-        )
-    above = sum(plain[model] >= own[model] for model in models)
-    beside = (
-        f"no lower than the best that {'each of these models' if len(models) > 1 else 'it'} learned from its own answers"
-        if above == len(models)
-        else f"no lower than the best that was learned for {above} of {len(models)} models"
-    )
-    return f"How likely a model found its own words, which needs no training, reaches {values}, {beside}."
+        reached = style.span(f"{plain[models].min():.2f}", f"{plain[models].max():.2f}")
+        values = f"{reached} on the answers of {len(models)} models"
+    above = sum(plain[model] >= best[model] for model in models)
+    learners = "each of these models" if len(models) > 1 else "it"
+    beside = f"the best that {learners} learned from its own answers"
+    if above < len(models):
+        beside = f"the best that was learned for {above} of {len(models)} models"
+    likelihood = "The likelihood that a model gave its own answer, which needs no training,"
+    return f"{likelihood} reaches {values}, no lower than {beside}."
 
 
 def _range(name: str, cells: pd.DataFrame) -> str:
@@ -462,4 +363,4 @@ def _range(name: str, cells: pd.DataFrame) -> str:
     values = measured.loc[~marked(measured), "auroc"]
     if not len(values):
         return f"**{name}** was {IMPROVING} in every cell" if len(measured) else f"**{name}** has no measured cell"
-    return f"**{name}** reaches an AUROC of {span(f'{values.min():.2f}', f'{values.max():.2f}')}"
+    return f"**{name}** reaches an AUROC of {style.span(f'{values.min():.2f}', f'{values.max():.2f}')}"

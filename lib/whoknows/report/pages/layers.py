@@ -1,5 +1,6 @@
 """The sweep's page: a heatmap and two curves that follow switches, where the report's own probes open."""
 
+import itertools
 from pathlib import Path
 
 import altair as alt
@@ -11,7 +12,7 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.palette import RAMP, black_from, dashes, hue, shapes
-from whoknows.report.pages.style import TITLES, colour_domain, switch
+from whoknows.report.pages.style import colour_domain, columns_html, folded, reading_switch
 
 CHOSEN = "chosen"
 DEPTHS = [round(step / 20, 2) for step in range(21)]
@@ -21,7 +22,7 @@ FEW = 2  # models whose cells all have a line; of more, each has one for its own
 
 
 def read(folder: str, models: list[str]) -> pd.DataFrame:
-    """The sweeps of all readers of a run that are there; of the first models only if there are many, or the page would weigh too much.
+    """The sweeps of all readers of a run that are there; of many models only the first, to keep the page small.
 
     What rests on too few right or wrong answers has no auroc.
 
@@ -33,15 +34,15 @@ def read(folder: str, models: list[str]) -> pd.DataFrame:
     if not paths:
         raise WhoknowsError(f"{folder} has no sweep of {', '.join(some)}: run the stage sweep first")
     table = pd.concat([files.read_parquet(path) for path in paths], ignore_index=True)
-    return table.assign(auroc=table["auroc"].where(table["n_rarer"] >= MIN_PER_CLASS))[
-        table["trained_on"].isin(some) & table["scored"].isin(some)
-    ]
+    table["auroc"] = table["auroc"].where(table["n_rarer"] >= MIN_PER_CLASS)
+    return table[table["trained_on"].isin(some) & table["scored"].isin(some)]
 
 
 def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
-    """A heatmap and two curves that follow three switches: depth of the layer, strength of the penalty, training answers.
+    """A heatmap and two curves that follow switches: depth of the layer, strength of the penalty, training answers.
 
-    They open on what validation chooses for each probe, which is the report's own probe where its grid tries all layers.
+    They open on what validation chooses for each probe, which is the report's own probe where its grid tries all
+    layers.
 
     Args:
         table: as `sweep.run` returns, of all readers.
@@ -51,52 +52,39 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
     drawn = pd.concat([heatmap_axes(_packed(table), reading) for reading in READINGS])
     last = table.groupby("reader")["last_layer"].first().filter(models).items()
     layers = " + ', ' + ".join(f"round(depth * {count}) + ' of {model}'" for model, count in last)
-    said = alt.expr(
-        f"'AUROC on test answers, ' + (depth === '{CHOSEN}' ? 'at the layer that validation chose' : 'at layer ' + {layers})"
-    )
+    where = f"depth === '{CHOSEN}' ? 'at the layer that validation chose' : 'at layer ' + {layers}"
+    text = alt.expr(f"'AUROC on test answers, ' + ({where})")
+    sizes, strengths = (sorted(table[name].unique().tolist()) for name in ("size", "strength"))
     switches = [
-        *(
-            _switch(name, [CHOSEN, *values], title)
-            for name, values, title in (
-                ("depth", DEPTHS, "Depth of the layer: "),
-                ("strength", sorted(table["strength"].unique().tolist()), "Strength: "),
-            )
-        ),
-        _switch("size", sorted(table["size"].unique().tolist(), reverse=True), "Training answers: "),
-        switch("reading", list(READINGS), {reading: TITLES[reading][0] for reading in READINGS}, "Reading: "),
+        _switch("depth", [CHOSEN, *DEPTHS], "Depth of the layer: "),
+        _switch("strength", [CHOSEN, *strengths], "Strength: "),
+        _switch("size", sizes[::-1], "Training answers: "),
+        reading_switch(list(READINGS)),
     ]
     at = {
         "layer": f"datum.layer === (depth === '{CHOSEN}' ? datum.chosen_layer : round(depth * datum.last_layer))",
         "strength": f"datum.strength === (strength === '{CHOSEN}' ? datum.chosen_strength : strength)",
         "size": "datum.size === size",
     }
-    lines, ends = (
-        [f"trained on {b}, scored on {a}" for a in models for b in models if len(models) <= FEW or a == b],
-        colour_domain(table["auroc"]),
-    )
-    over = {
+    axes = {
         "layer": ("Layer", (0, int(table["last_layer"].max()))),
-        "size": ("Training answers", (int(table["size"].min()), int(table["size"].max()))),
+        "size": ("Training answers", (sizes[0], sizes[-1])),
     }
-    curves = [_curve(name, *over[name], ends, at, models, lines) for name in over]
+    scale = alt.Scale(domain=colour_domain(table["auroc"]), nice=False)
+    curves = [_curve(name, *axes[name], scale, at, models) for name in axes]
+    title = alt.TitleParams(text=text, anchor="start", fontWeight="normal", fontSize=12)
     panels = [_heatmap(models, colour_domain(table["auroc"], 0.5), at), *curves]
-    whole = alt.concat(
-        *panels,
-        columns=3,
-        data=drawn,
-        spacing=24,
-        title=alt.TitleParams(text=said, anchor="start", fontWeight="normal", fontSize=12),
+    whole = alt.concat(*panels, columns=3, data=drawn, spacing=24, title=title).add_params(*switches)
+    described = (
+        "AUROC of the probe on test answers, Model by Trained On, at the layer, strength and number of training "
+        "answers that the switches say, and its curves over layers and training answers."
     )
-    described = "AUROC of the probe on test answers, Model by Trained On, at the layer, strength and number of training answers that the switches say, and its curves over layers and training answers."
-    return (
-        whole.resolve_scale(color="independent", strokeDash="independent", shape="independent")
-        .add_params(*switches)
-        .properties(description=described, usermeta=embedding("sweep"))
-    )
+    whole = whole.resolve_scale(color="independent", strokeDash="independent", shape="independent")
+    return whole.properties(description=described, usermeta=embedding("sweep"))
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:
-    """One line for all layers, as lists, which takes a fifth of the room on a page; with what validation chooses at that size."""
+    """One line for all layers, as lists, to keep the page small, with what validation chooses at that size."""
     keys = ["reader", "trained_on", "scored", "size", "strength", "last_layer"]
     probe = ["reader", "trained_on", "size"]
     best = table.loc[table.groupby(probe, sort=False)["validation_auroc"].idxmax(), [*probe, "layer", "strength"]]
@@ -117,98 +105,62 @@ def _shown(at: dict[str, str], *names: str) -> alt.Chart:
 
 
 def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -> alt.LayerChart:
-    size, (low, high) = min(90, 300 // len(models)), ends
-    x, y = (
-        alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
-        alt.Y("model:N", sort=models, title="Model"),
+    step, (low, high) = alt.Step(min(90, 300 // len(models))), ends
+    base = tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(
+        x=alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("model:N", sort=models, title="Model"),
     )
-    base = tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(x=x, y=y)
     scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     rects = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
     ink = alt.condition(f"datum.auroc > {low + black_from() * (high - low):.4f}", alt.value("#000"), alt.value("#fff"))
-    texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold").encode(
-        text=alt.Text("auroc:Q", format=".2f"), color=ink
-    )
-    return alt.layer(rects, texts).properties(width=alt.Step(size), height=alt.Step(size), title="Probe")
+    texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold")
+    texts = texts.encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
+    return alt.layer(rects, texts).properties(width=step, height=step, title="Probe")
 
 
 def _curve(
-    over: str,
-    title: str,
-    across: tuple[int, int],
-    ends: tuple[float, float],
-    at: dict[str, str],
-    models: list[str],
-    lines: list[str],
+    over: str, title: str, across: tuple[int, int], scale: alt.Scale, at: dict[str, str], models: list[str]
 ) -> alt.LayerChart:
-    """AUROC on test over one of the three, the two others being as the switches say; a point where the third switch stands.
+    """AUROC on test over one of the three switches, the other two being as they say; a point where the third stands.
 
     Args:
-        across, ends: of both axes, which stay where they are.
-        lines: what is drawn, as "trained on model, scored on model"; the reading says which of them reads.
+        across: ends of the x axis, which stay where they are.
+        scale: of the y axis.
     """
-    others = [name for name in at if name != over]
-    legend = alt.Legend(
-        orient="bottom",
-        columns=1,
-        labelLimit=300,
-        symbolSize=500 if over == "layer" else 90,
-        symbolStrokeColor=hue("probe"),
-        symbolFillColor=hue("probe"),
+    pairs = itertools.product(models, models)
+    lines = [f"trained on {b}, scored on {a}" for a, b in pairs if len(models) <= FEW or a == b]
+    symbol = {"symbolSize": 500 if over == "layer" else 90}
+    symbol |= dict.fromkeys(("symbolStrokeColor", "symbolFillColor"), hue("probe"))
+    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, **symbol)
+    # Each legend stands beneath one panel only.
+    dash, shape = ({"title": None, "legend": legend if over == name else None} for name in ("layer", "size"))
+    kind = "log" if over == "size" else "linear"
+    shown = _shown(at, *(name for name in at if name != over))
+    shown = shown.transform_calculate(cell="'trained on ' + datum.trained_on + ', scored on ' + datum.model")
+    shown = shown.transform_filter(alt.FieldOneOfPredicate("cell", lines))
+    x = alt.X(f"{over}:Q", title=title, scale=alt.Scale(type=kind, domain=across, nice=False))
+    base = tipped(shown, "cell", *TIPS, auroc="AUROC on test").encode(
+        x=x.axis(format="d", tickMinStep=1), y=alt.Y("auroc:Q", title="AUROC on test", scale=scale)
     )
-    told = (
-        {"title": None, "legend": legend if over == "layer" else None},
-        {"title": None, "legend": legend if over == "size" else None},
-    )  # beneath one panel each
-    whole = alt.Axis(format="d", tickMinStep=1)
-    x = alt.X(
-        f"{over}:Q",
-        title=title,
-        axis=whole,
-        scale=alt.Scale(type="log" if over == "size" else "linear", domain=across, nice=False),
-    )
-    y = alt.Y("auroc:Q", title="AUROC on test", scale=alt.Scale(domain=ends, nice=False))
-    base = (
-        _shown(at, *others)
-        .transform_calculate(cell="'trained on ' + datum.trained_on + ', scored on ' + datum.model")
-        .transform_filter(alt.FieldOneOfPredicate("cell", lines))
-    )
-    base = tipped(base, "cell", *TIPS, auroc="AUROC on test").encode(x=x, y=y)
-    line = base.mark_line(strokeWidth=1.5, color=hue("probe")).encode(
-        strokeDash=alt.StrokeDash("cell:N", scale=dashes(lines), **told[0])
-    )
-    here = (
-        base.transform_filter(at[over])
-        .mark_point(filled=True, size=90, opacity=1, color=hue("probe"))
-        .encode(shape=alt.Shape("model:N", scale=shapes(sorted(models)), **told[1]))
-    )
+    line = base.mark_line(strokeWidth=1.5, color=hue("probe"))
+    line = line.encode(strokeDash=alt.StrokeDash("cell:N", scale=dashes(lines), **dash))
+    here = base.transform_filter(at[over]).mark_point(filled=True, size=90, opacity=1, color=hue("probe"))
+    here = here.encode(shape=alt.Shape("model:N", scale=shapes(sorted(models)), **shape))
     return alt.layer(line, here).properties(width=230, height=200, title=f"Over {title.lower()}")
 
 
 def layers_html(table: pd.DataFrame) -> str:
-    """For each cell and number of training answers, the layer and strength that validation chooses, and AUROC there, as HTML that folds away.
+    """The layer and strength that validation chooses for each cell and size, and AUROC there, as HTML that folds away.
 
     Args:
         table: as `sweep.run` returns.
     """
     keys = ["reader", "trained_on", "scored", "size"]
     best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]
-    names = {
-        "reader": "Reader",
-        "trained_on": "Trained On",
-        "scored": "Scored",
-        "size": "Training answers",
-        "layer": "Layer",
-        "strength": "Strength",
-    }
-    shown = (
-        best[list(names)]
-        .rename(columns=names)
-        .assign(
-            **{
-                title: best[name].map("{:.3f}".format, na_action="ignore")
-                for name, title in (("validation_auroc", "AUROC on validation"), ("auroc", "AUROC on test"))
-            }
-        )
-    )
-    return f"<details><summary>What validation chooses at each number of training answers</summary>{shown.to_html(index=False, na_rep='—')}</details>"
+    columns = {
+        "reader": "Reader", "trained_on": "Trained On", "scored": "Scored", "size": "Training answers",
+        "layer": "Layer", "strength": "Strength", "validation_auroc": "AUROC on validation", "auroc": "AUROC on test",
+    }  # fmt: skip
+    forms = dict.fromkeys(("validation_auroc", "auroc"), "{:.3f}".format)
+    html = columns_html(best, columns, **forms)
+    return folded("What validation chooses at each number of training answers", html)

@@ -1,7 +1,8 @@
-"""Every colour and shape of the charts, once: a method is a hue, a model is a shape, the value of a cell is a place on the ramp.
+"""Every colour and shape of the charts: a method is a hue, a model a shape, the value of a cell a place on the ramp.
 
-Marks have a contrast of 3:1 with the page and text has 4.5:1 (WCAG 2.1), in the light and in the dark. The hues have it on both
-pages, so a chart is drawn in one way; only what is `INK`, the colour of the page's text, is lighter in the dark, by page.css.
+Marks have a contrast of 3:1 with the page and text has 4.5:1 (WCAG 2.1), in the light and the dark theme. The hues
+have it in both, so a chart is drawn in one way; only what is `INK`, the colour of the page's text, is lighter in the
+dark one, by page.css.
 """
 
 import altair as alt
@@ -11,13 +12,10 @@ from whoknows.data.methods import METHODS
 
 RAMP = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]  # of the heatmaps, from low to high
 INK, GREY = "#222832", "#6f7782"
-HUES = {
-    "probe": "#1c7ed6",
-    "probe_mlp": "#0c8599",
-    "lora_prompt": "#d1561a",
-    "zero_shot": "#16866b",
+HUES = {  # of families
+    "probe": "#1c7ed6", "probe_mlp": "#0c8599", "lora_prompt": "#d1561a", "zero_shot": "#16866b",
     "likelihood": "#a855b5",
-}  # of families
+}  # fmt: skip
 CONTROL, TOKENS = "Control or ablation", "Token probabilities"
 BLUES = ["#1a6bb8", "#1c7ed6", "#4c93dd"]  # the probe's hue, for what is ordered
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
@@ -51,7 +49,7 @@ def shapes(models: list[str]) -> alt.Scale:
 
 
 def dashes(names: list[str]) -> alt.Scale:
-    """A dash for each line; of two among 24 that have one shape in `shapes` no two have one dash."""
+    """A dash for each line; among 24 lines no two have both the same shape in `shapes` and the same dash."""
     return alt.Scale(domain=names, range=[DASHES[(at + at // len(SHAPES)) % len(DASHES)] for at in range(len(names))])
 
 

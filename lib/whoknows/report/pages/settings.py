@@ -1,4 +1,4 @@
-"""What a search says: which learning rate validation prefers, and what both methods reach with how much training. Not what it does."""
+"""The results of a search: the learning rate that validation prefers, and both methods by amount of training."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
-from whoknows.report.pages.curves import embedding, tipped
+from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.palette import hues
 
 KEYS = ["reader", "method", "learning_rate", "training_answers"]
@@ -27,55 +27,53 @@ def read(folder: str, models: list[str]) -> pd.DataFrame:
 
 
 def best(table: pd.DataFrame) -> pd.DataFrame:
-    """A line for each training: that of its best look at validation, whose adapters would be used; seconds of the whole training."""
+    """For each training its best look at validation, whose adapters would be used; seconds of the whole training."""
     groups = table.groupby(KEYS, sort=False, dropna=False)
-    return (
-        table.assign(seconds=groups["seconds"].transform("max"))
-        .loc[groups["validation_auroc"].idxmax()]
-        .reset_index(drop=True)
-    )
+    whole = table.assign(seconds=groups["seconds"].transform("max"))
+    return whole.loc[groups["validation_auroc"].idxmax()].reset_index(drop=True)
 
 
 def preferred(table: pd.DataFrame) -> str:
     """A sentence for each reader: the learning rate that validation prefers, and whether the grid uses it."""
-    tried, said = best(table[table["method"] == "lora_prompt"]), []
-    for reader, own in tried.groupby("reader", sort=False):
-        whole = own[own["training_answers"] == own["training_answers"].max()].sort_values(
-            ["validation_auroc", "in_grid"], ascending=False
-        )
+    tried, sentences = best(table[table["method"] == "lora_prompt"]), []
+    for reader, trainings in tried.groupby("reader", sort=False):
+        whole = trainings[trainings["training_answers"] == trainings["training_answers"].max()]
+        whole = whole.sort_values(["validation_auroc", "in_grid"], ascending=False)
         first, used = whole.iloc[0], whole[whole["in_grid"]].iloc[0]
-        told = f"For {reader}, validation prefers the learning rate {_rate(first['learning_rate'])} (AUROC {first['validation_auroc']:.3f}) among {len(whole)}, "
-        said.append(
-            told
-            + (
-                "and the grid uses it."
-                if first["in_grid"]
-                else f"but the grid uses {_rate(used['learning_rate'])} ({used['validation_auroc']:.3f})."
-            )
-        )
-    return " ".join(said)
+        auroc, grid_auroc = (f"{line['validation_auroc']:.3f}" for line in (first, used))
+        lead = f"For {reader}, validation prefers the learning rate {_rate(first['learning_rate'])} (AUROC {auroc})"
+        other = f"but the grid uses {_rate(used['learning_rate'])} ({grid_auroc})."
+        sentences.append(f"{lead} among {len(whole)}, {'and the grid uses it.' if first['in_grid'] else other}")
+    return " ".join(sentences)
 
 
 def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
-    """Best AUROC on validation against the number of training answers, of both methods at the grid's settings, a panel for each reader."""
+    """Best AUROC on validation against the number of training answers, of both methods at the grid's settings.
+
+    Each reader has a panel.
+    """
     tried = best(table)
     rates = tried[tried["in_grid"]].set_index(["reader", "method"])["learning_rate"]
     used = [
         pd.isna(line.learning_rate) or line.learning_rate == rates[line.reader, line.method]
         for line in tried.itertuples()
     ]
-    drawn = (
-        tried[used]
-        .assign(label=tried["method"].map(METHOD_TITLES))
-        .round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
-    )
-    colour = alt.Color("label:N", title=None, scale=hues(["probe", "lora_prompt"]), legend=alt.Legend(orient="bottom"))
-    x = alt.X("training_answers:Q", title="Training answers", scale=alt.Scale(type="log", nice=False))
-    y = alt.Y("validation_auroc:Q", title="Best AUROC on validation", scale=alt.Scale(zero=False))
+    drawn = tried[used].assign(label=tried["method"].map(METHOD_TITLES))
+    drawn = drawn.round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
     base = tipped(alt.Chart(drawn), "label", "training_answers", "validation_auroc", "seconds", "epoch")
-    lines = base.mark_line(point=True).encode(x=x, y=y, color=colour).properties(width=280, height=220)
-    described = "Best AUROC on validation by number of training answers, of the probe and of LoRA + Prompt; all values are in the table beneath."
-    return lines.facet(column=alt.Column("reader:N", title=None), spacing=32).properties(
+    panel = base.mark_line(point=True).properties(width=280, height=220)
+    panel = panel.encode(
+        x=alt.X("training_answers:Q", title="Training answers", scale=alt.Scale(type="log", nice=False)),
+        y=alt.Y("validation_auroc:Q", title="Best AUROC on validation", scale=WITHOUT_ZERO),
+        color=alt.Color(
+            "label:N", title=None, scale=hues(["probe", "lora_prompt"]), legend=alt.Legend(orient="bottom")
+        ),
+    )
+    described = (
+        "Best AUROC on validation by number of training answers, of the probe and of LoRA + Prompt; "
+        "all values are in the table beneath."
+    )
+    return panel.facet(column=alt.Column("reader:N", title=None), spacing=32).properties(
         description=described, usermeta=embedding("training_answers")
     )
 

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Iterable
 from html import escape
 
 import altair as alt
@@ -10,6 +11,7 @@ import pandas as pd
 
 from whoknows.evaluation.cells import ALL
 from whoknows.evaluation.scores import MEASURES, POOLED
+from whoknows.report.pages.palette import GREY
 
 TITLES = {
     "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
@@ -24,16 +26,15 @@ IN_LINES = {
 }
 LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
 NAMES = alt.Axis(labelLimit=320, **IN_LINES)
-COLUMNS = {
-    name: measure.title for name, measure in MEASURES.items() if name != "accuracy"
-}  # of a table of all measures
+# Of a table of all measures.
+COLUMNS = {name: measure.title for name, measure in MEASURES.items() if name != "accuracy"}
 BENEATH = "Beneath a value stands its 95 % interval over questions, where it has one."
 CHART = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab knows; nothing in these charts is newer
 WIDTH = 640  # pixels
 
 
 def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float, float]:
-    """Ends of the colour bar: of the values and of what chance has, in steps of 0.05, or without chance as close as 0.01."""
+    """Ends of the colour bar: the range of the values and of `chance`, in steps of 0.05; without chance, of 0.01."""
     values = [value for value in [chance, *values] if value is not None and not np.isnan(value)] or [0.0]
     steps = 100 if chance is None else 20
     low = math.floor(min(values) * steps) / steps
@@ -56,6 +57,11 @@ def switch(name: str, values: list[str], labels: dict, title: str, value: str | 
     return alt.param(name=name, value=value, bind=bind)
 
 
+def reading_switch(readings: list[str]) -> alt.Parameter:
+    """The switch between these readings."""
+    return switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
+
+
 def interval_text(low: float, high: float) -> str:
     """An interval in words; "" if it is missing."""
     return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
@@ -63,26 +69,25 @@ def interval_text(low: float, high: float) -> str:
 
 def values_text(drawn: pd.DataFrame) -> list[str]:
     """Value, interval, note and spread over seeds of each cell, as far as it has them, or why there is no value."""
-    none = pd.Series("", drawn.index)
+    none, measured = pd.Series("", drawn.index), drawn["auroc"].notna()
     between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
     spread = ("by seed " + between).where(between != "", "")
-    why = drawn.get("reason", none).where(drawn["auroc"].isna(), "")
-    notes = [
-        ", ".join(filter(None, parts))
-        for parts in zip(
-            drawn.get("interval_auroc", none), drawn["note"].where(drawn["auroc"].notna(), ""), spread, why
-        )
-    ]
+    why = drawn.get("reason", none).mask(measured, "")
+    details = zip(drawn.get("interval_auroc", none), drawn["note"].where(measured, ""), spread, why)
+    notes = [", ".join(filter(None, parts)) for parts in details]
     return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
 
 
 def in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:
-    """The table with the texts of some columns broken into lines of at most so many letters, as few and as even as can be."""
+    """The table with the texts of some columns broken into as few and as even lines as can be.
+
+    Args:
+        letters: the most letters in a line, by column.
+    """
 
     def broken(text: str, most: int) -> str:
-        lines = [
-            textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False) for width in range(1, most + 1)
-        ]
+        whole = {"break_long_words": False, "break_on_hyphens": False}
+        lines = [textwrap.wrap(text, width, **whole) for width in range(1, most + 1)]
         return "\n".join(next(line for line in lines if len(line) == len(lines[-1])))
 
     return table.assign(**{name: [broken(text, most) for text in table[name]] for name, most in letters.items()})
@@ -95,15 +100,23 @@ def row_step(names: pd.Series) -> alt.Step:
 
 def headed(drawn: pd.DataFrame, name: str) -> alt.Row:
     """A panel for each text of a column, in their order, with the text above it."""
-    head = alt.Header(
-        title=None,
-        labelOrient="top",
-        labelAnchor="start",
-        labelFontWeight="bold",
-        labelLimit=520,
-        labelExpr="split(datum.value, '\\n')",
-    )
+    place = {"labelOrient": "top", "labelAnchor": "start", "labelFontWeight": "bold", "labelLimit": 520}
+    head = alt.Header(title=None, labelExpr="split(datum.value, '\\n')", **place)
     return alt.Row(f"{name}:N", sort=list(drawn[name].unique()), header=head)
+
+
+def interval_bars(base: alt.Chart, title=alt.Undefined, scale=alt.Undefined, **encodings) -> alt.Chart:
+    """A horizontal bar from low to high for each line of the data.
+
+    Args:
+        title, scale: of the x axis.
+    """
+    return base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q", **encodings)
+
+
+def rule_at(value: float, dash: int = 3) -> alt.Chart:
+    """A dashed vertical line through all panels, such as where chance is."""
+    return alt.Chart().mark_rule(strokeDash=[dash, 3], color=GREY, aria=False).encode(x=alt.datum(value))
 
 
 def captioned(table: str, caption: str) -> str:
@@ -111,26 +124,57 @@ def captioned(table: str, caption: str) -> str:
     return table.replace("<thead>", f"<caption>{caption}</caption><thead>", 1)
 
 
+def columns_html(table: pd.DataFrame, columns: dict[str, str], **forms) -> str:
+    """Some columns of a table as HTML, "—" for what is missing.
+
+    Args:
+        columns: their titles, by name.
+        forms: functions that write the values of a column, by name.
+    """
+    texts = {name: table[name].map(form, na_action="ignore") for name, form in forms.items()}
+    return table.assign(**texts)[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
+
+
+def folded(summary: str, html: str, is_open: bool = False) -> str:
+    """HTML beneath a summary that opens and closes it."""
+    return f"<details{' open' if is_open else ''}><summary>{summary}</summary>{html}</details>"
+
+
 def pooled_html(table: pd.DataFrame, names: dict[str, pd.Series]) -> str:
     """The columns of `metric_columns` with tasks pooled, folded away."""
-    shown = metric_columns(table, names, POOLED)
-    return f"<details><summary>The same with all tasks pooled, where knowing the task counts</summary>{shown.to_html(index=False, escape=False, classes='metrics')}</details>"
+    html = metric_columns(table, names, POOLED).to_html(index=False, escape=False, classes="metrics")
+    return folded("The same with all tasks pooled, where knowing the task counts", html)
 
 
 def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str = "") -> pd.DataFrame:
     """Names, and all metrics in words, each with its interval beneath it, as HTML."""
     shown, none = {title: values.map(escape) for title, values in names.items()}, pd.Series(float("nan"), table.index)
     for column, title in COLUMNS.items():
-        ends = [
-            table[end] if before + column == "auroc" else table.get(f"{end}_{before}{column}", none)
-            for end in ("low", "high")
-        ]
-        between = [f"<br/><small>{low:.3f} – {high:.3f}</small>" if pd.notna(low) else "" for low, high in zip(*ends)]
-        shown[title] = [
-            "—" if pd.isna(value) else f"{value:.3f}{beneath}"
-            for value, beneath in zip(table[before + column], between)
-        ]
+        suffix = "" if before + column == "auroc" else f"_{before}{column}"
+        ends = zip(*(table.get(end + suffix, none) for end in ("low", "high")))
+        between = [f"<br/><small>{low:.3f} – {high:.3f}</small>" if pd.notna(low) else "" for low, high in ends]
+        values = zip(table[before + column], between)
+        shown[title] = ["—" if pd.isna(value) else f"{value:.3f}{beneath}" for value, beneath in values]
     return pd.DataFrame(shown)
+
+
+def with_interval(values: Iterable[float], lows: Iterable[float], highs: Iterable[float], sign: str = "") -> list:
+    """Values with their intervals in words; None where there is no value.
+
+    Args:
+        sign: "+" for differences.
+    """
+    to = "to" if sign else "–"  # a dash before a sign would look like a minus
+    return [
+        f"{value:{sign}.3f} ({low:{sign}.3f} {to} {high:{sign}.3f})" if pd.notna(value) else None
+        for value, low, high in zip(values, lows, highs)
+    ]
+
+
+def interval_column(table: pd.DataFrame) -> list[str | None]:
+    """The intervals of differences in words; None where there is none."""
+    ends = zip(table["low"], table["high"])
+    return [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else None for low, high in ends]
 
 
 def p_text(p: float) -> str:
@@ -140,7 +184,7 @@ def p_text(p: float) -> str:
 
 def signed(value: float) -> str:
     """A difference with its sign."""
-    return f"{round(value, 2) + 0.0:+.2f}"  # a minus before zero would say that there is something
+    return f"{round(value, 2) + 0.0:+.2f}"  # -0.00 would look like a difference
 
 
 def span(low, high) -> str:
@@ -157,8 +201,8 @@ def in_jupyterlab() -> None:
 def bundle(spec: dict) -> dict:
     """What a chart shows as, by MIME type, never as wide as its container.
 
-    JupyterLab draws a chart before its cell is laid out, keeps a PNG of it, and draws it again as long as it has none. Of a
-    chart as wide as a container that has no width yet the PNG is empty, so that it would be drawn without end.
+    JupyterLab draws a chart before its cell is laid out, keeps a PNG of it, and draws it again as long as it has none.
+    A chart as wide as a container that has no width yet has an empty PNG, so that it would be drawn without end.
 
     Args:
         spec: Vega-Lite.
