@@ -1,7 +1,7 @@
 """Mutants: a single mistake is planted in the library, and the tests that concern it have to fail.
 
-`make mutants` runs it, `make test` does not. Which of all mistakes are planted is drawn with a seed, so that a campaign can be
-repeated, and survivors of one can be looked at.
+`make mutants` runs it, `make test` does not. Which of all mistakes are planted is drawn with a seed, so that a campaign can
+be repeated, and survivors of one can be looked at.
 """
 
 import argparse
@@ -107,7 +107,7 @@ def _mutable(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _is_aside(node: ast.AST) -> bool:
-    """How a chart or a table looks, what a sentence says, how much is done at a time, how a module runs as a program."""
+    """How a chart or a table looks, what a sentence says, how much is done at a time, how a module runs."""
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).startswith("alt.")
     if isinstance(node, ast.Assign | ast.BinOp | ast.IfExp):
@@ -162,7 +162,7 @@ def _is_text(node: ast.AST) -> bool:
 
 
 def concerned(module: str) -> list[str]:
-    """Test files that name a module, or one that imports it: those that name it first, then its room's, then quick ones."""
+    """Test files that name a module, or one that imports it: first those of its name, then its room's."""
     paths = [path for path in (ROOT / "tests").rglob("test_*.py") if path.stem not in SLOW]
     rooms = [module.split("/")[0], *QUICK]
     ordered = sorted(
