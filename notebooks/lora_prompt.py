@@ -56,11 +56,13 @@ from IPython.display import HTML
 from whoknows.evaluation import auroc
 from whoknows.report.pages import curves
 from whoknows.stages import lora_prompt
+from whoknows.use import cards
 
 model = {"reader": reader, "source": source, "precision": precision, "template": template, "digest": digest}
 data = {"trained_on": trained_on, "answers": answers, "features": features, "without": without}
 training = {"settings": settings, "seed": seed, "method": method, "query": query, "batch_tokens": batch_tokens}
 history, rows = lora_prompt.cell(**model, **data, **training, out=out, rows_out=rows_out)
+cards.write(out, rows)
 
 # %% [markdown]
 # Loss on the training answers and AUROC on the validation answers while training. The adapters with the best

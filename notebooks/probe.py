@@ -39,11 +39,13 @@ from whoknows.data import files
 from whoknows.evaluation import auroc
 from whoknows.report.pages import curves
 from whoknows.stages import probe
+from whoknows.use import cards
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 used = {"source": source, "precision": precision, "template": template, "digest": digest}
 rows, search = probe.run(reader, trained_on, seed, frames, features, layers, strengths, mlp, out, **used)
 files.write_parquet(rows_out, rows)
+cards.write(out, rows)
 
 # %% [markdown]
 # AUROC on validation for every layer and every strength of the L2 penalty. The best point is the probe that is used.

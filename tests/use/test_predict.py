@@ -23,7 +23,7 @@ from whoknows.data.prompts import QUERY
 from whoknows.models import loading
 from whoknows.report.pages import cell
 from whoknows.stages import extract, lora_prompt, probe
-from whoknows.use import predict
+from whoknows.use import cards, predict
 
 ROOT = Path(__file__).parents[2]
 METHODS = ("probe", "probe_mlp", "lora_prompt", "lora")
@@ -70,6 +70,8 @@ class Run:
                 )[1]
             )
         self.rows = pd.concat(rows)
+        for written, table in zip(("probe", "lora_prompt", "lora"), rows):
+            cards.write(folder / written, table)
 
     def place(self, method):
         return self.folder / FOLDER.get(method, method)

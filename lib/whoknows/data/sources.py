@@ -10,20 +10,23 @@ from functools import cache
 from pathlib import Path
 
 LIBRARY = Path(__file__).parents[1]
+SHOWN = ("report", "use")  # rooms of charts and model cards, on which no number of a stage depends
 
 
 def closure(notebook: Path | str) -> list[str]:
     """The notebook, then every module of the library that it imports, directly or through another, as relative paths.
 
-    Imports are read, not run. Those within functions count too, save in `main`, which no notebook calls.
+    Imports are read, not run. Those within functions count too, save in `main`, which no notebook calls. A notebook that
+    runs a stage does not depend on the charts that it draws then, nor on the README that it writes.
 
     Args:
         notebook: py:percent source.
     """
     reached, waiting = {}, [LIBRARY / "__init__.py", Path(notebook)]
+    left_out = SHOWN if "stages" in map(_room, _imported(Path(notebook))) else ()
     while waiting:
         path = waiting.pop()
-        if path not in reached:
+        if path not in reached and _room(path) not in left_out:
             reached[path] = None
             waiting += _imported(path)
     return [os.path.relpath(path) for path in reached]
@@ -73,6 +76,11 @@ def _imported(path: Path) -> list[Path]:
             # `from whoknows import x`: x may be a module or a name within the package.
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
     return [module for name in names if name.startswith("whoknows.") for module in _modules(name.split(".")[1:])]
+
+
+def _room(path: Path) -> str:
+    """The folder of the library that a file is in; "" for all other files."""
+    return path.relative_to(LIBRARY).parts[0] if LIBRARY in path.parents else ""
 
 
 def _modules(parts: list[str]) -> list[Path]:

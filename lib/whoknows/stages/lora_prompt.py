@@ -1,6 +1,5 @@
 """LoRA + Prompt, the stage: adapters are trained on one model's graded answers and score the test answers of all."""
 
-import importlib
 import json
 import sys
 from dataclasses import dataclass
@@ -128,7 +127,7 @@ def run(
         query: see `LoraPrompt`.
         without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None
             for all.
-        out: folder for the adapters, their card, which says all that is needed to use them again, and a README.
+        out: folder for the adapters and their card, which says all that is needed to use them again.
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
@@ -159,10 +158,6 @@ def run(
         [example_rows(frames[s].loc[index], scored=s, logit=logit, **names) for s, index, logit in scored_answers],
         ignore_index=True,
     )
-    # By name, since stages depend on what is imported: neither a README's words nor what it measures are a reason to
-    # train again.
-    if distributed.is_first():
-        importlib.import_module("whoknows.use.cards").write(out, table)
     return estimator, table
 
 

@@ -1,6 +1,5 @@
 """Probes, the stage: classifiers on frozen hidden states, trained on one model's graded answers, score those of all."""
 
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -87,8 +86,7 @@ def run(
         name: the reader's.
         folder: the reader's features.
         layers: HF indices to choose from, or "all".
-        out: where the estimators, their cards and a README go; a card says all that is needed to use an estimator
-            again.
+        out: where the estimators and their cards go; a card says all that is needed to use an estimator again.
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
@@ -113,9 +111,6 @@ def run(
         card = {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent
         _save(probe, card, Path(out))
     rows = probe_rows(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
-    # By name, since stages depend on what is imported: neither a README's words nor what it measures are a reason to
-    # train again.
-    importlib.import_module("whoknows.use.cards").write(out, rows)
     return rows, pd.DataFrame(searches["probe"])
 
 
