@@ -1,7 +1,7 @@
 """Mutants: a single mistake is planted in the library, and the tests that concern it have to fail.
 
-`make mutants` runs it, `make test` does not. Which of all mistakes are planted is drawn with a seed, so that a campaign can
-be repeated, and survivors of one can be looked at.
+`make mutants` runs it, `make test` does not. Which of all mistakes are planted is drawn with a seed, so that a campaign
+can be repeated, and survivors of one can be looked at.
 """
 
 import argparse

@@ -1,15 +1,11 @@
 """The methods: what the table says fits what there is."""
 
-import json
-
 from whoknows.data.files import ROOT
 from whoknows.data.methods import METHOD_TITLES, METHODS, TRAINED
 from whoknows.report.pages import palette
 
 
 def test_a_family_is_a_method_of_its_own_colour_and_a_stage_is_what_a_grid_may_ask_for():
-    schema = json.loads((ROOT / "grids/schema.json").read_text())
-    assert {*TRAINED.values()} == {*schema["properties"]["methods"]["items"]["enum"]}
     assert all((ROOT / f"notebooks/{stage}.py").exists() for stage in TRAINED.values())
     assert {method.family for method in METHODS.values()} - {""} == palette.HUES.keys()
     assert all(METHODS[name].family == name for name in palette.HUES)

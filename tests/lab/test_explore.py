@@ -205,9 +205,8 @@ def test_a_grid_repeats_the_setting(results, tmp_path):
     assert made.name == "mine" and [model.name for model in made.models] == list(LAYERS)
     assert made.probe.layers == (2,) and made.probe.strengths == (0.1,) and made.controls.sizes == (100,)
     assert [task.name for task in made.tasks] == ["sciq", "nq_open"] and made.methods == ("probe",)
-    assert replace(made, name="", tasks=(), methods=(), probe=None, controls=None) == replace(
-        results.grid, name="", tasks=(), methods=(), probe=None, controls=None
-    )
+    changed = {key: getattr(made, key) for key in ("name", "tasks", "methods", "probe", "controls")}
+    assert made == replace(results.grid, **changed)
     with pytest.raises(WhoknowsError, match="mine.yml is there already"):
         explore.save(results, setting, "mine")
     path.unlink()

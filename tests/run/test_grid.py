@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import typing
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,7 @@ import yaml
 
 from made_up import put
 from whoknows import WhoknowsError, __main__
-from whoknows.data import assets, cache
+from whoknows.data import assets, cache, questions
 from whoknows.models import loading
 from whoknows.run import grid, stages
 
@@ -36,6 +35,7 @@ def test_a_grid_says_what_its_file_says():
         "resources": None,
     } | written | {"models": models}
     assert loaded.models[1].source == "gemma3-270m"
+    assert json.dumps(loaded.lora_prompt.alpha) == "32", "32.0 would be another parameter, and run stages again"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
 
 
@@ -49,32 +49,26 @@ def test_the_paper_is_followed():
     assert [task.name for task in paper.tasks if task.role == "shift"] == ["mmlu", "mmlu_mc"]
 
 
-def test_schema_and_dataclasses_have_the_same_keys():
-    schema = json.loads(grid.SCHEMA.read_text())
-
-    def compare(kind, rule):
-        fields = dataclasses.fields(kind)
-        assert [field.name for field in fields] == list(rule["properties"])
-        assert [
-            field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING
-        ] == rule.get("required", [])
-        for name, hint in typing.get_type_hints(kind).items():
-            rule_of = rule["properties"][name]
-            assert rule_of["title"] and rule_of["description"].endswith(".")
-            inner = next((part for part in typing.get_args(hint) if dataclasses.is_dataclass(part)), hint)
-            if typing.get_origin(hint) is dict:  # one for each stage
-                assert list(rule_of["properties"]) == list(stages.STAGES)
-                rule_of = schema["$defs"]["stage"]
-            if dataclasses.is_dataclass(inner):
-                compare(inner, rule_of.get("items", rule_of))
-
-    compare(grid.Grid, schema)
+def test_the_schema_for_editors_is_the_models(capsys):
+    __main__.main(["check", "--schema"])
+    again = "write it anew: python -m whoknows check --schema > grids/schema.json"
+    assert (GRIDS / "schema.json").read_text() == capsys.readouterr().out, again
 
 
-def test_schema_names_every_task():
-    questions = pytest.importorskip("whoknows.data.questions")
-    task = json.loads(grid.SCHEMA.read_text())["properties"]["tasks"]["items"]
-    assert tuple(task["properties"]["name"]["enum"]) == questions.TASKS
+def test_the_schema_names_and_explains_every_key():
+    schema = grid.schema()
+    parts = schema["$defs"]
+    assert list(parts["Stages"]["properties"]) == list(stages.STAGES)
+    for name, part in (("Grid", schema), *parts.items()):
+        for key, rule in part["properties"].items() if name != "Stages" else ():
+            title = rule.get("title") or parts[rule["$ref"].rpartition("/")[2]]["title"]
+            assert title[0].islower(), (name, key)  # ours: pydantic's own begin with a capital
+            assert rule["description"].endswith(".") and "\n" not in rule["description"], (name, key)
+            assert "default" not in rule, (name, key)
+
+
+def test_a_grid_may_name_every_task():
+    assert tuple(grid.TASKS) == questions.TASKS
 
 
 def test_a_grid_may_say_what_a_job_gets_and_the_rest_is_left_to_the_profile(tmp_path):
@@ -153,6 +147,29 @@ MISTAKES = {
     "a model's layers": (
         put(["models", 1, "layers"], [-1]),
         "`models[1].layers` should be all, a list of layers (whole numbers, 0 or more), or null, but is ",
+    ),
+    "no layers": (put(["probe", "layers"], []), "`probe.layers` should be all, or a list of layers .* but is empty"),
+    "a number for a name": (
+        put(["lora_prompt", "targets"], ["q_proj", 1]),
+        "`lora_prompt.targets[1]` should be a name, but is `1`",
+    ),
+    "a name twice": (
+        put(["lora_prompt", "targets"], ["q_proj", "q_proj"]),
+        "`lora_prompt.targets` holds the same value twice; remove one",
+    ),
+    "a misspelt key, which is missing then": (
+        lambda values: values["lora_prompt"].update(alhpa=values["lora_prompt"].pop("alpha")),
+        "there is no key `lora_prompt.alhpa`; did you mean `alpha`?",
+    ),
+    "a key that is no text": (put(["splits", True], 0.1), "there is no key `splits[True]`; the keys here are train, "),
+    "a model that is none": (
+        put(["models", 1], "gemma3-270m"),
+        "`models[1]` should be a model with name and source, but is `gemma3-270m`",
+    ),
+    "infinite": (put(["splits", "test"], float("inf")), "`splits.test` should be a number above 0, but is `inf`"),
+    "null where the key may be left out": (
+        put(["resources"], {"flops": None}),
+        "`resources.flops` should be a number above 0, but is empty",
     ),
     "exponent without a point": (
         put(["lora_prompt", "learning_rate"], "1e-4"),

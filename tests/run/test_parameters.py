@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 DEFAULT = grid.load(ROOT / "grids/embedded.yml")
 FIRST = DEFAULT.models[0].name
 GRID = grid.load(ROOT / "grids/smoke.yml")
-TOLD = {
+PARAMETERS = {
     "questions": parameters.questions(GRID),
     "answer": parameters.answer(GRID, "tiny-llama"),
     "extract": parameters.extract(GRID, "tiny-llama"),
@@ -36,35 +36,35 @@ TOLD = {
 }
 
 
-@pytest.mark.parametrize("stage", TOLD)
+@pytest.mark.parametrize("stage", PARAMETERS)
 def test_a_notebook_is_told_just_its_parameters(stage):
     notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
     known = page.parameters(notebook)
-    told = json.loads(TOLD[stage])
-    assert told.keys() == known.keys()
+    values = json.loads(PARAMETERS[stage])
+    assert values.keys() == known.keys()
     for name, default in known.items():
         # A dict's keys are checked too, unless they are models' names.
         if isinstance(default, dict) and name != "answers":
-            assert told[name].keys() == default.keys(), name
+            assert values[name].keys() == default.keys(), name
 
 
 def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
-    told = json.loads(TOLD["lora_prompt"])
-    assert told["source"] == "tiny-llama" and told["features"] == "results/smoke/features/tiny-llama"
-    assert told["out"] == "results/smoke/estimators/lora_prompt/tiny-llama/tiny-mistral/seed0"
-    assert told["rows_out"] == "results/smoke/rows/lora_prompt/tiny-llama/tiny-mistral/seed0.parquet"
-    assert told["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"
+    values = json.loads(PARAMETERS["lora_prompt"])
+    assert values["source"] == "tiny-llama" and values["features"] == "results/smoke/features/tiny-llama"
+    assert values["out"] == "results/smoke/estimators/lora_prompt/tiny-llama/tiny-mistral/seed0"
+    assert values["rows_out"] == "results/smoke/rows/lora_prompt/tiny-llama/tiny-mistral/seed0.parquet"
+    assert values["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"
 
 
 def test_every_stage_is_told_the_grids_own_seeds():
-    seeded, told = replace(GRID, seeds=(3, 5)), {}
+    seeded, first_seeds = replace(GRID, seeds=(3, 5)), {}
     for stage, names in {
         "search": ["tiny-llama"],
         "sweep": ["tiny-llama"],
         "ablate_lora": ["tiny-llama", "lora"],
     }.items():
-        told[stage] = json.loads(getattr(parameters, stage)(seeded, *names))["seed"]
-    assert told == {"search": 3, "sweep": 3, "ablate_lora": 3}, "the first one"
+        first_seeds[stage] = json.loads(getattr(parameters, stage)(seeded, *names))["seed"]
+    assert first_seeds == {"search": 3, "sweep": 3, "ablate_lora": 3}, "the first one"
     assert (
         json.loads(parameters.surface(seeded))["seeds"]
         == json.loads(parameters.ablate(seeded, "tiny-llama"))["seeds"]
@@ -81,10 +81,10 @@ def test_every_stage_is_told_the_grids_own_seeds():
 
 def test_a_models_own_layers_are_told_to_its_probes_and_nothing_else_changes():
     deep = replace(GRID, models=(replace(GRID.models[0], layers=(1,)), GRID.models[1]))
-    for of, own, other in ((GRID, "all", "all"), (deep, [1], "all")):
-        assert json.loads(parameters.probe(of, "tiny-llama", "tiny-mistral", "0"))["layers"] == own
+    for of, expected, other in ((GRID, "all", "all"), (deep, [1], "all")):
+        assert json.loads(parameters.probe(of, "tiny-llama", "tiny-mistral", "0"))["layers"] == expected
         assert json.loads(parameters.probe(of, "tiny-mistral", "tiny-llama", "0"))["layers"] == other
-        assert json.loads(parameters.search(of, "tiny-llama"))["layers"] == own
+        assert json.loads(parameters.search(of, "tiny-llama"))["layers"] == expected
     for stage in ("answer", "extract", "ablate", "sweep"):
         assert getattr(parameters, stage)(deep, "tiny-llama") == getattr(parameters, stage)(GRID, "tiny-llama")
 
@@ -92,8 +92,8 @@ def test_a_models_own_layers_are_told_to_its_probes_and_nothing_else_changes():
 def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_changes():
     slow = replace(GRID, models=(replace(GRID.models[0], learning_rate=3e-4), GRID.models[1]))
     for trained_on in ("tiny-llama", "tiny-mistral"):
-        usual, told = (json.loads(parameters.lora_prompt(of, "tiny-llama", trained_on, "0")) for of in (GRID, slow))
-        assert told == usual | {"settings": usual["settings"] | {"learning_rate": 3e-4}}
+        usual, changed = (json.loads(parameters.lora_prompt(of, "tiny-llama", trained_on, "0")) for of in (GRID, slow))
+        assert changed == usual | {"settings": usual["settings"] | {"learning_rate": 3e-4}}
         assert parameters.lora_prompt(slow, "tiny-mistral", trained_on, "0") == parameters.lora_prompt(
             GRID, "tiny-mistral", trained_on, "0"
         )
@@ -104,7 +104,7 @@ def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_chan
 
 def test_other_files_of_a_model_are_other_parameters_of_every_stage_that_depends_on_them(tmp_path):
     (tmp_path / "config.json").write_text("{}")
-    own = replace(GRID, models=(replace(GRID.models[0], source=str(tmp_path)), GRID.models[1]))
+    local = replace(GRID, models=(replace(GRID.models[0], source=str(tmp_path)), GRID.models[1]))
     asked = {
         "answer": ("tiny-llama",),
         "extract": ("tiny-llama",),
@@ -113,27 +113,27 @@ def test_other_files_of_a_model_are_other_parameters_of_every_stage_that_depends
         "probe": ("tiny-llama", "tiny-mistral", "0"),
         "lora_prompt": ("tiny-llama", "tiny-mistral", "0"),
     }
-    found = []
+    versions = []
     for weights in (b"one", b"two"):
         (tmp_path / "model.safetensors").write_bytes(weights)
-        found.append({stage: getattr(parameters, stage)(own, *names) for stage, names in asked.items()})
-        assert {json.loads(told)["digest"] for told in found[-1].values()} == {assets.digest(str(tmp_path))}
-        assert json.loads(parameters.answer(own, "tiny-mistral"))["digest"] == assets.digest("tiny-mistral")
-    assert not set(found[0].values()) & set(found[1].values())
+        versions.append({stage: getattr(parameters, stage)(local, *names) for stage, names in asked.items()})
+        assert {json.loads(values)["digest"] for values in versions[-1].values()} == {assets.digest(str(tmp_path))}
+        assert json.loads(parameters.answer(local, "tiny-mistral"))["digest"] == assets.digest("tiny-mistral")
+    assert not set(versions[0].values()) & set(versions[1].values())
 
 
 def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
     plain = json.loads(parameters.lora_prompt(GRID, "tiny-llama", "tiny-llama", "0"))
     changes = {}
     for variant in parameters.lora_variants(GRID):
-        told = json.loads(parameters.ablate_lora(GRID, "tiny-llama", variant))
+        values = json.loads(parameters.ablate_lora(GRID, "tiny-llama", variant))
         assert (
-            told["method"] == variant
-            and told["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
+            values["method"] == variant
+            and values["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
         )
-        assert told.keys() == plain.keys()
+        assert values.keys() == plain.keys()
         changes[variant] = {
-            key: told[key] for key in told if told[key] != plain[key] and key not in ("method", "out", "rows_out")
+            key: values[key] for key in values if values[key] != plain[key] and key not in ("method", "out", "rows_out")
         }
     assert changes == {
         "lora": {"query": False},
@@ -170,19 +170,22 @@ def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_pa
     assert parameters.beside_pages(chosen) == list(parameters.PAGES)
     (beside / "search").mkdir()
     assert parameters.beside_pages(chosen) == [*parameters.PAGES, "settings"] and parameters.beside_pages(GRID) == []
-    told = json.loads(parameters.beside(chosen, "settings"))
-    assert told == {
+    theirs = json.loads(parameters.beside(chosen, "settings"))
+    assert theirs == {
         "models": ["tiny-llama", "tiny-mistral"],
         "search": f"{beside}/search",
         "out": "results/embedded/beside/settings.parquet",
     }
     for page_name in parameters.PAGES:
-        told, own = json.loads(parameters.beside(chosen, page_name)), json.loads(getattr(parameters, page_name)(GRID))
-        assert told.keys() == own.keys() and told["out"] == f"results/embedded/beside/{page_name}.parquet"
+        theirs, usual = (
+            json.loads(parameters.beside(chosen, page_name)),
+            json.loads(getattr(parameters, page_name)(GRID)),
+        )
+        assert theirs.keys() == usual.keys() and theirs["out"] == f"results/embedded/beside/{page_name}.parquet"
         assert (
-            "results/smoke" not in json.dumps(told)
-            and told["seeds"] == own["seeds"]
-            and told["estimators"] == f"{beside}/estimators"
+            "results/smoke" not in json.dumps(theirs)
+            and theirs["seeds"] == usual["seeds"]
+            and theirs["estimators"] == f"{beside}/estimators"
         )
 
 
@@ -202,9 +205,9 @@ def test_imports_are_followed_wherever_they_stand(tmp_path, monkeypatch):
     notebook.write_text("# %%\nfrom whoknows import one\n")
     monkeypatch.setattr(sources, "LIBRARY", tmp_path)
     monkeypatch.chdir(tmp_path)
-    found = sources.closure(notebook)
-    assert found[0] == "notebook.py"  # the rules run the first one
-    assert set(found) == {"notebook.py", "__init__.py", "one.py", "two.py", "three.py", "four.py"}
+    files = sources.closure(notebook)
+    assert files[0] == "notebook.py"  # the rules run the first one
+    assert set(files) == {"notebook.py", "__init__.py", "one.py", "two.py", "three.py", "four.py"}
 
 
 def test_modules_in_folders_are_followed_too(tmp_path, monkeypatch):
@@ -269,16 +272,16 @@ def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_read
     }
     for name, text in texts.items():
         Path(name).write_text(text)
-    found = [sources.digest("notebook.py", "data.csv")]
+    digests = [sources.digest("notebook.py", "data.csv")]
     for name in ("three.py", "two.py", "data.csv", "notebook.py"):
         Path(name).write_text(texts[name] + "\n1")
         sources._imported.cache_clear(), sources.content.cache_clear()
-        found.append(sources.digest("notebook.py", "data.csv"))
-    assert found[0] == found[1] and len(set(found)) == 4
+        digests.append(sources.digest("notebook.py", "data.csv"))
+    assert digests[0] == digests[1] and len(set(digests)) == 4
 
 
 @pytest.mark.parametrize(
-    ("stage", "told"),
+    ("stage", "values"),
     [
         ("questions", parameters.questions(DEFAULT)),
         ("answer", parameters.answer(DEFAULT, FIRST)),
@@ -288,14 +291,16 @@ def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_read
         ("heatmaps", parameters.heatmaps(DEFAULT)),
     ],
 )
-def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, told):
+def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, values):
     notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
-    known, told = page.parameters(notebook), json.loads(told)
+    known, values = page.parameters(notebook), json.loads(values)
     by_hand = {
-        name: told[name].replace("results/embedded", "results/by-hand") for name in ("out", "rows_out") if name in told
+        name: values[name].replace("results/embedded", "results/by-hand")
+        for name in ("out", "rows_out")
+        if name in values
     }
-    by_hand |= {"digest": None} if "digest" in told else {}  # so that another source can be named without its digest
-    assert known == told | by_hand
+    by_hand |= {"digest": None} if "digest" in values else {}  # so that another source can be named without its digest
+    assert known == values | by_hand
 
 
 def test_the_search_trains_by_default_as_lora_prompt_does():
@@ -308,7 +313,7 @@ def test_the_search_trains_by_default_as_lora_prompt_does():
 
 @pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt", "search"])
 def test_a_new_metric_re_runs_no_training(stage):
-    """Rescoring takes seconds: what measures is imported where the rows are read, and nowhere before; so is what writes a README."""
+    """Rescoring takes seconds: what measures, or writes a README, is imported where the rows are read, not before."""
     modules = {Path(path).stem for path in sources.closure(ROOT / f"notebooks/{stage}.py")}
     assert not modules & {
         "metrics",

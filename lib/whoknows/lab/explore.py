@@ -230,18 +230,16 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     A model that lacks the layer chooses among its own on validation when it is the reader.
 
     Raises:
-        WhoknowsError: no grid may have that name.
+        WhoknowsError: no grid may have that name, or have those tasks alone.
     """
     lacks = [model for model in results.models if setting.layer >= results.layers(model)]
-    values = json.loads(json.dumps(asdict(results.grid)))
+    values = files.read_yaml(results.grid_file)
     values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed]}
     values |= dict.fromkeys(("judge", "search", "beside"))
     values["models"] = [model | {"layers": "all" if model["name"] in lacks else None} for model in values["models"]]
     values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
     values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
-    complaint = grid.complaint(values, json.loads(grid.SCHEMA.read_text()))
-    if complaint:
-        raise WhoknowsError(f"{complaint}.")
+    grid.build(values)
     comments = [
         f"{results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained "
         f"on, {setting.scored} is scored."

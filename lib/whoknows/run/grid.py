@@ -1,84 +1,366 @@
 """The grid: models, tasks, methods, sizes and seeds of one run, read from a YAML file and checked before anything runs.
 
-`grids/schema.json` says what each key may hold and nothing but `resources` has a default, so a grid's file says all that made its numbers.
-`python -m whoknows check GRID` checks a grid and fetches the questions and models that it names.
+The classes here say what each key may hold and nothing but `resources` has a default, so a grid's file says all that
+made its numbers. Their words are those of `grids/schema.json`, which is made of them for editors, and of the sentence
+about a mistake. `python -m whoknows check GRID` checks a grid and fetches the questions and models that it names.
 """
 
 import argparse
 import difflib
 import json
-import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, field
 from datetime import date
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
+from typing import Annotated, Literal
 
-import jsonschema
-from jsonschema.exceptions import best_match
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
+from pydantic.dataclasses import dataclass
+from pydantic.json_schema import GenerateJsonSchema
+from typing_extensions import TypedDict  # before Python 3.12 pydantic does not take that of typing
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT, DATE
+from whoknows.run.stages import STAGES
 
-# Without these, 4.0 passes for a layer, and .nan passes every minimum and maximum.
-_TYPES = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine_many(
-    {
-        "integer": lambda _, value: isinstance(value, int) and not isinstance(value, bool),
-        "number": lambda _, value: (
-            isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-        ),
-    }
-)
-_Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=_TYPES)
+TASKS = (  # those of `data.questions`, which would bring pandas along
+    "trivia_qa sciq nq_open arc_easy arc_challenge openbookqa commonsense_qa piqa social_i_qa mmlu sciq_passage "
+    "common_knowledge string_operations "
+    "cities capitals "
+    "sciq_mc arc_easy_mc arc_challenge_mc openbookqa_mc commonsense_qa_mc piqa_mc social_i_qa_mc mmlu_mc"
+).split()
+SHARDED = ("answer", "extract")  # stages that do their questions one by one
 
 
-def complaint(values, schema: dict) -> str | None:
-    """The most telling error of `values` as a sentence with the key, what was expected and what was found; None if none.
+def _is(kind, title: str | None, *validators, **rules):
+    """What a value has to be: the title says so, in the schema and in the sentence about one that is not."""
+    strict = kind in (bool, float, int, str) or None  # true is no number, and no text is one
+    return Annotated[kind, Field(title=title, strict=strict, **rules), *validators]
 
-    Args:
-        schema: JSON Schema, draft 2020-12, whose `title`s say what each value should be.
+
+def _as_written(value, check):
+    check(value)
+    return value  # 1 stays 1 and is not 1.0: what stages are told, and so what re-runs, is made of it
+
+
+def _number(title: str, **limits):
+    return _is(float, title, WrapValidator(_as_written), allow_inf_nan=False, **limits)
+
+
+def _one_of(*names: str):
+    return _is(Literal[names], f"one of {', '.join(names)}")
+
+
+def _once(values: tuple) -> tuple:
+    if len(set(values)) < len(values):
+        raise ValueError("holds the same value twice; remove one")
+    return values
+
+
+def _set(item, title: str | None, at_least: int = 1):
+    unique = {"uniqueItems": True}
+    return _is(tuple[item, ...], title, AfterValidator(_once), min_length=at_least, json_schema_extra=unique)
+
+
+FILE_NAME = "letters, digits, dots and hyphens, beginning with a letter or a digit"
+FileName = _is(str, FILE_NAME, pattern="^[A-Za-z0-9][A-Za-z0-9.-]*$")
+Text = _is(str, "a name", min_length=1)
+Whole = _is(int, "a whole number, 0 or more", ge=0)
+Count = _is(int, "a whole number, 1 or more", ge=1)
+Weight = _number("a number, 0 or more", ge=0)
+Positive = _number("a number above 0", gt=0)
+Strengths = _set(Positive, "a list of numbers above 0")
+Sizes = _set(Count, "a list of whole numbers, 1 or more", at_least=0)
+Layers = _set(_is(int, None, ge=0), None) | Literal["all"]  # untitled: the key's title is for all ways and items
+
+
+def _tidy(rule: dict) -> None:
+    for key in rule["properties"].values():
+        key.pop("default", None)  # None stands for what is left out, and is not always something to write
+        key["description"] = key["description"].replace("\n", " ")
+
+
+def _part(title: str):
+    rules = ConfigDict(title=title, extra="forbid", use_attribute_docstrings=True, json_schema_extra=_tidy)
+    return dataclass(frozen=True, config=rules)
+
+
+@_part("a model with name and source")
+class Model:
+    name: FileName
+    """What the model is called in the figures; a part of file names."""
+    source: Text
+    """Where its weights come from: the name of an asset, a local folder or a model on the Hugging Face hub; with chat:
+    before it, the model is asked in its chat template."""
+    learning_rate: _is(Positive | None, "a number above 0, or null") = None
+    """Peak learning rate of LoRA + Prompt with this model as reader, in place of lora_prompt.learning_rate."""
+    thinking: _is(_is(bool, None) | None, "true or false, or null") = None
+    """Whether a chat template that has a switch is asked to think before answering; off unless this is true. An answer
+    is cut at its first line end, thoughts or not."""
+    layers: _is(Layers | None, "all, a list of layers (whole numbers, 0 or more), or null") = None
+    """Hidden states that the probe chooses from with this model as reader, in place of probe.layers."""
+
+
+@_part("a task with name, size and role")
+class Task:
+    name: _one_of(*TASKS)
+    """Name of the set; _mc is its multiple-choice form."""
+    size: Count
+    """Questions asked, few-shot examples not counted."""
+    role: _one_of("train", "shift")
+    """train: questions are split into train, validation and test; shift: all are test questions, never trained on."""
+
+
+@_part("the shares of train, validation and test")
+class Splits:
+    train: Positive
+    """Share of training questions."""
+    validation: Positive
+    """Share of validation questions, on which settings are chosen."""
+    test: Positive
+    """Share of test questions."""
+
+
+@_part("shots and max_new_tokens")
+class Answer:
+    shots: Whole
+    """Solved examples before each question; fewer for tasks whose questions are long."""
+    max_new_tokens: Count
+    """Longest answer, in tokens."""
+
+
+@_part("the settings of the probe's MLP")
+class Mlp:
+    hidden: _is(tuple[Count, ...], "a list of whole numbers", min_length=1)
+    """Units of each hidden layer."""
+    learning_rate: Positive
+    """Learning rate of Adam."""
+    epochs: Count
+    """Passes over the training answers, at most."""
+    batch_size: Count
+    """Answers in one step."""
+    patience: Count
+    """Epochs without a better validation loss after which training stops."""
+
+
+@_part("the settings of the probe")
+class Probe:
+    layers: _is(Layers, "all, or a list of layers (whole numbers, 0 or more)")
+    """Hidden states to choose from on validation, by the index of Hugging Face: 0 is the embeddings."""
+    strengths: Strengths
+    """L2 strengths of the logistic regression to choose from on validation."""
+    mlp: Mlp
+    """The multi-layer perceptron of Kapoor et al. (2024), on the last of the layers."""
+
+
+@_part("the settings of LoRA + Prompt")
+class LoraPrompt:
+    first_layer: _number("a number from 0 to 1", ge=0, le=1)
+    """Adapters sit on the blocks from this fraction of the depth upwards; 0 is every block."""
+    r: Count
+    """Rank of the adapters."""
+    alpha: Positive
+    """Scale of the adapters, divided by their rank."""
+    dropout: _number("a number from 0 to below 1", ge=0, lt=1)
+    """Dropout at the adapters' input."""
+    targets: _is(_set(Text, None) | Literal["all-linear"], "all-linear, or a list of names")
+    """Linear modules of a block that get an adapter; all-linear is all that it has."""
+    learning_rate: Positive
+    """Peak learning rate of AdamW, which rises for a tenth of the steps and falls along a cosine."""
+    batch_size: Count
+    """Answers in one step."""
+    epochs: Count
+    """Passes over the training answers, at most."""
+    evaluations: Count
+    """Looks at validation, spread evenly over all epochs; the adapters with the best AUROC are kept. With fewer than
+    three, no plateau can be seen, and every cell is marked as still improving."""
+    patience: Count
+    """Looks at validation without a better AUROC after which training stops."""
+    wrong_per_right: _is(Positive | None, "a number above 0, or null")
+    """Wrong training answers kept for each right one; null keeps all."""
+    js_weight: Weight
+    """Weight of the Jensen-Shannon penalty that keeps the answer's distribution near the untouched model's."""
+
+
+@_part("the settings of the controls")
+class Controls:
+    embedder: _is(Text | None, "the name of a sentence embedder, or null")
+    """An asset, a local folder or a name on the Hugging Face hub; null leaves out the controls that need one."""
+    strengths: Strengths
+    """L2 strengths of the controls' logistic regression to choose from on validation."""
+    sizes: Sizes
+    """Numbers of training answers for the probe's learning curve."""
+    lora: _set(_one_of("no_query", "js_weight", "left_out"), "a list of no_query, js_weight and left_out", at_least=0)
+    """More trainings of every reader on its own answers, with the first seed: LoRA with a classifier instead of the
+    query; LoRA + Prompt with the js_weight that is given here; LoRA + Prompt with one whole task left out, for each
+    task."""
+    js_weight: Weight
+    """Weight of the Jensen-Shannon penalty in the control of that name."""
+
+
+@_part("url and model of a judge")
+class Judge:
+    url: _is(str, "an address that begins with http:// or https://", pattern="^https?://.")
+    """Such as http://localhost:8000/v1."""
+    model: Text
+    """The judge's name at that address."""
+
+
+@_part("learning_rates and sizes")
+class Search:
+    learning_rates: _set(Positive, "a list of numbers above 0", at_least=0)
+    """Peak learning rates to try with all training answers; the reader's own is tried anyhow."""
+    sizes: Sizes
+    """Numbers of training answers, fewer than there are, to try at the reader's own rate."""
+
+
+@_part("some of gpus, cores, memory, minutes, partition and shards")
+class Stage:  # None stands for what a grid leaves out; its file cannot say null
+    gpus: Whole = None
+    """GPUs; without it, stages that load a language model take turns on those of this machine, and have none on a
+    cluster."""
+    cores: Count = None
+    """CPU cores."""
+    memory: Positive = None
+    """Memory in GB (10^9 bytes)."""
+    minutes: Count = None
+    """Run time after which a cluster stops the job."""
+    partition: Text = None
+    """Slurm's partition."""
+    shards: _is(int, "a whole number, 2 or more", ge=2) = None
+    """Jobs that share this stage's questions among them, 1,024 at a time; of answer and extract alone. Another number
+    runs the stage again."""
+
+
+Stages = TypedDict("Stages", dict.fromkeys(STAGES, Stage), total=False)
+
+
+@_part("flops and stages")
+class Resources:
+    flops: Positive = None
+    """Floating-point operations a second that a job which loads a language model is taken to do, for the cost that
+    `make plan` shows until there are times that were measured."""
+    stages: _is(Stages, "what a job gets, by stage") = field(default_factory=dict, hash=False)
+    """What a job of each stage gets; what is left out is for the profile to say."""
+
+
+@_part("a grid")
+class Grid:
+    """The models, tasks, methods, sizes and seeds of one run."""
+
+    name: FileName
+    """Results go to results/<name>/."""
+    models: _is(tuple[Model, ...], "a list of two models or more, each with name and source", min_length=2)
+    """Every model answers, reads, is trained on and is scored."""
+    tasks: _is(tuple[Task, ...], "a list of tasks, each with name, size and role", min_length=1)
+    """The sets of questions."""
+    splits: Splits
+    """How the questions of train tasks are split, by a hash of their words; the shares sum to 1."""
+    answer: Answer
+    """How answers are written."""
+    methods: _set(_one_of(*dict.fromkeys(TRAINED.values())), "a list of probe, lora_prompt or both")
+    """Trained methods to run; zero_shot and likelihood need no training and always run."""
+    precision: _one_of("auto", "float32", "bfloat16", "8bit", "4bit")
+    """Number format of the language models; auto is bfloat16 on a GPU and on a CPU that has it, else float32. With 8bit
+    and 4bit the blocks' matrices are quantised by bitsandbytes, and the rest is bfloat16."""
+    batch_tokens: _is(_is(int, None, ge=64) | None, "a whole number, 64 or more, or null")
+    """Tokens in one forward pass of a language model; null is as many as fit into a GPU's free memory."""
+    seeds: _set(Whole, "a list of whole numbers, 0 or more")
+    """Every estimator is trained once for each."""
+    probe: Probe
+    """Classifiers on the hidden state at the answer's last token."""
+    lora_prompt: LoraPrompt
+    """Low-rank adapters trained to say whether an answer is correct."""
+    controls: Controls
+    """Estimators that a trivial shortcut would pass as well."""
+    judge: _is(Judge | None, "url and model of a judge, or null")
+    """Another model that grades the test answers once more, behind an endpoint that speaks OpenAI's chat API; its key,
+    if it wants one, is taken from the environment variable WHOKNOWS_JUDGE_KEY."""
+    beside: _is(Text | None, "a folder, or null")
+    """Packed results of another run, as `python -m whoknows pack` writes them, whose pages the book shows after its
+    own."""
+    date: _is(Text | None, "a day as year-month-day, or null") = None
+    """What a chat template that tells the date is told, on whatever day it runs; 2025-01-01 if it is left out."""
+    search: _is(Search | None, "learning_rates and sizes, or null") = None
+    """Trainings of every reader on its own answers, with the first seed, that show on validation answers which settings
+    of LoRA + Prompt to take; it may be left out."""
+    resources: _is(Resources | None, "flops and stages, or null") = None
+    """What jobs ask of a cluster; no result depends on it, and it may be left out."""
+
+
+_GRID = TypeAdapter(Grid)
+
+
+def load(path: Path | str) -> Grid:
+    """Reads a grid and checks all of it.
+
+    Raises:
+        WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
-    error = best_match(_Validator(schema).iter_errors(values))
-    if error is None:
-        return None
-    if error.validator == "additionalProperties":
-        return _unknown_key(error)
-    if error.validator == "required":
-        missing = next(key for key in error.validator_value if key not in error.instance)
-        rule = error.schema["properties"][missing]
-        return f"{_dotted([*error.absolute_path, missing])} is missing; it should be {rule['title']} ({rule['description']})"
-    return _wrong_value(error)
+    return build(files.read_yaml(path), f"{path}: ")
 
 
-def _unknown_key(error) -> str:
-    known = list(error.schema["properties"])
-    key = next(key for key in error.instance if key not in known)
-    near = difflib.get_close_matches(str(key), known, 1)
-    advice = f"did you mean `{near[0]}`?" if near else f"the keys here are {', '.join(known)}"
-    return f"there is no key {_dotted([*error.absolute_path, key])}; {advice}"
+def build(values, origin: str = "") -> Grid:
+    """The grid that a file's values make.
+
+    Raises:
+        WhoknowsError: they are wrong; a sentence that begins with the origin, with the key and what was expected.
+    """
+    try:
+        grid = _GRID.validate_python(values)
+        mistake = _nonsense(grid)
+    except ValidationError as wrong:
+        mistake = _mistake(values, wrong.errors())
+    if mistake:
+        raise WhoknowsError(f"{origin}{mistake.removesuffix('.')}{'' if mistake.endswith('?') else '.'}")
+    return grid
 
 
-def _wrong_value(error) -> str:
-    # Part of an "any of" has no title of its own: its parent's says what all the ways are.
-    while "title" not in error.schema:
-        error = error.parent
-    key, found = _dotted(error.absolute_path), error.instance
-    if error.validator == "uniqueItems":
-        return f"{key} holds the same value twice; remove one"
-    return f"{key} should be {error.schema['title']}, but is {_short(found)}{_advice(found, error.schema)}"
+def _mistake(values, errors: list[dict]) -> str:
+    """The most telling of pydantic's errors, as a sentence with the key, what it should be and what it is."""
+    # An unknown key may be a missing one misspelt, and a list with a wrong item counts as too short, too.
+    unknown = ("unexpected_keyword_argument", "extra_forbidden", "invalid_key")
+    error = max(errors, key=lambda error: (error["type"] in unknown, len(error["loc"])))
+    rule, path = schema(), []
+    for step in error["loc"]:
+        inner = _flat(rule.get("items", {}) if isinstance(step, int) else rule.get("properties", {}).get(step, {}))
+        if "title" in inner:  # else an unknown key, or one of the ways of a value, or an item that is named as a whole
+            rule, path = inner, [*path, step]
+    if error["type"] in unknown:
+        key = error["input"] if error["type"] == "invalid_key" else error["loc"][-1]
+        known = [*rule["properties"]]
+        near = difflib.get_close_matches(str(key), known, 1)
+        advice = f"did you mean `{near[0]}`?" if near else f"the keys here are {', '.join(known)}"
+        return f"there is no key {_dotted([*path, key])}; {advice}"
+    if error["type"] == "missing":
+        return f"{_dotted(path)} is missing; it should be {rule['title']} ({rule['description']})"
+    if error["type"] == "value_error":
+        return f"{_dotted(path)} {error['ctx']['error']}"
+    value = reduce(getitem, path, values)
+    return f"{_dotted(path)} should be {rule['title']}, but is {_short(value)}{_advice(value, rule)}"
 
 
-def _advice(found, schema: dict) -> str:
-    near = difflib.get_close_matches(str(found), schema.get("enum", []), 1)
+def _flat(rule: dict) -> dict:
+    """A rule of the schema with those that it names or chooses among; its own title and description stand."""
+    parts = [schema()["$defs"][rule["$ref"].rpartition("/")[2]]] if "$ref" in rule else rule.get("anyOf", [])
+    return reduce(lambda whole, part: whole | _flat(part), parts, {}) | rule
+
+
+def _advice(value, rule: dict) -> str:
+    near = difflib.get_close_matches(str(value), rule.get("enum", []), 1)
     if near:
         return f"; did you mean `{near[0]}`?"
     try:
         # YAML 1.1 reads 1e-4 as text: a float needs its point.
-        return f"; YAML takes that for text: write {float(found):f}".rstrip("0") if isinstance(found, str) else ""
+        return f"; YAML takes that for text: write {float(value):f}".rstrip("0") if isinstance(value, str) else ""
     except ValueError:
         return ""
 
 
-def _dotted(path) -> str:
+def _dotted(path: list) -> str:
     steps = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return f"`{steps.lstrip('.')}`" if steps else "the file"
 
@@ -88,258 +370,40 @@ def _short(value) -> str:
     return text if len(text) < 80 else f"{text[:76]}…`"
 
 
-SHARDED = ("answer", "extract")  # stages that do their questions one by one
-SCHEMA = files.ROOT / "grids" / "schema.json"
-
-
-@dataclass(frozen=True)
-class Model:
-    name: str
-    """What the model is called in the figures; a part of file names."""
-    source: str
-    """Where its weights come from: an asset's name, a local folder or a model on the Hugging Face hub."""
-    learning_rate: float | None = None
-    """Peak learning rate of LoRA + Prompt with this model as reader; None for that of `lora_prompt`."""
-    thinking: bool | None = None
-    """Whether a chat template that has a switch is asked to think before answering; None is no."""
-    layers: str | tuple[int, ...] | None = None
-    """Layers of the probe with this model as reader; None for those of `probe`."""
-
-
-@dataclass(frozen=True)
-class Task:
-    name: str
-    """Name of the set of questions, one of `questions.TASKS`."""
-    size: int
-    """Questions asked, few-shot examples not counted."""
-    role: str
-    """`train`: split into train, validation and test; `shift`: test questions only."""
-
-
-@dataclass(frozen=True)
-class Splits:
-    train: float
-    """Share of training questions in the train tasks."""
-    validation: float
-    """Share of validation questions, on which settings are chosen."""
-    test: float
-    """Share of test questions."""
-
-
-@dataclass(frozen=True)
-class Answer:
-    shots: int
-    """Solved examples before each question."""
-    max_new_tokens: int
-    """Longest answer, in tokens."""
-
-
-@dataclass(frozen=True)
-class Mlp:
-    hidden: tuple[int, ...]
-    """Units of each hidden layer."""
-    learning_rate: float
-    """Learning rate of Adam."""
-    epochs: int
-    """Passes over the training answers, at most."""
-    batch_size: int
-    """Answers in one step."""
-    patience: int
-    """Epochs without a better validation loss after which training stops."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    layers: str | tuple[int, ...]
-    """`all`, or indices of Hugging Face hidden states, of which one is chosen on validation."""
-    strengths: tuple[float, ...]
-    """L2 strengths of the logistic regression, of which one is chosen on validation."""
-    mlp: Mlp
-    """The multi-layer perceptron of Kapoor et al. (2024)."""
-
-
-@dataclass(frozen=True)
-class LoraPrompt:
-    first_layer: float
-    """Adapters sit on the blocks from this fraction of the depth upwards; 0 is every block."""
-    r: int
-    """Rank of the adapters."""
-    alpha: float
-    """Scale of the adapters, divided by their rank."""
-    dropout: float
-    """Dropout at the adapters' input."""
-    targets: tuple[str, ...] | str
-    """Names of the linear modules of a block that get an adapter; or `all-linear`."""
-    learning_rate: float
-    """Peak learning rate of AdamW, which rises for a tenth of the steps and falls along a cosine."""
-    batch_size: int
-    """Answers in one step."""
-    epochs: int
-    """Passes over the training answers, at most."""
-    evaluations: int
-    """Looks at validation, spread evenly over all epochs; the adapters with the best AUROC are kept."""
-    patience: int
-    """Looks at validation without a better AUROC after which training stops."""
-    wrong_per_right: float | None
-    """Wrong training answers kept for each right one; None keeps all."""
-    js_weight: float
-    """Weight of the Jensen-Shannon penalty on the answer's tokens."""
-
-
-@dataclass(frozen=True)
-class Controls:
-    embedder: str | None
-    """Sentence embedder for the controls that need no reader; None leaves those out."""
-    strengths: tuple[float, ...]
-    """L2 strengths of the controls' logistic regression, of which one is chosen on validation."""
-    sizes: tuple[int, ...]
-    """Numbers of training answers for the probe's learning curve."""
-    lora: tuple[str, ...]
-    """Other trainings of each reader on its own answers: `no_query`, `js_weight`, `left_out`."""
-    js_weight: float
-    """Weight of the Jensen-Shannon penalty in the training that `js_weight` asks for."""
-
-
-@dataclass(frozen=True)
-class Judge:
-    url: str
-    """An endpoint that speaks OpenAI's chat API."""
-    model: str
-    """The judge's name there."""
-
-
-@dataclass(frozen=True)
-class Search:
-    learning_rates: tuple[float, ...]
-    """Peak learning rates of LoRA + Prompt that each reader is trained with on its own answers; its own rate is tried anyhow."""
-    sizes: tuple[int, ...]
-    """Numbers of training answers, fewer than there are, that it is trained on at its own rate."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    gpus: int | None = None
-    """GPUs of a job."""
-    cores: int | None = None
-    """CPU cores of a job."""
-    memory: float | None = None
-    """Memory of a job, in GB (10^9 bytes)."""
-    minutes: int | None = None
-    """Run time after which a cluster stops a job."""
-    partition: str | None = None
-    """Slurm's partition for a job."""
-    shards: int | None = None
-    """Jobs that share the questions of `answer` or `extract` among them, before the stage puts together what they found."""
-
-
-@dataclass(frozen=True)
-class Resources:
-    flops: float | None = None
-    """Floating-point operations a second that a job which loads a language model is taken to do, for the cost that a plan shows."""
-    stages: dict[str, Stage] = field(default_factory=dict, hash=False)
-    """What a job of each stage gets."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    name: str
-    """Results go to `results/<name>/`."""
-    models: tuple[Model, ...]
-    """Models that answer, read, are trained on and are scored, each with each."""
-    tasks: tuple[Task, ...]
-    """Sets of questions."""
-    splits: Splits
-    """How the questions of train tasks are split."""
-    answer: Answer
-    """How answers are written."""
-    methods: tuple[str, ...]
-    """Trained methods that run: `probe`, `lora_prompt`."""
-    precision: str
-    """Number format of the language models: `auto`, `float32`, `bfloat16`, `8bit` or `4bit`."""
-    batch_tokens: int | None
-    """Tokens in one forward pass of a language model; None for as many as fit."""
-    seeds: tuple[int, ...]
-    """Every estimator is trained once for each seed."""
-    probe: Probe
-    """Settings of the probe."""
-    lora_prompt: LoraPrompt
-    """Settings of LoRA + Prompt."""
-    controls: Controls
-    """Settings of the controls."""
-    judge: Judge | None
-    """A model that grades test answers once more; None does without."""
-    beside: str | None
-    """Folder with the packed results of another run, whose pages the book shows too."""
-    date: str | None = None
-    """The day, as year-month-day, that a chat template tells the model if it tells the date; None is always the same one."""
-    search: Search | None = None
-    """What is tried to find the settings of LoRA + Prompt; None does without."""
-    resources: Resources | None = None
-    """What jobs ask of a cluster; no result depends on it."""
-
-
-def load(path: Path | str) -> Grid:
-    """Reads a grid and checks all of it.
-
-    Raises:
-        WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
-    """
-    values = files.read_yaml(path)
-    wrong = complaint(values, json.loads(SCHEMA.read_text())) or _nonsense(values)
-    if wrong:
-        raise WhoknowsError(f"{path}: {wrong.removesuffix('.')}{'' if wrong.endswith('?') else '.'}")
-    return _build(values)
-
-
-def _nonsense(values: dict) -> str | None:
+def _nonsense(grid: Grid) -> str | None:
     """What a schema cannot say: sums, and names that must differ."""
-    for key in ("models", "tasks"):
+    for key, items in (("models", grid.models), ("tasks", grid.tasks)):
         # Paths are made of model names, and some file systems do not tell Tiny from tiny.
-        names = [item["name"].lower() for item in values[key]]
-        for index, name in enumerate(names):
-            if name in names[:index]:
-                return f"`{key}[{index}].name` is `{values[key][index]['name']}`, which an earlier one has already; rename or remove it"
-    for index, model in enumerate(values["models"]):
-        if model.get("thinking") is not None and not model["source"].startswith(CHAT):
-            return f"`models[{index}].thinking` is given, but its source is not asked in a chat template; write {CHAT} before it, or remove thinking"
+        names = [item.name.lower() for item in items]
+        for index, item in enumerate(items):
+            if names[index] in names[:index]:
+                return f"`{key}[{index}].name` is `{item.name}`, which an earlier one has already; rename or remove it"
+    for index, model in enumerate(grid.models):
+        if model.thinking is not None and not model.source.startswith(CHAT):
+            return (
+                f"`models[{index}].thinking` is given, but its source is not asked in a chat template; "
+                f"write {CHAT} before it, or remove thinking"
+            )
     try:
-        date.fromisoformat(values.get("date") or DATE)
+        date.fromisoformat(grid.date or DATE)
     except ValueError:
-        return f"`date` is `{values['date']}`, which is no day; write one as year-month-day, such as {DATE}"
-    if not any(task["role"] == "train" for task in values["tasks"]):
+        return f"`date` is `{grid.date}`, which is no day; write one as year-month-day, such as {DATE}"
+    if not any(task.role == "train" for task in grid.tasks):
         return "`tasks` has no task with role train, so there is nothing to train on; give one of them that role"
-    for stage, asked in ((values.get("resources") or {}).get("stages") or {}).items():
-        if "shards" in asked and stage not in SHARDED:
-            return f"`resources.stages.{stage}.shards` is given, but only {' and '.join(SHARDED)} can be cut into shards; remove it"
-    total = sum(values["splits"].values())
+    for stage, asked in (grid.resources.stages if grid.resources else {}).items():
+        if asked.shards and stage not in SHARDED:
+            key, cut = f"resources.stages.{stage}.shards", " and ".join(SHARDED)
+            return f"`{key}` is given, but only {cut} can be cut into shards; remove it"
+    total = sum(asdict(grid.splits).values())
     if abs(total - 1) > 1e-6:
         return f"`splits` should sum to 1, but sums to {total:g}; change one of the shares"
     return None
 
 
-def _build(values: dict) -> Grid:
-    parts = {
-        "models": tuple(Model(**_frozen(model)) for model in values["models"]),
-        "tasks": tuple(Task(**task) for task in values["tasks"]),
-        "splits": Splits(**values["splits"]),
-        "answer": Answer(**values["answer"]),
-        "probe": Probe(**_frozen(values["probe"]) | {"mlp": Mlp(**_frozen(values["probe"]["mlp"]))}),
-        "lora_prompt": LoraPrompt(**_frozen(values["lora_prompt"])),
-        "controls": Controls(**_frozen(values["controls"])),
-        "judge": Judge(**values["judge"]) if values["judge"] else None,
-        "search": Search(**_frozen(values["search"])) if values.get("search") else None,
-        "resources": _resources(values["resources"]) if values.get("resources") else None,
-    }
-    return Grid(**_frozen(values) | parts)
-
-
-def _resources(values: dict) -> Resources:
-    stages = {stage: Stage(**said) for stage, said in values.get("stages", {}).items()}
-    return Resources(**values | {"stages": stages})
-
-
-def _frozen(values: dict) -> dict:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+@cache
+def schema() -> dict:
+    """The JSON Schema of a grid, draft 2020-12; `grids/schema.json` holds it."""
+    return {"$schema": GenerateJsonSchema.schema_dialect} | _GRID.json_schema()
 
 
 def main(arguments: list[str]) -> None:
@@ -348,8 +412,13 @@ def main(arguments: list[str]) -> None:
     from whoknows.models import loading  # not above: reading a grid needs none of it
 
     parser = argparse.ArgumentParser(prog="whoknows check", description="Checks a grid and fetches what it names.")
-    parser.add_argument("grid")
-    chosen = load(parser.parse_args(arguments).grid)
+    either = parser.add_mutually_exclusive_group(required=True)
+    either.add_argument("grid", nargs="?")
+    either.add_argument("--schema", action="store_true", help="print what grids/schema.json should hold, instead")
+    options = parser.parse_args(arguments)
+    if options.schema:
+        return print(json.dumps(schema(), indent=2))
+    chosen = load(options.grid)
     sources = [*(model.source.removeprefix(CHAT) for model in chosen.models), chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
         hub.check(source)

@@ -132,7 +132,7 @@ def layers(grid: Grid) -> str:
 
 
 def lora_variants(grid: Grid) -> dict[str, dict]:
-    """The other trainings of LoRA + Prompt that a grid asks for: what each changes, by the method's name in the rows."""
+    """The other trainings of LoRA + Prompt that a grid asks for: what each changes, by its method's name in rows."""
     if "lora_prompt" not in grid.methods:
         return {}
     weight = grid.controls.js_weight
@@ -237,10 +237,10 @@ def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
         "judged": "judged",
         "search": "search",
     }
-    own = {key: f"{folder}/{place}" for key, place in places.items() if values.get(key)}
+    moved = {key: f"{folder}/{place}" for key, place in places.items() if values.get(key)}
     if "answers" in values:
-        own["answers"] = {name: f"{folder}/answers/{name}.parquet" for name in answers(grid)}
-    return json.dumps(values | own | {"out": table})
+        moved["answers"] = {name: f"{folder}/answers/{name}.parquet" for name in answers(grid)}
+    return json.dumps(values | moved | {"out": table})
 
 
 def beside_pages(grid: Grid) -> list[str]:
@@ -256,21 +256,22 @@ def packed(grid: Grid) -> Grid:
     """
     place = Path(grid.beside)
     _there(place / "grid.yml")
-    found = load(place / "grid.yml")
+    theirs = load(place / "grid.yml")
     for path in (
         "about.json",
         "rows/rows.parquet",
         "controls/controls.parquet",
-        *(f"answers/{name}.parquet" for name in answers(found)),
+        *(f"answers/{name}.parquet" for name in answers(theirs)),
     ):
         _there(place / path)
-    return found
+    return theirs
 
 
 def _there(path: Path) -> None:
     if not path.exists():
         raise WhoknowsError(
-            f"grid, beside: there is no {path}: write the folder with python -m whoknows pack, copy all of it, or set beside: null"
+            f"grid, beside: there is no {path}: write the folder with python -m whoknows pack, copy all of it, "
+            "or set beside: null"
         )
 
 
@@ -302,7 +303,7 @@ def _tasks(grid: Grid) -> dict:
 
 
 def _reading(grid: Grid, name: str) -> dict:
-    """What every stage that loads a language model is told; other files of the model, or another day, are other parameters."""
+    """What every stage that loads a language model is told; other files of it, or another day, are other parameters."""
     model = next(model for model in grid.models if model.name == name)
     template = {"day": grid.date or DATE, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
     about = {"template": template, "digest": assets.digest(model.source)}

@@ -1,6 +1,9 @@
 """The stages of a run, in their order: what each is called, and what a job of it asks of a machine."""
 
-from whoknows.run.grid import Grid, Stage
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # a grid's keys are made of the stages' names
+    from whoknows.run.grid import Grid, Stage
 
 STAGES = {
     "questions": "Questions",
@@ -30,17 +33,19 @@ READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load 
 HEAVY = (*READING, "surface", "ablate", "sweep")  # are faster on more than one core
 
 
-def asked(grid: Grid, stage: str) -> Stage:
+def asked(grid: "Grid", stage: str) -> "Stage":
     """What a grid says a job of a stage should get; all None if it says nothing."""
+    from whoknows.run.grid import Stage
+
     return grid.resources.stages.get(stage, Stage()) if grid.resources else Stage()
 
 
-def cores(grid: Grid, stage: str, share: int) -> int:
+def cores(grid: "Grid", stage: str, share: int) -> int:
     """Cores of a job: what the grid says, or `share` for the stages that are faster on more than one."""
     return asked(grid, stage).cores or (share if stage in HEAVY else 1)
 
 
-def needs(grid: Grid, stage: str, cards: int) -> dict[str, int | str]:
+def needs(grid: "Grid", stage: str, cards: int) -> dict[str, int | str]:
     """Resources of a job by the names that Snakemake's executors know; what a grid leaves out is the profile's to say.
 
     Args:
