@@ -16,8 +16,8 @@ SHOWN = ("report", "use")  # rooms of charts and model cards, on which no number
 def closure(notebook: Path | str) -> list[str]:
     """The notebook, then every module of the library that it imports, directly or through another, as relative paths.
 
-    Imports are read, not run. Those within functions count too, save in `main`, which no notebook calls. A notebook that
-    runs a stage does not depend on the charts that it draws then, nor on the README that it writes.
+    Imports are read, not run. Those within functions count too, save in `main`, which no notebook calls. A notebook
+    that runs a stage does not depend on the charts that it draws then, nor on the README that it writes.
 
     Args:
         notebook: py:percent source.
