@@ -26,14 +26,14 @@ import pandas as pd
 from IPython.display import HTML
 
 from whoknows.data import files
-from whoknows.report.pages import heatmaps, published
+from whoknows.report.pages import claims, heatmaps
 
-figure, released = published.figure(), published.released()
+figure, released = claims.figure(), claims.released()
 files.write_parquet(out, pd.concat([figure.assign(source="figure"), released.assign(source="released")]))
-heatmaps.heatmaps_chart(figure, published.MODELS, "figure")
+heatmaps.heatmaps_chart(figure, claims.MODELS, "figure")
 
 # %% tags=["remove-input"]
-HTML(heatmaps.heatmaps_html(figure, published.MODELS))
+HTML(heatmaps.heatmaps_html(figure, claims.MODELS))
 
 # %% [markdown]
 # ## The results that its authors released
@@ -44,7 +44,7 @@ HTML(heatmaps.heatmaps_html(figure, published.MODELS))
 # as missing.
 
 # %% tags=["remove-input"]
-heatmaps.heatmaps_chart(released, published.MODELS, "released")
+heatmaps.heatmaps_chart(released, claims.MODELS, "released")
 
 # %% tags=["remove-input"]
-HTML(heatmaps.heatmaps_html(released, published.MODELS))
+HTML(heatmaps.heatmaps_html(released, claims.MODELS))

@@ -35,7 +35,6 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import bootstrap, cells, plateau, scores
-from whoknows.report import facts
 from whoknows.report.pages import claims, heatmaps
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
@@ -51,7 +50,7 @@ Markdown(heatmaps.heatmaps_sentences(table, cells.baseline_table(shown), primary
 heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links)
 
 # %% tags=["remove-input"]
-HTML(facts.html(examples, estimators, models))
+HTML(heatmaps.html(examples, estimators, models))
 
 # %% tags=["remove-input"]
 HTML(heatmaps.heatmaps_html(table, models, links))

@@ -4,8 +4,8 @@ import logging
 
 __version__ = "0.1.0"
 
-# PEFT imports it whether or not weights are quantised, and it warns of kernels that nothing here uses; what fails raises
-# an error too.
+# PEFT imports it whether or not weights are quantised, and it warns of kernels that nothing here uses; what fails
+# raises an error too.
 logging.getLogger("bitsandbytes").setLevel(logging.CRITICAL)
 
 

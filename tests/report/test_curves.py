@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from whoknows.report.pages import controls, curves, palette
+from whoknows.report.pages import controls, curves, style
 
 
 def test_the_layer_curve_rings_the_best_point():
@@ -50,9 +50,9 @@ def test_a_method_has_one_hue_and_no_two_models_have_one_shape_and_dash(count):
         for depth in (0, 1)
     ]
     svg = vl_convert.vegalite_to_svg(controls.layers_chart(pd.DataFrame(lines)).to_dict())
-    assert set(re.findall(r'aria-roledescription="line mark"[^>]* stroke="([^"]+)"', svg)) == {palette.hue("probe")}
+    assert set(re.findall(r'aria-roledescription="line mark"[^>]* stroke="([^"]+)"', svg)) == {style.hue("probe")}
     names = [line["scored"] for line in lines[::2]]
-    drawn = zip(palette.shapes(names).to_dict()["range"], map(tuple, palette.dashes(names).to_dict()["range"]))
+    drawn = zip(style.shapes(names).to_dict()["range"], map(tuple, style.dashes(names).to_dict()["range"]))
     assert len(set(drawn)) == count
 
 

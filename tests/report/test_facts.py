@@ -5,7 +5,7 @@ import json
 import pandas as pd
 
 from made_up import make_rows
-from whoknows.report import facts
+from whoknows.report.pages import heatmaps
 
 
 def card(folder, method, reader, trained_on, **values):
@@ -27,12 +27,12 @@ def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):
     ]
     foreign = make_rows([0.0] * 9, [True] * 9, split="validation", reader="a", trained_on="b", scored="a")
     rows = pd.concat([*held, foreign, make_rows([0.0], [True], reader="a", trained_on="a", scored="a")])
-    table = facts.table(rows, str(tmp_path), ["a", "b", "c"]).set_index("Model")
+    table = heatmaps.table(rows, str(tmp_path), ["a", "b", "c"]).set_index("Model")
     assert table.loc["a"].tolist() == ["4-bit GGUF (Q4_1)", "yes", "7 to 8", "2 of 5", "76 to 77"]
     assert table.loc["b"].tolist() == ["owner/plain-7b, auto", "no", "7 to 8", "— of —", "76 to 77"]
     assert table.loc["c"].tolist() == ["—", "—", "—", "— of —", "—"], "an older run has no cards"
-    assert "MLP" not in facts.html(rows, str(tmp_path), ["a"])
-    assert "on the switch Heatmaps" in facts.html(
+    assert "MLP" not in heatmaps.html(rows, str(tmp_path), ["a"])
+    assert "on the switch Heatmaps" in heatmaps.html(
         rows.assign(method=["probe_mlp"] + ["probe"] * (len(rows) - 1)), str(tmp_path), ["a"]
     )
 
@@ -44,7 +44,7 @@ def test_a_model_is_tuned_if_its_name_says_so():
         "mistralai/Mistral-7B-Instruct-v0.1": "yes",
         "chat:owner/m": "yes",
     }
-    assert {name: facts.tuned(name) for name in [*tuned, "gemma3-270m", "owner/digits-1b"]} == tuned | {
+    assert {name: heatmaps.tuned(name) for name in [*tuned, "gemma3-270m", "owner/digits-1b"]} == tuned | {
         "gemma3-270m": "no",
         "owner/digits-1b": "no",
     }

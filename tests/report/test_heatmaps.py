@@ -11,7 +11,7 @@ import pytest
 from made_up import make_rows
 from whoknows.evaluation.bootstrap import EXPLORATORY
 from whoknows.evaluation.cells import heatmap_axes
-from whoknows.report.pages import cell, differences, heatmaps, palette, published, style
+from whoknows.report.pages import cell, claims, differences, heatmaps, style
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,23 +30,23 @@ def contrast(one, other):
     return (light + 0.05) / (dark + 0.05)
 
 
-@pytest.mark.parametrize("page, ink", [("#ffffff", palette.INK), ("#121212", "#ced6dd"), ("#14181e", "#ced6dd")])
+@pytest.mark.parametrize("page, ink", [("#ffffff", style.INK), ("#121212", "#ced6dd"), ("#14181e", "#ced6dd")])
 def test_marks_and_text_have_contrast_with_the_page(page, ink):
-    assert min(contrast(colour, page) for colour in [*palette.HUES.values(), *palette.BLUES, palette.GREY]) >= 3
+    assert min(contrast(colour, page) for colour in [*style.HUES.values(), *style.BLUES, style.GREY]) >= 3
     assert contrast(ink, page) >= 4.5
-    style = (ROOT / "book/_static/page.css").read_text()
-    assert all(f'svg.marks [{what}="{palette.INK}"] {{\n  {what}: #ced6dd;' in style for what in ("fill", "stroke"))
+    css = (ROOT / "book/_static/page.css").read_text()
+    assert all(f'svg.marks [{what}="{style.INK}"] {{\n  {what}: #ced6dd;' in css for what in ("fill", "stroke"))
 
 
 def test_a_hue_is_one_kind_of_method_and_every_colour_is_in_the_palette():
-    assert len({*palette.HUES.values(), palette.GREY, *palette.RAMP, palette.INK}) == 5 + 1 + 5 + 1
-    assert [palette.family(m) for m in ("probe", "likelihood", "entropy_max", "embedder")] == [
+    assert len({*style.HUES.values(), style.GREY, *style.RAMP, style.INK}) == 5 + 1 + 5 + 1
+    assert [style.family(m) for m in ("probe", "likelihood", "entropy_max", "embedder")] == [
         "Probe",
         "Token probabilities",
         "Token probabilities",
-        palette.CONTROL,
+        style.CONTROL,
     ]
-    known = set(re.findall("#[0-9a-f]{6}", (ROOT / "lib/whoknows/report/pages/palette.py").read_text()))
+    known = set(re.findall("#[0-9a-f]{6}", (ROOT / "lib/whoknows/report/pages/style.py").read_text()))
     for path in [*(ROOT / "lib/whoknows").rglob("*.py"), ROOT / "book/_static/charts.js"]:
         assert set(re.findall("[\"'](#[0-9a-fA-F]{6})[\"']", path.read_text())) <= known, path.name
 
@@ -54,9 +54,9 @@ def test_a_hue_is_one_kind_of_method_and_every_colour_is_in_the_palette():
 def test_text_is_readable_on_every_colour():
     luminance = []
     for place in np.linspace(0, 1, 101):
-        ink = "#000" if place > palette.black_from() else "#fff"
-        at = place * (len(palette.RAMP) - 1)
-        stops = [channels(colour) for colour in palette.RAMP]
+        ink = "#000" if place > style.black_from() else "#fff"
+        at = place * (len(style.RAMP) - 1)
+        stops = [channels(colour) for colour in style.RAMP]
         luminance.append(bright(np.array([np.interp(at, range(len(stops)), channel) for channel in zip(*stops)])))
         contrast = 1.05 / (luminance[-1] + 0.05) if ink == "#fff" else (luminance[-1] + 0.05) / 0.05
         assert contrast >= 4.5, f"{ink} at {place}"
@@ -74,14 +74,14 @@ def test_the_colour_bar_holds_all_values_and_chance_where_there_is_one():
 
 
 def test_the_figure_is_as_its_description_reads_it():
-    values = published.figure().set_index(["method", "model", "trained_on"])["auroc"]
+    values = claims.figure().set_index(["method", "model", "trained_on"])["auroc"]
     assert values["probe", "Mistral", "LLaMA-2"] == 0.70
     assert values["lora_prompt", "LLaMA-2", "Mistral"] == 0.70
     assert len(values) == 8
 
 
 def test_broken_runs_of_the_released_results_are_missing_and_no_others():
-    released = published.released()
+    released = claims.released()
     broken = released[released["auroc"].isna()]
     assert set(zip(broken["reading"], broken["method"])) == {("B", "probe")}
     assert (broken["model"] != broken["trained_on"]).all() and len(broken) == 2

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from whoknows.data import assets, questions
-from whoknows.run import cost, grid, sizes, stages
+from whoknows.run import cost, grid, stages
 
 ROOT = Path(__file__).parents[2]
 SMOKE = grid.load(ROOT / "grids/smoke.yml")
@@ -38,7 +38,7 @@ def test_a_config_gives_the_weights_that_the_model_has(readers, name):
     linear = [
         m.weight.numel() for block in reader.base.layers for m in block.modules() if isinstance(m, torch.nn.Linear)
     ]
-    shape = sizes.size(reader.tokenizer.name_or_path)
+    shape = cost.size(reader.tokenizer.name_or_path)
     assert (shape.layers, shape.width, shape.blocks, shape.head) == (
         reader.depth,
         reader.head.shape[1],
@@ -59,7 +59,7 @@ def test_a_config_gives_the_weights_that_the_model_has(readers, name):
 )
 def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, tmp_path):
     monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path))
-    shape = sizes.size(source)
+    shape = cost.size(source)
     assert math.isclose(shape.blocks, weights, rel_tol=0.1) and shape.origin == origin
     if origin == "guess":
         assert (
@@ -113,7 +113,7 @@ def test_every_config_gives_a_plan_and_what_is_unknown_is_said(tmp_path, config,
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
-    known = sizes.size(str(folder))
+    known = cost.size(str(folder))
     assert known.origin == origin and known.blocks > 0 and known.head > 0
     if shape:
         assert (known.layers, known.width) == shape[:2] and known.sides.items() >= shape[2].items()
@@ -173,7 +173,7 @@ def test_pages_of_results_measure_every_estimator_on_every_task():
 
 
 def test_a_forward_pass_is_two_operations_a_weight_and_token_and_training_costs_more():
-    text, model = cost.Texts(SMOKE), sizes.size("a-135m")
+    text, model = cost.Texts(SMOKE), cost.size("a-135m")
     assert math.isclose(text.count.total(), 320) and math.isclose(text.count["test"], 152)
     one = cost.work(of_size(2))
     assert math.isclose(one["extract"].operations, 2 * 2 * model.blocks * text.packed_tokens(2))

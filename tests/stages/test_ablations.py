@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from made_up import answers, mixed, spied
 from whoknows import WhoknowsError
-from whoknows.data.splits import for_seed, smaller
+from whoknows.data.rows import for_seed, smaller
 from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc

@@ -13,12 +13,10 @@ from made_up import answers, extract, fresh, mixed, plain, spied, untaught
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.prompts import QUERY
-from whoknows.data.rows import example_rows
-from whoknows.data.splits import for_seed
-from whoknows.estimators import lora, training
-from whoknows.estimators.lora import LoraPrompt
+from whoknows.data.rows import example_rows, for_seed
+from whoknows.estimators import lora
+from whoknows.estimators.lora import LoraPrompt, jensen_shannon
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
-from whoknows.estimators.training import jensen_shannon
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc, counts, mean_auroc
 from whoknows.models import distributed, forward, loading
@@ -501,9 +499,7 @@ def test_each_step_has_its_answers_its_shift_its_rate_and_a_gradient_that_is_not
     monkeypatch.setattr(torch.optim, "AdamW", Watched)
     monkeypatch.setattr(estimator, "_step", step)
     estimator.fit(data, grades, 0.7, lambda: 0.5)
-    assert [rate for rate, _ in seen] == [
-        SETTINGS["learning_rate"] * training.learning_rate(at, 12) for at in range(12)
-    ]
+    assert [rate for rate, _ in seen] == [SETTINGS["learning_rate"] * lora.learning_rate(at, 12) for at in range(12)]
     assert [length for _, length in seen] == pytest.approx([1.0] * 12, rel=1e-4)
 
 
@@ -605,11 +601,11 @@ def test_one_models_answers_of_a_forest_are_as_if_they_stood_alone(mistral, mode
 
 
 def test_the_learning_rate_rises_for_a_tenth_and_falls_to_nothing():
-    rates = [training.learning_rate(step, 50) for step in range(51)]
+    rates = [lora.learning_rate(step, 50) for step in range(51)]
     assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0]) and rates[5] == 1 and rates[50] == pytest.approx(0)
     assert all(a > b for a, b in zip(rates[5:], rates[6:])), "falls"
-    assert [training.learning_rate(step, 3) for step in range(2)] == [1.0, 1.0], "a short training rises at once"
-    assert training.learning_rate(0, 1) == 1 and np.isfinite(training.learning_rate(1, 1))
+    assert [lora.learning_rate(step, 3) for step in range(2)] == [1.0, 1.0], "a short training rises at once"
+    assert lora.learning_rate(0, 1) == 1 and np.isfinite(lora.learning_rate(1, 1))
 
 
 def log_softmax(*values):

@@ -11,8 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from made_up import mixed
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import example_rows
-from whoknows.data.splits import for_seed
+from whoknows.data.rows import example_rows, for_seed
 from whoknows.estimators.hidden import save_hidden
 from whoknows.estimators.probe import Labelled, Logistic, Mlp, logistic_path, standardise
 from whoknows.evaluation import scores

@@ -9,7 +9,7 @@ from test_lora_prompt import SETTINGS, USED, learnable
 from made_up import fresh, mixed, spied
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.splits import fewer, for_seed, smaller
+from whoknows.data.rows import fewer, for_seed, smaller
 from whoknows.estimators.hidden import load_hidden, save_hidden
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.probe import Logistic

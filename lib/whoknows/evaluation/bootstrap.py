@@ -69,7 +69,7 @@ def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict
     """Each of `metrics.RESAMPLED` as `samples` returns AUROC, of the same draws.
 
     Args:
-        fitted: as `calibration.fit_all` returns; its thresholds are the same in all resamples.
+        fitted: as `scores.fit_all` returns; its thresholds are the same in all resamples.
     """
     values = {
         key: metrics.resampled(*group, fitted[(*key[:3], key[4], key[3])].threshold)

@@ -17,7 +17,7 @@ import yaml
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.splits import fewer, for_seed
+from whoknows.data.rows import fewer, for_seed
 from whoknows.estimators.hidden import BEFORE, load_hidden
 from whoknows.estimators.probe import Labelled, Logistic, logistic_path, standardise
 from whoknows.evaluation import auroc, scores
@@ -25,8 +25,7 @@ from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_se
 from whoknows.report.pages import cell
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.palette import INK, RAMP, black_from
-from whoknows.report.pages.style import TITLES, colour_domain
+from whoknows.report.pages.style import INK, RAMP, TITLES, black_from, colour_domain
 from whoknows.run import grid, parameters
 from whoknows.stages.probe import parts, probe_rows
 

@@ -408,7 +408,7 @@ def schema() -> dict:
 
 def main(arguments: list[str]) -> None:
     """The command line; says nothing if the grid is good and all that it names is there."""
-    from whoknows.data import assets, hub, questions
+    from whoknows.data import assets, questions, remote
     from whoknows.models import loading  # not above: reading a grid needs none of it
 
     parser = argparse.ArgumentParser(prog="whoknows check", description="Checks a grid and fetches what it names.")
@@ -421,7 +421,7 @@ def main(arguments: list[str]) -> None:
     chosen = load(options.grid)
     sources = [*(model.source.removeprefix(CHAT) for model in chosen.models), chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
-        hub.check(source)
+        remote.check(source)
     asked = [questions.asset(task.name) for task in chosen.tasks]
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None

@@ -11,8 +11,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
-from whoknows.data.rows import example_rows
-from whoknows.data.splits import for_seed
+from whoknows.data.rows import example_rows, for_seed
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
 from whoknows.evaluation.auroc import counts, mean_auroc

@@ -10,8 +10,7 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import example_rows
-from whoknows.data.splits import for_seed
+from whoknows.data.rows import example_rows, for_seed
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import Labelled, Logistic, Mlp
 from whoknows.evaluation import auroc

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from whoknows.data import files
-from whoknows.data.splits import for_seed, smaller
+from whoknows.data.rows import for_seed, smaller
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.probe import Logistic

@@ -13,13 +13,12 @@ from sklearn.metrics import roc_curve
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.rows import one_class
-from whoknows.evaluation import calibration
+from whoknows.evaluation import scores
 from whoknows.evaluation.cells import first_test_set, named, test_sets
 from whoknows.evaluation.metrics import risk_coverage
 from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE, marked
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
-from whoknows.report.pages.palette import GREY, HUES, INK
-from whoknows.report.pages.style import BENEATH, captioned, folded, metric_columns, pooled_html, switch
+from whoknows.report.pages.style import BENEATH, GREY, HUES, INK, captioned, folded, metric_columns, pooled_html, switch
 
 POINTS = 50  # places along a curve
 BINS = 10
@@ -61,7 +60,7 @@ def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
         and seeds, reliability and confidence are of all answers together.
     """
     test, parts = rows[rows["split"] == "test"], []
-    fitted = calibration.fit_all(rows)
+    fitted = scores.fit_all(rows)
     for label, members in test_sets(tasks, sorted(test["task"].unique())).items():
         for (method, scored), cell in test[test["task"].isin(members)].groupby(["method", "scored"], sort=False):
             four = pd.concat([_roc(cell), _risk(cell), _confidence(cell), _reliability(cell, fitted)])
@@ -110,7 +109,7 @@ def _confidence(cell: pd.DataFrame) -> pd.DataFrame:
 def _reliability(cell: pd.DataFrame, fitted: dict) -> pd.DataFrame:
     """Share of right answers by mean P(correct) in bins of equally many answers, before and after Platt scaling."""
     correct, logit = cell["correct"].to_numpy(bool), cell["logit"].to_numpy(float)
-    scaled, keys = logit.copy(), [*calibration.ESTIMATOR, "scored"]
+    scaled, keys = logit.copy(), [*scores.ESTIMATOR, "scored"]
     for key, places in cell.reset_index(drop=True).groupby(keys).indices.items():
         scaled[places] = fitted[key].slope * scaled[places] + fitted[key].offset
     parts = []

@@ -18,17 +18,56 @@ import numpy as np
 import pandas as pd
 
 from whoknows.data import files
+from whoknows.data.files import ROOT
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import ALPHA
-from whoknows.evaluation.cells import READINGS, first_test_set, measure, named
+from whoknows.evaluation.cells import READINGS, first_test_set, heatmap_axes, measure, named
 from whoknows.evaluation.plateau import IMPROVING, marked
-from whoknows.report.pages import published, style
+from whoknows.report.pages import style
 from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.palette import GREY, INK
+from whoknows.report.pages.style import GREY, INK
 
-CLAIMS = published.DATA.parent / "claims.yml"
+DATA = ROOT / "book" / "data"
+MODELS = ["Mistral", "LLaMA-2"]
+NAMES = {"mistral-7b": "Mistral", "llama2-7b": "LLaMA-2"}
+
+
+def figure() -> pd.DataFrame:
+    """The eight values that the description of the figure reads off it.
+
+    Returns:
+        A table for `heatmaps.heatmaps_chart`. The figure does not say which reading its axes mean, so it has
+        one, named "figure".
+    """
+    values = pd.read_csv(DATA / "figure.csv").rename(columns={"value": "auroc"})
+    return values.assign(reading="figure", test_set="open-ended MMLU", reason="", note="")
+
+
+def released() -> pd.DataFrame:
+    """The same cells from the per-task results that Kapoor et al. (2024) released, over 57 MMLU tasks.
+
+    Returns:
+        A table for `heatmaps.heatmaps_chart` with both readings. A cell that is exactly 0.5 on most tasks comes
+        from a run that broke, so it is missing, and its reason says what was released.
+    """
+    values = pd.read_csv(DATA / "kapoor2024_open_ended_mmlu.csv")
+    values = values.replace(dict.fromkeys(("reader", "trained_on", "scored"), NAMES))
+    broken = values["share_of_tasks_at_exactly_0.5"] > 0.5
+    values["reason"] = [_reason(line) if bad else "" for (_, line), bad in zip(values.iterrows(), broken)]
+    values["auroc"] = values["auroc_macro"].mask(broken)
+    values["note"] = [f"{n} tasks" for n in values["n_tasks"]]
+    values["test_set"] = "open-ended MMLU"
+    return pd.concat([heatmap_axes(values, reading) for reading in READINGS], ignore_index=True)
+
+
+def _reason(line: pd.Series) -> str:
+    share, n = line["share_of_tasks_at_exactly_0.5"], line["n_tasks"]
+    return f"released as {line['auroc_macro']:.4f}, exactly 0.5 on {share:.0%} of {n} tasks: a broken run"
+
+
+CLAIMS = DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
 HOLDS, FAILS, OPEN = "holds", "fails", "inconclusive"
 ZERO = 1e-9  # decimals do not subtract exactly
@@ -86,7 +125,7 @@ def contrasts(claims: list[Claim], cells: pd.DataFrame | pd.Series) -> pd.DataFr
 @cache
 def margin() -> float:
     """Half of the smallest step between values of the figure: a smaller difference could not be seen in it."""
-    steps = np.diff(np.unique(published.figure()["auroc"]))
+    steps = np.diff(np.unique(figure()["auroc"]))
     return float(steps.min() / 2)
 
 
@@ -110,8 +149,8 @@ def evaluate(
 
 def by_others(claims: list[Claim]) -> pd.DataFrame:
     """The contrasts in the figure's own numbers and in the released results, which come without intervals."""
-    views = [("figure", "figure", published.figure())]
-    views += [("released", reading, view) for reading, view in published.released().groupby("reading")]
+    views = [("figure", "figure", figure())]
+    views += [("released", reading, view) for reading, view in released().groupby("reading")]
     parts = []
     for source, reading, view in views:
         table = contrasts(claims, view.set_index(PLACE)["auroc"]).rename(columns={"value": "estimate"})

@@ -15,7 +15,7 @@ from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import ON_VALIDATION, WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.differences import COMPARED
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.palette import INK, dashes, family, hue, hues, shapes
+from whoknows.report.pages.style import INK, dashes, family, hue, hues, shapes
 
 SIZE = "probe_n"
 NATIVE = " on its own answers"

@@ -8,7 +8,7 @@ import json
 import altair as alt
 import pandas as pd
 
-from whoknows.report.pages.palette import BLUES, INK, dashes, hue
+from whoknows.report.pages.style import BLUES, INK, dashes, hue
 
 alt.data_transformers.disable_max_rows()  # many models and tasks are many rows, and altair would refuse to draw them
 # Of columns whose name does not say what they hold.

@@ -11,7 +11,7 @@ from whoknows.evaluation.cells import READINGS, heatmap_axes, measure, named, te
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.palette import GREY, INK
+from whoknows.report.pages.style import GREY, INK
 
 METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
 COMPARED = ("probe", "lora_prompt")

@@ -11,8 +11,17 @@ from whoknows.data import files
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.palette import RAMP, black_from, dashes, hue, shapes
-from whoknows.report.pages.style import colour_domain, columns_html, folded, reading_switch
+from whoknows.report.pages.style import (
+    RAMP,
+    black_from,
+    colour_domain,
+    columns_html,
+    dashes,
+    folded,
+    hue,
+    reading_switch,
+    shapes,
+)
 
 CHOSEN = "chosen"
 DEPTHS = [round(step / 20, 2) for step in range(21)]
@@ -45,7 +54,7 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
     layers.
 
     Args:
-        table: as `sweep.run` returns, of all readers.
+        table: as `ablations.run` returns, of all readers.
         models: on both axes, in order.
     """
     table = table.dropna(subset="auroc")
@@ -153,7 +162,7 @@ def layers_html(table: pd.DataFrame) -> str:
     """The layer and strength that validation chooses for each cell and size, and AUROC there, as HTML that folds away.
 
     Args:
-        table: as `sweep.run` returns.
+        table: as `ablations.run` returns.
     """
     keys = ["reader", "trained_on", "scored", "size"]
     best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]

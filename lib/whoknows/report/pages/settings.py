@@ -9,7 +9,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
-from whoknows.report.pages.palette import hues
+from whoknows.report.pages.style import hues
 
 KEYS = ["reader", "method", "learning_rate", "training_answers"]
 

@@ -10,11 +10,11 @@ from whoknows.evaluation.cells import enough, first_test_set, measure, native_ro
 from whoknows.evaluation.plateau import IMPROVING, marked
 from whoknows.report.pages.controls import NATIVE
 from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
-from whoknows.report.pages.palette import hue
 from whoknows.report.pages.style import (
     HEADING,
     captioned,
     headed,
+    hue,
     in_lines,
     interval_bars,
     rule_at,
