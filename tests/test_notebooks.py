@@ -79,10 +79,10 @@ DONE_BY = {
 @pytest.mark.parametrize("stage", DONE_BY)
 def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, monkeypatch):
     owner, name, others = DONE_BY[stage]
-    notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
+    source = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
     values = {
         key: {"a": key} if key == "answers" and isinstance(value, dict) else key
-        for key, value in notebook.parameters(notebook).items()
+        for key, value in notebook.parameters(source).items()
     }
 
     def stop(*_, **__):
@@ -90,7 +90,7 @@ def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, m
 
     monkeypatch.setattr(files, "read_parquet", lambda path: f"read {path}")
     loaded, handed = spied(monkeypatch, loading, "load", lambda *_: LOADED), spied(monkeypatch, owner, name, stop)
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    code = [cell.source for cell in source.cells if cell.cell_type == "code"]
     with pytest.raises(Handed):
         exec(code[1], dict(values))
     given = handed[0] | handed[0].pop("used", {})

@@ -13,6 +13,7 @@ import torch
 from made_up import answers, make_rows
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.rows import for_seed
 from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.models.packing import pack
@@ -110,7 +111,7 @@ def test_a_layer_that_is_chosen_on_test(tmp_path, monkeypatch):
     assert layer == 1 and honest < 0.7
     swap = {"validation": "test", "test": "validation"}
     monkeypatch.setattr(
-        probe, "for_seed", lambda frame, seed: rows.for_seed(frame.assign(split=frame["split"].replace(swap)), seed)
+        probe, "for_seed", lambda frame, seed: for_seed(frame.assign(split=frame["split"].replace(swap)), seed)
     )
     assert auroc_and_layer()[1] == 2, "with test answers in the place of validation answers the choice is another"
 

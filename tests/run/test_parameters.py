@@ -38,8 +38,8 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("stage", PARAMETERS)
 def test_a_notebook_is_told_just_its_parameters(stage):
-    notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
-    known = notebook.parameters(notebook)
+    source = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
+    known = notebook.parameters(source)
     values = json.loads(PARAMETERS[stage])
     assert values.keys() == known.keys()
     for name, default in known.items():
@@ -292,8 +292,8 @@ def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_read
     ],
 )
 def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, values):
-    notebook = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
-    known, values = notebook.parameters(notebook), json.loads(values)
+    source = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
+    known, values = notebook.parameters(source), json.loads(values)
     by_hand = {
         name: values[name].replace("results/embedded", "results/by-hand")
         for name in ("out", "rows_out")
@@ -311,21 +311,32 @@ def test_the_search_trains_by_default_as_lora_prompt_does():
     assert search["settings"] == lora_prompt["settings"]
 
 
+def rooms_and_modules(notebook):
+    paths = [Path(path) for path in sources.closure(ROOT / f"notebooks/{notebook}.py")]
+    return {path.parent.name for path in paths}, {path.stem for path in paths}
+
+
+MEASURES = {"metrics", "scores", "bootstrap", "cells"}
+
+
 @pytest.mark.parametrize("stage", ["questions", "answer", "extract", "probe", "lora_prompt", "search"])
-def test_a_new_metric_re_runs_no_training(stage):
-    """Rescoring takes seconds: what measures, or writes a README, is imported where the rows are read, not before."""
-    modules = {Path(path).stem for path in sources.closure(ROOT / f"notebooks/{stage}.py")}
-    assert not modules & {
-        "metrics",
-        "scores",
-        "calibration",
-        "bootstrap",
-        "cells",
-        "readme",
-        "usage",
-        "settings",
-        "charts",
-    }
-    assert {"metrics", "scores", "calibration", "bootstrap", "cells"} <= {
-        Path(path).stem for path in sources.closure(ROOT / "notebooks/heatmaps.py")
-    }
+def test_a_new_metric_a_chart_or_a_readme_re_runs_no_training(stage):
+    rooms, modules = rooms_and_modules(stage)
+    assert not modules & MEASURES and not rooms & {"report", "pages", "use"}
+
+
+def test_a_new_metric_or_a_chart_re_runs_the_pages_of_results():
+    rooms, modules = rooms_and_modules("heatmaps")
+    assert modules >= MEASURES and "pages" in rooms
+
+
+def test_charts_count_where_no_stage_runs(tmp_path, monkeypatch):
+    texts = dict.fromkeys(["__init__.py", "report/__init__.py", "report/chart.py", "stages/__init__.py"], "")
+    texts |= {"stages/one.py": "", "page.py": "from whoknows.report import chart"}
+    texts["stage.py"] = texts["page.py"] + "\nfrom whoknows.stages import one"
+    for name, text in texts.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(sources, "LIBRARY", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert "report/chart.py" in sources.closure("page.py") and "report/chart.py" not in sources.closure("stage.py")

@@ -13,7 +13,7 @@ from whoknows.data.methods import TRAINED
 from whoknows.data.questions import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
-from whoknows.evaluation.scores import CELL, MEASURES, POOLED, pooled, within_task
+from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all, pooled, within_task
 
 INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
 NO_ROWS = pd.DataFrame({
@@ -126,7 +126,7 @@ def measure(
         known).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
-    fitted = scores.fit_all(rows) if scores["brier"].notna().any() else {}
+    fitted = fit_all(rows) if scores["brier"].notna().any() else {}
     others, improving = bootstrap.metric_samples(rows, fitted) if fitted else {}, _any_improving(rows)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
