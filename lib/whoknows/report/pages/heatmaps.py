@@ -292,9 +292,11 @@ def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd
     if measured.empty:
         return "Nothing is measured yet."
     settled = measured[~marked(measured)]
-    conclusions = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)]
-    sentences = filter(None, [*(conclusions if len(settled) else []), _unfinished(measured)])
-    return "\n".join(f"- {sentence}" for sentence in sentences)
+    sentences = [_unfinished(measured)]
+    if len(settled):
+        conclusions = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)]
+        sentences = [*conclusions, *sentences]
+    return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
 
 
 def _unfinished(measured: pd.DataFrame) -> str:
