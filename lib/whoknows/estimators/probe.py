@@ -235,3 +235,7 @@ class Mlp:
         widths = [width, *self.settings["hidden"], 1]
         parts = [m for a, b in zip(widths, widths[1:]) for m in (nn.Linear(a, b), nn.ReLU())]
         return nn.Sequential(*parts[:-1])
+
+
+# By method, what is trained with the settings and the seed that stand in its card; all of them fit, score and restore.
+CLASSIFIERS = {"probe": lambda settings, seed: Logistic(**settings), "probe_mlp": Mlp}

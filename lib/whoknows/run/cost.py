@@ -14,6 +14,7 @@ from pathlib import Path
 
 from whoknows import WhoknowsError
 from whoknows.data import cache, remote
+from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
 from whoknows.run import gpus, parameters, stages
 from whoknows.run.grid import Grid, load
@@ -151,14 +152,12 @@ def work(grid: Grid) -> dict[str, Work]:
     questions, rows = text.count.total(), n * text.count["test"] + text.count["validation"]  # rows of one estimator
     every, strengths = rows * (cells * seeds + 2 * n), len(grid.probe.strengths)
     tasks = sum(SUBJECTS if task.name.startswith("mmlu") else 1 for task in grid.tasks)
-    # The MLP probe comes with the probe; groups are also of likelihood and zero-shot.
-    trained_groups = tasks * n**3 * seeds * sum(2 if method == "probe" else 1 for method in grid.methods)
-    groups = trained_groups + tasks * (n + n * n)
+    trained_groups = tasks * n**3 * seeds * sum(stage in grid.methods for stage in TRAINED.values())
+    groups = trained_groups + tasks * (n + n * n)  # with those of likelihood and zero-shot
     fits = sum(_fit(text, model) for model in models)
     trained = sum(_training(grid, model, text, n) for model in models)
-    kept = (
-        sum(_adapters(grid, model) for model in models) + n * ROW_BYTES * rows
-    )  # of as many trainings as there are readers
+    # Of as many trainings as there are readers.
+    kept = sum(_adapters(grid, model) for model in models) + n * ROW_BYTES * rows
     reading = sum(2 * model.blocks * text.packed_tokens(n) for model in models)
     probe, lora = ("probe" in grid.methods), ("lora_prompt" in grid.methods)
     by_stage = {

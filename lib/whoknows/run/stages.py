@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING
 
+from whoknows.data.methods import METHOD_TITLES, TRAINED
+
 if TYPE_CHECKING:  # a grid's keys are made of the stages' names
     from whoknows.run.grid import Grid, Stage
 
@@ -9,8 +11,7 @@ STAGES = {
     "questions": "Questions",
     "answer": "Answers",
     "extract": "Hidden states",
-    "probe": "Probe",
-    "lora_prompt": "LoRA + Prompt",
+    **{stage: METHOD_TITLES[stage] for stage in TRAINED.values()},
     "judge": "Judge",
     "surface": "Surface controls",
     "ablate": "Probe controls",

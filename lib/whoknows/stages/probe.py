@@ -12,7 +12,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.rows import example_rows, for_seed
 from whoknows.estimators.hidden import load_hidden
-from whoknows.estimators.probe import Labelled, Logistic, Mlp
+from whoknows.estimators.probe import CLASSIFIERS, Labelled, Logistic, Mlp
 from whoknows.evaluation import auroc
 
 
@@ -102,7 +102,7 @@ def run(
     about = names | used | {"tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
     about |= {"last_layer": hidden.shape[1] - 1}
     settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
-    probes, searches = {"probe": Logistic(layers, strengths), "probe_mlp": Mlp(mlp, seed)}, {}
+    probes, searches = {method: CLASSIFIERS[method](settings[method], seed) for method in settings}, {}
     for method, probe in probes.items():
         began = monotonic()
         searches[method] = probe.fit(train, validation)

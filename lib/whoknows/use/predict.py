@@ -20,7 +20,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset
-from whoknows.estimators.probe import Logistic, Mlp
+from whoknows.estimators.probe import CLASSIFIERS
 from whoknows.models import forward, loading
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
@@ -115,7 +115,7 @@ def read_card(folder: Path, method: str | None = None) -> dict:
 
 def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
     path = folder / f"{card['method']}.safetensors"
-    probe = Logistic(**card["settings"]) if card["method"] == "probe" else Mlp(card["settings"], card["seed"])
+    probe = CLASSIFIERS[card["method"]](card["settings"], card["seed"])
     probe.restore(card["chosen"], files.read_safetensors(path))
     probed, read = len(probe.state["mean"]), reader.config.hidden_size
     if probed != read:
