@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from whoknows.data import assets, questions
+from whoknows.data import assets, places
 from whoknows.data.matching import fold
 from whoknows.data.questions import build, load
 from whoknows.report import book
@@ -46,7 +46,7 @@ def root(tmp_path):
 
 def test_cities_are_large_and_their_name_is_of_one_country(root):
     countries = {
-        question.removeprefix("In which country is the city of "): names for question, names in questions.cities(root)
+        question.removeprefix("In which country is the city of "): names for question, names in places.cities(root)
     }
     assert set(countries) == {"Leeds?", "Glasgow?", "Lille?", "Orléans?", "Nice?", "Dallas?", "Brest?"}
     assert countries["Lille?"] == ["France"] and {"USA", "America"} < set(countries["Dallas?"])
@@ -58,7 +58,7 @@ def test_cities_are_large_and_their_name_is_of_one_country(root):
 
 
 def test_capitals_are_asked_unless_the_question_holds_them(root):
-    asked = dict(questions.capitals(root))
+    asked = dict(places.capitals(root))
     assert set(asked) == {
         f"What is the capital of {name}?"
         for name in ("the United Kingdom", "France", "the United States", "the Netherlands", "Curacao")
@@ -160,12 +160,12 @@ def test_names_of_several_countries_and_disputed_ones_are_not_asked():
 
 def test_every_code_of_other_names_is_a_country_that_is_asked():
     countries = json.loads((assets.fetch("geonames") / "countries.json").read_text())
-    for names in (questions.COUNTRIES, questions.CAPITALS):
-        assert names.keys() <= countries.keys() - set(questions.LEFT_OUT)
+    for names in (places.COUNTRIES, places.CAPITALS):
+        assert names.keys() <= countries.keys() - set(places.LEFT_OUT)
     of_cities = {name for names in accepted("cities").values() for name in names}
-    assert {name for names in questions.COUNTRIES.values() for name in names} <= of_cities
+    assert {name for names in places.COUNTRIES.values() for name in names} <= of_cities
     of_capitals = {name for names in accepted("capitals").values() for name in names}
-    assert {name for names in questions.CAPITALS.values() for name in names} <= of_capitals
+    assert {name for names in places.CAPITALS.values() for name in names} <= of_capitals
 
 
 def test_cities_of_one_country_are_in_all_splits_and_no_city_is_in_two():
