@@ -14,7 +14,7 @@ BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 FIND_BROWSER := for name in $(BROWSERS); do command -v $$name >/dev/null && break; done
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-# Container images set it, and every stage would compile the libraries it imports anew.
+# Container images set it, and every stage would then compile again the libraries that it imports.
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
@@ -24,22 +24,22 @@ help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
 	@echo "             PROFILE=slurm has a cluster run the jobs"
 	@echo "make pdf     the same, and a PDF of the whole report; needs Chromium or Chrome"
-	@echo "make plan    show what 'make book' would run"
+	@echo "make plan    show what 'make book' would run, and its cost"
 	@echo "make lab     open the notebooks in JupyterLab, on the results that are there"
-	@echo "make lint    look for mistakes that can be read off the code, and for code out of form"
-	@echo "make format  put the code in that form"
-	@echo "make test    the same, and run the tests"
+	@echo "make lint    check the code and its formatting with ruff"
+	@echo "make format  format the code with ruff"
+	@echo "make test    run 'make lint' and the tests"
 	@echo "make test-lab"
-	@echo "             run every notebook in JupyterLab in a browser, on the results of 'make book'"
+	@echo "             run the notebooks in JupyterLab in a browser, on the results of 'make book'"
 	@echo "make test-cluster"
-	@echo "             run the smoke grid on a Slurm of two nodes on this machine, one of which dies; needs root"
-	@echo "make mutants plant mistakes in the library, one at a time, and see whether a test fails; an hour or two,"
+	@echo "             run the smoke grid on a Slurm of two nodes on this machine, and kill one of them; needs root"
+	@echo "make mutants plant mistakes in the library, one at a time, and check that a test fails; an hour or two;"
 	@echo "             ARGUMENTS='--count 20 evaluation/auroc' plants 20 in one module"
-	@echo "make bench   measure tokens per second against plain transformers and the machine's limit;"
-	@echo "             WEIGHTS=random needs none of the models' weights"
-	@echo "make clean   remove .venv and the built report; results/ and the cache of models are kept"
+	@echo "make bench   measure the speed against plain transformers and the machine's matrix products;"
+	@echo "             WEIGHTS=random does so without the models' weights"
+	@echo "make clean   remove .venv; results/, with the built reports, and the cache of models are kept"
 
-# A book with a failed stage in it is built too: it shows where the error is.
+# The book is built even if a stage failed: it then shows the error.
 book pdf: $(READY) $(if $(PROFILE),$(CLUSTER))
 	@$(BIN)/python -m whoknows check $(GRID)
 	@$(BIN)/python -m whoknows workflow $(GRID) --cores $(CORES) --profile '$(PROFILE)'; status=$$?; \
@@ -48,19 +48,20 @@ book pdf: $(READY) $(if $(PROFILE),$(CLUSTER))
 plan: $(READY)
 	@$(BIN)/python -m whoknows workflow $(GRID) --plan
 
-# Notebooks name files from here, and so they do from notebooks/, where JupyterLab starts them: it has links to results and grids.
+# Paths in notebooks are relative to this folder. JupyterLab starts them in notebooks/, which has links to results and
+# grids.
 lab: $(LAB)
 	@mkdir -p results
 	@$(BIN)/jupyter lab --allow-root --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/explore.py
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet lib tests notebooks
-	@$(BIN)/ruff format --quiet --check lib tests notebooks || { echo "Put these in form with 'make format'." >&2; exit 1; }
+	@$(BIN)/ruff format --quiet --check lib tests notebooks || { echo "Format these with 'make format'." >&2; exit 1; }
 
 format: $(READY)
 	@$(BIN)/ruff format --quiet lib tests notebooks
 
-# A missing browser is Debian's to install where we may; elsewhere the browser tests are skipped, but never in CI.
+# A missing browser is installed on Debian as root; elsewhere the browser tests are skipped, but never in CI.
 test: lint
 	@$(FIND_BROWSER) || ! grep -qs '^ID=debian' /etc/os-release || [ "$$(id -u)" != 0 ] || { \
 		echo "Installing Chromium with apt-get, for the browser tests"; \
@@ -73,7 +74,7 @@ test: lint
 test-lab: $(LAB)
 	@$(BIN)/python -m pytest tests/lab.py
 
-# Slurm is Debian's to install where we may; a machine with a Slurm of its own is left alone.
+# A missing Slurm is installed with apt-get; one that is there is left alone.
 test-cluster: $(CLUSTER)
 	@command -v slurmctld >/dev/null || { echo "Installing Slurm with apt-get"; \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends slurmctld slurmd slurm-client >/dev/null; } || { \
@@ -89,7 +90,7 @@ bench: $(READY)
 clean:
 	rm -rf $(VENV) _build lib/*.egg-info
 
-# Compiling 1.6 GB of packages costs more than it saves: Python compiles what is imported.
+# Compiling all 1.6 GB of packages costs more than it saves: Python compiles what is imported.
 $(READY): constraints.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) on the PATH: install Python 3.11 or newer, or name one with make PYTHON=…" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -101,8 +102,8 @@ $(READY): constraints.txt pyproject.toml
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[test]'
 	@touch $@
 
-# JupyterLab opens a script as text and offers to fetch its news, and a kernel shows charts that need another host, unless they
-# are told otherwise, here in files that belong to .venv alone.
+# By default JupyterLab opens a script as text and offers to fetch news, and a kernel shows charts that need another
+# host. These settings, inside .venv, change that.
 $(LAB): $(READY)
 	@echo "Installing JupyterLab into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[lab]'
@@ -113,8 +114,8 @@ $(LAB): $(READY)
 	@echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' > $(VENV)/share/jupyter/lab/settings/overrides.json
 	@touch $@
 
-# Not for everybody: Snakemake imports each plugin that there is, whoever runs the jobs.
+# Not by default: Snakemake imports every plugin that is installed, wherever the jobs run.
 $(CLUSTER): $(READY)
-	@echo "Installing what runs jobs on a cluster into $(VENV)"
+	@echo "Installing the packages that run jobs on a cluster into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --quiet --no-compile --constraint constraints.txt --editable '.[cluster]'
 	@touch $@
