@@ -88,7 +88,7 @@ bench: $(READY)
 	@TQDM_DISABLE=1 $(BIN)/python -m whoknows bench $(GRID) $(if $(filter random,$(WEIGHTS)),--random-weights)
 
 clean:
-	rm -rf $(VENV) _build lib/*.egg-info
+	rm -rf $(VENV) lib/*.egg-info
 
 # Compiling all 1.6 GB of packages costs more than it saves: Python compiles what is imported.
 $(READY): constraints.txt pyproject.toml

@@ -58,7 +58,7 @@ controls.contest_chart(table)
 HTML(controls.contest_html(table))
 
 # %% [markdown]
-# ## Methods that nobody trained
+# ## Untrained methods
 #
 # The same answers, judged by how sure the model was of the tokens that it wrote, and by asking any model, without
 # training, whether the answer is right. A run that did not keep the tokens' probabilities has no lines for them.

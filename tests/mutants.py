@@ -33,7 +33,6 @@ ROOMS = (
     "data/matching",
     "data/prompts",
     "data/rows",
-    "data/splits",
     *(f"report/pages/{page}" for page in PAGES),
 )
 SLOW = {

@@ -17,7 +17,7 @@
 
   const onPhone = () => document.body.clientWidth < 600;
 
-  // The colours of whoknows/palette.py. A chart is always drawn for a light page: page.css lightens its ink on a dark
+  // The colours of report/pages/style.py. A chart is always drawn for a light page: page.css lightens its ink on a dark
   // one, and what is printed or saved is dark on light.
   const theme = () => {
     const [ink, grey] = ["#222832", "#6f7782"];

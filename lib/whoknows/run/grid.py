@@ -143,7 +143,7 @@ class Mlp:
     batch_size: Count
     """Answers in one step."""
     patience: Count
-    """Epochs without a better validation loss after which training stops."""
+    """Epochs without a better AUROC on validation after which training stops."""
 
 
 @_part("the settings of the probe")
@@ -153,7 +153,7 @@ class Probe:
     strengths: Strengths
     """L2 strengths of the logistic regression to choose from on validation."""
     mlp: Mlp
-    """The multi-layer perceptron of Kapoor et al. (2024), on the last of the layers."""
+    """The multi-layer perceptron of Kapoor et al. (2024), on the reader's last layer."""
 
 
 @_part("the settings of LoRA + Prompt")

@@ -1,6 +1,6 @@
 """Trained estimators in use: P(correct) of new questions and answers, from the folder that a stage wrote.
 
-    estimator = score.load("results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0")
+    estimator = predict.load("results/embedded/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0")
     estimator.logits(["Which gas do plants take in?"], ["carbon dioxide"]).sigmoid()
 
 A folder that was pushed to the Hugging Face hub is loaded by its name there, owner/name.
