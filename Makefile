@@ -26,7 +26,7 @@ help:
 	@echo "make pdf     the same, and a PDF of the whole report; needs Chromium or Chrome"
 	@echo "make plan    show what 'make book' would run, and its cost"
 	@echo "make lab     open the notebooks in JupyterLab, on the results that are there"
-	@echo "make lint    check the code and its formatting with ruff"
+	@echo "make lint    check the code, the types where numbers are made, and the formatting"
 	@echo "make format  format the code with ruff"
 	@echo "make test    run 'make lint' and the tests"
 	@echo "make test-lab"
@@ -56,6 +56,7 @@ lab: $(LAB)
 
 lint: $(READY)
 	@$(BIN)/ruff check --quiet lib tests notebooks
+	@$(BIN)/mypy --no-error-summary --cache-dir $(VENV)/mypy
 	@$(BIN)/ruff format --quiet --check lib tests notebooks || { echo "Format these with 'make format'." >&2; exit 1; }
 
 format: $(READY)

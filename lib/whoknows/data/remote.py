@@ -179,7 +179,7 @@ def config(source: str) -> Path | None:
 def commit(source: str) -> str | None:
     """The commit of what was fetched of a model; None if nothing was."""
     path = config(source)
-    return path and path.parent.name
+    return path.parent.name if path else None
 
 
 def check(source: str) -> None:

@@ -22,7 +22,8 @@ def closure(notebook: Path | str) -> list[str]:
     Args:
         notebook: py:percent source.
     """
-    reached, waiting = {}, [LIBRARY / "__init__.py", Path(notebook)]
+    reached: dict[Path, None] = {}
+    waiting = [LIBRARY / "__init__.py", Path(notebook)]
     left_out = SHOWN if "stages" in map(_room, _imported(Path(notebook))) else ()
     while waiting:
         path = waiting.pop()

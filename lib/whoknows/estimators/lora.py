@@ -322,10 +322,10 @@ class LoraPrompt:
 
     def _penalty(self, train: Dataset, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
         """Sum over examples of the mean divergence (nats) of trained from untrained predictions of answer tokens."""
-        total = last.new_zeros(())
+        total, reference = last.new_zeros(()), train.reference or []
         for row, t in enumerate(chosen):
             now = F.log_softmax(self.reader.logits(last[row, predicting(train.packed, t)]).float(), dim=-1)
-            before = F.log_softmax(self.reader.logits(send(train.reference[t], last.device)).float(), dim=-1)
+            before = F.log_softmax(self.reader.logits(send(reference[t], last.device)).float(), dim=-1)
             total = total + jensen_shannon(now, before).mean()
         return total
 

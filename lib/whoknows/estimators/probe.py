@@ -4,7 +4,7 @@
 paper's classifier on the last layer (Kapoor et al. 2024). Both give log-odds that the answer is right.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -199,7 +199,8 @@ class Mlp:
         x = (x - self.mean) / self.scale
         self.net = self._layers(x.shape[1])
         optimizer = torch.optim.Adam(self.net.parameters(), lr=self.settings["learning_rate"])
-        history, best = [], None
+        history: list[dict] = []
+        best: tuple[float, int, dict] = (-np.inf, 0, {})
         for epoch in tqdm(range(self.settings["epochs"]), desc="fitting MLP", unit="epoch"):
             for batch in torch.randperm(len(x)).split(self.settings["batch_size"]):
                 loss = F.binary_cross_entropy_with_logits(self.net(x[batch])[:, 0], y[batch])
@@ -208,7 +209,7 @@ class Mlp:
                 optimizer.step()
             mean = auroc.mean_auroc(self.score(validation.hidden).numpy(), validation.correct, validation.task)
             history.append({"epoch": epoch, "validation_auroc": mean})
-            if best is None or mean > best[0]:
+            if epoch == 0 or mean > best[0]:
                 best = (mean, epoch, {k: v.clone() for k, v in self.net.state_dict().items()})
             if epoch - best[1] >= self.settings["patience"]:
                 break
@@ -238,4 +239,7 @@ class Mlp:
 
 
 # By method, what is trained with the settings and the seed that stand in its card; all of them fit, score and restore.
-CLASSIFIERS = {"probe": lambda settings, seed: Logistic(**settings), "probe_mlp": Mlp}
+CLASSIFIERS: dict[str, Callable[[dict, int], Logistic | Mlp]] = {
+    "probe": lambda settings, seed: Logistic(**settings),
+    "probe_mlp": Mlp,
+}

@@ -72,8 +72,8 @@ def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict
         fitted: as `scores.fit_all` returns; its thresholds are the same in all resamples.
     """
     values = {
-        key: metrics.resampled(*group, fitted[(*key[:3], key[4], key[3])].threshold)
-        for key, *group in _drawn(rows, times)
+        key: metrics.resampled(logit, correct, weights, fitted[(*key[:3], key[4], key[3])].threshold)
+        for key, logit, correct, weights in _drawn(rows, times)
     }
     return {name: _lines({key: each[name] for key, each in values.items()}, times) for name in metrics.RESAMPLED}
 

@@ -59,7 +59,7 @@ def smooth_ece(logit: np.ndarray, correct: np.ndarray) -> float:
 
 def _shared_out(confidence: np.ndarray, values: np.ndarray) -> np.ndarray:
     """[NODES] sums of values, each shared between the two nodes beside its confidence."""
-    place = confidence * (NODES - 1)
+    place: np.ndarray = confidence * (NODES - 1)
     left = np.minimum(place.astype(int), NODES - 2)
     right = place - left
     return np.bincount(left, (1 - right) * values, NODES) + np.bincount(left + 1, right * values, NODES)

@@ -53,10 +53,10 @@ def fit(logit: np.ndarray, correct: np.ndarray) -> Calibration:
     spread = max(logit.std(), 1e-6)  # in units of which the search goes, whatever the scale of the logits
     scaled = logit / spread
     slope = _least(scaled[:, None], correct)[0]
-    platt = _least(np.stack([scaled, np.ones_like(scaled)], axis=1), correct)
+    steepness, offset = _least(np.stack([scaled, np.ones_like(scaled)], axis=1), correct)
     # A slope of zero or less says that confidence and grades go against each other: no temperature does that.
     temperature = spread / slope if slope > 0 else np.inf
-    return Calibration(temperature, platt[0] / spread, platt[1], threshold, correct.size)
+    return Calibration(temperature, steepness / spread, offset, threshold, correct.size)
 
 
 def _least(x: np.ndarray, correct: np.ndarray) -> np.ndarray:
@@ -188,9 +188,9 @@ def _score(group: pd.DataFrame, key: tuple, fitted: Calibration | None) -> dict:
     reason = one_class(correct)
     # What has one class is in no mean, and a grid with MMLU has a hundred such tasks: smooth ECE would take too long.
     fitted = None if reason else fitted
-    wanted = [name for name, measure in MEASURES.items() if measure.of and (fitted or name == "auroc")]
+    wanted = MEASURES if fitted else {"auroc": MEASURES["auroc"]}
     try:
-        measures = {name: MEASURES[name].of(logit, correct) for name in wanted}
+        measures = {name: measure.of(logit, correct) for name, measure in wanted.items() if measure.of}
     except WhoknowsError as error:
         where = ", ".join(f"{name}={value}" for name, value in zip([*CELL, "task", "seed"], key))
         raise WhoknowsError(f"rows of {where}: {error}") from None

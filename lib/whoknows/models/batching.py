@@ -1,6 +1,7 @@
 """Memory: how many tokens one forward pass has, measured from what is free, and fewer once it has run out."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 
@@ -34,7 +35,7 @@ class TokenBudget:
         self.tokens = FEW if tokens is None else tokens
         self.passes, self.worst = 0, 0.0
 
-    def run(self, work: Callable[[list[int]], object], lengths: list[int]) -> Iterator[tuple[list[int], object]]:
+    def run(self, work: Callable[[list[int]], object], lengths: list[int]) -> Iterator[tuple[list[int], Any]]:
         """Each batch of texts with what `work` makes of it.
 
         If memory runs out the budget is halved and the batch tried again, so `work` may be called twice with the same

@@ -134,8 +134,9 @@ def _read(
         branches = send(torch.tensor(branches), reader.device)
         features.hidden[model][rows], features.mean[model][rows] = states[branches], states[count + branches]
         features.zero_shot[model][rows] = logits[branches].where(asked, torch.nan)
-    for row, t in enumerate(batch if cached is not None else ()):
-        features.cached[starts[t] : starts[t + 1]] = cached[row, : starts[t + 1] - starts[t]]
+    if features.cached is not None:
+        for row, t in enumerate(batch):
+            features.cached[starts[t] : starts[t + 1]] = cached[row, : starts[t + 1] - starts[t]]
     # Not states[:count]: NaN or infinity at an answer's last token makes its mean NaN or infinite.
     return ~torch.isfinite(states[count:]).all(dim=-1), branch_of
 

@@ -1,6 +1,7 @@
 """Answers: what a model writes, greedily, after a few examples, and whether it is right."""
 
 import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -169,7 +170,7 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     if kind == "choice":
         lead = LEAD.match(answer)
         letter = CHOICE.match(answer, lead.end() if lead else 0)
-        return bool(letter) and letter[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
+        return letter is not None and letter[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
     if kind == "name":
         head = fold(re.split("[,(]", answer)[0])
         return any(head == fold(name) if fold(name) else same(answer, name) for name in gold)
@@ -179,7 +180,7 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
 
 # Methods that need no training, and what they make of an answer's tokens: a column of the answers, and the logarithm of
 # a number between zero and one that grows with it.
-BASELINES = {
+BASELINES: dict[str, tuple[str, Callable]] = {
     "likelihood": ("sum_logprob", np.asarray),
     "likelihood_mean": ("mean_logprob", np.asarray),
     "token_min": ("min_logprob", np.asarray),

@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -138,7 +139,7 @@ def run(
     frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
     ready = prepare(reader, frames, trained_on, settings, seed, batch_tokens, folder, query, without)
     rows, held, test = ready.rows, ready.held, ready.test
-    names = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
+    names: dict[str, Any] = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     about = used | {"tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
     about |= {"settings": settings, "query": query}
     texts = [[example.question, example.branches] for example in ready.learning.packed.examples]
