@@ -212,9 +212,9 @@ def test_every_chart_is_drawn_and_has_words_a_table_and_a_strip(checkout, made):
             tab.visit(str(path.relative_to(book)))
             charts = tab.read("""[...document.querySelectorAll('[id^=altair-viz]')].map(chart => {
                 const follows = (what) => [...document.querySelectorAll(what)].some(one =>
-                chart.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING); return
-                [chart.querySelector('[role=graphics-document]').ariaLabel, follows('article table'), follows('.strip'),
-                chart.querySelectorAll('svg.marks path, svg.marks text').length];
+                chart.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING);
+                return [chart.querySelector('[role=graphics-document]').ariaLabel, follows('article table'),
+                follows('.strip'), chart.querySelectorAll('svg.marks path, svg.marks text').length];
             })""")
             for words, table, strip, marks in charts:
                 assert words and len(words) > 20 and table and strip and marks > 5, (

@@ -166,7 +166,7 @@ MISTAKES = {
         put(["models", 1], "gemma3-270m"),
         "`models[1]` should be a model with name and source, but is `gemma3-270m`",
     ),
-    "infinite": (put(["splits", "test"], float("inf")), "`rows.test` should be a number above 0, but is `inf`"),
+    "infinite": (put(["splits", "test"], float("inf")), "`splits.test` should be a number above 0, but is `inf`"),
     "null where the key may be left out": (
         put(["resources"], {"flops": None}),
         "`resources.flops` should be a number above 0, but is empty",
@@ -195,7 +195,7 @@ MISTAKES = {
     ),
     "a path in a name": (put(["models", 0, "name"], "../x"), "`models[0].name` should be letters, digits"),
     "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 0.82"),
-    "empty split": (put(["splits", "validation"], 0), "`rows.validation` should be a number above 0, but is `0`"),
+    "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),
     "nothing to train on": (
         put(["tasks"], [{"name": "sciq", "size": 9, "role": "shift"}]),
         "`tasks` has no task with role train",
