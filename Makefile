@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan lab lint format test test-lab test-cluster mutants bench clean
+.PHONY: help book pdf plan lab lint format test test-fast test-lab test-cluster mutants bench clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
@@ -29,6 +29,8 @@ help:
 	@echo "make lint    check the code, the types where numbers are made, and the formatting"
 	@echo "make format  format the code with ruff"
 	@echo "make test    run 'make lint' and the tests"
+	@echo "make test-fast"
+	@echo "             run the tests that take no time: no browser, no Snakemake, no other processes"
 	@echo "make test-lab"
 	@echo "             run the notebooks in JupyterLab in a browser, on the results of 'make book'"
 	@echo "make test-cluster"
@@ -71,6 +73,9 @@ test: lint
 		echo "There is no Chromium or Chrome on the PATH, and in CI the browser tests may not be skipped." >&2; exit 1; }
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 	@$(FIND_BROWSER) || echo "The browser tests were skipped: there is no Chromium or Chrome on the PATH."
+
+test-fast: $(READY)
+	@$(BIN)/python -m pytest -m 'not slow' --numprocesses auto --maxprocesses 4 --dist loadfile
 
 test-lab: $(LAB)
 	@$(BIN)/python -m pytest tests/lab.py

@@ -13,6 +13,8 @@ from whoknows import WhoknowsError, __main__
 from whoknows.data.files import ROOT
 from whoknows.use import commands
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture()
 def ends(monkeypatch):

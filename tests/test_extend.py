@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PARTS = dict(
     re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "book/extend.md").read_text(), re.DOTALL | re.MULTILINE)

@@ -112,6 +112,7 @@ def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypa
     assert shown[style.CHART]["width"] == style.WIDTH and chart.to_dict()["width"] == "container"
 
 
+@pytest.mark.slow
 def test_where_there_is_no_room_yet_a_chart_has_a_picture(tmp_path):
     """JupyterLab draws a chart in a cell that is not laid out, and again and again until the PNG of it is not empty."""
     spec = curves.layer_curve(

@@ -25,6 +25,8 @@ from whoknows.evaluation import cells, plateau, scores
 from whoknows.report.pages import heatmaps
 from whoknows.run import cost, grid, parameters
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 COPIED = (
     "Makefile",

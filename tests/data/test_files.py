@@ -135,6 +135,7 @@ def test_a_missing_file_is_named(tmp_path, read):
         read(tmp_path / "absent")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["x.txt", "x.pt"])
 def test_a_killed_writer_leaves_the_old_file_and_nothing_else_that_counts(tmp_path, name):
     path = tmp_path / name

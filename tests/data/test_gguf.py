@@ -50,6 +50,7 @@ def toy(tmp_path):
     return path, embedding, square
 
 
+@pytest.mark.slow
 def test_a_gguf_becomes_bf16_safetensors_and_a_fast_tokenizer(toy):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

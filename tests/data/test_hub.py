@@ -16,6 +16,8 @@ from whoknows.data import assets, files, remote
 from whoknows.models import loading
 from whoknows.run import notebook
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -224,6 +224,7 @@ def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complai
         tokenizer.chat_template = before
 
 
+@pytest.mark.slow
 def test_checks_and_plans_pass_over_the_word(monkeypatch, tmp_path):
     kapoor = (ROOT / "grids/kapoor2024.yml").read_text()
     chosen = tmp_path / "chat.yml"

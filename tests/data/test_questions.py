@@ -261,6 +261,7 @@ def test_normalised_words():
     assert normalise("A") == "" and normalise("theatre") == "theatre"
 
 
+@pytest.mark.slow
 def test_the_real_questions(monkeypatch):
     monkeypatch.setattr(assets, "fetch", FETCH)
     for name in TASKS:

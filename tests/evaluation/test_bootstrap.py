@@ -94,6 +94,7 @@ def test_means_are_over_tasks_and_then_over_seeds():
     assert len(cells) == 1 and cells.iloc[0].mean() == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say():
     truth, covered = 0.7602, 0  # of two unit normals one apart: Phi(1 / sqrt 2)
     for seed in range(200):

@@ -175,6 +175,7 @@ def measured(rows):
     return cells.measure(rows, scores.by_task(rows), TASKS).set_index("method")["still_improving"]
 
 
+@pytest.mark.slow
 def test_a_cell_is_marked_if_one_of_its_seeds_is(two_seeds):
     rows, folder = two_seeds
     marked = plateau.mark(rows, folder)
@@ -186,6 +187,7 @@ def test_a_cell_is_marked_if_one_of_its_seeds_is(two_seeds):
     assert measured(rows).isna().all() and not plateau.marked(measured(rows).reset_index()).any()
 
 
+@pytest.mark.slow
 def test_what_is_not_known_of_one_seed_is_not_known_of_the_cell_unless_another_is_marked(two_seeds):
     rows, folder = two_seeds
     (folder / "lora_prompt/a/a/seed0/lora_prompt.json").unlink()
@@ -211,6 +213,7 @@ def claims_of(rows):
     return table, mine.set_index(["reading", "contrast"])
 
 
+@pytest.mark.slow
 def test_a_contrast_that_would_hold_is_inconclusive_and_so_is_its_claim(tmp_path):
     place = ("A", "Mistral trained on Mistral"), ("A", "LLaMA-2 trained on LLaMA-2")
     before, lines = claims_of(run_of_two(tmp_path))
@@ -230,6 +233,7 @@ def test_a_contrast_that_would_hold_is_inconclusive_and_so_is_its_claim(tmp_path
     assert "a cell was still improving when training ended" in text and claims.contrasts_chart(after).to_dict()
 
 
+@pytest.mark.slow
 def test_a_contrast_that_would_fail_is_inconclusive_too(tmp_path):
     rows = run_of_two(
         tmp_path,
@@ -244,6 +248,7 @@ def test_a_contrast_that_would_fail_is_inconclusive_too(tmp_path):
     assert set(table.loc[table["source"] == "measured", "says"]) == {claims.OPEN}
 
 
+@pytest.mark.slow
 def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
     before, after = (
         differences.of_grid(run_of_two(tmp_path, *improving), ["weak", "strong"], TASKS)
@@ -264,6 +269,7 @@ def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_the_contest_and_the_shift_give_no_verdict_on_a_marked_cell(tmp_path):
     tasks = [*TASKS, {"name": "nq_open", "role": "shift"}]
     rows = graded({"probe": 1.0, "lora_prompt": 5.0})
@@ -311,6 +317,7 @@ def first_page(rows):
     return cells.heatmap_table(measured, ["weak", "strong"], TASKS), cells.baseline_table(measured), primary
 
 
+@pytest.mark.slow
 def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     table, *beside = first_page(run_of_two(tmp_path))
     whole = "in 4 of 4 cells that have both; of 4 that are primary hypotheses it is significantly higher in 4"
@@ -348,6 +355,7 @@ def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
     assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in text
 
 
+@pytest.mark.slow
 def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
     table, *beside = first_page(
         plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing")
@@ -360,6 +368,7 @@ def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
     assert set(drawn["mark"]) == {""} and set(drawn["training"]) == {"not known"}
 
 
+@pytest.mark.slow
 def test_heatmap_and_table_show_the_mark_of_the_marked_cells_and_of_no_others(tmp_path):
     table, *_ = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
     chart = heatmaps.heatmaps_chart(table, ["weak", "strong"], "x")

@@ -103,6 +103,7 @@ def test_the_arithmetic_is_counted_by_blocks(reader):
     assert bench.block_parameters(reader) == sum(each)
 
 
+@pytest.mark.slow
 def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "sample", lambda chosen, count: questions(6))
     monkeypatch.setattr(bench, "REPEATS", 1)

@@ -27,6 +27,8 @@ from whoknows.report.pages.style import CHART
 from whoknows.run import grid, notebook, parameters
 from whoknows.stages import probe
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 LAYERS = {"deep": 4, "flat": 3}
 TASKS = {"trivia_qa": 240, "sciq": 160, "nq_open": 80}  # the last one is a shift

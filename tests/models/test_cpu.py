@@ -17,6 +17,8 @@ from whoknows.run import grid
 from whoknows.stages import answer, extract, lora_prompt
 from whoknows.use import predict
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 DTYPES = {True: torch.bfloat16, False: torch.float32}  # of `auto`, by whether bfloat16 is native
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}  # has torch do as on a CPU that has no more

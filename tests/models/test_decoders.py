@@ -21,6 +21,8 @@ from whoknows.models.loading import Reader, targets
 from whoknows.models.packing import pack
 from whoknows.stages import answer as answer_stage
 
+pytestmark = pytest.mark.slow
+
 SHAPE = {
     "hidden_size": 64,
     "intermediate_size": 96,

@@ -15,6 +15,8 @@ from whoknows.data import files
 from whoknows.models import distributed
 from whoknows.stages import extract, lora_prompt
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def training(llama, tmp_path, monkeypatch):

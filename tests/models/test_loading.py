@@ -14,6 +14,7 @@ from whoknows.models import loading
 from whoknows.models.loading import Reader, first_block
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", ["Paris", "A", "two words", "", "ünïcode 🙂", "1808", "i"])
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_pieces_join_to_the_encoding_of_the_whole(reader, question, answer):

@@ -14,6 +14,8 @@ from whoknows.models import loading
 from whoknows.models.packing import pack
 from whoknows.stages import answer as answering
 
+pytestmark = pytest.mark.slow
+
 LINEAR = {"8bit": bitsandbytes.nn.Linear8bitLt, "4bit": bitsandbytes.nn.Linear4bit}
 CPUS = {
     "with AVX512_BF16": True,

@@ -21,6 +21,8 @@ from whoknows.report.book import ICON
 from whoknows.report.pages import heatmaps
 from whoknows.run import grid, stages
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 MODELS = ["Alpha-1.5B", "Beta-7B"]
 TASKS = [

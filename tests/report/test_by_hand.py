@@ -25,6 +25,8 @@ from sklearn.linear_model import LogisticRegression
 from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run
 from whoknows.evaluation.metrics import smooth_ece
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SETS = {
     "in-distribution": ["sciq", "trivia_qa"],

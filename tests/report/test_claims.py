@@ -85,6 +85,7 @@ def test_a_contrast_with_a_broken_cell_is_inconclusive():
     )
 
 
+@pytest.mark.slow
 def test_a_clear_difference_has_a_verdict():
     verdicts = measured(planted(lambda method, *_: 3.0 if method == "probe" else 0.5))
     assert verdicts[EVERYWHERE, "A"] == verdicts[EVERYWHERE, "B"] == HOLDS
@@ -97,6 +98,7 @@ def test_no_difference_is_inconclusive():
     assert (verdicts == OPEN).all()
 
 
+@pytest.mark.slow
 def test_a_difference_that_the_figure_could_not_show_contradicts_a_claim_where_there_are_questions_enough():
     assert claims.margin() == pytest.approx(0.025)
     table, _ = claims.evaluate(STATED, planted(lambda *_: 3.0, count=4000), ["weak", "strong"], TASKS)
@@ -148,6 +150,7 @@ def test_readings_look_at_different_cells():
     assert abs(by_reading["LLaMA-2, Probe", "B"]) < 0.1 > abs(by_reading["Mistral, Probe", "B"])
 
 
+@pytest.mark.slow
 def test_shuffled_grades_leave_every_cell_at_chance():
     rows = planted(lambda *_: 3.0)
     rng = np.random.default_rng(1)

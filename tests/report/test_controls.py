@@ -18,6 +18,7 @@ TASKS = [
 ]
 
 
+@pytest.mark.slow
 def test_the_contest_is_among_native_cells_and_against_the_probe():
     untrained = graded({"likelihood": 2.5}, reader="", trained_on="")
     control = graded({"embedder": 0.1}, reader="")
@@ -44,6 +45,7 @@ def test_the_contest_is_among_native_cells_and_against_the_probe():
     assert cells.loc["probe_mlp", ["difference", "difference_low", "difference_high"]].tolist() == [0, 0, 0]
 
 
+@pytest.mark.slow
 def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
     """By hand: within each task, then means over tasks, then over seeds; three models, two seeds, unequal tasks."""
     rng, parts, by_hand = np.random.default_rng(0), [], {}
@@ -74,6 +76,7 @@ def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
     )
 
 
+@pytest.mark.slow
 def test_one_difference_has_one_verdict_on_every_page():
     """Probe less LoRA + Prompt of two models: significant in a small family, but not in the primary one."""
     parts = [

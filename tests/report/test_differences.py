@@ -46,6 +46,7 @@ def test_a_better_method_is_above_in_every_cell(reading):
     assert (table["says"] == ABOVE).all() and (table["low"] > 0).all()
 
 
+@pytest.mark.slow
 def test_native_differs_from_cross_in_the_reading_in_which_it_does():
     # only what was taught on the very reader is good: in reading A all cells are, in reading B the native ones alone
     rows = planted(lambda method, reader, trained_on, scored: 2.0 if reader == trained_on else 0.5)
@@ -70,6 +71,7 @@ def test_each_fact_is_there_once_and_says_in_which_readings():
     ) and "Probe trained and scored on a: reader b less a" not in set(table["what"])
 
 
+@pytest.mark.slow
 def test_a_reader_is_compared_with_the_others_on_the_same_answers():
     rows = planted(lambda method, reader, *_: {"a": 2.0, "b": 0.5, "c": 0.3}[reader], "abc")
     table = differences_of(rows, READER, "", "abc")
@@ -133,6 +135,7 @@ def test_chart_table_and_findings_say_the_same():
     assert html.count("<td>exploratory</td>") == 4 and "<td>A and B</td>" in html
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reading", "AB")
 def test_the_chart_shows_what_both_readings_have_in_each(reading):
     spec = differences.differences_chart(differences.of_grid(planted(lambda *_: 1.0), ["a", "b"], TASKS)).to_dict()

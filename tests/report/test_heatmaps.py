@@ -314,6 +314,7 @@ def test_differences_have_rows_for_what_is_shown_alone():
         ) == len(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scored, sets", [(1, 1), (12, 21)])
 def test_the_curves_of_a_cell_are_drawn_whole_for_few_models_and_for_many(scored, sets):
     import vl_convert

@@ -114,6 +114,7 @@ def test_an_unfinished_run_is_not_packed(results, tmp_path):
     assert not (tmp_path / "packed").exists()
 
 
+@pytest.mark.slow
 def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it_is(results, tmp_path):
     """Nothing is left of the run but the folder."""
     theirs = files.read_yaml(ROOT / "grids/smoke.yml") | {"name": "theirs"}

@@ -14,6 +14,8 @@ from whoknows.data import files
 from whoknows.report import pdf
 from whoknows.run import parameters
 
+pytestmark = pytest.mark.slow
+
 
 def made_up_chart(name):
     """A chart as a page of the book has it, with a title of its own."""

@@ -127,6 +127,7 @@ def test_every_config_gives_a_plan_and_what_is_unknown_is_said(tmp_path, config,
     assert (f"{folder} has" in text) is (origin in why) and why.get(origin, "") in text
 
 
+@pytest.mark.slow
 def test_lengths_of_questions_are_those_of_the_sets():
     for asset in ("questions", "geonames"):
         assets.fetch(asset)

@@ -292,6 +292,7 @@ def test_the_command_fetches_what_the_tasks_are_in(monkeypatch, tmp_path):
         fetched.clear()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_wrong_in_one_line_and_fails():
     command = [sys.executable, "-m", "whoknows", "check", "no-such-grid.yml"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(LIB)})

@@ -186,6 +186,7 @@ def test_files_that_somebody_else_changed_are_noticed(tmp_path):
         files.write_text(results / text, "as the stage wrote it")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fail, sentence",
     [
@@ -237,6 +238,7 @@ def test_an_absent_notebook_is_one_sentence(folder):
         notebook.run(folder / "absent.py", folder / "x.ipynb", {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_kernel_too_and_leaves_nothing(folder, how):
     process, kernels = started(folder)
@@ -246,6 +248,7 @@ def test_a_signal_ends_the_kernel_too_and_leaves_nothing(folder, how):
     assert [path.name for path in folder.iterdir()] == ["probe.py"]
 
 
+@pytest.mark.slow
 def test_a_run_ends_when_its_workflow_was_killed(folder):
     workflow = subprocess.Popen(["sleep", "600"])
     process, kernels = started(folder, {notebook.WORKFLOW: f"{os.uname().nodename}:{workflow.pid}"})

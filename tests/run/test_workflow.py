@@ -24,6 +24,8 @@ from whoknows.run import cost
 from whoknows.run.grid import load
 from whoknows.run.stages import STAGES
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BODIES = {
     "questions": "write(out)",

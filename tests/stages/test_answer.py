@@ -73,6 +73,7 @@ def check(model, prefix, written_answers, ids):
         assert written[0] == expected[0] and written[1:] == pytest.approx(expected[1:], abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examples", [EXAMPLES, NO_EXAMPLES], ids=["examples", "no examples"])
 def test_answers_are_those_of_generate(reader, examples):
     model = untaught(reader)

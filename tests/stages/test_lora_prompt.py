@@ -427,6 +427,7 @@ def test_the_shift_is_added_in_training_and_not_in_the_score(llama):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, first_layer", [("tiny-llama", 0.5), ("tiny-mistral", 0)])
 def test_a_planted_signal_is_learned_and_shuffled_grades_are_not(readers, name, first_layer):
     model, frame, shuffled = untaught(readers[name]), learnable(), learnable(shuffled=True)

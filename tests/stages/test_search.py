@@ -52,6 +52,7 @@ def same(one, other):
     pd.testing.assert_frame_equal(one.drop(columns="seconds"), other.drop(columns="seconds"))
 
 
+@pytest.mark.slow
 def test_a_line_for_each_look_at_validation_and_for_each_fit_of_the_probe(made):
     folder, table = made
     lora, probe = (table[table["method"] == method] for method in ("lora_prompt", "probe"))
@@ -112,6 +113,7 @@ class Stand:
         file.touch()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 3])
 def test_the_trainings_and_the_probes_are_handed_the_seed_and_its_division_without_test_answers(
     llama, tmp_path, monkeypatch, seed
@@ -194,6 +196,7 @@ def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
     assert ran == [{"name": "r", "out": out} | names]
 
 
+@pytest.mark.slow
 def test_test_answers_have_no_say(llama, made, tmp_path):
     """Nobody reads what they are, nor whether they are right."""
     folder, tables = made[0], []
@@ -213,6 +216,7 @@ def test_test_answers_have_no_say(llama, made, tmp_path):
     same(*tables)
 
 
+@pytest.mark.slow
 def test_a_killed_search_goes_on_with_the_training_that_was_not_done(llama, made, tmp_path, monkeypatch):
     folder, table = made
     fits, loads, fit = [], [], LoraPrompt.fit

@@ -25,6 +25,8 @@ from whoknows.report.pages import cell
 from whoknows.stages import extract, lora_prompt, probe
 from whoknows.use import cards, predict
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 METHODS = ("probe", "probe_mlp", "lora_prompt", "lora")
 FOLDER = {"probe_mlp": "probe"}  # the others have folders of their own

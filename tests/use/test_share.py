@@ -15,6 +15,8 @@ from fake_hub import TOKEN
 from whoknows import WhoknowsError, __main__
 from whoknows.use import cards, predict, share
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(llama, tmp_path_factory):
