@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Cell
 #
-# One estimator in full: a reader, trained on one model's graded answers, judging the test answers of every model; above
+# One estimator in full: a reader, trained on one model's graded answers, scoring the test answers of every model; above
 # the pictures stands whose answers are scored. A cell of a heatmap in reading A leads here to the estimator of that
 # cell's column, scored on the model of its row. Needs its rows, the answers and the estimator's folders.
 

@@ -10,7 +10,7 @@
 # # Controls
 #
 # What a probe is worth shows in comparison with what needs less: no training, no reader, no truth in the grades. Each
-# model judges its own answers here, by estimators that were trained on its own answers. Needs the rows of all stages.
+# model scores its own answers here, with estimators that were trained on its own answers. Needs the rows of all stages.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
@@ -60,7 +60,7 @@ HTML(controls.contest_html(table))
 # %% [markdown]
 # ## Untrained methods
 #
-# The same answers, judged by how sure the model was of the tokens that it wrote, and by asking any model, without
+# The same answers, scored by how sure the model was of the tokens that it wrote, and by asking any model, without
 # training, whether the answer is right. A run that did not keep the tokens' probabilities has no lines for them.
 
 # %% tags=["remove-input"]

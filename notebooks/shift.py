@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Shift
 #
-# An estimator is wanted where nobody has graded answers yet. Here each model's own estimators judge its answers to
+# An estimator is wanted where nobody has graded answers yet. Here each model's own estimators score its answers to
 # questions of tasks that nobody was trained on, beside what they reach on held-out questions of the tasks that they
 # know. Needs the rows of all stages and the estimators' cards.
 

@@ -21,8 +21,8 @@ NO_ROWS = pd.DataFrame({
     "seed": pd.Series(dtype="int64"), "logit": pd.Series(dtype="float32"), "correct": pd.Series(dtype=bool),
 })  # fmt: skip
 READINGS = {
-    "A": "estimator transfer: the estimator of one model judges the answers of another",
-    "B": "data transfer: a model judges its own answers, taught on the answers of another",
+    "A": "estimator transfer: the estimator of one model scores the answers of another",
+    "B": "data transfer: a model scores its own answers, trained on the answers of another",
 }
 ALL = "all"  # reader, trained on and scored, each by itself: A and B are parts of it
 MOST_FOR_ALL = 4  # models; more have too many combinations for one picture

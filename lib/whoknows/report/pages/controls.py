@@ -95,7 +95,7 @@ def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFr
 
 
 def contest_chart(table: pd.DataFrame) -> alt.Chart:
-    """AUROC and interval of every method that judges a model's own answers, a panel for each model.
+    """AUROC and interval of every method that scores a model's own answers, a panel for each model.
 
     Args:
         table: as `contest` returns.
@@ -114,14 +114,14 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
     chart = chart.properties(width=380, height=style.row_step(drawn["label"])).facet(row=style.headed(drawn, "panel"))
     described = (
-        f"AUROC of {len(order)} methods that judge a model's own answers, with intervals; "
+        f"AUROC of {len(order)} methods that score a model's own answers, with intervals; "
         "all values are in the table beneath."
     )
     return chart.properties(description=described, usermeta=embedding("contest"))
 
 
 def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
-    """AUROC on validation by layer, a line for each model that judges its own answers; the chosen layers are ringed.
+    """AUROC on validation by layer, a line for each model that scores its own answers; the chosen layers are ringed.
 
     Args:
         table: as `layers` returns.

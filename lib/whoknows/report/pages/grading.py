@@ -1,6 +1,6 @@
 """Other ways to grade the same answers, and what the heatmaps would be under each.
 
-Estimators stay as they are, trained on the grid's own grades; only the grades of the answers that they judge change.
+Estimators stay as they are, trained on the grid's own grades; only the grades of the answers that they score change.
 """
 
 from collections import Counter

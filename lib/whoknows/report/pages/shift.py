@@ -1,4 +1,4 @@
-"""Shift: how well an estimator judges answers to questions of tasks that it was not trained on."""
+"""Shift: how well an estimator scores answers to questions of tasks that it was not trained on."""
 
 import altair as alt
 import pandas as pd
@@ -71,7 +71,7 @@ def _shifts(tasks: list[dict], rows: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def left_out(rows: pd.DataFrame) -> pd.DataFrame:
-    """For each method, reader that judges its own answers and task: AUROC, trained with and without that task.
+    """For each method, reader that scores its own answers and task: AUROC, trained with and without that task.
 
     Returns:
         method, scored, task, with_task, without_task (means over the seeds that both have; NaN where right or wrong
@@ -104,7 +104,7 @@ def left_out(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def shift_chart(table: pd.DataFrame) -> alt.Chart:
-    """AUROC and interval in-distribution and on each shift, a panel for each model that judges its own answers.
+    """AUROC and interval in-distribution and on each shift, a panel for each model that scores its own answers.
 
     Args:
         table: as `shift` returns; what no verdict rests on is hollow.

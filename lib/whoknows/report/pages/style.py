@@ -70,9 +70,9 @@ def black_from(steps: int = 1000) -> float:
 
 
 TITLES = {
-    "A": ["A · estimator transfer", "columns read and were trained; rows are judged"],
-    "B": ["B · data transfer", "rows read and are judged; columns taught them"],
-    ALL: ["All · reader, trained on, scored", "columns taught; rows are judged,", "by the reader beneath them"],
+    "A": ["A · estimator transfer", "column: reader and trained on; row: scored"],
+    "B": ["B · data transfer", "row: reader and scored; column: trained on"],
+    ALL: ["All · reader, trained on, scored", "column: trained on; row: scored,", "by the reader beneath them"],
     "figure": ["As read off the figure", "its two axes can mean reading A or B"],
 }
 # For an axis whose labels may have line ends; Vega puts the first of two lines where one alone would be.
