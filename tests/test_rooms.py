@@ -33,10 +33,10 @@ def room(module: str) -> str:
 
 def imported(module: str, at_once: bool = False) -> set[str]:
     """The modules that a module imports, anywhere or as soon as it is imported itself."""
-    example = ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
+    tree = ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
     nodes = [
         node
-        for node in (example.body if at_once else ast.walk(example))
+        for node in (tree.body if at_once else ast.walk(tree))
         if isinstance(node, ast.ImportFrom) and node.module.startswith("whoknows.")
     ]
     names = [[node.module, *(f"{node.module}.{alias.name}" for alias in node.names)] for node in nodes]
@@ -76,8 +76,6 @@ def test_a_forbidden_import_is_seen(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_takes_what_is_another_ones_own(module):
-    example = ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
-    nodes = [
-        node for node in ast.walk(example) if isinstance(node, ast.ImportFrom) and node.module.startswith("whoknows")
-    ]
+    tree = ast.parse((LIBRARY / f"{module}.py").read_text(encoding="utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module.startswith("whoknows")]
     assert [alias.name for node in nodes for alias in node.names if alias.name.startswith("_")] == []
