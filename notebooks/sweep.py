@@ -26,10 +26,10 @@ out = "results/by-hand/sweeps/SmolLM2-135M.parquet"
 
 # %%
 from whoknows.data import files
-from whoknows.stages import ablations
+from whoknows.stages import sweep
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-table = ablations.run(reader, frames, seed, features, strengths, sizes)
+table = sweep.run(reader, frames, seed, features, strengths, sizes)
 files.write_parquet(out, table)
 
 # %% [markdown]

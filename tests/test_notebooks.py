@@ -16,8 +16,8 @@ from whoknows.data import files
 from whoknows.models import loading
 from whoknows.report import book
 from whoknows.report.pages import curves, style
-from whoknows.run import notebook
-from whoknows.stages import ablations, answer, extract, judge, lora_prompt, probe, search
+from whoknows.run import page
+from whoknows.stages import ablations, answer, extract, judge, lora_prompt, probe, search, sweep
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -50,7 +50,7 @@ def test_saving_it_in_jupyterlab_changes_no_cell(path):
 
 
 def test_by_hand_it_writes_into_no_run(path):
-    values = notebook.parameters(jupytext.read(path, fmt="py:percent"))
+    values = page.parameters(jupytext.read(path, fmt="py:percent"))
     written = {key: value for key, value in values.items() if key in ("out", "rows_out", "log")}
     assert all(value.startswith("results/by-hand/") for value in written.values()) and bool(written) == (
         path.stem != "explore"
@@ -71,7 +71,7 @@ DONE_BY = {
     "surface": (ablations, "without_reader", {"answers": READ}),
     "ablate": (ablations, "of_reader", {"name": "reader", "answers": READ, "folder": "features"}),
     "search": (search, "cell", {}),
-    "sweep": (ablations, "run", {"name": "reader", "answers": READ, "folder": "features"}),
+    "sweep": (sweep, "run", {"name": "reader", "answers": READ, "folder": "features"}),
     "judge": (judge, "grade", {"answers": "read answers", "model": "judge_model", "log": Path("log")}),
 }
 
@@ -82,7 +82,7 @@ def test_it_hands_its_parameters_on_to_the_function_that_does_its_stage(stage, m
     source = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
     values = {
         key: {"a": key} if key == "answers" and isinstance(value, dict) else key
-        for key, value in notebook.parameters(source).items()
+        for key, value in page.parameters(source).items()
     }
 
     def stop(*_, **__):

@@ -14,7 +14,7 @@ from fake_hub import TOKEN
 from whoknows import WhoknowsError
 from whoknows.data import assets, files, remote
 from whoknows.models import loading
-from whoknows.run import notebook
+from whoknows.run import page
 
 pytestmark = pytest.mark.slow
 
@@ -112,7 +112,7 @@ def test_what_was_fetched_before_is_not_asked_for(monkeypatch, tmp_path):
 def test_a_token_is_never_kept(tmp_path):
     text = f"token={TOKEN}, Bearer {TOKEN}\n not_a_token hf_hub hf_xet-1.2"
     assert remote.hide(text) == "token=***, Bearer ***\n not_a_token hf_hub hf_xet-1.2"
-    assert TOKEN not in notebook.scrub(text)
+    assert TOKEN not in page.scrub(text)
 
 
 def test_a_failed_stage_shows_no_token(tmp_path):

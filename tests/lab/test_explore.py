@@ -24,7 +24,7 @@ from whoknows.lab import explore
 from whoknows.lab.explore import TOKENS, Results, Setting
 from whoknows.lab.panel import Panel
 from whoknows.report.pages.style import CHART
-from whoknows.run import grid, notebook, parameters
+from whoknows.run import grid, notebook, page, parameters
 from whoknows.stages import probe
 
 pytestmark = pytest.mark.slow
@@ -353,7 +353,7 @@ def test_a_grid_that_was_not_run(checkout, monkeypatch, tmp_path):
 @pytest.mark.parametrize("start", [".", "notebooks"])
 def test_the_notebook_runs_from_the_root_and_from_its_folder(checkout, tmp_path, start):
     source = notebook._read(ROOT / "notebooks/explore.py")
-    assert notebook.parameters(source) == {"grid": "grids/embedded.yml"}
+    assert page.parameters(source) == {"grid": "grids/embedded.yml"}
     notebook._set_environment("explore")
     executed = papermill.execute_notebook(
         source,
@@ -371,5 +371,5 @@ def test_the_notebook_runs_from_the_root_and_from_its_folder(checkout, tmp_path,
 
 def test_the_defaults_are_of_the_grid_that_make_book_runs():
     source = notebook._read(ROOT / "notebooks/explore.py")
-    assert f"GRID ?= {notebook.parameters(source)['grid']}\n" in (ROOT / "Makefile").read_text()
-    assert parameters.out(grid.load(ROOT / notebook.parameters(source)["grid"])) == "results/embedded"
+    assert f"GRID ?= {page.parameters(source)['grid']}\n" in (ROOT / "Makefile").read_text()
+    assert parameters.out(grid.load(ROOT / page.parameters(source)["grid"])) == "results/embedded"

@@ -15,7 +15,7 @@ import pytest
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.models import loading
-from whoknows.run import notebook, provenance
+from whoknows.run import notebook, page, provenance
 
 NOTEBOOK = """# %% [markdown]
 # # Probe
@@ -96,10 +96,10 @@ def gone(process_id):
 def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(folder):
     stale = folder / "probe-a.failed.ipynb"
     stale.write_text("{}")
-    params = {"reader": "tiny", "answers": {"tiny": str(notebook.ROOT / "results/tiny.parquet")}}
+    params = {"reader": "tiny", "answers": {"tiny": str(page.ROOT / "results/tiny.parquet")}}
     done = subprocess.run(
         command(folder, params, "--title", "tiny trained on other", "--log", folder / "logs/probe.txt"),
-        capture_output=True, text=True, cwd=notebook.ROOT,
+        capture_output=True, text=True, cwd=page.ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout == "" and "probe tiny trained on other: done in" in done.stderr
@@ -118,7 +118,7 @@ def test_a_page_is_titled_and_shows_its_parameters_and_nothing_of_the_machine(fo
     assert [output.text for output in outputs] == ["tiny wrote results and ~/notes\n"]
     assert set(made.metadata) == {"kernelspec", "language_info", "whoknows"}
     text = (folder / "probe-a.ipynb").read_text()
-    for trace in (str(notebook.ROOT), str(Path.home()), 'papermill": {', "iopub", "start_time"):
+    for trace in (str(page.ROOT), str(Path.home()), 'papermill": {', "iopub", "start_time"):
         assert trace not in text.replace('"papermill": "', ""), trace
 
     about = made.metadata.whoknows
@@ -136,14 +136,14 @@ PROSE = "# %% [markdown]\n# # {}\n\n# %%\n1\n"
     [("Another", "# Another · tiny"), ("Two\n\n# %% [markdown]\n# more", "# One · tiny"), (None, "# One · tiny")],
 )
 def test_a_page_has_the_prose_of_its_notebook_as_it_is_now(tmp_path, monkeypatch, prose, stands):
-    monkeypatch.setattr(notebook, "ROOT", tmp_path)
-    made = notebook.clean(
+    monkeypatch.setattr(page, "ROOT", tmp_path)
+    made = page.clean(
         jupytext.reads(PROSE.format("One"), fmt="py:percent"), "tiny", {"stage": "probe", "title": "tiny"}
     )
     (tmp_path / "notebooks").mkdir()
     if prose:
         (tmp_path / "notebooks/probe.py").write_text(PROSE.format(prose))
-    notebook.reword(made)
+    page.reword(made)
     assert made.cells[0].source == stands and made.cells[1].source == "1"
 
 
@@ -276,5 +276,5 @@ def test_results_lead_to_the_copies_of_a_store_and_nowhere_else(tmp_path, monkey
 
 
 def test_scrub_knows_a_path_from_letters_that_look_like_one(monkeypatch):
-    monkeypatch.setattr(notebook, "ROOT", Path("/w/x"))
-    assert notebook.scrub("/w/x/results '/w/x' /w/xy q/w/x/ ab+/w/x/") == "results '.' /w/xy q/w/x/ ab+/w/x/"
+    monkeypatch.setattr(page, "ROOT", Path("/w/x"))
+    assert page.scrub("/w/x/results '/w/x' /w/xy q/w/x/ ab+/w/x/") == "results '.' /w/xy q/w/x/ ab+/w/x/"

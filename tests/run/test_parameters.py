@@ -9,7 +9,7 @@ import pytest
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, sources
-from whoknows.run import grid, notebook, parameters
+from whoknows.run import grid, page, parameters
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = grid.load(ROOT / "grids/embedded.yml")
@@ -39,7 +39,7 @@ PARAMETERS = {
 @pytest.mark.parametrize("stage", PARAMETERS)
 def test_a_notebook_is_told_just_its_parameters(stage):
     source = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
-    known = notebook.parameters(source)
+    known = page.parameters(source)
     values = json.loads(PARAMETERS[stage])
     assert values.keys() == known.keys()
     for name, default in known.items():
@@ -293,7 +293,7 @@ def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_read
 )
 def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, values):
     source = jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent")
-    known, values = notebook.parameters(source), json.loads(values)
+    known, values = page.parameters(source), json.loads(values)
     by_hand = {
         name: values[name].replace("results/embedded", "results/by-hand")
         for name in ("out", "rows_out")
@@ -305,7 +305,7 @@ def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, 
 
 def test_the_search_trains_by_default_as_lora_prompt_does():
     search, lora_prompt = (
-        notebook.parameters(jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent"))
+        page.parameters(jupytext.read(ROOT / f"notebooks/{stage}.py", fmt="py:percent"))
         for stage in ("search", "lora_prompt")
     )
     assert search["settings"] == lora_prompt["settings"]

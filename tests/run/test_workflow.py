@@ -243,7 +243,7 @@ def test_touching_files_re_runs_nothing(story):
             of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES),
         ),
         ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
-        ("lib/whoknows/run/notebook.py", set()),
+        ("lib/whoknows/run/page.py", set()),
         ("book/claims.yml", of("claims", "heatmaps", "differences", "controls")),
     ],
 )

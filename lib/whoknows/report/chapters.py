@@ -10,8 +10,8 @@ import nbformat
 import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
+from whoknows.run import page as pages
 from whoknows.run.grid import Grid
-from whoknows.run.notebook import clean, reword
 from whoknows.run.parameters import lora_variants, searched
 from whoknows.run.provenance import code
 from whoknows.run.stages import STAGES
@@ -73,7 +73,7 @@ def read(path: Path) -> Chapter:
     notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
     name = path.stem.removesuffix(FAILED)
     if not failed:
-        reword(notebook)
+        pages.reword(notebook)
         return Chapter(name, notebook, notebook.metadata.get("whoknows", {}).get("parameters", {}), failed)
     values = notebook.metadata.get("papermill", {}).get("parameters", {})
     notebook.cells = [
@@ -83,7 +83,7 @@ def read(path: Path) -> Chapter:
         and "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
     ]
     title = " · ".join([*_label(values), "failed"])
-    return Chapter(name, clean(notebook, title, {}), values, failed)
+    return Chapter(name, pages.clean(notebook, title, {}), values, failed)
 
 
 def make_room(page: Chapter) -> None:

@@ -2,9 +2,6 @@
 
 Some need no reader: how often the task's training answers are right, how long the answer is, how sure the model was of
 its tokens, what question and answer say to a sentence embedder. Others are the probe itself with something taken away.
-
-The sweep is the probe at every layer, strength and number of training answers, for an interactive chart; nothing is
-chosen from it.
 """
 
 import numpy as np
@@ -18,7 +15,7 @@ from whoknows import WhoknowsError
 from whoknows.data import assets
 from whoknows.data.rows import for_seed, smaller
 from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
-from whoknows.estimators.probe import Labelled, Logistic
+from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import device, send
 from whoknows.stages.answer import BASELINES, likelihood_rows
@@ -199,44 +196,3 @@ def embed(source: str, texts: list[str], batch_tokens: int | None) -> torch.Tens
             bar.update(len(batch))
     place = {text: at for at, text in enumerate(distinct)}
     return embeddings[[place[text] for text in texts]]
-
-
-def run(
-    name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int]
-) -> pd.DataFrame:
-    """The sweep stage: probes of one reader on every model's answers, at every layer, strength and size.
-
-    Args:
-        name: the reader's.
-        folder: its features.
-        strengths: of the L2 penalty.
-        sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
-
-    Returns:
-        reader, trained_on, scored, size (all training answers are the largest), layer, last_layer, strength, auroc (on
-        the test answers of the tasks that were trained on), n_rarer (of these answers, those of the rarer class) and
-        validation_auroc (of the model that was trained on); both within task.
-
-    Raises:
-        WhoknowsError: the training answers of a model are of one class.
-    """
-    frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
-    hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in frames.items()}
-    tests = {scored: _test(frames[scored], hidden[scored]) for scored in frames}
-    n_rarer = {scored: min(test.correct.sum(), (~test.correct).sum()) for scored, test in tests.items()}
-    layers, tables = list(range(next(iter(hidden.values())).shape[1])), []
-    for trained_on, frame in frames.items():
-        every = int((frame["split"] == "train").sum())
-        for size, some in (smaller(frame, sizes, seed) | {every: frame}).items():
-            search = pd.DataFrame(Logistic(layers, strengths).fit(*parts(some, hidden[trained_on], trained_on), tests))
-            long = search.melt(["layer", "strength", "validation_auroc"], list(tests), "scored", "auroc")
-            long = long.assign(reader=name, trained_on=trained_on, size=size, last_layer=layers[-1])
-            tables.append(long.assign(n_rarer=long["scored"].map(n_rarer)))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _test(frame: pd.DataFrame, hidden: torch.Tensor) -> Labelled:
-    """The test answers of the tasks that were trained on."""
-    every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
-    learned = frame.loc[frame["split"] == "train", "task"].unique()
-    return every.part(((frame["split"] == "test") & frame["task"].isin(learned)).to_numpy())

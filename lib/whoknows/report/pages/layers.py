@@ -54,7 +54,7 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
     layers.
 
     Args:
-        table: as `ablations.run` returns, of all readers.
+        table: as `sweep.run` returns, of all readers.
         models: on both axes, in order.
     """
     table = table.dropna(subset="auroc")
@@ -162,7 +162,7 @@ def layers_html(table: pd.DataFrame) -> str:
     """The layer and strength that validation chooses for each cell and size, and AUROC there, as HTML that folds away.
 
     Args:
-        table: as `ablations.run` returns.
+        table: as `sweep.run` returns.
     """
     keys = ["reader", "trained_on", "scored", "size"]
     best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]
