@@ -10,7 +10,8 @@ import pytest
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, questions
-from whoknows.data.questions import FOLDERS, PLACES, TASKS, build, category_of, load, normalise, split_of
+from whoknows.data.questions import build, load, normalise, split_of
+from whoknows.data.tasks import CATEGORIES, FOLDERS, PLACES, TASKS, category_of
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 FETCH = assets.fetch
@@ -270,7 +271,7 @@ def test_the_real_questions(monkeypatch):
         assert set(table["kind"]) == {"choice" if name.endswith("_mc") else "name" if name in PLACES else "open"}
     subjects = load("mmlu")["task"].unique()
     assert len(subjects) == 57
-    named = " ".join(questions.CATEGORIES.values()).split()
+    named = " ".join(CATEGORIES.values()).split()
     assert len(named) == len(set(named)) and set(named) <= {subject.removeprefix("mmlu_") for subject in subjects}
     counts = pd.Series([category_of(subject) for subject in subjects]).value_counts().to_dict()
     assert counts == {"STEM": 18, "humanities": 13, "social sciences": 12, "other": 14}

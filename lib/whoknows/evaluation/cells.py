@@ -10,7 +10,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import TRAINED
-from whoknows.data.questions import CATEGORIES, category_of
+from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all, pooled, within_task

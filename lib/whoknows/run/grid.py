@@ -24,14 +24,9 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT, DATE
+from whoknows.data.tasks import TASKS
 from whoknows.run.stages import STAGES
 
-TASKS = (  # those of `data.questions`, which would bring pandas along
-    "trivia_qa sciq nq_open arc_easy arc_challenge openbookqa commonsense_qa piqa social_i_qa mmlu sciq_passage "
-    "common_knowledge string_operations "
-    "cities capitals "
-    "sciq_mc arc_easy_mc arc_challenge_mc openbookqa_mc commonsense_qa_mc piqa_mc social_i_qa_mc mmlu_mc"
-).split()
 SHARDED = ("answer", "extract")  # stages that do their questions one by one
 
 

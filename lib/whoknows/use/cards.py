@@ -15,8 +15,8 @@ from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
-from whoknows.data.questions import TASKS
 from whoknows.data.rows import one_class
+from whoknows.data.tasks import TASKS
 from whoknows.evaluation import scores
 from whoknows.evaluation.cells import grid_task
 from whoknows.models.loading import QUANTISED
