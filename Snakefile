@@ -41,7 +41,7 @@ cores, needs = partial(stages.cores, GRID, share=SHARE), partial(stages.needs, G
 
 # A stage that is too long for one job: others do its questions first, and it finds what they have found.
 def shards(stage, model):
-    count = stages.asked(GRID, stage).shards or 0
+    count = GRID.job(stage).shards or 0
     return [f"{OUT}/shards/{stage}-{{{model}}}/{which}-of-{count}.txt" for which in range(count)]
 
 class Step(NamedTuple):

@@ -282,7 +282,7 @@ def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
                 windowsVirtualKeyCode={"Tab": 9, "Enter": 13}.get(key, 0),
             )
             for kind in ("rawKeyDown", "keyUp")
-        ]  # noqa: E731
+        ]
 
     opened.read("document.querySelector('.chart input[name=colours]:checked').focus()")
     press("Tab")

@@ -122,16 +122,9 @@ def test_the_trainings_and_the_probes_are_handed_the_seed_and_its_division_witho
     save_hidden(str(tmp_path), "two", hidden)
     readied, built = spied(monkeypatch, search, "prepare", Stand), spied(monkeypatch, search, "LoraPrompt", Stand)
     fitted = spied(monkeypatch, Logistic, "fit")
-    options = {
-        "settings": SHORT,
-        "learning_rates": [2e-3],
-        "sizes": [20, 500],
-        "layers": [1, 4],
-        "strengths": [0.1, 1.0],
-        "batch_tokens": 7,
-    }
+    options = ASKED | {"seed": seed, "batch_tokens": 7}
     table = search.run(
-        "two", lambda: llama, frames, seed=seed, features=str(tmp_path), out=str(tmp_path / "two.parquet"), **options
+        "two", lambda: llama, frames, features=str(tmp_path), out=str(tmp_path / "two.parquet"), **options
     )
     divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
     untested = {scored: frame.assign(split=frame["split"].replace("test", "")) for scored, frame in divided.items()}

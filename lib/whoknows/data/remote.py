@@ -19,6 +19,8 @@ from tqdm import tqdm
 from whoknows import WhoknowsError
 from whoknows.data.cache import sha256
 
+TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")  # of the hub
+
 
 @dataclass(frozen=True)
 class Wheel:
@@ -159,9 +161,6 @@ def _verify(name, path, expected):
             f"{name}: {path.name} has SHA-256 {actual} where {expected} is pinned; it was changed or damaged on its "
             "way, so nothing was kept: run the same command again, and if it persists check the index that pip uses."
         )
-
-
-TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")
 
 
 def config(source: str) -> Path | None:

@@ -22,7 +22,7 @@ from whoknows.run.stages import STAGES
 
 UNITS = {"m": 1e6, "b": 1e9}
 KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
-UNKNOWN = 7e9  # parameters of a model whose files are not here and whose name has no number
+UNKNOWN = 7e9  # weights of a model whose files are not here and whose name has no number
 ASPECT = 128  # width over layers of most models; with 12 weights a layer for each square of the width
 
 
@@ -52,8 +52,8 @@ def size(source: str) -> Size:
     if config and (shape := _read(config)):
         return shape
     match = re.search(r"(\d+(?:\.\d+)?)([mb])(?![a-z])", source.lower())
-    parameters = float(match[1]) * UNITS[match[2]] if match else UNKNOWN
-    width = (parameters * ASPECT / 12) ** (1 / 3)
+    weights = float(match[1]) * UNITS[match[2]] if match else UNKNOWN
+    width = (weights * ASPECT / 12) ** (1 / 3)
     shape = (round(width), round(width / ASPECT), 1, round(width * 8 / 3), 32000)
     return _of(dict(zip(KEYS, shape, strict=True)), "name" if match else "guess")
 
@@ -270,7 +270,7 @@ def table(grid: Grid, due: Counter, results: Path = Path("results"), grids: Path
         hours = due[stage] / one.jobs * scale.seconds * seconds(grid, stage, one) / 3600
         spent = Counter(jobs=due[stage], GB=due[stage] / one.jobs * scale.bytes * one.bytes / 1e9)
         held = cards(grid, stage)  # hours of these, or else of the cores that the grid gives
-        spent["GPU" if held else "CPU"] = hours * (held or stages.asked(grid, stage).cores or 1)
+        spent["GPU" if held else "CPU"] = hours * (held or grid.job(stage).cores or 1)
         by = f"{scale.notebooks} notebook{'s' * (scale.notebooks > 1)}" if scale.notebooks else "arithmetic"
         lines.append((STAGES[stage], *_cells(spent, GROWTH.get(stage, "1")), by))
         totals += spent
@@ -299,7 +299,7 @@ def rate(grid: Grid, stage: str) -> float:
     """Operations a second of one job: as the grid says, else as `RATES` has it."""
     if stage in stages.READING and grid.resources and grid.resources.flops:
         return grid.resources.flops
-    return RATES["GPU"] * cards(grid, stage) or RATES["CPU"] * (stages.asked(grid, stage).cores or 1)
+    return RATES["GPU"] * cards(grid, stage) or RATES["CPU"] * (grid.job(stage).cores or 1)
 
 
 def cards(grid: Grid, stage: str) -> int:

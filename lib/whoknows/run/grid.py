@@ -285,6 +285,10 @@ class Grid:
     resources: _is(Resources | None, "flops and stages, or null") = None
     """What jobs ask of a cluster; no result depends on it, and it may be left out."""
 
+    def job(self, stage: str) -> Stage:
+        """What a job of a stage should get; all None if the grid says nothing."""
+        return (self.resources.stages if self.resources else {}).get(stage, Stage())
+
 
 _GRID = TypeAdapter(Grid)
 

@@ -102,24 +102,14 @@ def surface(grid: Grid) -> str:
 
 def ablate(grid: Grid, reader: str) -> str:
     """Parameters of `ablate` for one reader."""
-    names = {
-        "reader": reader,
-        "answers": answers(grid),
-        "seeds": grid.seeds,
-        "features": f"{out(grid)}/features/{reader}",
-    }
+    names = _of_reader(grid, reader, seeds=grid.seeds)
     sizes = {key: asdict(grid.controls)[key] for key in ("strengths", "sizes")}
     return json.dumps(names | sizes | {"out": f"{out(grid)}/controls/readers/{reader}.parquet"})
 
 
 def sweep(grid: Grid, reader: str) -> str:
     """Parameters of `sweep` for one reader."""
-    names = {
-        "reader": reader,
-        "answers": answers(grid),
-        "seed": grid.seeds[0],
-        "features": f"{out(grid)}/features/{reader}",
-    }
+    names = _of_reader(grid, reader, seed=grid.seeds[0])
     tried = {"strengths": grid.probe.strengths, "sizes": grid.controls.sizes}
     return json.dumps(names | tried | {"out": f"{out(grid)}/sweeps/{reader}.parquet"})
 
@@ -165,12 +155,7 @@ def searched(grid: Grid) -> bool:
 
 def search(grid: Grid, reader: str) -> str:
     """Parameters of `search` for one reader; the grid has a search."""
-    names = {
-        "reader": reader,
-        "answers": answers(grid),
-        "seed": grid.seeds[0],
-        "features": f"{out(grid)}/features/{reader}",
-    }
+    names = _of_reader(grid, reader, seed=grid.seeds[0])
     probe = {key: _probe(grid, reader)[key] for key in ("layers", "strengths")}
     tried = {"settings": _settings(grid, reader)} | asdict(grid.search)
     return json.dumps(names | _reading(grid, reader) | tried | probe | {"out": f"{out(grid)}/search/{reader}.parquet"})
@@ -217,9 +202,8 @@ def beside(grid: Grid, page: str) -> str:
         WhoknowsError: the folder holds no packed run.
     """
     values = json.loads(from_folder(packed(grid), page, grid.beside, f"{out(grid)}/beside/{page}.parquet"))
-    return json.dumps(
-        values | ({"links": False} if "links" in values else {})
-    )  # a packed run's cells have no pages here
+    # A packed run's cells have no pages here.
+    return json.dumps(values | ({"links": False} if "links" in values else {}))
 
 
 def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
@@ -283,19 +267,20 @@ def judge(grid: Grid, model: str) -> str:
     )
 
 
-PAGES = {
-    page.__name__: page for page in (heatmaps, differences, controls, shift, grading, claims)
-}  # what is made of rows
+# Those that are made of rows.
+PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, grading, claims)}
+
+
+def _of_reader(grid: Grid, reader: str, **seeds) -> dict:
+    """What every stage that takes a reader's features of all answers is told."""
+    return {"reader": reader, "answers": answers(grid), **seeds, "features": f"{out(grid)}/features/{reader}"}
 
 
 def _of_rows(grid: Grid, name: str) -> dict:
     """What every page that is made of rows is told; `name` is that of its table."""
     names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
-    return (
-        names
-        | _tasks(grid)
-        | {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators", "out": f"{out(grid)}/{name}.parquet"}
-    )
+    places = {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators"}
+    return names | _tasks(grid) | places | {"out": f"{out(grid)}/{name}.parquet"}
 
 
 def _tasks(grid: Grid) -> dict:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from whoknows.data.methods import METHOD_TITLES, TRAINED
 
 if TYPE_CHECKING:  # a grid's keys are made of the stages' names
-    from whoknows.run.grid import Grid, Stage
+    from whoknows.run.grid import Grid
 
 STAGES = {
     "questions": "Questions",
@@ -34,16 +34,9 @@ READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load 
 HEAVY = (*READING, "surface", "ablate", "sweep")  # are faster on more than one core
 
 
-def asked(grid: "Grid", stage: str) -> "Stage":
-    """What a grid says a job of a stage should get; all None if it says nothing."""
-    from whoknows.run.grid import Stage
-
-    return grid.resources.stages.get(stage, Stage()) if grid.resources else Stage()
-
-
 def cores(grid: "Grid", stage: str, share: int) -> int:
     """Cores of a job: what the grid says, or `share` for the stages that are faster on more than one."""
-    return asked(grid, stage).cores or (share if stage in HEAVY else 1)
+    return grid.job(stage).cores or (share if stage in HEAVY else 1)
 
 
 def needs(grid: "Grid", stage: str, cards: int) -> dict[str, int | str]:
@@ -55,7 +48,7 @@ def needs(grid: "Grid", stage: str, cards: int) -> dict[str, int | str]:
     Returns:
         `gpu` (how many), and where the grid says them `mem_mb`, `runtime` (in minutes) and `slurm_partition`.
     """
-    request = asked(grid, stage)
+    request = grid.job(stage)
     gpus = request.gpus if request.gpus is not None else min(cards, stage in READING)
     memory = request.memory and round(1000 * request.memory)
     resources = {"gpu": gpus, "mem_mb": memory, "runtime": request.minutes, "slurm_partition": request.partition}

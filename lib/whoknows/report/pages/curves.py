@@ -1,7 +1,4 @@
-"""What happened in training, drawn: the search of the probe, and the loss of LoRA + Prompt.
-
-Apart from the heatmaps, so that a change in those re-runs no training.
-"""
+"""Training, drawn: the search of the probe, the loss of LoRA + Prompt; and what all charts have, such as tooltips."""
 
 import json
 
