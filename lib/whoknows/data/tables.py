@@ -1,0 +1,130 @@
+"""Tables that users bring: JSON lines, CSV, TSV or Parquet, read line by line, with names of their own."""
+
+import csv
+import difflib
+import io
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+
+DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
+SHOWN = 12  # columns that a sentence names at most
+
+
+def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterable[str] = ()) -> pd.DataFrame:
+    """A user's table.
+
+    Args:
+        path: a file whose name ends with .jsonl, .csv, .tsv or .parquet. Text is UTF-8, with or without a byte order
+            mark; a CSV file's columns are parted by commas, semicolons or tabs, whichever its head holds most of.
+        columns: our name -> the file's, for columns with other names than ours.
+        needed: columns, by our names, that have to be there.
+
+    Returns:
+        Its rows with our names, and other columns under their own. A cell is text in CSV and TSV, and None where it is
+        empty; it is what JSON or Parquet holds otherwise. The index is the line on which each row begins (in Parquet
+        its number), from 1.
+
+    Raises:
+        WhoknowsError: the file cannot be read, has no row or lacks a column; the sentence names the line if one is bad.
+    """
+    path = Path(path)
+    if path.suffix.lower() == ".parquet":
+        table = files.read_parquet(path)
+        table = table.astype(object).where(table.notna(), None).set_axis(range(1, len(table) + 1))
+    elif path.suffix.lower() in (".jsonl", ".csv", ".tsv"):
+        rows = dict(_objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path)))
+        table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+        table = table.where(table.notna(), None)
+    else:
+        raise WhoknowsError(f"{path}: its name should end with .jsonl, .csv, .tsv or .parquet; convert or rename it.")
+    if table.empty:
+        raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
+    return _named(path, table, columns or {}, needed)
+
+
+def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
+    """The error to raise for a bad line, or row of a Parquet file: which one it is, and what is wrong with it."""
+    return WhoknowsError(f"{path}, {'row' if Path(path).suffix.lower() == '.parquet' else 'line'} {line}: {what}.")
+
+
+def texts(value) -> list:
+    """The items of a cell that holds a list: a list, or text that is one as JSON, or texts parted by |, or just one."""
+    if not isinstance(value, str):
+        return [value] if value is None or not hasattr(value, "__iter__") else list(value)
+    try:
+        items = json.loads(value) if value.lstrip().startswith("[") else None
+    except ValueError:
+        items = None
+    return items if isinstance(items, list) else [part.strip() for part in value.split("|")]
+
+
+def _text(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); check its name.") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise mistake(path, line, "this is not UTF-8; save the file as UTF-8") from None
+
+
+def _objects(path: Path, text: str) -> Iterator[tuple[int, dict]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                raise mistake(path, number, 'this is no JSON object; write one a line, such as {"question": "…"}')
+            yield number, row
+
+
+def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
+    head = text.lstrip("\r\n").partition("\n")[0]
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=head.count)
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    names, begins = None, 1
+    try:
+        for cells in lines:
+            begins, here = lines.line_num + 1, begins
+            if not any(cells):
+                continue
+            if names is None:
+                names = [cell.strip() for cell in cells]
+                twice = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
+                if twice:
+                    raise mistake(path, here, f"two columns are called {twice!r}; rename one of them")
+                continue
+            if len(cells) != len(names):
+                what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
+                raise mistake(path, here, f'{what}; put "quotes" around a cell that holds a {_spelt(delimiter)}')
+            yield here, {name: cell or None for name, cell in zip(names, cells) if name}
+    except csv.Error as error:
+        raise mistake(path, begins, f"this is no good CSV ({error}); save the file from a spreadsheet anew") from None
+
+
+def _spelt(delimiter: str) -> str:
+    return {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
+
+
+def _named(path: Path, table: pd.DataFrame, columns: dict[str, str], needed: Iterable[str]) -> pd.DataFrame:
+    for ours in dict.fromkeys([*columns, *needed]):
+        theirs = columns.get(ours, ours)
+        if theirs not in table.columns:
+            known = [str(name) for name in table.columns][:SHOWN]
+            near = difflib.get_close_matches(theirs, known, 1) or known[:1]
+            raise WhoknowsError(
+                f"{path}: there is no column {theirs!r}; it has {', '.join(known)}. "
+                f"Rename one, or write columns: {{{ours}: {near[0]}}} in the grid."
+            )
+    hidden = [name for name in columns if name in table.columns and name not in columns.values()]
+    return table.drop(columns=hidden).rename(columns={theirs: ours for ours, theirs in columns.items()})

@@ -1,0 +1,101 @@
+"""Tables that users bring, as spreadsheets and scripts write them."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from whoknows import WhoknowsError
+from whoknows.data import tables
+
+ROWS = [{"question": "Who, then?", "answer": "Ada"}, {"question": 'A "b"\nand c', "answer": "=1+1"}]
+
+
+def written(path, text: str | bytes):
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    "name, text",
+    [
+        ("a.jsonl", "".join(json.dumps(row) + "\n" for row in ROWS)),
+        ("a.jsonl", "\ufeff" + "\r\n\r\n".join(json.dumps(row) for row in ROWS)),
+        ("a.csv", 'question,answer\n"Who, then?",Ada\n"A ""b""\nand c",=1+1\n'),
+        ("a.CSV", '\ufeffquestion;answer\r\nWho, then?;Ada\r\n"A ""b""\nand c";=1+1\r\n'),
+        ("a.tsv", 'question\tanswer\nWho, then?\tAda\n\n"A ""b""\nand c"\t=1+1\n'),
+        ("a.csv", 'question,answer,\n"Who, then?",Ada,\n"A ""b""\nand c",=1+1,\n,,\n'),
+    ],
+    ids=["jsonl", "bom and crlf", "csv", "semicolons", "tsv", "empty column and row"],
+)
+def test_each_form_gives_the_same_rows(name, text, tmp_path):
+    table = tables.read(written(tmp_path / name, text), needed=["question"])
+    assert table.to_dict("records") == ROWS
+
+
+def test_parquet_keeps_lists_and_rows_have_numbers(tmp_path):
+    pd.DataFrame({"question": ["a", "b"], "answers": [["x", "y"], None]}).to_parquet(tmp_path / "a.parquet")
+    table = tables.read(tmp_path / "a.parquet")
+    assert list(table.index) == [1, 2]
+    assert tables.texts(table["answers"][1]) == ["x", "y"] and table["answers"][2] is None
+
+
+def test_rows_are_numbered_by_the_lines_on_which_they_begin(tmp_path):
+    table = tables.read(written(tmp_path / "a.csv", 'question,answer\n"two\nlines",a\n\nfour,b\n'))
+    assert table["question"].to_dict() == {2: "two\nlines", 5: "four"}
+
+
+def test_columns_take_our_names_and_one_that_has_ours_already_gives_way(tmp_path):
+    path = written(tmp_path / "a.csv", "prompt,question,gold\nWhy?,7,so\n")
+    table = tables.read(path, {"question": "prompt", "answers": "gold"}, ["question", "answers"])
+    assert table.to_dict("records") == [{"question": "Why?", "answers": "so"}]
+
+
+def test_two_columns_can_change_their_names(tmp_path):
+    path = written(tmp_path / "a.csv", "answer,question\nWhy?,so\n")
+    table = tables.read(path, {"question": "answer", "answer": "question"})
+    assert table.to_dict("records") == [{"question": "Why?", "answer": "so"}]
+
+
+@pytest.mark.parametrize(
+    "value, items",
+    [
+        (["a", "b|c"], ["a", "b|c"]),
+        ('["a", "b|c"]', ["a", "b|c"]),
+        ("a | b", ["a", "b"]),
+        ("[a]", ["[a]"]),
+        (7, [7]),
+        (None, [None]),
+    ],
+)
+def test_lists_in_cells(value, items):
+    assert tables.texts(value) == items
+
+
+@pytest.mark.parametrize(
+    "name, text, sentence",
+    [
+        ("a.xlsx", "", "end with .jsonl, .csv, .tsv or .parquet"),
+        ("a.csv", "", "there is no row"),
+        ("a.csv", "question,answer\n", "there is no row"),
+        ("a.jsonl", "\n", "there is no row"),
+        ("a.csv", "question\na\n\xff".encode("latin-1"), "line 3: this is not UTF-8"),
+        ("a.csv", "question\na\n".encode("utf-16"), "line 1: this is not UTF-8"),
+        ("a.jsonl", '{"question": "a"}\n[1]\n', "line 2: this is no JSON object"),
+        ("a.jsonl", '{"question": "a"}\n' + "[" * 100_000, "line 2: this is no JSON object"),
+        ("a.csv", "question,question\na,b\n", "line 1: two columns are called 'question'"),
+        ("a.csv", "question,answer\na,b\nwell, no,c\n", "line 3: this row has 3 cells, but there are 2 columns"),
+        ("a.csv", 'question,answer\n"a,b\n', "this is no good CSV"),
+        ("a.csv", "Question,answer\na,b\n", "no column 'question'; it has Question, answer. Rename one, or write "),
+        ("a.parquet", "no", "a.parquet"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_line_and_the_fix(name, text, sentence, tmp_path):
+    with pytest.raises(WhoknowsError) as error:
+        tables.read(written(tmp_path / name, text), needed=["question"])
+    assert str(tmp_path / name) in str(error.value) and sentence in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(WhoknowsError, match="nothing.csv: this file cannot be read"):
+        tables.read(tmp_path / "nothing.csv")
