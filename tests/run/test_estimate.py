@@ -168,7 +168,7 @@ def test_pages_of_results_measure_every_estimator_on_every_task():
     # 3 tasks; 2 probes and LoRA + Prompt in 4 cells, each scoring 2 models; likelihood of 2 models, zero-shot of 2 on 2
     rows = cost.work(of_size(2))["heatmaps"].operations - cost.GROUP * 3 * (3 * 4 * 2 + 2 + 4)
     assert 0 < rows < cost.GROUP
-    mmlu = replace(of_size(2), tasks=(*SMOKE.tasks, grid.Task("mmlu_mc", 60, "shift")))
+    mmlu = replace(of_size(2), tasks=(*SMOKE.tasks, grid.Task("mmlu_mc", "shift", 60)))
     more = cost.work(mmlu)["heatmaps"].operations - cost.work(of_size(2))["heatmaps"].operations
     assert more > cost.GROUP * 57 * (3 * 4 * 2 + 2 + 4)
 

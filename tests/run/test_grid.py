@@ -14,7 +14,7 @@ from made_up import put
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, cache, tasks
 from whoknows.models import loading
-from whoknows.run import grid, stages
+from whoknows.run import grid, parameters, stages
 
 GRIDS = Path(__file__).parents[2] / "grids"
 LIB = Path(grid.__file__).parents[1]
@@ -29,14 +29,43 @@ def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
     models = [{"learning_rate": None, "thinking": None, "layers": None} | model for model in written["models"]]
-    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == {
-        "date": None,
-        "search": None,
-        "resources": None,
-    } | written | {"models": models}
+    own = dict.fromkeys(("file", "columns", "grading", "tolerance"))
+    written |= {"models": models, "tasks": [own | task for task in written["tasks"]]}
+    left_out = dict.fromkeys(("date", "search", "resources"))
+    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == left_out | written
     assert loaded.models[1].source == "gemma3-270m"
     assert json.dumps(loaded.lora_prompt.alpha) == "32", "32.0 would be another parameter, and run stages again"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
+
+
+def test_a_file_of_questions_lies_beside_its_grid_and_is_a_parameter_of_its_stage_alone(tmp_path):
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    values["tasks"].append({"name": "mine", "file": "my/own.jsonl", "role": "shift", "columns": {"question": "q"}})
+    (tmp_path / "my").mkdir()
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    file = tmp_path / "my/own.jsonl"
+    loaded = grid.load(tmp_path / "mine.yml")
+    assert loaded.tasks[-1].file == str(file) and hash(loaded)
+    with pytest.raises(WhoknowsError, match="own.jsonl: this file cannot be read"):
+        parameters.questions(loaded)
+    told = {}
+    for text in ('{"q": "Who?", "answer": "Ada"}\n', '{"q": "Who?", "answer": "Bob"}\n'):
+        file.write_text(text)
+        task = json.loads(parameters.questions(loaded))["tasks"][-1]
+        told[task.pop("digest")] = task, parameters.heatmaps(loaded)
+    (first, page), (second, same) = told.values()
+    assert first == second and page == same
+    assert first == {"name": "mine", "file": str(file), "role": "shift", "columns": {"question": "q"}}
+
+
+def test_checking_a_grid_reads_its_questions(tmp_path, monkeypatch):
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    values["tasks"] = [{"name": "mine", "file": "own.jsonl", "role": "train"}]
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    (tmp_path / "own.jsonl").write_text('{"question": "Who?", "answer": "Ada"}\n{"question": "", "answer": "b"}\n')
+    monkeypatch.setattr(loading, "check", lambda *_: pytest.fail("questions come first"))
+    with pytest.raises(WhoknowsError, match="own.jsonl, line 2: the question is empty"):
+        grid.main([str(tmp_path / "mine.yml")])
 
 
 def test_the_paper_is_followed():
@@ -68,7 +97,8 @@ def test_the_schema_names_and_explains_every_key():
 
 
 def test_a_grid_may_name_every_task():
-    assert tuple(grid.schema()["$defs"]["Task"]["properties"]["name"]["enum"]) == tasks.TASKS
+    here, _another = grid.schema()["$defs"]["Task"]["properties"]["name"]["anyOf"]
+    assert tuple(here["enum"]) == tasks.TASKS
 
 
 def test_a_grid_may_say_what_a_job_gets_and_the_rest_is_left_to_the_profile(tmp_path):
@@ -116,7 +146,21 @@ MISTAKES = {
     ),
     "unknown task": (
         put(["tasks", 0, "name"], "triviaqa"),
-        "`tasks[0].name` should be one of .* but is `triviaqa`; did you mean `trivia_qa`?",
+        "`tasks[0].name` is `triviaqa`, which is no set of questions and has no file; did you mean `trivia_qa`?",
+    ),
+    "strange task": (put(["tasks", 0, "name"], "zzz"), "has no file; these are here: trivia_qa, sciq, "),
+    "a set's name": (put(["tasks", 0, "file"], "a.csv"), "a set that is here already, but has a file; choose another"),
+    "columns of no file": (
+        put(["tasks", 0, "columns"], {"question": "prompt"}),
+        "`tasks[0].columns` is given, but common_knowledge has no file; remove it",
+    ),
+    "unknown grading": (
+        put(["tasks", 0], {"name": "mine", "file": "a.csv", "role": "train", "grading": "exactly"}),
+        "`tasks[0].grading` should be one of contains, exact, f1, choice, number, .* did you mean `exact`?",
+    ),
+    "tolerance of no number": (
+        put(["tasks", 0], {"name": "mine", "file": "a.csv", "role": "train", "tolerance": 1}),
+        "`tasks[0].tolerance` is given, but grading is not number",
     ),
     "unknown role": (put(["tasks", 1, "role"], "test"), "`tasks[1].role` should be one of train, shift, but is `test`"),
     "unknown method": (
@@ -137,7 +181,7 @@ MISTAKES = {
     ),
     "negative size": (
         put(["tasks", 0, "size"], -5),
-        "`tasks[0].size` should be a whole number, 1 or more, but is `-5`",
+        "`tasks[0].size` should be a whole number, 1 or more, or null, but is `-5`",
     ),
     "half a layer": (
         put(["probe", "layers"], [3, 4.5]),

@@ -183,7 +183,7 @@ def fetch_all(names: list[str]) -> None:
     Raises:
         WhoknowsError: the first of them that cannot be had or was damaged since; the others are finished nevertheless.
     """
-    with ThreadPoolExecutor(len(names)) as pool:
+    with ThreadPoolExecutor(len(names) or 1) as pool:  # a grid may need none
         for done in [pool.submit(lambda name: cache.verify(fetch(name)), name) for name in names]:
             done.result()
 

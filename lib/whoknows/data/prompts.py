@@ -7,6 +7,7 @@ from whoknows import WhoknowsError
 
 DATE = "2025-01-01"  # in templates that state the date, where the grid names none: the same text on every day
 CHAT = "chat:"  # before the source of a model that is asked in its chat template
+LETTERS = "ABCDEFGHIJ"  # of choices
 QUERY = "\n\nIs the proposed answer correct?\nChoices:\n(i): no\n(ii): yes\nAnswer:"
 ANCHOR = "a"  # no tokenizer merges a letter with the space, line end or special token behind it
 USER, REPLY, AGAIN = "Q1qQ", "A1aA", "Q2qQ"  # no template has these words
@@ -96,3 +97,9 @@ def _render(tokenizer, day: str, thinking: bool) -> str:
     turns = [{"role": role, "content": text} for role, text in (("user", USER), ("assistant", REPLY), ("user", AGAIN))]
     variables = {"date_string": clock("%d %b %Y"), "enable_thinking": thinking, "thinking": thinking}
     return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **variables)
+
+
+def as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[str]]:
+    """A multiple-choice question with its lettered choices below it, and the gold letter."""
+    lines = [f"({letter}): {text}" for letter, text in zip(LETTERS, choices)]
+    return "\n".join([question, "Choices:", *lines]), [LETTERS[choices.index(gold)]]

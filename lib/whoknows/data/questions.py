@@ -8,19 +8,22 @@ import gzip
 import hashlib
 import json
 import re
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, places
+from whoknows.data import assets, places, question_files
 from whoknows.data.matching import holds, normalise
+from whoknows.data.prompts import as_choice
 from whoknows.data.tasks import BASIC_SKILLS, FOLDERS, PLACES, TASKS
 
 SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
 SHOT = "shot"  # the split of few-shot examples: in the file, in no split
-LETTERS = "ABCDEFGHIJ"
+FEW = 5  # a user's file may hold little: one question in so many is an example, at most
 MADE_OF_PLACES = {"cities": places.cities, "capitals": places.capitals}
 NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
 PASSAGE = 500  # characters of a passage, at most
@@ -52,13 +55,14 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     """All questions of a grid, with their splits and their few-shot examples.
 
     Args:
-        tasks: dicts with `name`, `size` and `role`; a `shift` task has test questions only.
+        tasks: dicts with `name` and `role`; a `shift` task has test questions only. With `size` as many are asked,
+            else all; with `file` they are those of a user, see `question_files.load`.
         splits: share of each split among the questions of the `train` tasks.
         shots: few-shot examples for each task (each subject, for MMLU); fewer where they are long, see `SHOTS_LENGTH`.
 
     Returns:
         One row a question: question_id, task, split (train, validation, test or shot),
-        question, gold (accepted answers), kind (`open`, `name` or `choice`), see `answer.grade`.
+        question, gold (accepted answers), kind (how it is graded, see `grading.grade`).
 
     Raises:
         WhoknowsError: a task has fewer questions than the grid asks for.
@@ -66,44 +70,59 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     taken: dict[str, set[str]] = {"train": set(), "open": set(), "choice": set()}
     frames = []
     for task in tasks:
-        pool = load(task["name"])
+        pool = question_files.load(task) if "file" in task else load(task["name"])
         kind = "choice" if pool["kind"].iloc[0] == "choice" else "open"
         # What was trained on or shown is not asked again in whichever form; what only tests may be asked in both.
         barred = taken["train"] | taken[kind] if task["role"] == "shift" else set().union(*taken.values())
-        chosen = _choose(pool[~pool["stem"].isin(barred)], task, shots)
-        asked = chosen["split"] != SHOT
+        is_free = ~pool["stem"].isin(barred)
+        if "file" in task and not is_free.all():
+            text = f"{task['file']}: {(~is_free).sum():,} questions are left out: an earlier task has them"
+            warnings.warn(text, stacklevel=2)
+        chosen = _choose(pool[is_free], task, shots)
         if task["role"] == "train":
-            chosen.loc[asked, "split"] = [split_of(q, splits) for q in chosen.loc[asked, "stem"]]
+            by_hash = chosen["split"] == ""
+            chosen.loc[by_hash, "split"] = [split_of(q, splits) for q in chosen.loc[by_hash, "stem"]]
+        else:
+            chosen["split"] = chosen["split"].where(chosen["split"] == SHOT, "test")
         taken["train" if task["role"] == "train" else kind] |= set(chosen["stem"])
         frames.append(chosen)
     table = pd.concat(frames, ignore_index=True)
-    table["question_id"] = [
-        f"{t}-{hashlib.sha256(k.encode()).hexdigest()[:12]}" for t, k in zip(table["task"], table["key"])
-    ]
+    names = [name or hashlib.sha256(key.encode()).hexdigest()[:12] for name, key in zip(table["id"], table["key"])]
+    table["question_id"] = table["task"] + "-" + names
     return table[["question_id", "task", "split", "question", "gold", "kind"]]
 
 
 def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
-    """The task's few-shot examples and its first `size` questions, in hash order, even over subjects."""
+    """The task's few-shot examples and its first `size` questions, in hash order, even over subjects.
+
+    The examples are those that the pool calls so; else the first of those that have no split or are for training, of a
+    user's file one in `FEW` at most.
+    """
     pool = pool.assign(place=[position(q, "choice") for q in pool["stem"]]).sort_values("place", kind="stable")
-    rank = pool.groupby("task").cumcount()
-    first = pool[rank < shots]
+    is_shown = pool["split"] == SHOT
+    shown = pool[is_shown] if is_shown.any() else pool[pool["split"].isin(["", "train"])]
+    if "file" in task and not is_shown.any():
+        shots = np.minimum(shots, pool.groupby("task")["place"].transform("size")[shown.index] // FEW)
+    first = shown[shown.groupby("task").cumcount() < shots]
     length = first["question"].str.len().groupby(first["task"]).cumsum()
-    examples = first[(length <= SHOTS_LENGTH) | (rank[first.index] == 0)].assign(split=SHOT)
-    rest = pool[rank >= shots].assign(rank=rank[rank >= shots])
-    asked = rest.sort_values(["rank", "place"], kind="stable").head(task["size"]).assign(split="test")
-    if len(asked) < task["size"]:
+    examples = first[(length <= SHOTS_LENGTH) | ~first["task"].duplicated()].assign(split=SHOT)
+    rest = pool.drop(first.index)[lambda others: others["split"] != SHOT]
+    rest = rest.assign(rank=rest.groupby("task").cumcount()).sort_values(["rank", "place"], kind="stable")
+    size = task.get("size")
+    asked = rest.head(size or len(rest))
+    if len(asked) < (size or 1):
         raise WhoknowsError(
             f"task {task['name']!r} has {len(asked)} questions beside its few-shot examples, "
-            f"but the grid asks for {task['size']}: lower tasks[].size"
+            f"but the grid asks for {size or 'all'}: {'lower tasks[].size' if len(asked) else 'bring more questions'}"
         )
     return pd.concat([examples, asked], ignore_index=True).drop(columns=["place", "rank"])
 
 
 def load(name: str) -> pd.DataFrame:
-    """Every distinct question of a task: columns task, question, gold, kind, key and stem.
+    """Every distinct question of a task: columns task, question, gold, kind, key, stem, id and split.
 
-    `key` is the normalised question, `stem` the same without its choices or its passage.
+    `key` is the normalised question, `stem` the same without its choices or its passage; id and split are "", since
+    none is given.
 
     Raises:
         WhoknowsError: the name is not one of `TASKS`.
@@ -120,13 +139,8 @@ def load(name: str) -> pd.DataFrame:
     table["kind"] = "choice" if choice else "name" if name in PLACES else "open"
     table["key"] = [normalise(q) for q in table["question"]]
     table["stem"] = [normalise(q.split("\n")[0]) for q in table["question"]]
+    table["id"] = table["split"] = ""
     return table[table["key"] != ""].drop_duplicates("key", ignore_index=True)
-
-
-def as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[str]]:
-    """A multiple-choice question with its lettered choices below it, and the gold letter."""
-    lines = [f"({letter}): {text}" for letter, text in zip(LETTERS, choices)]
-    return "\n".join([question, "Choices:", *lines]), [LETTERS[choices.index(gold)]]
 
 
 def asset(task: str) -> str:

@@ -5,12 +5,13 @@ import difflib
 import io
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
 
 from whoknows import WhoknowsError
-from whoknows.data import files
+from whoknows.data import cache, files
 
 DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
 SHOWN = 12  # columns that a sentence names at most
@@ -48,6 +49,16 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
     return _named(path, table, columns or {}, needed)
 
 
+def digest(path: Path | str) -> str:
+    """SHA-256 of a file, the first sixteen digits: what a stage is told of it, so that it runs again with another one.
+
+    Raises:
+        WhoknowsError: the file cannot be read.
+    """
+    with _naming(path):
+        return cache.sha256(Path(path))[:16]
+
+
 def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
     """The error to raise for a bad line, or row of a Parquet file: which one it is, and what is wrong with it."""
     return WhoknowsError(f"{path}, {'row' if Path(path).suffix.lower() == '.parquet' else 'line'} {line}: {what}.")
@@ -64,11 +75,17 @@ def texts(value) -> list:
     return items if isinstance(items, list) else [part.strip() for part in value.split("|")]
 
 
-def _text(path: Path) -> str:
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
     try:
-        raw = path.read_bytes()
+        yield
     except OSError as error:
         raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); check its name.") from None
+
+
+def _text(path: Path) -> str:
+    with _naming(path):
+        raw = path.read_bytes()
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

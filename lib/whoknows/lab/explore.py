@@ -233,7 +233,8 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     """
     lacks = [model for model in results.models if setting.layer >= results.layers(model)]
     values = files.read_yaml(results.grid_file)
-    values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed]}
+    values["tasks"] = [task for task in values["tasks"] if task["name"] in setting.tasks]
+    values |= {"name": name, "methods": ["probe"], "seeds": [results.seed]}
     values |= dict.fromkeys(("judge", "search", "beside"))
     values["models"] = [model | {"layers": "all" if model["name"] in lacks else None} for model in values["models"]]
     values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}

@@ -17,8 +17,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from whoknows.data import cache
-from whoknows.data.prompts import QUERY
-from whoknows.data.questions import as_choice
+from whoknows.data.prompts import QUERY, as_choice
 from whoknows.models.loading import Reader
 
 START, END, UNKNOWN, PAD = "<s>", "</s>", "<unk>", "<pad>"

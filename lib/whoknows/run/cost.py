@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import cache, remote
+from whoknows.data import cache, remote, tables
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
 from whoknows.run import gpus, parameters, stages
-from whoknows.run.grid import Grid, load
+from whoknows.run.grid import Grid, Task, load
 from whoknows.run.stages import STAGES
 
 UNITS = {"m": 1e6, "b": 1e9}
@@ -99,6 +99,7 @@ CHARACTERS = {  # mean length of "Question: …\nAnswer:", choices and passages 
     "string_operations": 64, "cities": 60, "capitals": 52, "sciq_mc": 173, "arc_easy_mc": 259, "arc_challenge_mc": 305,
     "openbookqa_mc": 178, "commonsense_qa_mc": 171, "piqa_mc": 256, "social_i_qa_mc": 210, "mmlu_mc": 430,
 }  # fmt: skip
+WHOLE = 4000  # questions of a set, where the grid asks for all of them
 USUAL = 120  # of a set that is not among them
 TOKEN = 4.2  # characters in a token
 ANSWER, LETTER, QUERY = 5, 2, 23  # tokens of an open answer, of a chosen letter, and of the query after either
@@ -134,15 +135,21 @@ class Texts:
         self.count, self.question, self.answer = Counter(), Counter(), Counter()
         for task in grid.tasks:
             for split, share in ({"test": 1} if task.role == "shift" else vars(grid.splits)).items():
-                self.count[split] += task.size * share
-                self.question[split] += task.size * share * CHARACTERS.get(task.name, USUAL) / TOKEN
-                self.answer[split] += task.size * share * (LETTER if task.name.endswith("_mc") else ANSWER)
+                count = _asked(task) * share
+                self.count[split] += count
+                self.question[split] += count * CHARACTERS.get(task.name, USUAL) / TOKEN
+                self.answer[split] += count * (LETTER if task.name.endswith("_mc") else ANSWER)
         self.shots = sum(grid.answer.shots * CHARACTERS.get(task.name, USUAL) / TOKEN for task in grid.tasks)
 
     def packed_tokens(self, n: int, *splits: str) -> float:
         """Tokens of the questions of some splits, or of all, each with n different answers and the query after each."""
         asked = {split: self.answer[split] + QUERY * self.count[split] for split in splits or self.count}
         return sum(self.question[split] + n * tokens for split, tokens in asked.items())
+
+
+def _asked(task: Task) -> int:
+    """Questions of a task; of a set whose size the grid leaves out, all, or as many as most have that are not here."""
+    return task.size or (len(tables.read(task.file)) if task.file else WHOLE)
 
 
 def work(grid: Grid) -> dict[str, Work]:

@@ -8,7 +8,7 @@ about a mistake. `python -m whoknows check GRID` checks a grid and fetches the q
 import argparse
 import difflib
 import json
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from datetime import date
 from functools import cache, reduce
 from operator import getitem
@@ -22,6 +22,7 @@ from typing_extensions import TypedDict  # before Python 3.12 pydantic does not 
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.grading import GRADINGS
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.data.tasks import TASKS
@@ -99,14 +100,27 @@ class Model:
     """Hidden states that the probe chooses from with this model as reader, in place of probe.layers."""
 
 
-@_part("a task with name, size and role")
+@_part("a task with name and role")
 class Task:
-    name: _one_of(*TASKS)
-    """Name of the set; _mc is its multiple-choice form."""
-    size: Count
-    """Questions asked, few-shot examples not counted."""
+    name: _is(Literal[TASKS] | FileName, "the name of a set, or with a file another one (" + FILE_NAME + ")")
+    """Name of the set; _mc is its multiple-choice form. With a file, a name of your own."""
     role: _one_of("train", "shift")
     """train: questions are split into train, validation and test; shift: all are test questions, never trained on."""
+    size: _is(Count | None, "a whole number, 1 or more, or null") = None
+    """Questions asked, few-shot examples not counted; all of them if it is left out."""
+    file: _is(Text | None, "a file, or null") = None
+    """Questions of your own, as JSON lines, CSV, TSV or Parquet, beside the grid: question, answer or answers, and
+    where there are some choices, id, task (a topic) and split."""
+    columns: _is(dict[str, Text] | None, "names of columns, such as {question: prompt}") = field(
+        default=None, hash=False
+    )
+    """For columns of the file that have other names: which name each has there."""
+    grading: _is(Literal[(*GRADINGS,)] | None, f"one of {', '.join(GRADINGS)}, or null") = None
+    """How answers to the file's questions are graded: contains (an accepted answer as whole words), exact, f1 (one half
+    of the words or more), number (the first number) or choice (the letter); choice where there are choices, else
+    contains, if it is left out."""
+    tolerance: _is(Weight | None, "a number, 0 or more, or null") = None
+    """How far a number may be from the accepted one, with grading: number."""
 
 
 @_part("the shares of train, validation and test")
@@ -299,7 +313,9 @@ def load(path: Path | str) -> Grid:
     Raises:
         WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
-    return build(files.read_yaml(path), f"{path}: ")
+    grid, folder = build(files.read_yaml(path), f"{path}: "), Path(path).parent
+    tasks = [replace(task, file=str(folder / task.file)) if task.file else task for task in grid.tasks]
+    return replace(grid, tasks=tuple(tasks))
 
 
 def build(values, origin: str = "") -> Grid:
@@ -377,6 +393,9 @@ def _nonsense(grid: Grid) -> str | None:
         for index, item in enumerate(items):
             if names[index] in names[:index]:
                 return f"`{key}[{index}].name` is `{item.name}`, which an earlier one has already; rename or remove it"
+    for index, task in enumerate(grid.tasks):
+        if mistake := _nonsense_of(task):
+            return f"`tasks[{index}].{mistake}"
     for index, model in enumerate(grid.models):
         if model.thinking is not None and not model.source.startswith(CHAT):
             return (
@@ -399,6 +418,21 @@ def _nonsense(grid: Grid) -> str | None:
     return None
 
 
+def _nonsense_of(task: Task) -> str | None:
+    if task.file is None and task.name not in TASKS:
+        near = difflib.get_close_matches(task.name, TASKS, 1)
+        known = f"did you mean `{near[0]}`?" if near else f"these are here: {', '.join(TASKS)}"
+        return f"name` is `{task.name}`, which is no set of questions and has no file; {known}"
+    if task.file and task.name in TASKS:
+        return f"name` is `{task.name}`, a set that is here already, but has a file; choose another name"
+    for key in ("columns", "grading", "tolerance"):
+        if getattr(task, key) is not None and not task.file:
+            return f"{key}` is given, but {task.name} has no file; remove it"
+    if task.tolerance is not None and task.grading != "number":
+        return "tolerance` is given, but grading is not number; remove one of them, or write grading: number"
+    return None
+
+
 @cache
 def schema() -> dict:
     """The JSON Schema of a grid, draft 2020-12; `grids/schema.json` holds it."""
@@ -408,7 +442,8 @@ def schema() -> dict:
 def main(arguments: list[str]) -> None:
     """The command line; says nothing if the grid is good and all that it names is there."""
     from whoknows.data import assets, questions, remote
-    from whoknows.models import loading  # not above: reading a grid needs none of it
+    from whoknows.models import loading
+    from whoknows.run import parameters  # not above: reading a grid needs none of it
 
     parser = argparse.ArgumentParser(prog="whoknows check", description="Checks a grid and fetches what it names.")
     either = parser.add_mutually_exclusive_group(required=True)
@@ -421,8 +456,10 @@ def main(arguments: list[str]) -> None:
     sources = [*(model.source.removeprefix(CHAT) for model in chosen.models), chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
         remote.check(source)
-    asked = [questions.asset(task.name) for task in chosen.tasks]
+    asked = [questions.asset(task.name) for task in chosen.tasks if not task.file]
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
+    if any(task.file for task in chosen.tasks):
+        questions.build([*map(parameters.asked, chosen.tasks)], asdict(chosen.splits), chosen.answer.shots)
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
     for model in chosen.models:
         loading.check(model.source.removeprefix(CHAT), adapted, chosen.lora_prompt.first_layer)

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import assets
+from whoknows.data import assets, tables
 from whoknows.data.prompts import CHAT, DATE
-from whoknows.run.grid import Grid, load
+from whoknows.run.grid import Grid, Task, load
 
 
 def out(grid: Grid) -> str:
@@ -27,10 +27,8 @@ def first_layer(grid: Grid) -> float | None:
 
 def questions(grid: Grid) -> str:
     """Parameters of `questions`."""
-    return json.dumps(
-        _tasks(grid)
-        | {"splits": asdict(grid.splits), "shots": grid.answer.shots, "out": f"{out(grid)}/questions.parquet"}
-    )
+    values = {"splits": asdict(grid.splits), "shots": grid.answer.shots, "out": f"{out(grid)}/questions.parquet"}
+    return json.dumps({"tasks": [asked(task) for task in grid.tasks]} | values)
 
 
 def answer(grid: Grid, model: str) -> str:
@@ -284,7 +282,13 @@ def _of_rows(grid: Grid, name: str) -> dict:
 
 
 def _tasks(grid: Grid) -> dict:
-    return {"tasks": [asdict(task) for task in grid.tasks]}
+    return {"tasks": [{"name": task.name, "size": task.size, "role": task.role} for task in grid.tasks]}
+
+
+def asked(task: Task) -> dict:
+    """All that a grid says of a task, and a digest of its file."""
+    said = {key: value for key, value in asdict(task).items() if value is not None}
+    return said | ({"digest": tables.digest(task.file)} if task.file else {})
 
 
 def _reading(grid: Grid, name: str) -> dict:

@@ -1,6 +1,5 @@
 """Answers: what a model writes, greedily, after a few examples, and whether it is right."""
 
-import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,8 +10,8 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.matching import accepted, asked_in, fold, same, shows
-from whoknows.data.questions import LETTERS, SHOT
+from whoknows.data.grading import grade
+from whoknows.data.questions import SHOT
 from whoknows.data.rows import example_rows
 from whoknows.evaluation.auroc import auroc, counts, too_few
 from whoknows.models import proof
@@ -21,13 +20,6 @@ from whoknows.models.generation import Prefix, Written, prefix_ids
 from whoknows.models.loading import Reader
 from whoknows.stages import resume
 
-# "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
-# because" begin with an article.
-LEAD = re.compile(
-    r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE
-)
-CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
-ARTICLE = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w")
 # A decoding step reads every weight for one token a row, so generation wants more rows than a prefill.
 CACHE_TOKENS = 4  # the cache may hold this many times batch_tokens
 MOST = 2**17  # tokens in the cache, at most, if the grid names no number
@@ -155,27 +147,6 @@ def run(
     files.write_parquet(out, answers)
     resume.clear(parts)
     return answers
-
-
-def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
-    """Whether an answer is right.
-
-    Open answers: equal to an accepted answer after normalisation, or holding one as whole words. What the question
-    itself holds is no proof: see `matching.accepted` and `matching.shows`.
-    Names: what stands before the first comma or bracket is an accepted name, whatever its accents and hyphens.
-    Choices: it begins with the accepted letter, or says that the answer is that; the letter stands alone, in brackets
-    or other marks or not; a small letter with more words behind it is a word, and so is an A with which a sentence
-    begins.
-    """
-    if kind == "choice":
-        lead = LEAD.match(answer)
-        letter = CHOICE.match(answer, lead.end() if lead else 0)
-        return letter is not None and letter[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
-    if kind == "name":
-        head = fold(re.split("[,(]", answer)[0])
-        return any(head == fold(name) if fold(name) else same(answer, name) for name in gold)
-    asked = asked_in(question)
-    return any(shows(answer, name, asked) for name in accepted(gold, question))
 
 
 # Methods that need no training, and what they make of an answer's tokens: a column of the answers, and the logarithm of

@@ -3,7 +3,6 @@
 Estimators stay as they are, trained on the grid's own grades; only the grades of the answers that they score change.
 """
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,29 +10,19 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.grading import ENOUGH_SHARED, token_f1
 from whoknows.data.matching import accepted, asked_in, holds, same, words
 from whoknows.evaluation.cells import enough, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
 from whoknows.report.pages.style import signed, span
 
-ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 GRADINGS = {
     "contains": "exact match or containment, as in the run",
     "exact": "exact match",
     "f1": "token F1 of one half or more",
     "judge": "a judge model",
 }
-
-
-def token_f1(answer: str, gold: list[str]) -> float:
-    """The highest F1 of the normalised words of an answer and of an accepted answer (Rajpurkar et al. 2016)."""
-    return max((_f1(words(answer).split(), words(g).split()) or float(same(answer, g)) for g in gold), default=0.0)
-
-
-def _f1(answer: list[str], gold: list[str]) -> float:
-    shared = sum((Counter(answer) & Counter(gold)).values())
-    return 2 * shared / (len(answer) + len(gold)) if shared else 0.0
 
 
 def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:

@@ -1,0 +1,80 @@
+"""Grading: whether an answer is right, by the kind of its question."""
+
+import re
+import unicodedata
+from collections import Counter
+from math import isclose
+
+from whoknows.data.matching import accepted, asked_in, fold, same, shows, words
+from whoknows.data.prompts import LETTERS
+
+ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
+# "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
+# because" begin with an article.
+LEAD = re.compile(
+    r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE
+)
+CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
+ARTICLE = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w")
+# 1,000 and -.5 and 3e8 and 1/2; the 19 of COVID-19 is not negative.
+NUMBER = re.compile(
+    r"((?:(?<![\w.])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d+)?)(?: ?/ ?(\d+))?",
+    re.IGNORECASE,
+)
+ROUNDING = 1e-9  # more than decimal fractions lose in binary
+SIGNS = str.maketrans("−⁄", "-/")
+GRADINGS = {
+    "contains": "open",
+    "exact": "exact",
+    "f1": "f1",
+    "choice": "choice",
+    "number": "number",
+}  # kinds, by a grid's
+
+
+def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
+    """Whether an answer is right.
+
+    Open answers: equal to an accepted answer after normalisation, or holding one as whole words. What the question
+    itself holds is no proof: see `matching.accepted` and `matching.shows`.
+    Names: what stands before the first comma or bracket is an accepted name, whatever its accents and hyphens.
+    Choices: it begins with the accepted letter, or says that the answer is that; the letter stands alone, in brackets
+    or other marks or not; a small letter with more words behind it is a word, and so is an A with which a sentence
+    begins.
+    The other kinds are those that a grid can name for a task's own file. `exact`: equal to an accepted answer after
+    normalisation. `f1`: as `token_f1`, one half or more. `number`: its first number is an accepted one, or no farther
+    from it than the number behind the kind, as in `number 0.5`.
+    """
+    if kind == "choice":
+        lead = LEAD.match(answer)
+        letter = CHOICE.match(answer, lead.end() if lead else 0)
+        return letter is not None and letter[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
+    if kind == "name":
+        head = fold(re.split("[,(]", answer)[0])
+        return any(head == fold(name) if fold(name) else same(answer, name) for name in gold)
+    if kind == "exact":
+        return any(same(answer, name) for name in gold)
+    if kind == "f1":
+        return token_f1(answer, gold) >= ENOUGH_SHARED
+    if kind.startswith("number"):
+        given, apart = number(answer), float(kind.removeprefix("number") or 0) * (1 + ROUNDING)
+        return given is not None and any(isclose(given, number(name), rel_tol=ROUNDING, abs_tol=apart) for name in gold)
+    asked = asked_in(question)
+    return any(shows(answer, name, asked) for name in accepted(gold, question))
+
+
+def number(text: str) -> float | None:
+    """The first number in a text, or None."""
+    match = NUMBER.search(unicodedata.normalize("NFKC", text).translate(SIGNS))
+    over = float(match[2] or 1) if match else 0
+    return float(match[1].replace(",", "")) / over if over else None
+
+
+def token_f1(answer: str, gold: list[str]) -> float:
+    """The highest F1 of the normalised words of an answer and of an accepted answer (Rajpurkar et al. 2016)."""
+    return max((_f1(words(answer).split(), words(g).split()) or float(same(answer, g)) for g in gold), default=0.0)
+
+
+def _f1(answer: list[str], gold: list[str]) -> float:
+    shared = sum((Counter(answer) & Counter(gold)).values())
+    return 2 * shared / (len(answer) + len(gold)) if shared else 0.0

@@ -1,0 +1,144 @@
+"""Questions that users bring: a task's own file, checked line by line before anything runs."""
+
+import re
+import warnings
+
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data import tables
+from whoknows.data.grading import GRADINGS, number
+from whoknows.data.matching import normalise
+from whoknows.data.prompts import LETTERS, as_choice
+
+LONGEST = 8000  # characters of a question that is asked: some 2,000 tokens
+SPLITS = ("train", "validation", "test", "shot")
+COLUMNS = ("question", "answer", "answers", "choices", "id", "task", "split")
+
+
+def load(task: dict) -> pd.DataFrame:
+    """The questions of a task that has a file; a warning counts those that are left out.
+
+    Args:
+        task: name, role and file, and where the grid says them columns, grading and tolerance.
+
+    Returns:
+        The columns of `questions.load`, of which task has the file's topic behind its name, and id, split (as the file
+        says them, or "").
+
+    Raises:
+        WhoknowsError: the file or one of its lines is wrong.
+    """
+    path = task["file"]
+    rows = _rows(task)
+    grading = task.get("grading") or ("choice" if rows["choices"].notna().any() else "contains")
+    parts = [_question(task, grading, path, line, row) for line, row in zip(rows.index, rows.to_dict("records"))]
+    table = pd.DataFrame(parts, index=rows.index)
+    _check(path, table, grading)
+    left_out = {
+        "stand there twice": table["key"].duplicated(),
+        f"are longer than {LONGEST:,} characters": table["question"].str.len() > LONGEST,
+        "are for training, but the task's role is shift": table["split"].isin(SPLITS[:2]) & (task["role"] == "shift"),
+    }
+    kept = ~pd.DataFrame(left_out).any(axis=1)
+    why = "; ".join(f"{some.sum():,} {reason}" for reason, some in left_out.items() if some.any())
+    if why:
+        warnings.warn(f"{path}: {(~kept).sum():,} of {len(table):,} questions are left out: {why}", stacklevel=2)
+    return table[kept].reset_index(drop=True)
+
+
+def _rows(task: dict) -> pd.DataFrame:
+    path, columns = task["file"], task.get("columns") or {}
+    unknown = next((name for name in columns if name not in COLUMNS), None)
+    if unknown:
+        raise WhoknowsError(
+            f"grid, columns of task {task['name']}: there is no {unknown!r}; the keys here are {', '.join(COLUMNS)}."
+        )
+    rows = tables.read(path, columns, ["question"])
+    if not {"answer", "answers"} & {*rows}:
+        raise WhoknowsError(
+            f"{path}: there is no column 'answer' or 'answers'; it has {', '.join(map(str, rows))}. "
+            "Rename one, or write columns: {answer: …} in the grid."
+        )
+    return rows.reindex(columns=COLUMNS).astype(object).where(lambda cells: cells.notna(), None)
+
+
+def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict:
+    try:
+        text = _text(row["question"])
+        if not normalise(text):
+            raise ValueError("the question is empty; write one, or remove the line")
+        given = [*([] if row["answer"] is None else [row["answer"]]), *tables.texts(row["answers"])]
+        gold = list(dict.fromkeys(answer for answer in map(_text, given) if answer))
+        if not gold:
+            raise ValueError("the question has no accepted answer; write one, or remove the line")
+        question, gold = _choices(text, gold, row["choices"]) if grading == "choice" else (text, gold)
+        odd = next((answer for answer in gold if grading == "number" and number(answer) is None), None)
+        if odd is not None:
+            raise ValueError(f"the accepted answer {odd!r} is no number; correct it, or change the task's grading")
+        split = _text(row["split"]).lower()
+        if split not in ("", *SPLITS):
+            raise ValueError(f"the split is {split!r}; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or nothing")
+    except ValueError as wrong:
+        raise tables.mistake(path, line, str(wrong)) from None
+    topic = re.sub(r"\W+", "-", _text(row["task"])).strip("-_")
+    kind = GRADINGS[grading] + (f" {task['tolerance']:g}" if grading == "number" and task.get("tolerance") else "")
+    names = {"task": f"{task['name']}_{topic}" if topic else task["name"], "id": _text(row["id"]), "split": split}
+    return {
+        "question": question,
+        "gold": gold,
+        "kind": kind,
+        "key": normalise(question),
+        "stem": normalise(text),
+    } | names
+
+
+def _text(value) -> str:
+    """A cell's text in lines without blank ones; numbers as they are written, nothing as nothing."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # a column of whole numbers with a gap is one of floats
+    if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
+        raise ValueError(f"{value!r:.60} is no text; write it as text")
+    if isinstance(value, str) and re.search("[\ud800-\udfff\0]", value):
+        raise ValueError("a text holds half a character; write the file anew as UTF-8")
+    return "\n".join(
+        " ".join(part.split()) for part in str("" if value is None else value).splitlines() if part.strip()
+    )
+
+
+def _choices(question: str, gold: list[str], value) -> tuple[str, list[str]]:
+    """The question with its lettered choices, and the letter of the accepted one, given by text or letter."""
+    choices = [choice for choice in map(_text, tables.texts(value)) if choice]
+    if not 2 <= len(choices) <= len(LETTERS):
+        raise ValueError(f"the question has {len(choices)} choices; give two to {len(LETTERS)}")
+    if len(set(choices)) < len(choices):
+        raise ValueError("two choices are the same; change one of them")
+    letters = dict(zip(LETTERS, choices))
+    right = {answer if answer in choices else letters.get(answer.upper(), "") for answer in gold} & {*choices}
+    if len(right) != 1:
+        raise ValueError(
+            f"the accepted answer {' | '.join(gold)!r:.60} should be one of the choices, or its letter, "
+            f"but the choices are {' | '.join(choices)!r:.200}"
+        )
+    return as_choice(question, choices, *right)
+
+
+def _check(path: str, table: pd.DataFrame, grading: str) -> None:
+    """Raises if a question stands there twice with other answers or in another split, or all have one letter."""
+    for column, same, other in (("gold", "key", "other accepted answers"), ("split", "stem", "another split")):
+        values = table[column].map(str)
+        wrong = table.index[values != values.groupby(table[same]).transform("first")]
+        if len(wrong):
+            first = table.index[table[same] == table[same][wrong[0]]][0]
+            raise tables.mistake(
+                path, wrong[0], f"this question stands in line {first} already, with {other}; remove one of the two"
+            )
+    named = table["id"][table["id"] != ""]
+    if named.duplicated().any():
+        line = named.index[named.duplicated()][0]
+        raise tables.mistake(path, line, f"another question has the id {named[line]!r}; ids differ, or are left out")
+    if grading == "choice" and len(table) > 1 and table["gold"].map(str).nunique() == 1:
+        raise WhoknowsError(
+            f"{path}: the right choice is {table['gold'].iloc[0][0]} in every line, so a model that always says it "
+            "knows nothing and is right; put the choices into another order."
+        )

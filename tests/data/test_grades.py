@@ -1,0 +1,48 @@
+"""The ways of grading that a grid can name for its own questions; those of the sets are in test_answer."""
+
+import pytest
+
+from whoknows.data.grading import grade, number
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1,000", 1000), ("about 12 or 13", 12), ("−3.5 °C", -3.5), ("COVID-19", 19), (".5", 0.5), ("3e8 m/s", 3e8),
+        ("½", 0.5), ("3/4 of it", 0.75), ("5-3", 5), ("1,00", 1), ("$5.", 5), ("50%", 50), ("x", None), ("", None),
+        ("1/0", None), ("7.", 7), ("1,234,567.8", 1234567.8), ("٣", 3),
+    ],
+)  # fmt: skip
+def test_the_first_number_of_a_text(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    "kind, answer, is_right",
+    [
+        ("exact", "The Paris!", True),
+        ("exact", "Paris, of course", False),
+        ("open", "Paris, of course", True),
+        ("f1", "Paris in France", True),
+        ("f1", "it may be Paris in France", False),
+        ("f1", "London", False),
+    ],
+)
+def test_words(kind, answer, is_right):
+    assert grade(answer, ["Paris"], kind, "Where?") is is_right
+
+
+@pytest.mark.parametrize(
+    "kind, answer, is_right",
+    [
+        ("number", "0.3", True),
+        ("number", "it is 0.30 or so", True),
+        ("number", "0.31", False),
+        ("number 0.01", "0.31", True),
+        ("number 0.01", "0.32", False),
+        ("number", "none", False),
+        ("number", "1e999", False),
+    ],
+)
+def test_numbers(kind, answer, is_right):
+    assert grade(answer, ["0.3"], kind) is is_right

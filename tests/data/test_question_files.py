@@ -1,0 +1,157 @@
+"""Questions that users bring: what is read, what is left out, and what is refused before anything runs."""
+
+import json
+
+import pytest
+
+from whoknows import WhoknowsError
+from whoknows.data import questions
+from whoknows.data.question_files import LONGEST, load
+
+SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
+MANY = [{"question": f"Who made thing {n}?", "answer": f"Maker {n}"} for n in range(60)]
+
+
+def task(path, rows: list[dict] | str, role: str = "train", **keys) -> dict:
+    text = rows if isinstance(rows, str) else "\n".join(map(json.dumps, rows))
+    file = path / ("mine.csv" if isinstance(rows, str) else "mine.jsonl")
+    file.write_text(text, encoding="utf-8")
+    return {"name": "mine", "role": role, "file": str(file)} | keys
+
+
+def test_a_spreadsheet_of_questions(tmp_path):
+    table = load(
+        task(
+            tmp_path,
+            "\ufeffquestion;answers;id\r\n  Who   was she? ;Ada|Ada Lovelace;q1\r\nWhy?;;\r\n".replace(
+                "Why?;;", "Why?;so;"
+            ),
+        )
+    )
+    assert table["question"].tolist() == ["Who was she?", "Why?"]
+    assert table["gold"].tolist() == [["Ada", "Ada Lovelace"], ["so"]]
+    assert table["kind"].tolist() == ["open", "open"] and table["id"].tolist() == ["q1", ""]
+
+
+def test_numbers_are_answers_as_they_are_written(tmp_path):
+    rows = [{"question": "How many?", "answer": 7}, {"question": "How much?", "answers": [0.5, "a half"]}]
+    assert load(task(tmp_path, rows))["gold"].tolist() == [["7"], ["0.5", "a half"]]
+
+
+def test_all_are_asked_where_the_grid_names_no_size_and_few_are_examples(tmp_path):
+    table = questions.build([task(tmp_path, MANY)], SHARES, shots=16)
+    assert len(table) == 60 and (table["split"] == "shot").sum() == 60 // questions.FEW
+    assert {*table["split"]} == {"train", "validation", "test", "shot"}
+    assert len(questions.build([task(tmp_path, MANY[:3], "shift")], SHARES, shots=16)) == 3
+    assert (questions.build([task(tmp_path, MANY, size=20)], SHARES, 2)["split"] != "shot").sum() == 20
+
+
+def test_a_question_is_in_the_split_of_its_words_whatever_file_it_is_in(tmp_path):
+    table = questions.build([task(tmp_path, MANY)], SHARES, shots=0)
+    assert table["split"].tolist() == [questions.split_of(text, SHARES) for text in table["question"]]
+
+
+def test_splits_that_the_file_gives_stand_and_test_questions_are_never_examples(tmp_path):
+    given = ["test", "train", "validation", ""]
+    rows = [row | {"split": given[n % 4]} for n, row in enumerate(MANY)]
+    table = questions.build([task(tmp_path, rows)], SHARES, shots=9).set_index("question")
+    for row in rows:
+        if row["split"]:
+            allowed = {row["split"], "shot"} if row["split"] == "train" else {row["split"]}
+            assert table["split"][row["question"]] in allowed
+    assert (table["split"] == "shot").sum() == 9
+
+
+def test_examples_that_the_file_names_are_the_only_ones(tmp_path):
+    rows = [row | {"split": "shot"} for row in MANY[:3]] + MANY[3:]
+    table = questions.build([task(tmp_path, rows)], SHARES, shots=2)
+    assert table["question"][table["split"] == "shot"].isin([row["question"] for row in MANY[:3]]).all()
+    assert len(table) == 57 + 2
+
+
+def test_a_shift_task_asks_no_question_that_is_for_training(tmp_path):
+    rows = [row | {"split": "train" if n < 50 else "test"} for n, row in enumerate(MANY)]
+    with pytest.warns(UserWarning, match="50 of 60 questions are left out: 50 are for training"):
+        table = questions.build([task(tmp_path, rows, "shift")], SHARES, shots=0)
+    assert {*table["question"]} == {row["question"] for row in MANY[50:]}
+
+
+def test_topics_are_tasks_of_their_own_and_ids_are_kept(tmp_path):
+    rows = [row | {"task": "Organic <b>chemistry</b>" if n % 2 else None, "id": n} for n, row in enumerate(MANY)]
+    table = questions.build([task(tmp_path, rows)], SHARES, shots=0)
+    assert {*table["task"]} == {"mine", "mine_Organic-b-chemistry-b"}
+    assert {"mine-0", "mine_Organic-b-chemistry-b-1"} <= {*table["question_id"]}
+
+
+def test_what_is_left_out_is_counted(tmp_path):
+    rows = [*MANY, MANY[3] | {"question": "WHO made thing 3"}, {"question": "x" * (LONGEST + 1), "answer": "y"}]
+    with pytest.warns(
+        UserWarning, match="2 of 62 questions are left out: 1 stand there twice; 1 are longer than 8,000"
+    ):
+        table = load(task(tmp_path, rows))
+    assert len(table) == 60
+
+
+def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):
+    (tmp_path / "b").mkdir()
+    later = task(tmp_path / "b", MANY[:10] + [{"question": "New?", "answer": "yes"}], "shift") | {"name": "later"}
+    with pytest.warns(UserWarning, match="10 questions are left out: an earlier task has them"):
+        table = questions.build([task(tmp_path, MANY), later], SHARES, shots=0)
+    assert table["question"].is_unique and (table["task"] == "later").sum() == 1
+
+
+def test_choices_get_letters_and_the_accepted_one_is_named_by_text_or_letter(tmp_path):
+    rows = [
+        {"question": "Which gas?", "choices": ["iron", "helium"], "answer": "helium"},
+        {"question": "Which metal?", "choices": "iron|helium|air", "answer": "a"},
+    ]
+    table = load(task(tmp_path, rows))
+    assert table["question"][0] == "Which gas?\nChoices:\n(A): iron\n(B): helium"
+    assert table["gold"].tolist() == [["B"], ["A"]] and {*table["kind"]} == {"choice"}
+    assert table["stem"].tolist() == ["which gas", "which metal"]
+
+
+def test_the_grading_is_that_of_the_grid(tmp_path):
+    rows = [{"question": "How many?", "answer": "1,000 or so"}]
+    assert load(task(tmp_path, rows, grading="number", tolerance=0.5))["kind"].tolist() == ["number 0.5"]
+    assert load(task(tmp_path, rows, grading="f1"))["kind"].tolist() == ["f1"]
+
+
+A, B = MANY[:2]
+
+
+@pytest.mark.parametrize(
+    "rows, keys, sentence",
+    [
+        ([A, {"question": " ?", "answer": "b"}], {}, "line 2: the question is empty"),
+        ([A, {"question": "b", "answer": ""}], {}, "line 2: the question has no accepted answer"),
+        ([A, {"question": "b", "answers": [" "]}], {}, "line 2: the question has no accepted answer"),
+        ([A, {"question": ["b"], "answer": "c"}], {}, r"line 2: \['b'\] is no text"),
+        ([A, {"question": "b\ud800", "answer": "c"}], {}, "line 2: a text holds half a character"),
+        ([A, A | {"answer": "another"}], {}, "line 2: .* in line 1 already, with other accepted answers"),
+        ([A | {"split": "train"}, A | {"split": "test"}], {}, "line 2: .* in line 1 already, with another split"),
+        ([A | {"split": "train"}, A], {}, "line 2: .* in line 1 already, with another split"),
+        ([A | {"split": "exam"}], {}, "line 1: the split is 'exam'; write train, validation, test or shot"),
+        ([A | {"id": 1}, B | {"id": "1"}], {}, "line 2: another question has the id '1'"),
+        ([A], {"grading": "choice"}, "line 1: the question has 0 choices; give two to 10"),
+        ([A | {"choices": ["x", "x"]}], {}, "line 1: two choices are the same"),
+        ([A | {"choices": ["x", "y"]}], {}, "line 1: the accepted answer 'Maker 0' should be one of the choices"),
+        ([row | {"choices": ["B", "C"], "answer": "B"} for row in (A, B)], {}, "right choice is A in every line"),
+        ([A | {"answer": "many"}], {"grading": "number"}, "line 1: the accepted answer 'many' is no number"),
+        ([{"question": "b", "gold": "c"}], {}, "no column 'answer' or 'answers'; it has question, gold. Rename one"),
+        ([{"prompt": "b", "answer": "c"}], {}, "no column 'question'; it has prompt, answer"),
+        ([A], {"columns": {"prompt": "question"}}, "there is no 'prompt'; the keys here are question, answer, "),
+        ([A], {"columns": {"id": "number"}}, "there is no column 'number'"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_is_named_with_the_fix(rows, keys, sentence, tmp_path):
+    with pytest.raises(WhoknowsError, match=sentence):
+        load(task(tmp_path, rows, **keys))
+
+
+def test_too_few_questions_are_said(tmp_path):
+    with pytest.raises(WhoknowsError, match="task 'mine' has 60 questions beside its few-shot examples, .* for 100"):
+        questions.build([task(tmp_path, MANY, size=100)], SHARES, shots=0)
+    rows = [row | {"split": "shot"} for row in MANY]
+    with pytest.raises(WhoknowsError, match="has 0 questions .* bring more questions"):
+        questions.build([task(tmp_path, rows)], SHARES, shots=16)
