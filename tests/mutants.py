@@ -42,7 +42,7 @@ SLOW = {
     "test_explore",
     "test_notebooks",
     "test_packaging",
-    "test_extend",
+    "test_bring",
 }  # which run whole stages, and see less of each
 SWAPPED = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,

@@ -1,4 +1,4 @@
-"""The page that tells how to add a model, a task and a method: its own blocks are carried out in a copy."""
+"""The page that tells how to bring questions, answers, models and methods: its blocks are carried out in a copy."""
 
 import os
 import re
@@ -7,13 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-PARTS = dict(
-    re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "book/extend.md").read_text(), re.DOTALL | re.MULTILINE)
-)
+PARTS = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "book/bring.md").read_text(), re.DOTALL | re.MULTILINE))
+BROUGHT = ["Questions", "A model", "Answers", "An endpoint"]
+FILES = {"symbols.csv": ("Questions", "csv"), "answers.jsonl": ("Answers", "json")}
 RUN_METHOD = """
 import numpy as np, pandas as pd, torch
 from made_up import answers
@@ -62,7 +63,13 @@ def checkout(tmp_path_factory):
             done = subprocess.run(["git", "apply"], cwd=folder, input=change, capture_output=True, text=True)
             assert done.returncode == 0, f"{part}: {done.stderr}"
     (folder / "notebooks/centroid.py").write_text(blocks("A method", "python")[0])
-    run(folder, blocks("A task", "python")[0])
+    for name, (part, language) in FILES.items():
+        (folder / "grids" / name).write_text(blocks(part, language)[0])
+    for part in BROUGHT:
+        values = yaml.safe_load((ROOT / "grids/smoke.yml").read_text())
+        for block in blocks(part, "yaml"):
+            values |= yaml.safe_load(block)
+        (folder / f"grids/{part.replace(' ', '-')}.yml").write_text(yaml.safe_dump(values))
     return folder
 
 
@@ -82,38 +89,36 @@ def run(folder, code, *arguments):
 
 
 @pytest.mark.parametrize("part", PARTS)
-def test_each_takes_less_than_thirty_lines(part):
-    code = [line for block in blocks(part, "python") for line in block.splitlines()]
-    code += [
-        line[1:]
-        for block in blocks(part, "diff")
-        for line in block.splitlines()
-        if line[0] == "+" and line[:3] != "+++"
-    ]
-    assert 0 < len([line for line in code if line.strip()]) < 30
+def test_each_takes_a_few_lines(part):
+    code = [block for language in ("python", "yaml", "bash") for block in blocks(part, language)]
+    added = [line[1:] for block in blocks(part, "diff") for line in block.splitlines() if re.match(r"\+(?!\+\+)", line)]
+    lines = [line for block in code for line in block.splitlines()] + added
+    assert 0 < len([line for line in lines if line.strip()]) < (30 if part == "A method" else 10)
 
 
-def test_the_plan_has_the_new_model_task_and_method(checkout):
+@pytest.mark.parametrize("part", BROUGHT)
+def test_what_is_brought_is_a_few_lines_of_a_grid(part, checkout):
+    run(checkout, "whoknows", "workflow", f"grids/{part.replace(' ', '-')}.yml", "--plan")
+
+
+def test_the_questions_of_the_file_are_asked(checkout):
+    code = (
+        "import json; from whoknows.data import questions; from whoknows.run import grid, parameters; "
+        "told = json.loads(parameters.questions(grid.load('grids/Questions.yml'))); "
+        "t = questions.build(told['tasks'], told['splits'], told['shots']); print(sorted(map(list, t['gold'])))"
+    )
+    assert run(checkout, code).strip() == "[['Au'], ['Fe', 'ferrum'], ['Sn', 'stannum']]"
+
+
+def test_the_plan_has_the_new_method(checkout):
     text = run(checkout, "whoknows", "workflow", "grids/smoke.yml", "--plan")
     planned = {line.split()[0] for line in text.partition("\n\n")[0].splitlines()}
     assert "\nCentroid " in text  # has a line among the costs, too
-    models = ("tiny-llama", "tiny-mistral", "another-mistral")
-    assert {"questions", "answer-another-mistral", "extract-another-mistral"} <= planned
-    for reader in models:
+    for reader in (models := ("tiny-llama", "tiny-mistral")):
         for trained_on in models:
-            assert {
-                f"{method}-{reader}_{trained_on}_seed0" for method in ("probe", "lora_prompt", "centroid")
-            } <= planned
-            assert f"cell-centroid_{reader}_{trained_on}" in planned
-
-
-def test_the_new_tasks_questions_are_asked(checkout):
-    code = (
-        "from whoknows.data import questions; "
-        "t = questions.build([{'name': 'symbols', 'size': 4, 'role': 'shift'}], {}, 2); "
-        "print(t['split'].value_counts().to_dict(), t['gold'].str[0].tolist())"
-    )
-    assert "{'test': 4, 'shot': 2}" in (text := run(checkout, code)) and "'Au'" in text
+            cell = f"{reader}_{trained_on}"
+            assert {f"{method}-{cell}_seed0" for method in ("probe", "lora_prompt", "centroid")} <= planned
+            assert f"cell-centroid_{cell}" in planned
 
 
 def test_the_new_method_has_its_place_in_the_heatmaps(checkout):
