@@ -32,7 +32,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
             asked = path.removeprefix("/api/models/").removesuffix("/auth-check")
             code, error = ANSWERS.get(asked, (200 if asked in hub.repositories else 404, None))
             return self.say(code, error=error)
-        name = (re.match(r"(?:/api/models)?/(\w+/[\w.-]+)", path) or [""])[1]
+        name = (re.match(r"(?:/api/models|/api/datasets|/datasets)?/(\w+/[\w.-]+)", path) or ["", ""])[1]
         may = self.headers.get("Authorization") == f"Bearer {TOKEN}" or name not in hub.private
         if name in ANSWERS or name not in hub.repositories or not may:
             return self.say(

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, cache, remote
+from whoknows.data import assets, cache, hub, remote
 from whoknows.data.assets import Asset
 from whoknows.data.remote import Wheel
 
@@ -313,7 +313,7 @@ def test_resolve_knows_assets_folders_and_hub_names(tmp_path, monkeypatch):
     assert assets.resolve(str(tmp_path)) == str(tmp_path)
     monkeypatch.chdir(tmp_path.parent)
     assert assets.resolve(f"./{tmp_path.name}") == str(tmp_path)
-    monkeypatch.setattr(remote, "check", lambda source: None)
+    monkeypatch.setattr(hub, "check", lambda source: None)
     assert assets.resolve("meta-llama/Llama-2-7b-hf") == "meta-llama/Llama-2-7b-hf"
 
 

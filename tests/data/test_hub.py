@@ -1,5 +1,6 @@
 """A model that the hub does not give is one sentence before anything is computed, and no token is written anywhere."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,9 +13,9 @@ from safetensors.torch import save
 
 from fake_hub import TOKEN
 from whoknows import WhoknowsError
-from whoknows.data import assets, files, remote
+from whoknows.data import assets, files, hub, questions, tables
 from whoknows.models import loading
-from whoknows.run import page
+from whoknows.run import grid, page, parameters
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +112,7 @@ def test_what_was_fetched_before_is_not_asked_for(monkeypatch, tmp_path):
 
 def test_a_token_is_never_kept(tmp_path):
     text = f"token={TOKEN}, Bearer {TOKEN}\n not_a_token hf_hub hf_xet-1.2"
-    assert remote.hide(text) == "token=***, Bearer ***\n not_a_token hf_hub hf_xet-1.2"
+    assert hub.hide(text) == "token=***, Bearer ***\n not_a_token hf_hub hf_xet-1.2"
     assert TOKEN not in page.scrub(text)
 
 
@@ -137,7 +138,69 @@ def test_a_failed_stage_shows_no_token(tmp_path):
 
 
 def test_a_source_that_is_no_name_on_the_hub_is_not_asked_for(monkeypatch, tmp_path):
-    monkeypatch.setattr(remote, "check", lambda source: pytest.fail(f"asked for {source}"))
+    monkeypatch.setattr(hub, "check", lambda source: pytest.fail(f"asked for {source}"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WhoknowsError, match="no name on the Hugging Face hub"):
         assets.resolve("a/b/c")
+
+
+ROWS = b'{"question": "Who?", "answers": ["Ada"]}\n'
+
+
+@pytest.fixture
+def data_set(hub_server):
+    """A data set of two configurations, as the hub's own branch has it, and one as people keep it."""
+    hub_server.repositories["org/data"] = {
+        "README.md": b"# data",
+        "plain/test/0000.jsonl": ROWS,
+        "plain/test/0001.jsonl": ROWS.replace(b"Who", b"Why"),
+        "plain/train/0000.jsonl": ROWS,
+        "hard/test/0000.jsonl": ROWS.replace(b"Who", b"How"),
+    }
+    hub_server.repositories["org/simple"] = {"data/test-00000-of-00001.jsonl": ROWS, "data/testing.jsonl": ROWS}
+    return hub_server
+
+
+def test_a_split_of_a_data_set_is_fetched_once_and_stays(data_set):
+    named = ("org/data", "plain", "test", None)
+    hub.fetch_dataset(*named)
+    assert tables.read(hub.dataset(*named))["question"].tolist() == ["Who?", "Why?"]
+    hub.fetch_dataset("org/simple", None, "test", "main")
+    assert len(tables.read(hub.dataset("org/simple", None, "test", "main"))) == 1
+    data_set.repositories.clear()
+    asked = len(data_set.asked)
+    hub.fetch_dataset(*named)
+    assert len(data_set.asked) == asked
+
+
+@pytest.mark.parametrize(
+    "name, config, split, sentence",
+    [
+        ("org/data", None, "test", "in the configuration 'default'; those with this split are: 'hard', 'plain'."),
+        ("org/data", "plain", "dev", "no files of the split 'dev' .* are: none. Correct config or split."),
+        ("org/none", None, "test", "tasks: the Hugging Face hub has no org/none for you"),
+        (
+            "org/gated",
+            None,
+            "test",
+            "org/gated is gated: accept its terms at https://huggingface.co/datasets/org/gated",
+        ),
+        ("org/broken", None, "test", "could not be asked for org/broken .* or name a file"),
+    ],
+)
+def test_a_data_set_that_the_hub_does_not_give_is_one_sentence(data_set, name, config, split, sentence):
+    with pytest.raises(WhoknowsError, match=sentence):
+        hub.fetch_dataset(name, config, split, None)
+
+
+def test_a_grid_asks_the_questions_of_a_data_set(data_set, tmp_path):
+    values = files.read_yaml(ROOT / "grids/smoke.yml")
+    rows = [f'{{"prompt": "Who made thing {n}?", "answers": ["Maker {n}"]}}' for n in range(40)]
+    data_set.repositories["org/data"] = {"default/test/0000.jsonl": "\n".join(rows).encode()}
+    told = {"hub": "org/data", "split": "test", "columns": {"question": "prompt"}}
+    values["tasks"] = [{"name": "mine", "role": "train"} | told]
+    (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
+    grid.main([str(tmp_path / "grid.yml")])
+    asked = json.loads(parameters.questions(grid.load(tmp_path / "grid.yml")))
+    assert len(questions.build(asked["tasks"], asked["splits"], asked["shots"])) == 40
+    assert len(asked["tasks"][0]["digest"]) == 16

@@ -14,7 +14,7 @@ from transformers.utils import chat_template_utils
 
 from made_up import answers, extract
 from whoknows import WhoknowsError, __main__
-from whoknows.data import assets, remote
+from whoknows.data import assets, hub
 from whoknows.data.prompts import CHAT, DATE, PLAIN, QUERY, chat
 from whoknows.models import loading
 from whoknows.models.generation import Prefix
@@ -232,7 +232,7 @@ def test_checks_and_plans_pass_over_the_word(monkeypatch, tmp_path):
         kapoor.replace("source: mistralai/Mistral-7B-v0.1", "source: chat:mistralai/Mistral-7B-Instruct-v0.2")
     )
     seen = []
-    monkeypatch.setattr(remote, "check", seen.append)
+    monkeypatch.setattr(hub, "check", seen.append)
     monkeypatch.setattr(assets, "fetch_all", lambda names: None)
     assert __main__.main(["check", str(chosen)]) == 0
     assert seen[:2] == ["meta-llama/Llama-2-7b-hf", "mistralai/Mistral-7B-Instruct-v0.2"]

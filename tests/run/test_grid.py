@@ -29,7 +29,7 @@ def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
     models = [{"learning_rate": None, "thinking": None, "layers": None} | model for model in written["models"]]
-    own = dict.fromkeys(("file", "columns", "grading", "tolerance"))
+    own = dict.fromkeys(("file", "hub", "config", "split", "revision", "columns", "grading", "tolerance"))
     written |= {"models": models, "tasks": [own | task for task in written["tasks"]]}
     left_out = dict.fromkeys(("date", "search", "resources"))
     assert json.loads(json.dumps(dataclasses.asdict(loaded))) == left_out | written
@@ -149,10 +149,22 @@ MISTAKES = {
         "`tasks[0].name` is `triviaqa`, which is no set of questions and has no file; did you mean `trivia_qa`?",
     ),
     "strange task": (put(["tasks", 0, "name"], "zzz"), "has no file; these are here: trivia_qa, sciq, "),
-    "a set's name": (put(["tasks", 0, "file"], "a.csv"), "a set that is here already, but has a file; choose another"),
+    "a set's name": (put(["tasks", 0, "file"], "a.csv"), "a set that is here already; choose another name"),
     "columns of no file": (
         put(["tasks", 0, "columns"], {"question": "prompt"}),
-        "`tasks[0].columns` is given, but common_knowledge has no file; remove it",
+        "`tasks[0].columns` is given, but common_knowledge is from no file; remove it",
+    ),
+    "file and hub": (
+        put(["tasks", 0], {"name": "mine", "file": "a.csv", "hub": "org/a", "split": "test", "role": "train"}),
+        "`tasks[0].hub` is given, but a file too; remove one of them",
+    ),
+    "no split": (
+        put(["tasks", 0], {"name": "mine", "hub": "org/a", "role": "train"}),
+        "`tasks[0].split` is missing; name a split",
+    ),
+    "revision of a file": (
+        put(["tasks", 0], {"name": "mine", "file": "a.csv", "revision": "main", "role": "train"}),
+        "`tasks[0].revision` is given, but mine is from no data set on the hub; remove it",
     ),
     "unknown grading": (
         put(["tasks", 0], {"name": "mine", "file": "a.csv", "role": "train", "grading": "exactly"}),

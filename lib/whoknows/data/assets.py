@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import cache, remote
+from whoknows.data import cache, hub, remote
 from whoknows.data.prompts import CHAT
 from whoknows.data.remote import Wheel
 
@@ -139,7 +139,7 @@ def resolve(source: str) -> str:
     if (folder / "config.json").is_file():
         return str(folder.absolute())
     if on_hub(source):
-        remote.check(source)
+        hub.check(source)
         return source
     raise WhoknowsError(
         f"models: the source {source!r} is no asset ({', '.join(MODELS)}), no folder with a config.json, "
@@ -162,7 +162,7 @@ def digest(source: str) -> str | None:
     if folder.is_dir():
         paths = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != "."]
         return cache.digest(sorted(paths))
-    return remote.commit(source) if on_hub(source) else None
+    return hub.commit(source) if on_hub(source) else None
 
 
 def base(source: str) -> str:

@@ -5,6 +5,7 @@ never leaves half a file for the next one to read.
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -43,14 +44,33 @@ def read_yaml(path: Path | str):
         WhoknowsError: the file is missing, is not text or is not YAML.
     """
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except OSError as error:
-        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); check its name.") from None
+        return yaml.load(read_bytes(path).decode("utf-8"), _Loader)
     except yaml.MarkedYAMLError as error:
         where = f"line {error.problem_mark.line + 1}" if error.problem_mark else "the file"
         raise WhoknowsError(f"{path}: {where} is not good YAML: {error.problem}.") from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise WhoknowsError(f"{path}: this file is not YAML; write it as plain UTF-8 text.") from None
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Reads a file of a user.
+
+    Raises:
+        WhoknowsError: the file cannot be read.
+    """
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); check its name.") from None
+
+
+def digest(path: Path | str) -> str:
+    """SHA-256, the first sixteen digits, of a user's file: a stage that is told it runs again with another file.
+
+    Raises:
+        WhoknowsError: the file cannot be read.
+    """
+    return hashlib.sha256(read_bytes(path)).hexdigest()[:16]
 
 
 def write_parquet(path: Path | str, frame, **options) -> None:

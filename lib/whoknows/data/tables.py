@@ -5,13 +5,13 @@ import difflib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
+import pyarrow
 
 from whoknows import WhoknowsError
-from whoknows.data import cache, files
+from whoknows.data import files
 
 DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
 SHOWN = 12  # columns that a sentence names at most
@@ -36,7 +36,10 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
     """
     path = Path(path)
     if path.suffix.lower() == ".parquet":
-        table = files.read_parquet(path)
+        try:
+            table = pd.read_parquet(io.BytesIO(files.read_bytes(path)))
+        except (pyarrow.ArrowException, OSError, ValueError):
+            raise WhoknowsError(f"{path}: this is no Parquet file, or a damaged one; write it anew.") from None
         table = table.astype(object).where(table.notna(), None).set_axis(range(1, len(table) + 1))
     elif path.suffix.lower() in (".jsonl", ".csv", ".tsv"):
         rows = dict(_objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path)))
@@ -47,16 +50,6 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
     if table.empty:
         raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
     return _named(path, table, columns or {}, needed)
-
-
-def digest(path: Path | str) -> str:
-    """SHA-256 of a file, the first sixteen digits: what a stage is told of it, so that it runs again with another one.
-
-    Raises:
-        WhoknowsError: the file cannot be read.
-    """
-    with _naming(path):
-        return cache.sha256(Path(path))[:16]
 
 
 def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
@@ -75,17 +68,8 @@ def texts(value) -> list:
     return items if isinstance(items, list) else [part.strip() for part in value.split("|")]
 
 
-@contextmanager
-def _naming(path: Path | str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); check its name.") from None
-
-
 def _text(path: Path) -> str:
-    with _naming(path):
-        raw = path.read_bytes()
+    raw = files.read_bytes(path)
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import cache, remote, tables
+from whoknows.data import cache, files, hub
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
 from whoknows.run import gpus, parameters, stages
@@ -90,7 +90,7 @@ def _config(source: str) -> Path | None:
     here = Path(source).expanduser() / "config.json"
     if here.is_file():
         return here
-    return remote.config(source) if "/" in source else next(cache.root().glob(f"{source}-????????/config.json"), None)
+    return hub.config(source) if "/" in source else next(cache.root().glob(f"{source}-????????/config.json"), None)
 
 
 CHARACTERS = {  # mean length of "Question: …\nAnswer:", choices and passages included
@@ -99,7 +99,7 @@ CHARACTERS = {  # mean length of "Question: …\nAnswer:", choices and passages 
     "string_operations": 64, "cities": 60, "capitals": 52, "sciq_mc": 173, "arc_easy_mc": 259, "arc_challenge_mc": 305,
     "openbookqa_mc": 178, "commonsense_qa_mc": 171, "piqa_mc": 256, "social_i_qa_mc": 210, "mmlu_mc": 430,
 }  # fmt: skip
-WHOLE = 4000  # questions of a set, where the grid asks for all of them
+WHOLE = 4000  # questions of a set, where the grid asks for all of it
 USUAL = 120  # of a set that is not among them
 TOKEN = 4.2  # characters in a token
 ANSWER, LETTER, QUERY = 5, 2, 23  # tokens of an open answer, of a chosen letter, and of the query after either
@@ -148,8 +148,15 @@ class Texts:
 
 
 def _asked(task: Task) -> int:
-    """Questions of a task; of a set whose size the grid leaves out, all, or as many as most have that are not here."""
-    return task.size or (len(tables.read(task.file)) if task.file else WHOLE)
+    """Questions of a task, as far as that is known without reading them."""
+    path = parameters.questions_file(task)
+    if task.size or not path or not Path(path).exists():
+        return task.size or WHOLE
+    if path.endswith(".parquet"):
+        from pyarrow.parquet import read_metadata
+
+        return read_metadata(path).num_rows
+    return files.read_bytes(path).count(b"\n")
 
 
 def work(grid: Grid) -> dict[str, Work]:

@@ -111,6 +111,14 @@ class Task:
     file: _is(Text | None, "a file, or null") = None
     """Questions of your own, as JSON lines, CSV, TSV or Parquet, beside the grid: question, answer or answers, and
     where there are some choices, id, task (a topic) and split."""
+    hub: _is(Text | None, "the name of a data set on the Hugging Face hub, owner/name, or null") = None
+    """Questions of your own in a data set on the hub, in place of a file; its rows have the same columns."""
+    config: _is(Text | None, "the name of a configuration, or null") = None
+    """Of the data set; where it has several and none is called default."""
+    split: _is(Text | None, "the name of a split, or null") = None
+    """Of the data set, such as test."""
+    revision: _is(Text | None, "a commit, tag or branch, or null") = None
+    """Of the data set; left out: the hub's own Parquet files, as they are when first fetched."""
     columns: _is(dict[str, Text] | None, "names of columns, such as {question: prompt}") = field(
         default=None, hash=False
     )
@@ -419,15 +427,22 @@ def _nonsense(grid: Grid) -> str | None:
 
 
 def _nonsense_of(task: Task) -> str | None:
-    if task.file is None and task.name not in TASKS:
+    is_brought = bool(task.file or task.hub)
+    if not is_brought and task.name not in TASKS:
         near = difflib.get_close_matches(task.name, TASKS, 1)
         known = f"did you mean `{near[0]}`?" if near else f"these are here: {', '.join(TASKS)}"
         return f"name` is `{task.name}`, which is no set of questions and has no file; {known}"
-    if task.file and task.name in TASKS:
-        return f"name` is `{task.name}`, a set that is here already, but has a file; choose another name"
-    for key in ("columns", "grading", "tolerance"):
-        if getattr(task, key) is not None and not task.file:
-            return f"{key}` is given, but {task.name} has no file; remove it"
+    if is_brought and task.name in TASKS:
+        return f"name` is `{task.name}`, a set that is here already; choose another name for your own questions"
+    if task.file and task.hub:
+        return "hub` is given, but a file too; remove one of them"
+    if task.hub and not task.split:
+        return "split` is missing; name a split of the data set, such as test"
+    brought, fetched = ("columns", "grading", "tolerance"), ("config", "split", "revision")
+    for keys, is_so, place in ((brought, is_brought, "file"), (fetched, task.hub, "data set on the hub")):
+        for key in keys:
+            if getattr(task, key) is not None and not is_so:
+                return f"{key}` is given, but {task.name} is from no {place}; remove it"
     if task.tolerance is not None and task.grading != "number":
         return "tolerance` is given, but grading is not number; remove one of them, or write grading: number"
     return None
@@ -441,7 +456,7 @@ def schema() -> dict:
 
 def main(arguments: list[str]) -> None:
     """The command line; says nothing if the grid is good and all that it names is there."""
-    from whoknows.data import assets, questions, remote
+    from whoknows.data import assets, hub, questions
     from whoknows.models import loading
     from whoknows.run import parameters  # not above: reading a grid needs none of it
 
@@ -455,10 +470,13 @@ def main(arguments: list[str]) -> None:
     chosen = load(options.grid)
     sources = [*(model.source.removeprefix(CHAT) for model in chosen.models), chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
-        remote.check(source)
-    asked = [questions.asset(task.name) for task in chosen.tasks if not task.file]
+        hub.check(source)
+    asked = [questions.asset(task.name) for task in chosen.tasks if task.name in TASKS]
+    for task in chosen.tasks:
+        if task.hub:
+            hub.fetch_dataset(task.hub, task.config, task.split, task.revision)
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
-    if any(task.file for task in chosen.tasks):
+    if any(task.name not in TASKS for task in chosen.tasks):
         questions.build([*map(parameters.asked, chosen.tasks)], asdict(chosen.splits), chosen.answer.shots)
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
     for model in chosen.models:

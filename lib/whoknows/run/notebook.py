@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import files, remote
+from whoknows.data import files, hub
 from whoknows.data.files import ROOT
 from whoknows.run import gpus, provenance
 
@@ -55,7 +55,7 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
     try:
         executed = _execute(source, values, progress)
     except _CellFailed as error:
-        files.write_text(failed, remote.hide(nbformat.writes(error.notebook)))
+        files.write_text(failed, hub.hide(nbformat.writes(error.notebook)))
         progress.say(f"failed: {error}")
         progress.say(f"the notebook with the error: {failed}")
         raise StageFailed(str(error)) from None
@@ -158,7 +158,7 @@ class _Progress:
 
     def write(self, text: str) -> None:
         """Takes what a stream takes; `say` adds the line end."""
-        text = remote.hide(text)
+        text = hub.hide(text)
         lines = [line for line in re.split(r"[\r\n]|\x1b\[A", text) if line.strip()]
         self.warnings += [line.strip() for line in lines if re.search(r"\b\w*Warning: ", line)]
         named = "".join(f"{self.name}: {line.rstrip()}\n" for line in lines)

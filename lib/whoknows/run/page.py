@@ -8,7 +8,7 @@ from pathlib import Path
 
 from nbformat import NotebookNode, from_dict
 
-from whoknows.data import remote
+from whoknows.data import hub
 from whoknows.data.cache import root
 from whoknows.data.files import ROOT
 
@@ -75,7 +75,7 @@ def _title(page: NotebookNode, title: str) -> None:
 
 def scrub(text: str) -> str:
     """Text without tokens, in which paths of the checkout, cache and home folder say nothing of this machine."""
-    text = remote.hide(text)
+    text = hub.hide(text)
     for folder, name in ((ROOT, ""), (root(), "$WHOKNOWS_CACHE/"), (Path.home(), "~/")):
         # Only where a path begins: the same letters may occur within a longer path or an encoded picture.
         start = rf"(?<![\w.~/+-]){re.escape(str(folder))}"

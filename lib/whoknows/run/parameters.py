@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, tables
+from whoknows.data import assets, files, hub
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.run.grid import Grid, Task, load
 
@@ -286,9 +286,15 @@ def _tasks(grid: Grid) -> dict:
 
 
 def asked(task: Task) -> dict:
-    """All that a grid says of a task, and a digest of its file."""
+    """All that a grid says of a task, and a digest of the file with its questions."""
     said = {key: value for key, value in asdict(task).items() if value is not None}
-    return said | ({"digest": tables.digest(task.file)} if task.file else {})
+    path = questions_file(task)
+    return said | ({"file": path, "digest": files.digest(path)} if path else {})
+
+
+def questions_file(task: Task) -> str | None:
+    """The file of a task that a user brought: that of the grid, or what was fetched of a data set."""
+    return str(hub.dataset(task.hub, task.config, task.split, task.revision)) if task.hub else task.file
 
 
 def _reading(grid: Grid, name: str) -> dict:
