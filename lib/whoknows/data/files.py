@@ -5,6 +5,7 @@ never leaves half a file for the next one to read.
 """
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -34,6 +35,18 @@ class _Loader(yaml.CSafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"the key `{key.value}` is given twice", problem_mark=key.start_mark)
             seen.append(key.value)
         return super().construct_mapping(node, deep)
+
+
+def digest(path: Path | str) -> str:
+    """SHA-256, the first sixteen digits, of a file's bytes.
+
+    Raises:
+        WhoknowsError: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise WhoknowsError(f"{path}: this file cannot be read ({error.strerror}); check its name.") from None
 
 
 def read_yaml(path: Path | str):

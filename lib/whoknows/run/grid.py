@@ -8,7 +8,7 @@ about a mistake. `python -m whoknows check GRID` checks a grid and fetches the q
 import argparse
 import difflib
 import json
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from datetime import date
 from functools import cache, reduce
 from operator import getitem
@@ -83,13 +83,33 @@ def _part(title: str):
     return dataclass(frozen=True, config=rules)
 
 
-@_part("a model with name and source")
+@_part("url and model of an endpoint")
+class Api:
+    url: _is(str, "an address that begins with http:// or https://", pattern="^https?://.")
+    """Such as http://localhost:8000/v1."""
+    model: Text
+    """The model's name at that address."""
+
+
+COLUMNS = ("question", "question_id", "answer", "correct", "logprob")  # of a file of answers
+Columns = TypedDict("Columns", dict.fromkeys(COLUMNS, Text), total=False)
+
+
+@_part("a model with name and one of source, answers and api")
 class Model:
     name: FileName
     """What the model is called in the figures; a part of file names."""
-    source: Text
+    source: _is(Text | None, "the source of a model, or null") = None
     """Where its weights come from: the name of an asset, a local folder or a model on the Hugging Face hub; with chat:
-    before it, the model is asked in its chat template."""
+    before it, the model is asked in its chat template. At least one model of a grid has a source."""
+    answers: _is(Text | None, "a file, or null") = None
+    """File of the model's answers, in place of a source: .jsonl, .csv, .tsv or .parquet, beside the grid unless its
+    path says otherwise. Others are trained on them and score them; the model itself reads nothing."""
+    columns: _is(Columns | None, "the file's columns by name, or null") = field(default=None, hash=False)
+    """What that file calls its columns question, question_id, answer, correct and logprob, where it calls them
+    otherwise."""
+    api: _is(Api | None, "url and model of an endpoint, or null") = None
+    """In place of a source: an endpoint that speaks OpenAI's API and is asked for the model's answers."""
     learning_rate: _is(Positive | None, "a number above 0, or null") = None
     """Peak learning rate of LoRA + Prompt with this model as reader, in place of lora_prompt.learning_rate."""
     thinking: _is(_is(bool, None) | None, "true or false, or null") = None
@@ -248,8 +268,8 @@ class Grid:
 
     name: FileName
     """Results go to results/<name>/."""
-    models: _is(tuple[Model, ...], "a list of two models or more, each with name and source", min_length=2)
-    """Every model answers, reads, is trained on and is scored."""
+    models: _is(tuple[Model, ...], "a list of models, each with name and one of source, answers and api", min_length=1)
+    """Every model answers, is trained on and is scored; those with a source also read."""
     tasks: _is(tuple[Task, ...], "a list of tasks, each with name, size and role", min_length=1)
     """The sets of questions."""
     splits: Splits
@@ -285,6 +305,11 @@ class Grid:
     resources: _is(Resources | None, "flops and stages, or null") = None
     """What jobs ask of a cluster; no result depends on it, and it may be left out."""
 
+    @property
+    def readers(self) -> list[str]:
+        """Names of the models that read: those with a source."""
+        return [model.name for model in self.models if model.source]
+
     def job(self, stage: str) -> Stage:
         """What a job of a stage should get; all None if the grid says nothing."""
         return (self.resources.stages if self.resources else {}).get(stage, Stage())
@@ -294,12 +319,16 @@ _GRID = TypeAdapter(Grid)
 
 
 def load(path: Path | str) -> Grid:
-    """Reads a grid and checks all of it.
+    """Reads a grid and checks all of it; paths of files of answers, which it gives from its own folder, are joined.
 
     Raises:
         WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
-    return build(files.read_yaml(path), f"{path}: ")
+    grid = build(files.read_yaml(path), f"{path}: ")
+    if not any(model.answers for model in grid.models):
+        return grid
+    here = Path(path).parent
+    return replace(grid, models=tuple(replace(m, answers=m.answers and str(here / m.answers)) for m in grid.models))
 
 
 def build(values, origin: str = "") -> Grid:
@@ -378,11 +407,15 @@ def _nonsense(grid: Grid) -> str | None:
             if names[index] in names[:index]:
                 return f"`{key}[{index}].name` is `{item.name}`, which an earlier one has already; rename or remove it"
     for index, model in enumerate(grid.models):
+        if mistake := _of_model(model):
+            return f"`models[{index}]` {mistake}"
         if model.thinking is not None and not model.source.startswith(CHAT):
             return (
                 f"`models[{index}].thinking` is given, but its source is not asked in a chat template; "
                 f"write {CHAT} before it, or remove thinking"
             )
+    if not grid.readers:
+        return "`models` has no model with a source, so nothing can read the answers; give one of them a source"
     try:
         date.fromisoformat(grid.date or DATE)
     except ValueError:
@@ -399,6 +432,17 @@ def _nonsense(grid: Grid) -> str | None:
     return None
 
 
+def _of_model(model: Model) -> str | None:
+    """What is wrong with the keys that a model has together."""
+    given = [key for key in ("source", "answers", "api") if getattr(model, key)]
+    if len(given) != 1:
+        has = f"has {' and '.join(given)}" if given else "has none of source, answers and api"
+        return f"{has}; give it one of them, and no more"
+    needs = {"columns": "answers"} | dict.fromkeys(("learning_rate", "thinking", "layers"), "source")
+    strange = [key for key, other in needs.items() if getattr(model, key) is not None and other not in given]
+    return f"has {strange[0]} without {needs[strange[0]]}; remove it" if strange else None
+
+
 @cache
 def schema() -> dict:
     """The JSON Schema of a grid, draft 2020-12; `grids/schema.json` holds it."""
@@ -406,9 +450,10 @@ def schema() -> dict:
 
 
 def main(arguments: list[str]) -> None:
-    """The command line; says nothing if the grid is good and all that it names is there."""
+    """The command line; if the grid is good and all that it names is there, it only counts answers that files hold."""
     from whoknows.data import assets, questions, remote
     from whoknows.models import loading  # not above: reading a grid needs none of it
+    from whoknows.stages import answers_file
 
     parser = argparse.ArgumentParser(prog="whoknows check", description="Checks a grid and fetches what it names.")
     either = parser.add_mutually_exclusive_group(required=True)
@@ -418,11 +463,17 @@ def main(arguments: list[str]) -> None:
     if options.schema:
         return print(json.dumps(schema(), indent=2))
     chosen = load(options.grid)
-    sources = [*(model.source.removeprefix(CHAT) for model in chosen.models), chosen.controls.embedder]
+    readers = [model.source.removeprefix(CHAT) for model in chosen.models if model.source]
+    sources = [*readers, chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
         remote.check(source)
     asked = [questions.asset(task.name) for task in chosen.tasks]
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
-    for model in chosen.models:
-        loading.check(model.source.removeprefix(CHAT), adapted, chosen.lora_prompt.first_layer)
+    for source in readers:
+        loading.check(source, adapted, chosen.lora_prompt.first_layer)
+    if brought := [model for model in chosen.models if model.answers]:
+        tasks = [asdict(task) for task in chosen.tasks]
+        asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
+        for model in brought:
+            print(f"{model.name}: {answers_file.read(asked, model.answers, model.columns or {})[1]}")
