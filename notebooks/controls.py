@@ -10,7 +10,8 @@
 # # Controls
 #
 # What a probe is worth shows in comparison with what needs less: no training, no reader, no truth in the grades. Each
-# model scores its own answers here, with estimators that were trained on its own answers. Needs the rows of all stages.
+# model scores its own answers here, with estimators that were trained on its own answers; the answers of a model that
+# reads nothing are read by the grid's first reader. Needs the rows of all stages.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
