@@ -56,9 +56,7 @@ def test_grades_and_log_probabilities_in_the_file_stand(tmp_path, yes, no):
     assert "graded in the file: 6; graded here: 1; with a logprob: 5." in sentence
     assert likelihood_rows("m", answers)["question_id"].tolist() == ["t-3", "t-4", "t-5"], "missing is missing"
     assert likelihood_rows("m", answers.drop(columns="sum_logprob")).empty
-    assert summary(answers)["answers"].tolist() == [7] and summary(answers.drop(columns="sum_logprob")).notna().any(
-        None
-    )
+    assert summary(answers.drop(columns="sum_logprob"))["AUROC of likelihood"].isna().all()
 
 
 def test_numbers_are_texts_and_half_a_surrogate_harms_nobody(tmp_path):
