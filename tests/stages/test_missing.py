@@ -11,8 +11,8 @@ from made_up import mixed
 from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
 from whoknows.stages import ablations, extract, lora_prompt, probe, sweep
 
-FRAMES = mixed()
-KEPT = [at for at in range(96) if at % 5]
+FRAMES = mixed(240)
+KEPT = [at for at in range(240) if at % 5]
 SOME = FRAMES | {"two": FRAMES["two"].iloc[KEPT].reset_index(drop=True)}
 ANSWERED = set(SOME["two"]["question_id"])
 
@@ -47,7 +47,7 @@ def test_hidden_states_are_those_of_its_answers(folders):
     torch.testing.assert_close(*before, atol=0.1, rtol=0.1)
 
 
-def test_every_stage_scores_its_answers_and_no_others(folders, tmp_path, monkeypatch):
+def test_every_stage_scores_its_answers_and_no_others(folders, tmp_path):
     def rows(work):
         return [work(frames, folders[name]) for name, frames in (("some", SOME), ("all", FRAMES))]
 

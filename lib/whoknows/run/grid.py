@@ -91,8 +91,22 @@ class Api:
     """The model's name at that address."""
 
 
-COLUMNS = ("question", "question_id", "answer", "correct", "logprob")  # of a file of answers
-Columns = TypedDict("Columns", dict.fromkeys(COLUMNS, Text), total=False)
+@_part("the file's columns by name")
+class Columns:
+    question: Text = None
+    """The question; it is matched by its words, without case, punctuation and articles."""
+    question_id: Text = None
+    """The question by its id in questions.parquet."""
+    answer: Text = None
+    """The answer; an empty text is a wrong answer, and what is missing is missing."""
+    correct: Text = None
+    """Whether the answer is right: true or false, yes or no, 1 or 0; where it is missing, the answer is graded here."""
+    logprob: Text = None
+    """The log-probability that the model gave to its whole answer, 0 or less."""
+
+    def given(self) -> dict[str, str]:
+        """Those that the file calls otherwise."""
+        return {ours: theirs for ours, theirs in asdict(self).items() if theirs}
 
 
 @_part("a model with name and one of source, answers and api")
@@ -105,9 +119,8 @@ class Model:
     answers: _is(Text | None, "a file, or null") = None
     """File of the model's answers, in place of a source: .jsonl, .csv, .tsv or .parquet, beside the grid unless its
     path says otherwise. Others are trained on them and score them; the model itself reads nothing."""
-    columns: _is(Columns | None, "the file's columns by name, or null") = field(default=None, hash=False)
-    """What that file calls its columns question, question_id, answer, correct and logprob, where it calls them
-    otherwise."""
+    columns: _is(Columns | None, "the file's columns by name, or null") = None
+    """What that file calls its columns, where it calls them otherwise."""
     api: _is(Api | None, "url and model of an endpoint, or null") = None
     """In place of a source: an endpoint that speaks OpenAI's API and is asked for the model's answers."""
     learning_rate: _is(Positive | None, "a number above 0, or null") = None
@@ -476,4 +489,4 @@ def main(arguments: list[str]) -> None:
         tasks = [asdict(task) for task in chosen.tasks]
         asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
         for model in brought:
-            print(f"{model.name}: {answers_file.read(asked, model.answers, model.columns or {})[1]}")
+            print(f"{model.name}: {answers_file.read(asked, model.answers, (model.columns or Columns()).given())[1]}")

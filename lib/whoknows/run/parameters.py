@@ -7,7 +7,7 @@ from pathlib import Path
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.prompts import CHAT, DATE
-from whoknows.run.grid import Grid, Model, load
+from whoknows.run.grid import Columns, Grid, Model, load
 
 
 def out(grid: Grid) -> str:
@@ -45,7 +45,7 @@ def answer_file(grid: Grid, model: str) -> str:
     Raises:
         WhoknowsError: there is no such file.
     """
-    file, columns = _model(grid, model).answers, _model(grid, model).columns or {}
+    file, columns = _model(grid, model).answers, (_model(grid, model).columns or Columns()).given()
     about = {"model": model, "answers": file, "columns": columns, "digest": files.digest(file)}
     return json.dumps(about | _answered(grid, model))
 
