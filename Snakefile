@@ -1,6 +1,7 @@
 # One grid's graph of stages. Each rule runs a notebook. Its params are all that the grid says to the notebook, so a
 # changed key re-runs what it concerns and nothing else, and a digest of the notebook, the modules that it imports and
 # other files of this repository that it reads: as inputs, they would have to lie in the store of the results.
+import re
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,8 @@ from whoknows.data.sources import digest
 GRID = grid.load(config.get("grid", "grids/embedded.yml"))
 OUT = parameters.out(GRID)
 MODELS, READ = map(list, zip(*parameters.answers(GRID).items()))  # and the files of all models' answers
-VARIANTS = list(parameters.lora_variants(GRID))
-NAMES = dict(method=GRID.methods, model=MODELS, reader=MODELS, trained_on=MODELS, seed=GRID.seeds, variant=VARIANTS)
+READERS, VARIANTS = GRID.readers, list(parameters.lora_variants(GRID))
+NAMES = dict(method=GRID.methods, model=MODELS, reader=READERS, trained_on=MODELS, seed=GRID.seeds, variant=VARIANTS)
 CELL = "{reader}/{trained_on}/seed{seed}"
 PAGE = "{reader}_{trained_on}_seed{seed}"  # no model's name has an underscore
 TITLE = "{reader} trained on {trained_on}, seed {seed}"
@@ -25,10 +26,10 @@ def trained(method): return [directory(*at(f"estimators/{method}/{CELL}")), *at(
 HIDDEN = at(*(f"features/{{reader}}/{name}.safetensors" for name in [*MODELS, BEFORE]))
 MEANS = at(*(f"features/{{reader}}/{mean_of(name)}.safetensors" for name in MODELS))
 TRUNK = at("features/{reader}/trunk.safetensors") if parameters.first_layer(GRID) else []
-ROWS = every("rows/likelihood/{model}.parquet", "rows/zero_shot/{model}.parquet", f"rows/{{method}}/{CELL}.parquet")
+ROWS = every("rows/likelihood/{model}.parquet", "rows/zero_shot/{reader}.parquet", f"rows/{{method}}/{CELL}.parquet")
 MEASURED = ROWS + every(f"estimators/{{method}}/{CELL}")
-CONTROLS = every("controls/surface.parquet", "controls/readers/{model}.parquet")
-CONTROLS += every("controls/lora/{variant}/{model}.parquet", "estimators/{variant}/{model}")
+CONTROLS = every("controls/surface.parquet", "controls/readers/{reader}.parquet")
+CONTROLS += every("controls/lora/{variant}/{reader}.parquet", "estimators/{variant}/{reader}")
 JUDGED = every("judged/{model}.parquet") if GRID.judge else []
 PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*") if path.is_file()) if GRID.beside else []
 PUBLISHED, CLAIMS = sorted(map(str, Path("book/data").glob("*.csv"))), "book/claims.yml"
@@ -52,11 +53,16 @@ class Step(NamedTuple):
     also: list = []  # files of this repository that the notebook reads
     notebook: str = ""  # if it is not called as the stage
     priority: int = 0  # first what most stages wait for, then what may change the grid, then the heatmaps' cells
+    models: list = MODELS  # those that `{model}` may be; a stage of none is left out
+
+def answered(key): return dict(writes=at("answers/{model}.parquet", "rows/likelihood/{model}.parquet"),
+    title="{model}", models=[model.name for model in GRID.models if getattr(model, key)])
 
 STEPS = {
     "questions": Step([], at("questions.parquet"), "questions"),
-    "answer": Step([*at("questions.parquet"), *shards("answer", "model")],
-        at("answers/{model}.parquet", "rows/likelihood/{model}.parquet"), "answer-{model}", "{model}"),
+    "answer": Step([*at("questions.parquet"), *shards("answer", "model")], page="answer-{model}", **answered("source")),
+    "answer_file": Step(at("questions.parquet"), page="answer_file-{model}", **answered("answers")),
+    "answer_api": Step(at("questions.parquet"), page="answer_api-{model}", **answered("api")),
     "extract": Step([*READ, *shards("extract", "reader")],
         [*HIDDEN, *MEANS, *TRUNK, *at("rows/zero_shot/{reader}.parquet")], "extract-{reader}", "{reader}", priority=3),
     "probe": Step([*READ, *HIDDEN], trained("probe"), f"probe-{PAGE}", TITLE),
@@ -79,12 +85,14 @@ STEPS = {
     "controls": Step([*MEASURED, *CONTROLS], at("controls.parquet"), "controls", also=[*PUBLISHED, CLAIMS]),
     "shift": Step([*MEASURED, *CONTROLS], at("shift.parquet"), "shift"),
     "grading": Step([*MEASURED, *READ, *JUDGED], at("grades.parquet"), "grading"),
-    "layers": Step(every("sweeps/{model}.parquet"), at("sweep.parquet"), "layers"),
-    "settings": Step(every("search/{model}.parquet"), at("settings.parquet"), "settings"),
+    "layers": Step(every("sweeps/{reader}.parquet"), at("sweep.parquet"), "layers"),
+    "settings": Step(every("search/{reader}.parquet"), at("settings.parquet"), "settings"),
 }
+STEPS = {stage: step for stage, step in STEPS.items() if step.models}
 ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page}
 ASKED |= {"judge": GRID.judge, "search": parameters.searched(GRID), "settings": parameters.searched(GRID)}
-PAGES = every(*(f"notebooks/{step.page}.ipynb" for stage, step in STEPS.items() if ASKED.get(stage, True)))
+PAGES = [path for stage, step in STEPS.items() if ASKED.get(stage, True)
+    for path in expand(at(f"notebooks/{step.page}.ipynb"), **NAMES | {"model": step.models})]
 RUN = ("OMP_NUM_THREADS={threads} python -m whoknows run {params.notebook} {output.page} --log {log} "
        "--gpus {resources.gpu} --params {params.json:q} --title '{params.title}'")
 SHARD = ("OMP_NUM_THREADS={threads} python -m whoknows shard {params.stage} {params.json:q} "
@@ -96,7 +104,7 @@ def as_json(stage, wildcards):
 def title(text, wildcards): return text.format(**{**wildcards, "method": stages.STAGES.get(wildcards.get("method"))})
 
 wildcard_constraints:
-    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", method="|".join(GRID.methods),
+    reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", method="|".join(GRID.methods),
     which="[0-9]+", jobs="[0-9]+", variant="lora[a-z_]*", page="[a-z]+"
 
 rule all:
@@ -108,6 +116,7 @@ for stage, step in STEPS.items():
         name: stage
         input: *step.reads
         output: *step.writes, page=f"{OUT}/notebooks/{step.page}.ipynb"
+        wildcard_constraints: model="|".join(map(re.escape, step.models))
         log: f"{OUT}/logs/{step.page}.txt"
         params: notebook=notebook, code=digest(notebook, *step.also),
             json=partial(as_json, stage), title=partial(title, step.title)
@@ -121,6 +130,7 @@ for stage, model in {"answer": "model", "extract": "reader"}.items():
         name: f"{stage}_shard"
         input: *[path for path in STEPS[stage].reads if "/shards/" not in path]
         output: f"{OUT}/shards/{stage}-{{{model}}}/{{which}}-of-{{jobs}}.txt"
+        wildcard_constraints: model="[^/_]+"
         log: f"{OUT}/logs/{stage}-{{{model}}}-{{which}}-of-{{jobs}}.txt"
         params: stage=stage, code=digest(f"notebooks/{stage}.py"), json=partial(as_json, stage)
         priority: 1

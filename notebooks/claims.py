@@ -16,6 +16,7 @@
 rows = "results/embedded/rows"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
+readers = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
 tasks = [
@@ -35,7 +36,7 @@ from whoknows.report.pages import claims
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 stated = claims.load()
-table, players = claims.evaluate(stated, examples, models, tasks)
+table, players = claims.evaluate(stated, examples, readers, tasks)
 files.write_parquet(out, table)
 verdicts = claims.verdicts(table)
 Markdown(claims.summary_sentences(verdicts, players, table))

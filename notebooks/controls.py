@@ -10,13 +10,15 @@
 # # Controls
 #
 # What a probe is worth shows in comparison with what needs less: no training, no reader, no truth in the grades. Each
-# model scores its own answers here, with estimators that were trained on its own answers. Needs the rows of all stages.
+# model scores its own answers here, with estimators that were trained on its own answers; the answers of a model that
+# reads nothing are read by the grid's first reader. Needs the rows of all stages.
 
 # %% tags=["parameters"]
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
+readers = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
 tasks = [
@@ -37,7 +39,7 @@ from whoknows.report.pages import controls
 
 folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
-table = controls.contest(examples, models, tasks)
+table = controls.contest(examples, readers, tasks)
 files.write_parquet(out, table)
 Markdown(controls.contest_sentences(table))
 
@@ -79,7 +81,7 @@ Markdown(controls.below_chance_sentences(baselines))
 # L2 penalty; the paper's probe always reads the last one.
 
 # %% tags=["remove-input"]
-controls.layers_chart(controls.layers(estimators, models, seeds))
+controls.layers_chart(controls.layers(estimators, readers, seeds))
 
 # %% [markdown]
 # ## How much training data is enough
@@ -87,7 +89,7 @@ controls.layers_chart(controls.layers(estimators, models, seeds))
 # The probe, trained on ever more of the model's own graded answers.
 
 # %% tags=["remove-input"]
-curve = controls.learning_curve(examples, tasks)
+curve = controls.learning_curve(examples, tasks, readers)
 controls.learning_curve_chart(curve)
 
 # %% tags=["remove-input"]

@@ -19,6 +19,7 @@
 rows = "results/embedded/rows"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
+readers = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
 tasks = [
@@ -37,7 +38,7 @@ from whoknows.evaluation import cells, plateau
 from whoknows.report.pages import differences
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
-table = differences.of_grid(examples, models, tasks)
+table = differences.of_grid(examples, readers, tasks)
 files.write_parquet(out, table)
 Markdown(differences.differences_sentences(table))
 

@@ -20,6 +20,7 @@ answers = {
     "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
     "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
 }
+readers = ["SmolLM2-135M", "Gemma3-270M"]
 judged = None
 methods = ["probe", "lora_prompt"]
 seeds = [0]
@@ -42,7 +43,7 @@ models = list(answers)
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 grades = grading.grades(answers, judged)
 files.write_parquet(out, grades)
-table = grading.heatmaps_under(examples, grades, models, tasks)
+table = grading.heatmaps_under(examples, grades, models, tasks, readers)
 Markdown(grading.grading_sentences(table))
 
 # %% tags=["remove-input"]

@@ -19,6 +19,7 @@
 rows = "results/embedded/rows"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
+readers = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
 tasks = [
@@ -40,9 +41,9 @@ from whoknows.report.pages import claims, heatmaps
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 by_task, samples = scores.by_task(examples), bootstrap.samples(examples)
 measured = cells.measure(examples, by_task, tasks, samples)
-primary = claims.corrected(by_task, measured, samples, models, tasks)
+primary = claims.corrected(by_task, measured, samples, readers, tasks)
 shown = cells.enough(measured)
-table = cells.heatmap_table(shown, models, tasks)
+table = cells.heatmap_table(shown, models, tasks, readers)
 files.write_parquet(out, table)
 Markdown(heatmaps.heatmaps_sentences(table, cells.baseline_table(shown), primary))
 
@@ -50,7 +51,7 @@ Markdown(heatmaps.heatmaps_sentences(table, cells.baseline_table(shown), primary
 heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links)
 
 # %% tags=["remove-input"]
-HTML(heatmaps.html(examples, estimators, models))
+HTML(heatmaps.html(examples, estimators, readers))
 
 # %% tags=["remove-input"]
 HTML(heatmaps.heatmaps_html(table, models, links))

@@ -15,6 +15,7 @@
 
 # %% tags=["parameters"]
 models = ["SmolLM2-135M", "Gemma3-270M"]
+readers = ["SmolLM2-135M", "Gemma3-270M"]
 sweeps = "results/embedded/sweeps"
 out = "results/by-hand/sweep.parquet"
 
@@ -24,7 +25,7 @@ from IPython.display import HTML
 from whoknows.data import files
 from whoknows.report.pages import layers
 
-table = layers.read(sweeps, models)
+table = layers.read(sweeps, models, readers)
 files.write_parquet(out, table)
 layers.layers_chart(table, models)
 

@@ -18,6 +18,7 @@ rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
+readers = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
 seeds = [0]
 tasks = [
@@ -38,7 +39,7 @@ from whoknows.report.pages import shift
 
 folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
-table = shift.shift(examples, tasks)
+table = shift.shift(examples, tasks, readers)
 files.write_parquet(out, table)
 Markdown(shift.shift_sentences(table))
 
@@ -61,7 +62,7 @@ HTML(shift.shift_html(table))
 # times.
 
 # %% tags=["remove-input"]
-without = shift.left_out(examples)
+without = shift.left_out(examples, readers)
 Markdown(shift.left_out_sentences(without))
 
 # %% tags=["remove-input"]

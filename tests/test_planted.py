@@ -13,7 +13,7 @@ import torch
 from made_up import answers, make_rows
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import for_seed
+from whoknows.data.rows import divided
 from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.models.packing import pack
@@ -110,9 +110,8 @@ def test_a_layer_that_is_chosen_on_test(tmp_path, monkeypatch):
     honest, layer = auroc_and_layer()
     assert layer == 1 and honest < 0.7
     swap = {"validation": "test", "test": "validation"}
-    monkeypatch.setattr(
-        probe, "for_seed", lambda frame, seed: for_seed(frame.assign(split=frame["split"].replace(swap)), seed)
-    )
+    swapped = {"a": frame.assign(split=frame["split"].replace(swap))}
+    monkeypatch.setattr(probe, "divided", lambda frames, seed: divided(swapped, seed))
     assert auroc_and_layer()[1] == 2, "with test answers in the place of validation answers the choice is another"
 
 

@@ -140,7 +140,6 @@ A, B = MANY[:2]
         ([A | {"answer": "many"}], {"grading": "number"}, "line 1: the accepted answer 'many' is no number"),
         ([{"question": "b", "gold": "c"}], {}, "no column 'answer' or 'answers'; it has question, gold. Rename one"),
         ([{"prompt": "b", "answer": "c"}], {}, "no column 'question'; it has prompt, answer"),
-        ([A], {"columns": {"prompt": "question"}}, "there is no 'prompt'; the keys here are question, answer, "),
         ([A], {"columns": {"id": "number"}}, "there is no column 'number'"),
     ],
 )  # fmt: skip

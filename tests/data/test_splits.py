@@ -1,7 +1,10 @@
 """Seeds divide what is not for testing anew, the same for all models."""
 
+import pytest
+
 from made_up import answers
-from whoknows.data.rows import for_seed, smaller
+from whoknows import WhoknowsError
+from whoknows.data.rows import aligned, divided, every, for_seed, smaller
 
 FRAME = answers(["x"] * 300, split=["train"] * 160 + ["validation"] * 40 + ["test"] * 100, task=["a", "b"] * 150)
 
@@ -30,6 +33,22 @@ def test_seeds_differ_and_repeat():
 def test_the_division_is_the_same_for_all_models_whatever_they_answered():
     other = FRAME.assign(answer="y", correct=True).sample(frac=1, random_state=0)
     assert held(for_seed(other, 3)) == held(for_seed(FRAME, 3))
+
+
+def test_a_model_that_left_questions_out_has_the_division_of_those_that_did_not():
+    few = FRAME[FRAME.index % 3 != 0].reset_index(drop=True)
+    for seed in (0, 1):
+        whole, part = divided({"few": few, "all": FRAME}, seed).values()
+        assert list(whole.index) == [at for at in FRAME.index if at % 3], "places among all questions"
+        assert whole["split"].equals(for_seed(FRAME, seed)["split"][whole.index]) and len(part) == len(FRAME)
+    assert held(for_seed(few, 1)) != held(whole), "by itself it would have been divided otherwise"
+    assert every({"few": few, "all": FRAME}) is FRAME
+
+
+@pytest.mark.parametrize("other", [FRAME[::-1], FRAME[:2].assign(question_id="new"), FRAME.iloc[[0, 0]]])
+def test_answers_to_other_questions_or_in_another_order_are_refused(other):
+    with pytest.raises(WhoknowsError, match="answers of two are not to the same questions as the others': delete ans"):
+        aligned({"one": FRAME, "two": other})
 
 
 def test_a_seed_decides_which_training_answers_a_smaller_size_has():

@@ -192,6 +192,33 @@ def test_a_layer_that_a_reader_lacks_is_said_in_its_cells(results):
     assert {line["value"] for line in values} == {"—"}
 
 
+def test_who_does_not_read_is_scored_and_trained_on_with_the_answers_that_it_gave(results, checkout):
+    whole, kept = results.answers["flat"], [at for at in results.answers["flat"].index if at % 5]
+    values = files.read_yaml(checkout / "grids/made-up.yml") | {"name": "filed"}
+    values["models"][1] = {"name": "flat", "answers": "flat.csv"}
+    files.write_text(checkout / "grids/filed.yml", yaml.safe_dump(values))
+    for name, frame in (("deep", results.answers["deep"]), ("flat", whole.iloc[kept])):
+        files.write_parquet(checkout / f"results/filed/answers/{name}.parquet", frame)
+    for states, rows in (("deep", slice(None)), (BEFORE, slice(None)), ("flat", kept)):
+        hidden = results._hidden("deep", states)[rows].clone()
+        save_hidden(str(checkout / "results/filed/features/deep"), states, hidden)
+    filed = Results("grids/filed.yml")
+    assert filed.models == ["deep", "flat"] and filed.readers == ["deep"]
+    for token in TOKENS:
+        setting = replace(SETTING, token=token)
+        some, every = filed.rows(setting), results.rows(setting)
+        every = every[(every["scored"] == "deep") | every["question_id"].isin(whole["question_id"].iloc[kept])]
+        pd.testing.assert_frame_equal(some, every.reset_index(drop=True), atol=1e-3)
+    assert set(filed.rows(replace(SETTING, trained_on="flat"))["scored"]) == {"deep", "flat"}
+    table = explore.places(filed, SETTING)
+    assert set(table["reader"]) == {"deep"} and len(table) == 4 and table["auroc"].notna().all()
+    assert explore.heatmaps(table, filed.models).to_dict()
+    panel = Panel(filed)
+    assert panel.choices["reader"].options == ("deep",) and panel.choices["trained_on"].options == ("deep", "flat")
+    made = yaml.safe_load(explore.as_grid(filed, SETTING, "mine"))
+    assert made["models"][1] == {"name": "flat", "answers": "flat.csv"}, "its layers would be a mistake"
+
+
 def test_curves_are_of_the_scored_model_alone(results):
     chart = explore.curves(results, replace(SETTING, scored="flat")).to_dict()
     drawn = pd.DataFrame(chart["datasets"][chart["data"]["name"]])

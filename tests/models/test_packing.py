@@ -177,6 +177,16 @@ def test_models_that_agree_share_a_branch(reader):
     assert [packed.is_queried(t) for t in (0, 1)] == [True, False]
 
 
+def test_who_has_no_answer_has_no_branch(reader):
+    few = answers(["moon", "moon"])[1:]
+    packed = pack(reader, {"few": few, "all": answers(["sun", "moon"])}, [True, True])
+    assert packed.branch_of == {"few": [-1, 0], "all": [0, 0]}
+    assert [len(example.branches) for example in packed.examples] == [1, 1]
+    assert packed.answered("few").tolist() == [False, True] and packed.answered("all").all()
+    _, branch_of = packed.places([0, 1], packed.answer_ends, torch.device("cpu"))
+    assert branch_of == {"few": [-1, 1], "all": [0, 1]}
+
+
 def test_ends_are_those_of_answer_and_query(reader):
     packed = pack(reader, {"one": answers(["the sun"]), "two": answers([""])}, [True])
     row = [*packed.examples[0].question, *(i for branch in packed.examples[0].branches for i in branch)]

@@ -122,7 +122,10 @@ def test_a_missing_method_or_model_leaves_out_what_needs_it():
     probes = differences.of_grid(rows[rows["method"] == "probe"], ["a", "b"], TASKS)
     assert METHOD not in set(probes["kind"]) and NATIVE in set(probes["kind"])
     nothing = differences.of_grid(rows.iloc[:0], ["a", "b"], TASKS)
-    assert nothing.empty and differences.differences_sentences(nothing) == "There is nothing to compare yet."
+    assert (
+        nothing.empty
+        and differences.differences_sentences(nothing) == "There is nothing to compare: no two cells are measured."
+    )
 
 
 def test_chart_table_and_findings_say_the_same():

@@ -182,6 +182,17 @@ def test_tables_can_be_had_with_the_same_values(tmp_path):
     pd.testing.assert_frame_equal(pd.read_parquet(got["rows as Parquet"]), rows)
 
 
+def test_no_text_is_a_formula_to_a_spreadsheet(tmp_path):
+    texts = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "plain = 1", None]
+    table = pd.DataFrame({"answer": texts, "gold": [["=1"]] * 7, "logit": [-0.5] * 7})
+    files.write_parquet(tmp_path / "rows.parquet", table)
+    page = make_page(parameters={"rows_out": str(tmp_path / "rows.parquet")})
+    strip.add(page, "probe-a", tmp_path, "../")
+    read = pd.read_csv(tmp_path / "tables/probe-a-rows.csv")
+    assert read["answer"].fillna("").tolist() == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "plain = 1", ""]
+    assert read["logit"].tolist() == [-0.5] * 7 and read["gold"].iloc[0] == "['=1']"
+
+
 def test_a_large_table_is_offered_as_parquet_alone(tmp_path, monkeypatch):
     files.write_parquet(tmp_path / "rows.parquet", pd.DataFrame({"logit": range(100)}))
     for largest, kinds in ((1000, ["CSV", "Parquet"]), (200, ["Parquet"])):

@@ -164,6 +164,17 @@ def test_stages_grow_with_the_number_of_models_as_the_table_says():
     assert set(few) <= {*cost.GROWTH, "questions", "figure", "layers", "settings"}
 
 
+def test_a_model_that_only_answers_has_no_jobs_that_read():
+    file, api = grid.Model("GPT", answers="gpt.csv"), grid.Model("far", api=grid.Api("http://localhost/v1", "wise"))
+    asked = replace(of_size(3), models=(*of_size(1).models, file, api), search=None)
+    work = cost.work(asked)
+    jobs = {stage: work[stage].jobs for stage in ("answer", "answer_file", "answer_api", "extract", "probe", "ablate")}
+    assert jobs == dict.fromkeys(jobs, 1) | {"probe": 3} and work["cell"].jobs == 3 * len(asked.methods)
+    assert work["extract"].operations < cost.work(replace(of_size(3), search=None))["extract"].operations
+    assert work["answer"].operations == cost.work(of_size(1))["answer"].operations
+    assert "GPT" not in " ".join(cost.assumptions(asked))
+
+
 def test_pages_of_results_measure_every_estimator_on_every_task():
     # 3 tasks; 2 probes and LoRA + Prompt in 4 cells, each scoring 2 models; likelihood of 2 models, zero-shot of 2 on 2
     rows = cost.work(of_size(2))["heatmaps"].operations - cost.GROUP * 3 * (3 * 4 * 2 + 2 + 4)

@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from made_up import put
 from whoknows import WhoknowsError, __main__
-from whoknows.data import assets, cache, tasks
+from whoknows.data import assets, cache, questions, tasks
 from whoknows.models import loading
 from whoknows.run import grid, parameters, stages
 
@@ -28,11 +29,11 @@ def test_every_grid_of_the_repository_loads(path):
 def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
-    models = [{"learning_rate": None, "thinking": None, "layers": None} | model for model in written["models"]]
+    usual = dict.fromkeys(("answers", "columns", "api", "learning_rate", "thinking", "layers"))
     own = dict.fromkeys(("file", "hub", "config", "split", "revision", "columns", "grading", "tolerance"))
-    written |= {"models": models, "tasks": [own | task for task in written["tasks"]]}
+    models, asked = [usual | model for model in written["models"]], [own | task for task in written["tasks"]]
     left_out = dict.fromkeys(("date", "search", "resources"))
-    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == left_out | written
+    assert json.loads(json.dumps(dataclasses.asdict(loaded))) == left_out | written | {"models": models, "tasks": asked}
     assert loaded.models[1].source == "gemma3-270m"
     assert json.dumps(loaded.lora_prompt.alpha) == "32", "32.0 would be another parameter, and run stages again"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
@@ -137,6 +138,42 @@ def complaint_of_text(tmp_path, text):
     return message.removeprefix(f"{path}: ")
 
 
+def test_one_model_is_enough_and_those_with_a_source_read(tmp_path):
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    alone = grid.build(values | {"models": values["models"][:1]})
+    assert alone.readers == ["tiny-llama"]
+    api = {"name": "far", "api": {"url": "http://localhost/v1", "model": "wise"}}
+    file = {"name": "GPT", "answers": "gpt.csv", "columns": {"question": "prompt"}}
+    values["models"] = [file, api, values["models"][1]]
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    loaded = grid.load(tmp_path / "mine.yml")
+    assert loaded.readers == ["tiny-mistral"] and hash(loaded)
+    assert loaded.models[0].answers == str(tmp_path / "gpt.csv"), "can be opened from wherever the grid was named"
+    assert loaded.models[1].api == grid.Api("http://localhost/v1", "wise") and loaded.models[1].answers is None
+    values["models"][0]["answers"] = str(tmp_path / "elsewhere/gpt.csv")
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    assert grid.load(tmp_path / "mine.yml").models[0].answers == str(tmp_path / "elsewhere/gpt.csv")
+
+
+def test_the_command_reads_files_of_answers_and_counts_them(monkeypatch, tmp_path, capsys):
+    asked = pd.DataFrame({"question_id": [f"t-{i}" for i in range(5)], "task": "t", "question": list("abcde")})
+    asked = asked.assign(split=["shot", "train", "train", "validation", "validation"], gold=[["x"]] * 5, kind="open")
+    for owner, name in ((assets, "fetch_all"), (loading, "check")):
+        monkeypatch.setattr(owner, name, lambda *_: None)
+    monkeypatch.setattr(questions, "build", lambda *_: asked)
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    values["models"][1] = {"name": "GPT", "answers": "gpt.csv"}
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    (tmp_path / "gpt.csv").write_text("question,answer\nb,x\nc,y\nd,x\ne,y\n")
+    assert __main__.main(["check", str(tmp_path / "mine.yml")]) == 0
+    assert capsys.readouterr().out.startswith("GPT: The file has answers to 4 of 4 questions.")
+    (tmp_path / "gpt.csv").write_text("question,answer,correct\nb,x,maybe\n")
+    assert __main__.main(["check", str(tmp_path / "mine.yml")]) == 2
+    assert capsys.readouterr().err.startswith(
+        f"{tmp_path / 'gpt.csv'}, line 2: correct is 'maybe'; write true or false"
+    )
+
+
 MISTAKES = {
     "unknown key": (put(["probe", "layer"], 3), "there is no key `probe.layer`; did you mean `layers`?"),
     "strange key": (put(["zzz"], 3), "there is no key `zzz`; the keys here are name, models, tasks"),
@@ -220,7 +257,7 @@ MISTAKES = {
     "a key that is no text": (put(["splits", True], 0.1), "there is no key `splits[True]`; the keys here are train, "),
     "a model that is none": (
         put(["models", 1], "gemma3-270m"),
-        "`models[1]` should be a model with name and source, but is `gemma3-270m`",
+        "`models[1]` should be a model with name and one of source, answers and api, but is `gemma3-270m`",
     ),
     "infinite": (put(["splits", "test"], float("inf")), "`splits.test` should be a number above 0, but is `inf`"),
     "null where the key may be left out": (
@@ -235,7 +272,32 @@ MISTAKES = {
         put(["lora_prompt", "alpha"], float("nan")),
         "`lora_prompt.alpha` should be a number above 0, but is `nan`",
     ),
-    "one model": (lambda values: values["models"].pop(), "`models` should be a list of two models or more"),
+    "no model": (put(["models"], []), "`models` should be a list of models, each with name and one of .* but is empty"),
+    "a model without answers": (put(["models", 1], {"name": "x"}), "`models[1]` has none of source, answers and api"),
+    "two ways to its answers": (
+        put(["models", 1, "answers"], "a.csv"),
+        "`models[1]` has source and answers; give it one of them, and no more",
+    ),
+    "a misspelt column": (
+        put(["models", 1], {"name": "x", "answers": "a.csv", "columns": {"anser": "reply"}}),
+        "there is no key `models[1].columns.anser`; did you mean `answer`?",
+    ),
+    "columns of no answers": (
+        put(["models", 1, "columns"], {"answer": "reply"}),
+        "`models[1]` has columns without answers; remove it",
+    ),
+    "layers of who does not read": (
+        put(["models", 1], {"name": "x", "answers": "a.csv", "layers": [1]}),
+        "`models[1]` has layers without source; remove it",
+    ),
+    "an endpoint without http": (
+        put(["models", 1], {"name": "x", "api": {"url": "localhost", "model": "y"}}),
+        "`models[1].api.url` should be an address that begins with http:// or https://, but is `localhost`",
+    ),
+    "nobody who reads": (
+        put(["models"], [{"name": "x", "answers": "a.csv"}]),
+        "`models` has no model with a source, so nothing can read the answers; give one of them a source",
+    ),
     "two of a name": (
         put(["models", 1, "name"], "smollm2-135m"),
         "`models[1].name` is `smollm2-135m`, which an earlier one has already",

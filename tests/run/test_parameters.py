@@ -29,6 +29,7 @@ PARAMETERS = {
     "controls": parameters.controls(GRID),
     "shift": parameters.shift(GRID),
     "cell": parameters.cell(GRID, "probe", "tiny-llama", "tiny-mistral"),
+    "layers": parameters.layers(GRID),
     "surface": parameters.surface(GRID),
     "ablate": parameters.ablate(GRID, "tiny-llama"),
     "search": parameters.search(GRID, "tiny-llama"),
@@ -46,6 +47,41 @@ def test_a_notebook_is_told_just_its_parameters(stage):
         # A dict's keys are checked too, unless they are models' names.
         if isinstance(default, dict) and name != "answers":
             assert values[name].keys() == default.keys(), name
+
+
+def with_files(folder) -> grid.Grid:
+    """The smoke grid with its second model known by a file, and a third behind an endpoint."""
+    (folder / "gpt.csv").write_text("question,answer\nWhy?,so\n")
+    file = grid.Model("GPT", answers=str(folder / "gpt.csv"), columns={"logprob": "lp"})
+    far = grid.Model("far", api=grid.Api("http://localhost/v1", "wise"))
+    return replace(GRID, models=(GRID.models[0], file, far))
+
+
+def test_a_file_of_answers_is_told_with_its_digest_and_an_endpoint_with_its_model(tmp_path):
+    mine = with_files(tmp_path)
+    first = json.loads(parameters.answer_file(mine, "GPT"))
+    source = jupytext.read(ROOT / "notebooks/answer_file.py", fmt="py:percent")
+    assert first.keys() == page.parameters(source).keys() and first["columns"] == {"logprob": "lp"}
+    assert first["out"] == "results/smoke/answers/GPT.parquet" and first["rows_out"].endswith("likelihood/GPT.parquet")
+    (tmp_path / "gpt.csv").write_text("question,answer\nWhy?,not\n")
+    again = json.loads(parameters.answer_file(mine, "GPT"))
+    assert again == first | {"digest": again["digest"]} and again["digest"] != first["digest"]
+    (tmp_path / "gpt.csv").unlink()
+    with pytest.raises(WhoknowsError, match="gpt.csv: this file cannot be read"):
+        parameters.answer_file(mine, "GPT")
+    told = json.loads(parameters.answer_api(mine, "far"))
+    assert told["api"] == {"url": "http://localhost/v1", "model": "wise"} and told["max_new_tokens"] == 4
+    assert told["questions"] == "results/smoke/questions.parquet" and told["out"] == "results/smoke/answers/far.parquet"
+
+
+def test_pages_are_told_who_reads_and_who_is_scored(tmp_path):
+    mine = with_files(tmp_path)
+    for name in (*parameters.PAGES, "layers"):
+        values = json.loads(getattr(parameters, name)(mine))
+        assert values["readers"] == ["tiny-llama"], name
+        assert list(values["answers"] if name == "grading" else values["models"]) == ["tiny-llama", "GPT", "far"], name
+    assert json.loads(parameters.settings(mine))["models"] == ["tiny-llama"], "whoever reads is searched"
+    assert list(json.loads(parameters.extract(mine, "tiny-llama"))["answers"]) == ["tiny-llama", "GPT", "far"]
 
 
 def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():

@@ -187,7 +187,9 @@ def key(monkeypatch, work) -> str:
     with monkeypatch.context() as patch, pytest.raises(Reached) as reached:
         patch.setattr(resume, "folder", folder)
         for stage in (lora_prompt, search):
-            patch.setattr(stage, "for_seed", lambda frame, seed: frame)  # else a seed would count by its division alone
+            patch.setattr(
+                stage, "divided", lambda frames, seed: frames
+            )  # else a seed would count by its division alone
         work()
     return str(reached.value)
 

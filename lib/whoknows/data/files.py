@@ -65,7 +65,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def digest(path: Path | str) -> str:
-    """SHA-256, the first sixteen digits, of a user's file: a stage that is told it runs again with another file.
+    """SHA-256 of a user's file, the first sixteen digits: a stage that is told it runs again with another file.
 
     Raises:
         WhoknowsError: the file cannot be read.

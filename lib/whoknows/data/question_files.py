@@ -49,11 +49,6 @@ def load(task: dict) -> pd.DataFrame:
 
 def _rows(task: dict) -> pd.DataFrame:
     path, columns = task["file"], task.get("columns") or {}
-    unknown = next((name for name in columns if name not in COLUMNS), None)
-    if unknown:
-        raise WhoknowsError(
-            f"grid, columns of task {task['name']}: there is no {unknown!r}; the keys here are {', '.join(COLUMNS)}."
-        )
     rows = tables.read(path, columns, ["question"])
     if not {"answer", "answers"} & {*rows}:
         raise WhoknowsError(

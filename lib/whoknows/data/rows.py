@@ -8,6 +8,8 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from whoknows import WhoknowsError
+
 
 def example_rows(
     answers: pd.DataFrame, *, method: str, reader: str, scored: str, logit, trained_on: str = "", seed: int = 0
@@ -39,6 +41,37 @@ def one_class(correct: np.ndarray) -> str:
     if not correct.any():
         return "no right answer among the test answers"
     return "no wrong answer among the test answers" if correct.all() else ""
+
+
+def every(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
+    """Of several models' answers those of the first that answered all questions, as every reader does."""
+    return max(answers.values(), key=len)
+
+
+def aligned(answers: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Several models' answers, each with the place of its question among all questions as its index.
+
+    Raises:
+        WhoknowsError: a model's answers are to other questions, or in another order.
+    """
+    place = {question: at for at, question in enumerate(every(answers)["question_id"])}
+    frames = {}
+    for model, frame in answers.items():
+        index = pd.Index(frame["question_id"].map(place))
+        if index.hasnans or not (index.is_monotonic_increasing and index.is_unique):
+            raise WhoknowsError(
+                f"answers of {model} are not to the same questions as the others': "
+                f"delete answers/{model}.parquet and run again"
+            )
+        frames[model] = frame.set_axis(index.astype(int))
+    return frames
+
+
+def divided(answers: dict[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFrame]:
+    """What `aligned` returns, with the division of `for_seed`, which is that of all questions for every model."""
+    answers = aligned(answers)
+    split = for_seed(every(answers), seed)["split"]
+    return {model: frame.assign(split=split[frame.index]) for model, frame in answers.items()}
 
 
 def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.rows import every
 
 if TYPE_CHECKING:  # names alone are needed without waiting for torch
     import pandas as pd
@@ -29,6 +30,18 @@ def file(folder: str, scored: str) -> Path:
 def save_hidden(folder: str, scored: str, hidden: torch.Tensor) -> None:
     """Writes the hidden states [answers, layers + 1, width] of one scored model's answers, whole or not at all."""
     files.write_safetensors(file(folder, scored), {"hidden": hidden})
+
+
+def load_before(folder: str, answers: dict[str, pd.DataFrame]) -> dict[str, torch.Tensor]:
+    """For each model hidden states [answers, layers + 1, width] before its answers, at the last token of each question.
+
+    Args:
+        folder: the reader's features.
+        answers: as `rows.aligned` returns.
+    """
+    before = load_hidden(folder, BEFORE, every(answers))
+    whole = len(before)
+    return {m: before if len(frame) == whole else before[frame.index.tolist()] for m, frame in answers.items()}
 
 
 def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor:

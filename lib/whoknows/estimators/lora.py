@@ -331,7 +331,7 @@ class LoraPrompt:
 
     @torch.inference_mode()
     def score(self, data: Dataset, desc: str = "scoring") -> dict[str, torch.Tensor]:
-        """Log-odds [questions] that each model's answers are right, for each scored model of the examples."""
+        """Log-odds [questions] that each scored model's answers are right; of no meaning where it has no answer."""
         self._choose_way(data)
         self.reader.model.eval()
         lengths = [len(example) for example in data.packed.examples]

@@ -3,6 +3,7 @@
 The tensor is score[method, reader, trained_on, scored, task, seed]; a heatmap is a slice of it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,7 +26,7 @@ READINGS = {
     "B": "data transfer: a model scores its own answers, trained on the answers of another",
 }
 ALL = "all"  # reader, trained on and scored, each by itself: A and B are parts of it
-MOST_FOR_ALL = 4  # models; more have too many combinations for one picture
+MOST_FOR_ALL = 4  # models that read and are scored; more have too many combinations for one picture
 
 
 def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: list[int]) -> pd.DataFrame:
@@ -68,10 +69,16 @@ def check(rows: pd.DataFrame) -> None:
         raise WhoknowsError(f"rows: the question {tested.idxmax()} is in the test split and in another; {remedy}.")
 
 
-def native_rows(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows of what read and was trained on the very model that is scored, or needs neither."""
-    reader, trained_on = ((rows[name] == "") | (rows[name] == rows["scored"]) for name in ("reader", "trained_on"))
-    return rows[reader & trained_on]
+def native_rows(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of what read and was trained on the very model that is scored, or needs neither.
+
+    Args:
+        readers: the models that read; the first of them reads the answers of those that do not. If there are none, all
+            models read.
+    """
+    own = rows["scored"].where(rows["scored"].isin(readers), readers[0]) if readers else rows["scored"]
+    reader = (rows["reader"] == "") | (rows["reader"] == own)
+    return rows[reader & ((rows["trained_on"] == "") | (rows["trained_on"] == rows["scored"]))]
 
 
 def test_sets(tasks: list[dict], measured: list[str]) -> dict[str, list[str]]:
@@ -192,13 +199,16 @@ def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
     return chosen.assign(model=chosen["scored"], reading=reading)
 
 
-def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
+def heatmap_table(
+    cells: pd.DataFrame, models: list[str], tasks: list[dict], readers: list[str] | None = None
+) -> pd.DataFrame:
     """Everything that the heatmaps show: all readings, all test sets, and no place left out.
 
     Args:
         cells: as `measure` returns.
         models: the models on both axes.
         tasks: the grid's tasks, dicts with name and role.
+        readers: the models that read; None for all.
 
     Returns:
         The columns of `measure`, reading and model: one line per (test_set, reading, method, model, trained_on). A
@@ -206,14 +216,15 @@ def heatmap_table(cells: pd.DataFrame, models: list[str], tasks: list[dict]) -> 
     """
     methods = [m for m in TRAINED if m != "probe_mlp" or m in set(cells["method"])]
     sides = {"test_set": list(test_sets(tasks, [])), "method": methods}
-    sides |= dict.fromkeys(("reader", "trained_on", "scored"), models)
+    sides |= {"reader": models if readers is None else readers, "trained_on": models, "scored": models}
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
     places = places.merge(cells, "left", list(sides))
     absent = places["reason"].isna()
     places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
     counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
     places = places.assign(**{name: places[name].astype("Int64") for name in counts})
-    readings = [*READINGS, *([ALL] if len(models) <= MOST_FOR_ALL else [])]
+    few = len(sides["reader"]) * len(models) <= MOST_FOR_ALL**2
+    readings = [*READINGS, *([ALL] if few else [])] if len(models) > 1 else ["A"]  # which are the same of one model
     table = pd.concat([heatmap_axes(places, reading) for reading in readings], ignore_index=True)
     order = {name: at for values in (sides["test_set"], readings, methods) for at, name in enumerate(values)}
     keys = ["test_set", "reading", "method"]

@@ -165,12 +165,13 @@ def bench(chosen: grid.Grid, count: int | None = None) -> pd.DataFrame:
         print("{model:20} {stage:12} {ours_per_second:8.1f} {unit}/s, plain {plain_per_second:.1f}, x {ratio:.1f}; "
               "{share_of_matmul_rate:.0%} of the matrix-product rate".format(**lines[-1]), flush=True)  # fmt: skip
 
-    for model in chosen.models:
+    readers = [model for model in chosen.models if model.source]
+    for model in readers:
         reader = loading.load(model.source, chosen.precision)
         line, answered[model.name] = answering(reader, table, chosen, matmul_rate(reader))
         add(model.name, "answer", line)
         del reader  # two large models do not fit
-    for model in chosen.models:
+    for model in readers:
         reader = loading.load(model.source, chosen.precision)
         limit = matmul_rate(reader)
         add(model.name, "extract", extracting(reader, answered, chosen, limit))
@@ -192,8 +193,8 @@ def random_weights(chosen: grid.Grid) -> Iterator[grid.Grid]:
     texts = [text for column in (table["question"], table["gold"].map(" ".join)) for text in column]
     cache.root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.root()) as folder:
-        sources = [make(model.source, texts, Path(folder) / model.name) for model in chosen.models]
-        models = [replace(model, source=source) for model, source in zip(chosen.models, sources)]
+        readers = [model for model in chosen.models if model.source]
+        models = [replace(m, source=make(m.source, texts, Path(folder) / m.name)) for m in readers]
         yield replace(chosen, models=tuple(models))
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import fewer, for_seed
+from whoknows.data.rows import divided, every, fewer
 from whoknows.estimators.hidden import BEFORE, load_hidden
 from whoknows.estimators.probe import Labelled, Logistic, logistic_path, standardise
 from whoknows.evaluation import auroc, scores
@@ -67,17 +67,23 @@ class Results:
     def __init__(self, grid_file: str):
         self.grid_file, self.grid = Path(grid_file), grid.load(grid_file)
         paths = parameters.answers(self.grid)
-        self.models, self.seed = list(paths), self.grid.seeds[0]
-        self.answers = {name: for_seed(files.read_parquet(path), self.seed) for name, path in paths.items()}
-        frame = self.answers[self.models[0]]  # all have the same questions
+        self.models, self.readers, self.seed = list(paths), self.grid.readers, self.grid.seeds[0]
+        self.answers = divided({name: files.read_parquet(path) for name, path in paths.items()}, self.seed)
+        frames = self.answers | {BEFORE: every(self.answers)}
         self._hidden = cache(
-            lambda reader, states: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", states, frame)
+            lambda reader, states: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", states, frames[states])
         )
         self._cached_rows = lru_cache(maxsize=64)(self._fit_and_score)
 
     def layers(self, reader: str) -> int:
         """How many hidden states a reader has, the embeddings among them."""
-        return self._hidden(reader, self.models[0]).shape[1]
+        return self._hidden(reader, reader).shape[1]
+
+    def _states(self, reader: str, scored: str, token: str) -> torch.Tensor:
+        """Hidden states [answers, layers + 1, width] of one model's answers at one of `TOKENS`."""
+        if token == TOKENS[0]:
+            return self._hidden(reader, scored)
+        return self._hidden(reader, BEFORE)[self.answers[scored].index.tolist()]
 
     def published(self, reader: str, trained_on: str) -> dict | None:
         """Layer and strength of the run's own probe, which were chosen on validation; None if it has no such probe."""
@@ -107,8 +113,7 @@ class Results:
             sentence = "None of these tasks has the role train, so there is nothing to learn; choose one more."
             raise WhoknowsError(sentence)
         frames = {scored: self._asked(frame, setting) for scored, frame in self.answers.items()}
-        states = {scored: scored if setting.token == TOKENS[0] else BEFORE for scored in frames}
-        hidden = {scored: self._hidden(reader, states[scored])[:, layer : layer + 1] for scored in frames}
+        hidden = {scored: self._states(reader, scored, setting.token)[:, layer : layer + 1] for scored in frames}
         frame = frames[trained_on]
         train, _ = parts(
             fewer(frame, setting.size, self.seed) if setting.size else frame, hidden[trained_on], trained_on
@@ -169,11 +174,12 @@ def places(results: Results, setting: Setting) -> pd.DataFrame:
         reading, model, trained_on, auroc and n_right; reason where a probe cannot be, such as a layer that its reader
         lacks.
     """
-    pairs = product(results.models, repeat=2)
+    pairs = product(results.readers, results.models)
     settings = [replace(setting, reader=reader, trained_on=trained_on) for reader, trained_on in pairs]
     table = pd.concat([_aurocs(results, one) for one in settings])
     table = table.astype({"n_right": "Int64"})  # which may be missing
-    return pd.concat([heatmap_axes(table, reading) for reading in READINGS], ignore_index=True)
+    readings = READINGS if len(results.models) > 1 else ["A"]
+    return pd.concat([heatmap_axes(table, reading) for reading in readings], ignore_index=True)
 
 
 def _aurocs(results: Results, setting: Setting) -> pd.DataFrame:
@@ -210,8 +216,8 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
         for name, size, dy in (("value", 15, -5), ("note", 10, 12))
     ]
     panels = alt.layer(cell, *written).resolve_scale(color="independent")
-    panels = panels.properties(width=110 * len(models), height=alt.Step(64))
-    panels = panels.facet(alt.Column("panel:N", title=None), data=drawn)
+    panels = panels.properties(width=alt.Step(110), height=alt.Step(64))
+    panels = panels.facet(alt.Column("panel:N", title=None), data=drawn).resolve_scale(x="independent", y="independent")
     return panels.properties(usermeta=embedding("explore-heatmaps"))
 
 
@@ -231,12 +237,13 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     Raises:
         WhoknowsError: no grid may have that name, or have those tasks alone.
     """
-    lacks = [model for model in results.models if setting.layer >= results.layers(model)]
+    lacks = [reader for reader in results.readers if setting.layer >= results.layers(reader)]
     values = files.read_yaml(results.grid_file)
     values["tasks"] = [task for task in values["tasks"] if task["name"] in setting.tasks]
     values |= {"name": name, "methods": ["probe"], "seeds": [results.seed]}
     values |= dict.fromkeys(("judge", "search", "beside"))
-    values["models"] = [model | {"layers": "all" if model["name"] in lacks else None} for model in values["models"]]
+    for model in values["models"]:
+        model |= {"layers": "all" if model["name"] in lacks else None} if model["name"] in results.readers else {}
     values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
     values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
     grid.build(values)

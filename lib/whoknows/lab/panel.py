@@ -85,14 +85,15 @@ class Panel(widgets.VBox):
 
 
 def _choices(results: Results) -> dict[str, widgets.Widget]:
-    first, last = results.models[0], results.layers(results.models[0]) - 1
+    first, last = results.readers[0], results.layers(results.readers[0]) - 1
+    whose = {"reader": results.readers, "trained_on": results.models, "scored": results.models}
     models = {
-        name: widgets.Dropdown(options=results.models, value=first, description=title, **WIDE)
-        for name, title in (("reader", "Reader"), ("trained_on", "Trained on"), ("scored", "Scored"))
+        name: widgets.Dropdown(options=options, value=first, description=name.replace("_", " ").capitalize(), **WIDE)
+        for name, options in whose.items()
     }
     late = {"continuous_update": False} | WIDE
     layer = widgets.IntSlider(value=last // 2, min=0, max=last, description="Layer", **late)
-    published = filter(None, (results.published(*pair) for pair in product(results.models, repeat=2)))
+    published = filter(None, (results.published(*pair) for pair in product(results.readers, results.models)))
     strengths = {*STRENGTHS, *results.grid.probe.strengths, *(chosen["strength"] for chosen in published)}
     strength = widgets.SelectionSlider(options=sorted(strengths), value=0.1, description="L2 strength", **late)
     most = max((frame["split"] == "train").sum() for frame in results.answers.values())

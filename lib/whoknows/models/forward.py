@@ -25,10 +25,10 @@ class Features:
 
     Attributes:
         hidden: for each scored model [questions, layers + 1, width], bfloat16, at the answer's last token; HF index,
-            0 = embeddings, last = after the final norm.
+            0 = embeddings, last = after the final norm; NaN where it has no answer.
         mean: the same, as means over the tokens of each answer.
         before: the same at the last token of each question, after which the answers begin.
-        zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put.
+        zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put, too.
         cached: [tokens of all queried examples, width], residual stream before block `first_block`; both None if not
             asked for.
     """
@@ -86,7 +86,7 @@ def extract(
 def _empty(reader: Reader, packed: PackedBatch, first_block: int | None, cached_tokens: int) -> Features:
     """Features to be filled in, on the reader's device."""
     count, width, on = len(packed.examples), reader.config.hidden_size, reader.device
-    empty = partial(torch.empty, count, reader.depth + 1, width, dtype=torch.bfloat16, device=on)
+    empty = partial(torch.full, (count, reader.depth + 1, width), torch.nan, dtype=torch.bfloat16, device=on)
     return Features(
         hidden={model: empty() for model in packed.branch_of},
         mean={model: empty() for model in packed.branch_of},
@@ -128,12 +128,14 @@ def _read(
     ends, _ = packed.places(batch, [packed.query_ends(t) for t in batch], reader.device)
     states, last, cached = decode(reader, [packed.examples[t] for t in batch], at, sizes, ends, features.first_block)
     states, logits, count = states.to(torch.bfloat16), p_true_logit(reader, last), len(ends[0])
-    rows, asked = (send(torch.tensor(some), reader.device) for some in (batch, [packed.is_queried(t) for t in batch]))
-    features.before[rows] = states[2 * count :]
+    of_batch = torch.tensor([batch, [packed.is_queried(t) for t in batch]])
+    features.before[send(of_batch[0], reader.device)] = states[2 * count :]
     for model, branches in branch_of.items():
-        branches = send(torch.tensor(branches), reader.device)
-        features.hidden[model][rows], features.mean[model][rows] = states[branches], states[count + branches]
-        features.zero_shot[model][rows] = logits[branches].where(asked, torch.nan)
+        # What a model has no answer to is left out on the CPU, so that no batch waits for the device.
+        known = torch.cat([of_batch, torch.tensor([branches])])[:, torch.tensor(branches) >= 0]
+        rows, asked, at = send(known, reader.device)
+        features.hidden[model][rows], features.mean[model][rows] = states[at], states[count + at]
+        features.zero_shot[model][rows] = logits[at].where(asked.bool(), torch.nan)
     if features.cached is not None:
         for row, t in enumerate(batch):
             features.cached[starts[t] : starts[t + 1]] = cached[row, : starts[t + 1] - starts[t]]

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from whoknows import WhoknowsError
+from whoknows.data.rows import aligned, every
 from whoknows.models.loading import Reader, send
 
 
@@ -167,7 +168,7 @@ class PackedBatch:
     Attributes:
         examples: one a question.
         answer_ends: for each example, where in its row the last token of each branch's answer stands.
-        branch_of: for each scored model, which branch of each example is its answer.
+        branch_of: for each scored model, which branch of each example is its answer; -1 where it has none.
     """
 
     examples: list[PackedExample]
@@ -198,7 +199,10 @@ class PackedBatch:
         """
         rows, columns = send(torch.tensor([(row, column) for row, some in enumerate(ends) for column in some]), on).T
         first = [0, *itertools.accumulate(map(len, ends))]
-        branch_of = {model: [at + of[t] for at, t in zip(first, batch)] for model, of in self.branch_of.items()}
+        branch_of = {
+            model: [at + of[t] if of[t] >= 0 else -1 for at, t in zip(first, batch)]
+            for model, of in self.branch_of.items()
+        }
         return (rows, columns), branch_of
 
     def answer_spans(self, index: int) -> list[range]:
@@ -208,36 +212,39 @@ class PackedBatch:
     def is_queried(self, index: int) -> bool:
         return self.query_ends(index) != self.answer_ends[index]
 
+    def answered(self, model: str) -> torch.Tensor:
+        """For each example, whether a scored model has an answer."""
+        return torch.tensor(self.branch_of[model]) >= 0
+
     def part(self, chosen: slice) -> "PackedBatch":
         """Some consecutive examples."""
         branch_of = {model: branches[chosen] for model, branches in self.branch_of.items()}
         return PackedBatch(self.examples[chosen], self.answer_ends[chosen], branch_of)
 
 
+def _is_text(value) -> bool:
+    return isinstance(value, str)
+
+
 def pack(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> PackedBatch:
     """Token ids of all questions and answers; positions come from ids, never from strings.
 
     Args:
-        answers: for each scored model, its answers; all frames hold the same questions in the same order.
+        answers: for each scored model, its answers, in the order of the questions; one of them has answered all.
         queried: for each question, whether the query follows its answers.
 
     Raises:
         WhoknowsError: the frames do not hold the same questions, or a text is longer than the reader sees.
     """
-    first = next(iter(answers.values()))
-    for model, frame in answers.items():
-        if frame["question_id"].tolist() != first["question_id"].tolist():
-            raise WhoknowsError(
-                f"answers of {model} are not to the same questions as the others': "
-                f"delete answers/{model}.parquet and run again"
-            )
+    asked = every(answers)
+    texts = [frame["answer"].reindex(range(len(asked))) for frame in aligned(answers).values()]
     start, query = reader.start(), reader.query
     examples, ends = [], []
     branch_of: dict[str, list[int]] = {model: [] for model in answers}
-    texts_of = list(zip(*(frame["answer"] for frame in answers.values())))  # for each question, each model's answer
-    different = [list(dict.fromkeys(texts)) for texts in texts_of]  # models that agree share a branch
+    texts_of = list(zip(*texts))  # for each question, each model's answer, and NaN where it has none
+    different = [list(dict.fromkeys(filter(_is_text, texts))) for texts in texts_of]  # models that agree share a branch
     written = iter(reader.answers([text for texts in different for text in texts]))
-    questions = first["question"].tolist()
+    questions = asked["question"].tolist()
     for t, (question, ids) in enumerate(zip(questions, reader.questions(questions))):
         branches = [next(written) for _ in different[t]]
         example = PackedExample(start + ids, tuple(branch + query if queried[t] else branch for branch in branches))
@@ -245,10 +252,10 @@ def pack(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) 
         if longest > reader.limit:
             raise WhoknowsError(
                 f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} "
-                "that the reader sees at once; leave its task out of the grid"
+                "that the reader sees at once; leave its task out of the grid, or shorten the answer in its file"
             )
         examples.append(example)
         ends.append([at + len(branch) - 1 for at, branch in zip(example.offsets(), branches)])
         for model, text in zip(answers, texts_of[t]):
-            branch_of[model].append(different[t].index(text))
+            branch_of[model].append(different[t].index(text) if _is_text(text) else -1)
     return PackedBatch(examples, ends, branch_of)

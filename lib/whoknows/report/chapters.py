@@ -217,12 +217,16 @@ def times_by_stage(chapters: list[Chapter]) -> list[tuple[str, str, str]]:
 
 def _belongs(chapter: Chapter, grid: Grid) -> bool:
     values, names = chapter.parameters, {model.name for model in grid.models}
-    of_models = [values[key] for key in ("model", "reader", "trained_on") if key in values]
+    given = {"answer": "source", "answer_file": "answers", "answer_api": "api"}.get(chapter.stage, "name")
+    names_of = {"model": {model.name for model in grid.models if getattr(model, given)}, "reader": {*grid.readers}}
+    in_models = all(
+        values[key] in names_of.get(key, names) for key in ("model", "reader", "trained_on") if key in values
+    )
     methods = [*grid.methods, *lora_variants(grid)]
     in_methods = "trained_on" not in values or values.get("method", chapter.stage) in methods
     in_methods &= chapter.stage != "beside" or grid.beside is not None
     in_methods &= chapter.stage not in ("search", "settings") or searched(grid)
-    return in_methods and names.issuperset(of_models) and values.get("seed", grid.seeds[0]) in grid.seeds
+    return in_methods and in_models and values.get("seed", grid.seeds[0]) in grid.seeds
 
 
 def _label(values: dict) -> list[str]:

@@ -19,7 +19,7 @@ from whoknows.run import grid, parameters
 
 ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
 # Stages that made what is packed; pages may be of another machine.
-MADE_BY = ("answer", "extract", "probe", "lora_prompt", "judge", "surface", "ablate", "ablate_lora", "search")
+MADE_BY = "answer answer_file answer_api extract probe lora_prompt judge surface ablate ablate_lora search".split()
 SMALL = {"compression": "zstd", "compression_level": 19}
 
 

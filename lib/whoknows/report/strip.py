@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
+import pandas as pd
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
@@ -17,6 +18,7 @@ from whoknows.data.files import ROOT
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # Parameters that name a table which the notebook wrote, and what the strip calls it.
 TABLES = {"out": "table", "rows_out": "rows"}
 
@@ -94,13 +96,22 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
         path, stem = Path(str(about["parameters"].get(key, ""))), f"{name}-{title}"
         if path.suffix == ".parquet" and path.exists():
             (static / "tables").mkdir(parents=True, exist_ok=True)
-            text = files.read_parquet(path).to_csv(index=False)
+            text = _inert(files.read_parquet(path)).to_csv(index=False)
             if len(text) <= LARGEST:
                 files.write_text(static / "tables" / f"{stem}.csv", text)
                 names[f"{title} as CSV"] = f"{stem}.csv"
             shutil.copy(path, static / "tables" / f"{stem}.parquet")
             names[f"{title} as Parquet"] = f"{stem}.parquet"
     return names
+
+
+def _inert(table: pd.DataFrame) -> pd.DataFrame:
+    """A table in which no text is a formula to a spreadsheet (OWASP, CSV injection)."""
+
+    def quoted(value):
+        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+    return table.assign(**{name: table[name].map(quoted) for name in table.select_dtypes(exclude=["number", "bool"])})
 
 
 def _line(about: dict, links: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ from whoknows.data import cache, files, hub
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
 from whoknows.run import gpus, parameters, stages
-from whoknows.run.grid import Grid, Task, load
+from whoknows.run.grid import Grid, Model, Task, load
 from whoknows.run.stages import STAGES
 
 UNITS = {"m": 1e6, "b": 1e9}
@@ -109,7 +109,7 @@ GROUP = 2e9  # and on each estimator's rows of a scored model and task: measures
 SUBJECTS = 57  # of MMLU, each of which is a task
 ROW_BYTES, ANSWER_BYTES, PAGE_BYTES = 12, 300, 60_000
 GROWTH = {  # with n models
-    **dict.fromkeys(("answer", "judge"), "n"),
+    **dict.fromkeys(("answer", "answer_file", "answer_api", "judge"), "n"),
     **dict.fromkeys(("extract", "ablate", "sweep"), "n readers × n sources"),
     **dict.fromkeys(("probe", "lora_prompt"), "n² cells × seeds"),
     **dict.fromkeys(("ablate_lora", "search"), "n × trainings"),
@@ -161,33 +161,37 @@ def _asked(task: Task) -> int:
 
 def work(grid: Grid) -> dict[str, Work]:
     """What the stages of a grid do, from nothing, in their order, without those that it does not have."""
-    text, models, seeds = Texts(grid), [size(model.source) for model in grid.models], len(grid.seeds)
-    n, variants, cells = len(models), len(parameters.lora_variants(grid)), len(models) ** 2 * len(grid.methods)
+    text, models, seeds = Texts(grid), [size(model.source) for model in _readers(grid)], len(grid.seeds)
+    n, r, variants = len(grid.models), len(models), len(parameters.lora_variants(grid))
+    cells = r * n * len(grid.methods)
+    outside = {"answer_file": sum(m.answers is not None for m in grid.models)}
+    outside |= {"answer_api": sum(m.api is not None for m in grid.models)}
     questions, rows = text.count.total(), n * text.count["test"] + text.count["validation"]  # rows of one estimator
-    every, strengths = rows * (cells * seeds + 2 * n), len(grid.probe.strengths)
+    every, strengths = rows * (cells * seeds + n + r), len(grid.probe.strengths)
     tasks = sum(SUBJECTS if task.name.startswith("mmlu") else 1 for task in grid.tasks)
-    trained_groups = tasks * n**3 * seeds * sum(stage in grid.methods for stage in TRAINED.values())
-    groups = trained_groups + tasks * (n + n * n)  # with those of likelihood and zero-shot
+    trained_groups = tasks * r * n * n * seeds * sum(stage in grid.methods for stage in TRAINED.values())
+    groups = trained_groups + tasks * (n + r * n)  # with those of likelihood and zero-shot
     fits = sum(_fit(text, model) for model in models)
     trained = sum(_training(grid, model, text, n) for model in models)
     # Of as many trainings as there are readers.
-    kept = sum(_adapters(grid, model) for model in models) + n * ROW_BYTES * rows
+    kept = sum(_adapters(grid, model) for model in models) + r * ROW_BYTES * rows
     reading = sum(2 * model.blocks * text.packed_tokens(n) for model in models)
     probe, lora = ("probe" in grid.methods), ("lora_prompt" in grid.methods)
     by_stage = {
         "questions": Work(1, ROW * questions, ANSWER_BYTES * questions),
-        "answer": Work(n, sum(_answering(model, text) for model in models), n * ANSWER_BYTES * questions),
-        "extract": Work(n, reading, sum(_features(grid, model, text, n) for model in models)),
-        "probe": Work(n * n * seeds * probe, fits * strengths * n * seeds, 2 * ROW_BYTES * rows * n * n * seeds),
-        "lora_prompt": Work(n * n * seeds * lora, trained * n * seeds, kept * n * seeds),
+        "answer": Work(r, sum(_answering(model, text) for model in models), r * ANSWER_BYTES * questions),
+        **{stage: Work(m, ROW * m * questions, m * ANSWER_BYTES * questions) for stage, m in outside.items()},
+        "extract": Work(r, reading, sum(_features(grid, model, text, n) for model in models)),
+        "probe": Work(r * n * seeds * probe, fits * strengths * n * seeds, 2 * ROW_BYTES * rows * r * n * seeds),
+        "lora_prompt": Work(r * n * seeds * lora, trained * n * seeds, kept * n * seeds),
         "judge": Work(n * (grid.judge is not None), 0, 0),
         "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
-        "ablate": Work(n, fits * n * seeds * len(grid.controls.strengths), ROW_BYTES * n * n * rows),
-        "ablate_lora": Work(n * variants, trained * variants, kept * variants),
+        "ablate": Work(r, fits * n * seeds * len(grid.controls.strengths), ROW_BYTES * r * n * rows),
+        "ablate_lora": Work(r * variants, trained * variants, kept * variants),
         "search": _search(grid, models, text),
         "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
         "figure": Work(1, 0, 0),
-        "sweep": Work(n, fits * n * strengths, 0),
+        "sweep": Work(r, fits * n * strengths, 0),
         "layers": Work(1, 0, 0),
         "settings": Work(int(parameters.searched(grid)), 0, 0),
         "beside": Work(len(parameters.beside_pages(grid)), 0, 0),
@@ -198,6 +202,10 @@ def work(grid: Grid) -> dict[str, Work]:
         for stage in STAGES
         if (one := by_stage.get(stage)) and one.jobs
     }
+
+
+def _readers(grid: Grid) -> list[Model]:
+    return [model for model in grid.models if model.source]
 
 
 def _fit(text: Texts, model: Size) -> float:
@@ -235,7 +243,7 @@ def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
     if not parameters.searched(grid):
         return Work(0, 0, 0)
     fewer, operations = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
-    for model, weights in zip(grid.models, models, strict=True):
+    for model, weights in zip(_readers(grid), models, strict=True):
         rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
         operations += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
         operations += _fit(text, weights) * len(grid.probe.strengths) * (1 + sum(fewer))
@@ -361,7 +369,7 @@ def _others(grid: Grid, results: Path, grids: Path) -> dict[str, Measured]:
 
 def assumptions(grid: Grid) -> list[str]:
     """What the numbers rest on, as sentences."""
-    shapes = {model.source: size(model.source) for model in grid.models}
+    shapes = {model.source: size(model.source) for model in _readers(grid)}
     why = {"name": "its name says", "guess": "a guess", "part": "its config.json says in part"}
     guessed = [
         f"{source} has {shape.blocks:.1g} weights, as {why[shape.origin]}"

@@ -84,13 +84,42 @@ def _part(title: str):
     return dataclass(frozen=True, config=rules)
 
 
-@_part("a model with name and source")
+@_part("url and model of an endpoint")
+class Api:
+    url: _is(str, "an address that begins with http:// or https://", pattern="^https?://.")
+    """Such as http://localhost:8000/v1."""
+    model: Text
+    """The model's name at that address."""
+
+
+@_part("the file's columns by name")
+class AnswerColumns:
+    question: Text = None
+    """The question; it is matched by its words, without case, punctuation and articles."""
+    question_id: Text = None
+    """The question by its id in questions.parquet."""
+    answer: Text = None
+    """The answer; an empty text is a wrong answer, and what is missing is missing."""
+    correct: Text = None
+    """Whether the answer is right: true or false, yes or no, 1 or 0; where it is missing, the answer is graded here."""
+    logprob: Text = None
+    """The log-probability that the model gave to its whole answer, 0 or less."""
+
+
+@_part("a model with name and one of source, answers and api")
 class Model:
     name: FileName
     """What the model is called in the figures; a part of file names."""
-    source: Text
+    source: _is(Text | None, "the source of a model, or null") = None
     """Where its weights come from: the name of an asset, a local folder or a model on the Hugging Face hub; with chat:
-    before it, the model is asked in its chat template."""
+    before it, the model is asked in its chat template. At least one model of a grid has a source."""
+    answers: _is(Text | None, "a file, or null") = None
+    """File of the model's answers, in place of a source: .jsonl, .csv, .tsv or .parquet, beside the grid unless its
+    path says otherwise. Others are trained on them and score them; the model itself reads nothing."""
+    columns: _is(AnswerColumns | None, "the file's columns by name, or null") = None
+    """What that file calls its columns, where it calls them otherwise."""
+    api: _is(Api | None, "url and model of an endpoint, or null") = None
+    """In place of a source: an endpoint that speaks OpenAI's API and is asked for the model's answers."""
     learning_rate: _is(Positive | None, "a number above 0, or null") = None
     """Peak learning rate of LoRA + Prompt with this model as reader, in place of lora_prompt.learning_rate."""
     thinking: _is(_is(bool, None) | None, "true or false, or null") = None
@@ -98,6 +127,24 @@ class Model:
     is cut at its first line end, thoughts or not."""
     layers: _is(Layers | None, "all, a list of layers (whole numbers, 0 or more), or null") = None
     """Hidden states that the probe chooses from with this model as reader, in place of probe.layers."""
+
+
+@_part("the file's columns by name")
+class QuestionColumns:
+    question: Text = None
+    """The question."""
+    answer: Text = None
+    """Its accepted answer."""
+    answers: Text = None
+    """Its accepted answers, a list."""
+    choices: Text = None
+    """What to choose from, a list."""
+    id: Text = None
+    """The question's name."""
+    task: Text = None
+    """Its topic."""
+    split: Text = None
+    """Its split: train, validation, test or shot."""
 
 
 @_part("a task with name and role")
@@ -119,10 +166,8 @@ class Task:
     """Of the data set, such as test."""
     revision: _is(Text | None, "a commit, tag or branch, or null") = None
     """Of the data set; left out: the hub's own Parquet files, as they are when first fetched."""
-    columns: _is(dict[str, Text] | None, "names of columns, such as {question: prompt}") = field(
-        default=None, hash=False
-    )
-    """For columns of the file that have other names: which name each has there."""
+    columns: _is(QuestionColumns | None, "the file's columns by name, or null") = None
+    """What the file calls its columns, where it calls them otherwise."""
     grading: _is(Literal[(*GRADINGS,)] | None, f"one of {', '.join(GRADINGS)}, or null") = None
     """How answers to the file's questions are graded: contains (an accepted answer as whole words), exact, f1 (one half
     of the words or more), number (the first number) or choice (the letter); choice where there are choices, else
@@ -270,8 +315,8 @@ class Grid:
 
     name: FileName
     """Results go to results/<name>/."""
-    models: _is(tuple[Model, ...], "a list of two models or more, each with name and source", min_length=2)
-    """Every model answers, reads, is trained on and is scored."""
+    models: _is(tuple[Model, ...], "a list of models, each with name and one of source, answers and api", min_length=1)
+    """Every model answers, is trained on and is scored; those with a source also read."""
     tasks: _is(tuple[Task, ...], "a list of tasks, each with name, size and role", min_length=1)
     """The sets of questions."""
     splits: Splits
@@ -307,6 +352,11 @@ class Grid:
     resources: _is(Resources | None, "flops and stages, or null") = None
     """What jobs ask of a cluster; no result depends on it, and it may be left out."""
 
+    @property
+    def readers(self) -> list[str]:
+        """Names of the models that read: those with a source."""
+        return [model.name for model in self.models if model.source]
+
     def job(self, stage: str) -> Stage:
         """What a job of a stage should get; all None if the grid says nothing."""
         return (self.resources.stages if self.resources else {}).get(stage, Stage())
@@ -316,14 +366,15 @@ _GRID = TypeAdapter(Grid)
 
 
 def load(path: Path | str) -> Grid:
-    """Reads a grid and checks all of it.
+    """Reads a grid and checks all of it; paths of files of answers, which it gives from its own folder, are joined.
 
     Raises:
         WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
-    grid, folder = build(files.read_yaml(path), f"{path}: "), Path(path).parent
-    tasks = [replace(task, file=str(folder / task.file)) if task.file else task for task in grid.tasks]
-    return replace(grid, tasks=tuple(tasks))
+    grid, here = build(files.read_yaml(path), f"{path}: "), Path(path).parent
+    tasks = tuple(replace(task, file=task.file and str(here / task.file)) for task in grid.tasks)
+    models = tuple(replace(model, answers=model.answers and str(here / model.answers)) for model in grid.models)
+    return replace(grid, tasks=tasks, models=models)
 
 
 def build(values, origin: str = "") -> Grid:
@@ -402,14 +453,18 @@ def _nonsense(grid: Grid) -> str | None:
             if names[index] in names[:index]:
                 return f"`{key}[{index}].name` is `{item.name}`, which an earlier one has already; rename or remove it"
     for index, task in enumerate(grid.tasks):
-        if mistake := _nonsense_of(task):
+        if mistake := _of_task(task):
             return f"`tasks[{index}].{mistake}"
     for index, model in enumerate(grid.models):
+        if mistake := _of_model(model):
+            return f"`models[{index}]` {mistake}"
         if model.thinking is not None and not model.source.startswith(CHAT):
             return (
                 f"`models[{index}].thinking` is given, but its source is not asked in a chat template; "
                 f"write {CHAT} before it, or remove thinking"
             )
+    if not grid.readers:
+        return "`models` has no model with a source, so nothing can read the answers; give one of them a source"
     try:
         date.fromisoformat(grid.date or DATE)
     except ValueError:
@@ -426,7 +481,7 @@ def _nonsense(grid: Grid) -> str | None:
     return None
 
 
-def _nonsense_of(task: Task) -> str | None:
+def _of_task(task: Task) -> str | None:
     is_brought = bool(task.file or task.hub)
     if not is_brought and task.name not in TASKS:
         near = difflib.get_close_matches(task.name, TASKS, 1)
@@ -448,6 +503,22 @@ def _nonsense_of(task: Task) -> str | None:
     return None
 
 
+def _of_model(model: Model) -> str | None:
+    """What is wrong with the keys that a model has together."""
+    given = [key for key in ("source", "answers", "api") if getattr(model, key)]
+    if len(given) != 1:
+        has = f"has {' and '.join(given)}" if given else "has none of source, answers and api"
+        return f"{has}; give it one of them, and no more"
+    needs = {"columns": "answers"} | dict.fromkeys(("learning_rate", "thinking", "layers"), "source")
+    strange = [key for key, other in needs.items() if getattr(model, key) is not None and other not in given]
+    return f"has {strange[0]} without {needs[strange[0]]}; remove it" if strange else None
+
+
+def renamed(columns: AnswerColumns | QuestionColumns | None) -> dict[str, str]:
+    """Our name -> the file's, for the columns that a user's file calls otherwise."""
+    return {ours: theirs for ours, theirs in asdict(columns).items() if theirs} if columns else {}
+
+
 @cache
 def schema() -> dict:
     """The JSON Schema of a grid, draft 2020-12; `grids/schema.json` holds it."""
@@ -455,10 +526,11 @@ def schema() -> dict:
 
 
 def main(arguments: list[str]) -> None:
-    """The command line; says nothing if the grid is good and all that it names is there."""
+    """The command line; if the grid is good and all that it names is there, it only counts answers that files hold."""
     from whoknows.data import assets, hub, questions
     from whoknows.models import loading
-    from whoknows.run import parameters  # not above: reading a grid needs none of it
+    from whoknows.run import parameters
+    from whoknows.stages import answers_file  # not above: reading a grid needs none of it
 
     parser = argparse.ArgumentParser(prog="whoknows check", description="Checks a grid and fetches what it names.")
     either = parser.add_mutually_exclusive_group(required=True)
@@ -468,7 +540,8 @@ def main(arguments: list[str]) -> None:
     if options.schema:
         return print(json.dumps(schema(), indent=2))
     chosen = load(options.grid)
-    sources = [*(model.source.removeprefix(CHAT) for model in chosen.models), chosen.controls.embedder]
+    readers = [model.source.removeprefix(CHAT) for model in chosen.models if model.source]
+    sources = [*readers, chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
         hub.check(source)
     asked = [questions.asset(task.name) for task in chosen.tasks if task.name in TASKS]
@@ -476,8 +549,12 @@ def main(arguments: list[str]) -> None:
         if task.hub:
             hub.fetch_dataset(task.hub, task.config, task.split, task.revision)
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
-    if any(task.name not in TASKS for task in chosen.tasks):
-        questions.build([*map(parameters.asked, chosen.tasks)], asdict(chosen.splits), chosen.answer.shots)
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
-    for model in chosen.models:
-        loading.check(model.source.removeprefix(CHAT), adapted, chosen.lora_prompt.first_layer)
+    for source in readers:
+        loading.check(source, adapted, chosen.lora_prompt.first_layer)
+    with_answers = [model for model in chosen.models if model.answers]
+    if with_answers or any(task.name not in TASKS for task in chosen.tasks):
+        tasks = [parameters.asked(task) for task in chosen.tasks]
+        asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
+        for model in with_answers:
+            print(f"{model.name}: {answers_file.read(asked, model.answers, renamed(model.columns))[1]}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from whoknows import WhoknowsError
 from whoknows.data import assets, files, hub
 from whoknows.data.prompts import CHAT, DATE
-from whoknows.run.grid import Grid, Task, load
+from whoknows.run.grid import Grid, Model, Task, load, renamed
 
 
 def out(grid: Grid) -> str:
@@ -32,12 +32,26 @@ def questions(grid: Grid) -> str:
 
 
 def answer(grid: Grid, model: str) -> str:
-    """Parameters of `answer` for one model."""
-    files = {"questions": f"{out(grid)}/questions.parquet", "out": answers(grid)[model]}
-    rows = {"rows_out": f"{out(grid)}/rows/likelihood/{model}.parquet"}
-    return json.dumps(
-        {"model": model} | _reading(grid, model) | {"max_new_tokens": grid.answer.max_new_tokens} | files | rows
-    )
+    """Parameters of `answer` for one reader."""
+    longest = {"max_new_tokens": grid.answer.max_new_tokens}
+    return json.dumps({"model": model} | _reading(grid, model) | longest | _answered(grid, model))
+
+
+def answer_file(grid: Grid, model: str) -> str:
+    """Parameters of `answer_file` for one model; another content of its file is another parameter.
+
+    Raises:
+        WhoknowsError: there is no such file.
+    """
+    file, columns = _model(grid, model).answers, renamed(_model(grid, model).columns)
+    about = {"model": model, "answers": file, "columns": columns, "digest": files.digest(file)}
+    return json.dumps(about | _answered(grid, model))
+
+
+def answer_api(grid: Grid, model: str) -> str:
+    """Parameters of `answer_api` for one model."""
+    about = {"model": model, "api": asdict(_model(grid, model).api), "max_new_tokens": grid.answer.max_new_tokens}
+    return json.dumps(about | _answered(grid, model))
 
 
 def extract(grid: Grid, reader: str) -> str:
@@ -115,7 +129,8 @@ def sweep(grid: Grid, reader: str) -> str:
 def layers(grid: Grid) -> str:
     """Parameters of `layers`."""
     return json.dumps(
-        {"models": list(answers(grid)), "sweeps": f"{out(grid)}/sweeps", "out": f"{out(grid)}/sweep.parquet"}
+        {"models": list(answers(grid)), "readers": grid.readers}
+        | {"sweeps": f"{out(grid)}/sweeps", "out": f"{out(grid)}/sweep.parquet"}
     )
 
 
@@ -161,9 +176,7 @@ def search(grid: Grid, reader: str) -> str:
 
 def settings(grid: Grid) -> str:
     """Parameters of `settings`."""
-    return json.dumps(
-        {"models": list(answers(grid)), "search": f"{out(grid)}/search", "out": f"{out(grid)}/settings.parquet"}
-    )
+    return json.dumps({"models": grid.readers, "search": f"{out(grid)}/search", "out": f"{out(grid)}/settings.parquet"})
 
 
 def controls(grid: Grid) -> str:
@@ -276,9 +289,19 @@ def _of_reader(grid: Grid, reader: str, **seeds) -> dict:
 
 def _of_rows(grid: Grid, name: str) -> dict:
     """What every page that is made of rows is told; `name` is that of its table."""
-    names = {"models": list(answers(grid)), "methods": grid.methods, "seeds": grid.seeds}
+    names = {"models": list(answers(grid)), "readers": grid.readers, "methods": grid.methods, "seeds": grid.seeds}
     places = {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators"}
     return names | _tasks(grid) | places | {"out": f"{out(grid)}/{name}.parquet"}
+
+
+def _model(grid: Grid, name: str) -> Model:
+    return next(model for model in grid.models if model.name == name)
+
+
+def _answered(grid: Grid, model: str) -> dict:
+    """What every stage that gives a model's answers is told."""
+    written = {"out": answers(grid)[model], "rows_out": f"{out(grid)}/rows/likelihood/{model}.parquet"}
+    return {"questions": f"{out(grid)}/questions.parquet"} | written
 
 
 def _tasks(grid: Grid) -> dict:
@@ -288,6 +311,7 @@ def _tasks(grid: Grid) -> dict:
 def asked(task: Task) -> dict:
     """All that a grid says of a task, and a digest of the file with its questions."""
     said = {key: value for key, value in asdict(task).items() if value is not None}
+    said |= {"columns": renamed(task.columns)} if task.columns else {}
     path = questions_file(task)
     return said | ({"file": path, "digest": files.digest(path)} if path else {})
 
@@ -299,7 +323,7 @@ def questions_file(task: Task) -> str | None:
 
 def _reading(grid: Grid, name: str) -> dict:
     """What every stage that loads a language model is told; other files of it, or another day, are other parameters."""
-    model = next(model for model in grid.models if model.name == name)
+    model = _model(grid, name)
     template = {"day": grid.date or DATE, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
     about = {"template": template, "digest": assets.digest(model.source)}
     return {"source": model.source, "precision": grid.precision, "batch_tokens": grid.batch_tokens} | about
@@ -307,13 +331,13 @@ def _reading(grid: Grid, name: str) -> dict:
 
 def _probe(grid: Grid, reader: str) -> dict:
     """The section `probe`, with the reader's own layers if it has some."""
-    layers = next(model.layers for model in grid.models if model.name == reader)
+    layers = _model(grid, reader).layers
     return asdict(grid.probe) | ({"layers": layers} if layers else {})
 
 
 def _settings(grid: Grid, reader: str) -> dict:
     """The section `lora_prompt`, with the reader's own learning rate if it has one."""
-    rate = next(model.learning_rate for model in grid.models if model.name == reader)
+    rate = _model(grid, reader).learning_rate
     return asdict(grid.lora_prompt) | ({"learning_rate": rate} if rate else {})
 
 

@@ -10,6 +10,8 @@ if TYPE_CHECKING:  # a grid's keys are made of the stages' names
 STAGES = {
     "questions": "Questions",
     "answer": "Answers",
+    "answer_file": "Answers from files",
+    "answer_api": "Answers from endpoints",
     "extract": "Hidden states",
     **{stage: METHOD_TITLES[stage] for stage in TRAINED.values()},
     "judge": "Judge",

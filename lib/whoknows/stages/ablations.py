@@ -13,8 +13,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from whoknows import WhoknowsError
 from whoknows.data import assets
-from whoknows.data.rows import for_seed, smaller
-from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
+from whoknows.data.rows import aligned, divided, smaller
+from whoknows.estimators.hidden import load_before, load_hidden, mean_of
 from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import device, send
@@ -53,7 +53,7 @@ def without_reader(
     ]
     for trained_on in answers:
         for seed in seeds:
-            frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+            frames = divided(answers, seed)
             names = {"reader": "", "trained_on": trained_on, "seed": seed}
             tables.append(probe_rows({"task_prior": _TaskPrior(frames[trained_on])}, frames, frames.__getitem__, names))
             for method in features[trained_on]:
@@ -83,13 +83,13 @@ def of_reader(
         WhoknowsError: the training answers of a model are of one class.
     """
     hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in answers.items()}
-    others = {"probe_before": dict.fromkeys(answers, load_hidden(folder, BEFORE, next(iter(answers.values()))))}
+    others = {"probe_before": load_before(folder, aligned(answers))}
     others["probe_mean"] = {scored: load_hidden(folder, mean_of(scored), frame) for scored, frame in answers.items()}
     layers = list(range(next(iter(hidden.values())).shape[1]))
     tables = []
     for trained_on in answers:
         for seed in seeds:
-            frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+            frames = divided(answers, seed)
             names = {"reader": name, "trained_on": trained_on, "seed": seed}
             for method, frame in _variants(frames[trained_on], seed, sizes).items():
                 states = others.get(method, hidden)

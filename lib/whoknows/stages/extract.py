@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import example_rows
+from whoknows.data.rows import every, example_rows
 from whoknows.estimators import hidden
 from whoknows.estimators.hidden import BEFORE, mean_of
 from whoknows.models import proof
@@ -61,6 +61,7 @@ def run(
         scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
         for scored in answers
     }
+    logits = {scored: logit[packed.answered(scored)] for scored, logit in logits.items()}
     rows = zero_shot_rows(name, answers, logits)
     resume.clear(parts)
     return rows, pd.DataFrame({"hidden states": shapes})
@@ -106,17 +107,23 @@ def _save(path: Path, features: Features) -> None:
 def _join(paths: list[Path], packed: PackedBatch, block: int | None, folder: str) -> dict[str, tuple]:
     """Writes the files of hidden states and, if there is one, `trunk.safetensors`, each whole or not at all.
 
-    The former are `before_answer.safetensors`, and each model's `<scored>.safetensors` and `<scored>_mean.safetensors`.
+    The former are `before_answer.safetensors`, of all questions, and each model's `<scored>.safetensors` and
+    `<scored>_mean.safetensors`, of those that it answered.
 
     Returns:
         For each but the last, its shape.
     """
 
-    def pieces(name):
-        return (files.read_safetensors(path)[name] for path in paths)
+    def pieces(name: str, model: str | None = None):
+        at, kept = 0, packed.answered(model) if model else torch.tensor([])
+        for tensor in (files.read_safetensors(path)[name] for path in paths):
+            here = kept[at : at + len(tensor)]
+            yield tensor if here.all() else tensor[here]
+            at += len(tensor)
 
-    states = (*packed.branch_of, *map(mean_of, packed.branch_of), BEFORE)
-    shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", partial(pieces, name)) for name in states}
+    whose = dict(zip(packed.branch_of, packed.branch_of)) | {mean_of(model): model for model in packed.branch_of}
+    states = {name: partial(pieces, name, model) for name, model in (whose | {BEFORE: None}).items()}
+    shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", some) for name, some in states.items()}
     if block is not None:
         about = {"ids": _queried_ids(packed), "first_block": torch.tensor(block)}
         files.write_rows(Path(folder) / TRUNK, "trunk", partial(pieces, "trunk"), about)
@@ -134,7 +141,7 @@ def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[b
     Zero-shot is measured on test answers and calibrated on validation answers; the cached activations are wanted of
     all.
     """
-    split = next(iter(answers.values()))["split"]
+    split = every(answers)["split"]
     return [first_block is not None or name != "train" for name in split]
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
-from whoknows.data.rows import example_rows, for_seed
+from whoknows.data.rows import divided, every, example_rows
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
 from whoknows.evaluation.auroc import counts, mean_auroc
@@ -62,7 +62,7 @@ class Ready:
         rows: its training answers.
         shift: the log-odds that choosing them has added; see `training_rows`.
         held: its validation answers, which stop the training.
-        test: index of the test answers.
+        test: index of the test questions.
         learning, validation: rows and held as examples.
         testing: the test answers of all models as examples.
     """
@@ -95,14 +95,14 @@ def prepare(
     Raises:
         WhoknowsError: see `run`.
     """
-    frame = frames[trained_on]
-    left_out = frame["task"] == without
-    rows, shift = training_rows(frame[~left_out], settings["wrong_per_right"], seed)
-    held = frame[(frame["split"] == "validation") & ~left_out]
-    test = frame.index[(frame["split"] == "test") & (left_out if without else True)]
+    asked, learned = every(frames), frames[trained_on]
+    learned = learned[learned["task"] != without]
+    rows, shift = training_rows(learned, settings["wrong_per_right"], seed)
+    held = learned[learned["split"] == "validation"]
+    test = asked.index[(asked["split"] == "test") & (asked["task"] == without if without else True)]
     _check_validation(held)
     first = first_block(reader.depth, settings["first_layer"])
-    packed = pack(reader, frames, [True] * len(frame))
+    packed = pack(reader, frames, [True] * len(asked))
     cached = extract.load_cached(folder, packed, first) if first else None
     chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
     gathered = [gather(packed, cached, index.tolist(), model) for index, model in chosen]
@@ -136,7 +136,7 @@ def run(
     Raises:
         WhoknowsError: the training answers, or the validation answers of every task, are of one class.
     """
-    frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+    frames = divided(answers, seed)
     ready = prepare(reader, frames, trained_on, settings, seed, batch_tokens, folder, query, without)
     rows, held, test = ready.rows, ready.held, ready.test
     names: dict[str, Any] = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
@@ -153,7 +153,9 @@ def run(
         resume.clear(parts)
     logits = estimator.score(ready.testing)
     scored_answers = [(trained_on, held.index, *estimator.score(ready.validation, "validating").values())]
-    scored_answers += [(scored, test, logits[scored]) for scored in frames]
+    for scored, frame in frames.items():
+        there = test.isin(frame.index)
+        scored_answers.append((scored, test[there], logits[scored].numpy()[there]))
     table = pd.concat(
         [example_rows(frames[s].loc[index], scored=s, logit=logit, **names) for s, index, logit in scored_answers],
         ignore_index=True,

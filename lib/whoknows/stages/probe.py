@@ -10,7 +10,7 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import example_rows, for_seed
+from whoknows.data.rows import divided, example_rows
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import CLASSIFIERS, Labelled, Logistic, Mlp
 from whoknows.evaluation import auroc
@@ -94,7 +94,7 @@ def run(
     Raises:
         WhoknowsError: the layers do not exist, or there is nothing to learn or to choose by.
     """
-    frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+    frames = divided(answers, seed)
     hidden = load_hidden(folder, trained_on, frames[trained_on])
     layers = known_layers(layers, hidden.shape[1], name)
     train, validation = parts(frames[trained_on], hidden, trained_on)

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from whoknows.data import files
-from whoknows.data.rows import for_seed, smaller
+from whoknows.data.rows import divided, smaller
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.probe import Logistic
@@ -82,7 +82,7 @@ def run(
     Raises:
         WhoknowsError: the training answers, or the validation answers of every task, are of one class.
     """
-    frames = {scored: _untested(for_seed(frame, seed)) for scored, frame in answers.items()}
+    frames = {scored: _untested(frame) for scored, frame in divided(answers, seed).items()}
     every, rate = int((frames[name]["split"] == "train").sum()), settings["learning_rate"]
     some = {every: frames[name]} | smaller(frames[name], sizes, seed)
     asked = [(tried, every) for tried in sorted({*learning_rates, rate})]

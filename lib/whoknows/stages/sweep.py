@@ -7,7 +7,7 @@ looking.
 import pandas as pd
 import torch
 
-from whoknows.data.rows import for_seed, smaller
+from whoknows.data.rows import divided, smaller
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import Labelled, Logistic
 from whoknows.stages.probe import parts
@@ -32,7 +32,7 @@ def run(
     Raises:
         WhoknowsError: the training answers of a model are of one class.
     """
-    frames = {scored: for_seed(frame, seed) for scored, frame in answers.items()}
+    frames = divided(answers, seed)
     hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in frames.items()}
     tests = {scored: _test(frames[scored], hidden[scored]) for scored in frames}
     n_rarer = {scored: min(test.correct.sum(), (~test.correct).sum()) for scored, test in tests.items()}

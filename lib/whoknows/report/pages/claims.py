@@ -94,13 +94,13 @@ def roles(scores: pd.DataFrame, models: list[str], tasks: list[str]) -> dict[str
 
     Args:
         scores: as `scores.by_task` returns.
-        models: the grid's; of more than two, the strongest and the weakest.
+        models: those of the grid that read; of more than two, the strongest and the weakest. One alone is Mistral.
         tasks: on which the answers are counted.
     """
     counted = scores[scores["task"].isin(tasks)].drop_duplicates(["scored", "task"])
     right = counted.groupby("scored")["n_right"].sum().reindex(models, fill_value=0)
     ordered = right.sort_values(kind="stable", ascending=False).index
-    return {"Mistral": ordered[0], "LLaMA-2": ordered[-1]}
+    return {"Mistral": ordered[0]} | ({"LLaMA-2": ordered[-1]} if len(ordered) > 1 else {})
 
 
 def contrasts(claims: list[Claim], cells: pd.DataFrame | pd.Series) -> pd.DataFrame:
@@ -136,7 +136,7 @@ def evaluate(
 
     Args:
         rows: rows of any methods.
-        models: the grid's.
+        models: those of the grid that read.
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
@@ -170,7 +170,8 @@ def primary(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings.
 
-    All other comparisons are exploratory.
+    All other comparisons are exploratory. With one model that reads, both readings are the same, and claims that
+    compare it with another are left out.
 
     Args:
         by_task, cells, samples: as `scores.by_task`, `cells.measure` and `bootstrap.samples` return, of the same rows.
@@ -185,7 +186,8 @@ def primary(
     players = roles(by_task, models, members)
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
     improving, lines, resampled = marked(measured), [], []
-    for reading, claim in itertools.product(READINGS, claims):
+    readings = [*READINGS] if len(players) > 1 else ["A"]
+    for reading, claim in itertools.product(readings, [claim for claim in claims if _is_asked(claim, players)]):
         for name, weights in claim.contrasts.items():
             places = _in_cells(weights, reading, players)
             index, weight = pd.MultiIndex.from_tuples(places, names=scores.CELL), np.array([*places.values()])
@@ -254,13 +256,23 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return by_claim.agg(verdict).rename("verdict").reset_index()
 
 
+def _is_asked(claim: Claim, players: dict[str, str]) -> bool:
+    """Whether some contrast of a claim is about the models that there are."""
+    return any(_named(weights) <= players.keys() for weights in claim.contrasts.values())
+
+
+def _named(weights: dict[str, float]) -> set[str]:
+    """The figure's models in a contrast."""
+    return {model for place in weights for model in place.split("/")[1:]}
+
+
 def _in_cells(weights: dict[str, float], reading: str, players: dict[str, str]) -> dict[tuple, float]:
     """The weight of each cell, (method, reader, trained_on, scored), in a contrast of the figure's places.
 
-    One model may stand for both of the figure's.
+    One model may stand for both of the figure's. Nothing stands for a model that is not there.
     """
     cells = Counter()
-    for place, weight in weights.items():
+    for place, weight in weights.items() if _named(weights) <= players.keys() else ():
         method, model, column = place.split("/")
         scored, trained_on = players[model], players[column]
         cells[method, trained_on if reading == "A" else scored, trained_on, scored] += weight
@@ -271,6 +283,7 @@ def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
     few = lines["n_rarer"] < MIN_PER_CLASS
     above, small = (lines["p_holm"] < ALPHA) & (lines["estimate"] > 0), lines["p_margin_holm"] < ALPHA
     why = {
+        "no other model that reads is here, to stand for LLaMA-2": lines["cells"] == "",
         f"a cell rests on fewer than {MIN_PER_CLASS} right or wrong answers": few,
         "a cell is missing": lines["estimate"].isna(),
         f"a cell was {IMPROVING} when training ended": lines["still_improving"],
@@ -336,6 +349,7 @@ def verdicts_html(table: pd.DataFrame) -> str:
     by = [heads[s] + ("" if r == "figure" else f", reading {r}") for s, r in zip(table["source"], table["reading"])]
     wide = table.assign(by=by, says=table["verdict"].map(marks)).pivot(index="claim", columns="by", values="says")
     wide = wide.loc[table["claim"].unique(), list(dict.fromkeys(by))].reset_index().rename(columns={"claim": "Claim"})
+    wide = wide.fillna("not tested: it takes two models that read")
     return wide.rename_axis(columns=None).to_html(index=False, classes="verdicts")
 
 
@@ -366,7 +380,7 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd
         verdicts: as `verdicts` returns.
         players, table: as `roles` and `evaluate` return.
     """
-    lines, measured = [], table[table["source"] == "measured"]
+    lines, measured = [], table[(table["source"] == "measured") & (table["cells"] != "")]
     for (source, reading), group in verdicts.groupby(["source", "reading"], sort=False):
         counts = group["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
         parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} inconclusive"
@@ -377,11 +391,19 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd
     if wrong:
         what = f"{len(wrong)} of its claims: {'; '.join(wrong)}"
         paragraphs.append(f"The description contradicts the values that it lists itself in {what}.")
-    paragraphs += [
+    standing = (
         f"Here {players['Mistral']} stands for Mistral, and {players['LLaMA-2']} for LLaMA-2: of two models, the one "
-        "with more right answers stands for the stronger.",
-        f"The {len(measured)} measured differences, of both readings, are {measured['hypothesis'].nunique()} distinct "
-        "primary hypotheses: one that stands in several claims or in both readings, or mirrored, counts once.",
+        "with more right answers stands for the stronger."
+        if len(players) > 1
+        else f"Here {players['Mistral']} alone reads, and stands for Mistral. What the description claims of two "
+        "models cannot be compared here, and is not tested."
+    )
+    distinct, both = measured["hypothesis"].nunique(), ", of both readings," if len(players) > 1 else ""
+    hypotheses = "hypothesis" if distinct == 1 else "hypotheses"
+    paragraphs += [
+        standing,
+        f"The {len(measured)} measured differences{both} are {distinct} distinct primary {hypotheses}: one that stands "
+        "in several claims or in both readings, or mirrored, counts once.",
         f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not "
         "be seen in it. A measured claim fails where one of its differences is significantly below "
         f"{margin():g}, negative ones included; it holds where all are significantly above zero and none fails.",

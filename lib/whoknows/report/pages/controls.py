@@ -1,9 +1,11 @@
 """What beats what: each model's own estimators, and the controls, on the same test answers."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
@@ -18,7 +20,17 @@ from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.style import INK, dashes, family, hue, hues, shapes
 
 SIZE = "probe_n"
-NATIVE = " on its own answers"
+
+
+def whose(table: pd.DataFrame) -> dict[str, str]:
+    """By scored model, that its answers are its own reader's, or which model reads them, since it reads none itself.
+
+    Args:
+        table: cells or rows that `cells.native_rows` has chosen.
+    """
+    readers = table[table["reader"] != ""].groupby("scored")["reader"].first()
+    by = {scored: readers.get(scored, scored) for scored in table["scored"].unique()}
+    return {s: "on its own answers" if s == reader else f"with {reader} as its reader" for s, reader in by.items()}
 
 
 def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
@@ -26,21 +38,21 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
 
     Args:
         rows: rows of any methods, controls among them.
-        models: the grid's.
+        models: those of the grid that read; the first reads the answers of the others.
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
         The columns of `cells.measure` and difference (AUROC less that of the probe), difference_low, difference_high,
         p, p_holm (of `claims.primary`, missing where a difference is exploratory) and against (what `bootstrap.tested`
-        says); missing without a probe.
+        says), on the answers that both have scored; missing without a probe.
     """
     label, members = first_test_set(tasks, rows)
-    native = rows.index.isin(native_rows(rows[rows["method"].isin(METHOD_TITLES)]).index)
+    native = rows.index.isin(native_rows(rows[rows["method"].isin(METHOD_TITLES)], models).index)
     rows = rows[native | rows["method"].isin(COMPARED)]  # what the primary hypotheses are about, too
     samples, by_task = bootstrap.samples(rows), scores.by_task(rows)
     measured = measure(rows, by_task, tasks, samples)
     primary = claims.corrected(by_task, measured, samples, models, tasks)
-    cells = native_rows(measured[measured["test_set"] == label]).reset_index(drop=True)
+    cells = native_rows(measured[measured["test_set"] == label], models).reset_index(drop=True)
     draws = bootstrap.by_cell(samples, members).reindex(pd.MultiIndex.from_frame(cells[scores.CELL])).to_numpy()
     probes = cells.index[cells["method"] == "probe"]
     probe_of = cells["scored"].map(dict(zip(cells.loc[probes, "scored"], probes)))
@@ -53,19 +65,40 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     places = [*cells[scores.CELL].itertuples(index=False, name=None)]
     pairs = ({places[other]: 1.0, places[probe]: -1.0} for other, probe in probe_of.items())
     lines["hypothesis"] = [*map(claims.hypothesis, pairs)]
-    tested = bootstrap.tested(lines, draws[others] - draws[probe_of], primary)
+    resampled = pd.DataFrame(draws[others] - draws[probe_of], others)
+    for other in others[cells.loc[others, "n"].to_numpy() < cells.loc[probe_of, "n"].to_numpy()]:
+        both = rows.set_index(scores.CELL).loc[[places[other], places[probe_of[other]]]].reset_index()
+        lines.loc[other, ["estimate", "n_rarer"]], resampled.loc[other] = _on_shared(both, places[other], members)
+    tested = bootstrap.tested(lines, resampled.to_numpy(), primary)
     tested = tested.drop(columns=["n_rarer", "still_improving", "hypothesis"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
     return enough(cells).join(tested.rename(columns=names))
 
 
-def learning_curve(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
+def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list, np.ndarray]:
+    """How a cell differs from another one, [AUROC, the fewer right or wrong answers], and resampled [times].
+
+    Args:
+        rows: of both; the cell has scored a part of the answers that the other one has.
+    """
+    asked = rows.loc[(rows[scores.CELL] == [*cell]).all(axis=1), "question_id"]
+    shared = rows[rows["question_id"].isin(asked)]
+    measured = scores.within_task(scores.by_task(shared, only_auroc=True), tasks).groupby(scores.CELL)
+    draws, values = bootstrap.by_cell(bootstrap.samples(shared), tasks), measured["auroc"].mean()
+    sign = np.array([1.0 if place == cell else -1.0 for place in values.index])
+    return [sign @ values, measured["n_rarer"].min().min()], sign @ draws.loc[values.index]
+
+
+def learning_curve(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) -> pd.DataFrame:
     """AUROC of the native probes against the number of training answers, on the first test set.
+
+    Args:
+        readers: see `cells.native_rows`.
 
     Returns:
         The columns of `cells.measure` and size, a number or "all".
     """
-    native = native_rows(rows[rows["method"].str.startswith(SIZE) | (rows["method"] == "probe")])
+    native = native_rows(rows[rows["method"].str.startswith(SIZE) | (rows["method"] == "probe")], readers)
     cells = enough(measure(native, scores.by_task(native, only_auroc=True), tasks))
     cells = cells[cells["test_set"] == cells["test_set"].iloc[0]] if len(cells) else cells
     return cells.assign(size=[method.removeprefix(SIZE) if method != "probe" else "all" for method in cells["method"]])
@@ -103,7 +136,8 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     columns = [*scores.CELL, "auroc", "low", "high", "ece", "brier", "against", "n_right"]
     drawn = table.dropna(subset="auroc").filter(columns).round(4)
     drawn["kind"], drawn["label"] = drawn["method"].map(family), drawn["method"].map(METHOD_TITLES)
-    drawn = style.in_lines(drawn.assign(panel=drawn["scored"] + NATIVE), label=style.LABEL, panel=style.HEADING)
+    drawn = drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn)))
+    drawn = style.in_lines(drawn, label=style.LABEL, panel=style.HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
     legend = alt.Legend(orient="top", columns=2)
     base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
@@ -194,13 +228,14 @@ def contest_html(table: pd.DataFrame) -> str:
     Args:
         table: as `contest` returns.
     """
-    parts = []
+    parts, of = [], whose(table)
     for scored, cells in table.groupby("scored", sort=False):
         cells = cells.sort_values("auroc", ascending=False)
         names = {"Method": cells["method"].map(METHOD_TITLES)}
         shown = style.metric_columns(cells, names)
         shown.insert(2, "Less the probe", _less(cells))
-        caption = f"{scored}{NATIVE}: {cells['n_right'].iloc[0]} right of {cells['n'].iloc[0]}. {style.BENEATH}"
+        most = cells.loc[cells["n"].idxmax()]  # likelihood may have fewer
+        caption = f"{scored} {of[scored]}: {most['n_right']} right of {most['n']}. {style.BENEATH}"
         parts.append(style.captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
         parts.append(style.pooled_html(cells, names))
     return "\n".join(parts)
@@ -238,12 +273,12 @@ def contest_sentences(table: pd.DataFrame) -> str:
     Args:
         table: as `contest` returns.
     """
-    sentences = []
+    sentences, of = [], whose(table)
     for scored, cells in table.groupby("scored", sort=False):
         for line in cells[cells["method"] == "probe"].itertuples():
             value = f"the probe has {line.auroc:.2f} ({line.low:.2f} to {line.high:.2f}). {_against(cells)}"
             value = value if pd.notna(line.auroc) else f"no value ({line.reason})."
-            sentences.append(f"- **{scored}**,{NATIVE}: {value}")
+            sentences.append(f"- **{scored}**, {of[scored]}: {value}")
     return "\n".join(sentences) or "There is no probe to compare with yet."
 
 

@@ -15,7 +15,21 @@ from whoknows.report.pages.style import GREY, INK
 
 METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
 COMPARED = ("probe", "lora_prompt")
-TESTED = ["estimate", "low", "high", "p", "p_holm", "n_rarer", "still_improving", "says"]
+COLUMNS = [
+    "test_set",
+    "kind",
+    "reading",
+    "what",
+    "hypothesis",
+    "estimate",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "n_rarer",
+    "still_improving",
+    "says",
+]
 
 
 def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
@@ -23,7 +37,7 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
 
     Args:
         rows: rows of any methods; those of the probe and of LoRA + Prompt count.
-        models: the grid's.
+        models: those of the grid that read.
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
@@ -32,18 +46,19 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
         (of the cell with the fewest), still_improving (whether an estimator of one of the cells was), and says (what
         `bootstrap.tested` says).
     """
-    rows = rows[rows["method"].isin(COMPARED)]
+    rows, nothing = rows[rows["method"].isin(COMPARED)], pd.DataFrame(columns=COLUMNS)
     if rows.empty:
-        return pd.DataFrame(columns=["test_set", "kind", "reading", "what", *TESTED])
+        return nothing
     samples, by_task, parts = bootstrap.samples(rows), scores.by_task(rows, only_auroc=True), []
     measured = measure(rows, by_task, tasks, samples)
     first, *others = test_sets(tasks, sorted(rows["task"].unique())).items()
     primary = claims.corrected(by_task, measured, samples, models, tasks)
     for (label, members), known in [(first, primary), *((other, primary[:0]) for other in others)]:
         cells = measured[measured["test_set"] == label]
-        table = _evaluate(contrasts(cells), cells.set_index(scores.CELL), bootstrap.by_cell(samples, members), known)
-        parts.append(table.assign(test_set=label))
-    return pd.concat(parts, ignore_index=True)
+        if asked := contrasts(cells):
+            table = _evaluate(asked, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members), known)
+            parts.append(table.assign(test_set=label))
+    return pd.concat(parts, ignore_index=True) if parts else nothing
 
 
 def contrasts(cells: pd.DataFrame) -> list[dict]:
@@ -78,6 +93,12 @@ def _asked(cells: pd.DataFrame):
             if model == trained_on and crossed:
                 yield NATIVE, reading, f"{METHOD_TITLES[method]}, scored on {model}", cell, crossed
     native = cells[cells["trained_on"] == cells["scored"]]
+    for method, reader, _, scored in native.loc[~native["scored"].isin(cells["reader"]), scores.CELL].to_numpy():
+        place = (cells[["method", "reader", "scored"]] == [method, reader, scored]).all(axis=1)
+        crossed = [(method, reader, other, scored) for other in cells.loc[place, "trained_on"] if other != scored]
+        what = f"{METHOD_TITLES[method]}, scored on {scored}, which {reader} reads"
+        if crossed:
+            yield NATIVE, "", what, (method, reader, scored, scored), crossed
     for (method, scored), table in native.groupby(["method", "scored"], sort=False):
         for reader in table["reader"]:
             others = [name for name in table["reader"] if name != reader]
@@ -103,12 +124,14 @@ def _evaluate(asked: list[dict], cells: pd.DataFrame, draws: pd.DataFrame, prima
     return bootstrap.tested(pd.DataFrame(lines), np.array(resampled), primary)
 
 
-def differences_chart(table: pd.DataFrame) -> alt.Chart:
-    """Differences between cells with their intervals, a panel for each kind.
+def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
+    """Differences between cells with their intervals, a panel for each kind; None if there are none.
 
     Args:
         table: as `differences.of_grid` returns.
     """
+    if table.empty:
+        return None
     drawn = table.drop(columns=["n_rarer", "still_improving", "hypothesis"]).round(4)
     drawn = style.in_lines(drawn, kind=style.HEADING, what=style.LABEL)
     readings = [reading for reading in READINGS if drawn["reading"].str.contains(reading).any()]
@@ -169,7 +192,7 @@ def differences_sentences(table: pd.DataFrame) -> str:
         table: as `of_grid` returns.
     """
     if table.empty:
-        return "There is nothing to compare yet."
+        return "There is nothing to compare: no two cells are measured."
     first = table[table["test_set"] == table["test_set"].iloc[0]]
     lines = [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each fact once:", ""]
     verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, FEW)

@@ -89,12 +89,15 @@ def agreement(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def heatmaps_under(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
+def heatmaps_under(
+    rows: pd.DataFrame, table: pd.DataFrame, models: list[str], tasks: list[dict], readers: list[str] | None = None
+) -> pd.DataFrame:
     """The heatmaps' table, once for each grading of the test answers, with its description in the column grading.
 
     Args:
         rows: rows of any methods.
         table: as `grades` returns.
+        models, tasks, readers: see `cells.heatmap_table`.
     """
     parts, place = [], pd.MultiIndex.from_frame(rows[["scored", "question_id"]])
     by_answer = table.set_index(["scored", "question_id"])
@@ -102,7 +105,7 @@ def heatmaps_under(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], t
         graded = rows.assign(correct=by_answer[name].reindex(place).to_numpy(bool))
         cells = measure(graded, by_task(graded, only_auroc=True), tasks)
         cells = cells.drop(columns=f"{POOLED}auroc")  # which would have no interval here
-        parts.append(heatmap_table(enough(cells), models, tasks).assign(grading=GRADINGS[name]))
+        parts.append(heatmap_table(enough(cells), models, tasks, readers).assign(grading=GRADINGS[name]))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -13,6 +13,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
 from whoknows.evaluation.bootstrap import ALPHA
+from whoknows.evaluation.cells import ALL
 from whoknows.evaluation.plateau import IMPROVING, MARK, marked
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages import style
@@ -211,7 +212,9 @@ def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str]
         texts.append(text.encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None)))
     layers = alt.layer(cell, hatch, *texts).resolve_scale(color="independent")
     title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHOD_TITLES)}[{side}]"))
-    return layers.properties(width=size * len(models), height=alt.Step(size), title=title)
+    columns = drawn.groupby("reading")["trained_on"].nunique()  # a reading may have fewer than another
+    wide = size * len(models) if columns.eq(len(models)).all() else alt.Step(size)
+    return layers.properties(width=wide, height=alt.Step(size), title=title)
 
 
 def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str], better: str) -> alt.Chart:
@@ -266,7 +269,8 @@ def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -
         texts = style.values_text(drawn)
         drawn["says"] = [*map(_linked, texts, drawn.itertuples())] if links else texts
         drawn["model"] = drawn["model"].str.replace("\n", ", ")
-        grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), models]
+        columns = [model for model in models if model in set(drawn["trained_on"])]
+        grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), columns]
         caption = f"{METHOD_TITLES[method]}, {style.TITLES[reading][0]}, {test_set}"
         grid = grid.rename_axis(index="Model", columns="Trained On")
         parts.append(style.captioned(grid.to_html(escape=not links), caption))
@@ -296,7 +300,22 @@ def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd
     if len(settled):
         conclusions = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)]
         sentences = [*conclusions, *sentences]
+    sentences.append(_who_reads(table))
     return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
+
+
+def _who_reads(table: pd.DataFrame) -> str:
+    """What cannot be compared, where a model reads nothing or is alone; "" if several models do and are all."""
+    readers, models = (list(table[name].unique()) for name in ("reader", "scored"))
+    others = [model for model in models if model not in readers]
+    if len(models) == 1:
+        return f"{models[0]} is the only model: it reads, is trained on and is scored, and is compared with no other."
+    if not others:
+        return ""
+    rest = "; the rest is in reading All" if ALL in set(table["reading"]) else ""
+    by = f"{' and '.join(readers)} {'reads' if len(readers) == 1 else 'read'} them"
+    where = "Reading A has no column, and reading B no row, for a model that does not read"
+    return f"Of {' and '.join(others)} only answers are known, and {by}. {where}{rest}."
 
 
 def _unfinished(measured: pd.DataFrame) -> str:
@@ -358,6 +377,9 @@ def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
     above = sum(plain[model] >= best[model] for model in models)
     learners = "each of these models" if len(models) > 1 else "it"
     beside = f"the best that {learners} learned from its own answers"
+    if not above:
+        own = f"the best that {learners} learned from {'their' if len(models) > 1 else 'its'} own answers"
+        return f"The likelihood that a model gave its own answer, without training, reaches {values}, below {own}."
     if above < len(models):
         beside = f"the best that was learned for {above} of {len(models)} models"
     likelihood = "The likelihood that a model gave its own answer, which needs no training,"

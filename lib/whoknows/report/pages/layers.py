@@ -30,18 +30,24 @@ TIPS = ("layer", "strength", "size", "auroc", "validation_auroc")
 FEW = 2  # models whose cells all have a line; of more, each has one for its own answers
 
 
-def read(folder: str, models: list[str]) -> pd.DataFrame:
+def read(folder: str, models: list[str], readers: list[str] | None = None) -> pd.DataFrame:
     """The sweeps of all readers of a run that are there; of many models only the first, to keep the page small.
 
     What rests on too few right or wrong answers has no auroc.
 
+    Args:
+        models: the grid's.
+        readers: those of them that read; None for all.
+
     Raises:
         WhoknowsError: there is none.
     """
-    some = models[:MOST_FOR_ALL]
-    paths = [path for path in (Path(folder) / f"{model}.parquet" for model in some) if path.exists()]
+    readers = models if readers is None else readers
+    some = [*readers, *(model for model in models if model not in readers)][:MOST_FOR_ALL]
+    few = readers[:MOST_FOR_ALL]
+    paths = [path for path in (Path(folder) / f"{model}.parquet" for model in few) if path.exists()]
     if not paths:
-        raise WhoknowsError(f"{folder} has no sweep of {', '.join(some)}: run the stage sweep first")
+        raise WhoknowsError(f"{folder} has no sweep of {', '.join(few)}: run the stage sweep first")
     table = pd.concat([files.read_parquet(path) for path in paths], ignore_index=True)
     table["auroc"] = table["auroc"].where(table["n_rarer"] >= MIN_PER_CLASS)
     return table[table["trained_on"].isin(some) & table["scored"].isin(some)]
@@ -58,7 +64,8 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
         models: on both axes, in order.
     """
     table = table.dropna(subset="auroc")
-    drawn = pd.concat([heatmap_axes(_packed(table), reading) for reading in READINGS])
+    readings = [*READINGS] if len(models) > 1 else ["A"]  # which are the same of one model
+    drawn = pd.concat([heatmap_axes(_packed(table), reading) for reading in readings])
     last = table.groupby("reader")["last_layer"].first().filter(models).items()
     layers = " + ', ' + ".join(f"round(depth * {count}) + ' of {model}'" for model, count in last)
     where = f"depth === '{CHOSEN}' ? 'at the layer that validation chose' : 'at layer ' + {layers}"
@@ -68,7 +75,7 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
         _switch("depth", [CHOSEN, *DEPTHS], "Depth of the layer: "),
         _switch("strength", [CHOSEN, *strengths], "Strength: "),
         _switch("size", sizes[::-1], "Training answers: "),
-        reading_switch(list(READINGS)),
+        reading_switch(readings),
     ]
     at = {
         "layer": f"datum.layer === (depth === '{CHOSEN}' ? datum.chosen_layer : round(depth * datum.last_layer))",
@@ -80,7 +87,8 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
         "size": ("Training answers", (sizes[0], sizes[-1])),
     }
     scale = alt.Scale(domain=colour_domain(table["auroc"]), nice=False)
-    curves = [_curve(name, *axes[name], scale, at, models) for name in axes]
+    cells = {*("trained on " + drawn["trained_on"] + ", scored on " + drawn["model"])}
+    curves = [_curve(name, *axes[name], scale, at, models, cells) for name in axes]
     title = alt.TitleParams(text=text, anchor="start", fontWeight="normal", fontSize=12)
     panels = [_heatmap(models, colour_domain(table["auroc"], 0.5), at), *curves]
     whole = alt.concat(*panels, columns=3, data=drawn, spacing=24, title=title).add_params(*switches)
@@ -128,16 +136,19 @@ def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -
 
 
 def _curve(
-    over: str, title: str, across: tuple[int, int], scale: alt.Scale, at: dict[str, str], models: list[str]
-) -> alt.LayerChart:
+    over: str, title: str, across: tuple[int, int], scale: alt.Scale, at: dict[str, str], models: list[str],
+    cells: set[str],
+) -> alt.LayerChart:  # fmt: skip
     """AUROC on test over one of the three switches, the other two being as they say; a point where the third stands.
 
     Args:
         across: ends of the x axis, which stay where they are.
         scale: of the y axis.
+        cells: what may have a line, if the models are few.
     """
     pairs = itertools.product(models, models)
     lines = [f"trained on {b}, scored on {a}" for a, b in pairs if len(models) <= FEW or a == b]
+    lines = [line for line in lines if line in cells]
     symbol = {"symbolSize": 500 if over == "layer" else 90}
     symbol |= dict.fromkeys(("symbolStrokeColor", "symbolFillColor"), hue("probe"))
     legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, **symbol)

@@ -1,5 +1,7 @@
 """Shift: how well an estimator scores answers to questions of tasks that it was not trained on."""
 
+from collections.abc import Sequence
+
 import altair as alt
 import pandas as pd
 
@@ -8,7 +10,7 @@ from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, marked
-from whoknows.report.pages.controls import NATIVE
+from whoknows.report.pages.controls import whose
 from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.style import (
     HEADING,
@@ -28,19 +30,20 @@ LEFT_OUT = "_without_"
 CHANGE = {"estimate": "change", "low": "change_low", "high": "change_high"}
 
 
-def shift(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
+def shift(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) -> pd.DataFrame:
     """The native cells in-distribution and on every test set that nobody was trained on, and how each changes.
 
     Args:
         rows: rows of any methods.
         tasks: the grid's tasks, dicts with name and role.
+        readers: see `cells.native_rows`.
 
     Returns:
         The columns of `cells.measure`, AUROC alone, and change (AUROC less that in-distribution), change_low,
         change_high, p and says (what `bootstrap.tested` says: no change is a primary hypothesis); missing
         in-distribution.
     """
-    native = native_rows(rows[rows["method"].isin(SHOWN)])
+    native = native_rows(rows[rows["method"].isin(SHOWN)], readers)
     samples, (usual, members) = bootstrap.samples(native), first_test_set(tasks, native)
     cells, asked = measure(native, scores.by_task(native, only_auroc=True), tasks, samples), _shifts(tasks, native)
     home, away = cells[cells["test_set"] == usual], cells[cells["test_set"].isin(asked)].reset_index(drop=True)
@@ -70,15 +73,18 @@ def _shifts(tasks: list[dict], rows: pd.DataFrame) -> dict[str, list[str]]:
     return {label: members for label, members in sets.items() if label != "shift" or len(asked) == 1}
 
 
-def left_out(rows: pd.DataFrame) -> pd.DataFrame:
+def left_out(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
     """For each method, reader that scores its own answers and task: AUROC, trained with and without that task.
+
+    Args:
+        readers: see `cells.native_rows`.
 
     Returns:
         method, scored, task, with_task, without_task (means over the seeds that both have; NaN where right or wrong
         answers are too few), low and high of without less with, n_right, n_rarer, and still_improving (whether one of
         the two was).
     """
-    native = native_rows(rows).reset_index(drop=True)
+    native = native_rows(rows, readers).reset_index(drop=True)
     base = native["method"].str.split(LEFT_OUT).str[0]
     how = (native["method"] == base).map({True: "with", False: "without"})
     asked = (native["method"] == base) | (native["method"] == base + LEFT_OUT + native["task"])
@@ -110,9 +116,9 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
         table: as `shift` returns; what no verdict rests on is hollow.
     """
     columns = ["scored", "test_set", "auroc", "low", "high", *CHANGE.values(), "says", "n_right"]
-    drawn = table.dropna(subset="auroc").filter(["method", *columns, "n_rarer"]).round(4)
+    drawn = table.dropna(subset="auroc").filter(["method", "reader", *columns, "n_rarer"]).round(4)
     drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), marked(table)[drawn.index]
-    drawn = in_lines(drawn.assign(panel=drawn["scored"] + NATIVE), panel=HEADING)
+    drawn = in_lines(drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn))), panel=HEADING)
     methods = {METHOD_TITLES[method]: hue(method) for method in METHOD_TITLES if method in set(drawn["method"])}
     scale = alt.Scale(domain=list(methods), range=list(methods.values()))
     rows = alt.Scale(paddingInner=0.35)
@@ -146,12 +152,12 @@ def shift_html(table: pd.DataFrame) -> str:
         says=[(value or "—") + change for value, change in zip(values, changed)],
         tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])],
     )
-    counts, parts = {"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")}, []
+    counts, parts, of = {"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")}, [], whose(table)
     for scored, cells in drawn.groupby("scored", sort=False):
         methods = {method: title for method, title in METHOD_TITLES.items() if method in set(cells["method"])}
         wide = cells.pivot(index="test_set", columns="method", values="says")[list(methods)].rename(columns=methods)
         wide = cells.groupby("test_set", sort=False).agg(**counts).join(wide).reset_index(names="Test questions")
-        caption = f"{scored}{NATIVE}: AUROC, 95 % interval; less in-distribution"
+        caption = f"{scored} {of[scored]}: AUROC, 95 % interval; less in-distribution"
         parts.append(captioned(wide.to_html(index=False, na_rep="—"), caption))
     return "\n".join(parts)
 
@@ -194,9 +200,10 @@ def shift_sentences(table: pd.DataFrame) -> str:
         "No change is a primary hypothesis: all are exploratory.",
         "",
     ]
+    of = whose(table)
     for scored, cells in away.groupby("scored", sort=False):
         parts = [_on(test_set, values) for test_set, values in cells.groupby("test_set", sort=False)]
-        lines.append(f"- **{scored}**,{NATIVE}: {'; '.join(parts)}.")
+        lines.append(f"- **{scored}**, {of[scored]}: {'; '.join(parts)}.")
     return "\n".join(lines)
 
 

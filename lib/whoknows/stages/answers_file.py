@@ -1,0 +1,156 @@
+"""Answers from a file: those of a model that is not run here, matched to the grid's questions and graded."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data import files, tables
+from whoknows.data.grading import grade
+from whoknows.data.matching import normalise
+from whoknows.data.questions import SHOT
+from whoknows.data.rows import one_class
+
+GRADES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
+
+
+def run(
+    questions: pd.DataFrame, answers: str, columns: dict[str, str], digest: str | None, out: str
+) -> tuple[pd.DataFrame, str]:
+    """The answer_file stage: `read`, and the file of the answers.
+
+    Args:
+        answers: the user's file.
+        digest: of its bytes, when the run was planned; None takes what is there.
+        out: the file to write.
+
+    Raises:
+        WhoknowsError: see `read`; or the file was changed since.
+    """
+    if digest and digest != files.digest(answers):
+        raise WhoknowsError(f"{answers}: this file was changed after the run began; run `make book` again.")
+    graded, sentence = read(questions, answers, columns)
+    files.write_parquet(out, graded)
+    return graded, sentence
+
+
+def read(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tuple[pd.DataFrame, str]:
+    """The graded answers in a user's file.
+
+    Args:
+        questions: as `questions.build` returns them.
+        path: has a column question (matched by its normalised words) or question_id, and answer; and, if it likes,
+            correct (the grade) and logprob (the log-probability of the whole answer). An answer that is missing, not
+            empty, counts as none. See `tables.read`.
+        columns: our name -> the file's, where they differ.
+
+    Returns:
+        (the questions that have an answer, in their order, with answer and correct, and sum_logprob if the file has a
+        logprob, NaN where it is missing; how many there are, in words).
+
+    Raises:
+        WhoknowsError: the file or one of its lines is wrong, or nothing can be learned from its answers.
+    """
+    asked = questions[questions["split"] != SHOT]
+    found, strangers = _matched(questions, path, columns)
+    answers = asked[asked["question_id"].isin(found)].reset_index(drop=True)
+    if answers.empty:
+        raise WhoknowsError(
+            f"{path}: none of its answers is to a question of this grid; compare its questions with those of the run, "
+            "which are in questions.parquet."
+        )
+    texts, grades, logprobs = zip(*(found[name] for name in answers["question_id"]))
+    lines = zip(texts, answers["gold"], answers["kind"], answers["question"])
+    correct = [grade(*line) if known is None else known for line, known in zip(lines, grades)]
+    answers = answers.assign(answer=texts, correct=correct)
+    if any(value is not None for value in logprobs):
+        answers["sum_logprob"] = np.array(logprobs, np.float32)
+    for split, word in {"train": "training", "validation": "validation"}.items():
+        reason = one_class(answers.loc[answers["split"] == split, "correct"]).replace("test", word)
+        if reason:
+            raise WhoknowsError(f"{path}: {reason}, so nothing can be learned from them; add some, or correct grades.")
+    return answers, _counted(len(asked), strangers, grades, logprobs)
+
+
+def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tuple[dict[str, tuple], int]:
+    """Answer, grade and log-probability by question_id, the latter two None where not given; rows without a question.
+
+    Few-shot examples are among the questions, but nobody answers them.
+    """
+    table = tables.read(path, columns, ["answer"])
+    if not {"question", "question_id"} & {*table}:
+        raise WhoknowsError(
+            f"{path}: it has neither a column question nor question_id; add one, or name it in columns."
+        )
+    by_id = {row.question_id: [] if row.split == SHOT else [row.question_id] for row in questions.itertuples()}
+    by_text: dict[str, list[str]] = {}
+    for row in questions.itertuples():
+        by_text.setdefault(normalise(row.question), []).extend(by_id[row.question_id])
+    found, line_of, strangers = {}, {}, 0
+    for line, row in table.to_dict("index").items():
+        try:
+            asked = _asked(row, by_id, by_text)
+            given = None if row["answer"] is None else (_text(row), _grade(row), _logprob(row))
+        except ValueError as error:
+            raise tables.mistake(path, line, str(error)) from None
+        strangers += not asked
+        for name in asked if given else ():
+            if found.setdefault(name, given) != given:
+                what = f"line {line_of[name]} has another answer to the same question; keep one of them"
+                raise tables.mistake(path, line, what)
+            line_of.setdefault(name, line)
+    return found, strangers
+
+
+def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]) -> list[str]:
+    name, question = row.get("question_id"), row.get("question")
+    if name is not None:
+        if not isinstance(name, str) or name not in by_id:
+            raise ValueError(f"there is no question_id {_short(name)}; take those of questions.parquet, or question")
+        return by_id[name]
+    if not isinstance(question, str):
+        raise ValueError("it has no question; write its words, or its question_id")
+    return by_text.get(normalise(question), [])
+
+
+def _text(row: dict) -> str:
+    value = row["answer"]
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError(f"the answer {_short(value)} is no text; write it in quotes")
+    # Half of a pair of surrogates, which JSON can hold, is no character that a tokenizer or a file takes.
+    return value.encode(errors="replace").decode().strip() if isinstance(value, str) else f"{value:.15g}"
+
+
+def _grade(row: dict) -> bool | None:
+    value = row.get("correct")
+    if value is not None and str(value).strip().lower() not in GRADES:
+        raise ValueError(f"correct is {_short(value)}; write true or false, or leave it empty to have it graded")
+    return None if value is None else GRADES[str(value).strip().lower()]
+
+
+def _logprob(row: dict) -> float | None:
+    value = row.get("logprob")
+    try:
+        number = None if value is None else math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if number is not None and not -math.inf < number <= 0:
+        raise ValueError(f"logprob is {_short(value)}; write a number that is 0 or less, or leave it empty")
+    return number
+
+
+def _short(value) -> str:
+    """A value in a sentence, with nothing in it that a terminal would obey."""
+    return repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}…"
+
+
+def _counted(asked: int, strangers: int, grades: tuple, logprobs: tuple) -> str:
+    count, graded, known = len(grades), *(sum(value is not None for value in some) for some in (grades, logprobs))
+    sentences = [f"The file has answers to {count} of {asked} questions."]
+    if count < asked:
+        sentences.append(f"The other {asked - count} are missing from all that is said of this model.")
+    if strangers:
+        sentences.append(f"Rows of the file that match no question, and are left out: {strangers}.")
+    sentences.append(f"Answers graded in the file: {graded}; graded here: {count - graded}; with a logprob: {known}.")
+    return " ".join(sentences if known else [*sentences, "So there is no likelihood for this model."])

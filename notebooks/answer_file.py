@@ -1,0 +1,53 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Answers from a file
+#
+# The answers of a model that is not run here, matched to the questions by their words or their `question_id`, and
+# graded where the file does not say whether they are right. Needs the file and `questions.parquet`.
+
+# %% tags=["parameters"]
+model = "SmolLM2-135M"
+answers = "results/embedded/answers/SmolLM2-135M.parquet"
+columns = {"logprob": "sum_logprob"}
+digest = None
+questions = "results/embedded/questions.parquet"
+out = "results/by-hand/answers/SmolLM2-135M.parquet"
+rows_out = "results/by-hand/rows/likelihood/SmolLM2-135M.parquet"
+
+# %%
+import pandas as pd
+from IPython.display import HTML, Markdown
+
+from whoknows.data import files
+from whoknows.stages import answers_file
+from whoknows.stages.answer import likelihood_rows, summary
+
+graded, counted = answers_file.run(files.read_parquet(questions), answers, columns, digest, out)
+files.write_parquet(rows_out, likelihood_rows(model, graded))
+Markdown(counted)
+
+# %% [markdown]
+# How often the model is right, and in the test split how well the probability that it gave to its own answer, if the
+# file has it, tells right from wrong (AUROC; 0.5 is chance), without any training.
+
+# %%
+summary(graded).round(3)
+
+# %% [markdown]
+# Some answers from the test split.
+
+# %%
+some = graded[graded["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
+pd.set_option("display.max_colwidth", None)
+HTML(
+    some[["correct", "question", "answer", "gold", "task"]]
+    .assign(gold=some["gold"].str[:3].str.join("; "))
+    .to_html(index=False, classes="texts")
+)

@@ -1,0 +1,109 @@
+"""Answers that a user brings in a file: matched to the questions, graded, and every mistake in them a sentence."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.stages import answers_file
+from whoknows.stages.answer import likelihood_rows, summary
+
+SPLITS = ["shot", "train", "train", "validation", "validation", "test", "test", "test"]
+QUESTIONS = pd.DataFrame({
+    "question_id": [f"t-{i}" for i in range(8)], "task": "t", "split": SPLITS,
+    "question": [f"What is number {i}?" for i in range(8)], "gold": [[str(i)] for i in range(8)], "kind": "open",
+})  # fmt: skip
+GOOD = [{"question": f"what is NUMBER {i}", "answer": str(i) if i % 2 else "no idea"} for i in range(8)]
+
+
+def read(tmp_path, rows, columns=None):
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return answers_file.read(QUESTIONS, str(tmp_path / "a.jsonl"), columns or {})
+
+
+def test_answers_are_matched_by_their_questions_words_and_graded(tmp_path):
+    answers, sentence = read(tmp_path, GOOD[::-1])
+    assert answers["question_id"].tolist() == [f"t-{i}" for i in range(1, 8)], "in the order of the questions"
+    assert answers["correct"].tolist() == [True, False] * 3 + [True] and "sum_logprob" not in answers
+    assert sentence == (
+        "The file has answers to 7 of 7 questions. Rows of the file that match no question, and are left out: 1. "
+        "Answers graded in the file: 0; graded here: 7; with a logprob: 0. So there is no likelihood for this model."
+    ), "the few-shot example is no question to it"
+
+
+def test_an_empty_answer_is_wrong_and_a_missing_one_is_missing(tmp_path):
+    rows = GOOD[:5] + [{"question": "What is number 5?", "answer": ""}, {"question": "What is number 6?"}]
+    answers, sentence = read(tmp_path, rows)
+    assert answers["question_id"].tolist() == [f"t-{i}" for i in range(1, 6)]
+    assert answers["answer"].iloc[-1] == "" and not answers["correct"].iloc[-1]
+    assert "answers to 5 of 7 questions. The other 2 are missing" in sentence
+
+
+@pytest.mark.parametrize("yes, no", [(True, False), (1, 0), ("yes", "No"), ("TRUE", "false"), ("1", "0")])
+def test_grades_and_log_probabilities_in_the_file_stand(tmp_path, yes, no):
+    grades = [no, yes, no, yes, no, yes, no, None]
+    rows = [
+        {"question_id": f"t-{i}", "reply": str(i), "ok": grade, "lp": -i / 2 if i < 6 else None}
+        for i, grade in enumerate(grades)
+    ]
+    answers, sentence = read(tmp_path, rows, {"answer": "reply", "correct": "ok", "logprob": "lp"})
+    assert answers["correct"].tolist() == [True, False] * 3 + [True], "the last one was graded here"
+    assert answers["correct"].dtype == bool
+    np.testing.assert_array_equal(answers["sum_logprob"], np.float32([-0.5, -1, -1.5, -2, -2.5, np.nan, np.nan]))
+    assert "graded in the file: 6; graded here: 1; with a logprob: 5." in sentence
+    assert likelihood_rows("m", answers)["question_id"].tolist() == ["t-3", "t-4", "t-5"], "missing is missing"
+    assert likelihood_rows("m", answers.drop(columns="sum_logprob")).empty
+    assert summary(answers.drop(columns="sum_logprob"))["AUROC of likelihood"].isna().all()
+
+
+def test_numbers_are_texts_and_half_a_surrogate_harms_nobody(tmp_path):
+    rows = [{"question_id": f"t-{i}", "answer": answer} for i, answer in enumerate([9, 1, 2.5, 3, "\ud800=1", 5, 6, 7])]
+    answers, _ = read(tmp_path, rows)
+    assert answers["answer"].tolist() == ["1", "2.5", "3", "?=1", "5", "6", "7"] and answers["correct"].iloc[0]
+    files.write_parquet(tmp_path / "out.parquet", answers)
+
+
+def without(rows, **changes):
+    return [row | changes if at == 1 else row for at, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    "rows, sentence",
+    [
+        ([*GOOD, {"question": "What is number 6?", "answer": "6"}], ", line 9: line 7 has another answer to the same"),
+        (without(GOOD, question_id="t-9\x1b[31m"), ", line 2: there is no question_id 't-9\\x1b[31m'; take those of"),
+        (without(GOOD, question_id=["t-1"]), ", line 2: there is no question_id ['t-1']"),
+        (without(GOOD, question=None), ", line 2: it has no question; write its words, or its question_id."),
+        (without(GOOD, answer=["a"]), ", line 2: the answer ['a'] is no text; write it in quotes."),
+        (without(GOOD, correct="maybe"), ", line 2: correct is 'maybe'; write true or false, or leave it empty"),
+        (without(GOOD, logprob=0.1), ", line 2: logprob is 0.1; write a number that is 0 or less, or leave it empty."),
+        (without(GOOD, logprob="-inf"), ", line 2: logprob is '-inf'; write a number that is 0 or less"),
+        (without(GOOD, logprob=True), ", line 2: logprob is True; write a number"),
+        ([{"question": "Else?", "answer": "a"}], ": none of its answers is to a question of this grid; compare its"),
+        ([{"answer": "a"}], ": it has neither a column question nor question_id; add one, or name it in columns."),
+        ([{"question": "a"}], ": there is no column 'answer'; it has question."),
+        ([row | {"correct": True} for row in GOOD], ": no wrong answer among the training answers, so nothing can be"),
+        (GOOD[5:], ": no training answers, so nothing can be learned from them; add some, or correct grades."),
+        (GOOD[:4], ": no wrong answer among the validation answers, so nothing"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_the_line(tmp_path, rows, sentence):
+    with pytest.raises(WhoknowsError) as caught:
+        read(tmp_path, rows)
+    assert str(caught.value).startswith(f"{tmp_path / 'a.jsonl'}{sentence}") and "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_the_stage_writes_what_it_read_and_refuses_a_file_that_changed_since(tmp_path):
+    read(tmp_path, GOOD)
+    path, out = str(tmp_path / "a.jsonl"), tmp_path / "out.parquet"
+    graded, _ = answers_file.run(QUESTIONS, path, {}, files.digest(path), str(out))
+    written = pd.read_parquet(out)
+    assert written["correct"].tolist() == graded["correct"].tolist() and written["answer"].tolist()[0] == "1"
+    with pytest.raises(
+        WhoknowsError, match="a.jsonl: this file was changed after the run began; run `make book` again."
+    ):
+        answers_file.run(QUESTIONS, path, {}, "another", str(out))

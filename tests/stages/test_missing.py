@@ -1,0 +1,87 @@
+"""A model that did not answer every question: what it answered is read, learned from and scored as if it had."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from test_lora_prompt import SETTINGS, USED, Stand
+from test_probe import MLP
+
+from made_up import mixed
+from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
+from whoknows.stages import ablations, extract, lora_prompt, probe, sweep
+
+FRAMES = mixed(240)
+KEPT = [at for at in range(240) if at % 5]
+SOME = FRAMES | {"two": FRAMES["two"].iloc[KEPT].reset_index(drop=True)}
+ANSWERED = set(SOME["two"]["question_id"])
+
+
+@pytest.fixture(scope="module")
+def folders(llama, tmp_path_factory):
+    """Features of all answers, and of those that there are."""
+    made = {name: str(tmp_path_factory.mktemp(name)) for name in ("all", "some")}
+    rows = {
+        name: extract.run("r", llama, frames, 0.5, 600, made[name])[0]
+        for name, frames in (("all", FRAMES), ("some", SOME))
+    }
+    same(rows["some"], rows["all"])
+    return made
+
+
+def same(some, every):
+    """Rows are those of all answers, without those to what one model did not answer."""
+    every = every[(every["scored"] != "two") | every["question_id"].isin(ANSWERED)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(some.drop(columns="logit"), every.drop(columns="logit"))
+    np.testing.assert_allclose(some["logit"], every["logit"], atol=2e-2)
+    assert len(some) and (some["scored"] == "two").any()
+
+
+def test_hidden_states_are_those_of_its_answers(folders):
+    for name in ("two", mean_of("two")):
+        some = load_hidden(folders["some"], name, SOME["two"]).float()
+        torch.testing.assert_close(
+            some, load_hidden(folders["all"], name, FRAMES["two"])[KEPT].float(), atol=0.1, rtol=0.1
+        )
+    before = [load_hidden(folders[name], BEFORE, FRAMES["one"]).float() for name in ("some", "all")]
+    torch.testing.assert_close(*before, atol=0.1, rtol=0.1)
+
+
+def test_every_stage_scores_its_answers_and_no_others(folders, tmp_path):
+    def rows(work):
+        return [work(frames, folders[name]) for name, frames in (("some", SOME), ("all", FRAMES))]
+
+    def probes(frames, folder, trained_on="one"):
+        settings = ("all", [1.0], MLP, str(tmp_path / "probe"))
+        made = probe.run("r", trained_on, 1, frames, folder, *settings, source="", precision="")[0]
+        return made[made["method"] == "probe"].reset_index(drop=True)
+
+    def controls(frames, folder):
+        made = ablations.of_reader("r", frames, [1], folder, [1.0], [])
+        kept = made["method"].isin(["probe_before", "probe_mean"]) & (made["trained_on"] == "one")
+        return made[kept].reset_index(drop=True)
+
+    for work in (probes, controls):
+        same(*rows(work))
+    learned = probes(SOME, folders["some"], "two")
+    assert set(learned.loc[learned["scored"] == "two", "question_id"]) <= ANSWERED
+    assert len(learned[learned["scored"] == "one"]) > len(
+        learned[(learned["scored"] == "two") & (learned["split"] == "test")]
+    )
+    surface = ablations.without_reader(SOME, [0], [1.0], None, 600)
+    assert set(surface.loc[surface["scored"] == "two", "question_id"]) <= ANSWERED
+    assert set(sweep.run("r", SOME, 0, folders["some"], [1.0], [])["scored"]) == {"one", "two", "three"}
+
+
+def test_adapters_learn_from_and_score_its_answers_and_no_others(llama, folders, tmp_path, monkeypatch):
+    monkeypatch.setattr(lora_prompt, "LoraPrompt", Stand)
+    settings, out = SETTINGS | {"first_layer": 0.5}, {"out": str(tmp_path / "lora")}
+
+    def work(frames, folder, trained_on):
+        return lora_prompt.run("r", llama, trained_on, 1, frames, settings, 600, folder, **USED, **out)[1]
+
+    same(work(SOME, folders["some"], "one"), work(FRAMES, folders["all"], "one"))
+    rows = work(SOME, folders["some"], "two")
+    assert set(rows.loc[rows["scored"] == "two", "question_id"]) <= ANSWERED
+    (learned,) = Stand.learnt
+    assert len(learned["correct"]) == len(learned["train"].packed.examples) > 0
