@@ -549,12 +549,12 @@ def main(arguments: list[str]) -> None:
         if task.hub:
             hub.fetch_dataset(task.hub, task.config, task.split, task.revision)
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
-    adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
-    for source in readers:
-        loading.check(source, adapted, chosen.lora_prompt.first_layer)
     with_answers = [model for model in chosen.models if model.answers]
     if with_answers or any(task.name not in TASKS for task in chosen.tasks):
         tasks = [parameters.asked(task) for task in chosen.tasks]
         asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
         for model in with_answers:
             print(f"{model.name}: {answers_file.read(asked, model.answers, renamed(model.columns))[1]}")
+    adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
+    for source in readers:
+        loading.check(source, adapted, chosen.lora_prompt.first_layer)
