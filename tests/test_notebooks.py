@@ -17,7 +17,7 @@ from whoknows.models import loading
 from whoknows.report import book
 from whoknows.report.pages import curves, style
 from whoknows.run import page
-from whoknows.stages import ablations, answer, extract, judge, lora_prompt, probe, search, sweep
+from whoknows.stages import ablations, answer, answer_api, extract, judge, lora_prompt, probe, search, sweep
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -65,6 +65,7 @@ READ, LOADED = {"a": "read answers"}, "the model"
 # Who does a stage, and what it is handed besides its notebook's parameters of the same names.
 DONE_BY = {
     "answer": (answer, "run", {"reader": LOADED, "questions": "read questions", "shard": None}),
+    "answer_api": (answer_api, "run", {"questions": "read questions"}),
     "extract": (extract, "run", {"name": "reader", "reader": LOADED, "answers": READ, "folder": "out", "shard": None}),
     "probe": (probe, "run", {"name": "reader", "answers": READ, "folder": "features"}),
     "lora_prompt": (lora_prompt, "cell", {}),

@@ -193,6 +193,8 @@ BASELINES: dict[str, tuple[str, Callable]] = {
 def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood") -> pd.DataFrame:
     """Rows of an untrained baseline for test and validation answers: a number between zero and one, as log-odds.
 
+    An answer whose column is missing, since an endpoint did not say it, has no row.
+
     That is the probability that the model gave to its answer, the exponential of the sum of its tokens'
     log-probabilities; or of their mean, which unlike the sum does not shrink with their number, or of the smallest
     (Manakul and others, 2023). An entropy H counts as exp(-H), the probability of each of as many equally likely tokens
@@ -202,7 +204,7 @@ def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood
         method: one of `BASELINES`.
     """
     column, log = BASELINES[method]
-    kept = answers[answers["split"] != "train"]
+    kept = answers[(answers["split"] != "train") & answers[column].notna()]
     logprob = np.minimum(log(kept[column].to_numpy(np.float64)), -LEAST)
     return example_rows(kept, method=method, reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
 
@@ -212,13 +214,14 @@ def summary(answers: pd.DataFrame) -> pd.DataFrame:
     lines = {}
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
-        few = too_few(*counts(test["correct"]).values())
+        rated = test[test["sum_logprob"].notna()]
+        few = too_few(*counts(rated["correct"]).values())
         lines[task] = {
             "answers": len(group),
             "right": int(group["correct"].sum()),
             "accuracy": group["correct"].mean(),
             "test answers": len(test),
             "right in test": int(test["correct"].sum()),
-            "AUROC of likelihood": np.nan if few else auroc(test["sum_logprob"], test["correct"]),
+            "AUROC of likelihood": np.nan if few else auroc(rated["sum_logprob"], rated["correct"]),
         }
     return pd.DataFrame.from_dict(lines, orient="index")
