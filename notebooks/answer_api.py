@@ -7,7 +7,7 @@
 # ---
 
 # %% [markdown]
-# # Answers
+# # Answers from an endpoint
 #
 # What a model answers that is behind an endpoint which speaks OpenAI's chat API, at temperature zero, after a few
 # examples, and whether it is right. Needs `questions.parquet`, and the environment variable `WHOKNOWS_API_KEY` if the

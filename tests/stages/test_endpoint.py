@@ -40,9 +40,7 @@ def first_fails(*answer, times=1):
 
 def test_requests_go_side_by_side_and_replies_keep_the_order_of_the_requests(endpoint, tmp_path):
     """All but the first request are open at once, or none of them is answered; the last one is answered first."""
-    together, answered = threading.Barrier(WORKERS), [threading.Event() for _ in range(WORKERS + 2)]
-    answered[-1].set()
-    alone = []
+    together, log, alone = threading.Barrier(WORKERS), tmp_path / "log", []
 
     def reply(text, count):
         at = int(text[1:])
@@ -51,15 +49,14 @@ def test_requests_go_side_by_side_and_replies_keep_the_order_of_the_requests(end
             alone.append(len(endpoint.asked))
         else:
             together.wait(20)
-            assert answered[at + 1].wait(20)
-            time.sleep(0.02)
-        answered[at].set()
+        while 0 < at < WORKERS and f'["{at + 1}", "' not in log.read_text():
+            time.sleep(0.01)
         return 200, f"on {text}"
 
     endpoint.reply = reply
-    assert ask(endpoint.url, tmp_path / "log", WORKERS + 1) == [f"on q{i}" for i in range(WORKERS + 1)]
+    assert ask(endpoint.url, log, WORKERS + 1) == [f"on q{i}" for i in range(WORKERS + 1)]
     assert alone == [1] and len(endpoint.asked) == WORKERS + 1
-    assert [*kept(tmp_path / "log")][:3] == ["0", f"{WORKERS}", f"{WORKERS - 1}"]
+    assert [*kept(log)] == ["0", *(f"{i}" for i in range(WORKERS, 0, -1))]
 
 
 NOW, BACKOFF = 1_800_000_000, pytest.approx(1, abs=0.5)
@@ -100,7 +97,8 @@ def test_what_passes_is_waited_for(endpoint, tmp_path, monkeypatch, answer, seco
     monkeypatch.setattr(client.time, "monotonic", lambda: 0)  # so that a wait is as long as it was made
     endpoint.reply = first_fails(*answer)
     assert ask(endpoint.url, tmp_path / "log") == ["on q0", "on q1", "on q2"]
-    assert len(endpoint.asked) == 4 and endpoint.waits[0] == seconds
+    assert len(endpoint.asked) == 4 and len(endpoint.waits) == 3, "what was asked too soon holds up the others, too"
+    assert all(wait == seconds for wait in endpoint.waits)
 
 
 def test_each_wait_is_longer_than_the_one_before_up_to_a_bound_and_not_the_same_for_all(
@@ -236,7 +234,7 @@ def test_the_key_is_in_one_header_and_nowhere_else(endpoint, tmp_path, monkeypat
         ask(endpoint.url, tmp_path / "log", 2)
     path, headers, body = endpoint.asked[0]
     assert path == "/v1/chat/completions" and headers["Authorization"] == f"Bearer {SECRET}"
-    assert headers["User-Agent"].startswith("whoknows/"), "Python's own name is turned away by some"
+    assert headers["User-Agent"] == "whoknows", "Python's own name is turned away by some"
     others = [path, json.dumps(body), *(value for name, value in headers.items() if name != "Authorization")]
     said = [str(raised.value), repr(raised.value.__context__), (tmp_path / "log").read_text(), *map(str, recwarn)]
     assert [text for text in others + said if SECRET in text] == []
@@ -316,7 +314,7 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_there(endpoint, tmp_path, monkeyp
         if text in ("q0", "q1"):
             return 200, f"on {text}"
         if text == "q2":  # others wait for an answer, or to be allowed to ask
-            while len(kept(tmp_path / "log")) < 2:
+            while (tmp_path / "log").read_text().count("\n") < 2:
                 time.sleep(0.05)
             threading.Timer(0.3, signal.pthread_kill, [main, signal.SIGINT]).start()
             return 429, "", {"Retry-After": "60"}
@@ -334,7 +332,7 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_there(endpoint, tmp_path, monkeyp
     asked = len(endpoint.asked)
     never.set()
     time.sleep(0.3)
-    assert len(endpoint.asked) == asked <= WORKERS + 1, "nothing more is asked"
+    assert len(endpoint.asked) == asked < 50, "nothing more is asked"
 
 
 def test_what_others_say_moves_no_cursor_and_is_one_short_line(endpoint, tmp_path):

@@ -193,17 +193,16 @@ BASELINES: dict[str, tuple[str, Callable]] = {
 def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood") -> pd.DataFrame:
     """Rows of an untrained baseline for test and validation answers: a number between zero and one, as log-odds.
 
-    An answer whose column is missing, since an endpoint did not say it, has no row.
-
     That is the probability that the model gave to its answer, the exponential of the sum of its tokens'
     log-probabilities; or of their mean, which unlike the sum does not shrink with their number, or of the smallest
     (Manakul and others, 2023). An entropy H counts as exp(-H), the probability of each of as many equally likely tokens
-    as have that entropy.
+    as have that entropy. What is not known of an answer, such as one from a file, gives no row.
 
     Args:
         method: one of `BASELINES`.
     """
     column, log = BASELINES[method]
+    answers = answers.assign(**{column: answers.get(column, np.nan)})
     kept = answers[(answers["split"] != "train") & answers[column].notna()]
     logprob = np.minimum(log(kept[column].to_numpy(np.float64)), -LEAST)
     return example_rows(kept, method=method, reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
@@ -211,17 +210,17 @@ def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood
 
 def summary(answers: pd.DataFrame) -> pd.DataFrame:
     """For each task: answers, right ones, accuracy, and the likelihood's AUROC on the test split, unless of too few."""
-    lines = {}
+    lines, answers = {}, answers.assign(sum_logprob=answers.get("sum_logprob", np.nan))
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
-        rated = test[test["sum_logprob"].notna()]
-        few = too_few(*counts(rated["correct"]).values())
+        known = test.dropna(subset="sum_logprob")
+        few = too_few(*counts(known["correct"]).values())
         lines[task] = {
             "answers": len(group),
             "right": int(group["correct"].sum()),
             "accuracy": group["correct"].mean(),
             "test answers": len(test),
             "right in test": int(test["correct"].sum()),
-            "AUROC of likelihood": np.nan if few else auroc(rated["sum_logprob"], rated["correct"]),
+            "AUROC of likelihood": np.nan if few else auroc(known["sum_logprob"], known["correct"]),
         }
     return pd.DataFrame.from_dict(lines, orient="index")

@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from tqdm.auto import tqdm
 
-from whoknows import WhoknowsError, __version__
+from whoknows import WhoknowsError
 
 WORKERS = 8  # requests at a time
 TRIES, LIMITED = 5, 9  # of a request that fails, and of one that comes too soon after others (429)
@@ -191,7 +191,7 @@ class Endpoint:
                 # Of a key that it refuses an endpoint may say a part.
                 why += f" ({told[:SHOWN]})" if told and status not in (401, 403) else ""
                 raise WhoknowsError(
-                    f"{self.where}: {_inert(self.url)} {why} when it was asked about {_inert(request.about)[:SHOWN]}; "
+                    f"{self.where}: {self.url} {why} when it was asked about {_inert(request.about)[:SHOWN]}; "
                     f"check the address, the model's name and the key in {self.variable}; what was answered is kept"
                 )
             wait = min(after or 2 ** (tries - 1) * random.uniform(0.5, 1.5), LONGEST)
@@ -203,7 +203,7 @@ class Endpoint:
 
     def _post(self, body: dict):
         # Some hosts turn away the name that Python gives itself.
-        headers = {"Content-Type": "application/json", "User-Agent": f"whoknows/{__version__}"}
+        headers = {"Content-Type": "application/json", "User-Agent": "whoknows"}
         headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
         address = f"{self.url.rstrip('/')}/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
@@ -225,7 +225,7 @@ class Endpoint:
 
     def _learn(self, options: set[str]) -> None:
         for option in options:
-            warnings.warn(f"{_inert(self.url)} refuses {option}: {REFUSABLE[option]}", stacklevel=2)
+            warnings.warn(f"{self.url} refuses {option}: {REFUSABLE[option]}", stacklevel=2)
         self.refused |= options
 
 
