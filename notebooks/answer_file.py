@@ -26,10 +26,10 @@ import pandas as pd
 from IPython.display import HTML, Markdown
 
 from whoknows.data import files
-from whoknows.stages import answers_file
+from whoknows.stages import answer_file
 from whoknows.stages.answer import likelihood_rows, summary
 
-graded, counted = answers_file.run(files.read_parquet(questions), answers, columns, digest, out)
+graded, counted = answer_file.run(files.read_parquet(questions), answers, columns, digest, out)
 files.write_parquet(rows_out, likelihood_rows(model, graded))
 Markdown(counted)
 

@@ -86,3 +86,22 @@ def hub_server(monkeypatch, tmp_path):
         monkeypatch.setattr(constants, name, value)
     yield server
     server.shutdown()
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    """A server that stands in for an endpoint; waiting between tries takes no time, and is in `waits`."""
+    from fake_endpoint import Endpoint
+    from whoknows.stages import answer_api, judge
+    from whoknows.stages import endpoint as client
+
+    for stage in (answer_api, judge):
+        monkeypatch.delenv(stage.KEY, raising=False)
+    server = Endpoint()
+    server.waits = []
+    wait = server.waits.append
+    monkeypatch.setattr(client.Endpoint, "_sleep", lambda self, seconds: wait(seconds) if seconds > 0 else None)
+    threading.Thread(target=server.serve_forever, args=[0.05], daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()

@@ -18,8 +18,9 @@ RUN = {
     name: str(ROOT / "results/embedded" / name)
     for name in ("answers", "rows", "controls", "estimators", "scores.parquet")
 }
-# The judge needs a server of its own, and the settings a search, which the default grid has not.
-NOTEBOOKS = [path for path in sorted((ROOT / "notebooks").glob("*.py")) if path.stem not in ("judge", "settings")]
+# Some need an endpoint, and the settings a search, which the default grid has not.
+LEFT_OUT = ("answer_api", "judge", "settings")
+NOTEBOOKS = [path for path in sorted((ROOT / "notebooks").glob("*.py")) if path.stem not in LEFT_OUT]
 THIS_MACHINE = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
 # Of cells that are out of sight the page has nothing, but the notebook's model has.
 CELLS = "window.jupyterapp?.shell.currentWidget?.content?.widgets?.filter(cell => cell.model.type === 'code') ?? []"

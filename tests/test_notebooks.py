@@ -17,7 +17,18 @@ from whoknows.models import loading
 from whoknows.report import book
 from whoknows.report.pages import curves, style
 from whoknows.run import page
-from whoknows.stages import ablations, answer, answers_file, extract, judge, lora_prompt, probe, search, sweep
+from whoknows.stages import (
+    ablations,
+    answer,
+    answer_api,
+    answer_file,
+    extract,
+    judge,
+    lora_prompt,
+    probe,
+    search,
+    sweep,
+)
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
@@ -65,7 +76,8 @@ READ, LOADED = {"a": "read answers"}, "the model"
 # Who does a stage, and what it is handed besides its notebook's parameters of the same names.
 DONE_BY = {
     "answer": (answer, "run", {"reader": LOADED, "questions": "read questions", "shard": None}),
-    "answer_file": (answers_file, "run", {"questions": "read questions"}),
+    "answer_file": (answer_file, "run", {"questions": "read questions"}),
+    "answer_api": (answer_api, "run", {"questions": "read questions"}),
     "extract": (extract, "run", {"name": "reader", "reader": LOADED, "answers": READ, "folder": "out", "shard": None}),
     "probe": (probe, "run", {"name": "reader", "answers": READ, "folder": "features"}),
     "lora_prompt": (lora_prompt, "cell", {}),

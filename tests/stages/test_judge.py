@@ -1,42 +1,19 @@
 """A judge behind an endpoint on this machine: what it is asked, what is kept, and what goes wrong."""
 
+import hashlib
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from fake_endpoint import chosen
 from made_up import answers, mixed
 from whoknows import WhoknowsError
 from whoknows.stages import judge
 
 
-class Endpoint(BaseHTTPRequestHandler):
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.asked.append((self.path, self.headers.get("Authorization"), body))
-        status, text = self.server.reply(body["messages"][0]["content"], len(self.server.asked))
-        data = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture
-def endpoint(monkeypatch):
-    monkeypatch.setattr(judge.time, "sleep", lambda seconds: None)
-    monkeypatch.delenv(judge.KEY, raising=False)
-    server = HTTPServer(("127.0.0.1", 0), Endpoint)
-    server.asked, server.reply = [], lambda text, count: (200, "Yes." if "Proposed answer: the sun" in text else "no")
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    server.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield server
-    server.shutdown()
-    server.server_close()
+@pytest.fixture(autouse=True)
+def wise(endpoint):
+    endpoint.reply = lambda text, count: (200, "Yes." if "Proposed answer: the sun" in text else "no")
 
 
 FRAME = answers(["the sun", "A", "moon"], split=["test", "train", "test"])
@@ -47,14 +24,13 @@ def test_test_answers_are_judged_and_nothing_is_asked_twice(endpoint, tmp_path, 
     log = tmp_path / "folder" / "log.jsonl"
     table = judge.grade(FRAME, endpoint.url, "wise", log)
     assert table.to_dict("list") == {"question_id": ["q0", "q2"], "right": [True, False]}
-    path, key, body = endpoint.asked[0]
-    assert (
-        path == "/v1/chat/completions"
-        and key == "Bearer secret"
-        and body["model"] == "wise"
-        and body["temperature"] == 0
-    )
-    assert "Accepted answers: the sun" in body["messages"][0]["content"] and "secret" not in log.read_text()
+    path, headers, body = endpoint.asked[0]
+    assert path == "/v1/chat/completions" and headers["Authorization"] == "Bearer secret"
+    asked = judge.ASKED.format(question=FRAME["question"][0], gold="the sun", answer="the sun")
+    messages = [{"role": "user", "content": asked}]
+    assert body == {"model": "wise", "temperature": 0, "max_tokens": 8, "messages": messages}
+    name = hashlib.sha256(f"{endpoint.url}\nwise\n{asked}".encode()).hexdigest()
+    assert json.loads(log.read_text().splitlines()[0]) == [name, True], "logs of earlier versions are read"
     assert judge.grade(FRAME, endpoint.url, "wise", log).equals(table) and len(endpoint.asked) == 2
     judge.grade(FRAME, endpoint.url, "wiser", log)
     assert len(endpoint.asked) == 4, "another judge is asked anew"
@@ -69,7 +45,7 @@ def test_each_answer_is_judged_beside_its_own_question_and_its_own_accepted_answ
         f"Question: {row.question}\nAccepted answers: {'; '.join(row.gold)}\nProposed answer: {row.answer}\n"
         for row in test.itertuples()
     ]
-    assert [body["messages"][0]["content"].partition("\n\n")[0] + "\n" for _, _, body in endpoint.asked] == texts
+    assert sorted(text.partition("\n\n")[0] + "\n" for text in endpoint.texts) == sorted(texts)
     assert (
         table["question_id"].tolist() == test["question_id"].tolist()
         and table["right"].tolist() == test["correct"].tolist()
@@ -81,8 +57,11 @@ def test_each_answer_is_judged_beside_its_own_question_and_its_own_accepted_answ
 def test_what_was_judged_before_a_failure_is_kept(endpoint, tmp_path):
     good = endpoint.reply
     endpoint.reply = lambda text, count: good(text, count) if count == 1 else (401, "")
-    sentence = r"judge.url: http://127.0.0.1:\d+/v1 answered 401 Unauthorized; check the address and the key in "
-    with pytest.raises(WhoknowsError, match=f"{sentence}WHOKNOWS_JUDGE_KEY"):
+    sentence = (
+        r"grid, judge.url: http://127.0.0.1:\d+/v1 answered 401 Unauthorized when it was asked about q2; "
+        "check .* the key in WHOKNOWS_JUDGE_KEY; what was answered is kept"
+    )
+    with pytest.raises(WhoknowsError, match=sentence):
         judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")
     endpoint.reply = good
     assert judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")["right"].tolist() == [True, False]
@@ -101,7 +80,12 @@ def test_a_judge_that_says_something_else(endpoint, tmp_path):
         judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")
 
 
-def test_no_endpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(judge.time, "sleep", lambda seconds: None)
-    with pytest.raises(WhoknowsError, match="gave no answer .URLError.; check the address"):
+def test_no_endpoint(tmp_path):
+    with pytest.raises(WhoknowsError, match="gave no answer .ConnectionRefusedError.* check the address"):
         judge.grade(FRAME, "http://127.0.0.1:9/v1", "wise", tmp_path / "log")
+
+
+def test_a_judge_that_says_nothing(endpoint, tmp_path):
+    endpoint.reply = lambda text, count: (200, chosen(None))
+    with pytest.raises(WhoknowsError, match="was asked for yes or no and said ''"):
+        judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")

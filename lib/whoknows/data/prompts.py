@@ -38,7 +38,23 @@ class Wording:
     before: str
 
 
+BRIEF = "Answer each question with the answer alone, in a few words and on one line."  # to a model behind an endpoint
 PLAIN = Wording("Question: ", "Question: ", "\nAnswer:", "\nAnswer: ", " ", "\n\n", QUERY, ANCHOR)
+
+
+def shown(gold: list[str]) -> str:
+    """The accepted answer to show as an example: one in plain case, for capitals are copied."""
+    return next((g for g in gold if not g.isupper()), gold[0])
+
+
+def conversation(questions: list[str], answers: list[str], question: str) -> list[dict[str, str]]:
+    """Messages to an endpoint: each example is a turn of the user and one of the assistant, then comes the question.
+
+    What is wanted is said in the first turn, since not every model's template takes a system message.
+    """
+    first, *others = [text for turns in zip(questions, answers) for text in turns] + [question]
+    turns = [f"{BRIEF}\n\n{first}", *others]
+    return [{"role": ("user", "assistant")[at % 2], "content": text} for at, text in enumerate(turns)]
 
 
 def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:

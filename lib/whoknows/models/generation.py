@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 from transformers import AttentionInterface, DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
+from whoknows.data.prompts import shown
 from whoknows.models.loading import Reader
 from whoknows.models.packing import of_one_length, only_at
 
@@ -260,9 +261,4 @@ def _measure(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def prefix_ids(reader: Reader, examples: pd.DataFrame) -> list[int]:
     """Ids of a task's few-shot examples, with BOS."""
-    return reader.examples(examples["question"].tolist(), [_written(gold) for gold in examples["gold"]])
-
-
-def _written(gold: list[str]) -> str:
-    """The accepted answer to show as an example: one in plain case, for capitals are copied."""
-    return next((g for g in gold if not g.isupper()), gold[0])
+    return reader.examples(examples["question"].tolist(), [*map(shown, examples["gold"])])

@@ -530,7 +530,7 @@ def main(arguments: list[str]) -> None:
     from whoknows.data import assets, hub, questions
     from whoknows.models import loading
     from whoknows.run import parameters
-    from whoknows.stages import answers_file  # not above: reading a grid needs none of it
+    from whoknows.stages import answer_file  # not above: reading a grid needs none of it
 
     parser = argparse.ArgumentParser(prog="whoknows check", description="Checks a grid and fetches what it names.")
     either = parser.add_mutually_exclusive_group(required=True)
@@ -554,7 +554,7 @@ def main(arguments: list[str]) -> None:
         tasks = [parameters.asked(task) for task in chosen.tasks]
         asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
         for model in with_answers:
-            print(f"{model.name}: {answers_file.read(asked, model.answers, renamed(model.columns))[1]}")
+            print(f"{model.name}: {answer_file.read(asked, model.answers, renamed(model.columns))[1]}")
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
     for source in readers:
         loading.check(source, adapted, chosen.lora_prompt.first_layer)

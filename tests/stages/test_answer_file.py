@@ -8,7 +8,7 @@ import pytest
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.stages import answers_file
+from whoknows.stages import answer_file
 from whoknows.stages.answer import likelihood_rows, summary
 
 SPLITS = ["shot", "train", "train", "validation", "validation", "test", "test", "test"]
@@ -21,7 +21,7 @@ GOOD = [{"question": f"what is NUMBER {i}", "answer": str(i) if i % 2 else "no i
 
 def read(tmp_path, rows, columns=None):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return answers_file.read(QUESTIONS, str(tmp_path / "a.jsonl"), columns or {})
+    return answer_file.read(QUESTIONS, str(tmp_path / "a.jsonl"), columns or {})
 
 
 def test_answers_are_matched_by_their_questions_words_and_graded(tmp_path):
@@ -100,10 +100,10 @@ def test_a_mistake_is_one_sentence_with_the_line(tmp_path, rows, sentence):
 def test_the_stage_writes_what_it_read_and_refuses_a_file_that_changed_since(tmp_path):
     read(tmp_path, GOOD)
     path, out = str(tmp_path / "a.jsonl"), tmp_path / "out.parquet"
-    graded, _ = answers_file.run(QUESTIONS, path, {}, files.digest(path), str(out))
+    graded, _ = answer_file.run(QUESTIONS, path, {}, files.digest(path), str(out))
     written = pd.read_parquet(out)
     assert written["correct"].tolist() == graded["correct"].tolist() and written["answer"].tolist()[0] == "1"
     with pytest.raises(
         WhoknowsError, match="a.jsonl: this file was changed after the run began; run `make book` again."
     ):
-        answers_file.run(QUESTIONS, path, {}, "another", str(out))
+        answer_file.run(QUESTIONS, path, {}, "another", str(out))

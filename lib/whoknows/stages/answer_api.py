@@ -1,0 +1,100 @@
+"""Answers of a model behind an endpoint: the questions of the answer stage, asked as a chat after the same examples."""
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.data.grading import grade
+from whoknows.data.prompts import conversation, shown
+from whoknows.data.questions import SHOT
+from whoknows.stages.endpoint import Endpoint, Request, Said
+
+KEY = "WHOKNOWS_API_KEY"  # the environment variable with the endpoint's key, if it wants one
+UNKNOWN = -9999  # what some endpoints say of a token whose log-probability they did not compute
+ROUNDING = 1e-3  # no probability is above one by more
+MEASURED = ["sum_logprob", "mean_logprob", "min_logprob"]
+
+
+def answer(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, log: Path) -> pd.DataFrame:
+    """Answers to all questions but the few-shot examples, graded.
+
+    No line end is named to stop at: it would end the thoughts of a model that thinks, and an answer that begins with
+    one.
+
+    Args:
+        api: url of the endpoint, and the model's name there.
+        questions: as `questions.build` returns them, few-shot examples included.
+        max_new_tokens: an answer is cut here.
+        log: see `Endpoint.ask`.
+
+    Returns:
+        The questions (without the examples, order kept) with the first line of each answer, correct, is_cut (at
+        max_new_tokens, before its line ended), and of `Written` what an endpoint can say: sum_logprob, mean_logprob,
+        min_logprob and tokens, missing where it did not.
+
+    Raises:
+        WhoknowsError: there is no question to answer; or see `Endpoint`.
+    """
+    asked = questions[questions["split"] != SHOT].reset_index(drop=True)
+    if asked.empty:
+        raise WhoknowsError(
+            "answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid"
+        )
+    shots = dict(iter(questions[questions["split"] == SHOT].groupby("task")))
+    examples = {task: ([*shot["question"]], [*map(shown, shot["gold"])]) for task, shot in shots.items()}
+    options = {"model": api["model"], "temperature": 0, "max_tokens": max_new_tokens, "logprobs": True}
+    requests = []
+    for row in asked.itertuples():
+        body = options | {"messages": conversation(*examples.get(row.task, ([], [])), row.question)}
+        name = hashlib.sha256(f"{api['url']}\n{json.dumps(body)}".encode()).hexdigest()
+        requests.append(Request(name, row.question_id, body))
+    said = Endpoint(api["url"], "grid, models[].api.url", KEY).ask(requests, log, lambda reply: reply, "answering")
+    written = pd.DataFrame([_written(Said(*reply)) for reply in said])
+    written = written.astype(dict.fromkeys(MEASURED, np.float32) | {"tokens": "Int64"})
+    graded = [grade(*line) for line in zip(written["answer"], asked["gold"], asked["kind"], asked["question"])]
+    return asked.assign(**written, correct=graded)
+
+
+def run(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, out: str) -> pd.DataFrame:
+    """The stage: `answer`, and the file of the answers.
+
+    What the endpoint said stays beside it, in a file that ends with .jsonl: each answer may have cost money, and none
+    is asked for again unless its question, the examples, the endpoint or max_new_tokens are others.
+    """
+    answers = answer(api, questions, max_new_tokens, Path(out).with_suffix(".jsonl"))
+    files.write_parquet(out, answers)
+    return answers
+
+
+def _written(said: Said) -> dict:
+    text = said.content.strip()
+    line = text.split("\n")[0].strip()
+    logprobs: list[float] = []
+    with suppress(TypeError, ValueError, AttributeError):  # tokens of no known shape
+        logprobs = _logprobs(said.tokens, line)
+    measures = (sum(logprobs), sum(logprobs) / len(logprobs), min(logprobs)) if logprobs else (np.nan,) * 3
+    written = {"answer": line, **dict(zip(MEASURED, measures)), "tokens": len(logprobs) or None}
+    return written | {"is_cut": said.is_cut and "\n" not in text}
+
+
+def _logprobs(tokens: list, line: str) -> list[float]:
+    """Log-probabilities of the tokens that spell an answer, its ending left out unless it is all there is.
+
+    Returns:
+        None of them where one is not known, or where the tokens spell something else.
+    """
+    spelt, kept = b"", []
+    for token, logprob in tokens if line or len(tokens) == 1 else []:
+        spelt += bytes(token) if isinstance(token, list) else token.encode(errors="replace")
+        text = spelt.decode(errors="replace").lstrip()
+        if text or not line:  # what is blank before an answer is none of it
+            kept.append(logprob)
+        if text.startswith(line):
+            return [min(value, 0.0) for value in kept] if all(UNKNOWN < value < ROUNDING for value in kept) else []
+    return []

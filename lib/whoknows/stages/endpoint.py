@@ -1,0 +1,297 @@
+"""A client of endpoints that speak OpenAI's chat API: some requests at a time, each reply kept as soon as it is there.
+
+The key comes from the environment and goes into one header to one address: redirects are not followed, and no sentence
+repeats what an endpoint says before the key is taken out of it.
+"""
+
+import http.client
+import json
+import os
+import queue
+import random
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from tqdm.auto import tqdm
+
+from whoknows import WhoknowsError
+
+WORKERS = 8  # requests at a time
+TRIES, LIMITED = 5, 9  # of a request that fails, and of one that comes too soon after others (429)
+LONGEST = 120  # seconds between two tries, whatever the endpoint asks for
+TIMEOUT = 300  # seconds without a byte: a small machine answers one after the other
+MOST = 2**24  # bytes of a reply
+SECRET = 8  # letters: a shorter key (EMPTY, ollama) is none, and may be a word of an answer
+SHOWN = 200  # letters of what others say, in a sentence
+# What an endpoint may refuse to hear of, and what it means that it is asked without.
+REFUSABLE = {
+    "logprobs": "its answers have no log-probabilities",
+    "temperature": "it draws answers at its own",
+    "max_tokens": "it is told max_completion_tokens instead",
+}
+
+
+class Request(NamedTuple):
+    """One request.
+
+    Attributes:
+        name: a digest of all that the reply depends on.
+        about: what it asks about, for a sentence on a failure.
+        body: as the API has it.
+    """
+
+    name: str
+    about: str
+    body: dict
+
+
+class Said(NamedTuple):
+    """What is taken from a reply.
+
+    Attributes:
+        content: the text; "" where there is none.
+        is_cut: whether it was cut at max_tokens.
+        tokens: of each token its bytes, or its text where no bytes are given, and its log-probability, as they were
+            sent; empty where none were.
+    """
+
+    content: str
+    is_cut: bool
+    tokens: list
+
+
+class Endpoint:
+    """An address, and what has been learned of it.
+
+    Args:
+        url: such as http://localhost:8000/v1.
+        where: the key of a grid that names it.
+        variable: the environment variable with the key, if it wants one.
+
+    Raises:
+        WhoknowsError: the address is none, or holds what should be secret; or the key cannot be one.
+    """
+
+    def __init__(self, url: str, where: str, variable: str):
+        self.url, self.where, self.variable = url, where, variable
+        self.key = os.environ.get(variable, "").strip()
+        self.opener = urllib.request.build_opener(_Straight)
+        self.refused: set[str] = set()
+        self.until = 0.0  # nothing is asked before this time
+        self.stop, self.writing = threading.Event(), threading.Lock()
+        if not re.fullmatch(r"https?://[!-~]+", url) or set("@?#") & set(url) or not _has_host(url):
+            raise WhoknowsError(
+                f"{where}: an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
+                f"a key belongs in the environment variable {variable}"
+            )
+        if not (self.key.isascii() and self.key.isprintable()):
+            raise WhoknowsError(f"{variable}: this environment variable holds letters that no key has; set it anew")
+
+    def ask(self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str) -> list:
+        """What is taken from the reply to each request, in the order of the requests.
+
+        Args:
+            log: file that each is added to as it comes, as a line [name, taken]; what is in it is not asked for again.
+            take: from a reply to what is kept, as far as JSON can say it.
+            doing: title of the progress bar.
+
+        Raises:
+            WhoknowsError: a request was refused, or failed again and again.
+        """
+        known = _read(log)
+        names = {request.name: request for request in requests}
+        todo = [request for name, request in names.items() if name not in known]
+        with tqdm(total=len(names), initial=len(names) - len(todo), desc=doing, unit="answer") as bar:
+            for name, taken in self._side_by_side(todo, log, take):
+                known[name] = taken
+                bar.update()
+        return [known[request.name] for request in requests]
+
+    def _side_by_side(self, todo: list[Request], log: Path, take: Callable[[Said], Any]) -> Iterator[tuple[str, Any]]:
+        """(name, taken) as they come.
+
+        The first request goes alone, so that a wrong key or a refused option is found out once. After a failure nothing
+        new is asked, and what others have asked is waited for. Threads that only wait do not outlive Ctrl-C.
+        """
+        waiting = iter(todo)
+        done: queue.SimpleQueue = queue.SimpleQueue()
+
+        def work() -> None:
+            try:
+                for request in waiting:
+                    taken = take(self._reply(request))
+                    with self.writing, open(log, "a", encoding="utf-8") as out:
+                        out.write(json.dumps([request.name, taken]) + "\n")
+                    done.put((request.name, taken))
+            except BaseException as error:
+                done.put(error)
+            done.put(None)
+
+        def start(count: int) -> int:
+            for _ in range(count):
+                threading.Thread(target=work, daemon=True).start()
+            return count
+
+        failure, running, alone = None, start(1), True
+        try:
+            while running:
+                outcome = done.get()
+                if outcome is None:
+                    running -= 1
+                elif isinstance(outcome, BaseException):
+                    failure = failure or outcome
+                    self.stop.set()
+                else:
+                    running, alone = running + start((WORKERS - 1) * alone), False
+                    yield outcome
+        finally:
+            self.stop.set()
+        if failure:
+            raise failure
+
+    def _reply(self, request: Request) -> Said:
+        """The reply to a request, which is sent until there is one."""
+        without, tries = set(self.refused), 0
+        while True:
+            self._sleep(self.until - time.monotonic())
+            if self.stop.is_set():
+                raise InterruptedError
+            status, told, after = 0, "", None
+            try:
+                said = _said(self._post(_without(request.body, without)))
+            except urllib.error.HTTPError as error:
+                status, told, after = error.code, self._told(error), _seconds(error.headers.get("Retry-After", ""))
+                why = f"answered {status} {http.client.responses.get(status, '')}".strip()
+                why += ", a redirect, which is not followed" if 300 <= status < 400 else ""
+            except (OSError, http.client.HTTPException) as error:
+                cause = getattr(error, "reason", error)
+                why = f"gave no answer ({type(cause if isinstance(cause, Exception) else error).__name__})"
+            except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+                why = "answered what is no chat completion"
+            else:
+                self._learn(without - self.refused)
+                return said
+            option = _refused(request.body.keys() - without, status, told.lower())
+            if option:
+                without.add(option)
+                continue
+            tries += 1
+            is_passing = not status or status >= 500 or status in (408, 425, 429)
+            if not is_passing or tries == (LIMITED if status == 429 else TRIES):
+                # Of a key that it refuses an endpoint may say a part.
+                why += f" ({told[:SHOWN]})" if told and status not in (401, 403) else ""
+                raise WhoknowsError(
+                    f"{self.where}: {self.url} {why} when it was asked about {_inert(request.about)[:SHOWN]}; "
+                    f"check the address, the model's name and the key in {self.variable}; what was answered is kept"
+                )
+            wait = min(after or 2 ** (tries - 1) * random.uniform(0.5, 1.5), LONGEST)
+            self.until = max(self.until, time.monotonic() + wait)
+
+    def _sleep(self, seconds: float) -> None:
+        if seconds > 0:
+            self.stop.wait(seconds)
+
+    def _post(self, body: dict):
+        # Some hosts turn away the name that Python gives itself.
+        headers = {"Content-Type": "application/json", "User-Agent": "whoknows"}
+        headers |= {"Authorization": f"Bearer {self.key}"} if self.key else {}
+        address = f"{self.url.rstrip('/')}/chat/completions"
+        request = urllib.request.Request(address, json.dumps(body).encode(), headers)
+        with self.opener.open(request, timeout=TIMEOUT) as reply:
+            return json.loads(self._hidden(reply.read(MOST).decode()))
+
+    def _told(self, error: urllib.error.HTTPError) -> str:
+        """What an endpoint says of an error, if it says it as usual."""
+        try:
+            with error:
+                text = error.read(2**12).decode(errors="replace")
+            told = re.search(r'"(?:message|detail|error)"\s*:\s*("(?:[^"\\]|\\.)*")', text)
+            return _inert(self._hidden(json.loads(told[1]))) if told else ""
+        except (OSError, http.client.HTTPException, ValueError):
+            return ""
+
+    def _hidden(self, text: str) -> str:
+        return text.replace(self.key, "***") if len(self.key) >= SECRET else text
+
+    def _learn(self, options: set[str]) -> None:
+        for option in options:
+            warnings.warn(f"{self.url} refuses {option}: {REFUSABLE[option]}", stacklevel=2)
+        self.refused |= options
+
+
+class _Straight(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: urllib would take the key along to another host."""
+
+    def redirect_request(self, *_) -> None:
+        return None
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
+def _read(log: Path) -> dict:
+    """What a log holds; the last line of a run that was killed may be half a line, and is left aside."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    if not text.endswith("\n") and text:
+        with open(log, "a", encoding="utf-8") as out:
+            out.write("\n")
+    known = {}
+    for line in text.split("\n"):
+        with suppress(ValueError, TypeError):
+            name, known[name] = json.loads(line)
+    return known
+
+
+def _without(body: dict, options: set[str]) -> dict:
+    """A request that does not name some options; there is a newer name for the most tokens."""
+    kept = {name: value for name, value in body.items() if name not in options}
+    return kept | ({"max_completion_tokens": body["max_tokens"]} if "max_tokens" in options else {})
+
+
+def _refused(options: set[str], status: int, told: str) -> str | None:
+    """Which of a request's options an endpoint may mean that answered with an error."""
+    if status == 429:
+        return None
+    named = next((option for option in REFUSABLE if option in options and option in told), None)
+    return named or ("logprobs" if status in (400, 422) and "logprobs" in options else None)
+
+
+def _said(reply: dict) -> Said:
+    choice = reply["choices"][0]
+    content = choice["message"].get("content") or ""
+    if not isinstance(content, str) or choice.get("error"):
+        raise TypeError("no answer")
+    tokens: list = []
+    with suppress(LookupError, TypeError, AttributeError):  # other shapes, and none
+        tokens = [[token.get("bytes") or token["token"], token["logprob"]] for token in choice["logprobs"]["content"]]
+    # No file takes half of a surrogate pair.
+    return Said(content.encode(errors="replace").decode(), choice.get("finish_reason") == "length", tokens)
+
+
+def _seconds(after: str) -> float | None:
+    """The seconds that a Retry-After asks for, as seconds or as a date (RFC 9110, 10.2.3)."""
+    if re.fullmatch(r"\d+(\.\d+)?", after.strip()):
+        return float(after)
+    with suppress(ValueError, TypeError, OverflowError):
+        return max(parsedate_to_datetime(after).timestamp() - time.time(), 0)
+    return None
+
+
+def _inert(text: str) -> str:
+    """One line, without what moves a cursor or turns the direction of writing."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

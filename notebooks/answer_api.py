@@ -1,0 +1,56 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Answers from an endpoint
+#
+# What a model answers that is behind an endpoint which speaks OpenAI's chat API, at temperature zero, after a few
+# examples, and whether it is right. Needs `questions.parquet`, and the environment variable `WHOKNOWS_API_KEY` if the
+# endpoint wants a key.
+
+# %% tags=["parameters"]
+model = "hosted"
+api = {"url": "http://localhost:8000/v1", "model": "hosted"}
+questions = "results/embedded/questions.parquet"
+max_new_tokens = 30
+out = "results/by-hand/answers/hosted.parquet"
+rows_out = "results/by-hand/rows/likelihood/hosted.parquet"
+
+# %%
+import pandas as pd
+from IPython.display import HTML
+
+from whoknows.data import files
+from whoknows.stages.answer import likelihood_rows, summary
+from whoknows.stages.answer_api import run
+
+answers = run(api, files.read_parquet(questions), max_new_tokens, out)
+files.write_parquet(rows_out, likelihood_rows(model, answers))
+
+# %% [markdown]
+# How often the model is right, and in the test split how well the probability that it gave to its own answer
+# tells right from wrong (AUROC; 0.5 is chance), without any training, where the endpoint says that probability. Empty
+# answers are wrong; cut ones had no line end within `max_new_tokens`.
+
+# %%
+marks = answers.assign(empty=answers["answer"] == "", cut=answers["is_cut"], rated=answers["sum_logprob"].notna())
+counts = marks.groupby("task", sort=False)[["empty", "cut", "rated"]].sum()
+summary(answers).join(counts.rename(columns={"rated": "with a probability"})).round(3)
+
+# %% [markdown]
+# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one;
+# what the question itself holds is no proof.
+
+# %%
+some = answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
+pd.set_option("display.max_colwidth", None)
+HTML(
+    some[["correct", "question", "answer", "gold", "task"]]
+    .assign(gold=some["gold"].str[:3].str.join("; "))
+    .to_html(index=False, classes="texts")
+)
