@@ -236,8 +236,9 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     values |= {"name": name, "tasks": results.tasks(setting), "methods": ["probe"], "seeds": [results.seed]}
     values |= dict.fromkeys(("judge", "search", "beside"))
     values["models"] = [model | {"layers": "all" if model["name"] in lacks else None} for model in values["models"]]
-    values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
-    values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
+    values["probe"] = values.get("probe", {}) | {"layers": [setting.layer], "strengths": [setting.strength]}
+    sizes = [setting.size] if setting.size else []
+    values["controls"] = values.get("controls", {}) | {"strengths": [setting.strength], "sizes": sizes, "lora": []}
     grid.build(values)
     comments = [
         f"{results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained "
