@@ -16,6 +16,7 @@ COMMANDS = {
     "book": ("report.book:main", "build a grid's report"),
     "pdf": ("report.pdf:main", "the same, and print it"),
     "pack": ("report.pack:main", "pack a grid's results, to be shown beside another's"),
+    "compare": ("report.compare:main", "differences between finished runs, cell by cell"),
     "bench": ("lab.bench:main", "measure the speed of a grid's models"),
     "score": ("use.commands:score", "P(correct) of new questions and answers"),
     "push": ("use.commands:push", "send a trained estimator to the Hugging Face hub"),
