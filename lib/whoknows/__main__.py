@@ -9,6 +9,7 @@ from whoknows import WhoknowsError
 
 # Name: the function that takes the other arguments, in a module that is imported if it is asked for, and what it does.
 COMMANDS = {
+    "new": ("run.new:main", "write a folder with a grid and questions of your own, to begin with"),
     "check": ("run.grid:main", "check a grid, and fetch the models and questions that it names"),
     "workflow": ("run.workflow:main", "run a grid's stages, or say which would run"),
     "run": ("run.notebook:main", "run one notebook with other parameters"),

@@ -33,7 +33,7 @@ def a_run(folder, strength=1.0, models=("ash", "birch"), first=0, count=200, tas
     """
     values = {"name": folder.name, "models": [{"name": name, "source": "tiny-llama"} for name in models]}
     values["tasks"] = [{"name": name, "size": 9, "role": "shift" if name == shift else "train"} for name in tasks]
-    files.write_text(folder / "grid.yml", grid.text(grid.build(values | {"seeds": [*range(seeds)]})))
+    files.write_text(folder / "grid.yml", grid.text(grid.build(values | {"seeds": [*range(seeds)]}), folder))
     parts = []
     places = [("probe", name, name, scored) for name, scored in product(models, repeat=2)]
     for (method, reader, trained_on, scored), task in product([*places, ("likelihood", "", "", "ash")], tasks):

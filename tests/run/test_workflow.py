@@ -228,7 +228,8 @@ def test_a_killed_run_goes_on_where_it_stopped(story):
 
 
 def test_a_run_says_in_full_what_it_used(story):
-    assert (story["project"].results / "grid.yml").read_text() == grid.text(load(story["project"].grid))
+    project = story["project"]
+    assert (project.results / "grid.yml").read_text() == grid.text(load(project.grid), project.results)
 
 
 def test_touching_files_re_runs_nothing(story):

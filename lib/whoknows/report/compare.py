@@ -151,12 +151,10 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
         table = before.add_suffix("_before").join(after.add_suffix("_after"), how="outer")
         table = table.join(bootstrap.interval(redrawn - drawn)).assign(test_set=test_set, how=how)
         parts.append(table.reset_index())
-    table = pd.concat(parts, ignore_index=True)
-    there = table[["n_rarer_before", "n_rarer_after"]].notna()
-    if not there.all(axis=1).any():
+    if not any(part[["n_rarer_before", "n_rarer_after"]].notna().all(axis=1).any() for part in parts):
         both = f"{base.name} and {other.name} have no cell in common"
         raise WhoknowsError(f"{both}: compare runs that share a method and the names of its models.")
-    return _said(table, base, other)
+    return _said(pd.concat(parts, ignore_index=True), base, other)
 
 
 def _measured(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

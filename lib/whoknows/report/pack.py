@@ -54,7 +54,7 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         searches = [results / "search" / f"{name}.parquet" for name in names if parameters.searched(chosen)]
         for path in filter(Path.exists, searches):
             files.write_parquet(place / "search" / path.name, files.read_parquet(path), **SMALL)
-        files.write_text(place / "grid.yml", grid.text(chosen))
+        files.write_text(place / "grid.yml", grid.text(chosen, folder))
         about = _about(chapters.collect(results / "notebooks", chosen))
         files.write_text(place / "about.json", json.dumps(about, indent=1))
 

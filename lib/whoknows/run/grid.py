@@ -9,6 +9,7 @@ and fetches the questions and models that it names.
 import argparse
 import difflib
 import json
+import os
 from dataclasses import asdict, field
 from datetime import date
 from functools import cache, reduce
@@ -328,9 +329,12 @@ def build(values, origin: str = "") -> Grid:
     return grid
 
 
-def text(grid: Grid) -> str:
-    """All values of a grid as YAML, those included that its file leaves out; it loads as the same grid."""
+def text(grid: Grid, folder: Path) -> str:
+    """All values of a grid as YAML, those included that its file leaves out; a file in that folder is the same grid."""
     whole = json.loads(json.dumps(asdict(grid)))
+    for item in (*whole["models"], *whole["tasks"]):
+        for key in {"answers", "file"} & {name for name, value in item.items() if value}:
+            item[key] = os.path.relpath(item[key], folder)  # as `load` reads it
     if grid.resources:
         whole["resources"] = _given(whole["resources"])
     return yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)

@@ -55,7 +55,7 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
     if mixed := provenance.changed(results, results.name):
         raise WhoknowsError("\n".join(mixed.values()))
     lock, start = _take_turn(), time.time()
-    files.write_text(results / "grid.yml", grid.text(chosen))
+    files.write_text(results / "grid.yml", grid.text(chosen, results))
     # We alone are at work here, so a lock of Snakemake's own was left by a run that was killed.
     if any((STATE / "locks").glob("*")):
         subprocess.run([*_snakemake(path), "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL)
