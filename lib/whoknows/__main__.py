@@ -9,6 +9,7 @@ from whoknows import WhoknowsError
 
 # Name: the function that takes the other arguments, in a module that is imported if it is asked for, and what it does.
 COMMANDS = {
+    "new": ("run.new:main", "write a folder with a grid and questions of your own, to begin with"),
     "check": ("run.grid:main", "check a grid, and fetch the models and questions that it names"),
     "workflow": ("run.workflow:main", "run a grid's stages, or say which would run"),
     "run": ("run.notebook:main", "run one notebook with other parameters"),
@@ -16,6 +17,7 @@ COMMANDS = {
     "book": ("report.book:main", "build a grid's report"),
     "pdf": ("report.pdf:main", "the same, and print it"),
     "pack": ("report.pack:main", "pack a grid's results, to be shown beside another's"),
+    "compare": ("report.compare:main", "differences between finished runs, cell by cell"),
     "bench": ("lab.bench:main", "measure the speed of a grid's models"),
     "score": ("use.commands:score", "P(correct) of new questions and answers"),
     "push": ("use.commands:push", "send a trained estimator to the Hugging Face hub"),

@@ -57,6 +57,7 @@ def checkout(tmp_path_factory):
     values["tasks"] = [
         {"name": name, "size": size, "role": "shift" if name == "nq_open" else "train"} for name, size in TASKS.items()
     ]
+    del values["probe"], values["controls"]  # what a grid leaves out is as in that one
     files.write_text(folder / "grids/made-up.yml", yaml.safe_dump(values))
     for scored_at, scored in enumerate(LAYERS):
         for reader_at, (reader, layers) in enumerate(LAYERS.items()):

@@ -534,6 +534,7 @@ def test_what_the_run_took(built):
         "| torch | `9.9` |",
         "| machine | `a machine` |",
         MODELS[0],
+        grid.text(grid.load(built[0] / "two.yml"), built[0]),
     ):
         assert fact in text
     run = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))

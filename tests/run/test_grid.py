@@ -94,7 +94,34 @@ def test_the_schema_names_and_explains_every_key():
             title = rule.get("title") or parts[rule["$ref"].rpartition("/")[2]]["title"]
             assert title[0].islower(), (name, key)  # ours: pydantic's own begin with a capital
             assert rule["description"].endswith(".") and "\n" not in rule["description"], (name, key)
-            assert "default" not in rule, (name, key)
+
+
+def test_the_schema_shows_what_may_be_left_out():
+    schema = grid.schema()
+    parts, lora = schema["$defs"], schema["$defs"]["LoraPrompt"]["properties"]
+    assert schema["required"] == ["name", "models", "tasks"] and parts["Model"]["required"] == ["name", "source"]
+    assert not {*parts} & {name for name in parts if "required" in parts[name]} - {"Model", "Task", "Judge"}
+    assert lora["alpha"]["default"] == 32 and lora["wrong_per_right"]["default"] is None
+    assert "default" not in parts["Stage"]["properties"]["gpus"], "null is nothing to write there"
+
+
+def test_what_a_grid_leaves_out_is_as_in_the_default_grid():
+    values = yaml.safe_load((GRIDS / "embedded.yml").read_text())
+    assert grid.build({name: values[name] for name in ("name", "models", "tasks")}) == grid.build(values)
+    values["lora_prompt"], values["probe"] = {"epochs": 2}, {"mlp": {"hidden": [8]}}
+    mine, usual = grid.build(values), grid.load(GRIDS / "embedded.yml")
+    assert mine.lora_prompt == dataclasses.replace(usual.lora_prompt, epochs=2)
+    mlp = dataclasses.replace(usual.probe.mlp, hidden=(8,))
+    assert mine.probe == dataclasses.replace(usual.probe, mlp=mlp)
+
+
+@pytest.mark.parametrize("path", sorted(GRIDS.glob("*.yml")), ids=lambda path: path.stem)
+def test_the_full_text_of_a_grid_is_the_same_grid(path, tmp_path):
+    text = grid.text(grid.load(path), tmp_path)
+    assert not {"lora_prompt", "judge", "date", "search", "resources"} - {*yaml.safe_load(text)}
+    (tmp_path / "grid.yml").write_text(text)
+    again = grid.load(tmp_path / "grid.yml")
+    assert again == grid.load(path)
 
 
 def test_a_grid_may_name_every_task():
@@ -178,8 +205,8 @@ MISTAKES = {
     "unknown key": (put(["probe", "layer"], 3), "there is no key `probe.layer`; did you mean `layers`?"),
     "strange key": (put(["zzz"], 3), "there is no key `zzz`; the keys here are name, models, tasks"),
     "missing key": (
-        lambda values: values["lora_prompt"].pop("r"),
-        "`lora_prompt.r` is missing; it should be a whole number",
+        lambda values: values["models"][0].pop("source"),
+        "`models[0].source` is missing; it should be a name",
     ),
     "unknown task": (
         put(["tasks", 0, "name"], "triviaqa"),
@@ -312,7 +339,7 @@ MISTAKES = {
         "`models[0].thinking` is given, but its source is not asked in a chat template",
     ),
     "a path in a name": (put(["models", 0, "name"], "../x"), "`models[0].name` should be letters, digits"),
-    "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 0.82"),
+    "split sum": (put(["splits", "test"], 0.3), "`splits` should sum to 1, but sums to 0.82 (train 0.36, "),
     "empty split": (put(["splits", "validation"], 0), "`splits.validation` should be a number above 0, but is `0`"),
     "nothing to train on": (
         put(["tasks"], [{"name": "sciq", "size": 9, "role": "shift"}]),
@@ -347,10 +374,7 @@ MISTAKES = {
         put(["resources"], {"stages": {"answer": {"shards": 1}}}),
         "`resources.stages.answer.shards` should be a whole number, 2 or more, but is `1`",
     ),
-    "a search without sizes": (
-        put(["search"], {"learning_rates": [0.001]}),
-        "`search.sizes` is missing; it should be a list of whole numbers",
-    ),
+    "an empty section": (put(["probe"], None), "`probe` should be the settings of the probe, but is empty"),
     "nothing given": (
         put(["precision"], None),
         "`precision` should be one of auto, float32, bfloat16, 8bit, 4bit, but is empty",

@@ -20,7 +20,7 @@ import yaml
 from snakemake.cli import get_argument_parser
 
 from made_up import put
-from whoknows.run import cost
+from whoknows.run import cost, grid
 from whoknows.run.grid import load
 from whoknows.run.stages import STAGES
 
@@ -225,6 +225,11 @@ def test_a_killed_run_goes_on_where_it_stopped(story):
     assert done <= {"lora_prompt", "cell", *(f"{page}:" for page in PAGES)}, text
     assert {path.stem for path in story["project"].results.glob("notebooks/*")} == ALL
     assert (story["project"].results / "scores.parquet").exists()
+
+
+def test_a_run_says_in_full_what_it_used(story):
+    project = story["project"]
+    assert (project.results / "grid.yml").read_text() == grid.text(load(project.grid), project.results)
 
 
 def test_touching_files_re_runs_nothing(story):

@@ -244,8 +244,9 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     values |= dict.fromkeys(("judge", "search", "beside"))
     for model in values["models"]:
         model |= {"layers": "all" if model["name"] in lacks else None} if model["name"] in results.readers else {}
-    values["probe"] |= {"layers": [setting.layer], "strengths": [setting.strength]}
-    values["controls"] |= {"strengths": [setting.strength], "sizes": [setting.size] if setting.size else [], "lora": []}
+    values["probe"] = values.get("probe", {}) | {"layers": [setting.layer], "strengths": [setting.strength]}
+    sizes = [setting.size] if setting.size else []
+    values["controls"] = values.get("controls", {}) | {"strengths": [setting.strength], "sizes": sizes, "lora": []}
     grid.build(values)
     comments = [
         f"{results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained "

@@ -74,7 +74,8 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
         of_stage = [page for page in others if page.stage == stage and page.name != stage]
         if of_stage:
             texts[f"run/{stage}.md"] = chapters.overview(stage, of_stage)
-    texts["run/record.md"] = chapters.record(pages, Path(grid_file).read_text(encoding="utf-8"))
+    written, full = Path(grid_file).read_text(encoding="utf-8"), grid.text(chosen, Path(grid_file).parent)
+    texts["run/record.md"] = chapters.record(pages, written, full)
     texts["run/assets.md"] = licences()
     if (results / "bench.parquet").exists():
         texts["run/speed.md"] = chapters.speed(files.read_parquet(results / "bench.parquet"))

@@ -147,8 +147,13 @@ def overview(stage: str, chapters: list[Chapter]) -> str:
     return "\n".join([*lines, ""])
 
 
-def record(chapters: list[Chapter], grid_text: str) -> str:
-    """The page on the run itself, as Markdown: how notebooks ended, times, machines, versions, commits, the grid."""
+def record(chapters: list[Chapter], written: str, full: str) -> str:
+    """The page on the run itself, as Markdown: how notebooks ended, times, machines, versions, commits, the grid.
+
+    Args:
+        written: the grid as its file has it.
+        full: the grid with all that its file leaves out.
+    """
     lines = ["# The run", "", "| stage | notebooks | time |", "|---|---|---|"]
     lines += [f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(chapters)]
     lines += ["", "## Where it ran, and on what", "", "| | |", "|---|---|"]
@@ -159,7 +164,8 @@ def record(chapters: list[Chapter], grid_text: str) -> str:
         lines.append(f"| {name} | {_all_of(about.get(name) for about in versions)} |")
     lines += ["", "## Every notebook", "", "| notebook | ended | time |", "|---|---|---|"]
     lines += [f"| {_linked(chapter)} | {_ended(chapter)} | {_time(chapter)} |" for chapter in chapters]
-    lines += ["", *_warnings(chapters), "## The grid", "", "```yaml", grid_text.rstrip(), "```", ""]
+    lines += ["", *_warnings(chapters), "## The grid", "", "```yaml", written.rstrip(), "```", ""]
+    lines += ["With all that it leaves out:", "", "```yaml", full.rstrip(), "```", ""]
     return "\n".join(lines)
 
 

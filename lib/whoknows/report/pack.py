@@ -1,8 +1,8 @@
 """Packs what the pages of results are made of, so that another book can show a run without repeating it.
 
 `python -m whoknows pack GRID FOLDER` writes rows, controls, answers, the estimators' cards, the search for settings and
-the grid itself, some megabytes; a grid that names the folder as `beside` shows them, wherever the folder was copied to.
-No estimator, hidden state or adapter is in it.
+the grid with all that its file leaves out, some megabytes; a grid that names the folder as `beside` shows them,
+wherever the folder was copied to. No estimator, hidden state or adapter is in it.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         searches = [results / "search" / f"{name}.parquet" for name in names if parameters.searched(chosen)]
         for path in filter(Path.exists, searches):
             files.write_parquet(place / "search" / path.name, files.read_parquet(path), **SMALL)
-        files.write_text(place / "grid.yml", Path(grid_file).read_text(encoding="utf-8"))
+        files.write_text(place / "grid.yml", grid.text(chosen, folder))
         about = _about(chapters.collect(results / "notebooks", chosen))
         files.write_text(place / "about.json", json.dumps(about, indent=1))
 

@@ -1,13 +1,15 @@
 """The grid: models, tasks, methods, sizes and seeds of one run, read from a YAML file and checked before anything runs.
 
-The classes here say what each key may hold and nothing but `resources` has a default, so a grid's file says all that
-made its numbers. Their words are those of `grids/schema.json`, which is made of them for editors, and of the sentence
-about a mistake. `python -m whoknows check GRID` checks a grid and fetches the questions and models that it names.
+A file has to say `name`, `models` and `tasks`. What else it leaves out, key by key, is as in `grids/embedded.yml`, and
+`text` writes a grid with all that made its numbers. The words of the classes here are those of `grids/schema.json`,
+which is made of them for editors, and of the sentence about a mistake. `python -m whoknows check GRID` checks a grid
+and fetches the questions and models that it names.
 """
 
 import argparse
 import difflib
 import json
+import os
 from dataclasses import asdict, field, replace
 from datetime import date
 from functools import cache, reduce
@@ -15,6 +17,7 @@ from operator import getitem
 from pathlib import Path
 from typing import Annotated, Literal
 
+import yaml
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import GenerateJsonSchema
@@ -70,12 +73,14 @@ Weight = _number("a number, 0 or more", ge=0)
 Positive = _number("a number above 0", gt=0)
 Strengths = _set(Positive, "a list of numbers above 0")
 Sizes = _set(Count, "a list of whole numbers, 1 or more", at_least=0)
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")  # as most models call them
 Layers = _set(_is(int, None, ge=0), None) | Literal["all"]  # untitled: the key's title is for all ways and items
 
 
 def _tidy(rule: dict) -> None:
     for key in rule["properties"].values():
-        key.pop("default", None)  # None stands for what is left out, and is not always something to write
+        if key.get("default", ...) is None and {"type": "null"} not in key.get("anyOf", []):
+            del key["default"]  # None stands for what is left out, and is nothing to write there
         key["description"] = key["description"].replace("\n", " ")
 
 
@@ -178,88 +183,91 @@ class Task:
 
 @_part("the shares of train, validation and test")
 class Splits:
-    train: Positive
+    train: Positive = 0.36
     """Share of training questions."""
-    validation: Positive
+    validation: Positive = 0.16
     """Share of validation questions, on which settings are chosen."""
-    test: Positive
+    test: Positive = 0.48
     """Share of test questions."""
 
 
 @_part("shots and max_new_tokens")
 class Answer:
-    shots: Whole
+    shots: Whole = 16
     """Solved examples before each question; fewer for tasks whose questions are long."""
-    max_new_tokens: Count
+    max_new_tokens: Count = 30
     """Longest answer, in tokens."""
 
 
 @_part("the settings of the probe's MLP")
 class Mlp:
-    hidden: _is(tuple[Count, ...], "a list of whole numbers", min_length=1)
+    hidden: _is(tuple[Count, ...], "a list of whole numbers", min_length=1) = (256, 128, 64)
     """Units of each hidden layer."""
-    learning_rate: Positive
+    learning_rate: Positive = 1.0e-4
     """Learning rate of Adam."""
-    epochs: Count
+    epochs: Count = 100
     """Passes over the training answers, at most."""
-    batch_size: Count
+    batch_size: Count = 32
     """Answers in one step."""
-    patience: Count
+    patience: Count = 10
     """Epochs without a better AUROC on validation after which training stops."""
 
 
 @_part("the settings of the probe")
 class Probe:
-    layers: _is(Layers, "all, or a list of layers (whole numbers, 0 or more)")
+    layers: _is(Layers, "all, or a list of layers (whole numbers, 0 or more)") = "all"
     """Hidden states to choose from on validation, by the index of Hugging Face: 0 is the embeddings."""
-    strengths: Strengths
+    strengths: Strengths = (0.001, 0.01, 0.1, 1.0, 10.0)
     """L2 strengths of the logistic regression to choose from on validation."""
-    mlp: Mlp
+    mlp: Mlp = Mlp()
     """The multi-layer perceptron of Kapoor et al. (2024), on the reader's last layer."""
 
 
 @_part("the settings of LoRA + Prompt")
 class LoraPrompt:
-    first_layer: _number("a number from 0 to 1", ge=0, le=1)
+    first_layer: _number("a number from 0 to 1", ge=0, le=1) = 0
     """Adapters sit on the blocks from this fraction of the depth upwards; 0 is every block."""
-    r: Count
+    r: Count = 8
     """Rank of the adapters."""
-    alpha: Positive
+    alpha: Positive = 32
     """Scale of the adapters, divided by their rank."""
-    dropout: _number("a number from 0 to below 1", ge=0, lt=1)
+    dropout: _number("a number from 0 to below 1", ge=0, lt=1) = 0.0
     """Dropout at the adapters' input."""
-    targets: _is(_set(Text, None) | Literal["all-linear"], "all-linear, or a list of names")
+    targets: _is(_set(Text, None) | Literal["all-linear"], "all-linear, or a list of names") = LINEAR
     """Linear modules of a block that get an adapter; all-linear is all that it has."""
-    learning_rate: Positive
-    """Peak learning rate of AdamW, which rises for a tenth of the steps and falls along a cosine."""
-    batch_size: Count
+    learning_rate: Positive = 5.0e-4
+    """Peak learning rate of AdamW, which rises for a tenth of the steps and falls along a cosine. Each model wants its
+    own: Gemma 3 270M did best at 0.00015, and `search` finds another's."""
+    batch_size: Count = 8
     """Answers in one step."""
-    epochs: Count
+    epochs: Count = 5
     """Passes over the training answers, at most."""
-    evaluations: Count
+    evaluations: Count = 10
     """Looks at validation, spread evenly over all epochs; the adapters with the best AUROC are kept. With fewer than
     three, no plateau can be seen, and every cell is marked as still improving."""
-    patience: Count
+    patience: Count = 10
     """Looks at validation without a better AUROC after which training stops."""
-    wrong_per_right: _is(Positive | None, "a number above 0, or null")
+    wrong_per_right: _is(Positive | None, "a number above 0, or null") = None
     """Wrong training answers kept for each right one; null keeps all."""
-    js_weight: Weight
+    js_weight: Weight = 0.0
     """Weight of the Jensen-Shannon penalty that keeps the answer's distribution near the untouched model's."""
 
 
 @_part("the settings of the controls")
 class Controls:
-    embedder: _is(Text | None, "the name of a sentence embedder, or null")
+    embedder: _is(Text | None, "the name of a sentence embedder, or null") = "all-minilm-l6-v2"
     """An asset, a local folder or a name on the Hugging Face hub; null leaves out the controls that need one."""
-    strengths: Strengths
+    strengths: Strengths = (0.01, 0.1, 1.0)
     """L2 strengths of the controls' logistic regression to choose from on validation."""
-    sizes: Sizes
+    sizes: Sizes = (100, 200, 400)
     """Numbers of training answers for the probe's learning curve."""
-    lora: _set(_one_of("no_query", "js_weight", "left_out"), "a list of no_query, js_weight and left_out", at_least=0)
+    lora: _set(
+        _one_of("no_query", "js_weight", "left_out"), "a list of no_query, js_weight and left_out", at_least=0
+    ) = ()
     """More trainings of every reader on its own answers, with the first seed: LoRA with a classifier instead of the
     query; LoRA + Prompt with the js_weight that is given here; LoRA + Prompt with one whole task left out, for each
     task."""
-    js_weight: Weight
+    js_weight: Weight = 1.0
     """Weight of the Jensen-Shannon penalty in the control of that name."""
 
 
@@ -273,9 +281,9 @@ class Judge:
 
 @_part("learning_rates and sizes")
 class Search:
-    learning_rates: _set(Positive, "a list of numbers above 0", at_least=0)
+    learning_rates: _set(Positive, "a list of numbers above 0", at_least=0) = ()
     """Peak learning rates to try with all training answers; the reader's own is tried anyhow."""
-    sizes: Sizes
+    sizes: Sizes = ()
     """Numbers of training answers, fewer than there are, to try at the reader's own rate."""
 
 
@@ -319,29 +327,32 @@ class Grid:
     """Every model answers, is trained on and is scored; those with a source also read."""
     tasks: _is(tuple[Task, ...], "a list of tasks, each with name, size and role", min_length=1)
     """The sets of questions."""
-    splits: Splits
+    splits: Splits = Splits()
     """How the questions of train tasks are split, by a hash of their words; the shares sum to 1."""
-    answer: Answer
+    answer: Answer = Answer()
     """How answers are written."""
-    methods: _set(_one_of(*dict.fromkeys(TRAINED.values())), "a list of probe, lora_prompt or both")
+    methods: _set(_one_of(*dict.fromkeys(TRAINED.values())), "a list of probe, lora_prompt or both") = (
+        "probe",
+        "lora_prompt",
+    )
     """Trained methods to run; zero_shot and likelihood need no training and always run."""
-    precision: _one_of("auto", "float32", "bfloat16", "8bit", "4bit")
+    precision: _one_of("auto", "float32", "bfloat16", "8bit", "4bit") = "auto"
     """Number format of the language models; auto is bfloat16 on a GPU and on a CPU that has it, else float32. With 8bit
     and 4bit the blocks' matrices are quantised by bitsandbytes, and the rest is bfloat16."""
-    batch_tokens: _is(_is(int, None, ge=64) | None, "a whole number, 64 or more, or null")
+    batch_tokens: _is(_is(int, None, ge=64) | None, "a whole number, 64 or more, or null") = 2048
     """Tokens in one forward pass of a language model; null is as many as fit into a GPU's free memory."""
-    seeds: _set(Whole, "a list of whole numbers, 0 or more")
+    seeds: _set(Whole, "a list of whole numbers, 0 or more") = (0,)
     """Every estimator is trained once for each."""
-    probe: Probe
+    probe: Probe = Probe()
     """Classifiers on the hidden state at the answer's last token."""
-    lora_prompt: LoraPrompt
+    lora_prompt: LoraPrompt = LoraPrompt()
     """Low-rank adapters trained to say whether an answer is correct."""
-    controls: Controls
+    controls: Controls = Controls()
     """Estimators that a trivial shortcut would pass as well."""
-    judge: _is(Judge | None, "url and model of a judge, or null")
+    judge: _is(Judge | None, "url and model of a judge, or null") = None
     """Another model that grades the test answers once more, behind an endpoint that speaks OpenAI's chat API; its key,
     if it wants one, is taken from the environment variable WHOKNOWS_JUDGE_KEY."""
-    beside: _is(Text | None, "a folder, or null")
+    beside: _is(Text | None, "a folder, or null") = None
     """Packed results of another run, as `python -m whoknows pack` writes them, whose pages the book shows after its
     own."""
     date: _is(Text | None, "a day as year-month-day, or null") = None
@@ -391,6 +402,26 @@ def build(values, origin: str = "") -> Grid:
     if mistake:
         raise WhoknowsError(f"{origin}{mistake.removesuffix('.')}{'' if mistake.endswith('?') else '.'}")
     return grid
+
+
+def text(grid: Grid, folder: Path) -> str:
+    """All values of a grid as YAML, those included that its file leaves out; a file in that folder is the same grid."""
+    whole = json.loads(json.dumps(asdict(grid)))
+    for item in (*whole["models"], *whole["tasks"]):
+        for key in {"answers", "file"} & {name for name, value in item.items() if value}:
+            item[key] = os.path.relpath(item[key], folder)  # as `load` reads it
+    if grid.resources:
+        whole["resources"] = _given(whole["resources"])
+    return yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
+
+
+def _given(values):
+    """Without None, which a file cannot say there."""
+    return (
+        {key: _given(value) for key, value in values.items() if value is not None}
+        if isinstance(values, dict)
+        else values
+    )
 
 
 def _mistake(values, errors: list[dict]) -> str:
@@ -475,9 +506,10 @@ def _nonsense(grid: Grid) -> str | None:
         if asked.shards and stage not in SHARDED:
             key, cut = f"resources.stages.{stage}.shards", " and ".join(SHARDED)
             return f"`{key}` is given, but only {cut} can be cut into shards; remove it"
-    total = sum(asdict(grid.splits).values())
-    if abs(total - 1) > 1e-6:
-        return f"`splits` should sum to 1, but sums to {total:g}; change one of the shares"
+    shares = asdict(grid.splits)
+    if abs(sum(shares.values()) - 1) > 1e-6:
+        parts = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+        return f"`splits` should sum to 1, but sums to {sum(shares.values()):g} ({parts}); give all three"
     return None
 
 

@@ -39,6 +39,8 @@ REASONS = {
 def run(path: str, cores: str, profile: str | None = None) -> int:
     """Runs what is missing or out of date, and goes on where a killed run stopped; returns an exit status.
 
+    The run's folder says in `grid.yml` all values that it used, those that the grid leaves out among them.
+
     Args:
         cores: of this machine, for jobs that run here.
         profile: where jobs run, if not here: a name in `profiles/`, or a folder with a Snakemake profile.
@@ -47,11 +49,13 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
         WhoknowsError: the grid or the profile is wrong, files of the run were changed, or another run is at work in
             this checkout.
     """
-    results = Path("results") / grid.load(path).name
+    chosen = grid.load(path)
+    results = Path("results") / chosen.name
     how = elsewhere(profile) if profile else _here(cores)
     if mixed := provenance.changed(results, results.name):
         raise WhoknowsError("\n".join(mixed.values()))
     lock, start = _take_turn(), time.time()
+    files.write_text(results / "grid.yml", grid.text(chosen, results))
     # We alone are at work here, so a lock of Snakemake's own was left by a run that was killed.
     if any((STATE / "locks").glob("*")):
         subprocess.run([*_snakemake(path), "--unlock", "--quiet", "all"], check=True, stderr=subprocess.DEVNULL)

@@ -1,0 +1,45 @@
+"""Writes a folder to begin with, a grid and questions of your own: `python -m whoknows new FOLDER`."""
+
+import argparse
+import re
+from pathlib import Path
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+
+TEMPLATES = Path(__file__).with_name("study")
+
+
+def write(folder: Path) -> None:
+    """Writes grid.yml, questions.csv and README.md; the grid is called as the folder is.
+
+    Raises:
+        WhoknowsError: something is there already, or the path cannot be used.
+    """
+    if not re.fullmatch(r"[\w./-]+", str(folder)):
+        raise WhoknowsError(f"{folder}: make takes no such path; use letters, digits, dots, hyphens and underscores.")
+    name = re.sub("[^A-Za-z0-9.]+", "-", folder.resolve().name).strip("-.") or "study"
+    taken = next((path for path in (folder, Path("results", name)) if path.exists() and not _is_empty(path)), None)
+    if taken:
+        raise WhoknowsError(f"{taken}: there is something already, which is left as it is; name another folder.")
+    try:
+        for template in sorted(TEMPLATES.iterdir()):
+            text = template.read_text(encoding="utf-8").replace("FOLDER", str(folder)).replace("NAME", name)
+            files.write_text(folder / template.name, text)
+    except OSError as error:
+        raise WhoknowsError(
+            f"{folder}: nothing can be written there ({error.strerror}); name another folder."
+        ) from None
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_dir() and not any(path.iterdir())
+
+
+def main(arguments: list[str]) -> None:
+    """The command line; prints what to do next."""
+    parser = argparse.ArgumentParser(prog="whoknows new", description=__doc__)
+    parser.add_argument("folder", type=Path, help="is made; it may be there if it is empty")
+    folder = parser.parse_args(arguments).folder
+    write(folder)
+    print(f"{folder / 'README.md'} says what is there. To run it: make book GRID={folder / 'grid.yml'}")
