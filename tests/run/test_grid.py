@@ -99,7 +99,7 @@ def test_the_schema_names_and_explains_every_key():
 def test_the_schema_shows_what_may_be_left_out():
     schema = grid.schema()
     parts, lora = schema["$defs"], schema["$defs"]["LoraPrompt"]["properties"]
-    assert schema["required"] == ["name", "models", "tasks"] and parts["Model"]["required"] == ["name", "source"]
+    assert schema["required"] == ["name", "models", "tasks"] and parts["Model"]["required"] == ["name"]
     assert not {*parts} & {name for name in parts if "required" in parts[name]} - {"Model", "Task", "Judge"}
     assert lora["alpha"]["default"] == 32 and lora["wrong_per_right"]["default"] is None
     assert "default" not in parts["Stage"]["properties"]["gpus"], "null is nothing to write there"
@@ -206,7 +206,7 @@ MISTAKES = {
     "strange key": (put(["zzz"], 3), "there is no key `zzz`; the keys here are name, models, tasks"),
     "missing key": (
         lambda values: values["models"][0].pop("source"),
-        "`models[0].source` is missing; it should be a name",
+        "`models[0]` has none of source, answers and api; give it one of them",
     ),
     "unknown task": (
         put(["tasks", 0, "name"], "triviaqa"),
