@@ -18,6 +18,7 @@ COMMANDS = {
     "pack": ("report.pack:main", "pack a grid's results, to be shown beside another's"),
     "bench": ("lab.bench:main", "measure the speed of a grid's models"),
     "score": ("use.commands:score", "P(correct) of new questions and answers"),
+    "serve": ("use.commands:serve", "the same over HTTP"),
     "push": ("use.commands:push", "send a trained estimator to the Hugging Face hub"),
 }
 
