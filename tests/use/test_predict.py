@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -208,6 +209,47 @@ def test_passes_side_by_side_say_the_same_and_every_thread_takes_some(alone, met
     busy.clear()
     estimator.logits(questions[:1], answers[:1])
     assert busy == {(0, threading.get_ident())}
+
+
+@pytest.fixture
+def low(alone, tmp_path):
+    """The folder of a probe of a layer with blocks above it."""
+    shutil.copytree(alone.folder / "probe", tmp_path / "low")
+    card = json.loads((tmp_path / "low/probe.json").read_text())
+    card["chosen"]["layer"] = 1
+    (tmp_path / "low/probe.json").write_text(json.dumps(card))
+    return tmp_path / "low"
+
+
+def test_blocks_above_the_layer_of_a_probe_are_not_run(low, alone, monkeypatch):
+    texts = [list(texts) for texts in alone.expected("probe", "two")[1:]]
+    short = predict.load(low)
+    monkeypatch.setattr(predict, "_shorten", lambda reader, layer: None)
+    whole = predict.load(low)
+    assert (short.reader.depth, len(short.reader.layers)) == (2, 2) and whole.reader.depth > 2
+    np.testing.assert_allclose(short.logits(*texts), whole.logits(*texts), atol=1e-4)
+    assert np.ptp(short.logits(*texts).numpy()) > 0.05
+
+
+@pytest.mark.parametrize("change", ["other states", "an error"])
+def test_a_reader_whose_lower_layers_know_of_the_upper_ones_stays_whole(low, monkeypatch, change):
+    usual = predict._shorten
+
+    def shorten(reader, layer):
+        depth, block = reader.depth, reader.layers[0]
+
+        def hook(module, args):
+            if reader.depth == depth:
+                return args
+            return (args[0] + 1, *args[1:]) if change == "other states" else 1 / 0
+
+        handle = block.register_forward_pre_hook(hook)
+        usual(reader, layer)
+        handle.remove()
+        assert reader.depth == len(reader.layers) == depth and layer == 1
+
+    monkeypatch.setattr(predict, "_shorten", shorten)
+    assert torch.isfinite(predict.load(low).logits(["Why?"], ["metal"])).all()
 
 
 def test_an_error_in_one_thread_ends_the_others_and_is_raised(alone, monkeypatch):
@@ -460,6 +502,13 @@ def test_the_cards_say_how_it_was_trained(alone):
     assert not json.loads((alone.folder / "lora/lora.json").read_text())["query"]
     for method, curve in (("probe", "layer"), ("lora_prompt", "step")):
         assert curve in cell.learning_chart(str(alone.folder / method), method).to_json()
+
+
+def test_threads_that_wait_leave_their_cores_to_others():
+    command = [sys.executable, "-m", "whoknows", "score", "--help"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "lib"), "OMP_DISPLAY_ENV": "TRUE"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert re.search("OMP_WAIT_POLICY *= *'PASSIVE'", done.stderr)
 
 
 def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_reads(alone):

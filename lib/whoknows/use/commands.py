@@ -9,6 +9,10 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+# While they wait for each other, threads leave their cores to whoever has work: with a busy neighbour on one core, all
+# would spin most of their time. OpenMP reads it when PyTorch is imported, which happens below.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from whoknows import WhoknowsError
 from whoknows.data import assets
 from whoknows.use import cards, outputs, share

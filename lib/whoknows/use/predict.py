@@ -186,6 +186,8 @@ def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
             f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} "
             f"have {read}; correct `source` in its card"
         )
+    if "layer" in card["chosen"]:
+        _shorten(reader, card["chosen"]["layer"])
     budget = TokenBudget(BATCH_TOKENS, reader.device)
 
     def score(reader: Reader, packed: PackedBatch) -> torch.Tensor:
@@ -205,6 +207,37 @@ def _adapters(card: dict, folder: Path, reader: Reader) -> tuple:
         return lambda packed: one.score(Dataset(packed, None))[INPUT]
 
     return partial(proof.adapters, estimator), [score(some) for some in _side_by_side(estimator.reader)]
+
+
+def _shorten(reader: Reader, layer: int) -> None:
+    """Removes the blocks above a layer, if a text shows that its hidden states are the same without them."""
+    depth, config = reader.depth, reader.config
+    kinds = getattr(config, "layer_types", None)
+    ids = torch.tensor([reader.start() + reader.question(EXAMPLE)], device=reader.device)
+
+    def leave(blocks: int) -> None:
+        config.num_hidden_layers = blocks
+        if kinds:
+            config.layer_types = kinds[:blocks]
+
+    def hidden_states() -> tuple[torch.Tensor, ...]:
+        return reader.base(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
+
+    try:
+        layers, before = reader.layers, hidden_states()[layer]
+    except Exception:  # there is no list of blocks, or no plain way through them; scoring says which
+        return
+    above = layers[layer + 1 :]
+    del layers[layer + 1 :]
+    leave(len(layers))
+    try:
+        after = hidden_states()
+        same = len(after) == len(layers) + 1 and torch.equal(after[layer], before)
+    except Exception:  # whatever a model's code makes of what it does not expect
+        same = False
+    if not same:
+        layers.extend(above)
+        leave(depth)
 
 
 def _side_by_side(reader: Reader) -> list[Reader]:
