@@ -191,7 +191,8 @@ def test_other_names_of_the_columns(score, tmp_path):
         assert list(read(output)[0]) == ["prompt", "reply", "question", "p_correct", "logit"]
     status, _, message = score(Fake(), "--input", tmp_path / "in.csv", "--columns", "answer=gold")
     assert (
-        status == 2 and f"{tmp_path / 'in.csv'}: there is no column 'gold'; it has prompt, reply, question." in message
+        status == 2
+        and f"{tmp_path / 'in.csv'}: there is no column 'gold'; it has 'prompt', 'reply', 'question'." in message
     )
     assert "--columns answer=NAME" in message
     with pytest.raises(SystemExit):
@@ -297,7 +298,7 @@ def test_two_runs_do_not_write_one_file(score, tmp_path):
         fake := Fake(), "--input", written(tmp_path / "in.jsonl"), "--output", tmp_path / "out.jsonl"
     )
     assert status == 2 and not fake.seen and "out.jsonl: another run is writing this file" in message
-    part.remove()
+    part.close()
     assert score(Fake(), "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")[0] == 0
 
 
@@ -310,6 +311,15 @@ def test_a_full_disk_is_one_sentence_and_what_is_there_stays(tmp_path):
     with pytest.raises(WhoknowsError, match=r"out\.csv: this file cannot be written \(No space left"):
         outputs.write(tmp_path / "out.csv", full, [])
     assert (tmp_path / "out.csv").read_text() == "old" and os.listdir(tmp_path) == ["out.csv"]
+
+
+def test_names_of_others_do_not_steer_the_terminal(score, tmp_path, monkeypatch):
+    (tmp_path / "in.csv").write_text("\x1b[31mred,question\nso,Why?\n")
+    _, _, message = score(Fake(), "--input", tmp_path / "in.csv")
+    assert r"it has '\x1b[31mred', 'question'." in message
+    monkeypatch.setattr(Fake, "card", Fake.card | {"tasks": ["made\x1b[2Jup\n", "Zürich"]})
+    _, _, message = score(Fake(), "--input", written(tmp_path / "in.jsonl"))
+    assert message == "probe: reader r, trained on answers of one to made?[2Jup?, Zürich\n"
 
 
 def test_half_a_character_comes_through(score, tmp_path):

@@ -6,6 +6,7 @@ import select
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def score(arguments: list[str]) -> None:
     with tqdm(total=total, unit="answer", disable=hidden) as bar:
         results = partial(predict.stream, estimator, rows, name, options.lines, columns, done=bar.update)
         if options.output:
-            _save(options.output, outputs.Part(options.output, [estimator.identity, columns]), results, table)
+            with closing(outputs.Part(options.output, [estimator.identity, columns])) as part:
+                _save(options.output, part, results, table)
         else:
             _print(form(results()))
 
@@ -113,7 +115,8 @@ def _load(options: argparse.Namespace):
 
     estimator = predict.load(options.estimator, options.method)
     about = "{method}: reader {reader}, trained on answers of {trained_on} to ".format(**estimator.card)
-    print(about + ", ".join(estimator.card["tasks"]), file=sys.stderr, flush=True)
+    about += ", ".join(estimator.card["tasks"])  # others may have written the card, and a terminal obeys some signs
+    print("".join(sign if sign.isprintable() else "?" for sign in about), file=sys.stderr, flush=True)
     return estimator
 
 

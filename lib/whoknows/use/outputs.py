@@ -44,7 +44,7 @@ class Table:
         self.path, self.kind, frame = path, kind(path), tables.read(path)
         for ours, theirs in columns.items():
             if theirs not in frame.columns:
-                names = ", ".join(map(str, frame.columns[: tables.SHOWN]))
+                names = ", ".join(repr(str(name)) for name in frame.columns[: tables.SHOWN])
                 raise WhoknowsError(
                     f"{path}: there is no column {theirs!r}; it has {names}. "
                     f"Rename one, or name the one with the {ours}s: --columns {ours}=NAME."
@@ -181,6 +181,9 @@ class Part:
 
     def remove(self) -> None:
         self.path.unlink()
+
+    def close(self) -> None:
+        """Lets another run write the output."""
         self.file.close()
 
 
