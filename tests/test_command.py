@@ -70,6 +70,8 @@ def test_the_commands_that_are_shown_are_understood(name, monkeypatch):
     )
     monkeypatch.setattr(commands.cards, "whole", lambda folder: understood.append("push") or 1 / 0)
     monkeypatch.setattr(commands, "_opened", lambda path: open("/dev/null", "rb"))
+    monkeypatch.setattr(commands.outputs, "Table", lambda *_: None)
+    monkeypatch.setattr(importlib.import_module("whoknows.use.server"), "run", lambda host, port, load: load())
     text = (ROOT / name).read_text()
     shown = [
         line

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": ("report.compare:main", "differences between finished runs, cell by cell"),
     "bench": ("lab.bench:main", "measure the speed of a grid's models"),
     "score": ("use.commands:score", "P(correct) of new questions and answers"),
+    "serve": ("use.commands:serve", "the same over HTTP"),
     "push": ("use.commands:push", "send a trained estimator to the Hugging Face hub"),
 }
 

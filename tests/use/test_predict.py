@@ -2,11 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from io import BytesIO, TextIOWrapper
+import tempfile
+import threading
+from io import TextIOWrapper
 from pathlib import Path
+from time import sleep
 
 import numpy as np
 import pandas as pd
@@ -109,13 +113,16 @@ def as_lines(pairs):
 
 
 def given(estimator, lines, size=64):
-    return list(predict.stream(estimator, lines, "in.jsonl", size))
+    return list(predict.stream(estimator, predict.lines(lines, "in.jsonl"), "in.jsonl", size))
 
 
 def call(arguments, text, monkeypatch, capsys):
     """Status, lines and what stderr says of the command with some input."""
-    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(text)))
-    status = __main__.main(["score", *map(str, arguments)])
+    with tempfile.TemporaryFile() as file:
+        file.write(text)
+        file.seek(0)
+        monkeypatch.setattr(sys, "stdin", TextIOWrapper(file))
+        status = __main__.main(["score", *map(str, arguments)])
     captured = capsys.readouterr()
     return status, [json.loads(line) for line in captured.out.splitlines()], captured.err
 
@@ -177,6 +184,93 @@ def test_the_confidence_depends_neither_on_the_lines_read_at_once_nor_on_the_bat
         np.testing.assert_allclose(other, logits[0], atol=1e-4)
 
 
+@pytest.mark.parametrize("method", ["probe", "lora_prompt", "lora"])
+def test_passes_side_by_side_say_the_same_and_every_thread_takes_some(alone, method, monkeypatch):
+    _, questions, answers = alone.expected(method, "two")
+    questions, answers, expected = questions * 20, answers * 20, alone.load(method).logits(questions * 20, answers * 20)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    threads = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    estimator, busy = alone.load(method), set()
+
+    def counted(at, score):
+        def work(packed):
+            busy.add((at, threading.get_ident()))
+            sleep(0.01)
+            return score(packed)
+
+        return work
+
+    estimator.scores = [counted(at, score) for at, score in enumerate(estimator.scores)]
+    assert len(estimator.scores) == 3
+    np.testing.assert_allclose(estimator.logits(questions, answers), expected, atol=1e-4)
+    assert {at for at, _ in busy} == {0, 1, 2} and len(busy) == len({thread for _, thread in busy}) == 3
+    assert threads == [1, 1, 1, 3]
+    busy.clear()
+    estimator.logits(questions[:1], answers[:1])
+    assert busy == {(0, threading.get_ident())}
+
+
+@pytest.fixture
+def low(alone, tmp_path):
+    """The folder of a probe of a layer with blocks above it."""
+    shutil.copytree(alone.folder / "probe", tmp_path / "low")
+    card = json.loads((tmp_path / "low/probe.json").read_text())
+    card["chosen"]["layer"] = 1
+    (tmp_path / "low/probe.json").write_text(json.dumps(card))
+    return tmp_path / "low"
+
+
+def test_blocks_above_the_layer_of_a_probe_are_not_run(low, alone, monkeypatch):
+    texts = [list(texts) for texts in alone.expected("probe", "two")[1:]]
+    short = predict.load(low)
+    monkeypatch.setattr(predict, "_shorten", lambda reader, layer: None)
+    whole = predict.load(low)
+    assert (short.reader.depth, len(short.reader.layers)) == (2, 2) and whole.reader.depth > 2
+    np.testing.assert_allclose(short.logits(*texts), whole.logits(*texts), atol=1e-4)
+    assert np.ptp(short.logits(*texts).numpy()) > 0.05
+
+
+@pytest.mark.parametrize("change", ["other states", "an error"])
+def test_a_reader_whose_lower_layers_know_of_the_upper_ones_stays_whole(low, monkeypatch, change):
+    usual = predict._shorten
+
+    def shorten(reader, layer):
+        depth, block = reader.depth, reader.layers[0]
+
+        def hook(module, args):
+            if reader.depth == depth:
+                return args
+            return (args[0] + 1, *args[1:]) if change == "other states" else 1 / 0
+
+        handle = block.register_forward_pre_hook(hook)
+        usual(reader, layer)
+        handle.remove()
+        assert reader.depth == len(reader.layers) == depth and layer == 1
+
+    monkeypatch.setattr(predict, "_shorten", shorten)
+    assert torch.isfinite(predict.load(low).logits(["Why?"], ["metal"])).all()
+
+
+def test_an_error_in_one_thread_ends_the_others_and_is_raised(alone, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda number: None)
+    estimator, done = alone.load("probe"), []
+
+    def fail(packed):
+        raise ValueError("broken")
+
+    def work(packed):
+        sleep(0.05)
+        done.append(packed)
+        return torch.zeros(len(packed.examples))
+
+    estimator.scores = [fail, work]
+    with pytest.raises(ValueError, match="broken"):
+        estimator.logits(["Why?" * 20] * 900, ["metal"] * 900)
+    assert len(done) < 4
+
+
 def test_other_keys_are_kept_and_the_lines_stay_in_order(alone):
     pairs = [("Why?", "a " * k) for k in (9, 1, 30, 2, 5)]  # batches are made by length
     lines = [
@@ -202,7 +296,7 @@ def test_an_endless_input_is_read_no_further_than_is_asked_for(alone):
             read.append(1)
             yield from as_lines([("Why?", "metal")])
 
-    results = predict.stream(alone.load("probe"), lines(), "in", 5)
+    results = predict.stream(alone.load("probe"), predict.lines(lines(), "in"), "in", 5)
     for count in range(1, 12):
         next(results)
         assert len(read) == -(-count // 5) * 5
@@ -214,7 +308,7 @@ def test_an_endless_input_is_read_no_further_than_is_asked_for(alone):
         (b"{'question': 1}", "this is no JSON; write one object a line"),
         (b"[" * 100_000, "this is no JSON"),
         (b'{"question": "\xff", "answer": ""}', "this is no JSON"),
-        (b"[1]", "`question` is missing or no text"),
+        (b"[1]", "this is no JSON object; write one a line"),
         (b'{"question": "Why?"}', "`answer` is missing or no text"),
         (b'{"question": "Why?", "answer": null}', "`answer` is missing or no text"),
         (b'{"question": "\\ud800", "answer": ""}', "`question` is missing or no text"),
@@ -228,7 +322,7 @@ def test_a_bad_line_is_one_sentence_and_those_before_it_are_given(alone, bad, se
     lines = [*as_lines([("Why?", "metal"), ("Why?", "water")]), b"\n", bad, *as_lines([("Why?", "king")])]
     answers = []
     with pytest.raises(WhoknowsError, match=rf"^in\.jsonl, line 4: .*{sentence}") as error:
-        for line in predict.stream(alone.load("probe"), lines, "in.jsonl", 64):
+        for line in predict.stream(alone.load("probe"), predict.lines(lines, "in.jsonl"), "in.jsonl", 64):
             answers.append(line["answer"])
     assert answers == ["metal", "water"] and "\n" not in str(error.value)
 
@@ -408,6 +502,13 @@ def test_the_cards_say_how_it_was_trained(alone):
     assert not json.loads((alone.folder / "lora/lora.json").read_text())["query"]
     for method, curve in (("probe", "layer"), ("lora_prompt", "step")):
         assert curve in cell.learning_chart(str(alone.folder / method), method).to_json()
+
+
+def test_threads_that_wait_leave_their_cores_to_others():
+    command = [sys.executable, "-m", "whoknows", "score", "--help"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "lib"), "OMP_DISPLAY_ENV": "TRUE"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert re.search("OMP_WAIT_POLICY *= *'PASSIVE'", done.stderr)
 
 
 def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_reads(alone):

@@ -6,30 +6,40 @@
 A folder that was pushed to the Hugging Face hub is loaded by its name there, owner/name.
 """
 
+import copy
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property, partial
+from itertools import chain
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from whoknows import WhoknowsError
-from whoknows.data import files
+from whoknows.data import files, sources, tables
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset
 from whoknows.estimators.probe import CLASSIFIERS
-from whoknows.models import forward, loading
+from whoknows.models import forward, loading, proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
-from whoknows.models.packing import PackedBatch, PackedExample
+from whoknows.models.packing import PackedBatch, PackedExample, batches
 from whoknows.use import cards, share
 
 BATCH_TOKENS = 2048  # of one forward pass; a text that is longer runs alone
+FEW_TOKENS = 256  # of a pass where there are more threads than long passes
+WORKERS = 8  # forward passes at the same time, at most
 INPUT = "the input"  # what is scored, where the stages have a model's name
+COLUMNS = {"question": "question", "answer": "answer"}  # our names -> the input's
 EXAMPLE = '{"question": "Which gas do plants take in?", "answer": "carbon dioxide"}'
+
+
+class Mistake(WhoknowsError):
+    """A row is not as it has to be; the sentence names neither a file nor the row."""
 
 
 @dataclass
@@ -38,14 +48,31 @@ class Estimator:
 
     Attributes:
         card: what the stage that trained it wrote down: method, reader, trained_on and all that `load` needs.
+        folder: where it was loaded from.
         query: ids that follow every answer; none for a probe.
-        score: log-odds [examples] that the answers of a batch are right, which has one branch an example.
+        prove: called with the tokens of a batch's longest text; makes sure that nothing is left to prove of the reader.
+        scores: log-odds [examples] that the answers of a batch are right, which has one branch an example; several
+            functions that give the same, which may be called at the same time.
     """
 
     card: dict
+    folder: Path
     reader: Reader
     query: list[int]
-    score: Callable[[PackedBatch], torch.Tensor]
+    prove: Callable[[int], object]
+    scores: list[Callable[[PackedBatch], torch.Tensor]]
+
+    @property
+    def identity(self) -> str:
+        """A digest of all that its confidence depends on: card, weights, reader and code."""
+        digest = hashlib.sha256(json.dumps([self.card, self.reader.identity, sources.digest(__file__)]).encode())
+        for name in cards.weights(self.card):
+            digest.update((self.folder / name).read_bytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def _start(self) -> list[int]:
+        return self.reader.start()
 
     def logits(self, questions: list[str], answers: list[str]) -> torch.Tensor:
         """Log-odds [n] that each answer is right; their sigmoid is P(correct).
@@ -59,21 +86,54 @@ class Estimator:
         """The ids of a question and its answer, as the stages make them.
 
         Raises:
-            WhoknowsError: they are longer than the reader sees.
+            Mistake: they are longer than the reader sees.
         """
-        start = self.reader.start() + self.reader.question(question)
-        example = PackedExample(start, (self.reader.answer(answer) + self.query,))
+        question_ids = self._start + self.reader.question(question)
+        example = PackedExample(question_ids, (self.reader.answer(answer) + self.query,))
         if len(example) > self.reader.limit:
-            raise WhoknowsError(
+            raise Mistake(
                 f"question and answer make {len(example)} tokens, more than the {self.reader.limit} that the reader "
                 "sees at once; shorten them"
             )
         return example
 
-    def of_examples(self, examples: list[PackedExample]) -> torch.Tensor:
-        """Log-odds [n] that the answer of each example is right."""
-        ends = [[len(example) - len(self.query) - 1] for example in examples]
-        return self.score(PackedBatch(examples, ends, {INPUT: [0] * len(examples)}))
+    def of_examples(
+        self, examples: list[PackedExample], done: Callable[[int], object] = lambda count: None
+    ) -> torch.Tensor:
+        """Log-odds [n] that the answer of each example is right, from passes over examples of similar length.
+
+        On a CPU, several threads run a pass each. If all shared one pass, each of its products would wait for the
+        slowest of them, and another process on one core would bring all cores nearly to a halt.
+
+        Args:
+            done: called with the number of examples after each pass.
+        """
+        lengths, threads = [len(example) for example in examples], torch.get_num_threads()
+        each = max(FEW_TOKENS, sum(lengths) // (4 * len(self.scores))) if len(self.scores) > 1 else BATCH_TOKENS
+        parts, logits = batches(lengths, min(each, BATCH_TOKENS)), torch.empty(len(examples))
+        longest, todo = [lengths[part[0]] for part in parts], iter(parts)
+
+        def work(score):
+            for part in todo:
+                ends = [[lengths[t] - len(self.query) - 1] for t in part]
+                logits[part] = score(PackedBatch([examples[t] for t in part], ends, {INPUT: [0] * len(part)})).cpu()
+                done(len(part))
+
+        if min(len(parts), len(self.scores)) < 2:
+            work(self.scores[0])
+            return logits
+        for tokens in dict.fromkeys(longest):
+            self.prove(tokens)  # it changes weights that all share
+        each = max(1, threads // len(self.scores))
+        try:
+            with ThreadPoolExecutor(len(self.scores), initializer=torch.set_num_threads, initargs=(each,)) as pool:
+                try:
+                    list(pool.map(work, self.scores))
+                finally:
+                    parts.clear()  # after an error, or Ctrl-C, no other pass begins
+        finally:
+            torch.set_num_threads(threads)  # of threads that begin later; it was set for all
+        return logits
 
 
 def load(folder: Path | str, method: str | None = None) -> Estimator:
@@ -95,8 +155,10 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
         raise WhoknowsError(f"{folder / card['method']}.json, source: {error}") from None
     try:
         if "query" in card:
-            return Estimator(card, reader, reader.query if card["query"] else [], _adapters(card, folder, reader))
-        return Estimator(card, reader, [], _probe(card, folder, reader))
+            return Estimator(
+                card, folder, reader, reader.query if card["query"] else [], *_adapters(card, folder, reader)
+            )
+        return Estimator(card, folder, reader, [], *_probe(card, folder, reader))
     except (AttributeError, KeyError, TypeError) as error:
         raise WhoknowsError(
             f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; "
@@ -113,7 +175,8 @@ def read_card(folder: Path, method: str | None = None) -> dict:
     return by_method[chosen]
 
 
-def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
+def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
+    """The last two fields of an `Estimator`."""
     path = folder / f"{card['method']}.safetensors"
     probe = CLASSIFIERS[card["method"]](card["settings"], card["seed"])
     probe.restore(card["chosen"], files.read_safetensors(path))
@@ -123,73 +186,206 @@ def _probe(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], 
             f"{path}: this probe is for hidden states of width {probed}, but those of the reader {card['source']} "
             f"have {read}; correct `source` in its card"
         )
+    if "layer" in card["chosen"]:
+        _shorten(reader, card["chosen"]["layer"])
     budget = TokenBudget(BATCH_TOKENS, reader.device)
-    return lambda packed: probe.score(forward.extract(reader, packed, None, budget).hidden[INPUT])
+
+    def score(reader: Reader, packed: PackedBatch) -> torch.Tensor:
+        return probe.score(forward.extract(reader, packed, None, budget).hidden[INPUT])
+
+    return partial(proof.packing, reader), [partial(score, some) for some in _side_by_side(reader)]
 
 
-def _adapters(card: dict, folder: Path, reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
+def _adapters(card: dict, folder: Path, reader: Reader) -> tuple:
+    """The last two fields of an `Estimator`."""
     estimator = LoraPrompt(reader, card["settings"], card["seed"], BATCH_TOKENS, card["query"])
     estimator.restore(folder)
-    return lambda packed: estimator.score(Dataset(packed, None))[INPUT]
+
+    def score(reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
+        one = copy.copy(estimator)
+        one.reader = reader
+        return lambda packed: one.score(Dataset(packed, None))[INPUT]
+
+    return partial(proof.adapters, estimator), [score(some) for some in _side_by_side(estimator.reader)]
 
 
-def stream(estimator: Estimator, lines: Iterable[bytes], name: str, size: int) -> Iterator[dict]:
-    """What the lines say, with `p_correct` and its `logit`, in their order and in bounded memory.
+def _shorten(reader: Reader, layer: int) -> None:
+    """Removes the blocks above a layer, if a text shows that its hidden states are the same without them."""
+    depth, config = reader.depth, reader.config
+    kinds = getattr(config, "layer_types", None)
+    ids = torch.tensor([reader.start() + reader.question(EXAMPLE)], device=reader.device)
+
+    def leave(blocks: int) -> None:
+        config.num_hidden_layers = blocks
+        if kinds:
+            config.layer_types = kinds[:blocks]
+
+    def hidden_states() -> tuple[torch.Tensor, ...]:
+        return reader.base(input_ids=ids, use_cache=False, output_hidden_states=True).hidden_states
+
+    try:
+        layers, before = reader.layers, hidden_states()[layer]
+    except Exception:  # there is no list of blocks, or no plain way through them; scoring says which
+        return
+    above = layers[layer + 1 :]
+    del layers[layer + 1 :]
+    leave(len(layers))
+    try:
+        after = hidden_states()
+        same = len(after) == len(layers) + 1 and torch.equal(after[layer], before)
+    except Exception:  # whatever a model's code makes of what it does not expect
+        same = False
+    if not same:
+        layers.extend(above)
+        leave(depth)
+
+
+def _side_by_side(reader: Reader) -> list[Reader]:
+    """The reader, and copies of its modules that share its weights: the hooks of a pass are seen by no other pass."""
+    if reader.device.type != "cpu" or getattr(reader.model, "is_quantized", False):
+        return [reader]
+    reader.choices  # noqa: B018  so that no two ask the tokenizer, which they share, at the same time
+    weights = {id(tensor): tensor for tensor in chain(reader.model.parameters(), reader.model.buffers())}
+    copies = [copy.copy(reader) for _ in range(1, min(torch.get_num_threads(), WORKERS))]
+    for one in copies:
+        one.model = copy.deepcopy(reader.model, dict(weights))
+    return [reader, *copies]
+
+
+Rows = Iterable[tuple[int, dict] | None]  # each with the line it begins on; None: the next row is not there yet
+
+
+def stream(
+    estimator: Estimator,
+    rows: Rows,
+    name: str,
+    size: int,
+    columns: dict[str, str] = COLUMNS,
+    part=None,
+    done: Callable[[int], object] = lambda count: None,
+) -> Iterator[dict]:
+    """The rows with `p_correct` and its `logit`, in their order and in bounded memory.
 
     Args:
-        lines: JSON objects with the texts `question` and `answer`; other keys are kept, and empty lines passed over.
+        rows: with the texts `question` and `answer`; other columns are kept. See `lines`.
         name: of the input.
-        size: lines that are read before their confidences are given.
+        size: rows that are scored together, before their confidences are given; fewer where the next is not there yet.
+        columns: the rows' names of `question` and `answer`.
+        part: an `outputs.Part`, of which rows that it has are taken, and which gets the others.
+        done: called with the number of rows that were scored, as soon as they are.
 
     Raises:
-        WhoknowsError: a line is bad; all lines before it are given first.
+        WhoknowsError: a row is bad; all rows before it are given first.
     """
-    for chunk in _chunks(_parsed(estimator, lines, name), size):
-        logits = estimator.of_examples([example for _, _, example in chunk]).cpu()
-        for (place, line, _), logit, p in zip(chunk, logits.numpy(), logits.double().sigmoid().tolist()):
-            if not np.isfinite(logit):
-                raise WhoknowsError(
-                    f"{place}: the confidence is not a finite number; "
-                    "train the estimator again with precision: float32 in the grid"
-                )
-            yield line | {"p_correct": p, "logit": float(str(logit))}  # no more digits than float32 has
+    for chunk, mistake in _chunks(rows, size):
+        found = part.take([row for _, row in chunk]) if part else None
+        if found is None:
+            found, bad = _scored(estimator, chunk, name, columns, done)
+            mistake = bad or mistake
+            if part:
+                part.put(found)
+        else:
+            done(len(found))
+        yield from found
+        if mistake:
+            raise mistake from None
 
 
-def _chunks(items: Iterator, size: int) -> Iterator[list]:
-    """Lists of so many items; if the items end with an error, it comes after those before it."""
-    mistake = None
-    while mistake is None:
-        chunk = []
+def _scored(estimator, chunk, name, columns, done) -> tuple[list[dict], WhoknowsError | None]:
+    """Rows with their confidence, up to the first one that is bad, and what is wrong with it."""
+    examples: list[PackedExample] = []
+    found: list[dict] = []
+    bad = None
+    try:
+        for _, row in chunk:
+            examples.append(estimator.example(*texts(row, columns)))
+    except WhoknowsError as error:
+        bad = tables.mistake(name, chunk[len(examples)][0], str(error))
+    try:
+        for (_, row), logit in zip(chunk, estimator.of_examples(examples, done)):
+            found.append(row | confidence(logit))
+    except Mistake as error:
+        bad = tables.mistake(name, chunk[len(found)][0], str(error))
+    return found, bad
+
+
+def confidence(logit: torch.Tensor) -> dict[str, float]:
+    """What is said of a row, from its log-odds.
+
+    Raises:
+        Mistake: they are not a finite number.
+    """
+    if not torch.isfinite(logit):
+        raise Mistake(
+            "the confidence is not a finite number; train the estimator again with precision: float32 in the grid"
+        )
+    # The logit has no more digits than float32 has.
+    return {"p_correct": float(logit.double().sigmoid()), "logit": float(str(logit.numpy()))}
+
+
+def _chunks(rows: Rows, size: int) -> Iterator[tuple[list, WhoknowsError | None]]:
+    """Lists of so many rows, or fewer where the next is not there yet, and the error with which the rows end."""
+    rows = iter(rows)
+    while True:
+        chunk: list = []
         try:
-            for item in islice(items, size):
-                chunk.append(item)
+            for row in rows:
+                chunk += [] if row is None else [row]
+                if len(chunk) == size or (row is None and chunk):
+                    break
+            else:
+                yield chunk, None
+                return
         except WhoknowsError as error:
-            mistake = error
-        if chunk:
-            yield chunk
-        elif mistake is None:
+            yield chunk, error
             return
-    raise mistake
+        yield chunk, None
 
 
-def _parsed(estimator: Estimator, lines: Iterable[bytes], name: str) -> Iterator[tuple[str, dict, PackedExample]]:
-    """Where each line stands, what it says, and its ids."""
-    for number, raw in enumerate(lines, start=1):
+def lines(source: Iterable[bytes | None], name: str) -> Iterator[tuple[int, dict] | None]:
+    """JSON objects, one a line, with the numbers of their lines; empty lines are passed over.
+
+    Args:
+        source: lines, and None where the next is not there yet.
+
+    Raises:
+        WhoknowsError: a line is no JSON object; it names the line.
+    """
+    number = 0
+    for raw in source:
+        if raw is None:
+            yield None
+            continue
+        number += 1
         if raw.strip():
             try:
-                line = _line(raw)
-                yield f"{name}, line {number}", line, estimator.example(line["question"], line["answer"])
-            except WhoknowsError as error:
-                raise WhoknowsError(f"{name}, line {number}: {error}") from None
+                yield number, parse(raw)
+            except Mistake as error:
+                raise tables.mistake(name, number, str(error)) from None
 
 
-def _line(raw: bytes) -> dict:
+def parse(raw: bytes) -> dict:
+    """A line of JSON.
+
+    Raises:
+        Mistake: it is no JSON object.
+    """
     try:
         line = json.loads(raw)
     except (ValueError, RecursionError):
-        raise WhoknowsError(f"this is no JSON; write one object a line, such as {EXAMPLE}") from None
-    for key in ("question", "answer"):
-        text = line.get(key) if isinstance(line, dict) else None
-        if not isinstance(text, str) or re.search("[\ud800-\udfff]", text):  # JSON can write half a character
-            raise WhoknowsError(f"`{key}` is missing or no text; write an object such as {EXAMPLE}")
+        raise Mistake(f"this is no JSON; write one object a line, such as {EXAMPLE}") from None
+    if not isinstance(line, dict):
+        raise Mistake(f"this is no JSON object; write one a line, such as {EXAMPLE}")
     return line
+
+
+def texts(row: dict, columns: dict[str, str] = COLUMNS) -> list[str]:
+    """The question and the answer of a row.
+
+    Raises:
+        Mistake: one of them is missing, or no text.
+    """
+    for name in columns.values():
+        if not isinstance(row.get(name), str) or re.search("[\ud800-\udfff]", row[name]):  # JSON has half characters
+            raise Mistake(f"`{name}` is missing or no text; give a question and an answer, as in {EXAMPLE}")
+    return [row[columns[name]] for name in COLUMNS]

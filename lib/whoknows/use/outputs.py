@@ -1,0 +1,198 @@
+"""What `whoknows score` reads and writes: JSON lines, CSV, TSV and Parquet, and what a killed run has left."""
+
+import codecs
+import csv
+import errno
+import fcntl
+import io
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
+
+from whoknows import WhoknowsError
+from whoknows.data import tables
+
+TABLES = (".csv", ".tsv", ".parquet")
+ADDED = ("p_correct", "logit")
+# What a spreadsheet may take for a formula: https://owasp.org/www-community/attacks/CSV_Injection
+FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+NUMBER = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?", re.ASCII)
+
+
+def kind(path: Path | str) -> str:
+    """How a file is read and written, by the end of its name: one of TABLES, or .jsonl for any other."""
+    end = Path(path).suffix.lower()
+    return end if end in TABLES else ".jsonl"
+
+
+class Table:
+    """A user's table of questions and answers.
+
+    Args:
+        path: of a kind in TABLES.
+        columns: our names of the question and the answer -> the file's.
+
+    Raises:
+        WhoknowsError: it cannot be read, has no row, or lacks one of the two columns.
+    """
+
+    def __init__(self, path: Path | str, columns: dict[str, str]):
+        self.path, self.kind, frame = path, kind(path), tables.read(path)
+        for ours, theirs in columns.items():
+            if theirs not in frame.columns:
+                names = ", ".join(repr(str(name)) for name in frame.columns[: tables.SHOWN])
+                raise WhoknowsError(
+                    f"{path}: there is no column {theirs!r}; it has {names}. "
+                    f"Rename one, or name the one with the {ours}s: --columns {ours}=NAME."
+                )
+        self.names = list(dict.fromkeys([*map(str, frame.columns), *ADDED]))
+        if self.kind == ".parquet":  # of which other columns may hold what JSON cannot
+            frame = frame[[*columns.values()]]
+        else:
+            answers = frame[columns["answer"]]
+            frame[columns["answer"]] = answers.where(answers.notna(), "")  # an empty cell is an empty answer
+        self.rows = list(zip(frame.index, frame.to_dict("records")))
+
+    def form(self, rows: Iterable[dict]) -> Iterator[str]:
+        """Lines of CSV or TSV, as the file has it: the same delimiter, and a byte order mark if it has one."""
+        with open(self.path, "rb") as file:
+            head = next(line for line in file if line.strip(b"\r\n" + codecs.BOM_UTF8))
+        delimiter = "\t" if self.kind == ".tsv" else max(tables.DELIMITERS, key=head.decode().count)
+        buffer = io.StringIO("\ufeff" if head.startswith(codecs.BOM_UTF8) else "")
+        buffer.seek(0, io.SEEK_END)
+        writer = csv.writer(buffer, delimiter=delimiter)  # its line ends have it quote a cell with either half of them
+        for cells in chain([self.names], ([row[name] for name in self.names] for row in rows)):
+            writer.writerow(map(inert, cells))
+            yield buffer.getvalue().removesuffix("\r\n") + "\n"
+            buffer.seek(0)
+            buffer.truncate()
+
+
+def as_lines(rows: Iterable[dict]) -> Iterator[str]:
+    """Lines of JSON."""
+    return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def inert(cell):
+    """The cell as a spreadsheet shows it: an apostrophe stands before text that it would take for a formula."""
+    if isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell):
+        return f"'{cell}"
+    return cell
+
+
+def write(path: Path, form: Callable[[Iterable[dict]], Iterator[str]], rows: Iterable[dict]) -> None:
+    """Writes a file of text, whole or not at all."""
+    with (
+        _whole(path) as temporary,
+        open(temporary, "w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        file.writelines(form(rows))
+
+
+def write_parquet(path: Path, source: Path | str, rows: Iterable[dict]) -> None:
+    """Writes a copy of a Parquet file with the confidence of its rows; other columns keep their types."""
+    import pyarrow
+    from pyarrow import parquet
+
+    table, rows = parquet.read_table(source), list(rows)
+    for name in ADDED:
+        values = pyarrow.array([row[name] for row in rows], pyarrow.float64())
+        at = table.column_names.index(name) if name in table.column_names else table.num_columns
+        table = (table.remove_column(at) if at < table.num_columns else table).add_column(at, name, values)
+    with _whole(path) as temporary:
+        parquet.write_table(table, temporary)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary path, which takes the place of `path` if the block ends well; a `Part` keeps others away."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with writing(path):
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class Part:
+    """What a run has scored, in a file beside its output, so that one that was killed goes on from there.
+
+    A line of JSON holds the rows of a chunk with their confidence, after all that it depends on besides the rows. A
+    chunk is taken only whole: scored together with other rows, its numbers would be rounded differently.
+
+    Args:
+        output: the file that will hold all rows.
+        depends: on what the confidence depends besides the rows, as far as JSON can say it.
+
+    Raises:
+        WhoknowsError: the file cannot be written, or another run writes it.
+    """
+
+    def __init__(self, output: Path, depends: list):
+        self.path, self.depends = output.with_name(f"{output.name}.part"), json.loads(json.dumps(depends))
+        with writing(output):
+            if output.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if not output.parent.exists():
+                output.parent.mkdir(parents=True)
+            self.file = open(self.path, "a+b")
+            try:
+                fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise WhoknowsError(
+                    f"{output}: another run is writing this file; wait for it, or name another."
+                ) from None
+            self.file.seek(0)
+
+    def take(self, rows: list[dict]) -> list[dict] | None:
+        """The next rows with their confidence, if just these were scored together; if not, what comes is forgotten."""
+        begin = self.file.tell()
+        try:
+            depends, found = json.loads(self.file.readline())
+            scored = [row | {name: old[name] for name in ADDED} for row, old in zip(rows, found, strict=True)]
+            if depends == self.depends and scored == found:
+                return scored
+        except (ValueError, KeyError, TypeError):
+            pass  # there is no other line, or it is not whole, or has other rows
+        self.file.seek(begin)
+        self.file.truncate()
+        return None
+
+    def put(self, rows: list[dict]) -> None:
+        """Adds rows that were scored together."""
+        line = json.dumps([self.depends, rows], ensure_ascii=False) + "\n"
+        with writing(self.path):
+            self.file.write(line.encode("utf-8", "backslashreplace"))
+            self.file.flush()
+
+    def rows(self) -> Iterator[dict]:
+        """All rows with their confidence, once all of them were taken or put."""
+        self.file.truncate()
+        self.file.seek(0)
+        for line in self.file:
+            yield from json.loads(line)[1]
+
+    def remove(self) -> None:
+        self.path.unlink()
+
+    def close(self) -> None:
+        """Lets another run write the output."""
+        self.file.close()
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Says in one sentence why a file cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        raise WhoknowsError(
+            f"{path}: this file cannot be written ({error.strerror}); mend that, or name another file."
+        ) from None
