@@ -64,7 +64,9 @@ def test_the_heatmaps_of_one_model_are_one_cell_and_compare_nothing():
     )
     spec = heatmaps.heatmaps_chart(table, ["a"], "x").to_dict()
     assert not [one for one in spec["params"] if one["name"] == "reading" and "bind" in one], "there is nothing to turn"
-    assert "<th>a</th>" in heatmaps.heatmaps_html(table, ["a"])
+    html = heatmaps.heatmaps_html(table, ["a"])
+    assert "Probe, One model, in-distribution" in html and "<th>a</th>" in html
+    assert "transfer" not in html + str(spec), "nothing is transferred"
 
 
 def test_a_likelihood_below_what_one_model_learned_is_said_plainly():

@@ -168,9 +168,15 @@ def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict]:
     return domains
 
 
+def _words(table: pd.DataFrame, reading: str) -> list[str]:
+    """What a reading is called and how its axes are read; of one model there is nothing to call it."""
+    is_alone = len(table[["model", "trained_on"]].drop_duplicates()) == 1
+    return style.ALONE if is_alone else style.TITLES[reading]
+
+
 def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     # one text of some lines, since Vega-Lite's subtitle cannot follow a switch
-    readings = json.dumps({reading: style.TITLES[reading] for reading in drawn["reading"].unique()})
+    readings = json.dumps({reading: _words(drawn, reading) for reading in drawn["reading"].unique()})
     names, bare = {}, ", without intervals" if "interval_auroc" in drawn else ""
     for metric in metrics:
         direction = "" if _measure(metric).is_high_better else ", less is better"
@@ -271,7 +277,7 @@ def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -
         drawn["model"] = drawn["model"].str.replace("\n", ", ")
         columns = [model for model in models if model in set(drawn["trained_on"])]
         grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), columns]
-        caption = f"{METHOD_TITLES[method]}, {style.TITLES[reading][0]}, {test_set}"
+        caption = f"{METHOD_TITLES[method]}, {_words(table, reading)[0]}, {test_set}"
         grid = grid.rename_axis(index="Model", columns="Trained On")
         parts.append(style.captioned(grid.to_html(escape=not links), caption))
     return style.folded("The same numbers as tables", "\n".join(parts))

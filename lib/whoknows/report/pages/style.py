@@ -75,6 +75,7 @@ TITLES = {
     ALL: ["All · reader, trained on, scored", "column: trained on; row: scored,", "by the reader beneath them"],
     "figure": ["As read off the figure", "its two axes can mean reading A or B"],
 }
+ALONE = ["One model", "that reads, is trained on and is scored"]
 # For an axis whose labels may have line ends; Vega puts the first of two lines where one alone would be.
 IN_LINES = {
     "labelExpr": "split(datum.label, '\\n')",
