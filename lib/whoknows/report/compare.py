@@ -39,7 +39,7 @@ PAGE = """<!DOCTYPE html>
 <title>{title}</title>
 <style>
 body {{ font-family: system-ui, sans-serif; color: #222832; margin: 2rem auto; max-width: 70rem; padding: 0 1rem }}
-table {{ border-collapse: collapse; margin: 1.5rem 0 }}
+table {{ border: 0; border-collapse: collapse; margin: 1.5rem 0; white-space: nowrap }}
 caption {{ text-align: left; font-weight: bold; padding: 0.3rem 0 }}
 th, td {{ border: 0; border-bottom: 1px solid #d5d9de; padding: 0.2rem 0.6rem; text-align: left }}
 </style>
