@@ -12,7 +12,7 @@ from whoknows.data.rows import one_class
 # Right answers, and wrong ones: no page shows a value that rests on fewer of either, and nothing is concluded from it.
 MIN_PER_CLASS = 25
 
-TITLES = {
+COLUMNS = {
     "method": "Method", "trained_on": "Trained on", "seed": "Seed", "scored": "Scored", "task": "Task",
     "auroc": "AUROC", "n": "Test answers", "n_right": "Right", "reason": "Why there is no value",
 }  # fmt: skip
@@ -87,7 +87,7 @@ def by_task(rows: pd.DataFrame) -> pd.DataFrame:
 
 def html(rows: pd.DataFrame, most: int = 200) -> str:
     """What `by_task` returns as an HTML table, of at most so many lines."""
-    return by_task(rows).round(3).rename(columns=TITLES).to_html(index=False, max_rows=most, na_rep="—")
+    return by_task(rows).round(3).rename(columns=COLUMNS).to_html(index=False, max_rows=most, na_rep="—")
 
 
 def checked(logit, correct) -> tuple[np.ndarray, np.ndarray]:

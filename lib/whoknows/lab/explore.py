@@ -25,7 +25,7 @@ from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_se
 from whoknows.report.pages import cell
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import INK, RAMP, TITLES, black_from, colour_domain
+from whoknows.report.pages.style import INK, PANELS, RAMP, black_from, colour_domain
 from whoknows.run import grid, parameters
 from whoknows.stages.probe import parts, probe_rows
 
@@ -201,7 +201,7 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
         table: as `places` returns.
     """
     low, high = colour_domain(table["auroc"], 0.5)
-    drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: TITLES[reading][0])), len(models))
+    drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: PANELS[reading][0])), len(models))
     on_colour = np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff")
     drawn["ink"] = np.where(drawn["auroc"].isna(), INK, on_colour)
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0))

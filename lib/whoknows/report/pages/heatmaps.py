@@ -141,7 +141,7 @@ def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> li
     pairs = {" ".join(pair): " | ".join(map(METHOD_TITLES.get, pair)) for pair in itertools.combinations(methods, 2)}
     pairs = pairs or {methods[0]: ""}
     labels = {
-        "reading": {reading: title[0] for reading, title in style.TITLES.items()},
+        "reading": {reading: title[0] for reading, title in style.PANELS.items()},
         "metric": {metric: _title_of(metric) for metric in metrics},
         "pair": pairs,
         "colours": {"one": "one scale", "own": "one for each heatmap"},
@@ -171,7 +171,7 @@ def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict]:
 def _words(table: pd.DataFrame, reading: str) -> list[str]:
     """What a reading is called and how its axes are read; of one model there is nothing to call it."""
     is_alone = len(table[["model", "trained_on"]].drop_duplicates()) == 1
-    return style.ALONE if is_alone else style.TITLES[reading]
+    return style.ALONE if is_alone else style.PANELS[reading]
 
 
 def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:

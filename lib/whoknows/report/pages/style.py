@@ -69,7 +69,7 @@ def black_from(steps: int = 1000) -> float:
     return float(at[(linear @ [0.2126, 0.7152, 0.0722] >= 0.179).argmax()])
 
 
-TITLES = {
+PANELS = {
     "A": ["A · estimator transfer", "column: reader and trained on; row: scored"],
     "B": ["B · data transfer", "row: reader and scored; column: trained on"],
     ALL: ["All · reader, trained on, scored", "column: trained on; row: scored,", "by the reader beneath them"],
@@ -116,7 +116,7 @@ def switch(name: str, values: list[str], labels: dict, title: str, value: str | 
 
 def reading_switch(readings: list[str]) -> alt.Parameter:
     """The switch between these readings."""
-    return switch("reading", readings, {reading: TITLES[reading][0] for reading in readings}, "Reading: ")
+    return switch("reading", readings, {reading: PANELS[reading][0] for reading in readings}, "Reading: ")
 
 
 def interval_text(low: float, high: float) -> str:
