@@ -119,6 +119,7 @@ def test_what_a_grid_leaves_out_is_as_in_the_default_grid():
 def test_the_full_text_of_a_grid_is_the_same_grid(path, tmp_path):
     text = grid.text(grid.load(path), tmp_path)
     assert not {"lora_prompt", "judge", "date", "search", "resources"} - {*yaml.safe_load(text)}
+    assert "thinking" not in text, "which no model has"
     (tmp_path / "grid.yml").write_text(text)
     again = grid.load(tmp_path / "grid.yml")
     assert again == grid.load(path)

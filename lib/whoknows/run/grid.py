@@ -405,23 +405,23 @@ def build(values, origin: str = "") -> Grid:
 
 
 def text(grid: Grid, folder: Path) -> str:
-    """All values of a grid as YAML, those included that its file leaves out; a file in that folder is the same grid."""
+    """All values of a grid as YAML, those included that its file leaves out; a file in that folder is the same grid.
+
+    Of models, tasks and resources, keys that are not given are left out here, too: they have no value.
+    """
     whole = json.loads(json.dumps(asdict(grid)))
+    whole |= {key: _given(whole[key]) for key in ("models", "tasks", "resources")}
     for item in (*whole["models"], *whole["tasks"]):
-        for key in {"answers", "file"} & {name for name, value in item.items() if value}:
+        for key in {"answers", "file"} & {*item}:
             item[key] = os.path.relpath(item[key], folder)  # as `load` reads it
-    if grid.resources:
-        whole["resources"] = _given(whole["resources"])
     return yaml.safe_dump(whole, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
 
 
 def _given(values):
-    """Without None, which a file cannot say there."""
-    return (
-        {key: _given(value) for key, value in values.items() if value is not None}
-        if isinstance(values, dict)
-        else values
-    )
+    """Without None, wherever it is."""
+    if isinstance(values, dict):
+        return {key: _given(value) for key, value in values.items() if value is not None}
+    return [*map(_given, values)] if isinstance(values, list) else values
 
 
 def _mistake(values, errors: list[dict]) -> str:
