@@ -115,6 +115,7 @@ def test_a_difference_that_the_figure_could_not_show_contradicts_a_claim_where_t
 def test_a_small_difference_fails_though_it_is_above_zero_and_a_large_one_holds_though_it_is_uncertain():
     lines = pd.DataFrame(
         {
+            "cells": "of a run",
             "n_rarer": 100,
             "estimate": [0.01, 0.03, 0.1, -0.1, 0.01],
             "still_improving": False,

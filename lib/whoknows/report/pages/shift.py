@@ -152,7 +152,7 @@ def shift_html(table: pd.DataFrame) -> str:
         says=[(value or "—") + change for value, change in zip(values, changed)],
         tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])],
     )
-    counts, parts, of = {"Right answers": ("n_right", "min"), "Tasks measured": ("tasks", "first")}, [], whose(table)
+    counts, parts, of = {"Right answers": ("n_right", "max"), "Tasks measured": ("tasks", "first")}, [], whose(table)
     for scored, cells in drawn.groupby("scored", sort=False):
         methods = {method: title for method, title in METHOD_TITLES.items() if method in set(cells["method"])}
         wide = cells.pivot(index="test_set", columns="method", values="says")[list(methods)].rename(columns=methods)
