@@ -87,7 +87,9 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     by_text: dict[str, list[str]] = {}
     for row in questions.itertuples():
         by_text.setdefault(normalise(row.question), []).extend(by_id[row.question_id])
-    found, line_of, strangers = {}, {}, 0
+    found: dict[str, tuple] = {}
+    line_of: dict[str, int] = {}
+    strangers = 0
     for line, row in table.to_dict("index").items():
         try:
             asked = _asked(row, by_id, by_text)
