@@ -58,7 +58,8 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
         return token_f1(answer, gold) >= ENOUGH_SHARED
     if kind.startswith("number"):
         given, apart = number(answer), float(kind.removeprefix("number") or 0) * (1 + ROUNDING)
-        return given is not None and any(isclose(given, number(name), rel_tol=ROUNDING, abs_tol=apart) for name in gold)
+        right = [value for value in map(number, gold) if value is not None]
+        return given is not None and any(isclose(given, n, rel_tol=ROUNDING, abs_tol=apart) for n in right)
     asked = asked_in(question)
     return any(shows(answer, name, asked) for name in accepted(gold, question))
 
@@ -67,7 +68,7 @@ def number(text: str) -> float | None:
     """The first number in a text, or None."""
     match = NUMBER.search(unicodedata.normalize("NFKC", text).translate(SIGNS))
     over = float(match[2] or 1) if match else 0
-    return float(match[1].replace(",", "")) / over if over else None
+    return float(match[1].replace(",", "")) / over if match and over else None
 
 
 def token_f1(answer: str, gold: list[str]) -> float:

@@ -75,10 +75,10 @@ def fetch_dataset(name: str, config: str | None, split: str, revision: str | Non
     path = dataset(name, config, split, revision)
     if path.exists():
         return
-    told = {"repo_type": "dataset", "revision": revision or PARQUET}
+    version = revision or PARQUET
     with _sentences("tasks", name, f"https://huggingface.co/datasets/{name}", "a file"):
-        paths = _of_split(name, HfApi().list_repo_files(name, **told), config, split)
-        parts = [hf_hub_download(name, part, **told) for part in paths]
+        paths = _of_split(name, HfApi().list_repo_files(name, repo_type="dataset", revision=version), config, split)
+        parts = [hf_hub_download(name, part, repo_type="dataset", revision=version) for part in paths]
     files.write_parquet(path, pandas.concat(map(tables.read, parts), ignore_index=True))
 
 

@@ -97,7 +97,9 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
         except ValueError as error:
             raise tables.mistake(path, line, str(error)) from None
         strangers += not asked
-        for name in asked if given else ():
+        if given is None:
+            continue
+        for name in asked:
             if found.setdefault(name, given) != given:
                 what = f"line {line_of[name]} has another answer to the same question; keep one of them"
                 raise tables.mistake(path, line, what)
