@@ -206,7 +206,7 @@ MISTAKES = {
     "strange key": (put(["zzz"], 3), "there is no key `zzz`; the keys here are name, models, tasks"),
     "missing key": (
         lambda values: values["models"][0].pop("source"),
-        "`models[0]` has none of source, answers and api; give it one of them",
+        "`models[0]` has none of source, answers, hub and api; give it one of them",
     ),
     "unknown task": (
         put(["tasks", 0, "name"], "triviaqa"),
@@ -299,19 +299,34 @@ MISTAKES = {
         put(["lora_prompt", "alpha"], float("nan")),
         "`lora_prompt.alpha` should be a number above 0, but is `nan`",
     ),
-    "no model": (put(["models"], []), "`models` should be a list of models, each with name and one of .* but is empty"),
-    "a model without answers": (put(["models", 1], {"name": "x"}), "`models[1]` has none of source, answers and api"),
-    "two ways to its answers": (
-        put(["models", 1, "answers"], "a.csv"),
-        "`models[1]` has source and answers; give it one of them, and no more",
+    "no model": (
+        put(["models"], []),
+        "`models` should be a list of models, each with name and a source, .* but is empty",
     ),
+    "a model without answers": (
+        put(["models", 1], {"name": "x"}),
+        "`models[1]` has none of source, answers, hub and api",
+    ),
+    "two ways to its answers": (
+        put(["models", 1, "api"], {"url": "http://localhost", "model": "y"}),
+        "`models[1]` has source and api; give it one of them, or a source and one of answers and hub",
+    ),
+    "two places of its answers": (
+        put(["models", 1], {"name": "x", "answers": "a.csv", "hub": "org/a", "split": "test"}),
+        "`models[1]` has answers and hub; give it one of them, or a source and one of answers and hub",
+    ),
+    "answers of no split": (
+        put(["models", 1, "hub"], "org/a"),
+        "`models[1]` has hub without split; name a split of the data set, such as test",
+    ),
+    "a split of no data set": (put(["models", 1, "split"], "test"), "`models[1]` has split without hub; remove it"),
     "a misspelt column": (
         put(["models", 1], {"name": "x", "answers": "a.csv", "columns": {"anser": "reply"}}),
         "there is no key `models[1].columns.anser`; did you mean `answer`?",
     ),
     "columns of no answers": (
         put(["models", 1, "columns"], {"answer": "reply"}),
-        "`models[1]` has columns without answers; remove it",
+        "`models[1]` has columns without answers or hub; remove it",
     ),
     "layers of who does not read": (
         put(["models", 1], {"name": "x", "answers": "a.csv", "layers": [1]}),
