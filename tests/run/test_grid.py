@@ -29,7 +29,8 @@ def test_every_grid_of_the_repository_loads(path):
 def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
-    usual = dict.fromkeys(("answers", "columns", "api", "learning_rate", "thinking", "layers"))
+    usual = dict.fromkeys(("answers", "hub", "config", "split", "revision", "columns", "api"))
+    usual |= dict.fromkeys(("learning_rate", "thinking", "layers"))
     own = dict.fromkeys(("file", "hub", "config", "split", "revision", "columns", "grading", "tolerance"))
     models, asked = [usual | model for model in written["models"]], [own | task for task in written["tasks"]]
     left_out = dict.fromkeys(("date", "search", "resources"))
@@ -284,7 +285,7 @@ MISTAKES = {
     "a key that is no text": (put(["splits", True], 0.1), "there is no key `splits[True]`; the keys here are train, "),
     "a model that is none": (
         put(["models", 1], "gemma3-270m"),
-        "`models[1]` should be a model with name and one of source, answers and api, but is `gemma3-270m`",
+        "`models[1]` should be a model with name and a source, answers, hub or api, but is `gemma3-270m`",
     ),
     "infinite": (put(["splits", "test"], float("inf")), "`splits.test` should be a number above 0, but is `inf`"),
     "null where the key may be left out": (

@@ -21,6 +21,7 @@ from whoknows.models.packing import PackedExample
 
 CONFIG, ADAPTERS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")  # PEFT's
 TEMPERATURES = ("temperature_model.safetensors", "temperature_model.pt")
+ASKED = "\nAnswer:"  # between question and answer, whether the question ends so or not
 KINDS = {  # what a key of the configuration may say; what is missing or null is the first
     "peft_type": ("LORA", "CALIBRATED_LORA"), "task_type": ("CAUSAL_LM", "CALIBRATED_CAUSAL_LM"),
     "query_format": ("roman_choice",), "bias": ("none",), "use_dora": (False,), "use_rslora": (False,),
@@ -64,7 +65,7 @@ def cards(folder: Path) -> dict[str, dict]:
 def example(reader: Reader, question: str, answer: str) -> PackedExample:
     """The ids of a question, an answer and the query; `Question: ` is put before a question that has it nowhere."""
     context = question if "Question:" in question else f"Question: {question}"
-    text = f"{context.strip()}\nAnswer: {answer}".strip() + QUERY
+    text = f"{context.strip().removesuffix(ASKED).strip()}{ASKED} {answer}".strip() + QUERY
     ids = reader.tokenizer(text, split_special_tokens=True).input_ids
     return PackedExample(ids[:1], (ids[1:],))
 
