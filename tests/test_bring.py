@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 PARTS = dict(re.findall(r"^## (.+?)\n(.+?)(?=^## |\Z)", (ROOT / "book/bring.md").read_text(), re.DOTALL | re.MULTILINE))
 BROUGHT = ["Questions", "A model", "Answers", "An endpoint"]
-FILES = {"symbols.csv": ("Questions", "csv"), "answers.jsonl": ("Answers", "json")}
+FILES = {"symbols.csv": ("Questions", "text"), "answers.jsonl": ("Answers", "json")}
 RUN_METHOD = """
 import numpy as np, pandas as pd, torch
 from made_up import answers

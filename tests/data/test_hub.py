@@ -150,8 +150,9 @@ ROWS = b'{"question": "Who?", "answers": ["Ada"]}\n'
 
 
 @pytest.fixture
-def data_set(hub_server):
-    """A data set of two configurations, as the hub's own branch has it, and one as people keep it."""
+def data_set(hub_server, tmp_path, monkeypatch):
+    """A data set of two configurations, as the hub's own branch has it, and one as people keep it; none was fetched."""
+    monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path / "cache"))
     hub_server.repositories["org/data"] = {
         "README.md": b"# data",
         "plain/test/0000.jsonl": ROWS,
@@ -219,12 +220,11 @@ def released(number, grade):
 
 
 @pytest.fixture
-def answered(data_set, tmp_path, monkeypatch):
+def answered(data_set, tmp_path):
     """A grid whose models answer in data sets on the hub, a reader and another one; questions are those of the first.
 
     Question 0 stands in both splits, with other answers, and the second model has no answer to question 1.
     """
-    monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path / "cache"))
     for name, less, flip in (("org/first", [], 0), ("org/second", [1], 1)):
         splits = {"train": range(40), "validation": [*range(40, 60), 0]}
         rows = {split: [released(n, (n + flip) % 2) for n in some if n not in less] for split, some in splits.items()}
