@@ -55,14 +55,14 @@ class Step(NamedTuple):
     priority: int = 0  # first what most stages wait for, then what may change the grid, then the heatmaps' cells
     models: list = MODELS  # those that `{model}` may be; a stage of none is left out
 
-def answered(key): return dict(writes=at("answers/{model}.parquet", "rows/likelihood/{model}.parquet"),
-    title="{model}", models=[model.name for model in GRID.models if getattr(model, key)])
+def answered(stage): return dict(writes=at("answers/{model}.parquet", "rows/likelihood/{model}.parquet"),
+    title="{model}", models=[model.name for model in GRID.models if model.answered_by == stage])
 
 STEPS = {
     "questions": Step([], at("questions.parquet"), "questions"),
-    "answer": Step([*at("questions.parquet"), *shards("answer", "model")], page="answer-{model}", **answered("source")),
-    "answer_file": Step(at("questions.parquet"), page="answer_file-{model}", **answered("answers")),
-    "answer_api": Step(at("questions.parquet"), page="answer_api-{model}", **answered("api")),
+    "answer": Step([*at("questions.parquet"), *shards("answer", "model")], page="answer-{model}", **answered("answer")),
+    "answer_file": Step(at("questions.parquet"), page="answer_file-{model}", **answered("answer_file")),
+    "answer_api": Step(at("questions.parquet"), page="answer_api-{model}", **answered("answer_api")),
     "extract": Step([*READ, *shards("extract", "reader")],
         [*HIDDEN, *MEANS, *TRUNK, *at("rows/zero_shot/{reader}.parquet")], "extract-{reader}", "{reader}", priority=3),
     "probe": Step([*READ, *HIDDEN], trained("probe"), f"probe-{PAGE}", TITLE),
@@ -126,6 +126,8 @@ for stage, step in STEPS.items():
         shell: RUN
 
 for stage, model in {"answer": "model", "extract": "reader"}.items():
+    if stage not in STEPS:  # all answers are brought
+        continue
     rule:
         name: f"{stage}_shard"
         input: *[path for path in STEPS[stage].reads if "/shards/" not in path]

@@ -33,8 +33,9 @@ curves.search_curve(table)
 
 # %% [markdown]
 # A line for each learning rate, with all training answers; that of the grid is the thickest. The point is the probe:
-# the fit of every layer and strength. Seconds are those of training alone, on a logarithmic scale. Looks at validation
-# do not count, nor does reading the hidden states, which a probe needs and LoRA in every block does not.
+# the fit of every layer and strength. Seconds are those of training alone, by the clock, on a logarithmic scale; other
+# work on the machine adds to them. Looks at validation do not count, nor does reading the hidden states, which a probe
+# needs and LoRA in every block does not.
 
 # %% tags=["remove-input"]
 settings.sizes_chart(table)

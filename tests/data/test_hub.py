@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -15,7 +16,8 @@ from fake_hub import TOKEN
 from whoknows import WhoknowsError
 from whoknows.data import assets, files, hub, questions, tables
 from whoknows.models import loading
-from whoknows.run import grid, page, parameters
+from whoknows.run import cost, grid, page, parameters
+from whoknows.stages import answer_file
 
 pytestmark = pytest.mark.slow
 
@@ -148,8 +150,9 @@ ROWS = b'{"question": "Who?", "answers": ["Ada"]}\n'
 
 
 @pytest.fixture
-def data_set(hub_server):
-    """A data set of two configurations, as the hub's own branch has it, and one as people keep it."""
+def data_set(hub_server, tmp_path, monkeypatch):
+    """A data set of two configurations, as the hub's own branch has it, and one as people keep it; none was fetched."""
+    monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path / "cache"))
     hub_server.repositories["org/data"] = {
         "README.md": b"# data",
         "plain/test/0000.jsonl": ROWS,
@@ -204,3 +207,78 @@ def test_a_grid_asks_the_questions_of_a_data_set(data_set, tmp_path):
     asked = json.loads(parameters.questions(grid.load(tmp_path / "grid.yml")))
     assert len(questions.build(asked["tasks"], asked["splits"], asked["shots"])) == 40
     assert len(asked["tasks"][0]["digest"]) == 16
+
+
+GREEK = "alpha beta gamma delta epsilon zeta eta theta".split()
+
+
+def released(number, grade):
+    """A row as the authors of the paper have released them."""
+    words = f"{GREEK[number // 8]} {GREEK[number % 8]}"
+    row = {"context": f"Read the following and answer the question.\nQuestion: Who made {words}?", "prompt": None}
+    return row | {"target_prompt": "\nAnswer:", "target": words, "output": f"{words}!", "query_label": grade}
+
+
+@pytest.fixture
+def answered(data_set, tmp_path):
+    """A grid whose models answer in data sets on the hub, a reader and another one; questions are those of the first.
+
+    Question 0 stands in both splits, with other answers, and the second model has no answer to question 1.
+    """
+    for name, less, flip in (("org/first", [], 0), ("org/second", [1], 1)):
+        splits = {"train": range(40), "validation": [*range(40, 60), 0]}
+        rows = {split: [released(n, (n + flip) % 2) for n in some if n not in less] for split, some in splits.items()}
+        rows["validation"][-1]["target"] = "another"
+        for split, some in rows.items():
+            pd.DataFrame(some).to_parquet(tmp_path / "part.parquet")
+            files_of = data_set.repositories.setdefault(name, {})
+            files_of[f"default/{split}/0000.parquet"] = (tmp_path / "part.parquet").read_bytes()
+    values, told = files.read_yaml(ROOT / "grids/smoke.yml"), {"split": "train+validation"}
+    columns = {"question": "context", "answer": "output", "correct": "query_label"}
+    reader = {"name": "first", "source": "tiny-llama", "hub": "org/first", "columns": columns}
+    values["models"] = [reader | told, {"name": "second", "hub": "org/second", "columns": columns} | told]
+    columns = {"question": "context", "answer": "target"}
+    values["tasks"] = [{"name": "mine", "role": "train", "hub": "org/first", "columns": columns} | told]
+    (tmp_path / "grid.yml").write_text(yaml.safe_dump(values | {"answer": {"shots": 0}}))
+    return tmp_path / "grid.yml"
+
+
+def test_graded_answers_of_a_data_set_are_those_of_a_model(answered, capsys):
+    grid.main([str(answered)])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("first: The file has answers to 59 of 59 questions. Answers graded in the file: 59;")
+    assert said[1].startswith("second: The file has answers to 58 of 59 questions. The other 1 are missing")
+    loaded = grid.load(answered)
+    told = json.loads(parameters.questions(loaded))
+    asked = questions.build(told["tasks"], told["splits"], told["shots"])
+    assert {*asked["split"]} == {"train", "validation", "test"} and not asked["question"].str.contains(
+        "alpha alpha"
+    ).any()
+    for name, flip in (("first", 0), ("second", 1)):
+        file = json.loads(parameters.answer_file(loaded, name))
+        graded, _ = answer_file.read(asked, file["answers"], file["columns"])
+        number = [int(GREEK.index(a) * 8 + GREEK.index(b)) for a, b in graded["gold"].str[0].str.split()]
+        assert graded["correct"].tolist() == [(n + flip) % 2 == 1 for n in number], "the grades are the data set's own"
+        assert file["digest"] == files.digest(file["answers"])
+    assert grid.build(yaml.safe_load(grid.text(loaded, answered.parent))) == loaded
+
+
+def test_a_reader_whose_answers_are_brought_writes_none(answered):
+    grid.main([str(answered)])
+    command = [sys.executable, "-m", "whoknows", "workflow", str(answered), "--plan"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    planned = {line.split()[0] for line in done.stdout.partition("\n\n")[0].splitlines() if line.strip()}
+    assert {"answer_file-first", "answer_file-second", "extract-first", "probe-first_second_seed0"} <= planned
+    assert not {name for name in planned if name.startswith(("answer-", "extract-second"))}
+    assert cost.work(grid.load(answered))["answer_file"].jobs == 2 and "answer" not in cost.work(grid.load(answered))
+
+
+def test_answers_that_the_hub_does_not_give_are_one_sentence(answered, data_set):
+    with pytest.raises(
+        WhoknowsError, match="^org/first: this data set was not fetched yet; run `python -m whoknows check"
+    ):
+        parameters.questions(grid.load(answered))
+    del data_set.repositories["org/second"]
+    with pytest.raises(WhoknowsError, match="^models: the Hugging Face hub has no org/second for you"):
+        grid.main([str(answered)])

@@ -29,7 +29,8 @@ def test_every_grid_of_the_repository_loads(path):
 def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
-    usual = dict.fromkeys(("answers", "columns", "api", "learning_rate", "thinking", "layers"))
+    usual = dict.fromkeys(("answers", "hub", "config", "split", "revision", "columns", "api"))
+    usual |= dict.fromkeys(("learning_rate", "thinking", "layers"))
     own = dict.fromkeys(("file", "hub", "config", "split", "revision", "columns", "grading", "tolerance"))
     models, asked = [usual | model for model in written["models"]], [own | task for task in written["tasks"]]
     left_out = dict.fromkeys(("date", "search", "resources"))
@@ -207,7 +208,7 @@ MISTAKES = {
     "strange key": (put(["zzz"], 3), "there is no key `zzz`; the keys here are name, models, tasks"),
     "missing key": (
         lambda values: values["models"][0].pop("source"),
-        "`models[0]` has none of source, answers and api; give it one of them",
+        "`models[0]` has none of source, answers, hub and api; give it one of them",
     ),
     "unknown task": (
         put(["tasks", 0, "name"], "triviaqa"),
@@ -285,7 +286,7 @@ MISTAKES = {
     "a key that is no text": (put(["splits", True], 0.1), "there is no key `splits[True]`; the keys here are train, "),
     "a model that is none": (
         put(["models", 1], "gemma3-270m"),
-        "`models[1]` should be a model with name and one of source, answers and api, but is `gemma3-270m`",
+        "`models[1]` should be a model with name and a source, answers, hub or api, but is `gemma3-270m`",
     ),
     "infinite": (put(["splits", "test"], float("inf")), "`splits.test` should be a number above 0, but is `inf`"),
     "null where the key may be left out": (
@@ -300,19 +301,34 @@ MISTAKES = {
         put(["lora_prompt", "alpha"], float("nan")),
         "`lora_prompt.alpha` should be a number above 0, but is `nan`",
     ),
-    "no model": (put(["models"], []), "`models` should be a list of models, each with name and one of .* but is empty"),
-    "a model without answers": (put(["models", 1], {"name": "x"}), "`models[1]` has none of source, answers and api"),
-    "two ways to its answers": (
-        put(["models", 1, "answers"], "a.csv"),
-        "`models[1]` has source and answers; give it one of them, and no more",
+    "no model": (
+        put(["models"], []),
+        "`models` should be a list of models, each with name and a source, .* but is empty",
     ),
+    "a model without answers": (
+        put(["models", 1], {"name": "x"}),
+        "`models[1]` has none of source, answers, hub and api",
+    ),
+    "two ways to its answers": (
+        put(["models", 1, "api"], {"url": "http://localhost", "model": "y"}),
+        "`models[1]` has source and api; give it one of them, or a source and one of answers and hub",
+    ),
+    "two places of its answers": (
+        put(["models", 1], {"name": "x", "answers": "a.csv", "hub": "org/a", "split": "test"}),
+        "`models[1]` has answers and hub; give it one of them, or a source and one of answers and hub",
+    ),
+    "answers of no split": (
+        put(["models", 1, "hub"], "org/a"),
+        "`models[1]` has hub without split; name a split of the data set, such as test",
+    ),
+    "a split of no data set": (put(["models", 1, "split"], "test"), "`models[1]` has split without hub; remove it"),
     "a misspelt column": (
         put(["models", 1], {"name": "x", "answers": "a.csv", "columns": {"anser": "reply"}}),
         "there is no key `models[1].columns.anser`; did you mean `answer`?",
     ),
     "columns of no answers": (
         put(["models", 1, "columns"], {"answer": "reply"}),
-        "`models[1]` has columns without answers; remove it",
+        "`models[1]` has columns without answers or hub; remove it",
     ),
     "layers of who does not read": (
         put(["models", 1], {"name": "x", "answers": "a.csv", "layers": [1]}),

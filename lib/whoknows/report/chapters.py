@@ -223,8 +223,8 @@ def times_by_stage(chapters: list[Chapter]) -> list[tuple[str, str, str]]:
 
 def _belongs(chapter: Chapter, grid: Grid) -> bool:
     values, names = chapter.parameters, {model.name for model in grid.models}
-    given = {"answer": "source", "answer_file": "answers", "answer_api": "api"}.get(chapter.stage, "name")
-    names_of = {"model": {model.name for model in grid.models if getattr(model, given)}, "reader": {*grid.readers}}
+    answered = {model.name for model in grid.models if model.answered_by == chapter.stage}
+    names_of = {"model": answered if chapter.stage.startswith("answer") else names, "reader": {*grid.readers}}
     in_models = all(
         values[key] in names_of.get(key, names) for key in ("model", "reader", "trained_on") if key in values
     )

@@ -16,7 +16,7 @@ from whoknows import WhoknowsError
 from whoknows.data import cache, files, hub
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
-from whoknows.run import gpus, parameters, stages
+from whoknows.run import brought, gpus, parameters, stages
 from whoknows.run.grid import Grid, Model, Task, load
 from whoknows.run.stages import STAGES
 
@@ -149,7 +149,7 @@ class Texts:
 
 def _asked(task: Task) -> int:
     """Questions of a task, as far as that is known without reading them."""
-    path = parameters.questions_file(task)
+    path = brought.file(task)
     if task.size or not path or not Path(path).exists():
         return task.size or WHOLE
     if path.endswith(".parquet"):
@@ -164,8 +164,9 @@ def work(grid: Grid) -> dict[str, Work]:
     text, models, seeds = Texts(grid), [size(model.source) for model in _readers(grid)], len(grid.seeds)
     n, r, variants = len(grid.models), len(models), len(parameters.lora_variants(grid))
     cells = r * n * len(grid.methods)
-    outside = {"answer_file": sum(m.answers is not None for m in grid.models)}
-    outside |= {"answer_api": sum(m.api is not None for m in grid.models)}
+    answered = [model.answered_by for model in grid.models]
+    outside = {stage: answered.count(stage) for stage in ("answer_file", "answer_api")}
+    asked = [size(model.source) for model in grid.models if model.answered_by == "answer"]
     questions, rows = text.count.total(), n * text.count["test"] + text.count["validation"]  # rows of one estimator
     every, strengths = rows * (cells * seeds + n + r), len(grid.probe.strengths)
     tasks = sum(SUBJECTS if task.name.startswith("mmlu") else 1 for task in grid.tasks)
@@ -179,7 +180,9 @@ def work(grid: Grid) -> dict[str, Work]:
     probe, lora = ("probe" in grid.methods), ("lora_prompt" in grid.methods)
     by_stage = {
         "questions": Work(1, ROW * questions, ANSWER_BYTES * questions),
-        "answer": Work(r, sum(_answering(model, text) for model in models), r * ANSWER_BYTES * questions),
+        "answer": Work(
+            len(asked), sum(_answering(model, text) for model in asked), len(asked) * ANSWER_BYTES * questions
+        ),
         **{stage: Work(m, ROW * m * questions, m * ANSWER_BYTES * questions) for stage, m in outside.items()},
         "extract": Work(r, reading, sum(_features(grid, model, text, n) for model in models)),
         "probe": Work(r * n * seeds * probe, fits * strengths * n * seeds, 2 * ROW_BYTES * rows * r * n * seeds),

@@ -111,7 +111,7 @@ class AnswerColumns:
     """The log-probability that the model gave to its whole answer, 0 or less."""
 
 
-@_part("a model with name and one of source, answers and api")
+@_part("a model with name and a source, answers, hub or api")
 class Model:
     name: FileName
     """What the model is called in the figures; a part of file names."""
@@ -119,10 +119,18 @@ class Model:
     """Where its weights come from: the name of an asset, a local folder or a model on the Hugging Face hub; with chat:
     before it, the model is asked in its chat template. At least one model of a grid has a source."""
     answers: _is(Text | None, "a file, or null") = None
-    """File of the model's answers, in place of a source: .jsonl, .csv, .tsv or .parquet, beside the grid unless its
-    path says otherwise. Others are trained on them and score them; the model itself reads nothing."""
+    """File of the model's answers: .jsonl, .csv, .tsv or .parquet, beside the grid unless its path says otherwise. All
+    are trained on them and score them; the model itself reads only if it has a source, too."""
+    hub: _is(Text | None, "the name of a data set on the Hugging Face hub, owner/name, or null") = None
+    """The model's answers in a data set on the hub, in place of a file; its rows have the same columns."""
+    config: _is(Text | None, "the name of a configuration, or null") = None
+    """Of the data set; where it has several and none is called default."""
+    split: _is(Text | None, "the name of a split, or null") = None
+    """Of the data set, such as test; or several, such as train+validation."""
+    revision: _is(Text | None, "a commit, tag or branch, or null") = None
+    """Of the data set; left out: the hub's own Parquet files, as they are when first fetched."""
     columns: _is(AnswerColumns | None, "the file's columns by name, or null") = None
-    """What that file calls its columns, where it calls them otherwise."""
+    """What that file, or data set, calls its columns, where it calls them otherwise."""
     api: _is(Api | None, "url and model of an endpoint, or null") = None
     """In place of a source: an endpoint that speaks OpenAI's API and is asked for the model's answers."""
     learning_rate: _is(Positive | None, "a number above 0, or null") = None
@@ -132,6 +140,11 @@ class Model:
     is cut at its first line end, thoughts or not."""
     layers: _is(Layers | None, "all, a list of layers (whole numbers, 0 or more), or null") = None
     """Hidden states that the probe chooses from with this model as reader, in place of probe.layers."""
+
+    @property
+    def answered_by(self) -> str:
+        """The stage that gives its answers."""
+        return "answer_file" if self.answers or self.hub else "answer_api" if self.api else "answer"
 
 
 @_part("the file's columns by name")
@@ -168,7 +181,7 @@ class Task:
     config: _is(Text | None, "the name of a configuration, or null") = None
     """Of the data set; where it has several and none is called default."""
     split: _is(Text | None, "the name of a split, or null") = None
-    """Of the data set, such as test."""
+    """Of the data set, such as test; or several, such as train+validation."""
     revision: _is(Text | None, "a commit, tag or branch, or null") = None
     """Of the data set; left out: the hub's own Parquet files, as they are when first fetched."""
     columns: _is(QuestionColumns | None, "the file's columns by name, or null") = None
@@ -323,7 +336,7 @@ class Grid:
 
     name: FileName
     """Results go to results/<name>/."""
-    models: _is(tuple[Model, ...], "a list of models, each with name and one of source, answers and api", min_length=1)
+    models: _is(tuple[Model, ...], "a list of models, each with name and a source, answers, hub or api", min_length=1)
     """Every model answers, is trained on and is scored; those with a source also read."""
     tasks: _is(tuple[Task, ...], "a list of tasks, each with name, size and role", min_length=1)
     """The sets of questions."""
@@ -537,13 +550,17 @@ def _of_task(task: Task) -> str | None:
 
 def _of_model(model: Model) -> str | None:
     """What is wrong with the keys that a model has together."""
-    given = [key for key in ("source", "answers", "api") if getattr(model, key)]
-    if len(given) != 1:
-        has = f"has {' and '.join(given)}" if given else "has none of source, answers and api"
-        return f"{has}; give it one of them, and no more"
-    needs = {"columns": "answers"} | dict.fromkeys(("learning_rate", "thinking", "layers"), "source")
-    strange = [key for key, other in needs.items() if getattr(model, key) is not None and other not in given]
-    return f"has {strange[0]} without {needs[strange[0]]}; remove it" if strange else None
+    given = [key for key in ("source", "answers", "hub", "api") if getattr(model, key)]
+    if not given:
+        return "has none of source, answers, hub and api; give it one of them"
+    if len(given) > 1 and (len(given) > 2 or given[0] != "source" or "api" in given):
+        return f"has {' and '.join(given)}; give it one of them, or a source and one of answers and hub"
+    if model.hub and not model.split:
+        return "has hub without split; name a split of the data set, such as test"
+    needs = {"columns": ("answers", "hub")} | dict.fromkeys(("config", "split", "revision"), ("hub",))
+    needs |= dict.fromkeys(("learning_rate", "thinking", "layers"), ("source",))
+    strange = [key for key, others in needs.items() if getattr(model, key) is not None and not {*others} & {*given}]
+    return f"has {strange[0]} without {' or '.join(needs[strange[0]])}; remove it" if strange else None
 
 
 def renamed(columns: AnswerColumns | QuestionColumns | None) -> dict[str, str]:
@@ -561,7 +578,7 @@ def main(arguments: list[str]) -> None:
     """The command line; if the grid is good and all that it names is there, it only counts answers that files hold."""
     from whoknows.data import assets, hub, questions
     from whoknows.models import loading
-    from whoknows.run import parameters
+    from whoknows.run import brought, parameters
     from whoknows.stages import answer_file  # not above: reading a grid needs none of it
 
     parser = argparse.ArgumentParser(prog="whoknows check", description="Checks a grid and fetches what it names.")
@@ -577,16 +594,15 @@ def main(arguments: list[str]) -> None:
     for source in filter(assets.on_hub, filter(None, sources)):
         hub.check(source)
     asked = [questions.asset(task.name) for task in chosen.tasks if task.name in TASKS]
-    for task in chosen.tasks:
-        if task.hub:
-            hub.fetch_dataset(task.hub, task.config, task.split, task.revision)
+    for item in (*chosen.tasks, *chosen.models):
+        brought.fetch(item)
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
-    with_answers = [model for model in chosen.models if model.answers]
+    with_answers = [model for model in chosen.models if model.answered_by == "answer_file"]
     if with_answers or any(task.name not in TASKS for task in chosen.tasks):
         tasks = [parameters.asked(task) for task in chosen.tasks]
         asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
         for model in with_answers:
-            print(f"{model.name}: {answer_file.read(asked, model.answers, renamed(model.columns))[1]}")
+            print(f"{model.name}: {answer_file.read(asked, brought.file(model), renamed(model.columns))[1]}")
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
     for source in readers:
         loading.check(source, adapted, chosen.lora_prompt.first_layer)

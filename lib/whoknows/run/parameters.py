@@ -5,8 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, files, hub
+from whoknows.data import assets
 from whoknows.data.prompts import CHAT, DATE
+from whoknows.run import brought
 from whoknows.run.grid import Grid, Model, Task, load, renamed
 
 
@@ -43,8 +44,9 @@ def answer_file(grid: Grid, model: str) -> str:
     Raises:
         WhoknowsError: there is no such file.
     """
-    file, columns = _model(grid, model).answers, renamed(_model(grid, model).columns)
-    about = {"model": model, "answers": file, "columns": columns, "digest": files.digest(file)}
+    brings = _model(grid, model)
+    about = {"model": model, "answers": brought.file(brings), "columns": renamed(brings.columns)}
+    about |= {"digest": brought.digest(brings)}
     return json.dumps(about | _answered(grid, model))
 
 
@@ -312,13 +314,8 @@ def asked(task: Task) -> dict:
     """All that a grid says of a task, and a digest of the file with its questions."""
     said = {key: value for key, value in asdict(task).items() if value is not None}
     said |= {"columns": renamed(task.columns)} if task.columns else {}
-    path = questions_file(task)
-    return said | ({"file": path, "digest": files.digest(path)} if path else {})
-
-
-def questions_file(task: Task) -> str | None:
-    """The file of a task that a user brought: that of the grid, or what was fetched of a data set."""
-    return str(hub.dataset(task.hub, task.config, task.split, task.revision)) if task.hub else task.file
+    path = brought.file(task)
+    return said | ({"file": path, "digest": brought.digest(task)} if path else {})
 
 
 def _reading(grid: Grid, name: str) -> dict:

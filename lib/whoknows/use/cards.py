@@ -27,8 +27,11 @@ README = "README.md"
 NEEDED = {"method", "reader", "source", "precision", "trained_on", "seed", "tasks", "settings"}  # of every card
 
 
-def read(folder: Path) -> dict[str, dict]:
+def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
     """The cards of a folder's estimators, by method.
+
+    Args:
+        or_released: whether an adapter without a card counts, too; see `released.cards`.
 
     Raises:
         WhoknowsError: there is no such folder, no estimator is in it, or a card is damaged.
@@ -40,6 +43,10 @@ def read(folder: Path) -> dict[str, dict]:
         )
     files_read = {path.stem: _json(path) for path in sorted(folder.glob("*.json"))}
     cards = {name: card for name, card in files_read.items() if card.keys() >= NEEDED and card["method"] == name}
+    if not cards and or_released:
+        from whoknows.use import released  # not above: it loads torch
+
+        cards = released.cards(folder)
     if not cards:
         raise WhoknowsError(
             f"{folder}: it holds no estimator with a card; run `make book` to train it, again if an older version did"
@@ -48,7 +55,9 @@ def read(folder: Path) -> dict[str, dict]:
 
 
 def weights(card: dict) -> list[str]:
-    """The files beside its card that an estimator is loaded from."""
+    """The files beside its card that an estimator is loaded from; of a released one, which has no card, all."""
+    if "released" in card:
+        return card["released"]
     if "query" not in card:
         return [f"{card['method']}.safetensors"]
     return ["adapter_config.json", "adapter_model.safetensors", *([] if card["query"] else ["classifier.safetensors"])]

@@ -28,7 +28,7 @@ from whoknows.models import forward, loading, proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
 from whoknows.models.packing import PackedBatch, PackedExample, batches
-from whoknows.use import cards, share
+from whoknows.use import cards, released, share
 
 BATCH_TOKENS = 2048  # of one forward pass; a text that is longer runs alone
 FEW_TOKENS = 256  # of a pass where there are more threads than long passes
@@ -88,8 +88,11 @@ class Estimator:
         Raises:
             Mistake: they are longer than the reader sees.
         """
-        question_ids = self._start + self.reader.question(question)
-        example = PackedExample(question_ids, (self.reader.answer(answer) + self.query,))
+        if "released" in self.card:
+            example = released.example(self.reader, question, answer)
+        else:
+            question_ids = self._start + self.reader.question(question)
+            example = PackedExample(question_ids, (self.reader.answer(answer) + self.query,))
         if len(example) > self.reader.limit:
             raise Mistake(
                 f"question and answer make {len(example)} tokens, more than the {self.reader.limit} that the reader "
@@ -149,10 +152,11 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     """
     folder = share.locate(folder)
     card = read_card(folder, method)
+    path = folder / (released.CONFIG if "released" in card else f"{card['method']}.json")
     try:
         reader = loading.load(card["source"], card["precision"], card.get("template"), card.get("digest"))
     except WhoknowsError as error:
-        raise WhoknowsError(f"{folder / card['method']}.json, source: {error}") from None
+        raise WhoknowsError(f"{path}, source: {error}") from None
     try:
         if "query" in card:
             return Estimator(
@@ -161,14 +165,13 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
         return Estimator(card, folder, reader, [], *_probe(card, folder, reader))
     except (AttributeError, KeyError, TypeError) as error:
         raise WhoknowsError(
-            f"{folder / card['method']}.json: this card is damaged, or of another version of whoknows; "
-            "train the estimator again with this one"
+            f"{path}: this card is damaged, or of another version of whoknows; train the estimator again with this one"
         ) from error
 
 
 def read_card(folder: Path, method: str | None = None) -> dict:
     """The card of one of a folder's estimators; arguments and errors are those of `load`."""
-    by_method = cards.read(folder)
+    by_method = cards.read(folder, or_released=True)
     chosen = method or ("probe" if "probe" in by_method else next(iter(by_method)))
     if chosen not in by_method:
         raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(by_method)}")
@@ -198,13 +201,17 @@ def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
 
 def _adapters(card: dict, folder: Path, reader: Reader) -> tuple:
     """The last two fields of an `Estimator`."""
-    estimator = LoraPrompt(reader, card["settings"], card["seed"], BATCH_TOKENS, card["query"])
-    estimator.restore(folder)
+    if "released" in card:
+        estimator, temperature = released.load(card, folder, reader, BATCH_TOKENS)
+    else:
+        estimator = LoraPrompt(reader, card["settings"], card["seed"], BATCH_TOKENS, card["query"])
+        estimator.restore(folder)
+        temperature = 1.0
 
     def score(reader: Reader) -> Callable[[PackedBatch], torch.Tensor]:
         one = copy.copy(estimator)
         one.reader = reader
-        return lambda packed: one.score(Dataset(packed, None))[INPUT]
+        return lambda packed: one.score(Dataset(packed, None))[INPUT] / temperature
 
     return partial(proof.adapters, estimator), [score(some) for some in _side_by_side(estimator.reader)]
 

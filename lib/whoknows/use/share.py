@@ -58,15 +58,21 @@ def _fetch(name: str) -> Path:
     """Of a repository only the cards, and then the weights that they name: it may be anything, of any size."""
     from huggingface_hub import snapshot_download
 
+    from whoknows.use import released
+
     with _sentences(name, "there is no such folder here, and "):
         folder = Path(snapshot_download(name, allow_patterns=["*.json"]))
         try:
-            weights = [weight for card in cards.read(folder).values() for weight in cards.weights(card)]
-        except WhoknowsError:
+            found = cards.read(folder, or_released=True).values()
+        except WhoknowsError as error:
+            if (folder / released.CONFIG).is_file():
+                raise WhoknowsError(str(error).replace(str(folder), name)) from None
             raise WhoknowsError(
                 f"{name}: the Hugging Face hub has it, but it holds no estimator with a card; "
                 "name what `whoknows push` has sent"
             ) from None
+        weights = [weight for card in found for weight in cards.weights(card)]
+        weights += released.ADAPTERS + released.TEMPERATURES if any("released" in card for card in found) else ()
         return Path(snapshot_download(name, revision=folder.name, allow_patterns=weights))
 
 
