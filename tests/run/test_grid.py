@@ -101,14 +101,15 @@ def test_the_schema_shows_what_may_be_left_out():
     schema = grid.schema()
     parts, lora = schema["$defs"], schema["$defs"]["LoraPrompt"]["properties"]
     assert schema["required"] == ["name", "models", "tasks"] and parts["Model"]["required"] == ["name"]
-    assert not {*parts} & {name for name in parts if "required" in parts[name]} - {"Model", "Task", "Judge"}
+    assert not {*parts} & {name for name in parts if "required" in parts[name]} - {"Model", "Task", "Judge", "Api"}
     assert lora["alpha"]["default"] == 32 and lora["wrong_per_right"]["default"] is None
     assert "default" not in parts["Stage"]["properties"]["gpus"], "null is nothing to write there"
 
 
 def test_what_a_grid_leaves_out_is_as_in_the_default_grid():
     values = yaml.safe_load((GRIDS / "embedded.yml").read_text())
-    assert grid.build({name: values[name] for name in ("name", "models", "tasks")}) == grid.build(values)
+    told = {name: values[name] for name in ("name", "models", "tasks", "beside")}  # whose run stands beside is its own
+    assert grid.build(told) == grid.build(values)
     values["lora_prompt"], values["probe"] = {"epochs": 2}, {"mlp": {"hidden": [8]}}
     mine, usual = grid.build(values), grid.load(GRIDS / "embedded.yml")
     assert mine.lora_prompt == dataclasses.replace(usual.lora_prompt, epochs=2)

@@ -31,7 +31,7 @@ from whoknows.run import grid
 
 QUESTION = ["task", "question_id"]
 SETS = ("in-distribution", "shift")
-COLOURS = ["#d1561a", "#ffffff", "#1c7ed6"]  # lower, equal, higher; black is readable on each
+COLOURS = [style.HUES["lora_prompt"], "white", style.HUES["probe"]]  # lower, equal, higher; black is readable on each
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -230,7 +230,7 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     )
     scale = alt.Scale(domain=[-most, 0, most], range=COLOURS, interpolate="rgb")
     colour = alt.Color("difference:Q", scale=scale, title="Difference", legend=alt.Legend(format="+.2f"))
-    colour = alt.condition("isValid(datum.difference)", colour, alt.value("#d5d9de"))
+    colour = alt.condition("isValid(datum.difference)", colour, alt.value("lightgray"))
     rect = base.mark_rect(stroke=style.GREY).encode(color=colour)
     texts = [
         base.mark_text(fontSize=size, dy=dy, aria=False).encode(text=f"{name}:N")

@@ -381,15 +381,11 @@ def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
         reached = style.span(f"{plain[models].min():.2f}", f"{plain[models].max():.2f}")
         values = f"{reached} on the answers of {len(models)} models"
     above = sum(plain[model] >= best[model] for model in models)
-    learners = "each of these models" if len(models) > 1 else "it"
-    beside = f"the best that {learners} learned from its own answers"
-    if not above:
-        own = f"the best that {learners} learned from {'their' if len(models) > 1 else 'its'} own answers"
-        return f"The likelihood that a model gave its own answer, without training, reaches {values}, below {own}."
-    if above < len(models):
-        beside = f"the best that was learned for {above} of {len(models)} models"
+    best_own = f"the best that {'each of these models' if len(models) > 1 else 'it'} learned from its own answers"
+    some = f"no lower than the best that was learned for {above} of {len(models)} models"
+    beside = {0: f"below {best_own}", len(models): f"no lower than {best_own}"}.get(above, some)
     likelihood = "The likelihood that a model gave its own answer, which needs no training,"
-    return f"{likelihood} reaches {values}, no lower than {beside}."
+    return f"{likelihood} reaches {values}, {beside}."
 
 
 def _range(name: str, cells: pd.DataFrame) -> str:
