@@ -14,15 +14,12 @@ OUT = parameters.out(GRID)
 MODELS, READ = map(list, zip(*parameters.answers(GRID).items()))  # and the files of all models' answers
 READERS, VARIANTS = GRID.readers, list(parameters.lora_variants(GRID))
 NAMES = dict(method=GRID.methods, model=MODELS, reader=READERS, trained_on=MODELS, seed=GRID.seeds, variant=VARIANTS)
-CELL = "{reader}/{trained_on}/seed{seed}"
-PAGE = "{reader}_{trained_on}_seed{seed}"  # no model's name has an underscore
+CELL, PAGE = "{reader}/{trained_on}/seed{seed}", "{reader}_{trained_on}_seed{seed}"  # no model's name has an underscore
 TITLE = "{reader} trained on {trained_on}, seed {seed}"
-
 def at(*paths): return [f"{OUT}/{path}" for path in paths]
 def every(*paths): return expand(at(*paths), **NAMES)
 def all_seeds(path): return lambda wildcards: expand(at(path), seed=GRID.seeds, **wildcards)
 def trained(method): return [directory(*at(f"estimators/{method}/{CELL}")), *at(f"rows/{method}/{CELL}.parquet")]
-
 HIDDEN = at(*(f"features/{{reader}}/{name}.safetensors" for name in [*MODELS, BEFORE]))
 MEANS = at(*(f"features/{{reader}}/{mean_of(name)}.safetensors" for name in MODELS))
 TRUNK = at("features/{reader}/trunk.safetensors") if parameters.first_layer(GRID) else []
@@ -33,18 +30,15 @@ CONTROLS += every("controls/lora/{variant}/{reader}.parquet", "estimators/{varia
 JUDGED = every("judged/{model}.parquet") if GRID.judge else []
 PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*") if path.is_file()) if GRID.beside else []
 PUBLISHED, CLAIMS = sorted(map(str, Path("book/data").glob("*.csv"))), "book/claims.yml"
-
 # Here stages that load a language model take turns on the GPUs. On a CPU two run side by side, each on half the cores,
 # since what is not a matrix product leaves cores idle. On a cluster the grid and the profile say what a job gets.
 CARDS = len(gpus.shared())
 SHARE = 1 if config.get("cluster") else max(1, workflow.cores // (CARDS or 2))
 cores, needs = partial(stages.cores, GRID, share=SHARE), partial(stages.needs, GRID, cards=CARDS)
-
 # A stage that is too long for one job: others do its questions first, and it finds what they have found.
 def shards(stage, model):
     count = GRID.job(stage).shards or 0
     return [f"{OUT}/shards/{stage}-{{{model}}}/{which}-of-{count}.txt" for which in range(count)]
-
 class Step(NamedTuple):
     reads: list
     writes: list  # beside its page
@@ -55,14 +49,15 @@ class Step(NamedTuple):
     priority: int = 0  # first what most stages wait for, then what may change the grid, then the heatmaps' cells
     models: list = MODELS  # those that `{model}` may be; a stage of none is left out
 
-def answered(stage): return dict(writes=at("answers/{model}.parquet", "rows/likelihood/{model}.parquet"),
-    title="{model}", models=[model.name for model in GRID.models if model.answered_by == stage])
+def answered(stage, *reads):
+    names = [model.name for model in GRID.models if model.answered_by == stage]
+    writes = at("answers/{model}.parquet", "rows/likelihood/{model}.parquet")
+    return Step([*at("questions.parquet"), *reads], writes, f"{stage}-{{model}}", "{model}", models=names)
 
 STEPS = {
     "questions": Step([], at("questions.parquet"), "questions"),
-    "answer": Step([*at("questions.parquet"), *shards("answer", "model")], page="answer-{model}", **answered("answer")),
-    "answer_file": Step(at("questions.parquet"), page="answer_file-{model}", **answered("answer_file")),
-    "answer_api": Step(at("questions.parquet"), page="answer_api-{model}", **answered("answer_api")),
+    "answer": answered("answer", *shards("answer", "model")),
+    "answer_file": answered("answer_file"), "answer_api": answered("answer_api"),
     "extract": Step([*READ, *shards("extract", "reader")],
         [*HIDDEN, *MEANS, *TRUNK, *at("rows/zero_shot/{reader}.parquet")], "extract-{reader}", "{reader}", priority=3),
     "probe": Step([*READ, *HIDDEN], trained("probe"), f"probe-{PAGE}", TITLE),
@@ -89,22 +84,19 @@ STEPS = {
     "settings": Step(every("search/{reader}.parquet"), at("settings.parquet"), "settings"),
 }
 STEPS = {stage: step for stage, step in STEPS.items() if step.models}
-ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page}
-ASKED |= {"judge": GRID.judge, "search": parameters.searched(GRID), "settings": parameters.searched(GRID)}
+ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page} | {"judge": GRID.judge}
+ASKED |= dict.fromkeys(("search", "settings"), parameters.searched(GRID))
 PAGES = [path for stage, step in STEPS.items() if ASKED.get(stage, True)
     for path in expand(at(f"notebooks/{step.page}.ipynb"), **NAMES | {"model": step.models})]
 RUN = ("OMP_NUM_THREADS={threads} python -m whoknows run {params.notebook} {output.page} --log {log} "
        "--gpus {resources.gpu} --params {params.json:q} --title '{params.title}'")
 SHARD = ("OMP_NUM_THREADS={threads} python -m whoknows shard {params.stage} {params.json:q} "
          "{wildcards.which} {wildcards.jobs} {output} --gpus {resources.gpu} 2> {log}")
-
 def as_json(stage, wildcards):
-    names = {name: value for name, value in wildcards.items() if name not in ("which", "jobs")}
-    return getattr(parameters, stage)(GRID, **names)
+    return getattr(parameters, stage)(GRID, **{name: value for name, value in wildcards.items() if name in NAMES})
 def title(text, wildcards): return text.format(**{**wildcards, "method": stages.STAGES.get(wildcards.get("method"))})
-
 wildcard_constraints:
-    reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", method="|".join(GRID.methods),
+    model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", method="|".join(GRID.methods),
     which="[0-9]+", jobs="[0-9]+", variant="lora[a-z_]*", page="[a-z]+"
 
 rule all:
@@ -125,14 +117,11 @@ for stage, step in STEPS.items():
         resources: **needs(stage)
         shell: RUN
 
-for stage, model in {"answer": "model", "extract": "reader"}.items():
-    if stage not in STEPS:  # all answers are brought
-        continue
+for stage, model in [(stage, name) for stage, name in (("answer", "model"), ("extract", "reader")) if stage in STEPS]:
     rule:
         name: f"{stage}_shard"
         input: *[path for path in STEPS[stage].reads if "/shards/" not in path]
         output: f"{OUT}/shards/{stage}-{{{model}}}/{{which}}-of-{{jobs}}.txt"
-        wildcard_constraints: model="[^/_]+"
         log: f"{OUT}/logs/{stage}-{{{model}}}-{{which}}-of-{{jobs}}.txt"
         params: stage=stage, code=digest(f"notebooks/{stage}.py"), json=partial(as_json, stage)
         priority: 1

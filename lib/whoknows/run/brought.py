@@ -19,17 +19,13 @@ def file(item: Task | Model) -> str | None:
 
 
 def digest(item: Task | Model) -> str | None:
-    """Of that file, if there is one.
+    """Of that file; None if there is none, or while a data set has not been fetched, which `check` does.
 
     Raises:
-        WhoknowsError: there is no such file, or the data set was not fetched.
+        WhoknowsError: the grid's file cannot be read.
     """
     path = file(item)
-    if item.hub and not Path(path).exists():
-        raise WhoknowsError(
-            f"{item.hub}: this data set was not fetched yet; run `python -m whoknows check` on the grid."
-        )
-    return files.digest(path) if path else None
+    return files.digest(path) if path and not (item.hub and not Path(path).exists()) else None
 
 
 def fetch(item: Task | Model) -> None:
