@@ -25,7 +25,7 @@ ASKED = "\nAnswer:"  # between question and answer, whether the question ends so
 KINDS = {  # what a key of the configuration may say; what is missing or null is the first
     "peft_type": ("LORA", "CALIBRATED_LORA"), "task_type": ("CAUSAL_LM", "CALIBRATED_CAUSAL_LM"),
     "query_format": ("roman_choice",), "bias": ("none",), "use_dora": (False,), "use_rslora": (False,),
-    "rank_pattern": ({},), "alpha_pattern": ({},), "modules_to_save": ([],), "layers_to_transform": ([],),
+    "rank_pattern": ({},), "alpha_pattern": ({},), "modules_to_save": ([],),
 }  # fmt: skip
 
 
@@ -45,6 +45,8 @@ def cards(folder: Path) -> dict[str, dict]:
         sound = isinstance(source, str) and isinstance(targets, list) and r > 0 and alpha > 0
     except (ValueError, KeyError, TypeError):
         sound = False
+    if sound and config.get("layers_to_transform"):
+        return {}  # of our own, whose card is lost; the released ones are in every block
     if not sound:
         needed = "base_model_name_or_path, r, lora_alpha and a list of target_modules"
         raise WhoknowsError(f"{path}: this is no configuration of a LoRA adapter with {needed}; name another estimator")
