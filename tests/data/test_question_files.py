@@ -154,3 +154,6 @@ def test_too_few_questions_are_said(tmp_path):
     rows = [row | {"split": "shot"} for row in MANY]
     with pytest.raises(WhoknowsError, match="has 0 questions .* bring more questions"):
         questions.build([task(tmp_path, rows)], SHARES, shots=16)
+    learned = [row | {"split": "train"} for row in MANY]
+    with pytest.raises(WhoknowsError, match="has 0 questions .* bring more"), pytest.warns(UserWarning, match="60 of"):
+        questions.build([task(tmp_path, learned, "shift")], SHARES, shots=16)

@@ -71,7 +71,7 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     frames = []
     for task in tasks:
         pool = question_files.load(task) if "file" in task else load(task["name"])
-        kind = "choice" if pool["kind"].iloc[0] == "choice" else "open"
+        kind = "choice" if pool["kind"].eq("choice").any() else "open"
         # What was trained on or shown is not asked again in whichever form; what only tests may be asked in both.
         barred = taken["train"] | taken[kind] if task["role"] == "shift" else set().union(*taken.values())
         is_free = ~pool["stem"].isin(barred)
