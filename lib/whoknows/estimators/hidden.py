@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import every
 
 if TYPE_CHECKING:  # names alone are needed without waiting for torch
     import pandas as pd
@@ -39,6 +38,8 @@ def load_before(folder: str, answers: dict[str, pd.DataFrame]) -> dict[str, torc
         folder: the reader's features.
         answers: as `rows.aligned` returns.
     """
+    from whoknows.data.rows import every  # not above: pandas takes as long as the rest of a plan
+
     before = load_hidden(folder, BEFORE, every(answers))
     whole = len(before)
     return {m: before if len(frame) == whole else before[frame.index.tolist()] for m, frame in answers.items()}

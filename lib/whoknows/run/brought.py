@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pandas as pd
-
 from whoknows import WhoknowsError
-from whoknows.data import files, hub, tables
+from whoknows.data import files, hub
 from whoknows.data.matching import normalise
 from whoknows.run.grid import Model, Task
 
@@ -36,6 +34,10 @@ def fetch(item: Task | Model) -> None:
     Raises:
         WhoknowsError: the hub does not give it, or it has no such split or column.
     """
+    import pandas  # not above: it takes as long as the rest of a plan
+
+    from whoknows.data import tables
+
     if not item.hub or Path(file(item)).exists():
         return
     splits = item.split.split("+")
@@ -47,7 +49,7 @@ def fetch(item: Task | Model) -> None:
         raise WhoknowsError(f"{key}: {str(error).removeprefix('tasks: ')}") from None
     if len(splits) > 1:
         paths = [hub.dataset(item.hub, item.config, split, item.revision) for split in splits]
-        rows = pd.concat([tables.read(path, needed=[_question(item)]) for path in paths], ignore_index=True)
+        rows = pandas.concat([tables.read(path, needed=[_question(item)]) for path in paths], ignore_index=True)
         asked = rows[_question(item)].map(lambda text: normalise(str(text)))
         files.write_parquet(file(item), rows[~asked.duplicated(keep=False)])
 
