@@ -24,12 +24,11 @@ out = "results/by-hand/answers/SmolLM2-135M.parquet"
 rows_out = "results/by-hand/rows/likelihood/SmolLM2-135M.parquet"
 
 # %%
-import pandas as pd
 from IPython.display import HTML
 
 from whoknows.data import files
 from whoknows.models import loading
-from whoknows.stages.answer import likelihood_rows, run, summary
+from whoknows.stages.answer import examples, likelihood_rows, run, summary
 
 asked = files.read_parquet(questions)
 answers = run(loading.load(source, precision, template, digest), asked, max_new_tokens, batch_tokens, out)
@@ -47,10 +46,4 @@ summary(answers).round(3)
 # what the question itself holds is no proof.
 
 # %%
-some = answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
-pd.set_option("display.max_colwidth", None)
-HTML(
-    some[["correct", "question", "answer", "gold", "task"]]
-    .assign(gold=some["gold"].str[:3].str.join("; "))
-    .to_html(index=False, classes="texts")
-)
+HTML(examples(answers))

@@ -22,11 +22,10 @@ out = "results/by-hand/answers/hosted.parquet"
 rows_out = "results/by-hand/rows/likelihood/hosted.parquet"
 
 # %%
-import pandas as pd
 from IPython.display import HTML
 
 from whoknows.data import files
-from whoknows.stages.answer import likelihood_rows, summary
+from whoknows.stages.answer import examples, likelihood_rows, summary
 from whoknows.stages.answer_api import run
 
 answers = run(api, files.read_parquet(questions), max_new_tokens, out)
@@ -47,10 +46,4 @@ summary(answers).join(counts.rename(columns={"rated": "with a probability"})).ro
 # what the question itself holds is no proof.
 
 # %%
-some = answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
-pd.set_option("display.max_colwidth", None)
-HTML(
-    some[["correct", "question", "answer", "gold", "task"]]
-    .assign(gold=some["gold"].str[:3].str.join("; "))
-    .to_html(index=False, classes="texts")
-)
+HTML(examples(answers))

@@ -22,12 +22,11 @@ out = "results/by-hand/answers/SmolLM2-135M.parquet"
 rows_out = "results/by-hand/rows/likelihood/SmolLM2-135M.parquet"
 
 # %%
-import pandas as pd
 from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.stages import answer_file
-from whoknows.stages.answer import likelihood_rows, summary
+from whoknows.stages.answer import examples, likelihood_rows, summary
 
 graded, counted = answer_file.run(files.read_parquet(questions), answers, columns, digest, out)
 files.write_parquet(rows_out, likelihood_rows(model, graded))
@@ -44,10 +43,4 @@ summary(graded).round(3)
 # Some answers from the test split.
 
 # %%
-some = graded[graded["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
-pd.set_option("display.max_colwidth", None)
-HTML(
-    some[["correct", "question", "answer", "gold", "task"]]
-    .assign(gold=some["gold"].str[:3].str.join("; "))
-    .to_html(index=False, classes="texts")
-)
+HTML(examples(graded))

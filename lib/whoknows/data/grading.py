@@ -23,13 +23,8 @@ NUMBER = re.compile(
 )
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
 SIGNS = str.maketrans("−⁄", "-/")
-GRADINGS = {
-    "contains": "open",
-    "exact": "exact",
-    "f1": "f1",
-    "choice": "choice",
-    "number": "number",
-}  # kinds, by a grid's
+# How a grid names the gradings of a file's questions -> their kind.
+GRADINGS = {"contains": "open", "exact": "exact", "f1": "f1", "choice": "choice", "number": "number"}
 
 
 def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:

@@ -9,7 +9,6 @@ from whoknows import WhoknowsError
 from whoknows.data import cache, files
 
 PARQUET = "refs/convert/parquet"  # the branch of a data set with the Parquet files that the hub makes of it
-ENDINGS = (".parquet", ".jsonl", ".csv", ".tsv")
 TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")  # of the hub
 
 
@@ -84,6 +83,8 @@ def fetch_dataset(name: str, config: str | None, split: str, revision: str | Non
 
 def _of_split(name: str, listed: list[str], config: str | None, split: str) -> list[str]:
     """The files of a split, config/split/0000.parquet or data/split-00000.parquet, of one configuration."""
+    from whoknows.data.tables import ENDINGS
+
     by_config: dict[str, list[str]] = {}
     for path in sorted(path for path in listed if path.endswith(ENDINGS)):
         *folders, file = path.split("/")

@@ -4,6 +4,7 @@ import csv
 import difflib
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,7 +14,10 @@ import pyarrow
 from whoknows import WhoknowsError
 from whoknows.data import files
 
+ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")  # of names of files that can be read
 DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
+# https://owasp.org/www-community/attacks/CSV_Injection
+FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 SHOWN = 12  # columns that a sentence names at most
 
 
@@ -41,12 +45,13 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
         except (pyarrow.ArrowException, OSError, ValueError):
             raise WhoknowsError(f"{path}: this is no Parquet file, or a damaged one; write it anew.") from None
         table = table.astype(object).where(table.notna(), None).set_axis(range(1, len(table) + 1))
-    elif path.suffix.lower() in (".jsonl", ".csv", ".tsv"):
+    elif path.suffix.lower() in ENDINGS:
         rows = dict(_objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path)))
         table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
         table = table.where(table.notna(), None)
     else:
-        raise WhoknowsError(f"{path}: its name should end with .jsonl, .csv, .tsv or .parquet; convert or rename it.")
+        known = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+        raise WhoknowsError(f"{path}: its name should end with {known}; convert or rename it.")
     if table.empty:
         raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
     return _named(path, table, columns or {}, needed)
@@ -55,6 +60,16 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
 def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
     """The error to raise for a bad line, or row of a Parquet file: which one it is, and what is wrong with it."""
     return WhoknowsError(f"{path}, {'row' if Path(path).suffix.lower() == '.parquet' else 'line'} {line}: {what}.")
+
+
+def delimiter(path: Path | str, head: str) -> str:
+    """What parts the columns of a CSV or TSV file, by its name and its first line."""
+    return "\t" if Path(path).suffix.lower() == ".tsv" else max(DELIMITERS, key=head.count)
+
+
+def inert(cell):
+    """A cell to write into CSV: an apostrophe stands before text that a spreadsheet would take for a formula."""
+    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
 def texts(value) -> list:
@@ -90,9 +105,8 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, dict]]:
 
 
 def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
-    head = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else max(DELIMITERS, key=head.count)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    parted = delimiter(path, text.lstrip("\r\n").partition("\n")[0])
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=parted, strict=True)
     names, begins = None, 1
     try:
         for cells in lines:
@@ -107,14 +121,14 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
                 continue
             if len(cells) != len(names):
                 what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
-                raise mistake(path, here, f'{what}; put "quotes" around a cell that holds a {_spelt(delimiter)}')
+                raise mistake(path, here, f'{what}; put "quotes" around a cell that holds a {_spelt(parted)}')
             yield here, {name: cell or None for name, cell in zip(names, cells) if name}
     except csv.Error as error:
         raise mistake(path, begins, f"this is no good CSV ({error}); save the file from a spreadsheet anew") from None
 
 
-def _spelt(delimiter: str) -> str:
-    return {",": "comma", ";": "semicolon", "\t": "tab"}[delimiter]
+def _spelt(sign: str) -> str:
+    return {",": "comma", ";": "semicolon", "\t": "tab"}[sign]
 
 
 def _named(path: Path, table: pd.DataFrame, columns: dict[str, str], needed: Iterable[str]) -> pd.DataFrame:

@@ -165,13 +165,12 @@ def bench(chosen: grid.Grid, count: int | None = None) -> pd.DataFrame:
         print("{model:20} {stage:12} {ours_per_second:8.1f} {unit}/s, plain {plain_per_second:.1f}, x {ratio:.1f}; "
               "{share_of_matmul_rate:.0%} of the matrix-product rate".format(**lines[-1]), flush=True)  # fmt: skip
 
-    readers = [model for model in chosen.models if model.source]
-    for model in readers:
+    for model in chosen.reading:
         reader = loading.load(model.source, chosen.precision)
         line, answered[model.name] = answering(reader, table, chosen, matmul_rate(reader))
         add(model.name, "answer", line)
         del reader  # two large models do not fit
-    for model in readers:
+    for model in chosen.reading:
         reader = loading.load(model.source, chosen.precision)
         limit = matmul_rate(reader)
         add(model.name, "extract", extracting(reader, answered, chosen, limit))
@@ -193,8 +192,7 @@ def random_weights(chosen: grid.Grid) -> Iterator[grid.Grid]:
     texts = [text for column in (table["question"], table["gold"].map(" ".join)) for text in column]
     cache.root().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache.root()) as folder:
-        readers = [model for model in chosen.models if model.source]
-        models = [replace(m, source=make(m.source, texts, Path(folder) / m.name)) for m in readers]
+        models = [replace(m, source=make(m.source, texts, Path(folder) / m.name)) for m in chosen.reading]
         yield replace(chosen, models=tuple(models))
 
 

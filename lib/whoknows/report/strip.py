@@ -12,13 +12,12 @@ import pandas as pd
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from whoknows.data import files
+from whoknows.data import files, tables
 from whoknows.data.files import ROOT
 
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 # Parameters that name a table which the notebook wrote, and what the strip calls it.
 TABLES = {"out": "table", "rows_out": "rows"}
 
@@ -107,11 +106,8 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
 
 def _inert(table: pd.DataFrame) -> pd.DataFrame:
     """A table in which no text is a formula to a spreadsheet (OWASP, CSV injection)."""
-
-    def quoted(value):
-        return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-    return table.assign(**{name: table[name].map(quoted) for name in table.select_dtypes(exclude=["number", "bool"])})
+    texts = table.select_dtypes(exclude=["number", "bool"])
+    return table.assign(**{name: table[name].map(tables.inert) for name in texts})
 
 
 def _line(about: dict, links: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ from whoknows.data import cache, files, hub
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
 from whoknows.run import brought, gpus, parameters, stages
-from whoknows.run.grid import Grid, Model, Task, load
+from whoknows.run.grid import Grid, Task, load
 from whoknows.run.stages import STAGES
 
 UNITS = {"m": 1e6, "b": 1e9}
@@ -161,7 +161,7 @@ def _asked(task: Task) -> int:
 
 def work(grid: Grid) -> dict[str, Work]:
     """What the stages of a grid do, from nothing, in their order, without those that it does not have."""
-    text, models, seeds = Texts(grid), [size(model.source) for model in _readers(grid)], len(grid.seeds)
+    text, models, seeds = Texts(grid), [size(model.source) for model in grid.reading], len(grid.seeds)
     n, r, variants = len(grid.models), len(models), len(parameters.lora_variants(grid))
     cells = r * n * len(grid.methods)
     answered = [model.answered_by for model in grid.models]
@@ -207,10 +207,6 @@ def work(grid: Grid) -> dict[str, Work]:
     }
 
 
-def _readers(grid: Grid) -> list[Model]:
-    return [model for model in grid.models if model.source]
-
-
 def _fit(text: Texts, model: Size) -> float:
     """One strength of the logistic probe, at every layer."""
     return FIT * text.count["train"] * model.width * (model.layers + 1)
@@ -246,7 +242,7 @@ def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
     if not parameters.searched(grid):
         return Work(0, 0, 0)
     fewer, operations = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
-    for model, weights in zip(_readers(grid), models, strict=True):
+    for model, weights in zip(grid.reading, models, strict=True):
         rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
         operations += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
         operations += _fit(text, weights) * len(grid.probe.strengths) * (1 + sum(fewer))
@@ -372,7 +368,7 @@ def _others(grid: Grid, results: Path, grids: Path) -> dict[str, Measured]:
 
 def assumptions(grid: Grid) -> list[str]:
     """What the numbers rest on, as sentences."""
-    shapes = {model.source: size(model.source) for model in _readers(grid)}
+    shapes = {model.source: size(model.source) for model in grid.reading}
     why = {"name": "its name says", "guess": "a guess", "part": "its config.json says in part"}
     guessed = [
         f"{source} has {shape.blocks:.1g} weights, as {why[shape.origin]}"

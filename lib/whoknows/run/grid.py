@@ -10,6 +10,7 @@ import argparse
 import difflib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, field, replace
 from datetime import date
 from functools import cache, reduce
@@ -377,9 +378,14 @@ class Grid:
     """What jobs ask of a cluster; no result depends on it, and it may be left out."""
 
     @property
+    def reading(self) -> list[Model]:
+        """The models that read: those with a source."""
+        return [model for model in self.models if model.source]
+
+    @property
     def readers(self) -> list[str]:
-        """Names of the models that read: those with a source."""
-        return [model.name for model in self.models if model.source]
+        """Names of the models that read."""
+        return [model.name for model in self.reading]
 
     def job(self, stage: str) -> Stage:
         """What a job of a stage should get; all None if the grid says nothing."""
@@ -449,10 +455,7 @@ def _mistake(values, errors: list[dict]) -> str:
             rule, path = inner, [*path, step]
     if error["type"] in unknown:
         key = error["input"] if error["type"] == "invalid_key" else error["loc"][-1]
-        known = [*rule["properties"]]
-        near = difflib.get_close_matches(str(key), known, 1)
-        advice = f"did you mean `{near[0]}`?" if near else f"the keys here are {', '.join(known)}"
-        return f"there is no key {_dotted([*path, key])}; {advice}"
+        return f"there is no key {_dotted([*path, key])}; {_meant(key, [*rule['properties']], 'the keys here are')}"
     if error["type"] == "missing":
         return f"{_dotted(path)} is missing; it should be {rule['title']} ({rule['description']})"
     if error["type"] == "value_error":
@@ -465,6 +468,11 @@ def _flat(rule: dict) -> dict:
     """A rule of the schema with those that it names or chooses among; its own title and description stand."""
     parts = [schema()["$defs"][rule["$ref"].rpartition("/")[2]]] if "$ref" in rule else rule.get("anyOf", [])
     return reduce(lambda whole, part: whole | _flat(part), parts, {}) | rule
+
+
+def _meant(name, known: Sequence[str], these: str) -> str:
+    near = difflib.get_close_matches(str(name), known, 1)
+    return f"did you mean `{near[0]}`?" if near else f"{these} {', '.join(known)}"
 
 
 def _advice(value, rule: dict) -> str:
@@ -529,9 +537,8 @@ def _nonsense(grid: Grid) -> str | None:
 def _of_task(task: Task) -> str | None:
     is_brought = bool(task.file or task.hub)
     if not is_brought and task.name not in TASKS:
-        near = difflib.get_close_matches(task.name, TASKS, 1)
-        known = f"did you mean `{near[0]}`?" if near else f"these are here: {', '.join(TASKS)}"
-        return f"name` is `{task.name}`, which is no set of questions and has no file; {known}"
+        meant = _meant(task.name, TASKS, "these are here:")
+        return f"name` is `{task.name}`, which is no set of questions and has no file; {meant}"
     if is_brought and task.name in TASKS:
         return f"name` is `{task.name}`, a set that is here already; choose another name for your own questions"
     if task.file and task.hub:
@@ -589,7 +596,7 @@ def main(arguments: list[str]) -> None:
     if options.schema:
         return print(json.dumps(schema(), indent=2))
     chosen = load(options.grid)
-    readers = [model.source.removeprefix(CHAT) for model in chosen.models if model.source]
+    readers = [model.source.removeprefix(CHAT) for model in chosen.reading]
     sources = [*readers, chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
         hub.check(source)

@@ -179,6 +179,14 @@ def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood
     return example_rows(kept, method=method, reader="", scored=model, logit=logprob - np.log(-np.expm1(logprob)))
 
 
+def examples(answers: pd.DataFrame) -> str:
+    """Up to three right and three wrong test answers of each task, as an HTML table."""
+    some = answers[answers["split"] == "test"].groupby(["task", "correct"], sort=False).head(3)
+    shown = some[["correct", "question", "answer", "gold", "task"]].assign(gold=some["gold"].str[:3].str.join("; "))
+    with pd.option_context("display.max_colwidth", None):
+        return shown.to_html(index=False, classes="texts")
+
+
 def summary(answers: pd.DataFrame) -> pd.DataFrame:
     """For each task: answers, right ones, accuracy, and the likelihood's AUROC on the test split, unless of too few."""
     lines, answers = {}, answers.assign(sum_logprob=answers.get("sum_logprob", np.nan))

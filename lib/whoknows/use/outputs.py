@@ -16,10 +16,8 @@ from pathlib import Path
 from whoknows import WhoknowsError
 from whoknows.data import tables
 
-TABLES = (".csv", ".tsv", ".parquet")
+TABLES = tables.ENDINGS[1:]
 ADDED = ("p_correct", "logit")
-# What a spreadsheet may take for a formula: https://owasp.org/www-community/attacks/CSV_Injection
-FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 NUMBER = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?", re.ASCII)
 
 
@@ -61,7 +59,7 @@ class Table:
         """Lines of CSV or TSV, as the file has it: the same delimiter, and a byte order mark if it has one."""
         with open(self.path, "rb") as file:
             head = next(line for line in file if line.strip(b"\r\n" + codecs.BOM_UTF8))
-        delimiter = "\t" if self.kind == ".tsv" else max(tables.DELIMITERS, key=head.decode().count)
+        delimiter = tables.delimiter(self.path, head.decode())
         buffer = io.StringIO("\ufeff" if head.startswith(codecs.BOM_UTF8) else "")
         buffer.seek(0, io.SEEK_END)
         writer = csv.writer(buffer, delimiter=delimiter)  # its line ends have it quote a cell with either half of them
@@ -78,10 +76,8 @@ def as_lines(rows: Iterable[dict]) -> Iterator[str]:
 
 
 def inert(cell):
-    """The cell as a spreadsheet shows it: an apostrophe stands before text that it would take for a formula."""
-    if isinstance(cell, str) and FORMULA.match(cell) and not NUMBER.fullmatch(cell):
-        return f"'{cell}"
-    return cell
+    """See `tables.inert`; numbers stay what they are, though all cells of CSV are text."""
+    return cell if isinstance(cell, str) and NUMBER.fullmatch(cell) else tables.inert(cell)
 
 
 def write(path: Path, form: Callable[[Iterable[dict]], Iterator[str]], rows: Iterable[dict]) -> None:

@@ -15,21 +15,7 @@ from whoknows.report.pages.style import GREY, INK
 
 METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
 COMPARED = ("probe", "lora_prompt")
-COLUMNS = [
-    "test_set",
-    "kind",
-    "reading",
-    "what",
-    "hypothesis",
-    "estimate",
-    "low",
-    "high",
-    "p",
-    "p_holm",
-    "n_rarer",
-    "still_improving",
-    "says",
-]
+COLUMNS = "test_set kind reading what hypothesis estimate low high p p_holm n_rarer still_improving says".split()
 
 
 def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
