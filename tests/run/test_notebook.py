@@ -207,21 +207,17 @@ def test_a_failure_keeps_the_notebook_and_says_where(folder, fail, sentence):
         assert any("papermill-error-cell-tag" in cell.metadata.get("tags", []) for cell in kept.cells)
 
 
-def test_a_kernel_that_never_began_is_started_again():
-    tries = []
-
-    def execute():
-        tries.append(1)
-        if len(tries) < 3:
-            raise RuntimeError("Kernel died before replying to kernel_info")
-        return "executed"
-
-    assert notebook._with_a_kernel(execute) == "executed" and len(tries) == 3
-    tries.clear()
-    with pytest.raises(RuntimeError, match="before replying"):
-        notebook._with_a_kernel(execute, starts=2)
-    with pytest.raises(RuntimeError, match="another"):
-        notebook._with_a_kernel(lambda: (_ for _ in ()).throw(RuntimeError("another")))
+def test_a_kernel_takes_no_port_that_another_run_might_have_taken(folder):
+    process, kernels = started(folder)
+    try:
+        inodes = {os.readlink(link)[8:-1] for kernel in kernels for link in Path(f"/proc/{kernel}/fd").iterdir()}
+        local = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()[1:]]
+        addresses = {fields[7] for fields in local if fields[6] in inodes and len(fields) > 7}
+        channels = {address[-2:] for address in addresses if address.startswith("@whoknows-")}
+        assert channels == {"-1", "-2", "-3", "-4", "-5"}
+    finally:
+        process.terminate()
+        process.communicate()
 
 
 def test_an_unknown_parameter_is_refused_before_anything_runs(folder):

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import uuid
 from pathlib import Path
 
 from whoknows import WhoknowsError
@@ -99,32 +100,24 @@ def _execute(source, values: dict, progress):
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
+    from traitlets.config import Config
 
     _set_environment(progress.name)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out.ipynb"
         options = {"kernel_name": "python3", "progress_bar": False, "stderr_file": progress}
         options |= {"extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"]}
-        options |= {"shutdown_kernel": "immediate"}
+        # Linux's abstract sockets: a free TCP port may be taken by another run before the kernel binds it.
+        socket = {"transport": "ipc", "ip": f"@whoknows-{uuid.uuid4()}"}
+        options |= {"shutdown_kernel": "immediate", "config": Config(KernelManager=socket)}
         try:
-            return _with_a_kernel(lambda: papermill.execute_notebook(source, str(out), values, **options))
+            return papermill.execute_notebook(source, str(out), values, **options)
         except papermill.PapermillExecutionError as error:
             sentence = error.evalue if error.ename == "WhoknowsError" else f"{error.ename}: {error.evalue}"
             message = sentence.strip().splitlines()[-1]
         except DeadKernelError:
             message = "the notebook's process was killed; the machine may have run out of memory"
         raise _CellFailed(message, nbformat.read(out, as_version=4))
-
-
-def _with_a_kernel(execute, starts: int = 3):
-    """What `execute` returns; tried again if its kernel never began, since another run may have taken its port."""
-    for _ in range(starts - 1):
-        try:
-            return execute()
-        except RuntimeError as error:
-            if "Kernel died before replying" not in str(error):
-                raise
-    return execute()
 
 
 def _set_environment(name: str) -> None:
