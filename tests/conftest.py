@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 # Started in the background, we are told to ignore Ctrl-C, and our children with us; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -14,7 +15,7 @@ import pytest
 
 def pytest_collection_modifyitems(items):
     """Puts the files that take longest first, so that no process is left with one of them at the end."""
-    longest = ("test_smoke", "test_workflow", "test_explore")
+    longest = ("test_smoke", "test_outside", "test_workflow", "test_by_hand", "test_explore")
     items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
 
 
@@ -61,7 +62,9 @@ def reader(readers, request):
 @pytest.fixture
 def hub_server(monkeypatch, tmp_path):
     """A server like the Hugging Face hub; this process asks it, and so do its children."""
-    from huggingface_hub import constants
+    from huggingface_hub import constants, hf_api
+    from huggingface_hub.utils import _http
+    from transformers.utils import hub
 
     from fake_hub import TOKEN, Hub
 
@@ -84,8 +87,12 @@ def hub_server(monkeypatch, tmp_path):
         "HF_HUB_DISABLE_XET": True,
     }.items():
         monkeypatch.setattr(constants, name, value)
+    for api in (hf_api.api, hub.hf_api()):  # which have the address of whoever asked first
+        monkeypatch.setattr(api, "endpoint", server.address)
+    monkeypatch.setattr(_http, "time", SimpleNamespace(sleep=lambda seconds: None))  # between its retries
     yield server
     server.shutdown()
+    server.server_close()
 
 
 @pytest.fixture

@@ -225,7 +225,10 @@ def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complai
 
 
 @pytest.mark.slow
-def test_checks_and_plans_pass_over_the_word(monkeypatch, tmp_path):
+def test_checks_and_plans_pass_over_the_word(monkeypatch, tmp_path, hub_server, llama):
+    config = (Path(llama.tokenizer.name_or_path) / "config.json").read_bytes()
+    names = ["meta-llama/Llama-2-7b-hf", "mistralai/Mistral-7B-Instruct-v0.2"]
+    hub_server.repositories |= {name: {"config.json": config} for name in names}
     kapoor = (ROOT / "grids/kapoor2024.yml").read_text()
     chosen = tmp_path / "chat.yml"
     chosen.write_text(
@@ -235,7 +238,9 @@ def test_checks_and_plans_pass_over_the_word(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "check", seen.append)
     monkeypatch.setattr(assets, "fetch_all", lambda names: None)
     assert __main__.main(["check", str(chosen)]) == 0
-    assert seen[:2] == ["meta-llama/Llama-2-7b-hf", "mistralai/Mistral-7B-Instruct-v0.2"]
+    assert seen[:2] == names
+    asked = [path for path, _ in hub_server.asked]
+    assert all(any(name in path for path in asked) for name in names) and not any(CHAT in path for path in asked)
     assert size(CHAT + seen[1]) == size(seen[1]) and assets.base(CHAT + "smollm2-135m-instruct") == assets.base(
         "smollm2-135m-instruct"
     )
