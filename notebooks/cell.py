@@ -11,9 +11,10 @@
 #
 # One estimator in full: a reader, trained on one model's graded answers, scoring the test answers of every model; above
 # the pictures stands whose answers are scored. A cell of a heatmap in reading A leads here to the estimator of that
-# cell's column, scored on the model of its row. Needs its rows, the answers and the estimator's folders.
+# cell's column, scored on the model of its row.
 
 # %% tags=["parameters"]
+# Needs its rows, the answers and the estimator's folders.
 method = "probe"
 reader = "SmolLM2-135M"
 trained_on = "SmolLM2-135M"

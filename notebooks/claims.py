@@ -10,9 +10,10 @@
 # # Claims
 #
 # What the description of the figure says, tested on its own numbers, on the results that the paper's authors released,
-# and on the cells measured here. Needs the rows and the cards of all estimators; no language model is loaded.
+# and on the cells measured here.
 
 # %% tags=["parameters"]
+# Needs the rows and the cards of all estimators; no language model is loaded.
 rows = "results/embedded/rows"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]

@@ -9,11 +9,12 @@
 # %% [markdown]
 # # Controls
 #
-# What a probe is worth shows in comparison with what needs less: no training, no reader, no truth in the grades. Each
-# model scores its own answers here, with estimators that were trained on its own answers; the answers of a model that
-# reads nothing are read by the grid's first reader. Needs the rows of all stages.
+# Baselines and ablations: what is reached with no training, with no language model that reads, and with shuffled
+# grades. Each model scores its own answers here, with estimators that were trained on its own answers; the answers of a
+# model that reads nothing are read by the grid's first reader.
 
 # %% tags=["parameters"]
+# Needs the rows of all stages.
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
 estimators = "results/embedded/estimators"

@@ -13,9 +13,10 @@
 # answers, and not by whether their intervals overlap; where a cell was still improving when its training ended, it is
 # left open. Only the *primary hypotheses*, which are those of the page Claims, have a verdict, by the same corrected
 # p-value as there; every other difference is *exploratory*, with its interval and its uncorrected p-value. What both
-# readings ask, and what is another difference mirrored, is listed once. Needs the rows and the estimators' cards.
+# readings ask, and what is another difference mirrored, is listed once.
 
 # %% tags=["parameters"]
+# Needs the rows and the estimators' cards.
 rows = "results/embedded/rows"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]

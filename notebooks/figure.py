@@ -16,9 +16,10 @@
 # > [arXiv 2406.08391](https://arxiv.org/abs/2406.08391).
 #
 # These are the values which that description reads off it. Its sentences are tested on this list of values, on the
-# released results, and on what was measured here, on the page Claims. Needs no run: all of it lies in the repository.
+# released results, and on what was measured here, on the page Claims.
 
 # %% tags=["parameters"]
+# Needs no run: all of it lies in the repository.
 out = "results/by-hand/published.parquet"
 
 # %% tags=["remove-input"]

@@ -11,9 +11,10 @@
 #
 # Whether an answer is right depends on who grades it. Here are the heatmaps again, with the test answers graded in
 # other ways. The estimators stay as they are: they learned from the run's own grades, which for answers from a file may
-# be that file's. Needs the rows, the estimators' cards and the answers.
+# be that file's.
 
 # %% tags=["parameters"]
+# Needs the rows, the estimators' cards and the answers.
 rows = "results/embedded/rows"
 estimators = "results/embedded/estimators"
 answers = {

@@ -11,8 +11,8 @@
 #
 # Its own answers, or another model's? Language models answered real questions, each answer was graded, and estimators
 # of confidence were trained on the grades: a **probe** on a model's hidden states, and **LoRA + Prompt**, the model
-# fine-tuned to say whether an answer is correct. Each cell is an AUROC: the chance that the estimator is surer of a
-# right answer than of a wrong one.
+# fine-tuned to say whether an answer is correct. Each cell is an AUROC: the chance that the estimator assigns
+# higher confidence to a right answer than to a wrong one.
 
 # %% tags=["parameters"]
 # Needs the rows and the cards of all estimators; no language model is loaded.

@@ -10,10 +10,10 @@
 # # Layers
 #
 # What a probe reaches at another layer, with a stronger penalty, with fewer training answers. Turn the switches: the
-# heatmap and both curves follow; they open on what validation chooses, as the report's probe does. Needs the sweep of
-# every reader.
+# heatmap and both curves follow; they open on what validation chooses, as the report's probe does.
 
 # %% tags=["parameters"]
+# Needs the sweep of every reader.
 models = ["SmolLM2-135M", "Gemma3-270M"]
 readers = ["SmolLM2-135M", "Gemma3-270M"]
 sweeps = "results/embedded/sweeps"

@@ -10,10 +10,10 @@
 # # Settings
 #
 # How the learning rate of LoRA + Prompt was found, for each reader on its own answers, and what each training cost.
-# Every value on this page is AUROC within task on validation answers; no test answer was used. Needs the search of
-# every reader.
+# Every value on this page is AUROC within task on validation answers; no test answer was used.
 
 # %% tags=["parameters"]
+# Needs the search of every reader.
 models = ["SmolLM2-135M", "Gemma3-270M"]
 search = "results/embedded/search"
 out = "results/by-hand/settings.parquet"

@@ -11,9 +11,10 @@
 #
 # An estimator is wanted where nobody has graded answers yet. Here each model's own estimators score its answers to
 # questions of tasks that nobody was trained on, beside what they reach on held-out questions of the tasks that they
-# know. Needs the rows of all stages and the estimators' cards.
+# know.
 
 # %% tags=["parameters"]
+# Needs the rows of all stages and the estimators' cards.
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
 estimators = "results/embedded/estimators"

@@ -397,7 +397,7 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_p
     finally:
         (checkout / SMOKE).write_text(text)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^Another run, packed +7 ", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^Reference run +7 ", done.stdout, re.MULTILINE), done.stdout
     started = [line for line in (done.stdout + done.stderr).splitlines() if line.endswith(": started")]
     assert len(started) == 7 and all(line.endswith(" theirs, packed: started") for line in started), started
     book = checkout / "results/smoke/book/_build/html"

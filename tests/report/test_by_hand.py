@@ -806,13 +806,13 @@ def asked(hand) -> dict[tuple[str, str, str], dict]:
         cell = at(reading, "probe", row, column)
         if ("lora_prompt", *cell[1:]) in there:
             shown = "A and B" if row == column else reading
-            contrasts["Probe less LoRA + Prompt", shown, f"{cell[1]} trained on {cell[2]}, scored on {cell[3]}"] = {
+            contrasts["Probe − LoRA + Prompt", shown, f"{cell[1]} trained on {cell[2]}, scored on {cell[3]}"] = {
                 cell: 1.0,
                 ("lora_prompt", *cell[1:]): -1.0,
             }
     for reading, method, row in itertools.product("AB", ("probe", "lora_prompt"), THREE):
         others = [cell for column in THREE if column != row and (cell := at(reading, method, row, column)) in there]
-        contrasts["Native less cross", reading, f"{NAMES[method]}, scored on {row}"] = {
+        contrasts["Self-trained − cross-trained", reading, f"{NAMES[method]}, scored on {row}"] = {
             native(method, row): 1.0
         } | dict.fromkeys(others, -1 / len(others))
     for method, scored in itertools.product(("probe", "lora_prompt"), THREE):
@@ -821,7 +821,7 @@ def asked(hand) -> dict[tuple[str, str, str], dict]:
             others = [(method, other, scored, scored) for other in readers if other != reader]
             less = "the others" if len(others) > 1 else others[0][1]
             what = f"{NAMES[method]} trained and scored on {scored}: reader {reader} less {less}"
-            contrasts["A reader less the other readers", "", what] = {
+            contrasts["A reader − the other readers", "", what] = {
                 (method, reader, scored, scored): 1.0
             } | dict.fromkeys(others, -1 / len(others))
     return contrasts

@@ -78,7 +78,7 @@ def test_each_model_is_compared_with_its_own_probe_over_tasks_and_seeds():
 
 @pytest.mark.slow
 def test_one_difference_has_one_verdict_on_every_page():
-    """Probe less LoRA + Prompt of two models: significant in a small family, but not in the primary one."""
+    """Probe − LoRA + Prompt of two models: significant in a small family, but not in the primary one."""
     parts = [
         graded({"probe": 1.0, "lora_prompt": 1.0}, reader=reader, trained_on=t, scored=scored)
         for reader in "ab"

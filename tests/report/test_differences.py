@@ -131,7 +131,7 @@ def test_a_missing_method_or_model_leaves_out_what_needs_it():
 def test_chart_table_and_findings_say_the_same():
     table = differences.of_grid(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), ["a", "b"], TASKS)
     text = differences.differences_sentences(table)
-    assert "**Probe less LoRA + Prompt**: 6 above of 6" in text and "4 exploratory of 4" in text
+    assert "**Probe − LoRA + Prompt**: 6 above of 6" in text and "4 exploratory of 4" in text
     html, chart = differences.differences_html(table), differences.differences_chart(table).to_dict()
     values = [line for lines in chart["datasets"].values() for line in lines]
     assert len(values) == len(table) and all(f"{value:+.3f}" in html for value in table["estimate"])

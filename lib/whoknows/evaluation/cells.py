@@ -232,7 +232,7 @@ def heatmap_table(
 
 
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the methods that nobody trained, test sets and models in the order in which they were measured."""
+    """The cells of the training-free baselines, test sets and models in the order in which they were measured."""
     return cells[~cells["method"].isin([*TRAINED])].reset_index(drop=True)
 
 

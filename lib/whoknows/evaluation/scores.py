@@ -73,7 +73,7 @@ def fit_all(rows: pd.DataFrame) -> dict[tuple, Calibration]:
     """One calibration for each estimator and scored model, never from a test row.
 
     A trained estimator is calibrated on validation answers of the model it was trained on, the only graded ones that
-    its users have, and keeps that for all scored models. What nobody trained is calibrated on the scored model's own.
+    its users have, and keeps that for all scored models. A training-free one is calibrated on the scored model's own.
 
     Returns:
         By (method, reader, trained_on, seed, scored).

@@ -30,7 +30,7 @@ STAGES = {
     "settings": "Settings",
     "shift": "Shift",
     "grading": "Grading",
-    "beside": "Another run, packed",
+    "beside": "Reference run",
 }
 READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load a language model, to a GPU if possible
 HEAVY = (*READING, "surface", "ablate", "sweep")  # are faster on more than one core

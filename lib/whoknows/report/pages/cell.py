@@ -155,8 +155,8 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
         switch(key, list(drawn[key].unique()), METHOD_TITLES if key == "method" else {}, title)
         for key, title in titles.items()
     ]
-    roc = _line("roc", "ROC", "Wrong answers let through", "Right answers found")
-    risk = _line("risk", "Risk and coverage", "Share of answers given", "Wrong among them")
+    roc = _line("roc", "ROC", "False positive rate", "True positive rate")
+    risk = _line("risk", "Risk and coverage", "Coverage", "Risk")
     whole = alt.concat(roc, _bins(), risk, _histogram(), columns=2, data=drawn, spacing=24)
     whole = whole.resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
     text = alt.expr(f"{json.dumps(named(reader, trained_on, ''))} + scored + ' · ' + test_set + ' test questions'")

@@ -283,7 +283,7 @@ def contest_sentences(table: pd.DataFrame) -> str:
 
 
 def below_chance_sentences(table: pd.DataFrame) -> str:
-    """Which methods that nobody trained rank wrong answers above right ones on the first test set, as Markdown.
+    """Which training-free baselines rank wrong answers above right ones on the first test set, as Markdown.
 
     Args:
         table: as `cells.baseline_table` returns.

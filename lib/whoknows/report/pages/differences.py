@@ -13,7 +13,7 @@ from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.style import GREY, INK
 
-METHOD, NATIVE, READER = "Probe less LoRA + Prompt", "Native less cross", "A reader less the other readers"
+METHOD, NATIVE, READER = "Probe − LoRA + Prompt", "Self-trained − cross-trained", "A reader − the other readers"
 COMPARED = ("probe", "lora_prompt")
 COLUMNS = "test_set kind reading what hypothesis estimate low high p p_holm n_rarer still_improving says".split()
 
