@@ -49,7 +49,7 @@ def learning_rate(step: int, steps: int) -> float:
     warmup = max(1, steps // 10)
     if step < warmup:
         return (step + 1) / warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
 def jensen_shannon(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
@@ -199,7 +199,7 @@ class LoraPrompt:
                 losses.append(self._step(train, correct, steps[progress.step], shift))
                 torch.nn.utils.clip_grad_norm_(self.weights, 1.0)
                 progress.optimizer.step()
-                progress.optimizer.zero_grad(set_to_none=True)
+                progress.optimizer.zero_grad()
                 progress.step += 1
                 bar.update()
                 if progress.step % every and progress.step < len(steps):

@@ -127,7 +127,8 @@ def reference_hidden_states(reader: Reader, data: Dataset, first: int, batch_tok
         first: the lowest adapted block, where the examples' cached activations end.
     """
     lengths = [len(example) for example in data.packed.examples]
-    reference, is_fast = [torch.empty(0)] * len(lengths), proof.packing(reader, data.packed.longest)
+    reference: dict[int, torch.Tensor] = {}
+    is_fast = proof.packing(reader, data.packed.longest)
 
     def work(batch: list[int]) -> tuple[torch.Tensor, ...]:
         examples, cached = [data.packed.examples[t] for t in batch], data.cached and [data.cached[t] for t in batch]
@@ -136,10 +137,9 @@ def reference_hidden_states(reader: Reader, data: Dataset, first: int, batch_tok
 
     with tqdm(total=sum(lengths), desc="reference", unit="token", unit_scale=True) as bar:
         for batch, states in TokenBudget(batch_tokens, reader.device).run(work, lengths):
-            for t, state in zip(batch, states):
-                reference[t] = state
+            reference.update(zip(batch, states))
             bar.update(sum(lengths[t] for t in batch))
-    return reference
+    return [reference[t] for t in range(len(lengths))]
 
 
 def predicting(packed: PackedBatch, t: int) -> slice:

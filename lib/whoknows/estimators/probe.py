@@ -203,7 +203,7 @@ class Mlp:
         best: tuple[float, int, dict] = (-np.inf, 0, {})
         for epoch in tqdm(range(self.settings["epochs"]), desc="fitting MLP", unit="epoch"):
             for batch in torch.randperm(len(x)).split(self.settings["batch_size"]):
-                loss = F.binary_cross_entropy_with_logits(self.net(x[batch])[:, 0], y[batch])
+                loss = F.binary_cross_entropy_with_logits(self.net(x[batch]).squeeze(-1), y[batch])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -220,7 +220,7 @@ class Mlp:
     @torch.no_grad()
     def score(self, hidden: torch.Tensor) -> torch.Tensor:
         """[n] log-odds from hidden states [n, layers + 1, width]."""
-        return self.net((hidden[:, -1].float() - self.mean) / self.scale)[:, 0]
+        return self.net((hidden[:, -1].float() - self.mean) / self.scale).squeeze(-1)
 
     @property
     def state(self) -> dict[str, torch.Tensor]:
