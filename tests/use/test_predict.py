@@ -540,7 +540,7 @@ def test_a_run_killed_in_the_middle_leaves_what_it_scored_and_the_file_is_that_o
     alone, tmp_path, monkeypatch, capsys
 ):
     """The process is killed by SIGKILL; the next run scores the rest alone, bit for bit as one run would have."""
-    rows = [{"question": f"Why {i}?", "answer": TEXTS[i % 6] * (1 + i % 3)} for i in range(300)]
+    rows = [{"question": f"Why {i}?", "answer": f"{TEXTS[i % 6]} {i}"} for i in range(200)]
     source, out, whole = (tmp_path / f"{name}.jsonl" for name in ("in", "out", "whole"))
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     part = tmp_path / "out.jsonl.part"
@@ -552,11 +552,11 @@ def test_a_run_killed_in_the_middle_leaves_what_it_scored_and_the_file_is_that_o
     process.kill()
     assert process.wait() == -9 and not out.exists()
     kept = part.read_bytes().count(b"\n")
-    assert 3 <= kept < 150
+    assert 3 <= kept < 100
     seen = spied(monkeypatch, predict.Estimator, "of_examples")
     assert call([*arguments, out], b"", monkeypatch, capsys)[0] == 0
     scored, estimator = [example for one in seen for example in one["examples"]], alone.load("probe")
     assert scored == [estimator.example(row["question"], row["answer"]) for row in rows[2 * kept :]]
     assert call([*arguments, whole], b"", monkeypatch, capsys)[0] == 0
     assert out.read_bytes() == whole.read_bytes() and not part.exists()
-    assert len({json.loads(line)["logit"] for line in out.read_text().splitlines()}) > 100
+    assert len({json.loads(line)["logit"] for line in out.read_text().splitlines()}) >= 6
