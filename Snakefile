@@ -27,7 +27,7 @@ ROWS = every("rows/likelihood/{model}.parquet", "rows/zero_shot/{reader}.parquet
 MEASURED = ROWS + every(f"estimators/{{method}}/{CELL}")
 CONTROLS = every("controls/surface.parquet", "controls/readers/{reader}.parquet")
 CONTROLS += every("controls/lora/{variant}/{reader}.parquet", "estimators/{variant}/{reader}")
-JUDGED = every("judged/{model}.parquet") if GRID.judge else []
+JUDGED = every("judged/{model}.parquet") if parameters.compared(GRID) else []
 PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*") if path.is_file()) if GRID.beside else []
 PUBLISHED, CLAIMS = sorted(map(str, Path("book/data").glob("*.csv"))), "book/claims.yml"
 # Here stages that load a language model take turns on the GPUs. On a CPU two run side by side, each on half the cores,
@@ -84,7 +84,7 @@ STEPS = {
     "settings": Step(every("search/{reader}.parquet"), at("settings.parquet"), "settings"),
 }
 STEPS = {stage: step for stage, step in STEPS.items() if step.models}
-ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page} | {"judge": GRID.judge}
+ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page} | {"judge": parameters.compared(GRID)}
 ASKED |= dict.fromkeys(("search", "settings"), parameters.searched(GRID))
 PAGES = [path for stage, step in STEPS.items() if ASKED.get(stage, True)
     for path in expand(at(f"notebooks/{step.page}.ipynb"), **NAMES | {"model": step.models})]

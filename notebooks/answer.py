@@ -39,11 +39,11 @@ files.write_parquet(rows_out, likelihood_rows(model, answers))
 # tells right from wrong (AUROC; 0.5 is chance), without any training.
 
 # %%
-summary(answers).round(3)
+summary(answers, asked).round(3)
 
 # %% [markdown]
 # Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one;
-# what the question itself holds is no proof.
+# what the question itself holds is no proof. A task of yours may have another grading, such as a judge.
 
 # %%
 HTML(examples(answers))

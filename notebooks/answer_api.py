@@ -28,7 +28,8 @@ from whoknows.data import files
 from whoknows.stages.answer import examples, likelihood_rows, summary
 from whoknows.stages.answer_api import run
 
-answers = run(api, files.read_parquet(questions), max_new_tokens, out)
+asked = files.read_parquet(questions)
+answers = run(api, asked, max_new_tokens, out)
 files.write_parquet(rows_out, likelihood_rows(model, answers))
 
 # %% [markdown]
@@ -39,11 +40,11 @@ files.write_parquet(rows_out, likelihood_rows(model, answers))
 # %%
 marks = answers.assign(empty=answers["answer"] == "", cut=answers["is_cut"], rated=answers["sum_logprob"].notna())
 counts = marks.groupby("task", sort=False)[["empty", "cut", "rated"]].sum()
-summary(answers).join(counts.rename(columns={"rated": "with a probability"})).round(3)
+summary(answers, asked).join(counts.rename(columns={"rated": "with a probability"})).round(3)
 
 # %% [markdown]
 # Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one;
-# what the question itself holds is no proof.
+# what the question itself holds is no proof. A task of yours may have another grading, such as a judge.
 
 # %%
 HTML(examples(answers))

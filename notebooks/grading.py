@@ -45,7 +45,7 @@ examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimator
 grades = grading.grades(answers, judged)
 files.write_parquet(out, grades)
 table = grading.heatmaps_under(examples, grades, models, tasks, readers)
-Markdown(grading.grading_sentences(table))
+Markdown(grading.grading_sentences(table) + grading.judged_sentence(answers))
 
 # %% tags=["remove-input"]
 heatmaps.heatmaps_chart(table, models, "grading")

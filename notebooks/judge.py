@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Judge
 #
-# Another model's verdict on one model's test answers, from an endpoint that speaks OpenAI's chat API. Needs the
-# answers, and the environment variable `WHOKNOWS_JUDGE_KEY` if the endpoint wants a key.
+# Another model's verdict on one model's test answers, from an endpoint that speaks OpenAI's chat API; those to tasks
+# that it grades anyway are left out. Needs the answers, and the environment variable `WHOKNOWS_JUDGE_KEY` if the
+# endpoint wants a key.
 
 # %% tags=["parameters"]
 answers = "results/embedded/answers/SmolLM2-135M.parquet"

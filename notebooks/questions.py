@@ -24,7 +24,7 @@ shots = 16
 out = "results/by-hand/questions.parquet"
 
 # %%
-from whoknows.data import files
+from whoknows.data import files, grading
 from whoknows.data.questions import build
 
 table = build(tasks, splits, shots)
@@ -37,7 +37,8 @@ files.write_parquet(out, table)
 table.groupby(["task", "split"], sort=False).size().unstack(fill_value=0).rename_axis(index=None, columns=None)
 
 # %% [markdown]
-# One question of each task, with the answers that count as right.
+# One question of each task, with the answers that count as right, and how answers to it are graded.
 
 # %%
-table[table["split"] == "test"].groupby("task", sort=False).head(1)[["task", "question", "gold"]].set_index("task")
+first = table[table["split"] == "test"].groupby("task", sort=False).head(1)
+first.assign(grading=first["kind"].map(grading.named))[["task", "question", "gold", "grading"]].set_index("task")

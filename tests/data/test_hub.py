@@ -14,9 +14,9 @@ from safetensors.torch import save
 
 from fake_hub import TOKEN
 from whoknows import WhoknowsError
-from whoknows.data import assets, files, hub, questions, tables
+from whoknows.data import assets, files, hub, question_files, questions, tables
 from whoknows.models import loading
-from whoknows.run import cost, grid, page, parameters
+from whoknows.run import brought, cost, grid, page, parameters
 from whoknows.stages import answer_file
 
 pytestmark = pytest.mark.slow
@@ -207,6 +207,21 @@ def test_a_grid_asks_the_questions_of_a_data_set(data_set, tmp_path):
     asked = json.loads(parameters.questions(grid.load(tmp_path / "grid.yml")))
     assert len(questions.build(asked["tasks"], asked["splits"], asked["shots"])) == 40
     assert len(asked["tasks"][0]["digest"]) == 16
+
+
+def test_questions_and_answers_may_lie_in_structs_of_several_splits(data_set, tmp_path):
+    """As in SQuAD; what a question is called is a path, too, and the ones that both splits have are left out."""
+    for split, numbers in (("train", range(30)), ("validation", range(29, 50))):
+        cells = [{"q": {"text": f"Who is {n}?"}, "answers": {"text": [f"M {n}"], "answer_start": [n]}} for n in numbers]
+        pd.DataFrame(cells).to_parquet(tmp_path / "part.parquet")
+        repository = data_set.repositories.setdefault("org/squad", {})
+        repository[f"default/{split}/0000.parquet"] = (tmp_path / "part.parquet").read_bytes()
+    columns = grid.QuestionColumns(question="q.text", answers="answers.text")
+    task = grid.Task("mine", "train", hub="org/squad", split="train+validation", columns=columns)
+    brought.fetch(task)
+    table = question_files.load(parameters.asked(task, None))
+    assert table["gold"].tolist() == [[f"M {n}"] for n in range(50) if n != 29]
+    assert table["question"][0] == "Who is 0?"
 
 
 GREEK = "alpha beta gamma delta epsilon zeta eta theta".split()

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from whoknows.data import assets, places
+from whoknows.data.grading import grade
 from whoknows.data.matching import fold
 from whoknows.data.questions import build, load
 from whoknows.report import book
-from whoknows.stages.answer import grade
 
 
 def city(name, code, population=300_000, also=(), admin=""):

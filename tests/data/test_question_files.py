@@ -2,10 +2,12 @@
 
 import json
 
+import pandas as pd
 import pytest
 
 from whoknows import WhoknowsError
 from whoknows.data import questions
+from whoknows.data.grading import named
 from whoknows.data.question_files import LONGEST, load
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
@@ -115,6 +117,26 @@ def test_the_grading_is_that_of_the_grid(tmp_path):
     rows = [{"question": "How many?", "answer": "1,000 or so"}]
     assert load(task(tmp_path, rows, grading="number", tolerance=0.5))["kind"].tolist() == ["number 0.5"]
     assert load(task(tmp_path, rows, grading="f1"))["kind"].tolist() == ["f1"]
+    by = {"url": "http://localhost/v1", "model": "wise one"}
+    judged = load(task(tmp_path, rows, grading="judge", judge=by))["kind"].tolist()
+    assert judged == ["judge http://localhost/v1 wise one"] and named(judged[0]) == "judge wise one"
+    assert [*map(named, ("open", "number 0.5", "name"))] == ["contains", "number", "name"]
+
+
+SQUAD = {"text": ["Denver Broncos", "Broncos"], "answer_start": [7, 14]}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize(
+    "cell, path", [(SQUAD, "answers.text"), ({"value": "x", "aliases": SQUAD["text"]}, "answers.aliases")]
+)
+def test_accepted_answers_may_lie_in_a_struct_as_squad_and_trivia_qa_have_them(form, cell, path, tmp_path):
+    rows = [{"question": "Who won?", "answers": cell}, {"question": "Who lost?", "answers": cell}]
+    mine = task(tmp_path, rows, columns={"answers": path})
+    if form == "parquet":
+        mine["file"] = str(tmp_path / "mine.parquet")
+        pd.DataFrame(rows).to_parquet(mine["file"])
+    assert load(mine)["gold"].tolist() == [SQUAD["text"]] * 2
 
 
 A, B = MANY[:2]
@@ -141,6 +163,7 @@ A, B = MANY[:2]
         ([{"question": "b", "gold": "c"}], {}, "no column 'answer' or 'answers'; it has question, gold. Rename one"),
         ([{"prompt": "b", "answer": "c"}], {}, "no column 'question'; it has prompt, answer"),
         ([A], {"columns": {"id": "number"}}, "there is no column 'number'"),
+        ([{"question": "b", "answers": {"text": ["c"]}}], {}, "has parts; name one .* {answers: answers.text}"),
     ],
 )  # fmt: skip
 def test_a_bad_line_is_named_with_the_fix(rows, keys, sentence, tmp_path):

@@ -1,5 +1,6 @@
 """Seeds divide what is not for testing anew, the same for all models."""
 
+import pandas as pd
 import pytest
 
 from made_up import answers
@@ -43,6 +44,17 @@ def test_a_model_that_left_questions_out_has_the_division_of_those_that_did_not(
         assert whole["split"].equals(for_seed(FRAME, seed)["split"][whole.index]) and len(part) == len(FRAME)
     assert held(for_seed(few, 1)) != held(whole), "by itself it would have been divided otherwise"
     assert every({"few": few, "all": FRAME}) is FRAME
+
+
+def test_where_no_model_answered_all_the_questions_are_those_of_all_in_their_order():
+    parts = {name: FRAME[FRAME.index % 5 != left].reset_index(drop=True) for left, name in enumerate("abc")}
+    pd.testing.assert_frame_equal(every(parts), FRAME)
+    for seed in (0, 1):
+        for left, frame in enumerate(divided(parts, seed).values()):
+            assert list(frame.index) == [at for at in FRAME.index if at % 5 != left]
+            assert frame["split"].equals(for_seed(FRAME, seed)["split"][frame.index])
+    with pytest.raises(WhoknowsError, match="answers of b are not to the same questions"):
+        aligned(parts | {"b": parts["b"][::-1]})
 
 
 @pytest.mark.parametrize("other", [FRAME[::-1], FRAME[:2].assign(question_id="new"), FRAME.iloc[[0, 0]]])

@@ -57,6 +57,41 @@ def test_two_columns_can_change_their_names(tmp_path):
     assert table.to_dict("records") == [{"question": "Why?", "answer": "so"}]
 
 
+STRUCTS = [
+    {"q": {"en": "Why?"}, "a": {"deep": {"text": ["so", "thus"]}}, "a.b": "literal"},
+    {"q": {"en": "Who?"}, "a": None, "a.b": "too"},
+    {"q": {"en": None}, "a": {"deep": None}, "a.b": "three"},
+]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+def test_a_dotted_path_leads_into_structs_and_a_column_of_that_name_wins(name, tmp_path):
+    pd.DataFrame(STRUCTS).to_parquet(tmp_path / "a.parquet")
+    written(tmp_path / "a.jsonl", "\n".join(map(json.dumps, STRUCTS)))
+    columns = {"question": "q.en", "answers": "a.deep.text", "id": "a.b"}
+    table = tables.read(tmp_path / name, columns, ["question"])
+    assert table["question"].tolist() == ["Why?", "Who?", None] and table["id"].tolist() == ["literal", "too", "three"]
+    assert [tables.texts(cell) for cell in table["answers"]] == [["so", "thus"], [None], [None]]
+
+
+def test_a_struct_gives_way_to_its_part_of_the_same_name_of_ours(tmp_path):
+    path = written(tmp_path / "a.jsonl", '{"question": "Why?", "answers": {"text": ["so"]}}\n')
+    table = tables.read(path, {"answers": "answers.text"}, ["question"])
+    assert table.to_dict("records") == [{"question": "Why?", "answers": ["so"]}]
+
+
+@pytest.mark.parametrize("theirs", ["answers.txt", "answers.text.0", "answers.", ".text", "question.text"])
+def test_a_path_that_leads_nowhere_names_what_there_is(theirs, tmp_path):
+    rows = [{"question": "Why?", "answers": {"text": ["so"], "more": {"at\x1b[2J": 1}}}] * 2
+    path = written(tmp_path / "a.jsonl", "\n".join(map(json.dumps, rows)))
+    sentence = (
+        f"there is no column {theirs!r}; it has question, answers.text, answers.more.at?[2J. Rename one, or write"
+    )
+    with pytest.raises(WhoknowsError) as error:
+        tables.read(path, {"answers": theirs})
+    assert str(error.value).startswith(f"{path}: {sentence} columns: {{answers: ")
+
+
 @pytest.mark.parametrize(
     "value, items",
     [
@@ -65,6 +100,7 @@ def test_two_columns_can_change_their_names(tmp_path):
         ("a | b", ["a", "b"]),
         ("[a]", ["[a]"]),
         (7, [7]),
+        ({"text": ["a"]}, [{"text": ["a"]}]),
         (None, [None]),
     ],
 )

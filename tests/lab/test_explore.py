@@ -220,6 +220,15 @@ def test_who_does_not_read_is_scored_and_trained_on_with_the_answers_that_it_gav
     assert made["models"][1] == {"name": "flat", "answers": "flat.csv"}, "its layers would be a mistake"
 
 
+def test_a_grid_keeps_the_judge_where_it_grades(results, monkeypatch):
+    values = files.read_yaml(results.grid_file) | {"judge": {"url": "http://localhost/v1", "model": "wise"}}
+    task = {"name": "essays", "file": "a.csv", "role": "train", "grading": "judge"}
+    for tasks, kept in ((values["tasks"], None), ([*values["tasks"], task], values["judge"])):
+        monkeypatch.setattr(files, "read_yaml", lambda path, tasks=tasks: values | {"tasks": tasks})
+        names = tuple(one["name"] for one in tasks)
+        assert yaml.safe_load(explore.as_grid(results, replace(SETTING, tasks=names), "mine"))["judge"] == kept
+
+
 def test_curves_are_of_the_scored_model_alone(results):
     chart = explore.curves(results, replace(SETTING, scored="flat")).to_dict()
     drawn = pd.DataFrame(chart["datasets"][chart["data"]["name"]])

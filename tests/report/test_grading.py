@@ -57,6 +57,17 @@ def test_the_judge_is_taken_for_what_it_read(tmp_path):
     assert graded(tmp_path, str(folder))["judge"].tolist() == [False, True, True, False, True]
 
 
+def test_tasks_that_the_judge_grades_keep_its_grades_and_the_page_says_so(tmp_path):
+    table = graded(tmp_path, kind="judge http://localhost/v1 <b>wise</b>", correct=[False, True, False, True, False])
+    for name in ("exact", "f1"):
+        assert table[name].equals(table["contains"].rename(name))
+    answers = {"a": str(tmp_path / "a.parquet"), "b": str(tmp_path / "none.parquet")}
+    sentence = " A judge graded the answers to `made_up` for the run: here they keep its grades in each grading."
+    assert grading.judged_sentence(answers) == sentence
+    graded(tmp_path)
+    assert grading.judged_sentence(answers) == ""
+
+
 def test_agreement_counts_test_answers(tmp_path):
     table = graded(tmp_path, split=["test", "test", "test", "train", "train"])
     line = grading.agreement(table, TASKS).iloc[0]

@@ -237,6 +237,10 @@ MISTAKES = {
         put(["tasks", 0], {"name": "mine", "file": "a.csv", "role": "train", "grading": "exactly"}),
         "`tasks[0].grading` should be one of contains, exact, f1, choice, number, .* did you mean `exact`?",
     ),
+    "a judge that is missing": (
+        put(["tasks", 0], {"name": "essays", "file": "a.csv", "role": "train", "grading": "judge"}),
+        "`tasks[0].grading` is judge, but `judge` is missing, so nobody can grade essays; write judge: {url",
+    ),
     "tolerance of no number": (
         put(["tasks", 0], {"name": "mine", "file": "a.csv", "role": "train", "tolerance": 1}),
         "`tasks[0].tolerance` is given, but grading is not number",

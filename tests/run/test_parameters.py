@@ -74,6 +74,20 @@ def test_a_file_of_answers_is_told_with_its_digest_and_an_endpoint_with_its_mode
     assert told["questions"] == "results/smoke/questions.parquet" and told["out"] == "results/smoke/answers/far.parquet"
 
 
+def test_a_judge_that_grades_is_a_parameter_of_the_questions_and_is_not_compared_with_itself(tmp_path):
+    (tmp_path / "a.csv").write_text("question,answer\nWhy?,so\n")
+    essays = grid.Task("essays", "train", file=str(tmp_path / "a.csv"), grading="judge")
+    wise = replace(GRID, judge=grid.Judge("http://localhost/v1", "wise"))
+    mine, alone = replace(wise, tasks=(*GRID.tasks, essays)), replace(wise, tasks=(essays,))
+    asked = json.loads(parameters.questions(mine))["tasks"]
+    assert asked[-1]["judge"] == {"url": "http://localhost/v1", "model": "wise"}
+    assert asked[:-1] == json.loads(parameters.questions(GRID))["tasks"] and "judge" not in str(asked[:-1])
+    assert parameters.questions(wise) == parameters.questions(GRID), "a judge that grades nothing is none to them"
+    assert parameters.answer(mine, "tiny-llama") == parameters.answer(GRID, "tiny-llama")
+    assert [parameters.compared(one) for one in (GRID, wise, mine, alone)] == [False, True, True, False]
+    assert json.loads(parameters.grading(mine))["judged"] and not json.loads(parameters.grading(alone))["judged"]
+
+
 def test_pages_are_told_who_reads_and_who_is_scored(tmp_path):
     mine = with_files(tmp_path)
     for name in (*parameters.PAGES, "layers"):

@@ -9,12 +9,14 @@ import torch
 
 from made_up import QUESTIONS, mixed, spied, untaught
 from whoknows import WhoknowsError
+from whoknows.data.grading import grade
 from whoknows.data.prompts import PLAIN
 from whoknows.models import generation as prefixes
 from whoknows.models.generation import Prefix, Written
 from whoknows.models.loading import Reader
 from whoknows.stages import answer as answering
-from whoknows.stages.answer import answer, grade, likelihood_rows, summary
+from whoknows.stages import judge
+from whoknows.stages.answer import answer, likelihood_rows, summary
 
 NEW = 7
 EXAMPLES = pd.DataFrame(
@@ -296,8 +298,24 @@ def test_a_run_hands_on_what_it_was_told_and_writes_what_it_finds(llama, tmp_pat
             "max_new_tokens": NEW,
             "batch_tokens": 200,
             "shard": share,
+            "log": tmp_path / f"{share}.judge.jsonl",
         } and out.exists() == (share is None)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "None.parquet"), answers)
+
+
+def test_a_run_that_ends_while_the_judge_is_asked_answers_nothing_again(llama, endpoint, tmp_path, monkeypatch):
+    table, out = questions(), str(tmp_path / "out.parquet")
+    table.loc[table["task"] == "b", "kind"] = f"judge {endpoint.url} wise"
+    monkeypatch.setattr(judge, "WORKERS", 1)  # that so few fail is no accident
+    endpoint.reply = lambda text, count: (401, "")
+    with pytest.raises(WhoknowsError, match="none of 3 verdicts"):
+        answering.run(llama, table, NEW, 200, out)
+    calls = spied(monkeypatch, answering, "_answer_some")
+    endpoint.reply = lambda text, count: (200, "yes")
+    answers = answering.run(llama, table, NEW, 200, out)
+    assert not calls and answers.loc[answers["task"] == "b", "correct"].tolist() == [True] * 3
+    assert (tmp_path / "out.judge.jsonl").exists() and not answers.loc[answers["task"] == "a", "correct"].any()
+    assert answers["question_id"].tolist() == [f"q{i}" for i in range(6)]
 
 
 def test_nothing_to_answer(llama):

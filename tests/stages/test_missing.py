@@ -8,7 +8,8 @@ from test_lora_prompt import SETTINGS, USED, Stand
 from test_probe import MLP
 
 from made_up import mixed
-from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
+from whoknows.data.rows import aligned
+from whoknows.estimators.hidden import BEFORE, load_before, load_hidden, mean_of
 from whoknows.stages import ablations, extract, lora_prompt, probe, sweep
 
 FRAMES = mixed(240)
@@ -45,6 +46,28 @@ def test_hidden_states_are_those_of_its_answers(folders):
         )
     before = [load_hidden(folders[name], BEFORE, FRAMES["one"]).float() for name in ("some", "all")]
     torch.testing.assert_close(*before, atol=0.1, rtol=0.1)
+
+
+def test_no_model_has_to_answer_all_questions(llama, folders, tmp_path):
+    parts = {
+        name: frame.iloc[[at for at in range(240) if at % 7 != left]]
+        for left, (name, frame) in enumerate(FRAMES.items())
+    }
+    parts = {name: frame.reset_index(drop=True) for name, frame in parts.items()}
+    rows = extract.run("r", llama, parts, 0.5, 600, str(tmp_path))[0].set_index(["scored", "question_id"])["logit"]
+    torch.testing.assert_close(
+        *(load_hidden(folder, BEFORE, FRAMES["one"]).float() for folder in (str(tmp_path), folders["all"])),
+        atol=0.1,
+        rtol=0.1,
+    )
+    for left, (name, frame) in enumerate(parts.items()):
+        kept = [at for at in range(240) if at % 7 != left]
+        states = load_hidden(folders["all"], name, FRAMES[name])[kept].float()
+        torch.testing.assert_close(load_hidden(str(tmp_path), name, frame).float(), states, atol=0.1, rtol=0.1)
+        before = load_before(str(tmp_path), aligned(parts))[name]
+        assert len(before) == len(frame) and {*rows[name].index} < {*frame["question_id"]}
+    learned = ablations.without_reader(parts, [0], [1.0], None, 600)
+    assert {*learned["scored"]} == {*parts}
 
 
 def test_every_stage_scores_its_answers_and_no_others(folders, tmp_path):

@@ -196,7 +196,13 @@ def written(tmp_path):
         data = made_up(400, signal=[2], seed=at)
         split = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
         frames[scored] = pd.DataFrame(
-            {"question_id": [f"q{i}" for i in range(400)], "task": data.task, "split": split, "correct": data.correct}
+            {
+                "question_id": [f"q{i}" for i in range(400)],
+                "task": data.task,
+                "split": split,
+                "kind": "open",
+                "correct": data.correct,
+            }
         )
         save_hidden(str(tmp_path), scored, data.hidden)
     return frames, tmp_path

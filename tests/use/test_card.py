@@ -14,8 +14,9 @@ from huggingface_hub import ModelCard
 from test_predict import Run
 from transformers import AutoModelForCausalLM
 
-from made_up import make_rows
+from made_up import answers, make_rows
 from whoknows.data import assets, prompts
+from whoknows.data.rows import judges
 from whoknows.data.tasks import BASIC_SKILLS, FOLDERS
 from whoknows.evaluation import scores
 from whoknows.run import provenance
@@ -204,6 +205,18 @@ def test_a_reader_from_the_hub_is_named_with_the_commit_that_was_read(tmp_path):
     cards.write(estimator(tmp_path / "lora", digest=commit), some_rows())
     message = "a wheel's digest is no commit of the model that it was made from"
     assert "revision" not in python(tmp_path / "lora"), message
+
+
+def test_who_graded_is_said(tmp_path):
+    """Of the judge its card has what `rows.judges` found among the answers."""
+    cards.write(estimator(tmp_path / "words"), some_rows())
+    assert "by comparing words with accepted\nanswers, and a question" in (tmp_path / "words/README.md").read_text()
+    frame = pd.concat([answers(task=task).assign(kind="judge http://localhost/v1 wise one") for task in "ab"])
+    judged = judges(pd.concat([frame, answers(task="c")]))
+    assert judged == {"judged": {"a": "wise one", "b": "wise one"}} and judges(answers()) == {}
+    cards.write(estimator(tmp_path / "judge", **judged), some_rows())
+    said = "answers; but to questions of `a` by the judge `wise one` and `b` by the judge `wise one`, and a question"
+    assert said in (tmp_path / "judge/README.md").read_text()
 
 
 def test_nothing_in_a_name_breaks_it(tmp_path):

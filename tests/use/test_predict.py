@@ -20,7 +20,7 @@ import torch
 from test_lora_prompt import SETTINGS, learnable
 from test_probe import MLP
 
-from made_up import TEXTS, fresh, plain
+from made_up import TEXTS, fresh, plain, spied
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, files
 from whoknows.data.prompts import QUERY
@@ -534,3 +534,29 @@ def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_re
     assert process.returncode == 0 and message.splitlines() == [
         "lora_prompt: reader r, trained on answers of one to made_up"
     ]
+
+
+def test_a_run_killed_in_the_middle_leaves_what_it_scored_and_the_file_is_that_of_one_run(
+    alone, tmp_path, monkeypatch, capsys
+):
+    """The process is killed by SIGKILL; the next run scores the rest alone, bit for bit as one run would have."""
+    rows = [{"question": f"Why {i}?", "answer": f"{TEXTS[i % 6]} {i}"} for i in range(200)]
+    source, out, whole = (tmp_path / f"{name}.jsonl" for name in ("in", "out", "whole"))
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    part = tmp_path / "out.jsonl.part"
+    arguments = ["--estimator", alone.place("probe"), "--input", source, "--lines", "2", "--output"]
+    command, environment = [sys.executable, "-m", "whoknows", "score"], os.environ | {"PYTHONPATH": str(ROOT / "lib")}
+    process = subprocess.Popen([*command, *map(str, arguments), out], env=environment, stderr=subprocess.DEVNULL)
+    while process.poll() is None and not (part.exists() and part.read_bytes().count(b"\n") >= 3):
+        sleep(0.002)
+    process.kill()
+    assert process.wait() == -9 and not out.exists()
+    kept = part.read_bytes().count(b"\n")
+    assert 3 <= kept < 100
+    seen = spied(monkeypatch, predict.Estimator, "of_examples")
+    assert call([*arguments, out], b"", monkeypatch, capsys)[0] == 0
+    scored, estimator = [example for one in seen for example in one["examples"]], alone.load("probe")
+    assert scored == [estimator.example(row["question"], row["answer"]) for row in rows[2 * kept :]]
+    assert call([*arguments, whole], b"", monkeypatch, capsys)[0] == 0
+    assert out.read_bytes() == whole.read_bytes() and not part.exists()
+    assert len({json.loads(line)["logit"] for line in out.read_text().splitlines()}) >= 6

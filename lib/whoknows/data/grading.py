@@ -23,8 +23,8 @@ NUMBER = re.compile(
 )
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
 SIGNS = str.maketrans("−⁄", "-/")
-# How a grid names the gradings of a file's questions -> their kind.
-GRADINGS = {"contains": "open", "exact": "exact", "f1": "f1", "choice": "choice", "number": "number"}
+# How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.
+GRADINGS = {"contains": "open", "exact": "exact", "f1": "f1", "choice": "choice", "number": "number", "judge": "judge"}
 
 
 def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
@@ -38,7 +38,8 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     begins.
     The other kinds are those that a grid can name for a task's own file. `exact`: equal to an accepted answer after
     normalisation. `f1`: as `token_f1`, one half or more. `number`: its first number is an accepted one, or no farther
-    from it than the number behind the kind, as in `number 0.5`.
+    from it than the number behind the kind, as in `number 0.5`. `judge URL MODEL`: not here; see
+    `stages.judge`.
     """
     if kind == "choice":
         lead = LEAD.match(answer)
@@ -57,6 +58,13 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
         return given is not None and any(isclose(given, n, rel_tol=ROUNDING, abs_tol=apart) for n in right)
     asked = asked_in(question)
     return any(shows(answer, name, asked) for name in accepted(gold, question))
+
+
+def named(kind: str) -> str:
+    """How a kind is graded, in a grid's words; of a judge with its model."""
+    first, *more = kind.split(" ", 2)
+    name = {kind: grading for grading, kind in GRADINGS.items()}.get(first, first)
+    return f"{name} {more[1]}" if first == "judge" else name
 
 
 def number(text: str) -> float | None:

@@ -20,7 +20,8 @@ def load(task: dict) -> pd.DataFrame:
     """The questions of a task that has a file; a warning counts those that are left out.
 
     Args:
-        task: name, role and file, and where the grid says them columns, grading and tolerance.
+        task: name, role and file, and where the grid says them columns, grading, tolerance and, if that is the
+            grading, judge (url and model).
 
     Returns:
         The columns of `questions.load`, of which task has the file's topic behind its name, and id, split (as the file
@@ -78,6 +79,7 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
         raise tables.mistake(path, line, str(wrong)) from None
     topic = re.sub(r"\W+", "-", _text(row["task"])).strip("-_")
     kind = GRADINGS[grading] + (f" {task['tolerance']:g}" if grading == "number" and task.get("tolerance") else "")
+    kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
     names = {"task": f"{task['name']}_{topic}" if topic else task["name"], "id": _text(row["id"]), "split": split}
     return {
         "question": question,
@@ -92,6 +94,9 @@ def _text(value) -> str:
     """A cell's text in lines without blank ones; numbers as they are written, nothing as nothing."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with a gap is one of floats
+    if isinstance(value, dict):
+        part = next(iter(value), "text")
+        raise ValueError(f"{value!r:.60} has parts; name one in the task's columns, as in {{answers: answers.{part}}}")
     if isinstance(value, bool) or not isinstance(value, (str, int, float, type(None))):
         raise ValueError(f"{value!r:.60} is no text; write it as text")
     if isinstance(value, str) and re.search("[\ud800-\udfff\0]", value):

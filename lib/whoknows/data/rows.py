@@ -4,6 +4,7 @@ Test questions are the same for every seed; the others are divided anew into tra
 """
 
 import hashlib
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import pandas as pd
@@ -43,9 +44,36 @@ def one_class(correct: np.ndarray) -> str:
     return "no wrong answer among the test answers" if correct.all() else ""
 
 
+def judged(answers: pd.DataFrame) -> pd.Series:
+    """Which answers, or questions, a judge grades."""
+    return answers["kind"].str.startswith("judge ")
+
+
+def judges(answers: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """For a card, under judged: the tasks that a judge grades, and its model; nothing if there are none."""
+    of_judge = answers[judged(answers)].drop_duplicates("task")
+    tasks = {task: kind.split(" ", 2)[2] for task, kind in zip(of_judge["task"], of_judge["kind"])}
+    return {"judged": tasks} if tasks else {}
+
+
 def every(answers: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """Of several models' answers those of the first that answered all questions, as every reader does."""
-    return max(answers.values(), key=len)
+    """Of several models' answers those of the first that answered all questions that any of them answered.
+
+    If none did, of each question one model's answer, in the order of the questions.
+    """
+    most = max(answers.values(), key=len)
+    if all(frame["question_id"].isin(most["question_id"]).all() for frame in answers.values()):
+        return most
+    before: dict[str, list[str]] = {}
+    for names in (frame["question_id"].tolist() for frame in answers.values()):
+        for earlier, name in zip([[], *([name] for name in names)], names):
+            before.setdefault(name, []).extend(earlier)
+    try:
+        order = [*TopologicalSorter(before).static_order()]
+    except CycleError:
+        return most  # whose order another one's contradicts, as `aligned` says
+    either = pd.concat(answers.values()).drop_duplicates("question_id").set_index("question_id", drop=False)
+    return either.loc[order].reset_index(drop=True)
 
 
 def aligned(answers: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:

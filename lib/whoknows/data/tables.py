@@ -27,7 +27,8 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
     Args:
         path: a file whose name ends with .jsonl, .csv, .tsv or .parquet. Text is UTF-8, with or without a byte order
             mark; a CSV file's columns are parted by commas, semicolons or tabs, whichever its head holds most of.
-        columns: our name -> the file's, for columns with other names than ours.
+        columns: our name -> the file's, for columns with other names than ours; `answers.text` is what structs in
+            the column answers hold as text, unless a column is called just that.
         needed: columns, by our names, that have to be there.
 
     Returns:
@@ -75,7 +76,7 @@ def inert(cell):
 def texts(value) -> list:
     """The items of a cell that holds a list: a list, or text that is one as JSON, or texts parted by |, or just one."""
     if not isinstance(value, str):
-        return [value] if value is None or not hasattr(value, "__iter__") else list(value)
+        return [value] if isinstance(value, dict) or not hasattr(value, "__iter__") else list(value)
     try:
         items = json.loads(value) if value.lstrip().startswith("[") else None
     except ValueError:
@@ -134,8 +135,11 @@ def _spelt(sign: str) -> str:
 def _named(path: Path, table: pd.DataFrame, columns: dict[str, str], needed: Iterable[str]) -> pd.DataFrame:
     for ours in dict.fromkeys([*columns, *needed]):
         theirs = columns.get(ours, ours)
+        if theirs not in table.columns and (cells := _inside(table, theirs)):
+            table = table.assign(**{theirs: pd.Series(cells, table.index, dtype=object)})
         if theirs not in table.columns:
-            known = [str(name) for name in table.columns][:SHOWN]
+            known = [name for column in table for name in _names(str(column), table[column])][:SHOWN]
+            known = ["".join(sign if sign.isprintable() else "?" for sign in name) for name in known]
             near = difflib.get_close_matches(theirs, known, 1) or known[:1]
             raise WhoknowsError(
                 f"{path}: there is no column {theirs!r}; it has {', '.join(known)}. "
@@ -143,3 +147,24 @@ def _named(path: Path, table: pd.DataFrame, columns: dict[str, str], needed: Ite
             )
     hidden = [name for name in columns if name in table.columns and name not in columns.values()]
     return table.drop(columns=hidden).rename(columns={theirs: ours for ours, theirs in columns.items()})
+
+
+def _inside(table: pd.DataFrame, path: str) -> list | None:
+    """What the cells of a column hold at a dotted path, None where they do not; None if no cell does."""
+    name, *steps = path.split(".")
+    if name not in table.columns or not steps:
+        return None
+    cells, is_there = [*table[name]], False
+    for step in steps:
+        is_there = any(isinstance(cell, dict) and step in cell for cell in cells)
+        cells = [cell.get(step) if isinstance(cell, dict) else None for cell in cells]
+    return cells if is_there else None
+
+
+def _names(name: str, cells: Iterable) -> Iterator[str]:
+    """What a column can be called in `columns`: its name, or paths to what its structs hold."""
+    structs = [cell for cell in cells if isinstance(cell, dict)] if name.count(".") < SHOWN else []
+    for part in dict.fromkeys(part for struct in structs for part in struct):
+        yield from _names(f"{name}.{part}", [struct.get(part) for struct in structs])
+    if not structs:
+        yield name

@@ -199,7 +199,8 @@ def random_weights(chosen: grid.Grid) -> Iterator[grid.Grid]:
 def sample(chosen: grid.Grid, count: int) -> pd.DataFrame:
     """The first questions of the grid's first training task, with its few-shot examples."""
     task = next(task for task in chosen.tasks if task.role == "train")
-    asked = parameters.asked(task) | {"size": min(count, task.size or count)}
+    task = replace(task, grading=None) if task.grading == "judge" else task  # nobody is asked here
+    asked = parameters.asked(task, None) | {"size": min(count, task.size or count)}
     return questions.build([asked], asdict(chosen.splits), chosen.answer.shots)
 
 

@@ -241,7 +241,8 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     values = files.read_yaml(results.grid_file)
     values["tasks"] = [task for task in values["tasks"] if task["name"] in setting.tasks]
     values |= {"name": name, "methods": ["probe"], "seeds": [results.seed]}
-    values |= dict.fromkeys(("judge", "search", "beside"))
+    is_judged = any(task.get("grading") == "judge" for task in values["tasks"])
+    values |= dict.fromkeys((*([] if is_judged else ["judge"]), "search", "beside"))
     for model in values["models"]:
         model |= {"layers": "all" if model["name"] in lacks else None} if model["name"] in results.readers else {}
     values["probe"] = values.get("probe", {}) | {"layers": [setting.layer], "strengths": [setting.strength]}

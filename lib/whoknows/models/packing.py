@@ -230,7 +230,7 @@ def pack(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) 
     """Token ids of all questions and answers; positions come from ids, never from strings.
 
     Args:
-        answers: for each scored model, its answers, in the order of the questions; one of them has answered all.
+        answers: for each scored model, its answers, in the order of the questions.
         queried: for each question, whether the query follows its answers.
 
     Raises:

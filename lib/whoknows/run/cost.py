@@ -187,7 +187,7 @@ def work(grid: Grid) -> dict[str, Work]:
         "extract": Work(r, reading, sum(_features(grid, model, text, n) for model in models)),
         "probe": Work(r * n * seeds * probe, fits * strengths * n * seeds, 2 * ROW_BYTES * rows * r * n * seeds),
         "lora_prompt": Work(r * n * seeds * lora, trained * n * seeds, kept * n * seeds),
-        "judge": Work(n * (grid.judge is not None), 0, 0),
+        "judge": Work(n * parameters.compared(grid), 0, 0),
         "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
         "ablate": Work(r, fits * n * seeds * len(grid.controls.strengths), ROW_BYTES * r * n * rows),
         "ablate_lora": Work(r * variants, trained * variants, kept * variants),

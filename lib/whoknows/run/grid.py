@@ -189,8 +189,8 @@ class Task:
     """What the file calls its columns, where it calls them otherwise."""
     grading: _is(Literal[(*GRADINGS,)] | None, f"one of {', '.join(GRADINGS)}, or null") = None
     """How answers to the file's questions are graded: contains (an accepted answer as whole words), exact, f1 (one half
-    of the words or more), number (the first number) or choice (the letter); choice where there are choices, else
-    contains, if it is left out."""
+    of the words or more), number (the first number), choice (the letter) or judge (by the grid's judge); choice where
+    there are choices, else contains, if it is left out."""
     tolerance: _is(Weight | None, "a number, 0 or more, or null") = None
     """How far a number may be from the accepted one, with grading: number."""
 
@@ -364,8 +364,9 @@ class Grid:
     controls: Controls = Controls()
     """Estimators that a trivial shortcut would pass as well."""
     judge: _is(Judge | None, "url and model of a judge, or null") = None
-    """Another model that grades the test answers once more, behind an endpoint that speaks OpenAI's chat API; its key,
-    if it wants one, is taken from the environment variable WHOKNOWS_JUDGE_KEY."""
+    """Another model, behind an endpoint that speaks OpenAI's chat API, that grades the answers of tasks with grading:
+    judge, and the test answers of the others once more; its key, if it wants one, is taken from the environment
+    variable WHOKNOWS_JUDGE_KEY."""
     beside: _is(Text | None, "a folder, or null") = None
     """Packed results of another run, as `python -m whoknows pack` writes them, whose pages the book shows after its
     own."""
@@ -507,6 +508,9 @@ def _nonsense(grid: Grid) -> str | None:
     for index, task in enumerate(grid.tasks):
         if mistake := _of_task(task):
             return f"`tasks[{index}].{mistake}"
+        if task.grading == "judge" and not grid.judge:
+            key, fix = f"tasks[{index}].grading", "write judge: {url: …, model: …}, or name another grading"
+            return f"`{key}` is judge, but `judge` is missing, so nobody can grade {task.name}; {fix}"
     for index, model in enumerate(grid.models):
         if mistake := _of_model(model):
             return f"`models[{index}]` {mistake}"
@@ -606,7 +610,7 @@ def main(arguments: list[str]) -> None:
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
     with_answers = [model for model in chosen.models if model.answered_by == "answer_file"]
     if with_answers or any(task.name not in TASKS for task in chosen.tasks):
-        tasks = [parameters.asked(task) for task in chosen.tasks]
+        tasks = [parameters.asked(task, chosen.judge) for task in chosen.tasks]
         asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
         for model in with_answers:
             print(f"{model.name}: {answer_file.read(asked, brought.file(model), renamed(model.columns))[1]}")

@@ -8,7 +8,7 @@ from whoknows import WhoknowsError
 from whoknows.data import assets
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.run import brought
-from whoknows.run.grid import Grid, Model, Task, load, renamed
+from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
 
 
 def out(grid: Grid) -> str:
@@ -29,7 +29,7 @@ def first_layer(grid: Grid) -> float | None:
 def questions(grid: Grid) -> str:
     """Parameters of `questions`."""
     values = {"splits": asdict(grid.splits), "shots": grid.answer.shots, "out": f"{out(grid)}/questions.parquet"}
-    return json.dumps({"tasks": [asked(task) for task in grid.tasks]} | values)
+    return json.dumps({"tasks": [asked(task, grid.judge) for task in grid.tasks]} | values)
 
 
 def answer(grid: Grid, model: str) -> str:
@@ -200,7 +200,7 @@ def grading(grid: Grid) -> str:
     """Parameters of `grading`."""
     values = _of_rows(grid, "grades") | {
         "answers": answers(grid),
-        "judged": f"{out(grid)}/judged" if grid.judge else None,
+        "judged": f"{out(grid)}/judged" if compared(grid) else None,
     }
     return json.dumps({key: value for key, value in values.items() if key != "models"})  # the answers' names are those
 
@@ -272,6 +272,11 @@ def _there(path: Path) -> None:
         )
 
 
+def compared(grid: Grid) -> bool:
+    """Whether a grid has a judge, and tasks whose grades are others than the judge's."""
+    return grid.judge is not None and any(task.grading != "judge" for task in grid.tasks)
+
+
 def judge(grid: Grid, model: str) -> str:
     """Parameters of `judge` for one model; the grid has a judge."""
     names = {"answers": answers(grid)[model], "model": model, "url": grid.judge.url, "judge_model": grid.judge.model}
@@ -310,10 +315,11 @@ def _tasks(grid: Grid) -> dict:
     return {"tasks": [{"name": task.name, "size": task.size, "role": task.role} for task in grid.tasks]}
 
 
-def asked(task: Task) -> dict:
-    """All that a grid says of a task, and a digest of the file with its questions."""
+def asked(task: Task, judge: Judge | None) -> dict:
+    """All that a grid says of a task, with its judge if that grades it, and a digest of the file with its questions."""
     said = {key: value for key, value in asdict(task).items() if value is not None}
     said |= {"columns": renamed(task.columns)} if task.columns else {}
+    said |= {"judge": asdict(judge)} if judge and task.grading == "judge" else {}
     path = brought.file(task)
     return said | ({"file": path, "digest": brought.digest(task)} if path else {})
 

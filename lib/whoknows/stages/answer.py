@@ -10,7 +10,6 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.grading import grade
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import example_rows
 from whoknows.evaluation.auroc import auroc, counts, too_few
@@ -18,7 +17,7 @@ from whoknows.models import proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.generation import Prefix, Written, prefix_ids
 from whoknows.models.loading import Reader
-from whoknows.stages import resume
+from whoknows.stages import judge, resume
 
 # A decoding step reads every weight for one token a row, so generation wants more rows than a prefill.
 CACHE_TOKENS = 4  # the cache may hold this many times batch_tokens
@@ -34,6 +33,7 @@ def answer(
     batch_tokens: int | None,
     parts: Path | None = None,
     shard: list[int] | None = None,
+    log: Path | None = None,
 ) -> pd.DataFrame:
     """Greedy answers to all questions but the few-shot examples, graded.
 
@@ -44,10 +44,11 @@ def answer(
             as many as fit.
         parts: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
         shard: see `resume.mine`.
+        log: of the judge's verdicts, see `judge.graded`.
 
     Returns:
         With a shard, what was written. Else the questions (without the examples, order kept) with correct and what
-        `Written` has.
+        `Written` has; without those of whose answers a judge should have said whether they are right, and did not.
 
     Raises:
         WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
@@ -76,8 +77,7 @@ def answer(
     if shard:
         return pd.concat(tables) if tables else pd.DataFrame()
     answers = pd.concat(tables).sort_index()
-    graded = [grade(*line) for line in zip(answers["answer"], asked["gold"], asked["kind"], asked["question"])]
-    return asked.assign(**answers, correct=graded)
+    return judge.graded(asked.assign(**answers), log)
 
 
 def _refuse_too_long(
@@ -141,7 +141,7 @@ def run(
     """
     asked = questions.assign(gold=questions["gold"].map(list)).to_dict("list")
     parts = resume.folder(out, __file__, questions=asked, new=max_new_tokens, model=reader.identity)
-    answers = answer(reader, questions, max_new_tokens, batch_tokens, parts, shard)
+    answers = answer(reader, questions, max_new_tokens, batch_tokens, parts, shard, judge.log_of(out))
     if shard:
         return answers
     files.write_parquet(out, answers)
@@ -187,8 +187,11 @@ def examples(answers: pd.DataFrame) -> str:
         return shown.to_html(index=False, classes="texts")
 
 
-def summary(answers: pd.DataFrame) -> pd.DataFrame:
-    """For each task: answers, right ones, accuracy, and the likelihood's AUROC on the test split, unless of too few."""
+def summary(answers: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.DataFrame:
+    """For each task: answers, right ones, accuracy, and the likelihood's AUROC on the test split, unless of too few.
+
+    With the questions, see `judge.counts`, too.
+    """
     lines, answers = {}, answers.assign(sum_logprob=answers.get("sum_logprob", np.nan))
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
@@ -202,4 +205,6 @@ def summary(answers: pd.DataFrame) -> pd.DataFrame:
             "right in test": int(test["correct"].sum()),
             "AUROC of likelihood": np.nan if few else auroc(known["sum_logprob"], known["correct"]),
         }
-    return pd.DataFrame.from_dict(lines, orient="index")
+    table = pd.DataFrame.from_dict(lines, orient="index")
+    counted = table[[]] if questions is None else judge.counts(questions, answers)
+    return table.reindex(counted.index).join(counted)

@@ -10,9 +10,9 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.grading import grade
 from whoknows.data.prompts import conversation, shown
 from whoknows.data.questions import SHOT
+from whoknows.stages import judge
 from whoknows.stages.endpoint import Endpoint, Request, Said
 
 KEY = "WHOKNOWS_API_KEY"  # the environment variable with the endpoint's key, if it wants one
@@ -31,12 +31,12 @@ def answer(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, lo
         api: url of the endpoint, and the model's name there.
         questions: as `questions.build` returns them, few-shot examples included.
         max_new_tokens: an answer is cut here.
-        log: see `Endpoint.ask`.
+        log: see `Endpoint.ask`; beside it lies that of the judge's verdicts, see `judge.graded`.
 
     Returns:
-        The questions (without the examples, order kept) with the first line of each answer, correct, is_cut (at
-        max_new_tokens, before its line ended), and of `Written` what an endpoint can say: sum_logprob, mean_logprob,
-        min_logprob and tokens, missing where it did not.
+        The questions (without the examples and those without a verdict, order kept) with the first line of each answer,
+        correct, is_cut (at max_new_tokens, before its line ended), and of `Written` what an endpoint can say:
+        sum_logprob, mean_logprob, min_logprob and tokens, missing where it did not.
 
     Raises:
         WhoknowsError: there is no question to answer; or see `Endpoint`.
@@ -57,8 +57,7 @@ def answer(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, lo
     said = Endpoint(api["url"], "grid, models[].api.url", KEY).ask(requests, log, lambda reply: reply, "answering")
     written = pd.DataFrame([_written(Said(*reply)) for reply in said])
     written = written.astype(dict.fromkeys(MEASURED, np.float32) | {"tokens": "Int64"})
-    graded = [grade(*line) for line in zip(written["answer"], asked["gold"], asked["kind"], asked["question"])]
-    return asked.assign(**written, correct=graded)
+    return judge.graded(asked.assign(**written), judge.log_of(log))
 
 
 def run(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, out: str) -> pd.DataFrame:

@@ -1,16 +1,17 @@
 """Answers from a file: those of a model that is not run here, matched to the grid's questions and graded."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files, tables
-from whoknows.data.grading import grade
 from whoknows.data.matching import normalise
 from whoknows.data.questions import SHOT
-from whoknows.data.rows import one_class
+from whoknows.data.rows import judged, one_class
+from whoknows.stages import judge
 
 GRADES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
 
@@ -30,12 +31,14 @@ def run(
     """
     if digest and digest != files.digest(answers):
         raise WhoknowsError(f"{answers}: this file was changed after the run began; run `make book` again.")
-    graded, sentence = read(questions, answers, columns)
+    graded, sentence = read(questions, answers, columns, judge.log_of(out))
     files.write_parquet(out, graded)
     return graded, sentence
 
 
-def read(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tuple[pd.DataFrame, str]:
+def read(
+    questions: pd.DataFrame, path: str, columns: dict[str, str], log: Path | None = None
+) -> tuple[pd.DataFrame, str]:
     """The graded answers in a user's file.
 
     Args:
@@ -44,10 +47,11 @@ def read(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tuple[p
             correct (the grade) and logprob (the log-probability of the whole answer). An answer that is missing, not
             empty, counts as none. See `tables.read`.
         columns: our name -> the file's, where they differ.
+        log: of the judge's verdicts; None asks no judge, see `judge.graded`.
 
     Returns:
-        (the questions that have an answer, in their order, with answer and correct, and sum_logprob if the file has a
-        logprob, NaN where it is missing; how many there are, in words).
+        (the questions that have an answer and a grade, in their order, with answer and correct, and sum_logprob if the
+        file has a logprob, NaN where it is missing; how many there are, in words).
 
     Raises:
         WhoknowsError: the file or one of its lines is wrong, or nothing can be learned from its answers.
@@ -61,16 +65,19 @@ def read(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tuple[p
             "which are in questions.parquet."
         )
     texts, grades, logprobs = zip(*(found[name] for name in answers["question_id"]))
-    lines = zip(texts, answers["gold"], answers["kind"], answers["question"])
-    correct = [grade(*line) if known is None else known for line, known in zip(lines, grades)]
-    answers = answers.assign(answer=texts, correct=correct)
+    by_judge = judged(answers) & pd.Series(grades, dtype=object).isna()
+    sentence = _counted(len(asked), strangers, grades, logprobs, by_judge.sum())
+    answers = judge.graded(answers.assign(answer=texts), log, list(grades))
     if any(value is not None for value in logprobs):
-        answers["sum_logprob"] = np.array(logprobs, np.float32)
+        answers["sum_logprob"] = np.array([found[name][2] for name in answers["question_id"]], np.float32)
+    if log is None and by_judge.any():
+        return answers, sentence
     for split, word in {"train": "training", "validation": "validation"}.items():
         reason = one_class(answers.loc[answers["split"] == split, "correct"]).replace("test", word)
         if reason:
             raise WhoknowsError(f"{path}: {reason}, so nothing can be learned from them; add some, or correct grades.")
-    return answers, _counted(len(asked), strangers, grades, logprobs)
+    missing = len(texts) - len(answers)
+    return answers, sentence + (f" Answers without a verdict, which are missing, too: {missing}." if missing else "")
 
 
 def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tuple[dict[str, tuple], int]:
@@ -149,12 +156,13 @@ def _short(value) -> str:
     return repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}…"
 
 
-def _counted(asked: int, strangers: int, grades: tuple, logprobs: tuple) -> str:
+def _counted(asked: int, strangers: int, grades: tuple, logprobs: tuple, by_judge: int) -> str:
     count, graded, known = len(grades), *(sum(value is not None for value in some) for some in (grades, logprobs))
     sentences = [f"The file has answers to {count} of {asked} questions."]
     if count < asked:
         sentences.append(f"The other {asked - count} are missing from all that is said of this model.")
     if strangers:
         sentences.append(f"Rows of the file that match no question, and are left out: {strangers}.")
-    sentences.append(f"Answers graded in the file: {graded}; graded here: {count - graded}; with a logprob: {known}.")
+    here = f"graded here: {count - graded - by_judge}" + (f"; for the judge to grade: {by_judge}" if by_judge else "")
+    sentences.append(f"Answers graded in the file: {graded}; {here}; with a logprob: {known}.")
     return " ".join(sentences if known else [*sentences, "So there is no likelihood for this model."])

@@ -70,6 +70,10 @@ class Said(NamedTuple):
     tokens: list
 
 
+class Unclear(WhoknowsError):
+    """A reply from which nothing can be taken, and which would be the same if it was asked for again."""
+
+
 class Endpoint:
     """An address, and what has been learned of it.
 
@@ -97,31 +101,39 @@ class Endpoint:
         if not (self.key.isascii() and self.key.isprintable()):
             raise WhoknowsError(f"{variable}: this environment variable holds letters that no key has; set it anew")
 
-    def ask(self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str) -> list:
+    def ask(
+        self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str, is_lenient: bool = False
+    ) -> list:
         """What is taken from the reply to each request, in the order of the requests.
 
         Args:
             log: file that each is added to as it comes, as a line [name, taken]; what is in it is not asked for again.
             take: from a reply to what is kept, as far as JSON can say it.
             doing: title of the progress bar.
+            is_lenient: in place of what is taken stands the error of a request that was refused, or failed again and
+                again; and None for a reply that is unclear, which the log keeps, too.
 
         Raises:
-            WhoknowsError: a request was refused, or failed again and again.
+            WhoknowsError: a request was refused, or failed again and again, or its reply is unclear; if lenient, as
+                many as go side by side did so one after the other.
         """
         known = _read(log)
         names = {request.name: request for request in requests}
         todo = [request for name, request in names.items() if name not in known]
         with tqdm(total=len(names), initial=len(names) - len(todo), desc=doing, unit="answer") as bar:
-            for name, taken in self._side_by_side(todo, log, take):
+            for name, taken in self._side_by_side(todo, log, take, is_lenient):
                 known[name] = taken
                 bar.update()
         return [known[request.name] for request in requests]
 
-    def _side_by_side(self, todo: list[Request], log: Path, take: Callable[[Said], Any]) -> Iterator[tuple[str, Any]]:
+    def _side_by_side(
+        self, todo: list[Request], log: Path, take: Callable[[Said], Any], is_lenient: bool
+    ) -> Iterator[tuple[str, Any]]:
         """(name, taken) as they come.
 
-        The first request goes alone, so that a wrong key or a refused option is found out once. After a failure nothing
-        new is asked, and what others have asked is waited for. Threads that only wait do not outlive Ctrl-C.
+        The first request goes alone, so that a wrong key or a refused option is found out once. After a failure, or if
+        lenient too many, nothing new is asked, and what others have asked is waited for. Threads that only wait do not
+        outlive Ctrl-C.
         """
         waiting = iter(todo)
         done: queue.SimpleQueue = queue.SimpleQueue()
@@ -129,10 +141,16 @@ class Endpoint:
         def work() -> None:
             try:
                 for request in waiting:
-                    taken = take(self._reply(request))
-                    with self.writing, open(log, "a", encoding="utf-8") as out:
-                        out.write(json.dumps([request.name, taken]) + "\n")
-                    done.put((request.name, taken))
+                    try:
+                        taken, failure = take(self._reply(request)), None
+                    except WhoknowsError as error:
+                        if not is_lenient:
+                            raise
+                        taken, failure = None if isinstance(error, Unclear) else error, error
+                    if not isinstance(taken, WhoknowsError):
+                        with self.writing, open(log, "a", encoding="utf-8") as out:
+                            out.write(json.dumps([request.name, taken]) + "\n")
+                    done.put((request.name, taken, failure))
             except BaseException as error:
                 done.put(error)
             done.put(None)
@@ -142,7 +160,7 @@ class Endpoint:
                 threading.Thread(target=work, daemon=True).start()
             return count
 
-        failure, running, alone = None, start(1), True
+        failure, running, alone, in_a_row = None, start(1), True, 0
         try:
             while running:
                 outcome = done.get()
@@ -152,8 +170,13 @@ class Endpoint:
                     failure = failure or outcome
                     self.stop.set()
                 else:
+                    name, taken, missed = outcome
+                    in_a_row = in_a_row + 1 if missed else 0
+                    if in_a_row == WORKERS:
+                        failure = failure or missed
+                        self.stop.set()
                     running, alone = running + start((WORKERS - 1) * alone), False
-                    yield outcome
+                    yield name, taken
         finally:
             self.stop.set()
         if failure:

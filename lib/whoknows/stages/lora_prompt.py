@@ -12,7 +12,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
-from whoknows.data.rows import divided, every, example_rows
+from whoknows.data.rows import divided, every, example_rows, judges
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
 from whoknows.evaluation.auroc import counts, mean_auroc
@@ -141,6 +141,7 @@ def run(
     rows, held, test = ready.rows, ready.held, ready.test
     names: dict[str, Any] = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     about = used | {"tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
+    about |= judges(rows)
     about |= {"settings": settings, "query": query}
     texts = [[example.question, example.branches] for example in ready.learning.packed.examples]
     stops = held[["task", "question", "answer", "correct"]].to_dict("list")

@@ -10,7 +10,7 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import divided, example_rows
+from whoknows.data.rows import divided, example_rows, judges
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import CLASSIFIERS, Labelled, Logistic, Mlp
 from whoknows.evaluation import auroc
@@ -100,6 +100,7 @@ def run(
     train, validation = parts(frames[trained_on], hidden, trained_on)
     names = {"reader": name, "trained_on": trained_on, "seed": seed}
     about = names | used | {"tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
+    about |= judges(frames[trained_on])
     about |= {"last_layer": hidden.shape[1] - 1}
     settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
     probes, searches = {method: CLASSIFIERS[method](settings[method], seed) for method in settings}, {}

@@ -12,6 +12,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.grading import ENOUGH_SHARED, token_f1
 from whoknows.data.matching import accepted, asked_in, holds, same, words
+from whoknows.data.rows import judged
 from whoknows.evaluation.cells import enough, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
@@ -28,8 +29,8 @@ GRADINGS = {
 def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
     """Every answer's grades.
 
-    Multiple choice and names have one way to be graded. The judge reads test answers alone; the others keep the run's
-    grade.
+    Questions of another kind than open ones have one way to be graded. The judge reads test answers alone, of tasks
+    that it does not grade anyway; the others keep the run's grade.
 
     Args:
         answers: for each scored model, the file of its answers; what is not there yet is left out.
@@ -151,6 +152,22 @@ def grading_sentences(table: pd.DataFrame) -> str:
             ends = f"from {signed(moved.min())} to {signed(moved.max())}"
             sentences.append(f"With {name}, they move by {signed(moved.mean())} on average, {ends}.")
     return " ".join(sentences)
+
+
+def judged_sentence(answers: dict[str, str]) -> str:
+    """Which tasks the judge grades, so that it is not compared with itself on them, as Markdown; or "".
+
+    Args:
+        answers: for each scored model, the file of its answers.
+    """
+    there = [files.read_parquet(path) for path in answers.values() if Path(path).exists()]
+    tasks = dict.fromkeys(task for frame in there for task in frame.loc[judged(frame), "task"])
+    names = ", ".join(f"`{task}`" for task in tasks)
+    return (
+        f" A judge graded the answers to {names} for the run: here they keep its grades in each grading."
+        if tasks
+        else ""
+    )
 
 
 def held_sentences(grades: pd.DataFrame) -> str:
