@@ -32,7 +32,7 @@ def example(reader: Reader, question: str, answer: str) -> PackedExample:
     return PackedExample(ids[:1], (ids[1:],))
 
 
-def load(card: dict, folder: Path, reader: Reader, batch_tokens: int) -> tuple[LoraPrompt, float]:
+def load(card: dict, folder: Path, reader: Reader, batch_tokens: int | None) -> tuple[LoraPrompt, float]:
     """The reader with the adapters, and the temperature that divides their log-odds.
 
     Raises:
@@ -47,7 +47,7 @@ def load(card: dict, folder: Path, reader: Reader, batch_tokens: int) -> tuple[L
         )
     adapters.require_weights(card, folder)
     stored, temperature = (
-        next((_read(folder / name) for name in card["released"] if name in names), None)
+        next((_read(folder / name) for name in card["released"] if name in names), {})
         for names in (ADAPTERS, TEMPERATURES)
     )
     estimator = LoraPrompt(reader, card["settings"], card["seed"], batch_tokens)

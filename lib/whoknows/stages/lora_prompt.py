@@ -193,12 +193,12 @@ def run_released(
     """
     theirs, folder = adapters.check(released["name"], used["source"], released["digest"])
     estimator, temperature = released_adapters.load(theirs, folder, reader, batch_tokens)
-    names = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": seed}
+    names: dict[str, Any] = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": seed}
     learned = answers[trained_on].query("split != 'test'")["task"]
     where = released["name"] if assets.on_hub(released["name"]) else folder.resolve().name
     about = {"tasks": sorted(learned.unique()), "settings": theirs["settings"], "query": True}
     about |= {"released": [adapters.CONFIG, adapters.ADAPTERS[0]], "temperature": temperature}
-    about |= {"origin": {"name": where, "digest": adapters.digest(released["name"])}}
+    about |= {"origin": {"name": where, "digest": released["digest"] or adapters.digest(released["name"])}}
     if distributed.is_first():
         files.write_folder(out, partial(_save, estimator, names | used | about))
     tested = {scored: frame[frame["split"] == "test"] for scored, frame in aligned(answers).items()}
