@@ -59,7 +59,8 @@ HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples
 # each look at validation found for adapters. The best was kept.
 
 # %% tags=["remove-input"]
-Markdown(cell.training_sentences(plateau.table(estimators), list(examples["method"].unique()), seeds))
+how = cell.training_sentences(plateau.table(estimators), list(examples["method"].unique()), seeds)
+Markdown(plateau.elsewhere(estimators, examples) or how)
 
 # %% tags=["remove-input"]
 cell.learning_chart(f"{estimators}/seed{seeds[0]}", method)

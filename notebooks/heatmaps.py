@@ -45,7 +45,8 @@ primary = claims.corrected(by_task, measured, samples, readers, tasks)
 shown = cells.enough(measured)
 table = cells.heatmap_table(shown, models, tasks, readers)
 files.write_parquet(out, table)
-Markdown(heatmaps.heatmaps_sentences(table, cells.baseline_table(shown), primary))
+sentences = heatmaps.heatmaps_sentences(table, cells.baseline_table(shown), primary)
+Markdown(f"{sentences}\n\n{plateau.elsewhere(estimators, examples)}")
 
 # %% tags=["remove-input"]
 heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links)

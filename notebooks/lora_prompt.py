@@ -14,7 +14,8 @@
 #
 # As a control it runs with `query` false, which puts a classifier in the place of the question whether the answer is
 # correct; with another `js_weight`; or with the name of a task in `without`, which is then not trained on, and scored
-# alone.
+# alone. With the `name` and the `digest` of an adapter that others have `released`, nothing is trained, and that one
+# scores.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
@@ -43,6 +44,7 @@ settings = {
 method = "lora_prompt"
 query = True
 without = None
+released = None
 precision = "auto"
 template = None
 digest = None
@@ -51,9 +53,9 @@ out = "results/by-hand/estimators/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/by-hand/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 
-from whoknows.evaluation import auroc
+from whoknows.evaluation import auroc, plateau
 from whoknows.report.pages import curves
 from whoknows.stages import lora_prompt
 from whoknows.use import cards
@@ -61,7 +63,7 @@ from whoknows.use import cards
 model = {"reader": reader, "source": source, "precision": precision, "template": template, "digest": digest}
 data = {"trained_on": trained_on, "answers": answers, "features": features, "without": without}
 training = {"settings": settings, "seed": seed, "method": method, "query": query, "batch_tokens": batch_tokens}
-history, rows = lora_prompt.cell(**model, **data, **training, out=out, rows_out=rows_out)
+history, rows = lora_prompt.cell(**model, **data, **training, released=released, out=out, rows_out=rows_out)
 cards.write(out, rows)
 
 # %% [markdown]
@@ -69,7 +71,7 @@ cards.write(out, rows)
 # validation AUROC are the ones that are used.
 
 # %%
-curves.training_curve(history)
+curves.training_curve(history) if history else Markdown(plateau.elsewhere(out, rows))
 
 # %% [markdown]
 # AUROC on the test answers of each scored model.

@@ -30,7 +30,7 @@ def test_a_grid_says_what_its_file_says():
     loaded = grid.load(GRIDS / "embedded.yml")
     written = yaml.safe_load((GRIDS / "embedded.yml").read_text())
     usual = dict.fromkeys(("answers", "hub", "config", "split", "revision", "columns", "api"))
-    usual |= dict.fromkeys(("learning_rate", "thinking", "layers"))
+    usual |= dict.fromkeys(("learning_rate", "thinking", "layers", "released"))
     own = dict.fromkeys(("file", "hub", "config", "split", "revision", "columns", "grading", "tolerance"))
     models, asked = [usual | model for model in written["models"]], [own | task for task in written["tasks"]]
     left_out = dict.fromkeys(("date", "search", "resources"))
@@ -38,6 +38,23 @@ def test_a_grid_says_what_its_file_says():
     assert loaded.models[1].source == "gemma3-270m"
     assert json.dumps(loaded.lora_prompt.alpha) == "32", "32.0 would be another parameter, and run stages again"
     assert hash(loaded) == hash(grid.load(GRIDS / "embedded.yml"))
+
+
+@pytest.mark.parametrize(
+    "task, knows",
+    [
+        ({"split": "train"}, False),
+        ({"split": "test+validation", "role": "shift"}, True),
+        ({"split": "train+test", "role": "shift"}, False),
+        ({"split": {"train": "a", "test": "b"}}, True),
+        ({"name": "mmlu_mc", "hub": None}, False),
+        ({"name": "mmlu_mc", "hub": None, "role": "shift"}, True),
+        ({"name": "cities", "hub": None, "role": "shift"}, False),
+        ({"hub": None, "file": "a.csv"}, True),
+    ],
+)
+def test_the_test_of_some_tasks_is_given_by_a_split_of_the_data(task, knows):
+    assert grid.Task(**MINE | task).has_test == knows
 
 
 def test_a_file_of_questions_lies_beside_its_grid_and_is_a_parameter_of_its_stage_alone(tmp_path):
@@ -101,7 +118,13 @@ def test_the_schema_shows_what_may_be_left_out():
     schema = grid.schema()
     parts, lora = schema["$defs"], schema["$defs"]["LoraPrompt"]["properties"]
     assert schema["required"] == ["name", "models", "tasks"] and parts["Model"]["required"] == ["name"]
-    assert not {*parts} & {name for name in parts if "required" in parts[name]} - {"Model", "Task", "Judge", "Api"}
+    assert not {*parts} & {name for name in parts if "required" in parts[name]} - {
+        "Model",
+        "Task",
+        "Judge",
+        "Api",
+        "OwnSplits",
+    }
     assert lora["alpha"]["default"] == 32 and lora["wrong_per_right"]["default"] is None
     assert "default" not in parts["Stage"]["properties"]["gpus"], "null is nothing to write there"
 
@@ -202,6 +225,21 @@ def test_the_command_reads_files_of_answers_and_counts_them(monkeypatch, tmp_pat
     assert capsys.readouterr().err.startswith(
         f"{tmp_path / 'gpt.csv'}, line 2: correct is 'maybe'; write true or false"
     )
+
+
+MINE = {"name": "mine", "hub": "org/a", "role": "train"}
+
+
+def with_adapter(path, value):
+    """A change of a grid that has a released adapter, trained on the first model's own answers."""
+
+    def change(values):
+        values["models"][0]["released"] = {values["models"][0]["name"]: "org/a"}
+        values["tasks"] = [MINE | {"split": {"train": "train", "test": "validation"}}]
+        assert grid.build(values), "nothing else is wrong with it"
+        put(path, value)(values)
+
+    return change
 
 
 MISTAKES = {
@@ -342,6 +380,51 @@ MISTAKES = {
     "an endpoint without http": (
         put(["models", 1], {"name": "x", "api": {"url": "localhost", "model": "y"}}),
         "`models[1].api.url` should be an address that begins with http:// or https://, but is `localhost`",
+    ),
+    "an adapter of who does not read": (
+        put(["models", 1], {"name": "x", "answers": "a.csv", "released": {"x": "org/a"}}),
+        "`models[1]` has released without source; remove it",
+    ),
+    "an adapter trained on nobody": (
+        put(["models", 0, "released"], {"Gemma-270M": "org/a"}),
+        "`models[0].released` has an adapter trained on Gemma-270M, which is no model here; did you mean `Gemma3-270M`",
+    ),
+    "an adapter without a name": (
+        put(["models", 0, "released"], "org/a"),
+        "`models[0].released` should be adapters by the model trained on, or null, but is `org/a`",
+    ),
+    "an adapter that may know the test": (
+        put(["models", 0, "released"], {"Gemma3-270M": "org/a"}),
+        "`tasks[0]` is common_knowledge, of whose questions no split of the data says which are the test, but "
+        "SmolLM2-135M has a released adapter, which may have learned any of them",
+    ),
+    "an adapter trained on a split without a name": (
+        lambda values: values["models"][0].update(hub="org/a", split="a+b", released={"SmolLM2-135M": "org/a"}),
+        "`models[0].released` has an adapter trained on SmolLM2-135M, but not which split of org/a that was: write",
+    ),
+    "an adapter trained twice": (
+        with_adapter(["seeds"], [0, 1]),
+        "`seeds` has 2 values, but SmolLM2-135M has a released adapter, which was trained once; name one seed.",
+    ),
+    "an adapter that other trainings cannot be compared with": (
+        with_adapter(["controls", "lora"], ["no_query"]),
+        "`controls.lora` asks for other trainings of SmolLM2-135M on its own answers, but there its LoRA + Prompt is",
+    ),
+    "questions of a split of no name": (
+        put(["tasks", 0], MINE | {"split": {"train": "train", "tests": "test"}}),
+        "there is no key `tasks[0].split.tests`; did you mean `test`?",
+    ),
+    "a split that is two of ours": (
+        put(["tasks", 0], MINE | {"split": {"train": "train", "test": "train"}}),
+        "`tasks[0].split` names one of the data set's splits twice; name others",
+    ),
+    "a model's split that is two of ours": (
+        put(["models", 1], {"name": "x", "hub": "org/a", "split": {"train": "a", "test": "a"}}),
+        "`models[1]` has a split that names one of the data set's splits twice; name others",
+    ),
+    "splits of a column and by name": (
+        put(["tasks", 0], MINE | {"split": {"train": "a", "test": "b"}, "columns": {"split": "part"}}),
+        "`tasks[0].columns.split` is given, but split names the data set's own splits too; remove one of them",
     ),
     "nobody who reads": (
         put(["models"], [{"name": "x", "answers": "a.csv"}]),

@@ -22,9 +22,12 @@ PAIRS = [(CONTEXT, "mercury"), ("Why?", "of the moon")]
 
 @pytest.fixture
 def adapter(reader, tmp_path, monkeypatch):
-    """The folder of an adapter like those of the paper's authors, and the model with it, in float32."""
     monkeypatch.setattr(loading, "has_bfloat16", lambda: False)
-    folder = tmp_path / "tiny-ct-oe"
+    return made(reader, tmp_path / "tiny-ct-oe")
+
+
+def made(reader, folder):
+    """The folder of an adapter like those of the paper's authors, and the model with it, in float32."""
     torch.manual_seed(0)
     config = peft.LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     model = peft.get_peft_model(fresh(reader).model, config).eval()

@@ -12,21 +12,25 @@ PARQUET = "refs/convert/parquet"  # the branch of a data set with the Parquet fi
 TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")  # of the hub
 
 
-def config(source: str) -> Path | None:
-    """The cached config.json of a model, in a folder named after its commit; None if it was not fetched."""
+def config(source: str, name: str = "config.json") -> Path | None:
+    """The cached config.json of a model, in a folder named after its commit; None if it was not fetched.
+
+    Args:
+        name: of another file, in place of config.json.
+    """
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        path = try_to_load_from_cache(source, "config.json")
+        path = try_to_load_from_cache(source, name)
     except HFValidationError:  # no name on the hub
         return None
     return Path(path) if isinstance(path, str) else None
 
 
-def commit(source: str) -> str | None:
-    """The commit of what was fetched of a model; None if nothing was."""
-    path = config(source)
+def commit(source: str, name: str = "config.json") -> str | None:
+    """The commit of what was fetched of a model; None if nothing was. Arguments are those of `config`."""
+    path = config(source, name)
     return path.parent.name if path else None
 
 
@@ -46,6 +50,23 @@ def check(source: str) -> None:
     with _sentences("models", source, f"https://huggingface.co/{source}", "a local folder"):
         HfApi().auth_check(source)
         hf_hub_download(source, "config.json")
+
+
+def fetch_files(name: str, commit: str | None, patterns: list[str]) -> Path:
+    """The folder with some files of a repository.
+
+    Args:
+        name: organisation/name.
+        commit: None for the newest, which is then what `commit` gives.
+        patterns: names of files, each of which may be missing.
+
+    Raises:
+        WhoknowsError: as `check` does.
+    """
+    from huggingface_hub import snapshot_download
+
+    with _sentences("models", name, f"https://huggingface.co/{name}", "a local folder"):
+        return Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
 
 
 def dataset(name: str, config: str | None, split: str, revision: str | None) -> Path:

@@ -10,6 +10,7 @@ from whoknows.data import tables
 from whoknows.data.grading import GRADINGS, number
 from whoknows.data.matching import normalise
 from whoknows.data.prompts import LETTERS, as_choice
+from whoknows.data.tasks import LEARNED
 
 LONGEST = 8000  # characters of a question that is asked: some 2,000 tokens
 SPLITS = ("train", "validation", "test", "shot")
@@ -21,7 +22,7 @@ def load(task: dict) -> pd.DataFrame:
 
     Args:
         task: name, role and file, and where the grid says them columns, grading, tolerance and, if that is the
-            grading, judge (url and model).
+            grading, judge (url and model); has_splits if every question needs a split.
 
     Returns:
         The columns of `questions.load`, of which task has the file's topic behind its name, and id, split (as the file
@@ -39,7 +40,8 @@ def load(task: dict) -> pd.DataFrame:
     left_out = {
         "stand there twice": table["key"].duplicated(),
         f"are longer than {LONGEST:,} characters": table["question"].str.len() > LONGEST,
-        "are for training, but the task's role is shift": table["split"].isin(SPLITS[:2]) & (task["role"] == "shift"),
+        "are for training, but the task's role is shift": table["split"].isin((LEARNED, *SPLITS[:2]))
+        & (task["role"] == "shift"),
     }
     kept = ~pd.DataFrame(left_out).any(axis=1)
     why = "; ".join(f"{some.sum():,} {reason}" for reason, some in left_out.items() if some.any())
@@ -73,7 +75,9 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
         if odd is not None:
             raise ValueError(f"the accepted answer {odd!r} is no number; correct it, or change the task's grading")
         split = _text(row["split"]).lower()
-        if split not in ("", *SPLITS):
+        if task.get("has_splits") and not split:
+            raise ValueError("the question has no split; write train or test: a released adapter may have learned it")
+        if split not in ("", LEARNED, *SPLITS):
             raise ValueError(f"the split is {split!r}; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or nothing")
     except ValueError as wrong:
         raise tables.mistake(path, line, str(wrong)) from None

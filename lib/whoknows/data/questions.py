@@ -16,10 +16,10 @@ import pandas as pd
 import pyarrow as pa
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, places, question_files
+from whoknows.data import assets, places, question_files, tables
 from whoknows.data.matching import holds, normalise
 from whoknows.data.prompts import as_choice
-from whoknows.data.tasks import BASIC_SKILLS, FOLDERS, PLACES, TASKS
+from whoknows.data.tasks import BASIC_SKILLS, FOLDERS, LEARNED, PLACES, TASKS
 
 SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
 SHOT = "shot"  # the split of few-shot examples: in the file, in no split
@@ -56,7 +56,8 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
 
     Args:
         tasks: dicts with `name` and `role`; a `shift` task has test questions only. With `size` as many are asked,
-            else all; with `file` they are those of a user, see `question_files.load`.
+            else all; with `file` they are those of a user, see `question_files.load`. With `learned`, dicts with `file`
+            and `question`, its column: what stands there is no test question.
         splits: share of each split among the questions of the `train` tasks.
         shots: few-shot examples for each task (each subject, for MMLU); fewer where they are long, see `SHOTS_LENGTH`.
 
@@ -78,10 +79,18 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
         if "file" in task and not is_free.all():
             text = f"{task['file']}: {(~is_free).sum():,} questions are left out: an earlier task has them"
             warnings.warn(text, stacklevel=2)
-        chosen = _choose(pool[is_free], task, shots)
+        is_learned = pool["stem"].isin(_learned(task)) & ((pool["split"] == "test") | (task["role"] == "shift"))
+        if is_learned.any():
+            text = (
+                f"task {task['name']!r}: {is_learned.sum():,} questions are left out: a released adapter learned them"
+            )
+            warnings.warn(text, stacklevel=2)
+        chosen = _choose(pool[is_free & ~is_learned], task, shots)
         if task["role"] == "train":
-            by_hash = chosen["split"] == ""
-            chosen.loc[by_hash, "split"] = [split_of(q, splits) for q in chosen.loc[by_hash, "stem"]]
+            kept = splits["train"] / (splits["train"] + splits["validation"])
+            for given, shares in (("", splits), (LEARNED, {"train": kept, "validation": 1})):
+                by_hash = chosen["split"] == given
+                chosen.loc[by_hash, "split"] = [split_of(q, shares) for q in chosen.loc[by_hash, "stem"]]
         else:
             chosen["split"] = chosen["split"].where(chosen["split"] == SHOT, "test")
         taken["train" if task["role"] == "train" else kind] |= set(chosen["stem"])
@@ -92,6 +101,12 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     return table[["question_id", "task", "split", "question", "gold", "kind"]]
 
 
+def _learned(task: dict) -> set[str]:
+    """Stems of the questions that released adapters were trained on."""
+    read = [tables.read(part["file"], {"question": part["question"]}) for part in task.get("learned", ())]
+    return {normalise(str(text)) for table in read for text in table["question"]}
+
+
 def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
     """The task's few-shot examples and its first `size` questions, in hash order, even over subjects.
 
@@ -100,7 +115,7 @@ def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
     """
     pool = pool.assign(place=[position(q, "choice") for q in pool["stem"]]).sort_values("place", kind="stable")
     is_shown = pool["split"] == SHOT
-    shown = pool[is_shown] if is_shown.any() else pool[pool["split"].isin(["", "train"])]
+    shown = pool[is_shown] if is_shown.any() else pool[pool["split"].isin(["", "train", LEARNED])]
     if "file" in task and not is_shown.any():
         shots = np.minimum(shots, pool.groupby("task")["place"].transform("size")[shown.index] // FEW)
     first = shown[shown.groupby("task").cumcount() < shots]

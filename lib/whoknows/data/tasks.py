@@ -1,5 +1,7 @@
 """Tasks: the names of the sets of questions, and of what they are parts of."""
 
+LEARNED = "train+validation"  # the split of a question whose words decide between these two, and which is in no test
+
 # task -> folder of its Arrow files, or of its requests, inside the asset questions
 FOLDERS = {
     "trivia_qa": "hf_datasets/trivia_qa/rc.wikipedia.nocontext/validation",
@@ -40,3 +42,8 @@ def category_of(task: str) -> str | None:
         return None
     subject = task.removeprefix("mmlu_mc_").removeprefix("mmlu_")
     return next((name for name, subjects in CATEGORIES.items() if subject in subjects.split()), "STEM")
+
+
+def is_one_split(task: str) -> bool:
+    """Whether all questions of a set are of one split, for validation or test, that its own authors have made."""
+    return FOLDERS.get(task.removesuffix("_mc"), "").startswith("hf_datasets/")

@@ -6,6 +6,7 @@ the next. No verdict rests on such an estimator, since a larger budget could hav
 """
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -39,6 +40,22 @@ def table(folder: Path | str) -> pd.DataFrame:
     estimators = pd.DataFrame(lines, columns=[*ESTIMATOR, "why"]).astype({"seed": "int64"})
     improving = (estimators["why"] != "").astype("boolean").mask(estimators["why"].isna())
     return estimators.assign(still_improving=improving)
+
+
+def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
+    """Which estimators of some rows were not trained here, as Markdown; "" if all were.
+
+    Args:
+        folder: with their cards; `origin` of one has the name under which others released it.
+    """
+    there = {*rows[ESTIMATOR].itertuples(index=False, name=None)}
+    found = [card for card in cards(folder).values() if tuple(card[name] for name in ESTIMATOR) in there]
+    known = [(card, re.sub(r"[^\w./-]", "-", card["origin"]["name"])) for card in found if "origin" in card]
+    names = [f"of {card['reader']} trained on {card['trained_on']} `{name}`" for card, name in known]
+    lead = (
+        "**Not trained here**, but released by others after one training, of which no plateau is known: LoRA + Prompt"
+    )
+    return f"{lead} {', '.join(names)}." if names else ""
 
 
 def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:

@@ -5,15 +5,26 @@ from pathlib import Path
 from whoknows import WhoknowsError
 from whoknows.data import files, hub
 from whoknows.data.matching import normalise
-from whoknows.run.grid import Model, Task
+from whoknows.run.grid import Grid, Model, OwnSplits, Task
 
 
 def file(item: Task | Model) -> str | None:
     """The file of a task's questions or a model's answers: that of the grid, or what was fetched of a data set."""
     if not item.hub:
         return item.file if isinstance(item, Task) else item.answers
-    split = f"{item.split} by {_question(item)}" if "+" in item.split else item.split
+    parts = _splits(item)
+    told = item.split if isinstance(item.split, str) else str(parts)
+    split = f"{told} by {_question(item)}" if len(parts) > 1 else told
     return str(hub.dataset(item.hub, item.config, split, item.revision))
+
+
+def learned(grid: Grid) -> list[dict]:
+    """What the released adapters of a grid were trained on, as far as it is on the hub; see `questions.build`."""
+    names = dict.fromkeys(name for model in grid.models for name in model.released or ())
+    models = [model for model in grid.models if model.name in names and model.hub]
+    paths = {str(hub.dataset(one.hub, one.config, one.split.train, one.revision)): _question(one) for one in models}
+    here = [path for path in paths if Path(path).exists()]  # before `check` has fetched them there is nothing to ask
+    return [{"file": path, "question": paths[path], "digest": files.digest(path)} for path in here]
 
 
 def digest(item: Task | Model) -> str | None:
@@ -40,7 +51,7 @@ def fetch(item: Task | Model) -> None:
 
     if not item.hub or Path(file(item)).exists():
         return
-    splits = item.split.split("+")
+    splits = _splits(item)
     try:
         for split in splits:
             hub.fetch_dataset(item.hub, item.config, split, item.revision)
@@ -48,8 +59,12 @@ def fetch(item: Task | Model) -> None:
         key = "tasks" if isinstance(item, Task) else "models"
         raise WhoknowsError(f"{key}: {str(error).removeprefix('tasks: ')}") from None
     if len(splits) > 1:
-        paths = [hub.dataset(item.hub, item.config, split, item.revision) for split in splits]
-        rows = pandas.concat([tables.read(path, needed=[_question(item)]) for path in paths], ignore_index=True)
+        paths = {hub.dataset(item.hub, item.config, split, item.revision): ours for split, ours in splits.items()}
+        parts = [
+            tables.read(path, needed=[_question(item)]).assign(**{"split": ours} if ours else {})
+            for path, ours in paths.items()
+        ]
+        rows = pandas.concat(parts, ignore_index=True)
         asked = rows[_question(item)].map(lambda text: normalise(str(text)))
         files.write_parquet(file(item), rows[~asked.duplicated(keep=False)])
 
@@ -57,3 +72,8 @@ def fetch(item: Task | Model) -> None:
 def _question(item: Task | Model) -> str:
     """What the data set calls its questions."""
     return (item.columns and item.columns.question) or "question"
+
+
+def _splits(item: Task | Model) -> dict[str, str]:
+    """The splits that are taken of a data set, and what each is here; "" where its questions' words decide."""
+    return item.split.ours if isinstance(item.split, OwnSplits) else dict.fromkeys(item.split.split("+"), "")

@@ -174,6 +174,8 @@ def work(grid: Grid) -> dict[str, Work]:
     groups = trained_groups + tasks * (n + r * n)  # with those of likelihood and zero-shot
     fits = sum(_fit(text, model) for model in models)
     trained = sum(_training(grid, model, text, n) for model in models)
+    # Others have done these trainings, and only the test answers are left to score.
+    spared = sum(len(one.released or ()) * _training(grid, size(one.source), text, 0) for one in grid.reading)
     # Of as many trainings as there are readers.
     kept = sum(_adapters(grid, model) for model in models) + r * ROW_BYTES * rows
     reading = sum(2 * model.blocks * text.packed_tokens(n) for model in models)
@@ -186,7 +188,7 @@ def work(grid: Grid) -> dict[str, Work]:
         **{stage: Work(m, ROW * m * questions, m * ANSWER_BYTES * questions) for stage, m in outside.items()},
         "extract": Work(r, reading, sum(_features(grid, model, text, n) for model in models)),
         "probe": Work(r * n * seeds * probe, fits * strengths * n * seeds, 2 * ROW_BYTES * rows * r * n * seeds),
-        "lora_prompt": Work(r * n * seeds * lora, trained * n * seeds, kept * n * seeds),
+        "lora_prompt": Work(r * n * seeds * lora, (trained * n - spared) * seeds, kept * n * seeds),
         "judge": Work(n * parameters.compared(grid), 0, 0),
         "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
         "ablate": Work(r, fits * n * seeds * len(grid.controls.strengths), ROW_BYTES * r * n * rows),

@@ -29,7 +29,7 @@ from whoknows.data import files
 from whoknows.data.grading import GRADINGS
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT, DATE
-from whoknows.data.tasks import TASKS
+from whoknows.data.tasks import LEARNED, TASKS, is_one_split
 from whoknows.run.stages import STAGES
 
 SHARDED = ("answer", "extract")  # stages that do their questions one by one
@@ -112,6 +112,25 @@ class AnswerColumns:
     """The log-probability that the model gave to its whole answer, 0 or less."""
 
 
+@_part("the data set's splits by ours")
+class OwnSplits:
+    train: Text
+    """Its split whose questions are trained on; where it has none for validation, some of them are for that."""
+    test: Text
+    """Its split whose questions are the test."""
+    validation: Text = None
+    """Its split whose questions are for validation."""
+
+    @property
+    def ours(self) -> dict[str, str]:
+        """The data set's name of a split -> ours."""
+        named = {"train" if self.validation else LEARNED: self.train, "validation": self.validation, "test": self.test}
+        return {theirs: ours for ours, theirs in named.items() if theirs}
+
+
+Split = _is(Text | OwnSplits | None, "the name of a split, or the data set's splits by ours, or null")
+
+
 @_part("a model with name and a source, answers, hub or api")
 class Model:
     name: FileName
@@ -126,8 +145,9 @@ class Model:
     """The model's answers in a data set on the hub, in place of a file; its rows have the same columns."""
     config: _is(Text | None, "the name of a configuration, or null") = None
     """Of the data set; where it has several and none is called default."""
-    split: _is(Text | None, "the name of a split, or null") = None
-    """Of the data set, such as test; or several, such as train+validation."""
+    split: Split = None
+    """Of the data set, such as test; or several, such as train+validation; or, in a grid with released adapters, those
+    that its authors trained and tested on, such as {train: train, test: validation}."""
     revision: _is(Text | None, "a commit, tag or branch, or null") = None
     """Of the data set; left out: the hub's own Parquet files, as they are when first fetched."""
     columns: _is(AnswerColumns | None, "the file's columns by name, or null") = None
@@ -141,6 +161,11 @@ class Model:
     is cut at its first line end, thoughts or not."""
     layers: _is(Layers | None, "all, a list of layers (whole numbers, 0 or more), or null") = None
     """Hidden states that the probe chooses from with this model as reader, in place of probe.layers."""
+    released: _is(dict[FileName, Text] | None, "adapters by the model trained on, or null") = field(
+        default=None, hash=False
+    )
+    """LoRA + Prompt with this model as reader that is not trained here: by the model on whose answers others have
+    trained it, a name on the Hugging Face hub, such as calibration-tuning/Mistral-7B-v0.1-ct-oe, or a folder."""
 
     @property
     def answered_by(self) -> str:
@@ -181,8 +206,9 @@ class Task:
     """Questions of your own in a data set on the hub, in place of a file; its rows have the same columns."""
     config: _is(Text | None, "the name of a configuration, or null") = None
     """Of the data set; where it has several and none is called default."""
-    split: _is(Text | None, "the name of a split, or null") = None
-    """Of the data set, such as test; or several, such as train+validation."""
+    split: Split = None
+    """Of the data set, such as test; or several, such as train+validation; or, where its own splits are to decide what
+    is trained on and what is the test, such as {train: train, test: validation}."""
     revision: _is(Text | None, "a commit, tag or branch, or null") = None
     """Of the data set; left out: the hub's own Parquet files, as they are when first fetched."""
     columns: _is(QuestionColumns | None, "the file's columns by name, or null") = None
@@ -193,6 +219,13 @@ class Task:
     there are choices, else contains, if it is left out."""
     tolerance: _is(Weight | None, "a number, 0 or more, or null") = None
     """How far a number may be from the accepted one, with grading: number."""
+
+    @property
+    def has_test(self) -> bool:
+        """Whether the data's own split says which questions are the test; that of a file is read line by line."""
+        if self.file or isinstance(self.split, OwnSplits):
+            return True
+        return self.role == "shift" and ("train" not in self.split if self.hub else is_one_split(self.name))
 
 
 @_part("the shares of train, validation and test")
@@ -531,6 +564,8 @@ def _nonsense(grid: Grid) -> str | None:
         if asked.shards and stage not in SHARDED:
             key, cut = f"resources.stages.{stage}.shards", " and ".join(SHARDED)
             return f"`{key}` is given, but only {cut} can be cut into shards; remove it"
+    if mistake := _of_released(grid):
+        return mistake
     shares = asdict(grid.splits)
     if abs(sum(shares.values()) - 1) > 1e-6:
         parts = ", ".join(f"{name} {share:g}" for name, share in shares.items())
@@ -549,6 +584,10 @@ def _of_task(task: Task) -> str | None:
         return "hub` is given, but a file too; remove one of them"
     if task.hub and not task.split:
         return "split` is missing; name a split of the data set, such as test"
+    if isinstance(task.split, OwnSplits) and task.columns and task.columns.split:
+        return "columns.split` is given, but split names the data set's own splits too; remove one of them"
+    if mistake := _of_split(task.split):
+        return f"split` {mistake}"
     brought, fetched = ("columns", "grading", "tolerance"), ("config", "split", "revision")
     for keys, is_so, place in ((brought, is_brought, "file"), (fetched, task.hub, "data set on the hub")):
         for key in keys:
@@ -568,10 +607,54 @@ def _of_model(model: Model) -> str | None:
         return f"has {' and '.join(given)}; give it one of them, or a source and one of answers and hub"
     if model.hub and not model.split:
         return "has hub without split; name a split of the data set, such as test"
+    if mistake := _of_split(model.split):
+        return f"has a split that {mistake}"
     needs = {"columns": ("answers", "hub")} | dict.fromkeys(("config", "split", "revision"), ("hub",))
-    needs |= dict.fromkeys(("learning_rate", "thinking", "layers"), ("source",))
+    needs |= dict.fromkeys(("learning_rate", "thinking", "layers", "released"), ("source",))
     strange = [key for key, others in needs.items() if getattr(model, key) is not None and not {*others} & {*given}]
     return f"has {strange[0]} without {' or '.join(needs[strange[0]])}; remove it" if strange else None
+
+
+def _of_split(split: str | OwnSplits | None) -> str | None:
+    if not isinstance(split, OwnSplits):
+        return None
+    named = list(filter(None, asdict(split).values()))
+    return "names one of the data set's splits twice; name others" if len({*named}) < len(named) else None
+
+
+def _of_released(grid: Grid) -> str | None:
+    """What is wrong with adapters that others have trained, or lets a test question be one that they have learned."""
+    named = {model.name: model for model in grid.models}
+    for index, model in enumerate(grid.models):
+        for on in model.released or ():
+            where = f"`models[{index}].released` has an adapter trained on {on}"
+            if on not in named:
+                return f"{where}, which is no model here; {_meant(on, [*named], 'these are:')}"
+            if isinstance(named[on].split, str):
+                return (
+                    f"{where}, but not which split of {named[on].hub} that was: write the split of {on} as "
+                    "{train: train, test: validation}, with its own names"
+                )
+    with_some = [model for model in grid.models if model.released]
+    if not with_some:
+        return None
+    first = f"{with_some[0].name} has a released adapter"
+    for index, task in enumerate(grid.tasks):
+        if not task.has_test:
+            return (
+                f"`tasks[{index}]` is {task.name}, of whose questions no split of the data says which are the test, "
+                f"but {first}, which may have learned any of them; take a data set on the hub with split: "
+                "{train: …, test: …}, or a file with a column split"
+            )
+    if len(grid.seeds) > 1:
+        return f"`seeds` has {len(grid.seeds)} values, but {first}, which was trained once; name one seed"
+    own = next((model.name for model in with_some if model.name in model.released), None)
+    if own and grid.controls.lora:
+        return (
+            f"`controls.lora` asks for other trainings of {own} on its own answers, but there its LoRA + Prompt is a "
+            "released adapter, with which they cannot be compared; leave the list empty"
+        )
+    return None
 
 
 def renamed(columns: AnswerColumns | QuestionColumns | None) -> dict[str, str]:
@@ -587,7 +670,7 @@ def schema() -> dict:
 
 def main(arguments: list[str]) -> None:
     """The command line; if the grid is good and all that it names is there, it only counts answers that files hold."""
-    from whoknows.data import assets, hub, questions
+    from whoknows.data import adapters, assets, hub, questions
     from whoknows.models import loading
     from whoknows.run import brought, parameters
     from whoknows.stages import answer_file  # not above: reading a grid needs none of it
@@ -604,14 +687,16 @@ def main(arguments: list[str]) -> None:
     sources = [*readers, chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):
         hub.check(source)
+    for model in chosen.reading:
+        for name in dict.fromkeys((model.released or {}).values()):
+            adapters.check(name, model.source)
     asked = [questions.asset(task.name) for task in chosen.tasks if task.name in TASKS]
     for item in (*chosen.tasks, *chosen.models):
         brought.fetch(item)
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
     with_answers = [model for model in chosen.models if model.answered_by == "answer_file"]
     if with_answers or any(task.name not in TASKS for task in chosen.tasks):
-        tasks = [parameters.asked(task, chosen.judge) for task in chosen.tasks]
-        asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
+        asked = questions.build(parameters.tasks(chosen), asdict(chosen.splits), chosen.answer.shots)
         for model in with_answers:
             print(f"{model.name}: {answer_file.read(asked, brought.file(model), renamed(model.columns))[1]}")
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None

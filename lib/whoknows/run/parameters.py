@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import assets
+from whoknows.data import adapters, assets
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.run import brought
 from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
@@ -29,7 +29,7 @@ def first_layer(grid: Grid) -> float | None:
 def questions(grid: Grid) -> str:
     """Parameters of `questions`."""
     values = {"splits": asdict(grid.splits), "shots": grid.answer.shots, "out": f"{out(grid)}/questions.parquet"}
-    return json.dumps({"tasks": [asked(task, grid.judge) for task in grid.tasks]} | values)
+    return json.dumps({"tasks": tasks(grid)} | values)
 
 
 def answer(grid: Grid, model: str) -> str:
@@ -72,8 +72,10 @@ def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `lora_prompt` for one reader, the model it is trained on and one seed."""
     names = _estimator(grid, "lora_prompt", reader, trained_on, seed)
-    usual = {"method": "lora_prompt", "query": True, "without": None}
-    return json.dumps(names | _reading(grid, reader) | {"settings": _settings(grid, reader)} | usual)
+    told = {"settings": _settings(grid, reader), "method": "lora_prompt", "query": True, "without": None}
+    if adapter := (_model(grid, reader).released or {}).get(trained_on):
+        told |= {"settings": {}, "released": {"name": adapter, "digest": adapters.digest(adapter)}}
+    return json.dumps(names | _reading(grid, reader) | told)
 
 
 def heatmaps(grid: Grid) -> str:
@@ -313,6 +315,13 @@ def _answered(grid: Grid, model: str) -> dict:
 
 def _tasks(grid: Grid) -> dict:
     return {"tasks": [{"name": task.name, "size": task.size, "role": task.role} for task in grid.tasks]}
+
+
+def tasks(grid: Grid) -> list[dict]:
+    """What a grid says of each task, and where it has released adapters, what these have learned."""
+    more = {"learned": brought.learned(grid)} if any(model.released for model in grid.models) else {}
+    split = {"has_splits": True} if more else {}  # a data set's are named, those of a file stand in its lines
+    return [asked(task, grid.judge) | more | (split if task.file else {}) for task in grid.tasks]
 
 
 def asked(task: Task, judge: Judge | None) -> dict:

@@ -1,4 +1,7 @@
-"""LoRA + Prompt, the stage: adapters are trained on one model's graded answers and score the test answers of all."""
+"""LoRA + Prompt, the stage: adapters are trained on one model's graded answers and score the test answers of all.
+
+Adapters that others have trained and released only score.
+"""
 
 import json
 import sys
@@ -11,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, files
-from whoknows.data.rows import divided, every, example_rows, judges
+from whoknows.data import adapters, assets, files
+from whoknows.data.rows import aligned, divided, every, example_rows, judges
+from whoknows.estimators import released as released_adapters
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
 from whoknows.evaluation.auroc import counts, mean_auroc
@@ -24,32 +28,38 @@ from whoknows.stages import extract, resume
 
 def cell(
     *, reader: str, source: str, trained_on: str, seed: int, answers: dict[str, str], features: str, settings: dict,
-    method: str = "lora_prompt", query: bool = True, without: str | None = None, precision: str,
-    template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str, rows_out: str,
+    method: str = "lora_prompt", query: bool = True, without: str | None = None, released: dict | None = None,
+    precision: str, template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str,
+    rows_out: str,
 ) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
     Args:
         reader: its name; the other parameters are those of the notebook.
+        released: see `run_released`, which takes the place of `run`; None to train.
 
     Returns:
-        (the training's history, with a line for each look at validation; the rows).
+        (the training's history, with a line for each look at validation, and empty if nothing is trained; the rows).
 
     Raises:
-        WhoknowsError: see `run`.
+        WhoknowsError: see `run` and `run_released`.
     """
     parameters = locals()
     distributed.run(__name__, _from_files, parameters)
     card = json.loads((Path(out) / f"{method}.json").read_text(encoding="utf-8"))
-    return card["history"], files.read_parquet(rows_out)
+    return card.get("history", []), files.read_parquet(rows_out)
 
 
 def _from_files(
-    reader, trained_on, seed, answers, features, settings, method, query, without, batch_tokens, out, rows_out, **used
-) -> None:
-    frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-    how = {"method": method, "query": query, "without": without, "out": out} | used
-    _, rows = run(reader, loading.load(**used), trained_on, seed, frames, settings, batch_tokens, features, **how)
+    reader, trained_on, seed, answers, features, settings, method, query, without, released, batch_tokens, out,
+    rows_out, **used,
+) -> None:  # fmt: skip
+    frames, loaded = {scored: files.read_parquet(path) for scored, path in answers.items()}, loading.load(**used)
+    if released:
+        rows = run_released(reader, loaded, trained_on, seed, frames, released, batch_tokens, out=out, **used)
+    else:
+        how = {"method": method, "query": query, "without": without, "out": out} | used
+        _, rows = run(reader, loaded, trained_on, seed, frames, settings, batch_tokens, features, **how)
     if distributed.is_first():
         files.write_parquet(rows_out, rows)
 
@@ -162,6 +172,44 @@ def run(
         ignore_index=True,
     )
     return estimator, table
+
+
+def run_released(
+    name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], released: dict,
+    batch_tokens: int | None, *, out: str, **used,
+) -> pd.DataFrame:  # fmt: skip
+    """The lora_prompt stage with adapters that others have trained: they score all test answers.
+
+    There are no rows of validation answers, which the adapters may have been trained on, so nothing is calibrated.
+
+    Args:
+        name, reader, trained_on, seed, answers, batch_tokens, out, used: as in `run`.
+        released: name of the adapter, and digest, which may be None; see `adapters.check`.
+
+    Returns:
+        Its rows.
+
+    Raises:
+        WhoknowsError: see `adapters.check`, `released.load` and `released.score`.
+    """
+    theirs, folder = adapters.check(released["name"], used["source"], released["digest"])
+    estimator, temperature = released_adapters.load(theirs, folder, reader, batch_tokens)
+    names: dict[str, Any] = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": seed}
+    learned = answers[trained_on].query("split != 'test'")["task"]
+    where = released["name"] if assets.on_hub(released["name"]) else folder.resolve().name
+    about = {"tasks": sorted(learned.unique()), "settings": theirs["settings"], "query": True}
+    about |= {"released": [adapters.CONFIG, adapters.ADAPTERS[0]], "temperature": temperature}
+    about |= {"origin": {"name": where, "digest": released["digest"] or adapters.digest(released["name"])}}
+    if distributed.is_first():
+        files.write_folder(out, partial(_save, estimator, names | used | about))
+    tested = {scored: frame[frame["split"] == "test"] for scored, frame in aligned(answers).items()}
+    every_answer = pd.concat(tested.values())
+    logits = released_adapters.score(estimator, every_answer["question"], every_answer["answer"]) / temperature
+    parts = logits.split([len(frame) for frame in tested.values()])
+    return pd.concat(
+        [example_rows(frame, scored=s, logit=logit, **names) for (s, frame), logit in zip(tested.items(), parts)],
+        ignore_index=True,
+    )
 
 
 def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:

@@ -12,7 +12,7 @@ import pandas as pd
 
 import whoknows
 from whoknows import WhoknowsError
-from whoknows.data import assets, files
+from whoknows.data import adapters, assets, files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.data.rows import one_class
@@ -31,7 +31,7 @@ def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
     """The cards of a folder's estimators, by method.
 
     Args:
-        or_released: whether an adapter without a card counts, too; see `released.cards`.
+        or_released: whether an adapter without a card counts, too; see `adapters.cards`.
 
     Raises:
         WhoknowsError: there is no such folder, no estimator is in it, or a card is damaged.
@@ -44,9 +44,7 @@ def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
     files_read = {path.stem: _json(path) for path in sorted(folder.glob("*.json"))}
     cards = {name: card for name, card in files_read.items() if card.keys() >= NEEDED and card["method"] == name}
     if not cards and or_released:
-        from whoknows.use import released  # not above: it loads torch
-
-        cards = released.cards(folder)
+        cards = adapters.cards(folder)
     if not cards:
         raise WhoknowsError(
             f"{folder}: it holds no estimator with a card; run `make book` to train it, again if an older version did"
@@ -55,7 +53,7 @@ def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
 
 
 def weights(card: dict) -> list[str]:
-    """The files beside its card that an estimator is loaded from; of a released one, which has no card, all."""
+    """The files beside its card that an estimator is loaded from; of a released one without a card, all."""
     if "released" in card:
         return card["released"]
     if "query" not in card:

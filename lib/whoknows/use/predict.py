@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 
 from whoknows import WhoknowsError
-from whoknows.data import files, sources, tables
+from whoknows.data import adapters, files, sources, tables
+from whoknows.estimators import released
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset
 from whoknows.estimators.probe import CLASSIFIERS
@@ -28,7 +29,7 @@ from whoknows.models import forward, loading, proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
 from whoknows.models.packing import PackedBatch, PackedExample, batches
-from whoknows.use import cards, released, share
+from whoknows.use import cards, share
 
 BATCH_TOKENS = 2048  # of one forward pass; a text that is longer runs alone
 FEW_TOKENS = 256  # of a pass where there are more threads than long passes
@@ -152,7 +153,7 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     """
     folder = share.locate(folder)
     card = read_card(folder, method)
-    path = folder / (released.CONFIG if "released" in card else f"{card['method']}.json")
+    path = folder / (adapters.CONFIG if "released" in card else f"{card['method']}.json")
     try:
         reader = loading.load(card["source"], card["precision"], card.get("template"), card.get("digest"))
     except WhoknowsError as error:

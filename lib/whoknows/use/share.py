@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import assets
+from whoknows.data import adapters, assets
 from whoknows.use import cards
 
 TOKEN = "a token in the environment variable HF_TOKEN, or with `hf auth login`"
@@ -58,21 +58,19 @@ def _fetch(name: str) -> Path:
     """Of a repository only the cards, and then the weights that they name: it may be anything, of any size."""
     from huggingface_hub import snapshot_download
 
-    from whoknows.use import released
-
     with _sentences(name, "there is no such folder here, and "):
         folder = Path(snapshot_download(name, allow_patterns=["*.json"]))
         try:
             found = cards.read(folder, or_released=True).values()
         except WhoknowsError as error:
-            if (folder / released.CONFIG).is_file():
+            if (folder / adapters.CONFIG).is_file():
                 raise WhoknowsError(str(error).replace(str(folder), name)) from None
             raise WhoknowsError(
                 f"{name}: the Hugging Face hub has it, but it holds no estimator with a card; "
                 "name what `whoknows push` has sent"
             ) from None
         weights = [weight for card in found for weight in cards.weights(card)]
-        weights += released.ADAPTERS + released.TEMPERATURES if any("released" in card for card in found) else ()
+        weights += adapters.ADAPTERS + adapters.TEMPERATURES if any("released" in card for card in found) else ()
         return Path(snapshot_download(name, revision=folder.name, allow_patterns=weights))
 
 

@@ -227,7 +227,9 @@ def _histogram() -> alt.Chart:
 
 
 def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
-    """AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters; None without a card.
+    """AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters.
+
+    None without a card, and for adapters that were not trained here.
 
     Args:
         estimator: its folder.
@@ -236,6 +238,8 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     if not path.exists():
         return None
     card = json.loads(path.read_text())
+    if "origin" in card:
+        return None
     if "history" in card:
         return training_curve(card["history"])
     return layer_curve(card["search"]) if "strength" in card["search"][0] else _by_epoch(card["search"])

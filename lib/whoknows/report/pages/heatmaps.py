@@ -416,7 +416,7 @@ def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFram
     for model in models:
         read = [card for card in cards if card["reader"] == model and "source" in card]
         layers = (card["chosen"]["layer"] for card in read if card["method"] == "probe")
-        steps = (card["history"][-1]["step"] for card in read if card["method"] == "lora_prompt")
+        steps = (card["history"][-1]["step"] for card in read if card["method"] == "lora_prompt" and "history" in card)
         graded = held[held["scored"] == model].drop_duplicates(["seed", "question_id"]).groupby("seed")["correct"]
         lines.append({
             "Model": model,
