@@ -25,6 +25,14 @@ def test_ece_by_hand_counts_zero_and_one():
     assert metrics.ece(CERTAIN, [True, False]) == 0.0
 
 
+@pytest.mark.parametrize("name", ALONE)
+def test_confidences_of_single_precision_are_measured_in_double(name):
+    logit = np.random.default_rng(0).normal(0, 4, 60).astype(np.float32)
+    correct = np.arange(60) % 3 > 0
+    measure = scores.MEASURES[name].of
+    assert measure(logit, correct) == measure(logit.astype(np.float64), correct)
+
+
 def test_ece_bins_are_of_equal_width():
     # 0.15 and 0.25 stand in different bins of ten, but in one bin of two
     logit = log_odds(0.15, 0.25)
