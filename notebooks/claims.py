@@ -40,7 +40,7 @@ stated = claims.load()
 table, players = claims.evaluate(stated, examples, readers, tasks)
 files.write_parquet(out, table)
 verdicts = claims.verdicts(table)
-Markdown(f"{claims.summary_sentences(verdicts, players, table)}\n\n{plateau.elsewhere(estimators, examples)}")
+Markdown(claims.summary_sentences(verdicts, players, table) + plateau.elsewhere(estimators, examples))
 
 # %% tags=["remove-input"]
 HTML(claims.verdicts_html(verdicts))

@@ -42,7 +42,7 @@ folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
 table = controls.contest(examples, readers, tasks)
 files.write_parquet(out, table)
-Markdown(f"{controls.contest_sentences(table)}\n\n{plateau.elsewhere(estimators, examples)}")
+Markdown(controls.contest_sentences(table) + plateau.elsewhere(estimators, examples))
 
 # %% [markdown]
 # ## What beats what

@@ -41,7 +41,7 @@ from whoknows.report.pages import differences
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 table = differences.of_grid(examples, readers, tasks)
 files.write_parquet(out, table)
-Markdown(f"{differences.differences_sentences(table)}\n\n{plateau.elsewhere(estimators, examples)}")
+Markdown(differences.differences_sentences(table) + plateau.elsewhere(estimators, examples))
 
 # %% tags=["remove-input"]
 differences.differences_chart(table)

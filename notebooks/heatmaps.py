@@ -46,7 +46,7 @@ shown = cells.enough(measured)
 table = cells.heatmap_table(shown, models, tasks, readers)
 files.write_parquet(out, table)
 sentences = heatmaps.heatmaps_sentences(table, cells.baseline_table(shown), primary)
-Markdown(f"{sentences}\n\n{plateau.elsewhere(estimators, examples)}")
+Markdown(sentences + plateau.elsewhere(estimators, examples))
 
 # %% tags=["remove-input"]
 heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links)

@@ -42,7 +42,7 @@ folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
 table = shift.shift(examples, tasks, readers)
 files.write_parquet(out, table)
-Markdown(f"{shift.shift_sentences(table)}\n\n{plateau.elsewhere(estimators, examples)}")
+Markdown(shift.shift_sentences(table) + plateau.elsewhere(estimators, examples))
 
 # %% tags=["remove-input"]
 shift.shift_chart(table)

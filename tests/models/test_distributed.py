@@ -39,6 +39,7 @@ def training(llama, tmp_path, monkeypatch):
             "method": "lora_prompt",
             "query": True,
             "without": None,
+            "released": None,
         }
         return {
             **names,

@@ -81,7 +81,7 @@ def test_its_rows_are_in_the_heatmaps_and_no_page_takes_it_for_ours(run):
     assert "no card records whether training had reached its plateau" in heatmaps._unfinished(
         mine.dropna(subset="auroc")
     )
-    said = plateau.elsewhere(folder / "estimators", rows)
+    said = plateau.elsewhere(folder / "estimators", rows).strip()
     assert said.startswith("**Not trained here**") and said.endswith("LoRA + Prompt of one trained on one `theirs`.")
     assert plateau.elsewhere(folder / "estimators", rows.assign(seed=1)) == "", "a card of no row"
     estimator = folder / "estimators/lora_prompt/one/one/seed0"

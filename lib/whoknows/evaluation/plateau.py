@@ -43,7 +43,7 @@ def table(folder: Path | str) -> pd.DataFrame:
 
 
 def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
-    """Which estimators of some rows were not trained here, as Markdown; "" if all were.
+    """Which estimators of some rows were not trained here, as a further paragraph of Markdown; "" if all were.
 
     Args:
         folder: with their cards; `origin` of one has the name under which others released it.
@@ -52,10 +52,8 @@ def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
     found = [card for card in cards(folder).values() if tuple(card[name] for name in ESTIMATOR) in there]
     known = [(card, re.sub(r"[^\w./-]", "-", card["origin"]["name"])) for card in found if "origin" in card]
     names = [f"of {card['reader']} trained on {card['trained_on']} `{name}`" for card, name in known]
-    lead = (
-        "**Not trained here**, but released by others after one training, of which no plateau is known: LoRA + Prompt"
-    )
-    return f"{lead} {', '.join(names)}." if names else ""
+    lead = "**Not trained here**, but released by others after one training, whose plateau is not known: LoRA + Prompt"
+    return f"\n\n{lead} {', '.join(names)}." if names else ""
 
 
 def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
