@@ -84,8 +84,8 @@ STEPS = {
     "settings": Step(every("search/{reader}.parquet"), at("settings.parquet"), "settings"),
 }
 STEPS = {stage: step for stage, step in STEPS.items() if step.models}
-ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page} | {"judge": parameters.compared(GRID)}
-ASKED |= dict.fromkeys(("search", "settings"), parameters.searched(GRID))
+ASKED = {method: method in GRID.methods for method in STEPS if "{seed}" in STEPS[method].page}
+ASKED |= dict.fromkeys(("search", "settings"), parameters.searched(GRID)) | {"judge": parameters.compared(GRID)}
 PAGES = [path for stage, step in STEPS.items() if ASKED.get(stage, True)
     for path in expand(at(f"notebooks/{step.page}.ipynb"), **NAMES | {"model": step.models})]
 RUN = ("OMP_NUM_THREADS={threads} python -m whoknows run {params.notebook} {output.page} --log {log} "

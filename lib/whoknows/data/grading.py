@@ -25,6 +25,7 @@ ROUNDING = 1e-9  # more than decimal fractions lose in binary
 SIGNS = str.maketrans("−⁄", "-/")
 # How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.
 GRADINGS = {"contains": "open", "exact": "exact", "f1": "f1", "choice": "choice", "number": "number", "judge": "judge"}
+JUDGED = "judge "  # begins the kind of what a judge grades, before the judge's url and model
 
 
 def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
@@ -62,9 +63,16 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
 
 def named(kind: str) -> str:
     """How a kind is graded, in a grid's words; of a judge with its model."""
-    first, *more = kind.split(" ", 2)
-    name = {kind: grading for grading, kind in GRADINGS.items()}.get(first, first)
-    return f"{name} {more[1]}" if first == "judge" else name
+    if kind.startswith(JUDGED):
+        return f"judge {judge_of(kind)[1]}"
+    first = kind.split(" ")[0]
+    return {kind: grading for grading, kind in GRADINGS.items()}.get(first, first)
+
+
+def judge_of(kind: str) -> tuple[str, str]:
+    """The url and the model of the judge that grades a kind."""
+    url, model = kind.removeprefix(JUDGED).split(" ", 1)
+    return url, model
 
 
 def number(text: str) -> float | None:

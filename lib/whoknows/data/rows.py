@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
+from whoknows.data.grading import JUDGED, judge_of
 
 
 def example_rows(
@@ -46,13 +47,13 @@ def one_class(correct: np.ndarray) -> str:
 
 def judged(answers: pd.DataFrame) -> pd.Series:
     """Which answers, or questions, a judge grades."""
-    return answers["kind"].str.startswith("judge ")
+    return answers["kind"].str.startswith(JUDGED)
 
 
 def judges(answers: pd.DataFrame) -> dict[str, dict[str, str]]:
     """For a card, under judged: the tasks that a judge grades, and its model; nothing if there are none."""
     of_judge = answers[judged(answers)].drop_duplicates("task")
-    tasks = {task: kind.split(" ", 2)[2] for task, kind in zip(of_judge["task"], of_judge["kind"])}
+    tasks = {task: judge_of(kind)[1] for task, kind in zip(of_judge["task"], of_judge["kind"])}
     return {"judged": tasks} if tasks else {}
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data.grading import grade as grade_by_words
-from whoknows.data.grading import named
+from whoknows.data.grading import judge_of, named
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged
 from whoknows.stages.endpoint import WORKERS, Endpoint, Request, Said, Unclear
@@ -71,7 +71,7 @@ def graded(answers: pd.DataFrame, log: Path | None, given: list[bool | None] | N
     lines = zip(by_words["answer"], by_words["gold"], by_words["kind"], by_words["question"])
     correct.loc[by_words.index] = [grade_by_words(*line) for line in lines]
     if log and len(by_judge):
-        _, url, model = by_judge["kind"].iloc[0].split(" ", 2)
+        url, model = judge_of(by_judge["kind"].iloc[0])
         verdicts = _verdicts(by_judge, url, model, log, is_lenient=True)
         _warn(verdicts, url, least=WORKERS if correct.notna().any() else 1)
         correct.loc[by_judge.index] = [verdict if isinstance(verdict, bool) else None for verdict in verdicts]
