@@ -260,7 +260,8 @@ def test_verdicts_of_a_killed_run_are_kept(endpoint, tmp_path):
     endpoint.asked.clear()
     assert judge.graded(frame, log)["correct"].tolist() == expected(frame)
     rest = {at for at, task in enumerate(frame["task"]) if task != "sciq"} - known
-    assert sorted(map(number, endpoint.texts)) == sorted(rest) and len(rest) == 10
+    # The server may read the last requests of the killed process only now; none of the rest was answered.
+    assert {number(text) for text in endpoint.texts} == rest and len(rest) == 10
 
 
 def test_the_comparison_leaves_out_what_the_judge_grades_anyway(endpoint, tmp_path):
