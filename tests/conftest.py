@@ -15,7 +15,7 @@ import pytest
 
 def pytest_collection_modifyitems(items):
     """Puts the files that take longest first, so that no process is left with one of them at the end."""
-    longest = ("test_smoke", "test_outside", "test_workflow", "test_by_hand", "test_explore")
+    longest = ("test_smoke", "test_outside", "test_workflow", "test_decoders", "test_by_hand", "test_explore")
     items.sort(key=lambda item: longest.index(item.path.stem) if item.path.stem in longest else len(longest))
 
 
