@@ -1,6 +1,6 @@
 """Packs what the pages of results are made of, so that another book can show a run without repeating it.
 
-`python -m whoknows pack GRID FOLDER` writes rows, controls, answers, the judge's verdicts on them, the estimators' cards,
+`python -m whoknows pack GRID FOLDER` writes rows, controls, answers, a judge's verdicts on them, the estimators' cards,
 the search for settings and the grid with all that its file leaves out, some megabytes; a grid that names the folder as
 `beside` shows them, wherever the folder was copied to. No estimator, hidden state or adapter is in it.
 """
