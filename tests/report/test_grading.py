@@ -82,6 +82,8 @@ def test_answers_without_a_verdict_are_counted_and_left_out_of_the_agreement(tmp
         "table of agreement."
     )
     assert grading.judged_sentences(table) == sentence
+    mine = grading.judged_sentences(table.assign(by_judge=[True, False, False, False, False]))
+    assert mine.endswith(sentence.replace("2 of 4", "2 of 3")), "on those that it graded it is not compared"
     two = pd.concat([table, table.assign(scored="b", judge=True), table[:3].assign(scored="c")])
     assert "on 3 of 11 test answers (2 of a and 1 of c)" in grading.judged_sentences(two)
     assert grading.judged_sentences(table.assign(judge=True)) == grading.judged_sentences(graded(tmp_path)) == ""

@@ -264,7 +264,7 @@ def page(table: pd.DataFrame) -> str:
     return PAGE.format(
         title=f"Runs compared with {table['baseline'].iloc[0]}",
         mark=plateau.MARK,
-        released=f" {UNKNOWN}" * (table["says"] == RELEASED).any(),
+        released=f" {UNKNOWN}" if RELEASED in set(table["says"]) else "",
         tables="\n".join(tables),
         bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", bundled_version()),
         spec=json.dumps(chart(table).to_dict()).replace("</", "<\\/"),

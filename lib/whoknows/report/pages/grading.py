@@ -173,11 +173,9 @@ def judged_sentences(table: pd.DataFrame) -> str:
     """
     tasks = ", ".join(f"`{task}`" for task in table.loc[table["by_judge"], "task"].unique())
     graded = f" A judge graded the answers to {tasks} for the run: here they keep its grades in each grading."
-    test = table[table["split"] == "test"]
-    missing = (
-        test["judge"].isna().groupby(test["scored"], sort=False).sum() if "judge" in test else pd.Series(dtype=int)
-    )
-    by_model = " and ".join(f"{count} of {scored}" for scored, count in missing[missing > 0].items())
+    test = table[(table["split"] == "test") & ~table["by_judge"]]
+    missing = test.loc[test.get("judge", test["contains"]).isna(), "scored"].value_counts(sort=False)
+    by_model = " and ".join(f"{count} of {scored}" for scored, count in missing.items())
     left_out = (
         f" The judge gave no verdict on {missing.sum()} of {len(test)} test answers ({by_model}): they are left out of "
         "its heatmaps and of the table of agreement."
