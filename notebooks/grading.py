@@ -45,7 +45,7 @@ examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimator
 grades = grading.grades(answers, judged)
 files.write_parquet(out, grades)
 table = grading.heatmaps_under(examples, grades, models, tasks, readers)
-Markdown(grading.grading_sentences(table) + grading.judged_sentence(answers))
+Markdown(grading.grading_sentences(table) + grading.judged_sentences(grades))
 
 # %% tags=["remove-input"]
 heatmaps.heatmaps_chart(table, models, "grading")
@@ -66,7 +66,8 @@ Markdown(grading.held_sentences(grades))
 # %% [markdown]
 # ## How far the graders agree
 #
-# Right answers among the test answers under each grading, and the share of answers on which all of them agree.
+# Right answers among the test answers under each grading, and the share of answers on which all of them agree. Answers
+# without a verdict of the judge are left out.
 
 # %% tags=["remove-input"]
 HTML(grading.agreement_html(grading.agreement(grades, tasks)))

@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Judge
 #
-# Another model's verdict on one model's test answers, from an endpoint that speaks OpenAI's chat API; those to tasks
-# that it grades anyway are left out. Needs the answers, and the environment variable `WHOKNOWS_JUDGE_KEY` if the
-# endpoint wants a key.
+# Another model's verdict on one model's test answers to open questions, from an endpoint that speaks OpenAI's chat API.
+# Other questions, such as those that the judge grades anyway, have one way to be graded. Needs the answers, and the
+# environment variable `WHOKNOWS_JUDGE_KEY` if the endpoint wants a key.
 
 # %% tags=["parameters"]
 answers = "results/embedded/answers/SmolLM2-135M.parquet"
@@ -27,11 +27,13 @@ from pathlib import Path
 from whoknows.data import files
 from whoknows.stages import judge
 
-verdicts = judge.grade(files.read_parquet(answers), url, judge_model, Path(log))
+graded = files.read_parquet(answers)
+verdicts = judge.grade(graded, url, judge_model, Path(log))
 files.write_parquet(out, verdicts)
 
 # %% [markdown]
-# The share of test answers that the judge calls right:
+# The answers that were judged, how many of them are right, and how many have no verdict, since the judge's reply was
+# neither yes nor no, or the request kept failing. Answers without a verdict are missing wherever the judge grades.
 
 # %%
-round(verdicts["right"].mean(), 3)
+judge.verdict_counts(graded, verdicts)

@@ -13,7 +13,7 @@ from made_up import graded
 from test_prose import PAGES
 from whoknows import WhoknowsError
 from whoknows.evaluation import bootstrap, cells, plateau, scores
-from whoknows.evaluation.plateau import IMPROVING
+from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import cell, claims, controls, differences, heatmaps, shift
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]
@@ -31,6 +31,12 @@ def adapters(*auroc, patience=3, **names) -> dict:
         "settings": {"patience": patience},
         "history": history,
     } | names
+
+
+def released(**names) -> dict:
+    """A card of an adapter that others have trained."""
+    card = adapters(**names) | {"origin": {"name": "org/theirs", "digest": None}}
+    return {name: value for name, value in card.items() if name != "history"}
 
 
 def mlp(*auroc, patience=10, **names) -> dict:
@@ -416,3 +422,93 @@ def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
     write(tmp_path, adapters(*RISING))
     assert "looks at validation gained" in cell.training_sentences(plateau.table(tmp_path), ["lora_prompt"], [0])
     assert "hconcat" in cell.learning_chart(str(tmp_path / "lora_prompt/a/a/seed0"), "lora_prompt").to_dict()
+
+
+def seed_figure(tmp_path, *theirs):
+    """The rows of `run_of_two` with all cards; those of LoRA + Prompt of these (reader, trained on) are released."""
+    rows = run_of_two(tmp_path).drop(columns=["still_improving", "released"])
+    write(tmp_path, *(released(reader=reader, trained_on=of) for reader, of in theirs))
+    return plateau.mark(rows, tmp_path)
+
+
+OWN = [("weak", "weak"), ("strong", "strong")]  # as in grids/kapoor2024-released.yml
+
+
+@pytest.mark.slow
+def test_no_claim_rests_on_a_released_adapter(tmp_path):
+    before, _ = claims_of(run_of_two(tmp_path))
+    rows = seed_figure(tmp_path, ("strong", "strong"))
+    after, lines = claims_of(rows)
+    assert before["reason"].eq("").any() and "released" not in after
+    place = ("A", "Mistral trained on Mistral"), ("A", "LLaMA-2 trained on LLaMA-2")
+    why = "a cell is of a released adapter, whose plateau is not known"
+    assert lines.loc[place[0], ["says", "reason"]].tolist() == [claims.OPEN, why]
+    assert lines.loc[place[1], ["says", "reason"]].tolist() == [claims.HOLDS, ""]
+    assert lines["estimate"].notna().all() and lines["low"].notna().all(), "its value and interval stay"
+    measured = after[after["source"] == "measured"]
+    with_it = measured["cells"].str.contains(r"LoRA \+ Prompt, strong trained on strong")
+    assert with_it.sum() > 1 and (measured.loc[with_it, "says"] == claims.OPEN).all()
+    assert measured.loc[~with_it, "says"].tolist() == before.loc[measured.index[~with_it], "says"].tolist()
+    assert why in claims.claims_sentences(STATED, after, claims.verdicts(after))
+
+
+@pytest.mark.slow
+def test_no_difference_with_a_released_adapter_has_a_verdict_nor_has_one_of_two(tmp_path):
+    before = differences.of_grid(run_of_two(tmp_path), ["weak", "strong"], TASKS)
+    assert not before["released"].any() and RELEASED not in json.dumps(differences.differences_chart(before).to_dict())
+    after = differences.of_grid(seed_figure(tmp_path, *OWN), ["weak", "strong"], TASKS)
+    theirs = after["says"] == RELEASED
+    assert theirs.equals(after["released"].astype(bool)) and before["says"][~theirs].equals(after["says"][~theirs])
+    assert {*before["says"][theirs]} & {bootstrap.ABOVE, bootstrap.BELOW} and {*after["says"][~theirs]} != {RELEASED}
+    # All of LoRA + Prompt in reading A are released; the contrast of two of them has no verdict either.
+    both = (after["reading"] == "A") & after["what"].str.startswith("LoRA + Prompt, scored on")
+    assert both.sum() == 2 and theirs[both].all()
+    assert after["estimate"].notna().all()
+    # Of methods all four places in reading A; of self-training the four of LoRA + Prompt; of readers two of four.
+    text = differences.differences_sentences(after)
+    assert "4 with a released adapter of 6" in text and "4 with a released adapter of 8" in text
+    assert RELEASED in json.dumps(differences.differences_chart(after).to_dict())
+
+
+def test_controls_and_shift_give_no_verdict_on_a_released_adapter(tmp_path):
+    tasks = [*TASKS, {"name": "nq_open", "role": "shift"}]
+    rows = graded({"probe": 1.0, "lora_prompt": 5.0, "probe_last": 1.0})
+    write(tmp_path, probe({2: {0.1: 0.7}}), released())
+    marked = plateau.mark(rows, tmp_path)
+    table = controls.contest(marked, ["a"], tasks).set_index("method")
+    assert table["against"].dropna().to_dict() == {"lora_prompt": RELEASED, "probe_last": bootstrap.EXPLORATORY}
+    why = "Without a verdict, since the adapter was released by others: LoRA + Prompt (+"
+    assert why in controls.contest_sentences(table.reset_index())
+    table = shift.shift(marked, tasks).dropna(subset="says").set_index("method")
+    assert table["says"].to_dict() == {"probe": bootstrap.EXPLORATORY, "lora_prompt": RELEASED}
+    assert f", {RELEASED})" in shift.shift_sentences(table.reset_index())
+    drawn = [line for lines in shift.shift_chart(table.reset_index()).to_dict()["datasets"].values() for line in lines]
+    assert {line["method"]: line["hollow"] for line in drawn} == {"probe": False, "lora_prompt": True}
+
+
+@pytest.mark.slow
+def test_the_first_page_shows_released_adapters_and_concludes_nothing_from_them(tmp_path):
+    table, *beside = first_page(seed_figure(tmp_path, *OWN))
+    lora = table[(table["reading"] == "A") & (table["method"] == "lora_prompt")]
+    assert len(lora) == 4 and lora["auroc"].notna().all() and lora["released"].all()
+    text = heatmaps.heatmaps_sentences(table, *beside)
+    assert text.startswith("- **Better than chance in 4 of 4 cells**: ")
+    assert "and **LoRA + Prompt** was trained by others in every cell, where one half is chance" in text
+    assert "the probe is the higher" not in text and "primary hypotheses" not in text
+    count = "- **4 of 8 cells are of adapters that others have released**"
+    assert text.endswith(f"{count}: they count in no sentence here and in no verdict.")
+    drawn = heatmaps.with_labels(lora, 2)
+    assert {*drawn["mark"]} == {""} and {*drawn["training"]} == {"not known, released by others"}
+    assert drawn["value"].tolist() == [f"{value:.2f}" for value in lora["auroc"]]
+    assert heatmaps.described(table).endswith("0 missing, 4 with a released adapter.")
+    table, *beside = first_page(seed_figure(tmp_path, ("strong", "strong")))
+    text = heatmaps.heatmaps_sentences(table, *beside)
+    assert "in 6 of 6 cells**" in text and "in 2 of 2 cells that have both" in text
+
+
+def test_what_needs_no_training_is_not_compared_with_a_released_adapter():
+    table = test_heatmaps.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(
+        still_improving=[False] * 4 + [pd.NA] + [False] * 3, released=[False] * 4 + [True] + [False] * 3
+    )
+    text = heatmaps.heatmaps_sentences(table, test_heatmaps.untrained(0.85, 0.8), test_heatmaps.NO_PRIMARY)
+    assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in text

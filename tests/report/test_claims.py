@@ -119,6 +119,7 @@ def test_a_small_difference_fails_though_it_is_above_zero_and_a_large_one_holds_
             "n_rarer": 100,
             "estimate": [0.01, 0.03, 0.1, -0.1, 0.01],
             "still_improving": False,
+            "released": False,
             "low": 0.0,
             "high": 0.0,
             "p": 0.0,

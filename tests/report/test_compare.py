@@ -15,7 +15,7 @@ from whoknows import __main__
 from whoknows.data import files
 from whoknows.evaluation.auroc import auroc
 from whoknows.evaluation.bootstrap import FEW
-from whoknows.evaluation.plateau import IMPROVING
+from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report import compare
 from whoknows.run import grid
 
@@ -106,6 +106,17 @@ def test_what_a_run_lacks_and_what_was_still_improving_is_said(tmp_path):
     lacking = table.loc[("probe", "birch", "birch", "birch")]
     assert lacking["says"] == "missing in other" and lacking["before"] > 0.5
     assert lacking[["after", *NUMBERS]].isna().all() and table.loc[NATIVE, "says"] == IMPROVING
+
+
+def test_a_released_adapter_is_named_on_the_page(tmp_path, table):
+    base, other = a_run(tmp_path / "base"), a_run(tmp_path / "other", strength=2.0)
+    card = {"method": "probe", "reader": "ash", "trained_on": "ash", "seed": 0, "origin": {"name": "theirs"}}
+    files.write_text(other / "estimators/probe.json", json.dumps(card))
+    mine = compare.of_folders([base, other])
+    # Two of the five cells are of the estimator trained on ash, scored on two models.
+    assert mine["says"].value_counts().to_dict() == {"": 3, RELEASED: 2} and mine["difference"].notna().all()
+    assert f"concluded from a cell {RELEASED}: others trained it" in compare.page(mine)
+    assert RELEASED not in compare.page(table)
 
 
 def test_too_few_answers_have_no_value(tmp_path):

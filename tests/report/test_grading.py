@@ -51,21 +51,58 @@ def test_choices_and_names_have_one_grading(tmp_path, kind):
     )
 
 
-def test_the_judge_is_taken_for_what_it_read(tmp_path):
-    folder = tmp_path / "judged"
-    files.write_parquet(folder / "a.parquet", pd.DataFrame({"question_id": ["q0", "q4"], "right": [False, True]}))
-    assert graded(tmp_path, str(folder))["judge"].tolist() == [False, True, True, False, True]
+def verdicts(folder, **right):
+    files.write_parquet(folder / "a.parquet", pd.DataFrame({"question_id": [*right], "right": [*right.values()]}))
+    return str(folder)
+
+
+MISSING = pd.NA
+
+
+def test_the_judge_is_taken_for_what_it_read_and_for_nothing_else(tmp_path):
+    judge = verdicts(tmp_path / "judged", q0=False, q3=True, q4=True)
+    table = graded(tmp_path, judge)
+    assert table["judge"].tolist() == [False, MISSING, MISSING, True, True], "of five test answers it read three"
+    assert table["contains"].tolist() == [True, True, True, False, False]
+    table = graded(tmp_path, judge, split=["test", "test", "train", "validation", "test"])
+    assert table["judge"].tolist() == [False, MISSING, True, False, True], "it reads test answers alone"
+    kinds = ["choice", "open", "name", "judge http://localhost/v1 wise", "open"]
+    assert graded(tmp_path, judge, kind=kinds)["judge"].tolist() == [True, MISSING, True, False, True]
+    assert "judge" not in graded(tmp_path, str(tmp_path / "nowhere"))
+
+
+def test_answers_without_a_verdict_are_counted_and_left_out_of_the_agreement(tmp_path):
+    table = graded(tmp_path, verdicts(tmp_path / "judged", q0=True, q1=True, q4=True), split=["test"] * 4 + ["train"])
+    line = grading.agreement(table, TASKS).iloc[0]
+    # q0 is right in all four gradings, q1 in all but exact match; q2 and q3 have no verdict.
+    assert (line["answers"], line["contains"], line["exact"], line["f1"], line["judge"]) == (2, 2, 1, 2, 2)
+    assert line["all agree"] == 0.5
+    sentence = (
+        " The judge gave no verdict on 2 of 4 test answers (2 of a): they are left out of its heatmaps and of the "
+        "table of agreement."
+    )
+    assert grading.judged_sentences(table) == sentence
+    mine = grading.judged_sentences(table.assign(by_judge=[True, False, False, False, False]))
+    assert mine.endswith(sentence.replace("2 of 4", "2 of 3")), "on those that it graded it is not compared"
+    two = pd.concat([table, table.assign(scored="b", judge=True), table[:3].assign(scored="c")])
+    assert "on 3 of 11 test answers (2 of a and 1 of c)" in grading.judged_sentences(two)
+    assert grading.judged_sentences(table.assign(judge=True)) == grading.judged_sentences(graded(tmp_path)) == ""
+
+
+def test_the_files_of_answers_are_read_once(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(grading.files, "read_parquet", lambda path: read.append(path) or pd.read_parquet(path))
+    grading.judged_sentences(graded(tmp_path, kind="judge http://localhost/v1 wise"))
+    assert read == [tmp_path / "a.parquet"]
 
 
 def test_tasks_that_the_judge_grades_keep_its_grades_and_the_page_says_so(tmp_path):
     table = graded(tmp_path, kind="judge http://localhost/v1 <b>wise</b>", correct=[False, True, False, True, False])
     for name in ("exact", "f1"):
         assert table[name].equals(table["contains"].rename(name))
-    answers = {"a": str(tmp_path / "a.parquet"), "b": str(tmp_path / "none.parquet")}
     sentence = " A judge graded the answers to `made_up` for the run: here they keep its grades in each grading."
-    assert grading.judged_sentence(answers) == sentence
-    graded(tmp_path)
-    assert grading.judged_sentence(answers) == ""
+    assert grading.judged_sentences(table) == sentence
+    assert grading.judged_sentences(graded(tmp_path)) == ""
 
 
 def test_agreement_counts_test_answers(tmp_path):
@@ -120,3 +157,34 @@ def test_the_heatmaps_follow_the_grades_and_the_estimators_stay(tmp_path):
     }
     assert (cells["auroc"] == 1.0).all() and "pooled_auroc" not in table, "without an interval no metric stands there"
     assert "they move by +0.00 on average" in grading.grading_sentences(table)
+
+
+def test_an_answer_without_a_verdict_is_in_no_cell_of_the_judge(tmp_path):
+    """Where it counted with the run's grade, the judge's cell would not be perfect."""
+    logit = [3.0, 2.0, 1.0, 0.0, -1.0] * 60
+    rows = make_rows(
+        logit, [True, True, True, False, False] * 60, "made_up", reader="a", trained_on="a", scored="a"
+    ).assign(question_id=[f"q{i}" for i in range(300)])
+    # The judge finds the first two of each five right, the last wrong, and reads neither the third nor the fourth.
+    right = {f"q{at}": at % 5 < 2 for at in range(300) if at % 5 in (0, 1, 4)}
+    table = grading.heatmaps_under(
+        rows, graded(tmp_path, verdicts(tmp_path / "judged", **right), times=60), ["a"], TASKS
+    )
+    cells = table[(table["method"] == "probe") & (table["reading"] == "A")].set_index("grading")
+    judge, usual = cells.loc[grading.GRADINGS["judge"]], cells.loc[grading.GRADINGS["contains"]]
+    assert (judge["n"], judge["n_right"], judge["auroc"]) == (180, 120, 1.0) and usual["n"] == 300
+
+
+def test_a_model_without_the_file_of_its_verdicts_has_none(tmp_path):
+    right = [True, False] * 60
+    parts = [make_rows([1.0, 0.0] * 60, right, "made_up", scored=scored, reader="a") for scored in ("a", "b")]
+    frame = answers(["the sun", "moon"] * 60, right).assign(question_id=parts[0]["question_id"])
+    for name in ("a", "b"):
+        files.write_parquet(tmp_path / f"{name}.parquet", frame)
+    paths = {name: str(tmp_path / f"{name}.parquet") for name in ("a", "b")}
+    table = grading.grades(paths, verdicts(tmp_path / "judged", **dict(zip(frame["question_id"], right))))
+    assert table["judge"].isna().tolist() == [False] * 120 + [True] * 120
+    assert "no verdict on 120 of 240 test answers (120 of b)" in grading.judged_sentences(table)
+    cells = grading.heatmaps_under(pd.concat(parts, ignore_index=True), table, ["a", "b"], TASKS)
+    mine = cells[(cells["grading"] == grading.GRADINGS["judge"]) & (cells["reading"] == "A")].set_index("model")
+    assert mine.query("method == 'probe' and trained_on == 'a'")["auroc"].fillna(-1).to_dict() == {"a": 1.0, "b": -1.0}

@@ -299,7 +299,9 @@ def test_differences_have_rows_for_what_is_shown_alone():
     ]
     table = pd.DataFrame(lines)[lambda lines: (lines["what"] != "two") | (lines["test_set"] == "second")]
     spec = differences.differences_chart(
-        table.assign(p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False)
+        table.assign(
+            p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False, released=False
+        )
     ).to_dict()
     switches = {param["name"]: param for param in spec["params"]}
     for reading, test_set, rows in (

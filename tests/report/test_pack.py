@@ -107,6 +107,23 @@ def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
     assert (tmp_path / "packed/grid.yml").read_text() == grid.text(GRID, tmp_path), "with what its file leaves out"
 
 
+def test_the_verdicts_of_a_judge_are_packed_and_read_by_the_page(results, tmp_path):
+    values = files.read_yaml(ROOT / "grids/smoke.yml") | {"judge": {"url": "http://localhost/v1", "model": "wise"}}
+    files.write_text(tmp_path / "grid.yml", yaml.safe_dump(values))
+    names, verdicts = (
+        [model.name for model in GRID.models],
+        pd.DataFrame({"question_id": ["q0", "q2"], "right": [True, False]}),
+    )
+    for name in (names[0], "gone"):
+        files.write_parquet(results / "judged" / f"{name}.parquet", verdicts)
+    pack.pack(tmp_path / "grid.yml", results, tmp_path / "packed")
+    there = [str(path.relative_to(tmp_path / "packed")) for path in (tmp_path / "packed/judged").iterdir()]
+    assert there == [f"judged/{names[0]}.parquet"]
+    told = json.loads(parameters.from_folder(grid.load(tmp_path / "grid.yml"), "grading", "packed", "out.parquet"))
+    assert told["judged"] == "packed/judged"
+    pd.testing.assert_frame_equal(files.read_parquet(tmp_path / "packed" / there[0]), verdicts)
+
+
 def test_an_unfinished_run_is_not_packed(results, tmp_path):
     (results / "notebooks/heatmaps.ipynb").unlink()
     with pytest.raises(WhoknowsError, match="has no finished run of .*smoke.yml: run make book GRID="):

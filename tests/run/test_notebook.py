@@ -220,6 +220,13 @@ def test_a_kernel_takes_no_port_that_another_run_might_have_taken(folder):
         process.communicate()
 
 
+def test_a_busy_machine_has_more_than_a_minute_to_start_a_kernel(folder, monkeypatch):
+    handed = []
+    monkeypatch.setattr("papermill.execute_notebook", lambda source, *_, **options: handed.append(options) or source)
+    notebook.run(folder / "probe.py", folder / "probe-a.ipynb", {})
+    assert handed[0]["start_timeout"] == notebook.PATIENCE > 600
+
+
 def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
     done = subprocess.run(command(folder, {"layer": 3}), capture_output=True, text=True)
     assert done.returncode == 2

@@ -88,6 +88,8 @@ def test_a_judge_that_grades_is_a_parameter_of_the_questions_and_is_not_compared
     assert parameters.answer(mine, "tiny-llama") == parameters.answer(GRID, "tiny-llama")
     assert [parameters.compared(one) for one in (GRID, wise, mine, alone)] == [False, True, True, False]
     assert json.loads(parameters.grading(mine))["judged"] and not json.loads(parameters.grading(alone))["judged"]
+    closed, open_ones = (replace(wise, tasks=(replace(essays, grading=name),)) for name in ("exact", "contains"))
+    assert not parameters.compared(closed) and parameters.compared(open_ones), "open questions have another way"
 
 
 def test_pages_are_told_who_reads_and_who_is_scored(tmp_path):

@@ -71,8 +71,9 @@ def test_what_was_judged_before_a_failure_is_kept(endpoint, tmp_path):
         r"grid, judge.url: http://127.0.0.1:\d+/v1 answered 401 Unauthorized when it was asked about q2; "
         "check .* the key in WHOKNOWS_JUDGE_KEY; what was answered is kept"
     )
-    with pytest.raises(WhoknowsError, match=sentence):
-        judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")
+    with pytest.warns(UserWarning, match=f"^judge: 1 of 2 answers have no verdict and are left out: .*{sentence}"):
+        table = judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")
+    assert table.to_dict("list") == {"question_id": ["q0"], "right": [True]} and table["right"].dtype == bool
     endpoint.reply = good
     assert judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")["right"].tolist() == [True, False]
     assert len(endpoint.asked) == 3
@@ -84,21 +85,29 @@ def test_a_busy_endpoint_is_asked_again(endpoint, tmp_path):
     assert judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")["right"].tolist() == [True, False]
 
 
-def test_a_judge_that_says_something_else(endpoint, tmp_path):
-    endpoint.reply = lambda text, count: (200, "It depends.")
-    with pytest.raises(WhoknowsError, match="was asked for yes or no and said 'It depends.'"):
+def test_an_unclear_reply_is_missing_and_counted(endpoint, tmp_path):
+    good, frame = endpoint.reply, answers(["the sun", "A", "moon", "the sun"], split=["test", "train", "test", "test"])
+    endpoint.reply = lambda text, count: (200, "maybe") if '"moon"' in text else good(text, count)
+    why = "^judge: 1 of 3 answers have no verdict and are left out: 1 were neither yes nor no, and 0 requests failed$"
+    with pytest.warns(UserWarning, match=why):
+        table = judge.grade(frame, endpoint.url, "wise", tmp_path / "log")
+    assert table.to_dict("list") == {"question_id": ["q0", "q3"], "right": [True, True]}
+    counts = judge.verdict_counts(frame.assign(correct=[True, True, True, False]), table)
+    assert counts.to_dict("index") == {
+        "made_up": {"test answers": 3, "right in the run": 2, "right for the judge": 2, "without a verdict": 1}
+    }
+
+
+@pytest.mark.parametrize("said", ["It depends.", chosen(None)], ids=str)
+def test_a_judge_that_gives_no_verdict_at_all(endpoint, tmp_path, said):
+    endpoint.reply = lambda text, count: (200, said)
+    with pytest.raises(WhoknowsError, match="gave none of 2 verdicts: 2 were neither yes nor no, and .* judge.model$"):
         judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")
 
 
 def test_no_endpoint(tmp_path):
     with pytest.raises(WhoknowsError, match="gave no answer .ConnectionRefusedError.* check the address"):
         judge.grade(FRAME, "http://127.0.0.1:9/v1", "wise", tmp_path / "log")
-
-
-def test_a_judge_that_says_nothing(endpoint, tmp_path):
-    endpoint.reply = lambda text, count: (200, chosen(None))
-    with pytest.raises(WhoknowsError, match="was asked for yes or no and said ''"):
-        judge.grade(FRAME, endpoint.url, "wise", tmp_path / "log")
 
 
 KIND = "judge {url} wise"
@@ -271,6 +280,9 @@ def test_the_comparison_leaves_out_what_the_judge_grades_anyway(endpoint, tmp_pa
     assert table["question_id"].tolist() == test["question_id"].tolist() and len(endpoint.asked) == len(test) == 2
     alone = frame[frame["task"] != "sciq"]
     assert judge.grade(alone, endpoint.url, "wise", tmp_path / "log").empty and len(endpoint.asked) == 2
+    assert judge.verdict_counts(alone, table[:0]).empty
+    closed = frame.assign(kind="choice")
+    assert judge.grade(closed, endpoint.url, "wise", tmp_path / "log").empty and len(endpoint.asked) == 2
 
 
 def questions(endpoint):

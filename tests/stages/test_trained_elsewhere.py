@@ -74,15 +74,18 @@ def test_all_test_answers_are_scored_as_plain_peft_does(run):
 def test_its_rows_are_in_the_heatmaps_and_no_page_takes_it_for_ours(run):
     folder, frames, written, _ = run
     rows = plateau.mark(cells.read_rows(folder / "rows", [*frames], ["lora_prompt"], [0]), folder / "estimators")
-    assert len(rows) == len(written) and rows["still_improving"].isna().all()
+    assert len(rows) == len(written) and rows["still_improving"].isna().all() and rows["released"].all()
     table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), [*frames], TASKS, ["one"])
     mine = table[(table["method"] == "lora_prompt") & (table["trained_on"] == "one") & (table["reading"] == "A")]
     assert mine["auroc"].notna().sum() >= 2 and mine["ece_platt"].isna().all() and mine["ece"].notna().any()
-    assert "no card records whether training had reached its plateau" in heatmaps._unfinished(
-        mine.dropna(subset="auroc")
-    )
+    measured = mine.dropna(subset="auroc")
+    count = f"**{len(measured)} of {len(measured)} cells are of adapters that others have released**"
+    assert heatmaps._unfinished(measured) == f"{count}: they count in no sentence here and in no verdict."
     said = plateau.elsewhere(folder / "estimators", rows).strip()
-    assert said.startswith("**Not trained here**") and said.endswith("LoRA + Prompt of one trained on one `theirs`.")
+    assert said == (
+        "**Not trained here**, but released by others after a training whose budget and plateau are not known, so that "
+        "no verdict rests on it: LoRA + Prompt of one trained on one `theirs`."
+    )
     assert plateau.elsewhere(folder / "estimators", rows.assign(seed=1)) == "", "a card of no row"
     estimator = folder / "estimators/lora_prompt/one/one/seed0"
     assert cell.learning_chart(str(estimator), "lora_prompt") is None

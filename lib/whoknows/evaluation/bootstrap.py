@@ -12,7 +12,7 @@ import pandas as pd
 
 from whoknows.evaluation import metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS
-from whoknows.evaluation.plateau import IMPROVING, marked
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
 from whoknows.evaluation.scores import CELL
 
 DRAWS = 5000  # the least p-value, 2 / 5001, is significant after Holm's correction for a family of 125
@@ -155,20 +155,21 @@ def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd
 
     Args:
         table: hypothesis (see `claims.hypothesis`), estimate, n_rarer (the fewest answers of one class in a cell that
-            it rests on) and still_improving (whether an estimator of one of these cells was) of each difference.
+            it rests on), still_improving and released (whether an estimator of one of these cells was) of each
+            difference.
         resampled: [differences, times].
         primary: corrected p-values of the primary hypotheses, by hypothesis.
 
     Returns:
-        The table with low, high, p, p_holm (missing where a difference is exploratory), and says: `IMPROVING` or `FEW`
-        for any of these, else `EXPLORATORY`, `ABOVE`, `BELOW` or `INSIGNIFICANT`. Values of too few answers are
-        missing.
+        The table with low, high, p, p_holm (missing where a difference is exploratory), and says: `IMPROVING`,
+        `RELEASED` or `FEW` for any of these, else `EXPLORATORY`, `ABOVE`, `BELOW` or `INSIGNIFICANT`. Values of too few
+        answers are missing.
     """
     table = table.join(interval(pd.DataFrame(resampled, index=table.index)))
     table["p"], table["p_holm"] = [p_value(line) for line in resampled], table["hypothesis"].map(primary)
     few, sure = table["n_rarer"] < MIN_PER_CLASS, table["p_holm"] < ALPHA
-    cases = [marked(table), few, table["p_holm"].isna(), sure & (table["estimate"] > 0), sure]
-    says = np.select(cases, [IMPROVING, FEW, EXPLORATORY, ABOVE, BELOW], INSIGNIFICANT)
+    cases = [marked(table), is_released(table), few, table["p_holm"].isna(), sure & (table["estimate"] > 0), sure]
+    says = np.select(cases, [IMPROVING, RELEASED, FEW, EXPLORATORY, ABOVE, BELOW], INSIGNIFICANT)
     return hidden(table, few).assign(says=says)
 
 

@@ -14,6 +14,7 @@ from whoknows.data.methods import TRAINED
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
+from whoknows.evaluation.plateau import is_released
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all, pooled, within_task
 
 INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
@@ -129,12 +130,12 @@ def measure(
     Returns:
         The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
         highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), low_… and high_… (that of each
-        measure of `INTERVALS`, unless `scores` has AUROC alone), and still_improving (of any seed; missing if not
-        known).
+        measure of `INTERVALS`, unless `scores` has AUROC alone), still_improving (of any seed; missing if not known)
+        and released (by others).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
     fitted = fit_all(rows) if scores["brier"].notna().any() else {}
-    others, improving = bootstrap.metric_samples(rows, fitted) if fitted else {}, _any_improving(rows)
+    others, trained = bootstrap.metric_samples(rows, fitted) if fitted else {}, _training(rows)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
         drawn = {name: bootstrap.by_cell(draws, members) for name, draws in (others | {"": samples}).items()}
@@ -149,7 +150,7 @@ def measure(
                 drawn[POOLED + "auroc"] = drawn[""]
         ends = [bootstrap.interval(draws).add_suffix(name and f"_{name}") for name, draws in drawn.items()]
         between = pd.concat(ends, axis=1)
-        parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(improving, on=CELL).assign(test_set=label))
+        parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(trained, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -236,10 +237,13 @@ def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
     return cells[~cells["method"].isin([*TRAINED])].reset_index(drop=True)
 
 
-def _any_improving(rows: pd.DataFrame) -> pd.Series:
-    """Whether an estimator of a cell was still improving: yes if one was, no if none was, and missing otherwise."""
+def _training(rows: pd.DataFrame) -> pd.DataFrame:
+    """Whether an estimator of a cell was still improving: yes if one was, no if none was, and missing otherwise.
+
+    And whether one was released by others.
+    """
     known = rows.get("still_improving", pd.Series(pd.NA, rows.index)).astype("boolean")
-    return rows[CELL].assign(still_improving=known).groupby(CELL)["still_improving"].any(skipna=False)
+    return rows[CELL].assign(still_improving=known, released=is_released(rows)).groupby(CELL).any(skipna=False)
 
 
 def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:

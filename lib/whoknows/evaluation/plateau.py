@@ -2,7 +2,8 @@
 
 Adapters and the MLP look at validation again and again: the best look is one of the last, and well above all that came
 before. The logistic probe has a search: the best strength or layer is an end of those that were tried, and well above
-the next. No verdict rests on such an estimator, since a larger budget could have changed it.
+the next. No verdict rests on such an estimator, since a larger budget could have changed it. Nor does one rest on an
+adapter that others have released: what its budget was, and whether it had reached its plateau, is not known here.
 """
 
 import json
@@ -16,6 +17,7 @@ from whoknows import WhoknowsError
 TOLERANCE = 0.005  # AUROC on validation; a curve whose end rises by no more has reached its plateau
 MARK = "↗"
 IMPROVING = "still improving"
+RELEASED = "with a released adapter"
 ESTIMATOR = ["method", "reader", "trained_on", "seed"]
 
 
@@ -35,9 +37,10 @@ def cards(folder: Path | str) -> dict[Path, dict]:
 
 
 def table(folder: Path | str) -> pd.DataFrame:
-    """The cards of all estimators under a folder: method, reader, trained_on, seed, why, still_improving."""
-    lines = [[*(card[name] for name in ESTIMATOR), why(card)] for card in cards(folder).values()]
-    estimators = pd.DataFrame(lines, columns=[*ESTIMATOR, "why"]).astype({"seed": "int64"})
+    """The cards of all estimators under a folder: method, reader, trained_on, seed, why, released, still_improving."""
+    lines = [[*(card[name] for name in ESTIMATOR), why(card), "origin" in card] for card in cards(folder).values()]
+    estimators = pd.DataFrame(lines, columns=[*ESTIMATOR, "why", "released"])
+    estimators = estimators.astype({"seed": "int64", "released": bool})
     improving = (estimators["why"] != "").astype("boolean").mask(estimators["why"].isna())
     return estimators.assign(still_improving=improving)
 
@@ -52,24 +55,45 @@ def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
     found = [card for card in cards(folder).values() if tuple(card[name] for name in ESTIMATOR) in there]
     known = [(card, re.sub(r"[^\w./-]", "-", card["origin"]["name"])) for card in found if "origin" in card]
     names = [f"of {card['reader']} trained on {card['trained_on']} `{name}`" for card, name in known]
-    lead = "**Not trained here**, but released by others after one training, whose plateau is not known: LoRA + Prompt"
+    lead = (
+        "**Not trained here**, but released by others after a training whose budget and plateau are not known, so that "
+        "no verdict rests on it: LoRA + Prompt"
+    )
     return f"\n\n{lead} {', '.join(names)}." if names else ""
 
 
 def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
-    """Rows with the column still_improving: whether their estimator was, and missing if no card says so.
+    """Rows with what the card of their estimator says of its training.
 
     Args:
         folder: the estimators of a run; one that was packed by an older version has fewer cards.
+
+    Returns:
+        The rows with still_improving (whether their estimator was; missing if no card says so) and released (whether
+        others have trained it).
     """
     rows = rows.merge(table(folder).drop(columns="why"), "left", ESTIMATOR)
     rows.loc[rows["trained_on"] == "", "still_improving"] = False
-    return rows
+    return rows.assign(released=is_released(rows))
 
 
 def marked(table: pd.DataFrame) -> pd.Series:
     """Which lines of a table are known to rest on an estimator that was still improving; [len(table)] bool."""
-    return table.get("still_improving", pd.Series(False, table.index)).astype("boolean").fillna(False).astype(bool)
+    return _known(table, "still_improving")
+
+
+def is_released(table: pd.DataFrame) -> pd.Series:
+    """Which lines of a table rest on an adapter that others have released; [len(table)] bool."""
+    return _known(table, "released")
+
+
+def unsettled(table: pd.DataFrame) -> pd.Series:
+    """On which lines of a table no verdict rests; [len(table)] bool."""
+    return marked(table) | is_released(table)
+
+
+def _known(table: pd.DataFrame, column: str) -> pd.Series:
+    return table.get(column, pd.Series(False, table.index)).astype("boolean").fillna(False).astype(bool)
 
 
 def why(card: dict) -> str | None:

@@ -22,7 +22,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import FEW
-from whoknows.evaluation.plateau import IMPROVING, marked
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
 from whoknows.evaluation.scores import CELL
 from whoknows.report.book import bundled_version
 from whoknows.report.pages import style
@@ -31,6 +31,8 @@ from whoknows.run import grid
 
 QUESTION = ["task", "question_id"]
 SETS = ("in-distribution", "shift")
+UNKNOWN = f"""Nor can anything be concluded from a cell {RELEASED}: others trained it, and whether it had reached its
+plateau is not known."""
 COLOURS = [style.HUES["lora_prompt"], "white", style.HUES["probe"]]  # lower, equal, higher; black is readable on each
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -48,7 +50,7 @@ th, td {{ border: 0; border-bottom: 1px solid #d5d9de; padding: 0.2rem 0.6rem; t
 <h1>{title}</h1>
 <p>Each value is an AUROC on test questions, a mean within task and over seeds; each difference has a 95 % bootstrap
 interval over questions, which allows for one cell, not for many at once. A cell with {mark} was still improving when
-its training ended in one of the two runs: nothing can be concluded from it.</p>
+its training ended in one of the two runs: nothing can be concluded from it.{released}</p>
 <div id="altair-viz"></div>
 {tables}
 <script>{bundle}</script>
@@ -66,7 +68,7 @@ class Run:
         name: its grid's.
         models: names.
         tasks: the grid's, dicts with name and role.
-        rows: of the test questions, with still_improving.
+        rows: of the test questions, as `plateau.mark` returns.
     """
 
     name: str
@@ -127,7 +129,7 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
     Returns:
         test_set, how (paired or not, and on how many questions), method, reader, trained_on, scored, before and after
         (AUROC in each), difference (after less before), low and high (its 95 % interval), and says: which run lacks the
-        cell, `FEW`, `IMPROVING` or "". Values of too few answers are missing.
+        cell, `FEW`, `IMPROVING`, `RELEASED` or "". Values of too few answers are missing.
 
     Raises:
         WhoknowsError: no cell is in both.
@@ -158,22 +160,24 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
 
 
 def _measured(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """AUROC of each cell, n_rarer and still_improving; and its resamples."""
+    """AUROC of each cell, n_rarer, improving and released; and its resamples."""
     tasks, samples = sorted(rows["task"].unique()), bootstrap.samples(rows)
     by_seed = scores.within_task(scores.by_task(rows, only_auroc=True), tasks)
     table = by_seed.groupby(CELL).agg(auroc=("auroc", "mean"), n_rarer=("n_rarer", "min"))
-    improving = marked(rows).groupby([rows[name] for name in CELL]).any()
-    return table.assign(improving=improving), bootstrap.by_cell(samples, tasks)
+    trained = rows[CELL].assign(improving=marked(rows), released=is_released(rows)).groupby(CELL).any()
+    return table.join(trained), bootstrap.by_cell(samples, tasks)
 
 
 def _said(table: pd.DataFrame, base: Run, other: Run) -> pd.DataFrame:
     sides = ("before", "after")
     absent = [table[f"n_rarer_{side}"].isna() for side in sides]
     few = [table[f"n_rarer_{side}"] < MIN_PER_CLASS for side in sides]
-    improving = table[["improving_before", "improving_after"]].eq(True).any(axis=1)
+    improving, released = (
+        table[[f"{name}_{side}" for side in sides]].eq(True).any(axis=1) for name in ("improving", "released")
+    )
     before, after = (table[f"auroc_{side}"].mask(none) for side, none in zip(sides, few))
     cases = {f"missing in {base.name}": absent[0], f"missing in {other.name}": absent[1], FEW: few[0] | few[1]}
-    says = np.select([*cases.values(), improving], [*cases, IMPROVING], "")
+    says = np.select([*cases.values(), improving, released], [*cases, IMPROVING, RELEASED], "")
     table = table.assign(before=before, after=after, difference=after - before, says=says)
     table[["low", "high"]] = table[["low", "high"]].where(table["difference"].notna())
     order = {name: at for at, name in enumerate(["", *METHOD_TITLES, *base.models, *other.models])}
@@ -260,6 +264,7 @@ def page(table: pd.DataFrame) -> str:
     return PAGE.format(
         title=f"Runs compared with {table['baseline'].iloc[0]}",
         mark=plateau.MARK,
+        released=f" {UNKNOWN}" if RELEASED in set(table["says"]) else "",
         tables="\n".join(tables),
         bundle=vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", bundled_version()),
         spec=json.dumps(chart(table).to_dict()).replace("</", "<\\/"),

@@ -1,8 +1,8 @@
 """Packs what the pages of results are made of, so that another book can show a run without repeating it.
 
-`python -m whoknows pack GRID FOLDER` writes rows, controls, answers, the estimators' cards, the search for settings and
-the grid with all that its file leaves out, some megabytes; a grid that names the folder as `beside` shows them,
-wherever the folder was copied to. No estimator, hidden state or adapter is in it.
+`python -m whoknows pack GRID FOLDER` writes rows, controls, answers, a judge's verdicts on them, the estimators' cards,
+the search for settings and the grid with all that its file leaves out, some megabytes; a grid that names the folder as
+`beside` shows them, wherever the folder was copied to. No estimator, hidden state or adapter is in it.
 """
 
 import argparse
@@ -51,9 +51,10 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
             files.write_parquet(place / path, files.read_parquet(results / path), **SMALL)
         for path, card in plateau.cards(results / "estimators").items():
             files.write_text(place / path.relative_to(results), json.dumps(card, separators=(",", ":")))
-        searches = [results / "search" / f"{name}.parquet" for name in names if parameters.searched(chosen)]
-        for path in filter(Path.exists, searches):
-            files.write_parquet(place / "search" / path.name, files.read_parquet(path), **SMALL)
+        asked = {"search": parameters.searched(chosen), "judged": parameters.compared(chosen)}
+        more = [Path(part, f"{name}.parquet") for part, is_asked in asked.items() if is_asked for name in names]
+        for path in (path for path in more if (results / path).exists()):
+            files.write_parquet(place / path, files.read_parquet(results / path), **SMALL)
         files.write_text(place / "grid.yml", grid.text(chosen, folder))
         about = _about(chapters.collect(results / "notebooks", chosen))
         files.write_text(place / "about.json", json.dumps(about, indent=1))

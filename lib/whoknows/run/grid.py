@@ -398,8 +398,8 @@ class Grid:
     """Estimators that a trivial shortcut would pass as well."""
     judge: _is(Judge | None, "url and model of a judge, or null") = None
     """Another model, behind an endpoint that speaks OpenAI's chat API, that grades the answers of tasks with grading:
-    judge, and the test answers of the others once more; its key, if it wants one, is taken from the environment
-    variable WHOKNOWS_JUDGE_KEY."""
+    judge, and the test answers to open questions of the others once more; its key, if it wants one, is taken from the
+    environment variable WHOKNOWS_JUDGE_KEY."""
     beside: _is(Text | None, "a folder, or null") = None
     """Packed results of another run, as `python -m whoknows pack` writes them, whose pages the book shows after its
     own."""

@@ -21,6 +21,7 @@ from whoknows.run import gpus, provenance
 WORKFLOW = "WHOKNOWS_WORKFLOW"  # process id of the workflow that this run belongs to, and its host
 # Where ipywidgets is installed, tqdm.auto draws its bars as widgets, which neither a terminal nor a log can show.
 PLAIN_BARS = "import sys, tqdm; sys.modules['tqdm.autonotebook'] = tqdm; del sys, tqdm"
+PATIENCE = 900  # seconds that a kernel may take to start: a busy machine needs more than papermill's minute
 
 
 class StageFailed(Exception):
@@ -109,7 +110,7 @@ def _execute(source, values: dict, progress):
         options |= {"extra_arguments": ["--log-level=40", f"--IPKernelApp.exec_lines={PLAIN_BARS}"]}
         # Linux's abstract sockets: a free TCP port may be taken by another run before the kernel binds it.
         socket = {"transport": "ipc", "ip": f"@whoknows-{uuid.uuid4()}"}
-        options |= {"shutdown_kernel": "immediate", "config": Config(KernelManager=socket)}
+        options |= {"shutdown_kernel": "immediate", "config": Config(KernelManager=socket), "start_timeout": PATIENCE}
         try:
             return papermill.execute_notebook(source, str(out), values, **options)
         except papermill.PapermillExecutionError as error:

@@ -275,8 +275,8 @@ def _there(path: Path) -> None:
 
 
 def compared(grid: Grid) -> bool:
-    """Whether a grid has a judge, and tasks whose grades are others than the judge's."""
-    return grid.judge is not None and any(task.grading != "judge" for task in grid.tasks)
+    """Whether a grid has a judge, and tasks that may have open questions, on which it is compared with the run."""
+    return grid.judge is not None and any(task.grading in (None, "contains") for task in grid.tasks)
 
 
 def judge(grid: Grid, model: str) -> str:

@@ -31,7 +31,7 @@ Does the proposed answer mean the same as one of the accepted answers? Say yes o
 
 
 def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFrame:
-    """The judge's verdict on every test answer that it has not graded anyway.
+    """The judge's verdicts on the test answers that it is compared on; see `compared`.
 
     Args:
         answers: one model's graded answers.
@@ -40,14 +40,36 @@ def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFram
         log: file that verdicts are added to as they come, so that a stopped run asks nothing twice.
 
     Returns:
-        question_id and right, one line for each of these answers.
+        question_id and right, one line for each verdict. The others are missing, as in `graded`.
 
     Raises:
-        WhoknowsError: the endpoint cannot be reached, refuses, or says neither yes nor no.
+        WhoknowsError: there is no verdict, or the judge fails all the time; see `Endpoint.ask`.
     """
-    test = answers[(answers["split"] == "test") & ~judged(answers)]
-    verdicts = _verdicts(test, url, model, log)
-    return pd.DataFrame({"question_id": test["question_id"], "right": verdicts}).reset_index(drop=True)
+    test = answers[compared(answers)]
+    table = pd.DataFrame({"question_id": test["question_id"], "right": _verdicts(test, url, model, log)})
+    return table.dropna().astype({"right": bool}).reset_index(drop=True)
+
+
+def compared(answers: pd.DataFrame) -> pd.Series:
+    """On which answers a judge is compared with the run's own grades: test answers to open questions.
+
+    Questions of other kinds, a judge's among them, have one way to be graded.
+    """
+    return (answers["split"] == "test") & (answers["kind"] == "open")
+
+
+def verdict_counts(answers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
+    """For each task the test answers that a judge is compared on, how many are right, and how many have no verdict.
+
+    Args:
+        answers: one model's graded answers.
+        verdicts: on them, as `grade` returns.
+    """
+    test = answers[compared(answers)].merge(verdicts, "left", "question_id").astype({"right": "boolean"})
+    tasks = test.groupby("task", sort=False)
+    counts = {"test answers": tasks.size(), "right in the run": tasks["correct"].sum()}
+    counts |= {"right for the judge": tasks["right"].sum(), "without a verdict": tasks.size() - tasks["right"].count()}
+    return pd.DataFrame(counts).rename_axis(None)
 
 
 def graded(answers: pd.DataFrame, log: Path | None, given: list[bool | None] | None = None) -> pd.DataFrame:
@@ -63,7 +85,7 @@ def graded(answers: pd.DataFrame, log: Path | None, given: list[bool | None] | N
         them: its reply was neither yes nor no, or the request failed again and again.
 
     Raises:
-        WhoknowsError: the judge fails all the time; see `Endpoint.ask`.
+        WhoknowsError: no answer has a grade, or the judge fails all the time; see `Endpoint.ask`.
     """
     correct = pd.Series(given or [None] * len(answers), answers.index, dtype=object)
     rest = answers[correct.isna()]
@@ -71,10 +93,8 @@ def graded(answers: pd.DataFrame, log: Path | None, given: list[bool | None] | N
     lines = zip(by_words["answer"], by_words["gold"], by_words["kind"], by_words["question"])
     correct.loc[by_words.index] = [grade_by_words(*line) for line in lines]
     if log and len(by_judge):
-        url, model = judge_of(by_judge["kind"].iloc[0])
-        verdicts = _verdicts(by_judge, url, model, log, is_lenient=True)
-        _warn(verdicts, url, least=WORKERS if correct.notna().any() else 1)
-        correct.loc[by_judge.index] = [verdict if isinstance(verdict, bool) else None for verdict in verdicts]
+        least = WORKERS if correct.notna().any() else 1
+        correct.loc[by_judge.index] = _verdicts(by_judge, *judge_of(by_judge["kind"].iloc[0]), log, least)
     return answers.assign(correct=correct)[correct.notna()].astype({"correct": bool}).reset_index(drop=True)
 
 
@@ -96,15 +116,23 @@ def counts(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
     return (table if judged(questions).any() else table[[]]).rename_axis(None)
 
 
-def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, is_lenient: bool = False) -> list:
-    """Whether each answer is right, to the judge; if lenient, see `Endpoint.ask`."""
+def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, least: int = 1) -> list[bool | None]:
+    """Whether each answer is right, to the judge; None where it says neither yes nor no, or the request fails.
+
+    A warning counts those.
+
+    Raises:
+        WhoknowsError: so many answers at least, and no verdict on any; or see `Endpoint.ask`.
+    """
     requests = []
     for row in answers.itertuples():
         quoted = {"question": row.question, "gold": list(row.gold), "answer": row.answer}
         text = ASKED.format(**{name: json.dumps(value, ensure_ascii=False) for name, value in quoted.items()})
         body = {"model": model, "temperature": 0, "max_tokens": 8, "messages": [{"role": "user", "content": text}]}
         requests.append(Request(hashlib.sha256(f"{url}\n{model}\n{text}".encode()).hexdigest(), row.question_id, body))
-    return Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging", is_lenient)
+    asked = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging", is_lenient=True)
+    _warn(asked, url, least)
+    return [verdict if isinstance(verdict, bool) else None for verdict in asked]
 
 
 def _verdict(url: str, said: Said) -> bool:

@@ -24,7 +24,7 @@ from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.cells import READINGS, first_test_set, heatmap_axes, measure, named
-from whoknows.evaluation.plateau import IMPROVING, marked
+from whoknows.evaluation.plateau import IMPROVING, is_released, marked
 from whoknows.report.pages import style
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.style import GREY, INK
@@ -185,7 +185,7 @@ def primary(
     label, members = first_test_set(tasks, by_task)
     players = roles(by_task, models, members)
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
-    improving, lines, resampled = marked(measured), [], []
+    improving, others, lines, resampled = marked(measured), is_released(measured), [], []
     readings = [*READINGS] if len(players) > 1 else ["A"]
     for reading, claim in itertools.product(readings, [claim for claim in claims if _is_asked(claim, players)]):
         for name, weights in claim.contrasts.items():
@@ -202,6 +202,7 @@ def primary(
                 "hypothesis": hypothesis(places), "directed": _written(places), "cells": "; ".join(terms),
                 "estimate": weight @ there["auroc"].to_numpy(float), "n_rarer": there["n_rarer"].min(),
                 "still_improving": improving[improving.index.isin(index)].any(),
+                "released": others[others.index.isin(index)].any(),
             })  # fmt: skip
             resampled.append(weight @ draws.reindex(index).to_numpy(float))
     table = pd.DataFrame(lines).join(bootstrap.interval(pd.DataFrame(resampled)))
@@ -287,11 +288,12 @@ def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
         f"a cell rests on fewer than {MIN_PER_CLASS} right or wrong answers": few,
         "a cell is missing": lines["estimate"].isna(),
         f"a cell was {IMPROVING} when training ended": lines["still_improving"],
+        "a cell is of a released adapter, whose plateau is not known": lines["released"],
         f"neither above zero nor below {margin():g}, after Holm's correction": ~(above | small),
     }
     reason = np.select([*why.values()], [*why], "")
     says = np.select([reason != "", small], [OPEN, FAILS], HOLDS)
-    return bootstrap.hidden(lines, few).assign(says=says, reason=reason).drop(columns="still_improving")
+    return bootstrap.hidden(lines, few).assign(says=says, reason=reason).drop(columns=["still_improving", "released"])
 
 
 def contrasts_chart(table: pd.DataFrame) -> alt.Chart:

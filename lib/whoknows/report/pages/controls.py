@@ -12,7 +12,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows
-from whoknows.evaluation.plateau import IMPROVING, marked
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import ON_VALIDATION, WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.differences import COMPARED
@@ -57,10 +57,11 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     probes = cells.index[cells["method"] == "probe"]
     probe_of = cells["scored"].map(dict(zip(cells.loc[probes, "scored"], probes)))
     probe_of = probe_of[cells["method"] != "probe"].dropna().astype(int)
-    others, improving = probe_of.index, marked(cells)
+    others, improving, released = probe_of.index, marked(cells), is_released(cells)
     lines = cells.loc[others, ["n_rarer"]].assign(
         estimate=cells.loc[others, "auroc"] - cells.loc[probe_of, "auroc"].to_numpy(),
         still_improving=improving[others] | improving[probe_of].to_numpy(),
+        released=released[others] | released[probe_of].to_numpy(),
     )
     places = [*cells[scores.CELL].itertuples(index=False, name=None)]
     pairs = ({places[other]: 1.0, places[probe]: -1.0} for other, probe in probe_of.items())
@@ -70,7 +71,7 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
         both = rows.set_index(scores.CELL).loc[[places[other], places[probe_of[other]]]].reset_index()
         lines.loc[other, ["estimate", "n_rarer"]], resampled.loc[other] = _on_shared(both, places[other], members)
     tested = bootstrap.tested(lines, resampled.to_numpy(), primary)
-    tested = tested.drop(columns=["n_rarer", "still_improving", "hypothesis"])
+    tested = tested.drop(columns=["n_rarer", "still_improving", "released", "hypothesis"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
     return enough(cells).join(tested.rename(columns=names))
 
@@ -310,6 +311,7 @@ def _against(cells: pd.DataFrame) -> str:
         BELOW: "Below it",
         EXPLORATORY: "Exploratory, by their difference",
         IMPROVING: f"With one of the two {IMPROVING} when training ended",
+        RELEASED: "Without a verdict, since the adapter was released by others",
         FEW: "With too few right or wrong answers to tell",
     }
     parts = []

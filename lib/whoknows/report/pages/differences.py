@@ -8,14 +8,16 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import READINGS, heatmap_axes, measure, named, test_sets
-from whoknows.evaluation.plateau import IMPROVING, marked
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.style import GREY, INK
 
 METHOD, NATIVE, READER = "Probe − LoRA + Prompt", "Self-trained − cross-trained", "A reader − the other readers"
 COMPARED = ("probe", "lora_prompt")
-COLUMNS = "test_set kind reading what hypothesis estimate low high p p_holm n_rarer still_improving says".split()
+COLUMNS = (
+    "test_set kind reading what hypothesis estimate low high p p_holm n_rarer still_improving released says".split()
+)
 
 
 def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
@@ -29,8 +31,8 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     Returns:
         test_set, kind, reading ("A", "B", "A and B" or, in neither, ""), what, hypothesis (see `claims.hypothesis`),
         estimate (AUROC), low, high, p, p_holm (of `claims.primary`, missing where a difference is exploratory), n_rarer
-        (of the cell with the fewest), still_improving (whether an estimator of one of the cells was), and says (what
-        `bootstrap.tested` says).
+        (of the cell with the fewest), still_improving and released (whether an estimator of one of the cells was), and
+        says (what `bootstrap.tested` says).
     """
     rows, nothing = rows[rows["method"].isin(COMPARED)], pd.DataFrame(columns=COLUMNS)
     if rows.empty:
@@ -96,7 +98,7 @@ def _asked(cells: pd.DataFrame):
 
 
 def _evaluate(asked: list[dict], cells: pd.DataFrame, draws: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
-    lines, resampled, improving = [], [], marked(cells)
+    lines, resampled, improving, released = [], [], marked(cells), is_released(cells)
     for line in asked:
         index, weight = [*line["weights"]], np.array([*line["weights"].values()])
         there = cells.loc[index]
@@ -104,6 +106,7 @@ def _evaluate(asked: list[dict], cells: pd.DataFrame, draws: pd.DataFrame, prima
             "estimate": weight @ there["auroc"].to_numpy(float),
             "n_rarer": there["n_rarer"].min(),
             "still_improving": improving[index].any(),
+            "released": released[index].any(),
         }
         lines.append({name: line[name] for name in ("kind", "reading", "what", "hypothesis")} | values)
         resampled.append(weight @ draws.loc[index].to_numpy())
@@ -118,7 +121,7 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     """
     if table.empty:
         return None
-    drawn = table.drop(columns=["n_rarer", "still_improving", "hypothesis"]).round(4)
+    drawn = table.drop(columns=["n_rarer", "still_improving", "released", "hypothesis"]).round(4)
     drawn = style.in_lines(drawn, kind=style.HEADING, what=style.LABEL)
     readings = [reading for reading in READINGS if drawn["reading"].str.contains(reading).any()]
     switches = [
@@ -127,9 +130,10 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     ]
     shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
     verdict = {"title": None, "legend": alt.Legend(orient="top", columns=2)}
-    verdicts = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING]
-    colours = alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY])
-    shapes = alt.Scale(domain=verdicts, range=["triangle-right", "triangle-left", "circle", "diamond", "cross"])
+    verdicts = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, *{RELEASED} & {*drawn["says"]}]
+    colours = alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY, GREY])
+    forms = ["triangle-right", "triangle-left", "circle", "diamond", "cross", "square"]
+    shapes = alt.Scale(domain=verdicts, range=forms)
     # By itself Vega looks at the panels of one switch alone.
     widest = [float(np.nanmin([0, *drawn["low"]])), float(np.nanmax([0, *drawn["high"]]))]
     tips = ("kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says")
@@ -181,7 +185,7 @@ def differences_sentences(table: pd.DataFrame) -> str:
         return "There is nothing to compare: no two cells are measured."
     first = table[table["test_set"] == table["test_set"].iloc[0]]
     lines = [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each fact once:", ""]
-    verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, FEW)
+    verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, RELEASED, FEW)
     for kind, group in first.groupby("kind", sort=False):
         counts, estimates = group["says"].value_counts(), group["estimate"].dropna()
         parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)

@@ -29,59 +29,65 @@ GRADINGS = {
 def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
     """Every answer's grades.
 
-    Questions of another kind than open ones have one way to be graded. The judge reads test answers alone, of tasks
-    that it does not grade anyway; the others keep the run's grade.
+    Questions of another kind than open ones have one way to be graded. The judge reads test answers alone; the others
+    keep the run's grade.
 
     Args:
         answers: for each scored model, the file of its answers; what is not there yet is left out.
         judged: folder of the judge's verdicts, if the grid has a judge.
 
     Returns:
-        scored, question_id, task, split and columns of bool: each grading; held, whether the question itself holds an
+        scored, question_id, task, split and columns of bool: each grading, of which judge is missing where it has no
+        verdict; by_judge, whether a judge graded the answer for the run; held, whether the question itself holds an
         accepted answer; and echo, whether the answer holds such a one and is wrong, since that is no proof.
 
     Raises:
         WhoknowsError: none of the files is there.
     """
-    parts = []
-    for scored, path in answers.items():
-        if not Path(path).exists():
-            continue
-        frame = files.read_parquet(path)
-        table = frame[["question_id", "task", "split"]].assign(scored=scored, contains=frame["correct"])
-        is_open = (frame["kind"] == "open").to_numpy()
-        texts = [*zip(frame["answer"], frame["question"], frame["gold"])]
-        names = [(answer, accepted(gold, question)) for answer, question, gold in texts]
-        exact = [any(same(answer, name) for name in accepted_names) for answer, accepted_names in names]
-        f1 = [token_f1(answer, accepted_names) >= ENOUGH_SHARED for answer, accepted_names in names]
-        for name, values in {"exact": exact, "f1": f1}.items():
-            table[name] = np.where(is_open, values, frame["correct"])
-        inside = [
-            [name for name in map(words, gold) if name and holds(asked_in(question), name)]
-            for _, question, gold in texts
-        ]
-        echoed = [any(holds(words(text[0]), name) for name in names) for text, names in zip(texts, inside)]
-        table["held"] = is_open & np.array([*map(bool, inside)])
-        table["echo"] = is_open & ~frame["correct"] & np.array(echoed)
-        verdicts = Path(judged or "") / f"{scored}.parquet"
-        if judged and verdicts.exists():
-            right = files.read_parquet(verdicts).set_index("question_id")["right"]
-            table["judge"] = [right.get(q, default) for q, default in zip(frame["question_id"], frame["correct"])]
-        parts.append(table)
-    if not parts:
+    paths = {scored: Path(path) for scored, path in answers.items() if Path(path).exists()}
+    if not paths:
         raise WhoknowsError(f"grading: none of {', '.join(answers.values())} is there: run the answer stage first")
+    parts = []
+    for scored, path in paths.items():
+        verdicts = Path(judged, f"{scored}.parquet") if judged else None
+        parts.append(_grades(files.read_parquet(path), verdicts).assign(scored=scored))
     return pd.concat(parts, ignore_index=True)
+
+
+def _grades(frame: pd.DataFrame, verdicts: Path | None) -> pd.DataFrame:
+    """What `grades` returns of one model's answers; judge is among it if the file of its verdicts is there."""
+    table = frame[["question_id", "task", "split"]].assign(contains=frame["correct"], by_judge=judged(frame))
+    is_open = (frame["kind"] == "open").to_numpy()
+    texts = [*zip(frame["answer"], frame["question"], frame["gold"])]
+    names = [(answer, accepted(gold, question)) for answer, question, gold in texts]
+    exact = [any(same(answer, name) for name in accepted_names) for answer, accepted_names in names]
+    f1 = [token_f1(answer, accepted_names) >= ENOUGH_SHARED for answer, accepted_names in names]
+    for name, values in {"exact": exact, "f1": f1}.items():
+        table[name] = np.where(is_open, values, frame["correct"])
+    inside = [
+        [name for name in map(words, gold) if name and holds(asked_in(question), name)] for _, question, gold in texts
+    ]
+    echoed = [any(holds(words(text[0]), name) for name in names) for text, names in zip(texts, inside)]
+    table["held"] = is_open & np.array([*map(bool, inside)])
+    table["echo"] = is_open & ~frame["correct"] & np.array(echoed)
+    if verdicts and verdicts.exists():
+        right = files.read_parquet(verdicts).set_index("question_id")["right"]
+        read = is_open & (frame["split"] == "test")
+        table["judge"] = frame["correct"].where(~read, frame["question_id"].map(right)).astype("boolean")
+    return table
 
 
 def agreement(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     """For each scored model and test set: answers, right ones under each grading, and the share on which all agree.
 
+    Answers without the judge's verdict are left out.
+
     Args:
         table: as `grades` returns.
         tasks: the grid's tasks, dicts with name and role.
     """
-    test, lines = table[table["split"] == "test"], []
     names = [name for name in GRADINGS if name in table]
+    test, lines = table[table["split"] == "test"].dropna(subset=names), []
     for label, members in test_sets(tasks, sorted(table["task"].unique())).items():
         for scored, group in test[test["task"].isin(members)].groupby("scored", sort=False):
             right = {name: int(group[name].sum()) for name in names}
@@ -95,6 +101,8 @@ def heatmaps_under(
 ) -> pd.DataFrame:
     """The heatmaps' table, once for each grading of the test answers, with its description in the column grading.
 
+    Answers that a grading does not have are left out of its cells.
+
     Args:
         rows: rows of any methods.
         table: as `grades` returns.
@@ -103,7 +111,8 @@ def heatmaps_under(
     parts, place = [], pd.MultiIndex.from_frame(rows[["scored", "question_id"]])
     by_answer = table.set_index(["scored", "question_id"])
     for name in (name for name in GRADINGS if name in table):
-        graded = rows.assign(correct=by_answer[name].reindex(place).to_numpy(bool))
+        graded = rows.assign(correct=by_answer[name].reindex(place).array).dropna(subset="correct")
+        graded = graded.astype({"correct": bool})
         cells = measure(graded, by_task(graded, only_auroc=True), tasks)
         cells = cells.drop(columns=f"{POOLED}auroc")  # which would have no interval here
         parts.append(heatmap_table(enough(cells), models, tasks, readers).assign(grading=GRADINGS[name]))
@@ -154,20 +163,24 @@ def grading_sentences(table: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def judged_sentence(answers: dict[str, str]) -> str:
-    """Which tasks the judge grades, so that it is not compared with itself on them, as Markdown; or "".
+def judged_sentences(table: pd.DataFrame) -> str:
+    """What the judge is not compared on, and how many answers have no verdict, as further sentences; or "".
+
+    Those are the tasks that a judge graded for the run, since it would be compared with itself.
 
     Args:
-        answers: for each scored model, the file of its answers.
+        table: as `grades` returns.
     """
-    there = [files.read_parquet(path) for path in answers.values() if Path(path).exists()]
-    tasks = dict.fromkeys(task for frame in there for task in frame.loc[judged(frame), "task"])
-    names = ", ".join(f"`{task}`" for task in tasks)
-    return (
-        f" A judge graded the answers to {names} for the run: here they keep its grades in each grading."
-        if tasks
-        else ""
+    tasks = ", ".join(f"`{task}`" for task in table.loc[table["by_judge"], "task"].unique())
+    graded = f" A judge graded the answers to {tasks} for the run: here they keep its grades in each grading."
+    test = table[(table["split"] == "test") & ~table["by_judge"]]
+    missing = test.loc[test.get("judge", test["contains"]).isna(), "scored"].value_counts(sort=False)
+    by_model = " and ".join(f"{count} of {scored}" for scored, count in missing.items())
+    left_out = (
+        f" The judge gave no verdict on {missing.sum()} of {len(test)} test answers ({by_model}): they are left out of "
+        "its heatmaps and of the table of agreement."
     )
+    return graded * bool(tasks) + left_out * bool(by_model)
 
 
 def held_sentences(grades: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
 from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.cells import ALL
-from whoknows.evaluation.plateau import IMPROVING, MARK, marked
+from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, is_released, marked, unsettled
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages import style
 from whoknows.report.pages.claims import hypothesis
@@ -90,7 +90,8 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
     drawn["mark"] = np.where(improving & measured, f" {MARK}", "")
     drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}{mark}" for v, mark in zip(table["auroc"], drawn["mark"])]
     if "still_improving" in table:
-        states = {IMPROVING: improving, "not known": table["still_improving"].isna()}
+        unknown = table["still_improving"].isna()
+        states = {IMPROVING: improving, "not known, released by others": is_released(table), "not known": unknown}
         drawn["training"] = np.select([~measured, *states.values()], [None, *states], "at its plateau")
     if "of_tasks" in table:
         fewer = (table["n_tasks"] < table["of_tasks"]).fillna(False)
@@ -123,7 +124,8 @@ def described(table: pd.DataFrame) -> str:
     for method, cells in first.groupby("method", sort=False):
         best, worst = cells["auroc"].max(), cells["auroc"].min()
         measured = f"{worst:.2f} to {best:.2f}" if cells["auroc"].notna().any() else "nothing measured"
-        unfinished = f", {marked(cells).sum()} {IMPROVING}" if marked(cells).any() else ""
+        counts = {IMPROVING: marked(cells).sum(), RELEASED: is_released(cells).sum()}
+        unfinished = "".join(f", {count} {name}" for name, count in counts.items() if count)
         missing = cells["auroc"].isna().sum()
         sentences.append(f"{METHOD_TITLES[method]}: {measured}, {missing} missing{unfinished}.")
     return " ".join(sentences)
@@ -290,7 +292,8 @@ def _linked(text: str, line) -> str:
 def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd.Series) -> str:
     """What the first picture shows (reading A, the first test set), how sure it is, and what needs no training.
 
-    Cells that were still improving when training ended are in none of these three sentences; a fourth counts them.
+    Cells that were still improving when training ended, and those of released adapters, are in none of these three
+    sentences; a fourth counts them.
 
     Args:
         table: as `cells.heatmap_table` returns.
@@ -301,7 +304,7 @@ def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
     if measured.empty:
         return "Nothing is measured yet."
-    settled = measured[~marked(measured)]
+    settled = measured[~unsettled(measured)]
     sentences = [_unfinished(measured)]
     if len(settled):
         conclusions = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)]
@@ -326,12 +329,14 @@ def _who_reads(table: pd.DataFrame) -> str:
 
 def _unfinished(measured: pd.DataFrame) -> str:
     """How many cells were still improving when training ended, and of how many this is not known; "" if of none."""
-    count, of, parts = marked(measured).sum(), len(measured), []
-    if count:
-        some = "they count in no sentence here and in no verdict"
+    of, others, parts = len(measured), is_released(measured), []
+    some = "they count in no sentence here and in no verdict"
+    if count := marked(measured).sum():
         what = "nothing can be concluded from them" if count == of else some
         parts.append(f"**{count} of {of} cells were {IMPROVING} when training ended** ({MARK}): {what}.")
-    unknown = measured["still_improving"].isna().sum() if "still_improving" in measured else 0
+    if count := others.sum():
+        parts.append(f"**{count} of {of} cells are of adapters that others have released**: {some}.")
+    unknown = measured.loc[~others, "still_improving"].isna().sum() if "still_improving" in measured else 0
     if unknown:
         parts.append(f"For {unknown} of {of} cells, no card records whether training had reached its plateau.")
     return " ".join(parts)
@@ -372,8 +377,8 @@ def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
     plain = baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")]
     plain = plain.set_index("scored")["auroc"].dropna()
     native = measured[measured["model"] == measured["trained_on"]]
-    best, unfinished = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[marked(native), "model"])
-    models = [model for model in best.index if model in plain.index and model not in unfinished]
+    best, undecided = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[unsettled(native), "model"])
+    models = [model for model in best.index if model in plain.index and model not in undecided]
     if not models:
         return ""
     values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
@@ -390,9 +395,11 @@ def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
 
 def _range(name: str, cells: pd.DataFrame) -> str:
     measured = cells.dropna(subset="auroc")
-    values = measured.loc[~marked(measured), "auroc"]
+    values = measured.loc[~unsettled(measured), "auroc"]
     if not len(values):
-        return f"**{name}** was {IMPROVING} in every cell" if len(measured) else f"**{name}** has no measured cell"
+        states = {IMPROVING: marked(measured), "trained by others": is_released(measured)}
+        why = " or ".join(state for state, cells in states.items() if cells.any())
+        return f"**{name}** was {why} in every cell" if why else f"**{name}** has no measured cell"
     return f"**{name}** reaches an AUROC of {style.span(f'{values.min():.2f}', f'{values.max():.2f}')}"
 
 

@@ -9,7 +9,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, test_sets
-from whoknows.evaluation.plateau import IMPROVING, marked
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked, unsettled
 from whoknows.report.pages.controls import whose
 from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.style import (
@@ -58,6 +58,7 @@ def shift(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) ->
     ]
     resampled = pd.concat(there).to_numpy() - bootstrap.by_cell(samples, members).reindex(places).to_numpy()
     lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "still_improving": marked(away)})
+    lines["released"] = is_released(away)
     fewest = away["n_rarer"].clip(upper=before["n_rarer"].to_numpy())
     changes = bootstrap.tested(lines.assign(n_rarer=fewest, hypothesis=""), resampled, pd.Series(dtype=float))
     changes = changes[["estimate", "low", "high", "p", "says"]].rename(columns=CHANGE)
@@ -117,7 +118,7 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
     """
     columns = ["scored", "test_set", "auroc", "low", "high", *CHANGE.values(), "says", "n_right"]
     drawn = table.dropna(subset="auroc").filter(["method", "reader", *columns, "n_rarer"]).round(4)
-    drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), marked(table)[drawn.index]
+    drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), unsettled(table)[drawn.index]
     drawn = in_lines(drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn))), panel=HEADING)
     methods = {METHOD_TITLES[method]: hue(method) for method in METHOD_TITLES if method in set(drawn["method"])}
     scale = alt.Scale(domain=list(methods), range=list(methods.values()))
@@ -249,5 +250,5 @@ def _change(line) -> str:
     """How a value on a shift differs from that in-distribution; "" where one of the two rests on too few answers."""
     if pd.isna(line.change):
         return ""
-    unfinished = f", {IMPROVING}" if line.says == IMPROVING else ""
-    return f" ({signed(line.change)}, from {signed(line.change_low)} to {signed(line.change_high)}{unfinished})"
+    why = f", {line.says}" if line.says in (IMPROVING, RELEASED) else ""
+    return f" ({signed(line.change)}, from {signed(line.change_low)} to {signed(line.change_high)}{why})"
