@@ -18,7 +18,7 @@ from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.files import ROOT
 from whoknows.report import chapters, strip
-from whoknows.run import grid, notebook, parameters, provenance, stages
+from whoknows.run import grid, notebook, parameters, provenance
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
@@ -57,6 +57,7 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
 def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
     """File names and texts of what this run puts into the book."""
     first, *more = (from_rows(stage, pages, chosen, results) for stage in parameters.PAGES)
+    cells = [page for page in pages if page.stage == "cell"]
     precision, mixed = chapters.precision(pages), provenance.changed(results, chosen.name)
     others = [*(page for page in pages if page.stage not in parameters.PAGES), *more]
     for page in others:
@@ -68,17 +69,17 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
         name, up = ("index", "") if page is first else (page.name, "../")
         strip.add(page.notebook, name, results / "book" / "book" / "_static", up, precision)
         chapters.make_room(page)
+    for page in cells:
+        chapters.choose(page, cells)
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
-    for stage in stages.STAGES:
-        of_stage = [page for page in others if page.stage == stage and page.name != stage]
-        if of_stage:
-            texts[f"run/{stage}.md"] = chapters.overview(stage, of_stage)
+    if cells:
+        texts["run/cell.md"] = chapters.estimators(cells, Path(first.parameters.get("out", "")))
     written, full = Path(grid_file).read_text(encoding="utf-8"), grid.text(chosen, Path(grid_file).parent)
-    texts["run/record.md"] = chapters.record(pages, written, full)
+    bench = results / "bench.parquet"
+    speed = chapters.speed(files.read_parquet(bench)) if bench.exists() else ""
+    texts["run/record.md"] = chapters.record(pages, written, full) + speed
     texts["run/assets.md"] = licences()
-    if (results / "bench.parquet").exists():
-        texts["run/speed.md"] = chapters.speed(files.read_parquet(results / "bench.parquet"))
     return texts
 
 
