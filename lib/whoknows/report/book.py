@@ -20,6 +20,14 @@ from whoknows.data.files import ROOT
 from whoknows.report import chapters, strip
 from whoknows.run import grid, notebook, parameters, provenance
 
+# What some pages lead on to.
+LEARNING_RATE = """## Settings of LoRA + Prompt
+
+How its learning rate was chosen, and what each training cost, on validation answers"""
+REFERENCE_RUN = """## The reference run
+
+The same pages, computed from the rows of the run that this grid names for comparison"""
+
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
     """Builds the book of a grid from the notebooks that its stages have written so far.
@@ -60,7 +68,12 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     cells = [page for page in pages if page.stage == "cell"]
     precision, mixed = chapters.precision(pages), provenance.changed(results, chosen.name)
     others = [*(page for page in pages if page.stage not in parameters.PAGES), *more]
+    beside, settings = ([page for page in others if page.stage == stage] for stage in ("beside", "settings"))
     for page in others:
+        if page.stage == "controls":
+            chapters.lead_on(page, LEARNING_RATE, settings)
+        if page.stage == "claims":
+            chapters.lead_on(page, REFERENCE_RUN, beside)
         if page.stage == "beside" and not page.failed:
             chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json", precision)
     for page in (first, *others):

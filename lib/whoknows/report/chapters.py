@@ -125,17 +125,29 @@ def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
     measured = ", ".join(code(f"{key} {value}") for key, value in facts.items())  # whoever packed it wrote them
     unknown = "a number format that is not recorded"
     there, here = (code(name) if name else unknown for name in (record.get("precision"), here))
+    seeds = len(page.parameters.get("seeds", []))
     text = (
-        f"The rows of this page come packed: a run of the grid `{name}` measured them"
-        f"{f' ({measured})' if measured else ''}. This book's own run did not. "
+        f"The rows of this page were measured by a {f'{seeds}-seed ' if seeds > 1 else ''}run of the grid `{name}`"
+        f"{f' ({measured})' if measured else ''}, not by this book's own run. "
         f"Its models computed in {there}, those of this run in {here}: in another number format, or on another "
         "machine, a model gives some other answers, so the numbers of right answers differ."
     )
     page.notebook.metadata["whoknows"]["precision"] = record.get("precision", "")
-    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
+    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Reference run\n{text}\n:::", id="packed"))
     for cell in page.notebook.cells:
         if cell.cell_type == "markdown":  # its links are those of a first page
             cell.source = cell.source.replace("](book/", "](../book/").replace("](run/", "](beside-")
+
+
+def lead_on(page: Chapter, text: str, parts: list[Chapter]) -> None:
+    """Ends a page with links to the pages that belong to it; without such pages nothing is added.
+
+    Args:
+        text: Markdown that says what the links lead to.
+    """
+    if parts:
+        links = [f"[{STAGES[part.name.removeprefix('beside-')]}]({part.name}.ipynb)" for part in parts]
+        page.notebook.cells.append(new_markdown_cell(f"{text}: {', '.join(links)}.", id="parts"))
 
 
 def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
@@ -213,7 +225,7 @@ def record(chapters: list[Chapter], written: str, full: str) -> str:
 def _folded_stages(chapters: list[Chapter]) -> list[str]:
     """A table of the notebooks of each stage, which folds away; its line has what they took together."""
     *times, whole = times_by_stage(chapters)
-    lines = [f"{whole[1]} notebooks took {_unbroken(whole[2])}. Each stage has its number of notebooks and their time.", ""]
+    lines = [f"{whole[1]} notebooks took {_unbroken(whole[2])}: by stage, their number and time.", ""]
     for (stage, count, time), (_, of_stage) in zip(times, itertools.groupby(chapters, lambda chapter: chapter.stage)):
         lines += [f"<details><summary>{escape(stage)} · {count} · {time}</summary>", ""]
         lines += ["| notebook | status | time |", "|---|---|---|"]
@@ -260,7 +272,7 @@ def speed(measured: pd.DataFrame) -> str:
 def summary(chapters: list[Chapter]) -> str:
     """How long each stage took, for the terminal."""
     lines = [("stage", "notebooks", "time"), *times_by_stage(chapters)]
-    return "\n".join(f"{stage:<16} {count:>16} {time:>10}" for stage, count, time in lines)
+    return "\n".join(f"{stage:<25} {count:>16} {time:>10}" for stage, count, time in lines)
 
 
 def times_by_stage(chapters: list[Chapter]) -> list[tuple[str, str, str]]:

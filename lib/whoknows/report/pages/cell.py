@@ -130,7 +130,7 @@ def _wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
-    """The wrong answers that it was surest of, and the right ones that it doubted most, on the first test set.
+    """The wrong answers with the highest confidence and the right ones with the lowest, on the first test set.
 
     Args:
         table: as `answer_table` returns.
@@ -139,8 +139,8 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     parts = []
     for _, cell in table[table["task"].isin(members)].groupby(["method", "scored"], sort=False):
         wrong, right = cell[~cell["correct"]], cell[cell["correct"]]
-        parts.append(wrong.nlargest(WORST, "p_correct").assign(kind="surest of, though wrong"))
-        parts.append(right.nsmallest(WORST, "p_correct").assign(kind="doubted most, though right"))
+        parts.append(wrong.nlargest(WORST, "p_correct").assign(kind="highest confidence, though wrong"))
+        parts.append(right.nsmallest(WORST, "p_correct").assign(kind="lowest confidence, though right"))
     return pd.concat(parts, ignore_index=True)
 
 
