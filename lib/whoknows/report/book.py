@@ -18,7 +18,7 @@ from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.files import ROOT
 from whoknows.report import chapters, strip
-from whoknows.run import grid, notebook, parameters, provenance
+from whoknows.run import grid, notebook, parameters, provenance, stages
 
 # What some pages lead on to.
 LEARNING_RATE = """## Settings of LoRA + Prompt
@@ -65,7 +65,9 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
 def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
     """File names and texts of what this run puts into the book."""
     first, *more = (from_rows(stage, pages, chosen, results) for stage in parameters.PAGES)
+    order = [*stages.STAGES, *(model.name for model in chosen.models)]
     cells = [page for page in pages if page.stage == "cell"]
+    cells.sort(key=lambda page: [order.index(page.parameters[name]) for name in ("method", "reader", "trained_on")])
     precision, mixed = chapters.precision(pages), provenance.changed(results, chosen.name)
     others = [*(page for page in pages if page.stage not in parameters.PAGES), *more]
     beside, settings = ([page for page in others if page.stage == stage] for stage in ("beside", "settings"))

@@ -181,8 +181,8 @@ def estimators(cells: list[Chapter], scores: Path) -> str:
         values = dict(zip(first[CELL].itertuples(index=False, name=None), values_text(with_labels(first, 0))))
         scored = list(first["scored"].unique())
         lines += [f"AUROC on {first['test_set'].iloc[0]} test questions, with its 95 % interval, by scored model.", ""]
-    lines += [f"| estimator |{''.join(f' {model} |' for model in scored)}", f"|---|{'---|' * len(scored)}"]
-    for cell in sorted(cells, key=lambda cell: [*STAGES].index(cell.parameters["method"])):
+    lines += [f"| Estimator |{''.join(f' {model} |' for model in scored)}", f"|---|{'---|' * len(scored)}"]
+    for cell in cells:
         place = method, reader, trained_on = tuple(cell.parameters[name] for name in CELL[:3])
         reached = "".join(f" {values.get((*place, model), '—')} |" for model in scored)
         lines.append(f"| [{STAGES[method]}, {reader} trained on {trained_on}]({cell.name}.ipynb) |{reached}")

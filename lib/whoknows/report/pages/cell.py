@@ -14,7 +14,7 @@ from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.rows import one_class
 from whoknows.evaluation import scores
-from whoknows.evaluation.cells import first_test_set, named, test_sets
+from whoknows.evaluation.cells import first_test_set, test_sets
 from whoknows.evaluation.metrics import risk_coverage
 from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE, marked
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
@@ -159,7 +159,9 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
     risk = _line("risk", "Risk and coverage", "Coverage", "Risk")
     whole = alt.concat(roc, _bins(), risk, _histogram(), columns=2, data=drawn, spacing=24)
     whole = whole.resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
-    text = alt.expr(f"{json.dumps(named(reader, trained_on, ''))} + scored + ' · ' + test_set + ' test questions'")
+    # In two lines, since a phone has no room for one.
+    scored = "'scored on ' + scored + ' · ' + test_set + ' test questions'"
+    text = alt.expr(f"[{json.dumps(f'{reader} trained on {trained_on},')}, {scored}]")
     title = alt.TitleParams(text=text, anchor="start", offset=10, fontSize=12)
     described = (
         "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; "
