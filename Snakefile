@@ -73,14 +73,13 @@ STEPS = {
     "cell": Step([*READ, all_seeds(f"rows/{{method}}/{CELL}.parquet"), all_seeds(f"estimators/{{method}}/{CELL}")],
         at("cells/{method}_{reader}_{trained_on}.parquet"),
         "cell-{method}_{reader}_{trained_on}", "{method}, {reader} trained on {trained_on}"),
-    "figure": Step([], at("published.parquet"), "figure", also=PUBLISHED),
     "heatmaps": Step(MEASURED, at("scores.parquet"), "heatmaps", also=[*PUBLISHED, CLAIMS]),
     "claims": Step(MEASURED, at("contrasts.parquet"), "claims", also=[*PUBLISHED, CLAIMS]),
     "differences": Step(MEASURED, at("differences.parquet"), "differences", also=[*PUBLISHED, CLAIMS]),
-    "controls": Step([*MEASURED, *CONTROLS], at("controls.parquet"), "controls", also=[*PUBLISHED, CLAIMS]),
+    "controls": Step([*MEASURED, *CONTROLS, *every("sweeps/{reader}.parquet")], at("controls.parquet"), "controls",
+        also=[*PUBLISHED, CLAIMS]),
     "shift": Step([*MEASURED, *CONTROLS], at("shift.parquet"), "shift"),
     "grading": Step([*MEASURED, *READ, *JUDGED], at("grades.parquet"), "grading"),
-    "layers": Step(every("sweeps/{reader}.parquet"), at("sweep.parquet"), "layers"),
     "settings": Step(every("search/{reader}.parquet"), at("settings.parquet"), "settings"),
 }
 STEPS = {stage: step for stage, step in STEPS.items() if step.models}
@@ -134,7 +133,7 @@ rule beside:
     log: f"{OUT}/logs/beside-{{page}}.txt"
     params: notebook="notebooks/{page}.py", json=lambda w: parameters.beside(GRID, **w),
         code=lambda w: digest(f"notebooks/{w.page}.py", *PACKED, *PUBLISHED, CLAIMS),
-        title=f"{parameters.packed(GRID).name}, packed" if GRID.beside else ""
+        title=f"run {parameters.packed(GRID).name}" if GRID.beside else ""
     threads: cores("beside")
     resources: **needs("beside")
     shell: RUN

@@ -7,11 +7,10 @@
 # ---
 
 # %% [markdown]
-# # Cell
+# # Estimator
 #
-# One estimator in full: a reader, trained on one model's graded answers, scoring the test answers of every model; above
-# the pictures stands whose answers are scored. A cell of a heatmap in reading A leads here to the estimator of that
-# cell's column, scored on the model of its row.
+# One estimator in full: a reader, trained on one model's graded answers, scoring the test answers of every model. The
+# title above the pictures says whose answers are scored.
 
 # %% tags=["parameters"]
 # Needs its rows, the answers and the estimator's folders.
@@ -71,7 +70,7 @@ cell.learning_chart(f"{estimators}/seed{seeds[0]}", f"{method}_mlp")
 # %% [markdown]
 # ## Where it was most wrong
 #
-# The wrong answers that it was surest of, and the right ones that it doubted most, among the in-distribution test
+# The wrong answers with the highest confidence and the right answers with the lowest, among the in-distribution test
 # questions.
 
 # %% tags=["remove-input"]

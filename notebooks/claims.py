@@ -7,10 +7,15 @@
 # ---
 
 # %% [markdown]
-# # Claims
+# # The figure and its claims
 #
-# What the description of the figure says, tested on its own numbers, on the results that the paper's authors released,
-# and on the cells measured here.
+# The report began with a description, in words, of one figure: two heatmaps, "Probe" and "LoRA + Prompt", *Model* on
+# one axis and *Trained On* on the other, for Mistral and LLaMA-2. It is the figure on transfer between models in
+#
+# > Sanyam Kapoor and others, *Large Language Models Must Be Taught to Know What They Don't Know*, NeurIPS 2024,
+# > [arXiv 2406.08391](https://arxiv.org/abs/2406.08391).
+#
+# These are the values that the description reads off the figure.
 
 # %% tags=["parameters"]
 # Needs the rows and the cards of all estimators; no language model is loaded.
@@ -33,8 +38,21 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau
-from whoknows.report.pages import claims
+from whoknows.report.pages import claims, heatmaps
 
+figure, released = claims.figure(), claims.released()
+heatmaps.heatmaps_chart(figure, claims.MODELS, "figure")
+
+# %% tags=["remove-input"]
+HTML(heatmaps.heatmaps_html(figure, claims.MODELS))
+
+# %% [markdown]
+# ## What the description claims
+#
+# Each claim is tested three times: on the description's own values, on the results that the paper's authors released,
+# and on the cells measured here.
+
+# %% tags=["remove-input"]
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 stated = claims.load()
 table, players = claims.evaluate(stated, examples, readers, tasks)
@@ -50,12 +68,13 @@ HTML(claims.verdicts_html(verdicts))
 #
 # Bars are 95 % bootstrap intervals over questions. The dashed line is zero; the dotted one is half a step of the
 # figure, which could not show a smaller difference. A claim fails where a difference is significantly below the dotted
-# line, and holds where all are significantly above the dashed one and none fails. What was measured here are the
-# *primary hypotheses* of the run: p-values are corrected for all of them in both readings (Holm), and a difference is
-# inconclusive where a cell was still improving when its training ended. *Differences*, *Controls* and the first page
-# have the same p-values. Differences have the figure's names; the table beneath says which cells each compares, and so
-# who reads, is trained on and is scored, which depends on the reading. The description and the released results come
-# without intervals, so there the values alone decide.
+# line. It holds where all are significantly above the dashed one and none fails. The differences measured here are the
+# *primary hypotheses* of the run. Their p-values are corrected for all of them in both readings (Holm), and are the
+# same on every page. A difference is inconclusive where a cell was still improving when its training ended.
+#
+# Differences have the figure's names. The table beneath says which cells each compares: who reads, is trained on and is
+# scored depends on the reading. The description and the released results come without intervals, so there the values
+# alone decide.
 
 # %% tags=["remove-input"]
 claims.contrasts_chart(table)
@@ -65,3 +84,17 @@ HTML(claims.contrasts_html(table))
 
 # %% tags=["remove-input"]
 Markdown(claims.claims_sentences(stated, table, verdicts))
+
+# %% [markdown]
+# ## The results that the paper's authors released
+#
+# The same cells from their per-task results on open-ended MMLU, macro means over its subjects, in both readings. Two of
+# them, the probes that were trained on the other model's answers, are exactly one half on most subjects or on all of
+# them. A run that never loaded what it was to test gives such values. They are not a finding, and those cells are shown
+# as missing.
+
+# %% tags=["remove-input"]
+heatmaps.heatmaps_chart(released, claims.MODELS, "released")
+
+# %% tags=["remove-input"]
+HTML(heatmaps.heatmaps_html(released, claims.MODELS))

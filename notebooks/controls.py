@@ -7,16 +7,18 @@
 # ---
 
 # %% [markdown]
-# # Controls
+# # Baselines and ablations
 #
-# Baselines and ablations: what is reached with no training, with no language model that reads, and with shuffled
-# grades. Each model scores its own answers here, with estimators that were trained on its own answers; the answers of a
-# model that reads nothing are read by the grid's first reader.
+# What is reached without training, without a language model that reads, and with shuffled grades; and what the probe
+# reaches at other layers, with other penalties, and with fewer training answers. Each model scores its own answers
+# here, with estimators that were trained on its own answers. The answers of a model that reads nothing are read by the
+# grid's first reader.
 
 # %% tags=["parameters"]
-# Needs the rows of all stages.
+# Needs the rows of all stages, and the sweep of every reader for its last part.
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
+sweeps = "results/embedded/sweeps"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
 readers = ["SmolLM2-135M", "Gemma3-270M"]
@@ -36,7 +38,7 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau, scores
-from whoknows.report.pages import controls
+from whoknows.report.pages import controls, layers
 
 folders = (rows, more_rows)
 examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
@@ -45,14 +47,15 @@ files.write_parquet(out, table)
 Markdown(controls.contest_sentences(table) + plateau.elsewhere(estimators, examples))
 
 # %% [markdown]
-# ## What beats what
+# ## Against the probe
 #
-# AUROC within task, with its 95 % bootstrap interval over questions. A control that reaches as far as the probe
-# explains it away; the task prior has one half by construction, since it gives all answers of a task the same
-# confidence. *Before the answer* is the probe at the last token of the question: what the reader makes of a question
-# that nobody has answered yet. *Mean over the answer* is the probe on the mean hidden state of all tokens of the
-# answer. LoRA + Prompt less the probe is a *primary hypothesis*, with the p-value of the page Claims; all else here is
-# *exploratory*, and its p-values are not corrected.
+# AUROC within task, with its 95 % bootstrap interval over questions. A baseline that reaches as far as the probe
+# explains the probe's result more simply. The task prior has one half by construction, since it gives all answers of a
+# task the same confidence. *Before the answer* is the probe at the last token of the question, where the reader has
+# seen no answer yet. *Mean over the answer* is the probe on the mean hidden state of all tokens of the answer.
+#
+# The difference of LoRA + Prompt from the probe is a *primary hypothesis*: its p-value is corrected for all of them,
+# and is the same on every page. All other differences here are *exploratory*, and their p-values are not corrected.
 
 # %% tags=["remove-input"]
 controls.contest_chart(table)
@@ -61,10 +64,11 @@ controls.contest_chart(table)
 HTML(controls.contest_html(table))
 
 # %% [markdown]
-# ## Untrained methods
+# ## Training-free baselines
 #
-# The same answers, scored by how sure the model was of the tokens that it wrote, and by asking any model, without
-# training, whether the answer is right. A run that did not keep the tokens' probabilities has no lines for them.
+# The same answers, scored by the probability that the model gave to the tokens it wrote, and by asking any model,
+# without training, whether the answer is right. A run that did not keep the tokens' probabilities has no lines for
+# them.
 
 # %% tags=["remove-input"]
 untrained = examples[examples["trained_on"] == ""]
@@ -95,3 +99,18 @@ controls.learning_curve_chart(curve)
 
 # %% tags=["remove-input"]
 HTML(controls.learning_curve_html(curve))
+
+# %% [markdown]
+# ## Layer, penalty and training answers together
+#
+# Turn the switches: the heatmap and both curves follow. They open on what validation chooses, as the report's probe
+# does. The values are AUROC within task on in-distribution test answers, with the first seed. They are here to look at:
+# picking the best of them would be selection on test answers. The AUROC on validation, by which the report's probes
+# choose, is in the tooltip and in the table.
+
+# %% tags=["remove-input"]
+sweep = layers.read(sweeps, models, readers)
+layers.layers_chart(sweep, models)
+
+# %% tags=["remove-input"]
+HTML(layers.layers_html(sweep))

@@ -7,13 +7,15 @@
 # ---
 
 # %% [markdown]
-# # Differences
+# # Results
 #
-# Whether two cells differ significantly is decided by the difference that each resample of questions gives, on the same
-# answers, and not by whether their intervals overlap; where a cell was still improving when its training ended, it is
-# left open. Only the *primary hypotheses*, which are those of the page Claims, have a verdict, by the same corrected
-# p-value as there; every other difference is *exploratory*, with its interval and its uncorrected p-value. What both
-# readings ask, and what is another difference mirrored, is listed once.
+# The differences between the cells of the heatmaps, each with its interval. Whether two cells differ significantly is
+# decided by the difference that each resample of questions gives, on the same answers, and not by whether their
+# intervals overlap. Where a cell was still improving when its training ended, the difference has no verdict.
+#
+# Only the *primary hypotheses* have a verdict, by a p-value that is corrected for all of them. They are the differences
+# that the description of the figure is about. Every other difference is *exploratory*, with its interval and its
+# uncorrected p-value. What both readings ask, and what is another difference with its sign reversed, is listed once.
 
 # %% tags=["parameters"]
 # Needs the rows and the estimators' cards.

@@ -7,11 +7,11 @@
 # ---
 
 # %% [markdown]
-# # Shift
+# # Other questions
 #
 # An estimator is wanted where nobody has graded answers yet. Here each model's own estimators score its answers to
-# questions of tasks that nobody was trained on, beside what they reach on held-out questions of the tasks that they
-# know.
+# questions of tasks that they were not trained on (*shift*), beside what they reach on held-out questions of the tasks
+# that they were trained on (*in-distribution*).
 
 # %% tags=["parameters"]
 # Needs the rows of all stages and the estimators' cards.

@@ -10,7 +10,7 @@
 # # Sweep
 #
 # The probe of one reader at every layer, strength of its penalty and number of training answers, for the switches of
-# the page Layers. Needs the answers and the reader's hidden states; no language model is loaded.
+# the page *Baselines and ablations*. Needs the answers and the reader's hidden states; no language model is loaded.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"

@@ -487,7 +487,7 @@ def test_what_the_strips_offer_is_there(built):
 
 
 def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
-    opened.visit("book/cite.html")
+    opened.visit("book/references.html")
     copied = opened.read(
         "[...document.querySelectorAll('button.copybtn')]"
         ".map(button => document.querySelector(button.dataset.clipboardTarget).textContent.trim())"
@@ -496,10 +496,75 @@ def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
     assert len(copied) == 4 and copied[0] == software and copied[2] == paper
 
 
-def test_the_search_finds_a_word_without_a_network(opened):
-    opened.visit("search.html?q=calibration")
+@pytest.mark.parametrize("word", ["baseline", "ablation", "calibration", "significance"])
+def test_the_search_finds_the_words_of_the_field_without_a_network(opened, word):
+    opened.visit(f"search.html?q={word}")
     opened.wait("/found [1-9]\\d* page/.test(document.querySelector('#search-results').innerText)")
-    assert "Glossary" in opened.read("document.querySelector('#search-results').innerText")
+    pages = "[...document.querySelectorAll('#search-results li > a')].map(link => link.textContent)"
+    found = "Baselines and ablations" if word in ("baseline", "ablation") else "Method and glossary"
+    assert found in opened.read(pages)
+
+
+def test_the_sidebar_has_a_dozen_entries_on_every_page(opened):
+    entries = "[...document.querySelectorAll('nav.bd-links a')].map(link => link.textContent.trim())"
+    for page in ("", f"run/answer-{MODELS[0]}.html", "run/record.html"):
+        opened.visit(page)
+        assert opened.read(entries) == [
+            "Results",
+            "One estimator",
+            "Baselines and ablations",
+            "Other questions",
+            "Grading · failed",
+            "The figure and its claims",
+            "Method and glossary",
+            "Limits",
+            "Use an estimator",
+            "Bring your own",
+            "The run",
+            "References, citation, licences",
+        ]
+        current = "document.querySelector('nav.bd-links li.current > a').textContent.trim()"
+        assert not page or opened.read(current) == "The run", "a stage's page belongs to the run"
+
+
+def test_the_run_leads_to_the_notebook_of_every_stage(built):
+    text = (built[0] / "book" / "run" / "record.md").read_text()
+    pages = {path.stem for path in (built[0] / "book" / "run").glob("*.ipynb")}
+    executed = {path.name.split(".ipynb")[0].removesuffix(".failed") for path in (built[0] / "notebooks").iterdir()}
+    assert set(re.findall(r"\]\(([^)]+)\.ipynb\)", text)) == executed & pages == executed - {"answer-Gone-1B"}
+    assert text.count("| failed | failed |") == 1 and text.count("| ok | 61&nbsp;s |") == len(executed) - 2
+    assert "<summary>LoRA + Prompt · 4 (1 failed) · 3.0 min</summary>" in text
+
+
+def test_one_estimator_leads_to_the_page_of_another(opened, table):
+    opened.visit("run/cell.html?scored=Beta-7B")
+    lines = opened.read(
+        "[...document.querySelectorAll('article tbody tr')].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+    places = table[(table["reading"] == "all") & (table["test_set"] == "in-distribution")]
+    values = places.set_index(["method", "reader", "trained_on", "scored"])["auroc"]
+    expected = [
+        [f"{title}, {reader} trained on {trained_on}"]
+        + [f"{values[method, reader, trained_on, scored]:.2f}" for scored in MODELS]
+        for method, title in {"probe": "Probe", "lora_prompt": "LoRA + Prompt"}.items()
+        for reader in MODELS
+        for trained_on in MODELS
+        if f"{method}-{reader}_{trained_on}_seed0" != FAILED
+    ]
+    assert [[name, *(text.split()[0] for text in texts)] for name, *texts in lines] == expected
+
+    def show(**chosen):
+        for name, value in chosen.items():
+            opened.read(f"document.querySelector('form.choose select[name={name}]').value = '{value}'")
+        opened.read("document.querySelector('form.choose button').click()")
+
+    show(method="probe", reader=MODELS[0], trained_on=MODELS[1])
+    opened.wait("location.href.endsWith('/run/cell-probe_Alpha-1.5B_Beta-7B.html?scored=Beta-7B')")
+    opened.wait("document.readyState === 'complete' && document.querySelector('form.choose')")
+    chosen = "[...document.querySelectorAll('form.choose select')].map(list => list.value)"
+    assert opened.read(chosen) == ["probe", MODELS[0], MODELS[1]]
+    show(method="lora_prompt")
+    assert opened.read("document.querySelector('form.choose output').textContent") == "This run has no such estimator."
 
 
 def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
@@ -530,7 +595,6 @@ def test_the_failed_stage_has_its_page_and_the_stale_one_has_none(built):
 def test_what_the_run_took(built):
     text = (built[0] / "book" / "run" / "record.md").read_text()
     for fact in (
-        "| LoRA + Prompt | 4 (1 failed) | 3.0&nbsp;min |",
         "| torch | `9.9` |",
         "| machine | `a machine` |",
         MODELS[0],
@@ -542,7 +606,7 @@ def test_what_the_run_took(built):
 
 
 def test_the_speed_that_was_measured_has_a_page(built):
-    html = (built[1].parent / "run" / "speed.html").read_text()
+    html = (built[1].parent / "run" / "record.html").read_text().split('id="speed"')[1]
     cells = re.findall(r"<td[^>]*><p>(.*?)</p></td>", html)
     assert cells == [MODELS[0], "Answers", "questions", "12.3", "2.0", "6.2", "46%"]
 

@@ -706,7 +706,7 @@ def test_every_difference_of_the_claims(page, hand):
         assert (shown.contrast, shown.says) == (line["contrast"], line["says"]) and shown.estimate == pytest.approx(
             line["estimate"]
         )
-    head, *lines = next(iter(tables(page("claims")[0][3]).values()))
+    head, *lines = next(iter(tables(page("claims")[0][5]).values()))
     assert head == [
         "Claim",
         "Difference",
@@ -737,7 +737,7 @@ def test_every_difference_of_the_claims(page, hand):
 
 
 def test_the_sentences_and_verdicts_of_the_claims(page, hand):
-    (summary, verdicts, _, _, findings), _ = page("claims")
+    (_, _, summary, verdicts, _, _, findings, *_), _ = page("claims")
     by = {
         ("measured", reading): {
             claim["claim"]: [
@@ -820,7 +820,7 @@ def asked(hand) -> dict[tuple[str, str, str], dict]:
         for reader in readers if len(readers) > 2 else readers[:1]:
             others = [(method, other, scored, scored) for other in readers if other != reader]
             less = "the others" if len(others) > 1 else others[0][1]
-            what = f"{NAMES[method]} trained and scored on {scored}: reader {reader} less {less}"
+            what = f"{NAMES[method]} trained and scored on {scored}: reader {reader} − {less}"
             contrasts["A reader − the other readers", "", what] = {
                 (method, reader, scored, scored): 1.0
             } | dict.fromkeys(others, -1 / len(others))
@@ -984,7 +984,7 @@ def test_every_number_of_the_page_on_controls(page, hand):
     for model in THREE:
         right, probe = hand.graded(model, HOME), native("probe", model)
         head, *lines = tables(html)[f"{model} on its own answers: {right.sum()} right of {len(right)}. {BENEATH}"]
-        assert head == ["Method", "AUROC", "Less the probe", *METRICS.values()]
+        assert head == ["Method", "AUROC", "Difference from the probe", *METRICS.values()]
         less, lines = {}, {line[0]: line[1:] for line in lines}
         for method in NAMES:
             cell, text = native(method, model), lines[NAMES[method]]
@@ -1045,7 +1045,7 @@ def test_the_metrics_of_all_tasks_together(page, hand):
 
 
 def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
-    (_, _, _, html, below, layers, _, sizes), _ = page("controls")
+    (_, _, _, html, below, layers, _, sizes, _, no_sweep), _ = page("controls")
     for test_set in SETS:
         head, *lines = tables(html)[f"AUROC by scored model, {test_set}"]
         assert head == ["Method", "Reader", *sorted(THREE)] and len(lines) == 4
@@ -1068,6 +1068,7 @@ def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
         assert line["chosen"] == (line["layer"] in chosen[line["scored"]]) and line["depth"] == pytest.approx(
             line["layer"] / 19, abs=1e-4
         )
+    assert no_sweep == "<p>There is no sweep to show.</p>"
     head, *lines = next(iter(tables(sizes).values()))
     assert head == ["Model", "20", "all"] and {line[0] for line in lines} == {*THREE}
     for model, *values in lines:
@@ -1120,7 +1121,7 @@ def test_the_answers_that_it_was_most_wrong_about(page, hand):
     (*_, html), table = page("cell", **ESTIMATOR)
     blocks = re.findall(r"<summary>Probe on the answers of (\w+): (.*?)</summary>(.*?)</details>", html, re.DOTALL)
     assert {block[:2] for block in blocks} == {
-        *itertools.product(THREE, ("surest of, though wrong", "doubted most, though right"))
+        *itertools.product(THREE, ("highest confidence, though wrong", "lowest confidence, though right"))
     }
     for scored, kind, table in blocks:
         frame = hand.grades[scored][hand.grades[scored]["task"].isin(HOME)].set_index("question_id")

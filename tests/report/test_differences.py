@@ -66,9 +66,9 @@ def test_each_fact_is_there_once_and_says_in_which_readings():
         (NATIVE, "B"): 4,
         (READER, ""): 4,
     }
-    assert "Probe trained and scored on a: reader a less b" in set(
+    assert "Probe trained and scored on a: reader a − b" in set(
         table["what"]
-    ) and "Probe trained and scored on a: reader b less a" not in set(table["what"])
+    ) and "Probe trained and scored on a: reader b − a" not in set(table["what"])
 
 
 @pytest.mark.slow
@@ -81,14 +81,14 @@ def test_a_reader_is_compared_with_the_others_on_the_same_answers():
         and table["p_holm"].isna().all()
         and table["p"].notna().all()
     )
-    assert {what.split(": reader ")[1] for what in table.index[table["low"] > 0]} == {"a less the others"}
+    assert {what.split(": reader ")[1] for what in table.index[table["low"] > 0]} == {"a − the others"}
     native = rows[(rows["method"] == "probe") & (rows["trained_on"] == "a") & (rows["scored"] == "a")]
     value = {reader: auroc.auroc(part["logit"], part["correct"]) for reader, part in native.groupby("reader")}
     for reader in "abc":
         others = [value[other] for other in "abc" if other != reader]
-        assert table.loc[
-            f"Probe trained and scored on a: reader {reader} less the others", "estimate"
-        ] == pytest.approx(value[reader] - sum(others) / 2)
+        assert table.loc[f"Probe trained and scored on a: reader {reader} − the others", "estimate"] == pytest.approx(
+            value[reader] - sum(others) / 2
+        )
 
 
 def test_a_difference_is_that_of_the_cells_values():
@@ -99,7 +99,7 @@ def test_a_difference_is_that_of_the_cells_values():
             ["method", "reader"]
         )
     }
-    line = differences_of(rows, READER, "").loc["Probe trained and scored on b: reader a less b"]
+    line = differences_of(rows, READER, "").loc["Probe trained and scored on b: reader a − b"]
     assert line["estimate"] == pytest.approx(value["probe", "a"] - value["probe", "b"])
 
 

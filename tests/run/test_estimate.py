@@ -161,7 +161,7 @@ def test_stages_grow_with_the_number_of_models_as_the_table_says():
         assert math.isclose(math.log2(many[stage].operations / few[stage].operations), power, abs_tol=0.05), stage
     seeds = replace(of_size(3), seeds=(0, 1))
     assert [cost.work(seeds)[stage].jobs for stage in ("answer", "probe", "lora_prompt", "cell")] == [3, 18, 18, 18]
-    assert set(few) <= {*cost.GROWTH, "questions", "figure", "layers", "settings"}
+    assert set(few) <= {*cost.GROWTH, "questions", "settings"}
 
 
 def test_a_model_that_only_answers_has_no_jobs_that_read():

@@ -29,7 +29,6 @@ PARAMETERS = {
     "controls": parameters.controls(GRID),
     "shift": parameters.shift(GRID),
     "cell": parameters.cell(GRID, "probe", "tiny-llama", "tiny-mistral"),
-    "layers": parameters.layers(GRID),
     "surface": parameters.surface(GRID),
     "ablate": parameters.ablate(GRID, "tiny-llama"),
     "search": parameters.search(GRID, "tiny-llama"),
@@ -94,7 +93,7 @@ def test_a_judge_that_grades_is_a_parameter_of_the_questions_and_is_not_compared
 
 def test_pages_are_told_who_reads_and_who_is_scored(tmp_path):
     mine = with_files(tmp_path)
-    for name in (*parameters.PAGES, "layers"):
+    for name in parameters.PAGES:
         values = json.loads(getattr(parameters, name)(mine))
         assert values["readers"] == ["tiny-llama"], name
         assert list(values["answers"] if name == "grading" else values["models"]) == ["tiny-llama", "GPT", "far"], name

@@ -51,9 +51,7 @@ write(f"{out}/adapter"); write(rows_out)
     **dict.fromkeys(
         (
             "cell",
-            "figure",
             "sweep",
-            "layers",
             "search",
             "settings",
             "differences",
@@ -87,8 +85,8 @@ def write(path):
 """
 ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
-    "figure", "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral",
-    "layers", "search-llama", "search-mistral", "settings", "ablate_lora-llama_lora", "ablate_lora-mistral_lora",
+    "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral",
+    "search-llama", "search-mistral", "settings", "ablate_lora-llama_lora", "ablate_lora-mistral_lora",
     "controls", "shift",
     *(name for method in ("probe", "lora_prompt")
       for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
@@ -245,7 +243,7 @@ def test_touching_files_re_runs_nothing(story):
     [
         (
             "notebooks/extract.py",
-            of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES),
+            of("extract", "ablate", "sweep", "search", "settings", "probe", "lora_prompt", "cell", *PAGES),
         ),
         ("lib/whoknows/toy_too.py", of("probe", "cell-probe", *PAGES)),
         ("lib/whoknows/run/page.py", set()),
@@ -328,10 +326,7 @@ def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
 @pytest.mark.parametrize(
     "change, stages",
     [
-        (
-            put(["probe", "strengths"], [0.5]),
-            of("probe", "sweep", "layers", "search", "settings", "cell-probe", *PAGES),
-        ),
+        (put(["probe", "strengths"], [0.5]), of("probe", "sweep", "search", "settings", "cell-probe", *PAGES)),
         (
             put(["models", 0, "learning_rate"], 0.5),
             of("lora_prompt-llama", "ablate_lora-llama", "search-llama", "settings", "cell-lora_prompt_llama", *PAGES),
@@ -343,12 +338,12 @@ def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
         ),
         (
             put(["lora_prompt", "first_layer"], 0.25),
-            of("extract", "ablate", "sweep", "layers", "search", "settings", "probe", "lora_prompt", "cell", *PAGES),
+            of("extract", "ablate", "sweep", "search", "settings", "probe", "lora_prompt", "cell", *PAGES),
         ),
         (put(["judge"], {"url": "http://localhost/v1", "model": "wise"}), {"judge-llama", "judge-mistral", "grading"}),
         (put(["beside"], "packed"), {f"beside-{page}" for page in PAGES}),
-        (put(["batch_tokens"], 128), ALL - {"questions", "figure"}),
-        (put(["methods"], ["probe"]), of("extract", "ablate-", "sweep", "layers", "probe", "cell-probe", *PAGES)),
+        (put(["batch_tokens"], 128), ALL - {"questions"}),
+        (put(["methods"], ["probe"]), of("extract", "ablate-", "sweep", "probe", "cell-probe", *PAGES)),
         (
             put(["seeds"], [0, 1]),
             of("surface", "ablate-", "cell", *PAGES)
@@ -374,7 +369,6 @@ def test_the_digest_of_every_stage_is_of_the_notebook_that_it_runs():
                 "surface",
                 "ablate",
                 "sweep",
-                "layers",
                 "search",
                 "settings",
                 "probe",

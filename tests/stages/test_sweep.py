@@ -10,7 +10,6 @@ import torch
 import vl_convert
 
 from made_up import answers, mixed, spied
-from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.rows import fewer, for_seed
 from whoknows.estimators.hidden import save_hidden
@@ -183,6 +182,7 @@ def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     assert {line["model"] for lines in drawn.values() for line in lines} == {"b"}
 
 
-def test_no_sweep_is_one_sentence(tmp_path):
-    with pytest.raises(WhoknowsError, match="has no sweep of a, b: run the stage sweep first"):
-        layers.read(str(tmp_path), ["a", "b"])
+def test_without_a_sweep_there_is_no_picture_and_the_table_is_one_sentence(tmp_path):
+    table = layers.read(str(tmp_path), ["a", "b"])
+    assert table.empty and layers.layers_chart(table, ["a", "b"]) is None
+    assert layers.layers_html(table) == "<p>There is no sweep to show.</p>"

@@ -20,6 +20,14 @@ from whoknows.data.files import ROOT
 from whoknows.report import chapters, strip
 from whoknows.run import grid, notebook, parameters, provenance, stages
 
+# What some pages lead on to.
+LEARNING_RATE = """## Settings of LoRA + Prompt
+
+How its learning rate was chosen, and what each training cost, on validation answers"""
+REFERENCE_RUN = """## The reference run
+
+The same pages, computed from the rows of the run that this grid names for comparison"""
+
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
     """Builds the book of a grid from the notebooks that its stages have written so far.
@@ -57,9 +65,17 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
 def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
     """File names and texts of what this run puts into the book."""
     first, *more = (from_rows(stage, pages, chosen, results) for stage in parameters.PAGES)
+    order = [*stages.STAGES, *(model.name for model in chosen.models)]
+    cells = [page for page in pages if page.stage == "cell"]
+    cells.sort(key=lambda page: [order.index(page.parameters[name]) for name in ("method", "reader", "trained_on")])
     precision, mixed = chapters.precision(pages), provenance.changed(results, chosen.name)
     others = [*(page for page in pages if page.stage not in parameters.PAGES), *more]
+    beside, settings = ([page for page in others if page.stage == stage] for stage in ("beside", "settings"))
     for page in others:
+        if page.stage == "controls":
+            chapters.lead_on(page, LEARNING_RATE, settings)
+        if page.stage == "claims":
+            chapters.lead_on(page, REFERENCE_RUN, beside)
         if page.stage == "beside" and not page.failed:
             chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json", precision)
     for page in (first, *others):
@@ -68,17 +84,17 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
         name, up = ("index", "") if page is first else (page.name, "../")
         strip.add(page.notebook, name, results / "book" / "book" / "_static", up, precision)
         chapters.make_room(page)
+    for page in cells:
+        chapters.choose(page, cells)
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
-    for stage in stages.STAGES:
-        of_stage = [page for page in others if page.stage == stage and page.name != stage]
-        if of_stage:
-            texts[f"run/{stage}.md"] = chapters.overview(stage, of_stage)
+    if cells:
+        texts["run/cell.md"] = chapters.estimators(cells, Path(first.parameters.get("out", "")))
     written, full = Path(grid_file).read_text(encoding="utf-8"), grid.text(chosen, Path(grid_file).parent)
-    texts["run/record.md"] = chapters.record(pages, written, full)
+    bench = results / "bench.parquet"
+    speed = chapters.speed(files.read_parquet(bench)) if bench.exists() else ""
+    texts["run/record.md"] = chapters.record(pages, written, full) + speed
     texts["run/assets.md"] = licences()
-    if (results / "bench.parquet").exists():
-        texts["run/speed.md"] = chapters.speed(files.read_parquet(results / "bench.parquet"))
     return texts
 
 

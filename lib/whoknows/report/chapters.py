@@ -4,12 +4,17 @@ import itertools
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 
 import nbformat
 import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
+from whoknows.data import files
+from whoknows.evaluation.scores import CELL
+from whoknows.report.pages.heatmaps import with_labels
+from whoknows.report.pages.style import values_text
 from whoknows.run import page as pages
 from whoknows.run.grid import Grid
 from whoknows.run.parameters import lora_variants, searched
@@ -21,6 +26,10 @@ SPEED = """The plain way is transformers' `generate` with the whole few-shot pro
 pass for each answer and another for the query, and PEFT with the `Trainer`; same model, texts and precision, in turns
 in the same run. The last column is the arithmetic that cannot be avoided, per second, over the machine's own rate of
 the products of 1024 rows with all matrices of the model's blocks."""
+
+ESTIMATORS = """An {term}`estimator` has a {term}`method`, a {term}`reader`, and the model whose graded answers it was
+{term}`trained on`. Its page shows its ROC curve, calibration, and risk by coverage on the answers of any
+{term}`scored` model, how it was trained, and where it was most wrong. A cell of a heatmap leads to the same page."""
 
 
 @dataclass(frozen=True)
@@ -116,17 +125,29 @@ def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
     measured = ", ".join(code(f"{key} {value}") for key, value in facts.items())  # whoever packed it wrote them
     unknown = "a number format that is not recorded"
     there, here = (code(name) if name else unknown for name in (record.get("precision"), here))
+    seeds = len(page.parameters.get("seeds", []))
     text = (
-        f"The rows of this page come packed: a run of the grid `{name}` measured them"
-        f"{f' ({measured})' if measured else ''}. This book's own run did not. "
+        f"The rows of this page were measured by a {f'{seeds}-seed ' if seeds > 1 else ''}run of the grid `{name}`"
+        f"{f' ({measured})' if measured else ''}, not by this book's own run. "
         f"Its models computed in {there}, those of this run in {here}: in another number format, or on another "
         "machine, a model gives some other answers, so the numbers of right answers differ."
     )
     page.notebook.metadata["whoknows"]["precision"] = record.get("precision", "")
-    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Another run\n{text}\n:::", id="packed"))
+    page.notebook.cells.insert(1, new_markdown_cell(f":::{{admonition}} Reference run\n{text}\n:::", id="packed"))
     for cell in page.notebook.cells:
         if cell.cell_type == "markdown":  # its links are those of a first page
             cell.source = cell.source.replace("](book/", "](../book/").replace("](run/", "](beside-")
+
+
+def lead_on(page: Chapter, text: str, parts: list[Chapter]) -> None:
+    """Ends a page with links to the pages that belong to it; without such pages nothing is added.
+
+    Args:
+        text: Markdown that says what the links lead to.
+    """
+    if parts:
+        links = [f"[{STAGES[part.name.removeprefix('beside-')]}]({part.name}.ipynb)" for part in parts]
+        page.notebook.cells.append(new_markdown_cell(f"{text}: {', '.join(links)}.", id="parts"))
 
 
 def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
@@ -140,11 +161,46 @@ def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
     return notebook
 
 
-def overview(stage: str, chapters: list[Chapter]) -> str:
-    """A page that lists the notebooks of one stage, as Markdown."""
-    lines = [f"# {STAGES[stage]}", "", "| notebook | time |", "|---|---|"]
-    lines += [f"| [{chapter.heading}]({chapter.name}.ipynb) | {_time(chapter)} |" for chapter in chapters]
+def choose(page: Chapter, cells: list[Chapter]) -> None:
+    """Puts the switches that lead from one estimator's page to another's beneath the title of a cell's page."""
+    page.notebook.cells.insert(1, new_markdown_cell(_switches(cells, page.parameters), id="choose"))
+
+
+def estimators(cells: list[Chapter], scores: Path) -> str:
+    """The page on all estimators, as Markdown: switches that lead to the page of one, and what each of them reaches.
+
+    Args:
+        cells: the pages of the stage `cell`.
+        scores: the table of the heatmaps; where there is none, the page has no values.
+    """
+    lines = ["# One estimator", "", ESTIMATORS, "", _switches(cells, {}), "", "## All estimators", ""]
+    values, scored = {}, []
+    if scores.exists():
+        table = files.read_parquet(scores)
+        first = table[table["test_set"] == table["test_set"].iloc[0]].drop_duplicates(CELL)
+        values = dict(zip(first[CELL].itertuples(index=False, name=None), values_text(with_labels(first, 0))))
+        scored = list(first["scored"].unique())
+        lines += [f"AUROC on {first['test_set'].iloc[0]} test questions, with its 95 % interval, by scored model.", ""]
+    lines += [f"| Estimator |{''.join(f' {model} |' for model in scored)}", f"|---|{'---|' * len(scored)}"]
+    for cell in cells:
+        place = method, reader, trained_on = tuple(cell.parameters[name] for name in CELL[:3])
+        reached = "".join(f" {values.get((*place, model), '—')} |" for model in scored)
+        lines.append(f"| [{STAGES[method]}, {reader} trained on {trained_on}]({cell.name}.ipynb) |{reached}")
     return "\n".join([*lines, ""])
+
+
+def _switches(cells: list[Chapter], chosen: dict) -> str:
+    """A form as HTML, on one line, with a list for each part of an estimator's name, which cells.js reads."""
+    lists = ""
+    for name, title in zip(CELL, ("Method", "Reader", "Trained on")):
+        options = ""
+        for value in dict.fromkeys(cell.parameters[name] for cell in cells):
+            selected = " selected" if value == chosen.get(name) else ""
+            text = escape(STAGES.get(value, value) if name == "method" else value)
+            options += f'<option value="{escape(value)}"{selected}>{text}</option>'
+        lists += f'<label>{title} <select name="{name}">{options}</select></label>'
+    pages = escape(json.dumps([cell.name for cell in cells]))
+    return f'<form class="choose" data-pages="{pages}">{lists}<button>Show</button><output></output></form>'
 
 
 def record(chapters: list[Chapter], written: str, full: str) -> str:
@@ -154,28 +210,37 @@ def record(chapters: list[Chapter], written: str, full: str) -> str:
         written: the grid as its file has it.
         full: the grid with all that its file leaves out.
     """
-    lines = ["# The run", "", "| stage | notebooks | time |", "|---|---|---|"]
-    lines += [f"| {stage} | {count} | {_unbroken(time)} |" for stage, count, time in times_by_stage(chapters)]
-    lines += ["", "## Where it ran, and on what", "", "| | |", "|---|---|"]
+    lines = ["# The run", "", "## Every notebook", "", *_folded_stages(chapters)]
+    lines += ["## Where it ran, and on what", "", "| | |", "|---|---|"]
     for key in ("machine", "commit", "precision"):
         lines.append(f"| {key} | {_all_of(chapter.about.get(key) for chapter in chapters)} |")
     versions = [chapter.about.get("versions", {}) for chapter in chapters]
     for name in dict.fromkeys(itertools.chain(*versions)):
         lines.append(f"| {name} | {_all_of(about.get(name) for about in versions)} |")
-    lines += ["", "## Every notebook", "", "| notebook | ended | time |", "|---|---|---|"]
-    lines += [f"| {_linked(chapter)} | {_ended(chapter)} | {_time(chapter)} |" for chapter in chapters]
     lines += ["", *_warnings(chapters), "## The grid", "", "```yaml", written.rstrip(), "```", ""]
     lines += ["With all that it leaves out:", "", "```yaml", full.rstrip(), "```", ""]
     return "\n".join(lines)
+
+
+def _folded_stages(chapters: list[Chapter]) -> list[str]:
+    """A table of the notebooks of each stage, which folds away; its line has what they took together."""
+    *times, whole = times_by_stage(chapters)
+    lines = [f"{whole[1]} notebooks took {_unbroken(whole[2])}: by stage, their number and time.", ""]
+    for (stage, count, time), (_, of_stage) in zip(times, itertools.groupby(chapters, lambda chapter: chapter.stage)):
+        lines += [f"<details><summary>{escape(stage)} · {count} · {time}</summary>", ""]
+        lines += ["| notebook | status | time |", "|---|---|---|"]
+        lines += [f"| {_linked(chapter)} | {_status(chapter)} | {_time(chapter)} |" for chapter in of_stage]
+        lines += ["", "</details>", ""]
+    return lines
 
 
 def _linked(chapter: Chapter) -> str:
     return f"[{chapter.heading}]({'../index' if chapter.stage == 'heatmaps' else chapter.name}.ipynb)"
 
 
-def _ended(chapter: Chapter) -> str:
+def _status(chapter: Chapter) -> str:
     count = len(chapter.about.get("warnings", []))
-    return "failed" if chapter.failed else f"well, {count} warning{'s' if count > 1 else ''}" if count else "well"
+    return "failed" if chapter.failed else f"ok, {count} warning{'s' if count > 1 else ''}" if count else "ok"
 
 
 def _warnings(chapters: list[Chapter]) -> list[str]:
@@ -191,7 +256,7 @@ def _warnings(chapters: list[Chapter]) -> list[str]:
 
 
 def speed(measured: pd.DataFrame) -> str:
-    """The page on speed, as Markdown, from the table of `bench.bench`."""
+    """The section on speed, as Markdown, from the table of `bench.bench`."""
     lines = [
         "| model | stage | unit | this library, a second | plain, a second | ratio | of the matrix-product rate |",
         "|---|---|---|--:|--:|--:|--:|",
@@ -201,13 +266,13 @@ def speed(measured: pd.DataFrame) -> str:
         share = f"{line.share_of_matmul_rate:.0%}"
         lines.append(f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} | {share} |")
     where = f"Measured by `make bench` on {measured['device'].iloc[0]}, in {measured['precision'].iloc[0]}."
-    return "\n".join(["# Speed", "", where, "", *lines, "", SPEED, ""])
+    return "\n".join(["## Speed", "", where, "", *lines, "", SPEED, ""])
 
 
 def summary(chapters: list[Chapter]) -> str:
     """How long each stage took, for the terminal."""
     lines = [("stage", "notebooks", "time"), *times_by_stage(chapters)]
-    return "\n".join(f"{stage:<16} {count:>16} {time:>10}" for stage, count, time in lines)
+    return "\n".join(f"{stage:<25} {count:>16} {time:>10}" for stage, count, time in lines)
 
 
 def times_by_stage(chapters: list[Chapter]) -> list[tuple[str, str, str]]:

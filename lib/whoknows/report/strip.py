@@ -138,9 +138,9 @@ def _section(about: dict, links: dict[str, str]) -> str:
     parts = [_table("Run", run), _table("Parameters", about["parameters"])]
     parts += [_table("Inputs, SHA-256", about["inputs"])] if about.get("inputs") else []
     got = " · ".join([*(_link(*link) for link in links.items()), *opened])
-    details = f"<summary>Notebook, parameters, inputs</summary>{''.join(parts)}"
-    made = f'<details class="made">{details}</details>\n<div class="strip">{got}</div>'
-    return f"## How this page was made\n\n{made}"
+    # A link to a place within opens what is folded.
+    top = f'<summary>How this page was made</summary><div class="strip" id="how-this-page-was-made">{got}</div>'
+    return f'<details class="made">{top}{"".join(parts)}</details>'
 
 
 def _table(caption: str, values: dict) -> str:

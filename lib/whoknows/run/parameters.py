@@ -95,11 +95,6 @@ def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
     return json.dumps(names | files | {"out": f"{out(grid)}/cells/{method}_{reader}_{trained_on}.parquet"})
 
 
-def figure(grid: Grid) -> str:
-    """Parameters of `figure`."""
-    return json.dumps({"out": f"{out(grid)}/published.parquet"})
-
-
 def claims(grid: Grid) -> str:
     """Parameters of `claims`."""
     return json.dumps(_of_rows(grid, "contrasts"))
@@ -128,14 +123,6 @@ def sweep(grid: Grid, reader: str) -> str:
     names = _of_reader(grid, reader, seed=grid.seeds[0])
     tried = {"strengths": grid.probe.strengths, "sizes": grid.controls.sizes}
     return json.dumps(names | tried | {"out": f"{out(grid)}/sweeps/{reader}.parquet"})
-
-
-def layers(grid: Grid) -> str:
-    """Parameters of `layers`."""
-    return json.dumps(
-        {"models": list(answers(grid)), "readers": grid.readers}
-        | {"sweeps": f"{out(grid)}/sweeps", "out": f"{out(grid)}/sweep.parquet"}
-    )
 
 
 def lora_variants(grid: Grid) -> dict[str, dict]:
@@ -185,7 +172,8 @@ def settings(grid: Grid) -> str:
 
 def controls(grid: Grid) -> str:
     """Parameters of `controls`."""
-    return json.dumps(_of_rows(grid, "controls") | {"more_rows": f"{out(grid)}/controls"})
+    more = {"more_rows": f"{out(grid)}/controls", "sweeps": f"{out(grid)}/sweeps"}
+    return json.dumps(_of_rows(grid, "controls") | more)
 
 
 def differences(grid: Grid) -> str:
@@ -232,6 +220,7 @@ def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
     places = {
         "rows": "rows",
         "more_rows": "controls",
+        "sweeps": "sweeps",
         "estimators": "estimators",
         "judged": "judged",
         "search": "search",

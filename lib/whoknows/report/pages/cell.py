@@ -14,7 +14,7 @@ from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.rows import one_class
 from whoknows.evaluation import scores
-from whoknows.evaluation.cells import first_test_set, named, test_sets
+from whoknows.evaluation.cells import first_test_set, test_sets
 from whoknows.evaluation.metrics import risk_coverage
 from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE, marked
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
@@ -130,7 +130,7 @@ def _wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
-    """The wrong answers that it was surest of, and the right ones that it doubted most, on the first test set.
+    """The wrong answers with the highest confidence and the right ones with the lowest, on the first test set.
 
     Args:
         table: as `answer_table` returns.
@@ -139,8 +139,8 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     parts = []
     for _, cell in table[table["task"].isin(members)].groupby(["method", "scored"], sort=False):
         wrong, right = cell[~cell["correct"]], cell[cell["correct"]]
-        parts.append(wrong.nlargest(WORST, "p_correct").assign(kind="surest of, though wrong"))
-        parts.append(right.nsmallest(WORST, "p_correct").assign(kind="doubted most, though right"))
+        parts.append(wrong.nlargest(WORST, "p_correct").assign(kind="highest confidence, though wrong"))
+        parts.append(right.nsmallest(WORST, "p_correct").assign(kind="lowest confidence, though right"))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -159,7 +159,9 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
     risk = _line("risk", "Risk and coverage", "Coverage", "Risk")
     whole = alt.concat(roc, _bins(), risk, _histogram(), columns=2, data=drawn, spacing=24)
     whole = whole.resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
-    text = alt.expr(f"{json.dumps(named(reader, trained_on, ''))} + scored + ' · ' + test_set + ' test questions'")
+    # In two lines, since a phone has no room for one.
+    scored = "'scored on ' + scored + ' · ' + test_set + ' test questions'"
+    text = alt.expr(f"[{json.dumps(f'{reader} trained on {trained_on},')}, {scored}]")
     title = alt.TitleParams(text=text, anchor="start", offset=10, fontSize=12)
     described = (
         "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; "

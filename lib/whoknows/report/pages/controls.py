@@ -205,7 +205,7 @@ def _sizes(table: pd.DataFrame) -> list[str]:
 
 
 def baselines_html(table: pd.DataFrame) -> str:
-    """The untrained methods as HTML: AUROC by method, reader and scored model, a table for each test set.
+    """The training-free baselines as HTML: AUROC by method, reader and scored model, a table for each test set.
 
     All but the first fold away.
 
@@ -234,7 +234,7 @@ def contest_html(table: pd.DataFrame) -> str:
         cells = cells.sort_values("auroc", ascending=False)
         names = {"Method": cells["method"].map(METHOD_TITLES)}
         shown = style.metric_columns(cells, names)
-        shown.insert(2, "Less the probe", _less(cells))
+        shown.insert(2, "Difference from the probe", _less(cells))
         most = cells.loc[cells["n"].idxmax()]  # likelihood may have fewer
         caption = f"{scored} {of[scored]}: {most['n_right']} right of {most['n']}. {style.BENEATH}"
         parts.append(style.captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))

@@ -92,7 +92,7 @@ def _asked(cells: pd.DataFrame):
             others = [name for name in table["reader"] if name != reader]
             if others:
                 less = others[0] if len(others) == 1 else "the others"
-                what = f"{METHOD_TITLES[method]} trained and scored on {scored}: reader {reader} less {less}"
+                what = f"{METHOD_TITLES[method]} trained and scored on {scored}: reader {reader} − {less}"
                 cell, *compared = ((method, name, scored, scored) for name in (reader, *others))
                 yield READER, "", what, cell, compared
 

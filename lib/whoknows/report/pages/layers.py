@@ -6,7 +6,6 @@ from pathlib import Path
 import altair as alt
 import pandas as pd
 
-from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
@@ -33,36 +32,35 @@ FEW = 2  # models whose cells all have a line; of more, each has one for its own
 def read(folder: str, models: list[str], readers: list[str] | None = None) -> pd.DataFrame:
     """The sweeps of all readers of a run that are there; of many models only the first, to keep the page small.
 
-    What rests on too few right or wrong answers has no auroc.
+    What rests on too few right or wrong answers has no auroc. Without a sweep, as of a packed run, the table is empty.
 
     Args:
         models: the grid's.
         readers: those of them that read; None for all.
-
-    Raises:
-        WhoknowsError: there is none.
     """
     readers = models if readers is None else readers
     some = [*readers, *(model for model in models if model not in readers)][:MOST_FOR_ALL]
     few = readers[:MOST_FOR_ALL]
     paths = [path for path in (Path(folder) / f"{model}.parquet" for model in few) if path.exists()]
     if not paths:
-        raise WhoknowsError(f"{folder} has no sweep of {', '.join(few)}: run the stage sweep first")
+        return pd.DataFrame()
     table = pd.concat([files.read_parquet(path) for path in paths], ignore_index=True)
     table["auroc"] = table["auroc"].where(table["n_rarer"] >= MIN_PER_CLASS)
     return table[table["trained_on"].isin(some) & table["scored"].isin(some)]
 
 
-def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart:
+def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | None:
     """A heatmap and two curves that follow switches: depth of the layer, strength of the penalty, training answers.
 
     They open on what validation chooses for each probe, which is the report's own probe where its grid tries all
-    layers.
+    layers. None without a sweep.
 
     Args:
-        table: as `sweep.run` returns, of all readers.
+        table: as `read` returns.
         models: on both axes, in order.
     """
+    if table.empty:
+        return None
     table = table.dropna(subset="auroc")
     readings = [*READINGS] if len(models) > 1 else ["A"]  # which are the same of one model
     drawn = pd.concat([heatmap_axes(_packed(table), reading) for reading in readings])
@@ -173,8 +171,10 @@ def layers_html(table: pd.DataFrame) -> str:
     """The layer and strength that validation chooses for each cell and size, and AUROC there, as HTML that folds away.
 
     Args:
-        table: as `sweep.run` returns.
+        table: as `read` returns.
     """
+    if table.empty:
+        return "<p>There is no sweep to show.</p>"
     keys = ["reader", "trained_on", "scored", "size"]
     best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]
     columns = {
