@@ -314,7 +314,7 @@ def first_page(rows):
     by_task = scores.by_task(rows)
     measured = cells.measure(rows, by_task, TASKS)
     primary = claims.corrected(by_task, measured, bootstrap.samples(rows), ["weak", "strong"], TASKS)
-    return cells.heatmap_table(measured, ["weak", "strong"], TASKS), cells.baseline_table(measured), primary
+    return cells.heatmap_table(measured, ["weak", "strong"], TASKS), primary
 
 
 @pytest.mark.slow
@@ -345,14 +345,6 @@ def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
         heatmaps.heatmaps_sentences(table, *beside)
         == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
     )
-
-
-def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
-    table = test_heatmaps.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(
-        still_improving=[False] * 4 + [True] + [False] * 3
-    )
-    text = heatmaps.heatmaps_sentences(table, test_heatmaps.untrained(0.85, 0.8), test_heatmaps.NO_PRIMARY)
-    assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in text
 
 
 @pytest.mark.slow

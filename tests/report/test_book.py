@@ -182,15 +182,13 @@ def expected(
 
 def shown(opened, chart: int = 0) -> list[str]:
     """The values that stand in the cells of a chart, in the order of `expected`."""
-    values = bold(opened, chart)
-    panels = values[: len(values) // 2], values[len(values) // 2 :]
-    return [text for panel in panels for text, _, _ in in_lines(panel)]
+    return [text for panel in (0, 1) for text, _, _ in in_lines(bold(opened, chart, f".concat_{panel}_group"))]
 
 
-def bold(opened, chart: int = 0) -> list[tuple[str, float, float]]:
+def bold(opened, chart: int = 0, panel: str = "") -> list[tuple[str, float, float]]:
     """A heatmap's values and where the middle of each stands; its bold marks, which what the colour bars say is not."""
     return opened.read(f"""
-        [...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('.mark-text.role-mark text')]
+        [...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('{panel} .mark-text.role-mark text')]
         .filter(text => text.getAttribute('font-weight') === 'bold')
         .map(text => [text.textContent, text.getBoundingClientRect()])
         .map(([text, box]) => [text, box.x + box.width / 2, box.y + box.height / 2])""")
@@ -250,7 +248,7 @@ def test_all_cells_of_every_reading_are_within_the_picture(opened):
         return [...document.querySelectorAll('svg.marks text')].map(text => text.getBoundingClientRect()).every(inside);
     })()"""
     opened.visit()
-    for reading, count in (("all", 16), ("A", 8)):
+    for reading, count in (("all", 20), ("A", 10)):
         choose(opened, "reading", reading)
         opened.wait(within)
         assert len(bold(opened)) == count
@@ -261,11 +259,11 @@ def test_the_address_has_what_is_chosen_and_brings_it_back(opened, table):
     choose(opened, "reading", "B")
     choose(opened, "test_set", "shift")
     opened.wait("location.search === '?reading=B&test_set=shift'")
-    opened.visit("index.html?reading=B&test_set=shift&metric=brier&colours=nonsense")
+    opened.visit("index.html?reading=B&test_set=shift&metric=brier&pair=nonsense")
     assert shown(opened) == expected(table, "B", "shift", metric="brier")
     choose(opened, "metric", "auroc")
     choose(opened, "reading", "A")
-    opened.wait("location.search === '?test_set=shift&colours=nonsense'")
+    opened.wait("location.search === '?test_set=shift&pair=nonsense'")
 
 
 def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
@@ -284,7 +282,7 @@ def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
             for kind in ("rawKeyDown", "keyUp")
         ]
 
-    opened.read("document.querySelector('.chart input[name=colours]:checked').focus()")
+    opened.read("[...document.querySelectorAll('.chart .vega-bindings :is(input:checked, select)')].at(-1).focus()")
     press("Tab")
     label = "document.activeElement.getAttribute('aria-label')"
     first = opened.read(label)
@@ -430,11 +428,11 @@ def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
     titles = "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('.role-scope .role-title-text')]"
     places = f"{titles}.map(title => title.getBoundingClientRect()).map(box => [box.x, box.y])"
     opened.visit(width=1280)
-    (left, top), (right, beside) = opened.read(places)[-2:]
-    assert left < right and abs(top - beside) < 5
+    lefts, tops = zip(*opened.read(places)[-3:])
+    assert lefts[0] < lefts[1] < lefts[2] and max(tops) - min(tops) < 5
     opened.visit(width=390)
-    (left, top), (below, bottom) = opened.read(places)[-2:]
-    assert top < bottom
+    _, tops = zip(*opened.read(places)[-3:])
+    assert tops[0] < tops[1] < tops[2]
 
 
 def test_a_phone_shows_charts_whole(opened):
