@@ -55,9 +55,9 @@ def heatmaps_chart(
         A chart whose colours mean the same in all panels.
     """
     shown = [metric for metric in METRICS if metric in table and (metric == "auroc" or table[metric].notna().any())]
-    pages = [page_of(line) if links else None for line in table.itertuples()]
+    pages = [page_of(line) if links else "" for line in table.itertuples()]
     table = table.assign(page=pages, grading=table.get("grading", ""))
-    parts = [table, *([] if untrained is None or untrained.empty else [untrained.assign(page=None, grading="")])]
+    parts = [table, *([] if untrained is None or untrained.empty else [untrained.assign(page="", grading="")])]
     drawn = with_labels(pd.concat(parts, ignore_index=True), len(models))
     place = ["reading", "grading", "test_set", "method", "model"]
     drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), *place, "mark", "note", "page"])
@@ -92,10 +92,10 @@ def untrained(table: pd.DataFrame, cells: pd.DataFrame, method: str) -> pd.DataF
     return rows.merge(plain, on=["test_set", "scored"]).assign(trained_on=NOTHING)
 
 
-def page_of(line) -> str | None:
-    """The address of a cell's page from the first page, with the scored model chosen; None if nothing was scored."""
+def page_of(line) -> str:
+    """The address of a cell's page from the first page, with the scored model chosen; "" if nothing was scored."""
     if pd.isna(line.n):
-        return None
+        return ""
     method = line.method.removesuffix("_mlp")
     return f"run/cell-{method}_{line.reader}_{line.trained_on}.html?scored={line.scored}"
 
@@ -117,7 +117,8 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
     drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}{mark}" for v, mark in zip(table["auroc"], drawn["mark"])]
     if "still_improving" in table:
         states = {IMPROVING: improving, "not known": table["still_improving"].isna()}
-        drawn["training"] = np.select([~measured, *states.values()], [None, *states], "at its plateau")
+        nothing = ~measured | (table["trained_on"] == NOTHING)
+        drawn["training"] = np.select([nothing, *states.values()], [None, *states], "at its plateau")
     if "of_tasks" in table:
         fewer = (table["n_tasks"] < table["of_tasks"]).fillna(False)
         tasks = [*zip(table["n_tasks"], table["of_tasks"], fewer)]
@@ -223,7 +224,7 @@ def _panel(
     scale = alt.Scale(domain=[*map(alt.expr, ends)], range=RAMP, interpolate="rgb", clamp=True, reverse=reverse)
     length = min(size * len(models), 240)
     bar = alt.Legend(title=None, format=".2f", gradientLength=length, tickCount=5, labelFontSize=FONT)
-    linked = drawn["page"].notna().any() and side != "plain"
+    linked = drawn["page"].ne("").any() and side != "plain"
     pointer = "pointer" if linked else "default"
     fonts = {"labelFontSize": FONT, "titleFontSize": FONT}
     x_axis = alt.Axis(labelAngle=0 if side == "plain" else angle, labelLimit=140, **fonts)

@@ -163,7 +163,7 @@ def _helps(says: pd.Series, baseline: str) -> str:
     settled, unsettled = says[~says.isin(OPEN)], says[says.isin(OPEN)]
     if settled.empty:
         return f"whether training helps over {plain}, is inconclusive"
-    verbs = {ABOVE: "better than", BELOW: "worse than", INSIGNIFICANT: "not significantly different from"}
+    verbs = {ABOVE: "better than", INSIGNIFICANT: "not significantly different from", BELOW: "worse than"}
     groups = {verb: settled.index[settled == verdict] for verdict, verb in verbs.items()}
     said = [f"{_are(methods)} {verb}" for verb, methods in groups.items() if len(methods)]
     parts = [f"{said[0]} {plain}", *(f"{other} it" for other in said[1:])]
