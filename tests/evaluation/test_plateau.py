@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import test_heatmaps
 import vl_convert
 from test_claims import STATED, planted
 

@@ -109,6 +109,10 @@ def write_results(folder: Path) -> Path:
     write_page(
         pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, outputs
     )
+    ids = [f"{task['name']}-{at}" for task in TASKS for at in range(task["size"])]
+    asked = pd.DataFrame({"question_id": ids, "question": EVIL, "answer": EVIL})
+    for model in MODELS:
+        files.write_parquet(folder / "answers" / f"{model}.parquet", asked.assign(gold=[[EVIL]] * len(ids)))
     write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])
     for reader in MODELS:
         write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, outputs)
@@ -454,6 +458,52 @@ def test_a_phone_shows_charts_whole(opened):
         )
     opened.visit(width=390)
     assert opened.read("(table => table.scrollWidth - table.clientWidth)(document.querySelector('table.facts'))") <= 0
+
+
+def test_graded_answers_are_chosen_by_model_and_grade(opened):
+    shown = (
+        "[...document.querySelectorAll('table.examples tbody tr')].filter(row => row.getClientRects().length)"
+        ".map(row => [row.dataset.scored, row.dataset.grade])"
+    )
+
+    def pick(at, value):
+        opened.read(f"""(() => {{
+            const list = document.querySelectorAll('.switches select')[{at}];
+            list.value = '{value}';
+            list.dispatchEvent(new Event('change'));
+        }})()""")
+
+    opened.visit()
+    first = [[MODELS[0], grade] for grade in ("right", "wrong")] * 5
+    assert sorted(opened.read(shown)) == sorted(first), "at first ten answers of the first model"
+    pick(1, "wrong")
+    assert opened.read(shown) == [[MODELS[0], "wrong"]] * 5
+    pick(0, "all")
+    assert sorted(opened.read(shown)) == [[model, "wrong"] for model in MODELS for _ in range(5)]
+    assert opened.read("document.querySelector('.switches output').textContent") == "10 of 20 answers"
+    assert opened.read("document.querySelectorAll('table.examples :is(script, img, strong)').length") == 0
+    assert opened.read("window.hit") is None and EVIL[:30] in opened.read(
+        "document.querySelector('table.examples').textContent"
+    )
+    opened.visit(width=390)
+    assert opened.read("(one => one.scrollWidth - one.clientWidth)(document.querySelector('table.examples'))") <= 0
+    opened.call("Emulation.setEmulatedMedia", media="print")
+    assert len(opened.read(shown)) == 20, "on paper nothing can be chosen"
+    opened.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_first_page_says_who_made_it_and_what_a_link_shows(opened, built):
+    opened.visit()
+    line = opened.read("document.querySelector('.byline').innerText")
+    assert line.startswith("The whoknows authors · version 0.1.0 · ") and "How to cite" in line
+    answer = opened.read("document.querySelector('p.answer').textContent")
+    names = ("meta[name=description]", "meta[property='og:description']", "meta[property='og:title']")
+    seen = [opened.read(f'document.querySelector("{name}").content') for name in names]
+    assert seen == [answer, answer, "Can a language model tell when an answer is wrong, its own or another model's?"]
+    image = opened.read("document.querySelector('meta[property=\"og:image\"]').content")
+    assert (built[1].parent / image).is_file()
+    under = opened.read("document.querySelector('p.caption').closest('.cell').nextElementSibling.className")
+    assert under == "strip", "the line of what it was made from stands beneath the caption"
 
 
 def test_an_answer_is_shown_and_never_run(opened):

@@ -194,7 +194,7 @@ def test_a_last_panel_has_what_needs_no_training_once_in_each_row_and_one_colour
     assert svg.count(">Answer likelihood</text>") == 1 and svg.count(">no training</text>") == 1
     assert svg.count("role-legend-gradient") == 1 and ">0.95</text>" in svg, "which reaches the highest of all panels"
     assert min(map(float, re.findall(r'font-size="([\d.]+)px"', svg))) >= 12
-    assert svg.count("<a ") == 8 and not re.search('<a [^>]*likelihood', svg), "it has no page of its own"
+    assert svg.count("<a ") == 8 and not re.search("<a [^>]*likelihood", svg), "it has no page of its own"
 
 
 def heard(table):

@@ -194,7 +194,9 @@ def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
     assert seen[0].startswith(
         "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.013 "
         "(95 % interval -0.020 to +0.045, p 0.030, "
-    ) or seen[0].startswith("- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.012")
+    ) or seen[0].startswith(
+        "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.012"
+    )
     assert seen[1].startswith("- **Probe − LoRA + Prompt**, mean over 4 cells: +0.01")
 
 
@@ -239,7 +241,9 @@ def test_the_examples_are_the_first_by_the_digest_of_their_names(tmp_path):
     line = table.iloc[0]
     for name, cell, more in (("Probe · b", ("probe", "b", "b"), 0.5), ("Answer likelihood", ("likelihood", "", ""), 0)):
         place = (rows[["method", "reader", "trained_on"]] == [*cell]).all(axis=1)
-        logit = rows.loc[place & (rows["scored"] == line["scored"]) & (rows["question_id"] == line["question_id"]), "logit"]
+        logit = rows.loc[
+            place & (rows["scored"] == line["scored"]) & (rows["question_id"] == line["question_id"]), "logit"
+        ]
         assert line[name] == pytest.approx(1 / (1 + np.exp(-(logit.item() + more))), abs=1e-6), "the mean over seeds"
 
 
@@ -299,7 +303,9 @@ def test_the_first_page_has_its_byline_and_the_machine_beneath_its_box():
     rest = new_notebook(metadata={"whoknows": {"seconds": 600.0, "machine": "a *machine*", "precision": "bfloat16"}})
     beside = new_notebook(metadata={"whoknows": {"seconds": 9000.0}})
     others = [chapters.Chapter("answer-a", rest, {}, False), chapters.Chapter("beside-claims", beside, {}, False)]
-    sources = [cell.source for cell in chapters.landing(chapters.Chapter("heatmaps", page, {}, False), others, "by us").cells]
+    sources = [
+        cell.source for cell in chapters.landing(chapters.Chapter("heatmaps", page, {}, False), others, "by us").cells
+    ]
     assert sources[1] == "by us" and sources[2] == "1"
     assert "`a *machine*` · 10.5 min of notebooks · models in `bfloat16`" in sources[3] and sources[4:] == ["1"]
 
@@ -325,7 +331,7 @@ def test_a_link_shows_the_answer_and_a_picture_of_the_first_chart(tmp_path):
     page = page_with(chart, "<table></table>", answer='<p class="answer">It &lt; helps.</p>\n\n- more')
     shown = citation.preview(nbformat.from_dict(page), {"title": "whoknows: can it?", "authors": ["Us"]}, tmp_path)
     picture = {"image": "_static/preview.png"}
-    assert shown == {"title": "can it?", "description": "It &lt; helps.", "authors": "Us"} | picture
+    assert shown == {"title": "Can it?", "description": "It &lt; helps.", "authors": "Us"} | picture
     assert (tmp_path / "preview.png").read_bytes()[:8] == base64.b64decode("iVBORw0KGgo=")
     nothing = citation.preview(page_with(), {"title": "t", "authors": ["Us"]}, tmp_path / "none")
-    assert nothing == {"title": "t", "description": "", "authors": "Us", "image": ""}
+    assert nothing == {"title": "T", "description": "", "authors": "Us", "image": ""}

@@ -59,9 +59,7 @@ def says(table):
 def test_the_heatmaps_of_one_model_are_one_cell_and_compare_nothing():
     table, measured = table_of(alone(), ["a"], ["a"])
     assert set(table["reading"]) == {"A"} and len(table) == 2 * table["test_set"].nunique()
-    assert "a is the only model: it reads, is trained on and is scored, and is compared with no other." in says(
-        table
-    )
+    assert "a is the only model: it reads, is trained on and is scored, and is compared with no other." in says(table)
     spec = heatmaps.heatmaps_chart(table, ["a"], "x").to_dict()
     assert not [one for one in spec["params"] if one["name"] == "reading" and "bind" in one], "there is nothing to turn"
     html = heatmaps.heatmaps_html(table, ["a"])

@@ -36,7 +36,12 @@ def byline(about: dict, date: str, home: str) -> str:
     home = about.get("repository-code") or home
     version = f"version {about['version']}" if about.get("version") else ""
     doi = f"[doi:{about['doi']}](https://doi.org/{about['doi']})" if about.get("doi") else ""
-    facts = [", ".join(about["authors"]), version, str(about.get("date-released", "") or date), about.get("license", "")]
+    facts = [
+        ", ".join(about["authors"]),
+        version,
+        str(about.get("date-released", "") or date),
+        about.get("license", ""),
+    ]
     links = [doi, f"[Repository]({home})" if home else "", "[How to cite](book/cite.md)"]
     return f":::{{container}} byline\n{' · '.join(filter(None, [*facts, *links]))}\n:::"
 
@@ -68,7 +73,8 @@ def preview(landing: NotebookNode, about: dict, static: Path) -> dict[str, str]:
     if spec:
         picture = vl_convert.vegalite_to_png(json.dumps(spec | {"background": "white", "padding": 20}), scale=SCALE)
         (static / PREVIEW).write_bytes(picture)
-    title = about["title"].partition(": ")[2] or about["title"]
+    title = about["title"].partition(": ")[2] or about["title"]  # without the software's name
+    title = title[0].upper() + title[1:]
     image = f"_static/{PREVIEW}" if spec else ""
     # the answer is HTML already, which the template must not escape again
     return {"title": title, "description": answer, "authors": ", ".join(about["authors"]), "image": image}

@@ -167,8 +167,14 @@ def _helps(says: pd.Series, baseline: str) -> str:
     groups = {verb: settled.index[settled == verdict] for verdict, verb in verbs.items()}
     said = [f"{_are(methods)} {verb}" for verb, methods in groups.items() if len(methods)]
     parts = [f"{said[0]} {plain}", *(f"{other} it" for other in said[1:])]
-    parts += [f"{' and '.join(NAMED[method] for method in unsettled.index)} without a verdict"] if len(unsettled) else []
-    leads = {ABOVE: "training helps", INSIGNIFICANT: "training shows no significant gain", BELOW: "training does not help"}
+    parts += (
+        [f"{' and '.join(NAMED[method] for method in unsettled.index)} without a verdict"] if len(unsettled) else []
+    )
+    leads = {
+        ABOVE: "training helps",
+        INSIGNIFICANT: "training shows no significant gain",
+        BELOW: "training does not help",
+    }
     mixed = "training helps in part" if ABOVE in set(settled) else leads[INSIGNIFICANT]
     return f"{leads[settled.iloc[0]] if settled.nunique() == 1 else mixed}: {', '.join(parts)}"
 
@@ -199,7 +205,8 @@ def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
         over = {TRAINING: "model", METHOD: "cell", SELF: "cell"}[kind]
         against = f", against {_inside(METHOD_TITLES.get(baseline, baseline))}" if kind == TRAINING else ""
         values = [
-            f"{METHOD_TITLES[line.method] + ' ' if line.method else ''}{_difference(line)}" for line in group.itertuples()
+            f"{METHOD_TITLES[line.method] + ' ' if line.method else ''}{_difference(line)}"
+            for line in group.itertuples()
         ]
         mean = f", mean over {group['count'].max()} {over}s" if group["count"].max() > 1 else ""
         lines.append(f"- **{kind}**{against}{mean}: {'; '.join(values)}.")
@@ -273,7 +280,9 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
     """
     first = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
     counts = first.loc[first["auroc"].notna(), "n"].dropna()
-    rests = f", each from {style.span(*(f'{n:,}' for n in (counts.min(), counts.max())))} answers" if len(counts) else ""
+    rests = (
+        f", each from {style.span(*(f'{n:,}' for n in (counts.min(), counts.max())))} answers" if len(counts) else ""
+    )
     last = (
         f" The last panel is {escape(_inside(METHOD_TITLES.get(baseline, baseline)))}, which needs no training: "
         "a cell that is no lighter than the one in its row there has gained nothing by training."
@@ -303,12 +312,13 @@ def schematic_html(readers: list[str], models: list[str]) -> str:
         ("Scored", "Its test answers, which no estimator has seen, each get a confidence.", row),
     ]  # fmt: skip
     boxes = "".join(
-        f'<li><b>{title}</b><span>{text}</span><em>for example {escape(model)}</em></li>' for title, text, model in steps
+        f"<li><b>{title}</b><span>{text}</span><em>for example {escape(model)}</em></li>"
+        for title, text, model in steps
     )
     end = "<li><b>AUROC</b><span>Do right answers get more confidence than wrong ones?</span><em>one cell</em></li>"
     return (
-        '<figure class="schema"><ol aria-label="From graded answers to a cell of the figure: trained on, reader, scored, '
-        f'AUROC">{boxes}{end}</ol><figcaption><b>Figure 2.</b> The three models behind a cell. The example is the cell '
+        '<figure class="schema"><ol aria-label="From graded answers to a cell: trained on, reader, scored, AUROC">'
+        f"{boxes}{end}</ol><figcaption><b>Figure 2.</b> The three models behind a cell. The example is the cell "
         f"in column {escape(column)} and row {escape(row)} of Figure 1.</figcaption></figure>"
     )
 
