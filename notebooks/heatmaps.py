@@ -77,8 +77,9 @@ HTML(landing.examples_html(landing.examples(examples, answers, readers, tasks, b
 # %% [markdown]
 # ## The paper's figure and this one
 #
-# This report repeats [the figure on transfer between models](run/figure.ipynb) of *Large Language Models Must Be Taught
-# to Know What They Don't Know* (NeurIPS 2024), on other models and questions.
+# This report repeats the figure on transfer between models of *Large Language Models Must Be Taught to Know What They
+# Don't Know* (NeurIPS 2024, [arXiv 2406.08391](https://arxiv.org/abs/2406.08391)). [What is claimed of that
+# figure](run/claims.ipynb) is tested sentence by sentence.
 
 # %% tags=["remove-input"]
 HTML(landing.figures_html(table, models, tasks, seeds))
