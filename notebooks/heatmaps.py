@@ -11,11 +11,10 @@
 #
 # Its own answers, or another model's? Language models answered real questions, each answer was graded, and estimators
 # of confidence were trained on the grades: a **probe** on a model's hidden states, and **LoRA + Prompt**, the model
-# fine-tuned to say whether an answer is correct. Each cell is an AUROC: the chance that the estimator assigns
-# higher confidence to a right answer than to a wrong one.
+# fine-tuned to say whether an answer is correct.
 
 # %% tags=["parameters"]
-# Needs the rows and the cards of all estimators; no language model is loaded.
+# Needs the rows and the cards of all estimators, and all answers; no language model is loaded.
 rows = "results/embedded/rows"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
@@ -28,6 +27,10 @@ tasks = [
     {"name": "sciq", "size": 320, "role": "shift"},
     {"name": "capitals", "size": 200, "role": "shift"},
 ]
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
 links = True
 out = "results/by-hand/scores.parquet"
 
@@ -36,7 +39,7 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import bootstrap, cells, plateau, scores
-from whoknows.report.pages import claims, heatmaps
+from whoknows.report.pages import claims, heatmaps, landing
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 by_task, samples = scores.by_task(examples), bootstrap.samples(examples)
@@ -45,24 +48,51 @@ primary = claims.corrected(by_task, measured, samples, readers, tasks)
 shown = cells.enough(measured)
 table = cells.heatmap_table(shown, models, tasks, readers)
 files.write_parquet(out, table)
-sentences = heatmaps.heatmaps_sentences(table, cells.baseline_table(shown), primary)
-Markdown(sentences + plateau.elsewhere(estimators, examples))
+baseline = landing.best_untrained(examples, readers, tasks)
+compared = landing.comparisons(by_task, measured, samples, primary, readers, tasks, baseline)
+Markdown(landing.answer(compared, baseline))
 
 # %% tags=["remove-input"]
-heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links)
+HTML(landing.box_html(examples, estimators, models, readers, tasks, seeds))
 
 # %% tags=["remove-input"]
-HTML(heatmaps.html(examples, estimators, readers))
+untrained = heatmaps.untrained(table, shown, baseline)
+heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links, untrained)
 
 # %% tags=["remove-input"]
-HTML(heatmaps.heatmaps_html(table, models, links))
+HTML(landing.caption_html(table, baseline))
+
+# %% tags=["remove-input"]
+Markdown(heatmaps.heatmaps_sentences(table, primary) + plateau.elsewhere(estimators, examples))
+
+# %% tags=["remove-input"]
+HTML(landing.schematic_html(readers, models))
 
 # %% [markdown]
-# Beneath a cell's value stand its 95 % bootstrap interval over questions and the number of right answers that it rests
-# on. Point at a cell for more; press it, or Enter on it, for the page of its estimator, which says who reads, is
-# trained on and is scored. A hatched cell has no value, and says why. One with ↗ was *still improving* when its
-# training ended, as its page says: no conclusion rests on it.
+# ## Graded answers, and the confidence in each
+
+# %% tags=["remove-input"]
+HTML(landing.examples_html(landing.examples(examples, answers, readers, tasks, baseline)))
+
+# %% [markdown]
+# ## The paper's figure and this one
+#
+# This report repeats the figure on transfer between models of *Large Language Models Must Be Taught to Know What They
+# Don't Know* (NeurIPS 2024, [arXiv 2406.08391](https://arxiv.org/abs/2406.08391)). [What is claimed of that
+# figure](run/claims.ipynb) is tested sentence by sentence.
+
+# %% tags=["remove-input"]
+HTML(landing.figures_html(table, models, tasks, seeds))
+
+# %% [markdown]
+# ## The numbers
 #
 # In-distribution values are means within task: an estimator that knows only which task is harder gets one half. More on
 # [how to read the heatmaps](book/reading.md), [which differences are significant](run/differences.ipynb), [what a
 # simpler explanation would reach](run/controls.ipynb) and [how far the estimators carry](run/shift.ipynb).
+
+# %% tags=["remove-input"]
+HTML(heatmaps.heatmaps_html(table, models, links))
+
+# %% tags=["remove-input"]
+HTML(heatmaps.html(examples, estimators, readers))

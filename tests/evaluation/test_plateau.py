@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-import test_heatmaps
 import vl_convert
 from test_claims import STATED, planted
 
@@ -320,7 +319,7 @@ def first_page(rows):
     by_task = scores.by_task(rows)
     measured = cells.measure(rows, by_task, TASKS)
     primary = claims.corrected(by_task, measured, bootstrap.samples(rows), ["weak", "strong"], TASKS)
-    return cells.heatmap_table(measured, ["weak", "strong"], TASKS), cells.baseline_table(measured), primary
+    return cells.heatmap_table(measured, ["weak", "strong"], TASKS), primary
 
 
 @pytest.mark.slow
@@ -351,14 +350,6 @@ def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
         heatmaps.heatmaps_sentences(table, *beside)
         == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
     )
-
-
-def test_what_needs_no_training_is_not_compared_with_a_marked_cell():
-    table = test_heatmaps.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(
-        still_improving=[False] * 4 + [True] + [False] * 3
-    )
-    text = heatmaps.heatmaps_sentences(table, test_heatmaps.untrained(0.85, 0.8), test_heatmaps.NO_PRIMARY)
-    assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in text
 
 
 @pytest.mark.slow
@@ -504,11 +495,3 @@ def test_the_first_page_shows_released_adapters_and_concludes_nothing_from_them(
     table, *beside = first_page(seed_figure(tmp_path, ("strong", "strong")))
     text = heatmaps.heatmaps_sentences(table, *beside)
     assert "in 6 of 6 cells**" in text and "in 2 of 2 cells that have both" in text
-
-
-def test_what_needs_no_training_is_not_compared_with_a_released_adapter():
-    table = test_heatmaps.cells([0.8, 0.7, 0.6, 0.7], [0.9, 0.7, 0.7, 0.75]).assign(
-        still_improving=[False] * 4 + [pd.NA] + [False] * 3, released=[False] * 4 + [True] + [False] * 3
-    )
-    text = heatmaps.heatmaps_sentences(table, test_heatmaps.untrained(0.85, 0.8), test_heatmaps.NO_PRIMARY)
-    assert "reaches 0.80 on the answers of b, no lower than the best that it learned from its own answers." in text

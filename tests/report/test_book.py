@@ -109,6 +109,10 @@ def write_results(folder: Path) -> Path:
     write_page(
         pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, outputs
     )
+    ids = [f"{task['name']}-{at}" for task in TASKS for at in range(task["size"])]
+    asked = pd.DataFrame({"question_id": ids, "question": EVIL, "answer": EVIL})
+    for model in MODELS:
+        files.write_parquet(folder / "answers" / f"{model}.parquet", asked.assign(gold=[[EVIL]] * len(ids)))
     write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])
     for reader in MODELS:
         write_page(pages, f"answer-{reader}", f"Answers · {reader}", {"model": reader}, outputs)
@@ -182,15 +186,13 @@ def expected(
 
 def shown(opened, chart: int = 0) -> list[str]:
     """The values that stand in the cells of a chart, in the order of `expected`."""
-    values = bold(opened, chart)
-    panels = values[: len(values) // 2], values[len(values) // 2 :]
-    return [text for panel in panels for text, _, _ in in_lines(panel)]
+    return [text for panel in (0, 1) for text, _, _ in in_lines(bold(opened, chart, f".concat_{panel}_group"))]
 
 
-def bold(opened, chart: int = 0) -> list[tuple[str, float, float]]:
+def bold(opened, chart: int = 0, panel: str = "") -> list[tuple[str, float, float]]:
     """A heatmap's values and where the middle of each stands; its bold marks, which what the colour bars say is not."""
     return opened.read(f"""
-        [...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('.mark-text.role-mark text')]
+        [...document.querySelectorAll('svg.marks')[{chart}].querySelectorAll('{panel} .mark-text.role-mark text')]
         .filter(text => text.getAttribute('font-weight') === 'bold')
         .map(text => [text.textContent, text.getBoundingClientRect()])
         .map(([text, box]) => [text, box.x + box.width / 2, box.y + box.height / 2])""")
@@ -250,7 +252,7 @@ def test_all_cells_of_every_reading_are_within_the_picture(opened):
         return [...document.querySelectorAll('svg.marks text')].map(text => text.getBoundingClientRect()).every(inside);
     })()"""
     opened.visit()
-    for reading, count in (("all", 16), ("A", 8)):
+    for reading, count in (("all", 20), ("A", 10)):
         choose(opened, "reading", reading)
         opened.wait(within)
         assert len(bold(opened)) == count
@@ -261,11 +263,11 @@ def test_the_address_has_what_is_chosen_and_brings_it_back(opened, table):
     choose(opened, "reading", "B")
     choose(opened, "test_set", "shift")
     opened.wait("location.search === '?reading=B&test_set=shift'")
-    opened.visit("index.html?reading=B&test_set=shift&metric=brier&colours=nonsense")
+    opened.visit("index.html?reading=B&test_set=shift&metric=brier&pair=nonsense")
     assert shown(opened) == expected(table, "B", "shift", metric="brier")
     choose(opened, "metric", "auroc")
     choose(opened, "reading", "A")
-    opened.wait("location.search === '?test_set=shift&colours=nonsense'")
+    opened.wait("location.search === '?test_set=shift&pair=nonsense'")
 
 
 def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
@@ -284,7 +286,7 @@ def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
             for kind in ("rawKeyDown", "keyUp")
         ]
 
-    opened.read("document.querySelector('.chart input[name=colours]:checked').focus()")
+    opened.read("[...document.querySelectorAll('.chart .vega-bindings :is(input:checked, select)')].at(-1).focus()")
     press("Tab")
     label = "document.activeElement.getAttribute('aria-label')"
     first = opened.read(label)
@@ -430,11 +432,11 @@ def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
     titles = "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('.role-scope .role-title-text')]"
     places = f"{titles}.map(title => title.getBoundingClientRect()).map(box => [box.x, box.y])"
     opened.visit(width=1280)
-    (left, top), (right, beside) = opened.read(places)[-2:]
-    assert left < right and abs(top - beside) < 5
+    lefts, tops = zip(*opened.read(places)[-3:])
+    assert lefts[0] < lefts[1] < lefts[2] and max(tops) - min(tops) < 5
     opened.visit(width=390)
-    (left, top), (below, bottom) = opened.read(places)[-2:]
-    assert top < bottom
+    _, tops = zip(*opened.read(places)[-3:])
+    assert tops[0] < tops[1] < tops[2]
 
 
 def test_a_phone_shows_charts_whole(opened):
@@ -456,6 +458,52 @@ def test_a_phone_shows_charts_whole(opened):
         )
     opened.visit(width=390)
     assert opened.read("(table => table.scrollWidth - table.clientWidth)(document.querySelector('table.facts'))") <= 0
+
+
+def test_graded_answers_are_chosen_by_model_and_grade(opened):
+    shown = (
+        "[...document.querySelectorAll('table.examples tbody tr')].filter(row => row.getClientRects().length)"
+        ".map(row => [row.dataset.scored, row.dataset.grade])"
+    )
+
+    def pick(at, value):
+        opened.read(f"""(() => {{
+            const list = document.querySelectorAll('.switches select')[{at}];
+            list.value = '{value}';
+            list.dispatchEvent(new Event('change'));
+        }})()""")
+
+    opened.visit()
+    first = [[MODELS[0], grade] for grade in ("right", "wrong")] * 5
+    assert sorted(opened.read(shown)) == sorted(first), "at first ten answers of the first model"
+    pick(1, "wrong")
+    assert opened.read(shown) == [[MODELS[0], "wrong"]] * 5
+    pick(0, "all")
+    assert sorted(opened.read(shown)) == [[model, "wrong"] for model in MODELS for _ in range(5)]
+    assert opened.read("document.querySelector('.switches output').textContent") == "10 of 20 answers"
+    assert opened.read("document.querySelectorAll('table.examples :is(script, img, strong)').length") == 0
+    assert opened.read("window.hit") is None and EVIL[:30] in opened.read(
+        "document.querySelector('table.examples').textContent"
+    )
+    opened.visit(width=390)
+    assert opened.read("(one => one.scrollWidth - one.clientWidth)(document.querySelector('table.examples'))") <= 0
+    opened.call("Emulation.setEmulatedMedia", media="print")
+    assert len(opened.read(shown)) == 20, "on paper nothing can be chosen"
+    opened.call("Emulation.setEmulatedMedia", media="")
+
+
+def test_the_first_page_says_who_made_it_and_what_a_link_shows(opened, built):
+    opened.visit()
+    line = opened.read("document.querySelector('.byline').innerText")
+    assert line.startswith("The whoknows authors · version 0.1.0 · ") and "How to cite" in line
+    answer = opened.read("document.querySelector('p.answer').textContent")
+    names = ("meta[name=description]", "meta[property='og:description']", "meta[property='og:title']")
+    seen = [opened.read(f'document.querySelector("{name}").content') for name in names]
+    assert seen == [answer, answer, "Can a language model tell when an answer is wrong, its own or another model's?"]
+    image = opened.read("document.querySelector('meta[property=\"og:image\"]').content")
+    assert (built[1].parent / image).is_file()
+    under = opened.read("document.querySelector('p.caption').closest('.cell').nextElementSibling.className")
+    assert under == "strip", "the line of what it was made from stands beneath the caption"
 
 
 def test_an_answer_is_shown_and_never_run(opened):

@@ -1,4 +1,4 @@
-"""The box beside the heatmaps says what the files of the run say."""
+"""The boxes of the first page say what the files of the run say."""
 
 import json
 
@@ -28,13 +28,24 @@ def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):
     foreign = make_rows([0.0] * 9, [True] * 9, split="validation", reader="a", trained_on="b", scored="a")
     rows = pd.concat([*held, foreign, make_rows([0.0], [True], reader="a", trained_on="a", scored="a")])
     table = heatmaps.table(rows, str(tmp_path), ["a", "b", "c"]).set_index("Model")
-    assert table.loc["a"].tolist() == ["4-bit GGUF (Q4_1)", "yes", "7 to 8", "2 of 5", "76 to 77"]
-    assert table.loc["b"].tolist() == ["owner/plain-7b, auto", "no", "7 to 8", "— of —", "76 to 77"]
-    assert table.loc["c"].tolist() == ["—", "—", "—", "— of —", "—"], "an older run has no cards"
+    assert table.loc["a"].tolist() == ["7 to 8", "2 of 5", "76 to 77"]
+    assert table.loc["b"].tolist() == ["7 to 8", "— of —", "76 to 77"]
+    assert table.loc["c"].tolist() == ["—", "— of —", "—"], "an older run has no cards"
+    assert heatmaps.facts_of(str(tmp_path), ["a", "b", "c"]) == {
+        "Parameters": ["135 million", "7 billion", "—"],
+        "Instruction-tuned": ["yes", "no", "—"],
+        "Weights": ["4-bit GGUF (Q4_1)", "owner/plain-7b, auto", "—"],
+    }
     assert "MLP" not in heatmaps.html(rows, str(tmp_path), ["a"])
     assert "on the switch Heatmaps" in heatmaps.html(
         rows.assign(method=["probe_mlp"] + ["probe"] * (len(rows) - 1)), str(tmp_path), ["a"]
     )
+
+
+def test_a_model_is_as_large_as_its_name_says():
+    sizes = {"meta-llama/Llama-2-7b-chat-hf": "7 billion", "google/gemma-3-1.5B-it": "1.5 billion", "tiny-llama": "—"}
+    sizes |= {"gemma3-270m": "270 million", "chat:smollm2-135m-instruct": "135 million", "owner/v2bits": "—"}
+    assert {name: heatmaps.sized(name) for name in sizes} == sizes
 
 
 def test_a_model_is_tuned_if_its_name_says_so():

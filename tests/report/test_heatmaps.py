@@ -107,20 +107,11 @@ def cells(probe, lora):
 NO_PRIMARY = pd.Series(dtype=float)
 
 
-def untrained(*values):
-    """The likelihood's cells for models a and b, as `cells.baseline_table` gives them."""
-    lines = [
-        {"test_set": "in-distribution", "method": "likelihood", "reader": "", "scored": m, "auroc": v}
-        for m, v in zip("ab", values)
-    ]
-    return pd.DataFrame(lines, columns=["test_set", "method", "reader", "scored", "auroc"])
-
-
 def test_the_answer_is_computed():
     table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(
         low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9
     )
-    how_well, how_sure, plain = heatmaps.heatmaps_sentences(table, untrained(0.81, 0.74), NO_PRIMARY).splitlines()
+    how_well, how_sure = heatmaps.heatmaps_sentences(table, NO_PRIMARY).splitlines()
     assert how_well == (
         "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, "
         "**Probe** reaches an AUROC of 0.60 to 0.80 and "
@@ -130,31 +121,13 @@ def test_the_answer_is_computed():
         "- The cells rest on 30 to 40 right answers, so that their 95 % intervals are 0.30 to 0.45 wide, "
         "and the probe is the higher of the two in 1 of 3 cells that have both."
     )
-    assert plain.endswith(
-        "reaches 0.81 on the answers of a and 0.74 on the answers of b, "
-        "no lower than the best that was learned for 1 of 2 models."
-    )
-    assert "than the best that each of these models learned" in heatmaps.heatmaps_sentences(
-        table, untrained(0.81, 0.75), NO_PRIMARY
-    )
-
-
-def test_the_answer_about_many_models_names_none():
-    table = pd.concat(
-        [cells([0.8, 0.7, 0.6, 0.7], [0.7] * 4), cells([0.8] * 4, [0.7] * 4).replace({"a": "c", "b": "d"})]
-    )
-    baselines = pd.concat([untrained(0.81, 0.55), untrained(0.6, 0.9).replace({"a": "c", "b": "d"})])
-    plain = heatmaps.heatmaps_sentences(table.assign(low=0.5, high=0.9), baselines, NO_PRIMARY).splitlines()[-1]
-    assert plain.endswith(
-        "reaches 0.55 to 0.90 on the answers of 4 models, no lower than the best that was learned for 2 of 4 models."
-    )
 
 
 def test_the_answer_from_nothing():
     nothing = cells([np.nan] * 4, [np.nan] * 4)
-    assert heatmaps.heatmaps_sentences(nothing, untrained(), NO_PRIMARY) == "Nothing is measured yet."
+    assert heatmaps.heatmaps_sentences(nothing, NO_PRIMARY) == "Nothing is measured yet."
     one = cells([0.8] * 4, [np.nan] * 4)
-    assert "**LoRA + Prompt** has no measured cell" in heatmaps.heatmaps_sentences(one, untrained(), NO_PRIMARY)
+    assert "**LoRA + Prompt** has no measured cell" in heatmaps.heatmaps_sentences(one, NO_PRIMARY)
 
 
 def test_the_tables_say_what_the_heatmaps_say():
@@ -193,6 +166,40 @@ def test_a_chart_is_valid_for_few_models_and_for_many(count, sets):
     chart = heatmaps.heatmaps_chart(table.assign(n_right=50, reason=""), models, "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     assert svg.count(">0.63</text>") == 2 * count * count, "which no step of a colour bar is"
+
+
+def test_a_last_panel_has_what_needs_no_training_once_in_each_row_and_one_colour_bar_serves_all():
+    import vl_convert
+
+    counts = {"n": 60, "n_tasks": 2, "of_tasks": 2, "low": 0.5, "high": 0.9, "seeds": 1}
+    counts |= {"lowest_seed": 0.5, "highest_seed": 0.5, "still_improving": False}
+    table = cells([0.81, 0.72, 0.63, 0.74], [0.85, 0.76, 0.67, 0.78]).assign(**counts)
+    plain = pd.DataFrame(
+        [
+            ("likelihood", "", "a", 0.91),
+            ("likelihood", "", "b", 0.59),
+            ("zero_shot", "a", "a", 0.41),
+            ("zero_shot", "b", "a", 0.42),
+            ("zero_shot", "b", "b", 0.43),
+        ],
+        columns=["method", "reader", "scored", "auroc"],
+    ).assign(trained_on="", test_set="in-distribution", n_right=30, reason="", **counts)
+    lines = heatmaps.untrained(table, plain, "likelihood")
+    assert [*zip(lines["model"], lines["trained_on"], lines["auroc"])] == [
+        ("a", "no training", 0.91),
+        ("b", "no training", 0.59),
+    ]
+    assert heatmaps.untrained(table, plain, "zero_shot")["auroc"].tolist() == [0.41, 0.43], "each reads its own answers"
+    spec = heatmaps.heatmaps_chart(table, ["a", "b"], "x", True, lines).to_dict()
+    svg = vl_convert.vegalite_to_svg(spec)
+    assert all(svg.count(f">{value}</text>") == 1 for value in ("0.91", "0.59", "0.81", "0.85"))
+    assert svg.count(">Answer likelihood</text>") == 1 and svg.count(">no training</text>") == 1
+    assert svg.count("role-legend-gradient") == 1
+    fills = dict(re.findall(r'aria-label="([^,"]+, AUROC [\d.]+),[^>]*fill="([^"]+)"', svg))
+    assert len({*fills.values()}) == len(fills) == 10, "no value lies beyond the colour bar of all panels"
+    assert min(map(float, re.findall(r'font-size="([\d.]+)px"', svg))) >= 12
+    assert svg.count("When training ended: at its plateau") == 8, "what was not trained has no end of training"
+    assert svg.count("<a ") >= 8 and not re.search("<a [^>]*likelihood", svg), "it has no page of its own"
 
 
 def heard(table):

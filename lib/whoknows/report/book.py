@@ -17,7 +17,7 @@ from altair.vegalite.v6 import display
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.files import ROOT
-from whoknows.report import chapters, strip
+from whoknows.report import chapters, citation, strip
 from whoknows.run import grid, notebook, parameters, provenance, stages
 
 # What some pages lead on to.
@@ -52,14 +52,23 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
     source = results / "book"
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(ROOT / "book", source / "book", ignore=shutil.ignore_patterns("data"))
-    shutil.copy(ROOT / "_config.yml", source)
     write_charts(source / "book" / "_static")
     pages = chapters.collect(results / "notebooks", chosen)
-    for name, text in _pages(pages, chosen, grid_file, results).items():
+    texts = _pages(pages, chosen, grid_file, results)
+    for name, text in texts.items():
         files.write_text(source / name, text)
+    files.write_text(source / "_config.yml", _config(texts["index.ipynb"], source / "book" / "_static"))
     toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text()), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     return source
+
+
+def _config(landing: str, static: Path) -> str:
+    """The book's configuration, with what previews of links to it show."""
+    config, about = files.read_yaml(ROOT / "_config.yml"), citation.read()
+    shown = citation.preview(nbformat.reads(landing, as_version=4), about, static)
+    config["sphinx"]["config"]["html_context"]["preview"] = shown
+    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
 def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
@@ -86,7 +95,8 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
         chapters.make_room(page)
     for page in cells:
         chapters.choose(page, cells)
-    texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others))}
+    byline = citation.byline(citation.read(), citation.date(), strip.repository())
+    texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others, byline))}
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     if cells:
         texts["run/cell.md"] = chapters.estimators(cells, Path(first.parameters.get("out", "")))

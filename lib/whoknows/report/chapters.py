@@ -22,6 +22,7 @@ from whoknows.run.provenance import code
 from whoknows.run.stages import STAGES
 
 FAILED = ".failed"
+BOX = 'class="facts rests-on"'  # of the first page, of what its answer rests on
 SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward
 pass for each answer and another for the query, and PEFT with the `Trainer`; same model, texts and precision, in turns
 in the same run. The last column is the arithmetic that cannot be avoided, per second, over the machine's own rate of
@@ -150,15 +151,35 @@ def lead_on(page: Chapter, text: str, parts: list[Chapter]) -> None:
         page.notebook.cells.append(new_markdown_cell(f"{text}: {', '.join(links)}.", id="parts"))
 
 
-def landing(first: Chapter, others: list[Chapter]) -> nbformat.NotebookNode:
-    """The heatmaps' notebook as the first page, with what failed on top."""
+def landing(first: Chapter, others: list[Chapter], byline: str) -> nbformat.NotebookNode:
+    """The heatmaps' notebook as the first page, with who made it and what failed on top, and how long the run took.
+
+    Args:
+        byline: as `citation.byline` returns.
+    """
     notebook = first.notebook.copy()
+    notebook.cells = [part for cell in notebook.cells for part in (cell, *_ran(cell, [first, *others]))]
     failed = [f"- [{other.heading}](run/{other.name}.ipynb)" for other in others if other.failed]
     if failed:
         lead = ":::{admonition} Some cells are missing\n:class: warning\nThese stages failed:\n"
         text = "\n".join([lead, *failed, ":::"])
         notebook.cells.insert(1, new_markdown_cell(text, id="failed-stages"))
+    notebook.cells.insert(1, new_markdown_cell(byline, id="byline"))
     return notebook
+
+
+def _ran(cell: nbformat.NotebookNode, run: list[Chapter]) -> list[nbformat.NotebookNode]:
+    """A line beneath the box of the first page with the machine and the time of the run; none beneath another cell."""
+    outputs = ["".join(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", [])]
+    if not any(BOX in html for html in outputs):
+        return []
+    seconds = sum(chapter.seconds for chapter in run if chapter.stage != "beside")
+    machines = dict.fromkeys(chapter.about.get("machine") for chapter in run)
+    facts = [*map(code, filter(None, machines)), f"{_seconds(seconds)} of notebooks" if seconds else ""]
+    facts += [f"models in {code(text)}" if (text := precision(run)) else ""]
+    text = " · ".join(filter(None, facts))
+    linked = f"Machine and time: {text} ([the run](run/record.md))."
+    return [new_markdown_cell(f":::{{container}} ran\n{linked}\n:::", id="ran")] if text else []
 
 
 def choose(page: Chapter, cells: list[Chapter]) -> None:

@@ -17,13 +17,14 @@ from whoknows.data.files import ROOT
 
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
+CAPTION = '<p class="caption">'
 LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
 # Parameters that name a table which the notebook wrote, and what the strip calls it.
 TABLES = {"out": "table", "rows_out": "rows"}
 
 
 def add(notebook: NotebookNode, name: str, static: Path, up: str, precision: str = "") -> None:
-    """Puts a line under every chart of a page, and at its end what the line is short for.
+    """Puts a line under every chart of a page and its caption, and at its end what the line is short for.
 
     Args:
         notebook: a page with the record of its run in its metadata; without one nothing is added.
@@ -40,8 +41,9 @@ def add(notebook: NotebookNode, name: str, static: Path, up: str, precision: str
     links["notebook"] = f"{up}_sources/{'run/' if up else ''}{name}.ipynb"
     line = new_markdown_cell(_line(about, links))
     cells = []
-    for cell in notebook.cells:
-        cells += [cell, line] if any(_is_chart(output) for output in cell.get("outputs", [])) else [cell]
+    for cell, after in zip(notebook.cells, [*notebook.cells[1:], {}]):
+        ends = _has(CAPTION, cell) or (_has("vegaEmbed", cell) and not _has(CAPTION, after))
+        cells += [cell, line] if ends else [cell]
     # Sphinx refuses two cells of one name, so each line gets its own.
     notebook.cells = [cell if cell is not line else new_markdown_cell(line.source) for cell in cells]
     notebook.cells.append(new_markdown_cell(_section(about, links)))
@@ -80,8 +82,9 @@ def repository() -> str:
     return f"https://github.com/{place[1]}" if place else ""
 
 
-def _is_chart(output: NotebookNode) -> bool:
-    return "vegaEmbed" in "".join(output.get("data", {}).get("text/html", ""))
+def _has(text: str, cell: NotebookNode) -> bool:
+    """Whether a cell shows HTML with a text in it, such as a chart's script."""
+    return any(text in "".join(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
 
 
 def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
@@ -120,7 +123,7 @@ def _line(about: dict, links: dict[str, str]) -> str:
     ]
     text = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
-    return f'<div class="strip">{text}<br/><span class="get">{more}</span></div>'
+    return f'<div class="strip">{text}<span class="get"> · {more}</span></div>'
 
 
 def _section(about: dict, links: dict[str, str]) -> str:

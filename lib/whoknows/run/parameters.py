@@ -80,7 +80,7 @@ def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 
 def heatmaps(grid: Grid) -> str:
     """Parameters of `heatmaps`."""
-    return json.dumps(_of_rows(grid, "scores") | {"links": True})
+    return json.dumps(_of_rows(grid, "scores") | {"answers": answers(grid), "links": True})
 
 
 def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:

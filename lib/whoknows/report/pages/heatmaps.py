@@ -23,6 +23,8 @@ from whoknows.report.pages.style import GREY, INK, RAMP, black_from, captioned, 
 
 # The measures that a cell can show.
 METRICS = ("auroc", "pooled_auroc", "prr", "aurc", "threshold_accuracy", "brier", "ece", "ece_platt")
+NOTHING = "no training"
+FONT = 12  # pixels; the least that is read without effort
 # What a tooltip says of a cell beneath its value: the columns and their titles.
 TIP = {
     "model": "Model", "reader": "Reader", "trained_on": "Trained on", "scored": "Scored", "between": "95 % interval",
@@ -31,12 +33,14 @@ TIP = {
 }  # fmt: skip
 SWITCHES = {
     "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ",
-    "pair": "Heatmaps: ", "colours": "Colours: ",
+    "pair": "Heatmaps: ",
 }  # fmt: skip
 
 
-def heatmaps_chart(table: pd.DataFrame, models: list[str], name: str, links: bool = False) -> alt.HConcatChart:
-    """Two heatmaps side by side, with switches for what the table holds more than one of.
+def heatmaps_chart(
+    table: pd.DataFrame, models: list[str], name: str, links: bool = False, untrained: pd.DataFrame | None = None
+) -> alt.HConcatChart:
+    """Two heatmaps side by side, with switches for what the table holds more than one of, and one colour bar.
 
     Args:
         table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing), reason; and n_right
@@ -45,31 +49,53 @@ def heatmaps_chart(table: pd.DataFrame, models: list[str], name: str, links: boo
         models: the models on both axes, in order.
         name: file name of the chart when saved.
         links: whether a click on a cell opens the page of its estimator, which lies in run/.
+        untrained: as `untrained` returns, for a last panel of one column; None for no such panel.
 
     Returns:
-        A chart whose colours mean the same in both panels unless the reader asks for one scale each.
+        A chart whose colours mean the same in all panels.
     """
     shown = [metric for metric in METRICS if metric in table and (metric == "auroc" or table[metric].notna().any())]
-    pages = [page_of(line) if links else None for line in table.itertuples()]
-    drawn = with_labels(table, len(models)).assign(grading=table.get("grading", ""), page=pages)
+    pages = [page_of(line) if links else "" for line in table.itertuples()]
+    table = table.assign(page=pages, grading=table.get("grading", ""))
+    parts = [table, *([] if untrained is None or untrained.empty else [untrained.assign(page="", grading="")])]
+    drawn = with_labels(pd.concat(parts, ignore_index=True), len(models))
     place = ["reading", "grading", "test_set", "method", "model"]
     drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), *place, "mark", "note", "page"])
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
-    methods = [method for method in METHOD_TITLES if method in set(drawn["method"])]
+    methods = [method for method in METHOD_TITLES if method in set(table["method"])]
     sides = ["left", "right"][: len(methods)]
-    panels = [_panel(drawn, shown, side, models, order) for side in sides]
     parameters = [alt.param(name=side, expr=f"split(pair, ' ')[{at}]") for at, side in enumerate(sides)]
-    parameters.append(alt.param(name="domains", value=_domains(table, shown)))
+    if len(parts) > 1:
+        sides.append("plain")
+        parameters.append(alt.param(name="plain", value=parts[1]["method"].iloc[0]))
+    parameters.append(alt.param(name="domains", value=_domains(drawn, shown)))
+    panels = [_panel(drawn, shown, side, sides, models, order) for side in sides]
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
-    chart = chart.add_params(*_switches(drawn, shown, methods), *parameters)
+    chart = chart.add_params(*_switches(table, shown, methods), *parameters)
     fitted = alt.AutoSizeParams(resize=True)
     return chart.properties(autosize=fitted, description=described(table), usermeta=embedding(name))
 
 
-def page_of(line) -> str | None:
-    """The address of a cell's page from the first page, with the scored model chosen; None if nothing was scored."""
+def untrained(table: pd.DataFrame, cells: pd.DataFrame, method: str) -> pd.DataFrame:
+    """A training-free method in the rows of the heatmaps: the value that a row's estimators have to beat.
+
+    Args:
+        table: as `cells.heatmap_table` returns.
+        cells: as `cells.enough` returns, of the same rows.
+        method: one that is read by no model, or by the one that is scored.
+
+    Returns:
+        The columns of `table` with `NOTHING` as trained_on, a line for each reading, test set and row.
+    """
+    plain = cells[(cells["method"] == method) & ((cells["reader"] == "") | (cells["reader"] == cells["scored"]))]
+    rows = table[["reading", "test_set", "model", "scored"]].drop_duplicates(["reading", "test_set", "model"])
+    return rows.merge(plain, on=["test_set", "scored"]).assign(trained_on=NOTHING)
+
+
+def page_of(line) -> str:
+    """The address of a cell's page from the first page, with the scored model chosen; "" if nothing was scored."""
     if pd.isna(line.n):
-        return None
+        return ""
     method = line.method.removesuffix("_mlp")
     return f"run/cell-{method}_{line.reader}_{line.trained_on}.html?scored={line.scored}"
 
@@ -92,16 +118,17 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
     if "still_improving" in table:
         unknown = table["still_improving"].isna()
         states = {IMPROVING: improving, "not known, released by others": is_released(table), "not known": unknown}
-        drawn["training"] = np.select([~measured, *states.values()], [None, *states], "at its plateau")
+        nothing = ~measured | (table["trained_on"] == NOTHING)
+        drawn["training"] = np.select([nothing, *states.values()], [None, *states], "at its plateau")
     if "of_tasks" in table:
         fewer = (table["n_tasks"] < table["of_tasks"]).fillna(False)
         tasks = [*zip(table["n_tasks"], table["of_tasks"], fewer)]
     if "note" not in drawn:
-        word = "" if size > 6 else " right"
+        word = "" if size > 4 else " right"
         drawn["note"] = [f"{n}{word}" if there else "" for n, there in zip(table["n_right"], measured)]
         if "n_rarer" in drawn:
             drawn.loc[~measured & drawn["n_rarer"].fillna(0).gt(0), "note"] = "too few"
-        if "of_tasks" in drawn and size <= 6:
+        if "of_tasks" in drawn and size <= 4:
             drawn["note"] += [f", {n}/{of}" if less and there else "" for (n, of, less), there in zip(tasks, measured)]
     if "low" in drawn:
         suffixes = {metric: f"_{metric}" for metric in METRICS if f"low_{metric}" in table} | {"auroc": ""}
@@ -146,10 +173,9 @@ def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> li
         "reading": {reading: title[0] for reading, title in style.PANELS.items()},
         "metric": {metric: _title_of(metric) for metric in metrics},
         "pair": pairs,
-        "colours": {"one": "one scale", "own": "one for each heatmap"},
     }
     values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")}
-    values |= {name: list(labels[name]) for name in ("metric", "pair", "colours")}
+    values |= {name: list(labels[name]) for name in ("metric", "pair")}
     usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
     return [
         style.switch(name, values[name], labels.get(name, {}), title, usual.get(name))
@@ -185,33 +211,35 @@ def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
         names[metric] = _title_of(metric) + direction + ("" if f"interval_{metric}" in drawn else bare)
     first = f"{json.dumps(names)}[metric] + ' · ' + {readings}[reading][0]"
     text = alt.expr(f"[{first}, {readings}[reading][1], {readings}[reading][2] || '']")
-    return alt.TitleParams(text=text, anchor="start", offset=10, fontWeight="normal", fontSize=12)
+    return alt.TitleParams(text=text, anchor="start", offset=10, fontWeight="normal", fontSize=FONT)
 
 
-def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str], order: list[str]) -> alt.LayerChart:
-    size = int(np.clip(190 // len(models), 46, 92))
+def _panel(
+    drawn: pd.DataFrame, metrics: list[str], side: str, sides: list[str], models: list[str], order: list[str]
+) -> alt.LayerChart:
+    size = int(np.clip(620 // (2 * len(models) + 1), 46, 96))
     angle = 0 if max(map(len, models)) * 7 < size else -40
-    domains, last = "domains[metric][test_set][reading]", "right" if drawn["method"].nunique() > 1 else "left"
-    ends = [
-        f"(colours === 'one' ? {of}({domains}[left][{end}], {domains}[{last}][{end}]) : {domains}[{side}][{end}])"
-        for end, of in enumerate(("min", "max"))
-    ]
+    domains = "domains[metric][test_set][reading]"
+    ends = [f"{of}({', '.join(f'{domains}[{one}][{end}]' for one in sides)})" for end, of in enumerate(("min", "max"))]
     better = json.dumps({metric: _measure(metric).is_high_better for metric in METRICS})
     reverse = alt.expr(f"!{better}[metric]")
     scale = alt.Scale(domain=[*map(alt.expr, ends)], range=RAMP, interpolate="rgb", clamp=True, reverse=reverse)
-    bar = alt.Legend(title=None, format=".2f", gradientLength=min(size * len(models), 240), tickCount=5)
-    linked = drawn["page"].notna().any()
+    length = min(size * len(models), 240)
+    bar = alt.Legend(title=None, format=".2f", gradientLength=length, tickCount=5, labelFontSize=FONT)
+    linked = drawn["page"].ne("").any() and side != "plain"
     pointer = "pointer" if linked else "default"
-    x_axis, y_axis = alt.Axis(labelAngle=angle, labelLimit=140), alt.Axis(labelLimit=160, **style.IN_LINES)
+    fonts = {"labelFontSize": FONT, "titleFontSize": FONT}
+    x_axis = alt.Axis(labelAngle=0 if side == "plain" else angle, labelLimit=140, **fonts)
+    y_axis = alt.Axis(labelLimit=160, **style.IN_LINES, **fonts)
     base = _in_panel(drawn, metrics, side, ends, better).encode(
-        x=alt.X("trained_on:N", sort=models, title="Trained On", axis=x_axis),
+        x=alt.X("trained_on:N", sort=models, title="" if side == "plain" else "Trained On", axis=x_axis),
         y=alt.Y("model:N", sort=order, title="Model", axis=y_axis),
         tooltip="tip:N",
         description="heard:N",
         **{"href": "page:N"} if linked else {},
     )
     cell = base.transform_filter("isValid(datum.shown)").mark_rect(cursor=pointer)
-    cell = cell.encode(color=alt.Color("shown:Q", scale=scale, legend=bar))
+    cell = cell.encode(color=alt.Color("shown:Q", scale=scale, legend=bar if side == sides[-1] else None))
     hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke=GREY, strokeDash=[4, 3])
     texts = []
     for name, font, dy in _lines(size, "interval_auroc" in drawn):
@@ -219,8 +247,9 @@ def _panel(drawn: pd.DataFrame, metrics: list[str], side: str, models: list[str]
         text = base.mark_text(aria=False, fontSize=font, fontWeight=weight, dy=dy, cursor=pointer)
         texts.append(text.encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None)))
     layers = alt.layer(cell, hatch, *texts).resolve_scale(color="independent")
-    title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHOD_TITLES)}[{side}]"))
-    columns = drawn.groupby("reading")["trained_on"].nunique()  # a reading may have fewer than another
+    title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHOD_TITLES)}[{side}]"), fontSize=14)
+    there = drawn[(drawn["trained_on"] == NOTHING) == (side == "plain")]
+    columns = there.groupby("reading")["trained_on"].nunique()  # a reading may have fewer than another
     wide = size * len(models) if columns.eq(len(models)).all() else alt.Step(size)
     return layers.properties(width=wide, height=alt.Step(size), title=title)
 
@@ -251,10 +280,10 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
 
 def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
     """What is written in a cell: field, size of the font, and how far from the middle."""
-    value, note = ("says", 15 if size > 60 else 12), ("note", 10 if size > 60 else 9)
-    if size > 60 and interval:
-        return [(*value, -13), ("between", 10, 4), (*note, 18)]
-    return [(*value, -5), (*note, 10)]
+    value, note = ("says", 16 if size > 60 else 13), ("note", FONT)
+    if size > 72 and interval:
+        return [(*value, -18), ("between", FONT, 3), (*note, 20)]
+    return [(*value, -7), (*note, 11)]
 
 
 def _stripes(count: int = 12) -> alt.Gradient:
@@ -289,15 +318,14 @@ def _linked(text: str, line) -> str:
     return f'<a href="{page_of(line)}">{text}</a>' if pd.notna(line.auroc) else text
 
 
-def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd.Series) -> str:
-    """What the first picture shows (reading A, the first test set), how sure it is, and what needs no training.
+def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series) -> str:
+    """What the first picture shows (reading A, the first test set), and how sure it is.
 
-    Cells that were still improving when training ended, and those of released adapters, are in none of these three
-    sentences; a fourth counts them.
+    Cells that were still improving when training ended, and those of released adapters, are in none of these
+    sentences; a further one counts them.
 
     Args:
         table: as `cells.heatmap_table` returns.
-        baselines: as `cells.baseline_table` returns.
         primary: as `claims.corrected` returns.
     """
     shown = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
@@ -307,8 +335,7 @@ def heatmaps_sentences(table: pd.DataFrame, baselines: pd.DataFrame, primary: pd
     settled = measured[~unsettled(measured)]
     sentences = [_unfinished(measured)]
     if len(settled):
-        conclusions = [_how_well(shown, settled), _how_sure(settled, primary), _untrained(measured, baselines)]
-        sentences = [*conclusions, *sentences]
+        sentences = [_how_well(shown, settled), _how_sure(settled, primary), *sentences]
     sentences.append(_who_reads(table))
     return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
 
@@ -372,27 +399,6 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
     return f"{sentence}."
 
 
-def _untrained(measured: pd.DataFrame, baselines: pd.DataFrame) -> str:
-    """How the answer likelihood compares with the estimators that each model trained on its own answers."""
-    plain = baselines[(baselines["test_set"] == measured["test_set"].iloc[0]) & (baselines["method"] == "likelihood")]
-    plain = plain.set_index("scored")["auroc"].dropna()
-    native = measured[measured["model"] == measured["trained_on"]]
-    best, undecided = native.groupby("model", sort=False)["auroc"].max(), set(native.loc[unsettled(native), "model"])
-    models = [model for model in best.index if model in plain.index and model not in undecided]
-    if not models:
-        return ""
-    values = " and ".join(f"{plain[model]:.2f} on the answers of {model}" for model in models)
-    if len(models) > 2:
-        reached = style.span(f"{plain[models].min():.2f}", f"{plain[models].max():.2f}")
-        values = f"{reached} on the answers of {len(models)} models"
-    above = sum(plain[model] >= best[model] for model in models)
-    best_own = f"the best that {'each of these models' if len(models) > 1 else 'it'} learned from its own answers"
-    some = f"no lower than the best that was learned for {above} of {len(models)} models"
-    beside = {0: f"below {best_own}", len(models): f"no lower than {best_own}"}.get(above, some)
-    likelihood = "The likelihood that a model gave its own answer, which needs no training,"
-    return f"{likelihood} reaches {values}, {beside}."
-
-
 def _range(name: str, cells: pd.DataFrame) -> str:
     measured = cells.dropna(subset="auroc")
     values = measured.loc[~unsettled(measured), "auroc"]
@@ -403,16 +409,30 @@ def _range(name: str, cells: pd.DataFrame) -> str:
     return f"**{name}** reaches an AUROC of {style.span(f'{values.min():.2f}', f'{values.max():.2f}')}"
 
 
-# In the names of models that were tuned to instructions.
+# In the names of models that were tuned to instructions, and of how many parameters they have.
 TUNED = re.compile(r"instruct|chat|(?<![a-z])it(?![a-z])", re.IGNORECASE)
+SIZED = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE)
+
+
+def facts_of(estimators: str, models: list[str]) -> dict[str, list[str]]:
+    """What the cards of a run say of each model: its parameters and tuning, by its names, and its weights.
+
+    Args:
+        estimators: folder with the cards; "—" stands for what none of them says.
+        models: those that read.
+    """
+    cards = [card for card in plateau.cards(estimators).values() if "source" in card]
+    of = [[card for card in cards if card["reader"] == model] for model in models]
+    named = {"Parameters": sized, "Instruction-tuned": tuned}
+    facts = {title: [_span(says(card["source"]) for card in read) for read in of] for title, says in named.items()}
+    return facts | {"Weights": [_span(_weights(card) for card in read) for read in of]}
 
 
 def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFrame:
-    """A line for each model, of what its results rest on.
+    """A line for each model, of how its estimators were trained.
 
-    The line has its weights, whether it was tuned to instructions (by its name), the layers that its probes read, how
-    many of its validation answers are right (on which layer and strength of its probes were chosen), and the steps of
-    its LoRA + Prompt.
+    The line has the layers that its probes read, how many of its validation answers are right (on which layer and
+    strength of its probes were chosen), and the steps of its LoRA + Prompt.
 
     Args:
         rows: of the probe; those of the split "validation" count.
@@ -427,8 +447,6 @@ def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFram
         graded = held[held["scored"] == model].drop_duplicates(["seed", "question_id"]).groupby("seed")["correct"]
         lines.append({
             "Model": model,
-            "Weights": _span(_weights(card) for card in read),
-            "Instruction-tuned": _span(tuned(card["source"]) for card in read),
             "Layer of its probes": _span(layers),
             "Right answers that chose layer and strength": f"{_span(graded.sum())} of {_span(graded.size())}",
             "Steps of its LoRA + Prompt": _span(steps),
@@ -437,13 +455,20 @@ def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFram
 
 
 def html(rows: pd.DataFrame, estimators: str, models: list[str]) -> str:
-    """`table` as HTML, with a sentence on the probe."""
+    """`table` as HTML that folds away, with a sentence on the probe."""
     probe = "The probe is a logistic regression on one layer."
     if "probe_mlp" in set(rows["method"]):
         probe += " The paper's, an MLP on the last layer, is on the switch Heatmaps."
     # A column for each model, as wide as a phone holds.
     shown = table(rows, estimators, models).set_index("Model").T.rename_axis(columns=None)
-    return captioned(shown.to_html(classes="facts"), f"What these values rest on. {probe}")
+    return style.folded("How the estimators were trained", captioned(shown.to_html(classes="facts"), probe))
+
+
+def sized(source: str) -> str:
+    """How many parameters the name of a model's source, or an asset's origin, says that it has; "—" if neither does."""
+    asset = ASSETS.get(source.removeprefix(CHAT))
+    size = SIZED.search(source) or SIZED.search(asset.source if asset else "")
+    return f"{size[1]} {'million' if size[2].lower() == 'm' else 'billion'}" if size else "—"
 
 
 def tuned(source: str) -> str:

@@ -1,0 +1,86 @@
+"""Who made the report, when and where it is at home, from CITATION.cff: for its first page and previews of links."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import vl_convert
+from nbformat import NotebookNode
+
+from whoknows.data import files
+from whoknows.data.files import ROOT
+
+ANSWER = re.compile(r'<p class="answer">(.*?)</p>', re.DOTALL)
+PREVIEW = "preview.png"
+SCALE = 1.5  # of the preview's pixels to the chart's: some 1,200 in a row, as previews of links are shown
+
+
+def read(path: Path = ROOT / "CITATION.cff") -> dict:
+    """What is to be cited: the fields of the file, and `authors` as their names."""
+    about = files.read_yaml(path)
+    names = [author.get("name") or f"{author['given-names']} {author['family-names']}" for author in about["authors"]]
+    found = [one["value"] for one in about.get("identifiers", []) if one["type"] == "doi"]
+    return about | {"authors": names, "doi": about.get("doi") or next(iter(found), "")}
+
+
+def byline(about: dict, date: str, home: str) -> str:
+    """Authors, version, date, licence, DOI and links to the repository and how to cite, as Markdown; what is missing
+    is left out.
+
+    Args:
+        about: as `read` returns.
+        date: of the checkout, for a version that has no date of its own.
+        home: the repository's address, where the file names none; "" if it has no public one.
+    """
+    home = about.get("repository-code") or home
+    version = f"version {about['version']}" if about.get("version") else ""
+    doi = f"[doi:{about['doi']}](https://doi.org/{about['doi']})" if about.get("doi") else ""
+    facts = [
+        ", ".join(about["authors"]),
+        version,
+        str(about.get("date-released", "") or date),
+        about.get("license", ""),
+    ]
+    links = [doi, f"[Repository]({home})" if home else "", "[How to cite](book/cite.md)"]
+    return f":::{{container}} byline\n{' · '.join(filter(None, [*facts, *links]))}\n:::"
+
+
+def date() -> str:
+    """The day of the checkout's commit; "" without git."""
+    asked = ["git", "log", "-1", "--format=%cs"]
+    try:
+        return subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+    except OSError:
+        return ""
+
+
+def preview(landing: NotebookNode, about: dict, static: Path) -> dict[str, str]:
+    """What a link to the report shows: its title, the answer as its description, and a picture of the first chart.
+
+    Args:
+        landing: the first page.
+        about: as `read` returns.
+        static: the book's folder of static files, which gets the picture.
+
+    Returns:
+        title, description, authors and image (the picture's place in the book; "" where there is no chart).
+    """
+    outputs = [output.get("data", {}) for cell in landing.cells for output in cell.get("outputs", [])]
+    answers = [ANSWER.search("".join(data.get("text/markdown", ""))) for data in outputs]
+    answer = next((found[1] for found in answers if found), "")
+    spec = next(filter(None, (_spec("".join(data.get("text/html", ""))) for data in outputs)), None)
+    if spec:
+        picture = vl_convert.vegalite_to_png(json.dumps(spec | {"background": "white", "padding": 20}), scale=SCALE)
+        (static / PREVIEW).write_bytes(picture)
+    title = about["title"].partition(": ")[2] or about["title"]  # without the software's name
+    title = title[0].upper() + title[1:]
+    image = f"_static/{PREVIEW}" if spec else ""
+    # the answer is HTML already, which the template must not escape again
+    return {"title": title, "description": answer, "authors": ", ".join(about["authors"]), "image": image}
+
+
+def _spec(html: str) -> dict | None:
+    """The Vega-Lite specification within Altair's HTML of a chart."""
+    script, call, rest = html.partition("})({")
+    return json.JSONDecoder().raw_decode("{" + rest)[0] if call and "vegaEmbed" in script else None

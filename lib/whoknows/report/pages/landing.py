@@ -1,0 +1,441 @@
+"""The first page: the answer in one sentence and what it rests on, who reads, is trained on and is scored, examples."""
+
+import hashlib
+import itertools
+import re
+from html import escape
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from whoknows.data import files
+from whoknows.data.methods import METHOD_TITLES, TRAINED
+from whoknows.evaluation import bootstrap, plateau, scores
+from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
+from whoknows.evaluation.cells import first_test_set, test_sets
+from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, is_released, marked
+from whoknows.report.pages import claims, style
+from whoknows.report.pages.heatmaps import facts_of
+
+COMPARED = ("probe", "lora_prompt")
+NAMED = {"probe": "the probe", "lora_prompt": "LoRA + Prompt"}  # within a sentence
+TRAINING, METHOD, SELF = "Trained − training-free", "Probe − LoRA + Prompt", "Self-trained − cross-trained"
+SHOWN = 5  # right answers of each scored model on the page, and as many wrong ones
+GOLD = 3  # accepted answers that are shown of a question
+OPEN = {IMPROVING, RELEASED, FEW, EXPLORATORY}  # verdicts that decide nothing
+
+
+def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) -> str:
+    """The training-free method with the highest AUROC on validation, the mean over the models that read; "" if none.
+
+    Without validation answers that can tell, it is the answer likelihood. No test answer takes part in the choice.
+
+    Args:
+        rows: rows of any methods.
+        readers: the models that read.
+        tasks: the grid's tasks, dicts with name and role.
+    """
+    plain = rows[~rows["method"].isin([*TRAINED]) & rows["scored"].isin(readers)]
+    plain = plain[(plain["reader"] == "") | (plain["reader"] == plain["scored"])]
+    if plain.empty:
+        return ""
+    _, members = first_test_set(tasks, rows)
+    held = plain[plain["split"] == "validation"].assign(split="test")  # the split that scores are of
+    reached = scores.within_task(scores.by_task(held, only_auroc=True), members).groupby(["method", "scored"])["auroc"]
+    by_method = reached.mean().unstack().reindex(columns=readers).mean(axis=1, skipna=False).dropna()
+    usual = "likelihood" if "likelihood" in set(plain["method"]) else plain["method"].iloc[0]
+    return by_method.idxmax() if len(by_method) else usual
+
+
+def comparisons(
+    by_task: pd.DataFrame,
+    cells: pd.DataFrame,
+    samples: pd.DataFrame,
+    primary: pd.Series,
+    readers: list[str],
+    tasks: list[dict],
+    baseline: str,
+) -> pd.DataFrame:
+    """The differences that the answer rests on, on the first test set.
+
+    Whether training helps is a family of its own: for each method, the mean over the models that read of their own
+    estimator less the training-free method, corrected for each other (Holm). The others are primary hypotheses.
+
+    Args:
+        by_task, cells, samples, primary: as `scores.by_task`, `cells.measure`, `bootstrap.samples` and
+            `claims.corrected` return, of the same rows.
+        readers: the models that read.
+        tasks: the grid's tasks, dicts with name and role.
+        baseline: as `best_untrained` returns.
+
+    Returns:
+        kind, method (of `TRAINING`, else ""), count (of models, or of cells that a mean is over), and what
+        `bootstrap.tested` returns. A difference with a cell that is missing is left out.
+    """
+    label, members = first_test_set(tasks, by_task)
+    measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
+    known = {*measured.index[measured["auroc"].notna()]}
+    asked = [*_training(measured, readers, baseline), *_primary(claims.roles(by_task, readers, members), known)]
+    lines, resampled, improving, released = [], [], marked(measured), is_released(measured)
+    for kind, method, count, weights in asked:
+        places, weight = [*weights], np.array([*weights.values()])
+        lines.append({
+            "kind": kind, "method": method, "count": count, "hypothesis": claims.hypothesis(weights),
+            "estimate": weight @ measured.loc[places, "auroc"].to_numpy(float),
+            "n_rarer": measured.loc[places, "n_rarer"].min(), "still_improving": improving[places].any(),
+            "released": released[places].any(),
+        })  # fmt: skip
+        resampled.append(weight @ draws.loc[places].to_numpy())
+    if not lines:
+        return pd.DataFrame(columns=["kind", "method", "count", "estimate", "low", "high", "p_holm", "says"])
+    table = pd.DataFrame(lines)
+    own = (table["kind"] == TRAINING).to_numpy()
+    p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"])
+    return bootstrap.tested(table, np.array(resampled), pd.concat([primary, bootstrap.holm(p[own])]))
+
+
+def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
+    """(kind, method, how many models, weights of the cells) for each trained method."""
+    for method in COMPARED:
+        pairs = {}
+        for model in readers:
+            own = (method, model, model, model)
+            plain = next((cell for cell in ((baseline, reader, "", model) for reader in ("", model))
+                          if cell in measured.index), None)  # fmt: skip
+            if own in measured.index and plain and measured.loc[[own, plain], "n"].nunique() == 1:
+                pairs[own] = plain
+        pairs = {own: plain for own, plain in pairs.items() if measured.loc[[own, plain], "auroc"].notna().all()}
+        share = 1 / max(len(pairs), 1)
+        if pairs:
+            yield TRAINING, method, len(pairs), dict.fromkeys(pairs, share) | dict.fromkeys(pairs.values(), -share)
+
+
+def _primary(players: dict[str, str], known: set[tuple]):
+    """The same for the two means of reading A that are primary hypotheses, over the models that stand for the figure's.
+
+    Args:
+        known: the cells that have a value.
+    """
+    models = [*players.values()]
+    places = [(column, column, row) for row, column in itertools.product(models, models)]
+    signs = {"probe": 1 / len(places), "lora_prompt": -1 / len(places)}
+    both = {(method, *place): sign for method, sign in signs.items() for place in places}
+    native = 1 / (2 * len(models))
+    crossed = {
+        (method, *place): native if place[1] == place[2] else -native / (len(models) - 1)
+        for method in COMPARED for place in places if len(models) > 1
+    }  # fmt: skip
+    for kind, weights in ((METHOD, both), (SELF, crossed)):
+        if weights and {*weights} <= known:
+            yield kind, "", len(places), weights
+
+
+def answer(table: pd.DataFrame, baseline: str) -> str:
+    """The answer in one sentence, and the differences that it rests on, as Markdown.
+
+    A part is only as strong as its test: nothing is concluded from cells that were still improving, or of adapters
+    that others released.
+
+    Args:
+        table: as `comparisons` returns.
+        baseline: as `best_untrained` returns.
+    """
+    says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
+    parts = [_helps(says[TRAINING], baseline)] if TRAINING in says else []
+    parts += [_stands(says[METHOD].iloc[0], "the probe", "LoRA + Prompt")] if METHOD in says else []
+    parts += [_stands(says[SELF].iloc[0], "self-trained estimators", "cross-trained ones")] if SELF in says else []
+    if not parts:
+        return '<p class="answer">Nothing can be compared yet.</p>'
+    sentence = "; ".join(parts)
+    lead = f'<p class="answer">{escape(sentence[0].upper() + sentence[1:])}.</p>'
+    return "\n".join([lead, "", *_bullets(table, baseline), "", BETTER])
+
+
+BETTER = (
+    "*Better* and *worse* are differences of AUROC that are significant after Holm's correction. AUROC is the chance "
+    "that an estimator assigns higher confidence to a right answer than to a wrong one: one half is chance, one is "
+    "perfect."
+)
+
+
+def _helps(says: pd.Series, baseline: str) -> str:
+    """Whether training helps, as a part of a sentence, by what the test of each method says."""
+    plain = f"{_inside(METHOD_TITLES.get(baseline, baseline))}, the best training-free baseline"
+    settled, unsettled = says[~says.isin(OPEN)], says[says.isin(OPEN)]
+    if settled.empty:
+        return f"whether training helps over {plain}, is inconclusive"
+    verbs = {ABOVE: "better than", INSIGNIFICANT: "not significantly different from", BELOW: "worse than"}
+    groups = {verb: settled.index[settled == verdict] for verdict, verb in verbs.items()}
+    said = [f"{_are(methods)} {verb}" for verb, methods in groups.items() if len(methods)]
+    parts = [f"{said[0]} {plain}", *(f"{other} it" for other in said[1:])]
+    parts += (
+        [f"{' and '.join(NAMED[method] for method in unsettled.index)} without a verdict"] if len(unsettled) else []
+    )
+    leads = {
+        ABOVE: "training helps",
+        INSIGNIFICANT: "training shows no significant gain",
+        BELOW: "training does not help",
+    }
+    mixed = "training helps in part" if ABOVE in set(settled) else leads[INSIGNIFICANT]
+    return f"{leads[settled.iloc[0]] if settled.nunique() == 1 else mixed}: {', '.join(parts)}"
+
+
+def _are(methods) -> str:
+    return " and ".join(NAMED[method] for method in methods) + (" is" if len(methods) == 1 else " are")
+
+
+def _stands(verdict: str, one: str, other: str) -> str:
+    """How two things compare, as a part of a sentence."""
+    are = "is" if one.startswith("the ") else "are"
+    compared = f"{one} and {other}"
+    return {
+        ABOVE: f"{one} {are} better than {other}",
+        BELOW: f"{one} {are} worse than {other}",
+        INSIGNIFICANT: f"{compared} do not differ significantly",
+    }.get(verdict, f"how {compared} compare is inconclusive")
+
+
+def _inside(title: str) -> str:
+    """A title within a sentence."""
+    return title[0].lower() + title[1:] if title[1:2].islower() and not title.startswith("Zero") else title
+
+
+def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
+    lines = []
+    for kind, group in table.groupby("kind", sort=False):
+        over = {TRAINING: "model", METHOD: "cell", SELF: "cell"}[kind]
+        against = f", against {_inside(METHOD_TITLES.get(baseline, baseline))}" if kind == TRAINING else ""
+        values = [
+            f"{METHOD_TITLES[line.method] + ' ' if line.method else ''}{_difference(line)}"
+            for line in group.itertuples()
+        ]
+        mean = f", mean over {group['count'].max()} {over}s" if group["count"].max() > 1 else ""
+        lines.append(f"- **{kind}**{against}{mean}: {'; '.join(values)}.")
+    return lines
+
+
+def _difference(line) -> str:
+    if pd.isna(line.estimate):
+        return line.says
+    p = f", p {style.p_text(line.p_holm)}" if pd.notna(line.p_holm) else ""
+    says = {ABOVE: "significant", BELOW: "significant", RELEASED: f"no verdict, a cell is {RELEASED}"}
+    says |= {IMPROVING: f"no verdict, a cell was {IMPROVING} {MARK}"}
+    verdict = says.get(line.says, line.says)
+    return f"{line.estimate:+.3f} (95 % interval {line.low:+.3f} to {line.high:+.3f}{p}, {verdict})"
+
+
+def box_html(
+    rows: pd.DataFrame, estimators: str, models: list[str], readers: list[str], tasks: list[dict], seeds: list[int]
+) -> str:
+    """What the answer rests on, as HTML: each model with its accuracy on each kind of test question, tasks and seeds.
+
+    Args:
+        rows: rows of any methods.
+        estimators: folder with the cards of a run; what none of them says is left out.
+        models: all models of the grid, of which the `readers` have cards.
+        tasks: the grid's tasks, dicts with name and role.
+        seeds: of the run.
+    """
+    test = rows[rows["split"] == "test"].drop_duplicates(["scored", "question_id"])
+    sets = test_sets(tasks, sorted(test["task"].unique()))
+    sets = {label: members for label, members in sets.items() if label in ("in-distribution", "shift")}
+    lines = {f"Right answers, {label}": _right(test[test["task"].isin(members)]) for label, members in sets.items()}
+    facts = {title: dict(zip(readers, values)) for title, values in facts_of(estimators, readers).items()}
+    shown = {title: [of.get(model, "—") for model in models] for title, of in (facts | lines).items()}
+    shown = {title: values for title, values in shown.items() if {*values} != {"—"}}
+    head = "".join(f'<th scope="col">{escape(model)}</th>' for model in models)
+    body = "".join(_row(title, values) for title, values in shown.items())
+    whole = {f"Test questions, {label}": _asked(test, members) for label, members in sets.items()}
+    whole |= {"Seeds": f"{len(seeds)} ({', '.join(map(str, seeds))})"}
+    body += "".join(_row(title, [text], len(models)) for title, text in whole.items())
+    # The book adds the machine and the time of the run, which only its records know.
+    return (
+        '<table class="facts rests-on"><caption>What it rests on</caption>'
+        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _row(title: str, values: list[str], span: int = 1) -> str:
+    cells = "".join(f'<td colspan="{span}">{escape(value)}</td>' for value in values)
+    return f'<tr><th scope="row">{escape(title)}</th>{cells}</tr>'
+
+
+def _right(answers: pd.DataFrame) -> dict[str, str]:
+    """How many of its answers are right, by scored model."""
+    counts = answers.groupby("scored")["correct"].agg(["sum", "size"])
+    return {model: f"{right} of {n} ({right / n:.0%})" for model, (right, n) in zip(counts.index, counts.to_numpy())}
+
+
+def _asked(test: pd.DataFrame, members: list[str]) -> str:
+    counts = test.drop_duplicates("question_id").groupby("task").size().reindex(members, fill_value=0)
+    names = ", ".join(f"{task} {n}" for task, n in counts.items())
+    names = f"{len(counts)} tasks" if len(counts) > 8 else names
+    return f"{counts.sum()} questions ({names})"
+
+
+def caption_html(table: pd.DataFrame, baseline: str) -> str:
+    """The caption of the figure, which says what to see in it.
+
+    Args:
+        table: as `cells.heatmap_table` returns.
+        baseline: the training-free method of the last panel, or "" if there is none.
+    """
+    first = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    counts = first.loc[first["auroc"].notna(), "n"].dropna()
+    rests = (
+        f", each from {style.span(*(f'{n:,}' for n in (counts.min(), counts.max())))} answers" if len(counts) else ""
+    )
+    last = (
+        f" The last panel is {escape(_inside(METHOD_TITLES.get(baseline, baseline)))}, which needs no training: "
+        "a cell that is no lighter than the one in its row there has gained nothing by training."
+        if baseline else ""
+    )  # fmt: skip
+    return (
+        f'<p class="caption"><b>Figure 1.</b> AUROC on {escape(str(first["test_set"].iloc[0]))} test questions{rests}; '
+        "lighter is better. A column is an estimator, named by the model that reads and was trained on its own "
+        "answers; a row is the model whose answers are scored. On the diagonal a model scores its own answers."
+        f"{last} Beneath a value stand its 95 % interval over questions and the number of right answers. {MARK} marks "
+        f"a cell that was {IMPROVING}, hatching one without a value. Press a cell, or Enter on it, for its page.</p>"
+    )
+
+
+def schematic_html(readers: list[str], models: list[str]) -> str:
+    """Who is trained on, reads and is scored, as a drawing made of a list, with a cell of this run as its example.
+
+    Args:
+        readers, models: those of the grid that read, and all.
+    """
+    column = readers[-1]
+    row = next((model for model in models if model != column), column)
+    steps = [
+        ("Trained on", "Its graded answers are the examples that the estimator learns from.", column),
+        ("Reader", "Its weights make the estimate: a probe on its hidden states, or the model itself after LoRA + "
+                   "Prompt, which is asked whether an answer is correct.", column),
+        ("Scored", "Its test answers, which no estimator has seen, each get a confidence.", row),
+    ]  # fmt: skip
+    boxes = "".join(
+        f"<li><b>{title}</b><span>{text}</span><em>for example {escape(model)}</em></li>"
+        for title, text, model in steps
+    )
+    end = "<li><b>AUROC</b><span>Do right answers get more confidence than wrong ones?</span><em>one cell</em></li>"
+    return (
+        '<figure class="schema"><ol aria-label="From graded answers to a cell: trained on, reader, scored, AUROC">'
+        f"{boxes}{end}</ol><figcaption><b>Figure 2.</b> The three models behind a cell. The example is the cell "
+        f"in column {escape(column)} and row {escape(row)} of Figure 1.</figcaption></figure>"
+    )
+
+
+def examples(rows: pd.DataFrame, answers: dict[str, str], readers: list[str], tasks: list[dict], baseline: str):
+    """Some graded test answers of each scored model with the confidence of each estimator in them.
+
+    They are the first `SHOWN` right and the first `SHOWN` wrong ones in the order of the SHA-256 of their questions'
+    names, on the first test set: nobody chooses them, and they are the same ones in every run of the same questions.
+
+    Args:
+        rows: rows of any methods.
+        answers: for each scored model, the file of its answers.
+        readers: the models that read; each has one estimator of each method, trained on its own answers.
+        tasks: the grid's tasks, dicts with name and role.
+        baseline: the training-free method that is shown beside them, or "".
+
+    Returns:
+        scored, question, answer, gold, task, correct, and a column for each estimator with P(correct), of the mean
+        logit over seeds; NaN where it has scored no such answer.
+    """
+    _, members = first_test_set(tasks, rows)
+    test = rows[(rows["split"] == "test") & rows["task"].isin(members)]
+    native = test["method"].isin(COMPARED) & test["reader"].isin(readers) & (test["reader"] == test["trained_on"])
+    plain = (test["method"] == baseline) & test["reader"].isin(["", *readers])
+    plain &= (test["reader"] == "") | (test["reader"] == test["scored"])
+    kept = test[native | plain].copy()
+    kept["estimator"] = np.where(
+        kept["method"] == baseline, METHOD_TITLES.get(baseline, baseline),
+        kept["method"].map(METHOD_TITLES).astype(str) + " · " + kept["reader"],
+    )  # fmt: skip
+    keys = ["scored", "task", "question_id", "correct"]
+    wide = kept.pivot_table("logit", keys, "estimator", "mean", sort=False)
+    names = [f"{METHOD_TITLES[method]} · {reader}" for method in COMPARED for reader in readers]
+    wide = wide.reindex(columns=[name for name in [*names, METHOD_TITLES.get(baseline, baseline)] if name in wide])
+    table = pd.DataFrame(expit(wide.to_numpy(float)), wide.index, wide.columns).reset_index()
+    order = table["question_id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest())
+    table = table.loc[order.sort_values(kind="stable").index].groupby(["scored", "correct"], sort=False).head(SHOWN)
+    texts = [
+        files.read_parquet(path)[["question_id", "question", "answer", "gold"]].assign(scored=scored)
+        for scored, path in answers.items()
+    ]
+    place = {scored: at for at, scored in enumerate(answers)}
+    table = table.merge(pd.concat(texts), on=["scored", "question_id"])
+    return table.sort_values("scored", key=lambda names: names.map(place), kind="stable", ignore_index=True)
+
+
+def examples_html(table: pd.DataFrame) -> str:
+    """The answers of `examples` as an HTML table; a script of the book adds switches for model and grade."""
+    texts = ["question_id", "scored", "task", "question", "answer", "gold", "correct"]
+    estimators = [name for name in table if name not in texts]
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in ["Question", "Answer", "Grade", *estimators])
+    body = "".join(_example(line, estimators) for line in table.to_dict("records"))
+    rule = (
+        f"Of each scored model, the first {SHOWN} right and the first {SHOWN} wrong test answers in the order of the "
+        "SHA-256 of their questions' names. Confidence is P(correct), of the mean log-odds over seeds. An estimator is "
+        "named by its method and its reader, which was trained on its own answers."
+    )
+    return (
+        f'<table class="examples"><caption>{rule}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
+
+
+def _example(line: dict, estimators: list[str]) -> str:
+    grade = "right" if line["correct"] else "wrong"
+    gold = [" ".join(str(text).split()) for text in line["gold"]]
+    accepted = "; ".join(gold[:GOLD]) + (f"; and {len(gold) - GOLD} more" if len(gold) > GOLD else "")
+    mark = "✓ right" if line["correct"] else f"✗ wrong, accepted: {accepted}"
+    cells = {"Question": line["question"], f"Answer of {line['scored']}": line["answer"] or "(nothing)", "Grade": mark}
+    texts = "".join(f'<td data-title="{escape(name)}">{_one_line(text)}</td>' for name, text in cells.items())
+    values = "".join(_confidence(name, line[name]) for name in estimators)
+    return f'<tr data-scored="{escape(line["scored"])}" data-grade="{grade}">{texts}{values}</tr>'
+
+
+def _one_line(text: str) -> str:
+    return escape(re.sub(r"\s+", " ", str(text)).strip())
+
+
+def _confidence(name: str, value: float) -> str:
+    title = f'class="confidence" data-title="{escape(name)}"'
+    return f"<td {title}>—</td>" if pd.isna(value) else f'<td {title} style="--p: {value:.3f}">{value:.2f}</td>'
+
+
+def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seeds: list[int]) -> str:
+    """The paper's figure and this run's, side by side with what each rests on, as an HTML table.
+
+    Args:
+        table: as `cells.heatmap_table` returns.
+        models: of the grid.
+        tasks: the grid's tasks, dicts with name and role.
+        seeds: of the run.
+    """
+    theirs = claims.figure()
+    first = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    role = "train" if first["test_set"].iloc[0] == "in-distribution" else "shift"
+    asked = ", ".join(str(task["name"]) for task in tasks if task["role"] == role)
+    ours = first[~plateau.unsettled(first)]
+    lines = {
+        "Models": (", ".join(claims.MODELS), ", ".join(models)),
+        "Test questions": (theirs["test_set"].iloc[0], f"{first['test_set'].iloc[0]}: {asked}"),
+        **{METHOD_TITLES[method]: (_reached(theirs, method), _reached(ours, method)) for method in COMPARED},
+        "Intervals": ("none in the figure", "95 %, bootstrap over questions"),
+        "Seeds": ("not in the figure", f"{len(seeds)}"),
+        "Read from": (f"a description of the figure, in steps of {2 * claims.margin():g}", "this run's rows"),
+    }
+    body = "".join(_row(title, list(values)) for title, values in lines.items())
+    return (
+        '<table class="facts"><caption>AUROC from the lowest to the highest cell. The two measure different models on '
+        "different questions, so that their values cannot be compared cell by cell.</caption><thead><tr><td></td>"
+        '<th scope="col">The paper\'s figure</th><th scope="col">This run</th></tr></thead>'
+        f"<tbody>{body}</tbody></table>"
+    )
+
+
+def _reached(table: pd.DataFrame, method: str) -> str:
+    values = table.loc[table["method"] == method, "auroc"].dropna()
+    return style.span(f"{values.min():.2f}", f"{values.max():.2f}") if len(values) else "—"

@@ -1,0 +1,344 @@
+"""The first page says what the tests allow, names what it rests on, and shows answers that nobody chose."""
+
+import base64
+import hashlib
+import itertools
+from html.parser import HTMLParser
+
+import altair as alt
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from made_up import make_rows
+from whoknows.data import files
+from whoknows.evaluation import bootstrap, cells, scores
+from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
+from whoknows.evaluation.plateau import IMPROVING, RELEASED
+from whoknows.report import chapters, citation
+from whoknows.report.pages import claims, landing
+
+TASKS = [{"name": name, "role": role} for name, role in (("cities", "train"), ("sciq", "train"), ("capitals", "shift"))]
+MODELS = ["a", "b"]
+EVIL = "<script>window.hit = 1</script>\n\n**bold** \"quoted\" <img src=x onerror='window.hit = 2'>"
+
+
+class Seen(HTMLParser):
+    """Tags, their attributes and the text of a piece of HTML, as a browser would take it apart."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.attributes, self.text = [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def run_of(strength, split="test", count=80, **more):
+    """Rows of two models: confidence is noise and the strength of the cell times the grade; the noise is the cell's."""
+    parts = []
+    for (cell, strong), task in itertools.product(strength.items(), ("cities", "sciq")):
+        method, reader, trained_on, scored = cell
+        seed = int(hashlib.sha256(repr((cell, task, split)).encode()).hexdigest()[:8], 16)
+        right = np.arange(count) % (3 if scored == "a" else 4) == 0
+        logit = np.random.default_rng(seed).normal(size=count) + strong * right
+        names = {"method": method, "reader": reader, "trained_on": trained_on, "scored": scored, "split": split}
+        rows = make_rows(logit, right, task, **names)
+        parts.append(rows.assign(question_id=rows["question_id"] + split, still_improving=False, **more))
+    return pd.concat(parts, ignore_index=True)
+
+
+def of_all(probe, lora, likelihood):
+    """Strengths of all cells of reading A; those of a method as (self-trained, cross-trained)."""
+    both = {("probe", r, r, s): probe[r != s] for r in MODELS for s in MODELS}
+    both |= {("lora_prompt", r, r, s): lora[r != s] for r in MODELS for s in MODELS}
+    return both | {("likelihood", "", "", s): likelihood for s in MODELS}
+
+
+def compared(rows, baseline="likelihood", readers=MODELS):
+    by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows)
+    measured = cells.measure(rows, by_task, TASKS, samples)
+    primary = claims.corrected(by_task, measured, samples, readers, TASKS)
+    return landing.comparisons(by_task, measured, samples, primary, readers, TASKS, baseline), primary
+
+
+def auroc_of(rows, cell):
+    """The mean over tasks of the share of pairs of a right and a wrong answer in order, by a loop."""
+    means, chosen = [], rows[(rows[scores.CELL] == [*cell]).all(axis=1)]
+    for _, part in chosen.groupby("task"):
+        right, wrong = part.loc[part["correct"], "logit"], part.loc[~part["correct"], "logit"]
+        means.append(np.mean([(one > other) + 0.5 * (one == other) for one in right for other in wrong]))
+    return np.mean(means)
+
+
+def test_the_answer_rests_on_two_families_of_tests():
+    rows = run_of(of_all((2.2, 0.6), (1.9, 0.5), 1.0))
+    table, primary = compared(rows)
+    assert table["kind"].tolist() == [landing.TRAINING, landing.TRAINING, landing.METHOD, landing.SELF]
+    assert table["method"].tolist() == ["probe", "lora_prompt", "", ""] and table["count"].tolist() == [2, 2, 4, 4]
+    value = {cell: auroc_of(rows, cell) for cell in of_all((0, 0), (0, 0), 0)}
+    own = {method: np.mean([value[method, m, m, m] for m in MODELS]) for method in ("probe", "lora_prompt")}
+    plain = np.mean([value["likelihood", "", "", m] for m in MODELS])
+    crossed = {m: np.mean([value[m, "a", "a", "b"], value[m, "b", "b", "a"]]) for m in own}
+    expected = [own["probe"] - plain, own["lora_prompt"] - plain]
+    expected += [np.mean([own["probe"], crossed["probe"]]) - np.mean([own["lora_prompt"], crossed["lora_prompt"]])]
+    expected += [np.mean([*own.values()]) - np.mean([*crossed.values()])]
+    assert np.allclose(table["estimate"], expected)
+    low, high = sorted(table["p"].iloc[:2])
+    holm = sorted(table["p_holm"].iloc[:2])
+    assert holm == pytest.approx([min(1, 2 * low), max(2 * low, high)]), "the two are corrected for each other alone"
+    assert table["p_holm"].iloc[2:].tolist() == [primary[name] for name in table["hypothesis"].iloc[2:]]
+    assert table["says"].iloc[3] == ABOVE and set(table["says"].iloc[:2]) <= {ABOVE, INSIGNIFICANT}
+
+
+@pytest.mark.parametrize(
+    "column, says, why",
+    [
+        ("still_improving", IMPROVING, "a cell was still improving ↗"),
+        ("released", RELEASED, "a cell is with a released adapter"),
+    ],
+)
+def test_a_cell_whose_plateau_is_not_known_carries_no_part_of_the_answer(column, says, why):
+    rows = run_of(of_all((2.2, 0.6), (1.9, 0.5), 1.0))
+    late = (rows["method"] == "lora_prompt") & (rows["reader"] == "b")
+    table, _ = compared(rows.assign(**{column: late}))
+    assert table["says"].iloc[1:].tolist() == [says] * 3 and table["says"].iloc[0] != says
+    text = landing.answer(table, "likelihood")
+    assert "how the probe and LoRA + Prompt compare is inconclusive; how self-trained estimators and" in text
+    assert "LoRA + Prompt without a verdict" in text and f"no verdict, {why}" in text
+
+
+def test_what_is_missing_is_compared_with_nothing():
+    whole = run_of(of_all((2.0, 0.6), (1.9, 0.5), 1.0))
+    without = whole[(whole["method"] != "lora_prompt") | (whole["reader"] != "b")]
+    table, _ = compared(without)
+    assert table["kind"].tolist() == [landing.TRAINING] * 2 and table["count"].tolist() == [2, 1]
+    fewer = whole.drop(whole.index[(whole["method"] == "likelihood") & (whole["scored"] == "b")][:3])
+    assert compared(fewer)[0]["count"].tolist()[:2] == [1, 1], "on the same answers or not at all"
+    assert landing.answer(compared(whole[whole["method"] == "likelihood"])[0], "likelihood") == (
+        '<p class="answer">Nothing can be compared yet.</p>'
+    )
+
+
+def test_one_model_has_its_method_compared_and_no_other_model():
+    rows = run_of({cell: at for cell, at in of_all((2.0, 0), (0.2, 0), 1.0).items() if {*cell[1:]} <= {"a", ""}})
+    table, _ = compared(rows, readers=["a"])
+    assert table["kind"].tolist() == [landing.TRAINING] * 2 + [landing.METHOD]
+    assert table["count"].tolist() == [1, 1, 1] and table["says"].iloc[2] == ABOVE
+
+
+def test_the_best_that_needs_no_training_is_chosen_on_validation():
+    weak, strong = ({("likelihood", "", "", m): one for m in MODELS} for one in (0.0, 3.0))
+    asked = {("zero_shot", m, "", m): 1.0 for m in MODELS} | {("zero_shot", "a", "", "b"): 9.0}
+    trained = {("probe", "a", "a", "a"): 9.0}
+    rows = pd.concat([run_of(strong | asked | trained), run_of(weak | asked | trained, "validation")])
+    assert landing.best_untrained(rows, MODELS, TASKS) == "zero_shot", "on test answers the likelihood is the best"
+    assert landing.best_untrained(run_of(strong | asked), MODELS, TASKS) == "likelihood", "without validation answers"
+    assert landing.best_untrained(run_of(trained), MODELS, TASKS) == ""
+
+
+def table_of(probe, lora, method=INSIGNIFICANT, self=INSIGNIFICANT):
+    kinds = [landing.TRAINING, landing.TRAINING, landing.METHOD, landing.SELF]
+    lines = zip(kinds, ["probe", "lora_prompt", "", ""], [2, 2, 4, 4], [probe, lora, method, self])
+    table = pd.DataFrame(lines, columns=["kind", "method", "count", "says"])
+    return table.assign(estimate=0.0125, low=-0.02, high=0.045, p_holm=0.0304)
+
+
+PLAIN = "answer likelihood, the best training-free baseline"
+
+
+@pytest.mark.parametrize(
+    "verdicts, sentence",
+    [
+        (
+            (ABOVE, ABOVE, INSIGNIFICANT, ABOVE),
+            f"Training helps: the probe and LoRA + Prompt are better than {PLAIN}; the probe and LoRA + Prompt do not "
+            "differ significantly; self-trained estimators are better than cross-trained ones.",
+        ),
+        (
+            (ABOVE, INSIGNIFICANT, ABOVE, BELOW),
+            f"Training helps in part: the probe is better than {PLAIN}, LoRA + Prompt is not significantly different "
+            "from it; the probe is better than LoRA + Prompt; self-trained estimators are worse than cross-trained "
+            "ones.",
+        ),
+        (
+            (INSIGNIFICANT, INSIGNIFICANT, BELOW, INSIGNIFICANT),
+            "Training shows no significant gain: the probe and LoRA + Prompt are not significantly different from "
+            f"{PLAIN}; the probe is worse than LoRA + Prompt; self-trained estimators and cross-trained ones do not "
+            "differ significantly.",
+        ),
+        (
+            (BELOW, INSIGNIFICANT, INSIGNIFICANT, FEW),
+            f"Training shows no significant gain: LoRA + Prompt is not significantly different from {PLAIN}, the probe "
+            "is worse than it; the probe and LoRA + Prompt do not differ significantly; how self-trained estimators "
+            "and cross-trained ones compare is inconclusive.",
+        ),
+        (
+            (BELOW, BELOW, EXPLORATORY, IMPROVING),
+            f"Training does not help: the probe and LoRA + Prompt are worse than {PLAIN}; how the probe and LoRA + "
+            "Prompt compare is inconclusive; how self-trained estimators and cross-trained ones compare is "
+            "inconclusive.",
+        ),
+        (
+            (IMPROVING, FEW, INSIGNIFICANT, INSIGNIFICANT),
+            f"Whether training helps over {PLAIN}, is inconclusive; the probe and LoRA + Prompt do not differ "
+            "significantly; self-trained estimators and cross-trained ones do not differ significantly.",
+        ),
+    ],
+)
+def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
+    text = landing.answer(table_of(*verdicts), "likelihood")
+    assert Seen(text.split("\n")[0]).text == sentence
+    seen = text.split("\n")[2:5]
+    assert seen[0].startswith(
+        "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.013 "
+        "(95 % interval -0.020 to +0.045, p 0.030, "
+    ) or seen[0].startswith(
+        "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.012"
+    )
+    assert seen[1].startswith("- **Probe − LoRA + Prompt**, mean over 4 cells: +0.01")
+
+
+def test_the_box_counts_what_the_rows_hold(tmp_path):
+    rows = run_of({("likelihood", "", "", m): 1.0 for m in MODELS}, count=12)
+    shifted = rows[(rows["task"] == "sciq")].assign(task="capitals", question_id="x" + rows["question_id"])
+    held = run_of({("likelihood", "", "", m): 1.0 for m in MODELS}, "validation", count=12)
+    html = landing.box_html(pd.concat([rows, rows, shifted, held]), str(tmp_path), MODELS, ["a"], TASKS, [3, 5])
+    text = " ".join(Seen(html.replace("<", " <")).text.split())
+    assert text == (
+        "What it rests on a b Right answers, in-distribution 8 of 24 (33%) 6 of 24 (25%) Right answers, shift "
+        "4 of 12 (33%) 3 of 12 (25%) Test questions, in-distribution 24 questions (cities 12, sciq 12) "
+        "Test questions, shift 12 questions (capitals 12) Seeds 2 (3, 5)"
+    ), "without cards nothing is said of the models' weights"
+
+
+def answers_of(folder, rows):
+    """Answer files of the rows' questions, whose texts are hostile."""
+    paths = {}
+    for scored, part in rows.groupby("scored"):
+        asked = part.drop_duplicates("question_id")
+        texts = {"question": EVIL + asked["question_id"], "answer": EVIL, "gold": [[EVIL, "2", "3", "4"]] * len(asked)}
+        paths[scored] = str(folder / f"{scored}.parquet")
+        files.write_parquet(paths[scored], asked[["question_id"]].assign(**texts))
+    return paths
+
+
+def test_the_examples_are_the_first_by_the_digest_of_their_names(tmp_path):
+    strengths = of_all((2.0, 0.5), (1.0, 0.5), 1.0) | {("probe", "a", "b", "a"): 5.0, ("zero_shot", "a", "", "a"): 1.0}
+    rows = run_of(strengths, count=30)
+    other = rows["trained_on"] != ""
+    seeds = pd.concat([rows, rows[other].assign(seed=1, logit=rows["logit"] + 1)], ignore_index=True)
+    paths = answers_of(tmp_path, rows)
+    table = landing.examples(seeds, paths, MODELS, TASKS, "likelihood")
+    estimators = ["Probe · a", "Probe · b", "LoRA + Prompt · a", "LoRA + Prompt · b", "Answer likelihood"]
+    assert [name for name in table if "·" in name or "likelihood" in name] == estimators
+    assert table.groupby(["scored", "correct"]).size().tolist() == [5] * 4
+    for (scored, correct), part in table.groupby(["scored", "correct"]):
+        asked = rows[(rows["scored"] == scored) & (rows["correct"] == correct)]["question_id"].unique()
+        first = sorted(asked, key=lambda name: hashlib.sha256(name.encode()).hexdigest())[:5]
+        assert [*part["question_id"]] == first
+    line = table.iloc[0]
+    for name, cell, more in (("Probe · b", ("probe", "b", "b"), 0.5), ("Answer likelihood", ("likelihood", "", ""), 0)):
+        place = (rows[["method", "reader", "trained_on"]] == [*cell]).all(axis=1)
+        logit = rows.loc[
+            place & (rows["scored"] == line["scored"]) & (rows["question_id"] == line["question_id"]), "logit"
+        ]
+        assert line[name] == pytest.approx(1 / (1 + np.exp(-(logit.item() + more))), abs=1e-6), "the mean over seeds"
+
+
+def test_the_examples_are_inert_and_say_who_wrote_them(tmp_path):
+    rows = run_of(of_all((2.0, 0.5), (1.0, 0.5), 1.0), count=30).replace({"scored": {"b": 'b"><img src=x>'}})
+    paths = answers_of(tmp_path, rows)
+    html = landing.examples_html(landing.examples(rows, paths, MODELS, TASKS, "likelihood"))
+    seen = Seen(html)
+    assert {*seen.tags} == {"table", "caption", "thead", "tbody", "tr", "th", "td"} and "\n" not in html
+    lines = [attributes for tag, attributes in seen.attributes if tag == "tr" and attributes]
+    assert {line["data-scored"] for line in lines} == {*paths} and len(lines) == 20
+    assert [line["data-grade"] for line in lines].count("right") == 10
+    assert seen.text.count("window.hit = 1") == 20 * 2 + 10, "question, answer, and what is accepted of a wrong one"
+    assert "; and 1 more" in seen.text and {name for tag, one in seen.attributes for name in one} <= {
+        "class", "scope", "style", "data-title", "data-scored", "data-grade"
+    }  # fmt: skip
+
+
+def heatmap(**more):
+    places = [(method, r, s) for method in ("probe", "lora_prompt") for r in MODELS for s in MODELS]
+    table = pd.DataFrame(places, columns=["method", "trained_on", "model"])
+    values = {"auroc": np.linspace(0.6, 0.95, 8), "n": pd.array([1112] * 8, "Int64"), "reason": ""}
+    return table.assign(reading="A", test_set="in-distribution", **values | more)
+
+
+def test_the_caption_says_on_how_many_answers_and_what_is_to_be_beaten():
+    text = Seen(landing.caption_html(heatmap(), "likelihood")).text
+    assert text.startswith("Figure 1. AUROC on in-distribution test questions, each from 1,112 answers; ")
+    assert "The last panel is answer likelihood, which needs no training" in text
+    assert "last panel" not in landing.caption_html(heatmap(auroc=np.nan), "")
+
+
+def test_the_papers_figure_stands_beside_this_ones_range():
+    html = landing.figures_html(heatmap(still_improving=[False] * 7 + [True]), MODELS, TASKS, [0, 1])
+    text = " ".join(Seen(html.replace("<", " <")).text.split())
+    assert "Probe 0.60 to 0.80 0.60 to 0.75" in text and "LoRA + Prompt 0.65 to 0.75 0.80 to 0.90" in text
+    assert "Models Mistral, LLaMA-2 a, b" in text and "in-distribution: cities, sciq" in text and "Seeds" in text
+
+
+def test_the_drawing_names_a_cell_of_this_run():
+    seen = Seen(landing.schematic_html(["a", "b"], ["a", "b", "c<"]))
+    assert seen.tags.count("li") == 4 and seen.tags.count("ol") == 1
+    assert "in column b and row a of Figure 1" in seen.text and "img" not in seen.tags
+    assert "in column a and row a" in Seen(landing.schematic_html(["a"], ["a"])).text
+
+
+def page_with(*html, answer=""):
+    outputs = [new_output("display_data", {"text/html": text}) for text in html]
+    outputs += [new_output("display_data", {"text/markdown": answer})] if answer else []
+    made = [new_code_cell("1", outputs=[output]) for output in outputs]
+    return new_notebook(cells=[new_markdown_cell("# Title"), *made])
+
+
+def test_the_first_page_has_its_byline_and_the_machine_beneath_its_box():
+    page = page_with(f"<table {chapters.BOX}></table>", "<table></table>")
+    page.metadata["whoknows"] = {"seconds": 30.0, "machine": "a *machine*", "parameters": {}}
+    rest = new_notebook(metadata={"whoknows": {"seconds": 600.0, "machine": "a *machine*", "precision": "bfloat16"}})
+    beside = new_notebook(metadata={"whoknows": {"seconds": 9000.0}})
+    others = [chapters.Chapter("answer-a", rest, {}, False), chapters.Chapter("beside-claims", beside, {}, False)]
+    sources = [
+        cell.source for cell in chapters.landing(chapters.Chapter("heatmaps", page, {}, False), others, "by us").cells
+    ]
+    assert sources[1] == "by us" and sources[2] == "1"
+    assert "`a *machine*` · 10.5 min of notebooks · models in `bfloat16`" in sources[3] and sources[4:] == ["1"]
+
+
+def test_the_byline_says_what_the_citation_file_says_and_leaves_out_what_it_lacks(tmp_path):
+    about = {"title": "whoknows: a question?", "authors": [{"name": "Us"}], "license": "MIT"}
+    (tmp_path / "one.cff").write_text(yaml.safe_dump(about))
+    line = citation.byline(citation.read(tmp_path / "one.cff"), "2026-01-02", "")
+    assert line == ":::{container} byline\nUs · 2026-01-02 · MIT · [How to cite](book/cite.md)\n:::"
+    about |= {"version": "1.2", "date-released": "2025-05-05", "identifiers": [{"type": "doi", "value": "10.5/x"}]}
+    about |= {"authors": [{"given-names": "A", "family-names": "B"}, {"name": "Us"}]}
+    (tmp_path / "two.cff").write_text(yaml.safe_dump(about))
+    line = citation.byline(citation.read(tmp_path / "two.cff"), "2026-01-02", "https://github.com/o/n")
+    assert line.splitlines()[1] == (
+        "A B, Us · version 1.2 · 2025-05-05 · MIT · [doi:10.5/x](https://doi.org/10.5/x) · "
+        "[Repository](https://github.com/o/n) · [How to cite](book/cite.md)"
+    )
+
+
+def test_a_link_shows_the_answer_and_a_picture_of_the_first_chart(tmp_path):
+    data = pd.DataFrame({"x": ["a"], "y": [1]})
+    chart = alt.Chart(data).mark_bar().encode(x="x:N", y="y:Q").properties(width=300)._repr_mimebundle_()["text/html"]
+    page = page_with(chart, "<table></table>", answer='<p class="answer">It &lt; helps.</p>\n\n- more')
+    shown = citation.preview(nbformat.from_dict(page), {"title": "whoknows: can it?", "authors": ["Us"]}, tmp_path)
+    picture = {"image": "_static/preview.png"}
+    assert shown == {"title": "Can it?", "description": "It &lt; helps.", "authors": "Us"} | picture
+    assert (tmp_path / "preview.png").read_bytes()[:8] == base64.b64decode("iVBORw0KGgo=")
+    nothing = citation.preview(page_with(), {"title": "t", "authors": ["Us"]}, tmp_path / "none")
+    assert nothing == {"title": "T", "description": "", "authors": "Us", "image": ""}
