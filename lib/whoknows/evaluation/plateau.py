@@ -9,13 +9,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
 
 TOLERANCE = 0.005  # AUROC on validation; a curve whose end rises by no more has reached its plateau
 MARK = "↗"
-IMPROVING = "still improving"
+IMPROVING, ELSEWHERE = "still improving", "trained elsewhere"
 ESTIMATOR = ["method", "reader", "trained_on", "seed"]
 
 
@@ -70,6 +71,18 @@ def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
 def marked(table: pd.DataFrame) -> pd.Series:
     """Which lines of a table are known to rest on an estimator that was still improving; [len(table)] bool."""
     return table.get("still_improving", pd.Series(False, table.index)).astype("boolean").fillna(False).astype(bool)
+
+
+def unsettled(rows: pd.DataFrame, folder: Path | str) -> pd.Series:
+    """Why no verdict rests on the estimator of each row: `IMPROVING`, `ELSEWHERE` or "".
+
+    Args:
+        rows: as `mark` returns.
+        folder: the estimators of a run; the card of one that others released has an `origin`.
+    """
+    released = {tuple(card[name] for name in ESTIMATOR) for card in cards(folder).values() if "origin" in card}
+    elsewhere = [place in released for place in rows[ESTIMATOR].itertuples(index=False, name=None)]
+    return pd.Series(np.select([marked(rows), elsewhere], [IMPROVING, ELSEWHERE], ""), rows.index)
 
 
 def why(card: dict) -> str | None:
