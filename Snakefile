@@ -74,9 +74,9 @@ STEPS = {
         at("cells/{method}_{reader}_{trained_on}.parquet"),
         "cell-{method}_{reader}_{trained_on}", "{method}, {reader} trained on {trained_on}"),
     "figure": Step([], at("published.parquet"), "figure", also=PUBLISHED),
-    "heatmaps": Step(MEASURED, at("scores.parquet"), "heatmaps", also=[*PUBLISHED, CLAIMS]),
-    "claims": Step(MEASURED, at("contrasts.parquet"), "claims", also=[*PUBLISHED, CLAIMS]),
-    "differences": Step(MEASURED, at("differences.parquet"), "differences", also=[*PUBLISHED, CLAIMS]),
+    **{page: Step(MEASURED, at(f"{table}.parquet"), page, also=[*PUBLISHED, CLAIMS])
+       for page, table in dict(heatmaps="scores", claims="contrasts", differences="differences").items()},
+    "worth": Step(MEASURED, at("worth.parquet"), "worth"),
     "controls": Step([*MEASURED, *CONTROLS], at("controls.parquet"), "controls", also=[*PUBLISHED, CLAIMS]),
     "shift": Step([*MEASURED, *CONTROLS], at("shift.parquet"), "shift"),
     "grading": Step([*MEASURED, *READ, *JUDGED], at("grades.parquet"), "grading"),

@@ -96,14 +96,17 @@ def stacked(rows: pd.DataFrame) -> pd.DataFrame:
         return parts[0]
     stacks = [[method] for method in (BASELINE, *others)] + [[BASELINE, other] for other in others]
     stacks += [[BASELINE, *others]] if len(others) > 1 else []
+    untrained = set(rows.loc[rows["trained_on"] == "", "method"])  # whose confidences are the same for all seeds
     for seed, test in tested(rows).items():
         known = side_by_side(rows, seed, "validation")
         if too_few(**counts(known["correct"])) or test.empty:
             continue
         answers = test.reset_index().assign(split="test")
-        for names in stacks:
+        for names in [names for names in stacks if not (parts[1:] and names[0] in untrained and len(names) == 1)]:
             fitted = make_pipeline(StandardScaler(), LogisticRegression()) if len(names) > 1 else None
-            logit = fitted.fit(known[names], known["correct"]).decision_function(test[names]) if fitted else test[names[0]]
+            logit = (
+                fitted.fit(known[names], known["correct"]).decision_function(test[names]) if fitted else test[names[0]]
+            )
             scored = {"method": AND.join(names), "reader": "", "scored": rows["scored"].iloc[0], "seed": seed}
             parts.append(example_rows(answers, logit=logit, **scored).assign(n_validation=len(known)))
     return pd.concat(parts, ignore_index=True)
@@ -160,6 +163,13 @@ def answered(rows: pd.DataFrame, tables: dict[int, pd.DataFrame], method: str, r
         right: the share of right answers that is wanted.
     """
     return np.mean([table[method] >= threshold(*held(rows, method, seed), right) for seed, table in tables.items()], 0)
+
+
+def most_confident(logit: np.ndarray, count: float) -> np.ndarray:
+    """In what share each answer is among so many of the most confident ones, [n]; equal confidences share alike."""
+    values, place, sizes = np.unique(-np.asarray(logit), return_inverse=True, return_counts=True)
+    before = np.cumsum(sizes) - sizes
+    return np.clip((count - before) / sizes, 0, 1)[place]
 
 
 def stronger(one: pd.DataFrame, other: pd.DataFrame) -> bool:

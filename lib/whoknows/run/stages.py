@@ -29,6 +29,7 @@ STAGES = {
     "layers": "Layers",
     "settings": "Settings",
     "shift": "Shift",
+    "worth": "What confidence is good for",
     "grading": "Grading",
     "beside": "Reference run",
 }
