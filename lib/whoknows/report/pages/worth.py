@@ -14,7 +14,7 @@ import pandas as pd
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, decisions, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
-from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
+from whoknows.evaluation.bootstrap import ABOVE, BELOW, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import first_test_set, native_rows
 from whoknows.evaluation.decisions import AND, BASELINE
 from whoknows.evaluation.plateau import ELSEWHERE, IMPROVING
@@ -45,7 +45,7 @@ MEASURES = {  # of `SELECTIVE`, and what pages call them
 SHOWN = (0.25, 0.5, 0.75)  # of `SHARES` in the table
 TOGETHER, NONE = "All together", "No confidence"
 SINGLE, ORACLE, RANDOM = "one model", "oracle", "random"
-OVER, UNDER = (f"{word} zero, {EXPLORATORY}" for word in (ABOVE, BELOW))
+OVER, UNDER = (f"{word} zero" for word in (ABOVE, BELOW))
 NAMES = ["part", "scored", "other", "method", "kind", "measure", "at"]
 VALUES = ["value", "low", "high", "compared", "difference", "difference_low", "difference_high"]
 COLUMNS = [*NAMES, *VALUES, "n", "n_rarer", "n_validation", "says"]
@@ -80,9 +80,8 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict], readers: S
         lines += [{"scored": model} | line for line in (*_stacks(group, members), *_selections(group))]
     for pair in itertools.combinations(native, 2):
         lines += _pair({model: native[model] for model in pair})
-    table = pd.DataFrame(lines, columns=COLUMNS)
-    texts = {name: table[name].fillna("").astype(str) for name in [*NAMES[:-1], "n_validation", "says"]}
-    return table.assign(**texts).astype(dict.fromkeys(["at", *VALUES], float))
+    texts = dict.fromkeys([*NAMES[:-1], "n_validation", "says"], "")
+    return pd.DataFrame([texts | line for line in lines], columns=COLUMNS).astype(dict.fromkeys(["at", *VALUES], float))
 
 
 def _value(value: np.ndarray) -> dict:
@@ -263,7 +262,7 @@ def label(method: str) -> str:
         return "All of these together"
     fixed = {ORACLE: "Oracle: right if either is", RANDOM: "At random"}
     alone = METHOD_TITLES.get(names[-1]) or fixed.get(method) or f"{method} alone"
-    return f"{alone}, with the likelihood" if len(names) > 1 else alone
+    return f"Likelihood, with {alone}" if len(names) > 1 else alone
 
 
 def _part(table: pd.DataFrame, part: str) -> pd.DataFrame:
@@ -279,19 +278,13 @@ def _pairs(lines: pd.DataFrame) -> pd.Series:
 def _colours(methods: pd.Series) -> pd.Series:
     """What a legend calls each line's colour: the method that is added last, all of them, or none."""
     names = methods.str.split(AND)
-    return pd.Series(
-        np.select(
-            [names.str.len() > 2, ~names.str[-1].isin(decisions.METHODS)],
-            [TOGETHER, NONE],
-            names.str[-1].map(style.family),
-        ),
-        methods.index,
-    )
+    last = names.str[-1].map(METHOD_TITLES).fillna(NONE)
+    return last.mask(names.str.len() > 2, TOGETHER)
 
 
 def _scales(colours: pd.Series) -> tuple[alt.Scale, alt.Scale]:
     """Colours and shapes of what `_colours` returns."""
-    names = {style.family(method): style.hue(method) for method in decisions.METHODS}
+    names = {METHOD_TITLES[method]: style.hue(method) for method in decisions.METHODS}
     names |= {TOGETHER: style.INK, NONE: style.GREY}
     there = [name for name in names if name in set(colours)]
     marks = dict(zip(names, style.SHAPES))
@@ -315,8 +308,9 @@ def _points(drawn: pd.DataFrame, title: str, rule: float | None = None) -> alt.F
     colours, marks = _scales(drawn["colour"])
     legend = {"title": None, "legend": alt.Legend(orient="top", columns=2)}
     beside = drawn.groupby(["panel", "measure", "row"])["label"].nunique().max() > 1
+    spaced = alt.Scale(paddingInner=0.35) if beside else alt.Undefined
     base = tipped(alt.Chart(), *tips, label="Of", row="What", value=title).encode(
-        y=alt.Y("row:N", title=None, sort=list(drawn["row"].unique()), axis=style.NAMES),
+        y=alt.Y("row:N", title=None, sort=list(drawn["row"].unique()), axis=style.NAMES, scale=spaced),
         color=alt.Color("colour:N", scale=colours, **legend),
     )
     if beside:
@@ -443,8 +437,10 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
 
 def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> str:
     """HTML tables, one for each caption."""
+    forms = {name: "{:.3f}".format for name in ("value", "compared") if name in columns}
+    forms |= {"n_rarer": "{:.0f}".format} if "n_rarer" in columns else {}
     parts = [
-        style.captioned(style.columns_html(group, columns), escape(caption))
+        style.captioned(style.columns_html(group, columns, **forms), escape(caption))
         for caption, group in lines.groupby(captions, sort=False)
     ]
     return "\n".join(parts)
@@ -452,11 +448,10 @@ def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> 
 
 def _with_texts(lines: pd.DataFrame) -> pd.DataFrame:
     """Values and differences in words, with their intervals, beside the numbers."""
-    texts = {
-        "value_text": style.with_interval(lines["value"], lines["low"], lines["high"]),
-        "less_text": style.with_interval(lines["difference"], lines["difference_low"], lines["difference_high"], "+"),
-    }
-    return lines.assign(**texts)
+    values = style.with_interval(lines["value"], lines["low"], lines["high"])
+    less = style.with_interval(lines["difference"], lines["difference_low"], lines["difference_high"], "+")
+    texts = {"value_text": values, "less_text": less}  # pandas writes a column of nothing but None as such
+    return lines.assign(**{name: pd.Series(text, lines.index, dtype="str") for name, text in texts.items()})
 
 
 def disagreement_html(table: pd.DataFrame) -> str:
@@ -467,13 +462,12 @@ def disagreement_html(table: pd.DataFrame) -> str:
     """
     lines = _with_texts(_part(table, DISAGREEMENT))
     columns = {
-        "kind": "Compared", "label": "Method", "value_text": "AUROC", "compared": "Of the other",
-        "less_text": "Difference, 95 % interval", "n_rarer": "Right or wrong, the fewer", "says": "Verdict",
+        "kind": "Compared", "label": "Method", "value": "AUROC", "compared": "Of the other",
+        "less_text": "Difference, 95 % interval", "n_rarer": "Fewer of a class", "says": "Verdict",
     }  # fmt: skip
     captions = lines["scored"] + ", scored where it disagrees with " + lines["other"] + ": "
     captions += lines["n"].astype(str) + " test answers"
-    compared = lines["compared"].map("{:.3f}".format, na_action="ignore")
-    return _html(lines.assign(compared=compared), captions, columns)
+    return _html(lines, captions, columns)
 
 
 def stack_html(table: pd.DataFrame) -> str:
@@ -505,8 +499,8 @@ def selective_html(table: pd.DataFrame) -> str:
     equal = lines[lines["measure"] == EQUAL].set_index(keys)[["less_text", "says"]]
     wide = wide.join(equal).reindex(lines.set_index(keys).index.unique()).reset_index()
     wide = wide.assign(at=wide["at"].map("{:.0%}".format))
-    columns = {"at": "Right, wanted", "label": "Method"} | MEASURES
-    columns |= {"less_text": "Less the likelihood, at its coverage", "says": "Verdict"}
+    columns = {"at": "Wanted", "label": "Method", COVERAGE: MEASURES[COVERAGE], RIGHT: "Right among them"}
+    columns |= {"less_text": "At the likelihood's coverage, less it", "says": "Verdict"}
     return _html(wide, wide["scored"] + ": " + wide["n"].astype(str) + " test answers", columns)
 
 
@@ -545,17 +539,27 @@ def handed_on_html(table: pd.DataFrame) -> str:
 
 
 def _shared(lines: pd.DataFrame) -> pd.Series:
-    alone = lines["n_rarer"].map("{:.0f}".format)
+    alone = lines["n_rarer"].astype("Int64").astype(str)
     return lines["n"].astype(str) + " test questions; each model alone is right on " + alone + " or more"
 
 
 def _less(line, before: str = "") -> str:
-    """A difference with its interval, and what keeps it from a verdict."""
+    """A difference of AUROC with its interval, and what keeps it from a verdict."""
+    ends = [f"{value:+.3f}" for value in (line.difference, line.difference_low, line.difference_high)]
+    return _noted(line, before, "", *ends)
+
+
+def _points_less(line, before: str = "") -> str:
+    """The same of a share, in percentage points."""
+    ends = [f"{100 * value:+.1f}" for value in (line.difference, line.difference_low, line.difference_high)]
+    return _noted(line, before, " points", *ends)
+
+
+def _noted(line, before: str, unit: str, difference: str, low: str, high: str) -> str:
     if pd.isna(line.difference):
         return f"{before}{line.says}" if line.says else ""
     note = "" if line.says in (OVER, UNDER) else f", {line.says}"
-    between = f"{line.difference_low:+.3f} to {line.difference_high:+.3f}"
-    return f"{before}{line.difference:+.3f} ({between}{note})"
+    return f"{before}{difference}{unit} ({low} to {high}{note})"
 
 
 def _share(line) -> str:
@@ -638,7 +642,9 @@ def _selected(coverage, right, equal) -> str:
     if not coverage.value:
         return f"{coverage.label} has no threshold that reaches it on validation"
     among = "too few to tell how many are right" if pd.isna(right.value) else f"of which {_share(right)} are right"
-    as_many = _less(equal, "; at the likelihood's coverage ") if equal and coverage.method != BASELINE else ""
+    as_many = (
+        _points_less(equal, ", and at the likelihood's coverage ") if equal and coverage.method != BASELINE else ""
+    )
     return f"{coverage.label} answers {_share(coverage)}, {among}{as_many}"
 
 
@@ -653,7 +659,7 @@ def pick_sentences(table: pd.DataFrame) -> str:
         known = group[group["method"].isin([weak, strong, ORACLE])].set_index("method")["value"]
         lead = f"alone {known[weak]:.0%} and {known[strong]:.0%} are right, with an oracle {known[ORACLE]:.0%}"
         by = group[(group["kind"] == SINGLE) & group["method"].isin(decisions.METHODS)]
-        picks = [f"{line.label} {_less(line)}" for line in by.itertuples()]
+        picks = [f"{line.label} {_points_less(line)}" for line in by.itertuples()]
         gained = f" Picking by confidence, less {strong} alone: {'; '.join(picks)}." if picks else ""
         texts.append(f"- **{weak} and {strong}**: {lead}.{gained}")
     return "\n".join(texts) or NO_PAIR
@@ -671,9 +677,9 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
         at_half = [f"{value:.0%} {BY.get(method) or f'by {label(method)}'}" for method, value in half.dropna().items()]
         parts = []
         for line in gains.itertuples():
-            value = line.says if pd.isna(line.value) else f"{line.value:+.3f} ({line.low:+.3f} to {line.high:+.3f})"
-            less = "" if line.method == BASELINE or pd.isna(line.difference) else _less(line, ", less the likelihood ")
-            parts.append(f"{line.label} {value or FEW}{less}")
+            ends = f"{100 * line.value:+.1f} points ({100 * line.low:+.1f} to {100 * line.high:+.1f})"
+            less = "" if pd.isna(line.difference) else _points_less(line, ", less the likelihood ")
+            parts.append(f"{line.label} {line.says if pd.isna(line.value) else ends}{less}")
         lead = f"with half of the answers handed on, accuracy is {', '.join(at_half)}"
         mean = f" Mean gain over random, over all shares: {'; '.join(parts)}." if parts else ""
         texts.append(f"- **{weak}, handed on to {strong}**: {lead}.{mean}")
