@@ -12,8 +12,9 @@
 # Whether it knows more where models disagree, whether it adds to the likelihood that needs no training, and what is
 # gained where something is decided by it. All of this is secondary: it lies outside the *primary hypotheses*, so that
 # its intervals are not corrected for their number. A difference whose 95 % interval holds zero is called *not
-# significant*, and any other is *exploratory*. Test questions are in-distribution, and all that is fitted, such as
-# thresholds, is fitted on validation answers alone.
+# significant*; any other is above or below zero, which is *exploratory*. Test questions are in-distribution, and all
+# that is fitted, such as thresholds, is fitted on validation answers alone. [How it is
+# done](../book/method.md).
 
 # %% tags=["parameters"]
 # Needs the rows and the estimators' cards.
@@ -34,7 +35,8 @@ out = "results/by-hand/worth.parquet"
 # %% [markdown]
 # ## Where the models disagree
 #
-# Only the questions that one of two models gets right and the other wrong, as in {cite:p}`ashuach2026`. An estimator
+# Only the questions that one of two models gets right and the other wrong, as in arXiv
+# 2604.12373. An estimator
 # that knows nothing but how hard a question is cannot be right about both models here. Differences are AUROC within
 # task of what reads, was trained on and scores a model's answers, less that of what it is compared with.
 
@@ -79,8 +81,8 @@ HTML(worth.stack_html(table))
 # %% [markdown]
 # ## Answer only when confident
 #
-# The threshold is the lowest confidence from which on the wanted share of validation answers is right, of at least 25
-# {cite:p}`geifman2017`. *Coverage* is the share of test questions that are then answered, and *risk* is what the share that is right lacks of
+# The threshold is the lowest confidence from which on the wanted share of validation answers is right, of at least 25.
+# *Coverage* is the share of test questions that are then answered, and *risk* is what the share that is right lacks of
 # one. Thresholds stay as they are in all resamples. A method may answer more and be right less often: at the
 # likelihood's coverage, where it answers as many questions as the likelihood, the two can be compared.
 

@@ -277,7 +277,7 @@ def _pairs(lines: pd.DataFrame) -> pd.Series:
 
 def _colours(methods: pd.Series) -> pd.Series:
     """What a legend calls each line's colour: the method that is added last, all of them, or none."""
-    names = methods.str.split(AND)
+    names = methods.map(lambda method: method.split(AND))
     last = names.str[-1].map(METHOD_TITLES).fillna(NONE)
     return last.mask(names.str.len() > 2, TOGETHER)
 
@@ -438,7 +438,6 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
 def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> str:
     """HTML tables, one for each caption."""
     forms = {name: "{:.3f}".format for name in ("value", "compared") if name in columns}
-    forms |= {"n_rarer": "{:.0f}".format} if "n_rarer" in columns else {}
     parts = [
         style.captioned(style.columns_html(group, columns, **forms), escape(caption))
         for caption, group in lines.groupby(captions, sort=False)
@@ -446,12 +445,19 @@ def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> 
     return "\n".join(parts)
 
 
-def _with_texts(lines: pd.DataFrame) -> pd.DataFrame:
-    """Values and differences in words, with their intervals, beside the numbers."""
-    values = style.with_interval(lines["value"], lines["low"], lines["high"])
-    less = style.with_interval(lines["difference"], lines["difference_low"], lines["difference_high"], "+")
-    texts = {"value_text": values, "less_text": less}  # pandas writes a column of nothing but None as such
+def _with_texts(lines: pd.DataFrame, are_shares: bool = True) -> pd.DataFrame:
+    """Values and differences in words, with their intervals, beside the numbers; shares in percent, and in points."""
+    numbers = lines[VALUES] * (100 if are_shares else 1)
+    texts = {"value_text": _texts(numbers, VALUES[:3], ".1f" if are_shares else ".3f", "%" * are_shares, "–")}
+    texts["less_text"] = _texts(numbers, VALUES[4:], "+.1f" if are_shares else "+.3f", "", "to")
     return lines.assign(**{name: pd.Series(text, lines.index, dtype="str") for name, text in texts.items()})
+
+
+def _texts(numbers: pd.DataFrame, names: list[str], form: str, unit: str, to: str) -> list[str | None]:
+    return [
+        f"{value:{form}}{unit} ({low:{form}} {to} {high:{form}})" if pd.notna(value) else None
+        for value, low, high in numbers[names].itertuples(index=False)
+    ]
 
 
 def disagreement_html(table: pd.DataFrame) -> str:
@@ -460,14 +466,14 @@ def disagreement_html(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _with_texts(_part(table, DISAGREEMENT))
+    lines = _with_texts(_part(table, DISAGREEMENT), are_shares=False)
     columns = {
-        "kind": "Compared", "label": "Method", "value": "AUROC", "compared": "Of the other",
-        "less_text": "Difference, 95 % interval", "n_rarer": "Fewer of a class", "says": "Verdict",
+        "kind": "Compared", "label": "Method", "value": "AUROC", "compared": "Other",
+        "less_text": "Difference, 95 % interval", "says": "Verdict",
     }  # fmt: skip
     captions = lines["scored"] + ", scored where it disagrees with " + lines["other"] + ": "
-    captions += lines["n"].astype(str) + " test answers"
-    return _html(lines, captions, columns)
+    captions += lines["n"].astype(str) + " test answers, " + lines["n_rarer"].astype("Int64").astype(str)
+    return _html(lines, captions + " of the rarer grade", columns)
 
 
 def stack_html(table: pd.DataFrame) -> str:
@@ -476,7 +482,7 @@ def stack_html(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _with_texts(_part(table, STACK))
+    lines = _with_texts(_part(table, STACK), are_shares=False)
     columns = {
         "label": "Confidence",
         "value_text": "AUROC",
@@ -500,7 +506,7 @@ def selective_html(table: pd.DataFrame) -> str:
     wide = wide.join(equal).reindex(lines.set_index(keys).index.unique()).reset_index()
     wide = wide.assign(at=wide["at"].map("{:.0%}".format))
     columns = {"at": "Wanted", "label": "Method", COVERAGE: MEASURES[COVERAGE], RIGHT: "Right among them"}
-    columns |= {"less_text": "At the likelihood's coverage, less it", "says": "Verdict"}
+    columns |= {"less_text": "At equal coverage", "says": "Verdict"}
     return _html(wide, wide["scored"] + ": " + wide["n"].astype(str) + " test answers", columns)
 
 
@@ -533,8 +539,8 @@ def handed_on_html(table: pd.DataFrame) -> str:
     gains = lines[lines["measure"] == GAIN].set_index(keys)[["value_text", "less_text", "says"]]
     first = lines.drop_duplicates(keys).set_index(keys)[["n", "n_rarer"]]
     wide = first.join(shown).join(gains).reset_index()
-    columns = {"label": "Least confident by"} | {share: f"Accuracy at {share:.0%}" for share in SHOWN}
-    columns |= {"value_text": "Mean gain over random", "less_text": "Less the likelihood", "says": "Verdict"}
+    columns = {"label": "Least confident by"} | {share: f"{share:.0%} handed on" for share in SHOWN}
+    columns |= {"value_text": "Mean gain", "less_text": "Less the likelihood", "says": "Verdict"}
     return _html(wide, wide["scored"] + ", handed on to " + wide["other"] + ": " + _shared(wide), columns)
 
 
@@ -604,13 +610,10 @@ def stack_sentences(table: pd.DataFrame, models: list[str]) -> str:
         lead = (
             f"the likelihood alone reaches an AUROC of {first['value']:.2f} ({first['low']:.2f} to {first['high']:.2f})"
         )
-        every = [line for line in stacks.itertuples() if len(line.method.split(AND)) > 2]
-        added = [
-            f"{METHOD_TITLES[line.method.split(AND)[1]]} {_less(line)}"
-            for line in stacks.itertuples()
-            if line not in every
-        ]
-        whole = "".join(f" All together reach {line.value:.2f}, {_less(line)}." for line in every)
+        pairs = [line for line in stacks.itertuples() if len(line.method.split(AND)) == 2]
+        added = [f"{METHOD_TITLES[line.method.split(AND)[1]]} {_less(line)}" for line in pairs]
+        last = stacks.iloc[-1]
+        whole = f" All together reach {last['value']:.2f}, {_less(last)}." if len(stacks) > len(pairs) else ""
         texts.append(f"- **{model}**: {lead}. What is added to it: {'; '.join(added)}.{whole}")
     return "\n".join(texts)
 
