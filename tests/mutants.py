@@ -24,7 +24,7 @@ from time import monotonic
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "lib/whoknows"
-PAGES = ("claims", "controls", "differences", "grading", "shift")
+PAGES = ("claims", "controls", "differences", "grading", "shift", "worth")
 ROOMS = (
     "models",
     "estimators",

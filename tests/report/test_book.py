@@ -440,7 +440,7 @@ def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
 
 
 def test_a_phone_shows_charts_whole(opened):
-    for page in ("claims", "differences", "controls", "shift"):
+    for page in ("claims", "differences", "controls", "shift", "worth"):
         opened.visit(f"run/{page}.html", width=390)
         assert not [
             text

@@ -28,6 +28,7 @@ PARAMETERS = {
     "judge": parameters.judge(replace(GRID, judge=grid.Judge("http://localhost/v1", "wise")), "tiny-llama"),
     "controls": parameters.controls(GRID),
     "shift": parameters.shift(GRID),
+    "worth": parameters.worth(GRID),
     "cell": parameters.cell(GRID, "probe", "tiny-llama", "tiny-mistral"),
     "surface": parameters.surface(GRID),
     "ablate": parameters.ablate(GRID, "tiny-llama"),

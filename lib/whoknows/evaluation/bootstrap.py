@@ -78,15 +78,21 @@ def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict
     return {name: _lines({key: each[name] for key, each in values.items()}, times) for name in metrics.RESAMPLED}
 
 
+def question_weights(rows: pd.DataFrame, times: int = DRAWS) -> pd.DataFrame:
+    """How often each test question is in each resample: [questions, times], by task and question_id, in their order."""
+    test = rows.loc[rows["split"] == "test", ["task", "question_id"]]
+    questions = test.drop_duplicates().sort_values(["task", "question_id"])
+    by_task = (draws(task, count, times).T for task, count in questions.groupby("task").size().items())
+    weights = np.concatenate([np.zeros((0, times), np.float32), *by_task])
+    return pd.DataFrame(weights, index=pd.MultiIndex.from_frame(questions))
+
+
 def _drawn(
     rows: pd.DataFrame, times: int, pooled: bool = False
 ) -> Iterator[tuple[tuple, np.ndarray, np.ndarray, np.ndarray]]:
     """For each line of `samples` its key, confidences and grades, [n], and counts in the resamples, [n, times]."""
-    test = rows[rows["split"] == "test"]
+    test, weights = rows[rows["split"] == "test"], question_weights(rows, times).to_numpy()
     place = test.groupby(["task", "question_id"]).ngroup()
-    counts = test.groupby("task")["question_id"].nunique()
-    by_task = (draws(task, count, times).T for task, count in counts.items())
-    weights = np.concatenate([np.zeros((0, times), np.float32), *by_task])
     test = test.assign(place=place, task="all" if pooled else test["task"]).sort_values("place", kind="stable")
     for key, group in test.groupby([*CELL, "seed", "task"]):
         yield key, group["logit"].to_numpy(), group["correct"].to_numpy(bool), weights[group["place"]]

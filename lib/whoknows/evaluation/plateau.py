@@ -10,14 +10,14 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
 
 TOLERANCE = 0.005  # AUROC on validation; a curve whose end rises by no more has reached its plateau
 MARK = "↗"
-IMPROVING = "still improving"
-RELEASED = "with a released adapter"
+IMPROVING, RELEASED = "still improving", "with a released adapter"
 ESTIMATOR = ["method", "reader", "trained_on", "seed"]
 
 
@@ -94,6 +94,11 @@ def unsettled(table: pd.DataFrame) -> pd.Series:
 
 def _known(table: pd.DataFrame, column: str) -> pd.Series:
     return table.get(column, pd.Series(False, table.index)).astype("boolean").fillna(False).astype(bool)
+
+
+def no_verdict(table: pd.DataFrame) -> pd.Series:
+    """Why no verdict rests on each line of a table: `IMPROVING`, `RELEASED`, or "" where one may; [len(table)]."""
+    return pd.Series(np.select([marked(table), is_released(table)], [IMPROVING, RELEASED], ""), table.index)
 
 
 def why(card: dict) -> str | None:

@@ -186,6 +186,11 @@ def shift(grid: Grid) -> str:
     return json.dumps(_of_rows(grid, "shift") | {"more_rows": f"{out(grid)}/controls"})
 
 
+def worth(grid: Grid) -> str:
+    """Parameters of `worth`."""
+    return json.dumps(_of_rows(grid, "worth"))
+
+
 def grading(grid: Grid) -> str:
     """Parameters of `grading`."""
     values = _of_rows(grid, "grades") | {
@@ -277,7 +282,7 @@ def judge(grid: Grid, model: str) -> str:
 
 
 # Those that are made of rows.
-PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, grading, claims)}
+PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, worth, grading, claims)}
 
 
 def _of_reader(grid: Grid, reader: str, **seeds) -> dict:

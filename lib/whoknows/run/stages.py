@@ -27,6 +27,7 @@ STAGES = {
     "sweep": "Sweep",
     "settings": "Settings",
     "shift": "Other questions",
+    "worth": "What confidence is good for",
     "grading": "Grading",
     "beside": "Reference run",
 }
