@@ -1,7 +1,6 @@
 """What confidence is good for: every number by scikit-learn and loops, and what is said of parts that do not apply."""
 
 import itertools
-import json
 import re
 
 import numpy as np
@@ -11,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from test_readers import TASKS, beside
 
-from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run, graded, make_rows
+from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run, make_rows
 from whoknows.evaluation import bootstrap, cells, plateau
 from whoknows.report.pages import worth
 
