@@ -32,8 +32,8 @@ verdicts = judge.grade(graded, url, judge_model, Path(log))
 files.write_parquet(out, verdicts)
 
 # %% [markdown]
-# The answers that were judged, how many of them are right, and how many have no verdict, since the judge's reply was
-# neither yes nor no, or the request kept failing. Answers without a verdict are missing wherever the judge grades.
+# The answers that the judge was asked about, how many of them are right, and how many have no verdict, since its reply
+# was neither yes nor no, or the request kept failing. Answers without a verdict are missing wherever the judge grades.
 
 # %%
 judge.verdict_counts(graded, verdicts)

@@ -215,6 +215,15 @@ def test_a_size_of_one_class_is_left_out():
     assert "probe_n2" not in ablations._variants(made, 0, [2])
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_task_is_not_left_out_where_the_rest_is_of_one_class(states, split):
+    frames, folder = states
+    for made in frames.values():
+        made.loc[(made["split"] == split) & (made["task"] == "easy"), "correct"] = False
+    methods = {*ablations.of_reader("r", frames, [0], folder, [1.0], [])["method"]}
+    assert "probe_without_easy" in methods and "probe_without_hard" not in methods and "probe_last" in methods
+
+
 def test_training_answers_of_one_class(states):
     frames, folder = states
     frames["b"].loc[frames["b"]["split"] == "train", "correct"] = False

@@ -13,7 +13,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from whoknows import WhoknowsError
 from whoknows.data import assets
-from whoknows.data.rows import aligned, divided, smaller
+from whoknows.data.rows import aligned, divided, one_class, smaller
 from whoknows.estimators.hidden import load_before, load_hidden, mean_of
 from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
@@ -77,7 +77,7 @@ def of_reader(
         Rows of probe_last (the last layer, as in the paper), probe_before (at the last token before the answer, which
         knows the question alone), probe_mean (the mean over the answer's tokens), probe_shuffled (grades of train and
         validation shuffled within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole
-        task left out).
+        task left out; not where nothing can be learned from the rest).
 
     Raises:
         WhoknowsError: the training answers of a model are of one class.
@@ -106,8 +106,15 @@ def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.
     variants |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
     tasks = frame.loc[frame["split"] == "train", "task"].unique()
     for task in tasks if len(tasks) > 1 else ():
-        variants[f"probe_without_{task}"] = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
+        rest = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
+        variants |= {f"probe_without_{task}": rest} if _can_teach(rest) else {}
     return variants
+
+
+def _can_teach(frame: pd.DataFrame) -> bool:
+    """Whether training answers are of both classes, and so are the validation answers of some task."""
+    train, held = (frame[frame["split"] == split] for split in ("train", "validation"))
+    return not one_class(train["correct"]) and held.groupby("task")["correct"].nunique().eq(2).any()
 
 
 def _shuffled(frame: pd.DataFrame, seed: int) -> pd.Series:
