@@ -285,7 +285,7 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
     )
     last = (
         f" The last panel is {escape(_inside(METHOD_TITLES.get(baseline, baseline)))}, which needs no training: "
-        "a cell that is no lighter than the one in its row there has gained nothing by training."
+        "a cell that is no lighter than the one in its row there shows no gain from training."
         if baseline else ""
     )  # fmt: skip
     return (
