@@ -289,7 +289,8 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
         if baseline else ""
     )  # fmt: skip
     return (
-        f'<p class="caption"><b>Figure 1.</b> AUROC on {escape(str(first["test_set"].iloc[0]))} test questions{rests}; '
+        '<p class="figure-caption"><b>Figure 1.</b> '
+        f"AUROC on {escape(str(first['test_set'].iloc[0]))} test questions{rests}; "
         "lighter is better. A column is an estimator, named by the model that reads and was trained on its own "
         "answers; a row is the model whose answers are scored. On the diagonal a model scores its own answers."
         f"{last} Beneath a value stand its 95 % interval over questions and the number of right answers. {MARK} marks "
