@@ -158,7 +158,7 @@ def test_chromium_shows_every_cells_value_in_both_heatmaps(checkout, made):
             assert len(values) == 8 and all(re.match(r"[01]\.\d\d", value) for value in values)
             assert all(value.endswith(" ↗") for value in values[4:]), "one look at validation is no plateau"
         box = tab.read("document.querySelector('table.facts').innerText")
-        assert "What these values rest on." in box and "tiny-mistral, float32" in box and re.search(r"\d+ of \d+", box)
+        assert "What it rests on" in box and "tiny-mistral, float32" in box and re.search(r"\d+ of \d+", box)
         assert tab.requests == [] and tab.errors == []
 
 

@@ -502,8 +502,12 @@ def test_the_first_page_says_who_made_it_and_what_a_link_shows(opened, built):
     assert seen == [answer, answer, "Can a language model tell when an answer is wrong, its own or another model's?"]
     image = opened.read("document.querySelector('meta[property=\"og:image\"]').content")
     assert (built[1].parent / image).is_file()
-    under = opened.read("document.querySelector('p.caption').closest('.cell').nextElementSibling.className")
-    assert under == "strip", "the line of what it was made from stands beneath the caption"
+    order = (
+        "[...document.querySelectorAll('svg.marks, p.figure-caption, .strip')].map(one => one.getAttribute('class'))"
+    )
+    assert opened.read(order)[:3] == ["marks", "figure-caption", "strip"], (
+        "what it was made from stands beneath the caption"
+    )
 
 
 def test_an_answer_is_shown_and_never_run(opened):

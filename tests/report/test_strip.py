@@ -153,6 +153,15 @@ def test_the_line_stands_under_every_chart(tmp_path):
     assert ' id="how-this-page-was-made"' in section, "the link opens it, since its place lies within"
 
 
+def test_the_line_stands_under_the_caption_of_a_chart_that_has_one(tmp_path):
+    caption = new_output("display_data", {"text/html": f"{strip.CAPTION}Figure 1.</p>"})
+    page = make_page(outputs=((CHART,), (caption,), (CHART,)))
+    strip.add(page, "probe-a", tmp_path, "../")
+    shown = ["strip" if cell.source.startswith('<div class="strip">') else cell.cell_type for cell in page.cells]
+    assert shown == ["markdown", "code", "code", "strip", "code", "strip", "markdown"]
+    assert "<br" not in page.cells[3].source, "it is one line"
+
+
 def test_a_page_without_a_record_stays_as_it_is(tmp_path):
     page = make_page()
     page.metadata = {}

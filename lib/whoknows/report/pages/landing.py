@@ -288,11 +288,12 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
     )
     last = (
         f" The last panel is {escape(_inside(METHOD_TITLES.get(baseline, baseline)))}, which needs no training: "
-        "a cell that is no lighter than the one in its row there has gained nothing by training."
+        "a cell that is no lighter than the one in its row there shows no gain from training."
         if baseline else ""
     )  # fmt: skip
     return (
-        f'<p class="caption"><b>Figure 1.</b> AUROC on {escape(str(first["test_set"].iloc[0]))} test questions{rests}; '
+        '<p class="figure-caption"><b>Figure 1.</b> '
+        f"AUROC on {escape(str(first['test_set'].iloc[0]))} test questions{rests}; "
         "lighter is better. A column is an estimator, named by the model that reads and was trained on its own "
         "answers; a row is the model whose answers are scored. On the diagonal a model scores its own answers."
         f"{last} Beneath a value stand its 95 % interval over questions and the number of right answers. {MARK} marks "
