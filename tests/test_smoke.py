@@ -402,6 +402,8 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_p
     book = checkout / "results/smoke/book/_build/html"
     assert links(book)[1] == []
     assert 'href="beside-controls.html"' in (book / "run/beside-heatmaps.html").read_text()
+    assert 'href="beside-shift.html"' in (book / "run/claims.html").read_text()
+    assert 'href="settings.html"' in (book / "run/controls.html").read_text()
     with browser.open_book(book / "index.html") as tab:
         tab.visit()
         text = shown(tab)
