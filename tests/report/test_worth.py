@@ -228,10 +228,10 @@ def test_whose_answer_is_picked_and_what_is_handed_on(wide):
     assert {*zip(lines["scored"], lines["other"])} == {("ash", "birch")}, "the second is right more often on validation"
     grades = {model: part(rows, native("likelihood", model), 0)["correct"].to_numpy() for model in ("ash", "birch")}
     known = lines[lines["kind"] != "likelihood"].set_index("method")["value"]
-    assert known["ash"] == pytest.approx(grades["ash"].mean()) and known["birch"] == pytest.approx(
+    assert known["ash alone"] == pytest.approx(grades["ash"].mean()) and known["birch alone"] == pytest.approx(
         grades["birch"].mean()
     )
-    assert known["oracle"] == pytest.approx((grades["ash"] | grades["birch"]).mean())
+    assert known["an oracle"] == pytest.approx((grades["ash"] | grades["birch"]).mean())
     reached = {}
     for method, seeds in (("likelihood", [0]), ("zero_shot", [0]), ("probe", [0, 1])):
         each = []
@@ -264,9 +264,9 @@ def test_whose_answer_is_picked_and_what_is_handed_on(wide):
             by_seed.append(grades["ash"].mean() + total / len(gain))
         assert handed["probe", share] == pytest.approx(np.mean(by_seed), abs=1e-6), share
         straight = grades["ash"].mean() + share * gain.mean()
-        assert handed["random", share] == pytest.approx(straight)
+        assert handed["at random", share] == pytest.approx(straight)
     gains = table[table["measure"] == worth.GAIN].set_index("method")
-    area = {method: (handed[method] - handed["random"]).mean() for method in ("likelihood", "probe")}
+    area = {method: (handed[method] - handed["at random"]).mean() for method in ("likelihood", "probe")}
     assert {method: gains.loc[method, "value"] for method in area} == pytest.approx(area, abs=0.01)
     less = gains.loc["probe", "value"] - gains.loc["likelihood", "value"]
     assert gains.loc["probe", "difference"] == pytest.approx(less)
@@ -353,8 +353,14 @@ def test_a_model_without_a_likelihood_has_what_needs_none():
     assert {*table.loc[table["part"] == worth.STACK, "scored"]} == {"birch"}
     ash = table[(table["part"] == worth.SELECTIVE) & (table["scored"] == "ash")]
     assert {*ash["measure"]} == {worth.COVERAGE, worth.RIGHT} and ash["difference"].isna().all()
-    assert {*table.loc[table["part"] == worth.PICK, "method"]} == {"ash", "birch", "oracle", "probe"}
+    assert {*table.loc[table["part"] == worth.PICK, "method"]} == {"ash alone", "birch alone", "an oracle", "probe"}
     assert "- **ash**: no likelihood" in everything(table, ["ash", "birch"])
+    probes = rows[rows["method"] == "probe"].assign(unsettled=plateau.IMPROVING)
+    table = worth.of_grid(probes, ["ash", "birch"], FOUR, ["ash", "birch"])
+    of_probe = table[(table["method"] == "probe") & table["value"].notna()]
+    assert {*of_probe["says"]} == {"still improving"} and {*of_probe["part"]} > {worth.SELECTIVE, worth.HANDED}
+    text = everything(table, ["ash", "birch"])
+    assert text.count("are right, still improving") == 2 and "points" in text
 
 
 def test_what_was_trained_elsewhere_or_rests_on_few_answers_has_no_verdict():

@@ -32,7 +32,6 @@ KINDS = {
     DATA: "the same reader, trained on the other model's answers",
     ANSWERS: "the same estimator, on the other model's answers",
 }
-BY = {"random": "at random"}
 NO_STACK = f"no likelihood, no other method, or fewer than {MIN_PER_CLASS} right or wrong validation answers with both"
 NO_PAIR = "This does not apply here: it takes two models that answered the same questions, and validation answers."
 TARGETS = (0.7, 0.8, 0.9)  # wanted shares of right answers
@@ -43,8 +42,9 @@ MEASURES = {  # of `SELECTIVE`, and what pages call them
     COVERAGE: "Answered", RIGHT: "Right among the answered", EQUAL: "Right at the likelihood's coverage",
 }  # fmt: skip
 SHOWN = (0.25, 0.5, 0.75)  # of `SHARES` in the table
+ALONE = "{} alone"
 TOGETHER, NONE = "All together", "No confidence"
-SINGLE, ORACLE, RANDOM = "one model", "oracle", "random"
+SINGLE, ORACLE, RANDOM = "one model", "an oracle", "at random"  # no model has such a name, for its spaces
 OVER, UNDER = (f"{word} zero" for word in (ABOVE, BELOW))
 NAMES = ["part", "scored", "other", "method", "kind", "measure", "at"]
 VALUES = ["value", "low", "high", "compared", "difference", "difference_low", "difference_high"]
@@ -62,12 +62,12 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict], readers: S
 
     Returns:
         part, scored, other (the other model, where there are two), method (or more than one, with `decisions.AND`
-        between them; or `ORACLE`, `RANDOM` or a model's name), kind (what it is compared with), measure, at (a target,
-        or the share that is handed on), value, low and high; compared (what `value` is compared with), difference,
-        difference_low and difference_high; n (test questions), n_rarer (the fewer right or wrong answers, or questions
-        that one of two models alone gets right), n_validation (answers to fit on, of each seed, as text), and says:
-        "" without a difference, else why the estimators are unsettled, `FEW`, `INSIGNIFICANT` where the interval of
-        the difference holds zero, `OVER` or `UNDER`. Values that rest on too few answers are missing.
+        between them; or `ORACLE`, `RANDOM`, or of a model `ALONE`), kind (what it is compared with), measure, at (a
+        target, or the share that is handed on), value, low and high; compared (what `value` is compared with),
+        difference, difference_low and difference_high; n (test questions), n_rarer (the fewer right or wrong answers,
+        or questions that one of two models alone gets right), n_validation (answers to fit on, of each seed, as text),
+        and says: `FEW`, why the estimators are unsettled, or what the interval of the difference says: `INSIGNIFICANT`
+        where it holds zero, `OVER` or `UNDER`; "" without a difference. Values of too few answers are missing.
     """
     _, members = first_test_set(tasks, rows)
     rows = rows[rows["method"].isin(decisions.METHODS) & rows["task"].isin(members)]
@@ -93,12 +93,12 @@ def _compared(value: np.ndarray, base: np.ndarray | None, n_rarer: int, unsettle
     if n_rarer < MIN_PER_CLASS:
         return {"n_rarer": n_rarer, "says": FEW}
     if base is None:
-        return _value(value) | {"n_rarer": n_rarer}
+        return _value(value) | {"n_rarer": n_rarer, "says": unsettled}
     ends = _ends(value - base, "difference_")
     low, high = ends.values()
     verdict = OVER if low > 0 else UNDER if high < 0 else "" if np.isnan(low) else INSIGNIFICANT
     less = {"compared": base[0], "difference": value[0] - base[0], "n_rarer": n_rarer}
-    return _value(value) | less | ends | {"says": verdict and (unsettled or verdict)}
+    return _value(value) | less | ends | {"says": unsettled or verdict}
 
 
 def _ends(values: np.ndarray, before: str = "") -> dict[str, float]:
@@ -216,7 +216,11 @@ def _pair(native: dict[str, pd.DataFrame]) -> Iterator[dict]:
 
 def _picks(models: tuple, sides: list, methods: list[str], right: list, weights: np.ndarray, rarer: int) -> Iterator:
     alone = [decisions.mean(grades, weights) for grades in right]
-    known = zip((*models, ORACLE), (SINGLE, SINGLE, ORACLE), (*alone, decisions.mean(np.maximum(*right), weights)))
+    known = zip(
+        (*map(ALONE.format, models), ORACLE),
+        (SINGLE, SINGLE, ORACLE),
+        (*alone, decisions.mean(np.maximum(*right), weights)),
+    )
     line, likelihood = {"part": PICK, "measure": ACCURACY}, None
     for name, kind, value in known:
         yield line | {"method": name, "kind": kind} | _value(value)
@@ -260,7 +264,7 @@ def label(method: str) -> str:
     if len(names) > 2:
         return "All of these together"
     fixed = {ORACLE: "Oracle: right if either is", RANDOM: "At random"}
-    alone = METHOD_TITLES.get(names[-1]) or fixed.get(method) or f"{method} alone"
+    alone = (METHOD_TITLES | fixed).get(names[-1], method)
     return f"Likelihood, with {alone}" if len(names) > 1 else alone
 
 
@@ -647,7 +651,8 @@ def _selected(coverage, right, equal) -> str:
     as_many = (
         _points_less(equal, ", and at the likelihood's coverage ") if equal and coverage.method != BASELINE else ""
     )
-    return f"{coverage.label} answers {_share(coverage)}, {among}{as_many}"
+    note = f", {coverage.says}" if equal is None and coverage.says else ""
+    return f"{coverage.label} answers {_share(coverage)}, {among}{as_many}{note}"
 
 
 def pick_sentences(table: pd.DataFrame) -> str:
@@ -658,8 +663,9 @@ def pick_sentences(table: pd.DataFrame) -> str:
     """
     lines, texts = _part(table, PICK), []
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
-        known = group[group["method"].isin([weak, strong, ORACLE])].set_index("method")["value"]
-        lead = f"alone {known[weak]:.0%} and {known[strong]:.0%} are right, with an oracle {known[ORACLE]:.0%}"
+        known = group[~group["method"].isin(decisions.METHODS)].set_index("method")["value"]
+        one, other = (known[ALONE.format(model)] for model in (weak, strong))
+        lead = f"alone {one:.0%} and {other:.0%} are right, with an oracle {known[ORACLE]:.0%}"
         by = group[(group["kind"] == SINGLE) & group["method"].isin(decisions.METHODS)]
         picks = [f"{line.label} {_points_less(line)}" for line in by.itertuples()]
         gained = f" Picking by confidence, less {strong} alone: {'; '.join(picks)}." if picks else ""
@@ -676,12 +682,15 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
     lines, texts = _part(table, HANDED), []
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
         gains, half = group[group["measure"] == GAIN], group[group["at"] == SHOWN[1]].set_index("method")["value"]
-        at_half = [f"{value:.0%} {BY.get(method) or f'by {label(method)}'}" for method, value in half.dropna().items()]
+        at_half = [
+            f"{value:.0%} {method if method == RANDOM else f'by {label(method)}'}"
+            for method, value in half.dropna().items()
+        ]
         parts = []
         for line in gains.itertuples():
             ends = f"{100 * line.value:+.1f} points ({100 * line.low:+.1f} to {100 * line.high:+.1f})"
-            less = "" if pd.isna(line.difference) else _points_less(line, ", less the likelihood ")
-            parts.append(f"{line.label} {line.says if pd.isna(line.value) else ends}{less}")
+            less = _points_less(line, ", " if pd.isna(line.difference) else ", less the likelihood ")
+            parts.append(f"{line.label} {line.says if pd.isna(line.value) else ends + less}")
         lead = f"with half of the answers handed on, accuracy is {', '.join(at_half)}"
         mean = f" Mean gain over random, over all shares: {'; '.join(parts)}." if parts else ""
         texts.append(f"- **{weak}, handed on to {strong}**: {lead}.{mean}")
