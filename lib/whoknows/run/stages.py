@@ -30,6 +30,7 @@ STAGES = {
     "settings": "Settings",
     "shift": "Shift",
     "grading": "Grading",
+    "recompute": "Recompute",
     "beside": "Reference run",
 }
 READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load a language model, to a GPU if possible
