@@ -281,7 +281,7 @@ window.whoknowsRecompute = (() => {
 
 // --- The page: what is chosen stands in its address, behind the #.
 (() => {
-  const { unpack, steps, value, reliability } = window.whoknowsRecompute;
+  const { unpack, select, steps, value, reliability } = window.whoknowsRecompute;
   const SVG = "http://www.w3.org/2000/svg";
 
   // Names and texts are only ever text: nothing here reads HTML.
@@ -375,20 +375,20 @@ window.whoknowsRecompute = (() => {
 
     // --- Controls.
     const input = (type, attributes = {}) => make("input", { type, ...attributes });
-    const select = (values, labels) => make("select", {}, ...values.map((one) => make("option", { value: one }, labels(one))));
+    const list = (values, labels) => make("select", {}, ...values.map((one) => make("option", { value: one }, labels(one))));
     const labelled = (text, control) => make("label", {}, make("span", {}, text), control);
     const controls = {
-      metric: select(options(data).metric, (metric) => data.metrics[metric].title),
-      reading: select(options(data).reading, (reading) => data.readings[reading][0]),
-      left: select(options(data).left, title),
-      right: select(options(data).right, title),
-      resamples: select(options(data).resamples, (count) => count.toLocaleString("en-US")),
+      metric: list(options(data).metric, (metric) => data.metrics[metric].title),
+      reading: list(options(data).reading, (reading) => data.readings[reading][0]),
+      left: list(options(data).left, title),
+      right: list(options(data).right, title),
+      resamples: list(options(data).resamples, (count) => count.toLocaleString("en-US")),
     };
-    const LABELS = { metric: "Metric", reading: "Reading", left: "Left heatmap", right: "Right heatmap", resamples: "Resamples for intervals" };
+    const LABELS = { metric: "Metric", reading: "Reading", left: "First heatmap", right: "Second heatmap", resamples: "Resamples for intervals" };
     const tasks = data.tasks.map(({ name, role, parts }) => {
       const box = input("checkbox", { value: name });
       const count = parts.reduce((sum, [, size]) => sum + size, 0);
-      return { box, label: make("label", {}, box, ` ${name} (${ROLES[role] ?? role}, ${counted(count, "question")})`) };
+      return { box, label: make("label", {}, box, make("span", {}, `${name} (${ROLES[role] ?? role}, ${counted(count, "question")})`)) };
     });
     const words = { low: input("number", { min: 0, placeholder: "any" }), high: input("number", { min: 0, placeholder: "any" }) };
     const disagree = input("checkbox");
@@ -399,7 +399,7 @@ window.whoknowsRecompute = (() => {
       { "aria-label": "What to compute" },
       make("fieldset", {}, make("legend", {}, "Tasks"), ...tasks.map(({ label }) => label)),
       make("fieldset", {}, make("legend", {}, "Answers"), labelled("Words, from", words.low), labelled("to", words.high)),
-      ...(many ? [make("fieldset", {}, make("legend", {}, "Questions"), make("label", {}, disagree, " only where models disagree: one is right, another wrong"))] : []),
+      ...(many ? [make("fieldset", {}, make("legend", {}, "Questions"), make("label", {}, disagree, make("span", {}, "only where models disagree: one is right, another wrong")))] : []),
       make(
         "fieldset",
         {},
@@ -437,7 +437,7 @@ window.whoknowsRecompute = (() => {
     const panel = (method) => {
       const [rows, columns] = choice.reading === "A" ? [data.models, data.readers] : [data.readers, data.models];
       const place = (row, column) => find({ method, trained_on: column, ...(choice.reading === "A" ? { reader: column, scored: row } : { reader: row, scored: row }) });
-      return grid(`${title(method)}`, "Trained on", columns, rows, place);
+      return grid(title(method), "Trained on", columns, rows, place);
     };
 
     const grid = (caption, over, columns, rows, place, names = (row) => row) =>
@@ -574,7 +574,7 @@ window.whoknowsRecompute = (() => {
         const range = there.length ? `${shownAs(Math.min(...there))} to ${shownAs(Math.max(...there))}` : "no value";
         return `${title(method)} ${range}${missing && there.length ? `, ${missing} missing` : ""}`;
       });
-      const [, kept] = [null, window.whoknowsRecompute.select(data, choice)];
+      const kept = select(data, choice);
       const questions = [...Array(data.count).keys()].filter((q) => kept.some((mask) => mask[q])).length;
       const answers = kept.reduce((sum, mask) => sum + mask.reduce((some, one) => some + one, 0), 0);
       const how = interval ? `${Math.round(100 * data.level)} % intervals from ${counted(choice.resamples, "resample")} of questions.` : "This metric has no interval.";

@@ -6,6 +6,7 @@
 import base64
 import json
 import math
+from functools import partial
 from html import escape
 from pathlib import Path
 
@@ -86,9 +87,7 @@ def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, s
     return rows, f"Computed {' and '.join(said)}: {why}." if said else ""
 
 
-def packed(
-    rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: list[str], tasks: list[dict]
-) -> dict:
+def packed(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: list[str], tasks: list[dict]) -> dict:
     """All that the script needs, ready for JSON.
 
     Args:
@@ -109,7 +108,9 @@ def packed(
     test, note = fitting(_shown(rows[rows["split"] == "test"], readers))
     questions, grouped = _questions(test, tasks)
     methods = [name for name in METHODS if name in set(test["method"])]
-    named = {name: {"title": METHODS[name].title, "hue": style.hue(name), "trained": name in TRAINED} for name in methods}
+    named = {
+        name: {"title": METHODS[name].title, "hue": style.hue(name), "trained": name in TRAINED} for name in methods
+    }
     return {
         "models": models,
         "readers": readers,
@@ -138,9 +139,7 @@ def html(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: li
     """
     # within a script "<" alone could end it, whatever a name holds
     data = json.dumps(packed(rows, table, models, readers, tasks), separators=(",", ":")).replace("<", "\\u003c")
-    return (
-        f'<div class="recompute"><p>{escape(UNREAD)}</p><script type="application/json">{data}</script></div>'
-    )
+    return f'<div class="recompute"><p>{escape(UNREAD)}</p><script type="application/json">{data}</script></div>'
 
 
 def _shown(test: pd.DataFrame, readers: list[str]) -> pd.DataFrame:
@@ -155,7 +154,7 @@ def _questions(test: pd.DataFrame, tasks: list[dict]) -> tuple[pd.MultiIndex, li
     names, grouped, index = [task["name"] for task in tasks], [], []
     asked = test[["task", "question_id"]].drop_duplicates().sort_values(["task", "question_id"])
     for task in tasks:
-        of_task = asked[[grid_task(name, names) == task["name"] for name in asked["task"]]]
+        of_task = asked[asked["task"].map(partial(grid_task, names=names)) == task["name"]]
         sizes = of_task.groupby("task").size()
         grouped.append({"name": task["name"], "role": task["role"], "parts": [*zip(sizes.index, sizes.tolist())]})
         index += of_task.itertuples(index=False, name=None)
