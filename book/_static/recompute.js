@@ -518,7 +518,7 @@ window.whoknowsRecompute = (() => {
         const range = metric === choice.metric && done ? between(result, 3) : "";
         return make("tr", {}, make("th", { scope: "row" }, text), make("td", {}, shownAs(reason ? NaN : value(data, result, metric, ones), 3), ...(range ? [make("br"), make("small", {}, range)] : [])));
       });
-      const heading = make("p", { class: "heading" }, make("b", {}, named(cell)), make("br"), `${said(result)}.`);
+      const heading = make("p", { class: "heading" }, make("b", {}, named(cell)), make("br"), `${said(result).replace(/^n/, "N")}.`);
       const series = reason ? [] : [false, true].map((scaled) => reliability(data, result, scaled));
       const ece = shownAs(reason ? NaN : value(data, result, "ece", ones), 3);
       detail.replaceChildren(heading, make("div", { class: "detail" }, ...(reason ? [] : [diagram(series, data.methods[cell.method].hue, ece)]), make("table", {}, make("caption", {}, "All metrics"), make("tbody", {}, ...numbers))), ...(reason ? [] : [listed(series)]));
@@ -577,8 +577,9 @@ window.whoknowsRecompute = (() => {
       const kept = select(data, choice);
       const questions = [...Array(data.count).keys()].filter((q) => kept.some((mask) => mask[q])).length;
       const answers = kept.reduce((sum, mask) => sum + mask.reduce((some, one) => some + one, 0), 0);
-      const how = interval ? `${Math.round(100 * data.level)} % intervals from ${counted(choice.resamples, "resample")} of questions.` : "This metric has no interval.";
-      status.textContent = choice.tasks.length ? `${metric} on ${counted(answers, "answer")} to ${counted(questions, "question")}: ${ranges.join("; ")}. ${how}` : "No task is chosen.";
+      const some = [...results.values()].some((result) => !Number.isNaN(result.value));
+      const how = !some ? "" : interval ? `${Math.round(100 * data.level)} % intervals from ${counted(choice.resamples, "resample")} of questions.` : "This metric has no interval.";
+      status.textContent = choice.tasks.length ? `${metric} on ${counted(answers, "answer")} to ${counted(questions, "question")}: ${ranges.join("; ")}. ${how}`.trim() : "No task is chosen.";
     };
 
     const run = () => {
