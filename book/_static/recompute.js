@@ -561,7 +561,8 @@ window.whoknowsRecompute = (() => {
       choice.cell = key;
       tell();
       look(!element.hasAttribute("aria-busy"));
-      status.textContent = `${named(results.get(key).cell)}: ${said(results.get(key))}.`;
+      const result = results.get(key); // there is none yet where its first values are being computed
+      if (result) status.textContent = `${named(result.cell)}: ${said(result)}.`;
     };
 
     // --- Computing in slices, so that the page never stands still; the newest choice ends what an older one began.

@@ -21,6 +21,7 @@ HOME = ["sciq", "trivia_qa"]
 SILENT = 7  # answers that one model has not given
 STEADY = ("probe", "ash", "ash", "cedar")  # a cell that is equally confident of all answers
 SURE = ("probe", "cedar", "cedar", "ash")  # one whose confidences are exactly 0 and 1, and some infinite
+SHORT = ("probe", "birch", "ash", "birch")  # one of which a seed lacks some answers
 USUAL = {"tasks": HOME, "words": {"low": None, "high": None}, "disagree": False, "metric": "auroc", "resamples": 2000}
 CHOICES = {
     "as it opens": {},
@@ -56,6 +57,9 @@ def run(tmp_path_factory):
     rows.loc[test & (place == STEADY), "logit"] = 0.25
     sure = test & (place == SURE)
     rows.loc[sure, "logit"] = np.float32([-np.inf, np.inf, -900, 900, 0])[np.arange(sure.sum()) % 5]
+    lacks = test & (place == SHORT) & (rows["seed"] == 1) & (rows["task"] == "trivia_qa")
+    rows = rows.drop(rows.index[lacks][:9])
+    test = rows["split"] == "test"
     silent = sorted(rows.loc[test & (rows["task"] == "sciq"), "question_id"].unique())[:SILENT]
     rows = rows[~((rows["scored"] == "cedar") & rows["question_id"].isin(silent))]
     for at, model in enumerate(THREE):
