@@ -48,7 +48,6 @@ class Step(NamedTuple):
     notebook: str = ""  # if it is not called as the stage
     priority: int = 0  # first what most stages wait for, then what may change the grid, then the heatmaps' cells
     models: list = MODELS  # those that `{model}` may be; a stage of none is left out
-
 def answered(stage, *reads):
     names = [model.name for model in GRID.models if model.answered_by == stage]
     writes = at("answers/{model}.parquet", "rows/likelihood/{model}.parquet")
@@ -80,6 +79,7 @@ STEPS = {
         also=[*PUBLISHED, CLAIMS]),
     "shift": Step([*MEASURED, *CONTROLS], at("shift.parquet"), "shift"),
     "grading": Step([*MEASURED, *READ, *JUDGED], at("grades.parquet"), "grading"),
+    "recompute": Step([*MEASURED, *READ], at("recompute.parquet"), "recompute"),
     "settings": Step(every("search/{reader}.parquet"), at("settings.parquet"), "settings"),
 }
 STEPS = {stage: step for stage, step in STEPS.items() if step.models}

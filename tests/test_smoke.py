@@ -95,6 +95,7 @@ def test_it_ends_with_the_times_and_the_path_of_the_page(checkout, made):
         "Results": 1,
         "The figure and its claims": 1,
         "Grading": 1,
+        "Recompute": 1,
         "Surface controls": 1,
         "Probe controls": 2,
         "LoRA controls": 8,

@@ -27,6 +27,7 @@ PARAMETERS = {
     "grading": parameters.grading(GRID),
     "judge": parameters.judge(replace(GRID, judge=grid.Judge("http://localhost/v1", "wise")), "tiny-llama"),
     "controls": parameters.controls(GRID),
+    "recompute": parameters.recompute(GRID),
     "shift": parameters.shift(GRID),
     "worth": parameters.worth(GRID),
     "cell": parameters.cell(GRID, "probe", "tiny-llama", "tiny-mistral"),

@@ -63,6 +63,7 @@ write(f"{out}/adapter"); write(rows_out)
             "shift",
             "worth",
             "grading",
+            "recompute",
         ),
         "write(out)",
     ),
@@ -88,13 +89,13 @@ ALL = {
     "questions", "answer-llama", "answer-mistral", "extract-llama", "extract-mistral", "heatmaps", "claims",
     "differences", "grading", "surface", "ablate-llama", "ablate-mistral", "sweep-llama", "sweep-mistral",
     "search-llama", "search-mistral", "settings", "ablate_lora-llama_lora", "ablate_lora-mistral_lora",
-    "controls", "shift", "worth",
+    "controls", "shift", "worth", "recompute",
     *(name for method in ("probe", "lora_prompt")
       for reader in ("llama", "mistral") for trained_on in ("llama", "mistral")
       for name in (f"{method}-{reader}_{trained_on}_seed0", f"cell-{method}_{reader}_{trained_on}")),
 }  # fmt: skip
 
-PAGES = ("heatmaps", "differences", "claims", "controls", "shift", "worth", "grading")  # read all rows
+PAGES = ("heatmaps", "differences", "claims", "controls", "shift", "worth", "grading", "recompute")  # read all rows
 
 
 def of(*beginnings):

@@ -200,6 +200,11 @@ def grading(grid: Grid) -> str:
     return json.dumps({key: value for key, value in values.items() if key != "models"})  # the answers' names are those
 
 
+def recompute(grid: Grid) -> str:
+    """Parameters of `recompute`."""
+    return json.dumps(_of_rows(grid, "recompute") | {"answers": answers(grid)})
+
+
 def beside(grid: Grid, page: str) -> str:
     """Parameters of a page of results for the packed run that a grid names.
 
@@ -282,7 +287,7 @@ def judge(grid: Grid, model: str) -> str:
 
 
 # Those that are made of rows.
-PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, worth, grading, claims)}
+PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, worth, recompute, grading, claims)}
 
 
 def _of_reader(grid: Grid, reader: str, **seeds) -> dict:

@@ -29,6 +29,7 @@ STAGES = {
     "shift": "Other questions",
     "worth": "What confidence is good for",
     "grading": "Grading",
+    "recompute": "Recompute",
     "beside": "Reference run",
 }
 READING = ("answer", "extract", "lora_prompt", "ablate_lora", "search")  # load a language model, to a GPU if possible

@@ -1,0 +1,192 @@
+"""The page whose numbers the browser computes anew: what it needs of the rows, as compact text.
+
+`book/_static/recompute.js` has the same definitions as `evaluation`; a test holds its numbers against them.
+"""
+
+import base64
+import json
+import math
+from functools import partial
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from whoknows.data import files
+from whoknows.data.methods import METHODS, TRAINED
+from whoknows.data.rows import in_hash_order
+from whoknows.evaluation.auroc import MIN_PER_CLASS
+from whoknows.evaluation.bootstrap import LEVEL
+from whoknows.evaluation.cells import INTERVALS, grid_task, native_rows
+from whoknows.evaluation.metrics import BINS
+from whoknows.evaluation.plateau import MARK, marked
+from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all
+from whoknows.report.pages import style
+from whoknows.report.pages.heatmaps import METRICS
+
+LARGEST = 1_500_000  # letters of confidences on the page
+MOST_WORDS = 254  # of an answer; one more stands for what is not known
+RESAMPLES = (500, 1000, 2000, 5000, 10000)
+USUAL_RESAMPLES = 2000
+UNREAD = "The numbers of this page are computed in the browser, by a script of the book, which has not run here."
+NO_ANSWERS = pd.DataFrame({
+    "question_id": pd.Series(dtype=str), "scored": pd.Series(dtype=str), "words": pd.Series(dtype="Int64"),
+})  # fmt: skip
+
+
+def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
+    """Every test answer with its grade and its length.
+
+    Args:
+        rows: of any methods.
+        answers: for each scored model, the file of its answers; of what is not there no length is known.
+
+    Returns:
+        scored, task, question_id, correct and words (missing where it is not known), one line for each answer.
+    """
+    keys = ["scored", "task", "question_id"]
+    graded = rows.loc[rows["split"] == "test", [*keys, "correct"]].drop_duplicates(keys)
+    parts = [NO_ANSWERS]
+    for scored, path in answers.items():
+        if Path(path).exists():
+            frame = files.read_parquet(path)
+            words = frame["answer"].str.split().str.len().astype("Int64")
+            parts.append(frame[["question_id"]].assign(scored=scored, words=words))
+    return graded.merge(pd.concat(parts), "left", ["scored", "question_id"])
+
+
+def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, str]:
+    """Test rows that a page has room for, and what it says of those that it leaves out.
+
+    Of a run that is too large it has the first seed alone, and of one that still is, a part of each task's questions,
+    drawn by their hashes.
+
+    Args:
+        rows: test rows.
+        largest: letters; a confidence takes five and a third.
+
+    Returns:
+        The rows; and a sentence, "" if nothing is left out.
+    """
+    room, trained, said = largest * 3 / 16, rows["trained_on"] != "", []
+    if len(rows) > room and rows.loc[trained, "seed"].nunique() > 1:
+        first = rows.loc[trained, "seed"].min()
+        rows = rows[~trained | (rows["seed"] == first)]
+        said.append(f"with seed {first} alone")
+    if len(rows) > room:
+        share, names = room / len(rows), rows.drop_duplicates(["task", "question_id"])
+        drawn = [
+            names.loc[in_hash_order(part["question_id"], "page")[: math.ceil(share * len(part))]]
+            for _, part in names.groupby("task")
+        ]
+        chosen = pd.concat(drawn)[["task", "question_id"]]
+        rows = rows.merge(chosen, on=["task", "question_id"])
+        said.append(f"on {len(chosen)} of {len(names)} test questions")
+    why = "the page has no room for all rows, so its numbers are not those of the other pages"
+    return rows, f"Computed {' and '.join(said)}: {why}." if said else ""
+
+
+def packed(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: list[str], tasks: list[dict]) -> dict:
+    """All that the script needs, ready for JSON.
+
+    Args:
+        rows: rows of any methods, as `plateau.mark` returns if it is to be known whose training ended too early; those
+            of the split "validation" calibrate.
+        table: as `answer_table` returns.
+        models: on the axes, in order.
+        readers: the models that read.
+        tasks: the grid's tasks, dicts with name and role.
+
+    Returns:
+        Of each task its parts (measured tasks with their number of questions, which stand in this order everywhere); of
+        each model's answers the grades (1, 0, or - where there is none) and words; of each cell that reading A or B
+        shows, and of each training-free one that its scored model reads, the confidences by seed; and what everything
+        is called.
+    """
+    fitted = fit_all(rows)
+    test, note = fitting(_shown(rows[rows["split"] == "test"], readers))
+    questions, grouped = _questions(test, tasks)
+    methods = [name for name in METHODS if name in set(test["method"])]
+    named = {
+        name: {"title": METHODS[name].title, "hue": style.hue(name), "trained": name in TRAINED} for name in methods
+    }
+    return {
+        "models": models,
+        "readers": readers,
+        "tasks": grouped,
+        "answers": [_answers(table[table["scored"] == model], questions) for model in models],
+        "cells": [_cell(key, part, questions, fitted) for key, part in test.groupby(CELL)],
+        "methods": named,
+        "metrics": {metric: _metric(metric) for metric in METRICS},
+        "readings": {reading: style.PANELS[reading] for reading in "AB"} if len(models) > 1 else {"A": style.ALONE},
+        "resamples": {"options": RESAMPLES, "usual": USUAL_RESAMPLES},
+        "ramp": style.RAMP,
+        "black_from": style.black_from(),
+        "least": MIN_PER_CLASS,
+        "level": LEVEL,
+        "bins": BINS,
+        "mark": MARK,
+        "note": note,
+    }
+
+
+def html(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: list[str], tasks: list[dict]) -> str:
+    """The widget as HTML: its data, and what stands there where the book's script does not run.
+
+    Args:
+        rows, table, models, readers, tasks: as for `packed`.
+    """
+    # within a script "<" alone could end it, whatever a name holds
+    data = json.dumps(packed(rows, table, models, readers, tasks), separators=(",", ":")).replace("<", "\\u003c")
+    return f'<div class="recompute"><p>{escape(UNREAD)}</p><script type="application/json">{data}</script></div>'
+
+
+def _shown(test: pd.DataFrame, readers: list[str]) -> pd.DataFrame:
+    """Rows of the cells of both readings, and of the training-free methods of whoever reads its own answers."""
+    trained = test["method"].isin([*TRAINED])
+    in_reading = (test["reader"] == test["trained_on"]) | (test["reader"] == test["scored"])
+    return pd.concat([test[trained & in_reading], native_rows(test[~trained], readers)])
+
+
+def _questions(test: pd.DataFrame, tasks: list[dict]) -> tuple[pd.MultiIndex, list[dict]]:
+    """The questions in the order of the grid's tasks, and each task with its parts; what is of no task is left out."""
+    names, grouped, index = [task["name"] for task in tasks], [], []
+    asked = test[["task", "question_id"]].drop_duplicates().sort_values(["task", "question_id"])
+    for task in tasks:
+        of_task = asked[asked["task"].map(partial(grid_task, names=names)) == task["name"]]
+        sizes = of_task.groupby("task").size()
+        grouped.append({"name": task["name"], "role": task["role"], "parts": [*zip(sizes.index, sizes.tolist())]})
+        index += of_task.itertuples(index=False, name=None)
+    return pd.MultiIndex.from_tuples(index, names=["task", "question_id"]), grouped
+
+
+def _answers(table: pd.DataFrame, questions: pd.MultiIndex) -> dict[str, str]:
+    placed = table.set_index(["task", "question_id"]).reindex(questions)
+    words = placed["words"].clip(upper=MOST_WORDS).fillna(MOST_WORDS + 1)
+    grades = placed["correct"].map({True: "1", False: "0"}).fillna("-")
+    return {"grades": "".join(grades), "words": _text(words, "u1")}
+
+
+def _cell(key: tuple, part: pd.DataFrame, questions: pd.MultiIndex, fitted: dict) -> dict:
+    seeds = []
+    for seed, rows in part.groupby("seed"):
+        one = fitted[(*key[:3], seed, key[3])]
+        logit = rows.set_index(["task", "question_id"])["logit"].reindex(questions)
+        seeds.append({"logit": _text(logit, "<f4"), "fit": _text([one.threshold, one.slope, one.offset], "<f8")})
+    return dict(zip(CELL, key)) | {"improving": bool(marked(part).any()), "seeds": seeds}
+
+
+def _metric(metric: str) -> dict:
+    measure, pooled = MEASURES[metric.removeprefix(POOLED)], metric.startswith(POOLED)
+    return {
+        "title": measure.title + (", tasks pooled" if pooled else ""),
+        "better": measure.is_high_better,
+        "interval": metric == "auroc" or metric in INTERVALS,
+        "chance": 0.5 if metric.endswith("auroc") else None,
+    }
+
+
+def _text(values, kind: str) -> str:
+    """Numbers as base64 of their bytes; NaN where they are missing."""
+    return base64.b64encode(np.asarray(values, dtype=kind).tobytes()).decode()
