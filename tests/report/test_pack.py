@@ -157,7 +157,7 @@ def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it
             write_page(results / "notebooks", name, name, {}, [])
     shown = nbformat.read(book.write(grid_file, results) / "run/beside-heatmaps.ipynb", as_version=4)
     facts = ["commit abc", f"machine a machine; {EVIL}", "precision bfloat16", "peft 3", "torch 2; 2.1"]
-    assert f"a run of the grid `theirs` measured them ({', '.join(map(code, facts))})" in shown.cells[1].source
+    assert f"measured by a run of the grid `theirs` ({', '.join(map(code, facts))}), not by" in shown.cells[1].source
     expected = (
         "Its models computed in `bfloat16`, those of this run in a number format that is not recorded: "
         "in another number format, or on another machine, "

@@ -196,7 +196,7 @@ def estimators(cells: list[Chapter], scores: Path) -> str:
     """
     lines = ["# One estimator", "", ESTIMATORS, "", _switches(cells, {}), "", "## All estimators", ""]
     values, scored = {}, []
-    if scores.exists():
+    if scores.is_file():
         table = files.read_parquet(scores)
         first = table[table["test_set"] == table["test_set"].iloc[0]].drop_duplicates(CELL)
         values = dict(zip(first[CELL].itertuples(index=False, name=None), values_text(with_labels(first, 0))))
