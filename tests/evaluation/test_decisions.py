@@ -159,8 +159,8 @@ def test_which_model_is_stronger_is_said_by_validation_answers_that_both_gave():
     assert decisions.stronger(one, other) and not decisions.stronger(other, one)
     assert not decisions.stronger(one, other[:4]), "of what both answered one is right more often"
     assert decisions.stronger(one, one), "of equals the second"
-    tested = answers("likelihood", np.zeros(9), [False] * 9, "test")
-    assert decisions.stronger(one, pd.concat([other, tested]))
+    tested = [answers("likelihood", np.zeros(9), [right] * 9, "test") for right in (True, False)]
+    assert decisions.stronger(pd.concat([one, tested[0]]), pd.concat([other, tested[1]])), "test answers say nothing"
 
 
 def test_confidences_are_scaled_by_validation_answers_before_they_are_compared():
