@@ -45,6 +45,8 @@ def test_answers_stand_side_by_side_where_all_methods_scored_them():
     assert line["probe"] == asked.loc[("probe", 1), "logit"] != asked.loc[("probe", 0), "logit"]
     tables = decisions.tested(rows)
     assert [*tables] == [0, 1] and [len(table) for table in tables.values()] == [59, 59]
+    missing = (rows["method"] == "probe") & (rows["seed"] == 1) & (rows["question_id"] == "test3")
+    assert [len(table) for table in decisions.tested(rows[~missing]).values()] == [58, 58], "the same for all seeds"
     with pytest.raises(WhoknowsError, match="NaN"):
         decisions.side_by_side(rows.assign(logit=np.nan), 0, "test")
     alone = decisions.tested(rows[rows["method"] == "likelihood"])
