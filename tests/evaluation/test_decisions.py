@@ -45,6 +45,8 @@ def test_answers_stand_side_by_side_where_all_methods_scored_them():
     assert line["probe"] == asked.loc[("probe", 1), "logit"] != asked.loc[("probe", 0), "logit"]
     tables = decisions.tested(rows)
     assert [*tables] == [0, 1] and [len(table) for table in tables.values()] == [59, 59]
+    missing = (rows["method"] == "probe") & (rows["seed"] == 1) & (rows["question_id"] == "test3")
+    assert [len(table) for table in decisions.tested(rows[~missing]).values()] == [58, 58], "the same for all seeds"
     with pytest.raises(WhoknowsError, match="NaN"):
         decisions.side_by_side(rows.assign(logit=np.nan), 0, "test")
     alone = decisions.tested(rows[rows["method"] == "likelihood"])
@@ -159,8 +161,8 @@ def test_which_model_is_stronger_is_said_by_validation_answers_that_both_gave():
     assert decisions.stronger(one, other) and not decisions.stronger(other, one)
     assert not decisions.stronger(one, other[:4]), "of what both answered one is right more often"
     assert decisions.stronger(one, one), "of equals the second"
-    tested = answers("likelihood", np.zeros(9), [False] * 9, "test")
-    assert decisions.stronger(one, pd.concat([other, tested]))
+    tested = [answers("likelihood", np.zeros(9), [right] * 9, "test") for right in (True, False)]
+    assert decisions.stronger(pd.concat([one, tested[0]]), pd.concat([other, tested[1]])), "test answers say nothing"
 
 
 def test_confidences_are_scaled_by_validation_answers_before_they_are_compared():

@@ -421,7 +421,7 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     colours, _ = _scales(drawn["colour"])
     hues = {label: colours.range[colours.domain.index(name)] for label, name in zip(drawn["label"], drawn["colour"])}
     scale = alt.Scale(domain=names, range=[hues[name] for name in names])
-    legend = {"title": None, "legend": alt.Legend(orient="top", columns=2, labelLimit=240, symbolType="stroke")}
+    legend = {"title": None, "legend": alt.Legend(orient="top", columns=2, labelLimit=240)}
     titles = {"at": "Share handed on", "value": "Accuracy"}
     base = tipped(alt.Chart(), "label", "at", "value", "low", "high", **titles).encode(
         x=alt.X("at:Q", title="Share handed on", axis=alt.Axis(format="%")),
@@ -429,7 +429,9 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
         color=alt.Color("label:N", scale=scale, **legend),
         strokeDash=alt.StrokeDash("label:N", scale=style.dashes(names), **legend),
     )
-    chart = alt.layer(base.mark_line(strokeWidth=2), base.mark_point(filled=True, size=18, opacity=1), data=drawn)
+    points = base.mark_point(filled=True, size=28, opacity=1)
+    points = points.encode(shape=alt.Shape("label:N", scale=style.shapes(names), **legend))
+    chart = alt.layer(base.mark_line(strokeWidth=2), points, data=drawn)
     chart = chart.properties(width=340, height=230).facet(row=style.headed(drawn, "panel"))
     described = (
         "Accuracy by the share of answers that are handed on to the better model, least confident first, "
@@ -539,7 +541,9 @@ def handed_on_html(table: pd.DataFrame) -> str:
     lines = _with_texts(_part(table, HANDED))
     keys = ["scored", "other", "label"]
     shown = lines[lines["at"].isin(SHOWN)].pivot(index=keys, columns="at", values="value_text")
-    gains = lines[lines["measure"] == GAIN].set_index(keys)[["value_text", "less_text", "says"]]
+    gains = lines[lines["measure"] == GAIN].set_index(keys)[[*VALUES, "less_text", "says"]]
+    points = pd.Series(_texts(100 * gains[VALUES], VALUES[:3], "+.1f", "", "to"), gains.index, dtype="str")
+    gains = gains[["less_text", "says"]].assign(value_text=points)
     first = lines.drop_duplicates(keys).set_index(keys)[["n", "n_rarer"]]
     wide = first.join(shown).join(gains).reset_index()
     columns = {"label": "Least confident by"} | {share: f"{share:.0%} handed on" for share in SHOWN}
