@@ -50,5 +50,8 @@ HTML(recompute.html(examples, table, models, readers, tasks))
 # diagram is of all chosen answers together, in bins of equally many, with 95 % intervals of a share (Wilson, 1927).
 # Thresholds and Platt scaling stay those of the run, fitted on validation answers.
 #
+# Press a cell to see it in full beneath. A hatched one has no value, and says why when pressed; one with ↗ was *still
+# improving* when its training ended.
+#
 # A choice that was made after looking at its result proves nothing: among many choices, some values are high by chance.
 # Everything here is exploratory; the page [Differences](differences.ipynb) has the declared hypotheses.

@@ -91,7 +91,10 @@ window.whoknowsRecompute = (() => {
   const squares = (part) => logits(part, false).map((logit, k) => (expit(logit) - part.right[k]) ** 2);
 
   const called = ({ order, right, seed }) =>
-    Float64Array.from(order, (q, k) => (Number.isNaN(seed.threshold) ? NaN : Number(seed.logit[q] >= seed.threshold === Boolean(right[k]))));
+    Float64Array.from(order, (q, k) => {
+      if (Number.isNaN(seed.threshold)) return NaN;
+      return Number(seed.logit[q] >= seed.threshold) === right[k] ? 1 : 0;
+    });
 
   // Sums of 1 / i: w answers of one confidence, e of them wrong, after n more confident ones, c of them wrong, have the
   // risks (c + j e / w) / (n + j), which sum to e + (c - n e / w) (H(n + w) - H(n)).
@@ -174,12 +177,15 @@ window.whoknowsRecompute = (() => {
     if (n) return `${n_rarer} answers of the rarer grade within tasks, and a value takes ${least}`;
     const all = seeds[0].all;
     if (!all.n) return "none of its answers is chosen";
-    return all.n_right === 0 ? "none of the chosen answers is right" : all.n_right === all.n ? "none of the chosen answers is wrong" : "no task has both right and wrong answers";
+    if (!all.n_right) return "none of the chosen answers is right";
+    return all.n_right === all.n ? "none of the chosen answers is wrong" : "no task has both right and wrong answers";
   };
 
   const value = (data, prepared, metric, weight) => {
     const of = data.measures[metric];
-    return average(prepared.seeds.map(({ both, all }) => (metric === "pooled_auroc" ? of(all, weight) : average(both.map((part) => of(part, weight))))));
+    const pooled = metric === "pooled_auroc";
+    const once = ({ both, all }) => (pooled ? of(all, weight) : average(both.map((part) => of(part, weight))));
+    return average(prepared.seeds.map(once));
   };
 
   // --- Resamples: questions with replacement within each task, the same ones for all cells.
@@ -212,6 +218,13 @@ window.whoknowsRecompute = (() => {
     return sorted.length ? [at((1 - level) / 2), at(1 - (1 - level) / 2)] : [NaN, NaN];
   };
 
+  // Questions, of those from start to end, with a chosen answer of any model.
+  const chosen = (kept, start, end) => {
+    const places = [];
+    for (let q = start; q < end; q++) if (kept.some((mask) => mask[q])) places.push(q);
+    return places;
+  };
+
   // Values first, then intervals; gives way after each piece of work, and whoever asks may stop then.
   function* steps(data, choice, shown) {
     const kept = select(data, choice);
@@ -229,7 +242,7 @@ window.whoknowsRecompute = (() => {
     const asked = data.metrics[choice.metric].interval ? results.filter(({ reason }) => !reason) : [];
     const draws = asked.map(() => new Float64Array(choice.resamples));
     const tasks = data.parts
-      .map(({ name, start, end }) => ({ name, places: [...Array(end - start).keys()].map((at) => start + at).filter((q) => kept.some((mask) => mask[q])) }))
+      .map(({ name, start, end }) => ({ name, places: chosen(kept, start, end) }))
       .filter(({ places }) => places.length)
       .map(({ name, places }) => ({ places: Int32Array.from(places), draw: generator(`${name}\n${places.length}`) }));
     const weight = new Uint16Array(data.count);
@@ -276,12 +289,12 @@ window.whoknowsRecompute = (() => {
     return { x, y: right / n, low: middle - spread, high: middle + spread, n };
   };
 
-  return { unpack, select, steps, compute, prepare, value, reliability };
+  return { unpack, select, chosen, steps, compute, prepare, value, reliability };
 })();
 
 // --- The page: what is chosen stands in its address, behind the #.
 (() => {
-  const { unpack, select, steps, value, reliability } = window.whoknowsRecompute;
+  const { unpack, select, chosen, steps, value, reliability } = window.whoknowsRecompute;
   const SVG = "http://www.w3.org/2000/svg";
 
   // Names and texts are only ever text: nothing here reads HTML.
@@ -330,11 +343,13 @@ window.whoknowsRecompute = (() => {
 
   const written = (choice, first) => {
     const query = new URLSearchParams();
-    if (String(choice.tasks) !== String(first.tasks)) (choice.tasks.length ? choice.tasks : [""]).forEach((task) => query.append("task", task));
+    const tasks = choice.tasks.length ? choice.tasks : [""];
+    if (String(choice.tasks) !== String(first.tasks)) for (const task of tasks) query.append("task", task);
     const { low, high } = choice.words;
     if (low !== null || high !== null) query.set("words", `${low ?? ""}-${high ?? ""}`);
     if (choice.disagree) query.set("disagree", "yes");
-    for (const name of ["metric", "reading", "left", "right", "resamples", "cell"]) if (choice[name] !== first[name]) query.set(name, choice[name]);
+    for (const name of ["metric", "reading", "left", "right", "resamples", "cell"])
+      if (choice[name] !== first[name]) query.set(name, choice[name]);
     return query.toString();
   };
 
@@ -346,7 +361,8 @@ window.whoknowsRecompute = (() => {
     const [, low, high] = /^(\d*)-(\d*)$/.exec(query.get("words") ?? "") ?? [];
     choice.words = { low: low ? Number(low) : null, high: high ? Number(high) : null };
     choice.disagree = query.get("disagree") === "yes";
-    for (const [name, known] of Object.entries(options(data))) choice[name] = known.find((one) => String(one) === query.get(name)) ?? choice[name];
+    for (const [name, known] of Object.entries(options(data)))
+      choice[name] = known.find((one) => String(one) === query.get(name)) ?? choice[name];
     return choice;
   };
 
@@ -370,8 +386,9 @@ window.whoknowsRecompute = (() => {
     let choice = asked(data, location.hash);
     let [latest, results, buttons] = [0, new Map(), new Map()];
     const title = (method) => data.methods[method].title;
+    const listed = (...parts) => parts.filter(Boolean).join(", ");
     const named = ({ method, reader, trained_on, scored }) =>
-      [title(method), reader && `reader ${reader}`, trained_on && `trained on ${trained_on}`, `scored on ${scored}`].filter(Boolean).join(", ");
+      listed(title(method), reader && `reader ${reader}`, trained_on && `trained on ${trained_on}`, `scored on ${scored}`);
 
     // --- Controls.
     const input = (type, attributes = {}) => make("input", { type, ...attributes });
@@ -384,7 +401,13 @@ window.whoknowsRecompute = (() => {
       right: list(options(data).right, title),
       resamples: list(options(data).resamples, (count) => count.toLocaleString("en-US")),
     };
-    const LABELS = { metric: "Metric", reading: "Reading", left: "First heatmap", right: "Second heatmap", resamples: "Resamples for intervals" };
+    const LABELS = {
+      metric: "Metric",
+      reading: "Reading",
+      left: "First heatmap",
+      right: "Second heatmap",
+      resamples: "Resamples for intervals",
+    };
     const tasks = data.tasks.map(({ name, role, parts }) => {
       const box = input("checkbox", { value: name });
       const count = parts.reduce((sum, [, size]) => sum + size, 0);
@@ -393,24 +416,25 @@ window.whoknowsRecompute = (() => {
     const words = { low: input("number", { min: 0, placeholder: "any" }), high: input("number", { min: 0, placeholder: "any" }) };
     const disagree = input("checkbox");
     const [reset, copy] = ["Reset", "Copy link"].map((text) => make("button", { type: "button" }, text));
-    const many = data.models.length > 1;
+    const fieldset = (legend, ...inside) => make("fieldset", {}, make("legend", {}, legend), ...inside);
+    const disagreeing = "only where models disagree: one is right, another wrong";
     const form = make(
       "form",
       { "aria-label": "What to compute" },
-      make("fieldset", {}, make("legend", {}, "Tasks"), ...tasks.map(({ label }) => label)),
-      make("fieldset", {}, make("legend", {}, "Answers"), labelled("Words, from", words.low), labelled("to", words.high)),
-      ...(many ? [make("fieldset", {}, make("legend", {}, "Questions"), make("label", {}, disagree, make("span", {}, "only where models disagree: one is right, another wrong")))] : []),
-      make(
-        "fieldset",
-        {},
-        make("legend", {}, "Numbers"),
+      fieldset("Tasks", ...tasks.map(({ label }) => label)),
+      fieldset("Answers", labelled("Words, from", words.low), labelled("to", words.high)),
+      ...(data.models.length > 1 ? [fieldset("Questions", make("label", {}, disagree, make("span", {}, disagreeing)))] : []),
+      fieldset(
+        "Numbers",
         ...Object.keys(controls).filter((name) => controls[name].length > 1).map((name) => labelled(LABELS[name], controls[name])),
       ),
       make("div", { class: "buttons" }, reset, copy),
     );
     const status = make("p", { role: "status", "aria-live": "polite" });
-    const [panels, baselines, detail] = [make("div", { class: "panels" }), make("div"), make("section", { "aria-label": "The pressed cell" })];
-    element.replaceChildren(...(data.note ? [make("p", { class: "note" }, data.note)] : []), form, status, panels, baselines, detail);
+    const [panels, baselines] = [make("div", { class: "panels" }), make("div")];
+    const detail = make("section", { "aria-label": "The pressed cell" });
+    const notes = data.note ? [make("p", {}, data.note)] : [];
+    element.replaceChildren(...notes, form, status, panels, baselines, detail);
 
     const set = () => {
       for (const { box } of tasks) box.checked = choice.tasks.includes(box.value);
@@ -424,7 +448,8 @@ window.whoknowsRecompute = (() => {
       choice.tasks = tasks.filter(({ box }) => box.checked).map(({ box }) => box.value);
       choice.words = { low: whole(words.low.value), high: whole(words.high.value) };
       choice.disagree = disagree.checked;
-      for (const name of Object.keys(controls)) choice[name] = options(data)[name].find((one) => String(one) === controls[name].value) ?? choice[name];
+      for (const [name, { value: text }] of Object.entries(controls))
+        choice[name] = options(data)[name].find((one) => String(one) === text) ?? choice[name];
     };
 
     const tell = () => {
@@ -436,18 +461,18 @@ window.whoknowsRecompute = (() => {
     const find = (names) => data.cells.find((cell) => Object.entries(names).every(([name, is]) => cell[name] === is));
     const panel = (method) => {
       const [rows, columns] = choice.reading === "A" ? [data.models, data.readers] : [data.readers, data.models];
-      const place = (row, column) => find({ method, trained_on: column, ...(choice.reading === "A" ? { reader: column, scored: row } : { reader: row, scored: row }) });
+      const reader = (row, column) => (choice.reading === "A" ? column : row);
+      const place = (row, column) => find({ method, reader: reader(row, column), trained_on: column, scored: row });
       return grid(title(method), "Trained on", columns, rows, place);
     };
 
-    const grid = (caption, over, columns, rows, place, names = (row) => row) =>
-      make(
-        "table",
-        {},
-        make("caption", {}, caption),
-        make("thead", {}, make("tr", {}, make("th", { scope: "col" }, over), ...columns.map((name) => make("th", { scope: "col" }, name)))),
-        make("tbody", {}, ...rows.map((row) => make("tr", {}, make("th", { scope: "row" }, names(row)), ...columns.map((column) => make("td", {}, button(place(row, column))))))),
-      );
+    const line = (kind, texts) => make("tr", {}, ...texts.map((text) => make(kind, kind === "th" ? { scope: "col" } : {}, text)));
+
+    const grid = (caption, over, columns, rows, place, names = (row) => row) => {
+      const cells = (row) => columns.map((column) => make("td", {}, button(place(row, column))));
+      const lines = rows.map((row) => make("tr", {}, make("th", { scope: "row" }, names(row)), ...cells(row)));
+      return make("table", {}, make("caption", {}, caption), make("thead", {}, line("th", [over, ...columns])), make("tbody", {}, ...lines));
+    };
 
     const button = (cell) => {
       if (!cell) return make("span", { class: "cell missing" }, "no rows");
@@ -461,7 +486,8 @@ window.whoknowsRecompute = (() => {
       buttons = new Map();
       const methods = [...new Set([choice.left, choice.right])].filter(Boolean);
       const [about, ...axes] = data.readings[choice.reading];
-      panels.replaceChildren(make("p", { class: "axes" }, `${about}: ${axes.join(" ")}`), ...methods.map(panel), make("div", { class: "bar" }));
+      const read = make("p", { class: "axes" }, `${about}: ${axes.join(" ")}`);
+      panels.replaceChildren(read, ...methods.map(panel), make("div", { class: "bar" }));
       const free = Object.keys(data.methods).filter((method) => !data.methods[method].trained);
       const place = (method, scored) => find({ method, scored });
       baselines.replaceChildren(...(free.length ? [grid("Training-free baselines", "Scored on", data.models, free, place, title)] : []));
@@ -503,7 +529,12 @@ window.whoknowsRecompute = (() => {
       const { title: metric } = data.metrics[choice.metric];
       if (result.reason) return `no ${metric}: ${result.reason}`;
       const range = between(result, 3);
-      return [`${metric} ${shownAs(result.value, 3)}`, range && `${Math.round(100 * data.level)} % interval ${range}`, `${result.n_right} of ${result.n} answers right`, result.cell.improving && "still improving when its training ended"].filter(Boolean).join(", ");
+      return listed(
+        `${metric} ${shownAs(result.value, 3)}`,
+        range && `${Math.round(100 * data.level)} % interval ${range}`,
+        `${result.n_right} of ${result.n} answers right`,
+        result.cell.improving && "still improving when its training ended",
+      );
     };
 
     // --- The pressed cell in full.
@@ -514,14 +545,17 @@ window.whoknowsRecompute = (() => {
       if (!result) return detail.replaceChildren();
       const { cell, reason } = result;
       const ones = new Uint16Array(data.count).fill(1);
+      const of = (metric) => shownAs(reason ? NaN : value(data, result, metric, ones), 3);
       const numbers = Object.entries(data.metrics).map(([metric, { title: text }]) => {
         const range = metric === choice.metric && done ? between(result, 3) : "";
-        return make("tr", {}, make("th", { scope: "row" }, text), make("td", {}, shownAs(reason ? NaN : value(data, result, metric, ones), 3), ...(range ? [make("br"), make("small", {}, range)] : [])));
+        const beneath = range ? [make("br"), make("small", {}, range)] : [];
+        return make("tr", {}, make("th", { scope: "row" }, text), make("td", {}, of(metric), ...beneath));
       });
       const heading = make("p", { class: "heading" }, make("b", {}, named(cell)), make("br"), `${said(result).replace(/^n/, "N")}.`);
+      const table = make("table", {}, make("caption", {}, "All metrics"), make("tbody", {}, ...numbers));
       const series = reason ? [] : [false, true].map((scaled) => reliability(data, result, scaled));
-      const ece = shownAs(reason ? NaN : value(data, result, "ece", ones), 3);
-      detail.replaceChildren(heading, make("div", { class: "detail" }, ...(reason ? [] : [diagram(series, data.methods[cell.method].hue, ece)]), make("table", {}, make("caption", {}, "All metrics"), make("tbody", {}, ...numbers))), ...(reason ? [] : [listed(series)]));
+      const picture = reason ? [] : [diagram(series, data.methods[cell.method].hue, of("ece"))];
+      detail.replaceChildren(heading, make("div", { class: "detail" }, ...picture, table), ...(reason ? [] : [bins(series)]));
     };
 
     const SERIES = ["as it is", "after Platt scaling"];
@@ -529,12 +563,13 @@ window.whoknowsRecompute = (() => {
     const diagram = (series, hue, ece) => {
       const [x, y] = [(at) => 48 + 240 * at, (at) => 252 - 240 * at];
       const text = (at, down, words, attributes = {}) => draw("text", { x: at, y: down, "text-anchor": "middle", ...attributes }, words);
-      const marks = series.flatMap((bins, which) =>
-        bins.flatMap((bin) => [
-          draw("line", { x1: x(bin.x), x2: x(bin.x), y1: y(bin.low), y2: y(bin.high), stroke: hue, "stroke-width": 1.5, "stroke-dasharray": which ? "none" : "2 2" }),
-          draw("circle", { cx: x(bin.x), cy: y(bin.y), r: 4, stroke: hue, "stroke-width": 1.5, ...(which ? { fill: hue } : { class: "hollow" }) }),
-        ]),
-      );
+      const point = (cx, cy, which) =>
+        draw("circle", { cx, cy, r: 4, stroke: hue, "stroke-width": 1.5, ...(which ? { fill: hue } : { class: "hollow" }) });
+      const bar = (bin, which) => {
+        const ends = { x1: x(bin.x), x2: x(bin.x), y1: y(bin.low), y2: y(bin.high) };
+        return draw("line", { ...ends, stroke: hue, "stroke-width": 1.5, "stroke-dasharray": which ? "none" : "2 2" });
+      };
+      const marks = series.flatMap((all, which) => all.flatMap((bin) => [bar(bin, which), point(x(bin.x), y(bin.y), which)]));
       const ticks = [0, 0.25, 0.5, 0.75, 1].flatMap((at) => [
         draw("line", { x1: x(at), x2: x(at), y1: y(0), y2: y(0) + 5, class: "axis" }),
         draw("line", { x1: x(0) - 5, x2: x(0), y1: y(at), y2: y(at), class: "axis" }),
@@ -543,18 +578,28 @@ window.whoknowsRecompute = (() => {
       ]);
       const frame = draw("rect", { x: x(0), y: y(1), width: 240, height: 240, class: "axis", fill: "none" });
       const diagonal = draw("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "axis", "stroke-dasharray": "3 3" });
-      const legend = SERIES.map((name, which) => [
-        draw("circle", { cx: 60 + 90 * which, cy: 306, r: 4, stroke: hue, "stroke-width": 1.5, ...(which ? { fill: hue } : { class: "hollow" }) }),
+      const legend = SERIES.filter((_, which) => series[which].length).flatMap((name, which) => [
+        point(60 + 90 * which, 306, which),
         text(70 + 90 * which, 310, name, { "text-anchor": "start" }),
       ]);
-      const label = `Reliability diagram: share of right answers by P(correct), in bins of equally many answers. ECE ${ece}. The bins are in the table beneath.`;
-      return draw("svg", { viewBox: "0 0 300 320", role: "img", "aria-label": label }, frame, diagonal, ...ticks, ...marks, text(x(0.5), 286, "P(correct)"), text(14, y(0.5), "Share that is right", { transform: `rotate(-90 14 ${y(0.5)})` }), text(x(0.03), y(0.93), `ECE ${ece}`, { "text-anchor": "start", "font-weight": "bold" }), ...legend.slice(0, series.filter((bins) => bins.length).length).flat());
+      const titles = [
+        text(x(0.5), 286, "P(correct)"),
+        text(14, y(0.5), "Share that is right", { transform: `rotate(-90 14 ${y(0.5)})` }),
+        text(x(0.03), y(0.93), `ECE ${ece}`, { "text-anchor": "start", "font-weight": "bold" }),
+      ];
+      const label =
+        `Reliability diagram: share of right answers by P(correct), in bins of equally many answers. ECE ${ece}. ` +
+        "The bins are in the table beneath.";
+      const about = { viewBox: "0 0 300 320", role: "img", "aria-label": label };
+      return draw("svg", about, frame, diagonal, ...ticks, ...marks, ...titles, ...legend);
     };
 
-    const listed = (series) => {
-      const line = (kind, names) => make("tr", {}, ...names.map((name) => make(kind, kind === "th" ? { scope: "col" } : {}, name)));
-      const lines = series.flatMap((bins, which) => bins.map((bin) => line("td", [SERIES[which], shownAs(bin.x, 3), shownAs(bin.y, 3), between(bin, 3), String(bin.n)])));
-      return make("details", {}, make("summary", {}, "The diagram as a table"), make("table", {}, make("thead", {}, line("th", ["Confidence", "P(correct)", "Share that is right", "95 % interval", "Answers"])), make("tbody", {}, ...lines)));
+    const bins = (series) => {
+      const numbers = (bin) => [shownAs(bin.x, 3), shownAs(bin.y, 3), between(bin, 3), String(bin.n)];
+      const lines = series.flatMap((all, which) => all.map((bin) => line("td", [SERIES[which], ...numbers(bin)])));
+      const head = line("th", ["Confidence", "P(correct)", "Share that is right", "95 % interval", "Answers"]);
+      const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines));
+      return make("details", {}, make("summary", {}, "The diagram as a table"), table);
     };
 
     const press = (key) => {
@@ -576,11 +621,14 @@ window.whoknowsRecompute = (() => {
         return `${title(method)} ${range}${missing && there.length ? `, ${missing} missing` : ""}`;
       });
       const kept = select(data, choice);
-      const questions = [...Array(data.count).keys()].filter((q) => kept.some((mask) => mask[q])).length;
-      const answers = kept.reduce((sum, mask) => sum + mask.reduce((some, one) => some + one, 0), 0);
+      const count = (mask) => mask.reduce((sum, one) => sum + one, 0);
+      const answers = counted(kept.reduce((sum, mask) => sum + count(mask), 0), "answer");
+      const questions = counted(chosen(kept, 0, data.count).length, "question");
       const some = [...results.values()].some((result) => !Number.isNaN(result.value));
-      const how = !some ? "" : interval ? `${Math.round(100 * data.level)} % intervals from ${counted(choice.resamples, "resample")} of questions.` : "This metric has no interval.";
-      status.textContent = choice.tasks.length ? `${metric} on ${counted(answers, "answer")} to ${counted(questions, "question")}: ${ranges.join("; ")}. ${how}`.trim() : "No task is chosen.";
+      const draws = `${Math.round(100 * data.level)} % intervals from ${counted(choice.resamples, "resample")} of questions.`;
+      const how = some ? (interval ? draws : "This metric has no interval.") : "";
+      const all = `${metric} on ${answers} to ${questions}: ${ranges.join("; ")}. ${how}`.trim();
+      status.textContent = choice.tasks.length ? all : "No task is chosen.";
     };
 
     const run = () => {
