@@ -72,8 +72,9 @@ STEPS = {
     "cell": Step([*READ, all_seeds(f"rows/{{method}}/{CELL}.parquet"), all_seeds(f"estimators/{{method}}/{CELL}")],
         at("cells/{method}_{reader}_{trained_on}.parquet"),
         "cell-{method}_{reader}_{trained_on}", "{method}, {reader} trained on {trained_on}"),
-    **{page: Step(MEASURED, at(f"{table}.parquet"), page, also=[*PUBLISHED, CLAIMS])
-        for page, table in dict(heatmaps="scores", claims="contrasts", differences="differences").items()},
+    "heatmaps": Step([*MEASURED, *READ], at("scores.parquet"), "heatmaps", also=[*PUBLISHED, CLAIMS]),
+    "claims": Step(MEASURED, at("contrasts.parquet"), "claims", also=[*PUBLISHED, CLAIMS]),
+    "differences": Step(MEASURED, at("differences.parquet"), "differences", also=[*PUBLISHED, CLAIMS]),
     "worth": Step(MEASURED, at("worth.parquet"), "worth"),
     "controls": Step([*MEASURED, *CONTROLS, *every("sweeps/{reader}.parquet")], at("controls.parquet"), "controls",
         also=[*PUBLISHED, CLAIMS]),

@@ -321,14 +321,14 @@ def test_the_byline_says_what_the_citation_file_says_and_leaves_out_what_it_lack
     about = {"title": "whoknows: a question?", "authors": [{"name": "Us"}], "license": "MIT"}
     (tmp_path / "one.cff").write_text(yaml.safe_dump(about))
     line = citation.byline(citation.read(tmp_path / "one.cff"), "2026-01-02", "")
-    assert line == ":::{container} byline\nUs · 2026-01-02 · MIT · [How to cite](book/cite.md)\n:::"
+    assert line == ":::{container} byline\nUs · 2026-01-02 · MIT · [How to cite](book/references.md)\n:::"
     about |= {"version": "1.2", "date-released": "2025-05-05", "identifiers": [{"type": "doi", "value": "10.5/x"}]}
     about |= {"authors": [{"given-names": "A", "family-names": "B"}, {"name": "Us"}]}
     (tmp_path / "two.cff").write_text(yaml.safe_dump(about))
     line = citation.byline(citation.read(tmp_path / "two.cff"), "2026-01-02", "https://github.com/o/n")
     assert line.splitlines()[1] == (
         "A B, Us · version 1.2 · 2025-05-05 · MIT · [doi:10.5/x](https://doi.org/10.5/x) · "
-        "[Repository](https://github.com/o/n) · [How to cite](book/cite.md)"
+        "[Repository](https://github.com/o/n) · [How to cite](book/references.md)"
     )
 
 

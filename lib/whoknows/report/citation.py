@@ -42,7 +42,7 @@ def byline(about: dict, date: str, home: str) -> str:
         str(about.get("date-released", "") or date),
         about.get("license", ""),
     ]
-    links = [doi, f"[Repository]({home})" if home else "", "[How to cite](book/cite.md)"]
+    links = [doi, f"[Repository]({home})" if home else "", "[How to cite](book/references.md)"]
     return f":::{{container}} byline\n{' · '.join(filter(None, [*facts, *links]))}\n:::"
 
 
