@@ -54,4 +54,4 @@ HTML(recompute.html(examples, table, models, readers, tasks))
 # improving* when its training ended.
 #
 # A choice that was made after looking at its result proves nothing: among many choices, some values are high by chance.
-# Everything here is exploratory; the page [Differences](differences.ipynb) has the declared hypotheses.
+# Everything here is exploratory; the page [Results](differences.ipynb) has the declared hypotheses.

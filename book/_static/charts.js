@@ -3,6 +3,7 @@
 // above this line) and then calls window.vegaEmbed, which loads one file that holds all of Vega.
 (() => {
   const bundle = new URL("vega.js", document.currentScript.src).href;
+  const recompute = new URL("recompute.js", document.currentScript.src).href;
   const drawn = [];
   let loading = null;
 
@@ -193,4 +194,9 @@
     document.documentElement.dataset.theme = "light";
   });
   window.addEventListener("afterprint", () => (document.documentElement.dataset.theme = onScreen));
+
+  // Only one page computes its numbers anew, and only there is the script for it read.
+  document.addEventListener("DOMContentLoaded", () => {
+    if (document.querySelector(".recompute")) document.head.append(Object.assign(document.createElement("script"), { src: recompute }));
+  });
 })();

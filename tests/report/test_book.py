@@ -440,7 +440,7 @@ def test_the_heatmaps_stand_side_by_side_or_one_above_the_other(opened):
 
 
 def test_a_phone_shows_charts_whole(opened):
-    for page in ("claims", "differences", "controls", "shift", "worth"):
+    for page in ("claims", "differences", "controls", "shift"):
         opened.visit(f"run/{page}.html", width=390)
         assert not [
             text
@@ -574,7 +574,7 @@ def test_the_search_finds_the_words_of_the_field_without_a_network(opened, word)
     assert found in opened.read(pages)
 
 
-def test_the_sidebar_has_a_dozen_entries_on_every_page(opened):
+def test_the_sidebar_has_one_entry_for_each_page_of_results_on_every_page(opened):
     entries = "[...document.querySelectorAll('nav.bd-links a')].map(link => link.textContent.trim())"
     for page in ("", f"run/answer-{MODELS[0]}.html", "run/record.html"):
         opened.visit(page)
@@ -583,6 +583,8 @@ def test_the_sidebar_has_a_dozen_entries_on_every_page(opened):
             "One estimator",
             "Baselines and ablations",
             "Other questions",
+            "What confidence is good for",
+            "Recompute",
             "Grading · failed",
             "The figure and its claims",
             "Method and glossary",

@@ -62,7 +62,7 @@ def heatmaps_chart(
     place = ["reading", "grading", "test_set", "method", "model"]
     drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), *place, "mark", "note", "page"])
     empty = [name for name in TIP if name in drawn and name not in place and not drawn[name].fillna("").ne("").any()]
-    drawn = drawn.drop(columns=empty).round(dict.fromkeys(shown, 8))  # less to load
+    drawn = drawn.drop(columns=empty).round(dict.fromkeys(shown, 6))  # less to load
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
     methods = [method for method in METHOD_TITLES if method in set(table["method"])]
     sides = ["left", "right"][: len(methods)]
