@@ -289,6 +289,7 @@ def test_no_chart_calls_anything_by_the_name_of_a_column(checkout, made):
 def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):
     with browser.open_book(checkout / "results/smoke/book/_build/html/index.html") as tab:
         tab.visit()
+        tab.read("document.querySelector('.chart').scrollIntoView()")
         # the second cell of the first heatmap: reading A puts the models on both axes
         _, x, y = in_lines(bold(tab))[1]
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
@@ -398,7 +399,7 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_p
     finally:
         (checkout / SMOKE).write_text(text)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^Reference run +7 ", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"^Reference run +9 ", done.stdout, re.MULTILINE), done.stdout
     started = [line for line in (done.stdout + done.stderr).splitlines() if line.endswith(": started")]
     assert len(started) == 7 and all(line.endswith(" run theirs: started") for line in started), started
     book = checkout / "results/smoke/book/_build/html"

@@ -3,7 +3,7 @@
 // above this line) and then calls window.vegaEmbed, which loads one file that holds all of Vega.
 (() => {
   const bundle = new URL("vega.js", document.currentScript.src).href;
-  const recompute = new URL("recompute.js", document.currentScript.src).href;
+  const recompute = new URL("recompute", document.currentScript.src).href;
   const drawn = [];
   let loading = null;
 
@@ -195,8 +195,12 @@
   });
   window.addEventListener("afterprint", () => (document.documentElement.dataset.theme = onScreen));
 
-  // Only one page computes its numbers anew, and only there is the script for it read.
+  // Only one page computes its numbers anew, and only there are the script and the style for it read.
   document.addEventListener("DOMContentLoaded", () => {
-    if (document.querySelector(".recompute")) document.head.append(Object.assign(document.createElement("script"), { src: recompute }));
+    if (!document.querySelector(".recompute")) return;
+    const [script, style] = ["script", "link"].map((name) => document.createElement(name));
+    Object.assign(script, { src: `${recompute}.js` });
+    Object.assign(style, { rel: "stylesheet", href: `${recompute}.css` });
+    document.head.append(style, script);
   });
 })();

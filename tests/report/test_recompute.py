@@ -36,7 +36,8 @@ CHOICES = {
 def a_page(folder: Path, rows, table, models, readers, tasks) -> Path:
     """A page with nothing but the widget, and the book's script and style."""
     static = ROOT / "book/_static"
-    head = f"<link rel=stylesheet href='{static / 'page.css'}'><script src='{static / 'recompute.js'}'></script>"
+    head = "".join(f"<link rel=stylesheet href='{static / name}.css'>" for name in ("page", "recompute"))
+    head += f"<script src='{static / 'recompute.js'}'></script>"
     path = folder / "page.html"
     path.write_text(
         f"<!DOCTYPE html><html><meta charset=utf-8>{head}<article class=bd-article>"

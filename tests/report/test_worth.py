@@ -355,7 +355,7 @@ def test_a_model_without_a_likelihood_has_what_needs_none():
     assert {*ash["measure"]} == {worth.COVERAGE, worth.RIGHT} and ash["difference"].isna().all()
     assert {*table.loc[table["part"] == worth.PICK, "method"]} == {"ash alone", "birch alone", "an oracle", "probe"}
     assert "- **ash**: no likelihood" in everything(table, ["ash", "birch"])
-    probes = rows[rows["method"] == "probe"].assign(unsettled=plateau.IMPROVING)
+    probes = rows[rows["method"] == "probe"].assign(still_improving=True)
     table = worth.of_grid(probes, ["ash", "birch"], FOUR, ["ash", "birch"])
     of_probe = table[(table["method"] == "probe") & table["value"].notna()]
     assert {*of_probe["says"]} == {"still improving"} and {*of_probe["part"]} > {worth.SELECTIVE, worth.HANDED}

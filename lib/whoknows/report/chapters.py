@@ -293,7 +293,7 @@ def speed(measured: pd.DataFrame) -> str:
 def summary(chapters: list[Chapter]) -> str:
     """How long each stage took, for the terminal."""
     lines = [("stage", "notebooks", "time"), *times_by_stage(chapters)]
-    return "\n".join(f"{stage:<25} {count:>16} {time:>10}" for stage, count, time in lines)
+    return "\n".join(f"{stage:<27} {count:>14} {time:>10}" for stage, count, time in lines)
 
 
 def times_by_stage(chapters: list[Chapter]) -> list[tuple[str, str, str]]:

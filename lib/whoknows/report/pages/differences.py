@@ -184,7 +184,7 @@ def differences_sentences(table: pd.DataFrame) -> str:
     if table.empty:
         return "There is nothing to compare: no two cells are measured."
     first = table[table["test_set"] == table["test_set"].iloc[0]]
-    lines = [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each fact once:", ""]
+    lines = [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each listed once:", ""]
     verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, RELEASED, FEW)
     for kind, group in first.groupby("kind", sort=False):
         counts, estimates = group["says"].value_counts(), group["estimate"].dropna()

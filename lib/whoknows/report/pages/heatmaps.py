@@ -61,8 +61,9 @@ def heatmaps_chart(
     drawn = with_labels(pd.concat(parts, ignore_index=True), len(models))
     place = ["reading", "grading", "test_set", "method", "model"]
     drawn = drawn.filter([*TIP, *shown, *(f"interval_{metric}" for metric in shown), *place, "mark", "note", "page"])
-    empty = [name for name in TIP if name in drawn and name not in place and not drawn[name].fillna("").ne("").any()]
-    drawn = drawn.drop(columns=empty).round(dict.fromkeys(shown, 6))  # less to load
+    bare = [name for name in drawn if name not in place and name in (*TIP, "mark")]
+    empty = [name for name in bare if not drawn[name].fillna("").ne("").any()]
+    drawn = drawn.drop(columns=empty).round(dict.fromkeys(shown, 8))  # less to load
     order = [*models, *(label for label in dict.fromkeys(drawn["model"]) if label not in models)]
     methods = [method for method in METHOD_TITLES if method in set(table["method"])]
     sides = ["left", "right"][: len(methods)]
@@ -269,7 +270,7 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
     switched = " && ".join(f"datum.{name} === {name}" for name in ("reading", "grading", "test_set"))
     chart = alt.Chart().transform_filter(f"{switched} && datum.method === {side}")
     chart = chart.transform_calculate(shown="datum[metric]").transform_calculate(
-        says="isValid(datum.shown) ? format(datum.shown, '.2f') + datum.mark : '—'",
+        says="isValid(datum.shown) ? format(datum.shown, '.2f') + (datum.mark || '') : '—'",
         head=f"{names}[metric] + ' ' + (isValid(datum.shown) ? format(datum.shown, '.3f') : '—')",
         between="datum['interval_' + metric] || ''",
         ink=f"!isValid(datum.shown) ? '{INK}' : {light} ? '#000' : '#fff'",
