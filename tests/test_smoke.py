@@ -401,7 +401,7 @@ def test_a_packed_run_is_shown_beside_with_the_same_values(checkout, made, tmp_p
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^Reference run +9 ", done.stdout, re.MULTILINE), done.stdout
     started = [line for line in (done.stdout + done.stderr).splitlines() if line.endswith(": started")]
-    assert len(started) == 7 and all(line.endswith(" run theirs: started") for line in started), started
+    assert len(started) == 9 and all(line.endswith(" run theirs: started") for line in started), started
     book = checkout / "results/smoke/book/_build/html"
     assert links(book)[1] == []
     assert 'href="beside-controls.html"' in (book / "run/beside-heatmaps.html").read_text()
