@@ -211,7 +211,7 @@ def handed_on(
     Args:
         logit: confidences in the first model's answers, [n]; equal ones are handed on together, in part if need be.
         gain: 1, 0 or -1: whether the other model is right, less whether the first one is; [n].
-        weights: as `resampled_questions` returns, [n, 1 + times].
+        weights: as `question_weights` returns, [n, 1 + times].
         shares: of answers that are handed on.
 
     Returns:

@@ -13,7 +13,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
 from whoknows.evaluation.bootstrap import ALPHA
-from whoknows.evaluation.cells import ALL
+from whoknows.evaluation.cells import ALL, native_rows
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, is_released, marked, unsettled
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages import style
@@ -90,7 +90,7 @@ def untrained(table: pd.DataFrame, cells: pd.DataFrame, method: str) -> pd.DataF
     Returns:
         The columns of `table` with `NOTHING` as trained_on, a line for each reading, test set and row.
     """
-    plain = cells[(cells["method"] == method) & ((cells["reader"] == "") | (cells["reader"] == cells["scored"]))]
+    plain = native_rows(cells[cells["method"] == method])
     rows = table[["reading", "test_set", "model", "scored"]].drop_duplicates(["reading", "test_set", "model"])
     return rows.merge(plain, on=["test_set", "scored"]).assign(trained_on=NOTHING)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import itertools
-import re
 from html import escape
 
 import numpy as np
@@ -13,7 +12,7 @@ from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES, TRAINED
 from whoknows.evaluation import bootstrap, plateau, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import first_test_set, test_sets
+from whoknows.evaluation.cells import first_test_set, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, is_released, marked
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import facts_of
@@ -36,8 +35,7 @@ def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) ->
         readers: the models that read.
         tasks: the grid's tasks, dicts with name and role.
     """
-    plain = rows[~rows["method"].isin([*TRAINED]) & rows["scored"].isin(readers)]
-    plain = plain[(plain["reader"] == "") | (plain["reader"] == plain["scored"])]
+    plain = native_rows(rows[~rows["method"].isin([*TRAINED]) & rows["scored"].isin(readers)])
     if plain.empty:
         return ""
     _, members = first_test_set(tasks, rows)
@@ -388,17 +386,17 @@ def examples_html(table: pd.DataFrame) -> str:
 
 def _example(line: dict, estimators: list[str]) -> str:
     grade = "right" if line["correct"] else "wrong"
-    gold = [" ".join(str(text).split()) for text in line["gold"]]
+    gold = [_one_line(text) for text in line["gold"]]
     accepted = "; ".join(gold[:GOLD]) + (f"; and {len(gold) - GOLD} more" if len(gold) > GOLD else "")
     mark = "✓ right" if line["correct"] else f"✗ wrong, accepted: {accepted}"
     cells = {"Question": line["question"], f"Answer of {line['scored']}": line["answer"] or "(nothing)", "Grade": mark}
-    texts = "".join(f'<td data-title="{escape(name)}">{_one_line(text)}</td>' for name, text in cells.items())
+    texts = "".join(f'<td data-title="{escape(name)}">{escape(_one_line(text))}</td>' for name, text in cells.items())
     values = "".join(_confidence(name, line[name]) for name in estimators)
     return f'<tr data-scored="{escape(line["scored"])}" data-grade="{grade}">{texts}{values}</tr>'
 
 
 def _one_line(text: str) -> str:
-    return escape(re.sub(r"\s+", " ", str(text)).strip())
+    return " ".join(str(text).split())
 
 
 def _confidence(name: str, value: float) -> str:
