@@ -1,12 +1,14 @@
-"""Mutants: a single mistake is planted in the library, and the tests that concern it have to fail.
+"""Mutants: a single mistake is planted in the library, and a test that executes its line has to fail.
 
-`make mutants` runs it, `make test` does not. Which of all mistakes are planted is drawn with a seed, so that a campaign
-can be repeated, and survivors of one can be looked at.
+`make mutants` runs it, `make test` does not. First all tests run once without a mistake, which shows what each of them
+executes and how long it takes; then each mistake meets the tests of its line, the quick ones first. Which of all
+mistakes are planted is drawn with a seed, so that a campaign can be repeated, and survivors of one can be looked at.
 """
 
 import argparse
 import ast
 import copy
+import json
 import os
 import random
 import re
@@ -14,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from queue import Queue
 from time import monotonic
+
+from coverage import CoverageData
 
 ROOT = Path(__file__).parents[1]
 LIBRARY = ROOT / "lib/whoknows"
@@ -58,15 +63,16 @@ UNSEEN = {"desc", "device", "strict"}  # arguments that change no number on a CP
 SIZES = {"ALONE", "CACHE_TOKENS", "FEW", "FEW_TOKENS", "LESSONS", "MOST"}
 SIZES |= {"PART", "PART_BYTES", "PART_QUESTIONS", "ROWS", "SCORES", "SHARE", "SHORT"}
 QUICK = ["evaluation", "report", "data", "stages", "use", "run", "models", "lab"]  # rooms of tests, from quick to slow
-LONGEST = 900  # seconds of a mutant's tests; what never ends is caught, since a person would see it
+LONGEST = 300  # seconds beyond three times those of the tests; what never ends is caught, since a person would see it
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A module's text with one mistake in it."""
+    """A module's text with one mistake in it, and the lines of it that a function executes."""
 
     module: str
     line: int
+    lines: range
     old: str
     new: str
     text: str
@@ -80,14 +86,17 @@ def mutants(module: str) -> list[Mutant]:
     text = (LIBRARY / f"{module}.py").read_text(encoding="utf-8")
     lines = [line.encode() for line in text.splitlines(keepends=True)]  # columns of the syntax tree are bytes
     starts = [sum(map(len, lines[:row])) for row in range(len(lines))]
-    whole, found = text.encode(), []
-    for node in _mutable(ast.parse(text)):
+    whole, found, tree = text.encode(), [], ast.parse(text)
+    functions = [node.body for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    called = {line for body in functions for line in range(body[0].lineno, body[-1].end_lineno + 1)}
+    for node in _mutable(tree):
         if not (made := [*_mistakes(node)]):
             continue
         start, end = starts[node.lineno - 1] + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
         for new in made:
             changed = (whole[:start] + new.encode() + whole[end:]).decode()
-            found.append(Mutant(module, node.lineno, whole[start:end].decode(), new, changed))
+            inside = range(node.lineno, node.end_lineno + 1 if node.lineno in called else node.lineno)
+            found.append(Mutant(module, node.lineno, inside, whole[start:end].decode(), new, changed))
     return found
 
 
@@ -198,43 +207,85 @@ def _names(text: str, module: str) -> bool:
     )
 
 
-def caught_by(mutant: Mutant, checkouts: Queue) -> str | None:
+class Executed:
+    """Which tests execute a line of the library, as a run of all of them without a mistake has shown."""
+
+    def __init__(self, checkout: Path, folder: Path, jobs: int):
+        """Runs them.
+
+        Raises:
+            SystemExit: a test fails without any mutant.
+        """
+        files = sorted(str(path) for path in (checkout / "tests").rglob("test_*.py") if path.stem not in SLOW)
+        options = ["-p", "executed", "-n", str(jobs), "--dist", "loadfile"]
+        if failed := _failures(checkout, [*options, *files], {"EXECUTED": str(folder)}, None):
+            raise SystemExit(f"without any mutant, mend first: {failed}")
+        self.seconds: dict[str, float] = {}
+        self.tests: dict[tuple[str, int], set[str]] = defaultdict(set)
+        for path in folder.glob("*.json"):
+            self.seconds |= json.loads(path.read_text(encoding="utf-8"))
+        for path in folder.glob("*.coverage"):
+            (data := CoverageData(str(path))).read()
+            for name in data.measured_files():
+                module = str(Path(name).relative_to(checkout / "lib/whoknows").with_suffix(""))
+                for line, tests in data.contexts_by_lineno(name).items():
+                    self.tests[module, line] |= {*tests} - {""}
+
+    def by(self, mutant: Mutant) -> list[str]:
+        """The tests of a mutant, the quick files first; a file where setting up its tests executes the line.
+
+        A line that runs when its module is imported, or in another process, meets the files that concern the module.
+        """
+        tests = set().union(*(self.tests[mutant.module, line] for line in mutant.lines)) or {*concerned(mutant.module)}
+        files = defaultdict(list)
+        for test in sorted(tests, key=self._cost):
+            if (file := test.partition("::")[0]) not in tests or test == file:
+                files[file].append(test)
+        return [test for file in sorted(files, key=lambda file: self.cost(files[file])) for test in files[file]]
+
+    def cost(self, tests: list[str]) -> float:
+        """Seconds that tests or whole files take."""
+        return sum(map(self._cost, tests))
+
+    def _cost(self, test: str) -> float:
+        return self.seconds.get(test, 0.0)
+
+
+def caught_by(mutant: Mutant, executed: Executed, checkouts: Queue) -> str | None:
     """The test that fails, or None if all pass."""
     checkout = checkouts.get()
     module = checkout / f"lib/whoknows/{mutant.module}.py"
-    right, began = module.read_text(encoding="utf-8"), monotonic()
+    right, began, tests = module.read_text(encoding="utf-8"), monotonic(), executed.by(mutant)
     try:
         module.write_text(mutant.text, encoding="utf-8")
-        killer = _first_failure(checkout, concerned(mutant.module))
-        module.write_text(right, encoding="utf-8")
-        if killer and "::" in killer and _first_failure(checkout, [killer.split("[")[0]]):
-            raise SystemExit(f"{killer} fails without any mutant: mend it first")
+        killer = _failures(checkout, ["-x", *tests], {}, LONGEST + 3 * executed.cost(tests))
     finally:
         module.write_text(right, encoding="utf-8")
         checkouts.put(checkout)
     print(
         f"{'caught  ' if killer else 'SURVIVED'} {monotonic() - began:4.0f} s  {mutant}"
-        + (f"  by {killer}" if killer else ""),
+        + (f"  by {killer}" if killer else f"  {len(tests)} tests"),
         flush=True,
     )
     return killer
 
 
-def _first_failure(checkout: Path, tests: list[str]) -> str | None:
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", "--no-header", "--tb=no", "-rfE", *tests]
+def _failures(checkout: Path, arguments: list[str], variables: dict[str, str], longest: float | None) -> str | None:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--no-header", "--tb=no", "-rfE", *arguments]
     environment = os.environ | {
-        "PYTHONPATH": str(checkout / "lib"),
+        "PYTHONPATH": f"{checkout / 'lib'}{os.pathsep}{checkout / 'tests'}",
         "OMP_NUM_THREADS": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     try:
-        done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=LONGEST)
+        done = subprocess.run(
+            command, cwd=checkout, env=environment | variables, capture_output=True, text=True, timeout=longest
+        )
     except subprocess.TimeoutExpired:
         return "the clock"
     if not done.returncode:
         return None
-    failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)
-    return failed[1] if failed else "an import"
+    return ", ".join(re.findall(r"^(?:FAILED|ERROR) (.+?)(?: - |$)", done.stdout, re.MULTILINE)) or "an import"
 
 
 def main() -> int:
@@ -258,7 +309,10 @@ def main() -> int:
         for job in range(told.jobs):
             shutil.copytree(ROOT, Path(folder) / str(job), symlinks=True, ignore=shutil.ignore_patterns(*MADE))
             checkouts.put(Path(folder) / str(job))
-        killers = list(pool.map(partial(caught_by, checkouts=checkouts), sample))
+        (Path(folder) / "executed").mkdir()
+        executed = Executed(Path(folder) / "0", Path(folder) / "executed", told.jobs)
+        print(f"{len(executed.seconds)} tests and files pass without a mistake", flush=True)
+        killers = list(pool.map(partial(caught_by, executed=executed, checkouts=checkouts), sample))
     survivors = [mutant for mutant, killer in zip(sample, killers) if not killer]
     print(f"{len(sample) - len(survivors)} of {len(sample)} caught; these survived:", *survivors, sep="\n  ")
     return int(len(survivors) > (1 - ENOUGH) * len(sample))

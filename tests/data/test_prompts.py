@@ -2,6 +2,7 @@
 
 import copy
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -213,12 +214,16 @@ def test_the_source_without_the_word_is_what_is_loaded(folder):
     ("{{ raise_exception('no such roles') }}", r"cannot be used \(no such roles\)"),
     ("{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}{% if add_generation_prompt %}bot:{% endif %}",
      "puts other words before an answer"),
+    (CHATML.removesuffix("{% endif %}") + "<think>{% endif %}", "puts other words before an answer"),  # no switch
+    (CHATML.removesuffix("{% endif %}") + "{% if not enable_thinking %}<think>{% endif %}{% endif %}", None),
+    (CHATML.replace("<|im_start|>assistant", "{% if enable_thinking %}<|im_start|>assistant{% else %}bot:{% endif %}"),
+     "puts other words before an answer"),  # a switch of more than the thought
 ])  # fmt: skip
 def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complaint):
     tokenizer = Reader(None, llama.tokenizer).tokenizer
     before, tokenizer.chat_template = tokenizer.chat_template, template
     try:
-        with pytest.raises(WhoknowsError, match=f"{complaint}.*leave chat: out"):
+        with pytest.raises(WhoknowsError, match=f"{complaint}.*leave chat: out") if complaint else nullcontext():
             chat(tokenizer)
     finally:
         tokenizer.chat_template = before
