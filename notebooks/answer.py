@@ -16,6 +16,7 @@ model = "SmolLM2-135M"
 source = "smollm2-135m-instruct"
 questions = "results/embedded/questions.parquet"
 max_new_tokens = 30
+samples = 0
 precision = "auto"
 template = None
 digest = None
@@ -31,7 +32,7 @@ from whoknows.models import loading
 from whoknows.stages.answer import examples, likelihood_rows, run, summary
 
 asked = files.read_parquet(questions)
-answers = run(loading.load(source, precision, template, digest), asked, max_new_tokens, batch_tokens, out)
+answers = run(loading.load(source, precision, template, digest), asked, max_new_tokens, batch_tokens, out, samples)
 files.write_parquet(rows_out, likelihood_rows(model, answers))
 
 # %% [markdown]

@@ -117,7 +117,7 @@ def test_measures_do_not_depend_on_how_many_rows_are_measured_at_a_time(reader, 
     model = untaught(reader)
     hidden = torch.randn(70, model.head.shape[1], generator=torch.Generator().manual_seed(0))
     monkeypatch.setitem(prefixes.SCORES, "cpu", scores)
-    token, measured = Prefix(model, NO_EXAMPLES)._likeliest(hidden)
+    token, measured = Prefix(model, NO_EXAMPLES)._chosen(hidden, None)
     plain = torch.distributions.Categorical(logits=(hidden @ model.head.T).double())
     two = plain.probs.topk(2)
     assert token.tolist() == two.indices[:, 0].tolist()
@@ -255,7 +255,7 @@ def test_interleaved_tasks_of_unequal_size_are_asked_after_their_own_examples_an
     )
     asked["gold"] = [gold if i % 4 else ["moon"] for i, gold in enumerate(asked["gold"])]
 
-    def echo(reader, examples, ids, max_new_tokens, budget, done, group):
+    def echo(reader, examples, ids, max_new_tokens, samples, budget, done, group):
         written = [f"it is {question.split()[-1].strip('?')}" for question in group["question"]]
         return pd.DataFrame({"answer": written, "tokens": [len(i) for i in ids]}, index=group.index)
 
@@ -289,7 +289,7 @@ def test_a_run_hands_on_what_it_was_told_and_writes_what_it_finds(llama, tmp_pat
     calls = spied(monkeypatch, answering, "answer", lambda *_: answers)
     for share in (None, [1, 3]):
         out = tmp_path / f"{share}.parquet"
-        assert answering.run(llama, questions(), NEW, 200, str(out), share) is answers
+        assert answering.run(llama, questions(), NEW, 200, str(out), 3, share) is answers
         assert calls[-1].pop("questions").equals(questions()) and str(calls[-1].pop("parts")).startswith(
             f"{out}.parts/"
         )
@@ -297,6 +297,7 @@ def test_a_run_hands_on_what_it_was_told_and_writes_what_it_finds(llama, tmp_pat
             "reader": llama,
             "max_new_tokens": NEW,
             "batch_tokens": 200,
+            "samples": 3,
             "shard": share,
             "log": tmp_path / f"{share}.judge.jsonl",
         } and out.exists() == (share is None)
@@ -316,6 +317,80 @@ def test_a_run_that_ends_while_the_judge_is_asked_answers_nothing_again(llama, e
     assert not calls and answers.loc[answers["task"] == "b", "correct"].tolist() == [True] * 3
     assert (tmp_path / "out.judge.jsonl").exists() and not answers.loc[answers["task"] == "a", "correct"].any()
     assert answers["question_id"].tolist() == [f"q{i}" for i in range(6)]
+
+
+@torch.no_grad()
+def drawn(model, ids, draws):
+    """A sampled answer by whole forward passes: each token the first up to which probabilities exceed a draw."""
+    tokens = list(ids)
+    for draw in draws:
+        logits = model.model(torch.tensor([tokens])).logits[0, -1].double()
+        below = logits.softmax(-1).cumsum(-1) <= draw
+        tokens.append(int(below.sum()))
+    return tokens[len(ids) :]
+
+
+@pytest.mark.parametrize("is_alone", [False, True], ids=["shared examples", "alone"])
+def test_sampled_answers_are_drawn_from_the_whole_distribution_whatever_the_batch(reader, is_alone):
+    model = untaught(reader)
+    prefix = Prefix(model, EXAMPLES, is_alone)
+    ids = [model.question(question) for question in QUESTIONS]
+    draws = torch.rand(len(ids), 3, NEW, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ends = [drawn(model, prefix.ids + ids[0], draws[0, 1])[3]]  # so that one row ends before the others
+    prefix.ends |= {*ends}
+    texts = prefix.sample(ids, draws)
+    for question, some, written in zip(ids, draws, texts):
+        for draw, text in zip(some, written):
+            tokens = drawn(model, prefix.ids + question, draw)
+            end = next((at for at, token in enumerate(tokens) if prefix._is_end(token)), NEW)
+            kept = [token for token in tokens[: end + 1] if token not in prefix.ends]
+            assert text == model.tokenizer.decode(kept, skip_special_tokens=True).split("\n")[0].strip()
+    assert all(len({*some}) > 1 for some in texts) and texts[2:3] == prefix.sample(ids[2:3], draws[2:3])
+
+
+def test_a_draw_takes_each_token_as_often_as_its_probability_says():
+    shares = torch.tensor([0.5, 0.0, 0.25, 0.25])
+    draws = torch.tensor([0.0, 0.49, 0.51, 0.74, 0.76, 0.999, 1.0 - 2**-53], dtype=torch.float64)
+    tokens, measured = prefixes._choice(shares.log().expand(len(draws), 4).clone(), draws)
+    assert tokens.tolist() == [0, 0, 2, 2, 3, 3, 3] and measured.isnan().all() and measured.shape == (7, 3)
+
+
+def test_agreement_and_semantic_entropy_by_hand():
+    texts = ["The moon.", "moon", "a Moon", "Mars", "", "  "]
+    shares = np.array([3, 1, 2]) / 6
+    assert answering._agreement(texts, "MOON!") == pytest.approx((4 / 8, -(shares * np.log(shares)).sum()))
+    assert answering._agreement(texts, "sun") == pytest.approx((1 / 8, -(shares * np.log(shares)).sum()))
+    assert answering._agreement(["$", "%", "$"], "$")[0] == 3 / 5  # without words, signs count
+    assert answering._agreement(["x"] * 4, "x") == (5 / 6, 0)
+
+
+def test_samples_are_drawn_for_what_nothing_is_trained_on_and_by_the_question_alone(llama, tmp_path):
+    model, table = untaught(llama), questions()
+    table["split"] = [split if split == "shot" else ("train", "test")[i % 2] for i, split in enumerate(table["split"])]
+    plain, few, many = (answer(model, table, NEW, 200, samples) for samples in (0, 2, 4))
+    assert "samples" not in plain and "agreement" not in plain
+    trained = few["split"] == "train"
+    assert 0 < trained.sum() < len(few) and few["samples"].isna().equals(trained)
+    assert few["agreement"].isna().equals(trained) and few["semantic_entropy"].isna().equals(trained)
+    pd.testing.assert_frame_equal(few[list(plain)], plain)
+    for row, more in zip(few[~trained].itertuples(), many.loc[~trained, "samples"]):
+        assert list(row.samples) == list(more)[:2] and len({*more}) > 1
+        assert (row.agreement, row.semantic_entropy) == pytest.approx(answering._agreement(row.samples, row.answer))
+    out = str(tmp_path / "out.parquet")
+    answering.run(model, table, NEW, 200, out, 2)
+    kept = pd.read_parquet(out)
+    assert [x if x is None else [*x] for x in kept["samples"]] == few["samples"].tolist()
+    rows = likelihood_rows("m", kept, "agreement")
+    assert rows["question_id"].tolist() == few.loc[~trained, "question_id"].tolist()
+    only = table[table["split"].isin(["shot", "train"])]
+    assert answer(model, only, NEW, 200, 2)["samples"].isna().all()
+
+
+def test_other_samples_are_other_parts(llama, tmp_path, monkeypatch):
+    seen = spied(monkeypatch, answering.resume, "folder")
+    for samples in (0, 2):
+        answering.run(untaught(llama), questions(), NEW, 200, str(tmp_path / "out.parquet"), samples)
+    assert [call["depends"]["samples"] for call in seen] == [0, 2]
 
 
 def test_nothing_to_answer(llama):
@@ -481,6 +556,8 @@ def test_likelihood_rows_hold_the_log_odds_of_the_answers_probability():
         ("entropy_mean", "mean_entropy", np.log(8), 1 / 8),
         ("entropy_max", "max_entropy", np.log(5), 1 / 5),
         ("margin_first", "first_margin", 0.3, 0.3),
+        ("agreement", "agreement", 0.75, 0.75),
+        ("semantic_entropy", "semantic_entropy", np.log(3), 1 / 3),
     ],
 )
 def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, column, value, probability):
@@ -490,7 +567,7 @@ def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, c
         "question_id": list("abcd"),
         "correct": [True, False, False, True],
     }
-    certain, open_ = {"min_logprob": (0, -80), "first_margin": (1, 0)}.get(column, (0, 80))
+    certain, open_ = {"min_logprob": (0, -80), "first_margin": (1, 0), "agreement": (1, 1e-9)}.get(column, (0, 80))
     rows = likelihood_rows("m", pd.DataFrame(values | {column: np.float32([value, value, certain, open_])}), method)
     assert (
         rows["question_id"].tolist() == ["a", "c", "d"]

@@ -29,6 +29,8 @@ METHODS = {
     "entropy_mean": Method("Mean token entropy", "likelihood"),
     "entropy_max": Method("Largest token entropy", "likelihood"),
     "margin_first": Method("Margin of the first token", "likelihood"),
+    "agreement": Method("Agreement of sampled answers", "likelihood"),
+    "semantic_entropy": Method("Semantic entropy of sampled answers", "likelihood"),
     "lora": Method("LoRA, no prompt"),
     "lora_prompt_js": Method("LoRA + Prompt, with penalty"),
     "lora_prompt_no_js": Method("LoRA + Prompt, without penalty"),

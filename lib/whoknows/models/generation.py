@@ -1,4 +1,4 @@
-"""Greedy generation after a shared few-shot prefix, which is run once for each task and not once for each question.
+"""Generation after a shared few-shot prefix, which is run once for each task and not once for each question.
 
 Rows that have reached the end of their line leave the batch.
 """
@@ -115,27 +115,44 @@ class Prefix:
 
     @torch.inference_mode()
     def generate(self, ids: list[list[int]], max_new_tokens: int) -> list[Written]:
-        """The answer to each question, given as ids."""
+        """The greedy answer to each question, given as ids."""
         return [self._finish(*written) for written in self.write(ids, max_new_tokens)]
 
     @torch.inference_mode()
-    def write(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
+    def sample(self, ids: list[list[int]], draws: torch.Tensor) -> list[list[str]]:
+        """Answers to each question whose tokens are drawn from the model's distribution, at temperature 1.
+
+        Args:
+            ids: of each question.
+            draws: numbers between zero and one, [questions, answers to each, tokens at most].
+        """
+        _, count, longest = draws.shape
+        rows = [question for question in ids for _ in range(count)]
+        texts = [self._finish(*written).answer for written in self.write(rows, longest, draws.flatten(0, 1))]
+        return [texts[at : at + count] for at in range(0, len(texts), count)]
+
+    @torch.inference_mode()
+    def write(
+        self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None = None
+    ) -> list[tuple[list[int], list[list[float]]]]:
         """The tokens that follow each question's ids, the end included, and the numbers of `_measure` for each.
 
-        Questions are padded on the left and the padding is masked; positions count real tokens alone,
-        so the padding changes nothing.
+        They are the likeliest ones or, with draws [questions, max_new_tokens], drawn as `_choice` says. Questions are
+        padded on the left and the padding is masked; positions count real tokens alone, so the padding changes nothing.
         """
         if self.is_alone:
-            return self._write_alone(ids, max_new_tokens)
+            return self._write_alone(ids, max_new_tokens, draws)
         AttentionInterface.register("shared_prefix", self.attend)
         usual = self.reader.model.config._attn_implementation
         self.reader.model.set_attn_implementation("shared_prefix")
         try:
-            return self._write(ids, max_new_tokens)
+            return self._write(ids, max_new_tokens, draws)
         finally:
             self.reader.model.set_attn_implementation(usual)
 
-    def _write(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
+    def _write(
+        self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None
+    ) -> list[tuple[list[int], list[list[float]]]]:
         inputs, real, positions = self._padded(ids)
         wide, device = real.shape[1], real.device
         self.places = positions  # of all tokens in the rows so far: `attend` needs them for sliding windows
@@ -145,7 +162,7 @@ class Prefix:
         tokens: list[list[int]] = [[] for _ in ids]
         measures: list[list[list[float]]] = [[] for _ in ids]
         rows = list(range(len(ids)))  # which question each row of the batch belongs to
-        for _ in range(max_new_tokens):
+        for step in range(max_new_tokens):
             last = torch.full((len(rows),), inputs.shape[1] - 1, device=device)
             with only_at(self.reader.layers[-1], torch.arange(len(rows), device=device), last):
                 hidden = self.reader.base(
@@ -155,7 +172,7 @@ class Prefix:
                     past_key_values=cache,
                     use_cache=True,
                 ).last_hidden_state[:, -1]
-            token, measured = self._likeliest(hidden)
+            token, measured = self._chosen(hidden, None if draws is None else draws[rows, step])
             for row, t, m in zip(rows, token.tolist(), measured.tolist()):
                 tokens[row].append(t)
                 measures[row].append(m)
@@ -173,29 +190,35 @@ class Prefix:
             self.places = torch.cat([self.places[keep], positions], dim=1)
         return list(zip(tokens, measures))
 
-    def _write_alone(self, ids: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
+    def _write_alone(
+        self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None
+    ) -> list[tuple[list[int], list[list[float]]]]:
         """The same by `generate` of transformers, some prompts of one length at a time, which need no padding."""
         results: list = [None] * len(ids)
         for same in of_one_length([len(question) for question in ids]):
             size = max(1, ALONE // (len(self.ids) + len(ids[same[0]]) + max_new_tokens))
             for some in (same[at : at + size] for at in range(0, len(same), size)):
-                for i, written in zip(some, self._continue([self.ids + ids[i] for i in some], max_new_tokens)):
+                prompts, drawn = [self.ids + ids[i] for i in some], None if draws is None else draws[some]
+                for i, written in zip(some, self._continue(prompts, max_new_tokens, drawn)):
                     results[i] = written
         return results
 
-    def _continue(self, prompts: list[list[int]], max_new_tokens: int) -> list[tuple[list[int], list[list[float]]]]:
+    def _continue(
+        self, prompts: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None
+    ) -> list[tuple[list[int], list[list[float]]]]:
         """What follows prompts of one length."""
         model, measures = self.reader.causal, []
 
         def measured(_, logits: torch.Tensor) -> torch.Tensor:
-            measures.append(_measure(logits.clone())[1])
-            return logits
+            token, measure = _choice(logits.clone(), None if draws is None else draws[:, len(measures)])
+            measures.append(measure)
+            return torch.full_like(logits, -torch.inf).scatter_(1, token[:, None], 0.0)  # this token, and no other
 
         def ended(tokens: torch.Tensor, _, **__) -> torch.Tensor:
             return torch.tensor([self._is_end(token) for token in tokens[:, -1].tolist()], device=tokens.device)
 
         usual, ids = model.generation_config, torch.tensor(prompts, device=self.reader.device)
-        # No sampling, no penalties.
+        # No penalties, and no sampling but ours.
         model.generation_config = GenerationConfig(eos_token_id=[*self.ends], pad_token_id=min(self.ends))
         options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "max_new_tokens": max_new_tokens}
         options |= {
@@ -210,11 +233,15 @@ class Prefix:
         ends = [next((at for at, token in enumerate(row) if self._is_end(token)), len(row)) + 1 for row in tokens]
         return [(row[:end], measure[:end]) for row, measure, end in zip(tokens, measures, ends)]
 
-    def _likeliest(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """For each row of [rows, width] the likeliest next token, and [rows, 3] of `_measure`."""
+    def _chosen(self, hidden: torch.Tensor, draws: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+        """For each row of [rows, width] what `_choice` makes of its logits, some rows at a time."""
         size = max(1, SCORES[hidden.device.type] // len(self.reader.head))
-        results = [_measure(some) for part in hidden.split(ROWS) for some in self.reader.logits(part).split(size)]
-        return torch.cat([token for token, _ in results]), torch.cat([measured for _, measured in results])
+        results = []
+        for part in torch.arange(len(hidden), device=hidden.device).split(ROWS):
+            for rows, logits in zip(part.split(size), self.reader.logits(hidden[part]).split(size)):
+                results.append(_choice(logits, None if draws is None else draws[rows]))
+        tokens, measured = zip(*results)
+        return torch.cat(tokens), torch.cat(measured)
 
     def _padded(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """input_ids, which of them are real, and position_ids, each [rows, columns]."""
@@ -238,6 +265,20 @@ class Prefix:
 
     def _line(self, tokens: list[int]) -> str:
         return self.reader.tokenizer.decode(tokens, skip_special_tokens=True).lstrip(" ").split(LINE_END)[0].strip()
+
+
+def _choice(logits: torch.Tensor, draws: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest token of each row of [rows, vocabulary] logits, as `_measure` has it, or a drawn one.
+
+    With draws u [rows] between zero and one that is the first token up to which the probabilities add up to more than
+    u, which has the model's distribution where u is uniform; nothing is measured of it.
+    """
+    if draws is None:
+        return _measure(logits)
+    reached = logits.double().softmax(dim=-1).cumsum(dim=-1)
+    token = torch.searchsorted(reached, draws.to(reached)[:, None] * reached[:, -1:], right=True)[:, 0]
+    token = token.clamp(max=reached.shape[1] - 1)  # a draw just below one may round to it
+    return token, reached.new_full((len(token), 3), torch.nan)
 
 
 def _measure(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

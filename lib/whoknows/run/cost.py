@@ -183,7 +183,7 @@ def work(grid: Grid) -> dict[str, Work]:
     by_stage = {
         "questions": Work(1, ROW * questions, ANSWER_BYTES * questions),
         "answer": Work(
-            len(asked), sum(_answering(model, text) for model in asked), len(asked) * ANSWER_BYTES * questions
+            len(asked), sum(_answering(grid, model, text) for model in asked), len(asked) * ANSWER_BYTES * questions
         ),
         **{stage: Work(m, ROW * m * questions, m * ANSWER_BYTES * questions) for stage, m in outside.items()},
         "extract": Work(r, reading, sum(_features(grid, model, text, n) for model in models)),
@@ -212,10 +212,13 @@ def _fit(text: Texts, model: Size) -> float:
     return FIT * text.count["train"] * model.width * (model.layers + 1)
 
 
-def _answering(model: Size, text: Texts) -> float:
-    """The examples once, every question, and its answer, with a choice among all tokens for each token of it."""
-    written = text.answer.total()
-    return 2 * model.blocks * (text.shots + text.question.total() + written) + 2 * model.head * written
+def _answering(grid: Grid, model: Size, text: Texts) -> float:
+    """The examples once, every question, and its answers, with a choice among all tokens for each token of them."""
+    asked, written = text.question.total(), text.answer.total()
+    for split in ("validation", "test"):
+        asked += grid.answer.samples * text.question[split]
+        written += grid.answer.samples * text.answer[split]
+    return 2 * model.blocks * (text.shots + asked + written) + 2 * model.head * written
 
 
 def _features(grid: Grid, model: Size, text: Texts, n: int) -> float:

@@ -238,12 +238,14 @@ class Splits:
     """Share of test questions."""
 
 
-@_part("shots and max_new_tokens")
+@_part("shots, max_new_tokens and samples")
 class Answer:
     shots: Whole = 16
     """Solved examples before each question; fewer for tasks whose questions are long."""
     max_new_tokens: Count = 30
     """Longest answer, in tokens."""
+    samples: Whole = 0
+    """Answers that are drawn as well to each validation and test question, for agreement and semantic entropy."""
 
 
 @_part("the settings of the probe's MLP")

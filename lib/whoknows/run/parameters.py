@@ -34,8 +34,8 @@ def questions(grid: Grid) -> str:
 
 def answer(grid: Grid, model: str) -> str:
     """Parameters of `answer` for one reader."""
-    longest = {"max_new_tokens": grid.answer.max_new_tokens}
-    return json.dumps({"model": model} | _reading(grid, model) | longest | _answered(grid, model))
+    asked = {"max_new_tokens": grid.answer.max_new_tokens, "samples": grid.answer.samples}
+    return json.dumps({"model": model} | _reading(grid, model) | asked | _answered(grid, model))
 
 
 def answer_file(grid: Grid, model: str) -> str:

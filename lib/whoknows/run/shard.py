@@ -29,7 +29,7 @@ def run(stage: str, parameters: dict, shard: list[int]) -> None:
     budget, out = parameters["batch_tokens"], parameters["out"]
     if stage == "answer":
         questions = files.read_parquet(parameters["questions"])
-        answer.run(reader, questions, parameters["max_new_tokens"], budget, out, shard)
+        answer.run(reader, questions, parameters["max_new_tokens"], budget, out, parameters["samples"], shard)
     else:
         frames = {scored: files.read_parquet(path) for scored, path in parameters["answers"].items()}
         extract.run(parameters["reader"], reader, frames, parameters["first_layer"], budget, out, shard)

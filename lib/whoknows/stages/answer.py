@@ -1,15 +1,18 @@
-"""Answers: what a model writes, greedily, after a few examples, and whether it is right."""
+"""Answers: what a model writes, greedily, after a few examples, and whether it is right; and what else it may write."""
 
+import hashlib
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
-from whoknows.data import files
+from whoknows.data import files, matching
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import example_rows
 from whoknows.evaluation.auroc import auroc, counts, too_few
@@ -31,6 +34,7 @@ def answer(
     questions: pd.DataFrame,
     max_new_tokens: int,
     batch_tokens: int | None,
+    samples: int = 0,
     parts: Path | None = None,
     shard: list[int] | None = None,
     log: Path | None = None,
@@ -42,13 +46,15 @@ def answer(
         max_new_tokens: an answer that reaches no line end is cut here.
         batch_tokens: the token budget of a forward pass, and the cache may hold `CACHE_TOKENS` times as many; None for
             as many as fit.
+        samples: answers that are drawn as well to each question that nothing is trained on, see `_sampled`.
         parts: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
         shard: see `resume.mine`.
         log: of the judge's verdicts, see `judge.graded`.
 
     Returns:
-        With a shard, what was written. Else the questions (without the examples, order kept) with correct and what
-        `Written` has; without those of whose answers a judge should have said whether they are right, and did not.
+        With a shard, what was written. Else the questions (without the examples, order kept) with correct, what
+        `Written` has and, with samples, what `_sampled` has; without those of whose answers a judge should have said
+        whether they are right, and did not.
 
     Raises:
         WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
@@ -72,7 +78,9 @@ def answer(
     tables = []
     with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
         for task, at in todo:
-            write = partial(_answer_some, reader, shots[task], ids[task][at], max_new_tokens, budget, bar.update)
+            write = partial(
+                _answer_some, reader, shots[task], ids[task][at], max_new_tokens, samples, budget, bar.update
+            )
             tables.append(_kept(parts and parts / f"{task}-{at.start:06}.parquet", groups[task].iloc[at], write, bar))
     if shard:
         return pd.concat(tables) if tables else pd.DataFrame()
@@ -108,6 +116,7 @@ def _answer_some(
     examples: pd.DataFrame,
     ids: list[list[int]],
     max_new_tokens: int,
+    samples: int,
     budget: TokenBudget,
     done,
     group: pd.DataFrame,
@@ -122,7 +131,61 @@ def _answer_some(
             written[b] = text
         done(len(batch))
     answers = pd.DataFrame(written, columns=Written._fields, index=group.index)
-    return answers.astype({name: np.float32 for name, kind in Written.__annotations__.items() if kind is float})
+    answers = answers.astype({name: np.float32 for name, kind in Written.__annotations__.items() if kind is float})
+    return answers.join(_sampled(prefix, ids, max_new_tokens, samples, budget, group, answers["answer"]))
+
+
+def _sampled(
+    prefix: Prefix,
+    ids: list[list[int]],
+    max_new_tokens: int,
+    samples: int,
+    budget: TokenBudget,
+    group: pd.DataFrame,
+    greedy: pd.Series,
+) -> pd.DataFrame:
+    """Answers that are drawn at temperature 1 to questions outside training, and what they say of the greedy one.
+
+    Each question has its draws, whatever stands beside it in a batch. Answers are the same if their words are.
+
+    Returns:
+        samples, the texts; agreement, (1 + m) / (2 + k) where m of the k are the same as the greedy answer, which is
+        never certain; and semantic_entropy, that of the groups of same answers among them, in nats (Farquhar and
+        others, 2024, with equality of words for entailment). Missing where none are drawn; no columns without samples.
+    """
+    if not samples:
+        return pd.DataFrame(index=group.index)
+    asked = np.flatnonzero(group["split"] != "train")
+    draws = np.array([_draws(name, samples, max_new_tokens) for name in group["question_id"].iloc[asked]])
+    lengths = [samples * (len(ids[i]) + max_new_tokens) for i in asked]
+    texts: list[list[str] | None] = [None] * len(ids)
+
+    def sample(batch: list[int]) -> list[list[str]]:
+        return prefix.sample([ids[asked[b]] for b in batch], torch.from_numpy(draws[batch]))
+
+    for batch, some in budget.run(sample, lengths):
+        for b, drawn in zip(batch, some):
+            texts[asked[b]] = drawn
+    lines = [_agreement(drawn, answer) if drawn else (np.nan, np.nan) for drawn, answer in zip(texts, greedy)]
+    table = pd.DataFrame(lines, columns=["agreement", "semantic_entropy"], index=group.index, dtype=np.float32)
+    return table.assign(samples=texts)
+
+
+def _draws(question: str, samples: int, longest: int) -> np.ndarray:
+    """Uniform numbers [samples, longest] that the question's id decides; more samples begin with the same ones."""
+    seed = int.from_bytes(hashlib.sha256(question.encode()).digest()[:8])
+    return np.random.default_rng(seed).random((samples, longest))
+
+
+def _agreement(drawn: list[str], greedy: str) -> tuple[float, float]:
+    """Agreement and semantic entropy, see `_sampled`."""
+    counts = Counter(map(_words, drawn))
+    shares = np.array([*counts.values()]) / len(drawn)
+    return (1 + counts[_words(greedy)]) / (2 + len(drawn)), float(-(shares * np.log(shares)).sum())
+
+
+def _words(text: str) -> str:
+    return matching.words(text) or text.strip()  # signs alone are compared as they stand
 
 
 def run(
@@ -131,17 +194,19 @@ def run(
     max_new_tokens: int,
     batch_tokens: int | None,
     out: str,
+    samples: int = 0,
     shard: list[int] | None = None,
 ) -> pd.DataFrame:
     """The answer stage: `answer`, and the file of the answers; one that was killed goes on with the questions left.
 
     Args:
         out: the file; with a shard it is not written, only the parts that the whole stage will find.
+        samples: see `answer`.
         shard: see `resume.mine`.
     """
     asked = questions.assign(gold=questions["gold"].map(list)).to_dict("list")
-    parts = resume.folder(out, __file__, questions=asked, new=max_new_tokens, model=reader.identity)
-    answers = answer(reader, questions, max_new_tokens, batch_tokens, parts, shard, judge.log_of(out))
+    parts = resume.folder(out, __file__, questions=asked, new=max_new_tokens, samples=samples, model=reader.identity)
+    answers = answer(reader, questions, max_new_tokens, batch_tokens, samples, parts, shard, judge.log_of(out))
     if shard:
         return answers
     files.write_parquet(out, answers)
@@ -158,6 +223,8 @@ BASELINES: dict[str, tuple[str, Callable]] = {
     "entropy_mean": ("mean_entropy", np.negative),
     "entropy_max": ("max_entropy", np.negative),
     "margin_first": ("first_margin", lambda margin: np.log(np.maximum(margin, LEAST))),
+    "agreement": ("agreement", np.log),
+    "semantic_entropy": ("semantic_entropy", np.negative),
 }
 
 
@@ -167,7 +234,8 @@ def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood
     That is the probability that the model gave to its answer, the exponential of the sum of its tokens'
     log-probabilities; or of their mean, which unlike the sum does not shrink with their number, or of the smallest
     (Manakul and others, 2023). An entropy H counts as exp(-H), the probability of each of as many equally likely tokens
-    as have that entropy. What is not known of an answer, such as one from a file, gives no row.
+    (or answers, with semantic entropy) as have that entropy. What is not known of an answer, such as one from a file,
+    gives no row.
 
     Args:
         method: one of `BASELINES`.
