@@ -58,7 +58,7 @@ SWAPPED = {
 }  # fmt: skip
 MADE = (".venv", ".snakemake", "_build", "results", "__pycache__")  # what is no part of the text
 ENOUGH = 0.9  # of the mutants have to be caught
-UNSEEN = {"desc", "device", "strict"}  # arguments that change no number on a CPU
+UNSEEN = {"desc", "device", "strict", "unit", "unit_scale"}  # arguments that change no number on a CPU
 # Constants that say how much is done at a time, and change time and memory alone.
 SIZES = {"ALONE", "CACHE_TOKENS", "FEW", "FEW_TOKENS", "LESSONS", "MOST"}
 SIZES |= {"PART", "PART_BYTES", "PART_QUESTIONS", "ROWS", "SCORES", "SHARE", "SHORT"}

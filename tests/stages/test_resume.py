@@ -140,10 +140,10 @@ def test_after_its_shards_a_stage_has_nothing_to_read_or_to_ask(llama, tmp_path,
     monkeypatch.setattr(answering, "PART", 2)
     monkeypatch.setattr(extract_stage, "PART_QUESTIONS", 2)
     out = {"answer": str(tmp_path / "out.parquet"), "features": str(tmp_path / "features")}
-    whole = answering.run(llama, asked(), 5, 200, str(tmp_path / "whole.parquet"))
+    whole = answering.run(llama, asked(), 5, 200, str(tmp_path / "whole.parquet"), 2)
     rows, _ = extract_stage.run("r", llama, FRAMES, 0.5, 300, str(tmp_path / "whole"))
     for which in range(2):
-        answering.run(llama, asked(), 5, 200, out["answer"], [which, 2])
+        answering.run(llama, asked(), 5, 200, out["answer"], 2, [which, 2])
         assert len(extract_stage.run("r", llama, FRAMES, 0.5, 300, out["features"], [which, 2])[0]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "features.parts",
@@ -154,7 +154,7 @@ def test_after_its_shards_a_stage_has_nothing_to_read_or_to_ask(llama, tmp_path,
     with monkeypatch.context() as patch:
         patch.setattr(answering, "_answer_some", lambda *arguments: pytest.fail("asked again"))
         patch.setattr(extract_stage, "extract", lambda *arguments: pytest.fail("read again"))
-        written = answering.run(llama, asked(), 5, 200, out["answer"])
+        written = answering.run(llama, asked(), 5, 200, out["answer"], 2)
         again, _ = extract_stage.run("r", llama, FRAMES, 0.5, 300, out["features"])
     pd.testing.assert_frame_equal(written, whole, rtol=1e-4)
     pd.testing.assert_frame_equal(again, rows, rtol=1e-3)
@@ -309,7 +309,7 @@ def test_a_shard_hands_on_its_stages_parameters_and_its_share(stage, tmp_path, m
     asked = spied(monkeypatch, answering if stage == "answer" else extract_stage, "run", lambda *_: None)
     paths = {scored: str(tmp_path / f"{scored}.parquet") for scored in frames}
     read = {
-        "answer": {"questions": paths["one"], "max_new_tokens": 5},
+        "answer": {"questions": paths["one"], "max_new_tokens": 5, "samples": 2},
         "extract": {"answers": paths, "reader": "r", "first_layer": 0.5},
     }
     shard.run(stage, used | read[stage] | {"batch_tokens": 7, "out": "o"}, [1, 3])
@@ -317,7 +317,8 @@ def test_a_shard_hands_on_its_stages_parameters_and_its_share(stage, tmp_path, m
     given = asked[0].pop("questions") if stage == "answer" else pd.concat(asked[0].pop("answers"))
     expected = frames["one"] if stage == "answer" else pd.concat(frames)
     pd.testing.assert_frame_equal(given.drop(columns="gold"), expected.drop(columns="gold"))
-    parameters = (
-        {"max_new_tokens": 5, "out": "o"} if stage == "answer" else {"name": "r", "first_layer": 0.5, "folder": "o"}
-    )
+    parameters = {
+        "answer": {"max_new_tokens": 5, "samples": 2, "out": "o"},
+        "extract": {"name": "r", "first_layer": 0.5, "folder": "o"},
+    }[stage]
     assert asked == [parameters | {"reader": "the model", "batch_tokens": 7, "shard": [1, 3]}]
