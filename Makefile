@@ -35,7 +35,7 @@ help:
 	@echo "             run the notebooks in JupyterLab in a browser, on the results of 'make book'"
 	@echo "make test-cluster"
 	@echo "             run the smoke grid on a Slurm of two nodes on this machine, and kill one of them; needs root"
-	@echo "make mutants plant mistakes in the library, one at a time, and check that a test fails; an hour or two;"
+	@echo "make mutants plant mistakes in the library, one at a time, and check that a test fails; an hour;"
 	@echo "             ARGUMENTS='--count 20 evaluation/auroc' plants 20 in one module"
 	@echo "make bench   measure the speed against plain transformers and the machine's matrix products;"
 	@echo "             WEIGHTS=random does so without the models' weights"

@@ -102,7 +102,9 @@ def test_measure_averages_over_tasks_and_seeds():
             make_rows([2, 1, 0], [True, False, False], task="sciq", seed=1),
         ]
     )
-    lines = cells.measure(rows, scores.by_task(rows), TASKS).set_index("test_set")
+    measured = cells.measure(rows, scores.by_task(rows), TASKS)
+    assert measured.index.tolist() == list(range(len(measured))) and len(measured) == 3
+    lines = measured.set_index("test_set")
     both = lines.loc["in-distribution"]
     assert both["auroc"] == pytest.approx((0.5 + 1.0) / 2)
     assert (both["seeds"], both["n_right"], both["n_tasks"], both["of_tasks"]) == (2, 2, 2, 2)
