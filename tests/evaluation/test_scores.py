@@ -87,3 +87,16 @@ def test_all_measures_are_averaged_within_task():
     mean = scores.within_task(by_task, ["a", "b"]).iloc[0]
     for name in ("auroc", "brier", "aurc", "ece"):
         assert mean[name] == pytest.approx(by_task[name].mean()), name
+
+
+def test_every_measure_goes_its_direction_when_confidences_are_turned_round():
+    logit, correct = [2, 3, 2, 1, -2, -3, -2, -1] * 5, ([True] * 3 + [False] * 4 + [True]) * 5
+    held = make_rows(logit, correct, split="validation", scored="a")
+    good, bad = (
+        scores.by_task(pd.concat([held, make_rows(sign * np.array(logit), correct)])).iloc[0] for sign in (1, -1)
+    )
+    for name, measure in scores.MEASURES.items():
+        if name in ("accuracy", "commoner_accuracy"):  # of the grades alone
+            assert good[name] == bad[name] and measure.is_high_better
+        else:
+            assert (good[name] > bad[name]) == measure.is_high_better and good[name] != bad[name], name

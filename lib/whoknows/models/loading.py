@@ -221,7 +221,7 @@ class Reader:
     def _control(self) -> re.Pattern:
         """What a control token of the tokenizer looks like."""
         special = [re.escape(token.content) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        return re.compile("|".join(sorted(special, key=len, reverse=True)) or "(?!)")
+        return re.compile("|".join(sorted(special, reverse=True)) or "(?!)")  # a longer one before what it begins with
 
     def _encode_pieces(self, texts: list[list[str]], before: str = ANCHOR) -> list[list[int]]:
         """Ids of texts in pieces: every second one is somebody's text, in which control tokens are text, too."""
