@@ -113,3 +113,10 @@ def test_attention_has_the_gradients_that_finite_differences_have():
     )
     mask = torch.ones(2, 1, 5, 5, dtype=torch.bool).tril()
     assert torch.autograd.gradcheck(lambda *inputs: products._Attention.apply(*inputs, mask, 0.7), (query, key, value))
+
+
+def test_without_a_scaling_it_is_that_of_the_width():
+    query, key, value = torch.randn(3, 2, 4, 6, 16)
+    mask = torch.ones(2, 1, 6, 6, dtype=torch.bool).tril()
+    theirs = torch.nn.functional.scaled_dot_product_attention(query, key, value, mask)
+    torch.testing.assert_close(products.attend(None, query, key, value, mask)[0], theirs.transpose(1, 2))
