@@ -1,10 +1,12 @@
 """A plugin of pytest for mutants.py: which test executes which lines of the library, and how long each takes.
 
-What setting up a test executes is noted for its file, whose other tests may use what was set up.
+What setting up a test executes is noted for its file, whose other tests may use what was set up. Functions that keep
+their results forget them before each test, so that the first one to call them is not the only one that is noted.
 """
 
 import json
 import os
+import sys
 from collections import defaultdict
 from pathlib import Path
 from time import monotonic
@@ -30,6 +32,9 @@ def pytest_unconfigure():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item):
+    modules = [module for name, module in sys.modules.items() if name.startswith("whoknows.")]
+    for kept in (value for module in modules for value in vars(module).values() if hasattr(value, "cache_clear")):
+        kept.cache_clear()
     return (yield from _noted(_file(item), _file(item)))
 
 

@@ -58,7 +58,8 @@ SWAPPED = {
 }  # fmt: skip
 MADE = (".venv", ".snakemake", "_build", "results", "__pycache__")  # what is no part of the text
 ENOUGH = 0.9  # of the mutants have to be caught
-UNSEEN = {"desc", "device", "strict", "unit", "unit_scale"}  # arguments that change no number on a CPU
+# Arguments that change no number on a CPU, only time or looks.
+UNSEEN = {"desc", "device", "indent", "only_auroc", "strict", "unit", "unit_scale"}
 # Constants that say how much is done at a time, and change time and memory alone.
 SIZES = {"ALONE", "CACHE_TOKENS", "FEW", "FEW_TOKENS", "LESSONS", "MOST"}
 SIZES |= {"PART", "PART_BYTES", "PART_QUESTIONS", "ROWS", "SCORES", "SHARE", "SHORT"}
@@ -117,6 +118,8 @@ def _mutable(node: ast.AST) -> Iterator[ast.AST]:
 
 def _is_aside(node: ast.AST) -> bool:
     """How a chart or a table looks, what a sentence says, how much is done at a time, how a module runs."""
+    if isinstance(node, ast.keyword):
+        return node.arg in UNSEEN
     if isinstance(node, ast.Call):
         return ast.unparse(node.func).startswith("alt.")
     if isinstance(node, ast.Assign | ast.BinOp | ast.IfExp):

@@ -289,6 +289,15 @@ def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
         assert not proof.packing(reader, 90)
 
 
+def test_blocks_that_do_not_go_on_as_they_should_are_not_cached(monkeypatch, tmp_path, llama):
+    monkeypatch.setattr(proof, "_remembered", lambda what: tmp_path / f"{len(what)}")  # nothing is known yet
+    assert proof.packing(llama, 100)
+    right = proof.final
+    monkeypatch.setattr(proof, "final", lambda *inputs: right(*inputs) * 1.1)
+    with pytest.warns(UserWarning, match="not blocks below the adapters .* since final hidden states differ"):
+        assert not proof.cached(llama, 2, 100)
+
+
 def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
     model = make("phi", {}).model
     assert targets(model, "all-linear") == ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]

@@ -8,6 +8,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.prompts import QUERY
 from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
+from whoknows.models import proof
 from whoknows.models.packing import pack
 from whoknows.stages import extract as extract_stage
 
@@ -185,6 +186,12 @@ def test_a_trunk_that_ends_at_another_block_is_refused(mistral, tmp_path):
     extract_stage.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
     with pytest.raises(WhoknowsError, match="ends before block 2, but the adapters begin at block 3"):
         extract_stage.load_cached(str(tmp_path), pack(mistral, FRAMES, [True] * 6), 3)
+
+
+def test_a_reader_whose_blocks_cannot_go_on_from_it_has_a_trunk_that_says_so(mistral, tmp_path, monkeypatch):
+    monkeypatch.setattr(proof, "cached", lambda *_: False)
+    rows, _ = extract_stage.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
+    assert len(rows) and extract_stage.load_cached(str(tmp_path), pack(mistral, FRAMES, [True] * 6), 2) is None
 
 
 @pytest.mark.parametrize("first_layer", [None, 0])

@@ -258,3 +258,11 @@ def test_no_result_is_typed(path):
         text = "\n".join(cell for cell in cells_of if cell.startswith(" [markdown]"))
     text = re.sub(r"95 %|arXiv [\d.]+|arxiv.org/abs/[\d.]+|(probe|lora_prompt)/\S+: -?[\d.]+", "", text)
     assert not NUMBER.findall(text)
+
+
+def test_a_verdict_names_the_differences_that_it_rests_on():
+    lines = pd.DataFrame(
+        {"contrast": ["x", "y", "z"], "estimate": [0.3, 0.1, -0.2], "reason": "", "says": [HOLDS, HOLDS, FAILS]}
+    )
+    assert claims._deciding(lines[:2], HOLDS) == "the smallest difference is y, +0.10"
+    assert claims._deciding(lines[:1], HOLDS) == "x, +0.30" and claims._deciding(lines, FAILS) == "z, -0.20"
