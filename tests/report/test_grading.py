@@ -125,8 +125,8 @@ def test_the_page_names_the_grading_that_each_task_has(tmp_path):
     table = graded(tmp_path, **several, split=["test"] * 4 + ["train"])
     assert grading.run_sentences(table, [{"name": name, "role": "train"} for name in ("a", "b", "c", "mmlu")]) == (
         " The run has graded the answers to `a`, `b` by exact match or containment; the answers to `mmlu` by the "
-        "letter of the choice. Only those graded by exact match or containment are graded in other ways here; all others keep "
-        "the run's grades."
+        "letter of the choice. Only those graded by exact match or containment are graded in other ways here; all "
+        "others keep the run's grades."
     )
     assert "containment" not in "".join(grading.GRADINGS.values()), "of some tasks it would not be true"
 
