@@ -153,8 +153,8 @@ def _spelt(sign: str) -> str:
 def _named(
     path: Path, table: pd.DataFrame, columns: dict[str, str], needed: list[str], known_to_us: list[str]
 ) -> pd.DataFrame:
-    ours = {*needed, *known_to_us} - {*columns, *table.columns}
-    columns = columns | _in_other_letters(path, [name for name in table if name not in columns.values()], ours)
+    unseen = [name for name in dict.fromkeys([*needed, *known_to_us]) if name not in {*columns, *table.columns}]
+    columns = columns | _in_other_letters(path, [name for name in table if name not in columns.values()], unseen)
     for ours in dict.fromkeys([*columns, *needed]):
         theirs = columns.get(ours, ours)
         if theirs not in table.columns and (cells := _inside(table, theirs)):
@@ -171,7 +171,7 @@ def _named(
     return table.drop(columns=hidden).rename(columns={theirs: ours for ours, theirs in columns.items()})
 
 
-def _in_other_letters(path: Path, there: list[str], names: set[str]) -> dict[str, str]:
+def _in_other_letters(path: Path, there: list[str], names: list[str]) -> dict[str, str]:
     """For each of our names the file's column that is called the same in other letters, if there is one."""
     theirs: dict[str, list[str]] = {}
     for name in there:
