@@ -107,6 +107,8 @@ class Endpoint:
         self.refused: set[str] = set()
         self.until = 0.0  # nothing is asked before this time
         self.stop, self.writing = threading.Event(), threading.Lock()
+        self.going = threading.Event()  # while it is not set, no thread begins a request
+        self.going.set()
         if not re.fullmatch(r"https?://[!-~]+", url) or set("@?#") & set(url) or not _has_host(url):
             raise WhoknowsError(
                 f"{where}: an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
@@ -155,6 +157,7 @@ class Endpoint:
         def work() -> None:
             try:
                 for request in waiting:
+                    self.going.wait()
                     try:
                         taken, missed = take(self._reply(request)), None
                     except Missed as error:
@@ -197,11 +200,17 @@ class Endpoint:
 
     def _down(self, good: Request | None, take: Callable[[Said], Any], missed: Missed) -> WhoknowsError | None:
         """Why no request is answered any more; None if one is that was answered before, so that it is up to others."""
+        if not good:
+            return missed
+        self.going.clear()
         try:
-            take(self._reply(good)) if good else None
+            take(self._reply(good))
         except WhoknowsError as error:
+            self.stop.set()
             return error
-        return None if good else missed
+        finally:
+            self.going.set()
+        return None
 
     def _reply(self, request: Request) -> Said:
         """The reply to a request, which is sent until there is one.
