@@ -30,7 +30,7 @@ from IPython.display import HTML
 
 from whoknows.data import files
 from whoknows.evaluation import auroc
-from whoknows.stages import ablations
+from whoknows.stages import ablations, probe
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows = ablations.of_reader(reader, frames, seeds, features, strengths, sizes)
@@ -40,4 +40,4 @@ files.write_parquet(out, rows)
 # AUROC on the test answers of each model, for each model that they were trained on.
 
 # %%
-HTML(auroc.html(rows))
+HTML(probe.untaught_html(frames, seeds) + auroc.html(rows))

@@ -10,8 +10,9 @@
 # # Answers from an endpoint
 #
 # What a model answers that is behind an endpoint which speaks OpenAI's chat API, at temperature zero, after a few
-# examples, and whether it is right. Needs `questions.parquet`, and the environment variable `WHOKNOWS_API_KEY` if the
-# endpoint wants a key.
+# examples, and whether it is right. A question that the endpoint refuses, or fails to answer again and again, is
+# missing from all that is said of the model. Needs `questions.parquet`, and the environment variable
+# `WHOKNOWS_API_KEY` if the endpoint wants a key.
 
 # %% tags=["parameters"]
 model = "hosted"
@@ -25,12 +26,13 @@ rows_out = "results/by-hand/rows/likelihood/hosted.parquet"
 from IPython.display import HTML
 
 from whoknows.data import files
-from whoknows.stages.answer import examples, likelihood_rows, summary
-from whoknows.stages.answer_api import run
+from whoknows.stages.answer import examples, likelihood_rows
+from whoknows.stages.answer_api import counts, missed_html, run
 
 asked = files.read_parquet(questions)
-answers = run(api, asked, max_new_tokens, out)
+answers, missed = run(api, asked, max_new_tokens, out)
 files.write_parquet(rows_out, likelihood_rows(model, answers))
+HTML(missed_html(missed))
 
 # %% [markdown]
 # How often the model is right, and in the test split how well the probability that it gave to its own answer
@@ -38,9 +40,7 @@ files.write_parquet(rows_out, likelihood_rows(model, answers))
 # answers are wrong; cut ones had no line end within `max_new_tokens`.
 
 # %%
-marks = answers.assign(empty=answers["answer"] == "", cut=answers["is_cut"], rated=answers["sum_logprob"].notna())
-counts = marks.groupby("task", sort=False)[["empty", "cut", "rated"]].sum()
-summary(answers, asked).join(counts.rename(columns={"rated": "with a probability"})).round(3)
+counts(answers, missed, asked).round(3)
 
 # %% [markdown]
 # Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one;

@@ -25,12 +25,15 @@ sizes = [100, 200, 400]
 out = "results/by-hand/sweeps/SmolLM2-135M.parquet"
 
 # %%
+from IPython.display import HTML
+
 from whoknows.data import files
-from whoknows.stages import sweep
+from whoknows.stages import probe, sweep
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 table = sweep.run(reader, frames, seed, features, strengths, sizes)
 files.write_parquet(out, table)
+HTML(probe.untaught_html(frames, [seed]))
 
 # %% [markdown]
 # The highest AUROC on validation of each layer over the strengths, by the number of training answers.

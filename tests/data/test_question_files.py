@@ -40,6 +40,18 @@ def test_numbers_are_answers_as_they_are_written(tmp_path):
     assert load(task(tmp_path, rows))["gold"].tolist() == [["7"], ["0.5", "a half"]]
 
 
+def test_what_is_one_number_is_a_number(tmp_path):
+    texts = ["1,500", "1/2", "-.5", "50 %", "$5", "3e8", "1.5E+3", "\uff15"]
+    rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
+    assert [*load(task(tmp_path, rows, grading="number"))["gold"]] == [[text] for text in texts]
+
+
+def test_columns_in_capitals_count_as_ours(tmp_path):
+    rows = "Question;Answer;Split;ID\r\nWho?;Ada;test;7\r\nWhy?;so;train;8\r\n"
+    table = load(task(tmp_path, rows))
+    assert table["split"].tolist() == ["test", "train"] and table["id"].tolist() == ["7", "8"]
+
+
 def test_all_are_asked_where_the_grid_names_no_size_and_few_are_examples(tmp_path):
     table = questions.build([task(tmp_path, MANY)], SHARES, shots=16)
     assert len(table) == 60 and (table["split"] == "shot").sum() == 60 // questions.FEW
@@ -159,7 +171,8 @@ A, B = MANY[:2]
         ([A | {"choices": ["x", "x"]}], {}, "line 1: two choices are the same"),
         ([A | {"choices": ["x", "y"]}], {}, "line 1: the accepted answer 'Maker 0' should be one of the choices"),
         ([row | {"choices": ["B", "C"], "answer": "B"} for row in (A, B)], {}, "right choice is A in every line"),
-        ([A | {"answer": "many"}], {"grading": "number"}, "line 1: the accepted answer 'many' is no number"),
+        *(([A | {"answer": text}], {"grading": "number"}, f"line 1: the accepted answer '{text}' is not one number")
+          for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3")),
         ([{"question": "b", "gold": "c"}], {}, "no column 'answer' or 'answers'; it has question, gold. Rename one"),
         ([{"prompt": "b", "answer": "c"}], {}, "no column 'question'; it has prompt, answer"),
         ([A], {"columns": {"id": "number"}}, "there is no column 'number'"),

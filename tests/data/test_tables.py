@@ -3,7 +3,9 @@
 import json
 
 import pandas as pd
+import pyarrow
 import pytest
+from pyarrow import parquet
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
@@ -25,8 +27,25 @@ def written(path, text: str | bytes):
         ("a.CSV", '\ufeffquestion;answer\r\nWho, then?;Ada\r\n"A ""b""\nand c";=1+1\r\n'),
         ("a.tsv", 'question\tanswer\nWho, then?\tAda\n\n"A ""b""\nand c"\t=1+1\n'),
         ("a.csv", 'question,answer,\n"Who, then?",Ada,\n"A ""b""\nand c",=1+1,\n,,\n'),
+        ("a.csv", 'question;answer\r\nWho, then?;Ada;;\r\n"A ""b""\nand c";=1+1\r\n ;;\r\n;;;;\r\n'),
+        ("a.csv", '\ufeffsep=;\r\nquestion;answer\r\nWho, then?;Ada\r\n"A ""b""\nand c";=1+1\r\n'),
+        ("a.csv", 'sep=\t\r\nquestion\tanswer\r\nWho, then?\tAda\r\n"A ""b""\nand c"\t=1+1\r\n'),
+        ("a.tsv", 'question;answer\r\nWho, then?;Ada\r\n"A ""b""\nand c";=1+1\r\n'),
+        ("a.csv", '"question"\t"answer"\r\n"Who, then?"\t"Ada"\r\n"A ""b""\nand c"\t"=1+1"\r\n'),
     ],
-    ids=["jsonl", "bom and crlf", "csv", "semicolons", "tsv", "empty column and row"],
+    ids=[
+        "jsonl",
+        "bom and crlf",
+        "csv",
+        "semicolons",
+        "tsv",
+        "empty column and row",
+        "empty cells beyond the columns",
+        "a line for Excel",
+        "one with a tab",
+        "a tsv that is none",
+        "a tsv called csv",
+    ],
 )
 def test_each_form_gives_the_same_rows(name, text, tmp_path):
     table = tables.read(written(tmp_path / name, text), needed=["question"])
@@ -38,6 +57,36 @@ def test_parquet_keeps_lists_and_rows_have_numbers(tmp_path):
     table = tables.read(tmp_path / "a.parquet")
     assert list(table.index) == [1, 2]
     assert tables.texts(table["answers"][1]) == ["x", "y"] and table["answers"][2] is None
+
+
+def test_a_parquet_file_keeps_whole_numbers_and_what_was_an_index(tmp_path):
+    frame = pd.DataFrame({"question": ["a", "b"], "id": pd.array([2**60 + 1, None], "Int64")}).set_index("question")
+    frame.to_parquet(tmp_path / "a.parquet")
+    assert tables.read(tmp_path / "a.parquet", needed=["question"]).to_dict("list") == {
+        "id": [2**60 + 1, None],
+        "question": ["a", "b"],
+    }
+
+
+def test_columns_that_mean_something_are_known_in_other_letters(tmp_path):
+    path = written(tmp_path / "a.csv", "Question , ANSWER,Split,Note,id,ID\nWhy?,so,test,x,1,2\n")
+    known = ["question", "answer", "split", "id", "choices"]
+    table = tables.read(path, needed=["question"], known=known)
+    row = {"question": "Why?", "answer": "so", "split": "test", "Note": "x", "id": "1", "ID": "2"}
+    assert table.to_dict("records") == [row]
+    renamed = tables.read(path, {"question": "ANSWER", "answer": "Question"}, ["question"], known)
+    assert renamed.to_dict("records") == [row | {"question": "so", "answer": "Why?"}]
+    other = tables.read(path, {"answer": "Question"}, known=known)
+    assert other.to_dict("records")[0]["answer"] == "Why?" and "question" not in other
+    path = written(tmp_path / "b.csv", "question,Answer,ANSWER\nWhy?,so,thus\n")
+    with pytest.raises(WhoknowsError, match="b.csv: two columns are called 'Answer' and 'ANSWER'; rename one of them"):
+        tables.read(path, known=known)
+    assert [*tables.read(path)] == ["question", "Answer", "ANSWER"]
+
+
+def test_a_cell_may_be_long(tmp_path):
+    path = written(tmp_path / "a.csv", f"question\n{'x' * 200_000}\n")
+    assert tables.read(path)["question"].str.len().tolist() == [200_000]
 
 
 def test_rows_are_numbered_by_the_lines_on_which_they_begin(tmp_path):
@@ -119,10 +168,11 @@ def test_lists_in_cells(value, items):
         ("a.csv", "question\na\n".encode("utf-16"), "line 1: this is not UTF-8"),
         ("a.jsonl", '{"question": "a"}\n[1]\n', "line 2: this is no JSON object"),
         ("a.jsonl", '{"question": "a"}\n' + "[" * 100_000, "line 2: this is no JSON object"),
-        ("a.csv", "question,question\na,b\n", "line 1: two columns are called 'question'"),
+        ("a.csv", "question,question\na,b\n", "a.csv: two columns are called 'question'; rename one"),
         ("a.csv", "question,answer\na,b\nwell, no,c\n", "line 3: this row has 3 cells, but there are 2 columns"),
+        ("a.csv", "question,answer,note\na,b,c\nd,e\n", "line 3: this row has 2 cells, but there are 3 columns; fill"),
         ("a.csv", 'question,answer\n"a,b\n', "this is no good CSV"),
-        ("a.csv", "Question,answer\na,b\n", "no column 'question'; it has Question, answer. Rename one, or write "),
+        ("a.csv", "Q,answer\na,b\n", "no column 'question'; it has Q, answer. Rename one, or write "),
         ("a.parquet", "no", "a.parquet"),
     ],
 )
@@ -130,6 +180,13 @@ def test_a_bad_file_is_named_with_its_line_and_the_fix(name, text, sentence, tmp
     with pytest.raises(WhoknowsError) as error:
         tables.read(written(tmp_path / name, text), needed=["question"])
     assert str(tmp_path / name) in str(error.value) and sentence in str(error.value)
+
+
+def test_two_columns_of_one_name_in_parquet(tmp_path):
+    columns = [pyarrow.array([text]) for text in "abc"]
+    parquet.write_table(pyarrow.table(columns, names=["question", "note", "note"]), tmp_path / "a.parquet")
+    with pytest.raises(WhoknowsError, match="a.parquet: two columns are called 'note'; rename one of them"):
+        tables.read(tmp_path / "a.parquet")
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -96,6 +96,24 @@ def test_the_questions_that_both_ask_count_whatever_their_role(tmp_path):
     assert set(table["how"]) == {"paired, on the 150 questions that both ask"} and (table[NUMBERS] == 0).all(axis=None)
 
 
+def test_a_model_is_compared_on_what_it_has_answered_in_both_runs(tmp_path):
+    """What it has not answered in one of them would look like a difference, since the other one has it."""
+    base, other = a_run(tmp_path / "base"), a_run(tmp_path / "other", models=("ash", "birch", "cedar"))
+    rows = files.read_parquet(other / "rows/all.parquet")
+    answered = ~((rows["scored"] == "ash") & (rows["logit"] > 0.5) & ~rows["correct"])  # its best mistakes are missing
+    files.write_parquet(other / "rows/all.parquet", rows[answered])
+    table = compare.of_folders([base, other])
+    assert set(table["how"]) == {"paired, on the 200 questions that both ask"}
+    both = table[table["says"] == ""]
+    assert set(both["scored"]) == {"ash", "birch"} and (both[NUMBERS] == 0).all(axis=None)
+    kept = rows[answered & (rows[compare.CELL] == [*NATIVE]).all(axis=1)]
+    assert len(kept) < 190
+    expected = auroc(kept["logit"], kept["correct"])
+    assert both.set_index(compare.CELL).loc[NATIVE, ["before", "after"]].tolist() == pytest.approx([expected] * 2)
+    alone = table[table["scored"] == "cedar"]
+    assert len(alone) and set(alone["says"]) == {"missing in base"}
+
+
 def test_what_a_run_lacks_and_what_was_still_improving_is_said(tmp_path):
     base, other = a_run(tmp_path / "base"), a_run(tmp_path / "other", models=("ash", "cedar"))
     card = {"method": "probe", "reader": "ash", "trained_on": "ash", "seed": 0}

@@ -82,7 +82,7 @@ def test_answers_without_a_verdict_are_counted_and_left_out_of_the_agreement(tmp
         "table of agreement."
     )
     assert grading.judged_sentences(table) == sentence
-    mine = grading.judged_sentences(table.assign(by_judge=[True, False, False, False, False]))
+    mine = grading.judged_sentences(table.assign(in_the_run=["a judge model", *[grading.OPEN] * 4]))
     assert mine.endswith(sentence.replace("2 of 4", "2 of 3")), "on those that it graded it is not compared"
     two = pd.concat([table, table.assign(scored="b", judge=True), table[:3].assign(scored="c")])
     assert "on 3 of 11 test answers (2 of a and 1 of c)" in grading.judged_sentences(two)
@@ -100,9 +100,35 @@ def test_tasks_that_the_judge_grades_keep_its_grades_and_the_page_says_so(tmp_pa
     table = graded(tmp_path, kind="judge http://localhost/v1 <b>wise</b>", correct=[False, True, False, True, False])
     for name in ("exact", "f1"):
         assert table[name].equals(table["contains"].rename(name))
-    sentence = " A judge graded the answers to `made_up` for the run: here they keep its grades in each grading."
-    assert grading.judged_sentences(table) == sentence
-    assert grading.judged_sentences(graded(tmp_path)) == ""
+    sentence = (
+        " The run has graded the answers to `made_up` by a judge model. Only those graded by exact match or "
+        "containment are graded in other ways here; all others keep the run's grades."
+    )
+    assert grading.run_sentences(table, TASKS) == sentence and grading.judged_sentences(table) == ""
+
+
+def test_the_page_names_the_grading_that_each_task_has(tmp_path):
+    kinds = {
+        "open": "exact match or containment",
+        "name": "the name before the first comma or bracket",
+        "exact": "exact match",
+        "f1": "token F1 of one half or more",
+        "choice": "the letter of the choice",
+        "number 0.5": "the first number",
+        "judge http://localhost/v1 wise": "a judge model",
+    }
+    for kind, how in kinds.items():
+        said = grading.run_sentences(graded(tmp_path, kind=kind), TASKS)
+        assert said.startswith(f" The run has graded the answers to `made_up` by {how}.")
+        assert ("Only those" in said) == (kind != "open")
+    several = {"task": ["a", "mmlu_x", "mmlu_y", "b", "c"], "kind": ["open", "choice", "choice", "open", "number"]}
+    table = graded(tmp_path, **several, split=["test"] * 4 + ["train"])
+    assert grading.run_sentences(table, [{"name": name, "role": "train"} for name in ("a", "b", "c", "mmlu")]) == (
+        " The run has graded the answers to `a`, `b` by exact match or containment; the answers to `mmlu` by the "
+        "letter of the choice. Only those graded by exact match or containment are graded in other ways here; all "
+        "others keep the run's grades."
+    )
+    assert "containment" not in "".join(grading.GRADINGS.values()), "of some tasks it would not be true"
 
 
 def test_agreement_counts_test_answers(tmp_path):

@@ -15,7 +15,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "folder, name", [("my-study", "my-study"), ("deep/er/my_2nd.study", "my-2nd.study"), (".", "")]
+    "folder, name",
+    [("my-study", "my-study"), ("deep/er/my_2nd.study", "my-2nd.study"), (".", ""), ("2024", "2024"), ("no", "no")],
 )
 def test_a_folder_to_begin_with(folder, name, tmp_path, capsys):
     assert __main__.main(["new", folder]) == 0
@@ -33,6 +34,13 @@ def test_a_folder_to_begin_with(folder, name, tmp_path, capsys):
     assert len(asked) == 3 and tables.texts(asked["answers"].iloc[0]) == ["8", "eight"]
     readme = (path / "README.md").read_text()
     assert f"make book GRID={folder}/grid.yml" in readme and f"compare results/{name} " in readme
+
+
+def test_a_folder_that_is_called_as_a_place_of_the_templates_is(tmp_path):
+    assert __main__.main(["new", "a-NAME"]) == __main__.main(["new", "a-FOLDER"]) == 0
+    for name in ("a-NAME", "a-FOLDER"):
+        assert f"make book GRID={name}/grid.yml " in (tmp_path / name / "README.md").read_text()
+        assert files.read_yaml(tmp_path / name / "grid.yml")["name"] == name
 
 
 @pytest.mark.parametrize(

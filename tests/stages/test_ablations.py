@@ -15,7 +15,7 @@ from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
 from whoknows.report.pages import controls
-from whoknows.stages import ablations
+from whoknows.stages import ablations, probe
 
 SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
 
@@ -224,11 +224,29 @@ def test_a_task_is_not_left_out_where_the_rest_is_of_one_class(states, split):
     assert "probe_without_easy" in methods and "probe_without_hard" not in methods and "probe_last" in methods
 
 
-def test_training_answers_of_one_class(states):
+NOTHING = {
+    "train": "no right answer among the training answers",
+    "validation": "no task has both right and wrong validation answers",
+}
+
+
+@pytest.mark.parametrize("split, reason", NOTHING.items())
+def test_a_model_that_nothing_can_be_learned_from_is_left_out_and_the_others_are_as_without_it(states, split, reason):
     frames, folder = states
-    frames["b"].loc[frames["b"]["split"] == "train", "correct"] = False
-    with pytest.raises(WhoknowsError, match="no right answer among the training answers of b"):
-        ablations.of_reader("r", frames, [0], folder, [1.0], [])
+    frames["b"].loc[frames["b"]["split"] == split, "correct"] = False
+
+    stages = (lambda: ablations.of_reader("r", frames, [0], folder, [1.0], [50])), (lambda: surface(frames))
+    for stage in stages:
+        with pytest.warns(UserWarning, match=f"^nothing is trained on b, seed 0: {reason}$"):
+            rows = stage()
+        assert {*rows["trained_on"]} - {""} == {"a"} and {*rows["scored"]} == {"a", "b"}
+    assert probe.untaught_html(frames, [0]) == f"<p>Nothing is trained on the answers of b, seed 0: {reason}.</p>"
+    assert probe.untaught_html({"a": frames["a"]}, [0]) == ""
+    assert "&lt;b&gt;" in probe.untaught_html({"<b>": frames["b"]}, [0])
+    frames["a"] = frames["a"].assign(correct=frames["b"]["correct"])
+    for stage in stages:
+        with pytest.warns(UserWarning), pytest.raises(WhoknowsError, match=f"nothing to learn: {reason} of a; raise"):
+            stage()
 
 
 @pytest.fixture
@@ -247,7 +265,7 @@ def digits(text):
 def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_division(handed, monkeypatch):
     (fits, scored_calls), frames, methods = (
         handed,
-        mixed(24),
+        mixed(),
         ("task_prior", "answer_length", "question_only", "answer_only", "embedder"),
     )
     asked = spied(

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import test_answer
 
-from fake_endpoint import chosen
+from fake_endpoint import chosen, failed
 from whoknows import WhoknowsError
 from whoknows.data.files import ROOT
 from whoknows.data.prompts import BRIEF
@@ -26,9 +26,16 @@ def asked(count=6):
     return table
 
 
-def run(endpoint, folder, questions=None, new=NEW, **api):
+def both(endpoint, folder, questions=None, new=NEW, **api):
+    """The answers, and the questions without one."""
     api = {"url": endpoint.url, "model": "wise"} | api
     return answer_api.run(api, asked() if questions is None else questions, new, str(folder / "wise.parquet"))
+
+
+def run(endpoint, folder, questions=None, new=NEW, **api):
+    answers, missed = both(endpoint, folder, questions, new, **api)
+    assert missed.empty
+    return answers
 
 
 def read(endpoint, folder, *replies):
@@ -187,6 +194,56 @@ def test_refused_log_probabilities_are_missing(endpoint, tmp_path):
     with pytest.warns(UserWarning, match="refuses logprobs: its answers have no log-probabilities"):
         table = run(endpoint, tmp_path)
     assert table["correct"].all() and table[MEASURES].isna().all(axis=None) and len(endpoint.asked) == 7
+
+
+WHY = "answered 400 Bad Request (<b>filtered</b>)"
+
+
+def test_a_question_that_the_endpoint_refuses_is_missing_and_counted_with_the_reason(endpoint, tmp_path):
+    plain = asked()[asked()["split"] != "shot"]
+    refused, other = plain["question"].iloc[[0, 3]]
+
+    def reply(text, count):
+        if text == refused:
+            return 400, failed("<b>filtered</b>")
+        return (500, "") if text == other else (200, chosen("rain", SURE))
+
+    endpoint.reply = reply
+    with pytest.warns(
+        UserWarning, match="^answer: 2 of 6 questions have no answer .* the first one: .* 400 Bad Request"
+    ):
+        answers, missed = both(endpoint, tmp_path)
+    kept = plain[~plain["question"].isin([refused, other])]
+    assert answers["question_id"].tolist() == kept["question_id"].tolist() and answers["correct"].all()
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "wise.parquet"), answers)
+    without = plain[plain["question"].isin([refused, other])]
+    assert missed["question_id"].tolist() == without["question_id"].tolist()
+    assert missed["task"].tolist() == without["task"].tolist()
+    assert missed["why"].tolist() == [WHY, "answered 500 Internal Server Error"]
+    html = answer_api.missed_html(missed)
+    assert "2 questions have no answer, and are missing from all that is said of this model" in html
+    assert "<b>" not in html and "answered 400 Bad Request (&lt;b&gt;filtered&lt;/b&gt;)" in html
+    assert answer_api.counts(answers, missed, asked())["answers"].sum() == 4
+    assert "every question" in answer_api.missed_html(missed[:0])
+    endpoint.reply = lambda text, count: (200, chosen("snow"))
+    assert len(run(endpoint, tmp_path)) == 6, "another run asks for them again"
+
+
+def test_a_question_without_an_answer_is_none_without_a_verdict(endpoint, tmp_path):
+    kind = f"judge {endpoint.url} wise"
+    first = asked()["question"][asked()["split"] != "shot"].iloc[0]
+    endpoint.reply = lambda text, count: (400, "") if text == first else (200, "yes")
+    with pytest.warns(UserWarning, match="1 of 6"):
+        answers, missed = both(endpoint, tmp_path, asked().assign(kind=kind))
+    table = answer_api.counts(answers, missed, asked().assign(kind=kind))
+    assert table["answers"].sum() == 5 and table["without a verdict"].sum() == 0
+
+
+def test_where_no_question_has_an_answer_the_stage_ends(endpoint, tmp_path):
+    endpoint.reply = lambda text, count: (400, failed("no model wise"))
+    with pytest.raises(WhoknowsError, match=r"answered 400 Bad Request \(no model wise\)"):
+        both(endpoint, tmp_path)
+    assert not (tmp_path / "wise.parquet").exists()
 
 
 def test_nothing_to_ask(endpoint, tmp_path):

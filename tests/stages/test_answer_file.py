@@ -59,6 +59,14 @@ def test_grades_and_log_probabilities_in_the_file_stand(tmp_path, yes, no):
     assert summary(answers.drop(columns="sum_logprob"))["AUROC of likelihood"].isna().all()
 
 
+def test_columns_in_capitals_count_as_ours(tmp_path):
+    lines = [f"What is number {i}?;{i};{'FALSE' if i % 2 else 'TRUE'};-1" for i in range(8)]
+    (tmp_path / "a.csv").write_text("\r\n".join(["\ufeffQuestion;Answer;Correct;LogProb", *lines, ";;;", ""]))
+    answers, sentence = answer_file.read(QUESTIONS, str(tmp_path / "a.csv"), {})
+    assert answers["correct"].tolist() == [False, True] * 3 + [False] and (answers["sum_logprob"] == -1).all()
+    assert "graded in the file: 7; graded here: 0; with a logprob: 7." in sentence
+
+
 def test_numbers_are_texts_and_half_a_surrogate_harms_nobody(tmp_path):
     rows = [{"question_id": f"t-{i}", "answer": answer} for i, answer in enumerate([9, 1, 2.5, 3, "\ud800=1", 5, 6, 7])]
     answers, _ = read(tmp_path, rows)

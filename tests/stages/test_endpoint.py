@@ -11,7 +11,7 @@ import pytest
 from fake_endpoint import Endpoint, chosen, failed
 from whoknows import WhoknowsError
 from whoknows.stages import endpoint as client
-from whoknows.stages.endpoint import LIMITED, LONGEST, TRIES, WORKERS, Request
+from whoknows.stages.endpoint import LIMITED, LONGEST, TRIES, WORKERS, Missed, Request
 
 KEY = "SOME_KEY"
 SECRET = "sk-0123456789abcdef"
@@ -113,28 +113,89 @@ def test_each_wait_is_longer_than_the_one_before_up_to_a_bound_and_not_the_same_
     assert len({client.random.uniform(0.5, 1.5) for _ in range(9)}) > 1
 
 
+def sentence(endpoint, why):
+    return (
+        f"grid, here: {endpoint.url} {why} when it was asked about id1; "
+        f"check the address, the model's name and the key in {KEY}; what was answered is kept"
+    )
+
+
 @pytest.mark.parametrize(
     "answer, tries, why",
     [
-        ((500, failed("out of memory")), TRIES, r"answered 500 Internal Server Error \(out of memory\)"),
-        ((429, failed("no quota")), LIMITED, r"answered 429 Too Many Requests \(no quota\)"),
+        ((429, failed("no quota")), LIMITED, "answered 429 Too Many Requests (no quota)"),
+        ((404, failed("no model m")), 1, "answered 404 Not Found (no model m)"),
+        ((401, failed("wrong key sk-0123")), 1, "answered 401 Unauthorized"),
+        ((403, failed("wrong key sk-0123")), 1, "answered 403 Forbidden"),
+        ((402, failed("pay")), 1, "answered 402 Payment Required (pay)"),
+    ],
+)
+def test_what_concerns_every_request_is_one_sentence_and_what_was_answered_is_kept(
+    endpoint, tmp_path, answer, tries, why
+):
+    endpoint.reply = lambda text, count: (200, f"on {text}") if text == "q0" else answer
+    with pytest.raises(WhoknowsError) as raised:
+        ask(endpoint.url, tmp_path / "log", 2)
+    assert str(raised.value) == sentence(endpoint, why)
+    assert endpoint.texts == ["q0"] + ["q1"] * tries and kept(tmp_path / "log") == {"0": "on q0"}
+
+
+FILTERED = {"choices": [{"message": {"content": None}, "finish_reason": "content_filter"}]}
+
+
+@pytest.mark.parametrize(
+    "answer, tries, why",
+    [
+        ((500, failed("out of memory")), TRIES, "answered 500 Internal Server Error (out of memory)"),
         ((200, b"{"), TRIES, "answered what is no chat completion"),
         ((200, {"choices": []}), TRIES, "answered what is no chat completion"),
-        ((404, failed("no model m")), 1, r"answered 404 Not Found \(no model m\)"),
-        ((400, {"detail": "too long"}), 1, r"answered 400 Bad Request \(too long\)"),
-        ((401, failed("wrong key sk-0123")), 1, "answered 401 Unauthorized"),
+        ((400, {"detail": "too long"}), 1, "answered 400 Bad Request (too long)"),
+        ((413, ""), 1, "answered 413 Request Entity Too Large"),
+        ((451, failed("no")), 1, "answered 451 Unavailable For Legal Reasons (no)"),
+        ((200, FILTERED), 1, "left out the answer (content_filter)"),
+        ((200, b"", {"Content-Length": "1000"}), TRIES, "answered what is no chat completion"),
         ((799, ""), TRIES, "answered 799"),
     ],
 )
-def test_what_does_not_pass_is_one_sentence_and_what_was_answered_is_kept(endpoint, tmp_path, answer, tries, why):
-    endpoint.reply = lambda text, count: (200, f"on {text}") if text == "q0" else answer
-    sentence = (
-        rf"^grid, here: {endpoint.url} {why} when it was asked about id1; "
-        f"check the address, the model's name and the key in {KEY}; what was answered is kept$"
-    )
-    with pytest.raises(WhoknowsError, match=sentence):
-        ask(endpoint.url, tmp_path / "log", 2)
-    assert endpoint.texts == ["q0"] + ["q1"] * tries and kept(tmp_path / "log") == {"0": "on q0"}
+def test_a_request_that_is_missed_has_an_error_in_its_place_and_is_asked_again_in_the_next_run(
+    endpoint, tmp_path, answer, tries, why
+):
+    endpoint.reply = lambda text, count: answer if text == "q1" else (200, f"on {text}")
+    first, missed, last = ask(endpoint.url, tmp_path / "log", 3)
+    assert (first, last) == ("on q0", "on q2") and isinstance(missed, Missed)
+    assert (missed.why, str(missed)) == (why, sentence(endpoint, why))
+    assert endpoint.texts.count("q1") == tries and {*kept(tmp_path / "log")} == {"0", "2"}
+    endpoint.reply = lambda text, count: (200, f"at last {text}")
+    assert ask(endpoint.url, tmp_path / "log", 3) == ["on q0", "at last q1", "on q2"]
+
+
+@pytest.mark.parametrize("answer", [(400, failed("no model m")), (503, "")])
+def test_where_all_of_the_first_requests_are_missed_no_other_is_asked(endpoint, tmp_path, answer):
+    endpoint.reply = lambda text, count: answer
+    with pytest.raises(WhoknowsError, match=f"answered {answer[0]} "):
+        ask(endpoint.url, tmp_path / "log", 1000)
+    assert len({*endpoint.texts}) <= 3 * WORKERS
+
+
+def test_many_missed_requests_one_after_the_other_do_not_end_it_if_another_is_still_answered(endpoint, tmp_path):
+    """A filter may refuse all questions of a topic, which stand together, and the next run asks for them alone."""
+    endpoint.reply = lambda text, count: (200, text) if int(text[1:]) in (0, 99) else (400, failed("filtered"))
+    for _ in range(2):
+        said = ask(endpoint.url, tmp_path / "log", 100)
+        assert [said[0], said[99]] == ["q0", "q99"] and all(isinstance(one, Missed) for one in said[1:99])
+    assert {*kept(tmp_path / "log")} == {"0", "99"} and 2 < endpoint.texts.count("q0") + endpoint.texts.count("q99")
+
+
+def test_where_what_was_answered_before_is_not_answered_again_it_ends(endpoint, tmp_path):
+    endpoint.reply = lambda text, count: (200, text) if count <= 20 else (400, failed("no credit"))
+    with pytest.raises(WhoknowsError, match=r"answered 400 Bad Request \(no credit\) .* what was answered is kept$"):
+        ask(endpoint.url, tmp_path / "log", 1000)
+    assert len(endpoint.asked) < 20 + 5 * WORKERS and len(kept(tmp_path / "log")) == 20
+
+
+def test_without_a_connection_it_ends_with_the_first_request(tmp_path, endpoint):
+    with pytest.raises(WhoknowsError, match=r"gave no answer \(ConnectionRefusedError\) when it was asked about id0"):
+        ask("http://127.0.0.1:9/v1", tmp_path / "log", 100)
 
 
 def test_after_a_failure_nothing_new_is_asked_and_what_was_asked_is_kept(endpoint, tmp_path):
@@ -170,8 +231,7 @@ def test_a_slow_endpoint_is_asked_again(endpoint, tmp_path, monkeypatch):
     assert ask(endpoint.url, tmp_path / "log", 1) == ["on q0"] and len(endpoint.asked) > 1
     awake.clear()
     endpoint.reply = lambda text, count: (awake.wait(20), (200, ""))[1]
-    with pytest.raises(WhoknowsError, match=r"gave no answer \(TimeoutError\)"):
-        ask(endpoint.url, tmp_path / "other", 1)
+    assert ask(endpoint.url, tmp_path / "other", 1)[0].why == "gave no answer (TimeoutError)"
     awake.set()
 
 
@@ -206,8 +266,8 @@ def test_options_are_not_to_blame_for_every_error(endpoint, tmp_path, recwarn):
     ask(endpoint.url, tmp_path / "log", 1, max_tokens=5)
     assert "max_tokens" in endpoint.bodies[1]
     endpoint.reply = lambda text, count: (400, failed("too long a question"))
-    with pytest.raises(WhoknowsError, match="too long a question"):
-        ask(endpoint.url, tmp_path / "other", 1, max_tokens=5, logprobs=True)
+    (missed,) = ask(endpoint.url, tmp_path / "other", 1, max_tokens=5, logprobs=True)
+    assert missed.why == "answered 400 Bad Request (too long a question)"
     assert len(endpoint.asked) == 4 and len(recwarn) == 0
 
 
@@ -230,13 +290,13 @@ def test_the_key_is_in_one_header_and_nowhere_else(endpoint, tmp_path, monkeypat
 
     endpoint.reply = reply
     monkeypatch.setenv(KEY, f"{SECRET}\n")
-    with pytest.raises(WhoknowsError, match=r"\(Bearer \*\*\* is wrong\)") as raised:
-        ask(endpoint.url, tmp_path / "log", 2)
+    missed = ask(endpoint.url, tmp_path / "log", 2)[1]
+    assert missed.why == "answered 400 Bad Request (Bearer *** is wrong)"
     path, headers, body = endpoint.asked[0]
     assert path == "/v1/chat/completions" and headers["Authorization"] == f"Bearer {SECRET}"
     assert headers["User-Agent"] == "whoknows", "Python's own name is turned away by some"
     others = [path, json.dumps(body), *(value for name, value in headers.items() if name != "Authorization")]
-    said = [str(raised.value), repr(raised.value.__context__), (tmp_path / "log").read_text(), *map(str, recwarn)]
+    said = [str(missed), repr(missed.__context__), (tmp_path / "log").read_text(), *map(str, recwarn)]
     assert [text for text in others + said if SECRET in text] == []
     assert kept(tmp_path / "log") == {"0": "you sent Bearer ***"}
 
@@ -338,9 +398,9 @@ def test_ctrl_c_ends_at_once_and_keeps_what_is_there(endpoint, tmp_path, monkeyp
 def test_what_others_say_moves_no_cursor_and_is_one_short_line(endpoint, tmp_path):
     endpoint.reply = lambda text, count: (400, failed("\x1b[2J\n\u202eno\ud800" + "x" * 999))
     request = Request("0", "id\n\x1b[31m", {"messages": [{"role": "user", "content": "q"}]})
-    with pytest.raises(WhoknowsError, match=r"about id \[31m; ") as raised:
-        client.Endpoint(endpoint.url, "grid, here", KEY).ask([request], tmp_path / "log", str, "asking")
-    assert str(raised.value).isprintable() and len(str(raised.value)) < 600
+    (missed,) = client.Endpoint(endpoint.url, "grid, here", KEY).ask([request], tmp_path / "log", str, "asking")
+    assert "about id [31m; " in str(missed) and str(missed).isprintable() and len(str(missed)) < 600
+    assert missed.why.isprintable() and len(missed.why) < 300
 
 
 def test_half_of_a_surrogate_pair_is_a_question_mark(endpoint, tmp_path):

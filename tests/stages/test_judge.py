@@ -66,9 +66,9 @@ def test_each_answer_is_judged_beside_its_own_question_and_its_own_accepted_answ
 
 def test_what_was_judged_before_a_failure_is_kept(endpoint, tmp_path):
     good = endpoint.reply
-    endpoint.reply = lambda text, count: good(text, count) if count == 1 else (401, "")
+    endpoint.reply = lambda text, count: good(text, count) if count == 1 else (400, "")
     sentence = (
-        r"grid, judge.url: http://127.0.0.1:\d+/v1 answered 401 Unauthorized when it was asked about q2; "
+        r"grid, judge.url: http://127.0.0.1:\d+/v1 answered 400 Bad Request when it was asked about q2; "
         "check .* the key in WHOKNOWS_JUDGE_KEY; what was answered is kept"
     )
     with pytest.warns(UserWarning, match=f"^judge: 1 of 2 answers have no verdict and are left out: .*{sentence}"):
@@ -231,10 +231,10 @@ def test_a_judge_that_fails_all_the_time_is_not_asked_to_the_end(endpoint, tmp_p
 
 
 def test_few_answers_and_no_verdict_are_a_sentence_unless_words_grade_others(endpoint, tmp_path):
-    endpoint.reply, frame = lambda text, count: (401, ""), essays(endpoint)[:3]
-    with pytest.warns(UserWarning, match="2 of 2 answers have no verdict .* answered 401 Unauthorized"):
+    endpoint.reply, frame = lambda text, count: (400, ""), essays(endpoint)[:3]
+    with pytest.warns(UserWarning, match="2 of 2 answers have no verdict .* answered 400 Bad Request"):
         assert judge.graded(frame, tmp_path / "log")["question_id"].tolist() == ["q1"]
-    with pytest.raises(WhoknowsError, match="gave none of 2 verdicts: .* 2 requests failed; .* 401"):
+    with pytest.raises(WhoknowsError, match="gave none of 2 verdicts: .* 2 requests failed; .* 400"):
         judge.graded(frame.iloc[[0, 2]], tmp_path / "log")
 
 
@@ -297,7 +297,7 @@ def test_answers_of_an_endpoint_are_graded_by_the_judge(endpoint, tmp_path):
 
     endpoint.reply, asked = reply, questions(endpoint)
     out = tmp_path / "a.b.parquet"
-    table = answer_api.run({"url": endpoint.url, "model": "m"}, asked, 9, str(out))
+    table, _ = answer_api.run({"url": endpoint.url, "model": "m"}, asked, 9, str(out))
     assert table["correct"].tolist() == [task == "sciq" or at % 2 == 1 for at, task in enumerate(table["task"])]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.b.jsonl", "a.b.judge.jsonl", out.name]
     assert len(endpoint.asked) == 24 + 16, "the example is not graded"

@@ -68,6 +68,15 @@ def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_i
     assert table.loc[("a", "b", 2, 1.0), "validation_auroc"] == table.loc[("a", "a", 2, 1.0), "validation_auroc"]
 
 
+def test_a_model_that_nothing_can_be_learned_from_is_left_out(made):
+    frames, folder = made
+    whole = sweep.run("r", frames, 0, str(folder), [1.0], [30])
+    frames["b"] = frames["b"].assign(correct=frames["b"]["correct"] | (frames["b"]["split"] == "train"))
+    with pytest.warns(UserWarning, match="nothing is trained on b, seed 0: no wrong answer among the training answers"):
+        table = sweep.run("r", frames, 0, str(folder), [1.0], [30])
+    pd.testing.assert_frame_equal(table, whole[whole["trained_on"] == "a"].reset_index(drop=True))
+
+
 @pytest.mark.parametrize("seed", [0, 3])
 def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tmp_path, monkeypatch, seed):
     frames = {

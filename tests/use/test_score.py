@@ -257,6 +257,9 @@ def test_columns_of_parquet_keep_their_types_and_old_scores_give_way(score, tmp_
             "question": ["Why?"],
             "answer": ["so"],
             "many": pyarrow.array([[1, None]], pyarrow.list_(pyarrow.int16())),
+            "part": [{"a": 1, "b": ["x"]}],
+            "parts": [[{"a": 1, "b": None}, {"a": None, "b": ["y"]}]],
+            "pairs": pyarrow.array([[("k", 1)]], pyarrow.map_(pyarrow.string(), pyarrow.int64())),
             "raw": [b"\xff"],
             "when": pyarrow.array([0], pyarrow.timestamp("s")),
         }
@@ -268,6 +271,20 @@ def test_columns_of_parquet_keep_their_types_and_old_scores_give_way(score, tmp_
     assert scored.column_names == [*table.column_names, "p_correct"]
     assert scored.drop_columns(["logit", "p_correct"]).equals(table.drop_columns("logit"))
     assert scored["logit"].to_pylist() == pytest.approx([4 - 2 / 7 + 1 / 1000])
+
+
+def test_structs_of_json_lines_come_through(score, tmp_path):
+    row = ROWS[1] | {"part": {"a": [{"b": None}]}, "parts": [{"a": 1}, {}]}
+    source, output = written(tmp_path / "in.jsonl", [row]), tmp_path / "out.jsonl"
+    assert score(Fake(), "--input", source, "--output", output)[0] == 0
+    assert {name: value for name, value in read(output)[0].items() if name in row} == row
+
+
+def test_the_line_with_which_excel_is_told_the_delimiter_is_no_row(score, tmp_path):
+    (tmp_path / "in.csv").write_text("sep=;\r\nquestion;answer\r\nWhy?;so, so\r\n")
+    status, text, _ = score(Fake(), "--input", tmp_path / "in.csv")
+    head, row = text.splitlines()
+    assert (status, head) == (0, "question;answer;p_correct;logit") and row.startswith("Why?;so, so;0.")
 
 
 def test_a_number_in_place_of_an_answer_is_refused_by_its_row(score, tmp_path):

@@ -82,6 +82,12 @@ def number(text: str) -> float | None:
     return float(match[1].replace(",", "")) / over if match and over else None
 
 
+def is_one_number(text: str) -> bool:
+    """Whether a text has a number and no digit beside it: a decimal comma or a date would be taken for another one."""
+    text = unicodedata.normalize("NFKC", text).translate(SIGNS)
+    return number(text) is not None and not re.search(r"\d", NUMBER.sub("", text, count=1))
+
+
 def token_f1(answer: str, gold: list[str]) -> float:
     """The highest F1 of the normalised words of an answer and of an accepted answer (Rajpurkar et al. 2016)."""
     return max((_f1(words(answer).split(), words(g).split()) or float(same(answer, g)) for g in gold), default=0.0)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
-from whoknows.data.grading import GRADINGS, number
+from whoknows.data.grading import GRADINGS, is_one_number
 from whoknows.data.matching import normalise
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
@@ -52,7 +52,7 @@ def load(task: dict) -> pd.DataFrame:
 
 def _rows(task: dict) -> pd.DataFrame:
     path, columns = task["file"], task.get("columns") or {}
-    rows = tables.read(path, columns, ["question"])
+    rows = tables.read(path, columns, ["question"], COLUMNS)
     if not {"answer", "answers"} & {*rows}:
         raise WhoknowsError(
             f"{path}: there is no column 'answer' or 'answers'; it has {', '.join(map(str, rows))}. "
@@ -71,9 +71,10 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
         if not gold:
             raise ValueError("the question has no accepted answer; write one, or remove the line")
         question, gold = _choices(text, gold, row["choices"]) if grading == "choice" else (text, gold)
-        odd = next((answer for answer in gold if grading == "number" and number(answer) is None), None)
+        odd = next((answer for answer in gold if grading == "number" and not is_one_number(answer)), None)
         if odd is not None:
-            raise ValueError(f"the accepted answer {odd!r} is no number; correct it, or change the task's grading")
+            what = "is not one number, such as 1000.5; correct it, or change the task's grading"
+            raise ValueError(f"the accepted answer {odd!r} {what}")
         split = _text(row["split"]).lower()
         if task.get("has_splits") and not split:
             raise ValueError("the question has no split; write train or test: a released adapter may have learned it")

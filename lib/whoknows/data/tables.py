@@ -5,11 +5,13 @@ import difflib
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pyarrow
+from pyarrow import parquet
 
 from whoknows import WhoknowsError
 from whoknows.data import files
@@ -19,9 +21,12 @@ DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 SHOWN = 12  # columns that a sentence names at most
+csv.field_size_limit(2**31 - 1)  # of a cell; it is 2**17 otherwise, and who reads a table says what is too long
 
 
-def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterable[str] = ()) -> pd.DataFrame:
+def read(
+    path: Path | str, columns: dict[str, str] | None = None, needed: Iterable[str] = (), known: Iterable[str] = ()
+) -> pd.DataFrame:
     """A user's table.
 
     Args:
@@ -30,6 +35,8 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
         columns: our name -> the file's, for columns with other names than ours; `answers.text` is what structs in
             the column answers hold as text, unless a column is called just that.
         needed: columns, by our names, that have to be there.
+        known: all columns that mean something, by our names. One that is not there as it is written, and not in
+            `columns`, is the file's column of that name in other letters, such as Answer.
 
     Returns:
         Its rows with our names, and other columns under their own. A cell is text in CSV and TSV, and None where it is
@@ -42,9 +49,12 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
     path = Path(path)
     if path.suffix.lower() == ".parquet":
         try:
-            table = pd.read_parquet(io.BytesIO(files.read_bytes(path)))
+            columnar = parquet.ParquetFile(io.BytesIO(files.read_bytes(path))).read()
         except (pyarrow.ArrowException, OSError, ValueError):
             raise WhoknowsError(f"{path}: this is no Parquet file, or a damaged one; write it anew.") from None
+        _check_names(path, columnar.column_names)
+        # An index of pandas is a column as any other, and a whole number with a gap beneath it stays whole.
+        table = columnar.to_pandas(ignore_metadata=True, integer_object_nulls=True)
         table = table.astype(object).where(table.notna(), None).set_axis(range(1, len(table) + 1))
     elif path.suffix.lower() in ENDINGS:
         rows = dict(_objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path)))
@@ -55,7 +65,7 @@ def read(path: Path | str, columns: dict[str, str] | None = None, needed: Iterab
         raise WhoknowsError(f"{path}: its name should end with {known}; convert or rename it.")
     if table.empty:
         raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
-    return _named(path, table, columns or {}, needed)
+    return _named(path, table, columns or {}, [*needed], [*known])
 
 
 def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
@@ -65,7 +75,8 @@ def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
 
 def delimiter(path: Path | str, head: str) -> str:
     """What parts the columns of a CSV or TSV file, by its name and its first line."""
-    return "\t" if Path(path).suffix.lower() == ".tsv" else max(DELIMITERS, key=head.count)
+    is_tabbed = Path(path).suffix.lower() == ".tsv" and "\t" in head
+    return "\t" if is_tabbed else max(DELIMITERS, key=head.count)
 
 
 def inert(cell):
@@ -112,27 +123,38 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
     try:
         for cells in lines:
             begins, here = lines.line_num + 1, begins
-            if not any(cells):
+            if not any(cell.strip() for cell in cells):
+                continue
+            if names is None and cells in (["sep=", ""], ["SEP=", ""]):  # for a spreadsheet, which takes it as we do
                 continue
             if names is None:
                 names = [cell.strip() for cell in cells]
-                twice = next((name for at, name in enumerate(names) if name and name in names[:at]), None)
-                if twice:
-                    raise mistake(path, here, f"two columns are called {twice!r}; rename one of them")
+                _check_names(path, names)
                 continue
-            if len(cells) != len(names):
+            if len(cells) < len(names) or any(cells[len(names) :]):
                 what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
-                raise mistake(path, here, f'{what}; put "quotes" around a cell that holds a {_spelt(parted)}')
+                quotes = f'put "quotes" around a cell that holds a {_spelt(parted)}'
+                raise mistake(path, here, f"{what}; {quotes if len(cells) > len(names) else 'fill it up'}")
             yield here, {name: cell or None for name, cell in zip(names, cells) if name}
     except csv.Error as error:
         raise mistake(path, begins, f"this is no good CSV ({error}); save the file from a spreadsheet anew") from None
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
+    if twice:
+        raise WhoknowsError(f"{path}: two columns are called {twice!r}; rename one of them.")
 
 
 def _spelt(sign: str) -> str:
     return {",": "comma", ";": "semicolon", "\t": "tab"}[sign]
 
 
-def _named(path: Path, table: pd.DataFrame, columns: dict[str, str], needed: Iterable[str]) -> pd.DataFrame:
+def _named(
+    path: Path, table: pd.DataFrame, columns: dict[str, str], needed: list[str], known_to_us: list[str]
+) -> pd.DataFrame:
+    unseen = [name for name in dict.fromkeys([*needed, *known_to_us]) if name not in {*columns, *table.columns}]
+    columns = columns | _in_other_letters(path, [name for name in table if name not in columns.values()], unseen)
     for ours in dict.fromkeys([*columns, *needed]):
         theirs = columns.get(ours, ours)
         if theirs not in table.columns and (cells := _inside(table, theirs)):
@@ -147,6 +169,17 @@ def _named(path: Path, table: pd.DataFrame, columns: dict[str, str], needed: Ite
             )
     hidden = [name for name in columns if name in table.columns and name not in columns.values()]
     return table.drop(columns=hidden).rename(columns={theirs: ours for ours, theirs in columns.items()})
+
+
+def _in_other_letters(path: Path, there: list[str], names: list[str]) -> dict[str, str]:
+    """For each of our names the file's column that is called the same in other letters, if there is one."""
+    theirs: dict[str, list[str]] = {}
+    for name in there:
+        theirs.setdefault(str(name).strip().lower(), []).append(name)
+    several = next((theirs[name] for name in names if len(theirs.get(name, [])) > 1), None)
+    if several:
+        raise WhoknowsError(f"{path}: two columns are called {several[0]!r} and {several[1]!r}; rename one of them.")
+    return {name: theirs[name][0] for name in names if name in theirs}
 
 
 def _inside(table: pd.DataFrame, path: str) -> list | None:

@@ -1,8 +1,9 @@
 """Compares finished runs, cell by cell, with the first of them: `python -m whoknows compare RUN RUN…`.
 
 A run is its folder results/<grid>, or a folder that `whoknows pack` wrote. Where two runs ask the same test questions,
-the difference of a cell is taken on those that both ask, question by question: both see the same resamples. Where they
-do not, each is measured on its own questions, and resampled by itself.
+the difference of a cell is taken on those that both ask, question by question: both see the same resamples; of a model
+that has not answered all of them, on those that it has answered in both. Where they do not, each is measured on its own
+questions, and resampled by itself.
 """
 
 import argparse
@@ -137,11 +138,11 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
     parts = []
     for test_set in SETS:
         mine, theirs = base.of(test_set), other.of(test_set)
-        asked, known = (rows[QUESTION].drop_duplicates() for rows in (mine, other.rows))
-        shared = asked.merge(known)
+        asked, answered = mine[QUESTION].drop_duplicates(), [_in_both(mine, other.rows), _in_both(other.rows, mine)]
+        shared = pd.merge(*(rows[QUESTION].drop_duplicates() for rows in answered))
         # A value takes so many; the task may have another role there.
         if paired := len(shared) >= max(1, min(2 * MIN_PER_CLASS, len(asked))):
-            mine, theirs = mine.merge(shared), other.rows.merge(shared)
+            mine, theirs = (rows.merge(shared) for rows in answered)
             how = f"paired, on the {len(shared):,} questions that both ask"
         elif len(mine) and len(theirs):
             how = f"unpaired, on {len(asked):,} and {len(theirs[QUESTION].drop_duplicates()):,} questions"
@@ -157,6 +158,12 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
         both = f"{base.name} and {other.name} have no cell in common"
         raise WhoknowsError(f"{both}: compare runs that share a method and the names of its models.")
     return _said(pd.concat(parts, ignore_index=True), base, other)
+
+
+def _in_both(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Rows of answers to questions that the scored model has answered in both runs, if it is in both."""
+    answers, known = (pd.MultiIndex.from_frame(table[["scored", *QUESTION]]) for table in (rows, others))
+    return rows[answers.isin(known) | ~rows["scored"].isin(others["scored"])]
 
 
 def _measured(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:

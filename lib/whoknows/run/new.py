@@ -22,9 +22,10 @@ def write(folder: Path) -> None:
     taken = next((path for path in (folder, Path("results", name)) if path.exists() and not _is_empty(path)), None)
     if taken:
         raise WhoknowsError(f"{taken}: there is something already, which is left as it is; name another folder.")
+    names = {"FOLDER": str(folder), "NAME": name}
     try:
         for template in sorted(TEMPLATES.iterdir()):
-            text = template.read_text(encoding="utf-8").replace("FOLDER", str(folder)).replace("NAME", name)
+            text = re.sub("FOLDER|NAME", lambda word: names[word[0]], template.read_text(encoding="utf-8"))
             files.write_text(folder / template.name, text)
     except OSError as error:
         raise WhoknowsError(

@@ -13,13 +13,13 @@ from transformers import AutoModel, AutoTokenizer
 
 from whoknows import WhoknowsError
 from whoknows.data import assets
-from whoknows.data.rows import aligned, divided, one_class, smaller
+from whoknows.data.rows import aligned, smaller
 from whoknows.estimators.hidden import load_before, load_hidden, mean_of
 from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import device, send
 from whoknows.stages.answer import BASELINES, likelihood_rows
-from whoknows.stages.probe import parts, probe_rows
+from whoknows.stages.probe import lessons, parts, probe_rows, why_not
 
 
 def without_reader(
@@ -41,7 +41,7 @@ def without_reader(
         answers lack; task_prior, answer_length and, with an embedder, question_only, answer_only and embedder.
 
     Raises:
-        WhoknowsError: the training answers of a model are of one class.
+        WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
     """
     features = _features(answers, embedder, batch_tokens)
     untrained = [method for method in BASELINES if method != "likelihood"]  # the answer stage itself writes that one
@@ -51,15 +51,13 @@ def without_reader(
         for method in untrained
         if BASELINES[method][0] in frame
     ]
-    for trained_on in answers:
-        for seed in seeds:
-            frames = divided(answers, seed)
-            names = {"reader": "", "trained_on": trained_on, "seed": seed}
-            tables.append(probe_rows({"task_prior": _TaskPrior(frames[trained_on])}, frames, frames.__getitem__, names))
-            for method in features[trained_on]:
-                vectors = {scored: controls[method] for scored, controls in features.items()}
-                probe = _fit(Logistic([0], strengths), frames[trained_on], vectors[trained_on], trained_on)
-                tables.append(probe_rows({method: probe}, frames, vectors.__getitem__, names))
+    for trained_on, seed, frames in lessons(answers, seeds):
+        names = {"reader": "", "trained_on": trained_on, "seed": seed}
+        tables.append(probe_rows({"task_prior": _TaskPrior(frames[trained_on])}, frames, frames.__getitem__, names))
+        for method in features[trained_on]:
+            vectors = {scored: controls[method] for scored, controls in features.items()}
+            probe = _fit(Logistic([0], strengths), frames[trained_on], vectors[trained_on], trained_on)
+            tables.append(probe_rows({method: probe}, frames, vectors.__getitem__, names))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -80,22 +78,20 @@ def of_reader(
         task left out; not where nothing can be learned from the rest).
 
     Raises:
-        WhoknowsError: the training answers of a model are of one class.
+        WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
     """
     hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in answers.items()}
     others = {"probe_before": load_before(folder, aligned(answers))}
     others["probe_mean"] = {scored: load_hidden(folder, mean_of(scored), frame) for scored, frame in answers.items()}
     layers = list(range(next(iter(hidden.values())).shape[1]))
     tables = []
-    for trained_on in answers:
-        for seed in seeds:
-            frames = divided(answers, seed)
-            names = {"reader": name, "trained_on": trained_on, "seed": seed}
-            for method, frame in _variants(frames[trained_on], seed, sizes).items():
-                states = others.get(method, hidden)
-                probe = Logistic(layers[-1:] if method == "probe_last" else layers, strengths)
-                _fit(probe, frame, states[trained_on], trained_on)
-                tables.append(probe_rows({method: probe}, frames, states.__getitem__, names))
+    for trained_on, seed, frames in lessons(answers, seeds):
+        names = {"reader": name, "trained_on": trained_on, "seed": seed}
+        for method, frame in _variants(frames[trained_on], seed, sizes).items():
+            states = others.get(method, hidden)
+            probe = Logistic(layers[-1:] if method == "probe_last" else layers, strengths)
+            _fit(probe, frame, states[trained_on], trained_on)
+            tables.append(probe_rows({method: probe}, frames, states.__getitem__, names))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -107,14 +103,8 @@ def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.
     tasks = frame.loc[frame["split"] == "train", "task"].unique()
     for task in tasks if len(tasks) > 1 else ():
         rest = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
-        variants |= {f"probe_without_{task}": rest} if _can_teach(rest) else {}
+        variants |= {} if why_not(rest) else {f"probe_without_{task}": rest}
     return variants
-
-
-def _can_teach(frame: pd.DataFrame) -> bool:
-    """Whether training answers are of both classes, and so are the validation answers of some task."""
-    train, held = (frame[frame["split"] == split] for split in ("train", "validation"))
-    return not one_class(train["correct"]) and held.groupby("task")["correct"].nunique().eq(2).any()
 
 
 def _shuffled(frame: pd.DataFrame, seed: int) -> pd.Series:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import warnings
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,15 +14,19 @@ from whoknows.data import files
 from whoknows.data.prompts import conversation, shown
 from whoknows.data.questions import SHOT
 from whoknows.stages import judge
-from whoknows.stages.endpoint import Endpoint, Request, Said
+from whoknows.stages.answer import summary
+from whoknows.stages.endpoint import Endpoint, Missed, Request, Said
 
 KEY = "WHOKNOWS_API_KEY"  # the environment variable with the endpoint's key, if it wants one
 UNKNOWN = -9999  # what some endpoints say of a token whose log-probability they did not compute
 ROUNDING = 1e-3  # no probability is above one by more
+SHOWN = 10  # reasons on the page, at most
 MEASURED = ["sum_logprob", "mean_logprob", "min_logprob"]
 
 
-def answer(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, log: Path) -> pd.DataFrame:
+def answer(
+    api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, log: Path
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Answers to all questions but the few-shot examples, graded.
 
     No line end is named to stop at: it would end the thoughts of a model that thinks, and an answer that begins with
@@ -34,12 +39,13 @@ def answer(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, lo
         log: see `Endpoint.ask`; beside it lies that of the judge's verdicts, see `judge.graded`.
 
     Returns:
-        The questions (without the examples and those without a verdict, order kept) with the first line of each answer,
-        correct, is_cut (at max_new_tokens, before its line ended), and of `Written` what an endpoint can say:
-        sum_logprob, mean_logprob, min_logprob and tokens, missing where it did not.
+        (the questions (without the examples and those without an answer or a verdict, order kept) with the first line
+        of each answer, correct, is_cut (at max_new_tokens, before its line ended), and of `Written` what an endpoint
+        can say: sum_logprob, mean_logprob, min_logprob and tokens, missing where it did not; question_id, task and why
+        of the questions without an answer, which the endpoint refused or failed to answer again and again).
 
     Raises:
-        WhoknowsError: there is no question to answer; or see `Endpoint`.
+        WhoknowsError: there is no question to answer, or no answer to any; or see `Endpoint`.
     """
     asked = questions[questions["split"] != SHOT].reset_index(drop=True)
     if asked.empty:
@@ -55,20 +61,58 @@ def answer(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, lo
         name = hashlib.sha256(f"{api['url']}\n{json.dumps(body)}".encode()).hexdigest()
         requests.append(Request(name, row.question_id, body))
     said = Endpoint(api["url"], "grid, models[].api.url", KEY).ask(requests, log, lambda reply: reply, "answering")
-    written = pd.DataFrame([_written(Said(*reply)) for reply in said])
+    failed = [reply for reply in said if isinstance(reply, Missed)]
+    if len(failed) == len(said):
+        raise failed[0]
+    is_there = np.array([not isinstance(reply, Missed) for reply in said])
+    missed = asked.loc[~is_there, ["question_id", "task"]].assign(why=[one.why for one in failed])
+    if failed:
+        sentence = f"{len(failed):,} of {len(said):,} questions have no answer and are left out; the first one"
+        warnings.warn(f"answer: {sentence}: {failed[0]}", stacklevel=2)
+    written = pd.DataFrame([_written(Said(*reply)) for reply in said if not isinstance(reply, Missed)])
     written = written.astype(dict.fromkeys(MEASURED, np.float32) | {"tokens": "Int64"})
-    return judge.graded(asked.assign(**written), judge.log_of(log))
+    answers = asked[is_there].reset_index(drop=True).assign(**written)
+    return judge.graded(answers, judge.log_of(log)), missed.reset_index(drop=True)
 
 
-def run(api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, out: str) -> pd.DataFrame:
+def run(
+    api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, out: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """The stage: `answer`, and the file of the answers.
 
     What the endpoint said stays beside it, in a file that ends with .jsonl: each answer may have cost money, and none
     is asked for again unless its question, the examples, the endpoint or max_new_tokens are others.
     """
-    answers = answer(api, questions, max_new_tokens, Path(out).with_suffix(".jsonl"))
+    answers, missed = answer(api, questions, max_new_tokens, Path(out).with_suffix(".jsonl"))
     files.write_parquet(out, answers)
-    return answers
+    return answers, missed
+
+
+def counts(answers: pd.DataFrame, missed: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
+    """What `answer.summary` returns, and for each task how many answers are empty, were cut, and have a probability.
+
+    Args:
+        answers, missed: as `answer` returns.
+        questions: all that were asked.
+    """
+    marks = answers.assign(empty=answers["answer"] == "", cut=answers["is_cut"], rated=answers["sum_logprob"].notna())
+    counted = marks.groupby("task", sort=False)[["empty", "cut", "rated"]].sum()
+    answered = questions[~questions["question_id"].isin(missed["question_id"])]
+    return summary(answers, answered).join(counted.rename(columns={"rated": "with a probability"}))
+
+
+def missed_html(missed: pd.DataFrame) -> str:
+    """How many questions have no answer, and what the endpoint did with them, as HTML.
+
+    Args:
+        missed: as `answer` returns.
+    """
+    if missed.empty:
+        return "<p>The endpoint answered every question.</p>"
+    sentence = f"{len(missed):,} questions have no answer, and are missing from all that is said of this model."
+    reasons = missed["why"].value_counts().rename_axis("What the endpoint did").rename("Questions").reset_index()
+    with pd.option_context("display.max_colwidth", None):
+        return f"<p>{sentence}</p>\n{reasons[:SHOWN].to_html(index=False, classes='texts')}"
 
 
 def _written(said: Said) -> dict:

@@ -13,6 +13,7 @@ from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged, one_class
 from whoknows.stages import judge
 
+COLUMNS = ("question", "question_id", "answer", "correct", "logprob")
 GRADES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
 
 
@@ -85,7 +86,7 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
 
     Few-shot examples are among the questions, but nobody answers them.
     """
-    table = tables.read(path, columns, ["answer"])
+    table = tables.read(path, columns, ["answer"], COLUMNS)
     if not {"question", "question_id"} & {*table}:
         raise WhoknowsError(
             f"{path}: it has neither a column question nor question_id; add one, or name it in columns."

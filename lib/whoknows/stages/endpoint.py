@@ -33,6 +33,8 @@ TIMEOUT = 300  # seconds without a byte: a small machine answers one after the o
 MOST = 2**24  # bytes of a reply
 SECRET = 8  # letters: a shorter key (EMPTY, ollama) is none, and may be a word of an answer
 SHOWN = 200  # letters of what others say, in a sentence
+# What is no matter of one request: the key, the account, the address, the model's name, the pace.
+OF_ALL = (401, 402, 403, 404, 405, 407, 429)
 # What an endpoint may refuse to hear of, and what it means that it is asked without.
 REFUSABLE = {
     "logprobs": "its answers have no log-probabilities",
@@ -70,7 +72,19 @@ class Said(NamedTuple):
     tokens: list
 
 
-class Unclear(WhoknowsError):
+class Missed(WhoknowsError):
+    """One request was refused, or failed again and again; others may be answered.
+
+    Attributes:
+        why: what the endpoint did, without the request.
+    """
+
+    def __init__(self, sentence: str, why: str = ""):
+        super().__init__(sentence)
+        self.why = why
+
+
+class Unclear(Missed):
     """A reply from which nothing can be taken, and which would be the same if it was asked for again."""
 
 
@@ -93,6 +107,8 @@ class Endpoint:
         self.refused: set[str] = set()
         self.until = 0.0  # nothing is asked before this time
         self.stop, self.writing = threading.Event(), threading.Lock()
+        self.going = threading.Event()  # while it is not set, no thread begins a request
+        self.going.set()
         if not re.fullmatch(r"https?://[!-~]+", url) or set("@?#") & set(url) or not _has_host(url):
             raise WhoknowsError(
                 f"{where}: an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
@@ -101,39 +117,39 @@ class Endpoint:
         if not (self.key.isascii() and self.key.isprintable()):
             raise WhoknowsError(f"{variable}: this environment variable holds letters that no key has; set it anew")
 
-    def ask(
-        self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str, is_lenient: bool = False
-    ) -> list:
-        """What is taken from the reply to each request, in the order of the requests.
+    def ask(self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str) -> list:
+        """What is taken from the reply to each request, in the order of the requests, or why there is none.
 
         Args:
             log: file that each is added to as it comes, as a line [name, taken]; what is in it is not asked for again.
             take: from a reply to what is kept, as far as JSON can say it.
             doing: title of the progress bar.
-            is_lenient: in place of what is taken stands the error of a request that was refused, or failed again and
-                again; and None for a reply that is unclear, which the log keeps, too.
+
+        Returns:
+            For a request that was missed the error, of which the log says nothing; None for a reply that is unclear,
+            which the log keeps.
 
         Raises:
-            WhoknowsError: a request was refused, or failed again and again, or its reply is unclear; if lenient, as
-                many as go side by side did so one after the other.
+            WhoknowsError: what failed concerns every request, such as the key; or as many as go side by side were
+                missed one after the other, and one that was answered before is not answered again.
         """
         known = _read(log)
         names = {request.name: request for request in requests}
         todo = [request for name, request in names.items() if name not in known]
         with tqdm(total=len(names), initial=len(names) - len(todo), desc=doing, unit="answer") as bar:
-            for name, taken in self._side_by_side(todo, log, take, is_lenient):
+            good = next((request for request in requests if known.get(request.name) is not None), None)
+            for name, taken in self._side_by_side(todo, log, take, good):
                 known[name] = taken
                 bar.update()
         return [known[request.name] for request in requests]
 
     def _side_by_side(
-        self, todo: list[Request], log: Path, take: Callable[[Said], Any], is_lenient: bool
+        self, todo: list[Request], log: Path, take: Callable[[Said], Any], good: Request | None
     ) -> Iterator[tuple[str, Any]]:
-        """(name, taken) as they come.
+        """(name, taken) as they come; `good` is a request that was answered before.
 
-        The first request goes alone, so that a wrong key or a refused option is found out once. After a failure, or if
-        lenient too many, nothing new is asked, and what others have asked is waited for. Threads that only wait do not
-        outlive Ctrl-C.
+        The first request goes alone, so that a wrong key or a refused option is found out once. After a failure nothing
+        new is asked, and what others have asked is waited for. Threads that only wait do not outlive Ctrl-C.
         """
         waiting = iter(todo)
         done: queue.SimpleQueue = queue.SimpleQueue()
@@ -141,16 +157,15 @@ class Endpoint:
         def work() -> None:
             try:
                 for request in waiting:
+                    self.going.wait()
                     try:
-                        taken, failure = take(self._reply(request)), None
-                    except WhoknowsError as error:
-                        if not is_lenient:
-                            raise
-                        taken, failure = None if isinstance(error, Unclear) else error, error
-                    if not isinstance(taken, WhoknowsError):
+                        taken, missed = take(self._reply(request)), None
+                    except Missed as error:
+                        taken, missed = None if isinstance(error, Unclear) else error, error
+                    if not isinstance(taken, Missed):
                         with self.writing, open(log, "a", encoding="utf-8") as out:
                             out.write(json.dumps([request.name, taken]) + "\n")
-                    done.put((request.name, taken, failure))
+                    done.put((request, taken, missed))
             except BaseException as error:
                 done.put(error)
             done.put(None)
@@ -170,35 +185,60 @@ class Endpoint:
                     failure = failure or outcome
                     self.stop.set()
                 else:
-                    name, taken, missed = outcome
-                    in_a_row = in_a_row + 1 if missed else 0
-                    if in_a_row == WORKERS:
-                        failure = failure or missed
+                    request, taken, missed = outcome
+                    good, in_a_row = (good, in_a_row + 1) if missed else (request, 0)
+                    if in_a_row == WORKERS and not failure:
+                        failure, in_a_row = self._down(good, take, missed), 0
+                    if failure:
                         self.stop.set()
                     running, alone = running + start((WORKERS - 1) * alone), False
-                    yield name, taken
+                    yield request.name, taken
         finally:
             self.stop.set()
         if failure:
             raise failure
 
+    def _down(self, good: Request | None, take: Callable[[Said], Any], missed: Missed) -> WhoknowsError | None:
+        """Why no request is answered any more; None if one is that was answered before, so that it is up to others."""
+        if not good:
+            return missed
+        self.going.clear()
+        try:
+            take(self._reply(good))
+        except WhoknowsError as error:
+            self.stop.set()
+            return error
+        finally:
+            self.going.set()
+        return None
+
     def _reply(self, request: Request) -> Said:
-        """The reply to a request, which is sent until there is one."""
+        """The reply to a request, which is sent until there is one.
+
+        Raises:
+            Missed: the request was refused, or failed again and again.
+            WhoknowsError: the same, for a reason that concerns every request.
+        """
         without, tries = set(self.refused), 0
         while True:
             self._sleep(self.until - time.monotonic())
             if self.stop.is_set():
                 raise InterruptedError
-            status, told, after = 0, "", None
+            status, told, after, of_all = 0, "", None, False
             try:
                 said = _said(self._post(_without(request.body, without)))
             except urllib.error.HTTPError as error:
                 status, told, after = error.code, self._told(error), _seconds(error.headers.get("Retry-After", ""))
                 why = f"answered {status} {http.client.responses.get(status, '')}".strip()
-                why += ", a redirect, which is not followed" if 300 <= status < 400 else ""
+                is_redirect = 300 <= status < 400
+                why += ", a redirect, which is not followed" if is_redirect else ""
+                of_all = is_redirect or status in OF_ALL
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
+                of_all = isinstance(error, urllib.error.URLError)  # there is no connection
                 why = f"gave no answer ({type(cause if isinstance(cause, Exception) else error).__name__})"
+            except _Filtered:
+                status, why = 451, "left out the answer (content_filter)"
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 why = "answered what is no chat completion"
             else:
@@ -213,10 +253,10 @@ class Endpoint:
             if not is_passing or tries == (LIMITED if status == 429 else TRIES):
                 # Of a key that it refuses an endpoint may say a part.
                 why += f" ({told[:SHOWN]})" if told and status not in (401, 403) else ""
-                raise WhoknowsError(
-                    f"{self.where}: {self.url} {why} when it was asked about {_inert(request.about)[:SHOWN]}; "
-                    f"check the address, the model's name and the key in {self.variable}; what was answered is kept"
-                )
+                sentence = f"{self.where}: {self.url} {why} when it was asked about {_inert(request.about)[:SHOWN]}; "
+                sentence += f"check the address, the model's name and the key in {self.variable}; "
+                sentence += "what was answered is kept"
+                raise WhoknowsError(sentence) if of_all else Missed(sentence, why)
             wait = min(after or 2 ** (tries - 1) * random.uniform(0.5, 1.5), LONGEST)
             self.until = max(self.until, time.monotonic() + wait)
 
@@ -250,6 +290,10 @@ class Endpoint:
         for option in options:
             warnings.warn(f"{self.url} refuses {option}: {REFUSABLE[option]}", stacklevel=2)
         self.refused |= options
+
+
+class _Filtered(Exception):
+    """A host's filter took the answer away: it is none of the model's."""
 
 
 class _Straight(urllib.request.HTTPRedirectHandler):
@@ -299,6 +343,8 @@ def _said(reply: dict) -> Said:
     content = choice["message"].get("content") or ""
     if not isinstance(content, str) or choice.get("error"):
         raise TypeError("no answer")
+    if not content.strip() and choice.get("finish_reason") == "content_filter":
+        raise _Filtered
     tokens: list = []
     with suppress(LookupError, TypeError, AttributeError):  # other shapes, and none
         tokens = [[token.get("bytes") or token["token"], token["logprob"]] for token in choice["logprobs"]["content"]]

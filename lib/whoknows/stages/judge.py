@@ -17,7 +17,7 @@ from whoknows.data.grading import grade as grade_by_words
 from whoknows.data.grading import judge_of, named
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged
-from whoknows.stages.endpoint import WORKERS, Endpoint, Request, Said, Unclear
+from whoknows.stages.endpoint import WORKERS, Endpoint, Missed, Request, Said, Unclear
 
 KEY = "WHOKNOWS_JUDGE_KEY"  # the environment variable with the endpoint's key, if it wants one
 # As JSON a text ends where it ends: no answer can go on as if it were the question that is asked of the judge.
@@ -130,7 +130,7 @@ def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, least: int
         text = ASKED.format(**{name: json.dumps(value, ensure_ascii=False) for name, value in quoted.items()})
         body = {"model": model, "temperature": 0, "max_tokens": 8, "messages": [{"role": "user", "content": text}]}
         requests.append(Request(hashlib.sha256(f"{url}\n{model}\n{text}".encode()).hexdigest(), row.question_id, body))
-    asked = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging", is_lenient=True)
+    asked = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging")
     _warn(asked, url, least)
     return [verdict if isinstance(verdict, bool) else None for verdict in asked]
 
@@ -151,7 +151,7 @@ def _warn(verdicts: list, url: str, least: int) -> None:
     Raises:
         WhoknowsError: there are none, of so many at least that this is no accident.
     """
-    failed = [verdict for verdict in verdicts if isinstance(verdict, WhoknowsError)]
+    failed = [verdict for verdict in verdicts if isinstance(verdict, Missed)]
     missing = sum(not isinstance(verdict, bool) for verdict in verdicts)
     if not missing:
         return

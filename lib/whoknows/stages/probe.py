@@ -1,7 +1,9 @@
 """Probes, the stage: classifiers on frozen hidden states, trained on one model's graded answers, score those of all."""
 
 import json
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from time import monotonic
 
@@ -10,7 +12,7 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import divided, example_rows, judges
+from whoknows.data.rows import divided, example_rows, judges, one_class
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import CLASSIFIERS, Labelled, Logistic, Mlp
 from whoknows.evaluation import auroc
@@ -29,6 +31,41 @@ def check_classes(train: Labelled, name: str) -> None:
             f"probe: {reason} of {name}, so there is nothing to learn; "
             "raise tasks[].size in the grid or train on another model"
         )
+
+
+def why_not(frame: pd.DataFrame) -> str:
+    """Why nothing can be learned from one model's graded answers, or "" if something can."""
+    train, held = (frame[frame["split"] == split] for split in ("train", "validation"))
+    can_choose = held.groupby("task")["correct"].nunique().eq(2).any()
+    reason = one_class(train["correct"]).replace("test", "training")
+    return reason or ("" if can_choose else "no task has both right and wrong validation answers")
+
+
+def lessons(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tuple[str, int, dict[str, pd.DataFrame]]]:
+    """(trained_on, seed, all answers divided for the seed), where something can be learned; a warning names the others.
+
+    Raises:
+        WhoknowsError: there is nothing to learn from any model.
+    """
+    missing = {}
+    for trained_on in answers:
+        for seed in seeds:
+            frames = divided(answers, seed)
+            if reason := why_not(frames[trained_on]):
+                missing[trained_on, seed] = reason
+                warnings.warn(f"nothing is trained on {trained_on}, seed {seed}: {reason}", stacklevel=2)
+            else:
+                yield trained_on, seed, frames
+    if len(missing) == len(answers) * len(seeds):
+        (trained_on, _), reason = next(iter(missing.items()))
+        raise WhoknowsError(f"controls: there is nothing to learn: {reason} of {trained_on}; raise tasks[].size")
+
+
+def untaught_html(answers: dict[str, pd.DataFrame], seeds: list[int]) -> str:
+    """On whose answers `lessons` has nothing trained, and why, as HTML; "" if there are none."""
+    reasons = {(name, seed): why_not(divided(answers, seed)[name]) for name in answers for seed in seeds}
+    parts = [f"{name}, seed {seed}: {reason}" for (name, seed), reason in reasons.items() if reason]
+    return f"<p>Nothing is trained on the answers of {escape('; '.join(parts))}.</p>" if parts else ""
 
 
 def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelled, Labelled]:

@@ -10,7 +10,7 @@ import torch
 from whoknows.data.rows import divided, smaller
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import Labelled, Logistic
-from whoknows.stages.probe import parts
+from whoknows.stages.probe import lessons, parts
 
 
 def run(
@@ -30,14 +30,15 @@ def run(
         validation_auroc (of the model that was trained on); both within task.
 
     Raises:
-        WhoknowsError: the training answers of a model are of one class.
+        WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
     """
     frames = divided(answers, seed)
     hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in frames.items()}
     tests = {scored: _test(frames[scored], hidden[scored]) for scored in frames}
     n_rarer = {scored: min(test.correct.sum(), (~test.correct).sum()) for scored, test in tests.items()}
     layers, tables = list(range(next(iter(hidden.values())).shape[1])), []
-    for trained_on, frame in frames.items():
+    for trained_on, _, _ in lessons(answers, [seed]):
+        frame = frames[trained_on]
         every = int((frame["split"] == "train").sum())
         for size, some in (smaller(frame, sizes, seed) | {every: frame}).items():
             search = pd.DataFrame(Logistic(layers, strengths).fit(*parts(some, hidden[trained_on], trained_on), tests))

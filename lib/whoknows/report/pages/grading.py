@@ -10,19 +10,26 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.grading import ENOUGH_SHARED, token_f1
+from whoknows.data.grading import ENOUGH_SHARED, named, token_f1
 from whoknows.data.matching import accepted, asked_in, holds, same, words
-from whoknows.data.rows import judged
-from whoknows.evaluation.cells import enough, heatmap_table, measure, test_sets
+from whoknows.evaluation.cells import enough, grid_task, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
 from whoknows.report.pages.style import signed, span
 
 GRADINGS = {
-    "contains": "exact match or containment, as in the run",
+    "contains": "the run's own grades",
     "exact": "exact match",
     "f1": "token F1 of one half or more",
     "judge": "a judge model",
+}
+# How the run has graded a task, by what `named` says of its questions.
+OPEN = "exact match or containment"
+IN_THE_RUN = GRADINGS | {
+    "contains": OPEN,
+    "choice": "the letter of the choice",
+    "name": "the name before the first comma or bracket",
+    "number": "the first number",
 }
 
 
@@ -38,8 +45,8 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
 
     Returns:
         scored, question_id, task, split and columns of bool: each grading, of which judge is missing where it has no
-        verdict; by_judge, whether a judge graded the answer for the run; held, whether the question itself holds an
-        accepted answer; and echo, whether the answer holds such a one and is wrong, since that is no proof.
+        verdict; in_the_run, how the run grades the answer; held, whether the question itself holds an accepted answer;
+        and echo, whether the answer holds such a one and is wrong, since that is no proof.
 
     Raises:
         WhoknowsError: none of the files is there.
@@ -56,7 +63,8 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
 
 def _grades(frame: pd.DataFrame, verdicts: Path | None) -> pd.DataFrame:
     """What `grades` returns of one model's answers; judge is among it if the file of its verdicts is there."""
-    table = frame[["question_id", "task", "split"]].assign(contains=frame["correct"], by_judge=judged(frame))
+    how = [IN_THE_RUN[named(kind).split(" ")[0]] for kind in frame["kind"]]
+    table = frame[["question_id", "task", "split"]].assign(contains=frame["correct"], in_the_run=how)
     is_open = (frame["kind"] == "open").to_numpy()
     texts = [*zip(frame["answer"], frame["question"], frame["gold"])]
     names = [(answer, accepted(gold, question)) for answer, question, gold in texts]
@@ -163,24 +171,40 @@ def grading_sentences(table: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def judged_sentences(table: pd.DataFrame) -> str:
-    """What the judge is not compared on, and how many answers have no verdict, as further sentences; or "".
+def run_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
+    """How the run has graded the test answers of each task, and which of them are graded in other ways here.
 
-    Those are the tasks that a judge graded for the run, since it would be compared with itself.
+    Args:
+        table: as `grades` returns.
+        tasks: the grid's tasks, dicts with name and role.
+    """
+    test, names = table[table["split"] == "test"], [task["name"] for task in tasks]
+    of = test["task"].map({task: grid_task(task, names) or task for task in test["task"].unique()})
+    graded = [
+        f"the answers to {', '.join(f'`{task}`' for task in group.unique())} by {how}"
+        for how, group in of.groupby(test["in_the_run"], sort=False)
+    ]
+    others = ""
+    if len(graded) > 1 or OPEN not in {*test["in_the_run"]}:
+        others = f" Only those graded by {OPEN} are graded in other ways here; all others keep the run's grades."
+    return f" The run has graded {'; '.join(graded)}.{others}"
+
+
+def judged_sentences(table: pd.DataFrame) -> str:
+    """How many answers that a judge is compared on have no verdict, as a further sentence; or "".
 
     Args:
         table: as `grades` returns.
     """
-    tasks = ", ".join(f"`{task}`" for task in table.loc[table["by_judge"], "task"].unique())
-    graded = f" A judge graded the answers to {tasks} for the run: here they keep its grades in each grading."
-    test = table[(table["split"] == "test") & ~table["by_judge"]]
+    test = table[(table["split"] == "test") & (table["in_the_run"] == OPEN)]
     missing = test.loc[test.get("judge", test["contains"]).isna(), "scored"].value_counts(sort=False)
     by_model = " and ".join(f"{count} of {scored}" for scored, count in missing.items())
-    left_out = (
+    if not by_model:
+        return ""
+    return (
         f" The judge gave no verdict on {missing.sum()} of {len(test)} test answers ({by_model}): they are left out of "
         "its heatmaps and of the table of agreement."
     )
-    return graded * bool(tasks) + left_out * bool(by_model)
 
 
 def held_sentences(grades: pd.DataFrame) -> str:
