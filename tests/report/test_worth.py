@@ -12,7 +12,7 @@ from test_readers import TASKS, beside
 
 from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run, make_rows
 from whoknows.evaluation import bootstrap, cells, plateau
-from whoknows.report.pages import worth
+from whoknows.report.pages import differences, worth
 
 HOME, DRAWS = ("sciq", "trivia_qa"), 40
 UNTRAINED = (("likelihood", 0, 1.0), ("zero_shot", 0, 0.3))
@@ -355,7 +355,7 @@ def test_a_model_without_a_likelihood_has_what_needs_none():
     assert {*ash["measure"]} == {worth.COVERAGE, worth.RIGHT} and ash["difference"].isna().all()
     assert {*table.loc[table["part"] == worth.PICK, "method"]} == {"ash alone", "birch alone", "an oracle", "probe"}
     assert "- **ash**: no likelihood" in everything(table, ["ash", "birch"])
-    probes = rows[rows["method"] == "probe"].assign(still_improving=True)
+    probes = rows[rows["method"] == "probe"].assign(unsettled=plateau.IMPROVING)
     table = worth.of_grid(probes, ["ash", "birch"], FOUR, ["ash", "birch"])
     of_probe = table[(table["method"] == "probe") & table["value"].notna()]
     assert {*of_probe["says"]} == {"still improving"} and {*of_probe["part"]} > {worth.SELECTIVE, worth.HANDED}
@@ -365,7 +365,7 @@ def test_a_model_without_a_likelihood_has_what_needs_none():
 
 def test_what_was_trained_elsewhere_or_rests_on_few_answers_has_no_verdict():
     rows = wide_run()
-    released = rows.assign(released=rows["method"] == "probe")
+    released = rows.assign(unsettled=np.where(rows["method"] == "probe", plateau.RELEASED, ""))
     table = worth.of_grid(released, ["ash", "birch"], FOUR, ["ash", "birch"])
     lines = table[table["method"].str.contains("probe") & table["difference"].notna()]
     assert {*lines["says"]} == {plateau.RELEASED} and len(lines)
@@ -385,6 +385,27 @@ def test_names_are_inert_in_the_tables():
 
 
 def test_why_no_verdict_rests_on_a_row():
-    rows = pd.DataFrame({"still_improving": [True, False, pd.NA, True], "released": [False, False, True, True]})
-    reasons = [plateau.IMPROVING, "", plateau.RELEASED, plateau.IMPROVING]
-    assert plateau.no_verdict(rows).tolist() == reasons
+    reasons = [plateau.IMPROVING, "", plateau.RELEASED, plateau.UNKNOWN, None]
+    assert plateau.no_verdict(pd.DataFrame({"unsettled": reasons})).tolist() == [
+        plateau.IMPROVING, "", plateau.RELEASED, "", "",
+    ]  # fmt: skip
+    assert plateau.no_verdict(pd.DataFrame(index=[3, 4])).to_dict() == {3: "", 4: ""}
+
+
+def test_of_several_reasons_all_pages_give_the_same_one():
+    for reasons, expected in (
+        (["", plateau.RELEASED, plateau.IMPROVING, plateau.UNKNOWN], plateau.IMPROVING),
+        (["", plateau.UNKNOWN, plateau.RELEASED], plateau.RELEASED),
+        (["", plateau.UNKNOWN], plateau.UNKNOWN),
+        ([], ""),
+    ):
+        assert plateau.together(reasons) == plateau.together(reasons[::-1]) == expected
+    rows = wide_run()
+    why = {("probe", "ash"): plateau.IMPROVING, ("probe", "birch"): plateau.RELEASED}
+    rows["unsettled"] = [why.get(pair, "") for pair in zip(rows["method"], rows["reader"])]
+    table = worth.of_grid(rows, ["ash", "birch"], FOUR, ["ash", "birch"])
+    both = (table["method"] == "probe") & table["kind"].isin([worth.READER, worth.TRANSFER])
+    assert {*table.loc[both & table["value"].notna(), "says"]} == {plateau.IMPROVING}
+    of_pages = differences.of_grid(rows, ["ash", "birch"], FOUR)
+    both = of_pages["what"].str.contains("Probe") & of_pages["kind"].isin([differences.READER])
+    assert {*of_pages.loc[both & of_pages["estimate"].notna(), "says"]} == {plateau.IMPROVING}

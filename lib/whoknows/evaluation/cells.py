@@ -14,7 +14,7 @@ from whoknows.data.methods import TRAINED
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
-from whoknows.evaluation.plateau import is_released
+from whoknows.evaluation.plateau import UNKNOWN, together
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all, pooled, within_task
 
 INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
@@ -130,20 +130,21 @@ def measure(
     Returns:
         The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
         highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), low_… and high_… (that of each
-        measure of `INTERVALS`, unless `scores` has AUROC alone), still_improving (of any seed; missing if not known)
-        and released (by others).
+        measure of `INTERVALS`, unless `scores` has AUROC alone) and unsettled (see `plateau.mark`; of any seed).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
     fitted = fit_all(rows) if scores["brier"].notna().any() else {}
-    others, trained = bootstrap.metric_samples(rows, fitted) if fitted else {}, _training(rows)
+    others = bootstrap.metric_samples(rows, fitted) if fitted else {}
+    why = rows.get("unsettled", pd.Series(UNKNOWN, rows.index))
+    trained = rows.assign(unsettled=why).groupby(CELL)["unsettled"].unique().map(together)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
         drawn = {name: bootstrap.by_cell(draws, members) for name, draws in (others | {"": samples}).items()}
         if len(members) > 1:
             line = line.merge(pooled(rows, members, fitted), on=CELL + ["seed"])
             if others:
-                together = bootstrap.samples(rows[rows["task"].isin(members)], pooled=True)
-                drawn[POOLED + "auroc"] = bootstrap.by_cell(together, ["all"])
+                mixed = bootstrap.samples(rows[rows["task"].isin(members)], pooled=True)
+                drawn[POOLED + "auroc"] = bootstrap.by_cell(mixed, ["all"])
         else:  # one task alone is the same pooled
             line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
             if others:
@@ -235,15 +236,6 @@ def heatmap_table(
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of the training-free baselines, test sets and models in the order in which they were measured."""
     return cells[~cells["method"].isin([*TRAINED])].reset_index(drop=True)
-
-
-def _training(rows: pd.DataFrame) -> pd.DataFrame:
-    """Whether an estimator of a cell was still improving: yes if one was, no if none was, and missing otherwise.
-
-    And whether one was released by others.
-    """
-    known = rows.get("still_improving", pd.Series(pd.NA, rows.index)).astype("boolean")
-    return rows[CELL].assign(still_improving=known, released=is_released(rows)).groupby(CELL).any(skipna=False)
 
 
 def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:

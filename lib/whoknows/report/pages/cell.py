@@ -16,7 +16,7 @@ from whoknows.data.rows import one_class
 from whoknows.evaluation import scores
 from whoknows.evaluation.cells import first_test_set, test_sets
 from whoknows.evaluation.metrics import risk_coverage
-from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE, marked
+from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE
 from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
 from whoknows.report.pages.style import BENEATH, GREY, HUES, INK, captioned, folded, metric_columns, pooled_html, switch
 
@@ -309,8 +309,8 @@ def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]
     sentences = []
     for method in methods:
         cards = table[table["seed"].isin(seeds) & (table["method"] == method)]
-        why = [f"with seed {line.seed}, {line.why}" for line in cards[marked(cards)].itertuples()]
-        unknown, title = len(seeds) - cards["still_improving"].notna().sum(), METHOD_TITLES[method]
+        why = [f"with seed {line.seed}, {line.why}" for line in cards[cards["unsettled"] == IMPROVING].itertuples()]
+        unknown, title = len(seeds) - cards["why"].notna().sum(), METHOD_TITLES[method]
         if why:
             sentences.append(
                 f"**{title} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), "

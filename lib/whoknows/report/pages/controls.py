@@ -12,7 +12,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows
-from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
+from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import ON_VALIDATION, WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.differences import COMPARED
@@ -53,25 +53,18 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     measured = measure(rows, by_task, tasks, samples)
     primary = claims.corrected(by_task, measured, samples, models, tasks)
     cells = native_rows(measured[measured["test_set"] == label], models).reset_index(drop=True)
-    draws = bootstrap.by_cell(samples, members).reindex(pd.MultiIndex.from_frame(cells[scores.CELL])).to_numpy()
     probes = cells.index[cells["method"] == "probe"]
     probe_of = cells["scored"].map(dict(zip(cells.loc[probes, "scored"], probes)))
     probe_of = probe_of[cells["method"] != "probe"].dropna().astype(int)
-    others, improving, released = probe_of.index, marked(cells), is_released(cells)
-    lines = cells.loc[others, ["n_rarer"]].assign(
-        estimate=cells.loc[others, "auroc"] - cells.loc[probe_of, "auroc"].to_numpy(),
-        still_improving=improving[others] | improving[probe_of].to_numpy(),
-        released=released[others] | released[probe_of].to_numpy(),
-    )
-    places = [*cells[scores.CELL].itertuples(index=False, name=None)]
+    others, places = probe_of.index, [*cells[scores.CELL].itertuples(index=False, name=None)]
     pairs = ({places[other]: 1.0, places[probe]: -1.0} for other, probe in probe_of.items())
-    lines["hypothesis"] = [*map(claims.hypothesis, pairs)]
-    resampled = pd.DataFrame(draws[others] - draws[probe_of], others)
+    drawn = bootstrap.contrasts(pairs, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))
+    lines, resampled = (pd.DataFrame(values).set_axis(others) for values in drawn)
     for other in others[cells.loc[others, "n"].to_numpy() < cells.loc[probe_of, "n"].to_numpy()]:
         both = rows.set_index(scores.CELL).loc[[places[other], places[probe_of[other]]]].reset_index()
         lines.loc[other, ["estimate", "n_rarer"]], resampled.loc[other] = _on_shared(both, places[other], members)
     tested = bootstrap.tested(lines, resampled.to_numpy(), primary)
-    tested = tested.drop(columns=["n_rarer", "still_improving", "released", "hypothesis"])
+    tested = tested.drop(columns=["n_rarer", "unsettled", "hypothesis"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
     return enough(cells).join(tested.rename(columns=names))
 

@@ -17,7 +17,7 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import first_test_set, native_rows
 from whoknows.evaluation.decisions import AND, BASELINE
-from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict, together
 from whoknows.report.pages import style
 from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.differences import COMPARED
@@ -108,7 +108,7 @@ def _ends(values: np.ndarray, before: str = "") -> dict[str, float]:
 
 def _unsettled(rows: pd.DataFrame, by: str | list[str] = "method") -> dict:
     """Why an estimator of each method, or of each cell, is unsettled; "" if none is."""
-    return rows.groupby(by)["unsettled"].max().to_dict()
+    return rows.groupby(by)["unsettled"].unique().map(together).to_dict()
 
 
 def _measured(rows: pd.DataFrame, members: list[str]) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
@@ -139,7 +139,7 @@ def _disagreements(rows: pd.DataFrame, models: list[str], members: list[str], re
                     fewest = values.loc[[cell, place]].min()
                     line = {"part": DISAGREEMENT, "scored": scored, "other": other, "method": method, "kind": kind}
                     line |= {"measure": "auroc", "n": fewest["n"]}
-                    unsettled = why[cell] or why[place]
+                    unsettled = together([why[cell], why[place]])
                     yield line | _compared(drawn[cell], drawn[place], fewest["n_rarer"], unsettled)
 
 
@@ -151,7 +151,7 @@ def _stacks(rows: pd.DataFrame, members: list[str]) -> Iterator[dict]:
     for cell in stacked[scores.CELL].drop_duplicates().itertuples(index=False, name=None):
         if cell in drawn:
             base = drawn[(BASELINE, *cell[1:])] if cell[0] != BASELINE else None
-            unsettled = max(why[name] for name in cell[0].split(AND))
+            unsettled = together(why[name] for name in cell[0].split(AND))
             line = {"part": STACK, "method": cell[0], "measure": "auroc", "n": values.loc[cell, "n"]}
             line |= {"n_validation": style.span(fitted.min(), fitted.max())}
             yield line | _compared(drawn[cell], base, values.loc[cell, "n_rarer"], unsettled)
