@@ -14,7 +14,7 @@ from whoknows.estimators.hidden import load_hidden, save_hidden
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.probe import Logistic
 from whoknows.models import distributed, loading
-from whoknows.report.pages import curves, settings
+from whoknows.report.pages import settings
 from whoknows.stages import extract, lora_prompt, search
 from whoknows.stages import probe as probe_stage
 
@@ -283,7 +283,7 @@ def test_the_table_has_each_training_once_with_its_best_look_and_its_whole_time(
 
 
 def test_heatmaps_show_every_rate_and_the_sizes_at_the_grids_rate(two):
-    by_time, by_size = curves.search_curve(two).to_dict(), settings.sizes_chart(two).to_dict()
+    by_time, by_size = settings.search_curve(two).to_dict(), settings.sizes_chart(two).to_dict()
     (drawn,), (sizes,) = (list(spec["datasets"].values()) for spec in (by_time, by_size))
     assert {line["what"] for line in drawn if line["reader"] == "b"} == {
         "probe",

@@ -26,6 +26,7 @@ READINGS = {
     "A": "estimator transfer: the estimator of one model scores the answers of another",
     "B": "data transfer: a model scores its own answers, trained on the answers of another",
 }
+COMPARED = ("probe", "lora_prompt")  # the trained methods that pages compare with each other
 ALL = "all"  # reader, trained on and scored, each by itself: A and B are parts of it
 MOST_FOR_ALL = 4  # models that read and are scored; more have too many combinations for one picture
 

@@ -23,9 +23,8 @@ from whoknows.estimators.probe import Labelled, Logistic, logistic_path, standar
 from whoknows.evaluation import auroc, scores
 from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_sets
 from whoknows.report.pages import cell
-from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import INK, PANELS, RAMP, black_from, colour_domain
+from whoknows.report.pages.style import INK, PANELS, RAMP, black_from, colour_domain, finished, tipped
 from whoknows.run import grid, parameters
 from whoknows.stages.probe import parts, probe_rows
 
@@ -218,7 +217,7 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     panels = alt.layer(cell, *written).resolve_scale(color="independent")
     panels = panels.properties(width=alt.Step(110), height=alt.Step(64))
     panels = panels.facet(alt.Column("panel:N", title=None), data=drawn).resolve_scale(x="independent", y="independent")
-    return panels.properties(usermeta=embedding("explore-heatmaps"))
+    return finished(panels, "explore-heatmaps", "Heatmaps of AUROC on test answers, in readings A and B.")
 
 
 def curves(results: Results, setting: Setting) -> alt.ConcatChart:

@@ -26,7 +26,7 @@ from whoknows.evaluation.plateau import IMPROVING, RELEASED, together
 from whoknows.evaluation.scores import CELL
 from whoknows.report.book import bundled_version
 from whoknows.report.pages import style
-from whoknows.report.pages.curves import embedding, tipped
+from whoknows.report.pages.style import tipped
 from whoknows.run import grid
 
 QUESTION = ["task", "question_id"]
@@ -249,7 +249,7 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     ]
     described = "Heatmaps of differences of AUROC between runs; all values are in the tables beneath."
     panels = panels.transform_filter(shown).add_params(*switches)
-    return panels.properties(description=described, usermeta=embedding("whoknows-compare"))
+    return style.finished(panels, "whoknows-compare", described)
 
 
 def page(table: pd.DataFrame) -> str:

@@ -17,8 +17,25 @@ from whoknows.evaluation import scores
 from whoknows.evaluation.cells import first_test_set, test_sets
 from whoknows.evaluation.metrics import risk_coverage
 from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE
-from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
-from whoknows.report.pages.style import BENEATH, GREY, HUES, INK, captioned, folded, metric_columns, pooled_html, switch
+from whoknows.report.pages.style import (
+    BENEATH,
+    BLUES,
+    GREY,
+    HUES,
+    INK,
+    ON_VALIDATION,
+    TITLES,
+    WITHOUT_ZERO,
+    captioned,
+    dashes,
+    finished,
+    folded,
+    hue,
+    metric_columns,
+    pooled_html,
+    switch,
+    tipped,
+)
 
 POINTS = 50  # places along a curve
 BINS = 10
@@ -167,7 +184,7 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
         "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; "
         "the areas are in the table beneath."
     )
-    return whole.properties(title=title, description=described, usermeta=embedding(name))
+    return finished(whole, name, described, title=title)
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:
@@ -247,13 +264,52 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     return layer_curve(card["search"]) if "strength" in card["search"][0] else _by_epoch(card["search"])
 
 
+def layer_curve(search: list[dict]) -> alt.LayerChart:
+    """AUROC on validation against the layer, a line for each strength of the L2 penalty; the choice is ringed.
+
+    Args:
+        search: dicts with layer, strength and validation_auroc, one for each pair that was tried.
+    """
+    tried = pd.DataFrame(search)
+    strengths = sorted(tried["strength"].unique().tolist())
+    legend = alt.Legend(orient="bottom", direction="horizontal", symbolType="stroke")
+    strength = {"title": "L2 strength", "legend": legend}
+    scale = alt.Scale(domain=strengths, range=[BLUES[at % len(BLUES)] for at in range(len(strengths))])
+    colour = alt.Color("strength:O", scale=scale, **strength)
+    dash = alt.StrokeDash("strength:O", scale=dashes(strengths), **strength)
+    best = tried.loc[[tried["validation_auroc"].idxmax()]]
+    x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
+    lines, ring = (tipped(alt.Chart(data), *tried).encode(x=x, y=ON_VALIDATION) for data in (tried, best))
+    lines = lines.mark_line(point=True).encode(color=colour, strokeDash=dash)
+    ring = ring.mark_point(size=220, strokeWidth=2, color=INK)
+    described = f"AUROC on validation by layer; highest at layer {best['layer'].iloc[0]}."
+    return finished(lines + ring, "layers", described, width="container", height=240)
+
+
+def training_curve(history: list[dict]) -> alt.HConcatChart:
+    """Loss and AUROC on validation against the step of the training.
+
+    Args:
+        history: step, loss, validation_auroc and seconds (of training steps so far) of each look at validation.
+    """
+    looks = pd.DataFrame(history)
+    axis = alt.Axis(format=".3~f")  # of a single look Vega would write the nearest whole number
+    base = tipped(alt.Chart(looks), *looks).mark_line(point=True, color=hue("lora_prompt"))
+    base = base.properties(width=260, height=200).encode(x=alt.X("step:Q", title="Step"))
+    values = [
+        alt.Y(f"{name}:Q", title=TITLES[name], scale=WITHOUT_ZERO, axis=axis) for name in ("loss", "validation_auroc")
+    ]
+    described = "Training loss and AUROC on validation by step."
+    return finished(alt.hconcat(*(base.encode(y=y) for y in values)), "training", described)
+
+
 def _by_epoch(search: list[dict]) -> alt.Chart:
     axis = alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d")
     line = tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc")
     line = line.mark_line(point=True, color=HUES["probe_mlp"])
     line = line.encode(x=alt.X("epoch:Q", title="Epoch of the MLP", axis=axis), y=ON_VALIDATION)
     described = "AUROC of the MLP on validation by epoch."
-    return line.properties(width="container", height=200, description=described, usermeta=embedding("epochs"))
+    return finished(line, "epochs", described, width="container", height=200)
 
 
 def cell_html(table: pd.DataFrame) -> str:

@@ -26,8 +26,7 @@ from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.cells import READINGS, first_test_set, heatmap_axes, measure, named
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import style
-from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.style import GREY, INK
+from whoknows.report.pages.style import GREY, INK, tipped
 
 DATA = ROOT / "book" / "data"
 MODELS = ["Mistral", "LLaMA-2"]
@@ -315,7 +314,7 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
         f"Differences of AUROC that each claim rests on; of {measured.sum()} measured ones "
         f"{(measured & (table['says'] != OPEN)).sum()} have a verdict; all values are in the table beneath."
     )
-    return chart.properties(description=described, usermeta=embedding("contrasts"))
+    return style.finished(chart, "contrasts", described)
 
 
 def _p_titles() -> dict[str, str]:

@@ -11,13 +11,11 @@ import pandas as pd
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows
+from whoknows.evaluation.cells import COMPARED, enough, first_test_set, measure, native_rows
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import claims, style
-from whoknows.report.pages.curves import ON_VALIDATION, WITHOUT_ZERO, embedding, tipped
-from whoknows.report.pages.differences import COMPARED
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import INK, dashes, family, hue, hues, shapes
+from whoknows.report.pages.style import INK, ON_VALIDATION, WITHOUT_ZERO, dashes, family, hue, hues, shapes, tipped
 
 SIZE = "probe_n"
 
@@ -145,7 +143,7 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
         f"AUROC of {len(order)} methods that score a model's own answers, with intervals; "
         "all values are in the table beneath."
     )
-    return chart.properties(description=described, usermeta=embedding("contest"))
+    return style.finished(chart, "contest", described)
 
 
 def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
@@ -159,9 +157,8 @@ def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
     base = tipped(alt.Chart(drawn), "scored", "layer", "depth", "validation_auroc").encode(x=x, y=ON_VALIDATION)
     rings = base.transform_filter("datum.chosen").mark_point(size=220, strokeWidth=2, color=INK)
     described = "AUROC of the probe on validation by depth of the layer; the layers that were chosen are ringed."
-    return (_by_model(base, drawn["scored"]) + rings).properties(
-        width="container", height=260, description=described, usermeta=embedding("layers")
-    )
+    lines = _by_model(base, drawn["scored"])
+    return style.finished(lines + rings, "layers", described, width="container", height=260)
 
 
 def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
@@ -188,9 +185,8 @@ def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
     y, low = (alt.Y(f"{name}:Q", title="AUROC", scale=WITHOUT_ZERO) for name in ("auroc", "low"))
     bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(detail="scored:N", y=low, y2="high:Q")
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
-    return (bands + _by_model(base.encode(y=y), drawn["scored"])).properties(
-        width="container", height=260, description=described, usermeta=embedding("learning_curve")
-    )
+    lines = _by_model(base.encode(y=y), drawn["scored"])
+    return style.finished(bands + lines, "learning_curve", described, width="container", height=260)
 
 
 def _sizes(table: pd.DataFrame) -> list[str]:

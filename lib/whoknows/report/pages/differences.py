@@ -7,14 +7,12 @@ import pandas as pd
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import READINGS, heatmap_axes, measure, named, test_sets
+from whoknows.evaluation.cells import COMPARED, READINGS, heatmap_axes, measure, named, test_sets
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import claims, style
-from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.style import GREY, INK
+from whoknows.report.pages.style import GREY, INK, tipped
 
 METHOD, NATIVE, READER = "Probe − LoRA + Prompt", "Self-trained − cross-trained", "A reader − the other readers"
-COMPARED = ("probe", "lora_prompt")
 COLUMNS = "test_set kind reading what hypothesis estimate low high p p_holm n_rarer unsettled says".split()
 
 
@@ -137,7 +135,7 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
         f"{len(drawn)} differences of AUROC between cells, with intervals; {significant} are significant; "
         "all values are in the table beneath."
     )
-    return chart.properties(description=described, usermeta=embedding("differences"))
+    return style.finished(chart, "differences", described)
 
 
 def differences_html(table: pd.DataFrame) -> str:
@@ -168,8 +166,7 @@ def differences_sentences(table: pd.DataFrame) -> str:
     lines = [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each listed once:", ""]
     verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, RELEASED, FEW)
     for kind, group in first.groupby("kind", sort=False):
-        counts, estimates = group["says"].value_counts(), group["estimate"].dropna()
-        parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
+        estimates, parts = group["estimate"].dropna(), style.counted(group["says"], verdicts)
         between = f"; from {style.signed(estimates.min())} to {style.signed(estimates.max())}" if len(estimates) else ""
         lines.append(f"- **{kind}**: {parts} of {len(group)}{between}.")
     return "\n".join(lines)

@@ -13,11 +13,10 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
 from whoknows.evaluation.bootstrap import ALPHA, hypothesis
-from whoknows.evaluation.cells import ALL, native_rows
+from whoknows.evaluation.cells import ALL, COMPARED, native_rows
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, UNKNOWN, no_verdict
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages import style
-from whoknows.report.pages.curves import embedding
 from whoknows.report.pages.style import GREY, INK, RAMP, black_from, captioned, span
 
 # The measures that a cell can show.
@@ -76,7 +75,7 @@ def heatmaps_chart(
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
     chart = chart.add_params(*_switches(table, shown, methods), *parameters)
     fitted = alt.AutoSizeParams(resize=True)
-    return chart.properties(autosize=fitted, description=described(table), usermeta=embedding(name))
+    return style.finished(chart, name, described(table), autosize=fitted)
 
 
 def untrained(table: pd.DataFrame, cells: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -371,7 +370,7 @@ def _unfinished(measured: pd.DataFrame) -> str:
 
 
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
-    methods = [method for method in ("probe", "lora_prompt") if method in set(shown["method"])]
+    methods = [method for method in COMPARED if method in set(shown["method"])]
     ranges = " and ".join(_range(METHOD_TITLES[method], shown[shown["method"] == method]) for method in methods)
     above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
     lead = f"Better than chance in {above} of {len(measured)} cells"
@@ -386,7 +385,7 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
         wide = measured["high"] - measured["low"]
         width = style.span(f"{wide.min():.2f}", f"{wide.max():.2f}")
         sentence += f", so that their 95 % intervals are {width} wide"
-    both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"])
+    both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=[*COMPARED])
     difference = (both["probe"] - both["lora_prompt"]).dropna()
     contrasts = [hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in difference.index]
     p = pd.Series(contrasts, difference.index, dtype=object).map(primary)

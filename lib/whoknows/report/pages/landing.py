@@ -12,12 +12,11 @@ from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES, TRAINED
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import first_test_set, native_rows, test_sets
+from whoknows.evaluation.cells import COMPARED, first_test_set, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, no_verdict
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import facts_of
 
-COMPARED = ("probe", "lora_prompt")
 NAMED = {"probe": "the probe", "lora_prompt": "LoRA + Prompt"}  # within a sentence
 TRAINING, METHOD, SELF = "Trained − training-free", "Probe − LoRA + Prompt", "Self-trained − cross-trained"
 SHOWN = 5  # right answers of each scored model on the page, and as many wrong ones

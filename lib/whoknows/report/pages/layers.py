@@ -9,17 +9,18 @@ import pandas as pd
 from whoknows.data import files
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
-from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.style import (
     RAMP,
     black_from,
     colour_domain,
     columns_html,
     dashes,
+    finished,
     folded,
     hue,
     reading_switch,
     shapes,
+    tipped,
 )
 
 CHOSEN = "chosen"
@@ -95,7 +96,7 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
         "answers that the switches say, and its curves over layers and training answers."
     )
     whole = whole.resolve_scale(color="independent", strokeDash="independent", shape="independent")
-    return whole.properties(description=described, usermeta=embedding("sweep"))
+    return finished(whole, "sweep", described)
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,10 +11,11 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict, together
 from whoknows.report.pages.controls import whose
-from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.style import (
     HEADING,
+    WITHOUT_ZERO,
     captioned,
+    finished,
     headed,
     hue,
     in_lines,
@@ -22,6 +23,7 @@ from whoknows.report.pages.style import (
     rule_at,
     signed,
     span,
+    tipped,
     with_interval,
 )
 
@@ -136,7 +138,7 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
     chart = chart.properties(width=380, height=alt.Step(13, **{"for": "offset"})).facet(row=headed(drawn, "panel"))
     shifts = table.loc[table["says"].notna(), "test_set"].nunique()
     described = f"AUROC in-distribution and on {shifts} shifts, with intervals; all values are in the table beneath."
-    return chart.properties(description=described, usermeta=embedding("shift"))
+    return finished(chart, "shift", described)
 
 
 def shift_html(table: pd.DataFrame) -> str:

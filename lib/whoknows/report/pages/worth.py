@@ -1,31 +1,43 @@
-"""What confidence is good for: where models disagree, beside the likelihood, and where something is decided by it.
+"""What confidence is good for: pictures, tables and sentences of `evaluation.benefits`."""
 
-All of it is about the first test set, and outside the primary hypotheses.
-"""
-
-import itertools
-from collections.abc import Iterator, Sequence
 from html import escape
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
-from whoknows.evaluation import bootstrap, decisions, scores
+from whoknows.evaluation import decisions
 from whoknows.evaluation.auroc import MIN_PER_CLASS
-from whoknows.evaluation.bootstrap import ABOVE, BELOW, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import first_test_set, native_rows
+from whoknows.evaluation.benefits import (
+    ACCURACY,
+    ALONE,
+    ANSWERS,
+    COVERAGE,
+    DATA,
+    DISAGREEMENT,
+    EQUAL,
+    GAIN,
+    HANDED,
+    NAMES,
+    ORACLE,
+    OVER,
+    PICK,
+    RANDOM,
+    READER,
+    RIGHT,
+    SELECTIVE,
+    SINGLE,
+    STACK,
+    TARGETS,
+    TRANSFER,
+    UNDER,
+    VALUES,
+)
+from whoknows.evaluation.bootstrap import FEW, INSIGNIFICANT
 from whoknows.evaluation.decisions import AND, BASELINE
-from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict, together
+from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import style
-from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
-from whoknows.report.pages.differences import COMPARED
 
-DISAGREEMENT, STACK, SELECTIVE, PICK, HANDED = "disagreement", "stack", "selective", "pick", "handed on"  # parts
-# What an estimator that reads, was trained on and scores a model's answers is compared with.
-READER, TRANSFER, DATA = "Reader: self − other", "Self-trained − cross-trained, A", "Self-trained − cross-trained, B"
-ANSWERS = "Answers: self − other"
 KINDS = {
     READER: "the other model reads, trained on the same answers",
     TRANSFER: "the other model reads, trained on its own answers",
@@ -34,228 +46,11 @@ KINDS = {
 }
 NO_STACK = f"no likelihood, no other method, or fewer than {MIN_PER_CLASS} right or wrong validation answers with both"
 NO_PAIR = "This does not apply here: it takes two models that answered the same questions, and validation answers."
-TARGETS = (0.7, 0.8, 0.9)  # wanted shares of right answers
-SHARES = tuple(np.linspace(0, 1, 21).round(2).tolist())  # of answers that are handed on
-COVERAGE, RIGHT, EQUAL = "coverage", "right", "right at equal coverage"  # measures, besides auroc
-ACCURACY, GAIN = "accuracy", "gain"
 MEASURES = {  # of `SELECTIVE`, and what pages call them
     COVERAGE: "Answered", RIGHT: "Right among the answered", EQUAL: "Right at the likelihood's coverage",
 }  # fmt: skip
-SHOWN = (0.25, 0.5, 0.75)  # of `SHARES` in the table
-ALONE = "{} alone"
+SHOWN = (0.25, 0.5, 0.75)  # shares that are handed on in the table
 TOGETHER, NONE = "All together", "No confidence"
-SINGLE, ORACLE, RANDOM = "one model", "an oracle", "at random"  # no model has such a name, for its spaces
-OVER, UNDER = (f"{word} zero" for word in (ABOVE, BELOW))
-NAMES = ["part", "scored", "other", "method", "kind", "measure", "at"]
-VALUES = ["value", "low", "high", "compared", "difference", "difference_low", "difference_high"]
-COLUMNS = [*NAMES, *VALUES, "n", "n_rarer", "n_validation", "says"]
-
-
-def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict], readers: Sequence[str] = ()) -> pd.DataFrame:
-    """Every value of the page, with its interval, and its difference from what it is compared with.
-
-    Args:
-        rows: rows of any methods; those of `decisions.METHODS` count.
-        models: the grid's, in its order.
-        tasks: the grid's tasks, dicts with name and role.
-        readers: see `cells.native_rows`.
-
-    Returns:
-        part, scored, other (the other model, where there are two), method (or more than one, with `decisions.AND`
-        between them; or `ORACLE`, `RANDOM`, or of a model `ALONE`), kind (what it is compared with), measure, at (a
-        target, or the share that is handed on), value, low and high; compared (what `value` is compared with),
-        difference, difference_low and difference_high; n (test questions), n_rarer (the fewer right or wrong answers,
-        or questions that one of two models alone gets right), n_validation (answers to fit on, of each seed, as text),
-        and says: `FEW`, why the estimators are unsettled, or what the interval of the difference says: `INSIGNIFICANT`
-        where it holds zero, `OVER` or `UNDER`; "" without a difference. Values of too few answers are missing.
-    """
-    _, members = first_test_set(tasks, rows)
-    rows = rows[rows["method"].isin(decisions.METHODS) & rows["task"].isin(members)]
-    rows = rows.assign(unsettled=no_verdict(rows))
-    by_model = dict(iter(native_rows(rows, readers).groupby("scored")))
-    native = {model: by_model[model] for model in models if model in by_model}
-    lines = [*_disagreements(rows, [*native], members, readers)]
-    for model, group in native.items():
-        lines += [{"scored": model} | line for line in (*_stacks(group, members), *_selections(group))]
-    for pair in itertools.combinations(native, 2):
-        lines += _pair({model: native[model] for model in pair})
-    texts = dict.fromkeys([*NAMES[:-1], "n_validation", "says"], "")
-    return pd.DataFrame([texts | line for line in lines], columns=COLUMNS).astype(dict.fromkeys(["at", *VALUES], float))
-
-
-def _value(value: np.ndarray) -> dict:
-    """A value with its interval, from [1 + times]: as it is, and in each resample."""
-    return {"value": value[0]} | _ends(value)
-
-
-def _compared(value: np.ndarray, base: np.ndarray | None, n_rarer: int, unsettled: str = "") -> dict:
-    """The same, and how it differs from what it is compared with, if it is; nothing of too few answers."""
-    if n_rarer < MIN_PER_CLASS:
-        return {"n_rarer": n_rarer, "says": FEW}
-    if base is None:
-        return _value(value) | {"n_rarer": n_rarer, "says": unsettled}
-    ends = _ends(value - base, "difference_")
-    low, high = ends.values()
-    verdict = OVER if low > 0 else UNDER if high < 0 else "" if np.isnan(low) else INSIGNIFICANT
-    less = {"compared": base[0], "difference": value[0] - base[0], "n_rarer": n_rarer}
-    return _value(value) | less | ends | {"says": unsettled or verdict}
-
-
-def _ends(values: np.ndarray, before: str = "") -> dict[str, float]:
-    ends = bootstrap.interval(pd.DataFrame(values[None, 1:])).iloc[0]
-    return {f"{before}low": ends["low"], f"{before}high": ends["high"]}
-
-
-def _unsettled(rows: pd.DataFrame, by: str | list[str] = "method") -> dict:
-    """Why an estimator of each method, or of each cell, is unsettled; "" if none is."""
-    return rows.groupby(by)["unsettled"].unique().map(together).to_dict()
-
-
-def _measured(rows: pd.DataFrame, members: list[str]) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
-    """Of each cell n and n_rarer, and its within-task AUROC, [1 + times]."""
-    by_cell = scores.within_task(scores.by_task(rows, only_auroc=True), members).groupby(scores.CELL)
-    values = by_cell.agg({"auroc": "mean", "n": "min", "n_rarer": "min"}).dropna()
-    drawn = bootstrap.by_cell(bootstrap.samples(rows), members)
-    return values, {cell: np.r_[auroc, drawn.loc[cell]] for cell, auroc in values["auroc"].items()}
-
-
-def _disagreements(rows: pd.DataFrame, models: list[str], members: list[str], readers: Sequence[str]) -> Iterator[dict]:
-    test = rows[(rows["split"] == "test") & rows["method"].isin(COMPARED)]
-    graded = test.drop_duplicates(["scored", "question_id"])
-    graded = graded.pivot(index="question_id", columns="scored", values="correct")
-    for pair in itertools.combinations([model for model in models if model in graded], 2):
-        both = graded[[*pair]].dropna()
-        apart = both.index[both[pair[0]] != both[pair[1]]]
-        of_pair = test[test["question_id"].isin(apart) & test["scored"].isin(pair)]
-        (values, drawn), why = _measured(of_pair, members), _unsettled(of_pair, scores.CELL)
-        for (scored, other), method in itertools.product((pair, pair[::-1]), COMPARED):
-            reads = scored in readers or not readers
-            reader = scored if reads else readers[0]
-            others = {READER: (other, scored, scored), TRANSFER: (other, other, scored)} if reads else {}
-            others |= {DATA: (reader, other, scored), ANSWERS: (reader, scored, other)}
-            cell = (method, reader, scored, scored)
-            for kind, place in ((kind, (method, *names)) for kind, names in others.items()):
-                if {cell, place} <= {*drawn}:
-                    fewest = values.loc[[cell, place]].min()
-                    line = {"part": DISAGREEMENT, "scored": scored, "other": other, "method": method, "kind": kind}
-                    line |= {"measure": "auroc", "n": fewest["n"]}
-                    unsettled = together([why[cell], why[place]])
-                    yield line | _compared(drawn[cell], drawn[place], fewest["n_rarer"], unsettled)
-
-
-def _stacks(rows: pd.DataFrame, members: list[str]) -> Iterator[dict]:
-    stacked, why = decisions.stacked(rows), _unsettled(rows)
-    if stacked.empty:
-        return
-    (values, drawn), fitted = _measured(stacked, members), stacked.groupby("seed")["n_validation"].first()
-    for cell in stacked[scores.CELL].drop_duplicates().itertuples(index=False, name=None):
-        if cell in drawn:
-            base = drawn[(BASELINE, *cell[1:])] if cell[0] != BASELINE else None
-            unsettled = together(why[name] for name in cell[0].split(AND))
-            line = {"part": STACK, "method": cell[0], "measure": "auroc", "n": values.loc[cell, "n"]}
-            line |= {"n_validation": style.span(fitted.min(), fitted.max())}
-            yield line | _compared(drawn[cell], base, values.loc[cell, "n_rarer"], unsettled)
-
-
-def _fitted(rows: pd.DataFrame) -> list[str]:
-    """The methods that have validation answers, on which something can be fitted."""
-    known = set(rows.loc[rows["split"] == "validation", "method"])
-    return [method for method in decisions.METHODS if method in known]
-
-
-def _selections(rows: pd.DataFrame) -> Iterator[dict]:
-    methods, why = _fitted(rows), _unsettled(rows)
-    tables = decisions.tested(rows[rows["method"].isin(methods)])
-    if not tables or (test := next(iter(tables.values()))).empty:
-        return
-    weights, correct = decisions.question_weights(test.index), test["correct"].to_numpy(float)
-    rarer = int(min(correct.sum(), (1 - correct).sum()))
-    for target in TARGETS:
-        given = {method: decisions.answered(rows, tables, method, target) for method in methods}
-        as_many = {}
-        if BASELINE in given:
-            count = given[BASELINE].sum()
-            as_many = {
-                method: np.mean([decisions.most_confident(table[method], count) for table in tables.values()], axis=0)
-                for method in methods
-            }
-        values = {COVERAGE: {method: decisions.mean(share, weights) for method, share in given.items()}}
-        for measure, shares in {RIGHT: given, EQUAL: as_many}.items():
-            values[measure] = {method: _right(share, correct, weights) for method, share in shares.items()}
-        for measure, by_method in values.items():
-            for method, value in by_method.items():
-                base = by_method.get(BASELINE) if method != BASELINE else None
-                line = {"part": SELECTIVE, "method": method, "kind": BASELINE, "measure": measure, "at": target}
-                yield line | {"n": len(test)} | _compared(value, base, rarer, why[method])
-
-
-def _right(share: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The share that is right of the answers that are given, [1 + times]; NaN of too few."""
-    if share.sum() < MIN_PER_CLASS:
-        return np.full(weights.shape[1], np.nan)
-    return decisions.mean(correct, weights * share[:, None])
-
-
-def _pair(native: dict[str, pd.DataFrame]) -> Iterator[dict]:
-    """Whose answer is picked, and what is handed on to the model that is right more often on validation."""
-    methods = [name for name in decisions.METHODS if all(name in _fitted(rows) for rows in native.values())]
-    rows = {model: group[group["method"].isin(methods)] for model, group in native.items()}
-    tables = decisions.of_both(*(decisions.tested(group) for group in rows.values()))
-    if not tables or (shared := next(iter(tables.values()))[0].index).empty:
-        return
-    by_model = {model: {seed: both[at] for seed, both in tables.items()} for at, model in enumerate(rows)}
-    weak, strong = rows if decisions.stronger(*rows.values()) else reversed(rows)
-    right = [next(iter(by_model[model].values()))["correct"].to_numpy(float) for model in (weak, strong)]
-    rarer = int(min((right[0] > right[1]).sum(), (right[1] > right[0]).sum()))
-    line = {"scored": weak, "other": strong, "n": len(shared), "n_rarer": rarer}
-    weights = decisions.question_weights(shared)
-    sides = [(rows[model], by_model[model]) for model in (weak, strong)]
-    yield from (line | other for other in _picks((weak, strong), sides, methods, right, weights, rarer))
-    yield from (line | other for other in _handed_on(*sides[0], methods, right, weights, rarer))
-
-
-def _picks(models: tuple, sides: list, methods: list[str], right: list, weights: np.ndarray, rarer: int) -> Iterator:
-    alone = [decisions.mean(grades, weights) for grades in right]
-    known = zip(
-        (*map(ALONE.format, models), ORACLE),
-        (SINGLE, SINGLE, ORACLE),
-        (*alone, decisions.mean(np.maximum(*right), weights)),
-    )
-    line, likelihood = {"part": PICK, "measure": ACCURACY}, None
-    for name, kind, value in known:
-        yield line | {"method": name, "kind": kind} | _value(value)
-    why = _unsettled(pd.concat([rows for rows, _ in sides]))
-    for method in methods:
-        seeds = sides[0][1]
-        scaled = [[decisions.scaled(rows, tables[seed], method, seed) for rows, tables in sides] for seed in seeds]
-        if np.isnan(scaled).any():
-            continue
-        each = np.mean([decisions.picked(*confidences, *right) for confidences in scaled], axis=0)
-        value = decisions.mean(each, weights)
-        yield line | {"method": method, "kind": SINGLE} | _compared(value, alone[1], rarer, why[method])
-        if likelihood is not None:
-            yield line | {"method": method, "kind": BASELINE} | _compared(value, likelihood, rarer, why[method])
-        likelihood = value if method == BASELINE else likelihood
-
-
-def _handed_on(
-    rows: pd.DataFrame, tables: dict, methods: list[str], right: list, weights: np.ndarray, rarer: int
-) -> Iterator[dict]:
-    first, last = (decisions.mean(grades, weights) for grades in right)
-    line, why, likelihood = {"part": HANDED, "kind": BASELINE}, _unsettled(rows), None
-    for share in SHARES:
-        yield line | {"method": RANDOM, "measure": ACCURACY, "at": share} | _value(first + share * (last - first))
-    for method in methods:
-        by_seed = [
-            decisions.handed_on(table[method], right[1] - right[0], weights, SHARES) for table in tables.values()
-        ]
-        gained, area = (np.mean(values, axis=0) for values in zip(*by_seed))
-        values = np.vstack([first + gained, area - (last - first) / 2])
-        for at, (share, value) in enumerate(zip((*SHARES, np.nan), values)):
-            base = None if likelihood is None else likelihood[at]
-            measured = {"method": method, "measure": GAIN if np.isnan(share) else ACCURACY, "at": share}
-            yield line | measured | _compared(value, base, rarer, why[method])
-        likelihood = values if method == BASELINE else likelihood
 
 
 def label(method: str) -> str:
@@ -297,14 +92,16 @@ def _scales(colours: pd.Series) -> tuple[alt.Scale, alt.Scale]:
     )
 
 
-def _points(drawn: pd.DataFrame, title: str, rule: float | None = None) -> alt.FacetChart:
-    """A point with its interval for each line, hollow where no verdict rests on it.
+def _points(drawn: pd.DataFrame, title: str, name: str, described: str) -> alt.FacetChart | None:
+    """A point with its interval for each line, hollow where no verdict rests on it; None if there are no lines.
 
     Args:
         drawn: the columns of `of_grid`, label, row (on the y axis, methods beside each other) and panel.
         title: of the x axis.
-        rule: where a dashed line stands.
+        name, described: of the chart, see `style.finished`.
     """
+    if drawn.empty:
+        return None
     tips = [*NAMES[1:3], "label", "row", "value", "low", "high", "compared", "difference", "says"]
     drawn = drawn.assign(colour=_colours(drawn["method"]), open=drawn["says"].isin([IMPROVING, RELEASED]))
     drawn = style.in_lines(drawn[[*tips, "measure", "panel", "colour", "open"]], row=style.LABEL, panel=style.HEADING)
@@ -312,7 +109,7 @@ def _points(drawn: pd.DataFrame, title: str, rule: float | None = None) -> alt.F
     legend = {"title": None, "legend": alt.Legend(orient="top", columns=2)}
     beside = drawn.groupby(["panel", "measure", "row"])["label"].nunique().max() > 1
     spaced = alt.Scale(paddingInner=0.35) if beside else alt.Undefined
-    base = tipped(alt.Chart(), *tips, label="Of", row="What", value=title).encode(
+    base = style.tipped(alt.Chart(), *tips, label="Of", row="What", value=title).encode(
         y=alt.Y("row:N", title=None, sort=list(drawn["row"].unique()), axis=style.NAMES, scale=spaced),
         color=alt.Color("colour:N", scale=colours, **legend),
     )
@@ -324,11 +121,16 @@ def _points(drawn: pd.DataFrame, title: str, rule: float | None = None) -> alt.F
         stroke=alt.Stroke("colour:N", scale=colours, legend=None),
         fillOpacity=alt.when("datum.open").then(alt.value(0)).otherwise(alt.value(1)),
     )
-    bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), title, WITHOUT_ZERO)
-    layers = [*([] if rule is None else [style.rule_at(rule)]), bars, points.transform_filter("isValid(datum.value)")]
+    bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), title, style.WITHOUT_ZERO)
+    zero = [style.rule_at(0)] if title.startswith("Difference") else []
+    layers = [*zero, bars, points.transform_filter("isValid(datum.value)")]
     height = alt.Step(13, **{"for": "offset"}) if beside else style.row_step(drawn["row"])
     chart = alt.layer(*layers, data=drawn.round(4)).properties(width=340, height=height)
-    return chart.facet(row=style.headed(drawn, "panel")).resolve_scale(y="independent")
+    chart = chart.facet(row=style.headed(drawn, "panel")).resolve_scale(y="independent")
+    if measures := [measure for measure in MEASURES if measure in set(drawn["measure"])]:
+        chart = chart.transform_filter("datum.measure === measure")
+        chart = chart.add_params(style.switch("measure", measures, MEASURES, "Show: "))
+    return style.finished(chart, name, f"{described}, with intervals; all values are in the table beneath.")
 
 
 def disagreement_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -338,16 +140,11 @@ def disagreement_chart(table: pd.DataFrame) -> alt.FacetChart | None:
         table: as `of_grid` returns.
     """
     lines = _part(table, DISAGREEMENT).dropna(subset="difference")
-    if lines.empty:
-        return None
-    less = {"value": lines["difference"], "low": lines["difference_low"], "high": lines["difference_high"]}
+    less = {name.removeprefix("difference_"): lines[name] for name in ("difference_low", "difference_high")}
     panel = lines["scored"] + ", where it disagrees with " + lines["other"]
-    chart = _points(lines.assign(**less, row=lines["kind"], panel=panel), "Difference of AUROC", 0)
-    described = (
-        f"{len(lines)} differences of AUROC on the questions that one of two models alone gets right, with intervals; "
-        "all values are in the table beneath."
-    )
-    return chart.properties(description=described, usermeta=embedding("disagreement"))
+    drawn = lines.assign(value=lines["difference"], **less, row=lines["kind"], panel=panel)
+    what = f"{len(lines)} differences of AUROC on the questions that one of two models alone gets right"
+    return _points(drawn, "Difference of AUROC", "disagreement", what)
 
 
 def stack_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -357,14 +154,8 @@ def stack_chart(table: pd.DataFrame) -> alt.FacetChart | None:
         table: as `of_grid` returns.
     """
     lines = _part(table, STACK).dropna(subset="value")
-    if lines.empty:
-        return None
-    chart = _points(lines.assign(row=lines["label"], panel=lines["scored"]), "AUROC")
-    described = (
-        "AUROC of each method alone, together with the likelihood, and of all together, with intervals; "
-        "all values are in the table beneath."
-    )
-    return chart.properties(description=described, usermeta=embedding("stacks"))
+    what = "AUROC of each method alone, together with the likelihood, and of all together"
+    return _points(lines.assign(row=lines["label"], panel=lines["scored"]), "AUROC", "stacks", what)
 
 
 def selective_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -374,18 +165,9 @@ def selective_chart(table: pd.DataFrame) -> alt.FacetChart | None:
         table: as `of_grid` returns.
     """
     lines = _part(table, SELECTIVE).dropna(subset="value")
-    if lines.empty:
-        return None
-    measures = [measure for measure in MEASURES if measure in set(lines["measure"])]
-    rows = lines["at"].map("{:.0%} right wanted".format)
-    chart = _points(lines.assign(row=rows, panel=lines["scored"]), "Share")
-    chart = chart.transform_filter("datum.measure === measure")
-    chart = chart.add_params(style.switch("measure", measures, MEASURES, "Show: "))
-    described = (
-        f"Share of questions that are answered, and of these the share that is right, at {len(TARGETS)} thresholds "
-        "from validation, with intervals; all values are in the table beneath."
-    )
-    return chart.properties(description=described, usermeta=embedding("selective"))
+    drawn = lines.assign(row=lines["at"].map("{:.0%} right wanted".format), panel=lines["scored"])
+    what = "Share of questions that are answered, and of these the share that is right, at "
+    return _points(drawn, "Share", "selective", f"{what}{len(TARGETS)} thresholds from validation")
 
 
 def pick_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -394,15 +176,10 @@ def pick_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _part(table, PICK).query("kind != @BASELINE").dropna(subset="value")
-    if lines.empty:
-        return None
-    chart = _points(lines.assign(row=lines["label"], panel=_pairs(lines)), "Accuracy")
-    described = (
-        "Accuracy of each model alone, of picking the answer with the higher confidence, and of an oracle, "
-        "with intervals; all values are in the table beneath."
-    )
-    return chart.properties(description=described, usermeta=embedding("pick"))
+    lines = _part(table, PICK).dropna(subset="value")
+    lines = lines[lines["kind"] != BASELINE]
+    what = "Accuracy of each model alone, of picking the answer with the higher confidence, and of an oracle"
+    return _points(lines.assign(row=lines["label"], panel=_pairs(lines)), "Accuracy", "pick", what)
 
 
 def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -411,7 +188,8 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _part(table, HANDED).query("measure == @ACCURACY").dropna(subset="value")
+    lines = _part(table, HANDED).dropna(subset="value")
+    lines = lines[lines["measure"] == ACCURACY]
     if lines.empty:
         return None
     drawn = lines.assign(panel=lines["scored"] + ", handed on to " + lines["other"], colour=_colours(lines["method"]))
@@ -423,9 +201,9 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     scale = alt.Scale(domain=names, range=[hues[name] for name in names])
     legend = {"title": None, "legend": alt.Legend(orient="top", columns=2, labelLimit=240)}
     titles = {"at": "Share handed on", "value": "Accuracy"}
-    base = tipped(alt.Chart(), "label", "at", "value", "low", "high", **titles).encode(
+    base = style.tipped(alt.Chart(), "label", "at", "value", "low", "high", **titles).encode(
         x=alt.X("at:Q", title="Share handed on", axis=alt.Axis(format="%")),
-        y=alt.Y("value:Q", title="Accuracy", scale=WITHOUT_ZERO, axis=alt.Axis(format="%")),
+        y=alt.Y("value:Q", title="Accuracy", scale=style.WITHOUT_ZERO, axis=alt.Axis(format="%")),
         color=alt.Color("label:N", scale=scale, **legend),
         strokeDash=alt.StrokeDash("label:N", scale=style.dashes(names), **legend),
     )
@@ -437,7 +215,7 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
         "Accuracy by the share of answers that are handed on to the better model, least confident first, "
         "a line for each method; values are in the table beneath."
     )
-    return chart.resolve_scale(y="independent").properties(description=described, usermeta=embedding("handed_on"))
+    return style.finished(chart.resolve_scale(y="independent"), "handed_on", described)
 
 
 def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> str:
@@ -452,17 +230,14 @@ def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> 
 
 def _with_texts(lines: pd.DataFrame, are_shares: bool = True) -> pd.DataFrame:
     """Values and differences in words, with their intervals, beside the numbers; shares in percent, and in points."""
-    numbers = lines[VALUES] * (100 if are_shares else 1)
-    texts = {"value_text": _texts(numbers, VALUES[:3], ".1f" if are_shares else ".3f", "%" * are_shares, "–")}
-    texts["less_text"] = _texts(numbers, VALUES[4:], "+.1f" if are_shares else "+.3f", "", "to")
-    return lines.assign(**{name: pd.Series(text, lines.index, dtype="str") for name, text in texts.items()})
+    numbers, digits = lines[VALUES] * (100 if are_shares else 1), 1 if are_shares else 3
+    texts = {"value_text": _texts(numbers, VALUES[:3], digits=digits, unit="%" * are_shares)}
+    return lines.assign(**texts, less_text=_texts(numbers, VALUES[4:], "+", digits))
 
 
-def _texts(numbers: pd.DataFrame, names: list[str], form: str, unit: str, to: str) -> list[str | None]:
-    return [
-        f"{value:{form}}{unit} ({low:{form}} {to} {high:{form}})" if pd.notna(value) else None
-        for value, low, high in numbers[names].itertuples(index=False)
-    ]
+def _texts(numbers: pd.DataFrame, names: list[str], *how, **more) -> pd.Series:
+    values = style.with_interval(*(numbers[name] for name in names), *how, **more)
+    return pd.Series(values, numbers.index, dtype="str")
 
 
 def disagreement_html(table: pd.DataFrame) -> str:
@@ -542,8 +317,7 @@ def handed_on_html(table: pd.DataFrame) -> str:
     keys = ["scored", "other", "label"]
     shown = lines[lines["at"].isin(SHOWN)].pivot(index=keys, columns="at", values="value_text")
     gains = lines[lines["measure"] == GAIN].set_index(keys)[[*VALUES, "less_text", "says"]]
-    points = pd.Series(_texts(100 * gains[VALUES], VALUES[:3], "+.1f", "", "to"), gains.index, dtype="str")
-    gains = gains[["less_text", "says"]].assign(value_text=points)
+    gains = gains[["less_text", "says"]].assign(value_text=_texts(100 * gains[VALUES], VALUES[:3], "+", 1))
     first = lines.drop_duplicates(keys).set_index(keys)[["n", "n_rarer"]]
     wide = first.join(shown).join(gains).reset_index()
     columns = {"label": "Least confident by"} | {share: f"{share:.0%} handed on" for share in SHOWN}
@@ -590,8 +364,7 @@ def disagreement_sentences(table: pd.DataFrame) -> str:
         return "This does not apply here: it takes two models, and estimators that were trained on their answers."
     texts, verdicts = [], (OVER, UNDER, INSIGNIFICANT, IMPROVING, RELEASED, FEW)
     for kind, group in lines.groupby("kind", sort=False):
-        counts, differences = group["says"].value_counts(), group["difference"].dropna()
-        parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
+        differences, parts = group["difference"].dropna(), style.counted(group["says"], verdicts)
         ends = [style.signed(end) for end in (differences.min(), differences.max())] if len(differences) else []
         between = f"; the differences are {style.span(*ends)}" if ends else ""
         texts.append(f"- **{kind}** ({KINDS[kind]}): {parts}, of {len(group)}{between}.")
