@@ -26,7 +26,7 @@ from pathlib import Path
 import json
 
 chosen, rng = grid.load("grids/smoke.yml"), np.random.default_rng(0)
-values = json.loads(parameters.centroid(chosen, "tiny-llama", "tiny-mistral", "0"))
+values = json.loads(parameters.of("centroid")(chosen, reader="tiny-llama", trained_on="tiny-mistral", seed="0"))
 for name, path in values["answers"].items():
     frame = answers([f"answer {i}" for i in range(90)], rng.random(90) < 0.4, task="sciq_mc")
     frame["split"] = ["train", "validation", "test"] * 30

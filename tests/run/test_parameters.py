@@ -93,6 +93,13 @@ def test_a_judge_that_grades_is_a_parameter_of_the_questions_and_is_not_compared
     assert not parameters.compared(closed) and parameters.compared(open_ones), "open questions have another way"
 
 
+def test_a_method_without_a_function_of_its_own_is_told_what_every_estimator_is():
+    values = json.loads(parameters.of("centroid")(GRID, reader="tiny-llama", trained_on="tiny-mistral", seed="1"))
+    assert {*values} == {"reader", "trained_on", "seed", "answers", "features", "out", "rows_out"}
+    assert values["out"].endswith("/estimators/centroid/tiny-llama/tiny-mistral/seed1") and values["seed"] == 1
+    assert parameters.of("probe") is parameters.probe
+
+
 def test_pages_are_told_who_reads_and_who_is_scored(tmp_path):
     mine = with_files(tmp_path)
     for name in parameters.PAGES:

@@ -234,6 +234,11 @@ def heatmap_table(
     return table.sort_values(keys, key=lambda values: values.map(order), kind="stable", ignore_index=True)
 
 
+def first_heatmap(table: pd.DataFrame) -> pd.DataFrame:
+    """What `heatmap_table` returns of reading A and the first test set, which pages are about unless they say more."""
+    return table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+
+
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of the training-free baselines, test sets and models in the order in which they were measured."""
     return cells[~cells["method"].isin([*TRAINED])].reset_index(drop=True)

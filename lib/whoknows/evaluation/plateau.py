@@ -6,14 +6,13 @@ the next. No verdict rests on such an estimator, since a larger budget could hav
 adapter that others have released: what its budget was, and whether it had reached its plateau, is not known here.
 """
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
-from whoknows import WhoknowsError
+from whoknows.data import files
 
 TOLERANCE = 0.005  # AUROC on validation; a curve whose end rises by no more has reached its plateau
 MARK = "↗"
@@ -33,7 +32,7 @@ def cards(folder: Path | str) -> dict[Path, dict]:
     whole = (path for path in sorted(Path(folder).rglob("*.json")) if not path.parent.name.startswith("."))
     return {
         path: {"method": path.stem} | card
-        for path, card in ((path, _read(path)) for path in whole)
+        for path, card in ((path, files.read_json(path)) for path in whole)
         if isinstance(card, dict) and card.keys() >= {"reader", "trained_on", "seed"}
     }
 
@@ -139,10 +138,3 @@ def _at_an_end(name: str, auroc: pd.Series, chosen: float) -> str:
         if ordered.index[0] == chosen and gain > TOLERANCE:
             return f"its {name}, {chosen:g}, is the {end} that was tried, and gained {gain:.3f} over the next"
     return ""
-
-
-def _read(path: Path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again.") from None

@@ -1,7 +1,9 @@
 """What a grid says to each stage: the parameters of its notebook, as JSON, and where results lie."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from whoknows import WhoknowsError
@@ -9,6 +11,11 @@ from whoknows.data import adapters, assets
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.run import brought
 from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
+
+
+def of(stage: str) -> Callable[..., str]:
+    """What gives the parameters of a stage: the function of its name, or `estimator` for a method that has none."""
+    return globals().get(stage) or partial(estimator, method=stage)
 
 
 def out(grid: Grid) -> str:
@@ -61,6 +68,11 @@ def extract(grid: Grid, reader: str) -> str:
     files = {"answers": answers(grid), "out": f"{out(grid)}/features/{reader}"}
     rows = {"rows_out": f"{out(grid)}/rows/zero_shot/{reader}.parquet"}
     return json.dumps({"reader": reader} | _reading(grid, reader) | {"first_layer": first_layer(grid)} | files | rows)
+
+
+def estimator(grid: Grid, method: str, reader: str, trained_on: str, seed: str) -> str:
+    """Parameters of a method that learns from hidden states, for one reader, model it is trained on, and seed."""
+    return json.dumps(_estimator(grid, method, reader, trained_on, seed))
 
 
 def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:

@@ -33,6 +33,7 @@ from whoknows.report.pages.style import (
     hue,
     metric_columns,
     pooled_html,
+    some,
     switch,
     tipped,
 )
@@ -256,7 +257,7 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     path = Path(estimator) / f"{method}.json"
     if not path.exists():
         return None
-    card = json.loads(path.read_text())
+    card = files.read_json(path)
     if "origin" in card:
         return None
     if "history" in card:
@@ -340,18 +341,15 @@ def mistakes_html(table: pd.DataFrame) -> str:
         "p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"
     }  # fmt: skip
     shown = table.replace("\n", " ", regex=True)  # choices stand on lines of their own
-    shown = shown.assign(p_correct=table["p_correct"].map("{:.2f}".format), gold=shown["gold"].map(_shortened))
+    shown = shown.assign(
+        p_correct=table["p_correct"].map("{:.2f}".format),
+        gold=shown["gold"].map(lambda gold: some(gold.split("; "), 4)),
+    )
     parts = []
     for (method, scored, kind), answers in shown.groupby(["method", "scored", "kind"], sort=False):
         html = answers[list(columns)].rename(columns=columns).to_html(index=False, classes="texts")
         parts.append(folded(f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}", html, not parts))
     return "".join(parts)
-
-
-def _shortened(gold: str, count: int = 4) -> str:
-    """The first accepted answers, and how many more there are."""
-    first, more = gold.split("; ")[:count], gold.split("; ")[count:]
-    return "; ".join(first) + (f"; and {len(more)} more" if more else "")
 
 
 def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]) -> str:

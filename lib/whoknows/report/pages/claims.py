@@ -419,10 +419,8 @@ def _source(source: str, reading: str) -> str:
 def _deciding(table: pd.DataFrame, verdict: str) -> str:
     """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all."""
     lines = table[table["says"] == verdict] if verdict != HOLDS else table.nsmallest(1, "estimate")
-    shown = [_difference(line) for line in lines.head(3).itertuples()]
-    more = len(lines) - len(shown)
     lead = "the smallest difference is " if verdict == HOLDS and len(table) > 1 else ""
-    return lead + "; ".join(shown) + (f"; and {more} more" if more else "")
+    return lead + style.some([_difference(line) for line in lines.itertuples()], 3)
 
 
 def _difference(line) -> str:

@@ -1,6 +1,5 @@
 """What beats what: each model's own estimators, and the controls, on the same test answers."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
@@ -109,7 +109,7 @@ def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFr
     for model in models:
         for path in (Path(folder) / "probe" / model / model / f"seed{seed}" / "probe.json" for seed in seeds):
             if path.exists():
-                card = json.loads(path.read_text())
+                card = files.read_json(path)
                 best = pd.DataFrame(card["search"]).groupby("layer", as_index=False)["validation_auroc"].max()
                 parts.append(best.assign(scored=model, chosen=best["layer"] == card["chosen"]["layer"]))
     if not parts:

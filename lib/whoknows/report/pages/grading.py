@@ -13,7 +13,7 @@ from whoknows.data import files
 from whoknows.data.grading import ENOUGH_SHARED, token_f1
 from whoknows.data.matching import accepted, asked_in, holds, same, words
 from whoknows.data.rows import judged
-from whoknows.evaluation.cells import enough, heatmap_table, measure, test_sets
+from whoknows.evaluation.cells import enough, first_heatmap, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
 from whoknows.report.pages.style import signed, span
@@ -149,7 +149,7 @@ def grading_sentences(table: pd.DataFrame) -> str:
     Args:
         table: as `heatmaps_under` returns.
     """
-    first = table[(table["test_set"] == table["test_set"].iloc[0]) & (table["reading"] == "A")]
+    first = first_heatmap(table)
     wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")
     usual, *others = first["grading"].unique()
     reached = span(f"{wide[usual].min():.2f}", f"{wide[usual].max():.2f}")

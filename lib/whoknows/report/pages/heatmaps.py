@@ -13,7 +13,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
 from whoknows.evaluation.bootstrap import ALPHA, hypothesis
-from whoknows.evaluation.cells import ALL, COMPARED, native_rows
+from whoknows.evaluation.cells import ALL, COMPARED, first_heatmap, native_rows
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, UNKNOWN, no_verdict
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages import style
@@ -328,7 +328,7 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series) -> str:
         table: as `cells.heatmap_table` returns.
         primary: as `claims.corrected` returns.
     """
-    shown = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    shown = first_heatmap(table)
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
     if measured.empty:
         return "Nothing is measured yet."

@@ -12,7 +12,7 @@ from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES, TRAINED
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import COMPARED, first_test_set, native_rows, test_sets
+from whoknows.evaluation.cells import COMPARED, first_heatmap, first_test_set, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, no_verdict
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import facts_of
@@ -270,7 +270,7 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
         table: as `cells.heatmap_table` returns.
         baseline: the training-free method of the last panel, or "" if there is none.
     """
-    first = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    first = first_heatmap(table)
     counts = first.loc[first["auroc"].notna(), "n"].dropna()
     rests = (
         f", each from {style.span(*(f'{n:,}' for n in (counts.min(), counts.max())))} answers" if len(counts) else ""
@@ -377,8 +377,7 @@ def examples_html(table: pd.DataFrame) -> str:
 
 def _example(line: dict, estimators: list[str]) -> str:
     grade = "right" if line["correct"] else "wrong"
-    gold = [_one_line(text) for text in line["gold"]]
-    accepted = "; ".join(gold[:GOLD]) + (f"; and {len(gold) - GOLD} more" if len(gold) > GOLD else "")
+    accepted = style.some([_one_line(text) for text in line["gold"]], GOLD)
     mark = "✓ right" if line["correct"] else f"✗ wrong, accepted: {accepted}"
     cells = {"Question": line["question"], f"Answer of {line['scored']}": line["answer"] or "(nothing)", "Grade": mark}
     texts = "".join(f'<td data-title="{escape(name)}">{escape(_one_line(text))}</td>' for name, text in cells.items())
@@ -405,7 +404,7 @@ def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seed
         seeds: of the run.
     """
     theirs = claims.figure()
-    first = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    first = first_heatmap(table)
     role = "train" if first["test_set"].iloc[0] == "in-distribution" else "shift"
     asked = ", ".join(str(task["name"]) for task in tasks if task["role"] == role)
     ours = first[no_verdict(first) == ""]

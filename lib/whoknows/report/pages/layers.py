@@ -10,14 +10,13 @@ from whoknows.data import files
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.report.pages.style import (
-    RAMP,
-    black_from,
     colour_domain,
     columns_html,
     dashes,
     finished,
     folded,
     hue,
+    on_ramp,
     reading_switch,
     shapes,
     tipped,
@@ -121,14 +120,12 @@ def _shown(at: dict[str, str], *names: str) -> alt.Chart:
 
 
 def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -> alt.LayerChart:
-    step, (low, high) = alt.Step(min(90, 300 // len(models))), ends
+    step, (scale, ink) = alt.Step(min(90, 300 // len(models))), on_ramp(*ends)
     base = tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(
         x=alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("model:N", sort=models, title="Model"),
     )
-    scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     rects = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
-    ink = alt.condition(f"datum.auroc > {low + black_from() * (high - low):.4f}", alt.value("#000"), alt.value("#fff"))
     texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold")
     texts = texts.encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
     return alt.layer(rects, texts).properties(width=step, height=step, title="Probe")

@@ -7,7 +7,7 @@ hue, a model a shape, the value of a cell a place on the ramp.
 import json
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import altair as alt
@@ -109,6 +109,14 @@ def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float
     steps = 100 if chance is None else 20
     low = math.floor(min(values) * steps) / steps
     return low, max(math.ceil(max(values) * steps) / steps, low + 2 / steps)
+
+
+def on_ramp(low: float, high: float) -> tuple[alt.Scale, alt.when]:
+    """The ramp as a scale with these ends, and the ink that is readable on an AUROC there."""
+    black = f"datum.auroc > {low + black_from() * (high - low):.4f}"
+    ink = alt.when("!isValid(datum.auroc)").then(alt.value(INK)).when(black).then(alt.value("#000"))
+    scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
+    return scale, ink.otherwise(alt.value("#fff"))
 
 
 def switch(name: str, values: list[str], labels: dict, title: str, value: str | None = None) -> alt.Parameter:
@@ -294,6 +302,11 @@ def counted(says: pd.Series, verdicts: Iterable[str]) -> str:
     """How often each verdict was given, in their order, without those that none was."""
     counts = says.value_counts()
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
+
+
+def some(texts: Sequence[str], count: int) -> str:
+    """The first of some texts, and how many more there are."""
+    return "; ".join([*texts[:count], *([f"and {len(texts) - count} more"] if len(texts) > count else [])])
 
 
 def span(low, high) -> str:
