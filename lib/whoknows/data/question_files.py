@@ -7,8 +7,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
-from whoknows.data.grading import GRADINGS, number
-from whoknows.data.matching import normalise
+from whoknows.data.grading import GRADINGS, normalise, number
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
 

@@ -10,8 +10,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.grading import ENOUGH_SHARED, token_f1
-from whoknows.data.matching import accepted, asked_in, holds, same, words
+from whoknows.data.grading import ENOUGH_SHARED, accepted, asked_in, holds, same, token_f1, words
 from whoknows.data.rows import judged
 from whoknows.evaluation.cells import enough, first_heatmap, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
