@@ -6,11 +6,11 @@ import torch
 import vl_convert
 from test_lora_prompt import SETTINGS, USED, learnable
 
-from made_up import fresh, mixed, spied
+from made_up import fresh, mixed, save_hidden, spied
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.rows import fewer, for_seed, smaller
-from whoknows.estimators.hidden import load_hidden, save_hidden
+from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.probe import Logistic
 from whoknows.models import distributed, loading

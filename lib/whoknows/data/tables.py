@@ -15,7 +15,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")  # of names of files that can be read
-DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
+SPELT = {",": "comma", ";": "semicolon", "\t": "tab"}  # what parts columns; spreadsheets of many countries write ;
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 SHOWN = 12  # columns that a sentence names at most
@@ -65,7 +65,7 @@ def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
 
 def delimiter(path: Path | str, head: str) -> str:
     """What parts the columns of a CSV or TSV file, by its name and its first line."""
-    return "\t" if Path(path).suffix.lower() == ".tsv" else max(DELIMITERS, key=head.count)
+    return "\t" if Path(path).suffix.lower() == ".tsv" else max(SPELT, key=head.count)
 
 
 def inert(cell):
@@ -122,14 +122,10 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
                 continue
             if len(cells) != len(names):
                 what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
-                raise mistake(path, here, f'{what}; put "quotes" around a cell that holds a {_spelt(parted)}')
+                raise mistake(path, here, f'{what}; put "quotes" around a cell that holds a {SPELT[parted]}')
             yield here, {name: cell or None for name, cell in zip(names, cells) if name}
     except csv.Error as error:
         raise mistake(path, begins, f"this is no good CSV ({error}); save the file from a spreadsheet anew") from None
-
-
-def _spelt(sign: str) -> str:
-    return {",": "comma", ";": "semicolon", "\t": "tab"}[sign]
 
 
 def _named(path: Path, table: pd.DataFrame, columns: dict[str, str], needed: Iterable[str]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 from whoknows.evaluation import bootstrap, decisions, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import COMPARED, first_test_set, native_rows
+from whoknows.evaluation.cells import COMPARED, first_test_set, native_rows, on_tasks
 from whoknows.evaluation.decisions import AND, BASELINE
 from whoknows.evaluation.plateau import no_verdict, together
 
@@ -94,9 +94,8 @@ def _unsettled(rows: pd.DataFrame, by: str | list[str] = "method") -> dict:
 
 def _measured(rows: pd.DataFrame, members: list[str]) -> tuple[pd.DataFrame, dict[tuple, np.ndarray]]:
     """Of each cell n and n_rarer, and its within-task AUROC, [1 + times]."""
-    by_cell = scores.within_task(scores.by_task(rows, only_auroc=True), members).groupby(scores.CELL)
-    values = by_cell.agg({"auroc": "mean", "n": "min", "n_rarer": "min"}).dropna()
-    drawn = bootstrap.by_cell(bootstrap.samples(rows), members)
+    values, drawn = on_tasks(rows, members)
+    values = values.dropna()
     return values, {cell: np.r_[auroc, drawn.loc[cell]] for cell, auroc in values["auroc"].items()}
 
 

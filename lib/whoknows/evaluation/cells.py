@@ -15,7 +15,7 @@ from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
 from whoknows.evaluation.plateau import UNKNOWN, together
-from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all, pooled, within_task
+from whoknows.evaluation.scores import CELL, MEASURES, POOLED, by_task, fit_all, pooled, within_task
 
 INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
 NO_ROWS = pd.DataFrame({
@@ -154,6 +154,18 @@ def measure(
         between = pd.concat(ends, axis=1)
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(trained, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
+
+
+def on_tasks(rows: pd.DataFrame, tasks: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Each cell's AUROC on some tasks, as `measure` has it, and the same of its resamples.
+
+    Returns:
+        (auroc, n and n_rarer by cell; what `bootstrap.by_cell` returns).
+    """
+    by_cell = within_task(by_task(rows, only_auroc=True), tasks).groupby(CELL)
+    return by_cell.agg({"auroc": "mean", "n": "min", "n_rarer": "min"}), bootstrap.by_cell(
+        bootstrap.samples(rows), tasks
+    )
 
 
 def enough(cells: pd.DataFrame) -> pd.DataFrame:

@@ -19,7 +19,7 @@ import vl_convert
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
-from whoknows.evaluation import bootstrap, cells, plateau, scores
+from whoknows.evaluation import bootstrap, cells, plateau
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import FEW
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, together
@@ -161,11 +161,8 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
 
 def _measured(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     """AUROC of each cell, n_rarer and unsettled; and its resamples."""
-    tasks, samples = sorted(rows["task"].unique()), bootstrap.samples(rows)
-    by_seed = scores.within_task(scores.by_task(rows, only_auroc=True), tasks)
-    table = by_seed.groupby(CELL).agg(auroc=("auroc", "mean"), n_rarer=("n_rarer", "min"))
-    why = rows.groupby(CELL)["unsettled"].unique().map(together)
-    return table.join(why), bootstrap.by_cell(samples, tasks)
+    table, draws = cells.on_tasks(rows, sorted(rows["task"].unique()))
+    return table.join(rows.groupby(CELL)["unsettled"].unique().map(together)), draws
 
 
 def _said(table: pd.DataFrame, base: Run, other: Run) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import COMPARED, enough, first_test_set, measure, native_rows
+from whoknows.evaluation.cells import COMPARED, enough, first_test_set, measure, native_rows, on_tasks
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import with_labels
@@ -75,10 +75,9 @@ def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list,
     """
     asked = rows.loc[(rows[scores.CELL] == [*cell]).all(axis=1), "question_id"]
     shared = rows[rows["question_id"].isin(asked)]
-    measured = scores.within_task(scores.by_task(shared, only_auroc=True), tasks).groupby(scores.CELL)
-    draws, values = bootstrap.by_cell(bootstrap.samples(shared), tasks), measured["auroc"].mean()
+    values, draws = on_tasks(shared, tasks)
     sign = np.array([1.0 if place == cell else -1.0 for place in values.index])
-    return [sign @ values, measured["n_rarer"].min().min()], sign @ draws.loc[values.index]
+    return [sign @ values["auroc"], values["n_rarer"].min()], sign @ draws.loc[values.index]
 
 
 def learning_curve(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) -> pd.DataFrame:
