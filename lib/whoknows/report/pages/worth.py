@@ -6,49 +6,26 @@ import altair as alt
 import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
-from whoknows.evaluation import decisions
+from whoknows.evaluation import benefits, decisions
 from whoknows.evaluation.auroc import MIN_PER_CLASS
-from whoknows.evaluation.benefits import (
-    ACCURACY,
-    ALONE,
-    ANSWERS,
-    COVERAGE,
-    DATA,
-    DISAGREEMENT,
-    EQUAL,
-    GAIN,
-    HANDED,
-    NAMES,
-    ORACLE,
-    OVER,
-    PICK,
-    RANDOM,
-    READER,
-    RIGHT,
-    SELECTIVE,
-    SINGLE,
-    STACK,
-    TARGETS,
-    TRANSFER,
-    UNDER,
-    VALUES,
-)
 from whoknows.evaluation.bootstrap import FEW, INSIGNIFICANT
 from whoknows.evaluation.decisions import AND, BASELINE
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import style
 
 KINDS = {
-    READER: "the other model reads, trained on the same answers",
-    TRANSFER: "the other model reads, trained on its own answers",
-    DATA: "the same reader, trained on the other model's answers",
-    ANSWERS: "the same estimator, on the other model's answers",
+    benefits.READER: "the other model reads, trained on the same answers",
+    benefits.TRANSFER: "the other model reads, trained on its own answers",
+    benefits.DATA: "the same reader, trained on the other model's answers",
+    benefits.ANSWERS: "the same estimator, on the other model's answers",
 }
 NO_STACK = f"no likelihood, no other method, or fewer than {MIN_PER_CLASS} right or wrong validation answers with both"
 NO_PAIR = "This does not apply here: it takes two models that answered the same questions, and validation answers."
 MEASURES = {  # of `SELECTIVE`, and what pages call them
-    COVERAGE: "Answered", RIGHT: "Right among the answered", EQUAL: "Right at the likelihood's coverage",
-}  # fmt: skip
+    benefits.COVERAGE: "Answered",
+    benefits.RIGHT: "Right among the answered",
+    benefits.EQUAL: "Right at the likelihood's coverage",
+}
 SHOWN = (0.25, 0.5, 0.75)  # shares that are handed on in the table
 TOGETHER, NONE = "All together", "No confidence"
 
@@ -58,7 +35,7 @@ def label(method: str) -> str:
     names = method.split(AND)
     if len(names) > 2:
         return "All of these together"
-    fixed = {ORACLE: "Oracle: right if either is", RANDOM: "At random"}
+    fixed = {benefits.ORACLE: "Oracle: right if either is", benefits.RANDOM: "At random"}
     alone = (METHOD_TITLES | fixed).get(names[-1], method)
     return f"Likelihood, with {alone}" if len(names) > 1 else alone
 
@@ -102,7 +79,7 @@ def _points(drawn: pd.DataFrame, title: str, name: str, described: str) -> alt.F
     """
     if drawn.empty:
         return None
-    tips = [*NAMES[1:3], "label", "row", "value", "low", "high", "compared", "difference", "says"]
+    tips = [*benefits.NAMES[1:3], "label", "row", "value", "low", "high", "compared", "difference", "says"]
     drawn = drawn.assign(colour=_colours(drawn["method"]), open=drawn["says"].isin([IMPROVING, RELEASED]))
     drawn = style.in_lines(drawn[[*tips, "measure", "panel", "colour", "open"]], row=style.LABEL, panel=style.HEADING)
     colours, marks = _scales(drawn["colour"])
@@ -139,7 +116,7 @@ def disagreement_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _part(table, DISAGREEMENT).dropna(subset="difference")
+    lines = _part(table, benefits.DISAGREEMENT).dropna(subset="difference")
     less = {name.removeprefix("difference_"): lines[name] for name in ("difference_low", "difference_high")}
     panel = lines["scored"] + ", where it disagrees with " + lines["other"]
     drawn = lines.assign(value=lines["difference"], **less, row=lines["kind"], panel=panel)
@@ -153,7 +130,7 @@ def stack_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _part(table, STACK).dropna(subset="value")
+    lines = _part(table, benefits.STACK).dropna(subset="value")
     what = "AUROC of each method alone, together with the likelihood, and of all together"
     return _points(lines.assign(row=lines["label"], panel=lines["scored"]), "AUROC", "stacks", what)
 
@@ -164,10 +141,10 @@ def selective_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _part(table, SELECTIVE).dropna(subset="value")
+    lines = _part(table, benefits.SELECTIVE).dropna(subset="value")
     drawn = lines.assign(row=lines["at"].map("{:.0%} right wanted".format), panel=lines["scored"])
     what = "Share of questions that are answered, and of these the share that is right, at "
-    return _points(drawn, "Share", "selective", f"{what}{len(TARGETS)} thresholds from validation")
+    return _points(drawn, "Share", "selective", f"{what}{len(benefits.TARGETS)} thresholds from validation")
 
 
 def pick_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -176,7 +153,7 @@ def pick_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _part(table, PICK).dropna(subset="value")
+    lines = _part(table, benefits.PICK).dropna(subset="value")
     lines = lines[lines["kind"] != BASELINE]
     what = "Accuracy of each model alone, of picking the answer with the higher confidence, and of an oracle"
     return _points(lines.assign(row=lines["label"], panel=_pairs(lines)), "Accuracy", "pick", what)
@@ -188,8 +165,8 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _part(table, HANDED).dropna(subset="value")
-    lines = lines[lines["measure"] == ACCURACY]
+    lines = _part(table, benefits.HANDED).dropna(subset="value")
+    lines = lines[lines["measure"] == benefits.ACCURACY]
     if lines.empty:
         return None
     drawn = lines.assign(panel=lines["scored"] + ", handed on to " + lines["other"], colour=_colours(lines["method"]))
@@ -230,9 +207,9 @@ def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> 
 
 def _with_texts(lines: pd.DataFrame, are_shares: bool = True) -> pd.DataFrame:
     """Values and differences in words, with their intervals, beside the numbers; shares in percent, and in points."""
-    numbers, digits = lines[VALUES] * (100 if are_shares else 1), 1 if are_shares else 3
-    texts = {"value_text": _texts(numbers, VALUES[:3], digits=digits, unit="%" * are_shares)}
-    return lines.assign(**texts, less_text=_texts(numbers, VALUES[4:], "+", digits))
+    numbers, digits = lines[benefits.VALUES] * (100 if are_shares else 1), 1 if are_shares else 3
+    texts = {"value_text": _texts(numbers, benefits.VALUES[:3], digits=digits, unit="%" * are_shares)}
+    return lines.assign(**texts, less_text=_texts(numbers, benefits.VALUES[4:], "+", digits))
 
 
 def _texts(numbers: pd.DataFrame, names: list[str], *how, **more) -> pd.Series:
@@ -246,7 +223,7 @@ def disagreement_html(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _with_texts(_part(table, DISAGREEMENT), are_shares=False)
+    lines = _with_texts(_part(table, benefits.DISAGREEMENT), are_shares=False)
     columns = {
         "kind": "Compared", "label": "Method", "value": "AUROC", "compared": "Other",
         "less_text": "Difference, 95 % interval", "says": "Verdict",
@@ -262,7 +239,7 @@ def stack_html(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _with_texts(_part(table, STACK), are_shares=False)
+    lines = _with_texts(_part(table, benefits.STACK), are_shares=False)
     columns = {
         "label": "Confidence",
         "value_text": "AUROC",
@@ -279,13 +256,18 @@ def selective_html(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _with_texts(_part(table, SELECTIVE))
+    lines = _with_texts(_part(table, benefits.SELECTIVE))
     keys = ["scored", "n", "at", "method", "label"]
     wide = lines.pivot(index=keys, columns="measure", values="value_text").reindex(columns=[*MEASURES])
-    equal = lines[lines["measure"] == EQUAL].set_index(keys)[["less_text", "says"]]
+    equal = lines[lines["measure"] == benefits.EQUAL].set_index(keys)[["less_text", "says"]]
     wide = wide.join(equal).reindex(lines.set_index(keys).index.unique()).reset_index()
     wide = wide.assign(at=wide["at"].map("{:.0%}".format))
-    columns = {"at": "Wanted", "label": "Method", COVERAGE: MEASURES[COVERAGE], RIGHT: "Right among them"}
+    columns = {
+        "at": "Wanted",
+        "label": "Method",
+        benefits.COVERAGE: MEASURES[benefits.COVERAGE],
+        benefits.RIGHT: "Right among them",
+    }
     columns |= {"less_text": "At equal coverage", "says": "Verdict"}
     return _html(wide, wide["scored"] + ": " + wide["n"].astype(str) + " test answers", columns)
 
@@ -296,7 +278,7 @@ def pick_html(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _with_texts(_part(table, PICK))
+    lines = _with_texts(_part(table, benefits.PICK))
     keys = ["scored", "other", "label"]
     likelihood = lines[lines["kind"] == BASELINE].set_index(keys)[["less_text", "says"]].add_suffix("_likelihood")
     lines = lines[lines["kind"] != BASELINE].join(likelihood, on=keys)
@@ -313,11 +295,13 @@ def handed_on_html(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _with_texts(_part(table, HANDED))
+    lines = _with_texts(_part(table, benefits.HANDED))
     keys = ["scored", "other", "label"]
     shown = lines[lines["at"].isin(SHOWN)].pivot(index=keys, columns="at", values="value_text")
-    gains = lines[lines["measure"] == GAIN].set_index(keys)[[*VALUES, "less_text", "says"]]
-    gains = gains[["less_text", "says"]].assign(value_text=_texts(100 * gains[VALUES], VALUES[:3], "+", 1))
+    gains = lines[lines["measure"] == benefits.GAIN].set_index(keys)[[*benefits.VALUES, "less_text", "says"]]
+    gains = gains[["less_text", "says"]].assign(
+        value_text=_texts(100 * gains[benefits.VALUES], benefits.VALUES[:3], "+", 1)
+    )
     first = lines.drop_duplicates(keys).set_index(keys)[["n", "n_rarer"]]
     wide = first.join(shown).join(gains).reset_index()
     columns = {"label": "Least confident by"} | {share: f"{share:.0%} handed on" for share in SHOWN}
@@ -345,7 +329,7 @@ def _points_less(line, before: str = "") -> str:
 def _noted(line, before: str, unit: str, difference: str, low: str, high: str) -> str:
     if pd.isna(line.difference):
         return f"{before}{line.says}" if line.says else ""
-    note = "" if line.says in (OVER, UNDER) else f", {line.says}"
+    note = "" if line.says in (benefits.OVER, benefits.UNDER) else f", {line.says}"
     return f"{before}{difference}{unit} ({low} to {high}{note})"
 
 
@@ -359,10 +343,10 @@ def disagreement_sentences(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines = _part(table, DISAGREEMENT)
+    lines = _part(table, benefits.DISAGREEMENT)
     if lines.empty:
         return "This does not apply here: it takes two models, and estimators that were trained on their answers."
-    texts, verdicts = [], (OVER, UNDER, INSIGNIFICANT, IMPROVING, RELEASED, FEW)
+    texts, verdicts = [], (benefits.OVER, benefits.UNDER, INSIGNIFICANT, IMPROVING, RELEASED, FEW)
     for kind, group in lines.groupby("kind", sort=False):
         differences, parts = group["difference"].dropna(), style.counted(group["says"], verdicts)
         ends = [style.signed(end) for end in (differences.min(), differences.max())] if len(differences) else []
@@ -378,7 +362,7 @@ def stack_sentences(table: pd.DataFrame, models: list[str]) -> str:
         table: as `of_grid` returns.
         models: that may be scored.
     """
-    lines, texts = _part(table, STACK), []
+    lines, texts = _part(table, benefits.STACK), []
     for model in models:
         group = lines[lines["scored"] == model]
         alone, stacks = group[group["method"] == BASELINE], group[group["method"].str.contains(AND, regex=False)]
@@ -405,12 +389,12 @@ def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
         table: as `of_grid` returns.
         models: that may be scored.
     """
-    lines, texts = _part(table, SELECTIVE), []
+    lines, texts = _part(table, benefits.SELECTIVE), []
     for model in models:
-        group, parts = lines[(lines["scored"] == model) & (lines["at"] == TARGETS[1])], []
+        group, parts = lines[(lines["scored"] == model) & (lines["at"] == benefits.TARGETS[1])], []
         for _, values in group.groupby("method", sort=False):
             by = {line.measure: line for line in values.itertuples()}
-            parts.append(_selected(by[COVERAGE], by[RIGHT], by.get(EQUAL)))
+            parts.append(_selected(by[benefits.COVERAGE], by[benefits.RIGHT], by.get(benefits.EQUAL)))
         few = group["says"].eq(FEW).any() and f"{group['n_rarer'].iloc[0]:.0f} right or wrong answers are too few"
         text = (
             "; ".join(parts)
@@ -418,7 +402,7 @@ def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
             else few or "no method has validation answers to choose a threshold on"
         )
         texts.append(f"- **{model}**: {text}.")
-    return f"With the threshold for {TARGETS[1]:.0%} right answers:\n\n" + "\n".join(texts)
+    return f"With the threshold for {benefits.TARGETS[1]:.0%} right answers:\n\n" + "\n".join(texts)
 
 
 def _selected(coverage, right, equal) -> str:
@@ -438,12 +422,12 @@ def pick_sentences(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines, texts = _part(table, PICK), []
+    lines, texts = _part(table, benefits.PICK), []
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
         known = group[~group["method"].isin(decisions.METHODS)].set_index("method")["value"]
-        one, other = (known[ALONE.format(model)] for model in (weak, strong))
-        lead = f"alone {one:.0%} and {other:.0%} are right, with an oracle {known[ORACLE]:.0%}"
-        by = group[(group["kind"] == SINGLE) & group["method"].isin(decisions.METHODS)]
+        one, other = (known[benefits.ALONE.format(model)] for model in (weak, strong))
+        lead = f"alone {one:.0%} and {other:.0%} are right, with an oracle {known[benefits.ORACLE]:.0%}"
+        by = group[(group["kind"] == benefits.SINGLE) & group["method"].isin(decisions.METHODS)]
         picks = [f"{line.label} {_points_less(line)}" for line in by.itertuples()]
         gained = f" Picking by confidence, less {strong} alone: {'; '.join(picks)}." if picks else ""
         texts.append(f"- **{weak} and {strong}**: {lead}.{gained}")
@@ -456,11 +440,14 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
     Args:
         table: as `of_grid` returns.
     """
-    lines, texts = _part(table, HANDED), []
+    lines, texts = _part(table, benefits.HANDED), []
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
-        gains, half = group[group["measure"] == GAIN], group[group["at"] == SHOWN[1]].set_index("method")["value"]
+        gains, half = (
+            group[group["measure"] == benefits.GAIN],
+            group[group["at"] == SHOWN[1]].set_index("method")["value"],
+        )
         at_half = [
-            f"{value:.0%} {method if method == RANDOM else f'by {label(method)}'}"
+            f"{value:.0%} {method if method == benefits.RANDOM else f'by {label(method)}'}"
             for method, value in half.dropna().items()
         ]
         parts = []
