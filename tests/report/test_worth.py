@@ -403,11 +403,10 @@ def test_of_several_reasons_all_pages_give_the_same_one():
     ):
         assert plateau.together(reasons) == plateau.together(reasons[::-1]) == expected
     rows = wide_run()
-    why = {("probe", "ash"): plateau.IMPROVING, ("probe", "birch"): plateau.RELEASED}
-    rows["unsettled"] = [why.get(pair, "") for pair in zip(rows["method"], rows["reader"])]
+    why = {"probe": plateau.RELEASED, "lora_prompt": plateau.IMPROVING}
+    rows = rows.assign(unsettled=rows["method"].map(why).fillna(""))
     table = benefits.of_grid(rows, ["ash", "birch"], FOUR, ["ash", "birch"])
-    both = (table["method"] == "probe") & table["kind"].isin([benefits.READER, benefits.TRANSFER])
-    assert {*table.loc[both & table["value"].notna(), "says"]} == {plateau.IMPROVING}
+    both = table["method"].str.contains("probe") & table["method"].str.contains("lora_prompt")
+    assert {*table.loc[both & table["difference"].notna(), "says"]} == {plateau.IMPROVING}
     of_pages = differences.of_grid(rows, ["ash", "birch"], FOUR)
-    both = of_pages["what"].str.contains("Probe") & of_pages["kind"].isin([differences.READER])
-    assert {*of_pages.loc[both & of_pages["estimate"].notna(), "says"]} == {plateau.IMPROVING}
+    assert {*of_pages.loc[of_pages["kind"] == differences.METHOD, "says"]} == {plateau.IMPROVING}
