@@ -11,8 +11,8 @@ from sklearn.metrics import roc_auc_score
 from test_readers import TASKS, beside
 
 from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run, make_rows
-from whoknows.evaluation import benefits, bootstrap, cells, plateau
-from whoknows.report.pages import differences, worth
+from whoknows.evaluation import benefits, bootstrap, cells, plateau, scores
+from whoknows.report.pages import worth
 
 HOME, DRAWS = ("sciq", "trivia_qa"), 40
 UNTRAINED = (("likelihood", 0, 1.0), ("zero_shot", 0, 0.3))
@@ -403,10 +403,17 @@ def test_of_several_reasons_all_pages_give_the_same_one():
     ):
         assert plateau.together(reasons) == plateau.together(reasons[::-1]) == expected
     rows = wide_run()
-    why = {"probe": plateau.RELEASED, "lora_prompt": plateau.IMPROVING}
+    why = {"probe": plateau.RELEASED, "zero_shot": plateau.IMPROVING}
     rows = rows.assign(unsettled=rows["method"].map(why).fillna(""))
     table = benefits.of_grid(rows, ["ash", "birch"], FOUR, ["ash", "birch"])
-    both = table["method"].str.contains("probe") & table["method"].str.contains("lora_prompt")
+    both = table["method"].str.contains("zero_shot") & table["method"].str.contains("probe")
     assert {*table.loc[both & table["difference"].notna(), "says"]} == {plateau.IMPROVING}
-    of_pages = differences.of_grid(rows, ["ash", "birch"], FOUR)
-    assert {*of_pages.loc[of_pages["kind"] == differences.METHOD, "says"]} == {plateau.IMPROVING}
+    places = [("probe", "ash", "ash", "ash"), ("probe", "birch", "birch", "ash")]
+    measured = {"auroc": [0.75, 0.5], "n_rarer": [40, 50], "unsettled": [plateau.RELEASED, plateau.IMPROVING]}
+    index = pd.MultiIndex.from_tuples(places, names=scores.CELL)
+    draws = pd.DataFrame([[0.75, 0.875], [0.5, 0.25]], index)
+    weights = [dict(zip(places, (1.0, -1.0))), dict(zip(places, (1.0, 0.0)))]
+    lines, resampled = bootstrap.contrasts(weights, pd.DataFrame(measured, index), draws)
+    assert lines["estimate"].tolist() == [0.25, 0.75] and resampled.tolist() == [[0.25, 0.625], [0.75, 0.875]]
+    assert {*lines["unsettled"]} == {plateau.IMPROVING} and lines["n_rarer"].tolist() == [40, 40]
+    assert {*bootstrap.tested(lines, resampled, pd.Series(dtype=float))["says"]} == {plateau.IMPROVING}
