@@ -111,7 +111,7 @@ def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float
     return low, max(math.ceil(max(values) * steps) / steps, low + 2 / steps)
 
 
-def on_ramp(low: float, high: float) -> tuple[alt.Scale, alt.when]:
+def on_ramp(low: float, high: float) -> tuple[alt.Scale, dict]:
     """The ramp as a scale with these ends, and the ink that is readable on an AUROC there."""
     black = f"datum.auroc > {low + black_from() * (high - low):.4f}"
     ink = alt.when("!isValid(datum.auroc)").then(alt.value(INK)).when(black).then(alt.value("#000"))
@@ -266,8 +266,9 @@ def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str
 
 
 def with_interval(
-    values: Iterable[float], lows: Iterable[float], highs: Iterable[float], sign: str = "", digits: int = 3, unit=""
-) -> list[str | None]:
+    values: Iterable[float], lows: Iterable[float], highs: Iterable[float], sign: str = "", digits: int = 3,
+    unit: str = "",
+) -> list[str | None]:  # fmt: skip
     """Values with their intervals in words; None where there is no value.
 
     Args:
