@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 from whoknows.run import gpus, grid, parameters, stages
 from whoknows.estimators.hidden import BEFORE, mean_of
-from whoknows.data.methods import TRAINED
 from whoknows.data.sources import digest
 
 GRID = grid.load(config.get("grid", "grids/embedded.yml"))
@@ -60,7 +59,7 @@ STEPS = {
     "answer_file": answered("answer_file"), "answer_api": answered("answer_api"),
     "extract": Step([*READ, *shards("extract", "reader")],
         [*HIDDEN, *MEANS, *TRUNK, *at("rows/zero_shot/{reader}.parquet")], "extract-{reader}", "{reader}", priority=3),
-    **{stage: Step([*READ, *HIDDEN], trained(stage), f"{stage}-{PAGE}", TITLE) for stage in TRAINED.values()},
+    **{stage: Step([*READ, *HIDDEN], trained(stage), f"{stage}-{PAGE}", TITLE) for stage in stages.TRAINED.values()},
     "lora_prompt": Step([*READ, *TRUNK], trained("lora_prompt"), f"lora_prompt-{PAGE}", TITLE, priority=1),
     "search": Step([*READ, *HIDDEN, *TRUNK], at("search/{reader}.parquet"), "search-{reader}", "{reader}", priority=2),
     "surface": Step(READ, at("controls/surface.parquet"), "surface"),
