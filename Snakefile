@@ -59,7 +59,7 @@ STEPS = {
     "answer_file": answered("answer_file"), "answer_api": answered("answer_api"),
     "extract": Step([*READ, *shards("extract", "reader")],
         [*HIDDEN, *MEANS, *TRUNK, *at("rows/zero_shot/{reader}.parquet")], "extract-{reader}", "{reader}", priority=3),
-    "probe": Step([*READ, *HIDDEN], trained("probe"), f"probe-{PAGE}", TITLE),
+    **{stage: Step([*READ, *HIDDEN], trained(stage), f"{stage}-{PAGE}", TITLE) for stage in stages.TRAINED.values()},
     "lora_prompt": Step([*READ, *TRUNK], trained("lora_prompt"), f"lora_prompt-{PAGE}", TITLE, priority=1),
     "search": Step([*READ, *HIDDEN, *TRUNK], at("search/{reader}.parquet"), "search-{reader}", "{reader}", priority=2),
     "surface": Step(READ, at("controls/surface.parquet"), "surface"),
@@ -93,7 +93,7 @@ RUN = ("OMP_NUM_THREADS={threads} python -m whoknows run {params.notebook} {outp
 SHARD = ("OMP_NUM_THREADS={threads} python -m whoknows shard {params.stage} {params.json:q} "
          "{wildcards.which} {wildcards.jobs} {output} --gpus {resources.gpu} 2> {log}")
 def as_json(stage, wildcards):
-    return getattr(parameters, stage)(GRID, **{name: value for name, value in wildcards.items() if name in NAMES})
+    return parameters.of(stage)(GRID, **{name: value for name, value in wildcards.items() if name in NAMES})
 def title(text, wildcards): return text.format(**{**wildcards, "method": stages.STAGES.get(wildcards.get("method"))})
 wildcard_constraints:
     model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", method="|".join(GRID.methods),

@@ -56,7 +56,7 @@ rows_out = "results/by-hand/rows/lora_prompt/SmolLM2-135M/SmolLM2-135M/seed0.par
 from IPython.display import HTML, Markdown
 
 from whoknows.evaluation import auroc, plateau
-from whoknows.report.pages import curves
+from whoknows.report.pages import cell
 from whoknows.stages import lora_prompt
 from whoknows.use import cards
 
@@ -71,7 +71,7 @@ cards.write(out, rows)
 # validation AUROC are the ones that are used.
 
 # %%
-curves.training_curve(history) if history else Markdown(plateau.elsewhere(out, rows))
+cell.training_curve(history) if history else Markdown(plateau.elsewhere(out, rows))
 
 # %% [markdown]
 # AUROC on the test answers of each scored model.

@@ -37,7 +37,7 @@ from IPython.display import HTML
 
 from whoknows.data import files
 from whoknows.evaluation import auroc
-from whoknows.report.pages import curves
+from whoknows.report.pages import cell
 from whoknows.stages import probe
 from whoknows.use import cards
 
@@ -51,7 +51,7 @@ cards.write(out, rows)
 # AUROC on validation for every layer and every strength of the L2 penalty. The best point is the probe that is used.
 
 # %%
-curves.layer_curve(search)
+cell.layer_curve(search)
 
 # %% [markdown]
 # AUROC on the test answers of each scored model.

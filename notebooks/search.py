@@ -47,7 +47,7 @@ batch_tokens = 2048
 out = "results/by-hand/search/SmolLM2-135M.parquet"
 
 # %%
-from whoknows.report.pages import curves
+from whoknows.report.pages.settings import search_curve
 from whoknows.stages import search
 
 table = search.cell(
@@ -73,7 +73,7 @@ table = search.cell(
 # that of the grid being the thickest, and a point for the probe.
 
 # %%
-curves.search_curve(table)
+search_curve(table)
 
 # %% [markdown]
 # The highest AUROC on validation by learning rate and number of training answers.

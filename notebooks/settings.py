@@ -22,14 +22,14 @@ out = "results/by-hand/settings.parquet"
 from IPython.display import HTML, Markdown
 
 from whoknows.data import files
-from whoknows.report.pages import curves, settings
+from whoknows.report.pages import settings
 
 table = settings.read(search, models)
 files.write_parquet(out, table)
 Markdown(settings.preferred(table))
 
 # %% tags=["remove-input"]
-curves.search_curve(table)
+settings.search_curve(table)
 
 # %% [markdown]
 # A line for each learning rate, with all training answers; that of the grid is the thickest. The point is the probe:

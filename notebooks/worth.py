@@ -42,11 +42,11 @@ out = "results/by-hand/worth.parquet"
 from IPython.display import HTML, Markdown
 
 from whoknows.data import files
-from whoknows.evaluation import cells, plateau
+from whoknows.evaluation import benefits, cells, plateau
 from whoknows.report.pages import worth
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
-table = worth.of_grid(examples, models, tasks, readers)
+table = benefits.of_grid(examples, models, tasks, readers)
 files.write_parquet(out, table)
 Markdown(worth.disagreement_sentences(table) + plateau.elsewhere(estimators, examples))
 

@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from whoknows.data import files
+from whoknows.estimators import hidden as on_disk
 from whoknows.models import forward
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import Reader
@@ -262,3 +264,8 @@ def put(keys, value):
         values[last] = value
 
     return change
+
+
+def save_hidden(folder, scored, hidden):
+    """Writes hidden states [answers, layers + 1, width] where a probe looks for those of a scored model's answers."""
+    files.write_safetensors(on_disk.file(folder, scored), {"hidden": hidden})

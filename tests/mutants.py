@@ -35,7 +35,7 @@ ROOMS = (
     "estimators",
     "stages",
     "evaluation",
-    "data/matching",
+    "data/grading",
     "data/prompts",
     "data/rows",
     *(f"report/pages/{page}" for page in PAGES),

@@ -17,23 +17,22 @@ BROUGHT = ["Questions", "A model", "Answers", "An endpoint"]
 FILES = {"symbols.csv": ("Questions", "text"), "answers.jsonl": ("Answers", "json")}
 RUN_METHOD = """
 import numpy as np, pandas as pd, torch
-from made_up import answers
+from made_up import answers, save_hidden
 from whoknows.data import files
-from whoknows.estimators import hidden
 from whoknows.evaluation import cells, scores
 from whoknows.run import grid, notebook, parameters
 from pathlib import Path
 import json
 
 chosen, rng = grid.load("grids/smoke.yml"), np.random.default_rng(0)
-values = json.loads(parameters.centroid(chosen, "tiny-llama", "tiny-mistral", "0"))
+values = json.loads(parameters.of("centroid")(chosen, reader="tiny-llama", trained_on="tiny-mistral", seed="0"))
 for name, path in values["answers"].items():
     frame = answers([f"answer {i}" for i in range(90)], rng.random(90) < 0.4, task="sciq_mc")
     frame["split"] = ["train", "validation", "test"] * 30
     files.write_parquet(path, frame)
     states = torch.randn(90, 3, 4)
     states[torch.tensor(frame["correct"].to_numpy()), -1] += 2.0
-    hidden.save_hidden(values["features"], name, states)
+    save_hidden(values["features"], name, states)
 notebook.run(Path("notebooks/centroid.py"), Path("page.ipynb"), values)
 rows = cells.read_rows("results/smoke/rows", list(values["answers"]), chosen.methods, chosen.seeds)
 tasks = [{"name": "sciq_mc", "role": "train"}]

@@ -15,7 +15,7 @@ from made_up import spied
 from whoknows.data import files
 from whoknows.models import loading
 from whoknows.report import book
-from whoknows.report.pages import curves, style
+from whoknows.report.pages import cell, style
 from whoknows.run import page
 from whoknows.stages import (
     ablations,
@@ -128,9 +128,7 @@ def test_what_make_lab_tells_a_kernel_draws_charts_without_another_host(monkeypa
 @pytest.mark.slow
 def test_where_there_is_no_room_yet_a_chart_has_a_picture(tmp_path):
     """JupyterLab draws a chart in a cell that is not laid out, and again and again until the PNG of it is not empty."""
-    spec = curves.layer_curve(
-        [{"layer": layer, "strength": 1.0, "validation_auroc": 0.5} for layer in (0, 1)]
-    ).to_dict()
+    spec = cell.layer_curve([{"layer": layer, "strength": 1.0, "validation_auroc": 0.5} for layer in (0, 1)]).to_dict()
     specs = {"book": spec, "lab": style.bundle(spec)[style.CHART]}
     book.write_charts(tmp_path)
     (tmp_path / "index.html").write_text("<script src='vega.js'></script><div id='none' style='width: 0'></div>")

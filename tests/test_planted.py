@@ -10,11 +10,11 @@ import test_forward
 import test_probe
 import torch
 
-from made_up import answers, make_rows
+from made_up import answers, make_rows, save_hidden
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.rows import divided
-from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
+from whoknows.estimators.hidden import BEFORE, mean_of
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.models.packing import pack
 from whoknows.stages import ablations, probe

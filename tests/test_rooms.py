@@ -40,6 +40,9 @@ def imported(module: str, at_once: bool = False) -> set[str]:
         if isinstance(node, ast.ImportFrom) and node.module.startswith("whoknows.")
     ]
     names = [[node.module, *(f"{node.module}.{alias.name}" for alias in node.names)] for node in nodes]
+    calls = [] if at_once else [node for node in ast.walk(tree) if isinstance(node, ast.Call) and node.args]
+    by_name = [call.args[0] for call in calls if ast.unparse(call.func).endswith("import_module")]
+    names += [[name.value] for name in by_name if isinstance(name, ast.Constant)]
     paths = {name.removeprefix("whoknows.").replace(".", "/") for both in names for name in both}
     return paths & {*MODULES}
 
@@ -70,8 +73,12 @@ def test_what_the_pages_and_the_statistics_need_is_no_language_model():
 def test_a_forbidden_import_is_seen(tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/one.py").write_text("def late():\n    from whoknows.models import loading\n")
+    (tmp_path / "data/two.py").write_text(
+        "import importlib\ndef f():\n    importlib.import_module('whoknows.models.tiny')\n"
+    )
     monkeypatch.setattr("test_rooms.LIBRARY", tmp_path)
     assert imported("data/one") == {"models/loading"} and imported("data/one", at_once=True) == set()
+    assert imported("data/two") == {"models/tiny"} and imported("data/two", at_once=True) == set()
 
 
 @pytest.mark.parametrize("module", MODULES)

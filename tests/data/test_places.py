@@ -6,8 +6,7 @@ import json
 import pytest
 
 from whoknows.data import assets, places
-from whoknows.data.grading import grade
-from whoknows.data.matching import fold
+from whoknows.data.grading import fold, grade
 from whoknows.data.questions import build, load
 from whoknows.report import book
 

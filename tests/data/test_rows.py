@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 import torch
 
+from made_up import save_hidden
 from whoknows import WhoknowsError
 from whoknows.data.rows import example_rows
-from whoknows.estimators.hidden import load_hidden, save_hidden
+from whoknows.estimators.hidden import load_hidden
 from whoknows.evaluation import scores
 
 

@@ -12,7 +12,7 @@ from made_up import graded
 from test_prose import PAGES
 from whoknows import WhoknowsError
 from whoknows.evaluation import bootstrap, cells, plateau, scores
-from whoknows.evaluation.plateau import IMPROVING, RELEASED
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, UNKNOWN
 from whoknows.report.pages import cell, claims, controls, differences, heatmaps, shift
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]
@@ -156,8 +156,8 @@ def test_cards_are_found_wherever_they_lie_and_nothing_else_is_taken_for_one(tmp
     killed = folder.with_name(".seed0.77.tmp")
     killed.mkdir()
     (killed / "lora_prompt.json").write_text(json.dumps(adapters(*FLAT)))
-    table = plateau.table(tmp_path).set_index(["method", "seed"])["still_improving"]
-    assert table.to_dict() == {("lora_prompt", 0): True, ("lora_prompt", 1): False, ("probe", 0): False}
+    table = plateau.table(tmp_path).set_index(["method", "seed"])["unsettled"]
+    assert table.to_dict() == {("lora_prompt", 0): IMPROVING, ("lora_prompt", 1): "", ("probe", 0): ""}
     assert plateau.table(tmp_path / "nothing").empty
     (folder / "lora_prompt.json").write_text("{")
     with pytest.raises(WhoknowsError, match="lora_prompt.json: this file is damaged; delete it"):
@@ -177,7 +177,7 @@ def two_seeds(tmp_path):
 
 
 def measured(rows):
-    return cells.measure(rows, scores.by_task(rows), TASKS).set_index("method")["still_improving"]
+    return cells.measure(rows, scores.by_task(rows), TASKS).set_index("method")["unsettled"]
 
 
 @pytest.mark.slow
@@ -185,20 +185,20 @@ def test_a_cell_is_marked_if_one_of_its_seeds_is(two_seeds):
     rows, folder = two_seeds
     marked = plateau.mark(rows, folder)
     pd.testing.assert_frame_equal(marked[[*rows]], rows)
-    assert marked.groupby(["method", "seed"])["still_improving"].first()["lora_prompt"].tolist() == [False, True]
-    assert measured(marked).drop("probe_mlp").to_dict() == {"probe": False, "lora_prompt": True, "likelihood": False}
-    assert pd.isna(measured(marked)["probe_mlp"])
-    assert not measured(marked[marked["seed"] == 0])["lora_prompt"], "the grid no longer has the other seed"
-    assert measured(rows).isna().all() and not plateau.marked(measured(rows).reset_index()).any()
+    assert marked.groupby(["method", "seed"])["unsettled"].first()["lora_prompt"].tolist() == ["", IMPROVING]
+    known = {"probe": "", "lora_prompt": IMPROVING, "likelihood": "", "probe_mlp": UNKNOWN}
+    assert measured(marked).to_dict() == known
+    assert measured(marked[marked["seed"] == 0])["lora_prompt"] == "", "the grid no longer has the other seed"
+    assert {*measured(rows)} == {UNKNOWN} and {*plateau.no_verdict(measured(rows).reset_index())} == {""}
 
 
 @pytest.mark.slow
 def test_what_is_not_known_of_one_seed_is_not_known_of_the_cell_unless_another_is_marked(two_seeds):
     rows, folder = two_seeds
     (folder / "lora_prompt/a/a/seed0/lora_prompt.json").unlink()
-    assert measured(plateau.mark(rows, folder)).fillna(False)["lora_prompt"]
+    assert measured(plateau.mark(rows, folder))["lora_prompt"] == IMPROVING
     write(folder, adapters(*FLAT, seed=1))
-    assert pd.isna(measured(plateau.mark(rows, folder))["lora_prompt"])
+    assert measured(plateau.mark(rows, folder))["lora_prompt"] == UNKNOWN
 
 
 def run_of_two(tmp_path, *improving):
@@ -261,7 +261,7 @@ def test_no_difference_with_a_marked_cell_has_a_verdict(tmp_path):
     )
     changed = after["says"] == IMPROVING
     assert (
-        changed.equals(after["still_improving"].astype(bool))
+        changed.equals(after["unsettled"] == IMPROVING)
         and 0 < changed.sum() < len(after)
         and not (before["says"] == IMPROVING).any()
     )
@@ -305,7 +305,7 @@ def test_a_task_left_out_is_not_compared_with_training_that_ended_too_early(tmp_
     ]
     write(tmp_path, adapters(*FLAT), *variants)
     table = shift.left_out(plateau.mark(rows, tmp_path))
-    assert dict(zip(table["task"], table["still_improving"])) == {"sciq": True, "trivia_qa": False}
+    assert dict(zip(table["task"], table["unsettled"])) == {"sciq": IMPROVING, "trivia_qa": ""}
     assert (
         "in 1 of 1 cases by an interval below zero; 1 more were still improving when training ended."
         in shift.left_out_sentences(table)
@@ -354,9 +354,7 @@ def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
 
 @pytest.mark.slow
 def test_an_older_run_without_cards_is_not_marked_and_says_so(tmp_path):
-    table, *beside = first_page(
-        plateau.mark(run_of_two(tmp_path).drop(columns="still_improving"), tmp_path / "nothing")
-    )
+    table, *beside = first_page(plateau.mark(run_of_two(tmp_path).drop(columns="unsettled"), tmp_path / "nothing"))
     text = heatmaps.heatmaps_sentences(table, *beside)
     assert "in 4 of 4 cells that have both" in text and text.endswith(
         "- For 8 of 8 cells, no card records whether training had reached its plateau."
@@ -371,7 +369,7 @@ def test_heatmap_and_table_show_the_mark_of_the_marked_cells_and_of_no_others(tm
     chart = heatmaps.heatmaps_chart(table, ["weak", "strong"], "x")
     svg = vl_convert.vegalite_to_svg(chart.to_dict())
     shown = table[table["reading"] == "A"]
-    texts = [f">{line.auroc:.2f} ↗<" for line in shown[plateau.marked(shown)].itertuples()]
+    texts = [f">{line.auroc:.2f} ↗<" for line in shown[shown["unsettled"] == IMPROVING].itertuples()]
     assert len(texts) == 2 and svg.count("↗</text>") == 2 and all(text in svg for text in texts)
     assert svg.count("When training ended: still improving") == svg.count("Trained on: strong") / 2 > 0, (
         "of the two heatmaps, one"
@@ -417,7 +415,7 @@ def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
 
 def seed_figure(tmp_path, *theirs):
     """The rows of `run_of_two` with all cards; those of LoRA + Prompt of these (reader, trained on) are released."""
-    rows = run_of_two(tmp_path).drop(columns=["still_improving", "released"])
+    rows = run_of_two(tmp_path).drop(columns="unsettled")
     write(tmp_path, *(released(reader=reader, trained_on=of) for reader, of in theirs))
     return plateau.mark(rows, tmp_path)
 
@@ -430,7 +428,7 @@ def test_no_claim_rests_on_a_released_adapter(tmp_path):
     before, _ = claims_of(run_of_two(tmp_path))
     rows = seed_figure(tmp_path, ("strong", "strong"))
     after, lines = claims_of(rows)
-    assert before["reason"].eq("").any() and "released" not in after
+    assert before["reason"].eq("").any() and "unsettled" not in after
     place = ("A", "Mistral trained on Mistral"), ("A", "LLaMA-2 trained on LLaMA-2")
     why = "a cell is of a released adapter, whose plateau is not known"
     assert lines.loc[place[0], ["says", "reason"]].tolist() == [claims.OPEN, why]
@@ -446,10 +444,12 @@ def test_no_claim_rests_on_a_released_adapter(tmp_path):
 @pytest.mark.slow
 def test_no_difference_with_a_released_adapter_has_a_verdict_nor_has_one_of_two(tmp_path):
     before = differences.of_grid(run_of_two(tmp_path), ["weak", "strong"], TASKS)
-    assert not before["released"].any() and RELEASED not in json.dumps(differences.differences_chart(before).to_dict())
+    assert {*before["unsettled"]} == {""} and RELEASED not in json.dumps(
+        differences.differences_chart(before).to_dict()
+    )
     after = differences.of_grid(seed_figure(tmp_path, *OWN), ["weak", "strong"], TASKS)
     theirs = after["says"] == RELEASED
-    assert theirs.equals(after["released"].astype(bool)) and before["says"][~theirs].equals(after["says"][~theirs])
+    assert theirs.equals(after["unsettled"] == RELEASED) and before["says"][~theirs].equals(after["says"][~theirs])
     assert {*before["says"][theirs]} & {bootstrap.ABOVE, bootstrap.BELOW} and {*after["says"][~theirs]} != {RELEASED}
     # All of LoRA + Prompt in reading A are released; the contrast of two of them has no verdict either.
     both = (after["reading"] == "A") & after["what"].str.startswith("LoRA + Prompt, scored on")
@@ -481,7 +481,7 @@ def test_controls_and_shift_give_no_verdict_on_a_released_adapter(tmp_path):
 def test_the_first_page_shows_released_adapters_and_concludes_nothing_from_them(tmp_path):
     table, *beside = first_page(seed_figure(tmp_path, *OWN))
     lora = table[(table["reading"] == "A") & (table["method"] == "lora_prompt")]
-    assert len(lora) == 4 and lora["auroc"].notna().all() and lora["released"].all()
+    assert len(lora) == 4 and lora["auroc"].notna().all() and lora["unsettled"].eq(RELEASED).all()
     text = heatmaps.heatmaps_sentences(table, *beside)
     assert text.startswith("- **Better than chance in 4 of 4 cells**: ")
     assert "and **LoRA + Prompt** was trained by others in every cell, where one half is chance" in text

@@ -16,9 +16,10 @@ import yaml
 from test_probe import MLP
 from test_probe import made_up as planted
 
+from made_up import save_hidden
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.estimators.hidden import BEFORE, save_hidden
+from whoknows.estimators.hidden import BEFORE
 from whoknows.evaluation import auroc, scores
 from whoknows.lab import explore
 from whoknows.lab.explore import TOKENS, Results, Setting

@@ -23,6 +23,7 @@ from sklearn import metrics as sklearn
 from sklearn.linear_model import LogisticRegression
 
 from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run
+from whoknows.evaluation import plateau
 from whoknows.evaluation.metrics import smooth_ece
 
 pytestmark = pytest.mark.slow
@@ -492,9 +493,9 @@ def test_every_value_of_the_heatmaps(page, hand):
             len(seeds),
             len(tasks),
         ), line
-        assert line.n_tasks == (
-            1 if (cell[3], line.test_set) == ("birch", "shift") else len(tasks)
-        ) and line.still_improving == hand.improving(cell), line
+        assert line.n_tasks == (1 if (cell[3], line.test_set) == ("birch", "shift") else len(tasks)) and (
+            line.unsettled == plateau.IMPROVING
+        ) == hand.improving(cell), line
         values = [line.auroc, line.low, line.high, line.lowest_seed, line.highest_seed]
         assert values == pytest.approx(
             [np.mean(seeds), *interval(hand.drawn(cell, tasks)), min(seeds), max(seeds)], abs=1e-6

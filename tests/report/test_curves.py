@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from whoknows.report.pages import controls, curves, style
+from whoknows.report.pages import cell, controls, style
 
 
 def test_the_layer_curve_rings_the_best_point():
@@ -16,7 +16,7 @@ def test_the_layer_curve_rings_the_best_point():
         for layer in range(3)
         for s in (0.01, 0.1)
     ]
-    spec = curves.layer_curve(search).to_dict()
+    spec = cell.layer_curve(search).to_dict()
     lines, ring = (spec["datasets"][layer["data"]["name"]] for layer in spec["layer"])
     assert len(lines) == 6
     assert ring == [{"layer": 2, "strength": 0.01, "validation_auroc": 0.69}]
@@ -27,7 +27,7 @@ def test_the_training_curve_shows_loss_and_auroc():
         {"step": 4, "loss": 0.7, "validation_auroc": 0.5, "seconds": 2.0},
         {"step": 8, "loss": 0.6, "validation_auroc": 0.6, "seconds": 3.5},
     ]
-    spec = curves.training_curve(history).to_dict()
+    spec = cell.training_curve(history).to_dict()
     assert [panel["encoding"]["y"]["field"] for panel in spec["hconcat"]] == ["loss", "validation_auroc"]
     svg = vl_convert.vegalite_to_svg(spec)
     assert svg.count('aria-label="Step: 8; Training loss: 0.6; AUROC on validation: 0.6; Seconds: 3.5; "') == 2, (
@@ -58,7 +58,7 @@ def test_a_method_has_one_hue_and_no_two_models_have_one_shape_and_dash(count):
 
 def test_a_tooltip_says_nothing_of_what_is_not_there():
     drawn = pd.DataFrame({"n_right": [1234, 5], "low": [0.12345, None], "says": ["above", ""], "some_thing": [1e-5, 2]})
-    chart = curves.tipped(alt.Chart(drawn), *drawn, some_thing="Thing").mark_point().encode(x="n_right:Q")
+    chart = style.tipped(alt.Chart(drawn), *drawn, some_thing="Thing").mark_point().encode(x="n_right:Q")
     heard = re.findall(r'aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(chart.to_dict()))
     assert heard == [
         "Right answers: 1234; Interval from: 0.123; Verdict: above; Thing: 0.00001; ",
@@ -68,6 +68,6 @@ def test_a_tooltip_says_nothing_of_what_is_not_there():
 
 def test_a_single_look_has_its_own_value_on_the_axis_and_not_the_nearest_whole_number():
     svg = vl_convert.vegalite_to_svg(
-        curves.training_curve([{"step": 4, "loss": 0.692, "validation_auroc": 0.53, "seconds": 1.0}]).to_json()
+        cell.training_curve([{"step": 4, "loss": 0.692, "validation_auroc": 0.53, "seconds": 1.0}]).to_json()
     )
     assert {">0.692</text>", ">0.53</text>"} <= {*re.findall(r">[^<>]*</text>", svg)} and ">1</text>" not in svg

@@ -172,7 +172,7 @@ def test_a_last_panel_has_what_needs_no_training_once_in_each_row_and_one_colour
     import vl_convert
 
     counts = {"n": 60, "n_tasks": 2, "of_tasks": 2, "low": 0.5, "high": 0.9, "seeds": 1}
-    counts |= {"lowest_seed": 0.5, "highest_seed": 0.5, "still_improving": False}
+    counts |= {"lowest_seed": 0.5, "highest_seed": 0.5, "unsettled": ""}
     table = cells([0.81, 0.72, 0.63, 0.74], [0.85, 0.76, 0.67, 0.78]).assign(**counts)
     plain = pd.DataFrame(
         [
@@ -306,9 +306,7 @@ def test_differences_have_rows_for_what_is_shown_alone():
     ]
     table = pd.DataFrame(lines)[lambda lines: (lines["what"] != "two") | (lines["test_set"] == "second")]
     spec = differences.differences_chart(
-        table.assign(
-            p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, still_improving=False, released=False
-        )
+        table.assign(p=0.5, p_holm=np.nan, says=EXPLORATORY, hypothesis="", n_rarer=40, unsettled="")
     ).to_dict()
     switches = {param["name"]: param for param in spec["params"]}
     for reading, test_set, rows in (

@@ -151,7 +151,8 @@ def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it
         )
         names = [model.name for model in GRID.models]
         assert (
-            rows.groupby("trained_on")["still_improving"].agg(list).to_dict()[names[1]] == [True] * 3 and len(rows) == 6
+            rows.groupby("trained_on")["unsettled"].agg(list).to_dict()[names[1]] == [plateau.IMPROVING] * 3
+            and len(rows) == 6
         )
         for name in (page, f"beside-{page}"):  # the smoke test runs them
             write_page(results / "notebooks", name, name, {}, [])

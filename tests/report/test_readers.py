@@ -83,7 +83,7 @@ def test_claims_about_two_models_are_not_tested_on_one():
     assert players == {"Mistral": "a"}
     measured = table[table["source"] == "measured"]
     assert set(measured["reading"]) == {"A"} and set(measured.loc[measured["cells"] != "", "hypothesis"]) == {
-        claims.hypothesis({("probe", "a", "a", "a"): 1.0, ("lora_prompt", "a", "a", "a"): -1.0})
+        bootstrap.hypothesis({("probe", "a", "a", "a"): 1.0, ("lora_prompt", "a", "a", "a"): -1.0})
     }
     foreign = measured[measured["contrast"].str.contains("LLaMA-2")]
     assert len(foreign) and foreign["estimate"].isna().all() and foreign["reason"].str.contains("no other model").all()

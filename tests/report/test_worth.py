@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from test_readers import TASKS, beside
 
 from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run, make_rows
-from whoknows.evaluation import bootstrap, cells, plateau
+from whoknows.evaluation import benefits, bootstrap, cells, plateau, scores
 from whoknows.report.pages import worth
 
 HOME, DRAWS = ("sciq", "trivia_qa"), 40
@@ -41,7 +41,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(run):
-    return worth.of_grid(run, THREE, FOUR, THREE)
+    return benefits.of_grid(run, THREE, FOUR, THREE)
 
 
 def part(rows, cell, seed, split="test"):
@@ -78,7 +78,7 @@ def apart(rows, one, other):
 
 
 def test_every_difference_where_two_models_disagree(run, table):
-    lines = table[table["part"] == worth.DISAGREEMENT].set_index(["scored", "other", "method", "kind"])
+    lines = table[table["part"] == benefits.DISAGREEMENT].set_index(["scored", "other", "method", "kind"])
     expected, few = {}, 0
     for me, them in itertools.permutations(THREE, 2):
         for method in ("probe", "lora_prompt"):
@@ -94,7 +94,7 @@ def test_every_difference_where_two_models_disagree(run, table):
         assert (line["n"], line["n_rarer"]) == (len(questions), rarer) or rarer < 25, key
         few += rarer < 25
         if rarer < 25:
-            assert line["says"] == bootstrap.FEW and line[worth.VALUES].isna().all(), key
+            assert line["says"] == bootstrap.FEW and line[benefits.VALUES].isna().all(), key
             continue
         values = [line[name] for name in ("value", "compared", "difference")]
         assert values == pytest.approx([mine, theirs, mine - theirs], abs=1e-6), key
@@ -108,8 +108,8 @@ def test_every_difference_where_two_models_disagree(run, table):
 
 
 def test_the_interval_of_a_difference_is_of_the_same_resamples_of_questions(run, table):
-    lines = table[(table["part"] == worth.DISAGREEMENT) & table["value"].notna() & (table["method"] == "probe")]
-    line = lines[lines["kind"] == worth.READER].iloc[0]
+    lines = table[(table["part"] == benefits.DISAGREEMENT) & table["value"].notna() & (table["method"] == "probe")]
+    line = lines[lines["kind"] == benefits.READER].iloc[0]
     me, them, drawn = line["scored"], line["other"], np.zeros(DRAWS)
     questions = apart(run, me, them)
     for reader, sign in ((me, 1), (them, -1)):
@@ -147,12 +147,12 @@ def wide_run(count=240):
 @pytest.fixture(scope="module")
 def wide():
     rows = wide_run()
-    return rows, worth.of_grid(rows, ["birch", "ash"], FOUR, ["birch", "ash"])
+    return rows, benefits.of_grid(rows, ["birch", "ash"], FOUR, ["birch", "ash"])
 
 
 def test_what_each_method_adds_to_the_likelihood(wide):
     rows, table = wide
-    lines = table[table["part"] == worth.STACK].set_index(["scored", "method"])
+    lines = table[table["part"] == benefits.STACK].set_index(["scored", "method"])
     others = ["zero_shot", "probe"]
     stacks = [["likelihood"], *([other] for other in others), *(["likelihood", other] for other in others)]
     stacks += [["likelihood", *others]]
@@ -192,9 +192,9 @@ def cut_of(held, target):
 
 def test_what_is_answered_and_how_much_of_it_is_right(wide):
     rows, table = wide
-    lines = table[table["part"] == worth.SELECTIVE].set_index(["scored", "method", "at", "measure"])
+    lines = table[table["part"] == benefits.SELECTIVE].set_index(["scored", "method", "at", "measure"])
     assert len(lines) == 2 * 3 * 3 * 3 and not lines.index.duplicated().any()
-    for model, target in itertools.product(("ash", "birch"), worth.TARGETS):
+    for model, target in itertools.product(("ash", "birch"), benefits.TARGETS):
         cut = cut_of(part(rows, native("likelihood", model), 0, "validation"), target)
         many = (part(rows, native("likelihood", model), 0)["logit"] >= cut).sum()
         for method, seeds in (("likelihood", [0]), ("probe", [0, 1])):
@@ -211,20 +211,22 @@ def test_what_is_answered_and_how_much_of_it_is_right(wide):
                 as_many += order.loc[order["logit"] > last, "correct"].sum() + left * order.loc[tied, "correct"].mean()
             line = lines.loc[(model, method, target)]
             coverage = given / len(seeds) / len(test)
-            assert line.loc[worth.COVERAGE, "value"] == pytest.approx(coverage, abs=1e-6)
+            assert line.loc[benefits.COVERAGE, "value"] == pytest.approx(coverage, abs=1e-6)
             if given / len(seeds) < 25:
-                assert np.isnan(line.loc[worth.RIGHT, "value"])
+                assert np.isnan(line.loc[benefits.RIGHT, "value"])
                 continue
-            assert line.loc[worth.RIGHT, "value"] == pytest.approx(right / given, abs=1e-6, nan_ok=True)
-            assert line.loc[worth.EQUAL, "value"] == pytest.approx(as_many / len(seeds) / many, abs=1e-6, nan_ok=True)
-    both = lines.xs(worth.EQUAL, level="measure")["value"].unstack("method")
-    less = lines.xs(worth.EQUAL, level="measure")["difference"].unstack("method")["probe"]
+            assert line.loc[benefits.RIGHT, "value"] == pytest.approx(right / given, abs=1e-6, nan_ok=True)
+            assert line.loc[benefits.EQUAL, "value"] == pytest.approx(
+                as_many / len(seeds) / many, abs=1e-6, nan_ok=True
+            )
+    both = lines.xs(benefits.EQUAL, level="measure")["value"].unstack("method")
+    less = lines.xs(benefits.EQUAL, level="measure")["difference"].unstack("method")["probe"]
     assert less.tolist() == pytest.approx((both["probe"] - both["likelihood"]).tolist(), nan_ok=True)
 
 
 def test_whose_answer_is_picked_and_what_is_handed_on(wide):
     rows, table = wide
-    lines = table[table["part"] == worth.PICK]
+    lines = table[table["part"] == benefits.PICK]
     assert {*zip(lines["scored"], lines["other"])} == {("ash", "birch")}, "the second is right more often on validation"
     grades = {model: part(rows, native("likelihood", model), 0)["correct"].to_numpy() for model in ("ash", "birch")}
     known = lines[lines["kind"] != "likelihood"].set_index("method")["value"]
@@ -248,10 +250,10 @@ def test_whose_answer_is_picked_and_what_is_handed_on(wide):
     assert less.to_dict() == pytest.approx(
         {name: value - reached["likelihood"] for name, value in reached.items() if name != "likelihood"}, abs=1e-6
     )
-    one = lines[(lines["kind"] == worth.SINGLE) & (lines["method"] == "probe")].iloc[0]
+    one = lines[(lines["kind"] == benefits.SINGLE) & (lines["method"] == "probe")].iloc[0]
     assert one["difference"] == pytest.approx(reached["probe"] - grades["birch"].mean(), abs=1e-6)
     assert one["n_rarer"] == min((grades["ash"] & ~grades["birch"]).sum(), (grades["birch"] & ~grades["ash"]).sum())
-    handed = table[(table["part"] == worth.HANDED) & (table["measure"] == worth.ACCURACY)]
+    handed = table[(table["part"] == benefits.HANDED) & (table["measure"] == benefits.ACCURACY)]
     handed = handed.set_index(["method", "at"])["value"]
     gain = grades["birch"].astype(float) - grades["ash"]
     for share in (0.0, 0.25, 0.5, 1.0):
@@ -265,7 +267,7 @@ def test_whose_answer_is_picked_and_what_is_handed_on(wide):
         assert handed["probe", share] == pytest.approx(np.mean(by_seed), abs=1e-6), share
         straight = grades["ash"].mean() + share * gain.mean()
         assert handed["at random", share] == pytest.approx(straight)
-    gains = table[table["measure"] == worth.GAIN].set_index("method")
+    gains = table[table["measure"] == benefits.GAIN].set_index("method")
     area = {method: (handed[method] - handed["at random"]).mean() for method in ("likelihood", "probe")}
     assert {method: gains.loc[method, "value"] for method in area} == pytest.approx(area, abs=0.01)
     less = gains.loc["probe", "value"] - gains.loc["likelihood", "value"]
@@ -289,7 +291,7 @@ def everything(table, models):
 
 def test_the_page_shows_each_number(wide, table):
     shown = everything(wide[1], ["birch", "ash"])
-    stack = wide[1][wide[1]["part"] == worth.STACK]
+    stack = wide[1][wide[1]["part"] == benefits.STACK]
     for line in stack.dropna(subset="difference").itertuples():
         assert f"{line.value:.3f} ({line.low:.3f} – {line.high:.3f})" in shown
         assert f"{line.difference:+.3f} ({line.difference_low:+.3f} to {line.difference_high:+.3f})" in shown
@@ -303,7 +305,7 @@ def test_the_page_shows_each_number(wide, table):
 def test_charts_have_no_line_without_a_value_and_mark_what_has_no_verdict(table):
     spec = worth.disagreement_chart(table).to_dict()
     drawn = [line for lines in spec["datasets"].values() for line in lines]
-    expected = table[(table["part"] == worth.DISAGREEMENT) & table["difference"].notna()]
+    expected = table[(table["part"] == benefits.DISAGREEMENT) & table["difference"].notna()]
     assert len(drawn) == len(expected)
     assert {line["says"] for line in drawn if line["open"]} == {"still improving"}
 
@@ -311,21 +313,21 @@ def test_charts_have_no_line_without_a_value_and_mark_what_has_no_verdict(table)
 def test_one_model_can_disagree_with_no_other():
     rows = wide_run()
     alone = rows[rows["scored"] == "ash"]
-    table = worth.of_grid(alone, ["ash"], FOUR, ["ash"])
-    assert {*table["part"]} == {worth.STACK, worth.SELECTIVE}
+    table = benefits.of_grid(alone, ["ash"], FOUR, ["ash"])
+    assert {*table["part"]} == {benefits.STACK, benefits.SELECTIVE}
     text = everything(table, ["ash"])
     assert text.count("This does not apply here: it takes two models") == 3
 
 
 def test_a_run_without_rows_or_without_training_says_what_does_not_apply():
-    nothing = worth.of_grid(cells.NO_ROWS, ["ash"], FOUR, ["ash"])
-    assert nothing.empty and {*nothing} == {*worth.COLUMNS}
+    nothing = benefits.of_grid(cells.NO_ROWS, ["ash"], FOUR, ["ash"])
+    assert nothing.empty and {*nothing} == {*benefits.COLUMNS}
     assert "- **ash**: no likelihood, no other method" in everything(nothing, ["ash"])
     rows = wide_run()
-    table = worth.of_grid(rows[rows["method"] == "likelihood"], ["ash", "birch"], FOUR, ["ash", "birch"])
-    assert {*table["part"]} == {worth.SELECTIVE, worth.PICK, worth.HANDED}
+    table = benefits.of_grid(rows[rows["method"] == "likelihood"], ["ash", "birch"], FOUR, ["ash", "birch"])
+    assert {*table["part"]} == {benefits.SELECTIVE, benefits.PICK, benefits.HANDED}
     everything(table, ["ash", "birch"])
-    tested = worth.of_grid(rows[rows["split"] == "test"], ["ash", "birch"], FOUR, ["ash", "birch"])
+    tested = benefits.of_grid(rows[rows["split"] == "test"], ["ash", "birch"], FOUR, ["ash", "birch"])
     assert tested.empty and "no method has validation answers" in everything(tested, ["ash", "birch"])
 
 
@@ -333,45 +335,45 @@ def test_of_a_model_that_does_not_read_the_first_reader_s_estimators_count_on_sh
     rows = beside()
     held = rows["question_id"].str.extract(r"(\d+)$")[0].astype(int) % 2 == 0
     rows = rows.assign(split=np.where(held & (rows["task"] != "nq_open"), "validation", "test"))
-    table = worth.of_grid(rows, ["a", "g"], TASKS, ["a"])
-    lines = table[table["part"] == worth.DISAGREEMENT]
-    assert {*zip(lines["scored"], lines["kind"])} <= {*itertools.product("ag", (worth.DATA, worth.ANSWERS))}, (
+    table = benefits.of_grid(rows, ["a", "g"], TASKS, ["a"])
+    lines = table[table["part"] == benefits.DISAGREEMENT]
+    assert {*zip(lines["scored"], lines["kind"])} <= {*itertools.product("ag", (benefits.DATA, benefits.ANSWERS))}, (
         "nothing that g would have to read"
     )
     of_g = rows[(rows["scored"] == "g") & (rows["split"] == "test") & (rows["task"] != "nq_open")]
     shared = set.intersection(*({*group["question_id"]} for _, group in of_g.groupby("method")))
-    selective = table[(table["part"] == worth.SELECTIVE) & (table["scored"] == "g")]
+    selective = table[(table["part"] == benefits.SELECTIVE) & (table["scored"] == "g")]
     assert {*selective["n"]} == {len(shared)} and len(shared) < of_g["question_id"].nunique()
     everything(table, ["a", "g"])
 
 
 def test_a_model_without_a_likelihood_has_what_needs_none():
     rows = wide_run()
-    table = worth.of_grid(
+    table = benefits.of_grid(
         rows[(rows["scored"] != "ash") | (rows["method"] == "probe")], ["ash", "birch"], FOUR, ["ash", "birch"]
     )
-    assert {*table.loc[table["part"] == worth.STACK, "scored"]} == {"birch"}
-    ash = table[(table["part"] == worth.SELECTIVE) & (table["scored"] == "ash")]
-    assert {*ash["measure"]} == {worth.COVERAGE, worth.RIGHT} and ash["difference"].isna().all()
-    assert {*table.loc[table["part"] == worth.PICK, "method"]} == {"ash alone", "birch alone", "an oracle", "probe"}
+    assert {*table.loc[table["part"] == benefits.STACK, "scored"]} == {"birch"}
+    ash = table[(table["part"] == benefits.SELECTIVE) & (table["scored"] == "ash")]
+    assert {*ash["measure"]} == {benefits.COVERAGE, benefits.RIGHT} and ash["difference"].isna().all()
+    assert {*table.loc[table["part"] == benefits.PICK, "method"]} == {"ash alone", "birch alone", "an oracle", "probe"}
     assert "- **ash**: no likelihood" in everything(table, ["ash", "birch"])
-    probes = rows[rows["method"] == "probe"].assign(still_improving=True)
-    table = worth.of_grid(probes, ["ash", "birch"], FOUR, ["ash", "birch"])
+    probes = rows[rows["method"] == "probe"].assign(unsettled=plateau.IMPROVING)
+    table = benefits.of_grid(probes, ["ash", "birch"], FOUR, ["ash", "birch"])
     of_probe = table[(table["method"] == "probe") & table["value"].notna()]
-    assert {*of_probe["says"]} == {"still improving"} and {*of_probe["part"]} > {worth.SELECTIVE, worth.HANDED}
+    assert {*of_probe["says"]} == {"still improving"} and {*of_probe["part"]} > {benefits.SELECTIVE, benefits.HANDED}
     text = everything(table, ["ash", "birch"])
     assert text.count("are right, still improving") == 2 and "points" in text
 
 
 def test_what_was_trained_elsewhere_or_rests_on_few_answers_has_no_verdict():
     rows = wide_run()
-    released = rows.assign(released=rows["method"] == "probe")
-    table = worth.of_grid(released, ["ash", "birch"], FOUR, ["ash", "birch"])
+    released = rows.assign(unsettled=np.where(rows["method"] == "probe", plateau.RELEASED, ""))
+    table = benefits.of_grid(released, ["ash", "birch"], FOUR, ["ash", "birch"])
     lines = table[table["method"].str.contains("probe") & table["difference"].notna()]
     assert {*lines["says"]} == {plateau.RELEASED} and len(lines)
     few = rows.assign(correct=rows["correct"] & (rows["scored"] == "ash"))
-    table = worth.of_grid(few, ["ash", "birch"], FOUR, ["ash", "birch"])
-    birch = table[(table["scored"] == "birch") & (table["part"] == worth.SELECTIVE)]
+    table = benefits.of_grid(few, ["ash", "birch"], FOUR, ["ash", "birch"])
+    birch = table[(table["scored"] == "birch") & (table["part"] == benefits.SELECTIVE)]
     assert {*birch["says"]} == {bootstrap.FEW} and birch["value"].isna().all()
     assert "right or wrong answers are too few" in everything(table, ["ash", "birch"])
 
@@ -379,12 +381,39 @@ def test_what_was_trained_elsewhere_or_rests_on_few_answers_has_no_verdict():
 def test_names_are_inert_in_the_tables():
     rows = wide_run().replace("ash", "<script>x</script>")
     names = ["<script>x</script>", "birch"]
-    table = worth.of_grid(rows, names, FOUR, names)
+    table = benefits.of_grid(rows, names, FOUR, names)
     html = "".join(getattr(worth, f"{name}_html")(table) for name in SECTIONS)
     assert "<script" not in html and "&lt;script&gt;" in html
 
 
 def test_why_no_verdict_rests_on_a_row():
-    rows = pd.DataFrame({"still_improving": [True, False, pd.NA, True], "released": [False, False, True, True]})
-    reasons = [plateau.IMPROVING, "", plateau.RELEASED, plateau.IMPROVING]
-    assert plateau.no_verdict(rows).tolist() == reasons
+    reasons = [plateau.IMPROVING, "", plateau.RELEASED, plateau.UNKNOWN, None]
+    assert plateau.no_verdict(pd.DataFrame({"unsettled": reasons})).tolist() == [
+        plateau.IMPROVING, "", plateau.RELEASED, "", "",
+    ]  # fmt: skip
+    assert plateau.no_verdict(pd.DataFrame(index=[3, 4])).to_dict() == {3: "", 4: ""}
+
+
+def test_of_several_reasons_all_pages_give_the_same_one():
+    for reasons, expected in (
+        (["", plateau.RELEASED, plateau.IMPROVING, plateau.UNKNOWN], plateau.IMPROVING),
+        (["", plateau.UNKNOWN, plateau.RELEASED], plateau.RELEASED),
+        (["", plateau.UNKNOWN], plateau.UNKNOWN),
+        ([], ""),
+    ):
+        assert plateau.together(reasons) == plateau.together(reasons[::-1]) == expected
+    rows = wide_run()
+    why = {"probe": plateau.RELEASED, "zero_shot": plateau.IMPROVING}
+    rows = rows.assign(unsettled=rows["method"].map(why).fillna(""))
+    table = benefits.of_grid(rows, ["ash", "birch"], FOUR, ["ash", "birch"])
+    both = table["method"].str.contains("zero_shot") & table["method"].str.contains("probe")
+    assert {*table.loc[both & table["difference"].notna(), "says"]} == {plateau.IMPROVING}
+    places = [("probe", "ash", "ash", "ash"), ("probe", "birch", "birch", "ash")]
+    measured = {"auroc": [0.75, 0.5], "n_rarer": [40, 50], "unsettled": [plateau.RELEASED, plateau.IMPROVING]}
+    index = pd.MultiIndex.from_tuples(places, names=scores.CELL)
+    draws = pd.DataFrame([[0.75, 0.875], [0.5, 0.25]], index)
+    weights = [dict(zip(places, (1.0, -1.0))), dict(zip(places, (1.0, 0.0)))]
+    lines, resampled = bootstrap.contrasts(weights, pd.DataFrame(measured, index), draws)
+    assert lines["estimate"].tolist() == [0.25, 0.75] and resampled.tolist() == [[0.25, 0.625], [0.75, 0.875]]
+    assert {*lines["unsettled"]} == {plateau.IMPROVING} and lines["n_rarer"].tolist() == [40, 40]
+    assert {*bootstrap.tested(lines, resampled, pd.Series(dtype=float))["says"]} == {plateau.IMPROVING}

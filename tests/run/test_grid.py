@@ -71,7 +71,7 @@ def test_a_file_of_questions_lies_beside_its_grid_and_is_a_parameter_of_its_stag
     for text in ('{"q": "Who?", "answer": "Ada"}\n', '{"q": "Who?", "answer": "Bob"}\n'):
         file.write_text(text)
         task = json.loads(parameters.questions(loaded))["tasks"][-1]
-        told[task.pop("digest")] = task, parameters.heatmaps(loaded)
+        told[task.pop("digest")] = task, parameters.page(loaded, "heatmaps")
     (first, page), (second, same) = told.values()
     assert first == second and page == same
     assert first == {"name": "mine", "file": str(file), "role": "shift", "columns": {"question": "q"}}

@@ -21,15 +21,15 @@ PARAMETERS = {
     "extract": parameters.extract(GRID, "tiny-llama"),
     "probe": parameters.probe(GRID, "tiny-llama", "tiny-mistral", "0"),
     "lora_prompt": parameters.lora_prompt(GRID, "tiny-llama", "tiny-mistral", "0"),
-    "heatmaps": parameters.heatmaps(GRID),
-    "claims": parameters.claims(GRID),
-    "differences": parameters.differences(GRID),
-    "grading": parameters.grading(GRID),
+    "heatmaps": parameters.page(GRID, "heatmaps"),
+    "claims": parameters.page(GRID, "claims"),
+    "differences": parameters.page(GRID, "differences"),
+    "grading": parameters.page(GRID, "grading"),
     "judge": parameters.judge(replace(GRID, judge=grid.Judge("http://localhost/v1", "wise")), "tiny-llama"),
-    "controls": parameters.controls(GRID),
-    "recompute": parameters.recompute(GRID),
-    "shift": parameters.shift(GRID),
-    "worth": parameters.worth(GRID),
+    "controls": parameters.page(GRID, "controls"),
+    "recompute": parameters.page(GRID, "recompute"),
+    "shift": parameters.page(GRID, "shift"),
+    "worth": parameters.page(GRID, "worth"),
     "cell": parameters.cell(GRID, "probe", "tiny-llama", "tiny-mistral"),
     "surface": parameters.surface(GRID),
     "ablate": parameters.ablate(GRID, "tiny-llama"),
@@ -88,15 +88,25 @@ def test_a_judge_that_grades_is_a_parameter_of_the_questions_and_is_not_compared
     assert parameters.questions(wise) == parameters.questions(GRID), "a judge that grades nothing is none to them"
     assert parameters.answer(mine, "tiny-llama") == parameters.answer(GRID, "tiny-llama")
     assert [parameters.compared(one) for one in (GRID, wise, mine, alone)] == [False, True, True, False]
-    assert json.loads(parameters.grading(mine))["judged"] and not json.loads(parameters.grading(alone))["judged"]
+    assert (
+        json.loads(parameters.page(mine, "grading"))["judged"]
+        and not json.loads(parameters.page(alone, "grading"))["judged"]
+    )
     closed, open_ones = (replace(wise, tasks=(replace(essays, grading=name),)) for name in ("exact", "contains"))
     assert not parameters.compared(closed) and parameters.compared(open_ones), "open questions have another way"
+
+
+def test_a_method_without_a_function_of_its_own_is_told_what_every_estimator_is():
+    values = json.loads(parameters.of("centroid")(GRID, reader="tiny-llama", trained_on="tiny-mistral", seed="1"))
+    assert {*values} == {"reader", "trained_on", "seed", "answers", "features", "out", "rows_out"}
+    assert values["out"].endswith("/estimators/centroid/tiny-llama/tiny-mistral/seed1") and values["seed"] == 1
+    assert parameters.of("probe") is parameters.probe
 
 
 def test_pages_are_told_who_reads_and_who_is_scored(tmp_path):
     mine = with_files(tmp_path)
     for name in parameters.PAGES:
-        values = json.loads(getattr(parameters, name)(mine))
+        values = json.loads(parameters.of(name)(mine))
         assert values["readers"] == ["tiny-llama"], name
         assert list(values["answers"] if name == "grading" else values["models"]) == ["tiny-llama", "GPT", "far"], name
     assert json.loads(parameters.settings(mine))["models"] == ["tiny-llama"], "whoever reads is searched"
@@ -232,10 +242,7 @@ def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_pa
         "out": "results/embedded/beside/settings.parquet",
     }
     for page_name in parameters.PAGES:
-        theirs, usual = (
-            json.loads(parameters.beside(chosen, page_name)),
-            json.loads(getattr(parameters, page_name)(GRID)),
-        )
+        theirs, usual = (json.loads(parameters.beside(chosen, page_name)), json.loads(parameters.of(page_name)(GRID)))
         assert theirs.keys() == usual.keys() and theirs["out"] == f"results/embedded/beside/{page_name}.parquet"
         assert (
             "results/smoke" not in json.dumps(theirs)
@@ -343,7 +350,7 @@ def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_read
         ("extract", parameters.extract(DEFAULT, FIRST)),
         ("probe", parameters.probe(DEFAULT, FIRST, FIRST, "0")),
         ("lora_prompt", parameters.lora_prompt(DEFAULT, FIRST, FIRST, "0")),
-        ("heatmaps", parameters.heatmaps(DEFAULT)),
+        ("heatmaps", parameters.page(DEFAULT, "heatmaps")),
     ],
 )
 def test_by_itself_a_notebook_repeats_the_first_cell_of_the_default_grid(stage, values):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
-from made_up import answers, mixed, spied
+from made_up import answers, mixed, save_hidden, spied
 from whoknows import WhoknowsError
 from whoknows.data.rows import for_seed, smaller
-from whoknows.estimators.hidden import BEFORE, mean_of, save_hidden
+from whoknows.estimators.hidden import BEFORE, mean_of
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
 from whoknows.report.pages import controls

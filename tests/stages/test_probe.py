@@ -8,11 +8,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from made_up import mixed
+from made_up import mixed, save_hidden
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.rows import example_rows, for_seed
-from whoknows.estimators.hidden import save_hidden
 from whoknows.estimators.probe import Labelled, Logistic, Mlp, logistic_path, standardise
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import mean_auroc

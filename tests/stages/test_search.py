@@ -6,15 +6,15 @@ import torch
 import vl_convert
 from test_lora_prompt import SETTINGS, USED, learnable
 
-from made_up import fresh, mixed, spied
+from made_up import fresh, mixed, save_hidden, spied
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.rows import fewer, for_seed, smaller
-from whoknows.estimators.hidden import load_hidden, save_hidden
+from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.probe import Logistic
 from whoknows.models import distributed, loading
-from whoknows.report.pages import curves, settings
+from whoknows.report.pages import settings
 from whoknows.stages import extract, lora_prompt, search
 from whoknows.stages import probe as probe_stage
 
@@ -283,7 +283,7 @@ def test_the_table_has_each_training_once_with_its_best_look_and_its_whole_time(
 
 
 def test_heatmaps_show_every_rate_and_the_sizes_at_the_grids_rate(two):
-    by_time, by_size = curves.search_curve(two).to_dict(), settings.sizes_chart(two).to_dict()
+    by_time, by_size = settings.search_curve(two).to_dict(), settings.sizes_chart(two).to_dict()
     (drawn,), (sizes,) = (list(spec["datasets"].values()) for spec in (by_time, by_size))
     assert {line["what"] for line in drawn if line["reader"] == "b"} == {
         "probe",

@@ -9,10 +9,9 @@ import pytest
 import torch
 import vl_convert
 
-from made_up import answers, mixed, spied
+from made_up import answers, mixed, save_hidden, spied
 from whoknows.data import files
 from whoknows.data.rows import fewer, for_seed
-from whoknows.estimators.hidden import save_hidden
 from whoknows.estimators.probe import Labelled, Logistic
 from whoknows.evaluation.auroc import mean_auroc
 from whoknows.report.pages import layers

@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import importlib
 import os
 import re
 import shutil
@@ -20,7 +19,8 @@ from whoknows.data.prompts import CHAT
 from whoknows.data.remote import Wheel
 
 NAME = r"\w[\w.-]*/\w[\w.-]*"  # on the hub
-TINY = ("tiny-llama", "tiny-mistral")  # random models that tests make on the spot
+# Random models that `models.loading` makes on the spot, and the recipe that is all that they are made from.
+TINY = dict.fromkeys(("tiny-llama", "tiny-mistral"), Path(__file__).parents[1] / "models" / "tiny.py")
 
 
 @dataclass(frozen=True)
@@ -132,9 +132,6 @@ def resolve(source: str) -> str:
     source = source.removeprefix(CHAT)
     if source in MODELS:
         return str(fetch(source))
-    if source in TINY:
-        # By name, since stages depend on what is imported, and those on real models do not depend on this.
-        return importlib.import_module("whoknows.models.tiny").make(source)
     folder = Path(source).expanduser()
     if (folder / "config.json").is_file():
         return str(folder.absolute())
@@ -156,8 +153,8 @@ def digest(source: str) -> str | None:
     source = source.removeprefix(CHAT)
     if source in ASSETS:
         return hashlib.sha256("".join(wheel.sha256 for wheel in ASSETS[source].wheels).encode()).hexdigest()[:16]
-    if source in TINY:  # the recipe is all that they are made from
-        return cache.sha256(Path(__file__).parents[1] / "models" / "tiny.py")[:16]
+    if source in TINY:
+        return cache.sha256(TINY[source])[:16]
     folder = Path(source).expanduser()
     if folder.is_dir():
         paths = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != "."]

@@ -73,6 +73,16 @@ def digest(path: Path | str) -> str:
     return hashlib.sha256(read_bytes(path)).hexdigest()[:16]
 
 
+def read_json(path: Path | str):
+    """Reads a JSON file.
+
+    Raises:
+        WhoknowsError: the file is missing or damaged.
+    """
+    with _naming(path, ValueError):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
 def write_parquet(path: Path | str, frame, **options) -> None:
     """Writes a pandas data frame, without its index, as Parquet; options are those of `to_parquet`.
 

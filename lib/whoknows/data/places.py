@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from whoknows.data.matching import fold, holds
+from whoknows.data.grading import fold, holds
 
 LARGE = 200_000  # inhabitants of a city that is asked about
 # Two former states; those whose capital is disputed, and those whose cities may count as being in another country.

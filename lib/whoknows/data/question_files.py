@@ -7,8 +7,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
-from whoknows.data.grading import GRADINGS, is_one_number
-from whoknows.data.matching import normalise
+from whoknows.data.grading import GRADINGS, is_one_number, normalise
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, places, question_files, tables
-from whoknows.data.matching import holds, normalise
+from whoknows.data.grading import holds, normalise
 from whoknows.data.prompts import as_choice
 from whoknows.data.tasks import BASIC_SKILLS, FOLDERS, LEARNED, PLACES, TASKS
 

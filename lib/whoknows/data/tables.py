@@ -17,7 +17,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")  # of names of files that can be read
-DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
+SPELT = {",": "comma", ";": "semicolon", "\t": "tab"}  # what parts columns; spreadsheets of many countries write ;
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 SHOWN = 12  # columns that a sentence names at most
@@ -76,7 +76,7 @@ def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
 def delimiter(path: Path | str, head: str) -> str:
     """What parts the columns of a CSV or TSV file, by its name and its first line."""
     is_tabbed = Path(path).suffix.lower() == ".tsv" and "\t" in head
-    return "\t" if is_tabbed else max(DELIMITERS, key=head.count)
+    return "\t" if is_tabbed else max(SPELT, key=head.count)
 
 
 def inert(cell):
@@ -133,7 +133,7 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
                 continue
             if len(cells) < len(names) or any(cells[len(names) :]):
                 what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
-                quotes = f'put "quotes" around a cell that holds a {_spelt(parted)}'
+                quotes = f'put "quotes" around a cell that holds a {SPELT[parted]}'
                 raise mistake(path, here, f"{what}; {quotes if len(cells) > len(names) else 'fill it up'}")
             yield here, {name: cell or None for name, cell in zip(names, cells) if name}
     except csv.Error as error:
@@ -144,10 +144,6 @@ def _check_names(path: Path, names: list[str]) -> None:
     twice = next((name for name, count in Counter(names).items() if name and count > 1), None)
     if twice:
         raise WhoknowsError(f"{path}: two columns are called {twice!r}; rename one of them.")
-
-
-def _spelt(sign: str) -> str:
-    return {",": "comma", ";": "semicolon", "\t": "tab"}[sign]
 
 
 def _named(

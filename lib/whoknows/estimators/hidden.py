@@ -26,11 +26,6 @@ def file(folder: str, scored: str) -> Path:
     return Path(folder) / f"{scored}.safetensors"
 
 
-def save_hidden(folder: str, scored: str, hidden: torch.Tensor) -> None:
-    """Writes the hidden states [answers, layers + 1, width] of one scored model's answers, whole or not at all."""
-    files.write_safetensors(file(folder, scored), {"hidden": hidden})
-
-
 def load_before(folder: str, answers: dict[str, pd.DataFrame]) -> dict[str, torch.Tensor]:
     """For each model hidden states [answers, layers + 1, width] before its answers, at the last token of each question.
 

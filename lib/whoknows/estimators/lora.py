@@ -224,15 +224,11 @@ class LoraPrompt:
         Raises:
             WhoknowsError: a file is missing or damaged, or the weights are of other adapters or another reader.
         """
-        stored, current = files.read_safetensors(Path(folder) / ADAPTERS), get_peft_model_state_dict(self.reader.model)
-        # PEFT itself skips a weight that is missing, and the adapter would do nothing.
-        shapes = [{name: weight.shape for name, weight in state.items()} for state in (stored, current)]
-        if shapes[0] != shapes[1]:
+        if not put(files.read_safetensors(Path(folder) / ADAPTERS), self.reader.model):
             raise WhoknowsError(
                 f"{Path(folder) / ADAPTERS}: these adapters do not fit the reader or the settings that stand beside "
                 "them; train them again with `make book`"
             )
-        set_peft_model_state_dict(self.reader.model, stored)
         if self.classifier:
             self.classifier.load_state_dict(files.read_safetensors(Path(folder) / CLASSIFIER))
 
@@ -353,6 +349,19 @@ class LoraPrompt:
         last = self._forward(data, batch)
         at, branch_of = data.packed.places(batch, [data.packed.query_ends(t) for t in batch], last.device)
         return self._logit(last[at]), branch_of
+
+
+def put(stored: dict[str, torch.Tensor], model: nn.Module) -> bool:
+    """Loads weights into a model's adapters, if they are of such adapters; whether they are.
+
+    PEFT itself skips a weight that is missing, and the adapter would do nothing.
+    """
+    shapes = [
+        {name: weight.shape for name, weight in state.items()} for state in (stored, get_peft_model_state_dict(model))
+    ]
+    if fits := shapes[0] == shapes[1]:
+        set_peft_model_state_dict(model, stored)
+    return fits
 
 
 def _zero(layer: nn.Linear) -> nn.Linear:

@@ -9,13 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
 
 from whoknows import WhoknowsError
 from whoknows.data import adapters, files
 from whoknows.data.adapters import ADAPTERS, CONFIG, TEMPERATURES
 from whoknows.data.prompts import QUERY
-from whoknows.estimators.lora import LoraPrompt
+from whoknows.estimators.lora import LoraPrompt, put
 from whoknows.estimators.lora_data import Dataset
 from whoknows.models import loading
 from whoknows.models.loading import Reader
@@ -51,13 +50,8 @@ def load(card: dict, folder: Path, reader: Reader, batch_tokens: int | None) -> 
         for names in (ADAPTERS, TEMPERATURES)
     )
     estimator = LoraPrompt(reader, card["settings"], card["seed"], batch_tokens)
-    model = estimator.reader.model
-    shapes = [
-        {name: weight.shape for name, weight in state.items()} for state in (stored, get_peft_model_state_dict(model))
-    ]
-    if shapes[0] != shapes[1]:
+    if not put(stored, estimator.reader.model):
         raise WhoknowsError(f"{folder}: its weights do not fit {card['source']} or {CONFIG}; fetch it again")
-    set_peft_model_state_dict(model, stored)
     estimator.reader.choices = tuple(reader.tokenizer(choice).input_ids[-1] for choice in ("i", "ii"))
     return estimator, float(temperature["log_temperature"].exp()) if temperature else card.get("temperature", 1.0)
 

@@ -5,14 +5,14 @@ task as there are. All answers to a question come and go together.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import pandas as pd
 
 from whoknows.evaluation import metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS
-from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
+from whoknows.evaluation.plateau import no_verdict, together
 from whoknows.evaluation.scores import CELL
 
 DRAWS = 5000  # the least p-value, 2 / 5001, is significant after Holm's correction for a family of 125
@@ -156,26 +156,63 @@ def holm(p_values: pd.Series) -> pd.Series:
     return (ordered * factors).clip(upper=1).cummax().reindex(p_values.index)
 
 
+def hypothesis(weights: dict[tuple, float]) -> str:
+    """What a contrast of cells says is zero: one text for all its multiples, mirrored ones among them.
+
+    Args:
+        weights: of each cell, (method, reader, trained_on, scored).
+    """
+    first = weights[min(weights)]
+    return written({cell: weight / first for cell, weight in weights.items()})
+
+
+def written(weights: dict[tuple, float]) -> str:
+    """A contrast of cells as one text."""
+    return " ".join(f"{weight:+g} {'/'.join(cell)}" for cell, weight in sorted(weights.items()))
+
+
+def contrasts(
+    asked: Iterable[dict[tuple, float]], cells: pd.DataFrame, draws: pd.DataFrame
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Contrasts of cells, and the same of their resamples.
+
+    Args:
+        asked: for each the weight of its cells, (method, reader, trained_on, scored).
+        cells: as `cells.measure` returns for one test set, by cell.
+        draws: as `by_cell` returns.
+
+    Returns:
+        (hypothesis, estimate, n_rarer (the fewest answers of one class in a cell) and unsettled of each, missing where
+        a cell is; resampled [contrasts, times]).
+    """
+    lines, resampled = [], []
+    for weights in asked:
+        index, weight = pd.MultiIndex.from_tuples(weights, names=CELL), np.array([*weights.values()])
+        there = cells.reindex(index)
+        estimate, why = weight @ there["auroc"].to_numpy(float), together(no_verdict(there))
+        lines.append((hypothesis(weights), estimate, there["n_rarer"].min(), why))
+        resampled.append(weight @ draws.reindex(index).to_numpy(float))
+    table = pd.DataFrame(lines, columns=["hypothesis", "estimate", "n_rarer", "unsettled"])
+    return table, np.array(resampled).reshape(len(lines), draws.shape[1])
+
+
 def tested(table: pd.DataFrame, resampled: np.ndarray, primary: pd.Series) -> pd.DataFrame:
     """Differences with intervals and p-values, and which of the primary ones are significant.
 
     Args:
-        table: hypothesis (see `claims.hypothesis`), estimate, n_rarer (the fewest answers of one class in a cell that
-            it rests on), still_improving and released (whether an estimator of one of these cells was) of each
-            difference.
+        table: hypothesis, estimate, n_rarer and unsettled of each difference, as `contrasts` returns.
         resampled: [differences, times].
         primary: corrected p-values of the primary hypotheses, by hypothesis.
 
     Returns:
-        The table with low, high, p, p_holm (missing where a difference is exploratory), and says: `IMPROVING`,
-        `RELEASED` or `FEW` for any of these, else `EXPLORATORY`, `ABOVE`, `BELOW` or `INSIGNIFICANT`. Values of too few
-        answers are missing.
+        The table with low, high, p, p_holm (missing where a difference is exploratory), and says: why it is unsettled,
+        or `FEW`, else `EXPLORATORY`, `ABOVE`, `BELOW` or `INSIGNIFICANT`. Values of too few answers are missing.
     """
     table = table.join(interval(pd.DataFrame(resampled, index=table.index)))
     table["p"], table["p_holm"] = [p_value(line) for line in resampled], table["hypothesis"].map(primary)
-    few, sure = table["n_rarer"] < MIN_PER_CLASS, table["p_holm"] < ALPHA
-    cases = [marked(table), is_released(table), few, table["p_holm"].isna(), sure & (table["estimate"] > 0), sure]
-    says = np.select(cases, [IMPROVING, RELEASED, FEW, EXPLORATORY, ABOVE, BELOW], INSIGNIFICANT)
+    why, few, sure = no_verdict(table), table["n_rarer"] < MIN_PER_CLASS, table["p_holm"] < ALPHA
+    cases = [why != "", few, table["p_holm"].isna(), sure & (table["estimate"] > 0), sure]
+    says = np.select(cases, [why, FEW, EXPLORATORY, ABOVE, BELOW], INSIGNIFICANT)
     return hidden(table, few).assign(says=says)
 
 

@@ -14,8 +14,8 @@ from whoknows.data.methods import TRAINED
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
-from whoknows.evaluation.plateau import is_released
-from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all, pooled, within_task
+from whoknows.evaluation.plateau import UNKNOWN, together
+from whoknows.evaluation.scores import CELL, MEASURES, POOLED, by_task, fit_all, pooled, within_task
 
 INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
 NO_ROWS = pd.DataFrame({
@@ -26,6 +26,7 @@ READINGS = {
     "A": "estimator transfer: the estimator of one model scores the answers of another",
     "B": "data transfer: a model scores its own answers, trained on the answers of another",
 }
+COMPARED = ("probe", "lora_prompt")  # the trained methods that pages compare with each other
 ALL = "all"  # reader, trained on and scored, each by itself: A and B are parts of it
 MOST_FOR_ALL = 4  # models that read and are scored; more have too many combinations for one picture
 
@@ -130,20 +131,21 @@ def measure(
     Returns:
         The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
         highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), low_… and high_… (that of each
-        measure of `INTERVALS`, unless `scores` has AUROC alone), still_improving (of any seed; missing if not known)
-        and released (by others).
+        measure of `INTERVALS`, unless `scores` has AUROC alone) and unsettled (see `plateau.mark`; of any seed).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
     fitted = fit_all(rows) if scores["brier"].notna().any() else {}
-    others, trained = bootstrap.metric_samples(rows, fitted) if fitted else {}, _training(rows)
+    others = bootstrap.metric_samples(rows, fitted) if fitted else {}
+    why = rows.get("unsettled", pd.Series(UNKNOWN, rows.index))
+    trained = rows.assign(unsettled=why).groupby(CELL)["unsettled"].unique().map(together)
     for label, members in test_sets(tasks, sorted(scores["task"].unique())).items():
         line = within_task(scores, members)
         drawn = {name: bootstrap.by_cell(draws, members) for name, draws in (others | {"": samples}).items()}
         if len(members) > 1:
             line = line.merge(pooled(rows, members, fitted), on=CELL + ["seed"])
             if others:
-                together = bootstrap.samples(rows[rows["task"].isin(members)], pooled=True)
-                drawn[POOLED + "auroc"] = bootstrap.by_cell(together, ["all"])
+                mixed = bootstrap.samples(rows[rows["task"].isin(members)], pooled=True)
+                drawn[POOLED + "auroc"] = bootstrap.by_cell(mixed, ["all"])
         else:  # one task alone is the same pooled
             line = line.assign(**{POOLED + name: line[name] for name in MEASURES})
             if others:
@@ -152,6 +154,18 @@ def measure(
         between = pd.concat(ends, axis=1)
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(trained, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
+
+
+def on_tasks(rows: pd.DataFrame, tasks: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Each cell's AUROC on some tasks, as `measure` has it, and the same of its resamples.
+
+    Returns:
+        (auroc, n and n_rarer by cell; what `bootstrap.by_cell` returns).
+    """
+    by_cell = within_task(by_task(rows, only_auroc=True), tasks).groupby(CELL)
+    return by_cell.agg({"auroc": "mean", "n": "min", "n_rarer": "min"}), bootstrap.by_cell(
+        bootstrap.samples(rows), tasks
+    )
 
 
 def enough(cells: pd.DataFrame) -> pd.DataFrame:
@@ -232,18 +246,14 @@ def heatmap_table(
     return table.sort_values(keys, key=lambda values: values.map(order), kind="stable", ignore_index=True)
 
 
+def first_heatmap(table: pd.DataFrame) -> pd.DataFrame:
+    """What `heatmap_table` returns of reading A and the first test set, which pages are about unless they say more."""
+    return table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+
+
 def baseline_table(cells: pd.DataFrame) -> pd.DataFrame:
     """The cells of the training-free baselines, test sets and models in the order in which they were measured."""
     return cells[~cells["method"].isin([*TRAINED])].reset_index(drop=True)
-
-
-def _training(rows: pd.DataFrame) -> pd.DataFrame:
-    """Whether an estimator of a cell was still improving: yes if one was, no if none was, and missing otherwise.
-
-    And whether one was released by others.
-    """
-    known = rows.get("still_improving", pd.Series(pd.NA, rows.index)).astype("boolean")
-    return rows[CELL].assign(still_improving=known, released=is_released(rows)).groupby(CELL).any(skipna=False)
 
 
 def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:

@@ -6,18 +6,19 @@ the next. No verdict rests on such an estimator, since a larger budget could hav
 adapter that others have released: what its budget was, and whether it had reached its plateau, is not known here.
 """
 
-import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from whoknows import WhoknowsError
+from whoknows.data import files
 
 TOLERANCE = 0.005  # AUROC on validation; a curve whose end rises by no more has reached its plateau
 MARK = "↗"
-IMPROVING, RELEASED = "still improving", "with a released adapter"
+IMPROVING, RELEASED, UNKNOWN = "still improving", "with a released adapter", "not known"
+# What `unsettled` may say, "" being that a verdict may rest on it; of several estimators the last one counts.
+ORDER = ("", UNKNOWN, RELEASED, IMPROVING)
 ESTIMATOR = ["method", "reader", "trained_on", "seed"]
 
 
@@ -31,18 +32,20 @@ def cards(folder: Path | str) -> dict[Path, dict]:
     whole = (path for path in sorted(Path(folder).rglob("*.json")) if not path.parent.name.startswith("."))
     return {
         path: {"method": path.stem} | card
-        for path, card in ((path, _read(path)) for path in whole)
+        for path, card in ((path, files.read_json(path)) for path in whole)
         if isinstance(card, dict) and card.keys() >= {"reader", "trained_on", "seed"}
     }
 
 
 def table(folder: Path | str) -> pd.DataFrame:
-    """The cards of all estimators under a folder: method, reader, trained_on, seed, why, released, still_improving."""
-    lines = [[*(card[name] for name in ESTIMATOR), why(card), "origin" in card] for card in cards(folder).values()]
-    estimators = pd.DataFrame(lines, columns=[*ESTIMATOR, "why", "released"])
-    estimators = estimators.astype({"seed": "int64", "released": bool})
-    improving = (estimators["why"] != "").astype("boolean").mask(estimators["why"].isna())
-    return estimators.assign(still_improving=improving)
+    """The cards of all estimators under a folder: method, reader, trained_on, seed, why (see there) and unsettled."""
+    lines = [[*(card[name] for name in ESTIMATOR), why(card), _unsettled(card)] for card in cards(folder).values()]
+    return pd.DataFrame(lines, columns=[*ESTIMATOR, "why", "unsettled"]).astype({"seed": "int64"})
+
+
+def _unsettled(card: dict) -> str:
+    reason = why(card)
+    return IMPROVING if reason else RELEASED if "origin" in card else UNKNOWN if reason is None else ""
 
 
 def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
@@ -69,36 +72,25 @@ def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
         folder: the estimators of a run; one that was packed by an older version has fewer cards.
 
     Returns:
-        The rows with still_improving (whether their estimator was; missing if no card says so) and released (whether
-        others have trained it).
+        The rows with unsettled: of `ORDER`, what keeps a verdict from resting on their estimator.
     """
     rows = rows.merge(table(folder).drop(columns="why"), "left", ESTIMATOR)
-    rows.loc[rows["trained_on"] == "", "still_improving"] = False
-    return rows.assign(released=is_released(rows))
-
-
-def marked(table: pd.DataFrame) -> pd.Series:
-    """Which lines of a table are known to rest on an estimator that was still improving; [len(table)] bool."""
-    return _known(table, "still_improving")
-
-
-def is_released(table: pd.DataFrame) -> pd.Series:
-    """Which lines of a table rest on an adapter that others have released; [len(table)] bool."""
-    return _known(table, "released")
-
-
-def unsettled(table: pd.DataFrame) -> pd.Series:
-    """On which lines of a table no verdict rests; [len(table)] bool."""
-    return marked(table) | is_released(table)
-
-
-def _known(table: pd.DataFrame, column: str) -> pd.Series:
-    return table.get(column, pd.Series(False, table.index)).astype("boolean").fillna(False).astype(bool)
+    return rows.assign(unsettled=rows["unsettled"].fillna(UNKNOWN).mask(rows["trained_on"] == "", ""))
 
 
 def no_verdict(table: pd.DataFrame) -> pd.Series:
-    """Why no verdict rests on each line of a table: `IMPROVING`, `RELEASED`, or "" where one may; [len(table)]."""
-    return pd.Series(np.select([marked(table), is_released(table)], [IMPROVING, RELEASED], ""), table.index)
+    """Why no verdict rests on each line of a table: `IMPROVING`, `RELEASED`, or "" where one may; [len(table)].
+
+    Args:
+        table: with unsettled, as `mark` returns; without it, or where it is missing, nothing is known.
+    """
+    why = table.get("unsettled", pd.Series("", table.index))
+    return why.where(why.isin([IMPROVING, RELEASED]), "")
+
+
+def together(reasons: Iterable[str]) -> str:
+    """What is unsettled of several estimators taken together: `IMPROVING` if one was, else `RELEASED` if one is."""
+    return max(reasons, key=ORDER.index, default="")
 
 
 def why(card: dict) -> str | None:
@@ -146,10 +138,3 @@ def _at_an_end(name: str, auroc: pd.Series, chosen: float) -> str:
         if ordered.index[0] == chosen and gain > TOLERANCE:
             return f"its {name}, {chosen:g}, is the {end} that was tried, and gained {gain:.3f} over the next"
     return ""
-
-
-def _read(path: Path):
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again.") from None

@@ -17,8 +17,7 @@ from whoknows import WhoknowsError
 from whoknows.data.rows import one_class
 from whoknows.evaluation import metrics
 from whoknows.evaluation.auroc import auroc
-
-ESTIMATOR = ["method", "reader", "trained_on", "seed"]
+from whoknows.evaluation.plateau import ESTIMATOR
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Test answers measure, and only validation answers may choose: `numbers` puts the two side by side.
 """
 
-import json
 from dataclasses import asdict, dataclass, replace
 from functools import cache, lru_cache
 from itertools import product
@@ -23,9 +22,8 @@ from whoknows.estimators.probe import Labelled, Logistic, logistic_path, standar
 from whoknows.evaluation import auroc, scores
 from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_sets
 from whoknows.report.pages import cell
-from whoknows.report.pages.curves import embedding, tipped
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import INK, PANELS, RAMP, black_from, colour_domain
+from whoknows.report.pages.style import PANELS, colour_domain, finished, on_ramp, tipped
 from whoknows.run import grid, parameters
 from whoknows.stages.probe import parts, probe_rows
 
@@ -89,7 +87,7 @@ class Results:
         """Layer and strength of the run's own probe, which were chosen on validation; None if it has no such probe."""
         folder = Path(parameters.out(self.grid), "estimators/probe", reader, trained_on, f"seed{self.seed}")
         path = folder / "probe.json"
-        return json.loads(path.read_text())["chosen"] if path.exists() else None
+        return files.read_json(path)["chosen"] if path.exists() else None
 
     def tasks(self, setting: Setting) -> list[dict]:
         """The setting's tasks, dicts with name, size and role."""
@@ -200,25 +198,22 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     Args:
         table: as `places` returns.
     """
-    low, high = colour_domain(table["auroc"], 0.5)
+    scale, ink = on_ramp(*colour_domain(table["auroc"], 0.5))
     drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: PANELS[reading][0])), len(models))
-    on_colour = np.where((drawn["auroc"] - low) / (high - low) > black_from(), "#000", "#fff")
-    drawn["ink"] = np.where(drawn["auroc"].isna(), INK, on_colour)
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0))
     y = alt.Y("model:N", sort=models, title="Model")
-    scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     base = tipped(alt.Chart(), "reader", "trained_on", "scored", "auroc", "n_right", "reason").encode(x=x, y=y)
     colour = alt.Color("auroc:Q", scale=scale, legend=None)
     colour = alt.condition("isValid(datum.auroc)", colour, alt.value("#8883"))
     cell = base.mark_rect(stroke="#8883").encode(color=colour)
     written = [
-        base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None))
+        base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=ink)
         for name, size, dy in (("value", 15, -5), ("note", 10, 12))
     ]
     panels = alt.layer(cell, *written).resolve_scale(color="independent")
     panels = panels.properties(width=alt.Step(110), height=alt.Step(64))
     panels = panels.facet(alt.Column("panel:N", title=None), data=drawn).resolve_scale(x="independent", y="independent")
-    return panels.properties(usermeta=embedding("explore-heatmaps"))
+    return finished(panels, "explore-heatmaps", "Heatmaps of AUROC on test answers, in readings A and B.")
 
 
 def curves(results: Results, setting: Setting) -> alt.ConcatChart:

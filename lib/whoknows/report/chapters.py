@@ -120,7 +120,7 @@ def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
         about: the record of its run.
         here: number format of the models of this book's run.
     """
-    record = json.loads(about.read_text(encoding="utf-8"))
+    record = files.read_json(about)
     facts = {key: record[key] for key in ("commit", "machine", "precision") if record.get(key)}
     facts |= record.get("versions", {})
     measured = ", ".join(code(f"{key} {value}") for key, value in facts.items())  # whoever packed it wrote them

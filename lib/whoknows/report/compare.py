@@ -20,14 +20,14 @@ import vl_convert
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
-from whoknows.evaluation import bootstrap, cells, plateau, scores
+from whoknows.evaluation import bootstrap, cells, plateau
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import FEW
-from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, together
 from whoknows.evaluation.scores import CELL
 from whoknows.report.book import bundled_version
 from whoknows.report.pages import style
-from whoknows.report.pages.curves import embedding, tipped
+from whoknows.report.pages.style import tipped
 from whoknows.run import grid
 
 QUESTION = ["task", "question_id"]
@@ -167,24 +167,19 @@ def _in_both(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
 
 
 def _measured(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """AUROC of each cell, n_rarer, improving and released; and its resamples."""
-    tasks, samples = sorted(rows["task"].unique()), bootstrap.samples(rows)
-    by_seed = scores.within_task(scores.by_task(rows, only_auroc=True), tasks)
-    table = by_seed.groupby(CELL).agg(auroc=("auroc", "mean"), n_rarer=("n_rarer", "min"))
-    trained = rows[CELL].assign(improving=marked(rows), released=is_released(rows)).groupby(CELL).any()
-    return table.join(trained), bootstrap.by_cell(samples, tasks)
+    """AUROC of each cell, n_rarer and unsettled; and its resamples."""
+    table, draws = cells.on_tasks(rows, sorted(rows["task"].unique()))
+    return table.join(rows.groupby(CELL)["unsettled"].unique().map(together)), draws
 
 
 def _said(table: pd.DataFrame, base: Run, other: Run) -> pd.DataFrame:
     sides = ("before", "after")
     absent = [table[f"n_rarer_{side}"].isna() for side in sides]
     few = [table[f"n_rarer_{side}"] < MIN_PER_CLASS for side in sides]
-    improving, released = (
-        table[[f"{name}_{side}" for side in sides]].eq(True).any(axis=1) for name in ("improving", "released")
-    )
+    why = table[[f"unsettled_{side}" for side in sides]].fillna("").agg(together, axis=1)
     before, after = (table[f"auroc_{side}"].mask(none) for side, none in zip(sides, few))
     cases = {f"missing in {base.name}": absent[0], f"missing in {other.name}": absent[1], FEW: few[0] | few[1]}
-    says = np.select([*cases.values(), improving, released], [*cases, IMPROVING, RELEASED], "")
+    says = np.select([*cases.values(), why.isin([IMPROVING, RELEASED])], [*cases, why], "")
     table = table.assign(before=before, after=after, difference=after - before, says=says)
     table[["low", "high"]] = table[["low", "high"]].where(table["difference"].notna())
     order = {name: at for at, name in enumerate(["", *METHOD_TITLES, *base.models, *other.models])}
@@ -258,7 +253,7 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     ]
     described = "Heatmaps of differences of AUROC between runs; all values are in the tables beneath."
     panels = panels.transform_filter(shown).add_params(*switches)
-    return panels.properties(description=described, usermeta=embedding("whoknows-compare"))
+    return style.finished(panels, "whoknows-compare", described)
 
 
 def page(table: pd.DataFrame) -> str:

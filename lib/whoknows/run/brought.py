@@ -4,7 +4,7 @@ from pathlib import Path
 
 from whoknows import WhoknowsError
 from whoknows.data import files, hub
-from whoknows.data.matching import normalise
+from whoknows.data.grading import normalise
 from whoknows.run.grid import Grid, Model, OwnSplits, Task
 
 

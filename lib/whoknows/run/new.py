@@ -19,7 +19,8 @@ def write(folder: Path) -> None:
     if not re.fullmatch(r"[\w./-]+", str(folder)):
         raise WhoknowsError(f"{folder}: make takes no such path; use letters, digits, dots, hyphens and underscores.")
     name = re.sub("[^A-Za-z0-9.]+", "-", folder.resolve().name).strip("-.") or "study"
-    taken = next((path for path in (folder, Path("results", name)) if path.exists() and not _is_empty(path)), None)
+    there = [path for path in (folder, Path("results", name)) if path.exists()]
+    taken = next((path for path in there if not path.is_dir() or any(path.iterdir())), None)
     if taken:
         raise WhoknowsError(f"{taken}: there is something already, which is left as it is; name another folder.")
     names = {"FOLDER": str(folder), "NAME": name}
@@ -31,10 +32,6 @@ def write(folder: Path) -> None:
         raise WhoknowsError(
             f"{folder}: nothing can be written there ({error.strerror}); name another folder."
         ) from None
-
-
-def _is_empty(path: Path) -> bool:
-    return path.is_dir() and not any(path.iterdir())
 
 
 def main(arguments: list[str]) -> None:

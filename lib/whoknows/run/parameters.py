@@ -1,7 +1,9 @@
 """What a grid says to each stage: the parameters of its notebook, as JSON, and where results lie."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from whoknows import WhoknowsError
@@ -9,6 +11,38 @@ from whoknows.data import adapters, assets
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.run import brought
 from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
+
+# Pages that are made of rows: the name of their table, and what they read besides.
+PAGES = {
+    "heatmaps": ("scores", "answers", "links"),
+    "differences": ("differences",),
+    "controls": ("controls", "more_rows", "sweeps"),
+    "shift": ("shift", "more_rows"),
+    "worth": ("worth",),
+    "recompute": ("recompute", "answers"),
+    "grading": ("grades", "answers", "judged"),
+    "claims": ("contrasts",),
+}
+
+
+def of(stage: str) -> Callable[..., str]:
+    """What gives the parameters of a stage: the function of its name, or else `page`, or for a method `estimator`."""
+    other = partial(page, name=stage) if stage in PAGES else partial(estimator, method=stage)
+    return globals().get(stage, other)
+
+
+def page(grid: Grid, name: str) -> str:
+    """Parameters of one of `PAGES`."""
+    table, *more = PAGES[name]
+    known = {"answers": answers(grid), "links": True}
+    known |= {"more_rows": f"{out(grid)}/controls", "sweeps": f"{out(grid)}/sweeps"}
+    known |= {"judged": f"{out(grid)}/judged" if compared(grid) else None}
+    names = {"models": list(answers(grid)), "readers": grid.readers, "methods": grid.methods, "seeds": grid.seeds}
+    if name == "grading":
+        del names["models"]  # the answers' names are those
+    places = {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators"}
+    values = names | _tasks(grid) | places | {"out": f"{out(grid)}/{table}.parquet"}
+    return json.dumps(values | {key: known[key] for key in more})
 
 
 def out(grid: Grid) -> str:
@@ -63,6 +97,11 @@ def extract(grid: Grid, reader: str) -> str:
     return json.dumps({"reader": reader} | _reading(grid, reader) | {"first_layer": first_layer(grid)} | files | rows)
 
 
+def estimator(grid: Grid, method: str, reader: str, trained_on: str, seed: str) -> str:
+    """Parameters of a method that learns from hidden states, for one reader, model it is trained on, and seed."""
+    return json.dumps(_estimator(grid, method, reader, trained_on, seed))
+
+
 def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `probe` for one reader, the model it is trained on and one seed."""
     read = {key: value for key, value in _reading(grid, reader).items() if key != "batch_tokens"}
@@ -78,11 +117,6 @@ def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     return json.dumps(names | _reading(grid, reader) | told)
 
 
-def heatmaps(grid: Grid) -> str:
-    """Parameters of `heatmaps`."""
-    return json.dumps(_of_rows(grid, "scores") | {"answers": answers(grid), "links": True})
-
-
 def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
     """Parameters of `cell` for one method, reader and model that it is trained on."""
     place = f"{method}/{reader}/{trained_on}"
@@ -93,11 +127,6 @@ def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
         "estimators": f"{out(grid)}/estimators/{place}",
     }
     return json.dumps(names | files | {"out": f"{out(grid)}/cells/{method}_{reader}_{trained_on}.parquet"})
-
-
-def claims(grid: Grid) -> str:
-    """Parameters of `claims`."""
-    return json.dumps(_of_rows(grid, "contrasts"))
 
 
 def surface(grid: Grid) -> str:
@@ -170,41 +199,6 @@ def settings(grid: Grid) -> str:
     return json.dumps({"models": grid.readers, "search": f"{out(grid)}/search", "out": f"{out(grid)}/settings.parquet"})
 
 
-def controls(grid: Grid) -> str:
-    """Parameters of `controls`."""
-    more = {"more_rows": f"{out(grid)}/controls", "sweeps": f"{out(grid)}/sweeps"}
-    return json.dumps(_of_rows(grid, "controls") | more)
-
-
-def differences(grid: Grid) -> str:
-    """Parameters of `differences`."""
-    return json.dumps(_of_rows(grid, "differences"))
-
-
-def shift(grid: Grid) -> str:
-    """Parameters of `shift`."""
-    return json.dumps(_of_rows(grid, "shift") | {"more_rows": f"{out(grid)}/controls"})
-
-
-def worth(grid: Grid) -> str:
-    """Parameters of `worth`."""
-    return json.dumps(_of_rows(grid, "worth"))
-
-
-def grading(grid: Grid) -> str:
-    """Parameters of `grading`."""
-    values = _of_rows(grid, "grades") | {
-        "answers": answers(grid),
-        "judged": f"{out(grid)}/judged" if compared(grid) else None,
-    }
-    return json.dumps({key: value for key, value in values.items() if key != "models"})  # the answers' names are those
-
-
-def recompute(grid: Grid) -> str:
-    """Parameters of `recompute`."""
-    return json.dumps(_of_rows(grid, "recompute") | {"answers": answers(grid)})
-
-
 def beside(grid: Grid, page: str) -> str:
     """Parameters of a page of results for the packed run that a grid names.
 
@@ -226,7 +220,7 @@ def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
         page: one of `PAGES`, or `settings`.
         table: file that the page writes.
     """
-    values = json.loads((PAGES | {"settings": settings})[page](grid))
+    values = json.loads(of(page)(grid))
     places = {
         "rows": "rows",
         "more_rows": "controls",
@@ -286,20 +280,9 @@ def judge(grid: Grid, model: str) -> str:
     )
 
 
-# Those that are made of rows.
-PAGES = {page.__name__: page for page in (heatmaps, differences, controls, shift, worth, recompute, grading, claims)}
-
-
 def _of_reader(grid: Grid, reader: str, **seeds) -> dict:
     """What every stage that takes a reader's features of all answers is told."""
     return {"reader": reader, "answers": answers(grid), **seeds, "features": f"{out(grid)}/features/{reader}"}
-
-
-def _of_rows(grid: Grid, name: str) -> dict:
-    """What every page that is made of rows is told; `name` is that of its table."""
-    names = {"models": list(answers(grid)), "readers": grid.readers, "methods": grid.methods, "seeds": grid.seeds}
-    places = {"rows": f"{out(grid)}/rows", "estimators": f"{out(grid)}/estimators"}
-    return names | _tasks(grid) | places | {"out": f"{out(grid)}/{name}.parquet"}
 
 
 def _model(grid: Grid, name: str) -> Model:

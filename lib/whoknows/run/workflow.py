@@ -89,17 +89,14 @@ def plan(path: str) -> str:
     if done.returncode:
         raise WhoknowsError(f"Snakemake could not make a plan: {done.stderr.strip()}")
     files = csv.DictReader(done.stdout.splitlines(), delimiter="\t")
-    why = {Path(row["output_file"]).stem: row["status"] for row in files if _is_due_page(row)}
+    due = [row for row in files if row["plan"] != "no update" and row["output_file"].endswith(".ipynb")]
+    why = {Path(row["output_file"]).stem: row["status"] for row in due}
     stages = sorted(why, key=lambda name: (list(STAGES).index(name.split("-")[0]), name))
     lines = [f"{name:60} {REASONS.get(why[name], why[name])}" for name in stages]
-    due = Counter(name.split("-")[0] for name in stages)
-    costs = ["", cost.table(chosen, due), ""] if due else []
+    jobs = Counter(name.split("-")[0] for name in stages)
+    costs = ["", cost.table(chosen, jobs), ""] if jobs else []
     mixed = provenance.changed(Path("results") / chosen.name, chosen.name).values()
     return "\n".join([*lines, *costs, *mixed, f"{len(lines)} stages to run."])
-
-
-def _is_due_page(row: dict) -> bool:
-    return row["output_file"].endswith(".ipynb") and row["plan"] != "no update"
 
 
 def elsewhere(profile: str) -> list[str]:

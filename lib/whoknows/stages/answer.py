@@ -12,7 +12,8 @@ import torch
 from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
-from whoknows.data import files, matching
+from whoknows.data import files
+from whoknows.data.grading import words
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import example_rows
 from whoknows.evaluation.auroc import auroc, counts, too_few
@@ -185,7 +186,7 @@ def _agreement(drawn: list[str], greedy: str) -> tuple[float, float]:
 
 
 def _words(text: str) -> str:
-    return matching.words(text) or text.strip()  # signs alone are compared as they stand
+    return words(text) or text.strip()  # signs alone are compared as they stand
 
 
 def run(

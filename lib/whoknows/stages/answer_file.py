@@ -8,7 +8,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files, tables
-from whoknows.data.matching import normalise
+from whoknows.data.grading import normalise
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged, one_class
 from whoknows.stages import judge

@@ -41,8 +41,9 @@ def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
             f"{folder}: there is no such folder; name one of a trained estimator, "
             "results/…/estimators/<method>/<reader>/<trained on>/seed<n>"
         )
-    files_read = {path.stem: _json(path) for path in sorted(folder.glob("*.json"))}
-    cards = {name: card for name, card in files_read.items() if card.keys() >= NEEDED and card["method"] == name}
+    read = {path.stem: files.read_json(path) for path in sorted(folder.glob("*.json"))}
+    read = {name: card for name, card in read.items() if isinstance(card, dict) and card.keys() >= NEEDED}
+    cards = {name: card for name, card in read.items() if card["method"] == name}
     if not cards and or_released:
         cards = adapters.cards(folder)
     if not cards:
@@ -82,14 +83,6 @@ def whole(folder: Path) -> list[Path]:
         except SafetensorError:
             raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again") from None
     return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-
-
-def _json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise WhoknowsError(f"{path}: this file is damaged; delete it and run `make book` again") from None
-    return content if isinstance(content, dict) else {}
 
 
 LICENCES = {"Apache-2.0": "apache-2.0", "Gemma terms of use": "gemma"}  # of an asset, as the hub calls it

@@ -16,9 +16,8 @@ from whoknows.data.rows import one_class
 from whoknows.evaluation import scores
 from whoknows.evaluation.cells import first_test_set, test_sets
 from whoknows.evaluation.metrics import risk_coverage
-from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE, marked
-from whoknows.report.pages.curves import ON_VALIDATION, embedding, layer_curve, tipped, training_curve
-from whoknows.report.pages.style import BENEATH, GREY, HUES, INK, captioned, folded, metric_columns, pooled_html, switch
+from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE
+from whoknows.report.pages import style
 
 POINTS = 50  # places along a curve
 BINS = 10
@@ -152,7 +151,7 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
     drawn = _packed(table)
     titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
     switches = [
-        switch(key, list(drawn[key].unique()), METHOD_TITLES if key == "method" else {}, title)
+        style.switch(key, list(drawn[key].unique()), METHOD_TITLES if key == "method" else {}, title)
         for key, title in titles.items()
     ]
     roc = _line("roc", "ROC", "False positive rate", "True positive rate")
@@ -167,7 +166,7 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
         "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; "
         "the areas are in the table beneath."
     )
-    return whole.properties(title=title, description=described, usermeta=embedding(name))
+    return style.finished(whole, name, described, title=title)
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:
@@ -189,26 +188,26 @@ def _x(title: str) -> alt.X:
 
 def _diagonal() -> alt.Chart:
     ends = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).encode(x="x:Q", y="y:Q")
-    return ends.mark_line(strokeDash=[3, 3], color=GREY, strokeWidth=1, aria=False)
+    return ends.mark_line(strokeDash=[3, 3], color=style.GREY, strokeWidth=1, aria=False)
 
 
 def _line(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
-    line = tipped(_panel(curve, "x", "y"), "x", "y", x=x, y=y).mark_line(strokeWidth=2.5)
+    line = style.tipped(_panel(curve, "x", "y"), "x", "y", x=x, y=y).mark_line(strokeWidth=2.5)
     line = line.encode(x=_x(x), y=alt.Y("y:Q", title=y, scale=UNIT), color=_by_method())
     return alt.layer(*([_diagonal()] if curve == "roc" else []), line).properties(title=title)
 
 
 def _by_method(channel: type = alt.Color) -> alt.Color:
-    return channel("method:N", scale=alt.Scale(domain=list(HUES), range=list(HUES.values())), legend=None)
+    return channel("method:N", scale=alt.Scale(domain=list(style.HUES), range=list(style.HUES.values())), legend=None)
 
 
 def _bins() -> alt.LayerChart:
     numbers, x, y = ("x", "y", "low", "high"), "P(correct)", "Share that is right"
     opacity = alt.FillOpacity("series:N", scale=alt.Scale(domain=SCALED, range=[0, 1]), legend=None)
-    dashes = alt.Scale(domain=SCALED, range=[[2, 2], [1, 0]])
-    legend = alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=INK)
-    dash = alt.StrokeDash("series:N", title=None, scale=dashes, legend=legend)
-    base = tipped(_panel("reliability", *numbers), "series", *numbers, series="Confidence", x=x, y=y)
+    dashed = alt.Scale(domain=SCALED, range=[[2, 2], [1, 0]])
+    legend = alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=style.INK)
+    dash = alt.StrokeDash("series:N", title=None, scale=dashed, legend=legend)
+    base = style.tipped(_panel("reliability", *numbers), "series", *numbers, series="Confidence", x=x, y=y)
     base = base.encode(x=_x(x), color=_by_method())
     bars = base.mark_rule(strokeWidth=1.5)
     bars = bars.encode(strokeDash=dash, y=alt.Y("low:Q", title=y, scale=UNIT), y2="high:Q")
@@ -220,8 +219,8 @@ def _bins() -> alt.LayerChart:
 
 def _histogram() -> alt.Chart:
     x, y = "P(correct)", "Share of them"
-    base = tipped(_panel("confidence", "x", "y"), "series", "x", "y", series="Answers", x=x, y=y)
-    scale = alt.Scale(domain=["wrong", "right"], range=[GREY, INK])
+    base = style.tipped(_panel("confidence", "x", "y"), "series", "x", "y", series="Answers", x=x, y=y)
+    scale = alt.Scale(domain=["wrong", "right"], range=[style.GREY, style.INK])
     legend = alt.Legend(orient="bottom", symbolOpacity=1)
     areas = base.mark_area(interpolate="step", opacity=0.35, line=True).properties(title="Confidence")
     colour = alt.Color("series:N", title="Answers", scale=scale, legend=legend)
@@ -239,7 +238,7 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     path = Path(estimator) / f"{method}.json"
     if not path.exists():
         return None
-    card = json.loads(path.read_text())
+    card = files.read_json(path)
     if "origin" in card:
         return None
     if "history" in card:
@@ -247,13 +246,53 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     return layer_curve(card["search"]) if "strength" in card["search"][0] else _by_epoch(card["search"])
 
 
+def layer_curve(search: list[dict]) -> alt.LayerChart:
+    """AUROC on validation against the layer, a line for each strength of the L2 penalty; the choice is ringed.
+
+    Args:
+        search: dicts with layer, strength and validation_auroc, one for each pair that was tried.
+    """
+    tried = pd.DataFrame(search)
+    strengths = sorted(tried["strength"].unique().tolist())
+    legend = alt.Legend(orient="bottom", direction="horizontal", symbolType="stroke")
+    strength = {"title": "L2 strength", "legend": legend}
+    scale = alt.Scale(domain=strengths, range=[style.BLUES[at % len(style.BLUES)] for at in range(len(strengths))])
+    colour = alt.Color("strength:O", scale=scale, **strength)
+    dash = alt.StrokeDash("strength:O", scale=style.dashes(strengths), **strength)
+    best = tried.loc[[tried["validation_auroc"].idxmax()]]
+    x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
+    lines, ring = (style.tipped(alt.Chart(data), *tried).encode(x=x, y=style.ON_VALIDATION) for data in (tried, best))
+    lines = lines.mark_line(point=True).encode(color=colour, strokeDash=dash)
+    ring = ring.mark_point(size=220, strokeWidth=2, color=style.INK)
+    described = f"AUROC on validation by layer; highest at layer {best['layer'].iloc[0]}."
+    return style.finished(lines + ring, "layers", described, width="container", height=240)
+
+
+def training_curve(history: list[dict]) -> alt.HConcatChart:
+    """Loss and AUROC on validation against the step of the training.
+
+    Args:
+        history: step, loss, validation_auroc and seconds (of training steps so far) of each look at validation.
+    """
+    looks = pd.DataFrame(history)
+    axis = alt.Axis(format=".3~f")  # of a single look Vega would write the nearest whole number
+    base = style.tipped(alt.Chart(looks), *looks).mark_line(point=True, color=style.hue("lora_prompt"))
+    base = base.properties(width=260, height=200).encode(x=alt.X("step:Q", title="Step"))
+    values = [
+        alt.Y(f"{name}:Q", title=style.TITLES[name], scale=style.WITHOUT_ZERO, axis=axis)
+        for name in ("loss", "validation_auroc")
+    ]
+    described = "Training loss and AUROC on validation by step."
+    return style.finished(alt.hconcat(*(base.encode(y=y) for y in values)), "training", described)
+
+
 def _by_epoch(search: list[dict]) -> alt.Chart:
     axis = alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d")
-    line = tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc")
-    line = line.mark_line(point=True, color=HUES["probe_mlp"])
-    line = line.encode(x=alt.X("epoch:Q", title="Epoch of the MLP", axis=axis), y=ON_VALIDATION)
+    line = style.tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc")
+    line = line.mark_line(point=True, color=style.HUES["probe_mlp"])
+    line = line.encode(x=alt.X("epoch:Q", title="Epoch of the MLP", axis=axis), y=style.ON_VALIDATION)
     described = "AUROC of the MLP on validation by epoch."
-    return line.properties(width="container", height=200, description=described, usermeta=embedding("epochs"))
+    return style.finished(line, "epochs", described, width="container", height=200)
 
 
 def cell_html(table: pd.DataFrame) -> str:
@@ -264,12 +303,11 @@ def cell_html(table: pd.DataFrame) -> str:
     """
     columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
     names = {title: table[column].replace(METHOD_TITLES) for column, title in columns.items()}
-    shown = metric_columns(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
-    some = (table["reason"] != "").any()
-    if some:
+    shown = style.metric_columns(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})
+    if has_reasons := (table["reason"] != "").any():
         shown.insert(len(names), "No value because", table["reason"].map(escape))
-    html = shown.to_html(index=False, escape=False, classes="metrics reasons" if some else "metrics")
-    return captioned(html, BENEATH) + pooled_html(table, names)
+    html = shown.to_html(index=False, escape=False, classes="metrics reasons" if has_reasons else "metrics")
+    return style.captioned(html, style.BENEATH) + style.pooled_html(table, names)
 
 
 def mistakes_html(table: pd.DataFrame) -> str:
@@ -284,18 +322,15 @@ def mistakes_html(table: pd.DataFrame) -> str:
         "p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"
     }  # fmt: skip
     shown = table.replace("\n", " ", regex=True)  # choices stand on lines of their own
-    shown = shown.assign(p_correct=table["p_correct"].map("{:.2f}".format), gold=shown["gold"].map(_shortened))
+    shown = shown.assign(
+        p_correct=table["p_correct"].map("{:.2f}".format),
+        gold=shown["gold"].map(lambda gold: style.some(gold.split("; "), 4)),
+    )
     parts = []
     for (method, scored, kind), answers in shown.groupby(["method", "scored", "kind"], sort=False):
         html = answers[list(columns)].rename(columns=columns).to_html(index=False, classes="texts")
-        parts.append(folded(f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}", html, not parts))
+        parts.append(style.folded(f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}", html, not parts))
     return "".join(parts)
-
-
-def _shortened(gold: str, count: int = 4) -> str:
-    """The first accepted answers, and how many more there are."""
-    first, more = gold.split("; ")[:count], gold.split("; ")[count:]
-    return "; ".join(first) + (f"; and {len(more)} more" if more else "")
 
 
 def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]) -> str:
@@ -309,8 +344,8 @@ def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]
     sentences = []
     for method in methods:
         cards = table[table["seed"].isin(seeds) & (table["method"] == method)]
-        why = [f"with seed {line.seed}, {line.why}" for line in cards[marked(cards)].itertuples()]
-        unknown, title = len(seeds) - cards["still_improving"].notna().sum(), METHOD_TITLES[method]
+        why = [f"with seed {line.seed}, {line.why}" for line in cards[cards["unsettled"] == IMPROVING].itertuples()]
+        unknown, title = len(seeds) - cards["why"].notna().sum(), METHOD_TITLES[method]
         if why:
             sentences.append(
                 f"**{title} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), "

@@ -24,10 +24,9 @@ from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import ALPHA
 from whoknows.evaluation.cells import READINGS, first_test_set, heatmap_axes, measure, named
-from whoknows.evaluation.plateau import IMPROVING, is_released, marked
+from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import style
-from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.style import GREY, INK
+from whoknows.report.pages.style import GREY, INK, tipped
 
 DATA = ROOT / "book" / "data"
 MODELS = ["Mistral", "LLaMA-2"]
@@ -177,21 +176,19 @@ def primary(
         by_task, cells, samples: as `scores.by_task`, `cells.measure` and `bootstrap.samples` return, of the same rows.
 
     Returns:
-        (claim, contrast, source ("measured"), reading, cells (all names of each, in words), hypothesis (see there),
-        estimate, low, high, p (of a difference of zero, two-sided), p_margin (of one of at least `margin`), p_holm and
-        p_margin_holm (corrected together, over all distinct hypotheses of both kinds and both readings), n_rarer (the
-        fewest answers of a cell that are of one class), says and reason; what `roles` returns).
+        (claim, contrast, source ("measured"), reading, cells (all names of each, in words); hypothesis, estimate and
+        n_rarer as `bootstrap.contrasts` returns; low, high, p (of a difference of zero, two-sided), p_margin (of one of
+        at least `margin`), p_holm and p_margin_holm (corrected together, over all distinct hypotheses of both kinds and
+        both readings), says and reason; what `roles` returns).
     """
     label, members = first_test_set(tasks, by_task)
     players = roles(by_task, models, members)
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
-    improving, others, lines, resampled = marked(measured), is_released(measured), [], []
+    lines, asked = [], []
     readings = [*READINGS] if len(players) > 1 else ["A"]
     for reading, claim in itertools.product(readings, [claim for claim in claims if _is_asked(claim, players)]):
         for name, weights in claim.contrasts.items():
             places = _in_cells(weights, reading, players)
-            index, weight = pd.MultiIndex.from_tuples(places, names=scores.CELL), np.array([*places.values()])
-            there = measured.reindex(index)
             terms = [
                 f"{weight:+g} {METHOD_TITLES[method]}, {named(*models)}"
                 for (method, *models), weight in places.items()
@@ -199,13 +196,11 @@ def primary(
             ]
             lines.append({
                 "claim": claim.claim, "contrast": name, "source": "measured", "reading": reading,
-                "hypothesis": hypothesis(places), "directed": _written(places), "cells": "; ".join(terms),
-                "estimate": weight @ there["auroc"].to_numpy(float), "n_rarer": there["n_rarer"].min(),
-                "still_improving": improving[improving.index.isin(index)].any(),
-                "released": others[others.index.isin(index)].any(),
+                "directed": bootstrap.written(places), "cells": "; ".join(terms),
             })  # fmt: skip
-            resampled.append(weight @ draws.reindex(index).to_numpy(float))
-    table = pd.DataFrame(lines).join(bootstrap.interval(pd.DataFrame(resampled)))
+            asked.append(places)
+    values, resampled = bootstrap.contrasts(asked, measured, draws)
+    table = pd.DataFrame(lines).join(values).join(bootstrap.interval(pd.DataFrame(resampled)))
     table["p"] = [bootstrap.p_value(line) for line in resampled]
     table["p_margin"] = [bootstrap.p_below(line, margin()) for line in resampled]
     return _with_verdicts(_with_correction(table)), players
@@ -222,23 +217,9 @@ def _with_correction(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def corrected(*of_run) -> pd.Series:
-    """The corrected p-value of every primary hypothesis, by `hypothesis`; takes what `primary` takes but the claims."""
+    """The corrected p-value of every primary hypothesis, by hypothesis; takes what `primary` takes but the claims."""
     table, _ = primary(load(), *of_run)
     return table.drop_duplicates("hypothesis").set_index("hypothesis")["p_holm"]
-
-
-def hypothesis(places: dict[tuple, float]) -> str:
-    """What a contrast of cells says is zero: one text for all its multiples, mirrored ones among them.
-
-    Args:
-        places: the weight of each cell, (method, reader, trained_on, scored).
-    """
-    first = places[min(places)]
-    return _written({cell: weight / first for cell, weight in places.items()})
-
-
-def _written(places: dict[tuple, float]) -> str:
-    return " ".join(f"{weight:+g} {'/'.join(cell)}" for cell, weight in sorted(places.items()))
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
@@ -287,13 +268,13 @@ def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
         "no other model that reads is here, to stand for LLaMA-2": lines["cells"] == "",
         f"a cell rests on fewer than {MIN_PER_CLASS} right or wrong answers": few,
         "a cell is missing": lines["estimate"].isna(),
-        f"a cell was {IMPROVING} when training ended": lines["still_improving"],
-        "a cell is of a released adapter, whose plateau is not known": lines["released"],
+        f"a cell was {IMPROVING} when training ended": lines["unsettled"] == IMPROVING,
+        "a cell is of a released adapter, whose plateau is not known": lines["unsettled"] == RELEASED,
         f"neither above zero nor below {margin():g}, after Holm's correction": ~(above | small),
     }
     reason = np.select([*why.values()], [*why], "")
     says = np.select([reason != "", small], [OPEN, FAILS], HOLDS)
-    return bootstrap.hidden(lines, few).assign(says=says, reason=reason).drop(columns=["still_improving", "released"])
+    return bootstrap.hidden(lines, few).assign(says=says, reason=reason).drop(columns="unsettled")
 
 
 def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
@@ -333,7 +314,7 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
         f"Differences of AUROC that each claim rests on; of {measured.sum()} measured ones "
         f"{(measured & (table['says'] != OPEN)).sum()} have a verdict; all values are in the table beneath."
     )
-    return chart.properties(description=described, usermeta=embedding("contrasts"))
+    return style.finished(chart, "contrasts", described)
 
 
 def _p_titles() -> dict[str, str]:
@@ -438,10 +419,8 @@ def _source(source: str, reading: str) -> str:
 def _deciding(table: pd.DataFrame, verdict: str) -> str:
     """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all."""
     lines = table[table["says"] == verdict] if verdict != HOLDS else table.nsmallest(1, "estimate")
-    shown = [_difference(line) for line in lines.head(3).itertuples()]
-    more = len(lines) - len(shown)
     lead = "the smallest difference is " if verdict == HOLDS and len(table) > 1 else ""
-    return lead + "; ".join(shown) + (f"; and {more} more" if more else "")
+    return lead + style.some([_difference(line) for line in lines.itertuples()], 3)
 
 
 def _difference(line) -> str:

@@ -1,6 +1,5 @@
 """What beats what: each model's own estimators, and the controls, on the same test answers."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,16 +7,15 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows
-from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
+from whoknows.evaluation.cells import COMPARED, enough, first_test_set, measure, native_rows, on_tasks
+from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import claims, style
-from whoknows.report.pages.curves import ON_VALIDATION, WITHOUT_ZERO, embedding, tipped
-from whoknows.report.pages.differences import COMPARED
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import INK, dashes, family, hue, hues, shapes
+from whoknows.report.pages.style import INK, ON_VALIDATION, WITHOUT_ZERO, dashes, family, hue, hues, shapes, tipped
 
 SIZE = "probe_n"
 
@@ -53,25 +51,18 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     measured = measure(rows, by_task, tasks, samples)
     primary = claims.corrected(by_task, measured, samples, models, tasks)
     cells = native_rows(measured[measured["test_set"] == label], models).reset_index(drop=True)
-    draws = bootstrap.by_cell(samples, members).reindex(pd.MultiIndex.from_frame(cells[scores.CELL])).to_numpy()
     probes = cells.index[cells["method"] == "probe"]
     probe_of = cells["scored"].map(dict(zip(cells.loc[probes, "scored"], probes)))
     probe_of = probe_of[cells["method"] != "probe"].dropna().astype(int)
-    others, improving, released = probe_of.index, marked(cells), is_released(cells)
-    lines = cells.loc[others, ["n_rarer"]].assign(
-        estimate=cells.loc[others, "auroc"] - cells.loc[probe_of, "auroc"].to_numpy(),
-        still_improving=improving[others] | improving[probe_of].to_numpy(),
-        released=released[others] | released[probe_of].to_numpy(),
-    )
-    places = [*cells[scores.CELL].itertuples(index=False, name=None)]
+    others, places = probe_of.index, [*cells[scores.CELL].itertuples(index=False, name=None)]
     pairs = ({places[other]: 1.0, places[probe]: -1.0} for other, probe in probe_of.items())
-    lines["hypothesis"] = [*map(claims.hypothesis, pairs)]
-    resampled = pd.DataFrame(draws[others] - draws[probe_of], others)
+    drawn = bootstrap.contrasts(pairs, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))
+    lines, resampled = (pd.DataFrame(values).set_axis(others) for values in drawn)
     for other in others[cells.loc[others, "n"].to_numpy() < cells.loc[probe_of, "n"].to_numpy()]:
         both = rows.set_index(scores.CELL).loc[[places[other], places[probe_of[other]]]].reset_index()
         lines.loc[other, ["estimate", "n_rarer"]], resampled.loc[other] = _on_shared(both, places[other], members)
     tested = bootstrap.tested(lines, resampled.to_numpy(), primary)
-    tested = tested.drop(columns=["n_rarer", "still_improving", "released", "hypothesis"])
+    tested = tested.drop(columns=["n_rarer", "unsettled", "hypothesis"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
     return enough(cells).join(tested.rename(columns=names))
 
@@ -84,10 +75,9 @@ def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list,
     """
     asked = rows.loc[(rows[scores.CELL] == [*cell]).all(axis=1), "question_id"]
     shared = rows[rows["question_id"].isin(asked)]
-    measured = scores.within_task(scores.by_task(shared, only_auroc=True), tasks).groupby(scores.CELL)
-    draws, values = bootstrap.by_cell(bootstrap.samples(shared), tasks), measured["auroc"].mean()
+    values, draws = on_tasks(shared, tasks)
     sign = np.array([1.0 if place == cell else -1.0 for place in values.index])
-    return [sign @ values, measured["n_rarer"].min().min()], sign @ draws.loc[values.index]
+    return [sign @ values["auroc"], values["n_rarer"].min()], sign @ draws.loc[values.index]
 
 
 def learning_curve(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) -> pd.DataFrame:
@@ -118,7 +108,7 @@ def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFr
     for model in models:
         for path in (Path(folder) / "probe" / model / model / f"seed{seed}" / "probe.json" for seed in seeds):
             if path.exists():
-                card = json.loads(path.read_text())
+                card = files.read_json(path)
                 best = pd.DataFrame(card["search"]).groupby("layer", as_index=False)["validation_auroc"].max()
                 parts.append(best.assign(scored=model, chosen=best["layer"] == card["chosen"]["layer"]))
     if not parts:
@@ -152,7 +142,7 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
         f"AUROC of {len(order)} methods that score a model's own answers, with intervals; "
         "all values are in the table beneath."
     )
-    return chart.properties(description=described, usermeta=embedding("contest"))
+    return style.finished(chart, "contest", described)
 
 
 def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
@@ -166,9 +156,8 @@ def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
     base = tipped(alt.Chart(drawn), "scored", "layer", "depth", "validation_auroc").encode(x=x, y=ON_VALIDATION)
     rings = base.transform_filter("datum.chosen").mark_point(size=220, strokeWidth=2, color=INK)
     described = "AUROC of the probe on validation by depth of the layer; the layers that were chosen are ringed."
-    return (_by_model(base, drawn["scored"]) + rings).properties(
-        width="container", height=260, description=described, usermeta=embedding("layers")
-    )
+    lines = _by_model(base, drawn["scored"])
+    return style.finished(lines + rings, "layers", described, width="container", height=260)
 
 
 def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
@@ -195,9 +184,8 @@ def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
     y, low = (alt.Y(f"{name}:Q", title="AUROC", scale=WITHOUT_ZERO) for name in ("auroc", "low"))
     bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(detail="scored:N", y=low, y2="high:Q")
     described = "AUROC of the probe by number of training answers, with intervals; all values are in the table beneath."
-    return (bands + _by_model(base.encode(y=y), drawn["scored"])).properties(
-        width="container", height=260, description=described, usermeta=embedding("learning_curve")
-    )
+    lines = _by_model(base.encode(y=y), drawn["scored"])
+    return style.finished(bands + lines, "learning_curve", described, width="container", height=260)
 
 
 def _sizes(table: pd.DataFrame) -> list[str]:

@@ -7,17 +7,13 @@ import pandas as pd
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import READINGS, heatmap_axes, measure, named, test_sets
-from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
+from whoknows.evaluation.cells import COMPARED, READINGS, heatmap_axes, measure, named, test_sets
+from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import claims, style
-from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.style import GREY, INK
+from whoknows.report.pages.style import GREY, INK, tipped
 
 METHOD, NATIVE, READER = "Probe − LoRA + Prompt", "Self-trained − cross-trained", "A reader − the other readers"
-COMPARED = ("probe", "lora_prompt")
-COLUMNS = (
-    "test_set kind reading what hypothesis estimate low high p p_holm n_rarer still_improving released says".split()
-)
+COLUMNS = "test_set kind reading what hypothesis estimate low high p p_holm n_rarer unsettled says".split()
 
 
 def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
@@ -29,10 +25,9 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
         tasks: the grid's tasks, dicts with name and role.
 
     Returns:
-        test_set, kind, reading ("A", "B", "A and B" or, in neither, ""), what, hypothesis (see `claims.hypothesis`),
-        estimate (AUROC), low, high, p, p_holm (of `claims.primary`, missing where a difference is exploratory), n_rarer
-        (of the cell with the fewest), still_improving and released (whether an estimator of one of the cells was), and
-        says (what `bootstrap.tested` says).
+        test_set, kind, reading ("A", "B", "A and B" or, in neither, ""), what, what `bootstrap.contrasts` returns
+        (estimate is of AUROC), and low, high, p, p_holm (of `claims.primary`, missing where a difference is
+        exploratory) and says, as `bootstrap.tested` returns them.
     """
     rows, nothing = rows[rows["method"].isin(COMPARED)], pd.DataFrame(columns=COLUMNS)
     if rows.empty:
@@ -44,22 +39,22 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     for (label, members), known in [(first, primary), *((other, primary[:0]) for other in others)]:
         cells = measured[measured["test_set"] == label]
         if asked := contrasts(cells):
-            table = _evaluate(asked, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members), known)
-            parts.append(table.assign(test_set=label))
+            weights, draws = [line.pop("weights") for line in asked], bootstrap.by_cell(samples, members)
+            table, resampled = bootstrap.contrasts(weights, cells.set_index(scores.CELL), draws)
+            parts.append(bootstrap.tested(pd.DataFrame(asked).join(table), resampled, known).assign(test_set=label))
     return pd.concat(parts, ignore_index=True) if parts else nothing
 
 
 def contrasts(cells: pd.DataFrame) -> list[dict]:
-    """Every distinct difference of one test set: kind, reading, what, hypothesis, and the weights of its cells.
+    """Every distinct difference of one test set: kind, reading, what, and the weights of its cells.
 
     A difference that both readings have, or that is another one mirrored, is there once.
     """
     distinct = {}
     for kind, reading, what, cell, others in _asked(cells):
         weights = {cell: 1.0} | dict.fromkeys(others, -1 / len(others))
-        hypothesis = claims.hypothesis(weights)
-        line = {"kind": kind, "reading": reading, "what": what, "weights": weights, "hypothesis": hypothesis}
-        line = distinct.setdefault(hypothesis, line)
+        line = {"kind": kind, "reading": reading, "what": what, "weights": weights}
+        line = distinct.setdefault(bootstrap.hypothesis(weights), line)
         line["reading"] = " and ".join(sorted({*line["reading"].split(" and "), reading}))
     return [*distinct.values()]
 
@@ -97,22 +92,6 @@ def _asked(cells: pd.DataFrame):
                 yield READER, "", what, cell, compared
 
 
-def _evaluate(asked: list[dict], cells: pd.DataFrame, draws: pd.DataFrame, primary: pd.Series) -> pd.DataFrame:
-    lines, resampled, improving, released = [], [], marked(cells), is_released(cells)
-    for line in asked:
-        index, weight = [*line["weights"]], np.array([*line["weights"].values()])
-        there = cells.loc[index]
-        values = {
-            "estimate": weight @ there["auroc"].to_numpy(float),
-            "n_rarer": there["n_rarer"].min(),
-            "still_improving": improving[index].any(),
-            "released": released[index].any(),
-        }
-        lines.append({name: line[name] for name in ("kind", "reading", "what", "hypothesis")} | values)
-        resampled.append(weight @ draws.loc[index].to_numpy())
-    return bootstrap.tested(pd.DataFrame(lines), np.array(resampled), primary)
-
-
 def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     """Differences between cells with their intervals, a panel for each kind; None if there are none.
 
@@ -121,7 +100,7 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     """
     if table.empty:
         return None
-    drawn = table.drop(columns=["n_rarer", "still_improving", "released", "hypothesis"]).round(4)
+    drawn = table.drop(columns=["n_rarer", "unsettled", "hypothesis"]).round(4)
     drawn = style.in_lines(drawn, kind=style.HEADING, what=style.LABEL)
     readings = [reading for reading in READINGS if drawn["reading"].str.contains(reading).any()]
     switches = [
@@ -156,7 +135,7 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
         f"{len(drawn)} differences of AUROC between cells, with intervals; {significant} are significant; "
         "all values are in the table beneath."
     )
-    return chart.properties(description=described, usermeta=embedding("differences"))
+    return style.finished(chart, "differences", described)
 
 
 def differences_html(table: pd.DataFrame) -> str:
@@ -187,8 +166,7 @@ def differences_sentences(table: pd.DataFrame) -> str:
     lines = [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each listed once:", ""]
     verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, RELEASED, FEW)
     for kind, group in first.groupby("kind", sort=False):
-        counts, estimates = group["says"].value_counts(), group["estimate"].dropna()
-        parts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
+        estimates, parts = group["estimate"].dropna(), style.counted(group["says"], verdicts)
         between = f"; from {style.signed(estimates.min())} to {style.signed(estimates.max())}" if len(estimates) else ""
         lines.append(f"- **{kind}**: {parts} of {len(group)}{between}.")
     return "\n".join(lines)

@@ -10,9 +10,8 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.grading import ENOUGH_SHARED, named, token_f1
-from whoknows.data.matching import accepted, asked_in, holds, same, words
-from whoknows.evaluation.cells import enough, grid_task, heatmap_table, measure, test_sets
+from whoknows.data.grading import ENOUGH_SHARED, accepted, asked_in, holds, named, same, token_f1, words
+from whoknows.evaluation.cells import enough, first_heatmap, grid_task, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
 from whoknows.report.pages.style import signed, span
@@ -157,7 +156,7 @@ def grading_sentences(table: pd.DataFrame) -> str:
     Args:
         table: as `heatmaps_under` returns.
     """
-    first = table[(table["test_set"] == table["test_set"].iloc[0]) & (table["reading"] == "A")]
+    first = first_heatmap(table)
     wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")
     usual, *others = first["grading"].unique()
     reached = span(f"{wide[usual].min():.2f}", f"{wide[usual].max():.2f}")

@@ -12,13 +12,11 @@ from whoknows.data.assets import ASSETS
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
-from whoknows.evaluation.bootstrap import ALPHA
-from whoknows.evaluation.cells import ALL, native_rows
-from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, is_released, marked, unsettled
+from whoknows.evaluation.bootstrap import ALPHA, hypothesis
+from whoknows.evaluation.cells import ALL, COMPARED, first_heatmap, native_rows
+from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, UNKNOWN, no_verdict
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages import style
-from whoknows.report.pages.claims import hypothesis
-from whoknows.report.pages.curves import embedding
 from whoknows.report.pages.style import GREY, INK, RAMP, black_from, captioned, span
 
 # The measures that a cell can show.
@@ -31,6 +29,7 @@ TIP = {
     "between_seeds": "AUROC by seed", "right": "Right answers", "tasks": "Tasks measured",
     "training": "When training ended", "reason": "Missing because",
 }  # fmt: skip
+STATES = {"": "at its plateau", UNKNOWN: UNKNOWN, RELEASED: "not known, released by others", IMPROVING: IMPROVING}
 SWITCHES = {
     "metric": "Metric: ", "reading": "Reading: ", "grading": "Graded by: ", "test_set": "Test questions: ",
     "pair": "Heatmaps: ",
@@ -44,7 +43,7 @@ def heatmaps_chart(
 
     Args:
         table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing), reason; and n_right
-            or note for the small last line; still_improving where it is known; grading where there is more than one.
+            or note for the small last line; unsettled where it is known; grading where there is more than one.
             As `cells.heatmap_table` and `published` return.
         models: the models on both axes, in order.
         name: file name of the chart when saved.
@@ -76,7 +75,7 @@ def heatmaps_chart(
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
     chart = chart.add_params(*_switches(table, shown, methods), *parameters)
     fitted = alt.AutoSizeParams(resize=True)
-    return chart.properties(autosize=fitted, description=described(table), usermeta=embedding(name))
+    return style.finished(chart, name, described(table), autosize=fitted)
 
 
 def untrained(table: pd.DataFrame, cells: pd.DataFrame, method: str) -> pd.DataFrame:
@@ -115,14 +114,12 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         note (the last line), and what a tooltip says besides.
     """
     drawn = table.copy()  # a value that is rounded here would be rounded again where it is shown
-    measured, improving = table["auroc"].notna(), marked(table)
-    drawn["mark"] = np.where(improving & measured, f" {MARK}", "")
+    measured = table["auroc"].notna()
+    drawn["mark"] = np.where((no_verdict(table) == IMPROVING) & measured, f" {MARK}", "")
     drawn["value"] = ["—" if np.isnan(v) else f"{v:.2f}{mark}" for v, mark in zip(table["auroc"], drawn["mark"])]
-    if "still_improving" in table:
-        unknown = table["still_improving"].isna()
-        states = {IMPROVING: improving, "not known, released by others": is_released(table), "not known": unknown}
-        nothing = ~measured | (table["trained_on"] == NOTHING)
-        drawn["training"] = np.select([nothing, *states.values()], [None, *states], "at its plateau")
+    if "unsettled" in table:
+        trained = measured & (table["trained_on"] != NOTHING)
+        drawn["training"] = table["unsettled"].map(STATES).where(trained, None)
     if "of_tasks" in table:
         fewer = (table["n_tasks"] < table["of_tasks"]).fillna(False)
         tasks = [*zip(table["n_tasks"], table["of_tasks"], fewer)]
@@ -154,8 +151,8 @@ def described(table: pd.DataFrame) -> str:
     for method, cells in first.groupby("method", sort=False):
         best, worst = cells["auroc"].max(), cells["auroc"].min()
         measured = f"{worst:.2f} to {best:.2f}" if cells["auroc"].notna().any() else "nothing measured"
-        counts = {IMPROVING: marked(cells).sum(), RELEASED: is_released(cells).sum()}
-        unfinished = "".join(f", {count} {name}" for name, count in counts.items() if count)
+        counts = no_verdict(cells).value_counts()
+        unfinished = "".join(f", {counts[name]} {name}" for name in (IMPROVING, RELEASED) if name in counts)
         missing = cells["auroc"].isna().sum()
         sentences.append(f"{METHOD_TITLES[method]}: {measured}, {missing} missing{unfinished}.")
     return " ".join(sentences)
@@ -331,11 +328,11 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series) -> str:
         table: as `cells.heatmap_table` returns.
         primary: as `claims.corrected` returns.
     """
-    shown = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    shown = first_heatmap(table)
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
     if measured.empty:
         return "Nothing is measured yet."
-    settled = measured[~unsettled(measured)]
+    settled = measured[no_verdict(measured) == ""]
     sentences = [_unfinished(measured)]
     if len(settled):
         sentences = [_how_well(shown, settled), _how_sure(settled, primary), *sentences]
@@ -359,21 +356,21 @@ def _who_reads(table: pd.DataFrame) -> str:
 
 def _unfinished(measured: pd.DataFrame) -> str:
     """How many cells were still improving when training ended, and of how many this is not known; "" if of none."""
-    of, others, parts = len(measured), is_released(measured), []
+    of, parts = len(measured), []
+    counts = measured.get("unsettled", pd.Series(dtype=str)).value_counts()
     some = "they count in no sentence here and in no verdict"
-    if count := marked(measured).sum():
+    if count := counts.get(IMPROVING):
         what = "nothing can be concluded from them" if count == of else some
         parts.append(f"**{count} of {of} cells were {IMPROVING} when training ended** ({MARK}): {what}.")
-    if count := others.sum():
+    if count := counts.get(RELEASED):
         parts.append(f"**{count} of {of} cells are of adapters that others have released**: {some}.")
-    unknown = measured.loc[~others, "still_improving"].isna().sum() if "still_improving" in measured else 0
-    if unknown:
-        parts.append(f"For {unknown} of {of} cells, no card records whether training had reached its plateau.")
+    if count := counts.get(UNKNOWN):
+        parts.append(f"For {count} of {of} cells, no card records whether training had reached its plateau.")
     return " ".join(parts)
 
 
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
-    methods = [method for method in ("probe", "lora_prompt") if method in set(shown["method"])]
+    methods = [method for method in COMPARED if method in set(shown["method"])]
     ranges = " and ".join(_range(METHOD_TITLES[method], shown[shown["method"] == method]) for method in methods)
     above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
     lead = f"Better than chance in {above} of {len(measured)} cells"
@@ -388,7 +385,7 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
         wide = measured["high"] - measured["low"]
         width = style.span(f"{wide.min():.2f}", f"{wide.max():.2f}")
         sentence += f", so that their 95 % intervals are {width} wide"
-    both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=["probe", "lora_prompt"])
+    both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=[*COMPARED])
     difference = (both["probe"] - both["lora_prompt"]).dropna()
     contrasts = [hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in difference.index]
     p = pd.Series(contrasts, difference.index, dtype=object).map(primary)
@@ -404,10 +401,11 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
 
 def _range(name: str, cells: pd.DataFrame) -> str:
     measured = cells.dropna(subset="auroc")
-    values = measured.loc[~unsettled(measured), "auroc"]
+    why = no_verdict(measured)
+    values = measured.loc[why == "", "auroc"]
     if not len(values):
-        states = {IMPROVING: marked(measured), "trained by others": is_released(measured)}
-        why = " or ".join(state for state, cells in states.items() if cells.any())
+        states = {IMPROVING: IMPROVING, RELEASED: "trained by others"}
+        why = " or ".join(state for reason, state in states.items() if reason in set(why))
         return f"**{name}** was {why} in every cell" if why else f"**{name}** has no measured cell"
     return f"**{name}** reaches an AUROC of {style.span(f'{values.min():.2f}', f'{values.max():.2f}')}"
 

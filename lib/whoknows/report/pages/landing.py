@@ -10,14 +10,13 @@ from scipy.special import expit
 
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES, TRAINED
-from whoknows.evaluation import bootstrap, plateau, scores
+from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import first_test_set, native_rows, test_sets
-from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, is_released, marked
+from whoknows.evaluation.cells import COMPARED, first_heatmap, first_test_set, native_rows, test_sets
+from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, no_verdict
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import facts_of
 
-COMPARED = ("probe", "lora_prompt")
 NAMED = {"probe": "the probe", "lora_prompt": "LoRA + Prompt"}  # within a sentence
 TRAINING, METHOD, SELF = "Trained − training-free", "Probe − LoRA + Prompt", "Self-trained − cross-trained"
 SHOWN = 5  # right answers of each scored model on the page, and as many wrong ones
@@ -75,22 +74,14 @@ def comparisons(
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
     known = {*measured.index[measured["auroc"].notna()]}
     asked = [*_training(measured, readers, baseline), *_primary(claims.roles(by_task, readers, members), known)]
-    lines, resampled, improving, released = [], [], marked(measured), is_released(measured)
-    for kind, method, count, weights in asked:
-        places, weight = [*weights], np.array([*weights.values()])
-        lines.append({
-            "kind": kind, "method": method, "count": count, "hypothesis": claims.hypothesis(weights),
-            "estimate": weight @ measured.loc[places, "auroc"].to_numpy(float),
-            "n_rarer": measured.loc[places, "n_rarer"].min(), "still_improving": improving[places].any(),
-            "released": released[places].any(),
-        })  # fmt: skip
-        resampled.append(weight @ draws.loc[places].to_numpy())
-    if not lines:
+    if not asked:
         return pd.DataFrame(columns=["kind", "method", "count", "estimate", "low", "high", "p_holm", "says"])
-    table = pd.DataFrame(lines)
+    *names, weights = zip(*asked)
+    values, resampled = bootstrap.contrasts(weights, measured, draws)
+    table = pd.DataFrame(dict(zip(["kind", "method", "count"], names))).join(values)
     own = (table["kind"] == TRAINING).to_numpy()
     p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"])
-    return bootstrap.tested(table, np.array(resampled), pd.concat([primary, bootstrap.holm(p[own])]))
+    return bootstrap.tested(table, resampled, pd.concat([primary, bootstrap.holm(p[own])]))
 
 
 def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
@@ -279,7 +270,7 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
         table: as `cells.heatmap_table` returns.
         baseline: the training-free method of the last panel, or "" if there is none.
     """
-    first = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    first = first_heatmap(table)
     counts = first.loc[first["auroc"].notna(), "n"].dropna()
     rests = (
         f", each from {style.span(*(f'{n:,}' for n in (counts.min(), counts.max())))} answers" if len(counts) else ""
@@ -386,8 +377,7 @@ def examples_html(table: pd.DataFrame) -> str:
 
 def _example(line: dict, estimators: list[str]) -> str:
     grade = "right" if line["correct"] else "wrong"
-    gold = [_one_line(text) for text in line["gold"]]
-    accepted = "; ".join(gold[:GOLD]) + (f"; and {len(gold) - GOLD} more" if len(gold) > GOLD else "")
+    accepted = style.some([_one_line(text) for text in line["gold"]], GOLD)
     mark = "✓ right" if line["correct"] else f"✗ wrong, accepted: {accepted}"
     cells = {"Question": line["question"], f"Answer of {line['scored']}": line["answer"] or "(nothing)", "Grade": mark}
     texts = "".join(f'<td data-title="{escape(name)}">{escape(_one_line(text))}</td>' for name, text in cells.items())
@@ -414,10 +404,10 @@ def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seed
         seeds: of the run.
     """
     theirs = claims.figure()
-    first = table[(table["reading"] == "A") & (table["test_set"] == table["test_set"].iloc[0])]
+    first = first_heatmap(table)
     role = "train" if first["test_set"].iloc[0] == "in-distribution" else "shift"
     asked = ", ".join(str(task["name"]) for task in tasks if task["role"] == role)
-    ours = first[~plateau.unsettled(first)]
+    ours = first[no_verdict(first) == ""]
     lines = {
         "Models": (", ".join(claims.MODELS), ", ".join(models)),
         "Test questions": (theirs["test_set"].iloc[0], f"{first['test_set'].iloc[0]}: {asked}"),

@@ -9,18 +9,7 @@ import pandas as pd
 from whoknows.data import files
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
-from whoknows.report.pages.curves import embedding, tipped
-from whoknows.report.pages.style import (
-    RAMP,
-    black_from,
-    colour_domain,
-    columns_html,
-    dashes,
-    folded,
-    hue,
-    reading_switch,
-    shapes,
-)
+from whoknows.report.pages import style
 
 CHOSEN = "chosen"
 DEPTHS = [round(step / 20, 2) for step in range(21)]
@@ -73,7 +62,7 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
         _switch("depth", [CHOSEN, *DEPTHS], "Depth of the layer: "),
         _switch("strength", [CHOSEN, *strengths], "Strength: "),
         _switch("size", sizes[::-1], "Training answers: "),
-        reading_switch(readings),
+        style.reading_switch(readings),
     ]
     at = {
         "layer": f"datum.layer === (depth === '{CHOSEN}' ? datum.chosen_layer : round(depth * datum.last_layer))",
@@ -84,18 +73,18 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
         "layer": ("Layer", (0, int(table["last_layer"].max()))),
         "size": ("Training answers", (sizes[0], sizes[-1])),
     }
-    scale = alt.Scale(domain=colour_domain(table["auroc"]), nice=False)
+    scale = alt.Scale(domain=style.colour_domain(table["auroc"]), nice=False)
     cells = {*("trained on " + drawn["trained_on"] + ", scored on " + drawn["model"])}
     curves = [_curve(name, *axes[name], scale, at, models, cells) for name in axes]
     title = alt.TitleParams(text=text, anchor="start", fontWeight="normal", fontSize=12)
-    panels = [_heatmap(models, colour_domain(table["auroc"], 0.5), at), *curves]
+    panels = [_heatmap(models, style.colour_domain(table["auroc"], 0.5), at), *curves]
     whole = alt.concat(*panels, columns=3, data=drawn, spacing=24, title=title).add_params(*switches)
     described = (
         "AUROC of the probe on test answers, Model by Trained On, at the layer, strength and number of training "
         "answers that the switches say, and its curves over layers and training answers."
     )
     whole = whole.resolve_scale(color="independent", strokeDash="independent", shape="independent")
-    return whole.properties(description=described, usermeta=embedding("sweep"))
+    return style.finished(whole, "sweep", described)
 
 
 def _packed(table: pd.DataFrame) -> pd.DataFrame:
@@ -120,14 +109,12 @@ def _shown(at: dict[str, str], *names: str) -> alt.Chart:
 
 
 def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -> alt.LayerChart:
-    step, (low, high) = alt.Step(min(90, 300 // len(models))), ends
-    base = tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(
+    step, (scale, ink) = alt.Step(min(90, 300 // len(models))), style.on_ramp(*ends)
+    base = style.tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(
         x=alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("model:N", sort=models, title="Model"),
     )
-    scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     rects = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
-    ink = alt.condition(f"datum.auroc > {low + black_from() * (high - low):.4f}", alt.value("#000"), alt.value("#fff"))
     texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold")
     texts = texts.encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
     return alt.layer(rects, texts).properties(width=step, height=step, title="Probe")
@@ -148,7 +135,7 @@ def _curve(
     lines = [f"trained on {b}, scored on {a}" for a, b in pairs if len(models) <= FEW or a == b]
     lines = [line for line in lines if line in cells]
     symbol = {"symbolSize": 500 if over == "layer" else 90}
-    symbol |= dict.fromkeys(("symbolStrokeColor", "symbolFillColor"), hue("probe"))
+    symbol |= dict.fromkeys(("symbolStrokeColor", "symbolFillColor"), style.hue("probe"))
     legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, **symbol)
     # Each legend stands beneath one panel only.
     dash, shape = ({"title": None, "legend": legend if over == name else None} for name in ("layer", "size"))
@@ -157,13 +144,13 @@ def _curve(
     shown = shown.transform_calculate(cell="'trained on ' + datum.trained_on + ', scored on ' + datum.model")
     shown = shown.transform_filter(alt.FieldOneOfPredicate("cell", lines))
     x = alt.X(f"{over}:Q", title=title, scale=alt.Scale(type=kind, domain=across, nice=False))
-    base = tipped(shown, "cell", *TIPS, auroc="AUROC on test").encode(
+    base = style.tipped(shown, "cell", *TIPS, auroc="AUROC on test").encode(
         x=x.axis(format="d", tickMinStep=1), y=alt.Y("auroc:Q", title="AUROC on test", scale=scale)
     )
-    line = base.mark_line(strokeWidth=1.5, color=hue("probe"))
-    line = line.encode(strokeDash=alt.StrokeDash("cell:N", scale=dashes(lines), **dash))
-    here = base.transform_filter(at[over]).mark_point(filled=True, size=90, opacity=1, color=hue("probe"))
-    here = here.encode(shape=alt.Shape("model:N", scale=shapes(sorted(models)), **shape))
+    line = base.mark_line(strokeWidth=1.5, color=style.hue("probe"))
+    line = line.encode(strokeDash=alt.StrokeDash("cell:N", scale=style.dashes(lines), **dash))
+    here = base.transform_filter(at[over]).mark_point(filled=True, size=90, opacity=1, color=style.hue("probe"))
+    here = here.encode(shape=alt.Shape("model:N", scale=style.shapes(sorted(models)), **shape))
     return alt.layer(line, here).properties(width=230, height=200, title=f"Over {title.lower()}")
 
 
@@ -182,5 +169,5 @@ def layers_html(table: pd.DataFrame) -> str:
         "layer": "Layer", "strength": "Strength", "validation_auroc": "AUROC on validation", "auroc": "AUROC on test",
     }  # fmt: skip
     forms = dict.fromkeys(("validation_auroc", "auroc"), "{:.3f}".format)
-    html = columns_html(best, columns, **forms)
-    return folded("What validation chooses at each number of training answers", html)
+    html = style.columns_html(best, columns, **forms)
+    return style.folded("What validation chooses at each number of training answers", html)

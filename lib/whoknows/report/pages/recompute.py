@@ -20,7 +20,7 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import LEVEL
 from whoknows.evaluation.cells import INTERVALS, grid_task, native_rows
 from whoknows.evaluation.metrics import BINS
-from whoknows.evaluation.plateau import MARK, marked
+from whoknows.evaluation.plateau import IMPROVING, MARK, no_verdict
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all
 from whoknows.report.pages import style
 from whoknows.report.pages.heatmaps import METRICS
@@ -174,7 +174,7 @@ def _cell(key: tuple, part: pd.DataFrame, questions: pd.MultiIndex, fitted: dict
         one = fitted[(*key[:3], seed, key[3])]
         logit = rows.set_index(["task", "question_id"])["logit"].reindex(questions)
         seeds.append({"logit": _text(logit, "<f4"), "fit": _text([one.threshold, one.slope, one.offset], "<f8")})
-    return dict(zip(CELL, key)) | {"improving": bool(marked(part).any()), "seeds": seeds}
+    return dict(zip(CELL, key)) | {"improving": IMPROVING in set(no_verdict(part)), "seeds": seeds}
 
 
 def _metric(metric: str) -> dict:

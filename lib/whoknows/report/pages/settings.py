@@ -8,8 +8,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
-from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
-from whoknows.report.pages.style import hues
+from whoknows.report.pages.style import ON_VALIDATION, WITHOUT_ZERO, dashes, finished, hue, hues, tipped
 
 KEYS = ["reader", "method", "learning_rate", "training_answers"]
 
@@ -47,6 +46,37 @@ def preferred(table: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
+def search_curve(table: pd.DataFrame) -> alt.FacetChart:
+    """AUROC on validation against seconds of training with all training answers, a line for each learning rate.
+
+    Args:
+        table: as `search.run` returns, of one reader or more; each has a panel, in which the probe is a point.
+    """
+    most = table.groupby("reader")["training_answers"].transform("max")
+    drawn = table[table["training_answers"] == most].round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
+    rates = drawn["learning_rate"]
+    drawn["what"] = ["probe" if pd.isna(rate) else f"LoRA + Prompt, {rate:.3g}" for rate in rates]
+    names = drawn.sort_values("learning_rate", na_position="first")["what"].unique().tolist()
+    legend = alt.Legend(orient="bottom", columns=2, labelLimit=240, symbolType="stroke")
+    hues = alt.Scale(domain=names, range=[hue("probe" if name == "probe" else "lora_prompt") for name in names])
+    base = tipped(alt.Chart(), "what", "seconds", "epoch", "validation_auroc", what="Method").encode(
+        x=alt.X("seconds:Q", title="Seconds of training", scale=alt.Scale(type="log")),
+        y=ON_VALIDATION,
+        color=alt.Color("what:N", title=None, scale=hues, legend=legend),
+        strokeDash=alt.StrokeDash("what:N", title=None, scale=dashes(names), legend=legend),
+    )
+    width = alt.when("datum.in_grid").then(alt.value(3)).otherwise(alt.value(1.2))
+    lines = base.transform_filter("datum.method !== 'probe'").mark_line(point=True).encode(strokeWidth=width)
+    points = base.transform_filter("datum.method === 'probe'")
+    points = points.mark_point(filled=True, size=110, shape="diamond", opacity=1)
+    panels = alt.layer(lines, points, data=drawn).properties(width=280, height=220)
+    described = (
+        "AUROC on validation by seconds of training, a line for each learning rate of LoRA + Prompt "
+        "and a point for the probe."
+    )
+    return finished(panels.facet(column=alt.Column("reader:N", title=None), spacing=32), "search", described)
+
+
 def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
     """Best AUROC on validation against the number of training answers, of both methods at the grid's settings.
 
@@ -73,9 +103,8 @@ def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
         "Best AUROC on validation by number of training answers, of the probe and of LoRA + Prompt; "
         "all values are in the table beneath."
     )
-    return panel.facet(column=alt.Column("reader:N", title=None), spacing=32).properties(
-        description=described, usermeta=embedding("training_answers")
-    )
+    panels = panel.facet(column=alt.Column("reader:N", title=None), spacing=32)
+    return finished(panels, "training_answers", described)
 
 
 def html(table: pd.DataFrame) -> str:

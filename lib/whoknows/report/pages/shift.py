@@ -9,12 +9,13 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, test_sets
-from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked, unsettled
+from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict, together
 from whoknows.report.pages.controls import whose
-from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
 from whoknows.report.pages.style import (
     HEADING,
+    WITHOUT_ZERO,
     captioned,
+    finished,
     headed,
     hue,
     in_lines,
@@ -22,6 +23,7 @@ from whoknows.report.pages.style import (
     rule_at,
     signed,
     span,
+    tipped,
     with_interval,
 )
 
@@ -57,8 +59,7 @@ def shift(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) ->
         for label, group in away.groupby("test_set", sort=False)
     ]
     resampled = pd.concat(there).to_numpy() - bootstrap.by_cell(samples, members).reindex(places).to_numpy()
-    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "still_improving": marked(away)})
-    lines["released"] = is_released(away)
+    lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "unsettled": no_verdict(away)})
     fewest = away["n_rarer"].clip(upper=before["n_rarer"].to_numpy())
     changes = bootstrap.tested(lines.assign(n_rarer=fewest, hypothesis=""), resampled, pd.Series(dtype=float))
     changes = changes[["estimate", "low", "high", "p", "says"]].rename(columns=CHANGE)
@@ -82,8 +83,7 @@ def left_out(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
 
     Returns:
         method, scored, task, with_task, without_task (means over the seeds that both have; NaN where right or wrong
-        answers are too few), low and high of without less with, n_right, n_rarer, and still_improving (whether one of
-        the two was).
+        answers are too few), low and high of without less with, n_right, n_rarer, and unsettled (of the two).
     """
     native = native_rows(rows, readers).reset_index(drop=True)
     base = native["method"].str.split(LEFT_OUT).str[0]
@@ -92,19 +92,19 @@ def left_out(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
     native = native.assign(base=base, how=how, method=base + " " + how)[asked]
     kept = native[native.groupby(["base", "scored", "task", "seed"])["how"].transform("nunique") == 2]
     values = ["with_task", "without_task", "low", "high"]
-    columns = ["method", "scored", "task", *values, "n_right", "n_rarer", "still_improving"]
+    columns = ["method", "scored", "task", *values, "n_right", "n_rarer", "unsettled"]
     if kept.empty:
         return pd.DataFrame(columns=columns)
     keys, over_seeds = ["scored", "task", "method"], {"auroc": "mean", "n_right": "min", "n_rarer": "min"}
     cells = scores.by_task(kept, only_auroc=True).groupby(keys).agg(over_seeds)
     draws = bootstrap.samples(kept).groupby(keys).mean()
-    lines, improving = [], marked(kept).groupby([kept["base"], kept["scored"], kept["task"]]).any()
+    lines, why = [], no_verdict(kept).groupby([kept["base"], kept["scored"], kept["task"]]).unique().map(together)
     for method, scored, task in kept.groupby(["base", "scored", "task"]).groups:
         known, unknown = ((scored, task, f"{method} {how}") for how in ("with", "without"))
         interval = bootstrap.interval(draws.loc[[unknown]] - draws.loc[known]).iloc[0]
         counts = cells.loc[known, ["n_right", "n_rarer"]].astype(int)
         reached = cells["auroc"][[known, unknown]]
-        lines.append((method, scored, task, *reached, *interval, *counts, improving[method, scored, task]))
+        lines.append((method, scored, task, *reached, *interval, *counts, why[method, scored, task]))
     table = pd.DataFrame(lines, columns=columns)
     table.loc[table["n_rarer"] < MIN_PER_CLASS, values] = float("nan")
     return table
@@ -118,7 +118,7 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
     """
     columns = ["scored", "test_set", "auroc", "low", "high", *CHANGE.values(), "says", "n_right"]
     drawn = table.dropna(subset="auroc").filter(["method", "reader", *columns, "n_rarer"]).round(4)
-    drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), unsettled(table)[drawn.index]
+    drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), no_verdict(table)[drawn.index] != ""
     drawn = in_lines(drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn))), panel=HEADING)
     methods = {METHOD_TITLES[method]: hue(method) for method in METHOD_TITLES if method in set(drawn["method"])}
     scale = alt.Scale(domain=list(methods), range=list(methods.values()))
@@ -138,7 +138,7 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
     chart = chart.properties(width=380, height=alt.Step(13, **{"for": "offset"})).facet(row=headed(drawn, "panel"))
     shifts = table.loc[table["says"].notna(), "test_set"].nunique()
     described = f"AUROC in-distribution and on {shifts} shifts, with intervals; all values are in the table beneath."
-    return chart.properties(description=described, usermeta=embedding("shift"))
+    return finished(chart, "shift", described)
 
 
 def shift_html(table: pd.DataFrame) -> str:
@@ -222,7 +222,7 @@ def left_out_sentences(table: pd.DataFrame) -> str:
             f"No task has the {MIN_PER_CLASS} right and as many wrong answers that it takes to tell "
             "what leaving it out of training costs."
         )
-    settled, few = enough[~marked(enough)], len(table) - len(enough)
+    settled, few = enough[no_verdict(enough) == ""], len(table) - len(enough)
     if settled.empty:
         return (
             "What leaving a task out of training costs is inconclusive: each time one of the two was "

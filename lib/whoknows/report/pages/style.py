@@ -4,9 +4,10 @@ Marks have a contrast of 3:1 with the page and text has 4.5:1 (WCAG 2.1), in the
 hue, a model a shape, the value of a cell a place on the ramp.
 """
 
+import json
 import math
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 
 import altair as alt
@@ -17,6 +18,7 @@ from whoknows.data.methods import METHODS
 from whoknows.evaluation.cells import ALL
 from whoknows.evaluation.scores import MEASURES, POOLED
 
+alt.data_transformers.disable_max_rows()  # many models and tasks are many rows, and altair would refuse to draw them
 RAMP = ["#3b0f70", "#721f81", "#b73779", "#f1605d", "#feb078"]  # of the heatmaps, from low to high
 INK, GREY = "#222832", "#6f7782"
 HUES = {  # of families
@@ -83,6 +85,17 @@ IN_LINES = {
 }
 LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
 NAMES = alt.Axis(labelLimit=320, **IN_LINES)
+# Of columns whose name does not say what they hold.
+TITLES = {
+    "auroc": "AUROC", "validation_auroc": "AUROC on validation", "loss": "Training loss", "ece": "ECE",
+    "low": "Interval from", "high": "Interval to", "p_holm": "p (Holm)", "n_right": "Right answers",
+    "size": "Training answers", "strength": "L2 strength", "says": "Verdict", "test_set": "Test questions",
+    "label": "Method", "cell": "Probe",
+}  # fmt: skip
+WITHOUT_ZERO = alt.Scale(zero=False)
+# Where all values are equal the axis has one label, which Vega would write without decimals.
+ON_VALIDATION = alt.Y("validation_auroc:Q", title=TITLES["validation_auroc"], scale=WITHOUT_ZERO)
+ON_VALIDATION = ON_VALIDATION.axis(format=".2f", tickMinStep=0.01)
 # Of a table of all measures.
 COLUMNS = {name: measure.title for name, measure in MEASURES.items() if name != "accuracy"}
 BENEATH = "Beneath a value stands its 95 % interval over questions, where it has one."
@@ -96,6 +109,14 @@ def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float
     steps = 100 if chance is None else 20
     low = math.floor(min(values) * steps) / steps
     return low, max(math.ceil(max(values) * steps) / steps, low + 2 / steps)
+
+
+def on_ramp(low: float, high: float) -> tuple[alt.Scale, dict]:
+    """The ramp as a scale with these ends, and the ink that is readable on an AUROC there."""
+    black = f"datum.auroc > {low + black_from() * (high - low):.4f}"
+    ink = alt.when("!isValid(datum.auroc)").then(alt.value(INK)).when(black).then(alt.value("#000"))
+    scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
+    return scale, ink.otherwise(alt.value("#fff"))
 
 
 def switch(name: str, values: list[str], labels: dict, title: str, value: str | None = None) -> alt.Parameter:
@@ -117,6 +138,35 @@ def switch(name: str, values: list[str], labels: dict, title: str, value: str | 
 def reading_switch(readings: list[str]) -> alt.Parameter:
     """The switch between these readings."""
     return switch("reading", readings, {reading: PANELS[reading][0] for reading in readings}, "Reading: ")
+
+
+def tipped(chart: alt.Chart, *names: str, **titles: str) -> alt.Chart:
+    """The chart with a tooltip of these columns, and the same for a screen reader; missing values are left out.
+
+    Args:
+        titles: by column, where neither its name nor `TITLES` says what it is here.
+    """
+    tip, heard = [], []
+    for name in names:
+        title = (TITLES | titles).get(name, name.replace("_", " ").capitalize())
+        value = f"datum[{json.dumps(name)}]"
+        there = f"isValid({value}) && {value} !== ''"
+        shown = f"(isNumber({value}) && {value} % 1 ? format({value}, '.3~r') : {value})"
+        tip.append(f"{json.dumps(title)}: {there} ? {shown} : datum.nothing")
+        heard.append(f"({there} ? {json.dumps(f'{title}: ')} + {shown} + '; ' : '')")
+    chart = chart.transform_calculate(tip=f"{{{', '.join(tip)}}}", heard=" + ".join(heard))
+    return chart.encode(tooltip="tip:N", description="heard:N")
+
+
+def finished(chart: alt.TopLevelMixin, name: str, described: str, **properties):
+    """A whole chart: with what it says to those who do not see it, its file name when saved, and how a page shows it.
+
+    No button opens an editor on another host.
+    """
+    actions = {"export": True, "source": False, "compiled": False, "editor": False}
+    words = {"CLICK_TO_VIEW_ACTIONS": "Save this chart"}
+    options = {"renderer": "svg", "downloadFileName": name, "actions": actions, "i18n": words}
+    return chart.properties(description=described, usermeta={"embedOptions": options}, **properties)
 
 
 def interval_text(low: float, high: float) -> str:
@@ -215,15 +265,20 @@ def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str
     return pd.DataFrame(shown)
 
 
-def with_interval(values: Iterable[float], lows: Iterable[float], highs: Iterable[float], sign: str = "") -> list:
+def with_interval(
+    values: Iterable[float], lows: Iterable[float], highs: Iterable[float], sign: str = "", digits: int = 3,
+    unit: str = "",
+) -> list[str | None]:  # fmt: skip
     """Values with their intervals in words; None where there is no value.
 
     Args:
         sign: "+" for differences.
+        digits: after the point.
+        unit: stands after the value.
     """
-    to = "to" if sign else "–"  # a dash before a sign would look like a minus
+    to, form = "to" if sign else "–", f"{sign}.{digits}f"  # a dash before a sign would look like a minus
     return [
-        f"{value:{sign}.3f} ({low:{sign}.3f} {to} {high:{sign}.3f})" if pd.notna(value) else None
+        f"{value:{form}}{unit} ({low:{form}} {to} {high:{form}})" if pd.notna(value) else None
         for value, low, high in zip(values, lows, highs)
     ]
 
@@ -242,6 +297,17 @@ def p_text(p: float) -> str:
 def signed(value: float) -> str:
     """A difference with its sign."""
     return f"{round(value, 2) + 0.0:+.2f}"  # -0.00 would look like a difference
+
+
+def counted(says: pd.Series, verdicts: Iterable[str]) -> str:
+    """How often each verdict was given, in their order, without those that none was."""
+    counts = says.value_counts()
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
+
+
+def some(texts: Sequence[str], count: int) -> str:
+    """The first of some texts, and how many more there are."""
+    return "; ".join([*texts[:count], *([f"and {len(texts) - count} more"] if len(texts) > count else [])])
 
 
 def span(low, high) -> str:
