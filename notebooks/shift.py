@@ -14,10 +14,14 @@
 # that they were trained on (*in-distribution*).
 
 # %% tags=["parameters"]
-# Needs the rows of all stages and the estimators' cards.
+# Needs the rows of all stages, the estimators' cards, and the answers, of which those to train questions are counted.
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
 estimators = "results/embedded/estimators"
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
 models = ["SmolLM2-135M", "Gemma3-270M"]
 readers = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
@@ -55,6 +59,25 @@ shift.shift_chart(table)
 
 # %% tags=["remove-input"]
 HTML(shift.shift_html(table))
+
+# %% [markdown]
+# ## From one task to another
+#
+# The probe trained on one task alone, whose layer and strength were chosen on the validation answers of that task, and
+# tested on every task. The framed cells are tested on the task that was trained on. A column has the same test answers
+# throughout, so its cells can be compared; a row's cannot, since tasks differ in difficulty. The last row is the
+# report's own probe, which is trained on all of these tasks together, and so on more answers.
+
+# %% tags=["remove-input"]
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+transfer = shift.transfer(examples, frames, tasks, readers)
+Markdown(shift.transfer_sentences(transfer, tasks))
+
+# %% tags=["remove-input"]
+shift.transfer_chart(transfer)
+
+# %% tags=["remove-input"]
+HTML(shift.transfer_html(transfer))
 
 # %% [markdown]
 # ## A task that was never seen

@@ -11,6 +11,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import TRAINED
+from whoknows.data.rows import ALL_MODELS
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
@@ -47,7 +48,7 @@ def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: 
     asked = rows["method"].map(TRAINED).isin(methods) | ~rows["method"].isin([*TRAINED])
     asked &= rows["seed"].isin(seeds) | (rows["trained_on"] == "")
     for name in ("reader", "trained_on", "scored"):
-        asked &= rows[name].isin([*models, ""])
+        asked &= rows[name].isin([*models, "", ALL_MODELS])
     check(rows[asked])
     return rows[asked]
 
