@@ -172,7 +172,7 @@ def settings(grid: Grid) -> str:
 
 def controls(grid: Grid) -> str:
     """Parameters of `controls`."""
-    more = {"more_rows": f"{out(grid)}/controls", "sweeps": f"{out(grid)}/sweeps"}
+    more = {"more_rows": f"{out(grid)}/controls", "sweeps": f"{out(grid)}/sweeps", "answers": answers(grid)}
     return json.dumps(_of_rows(grid, "controls") | more)
 
 
@@ -183,7 +183,7 @@ def differences(grid: Grid) -> str:
 
 def shift(grid: Grid) -> str:
     """Parameters of `shift`."""
-    return json.dumps(_of_rows(grid, "shift") | {"more_rows": f"{out(grid)}/controls"})
+    return json.dumps(_of_rows(grid, "shift") | {"more_rows": f"{out(grid)}/controls", "answers": answers(grid)})
 
 
 def worth(grid: Grid) -> str:

@@ -269,6 +269,8 @@ def transfer_html(table: pd.DataFrame) -> str:
     Args:
         table: as `transfer` returns.
     """
+    if table.empty:
+        return ""
     values, parts, of = with_interval(table["auroc"], table["low"], table["high"]), [], whose(table)
     counts = [f" of {n:.0f}" if pd.notna(n) else "" for n in table["n"]]
     texts = [f"{value}{count}" if value else f"— ({why})" for value, count, why in zip(values, counts, table["reason"])]
@@ -278,7 +280,7 @@ def transfer_html(table: pd.DataFrame) -> str:
         wide = wide.rename(columns={"learned": "Trained on", "training_answers": "Training answers"})
         caption = f"{scored} {of[scored]}: AUROC by task tested, 95 % interval, and number of test answers"
         parts.append(captioned(wide.rename_axis(columns=None).to_html(index=False), caption))
-    return folded("The same numbers as tables", "\n".join(parts)) if parts else ""
+    return folded("The same numbers as tables", "\n".join(parts))
 
 
 def left_out_html(table: pd.DataFrame) -> str:
