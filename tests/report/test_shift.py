@@ -173,8 +173,8 @@ def test_a_probe_of_one_of_two_tasks_is_the_one_without_the_other():
     counts = {"trivia_qa": 30, "sciq": 12, shift.TOGETHER: 42}
     assert cells["training_answers"].groupby("learned").unique().str[0].to_dict() == counts
     assert shift.transfer_sentences(table, TASKS).splitlines()[-1] == (
-        "- **a**, on its own answers: 0.80 to 0.90 on the task that it was trained on, "
-        "0.40 to 0.60 on another one of these tasks, 0.50 to 0.70 on a shift."
+        "- **a**, on its own answers: 0.80 to 0.90 on its own task, "
+        "0.40 to 0.60 on another task of the mixture, 0.50 to 0.70 on a shift."
     )
     low, high = cells.loc[("sciq", "nq_open"), ["low", "high"]]
     assert f"<td>0.700 ({low:.3f} – {high:.3f}) of 140</td>" in shift.transfer_html(table)
@@ -207,8 +207,7 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     assert cells.loc["cities", "training_answers"].eq(5).all()
     text = shift.transfer_sentences(table, tasks)
     assert text.splitlines()[-1] == (
-        "- **b**, with a as its reader: 0.80 on the task that it was trained on, "
-        "0.40 on another one of these tasks, 0.70 on a shift."
+        "- **b**, with a as its reader: 0.80 on its own task, 0.40 on another task of the mixture, 0.70 on a shift."
     )
     html = shift.transfer_html(table)
     assert (

@@ -266,15 +266,18 @@ def test_what_is_learned_from_all_models_is_chosen_by_no_test_answer(states):
     pd.testing.assert_series_equal(rows["logit"], others["logit"])
 
 
-def test_one_model_has_no_others_and_answers_of_one_class_together_teach_nothing(states):
+def test_one_model_has_no_others_and_a_draw_that_cannot_choose_a_layer_is_left_out(states):
     frames, folder = states
     rows = ablations.of_reader("r", {"a": frames["a"]}, [0], folder, [1.0], [])
     assert set(rows["trained_on"]) == {"a"}
-    for made in frames.values():
-        made.loc[(made["split"] == "validation") & (made["task"] == "easy"), "correct"] = False
-        made.loc[(made["split"] == "validation") & (made["task"] == "hard"), "correct"] = True
-    together, _ = ablations._together(frames, {model: torch.zeros(400, 1, 1) for model in frames})
-    assert not ablations._can_teach(together)
+    for made in frames.values():  # two validation answers of each model, one of which is right
+        there = made.index[(made["split"] == "validation") & (made["task"] == "easy")]
+        made.loc[(made["split"] == "validation") & ~made.index.isin(there[1:3]), "split"] = ""
+        made.loc[there[1:3], "correct"] = [True, False]
+    drawn = ablations._one_each(ablations._together(frames, {m: torch.zeros(400, 1, 1) for m in frames})[0], 0)
+    assert drawn.loc[drawn["split"] == "validation", "task"].nunique() == 2, "one answer of each model"
+    rows = ablations.of_reader("r", frames, [0], folder, [1.0], [])
+    assert set(rows.loc[rows["trained_on"] == ALL_MODELS, "method"]) == {"probe"}
 
 
 def test_a_size_of_one_class_is_left_out():

@@ -297,7 +297,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
         table: as `learned_from` returns.
     """
     parts, of = [], whose(table)
-    for scored, cells in table.groupby("scored", sort=False):
+    for scored, cells in table.groupby("scored", sort=False) if len({*table["label"]}) > 1 else ():
         values = style.with_interval(cells["auroc"], cells["low"], cells["high"])
         shown = pd.DataFrame(
             {

@@ -343,11 +343,7 @@ def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
     alone, lines, of = table[table["learned"] != TOGETHER].dropna(subset="auroc"), [], whose(table)
     same, known = alone["learned"] == alone["test_set"], alone["test_set"].isin(trained)
     for scored in table["scored"].unique():
-        kinds = {
-            "the task that it was trained on": same,
-            "another one of these tasks": ~same & known,
-            "a shift": ~known,
-        }
+        kinds = {"its own task": same, "another task of the mixture": ~same & known, "a shift": ~known}
         there = {kind: alone.loc[some & (alone["scored"] == scored), "auroc"] for kind, some in kinds.items()}
         parts = [f"{span(f'{low:.2f}', f'{high:.2f}')} on {kind}" for kind, (low, high) in _ends(there).items()]
         lines.append(f"- **{scored}**, {of[scored]}: {', '.join(parts) or 'no value'}.")
