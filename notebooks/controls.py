@@ -87,13 +87,13 @@ Markdown(controls.below_chance_sentences(baselines))
 # %% [markdown]
 # ## Whose answers to learn from
 #
-# The probe on the hidden states of the same reader and the same test answers, trained on the scored model's own
-# answers, on another model's, or on those of all models together. All models' answers are more training answers. So
-# there is a second such probe with one model's answer to each question, drawn by the seed: as many as one model has.
-# Layer and strength are chosen on the validation answers of those that were trained on.
+# The probe of one reader on the same test answers, trained on the scored model's own answers, on another model's, or on
+# those of all models together. All models' answers are more training answers. So there is another such probe with one
+# model's answer to each question, drawn by the seed: as many as one model has. Layer and strength are chosen on
+# validation answers of the models that were trained on, among the strengths that the grid gives to the controls.
 #
-# A difference between self-trained and cross-trained may be a primary hypothesis, with its p-value corrected for all
-# of them. All others are exploratory.
+# A difference between self-trained and cross-trained may be a primary hypothesis, with its p-value corrected for all of
+# them. All others are exploratory.
 
 # %% tags=["remove-input"]
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}

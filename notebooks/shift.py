@@ -63,10 +63,13 @@ HTML(shift.shift_html(table))
 # %% [markdown]
 # ## From one task to another
 #
-# The probe trained on one task alone, whose layer and strength were chosen on the validation answers of that task, and
-# tested on every task. The framed cells are tested on the task that was trained on. A column has the same test answers
-# throughout, so its cells can be compared; a row's cannot, since tasks differ in difficulty. The last row is the
-# report's own probe, which is trained on all of these tasks together, and so on more answers.
+# The probe trained on one task alone, with layer and strength chosen on the validation answers of that task, and tested
+# on every task. Each model's answers are read by the model itself, or by the grid's first reader if it reads nothing,
+# and the probe is trained on other answers of the same model.
+#
+# A frame marks the task that was trained on. The cells of one column score the same test answers, so they can be
+# compared. Those of one row cannot, since tasks differ in difficulty. The last row is the report's own probe, trained on
+# all of these tasks together, and so on more answers.
 
 # %% tags=["remove-input"]
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
