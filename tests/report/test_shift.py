@@ -197,8 +197,13 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     parts = [taught("probe_only_sciq", TWO, **names), few, taught("probe_without_cities", ONE, **names)]
     answers = {"b": graded_answers(trivia_qa=30, sciq=12, cities=5), "a": graded_answers(sciq=1)}
     table = shift.transfer(pd.concat(parts, ignore_index=True), answers, tasks, ["a"])
+    assert shift.transfer_chart(table).to_dict() and "- **a**, on its own answers: no value." in (
+        shift.transfer_sentences(table, tasks)
+    )
+    of_a, table = (table[table["scored"] == scored].reset_index(drop=True) for scored in "ab")
+    assert {*of_a["reason"]} == {shift.ABSENT} and of_a["auroc"].isna().all() and len(of_a) == 4 * 5
     cells = table.set_index(["learned", "test_set"])
-    assert len(cells) == 4 * 5 and {*table["scored"]} == {"b"}
+    assert len(cells) == 4 * 5
     assert cells["auroc"].dropna().to_dict() == pytest.approx({("sciq", task): value for task, value in TWO.items()})
     assert cells.loc[("sciq", "capitals"), "reason"] == "20 right answers, and a value takes 25"
     assert cells.loc[("sciq", "cities"), "reason"] == "no test answers"

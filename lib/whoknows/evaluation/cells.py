@@ -71,15 +71,23 @@ def check(rows: pd.DataFrame) -> None:
         raise WhoknowsError(f"rows: the question {tested.idxmax()} is in the test split and in another; {remedy}.")
 
 
+def own_reader(scored: pd.Series, readers: Sequence[str] = ()) -> pd.Series:
+    """Who reads a model's answers where it is with its own: the model itself, or the first of those that read.
+
+    Args:
+        scored: names of models.
+        readers: the models that read; if there are none, all do.
+    """
+    return scored.where(scored.isin(readers), readers[0]) if readers else scored
+
+
 def native_rows(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
     """The rows of what read and was trained on the very model that is scored, or needs neither.
 
     Args:
-        readers: the models that read; the first of them reads the answers of those that do not. If there are none, all
-            models read.
+        readers: see `own_reader`.
     """
-    own = rows["scored"].where(rows["scored"].isin(readers), readers[0]) if readers else rows["scored"]
-    reader = (rows["reader"] == "") | (rows["reader"] == own)
+    reader = (rows["reader"] == "") | (rows["reader"] == own_reader(rows["scored"], readers))
     return rows[reader & ((rows["trained_on"] == "") | (rows["trained_on"] == rows["scored"]))]
 
 

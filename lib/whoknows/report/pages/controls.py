@@ -12,7 +12,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows
+from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, own_reader
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.curves import ON_VALIDATION, WITHOUT_ZERO, embedding, tipped
@@ -64,9 +64,8 @@ def learned_from(
         The columns that `contest` returns, AUROC alone, and label (whose answers these were) and training_answers. The
         probe that was trained on the scored model's own answers comes first, and the others are compared with it.
     """
-    asked = rows[rows["method"].isin(["probe", ONE_EACH])]
-    asked = asked[asked.index.isin(native_rows(asked.assign(trained_on=asked["scored"]), models).index)]
-    table = _against_the_probe(rows, asked, models, tasks, only_auroc=True)
+    asked = rows["method"].isin(["probe", ONE_EACH]) & (rows["reader"] == own_reader(rows["scored"], models))
+    table = _against_the_probe(rows, rows[asked], models, tasks, only_auroc=True)
     questions = {model: set(frame.loc[frame["split"] == "train", "question_id"]) for model, frame in answers.items()}
     counts = {model: len(learned) for model, learned in questions.items()}
     counts |= {ALL_MODELS: sum(counts.values()), ONE_LABEL: len(set().union(*questions.values()))}

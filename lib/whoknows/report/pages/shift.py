@@ -8,7 +8,7 @@ import pandas as pd
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
-from whoknows.evaluation.cells import enough, first_test_set, grid_task, measure, native_rows, test_sets
+from whoknows.evaluation.cells import enough, first_test_set, grid_task, measure, native_rows, own_reader, test_sets
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, is_released, marked, unsettled
 from whoknows.report.pages.controls import whose
 from whoknows.report.pages.curves import WITHOUT_ZERO, embedding, tipped
@@ -138,20 +138,20 @@ def transfer(
     names = [task["name"] for task in tasks]
     learned = _learned([task["name"] for task in tasks if task["role"] == "train"])
     native = native_rows(rows[rows["method"].isin(learned)], readers)
-    alone = native[native["method"] != "probe"]
-    if alone.empty:
+    if (native["method"] == "probe").all():
         return pd.DataFrame(columns=["scored", "learned", "test_set", "auroc", "reason", "training_answers"])
     cells = enough(measure(native, scores.by_task(native, only_auroc=True), tasks))
     shifted = [task["name"] for task in tasks if task["role"] == "shift"]
     cells["test_set"] = cells["test_set"].replace({"shift": shifted[0]} if len(shifted) == 1 else {})
     cells["learned"] = cells["method"].map(learned)
-    sides = {"scored": alone["scored"].unique(), "learned": [*dict.fromkeys(learned.values())], "test_set": names}
+    sides = {"scored": [*answers], "learned": [*dict.fromkeys(learned.values())], "test_set": names}
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
     table = places.merge(cells, "left", list(sides))
     absent = table.groupby(["scored", "learned"])["n"].transform("count") == 0
     counts = {scored: _training_answers(frame, names) for scored, frame in answers.items()}
     asked = zip(table["scored"], table["learned"])
     return table.assign(
+        reader=own_reader(table["scored"], readers),
         reason=table["reason"].mask(absent, ABSENT).fillna("no test answers"),
         training_answers=[counts[scored].get(task, counts[scored].sum()) for scored, task in asked],
     )
