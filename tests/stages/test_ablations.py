@@ -396,7 +396,7 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
             for pair in divided[scored].loc[some, ["question_id", "correct"]].to_numpy()
         ]
         assert torch.equal(
-            fit["hidden"], torch.cat([states[scored][some.to_numpy()] for scored, some in asked.items()])
+            fit["hidden"], torch.cat([states[scored][some.to_numpy(copy=True)] for scored, some in asked.items()])
         )
         for scored, frame in divided.items():
             assert call["frames"][scored].equals(frame) and torch.equal(call["features"](scored), states[scored])
