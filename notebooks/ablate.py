@@ -10,7 +10,8 @@
 # # Probe controls
 #
 # The probe of one reader with something taken away: all layers but the last, the truth of its grades, most of its
-# training answers, a whole task; or with the mean hidden state over the answer in place of that at its last token.
+# training answers, one task or all others; or with the mean hidden state over the answer in place of that at its last
+# token; or trained on the answers of all models together.
 # Needs the answers and the reader's hidden states; no language model is loaded.
 
 # %% tags=["parameters"]

@@ -15,11 +15,16 @@
 # grid's first reader.
 
 # %% tags=["parameters"]
-# Needs the rows of all stages, and the sweep of every reader for its last part.
+# Needs the rows of all stages, the answers, of which those to train questions are counted, and the sweep of every
+# reader for its last part.
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
 sweeps = "results/embedded/sweeps"
 estimators = "results/embedded/estimators"
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
 models = ["SmolLM2-135M", "Gemma3-270M"]
 readers = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
@@ -78,6 +83,25 @@ HTML(controls.baselines_html(baselines))
 
 # %% tags=["remove-input"]
 Markdown(controls.below_chance_sentences(baselines))
+
+# %% [markdown]
+# ## Whose answers to learn from
+#
+# The probe of one reader on the same test answers, trained on the scored model's own answers, on another model's, or on
+# those of all models together. All models' answers are more training answers. So there is another such probe with one
+# model's answer to each question, drawn by the seed: as many as one model has. Layer and strength are chosen on
+# validation answers of the models that were trained on, among the strengths that the grid gives to the controls.
+#
+# A difference between self-trained and cross-trained may be a primary hypothesis, with its p-value corrected for all of
+# them. All others are exploratory.
+
+# %% tags=["remove-input"]
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+learned = controls.learned_from(examples, frames, readers, tasks)
+Markdown(controls.learned_from_sentences(learned))
+
+# %% tags=["remove-input"]
+HTML(controls.learned_from_html(learned))
 
 # %% [markdown]
 # ## Which layer

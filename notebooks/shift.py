@@ -14,10 +14,14 @@
 # that they were trained on (*in-distribution*).
 
 # %% tags=["parameters"]
-# Needs the rows of all stages and the estimators' cards.
+# Needs the rows of all stages, the estimators' cards, and the answers, of which those to train questions are counted.
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
 estimators = "results/embedded/estimators"
+answers = {
+    "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
+    "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
+}
 models = ["SmolLM2-135M", "Gemma3-270M"]
 readers = ["SmolLM2-135M", "Gemma3-270M"]
 methods = ["probe", "lora_prompt"]
@@ -55,6 +59,28 @@ shift.shift_chart(table)
 
 # %% tags=["remove-input"]
 HTML(shift.shift_html(table))
+
+# %% [markdown]
+# ## From one task to another
+#
+# The probe trained on one task alone, with layer and strength chosen on the validation answers of that task, and tested
+# on every task. Each model's answers are read by the model itself, or by the grid's first reader if it reads nothing,
+# and the probe is trained on other answers of the same model.
+#
+# A frame marks the task that was trained on. The cells of one column score the same test answers, so they can be
+# compared. Those of one row cannot, since tasks differ in difficulty. The last row is the report's own probe, trained
+# on all of these tasks together, and so on more answers.
+
+# %% tags=["remove-input"]
+frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+transfer = shift.transfer(examples, frames, tasks, readers)
+Markdown(shift.transfer_sentences(transfer, tasks))
+
+# %% tags=["remove-input"]
+shift.transfer_chart(transfer)
+
+# %% tags=["remove-input"]
+HTML(shift.transfer_html(transfer))
 
 # %% [markdown]
 # ## A task that was never seen

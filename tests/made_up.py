@@ -143,7 +143,8 @@ def a_run(folder: Path) -> None:
             "answer": f"{model} on " + asked["question_id"],
             "gold": [[f"gold {name}", name] for name in asked["question_id"]],
         }
-        frames[model] = asked.assign(**texts, correct=rng.random(len(asked)) < share)
+        split = np.where(~trained, "test", np.where(asked.index % 2 == 0, "validation", "train"))
+        frames[model] = asked.assign(**texts, split=split, correct=rng.random(len(asked)) < share)
         _kept(folder / "answers" / f"{model}.parquet").write_bytes(frames[model].to_parquet())
 
     def rows(kind: str, method: str, reader: str, trained_on: str, scored: list[str], seed: int = 0) -> None:

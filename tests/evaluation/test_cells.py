@@ -8,6 +8,7 @@ import pytest
 
 from made_up import make_rows
 from whoknows import WhoknowsError
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import cells, scores
 from whoknows.report.pages import cell, heatmaps
 
@@ -182,10 +183,11 @@ def test_without_any_rows_everything_is_missing(tmp_path):
 )
 def test_rows_that_the_grid_no_longer_has_are_left_out(tmp_path, gone):
     kept = [{}, {"method": "probe_mlp"}, {"reader": "", "trained_on": "", "method": "likelihood"}]
+    kept += [{"trained_on": ALL_MODELS}]
     for place, names in enumerate([*kept, gone]):
         make_rows([1, 0], [True, False], **names).to_parquet(tmp_path / f"{place}.parquet")
     rows = read(tmp_path)
-    assert len(rows) == 6 and set(rows["method"]) == {"probe", "probe_mlp", "likelihood"}
+    assert len(rows) == 8 and set(rows["method"]) == {"probe", "probe_mlp", "likelihood"}
     assert set(rows["scored"]) == {"b"} and set(rows["seed"]) == {0}
 
 

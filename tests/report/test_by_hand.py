@@ -1037,6 +1037,55 @@ def test_what_leaving_a_task_out_costs(page, hand):
     assert same(sentence, expected)
 
 
+def test_the_probe_of_one_task_is_tested_on_every_task(page, hand):
+    _, _, _, sentences, chart, html, *_ = page("shift")[0]
+    drawn = {(line["learned"], line["test_set"]): line["auroc"] for line in dataset(chart) if "row" in line}
+    places = {"trivia_qa": "probe_without_sciq", "all of these": "probe"}
+    assert len(drawn) == 3 * len(FOUR)
+    for model in THREE:
+        grid = tables(html)[
+            f"{model} on its own answers: AUROC by task tested, 95 % interval, and number of test answers"
+        ]
+        head, *lines = grid
+        assert head == ["Trained on", "Training answers", *(task["name"] for task in FOUR)]
+        learned = hand.answers[model].query("split == 'train'")["task"].value_counts()
+        for (name, count, *values), known in zip(lines, ("sciq", "trivia_qa", "all of these"), strict=True):
+            assert (name, int(count)) == (known, learned.get(known, learned.sum()))
+            for task, value in zip(head[2:], values):
+                cell, right = (places.get(name), model, model, model), hand.graded(model, [task])
+                if name == "sciq" or hand.rarer(model, [task]) < 25:
+                    assert value.startswith("— (")
+                    continue
+                low, high = interval(hand.drawn(cell, [task]))
+                assert same(value, f"{hand.auroc(cell, [task]):.3f} ({low:.3f} – {high:.3f}) of {len(right)}")
+    assert sentences.count("\n- **") == 3
+
+
+def test_probes_of_other_models_answers_beside_the_self_trained_one(page, hand):
+    sentences, html = page("controls")[0][5:7]
+    for model in THREE:
+        right, own = hand.graded(model, HOME), native("probe", model)
+        head, *lines = tables(html)[f"{model} on its own answers: {right.sum()} right of {len(right)}"]
+        assert head == ["Trained on", "Training answers", "AUROC, 95 % interval", "Difference from self-trained"]
+        assert [line[0] for line in lines] == [model, *(other for other in THREE if other != model)]
+        parts = []
+        for on, count, value, text in lines:
+            cell = ("probe", model, on, model)
+            low, high = interval(hand.drawn(cell, HOME))
+            assert int(count) == (hand.answers[on]["split"] == "train").sum()
+            assert same(value, f"{hand.auroc(cell, HOME):.3f} ({low:.3f} – {high:.3f})")
+            if on == model:
+                assert text == ""
+                continue
+            line = hand.difference({cell: 1.0, own: -1.0}, "in-distribution")
+            p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
+            between = f"{line['estimate']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f})"
+            assert same(text, f"{between}, {p}, {line['says']}")
+            parts.append(f"{on} {signed(line['estimate'])} ({line['says']})")
+        assert says(sentences, f"- **{model}**, on its own answers: {'; '.join(parts)}.")
+    assert sentences.endswith("This run has no probe that was trained on all models' answers.")
+
+
 def test_every_number_of_the_page_on_controls(page, hand):
     (sentences, _, html, *_), table = page("controls")
     cells = table.set_index(["method", "scored"])
@@ -1105,7 +1154,7 @@ def test_the_metrics_of_all_tasks_together(page, hand):
 
 
 def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
-    (_, _, _, html, below, layers, _, sizes, _, no_sweep), _ = page("controls")
+    (_, _, _, html, below, _, _, layers, _, sizes, _, no_sweep), _ = page("controls")
     for test_set in SETS:
         head, *lines = tables(html)[f"AUROC by scored model, {test_set}"]
         assert head == ["Method", "Reader", *sorted(THREE)] and len(lines) == 4

@@ -8,6 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from made_up import graded, make_rows
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap
 from whoknows.report.pages import claims, controls, differences
 
@@ -189,3 +190,104 @@ def test_layers_are_those_of_the_probes_that_judge_their_own(tmp_path):
     assert table["validation_auroc"].tolist() == pytest.approx([0.6, 0.5, 0.6])
     assert table["chosen"].tolist() == [True, False, True] and table["depth"].tolist() == [0, 0.5, 1]
     assert controls.layers_chart(table).to_dict() and controls.layers(tmp_path / "nothing", ["a"], [0]).empty
+
+
+def taught(auroc: dict[str, float], method="probe", **names) -> pd.DataFrame:
+    """Rows of a probe with an AUROC that is known by hand, by task: that share of the wrong answers is below all right
+    ones, and the rest above."""
+    correct, parts = np.arange(140) % 7 < 2, []
+    for task, share in auroc.items():
+        logit = np.where(correct, 0.0, 1.0)
+        logit[np.flatnonzero(~correct)[: round(share * 100)]] = -1.0
+        parts.append(make_rows(logit, correct, task, method=method, **names))
+    return pd.concat(parts)
+
+
+def learned_rows() -> pd.DataFrame:
+    """Probes of a that score its own answers and those of b, by whose answers they were trained on."""
+    parts = [
+        taught({"trivia_qa": 0.8, "sciq": 0.7, "nq_open": 0.1}, reader="a", trained_on="a", scored="a"),
+        taught({"trivia_qa": 0.6, "sciq": 0.7, "nq_open": 0.1}, reader="a", trained_on="b", scored="a"),
+        taught({"trivia_qa": 0.9, "sciq": 0.8, "nq_open": 0.1}, reader="a", trained_on=ALL_MODELS, scored="a"),
+        taught({"trivia_qa": 0.7, "sciq": 0.7}, controls.ONE_EACH, reader="a", trained_on=ALL_MODELS, scored="a"),
+        taught({"trivia_qa": 0.5, "sciq": 0.7}, reader="a", trained_on="a", scored="b"),
+        taught({"trivia_qa": 0.9, "sciq": 0.9}, reader="a", trained_on="b", scored="b"),
+        taught({"trivia_qa": 0.9, "sciq": 0.7}, reader="a", trained_on=ALL_MODELS, scored="b"),
+    ]
+    others = [
+        taught({"trivia_qa": 0.1, "sciq": 0.1}, reader="b", trained_on=on, scored="a") for on in ("a", "b", ALL_MODELS)
+    ]
+    others += [taught({"trivia_qa": 0.2, "sciq": 0.2}, "lora_prompt", reader="a", trained_on="a", scored="a")]
+    return pd.concat([*parts, *others], ignore_index=True)
+
+
+def learned_answers() -> dict[str, pd.DataFrame]:
+    """Five answers of a to train questions and four of b, three of them to the same ones, and others."""
+    asked = {"a": "q0 q1 q2 q3 q4", "b": "q2 q3 q4 q5"}
+    frames = {model: pd.DataFrame({"question_id": names.split(), "split": "train"}) for model, names in asked.items()}
+    more = pd.DataFrame({"question_id": ["v", "t"], "split": ["validation", "test"]})
+    return {model: pd.concat([frame, more], ignore_index=True) for model, frame in frames.items()}
+
+
+def test_probes_are_compared_by_whose_answers_they_were_trained_on():
+    table = controls.learned_from(learned_rows(), learned_answers(), ["a"], TASKS)
+    assert {*table["reader"]} == {"a"} and {*table["test_set"]} == {"in-distribution"}
+    one = "all models, one answer to each question"
+    values = table[["scored", "label", "training_answers", "auroc"]].to_numpy().tolist()
+    expected = [
+        ("a", "a", 5, 0.75), ("a", "b", 4, 0.65), ("a", ALL_MODELS, 9, 0.85), ("a", one, 6, 0.70),
+        ("b", "b", 4, 0.90), ("b", "a", 5, 0.60), ("b", ALL_MODELS, 9, 0.80),
+    ]  # fmt: skip
+    assert [line[:3] for line in values] == [[*line[:3]] for line in expected]
+    assert [line[3] for line in values] == pytest.approx([line[3] for line in expected])
+    less = [np.nan, -0.10, 0.10, -0.05, np.nan, -0.30, -0.10]
+    assert table["difference"].tolist() == pytest.approx(less, nan_ok=True)
+    ends = table.dropna(subset="difference")
+    assert (ends["difference_low"] < ends["difference"]).all() and (ends["difference"] < ends["difference_high"]).all()
+    assert {*ends["against"]} == {bootstrap.EXPLORATORY} and table["against"].isna().sum() == 2
+    assert controls.learned_from_sentences(table).splitlines()[2:] == [
+        "- **a**, on its own answers: b -0.10 (exploratory); all models +0.10 (exploratory); "
+        f"{one} -0.05 (exploratory).",
+        "- **b**, with a as its reader: a -0.30 (exploratory); all models -0.10 (exploratory).",
+    ]
+    html = controls.learned_from_html(table)
+    assert (
+        "a on its own answers: 80 right of 280" in html
+        and f"<td>{one}</td>\n      <td>6</td>\n      <td>0.700 (" in html
+    )
+    assert "<td>+0.100 (" in html and html.count("<caption>") == 2
+
+
+def test_a_difference_from_the_self_trained_probe_is_paired_over_questions():
+    """By hand: the share, in each resample, of the wrong answers that one of the two alone puts below right ones."""
+    table = controls.learned_from(learned_rows(), learned_answers(), ["a"], TASKS).set_index(["scored", "label"])
+    correct, drawn = np.arange(140) % 7 < 2, []
+    for task, first in {"trivia_qa": 80, "sciq": 70}.items():  # the probes agree but on ten wrong answers of each task
+        names = pd.Series([f"{task}{at}" for at in range(140)])
+        weights = bootstrap.draws(task, 140)[:, names.sort_values().index.argsort()][:, ~correct]
+        drawn.append(weights[:, first : first + 10].sum(axis=1) / weights.sum(axis=1))
+    low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
+    line = table.loc[("a", ALL_MODELS)]
+    assert line[["difference_low", "difference_high"]].tolist() == pytest.approx([low, high], abs=1e-6)
+
+
+def test_without_probes_of_other_models_answers_there_is_one_sentence():
+    rows = learned_rows()
+    alone = controls.learned_from(rows[rows["trained_on"] == "a"], learned_answers(), ["a"], TASKS)
+    own = alone[alone["scored"] == "a"]
+    assert controls.learned_from_sentences(own) == "There is no probe that was trained on the answers of other models."
+    assert controls.learned_from_html(own) == ""
+    packed = controls.learned_from(rows[rows["trained_on"] != ALL_MODELS], learned_answers(), ["a"], TASKS)
+    assert controls.learned_from_sentences(packed).endswith(
+        "(exploratory).\n\nThis run has no probe that was trained on all models' answers."
+    )
+    none = controls.learned_from(rows[rows["method"] == "lora_prompt"], learned_answers(), ["a"], TASKS)
+    assert none.empty and controls.learned_from_html(none) == ""
+
+
+def test_probes_of_all_models_answers_are_in_no_other_table_of_the_page():
+    rows = learned_rows()
+    without = rows[rows["trained_on"] != ALL_MODELS]
+    for some in (controls.contest(rows, ["a"], TASKS), controls.learning_curve(rows, TASKS, ["a"])):
+        assert ALL_MODELS not in set(some["trained_on"]) and controls.ONE_EACH not in set(some["method"])
+    pd.testing.assert_frame_equal(controls.contest(rows, ["a"], TASKS), controls.contest(without, ["a"], TASKS))

@@ -126,3 +126,103 @@ def test_a_task_left_out_is_compared_on_the_seeds_that_both_have():
     with_it = pd.concat([graded({"probe": 1.0}, seed=0), graded({"probe": 5.0}, seed=1)])
     table = shift.left_out(pd.concat([with_it, graded({"probe_without_sciq": 1.0}, seed=0)]))
     assert table["with_task"].tolist() == table["without_task"].tolist() and len(table) == 1
+
+
+def perfect(share: float, correct: np.ndarray) -> np.ndarray:
+    """Confidences by which that share of the wrong answers is below all right ones, and the rest above: the AUROC."""
+    wrong = np.flatnonzero(~correct)
+    logit = np.where(correct, 0.0, 1.0)
+    logit[wrong[: round(share * len(wrong))]] = -1.0
+    return logit
+
+
+def taught(method: str, shares: dict[str, float], **names) -> pd.DataFrame:
+    """Rows of a probe with an AUROC that is known by hand, by task; each task has 40 right of 140 answers."""
+    correct = np.arange(140) % 7 < 2
+    names = {"method": method, "reader": "a", "trained_on": "a", "scored": "a"} | names
+    return pd.concat([make_rows(perfect(share, correct), correct, task, **names) for task, share in shares.items()])
+
+
+def graded_answers(**counts: int) -> pd.DataFrame:
+    """Answers to as many train questions by task, and to one of each for validation."""
+    tasks = [task for task, count in counts.items() for _ in range(count + 1)]
+    last = [at == count for count in counts.values() for at in range(count + 1)]
+    return pd.DataFrame({"task": tasks, "split": np.where(last, "validation", "train")})
+
+
+ONE, TWO, BOTH = (
+    {"trivia_qa": 0.9, "sciq": 0.6, "nq_open": 0.5},
+    {"trivia_qa": 0.4, "sciq": 0.8, "nq_open": 0.7},
+    {"trivia_qa": 0.95, "sciq": 0.85, "nq_open": 0.75},
+)
+
+
+def test_a_probe_of_one_of_two_tasks_is_the_one_without_the_other():
+    parts = [taught("probe", BOTH), taught("probe_without_sciq", ONE), taught("probe_without_trivia_qa", TWO)]
+    other = taught("probe_without_sciq", dict.fromkeys(ONE, 0.1), trained_on="b")  # native neither to a nor to b
+    rows = pd.concat([*parts, other, taught("lora_prompt_without_sciq", TWO)], ignore_index=True)
+    table = shift.transfer(rows, {"a": graded_answers(trivia_qa=30, sciq=12)}, TASKS, ["a", "b"])
+    cells = table.set_index(["learned", "test_set"])
+    expected = {"trivia_qa": ONE, "sciq": TWO, shift.TOGETHER: BOTH}
+    assert cells["auroc"].to_dict() == pytest.approx(
+        {(learned, task): value for learned, values in expected.items() for task, value in values.items()}
+    )
+    assert list(cells.index) == [(learned, task) for learned in expected for task in ONE], "in the grid's order"
+    assert {*cells["n"]} == {140} and {*cells["n_right"]} == {40} and {*cells["reason"]} == {""}
+    assert (cells["low"] < cells["auroc"]).all() and (cells["auroc"] < cells["high"]).all()
+    counts = {"trivia_qa": 30, "sciq": 12, shift.TOGETHER: 42}
+    assert cells["training_answers"].groupby("learned").unique().str[0].to_dict() == counts
+    assert shift.transfer_sentences(table, TASKS).splitlines()[-1] == (
+        "- **a**, on its own answers: 0.80 to 0.90 on its own task, "
+        "0.40 to 0.60 on another task of the mixture, 0.50 to 0.70 on a shift."
+    )
+    low, high = cells.loc[("sciq", "nq_open"), ["low", "high"]]
+    assert f"<td>0.700 ({low:.3f} – {high:.3f}) of 140</td>" in shift.transfer_html(table)
+    drawn = [line for lines in shift.transfer_chart(table).to_dict()["datasets"].values() for line in lines]
+    assert {(line["learned"], line["test_set"]): line["auroc"] for line in drawn} == pytest.approx(
+        cells["auroc"].to_dict()
+    ) and {line["row"] for line in drawn} == {
+        "trivia_qa\n30 answers",
+        "sciq\n12 answers",
+        f"{shift.TOGETHER}\n42 answers",
+    }
+
+
+def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why():
+    tasks = [*TASKS[:2], {"name": "cities", "role": "train"}, TASKS[2], {"name": "capitals", "role": "shift"}]
+    few = make_rows(
+        np.arange(60), np.arange(60) < 20, "capitals", method="probe_only_sciq", reader="a", trained_on="a", scored="b"
+    ).assign(trained_on="b")
+    names = {"trained_on": "b", "scored": "b"}  # whose answers a reads
+    parts = [taught("probe_only_sciq", TWO, **names), few, taught("probe_without_cities", ONE, **names)]
+    answers = {"b": graded_answers(trivia_qa=30, sciq=12, cities=5), "a": graded_answers(sciq=1)}
+    table = shift.transfer(pd.concat(parts, ignore_index=True), answers, tasks, ["a"])
+    assert shift.transfer_chart(table).to_dict() and "- **a**, on its own answers: no value." in (
+        shift.transfer_sentences(table, tasks)
+    )
+    of_a, table = (table[table["scored"] == scored].reset_index(drop=True) for scored in "ab")
+    assert {*of_a["reason"]} == {shift.ABSENT} and of_a["auroc"].isna().all() and len(of_a) == 4 * 5
+    cells = table.set_index(["learned", "test_set"])
+    assert len(cells) == 4 * 5
+    assert cells["auroc"].dropna().to_dict() == pytest.approx({("sciq", task): value for task, value in TWO.items()})
+    assert cells.loc[("sciq", "capitals"), "reason"] == "20 right answers, and a value takes 25"
+    assert cells.loc[("sciq", "cities"), "reason"] == "no test answers"
+    for absent in ("trivia_qa", "cities", shift.TOGETHER):
+        assert {*cells.loc[absent, "reason"]} == {shift.ABSENT}
+    assert cells.loc["cities", "training_answers"].eq(5).all()
+    text = shift.transfer_sentences(table, tasks)
+    assert text.splitlines()[-1] == (
+        "- **b**, with a as its reader: 0.80 on its own task, 0.40 on another task of the mixture, 0.70 on a shift."
+    )
+    html = shift.transfer_html(table)
+    assert (
+        f"<td>— ({shift.ABSENT})</td>" in html and "nan" not in html.lower() and shift.transfer_chart(table).to_dict()
+    )
+
+
+def test_where_no_probe_learned_from_one_task_alone_there_is_one_sentence():
+    table = shift.transfer(taught("probe", BOTH), {"a": graded_answers(sciq=3)}, TASKS, ["a"])
+    assert table.empty and shift.transfer_chart(table) is None and shift.transfer_html(table) == ""
+    assert shift.transfer_sentences(table, TASKS) == "There is no probe that was trained on one task alone."
+    text = shift.transfer_sentences(table, TASKS[1:])
+    assert text == "This grid trains on one task, so there is no transfer between tasks to train on."

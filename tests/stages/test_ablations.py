@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from made_up import answers, mixed, save_hidden, spied
 from whoknows import WhoknowsError
-from whoknows.data.rows import for_seed, smaller
+from whoknows.data.rows import ALL_MODELS, for_seed, smaller
 from whoknows.estimators.hidden import BEFORE, mean_of
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
@@ -176,7 +176,15 @@ def test_what_is_taken_away_is_missed(states):
         "probe_without_easy",
         "probe_without_hard",
     }
-    assert set(rows["method"]) == names
+    learned = rows[rows["trained_on"] != ALL_MODELS]
+    assert set(learned["method"]) == names and set(learned["trained_on"]) == {"a", "b"}
+    together = rows[rows["trained_on"] == ALL_MODELS]
+    assert together.groupby(["method", "scored", "split"]).size().to_dict() == {
+        (method, scored, "test"): 120 for method in ("probe", "probe_one_each") for scored in ("a", "b")
+    }
+    for method in ("probe", "probe_one_each"):
+        for scored in ("a", "b"):
+            assert value(together, method=method, scored=scored, task="easy") > 0.9
     for method, low, high in [
         ("probe_last", 0.3, 0.7),
         ("probe_before", 0.3, 0.7),
@@ -207,6 +215,69 @@ def test_sizes_are_nested_and_a_left_out_task_is_neither_learned_nor_chosen_by()
         assert (variants[name]["split"] == "validation").sum() == 80
     left = variants["probe_without_easy"]
     assert set(left.loc[left["split"].isin(["train", "validation"]), "task"]) == {"hard"}
+
+
+def test_of_three_tasks_each_is_learned_alone_and_of_two_the_other_ones_probe_is_that():
+    made = frame()
+    assert not [name for name in ablations._variants(made, 0, []) if "_only_" in name]
+    made.loc[made.index % 5 == 0, "task"] = "third"
+    variants = ablations._variants(made, 0, [])
+    assert {name for name in variants if "_only_" in name} == {
+        f"probe_only_{task}" for task in ("easy", "hard", "third")
+    }
+    for task in ("easy", "hard", "third"):
+        learned = variants[f"probe_only_{task}"]
+        for split in ("train", "validation"):  # the layer is chosen by that task alone, too
+            assert set(learned.loc[learned["split"] == split, "task"]) == {task}
+            assert (learned["split"] == split).sum() == ((made["split"] == split) & (made["task"] == task)).sum()
+    subjects = made.assign(task="mmlu_" + made["task"])
+    assert not [name for name in ablations._variants(subjects, 0, []) if "_only_" in name]
+    made.loc[(made["task"] == "third") & (made["split"] == "validation"), "correct"] = True
+    assert "probe_only_third" not in ablations._variants(made, 0, []), "there is nothing to choose a layer by"
+
+
+def test_all_models_answers_are_those_to_train_and_validation_questions_and_one_each_is_drawn_by_the_seed():
+    frames = {"a": frame(0), "b": frame(1), "c": frame(2).iloc[:300]}  # c did not answer the last test questions
+    hidden = {
+        model: torch.arange(len(made)).float()[:, None, None] + 1000 * at
+        for at, (model, made) in enumerate(frames.items())
+    }
+    together, states = ablations._together(frames, hidden)
+    assert together.groupby("split").size().to_dict() == {"train": 600, "validation": 240}
+    assert set(together["task"]) == {f"{model}: {task}" for model in "abc" for task in ("easy", "hard")}
+    assert states[:, 0, 0].tolist() == [1000 * at + place for at in range(3) for place in range(280)]
+    tested = set(frames["a"].loc[frames["a"]["split"] == "test", "question_id"])
+    assert not tested & set(together["question_id"])
+    first, again, other = (ablations._one_each(together, seed) for seed in (0, 0, 1))
+    assert first.equals(again) and not first.equals(other)
+    kept = first[first["split"] != ""]
+    assert kept["question_id"].is_unique and kept.groupby("split").size().to_dict() == {"train": 200, "validation": 80}
+    whose = kept["task"].str[0].value_counts()
+    assert set(whose.index) == {*"abc"} and whose.min() > 60, "about a third of 280 is of each model"
+    shuffled = ablations._one_each(together.sample(frac=1, random_state=0), 0)
+    assert shuffled.sort_index().equals(first), "whatever the order"
+
+
+def test_what_is_learned_from_all_models_is_chosen_by_no_test_answer(states):
+    frames, folder = states
+    lied = {model: made.assign(correct=made["correct"] ^ (made["split"] == "test")) for model, made in frames.items()}
+    rows, others = (ablations.of_reader("r", some, [0], folder, [0.1, 1.0], []) for some in (frames, lied))
+    assert (rows["correct"] != others["correct"]).any()
+    pd.testing.assert_series_equal(rows["logit"], others["logit"])
+
+
+def test_one_model_has_no_others_and_a_draw_that_cannot_choose_a_layer_is_left_out(states):
+    frames, folder = states
+    rows = ablations.of_reader("r", {"a": frames["a"]}, [0], folder, [1.0], [])
+    assert set(rows["trained_on"]) == {"a"}
+    for made in frames.values():  # two validation answers of each model, one of which is right
+        there = made.index[(made["split"] == "validation") & (made["task"] == "easy")]
+        made.loc[(made["split"] == "validation") & ~made.index.isin(there[1:3]), "split"] = ""
+        made.loc[there[1:3], "correct"] = [True, False]
+    drawn = ablations._one_each(ablations._together(frames, {m: torch.zeros(400, 1, 1) for m in frames})[0], 0)
+    assert drawn.loc[drawn["split"] == "validation", "task"].nunique() == 2, "one answer of each model"
+    rows = ablations.of_reader("r", frames, [0], folder, [1.0], [])
+    assert set(rows.loc[rows["trained_on"] == ALL_MODELS, "method"]) == {"probe"}
 
 
 def test_a_size_of_one_class_is_left_out():
@@ -326,7 +397,28 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
         "probe_without_sciq",
     )
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
-    for (on, seed, method), fit, call in zip(places, fits, scored_calls, strict=True):
+    together = [(seed, method) for seed in (0, 3) for method in ("probe", "probe_one_each")]
+    assert len(fits) == len(scored_calls) == len(places) + len(together)
+    for (seed, method), fit, call in zip(together, fits[len(places) :], scored_calls[len(places) :], strict=True):
+        divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+        assert fit["trained_on"] == ALL_MODELS and (fit["probe"].layers, fit["probe"].strengths) == (
+            [0, 1, 2, 3],
+            [1.0, 0.1],
+        )
+        assert call["probes"] == {method: fit["probe"]}
+        assert call["names"] == {"reader": "r", "trained_on": ALL_MODELS, "seed": seed}
+        asked = {scored: frame["split"].isin(["train", "validation"]) for scored, frame in divided.items()}
+        assert fit["frame"][["question_id", "correct"]].to_numpy().tolist() == [
+            [*pair]
+            for scored, some in asked.items()
+            for pair in divided[scored].loc[some, ["question_id", "correct"]].to_numpy()
+        ]
+        assert torch.equal(
+            fit["hidden"], torch.cat([states[scored][some.to_numpy(copy=True)] for scored, some in asked.items()])
+        )
+        for scored, frame in divided.items():
+            assert call["frames"][scored].equals(frame) and torch.equal(call["features"](scored), states[scored])
+    for (on, seed, method), fit, call in zip(places, fits, scored_calls):
         divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
         learned, without = divided[on], method.removeprefix("probe_without_")
         changed = {

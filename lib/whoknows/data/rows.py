@@ -12,6 +12,8 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data.grading import JUDGED, judge_of
 
+ALL_MODELS = "all models"  # in place of the model that was trained on; no model's name has a space
+
 
 def example_rows(
     answers: pd.DataFrame, *, method: str, reader: str, scored: str, logit, trained_on: str = "", seed: int = 0

@@ -11,6 +11,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import TRAINED
+from whoknows.data.rows import ALL_MODELS
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
@@ -48,7 +49,7 @@ def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: 
     asked = rows["method"].map(TRAINED).isin(methods) | ~rows["method"].isin([*TRAINED])
     asked &= rows["seed"].isin(seeds) | (rows["trained_on"] == "")
     for name in ("reader", "trained_on", "scored"):
-        asked &= rows[name].isin([*models, ""])
+        asked &= rows[name].isin([*models, "", ALL_MODELS])
     check(rows[asked])
     return rows[asked]
 
@@ -71,15 +72,23 @@ def check(rows: pd.DataFrame) -> None:
         raise WhoknowsError(f"rows: the question {tested.idxmax()} is in the test split and in another; {remedy}.")
 
 
+def own_reader(scored: pd.Series, readers: Sequence[str] = ()) -> pd.Series:
+    """Who reads a model's answers where it is with its own: the model itself, or the first of those that read.
+
+    Args:
+        scored: names of models.
+        readers: the models that read; if there are none, all do.
+    """
+    return scored.where(scored.isin(readers), readers[0]) if readers else scored
+
+
 def native_rows(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
     """The rows of what read and was trained on the very model that is scored, or needs neither.
 
     Args:
-        readers: the models that read; the first of them reads the answers of those that do not. If there are none, all
-            models read.
+        readers: see `own_reader`.
     """
-    own = rows["scored"].where(rows["scored"].isin(readers), readers[0]) if readers else rows["scored"]
-    reader = (rows["reader"] == "") | (rows["reader"] == own)
+    reader = (rows["reader"] == "") | (rows["reader"] == own_reader(rows["scored"], readers))
     return rows[reader & ((rows["trained_on"] == "") | (rows["trained_on"] == rows["scored"]))]
 
 

@@ -207,7 +207,7 @@ class Prefix:
         self, prompts: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None
     ) -> list[tuple[list[int], list[list[float]]]]:
         """What follows prompts of one length."""
-        model, measures = self.reader.causal, []
+        model, measures = self.reader.causal, list[torch.Tensor]()
 
         def measured(_, logits: torch.Tensor) -> torch.Tensor:
             token, measure = _choice(logits.clone(), None if draws is None else draws[:, len(measures)])

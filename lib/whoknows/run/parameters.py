@@ -16,8 +16,8 @@ from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
 PAGES = {
     "heatmaps": ("scores", "answers", "links"),
     "differences": ("differences",),
-    "controls": ("controls", "more_rows", "sweeps"),
-    "shift": ("shift", "more_rows"),
+    "controls": ("controls", "more_rows", "sweeps", "answers"),
+    "shift": ("shift", "more_rows", "answers"),
     "worth": ("worth",),
     "recompute": ("recompute", "answers"),
     "grading": ("grades", "answers", "judged"),

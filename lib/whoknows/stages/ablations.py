@@ -13,7 +13,8 @@ from transformers import AutoModel, AutoTokenizer
 
 from whoknows import WhoknowsError
 from whoknows.data import assets
-from whoknows.data.rows import aligned, smaller
+from whoknows.data.rows import ALL_MODELS, aligned, divided, in_hash_order, smaller
+from whoknows.data.tasks import category_of
 from whoknows.estimators.hidden import load_before, load_hidden, mean_of
 from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
@@ -74,8 +75,10 @@ def of_reader(
     Returns:
         Rows of probe_last (the last layer, as in the paper), probe_before (at the last token before the answer, which
         knows the question alone), probe_mean (the mean over the answer's tokens), probe_shuffled (grades of train and
-        validation shuffled within task), probe_n<size> (fewer training answers) and probe_without_<task> (one whole
-        task left out; not where nothing can be learned from the rest).
+        validation shuffled within task), probe_n<size> (fewer training answers), probe_without_<task> (one whole task
+        left out) and probe_only_<task> (all others left out; of two tasks, that is the probe without the other one).
+        And those that are trained on `ALL_MODELS`, if there are several: probe, and probe_one_each (one model's answer
+        to each question). What nothing can be learned from is left out.
 
     Raises:
         WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
@@ -92,7 +95,38 @@ def of_reader(
             probe = Logistic(layers[-1:] if method == "probe_last" else layers, strengths)
             _fit(probe, frame, states[trained_on], trained_on)
             tables.append(probe_rows({method: probe}, frames, states.__getitem__, names))
+    for seed in seeds if len(answers) > 1 else ():
+        frames = divided(answers, seed)
+        together, states = _together(frames, hidden)
+        for method, frame in {"probe": together, "probe_one_each": _one_each(together, seed)}.items():
+            if not why_not(frame):
+                probe = _fit(Logistic(layers, strengths), frame, states, ALL_MODELS)
+                names = {"reader": name, "trained_on": ALL_MODELS, "seed": seed}
+                tables.append(probe_rows({method: probe}, frames, hidden.__getitem__, names))
     return pd.concat(tables, ignore_index=True)
+
+
+def _together(frames: dict[str, pd.DataFrame], hidden: dict[str, torch.Tensor]) -> tuple[pd.DataFrame, torch.Tensor]:
+    """Training and validation answers of all models in one table, and their hidden states.
+
+    Each model's answers to a task are a task of their own, so that knowing who wrote an answer earns nothing on
+    validation, as it earns nothing on the test answers of one model.
+    """
+    tables, states = [], []
+    for model, frame in frames.items():
+        learned = (
+            frame["split"].isin(["train", "validation"]).to_numpy(copy=True)
+        )  # torch wants one that it may write to
+        tables.append(frame[learned].assign(task=f"{model}: " + frame["task"]))
+        states.append(hidden[model][torch.from_numpy(learned)])
+    return pd.concat(tables, ignore_index=True), torch.cat(states)
+
+
+def _one_each(together: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """Those answers, with all but one to each question left out; the seed decides whose."""
+    order = in_hash_order(together["task"] + "\n" + together["question_id"], f"one {seed}")
+    chosen = together.loc[order, "question_id"].drop_duplicates().index
+    return together.assign(split=together["split"].where(together.index.isin(chosen), ""))
 
 
 def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.DataFrame]:
@@ -102,8 +136,11 @@ def _variants(frame: pd.DataFrame, seed: int, sizes: list[int]) -> dict[str, pd.
     variants |= {f"probe_n{size}": some for size, some in smaller(frame, sizes, seed).items()}
     tasks = frame.loc[frame["split"] == "train", "task"].unique()
     for task in tasks if len(tasks) > 1 else ():
-        rest = frame.assign(split=frame["split"].mask(frame["task"] == task, ""))
-        variants |= {} if why_not(rest) else {f"probe_without_{task}": rest}
+        there = frame["task"] == task
+        some = {f"probe_without_{task}": frame.assign(split=frame["split"].mask(there, ""))}
+        if len(tasks) > 2 and not category_of(task):  # a subject of MMLU is too small to be learned from alone
+            some[f"probe_only_{task}"] = frame.assign(split=frame["split"].where(there, ""))
+        variants |= {method: rest for method, rest in some.items() if not why_not(rest)}
     return variants
 
 

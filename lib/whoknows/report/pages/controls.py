@@ -9,15 +9,17 @@ import pandas as pd
 
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import COMPARED, enough, first_test_set, measure, native_rows, on_tasks
+from whoknows.evaluation.cells import COMPARED, enough, first_test_set, measure, native_rows, on_tasks, own_reader
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.style import INK, ON_VALIDATION, WITHOUT_ZERO, dashes, family, hue, hues, shapes, tipped
 
-SIZE = "probe_n"
+SIZE, ONE_EACH = "probe_n", "probe_one_each"
+ONE_LABEL = f"{ALL_MODELS}, one answer to each question"
 
 
 def whose(table: pd.DataFrame) -> dict[str, str]:
@@ -44,16 +46,48 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
         p, p_holm (of `claims.primary`, missing where a difference is exploratory) and against (what `bootstrap.tested`
         says), on the answers that both have scored; missing without a probe.
     """
+    return _against_the_probe(rows, native_rows(rows[rows["method"].isin(METHOD_TITLES)], models), models, tasks)
+
+
+def learned_from(
+    rows: pd.DataFrame, answers: dict[str, pd.DataFrame], models: list[str], tasks: list[dict]
+) -> pd.DataFrame:
+    """The probes that score each model's answers with its own reader, by whose answers they were trained on.
+
+    Args:
+        rows, models, tasks: as `contest` takes them.
+        answers: for each model its graded answers, of which those to train questions are counted.
+
+    Returns:
+        The columns that `contest` returns, AUROC alone, and label (whose answers these were) and training_answers. The
+        probe that was trained on the scored model's own answers comes first, and the others are compared with it.
+    """
+    asked = rows["method"].isin(["probe", ONE_EACH]) & (rows["reader"] == own_reader(rows["scored"], models))
+    table = _against_the_probe(rows, rows[asked], models, tasks, only_auroc=True)
+    questions = {model: set(frame.loc[frame["split"] == "train", "question_id"]) for model, frame in answers.items()}
+    counts = {model: len(learned) for model, learned in questions.items()}
+    counts |= {ALL_MODELS: sum(counts.values()), ONE_LABEL: len(set().union(*questions.values()))}
+    label = table["trained_on"].mask(table["method"] == ONE_EACH, ONE_LABEL)
+    place = label.map([*counts].index).where(label != table["scored"], -1)
+    table = table.assign(label=label, training_answers=label.map(counts))
+    return table.iloc[np.lexsort((place, table["scored"]))].reset_index(drop=True)
+
+
+def _against_the_probe(
+    rows: pd.DataFrame, shown: pd.DataFrame, models: list[str], tasks: list[dict], only_auroc: bool = False
+) -> pd.DataFrame:
+    """What `contest` returns, of the cells of some of the rows."""
     label, members = first_test_set(tasks, rows)
-    native = rows.index.isin(native_rows(rows[rows["method"].isin(METHOD_TITLES)], models).index)
-    rows = rows[native | rows["method"].isin(COMPARED)]  # what the primary hypotheses are about, too
-    samples, by_task = bootstrap.samples(rows), scores.by_task(rows)
+    places = shown[scores.CELL].drop_duplicates()
+    # With what the primary hypotheses are about.
+    rows = rows[rows.index.isin(shown.index) | (rows["method"].isin(COMPARED) & (rows["trained_on"] != ALL_MODELS))]
+    samples, by_task = bootstrap.samples(rows), scores.by_task(rows, only_auroc)
     measured = measure(rows, by_task, tasks, samples)
     primary = claims.corrected(by_task, measured, samples, models, tasks)
-    cells = native_rows(measured[measured["test_set"] == label], models).reset_index(drop=True)
-    probes = cells.index[cells["method"] == "probe"]
+    cells = measured[measured["test_set"] == label].merge(places)
+    probes = cells.index[(cells["method"] == "probe") & (cells["trained_on"] == cells["scored"])]
     probe_of = cells["scored"].map(dict(zip(cells.loc[probes, "scored"], probes)))
-    probe_of = probe_of[cells["method"] != "probe"].dropna().astype(int)
+    probe_of = probe_of.drop(probes).dropna().astype(int)
     others, places = probe_of.index, [*cells[scores.CELL].itertuples(index=False, name=None)]
     pairs = ({places[other]: 1.0, places[probe]: -1.0} for other, probe in probe_of.items())
     drawn = bootstrap.contrasts(pairs, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))
@@ -243,6 +277,28 @@ def _less(cells: pd.DataFrame) -> list[str]:
     return texts
 
 
+def learned_from_html(table: pd.DataFrame) -> str:
+    """The probes by whose answers they were trained on, as HTML, a table for each scored model.
+
+    Args:
+        table: as `learned_from` returns.
+    """
+    parts, of = [], whose(table)
+    for scored, cells in table.groupby("scored", sort=False) if len({*table["label"]}) > 1 else ():
+        values = style.with_interval(cells["auroc"], cells["low"], cells["high"])
+        shown = pd.DataFrame(
+            {
+                "Trained on": cells["label"],
+                "Training answers": cells["training_answers"],
+                "AUROC, 95 % interval": [value or f"— ({why})" for value, why in zip(values, cells["reason"])],
+                "Difference from self-trained": _less(cells),
+            }
+        )
+        caption = f"{scored} {of[scored]}: {cells['n_right'].iloc[0]} right of {cells['n'].iloc[0]}"
+        parts.append(style.captioned(shown.to_html(index=False), caption))
+    return "\n".join(parts)
+
+
 def learning_curve_html(table: pd.DataFrame) -> str:
     """The numbers of `learning_curve_chart` as an HTML table.
 
@@ -269,6 +325,26 @@ def contest_sentences(table: pd.DataFrame) -> str:
             value = value if pd.notna(line.auroc) else f"no value ({line.reason})."
             sentences.append(f"- **{scored}**, {of[scored]}: {value}")
     return "\n".join(sentences) or "There is no probe to compare with yet."
+
+
+def learned_from_sentences(table: pd.DataFrame) -> str:
+    """For each model, how the probe differs if it was trained on other answers than that model's own, as Markdown.
+
+    Args:
+        table: as `learned_from` returns.
+    """
+    others, lines, of = table[table["label"] != table["scored"]], [], whose(table)
+    if others.empty:
+        return "There is no probe that was trained on the answers of other models."
+    for scored, cells in others.groupby("scored", sort=False):
+        values = [style.signed(value) if pd.notna(value) else "no value" for value in cells["difference"]]
+        verdicts = [f" ({verdict})" if pd.notna(verdict) else "" for verdict in cells["against"]]
+        parts = [f"{label} {value}{verdict}" for label, value, verdict in zip(cells["label"], values, verdicts)]
+        lines.append(f"- **{scored}**, {of[scored]}: {'; '.join(parts)}.")
+    lead = "AUROC of the probe by whose answers it was trained on, less that of the self-trained probe:"
+    if ALL_MODELS not in set(table["trained_on"]):
+        lines += ["", "This run has no probe that was trained on all models' answers."]
+    return "\n".join([lead, "", *lines])
 
 
 def below_chance_sentences(table: pd.DataFrame) -> str:

@@ -17,7 +17,7 @@ from whoknows.evaluation.cells import ALL, COMPARED, first_heatmap, native_rows
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, UNKNOWN, no_verdict
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages import style
-from whoknows.report.pages.style import GREY, INK, RAMP, black_from, captioned, span
+from whoknows.report.pages.style import INK, RAMP, black_from, captioned, span
 
 # The measures that a cell can show.
 METRICS = ("auroc", "pooled_auroc", "prr", "aurc", "threshold_accuracy", "brier", "ece", "ece_platt")
@@ -240,7 +240,7 @@ def _panel(
     )
     cell = base.transform_filter("isValid(datum.shown)").mark_rect(cursor=pointer)
     cell = cell.encode(color=alt.Color("shown:Q", scale=scale, legend=bar if side == sides[-1] else None))
-    hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(fill=_stripes(), stroke=GREY, strokeDash=[4, 3])
+    hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(**style.hatched())
     texts = []
     for name, font, dy in _lines(size, "interval_auroc" in drawn):
         weight = "bold" if name == "says" else "normal"
@@ -284,14 +284,6 @@ def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
     if size > 72 and interval:
         return [(*value, -18), ("between", FONT, 3), (*note, 20)]
     return [(*value, -7), (*note, 11)]
-
-
-def _stripes(count: int = 12) -> alt.Gradient:
-    # two stops at one place make a hard edge, so the gradient is a hatch
-    shades = ["#8883", "#8887"]
-    stops = [(edge / count, shades[i % 2]) for i in range(count) for edge in (i, i + 1)]
-    stops = [alt.GradientStop(offset=offset, color=color) for offset, color in stops]
-    return alt.LinearGradient(gradient="linear", x1=0, y1=0, x2=1, y2=1, stops=stops)
 
 
 def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -> str:

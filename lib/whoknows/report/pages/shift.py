@@ -8,18 +8,24 @@ import pandas as pd
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
-from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, test_sets
+from whoknows.evaluation.cells import enough, first_test_set, grid_task, measure, native_rows, own_reader, test_sets
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict, together
 from whoknows.report.pages.controls import whose
 from whoknows.report.pages.style import (
     HEADING,
+    INK,
+    NAMES,
     WITHOUT_ZERO,
     captioned,
+    colour_domain,
     finished,
+    folded,
+    hatched,
     headed,
     hue,
     in_lines,
     interval_bars,
+    on_ramp,
     rule_at,
     signed,
     span,
@@ -28,7 +34,9 @@ from whoknows.report.pages.style import (
 )
 
 SHOWN = ("probe", "lora_prompt", "zero_shot", "likelihood")
-LEFT_OUT = "_without_"
+LEFT_OUT, ONLY = "_without_", "_only_"
+TOGETHER = "all of these"  # in place of the one task that a probe was trained on
+ABSENT = "no probe: its training or validation answers are all right or all wrong, or its stage did not finish"
 CHANGE = {"estimate": "change", "low": "change_low", "high": "change_high"}
 
 
@@ -110,6 +118,57 @@ def left_out(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
     return table
 
 
+def transfer(
+    rows: pd.DataFrame, answers: dict[str, pd.DataFrame], tasks: list[dict], readers: Sequence[str] = ()
+) -> pd.DataFrame:
+    """The native probes that were trained on one task alone, and on all of them, on the test answers of every task.
+
+    Args:
+        rows: rows of any methods.
+        answers: for each model its graded answers, of which those to train questions are counted.
+        tasks: the grid's tasks, dicts with name and role.
+        readers: see `cells.native_rows`.
+
+    Returns:
+        The columns of `cells.measure`, AUROC alone, and learned (a task, or `TOGETHER`) and training_answers. No place
+        of (scored, learned, test_set) is left out: one without a value says why in reason. Empty where none of these
+        probes is there, such as where all train on one task.
+    """
+    names = [task["name"] for task in tasks]
+    learned = _learned([task["name"] for task in tasks if task["role"] == "train"])
+    native = native_rows(rows[rows["method"].isin(learned)], readers)
+    if (native["method"] == "probe").all():
+        return pd.DataFrame(columns=["scored", "learned", "test_set", "auroc", "reason", "training_answers"])
+    cells = enough(measure(native, scores.by_task(native, only_auroc=True), tasks))
+    shifted = [task["name"] for task in tasks if task["role"] == "shift"]
+    cells["test_set"] = cells["test_set"].replace({"shift": shifted[0]} if len(shifted) == 1 else {})
+    cells["learned"] = cells["method"].map(learned)
+    sides = {"scored": [*answers], "learned": [*dict.fromkeys(learned.values())], "test_set": names}
+    places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
+    table = places.merge(cells, "left", list(sides))
+    absent = table.groupby(["scored", "learned"])["n"].transform("count") == 0
+    counts = {scored: _training_answers(frame, names) for scored, frame in answers.items()}
+    asked = zip(table["scored"], table["learned"])
+    return table.assign(
+        reader=own_reader(table["scored"], readers),
+        reason=table["reason"].mask(absent, ABSENT).fillna("no test answers"),
+        training_answers=[counts[scored].get(task, counts[scored].sum()) for scored, task in asked],
+    )
+
+
+def _learned(trained: list[str]) -> dict[str, str]:
+    """By method, the task that its probe was trained on; of two tasks, without one is on the other one alone."""
+    learned = {f"probe{ONLY}{task}": task for task in trained}
+    pairs = zip(trained, reversed(trained)) if len(trained) == 2 else ()
+    return learned | {f"probe{LEFT_OUT}{other}": task for task, other in pairs} | {"probe": TOGETHER}
+
+
+def _training_answers(frame: pd.DataFrame, names: list[str]) -> pd.Series:
+    """How many answers to train questions there are, by the grid's task."""
+    learned = frame.loc[frame["split"] == "train", "task"]
+    return learned.map(lambda task: grid_task(task, names)).value_counts()
+
+
 def shift_chart(table: pd.DataFrame) -> alt.Chart:
     """AUROC and interval in-distribution and on each shift, a panel for each model that scores its own answers.
 
@@ -163,6 +222,64 @@ def shift_html(table: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
+def transfer_chart(table: pd.DataFrame) -> alt.VConcatChart | None:
+    """AUROC by the task that a probe was trained on and the task that is tested, a heatmap for each scored model.
+
+    Args:
+        table: as `transfer` returns.
+    """
+    if table.empty:
+        return None
+    of, tasks, ends = whose(table), [*table["test_set"].unique()], colour_domain(table["auroc"], 0.5)
+    panels = [
+        _from_task_to_task(cells, tasks, ends).properties(
+            title=alt.TitleParams(f"{scored} {of[scored]}", anchor="start")
+        )
+        for scored, cells in table.groupby("scored", sort=False)
+    ]
+    described = f"AUROC of probes by task trained on and task tested, {len(tasks)} of these; the table beneath has all."
+    return finished(alt.vconcat(*panels), "transfer", described)
+
+
+def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float, float]) -> alt.LayerChart:
+    columns = ["learned", "test_set", "auroc", "low", "high", "n_right", "n", "training_answers", "reason"]
+    drawn = cells.filter(columns).round(4)
+    drawn["row"] = [f"{task}\n{count:,} answers" for task, count in zip(drawn["learned"], drawn["training_answers"])]
+    titles = {"learned": "Trained on", "test_set": "Tested on", "n": "Test answers", "reason": "Missing because"}
+    base = tipped(alt.Chart(drawn), *columns, **titles).encode(
+        x=alt.X("test_set:N", sort=tasks, title="Tested on", axis=alt.Axis(labelAngle=-40, labelLimit=140)),
+        y=alt.Y("row:N", sort=[*drawn["row"].unique()], title="Trained on", axis=NAMES),
+    )
+    there, (scale, ink) = base.transform_filter("isValid(datum.auroc)"), on_ramp(*ends)
+    colour = alt.Color("auroc:Q", scale=scale, title="AUROC", legend=alt.Legend(format=".2f"))
+    hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(**hatched())
+    same = base.transform_filter("datum.learned === datum.test_set")
+    same = same.mark_rect(aria=False, fillOpacity=0, stroke=INK, strokeWidth=3)
+    texts = there.mark_text(aria=False, fontSize=14).encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
+    layers = alt.layer(there.mark_rect().encode(color=colour), hatch, same, texts)
+    return layers.properties(width=alt.Step(58), height=alt.Step(44))
+
+
+def transfer_html(table: pd.DataFrame) -> str:
+    """The numbers of `transfer_chart` as HTML: the task trained on by the task tested, a table for each scored model.
+
+    Args:
+        table: as `transfer` returns.
+    """
+    if table.empty:
+        return ""
+    values, parts, of = with_interval(table["auroc"], table["low"], table["high"]), [], whose(table)
+    counts = [f" of {n:.0f}" if pd.notna(n) else "" for n in table["n"]]
+    texts = [f"{value}{count}" if value else f"— ({why})" for value, count, why in zip(values, counts, table["reason"])]
+    for scored, cells in table.assign(says=texts).groupby("scored", sort=False):
+        wide = cells.pivot(index=["learned", "training_answers"], columns="test_set", values="says")
+        wide = wide.loc[cells["learned"].unique(), cells["test_set"].unique()].reset_index()
+        wide = wide.rename(columns={"learned": "Trained on", "training_answers": "Training answers"})
+        caption = f"{scored} {of[scored]}: AUROC by task tested, 95 % interval, and number of test answers"
+        parts.append(captioned(wide.rename_axis(columns=None).to_html(index=False), caption))
+    return folded("The same numbers as tables", "\n".join(parts))
+
+
 def left_out_html(table: pd.DataFrame) -> str:
     """Estimators on tasks that they were and were not trained on, as an HTML table.
 
@@ -206,6 +323,32 @@ def shift_sentences(table: pd.DataFrame) -> str:
         parts = [_on(test_set, values) for test_set, values in cells.groupby("test_set", sort=False)]
         lines.append(f"- **{scored}**, {of[scored]}: {'; '.join(parts)}.")
     return "\n".join(lines)
+
+
+def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
+    """For each model, how a probe that was trained on one task does on that task and on others, as Markdown.
+
+    Args:
+        table: as `transfer` returns.
+        tasks: the grid's tasks, dicts with name and role.
+    """
+    trained = [task["name"] for task in tasks if task["role"] == "train"]
+    if len(trained) < 2:
+        return "This grid trains on one task, so there is no transfer between tasks to train on."
+    if table.empty:
+        return "There is no probe that was trained on one task alone."
+    alone, lines, of = table[table["learned"] != TOGETHER].dropna(subset="auroc"), [], whose(table)
+    same, known = alone["learned"] == alone["test_set"], alone["test_set"].isin(trained)
+    for scored in table["scored"].unique():
+        kinds = {"its own task": same, "another task of the mixture": ~same & known, "a shift": ~known}
+        there = {kind: alone.loc[some & (alone["scored"] == scored), "auroc"] for kind, some in kinds.items()}
+        parts = [f"{span(f'{low:.2f}', f'{high:.2f}')} on {kind}" for kind, (low, high) in _ends(there).items()]
+        lines.append(f"- **{scored}**, {of[scored]}: {', '.join(parts) or 'no value'}.")
+    return "\n".join(["AUROC of a probe that was trained on one task alone; all of this is exploratory.", "", *lines])
+
+
+def _ends(values: dict[str, pd.Series]) -> dict[str, tuple[float, float]]:
+    return {kind: (some.min(), some.max()) for kind, some in values.items() if len(some)}
 
 
 def left_out_sentences(table: pd.DataFrame) -> str:

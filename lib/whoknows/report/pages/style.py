@@ -226,6 +226,20 @@ def rule_at(value: float, dash: int = 3) -> alt.Chart:
     return alt.Chart().mark_rule(strokeDash=[dash, 3], color=GREY, aria=False).encode(x=alt.datum(value))
 
 
+def hatched(count: int = 12) -> dict:
+    """How a rectangle looks in whose place nothing was measured.
+
+    Args:
+        count: of the stripes.
+    """
+    # two stops at one place make a hard edge, so the gradient is a hatch
+    shades = ["#8883", "#8887"]
+    stops = [(edge / count, shades[i % 2]) for i in range(count) for edge in (i, i + 1)]
+    stops = [alt.GradientStop(offset=offset, color=color) for offset, color in stops]
+    stripes = alt.LinearGradient(gradient="linear", x1=0, y1=0, x2=1, y2=1, stops=stops)
+    return {"fill": stripes, "stroke": GREY, "strokeDash": [4, 3]}
+
+
 def captioned(table: str, caption: str) -> str:
     """An HTML table of pandas with a caption."""
     return table.replace("<thead>", f"<caption>{caption}</caption><thead>", 1)
