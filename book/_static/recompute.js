@@ -127,12 +127,14 @@ window.whoknowsRecompute = (() => {
     return { aurc, prr: (chance - aurc) / (chance - best) };
   };
 
-  // Confidences of exactly 0 and 1 fall in the first and the last bin.
+  // Of equal width; confidences of exactly 0 and 1 fall in the first and the last bin.
+  const binOf = (confidence, bins) => Math.min(Math.floor(confidence * bins), bins - 1);
+
   const ece = (bins, scaled) => (part) => {
     const sums = new Float64Array(bins);
     const each = logits(part, scaled).map(expit);
     if (each.some(Number.isNaN)) return NaN;
-    each.forEach((confidence, k) => (sums[Math.min(Math.floor(confidence * bins), bins - 1)] += confidence - part.right[k]));
+    each.forEach((confidence, k) => (sums[binOf(confidence, bins)] += confidence - part.right[k]));
     return sums.reduce((sum, one) => sum + Math.abs(one), 0) / part.n;
   };
 
@@ -264,20 +266,15 @@ window.whoknowsRecompute = (() => {
     }
   };
 
-  // --- Reliability: bins of equally many answers, all tasks and seeds together, with Wilson's intervals.
+  // --- Reliability: the bins of ECE, of all tasks and seeds together, with Wilson's intervals; an empty one has none.
   const reliability = (data, prepared, scaled = false) => {
     const points = prepared.seeds.flatMap(({ all }) =>
-      Array.from(logits(all, scaled), (logit, k) => ({ logit, confidence: expit(logit), right: all.right[k] })),
+      Array.from(logits(all, scaled), (logit, k) => ({ confidence: expit(logit), right: all.right[k] })),
     );
     if (points.some(({ confidence }) => Number.isNaN(confidence))) return [];
-    points.sort((one, other) => compared(one.logit, other.logit));
-    const [size, more] = [Math.floor(points.length / data.bins), points.length % data.bins];
-    const bins = [];
-    for (let bin = 0, start = 0; bin < data.bins; bin++) {
-      const those = points.slice(start, (start += size + (bin < more)));
-      if (those.length) bins.push(share(those));
-    }
-    return bins;
+    const bins = Array.from({ length: data.bins }, () => []);
+    for (const point of points) bins[binOf(point.confidence, data.bins)].push(point);
+    return bins.filter((those) => those.length).map((those) => share(those));
   };
 
   const share = (points, z = 1.96) => {
@@ -588,7 +585,7 @@ window.whoknowsRecompute = (() => {
         text(x(0.03), y(0.93), `ECE ${ece}`, { "text-anchor": "start", "font-weight": "bold" }),
       ];
       const label =
-        `Reliability diagram: share of right answers by P(correct), in bins of equally many answers. ECE ${ece}. ` +
+        `Reliability diagram: share of right answers by P(correct), in ${data.bins} bins of equal width. ECE ${ece}. ` +
         "The bins are in the table beneath.";
       const about = { viewBox: "0 0 300 320", role: "img", "aria-label": label };
       return draw("svg", about, frame, diagonal, ...ticks, ...marks, ...titles, ...legend);

@@ -7,6 +7,7 @@ hue, a model a shape, the value of a cell a place on the ramp.
 import math
 import textwrap
 from collections.abc import Iterable
+from functools import partial
 from html import escape
 
 import altair as alt
@@ -121,7 +122,7 @@ def reading_switch(readings: list[str]) -> alt.Parameter:
 
 def interval_text(low: float, high: float) -> str:
     """An interval in words; "" if it is missing."""
-    return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
+    return "" if np.isnan(low) or np.isnan(high) else f"{low:z.2f} – {high:z.2f}"
 
 
 def values_text(drawn: pd.DataFrame) -> list[str]:
@@ -209,21 +210,31 @@ def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str
     for column, title in COLUMNS.items():
         suffix = "" if before + column == "auroc" else f"_{before}{column}"
         ends = zip(*(table.get(end + suffix, none) for end in ("low", "high")))
-        between = [f"<br/><small>{low:.3f} – {high:.3f}</small>" if pd.notna(low) else "" for low, high in ends]
+        between = [f"<br/><small>{low:z.3f} – {high:z.3f}</small>" if pd.notna(low) else "" for low, high in ends]
         values = zip(table[before + column], between)
-        shown[title] = ["—" if pd.isna(value) else f"{value:.3f}{beneath}" for value, beneath in values]
+        shown[title] = ["—" if pd.isna(value) else f"{value:z.3f}{beneath}" for value, beneath in values]
     return pd.DataFrame(shown)
 
 
-def with_interval(values: Iterable[float], lows: Iterable[float], highs: Iterable[float], sign: str = "") -> list:
+def with_interval(
+    values: Iterable[float],
+    lows: Iterable[float],
+    highs: Iterable[float],
+    sign: str = "",
+    digits: int = 3,
+    unit: str = "",
+) -> list[str | None]:
     """Values with their intervals in words; None where there is no value.
 
     Args:
         sign: "+" for differences.
+        digits: after the point.
+        unit: stands after the value.
     """
+    form = partial(signed, digits=digits) if sign else f"{{:z.{digits}f}}".format
     to = "to" if sign else "–"  # a dash before a sign would look like a minus
     return [
-        f"{value:{sign}.3f} ({low:{sign}.3f} {to} {high:{sign}.3f})" if pd.notna(value) else None
+        f"{form(value)}{unit} ({form(low)} {to} {form(high)})" if pd.notna(value) else None
         for value, low, high in zip(values, lows, highs)
     ]
 
@@ -231,7 +242,7 @@ def with_interval(values: Iterable[float], lows: Iterable[float], highs: Iterabl
 def interval_column(table: pd.DataFrame) -> list[str | None]:
     """The intervals of differences in words; None where there is none."""
     ends = zip(table["low"], table["high"])
-    return [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else None for low, high in ends]
+    return [f"{signed(low, 3)} to {signed(high, 3)}" if pd.notna(low) else None for low, high in ends]
 
 
 def p_text(p: float) -> str:
@@ -239,9 +250,10 @@ def p_text(p: float) -> str:
     return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def signed(value: float) -> str:
-    """A difference with its sign."""
-    return f"{round(value, 2) + 0.0:+.2f}"  # -0.00 would look like a difference
+def signed(value: float, digits: int = 2) -> str:
+    """A difference with its sign; one that is shown as zero has none, since -0.00 would look like a difference."""
+    text = f"{value:+z.{digits}f}"
+    return text if float(text) else text[1:]
 
 
 def span(low, high) -> str:

@@ -452,17 +452,15 @@ def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> 
 
 def _with_texts(lines: pd.DataFrame, are_shares: bool = True) -> pd.DataFrame:
     """Values and differences in words, with their intervals, beside the numbers; shares in percent, and in points."""
-    numbers = lines[VALUES] * (100 if are_shares else 1)
-    texts = {"value_text": _texts(numbers, VALUES[:3], ".1f" if are_shares else ".3f", "%" * are_shares, "–")}
-    texts["less_text"] = _texts(numbers, VALUES[4:], "+.1f" if are_shares else "+.3f", "", "to")
+    numbers, digits = lines[VALUES] * (100 if are_shares else 1), 1 if are_shares else 3
+    texts = {"value_text": _texts(numbers[VALUES[:3]], digits=digits, unit="%" * are_shares)}
+    texts["less_text"] = _texts(numbers[VALUES[4:]], "+", digits)
     return lines.assign(**{name: pd.Series(text, lines.index, dtype="str") for name, text in texts.items()})
 
 
-def _texts(numbers: pd.DataFrame, names: list[str], form: str, unit: str, to: str) -> list[str | None]:
-    return [
-        f"{value:{form}}{unit} ({low:{form}} {to} {high:{form}})" if pd.notna(value) else None
-        for value, low, high in numbers[names].itertuples(index=False)
-    ]
+def _texts(numbers: pd.DataFrame, sign: str = "", digits: int = 3, unit: str = "") -> list[str | None]:
+    """The same of three columns: values, and the ends of their intervals."""
+    return style.with_interval(*(numbers[name] for name in numbers), sign, digits, unit)
 
 
 def disagreement_html(table: pd.DataFrame) -> str:
@@ -542,7 +540,7 @@ def handed_on_html(table: pd.DataFrame) -> str:
     keys = ["scored", "other", "label"]
     shown = lines[lines["at"].isin(SHOWN)].pivot(index=keys, columns="at", values="value_text")
     gains = lines[lines["measure"] == GAIN].set_index(keys)[[*VALUES, "less_text", "says"]]
-    points = pd.Series(_texts(100 * gains[VALUES], VALUES[:3], "+.1f", "", "to"), gains.index, dtype="str")
+    points = pd.Series(_texts(100 * gains[VALUES[:3]], "+", 1), gains.index, dtype="str")
     gains = gains[["less_text", "says"]].assign(value_text=points)
     first = lines.drop_duplicates(keys).set_index(keys)[["n", "n_rarer"]]
     wide = first.join(shown).join(gains).reset_index()
@@ -558,13 +556,13 @@ def _shared(lines: pd.DataFrame) -> pd.Series:
 
 def _less(line, before: str = "") -> str:
     """A difference of AUROC with its interval, and what keeps it from a verdict."""
-    ends = [f"{value:+.3f}" for value in (line.difference, line.difference_low, line.difference_high)]
+    ends = [style.signed(value, 3) for value in (line.difference, line.difference_low, line.difference_high)]
     return _noted(line, before, "", *ends)
 
 
 def _points_less(line, before: str = "") -> str:
     """The same of a share, in percentage points."""
-    ends = [f"{100 * value:+.1f}" for value in (line.difference, line.difference_low, line.difference_high)]
+    ends = [style.signed(100 * value, 1) for value in (line.difference, line.difference_low, line.difference_high)]
     return _noted(line, before, " points", *ends)
 
 
@@ -692,7 +690,8 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
         ]
         parts = []
         for line in gains.itertuples():
-            ends = f"{100 * line.value:+.1f} points ({100 * line.low:+.1f} to {100 * line.high:+.1f})"
+            value, low, high = (style.signed(100 * number, 1) for number in (line.value, line.low, line.high))
+            ends = f"{value} points ({low} to {high})"
             less = _points_less(line, ", " if pd.isna(line.difference) else ", less the likelihood ")
             parts.append(f"{line.label} {line.says if pd.isna(line.value) else ends + less}")
         lead = f"with half of the answers handed on, accuracy is {', '.join(at_half)}"
