@@ -17,7 +17,7 @@ from altair.vegalite.v6 import display
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.files import ROOT
-from whoknows.report import chapters, citation, strip
+from whoknows.report import chapters, citation, history, pack, strip
 from whoknows.run import grid, notebook, parameters, provenance, stages
 
 # What some pages lead on to.
@@ -103,9 +103,18 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     written, full = Path(grid_file).read_text(encoding="utf-8"), grid.text(chosen, Path(grid_file).parent)
     bench = results / "bench.parquet"
     speed = chapters.speed(files.read_parquet(bench)) if bench.exists() else ""
-    texts["run/record.md"] = chapters.record(pages, written, full) + speed
+    texts["run/record.md"] = chapters.record(pages, written, full, _changes(pages, first, chosen, results)) + speed
     texts["run/assets.md"] = licences()
     return texts
+
+
+def _changes(pages: list[chapters.Chapter], first: chapters.Chapter, chosen: grid.Grid, results: Path) -> str:
+    """What this run changed, as Markdown; a finished one is kept to compare the next one with."""
+    scores = Path(first.parameters.get("out", ""))
+    if any(page.failed for page in (first, *pages)) or not scores.is_file():
+        return history.section(None, None)
+    now = history.summary(files.read_parquet(scores), pack.about(pages), chosen)
+    return history.section(history.before(results / "history.json", now), now)
 
 
 def from_rows(stage: str, pages: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
