@@ -240,10 +240,18 @@ LETTER = re.compile(r'(?:\.fa-[a-z0-9-]+:before,?)+\{content:"[^"]*"\}')
 NAME = re.compile(r"\bfa-([a-z0-9-]+)")
 
 
-def keep_used(html: Path) -> None:
-    """Drops from the theme's script the icons that no page and no other script names, and from its style all of them.
+FONT = re.compile(r'@font-face\{[^}]*/fa-regular[^}]*\}|,url\([^)]*\.ttf\) format\("truetype"\)')
+MAP = re.compile(r"^(?://|/\*)# sourceMappingURL=.*\n?", re.MULTILINE)
+# For the theme's own developers, for books in other languages, for browsers that are too old for the charts, and for
+# icons that the script draws.
+UNUSED = ("**/*.map", "locales", "vendor/**/*.ttf", "vendor/**/fa-regular*")
 
-    The style would show icons as letters, from a font that pages then load, until the script draws them.
+
+def keep_used(html: Path) -> None:
+    """Drops what the theme brings along and no page loads, a third of a book.
+
+    Of its script the icons that no page and no other script names, and of its style all of them: the style would show
+    icons as letters, from a font that pages then load, until the script draws them.
 
     Args:
         html: folder of a built book.
@@ -254,4 +262,8 @@ def keep_used(html: Path) -> None:
     used = {name for path in readers for name in NAME.findall(path.read_text(encoding="utf-8"))}
     text = script.read_text(encoding="utf-8")
     files.write_text(script, ICON.sub(lambda icon: icon[0] if icon[1] in used else "", text))
-    files.write_text(style, LETTER.sub("", style.read_text(encoding="utf-8")))
+    files.write_text(style, FONT.sub("", LETTER.sub("", style.read_text(encoding="utf-8"))))
+    for path in [*static.glob("scripts/*.js"), *static.glob("styles/*.css")]:
+        files.write_text(path, MAP.sub("", path.read_text(encoding="utf-8")))
+    for path in {path for pattern in UNUSED for path in static.glob(pattern)}:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -18,7 +18,7 @@ from whoknows.data.files import ROOT
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 CAPTION = '<p class="figure-caption">'
-LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
+LARGEST = 100_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
 # Parameters that name a table which the notebook wrote, and what the strip calls it.
 TABLES = {"out": "table", "rows_out": "rows"}
 
