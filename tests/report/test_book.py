@@ -17,8 +17,8 @@ from whoknows import __main__
 from whoknows.data import files
 from whoknows.evaluation import cells, scores
 from whoknows.report import book, chapters, history, strip
-from whoknows.report.book import ICON
 from whoknows.report.pages import heatmaps
+from whoknows.report.slim import ICON
 from whoknows.run import grid, stages
 
 pytestmark = pytest.mark.slow
@@ -300,6 +300,25 @@ def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
     assert opened.read(label) == first
     press("Enter")
     opened.wait("location.href.includes('/run/cell-probe_')")
+
+
+def test_a_number_in_the_text_marks_its_cell_by_mouse_and_by_keyboard(opened):
+    marked = "[...document.querySelectorAll('svg.marks path.marked')].map((cell) => cell.ariaLabel)"
+    opened.call("Emulation.setFocusEmulationEnabled", enabled=True)
+    opened.visit()
+    links = opened.read(
+        "[...document.querySelectorAll('.cell_output li a[href*=\"run/cell-\"]')].map((link) => link.textContent)"
+    )
+    assert len(links) > 1 and opened.read(marked) == []
+    link = "document.querySelectorAll('.cell_output li a[href*=\"run/cell-\"]')[{}]"
+    point = link + ".dispatchEvent(new PointerEvent('pointer{}', {{bubbles: true}}))"
+    for start, end in ((link + ".focus()", link + ".blur()"), (point, point)):
+        for at, text in enumerate(links):
+            opened.read(start.format(at, "over"))
+            (label,) = opened.read(marked)
+            assert f"AUROC {text}" in label and label.startswith("Probe" if at < 2 else "LoRA"), (text, label)
+            opened.read(end.format(at, "out"))
+            assert opened.read(marked) == []
 
 
 def test_a_tooltip_is_short_and_leaves_its_cell_in_sight(opened):

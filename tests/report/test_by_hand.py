@@ -609,7 +609,11 @@ def test_the_sentences_of_the_first_page(page, hand):
         f"- **{len(cells) - len(settled)} of {len(cells)} cells were still improving when training ended** (↗): they "
         "count in no sentence here and in no verdict.",
     ]
-    assert same(page("heatmaps")[0][4].splitlines(), expected)
+    shown = page("heatmaps")[0][4]
+    assert same(re.sub("</?a[^>]*>", "", shown).splitlines(), expected)
+    pages = {f"cell-{c[0]}_{c[1]}_{c[2]}.html?scored={c[3]}": f"{value[c]:.2f}" for c in settled}
+    linked = re.findall(r'<a href="run/([^"]+)">([^<]+)</a>', shown)
+    assert len(linked) == 4 and all(same(text, pages[address]) for address, text in linked)
 
 
 def test_the_answer_of_the_first_page(page, hand):

@@ -123,6 +123,14 @@ def test_the_answer_is_computed():
     )
 
 
+def test_the_values_of_the_answer_lead_to_the_pages_of_their_cells():
+    table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.701, np.nan, 0.7]).assign(n=90)
+    text = heatmaps.heatmaps_sentences(table, NO_PRIMARY, links=True)
+    probe = '<a href="run/cell-probe_b_b.html?scored=a">0.60</a> to <a href="run/cell-probe_a_a.html?scored=a">0.80</a>'
+    assert f"**Probe** reaches an AUROC of {probe} and " in text
+    assert re.findall(r"lora_prompt_(\w_\w.html.scored=\w).>([.\d]+)<", text) == [("a_a.html?scored=b", "0.70")]
+
+
 def test_the_answer_from_nothing():
     nothing = cells([np.nan] * 4, [np.nan] * 4)
     assert heatmaps.heatmaps_sentences(nothing, NO_PRIMARY) == "Nothing is measured yet."
