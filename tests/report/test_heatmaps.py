@@ -123,6 +123,17 @@ def test_the_answer_is_computed():
     )
 
 
+def test_what_is_shown_as_zero_has_no_sign():
+    values = [style.signed(value, 3) for value in (-0.0004, 0.0004, 0.0, -0.0006, 0.0006)]
+    assert values == ["0.000", "0.000", "0.000", "-0.001", "+0.001"]
+    assert [style.signed(value) for value in (-0.004, 0.0061, -0.0061)] == ["0.00", "+0.01", "-0.01"]
+    ends = [-0.0001], [-0.0002], [0.12]
+    assert style.with_interval(*ends, "+") == ["0.000 (0.000 to +0.120)"]
+    assert style.with_interval(*ends) == ["0.000 (0.000 – 0.120)"] and style.interval_text(-0.001, 0.2) == "0.00 – 0.20"
+    assert style.with_interval(*ends, "+", 1, " points") == ["0.0 points (0.0 to +0.1)"]
+    assert style.interval_column(pd.DataFrame({"low": [-0.0001], "high": [0.2]})) == ["0.000 to +0.200"]
+
+
 def test_the_values_of_the_answer_lead_to_the_pages_of_their_cells():
     table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.701, np.nan, 0.7]).assign(n=90)
     text = heatmaps.heatmaps_sentences(table, NO_PRIMARY, links=True)
