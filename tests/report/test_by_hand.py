@@ -662,7 +662,9 @@ def test_the_answer_of_the_first_page(page, hand):
         lines.append(f"- **{kind}**, mean over 4 cells: {said(*hand.contrast(cells, HOME), line['p_holm'], verdict)}.")
     shown = page("heatmaps")[0][0]
     assert all(says(shown, line) for line in lines), lines
-    helps = "Training helps: the probe is" if verdicts["probe"] == "significant" else "The probe shows no"
+    says_of = {1: "Training helps: the probe is better", -1: "Training does not help: the probe is worse"}
+    sure = verdicts["probe"] == "significant"
+    helps = says_of[np.sign(values["probe"][0])] if sure else "The probe shows no significant gain"
     assert shown.startswith(f'<p class="answer">{helps}') and "; LoRA + Prompt is inconclusive; " in shown
 
 
@@ -1241,7 +1243,7 @@ def test_every_curve_of_a_cell(page, hand):
             bins = [(p >= low) & (p < high) for low, high in zip(edges, edges[1:])]
             sizes = [int(bin.sum()) for bin in bins if bin.any()]
             for name, values in (("x", p), ("y", right)):
-                assert line[name] == pytest.approx([values[bin].mean() for bin in bins if bin.any()], abs=1e-4)
+                assert line[name] == pytest.approx([values[bin].mean() for bin in bins if bin.any()], abs=1e-3)
             for low, value, high, n in zip(line["low"], line["y"], line["high"], sizes):
                 middle, spread = (
                     (value * n + 1.92) / (n + 3.84),
