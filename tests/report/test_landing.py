@@ -113,7 +113,7 @@ def test_a_cell_whose_plateau_is_not_known_carries_no_part_of_the_answer(column,
     table, _ = compared(rows.assign(**{column: late}))
     assert table["says"].iloc[1:].tolist() == [says] * 3 and table["says"].iloc[0] != says
     text = landing.answer(table, "likelihood")
-    assert "how the probe and LoRA + Prompt compare is inconclusive; how self- and cross-trained estimators" in text
+    assert "how the two methods compare is inconclusive; how self- and cross-trained estimators" in text
     assert "; LoRA + Prompt is inconclusive; " in text and f"no verdict, {why}" in text
 
 
@@ -191,8 +191,8 @@ PLAIN = "answer likelihood, the best training-free baseline"
         ),
         (
             (ABOVE, IMPROVING, IMPROVING, INSIGNIFICANT),
-            f"Training helps: the probe is better than {PLAIN}; LoRA + Prompt is inconclusive; how the probe and "
-            "LoRA + Prompt compare is inconclusive; self- and cross-trained estimators do not differ significantly.",
+            f"Training helps: the probe is better than {PLAIN}; LoRA + Prompt is inconclusive; how the two methods "
+            "compare is inconclusive; self- and cross-trained estimators do not differ significantly.",
         ),
         (
             (FEW, INSIGNIFICANT, ABOVE, BELOW),
@@ -222,7 +222,7 @@ def test_the_answer_is_one_sentence_that_is_read_at_once():
             continue  # the difference of two methods rests on the cells of both
         text = Seen(landing.answer(table_of(*of), baseline).split("\n")[0]).text
         words = [word for word in text.split() if word != "+"]
-        assert len(words) <= (35 if baseline == "likelihood" else 38), text
+        assert len(words) <= (36 if baseline == "likelihood" else 38), text
 
 
 def test_a_difference_that_is_shown_as_zero_has_no_sign():

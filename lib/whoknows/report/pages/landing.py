@@ -143,7 +143,10 @@ def answer(table: pd.DataFrame, baseline: str) -> str:
     parts = [_helps(says[TRAINING], baseline)] if TRAINING in says else []
     both = " and ".join(NAMED.values())
     named = {
-        METHOD: (*NAMED.values(), "the two methods" if both in "".join(parts) else both),
+        METHOD: (
+            *NAMED.values(),
+            "the two methods" if all(name in "".join(parts) for name in NAMED.values()) else both,
+        ),
         SELF: ("self-trained estimators", "cross-trained ones", "self- and cross-trained estimators"),
     }
     parts += [_stands(says[kind].iloc[0], *names) for kind, names in named.items() if kind in says]
