@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan lab lint format test test-fast test-lab test-cluster mutants bench clean
+.PHONY: help book pdf plan lab lint format test test-fast test-lab test-cluster mutants bench archive clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
@@ -39,6 +39,8 @@ help:
 	@echo "             ARGUMENTS='--count 20 evaluation/auroc' plants 20 in one module"
 	@echo "make bench   measure the speed against plain transformers and the machine's matrix products;"
 	@echo "             WEIGHTS=random does so without the models' weights"
+	@echo "make archive bundle a finished run for a release or for Zenodo: the report, its PDF if there is one, the rows,"
+	@echo "             the notebooks, how to cite, and a manifest with the SHA-256 of every file"
 	@echo "make clean   remove .venv; results/, with the built reports, and the cache of models are kept"
 
 # The book is built even if a stage failed: it then shows the error.
@@ -92,6 +94,9 @@ mutants: $(READY)
 
 bench: $(READY)
 	@TQDM_DISABLE=1 $(BIN)/python -m whoknows bench $(GRID) $(if $(filter random,$(WEIGHTS)),--random-weights)
+
+archive: $(READY)
+	@$(BIN)/python -m whoknows archive $(GRID)
 
 clean:
 	rm -rf $(VENV) lib/*.egg-info

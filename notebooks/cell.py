@@ -45,8 +45,9 @@ files.write_parquet(out, scored_answers)
 cell.curves_chart(cell.curves(examples, tasks), "cell", reader, trained_on)
 
 # %% [markdown]
-# ROC and risk are means over tasks; reliability and confidence are of all answers together. Bars are 95 % intervals of
-# a share (Wilson, 1927); Platt scaling was fitted on validation answers.
+# ROC and risk are means over tasks; reliability and confidence are of all answers together. The points of reliability
+# are ten bins of equal width, as in ECE, and one that is empty has none. Bars are 95 % intervals of a share (Wilson,
+# 1927); Platt scaling was fitted on validation answers.
 
 # %% tags=["remove-input"]
 HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples), tasks))))

@@ -63,7 +63,7 @@ heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links, untrained)
 HTML(landing.caption_html(table, baseline))
 
 # %% tags=["remove-input"]
-Markdown(heatmaps.heatmaps_sentences(table, primary) + plateau.elsewhere(estimators, examples))
+Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(estimators, examples))
 
 # %% tags=["remove-input"]
 HTML(landing.schematic_html(readers, models))

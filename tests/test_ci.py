@@ -14,38 +14,60 @@ from whoknows.run import grid
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / ".github/workflows/book.yml").read_text()
-JOBS = yaml.safe_load(TEXT)["jobs"]
+JOBS, TRIGGERS = yaml.safe_load(TEXT)["jobs"], yaml.safe_load(TEXT)[True]  # "on" is a boolean to YAML
 STEPS = [step for job in JOBS.values() for step in job["steps"]]
 
 
 def test_every_command_is_a_target_of_the_makefile():
     targets = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.M)[1].split()
-    commands = [step["run"].split() for step in STEPS if "run" in step]
+    commands = [
+        step["run"].split() for name in JOBS if name != "attach" for step in JOBS[name]["steps"] if "run" in step
+    ]
     assert commands and all(program == "make" and target in targets for program, target, *_ in commands)
+    assert {*JOBS} == {"test", "cluster", "report", "publish", "attach"}
 
 
 def test_every_file_is_there():
     named = set(re.findall(r"\b(?:grids|lib|notebooks|book|tests)/[\w./-]+\.\w+|[\w-]+\.txt", TEXT))
-    assert {"grids/smoke.yml", "constraints.txt"} <= named
+    assert {"grids/smoke.yml", "grids/embedded.yml", "constraints.txt"} <= named
     assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
-def test_it_publishes_the_book_that_it_builds_and_keeps_the_cache(monkeypatch):
+def test_it_publishes_the_default_grids_report_and_keeps_the_cache_and_the_last_run(monkeypatch):
     for variable in ("WHOKNOWS_CACHE", "XDG_CACHE_HOME"):
         monkeypatch.delenv(variable, raising=False)
-    folders = [step["with"]["path"] for step in STEPS if "path" in step.get("with", {})]
-    built = next(
-        part.removeprefix("GRID=") for step in STEPS for part in step.get("run", "").split() if part.startswith("GRID=")
-    )
-    assert f"results/{grid.load(ROOT / built).name}/book/_build/html" in folders
-    assert cache.root() in [Path(folder).expanduser() for folder in folders]
+    steps = JOBS["report"]["steps"]
+    makefile = (ROOT / "Makefile").read_text()
+    usual = re.search(r"^GRID \?= (.+)$", makefile, re.M)[1]
+    assert [step["run"] for step in steps if "run" in step] == [f"make pdf GRID={usual}", f"make archive GRID={usual}"]
+    results = f"results/{grid.load(ROOT / usual).name}"
+    paths = {step["uses"].partition("@")[0]: [] for step in steps if "uses" in step}
+    for step in steps:
+        paths.get(step.get("uses", "").partition("@")[0], []).append(step.get("with", {}).get("path"))
+    assert paths["actions/upload-pages-artifact"] == [f"{results}/book/_build/html"]
+    assert paths["actions/upload-artifact"] == [f"{results}/archive"]
+    kept = paths["actions/cache"]
+    assert [Path(kept[0]).expanduser(), kept[1]] == [cache.root(), f"{results}/history.json"]
+    assert JOBS["report"]["timeout-minutes"] < 360, "a runner ends a job then"
+    assert JOBS["publish"]["needs"] == JOBS["attach"]["needs"] == "report" and JOBS["report"]["needs"] == "test"
+
+
+def test_a_release_gets_all_that_the_archive_has_and_a_pull_request_runs_no_large_grid():
+    assert TRIGGERS["release"] == {"types": ["published"]} and JOBS["attach"]["if"] == "github.event_name == 'release'"
+    assert JOBS["report"]["if"] == "github.event_name != 'pull_request'"
+    got, sent = JOBS["attach"]["steps"]
+    (given,) = [step for step in JOBS["report"]["steps"] if "upload-artifact" in step.get("uses", "")]
+    assert got["with"]["name"] == given["with"]["name"]
+    assert sent["run"] == f'gh release upload "$TAG" {got["with"]["path"]}/* --clobber --repo "$GITHUB_REPOSITORY"'
+    assert {*sent["env"]} == {"GH_TOKEN", "TAG"} and "${{" not in "".join(step.get("run", "") for step in STEPS)
 
 
 def test_actions_are_pinned_to_major_versions_and_may_do_no_more_than_they_need():
     assert all(re.fullmatch(r"actions/[\w-]+@v\d+", step["uses"]) for step in STEPS if "uses" in step)
     assert yaml.safe_load(TEXT)["permissions"] == {"contents": "read"}
     assert {name: job["permissions"] for name, job in JOBS.items() if "permissions" in job} == {
-        "publish": {"pages": "write", "id-token": "write"}
+        "publish": {"pages": "write", "id-token": "write"},
+        "attach": {"contents": "write"},
     }
 
 

@@ -28,8 +28,14 @@
       font: getComputedStyle(document.body).fontFamily,
       view: { stroke: grey },
       title: { color: ink, subtitleColor: ink },
-      axis: { labelColor: ink, titleColor: ink, domainColor: grey, tickColor: grey, gridColor: grey, gridOpacity: 0.25, labelFlush: false, labelSeparation: 5 },
-      legend: { labelColor: ink, titleColor: ink, symbolBaseStrokeColor: ink, ...(onPhone() ? { columns: 1, orient: "bottom" } : {}) },
+      axis: {
+        ...{ labelColor: ink, titleColor: ink, domainColor: grey, tickColor: grey, gridColor: grey, gridOpacity: 0.25 },
+        ...{ labelFlush: false, labelSeparation: 5 },
+      },
+      legend: {
+        ...{ labelColor: ink, titleColor: ink, symbolBaseStrokeColor: ink },
+        ...(onPhone() ? { columns: 1, orient: "bottom" } : {}),
+      },
       header: { labelColor: ink, titleColor: ink },
     };
   };
@@ -42,7 +48,8 @@
     for (const param of switches(spec)) {
       const value = asked.get(param.name);
       const { options, min, max } = param.bind;
-      const known = options ? options.find((option) => String(option) === value) : value >= min && value <= max ? Number(value) : undefined;
+      const within = value >= min && value <= max ? Number(value) : undefined;
+      const known = options ? options.find((option) => String(option) === value) : within;
       if (value && known !== undefined) param.value = known;
     }
   };
@@ -62,7 +69,8 @@
         tell(name, value, chart.usual[name]);
         param.value = value; // a redrawn chart starts from it
         // Other cells may need more room, or less; a slider that is held must not be redrawn.
-        if (param.bind.input !== "range") view.runAsync().then(() => (chart.narrowed || excess(chart) > 0) && redraw(chart));
+        if (param.bind.input === "range") return;
+        view.runAsync().then(() => (chart.narrowed || excess(chart) > 0) && redraw(chart));
       });
     }
   };
@@ -83,7 +91,8 @@
     const embed = await load();
     chart.width = document.body.clientWidth;
     // A tooltip stands beside its mark, not on it.
-    const options = { ...chart.options, loader: { target: "_self" }, config: theme(), tooltip: { anchor: "mark", position: ["bottom", "top", "right", "left"] } };
+    const tooltip = { anchor: "mark", position: ["bottom", "top", "right", "left"] };
+    const options = { ...chart.options, loader: { target: "_self" }, config: theme(), tooltip };
     const show = async (spec) => {
       chart.result?.finalize();
       chart.result = await embed(chart.element, structuredClone(spec), options); // Vega writes into what it is given
@@ -108,7 +117,8 @@
   function offerSpec(chart) {
     const link = document.createElement("a");
     link.textContent = "Save as Vega-Lite";
-    link.download = `${chart.options?.downloadFileName ?? chart.spec.usermeta?.embedOptions?.downloadFileName ?? "chart"}.vl.json`;
+    const name = chart.options?.downloadFileName ?? chart.spec.usermeta?.embedOptions?.downloadFileName ?? "chart";
+    link.download = `${name}.vl.json`;
     link.href = URL.createObjectURL(new Blob([JSON.stringify(chart.spec)], { type: "application/json" }));
     chart.element.querySelector(".vega-actions")?.append(link);
   }
@@ -118,13 +128,14 @@
     chart.turn = (chart.turn ?? Promise.resolve()).then(async () => {
       const used = chart.element.contains(document.activeElement) && document.activeElement.name;
       const result = await draw(chart);
-      if (used) chart.element.querySelector(`input[name="${used}"]:checked, select[name="${used}"], input[type=range][name="${used}"]`)?.focus();
+      if (used) chart.element.querySelector(`:is(input:checked, select, input[type=range])[name="${used}"]`)?.focus();
       return result;
     });
     return chart.turn;
   };
 
-  // By keyboard the cells of a heatmap are one stop of Tab; arrows go from cell to cell, and Enter does what a click does.
+  // By keyboard the cells of a heatmap are one stop of Tab; arrows go from cell to cell, and Enter does what a click
+  // does.
   const cells = (chart) => [...chart.element.querySelectorAll("svg.marks .mark-rect.role-mark > path[aria-label]")];
 
   const middle = (mark) => {
@@ -166,12 +177,23 @@
   const byKeyboard = (chart) => {
     new MutationObserver(() => reach(chart)).observe(chart.element, { childList: true, subtree: true });
     chart.element.addEventListener("keydown", (event) => pressed(chart, event));
-    const hover = (kind) => (event) => event.target.matches("path[tabindex]") && event.target.dispatchEvent(new PointerEvent(kind, { bubbles: true, ...middle(event.target) }));
+    const hover = (kind) => ({ target }) => {
+      const isCell = target.matches("path[tabindex]");
+      if (isCell) target.dispatchEvent(new PointerEvent(kind, { bubbles: true, ...middle(target) }));
+    };
     chart.element.addEventListener("focusin", hover("pointermove"));
     chart.element.addEventListener("focusout", hover("pointerout"));
   };
 
+  // The book packs the lines of its data by column, as report/slim.py says.
+  const lines = ({ names, columns }) => {
+    const values = (column) => (Array.isArray(column) ? column : column.at.map((place) => column.of[place]));
+    const whole = columns.map(values);
+    return whole[0].map((_, line) => Object.fromEntries(names.map((name, at) => [name, whole[at][line]])));
+  };
+
   window.vegaEmbed = (element, spec, options) => {
+    for (const [name, data] of Object.entries(spec.datasets ?? {})) if (data.names) spec.datasets[name] = lines(data);
     const chart = { element: typeof element === "string" ? document.querySelector(element) : element, spec, options };
     chart.usual = Object.fromEntries(switches(spec).map((param) => [param.name, param.value]));
     chart.element.classList.add("chart");
@@ -180,6 +202,15 @@
     drawn.push(chart);
     return redraw(chart);
   };
+
+  // A link to the page of an estimator marks its cell, while it is pointed at or has the focus.
+  const mark = (isMarked) => (event) => {
+    const address = event.target.closest?.('a[href*="run/cell-"]')?.getAttribute("href");
+    for (const cell of address ? drawn.flatMap(cells) : [])
+      if (cell.__data__?.datum?.page === address) cell.classList.toggle("marked", isMarked);
+  };
+  const ends = { pointerover: true, focusin: true, pointerout: false, focusout: false };
+  for (const [kind, isMarked] of Object.entries(ends)) document.addEventListener(kind, mark(isMarked));
 
   let waiting;
   window.addEventListener("resize", () => {

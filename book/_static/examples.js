@@ -18,7 +18,8 @@
     const count = document.createElement("output");
     const show = () => {
       const wanted = { scored: scored.list.value, grade: grade.list.value };
-      for (const row of rows) row.hidden = Object.entries(wanted).some(([name, value]) => value !== ALL && row.dataset[name] !== value);
+      const isOther = (row, [name, value]) => value !== ALL && row.dataset[name] !== value;
+      for (const row of rows) row.hidden = Object.entries(wanted).some((one) => isOther(row, one));
       count.textContent = `${rows.filter((row) => !row.hidden).length} of ${rows.length} answers`;
     };
     const scored = select("Answers of:", [...values("scored"), ALL], show);

@@ -127,12 +127,14 @@ window.whoknowsRecompute = (() => {
     return { aurc, prr: (chance - aurc) / (chance - best) };
   };
 
-  // Confidences of exactly 0 and 1 fall in the first and the last bin.
+  // Of equal width; confidences of exactly 0 and 1 fall in the first and the last bin.
+  const binOf = (confidence, bins) => Math.min(Math.floor(confidence * bins), bins - 1);
+
   const ece = (bins, scaled) => (part) => {
     const sums = new Float64Array(bins);
     const each = logits(part, scaled).map(expit);
     if (each.some(Number.isNaN)) return NaN;
-    each.forEach((confidence, k) => (sums[Math.min(Math.floor(confidence * bins), bins - 1)] += confidence - part.right[k]));
+    each.forEach((confidence, k) => (sums[binOf(confidence, bins)] += confidence - part.right[k]));
     return sums.reduce((sum, one) => sum + Math.abs(one), 0) / part.n;
   };
 
@@ -159,7 +161,8 @@ window.whoknowsRecompute = (() => {
     const ranges = data.parts.filter((part) => choice.tasks.includes(part.task));
     const seeds = cell.seeds.map((seed) => {
       const parts = ranges.map((range) => ordered(data, cell, seed, kept, [range]));
-      return { parts, both: parts.filter(({ n, n_right }) => n_right > 0 && n_right < n), all: ordered(data, cell, seed, kept, ranges) };
+      const both = parts.filter(({ n, n_right }) => n_right > 0 && n_right < n);
+      return { parts, both, all: ordered(data, cell, seed, kept, ranges) };
     });
     const least = (of) => Math.min(...seeds.map(({ both }) => both.reduce((sum, part) => sum + of(part), 0)));
     const counts = {
@@ -248,8 +251,10 @@ window.whoknowsRecompute = (() => {
     const weight = new Uint16Array(data.count);
     for (let at = 0; asked.length && at < choice.resamples; at++) {
       weight.fill(0);
-      for (const { places, draw } of tasks) for (let i = 0; i < places.length; i++) weight[places[draw(places.length)]]++;
-      for (let which = 0; which < asked.length; which++) draws[which][at] = value(data, asked[which], choice.metric, weight);
+      for (const { places, draw } of tasks)
+        for (let i = 0; i < places.length; i++) weight[places[draw(places.length)]]++;
+      for (let which = 0; which < asked.length; which++)
+        draws[which][at] = value(data, asked[which], choice.metric, weight);
       yield;
     }
     asked.forEach((result, which) => ([result.low, result.high] = interval(draws[which], data.level)));
@@ -264,20 +269,15 @@ window.whoknowsRecompute = (() => {
     }
   };
 
-  // --- Reliability: bins of equally many answers, all tasks and seeds together, with Wilson's intervals.
+  // --- Reliability: the bins of ECE, of all tasks and seeds together, with Wilson's intervals; an empty one has none.
   const reliability = (data, prepared, scaled = false) => {
     const points = prepared.seeds.flatMap(({ all }) =>
-      Array.from(logits(all, scaled), (logit, k) => ({ logit, confidence: expit(logit), right: all.right[k] })),
+      Array.from(logits(all, scaled), (logit, k) => ({ confidence: expit(logit), right: all.right[k] })),
     );
     if (points.some(({ confidence }) => Number.isNaN(confidence))) return [];
-    points.sort((one, other) => compared(one.logit, other.logit));
-    const [size, more] = [Math.floor(points.length / data.bins), points.length % data.bins];
-    const bins = [];
-    for (let bin = 0, start = 0; bin < data.bins; bin++) {
-      const those = points.slice(start, (start += size + (bin < more)));
-      if (those.length) bins.push(share(those));
-    }
-    return bins;
+    const bins = Array.from({ length: data.bins }, () => []);
+    for (const point of points) bins[binOf(point.confidence, data.bins)].push(point);
+    return bins.filter((those) => those.length).map((those) => share(those));
   };
 
   const share = (points, z = 1.96) => {
@@ -299,15 +299,20 @@ window.whoknowsRecompute = (() => {
 
   // Names and texts are only ever text: nothing here reads HTML.
   const filled = (node, attributes, children) => {
-    for (const [name, text] of Object.entries(attributes)) if (text !== null && text !== false) node.setAttribute(name, text);
+    for (const [name, text] of Object.entries(attributes))
+      if (text !== null && text !== false) node.setAttribute(name, text);
     node.append(...children);
     return node;
   };
   const make = (name, attributes = {}, ...children) => filled(document.createElement(name), attributes, children);
-  const draw = (name, attributes = {}, ...children) => filled(document.createElementNS(SVG, name), attributes, children);
+  const draw = (name, attributes = {}, ...children) =>
+    filled(document.createElementNS(SVG, name), attributes, children);
 
-  const shownAs = (number, digits = 2) => (Number.isNaN(number) ? "—" : number.toFixed(digits));
-  const between = ({ low, high }, digits = 2) => (Number.isNaN(low) ? "" : `${low.toFixed(digits)} – ${high.toFixed(digits)}`);
+  // What is shown as zero has no sign.
+  const fixed = (number, digits) => number.toFixed(digits).replace(/^-(?=[0.]*$)/, "");
+  const shownAs = (number, digits = 2) => (Number.isNaN(number) ? "—" : fixed(number, digits));
+  const between = ({ low, high }, digits = 2) =>
+    Number.isNaN(low) ? "" : `${fixed(low, digits)} – ${fixed(high, digits)}`;
   const counted = (count, word) => `${count.toLocaleString("en-US")} ${word}${count === 1 ? "" : "s"}`;
   const ROLES = { train: "in-distribution", shift: "shift" };
 
@@ -357,7 +362,8 @@ window.whoknowsRecompute = (() => {
   const asked = (data, hash) => {
     const query = new URLSearchParams(hash.replace(/^#/, ""));
     const choice = usual(data);
-    if (query.has("task")) choice.tasks = data.tasks.map(({ name }) => name).filter((name) => query.getAll("task").includes(name));
+    const wanted = query.getAll("task");
+    if (query.has("task")) choice.tasks = data.tasks.map(({ name }) => name).filter((name) => wanted.includes(name));
     const [, low, high] = /^(\d*)-(\d*)$/.exec(query.get("words") ?? "") ?? [];
     choice.words = { low: low ? Number(low) : null, high: high ? Number(high) : null };
     choice.disagree = query.get("disagree") === "yes";
@@ -376,7 +382,8 @@ window.whoknowsRecompute = (() => {
 
   const colour = (ramp, place) => {
     const at = Math.min(Math.max(place, 0), 1) * (ramp.length - 1);
-    const [from, to] = [Math.floor(at), Math.ceil(at)].map((stop) => [1, 3, 5].map((i) => parseInt(ramp[stop].slice(i, i + 2), 16)));
+    const parts = (stop) => [1, 3, 5].map((i) => parseInt(ramp[stop].slice(i, i + 2), 16));
+    const [from, to] = [Math.floor(at), Math.ceil(at)].map(parts);
     return `rgb(${from.map((one, i) => Math.round(one + (at - Math.floor(at)) * (to[i] - one))).join(" ")})`;
   };
 
@@ -387,12 +394,15 @@ window.whoknowsRecompute = (() => {
     let [latest, results, buttons] = [0, new Map(), new Map()];
     const title = (method) => data.methods[method].title;
     const listed = (...parts) => parts.filter(Boolean).join(", ");
-    const named = ({ method, reader, trained_on, scored }) =>
-      listed(title(method), reader && `reader ${reader}`, trained_on && `trained on ${trained_on}`, `scored on ${scored}`);
+    const named = ({ method, reader, trained_on, scored }) => {
+      const names = [reader && `reader ${reader}`, trained_on && `trained on ${trained_on}`, `scored on ${scored}`];
+      return listed(title(method), ...names);
+    };
 
     // --- Controls.
     const input = (type, attributes = {}) => make("input", { type, ...attributes });
-    const list = (values, labels) => make("select", {}, ...values.map((one) => make("option", { value: one }, labels(one))));
+    const list = (values, labels) =>
+      make("select", {}, ...values.map((one) => make("option", { value: one }, labels(one))));
     const labelled = (text, control) => make("label", {}, make("span", {}, text), control);
     const controls = {
       metric: list(options(data).metric, (metric) => data.metrics[metric].title),
@@ -411,23 +421,24 @@ window.whoknowsRecompute = (() => {
     const tasks = data.tasks.map(({ name, role, parts }) => {
       const box = input("checkbox", { value: name });
       const count = parts.reduce((sum, [, size]) => sum + size, 0);
-      return { box, label: make("label", {}, box, make("span", {}, `${name} (${ROLES[role] ?? role}, ${counted(count, "question")})`)) };
+      const text = `${name} (${ROLES[role] ?? role}, ${counted(count, "question")})`;
+      return { box, label: make("label", {}, box, make("span", {}, text)) };
     });
-    const words = { low: input("number", { min: 0, placeholder: "any" }), high: input("number", { min: 0, placeholder: "any" }) };
+    const [low, high] = [0, 1].map(() => input("number", { min: 0, placeholder: "any" }));
+    const words = { low, high };
     const disagree = input("checkbox");
     const [reset, copy] = ["Reset", "Copy link"].map((text) => make("button", { type: "button" }, text));
     const fieldset = (legend, ...inside) => make("fieldset", {}, make("legend", {}, legend), ...inside);
     const disagreeing = "only where models disagree: one is right, another wrong";
+    const labelledAfter = (text, control) => make("label", {}, control, make("span", {}, text));
+    const choices = Object.keys(controls).filter((name) => controls[name].length > 1);
     const form = make(
       "form",
       { "aria-label": "What to compute" },
       fieldset("Tasks", ...tasks.map(({ label }) => label)),
       fieldset("Answers", labelled("Words, from", words.low), labelled("to", words.high)),
-      ...(data.models.length > 1 ? [fieldset("Questions", make("label", {}, disagree, make("span", {}, disagreeing)))] : []),
-      fieldset(
-        "Numbers",
-        ...Object.keys(controls).filter((name) => controls[name].length > 1).map((name) => labelled(LABELS[name], controls[name])),
-      ),
+      ...(data.models.length > 1 ? [fieldset("Questions", labelledAfter(disagreeing, disagree))] : []),
+      fieldset("Numbers", ...choices.map((name) => labelled(LABELS[name], controls[name]))),
       make("div", { class: "buttons" }, reset, copy),
     );
     const status = make("p", { role: "status", "aria-live": "polite" });
@@ -466,12 +477,14 @@ window.whoknowsRecompute = (() => {
       return grid(title(method), "Trained on", columns, rows, place);
     };
 
-    const line = (kind, texts) => make("tr", {}, ...texts.map((text) => make(kind, kind === "th" ? { scope: "col" } : {}, text)));
+    const line = (kind, texts) =>
+      make("tr", {}, ...texts.map((text) => make(kind, kind === "th" ? { scope: "col" } : {}, text)));
 
     const grid = (caption, over, columns, rows, place, names = (row) => row) => {
       const cells = (row) => columns.map((column) => make("td", {}, button(place(row, column))));
       const lines = rows.map((row) => make("tr", {}, make("th", { scope: "row" }, names(row)), ...cells(row)));
-      return make("table", {}, make("caption", {}, caption), make("thead", {}, line("th", [over, ...columns])), make("tbody", {}, ...lines));
+      const head = make("thead", {}, line("th", [over, ...columns]));
+      return make("table", {}, make("caption", {}, caption), head, make("tbody", {}, ...lines));
     };
 
     const button = (cell) => {
@@ -490,7 +503,8 @@ window.whoknowsRecompute = (() => {
       panels.replaceChildren(read, ...methods.map(panel), make("div", { class: "bar" }));
       const free = Object.keys(data.methods).filter((method) => !data.methods[method].trained);
       const place = (method, scored) => find({ method, scored });
-      baselines.replaceChildren(...(free.length ? [grid("Training-free baselines", "Scored on", data.models, free, place, title)] : []));
+      const table = () => grid("Training-free baselines", "Scored on", data.models, free, place, title);
+      baselines.replaceChildren(...(free.length ? [table()] : []));
       if (!buttons.has(choice.cell)) choice.cell = "";
     };
 
@@ -500,11 +514,12 @@ window.whoknowsRecompute = (() => {
       const { better, chance, interval } = data.metrics[choice.metric];
       const coloured = [...results.values()].filter(({ cell }) => data.methods[cell.method].trained);
       const [low, high] = domain(coloured.map((result) => result.value), chance);
-      for (const [key, nodes] of buttons) for (const node of nodes) show(node, results.get(key), [low, high], done || !interval);
+      for (const [key, nodes] of buttons)
+        for (const node of nodes) show(node, results.get(key), [low, high], done || !interval);
       const ends = better ? [low, high] : [high, low];
       const bar = make("span", { class: "gradient", "aria-hidden": "true" });
       bar.style.background = `linear-gradient(to right, ${data.ramp.join(", ")})`;
-      panels.querySelector(".bar").replaceChildren(ends[0].toFixed(2), bar, `${ends[1].toFixed(2)}, better`);
+      panels.querySelector(".bar").replaceChildren(fixed(ends[0], 2), bar, `${fixed(ends[1], 2)}, better`);
       look(done);
     };
 
@@ -540,7 +555,8 @@ window.whoknowsRecompute = (() => {
     // --- The pressed cell in full.
     const look = (done) => {
       const key = pressed();
-      for (const [other, nodes] of buttons) for (const node of nodes) node.setAttribute("aria-pressed", String(other === key));
+      for (const [other, nodes] of buttons)
+        for (const node of nodes) node.setAttribute("aria-pressed", String(other === key));
       const result = results.get(key);
       if (!result) return detail.replaceChildren();
       const { cell, reason } = result;
@@ -551,25 +567,31 @@ window.whoknowsRecompute = (() => {
         const beneath = range ? [make("br"), make("small", {}, range)] : [];
         return make("tr", {}, make("th", { scope: "row" }, text), make("td", {}, of(metric), ...beneath));
       });
-      const heading = make("p", { class: "heading" }, make("b", {}, named(cell)), make("br"), `${said(result).replace(/^n/, "N")}.`);
+      const about = `${said(result).replace(/^n/, "N")}.`;
+      const heading = make("p", { class: "heading" }, make("b", {}, named(cell)), make("br"), about);
       const table = make("table", {}, make("caption", {}, "All metrics"), make("tbody", {}, ...numbers));
       const series = reason ? [] : [false, true].map((scaled) => reliability(data, result, scaled));
       const picture = reason ? [] : [diagram(series, data.methods[cell.method].hue, of("ece"))];
-      detail.replaceChildren(heading, make("div", { class: "detail" }, ...picture, table), ...(reason ? [] : [bins(series)]));
+      const more = reason ? [] : [bins(series)];
+      detail.replaceChildren(heading, make("div", { class: "detail" }, ...picture, table), ...more);
     };
 
     const SERIES = ["as it is", "after Platt scaling"];
 
     const diagram = (series, hue, ece) => {
       const [x, y] = [(at) => 48 + 240 * at, (at) => 252 - 240 * at];
-      const text = (at, down, words, attributes = {}) => draw("text", { x: at, y: down, "text-anchor": "middle", ...attributes }, words);
-      const point = (cx, cy, which) =>
-        draw("circle", { cx, cy, r: 4, stroke: hue, "stroke-width": 1.5, ...(which ? { fill: hue } : { class: "hollow" }) });
+      const text = (at, down, words, attributes = {}) =>
+        draw("text", { x: at, y: down, "text-anchor": "middle", ...attributes }, words);
+      const point = (cx, cy, which) => {
+        const filling = which ? { fill: hue } : { class: "hollow" };
+        return draw("circle", { cx, cy, r: 4, stroke: hue, "stroke-width": 1.5, ...filling });
+      };
       const bar = (bin, which) => {
         const ends = { x1: x(bin.x), x2: x(bin.x), y1: y(bin.low), y2: y(bin.high) };
         return draw("line", { ...ends, stroke: hue, "stroke-width": 1.5, "stroke-dasharray": which ? "none" : "2 2" });
       };
-      const marks = series.flatMap((all, which) => all.flatMap((bin) => [bar(bin, which), point(x(bin.x), y(bin.y), which)]));
+      const mark = (bin, which) => [bar(bin, which), point(x(bin.x), y(bin.y), which)];
+      const marks = series.flatMap((all, which) => all.flatMap((bin) => mark(bin, which)));
       const ticks = [0, 0.25, 0.5, 0.75, 1].flatMap((at) => [
         draw("line", { x1: x(at), x2: x(at), y1: y(0), y2: y(0) + 5, class: "axis" }),
         draw("line", { x1: x(0) - 5, x2: x(0), y1: y(at), y2: y(at), class: "axis" }),
@@ -577,7 +599,8 @@ window.whoknowsRecompute = (() => {
         text(x(0) - 9, y(at) + 4, String(at), { "text-anchor": "end" }),
       ]);
       const frame = draw("rect", { x: x(0), y: y(1), width: 240, height: 240, class: "axis", fill: "none" });
-      const diagonal = draw("line", { x1: x(0), y1: y(0), x2: x(1), y2: y(1), class: "axis", "stroke-dasharray": "3 3" });
+      const corners = { x1: x(0), y1: y(0), x2: x(1), y2: y(1) };
+      const diagonal = draw("line", { ...corners, class: "axis", "stroke-dasharray": "3 3" });
       const legend = SERIES.filter((_, which) => series[which].length).flatMap((name, which) => [
         point(60 + 90 * which, 306, which),
         text(70 + 90 * which, 310, name, { "text-anchor": "start" }),
@@ -588,7 +611,7 @@ window.whoknowsRecompute = (() => {
         text(x(0.03), y(0.93), `ECE ${ece}`, { "text-anchor": "start", "font-weight": "bold" }),
       ];
       const label =
-        `Reliability diagram: share of right answers by P(correct), in bins of equally many answers. ECE ${ece}. ` +
+        `Reliability diagram: share of right answers by P(correct), in ${data.bins} bins of equal width. ECE ${ece}. ` +
         "The bins are in the table beneath.";
       const about = { viewBox: "0 0 300 320", role: "img", "aria-label": label };
       return draw("svg", about, frame, diagonal, ...ticks, ...marks, ...titles, ...legend);
@@ -625,7 +648,8 @@ window.whoknowsRecompute = (() => {
       const answers = counted(kept.reduce((sum, mask) => sum + count(mask), 0), "answer");
       const questions = counted(chosen(kept, 0, data.count).length, "question");
       const some = [...results.values()].some((result) => !Number.isNaN(result.value));
-      const draws = `${Math.round(100 * data.level)} % intervals from ${counted(choice.resamples, "resample")} of questions.`;
+      const level = `${Math.round(100 * data.level)} %`;
+      const draws = `${level} intervals from ${counted(choice.resamples, "resample")} of questions.`;
       const how = some ? (interval ? draws : "This metric has no interval.") : "";
       const all = `${metric} on ${answers} to ${questions}: ${ranges.join("; ")}. ${how}`.trim();
       status.textContent = choice.tasks.length ? all : "No task is chosen.";

@@ -17,6 +17,7 @@ COMMANDS = {
     "book": ("report.book:main", "build a grid's report"),
     "pdf": ("report.pdf:main", "the same, and print it"),
     "pack": ("report.pack:main", "pack a grid's results, to be shown beside another's"),
+    "archive": ("report.archive:main", "bundle a finished run with its report, for a release or an archive"),
     "compare": ("report.compare:main", "differences between finished runs, cell by cell"),
     "bench": ("lab.bench:main", "measure the speed of a grid's models"),
     "score": ("use.commands:score", "P(correct) of new questions and answers"),

@@ -16,9 +16,9 @@ import browser
 from whoknows import __main__
 from whoknows.data import files
 from whoknows.evaluation import cells, scores
-from whoknows.report import book, chapters
-from whoknows.report.book import ICON
+from whoknows.report import book, chapters, history, strip
 from whoknows.report.pages import heatmaps
+from whoknows.report.slim import ICON
 from whoknows.run import grid, stages
 
 pytestmark = pytest.mark.slow
@@ -302,6 +302,26 @@ def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
     opened.wait("location.href.includes('/run/cell-probe_')")
 
 
+def test_a_number_in_the_text_marks_its_cell_by_mouse_and_by_keyboard(opened):
+    marked = "[...document.querySelectorAll('svg.marks path.marked')].map((cell) => cell.ariaLabel)"
+    opened.call("Emulation.setFocusEmulationEnabled", enabled=True)
+    opened.visit()
+    links = opened.read(
+        "[...document.querySelectorAll('.cell_output li a[href*=\"run/cell-\"]')].map((link) => link.textContent)"
+    )
+    assert len(links) > 1 and opened.read(marked) == []
+    link = "document.querySelectorAll('.cell_output li a[href*=\"run/cell-\"]')[{}]"
+    point = link + ".dispatchEvent(new PointerEvent('pointer{}', {{bubbles: true}}))"
+    for start, end in ((link + ".focus()", link + ".blur()"), (point, point)):
+        for at, text in enumerate(links):
+            opened.read(start.format(at, "over"))
+            (label,) = opened.read(marked)
+            value = float(re.search(r"AUROC (0\.\d+)", label)[1])
+            assert abs(value - float(text)) < 0.006 and label.startswith("Probe" if at < 2 else "LoRA"), (text, label)
+            opened.read(end.format(at, "out"))
+            assert opened.read(marked) == []
+
+
 def test_a_tooltip_is_short_and_leaves_its_cell_in_sight(opened):
     opened.visit()
     opened.read("document.querySelector('.chart').scrollIntoView({block: 'center'})")
@@ -532,8 +552,8 @@ def test_a_parameter_is_shown_and_never_run(opened):
 def test_what_the_strips_offer_is_there(built):
     offered = 0
     for page in built[1].parent.glob("**/*.html"):
-        for strip in re.findall(r'<div class="strip">.*?</div>', page.read_text(), re.DOTALL):
-            for link in re.findall(r'href="([^"#]+)"', strip):
+        for line in re.findall(r'<div class="strip">.*?</div>', page.read_text(), re.DOTALL):
+            for link in re.findall(r'href="([^"#]+)"', line):
                 assert (page.parent / link).is_file(), f"{page.name}: {link}"
                 offered += link.endswith((".csv", ".parquet"))
     assert offered > 4
@@ -652,6 +672,31 @@ def test_a_page_has_its_icons_and_the_book_brings_no_others(opened, built):
     assert {name for name, _ in icons} <= {icon[1] for icon in ICON.finditer(script)} and len(ICON.findall(script)) < 60
 
 
+def test_the_book_brings_nothing_that_no_page_loads(opened, built):
+    """The icon of an admonition is a letter of a font, so that one stays."""
+    static = built[1].parent / "_static"
+    there = {str(path.relative_to(static)) for path in static.rglob("*") if path.is_file()}
+    assert not [name for name in there if name.endswith((".map", ".mo", ".ttf")) or "fa-regular" in name]
+    for path in (path for path in static.rglob("*") if path.suffix in (".css", ".js")):
+        text = path.read_text(encoding="utf-8")
+        assert "sourceMappingURL" not in text, path
+        for place in re.findall(r"url\((?!\W?data:)[\"']?([^)\"'?#]+)", text) if path.suffix == ".css" else ():
+            assert (path.parent / place).is_file(), f"{path}: {place}"
+    size = sum((static / name).stat().st_size for name in there if not name.startswith("tables/"))
+    assert size < 2_200_000, f"{size} bytes beside the pages and their tables"
+    opened.visit(f"run/{CHANGED}.html")
+    assert opened.read("document.fonts.ready.then((fonts) => fonts.check('900 16px \"Font Awesome 6 Free\"'))")
+    assert opened.errors == []
+
+
+def test_a_table_is_csv_if_it_is_small_and_else_parquet_alone(built):
+    tables = [*(built[1].parent / "_static/tables").iterdir()]
+    sizes = {path.suffix: [] for path in tables}
+    for path in tables:
+        sizes[path.suffix].append(path.stat().st_size)
+    assert {*sizes} == {".csv", ".parquet"} and max(sizes[".csv"]) <= strip.LARGEST
+
+
 def test_the_first_page_with_all_that_it_loads_is_below_two_megabytes(opened, built):
     opened.visit()
     assert (built[1].parent / "_static/vega.js").stat().st_size < opened.loaded < 2_000_000
@@ -670,8 +715,10 @@ def test_what_the_run_took(built):
         "| machine | `a machine` |",
         MODELS[0],
         grid.text(grid.load(built[0] / "two.yml"), built[0]),
+        f"{history.TITLE}\n\n{history.UNFINISHED}\n",
     ):
         assert fact in text
+    assert not (built[0] / "history.json").exists(), "one of its stages failed"
     run = chapters.collect(built[0] / "notebooks", grid.load(built[0] / "two.yml"))
     assert re.search(r"^LoRA \+ Prompt +4 \(1 failed\) +3\.0 min$", chapters.summary(run), re.MULTILINE)
 

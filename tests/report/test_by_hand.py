@@ -381,8 +381,8 @@ def span(values, form: str = "") -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def signed(value: float) -> str:
-    return f"{round(value, 2) + 0.0:+.2f}"
+def signed(value: float, digits: int = 2) -> str:
+    return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
 
 
 @pytest.fixture(scope="module")
@@ -610,7 +610,11 @@ def test_the_sentences_of_the_first_page(page, hand):
         f"- **{len(cells) - len(settled)} of {len(cells)} cells were still improving when training ended** (↗): they "
         "count in no sentence here and in no verdict.",
     ]
-    assert same(page("heatmaps")[0][4].splitlines(), expected)
+    shown = page("heatmaps")[0][4]
+    assert same(re.sub("</?a[^>]*>", "", shown).splitlines(), expected)
+    pages = {f"cell-{c[0]}_{c[1]}_{c[2]}.html?scored={c[3]}": f"{value[c]:.2f}" for c in settled}
+    linked = re.findall(r'<a href="run/([^"]+)">([^<]+)</a>', shown)
+    assert len(linked) == 4 and all(same(text, pages[address]) for address, text in linked)
 
 
 def test_the_answer_of_the_first_page(page, hand):
@@ -636,7 +640,7 @@ def test_the_answer_of_the_first_page(page, hand):
 
     def said(estimate, drawn, p, verdict):
         low, high = interval(drawn)
-        return f"{estimate:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, p {shown_p(p)}, {verdict})"
+        return f"{signed(estimate, 3)} (95 % interval {signed(low, 3)} to {signed(high, 3)}, p {shown_p(p)}, {verdict})"
 
     assert hand.improving(*weights["lora_prompt"]) and not hand.improving(*weights["probe"])
     unfinished = "no verdict, a cell was still improving ↗"
@@ -659,7 +663,10 @@ def test_the_answer_of_the_first_page(page, hand):
         lines.append(f"- **{kind}**, mean over 4 cells: {said(*hand.contrast(cells, HOME), line['p_holm'], verdict)}.")
     shown = page("heatmaps")[0][0]
     assert all(says(shown, line) for line in lines), lines
-    assert shown.startswith('<p class="answer">Training ') and "LoRA + Prompt without a verdict" in shown
+    says_of = {1: "Training helps: the probe is better", -1: "Training does not help: the probe is worse"}
+    sure = verdicts["probe"] == "significant"
+    helps = says_of[np.sign(values["probe"][0])] if sure else "The probe shows no significant gain"
+    assert shown.startswith(f'<p class="answer">{helps}') and "; LoRA + Prompt is inconclusive; " in shown
 
 
 def test_what_the_heatmaps_rest_on(page, hand):
@@ -784,8 +791,8 @@ def test_every_difference_of_the_claims(page, hand):
             line["claim"],
             line["contrast"],
             f"measured, {line['reading']}",
-            f"{line['estimate']:+.3f}",
-            f"{line['low']:+.3f} to {line['high']:+.3f}",
+            f"{signed(line['estimate'], 3)}",
+            f"{signed(line['low'], 3)} to {signed(line['high'], 3)}",
             shown_p(line["p_holm"]),
             shown_p(line["p_margin_holm"]),
             line["says"],
@@ -850,8 +857,8 @@ def deciding(lines: list[dict]) -> str:
     )
     lead = "the smallest difference is " if says == "holds" and len(lines) > 1 else ""
     shown = [
-        f"{line['contrast']}, {line['estimate']:+.2f}"
-        + (f" ({line['low']:+.2f} to {line['high']:+.2f})" if "low" in line else "")
+        f"{line['contrast']}, {signed(line['estimate'])}"
+        + (f" ({signed(line['low'])} to {signed(line['high'])})" if "low" in line else "")
         + (f", {line['reason']}" if line.get("reason") else "")
         for line in those[:3]
     ]
@@ -924,8 +931,8 @@ def test_every_difference_of_the_page_on_differences(page, hand):
                 ["—"] * 4
                 if few
                 else [
-                    f"{line['estimate']:+.3f}",
-                    f"{line['low']:+.3f} to {line['high']:+.3f}",
+                    f"{signed(line['estimate'], 3)}",
+                    f"{signed(line['low'], 3)} to {signed(line['high'], 3)}",
                     shown_p(line["p"]),
                     holm,
                 ]
@@ -989,7 +996,7 @@ def test_every_change_of_the_page_on_shift(page, hand):
                 assert line["says"] == by_hand["says"] if test_set != "in-distribution" else pd.isna(line["says"])
                 auroc, low, high, change = (by_hand[name] for name in ("auroc", "low", "high", "change"))
                 text, moved = "—" if np.isnan(auroc) else f"{auroc:.3f} ({low:.3f} – {high:.3f})", not np.isnan(change)
-                texts.append(text + (f"; {change:+.3f}" if moved and test_set != "in-distribution" else ""))
+                texts.append(text + (f"; {signed(change, 3)}" if moved and test_set != "in-distribution" else ""))
                 unfinished = f", {UNFINISHED}" if by_hand["says"] == UNFINISHED else ""
                 between = f"from {signed(by_hand['change_low'])} to {signed(by_hand['change_high'])}"
                 change = f" ({signed(change)}, {between}{unfinished})" if moved else ""
@@ -1025,7 +1032,8 @@ def test_what_leaving_a_task_out_costs(page, hand):
             continue
         a, b = (hand.auroc(cell, ["sciq"]) for cell in (known, unknown))
         low, high = interval(hand.drawn(unknown, ["sciq"]) - hand.drawn(known, ["sciq"]))
-        assert same([with_it, without, change], [f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f} ({low:+.3f} to {high:+.3f})"])
+        moved = f"{signed(b - a, 3)} ({signed(low, 3)} to {signed(high, 3)})"
+        assert same([with_it, without, change], [f"{a:.3f}", f"{b:.3f}", moved])
         changes += [(b - a, high)] * (not hand.improving(known, unknown))
     few, unfinished = sum(line[4] == "—" for line in lines), sum(line[4] != "—" for line in lines) - len(changes)
     falls = f"{sum(high < 0 for _, high in changes)} of {len(changes)} cases"
@@ -1114,9 +1122,8 @@ def test_every_number_of_the_page_on_controls(page, hand):
                     [line[name] for name in names.values()], abs=1e-6, nan_ok=True
                 )
                 p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
-                assert same(
-                    text[1], f"{line['estimate']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f}), {p}, {line['says']}"
-                )
+                estimate, low, high = (signed(line[name], 3) for name in ("estimate", "low", "high"))
+                assert same(text[1], f"{estimate} ({low} to {high}), {p}, {line['says']}")
         words = {
             "above": "Above it",
             "not significant": "Not significantly different",
@@ -1282,9 +1289,11 @@ def test_every_curve_of_a_cell(page, hand):
         )
         for series, p in (("as it is", expit(whole["logit"].to_numpy(float))), ("after Platt scaling", after)):
             line = drawn[scored, test_set, "reliability", series]
-            sizes = [len(part) for part in np.array_split(p, 10)]
-            assert line["x"] == pytest.approx([part.mean() for part in np.array_split(np.sort(p), 10)], abs=2e-3)
-            assert np.dot(line["y"], sizes) == pytest.approx(whole["correct"].sum(), abs=0.1)
+            right, edges = whole["correct"].to_numpy(bool), np.arange(11) / 10
+            bins = [(p >= low) & (p < high) for low, high in zip(edges, edges[1:])]
+            sizes = [int(bin.sum()) for bin in bins if bin.any()]
+            for name, values in (("x", p), ("y", right)):
+                assert line[name] == pytest.approx([values[bin].mean() for bin in bins if bin.any()], abs=1e-3)
             for low, value, high, n in zip(line["low"], line["y"], line["high"], sizes):
                 middle, spread = (
                     (value * n + 1.92) / (n + 3.84),

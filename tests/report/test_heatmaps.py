@@ -123,6 +123,25 @@ def test_the_answer_is_computed():
     )
 
 
+def test_what_is_shown_as_zero_has_no_sign():
+    values = [style.signed(value, 3) for value in (-0.0004, 0.0004, 0.0, -0.0006, 0.0006)]
+    assert values == ["0.000", "0.000", "0.000", "-0.001", "+0.001"]
+    assert [style.signed(value) for value in (-0.004, 0.0061, -0.0061)] == ["0.00", "+0.01", "-0.01"]
+    ends = [-0.0001], [-0.0002], [0.12]
+    assert style.with_interval(*ends, "+") == ["0.000 (0.000 to +0.120)"]
+    assert style.with_interval(*ends) == ["0.000 (0.000 – 0.120)"] and style.interval_text(-0.001, 0.2) == "0.00 – 0.20"
+    assert style.with_interval(*ends, "+", 1, " points") == ["0.0 points (0.0 to +0.1)"]
+    assert style.interval_column(pd.DataFrame({"low": [-0.0001], "high": [0.2]})) == ["0.000 to +0.200"]
+
+
+def test_the_values_of_the_answer_lead_to_the_pages_of_their_cells():
+    table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.701, np.nan, 0.7]).assign(n=90)
+    text = heatmaps.heatmaps_sentences(table, NO_PRIMARY, links=True)
+    probe = '<a href="run/cell-probe_b_b.html?scored=a">0.60</a> to <a href="run/cell-probe_a_a.html?scored=a">0.80</a>'
+    assert f"**Probe** reaches an AUROC of {probe} and " in text
+    assert re.findall(r"lora_prompt_(\w_\w.html.scored=\w).>([.\d]+)<", text) == [("a_a.html?scored=b", "0.70")]
+
+
 def test_the_answer_from_nothing():
     nothing = cells([np.nan] * 4, [np.nan] * 4)
     assert heatmaps.heatmaps_sentences(nothing, NO_PRIMARY) == "Nothing is measured yet."
@@ -346,7 +365,9 @@ def test_the_curves_of_a_cell_are_drawn_whole_for_few_models_and_for_many(scored
     svg = vl_convert.vegalite_to_svg(spec)
     assert ">m0 trained on m0,<" in svg and ">scored on m0 · in-distribution test questions<" in svg
     first = table[(table["scored"] == "m0") & (table["test_set"] == "in-distribution")]
-    assert svg.count('aria-roledescription="point"') == (first["curve"] == "reliability").sum() == 10, (
+    logits = pd.concat(parts).query("scored == 'm0'")["logit"].astype(float)
+    bins = {int(10 / (1 + np.exp(-logit))) for logit in logits}
+    assert svg.count('aria-roledescription="point"') == (first["curve"] == "reliability").sum() == len(bins), (
         "its rows have no validation answers to scale by"
     )
     longest = max(re.findall(r' d="M([^"Z]+)"', svg), key=lambda path: path.count("L"))

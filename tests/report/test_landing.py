@@ -15,6 +15,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from made_up import make_rows
 from whoknows.data import files
+from whoknows.data.methods import METHODS
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
@@ -108,8 +109,8 @@ def test_a_cell_whose_plateau_is_not_known_carries_no_part_of_the_answer(says, w
     table, _ = compared(rows.assign(unsettled=np.where(late, says, "")))
     assert table["says"].iloc[1:].tolist() == [says] * 3 and table["says"].iloc[0] != says
     text = landing.answer(table, "likelihood")
-    assert "how the probe and LoRA + Prompt compare is inconclusive; how self-trained estimators and" in text
-    assert "LoRA + Prompt without a verdict" in text and f"no verdict, {why}" in text
+    assert "how the two methods compare is inconclusive; how self- and cross-trained estimators" in text
+    assert "; LoRA + Prompt is inconclusive; " in text and f"no verdict, {why}" in text
 
 
 def test_what_is_missing_is_compared_with_nothing():
@@ -156,37 +157,43 @@ PLAIN = "answer likelihood, the best training-free baseline"
     [
         (
             (ABOVE, ABOVE, INSIGNIFICANT, ABOVE),
-            f"Training helps: the probe and LoRA + Prompt are better than {PLAIN}; the probe and LoRA + Prompt do not "
-            "differ significantly; self-trained estimators are better than cross-trained ones.",
+            f"Training helps: the probe and LoRA + Prompt are better than {PLAIN}; the two methods do not differ "
+            "significantly; self-trained estimators are better than cross-trained ones.",
         ),
         (
             (ABOVE, INSIGNIFICANT, ABOVE, BELOW),
-            f"Training helps in part: the probe is better than {PLAIN}, LoRA + Prompt is not significantly different "
-            "from it; the probe is better than LoRA + Prompt; self-trained estimators are worse than cross-trained "
-            "ones.",
+            f"Training helps in part: only the probe is better than {PLAIN}; the probe is better than LoRA + Prompt; "
+            "self-trained estimators are worse than cross-trained ones.",
         ),
         (
             (INSIGNIFICANT, INSIGNIFICANT, BELOW, INSIGNIFICANT),
-            "Training shows no significant gain: the probe and LoRA + Prompt are not significantly different from "
-            f"{PLAIN}; the probe is worse than LoRA + Prompt; self-trained estimators and cross-trained ones do not "
-            "differ significantly.",
+            f"Training shows no significant gain over {PLAIN}; the probe is worse than LoRA + Prompt; self- and "
+            "cross-trained estimators do not differ significantly.",
         ),
         (
             (BELOW, INSIGNIFICANT, INSIGNIFICANT, FEW),
-            f"Training shows no significant gain: LoRA + Prompt is not significantly different from {PLAIN}, the probe "
-            "is worse than it; the probe and LoRA + Prompt do not differ significantly; how self-trained estimators "
-            "and cross-trained ones compare is inconclusive.",
+            f"Training shows no significant gain: the probe is worse than {PLAIN}; the probe and LoRA + Prompt do not "
+            "differ significantly; how self- and cross-trained estimators compare is inconclusive.",
         ),
         (
             (BELOW, BELOW, EXPLORATORY, IMPROVING),
-            f"Training does not help: the probe and LoRA + Prompt are worse than {PLAIN}; how the probe and LoRA + "
-            "Prompt compare is inconclusive; how self-trained estimators and cross-trained ones compare is "
-            "inconclusive.",
+            f"Training does not help: the probe and LoRA + Prompt are worse than {PLAIN}; how the two methods compare "
+            "is inconclusive; how self- and cross-trained estimators compare is inconclusive.",
         ),
         (
             (IMPROVING, FEW, INSIGNIFICANT, INSIGNIFICANT),
             f"Whether training helps over {PLAIN}, is inconclusive; the probe and LoRA + Prompt do not differ "
-            "significantly; self-trained estimators and cross-trained ones do not differ significantly.",
+            "significantly; self- and cross-trained estimators do not differ significantly.",
+        ),
+        (
+            (ABOVE, IMPROVING, IMPROVING, INSIGNIFICANT),
+            f"Training helps: the probe is better than {PLAIN}; LoRA + Prompt is inconclusive; how the two methods "
+            "compare is inconclusive; self- and cross-trained estimators do not differ significantly.",
+        ),
+        (
+            (FEW, INSIGNIFICANT, ABOVE, BELOW),
+            f"LoRA + Prompt shows no significant gain over {PLAIN}; the probe is inconclusive; the probe is better "
+            "than LoRA + Prompt; self-trained estimators are worse than cross-trained ones.",
         ),
     ],
 )
@@ -201,6 +208,23 @@ def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
         "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.012"
     )
     assert seen[1].startswith("- **Probe − LoRA + Prompt**, mean over 4 cells: +0.01")
+
+
+def test_the_answer_is_one_sentence_that_is_read_at_once():
+    verdicts = (ABOVE, INSIGNIFICANT, BELOW, IMPROVING)
+    plain = [name for name, method in METHODS.items() if method.family in ("likelihood", "zero_shot")]
+    for of, baseline in itertools.product(itertools.product(verdicts, repeat=4), plain):
+        if IMPROVING in of[:2] and of[2] != IMPROVING:
+            continue  # the difference of two methods rests on the cells of both
+        text = Seen(landing.answer(table_of(*of), baseline).split("\n")[0]).text
+        words = [word for word in text.split() if word != "+"]
+        assert len(words) <= (36 if baseline == "likelihood" else 38), text
+
+
+def test_a_difference_that_is_shown_as_zero_has_no_sign():
+    table = table_of(*[INSIGNIFICANT] * 4).assign(estimate=-0.0002, low=-0.0004, high=0.0004)
+    text = landing.answer(table, "likelihood")
+    assert "Probe 0.000 (95 % interval 0.000 to 0.000, p 0.030, not significant)" in text
 
 
 def test_the_box_counts_what_the_rows_hold(tmp_path):

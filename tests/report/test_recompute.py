@@ -177,14 +177,14 @@ def test_the_reliability_diagram_is_that_of_the_cells_page(run, opened, scaled):
         const prepared = whoknowsRecompute.prepare(data, choice, whoknowsRecompute.select(data, choice), cell);
         return whoknowsRecompute.reliability(data, prepared, {json.dumps(scaled)});
     }})()""")
-    ordered = rows.sort_values(["seed", "task", "question_id"])  # equal confidences may be of two bins
+    ordered = rows.sort_values(["seed", "task", "question_id"])
     of_cell = ordered[
         (ordered["method"] == "probe") & (ordered["reader"] == "birch") & (ordered["trained_on"] == "birch")
     ]
     table = cell.curves(of_cell, FOUR)
     table = table[(table["scored"] == "cedar") & (table["test_set"] == "in-distribution")]
     expected = table[(table["curve"] == "reliability") & (table["series"] == cell.SCALED[scaled])]
-    assert len(bins) == len(expected) == 10
+    assert 5 < len(bins) == len(expected) <= 10
     for name in ("x", "y", "low", "high"):
         assert [one[name] for one in bins] == pytest.approx([*expected[name]], abs=1e-9)
 

@@ -116,7 +116,12 @@ def ece(logit: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
     """
     logit, correct = checked(logit, correct)
     confidence = expit(logit)
-    return _binned(confidence, correct, np.minimum((confidence * bins).astype(int), bins - 1))
+    return _binned(confidence, correct, equal_width(confidence, bins))
+
+
+def equal_width(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
+    """Which bin of equal width over [0, 1] each P(correct) is in, shape [n]; the bins of `ece`."""
+    return np.minimum((confidence * bins).astype(int), bins - 1)
 
 
 def ece_equal_mass(logit: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from altair.vegalite.v6 import display
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.files import ROOT
-from whoknows.report import chapters, citation, strip
+from whoknows.report import chapters, citation, history, pack, slim, strip
 from whoknows.run import grid, notebook, parameters, provenance, stages
 
 # What some pages lead on to.
@@ -103,9 +102,18 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     written, full = Path(grid_file).read_text(encoding="utf-8"), grid.text(chosen, Path(grid_file).parent)
     bench = results / "bench.parquet"
     speed = chapters.speed(files.read_parquet(bench)) if bench.exists() else ""
-    texts["run/record.md"] = chapters.record(pages, written, full) + speed
+    texts["run/record.md"] = chapters.record(pages, written, full, _changes(pages, first, chosen, results)) + speed
     texts["run/assets.md"] = licences()
     return texts
+
+
+def _changes(pages: list[chapters.Chapter], first: chapters.Chapter, chosen: grid.Grid, results: Path) -> str:
+    """What this run changed, as Markdown; a finished one is kept to compare the next one with."""
+    scores = Path(first.parameters.get("out", ""))
+    if any(page.failed for page in (first, *pages)) or not scores.is_file():
+        return history.section(None, None)
+    now = history.summary(files.read_parquet(scores), pack.about(pages), chosen)
+    return history.section(history.before(results / "history.json", now), now)
 
 
 def from_rows(stage: str, pages: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
@@ -167,7 +175,7 @@ def sphinx(source: Path, builder: str = "html") -> Path:
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"NO_COLOR": "1"})
     index = source / "_build" / builder / "index.html"
     if index.exists():
-        keep_used(index.parent)
+        slim.slim(index.parent)
     if done.returncode or not index.exists():
         lines = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
         where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
@@ -223,26 +231,3 @@ def write_charts(folder: Path) -> None:
 def bundled_version() -> str:
     """The Vega-Lite version that Altair's specifications are written for, as vl-convert names it."""
     return ".".join(display.VEGALITE_VERSION.split(".")[:2])
-
-
-# name:[width, height, [other names], "codepoint", "outline" or ["outline", "outline"]]
-ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[[^\]]*\],"[a-f0-9]*",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?')
-LETTER = re.compile(r'(?:\.fa-[a-z0-9-]+:before,?)+\{content:"[^"]*"\}')
-NAME = re.compile(r"\bfa-([a-z0-9-]+)")
-
-
-def keep_used(html: Path) -> None:
-    """Drops from the theme's script the icons that no page and no other script names, and from its style all of them.
-
-    The style would show icons as letters, from a font that pages then load, until the script draws them.
-
-    Args:
-        html: folder of a built book.
-    """
-    static = html / "_static"
-    script, style = static / "scripts" / "fontawesome.js", static / "styles" / "pydata-sphinx-theme.css"
-    readers = [path for pattern in ("**/*.html", "_static/**/*.js") for path in html.glob(pattern) if path != script]
-    used = {name for path in readers for name in NAME.findall(path.read_text(encoding="utf-8"))}
-    text = script.read_text(encoding="utf-8")
-    files.write_text(script, ICON.sub(lambda icon: icon[0] if icon[1] in used else "", text))
-    files.write_text(style, LETTER.sub("", style.read_text(encoding="utf-8")))

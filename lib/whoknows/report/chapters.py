@@ -224,15 +224,16 @@ def _switches(cells: list[Chapter], chosen: dict) -> str:
     return f'<form class="choose" data-pages="{pages}">{lists}<button>Show</button><output></output></form>'
 
 
-def record(chapters: list[Chapter], written: str, full: str) -> str:
+def record(chapters: list[Chapter], written: str, full: str, changes: str) -> str:
     """The page on the run itself, as Markdown: how notebooks ended, times, machines, versions, commits, the grid.
 
     Args:
         written: the grid as its file has it.
         full: the grid with all that its file leaves out.
+        changes: as `history.section` returns.
     """
     lines = ["# The run", "", "## Every notebook", "", *_folded_stages(chapters)]
-    lines += ["## Where it ran, and on what", "", "| | |", "|---|---|"]
+    lines += [changes, "## Where it ran, and on what", "", "| | |", "|---|---|"]
     for key in ("machine", "commit", "precision"):
         lines.append(f"| {key} | {_all_of(chapter.about.get(key) for chapter in chapters)} |")
     versions = [chapter.about.get("versions", {}) for chapter in chapters]

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from html import escape
 from pathlib import Path
 
 import vl_convert
@@ -17,11 +18,15 @@ SCALE = 1.5  # of the preview's pixels to the chart's: some 1,200 in a row, as p
 
 
 def read(path: Path = ROOT / "CITATION.cff") -> dict:
-    """What is to be cited: the fields of the file, and `authors` as their names."""
+    """What is to be cited: the fields of the file, `authors` as their names, the same with family names first, doi."""
     about = files.read_yaml(path)
-    names = [author.get("name") or f"{author['given-names']} {author['family-names']}" for author in about["authors"]]
+    forms = {"authors": "{given-names} {family-names}", "sorted_names": "{family-names}, {given-names}"}
+    names = {
+        key: [author.get("name") or form.format_map(author) for author in about["authors"]]
+        for key, form in forms.items()
+    }
     found = [one["value"] for one in about.get("identifiers", []) if one["type"] == "doi"]
-    return about | {"authors": names, "doi": about.get("doi") or next(iter(found), "")}
+    return about | names | {"doi": about.get("doi") or next(iter(found), "")}
 
 
 def byline(about: dict, date: str, home: str) -> str:
@@ -46,6 +51,25 @@ def byline(about: dict, date: str, home: str) -> str:
     return f":::{{container}} byline\n{' · '.join(filter(None, [*facts, *links]))}\n:::"
 
 
+def zenodo(about: dict, answer: str) -> dict:
+    """The metadata of a deposit on Zenodo, as developers.zenodo.org (*Deposit metadata*) names them.
+
+    Args:
+        about: as `read` returns.
+        answer: HTML of what the deposit says.
+    """
+    cited = [one for reference in about.get("references", []) for one in reference.get("identifiers", [])]
+    return {
+        "title": about["title"],
+        "upload_type": about["type"],
+        "description": f"<p>{answer}</p><p>{escape(about['message'])}</p>",
+        "creators": [{"name": name} for name in about["sorted_names"]],
+        "version": about["version"],
+        "license": about["license"].lower(),
+        "related_identifiers": [{"identifier": one["value"], "relation": "references"} for one in cited],
+    }
+
+
 def date() -> str:
     """The day of the checkout's commit; "" without git."""
     asked = ["git", "log", "-1", "--format=%cs"]
@@ -66,10 +90,7 @@ def preview(landing: NotebookNode, about: dict, static: Path) -> dict[str, str]:
     Returns:
         title, description, authors and image (the picture's place in the book; "" where there is no chart).
     """
-    outputs = [output.get("data", {}) for cell in landing.cells for output in cell.get("outputs", [])]
-    answers = [ANSWER.search("".join(data.get("text/markdown", ""))) for data in outputs]
-    answer = next((found[1] for found in answers if found), "")
-    spec = next(filter(None, (_spec("".join(data.get("text/html", ""))) for data in outputs)), None)
+    spec = next(filter(None, (_spec("".join(data.get("text/html", ""))) for data in _outputs(landing))), None)
     if spec:
         picture = vl_convert.vegalite_to_png(json.dumps(spec | {"background": "white", "padding": 20}), scale=SCALE)
         (static / PREVIEW).write_bytes(picture)
@@ -77,7 +98,17 @@ def preview(landing: NotebookNode, about: dict, static: Path) -> dict[str, str]:
     title = title[0].upper() + title[1:]
     image = f"_static/{PREVIEW}" if spec else ""
     # the answer is HTML already, which the template must not escape again
-    return {"title": title, "description": answer, "authors": ", ".join(about["authors"]), "image": image}
+    return {"title": title, "description": answer(landing), "authors": ", ".join(about["authors"]), "image": image}
+
+
+def answer(landing: NotebookNode) -> str:
+    """The sentence of the first page that answers its question, as HTML; "" if it has none."""
+    texts = (ANSWER.search("".join(data.get("text/markdown", ""))) for data in _outputs(landing))
+    return next((found[1] for found in texts if found), "")
+
+
+def _outputs(landing: NotebookNode) -> list[dict]:
+    return [output.get("data", {}) for cell in landing.cells for output in cell.get("outputs", [])]
 
 
 def _spec(html: str) -> dict | None:

@@ -10,6 +10,7 @@ import argparse
 import json
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import altair as alt
@@ -203,7 +204,7 @@ def sections(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "Scored": lines["scored"],
             baseline: lines["before"].map("{:.3f}".format, na_action="ignore"),
             run: lines["after"].map("{:.3f}".format, na_action="ignore"),
-            "Difference": lines["difference"].map("{:+.3f}".format, na_action="ignore"),
+            "Difference": lines["difference"].map(partial(style.signed, digits=3), na_action="ignore"),
             "95 % interval": style.interval_column(lines),
             "Note": lines["says"],
         }).fillna("—")  # fmt: skip
@@ -222,10 +223,10 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     drawn = pd.concat([cells.heatmap_axes(trained, reading) for reading in readings], ignore_index=True)
     mark = np.where(drawn["says"] == IMPROVING, f" {plateau.MARK}", "")
     drawn["value"] = [
-        f"{value:+.2f}{note}" if pd.notna(value) else "—" for value, note in zip(drawn["difference"], mark)
+        f"{style.signed(value)}{note}" if pd.notna(value) else "—" for value, note in zip(drawn["difference"], mark)
     ]
     ends = zip(drawn["low"], drawn["high"])
-    drawn["between"] = [f"{low:+.2f} to {high:+.2f}" if pd.notna(low) else "" for low, high in ends]
+    drawn["between"] = [f"{style.signed(low)} to {style.signed(high)}" if pd.notna(low) else "" for low, high in ends]
     drawn["title"] = drawn["method"].map(METHOD_TITLES)
     most = float(np.nanmax([0.05, *drawn["difference"].abs()]))
     order = [*models, *(name for name in dict.fromkeys(drawn["model"]) if name not in models)]

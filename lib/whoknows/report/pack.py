@@ -56,13 +56,13 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         for path in (path for path in more if (results / path).exists()):
             files.write_parquet(place / path, files.read_parquet(results / path), **SMALL)
         files.write_text(place / "grid.yml", grid.text(chosen, folder))
-        about = _about(chapters.collect(results / "notebooks", chosen))
-        files.write_text(place / "about.json", json.dumps(about, indent=1))
+        facts = about(chapters.collect(results / "notebooks", chosen))
+        files.write_text(place / "about.json", json.dumps(facts, indent=1))
 
     files.write_folder(folder, write)
 
 
-def _about(run: list[chapters.Chapter]) -> dict:
+def about(run: list[chapters.Chapter]) -> dict:
     """Commit, machine, number format and versions of the stages that made what is packed; all where they differ."""
     made = [chapter.about for chapter in run if chapter.stage in MADE_BY]
     versions = [about.get("versions", {}) for about in made]

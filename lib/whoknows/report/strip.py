@@ -3,7 +3,6 @@
 import html
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from urllib.parse import quote
@@ -14,11 +13,12 @@ from nbformat.v4 import new_markdown_cell
 
 from whoknows.data import files, tables
 from whoknows.data.files import ROOT
+from whoknows.report.pack import SMALL
 
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 CAPTION = '<p class="figure-caption">'
-LARGEST = 1_000_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
+LARGEST = 100_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
 # Parameters that name a table which the notebook wrote, and what the strip calls it.
 TABLES = {"out": "table", "rows_out": "rows"}
 
@@ -88,7 +88,7 @@ def _has(text: str, cell: NotebookNode) -> bool:
 
 
 def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
-    """Copies the tables that the notebook wrote, as CSV if they are small, and as they are.
+    """Copies the tables that the notebook wrote, as CSV if they are small, and as Parquet.
 
     Returns:
         Names of the files by the texts of the links to them.
@@ -98,11 +98,12 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
         path, stem = Path(str(about["parameters"].get(key, ""))), f"{name}-{title}"
         if path.suffix == ".parquet" and path.exists():
             (static / "tables").mkdir(parents=True, exist_ok=True)
-            text = _inert(files.read_parquet(path)).to_csv(index=False)
+            table = files.read_parquet(path)
+            text = _inert(table).to_csv(index=False)
             if len(text) <= LARGEST:
                 files.write_text(static / "tables" / f"{stem}.csv", text)
                 names[f"{title} as CSV"] = f"{stem}.csv"
-            shutil.copy(path, static / "tables" / f"{stem}.parquet")
+            files.write_parquet(static / "tables" / f"{stem}.parquet", table, **SMALL)
             names[f"{title} as Parquet"] = f"{stem}.parquet"
     return names
 

@@ -15,12 +15,11 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.rows import one_class
 from whoknows.evaluation import scores
 from whoknows.evaluation.cells import first_test_set, test_sets
-from whoknows.evaluation.metrics import risk_coverage
+from whoknows.evaluation.metrics import BINS, equal_width, risk_coverage
 from whoknows.evaluation.plateau import IMPROVING, MARK, TOLERANCE
 from whoknows.report.pages import style
 
 POINTS = 50  # places along a curve
-BINS = 10
 WORST = 10  # answers that a table of mistakes shows
 UNIT = alt.Scale(domain=[0, 1])
 SCALED = ["as it is", "after Platt scaling"]
@@ -106,7 +105,7 @@ def _confidence(cell: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reliability(cell: pd.DataFrame, fitted: dict) -> pd.DataFrame:
-    """Share of right answers by mean P(correct) in bins of equally many answers, before and after Platt scaling."""
+    """Share of right answers by mean P(correct) in each bin of ECE with an answer, before and after Platt scaling."""
     correct, logit = cell["correct"].to_numpy(bool), cell["logit"].to_numpy(float)
     scaled, keys = logit.copy(), [*scores.ESTIMATOR, "scored"]
     for key, places in cell.reset_index(drop=True).groupby(keys).indices.items():
@@ -115,9 +114,10 @@ def _reliability(cell: pd.DataFrame, fitted: dict) -> pd.DataFrame:
     for series, values in zip(SCALED, (logit, scaled)):
         if np.isnan(values).any():
             continue
-        for places in filter(len, np.array_split(np.argsort(values, kind="stable"), BINS)):
-            right, n = correct[places].sum(), len(places)
-            (low, high), x = _wilson(right, n), expit(values[places]).mean()
+        which = equal_width(confidence := expit(values))
+        for places in (which == bin for bin in np.unique(which)):
+            right, n = correct[places].sum(), places.sum()
+            (low, high), x = _wilson(right, n), confidence[places].mean()
             parts.append({"curve": "reliability", "series": series, "x": x, "y": right / n, "low": low, "high": high})
     return pd.DataFrame(parts)
 

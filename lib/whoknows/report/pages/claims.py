@@ -10,7 +10,7 @@ below the margin, and a claim of no visible difference has a verdict with enough
 import itertools
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import altair as alt
@@ -347,7 +347,7 @@ def contrasts_html(table: pd.DataFrame) -> str:
         for source, reading in zip(table["source"], table["reading"])
     ]
     p_titles = _p_titles()
-    forms = {"estimate": "{:+.3f}".format} | dict.fromkeys(p_titles, style.p_text)
+    forms = {"estimate": partial(style.signed, digits=3)} | dict.fromkeys(p_titles, style.p_text)
     columns = {
         "claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate",
         "interval": "95 % interval", **p_titles, "says": "Verdict", "reason": "Because",
@@ -426,8 +426,8 @@ def _deciding(table: pd.DataFrame, verdict: str) -> str:
 def _difference(line) -> str:
     if pd.isna(line.estimate):
         return f"{line.contrast}, {line.reason}"
-    between = "" if pd.isna(getattr(line, "low", None)) else f" ({line.low:+.2f} to {line.high:+.2f})"
-    return f"{line.contrast}, {line.estimate:+.2f}{between}" + (f", {line.reason}" if line.reason else "")
+    between = "" if pd.isna(getattr(line, "low", None)) else f" ({style.signed(line.low)} to {style.signed(line.high)})"
+    return f"{line.contrast}, {style.signed(line.estimate)}{between}" + (f", {line.reason}" if line.reason else "")
 
 
 def _count(count: int, verb: str) -> str:

@@ -1,5 +1,7 @@
 """Differences between cells on the same answers: of methods, of native and cross training, and of readers."""
 
+from functools import partial
+
 import altair as alt
 import numpy as np
 import pandas as pd
@@ -148,7 +150,7 @@ def differences_html(table: pd.DataFrame) -> str:
         "kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval",
         "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict",
     }  # fmt: skip
-    forms = {"estimate": "{:+.3f}".format, "p": style.p_text, "p_holm": style.p_text}
+    forms = {"estimate": partial(style.signed, digits=3), "p": style.p_text, "p_holm": style.p_text}
     by_test_set = table.assign(interval=style.interval_column(table)).groupby("test_set", sort=False)
     parts = [style.captioned(style.columns_html(group, columns, **forms), test_set) for test_set, group in by_test_set]
     return style.folded("The same numbers as tables", "\n".join(parts))

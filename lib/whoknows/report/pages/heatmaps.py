@@ -310,7 +310,7 @@ def _linked(text: str, line) -> str:
     return f'<a href="{page_of(line)}">{text}</a>' if pd.notna(line.auroc) else text
 
 
-def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series) -> str:
+def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = False) -> str:
     """What the first picture shows (reading A, the first test set), and how sure it is.
 
     Cells that were still improving when training ended, and those of released adapters, are in none of these
@@ -319,6 +319,7 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series) -> str:
     Args:
         table: as `cells.heatmap_table` returns.
         primary: as `claims.corrected` returns.
+        links: whether the values of cells lead to the pages of their estimators, which marks the cells.
     """
     shown = first_heatmap(table)
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
@@ -327,7 +328,7 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series) -> str:
     settled = measured[no_verdict(measured) == ""]
     sentences = [_unfinished(measured)]
     if len(settled):
-        sentences = [_how_well(shown, settled), _how_sure(settled, primary), *sentences]
+        sentences = [_how_well(shown, settled, links), _how_sure(settled, primary), *sentences]
     sentences.append(_who_reads(table))
     return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
 
@@ -361,9 +362,9 @@ def _unfinished(measured: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
-def _how_well(shown: pd.DataFrame, measured: pd.DataFrame) -> str:
+def _how_well(shown: pd.DataFrame, measured: pd.DataFrame, links: bool) -> str:
     methods = [method for method in COMPARED if method in set(shown["method"])]
-    ranges = " and ".join(_range(METHOD_TITLES[method], shown[shown["method"] == method]) for method in methods)
+    ranges = " and ".join(_range(METHOD_TITLES[method], shown[shown["method"] == method], links) for method in methods)
     above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
     lead = f"Better than chance in {above} of {len(measured)} cells"
     lead = lead if above else "Nowhere significantly better than chance"
@@ -391,15 +392,17 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
     return f"{sentence}."
 
 
-def _range(name: str, cells: pd.DataFrame) -> str:
+def _range(name: str, cells: pd.DataFrame, links: bool) -> str:
     measured = cells.dropna(subset="auroc")
     why = no_verdict(measured)
-    values = measured.loc[why == "", "auroc"]
-    if not len(values):
+    settled = measured[why == ""].sort_values("auroc")
+    if settled.empty:
         states = {IMPROVING: IMPROVING, RELEASED: "trained by others"}
         why = " or ".join(state for reason, state in states.items() if reason in set(why))
         return f"**{name}** was {why} in every cell" if why else f"**{name}** has no measured cell"
-    return f"**{name}** reaches an AUROC of {style.span(f'{values.min():.2f}', f'{values.max():.2f}')}"
+    ends = {f"{line.auroc:.2f}": line for line in settled.iloc[[0, -1]].itertuples()}
+    shown = [_linked(*end) if links else end[0] for end in ends.items()]
+    return f"**{name}** reaches an AUROC of {style.span(shown[0], shown[-1])}"
 
 
 # In the names of models that were tuned to instructions, and of how many parameters they have.

@@ -132,8 +132,15 @@ def answer(table: pd.DataFrame, baseline: str) -> str:
     """
     says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
     parts = [_helps(says[TRAINING], baseline)] if TRAINING in says else []
-    parts += [_stands(says[METHOD].iloc[0], "the probe", "LoRA + Prompt")] if METHOD in says else []
-    parts += [_stands(says[SELF].iloc[0], "self-trained estimators", "cross-trained ones")] if SELF in says else []
+    both = " and ".join(NAMED.values())
+    named = {
+        METHOD: (
+            *NAMED.values(),
+            "the two methods" if all(name in "".join(parts) for name in NAMED.values()) else both,
+        ),
+        SELF: ("self-trained estimators", "cross-trained ones", "self- and cross-trained estimators"),
+    }
+    parts += [_stands(says[kind].iloc[0], *names) for kind, names in named.items() if kind in says]
     if not parts:
         return '<p class="answer">Nothing can be compared yet.</p>'
     sentence = "; ".join(parts)
@@ -151,38 +158,34 @@ BETTER = (
 def _helps(says: pd.Series, baseline: str) -> str:
     """Whether training helps, as a part of a sentence, by what the test of each method says."""
     plain = f"{_inside(METHOD_TITLES.get(baseline, baseline))}, the best training-free baseline"
-    settled, unsettled = says[~says.isin(OPEN)], says[says.isin(OPEN)]
+    settled, unsettled = says[~says.isin(OPEN)], says.index[says.isin(OPEN)]
     if settled.empty:
         return f"whether training helps over {plain}, is inconclusive"
-    verbs = {ABOVE: "better than", INSIGNIFICANT: "not significantly different from", BELOW: "worse than"}
-    groups = {verb: settled.index[settled == verdict] for verdict, verb in verbs.items()}
-    said = [f"{_are(methods)} {verb}" for verb, methods in groups.items() if len(methods)]
-    parts = [f"{said[0]} {plain}", *(f"{other} it" for other in said[1:])]
-    parts += (
-        [f"{' and '.join(NAMED[method] for method in unsettled.index)} without a verdict"] if len(unsettled) else []
-    )
-    leads = {
-        ABOVE: "training helps",
-        INSIGNIFICANT: "training shows no significant gain",
-        BELOW: "training does not help",
-    }
-    mixed = "training helps in part" if ABOVE in set(settled) else leads[INSIGNIFICANT]
-    return f"{leads[settled.iloc[0]] if settled.nunique() == 1 else mixed}: {', '.join(parts)}"
+    above, below = (settled.index[settled == verdict] for verdict in (ABOVE, BELOW))
+    if len(above):
+        lead, only = ("training helps", "") if len(above) == len(settled) else ("training helps in part", "only ")
+        text = f"{lead}: {only}{_are(above)} better than {plain}"
+    elif len(below):
+        lead = "training does not help" if len(below) == len(settled) else "training shows no significant gain"
+        text = f"{lead}: {_are(below)} worse than {plain}"
+    else:
+        who = NAMED[settled.index[0]] if len(unsettled) else "training"
+        text = f"{who} shows no significant gain over {plain}"
+    return "; ".join([text, *(f"{NAMED[method]} is inconclusive" for method in unsettled)])
 
 
 def _are(methods) -> str:
     return " and ".join(NAMED[method] for method in methods) + (" is" if len(methods) == 1 else " are")
 
 
-def _stands(verdict: str, one: str, other: str) -> str:
+def _stands(verdict: str, one: str, other: str, both: str) -> str:
     """How two things compare, as a part of a sentence."""
     are = "is" if one.startswith("the ") else "are"
-    compared = f"{one} and {other}"
     return {
         ABOVE: f"{one} {are} better than {other}",
         BELOW: f"{one} {are} worse than {other}",
-        INSIGNIFICANT: f"{compared} do not differ significantly",
-    }.get(verdict, f"how {compared} compare is inconclusive")
+        INSIGNIFICANT: f"{both} do not differ significantly",
+    }.get(verdict, f"how {both} compare is inconclusive")
 
 
 def _inside(title: str) -> str:
@@ -211,7 +214,8 @@ def _difference(line) -> str:
     says = {ABOVE: "significant", BELOW: "significant", RELEASED: f"no verdict, a cell is {RELEASED}"}
     says |= {IMPROVING: f"no verdict, a cell was {IMPROVING} {MARK}"}
     verdict = says.get(line.says, line.says)
-    return f"{line.estimate:+.3f} (95 % interval {line.low:+.3f} to {line.high:+.3f}{p}, {verdict})"
+    estimate, low, high = (style.signed(value, 3) for value in (line.estimate, line.low, line.high))
+    return f"{estimate} (95 % interval {low} to {high}{p}, {verdict})"
 
 
 def box_html(

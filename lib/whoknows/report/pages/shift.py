@@ -206,7 +206,7 @@ def shift_html(table: pd.DataFrame) -> str:
     Args:
         table: as `shift` returns.
     """
-    changed = [f"; {change:+.3f}" if pd.notna(change) else "" for change in table["change"]]
+    changed = [f"; {signed(change, 3)}" if pd.notna(change) else "" for change in table["change"]]
     values = with_interval(table["auroc"], table["low"], table["high"])
     drawn = table.assign(
         says=[(value or "—") + change for value, change in zip(values, changed)],

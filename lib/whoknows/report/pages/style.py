@@ -8,6 +8,7 @@ import json
 import math
 import textwrap
 from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape
 
 import altair as alt
@@ -171,7 +172,7 @@ def finished(chart: alt.TopLevelMixin, name: str, described: str, **properties):
 
 def interval_text(low: float, high: float) -> str:
     """An interval in words; "" if it is missing."""
-    return "" if np.isnan(low) or np.isnan(high) else f"{low:.2f} – {high:.2f}"
+    return "" if np.isnan(low) or np.isnan(high) else f"{low:z.2f} – {high:z.2f}"
 
 
 def values_text(drawn: pd.DataFrame) -> list[str]:
@@ -273,9 +274,9 @@ def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str
     for column, title in COLUMNS.items():
         suffix = "" if before + column == "auroc" else f"_{before}{column}"
         ends = zip(*(table.get(end + suffix, none) for end in ("low", "high")))
-        between = [f"<br/><small>{low:.3f} – {high:.3f}</small>" if pd.notna(low) else "" for low, high in ends]
+        between = [f"<br/><small>{low:z.3f} – {high:z.3f}</small>" if pd.notna(low) else "" for low, high in ends]
         values = zip(table[before + column], between)
-        shown[title] = ["—" if pd.isna(value) else f"{value:.3f}{beneath}" for value, beneath in values]
+        shown[title] = ["—" if pd.isna(value) else f"{value:z.3f}{beneath}" for value, beneath in values]
     return pd.DataFrame(shown)
 
 
@@ -290,9 +291,10 @@ def with_interval(
         digits: after the point.
         unit: stands after the value.
     """
-    to, form = "to" if sign else "–", f"{sign}.{digits}f"  # a dash before a sign would look like a minus
+    form = partial(signed, digits=digits) if sign else f"{{:z.{digits}f}}".format
+    to = "to" if sign else "–"  # a dash before a sign would look like a minus
     return [
-        f"{value:{form}}{unit} ({low:{form}} {to} {high:{form}})" if pd.notna(value) else None
+        f"{form(value)}{unit} ({form(low)} {to} {form(high)})" if pd.notna(value) else None
         for value, low, high in zip(values, lows, highs)
     ]
 
@@ -300,7 +302,7 @@ def with_interval(
 def interval_column(table: pd.DataFrame) -> list[str | None]:
     """The intervals of differences in words; None where there is none."""
     ends = zip(table["low"], table["high"])
-    return [f"{low:+.3f} to {high:+.3f}" if pd.notna(low) else None for low, high in ends]
+    return [f"{signed(low, 3)} to {signed(high, 3)}" if pd.notna(low) else None for low, high in ends]
 
 
 def p_text(p: float) -> str:
@@ -308,9 +310,10 @@ def p_text(p: float) -> str:
     return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def signed(value: float) -> str:
-    """A difference with its sign."""
-    return f"{round(value, 2) + 0.0:+.2f}"  # -0.00 would look like a difference
+def signed(value: float, digits: int = 2) -> str:
+    """A difference with its sign; one that is shown as zero has none, since -0.00 would look like a difference."""
+    text = f"{value:+z.{digits}f}"
+    return text if float(text) else text[1:]
 
 
 def counted(says: pd.Series, verdicts: Iterable[str]) -> str:

@@ -316,13 +316,13 @@ def _shared(lines: pd.DataFrame) -> pd.Series:
 
 def _less(line, before: str = "") -> str:
     """A difference of AUROC with its interval, and what keeps it from a verdict."""
-    ends = [f"{value:+.3f}" for value in (line.difference, line.difference_low, line.difference_high)]
+    ends = [style.signed(value, 3) for value in (line.difference, line.difference_low, line.difference_high)]
     return _noted(line, before, "", *ends)
 
 
 def _points_less(line, before: str = "") -> str:
     """The same of a share, in percentage points."""
-    ends = [f"{100 * value:+.1f}" for value in (line.difference, line.difference_low, line.difference_high)]
+    ends = [style.signed(100 * value, 1) for value in (line.difference, line.difference_low, line.difference_high)]
     return _noted(line, before, " points", *ends)
 
 
@@ -452,7 +452,8 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
         ]
         parts = []
         for line in gains.itertuples():
-            ends = f"{100 * line.value:+.1f} points ({100 * line.low:+.1f} to {100 * line.high:+.1f})"
+            value, low, high = (style.signed(100 * number, 1) for number in (line.value, line.low, line.high))
+            ends = f"{value} points ({low} to {high})"
             less = _points_less(line, ", " if pd.isna(line.difference) else ", less the likelihood ")
             parts.append(f"{line.label} {line.says if pd.isna(line.value) else ends + less}")
         lead = f"with half of the answers handed on, accuracy is {', '.join(at_half)}"
