@@ -150,6 +150,14 @@ def wide():
     return rows, benefits.of_grid(rows, ["birch", "ash"], FOUR, ["birch", "ash"])
 
 
+def test_answers_that_one_model_alone_has_right_are_counted_whichever_is_better_on_them(wide):
+    rows, table = wide
+    turned = rows.assign(correct=rows["correct"] ^ (rows["split"] == "test"))  # validation chooses as before
+    again = benefits.of_grid(turned, ["birch", "ash"], FOUR, ["birch", "ash"])
+    before, after = (lines.loc[lines["part"] == benefits.PICK, "n_rarer"].unique() for lines in (table, again))
+    assert len(before) == 1 and before.tolist() == after.tolist()
+
+
 def test_what_each_method_adds_to_the_likelihood(wide):
     rows, table = wide
     lines = table[table["part"] == benefits.STACK].set_index(["scored", "method"])

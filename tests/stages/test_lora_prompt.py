@@ -733,6 +733,7 @@ def test_lora_without_a_query_learns_keeps_its_best_classifier_and_saves_it(llam
     assert (
         torch.equal(stored["weight"], estimator.classifier.weight.detach())
         and (tmp_path / "saved" / "adapter_config.json").exists()
+        and not (tmp_path / "saved" / "README.md").exists()  # of PEFT; a card of ours comes with sharing
     )
 
 

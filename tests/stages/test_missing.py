@@ -67,7 +67,7 @@ def test_no_model_has_to_answer_all_questions(llama, folders, tmp_path):
         before = load_before(str(tmp_path), aligned(parts))[name]
         assert len(before) == len(frame) and {*rows[name].index} < {*frame["question_id"]}
     learned = ablations.without_reader(parts, [0], [1.0], None, 600)
-    assert {*learned["scored"]} == {*parts}
+    assert {*learned["scored"]} == {*parts} and learned.index.is_unique
 
 
 def test_every_stage_scores_its_answers_and_no_others(folders, tmp_path):
