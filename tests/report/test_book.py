@@ -111,6 +111,7 @@ def write_results(folder: Path) -> Path:
     )
     ids = [f"{task['name']}-{at}" for task in TASKS for at in range(task["size"])]
     asked = pd.DataFrame({"question_id": ids, "question": EVIL, "answer": EVIL})
+    asked["split"] = [("train", "validation", "test")[at % 3] for at in range(len(ids))]
     for model in MODELS:
         files.write_parquet(folder / "answers" / f"{model}.parquet", asked.assign(gold=[[EVIL]] * len(ids)))
     write_page(pages, "answer-Gone-1B", "Answers · Gone-1B", {"model": "Gone-1B"}, [])

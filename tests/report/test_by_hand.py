@@ -1290,7 +1290,7 @@ def test_every_curve_of_a_cell(page, hand):
         for series, p in (("as it is", expit(whole["logit"].to_numpy(float))), ("after Platt scaling", after)):
             line = drawn[scored, test_set, "reliability", series]
             right, edges = whole["correct"].to_numpy(bool), np.arange(11) / 10
-            bins = [(p >= low) & (p < high) for low, high in zip(edges, edges[1:])]
+            bins = [(p >= low) & ((p < high) | (high == 1)) for low, high in zip(edges, edges[1:])]
             sizes = [int(bin.sum()) for bin in bins if bin.any()]
             for name, values in (("x", p), ("y", right)):
                 assert line[name] == pytest.approx([values[bin].mean() for bin in bins if bin.any()], abs=1e-3)

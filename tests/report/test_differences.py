@@ -8,7 +8,7 @@ import vl_convert
 from made_up import make_rows
 from whoknows.evaluation import auroc
 from whoknows.evaluation.bootstrap import ABOVE, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.report.pages import differences
+from whoknows.report.pages import differences, style
 from whoknows.report.pages.differences import METHOD, NATIVE, READER
 
 TASKS = [{"name": "trivia_qa", "role": "train"}]
@@ -134,7 +134,7 @@ def test_chart_table_and_findings_say_the_same():
     assert "**Probe − LoRA + Prompt**: 6 above of 6" in text and "4 exploratory of 4" in text
     html, chart = differences.differences_html(table), differences.differences_chart(table).to_dict()
     values = [line for lines in chart["datasets"].values() for line in lines]
-    assert len(values) == len(table) and all(f"{value:+.3f}" in html for value in table["estimate"])
+    assert len(values) == len(table) and all(style.signed(value, 3) in html for value in table["estimate"])
     assert html.count("<td>exploratory</td>") == 4 and "<td>A and B</td>" in html
 
 

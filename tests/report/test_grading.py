@@ -182,7 +182,7 @@ def test_the_heatmaps_follow_the_grades_and_the_estimators_stay(tmp_path):
         grading.GRADINGS["f1"]: 50,
     }
     assert (cells["auroc"] == 1.0).all() and "pooled_auroc" not in table, "without an interval no metric stands there"
-    assert "they move by +0.00 on average" in grading.grading_sentences(table)
+    assert "they move by 0.00 on average" in grading.grading_sentences(table)
 
 
 def test_an_answer_without_a_verdict_is_in_no_cell_of_the_judge(tmp_path):
