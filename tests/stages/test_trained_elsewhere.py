@@ -62,7 +62,6 @@ def run(llama, tmp_path_factory):
 def test_all_test_answers_are_scored_as_plain_peft_does(run):
     _, frames, rows, wanted = run
     assert {*rows["split"]} == {"test"}, "the adapter may know the validation answers, so nothing is calibrated on them"
-    assert rows.index.tolist() == list(range(len(rows))) and rows["scored"].nunique() > 1
     assert {*rows["method"]} == {"lora_prompt"} and {*rows["reader"]} == {*rows["trained_on"]} == {"one"}
     for name, frame in frames.items():
         mine, tested = rows[rows["scored"] == name], frame[frame["split"] == "test"]
