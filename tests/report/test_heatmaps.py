@@ -42,8 +42,8 @@ def test_a_hue_is_one_kind_of_method_and_every_colour_is_in_the_palette():
     assert len({*style.HUES.values(), style.GREY, *style.RAMP, style.INK}) == 5 + 1 + 5 + 1
     assert [style.family(m) for m in ("probe", "likelihood", "entropy_max", "embedder")] == [
         "Probe",
-        "Token probabilities",
-        "Token probabilities",
+        "Token probabilities, sampled answers",
+        "Token probabilities, sampled answers",
         style.CONTROL,
     ]
     known = set(re.findall("#[0-9a-f]{6}", (ROOT / "lib/whoknows/report/pages/style.py").read_text()))

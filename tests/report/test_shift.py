@@ -114,6 +114,8 @@ def test_a_task_left_out_with_few_right_answers_or_none_tells_nothing():
         "sciq": 0,
         "trivia_qa": rows.query("task == 'trivia_qa' and method == 'probe'")["correct"].sum(),
     }
+    missing = shift.left_out_html(table.assign(with_task=np.nan))
+    assert "None" not in missing and missing.count("<td>—</td>") == 5
     html = shift.left_out_html(table)
     assert html.count("<td>—</td>") == 3 and "nan" not in html.lower()
     assert "in 1 of 1 cases" in shift.left_out_sentences(table) and "; 1 more rest" in shift.left_out_sentences(table)

@@ -289,6 +289,7 @@ def left_out_html(table: pd.DataFrame) -> str:
     if table.empty:
         return "<p>No estimator was trained with a task left out.</p>"
     with_it, without_it = table["with_task"], table["without_task"]
+    changes = with_interval(without_it - with_it, table["low"], table["high"], sign="+")
     shown = pd.DataFrame(
         {
             "Method": table["method"].map(METHOD_TITLES),
@@ -297,7 +298,7 @@ def left_out_html(table: pd.DataFrame) -> str:
             "Right answers": table["n_right"],
             "Trained with it": with_it.map("{:.3f}".format, na_action="ignore"),
             "Trained without it": without_it.map("{:.3f}".format, na_action="ignore"),
-            "Change, 95 % interval": with_interval(without_it - with_it, table["low"], table["high"], sign="+"),
+            "Change, 95 % interval": [change or "—" for change in changes],
         }
     )
     return shown.to_html(index=False, na_rep="—")

@@ -26,7 +26,7 @@ HUES = {  # of families
     "probe": "#1c7ed6", "probe_mlp": "#0c8599", "lora_prompt": "#d1561a", "zero_shot": "#16866b",
     "likelihood": "#a855b5",
 }  # fmt: skip
-CONTROL, TOKENS = "Control or ablation", "Token probabilities"
+CONTROL, TOKENS = "Control or ablation", "Token probabilities, sampled answers"
 BLUES = ["#1a6bb8", "#1c7ed6", "#4c93dd"]  # the probe's hue, for what is ordered
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
 DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
