@@ -182,7 +182,7 @@ def _agreement(drawn: list[str], greedy: str) -> tuple[float, float]:
     """Agreement and semantic entropy, see `_sampled`."""
     counts = Counter(map(_words, drawn))
     shares = np.array([*counts.values()]) / len(drawn)
-    return (1 + counts[_words(greedy)]) / (2 + len(drawn)), float(-(shares * np.log(shares)).sum())
+    return (1 + counts[_words(greedy)]) / (2 + len(drawn)), float((shares * np.log(1 / shares)).sum())
 
 
 def _words(text: str) -> str:
