@@ -3,6 +3,7 @@
 Rows that have reached the end of their line leave the batch.
 """
 
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -236,10 +237,10 @@ class Prefix:
     def _chosen(self, hidden: torch.Tensor, draws: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """For each row of [rows, width] what `_choice` makes of its logits, some rows at a time."""
         size = max(1, SCORES[hidden.device.type] // len(self.reader.head))
-        results = []
-        for part in torch.arange(len(hidden), device=hidden.device).split(ROWS):
-            for rows, logits in zip(part.split(size), self.reader.logits(hidden[part]).split(size)):
-                results.append(_choice(logits, None if draws is None else draws[rows]))
+        results: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for part, drawn in zip(hidden.split(ROWS), repeat(None) if draws is None else draws.split(ROWS)):
+            logits = self.reader.logits(part).split(size)
+            results += map(_choice, logits, repeat(None) if drawn is None else drawn.split(size))
         tokens, measured = zip(*results)
         return torch.cat(tokens), torch.cat(measured)
 

@@ -7,7 +7,6 @@ metadata that Zenodo asks for.
 """
 
 import argparse
-import hashlib
 import json
 import shutil
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 import nbformat
 
 from whoknows import WhoknowsError
-from whoknows.data import files
+from whoknows.data import cache, files
 from whoknows.data.files import ROOT
 from whoknows.report import chapters, citation, pack, pdf
 from whoknows.run import cost, grid
@@ -114,8 +113,7 @@ def members(results: Path, packed: Path) -> dict[str, Path]:
 
 def digest(path: Path) -> dict[str, str | int]:
     """The SHA-256 and the size of a file."""
-    with open(path, "rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "bytes": path.stat().st_size}
+    return {"sha256": cache.sha256(path), "bytes": path.stat().st_size}
 
 
 def bundle(path: Path, parts: dict[str, Path], top: str) -> None:

@@ -14,15 +14,11 @@ from whoknows.data import files
 ICON = re.compile(r'"?([a-z0-9-]+)"?:\[\d+,\d+,\[[^\]]*\],"[a-f0-9]*",(?:"[^"]*"|\["[^"]*","[^"]*"\])\],?')
 LETTER = re.compile(r'(?:\.fa-[a-z0-9-]+:before,?)+\{content:"[^"]*"\}')
 NAME = re.compile(r"\bfa-([a-z0-9-]+)")
-
-
 FONT = re.compile(r'@font-face\{[^}]*/fa-regular[^}]*\}|,url\([^)]*\.ttf\) format\("truetype"\)')
 MAP = re.compile(r"^(?://|/\*)# sourceMappingURL=.*\n?", re.MULTILINE)
 # For the theme's own developers, for books in other languages, for browsers that are too old for the charts, and for
 # icons that the script draws.
 UNUSED = ("**/*.map", "locales", "vendor/**/*.ttf", "vendor/**/fa-regular*")
-
-
 SHOWN = 20_000  # letters of an output that stays in the notebook that a page offers
 CALL = "})({"  # where Altair's script of a chart hands over its specification
 
