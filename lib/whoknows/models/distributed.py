@@ -21,9 +21,11 @@ from whoknows import WhoknowsError
 from whoknows.data.files import ROOT
 
 
-def join() -> None:
-    """Makes this process one of those that `launch` started: it gets its GPU, and knows the others."""
-    PartialState(cpu=not torch.cuda.is_available())
+def join(work: Callable[..., None]) -> None:
+    """Does a module's work in one of the processes that `launch` started, which has its GPU and knows the others."""
+    state = PartialState(cpu=not torch.cuda.is_available())
+    work(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    state.destroy_process_group()  # ends its threads: at the interpreter's end a running one aborts the process
 
 
 def share(items: list) -> list:

@@ -4,7 +4,6 @@ Adapters that others have trained and released only score.
 """
 
 import json
-import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -231,5 +230,4 @@ def _check_validation(held: pd.DataFrame) -> None:
 
 
 if __name__ == "__main__":  # one of several processes, see `cell`
-    distributed.join()
-    _from_files(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    distributed.join(_from_files)

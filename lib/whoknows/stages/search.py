@@ -6,7 +6,6 @@ Settings are to be chosen on validation answers alone. Test answers have no spli
 import gc
 import json
 import math
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -150,5 +149,4 @@ def _looks(
 
 
 if __name__ == "__main__":  # one of several processes, see `cell`
-    distributed.join()
-    _from_files(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    distributed.join(_from_files)

@@ -164,7 +164,7 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     drawn = drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn)))
     drawn = style.in_lines(drawn, label=style.LABEL, panel=style.HEADING)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
-    legend = alt.Legend(orient="top", columns=2)
+    legend = alt.Legend(orient="top", columns=2, labelLimit=240)
     base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
         y=alt.Y("label:N", title=None, sort=order, axis=style.NAMES),
         color=alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=legend),
