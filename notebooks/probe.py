@@ -33,10 +33,10 @@ out = "results/by-hand/estimators/probe/SmolLM2-135M/SmolLM2-135M/seed0"
 rows_out = "results/by-hand/rows/probe/SmolLM2-135M/SmolLM2-135M/seed0.parquet"
 
 # %%
-from IPython.display import HTML
+from IPython.display import HTML, Markdown
 
 from whoknows.data import files
-from whoknows.evaluation import auroc
+from whoknows.evaluation import auroc, plateau
 from whoknows.report.pages import cell
 from whoknows.stages import probe
 from whoknows.use import cards
@@ -51,7 +51,7 @@ cards.write(out, rows)
 # AUROC on validation for every layer and every strength of the L2 penalty. The best point is the probe that is used.
 
 # %%
-cell.layer_curve(search)
+Markdown(plateau.elsewhere(out, rows)) if rows.empty else cell.layer_curve(search)
 
 # %% [markdown]
 # AUROC on the test answers of each scored model.

@@ -47,6 +47,8 @@ batch_tokens = 2048
 out = "results/by-hand/search/SmolLM2-135M.parquet"
 
 # %%
+from IPython.display import Markdown
+
 from whoknows.report.pages.settings import search_curve
 from whoknows.stages import search
 
@@ -73,7 +75,7 @@ table = search.cell(
 # that of the grid being the thickest, and a point for the probe.
 
 # %%
-search_curve(table)
+Markdown("Nothing can be learned from its own answers.") if table.empty else search_curve(table)
 
 # %% [markdown]
 # The highest AUROC on validation by learning rate and number of training answers.

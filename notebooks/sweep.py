@@ -28,12 +28,12 @@ out = "results/by-hand/sweeps/SmolLM2-135M.parquet"
 from IPython.display import HTML
 
 from whoknows.data import files
-from whoknows.stages import probe, sweep
+from whoknows.stages import lessons, sweep
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 table = sweep.run(reader, frames, seed, features, strengths, sizes)
 files.write_parquet(out, table)
-HTML(probe.untaught_html(frames, [seed]))
+HTML(lessons.untaught_html(frames, [seed]))
 
 # %% [markdown]
 # The highest AUROC on validation of each layer over the strengths, by the number of training answers.

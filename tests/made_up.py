@@ -1,14 +1,18 @@
 """Made-up questions and answers, and what plain transformers says about them."""
 
+import ast
 import copy
+import functools
 import inspect
 import itertools
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from IPython.display import DisplayObject
 
 from whoknows.data import files
 from whoknows.estimators import hidden as on_disk
@@ -221,6 +225,46 @@ def a_run(folder: Path) -> None:
     rows("rows", "likelihood", "", "", THREE)
     for reader in THREE:
         rows("rows", "zero_shot", reader, "", THREE)
+
+
+def pages_of(run: Path):
+    """A function: what the code cells of a notebook show, texts, charts or None, and the table that it writes."""
+    folders = {"rows": run / "rows", "more_rows": run / "controls", "estimators": run / "estimators"}
+    usual = {name: str(folder) for name, folder in folders.items()} | {
+        "models": THREE,
+        "readers": THREE,
+        "methods": ["probe", "lora_prompt"],
+        "seeds": [0, 1],
+        "tasks": FOUR,
+        "answers": {model: str(run / "answers" / f"{model}.parquet") for model in THREE},
+    }
+
+    @functools.cache
+    def shown(name: str, **place):
+        shown_by_cells, space = [], {}
+        for cell in re.split(r"(?m)^# %%.*$", (files.ROOT / f"notebooks/{name}.py").read_text()):
+            lines = ast.parse(cell).body
+            value = lines.pop().value if lines and isinstance(lines[-1], ast.Expr) else None
+            exec(compile(ast.Module(lines, []), name, "exec"), space)
+            if "out" in space and not shown_by_cells:
+                wanted = usual | {"out": str(run / f"{name}.parquet")} | _of_place(run, place)
+                space |= {key: wanted[key] for key in wanted if key in space}
+            if value:
+                seen = eval(compile(ast.Expression(value), name, "eval"), space)
+                shown_by_cells.append(seen.data if isinstance(seen, DisplayObject) else seen)
+        return shown_by_cells, pd.read_parquet(run / f"{name}.parquet")
+
+    return shown
+
+
+def _of_place(run: Path, place: dict) -> dict:
+    """The parameters of a cell's page."""
+    if not place:
+        return {}
+    inside = f"{place['method']}/{place['reader']}/{place['trained_on']}"
+    answers = {model: str(run / "answers" / f"{model}.parquet") for model in THREE}
+    folders = {name: str(run / name / inside) for name in ("rows", "estimators")}
+    return place | folders | {"answers": answers}
 
 
 def _kept(path: Path) -> Path:

@@ -12,7 +12,9 @@ from test_lora_prompt import SETTINGS, gradients, learnable, prepare, shaken
 from made_up import answers
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.models import distributed
+from whoknows.data.rows import NO_ROWS
+from whoknows.evaluation import plateau
+from whoknows.models import distributed, loading
 from whoknows.stages import extract, lora_prompt
 
 pytestmark = pytest.mark.slow
@@ -67,6 +69,25 @@ def test_two_processes_have_the_losses_and_scores_of_one(training):
     joint = files.read_parquet(together["rows_out"])
     pd.testing.assert_frame_equal(joint.drop(columns="logit"), rows.drop(columns="logit"))
     assert np.allclose(joint["logit"], rows["logit"], atol=1e-3) and rows["logit"].std() > 0.02
+
+
+def test_where_nothing_can_be_learned_no_model_is_loaded_and_the_card_says_why(training, tmp_path, monkeypatch):
+    """All answers of one model are wrong; of another one the task that is left out is the only one."""
+    monkeypatch.setattr(loading, "load", None)
+    reasons = []
+    for name, without in (("one", None), ("two", "made_up")):
+        parameters = training(name, trained_on=name, without=without)
+        if not without:
+            frame = files.read_parquet(parameters["answers"][name])
+            parameters["answers"][name] = str(tmp_path / "wrong.parquet")
+            files.write_parquet(parameters["answers"][name], frame.assign(correct=False))
+        history, rows = lora_prompt.cell(**parameters)
+        assert history == [] and rows.empty and {*rows} == {*NO_ROWS}
+        reasons.append(plateau.elsewhere(parameters["out"], rows).strip())
+    assert reasons == [
+        f"**Nothing could be trained** on the answers of {why}."
+        for why in ("one, seed 0: no right answer among the training answers", "two, seed 0: no training answers")
+    ]
 
 
 def test_each_process_has_its_own_share_and_knows_the_sum_and_one_of_them_writes(tmp_path, monkeypatch):

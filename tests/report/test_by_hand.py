@@ -4,7 +4,6 @@ A page's notebook runs as it is, in this process; what it shows is held against 
 of the project. A page that says the estimator, reader, seed, task, family or level of another differs in a number.
 """
 
-import ast
 import functools
 import hashlib
 import itertools
@@ -16,13 +15,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from IPython.display import DisplayObject
 from scipy.special import expit
 from scipy.stats import rankdata
 from sklearn import metrics as sklearn
 from sklearn.linear_model import LogisticRegression
 
-from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run
+from made_up import FOUR, IMPROVING, NEVER_RUN, THREE, a_run, pages_of
 from whoknows.evaluation import plateau
 from whoknows.evaluation.metrics import smooth_ece
 
@@ -399,43 +397,7 @@ def hand(run):
 
 @pytest.fixture(scope="module")
 def page(run):
-    """A function: what the code cells of a notebook show, texts, charts or None, and the table that it writes."""
-    folders = {"rows": run / "rows", "more_rows": run / "controls", "estimators": run / "estimators"}
-    usual = {name: str(folder) for name, folder in folders.items()} | {
-        "models": THREE,
-        "readers": THREE,
-        "methods": ["probe", "lora_prompt"],
-        "seeds": [0, 1],
-        "tasks": FOUR,
-        "answers": {model: str(run / "answers" / f"{model}.parquet") for model in THREE},
-    }
-
-    @functools.cache
-    def shown(name: str, **place):
-        shown_by_cells, space = [], {}
-        for cell in re.split(r"(?m)^# %%.*$", (ROOT / f"notebooks/{name}.py").read_text()):
-            lines = ast.parse(cell).body
-            value = lines.pop().value if lines and isinstance(lines[-1], ast.Expr) else None
-            exec(compile(ast.Module(lines, []), name, "exec"), space)
-            if "out" in space and not shown_by_cells:
-                wanted = usual | {"out": str(run / f"{name}.parquet")} | of_place(run, place)
-                space |= {key: wanted[key] for key in wanted if key in space}
-            if value:
-                seen = eval(compile(ast.Expression(value), name, "eval"), space)
-                shown_by_cells.append(seen.data if isinstance(seen, DisplayObject) else seen)
-        return shown_by_cells, pd.read_parquet(run / f"{name}.parquet")
-
-    return shown
-
-
-def of_place(run: Path, place: dict) -> dict:
-    """The parameters of a cell's page."""
-    if not place:
-        return {}
-    inside = f"{place['method']}/{place['reader']}/{place['trained_on']}"
-    answers = {model: str(run / "answers" / f"{model}.parquet") for model in THREE}
-    folders = {name: str(run / name / inside) for name in ("rows", "estimators")}
-    return place | folders | {"answers": answers}
+    return pages_of(run)
 
 
 def cell_of(line) -> tuple:

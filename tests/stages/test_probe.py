@@ -11,11 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from made_up import mixed, save_hidden
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import example_rows, for_seed
+from whoknows.data.rows import NO_ROWS, example_rows, for_seed
 from whoknows.estimators.probe import Labelled, Logistic, Mlp, logistic_path, standardise
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import mean_auroc
 from whoknows.stages import probe as probe_stage
+from whoknows.use import cards
 
 MLP = {"hidden": [8, 4], "learning_rate": 3e-3, "epochs": 30, "batch_size": 16, "patience": 10}
 
@@ -336,18 +337,29 @@ def test_a_run_is_both_classifiers_by_hand_of_the_seeds_own_division_and_first_w
 def test_training_answers_of_one_class(written, grade, word):
     frames, folder = written
     frames["own"].loc[frames["own"]["split"] == "train", "correct"] = grade
-    with pytest.raises(
-        WhoknowsError, match=f"probe: no {word} answer among the training answers of own, so there is nothing to learn"
-    ):
+    left_out(*run(frames, folder), folder, f"no {word} answer among the training answers")
+    assert set(run(frames, folder, trained_on="other")[0]["scored"]) == {"own", "other"}
+    frames["other"] = frames["other"].assign(correct=frames["own"]["correct"])
+    with pytest.raises(WhoknowsError, match=f"nothing to learn: no {word} answer among the training answers of own; "):
         run(frames, folder)
-    run(frames, folder, trained_on="other")
 
 
 def test_validation_answers_of_one_class(written):
     frames, folder = written
     frames["own"].loc[frames["own"]["split"] == "validation", "correct"] = False
-    with pytest.raises(WhoknowsError, match="right and wrong validation answers, so no layer can be chosen"):
-        run(frames, folder)
+    left_out(*run(frames, folder), folder, "no task has both right and wrong validation answers")
+
+
+def left_out(rows, search, folder, reason):
+    """There is a card that says why, no weights, and no row, in the columns and kinds of all rows."""
+    (path,) = (folder / "out").iterdir()
+    card = {"method": "probe", "reader": "r", "trained_on": "own", "seed": 0, "untaught": reason}
+    assert files.read_json(path) == card and path.name == "probe.json" and rows.empty and search.empty
+    pd.testing.assert_index_equal(rows.columns.sort_values(), NO_ROWS.columns.sort_values())
+    cards.write(path.parent, rows)
+    assert len([*path.parent.iterdir()]) == 1
+    with pytest.raises(WhoknowsError, match=f"no estimator, since nothing could be trained: {reason}"):
+        cards.read(path.parent)
 
 
 def test_a_layer_that_the_model_has_not(written):

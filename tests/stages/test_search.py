@@ -301,6 +301,17 @@ def test_heatmaps_show_every_rate_and_the_sizes_at_the_grids_rate(two):
         assert vl_convert.vegalite_to_vega(spec)["marks"]
 
 
+def test_a_reader_that_has_nothing_to_learn_from_its_own_answers_has_no_search(tmp_path, two):
+    frames = answered()
+    frames["one"].loc[frames["one"]["split"] == "train", "correct"] = False
+    table = run(None, tmp_path, frames, load=None)
+    assert table.empty and settings.read(str(tmp_path), ["one"]).empty and not settings.preferred(table)
+    files.write_parquet(tmp_path / "two.parquet", two)
+    pd.testing.assert_frame_equal(settings.read(str(tmp_path), ["one", "two"]), two, check_dtype=False, check_like=True)
+    for chart in (settings.search_curve, settings.sizes_chart):
+        assert "<svg" in vl_convert.vegalite_to_svg(chart(table).to_dict())
+
+
 def test_no_search_is_one_sentence(tmp_path):
     with pytest.raises(WhoknowsError, match="has no search of a, b: run the stage search first"):
         settings.read(str(tmp_path), ["a", "b"])

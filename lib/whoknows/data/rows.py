@@ -13,6 +13,12 @@ from whoknows import WhoknowsError
 from whoknows.data.grading import JUDGED, judge_of
 
 ALL_MODELS = "all models"  # in place of the model that was trained on; no model's name has a space
+NO_ROWS = pd.DataFrame({
+    **{name: pd.Series(dtype=str) for name in (
+        "method", "reader", "trained_on", "scored", "task", "split", "question_id",
+    )},
+    "seed": pd.Series(dtype="int64"), "logit": pd.Series(dtype="float32"), "correct": pd.Series(dtype=bool),
+})  # fmt: skip
 
 
 def example_rows(

@@ -11,7 +11,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import TRAINED
-from whoknows.data.rows import ALL_MODELS
+from whoknows.data.rows import ALL_MODELS, NO_ROWS
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
@@ -19,10 +19,6 @@ from whoknows.evaluation.plateau import UNKNOWN, together
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, by_task, fit_all, pooled, within_task
 
 INTERVALS = (*metrics.RESAMPLED, POOLED + "auroc")  # measures, besides AUROC, that have a bootstrap interval
-NO_ROWS = pd.DataFrame({
-    **{name: pd.Series(dtype=str) for name in [*CELL, "task", "split", "question_id"]},
-    "seed": pd.Series(dtype="int64"), "logit": pd.Series(dtype="float32"), "correct": pd.Series(dtype=bool),
-})  # fmt: skip
 READINGS = {
     "A": "estimator transfer: the estimator of one model scores the answers of another",
     "B": "data transfer: a model scores its own answers, trained on the answers of another",

@@ -49,20 +49,26 @@ def _unsettled(card: dict) -> str:
 
 
 def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
-    """Which estimators of some rows were not trained here, as a further paragraph of Markdown; "" if all were.
+    """Which estimators were not trained here, as further paragraphs of Markdown; "" if all were.
 
     Args:
-        folder: with their cards; `origin` of one has the name under which others released it.
+        folder: with their cards; `origin` of one has the name under which others released it, `untaught` why there is
+            none.
+        rows: of those that there are.
     """
-    there = {*rows[ESTIMATOR].itertuples(index=False, name=None)}
-    found = [card for card in cards(folder).values() if tuple(card[name] for name in ESTIMATOR) in there]
+    every, there = cards(folder).values(), {*rows[ESTIMATOR].itertuples(index=False, name=None)}
+    empty = [card for card in every if "untaught" in card and (rows.empty or card["trained_on"] in {*rows["scored"]})]
+    why = {(card["trained_on"], card["seed"], re.sub("[^a-z ]", "-", card["untaught"])) for card in empty}
+    parts = [f"of {name}, seed {seed}: {reason}" for name, seed, reason in sorted(why)]
+    nothing = f"\n\n**Nothing could be trained** on the answers {'; '.join(parts)}." if parts else ""
+    found = [card for card in every if tuple(card[name] for name in ESTIMATOR) in there]
     known = [(card, re.sub(r"[^\w./-]", "-", card["origin"]["name"])) for card in found if "origin" in card]
     names = [f"of {card['reader']} trained on {card['trained_on']} `{name}`" for card, name in known]
     lead = (
         "**Not trained here**, but released by others after a training whose budget and plateau are not known, so that "
         "no verdict rests on it: LoRA + Prompt"
     )
-    return f"\n\n{lead} {', '.join(names)}." if names else ""
+    return nothing + (f"\n\n{lead} {', '.join(names)}." if names else "")
 
 
 def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:

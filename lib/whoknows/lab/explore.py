@@ -87,7 +87,7 @@ class Results:
         """Layer and strength of the run's own probe, which were chosen on validation; None if it has no such probe."""
         folder = Path(parameters.out(self.grid), "estimators/probe", reader, trained_on, f"seed{self.seed}")
         path = folder / "probe.json"
-        return files.read_json(path)["chosen"] if path.exists() else None
+        return files.read_json(path).get("chosen") if path.exists() else None
 
     def tasks(self, setting: Setting) -> list[dict]:
         """The setting's tasks, dicts with name, size and role."""

@@ -20,7 +20,8 @@ from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import device, send
 from whoknows.stages.answer import BASELINES, likelihood_rows
-from whoknows.stages.probe import lessons, parts, probe_rows, why_not
+from whoknows.stages.lessons import lessons, why_not
+from whoknows.stages.probe import parts, probe_rows
 
 
 def without_reader(

@@ -14,7 +14,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import adapters, assets, files
-from whoknows.data.rows import aligned, divided, every, example_rows, judges
+from whoknows.data.rows import NO_ROWS, aligned, divided, every, example_rows, judges
 from whoknows.estimators import released as released_adapters
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
@@ -23,6 +23,7 @@ from whoknows.models import distributed, loading
 from whoknows.models.loading import Reader, first_block
 from whoknows.models.packing import pack
 from whoknows.stages import extract, resume
+from whoknows.stages.lessons import leave_out, untaught
 
 
 def cell(
@@ -38,7 +39,8 @@ def cell(
         released: see `run_released`, which takes the place of `run`; None to train.
 
     Returns:
-        (the training's history, with a line for each look at validation, and empty if nothing is trained; the rows).
+        (the training's history, with a line for each look at validation; the rows). The history is empty if nothing is
+        trained, and so are the rows where nothing can be learned from that model's answers, as the card says then.
 
     Raises:
         WhoknowsError: see `run` and `run_released`.
@@ -53,12 +55,16 @@ def _from_files(
     reader, trained_on, seed, answers, features, settings, method, query, without, released, batch_tokens, out,
     rows_out, **used,
 ) -> None:  # fmt: skip
-    frames, loaded = {scored: files.read_parquet(path) for scored, path in answers.items()}, loading.load(**used)
+    frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
+    names = {"method": method, "reader": reader, "trained_on": trained_on, "seed": seed}
     if released:
+        loaded = loading.load(**used)
         rows = run_released(reader, loaded, trained_on, seed, frames, released, batch_tokens, out=out, **used)
+    elif reason := untaught(divided(frames, seed), trained_on, without):
+        rows = leave_out(out, names, reason) if distributed.is_first() else NO_ROWS
     else:
         how = {"method": method, "query": query, "without": without, "out": out} | used
-        _, rows = run(reader, loaded, trained_on, seed, frames, settings, batch_tokens, features, **how)
+        _, rows = run(reader, loading.load(**used), trained_on, seed, frames, settings, batch_tokens, features, **how)
     if distributed.is_first():
         files.write_parquet(rows_out, rows)
 

@@ -1,9 +1,7 @@
 """Probes, the stage: classifiers on frozen hidden states, trained on one model's graded answers, score those of all."""
 
 import json
-import warnings
-from collections.abc import Callable, Iterator
-from html import escape
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -16,56 +14,7 @@ from whoknows.data.rows import divided, example_rows, judges, one_class
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import CLASSIFIERS, Labelled, Logistic, Mlp
 from whoknows.evaluation import auroc
-
-
-def check_classes(train: Labelled, name: str) -> None:
-    """Refuse training answers of one class.
-
-    Raises:
-        WhoknowsError: all answers are right, or all are wrong.
-    """
-    reason = auroc.one_class(train.correct)
-    if reason:
-        reason = reason.replace("test", "training")
-        raise WhoknowsError(
-            f"probe: {reason} of {name}, so there is nothing to learn; "
-            "raise tasks[].size in the grid or train on another model"
-        )
-
-
-def why_not(frame: pd.DataFrame) -> str:
-    """Why nothing can be learned from one model's graded answers, or "" if something can."""
-    train, held = (frame[frame["split"] == split] for split in ("train", "validation"))
-    can_choose = held.groupby("task")["correct"].nunique().eq(2).any()
-    reason = one_class(train["correct"]).replace("test", "training")
-    return reason or ("" if can_choose else "no task has both right and wrong validation answers")
-
-
-def lessons(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tuple[str, int, dict[str, pd.DataFrame]]]:
-    """(trained_on, seed, all answers divided for the seed), where something can be learned; a warning names the others.
-
-    Raises:
-        WhoknowsError: there is nothing to learn from any model.
-    """
-    missing = {}
-    for trained_on in answers:
-        for seed in seeds:
-            frames = divided(answers, seed)
-            if reason := why_not(frames[trained_on]):
-                missing[trained_on, seed] = reason
-                warnings.warn(f"nothing is trained on {trained_on}, seed {seed}: {reason}", stacklevel=2)
-            else:
-                yield trained_on, seed, frames
-    if len(missing) == len(answers) * len(seeds):
-        (trained_on, _), reason = next(iter(missing.items()))
-        raise WhoknowsError(f"controls: there is nothing to learn: {reason} of {trained_on}; raise tasks[].size")
-
-
-def untaught_html(answers: dict[str, pd.DataFrame], seeds: list[int]) -> str:
-    """On whose answers `lessons` has nothing trained, and why, as HTML; "" if there are none."""
-    reasons = {(name, seed): why_not(divided(answers, seed)[name]) for name in answers for seed in seeds}
-    parts = [f"{name}, seed {seed}: {reason}" for (name, seed), reason in reasons.items() if reason]
-    return f"<p>Nothing is trained on the answers of {escape('; '.join(parts))}.</p>" if parts else ""
+from whoknows.stages.lessons import leave_out, untaught
 
 
 def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelled, Labelled]:
@@ -80,8 +29,9 @@ def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelle
         WhoknowsError: the training answers are of one class.
     """
     every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
+    if reason := one_class(frame.loc[frame["split"] == "train", "correct"]).replace("test", "training"):
+        raise WhoknowsError(f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid")
     train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
-    check_classes(train, name)
     return train, validation
 
 
@@ -126,16 +76,19 @@ def run(
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
-        (rows of probe and probe_mlp, the logistic probe's search over layers and strengths).
+        (rows of probe and probe_mlp, the logistic probe's search over layers and strengths); both empty where nothing
+        can be learned from that model's answers, as the card says then.
 
     Raises:
-        WhoknowsError: the layers do not exist, or there is nothing to learn or to choose by.
+        WhoknowsError: the layers do not exist, or there is nothing to learn from any model's answers.
     """
     frames = divided(answers, seed)
+    names = {"reader": name, "trained_on": trained_on, "seed": seed}
+    if reason := untaught(frames, trained_on):
+        return leave_out(out, {"method": "probe"} | names, reason), pd.DataFrame()
     hidden = load_hidden(folder, trained_on, frames[trained_on])
     layers = known_layers(layers, hidden.shape[1], name)
     train, validation = parts(frames[trained_on], hidden, trained_on)
-    names = {"reader": name, "trained_on": trained_on, "seed": seed}
     about = names | used | {"tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
     about |= judges(frames[trained_on])
     about |= {"last_layer": hidden.shape[1] - 1}

@@ -23,9 +23,13 @@ from whoknows.models import distributed, loading
 from whoknows.models.loading import Reader
 from whoknows.stages import probe as probe_stage
 from whoknows.stages import resume
+from whoknows.stages.lessons import untaught
 from whoknows.stages.lora_prompt import prepare
 
-COLUMNS = "reader method learning_rate training_answers step epoch seconds validation_auroc in_grid".split()
+COLUMNS = {
+    "reader": str, "method": str, "learning_rate": float, "training_answers": int, "step": float, "epoch": float,
+    "seconds": float, "validation_auroc": float, "in_grid": bool,
+}  # fmt: skip
 
 
 def cell(
@@ -76,12 +80,16 @@ def run(
         reader, method, learning_rate, training_answers (before `wrong_per_right`), step, epoch, seconds,
         validation_auroc (within task) and in_grid (whether the grid has this setting). Of LoRA + Prompt a line for each
         look at validation, with the seconds spent in training steps until then; of the probe one for each size, with
-        the seconds of its fit.
+        the seconds of its fit. Empty where nothing can be learned from the reader's own answers.
 
     Raises:
-        WhoknowsError: the training answers, or the validation answers of every task, are of one class.
+        WhoknowsError: there is nothing to learn from any model's answers.
     """
     frames = {scored: _untested(frame) for scored, frame in divided(answers, seed).items()}
+    if untaught(frames, name):
+        nothing = pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in COLUMNS.items()})
+        files.write_parquet(out, nothing)
+        return nothing
     every, rate = int((frames[name]["split"] == "train").sum()), settings["learning_rate"]
     some = {every: frames[name]} | smaller(frames[name], sizes, seed)
     asked = [(tried, every) for tried in sorted({*learning_rates, rate})]
@@ -101,7 +109,7 @@ def run(
         lines += [look | {"method": "lora_prompt", "training_answers": size} | rate_tried for look in looks]
     table = pd.DataFrame(lines).assign(reader=name)
     table["in_grid"] = (table["training_answers"] == every) & table["learning_rate"].isin([rate, float("nan")])
-    table = table[COLUMNS]
+    table = table[[*COLUMNS]]
     if distributed.is_first():
         files.write_parquet(out, table)
         resume.clear(kept)

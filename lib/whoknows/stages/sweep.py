@@ -10,7 +10,8 @@ import torch
 from whoknows.data.rows import divided, smaller
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import Labelled, Logistic
-from whoknows.stages.probe import lessons, parts
+from whoknows.stages.lessons import lessons
+from whoknows.stages.probe import parts
 
 
 def run(

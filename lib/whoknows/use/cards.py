@@ -42,6 +42,8 @@ def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
             "results/…/estimators/<method>/<reader>/<trained on>/seed<n>"
         )
     read = {path.stem: files.read_json(path) for path in sorted(folder.glob("*.json"))}
+    for card in (card for card in read.values() if isinstance(card, dict) and "untaught" in card):
+        raise WhoknowsError(f"{folder}: it holds no estimator, since nothing could be trained: {card['untaught']}")
     read = {name: card for name, card in read.items() if isinstance(card, dict) and card.keys() >= NEEDED}
     cards = {name: card for name, card in read.items() if card["method"] == name}
     if not cards and or_released:
@@ -97,7 +99,7 @@ TOGETHER = "all that it was trained on"
 
 
 def write(folder: Path | str, rows: pd.DataFrame) -> None:
-    """Writes the README of a folder of estimators.
+    """Writes the README of a folder of estimators; none where nothing could be trained, which left no rows.
 
     Args:
         folder: with their cards.
@@ -108,6 +110,8 @@ def write(folder: Path | str, rows: pd.DataFrame) -> None:
     """
     from huggingface_hub import CardData, RepoCard  # not above: it takes a while
 
+    if rows.empty:
+        return
     folder = Path(folder)
     cards = read(folder)
     card = next(iter(cards.values()))

@@ -55,7 +55,7 @@ def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         method, scored, test_set, curve, series, x, y; low and high for reliability. ROC and risk are means over tasks
-        and seeds, reliability and confidence are of all answers together.
+        and seeds, reliability and confidence are of all answers together. Empty without rows.
     """
     test, parts = rows[rows["split"] == "test"], []
     fitted = scores.fit_all(rows)
@@ -63,7 +63,7 @@ def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
         for (method, scored), cell in test[test["task"].isin(members)].groupby(["method", "scored"], sort=False):
             four = pd.concat([_roc(cell), _risk(cell), _confidence(cell), _reliability(cell, fitted)])
             parts.append(four.assign(method=method, scored=scored, test_set=label))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _roc(cell: pd.DataFrame) -> pd.DataFrame:
@@ -140,14 +140,16 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
         wrong, right = cell[~cell["correct"]], cell[cell["correct"]]
         parts.append(wrong.nlargest(WORST, "p_correct").assign(kind="highest confidence, though wrong"))
         parts.append(right.nsmallest(WORST, "p_correct").assign(kind="lowest confidence, though right"))
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=[*table, "kind"])
 
 
-def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.ConcatChart:
-    """The four pictures of `curves`, under a title that names the cell.
+def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.ConcatChart | None:
+    """The four pictures of `curves`, under a title that names the cell; None if there are none.
 
     Switches choose the scored model, the test questions and the kind of probe.
     """
+    if table.empty:
+        return None
     drawn = _packed(table)
     titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
     switches = [
@@ -230,7 +232,7 @@ def _histogram() -> alt.Chart:
 def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     """AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters.
 
-    None without a card, and for adapters that were not trained here.
+    None without a card, for adapters that were not trained here, and where nothing could be trained.
 
     Args:
         estimator: its folder.
@@ -239,7 +241,7 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     if not path.exists():
         return None
     card = files.read_json(path)
-    if "origin" in card:
+    if "origin" in card or "untaught" in card:
         return None
     if "history" in card:
         return training_curve(card["history"])
@@ -299,8 +301,10 @@ def cell_html(table: pd.DataFrame) -> str:
     """All metrics of one cell as HTML, a line for each scored model and test set; that with tasks pooled folds away.
 
     Args:
-        table: as `cells.measure` returns.
+        table: as `cells.measure` returns; "" if it is empty.
     """
+    if table.empty:
+        return ""
     columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
     names = {title: table[column].replace(METHOD_TITLES) for column, title in columns.items()}
     shown = style.metric_columns(table, names).assign(**{"Right answers": table["n_right"], "Answers": table["n"]})

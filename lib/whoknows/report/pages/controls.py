@@ -141,8 +141,8 @@ def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFr
     parts = []
     for model in models:
         for path in (Path(folder) / "probe" / model / model / f"seed{seed}" / "probe.json" for seed in seeds):
-            if path.exists():
-                card = files.read_json(path)
+            card = files.read_json(path) if path.exists() else {}
+            if "search" in card:
                 best = pd.DataFrame(card["search"]).groupby("layer", as_index=False)["validation_auroc"].max()
                 parts.append(best.assign(scored=model, chosen=best["layer"] == card["chosen"]["layer"]))
     if not parts:

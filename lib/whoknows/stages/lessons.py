@@ -1,0 +1,78 @@
+"""What can be learned from a model's graded answers, and what a stage leaves behind where nothing can.
+
+A model whose training answers are all right, or all wrong, has no estimators, and the others have theirs all the same.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator
+from html import escape
+
+import pandas as pd
+
+from whoknows import WhoknowsError
+from whoknows.data import files
+from whoknows.data.rows import NO_ROWS, divided, one_class
+
+
+def why_not(frame: pd.DataFrame) -> str:
+    """Why nothing can be learned from one model's graded answers, or "" if something can."""
+    train, held = (frame[frame["split"] == split] for split in ("train", "validation"))
+    can_choose = held.groupby("task")["correct"].nunique().eq(2).any()
+    reason = one_class(train["correct"]).replace("test", "training")
+    return reason or ("" if can_choose else "no task has both right and wrong validation answers")
+
+
+def untaught(frames: dict[str, pd.DataFrame], trained_on: str, without: str | None = None) -> str:
+    """Why nothing can be learned from that model's answers, or "" if something can.
+
+    Args:
+        frames: all models' answers, divided for a seed.
+        without: a task that is left out.
+
+    Raises:
+        WhoknowsError: there is nothing to learn from any model's answers.
+    """
+    reasons = {name: why_not(frame) for name, frame in frames.items()}
+    if all(reasons.values()):
+        name, reason = next(iter(reasons.items()))
+        raise WhoknowsError(f"there is nothing to learn: {reason} of {name}; raise tasks[].size in the grid")
+    return why_not(frames[trained_on][frames[trained_on]["task"] != without])
+
+
+def leave_out(out: str, names: dict, reason: str) -> pd.DataFrame:
+    """Writes an estimator's card without an estimator.
+
+    Args:
+        out: the folder for both.
+        names: method, reader, trained_on and seed.
+        reason: see `untaught`.
+
+    Returns:
+        No rows, in the columns of all.
+    """
+    card = json.dumps(names | {"untaught": reason}, indent=1)
+    files.write_folder(out, lambda folder: files.write_text(folder / f"{names['method']}.json", card))
+    return NO_ROWS
+
+
+def lessons(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tuple[str, int, dict[str, pd.DataFrame]]]:
+    """(trained_on, seed, all answers divided for the seed), where something can be learned; a warning names the others.
+
+    Raises:
+        WhoknowsError: see `untaught`.
+    """
+    for trained_on in answers:
+        for seed in seeds:
+            frames = divided(answers, seed)
+            if reason := untaught(frames, trained_on):
+                warnings.warn(f"nothing is trained on {trained_on}, seed {seed}: {reason}", stacklevel=2)
+            else:
+                yield trained_on, seed, frames
+
+
+def untaught_html(answers: dict[str, pd.DataFrame], seeds: list[int]) -> str:
+    """On whose answers `lessons` has nothing trained, and why, as HTML; "" if there are none."""
+    reasons = {(name, seed): why_not(divided(answers, seed)[name]) for name in answers for seed in seeds}
+    parts = [f"{name}, seed {seed}: {reason}" for (name, seed), reason in reasons.items() if reason]
+    return f"<p>Nothing is trained on the answers of {escape('; '.join(parts))}.</p>" if parts else ""
