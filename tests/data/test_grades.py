@@ -18,6 +18,15 @@ def test_the_first_number_of_a_text(text, value):
 
 
 @pytest.mark.parametrize(
+    "text, value",
+    [("1,5", 1.5), ("it is 3,14159.", 3.14159), ("-0,5, or so", -0.5), ("1,500", 1500), ("1,500,25", 1500),
+     ("1,2,3", 1), ("1,5.2", 1), ("1, 5", 1), ("12,34/2", 6.17)],
+)  # fmt: skip
+def test_a_comma_is_a_decimal_one_where_it_cannot_part_thousands(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
     "kind, answer, is_right",
     [
         ("exact", "The Paris!", True),

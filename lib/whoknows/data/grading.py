@@ -23,6 +23,8 @@ NUMBER = re.compile(
     r"((?:(?<![\w.])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d+)?)(?: ?/ ?(\d+))?",
     re.IGNORECASE,
 )
+# 1,5 and 3,14159, but not 1,500 nor the list 1,2,3.
+DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
 SIGNS = str.maketrans("−⁄", "-/")
 # How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.
@@ -146,8 +148,9 @@ def judge_of(kind: str) -> tuple[str, str]:
 
 
 def number(text: str) -> float | None:
-    """The first number in a text, or None."""
-    match = NUMBER.search(unicodedata.normalize("NFKC", text).translate(SIGNS))
+    """The first number in a text, or None. A comma before other than three digits is a decimal one."""
+    text = unicodedata.normalize("NFKC", text).translate(SIGNS)
+    match = NUMBER.search(DECIMAL_COMMA.sub(r"\1.\2", text))
     over = float(match[2] or 1) if match else 0
     return float(match[1].replace(",", "")) / over if match and over else None
 
