@@ -11,7 +11,9 @@ import vl_convert
 
 from made_up import answers, mixed, save_hidden, spied
 from whoknows.data import files
+from whoknows.data.positions import LAST
 from whoknows.data.rows import fewer, for_seed
+from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import Labelled, Logistic
 from whoknows.evaluation.auroc import mean_auroc
 from whoknows.report.pages import layers
@@ -37,7 +39,7 @@ def made(tmp_path):
 
 def test_every_layer_strength_and_size_is_there_once(made):
     frames, folder = made
-    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [30, 60, 500])
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [30, 60, 500], [LAST])
     keys = ["trained_on", "scored", "size", "layer", "strength"]
     assert len(table) == 2 * 2 * 3 * 3 * 2 and not table.duplicated(keys).any()
     assert sorted(table["size"].unique()) == [30, 60, 120], "a size that is not fewer is all of them, once"
@@ -48,10 +50,10 @@ def test_every_layer_strength_and_size_is_there_once(made):
 
 def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_its_tasks(made):
     frames, folder = made
-    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], []).set_index(
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [], [LAST]).set_index(
         ["trained_on", "scored", "layer", "strength"]
     )
-    hidden = {model: sweep.load_hidden(str(folder), model, frames[model]) for model in frames}
+    hidden = {model: load_hidden(str(folder), model, frames[model]) for model in frames}
     parts = {
         split: Labelled(hidden["a"], frames["a"]["correct"].to_numpy(), TASK).part(np.array(SPLIT) == split)
         for split in ("train", "validation")
@@ -69,10 +71,10 @@ def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_i
 
 def test_a_model_that_nothing_can_be_learned_from_is_left_out(made):
     frames, folder = made
-    whole = sweep.run("r", frames, 0, str(folder), [1.0], [30])
+    whole = sweep.run("r", frames, 0, str(folder), [1.0], [30], [LAST])
     frames["b"] = frames["b"].assign(correct=frames["b"]["correct"] | (frames["b"]["split"] == "train"))
     with pytest.warns(UserWarning, match="nothing is trained on b, seed 0: no wrong answer among the training answers"):
-        table = sweep.run("r", frames, 0, str(folder), [1.0], [30])
+        table = sweep.run("r", frames, 0, str(folder), [1.0], [30], [LAST])
     pd.testing.assert_frame_equal(table, whole[whole["trained_on"] == "a"].reset_index(drop=True))
 
 
@@ -86,7 +88,7 @@ def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tm
     for scored, states in hidden.items():
         save_hidden(str(tmp_path), scored, states)
     fits = spied(monkeypatch, Logistic, "fit")
-    table = sweep.run("r", frames, seed, str(tmp_path), [0.1, 1.0], [20, 500])
+    table = sweep.run("r", frames, seed, str(tmp_path), [0.1, 1.0], [20, 500], [LAST])
     divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
     places = [(on, size) for on in frames for size in (20, 48)]
     assert list(dict.fromkeys(zip(table["trained_on"], table["size"]))) == places
@@ -115,7 +117,7 @@ def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tm
 
 def test_what_is_measured_beside_chooses_nothing(made):
     frames, folder = made
-    hidden = sweep.load_hidden(str(folder), "a", frames["a"])
+    hidden = load_hidden(str(folder), "a", frames["a"])
     every = Labelled(hidden, frames["a"]["correct"].to_numpy(), TASK)
     train, validation, test = (every.part(np.array(SPLIT) == split) for split in ("train", "validation", "test"))
     alone, watched = Logistic([0, 1, 2], [0.1, 1.0]), Logistic([0, 1, 2], [0.1, 1.0])
@@ -130,7 +132,9 @@ def test_what_is_measured_beside_chooses_nothing(made):
 
 def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every_cell(made):
     frames, folder = made
-    tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    tables = [
+        sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30], [LAST]).assign(reader=name) for name in ("a", "b")
+    ]
     table = pd.concat(tables, ignore_index=True)
     spec = json.loads(layers.layers_chart(table, ["a", "b"]).to_json())
     params = {param["name"]: param for param in spec["params"]}
@@ -151,7 +155,9 @@ def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every
 
 def test_the_axes_stay_where_they_are(made):
     frames, folder = made
-    tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    tables = [
+        sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30], [LAST]).assign(reader=name) for name in ("a", "b")
+    ]
     spec = json.loads(layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
     scales = [
         layer["encoding"][axis]["scale"] for panel in spec["concat"][1:] for layer in panel["layer"] for axis in "xy"
@@ -167,7 +173,7 @@ def _written(spec) -> list[str]:
 
 def test_of_many_models_only_their_own_answers_have_a_line(made):
     frames, folder = made
-    tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30], [LAST]).assign(reader=name) for name in ("a", "b")]
     whole = layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
     assert '"trained on b, scored on a"' in whole
     few = layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
@@ -179,7 +185,7 @@ def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     few = frames["a"].assign(
         correct=frames["a"]["correct"] & ((frames["a"]["split"] != "test") | (frames["a"].index % 5 == 0))
     )
-    table = sweep.run("r", {"a": few, "b": frames["b"]}, 0, str(folder), [1.0], [])
+    table = sweep.run("r", {"a": few, "b": frames["b"]}, 0, str(folder), [1.0], [], [LAST])
     rarer = table.groupby("scored")["n_rarer"].first()
     assert rarer["a"] == few["correct"][(few["split"] == "test") & (TASK != "nq_open")].sum() < 25 <= rarer["b"]
     files.write_parquet(tmp_path / "sweeps/r.parquet", table.assign(reader="a"))
