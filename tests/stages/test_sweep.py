@@ -314,10 +314,10 @@ def test_positions_stand_in_reading_order_and_what_rests_on_too_few_answers_is_h
 
 def test_the_sentences_say_why_the_query_is_missing_and_where_validation_is_highest(read):
     text = layers.places_sentences(layers.places(read))
-    assert text.startswith("### Layer and token position\n") and "query" not in text.split("For a,")[0]
+    assert text.startswith("**Layer and token position.** ") and "query" not in text.split("For a,")[0]
     top = read[(read["scored"] == "a") & (read["trained_on"] == "a") & (read["size"] == 120)]
     top = top.loc[top["validation_auroc"].idxmax()]
-    place = f"layer {top['layer']}, {layers.style.POSITIONS[top['position']].lower()}"
+    place = f"layer {top['layer']} of the {layers.style.POSITIONS[top['position']].lower()}"
     assert f"For a, validation is highest at {place}; on test, AUROC is {top['auroc']:.2f} there." in text
     without = layers.places_sentences(layers.places(read[read["position"] != QUERY]))
     assert "The query's end is not shown" in without

@@ -197,7 +197,7 @@ def places(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def places_sentences(table: pd.DataFrame) -> str:
-    """What the heatmap of layers and positions shows, as Markdown with its heading; "" if there is none.
+    """What the heatmap of layers and positions shows, as Markdown; "" if there is none.
 
     Args:
         table: as `places` returns.
@@ -205,24 +205,27 @@ def places_sentences(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     sentences = [
-        "The probe at other tokens: trained on the reader's own answers, with the first seed, and tested on them.",
-        "Colour is AUROC within task on in-distribution test answers.",
-        "At each layer and position, validation chooses the strength of the penalty.",
+        "**Layer and token position.** The probe at other tokens, trained and tested on the reader's own answers.",
+        "Colour is AUROC within task on in-distribution test answers, at the strength that is best on validation.",
         "A dot marks the layer of each row that is best on validation.",
         "A hatched cell has too few right or wrong answers.",
-        "This heatmap is exploratory: it is for looking, and no estimator is chosen by it.",
+        "The heatmap is exploratory: it is for looking, and no estimator is chosen by it.",
     ]
     if QUERY not in set(table["position"]):
         sentences.append(
             "The query's end is not shown: no query follows the training answers of this run, so nothing can be "
             "learned there."
         )
-    for reader, lines in table.groupby("reader", sort=False):
-        top = lines.loc[lines["validation_auroc"].idxmax()]
-        reached = "too few answers measure it" if pd.isna(top["auroc"]) else f"AUROC is {top['auroc']:.2f}"
-        at = f"layer {top['layer']}, {top['token'].lower()}"
-        sentences.append(f"For {reader}, validation is highest at {at}; on test, {reached} there.")
-    return "### Layer and token position\n\n" + " ".join(sentences)
+    reached = [f"For {reader}, {_highest(lines)}" for reader, lines in table.groupby("reader", sort=False)]
+    return " ".join(sentences) + "\n\n" + " ".join(reached)
+
+
+def _highest(lines: pd.DataFrame) -> str:
+    """Where one reader's AUROC on validation is highest, and what it reaches there on test."""
+    top = lines.loc[lines["validation_auroc"].idxmax()]
+    test = "too few answers measure it" if pd.isna(top["auroc"]) else f"AUROC is {top['auroc']:.2f}"
+    place = top["token"][0].lower() + top["token"][1:]
+    return f"validation is highest at layer {top['layer']} of the {place}; on test, {test} there."
 
 
 def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -246,7 +249,7 @@ def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     cells = there.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=legend))
     hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(**style.hatched(3))
     dots = there.transform_filter("datum.best").mark_point(filled=True, size=36, opacity=1, aria=False)
-    panels = alt.layer(cells, hatch, dots.encode(color=ink)).resolve_scale(color="independent")
+    panels = alt.layer(cells, hatch, dots.encode(color=ink))
     panels = panels.properties(width=480, height=alt.Step(26)).facet(row=style.headed(drawn, "reader"), data=drawn)
     described = (
         "Heatmap of AUROC on test answers of self-trained probes, token position by layer, with a panel for each "
