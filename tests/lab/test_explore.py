@@ -19,7 +19,7 @@ from test_probe import made_up as planted
 from made_up import save_hidden
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.positions import FIRST, LAST, MEAN, QUESTION
+from whoknows.data.positions import FIRST, LAST, MEAN, QUERY, QUESTION
 from whoknows.evaluation import auroc, scores
 from whoknows.lab import explore
 from whoknows.lab.explore import Results, Setting
@@ -65,7 +65,7 @@ def checkout(tmp_path_factory):
             data = planted(sum(TASKS.values()), layers=layers, signal=[2], seed=scored_at, strength=1.0 + reader_at)
             features = str(folder / "results/made-up/features" / reader)
             save_hidden(features, scored, data.hidden)
-            for at, position in enumerate((FIRST, MEAN, QUESTION)):
+            for at, position in enumerate((QUESTION, FIRST, MEAN), start=5):
                 noise = torch.randn(data.hidden.shape, generator=torch.Generator().manual_seed(at)).bfloat16()
                 save_hidden(features, scored, noise, position)
         files.write_parquet(folder / f"results/made-up/answers/{scored}.parquet", answers(scored_at, data.correct))
@@ -154,6 +154,24 @@ def test_before_the_answer_there_is_one_hidden_state_for_all_scored_models(resul
     assert "another position, Question's end, is on" in explore.as_grid(
         results, replace(SETTING, position=QUESTION), "mine"
     )
+
+
+def test_the_positions_are_those_that_the_run_kept_and_one_without_training_answers_is_a_sentence(results, checkout):
+    assert Panel(results).choices["position"].options == (
+        ("Question's end", QUESTION),
+        ("Answer's first token", FIRST),
+        ("Mean over the answer", MEAN),
+        ("Answer's last token", LAST),
+    )
+    values = files.read_yaml(checkout / "grids/made-up.yml")
+    values["lora_prompt"] |= {"first_layer": 0.5}
+    files.write_text(checkout / "grids/upper.yml", yaml.safe_dump(values))
+    assert Results("grids/upper.yml").positions == [QUESTION, FIRST, MEAN, LAST, QUERY]
+    for scored in LAYERS:  # no query follows an answer, as where the blocks below the adapters cannot be cached
+        states = torch.full(results._states("deep", LAST)[scored].shape, torch.nan)
+        save_hidden(str(checkout / "results/made-up/features/deep"), scored, states, QUERY)
+    with pytest.raises(WhoknowsError, match="deep did not read the query after the training answers"):
+        results.rows(replace(SETTING, position=QUERY))
 
 
 def test_numbers_put_validation_beside_test(results):
