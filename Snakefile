@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from whoknows.run import gpus, grid, parameters, stages
-from whoknows.estimators.hidden import BEFORE, mean_of
+from whoknows.data.positions import LAST, QUESTION, kept, stems
 from whoknows.data.sources import digest
 
 GRID = grid.load(config.get("grid", "grids/embedded.yml"))
@@ -20,8 +20,8 @@ def at(*paths): return [f"{OUT}/{path}" for path in paths]
 def every(*paths): return expand(at(*paths), **NAMES)
 def all_seeds(path): return lambda wildcards: expand(at(path), seed=GRID.seeds, **wildcards)
 def trained(method): return [directory(*at(f"estimators/{method}/{CELL}")), *at(f"rows/{method}/{CELL}.parquet")]
-HIDDEN = at(*(f"features/{{reader}}/{name}.safetensors" for name in [*MODELS, BEFORE]))
-MEANS = at(*(f"features/{{reader}}/{mean_of(name)}.safetensors" for name in MODELS))
+def states(positions): return at(*(f"features/{{reader}}/{name}.safetensors" for name in stems(MODELS, positions)))
+HIDDEN, STATES = states([LAST, QUESTION]), states(kept(parameters.first_layer(GRID)))  # what probes read, and all
 TRUNK = at("features/{reader}/trunk.safetensors") if parameters.first_layer(GRID) else []
 ROWS = every("rows/likelihood/{model}.parquet", "rows/zero_shot/{reader}.parquet", f"rows/{{method}}/{CELL}.parquet")
 MEASURED = ROWS + every(f"estimators/{{method}}/{CELL}")
@@ -58,16 +58,16 @@ STEPS = {
     "answer": answered("answer", *shards("answer", "model")),
     "answer_file": answered("answer_file"), "answer_api": answered("answer_api"),
     "extract": Step([*READ, *shards("extract", "reader")],
-        [*HIDDEN, *MEANS, *TRUNK, *at("rows/zero_shot/{reader}.parquet")], "extract-{reader}", "{reader}", priority=3),
+        [*STATES, *TRUNK, *at("rows/zero_shot/{reader}.parquet")], "extract-{reader}", "{reader}", priority=3),
     **{stage: Step([*READ, *HIDDEN], trained(stage), f"{stage}-{PAGE}", TITLE) for stage in stages.TRAINED.values()},
     "lora_prompt": Step([*READ, *TRUNK], trained("lora_prompt"), f"lora_prompt-{PAGE}", TITLE, priority=1),
     "search": Step([*READ, *HIDDEN, *TRUNK], at("search/{reader}.parquet"), "search-{reader}", "{reader}", priority=2),
     "surface": Step(READ, at("controls/surface.parquet"), "surface"),
-    "ablate": Step([*READ, *HIDDEN, *MEANS], at("controls/readers/{reader}.parquet"), "ablate-{reader}", "{reader}"),
+    "ablate": Step([*READ, *STATES], at("controls/readers/{reader}.parquet"), "ablate-{reader}", "{reader}"),
     "ablate_lora": Step([*READ, *TRUNK],
         [directory(*at("estimators/{variant}/{reader}")), *at("controls/lora/{variant}/{reader}.parquet")],
         "ablate_lora-{reader}_{variant}", "{reader}, {variant}", notebook="lora_prompt"),
-    "sweep": Step([*READ, *HIDDEN], at("sweeps/{reader}.parquet"), "sweep-{reader}", "{reader}"),
+    "sweep": Step([*READ, *STATES], at("sweeps/{reader}.parquet"), "sweep-{reader}", "{reader}"),
     "judge": Step(at("answers/{model}.parquet"), at("judged/{model}.parquet"), "judge-{model}", "{model}"),
     "cell": Step([*READ, all_seeds(f"rows/{{method}}/{CELL}.parquet"), all_seeds(f"estimators/{{method}}/{CELL}")],
         at("cells/{method}_{reader}_{trained_on}.parquet"),

@@ -138,3 +138,13 @@ layers.layers_chart(sweep, models)
 
 # %% tags=["remove-input"]
 HTML(layers.layers_html(sweep))
+
+# %% tags=["remove-input"]
+places = layers.places(sweep)
+Markdown(layers.places_sentences(places))
+
+# %% tags=["remove-input"]
+layers.places_chart(places)
+
+# %% tags=["remove-input"]
+HTML(layers.places_html(places))

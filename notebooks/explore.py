@@ -12,8 +12,8 @@
 # A probe at any setting, fitted anew each time that you move a widget. Needs the answers and the hidden states of a
 # finished run of the grid, and a front end that shows widgets, as `make lab` opens; no language model is loaded.
 #
-# It opens on the setting of the run's own probe, which the book shows, and *Published setting* goes back to it. *Token*
-# says whose hidden states are read: those of the last token of the answer, or of the last one before it.
+# It opens on the setting of the run's own probe, which the book shows, and *Published setting* goes back to it.
+# *Position* says whose hidden states are read: the last token of the answer, another one, or the mean over them.
 
 # %% tags=["parameters"]
 grid = "grids/embedded.yml"

@@ -9,9 +9,8 @@
 # %% [markdown]
 # # Hidden states
 #
-# A frozen reader reads every model's answers once. Kept are its hidden states of all layers at the last answer token
-# and as means over all answer tokens, its zero-shot confidence, and where LoRA + Prompt goes on from. Needs the answers
-# of all models.
+# A frozen reader reads every model's answers once. Kept are its hidden states of all layers at some token positions,
+# its zero-shot confidence, and where LoRA + Prompt goes on from. Needs the answers of all models.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
@@ -42,8 +41,9 @@ rows, sizes = extract.run(reader, model, frames, first_layer, batch_tokens, out)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]
-# What was kept: for each scored model, at the last token of its answers, [answers, layers + 1, width]; the same as
-# means over the tokens of its answers; and the same at the last token before them. Layer 0 is the embeddings.
+# What was kept, [answers, layers + 1, width]: before any answer, at the question's last token; and for each scored
+# model at the first and the last token of its answers, and as means over their tokens. Where the blocks below the
+# adapters are cached, also at the last token of the query. Layer 0 is the embeddings.
 
 # %%
 sizes

@@ -10,7 +10,8 @@
 # # Sweep
 #
 # The probe of one reader at every layer, strength of its penalty and number of training answers, for the switches of
-# the page *Baselines and ablations*. Needs the answers and the reader's hidden states; no language model is loaded.
+# the page *Baselines and ablations*; and on the reader's own answers at every token position, for the heatmap there.
+# Needs the answers and the reader's hidden states; no language model is loaded.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"
@@ -22,6 +23,7 @@ features = "results/embedded/features/SmolLM2-135M"
 seed = 0
 strengths = [0.001, 0.01, 0.1, 1.0, 10.0]
 sizes = [100, 200, 400]
+positions = ["question", "first", "mean", "last"]
 out = "results/by-hand/sweeps/SmolLM2-135M.parquet"
 
 # %%
@@ -31,12 +33,12 @@ from whoknows.data import files
 from whoknows.stages import lessons, sweep
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-table = sweep.run(reader, frames, seed, features, strengths, sizes)
+table = sweep.run(reader, frames, seed, features, strengths, sizes, positions)
 files.write_parquet(out, table)
 HTML(lessons.untaught_html(frames, [seed]))
 
 # %% [markdown]
-# The highest AUROC on validation of each layer over the strengths, by the number of training answers.
+# The highest AUROC on validation of each layer over the strengths, by token position and number of training answers.
 
 # %%
-table.pivot_table("validation_auroc", "layer", ["trained_on", "size"], aggfunc="max").round(3)
+table.pivot_table("validation_auroc", "layer", ["trained_on", "position", "size"], aggfunc="max").round(3)

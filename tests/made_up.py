@@ -15,6 +15,7 @@ import torch
 from IPython.display import DisplayObject
 
 from whoknows.data import files
+from whoknows.data.positions import LAST, POSITIONS, stem
 from whoknows.estimators import hidden as on_disk
 from whoknows.models import forward
 from whoknows.models.batching import TokenBudget
@@ -277,9 +278,11 @@ def fresh(reader: Reader) -> Reader:
     return Reader(copy.deepcopy(reader.model), reader.tokenizer)
 
 
-def extract(reader: Reader, packed: PackedBatch, first_block: int | None, tokens: int) -> forward.Features:
+def extract(
+    reader: Reader, packed: PackedBatch, first_block: int | None, tokens: int, positions=POSITIONS
+) -> forward.Features:
     """`forward.extract` with so many tokens in a pass."""
-    return forward.extract(reader, packed, first_block, TokenBudget(tokens, reader.device))
+    return forward.extract(reader, packed, positions, first_block, TokenBudget(tokens, reader.device))
 
 
 def untaught(reader: Reader, **changes) -> Reader:
@@ -311,6 +314,6 @@ def put(keys, value):
     return change
 
 
-def save_hidden(folder, scored, hidden):
+def save_hidden(folder, scored, hidden, position=LAST):
     """Writes hidden states [answers, layers + 1, width] where a probe looks for those of a scored model's answers."""
-    files.write_safetensors(on_disk.file(folder, scored), {"hidden": hidden})
+    files.write_safetensors(on_disk.file(folder, stem(scored, position)), {"hidden": hidden})

@@ -13,8 +13,8 @@ import torch
 from made_up import answers, make_rows, save_hidden
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.positions import LAST, MEAN, QUESTION
 from whoknows.data.rows import divided
-from whoknows.estimators.hidden import BEFORE, mean_of
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.models.packing import pack
 from whoknows.stages import ablations, probe
@@ -121,8 +121,8 @@ def test_shuffled_grades_leave_one_half_within_the_interval_and_true_ones_do_not
     frame = answers(["x"] * 900, correct, ["train"] * 400 + ["validation"] * 150 + ["test"] * 350)
     hidden = torch.tensor(rng.normal(size=(900, 3, 64)), dtype=torch.float32)
     hidden[:, 1, 3] += 1.5 * torch.tensor(correct)
-    for states in ("a", mean_of("a"), BEFORE):
-        save_hidden(str(tmp_path), states, hidden.bfloat16())
+    for position in (LAST, MEAN, QUESTION):
+        save_hidden(str(tmp_path), "a", hidden.bfloat16(), position)
     # one shuffle may by chance point along the signal or against it, several do not
     rows = ablations.of_reader("a", {"a": frame}, [0, 1, 2, 3], str(tmp_path), [1.0], [399])
     between = (

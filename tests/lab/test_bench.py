@@ -49,7 +49,7 @@ def test_plain_hidden_states_and_confidences_are_the_same(reader):
     frame = questions(6)[1:].assign(answer=["A", "B rock", "", "moon", "C", "D"]).reset_index(drop=True)
     ours = extract(reader, pack(reader, {"m": frame}, [True] * 6), None, 2048)
     hidden = baseline.hidden_states(reader, bench.texts(reader, frame), 4)
-    torch.testing.assert_close(hidden.to(torch.bfloat16), ours.hidden["m"], atol=0.02, rtol=0.02)
+    torch.testing.assert_close(hidden.to(torch.bfloat16), ours.states["m"], atol=0.02, rtol=0.02)
     confidence = baseline.zero_shot(reader, bench.texts(reader, frame, reader.query), 4)
     torch.testing.assert_close(confidence, ours.zero_shot["m"], atol=1e-4, rtol=1e-4)
 

@@ -19,10 +19,10 @@ from test_probe import made_up as planted
 from made_up import save_hidden
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.estimators.hidden import BEFORE
+from whoknows.data.positions import FIRST, LAST, MEAN, QUERY, QUESTION
 from whoknows.evaluation import auroc, scores
 from whoknows.lab import explore
-from whoknows.lab.explore import TOKENS, Results, Setting
+from whoknows.lab.explore import Results, Setting
 from whoknows.lab.panel import Panel
 from whoknows.report.pages.style import CHART
 from whoknows.run import grid, notebook, page, parameters
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 LAYERS = {"deep": 4, "flat": 3}
 TASKS = {"trivia_qa": 240, "sciq": 160, "nq_open": 80}  # the last one is a shift
-SETTING = Setting("deep", "deep", "deep", TOKENS[0], layer=2, strength=0.1, size=0, tasks=tuple(TASKS))
+SETTING = Setting("deep", "deep", "deep", LAST, layer=2, strength=0.1, size=0, tasks=tuple(TASKS))
 
 
 def answers(seed, correct):
@@ -65,9 +65,9 @@ def checkout(tmp_path_factory):
             data = planted(sum(TASKS.values()), layers=layers, signal=[2], seed=scored_at, strength=1.0 + reader_at)
             features = str(folder / "results/made-up/features" / reader)
             save_hidden(features, scored, data.hidden)
-            save_hidden(
-                features, BEFORE, torch.randn(data.hidden.shape, generator=torch.Generator().manual_seed(5)).bfloat16()
-            )
+            for at, position in enumerate((QUESTION, FIRST, MEAN), start=5):
+                noise = torch.randn(data.hidden.shape, generator=torch.Generator().manual_seed(at)).bfloat16()
+                save_hidden(features, scored, noise, position)
         files.write_parquet(folder / f"results/made-up/answers/{scored}.parquet", answers(scored_at, data.correct))
     return folder
 
@@ -100,13 +100,18 @@ def test_the_probe_is_the_one_that_the_run_fits_at_that_setting(results, tmp_pat
 def test_hidden_states_are_read_when_they_are_asked_for(results, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "whoknows.lab.explore.load_hidden",
-        lambda folder, scored, frame: asked.append((folder[-4:], scored)) or torch.zeros(len(frame), 4, 6),
+        "whoknows.lab.explore.load_states",
+        lambda folder, answers, position: (
+            asked.append((folder[-4:], position))
+            or {scored: torch.zeros(len(frame), 4, 6) for scored, frame in answers.items()}
+        ),
     )
-    assert results.layers("deep") == 4 and asked == [("deep", "deep")]
+    assert results.layers("deep") == 4 and asked == [("deep", LAST)]
     results.rows(SETTING)
     results.rows(replace(SETTING, layer=1))
-    assert sorted(asked) == [("deep", "deep"), ("deep", "flat")]
+    assert asked == [("deep", LAST)]
+    results.rows(replace(SETTING, position=MEAN))
+    assert asked == [("deep", LAST), ("deep", MEAN)]
 
 
 def test_one_fit_serves_all_scored_models(results):
@@ -136,7 +141,7 @@ def test_tasks_that_are_left_out_are_neither_trained_on_nor_tested(results):
 
 
 def test_before_the_answer_there_is_one_hidden_state_for_all_scored_models(results):
-    rows = results.rows(replace(SETTING, token=TOKENS[1]))
+    rows = results.rows(replace(SETTING, position=QUESTION))
     deep, flat = (
         rows[(rows["scored"] == scored) & (rows["split"] == "test")].set_index("question_id")["logit"]
         for scored in LAYERS
@@ -146,7 +151,27 @@ def test_before_the_answer_there_is_one_hidden_state_for_all_scored_models(resul
     assert (
         scores.by_task(rows, only_auroc=True)["auroc"].max() < scores.by_task(usual, only_auroc=True)["auroc"].min()
     ), "there only noise was planted"
-    assert "last token before the answer" in explore.as_grid(results, replace(SETTING, token=TOKENS[1]), "mine")
+    assert "another position, Question's end, is on" in explore.as_grid(
+        results, replace(SETTING, position=QUESTION), "mine"
+    )
+
+
+def test_the_positions_are_those_that_the_run_kept_and_one_without_training_answers_is_a_sentence(results, checkout):
+    assert Panel(results).choices["position"].options == (
+        ("Question's end", QUESTION),
+        ("Answer's first token", FIRST),
+        ("Mean over the answer", MEAN),
+        ("Answer's last token", LAST),
+    )
+    values = files.read_yaml(checkout / "grids/made-up.yml")
+    values["lora_prompt"] |= {"first_layer": 0.5}
+    files.write_text(checkout / "grids/upper.yml", yaml.safe_dump(values))
+    assert Results("grids/upper.yml").positions == [QUESTION, FIRST, MEAN, LAST, QUERY]
+    for scored in LAYERS:  # no query follows an answer, as where the blocks below the adapters cannot be cached
+        states = torch.full(results._states("deep", LAST)[scored].shape, torch.nan)
+        save_hidden(str(checkout / "results/made-up/features/deep"), scored, states, QUERY)
+    with pytest.raises(WhoknowsError, match="deep did not read the query after the training answers"):
+        results.rows(replace(SETTING, position=QUERY))
 
 
 def test_numbers_put_validation_beside_test(results):
@@ -201,13 +226,14 @@ def test_who_does_not_read_is_scored_and_trained_on_with_the_answers_that_it_gav
     files.write_text(checkout / "grids/filed.yml", yaml.safe_dump(values))
     for name, frame in (("deep", results.answers["deep"]), ("flat", whole.iloc[kept])):
         files.write_parquet(checkout / f"results/filed/answers/{name}.parquet", frame)
-    for states, rows in (("deep", slice(None)), (BEFORE, slice(None)), ("flat", kept)):
-        hidden = results._hidden("deep", states)[rows].clone()
-        save_hidden(str(checkout / "results/filed/features/deep"), states, hidden)
+    for position in (LAST, QUESTION, FIRST):
+        for scored, rows in (("flat", kept), ("deep", slice(None))):  # the last one writes all questions
+            hidden = results._states("deep", position)[scored][rows].clone()
+            save_hidden(str(checkout / "results/filed/features/deep"), scored, hidden, position)
     filed = Results("grids/filed.yml")
     assert filed.models == ["deep", "flat"] and filed.readers == ["deep"]
-    for token in TOKENS:
-        setting = replace(SETTING, token=token)
+    for position in (LAST, QUESTION, FIRST):
+        setting = replace(SETTING, position=position)
         some, every = filed.rows(setting), results.rows(setting)
         every = every[(every["scored"] == "deep") | every["question_id"].isin(whole["question_id"].iloc[kept])]
         pd.testing.assert_frame_equal(some, every.reset_index(drop=True), atol=1e-3)
@@ -313,7 +339,7 @@ def test_it_opens_on_the_setting_that_the_run_published_and_goes_back_to_it(resu
         assert panel.setting == published and panel.numbers.value == explore.numbers(results, published).to_html(
             border=0
         )
-        for name, value in {"token": TOKENS[1], "layer": 0, "strength": 1.0, "size": 50, "tasks": ("sciq",)}.items():
+        for name, value in {"position": QUESTION, "layer": 0, "strength": 1.0, "size": 50, "tasks": ("sciq",)}.items():
             panel.choices[name].value = value
         panel.back.click()
         assert panel.setting == published and panel.numbers.value == explore.numbers(results, published).to_html(
@@ -331,7 +357,7 @@ def test_moving_a_widget_redraws(panel):
     before, charts = panel.numbers.value, drawn(panel)
     assert len(charts) == 2 and "Validation, deep" in before
     for name, value in {
-        "token": TOKENS[1],
+        "position": QUESTION,
         "layer": 2,
         "strength": 1.0,
         "size": 50,

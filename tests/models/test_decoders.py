@@ -193,7 +193,7 @@ def hold_reading(reader: Reader) -> None:
                 states = torch.stack(
                     reader.model(torch.tensor([ids]), use_cache=False, output_hidden_states=True).hidden_states
                 )[:, 0]
-            torch.testing.assert_close(features.hidden[name][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
+            torch.testing.assert_close(features.states[name][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
             assert float(features.zero_shot[name][at]) == pytest.approx(
                 log_odds(reader, reader.model, question, answer), abs=1e-4
             )

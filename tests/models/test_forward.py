@@ -1,13 +1,15 @@
 """Hidden states and zero-shot confidences are those of plain transformers, whatever the batches."""
 
+import itertools
+
 import pytest
 import torch
 
 from made_up import answers, extract, fresh, plain, spied
 from whoknows import WhoknowsError
-from whoknows.data import files
-from whoknows.data.prompts import QUERY
-from whoknows.estimators.hidden import BEFORE, load_hidden, mean_of
+from whoknows.data import files, prompts
+from whoknows.data.positions import FIRST, LAST, MEAN, POSITIONS, QUERY, QUESTION, stem
+from whoknows.estimators.hidden import load_hidden
 from whoknows.models import proof
 from whoknows.models.packing import pack
 from whoknows.stages import extract as extract_stage
@@ -26,49 +28,70 @@ def alone(reader, frame, at, query=""):
     return ids + (reader.encode(f" {answer}") or reader.encode("\n")) + (reader.encode(query) if query else [])
 
 
-@pytest.mark.parametrize("queried", [ALL, NONE, [True, False] * 3], ids=["queried", "not queried", "some queried"])
+def before(reader, frame, at):
+    """Ids of one question alone."""
+    return reader.start() + reader.encode(f"Question: {frame['question'][at]}\nAnswer:")
+
+
+SOME = pytest.mark.parametrize(
+    "queried", [ALL, NONE, [True, False] * 3], ids=["queried", "not queried", "some queried"]
+)
+
+
+@SOME
 def test_hidden_states_are_those_of_a_plain_forward_pass_at_the_last_answer_token(reader, queried):
     features = extract(reader, pack(reader, FRAMES, queried), None, 300)
     for model, frame in FRAMES.items():
-        assert features.hidden[model].shape == (6, 5, 64)
+        assert features.states[model].shape == (6, 5, 64)
         for at in range(6):
             states = torch.stack(plain(reader, alone(reader, frame, at)).hidden_states)[:, 0]
-            torch.testing.assert_close(features.hidden[model][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
+            torch.testing.assert_close(features.states[model][at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
             for layer in range(5):  # a neighbour, in tokens or in layers, is far away
                 assert (states[layer, -1] - states[layer, -2]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("queried", [ALL, NONE, [True, False] * 3], ids=["queried", "not queried", "some queried"])
-def test_means_are_over_the_answers_own_tokens(reader, queried):
-    features = extract(reader, pack(reader, FRAMES, queried), None, 300)
-    counts = set()
+@SOME
+@pytest.mark.parametrize("positions", [POSITIONS, (QUERY, MEAN), (FIRST, QUESTION)], ids="-".join)
+def test_each_position_is_of_its_own_tokens_in_a_plain_forward_pass(reader, queried, positions):
+    """The tokens are counted from ids: those of the question, of the answer and of the query, each encoded alone."""
+    features, lengths = extract(reader, pack(reader, FRAMES, queried), None, 300, positions), set()
+    names = {stem(model, position) for model in FRAMES for position in positions}
+    assert features.states.keys() == names, "no other position is kept"
     for model, frame in FRAMES.items():
         for at in range(6):
-            ids = alone(reader, frame, at)
-            begin = len(alone(reader, frame.assign(answer=""), at)) - len(reader.answer(""))
-            counts.add(len(ids) - begin)
+            ids, begin = alone(reader, frame, at, prompts.QUERY), len(before(reader, frame, at))
+            end = len(alone(reader, frame, at))
             states = torch.stack(plain(reader, ids).hidden_states)[:, 0]
-            torch.testing.assert_close(
-                features.mean[model][at].float(), states[:, begin:].mean(dim=1), rtol=1e-2, atol=1e-2
-            )
-            for wrong in (
-                states[:, begin - 1 :].mean(dim=1),
-                *([states[:, begin + 1 :].mean(dim=1)] if len(ids) - begin > 1 else []),
-            ):
-                assert not torch.allclose(features.mean[model][at].float(), wrong, rtol=1e-2, atol=1e-2), (
-                    "a token more or less is another mean"
-                )
-    assert 1 in counts and len(counts) > 3
+            lengths.add(end - begin)
+            expected = {
+                QUESTION: states[:, begin - 1],
+                FIRST: states[:, begin],
+                MEAN: states[:, begin:end].mean(dim=1),
+                LAST: states[:, end - 1],
+                QUERY: states[:, len(ids) - 1],
+            }
+            for position in positions:
+                made = features.states[stem(model, position)][at].float()
+                if position == QUERY and not queried[at]:
+                    assert made.isnan().all(), "nobody put the query"
+                    continue
+                torch.testing.assert_close(made, expected[position], rtol=1e-2, atol=1e-2)
+                of_one = {FIRST, MEAN, LAST} if end - begin == 1 else set()
+                for other in expected.keys() - (of_one if position in of_one else {position}):
+                    assert not torch.allclose(made, expected[other], rtol=1e-2, atol=1e-2), (position, other)
+                longer = states[:, begin - 1 : end].mean(dim=1)
+                assert not torch.allclose(made, longer, rtol=1e-2, atol=1e-2), "a token more is another mean"
+    assert 1 in lengths and len(lengths) > 3
 
 
-@pytest.mark.parametrize("queried", [ALL, NONE], ids=["queried", "not queried"])
-def test_before_the_answer_are_the_hidden_states_of_the_questions_last_token_alone(reader, queried):
-    features = extract(reader, pack(reader, FRAMES, queried), None, 300)
-    for at, question in enumerate(FRAMES["one"]["question"]):
-        ids = reader.start() + reader.encode(f"Question: {question}\nAnswer:")
-        states = torch.stack(plain(reader, ids).hidden_states)[:, 0]
-        torch.testing.assert_close(features.before[at].float(), states[:, -1], rtol=1e-2, atol=1e-2)
-        assert all((states[layer, -1] - states[layer, -2]).abs().max() > 0.1 for layer in range(5))
+def test_of_an_answer_of_one_token_the_first_the_last_and_the_mean_are_the_same(reader):
+    frames = {"one": FRAMES["one"].assign(answer="A"), "two": FRAMES["two"].assign(answer="B")}
+    assert [len(reader.answer(text)) for text in "AB"] == [1, 1]
+    states = extract(reader, pack(reader, frames, ALL), None, 300).states
+    for model in frames:
+        assert torch.equal(states[stem(model, FIRST)], states[model]) and states[model].isfinite().all()
+        assert torch.equal(states[stem(model, MEAN)], states[model])
+        assert not torch.allclose(states[stem(model, QUERY)].float(), states[model].float(), atol=0.1)
 
 
 def test_zero_shot_is_the_difference_of_two_tokens_log_probabilities(reader):
@@ -76,7 +99,7 @@ def test_zero_shot_is_the_difference_of_two_tokens_log_probabilities(reader):
     no, yes = reader.encode(" i") + reader.encode(" ii")
     for model, frame in FRAMES.items():
         for at in range(5):
-            logprobs = torch.log_softmax(plain(reader, alone(reader, frame, at, QUERY)).logits[0, -1], dim=-1)
+            logprobs = torch.log_softmax(plain(reader, alone(reader, frame, at, prompts.QUERY)).logits[0, -1], dim=-1)
             assert float(features.zero_shot[model][at]) == pytest.approx(float(logprobs[yes] - logprobs[no]), abs=1e-4)
         assert features.zero_shot[model][5].isnan()
 
@@ -105,11 +128,11 @@ def test_results_do_not_depend_on_the_batches(reader, budget):
     packed = pack(reader, FRAMES, ALL)
     features, usual = (extract(reader, packed, 2, tokens) for tokens in (budget, 400))
     torch.testing.assert_close(features.cached, usual.cached, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(features.before.float(), usual.before.float(), rtol=1e-2, atol=1e-3)
+    assert features.states.keys() == usual.states.keys() and len(usual.states) == 9
+    for name, states in features.states.items():
+        torch.testing.assert_close(states.float(), usual.states[name].float(), rtol=1e-2, atol=1e-3)
     for model in FRAMES:
         torch.testing.assert_close(features.zero_shot[model], usual.zero_shot[model], rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(features.hidden[model].float(), usual.hidden[model].float(), rtol=1e-2, atol=1e-3)
-        torch.testing.assert_close(features.mean[model].float(), usual.mean[model].float(), rtol=1e-2, atol=1e-3)
 
 
 def test_hidden_states_that_are_not_numbers_are_refused(llama):
@@ -149,18 +172,16 @@ def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, 
     )
     rows, sizes = extract_stage.run("m", mistral, frames, 0.5, 300, str(tmp_path))
     assert [budget["tokens"] for budget in budgets] == [300]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        f"{name}.safetensors" for name in ("before_answer", "one", "one_mean", "trunk", "two", "two_mean")
-    ]
-    assert sizes["hidden states"].to_dict() == dict.fromkeys(
-        ["one", "two", "one_mean", "two_mean", "before_answer"], (6, 5, 64)
-    )
+    names = ["one", "two", *(f"{model}_{name}" for name in ("first", "mean", "query") for model in ("one", "two"))]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == sorted([*names, "before_answer", "trunk"])
+    assert sizes["hidden states"].to_dict() == dict.fromkeys([*names, "before_answer"], (6, 5, 64))
     features = extract(mistral, pack(mistral, frames, ALL), None, 300)
-    states = (
-        features.hidden | {mean_of(scored): mean for scored, mean in features.mean.items()} | {BEFORE: features.before}
-    )
-    for name, kept in states.items():
+    for name, kept in features.states.items():
         assert torch.equal(load_hidden(str(tmp_path), name, frames["one"]), kept) and kept.dtype == torch.bfloat16, name
+        assert kept.isfinite().all(), name
+    for model, position in itertools.product(FRAMES, POSITIONS):
+        kept = features.states[stem(model, position)]
+        assert torch.equal(load_hidden(str(tmp_path), model, frames["one"], position), kept)
     logits = torch.cat([features.zero_shot[scored][1:5] for scored in frames])
     assert rows["logit"].tolist() == pytest.approx(logits.tolist(), abs=1e-4)
     assert (
@@ -190,13 +211,17 @@ def test_a_trunk_that_ends_at_another_block_is_refused(mistral, tmp_path):
 
 def test_a_reader_whose_blocks_cannot_go_on_from_it_has_a_trunk_that_says_so(mistral, tmp_path, monkeypatch):
     monkeypatch.setattr(proof, "cached", lambda *_: False)
-    rows, _ = extract_stage.run("m", mistral, split(FRAMES, "test"), 0.5, 300, str(tmp_path))
+    names = ["train", "test", "validation", "test", "test", "train"]
+    rows, _ = extract_stage.run("m", mistral, split(FRAMES, names), 0.5, 300, str(tmp_path))
     assert len(rows) and extract_stage.load_cached(str(tmp_path), pack(mistral, FRAMES, [True] * 6), 2) is None
+    at_query = load_hidden(str(tmp_path), "two", FRAMES["two"], QUERY)
+    missing = at_query.isnan().flatten(1)
+    assert missing.all(dim=1).tolist() == missing.any(dim=1).tolist() == [name == "train" for name in names]
 
 
 @pytest.mark.parametrize("first_layer", [None, 0])
 def test_without_upper_adapters_there_is_no_trunk(mistral, tmp_path, first_layer):
     extract_stage.run("m", mistral, split(FRAMES, "test"), first_layer, 300, str(tmp_path))
-    assert not (tmp_path / "trunk.safetensors").exists()
+    assert not (tmp_path / "trunk.safetensors").exists() and not (tmp_path / "one_query.safetensors").exists()
     hidden = files.read_safetensors(tmp_path / "one.safetensors")["hidden"]
     assert hidden.dtype == torch.bfloat16

@@ -50,10 +50,10 @@ def test_hidden_states_are_near_and_not_the_same(quantised):
     usual, small, precision = quantised
     frames, far = {"m": answers()}, {"8bit": 0.05, "4bit": 0.3}[precision]
     one, other = (extract(reader, pack(reader, frames, [True] * 6), 2, 300) for reader in (usual, small))
-    for a, b in ((one.hidden["m"], other.hidden["m"]), (one.cached, other.cached)):
+    for a, b in ((one.states["m"], other.states["m"]), (one.cached, other.cached)):
         distance = (a.float() - b.float()).norm() / a.float().norm()
         assert 0 < distance < far
-    assert torch.equal(one.hidden["m"][:, 0], other.hidden["m"][:, 0]), "embeddings are not quantised"
+    assert torch.equal(one.states["m"][:, 0], other.states["m"][:, 0]), "embeddings are not quantised"
 
 
 def test_every_cpu_has_the_same_four_bits_before_and_after_a_look(readers):

@@ -196,6 +196,21 @@ def test_a_forward_pass_is_two_operations_a_weight_and_token_and_training_costs_
     )  # 4 cells, 2 more epochs, half the blocks
 
 
+def test_each_position_is_hidden_states_on_the_disk_and_a_probe_of_the_sweep():
+    """Of two models' answers: one file before them, and two at each of three further positions, or of four."""
+    text, model = cost.Texts(SMOKE), cost.size("a-135m")
+    upper, whole = (
+        cost.work(replace(of_size(2), lora_prompt=replace(SMOKE.lora_prompt, first_layer=share)))
+        for share in (0.5, 0.0)
+    )
+    file, per_page = 2 * (model.layers + 1) * model.width * text.count.total(), cost.PAGE_BYTES
+    assert math.isclose(whole["extract"].bytes, 2 * (7 * file + per_page))
+    number = 4 if SMOKE.precision == "float32" else 2
+    trunk = (4 + number * model.width) * text.packed_tokens(2)
+    assert math.isclose(upper["extract"].bytes, 2 * (9 * file + trunk + per_page))
+    assert math.isclose(upper["sweep"].operations / whole["sweep"].operations, (2 + 4) / (2 + 3))
+
+
 def test_a_search_trains_once_for_each_rate_the_grids_own_among_them_and_on_each_share_of_the_answers():
     def operations(rates, sizes, **changes):
         return cost.work(replace(of_size(2), search=grid.Search(rates, sizes), **changes))["search"].operations

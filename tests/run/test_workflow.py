@@ -33,7 +33,8 @@ BODIES = {
     "extract": """
 write(rows_out)
 cached = ["trunk"] if first_layer else []
-for name in [*answers, *(f"{scored}_mean" for scored in answers), "before_answer", *cached]:
+positions = ["", "_first", "_mean", *(["_query"] if first_layer else [])]
+for name in [*(scored + position for scored in answers for position in positions), "before_answer", *cached]:
     write(f"{out}/{name}.safetensors")
 """,
     "probe": """

@@ -10,8 +10,8 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 
 from made_up import answers, mixed, save_hidden, spied
 from whoknows import WhoknowsError
+from whoknows.data.positions import LAST, MEAN, QUESTION, stem
 from whoknows.data.rows import ALL_MODELS, for_seed, smaller
-from whoknows.estimators.hidden import BEFORE, mean_of
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
 from whoknows.report.pages import controls
@@ -155,8 +155,9 @@ def states(tmp_path):
         save_hidden(str(tmp_path), scored, hidden.bfloat16())
         hidden[:, 1, 3] -= 3.0 * torch.tensor(made["correct"].to_numpy())
         hidden[:, 2, 5] += 3.0 * torch.tensor(made["correct"].to_numpy())
-        save_hidden(str(tmp_path), mean_of(scored), hidden.bfloat16())
-    save_hidden(str(tmp_path), BEFORE, torch.randn(400, 4, 16, generator=torch.Generator().manual_seed(0)).bfloat16())
+        save_hidden(str(tmp_path), scored, hidden.bfloat16(), MEAN)
+    noise = torch.randn(400, 4, 16, generator=torch.Generator().manual_seed(0))
+    save_hidden(str(tmp_path), "", noise.bfloat16(), QUESTION)
     return frames, str(tmp_path)
 
 
@@ -383,7 +384,8 @@ def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_div
 
 def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each_seed(handed, tmp_path):
     (fits, scored_calls), frames = handed, mixed()
-    states = {scored: torch.randn(96, 4, 2) for scored in [*frames, *map(mean_of, frames), BEFORE]}
+    names = {stem(scored, position) for scored in frames for position in (LAST, MEAN, QUESTION)}
+    states = {name: torch.randn(96, 4, 2) for name in names}
     for name, hidden in states.items():
         save_hidden(str(tmp_path), name, hidden)
     ablations.of_reader("r", frames, [0, 3], str(tmp_path), [0.1, 1.0], [20, 500])
@@ -439,7 +441,8 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
             and call["names"] == {"reader": "r", "trained_on": on, "seed": seed}
         )
         for scored, frame in divided.items():
-            right = states[{"probe_before": BEFORE, "probe_mean": mean_of(scored)}.get(method, scored)]
+            position = {"probe_before": QUESTION, "probe_mean": MEAN}.get(method, LAST)
+            right = states[stem(scored, position)]
             assert call["frames"][scored].equals(frame) and torch.equal(call["features"](scored), right)
         assert torch.equal(fit["hidden"], call["features"](on))
 

@@ -8,8 +8,9 @@ from test_lora_prompt import SETTINGS, USED, Stand
 from test_probe import MLP
 
 from made_up import mixed
+from whoknows.data.positions import LAST, POSITIONS, QUESTION
 from whoknows.data.rows import aligned
-from whoknows.estimators.hidden import BEFORE, load_before, load_hidden, mean_of
+from whoknows.estimators.hidden import load_hidden, load_states
 from whoknows.stages import ablations, extract, lora_prompt, probe, sweep
 
 FRAMES = mixed(240)
@@ -39,12 +40,15 @@ def same(some, every):
 
 
 def test_hidden_states_are_those_of_its_answers(folders):
-    for name in ("two", mean_of("two")):
-        some = load_hidden(folders["some"], name, SOME["two"]).float()
-        torch.testing.assert_close(
-            some, load_hidden(folders["all"], name, FRAMES["two"])[KEPT].float(), atol=0.1, rtol=0.1
-        )
-    before = [load_hidden(folders[name], BEFORE, FRAMES["one"]).float() for name in ("some", "all")]
+    for position in POSITIONS:
+        some = load_states(folders["some"], aligned(SOME), position)
+        every = load_states(folders["all"], aligned(FRAMES), position)
+        for name, states in some.items():
+            kept = KEPT if name == "two" else slice(None)
+            assert len(states) == len(SOME[name]) and states.isfinite().all()
+            torch.testing.assert_close(states.float(), every[name][kept].float(), atol=0.1, rtol=0.1)
+        assert load_states(folders["some"], aligned(SOME), position, ["two"])["two"].equal(some["two"])
+    before = [load_hidden(folders[name], "", FRAMES["one"], QUESTION).float() for name in ("some", "all")]
     torch.testing.assert_close(*before, atol=0.1, rtol=0.1)
 
 
@@ -56,7 +60,7 @@ def test_no_model_has_to_answer_all_questions(llama, folders, tmp_path):
     parts = {name: frame.reset_index(drop=True) for name, frame in parts.items()}
     rows = extract.run("r", llama, parts, 0.5, 600, str(tmp_path))[0].set_index(["scored", "question_id"])["logit"]
     torch.testing.assert_close(
-        *(load_hidden(folder, BEFORE, FRAMES["one"]).float() for folder in (str(tmp_path), folders["all"])),
+        *(load_hidden(folder, "", FRAMES["one"], QUESTION).float() for folder in (str(tmp_path), folders["all"])),
         atol=0.1,
         rtol=0.1,
     )
@@ -64,7 +68,7 @@ def test_no_model_has_to_answer_all_questions(llama, folders, tmp_path):
         kept = [at for at in range(240) if at % 7 != left]
         states = load_hidden(folders["all"], name, FRAMES[name])[kept].float()
         torch.testing.assert_close(load_hidden(str(tmp_path), name, frame).float(), states, atol=0.1, rtol=0.1)
-        before = load_before(str(tmp_path), aligned(parts))[name]
+        before = load_states(str(tmp_path), aligned(parts), QUESTION)[name]
         assert len(before) == len(frame) and {*rows[name].index} < {*frame["question_id"]}
     learned = ablations.without_reader(parts, [0], [1.0], None, 600)
     assert {*learned["scored"]} == {*parts} and learned.index.is_unique
@@ -93,7 +97,7 @@ def test_every_stage_scores_its_answers_and_no_others(folders, tmp_path):
     )
     surface = ablations.without_reader(SOME, [0], [1.0], None, 600)
     assert set(surface.loc[surface["scored"] == "two", "question_id"]) <= ANSWERED
-    assert set(sweep.run("r", SOME, 0, folders["some"], [1.0], [])["scored"]) == {"one", "two", "three"}
+    assert set(sweep.run("r", SOME, 0, folders["some"], [1.0], [], [LAST])["scored"]) == {"one", "two", "three"}
 
 
 def test_adapters_learn_from_and_score_its_answers_and_no_others(llama, folders, tmp_path, monkeypatch):

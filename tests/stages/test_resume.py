@@ -65,7 +65,8 @@ def test_features_in_parts_are_those_of_one_piece(reader, tmp_path, monkeypatch)
     rows, read = extracted(reader, tmp_path / "parts", 4, monkeypatch)
     assert read == [4, 2]
     pd.testing.assert_frame_equal(rows, whole, rtol=1e-4)
-    names = ["before_answer", "one", "one_mean", "trunk", "two", "two_mean"]
+    positions = ("", "_first", "_mean", "_query")
+    names = sorted(["before_answer", "trunk", *(f"{model}{at}" for model in ("one", "two") for at in positions)])
     for folder in ("whole", "parts"):
         assert (
             sorted(path.stem for path in (tmp_path / folder).iterdir()) == names

@@ -11,7 +11,9 @@ import vl_convert
 
 from made_up import answers, mixed, save_hidden, spied
 from whoknows.data import files
+from whoknows.data.positions import FIRST, LAST, MEAN, POSITIONS, QUERY, QUESTION
 from whoknows.data.rows import fewer, for_seed
+from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import Labelled, Logistic
 from whoknows.evaluation.auroc import mean_auroc
 from whoknows.report.pages import layers
@@ -37,7 +39,7 @@ def made(tmp_path):
 
 def test_every_layer_strength_and_size_is_there_once(made):
     frames, folder = made
-    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [30, 60, 500])
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [30, 60, 500], [LAST])
     keys = ["trained_on", "scored", "size", "layer", "strength"]
     assert len(table) == 2 * 2 * 3 * 3 * 2 and not table.duplicated(keys).any()
     assert sorted(table["size"].unique()) == [30, 60, 120], "a size that is not fewer is all of them, once"
@@ -48,10 +50,10 @@ def test_every_layer_strength_and_size_is_there_once(made):
 
 def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_its_tasks(made):
     frames, folder = made
-    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], []).set_index(
+    table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [], [LAST]).set_index(
         ["trained_on", "scored", "layer", "strength"]
     )
-    hidden = {model: sweep.load_hidden(str(folder), model, frames[model]) for model in frames}
+    hidden = {model: load_hidden(str(folder), model, frames[model]) for model in frames}
     parts = {
         split: Labelled(hidden["a"], frames["a"]["correct"].to_numpy(), TASK).part(np.array(SPLIT) == split)
         for split in ("train", "validation")
@@ -67,12 +69,65 @@ def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_i
     assert table.loc[("a", "b", 2, 1.0), "validation_auroc"] == table.loc[("a", "a", 2, 1.0), "validation_auroc"]
 
 
+@pytest.fixture
+def placed(made):
+    """The same with a reader "a", of whose own answers there are hidden states at each position; none knows grades."""
+    frames, folder = made
+    folder, rng = folder.with_name("a"), np.random.default_rng(1)
+    for scored in frames:
+        for position in POSITIONS:
+            states = torch.tensor(rng.normal(size=(300, 3, 8)), dtype=torch.float32)
+            save_hidden(str(folder), scored, states, position)
+    return frames, folder
+
+
+def test_other_positions_are_of_the_readers_own_answers_and_of_all_training_answers(placed):
+    frames, folder = placed
+    table = sweep.run("a", frames, 0, str(folder), [0.1, 1.0], [30], [*POSITIONS])
+    keys = ["position", "trained_on", "scored", "size", "layer", "strength"]
+    assert len(table) == 2 * 2 * 2 * 3 * 2 + 4 * 3 * 2 and not table.duplicated(keys).any()
+    others = table[table["position"] != LAST]
+    assert set(others["position"]) == {QUESTION, FIRST, MEAN, QUERY}
+    assert set(zip(others["trained_on"], others["scored"], others["size"])) == {("a", "a", 120)}
+    alone = sweep.run("a", frames, 0, str(folder), [0.1, 1.0], [30], [LAST])
+    pd.testing.assert_frame_equal(table[table["position"] == LAST].reset_index(drop=True), alone)
+
+
+@pytest.mark.parametrize("position", [QUESTION, FIRST, MEAN, QUERY])
+def test_a_line_of_another_position_is_what_a_probe_fitted_there_reaches(placed, position):
+    frames, folder = placed
+    table = sweep.run("a", frames, 0, str(folder), [1.0], [], [LAST, position])
+    name = {QUESTION: "before_answer"}.get(position, f"a_{position}")
+    states = files.read_safetensors(folder / f"{name}.safetensors")["hidden"]
+    correct = frames["a"]["correct"].to_numpy()
+    parts = {
+        split: Labelled(states, correct, TASK).part((np.array(SPLIT) == split) & (TASK != "nq_open"))
+        for split in ("train", "validation", "test")
+    }
+    probe = Logistic([1], [1.0])
+    (line,) = probe.fit(parts["train"], parts["validation"])
+    expected = mean_auroc(probe.score(parts["test"].hidden).numpy(), parts["test"].correct, parts["test"].task)
+    (row,) = table[(table["position"] == position) & (table["layer"] == 1)].to_dict("records")
+    assert row["auroc"] == pytest.approx(expected, abs=1e-6)
+    assert row["validation_auroc"] == pytest.approx(line["validation_auroc"], abs=1e-6)
+    assert row["n_rarer"] == min(parts["test"].correct.sum(), (~parts["test"].correct).sum())
+
+
+def test_where_no_query_follows_training_answers_nothing_is_learned_at_its_end(placed):
+    frames, folder = placed
+    states = load_hidden(str(folder), "a", frames["a"], QUERY)
+    states[np.array(SPLIT) == "train"] = torch.nan
+    save_hidden(str(folder), "a", states, QUERY)
+    table = sweep.run("a", frames, 0, str(folder), [1.0], [], [*POSITIONS])
+    assert set(table["position"]) == {QUESTION, FIRST, MEAN, LAST} and table["auroc"].notna().all()
+
+
 def test_a_model_that_nothing_can_be_learned_from_is_left_out(made):
     frames, folder = made
-    whole = sweep.run("r", frames, 0, str(folder), [1.0], [30])
+    whole = sweep.run("r", frames, 0, str(folder), [1.0], [30], [LAST])
     frames["b"] = frames["b"].assign(correct=frames["b"]["correct"] | (frames["b"]["split"] == "train"))
     with pytest.warns(UserWarning, match="nothing is trained on b, seed 0: no wrong answer among the training answers"):
-        table = sweep.run("r", frames, 0, str(folder), [1.0], [30])
+        table = sweep.run("r", frames, 0, str(folder), [1.0], [30], [LAST])
     pd.testing.assert_frame_equal(table, whole[whole["trained_on"] == "a"].reset_index(drop=True))
 
 
@@ -86,7 +141,7 @@ def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tm
     for scored, states in hidden.items():
         save_hidden(str(tmp_path), scored, states)
     fits = spied(monkeypatch, Logistic, "fit")
-    table = sweep.run("r", frames, seed, str(tmp_path), [0.1, 1.0], [20, 500])
+    table = sweep.run("r", frames, seed, str(tmp_path), [0.1, 1.0], [20, 500], [LAST])
     divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
     places = [(on, size) for on in frames for size in (20, 48)]
     assert list(dict.fromkeys(zip(table["trained_on"], table["size"]))) == places
@@ -115,7 +170,7 @@ def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tm
 
 def test_what_is_measured_beside_chooses_nothing(made):
     frames, folder = made
-    hidden = sweep.load_hidden(str(folder), "a", frames["a"])
+    hidden = load_hidden(str(folder), "a", frames["a"])
     every = Labelled(hidden, frames["a"]["correct"].to_numpy(), TASK)
     train, validation, test = (every.part(np.array(SPLIT) == split) for split in ("train", "validation", "test"))
     alone, watched = Logistic([0, 1, 2], [0.1, 1.0]), Logistic([0, 1, 2], [0.1, 1.0])
@@ -130,7 +185,9 @@ def test_what_is_measured_beside_chooses_nothing(made):
 
 def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every_cell(made):
     frames, folder = made
-    tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    tables = [
+        sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30], [LAST]).assign(reader=name) for name in ("a", "b")
+    ]
     table = pd.concat(tables, ignore_index=True)
     spec = json.loads(layers.layers_chart(table, ["a", "b"]).to_json())
     params = {param["name"]: param for param in spec["params"]}
@@ -151,7 +208,9 @@ def test_the_switches_open_on_the_report_s_choice_and_choose_one_value_for_every
 
 def test_the_axes_stay_where_they_are(made):
     frames, folder = made
-    tables = [sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    tables = [
+        sweep.run(name, frames, 0, str(folder), [0.1, 1.0], [30], [LAST]).assign(reader=name) for name in ("a", "b")
+    ]
     spec = json.loads(layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json())
     scales = [
         layer["encoding"][axis]["scale"] for panel in spec["concat"][1:] for layer in panel["layer"] for axis in "xy"
@@ -167,7 +226,7 @@ def _written(spec) -> list[str]:
 
 def test_of_many_models_only_their_own_answers_have_a_line(made):
     frames, folder = made
-    tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30]).assign(reader=name) for name in ("a", "b")]
+    tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30], [LAST]).assign(reader=name) for name in ("a", "b")]
     whole = layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
     assert '"trained on b, scored on a"' in whole
     few = layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
@@ -179,7 +238,7 @@ def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     few = frames["a"].assign(
         correct=frames["a"]["correct"] & ((frames["a"]["split"] != "test") | (frames["a"].index % 5 == 0))
     )
-    table = sweep.run("r", {"a": few, "b": frames["b"]}, 0, str(folder), [1.0], [])
+    table = sweep.run("r", {"a": few, "b": frames["b"]}, 0, str(folder), [1.0], [], [LAST])
     rarer = table.groupby("scored")["n_rarer"].first()
     assert rarer["a"] == few["correct"][(few["split"] == "test") & (TASK != "nq_open")].sum() < 25 <= rarer["b"]
     files.write_parquet(tmp_path / "sweeps/r.parquet", table.assign(reader="a"))
@@ -194,3 +253,87 @@ def test_without_a_sweep_there_is_no_picture_and_the_table_is_one_sentence(tmp_p
     table = layers.read(str(tmp_path), ["a", "b"])
     assert table.empty and layers.layers_chart(table, ["a", "b"]) is None
     assert layers.layers_html(table) == "<p>There is no sweep to show.</p>"
+
+
+@pytest.fixture
+def read(placed, tmp_path):
+    """The sweep of reader "a" as the page reads it."""
+    frames, folder = placed
+    table = sweep.run("a", frames, 0, str(folder), [0.1, 1.0, 10.0], [30], [*POSITIONS])
+    files.write_parquet(tmp_path / "sweeps/a.parquet", table)
+    return layers.read(str(tmp_path / "sweeps"), ["a", "b"])
+
+
+def test_the_heatmap_of_positions_has_the_strength_that_is_best_on_validation_in_each_cell(read):
+    places = layers.places(read)
+    assert len(places) == 5 * 3 and set(zip(places["reader"], places["trained_on"], places["scored"])) == {
+        ("a", "a", "a")
+    }
+    differ = 0
+    for (position, layer), lines in read[(read["scored"] == "a") & (read["trained_on"] == "a")].groupby(
+        ["position", "layer"]
+    ):
+        lines = lines[lines["size"] == 120].sort_values("validation_auroc", ascending=False, kind="stable")
+        (shown,) = places[(places["position"] == position) & (places["layer"] == layer)].to_dict("records")
+        assert shown["auroc"] == lines["auroc"].iloc[0] and len(lines) == 3
+        differ += lines["auroc"].max() > shown["auroc"]
+    assert differ, "the best on test is another one somewhere"
+    best = places[places["best"]].set_index("position")["layer"]
+    for position, lines in places.groupby("position"):
+        assert best[position] == lines.loc[lines["validation_auroc"].idxmax(), "layer"]
+    rows = re.findall(r"<tr.*?</tr>", layers.places_html(places), flags=re.DOTALL)
+    (_, *titles), _, *lines = (re.findall(r"<t[hd].*?>(.*?)</t[hd]>", row) for row in rows)
+    assert titles == [
+        "Question's end",
+        "Answer's first token",
+        "Mean over the answer",
+        "Answer's last token",
+        "Query's end",
+    ]
+    values = places.set_index(["layer", "position"])["auroc"]
+    for layer, line in enumerate(lines):
+        expected = [values[layer, position] for position in ("question", "first", "mean", "last", "query")]
+        assert [float(value) for value in line] == pytest.approx([layer, *expected], abs=5.1e-4)
+    assert len(lines) == 3
+
+
+def test_positions_stand_in_reading_order_and_what_rests_on_too_few_answers_is_hatched(read):
+    read.loc[(read["position"] == MEAN) & (read["layer"] == 1), "auroc"] = np.nan
+    spec = layers.places_chart(layers.places(read)).to_dict()
+    (drawn,) = spec["datasets"].values()
+    cells, hatch, _ = spec["spec"]["layer"]
+    assert cells["encoding"]["y"]["sort"] == [*layers.style.POSITIONS.values()]
+    assert [line["token"] for line in drawn if line.get("auroc") is None] == ["Mean over the answer"]
+    assert sum(line["best"] for line in drawn) == 5
+    assert {"filter": "!isValid(datum.auroc)"} in hatch["transform"]
+    svg = vl_convert.vegalite_to_svg(spec)
+    assert svg.count("AUROC on test: ") == 14, "each measured cell is heard"
+    text = layers.places_html(layers.places(read))
+    assert text.count("—") == 1 and "nan" not in text.lower()
+
+
+def test_the_sentences_say_why_the_query_is_missing_and_where_validation_is_highest(read):
+    text = layers.places_sentences(layers.places(read))
+    assert text.startswith("**Layer and token position.** ") and "query" not in text.split("For a,")[0]
+    top = read[(read["scored"] == "a") & (read["trained_on"] == "a") & (read["size"] == 120)]
+    top = top.loc[top["validation_auroc"].idxmax()]
+    place = f"layer {top['layer']} of the {layers.style.POSITIONS[top['position']].lower()}"
+    assert f"For a, validation is highest at {place}; on test, AUROC is {top['auroc']:.2f} there." in text
+    without = layers.places_sentences(layers.places(read[read["position"] != QUERY]))
+    assert "The query's end is not shown" in without
+
+
+def test_a_sweep_of_an_older_run_shows_what_it_showed(read, tmp_path):
+    old = read[read["position"] == LAST].drop(columns="position")
+    files.write_parquet(tmp_path / "old/a.parquet", old)
+    table = layers.read(str(tmp_path / "old"), ["a", "b"])
+    places = layers.places(table)
+    assert layers.places_sentences(places) == layers.places_html(places) == "" and layers.places_chart(places) is None
+    assert layers.layers_html(table) == layers.layers_html(read)
+    one, other = (layers.layers_chart(some, ["a", "b"]).to_dict() for some in (table, read))
+    assert one["datasets"] == other["datasets"]
+    assert layers.places(layers.read(str(tmp_path / "none"), ["a"])).empty
+
+
+def test_every_position_has_a_title_in_reading_order():
+    assert tuple(layers.style.POSITIONS) == POSITIONS

@@ -2,55 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.positions import LAST, QUESTION, stem
 
 if TYPE_CHECKING:  # names alone are needed without waiting for torch
     import pandas as pd
     import torch
 
-# In place of a scored model (no model's name has an underscore): the last token of the question, before any answer.
-BEFORE = "before_answer"
+
+def file(folder: str, name: str) -> Path:
+    """The file of hidden states [answers, layers + 1, width], under the name `hidden`; see `positions.stem`."""
+    return Path(folder) / f"{name}.safetensors"
 
 
-def mean_of(scored: str) -> str:
-    """In place of a scored model: the means of the hidden states over the tokens of its answers."""
-    return f"{scored}_mean"
-
-
-def file(folder: str, scored: str) -> Path:
-    """The file of one scored model's hidden states, [answers, layers + 1, width] under the name `hidden`."""
-    return Path(folder) / f"{scored}.safetensors"
-
-
-def load_before(folder: str, answers: dict[str, pd.DataFrame]) -> dict[str, torch.Tensor]:
-    """For each model hidden states [answers, layers + 1, width] before its answers, at the last token of each question.
+def load_states(
+    folder: str, answers: dict[str, pd.DataFrame], position: str = LAST, of: Iterable[str] | None = None
+) -> dict[str, torch.Tensor]:
+    """For each scored model hidden states [answers, layers + 1, width] at a position; see `load_hidden`.
 
     Args:
-        folder: the reader's features.
-        answers: as `rows.aligned` returns.
+        answers: of all models, as `rows.aligned` returns.
+        of: the scored models; None for all.
     """
     from whoknows.data.rows import every  # not above: pandas takes as long as the rest of a plan
 
-    before = load_hidden(folder, BEFORE, every(answers))
-    whole = len(before)
-    return {m: before if len(frame) == whole else before[frame.index.tolist()] for m, frame in answers.items()}
+    frames = {scored: answers[scored] for scored in (answers if of is None else of)}
+    if position != QUESTION:
+        return {scored: load_hidden(folder, scored, frame, position) for scored, frame in frames.items()}
+    states = load_hidden(folder, "", every(answers), QUESTION)
+    whole = len(states)
+    return {m: states if len(frame) == whole else states[frame.index.tolist()] for m, frame in frames.items()}
 
 
-def load_hidden(folder: str, scored: str, answers: pd.DataFrame) -> torch.Tensor:
-    """Hidden states [answers, layers + 1, width] of one scored model's answers.
+def load_hidden(folder: str, scored: str, answers: pd.DataFrame, position: str = LAST) -> torch.Tensor:
+    """Hidden states [answers, layers + 1, width] of one scored model's answers; NaN where no query follows an answer.
 
     Args:
         folder: the reader's features.
-        scored: or `BEFORE`, for the questions of these answers; or what `mean_of` gives, for means over their tokens.
+        answers: at the question's end, one for each question.
+        position: one of `positions.POSITIONS`.
 
     Raises:
         WhoknowsError: the file is missing, damaged, or of other answers.
     """
-    path = file(folder, scored)
+    path = file(folder, stem(scored, position))
     hidden = files.read_safetensors(path)["hidden"]
     if len(hidden) != len(answers):
         raise WhoknowsError(

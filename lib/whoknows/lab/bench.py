@@ -28,6 +28,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from whoknows import WhoknowsError
 from whoknows.data import cache, files, questions
+from whoknows.data.positions import LAST, kept
 from whoknows.data.prompts import QUERY
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
@@ -236,7 +237,7 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
 
     def ours(items: range) -> float:
         part, budget = _part(answered, items), TokenBudget(chosen.batch_tokens, reader.device)
-        return seconds(lambda: forward.extract(reader, examples(part), first, budget))
+        return seconds(lambda: forward.extract(reader, examples(part), kept(first), first, budget))
 
     def theirs(items: range) -> float:
         part, budget = _part(answered, items), chosen.batch_tokens or PLAIN_TOKENS
@@ -254,7 +255,9 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
     packed = pack(reader, {"": frame}, [True] * len(frame))
-    cached = forward.extract(reader, packed, first, TokenBudget(budget, reader.device)).cached if first else None
+    cached = (
+        forward.extract(reader, packed, [LAST], first, TokenBudget(budget, reader.device)).cached if first else None
+    )
     cached = cached if cached is None else list(cached.split([len(t) for t in packed.examples]))
     estimator = LoraPrompt(reader, settings, 0, budget)
 

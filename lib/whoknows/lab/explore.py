@@ -16,18 +16,17 @@ import yaml
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import divided, every, fewer
-from whoknows.estimators.hidden import BEFORE, load_hidden
+from whoknows.data.positions import LAST, kept
+from whoknows.data.rows import divided, fewer
+from whoknows.estimators.hidden import load_states
 from whoknows.estimators.probe import Labelled, Logistic, logistic_path, standardise
 from whoknows.evaluation import auroc, scores
 from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_sets
 from whoknows.report.pages import cell
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import PANELS, colour_domain, finished, on_ramp, tipped
+from whoknows.report.pages.style import PANELS, POSITIONS, colour_domain, finished, on_ramp, tipped
 from whoknows.run import grid, parameters
 from whoknows.stages.probe import parts, probe_rows
-
-TOKENS = ("last of the answer", "last before the answer")
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Setting:
     """What a probe is, and whose answers it scores.
 
     Attributes:
-        token: whose hidden states it reads, one of `TOKENS`.
+        position: where it reads hidden states, one of `Results.positions`.
         layer: HF index, 0 = embeddings.
         strength: of the L2 penalty.
         size: training answers, at most; 0 takes all.
@@ -45,7 +44,7 @@ class Setting:
     reader: str
     trained_on: str
     scored: str
-    token: str
+    position: str
     layer: int
     strength: float
     size: int
@@ -67,21 +66,14 @@ class Results:
         paths = parameters.answers(self.grid)
         self.models, self.readers, self.seed = list(paths), self.grid.readers, self.grid.seeds[0]
         self.answers = divided({name: files.read_parquet(path) for name, path in paths.items()}, self.seed)
-        frames = self.answers | {BEFORE: every(self.answers)}
-        self._hidden = cache(
-            lambda reader, states: load_hidden(f"{parameters.out(self.grid)}/features/{reader}", states, frames[states])
-        )
+        self.positions = kept(parameters.first_layer(self.grid))
+        features = f"{parameters.out(self.grid)}/features"
+        self._states = cache(lambda reader, position: load_states(f"{features}/{reader}", self.answers, position))
         self._cached_rows = lru_cache(maxsize=64)(self._fit_and_score)
 
     def layers(self, reader: str) -> int:
         """How many hidden states a reader has, the embeddings among them."""
-        return self._hidden(reader, reader).shape[1]
-
-    def _states(self, reader: str, scored: str, token: str) -> torch.Tensor:
-        """Hidden states [answers, layers + 1, width] of one model's answers at one of `TOKENS`."""
-        if token == TOKENS[0]:
-            return self._hidden(reader, scored)
-        return self._hidden(reader, BEFORE)[self.answers[scored].index.tolist()]
+        return self._states(reader, LAST)[reader].shape[1]
 
     def published(self, reader: str, trained_on: str) -> dict | None:
         """Layer and strength of the run's own probe, which were chosen on validation; None if it has no such probe."""
@@ -111,11 +103,13 @@ class Results:
             sentence = "None of these tasks has the role train, so there is nothing to learn; choose one more."
             raise WhoknowsError(sentence)
         frames = {scored: self._asked(frame, setting) for scored, frame in self.answers.items()}
-        hidden = {scored: self._states(reader, scored, setting.token)[:, layer : layer + 1] for scored in frames}
+        hidden = {m: states[:, layer : layer + 1] for m, states in self._states(reader, setting.position).items()}
         frame = frames[trained_on]
         train, _ = parts(
             fewer(frame, setting.size, self.seed) if setting.size else frame, hidden[trained_on], trained_on
         )
+        if train.hidden.isnan().any():
+            raise WhoknowsError(f"{reader} did not read the query after the training answers; choose another position.")
         names = {"reader": reader, "trained_on": trained_on, "seed": self.seed}
         return probe_rows({"probe": fit(train, setting.strength)}, frames, hidden.__getitem__, names)
 
@@ -251,11 +245,13 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     if lacks:
         readers = ", ".join(lacks)
         comments.append(f"Readers without a layer {setting.layer} choose among all of theirs on validation: {readers}.")
-    place = "is on the page Controls, at the layer that is best on validation."
+    place = "is on the page Baselines and ablations, at"
     if setting.size:
-        comments.append(f"A probe that learns from {setting.size} answers {place}")
-    if setting.token != TOKENS[0]:
-        comments.append(f"A probe at the last token before the answer {place}")
+        comments.append(
+            f"A probe that learns from {setting.size} answers {place} the layer that is best on validation."
+        )
+    if setting.position != LAST:
+        comments.append(f"A probe of another position, {POSITIONS[setting.position]}, {place} every layer.")
     text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
     return "".join(f"# {comment}\n" for comment in comments) + text
 

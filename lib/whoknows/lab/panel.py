@@ -7,8 +7,9 @@ import altair as alt
 import ipywidgets as widgets
 
 from whoknows import WhoknowsError
+from whoknows.data.positions import LAST
 from whoknows.lab import explore
-from whoknows.lab.explore import TOKENS, Results, Setting
+from whoknows.lab.explore import Results, Setting
 from whoknows.report.pages import style
 
 STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -58,7 +59,7 @@ class Panel(widgets.VBox):
         """All choices but those of models as the run's own probe has them, and drawn once."""
         chosen = self.results.published(self.choices["reader"].value, self.choices["trained_on"].value)
         self.message.value = "" if chosen else "The run has no probe of its own for these models."
-        every = {"token": TOKENS[0], "size": 0, "tasks": self.choices["tasks"].options}
+        every = {"position": LAST, "size": 0, "tasks": self.choices["tasks"].options}
         self.held = True  # or each change would be drawn
         for name, value in ((chosen | every) if chosen else {}).items():
             self.choices[name].value = value
@@ -101,8 +102,9 @@ def _choices(results: Results) -> dict[str, widgets.Widget]:
     size = widgets.SelectionSlider(options=sizes, value=0, description="Training size", **late)
     names = [task.name for task in results.grid.tasks]
     tasks = widgets.SelectMultiple(options=names, value=names, rows=min(len(names), 8), description="Tasks", **WIDE)
-    token = widgets.Dropdown(options=TOKENS, description="Token", **WIDE)
-    return models | {"token": token, "layer": layer, "strength": strength, "size": size, "tasks": tasks}
+    places = [(style.POSITIONS[position], position) for position in results.positions]
+    position = widgets.Dropdown(options=places, value=LAST, description="Position", **WIDE)
+    return models | {"position": position, "layer": layer, "strength": strength, "size": size, "tasks": tasks}
 
 
 def _output(chart: alt.TopLevelMixin) -> dict:

@@ -1,17 +1,18 @@
-"""Features: a frozen reader's hidden states at, over and before an answer's tokens, and its zero-shot confidence.
+"""Features: a frozen reader's hidden states at some positions of a question and its answers, and its P(True).
 
 One forward pass over a question and all models' answers to it gives the hidden states of every layer,
 the zero-shot confidence P(True), and the residual stream from which LoRA + Prompt goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate, chain
+from itertools import accumulate
 
 import torch
 
 from whoknows import WhoknowsError
+from whoknows.data.positions import QUERY, QUESTION, stem, stems
 from whoknows.models import decoding, proof
 from whoknows.models.batching import TokenBudget, fetch
 from whoknows.models.decoding import Places
@@ -24,18 +25,14 @@ class Features:
     """The result of `extract`.
 
     Attributes:
-        hidden: for each scored model [questions, layers + 1, width], bfloat16, at the answer's last token; HF index,
-            0 = embeddings, last = after the final norm; NaN where it has no answer.
-        mean: the same, as means over the tokens of each answer.
-        before: the same at the last token of each question, after which the answers begin.
+        states: by `positions.stem` of a scored model and a position [questions, layers + 1, width], bfloat16; HF index,
+            0 = embeddings, last = after the final norm; NaN where it has no answer, or where the query was not put.
         zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put, too.
         cached: [tokens of all queried examples, width], residual stream before block `first_block`; both None if not
             asked for.
     """
 
-    hidden: dict[str, torch.Tensor]
-    mean: dict[str, torch.Tensor]
-    before: torch.Tensor
+    states: dict[str, torch.Tensor]
     zero_shot: dict[str, torch.Tensor]
     cached: torch.Tensor | None
     first_block: int | None
@@ -45,6 +42,7 @@ class Features:
 def extract(
     reader: Reader,
     packed: PackedBatch,
+    positions: Iterable[str],
     first_block: int | None,
     budget: TokenBudget,
     done: Callable[[int], object] = lambda tokens: None,
@@ -54,6 +52,7 @@ def extract(
     All results stay on the reader's device until the last batch, so that no batch waits for a transfer.
 
     Args:
+        positions: those of `data.positions` that are wanted, one of them of answers.
         first_block: block whose input is kept for every token of the queried examples; None, or the plain way, keeps
             nothing.
         budget: rows times columns of one forward pass.
@@ -65,82 +64,93 @@ def extract(
     Raises:
         WhoknowsError: a hidden state is not a finite number, or a text does not fit into memory.
     """
+    positions = sorted(positions, key=QUESTION.__eq__)  # that one last, since not every branch has it
     is_fast, lengths = proof.packing(reader, packed.longest), [len(example) for example in packed.examples]
     decode, first_block = (decoding.together, first_block) if is_fast else (decoding.alone, None)
     # Where each example begins in the cached activations.
     starts = [0, *accumulate(length if packed.is_queried(t) else 0 for t, length in enumerate(lengths))]
-    features = _empty(reader, packed, first_block, starts[-1])
-    for batch, (bad, branch_of) in budget.run(partial(_read, reader, decode, packed, features, starts), lengths):
+    features = _empty(reader, packed, positions, first_block, starts[-1])
+    work = partial(_read, reader, decode, packed, positions, features, starts)
+    for batch, (bad, branch_of) in budget.run(work, lengths):
         _refuse(reader, packed, batch, bad, branch_of)
         done(sum(lengths[t] for t in batch))
     return Features(
-        hidden={model: fetch(states) for model, states in features.hidden.items()},
-        mean={model: fetch(states) for model, states in features.mean.items()},
-        before=fetch(features.before),
+        states={name: fetch(states) for name, states in features.states.items()},
         zero_shot={model: logits.cpu() for model, logits in features.zero_shot.items()},
         cached=None if features.cached is None else fetch(features.cached),
         first_block=first_block,
     )
 
 
-def _empty(reader: Reader, packed: PackedBatch, first_block: int | None, cached_tokens: int) -> Features:
+def _empty(
+    reader: Reader, packed: PackedBatch, positions: list[str], first_block: int | None, cached_tokens: int
+) -> Features:
     """Features to be filled in, on the reader's device."""
     count, width, on = len(packed.examples), reader.config.hidden_size, reader.device
     empty = partial(torch.full, (count, reader.depth + 1, width), torch.nan, dtype=torch.bfloat16, device=on)
     return Features(
-        hidden={model: empty() for model in packed.branch_of},
-        mean={model: empty() for model in packed.branch_of},
-        before=empty(),
+        states={name: empty() for name in stems(packed.branch_of, positions)},
         zero_shot={model: torch.full((count,), torch.nan, device=on) for model in packed.branch_of},
         cached=None if first_block is None else torch.empty(cached_tokens, width, dtype=reader.head.dtype, device=on),
         first_block=first_block,
     )
 
 
-def _wanted(packed: PackedBatch, batch: list[int], on: torch.device) -> tuple[Places, list[int], dict[str, list[int]]]:
-    """Tokens whose hidden states are wanted: each answer's last one, all of each answer, and each question's last one.
+def _wanted(packed: PackedBatch, batch: list[int], positions: list[str], on: torch.device) -> tuple[Places, list[int]]:
+    """Tokens whose hidden states are wanted: of one position after the other.
 
     Returns:
-        (rows and columns, how many of them make one mean, and for each scored model its branches).
+        (rows and columns, and how many of them make one mean).
     """
-    spans = [packed.answer_spans(t) for t in batch]
-    ends, branch_of = packed.places(batch, [packed.answer_ends[t] for t in batch], on)
-    every, _ = packed.places(batch, [list(chain(*example)) for example in spans], on)
-    before, _ = packed.places(batch, [[len(packed.examples[t].question) - 1] for t in batch], on)
-    sizes = [*[1] * len(ends[0]), *map(len, chain(*spans)), *[1] * len(batch)]
-    rows, columns = map(torch.cat, zip(ends, every, before))
-    return (rows, columns), sizes, branch_of
+    spans = [(row, span) for position in positions for row, t in enumerate(batch) for span in packed.spans(t, position)]
+    rows, columns = send(torch.tensor([(row, column) for row, span in spans for column in span]), on).T
+    return (rows, columns), [len(span) for _, span in spans]
 
 
 def _read(
-    reader: Reader, decode, packed: PackedBatch, features: Features, starts: list[int], batch: list[int]
+    reader: Reader,
+    decode,
+    packed: PackedBatch,
+    positions: list[str],
+    features: Features,
+    starts: list[int],
+    batch: list[int],
 ) -> tuple[torch.Tensor, dict[str, list[int]]]:
     """Fills in the features of a batch.
 
     Args:
         decode: `decoding.together` or `decoding.alone`.
+        positions: the question's end, if it is one of them, comes last.
 
     Returns:
-        (which means over answers and then states of questions, [branches + questions, layers + 1], are NaN or infinite,
+        (which branches and then questions, [branches + questions, layers + 1], have a state that is NaN or infinite,
         and for each scored model its branches).
     """
-    at, sizes, branch_of = _wanted(packed, batch, reader.device)
-    ends, _ = packed.places(batch, [packed.query_ends(t) for t in batch], reader.device)
+    at, sizes = _wanted(packed, batch, positions, reader.device)
+    ends, branch_of = packed.places(batch, [packed.query_ends(t) for t in batch], reader.device)
     states, last, cached = decode(reader, [packed.examples[t] for t in batch], at, sizes, ends, features.first_block)
     states, logits, count = states.to(torch.bfloat16), p_true_logit(reader, last), len(ends[0])
+    of_answers = [position for position in positions if position != QUESTION]
+    answers, questions = states.split([count * len(of_answers), len(states) - count * len(of_answers)])
+    answers = answers.unflatten(0, (len(of_answers), count))
     of_batch = torch.tensor([batch, [packed.is_queried(t) for t in batch]])
-    features.before[send(of_batch[0], reader.device)] = states[2 * count :]
+    if QUESTION in positions:
+        features.states[stem("", QUESTION)][send(of_batch[0], reader.device)] = questions
     for model, branches in branch_of.items():
         # What a model has no answer to is left out on the CPU, so that no batch waits for the device.
         known = torch.cat([of_batch, torch.tensor([branches])])[:, torch.tensor(branches) >= 0]
         rows, asked, at = send(known, reader.device)
-        features.hidden[model][rows], features.mean[model][rows] = states[at], states[count + at]
+        for position, some in zip(of_answers, answers):
+            there = some[at]
+            if position == QUERY:
+                there = there.where(asked.bool()[:, None, None], torch.nan)
+            features.states[stem(model, position)][rows] = there
         features.zero_shot[model][rows] = logits[at].where(asked.bool(), torch.nan)
     if features.cached is not None:
         for row, t in enumerate(batch):
             features.cached[starts[t] : starts[t + 1]] = cached[row, : starts[t + 1] - starts[t]]
-    # Not states[:count]: NaN or infinity at an answer's last token makes its mean NaN or infinite.
-    return ~torch.isfinite(states[count:]).all(dim=-1), branch_of
+    bad = [~torch.isfinite(some).all(dim=-1) for some in (answers, questions)]
+    return torch.cat([bad[0].any(dim=0), bad[1]]), branch_of
 
 
 def p_true_logit(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from whoknows import WhoknowsError
+from whoknows.data.positions import FIRST, LAST, MEAN, QUERY, QUESTION
 from whoknows.data.rows import aligned, every
 from whoknows.models.loading import Reader, send
 
@@ -205,9 +206,21 @@ class PackedBatch:
         }
         return (rows, columns), branch_of
 
-    def answer_spans(self, index: int) -> list[range]:
-        """Where in its row the tokens of each branch's answer stand."""
-        return [range(at, end + 1) for at, end in zip(self.examples[index].offsets(), self.answer_ends[index])]
+    def spans(self, index: int, position: str) -> list[range]:
+        """Where in an example's row the tokens of a position stand: of each branch, or once at the question's end.
+
+        At the query's end that is where a branch ends, also if no query follows its answer.
+        """
+        example, last, end = self.examples[index], self.answer_ends[index], self.query_ends(index)
+        before, first = [len(example.question) - 1], example.offsets()
+        bounds = {
+            QUESTION: (before, before),
+            FIRST: (first, first),
+            MEAN: (first, last),
+            LAST: (last, last),
+            QUERY: (end, end),
+        }
+        return [range(start, stop + 1) for start, stop in zip(*bounds[position])]
 
     def is_queried(self, index: int) -> bool:
         return self.query_ends(index) != self.answer_ends[index]

@@ -206,9 +206,11 @@ def _read(reader: Reader, seams: list[int]) -> None:
         ) from None
     every, _, _ = together(reader, sample, (rows, columns), [1] * len(rows), ends, None)
     _same("hidden states", every, plain)
-    few, final_few, _ = together(reader, sample, ends, [1] * len(ends[0]), ends, None)
-    chosen = [(rows == row).logical_and(columns == column).nonzero()[0, 0] for row, column in zip(*ends)]
-    _same("hidden states", few, plain[torch.stack(chosen)])
+    # The first and the last token of each question and branch alone, as where few places are wanted.
+    edges = [{at + side for at in (*e.offsets(), len(e)) for side in (-1, 0)} for e in sample]
+    chosen = torch.tensor([i for i, (row, column) in enumerate(places) if column in edges[row]], device=reader.device)
+    few, final_few, _ = together(reader, sample, (rows[chosen], columns[chosen]), [1] * len(chosen), ends, None)
+    _same("hidden states", few, plain[chosen])
     _same("final hidden states", final_few, last)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import cache, files, hub
+from whoknows.data import cache, files, hub, positions
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
 from whoknows.run import brought, gpus, parameters, stages
@@ -195,7 +195,7 @@ def work(grid: Grid) -> dict[str, Work]:
         "ablate_lora": Work(r * variants, trained * variants, kept * variants),
         "search": _search(grid, models, text),
         "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
-        "sweep": Work(r, fits * n * strengths, 0),
+        "sweep": Work(r, fits * (n + len(_positions(grid)) - 1) * strengths, 0),
         "settings": Work(int(parameters.searched(grid)), 0, 0),
         "beside": Work(len(parameters.beside_pages(grid)), 0, 0),
         **{page: Work(1, ROW * every + GROUP * groups, 0) for page in parameters.PAGES},
@@ -221,12 +221,18 @@ def _answering(grid: Grid, model: Size, text: Texts) -> float:
     return 2 * model.blocks * (text.shots + asked + written) + 2 * model.head * written
 
 
+def _positions(grid: Grid) -> list[str]:
+    """At which hidden states are kept; the sweep has a further probe at each but the answer's last token."""
+    return positions.kept(parameters.first_layer(grid))
+
+
 def _features(grid: Grid, model: Size, text: Texts, n: int) -> float:
-    """Bytes of hidden states before the answers and of two for each answer, 2 a number, and of the cached activations.
+    """Bytes of hidden states at each position, 2 a number, and of the cached activations.
 
     Those are the id of every token and its residual stream where the adapters begin.
     """
-    states = 2 * (model.layers + 1) * model.width * (2 * n + 1) * text.count.total()
+    states = len(positions.stems(map(str, range(n)), _positions(grid)))
+    states *= 2 * (model.layers + 1) * model.width * text.count.total()
     number = 4 if grid.precision == "float32" else 2
     return states + (4 + number * model.width) * text.packed_tokens(n) * bool(parameters.first_layer(grid))
 

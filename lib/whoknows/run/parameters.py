@@ -8,6 +8,7 @@ from pathlib import Path
 
 from whoknows import WhoknowsError
 from whoknows.data import adapters, assets
+from whoknows.data.positions import kept
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.run import brought
 from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
@@ -150,7 +151,7 @@ def ablate(grid: Grid, reader: str) -> str:
 def sweep(grid: Grid, reader: str) -> str:
     """Parameters of `sweep` for one reader."""
     names = _of_reader(grid, reader, seed=grid.seeds[0])
-    tried = {"strengths": grid.probe.strengths, "sizes": grid.controls.sizes}
+    tried = {"strengths": grid.probe.strengths, "sizes": grid.controls.sizes, "positions": kept(first_layer(grid))}
     return json.dumps(names | tried | {"out": f"{out(grid)}/sweeps/{reader}.parquet"})
 
 

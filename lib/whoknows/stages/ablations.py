@@ -13,9 +13,10 @@ from transformers import AutoModel, AutoTokenizer
 
 from whoknows import WhoknowsError
 from whoknows.data import assets
+from whoknows.data.positions import LAST, MEAN, QUESTION
 from whoknows.data.rows import ALL_MODELS, aligned, divided, in_hash_order, smaller
 from whoknows.data.tasks import category_of
-from whoknows.estimators.hidden import load_before, load_hidden, mean_of
+from whoknows.estimators.hidden import load_states
 from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import device, send
@@ -84,9 +85,8 @@ def of_reader(
     Raises:
         WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
     """
-    hidden = {scored: load_hidden(folder, scored, frame) for scored, frame in answers.items()}
-    others = {"probe_before": load_before(folder, aligned(answers))}
-    others["probe_mean"] = {scored: load_hidden(folder, mean_of(scored), frame) for scored, frame in answers.items()}
+    hidden, before, mean = (load_states(folder, aligned(answers), position) for position in (LAST, QUESTION, MEAN))
+    others = {"probe_before": before, "probe_mean": mean}
     layers = list(range(next(iter(hidden.values())).shape[1]))
     tables = []
     for trained_on, seed, frames in lessons(answers, seeds):

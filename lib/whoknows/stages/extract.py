@@ -14,9 +14,9 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.positions import kept, stems
 from whoknows.data.rows import every, example_rows
 from whoknows.estimators import hidden
-from whoknows.estimators.hidden import BEFORE, mean_of
 from whoknows.models import proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.forward import Features, extract
@@ -51,10 +51,11 @@ def run(
     packed = pack(reader, answers, queried(answers, block))
     if block is not None and not proof.cached(reader, block, packed.longest):
         block, packed = None, pack(reader, answers, queried(answers, None))
-    parts, files_of_parts = _extract_parts(reader, packed, block, batch_tokens, folder, shard)
+    positions = kept(first_layer)
+    parts, files_of_parts = _extract_parts(reader, packed, positions, block, batch_tokens, folder, shard)
     if shard:
         return pd.DataFrame(), pd.DataFrame()
-    shapes = _join(files_of_parts, packed, block, folder)
+    shapes = _join(files_of_parts, packed, positions, block, folder)
     if first_layer and block is None:
         _say_nothing_cached(folder)
     logits = {
@@ -70,6 +71,7 @@ def run(
 def _extract_parts(
     reader: Reader,
     packed: PackedBatch,
+    positions: list[str],
     block: int | None,
     batch_tokens: int | None,
     folder: str,
@@ -77,8 +79,8 @@ def _extract_parts(
 ) -> tuple[Path, list[Path]]:
     """The folder and the files of the batch's features, some questions each; files that exist are not made again."""
     ids = [[example.question, example.branches] for example in packed.examples]
-    parts = resume.folder(folder, __file__, ids=ids, block=block, model=reader.identity)
-    each = (2 * len(packed.branch_of) + 1) * (reader.depth + 1) * reader.config.hidden_size * 2
+    parts = resume.folder(folder, __file__, ids=ids, positions=positions, block=block, model=reader.identity)
+    each = len(stems(packed.branch_of, positions)) * (reader.depth + 1) * reader.config.hidden_size * 2
     cut = resume.slices(len(packed.examples), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [parts / f"{at.start:06}.safetensors" for at in cut]
     todo = [(packed.part(cut[k]), paths[k]) for k in resume.mine(len(cut), shard)]
@@ -89,7 +91,7 @@ def _extract_parts(
             if path.exists():
                 bar.update(sum(map(len, some.examples)))
                 continue
-            features = extract(reader, some, block, budget, bar.update)
+            features = extract(reader, some, positions, block, budget, bar.update)
             written.result()  # no more than two parts are in memory
             written = writer.submit(_save, path, features)
         written.result()
@@ -98,31 +100,29 @@ def _extract_parts(
 
 def _save(path: Path, features: Features) -> None:
     """Features of some questions as one file."""
-    tensors = features.hidden | {mean_of(scored): states for scored, states in features.mean.items()}
-    tensors |= {BEFORE: features.before}
-    tensors |= {f"zero_shot {scored}": logits for scored, logits in features.zero_shot.items()}
+    tensors = features.states | {f"zero_shot {scored}": logits for scored, logits in features.zero_shot.items()}
     files.write_safetensors(path, tensors if features.cached is None else tensors | {"trunk": features.cached})
 
 
-def _join(paths: list[Path], packed: PackedBatch, block: int | None, folder: str) -> dict[str, tuple]:
+def _join(
+    paths: list[Path], packed: PackedBatch, positions: list[str], block: int | None, folder: str
+) -> dict[str, tuple]:
     """Writes the files of hidden states and, if there is one, `trunk.safetensors`, each whole or not at all.
 
-    The former are `before_answer.safetensors`, of all questions, and each model's `<scored>.safetensors` and
-    `<scored>_mean.safetensors`, of those that it answered.
+    The former are those of `positions.stems`: of all questions, and of those that a scored model answered.
 
     Returns:
         For each but the last, its shape.
     """
 
     def pieces(name: str, model: str | None = None):
-        at, kept = 0, packed.answered(model) if model else torch.tensor([])
+        at, answered = 0, packed.answered(model) if model else torch.tensor([])
         for tensor in (files.read_safetensors(path)[name] for path in paths):
-            here = kept[at : at + len(tensor)]
+            here = answered[at : at + len(tensor)]
             yield tensor if here.all() else tensor[here]
             at += len(tensor)
 
-    whose = dict(zip(packed.branch_of, packed.branch_of)) | {mean_of(model): model for model in packed.branch_of}
-    states = {name: partial(pieces, name, model) for name, model in (whose | {BEFORE: None}).items()}
+    states = {name: partial(pieces, name, model) for name, model in stems(packed.branch_of, positions).items()}
     shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", some) for name, some in states.items()}
     if block is not None:
         about = {"ids": _queried_ids(packed), "first_block": torch.tensor(block)}

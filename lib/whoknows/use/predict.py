@@ -21,6 +21,7 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import adapters, files, sources, tables
+from whoknows.data.positions import LAST
 from whoknows.estimators import released
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset
@@ -195,7 +196,7 @@ def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
     budget = TokenBudget(BATCH_TOKENS, reader.device)
 
     def score(reader: Reader, packed: PackedBatch) -> torch.Tensor:
-        return probe.score(forward.extract(reader, packed, None, budget).hidden[INPUT])
+        return probe.score(forward.extract(reader, packed, [LAST], None, budget).states[INPUT])
 
     return partial(proof.packing, reader), [partial(score, some) for some in _side_by_side(reader)]
 

@@ -1,12 +1,14 @@
-"""The sweep's page: a heatmap and two curves that follow switches, where the report's own probes open."""
+"""The sweep's page: a heatmap and two curves that follow switches, and a heatmap of layers and token positions."""
 
 import itertools
+from html import escape
 from pathlib import Path
 
 import altair as alt
 import pandas as pd
 
 from whoknows.data import files
+from whoknows.data.positions import LAST, QUERY
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import MOST_FOR_ALL, READINGS, heatmap_axes
 from whoknows.report.pages import style
@@ -22,6 +24,7 @@ def read(folder: str, models: list[str], readers: list[str] | None = None) -> pd
     """The sweeps of all readers of a run that are there; of many models only the first, to keep the page small.
 
     What rests on too few right or wrong answers has no auroc. Without a sweep, as of a packed run, the table is empty.
+    The sweep of an older run is all at the answer's last token.
 
     Args:
         models: the grid's.
@@ -35,6 +38,7 @@ def read(folder: str, models: list[str], readers: list[str] | None = None) -> pd
         return pd.DataFrame()
     table = pd.concat([files.read_parquet(path) for path in paths], ignore_index=True)
     table["auroc"] = table["auroc"].where(table["n_rarer"] >= MIN_PER_CLASS)
+    table["position"] = table["position"].fillna(LAST) if "position" in table else LAST
     return table[table["trained_on"].isin(some) & table["scored"].isin(some)]
 
 
@@ -50,7 +54,7 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
     """
     if table.empty:
         return None
-    table = table.dropna(subset="auroc")
+    table = table[table["position"] == LAST].dropna(subset="auroc")
     readings = [*READINGS] if len(models) > 1 else ["A"]  # which are the same of one model
     drawn = pd.concat([heatmap_axes(_packed(table), reading) for reading in readings])
     last = table.groupby("reader")["last_layer"].first().filter(models).items()
@@ -162,7 +166,7 @@ def layers_html(table: pd.DataFrame) -> str:
     """
     if table.empty:
         return "<p>There is no sweep to show.</p>"
-    keys = ["reader", "trained_on", "scored", "size"]
+    table, keys = table[table["position"] == LAST], ["reader", "trained_on", "scored", "size"]
     best = table.loc[table.groupby(keys, sort=False)["validation_auroc"].idxmax()]
     columns = {
         "reader": "Reader", "trained_on": "Trained On", "scored": "Scored", "size": "Training answers",
@@ -171,3 +175,103 @@ def layers_html(table: pd.DataFrame) -> str:
     forms = dict.fromkeys(("validation_auroc", "auroc"), "{:.3f}".format)
     html = style.columns_html(best, columns, **forms)
     return style.folded("What validation chooses at each number of training answers", html)
+
+
+def places(table: pd.DataFrame) -> pd.DataFrame:
+    """What self-trained probes reach at each layer and token position, at the strength that is best on validation.
+
+    Args:
+        table: as `read` returns.
+
+    Returns:
+        Its lines of these probes, with token (the position's title) and best (whether this is the first layer that is
+        best on validation at the position); none if the sweep has no position but the answer's last token.
+    """
+    if table.empty or table["position"].eq(LAST).all():
+        return pd.DataFrame()
+    own = table[(table["reader"] == table["trained_on"]) & (table["reader"] == table["scored"])]
+    own = own[own["size"] == own.groupby("reader")["size"].transform("max")]
+    chosen = own.loc[own.groupby(["reader", "position", "layer"], sort=False)["validation_auroc"].idxmax()]
+    best = chosen.groupby(["reader", "position"])["validation_auroc"].idxmax()
+    return chosen.assign(token=chosen["position"].map(style.POSITIONS), best=chosen.index.isin(best))
+
+
+def places_sentences(table: pd.DataFrame) -> str:
+    """What the heatmap of layers and positions shows, as Markdown; "" if there is none.
+
+    Args:
+        table: as `places` returns.
+    """
+    if table.empty:
+        return ""
+    sentences = [
+        "**Layer and token position.** The probe at other tokens, trained and tested on the reader's own answers.",
+        "Colour is AUROC within task on in-distribution test answers, at the strength that is best on validation.",
+        "A dot marks the layer of each row that is best on validation.",
+        "A hatched cell has too few right or wrong answers.",
+        "The heatmap is exploratory: it is for looking, and no estimator is chosen by it.",
+    ]
+    if QUERY not in set(table["position"]):
+        sentences.append(
+            "The query's end is not shown: no query follows the training answers of this run, so nothing can be "
+            "learned there."
+        )
+    reached = [f"For {reader}, {_highest(lines)}" for reader, lines in table.groupby("reader", sort=False)]
+    return " ".join(sentences) + "\n\n" + " ".join(reached)
+
+
+def _highest(lines: pd.DataFrame) -> str:
+    """Where one reader's AUROC on validation is highest, and what it reaches there on test."""
+    top = lines.loc[lines["validation_auroc"].idxmax()]
+    test = "too few answers measure it" if pd.isna(top["auroc"]) else f"AUROC is {top['auroc']:.2f}"
+    place = top["token"][0].lower() + top["token"][1:]
+    return f"validation is highest at layer {top['layer']} of the {place}; on test, {test} there."
+
+
+def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
+    """A heatmap of token positions and layers for each reader; None if there is none.
+
+    Args:
+        table: as `places` returns.
+    """
+    if table.empty:
+        return None
+    scale, ink = style.on_ramp(*style.colour_domain(table["auroc"], 0.5))
+    drawn = table[["reader", "token", *(name for name in TIPS if name != "size"), "best"]].round(4)
+    tokens = [title for title in style.POSITIONS.values() if title in set(drawn["token"])]
+    tips = [name for name in drawn if name != "best"]
+    base = style.tipped(alt.Chart(), *tips, token="Position", auroc="AUROC on test").encode(
+        x=alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
+        y=alt.Y("token:N", title=None, sort=tokens, axis=alt.Axis(labelLimit=160)),
+    )
+    there = base.transform_filter("isValid(datum.auroc)")
+    legend = alt.Legend(title="AUROC on test", format=".2f", tickCount=5)
+    cells = there.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=legend))
+    hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(**style.hatched(3))
+    dots = there.transform_filter("datum.best").mark_point(filled=True, size=36, opacity=1, aria=False)
+    panels = alt.layer(cells, hatch, dots.encode(color=ink))
+    panels = panels.properties(width=480, height=alt.Step(26)).facet(row=style.headed(drawn, "reader"), data=drawn)
+    described = (
+        "Heatmap of AUROC on test answers of self-trained probes, token position by layer, with a panel for each "
+        "reader; all values are in the table beneath."
+    )
+    return style.finished(panels.resolve_scale(x="independent"), "positions", described)
+
+
+def places_html(table: pd.DataFrame) -> str:
+    """The same numbers as HTML tables that fold away, one for each reader; "" if there are none.
+
+    Args:
+        table: as `places` returns.
+    """
+    if table.empty:
+        return ""
+    parts = []
+    for reader, lines in table.groupby("reader", sort=False):
+        grid = lines.pivot(index="layer", columns="token", values="auroc")
+        grid = grid[[title for title in style.POSITIONS.values() if title in grid]].rename_axis(
+            index="Layer", columns=None
+        )
+        html = grid.to_html(na_rep="—", float_format="{:.3f}".format)
+        parts.append(style.captioned(html, f"AUROC on test, {escape(reader)}"))
+    return style.folded("AUROC at each layer and token position", "\n".join(parts))

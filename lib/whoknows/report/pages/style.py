@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from whoknows.data.methods import METHODS
+from whoknows.data.positions import FIRST, LAST, MEAN, QUERY, QUESTION
 from whoknows.evaluation.cells import ALL
 from whoknows.evaluation.scores import MEASURES, POOLED
 
@@ -92,6 +93,10 @@ TITLES = {
     "low": "Interval from", "high": "Interval to", "p_holm": "p (Holm)", "n_right": "Right answers",
     "size": "Training answers", "strength": "L2 strength", "says": "Verdict", "test_set": "Test questions",
     "label": "Method", "cell": "Probe",
+}  # fmt: skip
+POSITIONS = {  # of tokens, in reading order
+    QUESTION: "Question's end", FIRST: "Answer's first token", MEAN: "Mean over the answer",
+    LAST: "Answer's last token", QUERY: "Query's end",
 }  # fmt: skip
 WITHOUT_ZERO = alt.Scale(zero=False)
 # Where all values are equal the axis has one label, which Vega would write without decimals.
