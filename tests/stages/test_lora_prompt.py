@@ -185,7 +185,7 @@ def test_a_run_hands_on_what_its_settings_and_its_seed_say(
 
 
 def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
-    frames, settings, out = mixed(8), {"r": 3}, tmp_path / "out"
+    frames, settings, out = mixed(48), {"r": 3}, tmp_path / "out"
     for scored, frame in frames.items():
         files.write_parquet(tmp_path / f"{scored}.parquet", frame)
     used = {"source": "s", "precision": "4bit", "template": {"day": "d"}, "digest": "abc"}
