@@ -25,6 +25,7 @@ from whoknows.models.batching import DoesNotFit
 from whoknows.models.packing import pack
 from whoknows.stages import extract as extract_stage
 from whoknows.stages import lora_prompt
+from whoknows.use import cards
 
 SETTINGS = {
     "first_layer": 0.5, "r": 4, "alpha": 16, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"],
@@ -296,6 +297,8 @@ def test_training_on_all_models_that_was_killed_goes_on_as_if_it_had_not_been(ll
     curves = [[look["validation_auroc"] for look in one.history] for one in (whole, resumed)]
     assert curves[0] == curves[1] and len(curves[0]) == 4
     pd.testing.assert_frame_equal(again, rows)
+    cards.write(tmp_path / "killed", rows)
+    assert "| trained on | 60 answers of `all models`, " in (tmp_path / "killed/README.md").read_text()
 
 
 def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):

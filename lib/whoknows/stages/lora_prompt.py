@@ -97,7 +97,7 @@ class Ready:
         def validate() -> float:
             logits = estimator.score(self.validation, "validating")
             logit = [float(logits[model][at]) for at, (model, _) in enumerate(self.held.index)]
-            return mean_auroc(logit, grades, task)
+            return mean_auroc(np.array(logit), grades, task)
 
         estimator.fit(self.learning, self.rows["correct"].to_numpy(), self.shift, validate, file)
 
