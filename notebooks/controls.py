@@ -87,10 +87,15 @@ Markdown(controls.below_chance_sentences(baselines))
 # %% [markdown]
 # ## Whose answers to learn from
 #
-# The probe of one reader on the same test answers, trained on the scored model's own answers, on another model's, or on
+# One reader's estimators on the same test answers, trained on the scored model's own answers, on another model's, or on
 # those of all models together. All models' answers are more training answers. So there is another such probe with one
-# model's answer to each question, drawn by the seed: as many as one model has. Layer and strength are chosen on
-# validation answers of the models that were trained on, among the strengths that the grid gives to the controls.
+# model's answer to each question, drawn by the seed: as many as one model has. LoRA + Prompt has no such twin: what it
+# gains with all models' answers includes the gain of more training answers, and of more steps.
+#
+# Layer, strength and the adapters that are kept are chosen on validation answers of the models that were trained on. On
+# all models' answers, LoRA + Prompt is trained with the first seed alone, and is compared with that seed's self-trained
+# one. *Training answers* are all of them; of the wrong ones LoRA + Prompt may use a part, as the grid says in
+# `wrong_per_right`. Strengths are among those that the grid gives to the controls where answers are of all models.
 #
 # A difference between self-trained and cross-trained may be a primary hypothesis, with its p-value corrected for all of
 # them. All others are exploratory.

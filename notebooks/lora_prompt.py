@@ -13,9 +13,9 @@
 # answers of all. Needs the answers and the reader's hidden states.
 #
 # As a control it runs with `query` false, which puts a classifier in the place of the question whether the answer is
-# correct; with another `js_weight`; or with the name of a task in `without`, which is then not trained on, and scored
-# alone. With the `name` and the `digest` of an adapter that others have `released`, nothing is trained, and that one
-# scores.
+# correct; with another `js_weight`; with the name of a task in `without`, which is then not trained on, and scored
+# alone; or with "all models" as `trained_on`, which trains on the answers of all of them together. With the `name` and
+# the `digest` of an adapter that others have `released`, nothing is trained, and that one scores.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"

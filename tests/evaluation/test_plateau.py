@@ -11,6 +11,7 @@ from test_claims import STATED, planted
 from made_up import graded
 from test_prose import PAGES
 from whoknows import WhoknowsError
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, UNKNOWN
 from whoknows.report.pages import cell, claims, controls, differences, heatmaps, shift
@@ -313,6 +314,19 @@ def test_a_task_left_out_is_not_compared_with_training_that_ended_too_early(tmp_
     assert "inconclusive: each time one of the two was still improving" in shift.left_out_sentences(
         table[table["task"] == "sciq"]
     )
+
+
+def test_the_card_of_a_training_on_all_models_is_that_of_its_rows_alone(tmp_path):
+    rows = pd.concat([graded({"lora_prompt": 1.0}), graded({"lora_prompt": 1.0}, trained_on=ALL_MODELS)])
+    write(tmp_path, adapters(*FLAT, source="s"))
+    place = tmp_path / "lora_prompt_all_models" / "a"
+    place.mkdir(parents=True)
+    card = adapters(0.5, 0.6, *RISING, trained_on=ALL_MODELS, source="s")
+    (place / "lora_prompt.json").write_text(json.dumps(card))
+    why = plateau.mark(rows, tmp_path).groupby("trained_on")["unsettled"].unique().map(list)
+    assert why.to_dict() == {"a": [""], ALL_MODELS: [IMPROVING]}
+    steps = heatmaps.table(rows, str(tmp_path), ["a"])["Steps of its LoRA + Prompt"]
+    assert steps.tolist() == [f"{4 * len(FLAT)}"], "those of an ablation are not among them"
 
 
 def first_page(rows):

@@ -12,7 +12,7 @@ from test_lora_prompt import SETTINGS, gradients, learnable, prepare, shaken
 from made_up import answers
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import NO_ROWS
+from whoknows.data.rows import ALL_MODELS, NO_ROWS
 from whoknows.evaluation import plateau
 from whoknows.models import distributed, loading
 from whoknows.stages import extract, lora_prompt
@@ -56,9 +56,10 @@ def training(llama, tmp_path, monkeypatch):
     return parameters
 
 
-def test_two_processes_have_the_losses_and_scores_of_one(training):
-    history, rows = lora_prompt.cell(**training("alone"))
-    together = training("together")
+@pytest.mark.parametrize("trained_on", ["one", ALL_MODELS])
+def test_two_processes_have_the_losses_and_scores_of_one(training, trained_on):
+    history, rows = lora_prompt.cell(**training("alone", trained_on=trained_on))
+    together = training("together", trained_on=trained_on)
     distributed.launch("whoknows.stages.lora_prompt", together, 2)
     card = json.loads(open(f"{together['out']}/lora_prompt.json").read())
     assert [look["step"] for look in card["history"]] == [look["step"] for look in history] and len(history) == 2

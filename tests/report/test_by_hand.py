@@ -1031,16 +1031,22 @@ def test_the_probe_of_one_task_is_tested_on_every_task(page, hand):
     assert sentences.count("\n- **") == 3
 
 
-def test_probes_of_other_models_answers_beside_the_self_trained_one(page, hand):
+def test_estimators_of_other_models_answers_beside_the_self_trained_one(page, hand):
     sentences, html = page("controls")[0][5:7]
+    ran = {("lora_prompt", *line[:2]) for line in itertools.product(THREE, THREE, (0, 1)) if line not in NEVER_RUN}
     for model in THREE:
-        right, own = hand.graded(model, HOME), native("probe", model)
+        right = hand.graded(model, HOME)
         head, *lines = tables(html)[f"{model} on its own answers: {right.sum()} right of {len(right)}"]
-        assert head == ["Trained on", "Training answers", "AUROC, 95 % interval", "Difference from self-trained"]
-        assert [line[0] for line in lines] == [model, *(other for other in THREE if other != model)]
-        parts = []
-        for on, count, value, text in lines:
-            cell = ("probe", model, on, model)
+        assert head == [
+            "Method", "Trained on", "Training answers", "AUROC, 95 % interval", "Difference from self-trained"
+        ]  # fmt: skip
+        trained = [model, *(other for other in THREE if other != model)]
+        places = [("probe", on) for on in trained]
+        places += [("lora_prompt", on) for on in trained if ("lora_prompt", model, on) in ran]
+        assert [(line[0], line[1]) for line in lines] == [(NAMES[method], on) for method, on in places]
+        parts = {"probe": [], "lora_prompt": []}
+        for (method, on), (_, _, count, value, text) in zip(places, lines):
+            cell, own = (method, model, on, model), native(method, model)
             low, high = interval(hand.drawn(cell, HOME))
             assert int(count) == (hand.answers[on]["split"] == "train").sum()
             assert same(value, f"{hand.auroc(cell, HOME):.3f} ({low:.3f} – {high:.3f})")
@@ -1051,9 +1057,10 @@ def test_probes_of_other_models_answers_beside_the_self_trained_one(page, hand):
             p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
             between = f"{line['estimate']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f})"
             assert same(text, f"{between}, {p}, {line['says']}")
-            parts.append(f"{on} {signed(line['estimate'])} ({line['says']})")
-        assert says(sentences, f"- **{model}**, on its own answers: {'; '.join(parts)}.")
-    assert sentences.endswith("This run has no probe that was trained on all models' answers.")
+            parts[method].append(f"{on} {signed(line['estimate'])} ({line['says']})")
+        for method, those in parts.items():
+            assert says(sentences, f"- **{model}**, on its own answers, {NAMES[method]}: {'; '.join(those)}.")
+    assert sentences.endswith("This run has no Probe or LoRA + Prompt that was trained on all models' answers.")
 
 
 def test_every_number_of_the_page_on_controls(page, hand):

@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 
 from made_up import graded, make_rows
 from whoknows.data.rows import ALL_MODELS
-from whoknows.evaluation import bootstrap
+from whoknows.evaluation import bootstrap, plateau
 from whoknows.report.pages import claims, controls, differences
 
 TASKS = [
@@ -204,7 +204,7 @@ def taught(auroc: dict[str, float], method="probe", **names) -> pd.DataFrame:
 
 
 def learned_rows() -> pd.DataFrame:
-    """Probes of a that score its own answers and those of b, by whose answers they were trained on."""
+    """Estimators of a that score its own answers and those of b, by whose answers they were trained on."""
     parts = [
         taught({"trivia_qa": 0.8, "sciq": 0.7, "nq_open": 0.1}, reader="a", trained_on="a", scored="a"),
         taught({"trivia_qa": 0.6, "sciq": 0.7, "nq_open": 0.1}, reader="a", trained_on="b", scored="a"),
@@ -217,7 +217,9 @@ def learned_rows() -> pd.DataFrame:
     others = [
         taught({"trivia_qa": 0.1, "sciq": 0.1}, reader="b", trained_on=on, scored="a") for on in ("a", "b", ALL_MODELS)
     ]
-    others += [taught({"trivia_qa": 0.2, "sciq": 0.2}, "lora_prompt", reader="a", trained_on="a", scored="a")]
+    for on, share in {"a": 0.2, "b": 0.3, ALL_MODELS: 0.6}.items():
+        others.append(taught({"trivia_qa": share, "sciq": 0.2}, "lora_prompt", reader="a", trained_on=on, scored="a"))
+    others += [taught({"trivia_qa": 0.4, "sciq": 0.4}, "lora_prompt", reader="a", trained_on="a", scored="b")]
     return pd.concat([*parts, *others], ignore_index=True)
 
 
@@ -229,59 +231,93 @@ def learned_answers() -> dict[str, pd.DataFrame]:
     return {model: pd.concat([frame, more], ignore_index=True) for model, frame in frames.items()}
 
 
-def test_probes_are_compared_by_whose_answers_they_were_trained_on():
+def test_estimators_are_compared_with_the_self_trained_one_of_their_method():
     table = controls.learned_from(learned_rows(), learned_answers(), ["a"], TASKS)
     assert {*table["reader"]} == {"a"} and {*table["test_set"]} == {"in-distribution"}
     one = "all models, one answer to each question"
-    values = table[["scored", "label", "training_answers", "auroc"]].to_numpy().tolist()
+    names = ["scored", "method", "label", "training_answers"]
     expected = [
-        ("a", "a", 5, 0.75), ("a", "b", 4, 0.65), ("a", ALL_MODELS, 9, 0.85), ("a", one, 6, 0.70),
-        ("b", "b", 4, 0.90), ("b", "a", 5, 0.60), ("b", ALL_MODELS, 9, 0.80),
+        ("a", "probe", "a", 5, 0.75, np.nan), ("a", "probe", "b", 4, 0.65, -0.10),
+        ("a", "probe", ALL_MODELS, 9, 0.85, 0.10), ("a", "probe", one, 6, 0.70, -0.05),
+        ("a", "lora_prompt", "a", 5, 0.20, np.nan), ("a", "lora_prompt", "b", 4, 0.25, 0.05),
+        ("a", "lora_prompt", ALL_MODELS, 9, 0.40, 0.20),
+        ("b", "probe", "b", 4, 0.90, np.nan), ("b", "probe", "a", 5, 0.60, -0.30),
+        ("b", "probe", ALL_MODELS, 9, 0.80, -0.10), ("b", "lora_prompt", "a", 5, 0.40, np.nan),
     ]  # fmt: skip
-    assert [line[:3] for line in values] == [[*line[:3]] for line in expected]
-    assert [line[3] for line in values] == pytest.approx([line[3] for line in expected])
-    less = [np.nan, -0.10, 0.10, -0.05, np.nan, -0.30, -0.10]
-    assert table["difference"].tolist() == pytest.approx(less, nan_ok=True)
+    assert table[names].to_numpy().tolist() == [[*line[:4]] for line in expected]
+    for column, name in ((4, "auroc"), (5, "difference")):
+        assert table[name].tolist() == pytest.approx([line[column] for line in expected], nan_ok=True)
     ends = table.dropna(subset="difference")
     assert (ends["difference_low"] < ends["difference"]).all() and (ends["difference"] < ends["difference_high"]).all()
-    assert {*ends["against"]} == {bootstrap.EXPLORATORY} and table["against"].isna().sum() == 2
+    assert {*ends["against"]} == {bootstrap.EXPLORATORY} and table["against"].isna().sum() == 4
     assert controls.learned_from_sentences(table).splitlines()[2:] == [
-        "- **a**, on its own answers: b -0.10 (exploratory); all models +0.10 (exploratory); "
+        "- **a**, on its own answers, Probe: b -0.10 (exploratory); all models +0.10 (exploratory); "
         f"{one} -0.05 (exploratory).",
-        "- **b**, with a as its reader: a -0.30 (exploratory); all models -0.10 (exploratory).",
+        "- **a**, on its own answers, LoRA + Prompt: b +0.05 (exploratory); all models +0.20 (exploratory).",
+        "- **b**, with a as its reader, Probe: a -0.30 (exploratory); all models -0.10 (exploratory).",
+        "- **b**, with a as its reader, LoRA + Prompt: a no value.",
     ]
     html = controls.learned_from_html(table)
     assert (
         "a on its own answers: 80 right of 280" in html
         and f"<td>{one}</td>\n      <td>6</td>\n      <td>0.700 (" in html
+        and "<td>LoRA + Prompt</td>\n      <td>all models</td>\n      <td>9</td>\n      <td>0.400 (" in html
     )
     assert "<td>+0.100 (" in html and html.count("<caption>") == 2
 
 
-def test_a_difference_from_the_self_trained_probe_is_paired_over_questions():
+@pytest.mark.parametrize(
+    ("method", "alone"),
+    [("probe", {"trivia_qa": (80, 90), "sciq": (70, 80)}), ("lora_prompt", {"trivia_qa": (20, 60), "sciq": (20, 20)})],
+)
+def test_a_difference_from_the_self_trained_one_is_paired_over_questions(method, alone):
     """By hand: the share, in each resample, of the wrong answers that one of the two alone puts below right ones."""
-    table = controls.learned_from(learned_rows(), learned_answers(), ["a"], TASKS).set_index(["scored", "label"])
+    table = controls.learned_from(learned_rows(), learned_answers(), ["a"], TASKS)
     correct, drawn = np.arange(140) % 7 < 2, []
-    for task, first in {"trivia_qa": 80, "sciq": 70}.items():  # the probes agree but on ten wrong answers of each task
+    for task, (first, end) in alone.items():  # the two agree but on these wrong answers of each task
         names = pd.Series([f"{task}{at}" for at in range(140)])
         weights = bootstrap.draws(task, 140)[:, names.sort_values().index.argsort()][:, ~correct]
-        drawn.append(weights[:, first : first + 10].sum(axis=1) / weights.sum(axis=1))
+        drawn.append(weights[:, first:end].sum(axis=1) / weights.sum(axis=1))
     low, high = np.quantile(np.mean(drawn, axis=0), [0.025, 0.975])
-    line = table.loc[("a", ALL_MODELS)]
+    line = table.set_index(["scored", "method", "label"]).loc[("a", method, ALL_MODELS)]
     assert line[["difference_low", "difference_high"]].tolist() == pytest.approx([low, high], abs=1e-6)
 
 
-def test_without_probes_of_other_models_answers_there_is_one_sentence():
+def test_what_was_trained_on_all_models_with_the_first_seed_is_compared_with_that_seed():
+    rows = learned_rows()
+    other = rows[(rows["method"] == "lora_prompt") & (rows["trained_on"] != ALL_MODELS)].assign(seed=1)
+    other["logit"] = np.where(other["correct"], 1.0, 0.0)  # ranks all answers as they are
+    table = controls.learned_from(pd.concat([rows, other]), learned_answers(), ["a"], TASKS)
+    lora = table[(table["method"] == "lora_prompt") & (table["scored"] == "a")].set_index("label")
+    assert lora["auroc"].to_dict() == pytest.approx({"a": 0.60, "b": 0.625, ALL_MODELS: 0.40})
+    assert lora["difference"].to_dict() == pytest.approx({"a": np.nan, "b": 0.025, ALL_MODELS: 0.20}, nan_ok=True)
+
+
+@pytest.mark.parametrize("improving", ["a", ALL_MODELS])
+def test_no_verdict_rests_on_one_of_all_models_or_its_rival_that_was_still_improving(improving):
+    rows = learned_rows()
+    marked = (rows["method"] == "lora_prompt") & (rows["trained_on"] == improving)
+    rows["unsettled"] = np.where(marked, plateau.IMPROVING, "")
+    table = controls.learned_from(rows, learned_answers(), ["a"], TASKS).set_index(["scored", "method", "label"])
+    assert table.loc[("a", "lora_prompt", ALL_MODELS), "against"] == plateau.IMPROVING
+    assert table.loc[("a", "probe", ALL_MODELS), "against"] == bootstrap.EXPLORATORY
+    assert "all models +0.20 (still improving)" in controls.learned_from_sentences(table.reset_index())
+
+
+def test_without_estimators_of_other_models_answers_there_is_one_sentence():
     rows = learned_rows()
     alone = controls.learned_from(rows[rows["trained_on"] == "a"], learned_answers(), ["a"], TASKS)
     own = alone[alone["scored"] == "a"]
-    assert controls.learned_from_sentences(own) == "There is no probe that was trained on the answers of other models."
-    assert controls.learned_from_html(own) == ""
-    packed = controls.learned_from(rows[rows["trained_on"] != ALL_MODELS], learned_answers(), ["a"], TASKS)
-    assert controls.learned_from_sentences(packed).endswith(
-        "(exploratory).\n\nThis run has no probe that was trained on all models' answers."
-    )
-    none = controls.learned_from(rows[rows["method"] == "lora_prompt"], learned_answers(), ["a"], TASKS)
+    sentence = "There is no estimator that was trained on the answers of other models."
+    assert controls.learned_from_sentences(own) == sentence and controls.learned_from_html(own) == ""
+    without = rows["trained_on"] != ALL_MODELS
+    endings = {"LoRA + Prompt": without | (rows["method"] != "lora_prompt"), "Probe or LoRA + Prompt": without}
+    for names, kept in endings.items():
+        packed = controls.learned_from(rows[kept], learned_answers(), ["a"], TASKS)
+        assert controls.learned_from_sentences(packed).endswith(
+            f".\n\nThis run has no {names} that was trained on all models' answers."
+        )
+    none = controls.learned_from(rows[rows["method"] == "task_prior"], learned_answers(), ["a"], TASKS)
     assert none.empty and controls.learned_from_html(none) == ""
 
 

@@ -10,6 +10,7 @@ from nbformat.v4 import new_notebook
 
 from made_up import graded
 from whoknows.data.files import ROOT
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.evaluation.auroc import mean_auroc
 from whoknows.report import chapters
@@ -171,6 +172,19 @@ def test_the_book_leaves_out_what_a_model_did_before_it_was_known_by_a_file(tmp_
         (tmp_path / f"{name}.ipynb").write_text(nbformat.writes(page))
     kept = [chapter.name for chapter in chapters.collect(tmp_path, mine)]
     assert kept == ["answer-tiny-llama", "answer_file-g", "probe-tiny-llama_g_seed0", "judge-g"]
+
+
+@pytest.mark.parametrize(
+    "models, lora, is_kept", [(2, ["all_models"], True), (2, [], False), (1, ["all_models"], False)]
+)
+def test_the_book_has_the_training_on_all_models_while_the_grid_asks_for_it(tmp_path, models, lora, is_kept):
+    smoke = grid.load(ROOT / "grids/smoke.yml")
+    mine = replace(smoke, models=smoke.models[:models], controls=replace(smoke.controls, lora=tuple(lora)))
+    values = {"reader": "tiny-llama", "trained_on": ALL_MODELS, "seed": 0, "method": "lora_prompt"}
+    page = new_notebook(metadata={"whoknows": {"parameters": values, "stage": "ablate_lora"}})
+    name = "ablate_lora-tiny-llama_lora_prompt_all_models"
+    (tmp_path / f"{name}.ipynb").write_text(nbformat.writes(page))
+    assert [chapter.name for chapter in chapters.collect(tmp_path, mine)] == [name] * is_kept
 
 
 def test_the_page_layers_has_the_sweeps_of_those_that_read(tmp_path):

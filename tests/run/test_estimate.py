@@ -226,6 +226,19 @@ def test_a_search_trains_once_for_each_rate_the_grids_own_among_them_and_on_each
     )
 
 
+def test_a_training_on_all_models_learns_and_is_stopped_by_the_answers_of_each():
+    def operations(*lora):
+        of = replace(of_size(3), controls=replace(SMOKE.controls, lora=lora))
+        return cost.work(of)["ablate_lora"].operations
+
+    text, settings = cost.Texts(SMOKE), SMOKE.lora_prompt
+    passes = {"train": 4 * settings.epochs + 2, "validation": 2 * settings.evaluations}  # and 2 of the reference states
+    tokens = sum(count * text.packed_tokens(1, split) for split, count in passes.items())
+    more = 3 * (3 - 1) * cost.size("a-135m").blocks / 2 * tokens  # of 3 readers, and 3 models instead of one
+    assert math.isclose(operations("all_models"), operations("no_query") + more)
+    assert math.isclose(operations("no_query", "all_models"), 2 * operations("no_query") + more)
+
+
 def rows_of(table: str) -> dict[str, list[str]]:
     lines = [re.split(r"  +", line) for line in table.splitlines()]
     return {line[0]: line[1:] for line in lines if len(line) > 2}

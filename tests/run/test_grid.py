@@ -408,7 +408,15 @@ MISTAKES = {
     ),
     "an adapter that other trainings cannot be compared with": (
         with_adapter(["controls", "lora"], ["no_query"]),
-        "`controls.lora` asks for other trainings of SmolLM2-135M on its own answers, but there its LoRA + Prompt is",
+        "`controls.lora` asks for other trainings of SmolLM2-135M, but on its own answers its LoRA + Prompt is a",
+    ),
+    "an adapter that a training on all models cannot be compared with": (
+        with_adapter(["controls", "lora"], ["all_models"]),
+        "`controls.lora` asks for other trainings of SmolLM2-135M, but on its own answers its LoRA + Prompt is a",
+    ),
+    "another training of no name": (
+        put(["controls", "lora"], ["all-models"]),
+        "`controls.lora[0]` should be one of no_query, js_weight, left_out, all_models, but is `all-models`; did you",
     ),
     "questions of a split of no name": (
         put(["tasks", 0], MINE | {"split": {"train": "train", "tests": "test"}}),

@@ -192,10 +192,9 @@ def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
     changes = {}
     for variant in parameters.lora_variants(GRID):
         values = json.loads(parameters.ablate_lora(GRID, "tiny-llama", variant))
-        assert (
-            values["method"] == variant
-            and values["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
-        )
+        assert values["method"] == ("lora_prompt" if variant == "lora_prompt_all_models" else variant)
+        assert values["out"] == f"results/smoke/estimators/{variant}/tiny-llama"
+        assert values["rows_out"] == f"results/smoke/controls/lora/{variant}/tiny-llama.parquet"
         assert values.keys() == plain.keys()
         changes[variant] = {
             key: values[key] for key in values if values[key] != plain[key] and key not in ("method", "out", "rows_out")
@@ -205,8 +204,11 @@ def test_a_variant_differs_in_what_it_is_about_and_in_where_it_goes():
         "lora_prompt_no_js": {"settings": plain["settings"] | {"js_weight": 0.0}},
         "lora_prompt_without_openbookqa_mc": {"without": "openbookqa_mc"},
         "lora_prompt_without_arc_easy_mc": {"without": "arc_easy_mc"},
+        "lora_prompt_all_models": {"trained_on": "all models"},
     }
     assert parameters.lora_variants(DEFAULT) == {}
+    alone = replace(GRID, models=GRID.models[:1], tasks=(GRID.tasks[0], GRID.tasks[2]))
+    assert [*parameters.lora_variants(alone)] == ["lora", "lora_prompt_no_js"], "one task and one model"
 
 
 def test_the_pages_of_a_packed_run_read_its_files_and_write_nothing_there(tmp_path):

@@ -11,7 +11,7 @@ from transformers import BertConfig, BertModel, BertTokenizerFast
 from made_up import answers, mixed, save_hidden, spied
 from whoknows import WhoknowsError
 from whoknows.data.positions import LAST, MEAN, QUESTION, stem
-from whoknows.data.rows import ALL_MODELS, for_seed, smaller
+from whoknows.data.rows import ALL_MODELS, for_seed, learned, smaller
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
 from whoknows.report.pages import controls
@@ -239,14 +239,10 @@ def test_of_three_tasks_each_is_learned_alone_and_of_two_the_other_ones_probe_is
 
 def test_all_models_answers_are_those_to_train_and_validation_questions_and_one_each_is_drawn_by_the_seed():
     frames = {"a": frame(0), "b": frame(1), "c": frame(2).iloc[:300]}  # c did not answer the last test questions
-    hidden = {
-        model: torch.arange(len(made)).float()[:, None, None] + 1000 * at
-        for at, (model, made) in enumerate(frames.items())
-    }
-    together, states = ablations._together(frames, hidden)
+    together = learned(frames, ALL_MODELS)
     assert together.groupby("split").size().to_dict() == {"train": 600, "validation": 240}
     assert set(together["task"]) == {f"{model}: {task}" for model in "abc" for task in ("easy", "hard")}
-    assert states[:, 0, 0].tolist() == [1000 * at + place for at in range(3) for place in range(280)]
+    assert together.index.tolist() == [(model, place) for model in "abc" for place in range(280)]
     tested = set(frames["a"].loc[frames["a"]["split"] == "test", "question_id"])
     assert not tested & set(together["question_id"])
     first, again, other = (ablations._one_each(together, seed) for seed in (0, 0, 1))
@@ -275,7 +271,7 @@ def test_one_model_has_no_others_and_a_draw_that_cannot_choose_a_layer_is_left_o
         there = made.index[(made["split"] == "validation") & (made["task"] == "easy")]
         made.loc[(made["split"] == "validation") & ~made.index.isin(there[1:3]), "split"] = ""
         made.loc[there[1:3], "correct"] = [True, False]
-    drawn = ablations._one_each(ablations._together(frames, {m: torch.zeros(400, 1, 1) for m in frames})[0], 0)
+    drawn = ablations._one_each(learned(frames, ALL_MODELS), 0)
     assert drawn.loc[drawn["split"] == "validation", "task"].nunique() == 2, "one answer of each model"
     rows = ablations.of_reader("r", frames, [0], folder, [1.0], [])
     assert set(rows.loc[rows["trained_on"] == ALL_MODELS, "method"]) == {"probe"}
@@ -319,6 +315,23 @@ def test_a_model_that_nothing_can_be_learned_from_is_left_out_and_the_others_are
     for stage in stages:
         with pytest.raises(WhoknowsError, match=f"nothing to learn: {reason} of a; raise"):
             stage()
+
+
+def test_all_models_teach_together_if_one_of_them_does_and_may_where_none_does_alone():
+    made, wrong = frame(), frame().assign(correct=False)
+    assert lessons.untaught({"a": made, "b": wrong}, "b") == NOTHING["train"]
+    assert lessons.untaught({"a": made, "b": wrong}, ALL_MODELS) == ""
+    held = made["split"] == "validation"
+    learns_right = {"a": made.assign(correct=made["correct"] | ~held), "b": wrong}
+    with pytest.raises(WhoknowsError, match="nothing to learn: no wrong answer among the training answers of a; raise"):
+        lessons.untaught(learns_right, "a")
+    assert lessons.untaught(learns_right, ALL_MODELS) == ""
+    with pytest.raises(WhoknowsError, match=f"nothing to learn: {NOTHING['train']} of a; raise"):
+        lessons.untaught({"a": wrong, "b": wrong}, ALL_MODELS)
+    # Each task has right and wrong validation answers, but those of one model are all right or all wrong.
+    stops = {"a": made.assign(correct=made["correct"] | held), "b": made.assign(correct=made["correct"] & ~held)}
+    with pytest.raises(WhoknowsError, match=f"nothing to learn: {NOTHING['validation']} of a; raise"):
+        lessons.untaught(stops, ALL_MODELS)
 
 
 @pytest.fixture
@@ -384,8 +397,9 @@ def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_div
 
 def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each_seed(handed, tmp_path):
     (fits, scored_calls), frames = handed, mixed()
-    names = {stem(scored, position) for scored in frames for position in (LAST, MEAN, QUESTION)}
-    states = {name: torch.randn(96, 4, 2) for name in names}
+    frames["three"] = frames["three"].iloc[5:]  # it did not answer the first questions
+    counts = {stem(scored, position): len(frame) for scored, frame in frames.items() for position in (LAST, MEAN)}
+    states = {name: torch.randn(count, 4, 2) for name, count in (counts | {stem("", QUESTION): 96}).items()}
     for name, hidden in states.items():
         save_hidden(str(tmp_path), name, hidden)
     ablations.of_reader("r", frames, [0, 3], str(tmp_path), [0.1, 1.0], [20, 500])
@@ -402,7 +416,8 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
     together = [(seed, method) for seed in (0, 3) for method in ("probe", "probe_one_each")]
     assert len(fits) == len(scored_calls) == len(places) + len(together)
     for (seed, method), fit, call in zip(together, fits[len(places) :], scored_calls[len(places) :], strict=True):
-        divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+        split = for_seed(frames["one"], seed)["split"]
+        divided = {scored: frame.assign(split=split[frame.index]) for scored, frame in frames.items()}
         assert fit["trained_on"] == ALL_MODELS and (fit["probe"].layers, fit["probe"].strengths) == (
             [0, 1, 2, 3],
             [1.0, 0.1],
@@ -421,7 +436,8 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
         for scored, frame in divided.items():
             assert call["frames"][scored].equals(frame) and torch.equal(call["features"](scored), states[scored])
     for (on, seed, method), fit, call in zip(places, fits, scored_calls):
-        divided = {scored: for_seed(frame, seed) for scored, frame in frames.items()}
+        split = for_seed(frames["one"], seed)["split"]
+        divided = {scored: frame.assign(split=split[frame.index]) for scored, frame in frames.items()}
         learned, without = divided[on], method.removeprefix("probe_without_")
         changed = {
             "probe_shuffled": lambda: learned.assign(correct=ablations._shuffled(learned, seed)),
@@ -443,6 +459,7 @@ def test_the_probe_controls_hand_on_what_is_left_of_each_models_answers_for_each
         for scored, frame in divided.items():
             position = {"probe_before": QUESTION, "probe_mean": MEAN}.get(method, LAST)
             right = states[stem(scored, position)]
+            right = right[frame.index.tolist()] if position == QUESTION else right
             assert call["frames"][scored].equals(frame) and torch.equal(call["features"](scored), right)
         assert torch.equal(fit["hidden"], call["features"](on))
 

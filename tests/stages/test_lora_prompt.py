@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from made_up import answers, extract, fresh, mixed, plain, spied, untaught
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.prompts import QUERY
-from whoknows.data.rows import example_rows, for_seed
+from whoknows.data.rows import ALL_MODELS, example_rows, for_seed
 from whoknows.estimators import lora
 from whoknows.estimators.lora import LoraPrompt, jensen_shannon
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
@@ -24,6 +25,7 @@ from whoknows.models.batching import DoesNotFit
 from whoknows.models.packing import pack
 from whoknows.stages import extract as extract_stage
 from whoknows.stages import lora_prompt
+from whoknows.use import cards
 
 SETTINGS = {
     "first_layer": 0.5, "r": 4, "alpha": 16, "dropout": 0.0, "targets": ["q_proj", "v_proj", "down_proj"],
@@ -184,8 +186,123 @@ def test_a_run_hands_on_what_its_settings_and_its_seed_say(
     assert card.items() >= (names | USED | about).items()
 
 
+def of_all_models(seed) -> tuple[dict, dict]:
+    """Three models' answers, and the same divided for a seed.
+
+    The second one's grades are turned round, so that one text is right of one model and wrong of another; the third one
+    did not answer the last questions, and all its training answers are wrong.
+    """
+    frames = mixed(48)
+    frames["two"] = frames["two"].assign(correct=~frames["two"]["correct"])
+    split = for_seed(frames["one"], seed)["split"]
+    wrong = frames["three"]["correct"] & (split != "train")
+    frames["three"] = frames["three"].assign(correct=wrong).iloc[:40]
+    return frames, {model: frame.assign(split=split[frame.index]) for model, frame in frames.items()}
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+@pytest.mark.parametrize("first_layer, wrong_per_right, js_weight", [(0, None, 0.0), (0.5, 0.5, 0.3)])
+def test_answers_of_all_models_are_trained_on_together_each_with_its_own_grade(
+    llama, tmp_path, monkeypatch, first_layer, wrong_per_right, js_weight, seed
+):
+    frames, divided = of_all_models(seed)
+    settings = SETTINGS | {"wrong_per_right": wrong_per_right, "js_weight": js_weight, "first_layer": first_layer}
+    extract_stage.run("r", llama, frames, first_layer, 600, str(tmp_path))
+    spied(monkeypatch, lora_prompt, "LoraPrompt", Stand)
+    arguments = ["r", llama, ALL_MODELS, seed, frames, settings, 600, str(tmp_path)]
+    _, rows = lora_prompt.run(*arguments, **USED, out=str(tmp_path / "out"))
+    (learnt,) = Stand.learnt
+
+    def graded(split):
+        some = {model: frame[frame["split"] == split] for model, frame in divided.items()}
+        return {model: list(zip(map(tuple, ids_of(llama, frame)), frame["correct"])) for model, frame in some.items()}
+
+    train = Counter(pair for pairs in graded("train").values() for pair in pairs)
+    examples = learnt["train"].packed.examples
+    seen = Counter(zip((tuple(e.question + e.branches[0]) for e in examples), learnt["correct"]))
+    assert all(len(example.branches) == 1 for example in examples) and not seen - train
+    right, wrong = (sum(n for (_, grade), n in train.items() if grade == kind) for kind in (True, False))
+    kept = round(0.5 * right) if wrong_per_right else wrong
+    assert Counter(learnt["correct"]) == {True: right, False: kept} and (kept < wrong) == bool(wrong_per_right)
+    assert learnt["shift"] == pytest.approx(np.log(wrong / kept))
+    assert {ids for ids, grade in seen if grade} & {ids for ids, grade in seen if not grade}, "graded both ways"
+    held = [(model, task) for model in frames for task in ("sciq", "trivia_qa")]
+    groups = [frame[(frame["split"] == "validation") & (frame["task"] == t)] for m, t in held for frame in [divided[m]]]
+    values = [auroc([sure(ids) for ids in ids_of(llama, group)], group["correct"]) for group in groups]
+    assert learnt["validated"] == pytest.approx(np.nanmean(values)), "within each model and task"
+    for t, example in enumerate(examples):
+        ids = example.question + example.branches[0]
+        if js_weight:
+            states = plain(llama, ids).hidden_states[-1][0, len(example.question) - 1 : len(ids) - len(llama.query) - 1]
+            torch.testing.assert_close(learnt["train"].reference[t], states, rtol=1e-3, atol=1e-3)
+        if first_layer:
+            states = plain(llama, ids).hidden_states[2][0]
+            torch.testing.assert_close(learnt["train"].cached[t], states, rtol=1e-3, atol=1e-3)
+    names = {"method": "lora_prompt", "reader": "r", "trained_on": ALL_MODELS, "seed": seed}
+    tested = {model: frame[frame["split"] == "test"] for model, frame in divided.items()}
+    expected = [
+        example_rows(frame, scored=scored, logit=[sure(ids) for ids in ids_of(llama, frame)], **names)
+        for scored, frame in tested.items()
+    ]
+    pd.testing.assert_frame_equal(rows, pd.concat(expected, ignore_index=True))
+    card = json.loads((tmp_path / "out/lora_prompt.json").read_text())
+    about = {"tasks": ["sciq", "trivia_qa"], "training_answers": {"right": right, "wrong": kept}, "query": True}
+    assert card.items() >= (names | USED | about | {"settings": settings, "history": Stand.history}).items()
+
+
+def test_no_test_answer_has_a_say_in_what_is_trained_on_all_models(llama, tmp_path, monkeypatch):
+    frames, _ = of_all_models(0)
+    other = {}
+    for model, frame in frames.items():
+        is_test = frame["split"] == "test"
+        other[model] = frame.assign(correct=frame["correct"] ^ is_test, answer=frame["answer"].mask(is_test, "water"))
+    spied(monkeypatch, lora_prompt, "LoraPrompt", Stand)
+    learnt = []
+    for name, some in {"usual": frames, "other": other}.items():
+        settings = SETTINGS | {"first_layer": 0}
+        arguments = ["r", llama, ALL_MODELS, 0, some, settings, 600, ""]
+        lora_prompt.run(*arguments, **USED, out=str(tmp_path / name))
+        learnt += [{key: value for key, value in Stand.learnt[0].items() if key != "file"}]
+    assert learnt[0] == learnt[1]
+
+
+def test_training_on_all_models_that_was_killed_goes_on_as_if_it_had_not_been(llama, tmp_path, monkeypatch):
+    frames = {"one": learnable(60), "two": learnable(60, shuffled=True)}
+    settings = SETTINGS | {"evaluations": 4, "patience": 4, "epochs": 2, "dropout": 0.2, "js_weight": 0.1}
+    extract_stage.run("r", llama, frames, 0.5, 600, str(tmp_path / "features"))
+    looks = []
+
+    def run(name, kill_at=None):
+        looks.clear()
+
+        def look(*arguments):
+            if len(looks) == kill_at:
+                raise KeyboardInterrupt
+            looks.append(mean_auroc(*arguments))
+            return looks[-1]
+
+        with monkeypatch.context() as patch:
+            patch.setattr(lora_prompt, "_check_validation", lambda held: None)
+            patch.setattr(lora_prompt, "mean_auroc", look)
+            arguments = ["r", fresh(llama), ALL_MODELS, 0, frames, settings, 600, str(tmp_path / "features")]
+            return lora_prompt.run(*arguments, **USED, out=str(tmp_path / name))
+
+    whole, rows = run("whole")
+    assert len(looks) == 4
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", kill_at=2)
+    assert not (tmp_path / "killed").exists()
+    resumed, again = run("killed")
+    assert len(looks) == 2 and [path.name for path in tmp_path.glob("killed*")] == ["killed"]
+    curves = [[look["validation_auroc"] for look in one.history] for one in (whole, resumed)]
+    assert curves[0] == curves[1] and len(curves[0]) == 4
+    pd.testing.assert_frame_equal(again, rows)
+    cards.write(tmp_path / "killed", rows)
+    assert "| trained on | 60 answers of `all models`, " in (tmp_path / "killed/README.md").read_text()
+
+
 def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
-    frames, settings, out = mixed(8), {"r": 3}, tmp_path / "out"
+    frames, settings, out = mixed(48), {"r": 3}, tmp_path / "out"
     for scored, frame in frames.items():
         files.write_parquet(tmp_path / f"{scored}.parquet", frame)
     used = {"source": "s", "precision": "4bit", "template": {"day": "d"}, "digest": "abc"}
@@ -602,11 +719,20 @@ def test_one_models_answers_of_a_forest_are_as_if_they_stood_alone(mistral, mode
     frames = {"one": answers(), "two": answers(["moon"] * 6)}
     together, keep = pack(mistral, frames, [True] * 6), [4, 1]
     cached = extract(mistral, together, 2, 600).cached.split([len(t) for t in together.examples])
-    gathered = gather(together, cached, keep, model)
+    gathered = gather(together, cached, keep, [model] * 2)
     alone = prepare(mistral, frames[model].loc[keep].reset_index(drop=True), 2, False, 600)
     assert gathered.packed.examples == alone.packed.examples and gathered.packed.answer_ends == alone.packed.answer_ends
     for one, other in zip(gathered.cached, alone.cached, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_answers_of_several_models_to_the_same_questions_are_examples_of_their_own(mistral):
+    frames = {"one": answers(), "two": answers(["moon"] * 6)}
+    together = pack(mistral, frames, [True] * 6)
+    gathered = gather(together, None, [4, 1, 4], ["one", "two", "two"])
+    alone = {model: pack(mistral, {model: frame}, [True] * 6).examples for model, frame in frames.items()}
+    assert gathered.packed.examples == [alone["one"][4], alone["two"][1], alone["two"][4]]
+    assert gathered.packed.branch_of == {"one": [0, -1, -1], "two": [-1, 0, 0]}
 
 
 def test_the_learning_rate_rises_for_a_tenth_and_falls_to_nothing():

@@ -11,6 +11,7 @@ from test_lora_prompt import SETTINGS, USED
 from made_up import answers, fresh, mixed, spied
 from whoknows.data import files
 from whoknows.data.prompts import PLAIN
+from whoknows.data.rows import ALL_MODELS
 from whoknows.models import loading
 from whoknows.run import shard
 from whoknows.stages import answer as answering
@@ -217,6 +218,8 @@ STAGES = {
     "extract": lambda out, reader, frames, first=None, **_: extract_stage.run("r", reader, frames, first, 200, out),
     "lora_prompt": lambda out, reader, frames, settings, seed=0, query=True, without=None, on="two", used=USED, **_:
         lora_prompt.run("r", reader, on, seed, frames, settings, 200, "", "x", query, without, **used, out=out),
+    "lora_prompt of all models": lambda out, reader, frames, settings, seed=0, **_:
+        lora_prompt.run("r", reader, ALL_MODELS, seed, frames, settings, 200, "", **USED, out=out),
     "search": lambda out, reader, frames, settings, seed=0, name="two", **_: search.run(
         name, lambda: reader, frames, seed=seed, features="", settings=settings, learning_rates=[], sizes=[],
         layers="all", strengths=[1.0], batch_tokens=200, out=out),
@@ -262,6 +265,7 @@ DEPENDS = {
         "wrong_per_right": {"settings": KEYED["settings"] | {"wrong_per_right": 0.5}},
         "source": {"used": USED | {"source": "tiny-mistral"}},
     },
+    "lora_prompt of all models": GRADED | {"whose": {"frames": {model: FRAMED[model] for model in ("two", "one")}}},
     "search": GRADED | {"reader": {"name": "one"}, "first_layer": {"settings": SETTINGS}},
 }  # fmt: skip
 

@@ -111,6 +111,30 @@ def divided(answers: dict[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFra
     return {model: frame.assign(split=split[frame.index]) for model, frame in answers.items()}
 
 
+def learned(frames: dict[str, pd.DataFrame], trained_on: str, without: str | None = None) -> pd.DataFrame:
+    """The training and validation answers of one model, or those of `ALL_MODELS` in one table.
+
+    Each model's answers to a task are a task of their own, so that knowing who wrote an answer earns nothing on
+    validation, as it earns nothing on the test answers of one model.
+
+    Args:
+        frames: all models' answers, divided for a seed.
+        trained_on: a model's name, or `ALL_MODELS`.
+        without: a task whose answers are left out.
+
+    Returns:
+        Their columns, with (model, index in its frame) as index, in the order of the models.
+    """
+    models = [*frames] if trained_on == ALL_MODELS else [trained_on]
+    asked = {model: frames[model][is_learned(frames[model]) & (frames[model]["task"] != without)] for model in models}
+    return pd.concat({model: frame.assign(task=f"{model}: " + frame["task"]) for model, frame in asked.items()})
+
+
+def is_learned(answers: pd.DataFrame) -> pd.Series:
+    """Which answers are to training or validation questions."""
+    return answers["split"].isin(["train", "validation"])
+
+
 def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
     """Answers with another division into train and validation, of the same sizes in every task.
 

@@ -20,7 +20,7 @@ from whoknows.models.packing import PackedBatch, PackedExample
 
 
 def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: int) -> tuple[pd.DataFrame, float]:
-    """The training answers of one model, with fewer wrong ones, and the log-odds this adds.
+    """The training answers, with fewer wrong ones, and the log-odds this adds.
 
     All right answers are kept. AUROC learns little from a tenth wrong answer to each right one, but
     each costs the same time. Training on the sample shifts the log-odds by log(1 / share of wrong
@@ -66,21 +66,21 @@ class Dataset:
 
 
 def gather(
-    packed: PackedBatch, cached: list[torch.Tensor] | None, keep: list[int], model: str | None = None
+    packed: PackedBatch, cached: list[torch.Tensor] | None, keep: list[int], whose: list[str] | None = None
 ) -> Dataset:
     """Some questions of a batch.
 
     Args:
         cached: for each example of the batch [tokens, width]; None if the adapters begin at block 0.
-        keep: which examples.
-        model: whose answers alone to keep; None keeps those of all models.
+        keep: which examples; one may be there several times.
+        whose: for each of them the model whose answer alone is kept; None keeps those of all models.
     """
     chosen = [(packed.examples[t], packed.answer_ends[t], cached[t] if cached else None) for t in keep]
-    if model is None:
+    if whose is None:
         branch_of = {name: [branches[t] for t in keep] for name, branches in packed.branch_of.items()}
     else:
-        chosen = [_one_branch(*parts, packed.branch_of[model][t]) for parts, t in zip(chosen, keep)]
-        branch_of = {model: [0] * len(keep)}
+        chosen = [_one_branch(*parts, packed.branch_of[model][t]) for parts, t, model in zip(chosen, keep, whose)]
+        branch_of = {name: [0 if model == name else -1 for model in whose] for name in dict.fromkeys(whose)}
     examples, ends, streams = map(list, zip(*chosen)) if chosen else ([], [], [])
     return Dataset(PackedBatch(examples, ends, branch_of), streams if cached else None)
 

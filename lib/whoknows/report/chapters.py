@@ -311,11 +311,13 @@ def times_by_stage(chapters: list[Chapter]) -> list[tuple[str, str, str]]:
 def _belongs(chapter: Chapter, grid: Grid) -> bool:
     values, names = chapter.parameters, {model.name for model in grid.models}
     answered = {model.name for model in grid.models if model.answered_by == chapter.stage}
+    variants = lora_variants(grid)
     names_of = {"model": answered if chapter.stage.startswith("answer") else names, "reader": {*grid.readers}}
+    names_of["trained_on"] = names | {change.get("trained_on") for change in variants.values()}
     in_models = all(
         values[key] in names_of.get(key, names) for key in ("model", "reader", "trained_on") if key in values
     )
-    methods = [*grid.methods, *lora_variants(grid)]
+    methods = [*grid.methods, *variants]
     in_methods = "trained_on" not in values or values.get("method", chapter.stage) in methods
     in_methods &= chapter.stage != "beside" or grid.beside is not None
     in_methods &= chapter.stage not in ("search", "settings") or searched(grid)

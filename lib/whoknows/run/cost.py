@@ -112,7 +112,8 @@ GROWTH = {  # with n models
     **dict.fromkeys(("answer", "answer_file", "answer_api", "judge"), "n"),
     **dict.fromkeys(("extract", "ablate", "sweep"), "n readers × n sources"),
     **dict.fromkeys(("probe", "lora_prompt"), "n² cells × seeds"),
-    **dict.fromkeys(("ablate_lora", "search"), "n × trainings"),
+    "ablate_lora": "n × trainings, n² on all models",
+    "search": "n × trainings",
     "cell": "n² cells × methods",
     "surface": "n² in one job",
     **dict.fromkeys(parameters.PAGES, "n³ rows × seeds in one job"),
@@ -162,7 +163,7 @@ def _asked(task: Task) -> int:
 def work(grid: Grid) -> dict[str, Work]:
     """What the stages of a grid do, from nothing, in their order, without those that it does not have."""
     text, models, seeds = Texts(grid), [size(model.source) for model in grid.reading], len(grid.seeds)
-    n, r, variants = len(grid.models), len(models), len(parameters.lora_variants(grid))
+    n, r, variants = len(grid.models), len(models), parameters.lora_variants(grid)
     cells = r * n * len(grid.methods)
     answered = [model.answered_by for model in grid.models]
     outside = {stage: answered.count(stage) for stage in ("answer_file", "answer_api")}
@@ -174,6 +175,8 @@ def work(grid: Grid) -> dict[str, Work]:
     groups = trained_groups + tasks * (n + r * n)  # with those of likelihood and zero-shot
     fits = sum(_fit(text, model) for model in models)
     trained = sum(_training(grid, model, text, n) for model in models)
+    taught = [n if "trained_on" in change else 1 for change in variants.values()]
+    others = sum(_training(grid, model, text, n, taught=by) for model in models for by in taught)
     # Others have done these trainings, and only the test answers are left to score.
     spared = sum(len(one.released or ()) * _training(grid, size(one.source), text, 0) for one in grid.reading)
     # Of as many trainings as there are readers.
@@ -192,7 +195,7 @@ def work(grid: Grid) -> dict[str, Work]:
         "judge": Work(n * parameters.compared(grid), 0, 0),
         "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
         "ablate": Work(r, fits * n * seeds * len(grid.controls.strengths), ROW_BYTES * r * n * rows),
-        "ablate_lora": Work(r * variants, trained * variants, kept * variants),
+        "ablate_lora": Work(r * len(variants), others, kept * len(variants)),
         "search": _search(grid, models, text),
         "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
         "sweep": Work(r, fits * (n + len(_positions(grid)) - 1) * strengths, 0),
@@ -237,11 +240,16 @@ def _features(grid: Grid, model: Size, text: Texts, n: int) -> float:
     return states + (4 + number * model.width) * text.packed_tokens(n) * bool(parameters.first_layer(grid))
 
 
-def _training(grid: Grid, model: Size, text: Texts, n: int, share: float = 1.0) -> float:
-    """One training on a share of the answers, its looks at validation and n models' test answers, in adapted blocks."""
+def _training(grid: Grid, model: Size, text: Texts, n: int, share: float = 1.0, taught: int = 1) -> float:
+    """One training on a share of the answers, its looks at validation and n models' test answers, in adapted blocks.
+
+    Args:
+        taught: number of models whose training and validation answers these are; each answer has a question's tokens.
+    """
     settings = grid.lora_prompt
     tokens = (4 * settings.epochs + 2 * bool(settings.js_weight)) * share * text.packed_tokens(1, "train")
     tokens += 2 * settings.evaluations * text.packed_tokens(1, "validation")
+    tokens *= taught
     tokens += 2 * text.packed_tokens(n, "test") if n else 0
     return (1 - settings.first_layer) * model.blocks * tokens
 

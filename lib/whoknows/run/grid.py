@@ -311,11 +311,13 @@ class Controls:
     sizes: Sizes = (100, 200, 400)
     """Numbers of training answers for the probe's learning curve."""
     lora: _set(
-        _one_of("no_query", "js_weight", "left_out"), "a list of no_query, js_weight and left_out", at_least=0
+        _one_of("no_query", "js_weight", "left_out", "all_models"),
+        "a list of no_query, js_weight, left_out and all_models",
+        at_least=0,
     ) = ()
-    """More trainings of every reader on its own answers, with the first seed: LoRA with a classifier instead of the
+    """More trainings of every reader, with the first seed. On its own answers: LoRA with a classifier instead of the
     query; LoRA + Prompt with the js_weight that is given here; LoRA + Prompt with one whole task left out, for each
-    task."""
+    task. On the answers of all models together, if there are several: LoRA + Prompt."""
     js_weight: Weight = 1.0
     """Weight of the Jensen-Shannon penalty in the control of that name."""
 
@@ -653,7 +655,7 @@ def _of_released(grid: Grid) -> str | None:
     own = next((model.name for model in with_some if model.name in model.released), None)
     if own and grid.controls.lora:
         return (
-            f"`controls.lora` asks for other trainings of {own} on its own answers, but there its LoRA + Prompt is a "
+            f"`controls.lora` asks for other trainings of {own}, but on its own answers its LoRA + Prompt is a "
             "released adapter, with which they cannot be compared; leave the list empty"
         )
     return None

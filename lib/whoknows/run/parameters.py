@@ -10,6 +10,7 @@ from whoknows import WhoknowsError
 from whoknows.data import adapters, assets
 from whoknows.data.positions import kept
 from whoknows.data.prompts import CHAT, DATE
+from whoknows.data.rows import ALL_MODELS
 from whoknows.run import brought
 from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
 
@@ -156,16 +157,21 @@ def sweep(grid: Grid, reader: str) -> str:
 
 
 def lora_variants(grid: Grid) -> dict[str, dict]:
-    """The other trainings of LoRA + Prompt that a grid asks for: what each changes, by its method's name in rows."""
+    """The other trainings of LoRA + Prompt that a grid asks for: what each changes, by its name.
+
+    That is also what rows call its method, unless it is the same method, trained on other answers.
+    """
     if "lora_prompt" not in grid.methods:
         return {}
     weight = grid.controls.js_weight
     tasks = [task.name for task in grid.tasks if task.role == "train" and not task.name.startswith("mmlu")]
     without = {f"lora_prompt_without_{task}": {"without": task} for task in tasks if len(tasks) > 1}
+    together = {"lora_prompt_all_models": {"method": "lora_prompt", "trained_on": ALL_MODELS}}
     asked = {
         "no_query": {"lora": {"query": False}},
         "js_weight": {"lora_prompt_js" if weight else "lora_prompt_no_js": {"settings": {"js_weight": weight}}},
         "left_out": without,
+        "all_models": together if len(grid.models) > 1 else {},
     }
     return {method: change for name in grid.controls.lora for method, change in asked[name].items()}
 
@@ -179,7 +185,7 @@ def ablate_lora(grid: Grid, reader: str, variant: str) -> str:
         "rows_out": f"{out(grid)}/controls/lora/{variant}/{reader}.parquet",
     }
     settings = plain["settings"] | change.get("settings", {})
-    return json.dumps(plain | change | files | {"method": variant, "settings": settings})
+    return json.dumps(plain | {"method": variant} | change | files | {"settings": settings})
 
 
 def searched(grid: Grid) -> bool:

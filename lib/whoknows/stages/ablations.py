@@ -14,7 +14,7 @@ from transformers import AutoModel, AutoTokenizer
 from whoknows import WhoknowsError
 from whoknows.data import assets
 from whoknows.data.positions import LAST, MEAN, QUESTION
-from whoknows.data.rows import ALL_MODELS, aligned, divided, in_hash_order, smaller
+from whoknows.data.rows import ALL_MODELS, aligned, divided, in_hash_order, is_learned, learned, smaller
 from whoknows.data.tasks import category_of
 from whoknows.estimators.hidden import load_states
 from whoknows.estimators.probe import Logistic
@@ -98,29 +98,14 @@ def of_reader(
             tables.append(probe_rows({method: probe}, frames, states.__getitem__, names))
     for seed in seeds if len(answers) > 1 else ():
         frames = divided(answers, seed)
-        together, states = _together(frames, hidden)
+        together = learned(frames, ALL_MODELS)
+        states = torch.cat([hidden[m][torch.tensor(is_learned(frame).to_numpy())] for m, frame in frames.items()])
         for method, frame in {"probe": together, "probe_one_each": _one_each(together, seed)}.items():
             if not why_not(frame):
                 probe = _fit(Logistic(layers, strengths), frame, states, ALL_MODELS)
                 names = {"reader": name, "trained_on": ALL_MODELS, "seed": seed}
                 tables.append(probe_rows({method: probe}, frames, hidden.__getitem__, names))
     return pd.concat(tables, ignore_index=True)
-
-
-def _together(frames: dict[str, pd.DataFrame], hidden: dict[str, torch.Tensor]) -> tuple[pd.DataFrame, torch.Tensor]:
-    """Training and validation answers of all models in one table, and their hidden states.
-
-    Each model's answers to a task are a task of their own, so that knowing who wrote an answer earns nothing on
-    validation, as it earns nothing on the test answers of one model.
-    """
-    tables, states = [], []
-    for model, frame in frames.items():
-        learned = (
-            frame["split"].isin(["train", "validation"]).to_numpy(copy=True)
-        )  # torch wants one that it may write to
-        tables.append(frame[learned].assign(task=f"{model}: " + frame["task"]))
-        states.append(hidden[model][torch.from_numpy(learned)])
-    return pd.concat(tables, ignore_index=True), torch.cat(states)
 
 
 def _one_each(together: pd.DataFrame, seed: int) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.rows import NO_ROWS, divided, one_class
+from whoknows.data.rows import NO_ROWS, divided, learned, one_class
 
 
 def why_not(frame: pd.DataFrame) -> str:
@@ -28,16 +28,17 @@ def untaught(frames: dict[str, pd.DataFrame], trained_on: str, without: str | No
 
     Args:
         frames: all models' answers, divided for a seed.
+        trained_on: a model's name, or `ALL_MODELS`: together they teach if one of them does, and may where none does.
         without: a task that is left out.
 
     Raises:
         WhoknowsError: there is nothing to learn from any model's answers.
     """
-    reasons = {name: why_not(frame) for name, frame in frames.items()}
+    reasons = {name: why_not(learned(frames, name)) for name in [*frames, trained_on]}
     if all(reasons.values()):
         name, reason = next(iter(reasons.items()))
         raise WhoknowsError(f"there is nothing to learn: {reason} of {name}; raise tasks[].size in the grid")
-    return why_not(frames[trained_on][frames[trained_on]["task"] != without])
+    return why_not(learned(frames, trained_on, without))
 
 
 def leave_out(out: str, names: dict, reason: str) -> pd.DataFrame:

@@ -1,4 +1,4 @@
-"""LoRA + Prompt, the stage: adapters are trained on one model's graded answers and score the test answers of all.
+"""LoRA + Prompt, the stage: adapters are trained on graded answers, of one model or all, and score all test answers.
 
 Adapters that others have trained and released only score.
 """
@@ -14,7 +14,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import adapters, assets, files
-from whoknows.data.rows import NO_ROWS, aligned, divided, every, example_rows, judges
+from whoknows.data.rows import NO_ROWS, aligned, divided, every, example_rows, judges, learned
 from whoknows.estimators import released as released_adapters
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
@@ -71,12 +71,12 @@ def _from_files(
 
 @dataclass
 class Ready:
-    """Answers of one model that a training can begin with.
+    """Answers of one model, or of all, that a training can begin with.
 
     Attributes:
-        rows: its training answers.
+        rows: the training answers; their index, and that of held, is as `rows.learned` returns.
         shift: the log-odds that choosing them has added; see `training_rows`.
-        held: its validation answers, which stop the training.
+        held: the validation answers, which stop the training; each model's to a task count as a task of their own.
         test: index of the test questions.
         learning, validation: rows and held as examples.
         testing: the test answers of all models as examples.
@@ -95,8 +95,9 @@ class Ready:
         grades, task = self.held["correct"].to_numpy(), self.held["task"].to_numpy()
 
         def validate() -> float:
-            (logit,) = estimator.score(self.validation, "validating").values()
-            return mean_auroc(logit.numpy(), grades, task)
+            logits = estimator.score(self.validation, "validating")
+            logit = [float(logits[model][at]) for at, (model, _) in enumerate(self.held.index)]
+            return mean_auroc(np.array(logit), grades, task)
 
         estimator.fit(self.learning, self.rows["correct"].to_numpy(), self.shift, validate, file)
 
@@ -110,18 +111,18 @@ def prepare(
     Raises:
         WhoknowsError: see `run`.
     """
-    asked, learned = every(frames), frames[trained_on]
-    learned = learned[learned["task"] != without]
-    rows, shift = training_rows(learned, settings["wrong_per_right"], seed)
-    held = learned[learned["split"] == "validation"]
+    asked, answered = every(frames), learned(frames, trained_on, without)
+    rows, shift = training_rows(answered, settings["wrong_per_right"], seed)
+    held = answered[answered["split"] == "validation"]
     test = asked.index[(asked["split"] == "test") & (asked["task"] == without if without else True)]
     _check_validation(held)
     first = first_block(reader.depth, settings["first_layer"])
     packed = pack(reader, frames, [True] * len(asked))
     cached = extract.load_cached(folder, packed, first) if first else None
-    chosen = [(rows.index, trained_on), (held.index, trained_on), (test, None)]
-    gathered = [gather(packed, cached, index.tolist(), model) for index, model in chosen]
+    chosen = [[*zip(*frame.index)][::-1] for frame in (rows, held)]  # questions, and the models whose answers they are
+    gathered = [gather(packed, cached, *some) for some in (*chosen, [test.tolist()])]
     learning, validation, testing = gathered if query else map(without_query, gathered)
+    rows = rows.assign(task=asked.loc[[*chosen[0][0]], "task"].to_numpy())  # as the grid names it
     if settings["js_weight"]:
         learning.reference = reference_hidden_states(reader, learning, first, batch_tokens)
     return Ready(rows, shift, held, test, learning, validation, testing)
@@ -132,10 +133,11 @@ def run(
     batch_tokens: int | None, folder: str, method: str = "lora_prompt", query: bool = True, without: str | None = None,
     *, out: str, **used,
 ) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
-    """The lora_prompt stage: train on one model's answers, stop by its validation answers, score all test answers.
+    """The lora_prompt stage: train on training answers, stop by the validation answers, score all models' test answers.
 
     Args:
         name: the reader's.
+        trained_on: the model whose answers teach, or `ALL_MODELS`.
         settings: the grid's `lora_prompt` section.
         folder: the reader's features, whose cached activations are gone on from.
         method: what the rows call it.
@@ -146,7 +148,8 @@ def run(
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
-        (the estimator, its rows).
+        (the estimator, its rows: of test answers, and of the validation answers that stopped it if they are of one
+        model, whose users have them to calibrate it).
 
     Raises:
         WhoknowsError: the training answers, or the validation answers of every task, are of one class.
@@ -168,7 +171,10 @@ def run(
         files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
         resume.clear(parts)
     logits = estimator.score(ready.testing)
-    scored_answers = [(trained_on, held.index, *estimator.score(ready.validation, "validating").values())]
+    scored_answers = []
+    if trained_on in frames:
+        validation = estimator.score(ready.validation, "validating")
+        scored_answers.append((trained_on, held.index.get_level_values(1), validation[trained_on]))
     for scored, frame in frames.items():
         there = test.isin(frame.index)
         scored_answers.append((scored, test[there], logits[scored].numpy()[there]))
@@ -200,9 +206,9 @@ def run_released(
     theirs, folder = adapters.check(released["name"], used["source"], released["digest"])
     estimator, temperature = released_adapters.load(theirs, folder, reader, batch_tokens)
     names: dict[str, Any] = {"method": "lora_prompt", "reader": name, "trained_on": trained_on, "seed": seed}
-    learned = answers[trained_on].query("split != 'test'")["task"]
+    asked = answers[trained_on].query("split != 'test'")["task"]
     where = released["name"] if assets.on_hub(released["name"]) else folder.resolve().name
-    about = {"tasks": sorted(learned.unique()), "settings": theirs["settings"], "query": True}
+    about = {"tasks": sorted(asked.unique()), "settings": theirs["settings"], "query": True}
     about |= {"released": [adapters.CONFIG, adapters.ADAPTERS[0]], "temperature": temperature}
     about |= {"origin": {"name": where, "digest": released["digest"] or adapters.digest(released["name"])}}
     if distributed.is_first():

@@ -46,37 +46,46 @@ def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
         p, p_holm (of `claims.primary`, missing where a difference is exploratory) and against (what `bootstrap.tested`
         says), on the answers that both have scored; missing without a probe.
     """
-    return _against_the_probe(rows, native_rows(rows[rows["method"].isin(METHOD_TITLES)], models), models, tasks)
+    shown = native_rows(rows[rows["method"].isin(METHOD_TITLES)], models)
+    return _against_self_trained(rows, shown, models, tasks, dict.fromkeys(METHOD_TITLES, "probe"))
 
 
 def learned_from(
     rows: pd.DataFrame, answers: dict[str, pd.DataFrame], models: list[str], tasks: list[dict]
 ) -> pd.DataFrame:
-    """The probes that score each model's answers with its own reader, by whose answers they were trained on.
+    """The estimators that score each model's answers with its own reader, by whose answers they were trained on.
 
     Args:
         rows, models, tasks: as `contest` takes them.
         answers: for each model its graded answers, of which those to train questions are counted.
 
     Returns:
-        The columns that `contest` returns, AUROC alone, and label (whose answers these were) and training_answers. The
-        probe that was trained on the scored model's own answers comes first, and the others are compared with it.
+        The columns that `contest` returns, AUROC alone, and label (whose answers these were) and training_answers. Of
+        each method the estimator that was trained on the scored model's own answers comes first, and the others are
+        compared with it.
     """
-    asked = rows["method"].isin(["probe", ONE_EACH]) & (rows["reader"] == own_reader(rows["scored"], models))
-    table = _against_the_probe(rows, rows[asked], models, tasks, only_auroc=True)
+    than = {"probe": "probe", ONE_EACH: "probe", "lora_prompt": "lora_prompt"}
+    asked = rows["method"].isin(than) & (rows["reader"] == own_reader(rows["scored"], models))
+    table = _against_self_trained(rows, rows[asked], models, tasks, than, only_auroc=True)
     questions = {model: set(frame.loc[frame["split"] == "train", "question_id"]) for model, frame in answers.items()}
     counts = {model: len(learned) for model, learned in questions.items()}
     counts |= {ALL_MODELS: sum(counts.values()), ONE_LABEL: len(set().union(*questions.values()))}
     label = table["trained_on"].mask(table["method"] == ONE_EACH, ONE_LABEL)
     place = label.map([*counts].index).where(label != table["scored"], -1)
-    table = table.assign(label=label, training_answers=label.map(counts))
-    return table.iloc[np.lexsort((place, table["scored"]))].reset_index(drop=True)
+    table = table.assign(label=label, training_answers=label.map(counts), method=table["method"].map(than))
+    order = np.lexsort((place, table["method"].map([*than].index), table["scored"]))
+    return table.iloc[order].reset_index(drop=True)
 
 
-def _against_the_probe(
-    rows: pd.DataFrame, shown: pd.DataFrame, models: list[str], tasks: list[dict], only_auroc: bool = False
-) -> pd.DataFrame:
-    """What `contest` returns, of the cells of some of the rows."""
+def _against_self_trained(
+    rows: pd.DataFrame, shown: pd.DataFrame, models: list[str], tasks: list[dict], than: dict[str, str],
+    only_auroc: bool = False,
+) -> pd.DataFrame:  # fmt: skip
+    """What `contest` returns, of the cells of some of the rows.
+
+    Args:
+        than: for each method the one whose self-trained estimator its cells are compared with.
+    """
     label, members = first_test_set(tasks, rows)
     places = shown[scores.CELL].drop_duplicates()
     # With what the primary hypotheses are about.
@@ -85,15 +94,17 @@ def _against_the_probe(
     measured = measure(rows, by_task, tasks, samples)
     primary = claims.corrected(by_task, measured, samples, models, tasks)
     cells = measured[measured["test_set"] == label].merge(places)
-    probes = cells.index[(cells["method"] == "probe") & (cells["trained_on"] == cells["scored"])]
-    probe_of = cells["scored"].map(dict(zip(cells.loc[probes, "scored"], probes)))
-    probe_of = probe_of.drop(probes).dropna().astype(int)
-    others, places = probe_of.index, [*cells[scores.CELL].itertuples(index=False, name=None)]
-    pairs = ({places[other]: 1.0, places[probe]: -1.0} for other, probe in probe_of.items())
+    base = cells["method"].map(than)
+    own = cells.index[(cells["method"] == base) & (cells["trained_on"] == cells["scored"])]
+    self_trained = dict(zip(zip(cells.loc[own, "method"], cells.loc[own, "scored"]), own))
+    rival_of = pd.Series([*zip(base, cells["scored"])], cells.index).map(self_trained)
+    rival_of = rival_of.drop(own).dropna().astype(int)
+    others, places = rival_of.index, [*cells[scores.CELL].itertuples(index=False, name=None)]
+    pairs = ({places[other]: 1.0, places[rival]: -1.0} for other, rival in rival_of.items())
     drawn = bootstrap.contrasts(pairs, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))
     lines, resampled = (pd.DataFrame(values).set_axis(others) for values in drawn)
-    for other in others[cells.loc[others, "n"].to_numpy() < cells.loc[probe_of, "n"].to_numpy()]:
-        both = rows.set_index(scores.CELL).loc[[places[other], places[probe_of[other]]]].reset_index()
+    for other in others[_has_less(cells.loc[others], cells.loc[rival_of])]:
+        both = rows.set_index(scores.CELL).loc[[places[other], places[rival_of[other]]]].reset_index()
         lines.loc[other, ["estimate", "n_rarer"]], resampled.loc[other] = _on_shared(both, places[other], members)
     tested = bootstrap.tested(lines, resampled.to_numpy(), primary)
     tested = tested.drop(columns=["n_rarer", "unsettled", "hypothesis"])
@@ -101,14 +112,22 @@ def _against_the_probe(
     return enough(cells).join(tested.rename(columns=names))
 
 
+def _has_less(cells: pd.DataFrame, rivals: pd.DataFrame) -> np.ndarray:
+    """Which cells rest on fewer answers than their rivals; one of all models also if it rests on fewer seeds."""
+    fewer = {name: cells[name].to_numpy() < rivals[name].to_numpy() for name in ("n", "seeds")}
+    return fewer["n"] | (fewer["seeds"] & (cells["trained_on"] == ALL_MODELS).to_numpy())
+
+
 def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list, np.ndarray]:
     """How a cell differs from another one, [AUROC, the fewer right or wrong answers], and resampled [times].
 
     Args:
-        rows: of both; the cell has scored a part of the answers that the other one has.
+        rows: of both; the cell has scored a part of the answers that the other one has, or was trained with a part of
+            its seeds.
     """
-    asked = rows.loc[(rows[scores.CELL] == [*cell]).all(axis=1), "question_id"]
-    shared = rows[rows["question_id"].isin(asked)]
+    its = rows[(rows[scores.CELL] == [*cell]).all(axis=1)]
+    seeds = its if its["trained_on"].iloc[0] else rows  # what nobody trained has none
+    shared = rows[rows["question_id"].isin(its["question_id"]) & rows["seed"].isin(seeds["seed"])]
     values, draws = on_tasks(shared, tasks)
     sign = np.array([1.0 if place == cell else -1.0 for place in values.index])
     return [sign @ values["auroc"], values["n_rarer"].min()], sign @ draws.loc[values.index]
@@ -278,7 +297,7 @@ def _less(cells: pd.DataFrame) -> list[str]:
 
 
 def learned_from_html(table: pd.DataFrame) -> str:
-    """The probes by whose answers they were trained on, as HTML, a table for each scored model.
+    """The estimators by whose answers they were trained on, as HTML, a table for each scored model.
 
     Args:
         table: as `learned_from` returns.
@@ -288,6 +307,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
         values = style.with_interval(cells["auroc"], cells["low"], cells["high"])
         shown = pd.DataFrame(
             {
+                "Method": cells["method"].map(METHOD_TITLES),
                 "Trained on": cells["label"],
                 "Training answers": cells["training_answers"],
                 "AUROC, 95 % interval": [value or f"— ({why})" for value, why in zip(values, cells["reason"])],
@@ -328,23 +348,25 @@ def contest_sentences(table: pd.DataFrame) -> str:
 
 
 def learned_from_sentences(table: pd.DataFrame) -> str:
-    """For each model, how the probe differs if it was trained on other answers than that model's own, as Markdown.
+    """For each model, how an estimator differs if it was trained on other answers than that model's own, as Markdown.
 
     Args:
         table: as `learned_from` returns.
     """
     others, lines, of = table[table["label"] != table["scored"]], [], whose(table)
     if others.empty:
-        return "There is no probe that was trained on the answers of other models."
-    for scored, cells in others.groupby("scored", sort=False):
-        values = [style.signed(value) if pd.notna(value) else "no value" for value in cells["difference"]]
-        verdicts = [f" ({verdict})" if pd.notna(verdict) else "" for verdict in cells["against"]]
-        parts = [f"{label} {value}{verdict}" for label, value, verdict in zip(cells["label"], values, verdicts)]
-        lines.append(f"- **{scored}**, {of[scored]}: {'; '.join(parts)}.")
-    lead = "AUROC of the probe by whose answers it was trained on, less that of the self-trained probe:"
-    if ALL_MODELS not in set(table["trained_on"]):
-        lines += ["", "This run has no probe that was trained on all models' answers."]
-    return "\n".join([lead, "", *lines])
+        return "There is no estimator that was trained on the answers of other models."
+    for scored, by_model in others.groupby("scored", sort=False):
+        for method, cells in by_model.groupby("method", sort=False):
+            values = [style.signed(value) if pd.notna(value) else "no value" for value in cells["difference"]]
+            verdicts = [f" ({verdict})" if pd.notna(verdict) else "" for verdict in cells["against"]]
+            parts = [f"{label} {value}{verdict}" for label, value, verdict in zip(cells["label"], values, verdicts)]
+            lines.append(f"- **{scored}**, {of[scored]}, {METHOD_TITLES[method]}: {'; '.join(parts)}.")
+    lead = "AUROC by whose answers the estimator was trained on, less that of the self-trained one of the same method:"
+    missing = {*table["method"]} - {*table.loc[table["trained_on"] == ALL_MODELS, "method"]}
+    names = " or ".join(title for method, title in METHOD_TITLES.items() if method in missing)
+    nothing = ["", f"This run has no {names} that was trained on all models' answers."] if names else []
+    return "\n".join([lead, "", *lines, *nothing])
 
 
 def below_chance_sentences(table: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from whoknows.data.assets import ASSETS
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import plateau
 from whoknows.evaluation.bootstrap import ALPHA, hypothesis
 from whoknows.evaluation.cells import ALL, COMPARED, first_heatmap, native_rows
@@ -434,10 +435,11 @@ def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFram
         rows: of the probe; those of the split "validation" count.
         estimators: folder with the cards of a run; "—" stands for what none of them says.
     """
-    cards, lines = list(plateau.cards(estimators).values()), []
+    every, lines = plateau.cards(estimators).values(), []
+    cards = [card for card in every if "source" in card and card["trained_on"] != ALL_MODELS]  # which is an ablation
     held = rows[(rows["method"] == "probe") & (rows["split"] == "validation") & (rows["trained_on"] == rows["scored"])]
     for model in models:
-        read = [card for card in cards if card["reader"] == model and "source" in card]
+        read = [card for card in cards if card["reader"] == model]
         layers = (card["chosen"]["layer"] for card in read if card["method"] == "probe")
         steps = (card["history"][-1]["step"] for card in read if card["method"] == "lora_prompt" and "history" in card)
         graded = held[held["scored"] == model].drop_duplicates(["seed", "question_id"]).groupby("seed")["correct"]
