@@ -31,7 +31,7 @@ from IPython.display import HTML
 
 from whoknows.data import files
 from whoknows.evaluation import auroc
-from whoknows.stages import ablations, lessons
+from whoknows.stages import ablations, trainable
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 rows = ablations.of_reader(reader, frames, seeds, features, strengths, sizes)
@@ -41,4 +41,4 @@ files.write_parquet(out, rows)
 # AUROC on the test answers of each model, for each model that they were trained on.
 
 # %%
-HTML(lessons.untaught_html(frames, seeds) + auroc.html(rows))
+HTML(trainable.untrainable_html(frames, seeds) + auroc.html(rows))

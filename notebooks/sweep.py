@@ -30,12 +30,12 @@ out = "results/by-hand/sweeps/SmolLM2-135M.parquet"
 from IPython.display import HTML
 
 from whoknows.data import files
-from whoknows.stages import lessons, sweep
+from whoknows.stages import sweep, trainable
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
 table = sweep.run(reader, frames, seed, features, strengths, sizes, positions)
 files.write_parquet(out, table)
-HTML(lessons.untaught_html(frames, [seed]))
+HTML(trainable.untrainable_html(frames, [seed]))
 
 # %% [markdown]
 # The highest AUROC on validation of each layer over the strengths, by token position and number of training answers.

@@ -15,7 +15,7 @@ from whoknows.data.rows import ALL_MODELS, for_seed, learned, smaller
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
 from whoknows.report.pages import controls
-from whoknows.stages import ablations, lessons
+from whoknows.stages import ablations, trainable
 
 SPLIT = ["train"] * 200 + ["validation"] * 80 + ["test"] * 120
 
@@ -308,9 +308,11 @@ def test_a_model_that_nothing_can_be_learned_from_is_left_out_and_the_others_are
         with pytest.warns(UserWarning, match=f"^nothing is trained on b, seed 0: {reason}$"):
             rows = stage()
         assert {*rows["trained_on"]} - {"", ALL_MODELS} == {"a"} and {*rows["scored"]} == {"a", "b"}
-    assert lessons.untaught_html(frames, [0]) == f"<p>Nothing is trained on the answers of b, seed 0: {reason}.</p>"
-    assert lessons.untaught_html({"a": frames["a"]}, [0]) == ""
-    assert "&lt;b&gt;" in lessons.untaught_html({"<b>": frames["b"]}, [0])
+    assert (
+        trainable.untrainable_html(frames, [0]) == f"<p>Nothing is trained on the answers of b, seed 0: {reason}.</p>"
+    )
+    assert trainable.untrainable_html({"a": frames["a"]}, [0]) == ""
+    assert "&lt;b&gt;" in trainable.untrainable_html({"<b>": frames["b"]}, [0])
     frames["a"] = frames["a"].assign(correct=frames["b"]["correct"])
     for stage in stages:
         with pytest.raises(WhoknowsError, match=f"nothing to learn: {reason} of a; raise"):
@@ -319,19 +321,19 @@ def test_a_model_that_nothing_can_be_learned_from_is_left_out_and_the_others_are
 
 def test_all_models_teach_together_if_one_of_them_does_and_may_where_none_does_alone():
     made, wrong = frame(), frame().assign(correct=False)
-    assert lessons.untaught({"a": made, "b": wrong}, "b") == NOTHING["train"]
-    assert lessons.untaught({"a": made, "b": wrong}, ALL_MODELS) == ""
+    assert trainable.untrainable({"a": made, "b": wrong}, "b") == NOTHING["train"]
+    assert trainable.untrainable({"a": made, "b": wrong}, ALL_MODELS) == ""
     held = made["split"] == "validation"
     learns_right = {"a": made.assign(correct=made["correct"] | ~held), "b": wrong}
     with pytest.raises(WhoknowsError, match="nothing to learn: no wrong answer among the training answers of a; raise"):
-        lessons.untaught(learns_right, "a")
-    assert lessons.untaught(learns_right, ALL_MODELS) == ""
+        trainable.untrainable(learns_right, "a")
+    assert trainable.untrainable(learns_right, ALL_MODELS) == ""
     with pytest.raises(WhoknowsError, match=f"nothing to learn: {NOTHING['train']} of a; raise"):
-        lessons.untaught({"a": wrong, "b": wrong}, ALL_MODELS)
+        trainable.untrainable({"a": wrong, "b": wrong}, ALL_MODELS)
     # Each task has right and wrong validation answers, but those of one model are all right or all wrong.
     stops = {"a": made.assign(correct=made["correct"] | held), "b": made.assign(correct=made["correct"] & ~held)}
     with pytest.raises(WhoknowsError, match=f"nothing to learn: {NOTHING['validation']} of a; raise"):
-        lessons.untaught(stops, ALL_MODELS)
+        trainable.untrainable(stops, ALL_MODELS)
 
 
 @pytest.fixture

@@ -353,7 +353,7 @@ def test_validation_answers_of_one_class(written):
 def left_out(rows, search, folder, reason):
     """There is a card that says why, no weights, and no row, in the columns and kinds of all rows."""
     (path,) = (folder / "out").iterdir()
-    card = {"method": "probe", "reader": "r", "trained_on": "own", "seed": 0, "untaught": reason}
+    card = {"method": "probe", "reader": "r", "trained_on": "own", "seed": 0, "untrained": reason}
     assert files.read_json(path) == card and path.name == "probe.json" and rows.empty and search.empty
     pd.testing.assert_index_equal(rows.columns.sort_values(), NO_ROWS.columns.sort_values())
     cards.write(path.parent, rows)

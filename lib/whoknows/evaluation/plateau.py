@@ -52,13 +52,13 @@ def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
     """Which estimators were not trained here, as further paragraphs of Markdown; "" if all were.
 
     Args:
-        folder: with their cards; `origin` of one has the name under which others released it, `untaught` why there is
+        folder: with their cards; `origin` of one has the name under which others released it, `untrained` why there is
             none.
         rows: of those that there are.
     """
     every, there = cards(folder).values(), {*rows[ESTIMATOR].itertuples(index=False, name=None)}
-    empty = [card for card in every if "untaught" in card and (rows.empty or card["trained_on"] in {*rows["scored"]})]
-    why = {(card["trained_on"], card["seed"], re.sub("[^a-z ]", "-", card["untaught"])) for card in empty}
+    empty = [card for card in every if "untrained" in card and (rows.empty or card["trained_on"] in {*rows["scored"]})]
+    why = {(card["trained_on"], card["seed"], re.sub("[^a-z ]", "-", card["untrained"])) for card in empty}
     parts = [f"of {name}, seed {seed}: {reason}" for name, seed, reason in sorted(why)]
     nothing = f"\n\n**Nothing could be trained** on the answers {'; '.join(parts)}." if parts else ""
     found = [card for card in every if tuple(card[name] for name in ESTIMATOR) in there]

@@ -21,8 +21,8 @@ from whoknows.estimators.probe import Logistic
 from whoknows.models.batching import TokenBudget
 from whoknows.models.loading import device, send
 from whoknows.stages.answer import BASELINES, likelihood_rows
-from whoknows.stages.lessons import lessons, why_not
 from whoknows.stages.probe import parts, probe_rows
+from whoknows.stages.trainable import trainable, why_not
 
 
 def without_reader(
@@ -54,7 +54,7 @@ def without_reader(
         for method in untrained
         if BASELINES[method][0] in frame
     ]
-    for trained_on, seed, frames in lessons(answers, seeds):
+    for trained_on, seed, frames in trainable(answers, seeds):
         names = {"reader": "", "trained_on": trained_on, "seed": seed}
         tables.append(probe_rows({"task_prior": _TaskPrior(frames[trained_on])}, frames, frames.__getitem__, names))
         for method in features[trained_on]:
@@ -89,7 +89,7 @@ def of_reader(
     others = {"probe_before": before, "probe_mean": mean}
     layers = list(range(next(iter(hidden.values())).shape[1]))
     tables = []
-    for trained_on, seed, frames in lessons(answers, seeds):
+    for trained_on, seed, frames in trainable(answers, seeds):
         names = {"reader": name, "trained_on": trained_on, "seed": seed}
         for method, frame in _variants(frames[trained_on], seed, sizes).items():
             states = others.get(method, hidden)

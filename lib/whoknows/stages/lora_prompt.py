@@ -23,7 +23,7 @@ from whoknows.models import distributed, loading
 from whoknows.models.loading import Reader, first_block
 from whoknows.models.packing import pack
 from whoknows.stages import extract, resume
-from whoknows.stages.lessons import leave_out, untaught
+from whoknows.stages.trainable import leave_out, untrainable
 
 
 def cell(
@@ -60,7 +60,7 @@ def _from_files(
     if released:
         loaded = loading.load(**used)
         rows = run_released(reader, loaded, trained_on, seed, frames, released, batch_tokens, out=out, **used)
-    elif reason := untaught(divided(frames, seed), trained_on, without):
+    elif reason := untrainable(divided(frames, seed), trained_on, without):
         rows = leave_out(out, names, reason) if distributed.is_first() else NO_ROWS
     else:
         how = {"method": method, "query": query, "without": without, "out": out} | used

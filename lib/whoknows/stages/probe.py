@@ -14,7 +14,7 @@ from whoknows.data.rows import divided, example_rows, judges, one_class
 from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.probe import CLASSIFIERS, Labelled, Logistic, Mlp
 from whoknows.evaluation import auroc
-from whoknows.stages.lessons import leave_out, untaught
+from whoknows.stages.trainable import leave_out, untrainable
 
 
 def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelled, Labelled]:
@@ -84,7 +84,7 @@ def run(
     """
     frames = divided(answers, seed)
     names = {"reader": name, "trained_on": trained_on, "seed": seed}
-    if reason := untaught(frames, trained_on):
+    if reason := untrainable(frames, trained_on):
         return leave_out(out, {"method": "probe"} | names, reason), pd.DataFrame()
     hidden = load_hidden(folder, trained_on, frames[trained_on])
     layers = known_layers(layers, hidden.shape[1], name)

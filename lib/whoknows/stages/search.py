@@ -23,8 +23,8 @@ from whoknows.models import distributed, loading
 from whoknows.models.loading import Reader
 from whoknows.stages import probe as probe_stage
 from whoknows.stages import resume
-from whoknows.stages.lessons import untaught
 from whoknows.stages.lora_prompt import prepare
+from whoknows.stages.trainable import untrainable
 
 COLUMNS = {
     "reader": str, "method": str, "learning_rate": float, "training_answers": int, "step": float, "epoch": float,
@@ -86,7 +86,7 @@ def run(
         WhoknowsError: there is nothing to learn from any model's answers.
     """
     frames = {scored: _untested(frame) for scored, frame in divided(answers, seed).items()}
-    if untaught(frames, name):
+    if untrainable(frames, name):
         nothing = pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in COLUMNS.items()})
         files.write_parquet(out, nothing)
         return nothing

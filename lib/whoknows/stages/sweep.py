@@ -11,8 +11,8 @@ from whoknows.data.positions import LAST
 from whoknows.data.rows import divided, smaller
 from whoknows.estimators.hidden import load_states
 from whoknows.estimators.probe import Labelled, Logistic
-from whoknows.stages.lessons import lessons
 from whoknows.stages.probe import parts
+from whoknows.stages.trainable import trainable
 
 
 def run(
@@ -45,7 +45,7 @@ def run(
         WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
     """
     frames, tables = divided(answers, seed), []
-    learned = [trained_on for trained_on, _, _ in lessons(answers, [seed])]
+    learned = [trained_on for trained_on, _, _ in trainable(answers, [seed])]
     for position in positions:
         hidden = load_states(folder, frames, position, None if position == LAST else [name])
         tests = {scored: _test(frames[scored], states) for scored, states in hidden.items()}

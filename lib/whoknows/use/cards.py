@@ -42,8 +42,8 @@ def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
             "results/…/estimators/<method>/<reader>/<trained on>/seed<n>"
         )
     read = {path.stem: files.read_json(path) for path in sorted(folder.glob("*.json"))}
-    for card in (card for card in read.values() if isinstance(card, dict) and "untaught" in card):
-        raise WhoknowsError(f"{folder}: it holds no estimator, since nothing could be trained: {card['untaught']}")
+    for card in (card for card in read.values() if isinstance(card, dict) and "untrained" in card):
+        raise WhoknowsError(f"{folder}: it holds no estimator, since nothing could be trained: {card['untrained']}")
     read = {name: card for name, card in read.items() if isinstance(card, dict) and card.keys() >= NEEDED}
     cards = {name: card for name, card in read.items() if card["method"] == name}
     if not cards and or_released:

@@ -241,7 +241,7 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
     if not path.exists():
         return None
     card = files.read_json(path)
-    if "origin" in card or "untaught" in card:
+    if "origin" in card or "untrained" in card:
         return None
     if "history" in card:
         return training_curve(card["history"])

@@ -23,7 +23,7 @@ def why_not(frame: pd.DataFrame) -> str:
     return reason or ("" if can_choose else "no task has both right and wrong validation answers")
 
 
-def untaught(frames: dict[str, pd.DataFrame], trained_on: str, without: str | None = None) -> str:
+def untrainable(frames: dict[str, pd.DataFrame], trained_on: str, without: str | None = None) -> str:
     """Why nothing can be learned from that model's answers, or "" if something can.
 
     Args:
@@ -47,33 +47,33 @@ def leave_out(out: str, names: dict, reason: str) -> pd.DataFrame:
     Args:
         out: the folder for both.
         names: method, reader, trained_on and seed.
-        reason: see `untaught`.
+        reason: see `untrainable`.
 
     Returns:
         No rows, in the columns of all.
     """
-    card = json.dumps(names | {"untaught": reason}, indent=1)
+    card = json.dumps(names | {"untrained": reason}, indent=1)
     files.write_folder(out, lambda folder: files.write_text(folder / f"{names['method']}.json", card))
     return NO_ROWS
 
 
-def lessons(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tuple[str, int, dict[str, pd.DataFrame]]]:
+def trainable(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tuple[str, int, dict[str, pd.DataFrame]]]:
     """(trained_on, seed, all answers divided for the seed), where something can be learned; a warning names the others.
 
     Raises:
-        WhoknowsError: see `untaught`.
+        WhoknowsError: see `untrainable`.
     """
     for trained_on in answers:
         for seed in seeds:
             frames = divided(answers, seed)
-            if reason := untaught(frames, trained_on):
+            if reason := untrainable(frames, trained_on):
                 warnings.warn(f"nothing is trained on {trained_on}, seed {seed}: {reason}", stacklevel=2)
             else:
                 yield trained_on, seed, frames
 
 
-def untaught_html(answers: dict[str, pd.DataFrame], seeds: list[int]) -> str:
-    """On whose answers `lessons` has nothing trained, and why, as HTML; "" if there are none."""
+def untrainable_html(answers: dict[str, pd.DataFrame], seeds: list[int]) -> str:
+    """On whose answers `trainable` has nothing trained, and why, as HTML; "" if there are none."""
     reasons = {(name, seed): why_not(divided(answers, seed)[name]) for name in answers for seed in seeds}
     parts = [f"{name}, seed {seed}: {reason}" for (name, seed), reason in reasons.items() if reason]
     return f"<p>Nothing is trained on the answers of {escape('; '.join(parts))}.</p>" if parts else ""

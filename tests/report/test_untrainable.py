@@ -29,7 +29,7 @@ def run(tmp_path_factory):
                 rows.write_bytes(NO_ROWS.to_parquet())
                 card = folder / "estimators" / place / f"{method}.json"
                 card.parent.mkdir(parents=True, exist_ok=True)
-                card.write_text(json.dumps(names | {"untaught": WHY}))
+                card.write_text(json.dumps(names | {"untrained": WHY}))
     return folder
 
 
