@@ -289,6 +289,24 @@ def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
         assert not proof.packing(reader, 90)
 
 
+@pytest.mark.parametrize("side", [-1, 0], ids=["a question's end", "an answer's first token"])
+def test_a_last_block_that_is_wrong_there_where_few_places_are_wanted_is_found(monkeypatch, tmp_path, llama, side):
+    monkeypatch.setattr(proof, "_remembered", lambda what: tmp_path / f"{len(what)}")  # nothing is known yet
+    right = proof.together
+
+    def together(reader, examples, at, sizes, *rest):
+        states, *more = right(reader, examples, at, sizes, *rest)
+        broken = {(row, example.offsets()[0] + side) for row, example in enumerate(examples)}
+        for i, place in enumerate(zip(*(some.tolist() for some in at))):
+            if place in broken and len(sizes) < sum(map(len, examples)):
+                states[i, -1] *= 1.1
+        return states, *more
+
+    monkeypatch.setattr(proof, "together", together)
+    with pytest.warns(UserWarning, match="not several answers in one row, since hidden states differ"):
+        assert not proof.packing(llama, 100)
+
+
 def test_blocks_that_do_not_go_on_as_they_should_are_not_cached(monkeypatch, tmp_path, llama):
     monkeypatch.setattr(proof, "_remembered", lambda what: tmp_path / f"{len(what)}")  # nothing is known yet
     assert proof.packing(llama, 100)
