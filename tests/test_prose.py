@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from pybtex.database import parse_file, parse_string
@@ -55,3 +56,11 @@ def test_every_name_of_an_axis_is_in_the_glossary():
 @pytest.mark.parametrize("name", ["limits.md", "glossary.md", "method.md", "reading.md"])
 def test_no_measured_number_is_typed(name):
     assert re.findall(r"\b0\.\d+|\d+ ?%|\b\d{3,}\b(?!`)", PAGES[name]) == []
+
+
+def test_the_table_of_number_formats_has_each_cell_once_and_its_difference():
+    table = pd.read_csv(BOOK / "number_formats.csv")
+    cells = table[["Method", "Reader", "Trained on", "Scored"]]
+    assert len(table) == 16 and not cells.duplicated().any() and cells.nunique().tolist() == [2, 2, 2, 2]
+    apart = table["float32"] - table["bfloat16"]
+    assert (apart - table["Difference"]).abs().max() < 0.0011 and table["Difference"].abs().max() > 0
