@@ -87,15 +87,15 @@ Markdown(controls.below_chance_sentences(baselines))
 # %% [markdown]
 # ## Whose answers to learn from
 #
-# One reader's estimators on the same test answers, trained on the scored model's own answers, on another model's, or on
-# those of all models together. All models' answers are more training answers. So there is another such probe with one
-# model's answer to each question, drawn by the seed: as many as one model has. LoRA + Prompt has no such twin: what it
-# gains with all models' answers includes the gain of more training answers, and of more steps.
+# One reader's estimators on the same test answers, by whose answers they were trained on: the scored model's own, another
+# model's, or those of all models together. All models' answers are more training answers. So there is another such
+# probe with one model's answer to each question, drawn by the seed: as many as one model has. LoRA + Prompt has no such
+# counterpart. What it gains with all models' answers may come from more training answers and more steps.
 #
-# Layer, strength and the adapters that are kept are chosen on validation answers of the models that were trained on. On
-# all models' answers, LoRA + Prompt is trained with the first seed alone, and is compared with that seed's self-trained
-# one. *Training answers* are all of them; of the wrong ones LoRA + Prompt may use a part, as the grid says in
-# `wrong_per_right`. Strengths are among those that the grid gives to the controls where answers are of all models.
+# What is chosen on validation is chosen on answers of the models that were trained on. The probes of all models'
+# answers choose among the strengths that the grid gives to the controls. LoRA + Prompt is trained on all models'
+# answers with the first seed alone, and is compared with that seed's self-trained one. *Training answers* counts all of
+# them; for LoRA + Prompt the grid's `wrong_per_right` may leave out wrong ones.
 #
 # A difference between self-trained and cross-trained may be a primary hypothesis, with its p-value corrected for all of
 # them. All others are exploratory.
