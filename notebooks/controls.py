@@ -87,10 +87,10 @@ Markdown(controls.below_chance_sentences(baselines))
 # %% [markdown]
 # ## Whose answers to learn from
 #
-# One reader's estimators on the same test answers, by whose answers they were trained on: the scored model's own, another
-# model's, or those of all models together. All models' answers are more training answers. So there is another such
-# probe with one model's answer to each question, drawn by the seed: as many as one model has. LoRA + Prompt has no such
-# counterpart. What it gains with all models' answers may come from more training answers and more steps.
+# One reader's estimators on the same test answers, by whose answers they were trained on: the scored model's own,
+# another model's, or those of all models together. All models' answers are more training answers. So there is another
+# such probe with one model's answer to each question, drawn by the seed: as many as one model has. LoRA + Prompt has no
+# such counterpart. What it gains with all models' answers may come from more training answers and more steps.
 #
 # What is chosen on validation is chosen on answers of the models that were trained on. The probes of all models'
 # answers choose among the strengths that the grid gives to the controls. LoRA + Prompt is trained on all models'

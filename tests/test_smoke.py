@@ -98,7 +98,7 @@ def test_it_ends_with_the_times_and_the_path_of_the_page(checkout, made):
         "Recompute": 1,
         "Surface controls": 1,
         "Probe controls": 2,
-        "LoRA controls": 8,
+        "LoRA controls": 10,
         "Search": 2,
         "Settings": 1,
         "Baselines and ablations": 1,
