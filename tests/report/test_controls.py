@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from made_up import graded, make_rows
-from whoknows.data.rows import ALL_MODELS
+from whoknows.data.methods import ALL_MODELS
 from whoknows.evaluation import bootstrap, plateau
 from whoknows.report.pages import claims, controls, differences
 

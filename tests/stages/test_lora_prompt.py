@@ -13,8 +13,9 @@ import torch
 from made_up import answers, extract, fresh, mixed, plain, spied, untaught
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.methods import ALL_MODELS
 from whoknows.data.prompts import QUERY
-from whoknows.data.rows import ALL_MODELS, example_rows, for_seed
+from whoknows.data.rows import example_rows, for_seed
 from whoknows.estimators import lora
 from whoknows.estimators.lora import LoraPrompt, jensen_shannon
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
