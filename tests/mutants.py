@@ -36,6 +36,7 @@ ROOMS = (
     "stages",
     "evaluation",
     "data/grading",
+    "data/positions",
     "data/prompts",
     "data/rows",
     *(f"report/pages/{page}" for page in PAGES),

@@ -61,7 +61,7 @@ def test_every_cpu_has_the_same_four_bits_before_and_after_a_look(readers):
     for cpu in CPUS:
         reader = load_on(cpu, "4bit")
         before = reader.identity
-        states = extract(reader, pack(reader, frames, [True] * 6), 2, 300).hidden["m"]
+        states = extract(reader, pack(reader, frames, [True] * 6), 2, 300).states["m"]
         assert reader.identity == before, "else a stage that was killed does not recognise what it kept"
         results.append((states, before))
     assert torch.equal(results[0][0], results[1][0]) and results[0][1] == results[1][1]

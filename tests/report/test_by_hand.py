@@ -1130,7 +1130,7 @@ def test_the_metrics_of_all_tasks_together(page, hand):
 
 
 def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
-    (_, _, _, html, below, _, _, layers, _, sizes, _, no_sweep, *places), _ = page("controls")
+    (_, _, _, html, below, _, _, layers, _, sizes, _, no_sweep, *places_of_tokens), _ = page("controls")
     for test_set in SETS:
         head, *lines = tables(html)[f"AUROC by scored model, {test_set}"]
         assert head == ["Method", "Reader", *sorted(THREE)] and len(lines) == 4
@@ -1153,7 +1153,7 @@ def test_what_needs_no_training_and_what_less_of_it_gives(page, hand):
         assert line["chosen"] == (line["layer"] in chosen[line["scored"]]) and line["depth"] == pytest.approx(
             line["layer"] / 19, abs=1e-4
         )
-    assert no_sweep == "<p>There is no sweep to show.</p>" and places == ["", None, ""]
+    assert no_sweep == "<p>There is no sweep to show.</p>" and places_of_tokens == ["", None, ""]
     head, *lines = next(iter(tables(sizes).values()))
     assert head == ["Model", "20", "all"] and {line[0] for line in lines} == {*THREE}
     for model, *values in lines:
