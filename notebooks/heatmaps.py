@@ -50,7 +50,7 @@ table = cells.heatmap_table(shown, models, tasks, readers)
 files.write_parquet(out, table)
 baseline = landing.best_untrained(examples, readers, tasks)
 compared = landing.comparisons(by_task, measured, samples, primary, readers, tasks, baseline)
-Markdown(landing.answer(compared, baseline))
+Markdown(landing.answer(compared, baseline, landing.chance(table)))
 
 # %% tags=["remove-input"]
 HTML(landing.box_html(examples, estimators, models, readers, tasks, seeds))

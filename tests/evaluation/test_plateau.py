@@ -351,7 +351,7 @@ def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in text for value in of_strong)
     assert text.endswith(
         "- **2 of 8 cells were still improving when training ended** (↗): "
-        "they count in no sentence here and in no verdict."
+        "they count in none of these sentences and in no verdict."
     )
     table, *beside = first_page(run_of_two(tmp_path, *(("lora_prompt", model, model) for model in ("strong", "weak"))))
     assert "**LoRA + Prompt** was still improving in every cell" in heatmaps.heatmaps_sentences(table, *beside)
@@ -501,7 +501,7 @@ def test_the_first_page_shows_released_adapters_and_concludes_nothing_from_them(
     assert "and **LoRA + Prompt** was trained by others in every cell, where one half is chance" in text
     assert "the probe is the higher" not in text and "primary hypotheses" not in text
     count = "- **4 of 8 cells are of adapters that others have released**"
-    assert text.endswith(f"{count}: they count in no sentence here and in no verdict.")
+    assert text.endswith(f"{count}: they count in none of these sentences and in no verdict.")
     drawn = heatmaps.with_labels(lora, 2)
     assert {*drawn["mark"]} == {""} and {*drawn["training"]} == {"not known, released by others"}
     assert drawn["value"].tolist() == [f"{value:.2f}" for value in lora["auroc"]]

@@ -570,7 +570,7 @@ def test_the_sentences_of_the_first_page(page, hand):
         f"the higher of the two in {sum(d > 0 for d in less.values())} of {len(both)} cells that have both; of "
         f"{len(tested)} that are primary hypotheses it is significantly higher in {higher} and lower in {lower}.",
         f"- **{len(cells) - len(settled)} of {len(cells)} cells were still improving when training ended** (↗): they "
-        "count in no sentence here and in no verdict.",
+        "count in none of these sentences and in no verdict.",
     ]
     shown = page("heatmaps")[0][4]
     assert same(re.sub("</?a[^>]*>", "", shown).splitlines(), expected)
@@ -602,7 +602,8 @@ def test_the_answer_of_the_first_page(page, hand):
 
     def said(estimate, drawn, p, verdict):
         low, high = interval(drawn)
-        return f"{signed(estimate, 3)} (95 % interval {signed(low, 3)} to {signed(high, 3)}, p {shown_p(p)}, {verdict})"
+        p = "" if p is None else f", p {shown_p(p)}"
+        return f"{signed(estimate, 3)} (95 % interval {signed(low, 3)} to {signed(high, 3)}{p}, {verdict})"
 
     assert hand.improving(*weights["lora_prompt"]) and not hand.improving(*weights["probe"])
     unfinished = "no verdict, a cell was still improving ↗"
@@ -623,12 +624,19 @@ def test_the_answer_of_the_first_page(page, hand):
         assert line["says"] in ("above", "below", "not significant")
         verdict = line["says"] if line["says"].startswith("not") else "significant"
         lines.append(f"- **{kind}**, mean over 4 cells: {said(*hand.contrast(cells, HOME), line['p_holm'], verdict)}.")
+    far = [f"{NAMES[method]} {said(*hand.contrast(weights[method], SETS['shift']), None, verdict)}"
+           for method, verdict in (("probe", "exploratory"), ("lora_prompt", unfinished))]  # fmt: skip
+    lines.append(f"- **Trained − training-free on shift questions**, mean over 3 models: {'; '.join(far)}.")
     shown = page("heatmaps")[0][0]
     assert all(says(shown, line) for line in lines), lines
     says_of = {1: "Training helps: the probe is better", -1: "Training does not help: the probe is worse"}
     sure = verdicts["probe"] == "significant"
     helps = says_of[np.sign(values["probe"][0])] if sure else "The probe shows no significant gain"
-    assert shown.startswith(f'<p class="answer">{helps}') and "; LoRA + Prompt is inconclusive; " in shown
+    cells = [at("A", method, row, column) for method in ("probe", "lora_prompt") for row in THREE for column in THREE]
+    settled = [cell for cell in cells if not hand.improving(cell)]
+    above = sum(interval(hand.drawn(cell, HOME))[0] > 0.5 for cell in settled)
+    lead = f"In part: better than chance in {above} of {len(settled)} cells."
+    assert shown.startswith(f'<p class="answer">{lead} {helps}') and "; LoRA + Prompt is inconclusive; " in shown
 
 
 def test_what_the_heatmaps_rest_on(page, hand):
@@ -660,7 +668,7 @@ def test_the_box_of_the_first_page(page, hand):
     assert lines["Instruction-tuned"] == ["yes"] * 3 and lines["Parameters"] == ["7 billion"] * 3
     for label in ("in-distribution", "shift"):
         graded = [hand.grades[model][hand.grades[model]["task"].isin(SETS[label])]["correct"] for model in THREE]
-        right = [f"{grades.sum()} of {len(grades)} ({grades.mean():.0%})" for grades in graded]
+        right = [f"{grades.sum()} of {len(grades)} ({100 * grades.mean():.0f} %)" for grades in graded]
         assert lines[f"Right answers, {label}"] == right and len({*right}) == 3
         assert lines[f"Test questions, {label}"][0].startswith(f"{len(graded[0])} questions (")
     assert lines["Seeds"] == ["2 (0, 1)"]

@@ -234,8 +234,8 @@ def test_the_box_counts_what_the_rows_hold(tmp_path):
     html = landing.box_html(pd.concat([rows, rows, shifted, held]), str(tmp_path), MODELS, ["a"], TASKS, [3, 5])
     text = " ".join(Seen(html.replace("<", " <")).text.split())
     assert text == (
-        "What it rests on a b Right answers, in-distribution 8 of 24 (33%) 6 of 24 (25%) Right answers, shift "
-        "4 of 12 (33%) 3 of 12 (25%) Test questions, in-distribution 24 questions (cities 12, sciq 12) "
+        "What it rests on a b Right answers, in-distribution 8 of 24 (33 %) 6 of 24 (25 %) Right answers, shift "
+        "4 of 12 (33 %) 3 of 12 (25 %) Test questions, in-distribution 24 questions (cities 12, sciq 12) "
         "Test questions, shift 12 questions (capitals 12) Seeds 2 (3, 5)"
     ), "without cards nothing is said of the models' weights"
 
@@ -298,9 +298,46 @@ def heatmap(**more):
 
 def test_the_caption_says_on_how_many_answers_and_what_is_to_be_beaten():
     text = Seen(landing.caption_html(heatmap(), "likelihood")).text
-    assert text.startswith("Figure 1. AUROC on in-distribution test questions, each from 1,112 answers; ")
+    assert text.startswith("Figure 1. As it opens, AUROC on in-distribution test questions, each from 1,112 answers; ")
     assert "The last panel is answer likelihood, which needs no training" in text
     assert "last panel" not in landing.caption_html(heatmap(auroc=np.nan), "")
+
+
+def test_the_caption_says_what_the_readings_are_where_there_are_two():
+    assert "reading" not in landing.caption_html(heatmap(), "")
+    both = pd.concat([heatmap(), heatmap().assign(reading="B")])
+    assert "This is reading A, estimator transfer. In reading B, data transfer, a" in landing.caption_html(both, "")
+
+
+def test_the_title_is_answered_by_settled_cells_alone():
+    def low(*values, unsettled=""):
+        return landing.chance(heatmap(low=[*values, *[0.6] * (8 - len(values))], unsettled=unsettled))
+
+    assert low() == "Yes, better than chance." and low(0.4) == "In part: better than chance in 7 of 8 cells."
+    assert low(*[0.5] * 8) == "No better than chance." and low(unsettled=IMPROVING) == ""
+    assert low(0.4, unsettled=[IMPROVING] + [""] * 7) == "Yes, better than chance."
+    assert landing.chance(heatmap(low=0.6).assign(auroc=np.nan)) == ""
+    text = landing.answer(table_of(*[INSIGNIFICANT] * 4), "zero_shot", "Yes, better than chance.")
+    assert text.startswith('<p class="answer">Yes, better than chance. Training shows') and "gave to its" not in text
+
+
+def test_what_training_adds_on_shift_questions_is_exploratory():
+    strengths = of_all((2.2, 0.6), (1.9, 0.5), 1.0)
+    far = run_of(of_all((0.5, 0.1), (0.2, 0.0), 1.5), count=160)
+    far = far[far["task"] == "sciq"].assign(task="capitals", question_id="x" + far["question_id"])
+    rows = pd.concat([run_of(strengths), far], ignore_index=True)
+    table, _ = compared(rows)
+    added = table[4:]
+    assert added["kind"].tolist() == [landing.SHIFT] * 2 and added["method"].tolist() == ["probe", "lora_prompt"]
+    pd.testing.assert_frame_equal(table[:4], compared(run_of(strengths))[0], check_like=True)
+    value = {cell: auroc_of(far, cell) for cell in strengths}
+    plain = np.mean([value["likelihood", "", "", m] for m in MODELS])
+    own = [np.mean([value[method, m, m, m] for m in MODELS]) - plain for method in ("probe", "lora_prompt")]
+    assert np.allclose(added["estimate"], own) and added["p_holm"].isna().all()
+    assert added["says"].tolist() == [EXPLORATORY] * 2
+    line = next(line for line in landing.answer(table, "likelihood").splitlines() if "shift" in line)
+    assert line.startswith("- **Trained − training-free on shift questions**, mean over 2 models: Probe -0.")
+    assert line.endswith(f", {EXPLORATORY}).") and " p " not in line
 
 
 def test_the_papers_figure_stands_beside_this_ones_range():

@@ -80,7 +80,7 @@ def test_its_rows_are_in_the_heatmaps_and_no_page_takes_it_for_ours(run):
     assert mine["auroc"].notna().sum() >= 2 and mine["ece_platt"].isna().all() and mine["ece"].notna().any()
     measured = mine.dropna(subset="auroc")
     count = f"**{len(measured)} of {len(measured)} cells are of adapters that others have released**"
-    assert heatmaps._unfinished(measured) == f"{count}: they count in no sentence here and in no verdict."
+    assert heatmaps._unfinished(measured) == f"{count}: they count in none of these sentences and in no verdict."
     said = plateau.elsewhere(folder / "estimators", rows).strip()
     assert said == (
         "**Not trained here**, but released by others after a training whose budget and plateau are not known, so that "

@@ -351,7 +351,7 @@ def _unfinished(measured: pd.DataFrame) -> str:
     """How many cells were still improving when training ended, and of how many this is not known; "" if of none."""
     of, parts = len(measured), []
     counts = measured.get("unsettled", pd.Series(dtype=str)).value_counts()
-    some = "they count in no sentence here and in no verdict"
+    some = "they count in none of these sentences and in no verdict"
     if count := counts.get(IMPROVING):
         what = "nothing can be concluded from them" if count == of else some
         parts.append(f"**{count} of {of} cells were {IMPROVING} when training ended** ({MARK}): {what}.")

@@ -12,13 +12,14 @@ from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES, TRAINED
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
-from whoknows.evaluation.cells import COMPARED, first_heatmap, first_test_set, native_rows, test_sets
+from whoknows.evaluation.cells import COMPARED, READINGS, first_heatmap, first_test_set, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, no_verdict
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import facts_of
 
 NAMED = {"probe": "the probe", "lora_prompt": "LoRA + Prompt"}  # within a sentence
 TRAINING, METHOD, SELF = "Trained − training-free", "Probe − LoRA + Prompt", "Self-trained − cross-trained"
+SHIFT = f"{TRAINING} on shift questions"
 SHOWN = 5  # right answers of each scored model on the page, and as many wrong ones
 GOLD = 3  # accepted answers that are shown of a question
 OPEN = {IMPROVING, RELEASED, FEW, EXPLORATORY}  # verdicts that decide nothing
@@ -54,10 +55,11 @@ def comparisons(
     tasks: list[dict],
     baseline: str,
 ) -> pd.DataFrame:
-    """The differences that the answer rests on, on the first test set.
+    """The differences that the answer rests on, on the first test set, and what training adds on the shift questions.
 
     Whether training helps is a family of its own: for each method, the mean over the models that read of their own
-    estimator less the training-free method, corrected for each other (Holm). The others are primary hypotheses.
+    estimator less the training-free method, corrected for each other (Holm). The others are primary hypotheses, but for
+    the shift questions, which are exploratory.
 
     Args:
         by_task, cells, samples, primary: as `scores.by_task`, `cells.measure`, `bootstrap.samples` and
@@ -67,21 +69,31 @@ def comparisons(
         baseline: as `best_untrained` returns.
 
     Returns:
-        kind, method (of `TRAINING`, else ""), count (of models, or of cells that a mean is over), and what
+        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of models, or of cells that a mean is over), and what
         `bootstrap.tested` returns. A difference with a cell that is missing is left out.
     """
     label, members = first_test_set(tasks, by_task)
-    measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
+    measured = cells[cells["test_set"] == label].set_index(scores.CELL)
     known = {*measured.index[measured["auroc"].notna()]}
     asked = [*_training(measured, readers, baseline), *_primary(claims.roles(by_task, readers, members), known)]
-    if not asked:
-        return pd.DataFrame(columns=["kind", "method", "count", "estimate", "low", "high", "p_holm", "says"])
-    *names, weights = zip(*asked)
-    values, resampled = bootstrap.contrasts(weights, measured, draws)
-    table = pd.DataFrame(dict(zip(["kind", "method", "count"], names))).join(values)
+    table, resampled = _asked_of(asked, measured, bootstrap.by_cell(samples, members))
     own = (table["kind"] == TRAINING).to_numpy()
-    p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"])
-    return bootstrap.tested(table, resampled, pd.concat([primary, bootstrap.holm(p[own])]))
+    p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"], dtype=float)
+    tested = [bootstrap.tested(table, resampled, pd.concat([primary, bootstrap.holm(p[own])]))]
+    shifted = test_sets(tasks, sorted(by_task["task"].unique())).get("shift")
+    if shifted and label != "shift":
+        measured = cells[cells["test_set"] == "shift"].set_index(scores.CELL)
+        asked = [(SHIFT, *more) for _, *more in _training(measured, readers, baseline)]
+        there = _asked_of(asked, measured, bootstrap.by_cell(samples, shifted))
+        tested.append(bootstrap.tested(*there, pd.Series(dtype=float)))
+    return pd.concat([part for part in tested if len(part)] or tested[:1], ignore_index=True)
+
+
+def _asked_of(asked: list[tuple], measured: pd.DataFrame, draws: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """What `bootstrap.contrasts` returns of (kind, method, count, weights), with the first three as columns."""
+    names = pd.DataFrame([line[:3] for line in asked], columns=["kind", "method", "count"])
+    values, resampled = bootstrap.contrasts([line[3] for line in asked], measured, draws)
+    return names.join(values), resampled
 
 
 def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
@@ -120,7 +132,23 @@ def _primary(players: dict[str, str], known: set[tuple]):
             yield kind, "", len(places), weights
 
 
-def answer(table: pd.DataFrame, baseline: str) -> str:
+def chance(table: pd.DataFrame) -> str:
+    """Whether estimators are better than chance, as a sentence that answers the page's title; "" if nothing says so.
+
+    Cells that were still improving, and those of released adapters, do not count.
+
+    Args:
+        table: as `cells.heatmap_table` returns.
+    """
+    shown = first_heatmap(table)
+    shown = shown[shown["method"].isin(COMPARED) & (no_verdict(shown) == "")].dropna(subset=["auroc", "low"])
+    above = int((shown["low"] > 0.5).sum())
+    if above == len(shown):
+        return "Yes, better than chance." if above else ""
+    return f"In part: better than chance in {above} of {len(shown)} cells." if above else "No better than chance."
+
+
+def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
     """The answer in one sentence, and the differences that it rests on, as Markdown.
 
     A part is only as strong as its test: nothing is concluded from cells that were still improving, or of adapters
@@ -129,6 +157,7 @@ def answer(table: pd.DataFrame, baseline: str) -> str:
     Args:
         table: as `comparisons` returns.
         baseline: as `best_untrained` returns.
+        lead: as `chance` returns; stands before it.
     """
     says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
     parts = [_helps(says[TRAINING], baseline)] if TRAINING in says else []
@@ -144,15 +173,17 @@ def answer(table: pd.DataFrame, baseline: str) -> str:
     if not parts:
         return '<p class="answer">Nothing can be compared yet.</p>'
     sentence = "; ".join(parts)
-    lead = f'<p class="answer">{escape(sentence[0].upper() + sentence[1:])}.</p>'
-    return "\n".join([lead, "", *_bullets(table, baseline), "", BETTER])
+    text = f"{lead} {sentence[0].upper()}{sentence[1:]}.".strip()
+    words = f"{LIKELIHOOD} {BETTER}" if baseline == "likelihood" else BETTER
+    return "\n".join([f'<p class="answer">{escape(text)}</p>', "", *_bullets(table, baseline), "", words])
 
 
 BETTER = (
-    "*Better* and *worse* are differences of AUROC that are significant after Holm's correction. AUROC is the chance "
-    "that an estimator assigns higher confidence to a right answer than to a wrong one: one half is chance, one is "
-    "perfect."
+    "AUROC is the chance that a right answer gets higher confidence than a wrong one: one half is chance, one is "
+    "perfect. *Better* and *worse* are differences that are significant after Holm's correction. A p-value is "
+    "corrected for all differences of its family; an interval is of one difference alone."
 )
+LIKELIHOOD = "Answer likelihood is the probability that a model gave to its own answer while it wrote it."
 
 
 def _helps(says: pd.Series, baseline: str) -> str:
@@ -196,7 +227,7 @@ def _inside(title: str) -> str:
 def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
     lines = []
     for kind, group in table.groupby("kind", sort=False):
-        over = {TRAINING: "model", METHOD: "cell", SELF: "cell"}[kind]
+        over = {TRAINING: "model", METHOD: "cell", SELF: "cell", SHIFT: "model"}[kind]
         against = f", against {_inside(METHOD_TITLES.get(baseline, baseline))}" if kind == TRAINING else ""
         values = [
             f"{METHOD_TITLES[line.method] + ' ' if line.method else ''}{_difference(line)}"
@@ -257,7 +288,7 @@ def _row(title: str, values: list[str], span: int = 1) -> str:
 def _right(answers: pd.DataFrame) -> dict[str, str]:
     """How many of its answers are right, by scored model."""
     counts = answers.groupby("scored")["correct"].agg(["sum", "size"])
-    return {model: f"{right} of {n} ({right / n:.0%})" for model, (right, n) in zip(counts.index, counts.to_numpy())}
+    return {model: f"{right} of {n} ({100 * right / n:.0f} %)" for model, right, n in counts.itertuples()}
 
 
 def _asked(test: pd.DataFrame, members: list[str]) -> str:
@@ -279,6 +310,10 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
     rests = (
         f", each from {style.span(*(f'{n:,}' for n in (counts.min(), counts.max())))} answers" if len(counts) else ""
     )
+    other = (
+        " This is reading A, estimator transfer. In reading B, data transfer, a model scores its own answers, trained "
+        "on those of the column." if {*READINGS} <= {*table["reading"]} else ""
+    )  # fmt: skip
     last = (
         f" The last panel is {escape(_inside(METHOD_TITLES.get(baseline, baseline)))}, which needs no training: "
         "a cell that is no lighter than the one in its row there shows no gain from training."
@@ -286,11 +321,12 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
     )  # fmt: skip
     return (
         '<p class="figure-caption"><b>Figure 1.</b> '
-        f"AUROC on {escape(str(first['test_set'].iloc[0]))} test questions{rests}; "
+        f"As it opens, AUROC on {escape(str(first['test_set'].iloc[0]))} test questions{rests}; "
         "lighter is better. A column is an estimator, named by the model that reads and was trained on its own "
         "answers; a row is the model whose answers are scored. On the diagonal a model scores its own answers."
-        f"{last} Beneath a value stand its 95 % interval over questions and the number of right answers. {MARK} marks "
-        f"a cell that was {IMPROVING}, hatching one without a value. Press a cell, or Enter on it, for its page.</p>"
+        f"{other}{last} Beneath a value stand its 95 % interval over questions and the number of right answers. {MARK} "
+        f"marks a cell that was {IMPROVING}, hatching one without a value. Press a cell, or Enter on it, for its "
+        "page.</p>"
     )
 
 
@@ -422,8 +458,9 @@ def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seed
     }
     body = "".join(_row(title, list(values)) for title, values in lines.items())
     return (
-        '<table class="facts"><caption>AUROC from the lowest to the highest cell. The two measure different models on '
-        "different questions, so that their values cannot be compared cell by cell.</caption><thead><tr><td></td>"
+        '<table class="facts"><caption>AUROC from the lowest to the highest cell, without those that were still '
+        "improving. The two measure different models on different questions, so that their values cannot be compared "
+        "cell by cell.</caption><thead><tr><td></td>"
         '<th scope="col">The paper\'s figure</th><th scope="col">This run</th></tr></thead>'
         f"<tbody>{body}</tbody></table>"
     )
