@@ -1,6 +1,7 @@
 """Which slice of the tensor a heatmap shows: swapped axes must fail here."""
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from made_up import make_rows
 from whoknows import WhoknowsError
 from whoknows.data.methods import ALL_MODELS
 from whoknows.evaluation import cells, scores
-from whoknows.report.pages import cell, heatmaps
+from whoknows.report.pages import cell, controls, heatmaps
 
 TASKS = [
     {"name": "trivia_qa", "role": "train"},
@@ -176,6 +177,8 @@ def test_without_any_rows_everything_is_missing(tmp_path):
     assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * (4 + 4 + 8)
     assert set(table["reason"]) == {"no rows: its stage failed or did not finish, or the grid leaves it out"}
     assert table[["auroc", "low", "ece", "accuracy", "n", "n_right", "seeds"]].isna().all(axis=None)
+    json.dumps(heatmaps.heatmaps_chart(table, ["a", "b"], "heatmaps").to_dict(), allow_nan=False)
+    assert controls.baselines_html(cells.baseline_table(cells.measure(rows, scores.by_task(rows), TASKS))) == ""
 
 
 @pytest.mark.parametrize(

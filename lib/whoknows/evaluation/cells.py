@@ -242,7 +242,8 @@ def heatmap_table(
     absent = places["reason"].isna()
     places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
     counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
-    places = places.assign(**{name: places[name].astype("Int64") for name in counts})
+    values = [name for measure in MEASURES for name in (measure, POOLED + measure)]  # objects, where no cell has rows
+    places = places.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(values, float))
     few = len(sides["reader"]) * len(models) <= MOST_FOR_ALL**2
     readings = [*READINGS, *([ALL] if few else [])] if len(models) > 1 else ["A"]  # which are the same of one model
     table = pd.concat([heatmap_axes(places, reading) for reading in readings], ignore_index=True)

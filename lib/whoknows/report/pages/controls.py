@@ -250,8 +250,10 @@ def baselines_html(table: pd.DataFrame) -> str:
     All but the first fold away.
 
     Args:
-        table: as `cells.baseline_table` returns.
+        table: as `cells.baseline_table` returns; "" if it is empty.
     """
+    if table.empty:
+        return ""
     drawn = with_labels(table, 0)
     drawn["says"] = style.values_text(drawn)
     drawn["method"] = drawn["method"].map(METHOD_TITLES)
