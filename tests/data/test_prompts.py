@@ -104,7 +104,7 @@ def test_every_stage_takes_it(reader, folder):
     chatted, usual = (
         extract(r, pack(r, frames, [True] * 6), None, 400) for r in (reader, loading.load(folder, "float32"))
     )
-    assert torch.isfinite(chatted.zero_shot["m"]).all() and not torch.equal(chatted.hidden["m"], usual.hidden["m"])
+    assert torch.isfinite(chatted.zero_shot["m"]).all() and not torch.equal(chatted.states["m"], usual.states["m"])
     assert reader.identity != loading.load(folder, "float32").identity
 
 

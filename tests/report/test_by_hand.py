@@ -680,7 +680,11 @@ def claimed(hand) -> list[dict]:
     for line in hand.primary:
         low, high = interval(line["drawn"])
         small, above = line["p_margin_holm"] < 0.05, line["p_holm"] < 0.05 and line["estimate"] > 0
-        open_ = "neither above zero nor below 0.025, after Holm's correction" if not (small or above) else ""
+        open_ = (
+            "neither significantly above zero nor significantly below 0.025, after Holm's correction"
+            if not (small or above)
+            else ""
+        )
         why = "a cell was still improving when training ended" if hand.improving(*line["weights"]) else open_
         lines.append(
             line

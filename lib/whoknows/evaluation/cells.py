@@ -242,7 +242,8 @@ def heatmap_table(
     absent = places["reason"].isna()
     places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
     counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
-    values = [name for measure in MEASURES for name in (measure, POOLED + measure)]  # objects, where no cell has rows
+    values = places.columns.intersection([one for name in MEASURES for one in (name, POOLED + name)])
+    # Without any rows they would be objects.
     places = places.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(values, float))
     few = len(sides["reader"]) * len(models) <= MOST_FOR_ALL**2
     readings = [*READINGS, *([ALL] if few else [])] if len(models) > 1 else ["A"]  # which are the same of one model

@@ -173,7 +173,8 @@ def _ran(cell: nbformat.NotebookNode, run: list[Chapter]) -> list[nbformat.Noteb
     outputs = ["".join(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", [])]
     if not any(BOX in html for html in outputs):
         return []
-    seconds = sum(chapter.seconds for chapter in run if chapter.stage != "beside")
+    run = [chapter for chapter in run if chapter.stage != "beside"]
+    seconds = sum(chapter.seconds for chapter in run)
     machines = dict.fromkeys(chapter.about.get("machine") for chapter in run)
     facts = [*map(code, filter(None, machines)), f"{_seconds(seconds)} of notebooks" if seconds else ""]
     facts += [f"models in {code(text)}" if (text := precision(run)) else ""]

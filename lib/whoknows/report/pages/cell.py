@@ -220,7 +220,7 @@ def _bins() -> alt.LayerChart:
 
 
 def _histogram() -> alt.Chart:
-    x, y = "P(correct)", "Share of them"
+    x, y = "P(correct)", "Share of answers"
     base = style.tipped(_panel("confidence", "x", "y"), "series", "x", "y", series="Answers", x=x, y=y)
     scale = alt.Scale(domain=["wrong", "right"], range=[style.GREY, style.INK])
     legend = alt.Legend(orient="bottom", symbolOpacity=1)
@@ -256,7 +256,7 @@ def layer_curve(search: list[dict]) -> alt.LayerChart:
     """
     tried = pd.DataFrame(search)
     strengths = sorted(tried["strength"].unique().tolist())
-    legend = alt.Legend(orient="bottom", direction="horizontal", symbolType="stroke")
+    legend = alt.Legend(orient="bottom", direction="horizontal", symbolType="stroke", symbolSize=500)
     strength = {"title": "L2 strength", "legend": legend}
     scale = alt.Scale(domain=strengths, range=[style.BLUES[at % len(style.BLUES)] for at in range(len(strengths))])
     colour = alt.Color("strength:O", scale=scale, **strength)
@@ -278,7 +278,8 @@ def training_curve(history: list[dict]) -> alt.HConcatChart:
     """
     looks = pd.DataFrame(history)
     axis = alt.Axis(format=".3~f")  # of a single look Vega would write the nearest whole number
-    base = style.tipped(alt.Chart(looks), *looks).mark_line(point=True, color=style.hue("lora_prompt"))
+    base = style.tipped(alt.Chart(looks), *looks)
+    base = base.mark_line(point={"color": style.hue("lora_prompt")}, color=style.hue("lora_prompt"))
     base = base.properties(width=260, height=200).encode(x=alt.X("step:Q", title="Step"))
     values = [
         alt.Y(f"{name}:Q", title=style.TITLES[name], scale=style.WITHOUT_ZERO, axis=axis)
@@ -291,7 +292,7 @@ def training_curve(history: list[dict]) -> alt.HConcatChart:
 def _by_epoch(search: list[dict]) -> alt.Chart:
     axis = alt.Axis(tickCount=min(10, max(1, len(search) - 1)), format="d")
     line = style.tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc")
-    line = line.mark_line(point=True, color=style.HUES["probe_mlp"])
+    line = line.mark_line(point={"color": style.HUES["probe_mlp"]}, color=style.HUES["probe_mlp"])
     line = line.encode(x=alt.X("epoch:Q", title="Epoch of the MLP", axis=axis), y=style.ON_VALIDATION)
     described = "AUROC of the MLP on validation by epoch."
     return style.finished(line, "epochs", described, width="container", height=200)

@@ -57,7 +57,7 @@ def search_curve(table: pd.DataFrame) -> alt.FacetChart:
     rates = drawn["learning_rate"]
     drawn["what"] = ["probe" if pd.isna(rate) else f"LoRA + Prompt, {rate:.3g}" for rate in rates]
     names = drawn.sort_values("learning_rate", na_position="first")["what"].unique().tolist()
-    legend = alt.Legend(orient="bottom", columns=2, labelLimit=240, symbolType="stroke")
+    legend = alt.Legend(orient="bottom", columns=2, labelLimit=240, symbolType="stroke", symbolSize=500)
     hues = alt.Scale(domain=names, range=[hue("probe" if name == "probe" else "lora_prompt") for name in names])
     base = tipped(alt.Chart(), "what", "seconds", "epoch", "validation_auroc", what="Method").encode(
         x=alt.X("seconds:Q", title="Seconds of training", scale=alt.Scale(type="log")),
