@@ -132,10 +132,10 @@ HTML(controls.learning_curve_html(curve))
 # %% [markdown]
 # ## Layer, penalty and training answers together
 #
-# In a run with its sweep, turn the switches: the heatmap and both curves follow. They open on what validation chooses, as the report's probe
-# does. The values are AUROC within task on in-distribution test answers, with the first seed. They are here to look at:
-# picking the best of them would be selection on test answers. The AUROC on validation, by which the report's probes
-# choose, is in the tooltip and in the table.
+# In a run with its sweep, turn the switches: the heatmap and both curves follow. They open on what validation chooses,
+# as the report's probe does. The values are AUROC within task on in-distribution test answers, with the first seed.
+# They are here to look at: picking the best of them would be selection on test answers. The AUROC on validation, by
+# which the report's probes choose, is in the tooltip and in the table.
 
 # %% tags=["remove-input"]
 sweep = layers.read(sweeps, models, readers)

@@ -681,9 +681,7 @@ def claimed(hand) -> list[dict]:
         low, high = interval(line["drawn"])
         small, above = line["p_margin_holm"] < 0.05, line["p_holm"] < 0.05 and line["estimate"] > 0
         open_ = (
-            "neither significantly above zero nor significantly below 0.025, after Holm's correction"
-            if not (small or above)
-            else ""
+            "neither significantly above zero nor below 0.025, after Holm's correction" if not (small or above) else ""
         )
         why = "a cell was still improving when training ended" if hand.improving(*line["weights"]) else open_
         lines.append(

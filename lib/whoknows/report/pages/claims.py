@@ -270,9 +270,7 @@ def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
         "a cell is missing": lines["estimate"].isna(),
         f"a cell was {IMPROVING} when training ended": lines["unsettled"] == IMPROVING,
         "a cell is of a released adapter, whose plateau is not known": lines["unsettled"] == RELEASED,
-        f"neither significantly above zero nor significantly below {margin():g}, after Holm's correction": ~(
-            above | small
-        ),
+        f"neither significantly above zero nor below {margin():g}, after Holm's correction": ~(above | small),
     }
     reason = np.select([*why.values()], [*why], "")
     says = np.select([reason != "", small], [OPEN, FAILS], HOLDS)
