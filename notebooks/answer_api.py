@@ -11,7 +11,7 @@
 #
 # What a model answers that is behind an endpoint which speaks OpenAI's chat API, at temperature zero, after a few
 # examples, and whether it is right. A question that the endpoint refuses, or fails to answer again and again, is
-# missing from all that is said of the model. Needs `questions.parquet`, and the environment variable
+# missing from all results of the model. Needs `questions.parquet`, and the environment variable
 # `WHOKNOWS_API_KEY` if the endpoint wants a key.
 
 # %% tags=["parameters"]

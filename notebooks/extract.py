@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Hidden states
 #
-# A frozen reader reads every model's answers once. Kept are its hidden states of all layers at some token positions,
-# its zero-shot confidence, and where LoRA + Prompt goes on from. Needs the answers of all models.
+# A frozen reader reads every model's answers once. This stage keeps its hidden states of all layers at some token
+# positions, its zero-shot confidence, and the activations that LoRA + Prompt goes on from. Needs all models' answers.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"

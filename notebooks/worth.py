@@ -78,10 +78,10 @@ HTML(worth.stack_html(table))
 # %% [markdown]
 # ## Answer only when confident
 #
-# The threshold is the lowest confidence from which on the wanted share of validation answers is right, of at least 25.
-# *Coverage* is the share of test questions that are then answered, and *risk* is what the share that is right lacks of
-# one. Thresholds stay as they are in all resamples. A method may answer more and be right less often: at the
-# likelihood's coverage, where it answers as many questions as the likelihood, the two can be compared.
+# The threshold is the lowest confidence at or above which the wanted share of validation answers is right. At least 25
+# answers must be above it. *Coverage* is the share of test questions that are then answered, and *risk* is the share of
+# wrong answers among them. Thresholds stay as they are in all resamples. A method may answer more and be right less
+# often: at the likelihood's coverage, where it answers as many questions as the likelihood, the two can be compared.
 
 # %% tags=["remove-input"]
 Markdown(worth.selective_sentences(table, models))
