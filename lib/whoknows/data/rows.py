@@ -39,18 +39,19 @@ def example_rows(
     return table.reset_index(drop=True)
 
 
-def one_class(correct: np.ndarray) -> str:
+def one_class(correct: np.ndarray, split: str = "test") -> str:
     """Why no AUROC can be measured on these grades, or "" if it can.
 
     Args:
         correct: grades, shape [n], bool.
+        split: what the answers are called.
     """
     correct = np.asarray(correct, dtype=bool)
     if correct.size == 0:
-        return "no test answers"
+        return f"no {split} answers"
     if not correct.any():
-        return "no right answer among the test answers"
-    return "no wrong answer among the test answers" if correct.all() else ""
+        return f"no right answer among the {split} answers"
+    return f"no wrong answer among the {split} answers" if correct.all() else ""
 
 
 def judged(answers: pd.DataFrame) -> pd.Series:

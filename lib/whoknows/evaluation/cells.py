@@ -242,9 +242,7 @@ def heatmap_table(
     absent = places["reason"].isna()
     places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
     counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
-    values = places.columns.intersection([one for name in MEASURES for one in (name, POOLED + name)])
-    # Without any rows they would be objects.
-    places = places.astype(dict.fromkeys(counts, "Int64") | dict.fromkeys(values, float))
+    places = places.astype(dict.fromkeys(counts, "Int64"))
     few = len(sides["reader"]) * len(models) <= MOST_FOR_ALL**2
     readings = [*READINGS, *([ALL] if few else [])] if len(models) > 1 else ["A"]  # which are the same of one model
     table = pd.concat([heatmap_axes(places, reading) for reading in readings], ignore_index=True)

@@ -156,7 +156,7 @@ def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
         dict(zip(keys, key)) | _mean_over_tasks(group) | {"of_tasks": len(tasks)} for key, group in asked.groupby(keys)
     ]
     counts = ["n", "n_right", "n_rarer", "n_tasks", "reason", "of_tasks"]
-    return pd.DataFrame(lines, columns=[*keys, *MEASURES, *counts])
+    return _numbers(pd.DataFrame(lines, columns=[*keys, *MEASURES, *counts]))
 
 
 def pooled(rows: pd.DataFrame, tasks: list[str], fitted: dict) -> pd.DataFrame:
@@ -179,7 +179,12 @@ def _lines(rows: pd.DataFrame, fitted: dict) -> pd.DataFrame:
     for key, group in rows[rows["split"] == "test"].groupby(keys):
         method, reader, trained_on, scored, _, seed = key
         lines.append(dict(zip(keys, key)) | _score(group, key, fitted.get((method, reader, trained_on, seed, scored))))
-    return pd.DataFrame(lines, columns=[*keys, *MEASURES, "n", "n_right", "n_rarer", "reason"])
+    return _numbers(pd.DataFrame(lines, columns=[*keys, *MEASURES, "n", "n_right", "n_rarer", "reason"]))
+
+
+def _numbers(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with measures that are numbers also where it has no line, and pandas would make them objects."""
+    return table.astype(dict.fromkeys(MEASURES, float))
 
 
 def _score(group: pd.DataFrame, key: tuple, fitted: Calibration | None) -> dict:

@@ -74,7 +74,7 @@ def read(
     if log is None and by_judge.any():
         return answers, sentence
     for split, word in {"train": "training", "validation": "validation"}.items():
-        reason = one_class(answers.loc[answers["split"] == split, "correct"]).replace("test", word)
+        reason = one_class(answers.loc[answers["split"] == split, "correct"], word)
         if reason:
             raise WhoknowsError(f"{path}: {reason}, so nothing can be learned from them; add some, or correct grades.")
     missing = len(texts) - len(answers)

@@ -23,7 +23,7 @@ from whoknows.models import distributed, loading
 from whoknows.models.loading import Reader, first_block
 from whoknows.models.packing import pack
 from whoknows.stages import extract, resume
-from whoknows.stages.trainable import leave_out, untrainable
+from whoknows.stages.trainable import leave_out, untrainable, why_not
 
 
 def cell(
@@ -115,7 +115,10 @@ def prepare(
     rows, shift = training_rows(answered, settings["wrong_per_right"], seed)
     held = answered[answered["split"] == "validation"]
     test = asked.index[(asked["split"] == "test") & (asked["task"] == without if without else True)]
-    _check_validation(held)
+    if reason := why_not(answered):
+        raise WhoknowsError(
+            f"lora_prompt: {reason}, so training cannot be stopped in time; raise tasks[].size in the grid"
+        )
     first = first_block(reader.depth, settings["first_layer"])
     packed = pack(reader, frames, [True] * len(asked))
     cached = extract.load_cached(folder, packed, first) if first else None
@@ -231,14 +234,6 @@ def _save(estimator: LoraPrompt, card: dict, folder: Path) -> None:
     config = json.loads(path.read_text()) | {"base_model_name_or_path": assets.base(card["source"])}
     files.write_text(path, json.dumps(config, indent=2, sort_keys=True))
     files.write_text(folder / f"{card['method']}.json", json.dumps(card, indent=1))
-
-
-def _check_validation(held: pd.DataFrame) -> None:
-    if np.isnan(mean_auroc(np.zeros(len(held)), held["correct"].to_numpy(), held["task"].to_numpy())):
-        raise WhoknowsError(
-            "lora_prompt: no task has both right and wrong validation answers, so training cannot be stopped in time; "
-            "raise tasks[].size in the grid"
-        )
 
 
 if __name__ == "__main__":  # one of several processes, see `cell`

@@ -29,7 +29,7 @@ def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelle
         WhoknowsError: the training answers are of one class.
     """
     every = Labelled(hidden, frame["correct"].to_numpy(), frame["task"].to_numpy())
-    if reason := one_class(frame.loc[frame["split"] == "train", "correct"]).replace("test", "training"):
+    if reason := one_class(frame.loc[frame["split"] == "train", "correct"], "training"):
         raise WhoknowsError(f"probe: {reason} of {name}, so there is nothing to learn; raise tasks[].size in the grid")
     train, validation = (every.part((frame["split"] == split).to_numpy()) for split in ("train", "validation"))
     return train, validation

@@ -19,7 +19,7 @@ def why_not(frame: pd.DataFrame) -> str:
     """Why nothing can be learned from one model's graded answers, or "" if something can."""
     train, held = (frame[frame["split"] == split] for split in ("train", "validation"))
     can_choose = held.groupby("task")["correct"].nunique().eq(2).any()
-    reason = one_class(train["correct"]).replace("test", "training")
+    reason = one_class(train["correct"], "training")
     return reason or ("" if can_choose else "no task has both right and wrong validation answers")
 
 

@@ -325,12 +325,26 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
     if measured.empty:
         return "Nothing is measured yet."
-    settled = measured[no_verdict(measured) == ""]
-    sentences = [_unfinished(measured)]
+    settled, sentences = settled_cells(table), [_unfinished(measured)]
     if len(settled):
         sentences = [_how_well(shown, settled, links), _how_sure(settled, primary), *sentences]
     sentences.append(_who_reads(table))
     return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
+
+
+def settled_cells(table: pd.DataFrame) -> pd.DataFrame:
+    """The cells of the first picture that a verdict may rest on: those that have a value and had reached their plateau.
+
+    Args:
+        table: as `cells.heatmap_table` returns.
+    """
+    measured = first_heatmap(table).query("method != 'probe_mlp'").dropna(subset="auroc")
+    return measured[no_verdict(measured) == ""]
+
+
+def above_chance(settled: pd.DataFrame) -> int:
+    """How many cells have an interval that lies above one half."""
+    return int((settled["low"] > 0.5).sum()) if "low" in settled else 0
 
 
 def _who_reads(table: pd.DataFrame) -> str:
@@ -365,7 +379,7 @@ def _unfinished(measured: pd.DataFrame) -> str:
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame, links: bool) -> str:
     methods = [method for method in COMPARED if method in set(shown["method"])]
     ranges = " and ".join(_range(METHOD_TITLES[method], shown[shown["method"] == method], links) for method in methods)
-    above = int((measured["low"] > 0.5).sum()) if "low" in measured else 0
+    above = above_chance(measured)
     lead = f"Better than chance in {above} of {len(measured)} cells"
     lead = lead if above else "Nowhere significantly better than chance"
     where = f"on {shown['test_set'].iloc[0]} test questions"

@@ -13,9 +13,9 @@ from whoknows.data.methods import METHOD_TITLES, TRAINED
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import COMPARED, READINGS, first_heatmap, first_test_set, native_rows, test_sets
-from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, no_verdict
+from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED
 from whoknows.report.pages import claims, style
-from whoknows.report.pages.heatmaps import facts_of
+from whoknows.report.pages.heatmaps import above_chance, facts_of, settled_cells
 
 NAMED = {"probe": "the probe", "lora_prompt": "LoRA + Prompt"}  # within a sentence
 TRAINING, METHOD, SELF = "Trained − training-free", "Probe − LoRA + Prompt", "Self-trained − cross-trained"
@@ -140,12 +140,11 @@ def chance(table: pd.DataFrame) -> str:
     Args:
         table: as `cells.heatmap_table` returns.
     """
-    shown = first_heatmap(table)
-    shown = shown[shown["method"].isin(COMPARED) & (no_verdict(shown) == "")].dropna(subset=["auroc", "low"])
-    above = int((shown["low"] > 0.5).sum())
-    if above == len(shown):
+    settled = settled_cells(table)
+    above = above_chance(settled)
+    if above == len(settled):
         return "Yes, better than chance." if above else ""
-    return f"In part: better than chance in {above} of {len(shown)} cells." if above else "No better than chance."
+    return f"In part: better than chance in {above} of {len(settled)} cells." if above else "No better than chance."
 
 
 def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
@@ -447,7 +446,7 @@ def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seed
     first = first_heatmap(table)
     role = "train" if first["test_set"].iloc[0] == "in-distribution" else "shift"
     asked = ", ".join(str(task["name"]) for task in tasks if task["role"] == role)
-    ours = first[no_verdict(first) == ""]
+    ours = settled_cells(table)
     lines = {
         "Models": (", ".join(claims.MODELS), ", ".join(models)),
         "Test questions": (theirs["test_set"].iloc[0], f"{first['test_set'].iloc[0]}: {asked}"),
