@@ -289,9 +289,9 @@ class LoraPrompt:
     own: Gemma 3 270M did best at 0.00015, and `search` finds another's."""
     batch_size: Count = 8
     """Answers in one step."""
-    epochs: Count = 5
+    epochs: Count = 8
     """Passes over the training answers, at most."""
-    evaluations: Count = 10
+    evaluations: Count = 16
     """Looks at validation, spread evenly over all epochs; the adapters with the best AUROC are kept. With fewer than
     three, no plateau can be seen, and every cell is marked as still improving."""
     patience: Count = 10
