@@ -190,11 +190,7 @@ def _said(table: pd.DataFrame, base: Run, other: Run) -> pd.DataFrame:
 
 
 def sections(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """The table in words, by what each of its parts is of: a run, a test set, and how it was compared.
-
-    Args:
-        table: as `of_folders` returns.
-    """
+    """The table of `of_folders` in words, by what each of its parts is of: run, test set, and how it was compared."""
     parts = {}
     for (baseline, run, test_set, how), lines in table.groupby(["baseline", "run", "test_set", "how"], sort=False):
         parts[f"{run} less {baseline}, {test_set} test questions, {how}"] = pd.DataFrame({
@@ -212,11 +208,7 @@ def sections(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def chart(table: pd.DataFrame) -> alt.FacetChart:
-    """Heatmaps of the differences, a panel for each trained method, with switches for run, test set and reading.
-
-    Args:
-        table: as `of_folders` returns.
-    """
+    """Heatmaps of what `of_folders` returns, a panel for each trained method, with switches for all others."""
     trained = table[table["trained_on"] != ""]
     models = [*dict.fromkeys(trained["scored"])]
     readings = [*cells.READINGS, *([cells.ALL] if len(models) <= cells.MOST_FOR_ALL else [])]
@@ -258,11 +250,7 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
 
 
 def page(table: pd.DataFrame) -> str:
-    """The differences as an HTML page that loads nothing.
-
-    Args:
-        table: as `of_folders` returns.
-    """
+    """What `of_folders` returns as an HTML page that loads nothing."""
     tables = [style.captioned(lines.to_html(index=False), heading) for heading, lines in sections(table).items()]
     return PAGE.format(
         title=f"Runs compared with {table['baseline'].iloc[0]}",

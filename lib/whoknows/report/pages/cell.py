@@ -129,11 +129,7 @@ def _wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
-    """The wrong answers with the highest confidence and the right ones with the lowest, on the first test set.
-
-    Args:
-        table: as `answer_table` returns.
-    """
+    """Of `answer_table` the wrong answers of most confidence and the right ones of least, on the first test set."""
     _, members = first_test_set(tasks, table)
     parts = []
     for _, cell in table[table["task"].isin(members)].groupby(["method", "scored"], sort=False):
@@ -299,11 +295,7 @@ def _by_epoch(search: list[dict]) -> alt.Chart:
 
 
 def cell_html(table: pd.DataFrame) -> str:
-    """All metrics of one cell as HTML, a line for each scored model and test set; that with tasks pooled folds away.
-
-    Args:
-        table: as `cells.measure` returns; "" if it is empty.
-    """
+    """What `cells.measure` returns of one cell as HTML; that with tasks pooled folds away; "" if it is empty."""
     if table.empty:
         return ""
     columns = {"scored": "Scored", "method": "Method", "test_set": "Test questions"}
@@ -316,13 +308,7 @@ def cell_html(table: pd.DataFrame) -> str:
 
 
 def mistakes_html(table: pd.DataFrame) -> str:
-    """Questions with answer, gold and confidence as HTML tables, one for each scored model and kind.
-
-    All but the first fold away.
-
-    Args:
-        table: as `mistakes` returns.
-    """
+    """What `mistakes` returns as HTML tables, one for each scored model and kind; all but the first fold away."""
     columns = {
         "p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"
     }  # fmt: skip

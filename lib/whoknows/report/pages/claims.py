@@ -4,7 +4,8 @@ A claim says that differences are above zero, in a figure that gives values in s
 contradict it in two ways: a difference is below zero, or so small that no such figure could show it. Both are one test,
 of a difference of at least half a step (`margin`), the smallest effect size of interest (Lakens, Scheel and Isager,
 2018). So "fails" means that the interval ends below the margin, "holds" that it begins above zero and does not end
-below the margin, and a claim of no visible difference has a verdict with enough questions too.
+below the margin, and a claim of no visible difference has a verdict with enough questions too. The chart, the table and
+the sentences show what `evaluate` returns, and `verdicts` of it.
 """
 
 import itertools
@@ -223,12 +224,9 @@ def corrected(*of_run) -> pd.Series:
 
 
 def verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """A verdict for each claim by each source and reading.
+    """A verdict for each claim by each source and reading, from what `evaluate` returns.
 
     A claim fails where one of its contrasts does, holds where all of them do, and is inconclusive otherwise.
-
-    Args:
-        table: as `evaluate` returns.
     """
 
     def verdict(contrasts: pd.Series) -> str:
@@ -278,11 +276,7 @@ def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
-    """Every claim's differences: measured with interval, and by the figure and the released results.
-
-    Args:
-        table: as `evaluate` returns.
-    """
+    """Every claim's differences: measured with interval, and by the figure and the released results."""
     drawn = table.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4)
     drawn = style.in_lines(drawn, claim=style.HEADING, contrast=style.LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
@@ -322,11 +316,7 @@ def _p_titles() -> dict[str, str]:
 
 
 def verdicts_html(table: pd.DataFrame) -> str:
-    """Claims by source, as HTML.
-
-    Args:
-        table: as `claims.verdicts` returns.
-    """
+    """Claims by source, as HTML."""
     marks = {HOLDS: "✓ holds", FAILS: "✗ fails", OPEN: "?\N{NO-BREAK SPACE}inconclusive"}
     heads = {"figure": "Its own numbers", "released": "Released", "measured": "Measured here"}
     by = [heads[s] + ("" if r == "figure" else f", reading {r}") for s, r in zip(table["source"], table["reading"])]
@@ -337,11 +327,7 @@ def verdicts_html(table: pd.DataFrame) -> str:
 
 
 def contrasts_html(table: pd.DataFrame) -> str:
-    """The differences of `contrasts_chart` as an HTML table that folds away.
-
-    Args:
-        table: as `evaluate` returns.
-    """
+    """The differences of `contrasts_chart` as an HTML table that folds away."""
     by = [
         source if reading == "figure" else f"{source}, {reading}"
         for source, reading in zip(table["source"], table["reading"])
@@ -360,8 +346,7 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd
     """How many claims hold by each source, and which contradict the description's own numbers, as Markdown.
 
     Args:
-        verdicts: as `verdicts` returns.
-        players, table: as `roles` and `evaluate` return.
+        players: as `roles` returns.
     """
     lines, measured = [], table[(table["source"] == "measured") & (table["cells"] != "")]
     for (source, reading), group in verdicts.groupby(["source", "reading"], sort=False):
@@ -399,7 +384,6 @@ def claims_sentences(claims: list[Claim], table: pd.DataFrame, verdicts: pd.Data
 
     Args:
         claims: as `load` returns.
-        table, verdicts: as `evaluate` and `verdicts` return.
     """
     lines = []
     for claim in claims:

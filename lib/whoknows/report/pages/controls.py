@@ -1,4 +1,7 @@
-"""What beats what: each model's own estimators, and the controls, on the same test answers."""
+"""What beats what: each model's own estimators, and the controls, on the same test answers.
+
+`x_chart`, `x_html` and `x_sentences` show what `x` returns, unless they say what else they take.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -171,11 +174,7 @@ def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFr
 
 
 def contest_chart(table: pd.DataFrame) -> alt.Chart:
-    """AUROC and interval of every method that scores a model's own answers, a panel for each model.
-
-    Args:
-        table: as `contest` returns.
-    """
+    """AUROC and interval of every method that scores a model's own answers, a panel for each model."""
     columns = [*scores.CELL, "auroc", "low", "high", "ece", "brier", "against", "n_right"]
     drawn = table.dropna(subset="auroc").filter(columns).round(4)
     drawn["kind"], drawn["label"] = drawn["method"].map(family), drawn["method"].map(METHOD_TITLES)
@@ -198,11 +197,7 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
 
 
 def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
-    """AUROC on validation by layer, a line for each model that scores its own answers; the chosen layers are ringed.
-
-    Args:
-        table: as `layers` returns.
-    """
+    """AUROC on validation by layer, a line for each model that scores its own answers; the chosen layers are ringed."""
     drawn = table.round(4)
     x = alt.X("depth:Q", title="Depth of the layer (0 = embeddings, 1 = last)", scale=alt.Scale(domain=[0, 1]))
     base = tipped(alt.Chart(drawn), "scored", "layer", "depth", "validation_auroc").encode(x=x, y=ON_VALIDATION)
@@ -225,11 +220,7 @@ def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
 
 
 def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
-    """AUROC of the probe against the number of training answers, a line with a band for each model.
-
-    Args:
-        table: as `learning_curve` returns.
-    """
+    """AUROC of the probe against the number of training answers, a line with a band for each model."""
     drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
     x = alt.X("size:O", sort=_sizes(drawn), title="Training answers", axis=alt.Axis(labelAngle=0))
     base = tipped(alt.Chart(drawn), "scored", "size", "auroc", "low", "high").encode(x=x)
@@ -245,12 +236,9 @@ def _sizes(table: pd.DataFrame) -> list[str]:
 
 
 def baselines_html(table: pd.DataFrame) -> str:
-    """The training-free baselines as HTML: AUROC by method, reader and scored model, a table for each test set.
+    """What `cells.baseline_table` returns as HTML: AUROC by method, reader and scored model; "" if it is empty.
 
-    All but the first fold away.
-
-    Args:
-        table: as `cells.baseline_table` returns; "" if it is empty.
+    Of the tables, one for each test set, all but the first fold away.
     """
     if table.empty:
         return ""
@@ -266,11 +254,7 @@ def baselines_html(table: pd.DataFrame) -> str:
 
 
 def contest_html(table: pd.DataFrame) -> str:
-    """All metrics of the native cells as HTML, a table for each scored model; that with tasks pooled folds away.
-
-    Args:
-        table: as `contest` returns.
-    """
+    """All metrics of the native cells as HTML, a table for each scored model; that with tasks pooled folds away."""
     parts, of = [], whose(table)
     for scored, cells in table.groupby("scored", sort=False):
         cells = cells.sort_values("auroc", ascending=False)
@@ -298,11 +282,7 @@ def _less(cells: pd.DataFrame) -> list[str]:
 
 
 def learned_from_html(table: pd.DataFrame) -> str:
-    """The estimators by whose answers they were trained on, as HTML, a table for each scored model.
-
-    Args:
-        table: as `learned_from` returns.
-    """
+    """The estimators by whose answers they were trained on, as HTML, a table for each scored model."""
     parts, of = [], whose(table)
     for scored, cells in table.groupby("scored", sort=False) if len({*table["label"]}) > 1 else ():
         values = style.with_interval(cells["auroc"], cells["low"], cells["high"])
@@ -321,11 +301,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
 
 
 def learning_curve_html(table: pd.DataFrame) -> str:
-    """The numbers of `learning_curve_chart` as an HTML table.
-
-    Args:
-        table: as `learning_curve` returns.
-    """
+    """The numbers of `learning_curve_chart` as an HTML table."""
     if table.empty:
         return "<p>There is nothing to show yet.</p>"
     shown = table.assign(says=style.with_interval(table["auroc"], table["low"], table["high"]))
@@ -334,11 +310,7 @@ def learning_curve_html(table: pd.DataFrame) -> str:
 
 
 def contest_sentences(table: pd.DataFrame) -> str:
-    """For each model, what is above its probe, what is below, and what does not differ significantly, as Markdown.
-
-    Args:
-        table: as `contest` returns.
-    """
+    """For each model, what is above its probe, what is below, and what does not differ significantly, as Markdown."""
     sentences, of = [], whose(table)
     for scored, cells in table.groupby("scored", sort=False):
         for line in cells[cells["method"] == "probe"].itertuples():
@@ -349,11 +321,7 @@ def contest_sentences(table: pd.DataFrame) -> str:
 
 
 def learned_from_sentences(table: pd.DataFrame) -> str:
-    """For each model, how an estimator differs if it was trained on other answers than that model's own, as Markdown.
-
-    Args:
-        table: as `learned_from` returns.
-    """
+    """For each model, how an estimator differs if it was trained on other answers than its own, as Markdown."""
     others, lines, of = table[table["label"] != table["scored"]], [], whose(table)
     if others.empty:
         return "There is no estimator that was trained on the answers of other models."
@@ -371,11 +339,7 @@ def learned_from_sentences(table: pd.DataFrame) -> str:
 
 
 def below_chance_sentences(table: pd.DataFrame) -> str:
-    """Which training-free baselines rank wrong answers above right ones on the first test set, as Markdown.
-
-    Args:
-        table: as `cells.baseline_table` returns.
-    """
+    """Which of `cells.baseline_table` rank wrong answers above right ones on the first test set, as Markdown."""
     first = table[table["test_set"] == table["test_set"].iloc[0]] if len(table) else table
     below = first[first["high"] < 0.5]
     if below.empty:

@@ -1,4 +1,7 @@
-"""Differences between cells on the same answers: of methods, of native and cross training, and of readers."""
+"""Differences between cells on the same answers: of methods, of native and cross training, and of readers.
+
+The chart, the tables and the sentences show what `of_grid` returns.
+"""
 
 from functools import partial
 
@@ -95,11 +98,7 @@ def _asked(cells: pd.DataFrame):
 
 
 def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
-    """Differences between cells with their intervals, a panel for each kind; None if there are none.
-
-    Args:
-        table: as `differences.of_grid` returns.
-    """
+    """Differences between cells with their intervals, a panel for each kind; None if there are none."""
     if table.empty:
         return None
     drawn = table.drop(columns=["n_rarer", "unsettled", "hypothesis"]).round(4)
@@ -141,11 +140,7 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
 
 
 def differences_html(table: pd.DataFrame) -> str:
-    """The numbers of `differences_chart` as HTML tables that fold away, one for each test set.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """The numbers of `differences_chart` as HTML tables that fold away, one for each test set."""
     columns = {
         "kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval",
         "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict",
@@ -157,11 +152,7 @@ def differences_html(table: pd.DataFrame) -> str:
 
 
 def differences_sentences(table: pd.DataFrame) -> str:
-    """How many differences of each kind are significant, and how many exploratory, on the first test set, as Markdown.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """How many differences of each kind are significant, or exploratory, on the first test set, as Markdown."""
     if table.empty:
         return "There is nothing to compare: no two cells are measured."
     first = table[table["test_set"] == table["test_set"].iloc[0]]

@@ -127,11 +127,7 @@ def heatmaps_under(
 
 
 def gradings_html(table: pd.DataFrame, models: list[str]) -> str:
-    """The numbers of the heatmaps under each grading, as HTML tables that fold away.
-
-    Args:
-        table: as `heatmaps_under` returns.
-    """
+    """The numbers of `heatmaps_under`, as HTML tables that fold away, one for each grading."""
     parts = [
         heatmaps_html(group, models).replace("The same numbers as tables", grading, 1)
         for grading, group in table.groupby("grading", sort=False)
@@ -140,22 +136,14 @@ def gradings_html(table: pd.DataFrame, models: list[str]) -> str:
 
 
 def agreement_html(table: pd.DataFrame) -> str:
-    """Right answers under each grading, as an HTML table.
-
-    Args:
-        table: as `agreement` returns.
-    """
+    """What `agreement` returns as an HTML table: right answers under each grading."""
     titles = {"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"}
     shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)}).rename(columns=titles | GRADINGS)
     return shown.to_html(index=False, classes="metrics")
 
 
 def grading_sentences(table: pd.DataFrame) -> str:
-    """How far the cells move when the same answers are graded otherwise, as Markdown.
-
-    Args:
-        table: as `heatmaps_under` returns.
-    """
+    """How far the cells of `heatmaps_under` move when the same answers are graded otherwise, as Markdown."""
     first = first_heatmap(table)
     first = first[first["method"].isin(COMPARED)]  # what the picture shows as it opens
     wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")
@@ -191,11 +179,7 @@ def run_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
 
 
 def judged_sentences(table: pd.DataFrame) -> str:
-    """How many answers that a judge is compared on have no verdict, as a further sentence; or "".
-
-    Args:
-        table: as `grades` returns.
-    """
+    """How many of the `grades` that a judge is compared on have no verdict, as a further sentence; or ""."""
     test = table[(table["split"] == "test") & (table["in_the_run"] == OPEN)]
     missing = test.loc[test.get("judge", test["contains"]).isna(), "scored"].value_counts(sort=False)
     by_model = " and ".join(f"{count} of {scored}" for scored, count in missing.items())
@@ -208,11 +192,7 @@ def judged_sentences(table: pd.DataFrame) -> str:
 
 
 def held_sentences(grades: pd.DataFrame) -> str:
-    """How many questions hold an accepted answer, and how many answers hold only such a one and so count as wrong.
-
-    Args:
-        grades: as `grades` returns.
-    """
+    """How many questions hold an accepted answer, and how many answers hold only such a one and so count as wrong."""
     test = grades[grades["split"] == "test"]
     held = test.drop_duplicates("question_id")["held"]
     echoes = test.groupby("scored", sort=False)["echo"].sum()

@@ -1,4 +1,7 @@
-"""The sweep's page: a heatmap and two curves that follow switches, and a heatmap of layers and token positions."""
+"""The sweep's page: a heatmap and two curves that follow switches, and a heatmap of layers and token positions.
+
+What begins with `layers` shows what `read` returns, and what begins with `places` what `places` does.
+"""
 
 import itertools
 from html import escape
@@ -49,7 +52,6 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
     layers. None without a sweep.
 
     Args:
-        table: as `read` returns.
         models: on both axes, in order.
     """
     if table.empty:
@@ -159,11 +161,7 @@ def _curve(
 
 
 def layers_html(table: pd.DataFrame) -> str:
-    """The layer and strength that validation chooses for each cell and size, and AUROC there, as HTML that folds away.
-
-    Args:
-        table: as `read` returns.
-    """
+    """The layer and strength that validation chooses by cell and size, and AUROC there, as HTML that folds away."""
     if table.empty:
         return "<p>There is no sweep to show.</p>"
     table, keys = table[table["position"] == LAST], ["reader", "trained_on", "scored", "size"]
@@ -197,11 +195,7 @@ def places(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def places_sentences(table: pd.DataFrame) -> str:
-    """What the heatmap of layers and positions shows, as Markdown; "" if there is none.
-
-    Args:
-        table: as `places` returns.
-    """
+    """What the heatmap of layers and positions shows, as Markdown; "" if there is none."""
     if table.empty:
         return ""
     sentences = [
@@ -229,11 +223,7 @@ def _highest(lines: pd.DataFrame) -> str:
 
 
 def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
-    """A heatmap of token positions and layers for each reader; None if there is none.
-
-    Args:
-        table: as `places` returns.
-    """
+    """A heatmap of token positions and layers for each reader; None if there is none."""
     if table.empty:
         return None
     scale, ink = style.on_ramp(*style.colour_domain(table["auroc"], 0.5))
@@ -259,11 +249,7 @@ def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
 
 
 def places_html(table: pd.DataFrame) -> str:
-    """The same numbers as HTML tables that fold away, one for each reader; "" if there are none.
-
-    Args:
-        table: as `places` returns.
-    """
+    """The same numbers as HTML tables that fold away, one for each reader; "" if there are none."""
     if table.empty:
         return ""
     parts = []

@@ -1,4 +1,7 @@
-"""Shift: how well an estimator scores answers to questions of tasks that it was not trained on."""
+"""Shift: how well an estimator scores answers to questions of tasks that it was not trained on.
+
+`x_chart`, `x_html` and `x_sentences` show what `x` returns, unless they say what else they take.
+"""
 
 from collections.abc import Sequence
 
@@ -172,8 +175,7 @@ def _training_answers(frame: pd.DataFrame, names: list[str]) -> pd.Series:
 def shift_chart(table: pd.DataFrame) -> alt.Chart:
     """AUROC and interval in-distribution and on each shift, a panel for each model that scores its own answers.
 
-    Args:
-        table: as `shift` returns; what no verdict rests on is hollow.
+    What no verdict rests on is hollow.
     """
     columns = ["scored", "test_set", "auroc", "low", "high", *CHANGE.values(), "says", "n_right"]
     drawn = table.dropna(subset="auroc").filter(["method", "reader", *columns, "n_rarer"]).round(4)
@@ -201,11 +203,7 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
 
 
 def shift_html(table: pd.DataFrame) -> str:
-    """The numbers of `shift_chart` as HTML: test questions by method, a table for each model.
-
-    Args:
-        table: as `shift` returns.
-    """
+    """The numbers of `shift_chart` as HTML: test questions by method, a table for each model."""
     changed = [f"; {signed(change, 3)}" if pd.notna(change) else "" for change in table["change"]]
     values = with_interval(table["auroc"], table["low"], table["high"])
     drawn = table.assign(
@@ -223,11 +221,7 @@ def shift_html(table: pd.DataFrame) -> str:
 
 
 def transfer_chart(table: pd.DataFrame) -> alt.VConcatChart | None:
-    """AUROC by the task that a probe was trained on and the task that is tested, a heatmap for each scored model.
-
-    Args:
-        table: as `transfer` returns.
-    """
+    """AUROC by the task that a probe was trained on and the task that is tested, a heatmap for each scored model."""
     if table.empty:
         return None
     of, tasks, ends = whose(table), [*table["test_set"].unique()], colour_domain(table["auroc"], 0.5)
@@ -261,11 +255,7 @@ def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float,
 
 
 def transfer_html(table: pd.DataFrame) -> str:
-    """The numbers of `transfer_chart` as HTML: the task trained on by the task tested, a table for each scored model.
-
-    Args:
-        table: as `transfer` returns.
-    """
+    """The numbers of `transfer_chart` as HTML: task trained on by task tested, a table for each scored model."""
     if table.empty:
         return ""
     values, parts, of = with_interval(table["auroc"], table["low"], table["high"]), [], whose(table)
@@ -281,11 +271,7 @@ def transfer_html(table: pd.DataFrame) -> str:
 
 
 def left_out_html(table: pd.DataFrame) -> str:
-    """Estimators on tasks that they were and were not trained on, as an HTML table.
-
-    Args:
-        table: as `left_out` returns.
-    """
+    """Estimators on tasks that they were and were not trained on, as an HTML table."""
     if table.empty:
         return "<p>No estimator was trained with a task left out.</p>"
     with_it, without_it = table["with_task"], table["without_task"]
@@ -305,11 +291,7 @@ def left_out_html(table: pd.DataFrame) -> str:
 
 
 def shift_sentences(table: pd.DataFrame) -> str:
-    """For each model, how far its estimators carry to tasks that they were not trained on, as Markdown.
-
-    Args:
-        table: as `shift` returns.
-    """
+    """For each model, how far its estimators carry to tasks that they were not trained on, as Markdown."""
     away = table.dropna(subset="says")
     away = away[~away["test_set"].str.contains(",")]  # the categories of MMLU are parts of it
     if away.empty:
@@ -330,7 +312,6 @@ def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
     """For each model, how a probe that was trained on one task does on that task and on others, as Markdown.
 
     Args:
-        table: as `transfer` returns.
         tasks: the grid's tasks, dicts with name and role.
     """
     trained = [task["name"] for task in tasks if task["role"] == "train"]
@@ -353,11 +334,7 @@ def _ends(values: dict[str, pd.Series]) -> dict[str, tuple[float, float]]:
 
 
 def left_out_sentences(table: pd.DataFrame) -> str:
-    """What it costs to leave a task out of training, as Markdown.
-
-    Args:
-        table: as `left_out` returns.
-    """
+    """What it costs to leave a task out of training, as Markdown."""
     if table.empty:
         return ""
     enough = table[table["n_rarer"] >= MIN_PER_CLASS].dropna(subset=["with_task", "without_task"])

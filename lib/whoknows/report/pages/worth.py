@@ -1,4 +1,4 @@
-"""What confidence is good for: pictures, tables and sentences of `evaluation.benefits`."""
+"""What confidence is good for: pictures, tables and sentences of what `evaluation.benefits.of_grid` returns."""
 
 from html import escape
 
@@ -111,11 +111,7 @@ def _points(drawn: pd.DataFrame, title: str, name: str, described: str) -> alt.F
 
 
 def disagreement_chart(table: pd.DataFrame) -> alt.FacetChart | None:
-    """How self-trained estimators differ from others where two models disagree; None if no two do.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """How self-trained estimators differ from others where two models disagree; None if no two do."""
     lines = _part(table, benefits.DISAGREEMENT).dropna(subset="difference")
     less = {name.removeprefix("difference_"): lines[name] for name in ("difference_low", "difference_high")}
     panel = lines["scored"] + ", where it disagrees with " + lines["other"]
@@ -125,22 +121,14 @@ def disagreement_chart(table: pd.DataFrame) -> alt.FacetChart | None:
 
 
 def stack_chart(table: pd.DataFrame) -> alt.FacetChart | None:
-    """AUROC of methods alone, with the likelihood and all together, a panel for each model; None if there is none.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """AUROC of methods alone, with the likelihood and all together, a panel for each model; None if there is none."""
     lines = _part(table, benefits.STACK).dropna(subset="value")
     what = "AUROC of each method alone, together with the likelihood, and of all together"
     return _points(lines.assign(row=lines["label"], panel=lines["scored"]), "AUROC", "stacks", what)
 
 
 def selective_chart(table: pd.DataFrame) -> alt.FacetChart | None:
-    """Coverage, or the share that is right, by method and wanted share, a panel for each model; None if there is none.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """Coverage, or the share that is right, by method and wanted share, a panel for each model; None without any."""
     lines = _part(table, benefits.SELECTIVE).dropna(subset="value")
     drawn = lines.assign(row=lines["at"].map("{:.0%} right wanted".format), panel=lines["scored"])
     what = "Share of questions that are answered, and of these the share that is right, at "
@@ -148,11 +136,7 @@ def selective_chart(table: pd.DataFrame) -> alt.FacetChart | None:
 
 
 def pick_chart(table: pd.DataFrame) -> alt.FacetChart | None:
-    """Accuracy of each of two models, of an oracle, and of picking by confidence; None if there are no two.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """Accuracy of each of two models, of an oracle, and of picking by confidence; None if there are no two."""
     lines = _part(table, benefits.PICK).dropna(subset="value")
     lines = lines[lines["kind"] != BASELINE]
     what = "Accuracy of each model alone, of picking the answer with the higher confidence, and of an oracle"
@@ -160,11 +144,7 @@ def pick_chart(table: pd.DataFrame) -> alt.FacetChart | None:
 
 
 def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
-    """Accuracy against the share of answers that are handed on, a line for each method; None without two models.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """Accuracy against the share of answers that are handed on, a line for each method; None without two models."""
     lines = _part(table, benefits.HANDED).dropna(subset="value")
     lines = lines[lines["measure"] == benefits.ACCURACY]
     if lines.empty:
@@ -218,11 +198,7 @@ def _texts(numbers: pd.DataFrame, names: list[str], *how, **more) -> pd.Series:
 
 
 def disagreement_html(table: pd.DataFrame) -> str:
-    """The numbers of `disagreement_chart` as HTML, a table for each model and the one that it disagrees with.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """The numbers of `disagreement_chart` as HTML, a table for each model and the one that it disagrees with."""
     lines = _with_texts(_part(table, benefits.DISAGREEMENT), are_shares=False)
     columns = {
         "kind": "Compared", "label": "Method", "value": "AUROC", "compared": "Other",
@@ -234,11 +210,7 @@ def disagreement_html(table: pd.DataFrame) -> str:
 
 
 def stack_html(table: pd.DataFrame) -> str:
-    """The numbers of `stack_chart` as HTML, a table for each model.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """The numbers of `stack_chart` as HTML, a table for each model."""
     lines = _with_texts(_part(table, benefits.STACK), are_shares=False)
     columns = {
         "label": "Confidence",
@@ -251,11 +223,7 @@ def stack_html(table: pd.DataFrame) -> str:
 
 
 def selective_html(table: pd.DataFrame) -> str:
-    """The numbers of `selective_chart` as HTML, a table for each model.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """The numbers of `selective_chart` as HTML, a table for each model."""
     lines = _with_texts(_part(table, benefits.SELECTIVE))
     keys = ["scored", "n", "at", "method", "label"]
     wide = lines.pivot(index=keys, columns="measure", values="value_text").reindex(columns=[*MEASURES])
@@ -273,11 +241,7 @@ def selective_html(table: pd.DataFrame) -> str:
 
 
 def pick_html(table: pd.DataFrame) -> str:
-    """The numbers of `pick_chart` as HTML, a table for each two models.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """The numbers of `pick_chart` as HTML, a table for each two models."""
     lines = _with_texts(_part(table, benefits.PICK))
     keys = ["scored", "other", "label"]
     likelihood = lines[lines["kind"] == BASELINE].set_index(keys)[["less_text", "says"]].add_suffix("_likelihood")
@@ -290,11 +254,7 @@ def pick_html(table: pd.DataFrame) -> str:
 
 
 def handed_on_html(table: pd.DataFrame) -> str:
-    """The numbers of `handed_on_chart` as HTML, a table for each two models.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """The numbers of `handed_on_chart` as HTML, a table for each two models."""
     lines = _with_texts(_part(table, benefits.HANDED))
     keys = ["scored", "other", "label"]
     shown = lines[lines["at"].isin(SHOWN)].pivot(index=keys, columns="at", values="value_text")
@@ -338,11 +298,7 @@ def _share(line) -> str:
 
 
 def disagreement_sentences(table: pd.DataFrame) -> str:
-    """How many differences of each kind are above zero, below it, or not significant, as Markdown.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """How many differences of each kind are above zero, below it, or not significant, as Markdown."""
     lines = _part(table, benefits.DISAGREEMENT)
     if lines.empty:
         return "This does not apply here: it takes two models, and estimators that were trained on their answers."
@@ -359,7 +315,6 @@ def stack_sentences(table: pd.DataFrame, models: list[str]) -> str:
     """What the likelihood reaches alone, and what each other method adds to it, as Markdown.
 
     Args:
-        table: as `of_grid` returns.
         models: that may be scored.
     """
     lines, texts = _part(table, benefits.STACK), []
@@ -386,7 +341,6 @@ def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
     """What is answered, and how much of it is right, at one of the thresholds, as Markdown.
 
     Args:
-        table: as `of_grid` returns.
         models: that may be scored.
     """
     lines, texts = _part(table, benefits.SELECTIVE), []
@@ -417,11 +371,7 @@ def _selected(coverage, right, equal) -> str:
 
 
 def pick_sentences(table: pd.DataFrame) -> str:
-    """What picking the answer with the higher confidence gains over the better model alone, as Markdown.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """What picking the answer with the higher confidence gains over the better model alone, as Markdown."""
     lines, texts = _part(table, benefits.PICK), []
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
         known = group[~group["method"].isin(decisions.METHODS)].set_index("method")["value"]
@@ -435,11 +385,7 @@ def pick_sentences(table: pd.DataFrame) -> str:
 
 
 def handed_on_sentences(table: pd.DataFrame) -> str:
-    """What handing on the least confident answers gains over handing on at random, as Markdown.
-
-    Args:
-        table: as `of_grid` returns.
-    """
+    """What handing on the least confident answers gains over handing on at random, as Markdown."""
     lines, texts = _part(table, benefits.HANDED), []
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
         gains, half = (
