@@ -24,7 +24,7 @@ from whoknows.evaluation import auroc, scores
 from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_sets
 from whoknows.report.pages import cell
 from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import PANELS, POSITIONS, colour_domain, finished, on_ramp, tipped
+from whoknows.report.pages.style import PANELS, POSITIONS, colour_domain, finished, heatmap, on_ramp, tipped
 from whoknows.run import grid, parameters
 from whoknows.stages.probe import parts, probe_rows
 
@@ -187,25 +187,16 @@ def _aurocs(results: Results, setting: Setting) -> pd.DataFrame:
 
 
 def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
-    """Readings A and B side by side.
-
-    Args:
-        table: as `places` returns.
-    """
+    """What `places` returns, readings A and B side by side."""
     scale, ink = on_ramp(*colour_domain(table["auroc"], 0.5))
     drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: PANELS[reading][0])), len(models))
     x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0))
     y = alt.Y("model:N", sort=models, title="Model")
     base = tipped(alt.Chart(), "reader", "trained_on", "scored", "auroc", "n_right", "reason").encode(x=x, y=y)
     colour = alt.Color("auroc:Q", scale=scale, legend=None)
-    colour = alt.condition("isValid(datum.auroc)", colour, alt.value("#8883"))
-    cell = base.mark_rect(stroke="#8883").encode(color=colour)
-    written = [
-        base.mark_text(fontSize=size, dy=dy).encode(text=f"{name}:N", color=ink)
-        for name, size, dy in (("value", 15, -5), ("note", 10, 12))
-    ]
-    panels = alt.layer(cell, *written).resolve_scale(color="independent")
-    panels = panels.properties(width=alt.Step(110), height=alt.Step(64))
+    texts = ("value", 15, -5), ("note", 10, 12)
+    layers = heatmap(base, colour, {"fill": "#8883"}, texts, ink, stroke="#8883")
+    panels = alt.layer(*layers).resolve_scale(color="independent").properties(width=alt.Step(110), height=alt.Step(64))
     panels = panels.facet(alt.Column("panel:N", title=None), data=drawn).resolve_scale(x="independent", y="independent")
     return finished(panels, "explore-heatmaps", "Heatmaps of AUROC on test answers, in readings A and B.")
 

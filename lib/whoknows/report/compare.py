@@ -229,13 +229,9 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     )
     scale = alt.Scale(domain=[-most, 0, most], range=COLOURS, interpolate="rgb")
     colour = alt.Color("difference:Q", scale=scale, title="Difference", legend=alt.Legend(format="+.2f"))
-    colour = alt.condition("isValid(datum.difference)", colour, alt.value("lightgray"))
-    rect = base.mark_rect(stroke=style.GREY).encode(color=colour)
-    texts = [
-        base.mark_text(fontSize=size, dy=dy, aria=False).encode(text=f"{name}:N")
-        for name, size, dy in (("value", 15, -5), ("between", 10, 12))
-    ]
-    layers = alt.layer(rect, *texts, data=drawn).properties(width=110 * len(models), height=alt.Step(56))
+    texts = ("value", 15, -5), ("between", 10, 12)
+    layers = style.heatmap(base, colour, {"fill": "lightgray"}, texts, stroke=style.GREY)
+    layers = alt.layer(*layers, data=drawn).properties(width=110 * len(models), height=alt.Step(56))
     titles = [title for title in METHOD_TITLES.values() if title in set(drawn["title"])]
     panels = layers.facet(column=alt.Column("title:N", title=None, sort=titles), spacing=18)
     shown = "datum.run === run && datum.test_set === test_set && datum.reading === reading"

@@ -120,10 +120,10 @@ def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -
         x=alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("model:N", sort=models, title="Model"),
     )
-    rects = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
+    cells = style.heatmap(base, alt.Color("auroc:Q", scale=scale, legend=None), {})
     texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold")
     texts = texts.encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
-    return alt.layer(rects, texts).properties(width=step, height=step, title="Probe")
+    return alt.layer(*cells, texts).properties(width=step, height=step, title="Probe")
 
 
 def _curve(
@@ -234,12 +234,11 @@ def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
         x=alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         y=alt.Y("token:N", title=None, sort=tokens, axis=alt.Axis(labelLimit=160)),
     )
-    there = base.transform_filter("isValid(datum.auroc)")
     legend = alt.Legend(title="AUROC on test", format=".2f", tickCount=5)
-    cells = there.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=legend))
-    hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(**style.hatched(3))
-    dots = there.transform_filter("datum.best").mark_point(filled=True, size=36, opacity=1, aria=False)
-    panels = alt.layer(cells, hatch, dots.encode(color=ink))
+    cells = style.heatmap(base, alt.Color("auroc:Q", scale=scale, legend=legend), style.hatched(3))
+    dots = base.transform_filter("isValid(datum.auroc) && datum.best")
+    dots = dots.mark_point(filled=True, size=36, opacity=1, aria=False).encode(color=ink)
+    panels = alt.layer(*cells, dots)
     panels = panels.properties(width=480, height=alt.Step(26)).facet(row=style.headed(drawn, "reader"), data=drawn)
     described = (
         "Heatmap of AUROC on test answers of self-trained probes, token position by layer, with a panel for each "

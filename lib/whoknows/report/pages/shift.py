@@ -13,28 +13,8 @@ from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import enough, first_test_set, grid_task, measure, native_rows, own_reader, test_sets
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict, together
+from whoknows.report.pages import style
 from whoknows.report.pages.controls import whose
-from whoknows.report.pages.style import (
-    HEADING,
-    INK,
-    NAMES,
-    WITHOUT_ZERO,
-    captioned,
-    colour_domain,
-    finished,
-    folded,
-    hatched,
-    headed,
-    hue,
-    in_lines,
-    interval_bars,
-    on_ramp,
-    rule_at,
-    signed,
-    span,
-    tipped,
-    with_interval,
-)
 
 SHOWN = ("probe", "lora_prompt", "zero_shot", "likelihood")
 LEFT_OUT, ONLY = "_without_", "_only_"
@@ -180,12 +160,14 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
     columns = ["scored", "test_set", "auroc", "low", "high", *CHANGE.values(), "says", "n_right"]
     drawn = table.dropna(subset="auroc").filter(["method", "reader", *columns, "n_rarer"]).round(4)
     drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), no_verdict(table)[drawn.index] != ""
-    drawn = in_lines(drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn))), panel=HEADING)
-    methods = {METHOD_TITLES[method]: hue(method) for method in METHOD_TITLES if method in set(drawn["method"])}
+    drawn = style.in_lines(
+        drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn))), panel=style.HEADING
+    )
+    methods = {METHOD_TITLES[method]: style.hue(method) for method in METHOD_TITLES if method in set(drawn["method"])}
     scale = alt.Scale(domain=list(methods), range=list(methods.values()))
     rows = alt.Scale(paddingInner=0.35)
     titles = {"change": "Less in-distribution", "change_low": "From", "change_high": "To"}
-    base = tipped(alt.Chart(), "label", *columns, **titles).encode(
+    base = style.tipped(alt.Chart(), "label", *columns, **titles).encode(
         y=alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=rows),
         yOffset=alt.YOffset("label:N", sort=list(methods)),
         color=alt.Color("label:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
@@ -195,17 +177,19 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
         stroke=alt.Stroke("label:N", scale=scale, legend=None),
         fillOpacity=alt.when("datum.hollow").then(alt.value(0)).otherwise(alt.value(1)),
     )
-    chart = alt.layer(rule_at(0.5), interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
-    chart = chart.properties(width=380, height=alt.Step(13, **{"for": "offset"})).facet(row=headed(drawn, "panel"))
+    chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", style.WITHOUT_ZERO), points, data=drawn)
+    chart = chart.properties(width=380, height=alt.Step(13, **{"for": "offset"})).facet(
+        row=style.headed(drawn, "panel")
+    )
     shifts = table.loc[table["says"].notna(), "test_set"].nunique()
     described = f"AUROC in-distribution and on {shifts} shifts, with intervals; all values are in the table beneath."
-    return finished(chart, "shift", described)
+    return style.finished(chart, "shift", described)
 
 
 def shift_html(table: pd.DataFrame) -> str:
     """The numbers of `shift_chart` as HTML: test questions by method, a table for each model."""
-    changed = [f"; {signed(change, 3)}" if pd.notna(change) else "" for change in table["change"]]
-    values = with_interval(table["auroc"], table["low"], table["high"])
+    changed = [f"; {style.signed(change, 3)}" if pd.notna(change) else "" for change in table["change"]]
+    values = style.with_interval(table["auroc"], table["low"], table["high"])
     drawn = table.assign(
         says=[(value or "—") + change for value, change in zip(values, changed)],
         tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])],
@@ -216,7 +200,7 @@ def shift_html(table: pd.DataFrame) -> str:
         wide = cells.pivot(index="test_set", columns="method", values="says")[list(methods)].rename(columns=methods)
         wide = cells.groupby("test_set", sort=False).agg(**counts).join(wide).reset_index(names="Test questions")
         caption = f"{scored} {of[scored]}: AUROC, 95 % interval; less in-distribution"
-        parts.append(captioned(wide.to_html(index=False, na_rep="—"), caption))
+        parts.append(style.captioned(wide.to_html(index=False, na_rep="—"), caption))
     return "\n".join(parts)
 
 
@@ -224,7 +208,7 @@ def transfer_chart(table: pd.DataFrame) -> alt.VConcatChart | None:
     """AUROC by the task that a probe was trained on and the task that is tested, a heatmap for each scored model."""
     if table.empty:
         return None
-    of, tasks, ends = whose(table), [*table["test_set"].unique()], colour_domain(table["auroc"], 0.5)
+    of, tasks, ends = whose(table), [*table["test_set"].unique()], style.colour_domain(table["auroc"], 0.5)
     panels = [
         _from_task_to_task(cells, tasks, ends).properties(
             title=alt.TitleParams(f"{scored} {of[scored]}", anchor="start")
@@ -232,7 +216,7 @@ def transfer_chart(table: pd.DataFrame) -> alt.VConcatChart | None:
         for scored, cells in table.groupby("scored", sort=False)
     ]
     described = f"AUROC of probes by task trained on and task tested, {len(tasks)} of these; the table beneath has all."
-    return finished(alt.vconcat(*panels), "transfer", described)
+    return style.finished(alt.vconcat(*panels), "transfer", described)
 
 
 def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float, float]) -> alt.LayerChart:
@@ -240,17 +224,16 @@ def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float,
     drawn = cells.filter(columns).round(4)
     drawn["row"] = [f"{task}\n{count:,} answers" for task, count in zip(drawn["learned"], drawn["training_answers"])]
     titles = {"learned": "Trained on", "test_set": "Tested on", "n": "Test answers", "reason": "Missing because"}
-    base = tipped(alt.Chart(drawn), *columns, **titles).encode(
+    base = style.tipped(alt.Chart(drawn), *columns, **titles).encode(
         x=alt.X("test_set:N", sort=tasks, title="Tested on", axis=alt.Axis(labelAngle=-40, labelLimit=140)),
-        y=alt.Y("row:N", sort=[*drawn["row"].unique()], title="Trained on", axis=NAMES),
+        y=alt.Y("row:N", sort=[*drawn["row"].unique()], title="Trained on", axis=style.NAMES),
     )
-    there, (scale, ink) = base.transform_filter("isValid(datum.auroc)"), on_ramp(*ends)
+    there, (scale, ink) = base.transform_filter("isValid(datum.auroc)"), style.on_ramp(*ends)
     colour = alt.Color("auroc:Q", scale=scale, title="AUROC", legend=alt.Legend(format=".2f"))
-    hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(**hatched())
     same = base.transform_filter("datum.learned === datum.test_set")
-    same = same.mark_rect(aria=False, fillOpacity=0, stroke=INK, strokeWidth=3)
+    same = same.mark_rect(aria=False, fillOpacity=0, stroke=style.INK, strokeWidth=3)
     texts = there.mark_text(aria=False, fontSize=14).encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
-    layers = alt.layer(there.mark_rect().encode(color=colour), hatch, same, texts)
+    layers = alt.layer(*style.heatmap(base, colour, style.hatched()), same, texts)
     return layers.properties(width=alt.Step(58), height=alt.Step(44))
 
 
@@ -258,7 +241,7 @@ def transfer_html(table: pd.DataFrame) -> str:
     """The numbers of `transfer_chart` as HTML: task trained on by task tested, a table for each scored model."""
     if table.empty:
         return ""
-    values, parts, of = with_interval(table["auroc"], table["low"], table["high"]), [], whose(table)
+    values, parts, of = style.with_interval(table["auroc"], table["low"], table["high"]), [], whose(table)
     counts = [f" of {n:.0f}" if pd.notna(n) else "" for n in table["n"]]
     texts = [f"{value}{count}" if value else f"— ({why})" for value, count, why in zip(values, counts, table["reason"])]
     for scored, cells in table.assign(says=texts).groupby("scored", sort=False):
@@ -266,8 +249,8 @@ def transfer_html(table: pd.DataFrame) -> str:
         wide = wide.loc[cells["learned"].unique(), cells["test_set"].unique()].reset_index()
         wide = wide.rename(columns={"learned": "Trained on", "training_answers": "Training answers"})
         caption = f"{scored} {of[scored]}: AUROC by task tested, 95 % interval, and number of test answers"
-        parts.append(captioned(wide.rename_axis(columns=None).to_html(index=False), caption))
-    return folded("The same numbers as tables", "\n".join(parts))
+        parts.append(style.captioned(wide.rename_axis(columns=None).to_html(index=False), caption))
+    return style.folded("The same numbers as tables", "\n".join(parts))
 
 
 def left_out_html(table: pd.DataFrame) -> str:
@@ -275,7 +258,7 @@ def left_out_html(table: pd.DataFrame) -> str:
     if table.empty:
         return "<p>No estimator was trained with a task left out.</p>"
     with_it, without_it = table["with_task"], table["without_task"]
-    changes = with_interval(without_it - with_it, table["low"], table["high"], sign="+")
+    changes = style.with_interval(without_it - with_it, table["low"], table["high"], sign="+")
     shown = pd.DataFrame(
         {
             "Method": table["method"].map(METHOD_TITLES),
@@ -324,7 +307,7 @@ def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
     for scored in table["scored"].unique():
         kinds = {"its own task": same, "another task of the mixture": ~same & known, "a shift": ~known}
         there = {kind: alone.loc[some & (alone["scored"] == scored), "auroc"] for kind, some in kinds.items()}
-        parts = [f"{span(f'{low:.2f}', f'{high:.2f}')} on {kind}" for kind, (low, high) in _ends(there).items()]
+        parts = [f"{style.span(f'{low:.2f}', f'{high:.2f}')} on {kind}" for kind, (low, high) in _ends(there).items()]
         lines.append(f"- **{scored}**, {of[scored]}: {', '.join(parts) or 'no value'}.")
     return "\n".join(["AUROC of a probe that was trained on one task alone; all of this is exploratory.", "", *lines])
 
@@ -352,15 +335,16 @@ def left_out_sentences(table: pd.DataFrame) -> str:
     change, others = settled["without_task"] - settled["with_task"], len(enough) - len(settled)
     left = f"; {few} more rest on fewer than {MIN_PER_CLASS} right or wrong answers" if few else ""
     left += f"; {others} more were {IMPROVING} when training ended" if others else ""
+    low, high = style.signed(change.min()), style.signed(change.max())
     return (
-        f"Without a task in training, AUROC on it changes by {signed(change.min())} to {signed(change.max())}; "
+        f"Without a task in training, AUROC on it changes by {low} to {high}; "
         f"it falls in {(settled['high'] < 0).sum()} of {len(settled)} cases by an interval below zero{left}."
     )
 
 
 def _on(test_set: str, cells: pd.DataFrame) -> str:
     if cells["auroc"].isna().all():
-        fewest = span(cells["n_rarer"].min(), cells["n_rarer"].max())
+        fewest = style.span(cells["n_rarer"].min(), cells["n_rarer"].max())
         return f"on {test_set}, {fewest} right or wrong answers are too few to tell"
     ordered = cells.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHOD_TITLES].index))
     values = [f"{METHOD_TITLES[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples()]
@@ -372,4 +356,6 @@ def _change(line) -> str:
     if pd.isna(line.change):
         return ""
     why = f", {line.says}" if line.says in (IMPROVING, RELEASED) else ""
-    return f" ({signed(line.change)}, from {signed(line.change_low)} to {signed(line.change_high)}{why})"
+    return (
+        f" ({style.signed(line.change)}, from {style.signed(line.change_low)} to {style.signed(line.change_high)}{why})"
+    )

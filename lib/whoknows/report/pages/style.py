@@ -232,6 +232,25 @@ def rule_at(value: float, dash: int = 3) -> alt.Chart:
     return alt.Chart().mark_rule(strokeDash=[dash, 3], color=GREY, aria=False).encode(x=alt.datum(value))
 
 
+def heatmap(
+    base: alt.Chart, colour: alt.Color, missing: dict, texts: Sequence[tuple] = (), ink=alt.Undefined, **rect
+) -> list[alt.Chart]:
+    """The layers of a heatmap: its cells, those without a value, and what is written in them.
+
+    Args:
+        base: with the axes.
+        missing: how a cell without a value looks, such as `hatched`.
+        texts: of each line in a cell its column, the size of the font, and how far it is from the middle.
+        ink: of the texts.
+        rect: how cells look besides their colour.
+    """
+    there = f"isValid(datum.{colour.shorthand.removesuffix(':Q')})"
+    cells = base.transform_filter(there).mark_rect(**rect).encode(color=colour)
+    others = base.transform_filter(f"!{there}").mark_rect(**rect | missing)
+    marks = [(name, base.mark_text(aria=False, fontSize=size, dy=dy)) for name, size, dy in texts]
+    return [cells, others, *(mark.encode(text=f"{name}:N", color=ink) for name, mark in marks)]
+
+
 def hatched(count: int = 12) -> dict:
     """How a rectangle looks in whose place nothing was measured.
 
