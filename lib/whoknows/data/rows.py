@@ -115,7 +115,7 @@ def divided(answers: dict[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFra
 def learned(frames: dict[str, pd.DataFrame], trained_on: str, without: str | None = None) -> pd.DataFrame:
     """The training and validation answers of one model, or those of `ALL_MODELS` in one table.
 
-    Each model's answers to a task are a task of their own, so that knowing who wrote an answer earns nothing on
+    There each model's answers to a task are a task of their own, so that knowing who wrote an answer earns nothing on
     validation, as it earns nothing on the test answers of one model.
 
     Args:
@@ -128,7 +128,9 @@ def learned(frames: dict[str, pd.DataFrame], trained_on: str, without: str | Non
     """
     models = [*frames] if trained_on == ALL_MODELS else [trained_on]
     asked = {model: frames[model][is_learned(frames[model]) & (frames[model]["task"] != without)] for model in models}
-    return pd.concat({model: frame.assign(task=f"{model}: " + frame["task"]) for model, frame in asked.items()})
+    if trained_on == ALL_MODELS:
+        asked = {model: frame.assign(task=f"{model}: " + frame["task"]) for model, frame in asked.items()}
+    return pd.concat(asked)
 
 
 def is_learned(answers: pd.DataFrame) -> pd.Series:

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Iterator
 from html import escape
+from itertools import product
 
 import pandas as pd
 
@@ -63,17 +64,17 @@ def trainable(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tu
     Raises:
         WhoknowsError: see `untrainable`.
     """
-    for trained_on in answers:
-        for seed in seeds:
-            frames = divided(answers, seed)
-            if reason := untrainable(frames, trained_on):
-                warnings.warn(f"nothing is trained on {trained_on}, seed {seed}: {reason}", stacklevel=2)
-            else:
-                yield trained_on, seed, frames
+    by_seed = {seed: divided(answers, seed) for seed in seeds}
+    for trained_on, (seed, frames) in product(answers, by_seed.items()):
+        if reason := untrainable(frames, trained_on):
+            warnings.warn(f"nothing is trained on {trained_on}, seed {seed}: {reason}", stacklevel=2)
+        else:
+            yield trained_on, seed, frames
 
 
 def untrainable_html(answers: dict[str, pd.DataFrame], seeds: list[int]) -> str:
     """On whose answers `trainable` has nothing trained, and why, as HTML; "" if there are none."""
-    reasons = {(name, seed): why_not(divided(answers, seed)[name]) for name in answers for seed in seeds}
-    parts = [f"{name}, seed {seed}: {reason}" for (name, seed), reason in reasons.items() if reason]
+    by_seed = {seed: divided(answers, seed) for seed in seeds}
+    reasons = ((name, seed, why_not(frames[name])) for name, (seed, frames) in product(answers, by_seed.items()))
+    parts = [f"{name}, seed {seed}: {reason}" for name, seed, reason in reasons if reason]
     return f"<p>Nothing is trained on the answers of {escape('; '.join(parts))}.</p>" if parts else ""
