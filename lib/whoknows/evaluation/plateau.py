@@ -56,19 +56,27 @@ def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
             none.
         rows: of those that there are.
     """
-    every, there = cards(folder).values(), {*rows[ESTIMATOR].itertuples(index=False, name=None)}
-    empty = [card for card in every if "untrained" in card and (rows.empty or card["trained_on"] in {*rows["scored"]})]
+    every, scored = cards(folder).values(), {*rows["scored"]}
+    there = {*rows[ESTIMATOR].itertuples(index=False, name=None)}
+    found = [card for card in every if tuple(card[name] for name in ESTIMATOR) in there]
+    return _untrained([card for card in every if rows.empty or card["trained_on"] in scored]) + _released(found)
+
+
+def _untrained(cards: list[dict]) -> str:
+    empty = [card for card in cards if "untrained" in card]
     why = {(card["trained_on"], card["seed"], re.sub("[^a-z ]", "-", card["untrained"])) for card in empty}
     parts = [f"of {name}, seed {seed}: {reason}" for name, seed, reason in sorted(why)]
-    nothing = f"\n\n**Nothing could be trained** on the answers {'; '.join(parts)}." if parts else ""
-    found = [card for card in every if tuple(card[name] for name in ESTIMATOR) in there]
-    known = [(card, re.sub(r"[^\w./-]", "-", card["origin"]["name"])) for card in found if "origin" in card]
+    return f"\n\n**Nothing could be trained** on the answers {'; '.join(parts)}." if parts else ""
+
+
+def _released(cards: list[dict]) -> str:
+    known = [(card, re.sub(r"[^\w./-]", "-", card["origin"]["name"])) for card in cards if "origin" in card]
     names = [f"of {card['reader']} trained on {card['trained_on']} `{name}`" for card, name in known]
     lead = (
         "**Not trained here**, but released by others after a training whose budget and plateau are not known, so that "
         "no verdict rests on it: LoRA + Prompt"
     )
-    return nothing + (f"\n\n{lead} {', '.join(names)}." if names else "")
+    return f"\n\n{lead} {', '.join(names)}." if names else ""
 
 
 def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:

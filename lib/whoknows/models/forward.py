@@ -133,24 +133,32 @@ def _read(
     of_answers = [position for position in positions if position != QUESTION]
     answers, questions = states.split([count * len(of_answers), len(states) - count * len(of_answers)])
     answers = answers.unflatten(0, (len(of_answers), count))
-    of_batch = torch.tensor([batch, [packed.is_queried(t) for t in batch]])
     if QUESTION in positions:
-        features.states[stem("", QUESTION)][send(of_batch[0], reader.device)] = questions
-    for model, branches in branch_of.items():
-        # What a model has no answer to is left out on the CPU, so that no batch waits for the device.
-        known = torch.cat([of_batch, torch.tensor([branches])])[:, torch.tensor(branches) >= 0]
-        rows, asked, at = send(known, reader.device)
-        for position, some in zip(of_answers, answers):
-            there = some[at]
-            if position == QUERY:
-                there = there.where(asked.bool()[:, None, None], torch.nan)
-            features.states[stem(model, position)][rows] = there
-        features.zero_shot[model][rows] = logits[at].where(asked.bool(), torch.nan)
+        features.states[stem("", QUESTION)][send(torch.tensor(batch), reader.device)] = questions
+    _put_answers(features, packed, batch, dict(zip(of_answers, answers)), logits, branch_of)
     if features.cached is not None:
         for row, t in enumerate(batch):
             features.cached[starts[t] : starts[t + 1]] = cached[row, : starts[t + 1] - starts[t]]
     bad = [~torch.isfinite(some).all(dim=-1) for some in (answers, questions)]
     return torch.cat([bad[0].any(dim=0), bad[1]]), branch_of
+
+
+def _put_answers(
+    features: Features, packed: PackedBatch, batch: list[int], states: dict[str, torch.Tensor], logits: torch.Tensor,
+    branch_of: dict[str, list[int]],
+) -> None:  # fmt: skip
+    """Fills in what a batch has of answers: hidden states of the branches, by position, and their log-odds of yes."""
+    of_batch = torch.tensor([batch, [packed.is_queried(t) for t in batch]])
+    for model, branches in branch_of.items():
+        # What a model has no answer to is left out on the CPU, so that no batch waits for the device.
+        known = torch.cat([of_batch, torch.tensor([branches])])[:, torch.tensor(branches) >= 0]
+        rows, asked, at = send(known, logits.device)
+        for position, some in states.items():
+            there = some[at]
+            if position == QUERY:
+                there = there.where(asked.bool()[:, None, None], torch.nan)
+            features.states[stem(model, position)][rows] = there
+        features.zero_shot[model][rows] = logits[at].where(asked.bool(), torch.nan)
 
 
 def p_true_logit(reader: Reader, hidden: torch.Tensor) -> torch.Tensor:
