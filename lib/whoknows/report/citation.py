@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 from html import escape
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from nbformat import NotebookNode
 
 from whoknows.data import files
 from whoknows.data.files import ROOT
+from whoknows.run import provenance
 
 ANSWER = re.compile(r'<p class="answer">(.*?)</p>', re.DOTALL)
 PREVIEW = "preview.png"
@@ -72,11 +72,7 @@ def zenodo(about: dict, answer: str) -> dict:
 
 def date() -> str:
     """The day of the checkout's commit; "" without git."""
-    asked = ["git", "log", "-1", "--format=%cs"]
-    try:
-        return subprocess.run(asked, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
-    except OSError:
-        return ""
+    return provenance.git("log", "-1", "--format=%cs")
 
 
 def preview(landing: NotebookNode, about: dict, static: Path) -> dict[str, str]:

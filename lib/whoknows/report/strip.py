@@ -3,7 +3,6 @@
 import html
 import os
 import re
-import subprocess
 from pathlib import Path
 from urllib.parse import quote
 
@@ -14,6 +13,7 @@ from nbformat.v4 import new_markdown_cell
 from whoknows.data import files, tables
 from whoknows.data.files import ROOT
 from whoknows.report.pack import SMALL
+from whoknows.run import provenance
 
 COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
@@ -73,11 +73,7 @@ def launch(path: str, commit: str) -> dict[str, str]:
 
 def repository() -> str:
     """Where this repository is on GitHub, https://github.com/owner/name, by the environment or git; "" if nowhere."""
-    asked = ["git", "remote", "get-url", "origin"]
-    try:
-        remote = os.environ.get(REPOSITORY) or subprocess.run(asked, capture_output=True, text=True, cwd=ROOT).stdout
-    except OSError:
-        remote = ""
+    remote = os.environ.get(REPOSITORY) or provenance.git("remote", "get-url", "origin", at=ROOT)
     place = re.search(r"(?:^|//|@)github\.com[:/]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", remote.strip())
     return f"https://github.com/{place[1]}" if place else ""
 

@@ -107,8 +107,12 @@ def machine() -> str:
 
 def commit() -> str:
     """The commit of the checkout, with `-dirty` if files differ from it; empty without git."""
-    command = ["git", "describe", "--always", "--dirty"]
+    return git("describe", "--always", "--dirty")
+
+
+def git(*command: str, at: Path = Path(__file__).parent) -> str:
+    """What a command of git says of a checkout; "" without git."""
     try:
-        return subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent).stdout.strip()
+        return subprocess.run(["git", *command], capture_output=True, text=True, cwd=at).stdout.strip()
     except OSError:
         return ""
