@@ -118,19 +118,15 @@ def by_cell(samples: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     return asked.groupby([*CELL, "seed"]).mean().groupby(CELL).mean()
 
 
-def interval(samples: pd.DataFrame, level: float = LEVEL) -> pd.DataFrame:
+def interval(samples: pd.DataFrame) -> pd.DataFrame:
     """Percentile interval of each line: columns low and high."""
-    tail = (1 - level) / 2
+    tail = (1 - LEVEL) / 2
     ends = samples.quantile([tail, 1 - tail], axis=1)  # leaves NaN out
     return pd.DataFrame({"low": ends.iloc[0].to_numpy(), "high": ends.iloc[1].to_numpy()}, index=samples.index)
 
 
 def p_value(differences: np.ndarray) -> float:
-    """Two-sided p-value of a difference of zero: twice the rarer sign's share of resamples, never 0.
-
-    Args:
-        differences: [times]; NaN are left out, and NaN is the value if there is nothing else.
-    """
+    """Two-sided p-value of no difference, from [times]: twice the rarer sign's share, never 0; NaN of none."""
     return min(p_below(differences, 0), p_below(-differences, 0))
 
 

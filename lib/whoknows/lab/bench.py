@@ -148,18 +148,15 @@ QUESTIONS = {"cpu": 64, "cuda": 1024}
 PLAIN_TOKENS = 16384  # of the plain way where the grid says null: what one would choose by hand
 
 
-def bench(chosen: grid.Grid, count: int | None = None) -> pd.DataFrame:
+def bench(chosen: grid.Grid) -> pd.DataFrame:
     """Measures every model of a grid on its first training task.
-
-    Args:
-        count: questions to measure with; None for as many as the device deserves.
 
     Returns:
         One line per model and stage: model, stage, ours_per_second, plain_per_second, ratio, share_of_matmul_rate,
         unit (what the rates count), tokens_per_second (real tokens, ours), ours_peak_gb and plain_peak_gb (of a GPU's
         memory, else NaN), repeats, device, precision.
     """
-    table, lines, answered = sample(chosen, count or QUESTIONS[loading.device().type]), [], {}
+    table, lines, answered = sample(chosen, QUESTIONS[loading.device().type]), [], {}
 
     def add(model: str, stage: str, rates: dict) -> None:
         lines.append({"model": model, "stage": stage} | rates)

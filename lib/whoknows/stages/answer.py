@@ -60,11 +60,7 @@ def answer(
     Raises:
         WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
     """
-    asked = questions[questions["split"] != SHOT].reset_index(drop=True)
-    if asked.empty:
-        raise WhoknowsError(
-            "answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid"
-        )
+    asked = without_examples(questions)
     groups = dict(iter(asked.groupby("task", sort=False)))
     shots = {task: questions[(questions["split"] == SHOT) & (questions["task"] == task)] for task in groups}
     ids = {
@@ -87,6 +83,16 @@ def answer(
         return pd.concat(tables) if tables else pd.DataFrame()
     answers = pd.concat(tables).sort_index()
     return judge.graded(asked.assign(**answers), log)
+
+
+def without_examples(questions: pd.DataFrame) -> pd.DataFrame:
+    """The questions that are asked; raises a WhoknowsError if there is none."""
+    asked = questions[questions["split"] != SHOT].reset_index(drop=True)
+    if asked.empty:
+        raise WhoknowsError(
+            "answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid"
+        )
+    return asked
 
 
 def _refuse_too_long(

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.prompts import conversation, shown
 from whoknows.data.questions import SHOT
 from whoknows.stages import judge
-from whoknows.stages.answer import summary
+from whoknows.stages.answer import summary, without_examples
 from whoknows.stages.endpoint import Endpoint, Missed, Request, Said
 
 KEY = "WHOKNOWS_API_KEY"  # the environment variable with the endpoint's key, if it wants one
@@ -47,11 +46,7 @@ def answer(
     Raises:
         WhoknowsError: there is no question to answer, or no answer to any; or see `Endpoint`.
     """
-    asked = questions[questions["split"] != SHOT].reset_index(drop=True)
-    if asked.empty:
-        raise WhoknowsError(
-            "answer: questions.parquet has no question beside its few-shot examples; raise tasks[].size in the grid"
-        )
+    asked = without_examples(questions)
     shots = dict(iter(questions[questions["split"] == SHOT].groupby("task")))
     examples = {task: ([*shot["question"]], [*map(shown, shot["gold"])]) for task, shot in shots.items()}
     options = {"model": api["model"], "temperature": 0, "max_tokens": max_new_tokens, "logprobs": True}
@@ -102,11 +97,7 @@ def counts(answers: pd.DataFrame, missed: pd.DataFrame, questions: pd.DataFrame)
 
 
 def missed_html(missed: pd.DataFrame) -> str:
-    """How many questions have no answer, and what the endpoint did with them, as HTML.
-
-    Args:
-        missed: as `answer` returns.
-    """
+    """How many questions `answer` has `missed`, and what the endpoint did with them, as HTML."""
     if missed.empty:
         return "<p>The endpoint answered every question.</p>"
     sentence = f"{len(missed):,} questions have no answer, and are missing from all that is said of this model."

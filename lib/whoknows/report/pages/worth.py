@@ -274,21 +274,12 @@ def _shared(lines: pd.DataFrame) -> pd.Series:
     return lines["n"].astype(str) + " test questions; each model alone is right on " + alone + " or more"
 
 
-def _less(line, before: str = "") -> str:
-    """A difference of AUROC with its interval, and what keeps it from a verdict."""
-    ends = [style.signed(value, 3) for value in (line.difference, line.difference_low, line.difference_high)]
-    return _noted(line, before, "", *ends)
-
-
-def _points_less(line, before: str = "") -> str:
-    """The same of a share, in percentage points."""
-    ends = [style.signed(100 * value, 1) for value in (line.difference, line.difference_low, line.difference_high)]
-    return _noted(line, before, " points", *ends)
-
-
-def _noted(line, before: str, unit: str, difference: str, low: str, high: str) -> str:
+def _less(line, before: str = "", unit: str = " points") -> str:
+    """A difference with its interval, and what keeps it from a verdict; of a share in percentage points."""
     if pd.isna(line.difference):
         return f"{before}{line.says}" if line.says else ""
+    values = (line.difference, line.difference_low, line.difference_high)
+    difference, low, high = (style.signed(100 * value, 1) if unit else style.signed(value, 3) for value in values)
     note = "" if line.says in (benefits.OVER, benefits.UNDER) else f", {line.says}"
     return f"{before}{difference}{unit} ({low} to {high}{note})"
 
@@ -330,9 +321,9 @@ def stack_sentences(table: pd.DataFrame, models: list[str]) -> str:
             f"the likelihood alone reaches an AUROC of {first['value']:.2f} ({first['low']:.2f} to {first['high']:.2f})"
         )
         pairs = [line for line in stacks.itertuples() if len(line.method.split(AND)) == 2]
-        added = [f"{METHOD_TITLES[line.method.split(AND)[1]]} {_less(line)}" for line in pairs]
+        added = [f"{METHOD_TITLES[line.method.split(AND)[1]]} {_less(line, unit='')}" for line in pairs]
         last = stacks.iloc[-1]
-        whole = f" All together reach {last['value']:.2f}, {_less(last)}." if len(stacks) > len(pairs) else ""
+        whole = f" All together reach {last['value']:.2f}, {_less(last, unit='')}." if len(stacks) > len(pairs) else ""
         texts.append(f"- **{model}**: {lead}. What is added to it: {'; '.join(added)}.{whole}")
     return "\n".join(texts)
 
@@ -363,9 +354,7 @@ def _selected(coverage, right, equal) -> str:
     if not coverage.value:
         return f"{coverage.label} has no threshold that reaches it on validation"
     among = "too few to tell how many are right" if pd.isna(right.value) else f"of which {_share(right)} are right"
-    as_many = (
-        _points_less(equal, ", and at the likelihood's coverage ") if equal and coverage.method != BASELINE else ""
-    )
+    as_many = _less(equal, ", and at the likelihood's coverage ") if equal and coverage.method != BASELINE else ""
     note = f", {coverage.says}" if equal is None and coverage.says else ""
     return f"{coverage.label} answers {_share(coverage)}, {among}{as_many}{note}"
 
@@ -378,7 +367,7 @@ def pick_sentences(table: pd.DataFrame) -> str:
         one, other = (known[benefits.ALONE.format(model)] for model in (weak, strong))
         lead = f"alone {one:.0%} and {other:.0%} are right, with an oracle {known[benefits.ORACLE]:.0%}"
         by = group[(group["kind"] == benefits.SINGLE) & group["method"].isin(decisions.METHODS)]
-        picks = [f"{line.label} {_points_less(line)}" for line in by.itertuples()]
+        picks = [f"{line.label} {_less(line)}" for line in by.itertuples()]
         gained = f" Picking by confidence, less {strong} alone: {'; '.join(picks)}." if picks else ""
         texts.append(f"- **{weak} and {strong}**: {lead}.{gained}")
     return "\n".join(texts) or NO_PAIR
@@ -400,7 +389,7 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
         for line in gains.itertuples():
             value, low, high = (style.signed(100 * number, 1) for number in (line.value, line.low, line.high))
             ends = f"{value} points ({low} to {high})"
-            less = _points_less(line, ", " if pd.isna(line.difference) else ", less the likelihood ")
+            less = _less(line, ", " if pd.isna(line.difference) else ", less the likelihood ")
             parts.append(f"{line.label} {line.says if pd.isna(line.value) else ends + less}")
         lead = f"with half of the answers handed on, accuracy is {', '.join(at_half)}"
         mean = f" Mean gain over random, over all shares: {'; '.join(parts)}." if parts else ""
