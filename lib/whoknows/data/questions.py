@@ -40,11 +40,7 @@ def position(question: str, salt: str) -> float:
 
 
 def split_of(question: str, splits: dict[str, float]) -> str:
-    """The split of a question, by the hash of its normalised text.
-
-    Args:
-        splits: share of each of train, validation and test; they sum to 1.
-    """
+    """The split of a question, by the hash of its normalised text and the share of each split, which sum to 1."""
     place = position(question, "split")
     if place < splits["train"]:
         return "train"

@@ -85,11 +85,7 @@ class Progress:
     kept: list[torch.Tensor] = field(default_factory=list)
 
     def look(self, loss: float, auroc: float, seconds: float) -> None:
-        """Records the AUROC on validation, and keeps the weights if they are the best so far.
-
-        Args:
-            seconds: spent in training steps since the look before.
-        """
+        """Records the AUROC on validation and the seconds of steps since the last look; keeps the best weights."""
         if self.best < 0 or auroc > self.history[self.best]["validation_auroc"]:
             self.best, self.kept = len(self.history), [weight.detach().clone() for weight in self.weights]
         seconds += self.history[-1]["seconds"] if self.history else 0.0

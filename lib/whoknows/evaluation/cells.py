@@ -79,11 +79,7 @@ def own_reader(scored: pd.Series, readers: Sequence[str] = ()) -> pd.Series:
 
 
 def native_rows(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
-    """The rows of what read and was trained on the very model that is scored, or needs neither.
-
-    Args:
-        readers: see `own_reader`.
-    """
+    """The rows of what read (see `own_reader`) and was trained on the very model that is scored, or needs neither."""
     reader = (rows["reader"] == "") | (rows["reader"] == own_reader(rows["scored"], readers))
     return rows[reader & ((rows["trained_on"] == "") | (rows["trained_on"] == rows["scored"]))]
 

@@ -54,11 +54,7 @@ def tested(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
 
 
 def of_both(one: dict[int, pd.DataFrame], other: dict[int, pd.DataFrame]) -> dict[int, tuple[pd.DataFrame, ...]]:
-    """By seed that both have, the test answers of two models to the questions that both answered.
-
-    Args:
-        one, other: as `tested` returns.
-    """
+    """By seed that both have, of two models' `tested` the answers to the questions that both answered."""
     seeds = [seed for seed in one if seed in other]
     if not seeds:
         return {}

@@ -18,11 +18,7 @@ IGNORED = -100  # a label that no loss is computed for
 
 @torch.inference_mode()
 def answer(reader: Reader, prompts: list[list[int]], max_new_tokens: int) -> list[str]:
-    """What `generate` writes greedily, up to the line end, for one batch that is padded on the left.
-
-    Args:
-        prompts: ids of few-shot examples and question.
-    """
+    """What `generate` writes greedily after these ids, up to the line end, for one batch padded on the left."""
     inputs = padded(prompts, "left", reader.device)
     line_ends = [ids[0] for ids in map(reader.encode, ("\n", "\n\n")) if len(ids) == 1]
     ends = sorted({*reader.ends, *line_ends})

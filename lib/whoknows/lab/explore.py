@@ -121,11 +121,7 @@ class Results:
 
 
 def fit(train: Labelled, strength: float) -> Logistic:
-    """The logistic probe of one layer and one strength, which need not be chosen.
-
-    Args:
-        train: hidden states [n, 1, width]; both grades occur.
-    """
+    """The logistic probe of one strength, which need not be chosen, from states [n, 1, width] with both grades."""
     probe, x = Logistic([0], [strength]), train.hidden[:, 0].float()
     mean, scale = standardise(x)
     (weights,) = logistic_path((x - mean) / scale, torch.from_numpy(train.correct.astype(np.float32)), [strength])

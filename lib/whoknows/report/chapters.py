@@ -141,11 +141,7 @@ def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
 
 
 def lead_on(page: Chapter, text: str, parts: list[Chapter]) -> None:
-    """Ends a page with links to the pages that belong to it; without such pages nothing is added.
-
-    Args:
-        text: Markdown that says what the links lead to.
-    """
+    """Ends a page with a text in Markdown and links to the pages that it is about, if there are some."""
     if parts:
         links = [f"[{STAGES[part.name.removeprefix('beside-')]}]({part.name}.ipynb)" for part in parts]
         page.notebook.cells.append(new_markdown_cell(f"{text}: {', '.join(links)}.", id="parts"))

@@ -24,11 +24,7 @@ CALL = "})({"  # where Altair's script of a chart hands over its specification
 
 
 def slim(html: Path) -> None:
-    """Makes a built book lighter.
-
-    Args:
-        html: its folder.
-    """
+    """Makes the built book in a folder lighter."""
     _keep_used(html)
     for path in html.glob("_sources/**/*.ipynb"):
         files.write_text(path, without_outputs(path.read_text(encoding="utf-8")))

@@ -31,11 +31,7 @@ def inputs(values: dict) -> dict[str, str]:
 
 
 def outputs(values: dict) -> dict[str, str]:
-    """SHA-256, as of `inputs`, of the files and folders that a notebook wrote.
-
-    Args:
-        values: its parameters.
-    """
+    """SHA-256, as of `inputs`, of the files and folders that a notebook with these parameters wrote."""
     paths = [Path(values[key]) for key in ("out", "rows_out") if values.get(key)]
     return {str(path): _digest(path) for path in paths if path.exists()}
 
@@ -66,11 +62,7 @@ def _written(path: Path) -> int:
 
 
 def precision(values: dict) -> dict[str, str]:
-    """The number format of a notebook that loads a language model, as `precision`; of any other nothing.
-
-    Args:
-        values: its parameters.
-    """
+    """As `precision` the number format of a notebook with these parameters, if it loads a language model."""
     asked = values.get("precision") if "batch_tokens" in values else None
     if asked == "auto":
         from whoknows.models import loading  # takes seconds to import

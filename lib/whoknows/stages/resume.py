@@ -36,11 +36,7 @@ def slices(count: int, size: int) -> list[slice]:
 
 
 def mine(count: int, shard: list[int] | None) -> list[int]:
-    """Which of so many parts a job does.
-
-    Args:
-        shard: [which, of how many] jobs; None does all.
-    """
+    """Which of so many parts a job does: its shard is [which, of how many] jobs, and without one it does all."""
     which, jobs = shard or (0, 1)
     return list(range(which, count, jobs))
 

@@ -131,11 +131,7 @@ def _probe(frame: pd.DataFrame, hidden: torch.Tensor, layers, strengths: list[fl
 def _looks(
     kept: Path, load: Callable[[], Reader], settings: dict, seed: int, batch_tokens: int | None, **more
 ) -> list[dict]:
-    """The history of one training; taken from where it is kept if it was done before.
-
-    Args:
-        more: the other arguments of `prepare`.
-    """
+    """The history of one training, from where it is kept if it was done; `more` is for `prepare`."""
     done, progress = kept.with_name(f"{kept.name}.json"), kept.with_name(f"{kept.name}.pt")
     if not done.exists():
         reader = load()

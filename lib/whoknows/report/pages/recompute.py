@@ -132,11 +132,7 @@ def packed(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: 
 
 
 def html(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: list[str], tasks: list[dict]) -> str:
-    """The widget as HTML: its data, and what stands there where the book's script does not run.
-
-    Args:
-        rows, table, models, readers, tasks: as for `packed`.
-    """
+    """What `packed` makes of the same as HTML, and what stands there where the book's script does not run."""
     # within a script "<" alone could end it, whatever a name holds
     data = json.dumps(packed(rows, table, models, readers, tasks), separators=(",", ":")).replace("<", "\\u003c")
     return f'<div class="recompute"><p>{escape(UNREAD)}</p><script type="application/json">{data}</script></div>'

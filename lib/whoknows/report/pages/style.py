@@ -219,11 +219,7 @@ def headed(drawn: pd.DataFrame, name: str) -> alt.Row:
 
 
 def interval_bars(base: alt.Chart, title=alt.Undefined, scale=alt.Undefined, **encodings) -> alt.Chart:
-    """A horizontal bar from low to high for each line of the data.
-
-    Args:
-        title, scale: of the x axis.
-    """
+    """A horizontal bar from low to high for each line of the data; title and scale are those of the x axis."""
     return base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q", **encodings)
 
 
@@ -252,11 +248,7 @@ def heatmap(
 
 
 def hatched(count: int = 12) -> dict:
-    """How a rectangle looks in whose place nothing was measured.
-
-    Args:
-        count: of the stripes.
-    """
+    """How a rectangle looks in whose place nothing was measured; with so many stripes."""
     # two stops at one place make a hard edge, so the gradient is a hatch
     shades = ["#8883", "#8887"]
     stops = [(edge / count, shades[i % 2]) for i in range(count) for edge in (i, i + 1)]
