@@ -286,15 +286,12 @@ def learned_from_html(table: pd.DataFrame) -> str:
     parts, of = [], whose(table)
     for scored, cells in table.groupby("scored", sort=False) if len({*table["label"]}) > 1 else ():
         values = style.with_interval(cells["auroc"], cells["low"], cells["high"])
-        shown = pd.DataFrame(
-            {
-                "Method": cells["method"].map(METHOD_TITLES),
-                "Trained on": cells["label"],
-                "Training answers": cells["training_answers"],
-                "AUROC, 95 % interval": [value or f"— ({why})" for value, why in zip(values, cells["reason"])],
-                "Difference from self-trained": _less(cells),
-            }
-        )
+        shown = pd.DataFrame({
+            "Method": cells["method"].map(METHOD_TITLES), "Trained on": cells["label"],
+            "Training answers": cells["training_answers"],
+            "AUROC, 95 % interval": [value or f"— ({why})" for value, why in zip(values, cells["reason"])],
+            "Difference from self-trained": _less(cells),
+        })  # fmt: skip
         caption = f"{scored} {of[scored]}: {cells['n_right'].iloc[0]} right of {cells['n'].iloc[0]}"
         parts.append(style.captioned(shown.to_html(index=False), caption))
     return "\n".join(parts)

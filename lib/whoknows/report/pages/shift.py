@@ -1,6 +1,7 @@
 """Shift: how well an estimator scores answers to questions of tasks that it was not trained on.
 
-`x_chart`, `x_html` and `x_sentences` show what `x` returns, unless they say what else they take.
+`x_chart`, `x_html` and `x_sentences` show what `x` returns. Rows are of any methods, tasks are the grid's, dicts with
+name and role, and of readers see `cells.native_rows`.
 """
 
 from collections.abc import Sequence
@@ -25,11 +26,6 @@ CHANGE = {"estimate": "change", "low": "change_low", "high": "change_high"}
 
 def shift(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) -> pd.DataFrame:
     """The native cells in-distribution and on every test set that nobody was trained on, and how each changes.
-
-    Args:
-        rows: rows of any methods.
-        tasks: the grid's tasks, dicts with name and role.
-        readers: see `cells.native_rows`.
 
     Returns:
         The columns of `cells.measure`, AUROC alone, and change (AUROC less that in-distribution), change_low,
@@ -69,9 +65,6 @@ def _shifts(tasks: list[dict], rows: pd.DataFrame) -> dict[str, list[str]]:
 def left_out(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
     """For each method, reader that scores its own answers and task: AUROC, trained with and without that task.
 
-    Args:
-        readers: see `cells.native_rows`.
-
     Returns:
         method, scored, task, with_task, without_task (means over the seeds that both have; NaN where right or wrong
         answers are too few), low and high of without less with, n_right, n_rarer, and unsettled (of the two).
@@ -107,10 +100,7 @@ def transfer(
     """The native probes that were trained on one task alone, and on all of them, on the test answers of every task.
 
     Args:
-        rows: rows of any methods.
         answers: for each model its graded answers, of which those to train questions are counted.
-        tasks: the grid's tasks, dicts with name and role.
-        readers: see `cells.native_rows`.
 
     Returns:
         The columns of `cells.measure`, AUROC alone, and learned (a task, or `TOGETHER`) and training_answers. No place
@@ -259,18 +249,12 @@ def left_out_html(table: pd.DataFrame) -> str:
         return "<p>No estimator was trained with a task left out.</p>"
     with_it, without_it = table["with_task"], table["without_task"]
     changes = style.with_interval(without_it - with_it, table["low"], table["high"], sign="+")
-    shown = pd.DataFrame(
-        {
-            "Method": table["method"].map(METHOD_TITLES),
-            "Model": table["scored"],
-            "Task": table["task"],
-            "Right answers": table["n_right"],
-            "Trained with it": with_it.map("{:.3f}".format, na_action="ignore"),
-            "Trained without it": without_it.map("{:.3f}".format, na_action="ignore"),
-            "Change, 95 % interval": [change or "—" for change in changes],
-        }
-    )
-    return shown.to_html(index=False, na_rep="—")
+    columns = {
+        "method": "Method", "scored": "Model", "task": "Task", "n_right": "Right answers",
+        "with_task": "Trained with it", "without_task": "Trained without it", "change": "Change, 95 % interval",
+    }  # fmt: skip
+    forms = dict.fromkeys(("with_task", "without_task"), "{:.3f}".format) | {"method": METHOD_TITLES.get}
+    return style.columns_html(table.assign(change=changes), columns, **forms)
 
 
 def shift_sentences(table: pd.DataFrame) -> str:
@@ -292,11 +276,7 @@ def shift_sentences(table: pd.DataFrame) -> str:
 
 
 def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
-    """For each model, how a probe that was trained on one task does on that task and on others, as Markdown.
-
-    Args:
-        tasks: the grid's tasks, dicts with name and role.
-    """
+    """For each model, how a probe that was trained on one task does on that task and on others, as Markdown."""
     trained = [task["name"] for task in tasks if task["role"] == "train"]
     if len(trained) < 2:
         return "This grid trains on one task, so there is no transfer between tasks to train on."
