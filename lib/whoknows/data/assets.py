@@ -109,10 +109,7 @@ MODELS = tuple(name for name, asset in ASSETS.items() if asset.gguf)
 
 
 def fetch(name: str) -> Path:
-    """The folder of an asset, which is downloaded, verified, unpacked and converted if it is not there yet.
-
-    Args:
-        name: a key of ASSETS.
+    """The folder of one of ASSETS, which is downloaded, verified, unpacked and converted if it is not there yet.
 
     Raises:
         WhoknowsError: the name is unknown, the asset cannot be had, or its folder was damaged since.

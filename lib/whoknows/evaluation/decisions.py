@@ -169,11 +169,7 @@ def most_confident(logit: np.ndarray, count: float) -> np.ndarray:
 
 
 def stronger(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """Whether the other of two models is right more often on the validation questions that both answered, or as often.
-
-    Args:
-        one, other: rows of each model's answers.
-    """
+    """Whether the other model, by rows, is right as often or more on validation questions that both answered."""
     grades = [
         rows[rows["split"] == "validation"].drop_duplicates("question_id").set_index("question_id")["correct"]
         for rows in (one, other)

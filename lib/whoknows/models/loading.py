@@ -201,11 +201,7 @@ class Reader:
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: list[str], before: str = ANCHOR, **options) -> list[list[int]]:
-        """The same for many texts at once, which a fast tokenizer does on all cores, each as it stands after `before`.
-
-        Args:
-            options: of the tokenizer.
-        """
+        """The same for many texts at once, each as it stands after `before`; options are those of the tokenizer."""
         if not texts:
             return []
         pieces = [before, *(before + text for text in texts)]

@@ -29,12 +29,7 @@ MANIFEST, ZENODO = "manifest.json", ".zenodo.json"
 
 
 def archive(grid_file: Path, results: Path, folder: Path) -> Path:
-    """Writes a folder with the bundle of a run, and what of it is wanted alone: manifest, metadata and PDF.
-
-    Args:
-        grid_file: of the run.
-        results: its results.
-        folder: is made anew.
+    """Writes a new folder with the bundle of a run, and what of it is wanted alone: manifest, metadata and PDF.
 
     Returns:
         The bundle.
@@ -65,10 +60,7 @@ def archive(grid_file: Path, results: Path, folder: Path) -> Path:
 
 
 def check(run: list[chapters.Chapter], chosen: grid.Grid, results: Path, grid_file: Path) -> None:
-    """Whether a run is finished and its report is that of the run.
-
-    Args:
-        run: as `chapters.collect` returns.
+    """Whether a run, as `chapters.collect` returns it, is finished and its report is that of the run.
 
     Raises:
         WhoknowsError: it is not; the sentence says what is missing.
@@ -96,12 +88,7 @@ def _written(path: Path) -> int:
 
 
 def members(results: Path, packed: Path) -> dict[str, Path]:
-    """The files of a bundle, by their names in it.
-
-    Args:
-        results: of the run.
-        packed: folder with the packed run, data/.
-    """
+    """The files of a bundle, by their names in it: of results, and of a folder with the packed run, data/."""
     built, notebooks = results / "book" / "_build", sorted((results / "notebooks").glob("*.ipynb"))
     is_small = sum(path.stat().st_size for path in notebooks) <= LARGEST
     paths = {f"html/{path.relative_to(built / 'html')}": path for path in (built / "html").rglob("*")}
@@ -117,12 +104,7 @@ def digest(path: Path) -> dict[str, str | int]:
 
 
 def bundle(path: Path, parts: dict[str, Path], top: str) -> None:
-    """Writes a zip file that depends on the names and the contents of its files alone.
-
-    Args:
-        parts: the files by their names.
-        top: the folder that they unpack to.
-    """
+    """Writes a zip file, unpacked to `top`, that depends on names and contents of its parts alone."""
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as zipped:
         for name, part in sorted(parts.items()):
             entry = zipfile.ZipInfo(f"{top}/{name}", WHEN)

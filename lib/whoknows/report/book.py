@@ -215,11 +215,7 @@ VERSIONS = {
 
 
 def write_charts(folder: Path) -> None:
-    """Writes charts.js, which every page loads, and vega.js, which charts.js loads where there is a chart.
-
-    Args:
-        folder: static files of the book.
-    """
+    """Writes charts.js, which every page loads, and vega.js, which charts.js loads where there is a chart."""
     # Altair's pages load Vega from another host unless they find these very versions.
     versions = f"window.VEGA_DEBUG = {VERSIONS};\n"
     files.write_text(folder / "charts.js", versions + (ROOT / "book" / "_static" / "charts.js").read_text())

@@ -148,11 +148,7 @@ def lead_on(page: Chapter, text: str, parts: list[Chapter]) -> None:
 
 
 def landing(first: Chapter, others: list[Chapter], byline: str) -> nbformat.NotebookNode:
-    """The heatmaps' notebook as the first page, with who made it and what failed on top, and how long the run took.
-
-    Args:
-        byline: as `citation.byline` returns.
-    """
+    """The heatmaps' notebook as the first page, with its `citation.byline`, what failed, and how long the run took."""
     notebook = first.notebook.copy()
     notebook.cells = [part for cell in notebook.cells for part in (cell, *_ran(cell, [first, *others]))]
     failed = [f"- [{other.heading}](run/{other.name}.ipynb)" for other in others if other.failed]

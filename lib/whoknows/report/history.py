@@ -56,12 +56,7 @@ def _flat(value, name: str = "") -> Iterator[tuple[str, object]]:
 
 
 def before(path: Path, now: dict) -> dict | None:
-    """The summary of the run before this one, or None; that of this one is kept for the next.
-
-    Args:
-        path: the file with both.
-        now: as `summary` returns, of a finished run.
-    """
+    """The summary of the run before a finished one, or None; both are kept in the file, this one for the next."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         last, earlier = kept["now"], kept["before"]
@@ -74,12 +69,7 @@ def before(path: Path, now: dict) -> dict | None:
 
 
 def section(old: dict | None, now: dict | None) -> str:
-    """The section of the page *The run*, as Markdown.
-
-    Args:
-        old: as `before` returns.
-        now: as `summary` returns; None if a stage failed.
-    """
+    """The section of the page *The run*, as Markdown, of two summaries; there is none now if a stage failed."""
     if not now or not old:
         return "\n".join([TITLE, "", NOTHING if now else UNFINISHED, ""])
     table = moved(old["values"], now["values"])

@@ -24,12 +24,7 @@ SMALL = {"compression": "zstd", "compression_level": 19}
 
 
 def pack(grid_file: Path, results: Path, folder: Path) -> None:
-    """Writes a folder with all that the pages of results need of a run.
-
-    Args:
-        grid_file: of the run.
-        results: its results.
-        folder: is made anew.
+    """Writes a new folder with all that the pages of results need of a run.
 
     Raises:
         WhoknowsError: a part of the run is missing.

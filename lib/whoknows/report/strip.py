@@ -50,12 +50,7 @@ def add(notebook: NotebookNode, name: str, static: Path, up: str, precision: str
 
 
 def launch(path: str, commit: str) -> dict[str, str]:
-    """Addresses that open a file of this repository elsewhere, by what a link says; empty if it has no public home.
-
-    Args:
-        path: within the repository.
-        commit: as the run recorded it.
-    """
+    """Addresses that open a file of this repository, at a commit, elsewhere; empty if it has no public home."""
     home = repository()
     if not home:
         return {}

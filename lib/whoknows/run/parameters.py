@@ -205,10 +205,7 @@ def settings(grid: Grid) -> str:
 
 
 def beside(grid: Grid, page: str) -> str:
-    """Parameters of a page of results for the packed run that a grid names.
-
-    Args:
-        page: one of `beside_pages`.
+    """Parameters of one of `beside_pages` for the packed run that a grid names.
 
     Raises:
         WhoknowsError: the folder holds no packed run.

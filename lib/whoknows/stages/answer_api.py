@@ -84,12 +84,7 @@ def run(
 
 
 def counts(answers: pd.DataFrame, missed: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
-    """What `answer.summary` returns, and for each task how many answers are empty, were cut, and have a probability.
-
-    Args:
-        answers, missed: as `answer` returns.
-        questions: all that were asked.
-    """
+    """What `answer.summary` returns of all questions asked, and of each task how many are empty, cut or rated."""
     marks = answers.assign(empty=answers["answer"] == "", cut=answers["is_cut"], rated=answers["sum_logprob"].notna())
     counted = marks.groupby("task", sort=False)[["empty", "cut", "rated"]].sum()
     answered = questions[~questions["question_id"].isin(missed["question_id"])]

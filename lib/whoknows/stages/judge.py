@@ -104,12 +104,7 @@ def log_of(out: Path | str) -> Path:
 
 
 def counts(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
-    """For each task, if a judge grades one of them: who grades it, and how many answers have no verdict; else nothing.
-
-    Args:
-        questions: all that were asked.
-        answers: to them, as `graded` returns.
-    """
+    """For each task that was asked, if a judge grades one: who grades it, and how many answers have no verdict."""
     tasks = questions[questions["split"] != SHOT].groupby("task", sort=False)
     missing = tasks.size().sub(answers.groupby("task").size(), fill_value=0).astype(int)
     table = pd.DataFrame({"graded by": tasks["kind"].first().map(named), "without a verdict": missing[[*tasks.groups]]})

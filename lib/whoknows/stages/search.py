@@ -39,9 +39,6 @@ def cell(
 ) -> pd.DataFrame:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
-    Args:
-        reader: its name; the other parameters are those of the notebook.
-
     Returns:
         What `run` returns.
 

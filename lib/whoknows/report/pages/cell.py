@@ -47,11 +47,7 @@ def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
 
 
 def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
-    """ROC, risk-coverage, reliability and the distribution of confidence, for every scored model and test set.
-
-    Args:
-        rows: of one cell, all seeds.
-        tasks: the grid's tasks, dicts with name and role.
+    """ROC, risk-coverage, reliability and confidences of a cell, all seeds, for every scored model and test set.
 
     Returns:
         method, scored, test_set, curve, series, x, y; low and high for reliability. ROC and risk are means over tasks

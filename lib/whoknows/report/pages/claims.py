@@ -376,11 +376,7 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd
 
 
 def claims_sentences(claims: list[Claim], table: pd.DataFrame, verdicts: pd.DataFrame) -> str:
-    """Each claim with its verdicts and the differences that decided them, as Markdown.
-
-    Args:
-        claims: as `load` returns.
-    """
+    """Each claim, as `load` gives it, with its verdicts and the differences that decided them, as Markdown."""
     lines = []
     for claim in claims:
         lines += [f"### {claim.claim}", "", f"> {claim.says}", ""]

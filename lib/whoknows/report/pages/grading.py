@@ -160,12 +160,7 @@ def grading_sentences(table: pd.DataFrame) -> str:
 
 
 def run_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
-    """How the run has graded the test answers of each task, and which of them are graded in other ways here.
-
-    Args:
-        table: as `grades` returns.
-        tasks: the grid's tasks, dicts with name and role.
-    """
+    """How the run has graded the test answers (`grades`) of each task, and which are graded in other ways here."""
     test, names = table[table["split"] == "test"], [task["name"] for task in tasks]
     of = test["task"].map({task: grid_task(task, names) or task for task in test["task"].unique()})
     graded = [

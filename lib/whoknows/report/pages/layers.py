@@ -176,10 +176,7 @@ def layers_html(table: pd.DataFrame) -> str:
 
 
 def places(table: pd.DataFrame) -> pd.DataFrame:
-    """What self-trained probes reach at each layer and token position, at the strength that is best on validation.
-
-    Args:
-        table: as `read` returns.
+    """What self-trained probes reach at each layer and position, at the strength that is best on validation.
 
     Returns:
         Its lines of these probes, with token (the position's title) and best (whether this is the first layer that is

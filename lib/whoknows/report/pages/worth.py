@@ -298,11 +298,7 @@ def disagreement_sentences(table: pd.DataFrame) -> str:
 
 
 def stack_sentences(table: pd.DataFrame, models: list[str]) -> str:
-    """What the likelihood reaches alone, and what each other method adds to it, as Markdown.
-
-    Args:
-        models: that may be scored.
-    """
+    """For models that may be scored, what the likelihood reaches, and what other methods add to it, as Markdown."""
     lines, texts = _part(table, benefits.STACK), []
     for model in models:
         group = lines[lines["scored"] == model]
@@ -324,11 +320,7 @@ def stack_sentences(table: pd.DataFrame, models: list[str]) -> str:
 
 
 def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
-    """What is answered, and how much of it is right, at one of the thresholds, as Markdown.
-
-    Args:
-        models: that may be scored.
-    """
+    """For models that may be scored, what is answered at one threshold, and how much is right, as Markdown."""
     lines, texts = _part(table, benefits.SELECTIVE), []
     for model in models:
         group, parts = lines[(lines["scored"] == model) & (lines["at"] == benefits.TARGETS[1])], []
