@@ -52,7 +52,8 @@ def run(
         return pd.DataFrame(), pd.DataFrame()
     shapes = _join(files_of_parts, packed, positions, block, folder)
     if first_layer and block is None:
-        _say_nothing_cached(folder)
+        # This says so: training runs over the blocks below the adapters each time.
+        files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
     logits = {
         scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
         for scored in answers
@@ -118,11 +119,6 @@ def _join(
         about = {"ids": _queried_ids(packed), "first_block": torch.tensor(block)}
         files.write_rows(Path(folder) / TRUNK, "trunk", partial(pieces, "trunk"), about)
     return shapes
-
-
-def _say_nothing_cached(folder: str) -> None:
-    """Writes a file that says that nothing is cached: training runs over the blocks below the adapters each time."""
-    files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:

@@ -12,7 +12,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.rows import divided, example_rows, judges, one_class
 from whoknows.estimators.hidden import load_hidden
-from whoknows.estimators.probe import CLASSIFIERS, Labelled, Logistic, Mlp
+from whoknows.estimators.probe import CLASSIFIERS, Labelled
 from whoknows.evaluation import auroc
 from whoknows.stages.trainable import leave_out, untrainable
 
@@ -91,14 +91,10 @@ def run(
         searches[method] = probe.fit(train, validation)
         spent = {"seconds": monotonic() - began}
         card = {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent
-        _save(probe, card, Path(out))
+        files.write_text(Path(out) / f"{method}.json", json.dumps(card | {"chosen": probe.chosen}, indent=1))
+        files.write_safetensors(Path(out) / f"{method}.safetensors", probe.state)
     rows = probe_rows(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
     return rows, pd.DataFrame(searches["probe"])
-
-
-def _save(probe: Logistic | Mlp, card: dict, folder: Path) -> None:
-    files.write_text(folder / f"{card['method']}.json", json.dumps(card | {"chosen": probe.chosen}, indent=1))
-    files.write_safetensors(folder / f"{card['method']}.safetensors", probe.state)
 
 
 def known_layers(layers, count: int, name: str) -> list[int]:

@@ -82,7 +82,8 @@ def run(
     Raises:
         WhoknowsError: there is nothing to learn from any model's answers.
     """
-    frames = {scored: _untested(frame) for scored, frame in divided(answers, seed).items()}
+    frames = divided(answers, seed)
+    frames = {m: frame.assign(split=frame["split"].mask(frame["split"] == "test", "")) for m, frame in frames.items()}
     if untrainable(frames, name):
         nothing = pd.DataFrame({column: pd.Series(dtype=kind) for column, kind in COLUMNS.items()})
         files.write_parquet(out, nothing)
@@ -111,10 +112,6 @@ def run(
         files.write_parquet(out, table)
         resume.clear(kept)
     return table
-
-
-def _untested(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.assign(split=frame["split"].mask(frame["split"] == "test", ""))
 
 
 def _probe(frame: pd.DataFrame, hidden: torch.Tensor, layers, strengths: list[float], name: str) -> dict:

@@ -183,7 +183,9 @@ def primary(
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
     lines, asked = [], []
     readings = [*READINGS] if len(players) > 1 else ["A"]
-    for reading, claim in itertools.product(readings, [claim for claim in claims if _is_asked(claim, players)]):
+    # Of the claims, those with a contrast that is about the models that there are.
+    tested = [one for one in claims if any(_named(weights) <= players.keys() for weights in one.contrasts.values())]
+    for reading, claim in itertools.product(readings, tested):
         for name, weights in claim.contrasts.items():
             places = _in_cells(weights, reading, players)
             terms = [
@@ -230,11 +232,6 @@ def verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
     by_claim = table.groupby(["claim", "source", "reading"], sort=False)["says"]
     return by_claim.agg(verdict).rename("verdict").reset_index()
-
-
-def _is_asked(claim: Claim, players: dict[str, str]) -> bool:
-    """Whether some contrast of a claim is about the models that there are."""
-    return any(_named(weights) <= players.keys() for weights in claim.contrasts.values())
 
 
 def _named(weights: dict[str, float]) -> set[str]:

@@ -287,13 +287,10 @@ def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
     for scored in table["scored"].unique():
         kinds = {"its own task": same, "another task of the mixture": ~same & known, "a shift": ~known}
         there = {kind: alone.loc[some & (alone["scored"] == scored), "auroc"] for kind, some in kinds.items()}
-        parts = [f"{style.span(f'{low:.2f}', f'{high:.2f}')} on {kind}" for kind, (low, high) in _ends(there).items()]
+        ends = {kind: (f"{some.min():.2f}", f"{some.max():.2f}") for kind, some in there.items() if len(some)}
+        parts = [f"{style.span(*both)} on {kind}" for kind, both in ends.items()]
         lines.append(f"- **{scored}**, {of[scored]}: {', '.join(parts) or 'no value'}.")
     return "\n".join(["AUROC of a probe that was trained on one task alone; all of this is exploratory.", "", *lines])
-
-
-def _ends(values: dict[str, pd.Series]) -> dict[str, tuple[float, float]]:
-    return {kind: (some.min(), some.max()) for kind, some in values.items() if len(some)}
 
 
 def left_out_sentences(table: pd.DataFrame) -> str:
