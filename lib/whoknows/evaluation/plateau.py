@@ -39,13 +39,12 @@ def cards(folder: Path | str) -> dict[Path, dict]:
 
 def table(folder: Path | str) -> pd.DataFrame:
     """The cards of all estimators under a folder: method, reader, trained_on, seed, why (see there) and unsettled."""
-    lines = [[*(card[name] for name in ESTIMATOR), why(card), _unsettled(card)] for card in cards(folder).values()]
+    lines = []
+    for card in cards(folder).values():
+        reason = why(card)
+        unsettled = IMPROVING if reason else RELEASED if "origin" in card else UNKNOWN if reason is None else ""
+        lines.append([*(card[name] for name in ESTIMATOR), reason, unsettled])
     return pd.DataFrame(lines, columns=[*ESTIMATOR, "why", "unsettled"]).astype({"seed": "int64"})
-
-
-def _unsettled(card: dict) -> str:
-    reason = why(card)
-    return IMPROVING if reason else RELEASED if "origin" in card else UNKNOWN if reason is None else ""
 
 
 def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:

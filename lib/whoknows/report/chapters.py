@@ -244,18 +244,17 @@ def _folded_stages(chapters: list[Chapter]) -> list[str]:
     for (stage, count, time), (_, of_stage) in zip(times, itertools.groupby(chapters, lambda chapter: chapter.stage)):
         lines += [f"<details><summary>{escape(stage)} · {count} · {time}</summary>", ""]
         lines += ["| notebook | status | time |", "|---|---|---|"]
-        lines += [f"| {_linked(chapter)} | {_status(chapter)} | {_time(chapter)} |" for chapter in of_stage]
+        lines += map(_line, of_stage)
         lines += ["", "</details>", ""]
     return lines
 
 
-def _linked(chapter: Chapter) -> str:
-    return f"[{chapter.heading}]({'../index' if chapter.stage == 'heatmaps' else chapter.name}.ipynb)"
-
-
-def _status(chapter: Chapter) -> str:
-    count = len(chapter.about.get("warnings", []))
-    return "failed" if chapter.failed else f"ok, {count} warning{'s' if count > 1 else ''}" if count else "ok"
+def _line(chapter: Chapter) -> str:
+    """A notebook in that table."""
+    count, page = len(chapter.about.get("warnings", [])), "../index" if chapter.stage == "heatmaps" else chapter.name
+    status = f"ok, {count} warning{'s' if count > 1 else ''}" if count else "ok"
+    ended = "failed | failed" if chapter.failed else f"{status} | {_unbroken(_seconds(chapter.seconds))}"
+    return f"| [{chapter.heading}]({page}.ipynb) | {ended} |"
 
 
 def _warnings(chapters: list[Chapter]) -> list[str]:
@@ -321,10 +320,6 @@ def _label(values: dict) -> list[str]:
     """What a run is of: a model, or a reader, the model it was trained on and a seed."""
     names = " trained on ".join(values[key] for key in ("model", "reader", "trained_on") if key in values)
     return [", ".join(filter(None, [names, f"seed {values['seed']}" if "seed" in values else ""]))] if names else []
-
-
-def _time(chapter: Chapter) -> str:
-    return "failed" if chapter.failed else _unbroken(_seconds(chapter.seconds))
 
 
 def _unbroken(text: str) -> str:

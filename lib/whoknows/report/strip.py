@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-import pandas as pd
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
@@ -90,19 +89,14 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
         if path.suffix == ".parquet" and path.exists():
             (static / "tables").mkdir(parents=True, exist_ok=True)
             table = files.read_parquet(path)
-            text = _inert(table).to_csv(index=False)
+            words = table.select_dtypes(exclude=["number", "bool"])
+            text = table.assign(**{name: table[name].map(tables.inert) for name in words}).to_csv(index=False)
             if len(text) <= LARGEST:
                 files.write_text(static / "tables" / f"{stem}.csv", text)
                 names[f"{title} as CSV"] = f"{stem}.csv"
             files.write_parquet(static / "tables" / f"{stem}.parquet", table, **SMALL)
             names[f"{title} as Parquet"] = f"{stem}.parquet"
     return names
-
-
-def _inert(table: pd.DataFrame) -> pd.DataFrame:
-    """A table in which no text is a formula to a spreadsheet (OWASP, CSV injection)."""
-    texts = table.select_dtypes(exclude=["number", "bool"])
-    return table.assign(**{name: table[name].map(tables.inert) for name in texts})
 
 
 def _line(about: dict, links: dict[str, str]) -> str:
