@@ -124,6 +124,8 @@ def test_what_a_run_lacks_and_what_was_still_improving_is_said(tmp_path):
     lacking = table.loc[("probe", "birch", "birch", "birch")]
     assert lacking["says"] == "missing in other" and lacking["before"] > 0.5
     assert lacking[["after", *NUMBERS]].isna().all() and table.loc[NATIVE, "says"] == IMPROVING
+    drawn = vl_convert.vegalite_to_svg(compare.chart(table.reset_index()).to_dict())
+    assert drawn.count('fill="lightgray"') == 6, "the cells of one run alone"
 
 
 def test_a_released_adapter_is_named_on_the_page(tmp_path, table):
