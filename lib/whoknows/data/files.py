@@ -1,7 +1,8 @@
 """Files that are whole or not there: Parquet, safetensors, text and folders.
 
 Every file is written under a temporary name in the same folder and renamed into place, so a stage that is killed
-never leaves half a file for the next one to read.
+never leaves half a file for the next one to read. What writes raises a WhoknowsError if the
+disk is full, and what reads does if a file is missing or damaged.
 """
 
 import errno
@@ -74,31 +75,19 @@ def digest(path: Path | str) -> str:
 
 
 def read_json(path: Path | str):
-    """Reads a JSON file.
-
-    Raises:
-        WhoknowsError: the file is missing or damaged.
-    """
+    """Reads a JSON file."""
     with _naming(path, ValueError):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
 def write_parquet(path: Path | str, frame, **options) -> None:
-    """Writes a pandas data frame, without its index, as Parquet; options are those of `to_parquet`.
-
-    Raises:
-        WhoknowsError: the disk is full.
-    """
+    """Writes a pandas data frame, without its index, as Parquet; options are those of `to_parquet`."""
     with _replacing(path) as temporary:
         frame.to_parquet(temporary, index=False, **options)
 
 
 def read_parquet(path: Path | str):
-    """Reads a Parquet file into a pandas data frame.
-
-    Raises:
-        WhoknowsError: the file is missing or damaged.
-    """
+    """Reads a Parquet file into a pandas data frame."""
     import pandas
     import pyarrow
 
@@ -113,9 +102,6 @@ def write_safetensors(path: Path | str, tensors: dict, metadata: dict[str, str] 
         path: file to write.
         tensors: dict of name to tensor, no two of which share their storage.
         metadata: dict of str to str kept in the file's header.
-
-    Raises:
-        WhoknowsError: the disk is full.
     """
     from safetensors.torch import save_file
 
@@ -130,9 +116,6 @@ def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], othe
     Args:
         pieces: gives its rows, some at a time; called once for their number and once for themselves.
         others: further tensors for the same file.
-
-    Raises:
-        WhoknowsError: the disk is full.
     """
     from safetensors.torch import save
     from torch import uint8
@@ -162,9 +145,6 @@ def read_safetensors(path: Path | str) -> dict:
     """Reads a safetensors file into a dict of name to torch tensor.
 
     The tensors are memory-mapped: a page is read from the disk when it is first used.
-
-    Raises:
-        WhoknowsError: the file is missing or damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -174,11 +154,7 @@ def read_safetensors(path: Path | str) -> dict:
 
 
 def write_torch(path: Path | str, state: dict) -> None:
-    """Writes a dict of tensors, numbers, strings, lists and dicts in torch's format.
-
-    Raises:
-        WhoknowsError: the disk is full.
-    """
+    """Writes a dict of tensors, numbers, strings, lists and dicts in torch's format."""
     import torch
 
     with _replacing(path) as temporary:
@@ -186,11 +162,7 @@ def write_torch(path: Path | str, state: dict) -> None:
 
 
 def read_torch(path: Path | str) -> dict:
-    """Reads what `write_torch` wrote, tensors on the CPU; nothing in the file is run.
-
-    Raises:
-        WhoknowsError: the file is missing or damaged.
-    """
+    """Reads what `write_torch` wrote, tensors on the CPU; nothing in the file is run."""
     import pickle
 
     import torch
@@ -200,11 +172,7 @@ def read_torch(path: Path | str) -> dict:
 
 
 def write_text(path: Path | str, text: str) -> None:
-    """Writes a string as UTF-8.
-
-    Raises:
-        WhoknowsError: the disk is full.
-    """
+    """Writes a string as UTF-8."""
     with _replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -215,9 +183,6 @@ def write_folder(path: Path | str, save: Callable[[Path], object]) -> None:
     Args:
         path: folder to write.
         save: called with the folder to write into, as `save_pretrained` is.
-
-    Raises:
-        WhoknowsError: the disk is full.
     """
     with _replacing(path) as temporary:
         temporary.mkdir()

@@ -1,6 +1,7 @@
 """How well confidences fit grades: one function a metric, from arrays alone.
 
-Confidences are log-odds that an answer is right, shape [n]; grades are bool, shape [n]. `scores` makes tables of them.
+Confidences are log-odds that an answer is right, shape [n]; one that is NaN raises a WhoknowsError. Grades are bool,
+shape [n]. `scores` makes tables of them.
 
 `resampled` gives some of them for many resamples at once, in which an answer counts as often as it was drawn: the same
 as the functions give for the answers repeated so often. A percentile interval of ECE, of any kind, would mislead. ECE
@@ -32,13 +33,6 @@ def smooth_ece(logit: np.ndarray, correct: np.ndarray) -> float:
     the bandwidth that equals it. The bandwidths that are tried are the same for all confidences, so that each is
     prepared once. Kernel, mesh and search are those of the authors' package, relplot, so that values can be compared:
     its kernel ends at half the interval, and what lies on 0 or 1 itself is not reflected.
-
-    Args:
-        logit: confidences as log-odds, shape [n].
-        correct: grades, shape [n], bool.
-
-    Raises:
-        WhoknowsError: a confidence is NaN.
     """
     logit, correct = checked(logit, correct)
     if not correct.size:
@@ -110,9 +104,6 @@ def ece(logit: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
 
     Returns:
         A value in [0, 1], or NaN where there are no answers.
-
-    Raises:
-        WhoknowsError: a confidence is NaN.
     """
     logit, correct = checked(logit, correct)
     confidence = expit(logit)
