@@ -86,8 +86,12 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
     kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
     names = {"task": f"{task['name']}_{topic}" if topic else task["name"], "id": _text(row["id"]), "split": split}
     return {
-        "question": question, "gold": gold, "kind": kind, "key": normalise(question), "stem": normalise(text),
-    } | names  # fmt: skip
+        "question": question,
+        "gold": gold,
+        "kind": kind,
+        "key": normalise(question),
+        "stem": normalise(text),
+    } | names
 
 
 def _text(value) -> str:

@@ -145,10 +145,13 @@ class LoraPrompt:
         self.settings, self.seed, self.batch_tokens = settings, seed, batch_tokens
         first = self.first = first_block(reader.depth, settings["first_layer"])
         config = LoraConfig(
-            r=settings["r"], lora_alpha=settings["alpha"], lora_dropout=settings["dropout"],
+            r=settings["r"],
+            lora_alpha=settings["alpha"],
+            lora_dropout=settings["dropout"],
             target_modules=targets(reader.model, settings["targets"], first),
-            layers_to_transform=list(range(first, reader.depth)), task_type="CAUSAL_LM",
-        )  # fmt: skip
+            layers_to_transform=list(range(first, reader.depth)),
+            task_type="CAUSAL_LM",
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # what PEFT does that the next transformers does not allow
             warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees by itself which way a matrix is stored

@@ -202,9 +202,12 @@ def _score(group: pd.DataFrame, key: tuple, fitted: Calibration | None) -> dict:
         measures |= _calibrated(logit, correct, fitted)
     right = float(correct.mean())
     counts = {
-        "accuracy": right, "commoner_accuracy": max(right, 1 - right), "n": correct.size, "n_right": int(correct.sum()),
+        "accuracy": right,
+        "commoner_accuracy": max(right, 1 - right),
+        "n": correct.size,
+        "n_right": int(correct.sum()),
         "n_rarer": int(min(correct.sum(), (~correct).sum())),
-    }  # fmt: skip
+    }
     return measures | counts | {"reason": reason}
 
 

@@ -80,11 +80,19 @@ def train(reader: Reader, texts: list[list[int]], correct: list[bool], settings:
 
 def _arguments(folder: str, settings: dict, seed: int) -> TrainingArguments:
     return TrainingArguments(
-        folder, per_device_train_batch_size=settings["batch_size"], num_train_epochs=1,
-        learning_rate=settings["learning_rate"], lr_scheduler_type="cosine", seed=seed,
-        use_cpu=not torch.cuda.is_available(), remove_unused_columns=False, save_strategy="no", logging_strategy="no",
-        report_to="none", disable_tqdm=True,
-    )  # fmt: skip
+        folder,
+        per_device_train_batch_size=settings["batch_size"],
+        num_train_epochs=1,
+        learning_rate=settings["learning_rate"],
+        lr_scheduler_type="cosine",
+        seed=seed,
+        use_cpu=not torch.cuda.is_available(),
+        remove_unused_columns=False,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
 
 
 def padded(texts: list[list[int]], side: str, on: torch.device) -> dict[str, torch.Tensor]:

@@ -167,9 +167,12 @@ class Prefix:
             last = torch.full((len(rows),), inputs.shape[1] - 1, device=device)
             with only_at(self.reader.layers[-1], torch.arange(len(rows), device=device), last):
                 hidden = self.reader.base(
-                    input_ids=inputs, attention_mask=mask[:, None], position_ids=positions, past_key_values=cache,
+                    input_ids=inputs,
+                    attention_mask=mask[:, None],
+                    position_ids=positions,
+                    past_key_values=cache,
                     use_cache=True,
-                ).last_hidden_state[:, -1]  # fmt: skip
+                ).last_hidden_state[:, -1]
             token, measured = self._chosen(hidden, None if draws is None else draws[rows, step])
             for row, t, m in zip(rows, token.tolist(), measured.tolist()):
                 tokens[row].append(t)

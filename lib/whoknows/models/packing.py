@@ -214,9 +214,12 @@ class PackedBatch:
         example, last, end = self.examples[index], self.answer_ends[index], self.query_ends(index)
         before, first = [len(example.question) - 1], example.offsets()
         bounds = {
-            QUESTION: (before, before), FIRST: (first, first), MEAN: (first, last), LAST: (last, last),
+            QUESTION: (before, before),
+            FIRST: (first, first),
+            MEAN: (first, last),
+            LAST: (last, last),
             QUERY: (end, end),
-        }  # fmt: skip
+        }
         return [range(start, stop + 1) for start, stop in zip(*bounds[position])]
 
     def is_queried(self, index: int) -> bool:

@@ -42,8 +42,11 @@ def byline(about: dict, date: str, home: str) -> str:
     version = f"version {about['version']}" if about.get("version") else ""
     doi = f"[doi:{about['doi']}](https://doi.org/{about['doi']})" if about.get("doi") else ""
     facts = [
-        ", ".join(about["authors"]), version, str(about.get("date-released", "") or date), about.get("license", ""),
-    ]  # fmt: skip
+        ", ".join(about["authors"]),
+        version,
+        str(about.get("date-released", "") or date),
+        about.get("license", ""),
+    ]
     links = [doi, f"[Repository]({home})" if home else "", "[How to cite](book/references.md)"]
     return f":::{{container}} byline\n{' · '.join(filter(None, [*facts, *links]))}\n:::"
 
@@ -57,12 +60,14 @@ def zenodo(about: dict, answer: str) -> dict:
     """
     cited = [one for reference in about.get("references", []) for one in reference.get("identifiers", [])]
     return {
-        "title": about["title"], "upload_type": about["type"],
+        "title": about["title"],
+        "upload_type": about["type"],
         "description": f"<p>{answer}</p><p>{escape(about['message'])}</p>",
-        "creators": [{"name": name} for name in about["sorted_names"]], "version": about["version"],
+        "creators": [{"name": name} for name in about["sorted_names"]],
+        "version": about["version"],
         "license": about["license"].lower(),
         "related_identifiers": [{"identifier": one["value"], "relation": "references"} for one in cited],
-    }  # fmt: skip
+    }
 
 
 def date() -> str:

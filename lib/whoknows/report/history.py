@@ -117,8 +117,11 @@ def _numbers(table: pd.DataFrame) -> list[str]:
         return []
     head = ["Method", "Reader", "Trained on", "Scored", "Test questions", "Before", "Now", "Difference", "Within"]
     lines = [
-        "<details><summary>The values that moved</summary>", "", f"| {' | '.join(head)} |", "|---" * len(head) + "|",
-    ]  # fmt: skip
+        "<details><summary>The values that moved</summary>",
+        "",
+        f"| {' | '.join(head)} |",
+        "|---" * len(head) + "|",
+    ]
     olds = style.with_interval(table["auroc_old"], table["low_old"], table["high_old"])
     for line, with_interval in zip(table.itertuples(), olds):
         old = f"{line.auroc_old:.3f}" if pd.isna(line.is_within) else with_interval

@@ -101,9 +101,12 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
 
 def _line(about: dict, links: dict[str, str]) -> str:
     facts = [
-        f"notebooks/{about['stage']}.py", about.get("commit", ""), _time(about), about.get("machine", ""),
+        f"notebooks/{about['stage']}.py",
+        about.get("commit", ""),
+        _time(about),
+        about.get("machine", ""),
         about["precision"] and f"models in {about['precision']}",
-    ]  # fmt: skip
+    ]
     text = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
     return f'<div class="strip">{text}<span class="get"> · {more}</span></div>'
@@ -112,9 +115,12 @@ def _line(about: dict, links: dict[str, str]) -> str:
 def _section(about: dict, links: dict[str, str]) -> str:
     notebook = f"notebooks/{about['stage']}.py"
     facts = {
-        "notebook": notebook, "commit": about.get("commit"), "machine": about.get("machine"),
-        "precision": about["precision"], "time": _time(about),
-    }  # fmt: skip
+        "notebook": notebook,
+        "commit": about.get("commit"),
+        "machine": about.get("machine"),
+        "precision": about["precision"],
+        "time": _time(about),
+    }
     facts |= about.get("versions", {})
     opened = [_link(*link) for link in launch(notebook, about.get("commit", "")).items()]
     run = {key: value for key, value in facts.items() if value}

@@ -134,9 +134,11 @@ def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
 def surface(grid: Grid) -> str:
     """Parameters of `surface`."""
     names = {
-        "answers": answers(grid), "seeds": grid.seeds, "batch_tokens": grid.batch_tokens,
+        "answers": answers(grid),
+        "seeds": grid.seeds,
+        "batch_tokens": grid.batch_tokens,
         "out": f"{out(grid)}/controls/surface.parquet",
-    }  # fmt: skip
+    }
     return json.dumps(names | {key: asdict(grid.controls)[key] for key in ("strengths", "embedder")})
 
 
@@ -224,9 +226,13 @@ def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
     """
     values = json.loads(of(page)(grid))
     places = {
-        "rows": "rows", "more_rows": "controls", "sweeps": "sweeps", "estimators": "estimators", "judged": "judged",
+        "rows": "rows",
+        "more_rows": "controls",
+        "sweeps": "sweeps",
+        "estimators": "estimators",
+        "judged": "judged",
         "search": "search",
-    }  # fmt: skip
+    }
     moved = {key: f"{folder}/{place}" for key, place in places.items() if values.get(key)}
     if "answers" in values:
         moved["answers"] = {name: f"{folder}/answers/{name}.parquet" for name in answers(grid)}

@@ -251,10 +251,13 @@ def summary(answers: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.
         known = test.dropna(subset="sum_logprob")
         few = too_few(*counts(known["correct"]).values())
         lines[task] = {
-            "answers": len(group), "right": int(group["correct"].sum()), "accuracy": group["correct"].mean(),
-            "test answers": len(test), "right in test": int(test["correct"].sum()),
+            "answers": len(group),
+            "right": int(group["correct"].sum()),
+            "accuracy": group["correct"].mean(),
+            "test answers": len(test),
+            "right in test": int(test["correct"].sum()),
             "AUROC of likelihood": np.nan if few else auroc(known["sum_logprob"], known["correct"]),
-        }  # fmt: skip
+        }
     table = pd.DataFrame.from_dict(lines, orient="index")
     counted = table[[]] if questions is None else judge.counts(questions, answers)
     return table.reindex(counted.index).join(counted)

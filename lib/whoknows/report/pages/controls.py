@@ -354,12 +354,14 @@ def below_chance_sentences(table: pd.DataFrame) -> str:
 
 def _against(cells: pd.DataFrame) -> str:
     leads = {
-        ABOVE: "Above it", INSIGNIFICANT: "Not significantly different", BELOW: "Below it",
+        ABOVE: "Above it",
+        INSIGNIFICANT: "Not significantly different",
+        BELOW: "Below it",
         EXPLORATORY: "Exploratory, by their difference",
         IMPROVING: f"With one of the two {IMPROVING} when training ended",
         RELEASED: "Without a verdict, since the adapter was released by others",
         FEW: "With too few right or wrong answers to tell",
-    }  # fmt: skip
+    }
     parts = []
     for verdict, lead in leads.items():
         rivals = cells[cells["against"] == verdict].sort_values("difference", ascending=False)

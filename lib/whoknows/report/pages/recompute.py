@@ -112,15 +112,23 @@ def packed(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: 
         name: {"title": METHODS[name].title, "hue": style.hue(name), "trained": name in TRAINED} for name in methods
     }
     return {
-        "models": models, "readers": readers, "tasks": grouped,
+        "models": models,
+        "readers": readers,
+        "tasks": grouped,
         "answers": [_answers(table[table["scored"] == model], questions) for model in models],
-        "cells": [_cell(key, part, questions, fitted) for key, part in test.groupby(CELL)], "methods": named,
+        "cells": [_cell(key, part, questions, fitted) for key, part in test.groupby(CELL)],
+        "methods": named,
         "metrics": {metric: _metric(metric) for metric in METRICS},
         "readings": {reading: style.PANELS[reading] for reading in "AB"} if len(models) > 1 else {"A": style.ALONE},
-        "resamples": {"options": RESAMPLES, "usual": USUAL_RESAMPLES}, "ramp": style.RAMP,
-        "black_from": style.black_from(), "least": MIN_PER_CLASS, "level": LEVEL, "bins": BINS, "mark": MARK,
+        "resamples": {"options": RESAMPLES, "usual": USUAL_RESAMPLES},
+        "ramp": style.RAMP,
+        "black_from": style.black_from(),
+        "least": MIN_PER_CLASS,
+        "level": LEVEL,
+        "bins": BINS,
+        "mark": MARK,
         "note": note,
-    }  # fmt: skip
+    }
 
 
 def html(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: list[str], tasks: list[dict]) -> str:
@@ -168,9 +176,11 @@ def _cell(key: tuple, part: pd.DataFrame, questions: pd.MultiIndex, fitted: dict
 def _metric(metric: str) -> dict:
     measure, pooled = MEASURES[metric.removeprefix(POOLED)], metric.startswith(POOLED)
     return {
-        "title": measure.title + (", tasks pooled" if pooled else ""), "better": measure.is_high_better,
-        "interval": metric == "auroc" or metric in INTERVALS, "chance": 0.5 if metric.endswith("auroc") else None,
-    }  # fmt: skip
+        "title": measure.title + (", tasks pooled" if pooled else ""),
+        "better": measure.is_high_better,
+        "interval": metric == "auroc" or metric in INTERVALS,
+        "chance": 0.5 if metric.endswith("auroc") else None,
+    }
 
 
 def _text(values, kind: str) -> str:

@@ -213,8 +213,11 @@ def stack_html(table: pd.DataFrame) -> str:
     """The numbers of `stack_chart` as HTML, a table for each model."""
     lines = _with_texts(_part(table, benefits.STACK), are_shares=False)
     columns = {
-        "label": "Confidence", "value_text": "AUROC", "less_text": "Less the likelihood alone", "says": "Verdict",
-    }  # fmt: skip
+        "label": "Confidence",
+        "value_text": "AUROC",
+        "less_text": "Less the likelihood alone",
+        "says": "Verdict",
+    }
     captions = lines["scored"] + ": " + lines["n"].astype(str) + " test answers, fitted on "
     return _html(lines, captions + lines["n_validation"] + " validation answers", columns)
 
@@ -228,9 +231,11 @@ def selective_html(table: pd.DataFrame) -> str:
     wide = wide.join(equal).reindex(lines.set_index(keys).index.unique()).reset_index()
     wide = wide.assign(at=wide["at"].map("{:.0%}".format))
     columns = {
-        "at": "Wanted", "label": "Method", benefits.COVERAGE: MEASURES[benefits.COVERAGE],
+        "at": "Wanted",
+        "label": "Method",
+        benefits.COVERAGE: MEASURES[benefits.COVERAGE],
         benefits.RIGHT: "Right among them",
-    }  # fmt: skip
+    }
     columns |= {"less_text": "At equal coverage", "says": "Verdict"}
     return _html(wide, wide["scored"] + ": " + wide["n"].astype(str) + " test answers", columns)
 
