@@ -61,9 +61,13 @@ def together(
 
 
 def alone(
-    reader: Reader, examples: list[PackedExample], at: Places, sizes: list[int], ends: Places,
+    reader: Reader,
+    examples: list[PackedExample],
+    at: Places,
+    sizes: list[int],
+    ends: Places,
     first_block: int | None = None,
-) -> Decoded:  # fmt: skip
+) -> Decoded:
     """The same from `hidden_states`; nothing is kept for `first_block`."""
     *lower, last = hidden_states(reader, examples)
     means = _Means(last.shape[1], at, sizes)
@@ -71,9 +75,12 @@ def alone(
 
 
 def final(
-    reader: Reader, examples: list[PackedExample], first: int, cached: list[torch.Tensor] | None,
+    reader: Reader,
+    examples: list[PackedExample],
+    first: int,
+    cached: list[torch.Tensor] | None,
     read: Places | None = None,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Final hidden states [rows, columns, width] of some examples, each as one row.
 
     What a model has between the embeddings and the first block runs in any case; the cached activations replace the

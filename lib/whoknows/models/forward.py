@@ -40,9 +40,13 @@ class Features:
 
 @torch.inference_mode()
 def extract(
-    reader: Reader, packed: PackedBatch, positions: Iterable[str], first_block: int | None, budget: TokenBudget,
+    reader: Reader,
+    packed: PackedBatch,
+    positions: Iterable[str],
+    first_block: int | None,
+    budget: TokenBudget,
     done: Callable[[int], object] = lambda tokens: None,
-) -> Features:  # fmt: skip
+) -> Features:
     """Run the frozen reader once over a batch.
 
     All results stay on the reader's device until the last batch, so that no batch waits for a transfer.
@@ -104,9 +108,14 @@ def _wanted(packed: PackedBatch, batch: list[int], positions: list[str], on: tor
 
 
 def _read(
-    reader: Reader, decode, packed: PackedBatch, positions: list[str], features: Features, starts: list[int],
+    reader: Reader,
+    decode,
+    packed: PackedBatch,
+    positions: list[str],
+    features: Features,
+    starts: list[int],
     batch: list[int],
-) -> tuple[torch.Tensor, dict[str, list[int]]]:  # fmt: skip
+) -> tuple[torch.Tensor, dict[str, list[int]]]:
     """Fills in the features of a batch.
 
     Args:

@@ -27,9 +27,12 @@ from whoknows.stages.trainable import trainable, why_not
 
 
 def without_reader(
-    answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None,
+    answers: dict[str, pd.DataFrame],
+    seeds: list[int],
+    strengths: list[float],
+    embedder: str | None,
     batch_tokens: int | None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Rows of the controls that need no reader, for every model that they can be trained on.
 
     Args:

@@ -31,9 +31,15 @@ LEAST = 1e-7  # no confidence is nearer to zero or one, whose log-odds are infin
 
 
 def answer(
-    reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, samples: int = 0,
-    parts: Path | None = None, shard: list[int] | None = None, log: Path | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    reader: Reader,
+    questions: pd.DataFrame,
+    max_new_tokens: int,
+    batch_tokens: int | None,
+    samples: int = 0,
+    parts: Path | None = None,
+    shard: list[int] | None = None,
+    log: Path | None = None,
+) -> pd.DataFrame:
     """Greedy answers to all questions but the few-shot examples, graded.
 
     Args:
@@ -113,9 +119,15 @@ def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
 
 
 def _answer_some(
-    reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, samples: int,
-    budget: TokenBudget, done, group: pd.DataFrame,
-) -> pd.DataFrame:  # fmt: skip
+    reader: Reader,
+    examples: pd.DataFrame,
+    ids: list[list[int]],
+    max_new_tokens: int,
+    samples: int,
+    budget: TokenBudget,
+    done,
+    group: pd.DataFrame,
+) -> pd.DataFrame:
     """Answers to questions of one task, whose ids are given, with the index of the questions."""
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     prefix = Prefix(reader, examples, is_alone=not proof.prefix(reader, longest))
@@ -131,9 +143,14 @@ def _answer_some(
 
 
 def _sampled(
-    prefix: Prefix, ids: list[list[int]], max_new_tokens: int, samples: int, budget: TokenBudget, group: pd.DataFrame,
+    prefix: Prefix,
+    ids: list[list[int]],
+    max_new_tokens: int,
+    samples: int,
+    budget: TokenBudget,
+    group: pd.DataFrame,
     greedy: pd.Series,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Answers that are drawn at temperature 1 to questions outside training, and what they say of the greedy one.
 
     Each question has its draws, whatever stands beside it in a batch. Answers are the same if their words are.
@@ -179,9 +196,14 @@ def _words(text: str) -> str:
 
 
 def run(
-    reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str, samples: int = 0,
+    reader: Reader,
+    questions: pd.DataFrame,
+    max_new_tokens: int,
+    batch_tokens: int | None,
+    out: str,
+    samples: int = 0,
     shard: list[int] | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """The answer stage: `answer`, and the file of the answers; one that was killed goes on with the questions left.
 
     Args:

@@ -265,9 +265,14 @@ Rows = Iterable[tuple[int, dict] | None]  # each with the line it begins on; Non
 
 
 def stream(
-    estimator: Estimator, rows: Rows, name: str, size: int, columns: dict[str, str] = COLUMNS, part=None,
+    estimator: Estimator,
+    rows: Rows,
+    name: str,
+    size: int,
+    columns: dict[str, str] = COLUMNS,
+    part=None,
     done: Callable[[int], object] = lambda count: None,
-) -> Iterator[dict]:  # fmt: skip
+) -> Iterator[dict]:
     """The rows with `p_correct` and its `logit`, in their order and in bounded memory.
 
     Args:

@@ -161,9 +161,13 @@ def by_others(claims: list[Claim]) -> pd.DataFrame:
 
 
 def primary(
-    claims: list[Claim], by_task: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, models: list[str],
+    claims: list[Claim],
+    by_task: pd.DataFrame,
+    cells: pd.DataFrame,
+    samples: pd.DataFrame,
+    models: list[str],
     tasks: list[dict],
-) -> tuple[pd.DataFrame, dict[str, str]]:  # fmt: skip
+) -> tuple[pd.DataFrame, dict[str, str]]:
     """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings.
 
     All other comparisons are exploratory. With one model that reads, both readings are the same, and claims that
