@@ -9,10 +9,10 @@
 # %% [markdown]
 # # Probe controls
 #
-# The probe of one reader with something taken away: all layers but the last, the truth of its grades, most of its
-# training answers, one task or all others; or with the mean hidden state over the answer in place of that at its last
-# token; or trained on the answers of all models together.
-# Needs the answers and the reader's hidden states; no language model is loaded.
+# The probe of one reader with something changed. It has the last layer alone, shuffled grades, few training answers,
+# one task left out, or one task alone. Or it reads the mean hidden state over the answer in place of that at its last
+# token. Or it is trained on the answers of all models together. Needs the answers and the reader's hidden states; no
+# language model is loaded.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"

@@ -36,15 +36,15 @@ answers = run(loading.load(source, precision, template, digest), asked, max_new_
 files.write_parquet(rows_out, likelihood_rows(model, answers))
 
 # %% [markdown]
-# How often the model is right, and in the test split how well the probability that it gave to its own answer
-# tells right from wrong (AUROC; 0.5 is chance), without any training.
+# How often the model is right. For the test split, also how well the answer likelihood, without any training, separates
+# right from wrong answers (AUROC; 0.5 is chance).
 
 # %%
 summary(answers, asked).round(3)
 
 # %% [markdown]
-# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one;
-# what the question itself holds is no proof. A task of yours may have another grading, such as a judge.
+# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or contains
+# one. What the question itself contains is no proof. A task of yours may have another grading, such as a judge.
 
 # %%
 HTML(examples(answers))

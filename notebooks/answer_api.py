@@ -9,10 +9,10 @@
 # %% [markdown]
 # # Answers from an endpoint
 #
-# What a model answers that is behind an endpoint which speaks OpenAI's chat API, at temperature zero, after a few
-# examples, and whether it is right. A question that the endpoint refuses, or fails to answer again and again, is
-# missing from all results of the model. Needs `questions.parquet`, and the environment variable
-# `WHOKNOWS_API_KEY` if the endpoint wants a key.
+# What the model behind an endpoint answers, at temperature zero, after a few examples, and whether it is right. The
+# endpoint speaks OpenAI's chat API. A question that the endpoint refuses, or fails to answer again and again, is
+# missing from all results of the model. Needs `questions.parquet`, and the environment variable `WHOKNOWS_API_KEY` if
+# the endpoint wants a key.
 
 # %% tags=["parameters"]
 model = "hosted"
@@ -35,16 +35,16 @@ files.write_parquet(rows_out, likelihood_rows(model, answers))
 HTML(missed_html(missed))
 
 # %% [markdown]
-# How often the model is right, and in the test split how well the probability that it gave to its own answer
-# tells right from wrong (AUROC; 0.5 is chance), without any training, where the endpoint says that probability. Empty
-# answers are wrong; cut ones had no line end within `max_new_tokens`.
+# How often the model is right. For the test split, also how well the answer likelihood, without any training, separates
+# right from wrong answers (AUROC; 0.5 is chance). This needs an endpoint that returns the likelihood. Empty answers are
+# wrong; cut ones had no line end within `max_new_tokens`.
 
 # %%
 counts(answers, missed, asked).round(3)
 
 # %% [markdown]
-# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or holds one;
-# what the question itself holds is no proof. A task of yours may have another grading, such as a judge.
+# Some answers from the test split. An answer is right if, after normalisation, it is an accepted answer or contains
+# one. What the question itself contains is no proof. A task of yours may have another grading, such as a judge.
 
 # %%
 HTML(examples(answers))

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Answers from a file
 #
-# The answers of a model that is not run here, matched to the questions by their words or their `question_id`, and
-# graded where the file does not say whether they are right. Needs the file and `questions.parquet`.
+# The answers of a model that is not run here, matched to the questions by their words or their `question_id`. An answer
+# is graded unless the file has a grade for it. Needs the file and `questions.parquet`.
 
 # %% tags=["parameters"]
 model = "SmolLM2-135M"
@@ -33,8 +33,8 @@ files.write_parquet(rows_out, likelihood_rows(model, graded))
 Markdown(counted)
 
 # %% [markdown]
-# How often the model is right, and in the test split how well the probability that it gave to its own answer, if the
-# file has it, tells right from wrong (AUROC; 0.5 is chance), without any training.
+# How often the model is right. For the test split, also how well the answer likelihood, if the file has it, separates
+# right from wrong answers (AUROC; 0.5 is chance). No training is needed for this.
 
 # %%
 summary(graded).round(3)

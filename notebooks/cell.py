@@ -46,8 +46,8 @@ cell.curves_chart(cell.curves(examples, tasks), "cell", reader, trained_on)
 
 # %% [markdown]
 # ROC and risk are means over tasks; reliability and confidence are of all answers together. The points of reliability
-# are ten bins of equal width, as in ECE, and one that is empty has none. Bars are 95 % intervals of a share (Wilson,
-# 1927); Platt scaling was fitted on validation answers.
+# are ten bins of equal width, as in ECE; an empty bin has no point. Bars are 95 % intervals of a share (Wilson, 1927).
+# Platt scaling was fitted on validation answers.
 
 # %% tags=["remove-input"]
 HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples), tasks))))
@@ -55,8 +55,8 @@ HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples
 # %% [markdown]
 # ## How it was trained
 #
-# On validation answers, with the first seed: what each layer reached for a probe, and each epoch for its MLP, or what
-# each look at validation found for adapters. The best was kept.
+# The charts show validation answers, with the first seed. A probe has a value for each layer, its MLP for each epoch,
+# and adapters for each look at validation. The best was kept.
 
 # %% tags=["remove-input"]
 how = cell.training_sentences(plateau.table(estimators), list(examples["method"].unique()), seeds)

@@ -9,8 +9,9 @@
 # %% [markdown]
 # # The figure and its claims
 #
-# The report began with a description, in words, of one figure: two heatmaps, "Probe" and "LoRA + Prompt", *Model* on
-# one axis and *Trained On* on the other, for Mistral and LLaMA-2. It is the figure on transfer between models in
+# The report began with a description, in words, of one figure about Mistral and LLaMA-2. The figure has two heatmaps,
+# "Probe" and "LoRA + Prompt", with *Model* on one axis and *Trained On* on the other. It is the figure on transfer
+# between models in
 #
 # > Sanyam Kapoor and others, *Large Language Models Must Be Taught to Know What They Don't Know*, NeurIPS 2024,
 # > [arXiv 2406.08391](https://arxiv.org/abs/2406.08391).
@@ -66,15 +67,15 @@ HTML(claims.verdicts_html(verdicts))
 # %% [markdown]
 # ## Every claim as differences between cells
 #
-# Bars are 95 % bootstrap intervals over questions. The dashed line is zero; the dotted one is half a step of the
+# Bars are 95 % bootstrap intervals over questions. The dashed line is zero. The dotted line is half a step of the
 # figure, which could not show a smaller difference. A claim fails where a difference is significantly below the dotted
-# line. It holds where all are significantly above the dashed one and none fails. The differences measured here are the
-# *primary hypotheses* of the run. Their p-values are corrected for all of them in both readings (Holm), and are the
-# same on every page. A difference is inconclusive where a cell was still improving when its training ended.
+# line. It holds where all are significantly above the dashed line and none fails. The differences measured here are the
+# *primary hypotheses* of the run. Holm's method corrects their p-values for all of them in both readings, and they are
+# the same on every page. A difference is inconclusive where a cell was still improving when its training ended.
 #
-# Differences have the figure's names. The table beneath says which cells each compares: who reads, is trained on and is
-# scored depends on the reading. The description and the released results come without intervals, so there the values
-# alone decide.
+# Differences have the figure's names. The table beneath says which cells each difference compares. Which model reads,
+# which is trained on and which is scored depends on reading A or B. The description and the released results have no
+# intervals, so there the values alone decide.
 
 # %% tags=["remove-input"]
 claims.contrasts_chart(table)
@@ -88,10 +89,10 @@ Markdown(claims.claims_sentences(stated, table, verdicts))
 # %% [markdown]
 # ## The results that the paper's authors released
 #
-# The same cells from their per-task results on open-ended MMLU, macro means over its subjects, in both readings. Two of
-# them, the probes that were trained on the other model's answers, are exactly one half on most subjects or on all of
-# them. A run that never loaded what it was to test gives such values. They are not a finding, and those cells are shown
-# as missing.
+# The same cells, computed from the authors' results on each task of open-ended MMLU. Values are means over its
+# subjects, in both readings. The two probes that were trained on the other model's answers are exactly one half on most
+# or all subjects. A run that never loaded what it was meant to test gives such values. They are not a finding, so these
+# cells are shown as missing.
 
 # %% tags=["remove-input"]
 heatmaps.heatmaps_chart(released, claims.MODELS, "released")

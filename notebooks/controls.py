@@ -9,10 +9,10 @@
 # %% [markdown]
 # # Baselines and ablations
 #
-# What is reached without training, without a language model that reads, and with shuffled grades; and what the probe
-# reaches at other layers, with other penalties, and with fewer training answers. Each model scores its own answers
-# here, with estimators that were trained on its own answers. The answers of a model that reads nothing are read by the
-# grid's first reader.
+# This page compares the probe with what is reached without training, without a language model that reads, or with
+# shuffled grades. It also shows the probe at other layers, with other penalties, and with fewer training answers. Each
+# model scores its own answers here, with estimators that were trained on its own answers. The answers of a model that
+# reads nothing are read by the grid's first reader.
 
 # %% tags=["parameters"]
 # Needs the rows of all stages, the answers, of which those to train questions are counted, and the sweep of every
@@ -54,13 +54,15 @@ Markdown(controls.contest_sentences(table) + plateau.elsewhere(estimators, examp
 # %% [markdown]
 # ## Against the probe
 #
-# AUROC within task, with its 95 % bootstrap interval over questions. A baseline that reaches as far as the probe
-# explains the probe's result more simply. The task prior has one half by construction, since it gives all answers of a
-# task the same confidence. *Before the answer* is the probe at the last token of the question, where the reader has
-# seen no answer yet. *Mean over the answer* is the probe on the mean hidden state of all tokens of the answer.
+# AUROC within task, with its 95 % bootstrap interval over questions. A baseline that does as well as the probe is a
+# simpler explanation of the probe's result. The task prior has an AUROC of one half by construction, since it gives all
+# answers of a task the same confidence. *Before the answer* is the probe at the last token of the question, where the
+# reader has seen no answer yet. *Mean over the answer* is the probe on the mean hidden state of all tokens of the
+# answer.
 #
-# The difference of LoRA + Prompt from the probe is a *primary hypothesis*: its p-value is corrected for all of them,
-# and is the same on every page. All other differences here are *exploratory*, and their p-values are not corrected.
+# The difference of LoRA + Prompt from the probe is a *primary hypothesis*. Its p-value is corrected for all primary
+# hypotheses, and is the same on every page. All other differences here are *exploratory*, and their p-values are not
+# corrected.
 
 # %% tags=["remove-input"]
 controls.contest_chart(table)
@@ -71,9 +73,9 @@ HTML(controls.contest_html(table))
 # %% [markdown]
 # ## Training-free baselines
 #
-# The same answers, scored by the probability that the model gave to the tokens it wrote, and by asking any model,
-# without training, whether the answer is right. A run that did not keep the tokens' probabilities has no lines for
-# them.
+# The same answers, scored without training. Some of these methods use the probability that the model gave to the tokens
+# it wrote. Zero-shot P(True) asks any model whether the answer is right. A run that did not keep the tokens'
+# probabilities has no lines for them.
 
 # %% tags=["remove-input"]
 untrained = examples[examples["trained_on"] == ""]
@@ -87,18 +89,19 @@ Markdown(controls.below_chance_sentences(baselines))
 # %% [markdown]
 # ## Whose answers to learn from
 #
-# One reader's estimators on the same test answers, by whose answers they were trained on: the scored model's own,
-# another model's, or those of all models together. All models' answers are more training answers. So there is another
-# such probe with one model's answer to each question, drawn by the seed: as many as one model has. LoRA + Prompt has no
-# such counterpart. What it gains with all models' answers may come from more training answers and more steps.
+# One reader's estimators score the same test answers here. They differ in whose answers they were trained on: the
+# scored model's own, another model's, or those of all models together. All models together have more training answers
+# than one. So another probe is trained on one model's answer to each question, drawn by the seed: as many answers as
+# one model has. LoRA + Prompt has no such counterpart. What it gains with all models' answers may come from more
+# training answers and more steps.
 #
-# What is chosen on validation is chosen on answers of the models that were trained on. The probes of all models'
+# Each choice on validation uses answers of the models that the estimator was trained on. Probes trained on all models'
 # answers choose among the strengths that the grid gives to the controls. LoRA + Prompt is trained on all models'
-# answers with the first seed alone, and is compared with that seed's self-trained one. *Training answers* counts all of
-# them; for LoRA + Prompt the grid's `wrong_per_right` may leave out wrong ones.
+# answers with the first seed alone, and is compared with that seed's self-trained estimator. *Training answers* counts
+# all of them. LoRA + Prompt may not use all wrong ones, since the grid's `wrong_per_right` limits their number.
 #
-# A difference between self-trained and cross-trained may be a primary hypothesis, with its p-value corrected for all of
-# them. All others are exploratory.
+# A difference between self-trained and cross-trained may be a primary hypothesis. Its p-value is then corrected for all
+# primary hypotheses. All other differences are exploratory.
 
 # %% tags=["remove-input"]
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
@@ -111,8 +114,8 @@ HTML(controls.learned_from_html(learned))
 # %% [markdown]
 # ## Which layer
 #
-# The probe's layer is chosen on validation answers. Here is what every layer reached there, at its best strength of the
-# L2 penalty; the paper's probe always reads the last one.
+# The probe's layer is chosen on validation answers. The chart shows what every layer reached there, at its best
+# strength of the L2 penalty. The paper's probe always reads the last layer.
 
 # %% tags=["remove-input"]
 controls.layers_chart(controls.layers(estimators, readers, seeds))
@@ -132,10 +135,10 @@ HTML(controls.learning_curve_html(curve))
 # %% [markdown]
 # ## Layer, penalty and training answers together
 #
-# In a run with its sweep, turn the switches: the heatmap and both curves follow. They open on what validation chooses,
-# as the report's probe does. The values are AUROC within task on in-distribution test answers, with the first seed.
-# They are here to look at: picking the best of them would be selection on test answers. The AUROC on validation, by
-# which the report's probes choose, is in the tooltip and in the table.
+# In a run with a sweep, the switches change the heatmap and both curves. At first they show what validation chooses, as
+# the report's probe does. The values are AUROC within task on in-distribution test answers, with the first seed. They
+# are here to look at: choosing the best of them would be selection on test answers. The AUROC on validation, by which
+# the report's probes choose, is in the tooltip and in the table.
 
 # %% tags=["remove-input"]
 sweep = layers.read(sweeps, models, readers)

@@ -9,13 +9,13 @@
 # %% [markdown]
 # # Results
 #
-# The differences between the cells of the heatmaps, each with its interval. Whether two cells differ significantly is
-# decided by the difference that each resample of questions gives, on the same answers, and not by whether their
-# intervals overlap. Where a cell was still improving when its training ended, the difference has no verdict.
+# The differences between the cells of the heatmaps, each with its interval. Whether two cells differ significantly does
+# not depend on whether their intervals overlap. It depends on their difference in each resample of questions, on the
+# same answers. Where a cell was still improving when its training ended, the difference has no verdict.
 #
 # Only the *primary hypotheses* have a verdict, by a p-value that is corrected for all of them. They are the differences
 # that the description of the figure is about. Every other difference is *exploratory*, with its interval and its
-# uncorrected p-value. What both readings ask, and what is another difference with its sign reversed, is listed once.
+# uncorrected p-value. A difference that is in both readings, or is another one with its sign reversed, is listed once.
 
 # %% tags=["parameters"]
 # Needs the rows and the estimators' cards.

@@ -10,10 +10,11 @@
 # # Explore
 #
 # A probe at any setting, fitted anew each time that you move a widget. Needs the answers and the hidden states of a
-# finished run of the grid, and a front end that shows widgets, as `make lab` opens; no language model is loaded.
+# finished run of the grid. It also needs a front end that shows widgets, as `make lab` opens. No language model is
+# loaded.
 #
-# It opens on the setting of the run's own probe, which the book shows, and *Published setting* goes back to it.
-# *Position* says whose hidden states are read: the last token of the answer, another one, or the mean over them.
+# It opens on the setting of the run's own probe, which the book shows. *Published setting* goes back to it. *Position*
+# says whose hidden states are read: the last token of the answer, another one, or the mean over them.
 
 # %% tags=["parameters"]
 grid = "grids/embedded.yml"
@@ -26,10 +27,10 @@ panel = Panel(Results(grid))
 panel
 
 # %% [markdown]
-# Choose by the validation column alone. Whoever moves the widgets until the test column looks best has chosen on the
-# test answers, and its number is then no measurement any more, but the luckiest of many: that is a mistake, and the
-# reason why both stand side by side. All the charts show test answers; the heatmaps are those of this one setting,
-# where the book's cells have a layer and a strength each.
+# Choose by the validation column alone. It is a mistake to move the widgets until the test column looks best. That
+# setting is chosen on the test answers, and its value is then no measurement any more, but the luckiest of many. This
+# is why both columns are side by side. All the charts show test answers. The heatmaps are those of this one setting,
+# where each cell of the book has its own layer and strength.
 #
 # *Save as grid* writes a grid with this one setting of the probe beside the grid above; a run of it starts from the
 # questions. A model that lacks the layer chooses among its own there.

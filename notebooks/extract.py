@@ -41,15 +41,16 @@ rows, sizes = extract.run(reader, model, frames, first_layer, batch_tokens, out)
 files.write_parquet(rows_out, rows)
 
 # %% [markdown]
-# What was kept, [answers, layers + 1, width]: before any answer, at the question's last token; and for each scored
-# model at the first and the last token of its answers, and as means over their tokens. Where the blocks below the
-# adapters are cached, also at the last token of the query. Layer 0 is the embeddings.
+# The hidden states that were kept, [answers, layers + 1, width]. Before any answer, they are those at the question's
+# last token. For each scored model, they are those at the first and the last token of its answers, and the means over
+# their tokens. If the blocks below the adapters are cached, those at the last token of the query are kept, too. Layer 0
+# is the embeddings.
 
 # %%
 sizes
 
 # %% [markdown]
-# How well the reader tells right from wrong answers when it is asked, without any training (zero-shot P(True)).
+# How well the reader separates right from wrong answers when it is asked, without any training (zero-shot P(True)).
 
 # %%
 HTML(auroc.html(rows))

@@ -10,8 +10,8 @@
 # # Grading
 #
 # Whether an answer is right depends on who grades it. Here are the heatmaps again, with the test answers graded in
-# other ways. The estimators stay as they are: they learned from the run's own grades, which for answers from a file may
-# be that file's.
+# other ways. The estimators stay as they are: they learned from the run's own grades. For answers from a file, these
+# may be the grades in that file.
 
 # %% tags=["parameters"]
 # Needs the rows, the estimators' cards and the answers.
@@ -57,9 +57,10 @@ HTML(grading.gradings_html(table, models))
 # %% [markdown]
 # ## Answers that the question holds
 #
-# An answer that repeats the question may hold an accepted answer by accident, such as *K* if it was asked what K is the
-# symbol of. So an accepted answer that the question holds does not count if it is another name of the answer; and if it
-# is the answer itself, as one of several to choose from, nothing else in the answer may be the question's.
+# An answer that repeats the question may contain an accepted answer by accident. For example, *K* is one if the
+# question asks what K is the symbol of. So an accepted answer that the question contains does not count if it is
+# another name of the answer. It may be the answer itself, as one of several to choose from. Then nothing else in the
+# model's answer may be the question's.
 
 # %% tags=["remove-input"]
 Markdown(grading.held_sentences(grades))

@@ -32,8 +32,9 @@ verdicts = judge.grade(graded, url, judge_model, Path(log))
 files.write_parquet(out, verdicts)
 
 # %% [markdown]
-# The answers that the judge was asked about, how many of them are right, and how many have no verdict, since its reply
-# was neither yes nor no, or the request kept failing. Answers without a verdict are missing wherever the judge grades.
+# The number of answers that the judge was asked about, of right ones, and of those without a verdict. There is no
+# verdict if the judge's reply was neither yes nor no, or if the request kept failing. Answers without a verdict are
+# missing wherever the judge grades.
 
 # %%
 judge.verdict_counts(graded, verdicts)

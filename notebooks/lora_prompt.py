@@ -12,10 +12,15 @@
 # A reader fine-tuned, with low-rank adapters, to say whether one model's answers are correct, and scored on the test
 # answers of all. Needs the answers and the reader's hidden states.
 #
-# As a control it runs with `query` false, which puts a classifier in the place of the question whether the answer is
-# correct; with another `js_weight`; with the name of a task in `without`, which is then not trained on, and scored
-# alone; or with "all models" as `trained_on`, which trains on the answers of all of them together. With the `name` and
-# the `digest` of an adapter that others have `released`, nothing is trained, and that one scores.
+# It also runs as a control, with one of these settings:
+#
+# - `query` false: a classifier replaces the question whether the answer is correct.
+# - `js_weight`: another weight of the penalty.
+# - `without`: the name of a task that is not trained on, and is scored alone.
+# - `trained_on` "all models": training on the answers of all models together.
+#
+# With the `name` and the `digest` of an adapter that others have `released`, nothing is trained, and that adapter
+# scores.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"

@@ -46,13 +46,13 @@ HTML(recompute.html(examples, table, models, readers, tasks))
 
 # %% [markdown]
 # Values are means within task over the chosen tasks, and over seeds. Intervals are from resamples of the chosen
-# questions, and the calibration errors have none; [Method](../book/method.md) defines all metrics. The reliability
-# diagram is of all chosen answers together, in ten bins of equal width, with 95 % intervals of a share (Wilson, 1927).
-# ECE is of the same bins, as a mean within task. Thresholds and Platt scaling stay those of the run, fitted on
-# validation answers.
+# questions; the calibration errors have none. [Method](../book/method.md) defines all metrics. The reliability diagram
+# is of all chosen answers together, in ten bins of equal width, with 95 % intervals of a share (Wilson, 1927). ECE is
+# of the same bins, as a mean within task. Thresholds and Platt scaling stay those of the run, fitted on validation
+# answers.
 #
-# Press a cell to see it in full beneath. A hatched one has no value, and says why when pressed; one with ↗ was *still
-# improving* when its training ended.
+# Press a cell to see it in full beneath. A hatched cell has no value, and says why when pressed. A cell with ↗ was
+# *still improving* when its training ended.
 #
 # A choice that was made after looking at its result proves nothing: among many choices, some values are high by chance.
 # Everything here is exploratory; the page [Results](differences.ipynb) has the declared hypotheses.

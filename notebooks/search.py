@@ -10,7 +10,7 @@
 # # Search
 #
 # LoRA + Prompt of one reader on its own answers, at several learning rates and with fewer training answers, and the
-# probe beside it; all of it measured on validation answers, and none on test answers. Needs the answers and the
+# probe beside it. All values are measured on validation answers, and none on test answers. Needs the answers and the
 # reader's hidden states.
 
 # %% tags=["parameters"]
@@ -71,8 +71,8 @@ table = search.cell(
 )
 
 # %% [markdown]
-# AUROC on validation against the seconds spent in training, with all training answers: a line for each learning rate,
-# that of the grid being the thickest, and a point for the probe.
+# AUROC on validation against the seconds spent in training, with all training answers. Each learning rate has a line,
+# and that of the grid is the thickest. The probe is a point.
 
 # %%
 Markdown("Nothing can be learned from its own answers.") if table.empty else search_curve(table)

@@ -34,19 +34,19 @@ settings.search_curve(table)
 # %% [markdown]
 # A line for each learning rate, with all training answers; that of the grid is the thickest. The point is the probe:
 # the fit of every layer and strength. Seconds are those of training alone, by the clock, on a logarithmic scale; other
-# work on the machine adds to them. Looks at validation do not count, nor does reading the hidden states, which a probe
-# needs and LoRA in every block does not.
+# work on the machine adds to them. They do not include looks at validation, nor reading the hidden states. A probe
+# needs hidden states, and LoRA in every block does not.
 
 # %% tags=["remove-input"]
 settings.sizes_chart(table)
 
 # %% [markdown]
-# Both methods with fewer training answers, the same for both, at the grid's settings. Of the wrong ones LoRA + Prompt
-# may leave some out, as `wrong_per_right` says.
+# Both methods with fewer training answers, the same for both, at the grid's settings. LoRA + Prompt may leave out some
+# of the wrong ones, as `wrong_per_right` says.
 
 # %% tags=["remove-input"]
 HTML(settings.html(table))
 
 # %% [markdown]
 # Seconds are those of the whole training. The epoch is that of the best look at validation, whose adapters would be
-# used. One that comes last was perhaps not trained long enough.
+# used. If it is the last one, training was perhaps too short.

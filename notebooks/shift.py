@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Other questions
 #
-# An estimator is wanted where nobody has graded answers yet. Here each model's own estimators score its answers to
-# questions of tasks that they were not trained on (*shift*), beside what they reach on held-out questions of the tasks
-# that they were trained on (*in-distribution*).
+# Estimators are needed where nobody has graded answers yet. Here each model's own estimators score its answers to
+# questions of tasks that they were not trained on (*shift*). Beside this is what they reach on held-out questions of
+# the tasks that they were trained on (*in-distribution*).
 
 # %% tags=["parameters"]
 # Needs the rows of all stages, the estimators' cards, and the answers, of which those to train questions are counted.
@@ -53,9 +53,9 @@ shift.shift_chart(table)
 
 # %% [markdown]
 # The value of a task with many subjects is the mean over those that have both right and wrong answers. Hollow points
-# rest on an estimator that was still improving when its training ended; what rests on too few right or wrong answers is
-# left out. Two test sets differ in more than distance: questions can be harder, and answers longer, which is why
-# methods that need no training are shown beside them.
+# rest on an estimator that was still improving when its training ended. Values that rest on too few right or wrong
+# answers are left out. A shift can change more than the task: questions can be harder, and answers longer. This is why
+# training-free methods are shown, too.
 
 # %% tags=["remove-input"]
 HTML(shift.shift_html(table))
@@ -63,13 +63,13 @@ HTML(shift.shift_html(table))
 # %% [markdown]
 # ## From one task to another
 #
-# The probe trained on one task alone, with layer and strength chosen on the validation answers of that task, and tested
-# on every task. Each model's answers are read by the model itself, or by the grid's first reader if it reads nothing,
-# and the probe is trained on other answers of the same model.
+# Each probe here is trained on one task alone, and tested on every task. Its layer and strength are chosen on the
+# validation answers of that task. Each model's answers are read by the model itself, or by the grid's first reader if
+# it reads nothing. The probe is trained on other answers of the same model.
 #
 # A frame marks the task that was trained on. The cells of one column score the same test answers, so they can be
-# compared. Those of one row cannot, since tasks differ in difficulty. The last row is the report's own probe, trained
-# on all of these tasks together, and so on more answers.
+# compared. Those of one row cannot, since tasks differ in difficulty. The last row is the report's own probe. It was
+# trained on all of these tasks together, and so on more answers.
 
 # %% tags=["remove-input"]
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
@@ -85,8 +85,8 @@ HTML(shift.transfer_html(transfer))
 # %% [markdown]
 # ## A task that was never seen
 #
-# AUROC on a task of the mixture, trained with that task and with the whole task left out: the same questions both
-# times.
+# AUROC on a training task, of an estimator that was trained with that task, and of one that was trained without it.
+# Both score the same questions.
 
 # %% tags=["remove-input"]
 without = shift.left_out(examples, readers)

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Surface controls
 #
-# What can be said of an answer without any look into a language model: its task, its length, how sure the model was of
-# its tokens, what question and answer say to a sentence embedder. Needs the answers of all models.
+# What can be said of an answer without a look into a language model. This is its task, its length, how sure the model
+# was of its tokens, and a sentence embedding of question and answer. Needs the answers of all models.
 
 # %% tags=["parameters"]
 answers = {

@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Sweep
 #
-# The probe of one reader at every layer, strength of its penalty and number of training answers, for the switches of
-# the page *Baselines and ablations*; and on the reader's own answers at every token position, for the heatmap there.
-# Needs the answers and the reader's hidden states; no language model is loaded.
+# The probe of one reader at every layer, strength of its penalty and number of training answers. The switches of the
+# page *Baselines and ablations* show it. On the reader's own answers it is also fitted at every token position, for the
+# heatmap there. Needs the answers and the reader's hidden states; no language model is loaded.
 
 # %% tags=["parameters"]
 reader = "SmolLM2-135M"

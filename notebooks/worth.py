@@ -9,11 +9,12 @@
 # %% [markdown]
 # # What confidence is good for
 #
-# Whether it knows more where models disagree, whether it adds to the likelihood that needs no training, and what is
-# gained where something is decided by it. All of this is secondary: it lies outside the *primary hypotheses*, so that
-# its intervals are not corrected for their number. A difference whose 95 % interval holds zero is called *not
-# significant*; any other is above or below zero, which is *exploratory*. Test questions are in-distribution, and all
-# that is fitted, such as thresholds, is fitted on validation answers alone. [How it is done](../book/method.md).
+# This page asks three questions. Does confidence know more than how hard a question is? Does it add to the likelihood,
+# which needs no training? What is gained where decisions are made by it? All of this is secondary: it lies outside the
+# *primary hypotheses*, so its intervals are not corrected for their number. A difference whose 95 % interval contains
+# zero is called *not significant*. Any other is above or below zero, which is *exploratory*. Test questions are
+# in-distribution. All that is fitted, such as thresholds, is fitted on validation answers alone. [How it is
+# done](../book/method.md).
 
 # %% tags=["parameters"]
 # Needs the rows and the estimators' cards.
@@ -35,8 +36,8 @@ out = "results/by-hand/worth.parquet"
 # ## Where the models disagree
 #
 # Only the questions that one of two models gets right and the other wrong, as in arXiv 2604.12373. An estimator that
-# knows nothing but how hard a question is cannot be right about both models here. Differences are AUROC within task of
-# what reads, was trained on and scores a model's answers, less that of what it is compared with.
+# knows only how hard a question is cannot be right about both models here. Each difference is one of AUROC within task:
+# that of a model's own estimator on its own answers, less that of the comparison.
 
 # %% tags=["remove-input"]
 from IPython.display import HTML, Markdown
@@ -57,14 +58,15 @@ worth.disagreement_chart(table)
 HTML(worth.disagreement_html(table))
 
 # %% [markdown]
-# Hollow points rest on an estimator that was still improving when its training ended, or on a released adapter:
-# they carry no verdict.
+# Hollow points rest on an estimator that was still improving when its training ended, or on a released adapter: these
+# have no verdict.
 #
 # ## Does it add anything?
 #
-# AUROC within task of each method alone, and of logistic regressions on the likelihood and other methods, fitted on
-# the validation answers that all of them scored. In seeds after the first these are fewer, since the likelihood was
-# kept for the first seed's validation answers. Layers and epochs were chosen on validation answers, too.
+# AUROC within task of each method alone, and of logistic regressions on the likelihood and other methods. They are
+# fitted on the validation answers that all of these methods scored. Seeds after the first have fewer of these, since
+# the likelihood was kept for the first seed's validation answers alone. Layers and epochs were chosen on validation
+# answers, too.
 
 # %% tags=["remove-input"]
 Markdown(worth.stack_sentences(table, models))
@@ -81,7 +83,7 @@ HTML(worth.stack_html(table))
 # The threshold is the lowest confidence at or above which the wanted share of validation answers is right. At least 25
 # answers must be above it. *Coverage* is the share of test questions that are then answered, and *risk* is the share of
 # wrong answers among them. Thresholds stay as they are in all resamples. A method may answer more and be right less
-# often: at the likelihood's coverage, where it answers as many questions as the likelihood, the two can be compared.
+# often. At the likelihood's coverage, where it answers as many questions as the likelihood, the two can be compared.
 
 # %% tags=["remove-input"]
 Markdown(worth.selective_sentences(table, models))
@@ -95,9 +97,9 @@ HTML(worth.selective_html(table))
 # %% [markdown]
 # ## Pick the better of two answers
 #
-# Both models answer, and the answer with the higher confidence is taken, by each model's own estimator after Platt
-# scaling on validation answers. It has to beat the better model alone, which is better on validation; an oracle is
-# right wherever either model is.
+# Both models answer, and the answer with the higher confidence is taken. Each model's own estimator gives its
+# confidence, after Platt scaling on validation answers. This has to beat the better model alone, which is the better
+# one on validation. An oracle is right wherever either model is.
 
 # %% tags=["remove-input"]
 Markdown(worth.pick_sentences(table))
@@ -111,8 +113,9 @@ HTML(worth.pick_html(table))
 # %% [markdown]
 # ## Hand on to the better model
 #
-# The model that is right less often on validation answers first, and its least confident answers are handed on to the
-# other, at the cost of as many further answers. At random, accuracy rises in a straight line.
+# The weaker model, which is right less often on validation, answers every question first. The questions of its least
+# confident answers are then handed on to the other model, which costs as many further answers. If they are chosen at
+# random, accuracy rises in a straight line.
 
 # %% tags=["remove-input"]
 Markdown(worth.handed_on_sentences(table))

@@ -405,8 +405,8 @@ def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
     write(tmp_path, mlp(*FLAT), mlp(*FLAT, seed=1))
     probes, mlps = cell.training_sentences(plateau.table(tmp_path), ["probe", "probe_mlp"], [0, 1]).split("\n\n")
     assert probes == (
-        "**Probe was still improving when its training ended** (↗ in the heatmaps), so that no verdict rests on it: "
-        "with seed 1, its strength, 0.01, is the lowest that was tried, and gained 0.100 over the next."
+        "**Probe was still improving when its training ended** (↗ in the heatmaps): with seed 1, its strength, 0.01, "
+        "is the lowest that was tried, and gained 0.100 over the next. No verdict rests on it."
     )
     assert (
         mlps

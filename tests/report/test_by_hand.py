@@ -808,10 +808,11 @@ def test_the_sentences_and_verdicts_of_the_claims(page, hand):
             claim: marks[verdict(of)] for claim, of in of_claims.items()
         }
         for claim, of in of_claims.items():
-            assert says(
-                findings.split(f"### {claim}\n")[1].split("\n### ")[0],
-                f"- {leads[source]}, it **{verdict(of).replace('inconclusive', 'is inconclusive')}**: {deciding(of)}.",
-            )
+            shown = findings.split(f"### {claim}\n")[1].split("\n### ")[0].splitlines()
+            lead = f"- {leads[source]}, it **{verdict(of).replace('inconclusive', 'is inconclusive')}**:"
+            one, *more = deciding(of)
+            lines_of = [lead, *(f"  - {part}" for part in (one, *more))] if more else [f"{lead} {one}."]
+            assert any(same(shown[at : at + len(lines_of)], lines_of) for at in range(len(shown)))
     assert f"Here {STRONG} stands for Mistral, and {WEAK} for LLaMA-2" in summary
     assert f"The 56 measured differences, of both readings, are {hand.distinct} distinct primary hypotheses" in summary
     assert "gives its values in steps of 0.05, so that a difference below 0.025 could not be seen in it" in summary
@@ -819,7 +820,7 @@ def test_the_sentences_and_verdicts_of_the_claims(page, hand):
     assert f"in {len(wrong)} of its claims: {'; '.join(f'“{claim}”' for claim in wrong)}." in summary
 
 
-def deciding(lines: list[dict]) -> str:
+def deciding(lines: list[dict]) -> list[str]:
     """The differences that a claim's verdict rests on, at most three of them."""
     says = verdict(lines)
     those = (
@@ -834,7 +835,7 @@ def deciding(lines: list[dict]) -> str:
         + (f", {line['reason']}" if line.get("reason") else "")
         for line in those[:3]
     ]
-    return lead + "; ".join(shown) + (f"; and {len(those) - 3} more" if len(those) > 3 else "")
+    return [lead + shown[0], *shown[1:], *([f"and {len(those) - 3} more"] if len(those) > 3 else [])]
 
 
 def asked(hand) -> dict[tuple[str, str, str], dict]:
@@ -1010,8 +1011,8 @@ def test_what_leaving_a_task_out_costs(page, hand):
     few, unfinished = sum(line[4] == "—" for line in lines), sum(line[4] != "—" for line in lines) - len(changes)
     falls = f"{sum(high < 0 for _, high in changes)} of {len(changes)} cases"
     expected = (
-        f"Without a task in training, AUROC on it changes by {signed(min(changes)[0])} to {signed(max(changes)[0])}; "
-        f"it falls in {falls} by an interval below zero; {few} more rest on fewer than 25 right or wrong answers; "
+        f"Without a task in training, AUROC on it changes by {signed(min(changes)[0])} to {signed(max(changes)[0])}. "
+        f"It falls in {falls} by an interval below zero; {few} more rest on fewer than 25 right or wrong answers; "
         f"{unfinished} more were still improving when training ended."
     )
     assert same(sentence, expected)

@@ -263,5 +263,6 @@ def test_a_verdict_names_the_differences_that_it_rests_on():
     lines = pd.DataFrame(
         {"contrast": ["x", "y", "z"], "estimate": [0.3, 0.1, -0.2], "reason": "", "says": [HOLDS, HOLDS, FAILS]}
     )
-    assert claims._deciding(lines[:2], HOLDS) == "the smallest difference is y, +0.10"
-    assert claims._deciding(lines[:1], HOLDS) == "x, +0.30" and claims._deciding(lines, FAILS) == "z, -0.20"
+    assert claims._deciding(lines[:2], HOLDS) == " the smallest difference is y, +0.10."
+    assert claims._deciding(lines[:1], HOLDS) == " x, +0.30." and claims._deciding(lines, FAILS) == " z, -0.20."
+    assert claims._deciding(lines.assign(says=FAILS)[:2], FAILS) == "\n  - x, +0.30\n  - y, +0.10"

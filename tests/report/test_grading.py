@@ -78,7 +78,7 @@ def test_answers_without_a_verdict_are_counted_and_left_out_of_the_agreement(tmp
     assert (line["answers"], line["contains"], line["exact"], line["f1"], line["judge"]) == (2, 2, 1, 2, 2)
     assert line["all agree"] == 0.5
     sentence = (
-        " The judge gave no verdict on 2 of 4 test answers (2 of a): they are left out of its heatmaps and of the "
+        " The judge gave no verdict on 2 of 4 test answers (2 of a). They are left out of its heatmaps and of the "
         "table of agreement."
     )
     assert grading.judged_sentences(table) == sentence

@@ -160,8 +160,8 @@ def test_another_grids_book_reads_a_pack_that_was_copied_there_and_says_whose_it
     facts = ["commit abc", f"machine a machine; {EVIL}", "precision bfloat16", "peft 3", "torch 2; 2.1"]
     assert f"measured by a run of the grid `theirs` ({', '.join(map(code, facts))}), not by" in shown.cells[1].source
     expected = (
-        "Its models computed in `bfloat16`, those of this run in a number format that is not recorded: "
-        "in another number format, or on another machine, "
+        "Its models computed in `bfloat16`, those of this run in a number format that is not recorded. "
+        "In another number format, or on another machine, "
     )
     assert expected in shown.cells[1].source and "so the numbers of right answers differ" in shown.cells[1].source
     assert "<th>precision</th><td>bfloat16</td>" in shown.cells[-1].source

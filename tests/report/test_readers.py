@@ -93,7 +93,7 @@ def test_claims_about_two_models_are_not_tested_on_one():
     assert "Native training is above cross training for every model" not in tested and tested
     text = claims.summary_sentences(verdicts, players, table)
     assert "Here a alone reads, and stands for Mistral. What the description claims of two models cannot" in text
-    assert "are 1 distinct primary hypothesis:" in text and "for LLaMA-2:" not in text
+    assert "are 1 distinct primary hypothesis. " in text and "for LLaMA-2:" not in text
     html = claims.verdicts_html(verdicts)
     assert html.count("not tested: it takes two models that read") == len(stated) - len(tested)
     assert claims.contrasts_chart(table).to_dict() and claims.claims_sentences(stated, table, verdicts)
@@ -150,7 +150,7 @@ def test_shift_has_the_estimators_that_its_reader_learned_from_its_answers():
     table = shift.shift(beside(), TASKS, ["a"])
     lines = table[(table["scored"] == "g") & (table["method"] == "probe")]
     assert set(lines["trained_on"]) == {"g"} and lines["test_set"].tolist() == ["in-distribution", "nq_open"]
-    assert "- **g**, with a as its reader: on nq_open" in shift.shift_sentences(table)
+    assert "- **g**, with a as its reader:\n  - on nq_open, " in shift.shift_sentences(table)
     assert "g with a as its reader: AUROC" in shift.shift_html(table) and shift.shift_chart(table).to_dict()
     assert "g" not in set(shift.shift(beside()[beside()["method"] == "probe"], TASKS)["scored"]), "without a reader"
 

@@ -83,8 +83,8 @@ def test_its_rows_are_in_the_heatmaps_and_no_page_takes_it_for_ours(run):
     assert heatmaps._unfinished(measured) == f"{count}: they count in none of these sentences and in no verdict."
     said = plateau.elsewhere(folder / "estimators", rows).strip()
     assert said == (
-        "**Not trained here**, but released by others after a training whose budget and plateau are not known, so that "
-        "no verdict rests on it: LoRA + Prompt of one trained on one `theirs`."
+        "**Not trained here**, but released by others: LoRA + Prompt of one trained on one `theirs`. "
+        "The budget and plateau of that training are not known, so no verdict rests on it."
     )
     assert plateau.elsewhere(folder / "estimators", rows.assign(seed=1)) == "", "a card of no row"
     estimator = folder / "estimators/lora_prompt/one/one/seed0"

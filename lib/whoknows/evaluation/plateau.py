@@ -71,11 +71,9 @@ def _untrained(cards: list[dict]) -> str:
 def _released(cards: list[dict]) -> str:
     known = [(card, re.sub(r"[^\w./-]", "-", card["origin"]["name"])) for card in cards if "origin" in card]
     names = [f"of {card['reader']} trained on {card['trained_on']} `{name}`" for card, name in known]
-    lead = (
-        "**Not trained here**, but released by others after a training whose budget and plateau are not known, so that "
-        "no verdict rests on it: LoRA + Prompt"
-    )
-    return f"\n\n{lead} {', '.join(names)}." if names else ""
+    theirs = f"\n\n**Not trained here**, but released by others: LoRA + Prompt {', '.join(names)}."
+    why_not = "The budget and plateau of that training are not known, so no verdict rests on it."
+    return f"{theirs} {why_not}" if names else ""
 
 
 def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:

@@ -23,14 +23,16 @@ from whoknows.run.stages import STAGES
 
 FAILED = ".failed"
 BOX = 'class="facts rests-on"'  # of the first page, of what its answer rests on
-SPEED = """The plain way is transformers' `generate` with the whole few-shot prompt before each question, one forward
-pass for each answer and another for the query, and PEFT with the `Trainer`; same model, texts and precision, in turns
-in the same run. The last column is the arithmetic that cannot be avoided, per second, over the machine's own rate of
-the products of 1024 rows with all matrices of the model's blocks."""
+SPEED = """The plain way answers by transformers' `generate`, with the whole few-shot prompt before each question. It
+reads by one forward pass for each answer and another for the query, and trains by PEFT with the `Trainer`. Model,
+texts and precision are the same, and both ways take turns in the same run. The last column is the arithmetic that
+cannot be avoided, per second, over the rate of the machine itself. That rate is the one of the products of 1024 rows
+with all matrices of the model's blocks."""
 
 ESTIMATORS = """An {term}`estimator` has a {term}`method`, a {term}`reader`, and the model whose graded answers it was
 {term}`trained on`. Its page shows its ROC curve, calibration, and risk by coverage on the answers of any
-{term}`scored` model, how it was trained, and where it was most wrong. A cell of a heatmap leads to the same page."""
+{term}`scored` model. It also shows how the estimator was trained, and where it was most wrong. A cell of a heatmap
+leads to the same page."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
     text = (
         f"The rows of this page were measured by a {f'{seeds}-seed ' if seeds > 1 else ''}run of the grid `{name}`"
         f"{f' ({measured})' if measured else ''}, not by this book's own run. "
-        f"Its models computed in {there}, those of this run in {here}: in another number format, or on another "
+        f"Its models computed in {there}, those of this run in {here}. In another number format, or on another "
         "machine, a model gives some other answers, so the numbers of right answers differ."
     )
     page.notebook.metadata["whoknows"]["precision"] = record.get("precision", "")

@@ -50,9 +50,9 @@ th, td {{ border: 0; border-bottom: 1px solid #d5d9de; padding: 0.2rem 0.6rem; t
 </head>
 <body>
 <h1>{title}</h1>
-<p>Each value is an AUROC on test questions, a mean within task and over seeds; each difference has a 95 % bootstrap
+<p>Each value is an AUROC on test questions, a mean within task and over seeds. Each difference has a 95 % bootstrap
 interval over questions, which allows for one cell, not for many at once. A cell with {mark} was still improving when
-its training ended in one of the two runs: nothing can be concluded from it.{released}</p>
+its training ended in one of the two runs. Nothing can be concluded from it.{released}</p>
 <div id="altair-viz"></div>
 {tables}
 <script>{bundle}</script>

@@ -335,8 +335,8 @@ def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]
         unknown, title = len(seeds) - cards["why"].notna().sum(), METHOD_TITLES[method]
         if why:
             sentences.append(
-                f"**{title} was {IMPROVING} when its training ended** ({MARK} in the heatmaps), "
-                f"so that no verdict rests on it: {'; '.join(why)}."
+                f"**{title} was {IMPROVING} when its training ended** ({MARK} in the heatmaps): "
+                f"{'; '.join(why)}. No verdict rests on it."
             )
         elif unknown:
             of = f"{unknown} of {len(seeds)} seeds"

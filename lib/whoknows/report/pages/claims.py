@@ -367,11 +367,11 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd
     hypotheses = "hypothesis" if distinct == 1 else "hypotheses"
     paragraphs += [
         standing,
-        f"The {len(measured)} measured differences{both} are {distinct} distinct primary {hypotheses}: one that stands "
-        "in several claims or in both readings, or mirrored, counts once.",
+        f"The {len(measured)} measured differences{both} are {distinct} distinct primary {hypotheses}. One that is in "
+        "several claims or in both readings, or has its sign reversed, counts once.",
         f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not "
         "be seen in it. A measured claim fails where one of its differences is significantly below "
-        f"{margin():g}, negative ones included; it holds where all are significantly above zero and none fails.",
+        f"{margin():g}, negative ones included. It holds where all are significantly above zero and none fails.",
     ]
     return "\n\n".join(paragraphs)
 
@@ -384,7 +384,7 @@ def claims_sentences(claims: list[Claim], table: pd.DataFrame, verdicts: pd.Data
         for line in verdicts[verdicts["claim"] == claim.claim].itertuples():
             at = (table["claim"] == claim.claim) & (table["source"] == line.source) & (table["reading"] == line.reading)
             verdict = f"**{IS.get(line.verdict, '')}{line.verdict}**"
-            lines.append(f"- {_source(line.source, line.reading)}, it {verdict}: {_deciding(table[at], line.verdict)}.")
+            lines.append(f"- {_source(line.source, line.reading)}, it {verdict}:{_deciding(table[at], line.verdict)}")
         lines.append("")
     return "\n".join(lines)
 
@@ -394,10 +394,14 @@ def _source(source: str, reading: str) -> str:
 
 
 def _deciding(table: pd.DataFrame, verdict: str) -> str:
-    """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all."""
+    """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all.
+
+    More than one are a list in Markdown.
+    """
     lines = table[table["says"] == verdict] if verdict != HOLDS else table.nsmallest(1, "estimate")
     lead = "the smallest difference is " if verdict == HOLDS and len(table) > 1 else ""
-    return lead + style.some([_difference(line) for line in lines.itertuples()], 3)
+    texts, item = [_difference(line) for line in lines.itertuples()], "\n  - "
+    return f" {lead}{texts[0]}." if len(texts) == 1 else item + style.some(texts, 3, item)
 
 
 def _difference(line) -> str:

@@ -181,7 +181,7 @@ def judged_sentences(table: pd.DataFrame) -> str:
     if not by_model:
         return ""
     return (
-        f" The judge gave no verdict on {missing.sum()} of {len(test)} test answers ({by_model}): they are left out of "
+        f" The judge gave no verdict on {missing.sum()} of {len(test)} test answers ({by_model}). They are left out of "
         "its heatmaps and of the table of agreement."
     )
 

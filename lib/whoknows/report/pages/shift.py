@@ -270,8 +270,8 @@ def shift_sentences(table: pd.DataFrame) -> str:
     ]
     of = whose(table)
     for scored, cells in away.groupby("scored", sort=False):
-        parts = [_on(test_set, values) for test_set, values in cells.groupby("test_set", sort=False)]
-        lines.append(f"- **{scored}**, {of[scored]}: {'; '.join(parts)}.")
+        lines.append(f"- **{scored}**, {of[scored]}:")
+        lines += [f"  - {_on(test_set, values)}." for test_set, values in cells.groupby("test_set", sort=False)]
     return "\n".join(lines)
 
 
@@ -314,8 +314,8 @@ def left_out_sentences(table: pd.DataFrame) -> str:
     left += f"; {others} more were {IMPROVING} when training ended" if others else ""
     low, high = style.signed(change.min()), style.signed(change.max())
     return (
-        f"Without a task in training, AUROC on it changes by {low} to {high}; "
-        f"it falls in {(settled['high'] < 0).sum()} of {len(settled)} cases by an interval below zero{left}."
+        f"Without a task in training, AUROC on it changes by {low} to {high}. "
+        f"It falls in {(settled['high'] < 0).sum()} of {len(settled)} cases by an interval below zero{left}."
     )
 
 

@@ -338,9 +338,9 @@ def counted(says: pd.Series, verdicts: Iterable[str]) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts if verdict in counts)
 
 
-def some(texts: Sequence[str], count: int) -> str:
+def some(texts: Sequence[str], count: int, between: str = "; ") -> str:
     """The first of some texts, and how many more there are."""
-    return "; ".join([*texts[:count], *([f"and {len(texts) - count} more"] if len(texts) > count else [])])
+    return between.join([*texts[:count], *([f"and {len(texts) - count} more"] if len(texts) > count else [])])
 
 
 def span(low, high) -> str:

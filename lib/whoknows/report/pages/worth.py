@@ -333,13 +333,14 @@ def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
             by = {line.measure: line for line in values.itertuples()}
             parts.append(_selected(by[benefits.COVERAGE], by[benefits.RIGHT], by.get(benefits.EQUAL)))
         few = group["says"].eq(FEW).any() and f"{group['n_rarer'].iloc[0]:.0f} right or wrong answers are too few"
-        text = (
-            "; ".join(parts)
-            if parts and not few
-            else few or "no method has validation answers to choose a threshold on"
-        )
-        texts.append(f"- **{model}**: {text}.")
+        why = few or ("" if parts else "no method has validation answers to choose a threshold on")
+        texts.append(f"- **{model}**: {why}." if why else _listed(f"- **{model}**:", parts))
     return f"With the threshold for {benefits.TARGETS[1]:.0%} right answers:\n\n" + "\n".join(texts)
+
+
+def _listed(lead: str, parts: list[str]) -> str:
+    """An item of a list in Markdown, with items beneath it."""
+    return "\n  - ".join([lead, *parts])
 
 
 def _selected(coverage, right, equal) -> str:
@@ -360,8 +361,8 @@ def pick_sentences(table: pd.DataFrame) -> str:
         lead = f"alone {one:.0%} and {other:.0%} are right, with an oracle {known[benefits.ORACLE]:.0%}"
         by = group[(group["kind"] == benefits.SINGLE) & group["method"].isin(decisions.METHODS)]
         picks = [f"{line.label} {_less(line)}" for line in by.itertuples()]
-        gained = f" Picking by confidence, less {strong} alone: {'; '.join(picks)}." if picks else ""
-        texts.append(f"- **{weak} and {strong}**: {lead}.{gained}")
+        gained = f" Picking by confidence, less {strong} alone:" if picks else ""
+        texts.append(_listed(f"- **{weak} and {strong}**: {lead}.{gained}", picks))
     return "\n".join(texts) or NO_PAIR
 
 
@@ -384,6 +385,6 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
             less = _less(line, ", " if pd.isna(line.difference) else ", less the likelihood ")
             parts.append(f"{line.label} {line.says if pd.isna(line.value) else ends + less}")
         lead = f"with half of the answers handed on, accuracy is {', '.join(at_half)}"
-        mean = f" Mean gain over random, over all shares: {'; '.join(parts)}." if parts else ""
-        texts.append(f"- **{weak}, handed on to {strong}**: {lead}.{mean}")
+        mean = " Mean gain over random, over all shares:" if parts else ""
+        texts.append(_listed(f"- **{weak}, handed on to {strong}**: {lead}.{mean}", parts))
     return "\n".join(texts) or NO_PAIR
