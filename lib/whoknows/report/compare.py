@@ -236,7 +236,8 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
         y=alt.Y("model:N", sort=order, title="Model", axis=style.NAMES),
     )
     scale = alt.Scale(domain=[-most, 0, most], range=COLOURS, interpolate="rgb")
-    colour = alt.Color("difference:Q", scale=scale, title="Difference", legend=alt.Legend(format="+.2f"))
+    legend = alt.Legend(format="+.2f", values=[-most, 0, most])
+    colour = alt.Color("difference:Q", scale=scale, title="Difference", legend=legend)
     colour = alt.condition("isValid(datum.difference)", colour, alt.value("lightgray"))
     rect = base.mark_rect(stroke=style.GREY).encode(color=colour)
     texts = [

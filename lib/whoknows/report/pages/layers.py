@@ -101,7 +101,7 @@ def _packed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _switch(name: str, options: list, title: str) -> alt.Parameter:
-    labels = ["chosen on validation" if option == CHOSEN else f"{option:g}" for option in options]
+    labels = ["chosen on validation" if option == CHOSEN else f"{option:,g}" for option in options]
     return alt.param(name=name, value=options[0], bind=alt.binding_select(options=options, labels=labels, name=title))
 
 
@@ -149,7 +149,7 @@ def _curve(
     shown = shown.transform_filter(alt.FieldOneOfPredicate("cell", lines))
     x = alt.X(f"{over}:Q", title=title, scale=alt.Scale(type=kind, domain=across, nice=False))
     base = style.tipped(shown, "cell", *TIPS, auroc="AUROC on test").encode(
-        x=x.axis(format="d", tickMinStep=1), y=alt.Y("auroc:Q", title="AUROC on test", scale=scale)
+        x=x.axis(format=",d", tickMinStep=1), y=alt.Y("auroc:Q", title="AUROC on test", scale=scale)
     )
     line = base.mark_line(strokeWidth=1.5, color=style.hue("probe"))
     line = line.encode(strokeDash=alt.StrokeDash("cell:N", scale=style.dashes(lines), **dash))
@@ -236,7 +236,8 @@ def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     """
     if table.empty:
         return None
-    scale, ink = style.on_ramp(*style.colour_domain(table["auroc"], 0.5))
+    ends = style.colour_domain(table["auroc"], 0.5)
+    scale, ink = style.on_ramp(*ends)
     drawn = table[["reader", "token", *(name for name in TIPS if name != "size"), "best"]].round(4)
     tokens = [title for title in style.POSITIONS.values() if title in set(drawn["token"])]
     tips = [name for name in drawn if name != "best"]
@@ -245,7 +246,7 @@ def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
         y=alt.Y("token:N", title=None, sort=tokens, axis=alt.Axis(labelLimit=160)),
     )
     there = base.transform_filter("isValid(datum.auroc)")
-    legend = alt.Legend(title="AUROC on test", format=".2f", tickCount=5)
+    legend = style.bar(*ends, title="AUROC on test")
     cells = there.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=legend))
     hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(**style.hatched(3))
     dots = there.transform_filter("datum.best").mark_point(filled=True, size=36, opacity=1, aria=False)

@@ -16,6 +16,7 @@ from whoknows.report.pages.style import (
     INK,
     NAMES,
     WITHOUT_ZERO,
+    bar,
     captioned,
     colour_domain,
     finished,
@@ -251,7 +252,7 @@ def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float,
         y=alt.Y("row:N", sort=[*drawn["row"].unique()], title="Trained on", axis=NAMES),
     )
     there, (scale, ink) = base.transform_filter("isValid(datum.auroc)"), on_ramp(*ends)
-    colour = alt.Color("auroc:Q", scale=scale, title="AUROC", legend=alt.Legend(format=".2f"))
+    colour = alt.Color("auroc:Q", scale=scale, title="AUROC", legend=bar(*ends))
     hatch = base.transform_filter("!isValid(datum.auroc)").mark_rect(**hatched())
     same = base.transform_filter("datum.learned === datum.test_set")
     same = same.mark_rect(aria=False, fillOpacity=0, stroke=INK, strokeWidth=3)
@@ -269,7 +270,7 @@ def transfer_html(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     values, parts, of = with_interval(table["auroc"], table["low"], table["high"]), [], whose(table)
-    counts = [f" of {n:.0f}" if pd.notna(n) else "" for n in table["n"]]
+    counts = [f" of {n:,.0f}" if pd.notna(n) else "" for n in table["n"]]
     texts = [f"{value}{count}" if value else f"— ({why})" for value, count, why in zip(values, counts, table["reason"])]
     for scored, cells in table.assign(says=texts).groupby("scored", sort=False):
         wide = cells.pivot(index=["learned", "training_answers"], columns="test_set", values="says")
