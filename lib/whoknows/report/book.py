@@ -94,8 +94,10 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
         chapters.make_room(page)
     for page in cells:
         chapters.choose(page, cells)
-    byline = citation.byline(citation.read(), citation.date(), strip.repository())
+    about, date = citation.read(), citation.date()
+    byline = citation.byline(about, date, strip.repository())
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others, byline))}
+    texts["book/cite.md"] = citation.dated((ROOT / "book/cite.md").read_text(encoding="utf-8"), about, date)
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     if cells:
         texts["run/cell.md"] = chapters.estimators(cells, Path(first.parameters.get("out", "")))
