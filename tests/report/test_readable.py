@@ -7,7 +7,9 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+import browser
 from made_up import make_rows
+from whoknows.data.files import ROOT
 from whoknows.evaluation import auroc
 from whoknows.report import chapters, readable
 from whoknows.stages import answer
@@ -57,3 +59,30 @@ def test_a_year_that_a_model_answered_stays_a_year(tmp_path):
     assert shown(tmp_path, answer.examples(given))[1][2:4] == ["1912", "1912"]
     counted = pd.DataFrame({"nq_open": [1912]}, index=["trivia_qa"]).to_html()
     assert shown(tmp_path, counted) == [["", "nq_<wbr>open"], ["trivia_<wbr>qa", "1,912"]]
+
+
+def test_a_table_that_a_page_takes_from_a_file_has_a_true_minus():
+    csv = readable.numbers("Model,Difference\nSmolLM2-135M,-0.008\n-,0.001\n")
+    assert csv == "Model,Difference\nSmolLM2-135M,\N{MINUS SIGN}0.008\n-,0.001\n"
+
+
+@pytest.mark.slow
+def test_on_a_phone_the_numbers_are_in_sight_and_the_first_column_stays_there(tmp_path):
+    names = {"method": "probe_without_cities", "trained_on": "SmolLM2-135M", "scored": "Gemma3-270M"}
+    rows = [make_rows([1, 0] * 30, [True, False] * 30, **names | {"seed": seed}) for seed in (0, 1)]
+    shown(tmp_path, auroc.html(pd.concat(rows)))
+    html = chapters.read(tmp_path / "probe-a.ipynb").notebook.cells[0].outputs[0].data["text/html"]
+    style = (ROOT / "book/_static/page.css").read_text()
+    box = f'<div class="bd-article"><div class="cell_output"><div class="output">{html}</div></div></div>'
+    head = f'<meta name="viewport" content="width=device-width"><style>{style}</style>'
+    (tmp_path / "index.html").write_text(f"<!DOCTYPE html><html><head>{head}</head><body>{box}</body></html>")
+    with browser.open_book(tmp_path / "index.html") as opened:
+        opened.visit(width=390)
+        ends = "[...document.querySelectorAll('th')].map(head => [head.innerText, head.getBoundingClientRect().right])"
+        assert dict(opened.read(ends))["AUROC"] < 390
+        assert opened.read("getComputedStyle(document.querySelector('td')).position") == "sticky"
+        opened.visit()
+        assert opened.read("getComputedStyle(document.querySelector('td')).position") == "static"
+        opened.call("Emulation.setEmulatedMedia", media="print")
+        opened.call("Emulation.setDeviceMetricsOverride", width=390, height=900, deviceScaleFactor=1, mobile=False)
+        assert opened.read("getComputedStyle(document.querySelector('td')).position") == "static", "nothing scrolls"

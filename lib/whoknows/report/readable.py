@@ -10,6 +10,7 @@ import re
 from nbformat import NotebookNode
 
 from whoknows.data.methods import METHOD_TITLES
+from whoknows.report.pages.style import MINUS
 
 TABLE = re.compile(r'<table[^>]*class="dataframe(?![^"]*(?:texts|examples))[^"]*">.*?</table>', re.DOTALL)
 ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
@@ -29,6 +30,11 @@ def tables(notebook: NotebookNode) -> None:
         for output in cell.get("outputs", []):
             if html := output.get("data", {}).get("text/html"):
                 output["data"]["text/html"] = TABLE.sub(lambda table: _in_words(table[0]), "".join(html))
+
+
+def numbers(csv: str) -> str:
+    """A table as CSV, for a page that shows it: its numbers have a true minus."""
+    return re.sub(r"(?m)(^|,)-(?=[\d.])", rf"\g<1>{MINUS}", csv)
 
 
 def title(method: str) -> str:
