@@ -92,7 +92,7 @@ HTML(landing.figures_html(table, models, tasks, seeds))
 # simpler explanation would reach](run/controls.ipynb) and [how far the estimators carry](run/shift.ipynb).
 
 # %% tags=["remove-input"]
-HTML(heatmaps.heatmaps_html(table, models, links))
+HTML(heatmaps.heatmaps_html(table, models, links, untrained))
 
 # %% tags=["remove-input"]
 HTML(heatmaps.html(examples, estimators, readers))

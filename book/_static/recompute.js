@@ -308,12 +308,13 @@ window.whoknowsRecompute = (() => {
   const draw = (name, attributes = {}, ...children) =>
     filled(document.createElementNS(SVG, name), attributes, children);
 
-  // What is shown as zero has no sign.
-  const fixed = (number, digits) => number.toFixed(digits).replace(/^-(?=[0.]*$)/, "");
+  // What is shown as zero has no sign; what is below has a true minus.
+  const fixed = (number, digits) => number.toFixed(digits).replace(/^-(?=[0.]*$)/, "").replace("-", "\u2212");
   const shownAs = (number, digits = 2) => (Number.isNaN(number) ? "—" : fixed(number, digits));
   const between = ({ low, high }, digits = 2) =>
     Number.isNaN(low) ? "" : `${fixed(low, digits)} – ${fixed(high, digits)}`;
-  const counted = (count, word) => `${count.toLocaleString("en-US")} ${word}${count === 1 ? "" : "s"}`;
+  const grouped = (count) => count.toLocaleString("en-US");
+  const counted = (count, word) => `${grouped(count)} ${word}${count === 1 ? "" : "s"}`;
   const ROLES = { train: "in-distribution", shift: "shift" };
 
   // --- What can be chosen, and how it stands in the address.
@@ -409,7 +410,7 @@ window.whoknowsRecompute = (() => {
       reading: list(options(data).reading, (reading) => data.readings[reading][0]),
       left: list(options(data).left, title),
       right: list(options(data).right, title),
-      resamples: list(options(data).resamples, (count) => count.toLocaleString("en-US")),
+      resamples: list(options(data).resamples, grouped),
     };
     const LABELS = {
       metric: "Metric",
@@ -529,7 +530,7 @@ window.whoknowsRecompute = (() => {
       const tasksOf = n_tasks < of_tasks && !reason ? `, ${n_tasks}/${of_tasks}` : "";
       number.textContent = shownAs(result.value) + (cell.improving && !reason ? ` ${data.mark}` : "");
       range.textContent = reason ? "" : done ? between(result) : "…";
-      note.textContent = reason ? (n ? "too few" : "none") : `${n_right} right${tasksOf}`;
+      note.textContent = reason ? (n ? "too few" : "none") : `${grouped(n_right)} right${tasksOf}`;
       const place = (result.value - low) / (high - low);
       const light = data.metrics[choice.metric].better ? place : 1 - place;
       const coloured = data.methods[cell.method].trained && !Number.isNaN(place);
@@ -547,7 +548,7 @@ window.whoknowsRecompute = (() => {
       return listed(
         `${metric} ${shownAs(result.value, 3)}`,
         range && `${Math.round(100 * data.level)} % interval ${range}`,
-        `${result.n_right} of ${result.n} answers right`,
+        `${grouped(result.n_right)} of ${grouped(result.n)} answers right`,
         result.cell.improving && "still improving when its training ended",
       );
     };
@@ -618,7 +619,7 @@ window.whoknowsRecompute = (() => {
     };
 
     const bins = (series) => {
-      const numbers = (bin) => [shownAs(bin.x, 3), shownAs(bin.y, 3), between(bin, 3), String(bin.n)];
+      const numbers = (bin) => [shownAs(bin.x, 3), shownAs(bin.y, 3), between(bin, 3), grouped(bin.n)];
       const lines = series.flatMap((all, which) => all.map((bin) => line("td", [SERIES[which], ...numbers(bin)])));
       const head = line("th", ["Confidence", "P(correct)", "Share that is right", "95 % interval", "Answers"]);
       const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines));

@@ -16,7 +16,7 @@ import browser
 from whoknows import __main__
 from whoknows.data import files
 from whoknows.evaluation import cells, scores
-from whoknows.report import book, chapters, history, strip
+from whoknows.report import book, chapters, citation, history, strip
 from whoknows.report.pages import heatmaps
 from whoknows.report.slim import ICON
 from whoknows.run import grid, stages
@@ -582,7 +582,8 @@ def test_what_is_to_be_cited_has_a_button_that_copies_it(opened):
         "[...document.querySelectorAll('button.copybtn')]"
         ".map(button => document.querySelector(button.dataset.clipboardTarget).textContent.trim())"
     )
-    software, _, paper, _ = re.findall(r"```\w+\n(.*?)\n```", (ROOT / "book/cite.md").read_text(), re.DOTALL)
+    page = citation.dated((ROOT / "book/cite.md").read_text(), citation.read(), citation.date())
+    software, _, paper, _ = re.findall(r"```\w+\n(.*?)\n```", page, re.DOTALL)
     assert len(copied) == 4 and copied[0] == software and copied[2] == paper
 
 

@@ -380,7 +380,7 @@ def span(values, form: str = "") -> str:
 
 
 def signed(value: float, digits: int = 2) -> str:
-    return f"{value:+.{digits}f}" if round(value, digits) else f"{0:.{digits}f}"
+    return f"{value:+.{digits}f}".replace("-", "−") if round(value, digits) else f"{0:.{digits}f}"
 
 
 @pytest.fixture(scope="module")

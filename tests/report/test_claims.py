@@ -226,6 +226,17 @@ def test_a_grid_of_one_model_has_no_hypotheses_about_the_other():
     assert mine["p"].notna().any() and mine.loc[mine["p"].notna(), "hypothesis"].nunique() == 1
 
 
+def test_marks_of_one_difference_do_not_hide_each_other_and_weights_have_a_true_minus():
+    table, _ = claims.evaluate(STATED, planted(lambda *_: 1.0), ["weak", "strong"], TASKS)
+    spec = claims.contrasts_chart(table).to_dict()
+    bars, points = (layer["encoding"] for layer in spec["spec"]["layer"][-2:])
+    assert bars["yOffset"] == points["yOffset"] and points["yOffset"]["field"] == "by"
+    html = claims.contrasts_html(table)
+    assert (
+        "\N{MINUS SIGN}1 LoRA + Prompt" in html and "; -1 " in ";".join(table["cells"].dropna()) and "; -1 " not in html
+    )
+
+
 def test_the_sentences_are_the_verdicts():
     table, players = claims.evaluate(
         STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS
@@ -264,5 +275,5 @@ def test_a_verdict_names_the_differences_that_it_rests_on():
         {"contrast": ["x", "y", "z"], "estimate": [0.3, 0.1, -0.2], "reason": "", "says": [HOLDS, HOLDS, FAILS]}
     )
     assert claims._deciding(lines[:2], HOLDS) == " the smallest difference is y, +0.10."
-    assert claims._deciding(lines[:1], HOLDS) == " x, +0.30." and claims._deciding(lines, FAILS) == " z, -0.20."
+    assert claims._deciding(lines[:1], HOLDS) == " x, +0.30." and claims._deciding(lines, FAILS) == " z, −0.20."
     assert claims._deciding(lines.assign(says=FAILS)[:2], FAILS) == "\n  - x, +0.30\n  - y, +0.10"

@@ -173,7 +173,7 @@ def test_the_learning_curve_is_in_the_order_of_sizes():
     assert set(table.index) == {"20", "100", "1000", "all"}
     assert table["20"] < table["100"] < table["1000"] < table["all"]
     html = controls.learning_curve_html(controls.learning_curve(rows, TASKS))
-    assert html.index(">20<") < html.index(">100<") < html.index(">1000<") < html.index(">all<")
+    assert html.index(">20<") < html.index(">100<") < html.index(">1,000<") < html.index(">all<")
 
 
 def test_layers_are_those_of_the_probes_that_judge_their_own(tmp_path):
@@ -251,10 +251,10 @@ def test_estimators_are_compared_with_the_self_trained_one_of_their_method():
     assert (ends["difference_low"] < ends["difference"]).all() and (ends["difference"] < ends["difference_high"]).all()
     assert {*ends["against"]} == {bootstrap.EXPLORATORY} and table["against"].isna().sum() == 4
     assert controls.learned_from_sentences(table).splitlines()[2:] == [
-        "- **a**, on its own answers, Probe: b -0.10 (exploratory); all models +0.10 (exploratory); "
-        f"{one} -0.05 (exploratory).",
+        "- **a**, on its own answers, Probe: b −0.10 (exploratory); all models +0.10 (exploratory); "
+        f"{one} −0.05 (exploratory).",
         "- **a**, on its own answers, LoRA + Prompt: b +0.05 (exploratory); all models +0.20 (exploratory).",
-        "- **b**, with a as its reader, Probe: a -0.30 (exploratory); all models -0.10 (exploratory).",
+        "- **b**, with a as its reader, Probe: a −0.30 (exploratory); all models −0.10 (exploratory).",
         "- **b**, with a as its reader, LoRA + Prompt: a no value.",
     ]
     html = controls.learned_from_html(table)

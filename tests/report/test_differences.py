@@ -138,6 +138,17 @@ def test_chart_table_and_findings_say_the_same():
     assert html.count("<td>exploratory</td>") == 4 and "<td>A and B</td>" in html
 
 
+def test_the_axis_is_as_wide_as_what_is_shown():
+    table = differences.of_grid(planted(lambda *_: 1.0), ["a", "b"], TASKS)
+    table["reading"] = table["reading"].where(table["kind"] == differences.READER, "A")
+    table = pd.concat([table.assign(low=-0.02, high=0.05), table.assign(low=-0.4, high=0.4, test_set="few answers")])
+    domains = {param["name"]: param["value"] for param in differences.differences_chart(table).to_dict()["params"]}[
+        "domains"
+    ]
+    first = table["test_set"].iloc[0]
+    assert domains == {first: {"A": [-0.02, 0.05]}, "few answers": {"A": [-0.4, 0.4]}}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("reading", "AB")
 def test_the_chart_shows_what_both_readings_have_in_each(reading):

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 
+import altair as alt
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,10 +124,29 @@ def test_the_answer_is_computed():
     )
 
 
+def test_below_zero_stands_a_true_minus():
+    assert style.number(-0.1234) == "\N{MINUS SIGN}0.123" and style.signed(-0.1) == "\N{MINUS SIGN}0.10"
+    assert style.interval_text(-0.2, 0.1) == "\N{MINUS SIGN}0.20 – 0.10"
+    assert style.with_interval([-0.1], [-0.2], [0.1], digits=1) == ["\N{MINUS SIGN}0.1 (\N{MINUS SIGN}0.2 – 0.1)"]
+    table = pd.DataFrame({"auroc": [0.7], "prr": [-0.25], "low_prr": [-0.5], "high_prr": [0.5]})
+    table = table.reindex(columns=[*table, *style.COLUMNS]).loc[:, lambda t: ~t.columns.duplicated()]
+    assert style.metric_columns(table, {})[style.COLUMNS["prr"]][0] == (
+        "\N{MINUS SIGN}0.250<br/><small>\N{MINUS SIGN}0.500 – 0.500</small>"
+    )
+
+
+def test_counts_have_their_thousands_separated():
+    table = cells([0.8, 0.7, 0.6, 0.9], [0.7] * 4).assign(n_right=1234)
+    assert {*heatmaps.with_labels(table, 2)["note"]} == {"1,234 right"}
+    assert style.span(950, 1131) == "950 to 1,131" and style.span("0.50", "0.60") == "0.50 to 0.60"
+    tip = style.tipped(alt.Chart(table), "n_right").mark_point().to_dict()["transform"][0]["calculate"]
+    assert "format(datum[\"n_right\"], datum[\"n_right\"] % 1 ? '.3~r' : ',')" in tip
+
+
 def test_what_is_shown_as_zero_has_no_sign():
     values = [style.signed(value, 3) for value in (-0.0004, 0.0004, 0.0, -0.0006, 0.0006)]
-    assert values == ["0.000", "0.000", "0.000", "-0.001", "+0.001"]
-    assert [style.signed(value) for value in (-0.004, 0.0061, -0.0061)] == ["0.00", "+0.01", "-0.01"]
+    assert values == ["0.000", "0.000", "0.000", "−0.001", "+0.001"]
+    assert [style.signed(value) for value in (-0.004, 0.0061, -0.0061)] == ["0.00", "+0.01", "−0.01"]
     ends = [-0.0001], [-0.0002], [0.12]
     assert style.with_interval(*ends, "+") == ["0.000 (0.000 to +0.120)"]
     assert style.with_interval(*ends) == ["0.000 (0.000 – 0.120)"] and style.interval_text(-0.001, 0.2) == "0.00 – 0.20"
@@ -209,11 +229,18 @@ def test_a_last_panel_has_what_needs_no_training_once_in_each_row_and_one_colour
         ("b", "no training", 0.59),
     ]
     assert heatmaps.untrained(table, plain, "zero_shot")["auroc"].tolist() == [0.41, 0.43], "each reads its own answers"
+    html = heatmaps.heatmaps_html(table, ["a", "b"], True, lines)
+    tables = re.findall(r"<caption>(.*?),.*?(<tbody>.*?</tbody>)", html, re.DOTALL)
+    assert [name for name, _ in tables] == ["Probe", "LoRA + Prompt", "Answer likelihood"]
+    assert re.findall(r"<td>(0\.\d\d) ", tables[-1][1]) == ["0.91", "0.59"] and html.count("<th>no training</th>") == 1
+    assert "<a " not in tables[-1][1] and tables[0][1].count("<a ") == 4
     spec = heatmaps.heatmaps_chart(table, ["a", "b"], "x", True, lines).to_dict()
     svg = vl_convert.vegalite_to_svg(spec)
     assert all(svg.count(f">{value}</text>") == 1 for value in ("0.91", "0.59", "0.81", "0.85"))
     assert svg.count(">Answer likelihood</text>") == 1 and svg.count(">no training</text>") == 1
     assert svg.count("role-legend-gradient") == 1
+    ends = [f">{value}</text>" in svg for value in ("0.500", "0.725", "0.950")]
+    assert ends == [True] * 3, "the colour bar says where it ends"
     fills = dict(re.findall(r'aria-label="([^,"]+, AUROC [\d.]+),[^>]*fill="([^"]+)"', svg))
     assert len({*fills.values()}) == len(fills) == 10, "no value lies beyond the colour bar of all panels"
     assert min(map(float, re.findall(r'font-size="([\d.]+)px"', svg))) >= 12

@@ -39,7 +39,7 @@ def test_each_value_that_moved_is_compared_with_the_old_interval():
     names = ["Probe", "`a`", "`b`"]
     assert lines == [
         [*names, "`0`", "in-distribution", "0.700 (0.650 – 0.750)", "0.760", "+0.060", "no"],
-        [*names, "`1`", "in-distribution", "0.600 (0.500 – 0.700)", "0.588", "-0.012", "yes"],
+        [*names, "`1`", "in-distribution", "0.600 (0.500 – 0.700)", "0.588", "−0.012", "yes"],
     ]
 
 

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import itertools
+import re
 from html.parser import HTMLParser
 
 import altair as alt
@@ -12,9 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from pybtex.database import parse_string
 
 from made_up import make_rows
 from whoknows.data import files
+from whoknows.data.files import ROOT
 from whoknows.data.methods import METHODS
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
@@ -203,7 +206,7 @@ def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
     seen = text.split("\n")[2:5]
     assert seen[0].startswith(
         "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.013 "
-        "(95 % interval -0.020 to +0.045, p 0.030, "
+        "(95 % interval −0.020 to +0.045, p 0.030, "
     ) or seen[0].startswith(
         "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.012"
     )
@@ -387,6 +390,16 @@ def test_the_byline_says_what_the_citation_file_says_and_leaves_out_what_it_lack
         "A B, Us · version 1.2 · 2025-05-05 · MIT · [doi:10.5/x](https://doi.org/10.5/x) · "
         "[Repository](https://github.com/o/n) · [How to cite](book/references.md)"
     )
+
+
+def test_the_page_on_citing_has_the_year_of_the_release_or_of_the_checkout():
+    page = (ROOT / "book/cite.md").read_text()
+    assert page.count("(n.d.)") == 1 and citation.dated(page, {}, "") == page
+    for about, date, year in (({}, "2031-01-02", "2031"), ({"date-released": "2030-05-05"}, "2031-01-02", "2030")):
+        dated = citation.dated(page, about, date)
+        assert f"The whoknows authors. ({year}). whoknows" in dated and "n.d." not in dated
+        entries = parse_string("\n".join(re.findall(r"```bibtex\n(.*?)```", dated, re.DOTALL)), "bibtex").entries
+        assert [entry.fields["year"] for entry in entries.values()] == [year, "2024"]
 
 
 def test_a_link_shows_the_answer_and_a_picture_of_the_first_chart(tmp_path):

@@ -302,7 +302,8 @@ def test_the_page_shows_each_number(wide, table):
     stack = wide[1][wide[1]["part"] == benefits.STACK]
     for line in stack.dropna(subset="difference").itertuples():
         assert f"{line.value:.3f} ({line.low:.3f} – {line.high:.3f})" in shown
-        assert f"{line.difference:+.3f} ({line.difference_low:+.3f} to {line.difference_high:+.3f})" in shown
+        less = f"{line.difference:+.3f} ({line.difference_low:+.3f} to {line.difference_high:+.3f})"
+        assert less.replace("-", "\N{MINUS SIGN}") in shown
     assert "fitted on 180 validation answers" in shown and "What is added to it: Zero-shot P(True) " in shown
     assert "- **ash and birch**: alone" in shown and "handed on to **" not in shown
     assert "- **birch**:\n  - " in shown and " alone:\n  - " in shown and "over all shares:\n  - " in shown
@@ -317,6 +318,26 @@ def test_charts_have_no_line_without_a_value_and_mark_what_has_no_verdict(table)
     expected = table[(table["part"] == benefits.DISAGREEMENT) & table["difference"].notna()]
     assert len(drawn) == len(expected)
     assert {line["says"] for line in drawn if line["open"]} == {"still improving"}
+
+
+def test_the_legend_of_what_is_handed_on_has_the_shapes_and_colours_of_the_marks(wide):
+    spec = worth.handed_on_chart(wide[1]).to_dict()
+    line, points = (layer["encoding"] for layer in spec["spec"]["layer"])
+    assert "strokeDash" not in line and points["shape"]["scale"]["domain"] == line["color"]["scale"]["domain"]
+    known = dict(
+        zip(line["color"]["scale"]["domain"], zip(line["color"]["scale"]["range"], points["shape"]["scale"]["range"]))
+    )
+    assert known["Probe"] == ("#1c7ed6", "triangle-up") and len({*known.values()}) == len(known) > 3
+    usual = worth.pick_chart(wide[1]).to_dict()["spec"]["layer"][-1]["encoding"]
+    shape = dict(zip(usual["shape"]["scale"]["domain"], usual["shape"]["scale"]["range"]))
+    assert shape["Probe"] == known["Probe"][1], "as in the other charts of the page"
+
+
+def test_counts_in_captions_have_their_thousands_separated(wide):
+    table = wide[1].assign(n=1131, n_rarer=1012, n_validation="1365 to 1400")
+    html = worth.stack_html(table) + worth.pick_html(table)
+    assert "1,131 test answers, fitted on 1,365 to 1,400 validation answers" in html
+    assert "1,131 test questions; each model alone is right on 1,012 or more" in html
 
 
 def test_one_model_can_disagree_with_no_other():

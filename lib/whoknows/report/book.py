@@ -16,7 +16,7 @@ from altair.vegalite.v6 import display
 from whoknows import WhoknowsError
 from whoknows.data import assets, files
 from whoknows.data.files import ROOT
-from whoknows.report import chapters, citation, history, pack, slim, strip
+from whoknows.report import chapters, citation, history, pack, readable, slim, strip
 from whoknows.run import grid, notebook, parameters, provenance, stages
 
 # What some pages lead on to.
@@ -94,8 +94,12 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
         chapters.make_room(page)
     for page in cells:
         chapters.choose(page, cells)
-    byline = citation.byline(citation.read(), citation.date(), strip.repository())
+    about, date = citation.read(), citation.date()
+    byline = citation.byline(about, date, strip.repository())
     texts = {"index.ipynb": nbformat.writes(chapters.landing(first, others, byline))}
+    formats = (ROOT / "book/number_formats.csv").read_text(encoding="utf-8")
+    texts["book/number_formats.csv"] = readable.numbers(formats)
+    texts["book/cite.md"] = citation.dated((ROOT / "book/cite.md").read_text(encoding="utf-8"), about, date)
     texts |= {f"run/{page.name}.ipynb": nbformat.writes(page.notebook) for page in others}
     if cells:
         texts["run/cell.md"] = chapters.estimators(cells, Path(first.parameters.get("out", "")))

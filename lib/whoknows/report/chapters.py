@@ -13,6 +13,7 @@ from nbformat.v4 import new_markdown_cell
 
 from whoknows.data import files
 from whoknows.evaluation.scores import CELL
+from whoknows.report import readable
 from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.style import values_text
 from whoknows.run import page as pages
@@ -78,11 +79,12 @@ def collect(folder: Path, grid: Grid) -> list[Chapter]:
 
 
 def read(path: Path) -> Chapter:
-    """Reads an executed notebook, with its prose as it is now.
+    """Reads an executed notebook, with its prose as it is now, and its tables in words.
 
     One that failed is cleaned of traces of the machine, since its run ended before it was.
     """
     notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
+    readable.tables(notebook)
     name = path.stem.removesuffix(FAILED)
     if not failed:
         pages.reword(notebook)

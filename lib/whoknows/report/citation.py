@@ -51,6 +51,20 @@ def byline(about: dict, date: str, home: str) -> str:
     return f":::{{container}} byline\n{' · '.join(filter(None, [*facts, *links]))}\n:::"
 
 
+def dated(page: str, about: dict, date: str) -> str:
+    """The page on citing, whose file has no date, with the year of the release.
+
+    Args:
+        about: as `read` returns.
+        date: of the checkout, for a version that has no date of its own; "" if it is not known either.
+    """
+    year = str(about.get("date-released") or date)[:4]
+    if not year:
+        return page
+    page = page.replace("(n.d.)", f"({year})", 1)
+    return page.replace("\n  version = ", f"\n  year = {{{year}}},\n  version = ", 1)
+
+
 def zenodo(about: dict, answer: str) -> dict:
     """The metadata of a deposit on Zenodo, as developers.zenodo.org (*Deposit metadata*) names them.
 

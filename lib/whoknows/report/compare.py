@@ -228,7 +228,8 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
         y=alt.Y("model:N", sort=order, title="Model", axis=style.NAMES),
     )
     scale = alt.Scale(domain=[-most, 0, most], range=COLOURS, interpolate="rgb")
-    colour = alt.Color("difference:Q", scale=scale, title="Difference", legend=alt.Legend(format="+.2f"))
+    legend = alt.Legend(format="+.2f", values=[-most, 0, most])
+    colour = alt.Color("difference:Q", scale=scale, title="Difference", legend=legend)
     texts = ("value", 15, -5), ("between", 10, 12)
     layers = style.heatmap(base, colour, {"fill": "lightgray"}, texts, stroke=style.GREY)
     layers = alt.layer(*layers, data=drawn).properties(width=110 * len(models), height=alt.Step(56))

@@ -71,6 +71,7 @@ CLAIMS = DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
 HOLDS, FAILS, OPEN = "holds", "fails", "inconclusive"
 ZERO = 1e-9  # decimals do not subtract exactly
+ROOM = alt.Scale(paddingInner=0.3)  # between the differences of a claim
 IS = {OPEN: "is "}  # a verdict that is no verb
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
@@ -275,6 +276,7 @@ def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
 def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
     """Every claim's differences: measured with interval, and by the figure and the released results."""
     drawn = table.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4)
+    drawn["cells"] = _for_readers(drawn["cells"])
     drawn = style.in_lines(drawn, claim=style.HEADING, contrast=style.LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
@@ -289,16 +291,21 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
     base = tipped(alt.Chart(), *tips, **titles).transform_filter(
         "datum.reading === reading || datum.reading === 'figure'"
     )
-    base = base.encode(y=alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=style.NAMES))
+    # One beneath the other: values of unlike sources are often equal.
+    base = base.encode(
+        y=alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=style.NAMES, scale=ROOM),
+        yOffset=alt.YOffset("by:N", sort=sources),
+    )
     bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), color=colour)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=55, opacity=1)
     points = points.encode(
-        x=alt.X("estimate:Q", title="Difference of AUROC"),
+        x=alt.X("estimate:Q", title="Difference of AUROC", scale=alt.Scale(padding=8)),
         color=colour,
         shape=alt.Shape("by:N", title=None, scale=shapes),
     )
     chart = alt.layer(style.rule_at(0), style.rule_at(margin(), dash=1), bars, points, data=drawn)
-    chart = chart.properties(width=340, height=style.row_step(drawn["contrast"]))
+    step = max(9, style.row_step(drawn["contrast"]).step / len(sources))
+    chart = chart.properties(width=340, height=alt.Step(step, **{"for": "offset"}))
     chart = chart.facet(row=style.headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
     measured = table["source"] == "measured"
     described = (
@@ -306,6 +313,11 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
         f"{(measured & (table['says'] != OPEN)).sum()} have a verdict; all values are in the table beneath."
     )
     return style.finished(chart, "contrasts", described)
+
+
+def _for_readers(cells: pd.Series) -> pd.Series:
+    """The weights of cells with a true minus; names of models keep their hyphens."""
+    return cells.str.replace(r"(^|; )-", rf"\g<1>{style.MINUS}", regex=True)
 
 
 def _p_titles() -> dict[str, str]:
@@ -335,7 +347,8 @@ def contrasts_html(table: pd.DataFrame) -> str:
         "claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate",
         "interval": "95 % interval", **p_titles, "says": "Verdict", "reason": "Because",
     }  # fmt: skip
-    shown = table.assign(by=by, interval=style.interval_column(table))
+    cells = _for_readers(table["cells"])
+    shown = table.assign(by=by, cells=cells, interval=style.interval_column(table))
     return style.folded("The same numbers as a table", style.columns_html(shown, columns, **forms))
 
 

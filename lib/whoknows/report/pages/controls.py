@@ -222,7 +222,9 @@ def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
 def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
     """AUROC of the probe against the number of training answers, a line with a band for each model."""
     drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
-    x = alt.X("size:O", sort=_sizes(drawn), title="Training answers", axis=alt.Axis(labelAngle=0))
+    sizes = _sizes(drawn)
+    x = alt.X("size:O", sort=[*sizes.values()], title="Training answers", axis=alt.Axis(labelAngle=0))
+    drawn["size"] = drawn["size"].map(sizes)
     base = tipped(alt.Chart(drawn), "scored", "size", "auroc", "low", "high").encode(x=x)
     y, low = (alt.Y(f"{name}:Q", title="AUROC", scale=WITHOUT_ZERO) for name in ("auroc", "low"))
     bands = base.mark_area(opacity=0.12, color=hue("probe")).encode(detail="scored:N", y=low, y2="high:Q")
@@ -231,8 +233,10 @@ def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
     return style.finished(bands + lines, "learning_curve", described, width="container", height=260)
 
 
-def _sizes(table: pd.DataFrame) -> list[str]:
-    return sorted(set(table["size"]), key=lambda size: float("inf") if size == "all" else int(size))
+def _sizes(table: pd.DataFrame) -> dict[str, str]:
+    """The numbers of training answers in their order, and how pages write them."""
+    order = sorted(set(table["size"]), key=lambda size: float("inf") if size == "all" else int(size))
+    return {size: size if size == "all" else f"{int(size):,}" for size in order}
 
 
 def baselines_html(table: pd.DataFrame) -> str:
@@ -262,7 +266,7 @@ def contest_html(table: pd.DataFrame) -> str:
         shown = style.metric_columns(cells, names)
         shown.insert(2, "Difference from the probe", _less(cells))
         most = cells.loc[cells["n"].idxmax()]  # likelihood may have fewer
-        caption = f"{scored} {of[scored]}: {most['n_right']} right of {most['n']}. {style.BENEATH}"
+        caption = f"{scored} {of[scored]}: {most['n_right']:,} right of {most['n']:,}. {style.BENEATH}"
         parts.append(style.captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
         parts.append(style.pooled_html(cells, names))
     return "\n".join(parts)
@@ -292,7 +296,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
             "AUROC, 95 % interval": [value or f"— ({why})" for value, why in zip(values, cells["reason"])],
             "Difference from self-trained": _less(cells),
         })  # fmt: skip
-        caption = f"{scored} {of[scored]}: {cells['n_right'].iloc[0]} right of {cells['n'].iloc[0]}"
+        caption = f"{scored} {of[scored]}: {cells['n_right'].iloc[0]:,} right of {cells['n'].iloc[0]:,}"
         parts.append(style.captioned(shown.to_html(index=False), caption))
     return "\n".join(parts)
 
@@ -302,8 +306,9 @@ def learning_curve_html(table: pd.DataFrame) -> str:
     if table.empty:
         return "<p>There is nothing to show yet.</p>"
     shown = table.assign(says=style.with_interval(table["auroc"], table["low"], table["high"]))
-    wide = shown.pivot(index="scored", columns="size", values="says")[_sizes(table)].fillna("—").reset_index()
-    return wide.rename(columns={"scored": "Model"}).rename_axis(columns=None).to_html(index=False)
+    sizes = _sizes(table)
+    wide = shown.pivot(index="scored", columns="size", values="says")[[*sizes]].fillna("—").reset_index()
+    return wide.rename(columns={"scored": "Model"} | sizes).rename_axis(columns=None).to_html(index=False)
 
 
 def contest_sentences(table: pd.DataFrame) -> str:

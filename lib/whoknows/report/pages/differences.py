@@ -114,14 +114,14 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     colours = alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY, GREY])
     forms = ["triangle-right", "triangle-left", "circle", "diamond", "cross", "square"]
     shapes = alt.Scale(domain=verdicts, range=forms)
-    # By itself Vega looks at the panels of one switch alone.
-    widest = [float(np.nanmin([0, *drawn["low"]])), float(np.nanmax([0, *drawn["high"]]))]
+    # The axis is as wide as the intervals that are shown: those of small test sets would squeeze all others.
+    domains = {test_set: _domains(lines, readings) for test_set, lines in drawn.groupby("test_set")}
     tips = ("kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says")
     base = tipped(alt.Chart(), *tips, what="Of", estimate="Difference", p="p").encode(
         y=alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=style.NAMES),
         color=alt.Color("says:N", scale=colours, **verdict),
     )
-    scale = alt.Scale(domain=widest, nice=True)
+    scale = alt.Scale(domain=[alt.expr(f"domains[test_set][reading][{end}]") for end in (0, 1)], nice=True)
     bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), "Difference of AUROC", scale)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1)
     points = points.encode(x="estimate:Q", shape=alt.Shape("says:N", scale=shapes, **verdict))
@@ -130,13 +130,22 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     )
     # What is not shown is left out before it is put into panels, or their axes would have rows for it.
     chart = chart.facet(row=style.headed(drawn, "kind"), spacing=18).transform_filter(shown)
-    chart = chart.resolve_scale(y="independent").add_params(*switches)
+    chart = chart.resolve_scale(y="independent").add_params(*switches, alt.param(name="domains", value=domains))
     significant = drawn["says"].isin([ABOVE, BELOW]).sum()
     described = (
         f"{len(drawn)} differences of AUROC between cells, with intervals; {significant} are significant; "
         "all values are in the table beneath."
     )
     return style.finished(chart, "differences", described)
+
+
+def _domains(lines: pd.DataFrame, readings: list[str]) -> dict[str, list[float]]:
+    """Zero and the ends of the intervals of one test set, by reading; those of neither are shown with both."""
+    shown = {reading: lines[lines["reading"].eq("") | lines["reading"].str.contains(reading)] for reading in readings}
+    return {
+        reading: [float(np.nanmin([0, *some["low"]])), float(np.nanmax([0, *some["high"]]))]
+        for reading, some in (shown or {"": lines}).items()
+    }
 
 
 def differences_html(table: pd.DataFrame) -> str:

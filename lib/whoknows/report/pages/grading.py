@@ -177,12 +177,12 @@ def judged_sentences(table: pd.DataFrame) -> str:
     """How many of the `grades` that a judge is compared on have no verdict, as a further sentence; or ""."""
     test = table[(table["split"] == "test") & (table["in_the_run"] == OPEN)]
     missing = test.loc[test.get("judge", test["contains"]).isna(), "scored"].value_counts(sort=False)
-    by_model = " and ".join(f"{count} of {scored}" for scored, count in missing.items())
+    by_model = " and ".join(f"{count:,} of {scored}" for scored, count in missing.items())
     if not by_model:
         return ""
     return (
-        f" The judge gave no verdict on {missing.sum()} of {len(test)} test answers ({by_model}). They are left out of "
-        "its heatmaps and of the table of agreement."
+        f" The judge gave no verdict on {missing.sum():,} of {len(test):,} test answers ({by_model}). They are left "
+        "out of its heatmaps and of the table of agreement."
     )
 
 
@@ -191,8 +191,8 @@ def held_sentences(grades: pd.DataFrame) -> str:
     test = grades[grades["split"] == "test"]
     held = test.drop_duplicates("question_id")["held"]
     echoes = test.groupby("scored", sort=False)["echo"].sum()
-    by_model = " and ".join(f"{count} of {scored}" for scored, count in echoes.items())
+    by_model = " and ".join(f"{count:,} of {scored}" for scored, count in echoes.items())
     return (
-        f"Of {len(held)} test questions, {held.sum()} hold an accepted answer themselves. "
+        f"Of {len(held):,} test questions, {held.sum():,} hold an accepted answer themselves. "
         f"Answers that hold no other one, and count as wrong for it: {by_model}."
     )

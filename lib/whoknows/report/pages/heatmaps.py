@@ -125,7 +125,7 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         tasks = [*zip(table["n_tasks"], table["of_tasks"], fewer)]
     if "note" not in drawn:
         word = "" if size > 4 else " right"
-        drawn["note"] = [f"{n}{word}" if there else "" for n, there in zip(table["n_right"], measured)]
+        drawn["note"] = [f"{n:,}{word}" if there else "" for n, there in zip(table["n_right"], measured)]
         if "n_rarer" in drawn:
             drawn.loc[~measured & drawn["n_rarer"].fillna(0).gt(0), "note"] = "too few"
         if "of_tasks" in drawn and size <= 4:
@@ -138,7 +138,7 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         drawn["between_seeds"] = [style.interval_text(low, high) if count > 1 else "" for low, high, count in seeds]
     if "n" in drawn:
         counts = zip(table["n_right"].fillna(0), table["n"].fillna(0))
-        drawn["right"] = [f"{right} of {n} ({right / n:.1%})" if n else "" for right, n in counts]
+        drawn["right"] = [f"{right:,} of {n:,} ({right / n:.1%})" if n else "" for right, n in counts]
         drawn["tasks"] = [f"{n} of {of}" if less else "" for n, of, less in tasks]
     return drawn
 
@@ -225,7 +225,8 @@ def _panel(
     reverse = alt.expr(f"!{better}[metric]")
     scale = alt.Scale(domain=[*map(alt.expr, ends)], range=RAMP, interpolate="rgb", clamp=True, reverse=reverse)
     length = min(size * len(models), 240)
-    bar = alt.Legend(title=None, format=".2f", gradientLength=length, tickCount=5, labelFontSize=FONT)
+    values = alt.expr(f"[{ends[0]}, ({ends[0]} + {ends[1]}) / 2, {ends[1]}]")
+    bar = alt.Legend(title=None, format=".3f", gradientLength=length, values=values, labelFontSize=FONT)
     linked = drawn["page"].ne("").any() and side != "plain"
     pointer = "pointer" if linked else "default"
     fonts = {"labelFontSize": FONT, "titleFontSize": FONT}
@@ -286,28 +287,38 @@ def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
     return [(*value, -7), (*note, 11)]
 
 
-def heatmaps_html(table: pd.DataFrame, models: list[str], links: bool = False) -> str:
+def heatmaps_html(
+    table: pd.DataFrame, models: list[str], links: bool = False, untrained: pd.DataFrame | None = None
+) -> str:
     """AUROC of the heatmaps as HTML tables that fold away, one per test set, reading and method.
 
     Args:
         links: whether each measured value leads to the page of its estimator.
+        untrained: as `untrained` returns, for a last table of each test set and reading; None for no such tables.
     """
-    parts = []
-    for (test_set, reading, method), cells in table.groupby(["test_set", "reading", "method"], sort=False):
-        drawn = with_labels(cells, 0)
-        texts = style.values_text(drawn)
-        drawn["says"] = [*map(_linked, texts, drawn.itertuples())] if links else texts
-        drawn["model"] = drawn["model"].str.replace("\n", ", ")
-        columns = [model for model in models if model in set(drawn["trained_on"])]
-        grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique(), columns]
-        caption = f"{METHOD_TITLES[method]}, {_words(table, reading)[0]}, {test_set}"
-        grid = grid.rename_axis(index="Model", columns="Trained On")
-        parts.append(style.captioned(grid.to_html(escape=not links), caption))
+    has_more = untrained is not None and not untrained.empty
+    parts, both = [], pd.concat([table, untrained], ignore_index=True) if has_more else table
+    for (test_set, reading), panels in both.groupby(["test_set", "reading"], sort=False):
+        for method, cells in panels.groupby("method", sort=False):
+            caption = f"{METHOD_TITLES[method]}, {_words(table, reading)[0]}, {test_set}"
+            parts.append(captioned(_grid(cells, [*models, NOTHING], links).to_html(escape=not links), caption))
     return style.folded("The same numbers as tables", "\n".join(parts))
 
 
+def _grid(cells: pd.DataFrame, columns: list[str], links: bool) -> pd.DataFrame:
+    """What the cells of one heatmap say, by model and what was trained on."""
+    drawn = with_labels(cells, 0)
+    texts = style.values_text(drawn)
+    says = [_linked(*cell) if links else cell[0] for cell in zip(texts, drawn.itertuples())]
+    drawn = drawn.assign(says=says, model=drawn["model"].str.replace("\n", ", "))
+    grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique()]
+    grid = grid[[column for column in columns if column in grid]]
+    return grid.rename_axis(index="Model", columns="Trained On")
+
+
 def _linked(text: str, line) -> str:
-    return f'<a href="{page_of(line)}">{text}</a>' if pd.notna(line.auroc) else text
+    is_estimator = pd.notna(line.auroc) and line.trained_on != NOTHING
+    return f'<a href="{page_of(line)}">{text}</a>' if is_estimator else text
 
 
 def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = False) -> str:

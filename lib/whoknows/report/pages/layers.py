@@ -103,7 +103,7 @@ def _packed(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _switch(name: str, options: list, title: str) -> alt.Parameter:
-    labels = ["chosen on validation" if option == CHOSEN else f"{option:g}" for option in options]
+    labels = ["chosen on validation" if option == CHOSEN else f"{option:,g}" for option in options]
     return alt.param(name=name, value=options[0], bind=alt.binding_select(options=options, labels=labels, name=title))
 
 
@@ -151,7 +151,7 @@ def _curve(
     shown = shown.transform_filter(alt.FieldOneOfPredicate("cell", lines))
     x = alt.X(f"{over}:Q", title=title, scale=alt.Scale(type=kind, domain=across, nice=False))
     base = style.tipped(shown, "cell", *TIPS, auroc="AUROC on test").encode(
-        x=x.axis(format="d", tickMinStep=1), y=alt.Y("auroc:Q", title="AUROC on test", scale=scale)
+        x=x.axis(format=",d", tickMinStep=1), y=alt.Y("auroc:Q", title="AUROC on test", scale=scale)
     )
     line = base.mark_line(strokeWidth=1.5, color=style.hue("probe"))
     line = line.encode(strokeDash=alt.StrokeDash("cell:N", scale=style.dashes(lines), **dash))
@@ -223,7 +223,8 @@ def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     """A heatmap of token positions and layers for each reader; None if there is none."""
     if table.empty:
         return None
-    scale, ink = style.on_ramp(*style.colour_domain(table["auroc"], 0.5))
+    ends = style.colour_domain(table["auroc"], 0.5)
+    scale, ink = style.on_ramp(*ends)
     drawn = table[["reader", "token", *(name for name in TIPS if name != "size"), "best"]].round(4)
     tokens = [title for title in style.POSITIONS.values() if title in set(drawn["token"])]
     tips = [name for name in drawn if name != "best"]
@@ -231,7 +232,7 @@ def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
         x=alt.X("layer:O", title="Layer", axis=alt.Axis(labelAngle=0, labelOverlap=True)),
         y=alt.Y("token:N", title=None, sort=tokens, axis=alt.Axis(labelLimit=160)),
     )
-    legend = alt.Legend(title="AUROC on test", format=".2f", tickCount=5)
+    legend = style.bar(*ends, title="AUROC on test")
     cells = style.heatmap(base, alt.Color("auroc:Q", scale=scale, legend=legend), style.hatched(3))
     dots = base.transform_filter("isValid(datum.auroc) && datum.best")
     dots = dots.mark_point(filled=True, size=36, opacity=1, aria=False).encode(color=ink)

@@ -82,7 +82,7 @@ def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, s
         ]
         chosen = pd.concat(drawn)[["task", "question_id"]]
         rows = rows.merge(chosen, on=["task", "question_id"])
-        said.append(f"on {len(chosen)} of {len(names)} test questions")
+        said.append(f"on {len(chosen):,} of {len(names):,} test questions")
     why = "the page has no room for all rows, so its numbers are not those of the other pages"
     return rows, f"Computed {' and '.join(said)}: {why}." if said else ""
 

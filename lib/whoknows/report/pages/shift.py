@@ -219,7 +219,7 @@ def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float,
         y=alt.Y("row:N", sort=[*drawn["row"].unique()], title="Trained on", axis=style.NAMES),
     )
     there, (scale, ink) = base.transform_filter("isValid(datum.auroc)"), style.on_ramp(*ends)
-    colour = alt.Color("auroc:Q", scale=scale, title="AUROC", legend=alt.Legend(format=".2f"))
+    colour = alt.Color("auroc:Q", scale=scale, title="AUROC", legend=style.bar(*ends))
     same = base.transform_filter("datum.learned === datum.test_set")
     same = same.mark_rect(aria=False, fillOpacity=0, stroke=style.INK, strokeWidth=3)
     texts = there.mark_text(aria=False, fontSize=14).encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
@@ -232,7 +232,7 @@ def transfer_html(table: pd.DataFrame) -> str:
     if table.empty:
         return ""
     values, parts, of = style.with_interval(table["auroc"], table["low"], table["high"]), [], whose(table)
-    counts = [f" of {n:.0f}" if pd.notna(n) else "" for n in table["n"]]
+    counts = [f" of {n:,.0f}" if pd.notna(n) else "" for n in table["n"]]
     texts = [f"{value}{count}" if value else f"— ({why})" for value, count, why in zip(values, counts, table["reason"])]
     for scored, cells in table.assign(says=texts).groupby("scored", sort=False):
         wide = cells.pivot(index=["learned", "training_answers"], columns="test_set", values="says")

@@ -107,6 +107,7 @@ COLUMNS = {name: measure.title for name, measure in MEASURES.items() if name != 
 BENEATH = "Beneath a value stands its 95 % interval over questions, where it has one."
 CHART = "application/vnd.vegalite.v5+json"  # the newest that JupyterLab knows; nothing in these charts is newer
 WIDTH = 640  # pixels
+MINUS = "\N{MINUS SIGN}"  # as charts write it; a hyphen is shorter, and files for programs keep it
 
 
 def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float, float]:
@@ -123,6 +124,11 @@ def on_ramp(low: float, high: float) -> tuple[alt.Scale, dict]:
     ink = alt.when("!isValid(datum.auroc)").then(alt.value(INK)).when(black).then(alt.value("#000"))
     scale = alt.Scale(domain=[low, high], range=RAMP, interpolate="rgb", clamp=True)
     return scale, ink.otherwise(alt.value("#fff"))
+
+
+def bar(low: float, high: float, **more) -> alt.Legend:
+    """The legend of a colour bar, with the values of its ends and of its middle."""
+    return alt.Legend(format=".3f", values=[low, (low + high) / 2, high], **more)
 
 
 def switch(name: str, values: list[str], labels: dict, title: str, value: str | None = None) -> alt.Parameter:
@@ -157,7 +163,7 @@ def tipped(chart: alt.Chart, *names: str, **titles: str) -> alt.Chart:
         title = (TITLES | titles).get(name, name.replace("_", " ").capitalize())
         value = f"datum[{json.dumps(name)}]"
         there = f"isValid({value}) && {value} !== ''"
-        shown = f"(isNumber({value}) && {value} % 1 ? format({value}, '.3~r') : {value})"
+        shown = f"(isNumber({value}) ? format({value}, {value} % 1 ? '.3~r' : ',') : {value})"
         tip.append(f"{json.dumps(title)}: {there} ? {shown} : datum.nothing")
         heard.append(f"({there} ? {json.dumps(f'{title}: ')} + {shown} + '; ' : '')")
     chart = chart.transform_calculate(tip=f"{{{', '.join(tip)}}}", heard=" + ".join(heard))
@@ -177,7 +183,7 @@ def finished(chart: alt.TopLevelMixin, name: str, described: str, **properties):
 
 def interval_text(low: float, high: float) -> str:
     """An interval in words; "" if it is missing."""
-    return "" if np.isnan(low) or np.isnan(high) else f"{low:z.2f} – {high:z.2f}"
+    return "" if np.isnan(low) or np.isnan(high) else f"{number(low, 2)} – {number(high, 2)}"
 
 
 def values_text(drawn: pd.DataFrame) -> list[str]:
@@ -290,9 +296,9 @@ def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str
     for column, title in COLUMNS.items():
         suffix = "" if before + column == "auroc" else f"_{before}{column}"
         ends = zip(*(table.get(end + suffix, none) for end in ("low", "high")))
-        between = [f"<br/><small>{low:z.3f} – {high:z.3f}</small>" if pd.notna(low) else "" for low, high in ends]
+        between = [f"<br/><small>{number(low)} – {number(high)}</small>" if pd.notna(low) else "" for low, high in ends]
         values = zip(table[before + column], between)
-        shown[title] = ["—" if pd.isna(value) else f"{value:z.3f}{beneath}" for value, beneath in values]
+        shown[title] = ["—" if pd.isna(value) else f"{number(value)}{beneath}" for value, beneath in values]
     return pd.DataFrame(shown)
 
 
@@ -307,7 +313,7 @@ def with_interval(
         digits: after the point.
         unit: stands after the value.
     """
-    form = partial(signed, digits=digits) if sign else f"{{:z.{digits}f}}".format
+    form = partial(signed if sign else number, digits=digits)
     to = "to" if sign else "–"  # a dash before a sign would look like a minus
     return [
         f"{form(value)}{unit} ({form(low)} {to} {form(high)})" if pd.notna(value) else None
@@ -328,8 +334,17 @@ def p_text(p: float) -> str:
 
 def signed(value: float, digits: int = 2) -> str:
     """A difference with its sign; one that is shown as zero has none, since -0.00 would look like a difference."""
-    text = f"{value:+z.{digits}f}"
-    return text if float(text) else text[1:]
+    text = number(value, digits, "+")
+    return text if text.strip("+-0.") else text[1:]
+
+
+def number(value: float, digits: int = 3, sign: str = "") -> str:
+    """A number that is rounded for readers, with a true minus.
+
+    Args:
+        sign: "+" if positive ones have one.
+    """
+    return f"{value:{sign}z.{digits}f}".replace("-", MINUS)
 
 
 def counted(says: pd.Series, verdicts: Iterable[str]) -> str:
@@ -344,8 +359,9 @@ def some(texts: Sequence[str], count: int, between: str = "; ") -> str:
 
 
 def span(low, high) -> str:
-    """From the lowest to the highest, or the one that there is."""
-    return f"{low}" if low == high else f"{low} to {high}"
+    """From the lowest to the highest, or the one that there is; counts have their thousands separated."""
+    low, high = (end if isinstance(end, str) else f"{end:,}" for end in (low, high))
+    return low if low == high else f"{low} to {high}"
 
 
 def in_jupyterlab() -> None:

@@ -152,20 +152,20 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     drawn = lines.assign(panel=lines["scored"] + ", handed on to " + lines["other"], colour=_colours(lines["method"]))
     drawn = drawn[["panel", "label", "colour", "at", "value", "low", "high"]].round(4)
     drawn = style.in_lines(drawn, panel=style.HEADING)
-    names = list(drawn["label"].unique())
-    colours, _ = _scales(drawn["colour"])
-    hues = {label: colours.range[colours.domain.index(name)] for label, name in zip(drawn["label"], drawn["colour"])}
-    scale = alt.Scale(domain=names, range=[hues[name] for name in names])
+    of = dict(zip(drawn["label"], drawn["colour"]))
+    colours, marks = (
+        alt.Scale(domain=[*of], range=[scale.range[scale.domain.index(name)] for name in of.values()])
+        for scale in _scales(drawn["colour"])
+    )
     legend = {"title": None, "legend": alt.Legend(orient="top", columns=2, labelLimit=240)}
     titles = {"at": "Share handed on", "value": "Accuracy"}
     base = style.tipped(alt.Chart(), "label", "at", "value", "low", "high", **titles).encode(
         x=alt.X("at:Q", title="Share handed on", axis=alt.Axis(format="%")),
         y=alt.Y("value:Q", title="Accuracy", scale=style.WITHOUT_ZERO, axis=alt.Axis(format="%")),
-        color=alt.Color("label:N", scale=scale, **legend),
-        strokeDash=alt.StrokeDash("label:N", scale=style.dashes(names), **legend),
+        color=alt.Color("label:N", scale=colours, **legend),
     )
-    points = base.mark_point(filled=True, size=28, opacity=1)
-    points = points.encode(shape=alt.Shape("label:N", scale=style.shapes(names), **legend))
+    points = base.mark_point(filled=True, size=40, opacity=1)
+    points = points.encode(shape=alt.Shape("label:N", scale=marks, **legend))
     chart = alt.layer(base.mark_line(strokeWidth=2), points, data=drawn)
     chart = chart.properties(width=340, height=230).facet(row=style.headed(drawn, "panel"))
     described = (
@@ -205,7 +205,7 @@ def disagreement_html(table: pd.DataFrame) -> str:
         "less_text": "Difference, 95 % interval", "says": "Verdict",
     }  # fmt: skip
     captions = lines["scored"] + ", scored where it disagrees with " + lines["other"] + ": "
-    captions += lines["n"].astype(str) + " test answers, " + lines["n_rarer"].astype("Int64").astype(str)
+    captions += _counts(lines["n"]) + " test answers, " + _counts(lines["n_rarer"])
     return _html(lines, captions + " of the rarer grade", columns)
 
 
@@ -218,8 +218,8 @@ def stack_html(table: pd.DataFrame) -> str:
         "less_text": "Less the likelihood alone",
         "says": "Verdict",
     }
-    captions = lines["scored"] + ": " + lines["n"].astype(str) + " test answers, fitted on "
-    return _html(lines, captions + lines["n_validation"] + " validation answers", columns)
+    captions = lines["scored"] + ": " + _counts(lines["n"]) + " test answers, fitted on "
+    return _html(lines, captions + _in_text(lines["n_validation"]) + " validation answers", columns)
 
 
 def selective_html(table: pd.DataFrame) -> str:
@@ -237,7 +237,7 @@ def selective_html(table: pd.DataFrame) -> str:
         benefits.RIGHT: "Right among them",
     }
     columns |= {"less_text": "At equal coverage", "says": "Verdict"}
-    return _html(wide, wide["scored"] + ": " + wide["n"].astype(str) + " test answers", columns)
+    return _html(wide, wide["scored"] + ": " + _counts(wide["n"]) + " test answers", columns)
 
 
 def pick_html(table: pd.DataFrame) -> str:
@@ -270,8 +270,17 @@ def handed_on_html(table: pd.DataFrame) -> str:
 
 
 def _shared(lines: pd.DataFrame) -> pd.Series:
-    alone = lines["n_rarer"].astype("Int64").astype(str)
-    return lines["n"].astype(str) + " test questions; each model alone is right on " + alone + " or more"
+    alone = " test questions; each model alone is right on "
+    return _counts(lines["n"]) + alone + _counts(lines["n_rarer"]) + " or more"
+
+
+def _counts(values: pd.Series) -> pd.Series:
+    return pd.Series([f"{count:,}" for count in values.astype("Int64")], values.index, dtype="str")
+
+
+def _in_text(values: pd.Series) -> pd.Series:
+    """The same of counts that stand in texts."""
+    return values.str.replace(r"\d+", lambda count: f"{int(count[0]):,}", regex=True)
 
 
 def _less(line, before: str = "", unit: str = " points") -> str:

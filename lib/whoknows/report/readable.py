@@ -1,0 +1,81 @@
+"""Tables of executed notebooks as readers see them: methods by their titles, and counts with separated thousands.
+
+A stage's own notebook shows what its files hold. That is put into words where the book is made of it: a change of a
+title, or of how a number is written, is no reason to train anything again.
+"""
+
+import itertools
+import re
+
+from nbformat import NotebookNode
+
+from whoknows.data.methods import METHOD_TITLES
+from whoknows.report.pages.style import MINUS
+
+TABLE = re.compile(r'<table[^>]*class="dataframe(?![^"]*(?:texts|examples))[^"]*">.*?</table>', re.DOTALL)
+ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
+CELL = re.compile(r"(<t[hd][^>]*>)([^<]*)(</t[hd]>)")
+VARIANTS = {  # of a method, by what is added to its name
+    r"_without_(\w+)": ", without {}",
+    r"_only_(\w+)": ", {} alone",
+    r"_n(\d+)": ", {} training answers",
+    r"_one_each()": ", one answer to each question",
+    r"_all_models()": ", all models",
+}
+
+
+def tables(notebook: NotebookNode) -> None:
+    """Puts the tables of a notebook's outputs into words, in place; those that hold texts stay as they are."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if html := output.get("data", {}).get("text/html"):
+                output["data"]["text/html"] = TABLE.sub(lambda table: _in_words(table[0]), "".join(html))
+
+
+def numbers(csv: str) -> str:
+    """A table as CSV, for a page that shows it: its numbers have a true minus."""
+    return re.sub(r"(?m)(^|,)-(?=[\d.])", rf"\g<1>{MINUS}", csv)
+
+
+def title(method: str) -> str:
+    """What pages call a method, or a variant of one, such as `probe_without_sciq`; another name stays as it is."""
+    for added, words in VARIANTS.items():
+        found = re.fullmatch(rf"(\w+?){added}", method)
+        if method not in METHOD_TITLES and found and found[1] in METHOD_TITLES:
+            return METHOD_TITLES[found[1]] + words.format(_grouped(found[2]))
+    return METHOD_TITLES.get(method, method)
+
+
+def _in_words(table: str) -> str:
+    heads: list[str] = []
+
+    def row(found: re.Match) -> str:
+        nonlocal heads
+        texts = [text for _, text, _ in CELL.findall(found[0])]
+        if "<td" in found[0]:
+            shown = [
+                _cell(text, head) for text, head in itertools.zip_longest(texts, heads[: len(texts)], fillvalue="")
+            ]
+        else:
+            heads, shown = texts, [_breakable(text) for text in texts]
+        left = iter(shown)
+        return CELL.sub(lambda cell: f"{cell[1]}{next(left)}{cell[3]}", found[0])
+
+    return ROW.sub(row, table)
+
+
+def _cell(text: str, head: str) -> str:
+    if head.lower() == "method":
+        return title(text)
+    if head.lower() == "seed":
+        return text
+    return _breakable(_grouped(text))
+
+
+def _breakable(text: str) -> str:
+    """A name that a narrow column may break after each of its parts."""
+    return re.sub(r"_(?=\w)", "_<wbr>", text) if re.fullmatch(r"\w+", text) else text
+
+
+def _grouped(text: str) -> str:
+    return f"{int(text):,}" if text.isdecimal() else text

@@ -1,0 +1,88 @@
+"""Tables of stages' notebooks in the book: methods have titles and counts are written as everywhere else."""
+
+import re
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+import browser
+from made_up import make_rows
+from whoknows.data.files import ROOT
+from whoknows.evaluation import auroc
+from whoknows.report import chapters, readable
+from whoknows.stages import answer
+
+
+def shown(tmp_path, html):
+    """The cells of a table in a notebook of the book, row by row."""
+    output = new_output("display_data", data={"text/html": html})
+    nbformat.write(new_notebook(cells=[new_code_cell("1", outputs=[output])]), tmp_path / "probe-a.ipynb")
+    page = chapters.read(tmp_path / "probe-a.ipynb")
+    rows = page.notebook.cells[0].outputs[0].data["text/html"].split("</tr>")
+    return [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in rows if "<t" in row]
+
+
+def test_a_stages_table_has_titles_and_counts_but_no_comma_in_a_seed(tmp_path):
+    names = {"method": "probe_without_trivia_qa", "seed": 2026, "task": "trivia_qa"}
+    rows = [make_rows([1, 0] * 617, [True, False] * 617, **names), make_rows([1, 0] * 30, [True, False] * 30)]
+    head, first, second, *_ = shown(tmp_path, auroc.html(pd.concat(rows)))
+    assert dict(zip(head, first)) == {
+        "Method": "Probe, without trivia_qa", "Seed": "2026", "Scored": "b", "Task": "trivia_<wbr>qa",
+        "AUROC": "1.0", "Test answers": "1,234", "Right": "617",
+    }  # fmt: skip
+    assert second[0] == "Probe"
+
+
+@pytest.mark.parametrize(
+    ("method", "title"),
+    [
+        ("probe_mlp", "Probe (MLP)"),
+        ("lora_prompt_all_models", "LoRA + Prompt, all models"),
+        ("lora_prompt_without_cities", "LoRA + Prompt, without cities"),
+        ("probe_only_cities", "Probe, cities alone"),
+        ("probe_n1000", "Probe, 1,000 training answers"),
+        ("probe_one_each", "Probe, one answer to each question"),
+        ("probe_mean", "Probe, mean over the answer"),
+        ("mine_without_cities", "mine_without_cities"),
+    ],
+)
+def test_variants_of_a_method_have_titles(method, title):
+    assert readable.title(method) == title
+
+
+def test_a_year_that_a_model_answered_stays_a_year(tmp_path):
+    given = pd.DataFrame({
+        "split": "test", "task": "a", "correct": [True], "question": ["When?"], "answer": ["1912"], "gold": [["1912"]],
+    })  # fmt: skip
+    assert shown(tmp_path, answer.examples(given))[1][2:4] == ["1912", "1912"]
+    counted = pd.DataFrame({"nq_open": [1912]}, index=["trivia_qa"]).to_html()
+    assert shown(tmp_path, counted) == [["", "nq_<wbr>open"], ["trivia_<wbr>qa", "1,912"]]
+
+
+def test_a_table_that_a_page_takes_from_a_file_has_a_true_minus():
+    csv = readable.numbers("Model,Difference\nSmolLM2-135M,-0.008\n-,0.001\n")
+    assert csv == "Model,Difference\nSmolLM2-135M,\N{MINUS SIGN}0.008\n-,0.001\n"
+
+
+@pytest.mark.slow
+def test_on_a_phone_the_numbers_are_in_sight_and_the_first_column_stays_there(tmp_path):
+    names = {"method": "probe_without_cities", "trained_on": "SmolLM2-135M", "scored": "Gemma3-270M"}
+    rows = [make_rows([1, 0] * 30, [True, False] * 30, **names | {"seed": seed}) for seed in (0, 1)]
+    shown(tmp_path, auroc.html(pd.concat(rows)))
+    html = chapters.read(tmp_path / "probe-a.ipynb").notebook.cells[0].outputs[0].data["text/html"]
+    style = (ROOT / "book/_static/page.css").read_text()
+    box = f'<div class="bd-article"><div class="cell_output"><div class="output">{html}</div></div></div>'
+    head = f'<meta name="viewport" content="width=device-width"><style>{style}</style>'
+    (tmp_path / "index.html").write_text(f"<!DOCTYPE html><html><head>{head}</head><body>{box}</body></html>")
+    with browser.open_book(tmp_path / "index.html") as opened:
+        opened.visit(width=390)
+        ends = "[...document.querySelectorAll('th')].map(head => [head.innerText, head.getBoundingClientRect().right])"
+        assert dict(opened.read(ends))["AUROC"] < 390
+        assert opened.read("getComputedStyle(document.querySelector('td')).position") == "sticky"
+        opened.visit()
+        assert opened.read("getComputedStyle(document.querySelector('td')).position") == "static"
+        opened.call("Emulation.setEmulatedMedia", media="print")
+        opened.call("Emulation.setDeviceMetricsOverride", width=390, height=900, deviceScaleFactor=1, mobile=False)
+        assert opened.read("getComputedStyle(document.querySelector('td')).position") == "static", "nothing scrolls"
