@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Can a language model tell when an answer is wrong?
 #
-# Its own answers, or another model's? Language models answered real questions, each answer was graded, and estimators
-# of confidence were trained on the grades: a **probe** on a model's hidden states, and **LoRA + Prompt**, the model
-# fine-tuned to say whether an answer is correct.
+# Its own answers, or another model's? Language models answered real questions, and each answer was graded. Two kinds
+# of estimators of confidence were then trained on the grades. A **probe** is a classifier on a model's hidden states.
+# **LoRA + Prompt** is the model itself, fine-tuned to say whether an answer is correct.
 
 # %% tags=["parameters"]
 # Needs the rows and the cards of all estimators, and all answers; no language model is loaded.
@@ -39,7 +39,7 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import bootstrap, cells, plateau, scores
-from whoknows.report.pages import claims, heatmaps, landing
+from whoknows.report.pages import claims, gains, heatmaps, landing
 
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 by_task, samples = scores.by_task(examples), bootstrap.samples(examples)
@@ -66,6 +66,13 @@ HTML(landing.caption_html(table, baseline))
 Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(estimators, examples))
 
 # %% tags=["remove-input"]
+gained = gains.of_cells(measured, samples, tasks, models, readers, baseline)
+gains.gains_chart(gained, baseline)
+
+# %% tags=["remove-input"]
+HTML(gains.caption_html(gained, baseline))
+
+# %% tags=["remove-input"]
 HTML(landing.schematic_html(readers, models))
 
 # %% [markdown]
@@ -87,12 +94,16 @@ HTML(landing.figures_html(table, models, tasks, seeds))
 # %% [markdown]
 # ## The numbers
 #
-# In-distribution values are means within task: an estimator that knows only which task is harder gets one half. More on
-# [how to read the heatmaps](book/reading.md), [which differences are significant](run/differences.ipynb), [what a
-# simpler explanation would reach](run/controls.ipynb) and [how far the estimators carry](run/shift.ipynb).
+# A value on several tasks is the mean within task: an estimator that knows only which task is harder gets one half.
+# Further pages: [how to read the heatmaps](book/reading.md), [which differences are
+# significant](run/differences.ipynb), [what simpler methods reach](run/controls.ipynb) and [how far the estimators
+# carry to other tasks](run/shift.ipynb).
 
 # %% tags=["remove-input"]
 HTML(heatmaps.heatmaps_html(table, models, links, untrained))
+
+# %% tags=["remove-input"]
+HTML(gains.gains_html(gained, baseline))
 
 # %% tags=["remove-input"]
 HTML(heatmaps.html(examples, estimators, readers))

@@ -339,7 +339,7 @@ def first_page(rows):
 @pytest.mark.slow
 def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     table, *beside = first_page(run_of_two(tmp_path))
-    whole = "in 4 of 4 cells that have both; of 4 that are primary hypotheses it is significantly higher in 4"
+    whole = "in 4 of 4 cells that have both. Of 4 that are primary hypotheses, it is significantly higher in 4"
     text = heatmaps.heatmaps_sentences(table, *beside)
     assert IMPROVING not in text and f"{whole} and lower in 0." in text
     table, *beside = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))
@@ -347,7 +347,7 @@ def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     of_strong = table[
         (table["reading"] == "A") & (table["method"] == "lora_prompt") & (table["trained_on"] == "strong")
     ]["auroc"]
-    assert text.startswith("- **Better than chance in 6 of 6 cells**") and "in 2 of 2 cells that have both" in text
+    assert "\n\n- **Better than chance in 6 of 6 cells**" in text and "in 2 of 2 cells that have both" in text
     assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in text for value in of_strong)
     assert text.endswith(
         "- **2 of 8 cells were still improving when training ended** (↗): "
@@ -360,10 +360,9 @@ def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
             tmp_path, *((method, model, model) for model in ("strong", "weak") for method in ("probe", "lora_prompt"))
         )
     )
-    assert (
-        heatmaps.heatmaps_sentences(table, *beside)
-        == "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
-    )
+    assert heatmaps.heatmaps_sentences(table, *beside).splitlines()[2:] == [
+        "- **8 of 8 cells were still improving when training ended** (↗): nothing can be concluded from them."
+    ]
 
 
 @pytest.mark.slow
@@ -497,9 +496,9 @@ def test_the_first_page_shows_released_adapters_and_concludes_nothing_from_them(
     lora = table[(table["reading"] == "A") & (table["method"] == "lora_prompt")]
     assert len(lora) == 4 and lora["auroc"].notna().all() and lora["unsettled"].eq(RELEASED).all()
     text = heatmaps.heatmaps_sentences(table, *beside)
-    assert text.startswith("- **Better than chance in 4 of 4 cells**: ")
-    assert "and **LoRA + Prompt** was trained by others in every cell, where one half is chance" in text
-    assert "the probe is the higher" not in text and "primary hypotheses" not in text
+    assert "\n- **Better than chance in 4 of 4 cells**: " in text
+    assert "and **LoRA + Prompt** was trained by others in every cell.\n" in text
+    assert "The probe is higher" not in text and "primary hypotheses" not in text
     count = "- **4 of 8 cells are of adapters that others have released**"
     assert text.endswith(f"{count}: they count in none of these sentences and in no verdict.")
     drawn = heatmaps.with_labels(lora, 2)

@@ -112,16 +112,27 @@ def test_the_answer_is_computed():
     table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(
         low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9
     )
-    how_well, how_sure = heatmaps.heatmaps_sentences(table, NO_PRIMARY).splitlines()
+    lead, _, how_well, *how_sure = heatmaps.heatmaps_sentences(table, NO_PRIMARY).splitlines()
+    assert lead == "In the view shown first (in-distribution test questions):"
     assert how_well == (
-        "- **Better than chance in 5 of 7 cells**: on in-distribution test questions, "
-        "**Probe** reaches an AUROC of 0.60 to 0.80 and "
-        "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75, where one half is chance and one would be perfect."
+        "- **Better than chance in 5 of 7 cells**: **Probe** reaches an AUROC of 0.60 to 0.80 and "
+        "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75."
     )
-    assert how_sure == (
-        "- The cells rest on 30 to 40 right answers, so that their 95 % intervals are 0.30 to 0.45 wide, "
-        "and the probe is the higher of the two in 1 of 3 cells that have both."
-    )
+    assert how_sure == [
+        "- The cells rest on 30 to 40 right answers, so that their 95 % intervals are 0.30 to 0.45 wide.",
+        "- The probe is higher than LoRA + Prompt in 1 of 3 cells that have both.",
+    ]
+
+
+def test_the_sentences_name_the_view_that_they_speak_of_whatever_the_switches_show():
+    table = cells([0.8] * 4, [0.7] * 4)
+    both = pd.concat([table, heatmap_axes(table.drop(columns=["model", "reading"]), "B")], ignore_index=True)
+    others = both.assign(test_set="shift", auroc=0.9)
+    text = heatmaps.heatmaps_sentences(pd.concat([both, others], ignore_index=True), NO_PRIMARY)
+    assert text.startswith("In the view shown first (reading A, in-distribution test questions):\n\n- **")
+    assert "0.80" in text and "0.90" not in text
+    shifted = heatmaps.heatmaps_sentences(others, NO_PRIMARY)
+    assert shifted.startswith("In the view shown first (reading A, shift test questions):") and "0.90" in shifted
 
 
 def test_below_zero_stands_a_true_minus():

@@ -112,8 +112,8 @@ def test_a_cell_whose_plateau_is_not_known_carries_no_part_of_the_answer(says, w
     table, _ = compared(rows.assign(unsettled=np.where(late, says, "")))
     assert table["says"].iloc[1:].tolist() == [says] * 3 and table["says"].iloc[0] != says
     text = landing.answer(table, "likelihood")
-    assert "how the two methods compare is inconclusive; how self- and cross-trained estimators" in text
-    assert "; LoRA + Prompt is inconclusive; " in text and f"no verdict, {why}" in text
+    assert "How the two methods compare is inconclusive. How self- and cross-trained estimators" in text
+    assert ". LoRA + Prompt is inconclusive. " in text and f"no verdict, {why}" in text
 
 
 def test_what_is_missing_is_compared_with_nothing():
@@ -149,7 +149,8 @@ def table_of(probe, lora, method=INSIGNIFICANT, self=INSIGNIFICANT):
     kinds = [landing.TRAINING, landing.TRAINING, landing.METHOD, landing.SELF]
     lines = zip(kinds, ["probe", "lora_prompt", "", ""], [2, 2, 4, 4], [probe, lora, method, self])
     table = pd.DataFrame(lines, columns=["kind", "method", "count", "says"])
-    return table.assign(estimate=0.0125, low=-0.02, high=0.045, p_holm=0.0304)
+    numbers = {"estimate": 0.0125, "low": -0.02, "high": 0.045, "p_holm": 0.0304}
+    return table.assign(test_set="in-distribution", **numbers)
 
 
 PLAIN = "answer likelihood, the best training-free baseline"
@@ -160,60 +161,62 @@ PLAIN = "answer likelihood, the best training-free baseline"
     [
         (
             (ABOVE, ABOVE, INSIGNIFICANT, ABOVE),
-            f"Training helps: the probe and LoRA + Prompt are better than {PLAIN}; the two methods do not differ "
-            "significantly; self-trained estimators are better than cross-trained ones.",
+            f"Training helps: the probe and LoRA + Prompt are better than {PLAIN}. The two methods do not differ "
+            "significantly. Self-trained estimators are better than cross-trained ones.",
         ),
         (
             (ABOVE, INSIGNIFICANT, ABOVE, BELOW),
-            f"Training helps in part: only the probe is better than {PLAIN}; the probe is better than LoRA + Prompt; "
-            "self-trained estimators are worse than cross-trained ones.",
+            f"Training helps in part: only the probe is better than {PLAIN}. The probe is better than LoRA + Prompt. "
+            "Self-trained estimators are worse than cross-trained ones.",
         ),
         (
             (INSIGNIFICANT, INSIGNIFICANT, BELOW, INSIGNIFICANT),
-            f"Training shows no significant gain over {PLAIN}; the probe is worse than LoRA + Prompt; self- and "
+            f"Training shows no significant gain over {PLAIN}. The probe is worse than LoRA + Prompt. Self- and "
             "cross-trained estimators do not differ significantly.",
         ),
         (
             (BELOW, INSIGNIFICANT, INSIGNIFICANT, FEW),
-            f"Training shows no significant gain: the probe is worse than {PLAIN}; the probe and LoRA + Prompt do not "
-            "differ significantly; how self- and cross-trained estimators compare is inconclusive.",
+            f"Training shows no significant gain: the probe is worse than {PLAIN}. The probe and LoRA + Prompt do not "
+            "differ significantly. How self- and cross-trained estimators compare is inconclusive.",
         ),
         (
             (BELOW, BELOW, EXPLORATORY, IMPROVING),
-            f"Training does not help: the probe and LoRA + Prompt are worse than {PLAIN}; how the two methods compare "
-            "is inconclusive; how self- and cross-trained estimators compare is inconclusive.",
+            f"Training does not help: the probe and LoRA + Prompt are worse than {PLAIN}. How the two methods compare "
+            "is inconclusive. How self- and cross-trained estimators compare is inconclusive.",
         ),
         (
             (IMPROVING, FEW, INSIGNIFICANT, INSIGNIFICANT),
-            f"Whether training helps over {PLAIN}, is inconclusive; the probe and LoRA + Prompt do not differ "
-            "significantly; self- and cross-trained estimators do not differ significantly.",
+            f"Whether training helps over {PLAIN}, is inconclusive. The probe and LoRA + Prompt do not differ "
+            "significantly. Self- and cross-trained estimators do not differ significantly.",
         ),
         (
             (ABOVE, IMPROVING, IMPROVING, INSIGNIFICANT),
-            f"Training helps: the probe is better than {PLAIN}; LoRA + Prompt is inconclusive; how the two methods "
-            "compare is inconclusive; self- and cross-trained estimators do not differ significantly.",
+            f"Training helps: the probe is better than {PLAIN}. LoRA + Prompt is inconclusive. How the two methods "
+            "compare is inconclusive. Self- and cross-trained estimators do not differ significantly.",
         ),
         (
             (FEW, INSIGNIFICANT, ABOVE, BELOW),
-            f"LoRA + Prompt shows no significant gain over {PLAIN}; the probe is inconclusive; the probe is better "
-            "than LoRA + Prompt; self-trained estimators are worse than cross-trained ones.",
+            f"LoRA + Prompt shows no significant gain over {PLAIN}. The probe is inconclusive. The probe is better "
+            "than LoRA + Prompt. Self-trained estimators are worse than cross-trained ones.",
         ),
     ],
 )
 def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
     text = landing.answer(table_of(*verdicts), "likelihood")
     assert Seen(text.split("\n")[0]).text == sentence
-    seen = text.split("\n")[2:5]
+    rests, _, *seen = text.split("\n")[2:6]
+    held_out = "held-out questions of the tasks that estimators were trained on"
+    assert rests == f"This rests on differences of AUROC, on in-distribution test questions ({held_out}):"
     assert seen[0].startswith(
         "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.013 "
         "(95 % interval −0.020 to +0.045, p 0.030, "
     ) or seen[0].startswith(
         "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.012"
     )
-    assert seen[1].startswith("- **Probe − LoRA + Prompt**, mean over 4 cells: +0.01")
+    assert seen[1].startswith("- **Probe − LoRA + Prompt**, mean over 4 cells of Figure 1: +0.01")
 
 
-def test_the_answer_is_one_sentence_that_is_read_at_once():
+def test_the_answer_is_short_sentences_that_are_read_at_once():
     verdicts = (ABOVE, INSIGNIFICANT, BELOW, IMPROVING)
     plain = [name for name, method in METHODS.items() if method.family in ("likelihood", "zero_shot")]
     for of, baseline in itertools.product(itertools.product(verdicts, repeat=4), plain):
@@ -222,6 +225,7 @@ def test_the_answer_is_one_sentence_that_is_read_at_once():
         text = Seen(landing.answer(table_of(*of), baseline).split("\n")[0]).text
         words = [word for word in text.split() if word != "+"]
         assert len(words) <= (36 if baseline == "likelihood" else 38), text
+        assert all(len(sentence.split()) <= 25 for sentence in text.split(". ")), text
 
 
 def test_a_difference_that_is_shown_as_zero_has_no_sign():
@@ -301,15 +305,15 @@ def heatmap(**more):
 
 def test_the_caption_says_on_how_many_answers_and_what_is_to_be_beaten():
     text = Seen(landing.caption_html(heatmap(), "likelihood")).text
-    assert text.startswith("Figure 1. As it opens, AUROC on in-distribution test questions, each from 1,112 answers; ")
-    assert "The last panel is answer likelihood, which needs no training" in text
+    lead = "Figure 1. In the view shown first, AUROC on in-distribution test questions, each from 1,112 answers. "
+    assert text.startswith(lead) and "The last panel is answer likelihood, which needs no training." in text
     assert "last panel" not in landing.caption_html(heatmap(auroc=np.nan), "")
 
 
 def test_the_caption_says_what_the_readings_are_where_there_are_two():
     assert "reading" not in landing.caption_html(heatmap(), "")
     both = pd.concat([heatmap(), heatmap().assign(reading="B")])
-    assert "This is reading A, estimator transfer. In reading B, data transfer, a" in landing.caption_html(both, "")
+    assert "reading A, estimator transfer. A column is" in landing.caption_html(both, "")
 
 
 def test_the_title_is_answered_by_settled_cells_alone():
@@ -339,7 +343,9 @@ def test_what_training_adds_on_shift_questions_is_exploratory():
     assert np.allclose(added["estimate"], own) and added["p_holm"].isna().all()
     assert added["says"].tolist() == [EXPLORATORY] * 2
     line = next(line for line in landing.answer(table, "likelihood").splitlines() if "shift" in line)
-    assert line.startswith("- **Trained − training-free on shift questions**, mean over 2 models: Probe -0.")
+    assert line.startswith(
+        "- **Trained − training-free on shift questions**, of other tasks, mean over 2 models: Probe -0."
+    )
     assert line.endswith(f", {EXPLORATORY}).") and " p " not in line
 
 

@@ -13,7 +13,7 @@ from whoknows.data.methods import ALL_MODELS, METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.evaluation import plateau
 from whoknows.evaluation.bootstrap import ALPHA, hypothesis
-from whoknows.evaluation.cells import ALL, COMPARED, first_heatmap, native_rows
+from whoknows.evaluation.cells import ALL, COMPARED, READINGS, first_heatmap, native_rows
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, UNKNOWN, no_verdict
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
 from whoknows.report.pages import style
@@ -322,7 +322,7 @@ def _linked(text: str, line) -> str:
 
 
 def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = False) -> str:
-    """What the first picture shows (reading A, the first test set), and how sure it is.
+    """What the first picture shows (reading A, the first test set), and how sure it is, as Markdown.
 
     Cells that were still improving when training ended, and those of released adapters, are in none of these
     sentences; a further one counts them.
@@ -338,9 +338,11 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
         return "Nothing is measured yet."
     settled, sentences = settled_cells(table), [_unfinished(measured)]
     if len(settled):
-        sentences = [_how_well(shown, settled, links), _how_sure(settled, primary), *sentences]
+        sentences = [_how_well(shown, settled, links), *_how_sure(settled, primary), *sentences]
     sentences.append(_who_reads(table))
-    return "\n".join(f"- {sentence}" for sentence in sentences if sentence)
+    reading = "reading A, " if {*READINGS} <= {*table["reading"]} else ""
+    lead = f"In the view shown first ({reading}{shown['test_set'].iloc[0]} test questions):"
+    return "\n".join([lead, "", *(f"- {sentence}" for sentence in sentences if sentence)])
 
 
 def settled_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -393,16 +395,16 @@ def _how_well(shown: pd.DataFrame, measured: pd.DataFrame, links: bool) -> str:
     above = above_chance(measured)
     lead = f"Better than chance in {above} of {len(measured)} cells"
     lead = lead if above else "Nowhere significantly better than chance"
-    where = f"on {shown['test_set'].iloc[0]} test questions"
-    return f"**{lead}**: {where}, {ranges}, where one half is chance and one would be perfect."
+    return f"**{lead}**: {ranges}."
 
 
-def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
+def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> list[str]:
     sentence = f"The cells rest on {style.span(measured['n_right'].min(), measured['n_right'].max())} right answers"
     if "low" in measured:
         wide = measured["high"] - measured["low"]
         width = style.span(f"{wide.min():.2f}", f"{wide.max():.2f}")
         sentence += f", so that their 95 % intervals are {width} wide"
+    sentences = [f"{sentence}."]
     both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=[*COMPARED])
     difference = (both["probe"] - both["lora_prompt"]).dropna()
     contrasts = [hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in difference.index]
@@ -410,11 +412,11 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> str:
     sure, tested = difference[p < ALPHA], p.notna().sum()
     if len(difference):
         higher = f"{(difference > 0).sum()} of {len(difference)} cells that have both"
-        sentence += f", and the probe is the higher of the two in {higher}"
+        sentences.append(f"The probe is higher than LoRA + Prompt in {higher}.")
     if tested:
         significant = f"significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}"
-        sentence += f"; of {tested} that are primary hypotheses it is {significant}"
-    return f"{sentence}."
+        sentences[-1] += f" Of {tested} that are primary hypotheses, it is {significant}."
+    return sentences
 
 
 def _range(name: str, cells: pd.DataFrame, links: bool) -> str:

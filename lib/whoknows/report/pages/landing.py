@@ -15,6 +15,7 @@ from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGN
 from whoknows.evaluation.cells import COMPARED, READINGS, first_heatmap, first_test_set, native_rows, test_sets
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED
 from whoknows.report.pages import claims, style
+from whoknows.report.pages.gains import SETS, baseline_of
 from whoknows.report.pages.heatmaps import above_chance, facts_of, settled_cells
 
 NAMED = {"probe": "the probe", "lora_prompt": "LoRA + Prompt"}  # within a sentence
@@ -69,8 +70,8 @@ def comparisons(
         baseline: as `best_untrained` returns.
 
     Returns:
-        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of models, or of cells that a mean is over), and what
-        `bootstrap.tested` returns. A difference with a cell that is missing is left out.
+        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of models, or of cells that a mean is over), what
+        `bootstrap.tested` returns, and test_set. A difference with a cell that is missing is left out.
     """
     label, members = first_test_set(tasks, by_task)
     measured = cells[cells["test_set"] == label].set_index(scores.CELL)
@@ -79,13 +80,13 @@ def comparisons(
     table, resampled = _asked_of(asked, measured, bootstrap.by_cell(samples, members))
     own = (table["kind"] == TRAINING).to_numpy()
     p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"], dtype=float)
-    tested = [bootstrap.tested(table, resampled, pd.concat([primary, bootstrap.holm(p[own])]))]
+    tested = [bootstrap.tested(table, resampled, pd.concat([primary, bootstrap.holm(p[own])])).assign(test_set=label)]
     shifted = test_sets(tasks, sorted(by_task["task"].unique())).get("shift")
     if shifted and label != "shift":
         measured = cells[cells["test_set"] == "shift"].set_index(scores.CELL)
         asked = [(SHIFT, *more) for _, *more in _training(measured, readers, baseline)]
         there = _asked_of(asked, measured, bootstrap.by_cell(samples, shifted))
-        tested.append(bootstrap.tested(*there, pd.Series(dtype=float)))
+        tested.append(bootstrap.tested(*there, pd.Series(dtype=float)).assign(test_set="shift"))
     return pd.concat([part for part in tested if len(part)] or tested[:1], ignore_index=True)
 
 
@@ -99,16 +100,10 @@ def _asked_of(asked: list[tuple], measured: pd.DataFrame, draws: pd.DataFrame) -
 def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
     """(kind, method, how many models, weights of the cells) for each trained method."""
     for method in COMPARED:
-        pairs = {}
-        for model in readers:
-            own = (method, model, model, model)
-            plain = next((cell for cell in ((baseline, reader, "", model) for reader in ("", model))
-                          if cell in measured.index), None)  # fmt: skip
-            if own in measured.index and plain and measured.loc[[own, plain], "n"].nunique() == 1:
-                pairs[own] = plain
-        pairs = {own: plain for own, plain in pairs.items() if measured.loc[[own, plain], "auroc"].notna().all()}
-        share = 1 / max(len(pairs), 1)
+        own = [(method, model, model, model) for model in readers]
+        pairs = {cell: plain for cell in own if (plain := baseline_of(cell, baseline, measured))}
         if pairs:
+            share = 1 / len(pairs)
             yield TRAINING, method, len(pairs), dict.fromkeys(pairs, share) | dict.fromkeys(pairs.values(), -share)
 
 
@@ -148,7 +143,7 @@ def chance(table: pd.DataFrame) -> str:
 
 
 def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
-    """The answer in one sentence, and the differences that it rests on, as Markdown.
+    """The answer in a few short sentences, and the differences that it rests on, as Markdown.
 
     A part is only as strong as its test: nothing is concluded from cells that were still improving, or of adapters
     that others released.
@@ -159,7 +154,7 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
         lead: as `chance` returns; stands before it.
     """
     says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
-    parts = [_helps(says[TRAINING], baseline)] if TRAINING in says else []
+    parts = _helps(says[TRAINING], baseline) if TRAINING in says else []
     both = " and ".join(NAMED.values())
     named = {
         METHOD: (
@@ -171,26 +166,31 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
     parts += [_stands(says[kind].iloc[0], *names) for kind, names in named.items() if kind in says]
     if not parts:
         return '<p class="answer">Nothing can be compared yet.</p>'
-    sentence = "; ".join(parts)
-    text = f"{lead} {sentence[0].upper()}{sentence[1:]}.".strip()
-    words = f"{LIKELIHOOD} {BETTER}" if baseline == "likelihood" else BETTER
-    return "\n".join([f'<p class="answer">{escape(text)}</p>', "", *_bullets(table, baseline), "", words])
+    text = " ".join([*filter(None, [lead]), *(f"{part[0].upper()}{part[1:]}." for part in parts)])
+    asked = table["test_set"].iloc[0]
+    rests = f"This rests on differences of AUROC, on {asked} test questions ({SETS[asked]}):"
+    words = [AUROC, *[LIKELIHOOD] * (baseline == "likelihood"), *[TRAINED_ON] * (SELF in says), BETTER]
+    return "\n".join([f'<p class="answer">{escape(text)}</p>\n', f"{rests}\n", *_bullets(table, baseline), "", *words])
 
 
-BETTER = (
-    "AUROC is the chance that a right answer gets higher confidence than a wrong one: one half is chance, one is "
-    "perfect. *Better* and *worse* are differences that are significant after Holm's correction. A p-value is "
-    "corrected for all differences of its family; an interval is of one difference alone."
+AUROC = (
+    "AUROC is the probability that a right answer gets higher confidence than a wrong one: one half is chance, one is "
+    "perfect."
 )
 LIKELIHOOD = "Answer likelihood is the probability that a model gave to its own answer while it wrote it."
+TRAINED_ON = "A *self-trained* estimator scores the model that it was trained on, a *cross-trained* one another model."
+BETTER = (
+    "*Better* and *worse* are differences that are significant after Holm's correction for many tests. A p-value is "
+    "corrected for all differences of its family; an interval is of one difference alone."
+)
 
 
-def _helps(says: pd.Series, baseline: str) -> str:
-    """Whether training helps, as a part of a sentence, by what the test of each method says."""
-    plain = f"{_inside(METHOD_TITLES.get(baseline, baseline))}, the best training-free baseline"
+def _helps(says: pd.Series, baseline: str) -> list[str]:
+    """Whether training helps, as sentences without their first capital and full stop, by each method's test."""
+    plain = f"{style.inside(baseline)}, the best training-free baseline"
     settled, unsettled = says[~says.isin(OPEN)], says.index[says.isin(OPEN)]
     if settled.empty:
-        return f"whether training helps over {plain}, is inconclusive"
+        return [f"whether training helps over {plain}, is inconclusive"]
     above, below = (settled.index[settled == verdict] for verdict in (ABOVE, BELOW))
     if len(above):
         lead, only = ("training helps", "") if len(above) == len(settled) else ("training helps in part", "only ")
@@ -201,7 +201,7 @@ def _helps(says: pd.Series, baseline: str) -> str:
     else:
         who = NAMED[settled.index[0]] if len(unsettled) else "training"
         text = f"{who} shows no significant gain over {plain}"
-    return "; ".join([text, *(f"{NAMED[method]} is inconclusive" for method in unsettled)])
+    return [text, *(f"{NAMED[method]} is inconclusive" for method in unsettled)]
 
 
 def _are(methods) -> str:
@@ -209,7 +209,7 @@ def _are(methods) -> str:
 
 
 def _stands(verdict: str, one: str, other: str, both: str) -> str:
-    """How two things compare, as a part of a sentence."""
+    """How two things compare, as such a sentence."""
     are = "is" if one.startswith("the ") else "are"
     return {
         ABOVE: f"{one} {are} better than {other}",
@@ -218,22 +218,17 @@ def _stands(verdict: str, one: str, other: str, both: str) -> str:
     }.get(verdict, f"how {both} compare is inconclusive")
 
 
-def _inside(title: str) -> str:
-    """A title within a sentence."""
-    return title[0].lower() + title[1:] if title[1:2].islower() and not title.startswith("Zero") else title
-
-
 def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
     lines = []
     for kind, group in table.groupby("kind", sort=False):
-        over = {TRAINING: "model", METHOD: "cell", SELF: "cell", SHIFT: "model"}[kind]
-        against = f", against {_inside(METHOD_TITLES.get(baseline, baseline))}" if kind == TRAINING else ""
+        over = "models" if kind in (TRAINING, SHIFT) else "cells of Figure 1"
+        more = {TRAINING: f", against {style.inside(baseline)}", SHIFT: ", of other tasks"}.get(kind, "")
         values = [
             f"{METHOD_TITLES[line.method] + ' ' if line.method else ''}{_difference(line)}"
             for line in group.itertuples()
         ]
-        mean = f", mean over {group['count'].max()} {over}s" if group["count"].max() > 1 else ""
-        lines.append(f"- **{kind}**{against}{mean}: {'; '.join(values)}.")
+        mean = f", mean over {group['count'].max()} {over}" if group["count"].max() > 1 else ""
+        lines.append(f"- **{kind}**{more}{mean}: {'; '.join(values)}.")
     return lines
 
 
@@ -309,23 +304,18 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
     rests = (
         f", each from {style.span(*(f'{n:,}' for n in (counts.min(), counts.max())))} answers" if len(counts) else ""
     )
-    other = (
-        " This is reading A, estimator transfer. In reading B, data transfer, a model scores its own answers, trained "
-        "on those of the column." if {*READINGS} <= {*table["reading"]} else ""
-    )  # fmt: skip
-    last = (
-        f" The last panel is {escape(_inside(METHOD_TITLES.get(baseline, baseline)))}, which needs no training: "
-        "a cell that is no lighter than the one in its row there shows no gain from training."
-        if baseline else ""
-    )  # fmt: skip
+    both = {*READINGS} <= {*table["reading"]}
+    reading = "This is reading A, estimator transfer. " if both else ""
+    other = " In reading B, data transfer, a model scores its own answers, trained on those of the column."
+    last = f" The last panel is {escape(style.inside(baseline))}, which needs no training." if baseline else ""
     return (
         '<p class="figure-caption"><b>Figure 1.</b> '
-        f"As it opens, AUROC on {escape(str(first['test_set'].iloc[0]))} test questions{rests}; "
-        "lighter is better. A column is an estimator, named by the model that reads and was trained on its own "
-        "answers; a row is the model whose answers are scored. On the diagonal a model scores its own answers."
-        f"{other}{last} Beneath a value stand its 95 % interval over questions and the number of right answers. {MARK} "
-        f"marks a cell that was {IMPROVING}, hatching one without a value. Press a cell, or Enter on it, for its "
-        "page.</p>"
+        f"In the view shown first, AUROC on {escape(str(first['test_set'].iloc[0]))} test questions{rests}. Lighter is "
+        f"better. {reading}A column is an estimator, named by the model that reads and was trained on its own answers. "
+        "A row is the model whose answers are scored. On the diagonal a model scores its own answers."
+        f"{other if both else ''}{last} Beneath a value stand its 95 % interval over questions and the number of right "
+        f"answers. {MARK} marks a cell that was {IMPROVING} when its training ended, hatching one without a value. "
+        "Press a cell, or Enter on it, for its page.</p>"
     )
 
 
@@ -350,7 +340,7 @@ def schematic_html(readers: list[str], models: list[str]) -> str:
     end = "<li><b>AUROC</b><span>Do right answers get more confidence than wrong ones?</span><em>one cell</em></li>"
     return (
         '<figure class="schema"><ol aria-label="From graded answers to a cell: trained on, reader, scored, AUROC">'
-        f"{boxes}{end}</ol><figcaption><b>Figure 2.</b> The three models behind a cell. The example is the cell "
+        f"{boxes}{end}</ol><figcaption><b>Figure 3.</b> The three models behind a cell. The example is the cell "
         f"in column {escape(column)} and row {escape(row)} of Figure 1.</figcaption></figure>"
     )
 
@@ -406,8 +396,9 @@ def examples_html(table: pd.DataFrame) -> str:
     body = "".join(_example(line, estimators) for line in table.to_dict("records"))
     rule = (
         f"Of each scored model, the first {SHOWN} right and the first {SHOWN} wrong test answers in the order of the "
-        "SHA-256 of their questions' names. Confidence is P(correct), of the mean log-odds over seeds. An estimator is "
-        "named by its method and its reader, which was trained on its own answers."
+        "SHA-256 of their questions' names, so that nobody chose them. Confidence is P(correct), the probability that "
+        "an answer is correct, of the mean log-odds over seeds. An estimator is named by its method and its reader, "
+        "which was trained on its own answers."
     )
     return (
         f'<table class="examples"><caption>{rule}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'

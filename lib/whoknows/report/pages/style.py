@@ -44,6 +44,12 @@ def family(method: str) -> str:
     return {"": CONTROL, "likelihood": TOKENS}.get(name) or METHODS[name].title
 
 
+def inside(method: str) -> str:
+    """The title of a method within a sentence."""
+    title = METHODS[method].title if method in METHODS else method
+    return title[0].lower() + title[1:] if title[1:2].islower() and not title.startswith("Zero") else title
+
+
 def _family(method: str) -> str:
     return METHODS[method].family if method in METHODS else ""
 

@@ -1,0 +1,170 @@
+"""What training adds to each cell: its AUROC less that of the best training-free baseline, on the same answers."""
+
+from html import escape
+
+import altair as alt
+import pandas as pd
+
+from whoknows.data.methods import METHOD_TITLES
+from whoknows.evaluation import bootstrap
+from whoknows.evaluation.cells import COMPARED, MOST_FOR_ALL, test_sets
+from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, no_verdict
+from whoknows.evaluation.scores import CELL
+from whoknows.report.pages import style
+
+SETS = {  # of questions: the panels, and what a caption says of them
+    "in-distribution": "held-out questions of the tasks that estimators were trained on",
+    "shift": "questions of tasks that none was trained on",
+}
+HOLLOW = {IMPROVING: f"that was {IMPROVING} when its training ended", RELEASED: RELEASED}
+
+
+def baseline_of(cell: tuple, baseline: str, measured: pd.DataFrame) -> tuple | None:
+    """The training-free cell that scores the answers of a trained one, read by no model or by the scored one.
+
+    Args:
+        cell: method, reader, trained_on and scored.
+        baseline: the training-free method.
+        measured: as `cells.measure` returns for one test set, by cell.
+
+    Returns:
+        None unless both have a value, on equally many answers.
+    """
+    plain = next((one for one in ((baseline, of, "", cell[3]) for of in ("", cell[3])) if one in measured.index), None)
+    if plain is None or cell not in measured.index:
+        return None
+    both = measured.loc[[cell, plain]]
+    return plain if both["auroc"].notna().all() and both["n"].nunique() == 1 else None
+
+
+def of_cells(
+    cells: pd.DataFrame, samples: pd.DataFrame, tasks: list[dict], models: list[str], readers: list[str], baseline: str
+) -> pd.DataFrame:
+    """AUROC of each cell of reading A less that of the training-free baseline, in-distribution and on shift questions.
+
+    All of these are exploratory: the tests are of their means, in `landing.comparisons`.
+
+    Args:
+        cells, samples: as `cells.measure` and `bootstrap.samples` return, of the same rows.
+        tasks: the grid's tasks, dicts with name and role.
+        models, readers: of the grid, all and those that read. Where that is more than `MOST_FOR_ALL` each, only the
+            cells are kept in which a model scores its own answers.
+        baseline: as `landing.best_untrained` returns.
+
+    Returns:
+        test_set, reader, trained_on, scored and method, no place left out, and what `bootstrap.tested` returns, missing
+        where there is no such difference.
+    """
+    few, parts = len(readers) * len(models) <= MOST_FOR_ALL**2, []
+    asked = [(of, of, scored) for of in readers for scored in models if few or of == scored]
+    members = test_sets(tasks, sorted(samples.index.unique("task")))
+    for label in [label for label in SETS if label in members]:
+        measured = cells[cells["test_set"] == label].set_index(CELL)
+        places = pd.DataFrame([(method, *place) for place in asked for method in COMPARED], columns=CELL)
+        plain = {cell: baseline_of(cell, baseline, measured) for cell in places.itertuples(index=False, name=None)}
+        plain = {cell: other for cell, other in plain.items() if other}
+        weights = [{cell: 1.0, other: -1.0} for cell, other in plain.items()]
+        values, resampled = bootstrap.contrasts(weights, measured, bootstrap.by_cell(samples, members[label]))
+        values = bootstrap.tested(values, resampled, pd.Series(dtype=float))
+        values = pd.DataFrame([*plain], columns=CELL).join(values)
+        parts.append(places.merge(values, "left", CELL).assign(test_set=label))
+    return pd.concat(parts, ignore_index=True)
+
+
+def gains_chart(table: pd.DataFrame, baseline: str) -> alt.HConcatChart | None:
+    """The differences with their intervals, a panel for each test set and two lines for each cell; None without any.
+
+    Args:
+        table: as `of_cells` returns; what no verdict rests on is hollow.
+        baseline: as for it.
+    """
+    there = table.dropna(subset="estimate")
+    if there.empty:
+        return None
+    columns = [*CELL, "test_set", "estimate", "low", "high", "says"]
+    drawn = there[columns].round(4).assign(hollow=no_verdict(there) != "", title=there["method"].map(METHOD_TITLES))
+    drawn["label"] = _labels(drawn)
+    scale = alt.Scale(domain=[min(0, *drawn["low"]), max(0, *drawn["high"])], nice=True)
+    panels = [_panel(label, drawn, scale) for label in SETS if label in set(drawn["test_set"])]
+    described = (
+        f"AUROC of {len(drawn)} cells less that of {style.inside(baseline)}, with 95 % intervals; "
+        "all values are in the table beneath."
+    )
+    return style.finished(alt.hconcat(*panels, spacing=24, data=drawn), "gains", described)
+
+
+def _labels(table: pd.DataFrame) -> list[str]:
+    """Who reads and was trained, and whose answers are scored, in two lines."""
+    own = table["reader"] == table["scored"]
+    scored = table["scored"].mask(own, "its own answers")
+    return [f"{reader}\nscored on {whose}" for reader, whose in zip(table["reader"], scored)]
+
+
+def _panel(test_set: str, drawn: pd.DataFrame, scale: alt.Scale) -> alt.LayerChart:
+    names, methods = list(drawn["label"].unique()), {METHOD_TITLES[m]: style.hue(m) for m in COMPARED}
+    methods = {title: hue for title, hue in methods.items() if title in set(drawn["title"])}
+    hues = alt.Scale(domain=list(methods), range=list(methods.values()))
+    titles = {"title": "Method", "trained_on": "Trained on", "estimate": "Difference of AUROC"}
+    base = style.tipped(
+        alt.Chart(), "title", *CELL[1:], "test_set", "estimate", "low", "high", "says", **titles
+    ).transform_filter(f"datum.test_set === '{test_set}'")
+    base = base.encode(
+        # Both panels have the same rows, and room for labels on a phone, where one stands above the other.
+        y=alt.Y("label:N", title=None, scale=alt.Scale(domain=names), axis=alt.Axis(labelLimit=150, **style.IN_LINES)),
+        yOffset=alt.YOffset("title:N", sort=list(methods), scale=alt.Scale(domain=list(methods), paddingOuter=0.4)),
+        color=alt.Color("title:N", title=None, scale=hues, legend=alt.Legend(orient="top")),
+    )
+    points = base.mark_point(filled=True, size=55, strokeWidth=1.5, opacity=1).encode(
+        x="estimate:Q",
+        stroke=alt.Stroke("title:N", scale=hues, legend=None),
+        fillOpacity=alt.when("datum.hollow").then(alt.value(0)).otherwise(alt.value(1)),
+    )
+    layers = alt.layer(style.rule_at(0), style.interval_bars(base, "Difference of AUROC", scale), points)
+    title = alt.TitleParams(test_set.capitalize(), anchor="start")
+    return layers.properties(width=180, height=alt.Step(36, **{"for": "position"}), title=title)
+
+
+def caption_html(table: pd.DataFrame, baseline: str) -> str:
+    """The caption of `gains_chart`; "" without one.
+
+    Args:
+        table: as `of_cells` returns.
+        baseline: as for it.
+    """
+    there = table.dropna(subset="estimate")
+    if there.empty:
+        return ""
+    sets = " ".join(f"<i>{label.capitalize()}</i> has {SETS[label]}." for label in there["test_set"].unique())
+    own = " in which a model scores its own answers" if (table["reader"] == table["scored"]).all() else ""
+    why = [words for reason, words in HOLLOW.items() if reason in set(no_verdict(there))]
+    hollow = f" A hollow point is of a cell {' or '.join(why)}." if why else ""
+    missing = " An empty place has no value." if len(there) < len(table) else ""
+    return (
+        '<p class="figure-caption"><b>Figure 2.</b> What training adds, whatever view Figure 1 shows: AUROC of each '
+        f"cell of reading A{own}, less that of {escape(style.inside(baseline))} on the same answers. "
+        "This is the training-free baseline that is best on validation answers. Right of zero, training helps. Lines "
+        f"are paired 95 % intervals over questions.{hollow}{missing} {sets} All of this is exploratory: "
+        "what is tested are means of such differences, in the answer above.</p>"
+    )
+
+
+def gains_html(table: pd.DataFrame, baseline: str) -> str:
+    """The numbers of `gains_chart` as an HTML table that folds away; "" without them.
+
+    Args:
+        table: as `of_cells` returns.
+        baseline: as for it.
+    """
+    if table["estimate"].isna().all():
+        return ""
+    values = style.with_interval(table["estimate"], table["low"], table["high"], "+")
+    marks = (no_verdict(table) == IMPROVING).map({True: f" {MARK}", False: ""})
+    drawn = table.assign(says=[f"{value}{mark}" if value else "—" for value, mark in zip(values, marks)])
+    titles = {"reader": "Reader and trained on", "scored": "Scored", "method": "Method"}
+    drawn["method"] = drawn["method"].map(METHOD_TITLES)
+    wide = drawn.pivot(index=[*titles], columns="test_set", values="says")
+    order = pd.MultiIndex.from_frame(drawn[[*titles]].drop_duplicates())
+    wide = wide.reindex(order)[list(table["test_set"].unique())].rename_axis(columns=None).reset_index()
+    caption = f"AUROC less that of {escape(style.inside(baseline))}, paired 95 % interval"
+    html = style.captioned(wide.rename(columns=titles).to_html(index=False), caption)
+    return style.folded("Differences from the training-free baseline as a table", html)
