@@ -529,6 +529,13 @@ def test_threads_that_wait_leave_their_cores_to_others():
     assert re.search("OMP_WAIT_POLICY *= *'PASSIVE'", done.stderr)
 
 
+def test_a_probe_scores_without_waiting_for_what_trains_adapters(alone):
+    text = "import sys; from whoknows.use import predict; predict.load(sys.argv[1]).logits(['Why?'], ['metal'])\n"
+    command = [sys.executable, "-c", f"{text}print('peft' in sys.modules)", str(alone.folder / "probe")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == "False\n"
+
+
 def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_reads(alone):
     command = [
         sys.executable,

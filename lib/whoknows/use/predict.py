@@ -22,9 +22,6 @@ import torch
 from whoknows import WhoknowsError
 from whoknows.data import adapters, files, sources, tables
 from whoknows.data.positions import LAST
-from whoknows.estimators import released
-from whoknows.estimators.lora import LoraPrompt
-from whoknows.estimators.lora_data import Dataset
 from whoknows.estimators.probe import CLASSIFIERS
 from whoknows.models import forward, loading, proof
 from whoknows.models.batching import MOST, TokenBudget
@@ -90,6 +87,8 @@ class Estimator:
             Mistake: they are longer than the reader sees.
         """
         if "released" in self.card:
+            from whoknows.estimators import released
+
             example = released.example(self.reader, question, answer)
         else:
             question_ids = self._start + self.reader.question(question)
@@ -202,6 +201,11 @@ def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
 
 def _adapters(card: dict, folder: Path, reader: Reader) -> tuple:
     """The last two fields of an `Estimator`."""
+    # Not above: PEFT takes a fifth of the start, and a probe needs none of it.
+    from whoknows.estimators import released
+    from whoknows.estimators.lora import LoraPrompt
+    from whoknows.estimators.lora_data import Dataset
+
     if "released" in card:
         estimator, temperature = released.load(card, folder, reader, None)
     else:
