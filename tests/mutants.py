@@ -63,7 +63,7 @@ ENOUGH = 0.9  # of the mutants have to be caught
 UNSEEN = {"desc", "device", "indent", "only_auroc", "strict", "unit", "unit_scale"}
 # Constants that say how much is done at a time, and change time and memory alone.
 SIZES = {"ALONE", "CACHE_TOKENS", "FEW", "FEW_TOKENS", "LESSONS", "MOST"}
-SIZES |= {"PART", "PART_BYTES", "PART_QUESTIONS", "ROWS", "SCORES", "SHARE", "SHORT"}
+SIZES |= {"PASS_TOKENS", "PART", "PART_BYTES", "PART_QUESTIONS", "ROWS", "SCORES", "SHARE", "SHORT"}
 QUICK = ["evaluation", "report", "data", "stages", "use", "run", "models", "lab"]  # rooms of tests, from quick to slow
 LONGEST = 300  # seconds beyond three times those of the tests; what never ends is caught, since a person would see it
 

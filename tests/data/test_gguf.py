@@ -1,11 +1,20 @@
 """A tiny GGUF file is converted; nothing is downloaded."""
 
+import json
+
 import gguf
 import numpy as np
 import pytest
+from test_lora_prompt import SETTINGS, learnable
 
-from whoknows.data import assets
+from whoknows import __main__
+from whoknows.data import assets, files
 from whoknows.data import gguf as converter
+from whoknows.data.files import ROOT
+from whoknows.models import loading
+from whoknows.run import grid, parameters
+from whoknows.stages import extract, lora_prompt
+from whoknows.use import cards
 
 
 @pytest.fixture
@@ -14,9 +23,9 @@ def toy(tmp_path):
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
     path = tmp_path / "toy.gguf"
-    tokens = ["<end>", *bytes_to_unicode().values(), "Ġi"]
+    tokens = ["<end>", *bytes_to_unicode().values(), "Ġi", "Ġii"]
     writer = gguf.GGUFWriter(path, "llama")
-    writer.add_context_length(64)
+    writer.add_context_length(512)
     writer.add_embedding_length(64)
     writer.add_block_count(1)
     writer.add_feed_forward_length(64)
@@ -30,12 +39,12 @@ def toy(tmp_path):
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types([3] + [1] * (len(tokens) - 1))
-    writer.add_token_merges(["Ġ i"])
+    writer.add_token_merges(["Ġ i", "Ġi i"])
     writer.add_bos_token_id(0)
     writer.add_eos_token_id(0)
     random = np.random.default_rng(0)
     embedding = random.standard_normal((len(tokens), 64)).astype(np.float32)
-    square = random.standard_normal((64, 64)).astype(np.float32)
+    square = random.standard_normal((64, 64)).astype(np.float32) / 8  # so that all tokens count in attention
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
     for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
@@ -63,10 +72,33 @@ def test_a_gguf_becomes_bf16_safetensors_and_a_fast_tokenizer(toy):
     kept = model.get_input_embeddings().weight.float()
     assert torch.equal(kept, torch.from_numpy(embedding).bfloat16().float())
     down = model.model.layers[0].mlp.down_proj.weight.float()
-    assert (down - torch.from_numpy(square)).abs().max() < 0.3  # four bits of values within ±4
+    assert (down - torch.from_numpy(square)).abs().max() < 0.04  # four bits of values within ±0.5
     tokenizer = AutoTokenizer.from_pretrained(path.parent)
     assert tokenizer.is_fast
-    assert tokenizer.convert_ids_to_tokens(tokenizer(" ii").input_ids) == ["Ġi", "i"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer(" i ii").input_ids) == ["Ġi", "Ġii"]
+
+
+@pytest.mark.slow
+def test_a_grid_that_names_the_converted_folder_trains_an_estimator_that_scores_the_same(toy, tmp_path, monkeypatch):
+    monkeypatch.setattr(converter, "_read_once", lambda: None)  # it lasts, and a toy is read fast
+    folder, features, out = (tmp_path / name for name in ("converted", "features", "out"))
+    converter.convert(toy[0], folder)
+    values = files.read_yaml(ROOT / "grids/smoke.yml") | {"models": [{"name": "mine", "source": str(folder)}]}
+    told = json.loads(parameters.of("lora_prompt")(grid.build(values), reader="mine", trained_on="mine", seed="0"))
+    used = {key: told[key] for key in ("source", "precision", "template", "digest")}
+    reader, frames = loading.load(**used), {"mine": learnable(60)}
+    settings = SETTINGS | {"first_layer": 0.0, "epochs": 1, "evaluations": 1}
+    extract.run("mine", reader, frames, 0.0, 600, str(features))
+    rows = lora_prompt.run("mine", reader, "mine", 0, frames, settings, 600, str(features), **used, out=str(out))[1]
+    cards.write(out, rows)
+    rows = rows.query("split == 'test'")
+    asked = frames["mine"].set_index("question_id").loc[rows["question_id"], ["question", "answer"]]
+    asked.to_json(tmp_path / "asked.jsonl", orient="records", lines=True)
+    given = ["--input", str(tmp_path / "asked.jsonl"), "--output", str(tmp_path / "scored.jsonl")]
+    assert __main__.main(["score", "--estimator", str(out), *given]) == 0
+    scored = [json.loads(line)["logit"] for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
+    assert len(scored) == 18 and np.ptp(scored) > 0.01
+    np.testing.assert_allclose(scored, rows["logit"], atol=1e-4)
 
 
 class Tokenizer:

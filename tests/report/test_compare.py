@@ -23,13 +23,25 @@ NATIVE = ("probe", "ash", "ash", "ash")
 NUMBERS = ["difference", "low", "high"]
 
 
-def a_run(folder, strength=1.0, models=("ash", "birch"), first=0, count=200, tasks=("sciq",), shift="cities", seeds=1):
+def a_run(
+    folder,
+    strength=1.0,
+    models=("ash", "birch"),
+    first=0,
+    count=200,
+    tasks=("sciq",),
+    shift="cities",
+    seeds=1,
+    named="{task}{at}",
+    asked="What is {task}{at}?",
+):
     """A run's folder: reading A and the answer likelihood; a probe's confidence is noise and `strength` times grade.
 
     Args:
         first, count: which of a task's questions it asks; its grades and noise are those of any other run that does.
         shift: which of the tasks is one.
         seeds: the second one is as wrong about sciq as the first is right.
+        named, asked: id and words of a task's question.
     """
     values = {"name": folder.name, "models": [{"name": name, "source": "tiny-llama"} for name in models]}
     values["tasks"] = [{"name": name, "size": 9, "role": "shift" if name == shift else "train"} for name in tasks]
@@ -43,8 +55,14 @@ def a_run(folder, strength=1.0, models=("ash", "birch"), first=0, count=200, tas
         for seed in range(seeds if trained_on else 1):
             logit = noise + (strength if trained_on else 1) * correct
             logit = -logit if seed and task == "sciq" else logit
-            parts.append(make_rows(logit, correct, task, seed=seed, **names)[first : first + count])
+            ids = [named.format(task=task, at=at) for at in range(1200)]
+            rows = make_rows(logit, correct, task, seed=seed, **names).assign(question_id=ids)
+            parts.append(rows[first : first + count])
     files.write_parquet(folder / "rows/all.parquet", pd.concat(parts))
+    places = [{"task": task, "at": at} for task in tasks for at in range(1200)]
+    answers = pd.DataFrame({"question_id": [named.format(**place) for place in places]})
+    answers["question"] = [asked.format(**place) for place in places]
+    files.write_parquet(folder / f"answers/{models[0]}.parquet", answers)
     return folder
 
 
@@ -88,6 +106,16 @@ def test_other_questions_are_compared_as_two_samples(tmp_path, first, count):
     assert set(table["how"]) == {f"unpaired, on 200 and {count} questions"}
     # each AUROC has a standard error of 0.035, and 300 questions one of 0.03
     assert (table["high"] - table["low"]).between(0.14, 0.23).all()
+
+
+def test_a_question_is_the_same_by_its_words_and_not_by_its_id(tmp_path):
+    """A user's file may have no ids, or be written anew and count from 1 again."""
+    base = a_run(tmp_path / "base", tasks=("sciq", "cities"))
+    renamed = a_run(tmp_path / "renamed", tasks=("sciq", "cities"), named="{task}-id-{at}")
+    table = compare.of_folders([base, renamed])
+    assert set(table["how"]) == {"paired, on the 200 questions that both ask"} and (table[NUMBERS] == 0).all(axis=None)
+    table = compare.of_folders([base, a_run(tmp_path / "other", asked="Where is {task}{at}?")])
+    assert set(table["how"]) == {"unpaired, on 200 and 200 questions"}
 
 
 def test_the_questions_that_both_ask_count_whatever_their_role(tmp_path):
@@ -153,17 +181,20 @@ def test_a_value_is_the_mean_within_task_and_over_seeds(tmp_path):
     assert line["low"] < line["difference"] < line["high"] < 0
 
 
-@pytest.mark.parametrize("case", ["one", "twice", "no run", "no rows", "nothing in common"])
+@pytest.mark.parametrize("case", ["one", "twice", "no run", "no rows", "no answers", "nothing in common"])
 def test_what_cannot_be_compared_is_one_sentence(tmp_path, capsys, case):
     base = a_run(tmp_path / "base")
     files.write_text(tmp_path / "empty/grid.yml", (base / "grid.yml").read_text())
     strangers = a_run(tmp_path / "other", models=("cedar", "elm"))
     files.write_parquet(strangers / "rows/all.parquet", files.read_parquet(strangers / "rows/all.parquet")[:800])
+    bare = a_run(tmp_path / "bare")
+    (bare / "answers/ash.parquet").unlink()
     runs, expected = {
         "one": ([base], "There is nothing to compare: name two different runs or more"),
         "twice": ([base, base / "../base"], "There is nothing to compare"),
-        "no run": ([base, tmp_path / "nowhere"], "nowhere: this is no finished run, which has grid.yml and rows"),
+        "no run": ([base, tmp_path / "nowhere"], "nowhere: this is no finished run, which has grid.yml, answers"),
         "no rows": ([base, tmp_path / "empty"], "empty: this is no finished run"),
+        "no answers": ([base, bare], "bare: this is no finished run, which has grid.yml, answers and their rows"),
         "nothing in common": ([base, strangers], "base and other have no cell in common: compare runs that share"),
     }[case]
     assert __main__.main(["compare", *map(str, runs)]) == 2

@@ -11,6 +11,7 @@ import threading
 from io import TextIOWrapper
 from pathlib import Path
 from time import sleep
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, files
 from whoknows.data.prompts import QUERY
 from whoknows.models import loading
+from whoknows.models.packing import PackedExample
 from whoknows.report.pages import cell
 from whoknows.stages import extract, lora_prompt, probe
 from whoknows.use import cards, predict
@@ -177,7 +179,7 @@ def test_the_confidence_depends_neither_on_the_lines_read_at_once_nor_on_the_bat
     estimator, (_, questions, answers) = alone.load(method), alone.expected(method, "two")
     lines, logits = as_lines(zip(questions, answers)), []
     for size, tokens in ((64, 2048), (7, 2048), (1, 2048), (64, 100)):
-        monkeypatch.setattr(predict, "BATCH_TOKENS", tokens)
+        monkeypatch.setattr(predict, "PASS_TOKENS", tokens)
         estimator = alone.load(method)
         logits.append([line["logit"] for line in given(estimator, lines, size)])
     for other in logits[1:]:
@@ -209,6 +211,22 @@ def test_passes_side_by_side_say_the_same_and_every_thread_takes_some(alone, met
     busy.clear()
     estimator.logits(questions[:1], answers[:1])
     assert busy == {(0, threading.get_ident())}
+
+
+@pytest.mark.parametrize("device, passes, padding", [("cpu", 14, 0.1), ("cuda", 1, 1.0)])
+def test_a_pass_on_a_cpu_has_little_padding_and_one_on_a_gpu_as_many_tokens_as_extract(device, passes, padding):
+    examples = [PackedExample([7] * (5 + 37 * at % 50), ([at],)) for at in range(200)]
+    seen = []
+
+    def score(packed):
+        seen.append(packed.longest * len(packed.examples))
+        return torch.tensor([float(example.branches[0][0]) for example in packed.examples])
+
+    reader = SimpleNamespace(device=torch.device(device))
+    estimator = predict.Estimator({}, Path(), reader, [], lambda tokens: None, [score])
+    assert estimator.of_examples(examples).tolist() == [*range(200)]
+    tokens = sum(map(len, examples))
+    assert len(seen) == passes and sum(seen) < (1 + padding) * tokens
 
 
 @pytest.fixture
@@ -509,6 +527,13 @@ def test_threads_that_wait_leave_their_cores_to_others():
     environment = os.environ | {"PYTHONPATH": str(ROOT / "lib"), "OMP_DISPLAY_ENV": "TRUE"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert re.search("OMP_WAIT_POLICY *= *'PASSIVE'", done.stderr)
+
+
+def test_a_probe_scores_without_waiting_for_what_trains_adapters(alone):
+    text = "import sys; from whoknows.use import predict; predict.load(sys.argv[1]).logits(['Why?'], ['metal'])\n"
+    command = [sys.executable, "-c", f"{text}print('peft' in sys.modules)", str(alone.folder / "probe")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
+    assert subprocess.run(command, env=environment, capture_output=True, text=True).stdout == "False\n"
 
 
 def test_as_a_process_it_answers_while_the_input_is_open_and_ends_when_nobody_reads(alone):

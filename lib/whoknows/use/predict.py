@@ -22,18 +22,14 @@ import torch
 from whoknows import WhoknowsError
 from whoknows.data import adapters, files, sources, tables
 from whoknows.data.positions import LAST
-from whoknows.estimators import released
-from whoknows.estimators.lora import LoraPrompt
-from whoknows.estimators.lora_data import Dataset
 from whoknows.estimators.probe import CLASSIFIERS
 from whoknows.models import forward, loading, proof
-from whoknows.models.batching import TokenBudget
+from whoknows.models.batching import MOST, TokenBudget
 from whoknows.models.loading import Reader
 from whoknows.models.packing import PackedBatch, PackedExample, batches
 from whoknows.use import cards, share
 
-BATCH_TOKENS = 2048  # of one forward pass; a text that is longer runs alone
-FEW_TOKENS = 256  # of a pass where there are more threads than long passes
+PASS_TOKENS = 512  # rows times columns of one pass on a CPU, where more bring nothing but padding
 WORKERS = 8  # forward passes at the same time, at most
 INPUT = "the input"  # what is scored, where the stages have a model's name
 COLUMNS = {"question": "question", "answer": "answer"}  # our names -> the input's
@@ -91,6 +87,8 @@ class Estimator:
             Mistake: they are longer than the reader sees.
         """
         if "released" in self.card:
+            from whoknows.estimators import released
+
             example = released.example(self.reader, question, answer)
         else:
             question_ids = self._start + self.reader.question(question)
@@ -114,8 +112,8 @@ class Estimator:
             done: called with the number of examples after each pass.
         """
         lengths, threads = [len(example) for example in examples], torch.get_num_threads()
-        each = max(FEW_TOKENS, sum(lengths) // (4 * len(self.scores))) if len(self.scores) > 1 else BATCH_TOKENS
-        parts, logits = batches(lengths, min(each, BATCH_TOKENS)), torch.empty(len(examples))
+        parts = batches(lengths, PASS_TOKENS if self.reader.device.type == "cpu" else MOST)
+        logits = torch.empty(len(examples))
         longest, todo = [lengths[part[0]] for part in parts], iter(parts)
 
         def work(score):
@@ -193,7 +191,7 @@ def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
         )
     if "layer" in card["chosen"]:
         _shorten(reader, card["chosen"]["layer"])
-    budget = TokenBudget(BATCH_TOKENS, reader.device)
+    budget = TokenBudget(None, reader.device)
 
     def score(reader: Reader, packed: PackedBatch) -> torch.Tensor:
         return probe.score(forward.extract(reader, packed, [LAST], None, budget).states[INPUT])
@@ -203,10 +201,15 @@ def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
 
 def _adapters(card: dict, folder: Path, reader: Reader) -> tuple:
     """The last two fields of an `Estimator`."""
+    # Not above: PEFT takes a fifth of the start, and a probe needs none of it.
+    from whoknows.estimators import released
+    from whoknows.estimators.lora import LoraPrompt
+    from whoknows.estimators.lora_data import Dataset
+
     if "released" in card:
-        estimator, temperature = released.load(card, folder, reader, BATCH_TOKENS)
+        estimator, temperature = released.load(card, folder, reader, None)
     else:
-        estimator = LoraPrompt(reader, card["settings"], card["seed"], BATCH_TOKENS, card["query"])
+        estimator = LoraPrompt(reader, card["settings"], card["seed"], None, card["query"])
         estimator.restore(folder)
         temperature = 1.0
 
