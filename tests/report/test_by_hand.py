@@ -605,11 +605,7 @@ def test_what_training_adds_to_each_cell(page, hand):
             cell = at("A", method, row, column)
             estimate, resampled = hand.contrast({cell: 1, native(best, row): -1}, tasks)
             low, high = interval(resampled)
-            point, place = points.pop((*cell, test_set), None), (column, row, NAMES[method], test_set)
-            if np.isnan(estimate) or hand.rarer(row, tasks) < 25:
-                assert point is None
-                texts[place] = "—"
-                continue
+            point, place = points.pop((*cell, test_set)), (column, row, NAMES[method], test_set)
             assert [point[name] for name in ("estimate", "low", "high")] == pytest.approx(
                 [estimate, low, high], abs=6e-5
             )
@@ -617,7 +613,7 @@ def test_what_training_adds_to_each_cell(page, hand):
             assert point["says"] == (UNFINISHED if hand.improving(cell) else "exploratory")
             mark = " ↗" if hand.improving(cell) else ""
             texts[place] = f"{signed(estimate, 3)} ({signed(low, 3)} to {signed(high, 3)}){mark}"
-    assert not points and len(drawn) < len(texts), "one model has too few right answers to shift questions"
+    assert not points and len(texts) == 36
     assert {line["hollow"] for line in drawn} == {True, False}
     ((head, *lines),) = tables(page("heatmaps")[0][11]).values()
     assert head == ["Reader and trained on", "Scored", "Method", "in-distribution", "shift"] and len(lines) == 18
@@ -627,7 +623,7 @@ def test_what_training_adds_to_each_cell(page, hand):
     caption = page("heatmaps")[0][6]
     name = NAMES[best].replace("Answer", "answer")
     assert f"each cell of reading A, less that of {name} on the same answers" in caption
-    assert "still improving when its training ended. An empty place has no value." in caption
+    assert "still improving when its training ended." in caption and "empty" not in caption
 
 
 def test_the_answer_of_the_first_page(page, hand):
