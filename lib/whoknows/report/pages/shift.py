@@ -254,7 +254,7 @@ def left_out_html(table: pd.DataFrame) -> str:
         "with_task": "Trained with it", "without_task": "Trained without it", "change": "Change, 95 % interval",
     }  # fmt: skip
     forms = dict.fromkeys(("with_task", "without_task"), "{:.3f}".format) | {"method": METHOD_TITLES.get}
-    return style.columns_html(table.assign(change=changes), columns, **forms)
+    return style.columns_html(table.assign(change=[change or "—" for change in changes]), columns, **forms)
 
 
 def shift_sentences(table: pd.DataFrame) -> str:
