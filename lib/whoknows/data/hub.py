@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,7 +47,7 @@ def check(source: str) -> None:
 
     if commit(source):
         return
-    with _sentences("models", source, "a local folder"):
+    with _sentences("models", source, f"https://huggingface.co/{source}", "a local folder"):
         HfApi().auth_check(source)
         hf_hub_download(source, "config.json")
 
@@ -66,7 +65,7 @@ def fetch_files(name: str, commit: str | None, patterns: list[str]) -> Path:
     """
     from huggingface_hub import snapshot_download
 
-    with _sentences("models", name, "a local folder"):
+    with _sentences("models", name, f"https://huggingface.co/{name}", "a local folder"):
         return Path(snapshot_download(name, revision=commit, allow_patterns=patterns))
 
 
@@ -97,7 +96,7 @@ def fetch_dataset(name: str, config: str | None, split: str, revision: str | Non
     if path.exists():
         return
     version = revision or PARQUET
-    with _sentences("tasks", name, "a file", "datasets/"):
+    with _sentences("tasks", name, f"https://huggingface.co/datasets/{name}", "a file"):
         paths = _of_split(name, HfApi().list_repo_files(name, repo_type="dataset", revision=version), config, split)
         parts = [hf_hub_download(name, part, repo_type="dataset", revision=version) for part in paths]
     files.write_parquet(path, pandas.concat(map(tables.read, parts), ignore_index=True))
@@ -122,40 +121,29 @@ def _of_split(name: str, listed: list[str], config: str | None, split: str) -> l
     return by_config[wanted]
 
 
-def _sentences(key: str, source: str, instead: str, kind: str = ""):
-    """Why the hub does not give what a key of a grid names."""
-    account = "a token of that account in the environment variable HF_TOKEN, or with `hf auth login`"
-    at, the_hub = f"https://huggingface.co/{kind}{source}", "the Hugging Face hub"
-    return saying(
-        gated=f"{key}: {source} is gated: accept its terms at {at} and give {account}.",
-        unknown=f"{key}: {the_hub} has no {source} for you: mend the name, or, if it is private, give {account}.",
-        revision=f"{key}: {source} has no such revision on {the_hub}; name another.",
-        failed=f"{key}: {the_hub} could not be asked for {source} ({{error}}): try again, or name {instead}.",
-    )
-
-
 @contextmanager
-def saying(gated: str, unknown: str, failed: str, revision: str = "", refused: str = "") -> Iterator[None]:
-    """Says in one sentence why the hub does not do what it is asked; an error's own text may hold a token.
+def _sentences(key: str, source: str, address: str, instead: str):
+    """Says in one sentence why the hub does not give something."""
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    Args:
-        gated, unknown, revision: of a repository with terms, of none that is there for this user, and of a revision.
-        failed: of all else; in it {error} is the name of the error, and {cause} of what has caused it.
-        refused: where a token may not do it.
-    """
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
-
-    kinds = {gated: GatedRepoError, unknown: RepositoryNotFoundError, revision: RevisionNotFoundError}
+    account = "a token of that account in the environment variable HF_TOKEN, or with `hf auth login`"
     try:
         yield
     except WhoknowsError:
         raise
+    except GatedRepoError:
+        raise WhoknowsError(f"{key}: {source} is gated: accept its terms at {address} and give {account}.") from None
+    except RepositoryNotFoundError:
+        raise WhoknowsError(
+            f"{key}: the Hugging Face hub has no {source} for you: mend the name, or, if it is private, give {account}."
+        ) from None
+    except RevisionNotFoundError:
+        raise WhoknowsError(f"{key}: {source} has no such revision on the Hugging Face hub; name another.") from None
     except Exception as error:  # whatever its HTTP client has, which changes from version to version
-        why = next((sentence for sentence, kind in kinds.items() if sentence and isinstance(error, kind)), "")
-        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            why = why or refused
-        names = {"error": type(error).__name__, "cause": type(error.__cause__ or error).__name__}
-        raise WhoknowsError(why or failed.format(**names)) from None
+        raise WhoknowsError(
+            f"{key}: the Hugging Face hub could not be asked for {source} ({type(error).__name__}): "
+            f"try again, or name {instead}."
+        ) from None
 
 
 def hide(text: str) -> str:

@@ -1,10 +1,12 @@
 """Estimators on the Hugging Face hub: sent there when a user asks for it, and fetched from there by name."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import adapters, assets, hub
+from whoknows.data import adapters, assets
 from whoknows.use import cards
 
 TOKEN = "a token in the environment variable HF_TOKEN, or with `hf auth login`"
@@ -30,15 +32,15 @@ def push(files: list[Path], repository: str, private: bool) -> str:
         raise WhoknowsError(
             f"{repository}: the Hugging Face hub takes files from its users alone: give {TOKEN}, which may write"
         )
-    api = HfApi()
+    hub = HfApi()
     with _sentences(repository):
-        address = api.create_repo(repository, private=private or None, exist_ok=True)
-        if private and not api.model_info(repository).private:
+        address = hub.create_repo(repository, private=private or None, exist_ok=True)
+        if private and not hub.model_info(repository).private:
             raise WhoknowsError(
                 f"{repository}: it is there already, and public; name another one, or leave out --private"
             )
         additions = [CommitOperationAdd(path.name, path) for path in files]
-        api.create_commit(repository, additions, commit_message="An estimator of whoknows")
+        hub.create_commit(repository, additions, commit_message="An estimator of whoknows")
     return str(address)
 
 
@@ -72,13 +74,26 @@ def _fetch(name: str) -> Path:
         return Path(snapshot_download(name, revision=folder.name, allow_patterns=weights))
 
 
-def _sentences(name: str, before: str = ""):
-    """Why the hub does not serve a repository."""
-    terms, owner = f"https://huggingface.co/{name}; then give {TOKEN}", TOKEN.removeprefix("a token ")
-    the_hub = f"{name}: {before}the Hugging Face hub"
-    return hub.saying(
-        gated=f"{the_hub} gives it only to those who accept its terms, at {terms}",
-        unknown=f"{the_hub} has none of that name for you: mend it, or, if it is private, give {TOKEN}",
-        failed=f"{the_hub} could not be asked for it ({{cause}}): try again",
-        refused=f"{name}: the Hugging Face hub refuses the token for it: give one of its owner that may write, {owner}",
-    )
+@contextmanager
+def _sentences(name: str, before: str = "") -> Iterator[None]:
+    """Says in one sentence why the hub does not serve a repository; an error's own text may hold a token."""
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
+
+    try:
+        yield
+    except WhoknowsError:
+        raise
+    except Exception as error:  # whatever its HTTP client has, which changes from version to version
+        if isinstance(error, GatedRepoError):
+            terms = f"at https://huggingface.co/{name}; then give {TOKEN}"
+            why = f"{before}the Hugging Face hub gives it only to those who accept its terms, {terms}"
+        elif isinstance(error, RepositoryNotFoundError):
+            way = f"mend it, or, if it is private, give {TOKEN}"
+            why = f"{before}the Hugging Face hub has none of that name for you: {way}"
+        elif isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
+            way = f"give one of its owner that may write, {TOKEN.removeprefix('a token ')}"
+            why = f"the Hugging Face hub refuses the token for it: {way}"
+        else:
+            kind = type(error.__cause__ or error).__name__
+            why = f"{before}the Hugging Face hub could not be asked for it ({kind}): try again"
+        raise WhoknowsError(f"{name}: {why}") from None
