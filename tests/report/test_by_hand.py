@@ -1021,7 +1021,9 @@ def test_every_change_of_the_page_on_shift(page, hand):
             )
             few = f"{hand.rarer(model, SETS[test_set])} right or wrong answers are too few to tell"
             sentence.append(f"on {test_set}, {', '.join(parts) if right.size and '—' not in texts else few}")
-        assert says(sentences, f"- **{model}**, on its own answers: {'; '.join(sentence[1:])}.")
+        at = sentences.splitlines().index(f"- **{model}**, on its own answers:") + 1
+        shown = [f"  - {part}." for part in sentence[1:]]
+        assert same(sentences.splitlines()[at : at + len(shown)], shown)
 
 
 def test_what_leaving_a_task_out_costs(page, hand):
@@ -1106,8 +1108,8 @@ def test_estimators_of_other_models_answers_beside_the_self_trained_one(page, ha
                 continue
             line = hand.difference({cell: 1.0, own: -1.0}, "in-distribution")
             p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
-            between = f"{line['estimate']:+.3f} ({line['low']:+.3f} to {line['high']:+.3f})"
-            assert same(text, f"{between}, {p}, {line['says']}")
+            estimate, low, high = (signed(line[name], 3) for name in ("estimate", "low", "high"))
+            assert same(text, f"{estimate} ({low} to {high}), {p}, {line['says']}")
             parts[method].append(f"{on} {signed(line['estimate'])} ({line['says']})")
         for method, those in parts.items():
             assert says(sentences, f"- **{model}**, on its own answers, {NAMES[method]}: {'; '.join(those)}.")

@@ -344,7 +344,7 @@ def test_what_training_adds_on_shift_questions_is_exploratory():
     assert added["says"].tolist() == [EXPLORATORY] * 2
     line = next(line for line in landing.answer(table, "likelihood").splitlines() if "shift" in line)
     assert line.startswith(
-        "- **Trained − training-free on shift questions**, of other tasks, mean over 2 models: Probe -0."
+        "- **Trained − training-free on shift questions**, of other tasks, mean over 2 models: Probe −0."
     )
     assert line.endswith(f", {EXPLORATORY}).") and " p " not in line
 
