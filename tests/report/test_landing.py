@@ -247,6 +247,13 @@ def test_the_box_counts_what_the_rows_hold(tmp_path):
     ), "without cards nothing is said of the models' weights"
 
 
+def test_thousands_are_separated_in_the_box(tmp_path):
+    rows = run_of({("likelihood", "", "", m): 1.0 for m in MODELS}, count=1200)
+    html = landing.box_html(rows, str(tmp_path), MODELS, ["a"], TASKS, [0])
+    right = int(rows.loc[rows["scored"] == "a", "correct"].sum())
+    assert f"{right:,} of 2,400 (" in html and "2,400 questions (cities 1,200, sciq 1,200)" in html
+
+
 def answers_of(folder, rows):
     """Answer files of the rows' questions, whose texts are hostile."""
     paths = {}

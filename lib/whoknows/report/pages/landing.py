@@ -282,14 +282,14 @@ def _row(title: str, values: list[str], span: int = 1) -> str:
 def _right(answers: pd.DataFrame) -> dict[str, str]:
     """How many of its answers are right, by scored model."""
     counts = answers.groupby("scored")["correct"].agg(["sum", "size"])
-    return {model: f"{right} of {n} ({100 * right / n:.0f} %)" for model, right, n in counts.itertuples()}
+    return {model: f"{right:,} of {n:,} ({100 * right / n:.0f} %)" for model, right, n in counts.itertuples()}
 
 
 def _asked(test: pd.DataFrame, members: list[str]) -> str:
     counts = test.drop_duplicates("question_id").groupby("task").size().reindex(members, fill_value=0)
-    names = ", ".join(f"{task} {n}" for task, n in counts.items())
+    names = ", ".join(f"{task} {n:,}" for task, n in counts.items())
     names = f"{len(counts)} tasks" if len(counts) > 8 else names
-    return f"{counts.sum()} questions ({names})"
+    return f"{counts.sum():,} questions ({names})"
 
 
 def caption_html(table: pd.DataFrame, baseline: str) -> str:
