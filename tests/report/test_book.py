@@ -246,12 +246,12 @@ def test_a_change_of_theme_keeps_the_switches(opened, table):
 
 
 def test_all_cells_of_every_reading_are_within_the_picture(opened):
-    within = """(() => {
-        const chart = document.querySelector('svg.marks').getBoundingClientRect();
+    within = """[...document.querySelectorAll('svg.marks')].every(drawn => {
+        const chart = drawn.getBoundingClientRect();
         const inside = box => box.left >= chart.left - 1 && box.right <= chart.right + 1
             && box.top >= chart.top - 1 && box.bottom <= chart.bottom + 1;
-        return [...document.querySelectorAll('svg.marks text')].map(text => text.getBoundingClientRect()).every(inside);
-    })()"""
+        return [...drawn.querySelectorAll('text')].map(text => text.getBoundingClientRect()).every(inside);
+    })"""
     opened.visit()
     for reading, count in (("all", 20), ("A", 10)):
         choose(opened, "reading", reading)
@@ -431,7 +431,10 @@ def test_a_page_whose_files_somebody_changed_says_so_and_no_other_page_does(open
 def test_every_chart_has_a_description_and_a_table(opened, table):
     opened.visit()
     labels = opened.read("[...document.querySelectorAll('.chart [role=graphics-document]')].map(c => c.ariaLabel)")
-    assert len(labels) == 1 and all(label.startswith("Heatmaps of AUROC") for label in labels)
+    heatmaps, gains = labels
+    assert heatmaps.startswith("Heatmaps of AUROC") and re.match(r"AUROC of \d+ cells less that of", gains)
+    folded = "[...document.querySelectorAll('details > summary')].map(summary => summary.textContent)"
+    assert any(title.startswith("Differences from the training-free baseline") for title in opened.read(folded))
     beneath = opened.read("document.querySelector('details:has(table.dataframe)').textContent")
     assert all(value in beneath for value in set(expected(table, "A") + expected(table, "B")))
 

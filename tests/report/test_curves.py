@@ -61,7 +61,7 @@ def test_a_tooltip_says_nothing_of_what_is_not_there():
     chart = style.tipped(alt.Chart(drawn), *drawn, some_thing="Thing").mark_point().encode(x="n_right:Q")
     heard = re.findall(r'aria-label="([^"]+)" role="graphics-symbol"', vl_convert.vegalite_to_svg(chart.to_dict()))
     assert heard == [
-        "Right answers: 1234; Interval from: 0.123; Verdict: above; Thing: 0.00001; ",
+        "Right answers: 1,234; Interval from: 0.123; Verdict: above; Thing: 0.00001; ",
         "Right answers: 5; Thing: 2; ",
     ]
 

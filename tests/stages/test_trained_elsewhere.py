@@ -98,7 +98,8 @@ def test_a_hostile_name_on_a_card_stays_inert(run, tmp_path):
     card = next((tmp_path / "estimators").rglob("lora_prompt.json"))
     values = json.loads(card.read_text()) | {"origin": {"name": "a`<script>|\n# b", "digest": None}}
     card.write_text(json.dumps(values))
-    assert plateau.elsewhere(tmp_path, run[2]).endswith("`a--script-----b`.")
+    text = plateau.elsewhere(tmp_path, run[2])
+    assert "trained on one `a--script-----b`. The budget" in text and "<" not in text and "#" not in text
 
 
 def test_its_folder_is_an_estimator_whose_readme_says_who_trained_it(run, monkeypatch):

@@ -25,6 +25,7 @@ from made_up import TEXTS, fresh, plain, spied
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, files
 from whoknows.data.prompts import QUERY
+from whoknows.estimators.probe import Logistic, Mlp
 from whoknows.models import loading
 from whoknows.models.packing import PackedExample
 from whoknows.report.pages import cell
@@ -168,7 +169,7 @@ def test_the_confidence_is_that_of_plain_transformers_at_the_last_token(run, met
                 torch.nn.functional.layer_norm(states[-1], states[-1].shape) @ head["weight"][0] + head["bias"][0]
             )
         else:
-            kept = probe.Logistic([], []) if method == "probe" else probe.Mlp(MLP, 0)
+            kept = Logistic([], []) if method == "probe" else Mlp(MLP, 0)
             kept.restore(estimator.card["chosen"], files.read_safetensors(run.folder / f"probe/{method}.safetensors"))
             expected = kept.score(states[None].bfloat16())[0]
         assert float(estimator.logits(["Why?"], [answer])) == pytest.approx(float(expected), abs=1e-3)

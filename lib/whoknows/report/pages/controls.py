@@ -297,7 +297,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
             "Difference from self-trained": _less(cells),
         })  # fmt: skip
         caption = f"{scored} {of[scored]}: {cells['n_right'].iloc[0]:,} right of {cells['n'].iloc[0]:,}"
-        parts.append(style.captioned(shown.to_html(index=False), caption))
+        parts.append(style.captioned(shown.to_html(index=False, classes="learned"), caption))
     return "\n".join(parts)
 
 
