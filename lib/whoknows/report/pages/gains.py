@@ -90,7 +90,9 @@ def gains_chart(table: pd.DataFrame, baseline: str) -> alt.HConcatChart | None:
         f"AUROC of {len(drawn)} cells less that of {style.inside(baseline)}, with 95 % intervals; "
         "all values are in the table beneath."
     )
-    return style.finished(alt.hconcat(*panels, spacing=24, data=drawn), "gains", described)
+    # The last number of an axis is centred on its end, and may be wider than Vega thinks.
+    chart = alt.hconcat(*panels, spacing=24, data=drawn, padding={"left": 5, "right": 12, "top": 5, "bottom": 5})
+    return style.finished(chart, "gains", described)
 
 
 def _labels(table: pd.DataFrame) -> list[str]:
