@@ -66,14 +66,15 @@ lint: $(READY)
 format: $(READY)
 	@$(BIN)/ruff format --quiet lib tests notebooks
 
-# A missing browser is installed on Debian as root; elsewhere the browser tests are skipped, but never in CI.
+# A missing browser is installed on Debian as root; elsewhere the browser tests are skipped, but never in CI. Each process
+# of the tests has one thread: more would wait for one another.
 test: lint
 	@$(FIND_BROWSER) || ! grep -qs '^ID=debian' /etc/os-release || [ "$$(id -u)" != 0 ] || { \
 		echo "Installing Chromium with apt-get, for the browser tests"; \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; } || true
 	@$(FIND_BROWSER) || [ "$$CI" != true ] || { \
 		echo "There is no Chromium or Chrome on the PATH, and in CI the browser tests may not be skipped." >&2; exit 1; }
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	@$(FIND_BROWSER) || echo "The browser tests were skipped: there is no Chromium or Chrome on the PATH."
 
 test-fast: $(READY)
