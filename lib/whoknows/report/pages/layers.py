@@ -120,10 +120,10 @@ def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -
         x=alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
         y=alt.Y("model:N", sort=models, title="Model"),
     )
-    cells = style.heatmap(base, alt.Color("auroc:Q", scale=scale, legend=None), {})
+    cells = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
     texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold")
     texts = texts.encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
-    return alt.layer(*cells, texts).properties(width=step, height=step, title="Probe")
+    return alt.layer(cells, texts).properties(width=step, height=step, title="Probe")
 
 
 def _curve(
