@@ -66,8 +66,8 @@ lint: $(READY)
 format: $(READY)
 	@$(BIN)/ruff format --quiet lib tests notebooks
 
-# A missing browser is installed on Debian as root; elsewhere the browser tests are skipped, but never in CI. Each process
-# of the tests has one thread: more would wait for one another.
+# A missing browser is installed on Debian as root; elsewhere the browser tests are skipped, but never in CI. Each
+# process of the tests has one thread: more would wait for one another.
 test: lint
 	@$(FIND_BROWSER) || ! grep -qs '^ID=debian' /etc/os-release || [ "$$(id -u)" != 0 ] || { \
 		echo "Installing Chromium with apt-get, for the browser tests"; \

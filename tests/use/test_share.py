@@ -194,7 +194,8 @@ def test_what_the_hub_does_not_take_is_one_sentence(
         (
             "org/gated",
             None,
-            "there is no such folder here, and the Hugging Face hub gives it only to those who accept its terms, at https://huggingface.co/org/gated",
+            "there is no such folder here, and the Hugging Face hub gives it only to those who accept its terms, at "
+            "https://huggingface.co/org/gated",
         ),
         (
             "org/model",

@@ -1,8 +1,8 @@
 """Files that are whole or not there: Parquet, safetensors, text and folders.
 
 Every file is written under a temporary name in the same folder and renamed into place, so a stage that is killed
-never leaves half a file for the next one to read. What writes raises a WhoknowsError if the
-disk is full, and what reads does if a file is missing or damaged.
+never leaves half a file for the next one to read. What writes raises a WhoknowsError if the disk is full, and what
+reads does if a file is missing or damaged.
 """
 
 import errno

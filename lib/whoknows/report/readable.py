@@ -4,20 +4,20 @@ A stage's own notebook shows what its files hold. That is put into words where t
 title, or of how a number is written, is no reason to train anything again.
 """
 
-import itertools
 import re
 
 from nbformat import NotebookNode
 
 from whoknows.data.methods import METHOD_TITLES
+from whoknows.report.pages.shift import LEFT_OUT, ONLY
 from whoknows.report.pages.style import MINUS
 
 TABLE = re.compile(r'<table[^>]*class="dataframe(?![^"]*(?:texts|examples))[^"]*">.*?</table>', re.DOTALL)
 ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
 CELL = re.compile(r"(<t[hd][^>]*>)([^<]*)(</t[hd]>)")
 VARIANTS = {  # of a method, by what is added to its name
-    r"_without_(\w+)": ", without {}",
-    r"_only_(\w+)": ", {} alone",
+    rf"{LEFT_OUT}(\w+)": ", without {}",
+    rf"{ONLY}(\w+)": ", {} alone",
     r"_n(\d+)": ", {} training answers",
     r"_one_each()": ", one answer to each question",
     r"_all_models()": ", all models",
@@ -51,15 +51,11 @@ def _in_words(table: str) -> str:
 
     def row(found: re.Match) -> str:
         nonlocal heads
-        texts = [text for _, text, _ in CELL.findall(found[0])]
-        if "<td" in found[0]:
-            shown = [
-                _cell(text, head) for text, head in itertools.zip_longest(texts, heads[: len(texts)], fillvalue="")
-            ]
-        else:
-            heads, shown = texts, [_breakable(text) for text in texts]
-        left = iter(shown)
-        return CELL.sub(lambda cell: f"{cell[1]}{next(left)}{cell[3]}", found[0])
+        if "<td" not in found[0]:
+            heads = [text for _, text, _ in CELL.findall(found[0])]
+            return CELL.sub(lambda cell: f"{cell[1]}{_breakable(cell[2])}{cell[3]}", found[0])
+        of = iter(heads)
+        return CELL.sub(lambda cell: f"{cell[1]}{_cell(cell[2], next(of, ''))}{cell[3]}", found[0])
 
     return ROW.sub(row, table)
 

@@ -61,8 +61,8 @@ def of_cells(
     for label in [label for label in SETS if label in members]:
         measured = cells[cells["test_set"] == label].set_index(CELL)
         places = pd.DataFrame([(method, *place) for place in asked for method in COMPARED], columns=CELL)
-        plain = {cell: baseline_of(cell, baseline, measured) for cell in places.itertuples(index=False, name=None)}
-        plain = {cell: other for cell, other in plain.items() if other}
+        every = places.itertuples(index=False, name=None)
+        plain = {cell: other for cell in every if (other := baseline_of(cell, baseline, measured))}
         weights = [{cell: 1.0, other: -1.0} for cell, other in plain.items()]
         values, resampled = bootstrap.contrasts(weights, measured, bootstrap.by_cell(samples, members[label]))
         values = bootstrap.tested(values, resampled, pd.Series(dtype=float))

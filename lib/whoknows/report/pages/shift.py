@@ -333,6 +333,5 @@ def _change(line) -> str:
     if pd.isna(line.change):
         return ""
     why = f", {line.says}" if line.says in (IMPROVING, RELEASED) else ""
-    return (
-        f" ({style.signed(line.change)}, from {style.signed(line.change_low)} to {style.signed(line.change_high)}{why})"
-    )
+    change, low, high = map(style.signed, (line.change, line.change_low, line.change_high))
+    return f" ({change}, from {low} to {high}{why})"
