@@ -201,3 +201,9 @@ def test_the_page_layers_has_the_sweeps_of_those_that_read(tmp_path):
     alone = read[(read["trained_on"] == "a") & (read["scored"] == "a")]
     spec = layers.layers_chart(alone, ["a"]).to_dict()
     assert not [one for one in spec["params"] if one["name"] == "reading" and "bind" in one]
+
+
+def test_a_cell_of_the_sweep_without_a_value_has_no_colour():
+    drawn = layers._heatmap(["a", "g"], (0.5, 0.8), {"layer": "true", "reading": "true"}).to_dict(validate=False)
+    rects = [layer for layer in drawn["layer"] if layer["mark"]["type"] == "rect"]
+    assert [rect["encoding"]["color"]["field"] for rect in rects] == ["auroc"], "Vega leaves out what has none"
