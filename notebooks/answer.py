@@ -29,7 +29,8 @@ from IPython.display import HTML
 
 from whoknows.data import files
 from whoknows.models import loading
-from whoknows.stages.answer import examples, likelihood_rows, run, summary
+from whoknows.stages.answer import run
+from whoknows.stages.answered import examples, likelihood_rows, summary
 
 asked = files.read_parquet(questions)
 answers = run(loading.load(source, precision, template, digest), asked, max_new_tokens, batch_tokens, out, samples)

@@ -26,8 +26,8 @@ rows_out = "results/by-hand/rows/likelihood/hosted.parquet"
 from IPython.display import HTML
 
 from whoknows.data import files
-from whoknows.stages.answer import examples, likelihood_rows
 from whoknows.stages.answer_api import counts, missed_html, run
+from whoknows.stages.answered import examples, likelihood_rows
 
 asked = files.read_parquet(questions)
 answers, missed = run(api, asked, max_new_tokens, out)

@@ -26,7 +26,7 @@ from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.stages import answer_file
-from whoknows.stages.answer import examples, likelihood_rows, summary
+from whoknows.stages.answered import examples, likelihood_rows, summary
 
 graded, counted = answer_file.run(files.read_parquet(questions), answers, columns, digest, out)
 files.write_parquet(rows_out, likelihood_rows(model, graded))

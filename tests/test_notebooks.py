@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import altair as alt
@@ -50,6 +52,16 @@ def test_its_first_cell_says_what_it_needs(path):
 
 def test_its_functions_are_in_the_library(path):
     assert not re.search(r"^\s*(def|class) ", path.read_text(), re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_those_that_load_no_language_model_do_not_wait_for_transformers():
+    loading_one = {"answer", "extract", "lora_prompt", "search"}
+    imports = re.compile(r"^from whoknows.*$", re.MULTILINE)
+    lines = [line for path in NOTEBOOKS if path.stem not in loading_one for line in imports.findall(path.read_text())]
+    assert len(lines) > 20
+    code = "\n".join([*lines, "import sys", "sys.exit('transformers' in sys.modules)"])
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_saving_it_in_jupyterlab_changes_no_cell(path):

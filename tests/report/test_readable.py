@@ -12,7 +12,7 @@ from made_up import make_rows
 from whoknows.data.files import ROOT
 from whoknows.evaluation import auroc
 from whoknows.report import chapters, readable
-from whoknows.stages import answer
+from whoknows.stages import answered
 
 
 def shown(tmp_path, html):
@@ -56,7 +56,7 @@ def test_a_year_that_a_model_answered_stays_a_year(tmp_path):
     given = pd.DataFrame({
         "split": "test", "task": "a", "correct": [True], "question": ["When?"], "answer": ["1912"], "gold": [["1912"]],
     })  # fmt: skip
-    assert shown(tmp_path, answer.examples(given))[1][2:4] == ["1912", "1912"]
+    assert shown(tmp_path, answered.examples(given))[1][2:4] == ["1912", "1912"]
     counted = pd.DataFrame({"nq_open": [1912]}, index=["trivia_qa"]).to_html()
     assert shown(tmp_path, counted) == [["", "nq_<wbr>open"], ["trivia_<wbr>qa", "1,912"]]
 

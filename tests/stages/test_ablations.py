@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from transformers import BertConfig, BertModel, BertTokenizerFast
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
 from made_up import answers, mixed, save_hidden, spied
 from whoknows import WhoknowsError
@@ -15,6 +15,7 @@ from whoknows.data.positions import LAST, MEAN, QUESTION, stem
 from whoknows.data.rows import for_seed, learned, smaller
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
+from whoknows.models import embedder
 from whoknows.report.pages import controls
 from whoknows.stages import ablations, trainable
 
@@ -131,8 +132,8 @@ def bert(tmp_path_factory):
 @pytest.mark.parametrize("budget", [1, 10_000])
 def test_an_embedding_is_the_mean_of_a_text_alone_whatever_the_batch(bert, budget):
     texts = ["iron", "a tree of gold and iron", "", "iron"]
-    vectors = ablations.embed(bert, texts, budget)
-    tokenizer, model = ablations.AutoTokenizer.from_pretrained(bert), ablations.AutoModel.from_pretrained(bert).eval()
+    vectors = embedder.embed(bert, texts, budget)
+    tokenizer, model = AutoTokenizer.from_pretrained(bert), AutoModel.from_pretrained(bert).eval()
     for text, vector in zip(texts, vectors, strict=True):
         with torch.no_grad():
             mean = model(**tokenizer([text], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
@@ -358,7 +359,7 @@ def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_div
     )
     asked = spied(
         monkeypatch,
-        ablations,
+        embedder,
         "embed",
         lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]),
     )

@@ -16,7 +16,8 @@ from whoknows.models.generation import Prefix, Written
 from whoknows.models.loading import Reader
 from whoknows.stages import answer as answering
 from whoknows.stages import judge
-from whoknows.stages.answer import answer, likelihood_rows, summary
+from whoknows.stages.answer import answer
+from whoknows.stages.answered import likelihood_rows, summary
 
 NEW = 7
 EXAMPLES = pd.DataFrame(

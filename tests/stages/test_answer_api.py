@@ -13,7 +13,7 @@ from whoknows import WhoknowsError
 from whoknows.data.files import ROOT
 from whoknows.data.prompts import BRIEF
 from whoknows.stages import answer_api
-from whoknows.stages.answer import likelihood_rows, summary
+from whoknows.stages.answered import likelihood_rows, summary
 
 NEW = 7
 MEASURES = ["sum_logprob", "mean_logprob", "min_logprob", "tokens"]

@@ -9,7 +9,7 @@ import pytest
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.stages import answer_file
-from whoknows.stages.answer import likelihood_rows, summary
+from whoknows.stages.answered import likelihood_rows, summary
 
 SPLITS = ["shot", "train", "train", "validation", "validation", "test", "test", "test"]
 QUESTIONS = pd.DataFrame({

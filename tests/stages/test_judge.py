@@ -17,7 +17,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.files import ROOT
 from whoknows.stages import answer_api, answer_file, judge
-from whoknows.stages.answer import summary
+from whoknows.stages.answered import summary
 from whoknows.stages.endpoint import TRIES, WORKERS
 
 

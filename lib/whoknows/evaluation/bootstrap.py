@@ -84,7 +84,8 @@ def question_weights(rows: pd.DataFrame, times: int = DRAWS) -> pd.DataFrame:
     questions = test.drop_duplicates().sort_values(["task", "question_id"])
     by_task = (draws(task, count, times).T for task, count in questions.groupby("task").size().items())
     weights = np.concatenate([np.zeros((0, times), np.float32), *by_task])
-    return pd.DataFrame(weights, index=pd.MultiIndex.from_frame(questions))
+    # A question's counts side by side, as all readers of this table take them.
+    return pd.DataFrame(np.ascontiguousarray(weights), index=pd.MultiIndex.from_frame(questions))
 
 
 def _drawn(

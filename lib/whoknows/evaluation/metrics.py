@@ -219,15 +219,16 @@ def _ranked(
     harmonic numbers H.
     """
     order = np.argsort(-logit, kind="stable")
-    starts = np.flatnonzero(np.r_[True, logit[order][1:] != logit[order][:-1]])  # of equal confidences
-    answers, wrong = (
-        np.add.reduceat(part, starts, axis=0) for part in (weights[order], weights[order] * ~correct[order, None])
-    )
-    until = answers.cumsum(axis=0)
     harmonic = np.cumsum([0, *(1 / np.arange(1, count.max() + 1))])
-    passed = np.diff(harmonic[until.astype(np.int32)], axis=0, prepend=0)
-    surplus = wrong.cumsum(axis=0) - wrong - (until - answers) * (wrong / np.maximum(answers, 1))
-    aurc = (count - right + np.einsum("nt,nt->t", surplus, passed)) / count
+    until, passed, above, area = 0, 0, 0, count - right
+    # One confidence at a time, so that the numbers of all resamples stay in the processor's cache.
+    for equal in np.split(order, np.flatnonzero(logit[order][1:] != logit[order][:-1]) + 1):
+        answers, wrong = weights[equal].sum(axis=0), weights[equal[~correct[equal]]].sum(axis=0)
+        after = until + answers
+        sums = harmonic[after.astype(np.intp)]
+        area = area + (above - until * (wrong / np.maximum(answers, 1))) * (sums - passed)
+        until, passed, above = after, sums, above + wrong
+    aurc = area / count
     best = (count - right - right * (harmonic[count.astype(int)] - harmonic[right.astype(int)])) / count
     chance = 1 - right / count
     return aurc, (chance - aurc) / (chance - best)

@@ -13,7 +13,7 @@ from whoknows.data import files
 from whoknows.data.prompts import conversation, shown
 from whoknows.data.questions import SHOT
 from whoknows.stages import judge
-from whoknows.stages.answer import summary, without_examples
+from whoknows.stages.answered import summary, without_examples
 from whoknows.stages.endpoint import Endpoint, Missed, Request, Said
 
 KEY = "WHOKNOWS_API_KEY"  # the environment variable with the endpoint's key, if it wants one
@@ -84,7 +84,7 @@ def run(
 
 
 def counts(answers: pd.DataFrame, missed: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
-    """What `answer.summary` returns of all questions asked, and of each task how many are empty, cut or rated."""
+    """What `answered.summary` returns of all questions asked, and of each task how many are empty, cut or rated."""
     marks = answers.assign(empty=answers["answer"] == "", cut=answers["is_cut"], rated=answers["sum_logprob"].notna())
     counted = marks.groupby("task", sort=False)[["empty", "cut", "rated"]].sum()
     answered = questions[~questions["question_id"].isin(missed["question_id"])]

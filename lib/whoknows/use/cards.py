@@ -19,7 +19,6 @@ from whoknows.data.rows import one_class
 from whoknows.data.tasks import TASKS
 from whoknows.evaluation import scores
 from whoknows.evaluation.cells import grid_task
-from whoknows.models.loading import QUANTISED
 from whoknows.run import provenance
 from whoknows.run.provenance import code
 
@@ -128,7 +127,7 @@ def write(folder: Path | str, rows: pd.DataFrame) -> None:
         base=base,
         folder=name,
         source=json.dumps(base if assets.on_hub(base) else name) + commit,
-        dtype="bfloat16" if card["precision"] in ("bfloat16", *QUANTISED) else "float32",
+        dtype="float32" if card["precision"] in ("auto", "float32") else "bfloat16",
         chat=source.startswith(CHAT),  # the words of a chat's template are the library's to put together
         table=table.to_dict("records"),
         measures={name: scores.MEASURES[name].title for name in HUB_NAMES},
