@@ -18,7 +18,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 unexport PYTHONDONTWRITEBYTECODE
 MAKEFLAGS += --no-print-directory
 .DELETE_ON_ERROR:
-.PHONY: help book pdf plan lab lint format test test-fast test-lab test-cluster mutants bench archive clean
+.PHONY: help book pdf plan lab lint format test pytest test-fast test-lab test-cluster mutants bench archive clean
 
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
@@ -29,6 +29,7 @@ help:
 	@echo "make lint    check the code, the types where numbers are made, and the formatting"
 	@echo "make format  format the code with ruff"
 	@echo "make test    run 'make lint' and the tests"
+	@echo "make pytest  run the tests alone"
 	@echo "make test-fast"
 	@echo "             run the tests that take no time: no browser, no Snakemake, no other processes"
 	@echo "make test-lab"
@@ -66,15 +67,22 @@ lint: $(READY)
 format: $(READY)
 	@$(BIN)/ruff format --quiet lib tests notebooks
 
-# A missing browser is installed on Debian as root; elsewhere the browser tests are skipped, but never in CI. Each
-# process of the tests has one thread: more would wait for one another.
-test: lint
+# In CI `make -j2` checks the types beside the tests, and installs the browser beside the packages.
+test: lint pytest
+
+# A missing browser is installed on Debian as root; elsewhere the browser tests are skipped, but never in CI.
+.PHONY: browser
+browser:
 	@$(FIND_BROWSER) || ! grep -qs '^ID=debian' /etc/os-release || [ "$$(id -u)" != 0 ] || { \
 		echo "Installing Chromium with apt-get, for the browser tests"; \
 		apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium >/dev/null; } || true
 	@$(FIND_BROWSER) || [ "$$CI" != true ] || { \
 		echo "There is no Chromium or Chrome on the PATH, and in CI the browser tests may not be skipped." >&2; exit 1; }
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# Each process of the tests has one thread: more would wait for one another. Some run make, which is not to be part of
+# this one.
+pytest: $(READY) browser
+	@MAKEFLAGS= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 	@$(FIND_BROWSER) || echo "The browser tests were skipped: there is no Chromium or Chrome on the PATH."
 
 test-fast: $(READY)
