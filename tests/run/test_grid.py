@@ -214,7 +214,8 @@ def test_a_models_folder_lies_beside_its_grid_or_in_the_working_directory(tmp_pa
         (tmp_path / folder).mkdir(parents=True)
     for place in ("study/both", "study/mine", "study/tiny-llama", "both", "here"):
         (tmp_path / place / "config.json").touch()
-    (tmp_path / "study/mine/adapter_config.json").touch()
+    for path in ("study/mine/adapter_config.json", "study/mine.gguf", "here.gguf"):
+        (tmp_path / path).touch()
     values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
     values["models"] = [{"name": f"m{at}", "source": "tiny-llama"} for at in range(2)]
     values["tasks"] = [{"name": "mmlu", "role": "shift"}, {"name": "own", "file": "own.csv", "role": "train"}]
@@ -229,15 +230,16 @@ def test_a_models_folder_lies_beside_its_grid_or_in_the_working_directory(tmp_pa
         ("mine", "study/mine"),
         ("chat:mine", "chat:study/mine"),
         ("../here", "study/../here"),
+        ("mine.gguf", "study/mine.gguf"),
         (str(tmp_path / "both"), str(tmp_path / "both")),
-        *((same, same) for same in ("here", "study/mine", "empty", "org/model", "tiny-llama")),
+        *((same, same) for same in ("here", "study/mine", "here.gguf", "empty", "org/model", "tiny-llama")),
     ):
         loaded = load(source)
         assert [loaded.models[0].source, loaded.controls.embedder] == [expected] * 2, source
         if source in ("mine", "here", "org/model"):
             assert loaded.models[0].released == {"m1": expected}
     assert load("both/", "mine.yml").models[0].source == "both/", "as it was: another text would run the stages again"
-    with pytest.raises(WhoknowsError, match="study/mine.yml: both is a folder beside the grid, and another one in the"):
+    with pytest.raises(WhoknowsError, match="study/mine.yml: both is there beside the grid, and another one in the"):
         load("both")
 
 

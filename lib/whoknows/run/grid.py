@@ -27,7 +27,7 @@ from typing_extensions import TypedDict  # before Python 3.12 pydantic does not 
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.adapters import CONFIG
-from whoknows.data.assets import ASSETS, TINY
+from whoknows.data.assets import ASSETS, GGUF, TINY
 from whoknows.data.grading import GRADINGS
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT, DATE
@@ -138,9 +138,9 @@ class Model:
     name: FileName
     """What the model is called in the figures; a part of file names."""
     source: _is(Text | None, "the source of a model, or null") = None
-    """Where its weights come from: the name of an asset, a folder or a model on the Hugging Face hub; with chat: before
-    it, the model is asked in its chat template. A folder is looked for beside the grid, and then in the working
-    directory. At least one model of a grid has a source."""
+    """Where its weights come from: the name of an asset, a folder, a .gguf file or a model on the Hugging Face hub;
+    with chat: before it, the model is asked in its chat template. Folders and files are looked for beside the grid, and
+    then in the working directory. At least one model of a grid has a source."""
     answers: _is(Text | None, "a file, or null") = None
     """File of the model's answers: .jsonl, .csv, .tsv or .parquet, beside the grid unless its path says otherwise. All
     are trained on them and score them; the model itself reads only if it has a source, too."""
@@ -462,16 +462,17 @@ def _joined(model: Model, here: Path) -> Model:
 
 
 def _beside(here: Path, name: str | None, holds: str = "config.json") -> str | None:
-    """The path of a folder that is given from the grid's folder and holds such a file, else the name as it is."""
+    """The path of a folder with such a file, or of a GGUF file, from the grid's folder; else the name as it is."""
     kind, plain = CHAT * (name or "").startswith(CHAT), (name or "").removeprefix(CHAT)
+    holds = "" if plain.endswith(GGUF) else holds
     if not name or plain in {*ASSETS, *TINY} or not (here / plain / holds).is_file():
         return name
     if not Path(plain, holds).is_file():
         return f"{kind}{here / plain}"
     if not Path(plain).samefile(here / plain):
         raise WhoknowsError(
-            f"{plain} is a folder beside the grid, and another one in the working directory; write the whole path of "
-            "the one that is meant"
+            f"{plain} is there beside the grid, and another one in the working directory; write the whole path of the "
+            "one that is meant"
         )
     return name
 
