@@ -12,7 +12,7 @@ from whoknows.data import assets, files
 from whoknows.data import gguf as converter
 from whoknows.data.files import ROOT
 from whoknows.models import loading
-from whoknows.run import grid, parameters
+from whoknows.run import cost, grid, parameters
 from whoknows.stages import extract, lora_prompt
 from whoknows.use import cards
 
@@ -79,12 +79,20 @@ def test_a_gguf_becomes_bf16_safetensors_and_a_fast_tokenizer(toy):
 
 
 @pytest.mark.slow
-def test_a_grid_that_names_the_converted_folder_trains_an_estimator_that_scores_the_same(toy, tmp_path, monkeypatch):
-    monkeypatch.setattr(converter, "_read_once", lambda: None)  # it lasts, and a toy is read fast
-    folder, features, out = (tmp_path / name for name in ("converted", "features", "out"))
-    converter.convert(toy[0], folder)
-    values = files.read_yaml(ROOT / "grids/smoke.yml") | {"models": [{"name": "mine", "source": str(folder)}]}
-    told = json.loads(parameters.of("lora_prompt")(grid.build(values), reader="mine", trained_on="mine", seed="0"))
+def test_a_grid_that_names_a_gguf_file_converts_it_once_and_trains_an_estimator_that_scores_the_same(
+    toy, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path / "cache"))
+    features, out = (tmp_path / name for name in ("features", "out"))
+    values = files.read_yaml(ROOT / "grids/smoke.yml") | {"models": [{"name": "mine", "source": "toy.gguf"}]}
+    (tmp_path / "grid.yml").write_text(json.dumps(values))
+    chosen, before = grid.load(tmp_path / "grid.yml"), toy[0].read_bytes()
+    assert cost.size(chosen.models[0].source).origin == "guess"
+    loading.check(chosen.models[0].source, None, 0)
+    assert capsys.readouterr().err == f"{toy[0]}: converting to bf16 safetensors, once\n"
+    assert toy[0].read_bytes() == before and cost.size(chosen.models[0].source).origin == "config.json"
+    monkeypatch.setattr(assets, "_convert", lambda *_: pytest.fail("it was converted"))
+    told = json.loads(parameters.of("lora_prompt")(chosen, reader="mine", trained_on="mine", seed="0"))
     used = {key: told[key] for key in ("source", "precision", "template", "digest")}
     reader, frames = loading.load(**used), {"mine": learnable(60)}
     settings = SETTINGS | {"first_layer": 0.0, "epochs": 1, "evaluations": 1}
@@ -99,6 +107,17 @@ def test_a_grid_that_names_the_converted_folder_trains_an_estimator_that_scores_
     scored = [json.loads(line)["logit"] for line in (tmp_path / "scored.jsonl").read_text().splitlines()]
     assert len(scored) == 18 and np.ptp(scored) > 0.01
     np.testing.assert_allclose(scored, rows["logit"], atol=1e-4)
+
+
+def test_another_gguf_file_of_the_same_name_is_another_model(tmp_path, monkeypatch):
+    monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(assets, "_convert", lambda name, gguf: gguf.rename(gguf.with_name("weights")))
+    file, made = tmp_path / "toy.gguf", []
+    for text in ("one", "two", "one"):
+        file.write_text(text)
+        made.append((assets.digest(str(file)), assets.resolve(f"chat:{file}")))
+    assert made[0] == made[2] and not {*made[0]} & {*made[1]}
+    assert not assets.on_hub(str(file)) and assets.digest(str(tmp_path / "no.gguf")) is None
 
 
 class Tokenizer:

@@ -208,6 +208,41 @@ def test_one_model_is_enough_and_those_with_a_source_read(tmp_path):
     assert grid.load(tmp_path / "mine.yml").models[0].answers == str(tmp_path / "elsewhere/gpt.csv")
 
 
+def test_a_models_folder_lies_beside_its_grid_or_in_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("study/both", "study/mine", "study/here", "study/tiny-llama", "both", "here", "study/empty"):
+        (tmp_path / folder).mkdir(parents=True)
+    for place in ("study/both", "study/mine", "study/tiny-llama", "both", "here"):
+        (tmp_path / place / "config.json").touch()
+    for path in ("study/mine/adapter_config.json", "study/mine.gguf", "here.gguf"):
+        (tmp_path / path).touch()
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    values["models"] = [{"name": f"m{at}", "source": "tiny-llama"} for at in range(2)]
+    values["tasks"] = [{"name": "mmlu", "role": "shift"}, {"name": "own", "file": "own.csv", "role": "train"}]
+
+    def load(source, path="study/mine.yml"):
+        values["models"][0] |= {"source": source, "released": {"m1": source}}
+        values["controls"] = {"embedder": source}
+        (tmp_path / path).write_text(yaml.safe_dump(values))
+        return grid.load(path)
+
+    for source, expected in (
+        ("mine", "study/mine"),
+        ("chat:mine", "chat:study/mine"),
+        ("../here", "study/../here"),
+        ("mine.gguf", "study/mine.gguf"),
+        (str(tmp_path / "both"), str(tmp_path / "both")),
+        *((same, same) for same in ("here", "study/mine", "here.gguf", "empty", "org/model", "tiny-llama")),
+    ):
+        loaded = load(source)
+        assert [loaded.models[0].source, loaded.controls.embedder] == [expected] * 2, source
+        if source in ("mine", "here", "org/model"):
+            assert loaded.models[0].released == {"m1": expected}
+    assert load("both/", "mine.yml").models[0].source == "both/", "as it was: another text would run the stages again"
+    with pytest.raises(WhoknowsError, match="study/mine.yml: both is there beside the grid, and another one in the"):
+        load("both")
+
+
 def test_the_command_reads_files_of_answers_and_counts_them(monkeypatch, tmp_path, capsys):
     asked = pd.DataFrame({"question_id": [f"t-{i}" for i in range(5)], "task": "t", "question": list("abcde")})
     asked = asked.assign(split=["shot", "train", "train", "validation", "validation"], gold=[["x"]] * 5, kind="open")

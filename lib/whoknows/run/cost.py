@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import cache, files, hub, positions
+from whoknows.data import assets, cache, files, hub, positions
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
 from whoknows.run import brought, gpus, parameters, stages
@@ -86,10 +86,12 @@ def _of(config: dict, origin: str) -> Size:
 
 
 def _config(source: str) -> Path | None:
-    """Of a local folder, of an asset or a tiny model in the cache, or of the hub's own cache."""
+    """Of a local folder, of an asset, a tiny model or a GGUF file in the cache, or of the hub's own cache."""
     here = Path(source).expanduser() / "config.json"
     if here.is_file():
         return here
+    if source.endswith(assets.GGUF):
+        return next(cache.root().glob(f"{Path(source).stem}-{'?' * 16}/config.json"), None)
     return hub.config(source) if "/" in source else next(cache.root().glob(f"{source}-????????/config.json"), None)
 
 

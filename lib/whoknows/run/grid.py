@@ -26,6 +26,8 @@ from typing_extensions import TypedDict  # before Python 3.12 pydantic does not 
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.adapters import CONFIG
+from whoknows.data.assets import ASSETS, GGUF, TINY
 from whoknows.data.grading import GRADINGS
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT, DATE
@@ -136,8 +138,9 @@ class Model:
     name: FileName
     """What the model is called in the figures; a part of file names."""
     source: _is(Text | None, "the source of a model, or null") = None
-    """Where its weights come from: the name of an asset, a local folder or a model on the Hugging Face hub; with chat:
-    before it, the model is asked in its chat template. At least one model of a grid has a source."""
+    """Where its weights come from: the name of an asset, a folder, a .gguf file or a model on the Hugging Face hub;
+    with chat: before it, the model is asked in its chat template. Folders and files are looked for beside the grid, and
+    then in the working directory. At least one model of a grid has a source."""
     answers: _is(Text | None, "a file, or null") = None
     """File of the model's answers: .jsonl, .csv, .tsv or .parquet, beside the grid unless its path says otherwise. All
     are trained on them and score them; the model itself reads only if it has a source, too."""
@@ -165,7 +168,8 @@ class Model:
         default=None, hash=False
     )
     """LoRA + Prompt with this model as reader that is not trained here: by the model on whose answers others have
-    trained it, a name on the Hugging Face hub, such as calibration-tuning/Mistral-7B-v0.1-ct-oe, or a folder."""
+    trained it, a name on the Hugging Face hub, such as calibration-tuning/Mistral-7B-v0.1-ct-oe, or a folder, which is
+    looked for as that of a source."""
 
     @property
     def answered_by(self) -> str:
@@ -305,7 +309,8 @@ class LoraPrompt:
 @_part("the settings of the controls")
 class Controls:
     embedder: _is(Text | None, "the name of a sentence embedder, or null") = "all-minilm-l6-v2"
-    """An asset, a local folder or a name on the Hugging Face hub; null leaves out the controls that need one."""
+    """An asset, a folder, which is looked for as that of a source, or a name on the Hugging Face hub; null leaves out
+    the controls that need one."""
     strengths: Strengths = (0.01, 0.1, 1.0)
     """L2 strengths of the controls' logistic regression to choose from on validation."""
     sizes: Sizes = (100, 200, 400)
@@ -434,15 +439,42 @@ _GRID = TypeAdapter(Grid)
 
 
 def load(path: Path | str) -> Grid:
-    """Reads a grid and checks all of it; paths of files of answers, which it gives from its own folder, are joined.
+    """Reads a grid and checks all of it; the paths that it gives from its own folder are joined.
 
     Raises:
         WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
     grid, here = build(files.read_yaml(path), f"{path}: "), Path(path).parent
     tasks = tuple(replace(task, file=task.file and str(here / task.file)) for task in grid.tasks)
-    models = tuple(replace(model, answers=model.answers and str(here / model.answers)) for model in grid.models)
-    return replace(grid, tasks=tasks, models=models)
+    try:
+        models = tuple(_joined(model, here) for model in grid.models)
+        embedder = _beside(here, grid.controls.embedder)
+    except WhoknowsError as error:
+        raise WhoknowsError(f"{path}: {error}") from None
+    return replace(grid, tasks=tasks, models=models, controls=replace(grid.controls, embedder=embedder))
+
+
+def _joined(model: Model, here: Path) -> Model:
+    """A model with its paths joined to the folder of its grid."""
+    released = model.released and {on: _beside(here, name, CONFIG) for on, name in model.released.items()}
+    answers = model.answers and str(here / model.answers)
+    return replace(model, source=_beside(here, model.source), answers=answers, released=released)
+
+
+def _beside(here: Path, name: str | None, holds: str = "config.json") -> str | None:
+    """The path of a folder with such a file, or of a GGUF file, from the grid's folder; else the name as it is."""
+    kind, plain = CHAT * (name or "").startswith(CHAT), (name or "").removeprefix(CHAT)
+    holds = "" if plain.endswith(GGUF) else holds
+    if not name or plain in {*ASSETS, *TINY} or not (here / plain / holds).is_file():
+        return name
+    if not Path(plain, holds).is_file():
+        return f"{kind}{here / plain}"
+    if not Path(plain).samefile(here / plain):
+        raise WhoknowsError(
+            f"{plain} is there beside the grid, and another one in the working directory; write the whole path of the "
+            "one that is meant"
+        )
+    return name
 
 
 def build(values, origin: str = "") -> Grid:

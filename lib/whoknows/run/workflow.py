@@ -4,6 +4,7 @@ Jobs run on this machine, or wherever a profile of Snakemake's sends them: a clu
 """
 
 import argparse
+import base64
 import csv
 import ctypes
 import fcntl
@@ -46,14 +47,16 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
         profile: where jobs run, if not here: a name in `profiles/`, or a folder with a Snakemake profile.
 
     Raises:
-        WhoknowsError: the grid or the profile is wrong, files of the run were changed, or another run is at work in
-            this checkout.
+        WhoknowsError: the grid or the profile is wrong, files of the run were changed or have no record, or another run
+            is at work in this checkout.
     """
     chosen = grid.load(path)
     results = Path("results") / chosen.name
     how = elsewhere(profile) if profile else _here(cores)
     if mixed := provenance.changed(results, results.name):
         raise WhoknowsError("\n".join(mixed.values()))
+    if not (profile and _settings(profile)[1].get("default-storage-provider")):  # else the run is there, not here
+        check_records(results)
     lock, start = _take_turn(), time.time()
     files.write_text(results / "grid.yml", grid.text(chosen, results))
     # We alone are at work here, so a lock of Snakemake's own was left by a run that was killed.
@@ -82,9 +85,10 @@ def plan(path: str) -> str:
     """What a run would do: a line for each stage with the reason, in the order of the stages, and then what they cost.
 
     Raises:
-        WhoknowsError: the grid is wrong.
+        WhoknowsError: the grid is wrong, or files of the run have no record.
     """
     chosen = grid.load(path)
+    check_records(Path("results") / chosen.name)
     done = subprocess.run([*_snakemake(path), "--summary"], capture_output=True, text=True)
     if done.returncode:
         raise WhoknowsError(f"Snakemake could not make a plan: {done.stderr.strip()}")
@@ -99,21 +103,39 @@ def plan(path: str) -> str:
     return "\n".join([*lines, *costs, *mixed, f"{len(lines)} stages to run."])
 
 
+def check_records(results: Path) -> None:
+    """Checks that Snakemake knows what the files of a run were made with: else it takes them for those of any grid.
+
+    Raises:
+        WhoknowsError: it has no record of some pages, since they were copied here without `.snakemake`.
+    """
+    pages = [page for page in sorted(results.glob("notebooks/*.ipynb")) if not page.stem.endswith(".failed")]
+    # What a killed run was at work on is marked as incomplete, and runs again. Snakemake removes such a mark after it
+    # has written the record, so whoever reads the marks first misses no page of a run that is at work.
+    known = {*_recorded(STATE / "incomplete"), *_recorded(STATE / "metadata")}
+    unknown = [page for page in pages if base64.urlsafe_b64encode(str(page).encode()).decode() not in known]
+    if unknown:
+        raise WhoknowsError(
+            f"{results}: {STATE} has no record of what {len(unknown)} of its {len(pages)} pages were made with, "
+            f"such as {unknown[0].name}, so nobody can tell whether they are out of date; copy {STATE} of the checkout "
+            f"that made them here, too (cp -a), or move {results} away, and `make book` makes all anew."
+        )
+
+
+def _recorded(folder: Path) -> list[str]:
+    """The files that Snakemake's records in a folder are about, in base64; long ones are cut into folders."""
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return ["".join(part.removeprefix("@") for part in path.parts) for path in paths]
+
+
 def elsewhere(profile: str) -> list[str]:
     """Snakemake's options for jobs that run elsewhere.
 
     Raises:
         WhoknowsError: there is no such profile, or it names no executor that is installed.
     """
-    folder = Path(profile) if os.sep in profile else PROFILES / profile
-    file = next(iter(sorted(folder.glob("config*.yaml"))), None)
-    if not file:
-        known = ", ".join(sorted(path.name for path in PROFILES.glob("*")))
-        raise WhoknowsError(
-            f"PROFILE={profile}: there is no {folder / 'config.yaml'}; name one of {known}, "
-            "or a folder with a profile of Snakemake's"
-        )
-    values = files.read_yaml(file) or {}
+    file, values = _settings(profile)
+    folder = file.parent
     blanks = re.findall(r"\b[A-Z]{5,}\b", str(values)) if folder.parent == PROFILES else []
     if blanks:
         raise WhoknowsError(
@@ -127,6 +149,19 @@ def elsewhere(profile: str) -> list[str]:
         install = f"{sys.executable} -m pip install -c constraints.txt snakemake-executor-plugin-{executor}"
         raise WhoknowsError(f"{file}: its executor {executor} is not installed: {install}")
     return ["--profile", str(folder)]
+
+
+def _settings(profile: str) -> tuple[Path, dict]:
+    """The file of a profile, and what it says."""
+    folder = Path(profile) if os.sep in profile else PROFILES / profile
+    file = next(iter(sorted(folder.glob("config*.yaml"))), None)
+    if not file:
+        known = ", ".join(sorted(path.name for path in PROFILES.glob("*")))
+        raise WhoknowsError(
+            f"PROFILE={profile}: there is no {folder / 'config.yaml'}; name one of {known}, "
+            "or a folder with a profile of Snakemake's"
+        )
+    return file, files.read_yaml(file) or {}
 
 
 def _here(cores: str) -> list[str]:
