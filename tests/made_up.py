@@ -62,6 +62,11 @@ def mixed(count=96) -> dict[str, pd.DataFrame]:
     return frames
 
 
+def sentences(text: str) -> list[int]:
+    """How many words each sentence of a text has."""
+    return [len(sentence.split()) for sentence in re.split(r"(?<=\.) ", text)]
+
+
 def spied(monkeypatch, owner, name: str, instead=None) -> list[dict]:
     """What a function or a class is handed from now on, by the names of its parameters.
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import vl_convert
 from sklearn.metrics import roc_auc_score
 
 from made_up import graded, make_rows
@@ -165,6 +166,14 @@ def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
     drawn = controls.contest_chart(table).to_dict()
     values = [line for lines in drawn["datasets"].values() for line in lines]
     assert {line["auroc"] for line in values} == {round(value, 4) for value in auroc}
+    assert ">Token probabilities,<" in vl_convert.vegalite_to_svg(drawn), "a phone has no room for one line"
+
+
+def test_what_stands_above_a_panel_is_broken_where_a_phone_has_no_room_for_it():
+    names = dict.fromkeys(("reader", "trained_on", "scored"), "Gemma3-270M")
+    table = controls.contest(graded({"probe": 1.0}, count=60, **names), ["Gemma3-270M"], TASKS)
+    (lines,) = controls.contest_chart(table).to_dict()["datasets"].values()
+    assert {line["panel"] for line in lines} == {"Gemma3-270M on\nits own answers"}
 
 
 def test_the_learning_curve_is_in_the_order_of_sizes():

@@ -401,7 +401,7 @@ def test_the_curves_of_a_cell_are_drawn_whole_for_few_models_and_for_many(scored
     assert len(table) > 5000 or scored == 1
     spec = cell.curves_chart(table, "x", "m0", "m0").to_dict()
     svg = vl_convert.vegalite_to_svg(spec)
-    assert ">m0 trained on m0,<" in svg and ">scored on m0 · in-distribution test questions<" in svg
+    assert ">m0 trained on m0,<" in svg and ">scored on m0 ·<" in svg and ">in-distribution test questions<" in svg
     first = table[(table["scored"] == "m0") & (table["test_set"] == "in-distribution")]
     logits = pd.concat(parts).query("scored == 'm0'")["logit"].astype(float)
     bins = {int(10 / (1 + np.exp(-logit))) for logit in logits}

@@ -86,3 +86,34 @@ def test_on_a_phone_the_numbers_are_in_sight_and_the_first_column_stays_there(tm
         opened.call("Emulation.setEmulatedMedia", media="print")
         opened.call("Emulation.setDeviceMetricsOverride", width=390, height=900, deviceScaleFactor=1, mobile=False)
         assert opened.read("getComputedStyle(document.querySelector('td')).position") == "static", "nothing scrolls"
+
+
+@pytest.mark.slow
+def test_a_phone_shows_auroc_beside_all_names_and_a_wide_table_with_a_caption_wraps_its_ends(tmp_path):
+    names = [(seed, model) for seed in (0, 1) for model in ("Gemma3-270M", "SmolLM2-135M")]
+    rows = pd.concat(
+        make_rows([0, 1], [0, 1], "common_knowledge", method="probe_before", seed=seed, scored=model, trained_on=model)
+        for seed, model in names
+    )
+    page = new_notebook(
+        cells=[new_code_cell("1", outputs=[new_output("display_data", {"text/html": auroc.html(rows)})])]
+    )
+    readable.tables(page)
+    style = "*{box-sizing:border-box} body{font:16px DejaVu Sans;margin:16px} table{border-collapse:collapse}"
+    wide = pd.DataFrame([["Answer likelihood", *["59.7% (56.6 – 62.4)"] * 5, "not significant"]]).to_html(index=False)
+    wide = wide.replace("<thead>", "<caption>all</caption><thead>")
+    html = page.cells[0].outputs[0].data["text/html"]
+    (tmp_path / "index.html").write_text(
+        f"<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'><style>{style}</style>"
+        f"<style>{(ROOT / 'book/_static/page.css').read_text()}</style>"
+        f"<article class=bd-article><div class=cell_output>{html}<div style='max-width: 960px'>{wide}</div></div>"
+    )
+    with browser.open_book(tmp_path / "index.html") as tab:
+        tab.visit(width=390)
+        ends = (
+            "[...document.querySelectorAll('th')].map(head => [head.textContent, head.getBoundingClientRect().right])"
+        )
+        assert dict(tab.read(ends)[:8])["AUROC"] <= 374
+        tab.visit(width=1280)
+        beyond = "(table => table.scrollWidth - table.clientWidth)(document.querySelector('table:has(caption)'))"
+        assert tab.read(beyond) <= 0

@@ -188,6 +188,8 @@ def test_a_probe_of_one_of_two_tasks_is_the_one_without_the_other():
         "sciq\n12 answers",
         f"{shift.TOGETHER}\n42 answers",
     }
+    spec = shift.transfer_chart(table).to_dict()
+    assert {panel["width"]["step"] * 4 for panel in spec["vconcat"]} == {216}, "of four tasks a phone shows all"
 
 
 def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why():

@@ -9,7 +9,7 @@ import pytest
 import torch
 import vl_convert
 
-from made_up import answers, mixed, save_hidden, spied
+from made_up import answers, mixed, save_hidden, sentences, spied
 from whoknows.data import files
 from whoknows.data.positions import FIRST, LAST, MEAN, POSITIONS, QUERY, QUESTION
 from whoknows.data.rows import fewer, for_seed
@@ -229,6 +229,9 @@ def test_of_many_models_only_their_own_answers_have_a_line(made):
     tables = [sweep.run(name, frames, 0, str(folder), [1.0], [30], [LAST]).assign(reader=name) for name in ("a", "b")]
     whole = layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b"]).to_json()
     assert '"trained on b, scored on a"' in whole
+    svg = vl_convert.vegalite_to_svg(json.loads(whole))
+    assert ">trained on b,<" in svg and ">AUROC on test answers,<" in svg, "a phone has no room for one line"
+    assert max(sentences(json.loads(whole)["description"])) <= 25
     few = layers.layers_chart(pd.concat(tables, ignore_index=True), ["a", "b", "c"]).to_json()
     assert '"trained on b, scored on a"' not in few and '"trained on b, scored on b"' in few
 
@@ -306,6 +309,7 @@ def test_positions_stand_in_reading_order_and_what_rests_on_too_few_answers_is_h
     assert [line["token"] for line in drawn if line.get("auroc") is None] == ["Mean over the answer"]
     assert sum(line["best"] for line in drawn) == 5
     assert {"filter": "!isValid(datum.auroc)"} in hatch["transform"]
+    assert max(sentences(spec["description"])) <= 25
     svg = vl_convert.vegalite_to_svg(spec)
     assert svg.count("AUROC on test: ") == 14, "each measured cell is heard"
     text = layers.places_html(layers.places(read))

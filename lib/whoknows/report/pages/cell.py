@@ -152,8 +152,8 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
     risk = _line("risk", "Risk and coverage", "Coverage", "Risk")
     whole = alt.concat(roc, _bins(), risk, _histogram(), columns=2, data=drawn, spacing=24)
     whole = whole.resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
-    # In two lines, since a phone has no room for one.
-    scored = "'scored on ' + scored + ' · ' + test_set + ' test questions'"
+    # In three lines, since a phone has no room for one.
+    scored = "'scored on ' + scored + ' ·', test_set + ' test questions'"
     text = alt.expr(f"[{json.dumps(f'{reader} trained on {trained_on},')}, {scored}]")
     title = alt.TitleParams(text=text, anchor="start", offset=10, fontSize=12)
     described = (

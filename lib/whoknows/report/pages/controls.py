@@ -179,9 +179,9 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     drawn = table.dropna(subset="auroc").filter(columns).round(4)
     drawn["kind"], drawn["label"] = drawn["method"].map(family), drawn["method"].map(METHOD_TITLES)
     drawn = drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn)))
-    drawn = style.in_lines(drawn, label=style.LABEL, panel=style.HEADING)
+    drawn = style.in_lines(drawn, label=style.LABEL, panel=style.LABEL)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
-    legend = alt.Legend(orient="top", columns=2, labelLimit=240)
+    legend = alt.Legend(orient="top", columns=2, labelLimit=240, labelExpr=style.LEGEND)
     base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
         y=alt.Y("label:N", title=None, sort=order, axis=style.NAMES),
         color=alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=legend),

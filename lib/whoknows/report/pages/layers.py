@@ -62,7 +62,7 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
     last = table.groupby("reader")["last_layer"].first().filter(models).items()
     layers = " + ', ' + ".join(f"round(depth * {count}) + ' of {model}'" for model, count in last)
     where = f"depth === '{CHOSEN}' ? 'at the layer that validation chose' : 'at layer ' + {layers}"
-    text = alt.expr(f"'AUROC on test answers, ' + ({where})")
+    text = alt.expr(f"['AUROC on test answers,', {where}]")
     sizes, strengths = (sorted(table[name].unique().tolist()) for name in ("size", "strength"))
     switches = [
         _switch("depth", [CHOSEN, *DEPTHS], "Depth of the layer: "),
@@ -86,8 +86,9 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
     panels = [_heatmap(models, style.colour_domain(table["auroc"], 0.5), at), *curves]
     whole = alt.concat(*panels, columns=3, data=drawn, spacing=24, title=title).add_params(*switches)
     described = (
-        "AUROC of the probe on test answers, Model by Trained On, at the layer, strength and number of training "
-        "answers that the switches say, and its curves over layers and training answers."
+        "A heatmap of the probe's AUROC on test answers, Model by Trained On, at what the switches choose. "
+        "Beside it are its curves over layers and training answers. "
+        "The table beneath has the values that validation chooses."
     )
     whole = whole.resolve_scale(color="independent", strokeDash="independent", shape="independent")
     return style.finished(whole, "sweep", described)
@@ -142,7 +143,7 @@ def _curve(
     lines = [line for line in lines if line in cells]
     symbol = {"symbolSize": 500 if over == "layer" else 90}
     symbol |= dict.fromkeys(("symbolStrokeColor", "symbolFillColor"), style.hue("probe"))
-    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, **symbol)
+    legend = alt.Legend(orient="bottom", columns=1, labelLimit=300, labelExpr=style.LEGEND, **symbol)
     # Each legend stands beneath one panel only.
     dash, shape = ({"title": None, "legend": legend if over == name else None} for name in ("layer", "size"))
     kind = "log" if over == "size" else "linear"
@@ -239,8 +240,8 @@ def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     panels = alt.layer(*cells, dots)
     panels = panels.properties(width=480, height=alt.Step(26)).facet(row=style.headed(drawn, "reader"), data=drawn)
     described = (
-        "Heatmap of AUROC on test answers of self-trained probes, token position by layer, with a panel for each "
-        "reader; all values are in the table beneath."
+        "Heatmap of AUROC on test answers of self-trained probes, token position by layer, a panel for each reader. "
+        "All values are in the table beneath."
     )
     return style.finished(panels.resolve_scale(x="independent"), "positions", described)
 

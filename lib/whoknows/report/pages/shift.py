@@ -224,7 +224,7 @@ def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float,
     same = same.mark_rect(aria=False, fillOpacity=0, stroke=style.INK, strokeWidth=3)
     texts = there.mark_text(aria=False, fontSize=14).encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
     layers = alt.layer(*style.heatmap(base, colour, style.hatched()), same, texts)
-    return layers.properties(width=alt.Step(58), height=alt.Step(44))
+    return layers.properties(width=alt.Step(54), height=alt.Step(44))
 
 
 def transfer_html(table: pd.DataFrame) -> str:

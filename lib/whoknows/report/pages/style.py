@@ -91,6 +91,8 @@ IN_LINES = {
     "labelExpr": "split(datum.label, '\\n')",
     "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)"),
 }
+# A legend's label, in two lines where it has a comma.
+LEGEND = "split(replace(datum.label, ', ', ',\\n'), '\\n')"
 LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
 NAMES = alt.Axis(labelLimit=320, **IN_LINES)
 # Of columns whose name does not say what they hold.

@@ -107,7 +107,7 @@ def _points(drawn: pd.DataFrame, title: str, name: str, described: str) -> alt.F
     if measures := [measure for measure in MEASURES if measure in set(drawn["measure"])]:
         chart = chart.transform_filter("datum.measure === measure")
         chart = chart.add_params(style.switch("measure", measures, MEASURES, "Show: "))
-    return style.finished(chart, name, f"{described}, with intervals; all values are in the table beneath.")
+    return style.finished(chart, name, f"{described}, with intervals. All values are in the table beneath.")
 
 
 def disagreement_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -170,7 +170,7 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     chart = chart.properties(width=340, height=230).facet(row=style.headed(drawn, "panel"))
     described = (
         "Accuracy by the share of answers that are handed on to the better model, least confident first, "
-        "a line for each method; values are in the table beneath."
+        "a line for each method. Values are in the table beneath."
     )
     return style.finished(chart.resolve_scale(y="independent"), "handed_on", described)
 
