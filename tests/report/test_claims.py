@@ -1,5 +1,6 @@
 """Claims as contrasts: what holds by the figure's own numbers, and what by rows with planted truths."""
 
+import json
 import re
 from pathlib import Path
 
@@ -231,6 +232,7 @@ def test_marks_of_one_difference_do_not_hide_each_other_and_weights_have_a_true_
     spec = claims.contrasts_chart(table).to_dict()
     bars, points = (layer["encoding"] for layer in spec["spec"]["layer"][-2:])
     assert bars["yOffset"] == points["yOffset"] and points["yOffset"]["field"] == "by"
+    assert "1 LoRA + Prompt" not in json.dumps(spec), "a mark is heard without its weights"
     html = claims.contrasts_html(table)
     assert (
         "\N{MINUS SIGN}1 LoRA + Prompt" in html and "; -1 " in ";".join(table["cells"].dropna()) and "; -1 " not in html

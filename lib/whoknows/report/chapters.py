@@ -230,7 +230,7 @@ def record(chapters: list[Chapter], written: str, full: str, changes: str) -> st
         changes: as `history.section` returns.
     """
     lines = ["# The run", "", "## Every notebook", "", *_folded_stages(chapters)]
-    lines += [changes, "## Where it ran, and on what", "", "| | |", "|---|---|"]
+    lines += [changes, "## Where it ran, and on what", "", "| of | in this run |", "|---|---|"]
     for key in ("machine", "commit", "precision"):
         lines.append(f"| {key} | {_all_of(chapter.about.get(key) for chapter in chapters)} |")
     versions = [chapter.about.get("versions", {}) for chapter in chapters]

@@ -275,8 +275,8 @@ def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
 
 def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
     """Every claim's differences: measured with interval, and by the figure and the released results."""
-    drawn = table.drop(columns=["p", "p_margin", "n_rarer", "hypothesis"]).round(4)
-    drawn["cells"] = _for_readers(drawn["cells"])
+    # The weights of the cells are in the table: nobody wants to hear them with every mark.
+    drawn = table.drop(columns=["p", "p_margin", "n_rarer", "hypothesis", "cells"]).round(4)
     drawn = style.in_lines(drawn, claim=style.HEADING, contrast=style.LABEL)
     drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
     readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
@@ -286,8 +286,8 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
     colour = alt.Color("by:N", title=None, scale=colours, legend=alt.Legend(orient="top"))
     shapes = alt.Scale(domain=sources, range=["diamond", "triangle-up", "circle"])
     p_titles = _p_titles()
-    titles = {"contrast": "Difference", "cells": "Of the cells", "reason": "Because"} | p_titles
-    tips = ("claim", "contrast", "by", "cells", "estimate", "low", "high", *p_titles, "says", "reason")
+    titles = {"contrast": "Difference", "reason": "Because"} | p_titles
+    tips = ("claim", "contrast", "by", "estimate", "low", "high", *p_titles, "says", "reason")
     base = tipped(alt.Chart(), *tips, **titles).transform_filter(
         "datum.reading === reading || datum.reading === 'figure'"
     )
@@ -313,11 +313,6 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
         f"{(measured & (table['says'] != OPEN)).sum()} have a verdict; all values are in the table beneath."
     )
     return style.finished(chart, "contrasts", described)
-
-
-def _for_readers(cells: pd.Series) -> pd.Series:
-    """The weights of cells with a true minus; names of models keep their hyphens."""
-    return cells.str.replace(r"(^|; )-", rf"\g<1>{style.MINUS}", regex=True)
 
 
 def _p_titles() -> dict[str, str]:
@@ -347,7 +342,8 @@ def contrasts_html(table: pd.DataFrame) -> str:
         "claim": "Claim", "contrast": "Difference", "by": "By", "cells": "Of the cells", "estimate": "Estimate",
         "interval": "95 % interval", **p_titles, "says": "Verdict", "reason": "Because",
     }  # fmt: skip
-    cells = _for_readers(table["cells"])
+    # The weights have a true minus; names of models keep their hyphens.
+    cells = table["cells"].str.replace(r"(^|; )-", rf"\g<1>{style.MINUS}", regex=True)
     shown = table.assign(by=by, cells=cells, interval=style.interval_column(table))
     return style.folded("The same numbers as a table", style.columns_html(shown, columns, **forms))
 
