@@ -207,6 +207,12 @@ def test_a_reader_from_the_hub_is_named_with_the_commit_that_was_read(tmp_path):
     assert "revision" not in python(tmp_path / "lora"), message
 
 
+def test_a_reader_from_a_gguf_file_is_named_as_transformers_takes_it(tmp_path):
+    cards.write(estimator(tmp_path / "lora", source="models/a toy.gguf", digest="0" * 16), some_rows())
+    assert python(tmp_path / "lora").count('from_pretrained(".", gguf_file="a toy.gguf"') == 2
+    assert "the local file `a toy.gguf` |" in (tmp_path / "lora/README.md").read_text()
+
+
 def test_who_graded_is_said(tmp_path):
     """Of the judge its card has what `rows.judges` found among the answers."""
     cards.write(estimator(tmp_path / "words"), some_rows())

@@ -116,7 +116,10 @@ def write(folder: Path | str, rows: pd.DataFrame) -> None:
     card = next(iter(cards.values()))
     table, source = measured(rows, card["tasks"]), card["source"]
     base, name = assets.base(source), Path(source).name
-    commit = f', revision="{card["digest"]}"' if card.get("digest") and assets.on_hub(source) else ""
+    more = f', revision="{card["digest"]}"' if card.get("digest") and assets.on_hub(source) else ""
+    place = base if assets.on_hub(base) else name
+    if name.endswith(assets.GGUF):
+        place, more = ".", f", gguf_file={json.dumps(name)}"
     kept = {method: {key: card[key] for key in ("settings", "chosen") if key in card} for method, card in cards.items()}
     readme = RepoCard.from_template(
         CardData(**metadata(cards, table)),
@@ -126,7 +129,7 @@ def write(folder: Path | str, rows: pd.DataFrame) -> None:
         others=list(cards)[1:],
         base=base,
         folder=name,
-        source=json.dumps(base if assets.on_hub(base) else name) + commit,
+        source=json.dumps(place) + more,
         dtype="float32" if card["precision"] in ("auto", "float32") else "bfloat16",
         chat=source.startswith(CHAT),  # the words of a chat's template are the library's to put together
         table=table.to_dict("records"),
