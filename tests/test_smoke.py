@@ -307,7 +307,7 @@ def test_a_press_on_a_cell_opens_its_page_with_its_model_chosen(checkout, made):
             == "tiny-mistral"
         )
         title = next(text for text in tab.texts() if text.startswith("tiny-llama trained on tiny-llama,"))
-        assert "ROC" in tab.texts() and "scored on tiny-mistral · " in title
+        assert "ROC" in tab.texts() and "scored on tiny-mistral ·" in title
 
 
 def test_the_switches_redraw_the_heatmap_from_what_was_measured(checkout, made):
