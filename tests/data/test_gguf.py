@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_lora_prompt import SETTINGS, learnable
 
-from whoknows import __main__
+from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, files
 from whoknows.data import gguf as converter
 from whoknows.data.files import ROOT
@@ -19,10 +19,13 @@ from whoknows.use import cards
 
 @pytest.fixture
 def toy(tmp_path):
+    return tmp_path / "toy.gguf", *write(tmp_path / "toy.gguf")
+
+
+def write(path, matrices=("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down")):
     """A Llama with one block and a byte vocabulary; its embedding and its square matrix before they were packed."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    path = tmp_path / "toy.gguf"
     tokens = ["<end>", *bytes_to_unicode().values(), "Ġi", "Ġii"]
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_context_length(512)
@@ -47,7 +50,7 @@ def toy(tmp_path):
     square = random.standard_normal((64, 64)).astype(np.float32) / 8  # so that all tokens count in attention
     writer.add_tensor("token_embd.weight", embedding)
     writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
-    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+    for name in matrices:
         packed = gguf.quants.quantize(square, gguf.GGMLQuantizationType.Q4_1)
         writer.add_tensor(f"blk.0.{name}.weight", packed, raw_dtype=gguf.GGMLQuantizationType.Q4_1)
     for name in ("attn_norm", "ffn_norm"):
@@ -56,7 +59,7 @@ def toy(tmp_path):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path, embedding, square
+    return embedding, square
 
 
 @pytest.mark.slow
@@ -76,6 +79,13 @@ def test_a_gguf_becomes_bf16_safetensors_and_a_fast_tokenizer(toy):
     tokenizer = AutoTokenizer.from_pretrained(path.parent)
     assert tokenizer.is_fast
     assert tokenizer.convert_ids_to_tokens(tokenizer(" i ii").input_ids) == ["Ġi", "Ġii"]
+
+
+@pytest.mark.slow
+def test_a_gguf_that_lacks_weights_is_not_converted(tmp_path):
+    write(tmp_path / "toy.gguf", ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up"))
+    with pytest.raises(WhoknowsError, match="lacks 1 of the model's weights, such as model.layers.0.mlp.down_proj"):
+        assets._convert("toy", tmp_path / "toy.gguf")
 
 
 @pytest.mark.slow

@@ -1,11 +1,14 @@
 """Texts become ids piece by piece, and the pieces are those of the whole text."""
 
+import logging
+
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import PreTrainedTokenizerFast
+from transformers import FalconConfig, FalconForCausalLM, PreTrainedTokenizerFast
 
 from made_up import QUESTIONS, fresh
 from whoknows import WhoknowsError
@@ -83,6 +86,52 @@ def test_a_folder_without_weights_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(WhoknowsError, match="could not be loaded"):
         loading.load(str(tmp_path), "float32")
+
+
+def _lacks(weights):
+    del weights["model.layers.1.mlp.up_proj.weight"]
+
+
+def _is_smaller(weights):
+    weights["model.norm.weight"] = weights["model.norm.weight"][:8].clone()
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (_lacks, "lack 1 of the model's weights, .* such as model.layers.1.mlp.up_proj.weight; fetch"),
+        (_is_smaller, "or have another shape of them, such as model.norm.weight; fetch or save them anew"),
+        (None, "could not be loaded"),
+    ],
+    ids=["missing", "of another shape", "cut off"],
+)
+def test_weights_that_are_missing_are_not_random_numbers_but_an_error(reader, tmp_path, capfd, change, sentence):
+    """transformers puts random numbers in their place, and goes on."""
+    reader.model.save_pretrained(tmp_path)
+    reader.tokenizer.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    assert loading.load(str(tmp_path), "float32").depth == reader.depth
+    if change:
+        weights = load_file(path)
+        change(weights)
+        save_file(weights, path, {"format": "pt"})
+    else:
+        path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WhoknowsError, match=sentence) as error:
+        loading.load(str(tmp_path), "float32")
+    assert str(tmp_path) in str(error.value) and len(str(error.value).splitlines()) == 1
+    assert "LOAD REPORT" not in capfd.readouterr().err
+
+
+def test_that_old_code_attends_in_one_way_is_not_logged(monkeypatch):
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "vocab_size": 9}
+    logger, logged = logging.getLogger("transformers.modeling_utils"), []
+    monkeypatch.setattr(logger, "handle", lambda record: logged.append(record.getMessage()))
+    model = FalconForCausalLM(FalconConfig(**shape))
+    loading.set_attention(model, "shared_prefix")
+    assert not logged
+    model.set_attn_implementation("shared_prefix")
+    assert "does not support setting" in logged[0]  # so others would have been seen
 
 
 @pytest.mark.parametrize(

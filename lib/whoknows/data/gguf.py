@@ -22,7 +22,7 @@ def convert(gguf: Path, folder: Path) -> None:
     """Writes `gguf` to `folder` as Hugging Face files: weights dequantised and rounded to bf16.
 
     Raises:
-        ValueError: the saved tokenizer does not give the same ids, or the weights hold NaN or inf.
+        ValueError: the saved tokenizer does not give the same ids, or weights are missing, NaN or inf.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
@@ -32,9 +32,15 @@ def convert(gguf: Path, folder: Path) -> None:
     logging.disable_progress_bar()
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     tokenizer.save_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        gguf.parent,
+        gguf_file=gguf.name,
+        dtype=torch.bfloat16,
+        quantization_config=GgufConfig(dequantize=True),
+        output_loading_info=True,
     )
+    if missing := sorted(info["missing_keys"]):  # in whose place transformers puts random numbers
+        raise ValueError(f"it lacks {len(missing)} of the model's weights, such as {missing[0]}")
     if not all(weights.isfinite().all() for weights in model.parameters()):
         raise ValueError("the weights hold NaN or inf")
     model.save_pretrained(folder)

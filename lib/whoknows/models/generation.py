@@ -12,7 +12,7 @@ import torch
 from transformers import AttentionInterface, DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from whoknows.data.prompts import shown
-from whoknows.models.loading import Reader
+from whoknows.models.loading import Reader, set_attention
 from whoknows.models.packing import of_one_length, only_at
 
 LINE_END = "\n"
@@ -145,11 +145,11 @@ class Prefix:
             return self._write_alone(ids, max_new_tokens, draws)
         AttentionInterface.register("shared_prefix", self.attend)
         usual = self.reader.model.config._attn_implementation
-        self.reader.model.set_attn_implementation("shared_prefix")
+        set_attention(self.reader.model, "shared_prefix")
         try:
             return self._write(ids, max_new_tokens, draws)
         finally:
-            self.reader.model.set_attn_implementation(usual)
+            set_attention(self.reader.model, usual)
 
     def _write(
         self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from logging import ERROR
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from torch.nn import functional as F
 from transformers import (
@@ -33,6 +35,7 @@ from whoknows.data.prompts import ANCHOR, CHAT, PLAIN, Wording, chat
 # Batches differ in length, and without this they fragment a GPU's memory.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
+INFORMED = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # and then `absent` refuses them
 LINEAR = (nn.Linear, Conv1D)  # the second is what GPT-2 calls it
 # Weights of the blocks' matrices, as in Dettmers et al. 2022 and 2023; head, embeddings and norms stay in bfloat16.
 QUANTISED = {
@@ -360,7 +363,7 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
             None takes what is there.
 
     Raises:
-        WhoknowsError: the source is unknown, cannot be read, or is not what it was.
+        WhoknowsError: the source is unknown, cannot be read, lacks weights, or is not what it was.
     """
     transformers_logging.disable_progress_bar()
     path, there = _resolve(source), assets.digest(source)
@@ -374,13 +377,15 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
     quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, **revision)
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=dtype(precision), device_map={"": device()}, **revision, **quantised
-        )
-    except (OSError, ValueError) as error:  # transformers says either of a folder that lacks a file
+        options = {"dtype": dtype(precision), "device_map": {"": device()}, **revision, **quantised}
+        with _quiet():
+            model, info = AutoModelForCausalLM.from_pretrained(path, **options, **INFORMED)
+    except (OSError, ValueError, SafetensorError) as error:  # any of these where a file is missing or cut off
         raise WhoknowsError(
             f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}"
         ) from error
+    if wrong := absent(info):
+        raise WhoknowsError(f"models: the files of the source {source!r} {wrong}; fetch or save them anew")
     keep_format(model)
     if model.device.type == "cuda":
         fuse_norms(model)  # on a CPU it saves nothing
@@ -388,6 +393,31 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
         torch.backends.cuda.enable_cudnn_sdp(False)
     words = chat(tokenizer, **(template or {})) if source.startswith(CHAT) else PLAIN
     return Reader(model.eval().requires_grad_(False), tokenizer, words, digest or there)
+
+
+def absent(info: dict) -> str | None:
+    """What a checkpoint lacks of its model, by what `from_pretrained` says; transformers puts random numbers there."""
+    if wrong := sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}):
+        return f"lack {len(wrong)} of the model's weights, or have another shape of them, such as {wrong[0]}"
+    return None
+
+
+def set_attention(model: nn.Module, way: str) -> None:
+    """Has a model attend in another way, if its code can; that it cannot, the proofs find."""
+    with _quiet():
+        model.set_attn_implementation(way)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside, transformers logs no remarks on a model, whose reasons we state ourselves or have caused."""
+    logger = transformers_logging.get_logger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def check(source: str, wanted: list[str] | str | None, first_layer: float) -> None:

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from whoknows.models.loading import set_attention
+
 ATTENTION = "plain_products"
 SHORT = 256  # columns; the scores of longer texts leave the CPU's cache
 
@@ -30,7 +32,7 @@ def install(model: nn.Module) -> None:
             module.__class__ = AdaptedLinear
     if model.device.type == "cpu" and model.config._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, attend)
-        model.set_attn_implementation(ATTENTION)
+        set_attention(model, ATTENTION)
 
 
 def remove(model: nn.Module) -> None:
@@ -39,7 +41,7 @@ def remove(model: nn.Module) -> None:
         if type(module) is AdaptedLinear:
             module.__class__ = Linear
     if model.config._attn_implementation == ATTENTION:
-        model.set_attn_implementation("sdpa")
+        set_attention(model, "sdpa")
 
 
 @contextmanager
