@@ -1,11 +1,14 @@
 """Controls know what they may know, and nothing else."""
 
+import shutil
 import zlib
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizerFast
 
 from made_up import answers, mixed, save_hidden, spied
@@ -138,6 +141,16 @@ def test_an_embedding_is_the_mean_of_a_text_alone_whatever_the_batch(bert, budge
         with torch.no_grad():
             mean = model(**tokenizer([text], return_tensors="pt")).last_hidden_state[0].mean(dim=0)
         torch.testing.assert_close(vector, mean / mean.norm(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_embedder_may_lack_its_pooler_alone(bert, tmp_path):
+    shutil.copytree(bert, tmp_path, dirs_exist_ok=True)
+    file, refused = tmp_path / "model.safetensors", pytest.raises(WhoknowsError, match="lack 16 of the model's weights")
+    for begins, expected in (("pooler.", nullcontext()), ("encoder.layer.1.", refused)):
+        weights = load_file(file)
+        save_file({name: weights[name] for name in weights if not name.startswith(begins)}, file)
+        with expected:
+            torch.testing.assert_close(embedder.embed(str(tmp_path), ["iron"], 9), embedder.embed(bert, ["iron"], 9))
 
 
 def test_the_embedder_sees_the_answer_and_question_only_does_not(bert):

@@ -3,11 +3,11 @@
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel
 
 from whoknows.data import assets
 from whoknows.models.batching import TokenBudget
-from whoknows.models.loading import device, send
+from whoknows.models.loading import device, pretrained, send
 
 LONGEST = 256  # tokens, as all-MiniLM-L6-v2 was trained; what is longer is cut
 
@@ -25,10 +25,10 @@ def embed(source: str, texts: list[str], batch_tokens: int | None) -> torch.Tens
         [len(texts), width] float32.
 
     Raises:
-        WhoknowsError: there is no such model.
+        WhoknowsError: there is no such model, or its files are incomplete.
     """
     folder = assets.fetch(source) if source in assets.ASSETS else assets.resolve(source)
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).to(device()).eval()
+    tokenizer, model = pretrained(AutoModel, source, str(folder), {}, device_map={"": device()})
     distinct = list(dict.fromkeys(texts))
     ids = [torch.tensor(i) for i in tokenizer(distinct, truncation=True, max_length=LONGEST).input_ids]
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from logging import ERROR
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -35,7 +36,6 @@ from whoknows.data.prompts import ANCHOR, CHAT, PLAIN, Wording, chat
 # Batches differ in length, and without this they fragment a GPU's memory.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
 
-INFORMED = {"output_loading_info": True, "ignore_mismatched_sizes": True}  # and then `absent` refuses them
 LINEAR = (nn.Linear, Conv1D)  # the second is what GPT-2 calls it
 # Weights of the blocks' matrices, as in Dettmers et al. 2022 and 2023; head, embeddings and norms stay in bfloat16.
 QUANTISED = {
@@ -375,17 +375,8 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
         )
     revision = {"revision": digest or there} if hub else {}
     quantised = {"quantization_config": BitsAndBytesConfig(**QUANTISED[precision])} if precision in QUANTISED else {}
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **revision)
-        options = {"dtype": dtype(precision), "device_map": {"": device()}, **revision, **quantised}
-        with _quiet():
-            model, info = AutoModelForCausalLM.from_pretrained(path, **options, **INFORMED)
-    except (OSError, ValueError, SafetensorError) as error:  # any of these where a file is missing or cut off
-        raise WhoknowsError(
-            f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}"
-        ) from error
-    if wrong := absent(info):
-        raise WhoknowsError(f"models: the files of the source {source!r} {wrong}; fetch or save them anew")
+    options = {"dtype": dtype(precision), "device_map": {"": device()}, **quantised}
+    tokenizer, model = pretrained(AutoModelForCausalLM, source, path, revision, **options)
     keep_format(model)
     if model.device.type == "cuda":
         fuse_norms(model)  # on a CPU it saves nothing
@@ -395,11 +386,33 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
     return Reader(model.eval().requires_grad_(False), tokenizer, words, digest or there)
 
 
-def absent(info: dict) -> str | None:
-    """What a checkpoint lacks of its model, by what `from_pretrained` says; transformers puts random numbers there."""
-    if wrong := sorted({*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}):
-        return f"lack {len(wrong)} of the model's weights, or have another shape of them, such as {wrong[0]}"
-    return None
+def pretrained(kind: Any, source: str, path: str, revision: dict, **options) -> tuple[PreTrainedTokenizerBase, Any]:
+    """The tokenizer and the model of a source, with all of its weights.
+
+    Args:
+        kind: the class of transformers that loads the model.
+        path: where the source is, or its name on the hub.
+
+    Raises:
+        WhoknowsError: a file is missing or damaged, or the files lack weights of the model, or have them in another
+            shape, in whose place transformers would put random numbers.
+    """
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True} | revision
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, **revision)
+        with _quiet():
+            model, info = kind.from_pretrained(path, **options)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise WhoknowsError(
+            f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}"
+        ) from error
+    names = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    if lacking := sorted(name for name in names if not name.startswith("pooler.")):  # which nothing here reads
+        raise WhoknowsError(
+            f"models: the files of the source {source!r} lack {len(lacking)} of the model's weights, or have another "
+            f"shape of them, such as {lacking[0]}; fetch or save them anew"
+        )
+    return tokenizer, model
 
 
 def set_attention(model: nn.Module, way: str) -> None:
