@@ -162,7 +162,11 @@ def test_the_findings_and_the_table_of_a_contest_say_what_it_found():
         and f"Exploratory, by their difference: Answer likelihood ({difference:+.2f})." in text
     )
     html = controls.contest_html(table)
-    assert f"{auroc['likelihood']:.3f}" in html and "200 right of 800" in html and "p under 0.001, exploratory" in html
+    assert (
+        f"{auroc['likelihood']:.3f}" in html
+        and "200 right of 800" in html
+        and "p\u00a0under\u00a00.001, exploratory" in html
+    )
     drawn = controls.contest_chart(table).to_dict()
     values = [line for lines in drawn["datasets"].values() for line in lines]
     assert {line["auroc"] for line in values} == {round(value, 4) for value in auroc}

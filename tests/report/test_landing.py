@@ -209,7 +209,7 @@ def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
     assert rests == f"This rests on differences of AUROC, on in-distribution test questions ({held_out}):"
     assert seen[0].startswith(
         "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.013 "
-        "(95 % interval −0.020 to +0.045, p 0.030, "
+        "(95 % interval −0.020 to +0.045, p\u00a00.030, "
     ) or seen[0].startswith(
         "- **Trained − training-free**, against answer likelihood, mean over 2 models: Probe +0.012"
     )
@@ -232,7 +232,7 @@ def test_the_answer_is_short_sentences_that_are_read_at_once():
 def test_a_difference_that_is_shown_as_zero_has_no_sign():
     table = table_of(*[INSIGNIFICANT] * 4).assign(estimate=-0.0002, low=-0.0004, high=0.0004)
     text = landing.answer(table, "likelihood")
-    assert "Probe 0.000 (95 % interval 0.000 to 0.000, p 0.030, not significant)" in text
+    assert "Probe 0.000 (95 % interval 0.000 to 0.000, p\u00a00.030, not significant)" in text
 
 
 def test_the_box_counts_what_the_rows_hold(tmp_path):

@@ -279,7 +279,7 @@ def _less(cells: pd.DataFrame) -> list[str]:
     )
     texts = []
     for line, difference in zip(cells.itertuples(), differences):
-        p = f"p {style.p_text(line.p)}" if pd.isna(line.p_holm) else f"p {style.p_text(line.p_holm)} after Holm"
+        p = style.p_is(line.p) if pd.isna(line.p_holm) else f"{style.p_is(line.p_holm)} after Holm"
         verdict = "" if pd.isna(line.against) else line.against
         texts.append(f"{difference}, {p}, {verdict}" if difference else verdict)
     return texts

@@ -235,7 +235,7 @@ def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
 def _difference(line) -> str:
     if pd.isna(line.estimate):
         return FEW
-    p = f", p {style.p_text(line.p_holm)}" if pd.notna(line.p_holm) else ""
+    p = f", {style.p_is(line.p_holm)}" if pd.notna(line.p_holm) else ""
     says = {ABOVE: "significant", BELOW: "significant", RELEASED: f"no verdict, a cell is {RELEASED}"}
     says |= {IMPROVING: f"no verdict, a cell was {IMPROVING} {MARK}"}
     verdict = says.get(line.says, line.says)

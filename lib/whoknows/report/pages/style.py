@@ -340,6 +340,11 @@ def p_text(p: float) -> str:
     return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def p_is(p: float) -> str:
+    """The same after its name, which no line end parts from it."""
+    return f"p {p_text(p)}".replace(" ", "\u00a0")
+
+
 def signed(value: float, digits: int = 2) -> str:
     """A difference with its sign; one that is shown as zero has none, since -0.00 would look like a difference."""
     text = number(value, digits, "+")
