@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from logging import ERROR
 from typing import Any
 
 import torch
@@ -425,12 +424,11 @@ def set_attention(model: nn.Module, way: str) -> None:
 def _quiet() -> Iterator[None]:
     """Inside, transformers logs no remarks on a model, whose reasons we state ourselves or have caused."""
     logger = transformers_logging.get_logger("transformers.modeling_utils")
-    level = logger.level
-    logger.setLevel(ERROR)
+    before, logger.disabled = logger.disabled, True
     try:
         yield
     finally:
-        logger.setLevel(level)
+        logger.disabled = before
 
 
 def check(source: str, wanted: list[str] | str | None, first_layer: float) -> None:
