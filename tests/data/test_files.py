@@ -150,3 +150,18 @@ os.fsync = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 2
     WRITERS[name](path)
     assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+def test_what_others_are_writing_now_stays_and_what_they_left_goes(tmp_path):
+    """Two processes may write one file of the shared cache at once: neither may take the other's half away."""
+    path = tmp_path / "x.json"
+    alive = [tmp_path / f".x.json.{host}.{pid}.tmp" for host, pid in ((files.HOST, os.getppid()), ("other", 7))]
+    left = [tmp_path / f".x.json.{name}.tmp" for name in ("other.8", "9")]
+    with subprocess.Popen(["true"]) as gone:
+        left.append(tmp_path / f".x.json.{files.HOST}.{gone.pid}.tmp")
+    for temporary in (*alive, *left):
+        temporary.touch()
+    for temporary in left[:2]:
+        os.utime(temporary, (1, 1))
+    files.write_text(path, "whole")
+    assert {*tmp_path.iterdir()} == {path, *alive}

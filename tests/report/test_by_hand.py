@@ -332,6 +332,10 @@ def shown_p(p: float) -> str:
     return "under 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def named_p(p: float) -> str:
+    return f"p {shown_p(p)}".replace(" ", "\u00a0")
+
+
 def same_hypothesis(name: str, one: dict, other: dict) -> bool:
     """Whether two lines test the same: that a combination of cells is zero, or that it is at least the margin."""
     a, b = ({cell: weight for cell, weight in line["weights"].items() if weight} for line in (one, other))
@@ -639,7 +643,7 @@ def test_the_answer_of_the_first_page(page, hand):
 
     def said(estimate, drawn, p, verdict):
         low, high = interval(drawn)
-        p = "" if p is None else f", p {shown_p(p)}"
+        p = "" if p is None else f", {named_p(p)}"
         return f"{signed(estimate, 3)} (95 % interval {signed(low, 3)} to {signed(high, 3)}{p}, {verdict})"
 
     assert hand.improving(*weights["lora_prompt"]) and not hand.improving(*weights["probe"])
@@ -1107,7 +1111,7 @@ def test_estimators_of_other_models_answers_beside_the_self_trained_one(page, ha
                 assert text == ""
                 continue
             line = hand.difference({cell: 1.0, own: -1.0}, "in-distribution")
-            p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
+            p = named_p(line["p"]) if np.isnan(line["p_holm"]) else f"{named_p(line['p_holm'])} after Holm"
             estimate, low, high = (signed(line[name], 3) for name in ("estimate", "low", "high"))
             assert same(text, f"{estimate} ({low} to {high}), {p}, {line['says']}")
             parts[method].append(f"{on} {signed(line['estimate'])} ({line['says']})")
@@ -1143,7 +1147,7 @@ def test_every_number_of_the_page_on_controls(page, hand):
                 assert cells.loc[(method, model), [*names]].astype(float).tolist() == pytest.approx(
                     [line[name] for name in names.values()], abs=1e-6, nan_ok=True
                 )
-                p = f"p {shown_p(line['p'])}" if np.isnan(line["p_holm"]) else f"p {shown_p(line['p_holm'])} after Holm"
+                p = named_p(line["p"]) if np.isnan(line["p_holm"]) else f"{named_p(line['p_holm'])} after Holm"
                 estimate, low, high = (signed(line[name], 3) for name in ("estimate", "low", "high"))
                 assert same(text[1], f"{estimate} ({low} to {high}), {p}, {line['says']}")
         words = {

@@ -9,9 +9,11 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
+import time
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -19,6 +21,8 @@ import yaml
 from whoknows import WhoknowsError
 
 ROOT = Path(__file__).resolve().parents[3]  # of the checkout that this library is used from
+HOST = platform.node().replace(".", "-") or "here"
+DAY = 24 * 60 * 60  # seconds
 
 
 class _Loader(yaml.CSafeLoader):
@@ -195,9 +199,10 @@ def _replacing(path):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process that was killed leaves its temporary file behind, and nobody else would ever remove it.
-    for stale in path.parent.glob(f".{path.name}.*.tmp"):
-        _remove(stale)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    for other in path.parent.glob(f".{path.name}.*.tmp"):
+        if _is_left(other):
+            _remove(other)
+    temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
     try:
         yield temporary
         _flush(temporary)
@@ -210,6 +215,22 @@ def _replacing(path):
         raise
     finally:
         _remove(temporary)
+
+
+def _is_left(temporary):
+    """Whether its writer is gone, and not a process that writes the same file now, as two may in the shared cache."""
+    host, pid = temporary.name.split(".")[-3:-1]
+    if host != HOST:  # another machine's: whether its process lives cannot be asked here
+        with suppress(FileNotFoundError):
+            return time.time() - temporary.stat().st_mtime > DAY
+        return False
+    try:
+        os.kill(int(pid), 0)  # sends nothing
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # it is somebody else's
+        pass
+    return False
 
 
 def _flush(path):
