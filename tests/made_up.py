@@ -19,8 +19,8 @@ from whoknows.data.positions import LAST, POSITIONS, stem
 from whoknows.estimators import hidden as on_disk
 from whoknows.models import forward
 from whoknows.models.batching import TokenBudget
-from whoknows.models.loading import Reader
 from whoknows.models.packing import PackedBatch
+from whoknows.models.reader import Reader
 
 QUESTIONS = (
     "What is the best food for an animal?",

@@ -19,8 +19,8 @@ from whoknows.data import assets, hub
 from whoknows.data.prompts import CHAT, DATE, PLAIN, QUERY, chat
 from whoknows.models import loading
 from whoknows.models.generation import Prefix
-from whoknows.models.loading import Reader
 from whoknows.models.packing import pack
+from whoknows.models.reader import Reader
 from whoknows.run import grid, parameters
 from whoknows.run.cost import size
 from whoknows.stages.answer import answer

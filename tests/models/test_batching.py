@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from whoknows.models.batching import FEW, DoesNotFit, TokenBudget
+from whoknows.models.batching import FEW, DoesNotFit, TokenBudget, batches
 
 CPU = torch.device("cpu")
 LENGTHS = [5, 40, 12, 40, 7, 7, 30, 1]
@@ -20,6 +20,17 @@ def small(fits, lengths=LENGTHS):
         return [t * 10 for t in batch]
 
     return work, asked
+
+
+def test_batches_stay_within_the_budget_and_leave_nothing_out():
+    lengths = [3, 100, 7, 7, 50, 1, 2, 60]
+    parts = batches(lengths, 60)
+    assert sorted(i for batch in parts for i in batch) == list(range(len(lengths)))
+    assert [1] in parts  # longer than the budget: alone
+    for batch in parts:
+        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 60
+    assert len(parts) < len(lengths) - 2
+    assert batches([], 60) == []
 
 
 @pytest.mark.parametrize("fits", [40, 45, 80, 1000])

@@ -17,8 +17,8 @@ from whoknows import WhoknowsError
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.models import loading, proof, tiny
-from whoknows.models.loading import Reader, targets
 from whoknows.models.packing import pack
+from whoknows.models.reader import Reader, targets
 from whoknows.stages import answer as answer_stage
 
 pytestmark = pytest.mark.slow

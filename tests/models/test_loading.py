@@ -14,7 +14,7 @@ from made_up import QUESTIONS, fresh
 from whoknows import WhoknowsError
 from whoknows.data.prompts import QUERY
 from whoknows.models import loading
-from whoknows.models.loading import Reader, first_block
+from whoknows.models.reader import Reader, first_block
 
 
 @pytest.mark.slow

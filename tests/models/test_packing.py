@@ -8,8 +8,8 @@ from made_up import answers, plain, untaught
 from whoknows import WhoknowsError
 from whoknows.data.prompts import QUERY
 from whoknows.models.decoding import final, hidden_states
-from whoknows.models.loading import Reader
-from whoknows.models.packing import PackedExample, batches, collate, columns, only_at, pack
+from whoknows.models.packing import PackedExample, collate, columns, only_at, pack
+from whoknows.models.reader import Reader
 
 
 def test_each_token_sees_its_question_and_its_own_branch_backwards(llama):
@@ -103,17 +103,6 @@ def test_no_token_sees_further_back_than_its_block_does(llama, mistral, kinds):
     reader.model.config.sliding_window = None
     whole = reader.base(**collate(examples, reader), use_cache=False).last_hidden_state
     assert (states[0, 10:15] - whole[0, 10:15]).abs().max() > 1e-3, "the window never mattered"
-
-
-def test_batches_stay_within_the_budget_and_leave_nothing_out():
-    lengths = [3, 100, 7, 7, 50, 1, 2, 60]
-    parts = batches(lengths, 60)
-    assert sorted(i for batch in parts for i in batch) == list(range(len(lengths)))
-    assert [1] in parts  # longer than the budget: alone
-    for batch in parts:
-        assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 60
-    assert len(parts) < len(lengths) - 2
-    assert batches([], 60) == []
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from made_up import QUESTIONS
 from whoknows import WhoknowsError
 from whoknows.data.prompts import PLAIN, QUERY
-from whoknows.models.loading import Reader
+from whoknows.models.reader import Reader
 from whoknows.models.tiny import END, PAD, START, UNKNOWN, _corpus, byte_level, metaspace
 
 # How GPT-4, Llama 3 and Qwen 2 cut a text before merging: digits alone or in threes, line ends with what precedes them.

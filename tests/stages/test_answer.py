@@ -13,7 +13,7 @@ from whoknows.data.grading import grade
 from whoknows.data.prompts import PLAIN
 from whoknows.models import generation as prefixes
 from whoknows.models.generation import Prefix, Written
-from whoknows.models.loading import Reader
+from whoknows.models.reader import Reader
 from whoknows.stages import answer as answering
 from whoknows.stages import judge
 from whoknows.stages.answer import answer

@@ -24,9 +24,9 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.estimators.lora_data import Dataset, predicting
 from whoknows.models import distributed, forward, products, proof
-from whoknows.models.batching import DoesNotFit, TokenBudget
+from whoknows.models.batching import DoesNotFit, TokenBudget, send
 from whoknows.models.decoding import final, last_hidden_state
-from whoknows.models.loading import Reader, first_block, send, targets
+from whoknows.models.reader import Reader, first_block, targets
 
 
 def order(lengths: list[int], batch_size: int, epochs: int, seed: int) -> list[list[int]]:

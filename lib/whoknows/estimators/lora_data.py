@@ -15,8 +15,8 @@ from whoknows import WhoknowsError
 from whoknows.models import proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.decoding import final, last_hidden_state
-from whoknows.models.loading import Reader
 from whoknows.models.packing import PackedBatch, PackedExample
+from whoknows.models.reader import Reader
 
 
 def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: int) -> tuple[pd.DataFrame, float]:

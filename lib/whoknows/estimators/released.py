@@ -16,9 +16,8 @@ from whoknows.data.adapters import ADAPTERS, CONFIG, TEMPERATURES
 from whoknows.data.prompts import QUERY
 from whoknows.estimators.lora import LoraPrompt, put
 from whoknows.estimators.lora_data import Dataset
-from whoknows.models import loading
-from whoknows.models.loading import Reader
 from whoknows.models.packing import PackedBatch, PackedExample
+from whoknows.models.reader import Reader, targets
 
 ASKED = "\nAnswer:"  # between question and answer, whether the question ends so or not
 
@@ -38,7 +37,7 @@ def load(card: dict, folder: Path, reader: Reader, batch_tokens: int | None) -> 
         WhoknowsError: a file is missing or damaged, or the adapters do not fit the reader.
     """
     path = folder / CONFIG
-    known, wanted = loading.targets(reader.model, "all-linear"), card["settings"]["targets"]
+    known, wanted = targets(reader.model, "all-linear"), card["settings"]["targets"]
     if strange := [name for name in wanted if name not in known]:
         raise WhoknowsError(
             f"{path}: it adapts {strange[0]!r:.60}, but the blocks of {card['source']} have {', '.join(known)} alone; "

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from whoknows.models.loading import Reader
 from whoknows.models.packing import columns
+from whoknows.models.reader import Reader
 
 IGNORED = -100  # a label that no loss is computed for
 

@@ -34,10 +34,10 @@ from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.lab import baseline
 from whoknows.models import forward, loading, products, tiny
-from whoknows.models.batching import TokenBudget
+from whoknows.models.batching import TokenBudget, batches
 from whoknows.models.generation import Prefix
-from whoknows.models.loading import Reader, first_block
-from whoknows.models.packing import PackedBatch, batches, pack
+from whoknows.models.packing import PackedBatch, pack
+from whoknows.models.reader import Reader, first_block
 from whoknows.run import grid, parameters, provenance
 from whoknows.stages import answer, extract
 

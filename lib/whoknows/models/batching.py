@@ -1,4 +1,4 @@
-"""Memory: how many tokens one forward pass has, measured from what is free, and fewer once it has run out."""
+"""Batches: of how many tokens, measured from the memory that is free, and on the way to a GPU and back."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -6,12 +6,29 @@ from typing import Any
 import torch
 
 from whoknows import WhoknowsError
-from whoknows.models.packing import batches
 
 FEW = 2048  # of a first pass, and of every pass on a CPU, where more bring nothing
 MOST = 16384  # a GPU is busy by then, and what it has done is brought away while it does more
 SHARE = 0.8  # of the free memory; the rest is lost between tensors
 LESSONS = 4  # passes after which only a costlier one changes the budget
+
+
+def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
+    """Indices in order of length, cut so that rows times the longest row stays within the token budget."""
+    parts: list[list[int]] = []
+    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if not parts or (len(parts[-1]) + 1) * lengths[parts[-1][0]] > batch_tokens:
+            parts.append([])
+        parts[-1].append(index)
+    return parts
+
+
+def of_one_length(lengths: list[int]) -> list[list[int]]:
+    """Indices of texts, grouped by length: texts of one length need no padding."""
+    groups: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault(length, []).append(index)
+    return [groups[length] for length in sorted(groups)]
 
 
 class DoesNotFit(WhoknowsError):
@@ -102,6 +119,11 @@ class TokenBudget:
         free = torch.cuda.mem_get_info(self.device)[0]
         free += torch.cuda.memory_reserved(self.device) - torch.cuda.memory_allocated(self.device)
         self.tokens = min(self.most, int(SHARE * free / max(1, self.worst)))
+
+
+def send(tensor: torch.Tensor, on: torch.device) -> torch.Tensor:
+    """A tensor of the CPU on another device, without waiting for what that device is doing."""
+    return tensor.pin_memory().to(on, non_blocking=True) if on.type == "cuda" else tensor
 
 
 def fetch(tensor: torch.Tensor) -> torch.Tensor:

@@ -15,8 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from whoknows.models.loading import Reader, send
-from whoknows.models.packing import PackedExample, collate, columns, of_one_length, only_at, upper
+from whoknows.models.batching import of_one_length, send
+from whoknows.models.packing import PackedExample, collate, columns, only_at, upper
+from whoknows.models.reader import Reader
 
 Places = tuple[torch.Tensor, torch.Tensor]
 Decoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]

@@ -6,8 +6,8 @@ from tqdm.auto import tqdm
 from transformers import AutoModel
 
 from whoknows.data import assets
-from whoknows.models.batching import TokenBudget
-from whoknows.models.loading import device, pretrained, send
+from whoknows.models.batching import TokenBudget, send
+from whoknows.models.loading import device, pretrained
 
 LONGEST = 256  # tokens, as all-MiniLM-L6-v2 was trained; what is longer is cut
 

@@ -14,10 +14,10 @@ import torch
 from whoknows import WhoknowsError
 from whoknows.data.positions import QUERY, QUESTION, stem, stems
 from whoknows.models import decoding, proof
-from whoknows.models.batching import TokenBudget, fetch
+from whoknows.models.batching import TokenBudget, fetch, send
 from whoknows.models.decoding import Places
-from whoknows.models.loading import Reader, send
 from whoknows.models.packing import PackedBatch
+from whoknows.models.reader import Reader
 
 
 @dataclass

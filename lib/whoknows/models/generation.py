@@ -12,8 +12,10 @@ import torch
 from transformers import AttentionInterface, DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
 from whoknows.data.prompts import shown
-from whoknows.models.loading import Reader, set_attention
-from whoknows.models.packing import of_one_length, only_at
+from whoknows.models.batching import of_one_length
+from whoknows.models.loading import set_attention
+from whoknows.models.packing import only_at
+from whoknows.models.reader import Reader
 
 LINE_END = "\n"
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, computed at a time: on a CPU what its cache holds

@@ -1,13 +1,9 @@
-"""Models: loading them frozen, and encoding text piece by piece, so that positions are known and never searched for."""
+"""Loading: frozen models, in the number format that the hardware has, and the checks before that."""
 
-import hashlib
 import importlib
 import os
-import re
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,18 +20,15 @@ from transformers import (
 )
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.mistral.modeling_mistral import MistralRMSNorm
-from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
-from transformers.utils.chat_template_utils import mark_control_tokens
 
 from whoknows import WhoknowsError
 from whoknows.data import assets
-from whoknows.data.prompts import ANCHOR, CHAT, PLAIN, Wording, chat
+from whoknows.data.prompts import CHAT, PLAIN, chat
+from whoknows.models.reader import Reader, first_block, targets
 
 # Batches differ in length, and without this they fragment a GPU's memory.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-
-LINEAR = (nn.Linear, Conv1D)  # the second is what GPT-2 calls it
 # Weights of the blocks' matrices, as in Dettmers et al. 2022 and 2023; head, embeddings and norms stay in bfloat16.
 QUANTISED = {
     "8bit": {"load_in_8bit": True},
@@ -69,11 +62,6 @@ def dtype(precision: str) -> torch.dtype:
     return torch.bfloat16 if precision in QUANTISED else getattr(torch, precision)
 
 
-def send(tensor: torch.Tensor, on: torch.device) -> torch.Tensor:
-    """A tensor of the CPU on another device, without waiting for what that device is doing."""
-    return tensor.pin_memory().to(on, non_blocking=True) if on.type == "cuda" else tensor
-
-
 class FusedNorm(nn.Module):
     """Root mean square norm in one kernel, where transformers launches seven; replaces its class, keeps the weights."""
 
@@ -97,249 +85,6 @@ def keep_format(model: nn.Module) -> None:
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
-
-
-@dataclass
-class Reader:
-    """A causal language model and its tokenizer."""
-
-    model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
-    wording: Wording = PLAIN
-    digest: str | None = None  # of its files, see `assets.digest`
-
-    @property
-    def causal(self) -> nn.Module:
-        """The causal language model, without what PEFT puts around it."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
-
-    @property
-    def base(self) -> nn.Module:
-        """The stack of blocks with embeddings and final norm, without the output head."""
-        # Which of these is the stack differs from class to class.
-        declared = (self.causal.get_decoder(), self.causal.base_model, *self.causal.children())
-        parts = [module for module in declared if module is not self.causal]
-        return next((part for part in parts if _blocks(part, self.depth) is not None), parts[0])
-
-    @property
-    def layers(self) -> nn.ModuleList:
-        """The blocks.
-
-        Raises:
-            LookupError: they stand in no list, so they cannot be run one by one.
-        """
-        if (blocks := _blocks(self.base, self.depth)) is None:
-            raise LookupError(f"{type(self.base).__name__} has no list of {self.depth} blocks")
-        return blocks
-
-    @property
-    def config(self):
-        """Of the language model alone, where it is a part of another."""
-        return self.model.config.get_text_config()
-
-    @property
-    def head(self) -> torch.Tensor:
-        """[vocabulary, width] weight of the output head."""
-        return self.model.get_output_embeddings().weight
-
-    @property
-    def depth(self) -> int:
-        return self.config.num_hidden_layers
-
-    @property
-    def limit(self) -> float:
-        """Longest text in tokens: the positions there are; infinite where a model counts none."""
-        return getattr(self.config, "max_position_embeddings", None) or float("inf")
-
-    def logits(self, hidden: torch.Tensor, tokens: tuple[int, ...] | None = None) -> torch.Tensor:
-        """[n, vocabulary] next-token logits, or those of some tokens alone, from outputs [n, width] of the final norm.
-
-        The model's code computes them, with whatever it does besides the product with the head: bias, scale, soft cap.
-        """
-        head = self.causal.get_output_embeddings()
-        ids = torch.zeros(1, len(hidden), dtype=torch.long, device=hidden.device)
-        with ExitStack() as undo:
-            undo.enter_context(_standing_in(self.base, lambda *_, **__: _Decoded(hidden[None])))
-            if tokens is not None:
-                rows = list(tokens)
-                bias = None if head.bias is None else head.bias[rows]
-                undo.enter_context(_standing_in(head, lambda x: F.linear(x, head.weight[rows], bias)))
-            return self.causal(input_ids=ids, use_cache=False).logits[0]
-
-    @property
-    def device(self) -> torch.device:
-        return self.head.device
-
-    @property
-    def identity(self) -> str:
-        """What tells these weights from others: their source, digest and number format, and some of their values."""
-        digest, block = hashlib.sha256(), next((_blocks(self.base, self.depth) or self.base).parameters())
-        for some in (self.head[:8], block.flatten()[:4096]):
-            digest.update(some.detach().float().cpu().numpy().tobytes())
-        parts = (self.digest, self.wording, self.head.dtype, block.dtype, digest.hexdigest()[:16])
-        return " ".join(map(str, (self.model.config._name_or_path, *parts)))
-
-    def start(self) -> list[int]:
-        """What the tokenizer puts before every text, such as BOS; nothing if the wording brings it along."""
-        text, whole = (self.tokenizer(ANCHOR, add_special_tokens=special).input_ids for special in (False, True))
-        before = whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)]
-        first = self.tokenizer(self.wording.first, add_special_tokens=False).input_ids
-        return [] if first[: len(before)] == before else before
-
-    @cached_property
-    def ends(self) -> frozenset[int]:
-        """Ids of the tokens that end an answer, by the tokenizer and the configurations of model and generation."""
-        places = (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))
-        named = [getattr(place, "eos_token_id", None) for place in places]
-        named.append(self.encode(self.wording.later)[0] if self.wording != PLAIN else None)  # a chat's turn ends so
-        return frozenset(e for end in named for e in (end if isinstance(end, list) else [end]) if e is not None)
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text as it stands in the middle of a longer one: no BOS, no added leading space.
-
-        Raises:
-            WhoknowsError: the tokenizer merges the text with what stands before it.
-        """
-        return self.encode_all([text])[0]
-
-    def encode_all(self, texts: list[str], before: str = ANCHOR, **options) -> list[list[int]]:
-        """The same for many texts at once, each as it stands after `before`; options are those of the tokenizer."""
-        if not texts:
-            return []
-        pieces = [before, *(before + text for text in texts)]
-        start, *encoded = self.tokenizer(pieces, add_special_tokens=False, **options).input_ids
-        for text, ids in zip(texts, encoded):
-            if ids[: len(start)] != start:
-                raise WhoknowsError(
-                    f"the tokenizer of {self.tokenizer.name_or_path} does not keep {text[:20]!r} apart "
-                    "from the text before it"
-                )
-        return [ids[len(start) :] for ids in encoded]
-
-    @cached_property
-    def _control(self) -> re.Pattern:
-        """What a control token of the tokenizer looks like."""
-        special = [re.escape(token.content) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        return re.compile("|".join(sorted(special, reverse=True)) or "(?!)")  # a longer one before what it begins with
-
-    def _encode_pieces(self, texts: list[list[str]], before: str = ANCHOR) -> list[list[int]]:
-        """Ids of texts in pieces: every second one is somebody's text, in which control tokens are text, too."""
-        if self.wording == PLAIN:
-            return self.encode_all(["".join(pieces) for pieces in texts], before, split_special_tokens=True)
-        marked = [
-            [mark_control_tokens(piece, self._control) if k % 2 else piece for k, piece in enumerate(pieces)]
-            for pieces in texts
-        ]
-        return self.encode_all(["".join(pieces) for pieces in marked], before, sanitize_control_tokens=True)
-
-    def examples(self, questions: list[str], answers: list[str]) -> list[int]:
-        """Ids of answered questions, with BOS, after which another question may come."""
-        words = self.wording
-        opened = [words.first, *[words.end + words.later] * len(questions)]
-        pieces = [piece for begin, q, a in zip(opened, questions, answers) for piece in (begin, q, words.given, a)]
-        return self.start() + (self._encode_pieces([[*pieces, words.end]])[0] if pieces else [])
-
-    def questions(self, texts: list[str], after_examples: bool = False) -> list[list[int]]:
-        """Ids of `Question: …\\nAnswer:` without BOS, or what stands for it in a chat, for each text."""
-        begin = self.wording.later if after_examples else self.wording.first
-        return self._encode_pieces([[begin, text, self.wording.asked] for text in texts])
-
-    def answers(self, texts: list[str]) -> list[list[int]]:
-        """Ids of answers with the space that follows `Answer:`.
-
-        An empty answer is that space, or a line end where a space alone is no token.
-        """
-        encoded = self._encode_pieces([[self.wording.lead, text] for text in texts], self.wording.before)
-        return [ids or self.encode("\n") for ids in encoded]
-
-    def question(self, text: str) -> list[int]:
-        """See `questions`."""
-        return self.questions([text])[0]
-
-    def answer(self, text: str) -> list[int]:
-        """See `answers`."""
-        return self.answers([text])[0]
-
-    @cached_property
-    def query(self) -> list[int]:
-        """Ids of the question, after an answer, whether it is correct."""
-        return self.encode(self.wording.query)
-
-    @cached_property
-    def choices(self) -> tuple[int, int]:
-        """Ids of the tokens for no and yes as they stand after the query.
-
-        Raises:
-            WhoknowsError: one of them is not a single token, so the two cannot be compared.
-        """
-        texts = [f"{self.wording.lead}{choice}" for choice in ("i", "ii")]
-        no, yes = self.encode_all(texts, self.wording.before)
-        if len(no) != 1 or len(yes) != 1 or no == yes:
-            raise WhoknowsError(
-                f"the tokenizer of {self.tokenizer.name_or_path} splits {texts[0]!r} or {texts[1]!r} "
-                f"into {no} and {yes}: lora_prompt and zero_shot need two single tokens; use another model as reader"
-            )
-        return no[0], yes[0]
-
-
-def _blocks(module: nn.Module, depth: int) -> nn.ModuleList | None:
-    """The list of so many blocks within a module, if there is one."""
-    return next((part for part in module.modules() if isinstance(part, nn.ModuleList) and len(part) == depth), None)
-
-
-class _Decoded:
-    """A decoder's output that has final hidden states and nothing else."""
-
-    def __init__(self, last: torch.Tensor):
-        self.last_hidden_state = last
-
-    def __getitem__(self, index):
-        return (self.last_hidden_state,)[index]
-
-    def __getattr__(self, name: str) -> None:
-        return None
-
-
-@contextmanager
-def _standing_in(module: nn.Module, forward: Callable) -> Iterator[None]:
-    """Inside, a function replaces the module's forward pass."""
-    usual = vars(module).get("forward")  # accelerate puts one there
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if usual is not None:
-            module.forward = usual
-
-
-def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[str]:
-    """Names of the linear modules of a model's blocks that get an adapter.
-
-    Args:
-        model: without adapters; its weights are not looked at.
-        wanted: their names, or `all-linear`.
-        first: the lowest block with adapters.
-
-    Raises:
-        WhoknowsError: the blocks have no linear module of that name.
-    """
-    try:
-        blocks = Reader(model, None).layers[first:]
-    except LookupError as error:
-        raise WhoknowsError(
-            f"lora_prompt: {model.config._name_or_path} cannot be trained: {error}; use another model as reader"
-        ) from None
-    modules = [named for block in blocks for named in block.named_modules()]
-    known = list(dict.fromkeys(name.rpartition(".")[2] for name, module in modules if isinstance(module, LINEAR)))
-    chosen = known if wanted == "all-linear" else list(wanted)
-    for name in chosen:
-        if name not in known:
-            raise WhoknowsError(
-                f"lora_prompt.targets: the blocks of {model.config._name_or_path} have no linear module {name!r}; "
-                f"theirs are {', '.join(known) or 'none'}: name some of those in the grid, or write all-linear"
-            )
-    return chosen
 
 
 def _resolve(source: str) -> str:
@@ -464,8 +209,3 @@ def check(source: str, wanted: list[str] | str | None, first_layer: float) -> No
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
         targets(model, wanted, first_block(config.get_text_config().num_hidden_layers, first_layer))
-
-
-def first_block(depth: int, share: float) -> int:
-    """The lowest block with an adapter: `share` of the way up a decoder, 0 for all blocks; the last at most."""
-    return min(round(depth * share), depth - 1)

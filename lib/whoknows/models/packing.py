@@ -17,7 +17,8 @@ from torch import nn
 from whoknows import WhoknowsError
 from whoknows.data.positions import FIRST, LAST, MEAN, QUERY, QUESTION
 from whoknows.data.rows import aligned, every
-from whoknows.models.loading import Reader, send
+from whoknows.models.batching import send
+from whoknows.models.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -95,24 +96,6 @@ def _as_read(mask: torch.Tensor, reader: Reader) -> torch.Tensor:
         return mask
     kind = reader.model.dtype
     return torch.zeros(mask.shape, dtype=kind, device=mask.device).masked_fill_(~mask, torch.finfo(kind).min)
-
-
-def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
-    """Indices in order of length, cut so that rows times the longest row stays within the token budget."""
-    parts: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if not parts or (len(parts[-1]) + 1) * lengths[parts[-1][0]] > batch_tokens:
-            parts.append([])
-        parts[-1].append(index)
-    return parts
-
-
-def of_one_length(lengths: list[int]) -> list[list[int]]:
-    """Indices of texts, grouped by length: texts of one length need no padding."""
-    groups: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        groups.setdefault(length, []).append(index)
-    return [groups[length] for length in sorted(groups)]
 
 
 def upper(reader: Reader, first: int) -> nn.Module:

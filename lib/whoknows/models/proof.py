@@ -26,8 +26,8 @@ from whoknows import WhoknowsError
 from whoknows.data import cache, files, sources
 from whoknows.models.decoding import alone, final, hidden_states, last_hidden_state, together
 from whoknows.models.generation import Prefix, prefix_ids
-from whoknows.models.loading import Reader
 from whoknows.models.packing import PackedExample
+from whoknows.models.reader import Reader
 
 # Largest difference that rounding explains, as a share of what is compared: the two ways add in different orders in
 # each block. Where it fits into memory a proof is made in float32, so that no difference hides in the rounding.

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 from whoknows.data import cache
 from whoknows.data.prompts import QUERY, as_choice
-from whoknows.models.loading import Reader
+from whoknows.models.reader import Reader
 
 START, END, UNKNOWN, PAD = "<s>", "</s>", "<unk>", "<pad>"
 WORDS = (

@@ -17,7 +17,7 @@ from whoknows.data.questions import SHOT
 from whoknows.models import proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.generation import Prefix, Written, prefix_ids
-from whoknows.models.loading import Reader
+from whoknows.models.reader import Reader
 from whoknows.stages import judge, resume
 from whoknows.stages.answered import without_examples
 

@@ -20,8 +20,8 @@ from whoknows.estimators import hidden
 from whoknows.models import proof
 from whoknows.models.batching import TokenBudget
 from whoknows.models.forward import Features, extract
-from whoknows.models.loading import Reader, first_block
 from whoknows.models.packing import PackedBatch, pack
+from whoknows.models.reader import Reader, first_block
 from whoknows.stages import resume
 
 TRUNK, NONE = "trunk.safetensors", -1  # the second is the block of the cached activations that do not exist

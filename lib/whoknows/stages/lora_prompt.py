@@ -20,8 +20,8 @@ from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
 from whoknows.evaluation.auroc import counts, mean_auroc
 from whoknows.models import distributed, loading
-from whoknows.models.loading import Reader, first_block
 from whoknows.models.packing import pack
+from whoknows.models.reader import Reader, first_block
 from whoknows.stages import extract, resume
 from whoknows.stages.trainable import leave_out, untrainable, why_not
 

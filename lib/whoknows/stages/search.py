@@ -20,7 +20,7 @@ from whoknows.estimators.hidden import load_hidden
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.probe import Logistic
 from whoknows.models import distributed, loading
-from whoknows.models.loading import Reader
+from whoknows.models.reader import Reader
 from whoknows.stages import probe as probe_stage
 from whoknows.stages import resume
 from whoknows.stages.lora_prompt import prepare

@@ -24,9 +24,9 @@ from whoknows.data import adapters, files, sources, tables
 from whoknows.data.positions import LAST
 from whoknows.estimators.probe import CLASSIFIERS
 from whoknows.models import forward, loading, proof
-from whoknows.models.batching import MOST, TokenBudget
-from whoknows.models.loading import Reader
-from whoknows.models.packing import PackedBatch, PackedExample, batches
+from whoknows.models.batching import MOST, TokenBudget, batches
+from whoknows.models.packing import PackedBatch, PackedExample
+from whoknows.models.reader import Reader
 from whoknows.use import cards, share
 
 PASS_TOKENS = 512  # rows times columns of one pass on a CPU, where more bring nothing but padding
