@@ -1,16 +1,16 @@
-"""How well confidences fit grades: one function a metric, from arrays alone.
+"""How well confidences fit grades: one function a metric, from arrays alone; `scores` makes tables of them.
 
 Confidences are log-odds that an answer is right, shape [n]; one that is NaN raises a WhoknowsError. Grades are bool,
-shape [n]. `scores` makes tables of them.
+shape [n]. Without answers a metric is NaN.
 
-`resampled` gives some of them for many resamples at once, in which an answer counts as often as it was drawn: the same
-as the functions give for the answers repeated so often. A percentile interval of ECE, of any kind, would mislead. ECE
-is a mean of absolute values, which chance in the choice of answers biases upwards, and a resample does so once more:
-the interval lies too high, and above the value itself where an estimator is calibrated well. The metrics in `RESAMPLED`
-have no such bias (`tests/evaluation/test_resampled.py` counts how often the intervals of both cover the true value).
+`resampled` gives some of them for many resamples at once, as the functions do for answers repeated as often as they
+were drawn. ECE, of any kind, is not among them. It is a mean of absolute values, which chance in the choice of answers
+biases upwards, and a resample does so once more: its percentile interval would lie too high
+(`tests/evaluation/test_resampled.py` counts how often the intervals cover the true value).
 """
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, wraps
 
 import numpy as np
 from scipy.special import expit
@@ -25,8 +25,20 @@ LEAST = 0.001  # no bandwidth below
 EMPTY = 1e-4  # added to the density
 
 
+def _of_answers(metric: Callable) -> Callable[..., float]:
+    """A metric of confidences and grades that are checked; NaN if there are none."""
+
+    @wraps(metric)
+    def of_checked(logit, correct, *others, **options) -> float:
+        logit, correct = checked(logit, correct)
+        return metric(logit, correct, *others, **options) if correct.size else float("nan")
+
+    return of_checked
+
+
+@_of_answers
 def smooth_ece(logit: np.ndarray, correct: np.ndarray) -> float:
-    """Smooth calibration error of P(correct), in [0, 1]; NaN without answers.
+    """Smooth calibration error of P(correct), in [0, 1].
 
     Błasiok and Nakkiran, *Smooth ECE*, 2023 (arXiv 2309.12236): the residuals P(correct) - grade are smoothed over
     P(correct) with a Gaussian that is reflected at 0 and at 1; the error is the mean absolute value of what is left, at
@@ -34,9 +46,6 @@ def smooth_ece(logit: np.ndarray, correct: np.ndarray) -> float:
     prepared once. Kernel, mesh and search are those of the authors' package, relplot, so that values can be compared:
     its kernel ends at half the interval, and what lies on 0 or 1 itself is not reflected.
     """
-    logit, correct = checked(logit, correct)
-    if not correct.size:
-        return float("nan")
     confidence = expit(logit)
     spectra = np.stack(
         [_spectrum(_shared_out(confidence, values)) for values in (confidence - correct, np.ones_like(confidence))]
@@ -82,30 +91,24 @@ def _kernel(bandwidth: float) -> tuple[np.ndarray, np.ndarray]:
 BINS = 10
 
 
+@_of_answers
 def brier(logit: np.ndarray, correct: np.ndarray) -> float:
-    """Mean squared distance of P(correct) from the grade (Brier, 1950), in [0, 1]; NaN without answers."""
-    logit, correct = checked(logit, correct)
-    return float(np.mean((expit(logit) - correct) ** 2)) if correct.size else float("nan")
+    """Mean squared distance of P(correct) from the grade (Brier, 1950), in [0, 1]."""
+    return float(np.mean((expit(logit) - correct) ** 2))
 
 
+@_of_answers
 def log_loss(logit: np.ndarray, correct: np.ndarray) -> float:
     """Mean negative log-probability of the grade, in nats; infinite if an answer was certain and it was wrong."""
-    logit, correct = checked(logit, correct)
-    return float(np.mean(np.logaddexp(0, np.where(correct, -logit, logit)))) if correct.size else float("nan")
+    return float(np.mean(np.logaddexp(0, np.where(correct, -logit, logit))))
 
 
+@_of_answers
 def ece(logit: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
-    """Expected calibration error of P(correct), in bins of equal width over [0, 1].
+    """Expected calibration error of P(correct), in [0, 1], in bins of equal width over [0, 1].
 
     Naeini, Cooper and Hauskrecht, 2015, on P(correct) instead of the top class's probability.
-
-    Args:
-        bins: number of bins; confidences of exactly 0 and 1 fall in the first and the last.
-
-    Returns:
-        A value in [0, 1], or NaN where there are no answers.
     """
-    logit, correct = checked(logit, correct)
     confidence = expit(logit)
     return _binned(confidence, correct, equal_width(confidence, bins))
 
@@ -115,30 +118,25 @@ def equal_width(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
     return np.minimum((confidence * bins).astype(int), bins - 1)
 
 
+@_of_answers
 def ece_equal_mass(logit: np.ndarray, correct: np.ndarray, bins: int = BINS) -> float:
     """Expected calibration error in bins of equally many answers (Nguyen and O'Connor, 2015).
 
     Equal confidences are never parted: a tie belongs to the bin of its middle rank.
     """
-    logit, correct = checked(logit, correct)
     _, place, counts = np.unique(logit, return_inverse=True, return_counts=True)
     middle = (np.cumsum(counts) - counts / 2)[place]
-    return _binned(expit(logit), correct, (middle * bins / max(1, correct.size)).astype(int))
+    return _binned(expit(logit), correct, (middle * bins / correct.size).astype(int))
 
 
 def _binned(confidence: np.ndarray, correct: np.ndarray, which: np.ndarray) -> float:
-    if not correct.size:
-        return float("nan")
     return float(np.abs(np.bincount(which, weights=confidence - correct)).sum() / correct.size)
 
 
 def risk_coverage(logit: np.ndarray, correct: np.ndarray) -> np.ndarray:
     """Share of wrong answers among the k most confident ones, for k = 1 … n (El-Yaniv and Wiener, 2010).
 
-    Among equal confidences the order is chance, and the value is its mean.
-
-    Returns:
-        Shape [n]; the coverage of place k is (k + 1) / n.
+    Among equal confidences the order is chance, and the value is its mean. Shape [n].
     """
     logit, correct = checked(logit, correct)
     order = np.argsort(-logit, kind="stable")
@@ -147,44 +145,39 @@ def risk_coverage(logit: np.ndarray, correct: np.ndarray) -> np.ndarray:
     return np.cumsum(wrong[place]) / np.arange(1, correct.size + 1)
 
 
+@_of_answers
 def aurc(logit: np.ndarray, correct: np.ndarray) -> float:
-    """Area under the risk-coverage curve (Geifman and others, 2019): lower is better; NaN without answers."""
-    curve = risk_coverage(logit, correct)
-    return float(curve.mean()) if curve.size else float("nan")
+    """Area under the risk-coverage curve (Geifman and others, 2019): lower is better."""
+    return float(risk_coverage(logit, correct).mean())
 
 
+@_of_answers
 def prr(logit: np.ndarray, correct: np.ndarray) -> float:
     """Prediction rejection ratio (Malinin and Gales, 2021): 1 for a perfect order, 0 for chance, below it for worse.
 
     The area between the risk-coverage curve and that of chance, over the same area for the perfect order.
     """
-    logit, correct = checked(logit, correct)
     if one_class(correct):
         return float("nan")
     chance, best = 1 - correct.mean(), aurc(correct.astype(float), correct)
     return float((chance - aurc(logit, correct)) / (chance - best))
 
 
+@_of_answers
 def best_threshold(logit: np.ndarray, correct: np.ndarray) -> float:
     """The confidence at or above which to call an answer right, so that most grades are met; for validation answers.
 
-    Returns:
-        One of the confidences, or infinity (call all wrong); of equally good ones the highest. NaN without answers.
+    One of the confidences, or infinity (call all wrong); of equally good ones the highest.
     """
-    logit, correct = checked(logit, correct)
-    if not correct.size:
-        return float("nan")
     values, place = np.unique(-logit, return_inverse=True)
     gained = np.cumsum(np.bincount(place, weights=np.where(correct, 1, -1)))
     return float("inf") if gained.max() <= 0 else float(-values[gained.argmax()])
 
 
+@_of_answers
 def threshold_accuracy(logit: np.ndarray, correct: np.ndarray, threshold: float) -> float:
-    """Share of answers that are called rightly; NaN without answers or threshold."""
-    logit, correct = checked(logit, correct)
-    if not correct.size or np.isnan(threshold):
-        return float("nan")
-    return float(np.mean((logit >= threshold) == correct))
+    """Share of answers that are called rightly; NaN if the threshold is."""
+    return float("nan") if np.isnan(threshold) else float(np.mean((logit >= threshold) == correct))
 
 
 RESAMPLED = ("brier", "log_loss", "threshold_accuracy", "aurc", "prr")
