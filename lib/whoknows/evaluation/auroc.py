@@ -35,15 +35,8 @@ def counts(correct: np.ndarray) -> dict[str, int]:
 def auroc(logit: np.ndarray, correct: np.ndarray) -> float:
     """Chance that a right answer gets a higher confidence than a wrong one; ties count half.
 
-    The Mann-Whitney form of the area under the ROC curve (Hanley and McNeil, 1982).
-
-    Args:
-        logit: confidences, shape [n]; any monotone scale gives the same value.
-        correct: grades, shape [n], bool.
-
-    Returns:
-        A value in [0, 1], or NaN where only one class is there (see `one_class`): 0.5 would
-        say that something was measured.
+    The Mann-Whitney form of the area under the ROC curve (Hanley and McNeil, 1982), of confidences [n], on any scale,
+    and grades [n]. NaN where only one class is there: 0.5 would say that something was measured.
 
     Raises:
         WhoknowsError: a confidence is NaN.
@@ -57,11 +50,7 @@ def auroc(logit: np.ndarray, correct: np.ndarray) -> float:
 
 
 def mean_auroc(logit: np.ndarray, correct: np.ndarray, task: np.ndarray) -> float:
-    """AUROC within each task, averaged over the tasks that have both classes; NaN where none has.
-
-    Args:
-        logit, correct, task: confidences, grades and task names, shape [n] each.
-    """
+    """AUROC within each task, averaged over the tasks that have both classes, from [n] each; NaN where none has."""
     logit, correct, task = np.asarray(logit), np.asarray(correct, dtype=bool), np.asarray(task)
     values = [auroc(logit[task == name], correct[task == name]) for name in np.unique(task)]
     values = [value for value in values if not np.isnan(value)]
@@ -79,8 +68,9 @@ def by_task(rows: pd.DataFrame) -> pd.DataFrame:
     keys, lines = ["method", *several, "scored", "task"], []
     for key, group in rows[rows["split"] == "test"].groupby(keys, sort=False):
         correct = group["correct"].to_numpy(bool)
-        right, reason = int(correct.sum()), too_few(int(correct.sum()), int((~correct).sum()))
-        lines.append((*key, np.nan if reason else auroc(group["logit"], correct), correct.size, right, reason))
+        reason = too_few(**counts(correct))
+        value = np.nan if reason else auroc(group["logit"], correct)
+        lines.append((*key, value, correct.size, int(correct.sum()), reason))
     table = pd.DataFrame(lines, columns=[*keys, "auroc", "n", "n_right", "reason"])
     return table if (table["reason"] != "").any() else table.drop(columns="reason")
 

@@ -36,10 +36,8 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict], readers: S
     """Every value, with its interval, and its difference from what it is compared with.
 
     Args:
-        rows: rows of any methods; those of `decisions.METHODS` count.
-        models: the grid's, in its order.
-        tasks: the grid's tasks, dicts with name and role.
-        readers: see `cells.native_rows`.
+        rows: of any methods; those of `decisions.METHODS` count.
+        models, tasks: the grid's, in its order; for `readers` see `cells.native_rows`.
 
     Returns:
         part, scored, other (the other model, where there are two), method (or more than one, with `decisions.AND`
@@ -155,10 +153,9 @@ def _selections(rows: pd.DataFrame) -> Iterator[dict]:
         as_many = {}
         if BASELINE in given:
             count = given[BASELINE].sum()
-            as_many = {
-                method: np.mean([decisions.most_confident(table[method], count) for table in tables.values()], axis=0)
-                for method in methods
-            }
+            for method in methods:
+                each = [decisions.most_confident(table[method], count) for table in tables.values()]
+                as_many[method] = np.mean(each, axis=0)
         values = {COVERAGE: {method: decisions.mean(share, weights) for method, share in given.items()}}
         for measure, shares in {RIGHT: given, EQUAL: as_many}.items():
             values[measure] = {method: _right(share, correct, weights) for method, share in shares.items()}
@@ -196,14 +193,10 @@ def _pair(native: dict[str, pd.DataFrame]) -> Iterator[dict]:
 
 def _picks(models: tuple, sides: list, methods: list[str], right: list, weights: np.ndarray, rarer: int) -> Iterator:
     alone = [decisions.mean(grades, weights) for grades in right]
-    known = zip(
-        (*map(ALONE.format, models), ORACLE),
-        (SINGLE, SINGLE, ORACLE),
-        (*alone, decisions.mean(np.maximum(*right), weights)),
-    )
     line, likelihood = {"part": PICK, "measure": ACCURACY}, None
-    for name, kind, value in known:
-        yield line | {"method": name, "kind": kind} | _value(value)
+    for model, value in zip(models, alone):
+        yield line | {"method": ALONE.format(model), "kind": SINGLE} | _value(value)
+    yield line | {"method": ORACLE, "kind": ORACLE} | _value(decisions.mean(np.maximum(*right), weights))
     why = _unsettled(pd.concat([rows for rows, _ in sides]))
     for method in methods:
         seeds = sides[0][1]
@@ -226,9 +219,8 @@ def _handed_on(
     for share in SHARES:
         yield line | {"method": RANDOM, "measure": ACCURACY, "at": share} | _value(first + share * (last - first))
     for method in methods:
-        by_seed = [
-            decisions.handed_on(table[method], right[1] - right[0], weights, SHARES) for table in tables.values()
-        ]
+        gain = right[1] - right[0]
+        by_seed = [decisions.handed_on(table[method], gain, weights, SHARES) for table in tables.values()]
         gained, area = (np.mean(values, axis=0) for values in zip(*by_seed))
         values = np.vstack([first + gained, area - (last - first) / 2])
         for at, (share, value) in enumerate(zip((*SHARES, np.nan), values)):

@@ -37,11 +37,9 @@ def resampled_auroc(right: np.ndarray, wrong: np.ndarray, mine: np.ndarray, thei
     """AUROC of every resample: of all weighted pairs of a right and a wrong answer, the share in order, ties half.
 
     Args:
-        right, wrong: confidences of the right answers, shape [r], and of the wrong ones, shape [w].
-        mine, theirs: how often each of these is in each resample, [times, r] and [times, w].
-
-    Returns:
-        [times]; NaN where a resample has one class only.
+        right, wrong: confidences of the right answers, [r], and of the wrong ones, [w].
+        mine, theirs: how often each of these is in each resample, [times, r] and [times, w]; NaN comes out of one that
+            has one class only.
     """
     order = (right > wrong[:, None]).astype(np.float32) + np.float32(0.5) * (right == wrong[:, None])
     with np.errstate(invalid="ignore"):
@@ -49,14 +47,10 @@ def resampled_auroc(right: np.ndarray, wrong: np.ndarray, mine: np.ndarray, thei
 
 
 def samples(rows: pd.DataFrame, times: int = DRAWS, pooled: bool = False) -> pd.DataFrame:
-    """AUROC of every resample of each (method, reader, trained_on, scored, seed, task).
+    """AUROC of each (method, reader, trained_on, scored, seed, task), from its test rows: a column for each resample.
 
     Args:
-        rows: rows of any methods; those of the split "test" count.
         pooled: throws all tasks together, as one named "all"; each is still drawn by itself.
-
-    Returns:
-        A line for each, with a column for each resample; the questions of a task are the same ones for all lines.
     """
     values = {
         key: resampled_auroc(logit[correct], logit[~correct], weights[correct].T, weights[~correct].T)
@@ -66,11 +60,7 @@ def samples(rows: pd.DataFrame, times: int = DRAWS, pooled: bool = False) -> pd.
 
 
 def metric_samples(rows: pd.DataFrame, fitted: dict, times: int = DRAWS) -> dict[str, pd.DataFrame]:
-    """Each of `metrics.RESAMPLED` as `samples` returns AUROC, of the same draws.
-
-    Args:
-        fitted: as `scores.fit_all` returns; its thresholds are the same in all resamples.
-    """
+    """Each of `metrics.RESAMPLED` as `samples` returns AUROC, of the same draws, at the thresholds of `fit_all`."""
     values = {
         key: metrics.resampled(logit, correct, weights, fitted[(*key[:3], key[4], key[3])].threshold)
         for key, logit, correct, weights in _drawn(rows, times)
@@ -107,13 +97,7 @@ def _lines(values: dict[tuple, np.ndarray], times: int) -> pd.DataFrame:
 def by_cell(samples: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     """Resampled within-task means of each (method, reader, trained_on, scored): over tasks, then over seeds.
 
-    Args:
-        samples: as `samples` returns.
-        tasks: the tasks of a test set.
-
-    Returns:
-        A line for each cell with a column for each resample. A task without both classes in a resample is left
-        out of that mean, as it is where the cell itself is measured.
+    A task without both classes in a resample is left out of that mean, as it is where the cell itself is measured.
     """
     asked = samples[samples.index.get_level_values("task").isin(tasks)]
     return asked.groupby([*CELL, "seed"]).mean().groupby(CELL).mean()
@@ -132,12 +116,9 @@ def p_value(differences: np.ndarray) -> float:
 
 
 def p_below(differences: np.ndarray, margin: float) -> float:
-    """p-value of a difference of at least `margin`: twice its share of resamples, never 0.
+    """p-value of a difference of at least `margin`, from [times]: twice its share of resamples, never 0.
 
-    Twice, as one end of a two-sided interval would have it.
-
-    Args:
-        differences: [times]; NaN are left out, and NaN is the value if there is nothing else.
+    Twice, as one end of a two-sided interval would have it. NaN are left out; NaN if there is nothing else.
     """
     kept = differences[~np.isnan(differences)]
     return float(min(1.0, 2 * ((kept >= margin).sum() + 1) / (len(kept) + 1))) if kept.size else float("nan")
@@ -154,17 +135,13 @@ def holm(p_values: pd.Series) -> pd.Series:
 
 
 def hypothesis(weights: dict[tuple, float]) -> str:
-    """What a contrast of cells says is zero: one text for all its multiples, mirrored ones among them.
-
-    Args:
-        weights: of each cell, (method, reader, trained_on, scored).
-    """
+    """What a contrast of cells says is zero: one text for all its multiples, mirrored ones among them."""
     first = weights[min(weights)]
     return written({cell: weight / first for cell, weight in weights.items()})
 
 
 def written(weights: dict[tuple, float]) -> str:
-    """A contrast of cells as one text."""
+    """A contrast, the weights of cells (method, reader, trained_on, scored), as one text."""
     return " ".join(f"{weight:+g} {'/'.join(cell)}" for cell, weight in sorted(weights.items()))
 
 
@@ -175,8 +152,7 @@ def contrasts(
 
     Args:
         asked: for each the weight of its cells, (method, reader, trained_on, scored).
-        cells: as `cells.measure` returns for one test set, by cell.
-        draws: as `by_cell` returns.
+        cells: as `cells.measure` returns for one test set, by cell; `draws` as `by_cell` returns.
 
     Returns:
         (hypothesis, estimate, n_rarer (the fewest answers of one class in a cell) and unsettled of each, missing where

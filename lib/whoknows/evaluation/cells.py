@@ -32,10 +32,8 @@ def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: 
     """The rows under a folder that a grid has: those of models, methods and seeds that it no longer has are left out.
 
     Args:
-        folder: the folder rows/ or controls/ of a run; what is not there yet is left out.
-        models: names.
+        folder: rows/ or controls/ of a run; what is not there yet is left out.
         methods: trained methods, "probe" for both kinds of it; what needs no training is always read.
-        seeds: of what is trained.
 
     Raises:
         WhoknowsError: a file is damaged, or rows contradict each other.
@@ -54,8 +52,7 @@ def check(rows: pd.DataFrame) -> None:
     """Refuse rows that cannot all be true: a file of another run, or scored and trained on swapped.
 
     Raises:
-        WhoknowsError: an answer has two grades, or a question is in the test split and in another; the sentence says
-            which.
+        WhoknowsError: an answer has two grades, or a question is in the test split and in another.
     """
     remedy = "delete results/<grid>/rows and run make book again"
     grades = rows.groupby(["scored", "question_id"])["correct"].nunique()
@@ -69,12 +66,7 @@ def check(rows: pd.DataFrame) -> None:
 
 
 def own_reader(scored: pd.Series, readers: Sequence[str] = ()) -> pd.Series:
-    """Who reads a model's answers where it is with its own: the model itself, or the first of those that read.
-
-    Args:
-        scored: names of models.
-        readers: the models that read; if there are none, all do.
-    """
+    """Who reads a model's answers where it is with its own: itself, or the first of `readers`, if not all read."""
     return scored.where(scored.isin(readers), readers[0]) if readers else scored
 
 
@@ -111,7 +103,7 @@ def first_test_set(tasks: list[dict], rows: pd.DataFrame) -> tuple[str, list[str
 
 
 def _categories(name: str, members: list[str]) -> dict[str, list[str]]:
-    """The four categories of MMLU as test sets of their own; nothing for any other task."""
+    """The four categories of MMLU as test sets; nothing for any other task."""
     if name not in ("mmlu", "mmlu_mc"):
         return {}
     labels = {category: f"{name}, {category}" for category in (*CATEGORIES, "STEM")}
@@ -124,9 +116,8 @@ def measure(
     """Every cell on every test set: within-task means, pooled beside them, averaged over seeds.
 
     Args:
-        rows: rows of any methods, as `plateau.mark` returns if it is to be known whose training ended too early.
+        rows: of any methods, as `plateau.mark` returns if it is to be known whose training ended too early.
         scores: `scores.by_task` of those rows; measures that it leaves out are not pooled either.
-        tasks: the grid's tasks, dicts with name and role.
         samples: `bootstrap.samples` of those rows, if they are there already.
 
     Returns:
@@ -158,23 +149,14 @@ def measure(
 
 
 def on_tasks(rows: pd.DataFrame, tasks: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Each cell's AUROC on some tasks, as `measure` has it, and the same of its resamples.
-
-    Returns:
-        (auroc, n and n_rarer by cell; what `bootstrap.by_cell` returns).
-    """
+    """Each cell's auroc, n and n_rarer on some tasks, as `measure` has them, and `bootstrap.by_cell` of them."""
     by_cell = within_task(by_task(rows, only_auroc=True), tasks).groupby(CELL)
-    return by_cell.agg({"auroc": "mean", "n": "min", "n_rarer": "min"}), bootstrap.by_cell(
-        bootstrap.samples(rows), tasks
-    )
+    values = by_cell.agg({"auroc": "mean", "n": "min", "n_rarer": "min"})
+    return values, bootstrap.by_cell(bootstrap.samples(rows), tasks)
 
 
 def enough(cells: pd.DataFrame) -> pd.DataFrame:
-    """Cells as pages show them: what rests on too few right or wrong answers has no values, and its reason says so.
-
-    Args:
-        cells: as `measure` returns.
-    """
+    """Cells as pages show them: what rests on too few right or wrong answers has a reason and no values."""
     few = cells["auroc"].notna() & (cells["n_rarer"] < MIN_PER_CLASS)
     why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
     measures = {*MEASURES} - {"accuracy", "commoner_accuracy"}  # those say no more than n_right and n do
@@ -195,10 +177,6 @@ def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
 
     Reading A keeps reader == trained_on and puts the scored model on y ("model"). Reading B keeps reader == scored and
     puts that model on y. "all" keeps everything and puts scored and reader on y, in two lines. All put trained_on on x.
-
-    Args:
-        cells: any table with the columns reader, trained_on and scored.
-        reading: "A", "B" or "all".
 
     Returns:
         The lines of that slice with the columns model (y) and reading added; x is trained_on.
@@ -222,9 +200,7 @@ def heatmap_table(
 
     Args:
         cells: as `measure` returns.
-        models: the models on both axes.
-        tasks: the grid's tasks, dicts with name and role.
-        readers: the models that read; None for all.
+        models: those on both axes; `readers` those that read, None for all.
 
     Returns:
         The columns of `measure`, reading and model: one line per (test_set, reading, method, model, trained_on). A

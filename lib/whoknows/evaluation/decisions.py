@@ -26,9 +26,7 @@ AND = " + "  # between the names of the methods of a stack
 def side_by_side(rows: pd.DataFrame, seed: int, split: str) -> pd.DataFrame:
     """The answers that all methods scored with one seed: correct and each method's logit, by task and question_id.
 
-    Args:
-        rows: each method once, with its seeds; what was not trained counts for every seed. They are of one scored
-            model.
+    The rows are of one scored model, each method once, with its seeds; what was not trained counts for every seed.
 
     Raises:
         WhoknowsError: a confidence is NaN.
@@ -43,8 +41,7 @@ def side_by_side(rows: pd.DataFrame, seed: int, split: str) -> pd.DataFrame:
 def tested(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
     """By seed, what `side_by_side` returns of the test answers that all methods scored with every seed.
 
-    Args:
-        rows: as `side_by_side` takes; the seeds are those that all trained methods have, if any was trained.
+    The seeds are those that all trained methods have, if any was trained.
     """
     trained = rows[rows["trained_on"] != ""]
     by_method = [{*seeds} for _, seeds in (rows if trained.empty else trained).groupby("method")["seed"]]
@@ -79,9 +76,6 @@ def stacked(rows: pd.DataFrame) -> pd.DataFrame:
     The likelihood is put together with each other method, and then all methods are. A regression, with scikit-learn's
     usual penalty on logits of unit variance, is fitted for each seed on the validation answers that all methods scored.
 
-    Args:
-        rows: as `side_by_side` takes.
-
     Returns:
         Rows, whose method has the names of what was put together with `AND` between them, with n_validation. There are
         none without a likelihood and another method; a seed with too few validation answers of a class is left out.
@@ -114,12 +108,11 @@ def threshold(logit: np.ndarray, correct: np.ndarray, right: float, least: int =
     The empirical form of selective classification (Geifman and El-Yaniv, 2017), with no bound on the true share.
 
     Args:
-        logit, correct: confidences and grades, shape [n].
-        right: the share that is wanted.
-        least: a share of fewer answers than these does not count.
+        logit, correct: confidences and grades, [n]. Equal confidences are not parted.
+        right: the share that is wanted; one of fewer than `least` answers does not count.
 
     Returns:
-        One of the confidences, infinity where none will do, or NaN without answers. Equal confidences are not parted.
+        One of the confidences, infinity where none will do, or NaN without answers.
     """
     logit, correct = checked(logit, correct)
     if not correct.size:
@@ -131,11 +124,7 @@ def threshold(logit: np.ndarray, correct: np.ndarray, right: float, least: int =
 
 
 def question_weights(questions: pd.MultiIndex) -> np.ndarray:
-    """How often each of some test questions counts: [n, 1 + times], first as it is, once, then in each resample.
-
-    Args:
-        questions: task and question_id, in their order.
-    """
+    """How often each of some test questions counts: [n, 1 + times], first as it is, once, then in each resample."""
     drawn = bootstrap.question_weights(questions.to_frame(index=False).assign(split="test")).to_numpy()
     return np.column_stack([np.ones(len(drawn), np.float32), drawn])
 
@@ -143,20 +132,16 @@ def question_weights(questions: pd.MultiIndex) -> np.ndarray:
 def mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """Mean over questions of [n] values, as it is and in each resample: [1 + times]; NaN where nothing counts.
 
-    Args:
-        weights: as `question_weights` returns, or these times the share in which a question counts.
+    The weights are `question_weights`, or these times the share in which a question counts.
     """
     with np.errstate(invalid="ignore"):
         return (values @ weights) / weights.sum(axis=0)
 
 
 def answered(rows: pd.DataFrame, tables: dict[int, pd.DataFrame], method: str, right: float) -> np.ndarray:
-    """In what share of the seeds each test question is answered, at the threshold that validation chooses; [n].
+    """In what share of the seeds each test question is answered, [n], at the `threshold` that validation chooses.
 
-    Args:
-        rows: as `side_by_side` takes.
-        tables: as `tested` returns.
-        right: the share of right answers that is wanted.
+    The rows are as `side_by_side` takes them, the tables as `tested` returns them.
     """
     return np.mean([table[method] >= threshold(*held(rows, method, seed), right) for seed, table in tables.items()], 0)
 
@@ -179,11 +164,9 @@ def stronger(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 def scaled(rows: pd.DataFrame, table: pd.DataFrame, method: str, seed: int) -> np.ndarray:
-    """P(correct) of test answers after Platt scaling on validation answers, so that two models' can be compared; [n].
+    """P(correct) of test answers, [n], after Platt scaling on validation answers, so that two models' can be compared.
 
-    Args:
-        rows: as `side_by_side` takes; NaN comes out where their validation answers have one class.
-        table: the seed's, as `tested` returns.
+    The table is the seed's of `tested`; NaN where the validation answers have one class.
     """
     fitted = scores.fit(*held(rows, method, seed))
     return expit(fitted.slope * table[method].to_numpy(float) + fitted.offset)
@@ -204,7 +187,6 @@ def handed_on(
         logit: confidences in the first model's answers, [n]; equal ones are handed on together, in part if need be.
         gain: 1, 0 or -1: whether the other model is right, less whether the first one is; [n].
         weights: as `question_weights` returns, [n, 1 + times].
-        shares: of answers that are handed on.
 
     Returns:
         [shares, 1 + times], and [1 + times], the mean over all shares from zero to one: the area under the line that

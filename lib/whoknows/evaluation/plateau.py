@@ -50,10 +50,8 @@ def table(folder: Path | str) -> pd.DataFrame:
 def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
     """Which estimators were not trained here, as further paragraphs of Markdown; "" if all were.
 
-    Args:
-        folder: with their cards; `origin` of one has the name under which others released it, `untrained` why there is
-            none.
-        rows: of those that there are.
+    `origin` of a card has the name under which others released it, `untrained` why there is none. The rows are those
+    that there are.
     """
     every, scored = cards(folder).values(), {*rows["scored"]}
     there = {*rows[ESTIMATOR].itertuples(index=False, name=None)}
@@ -77,24 +75,16 @@ def _released(cards: list[dict]) -> str:
 
 
 def mark(rows: pd.DataFrame, folder: Path | str) -> pd.DataFrame:
-    """Rows with what the card of their estimator says of its training.
+    """Rows with unsettled: of `ORDER`, what keeps a verdict from resting on their estimator, by its card.
 
-    Args:
-        folder: the estimators of a run; one that was packed by an older version has fewer cards.
-
-    Returns:
-        The rows with unsettled: of `ORDER`, what keeps a verdict from resting on their estimator.
+    A run that was packed by an older version has fewer cards.
     """
     rows = rows.merge(table(folder).drop(columns="why"), "left", ESTIMATOR)
     return rows.assign(unsettled=rows["unsettled"].fillna(UNKNOWN).mask(rows["trained_on"] == "", ""))
 
 
 def no_verdict(table: pd.DataFrame) -> pd.Series:
-    """Why no verdict rests on each line of a table: `IMPROVING`, `RELEASED`, or "" where one may; [len(table)].
-
-    Args:
-        table: with unsettled, as `mark` returns; without it, or where it is missing, nothing is known.
-    """
+    """Why no verdict rests on each line of a table: `IMPROVING`, `RELEASED`, "" where one may or nothing is known."""
     why = table.get("unsettled", pd.Series("", table.index))
     return why.where(why.isin([IMPROVING, RELEASED]), "")
 
@@ -107,9 +97,7 @@ def together(reasons: Iterable[str]) -> str:
 def why(card: dict) -> str | None:
     """Why an estimator counts as still improving: "" if it does not, None if its card does not say how it was trained.
 
-    Args:
-        card: with `history`, the looks of adapters, or `search`, the MLP's epochs or the logistic probe's layers and
-            strengths.
+    A card has `history`, the looks of adapters, or `search`, the MLP's epochs or the probe's layers and strengths.
     """
     tried = pd.DataFrame(card.get("history") or card.get("search"))
     if tried.empty:

@@ -1,8 +1,7 @@
 """Tables of metrics, from rows alone.
 
-A row is one example: method, reader, trained_on, scored, task, split, question_id, seed,
-logit (confidence as log-odds) and correct. Nothing here needs a language model, so every
-table and picture can be made again in seconds. Recalibration fits confidences to the grades of validation answers.
+A row is one example: method, reader, trained_on, scored, task, split, question_id, seed, logit (confidence as log-odds)
+and correct. Recalibration fits confidences to the grades of validation answers.
 """
 
 from collections.abc import Callable
@@ -22,29 +21,17 @@ from whoknows.evaluation.plateau import ESTIMATOR
 
 @dataclass(frozen=True)
 class Calibration:
-    """What validation answers say about an estimator; NaN where they cannot.
+    """What validation answers say about an estimator; NaN where they cannot."""
 
-    Attributes:
-        temperature: logits are divided by it (Guo and others, 2017).
-        slope, offset: of Platt scaling, slope * logit + offset (Platt, 1999).
-        threshold: confidence from which on an answer is called right.
-        n: validation answers that it rests on.
-    """
-
-    temperature: float
-    slope: float
+    temperature: float  # logits are divided by it (Guo and others, 2017)
+    slope: float  # of Platt scaling, slope * logit + offset (Platt, 1999)
     offset: float
-    threshold: float
-    n: int
+    threshold: float  # confidence from which on an answer is called right
+    n: int  # validation answers that it rests on
 
 
 def fit(logit: np.ndarray, correct: np.ndarray) -> Calibration:
-    """Temperature and Platt scaling with the least log loss on validation answers, and the threshold with most hits.
-
-    Args:
-        logit: confidences of validation answers, shape [n].
-        correct: their grades, shape [n], bool.
-    """
+    """Temperature and Platt scaling of least log loss on validation answers [n], and the threshold with most hits."""
     logit, correct = np.asarray(logit, dtype=np.float64), np.asarray(correct, dtype=bool)
     threshold = metrics.best_threshold(logit, correct)
     if one_class(correct):  # a fit would run off to infinity
@@ -73,9 +60,7 @@ def fit_all(rows: pd.DataFrame) -> dict[tuple, Calibration]:
 
     A trained estimator is calibrated on validation answers of the model it was trained on, the only graded ones that
     its users have, and keeps that for all scored models. A training-free one is calibrated on the scored model's own.
-
-    Returns:
-        By (method, reader, trained_on, seed, scored).
+    The keys are (method, reader, trained_on, seed, scored).
     """
     held = rows[rows["split"] == "validation"]
     native = held[(held["trained_on"] == held["scored"]) | (held["trained_on"] == "")]
@@ -90,16 +75,11 @@ CELL = ["method", "reader", "trained_on", "scored"]
 
 @dataclass(frozen=True)
 class Measure:
-    """What is measured of an estimator's answers to the questions of a task.
+    """What is measured of an estimator's answers to the questions of a task."""
 
-    Attributes:
-        title: as pages have it.
-        is_high_better: whether more of it is better.
-        of: its function of confidences and grades; None where it takes a calibration as well, or the grades alone.
-    """
-
-    title: str
+    title: str  # as pages have it
     is_high_better: bool
+    # Its function of confidences and grades; None where it takes a calibration as well, or the grades alone.
     of: Callable[[np.ndarray, np.ndarray], float] | None = None
 
 
@@ -125,7 +105,7 @@ def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
     """One line per (method, reader, trained_on, scored, task, seed), from the test rows.
 
     Args:
-        rows: rows of any methods; those of the split "test" are measured, those of "validation" calibrate.
+        rows: of any methods; those of the split "validation" calibrate.
         only_auroc: leaves the other `MEASURES` missing, which is ten times faster.
 
     Returns:
@@ -140,11 +120,7 @@ def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
 
 
 def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
-    """Mean over tasks, so that knowing which task is harder earns nothing.
-
-    Args:
-        scores: as `by_task` returns.
-        tasks: the tasks to average over.
+    """Mean of what `by_task` returns over some tasks, so that knowing which task is harder earns nothing.
 
     Returns:
         One line per (method, reader, trained_on, scored, seed): `MEASURES` as means over the tasks that
@@ -160,12 +136,10 @@ def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
 
 
 def pooled(rows: pd.DataFrame, tasks: list[str], fitted: dict) -> pd.DataFrame:
-    """All measures of all tasks thrown together; knowing the task's base rate counts here.
+    """All measures of some tasks thrown together; knowing the task's base rate counts here.
 
     Args:
-        rows: rows of any methods.
-        tasks: the tasks to pool.
-        fitted: as `calibration.fit_all` returns; empty for AUROC alone, with the other measures missing.
+        fitted: as `fit_all` returns; empty for AUROC alone, with the other measures missing.
 
     Returns:
         One line per (method, reader, trained_on, scored, seed): `MEASURES`, their names beginning with `POOLED`.
