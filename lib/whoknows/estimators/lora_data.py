@@ -22,10 +22,9 @@ from whoknows.models.reader import Reader
 def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: int) -> tuple[pd.DataFrame, float]:
     """The training answers, with fewer wrong ones, and the log-odds this adds.
 
-    All right answers are kept. AUROC learns little from a tenth wrong answer to each right one, but
-    each costs the same time. Training on the sample shifts the log-odds by log(1 / share of wrong
-    answers kept) (case-control sampling: Prentice & Pyke 1979); the loss adds this shift, so that
-    the confidence itself stays that of the full training set.
+    All right answers are kept. AUROC learns little from a tenth wrong answer to each right one, but each costs the same
+    time. Training on the sample shifts the log-odds by log(1 / share of wrong answers kept) (case-control sampling:
+    Prentice & Pyke 1979); the loss adds this shift, so that the confidence stays that of the full training set.
 
     Args:
         wrong_per_right: wrong answers kept for each right one; None keeps all.
@@ -51,28 +50,21 @@ def training_rows(answers: pd.DataFrame, wrong_per_right: float | None, seed: in
 
 @dataclass
 class Dataset:
-    """Questions and answers as the input of the trained blocks.
+    """Questions and answers as the input of the trained blocks."""
 
-    Attributes:
-        packed: their examples, with the query.
-        cached: for each example [tokens, width], the residual stream at the first adapted block; None if it is block 0.
-        reference: for each example [answer tokens, width], the final hidden states from which the untrained model
-            predicts the answer; None when there is no Jensen-Shannon penalty.
-    """
-
-    packed: PackedBatch
-    cached: list[torch.Tensor] | None
+    packed: PackedBatch  # with the query
+    cached: list[torch.Tensor] | None  # [tokens, width] each, the input of the first adapted block; None of block 0
+    # [answer tokens, width] each, the final hidden states from which the untrained model predicts the answer; None when
+    # there is no Jensen-Shannon penalty.
     reference: list[torch.Tensor] | None = None
 
 
 def gather(
     packed: PackedBatch, cached: list[torch.Tensor] | None, keep: list[int], whose: list[str] | None = None
 ) -> Dataset:
-    """Some questions of a batch.
+    """Some questions of a batch, with its cached activations, which may be there several times.
 
     Args:
-        cached: for each example of the batch [tokens, width]; None if the adapters begin at block 0.
-        keep: which examples; one may be there several times.
         whose: for each of them the model whose answer alone is kept; None keeps those of all models.
     """
     chosen = [(packed.examples[t], packed.answer_ends[t], cached[t] if cached else None) for t in keep]
@@ -92,7 +84,7 @@ def without_query(data: Dataset) -> Dataset:
         lengths = {k: end + 1 - at for k, (at, end) in enumerate(zip(example.offsets(), packed.answer_ends[t]))}
         short, stream = _cut(example, data.cached[t] if data.cached else None, lengths)
         examples.append(short)
-        ends.append([at + len(branch) - 1 for at, branch in zip(short.offsets(), short.branches)])
+        ends.append(short.ends())
         streams.append(stream)
     return Dataset(PackedBatch(examples, ends, packed.branch_of), streams if data.cached else None)
 
@@ -106,11 +98,7 @@ def _one_branch(example: PackedExample, ends: list[int], stream: torch.Tensor | 
 def _cut(
     example: PackedExample, stream: torch.Tensor | None, lengths: dict[int, int]
 ) -> tuple[PackedExample, torch.Tensor | None]:
-    """The example with the first tokens of some branches; no kept token sees a removed one, so its stream is the same.
-
-    Args:
-        lengths: by the branches that are kept, how many of their tokens are.
-    """
+    """The example with the first tokens of some branches; no kept token sees a removed one, so the stream stays."""
     short = PackedExample(example.question, tuple(example.branches[k][:length] for k, length in lengths.items()))
     if stream is not None:
         offsets = example.offsets()
@@ -123,8 +111,7 @@ def _cut(
 def reference_hidden_states(reader: Reader, data: Dataset, first: int, batch_tokens: int | None) -> list[torch.Tensor]:
     """For each example with one branch, the final hidden states from which the untrained reader predicts the answer.
 
-    Args:
-        first: the lowest adapted block, where the examples' cached activations end.
+    The examples' cached activations end at the block `first`, the lowest adapted one.
     """
     lengths = [len(example) for example in data.packed.examples]
     reference: dict[int, torch.Tensor] = {}

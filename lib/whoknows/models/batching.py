@@ -41,9 +41,7 @@ class TokenBudget:
     Args:
         tokens: how many; None for as many as fit, which the passes themselves show: the first one is small, and what
             it took at its highest says how large the next may be.
-        device: where the passes run.
-        most: no pass is larger, whatever fits.
-        least: if fewer fit, memory counts as too small.
+        most: no pass is larger, whatever fits; if fewer than `least` fit, memory counts as too small.
     """
 
     def __init__(self, tokens: int | None, device: torch.device, most: int = MOST, least: int = 0):
@@ -58,36 +56,29 @@ class TokenBudget:
         If memory runs out the budget is halved and the batch tried again, so `work` may be called twice with the same
         text. Tensors in the tuples that `work` returns are copied to the CPU while the GPU runs the next batch.
 
-        Args:
-            work: takes indices of texts.
-            lengths: of the texts, in tokens.
-
         Raises:
             DoesNotFit: memory is too small for a text alone, or for `least` tokens.
         """
-        waiting, before = self._cut(range(len(lengths)), lengths), None
+        waiting, before = self._cut(list(range(len(lengths))), lengths), None
         while waiting:
             batch, *rest = waiting
             budget, result = self.tokens, self._try(work, batch, len(batch) * lengths[batch[0]])
-            waiting = rest
-            if result is None and (len(batch) == 1 or self.tokens < self.least):
+            if result is not None:
+                waiting = rest
+                ready, before = before, (batch, _send_back(result))
+                if ready:
+                    yield ready[0], _arrived(ready[1])
+            elif len(batch) == 1 or self.tokens < self.least:
                 raise DoesNotFit(
                     f"a text of {lengths[batch[0]]} tokens does not fit into the free memory of {self.device}: "
                     "set precision: 4bit in the grid, or leave its task out"
                 )
-            if result is None:
-                waiting = [batch, *rest]
-            else:
-                ready, before = before, (batch, _send_back(result))
-                if ready:
-                    yield ready[0], _arrived(ready[1])
             if self.tokens != budget:
                 waiting = self._cut([t for left in waiting for t in left], lengths)
         if before:
             yield before[0], _arrived(before[1])
 
-    def _cut(self, texts, lengths: list[int]) -> list[list[int]]:
-        texts = list(texts)
+    def _cut(self, texts: list[int], lengths: list[int]) -> list[list[int]]:
         return [[texts[i] for i in batch] for batch in batches([lengths[t] for t in texts], self.tokens)]
 
     def _try(self, work, batch: list[int], size: int):

@@ -5,7 +5,7 @@ keeps no more than what is needed. `alone` runs every branch as a separate text,
 masks or anything that texts share: right for every causal model, and slower.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import accumulate
@@ -70,9 +70,9 @@ def alone(
     first_block: int | None = None,
 ) -> Decoded:
     """The same from `hidden_states`; nothing is kept for `first_block`."""
-    *lower, last = hidden_states(reader, examples)
-    means = _Means(last.shape[1], at, sizes)
-    return torch.stack([means(hidden) for hidden in (*lower, last)], dim=1), last[ends], None
+    states = hidden_states(reader, examples)
+    means = _Means(states.shape[2], at, sizes)
+    return torch.stack([means(hidden) for hidden in states], dim=1), states[-1][ends], None
 
 
 def final(
@@ -96,19 +96,14 @@ def final(
     base = reader.base if cached is None else upper(reader, first)
     with ExitStack() as hooks:
         if cached is not None:
-            stream = _padded(cached, inputs["input_ids"].shape[1], reader.device)
+            head, *others = cached
+            head = F.pad(head, (0, 0, 0, inputs["input_ids"].shape[1] - len(head)))  # others are padded to its width
+            stream = send(pad_sequence([head, *others], batch_first=True), reader.device)
             handle = reader.layers[first].register_forward_pre_hook(partial(_enter, stream), with_kwargs=True)
             hooks.callback(handle.remove)
         if read:
             hooks.enter_context(only_at(reader.layers[-1], *read))
         return base(**inputs, use_cache=False).last_hidden_state
-
-
-def _padded(streams: list[torch.Tensor], wide: int, on: torch.device) -> torch.Tensor:
-    """[rows, columns, width] of some [tokens, width]."""
-    first, *rest = streams
-    first = F.pad(first, (0, 0, 0, wide - len(first)))  # `pad_sequence` pads the others to the width of this one
-    return send(pad_sequence([first, *rest], batch_first=True), on)
 
 
 def _enter(stream: torch.Tensor, block: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
@@ -127,41 +122,34 @@ class _Means:
         return F.embedding_bag(self.flat, hidden.flatten(0, 1), self.starts, mode="mean")
 
 
-def hidden_states(reader: Reader, examples: list[PackedExample]) -> Sequence[torch.Tensor]:
-    """Of every layer (index of transformers) [rows, columns, width], where `collate` puts the tokens; text by text."""
-    return _laid_out(examples, texts_alone(reader, _texts(examples), lambda out: torch.stack(out.hidden_states, dim=1)))
+def hidden_states(reader: Reader, examples: list[PackedExample]) -> torch.Tensor:
+    """[layers, rows, columns, width] of every layer (index of transformers), where `collate` puts the tokens."""
+    return _text_by_text(reader, examples, lambda out: torch.stack(out.hidden_states, dim=1))
 
 
 def last_hidden_state(reader: Reader, examples: list[PackedExample]) -> torch.Tensor:
     """The final one of `hidden_states` alone."""
-    last = texts_alone(reader, _texts(examples), lambda out: out.last_hidden_state[:, None], every=False)
-    return _laid_out(examples, last)[0]
+    return _text_by_text(reader, examples, lambda out: out.last_hidden_state[:, None], every=False)[0]
 
 
-def texts_alone(reader: Reader, texts: list[list[int]], kept, every: bool = True) -> list[torch.Tensor]:
-    """What is kept of each text, from passes over texts of one length, which need no padding.
+def _text_by_text(
+    reader: Reader, examples: list[PackedExample], kept: Callable[..., torch.Tensor], every: bool = True
+) -> torch.Tensor:
+    """[layers, rows, columns, width] of what is kept of each text, from passes over texts of one length: no padding.
 
     Args:
-        kept: from the decoder's output for some texts to a tensor with a row for each.
+        kept: from the decoder's output for some texts to [texts, layers, tokens, width].
         every: whether the decoder gives the hidden states of all layers.
     """
-    results: list[torch.Tensor] = [torch.empty(0)] * len(texts)
+    texts = [text for example in examples for text in example.texts()]
+    states: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     for same in of_one_length([len(text) for text in texts]):
         ids = torch.tensor([texts[i] for i in same], device=reader.device)
         for i, row in zip(same, kept(reader.base(input_ids=ids, use_cache=False, output_hidden_states=every))):
-            results[i] = row
-    return results
-
-
-def _texts(examples: list[PackedExample]) -> list[list[int]]:
-    return [example.question + branch for example in examples for branch in example.branches]
-
-
-def _laid_out(examples: list[PackedExample], states: list[torch.Tensor]) -> torch.Tensor:
-    """[layers, rows, columns, width] from [layers, tokens, width] of each branch with its question."""
+            states[i] = row
     wide, remaining, rows = columns(max(map(len, examples))), iter(states), []
     for example in examples:
-        size, texts = len(example.question), [next(remaining) for _ in example.branches]
-        row = torch.cat([texts[0][:, :size], *(text[:, size:] for text in texts)], dim=1)
+        size, branches = len(example.question), [next(remaining) for _ in example.branches]
+        row = torch.cat([branches[0][:, :size], *(branch[:, size:] for branch in branches)], dim=1)
         rows.append(F.pad(row, (0, 0, 0, wide - row.shape[1])))
     return torch.stack(rows, dim=1)

@@ -62,12 +62,7 @@ def run(module: str, work: Callable[..., None], parameters: dict) -> None:
 
 
 def launch(module: str, parameters: dict, count: int) -> None:
-    """Runs a module of this library in several processes and waits for them.
-
-    Args:
-        module: its name; it is run with the path of a JSON file.
-        parameters: what the file holds.
-        count: of processes.
+    """Runs a module, with the path of a JSON file of its parameters, in so many processes and waits for them.
 
     Raises:
         WhoknowsError: one of them failed; its error is on stderr.

@@ -18,11 +18,7 @@ def embed(source: str, texts: list[str], batch_tokens: int | None) -> torch.Tens
 
     Args:
         source: an asset's name, a local folder or a name on the Hugging Face hub.
-        texts: equal ones are embedded once.
-        batch_tokens: rows times columns of one forward pass, at most; None for as many as fit.
-
-    Returns:
-        [len(texts), width] float32.
+        texts: equal ones are embedded once; [len(texts), width] float32 come out.
 
     Raises:
         WhoknowsError: there is no such model, or its files are incomplete.

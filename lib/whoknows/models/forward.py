@@ -15,26 +15,19 @@ from whoknows import WhoknowsError
 from whoknows.data.positions import QUERY, QUESTION, stem, stems
 from whoknows.models import decoding, proof
 from whoknows.models.batching import TokenBudget, fetch, send
-from whoknows.models.decoding import Places
 from whoknows.models.packing import PackedBatch
 from whoknows.models.reader import Reader
 
 
 @dataclass
 class Features:
-    """The result of `extract`.
+    """The result of `extract`; NaN where a model has no answer, or where the query was not put."""
 
-    Attributes:
-        states: by `positions.stem` of a scored model and a position [questions, layers + 1, width], bfloat16; HF index,
-            0 = embeddings, last = after the final norm; NaN where it has no answer, or where the query was not put.
-        zero_shot: for each scored model [questions] float32 log-odds of yes; NaN where the query was not put, too.
-        cached: [tokens of all queried examples, width], residual stream before block `first_block`; both None if not
-            asked for.
-    """
-
+    # By `positions.stem` of a scored model and a position [questions, layers + 1, width], bfloat16; HF index,
+    # 0 = embeddings, last = after the final norm.
     states: dict[str, torch.Tensor]
-    zero_shot: dict[str, torch.Tensor]
-    cached: torch.Tensor | None
+    zero_shot: dict[str, torch.Tensor]  # for each scored model [questions] float32 log-odds of yes
+    cached: torch.Tensor | None  # [tokens of all queried examples, width], residual stream before block `first_block`
     first_block: int | None
 
 
@@ -49,7 +42,7 @@ def extract(
 ) -> Features:
     """Run the frozen reader once over a batch.
 
-    All results stay on the reader's device until the last batch, so that no batch waits for a transfer.
+    Results stay on its device until the last batch, so that no batch waits for a transfer, and then come to the CPU.
 
     Args:
         positions: those of `data.positions` that are wanted, one of them of answers.
@@ -57,9 +50,6 @@ def extract(
             nothing.
         budget: rows times columns of one forward pass.
         done: called with the number of tokens after each batch.
-
-    Returns:
-        The features, on the CPU.
 
     Raises:
         WhoknowsError: a hidden state is not a finite number, or a text does not fit into memory.
@@ -69,7 +59,14 @@ def extract(
     decode, first_block = (decoding.together, first_block) if is_fast else (decoding.alone, None)
     # Where each example begins in the cached activations.
     starts = [0, *accumulate(length if packed.is_queried(t) else 0 for t, length in enumerate(lengths))]
-    features = _empty(reader, packed, positions, first_block, starts[-1])
+    count, width, on = len(packed.examples), reader.config.hidden_size, reader.device
+    empty = partial(torch.full, (count, reader.depth + 1, width), torch.nan, dtype=torch.bfloat16, device=on)
+    features = Features(
+        states={name: empty() for name in stems(packed.branch_of, positions)},
+        zero_shot={model: torch.full((count,), torch.nan, device=on) for model in packed.branch_of},
+        cached=None if first_block is None else torch.empty(starts[-1], width, dtype=reader.head.dtype, device=on),
+        first_block=first_block,
+    )
     work = partial(_read, reader, decode, packed, positions, features, starts)
     for batch, (bad, branch_of) in budget.run(work, lengths):
         _refuse(reader, packed, batch, bad, branch_of)
@@ -82,31 +79,6 @@ def extract(
     )
 
 
-def _empty(
-    reader: Reader, packed: PackedBatch, positions: list[str], first_block: int | None, cached_tokens: int
-) -> Features:
-    """Features to be filled in, on the reader's device."""
-    count, width, on = len(packed.examples), reader.config.hidden_size, reader.device
-    empty = partial(torch.full, (count, reader.depth + 1, width), torch.nan, dtype=torch.bfloat16, device=on)
-    return Features(
-        states={name: empty() for name in stems(packed.branch_of, positions)},
-        zero_shot={model: torch.full((count,), torch.nan, device=on) for model in packed.branch_of},
-        cached=None if first_block is None else torch.empty(cached_tokens, width, dtype=reader.head.dtype, device=on),
-        first_block=first_block,
-    )
-
-
-def _wanted(packed: PackedBatch, batch: list[int], positions: list[str], on: torch.device) -> tuple[Places, list[int]]:
-    """Tokens whose hidden states are wanted: of one position after the other.
-
-    Returns:
-        (rows and columns, and how many of them make one mean).
-    """
-    spans = [(row, span) for position in positions for row, t in enumerate(batch) for span in packed.spans(t, position)]
-    rows, columns = send(torch.tensor([(row, column) for row, span in spans for column in span]), on).T
-    return (rows, columns), [len(span) for _, span in spans]
-
-
 def _read(
     reader: Reader,
     decode,
@@ -116,19 +88,18 @@ def _read(
     starts: list[int],
     batch: list[int],
 ) -> tuple[torch.Tensor, dict[str, list[int]]]:
-    """Fills in the features of a batch.
-
-    Args:
-        decode: `decoding.together` or `decoding.alone`.
-        positions: the question's end, if it is one of them, comes last.
+    """Fills in the features of a batch; of the positions the question's end, if it is one of them, comes last.
 
     Returns:
         (which branches and then questions, [branches + questions, layers + 1], have a state that is NaN or infinite,
         and for each scored model its branches).
     """
-    at, sizes = _wanted(packed, batch, positions, reader.device)
+    spans = [(row, span) for position in positions for row, t in enumerate(batch) for span in packed.spans(t, position)]
+    rows, columns = send(torch.tensor([(row, column) for row, span in spans for column in span]), reader.device).T
+    sizes = [len(span) for _, span in spans]
     ends, branch_of = packed.places(batch, [packed.query_ends(t) for t in batch], reader.device)
-    states, last, cached = decode(reader, [packed.examples[t] for t in batch], at, sizes, ends, features.first_block)
+    examples = [packed.examples[t] for t in batch]
+    states, last, cached = decode(reader, examples, (rows, columns), sizes, ends, features.first_block)
     states, logits, count = states.to(torch.bfloat16), p_true_logit(reader, last), len(ends[0])
     of_answers = [position for position in positions if position != QUESTION]
     answers, questions = states.split([count * len(of_answers), len(states) - count * len(of_answers)])

@@ -25,34 +25,28 @@ ALONE = 8192  # tokens of prompts and answers in one batch of the plain way
 ROWS = 64  # rows whose next token is chosen at a time: the logits of all rows at once would be gigabytes
 
 
-class Written(NamedTuple):
-    """An answer, and statistics of the next-token distributions that its tokens were chosen from; in nats.
+Tokens = tuple[list[int], list[list[float]]]  # the ids of an answer, and what `_measure` says of each
 
-    Attributes:
-        sum_logprob, mean_logprob, min_logprob: of the log-probabilities of the tokens.
-        tokens: how many those are.
-        mean_entropy, max_entropy: of the entropies of the distributions (Malinin and Gales, 2021).
-        first_margin: probability of the first token less that of the second likeliest one.
-    """
+
+class Written(NamedTuple):
+    """An answer, and statistics of the next-token distributions that its tokens were chosen from; in nats."""
 
     answer: str
     sum_logprob: float
     mean_logprob: float
     tokens: int
     min_logprob: float
-    mean_entropy: float
+    mean_entropy: float  # of the distributions (Malinin and Gales, 2021)
     max_entropy: float
-    first_margin: float
+    first_margin: float  # probability of the first token less that of the second likeliest one
 
 
 class Prefix:
     """The few-shot examples of a task, run once; `generate` goes on from them for many questions at a time.
 
-    Copying the examples' keys and values into every row would cost more than the model itself, so all rows
-    read one copy: `attend` puts the queries of all rows to it in a single product.
-
-    Args:
-        is_alone: whether each prompt takes the plain way instead: whole, in batches of prompts of equal length.
+    Copying the examples' keys and values into every row would cost more than the model itself, so all rows read one
+    copy: `attend` puts the queries of all rows to it in a single product. If it `is_alone`, each prompt takes the plain
+    way instead: whole, in batches of prompts of equal length.
     """
 
     @torch.inference_mode()
@@ -70,7 +64,7 @@ class Prefix:
         Heads that share a key are folded into the queries, so no key is copied.
 
         Args:
-            query: [rows, heads, new, width]; key, value: [rows, key heads, keys, width], without the prefix.
+            key, value: [rows, key heads, keys, width], without the prefix.
             attention_mask: [rows, 1, new, keys], True where a query may look.
             sliding_window: how many positions back this block sees; None for all.
 
@@ -125,9 +119,7 @@ class Prefix:
     def sample(self, ids: list[list[int]], draws: torch.Tensor) -> list[list[str]]:
         """Answers to each question whose tokens are drawn from the model's distribution, at temperature 1.
 
-        Args:
-            ids: of each question.
-            draws: numbers between zero and one, [questions, answers to each, tokens at most].
+        The draws are between zero and one, [questions, answers to each, tokens at most].
         """
         _, count, longest = draws.shape
         rows = [question for question in ids for _ in range(count)]
@@ -135,9 +127,7 @@ class Prefix:
         return [texts[at : at + count] for at in range(0, len(texts), count)]
 
     @torch.inference_mode()
-    def write(
-        self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None = None
-    ) -> list[tuple[list[int], list[list[float]]]]:
+    def write(self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None = None) -> list[Tokens]:
         """The tokens that follow each question's ids, the end included, and the numbers of `_measure` for each.
 
         They are the likeliest ones or, with draws [questions, max_new_tokens], drawn as `_choice` says. Questions are
@@ -153,11 +143,11 @@ class Prefix:
         finally:
             set_attention(self.reader.model, usual)
 
-    def _write(
-        self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None
-    ) -> list[tuple[list[int], list[list[float]]]]:
-        inputs, real, positions = self._padded(ids)
-        wide, device = real.shape[1], real.device
+    def _write(self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None) -> list[Tokens]:
+        wide, device = max(map(len, ids)), self.reader.device
+        inputs = torch.tensor([[0] * (wide - len(i)) + i for i in ids], device=device)
+        real = torch.tensor([[False] * (wide - len(i)) + [True] * len(i) for i in ids], device=device)
+        positions = (len(self.ids) + real.cumsum(dim=1) - 1).clamp(min=0)
         self.places = positions  # of all tokens in the rows so far: `attend` needs them for sliding windows
         # Padding looks at itself, so that no softmax is over nothing.
         mask = (real[:, None] & real.new_ones(wide, wide).tril()) | torch.eye(wide, dtype=torch.bool, device=device)
@@ -193,12 +183,10 @@ class Prefix:
             self.places = torch.cat([self.places[keep], positions], dim=1)
         return list(zip(tokens, measures))
 
-    def _write_alone(
-        self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None
-    ) -> list[tuple[list[int], list[list[float]]]]:
+    def _write_alone(self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None) -> list[Tokens]:
         """The same by `generate` of transformers, some prompts of one length at a time, which need no padding."""
         results: list = [None] * len(ids)
-        for same in of_one_length([len(question) for question in ids]):
+        for same in of_one_length([*map(len, ids)]):
             size = max(1, ALONE // (len(self.ids) + len(ids[same[0]]) + max_new_tokens))
             for some in (same[at : at + size] for at in range(0, len(same), size)):
                 prompts, drawn = [self.ids + ids[i] for i in some], None if draws is None else draws[some]
@@ -206,9 +194,7 @@ class Prefix:
                     results[i] = written
         return results
 
-    def _continue(
-        self, prompts: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None
-    ) -> list[tuple[list[int], list[list[float]]]]:
+    def _continue(self, prompts: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None) -> list[Tokens]:
         """What follows prompts of one length."""
         model, measures = self.reader.causal, list[torch.Tensor]()
 
@@ -246,14 +232,6 @@ class Prefix:
         tokens, measured = zip(*results)
         return torch.cat(tokens), torch.cat(measured)
 
-    def _padded(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """input_ids, which of them are real, and position_ids, each [rows, columns]."""
-        columns, device = max(map(len, ids)), self.reader.device
-        inputs = torch.tensor([[0] * (columns - len(i)) + i for i in ids], device=device)
-        real = torch.tensor([[False] * (columns - len(i)) + [True] * len(i) for i in ids], device=device)
-        positions = (len(self.ids) + real.cumsum(dim=1) - 1).clamp(min=0)
-        return inputs, real, positions
-
     def _is_end(self, token: int) -> bool:
         return token in self.ends or LINE_END in self.reader.tokenizer.decode([token])
 
@@ -287,12 +265,9 @@ def _choice(logits: torch.Tensor, draws: torch.Tensor | None) -> tuple[torch.Ten
 def _measure(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The likeliest token of each row of [rows, vocabulary] logits, which are overwritten.
 
-    With s the logits less the largest and Z the sum of exp(s), its log-probability is -log Z, the entropy
-    log Z - sum(s exp(s)) / Z, and the margin (1 - exp(s2)) / Z, where s2 is the second largest s.
-
-    Returns:
-        (tokens [rows], and [rows, 3]: the log-probability and the entropy in nats, and the probability less that of the
-        second likeliest token).
+    Beside it, [rows, 3]: its log-probability and the entropy in nats, and its margin, the probability less that of the
+    second likeliest token. With s the logits less the largest and Z the sum of exp(s), these are -log Z,
+    log Z - sum(s exp(s)) / Z, and (1 - exp(s2)) / Z, where s2 is the second largest s.
     """
     logits = logits.float()
     best = logits.max(dim=-1)

@@ -47,10 +47,7 @@ def device() -> torch.device:
 
 
 def has_bfloat16() -> bool:
-    """Whether the hardware multiplies bfloat16 natively.
-
-    A GPU does, and a CPU with AVX512_BF16 or AMX that oneDNN may use (see ONEDNN_MAX_CPU_ISA).
-    """
+    """Whether a GPU multiplies bfloat16, or AVX512_BF16 or AMX that oneDNN may use (see ONEDNN_MAX_CPU_ISA)."""
     cpu = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.cuda.is_available() or (cpu and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
@@ -131,11 +128,7 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
 
 
 def pretrained(kind: Any, source: str, path: str, revision: dict, **options) -> tuple[PreTrainedTokenizerBase, Any]:
-    """The tokenizer and the model of a source, with all of its weights.
-
-    Args:
-        kind: the class of transformers that loads the model.
-        path: where the source is, or its name on the hub.
+    """The tokenizer and the model, of a class of transformers, of a source at a path or on the hub, with all weights.
 
     Raises:
         WhoknowsError: a file is missing or damaged, or the files lack weights of the model, or have them in another

@@ -31,12 +31,22 @@ class PackedExample:
     def __len__(self) -> int:
         return len(self.question) + sum(map(len, self.branches))
 
+    @property
+    def longest(self) -> int:
+        """Tokens of the question and the longest branch."""
+        return len(self.question) + max(map(len, self.branches), default=0)
+
+    def texts(self) -> list[list[int]]:
+        """The question with each branch."""
+        return [self.question + branch for branch in self.branches]
+
     def offsets(self) -> list[int]:
         """Where each branch begins in the row."""
-        ends = [len(self.question)]
-        for branch in self.branches:
-            ends.append(ends[-1] + len(branch))
-        return ends[:-1]
+        return [*itertools.accumulate(map(len, [self.question, *self.branches]))][:-1]
+
+    def ends(self) -> list[int]:
+        """Where the last token of each branch stands in the row."""
+        return [at + len(branch) - 1 for at, branch in zip(self.offsets(), self.branches)]
 
 
 def columns(longest: int) -> int:
@@ -65,8 +75,7 @@ def collate(examples: list[PackedExample], reader: Reader) -> dict:
     of_key, of_query = branch[:, None, :], branch[:, :, None]
     mask = ((of_key == of_query) | (of_key == 0)) & (of_query >= 0)
     mask = mask.tril() | torch.eye(wide, dtype=torch.bool, device=on)
-    longest = max(len(example.question) + max(map(len, example.branches), default=0) for example in examples)
-    mask = _masks(mask[:, None], positions, longest, reader)
+    mask = _masks(mask[:, None], positions, max(example.longest for example in examples), reader)
     return {"input_ids": ids, "position_ids": positions, "attention_mask": mask}
 
 
@@ -147,27 +156,20 @@ def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """The examples of some questions: one a question, one branch for each different answer.
-
-    Attributes:
-        examples: one a question.
-        answer_ends: for each example, where in its row the last token of each branch's answer stands.
-        branch_of: for each scored model, which branch of each example is its answer; -1 where it has none.
-    """
+    """The examples of some questions: one a question, one branch for each different answer."""
 
     examples: list[PackedExample]
-    answer_ends: list[list[int]]
-    branch_of: dict[str, list[int]]
+    answer_ends: list[list[int]]  # for each example, where in its row the last token of each branch's answer stands
+    branch_of: dict[str, list[int]]  # for each scored model, the branch of each example that is its answer; -1 if none
 
     @property
     def longest(self) -> int:
         """Tokens of the longest text: a question and one branch."""
-        return max(len(example.question) + max(map(len, example.branches)) for example in self.examples)
+        return max(example.longest for example in self.examples)
 
     def query_ends(self, index: int) -> list[int]:
         """Where in its row each branch of an example ends: the last token of the query, if it has one."""
-        example = self.examples[index]
-        return [at + len(branch) - 1 for at, branch in zip(example.offsets(), example.branches)]
+        return self.examples[index].ends()
 
     def places(
         self, batch: list[int], ends: list[list[int]], on: torch.device
@@ -179,7 +181,7 @@ class PackedBatch:
             ends: for each of them, columns, such as one for each of its branches.
 
         Returns:
-            ((rows, columns) of all of them, one tensor each; for each scored model and example, its branch among them).
+            ((rows, columns) of all; for each scored model and example, its branch among them).
         """
         rows, columns = send(torch.tensor([(row, column) for row, some in enumerate(ends) for column in some]), on).T
         first = [0, *itertools.accumulate(map(len, ends))]
@@ -218,10 +220,6 @@ class PackedBatch:
         return PackedBatch(self.examples[chosen], self.answer_ends[chosen], branch_of)
 
 
-def _is_text(value) -> bool:
-    return isinstance(value, str)
-
-
 def pack(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) -> PackedBatch:
     """Token ids of all questions and answers; positions come from ids, never from strings.
 
@@ -238,20 +236,21 @@ def pack(reader: Reader, answers: dict[str, pd.DataFrame], queried: list[bool]) 
     examples, ends = [], []
     branch_of: dict[str, list[int]] = {model: [] for model in answers}
     texts_of = list(zip(*texts))  # for each question, each model's answer, and NaN where it has none
-    different = [list(dict.fromkeys(filter(_is_text, texts))) for texts in texts_of]  # models that agree share a branch
+    # Models that agree share a branch.
+    different = [list(dict.fromkeys(text for text in texts if isinstance(text, str))) for texts in texts_of]
     written = iter(reader.answers([text for texts in different for text in texts]))
     questions = asked["question"].tolist()
     for t, (question, ids) in enumerate(zip(questions, reader.questions(questions))):
         branches = [next(written) for _ in different[t]]
         example = PackedExample(start + ids, tuple(branch + query if queried[t] else branch for branch in branches))
-        longest = len(example.question) + max(map(len, example.branches))
-        if longest > reader.limit:
+        if example.longest > reader.limit:
             raise WhoknowsError(
-                f"the question {question[:40]!r} and an answer make {longest} tokens, more than the {reader.limit} "
-                "that the reader sees at once; leave its task out of the grid, or shorten the answer in its file"
+                f"the question {question[:40]!r} and an answer make {example.longest} tokens, more than the "
+                f"{reader.limit} that the reader sees at once; leave its task out of the grid, or shorten the answer "
+                "in its file"
             )
         examples.append(example)
         ends.append([at + len(branch) - 1 for at, branch in zip(example.offsets(), branches)])
         for model, text in zip(answers, texts_of[t]):
-            branch_of[model].append(different[t].index(text) if _is_text(text) else -1)
+            branch_of[model].append(different[t].index(text) if isinstance(text, str) else -1)
     return PackedBatch(examples, ends, branch_of)

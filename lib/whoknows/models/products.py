@@ -100,19 +100,13 @@ class _Adapted(torch.autograd.Function):
 def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0, **more):
     """Attention for `transformers`, of queries [rows, heads, columns, width] over as many key heads or fewer.
 
-    Whatever is not a masked softmax of scaled products (soft caps, sinks, dropout), and long texts, are left to `sdpa`.
-
-    Args:
-        attention_mask: [rows, 1, columns, columns], True where a query may look.
-
-    Returns:
-        ([rows, columns, heads, width], None), as `transformers` expects.
+    The mask [rows, 1, columns, columns] is True where a query may look. Whatever is not a masked softmax of scaled
+    products (soft caps, sinks, dropout), and long texts, are left to `sdpa`.
     """
     is_plain = attention_mask is not None and not dropout and more.get("softcap") is None and more.get("s_aux") is None
     if not is_plain or query.shape[2] > SHORT or key.shape[2] != query.shape[2]:
-        return sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
-        )
+        more |= {"scaling": scaling, "dropout": dropout}
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **more)
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     return _Attention.apply(query, key, value, attention_mask, scaling).transpose(1, 2), None
 

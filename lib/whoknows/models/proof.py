@@ -24,7 +24,7 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import cache, files, sources
-from whoknows.models.decoding import alone, final, hidden_states, last_hidden_state, together
+from whoknows.models.decoding import Places, alone, final, hidden_states, last_hidden_state, together
 from whoknows.models.generation import Prefix, prefix_ids
 from whoknows.models.packing import PackedExample
 from whoknows.models.reader import Reader
@@ -48,9 +48,8 @@ class Differs(Exception):
 def packing(reader: Reader, longest: int) -> bool:
     """Whether answers to one question may be read in one row; see `decoding.together`.
 
-    Args:
-        longest: tokens of the longest text that is to be read. If a model changes how it reads at some length, as with
-            a sliding window, texts beyond it are compared too.
+    If a model changes how it reads at some length below that of the longest text, in tokens, as with a sliding window,
+    texts beyond it are compared too.
 
     Raises:
         WhoknowsError: the model cannot be read the plain way either.
@@ -81,9 +80,7 @@ def adapters(estimator, longest: int) -> bool:
 def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> bool:
     """Whether a comparison finds no difference, from the cache if it was made before; warns if it does.
 
-    Args:
-        compare: takes no arguments.
-        depends: what it depends on besides the model.
+    It depends on the model, and on what else is named.
     """
     attention = reader.config._attn_implementation
     path = _remembered(
@@ -167,13 +164,9 @@ def _sample(reader: Reader, seams: list[int]) -> list[PackedExample]:
     return [PackedExample(question, branches) for question in questions for branches in (answers, asked)]
 
 
-def _ends(sample: list[PackedExample]) -> tuple[torch.Tensor, torch.Tensor]:
-    places = [
-        (row, at + len(branch) - 1)
-        for row, example in enumerate(sample)
-        for at, branch in zip(example.offsets(), example.branches)
-    ]
-    rows, columns = torch.tensor(places).T
+def _ends(reader: Reader, sample: list[PackedExample]) -> Places:
+    places = [(row, end) for row, example in enumerate(sample) for end in example.ends()]
+    rows, columns = torch.tensor(places, device=reader.device).T
     return rows, columns
 
 
@@ -182,9 +175,8 @@ def _read(reader: Reader, seams: list[int]) -> None:
     sample = _sample(reader, seams)
     places = [(row, column) for row, example in enumerate(sample) for column in range(len(example))]
     rows, columns = torch.tensor(places, device=reader.device).T
-    ends = tuple(places.to(reader.device) for places in _ends(sample))
-    ids = [example.question + branch for example in sample for branch in example.branches]
-    texts = [torch.tensor([text], device=reader.device) for text in ids]
+    ends = _ends(reader, sample)
+    texts = [torch.tensor([text], device=reader.device) for example in sample for text in example.texts()]
     plain, last, _ = _plainly(reader, partial(alone, reader, sample, (rows, columns), [1] * len(rows), ends))
     if not torch.isfinite(plain).all():
         return  # there is nothing to compare, and the stage's error names the place
@@ -247,7 +239,7 @@ def _go_on(reader: Reader, first: int, seams: list[int]) -> None:
     sample = _sample(reader, seams)
     *states, last = hidden_states(reader, sample)
     stream = [states[first][row, : len(example)] for row, example in enumerate(sample)]
-    ends = tuple(places.to(reader.device) for places in _ends(sample))
+    ends = _ends(reader, sample)
     _same("final hidden states", final(reader, sample, first, stream, ends)[ends], last[ends])
 
 
@@ -272,6 +264,7 @@ def _train(estimator, seams: list[int]) -> None:
 
     reader, weights = estimator.reader, estimator.weights
     sample = _sample(reader, seams)
+    ends = _ends(reader, sample)
     before, random = [weight.detach().clone() for weight in weights], torch.Generator().manual_seed(0)
     reader.model.eval()
     try:
@@ -279,11 +272,11 @@ def _train(estimator, seams: list[int]) -> None:
             for weight in weights:
                 weight.add_((torch.randn(weight.shape, generator=random) * 0.02).to(weight))
         with products.removed(reader.model):
-            slow = partial(_score, estimator, sample, lambda: last_hidden_state(reader, sample))
+            slow = partial(_score, estimator, ends, lambda: last_hidden_state(reader, sample))
             plain = _plainly(reader, slow, "trained with these lora_prompt.targets")
             starts = [None, _cached(estimator, sample)] if estimator.first else [None]
         for start in starts:
-            fast = _score(estimator, sample, lambda: final(reader, sample, estimator.first, start, _ends(sample)))
+            fast = _score(estimator, ends, lambda: final(reader, sample, estimator.first, start, ends))
             for what, one, other in zip(("log-odds of yes", "gradients"), fast, plain):
                 _same(what, one, other, absolute=what != "gradients")
     finally:
@@ -292,11 +285,9 @@ def _train(estimator, seams: list[int]) -> None:
                 weight.copy_(kept)
 
 
-def _score(
-    estimator, sample: list[PackedExample], decode: Callable[[], torch.Tensor]
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _score(estimator, ends: Places, decode: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Log-odds [branches], and the gradient [1, weights] of their sum with respect to all weights."""
-    logit = estimator._logit(decode()[_ends(sample)])
+    logit = estimator._logit(decode()[ends])
     gradients = torch.autograd.grad(logit.sum(), estimator.weights, materialize_grads=True)
     return logit.detach(), torch.cat([gradient.flatten().float() for gradient in gradients])[None]
 

@@ -114,15 +114,15 @@ class Reader:
         return frozenset(e for end in named for e in (end if isinstance(end, list) else [end]) if e is not None)
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a piece of text as it stands in the middle of a longer one: no BOS, no added leading space.
-
-        Raises:
-            WhoknowsError: the tokenizer merges the text with what stands before it.
-        """
+        """See `encode_all`."""
         return self.encode_all([text])[0]
 
     def encode_all(self, texts: list[str], before: str = ANCHOR, **options) -> list[list[int]]:
-        """The same for many texts at once, each as it stands after `before`; options are those of the tokenizer."""
+        """Ids of pieces of text as they stand after `before` in a longer one: no BOS, no added leading space.
+
+        Raises:
+            WhoknowsError: the tokenizer merges a text with what stands before it.
+        """
         if not texts:
             return []
         pieces = [before, *(before + text for text in texts)]
@@ -233,12 +233,7 @@ def _standing_in(module: nn.Module, forward: Callable) -> Iterator[None]:
 
 
 def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[str]:
-    """Names of the linear modules of a model's blocks that get an adapter.
-
-    Args:
-        model: without adapters; its weights are not looked at.
-        wanted: their names, or `all-linear`.
-        first: the lowest block with adapters.
+    """Names of the linear modules, or `all-linear`, of a model's blocks from `first` on that get an adapter.
 
     Raises:
         WhoknowsError: the blocks have no linear module of that name.
