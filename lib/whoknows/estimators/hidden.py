@@ -23,12 +23,7 @@ def file(folder: str, name: str) -> Path:
 def load_states(
     folder: str, answers: dict[str, pd.DataFrame], position: str = LAST, of: Iterable[str] | None = None
 ) -> dict[str, torch.Tensor]:
-    """For each scored model hidden states [answers, layers + 1, width] at a position; see `load_hidden`.
-
-    Args:
-        answers: of all models, as `rows.aligned` returns.
-        of: the scored models; None for all.
-    """
+    """For each scored model, of all or some, what `load_hidden` says of its answers, as `rows.aligned` returns them."""
     from whoknows.data.rows import every  # not above: pandas takes as long as the rest of a plan
 
     frames = {scored: answers[scored] for scored in (answers if of is None else of)}
@@ -42,10 +37,7 @@ def load_states(
 def load_hidden(folder: str, scored: str, answers: pd.DataFrame, position: str = LAST) -> torch.Tensor:
     """Hidden states [answers, layers + 1, width] of one scored model's answers; NaN where no query follows an answer.
 
-    Args:
-        folder: the reader's features.
-        answers: at the question's end, one for each question.
-        position: one of `positions.POSITIONS`.
+    At the question's end there is one answer for each question.
 
     Raises:
         WhoknowsError: the file is missing, damaged, or of other answers.

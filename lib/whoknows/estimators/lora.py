@@ -7,6 +7,7 @@ answer's last token, trained together with the adapters.
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,23 +67,17 @@ class Progress:
     """How far training has come: all that is needed to resume it, bit for bit on a CPU.
 
     Attributes:
-        weights: what is trained; changed in place.
-        optimizer: changed in place.
-        file: where it is saved at each look at validation; None for nowhere.
-        step: optimiser steps done.
         history: for each look at validation, step, loss, validation_auroc and seconds, the time spent in training steps
             so far, with those of killed processes and without the looks.
-        best: index of the look with the highest validation AUROC, the first of equals; -1 before there is one.
-        kept: the weights at that time.
     """
 
-    weights: list[torch.Tensor]
+    weights: list[torch.Tensor]  # what is trained; they and the optimiser are changed in place
     optimizer: torch.optim.Optimizer
-    file: Path | None
-    step: int = 0
+    file: Path | None  # where it is saved at each look at validation
+    step: int = 0  # optimiser steps done
     history: list[dict] = field(default_factory=list)
-    best: int = -1
-    kept: list[torch.Tensor] = field(default_factory=list)
+    best: int = -1  # index of the look with the highest validation AUROC, the first of equals
+    kept: list[torch.Tensor] = field(default_factory=list)  # the weights at that time
 
     def look(self, loss: float, auroc: float, seconds: float) -> None:
         """Records the AUROC on validation and the seconds of steps since the last look; keeps the best weights."""
@@ -99,9 +94,12 @@ class Progress:
 
     def load_best(self) -> None:
         """Puts the best weights in place of the last."""
-        with torch.no_grad():
-            for weight, kept in zip(self.weights, self.kept, strict=True):
-                weight.copy_(kept)
+        self._replace(self.kept)
+
+    @torch.no_grad()
+    def _replace(self, values: list[torch.Tensor]) -> None:
+        for weight, value in zip(self.weights, values, strict=True):
+            weight.copy_(value)
 
     def resume(self) -> None:
         """Goes on from what a killed process saved, if it saved anything."""
@@ -110,9 +108,7 @@ class Progress:
         state = files.read_torch(self.file)
         self.step, self.history, self.best, self.kept = (state[key] for key in ("step", "history", "best", "kept"))
         self.optimizer.load_state_dict(state["optimizer"])
-        with torch.no_grad():
-            for weight, kept in zip(self.weights, state["weights"], strict=True):
-                weight.copy_(kept)
+        self._replace(state["weights"])
         self.kept = [kept.to(weight.device) for weight, kept in zip(self.weights, self.kept)]
         torch.set_rng_state(state["random"])
         if torch.cuda.is_available():
@@ -135,7 +131,6 @@ class LoraPrompt:
 
     Args:
         settings: the grid's `lora_prompt` section.
-        batch_tokens: rows times columns of one forward pass; None for as many as fit.
         seed: decides the adapters' first weights, the order of examples and the dropout.
         query: whether the query follows each answer; if not, a classifier replaces the output head.
     """
@@ -173,9 +168,9 @@ class LoraPrompt:
 
         Args:
             correct: [n] grades of the training answers.
-            shift: log-odds that sampling has added to the training answers; see `training_rows`.
+            shift: log-odds that sampling has added to them; see `training_rows`.
             validate: called without arguments a few times; gives the validation AUROC.
-            file: where training is saved at each look at validation, and from which it is resumed; None saves nothing.
+            file: where training is saved at each look at validation, and from which it is resumed.
 
         Raises:
             WhoknowsError: the loss is no finite number, or a text does not fit into memory.
@@ -244,37 +239,35 @@ class LoraPrompt:
         """Sum the gradients of one optimiser step over all processes; returns the mean loss, on the reader's device."""
         self.reader.model.train()
         share = distributed.share(batch)
+        work = partial(self._add_gradients, train, correct, share, shift, len(batch))
+        lengths = [len(train.packed.examples[t]) for t in share]
         try:
-            loss = self._within_budget(train, correct, share, shift, len(batch))
+            loss = self._within_budget(work, lengths)
         except DoesNotFit:
             if self.is_recomputing:
                 raise
             loss = None
         if loss is None:
             self._recompute()
-            loss = self._within_budget(train, correct, share, shift, len(batch))
+            loss = self._within_budget(work, lengths)
         loss, *gradients = distributed.add_up([loss, *(weight.grad for weight in self.weights)])
         for weight, gradient in zip(self.weights, gradients):
             weight.grad = gradient
         return loss
 
-    def _within_budget(
-        self, train: Dataset, correct: torch.Tensor, share: list[int], shift: float, count: int
-    ) -> torch.Tensor:
-        """Adds up the gradients of this process's share of a step of `count` examples; returns its part of the loss."""
+    def _within_budget(self, work: Callable[[list[int]], torch.Tensor], lengths: list[int]) -> torch.Tensor:
+        """Adds up the gradients of this process's share of a step; returns its part of the loss."""
         for weight in self.weights:
             weight.grad = torch.zeros_like(weight)
-        work = partial(self._add_gradients, train, correct, share, shift, count)
-        losses = [loss for _, loss in self.budget.run(work, [len(train.packed.examples[t]) for t in share])]
+        losses = [loss for _, loss in self.budget.run(work, lengths)]
         return torch.stack([torch.zeros((), device=self.reader.device), *losses]).sum()
 
     def _add_gradients(
         self, train: Dataset, correct: torch.Tensor, share: list[int], shift: float, count: int, part: list[int]
     ) -> torch.Tensor:
+        """Adds the gradients of a part of this process's share of a step of `count` examples; returns its loss."""
         chosen = [share[p] for p in part]
-        ends, _ = train.packed.places(chosen, [train.packed.query_ends(t) for t in chosen], self.reader.device)
-        last = self._forward(train, chosen)
-        logit = self._logit(last[ends])
+        logit, last, _ = self._read(train, chosen)
         loss = F.binary_cross_entropy_with_logits(logit + shift, send(correct[chosen], logit.device), reduction="sum")
         if train.reference is not None:
             loss = loss + self.settings["js_weight"] * self._penalty(train, chosen, last)
@@ -299,6 +292,12 @@ class LoraPrompt:
 
     def _fresh_budget(self) -> TokenBudget:
         return TokenBudget(self.batch_tokens, self.reader.device, least=0 if self.is_recomputing else FEW_TOKENS)
+
+    def _read(self, data: Dataset, chosen: list[int]) -> tuple[torch.Tensor, torch.Tensor, dict[str, list[int]]]:
+        """Log-odds [branches], what `_forward` gives, and for each scored model its branches."""
+        last = self._forward(data, chosen)
+        at, branch_of = data.packed.places(chosen, [data.packed.query_ends(t) for t in chosen], last.device)
+        return self._logit(last[at]), last, branch_of
 
     def _forward(self, data: Dataset, chosen: list[int]) -> torch.Tensor:
         """Final hidden states [rows, columns, width] at branches' ends and, for the penalty, before answer tokens."""
@@ -330,21 +329,19 @@ class LoraPrompt:
         share = distributed.share(sorted(range(len(lengths)), key=lengths.__getitem__))
         sizes, budget = [lengths[t] for t in share], TokenBudget(self.batch_tokens, self.reader.device)
         scores = {model: torch.zeros(len(lengths)) for model in data.packed.branch_of}
+
+        def work(part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
+            logit, _, branch_of = self._read(data, [share[p] for p in part])
+            return logit, branch_of
+
         with tqdm(total=sum(sizes), desc=desc, unit="token", unit_scale=True, **distributed.quiet()) as bar:
-            for part, (logits, branch_of) in budget.run(partial(self._score, data, share), sizes):
+            for part, (logits, branch_of) in budget.run(work, sizes):
                 for model, branches in branch_of.items():
                     scores[model][[share[p] for p in part]] = logits[branches]
                 bar.update(sum(sizes[p] for p in part))
         # Each process has zeros where the others have scores.
         total = distributed.add_up([logits.to(self.reader.device) for logits in scores.values()])
         return {model: logits.cpu() for model, logits in zip(scores, total)}
-
-    def _score(self, data: Dataset, share: list[int], part: list[int]) -> tuple[torch.Tensor, dict[str, list[int]]]:
-        """Log-odds [branches], and for each scored model its branches."""
-        batch = [share[p] for p in part]
-        last = self._forward(data, batch)
-        at, branch_of = data.packed.places(batch, [data.packed.query_ends(t) for t in batch], last.device)
-        return self._logit(last[at]), branch_of
 
 
 def put(stored: dict[str, torch.Tensor], model: nn.Module) -> bool:

@@ -1,7 +1,7 @@
 """Classifiers on hidden states at the last answer token: what a probe trains.
 
-`Logistic` is L2 logistic regression with layer and strength chosen on validation; `Mlp` is the
-paper's classifier on the last layer (Kapoor et al. 2024). Both give log-odds that the answer is right.
+`Logistic` is L2 logistic regression with layer and strength chosen on validation; `Mlp` is the paper's classifier on
+the last layer (Kapoor et al. 2024). Both give log-odds that the answer is right.
 """
 
 from collections.abc import Callable, Iterator
@@ -113,17 +113,11 @@ def _descend(x, y, penalty, weights, step) -> torch.Tensor | None:
 
 @dataclass
 class Labelled:
-    """Hidden states of one model's answers and their grades.
+    """Hidden states of one model's answers and their grades."""
 
-    Attributes:
-        hidden: [n, layers + 1, width].
-        correct: [n] bool.
-        task: [n] names.
-    """
-
-    hidden: torch.Tensor
-    correct: np.ndarray
-    task: np.ndarray
+    hidden: torch.Tensor  # [n, layers + 1, width]
+    correct: np.ndarray  # [n] bool
+    task: np.ndarray  # [n] names
 
     def part(self, keep: np.ndarray) -> "Labelled":
         return Labelled(self.hidden[torch.tensor(keep)], self.correct[keep], self.task[keep])
@@ -136,10 +130,7 @@ class Logistic:
         self.layers, self.strengths = layers, sorted(strengths, reverse=True)
 
     def fit(self, train: Labelled, validation: Labelled, beside: dict[str, Labelled] | None = None) -> list[dict]:
-        """Choose layer and strength by within-task AUROC on validation answers.
-
-        Args:
-            beside: answers, by name, on which every layer and strength is measured too; they choose nothing.
+        """Choose layer and strength by within-task AUROC on validation answers; those `beside` choose nothing.
 
         Returns:
             The whole search: one dict of layer, strength, validation_auroc and the AUROC on each of `beside`.
