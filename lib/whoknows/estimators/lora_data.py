@@ -62,7 +62,7 @@ class Dataset:
 def gather(
     packed: PackedBatch, cached: list[torch.Tensor] | None, keep: list[int], whose: list[str] | None = None
 ) -> Dataset:
-    """Some questions of a batch, with its cached activations, which may be there several times.
+    """Some questions of a batch, with its cached activations; `keep` may name one several times.
 
     Args:
         whose: for each of them the model whose answer alone is kept; None keeps those of all models.

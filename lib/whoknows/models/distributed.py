@@ -50,11 +50,7 @@ def quiet() -> dict:
 
 
 def run(module: str, work: Callable[..., None], parameters: dict) -> None:
-    """Does a module's work with these parameters; if there are several GPUs, in as many processes.
-
-    Raises:
-        WhoknowsError: see `launch`, or what the work raises.
-    """
+    """Does a module's work with these parameters; if there are several GPUs, in as many processes, see `launch`."""
     if (count := torch.cuda.device_count()) > 1:
         launch(module, parameters, count)
     else:

@@ -16,9 +16,8 @@ LONGEST = 256  # tokens, as all-MiniLM-L6-v2 was trained; what is longer is cut
 def embed(source: str, texts: list[str], batch_tokens: int | None) -> torch.Tensor:
     """Unit vectors of texts: the mean of the last hidden states over a text's tokens (Reimers and Gurevych, 2019).
 
-    Args:
-        source: an asset's name, a local folder or a name on the Hugging Face hub.
-        texts: equal ones are embedded once; [len(texts), width] float32 come out.
+    The source is an asset's name, a local folder or a name on the Hugging Face hub; [len(texts), width] float32 come
+    out, of equal texts computed once.
 
     Raises:
         WhoknowsError: there is no such model, or its files are incomplete.

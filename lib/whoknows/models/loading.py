@@ -174,8 +174,7 @@ def check(source: str, wanted: list[str] | str | None, first_layer: float) -> No
 
     Args:
         source: as in `load`, without `chat:`; a model on the hub that cannot be fetched now is not refused.
-        wanted: the modules that get an adapter, see `targets`; None if nothing is trained.
-        first_layer: see `first_block`.
+        wanted, first_layer: see `targets` and `first_block`; None if nothing is trained.
 
     Raises:
         WhoknowsError: it is no causal language model, has no single tokens for the two choices, or lacks a module.

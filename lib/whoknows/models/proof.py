@@ -78,10 +78,7 @@ def adapters(estimator, longest: int) -> bool:
 
 
 def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> bool:
-    """Whether a comparison finds no difference, from the cache if it was made before; warns if it does.
-
-    It depends on the model, and on what else is named.
-    """
+    """Whether a comparison, of this model and what else it `depends` on, finds no difference; warns if it does."""
     attention = reader.config._attn_implementation
     path = _remembered(
         [what, reader.identity, reader.model.config.to_json_string(), reader.device.type, attention, *depends]
