@@ -1,6 +1,5 @@
 """Folders outside the checkout that are made once, and are there whole or not at all."""
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -106,9 +105,7 @@ def _seal(folder, about):
         "files": {name: path.stat().st_size for name, path in held.items()},
         "sha256": {name: sha256(path) for name, path in held.items()},
     }
-    for path in held.values():  # else a power cut after the rename could leave empty files in the folder
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+    files.flush(folder)  # else a power cut after the rename could leave empty files in the folder
     files.write_text(folder / ABOUT, json.dumps(about | sums, indent=1))
 
 
@@ -144,7 +141,7 @@ def _sentences(name):
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if files.is_full(error):
             why = "the disk is full; free some space, or set WHOKNOWS_CACHE to a folder on another disk"
         else:
             why = f"the cache {root()} cannot be written ({error.strerror}); set WHOKNOWS_CACHE to another folder"

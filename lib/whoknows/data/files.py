@@ -205,12 +205,12 @@ def _replacing(path):
     temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         if path.is_dir():  # the system replaces a file by a file, but no folder that holds something
             shutil.rmtree(path)
         os.replace(temporary, path)
     except Exception as error:
-        if _is_full(error):
+        if is_full(error):
             raise WhoknowsError(f"{path}: the disk is full; free some space and run `make book` again.") from None
         raise
     finally:
@@ -233,7 +233,8 @@ def _is_left(temporary):
     return False
 
 
-def _flush(path):
+def flush(path: Path) -> None:
+    """Sends a file, or all files of a folder, to the disk."""
     for part in path.rglob("*") if path.is_dir() else [path]:
         if part.is_file():
             with open(part, "rb") as file:
@@ -247,7 +248,8 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
-def _is_full(error):
+def is_full(error: Exception) -> bool:
+    """Whether an error says that the disk is full."""
     # safetensors raises its own exception, which has the system's error number only in its text.
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
 

@@ -73,14 +73,12 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
         barred = taken["train"] | taken[kind] if task["role"] == "shift" else set().union(*taken.values())
         is_free = ~pool["stem"].isin(barred)
         if "file" in task and not is_free.all():
-            text = f"{task['file']}: {(~is_free).sum():,} questions are left out: an earlier task has them"
-            warnings.warn(text, stacklevel=2)
+            text = f"{(~is_free).sum():,} questions are left out: an earlier task has them"
+            warnings.warn(f"{task['file']}: {text}", stacklevel=2)
         is_learned = pool["stem"].isin(_learned(task)) & ((pool["split"] == "test") | (task["role"] == "shift"))
         if is_learned.any():
-            text = (
-                f"task {task['name']!r}: {is_learned.sum():,} questions are left out: a released adapter learned them"
-            )
-            warnings.warn(text, stacklevel=2)
+            text = f"{is_learned.sum():,} questions are left out: a released adapter learned them"
+            warnings.warn(f"task {task['name']!r}: {text}", stacklevel=2)
         chosen = _choose(pool[is_free & ~is_learned], task, shots)
         if task["role"] == "train":
             kept = splits["train"] / (splits["train"] + splits["validation"])
@@ -182,10 +180,9 @@ def _rows(folder: Path, below: str):
     There is one request for each choice, and the one for the right choice is taken.
     """
     for file in sorted(folder.glob(f"{below}*.arrow")):
+        subject = file.parts[-3] if below else ""
         with pa.memory_map(str(file)) as source:
-            yield from (
-                (file.parts[-3] if below else "", row) for row in pa.ipc.open_stream(source).read_all().to_pylist()
-            )
+            yield from ((subject, row) for row in pa.ipc.open_stream(source).read_all().to_pylist())
     for file in sorted(folder.glob("requests.jsonl.gz")):
         requests = map(json.loads, gzip.open(file))
         yield from (("", request["doc"]) for request in requests if request["idx"] == request["label"])
@@ -206,6 +203,11 @@ def _indexed(question: str, choices: list[str], index: int) -> tuple[str, list[s
     return question, [choices[index]], choices
 
 
+def _sciq(row: dict) -> tuple[str, list[str], list[str]]:
+    gold = row["correct_answer"]
+    return row["question"], [gold], sorted([gold, row["distractor1"], row["distractor2"], row["distractor3"]])
+
+
 def _basic_skill(row: dict) -> tuple[str, list[str], list[str]]:
     """Small numbers are accepted as digits and as words: a cat has four legs, or 4."""
     question, (gold,), choices = _indexed(row["question"], row["choices"], row["gold"])
@@ -218,11 +220,8 @@ def _basic_skill(row: dict) -> tuple[str, list[str], list[str]]:
 READ = {
     "trivia_qa": lambda r: (r["question"], list(dict.fromkeys([r["answer"]["value"], *r["answer"]["aliases"]])), []),
     "nq_open": lambda r: (r["question"], list(r["answer"]), []),
-    "sciq": lambda r: (
-        r["question"],
-        [r["correct_answer"]],
-        sorted([r["correct_answer"], r["distractor1"], r["distractor2"], r["distractor3"]]),
-    ),
+    "sciq": _sciq,
+    "sciq_passage": _sciq,
     "arc_easy": _labelled,
     "arc_challenge": _labelled,
     "openbookqa": lambda r: _labelled(r, "question_stem"),
@@ -234,4 +233,3 @@ READ = {
     "mmlu": lambda r: _indexed(r["question"], list(r["choices"]), int(r["answer"])),
     **dict.fromkeys(BASIC_SKILLS, _basic_skill),
 }
-READ["sciq_passage"] = READ["sciq"]

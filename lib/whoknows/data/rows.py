@@ -150,7 +150,7 @@ def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
     if seed == 0:
         return answers
     split = answers["split"].copy()
-    for _, group in answers[split.isin(["train", "validation"])].groupby("task"):
+    for _, group in answers[is_learned(answers)].groupby("task"):
         held_out = in_hash_order(group["question_id"], str(seed))[: (group["split"] == "validation").sum()]
         split[group.index] = "train"
         split[held_out] = "validation"
