@@ -24,10 +24,9 @@ def digest(name: str) -> str | None:
 
 
 def check(name: str, source: str, digest: str | None = None) -> tuple[dict, Path]:
-    """An adapter's card and folder, fetched if need be.
+    """An adapter's card and folder, fetched if need be, for the reader of that source.
 
     Args:
-        source: of the reader that it is for.
         digest: as `digest` returns; None for the commit that was fetched first.
 
     Raises:

@@ -44,11 +44,7 @@ def folder(name: str, fill: Callable[[Path, Path], dict]) -> Path:
 
 
 def verify(place: Path) -> None:
-    """Reads all files of a folder of the cache, and compares them with what they were when it was made.
-
-    Raises:
-        WhoknowsError: files are missing, or some of their bytes are others.
-    """
+    """Raises a WhoknowsError if a folder of the cache lacks files, or their bytes are not those that it was made of."""
     about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
     if "sha256" not in about:  # an earlier version made it: what is there now is what later runs are held against
         with _sentences(place.name):
@@ -110,10 +106,7 @@ def _seal(folder, about):
 
 
 def _check(place, measure, key):
-    """Compares `measure` of each file with what `about.json` has under `key`.
-
-    Sizes are compared in a millisecond, and show which files were lost or cut short.
-    """
+    """Raises if `measure` of a file is not what `about.json` has under `key`; sizes take but a millisecond."""
     try:
         known = json.loads((place / ABOUT).read_text(encoding="utf-8"))[key]
         whole = all(measure(place / path) == value for path, value in known.items())

@@ -39,7 +39,7 @@ def shown(gold: list[str]) -> str:
 def conversation(questions: list[str], answers: list[str], question: str) -> list[dict[str, str]]:
     """Messages to an endpoint: each example is a turn of the user and one of the assistant, then comes the question.
 
-    What is wanted is said in the first turn, since not every model's template takes a system message.
+    The first turn says what is wanted: not every template takes a system message.
     """
     first, *others = [text for turns in zip(questions, answers) for text in turns] + [question]
     turns = [f"{BRIEF}\n\n{first}", *others]
@@ -51,11 +51,10 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
 
     Args:
         day: the date, as year-month-day, for a template that states it.
-        thinking: whether a template that has a switch for it lets the model think before answering.
+        thinking: whether the model thinks before answering, for a template that has a switch for it.
 
     Raises:
-        WhoknowsError: the tokenizer has no template, or one that fails, that writes the same words differently at a
-            conversation's end, or that has no switch for the thinking that is asked for.
+        WhoknowsError: there is no template, or it fails, has other words at a conversation's end or lacks the switch.
     """
     name, remedy = tokenizer.name_or_path, f"leave {CHAT} out of its source in the grid"
     template = f"models: the chat template of {name}"

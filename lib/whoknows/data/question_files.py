@@ -20,12 +20,11 @@ def load(task: dict) -> pd.DataFrame:
     """The questions of a task that has a file; a warning counts those that are left out.
 
     Args:
-        task: name, role and file, and where the grid says them columns, grading, tolerance and, if that is the
-            grading, judge (url and model); has_splits if every question needs a split.
+        task: name, role and file; where the grid says them columns, grading, tolerance and judge (url and model);
+            has_splits if every question needs a split.
 
     Returns:
-        The columns of `questions.load`, of which task has the file's topic behind its name, and id, split (as the file
-        says them, or "").
+        The columns of `questions.load`; task has the file's topic behind its name, id and split are as the file says.
 
     Raises:
         WhoknowsError: the file or one of its lines is wrong.

@@ -51,15 +51,15 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     """All questions of a grid, with their splits and their few-shot examples.
 
     Args:
-        tasks: dicts with `name` and `role`; a `shift` task has test questions only. With `size` as many are asked,
-            else all; with `file` they are those of a user, see `question_files.load`. With `learned`, dicts with `file`
-            and `question`, its column: what stands there is no test question.
+        tasks: dicts with `name` and `role`; a `shift` task has test questions only. With `size` so many are asked, else
+            all; with `file` they are a user's, see `question_files.load`; with `learned`, dicts with `file` and
+            `question`, its column: what stands there is no test question.
         splits: share of each split among the questions of the `train` tasks.
         shots: few-shot examples for each task (each subject, for MMLU); fewer where they are long, see `SHOTS_LENGTH`.
 
     Returns:
-        One row a question: question_id, task, split (train, validation, test or shot),
-        question, gold (accepted answers), kind (how it is graded, see `grading.grade`).
+        One row a question: question_id, task, split (train, validation, test or shot), question, gold (accepted
+        answers), kind (see `grading.grade`).
 
     Raises:
         WhoknowsError: a task has fewer questions than the grid asks for.
@@ -104,8 +104,7 @@ def _learned(task: dict) -> set[str]:
 def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
     """The task's few-shot examples and its first `size` questions, in hash order, even over subjects.
 
-    The examples are those that the pool calls so; else the first of those that have no split or are for training, of a
-    user's file one in `FEW` at most.
+    Examples are what the pool calls so, else the first questions without a split or for training, see `FEW`.
     """
     pool = pool.assign(place=[position(q, "choice") for q in pool["stem"]]).sort_values("place", kind="stable")
     is_shown = pool["split"] == SHOT
@@ -130,8 +129,7 @@ def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
 def load(name: str) -> pd.DataFrame:
     """Every distinct question of a task: columns task, question, gold, kind, key, stem, id and split.
 
-    `key` is the normalised question, `stem` the same without its choices or its passage; id and split are "", since
-    none is given.
+    `key` is the normalised question, `stem` the same without its choices or its passage; id and split are "".
 
     Raises:
         WhoknowsError: the name is not one of `TASKS`.
@@ -175,10 +173,7 @@ def _items(base: str):
 
 
 def _rows(folder: Path, below: str):
-    """(subject, row) of every Arrow file, whose folder names the subject, and of every file of requests.
-
-    There is one request for each choice, and the one for the right choice is taken.
-    """
+    """(subject, row) of every Arrow file, whose folder names the subject, and of the requests for right choices."""
     for file in sorted(folder.glob(f"{below}*.arrow")):
         subject = file.parts[-3] if below else ""
         with pa.memory_map(str(file)) as source:
