@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,10 +71,15 @@ def answer(
     tables = []
     with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
         for task, at in todo:
-            write = partial(
-                _answer_some, reader, shots[task], ids[task][at], max_new_tokens, samples, budget, bar.update
-            )
-            tables.append(_kept(parts and parts / f"{task}-{at.start:06}.parquet", groups[task].iloc[at], write, bar))
+            group, path = groups[task].iloc[at], parts and parts / f"{task}-{at.start:06}.parquet"
+            if path and path.exists():
+                bar.update(len(group))
+                tables.append(files.read_parquet(path).set_index(group.index))
+                continue
+            made = _answer_some(reader, shots[task], ids[task][at], max_new_tokens, samples, budget, bar.update, group)
+            if path:
+                files.write_parquet(path, made)
+            tables.append(made)
     if shard:
         return pd.concat(tables) if tables else pd.DataFrame()
     answers = pd.concat(tables).sort_index()
@@ -92,17 +96,6 @@ def _refuse_too_long(
             f"grid, answer.shots: the examples of {task} and its longest question make {longest} tokens, "
             "more than the model has positions; lower answer.shots"
         )
-
-
-def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
-    """What is in the file, or else what `write` makes of some questions, which is then in the file."""
-    if path and path.exists():
-        bar.update(len(group))
-        return files.read_parquet(path).set_index(group.index)
-    made = write(group)
-    if path:
-        files.write_parquet(path, made)
-    return made
 
 
 def _answer_some(

@@ -59,14 +59,14 @@ def run(
     if first_layer and block is None:
         # This says so: training runs over the blocks below the adapters each time.
         files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
-    logits = {
-        scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
-        for scored in answers
-    }
-    logits = {scored: logit[packed.answered(scored)] for scored, logit in logits.items()}
-    rows = zero_shot_rows(name, answers, logits)
+    tables = []
+    for scored, frame in answers.items():
+        logit = torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
+        logit = logit[packed.answered(scored)]
+        tables.append(example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=logit))
+    rows = pd.concat(tables, ignore_index=True)
     resume.clear(parts)
-    return rows, pd.DataFrame({"hidden states": shapes})
+    return rows[rows["split"] != "train"].reset_index(drop=True), pd.DataFrame({"hidden states": shapes})
 
 
 def _extract_parts(
@@ -166,19 +166,6 @@ def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torc
 
 def _queried_ids(packed: PackedBatch) -> torch.Tensor:
     """All token ids of the examples that end in the query, in order."""
-    rows = [
-        [*example.question, *(i for branch in example.branches for i in branch)]
-        for t, example in enumerate(packed.examples)
-        if packed.is_queried(t)
-    ]
-    return torch.tensor([i for row in rows for i in row], dtype=torch.int32)
-
-
-def zero_shot_rows(name: str, answers: dict[str, pd.DataFrame], zero_shot: dict[str, torch.Tensor]) -> pd.DataFrame:
-    """Rows of the untrained P(True) (Kadavath et al. 2022), for every model's test and validation answers."""
-    frames = [
-        example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=zero_shot[scored])
-        for scored, frame in answers.items()
-    ]
-    table = pd.concat(frames, ignore_index=True)
-    return table[table["split"] != "train"].reset_index(drop=True)
+    queried = [example for t, example in enumerate(packed.examples) if packed.is_queried(t)]
+    texts = [text for example in queried for text in (example.question, *example.branches)]
+    return torch.tensor([i for text in texts for i in text], dtype=torch.int32)

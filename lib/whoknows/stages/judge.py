@@ -125,9 +125,19 @@ def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, least: int
         text = ASKED.format(**{name: json.dumps(value, ensure_ascii=False) for name, value in quoted.items()})
         body = {"model": model, "temperature": 0, "max_tokens": 8, "messages": [{"role": "user", "content": text}]}
         requests.append(Request(hashlib.sha256(f"{url}\n{model}\n{text}".encode()).hexdigest(), row.question_id, body))
-    asked = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging")
-    _warn(asked, url, least)
-    return [verdict if isinstance(verdict, bool) else None for verdict in asked]
+    said = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging")
+    verdicts = [verdict if isinstance(verdict, bool) else None for verdict in said]
+    if missing := verdicts.count(None):
+        failed = [error for error in said if isinstance(error, Missed)]
+        why = f"{missing - len(failed):,} were neither yes nor no, and {len(failed):,} requests failed"
+        why += f"; the first one: {failed[0]}" if failed else ""
+        if missing == len(said) >= least:
+            raise WhoknowsError(
+                f"grid, judge: {url} gave none of {missing:,} verdicts: {why}; name another judge.model"
+            )
+        why = f"{missing:,} of {len(said):,} answers have no verdict and are left out: {why}"
+        warnings.warn(f"judge: {why}", stacklevel=2)
+    return verdicts
 
 
 def _verdict(url: str, said: Said) -> bool:
@@ -138,22 +148,3 @@ def _verdict(url: str, said: Said) -> bool:
             "name another judge.model"
         )
     return words[0] == "yes"
-
-
-def _warn(verdicts: list, url: str, least: int) -> None:
-    """Says how many verdicts there are not, and why.
-
-    Raises:
-        WhoknowsError: there are none, of so many at least that this is no accident.
-    """
-    failed = [verdict for verdict in verdicts if isinstance(verdict, Missed)]
-    missing = sum(not isinstance(verdict, bool) for verdict in verdicts)
-    if not missing:
-        return
-    why = f"{missing - len(failed):,} were neither yes nor no, and {len(failed):,} requests failed"
-    why += f"; the first one: {failed[0]}" if failed else ""
-    if missing == len(verdicts) >= least:
-        raise WhoknowsError(f"grid, judge: {url} gave none of {missing:,} verdicts: {why}; name another judge.model")
-    warnings.warn(
-        f"judge: {missing:,} of {len(verdicts):,} answers have no verdict and are left out: {why}", stacklevel=2
-    )

@@ -71,24 +71,15 @@ def _from_files(
 
 @dataclass
 class Ready:
-    """Answers of one model, or of all, that a training can begin with.
+    """Answers of one model, or of all, that a training can begin with; see `rows.learned` for their index."""
 
-    Attributes:
-        rows: the training answers; their index, and that of held, is as `rows.learned` returns.
-        shift: the log-odds that choosing them has added; see `training_rows`.
-        held: the validation answers, which stop the training; each model's to a task count as a task of their own.
-        test: index of the test questions.
-        learning, validation: rows and held as examples.
-        testing: the test answers of all models as examples.
-    """
-
-    rows: pd.DataFrame
-    shift: float
-    held: pd.DataFrame
-    test: pd.Index
-    learning: Dataset
-    validation: Dataset
-    testing: Dataset
+    rows: pd.DataFrame  # the training answers
+    shift: float  # the log-odds that choosing them has added; see `training_rows`
+    held: pd.DataFrame  # the validation answers, which stop the training
+    test: pd.Index  # of the test questions
+    learning: Dataset  # rows as examples
+    validation: Dataset  # held as examples
+    testing: Dataset  # the test answers of all models as examples
 
     def fit(self, estimator: LoraPrompt, file: Path) -> None:
         """Trains an estimator, which goes on from the file if a killed one left it."""
@@ -162,8 +153,7 @@ def run(
     rows, held, test = ready.rows, ready.held, ready.test
     names: dict[str, Any] = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     about = used | {"tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
-    about |= judges(rows)
-    about |= {"settings": settings, "query": query}
+    about |= judges(rows) | {"settings": settings, "query": query}
     texts = [[example.question, example.branches] for example in ready.learning.packed.examples]
     stops = held[["task", "question", "answer", "correct"]].to_dict("list")
     depends = names | about | {"texts": texts, "correct": rows["correct"].tolist(), "held": stops}
@@ -174,18 +164,16 @@ def run(
         files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
         resume.clear(parts)
     logits = estimator.score(ready.testing)
-    scored_answers = []
+    tables = []
     if trained_on in frames:
-        validation = estimator.score(ready.validation, "validating")
-        scored_answers.append((trained_on, held.index.get_level_values(1), validation[trained_on]))
+        validation, own = estimator.score(ready.validation, "validating")[trained_on], frames[trained_on]
+        own = own.loc[held.index.get_level_values(1)]
+        tables.append(example_rows(own, scored=trained_on, logit=validation, **names))
     for scored, frame in frames.items():
         there = test.isin(frame.index)
-        scored_answers.append((scored, test[there], logits[scored].numpy()[there]))
-    table = pd.concat(
-        [example_rows(frames[s].loc[index], scored=s, logit=logit, **names) for s, index, logit in scored_answers],
-        ignore_index=True,
-    )
-    return estimator, table
+        logit = logits[scored].numpy()[there]
+        tables.append(example_rows(frame.loc[test[there]], scored=scored, logit=logit, **names))
+    return estimator, pd.concat(tables, ignore_index=True)
 
 
 def run_released(

@@ -90,8 +90,7 @@ def run(
     layers = known_layers(layers, hidden.shape[1], name)
     train, validation = parts(frames[trained_on], hidden, trained_on)
     about = names | used | {"tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
-    about |= judges(frames[trained_on])
-    about |= {"last_layer": hidden.shape[1] - 1}
+    about |= judges(frames[trained_on]) | {"last_layer": hidden.shape[1] - 1}
     settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
     probes, searches = {method: CLASSIFIERS[method](settings[method], seed) for method in settings}, {}
     for method, probe in probes.items():
