@@ -41,8 +41,7 @@ def answer(
     Args:
         questions: as `questions.build` returns them, few-shot examples included.
         max_new_tokens: an answer that reaches no line end is cut here.
-        batch_tokens: the token budget of a forward pass, and the cache may hold `CACHE_TOKENS` times as many; None for
-            as many as fit.
+        batch_tokens: the token budget of a forward pass; None for as many as fit.
         samples: answers that are drawn as well to each question that nothing is trained on, see `_sampled`.
         parts: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
         shard: see `resume.mine`.
@@ -50,8 +49,7 @@ def answer(
 
     Returns:
         With a shard, what was written. Else the questions (without the examples, order kept) with correct, what
-        `Written` has and, with samples, what `_sampled` has; without those of whose answers a judge should have said
-        whether they are right, and did not.
+        `Written` has and, with samples, what `_sampled` has; see `judge.graded` for those that are missing.
 
     Raises:
         WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
@@ -134,11 +132,9 @@ def _sampled(
     """Answers that are drawn at temperature 1 to questions outside training, and what they say of the greedy one.
 
     Each question has its draws, whatever stands beside it in a batch. Answers are the same if their words are.
-
-    Returns:
-        samples, the texts; agreement, (1 + m) / (2 + k) where m of the k are the same as the greedy answer, which is
-        never certain; and semantic_entropy, that of the groups of same answers among them, in nats (Farquhar and
-        others, 2024, with equality of words for entailment). Missing where none are drawn; no columns without samples.
+    Columns: samples, the texts; agreement, (1 + m) / (2 + k) where m of the k are the same as the greedy answer, which
+    is never certain; semantic_entropy of the groups of same answers, in nats (Farquhar and others, 2024, with equality
+    of words for entailment). Missing where none are drawn; no columns without samples.
     """
     if not samples:
         return pd.DataFrame(index=group.index)
@@ -186,10 +182,7 @@ def run(
 ) -> pd.DataFrame:
     """The answer stage: `answer`, and the file of the answers; one that was killed goes on with the questions left.
 
-    Args:
-        out: the file; with a shard it is not written, only the parts that the whole stage will find.
-        samples: see `answer`.
-        shard: see `resume.mine`.
+    With a shard the file is not written, only the parts that the whole stage will find.
     """
     asked = questions.assign(gold=questions["gold"].map(list)).to_dict("list")
     parts = resume.folder(out, __file__, questions=asked, new=max_new_tokens, samples=samples, model=reader.identity)

@@ -72,10 +72,9 @@ class Unclear(Missed):
 
 
 class Endpoint:
-    """An address, and what has been learned of it.
+    """An address such as http://localhost:8000/v1, and what has been learned of it.
 
     Args:
-        url: such as http://localhost:8000/v1.
         where: the key of a grid that names it.
         variable: the environment variable with the key, if it wants one.
 
@@ -101,16 +100,14 @@ class Endpoint:
             raise WhoknowsError(f"{variable}: this environment variable holds letters that no key has; set it anew")
 
     def ask(self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str) -> list:
-        """What is taken from the reply to each request, in the order of the requests, or why there is none.
+        """What is taken from the reply to each request, in the order of the requests.
+
+        It is the error, of which the log says nothing, for a missed request; None, which the log keeps, for an unclear
+        reply.
 
         Args:
             log: file that each is added to as it comes, as a line [name, taken]; what is in it is not asked for again.
             take: from a reply to what is kept, as far as JSON can say it.
-            doing: title of the progress bar.
-
-        Returns:
-            For a request that was missed the error, of which the log says nothing; None for a reply that is unclear,
-            which the log keeps.
 
         Raises:
             WhoknowsError: what failed concerns every request, such as the key; or as many as go side by side were

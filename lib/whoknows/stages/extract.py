@@ -41,11 +41,12 @@ def run(
 
     Args:
         first_layer: share of the depth where adapters begin; None if there is no LoRA + Prompt.
-        folder: where the features go; with a shard they do not, only the parts that the whole stage will find.
+        folder: where the features go; with a shard only the parts do, which the whole stage will find.
         shard: see `resume.mine`.
 
     Returns:
-        (rows of zero_shot, a table of what was kept); with a shard both are empty.
+        (rows of the untrained P(True), Kadavath et al. 2022, for all test and validation answers; a table of what was
+        kept); with a shard both are empty.
     """
     block = first_block(reader.depth, first_layer) if first_layer else None
     packed = pack(reader, answers, queried(answers, block))
@@ -108,13 +109,7 @@ def _save(path: Path, features: Features) -> None:
 def _join(
     paths: list[Path], packed: PackedBatch, positions: list[str], block: int | None, folder: str
 ) -> dict[str, tuple]:
-    """Writes the files of hidden states and, if there is one, `trunk.safetensors`, each whole or not at all.
-
-    The former are those of `positions.stems`: of all questions, and of those that a scored model answered.
-
-    Returns:
-        For each but the last, its shape.
-    """
+    """Writes the files of `positions.stems`, whose shapes it returns, and `trunk.safetensors` if there is a block."""
 
     def pieces(name: str, model: str | None = None):
         at, answered = 0, packed.answered(model) if model else torch.tensor([])
@@ -132,10 +127,9 @@ def _join(
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:
-    """For each question, whether the query follows its answers.
+    """For each question, whether the query follows its answers: zero-shot is of all but training answers, as rows are.
 
-    Zero-shot is measured on test answers and calibrated on validation answers; the cached activations are wanted of
-    all.
+    The cached activations are wanted of all.
     """
     split = every(answers)["split"]
     return [first_block is not None or name != "train" for name in split]
@@ -144,7 +138,7 @@ def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[b
 def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torch.Tensor] | None:
     """For each example, all of which end in the query, its residual stream [tokens, width] at the first adapted block.
 
-    None if the reader's blocks cannot go on from one.
+    It is None if the reader's blocks cannot go on from one.
 
     Raises:
         WhoknowsError: the file is missing, damaged, or of other texts or another block.

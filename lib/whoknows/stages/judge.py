@@ -31,16 +31,13 @@ Does the proposed answer mean the same as one of the accepted answers? Say yes o
 
 
 def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFrame:
-    """The judge's verdicts on the test answers that it is compared on; see `compared`.
+    """The judge's verdicts on the answers of one model that it is `compared` on: question_id and right.
+
+    Verdicts that are not there are missing, as in `graded`.
 
     Args:
-        answers: one model's graded answers.
-        url: of the endpoint, such as http://localhost:8000/v1.
-        model: the judge's name there.
+        model: the judge's name at the url.
         log: file that verdicts are added to as they come, so that a stopped run asks nothing twice.
-
-    Returns:
-        question_id and right, one line for each verdict. The others are missing, as in `graded`.
 
     Raises:
         WhoknowsError: there is no verdict, or the judge fails all the time; see `Endpoint.ask`.
@@ -59,12 +56,7 @@ def compared(answers: pd.DataFrame) -> pd.Series:
 
 
 def verdict_counts(answers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """For each task the test answers that a judge is compared on, how many are right, and how many have no verdict.
-
-    Args:
-        answers: one model's graded answers.
-        verdicts: on them, as `grade` returns.
-    """
+    """For each task the test answers that a judge is compared on, how many are right, and how many have no verdict."""
     test = answers[compared(answers)].merge(verdicts, "left", "question_id").astype({"right": "boolean"})
     tasks = test.groupby("task", sort=False)
     counts = {"test answers": tasks.size(), "right in the run": tasks["correct"].sum()}
@@ -75,14 +67,11 @@ def verdict_counts(answers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFram
 def graded(answers: pd.DataFrame, log: Path | None, given: list[bool | None] | None = None) -> pd.DataFrame:
     """Answers with a column correct: the verdict of the judge in the tasks that it grades, else as the words have it.
 
+    Answers without a verdict that they should have are missing, and a warning counts them.
+
     Args:
-        answers: with question_id, question, gold, kind and answer.
         log: of the judge's verdicts, as in `grade`; None asks no judge.
         given: for each answer its grade if it is known already, or None.
-
-    Returns:
-        The answers that have a grade. Those that the judge should grade and did not are missing, and a warning counts
-        them: its reply was neither yes nor no, or the request failed again and again.
 
     Raises:
         WhoknowsError: no answer has a grade, or the judge fails all the time; see `Endpoint.ask`.
@@ -112,12 +101,9 @@ def counts(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, least: int = 1) -> list[bool | None]:
-    """Whether each answer is right, to the judge; None where it says neither yes nor no, or the request fails.
+    """Whether each answer is right, to the judge; None, with a warning, if it says neither yes nor no, or nothing.
 
-    A warning counts those.
-
-    Raises:
-        WhoknowsError: so many answers at least, and no verdict on any; or see `Endpoint.ask`.
+    None on all of so many answers at least is no accident, and raises a WhoknowsError.
     """
     requests = []
     for row in answers.itertuples():

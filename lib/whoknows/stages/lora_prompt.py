@@ -34,16 +34,11 @@ def cell(
 ) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
-    Args:
-        reader: its name; the other parameters are those of the notebook.
-        released: see `run_released`, which takes the place of `run`; None to train.
+    Its parameters are those of the notebook. With `released`, `run_released` takes the place of `run`.
 
     Returns:
         (the training's history, with a line for each look at validation; the rows). The history is empty if nothing is
         trained, and so are the rows where nothing can be learned from that model's answers, as the card says then.
-
-    Raises:
-        WhoknowsError: see `run` and `run_released`.
     """
     parameters = locals()
     distributed.run(__name__, _from_files, parameters)
@@ -97,11 +92,7 @@ def prepare(
     reader: Reader, frames: dict[str, pd.DataFrame], trained_on: str, settings: dict, seed: int,
     batch_tokens: int | None, folder: str, query: bool = True, without: str | None = None,
 ) -> Ready:  # fmt: skip
-    """What one training needs; arguments are those of `run`, but `frames` are already split for the seed.
-
-    Raises:
-        WhoknowsError: see `run`.
-    """
+    """What one training needs; arguments and errors are those of `run`, but `frames` are divided for the seed."""
     asked, answered = every(frames), learned(frames, trained_on, without)
     rows, shift = training_rows(answered, settings["wrong_per_right"], seed)
     held = answered[answered["split"] == "validation"]
@@ -136,14 +127,12 @@ def run(
         folder: the reader's features, whose cached activations are gone on from.
         method: what the rows call it.
         query: see `LoraPrompt`.
-        without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None
-            for all.
+        without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored.
         out: folder for the adapters and their card, which says all that is needed to use them again.
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
-        (the estimator, its rows: of test answers, and of the validation answers that stopped it if they are of one
-        model, whose users have them to calibrate it).
+        (the estimator, its rows: of test answers, and, to calibrate it, of the validation answers of one model).
 
     Raises:
         WhoknowsError: the training answers, or the validation answers of every task, are of one class.
@@ -180,16 +169,9 @@ def run_released(
     name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], released: dict,
     batch_tokens: int | None, *, out: str, **used,
 ) -> pd.DataFrame:  # fmt: skip
-    """The lora_prompt stage with adapters that others have trained: they score all test answers.
+    """The lora_prompt stage with adapters that others have trained, by name and digest: rows of all test answers.
 
-    There are no rows of validation answers, which the adapters may have been trained on, so nothing is calibrated.
-
-    Args:
-        name, reader, trained_on, seed, answers, batch_tokens, out, used: as in `run`.
-        released: name of the adapter, and digest, which may be None; see `adapters.check`.
-
-    Returns:
-        Its rows.
+    There are none of validation answers, which the adapters may have been trained on, so nothing is calibrated.
 
     Raises:
         WhoknowsError: see `adapters.check`, `released.load` and `released.score`.

@@ -18,12 +18,7 @@ from whoknows.stages.trainable import leave_out, untrainable
 
 
 def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelled, Labelled]:
-    """Training and validation answers of one model, in their order.
-
-    Args:
-        frame: its graded answers; those of other splits are left out.
-        hidden: [answers, layers + 1, width].
-        name: the model's.
+    """Training and validation answers of one model, in their order, with their hidden [answers, layers + 1, width].
 
     Raises:
         WhoknowsError: the training answers are of one class.
@@ -40,7 +35,7 @@ def probe_rows(probes: dict, frames: dict[str, pd.DataFrame], features: Callable
 
     Args:
         probes: by method; each has `score`.
-        features: gives what a probe scores of a model's answers, by the model's name.
+        features: gives what a probe scores, by the scored model's name.
         names: reader, trained_on and seed.
     """
     tables = []
@@ -76,8 +71,8 @@ def run(
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
-        (rows of probe and probe_mlp, the logistic probe's search over layers and strengths); both empty where nothing
-        can be learned from that model's answers, as the card says then.
+        (rows of probe and probe_mlp, the logistic probe's search); both empty where nothing can be learned from that
+        model's answers, as the card says then.
 
     Raises:
         WhoknowsError: the layers do not exist, or there is nothing to learn from any model's answers.
@@ -105,11 +100,7 @@ def run(
 
 
 def known_layers(layers, count: int, name: str) -> list[int]:
-    """The layers that a grid asks for, of the `count` that a reader has.
-
-    Raises:
-        WhoknowsError: the reader has no such layer.
-    """
+    """The layers that a grid asks for, of the `count` that a reader has; raises a WhoknowsError if it lacks one."""
     if layers == "all":
         return list(range(count))
     wrong = [layer for layer in layers if layer not in range(count)]

@@ -17,7 +17,6 @@ def folder(out: Path | str, module: str, **depends) -> Path:
     """The folder for the parts of a stage; those that lie there under another key are removed.
 
     Args:
-        out: what the stage writes.
         module: `__file__` of the module that does the work; its code and that of the modules it imports are in the key.
         depends: what else the parts depend on, as far as JSON can say it.
     """

@@ -33,7 +33,7 @@ def run(
         name: the reader's.
         folder: its features.
         strengths: of the L2 penalty.
-        sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
+        sizes: numbers of training answers, see `rows.smaller`.
         positions: those of `data.positions` that were kept.
 
     Returns:

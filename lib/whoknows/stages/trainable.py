@@ -43,23 +43,14 @@ def untrainable(frames: dict[str, pd.DataFrame], trained_on: str, without: str |
 
 
 def leave_out(out: str, names: dict, reason: str) -> pd.DataFrame:
-    """Writes an estimator's card without an estimator.
-
-    Args:
-        out: the folder for both.
-        names: method, reader, trained_on and seed.
-        reason: see `untrainable`.
-
-    Returns:
-        No rows, in the columns of all.
-    """
+    """Writes to a folder an estimator's card (names: method, reader, trained_on and seed) alone; returns no rows."""
     card = json.dumps(names | {"untrained": reason}, indent=1)
     files.write_folder(out, lambda folder: files.write_text(folder / f"{names['method']}.json", card))
     return NO_ROWS
 
 
 def trainable(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tuple[str, int, dict[str, pd.DataFrame]]]:
-    """(trained_on, seed, all answers divided for the seed), where something can be learned; a warning names the others.
+    """(trained_on, seed, all answers divided for it) where something can be learned; a warning names the others.
 
     Raises:
         WhoknowsError: see `untrainable`.
