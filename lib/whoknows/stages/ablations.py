@@ -21,12 +21,9 @@ from whoknows.stages.trainable import trainable, why_not
 
 
 def without_reader(
-    answers: dict[str, pd.DataFrame],
-    seeds: list[int],
-    strengths: list[float],
-    embedder: str | None,
+    answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None,
     batch_tokens: int | None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Rows of the controls that need no reader, for every model that they can be trained on.
 
     They are all of `BASELINES` but likelihood, without those whose column older answers lack; task_prior, answer_length

@@ -27,15 +27,9 @@ PART = 1024  # questions that are kept at a time
 
 
 def answer(
-    reader: Reader,
-    questions: pd.DataFrame,
-    max_new_tokens: int,
-    batch_tokens: int | None,
-    samples: int = 0,
-    parts: Path | None = None,
-    shard: list[int] | None = None,
-    log: Path | None = None,
-) -> pd.DataFrame:
+    reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, samples: int = 0,
+    parts: Path | None = None, shard: list[int] | None = None, log: Path | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Greedy answers to all questions but the few-shot examples, graded.
 
     Args:
@@ -97,15 +91,9 @@ def _refuse_too_long(
 
 
 def _answer_some(
-    reader: Reader,
-    examples: pd.DataFrame,
-    ids: list[list[int]],
-    max_new_tokens: int,
-    samples: int,
-    budget: TokenBudget,
-    done,
-    group: pd.DataFrame,
-) -> pd.DataFrame:
+    reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, samples: int,
+    budget: TokenBudget, done, group: pd.DataFrame,
+) -> pd.DataFrame:  # fmt: skip
     """Answers to questions of one task, whose ids are given, with the index of the questions."""
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     prefix = Prefix(reader, examples, is_alone=not proof.prefix(reader, longest))
@@ -121,14 +109,9 @@ def _answer_some(
 
 
 def _sampled(
-    prefix: Prefix,
-    ids: list[list[int]],
-    max_new_tokens: int,
-    samples: int,
-    budget: TokenBudget,
-    group: pd.DataFrame,
-    greedy: pd.Series,
-) -> pd.DataFrame:
+    prefix: Prefix, ids: list[list[int]], max_new_tokens: int, samples: int, budget: TokenBudget,
+    group: pd.DataFrame, greedy: pd.Series,
+) -> pd.DataFrame:  # fmt: skip
     """Answers that are drawn at temperature 1 to questions outside training, and what they say of the greedy one.
 
     Each question has its draws, whatever stands beside it in a batch. Answers are the same if their words are.
@@ -172,14 +155,9 @@ def _words(text: str) -> str:
 
 
 def run(
-    reader: Reader,
-    questions: pd.DataFrame,
-    max_new_tokens: int,
-    batch_tokens: int | None,
-    out: str,
-    samples: int = 0,
+    reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str, samples: int = 0,
     shard: list[int] | None = None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """The answer stage: `answer`, and the file of the answers; one that was killed goes on with the questions left.
 
     With a shard the file is not written, only the parts that the whole stage will find.

@@ -29,14 +29,9 @@ PART_QUESTIONS, PART_BYTES = 1024, 2**30  # of a part, at most
 
 
 def run(
-    name: str,
-    reader: Reader,
-    answers: dict[str, pd.DataFrame],
-    first_layer: float | None,
-    batch_tokens: int | None,
-    folder: str,
-    shard: list[int] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    name: str, reader: Reader, answers: dict[str, pd.DataFrame], first_layer: float | None, batch_tokens: int | None,
+    folder: str, shard: list[int] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """The extract stage: read all models' answers once, write the reader's features, return its zero-shot confidence.
 
     Args:
@@ -71,14 +66,9 @@ def run(
 
 
 def _extract_parts(
-    reader: Reader,
-    packed: PackedBatch,
-    positions: list[str],
-    block: int | None,
-    batch_tokens: int | None,
-    folder: str,
-    shard: list[int] | None,
-) -> tuple[Path, list[Path]]:
+    reader: Reader, packed: PackedBatch, positions: list[str], block: int | None, batch_tokens: int | None,
+    folder: str, shard: list[int] | None,
+) -> tuple[Path, list[Path]]:  # fmt: skip
     """The folder and the files of the batch's features, some questions each; files that exist are not made again."""
     ids = [[example.question, example.branches] for example in packed.examples]
     parts = resume.folder(folder, __file__, ids=ids, positions=positions, block=block, model=reader.identity)

@@ -49,17 +49,9 @@ def probe_rows(probes: dict, frames: dict[str, pd.DataFrame], features: Callable
 
 
 def run(
-    name: str,
-    trained_on: str,
-    seed: int,
-    answers: dict[str, pd.DataFrame],
-    folder: str,
-    layers,
-    strengths: list[float],
-    mlp: dict,
-    out: str,
-    **used,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    name: str, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], folder: str, layers,
+    strengths: list[float], mlp: dict, out: str, **used,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """The probe stage: fit both probes to one model's answers, save them, and score every model's test answers and the
     validation answers that chose.
 

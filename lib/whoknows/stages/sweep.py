@@ -16,14 +16,9 @@ from whoknows.stages.trainable import trainable
 
 
 def run(
-    name: str,
-    answers: dict[str, pd.DataFrame],
-    seed: int,
-    folder: str,
-    strengths: list[float],
-    sizes: list[int],
+    name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int],
     positions: list[str],
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """The sweep stage: probes of one reader at every layer and strength.
 
     At the answer's last token they are of every model's answers and every size; at other positions, of all training
