@@ -49,11 +49,8 @@ def examples(answers: pd.DataFrame) -> str:
         return shown.to_html(index=False, classes="texts")
 
 
-def summary(answers: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.DataFrame:
-    """For each task: answers, right ones, accuracy, and the likelihood's AUROC on the test split, unless of too few.
-
-    With the questions, also `judge.counts`.
-    """
+def summary(answers: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
+    """For each task: answers, right ones, accuracy, `judge.counts`, and on test the likelihood's AUROC unless too few."""
     lines, answers = {}, answers.assign(sum_logprob=answers.get("sum_logprob", np.nan))
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
@@ -68,7 +65,7 @@ def summary(answers: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.
             "AUROC of likelihood": np.nan if few else auroc(known["sum_logprob"], known["correct"]),
         }
     table = pd.DataFrame.from_dict(lines, orient="index")
-    counted = table[[]] if questions is None else judge.counts(questions, answers)
+    counted = judge.counts(questions, answers)
     return table.reindex(counted.index).join(counted)
 
 
