@@ -62,15 +62,11 @@ def check_tokenizer(before, after) -> None:
 
 
 def _read_once():
-    """Makes transformers parse a GGUF file once, and fast.
-
-    transformers parses it three times (tokenizer, config, weights), and gguf takes every one of a 262,144-word
-    vocabulary's strings out of a `np.memmap`, whose slices cost 10 times those of a plain array of the same memory.
-    """
+    """Makes transformers parse a GGUF file once instead of three times, and fast."""
     import gguf
     import numpy as np
 
-    class Reader(gguf.GGUFReader):
+    class Reader(gguf.GGUFReader):  # takes 262,144 words out of a `np.memmap`, whose slices cost 10 times an array's
         data = property(lambda self: self._data, lambda self, data: setattr(self, "_data", np.asarray(data)))
 
     gguf.GGUFReader = functools.lru_cache(maxsize=1)(Reader)

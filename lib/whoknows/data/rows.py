@@ -108,14 +108,11 @@ def divided(answers: dict[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFra
 
 
 def learned(frames: dict[str, pd.DataFrame], trained_on: str, without: str | None = None) -> pd.DataFrame:
-    """The training and validation answers of one model, or of `ALL_MODELS`; the index is (model, index in its frame).
+    """The training and validation answers of one model, or of `ALL_MODELS`, to all tasks `without` one.
 
     Of all models each one's answers to a task are a task of their own, so that knowing who wrote an answer earns
-    nothing on validation, as it earns nothing on the test answers of one model.
-
-    Args:
-        frames: all models' answers, divided for a seed.
-        without: a task whose answers are left out.
+    nothing on validation, as it earns nothing on the test answers of one model. The index is (model, index in its
+    frame); the frames are divided for a seed.
     """
     models = [*frames] if trained_on == ALL_MODELS else [trained_on]
     asked = {model: frames[model][is_learned(frames[model]) & (frames[model]["task"] != without)] for model in models}

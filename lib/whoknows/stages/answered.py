@@ -50,7 +50,7 @@ def examples(answers: pd.DataFrame) -> str:
 
 
 def summary(answers: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
-    """For each task: answers, right ones, accuracy, `judge.counts`, and on test the likelihood's AUROC unless too few."""
+    """For each task answers, right ones, accuracy, the test likelihood's AUROC unless too few, and `judge.counts`."""
     lines, answers = {}, answers.assign(sum_logprob=answers.get("sum_logprob", np.nan))
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]

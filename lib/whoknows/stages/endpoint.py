@@ -102,8 +102,7 @@ class Endpoint:
     def ask(self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str) -> list:
         """What is taken from the reply to each request, in the order of the requests.
 
-        It is the error, of which the log says nothing, for a missed request; None, which the log keeps, for an unclear
-        reply.
+        Of a missed request it is the error, which the log leaves out; of an unclear reply None, which the log keeps.
 
         Args:
             log: file that each is added to as it comes, as a line [name, taken]; what is in it is not asked for again.

@@ -117,18 +117,15 @@ def _join(
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:
-    """For each question, whether the query follows its answers: zero-shot is of all but training answers, as rows are.
-
-    The cached activations are wanted of all.
-    """
+    """For each question, whether the query follows answers: always with cached activations, else not in training."""
     split = every(answers)["split"]
     return [first_block is not None or name != "train" for name in split]
 
 
 def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torch.Tensor] | None:
-    """For each example, all of which end in the query, its residual stream [tokens, width] at the first adapted block.
+    """For each example, which ends in the query, its residual stream [tokens, width] at the first adapted block.
 
-    It is None if the reader's blocks cannot go on from one.
+    None if the reader's blocks cannot go on from one.
 
     Raises:
         WhoknowsError: the file is missing, damaged, or of other texts or another block.

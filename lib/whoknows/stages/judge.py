@@ -31,9 +31,7 @@ Does the proposed answer mean the same as one of the accepted answers? Say yes o
 
 
 def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFrame:
-    """The judge's verdicts on the answers of one model that it is `compared` on: question_id and right.
-
-    Verdicts that are not there are missing, as in `graded`.
+    """The judge's verdicts, if it has one, on the answers of one model that it is `compared` on: question_id and right.
 
     Args:
         model: the judge's name at the url.
@@ -48,10 +46,7 @@ def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFram
 
 
 def compared(answers: pd.DataFrame) -> pd.Series:
-    """On which answers a judge is compared with the run's own grades: test answers to open questions.
-
-    Questions of other kinds, a judge's among them, have one way to be graded.
-    """
+    """Test answers to open questions: other kinds have one way to be graded, with which no judge can be compared."""
     return (answers["split"] == "test") & (answers["kind"] == "open")
 
 

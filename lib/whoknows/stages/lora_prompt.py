@@ -34,11 +34,11 @@ def cell(
 ) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
-    Its parameters are those of the notebook. With `released`, `run_released` takes the place of `run`.
+    With `released`, `run_released` takes the place of `run`.
 
     Returns:
-        (the training's history, with a line for each look at validation; the rows). The history is empty if nothing is
-        trained, and so are the rows where nothing can be learned from that model's answers, as the card says then.
+        (the history of the training, empty if there is none; the rows, empty where the card says that nothing can be
+        learned from that model's answers).
     """
     parameters = locals()
     distributed.run(__name__, _from_files, parameters)
@@ -125,7 +125,6 @@ def run(
         trained_on: the model whose answers teach, or `ALL_MODELS`.
         settings: the grid's `lora_prompt` section.
         folder: the reader's features, whose cached activations are gone on from.
-        method: what the rows call it.
         query: see `LoraPrompt`.
         without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored.
         out: folder for the adapters and their card, which says all that is needed to use them again.

@@ -50,11 +50,7 @@ def leave_out(out: str, names: dict, reason: str) -> pd.DataFrame:
 
 
 def trainable(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tuple[str, int, dict[str, pd.DataFrame]]]:
-    """(trained_on, seed, all answers divided for it) where something can be learned; a warning names the others.
-
-    Raises:
-        WhoknowsError: see `untrainable`.
-    """
+    """(trained_on, seed, all answers divided for it), without what is `untrainable`, which a warning names."""
     by_seed = {seed: divided(answers, seed) for seed in seeds}
     for trained_on, (seed, frames) in product(answers, by_seed.items()):
         if reason := untrainable(frames, trained_on):
@@ -66,6 +62,6 @@ def trainable(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tu
 def untrainable_html(answers: dict[str, pd.DataFrame], seeds: list[int]) -> str:
     """On whose answers `trainable` has nothing trained, and why, as HTML; "" if there are none."""
     by_seed = {seed: divided(answers, seed) for seed in seeds}
-    reasons = ((name, seed, why_not(frames[name])) for name, (seed, frames) in product(answers, by_seed.items()))
-    parts = [f"{name}, seed {seed}: {reason}" for name, seed, reason in reasons if reason]
+    reasons = {f"{name}, seed {seed}": why_not(by_seed[seed][name]) for name, seed in product(answers, seeds)}
+    parts = [f"{where}: {reason}" for where, reason in reasons.items() if reason]
     return f"<p>Nothing is trained on the answers of {escape('; '.join(parts))}.</p>" if parts else ""
