@@ -66,7 +66,8 @@ def _read_once():
     import gguf
     import numpy as np
 
-    class Reader(gguf.GGUFReader):  # takes 262,144 words out of a `np.memmap`, whose slices cost 10 times an array's
+    # A vocabulary's 262,144 words are taken out of a `np.memmap`, whose slices cost 10 times those of a plain array.
+    class Reader(gguf.GGUFReader):
         data = property(lambda self: self._data, lambda self, data: setattr(self, "_data", np.asarray(data)))
 
     gguf.GGUFReader = functools.lru_cache(maxsize=1)(Reader)
