@@ -57,8 +57,8 @@ def answer(
     }
     for task in groups:
         _refuse_too_long(reader, task, shots[task], ids[task], max_new_tokens)
-    todo = [(task, at) for task, group in groups.items() for at in resume.slices(len(group), PART)]
-    todo = [todo[k] for k in resume.mine(len(todo), shard)]
+    cut = [(task, at) for task, group in groups.items() for at in resume.slices(len(group), PART)]
+    todo = resume.mine(cut, shard)
     budget = TokenBudget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
     tables = []
     with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:

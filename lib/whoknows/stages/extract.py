@@ -75,7 +75,7 @@ def _extract_parts(
     each = len(stems(packed.branch_of, positions)) * (reader.depth + 1) * reader.config.hidden_size * 2
     cut = resume.slices(len(packed.examples), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [parts / f"{at.start:06}.safetensors" for at in cut]
-    todo = [(packed.part(cut[k]), paths[k]) for k in resume.mine(len(cut), shard)]
+    todo = [(packed.part(at), path) for at, path in resume.mine([*zip(cut, paths)], shard)]
     budget, total = TokenBudget(batch_tokens, reader.device), sum(len(e) for some, _ in todo for e in some.examples)
     with ThreadPoolExecutor(1) as writer, tqdm(total=total, desc="extracting", unit="token", unit_scale=True) as bar:
         written = writer.submit(lambda: None)
