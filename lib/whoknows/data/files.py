@@ -87,13 +87,13 @@ def read_parquet(path: Path | str):
         return pandas.read_parquet(path)
 
 
-def write_safetensors(path: Path | str, tensors: dict) -> None:
-    """Writes named torch tensors, no two of which share their storage, as safetensors."""
+def write_safetensors(path: Path | str, tensors: dict, metadata: dict[str, str] | None = None) -> None:
+    """Writes named torch tensors, no two of which share their storage, as safetensors, with metadata in the header."""
     from safetensors.torch import save_file
 
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with _replacing(path) as temporary:
-        save_file(packed, temporary)
+        save_file(packed, temporary, metadata)
 
 
 def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], others: dict | None = None) -> tuple:
