@@ -147,10 +147,10 @@ def test_a_damaged_zip_is_one_sentence(links, tmp_path):
     path = links / wheel.file
     path.write_bytes(path.read_bytes().replace(b"content content", b"Content content", 1))
     with pytest.raises(WhoknowsError, match="toy: toy_data-1.0-py3-none-any.whl is a damaged zip file"):
-        remote.unpack("toy", wheel, path, tmp_path)
+        remote.unpack("toy", path, tmp_path, wheel.place)
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(WhoknowsError, match="damaged zip file"):
-        remote.unpack("toy", wheel, path, tmp_path)
+        remote.unpack("toy", path, tmp_path, wheel.place)
 
 
 @pytest.mark.parametrize("member", ["../../outside", "/../../../outside", "a/../../../outside"])

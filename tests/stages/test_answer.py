@@ -581,7 +581,8 @@ def test_what_the_tokens_say_becomes_log_odds_that_grow_with_certainty(method, c
 
 def test_summary_counts_right_answers():
     values = {"task": list("zzbb"), "split": ["test", "train", "test", "test"], "correct": [True, False, False, True]}
-    table = summary(pd.concat([pd.DataFrame(values | {"sum_logprob": [-1.0, -2.0, -3.0, -1.0]})] * 25))
+    answers = pd.concat([pd.DataFrame(values | {"kind": "open", "sum_logprob": [-1.0, -2.0, -3.0, -1.0]})] * 25)
+    table = summary(answers, answers)
     assert table.loc["b"].to_dict() == {
         "answers": 50,
         "right": 25,

@@ -148,11 +148,12 @@ def test_where_no_log_probability_is_said_there_are_no_likelihood_rows(endpoint,
     )
     rows = likelihood_rows("wise", table)
     assert len(rows) == 60 and rows["logit"].notna().all()
-    assert summary(table).loc[:, "AUROC of likelihood"].isna().all(), "all rated answers are right"
+    counted = summary(table, table)
+    assert counted.loc[:, "AUROC of likelihood"].isna().all(), "all rated answers are right"
     none = likelihood_rows("wise", read(endpoint, tmp_path / "none", chosen("rain")))
     assert len(none) == 0 and none.columns.equals(rows.columns)
     assert none.dtypes[["seed", "logit", "correct"]].equals(rows.dtypes[["seed", "logit", "correct"]])
-    assert summary(table).loc["a", "answers"] + summary(table).loc["b", "answers"] == 90
+    assert counted.loc["a", "answers"] + counted.loc["b", "answers"] == 90
 
 
 def test_an_answer_is_paid_for_once_and_what_changed_is_asked_anew(endpoint, tmp_path):

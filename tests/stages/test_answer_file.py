@@ -56,7 +56,7 @@ def test_grades_and_log_probabilities_in_the_file_stand(tmp_path, yes, no):
     assert "graded in the file: 6; graded here: 1; with a logprob: 5." in sentence
     assert likelihood_rows("m", answers)["question_id"].tolist() == ["t-3", "t-4", "t-5"], "missing is missing"
     assert likelihood_rows("m", answers.drop(columns="sum_logprob")).empty
-    assert summary(answers.drop(columns="sum_logprob"))["AUROC of likelihood"].isna().all()
+    assert summary(answers.drop(columns="sum_logprob"), answers)["AUROC of likelihood"].isna().all()
 
 
 def test_columns_in_capitals_count_as_ours(tmp_path):

@@ -134,8 +134,8 @@ def test_answering_that_was_killed_asks_only_what_is_left(reader, tmp_path, monk
 
 def test_jobs_share_the_parts_and_leave_none_out():
     for jobs in (1, 2, 3):
-        assert sorted(k for which in range(jobs) for k in resume.mine(7, [which, jobs])) == list(range(7))
-    assert resume.mine(3, None) == [0, 1, 2] and resume.mine(1, [1, 2]) == []
+        assert sorted(k for which in range(jobs) for k in resume.mine(list(range(7)), [which, jobs])) == list(range(7))
+    assert resume.mine([0, 1, 2], None) == [0, 1, 2] and resume.mine([0], [1, 2]) == []
 
 
 def test_after_its_shards_a_stage_has_nothing_to_read_or_to_ask(llama, tmp_path, monkeypatch):

@@ -23,31 +23,18 @@ def digest(name: str) -> str | None:
     return cache.digest([path for path in paths if path.is_file()])
 
 
-def locate(name: str, digest: str | None = None) -> Path:
-    """The folder of an adapter: a local one, or what is fetched of a repository on the hub.
+def check(name: str, source: str, digest: str | None = None) -> tuple[dict, Path]:
+    """An adapter's card and folder, fetched if need be, for the reader of that source.
 
     Args:
         digest: as `digest` returns; None for the commit that was fetched first.
 
     Raises:
-        WhoknowsError: it was not fetched before, and the hub does not give it.
-    """
-    if not assets.on_hub(name):
-        return Path(name).expanduser()
-    return hub.fetch_files(name, digest or hub.commit(name, CONFIG), [CONFIG, *ADAPTERS, *TEMPERATURES])
-
-
-def check(name: str, source: str, digest: str | None = None) -> tuple[dict, Path]:
-    """An adapter's card and folder, fetched if need be.
-
-    Args:
-        source: of the reader that it is for.
-        digest: see `locate`.
-
-    Raises:
         WhoknowsError: it cannot be had or used, lacks a file, or is for another reader.
     """
-    folder = locate(name, digest)
+    folder = Path(name).expanduser()
+    if assets.on_hub(name):
+        folder = hub.fetch_files(name, digest or hub.commit(name, CONFIG), [CONFIG, *ADAPTERS, *TEMPERATURES])
     try:
         card = cards(folder).get("lora_prompt")
         if not card:

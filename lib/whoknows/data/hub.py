@@ -13,11 +13,7 @@ TOKEN = re.compile(r"\b(?:hf|api_org)_[A-Za-z0-9]{16,}")  # of the hub
 
 
 def config(source: str, name: str = "config.json") -> Path | None:
-    """The cached config.json of a model, in a folder named after its commit; None if it was not fetched.
-
-    Args:
-        name: of another file, in place of config.json.
-    """
+    """A model's cached file of that name, in a folder named after its commit; None if it was not fetched."""
     from huggingface_hub import try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
@@ -29,16 +25,13 @@ def config(source: str, name: str = "config.json") -> Path | None:
 
 
 def commit(source: str, name: str = "config.json") -> str | None:
-    """The commit of what was fetched of a model; None if nothing was. Arguments are those of `config`."""
+    """The commit that a model's file of that name was fetched of; None if it was not."""
     path = config(source, name)
     return path.parent.name if path else None
 
 
 def check(source: str) -> None:
     """Asks the hub for a model that was not fetched before, and fetches its configuration, which pins the commit.
-
-    Args:
-        source: organisation/model.
 
     Raises:
         WhoknowsError: the model is gated, unknown, or the hub cannot be reached; the sentence says what to do.
@@ -53,16 +46,7 @@ def check(source: str) -> None:
 
 
 def fetch_files(name: str, commit: str | None, patterns: list[str]) -> Path:
-    """The folder with some files of a repository.
-
-    Args:
-        name: organisation/name.
-        commit: None for the newest, which is then what `commit` gives.
-        patterns: names of files, each of which may be missing.
-
-    Raises:
-        WhoknowsError: as `check` does.
-    """
+    """The folder with those files of a repository, at a commit or the newest, that are there; raises as `check`."""
     from huggingface_hub import snapshot_download
 
     with _sentences("models", name, f"https://huggingface.co/{name}", "a local folder"):
@@ -79,10 +63,9 @@ def fetch_dataset(name: str, config: str | None, split: str, revision: str | Non
     """Fetches a split of a data set on the hub, if it is not here; it stays what it was when it was first fetched.
 
     Args:
-        name: organisation/name.
         config: one of its configurations; None where it has one, or one called default.
-        revision: a commit, tag or branch of the data set with Parquet, JSON lines, CSV or TSV files; None for the
-            Parquet files that the hub makes of every data set.
+        revision: a commit, tag or branch with Parquet, JSON lines, CSV or TSV files; None for the Parquet files that
+            the hub makes of every data set.
 
     Raises:
         WhoknowsError: it is gated, unknown, has no such split or configuration, or the hub cannot be reached.

@@ -7,17 +7,11 @@ ALL_MODELS = "all models"  # in place of the model that was trained on; no model
 
 @dataclass(frozen=True)
 class Method:
-    """A method.
+    """A method."""
 
-    Attributes:
-        title: on pages.
-        family: the method whose colour and place in legends it shares; "" for controls and ablations, which are grey.
-        stage: the grid's method, and so the notebook, that trains it for the heatmaps; "" for what stands beside them.
-    """
-
-    title: str
-    family: str = ""
-    stage: str = ""
+    title: str  # on pages
+    family: str = ""  # the method whose colour and place in legends it shares; "" for controls and ablations: grey
+    stage: str = ""  # the grid's method, and so the notebook, that trains it for the heatmaps; "" if none does
 
 
 METHODS = {

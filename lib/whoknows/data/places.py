@@ -90,9 +90,6 @@ def cities(root: Path) -> list[tuple[str, list[str]]]:
 
     A name counts as another country's if one of its cities above 15,000 people has it as its name, or one of its large
     cities as one of its many names: St. Petersburg is in Russia as well as in Florida.
-
-    Args:
-        root: folder of the asset geonames.
     """
     every = sorted(_read(root, "cities15000").values(), key=lambda city: -city["population"])
     countries, where = _read(root, "countries"), defaultdict(set)
@@ -116,11 +113,7 @@ def cities(root: Path) -> list[tuple[str, list[str]]]:
 
 
 def capitals(root: Path) -> list[tuple[str, list[str]]]:
-    """(question, accepted names of the capital) for every country and territory that has one.
-
-    Args:
-        root: folder of the asset geonames.
-    """
+    """(question, accepted names of the capital) for every country and territory that has one."""
     asked = [
         (
             f"What is the capital of {'the ' if ARTICLE.search(name) else ''}{name}?",
@@ -138,4 +131,5 @@ def _without_given(asked) -> list[tuple[str, list[str]]]:
 
 
 def _read(root: Path, name: str) -> dict:
+    """A table of GeoNames, from the folder of its asset."""
     return json.loads((root / f"{name}.json").read_text(encoding="utf-8"))

@@ -14,13 +14,10 @@ POSITIONS = (QUESTION, FIRST, MEAN, LAST, QUERY)  # in reading order
 
 
 def kept(first_layer: float | None) -> list[str]:
-    """The positions that a run keeps of all answers.
+    """The positions that a run keeps of all answers; adapters begin at that share of the depth, or there are none.
 
-    Training answers carry the query only where the blocks below the adapters are cached. Elsewhere nothing could be
-    learned at its end, and reading it for that alone would cost more than reading the answers.
-
-    Args:
-        first_layer: share of the depth where adapters begin; None if there are none.
+    Training answers carry the query only where the blocks below the adapters are cached: reading it for its end alone
+    would cost more than reading the answers.
     """
     return [position for position in POSITIONS if first_layer or position != QUERY]
 

@@ -15,27 +15,16 @@ USER, REPLY, AGAIN = "Q1qQ", "A1aA", "Q2qQ"  # no template has these words
 
 @dataclass(frozen=True)
 class Wording:
-    """All texts of one kind.
+    """All texts of one kind."""
 
-    Attributes:
-        first: before the first question.
-        later: before a question that follows another one's answer.
-        asked: between a question and what is answered.
-        given: between an example's question and its answer.
-        lead: before the answer's first word.
-        end: after the answer of an example.
-        query: after an answer, where its correctness is asked for.
-        before: what an answer follows, as far as a tokenizer has to know.
-    """
-
-    first: str
-    later: str
-    asked: str
-    given: str
-    lead: str
-    end: str
-    query: str
-    before: str
+    first: str  # before the first question
+    later: str  # before a question that follows another one's answer
+    asked: str  # between a question and what is answered
+    given: str  # between an example's question and its answer
+    lead: str  # before the answer's first word
+    end: str  # after the answer of an example
+    query: str  # after an answer, where its correctness is asked for
+    before: str  # what an answer follows, as far as a tokenizer has to know
 
 
 BRIEF = "Answer each question with the answer alone, in a few words and on one line."  # to a model behind an endpoint
@@ -50,7 +39,7 @@ def shown(gold: list[str]) -> str:
 def conversation(questions: list[str], answers: list[str], question: str) -> list[dict[str, str]]:
     """Messages to an endpoint: each example is a turn of the user and one of the assistant, then comes the question.
 
-    What is wanted is said in the first turn, since not every model's template takes a system message.
+    The first turn says what is wanted: not every template takes a system message.
     """
     first, *others = [text for turns in zip(questions, answers) for text in turns] + [question]
     turns = [f"{BRIEF}\n\n{first}", *others]
@@ -62,13 +51,13 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
 
     Args:
         day: the date, as year-month-day, for a template that states it.
-        thinking: whether a template that has a switch for it lets the model think before answering.
+        thinking: whether the model thinks before answering, for a template that has a switch for it.
 
     Raises:
-        WhoknowsError: the tokenizer has no template, or one that fails, that writes the same words differently at a
-            conversation's end, or that has no switch for the thinking that is asked for.
+        WhoknowsError: there is no template, or it fails, has other words at a conversation's end or lacks the switch.
     """
     name, remedy = tokenizer.name_or_path, f"leave {CHAT} out of its source in the grid"
+    template = f"models: the chat template of {name}"
     if not tokenizer.chat_template:
         raise WhoknowsError(f"models: {name} has no chat template; {remedy}")
     try:
@@ -77,27 +66,17 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
         answered, rest = rest.split(REPLY)
         later, asked = rest.split(AGAIN)
     except ValueError:
-        raise WhoknowsError(
-            f"models: the chat template of {name} leaves out or repeats what is said; {remedy}"
-        ) from None
+        raise WhoknowsError(f"{template} leaves out or repeats what is said; {remedy}") from None
     except Exception as error:  # whatever a template raises
-        raise WhoknowsError(
-            f"models: the chat template of {name} cannot be used ({' '.join(str(error).split())}); {remedy}"
-        ) from None
+        raise WhoknowsError(f"{template} cannot be used ({' '.join(str(error).split())}); {remedy}") from None
     if thinking and quick == thoughtful:
-        raise WhoknowsError(
-            f"models: the chat template of {name} has no switch for thinking; leave thinking out of the grid"
-        )
+        raise WhoknowsError(f"{template} has no switch for thinking; leave thinking out of the grid")
     if not answered.startswith(asked) and (quick == thoughtful or not asked.startswith(answered)):
-        raise WhoknowsError(
-            f"models: the chat template of {name} puts other words before an answer that is given "
-            f"than before one that is asked for; {remedy}"
-        )
+        why = "puts other words before an answer that is given than before one that is asked for"
+        raise WhoknowsError(f"{template} {why}; {remedy}")
     # Some templates put an empty thought before the last answer alone.
     lead = answered.removeprefix(asked) if answered.startswith(asked) else ""
-    if (
-        not thinking
-    ):  # what every answer begins with (a line end, a channel's name) is given, for it would end the answer
+    if not thinking:  # what all answers begin with (a line end, a channel's name) is given: it would end the answer
         asked, lead = asked + lead.rstrip(" "), lead[len(lead.rstrip(" ")) :]
     query = later + QUERY.strip().removesuffix("\nAnswer:") + asked
     return Wording(first + "Question: ", later + "Question: ", asked, answered, lead, "", query, asked)

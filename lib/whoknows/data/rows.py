@@ -27,7 +27,7 @@ def example_rows(
     """One row for each answer of one scored model.
 
     Args:
-        answers: the scored model's answers: task, split, question_id and correct are taken from them.
+        answers: task, split, question_id and correct are taken from them.
         logit: [len(answers)] confidence that each is right, as log-odds; an array, or a tensor on the CPU.
     """
     names = {"method": method, "reader": reader, "trained_on": trained_on, "scored": scored}
@@ -40,12 +40,7 @@ def example_rows(
 
 
 def one_class(correct: np.ndarray, split: str = "test") -> str:
-    """Why no AUROC can be measured on these grades, or "" if it can.
-
-    Args:
-        correct: grades, shape [n], bool.
-        split: what the answers are called.
-    """
+    """Why no AUROC can be measured on these grades, bool [n], or "" if it can; split is what the answers are called."""
     correct = np.asarray(correct, dtype=bool)
     if correct.size == 0:
         return f"no {split} answers"
@@ -60,7 +55,7 @@ def judged(answers: pd.DataFrame) -> pd.Series:
 
 
 def judges(answers: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """For a card, under judged: the tasks that a judge grades, and its model; nothing if there are none."""
+    """For a card, under judged: the tasks that a judge grades, with its model; nothing if there are none."""
     of_judge = answers[judged(answers)].drop_duplicates("task")
     tasks = {task: judge_of(kind)[1] for task, kind in zip(of_judge["task"], of_judge["kind"])}
     return {"judged": tasks} if tasks else {}
@@ -113,18 +108,11 @@ def divided(answers: dict[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFra
 
 
 def learned(frames: dict[str, pd.DataFrame], trained_on: str, without: str | None = None) -> pd.DataFrame:
-    """The training and validation answers of one model, or those of `ALL_MODELS` in one table.
+    """The training and validation answers of one model, or of `ALL_MODELS`, to all tasks `without` one.
 
-    There each model's answers to a task are a task of their own, so that knowing who wrote an answer earns nothing on
-    validation, as it earns nothing on the test answers of one model.
-
-    Args:
-        frames: all models' answers, divided for a seed.
-        trained_on: a model's name, or `ALL_MODELS`.
-        without: a task whose answers are left out.
-
-    Returns:
-        Their columns, with (model, index in its frame) as index, in the order of the models.
+    Of all models each one's answers to a task are a task of their own, so that knowing who wrote an answer earns
+    nothing on validation, as it earns nothing on the test answers of one model. The index is (model, index in its
+    frame); the frames are divided for a seed.
     """
     models = [*frames] if trained_on == ALL_MODELS else [trained_on]
     asked = {model: frames[model][is_learned(frames[model]) & (frames[model]["task"] != without)] for model in models}
@@ -139,18 +127,14 @@ def is_learned(answers: pd.DataFrame) -> pd.Series:
 
 
 def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """Answers with another division into train and validation, of the same sizes in every task.
+    """Answers with another division into train and validation, of the same sizes in every task; seed 0 changes nothing.
 
     Test questions never change, and a seed gives all models the same division, since it depends on the question alone.
-
-    Args:
-        answers: question_id, task and split of each answer; other columns are kept.
-        seed: 0 leaves the division as it is.
     """
     if seed == 0:
         return answers
     split = answers["split"].copy()
-    for _, group in answers[split.isin(["train", "validation"])].groupby("task"):
+    for _, group in answers[is_learned(answers)].groupby("task"):
         held_out = in_hash_order(group["question_id"], str(seed))[: (group["split"] == "validation").sum()]
         split[group.index] = "train"
         split[held_out] = "validation"
@@ -160,10 +144,7 @@ def for_seed(answers: pd.DataFrame, seed: int) -> pd.DataFrame:
 def smaller(answers: pd.DataFrame, sizes: list[int], seed: int) -> dict[int, pd.DataFrame]:
     """Answers with fewer training answers, for each size that is smaller than all and gives both classes.
 
-    Args:
-        answers: question_id, split and correct of each answer; other columns are kept.
-        sizes: numbers of training answers.
-        seed: decides which; the same ones for whoever asks for the same size.
+    The seed decides which: the same ones for whoever asks for the same size.
     """
     train = answers[answers["split"] == "train"]
     subsets = {size: fewer(answers, size, seed) for size in sizes if size < len(train)}

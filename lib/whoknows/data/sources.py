@@ -18,9 +18,6 @@ def closure(notebook: Path | str) -> list[str]:
 
     Imports are read, not run. Those within functions count too, save in `main`, which no notebook calls. A notebook
     that runs a stage does not depend on the charts that it draws then, nor on the README that it writes.
-
-    Args:
-        notebook: py:percent source.
     """
     reached: dict[Path, None] = {}
     waiting = [LIBRARY / "__init__.py", Path(notebook)]

@@ -30,18 +30,17 @@ def read(
     """A user's table.
 
     Args:
-        path: a file whose name ends with .jsonl, .csv, .tsv or .parquet. Text is UTF-8, with or without a byte order
-            mark; a CSV file's columns are parted by commas, semicolons or tabs, whichever its head holds most of.
-        columns: our name -> the file's, for columns with other names than ours; `answers.text` is what structs in
-            the column answers hold as text, unless a column is called just that.
+        path: a file whose name ends with one of `ENDINGS`. Text is UTF-8, with or without a byte order mark; commas,
+            semicolons or tabs part a CSV file's columns, whichever its head holds most of.
+        columns: our name -> the file's, where they differ; `answers.text` is what structs in the column answers hold
+            as text, unless a column is called just that.
         needed: columns, by our names, that have to be there.
-        known: all columns that mean something, by our names. One that is not there as it is written, and not in
-            `columns`, is the file's column of that name in other letters, such as Answer.
+        known: all columns that mean something, by our names. One that is neither there as written nor in `columns` is
+            the file's column of that name in other letters, such as Answer.
 
     Returns:
-        Its rows with our names, and other columns under their own. A cell is text in CSV and TSV, and None where it is
-        empty; it is what JSON or Parquet holds otherwise. The index is the line on which each row begins (in Parquet
-        its number), from 1.
+        Its rows with our names, and other columns under their own. A cell is text in CSV and TSV, None if empty; else
+        what JSON or Parquet holds. The index is the line on which each row begins (in Parquet its number), from 1.
 
     Raises:
         WhoknowsError: the file cannot be read, has no row or lacks a column; the sentence names the line if one is bad.

@@ -21,22 +21,17 @@ from whoknows.stages.trainable import trainable, why_not
 
 
 def without_reader(
-    answers: dict[str, pd.DataFrame],
-    seeds: list[int],
-    strengths: list[float],
-    embedder: str | None,
+    answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None,
     batch_tokens: int | None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Rows of the controls that need no reader, for every model that they can be trained on.
 
+    They are all of `BASELINES` but likelihood, without those whose column older answers lack; task_prior, answer_length
+    and, with an embedder, question_only, answer_only and embedder.
+
     Args:
-        answers: for each model its graded answers.
         strengths: L2 strengths to choose from on validation.
         embedder: a sentence embedder's asset, folder or hub name; None leaves out what needs it.
-
-    Returns:
-        Rows with reader "": all of `BASELINES` but likelihood, which need no training, without those whose column older
-        answers lack; task_prior, answer_length and, with an embedder, question_only, answer_only and embedder.
 
     Raises:
         WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
@@ -64,18 +59,12 @@ def of_reader(
 ) -> pd.DataFrame:
     """Rows of one reader's probe with something taken away, or with other hidden states.
 
-    Args:
-        name: the reader's.
-        folder: its features.
-        sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
-
-    Returns:
-        Rows of probe_last (the last layer, as in the paper), probe_before (at the last token before the answer, which
-        knows the question alone), probe_mean (the mean over the answer's tokens), probe_shuffled (grades of train and
-        validation shuffled within task), probe_n<size> (fewer training answers), probe_without_<task> (one whole task
-        left out) and probe_only_<task> (all others left out; of two tasks, that is the probe without the other one).
-        And those that are trained on `ALL_MODELS`, if there are several: probe, and probe_one_each (one model's answer
-        to each question). What nothing can be learned from is left out.
+    They are probe_last (the last layer, as in the paper), probe_before (at the last token before the answer, which
+    knows the question alone), probe_mean (the mean over the answer's tokens), probe_shuffled (grades of train and
+    validation shuffled within task), probe_n<size> (fewer training answers, see `rows.smaller`), probe_without_<task>
+    (one whole task left out) and probe_only_<task> (all others left out; of two tasks, that is the probe without the
+    other one). And, trained on `ALL_MODELS` if there are several: probe, and probe_one_each (one model's answer to each
+    question). What nothing can be learned from is left out.
 
     Raises:
         WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +27,15 @@ PART = 1024  # questions that are kept at a time
 
 
 def answer(
-    reader: Reader,
-    questions: pd.DataFrame,
-    max_new_tokens: int,
-    batch_tokens: int | None,
-    samples: int = 0,
-    parts: Path | None = None,
-    shard: list[int] | None = None,
-    log: Path | None = None,
-) -> pd.DataFrame:
+    reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, samples: int = 0,
+    parts: Path | None = None, shard: list[int] | None = None, log: Path | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Greedy answers to all questions but the few-shot examples, graded.
 
     Args:
         questions: as `questions.build` returns them, few-shot examples included.
         max_new_tokens: an answer that reaches no line end is cut here.
-        batch_tokens: the token budget of a forward pass, and the cache may hold `CACHE_TOKENS` times as many; None for
-            as many as fit.
+        batch_tokens: the token budget of a forward pass; None for as many as fit.
         samples: answers that are drawn as well to each question that nothing is trained on, see `_sampled`.
         parts: folder for answers that are kept as soon as they are written, and not written again; None keeps none.
         shard: see `resume.mine`.
@@ -51,8 +43,7 @@ def answer(
 
     Returns:
         With a shard, what was written. Else the questions (without the examples, order kept) with correct, what
-        `Written` has and, with samples, what `_sampled` has; without those of whose answers a judge should have said
-        whether they are right, and did not.
+        `Written` has and, with samples, what `_sampled` has; see `judge.graded` for those that are missing.
 
     Raises:
         WhoknowsError: there is no question to answer, or examples and question are longer than the model sees.
@@ -66,16 +57,21 @@ def answer(
     }
     for task in groups:
         _refuse_too_long(reader, task, shots[task], ids[task], max_new_tokens)
-    todo = [(task, at) for task, group in groups.items() for at in resume.slices(len(group), PART)]
-    todo = [todo[k] for k in resume.mine(len(todo), shard)]
+    cut = [(task, at) for task, group in groups.items() for at in resume.slices(len(group), PART)]
+    todo = resume.mine(cut, shard)
     budget = TokenBudget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
     tables = []
     with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
         for task, at in todo:
-            write = partial(
-                _answer_some, reader, shots[task], ids[task][at], max_new_tokens, samples, budget, bar.update
-            )
-            tables.append(_kept(parts and parts / f"{task}-{at.start:06}.parquet", groups[task].iloc[at], write, bar))
+            group, path = groups[task].iloc[at], parts and parts / f"{task}-{at.start:06}.parquet"
+            if path and path.exists():
+                bar.update(len(group))
+                tables.append(files.read_parquet(path).set_index(group.index))
+                continue
+            made = _answer_some(reader, shots[task], ids[task][at], max_new_tokens, samples, budget, bar.update, group)
+            if path:
+                files.write_parquet(path, made)
+            tables.append(made)
     if shard:
         return pd.concat(tables) if tables else pd.DataFrame()
     answers = pd.concat(tables).sort_index()
@@ -94,27 +90,10 @@ def _refuse_too_long(
         )
 
 
-def _kept(path: Path | None, group: pd.DataFrame, write, bar) -> pd.DataFrame:
-    """What is in the file, or else what `write` makes of some questions, which is then in the file."""
-    if path and path.exists():
-        bar.update(len(group))
-        return files.read_parquet(path).set_index(group.index)
-    made = write(group)
-    if path:
-        files.write_parquet(path, made)
-    return made
-
-
 def _answer_some(
-    reader: Reader,
-    examples: pd.DataFrame,
-    ids: list[list[int]],
-    max_new_tokens: int,
-    samples: int,
-    budget: TokenBudget,
-    done,
-    group: pd.DataFrame,
-) -> pd.DataFrame:
+    reader: Reader, examples: pd.DataFrame, ids: list[list[int]], max_new_tokens: int, samples: int,
+    budget: TokenBudget, done, group: pd.DataFrame,
+) -> pd.DataFrame:  # fmt: skip
     """Answers to questions of one task, whose ids are given, with the index of the questions."""
     longest = len(prefix_ids(reader, examples)) + max(map(len, ids)) + max_new_tokens
     prefix = Prefix(reader, examples, is_alone=not proof.prefix(reader, longest))
@@ -130,22 +109,15 @@ def _answer_some(
 
 
 def _sampled(
-    prefix: Prefix,
-    ids: list[list[int]],
-    max_new_tokens: int,
-    samples: int,
-    budget: TokenBudget,
-    group: pd.DataFrame,
-    greedy: pd.Series,
-) -> pd.DataFrame:
+    prefix: Prefix, ids: list[list[int]], max_new_tokens: int, samples: int, budget: TokenBudget,
+    group: pd.DataFrame, greedy: pd.Series,
+) -> pd.DataFrame:  # fmt: skip
     """Answers that are drawn at temperature 1 to questions outside training, and what they say of the greedy one.
 
     Each question has its draws, whatever stands beside it in a batch. Answers are the same if their words are.
-
-    Returns:
-        samples, the texts; agreement, (1 + m) / (2 + k) where m of the k are the same as the greedy answer, which is
-        never certain; and semantic_entropy, that of the groups of same answers among them, in nats (Farquhar and
-        others, 2024, with equality of words for entailment). Missing where none are drawn; no columns without samples.
+    Columns: samples, the texts; agreement, (1 + m) / (2 + k) where m of the k are the same as the greedy answer, which
+    is never certain; semantic_entropy of the groups of same answers, in nats (Farquhar and others, 2024, with equality
+    of words for entailment). Missing where none are drawn; no columns without samples.
     """
     if not samples:
         return pd.DataFrame(index=group.index)
@@ -183,20 +155,12 @@ def _words(text: str) -> str:
 
 
 def run(
-    reader: Reader,
-    questions: pd.DataFrame,
-    max_new_tokens: int,
-    batch_tokens: int | None,
-    out: str,
-    samples: int = 0,
+    reader: Reader, questions: pd.DataFrame, max_new_tokens: int, batch_tokens: int | None, out: str, samples: int = 0,
     shard: list[int] | None = None,
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """The answer stage: `answer`, and the file of the answers; one that was killed goes on with the questions left.
 
-    Args:
-        out: the file; with a shard it is not written, only the parts that the whole stage will find.
-        samples: see `answer`.
-        shard: see `resume.mine`.
+    With a shard the file is not written, only the parts that the whole stage will find.
     """
     asked = questions.assign(gold=questions["gold"].map(list)).to_dict("list")
     parts = resume.folder(out, __file__, questions=asked, new=max_new_tokens, samples=samples, model=reader.identity)

@@ -34,14 +34,12 @@ def answer(
     Args:
         api: url of the endpoint, and the model's name there.
         questions: as `questions.build` returns them, few-shot examples included.
-        max_new_tokens: an answer is cut here.
         log: see `Endpoint.ask`; beside it lies that of the judge's verdicts, see `judge.graded`.
 
     Returns:
         (the questions (without the examples and those without an answer or a verdict, order kept) with the first line
-        of each answer, correct, is_cut (at max_new_tokens, before its line ended), and of `Written` what an endpoint
-        can say: sum_logprob, mean_logprob, min_logprob and tokens, missing where it did not; question_id, task and why
-        of the questions without an answer, which the endpoint refused or failed to answer again and again).
+        of each answer, correct, is_cut (at max_new_tokens, before its line ended), and, where the endpoint says them,
+        `MEASURED` and tokens; question_id, task and why of the questions that it refused or failed to answer).
 
     Raises:
         WhoknowsError: there is no question to answer, or no answer to any; or see `Endpoint`.
@@ -115,8 +113,7 @@ def _written(said: Said) -> dict:
 def _logprobs(tokens: list, line: str) -> list[float]:
     """Log-probabilities of the tokens that spell an answer, its ending left out unless it is all there is.
 
-    Returns:
-        None of them where one is not known, or where the tokens spell something else.
+    There are none where one is not known, or where the tokens spell something else.
     """
     spelt, kept = b"", []
     for token, logprob in tokens if line or len(tokens) == 1 else []:

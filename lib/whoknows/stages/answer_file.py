@@ -20,15 +20,10 @@ GRADES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no
 def run(
     questions: pd.DataFrame, answers: str, columns: dict[str, str], digest: str | None, out: str
 ) -> tuple[pd.DataFrame, str]:
-    """The answer_file stage: `read`, and the file of the answers.
-
-    Args:
-        answers: the user's file.
-        digest: of its bytes, when the run was planned; None takes what is there.
-        out: the file to write.
+    """The answer_file stage: `read` a user's file `answers`, and write that of the graded answers.
 
     Raises:
-        WhoknowsError: see `read`; or the file was changed since.
+        WhoknowsError: see `read`; or the file has another digest than when the run was planned.
     """
     if digest and digest != files.digest(answers):
         raise WhoknowsError(f"{answers}: this file was changed after the run began; run `make book` again.")
@@ -44,15 +39,14 @@ def read(
 
     Args:
         questions: as `questions.build` returns them.
-        path: has a column question (matched by its normalised words) or question_id, and answer; and, if it likes,
-            correct (the grade) and logprob (the log-probability of the whole answer). An answer that is missing, not
-            empty, counts as none. See `tables.read`.
+        path: of a table, see `tables.read`, with question (matched by its normalised words) or question_id, answer
+            (None, not "", where there is none) and, if it likes, correct and logprob (of the whole answer).
         columns: our name -> the file's, where they differ.
         log: of the judge's verdicts; None asks no judge, see `judge.graded`.
 
     Returns:
-        (the questions that have an answer and a grade, in their order, with answer and correct, and sum_logprob if the
-        file has a logprob, NaN where it is missing; how many there are, in words).
+        (the questions that have an answer and a grade, in their order, with these and, if the file has a logprob,
+        sum_logprob, NaN where it is missing; how many there are, in words).
 
     Raises:
         WhoknowsError: the file or one of its lines is wrong, or nothing can be learned from its answers.
@@ -82,10 +76,7 @@ def read(
 
 
 def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tuple[dict[str, tuple], int]:
-    """Answer, grade and log-probability by question_id, the latter two None where not given; rows without a question.
-
-    Few-shot examples are among the questions, but nobody answers them.
-    """
+    """Answer, grade and log-probability by question_id, the latter two None if not given; rows without a question."""
     table = tables.read(path, columns, ["answer"], COLUMNS)
     if not {"question", "question_id"} & {*table}:
         raise WhoknowsError(

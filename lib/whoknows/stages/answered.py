@@ -32,11 +32,7 @@ def likelihood_rows(model: str, answers: pd.DataFrame, method: str = "likelihood
     That is the probability that the model gave to its answer, the exponential of the sum of its tokens'
     log-probabilities; or of their mean, which unlike the sum does not shrink with their number, or of the smallest
     (Manakul and others, 2023). An entropy H counts as exp(-H), the probability of each of as many equally likely tokens
-    (or answers, with semantic entropy) as have that entropy. What is not known of an answer, such as one from a file,
-    gives no row.
-
-    Args:
-        method: one of `BASELINES`.
+    (or answers, with semantic entropy) as have that entropy. An answer of which the number is not known gives no row.
     """
     column, log = BASELINES[method]
     answers = answers.assign(**{column: answers.get(column, np.nan)})
@@ -53,11 +49,8 @@ def examples(answers: pd.DataFrame) -> str:
         return shown.to_html(index=False, classes="texts")
 
 
-def summary(answers: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.DataFrame:
-    """For each task: answers, right ones, accuracy, and the likelihood's AUROC on the test split, unless of too few.
-
-    With the questions, see `judge.counts`, too.
-    """
+def summary(answers: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
+    """For each task answers, right ones, accuracy, the test likelihood's AUROC unless too few, and `judge.counts`."""
     lines, answers = {}, answers.assign(sum_logprob=answers.get("sum_logprob", np.nan))
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
@@ -72,7 +65,7 @@ def summary(answers: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.
             "AUROC of likelihood": np.nan if few else auroc(known["sum_logprob"], known["correct"]),
         }
     table = pd.DataFrame.from_dict(lines, orient="index")
-    counted = table[[]] if questions is None else judge.counts(questions, answers)
+    counted = judge.counts(questions, answers)
     return table.reindex(counted.index).join(counted)
 
 

@@ -44,40 +44,23 @@ REFUSABLE = {
 
 
 class Request(NamedTuple):
-    """One request.
+    """One request."""
 
-    Attributes:
-        name: a digest of all that the reply depends on.
-        about: what it asks about, for a sentence on a failure.
-        body: as the API has it.
-    """
-
-    name: str
-    about: str
-    body: dict
+    name: str  # a digest of all that the reply depends on
+    about: str  # what it asks about, for a sentence on a failure
+    body: dict  # as the API has it
 
 
 class Said(NamedTuple):
-    """What is taken from a reply.
+    """What is taken from a reply."""
 
-    Attributes:
-        content: the text; "" where there is none.
-        is_cut: whether it was cut at max_tokens.
-        tokens: of each token its bytes, or its text where no bytes are given, and its log-probability, as they were
-            sent; empty where none were.
-    """
-
-    content: str
-    is_cut: bool
-    tokens: list
+    content: str  # the text; "" where there is none
+    is_cut: bool  # at max_tokens
+    tokens: list  # of each its bytes, or its text where there are none, and its log-probability, if they were sent
 
 
 class Missed(WhoknowsError):
-    """One request was refused, or failed again and again; others may be answered.
-
-    Attributes:
-        why: what the endpoint did, without the request.
-    """
+    """One request was refused, or failed again and again; others may be answered. `why` does not name the request."""
 
     def __init__(self, sentence: str, why: str = ""):
         super().__init__(sentence)
@@ -89,10 +72,9 @@ class Unclear(Missed):
 
 
 class Endpoint:
-    """An address, and what has been learned of it.
+    """An address such as http://localhost:8000/v1, and what has been learned of it.
 
     Args:
-        url: such as http://localhost:8000/v1.
         where: the key of a grid that names it.
         variable: the environment variable with the key, if it wants one.
 
@@ -118,16 +100,13 @@ class Endpoint:
             raise WhoknowsError(f"{variable}: this environment variable holds letters that no key has; set it anew")
 
     def ask(self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str) -> list:
-        """What is taken from the reply to each request, in the order of the requests, or why there is none.
+        """What is taken from the reply to each request, in the order of the requests.
+
+        Of a missed request it is the error, which the log leaves out; of an unclear reply None, which the log keeps.
 
         Args:
             log: file that each is added to as it comes, as a line [name, taken]; what is in it is not asked for again.
             take: from a reply to what is kept, as far as JSON can say it.
-            doing: title of the progress bar.
-
-        Returns:
-            For a request that was missed the error, of which the log says nothing; None for a reply that is unclear,
-            which the log keeps.
 
         Raises:
             WhoknowsError: what failed concerns every request, such as the key; or as many as go side by side were
@@ -230,9 +209,9 @@ class Endpoint:
             except urllib.error.HTTPError as error:
                 status, told, after = error.code, self._told(error), _seconds(error.headers.get("Retry-After", ""))
                 why = f"answered {status} {http.client.responses.get(status, '')}".strip()
-                is_redirect = 300 <= status < 400
-                why += ", a redirect, which is not followed" if is_redirect else ""
-                of_all = is_redirect or status in OF_ALL
+                of_all = status in OF_ALL
+                if 300 <= status < 400:
+                    why, of_all = f"{why}, a redirect, which is not followed", True
             except (OSError, http.client.HTTPException) as error:
                 cause = getattr(error, "reason", error)
                 of_all = isinstance(error, urllib.error.URLError)  # there is no connection
@@ -242,7 +221,9 @@ class Endpoint:
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 why = "answered what is no chat completion"
             else:
-                self._learn(without - self.refused)
+                for name in without - self.refused:
+                    warnings.warn(f"{self.url} refuses {name}: {REFUSABLE[name]}", stacklevel=2)
+                self.refused |= without
                 return said
             option = _refused(request.body.keys() - without, status, told.lower())
             if option:
@@ -285,11 +266,6 @@ class Endpoint:
 
     def _hidden(self, text: str) -> str:
         return text.replace(self.key, "***") if len(self.key) >= SECRET else text
-
-    def _learn(self, options: set[str]) -> None:
-        for option in options:
-            warnings.warn(f"{self.url} refuses {option}: {REFUSABLE[option]}", stacklevel=2)
-        self.refused |= options
 
 
 class _Filtered(Exception):

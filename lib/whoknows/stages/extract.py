@@ -29,23 +29,19 @@ PART_QUESTIONS, PART_BYTES = 1024, 2**30  # of a part, at most
 
 
 def run(
-    name: str,
-    reader: Reader,
-    answers: dict[str, pd.DataFrame],
-    first_layer: float | None,
-    batch_tokens: int | None,
-    folder: str,
-    shard: list[int] | None = None,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    name: str, reader: Reader, answers: dict[str, pd.DataFrame], first_layer: float | None, batch_tokens: int | None,
+    folder: str, shard: list[int] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """The extract stage: read all models' answers once, write the reader's features, return its zero-shot confidence.
 
     Args:
         first_layer: share of the depth where adapters begin; None if there is no LoRA + Prompt.
-        folder: where the features go; with a shard they do not, only the parts that the whole stage will find.
+        folder: where the features go; with a shard only the parts do, which the whole stage will find.
         shard: see `resume.mine`.
 
     Returns:
-        (rows of zero_shot, a table of what was kept); with a shard both are empty.
+        (rows of the untrained P(True), Kadavath et al. 2022, for all test and validation answers; a table of what was
+        kept); with a shard both are empty.
     """
     block = first_block(reader.depth, first_layer) if first_layer else None
     packed = pack(reader, answers, queried(answers, block))
@@ -59,32 +55,27 @@ def run(
     if first_layer and block is None:
         # This says so: training runs over the blocks below the adapters each time.
         files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
-    logits = {
-        scored: torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
-        for scored in answers
-    }
-    logits = {scored: logit[packed.answered(scored)] for scored, logit in logits.items()}
-    rows = zero_shot_rows(name, answers, logits)
+    tables = []
+    for scored, frame in answers.items():
+        logit = torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
+        logit = logit[packed.answered(scored)]
+        tables.append(example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=logit))
+    rows = pd.concat(tables, ignore_index=True)
     resume.clear(parts)
-    return rows, pd.DataFrame({"hidden states": shapes})
+    return rows[rows["split"] != "train"].reset_index(drop=True), pd.DataFrame({"hidden states": shapes})
 
 
 def _extract_parts(
-    reader: Reader,
-    packed: PackedBatch,
-    positions: list[str],
-    block: int | None,
-    batch_tokens: int | None,
-    folder: str,
-    shard: list[int] | None,
-) -> tuple[Path, list[Path]]:
+    reader: Reader, packed: PackedBatch, positions: list[str], block: int | None, batch_tokens: int | None,
+    folder: str, shard: list[int] | None,
+) -> tuple[Path, list[Path]]:  # fmt: skip
     """The folder and the files of the batch's features, some questions each; files that exist are not made again."""
     ids = [[example.question, example.branches] for example in packed.examples]
     parts = resume.folder(folder, __file__, ids=ids, positions=positions, block=block, model=reader.identity)
     each = len(stems(packed.branch_of, positions)) * (reader.depth + 1) * reader.config.hidden_size * 2
     cut = resume.slices(len(packed.examples), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [parts / f"{at.start:06}.safetensors" for at in cut]
-    todo = [(packed.part(cut[k]), paths[k]) for k in resume.mine(len(cut), shard)]
+    todo = [(packed.part(at), path) for at, path in resume.mine([*zip(cut, paths)], shard)]
     budget, total = TokenBudget(batch_tokens, reader.device), sum(len(e) for some, _ in todo for e in some.examples)
     with ThreadPoolExecutor(1) as writer, tqdm(total=total, desc="extracting", unit="token", unit_scale=True) as bar:
         written = writer.submit(lambda: None)
@@ -108,13 +99,7 @@ def _save(path: Path, features: Features) -> None:
 def _join(
     paths: list[Path], packed: PackedBatch, positions: list[str], block: int | None, folder: str
 ) -> dict[str, tuple]:
-    """Writes the files of hidden states and, if there is one, `trunk.safetensors`, each whole or not at all.
-
-    The former are those of `positions.stems`: of all questions, and of those that a scored model answered.
-
-    Returns:
-        For each but the last, its shape.
-    """
+    """Writes the files of `positions.stems`, whose shapes it returns, and `trunk.safetensors` if there is a block."""
 
     def pieces(name: str, model: str | None = None):
         at, answered = 0, packed.answered(model) if model else torch.tensor([])
@@ -132,17 +117,13 @@ def _join(
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:
-    """For each question, whether the query follows its answers.
-
-    Zero-shot is measured on test answers and calibrated on validation answers; the cached activations are wanted of
-    all.
-    """
+    """For each question, whether the query follows answers: always with cached activations, else not in training."""
     split = every(answers)["split"]
     return [first_block is not None or name != "train" for name in split]
 
 
 def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torch.Tensor] | None:
-    """For each example, all of which end in the query, its residual stream [tokens, width] at the first adapted block.
+    """For each example, which ends in the query, its residual stream [tokens, width] at the first adapted block.
 
     None if the reader's blocks cannot go on from one.
 
@@ -166,19 +147,6 @@ def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torc
 
 def _queried_ids(packed: PackedBatch) -> torch.Tensor:
     """All token ids of the examples that end in the query, in order."""
-    rows = [
-        [*example.question, *(i for branch in example.branches for i in branch)]
-        for t, example in enumerate(packed.examples)
-        if packed.is_queried(t)
-    ]
-    return torch.tensor([i for row in rows for i in row], dtype=torch.int32)
-
-
-def zero_shot_rows(name: str, answers: dict[str, pd.DataFrame], zero_shot: dict[str, torch.Tensor]) -> pd.DataFrame:
-    """Rows of the untrained P(True) (Kadavath et al. 2022), for every model's test and validation answers."""
-    frames = [
-        example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=zero_shot[scored])
-        for scored, frame in answers.items()
-    ]
-    table = pd.concat(frames, ignore_index=True)
-    return table[table["split"] != "train"].reset_index(drop=True)
+    queried = [example for t, example in enumerate(packed.examples) if packed.is_queried(t)]
+    texts = [text for example in queried for text in (example.question, *example.branches)]
+    return torch.tensor([i for text in texts for i in text], dtype=torch.int32)

@@ -31,16 +31,11 @@ Does the proposed answer mean the same as one of the accepted answers? Say yes o
 
 
 def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFrame:
-    """The judge's verdicts on the test answers that it is compared on; see `compared`.
+    """The judge's verdicts, if it has one, on the answers of one model that it is `compared` on: question_id and right.
 
     Args:
-        answers: one model's graded answers.
-        url: of the endpoint, such as http://localhost:8000/v1.
-        model: the judge's name there.
+        model: the judge's name at the url.
         log: file that verdicts are added to as they come, so that a stopped run asks nothing twice.
-
-    Returns:
-        question_id and right, one line for each verdict. The others are missing, as in `graded`.
 
     Raises:
         WhoknowsError: there is no verdict, or the judge fails all the time; see `Endpoint.ask`.
@@ -51,20 +46,12 @@ def grade(answers: pd.DataFrame, url: str, model: str, log: Path) -> pd.DataFram
 
 
 def compared(answers: pd.DataFrame) -> pd.Series:
-    """On which answers a judge is compared with the run's own grades: test answers to open questions.
-
-    Questions of other kinds, a judge's among them, have one way to be graded.
-    """
+    """Test answers to open questions: other kinds have one way to be graded, with which no judge can be compared."""
     return (answers["split"] == "test") & (answers["kind"] == "open")
 
 
 def verdict_counts(answers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFrame:
-    """For each task the test answers that a judge is compared on, how many are right, and how many have no verdict.
-
-    Args:
-        answers: one model's graded answers.
-        verdicts: on them, as `grade` returns.
-    """
+    """For each task the test answers that a judge is compared on, how many are right, and how many have no verdict."""
     test = answers[compared(answers)].merge(verdicts, "left", "question_id").astype({"right": "boolean"})
     tasks = test.groupby("task", sort=False)
     counts = {"test answers": tasks.size(), "right in the run": tasks["correct"].sum()}
@@ -75,14 +62,11 @@ def verdict_counts(answers: pd.DataFrame, verdicts: pd.DataFrame) -> pd.DataFram
 def graded(answers: pd.DataFrame, log: Path | None, given: list[bool | None] | None = None) -> pd.DataFrame:
     """Answers with a column correct: the verdict of the judge in the tasks that it grades, else as the words have it.
 
+    Answers without a verdict that they should have are missing, and a warning counts them.
+
     Args:
-        answers: with question_id, question, gold, kind and answer.
         log: of the judge's verdicts, as in `grade`; None asks no judge.
         given: for each answer its grade if it is known already, or None.
-
-    Returns:
-        The answers that have a grade. Those that the judge should grade and did not are missing, and a warning counts
-        them: its reply was neither yes nor no, or the request failed again and again.
 
     Raises:
         WhoknowsError: no answer has a grade, or the judge fails all the time; see `Endpoint.ask`.
@@ -112,12 +96,9 @@ def counts(questions: pd.DataFrame, answers: pd.DataFrame) -> pd.DataFrame:
 
 
 def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, least: int = 1) -> list[bool | None]:
-    """Whether each answer is right, to the judge; None where it says neither yes nor no, or the request fails.
+    """Whether each answer is right, to the judge; None, with a warning, if it says neither yes nor no, or nothing.
 
-    A warning counts those.
-
-    Raises:
-        WhoknowsError: so many answers at least, and no verdict on any; or see `Endpoint.ask`.
+    None on all of so many answers at least is no accident, and raises a WhoknowsError.
     """
     requests = []
     for row in answers.itertuples():
@@ -125,9 +106,19 @@ def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, least: int
         text = ASKED.format(**{name: json.dumps(value, ensure_ascii=False) for name, value in quoted.items()})
         body = {"model": model, "temperature": 0, "max_tokens": 8, "messages": [{"role": "user", "content": text}]}
         requests.append(Request(hashlib.sha256(f"{url}\n{model}\n{text}".encode()).hexdigest(), row.question_id, body))
-    asked = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging")
-    _warn(asked, url, least)
-    return [verdict if isinstance(verdict, bool) else None for verdict in asked]
+    said = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging")
+    verdicts = [verdict if isinstance(verdict, bool) else None for verdict in said]
+    if missing := verdicts.count(None):
+        failed = [error for error in said if isinstance(error, Missed)]
+        why = f"{missing - len(failed):,} were neither yes nor no, and {len(failed):,} requests failed"
+        why += f"; the first one: {failed[0]}" if failed else ""
+        if missing == len(said) >= least:
+            raise WhoknowsError(
+                f"grid, judge: {url} gave none of {missing:,} verdicts: {why}; name another judge.model"
+            )
+        why = f"{missing:,} of {len(said):,} answers have no verdict and are left out: {why}"
+        warnings.warn(f"judge: {why}", stacklevel=2)
+    return verdicts
 
 
 def _verdict(url: str, said: Said) -> bool:
@@ -138,22 +129,3 @@ def _verdict(url: str, said: Said) -> bool:
             "name another judge.model"
         )
     return words[0] == "yes"
-
-
-def _warn(verdicts: list, url: str, least: int) -> None:
-    """Says how many verdicts there are not, and why.
-
-    Raises:
-        WhoknowsError: there are none, of so many at least that this is no accident.
-    """
-    failed = [verdict for verdict in verdicts if isinstance(verdict, Missed)]
-    missing = sum(not isinstance(verdict, bool) for verdict in verdicts)
-    if not missing:
-        return
-    why = f"{missing - len(failed):,} were neither yes nor no, and {len(failed):,} requests failed"
-    why += f"; the first one: {failed[0]}" if failed else ""
-    if missing == len(verdicts) >= least:
-        raise WhoknowsError(f"grid, judge: {url} gave none of {missing:,} verdicts: {why}; name another judge.model")
-    warnings.warn(
-        f"judge: {missing:,} of {len(verdicts):,} answers have no verdict and are left out: {why}", stacklevel=2
-    )

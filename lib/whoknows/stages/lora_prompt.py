@@ -34,16 +34,11 @@ def cell(
 ) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
-    Args:
-        reader: its name; the other parameters are those of the notebook.
-        released: see `run_released`, which takes the place of `run`; None to train.
+    With `released`, `run_released` takes the place of `run`.
 
     Returns:
-        (the training's history, with a line for each look at validation; the rows). The history is empty if nothing is
-        trained, and so are the rows where nothing can be learned from that model's answers, as the card says then.
-
-    Raises:
-        WhoknowsError: see `run` and `run_released`.
+        (the history of the training, empty if there is none; the rows, empty where the card says that nothing can be
+        learned from that model's answers).
     """
     parameters = locals()
     distributed.run(__name__, _from_files, parameters)
@@ -71,24 +66,15 @@ def _from_files(
 
 @dataclass
 class Ready:
-    """Answers of one model, or of all, that a training can begin with.
+    """Answers of one model, or of all, that a training can begin with; see `rows.learned` for their index."""
 
-    Attributes:
-        rows: the training answers; their index, and that of held, is as `rows.learned` returns.
-        shift: the log-odds that choosing them has added; see `training_rows`.
-        held: the validation answers, which stop the training; each model's to a task count as a task of their own.
-        test: index of the test questions.
-        learning, validation: rows and held as examples.
-        testing: the test answers of all models as examples.
-    """
-
-    rows: pd.DataFrame
-    shift: float
-    held: pd.DataFrame
-    test: pd.Index
-    learning: Dataset
-    validation: Dataset
-    testing: Dataset
+    rows: pd.DataFrame  # the training answers
+    shift: float  # the log-odds that choosing them has added; see `training_rows`
+    held: pd.DataFrame  # the validation answers, which stop the training
+    test: pd.Index  # of the test questions
+    learning: Dataset  # rows as examples
+    validation: Dataset  # held as examples
+    testing: Dataset  # the test answers of all models as examples
 
     def fit(self, estimator: LoraPrompt, file: Path) -> None:
         """Trains an estimator, which goes on from the file if a killed one left it."""
@@ -106,11 +92,7 @@ def prepare(
     reader: Reader, frames: dict[str, pd.DataFrame], trained_on: str, settings: dict, seed: int,
     batch_tokens: int | None, folder: str, query: bool = True, without: str | None = None,
 ) -> Ready:  # fmt: skip
-    """What one training needs; arguments are those of `run`, but `frames` are already split for the seed.
-
-    Raises:
-        WhoknowsError: see `run`.
-    """
+    """What one training needs; arguments and errors are those of `run`, but `frames` are divided for the seed."""
     asked, answered = every(frames), learned(frames, trained_on, without)
     rows, shift = training_rows(answered, settings["wrong_per_right"], seed)
     held = answered[answered["split"] == "validation"]
@@ -143,16 +125,13 @@ def run(
         trained_on: the model whose answers teach, or `ALL_MODELS`.
         settings: the grid's `lora_prompt` section.
         folder: the reader's features, whose cached activations are gone on from.
-        method: what the rows call it.
         query: see `LoraPrompt`.
-        without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored; None
-            for all.
+        without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored.
         out: folder for the adapters and their card, which says all that is needed to use them again.
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
-        (the estimator, its rows: of test answers, and of the validation answers that stopped it if they are of one
-        model, whose users have them to calibrate it).
+        (the estimator, its rows: of test answers, and, to calibrate it, of the validation answers of one model).
 
     Raises:
         WhoknowsError: the training answers, or the validation answers of every task, are of one class.
@@ -162,8 +141,7 @@ def run(
     rows, held, test = ready.rows, ready.held, ready.test
     names: dict[str, Any] = {"method": method, "reader": name, "trained_on": trained_on, "seed": seed}
     about = used | {"tasks": sorted(rows["task"].unique()), "training_answers": counts(rows["correct"])}
-    about |= judges(rows)
-    about |= {"settings": settings, "query": query}
+    about |= judges(rows) | {"settings": settings, "query": query}
     texts = [[example.question, example.branches] for example in ready.learning.packed.examples]
     stops = held[["task", "question", "answer", "correct"]].to_dict("list")
     depends = names | about | {"texts": texts, "correct": rows["correct"].tolist(), "held": stops}
@@ -174,34 +152,25 @@ def run(
         files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
         resume.clear(parts)
     logits = estimator.score(ready.testing)
-    scored_answers = []
+    tables = []
     if trained_on in frames:
-        validation = estimator.score(ready.validation, "validating")
-        scored_answers.append((trained_on, held.index.get_level_values(1), validation[trained_on]))
+        validation, own = estimator.score(ready.validation, "validating")[trained_on], frames[trained_on]
+        own = own.loc[held.index.get_level_values(1)]
+        tables.append(example_rows(own, scored=trained_on, logit=validation, **names))
     for scored, frame in frames.items():
         there = test.isin(frame.index)
-        scored_answers.append((scored, test[there], logits[scored].numpy()[there]))
-    table = pd.concat(
-        [example_rows(frames[s].loc[index], scored=s, logit=logit, **names) for s, index, logit in scored_answers],
-        ignore_index=True,
-    )
-    return estimator, table
+        logit = logits[scored].numpy()[there]
+        tables.append(example_rows(frame.loc[test[there]], scored=scored, logit=logit, **names))
+    return estimator, pd.concat(tables, ignore_index=True)
 
 
 def run_released(
     name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], released: dict,
     batch_tokens: int | None, *, out: str, **used,
 ) -> pd.DataFrame:  # fmt: skip
-    """The lora_prompt stage with adapters that others have trained: they score all test answers.
+    """The lora_prompt stage with adapters that others have trained, by name and digest: rows of all test answers.
 
-    There are no rows of validation answers, which the adapters may have been trained on, so nothing is calibrated.
-
-    Args:
-        name, reader, trained_on, seed, answers, batch_tokens, out, used: as in `run`.
-        released: name of the adapter, and digest, which may be None; see `adapters.check`.
-
-    Returns:
-        Its rows.
+    There are none of validation answers, which the adapters may have been trained on, so nothing is calibrated.
 
     Raises:
         WhoknowsError: see `adapters.check`, `released.load` and `released.score`.

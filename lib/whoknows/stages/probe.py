@@ -18,12 +18,7 @@ from whoknows.stages.trainable import leave_out, untrainable
 
 
 def parts(frame: pd.DataFrame, hidden: torch.Tensor, name: str) -> tuple[Labelled, Labelled]:
-    """Training and validation answers of one model, in their order.
-
-    Args:
-        frame: its graded answers; those of other splits are left out.
-        hidden: [answers, layers + 1, width].
-        name: the model's.
+    """Training and validation answers of one model, in their order, with their hidden [answers, layers + 1, width].
 
     Raises:
         WhoknowsError: the training answers are of one class.
@@ -40,7 +35,7 @@ def probe_rows(probes: dict, frames: dict[str, pd.DataFrame], features: Callable
 
     Args:
         probes: by method; each has `score`.
-        features: gives what a probe scores of a model's answers, by the model's name.
+        features: gives what a probe scores, by the scored model's name.
         names: reader, trained_on and seed.
     """
     tables = []
@@ -54,17 +49,9 @@ def probe_rows(probes: dict, frames: dict[str, pd.DataFrame], features: Callable
 
 
 def run(
-    name: str,
-    trained_on: str,
-    seed: int,
-    answers: dict[str, pd.DataFrame],
-    folder: str,
-    layers,
-    strengths: list[float],
-    mlp: dict,
-    out: str,
-    **used,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+    name: str, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], folder: str, layers,
+    strengths: list[float], mlp: dict, out: str, **used,
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
     """The probe stage: fit both probes to one model's answers, save them, and score every model's test answers and the
     validation answers that chose.
 
@@ -76,8 +63,8 @@ def run(
         used: what the reader was loaded with: source, precision, template and digest.
 
     Returns:
-        (rows of probe and probe_mlp, the logistic probe's search over layers and strengths); both empty where nothing
-        can be learned from that model's answers, as the card says then.
+        (rows of probe and probe_mlp, the logistic probe's search); both empty where nothing can be learned from that
+        model's answers, as the card says then.
 
     Raises:
         WhoknowsError: the layers do not exist, or there is nothing to learn from any model's answers.
@@ -90,8 +77,7 @@ def run(
     layers = known_layers(layers, hidden.shape[1], name)
     train, validation = parts(frames[trained_on], hidden, trained_on)
     about = names | used | {"tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
-    about |= judges(frames[trained_on])
-    about |= {"last_layer": hidden.shape[1] - 1}
+    about |= judges(frames[trained_on]) | {"last_layer": hidden.shape[1] - 1}
     settings = {"probe": {"layers": layers, "strengths": strengths}, "probe_mlp": mlp}
     probes, searches = {method: CLASSIFIERS[method](settings[method], seed) for method in settings}, {}
     for method, probe in probes.items():
@@ -106,11 +92,7 @@ def run(
 
 
 def known_layers(layers, count: int, name: str) -> list[int]:
-    """The layers that a grid asks for, of the `count` that a reader has.
-
-    Raises:
-        WhoknowsError: the reader has no such layer.
-    """
+    """The layers that a grid asks for, of the `count` that a reader has; raises a WhoknowsError if it lacks one."""
     if layers == "all":
         return list(range(count))
     wrong = [layer for layer in layers if layer not in range(count)]

@@ -17,7 +17,6 @@ def folder(out: Path | str, module: str, **depends) -> Path:
     """The folder for the parts of a stage; those that lie there under another key are removed.
 
     Args:
-        out: what the stage writes.
         module: `__file__` of the module that does the work; its code and that of the modules it imports are in the key.
         depends: what else the parts depend on, as far as JSON can say it.
     """
@@ -35,10 +34,10 @@ def slices(count: int, size: int) -> list[slice]:
     return [slice(at, min(at + size, count)) for at in range(0, count, size)]
 
 
-def mine(count: int, shard: list[int] | None) -> list[int]:
-    """Which of so many parts a job does: its shard is [which, of how many] jobs, and without one it does all."""
+def mine(parts: list, shard: list[int] | None) -> list:
+    """The parts that a job does: its shard is [which, of how many] jobs, and without one it does all."""
     which, jobs = shard or (0, 1)
-    return list(range(which, count, jobs))
+    return parts[which::jobs]
 
 
 def clear(parts: Path) -> None:

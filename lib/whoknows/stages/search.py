@@ -37,14 +37,7 @@ def cell(
     learning_rates: list[float], sizes: list[int], layers, strengths: list[float], precision: str,
     template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str,
 ) -> pd.DataFrame:  # fmt: skip
-    """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
-
-    Returns:
-        What `run` returns.
-
-    Raises:
-        WhoknowsError: see `run`.
-    """
+    """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes."""
     parameters = locals()
     distributed.run(__name__, _from_files, parameters)
     return files.read_parquet(out)
@@ -69,15 +62,14 @@ def run(
         load: gives the reader, each time anew, since a training changes it.
         features: folder of its features.
         settings: of LoRA + Prompt, with the rate that the grid has for this reader, which is tried too.
-        sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
-        layers, strengths: what the probe chooses from, see `probe.run`.
-        out: file for the table.
+        sizes: numbers of training answers, see `rows.smaller`.
+        layers, strengths: what the probe chooses from.
 
     Returns:
-        reader, method, learning_rate, training_answers (before `wrong_per_right`), step, epoch, seconds,
-        validation_auroc (within task) and in_grid (whether the grid has this setting). Of LoRA + Prompt a line for each
-        look at validation, with the seconds spent in training steps until then; of the probe one for each size, with
-        the seconds of its fit. Empty where nothing can be learned from the reader's own answers.
+        `COLUMNS`: training_answers (before `wrong_per_right`), validation_auroc (within task), in_grid (whether the
+        grid has this setting). Of LoRA + Prompt a line for each look at validation, with the seconds spent in training
+        steps until then; of the probe one for each size, with the seconds of its fit. Empty where nothing can be
+        learned from the reader's own answers.
 
     Raises:
         WhoknowsError: there is nothing to learn from any model's answers.

@@ -16,14 +16,9 @@ from whoknows.stages.trainable import trainable
 
 
 def run(
-    name: str,
-    answers: dict[str, pd.DataFrame],
-    seed: int,
-    folder: str,
-    strengths: list[float],
-    sizes: list[int],
+    name: str, answers: dict[str, pd.DataFrame], seed: int, folder: str, strengths: list[float], sizes: list[int],
     positions: list[str],
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """The sweep stage: probes of one reader at every layer and strength.
 
     At the answer's last token they are of every model's answers and every size; at other positions, of all training
@@ -33,7 +28,7 @@ def run(
         name: the reader's.
         folder: its features.
         strengths: of the L2 penalty.
-        sizes: numbers of training answers; those that are not fewer than there are, or are of one class, are left out.
+        sizes: numbers of training answers, see `rows.smaller`.
         positions: those of `data.positions` that were kept.
 
     Returns:

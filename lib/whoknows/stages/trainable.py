@@ -43,27 +43,14 @@ def untrainable(frames: dict[str, pd.DataFrame], trained_on: str, without: str |
 
 
 def leave_out(out: str, names: dict, reason: str) -> pd.DataFrame:
-    """Writes an estimator's card without an estimator.
-
-    Args:
-        out: the folder for both.
-        names: method, reader, trained_on and seed.
-        reason: see `untrainable`.
-
-    Returns:
-        No rows, in the columns of all.
-    """
+    """Writes to a folder an estimator's card (names: method, reader, trained_on and seed) alone; returns no rows."""
     card = json.dumps(names | {"untrained": reason}, indent=1)
     files.write_folder(out, lambda folder: files.write_text(folder / f"{names['method']}.json", card))
     return NO_ROWS
 
 
 def trainable(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tuple[str, int, dict[str, pd.DataFrame]]]:
-    """(trained_on, seed, all answers divided for the seed), where something can be learned; a warning names the others.
-
-    Raises:
-        WhoknowsError: see `untrainable`.
-    """
+    """(trained_on, seed, all answers divided for it), without what is `untrainable`, which a warning names."""
     by_seed = {seed: divided(answers, seed) for seed in seeds}
     for trained_on, (seed, frames) in product(answers, by_seed.items()):
         if reason := untrainable(frames, trained_on):
@@ -75,6 +62,6 @@ def trainable(answers: dict[str, pd.DataFrame], seeds: list[int]) -> Iterator[tu
 def untrainable_html(answers: dict[str, pd.DataFrame], seeds: list[int]) -> str:
     """On whose answers `trainable` has nothing trained, and why, as HTML; "" if there are none."""
     by_seed = {seed: divided(answers, seed) for seed in seeds}
-    reasons = ((name, seed, why_not(frames[name])) for name, (seed, frames) in product(answers, by_seed.items()))
-    parts = [f"{name}, seed {seed}: {reason}" for name, seed, reason in reasons if reason]
+    reasons = {f"{name}, seed {seed}": why_not(by_seed[seed][name]) for name, seed in product(answers, seeds)}
+    parts = [f"{where}: {reason}" for where, reason in reasons.items() if reason]
     return f"<p>Nothing is trained on the answers of {escape('; '.join(parts))}.</p>" if parts else ""
