@@ -28,11 +28,7 @@ def kind(path: Path | str) -> str:
 
 
 class Table:
-    """A user's table of questions and answers.
-
-    Args:
-        path: of a kind in TABLES.
-        columns: our names of the question and the answer -> the file's.
+    """A user's table, of a kind in TABLES, with columns of questions and answers: our names -> the file's.
 
     Raises:
         WhoknowsError: it cannot be read, has no row, or lacks one of the two columns.
@@ -124,11 +120,8 @@ class Part:
     chunk is taken only whole: scored together with other rows, its numbers would be rounded differently.
 
     Args:
-        output: the file that will hold all rows.
+        output: the file that will hold all rows; a WhoknowsError if it cannot be written, or another run writes it.
         depends: on what the confidence depends besides the rows, as far as JSON can say it.
-
-    Raises:
-        WhoknowsError: the file cannot be written, or another run writes it.
     """
 
     def __init__(self, output: Path, depends: list):
