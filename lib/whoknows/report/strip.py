@@ -18,6 +18,7 @@ COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 CAPTION = '<p class="figure-caption">'
 LARGEST = 100_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
+SHOWN = 600  # letters of a value
 # Parameters that name a table which the notebook wrote, and what the strip calls it.
 TABLES = {"out": "table", "rows_out": "rows"}
 
@@ -121,12 +122,12 @@ def _table(caption: str, values: dict) -> str:
     return f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>"
 
 
-def _short(value, limit: int = 600) -> str:
+def _short(value) -> str:
     """HTML of a value, on one line: a blank line would end the block, and Markdown would be read again."""
     if isinstance(value, dict):
         value = ", ".join(f"{key}: {item}" for key, item in value.items())
     text = " ".join(str(value).split())
-    return html.escape(text if len(text) <= limit else text[: limit - 1] + "…")
+    return html.escape(text if len(text) <= SHOWN else text[: SHOWN - 1] + "…")
 
 
 def _link(title: str, address: str) -> str:

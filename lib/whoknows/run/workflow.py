@@ -81,7 +81,7 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
 
 
 def plan(path: str) -> str:
-    """What a run would do: a line for each stage with the reason, and what they cost. Raises as of grid and records."""
+    """What a run would do: a line for each stage with the reason, in the order of the stages, and what they cost."""
     chosen = grid.load(path)
     check_records(Path("results") / chosen.name)
     done = subprocess.run([*_snakemake(path), "--summary"], capture_output=True, text=True)

@@ -129,39 +129,31 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     """A trained estimator with the reader that its card names.
 
     Args:
-        folder: where a stage wrote it; or, if there is no such folder, a repository on the Hugging Face hub,
-            owner/name.
+        folder: where a stage wrote it; if there is no such folder, owner/name of a repository on the Hugging Face hub.
         method: which of the folder's estimators; None takes the only one, or `probe`.
 
     Raises:
         WhoknowsError: the folder holds no such estimator, its reader cannot be had, or they do not fit each other.
     """
     folder = share.locate(folder)
-    card = read_card(folder, method)
+    by_method = cards.read(folder, or_released=True)
+    chosen = method or ("probe" if "probe" in by_method else next(iter(by_method)))
+    if chosen not in by_method:
+        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(by_method)}")
+    card = by_method[chosen]
     path = folder / (adapters.CONFIG if "released" in card else f"{card['method']}.json")
     try:
         reader = loading.load(card["source"], card["precision"], card.get("template"), card.get("digest"))
     except WhoknowsError as error:
         raise WhoknowsError(f"{path}, source: {error}") from None
     try:
-        if "query" in card:
-            return Estimator(
-                card, folder, reader, reader.query if card["query"] else [], *_adapters(card, folder, reader)
-            )
-        return Estimator(card, folder, reader, [], *_probe(card, folder, reader))
+        query = reader.query if card.get("query") else []
+        scoring = _adapters if "query" in card else _probe
+        return Estimator(card, folder, reader, query, *scoring(card, folder, reader))
     except (AttributeError, KeyError, TypeError) as error:
         raise WhoknowsError(
             f"{path}: this card is damaged, or of another version of whoknows; train the estimator again with this one"
         ) from error
-
-
-def read_card(folder: Path, method: str | None = None) -> dict:
-    """The card of one of a folder's estimators; arguments and errors are those of `load`."""
-    by_method = cards.read(folder, or_released=True)
-    chosen = method or ("probe" if "probe" in by_method else next(iter(by_method)))
-    if chosen not in by_method:
-        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(by_method)}")
-    return by_method[chosen]
 
 
 def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
