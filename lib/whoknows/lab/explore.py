@@ -128,17 +128,13 @@ def numbers(results: Results, setting: Setting) -> pd.DataFrame:
     }
     lines = {}
     for label, members in test_sets(tasks, list(rows["task"].unique())).items():
-        group = rows[rows["task"].isin(members)]
-        lines[label] = {
-            head: _auroc_text(group[(group["split"] == split) & (group["scored"] == scored)])
-            for head, (split, scored) in heads.items()
-        }
+        group, lines[label] = rows[rows["task"].isin(members)], {}
+        for head, (split, scored) in heads.items():
+            part = group[(group["split"] == split) & (group["scored"] == scored)]
+            value = auroc.mean_auroc(*(part[column].to_numpy() for column in ("logit", "correct", "task")))
+            text = f"{value:.3f} ({part['correct'].sum()} right of {len(part)})"
+            lines[label][head] = "—" if np.isnan(value) else text
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(columns="AUROC")
-
-
-def _auroc_text(rows: pd.DataFrame) -> str:
-    value = auroc.mean_auroc(rows["logit"].to_numpy(), rows["correct"].to_numpy(), rows["task"].to_numpy())
-    return "—" if np.isnan(value) else f"{value:.3f} ({rows['correct'].sum()} right of {len(rows)})"
 
 
 def places(results: Results, setting: Setting) -> pd.DataFrame:
