@@ -246,8 +246,8 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
     packed = pack(reader, {"": frame}, [True] * len(frame))
     cached = None
     if first:
-        states = forward.extract(reader, packed, [LAST], first, TokenBudget(budget, reader.device))
-        cached = list(states.cached.split([len(t) for t in packed.examples]))
+        cached = forward.extract(reader, packed, [LAST], first, TokenBudget(budget, reader.device)).cached
+        cached = list(cached.split([len(t) for t in packed.examples]))
     estimator = LoraPrompt(reader, settings, 0, budget)
 
     def ours(items: range) -> float:
