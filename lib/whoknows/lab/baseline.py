@@ -72,27 +72,15 @@ def train(reader: Reader, texts: list[list[int]], correct: list[bool], settings:
         labelled = labels != IGNORED
         return F.cross_entropy(outputs.logits[labelled][:, [no, yes]].float(), (labels[labelled] == yes).long())
 
+    how = {"per_device_train_batch_size": settings["batch_size"], "num_train_epochs": 1, "seed": seed}
+    how |= {"learning_rate": settings["learning_rate"], "lr_scheduler_type": "cosine"}
+    how |= {"use_cpu": not torch.cuda.is_available(), "remove_unused_columns": False}
+    quiet = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
     with tempfile.TemporaryDirectory() as folder:
-        trainer = Trainer(reader.model, _arguments(folder, settings, seed), collate, examples, compute_loss_func=loss)
+        arguments = TrainingArguments(folder, **how, **quiet)
+        trainer = Trainer(reader.model, arguments, collate, examples, compute_loss_func=loss)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
-
-
-def _arguments(folder: str, settings: dict, seed: int) -> TrainingArguments:
-    return TrainingArguments(
-        folder,
-        per_device_train_batch_size=settings["batch_size"],
-        num_train_epochs=1,
-        learning_rate=settings["learning_rate"],
-        lr_scheduler_type="cosine",
-        seed=seed,
-        use_cpu=not torch.cuda.is_available(),
-        remove_unused_columns=False,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-    )
 
 
 def padded(texts: list[list[int]], side: str, on: torch.device) -> dict[str, torch.Tensor]:

@@ -56,20 +56,16 @@ def make(source: str, texts: list[str], folder: Path) -> str:
     """Saves a model with random weights in bfloat16, and a tokenizer that has learned its words from some texts.
 
     Args:
-        source: the name on the hub of the model that it is as large as.
+        source: the name on the hub of the model that it is as large as, one of SHAPES.
         texts: that the tokenizer is to be good at, so that they have about as many tokens as with the real one.
-        folder: a new one.
 
     Returns:
         The folder, as the source of a model.
-
-    Raises:
-        WhoknowsError: the shape of that model is not known.
     """
     if source not in SHAPES:
+        known = ", ".join(SHAPES)
         raise WhoknowsError(
-            f"models: the shape of {source!r} is not known, only those of {', '.join(SHAPES)}; "
-            "leave --random-weights out"
+            f"models: the shape of {source!r} is not known, only those of {known}; leave --random-weights out"
         )
     config = SHAPES[source]
     prompts = [f"Question: \nAnswer: {QUERY} {choice}" for choice in ("i", "ii")]
@@ -181,11 +177,7 @@ def bench(chosen: grid.Grid) -> pd.DataFrame:
 
 @contextmanager
 def random_weights(chosen: grid.Grid) -> Iterator[grid.Grid]:
-    """The same grid with models of the same shapes that know nothing, in a folder that is gone afterwards.
-
-    Raises:
-        WhoknowsError: the shape of a model is not known.
-    """
+    """The same grid with models of the same shapes that know nothing, in a folder that is gone afterwards."""
     table = sample(chosen, 10**6)
     texts = [text for column in (table["question"], table["gold"].map(" ".join)) for text in column]
     cache.root().mkdir(parents=True, exist_ok=True)
@@ -241,8 +233,8 @@ def extracting(reader: Reader, answered: dict[str, pd.DataFrame], chosen: grid.G
         return seconds(lambda: [_read(reader, frame, budget) for frame in part.values()])
 
     tokens = sum(map(len, examples(answered).examples))
-    work = 2 * block_parameters(reader) * tokens
-    return race(ours, theirs, count, "question-answer pairs", len(answered), tokens, work / limit)
+    least = 2 * block_parameters(reader) * tokens / limit
+    return race(ours, theirs, count, "question-answer pairs", len(answered), tokens, least)
 
 
 def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: float) -> dict:
@@ -252,10 +244,10 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
     first = first_block(reader.depth, settings["first_layer"])
     adapted = block_parameters(reader) - block_parameters(reader, 0, first)
     packed = pack(reader, {"": frame}, [True] * len(frame))
-    cached = (
-        forward.extract(reader, packed, [LAST], first, TokenBudget(budget, reader.device)).cached if first else None
-    )
-    cached = cached if cached is None else list(cached.split([len(t) for t in packed.examples]))
+    cached = None
+    if first:
+        cached = forward.extract(reader, packed, [LAST], first, TokenBudget(budget, reader.device)).cached
+        cached = list(cached.split([len(t) for t in packed.examples]))
     estimator = LoraPrompt(reader, settings, 0, budget)
 
     def ours(items: range) -> float:
@@ -273,8 +265,7 @@ def training(reader: Reader, frame: pd.DataFrame, chosen: grid.Grid, limit: floa
             return seconds(train)
 
     tokens = sum(map(len, texts(reader, frame, reader.query)))
-    work = 4 * adapted * tokens
-    return race(ours, theirs, len(frame), "training examples", 1, tokens, work / limit)
+    return race(ours, theirs, len(frame), "training examples", 1, tokens, 4 * adapted * tokens / limit)
 
 
 def texts(reader: Reader, frame: pd.DataFrame, end: Sequence[int] = ()) -> list[list[int]]:

@@ -31,34 +31,22 @@ from whoknows.stages.probe import parts, probe_rows
 
 @dataclass(frozen=True)
 class Setting:
-    """What a probe is, and whose answers it scores.
-
-    Attributes:
-        position: where it reads hidden states, one of `Results.positions`.
-        layer: HF index, 0 = embeddings.
-        strength: of the L2 penalty.
-        size: training answers, at most; 0 takes all.
-        tasks: of the grid; those with role train are trained on and tested, those with role shift only tested.
-    """
+    """What a probe is, and whose answers it scores."""
 
     reader: str
     trained_on: str
     scored: str
-    position: str
-    layer: int
-    strength: float
-    size: int
-    tasks: tuple[str, ...]
+    position: str  # where it reads hidden states, one of `Results.positions`
+    layer: int  # HF index, 0 = embeddings
+    strength: float  # of the L2 penalty
+    size: int  # training answers, at most; 0 takes all
+    tasks: tuple[str, ...]  # of the grid; those with role train are trained on and tested, those with shift only tested
 
 
 class Results:
     """What the run of a grid left behind: answers, and hidden states that are read when they are first asked for.
 
-    Args:
-        grid_file: path of the grid; its first seed divides train and validation.
-
-    Raises:
-        WhoknowsError: the grid is wrong, or it was not run.
+    The grid's first seed divides train and validation. A WhoknowsError says that it is wrong, or was not run.
     """
 
     def __init__(self, grid_file: str):
@@ -104,10 +92,8 @@ class Results:
             raise WhoknowsError(sentence)
         frames = {scored: self._asked(frame, setting) for scored, frame in self.answers.items()}
         hidden = {m: states[:, layer : layer + 1] for m, states in self._states(reader, setting.position).items()}
-        frame = frames[trained_on]
-        train, _ = parts(
-            fewer(frame, setting.size, self.seed) if setting.size else frame, hidden[trained_on], trained_on
-        )
+        learned = fewer(frames[trained_on], setting.size, self.seed) if setting.size else frames[trained_on]
+        train, _ = parts(learned, hidden[trained_on], trained_on)
         if train.hidden.isnan().any():
             raise WhoknowsError(f"{reader} did not read the query after the training answers; choose another position.")
         names = {"reader": reader, "trained_on": trained_on, "seed": self.seed}
@@ -142,17 +128,13 @@ def numbers(results: Results, setting: Setting) -> pd.DataFrame:
     }
     lines = {}
     for label, members in test_sets(tasks, list(rows["task"].unique())).items():
-        group = rows[rows["task"].isin(members)]
-        lines[label] = {
-            head: _auroc_text(group[(group["split"] == split) & (group["scored"] == scored)])
-            for head, (split, scored) in heads.items()
-        }
+        group, lines[label] = rows[rows["task"].isin(members)], {}
+        for head, (split, scored) in heads.items():
+            part = group[(group["split"] == split) & (group["scored"] == scored)]
+            value = auroc.mean_auroc(*(part[column].to_numpy() for column in ("logit", "correct", "task")))
+            text = f"{value:.3f} ({part['correct'].sum()} right of {len(part)})"
+            lines[label][head] = "—" if np.isnan(value) else text
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(columns="AUROC")
-
-
-def _auroc_text(rows: pd.DataFrame) -> str:
-    value = auroc.mean_auroc(rows["logit"].to_numpy(), rows["correct"].to_numpy(), rows["task"].to_numpy())
-    return "—" if np.isnan(value) else f"{value:.3f} ({rows['correct'].sum()} right of {len(rows)})"
 
 
 def places(results: Results, setting: Setting) -> pd.DataFrame:
@@ -225,18 +207,15 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     sizes = [setting.size] if setting.size else []
     values["controls"] = values.get("controls", {}) | {"strengths": [setting.strength], "sizes": sizes, "lora": []}
     grid.build(values)
-    comments = [
-        f"{results.grid_file} with the probe at one setting: {setting.reader} reads, {setting.trained_on} is trained "
-        f"on, {setting.scored} is scored."
-    ]
+    names = f"{setting.reader} reads, {setting.trained_on} is trained on, {setting.scored} is scored"
+    comments = [f"{results.grid_file} with the probe at one setting: {names}."]
     if lacks:
         readers = ", ".join(lacks)
         comments.append(f"Readers without a layer {setting.layer} choose among all of theirs on validation: {readers}.")
     place = "is on the page Baselines and ablations, at"
     if setting.size:
-        comments.append(
-            f"A probe that learns from {setting.size} answers {place} the layer that is best on validation."
-        )
+        learner = f"A probe that learns from {setting.size} answers"
+        comments.append(f"{learner} {place} the layer that is best on validation.")
     if setting.position != LAST:
         comments.append(f"A probe of another position, {POSITIONS[setting.position]}, {place} every layer.")
     text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
@@ -244,11 +223,7 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
 
 
 def save(results: Results, setting: Setting, name: str) -> Path:
-    """Writes `as_grid` beside the grid that it is made from.
-
-    Raises:
-        WhoknowsError: there is a grid of that name, or `as_grid` refuses.
-    """
+    """Writes `as_grid` beside the grid that it is made from; a WhoknowsError if there is a grid of that name."""
     text, path = as_grid(results, setting, name), results.grid_file.with_name(f"{name}.yml")
     if path.exists():
         raise WhoknowsError(f"{path} is there already; give this grid another name.")

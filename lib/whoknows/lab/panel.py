@@ -25,7 +25,7 @@ class Panel(widgets.VBox):
         choices: for each part of a setting, by its name there, the widget that chooses it.
         numbers: HTML, AUROC on validation and on test answers, or the sentence that says why there is none.
         charts: heatmaps and curves, as its `outputs`.
-        back: button that goes to the run's own probe of the reader and the model that it is trained on.
+        back: goes to the run's own probe of the reader and the model that it is trained on.
         name, button, message: of the grid to save, the button, and what came of a press.
     """
 

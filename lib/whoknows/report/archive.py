@@ -31,11 +31,7 @@ MANIFEST, ZENODO = "manifest.json", ".zenodo.json"
 def archive(grid_file: Path, results: Path, folder: Path) -> Path:
     """Writes a new folder with the bundle of a run, and what of it is wanted alone: manifest, metadata and PDF.
 
-    Returns:
-        The bundle.
-
-    Raises:
-        WhoknowsError: the run is not finished, or its report is not built.
+    Returns the bundle. Raises a WhoknowsError if the run is not finished, or its report is not built.
     """
     chosen, about = grid.load(grid_file), citation.read()
     run = chapters.collect(results / "notebooks", chosen)
@@ -49,7 +45,10 @@ def archive(grid_file: Path, results: Path, folder: Path) -> Path:
             files.write_text(place / "zenodo.json", json.dumps(citation.zenodo(about, answer), indent=1))
             parts = members(results, Path(packed)) | {ZENODO: place / "zenodo.json"}
             facts = {"grid": chosen.name, "version": about["version"]} | pack.about(run)
-            facts["files"] = {part: digest(path) for part, path in sorted(parts.items())}
+            facts["files"] = {
+                part: {"sha256": cache.sha256(path), "bytes": path.stat().st_size}
+                for part, path in sorted(parts.items())
+            }
             files.write_text(place / MANIFEST, json.dumps(facts, indent=1))
             bundle(place / f"{name}.zip", parts | {MANIFEST: place / MANIFEST}, name)
             if pdf.NAME in parts:
@@ -60,11 +59,7 @@ def archive(grid_file: Path, results: Path, folder: Path) -> Path:
 
 
 def check(run: list[chapters.Chapter], chosen: grid.Grid, results: Path, grid_file: Path) -> None:
-    """Whether a run, as `chapters.collect` returns it, is finished and its report is that of the run.
-
-    Raises:
-        WhoknowsError: it is not; the sentence says what is missing.
-    """
+    """Raises a WhoknowsError unless a run, as `chapters.collect` returns it, is finished and its report is its own."""
     there, failed = Counter(page.stage for page in run), [page.heading for page in run if page.failed]
     due = {stage: work.jobs - there[stage] for stage, work in cost.work(chosen).items()}
     missing = [f"{count} of {STAGES[stage]}" for stage, count in due.items() if count > 0]
@@ -76,15 +71,11 @@ def check(run: list[chapters.Chapter], chosen: grid.Grid, results: Path, grid_fi
         wrong += f": notebooks are missing, {', '.join(missing)}"
     elif not index.is_file():
         wrong = f"{index} is missing: the report of {grid_file} is not built"
-    elif _written(index) < max(map(_written, (results / "notebooks").glob("*.ipynb"))):
+    elif index.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in (results / "notebooks").glob("*.ipynb")):
         wrong = f"{index} is older than the run of {grid_file}"
     else:
         return
     raise WhoknowsError(f"{wrong}; run make book GRID={grid_file} first.")
-
-
-def _written(path: Path) -> int:
-    return path.stat().st_mtime_ns
 
 
 def members(results: Path, packed: Path) -> dict[str, Path]:
@@ -96,11 +87,6 @@ def members(results: Path, packed: Path) -> dict[str, Path]:
     paths |= {f"notebooks/{path.name}": path for path in notebooks if is_small}
     paths |= {name: ROOT / name for name in ("CITATION.cff", "LICENSE")} | {pdf.NAME: built / pdf.NAME}
     return {name: path for name, path in paths.items() if path.is_file()}
-
-
-def digest(path: Path) -> dict[str, str | int]:
-    """The SHA-256 and the size of a file."""
-    return {"sha256": cache.sha256(path), "bytes": path.stat().st_size}
 
 
 def bundle(path: Path, parts: dict[str, Path], top: str) -> None:

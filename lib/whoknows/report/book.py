@@ -29,14 +29,10 @@ The same pages, computed from the rows of the run that this grid names for compa
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
-    """Builds the book of a grid from the notebooks that its stages have written so far.
+    """Builds the book of a grid from the notebooks that its stages have written so far, and returns its first page.
 
     Args:
-        grid_file: the grid's YAML file.
-        results: folder of its results; results/<name of the grid> if not given.
-
-    Returns:
-        The book's first page.
+        results: folder of the grid's results; results/<name of the grid> if not given.
 
     Raises:
         WhoknowsError: the grid is wrong, or the book has warnings (its pages are there nevertheless).
@@ -56,18 +52,13 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
     texts = _pages(pages, chosen, grid_file, results)
     for name, text in texts.items():
         files.write_text(source / name, text)
-    files.write_text(source / "_config.yml", _config(texts["index.ipynb"], source / "book" / "_static"))
+    config, landing = files.read_yaml(ROOT / "_config.yml"), nbformat.reads(texts["index.ipynb"], as_version=4)
+    preview = citation.preview(landing, citation.read(), source / "book" / "_static")
+    config["sphinx"]["config"]["html_context"]["preview"] = preview
+    files.write_text(source / "_config.yml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
     toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text()), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     return source
-
-
-def _config(landing: str, static: Path) -> str:
-    """The book's configuration, with what previews of links to it show."""
-    config, about = files.read_yaml(ROOT / "_config.yml"), citation.read()
-    shown = citation.preview(nbformat.reads(landing, as_version=4), about, static)
-    config["sphinx"]["config"]["html_context"]["preview"] = shown
-    return yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
 
 
 def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, results: Path) -> dict[str, str]:
@@ -91,7 +82,8 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
             chapters.mark_changed(page, mixed[page.name])
         name, up = ("index", "") if page is first else (page.name, "../")
         strip.add(page.notebook, name, results / "book" / "book" / "_static", up, precision)
-        chapters.make_room(page)
+        # Charts and tables want the width that a list of headings would take.
+        page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
     for page in cells:
         chapters.choose(page, cells)
     about, date = citation.read(), citation.date()
@@ -123,10 +115,8 @@ def _changes(pages: list[chapters.Chapter], first: chapters.Chapter, chosen: gri
 def from_rows(stage: str, pages: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
     """The page of a stage that reads all rows; run here, from those there are, if a failed stage prevented it."""
     ready = [page for page in pages if page.stage == stage and not page.failed]
-    return ready[0] if ready and not any(page.failed for page in pages) else _run_here(stage, chosen, results)
-
-
-def _run_here(stage: str, chosen: grid.Grid, results: Path) -> chapters.Chapter:
+    if ready and not any(page.failed for page in pages):
+        return ready[0]
     path = results / "book" / f"{stage}.ipynb"
     values = parameters.from_folder(chosen, stage, str(results), str(path.with_suffix(".parquet")))
     try:
@@ -146,15 +136,9 @@ def licences() -> str:
 
 
 def existing(toc, source: Path):
-    """A table of contents without the entries that name no page: Sphinx warns about each of them.
-
-    Args:
-        toc: what _toc.yml holds, or a part of it.
-        source: folder of the pages.
-    """
+    """A table of contents, or a part of it, without the entries that name no page: Sphinx warns about each of them."""
     if isinstance(toc, list):
-        kept = [existing(entry, source) for entry in toc]
-        return [entry for entry in kept if _has_page(entry, source)]
+        return [entry for entry in (existing(entry, source) for entry in toc) if _has_page(entry, source)]
     if isinstance(toc, dict):
         kept = {key: existing(value, source) for key, value in toc.items()}
         return {key: value for key, value in kept.items() if value != []}
@@ -171,8 +155,7 @@ def _has_page(entry: dict, source: Path) -> bool:
 def sphinx(source: Path, builder: str = "html") -> Path:
     """Runs a builder of Sphinx, `html` or `singlehtml`, over the sources of a book, and returns the first page.
 
-    Raises:
-        WhoknowsError: there were warnings. They are mistakes, but a book with one of them is worth more than none.
+    Warnings raise a WhoknowsError in the end: they are mistakes, but a book with one of them is worth more than none.
     """
     how = ["--builder", builder, "-W", "-n", "--keep-going", "--quiet"]
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(source), *how]
@@ -211,18 +194,13 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-VERSIONS = {
-    "vega_version": display.VEGA_VERSION,
-    "vegalite_version": display.VEGALITE_VERSION,
-    "vegaembed_version": display.VEGAEMBED_VERSION,
-}
-
-
 def write_charts(folder: Path) -> None:
     """Writes charts.js, which every page loads, and vega.js, which charts.js loads where there is a chart."""
     # Altair's pages load Vega from another host unless they find these very versions.
-    versions = f"window.VEGA_DEBUG = {VERSIONS};\n"
-    files.write_text(folder / "charts.js", versions + (ROOT / "book" / "_static" / "charts.js").read_text())
+    names = ("vega", "vegalite", "vegaembed")
+    versions = {f"{name}_version": getattr(display, f"{name.upper()}_VERSION") for name in names}
+    debug = f"window.VEGA_DEBUG = {versions};\n"
+    files.write_text(folder / "charts.js", debug + (ROOT / "book" / "_static" / "charts.js").read_text())
     # In a function of its own, so that its many short names do not become the page's.
     bundle = vl_convert.javascript_bundle("window.whoknowsVega = { vegaEmbed };", bundled_version())
     files.write_text(folder / "vega.js", f"(() => {{\n{bundle}\n}})();\n")

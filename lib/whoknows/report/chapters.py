@@ -65,10 +65,9 @@ class Chapter:
 
 
 def collect(folder: Path, grid: Grid) -> list[Chapter]:
-    """The notebooks in a folder that belong to a grid, in the order of the stages.
+    """The notebooks in a folder that belong to a grid as it is now, in the order of the stages.
 
-    A failed notebook takes the place of an older one that ran well. Notebooks of models, seeds or methods
-    that the grid no longer has are left out.
+    A failed notebook takes the place of an older one that ran well.
     """
     chapters = {}
     for path in sorted(folder.glob("*.ipynb"), key=lambda path: path.stem.endswith(FAILED)):
@@ -79,10 +78,7 @@ def collect(folder: Path, grid: Grid) -> list[Chapter]:
 
 
 def read(path: Path) -> Chapter:
-    """Reads an executed notebook, with its prose as it is now, and its tables in words.
-
-    One that failed is cleaned of traces of the machine, since its run ended before it was.
-    """
+    """Reads an executed notebook, with its prose as it is now, and its tables in words; cleans one that failed."""
     notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
     readable.tables(notebook)
     name = path.stem.removesuffix(FAILED)
@@ -96,13 +92,9 @@ def read(path: Path) -> Chapter:
         if not cell.get("id", "").startswith("papermill-error")
         and "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
     ]
-    title = " · ".join([*_label(values), "failed"])
-    return Chapter(name, pages.clean(notebook, title, {}), values, failed)
-
-
-def make_room(page: Chapter) -> None:
-    """Gives an executed notebook the whole width: charts and tables want that which a list of headings would take."""
-    page.notebook.metadata["html_theme.sidebar_secondary.remove"] = "true"
+    names = " trained on ".join(values[key] for key in ("model", "reader", "trained_on") if key in values)
+    seed = f", seed {values['seed']}" if "seed" in values else ""
+    return Chapter(name, pages.clean(notebook, f"{names}{seed} · failed" if names else "failed", {}), values, failed)
 
 
 def mark_changed(page: Chapter, sentence: str) -> None:
@@ -117,11 +109,9 @@ def precision(chapters: list[Chapter]) -> str:
 
 
 def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
-    """Says on a page of results that its rows are those of another run, and whose.
+    """Says on a page of results that its rows are those of another run, of the grid `name`, with its record `about`.
 
     Args:
-        name: of the grid that was packed.
-        about: the record of its run.
         here: number format of the models of this book's run.
     """
     record = files.read_json(about)
@@ -188,7 +178,6 @@ def estimators(cells: list[Chapter], scores: Path) -> str:
     """The page on all estimators, as Markdown: switches that lead to the page of one, and what each of them reaches.
 
     Args:
-        cells: the pages of the stage `cell`.
         scores: the table of the heatmaps; where there is none, the page has no values.
     """
     lines = ["# One estimator", "", ESTIMATORS, "", _switches(cells, {}), "", "## All estimators", ""]
@@ -266,23 +255,20 @@ def _warnings(chapters: list[Chapter]) -> list[str]:
     first = {}
     for chapter in chapters:
         for text in chapter.about.get("warnings", []):
-            first.setdefault(text, chapter.name)
-    if not first:
-        return []
-    lines = [f"{name}: {text}" for text, name in first.items()]
-    return ["## Warnings", "", "Each once, with the first notebook that had it.", "", "```text", *lines, "```", ""]
+            first.setdefault(text, f"{chapter.name}: {text}")
+    head = ["## Warnings", "", "Each once, with the first notebook that had it.", "", "```text"]
+    return [*head, *first.values(), "```", ""] if first else []
 
 
 def speed(measured: pd.DataFrame) -> str:
     """The section on speed, as Markdown, from the table of `bench.bench`."""
-    lines = [
-        "| model | stage | unit | this library, a second | plain, a second | ratio | of the matrix-product rate |",
-        "|---|---|---|--:|--:|--:|--:|",
-    ]
+    lines = ["| model | stage | unit | this library, a second | plain, a second | ratio | of the matrix-product rate |"]
+    lines += ["|---|---|---|--:|--:|--:|--:|"]
     for line in measured.itertuples():
         rates = f"{line.ours_per_second:.1f} | {line.plain_per_second:.1f} | {line.ratio:.1f}"
-        share = f"{line.share_of_matmul_rate:.0%}"
-        lines.append(f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} | {share} |")
+        lines.append(
+            f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} | {line.share_of_matmul_rate:.0%} |"
+        )
     where = f"Measured by `make bench` on {measured['device'].iloc[0]}, in {measured['precision'].iloc[0]}."
     return "\n".join(["## Speed", "", where, "", *lines, "", SPEED, ""])
 
@@ -305,25 +291,15 @@ def times_by_stage(chapters: list[Chapter]) -> list[tuple[str, str, str]]:
 
 
 def _belongs(chapter: Chapter, grid: Grid) -> bool:
-    values, names = chapter.parameters, {model.name for model in grid.models}
-    answered = {model.name for model in grid.models if model.answered_by == chapter.stage}
-    variants = lora_variants(grid)
-    names_of = {"model": answered if chapter.stage.startswith("answer") else names, "reader": {*grid.readers}}
-    names_of["trained_on"] = names | {change.get("trained_on") for change in variants.values()}
-    in_models = all(
-        values[key] in names_of.get(key, names) for key in ("model", "reader", "trained_on") if key in values
-    )
-    methods = [*grid.methods, *variants]
-    in_methods = "trained_on" not in values or values.get("method", chapter.stage) in methods
-    in_methods &= chapter.stage != "beside" or grid.beside is not None
-    in_methods &= chapter.stage not in ("search", "settings") or searched(grid)
-    return in_methods and in_models and values.get("seed", grid.seeds[0]) in grid.seeds
-
-
-def _label(values: dict) -> list[str]:
-    """What a run is of: a model, or a reader, the model it was trained on and a seed."""
-    names = " trained on ".join(values[key] for key in ("model", "reader", "trained_on") if key in values)
-    return [", ".join(filter(None, [names, f"seed {values['seed']}" if "seed" in values else ""]))] if names else []
+    stage, values, variants = chapter.stage, chapter.parameters, lora_variants(grid)
+    names = {model.name for model in grid.models}
+    answered = {model.name for model in grid.models if model.answered_by == stage}
+    known = {"model": answered if stage.startswith("answer") else names, "reader": grid.readers, "seed": grid.seeds}
+    known["trained_on"] = names | {change.get("trained_on") for change in variants.values()}
+    is_asked = all(values[key] in known[key] for key in known if key in values)
+    is_asked &= "trained_on" not in values or values.get("method", stage) in (*grid.methods, *variants)
+    is_asked &= stage != "beside" or grid.beside is not None
+    return is_asked and (stage not in ("search", "settings") or searched(grid))
 
 
 def _unbroken(text: str) -> str:

@@ -34,30 +34,19 @@ def byline(about: dict, date: str, home: str) -> str:
     is left out.
 
     Args:
-        about: as `read` returns.
         date: of the checkout, for a version that has no date of its own.
         home: the repository's address, where the file names none; "" if it has no public one.
     """
     home = about.get("repository-code") or home
     version = f"version {about['version']}" if about.get("version") else ""
     doi = f"[doi:{about['doi']}](https://doi.org/{about['doi']})" if about.get("doi") else ""
-    facts = [
-        ", ".join(about["authors"]),
-        version,
-        str(about.get("date-released", "") or date),
-        about.get("license", ""),
-    ]
+    facts = [", ".join(about["authors"]), version, str(about.get("date-released") or date), about.get("license", "")]
     links = [doi, f"[Repository]({home})" if home else "", "[How to cite](book/references.md)"]
     return f":::{{container}} byline\n{' · '.join(filter(None, [*facts, *links]))}\n:::"
 
 
 def dated(page: str, about: dict, date: str) -> str:
-    """The page on citing, whose file has no date, with the year of the release.
-
-    Args:
-        about: as `read` returns.
-        date: of the checkout, for a version that has no date of its own; "" if it is not known either.
-    """
+    """The page on citing, whose file has no date, with the year of the release, or else of the checkout's `date`."""
     year = str(about.get("date-released") or date)[:4]
     if not year:
         return page
@@ -66,12 +55,7 @@ def dated(page: str, about: dict, date: str) -> str:
 
 
 def zenodo(about: dict, answer: str) -> dict:
-    """The metadata of a deposit on Zenodo, as developers.zenodo.org (*Deposit metadata*) names them.
-
-    Args:
-        about: as `read` returns.
-        answer: HTML of what the deposit says.
-    """
+    """The metadata of a deposit on Zenodo that says `answer` (HTML), by developers.zenodo.org (*Deposit metadata*)."""
     cited = [one for reference in about.get("references", []) for one in reference.get("identifiers", [])]
     return {
         "title": about["title"],
@@ -90,15 +74,10 @@ def date() -> str:
 
 
 def preview(landing: NotebookNode, about: dict, static: Path) -> dict[str, str]:
-    """What a link to the report shows: its title, the answer as its description, and a picture of the first chart.
+    """What a link to the report shows: title, description (the first page's answer), authors and image.
 
-    Args:
-        landing: the first page.
-        about: as `read` returns.
-        static: the book's folder of static files, which gets the picture.
-
-    Returns:
-        title, description, authors and image (the picture's place in the book; "" where there is no chart).
+    The image is the place in the book of a picture of the first chart, which `static`, the book's folder of static
+    files, gets; "" where there is no chart.
     """
     spec = next(filter(None, (_spec("".join(data.get("text/html", ""))) for data in _outputs(landing))), None)
     if spec:

@@ -64,19 +64,12 @@ its training ended in one of the two runs. Nothing can be concluded from it.{rel
 
 @dataclass(frozen=True)
 class Run:
-    """What is compared of a run.
+    """What is compared of a run."""
 
-    Attributes:
-        name: its grid's.
-        models: names.
-        tasks: the grid's, dicts with name and role.
-        rows: of the test questions, as `plateau.mark` returns; question_id is the question itself.
-    """
-
-    name: str
+    name: str  # its grid's
     models: list[str]
-    tasks: list[dict]
-    rows: pd.DataFrame
+    tasks: list[dict]  # with name and role
+    rows: pd.DataFrame  # of the test questions, as `plateau.mark` returns; question_id is the question itself
 
     def of(self, test_set: str) -> pd.DataFrame:
         """The rows of a test set's tasks."""
@@ -85,11 +78,7 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """The run in a folder.
-
-    Raises:
-        WhoknowsError: there is none, or a file is damaged.
-    """
+    """The run in a folder; a WhoknowsError if there is none, or a file is damaged."""
     where = "name results/<grid> after make book, or a folder that whoknows pack wrote"
     wrong = WhoknowsError(f"{folder}: this is no finished run, which has grid.yml, answers and their rows; {where}.")
     if not (folder / "grid.yml").is_file():
@@ -130,9 +119,8 @@ def of_folders(folders: list[Path]) -> pd.DataFrame:
     times = Counter(run.name for run in runs)
     runs = [replace(run, name=f"{run.name} ({at})") if times[run.name] > 1 else run for at, run in enumerate(runs, 1)]
     base, *others = runs
-    return pd.concat(
-        [of_runs(base, other).assign(baseline=base.name, run=other.name) for other in others], ignore_index=True
-    )
+    tables = [of_runs(base, other).assign(baseline=base.name, run=other.name) for other in others]
+    return pd.concat(tables, ignore_index=True)
 
 
 def of_runs(base: Run, other: Run) -> pd.DataFrame:

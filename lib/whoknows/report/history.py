@@ -28,20 +28,12 @@ UNFINISHED = "Some stages failed. A run is compared with the one before it once 
 
 
 def summary(scores: pd.DataFrame, about: dict, grid: Grid) -> dict:
-    """What is kept of a run, ready for JSON.
-
-    Args:
-        scores: as `cells.heatmap_table` returns.
-        about: as `pack.about` returns.
-    """
+    """What is kept of a run, ready for JSON, of what `cells.heatmap_table` and `pack.about` return."""
     measured = scores.dropna(subset="auroc").drop_duplicates(PLACE)[[*PLACE, *VALUES]].round(dict.fromkeys(VALUES, 6))
     values = json.loads(measured.to_json(orient="records"))
     settings = {key: json.dumps(value) for key, value in _flat(asdict(grid))}
-    return {"values": values, "settings": settings, "about": _about(about)}
-
-
-def _about(about: dict) -> dict[str, str]:
-    return {key: value for key, value in about.items() if key != "versions"} | about["versions"]
+    facts = {key: value for key, value in about.items() if key != "versions"} | about["versions"]
+    return {"values": values, "settings": settings, "about": facts}
 
 
 def _flat(value, name: str = "") -> Iterator[tuple[str, object]]:
@@ -81,14 +73,11 @@ def section(old: dict | None, now: dict | None) -> str:
 
 
 def moved(old: list[dict], now: list[dict]) -> pd.DataFrame:
-    """The values that are not the same in both runs, those that moved most first.
-
-    Args:
-        old, now: test_set, method, reader, trained_on, scored, auroc, low and high of each measured cell.
+    """The values of two summaries that are not the same, those that moved most first.
 
     Returns:
-        The names, auroc_old, low_old, high_old, auroc, low, high, difference (new less old; NaN of a cell that is in
-        one run alone), and is_within, whether the new value lies in the old interval (missing where there is none).
+        PLACE, auroc_old, low_old, high_old, auroc, low, high, difference (new less old; NaN of a cell that is in one
+        run alone), and is_within, whether the new value lies in the old interval (missing where there is none).
     """
     kinds = dict.fromkeys(VALUES, float)  # null is no number to JSON
     tables = (pd.DataFrame(values, columns=[*PLACE, *VALUES]).astype(kinds) for values in (old, now))
@@ -116,12 +105,8 @@ def _numbers(table: pd.DataFrame) -> list[str]:
     if table.empty:
         return []
     head = ["Method", "Reader", "Trained on", "Scored", "Test questions", "Before", "Now", "Difference", "Within"]
-    lines = [
-        "<details><summary>The values that moved</summary>",
-        "",
-        f"| {' | '.join(head)} |",
-        "|---" * len(head) + "|",
-    ]
+    lines = ["<details><summary>The values that moved</summary>", ""]
+    lines += [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     olds = style.with_interval(table["auroc_old"], table["low_old"], table["high_old"])
     for line, with_interval in zip(table.itertuples(), olds):
         old = f"{line.auroc_old:.3f}" if pd.isna(line.is_within) else with_interval
@@ -134,9 +119,8 @@ def _numbers(table: pd.DataFrame) -> list[str]:
 
 def _changed(old: dict[str, str], now: dict[str, str]) -> list[str]:
     """A line for each fact that is not the same in both."""
-    names = [name for name in old | now if old.get(name) != now.get(name)]
-    return [f"| {code(name)} | {_said(old.get(name))} | {_said(now.get(name))} |" for name in names]
-
-
-def _said(value: str | None) -> str:
-    return code(value) if value else "—"
+    lines = []
+    for name in (name for name in old | now if old.get(name) != now.get(name)):
+        values = (code(run[name]) if run.get(name) else "—" for run in (old, now))
+        lines.append(f"| {code(name)} | {' | '.join(values)} |")
+    return lines

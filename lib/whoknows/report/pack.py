@@ -24,11 +24,7 @@ SMALL = {"compression": "zstd", "compression_level": 19}
 
 
 def pack(grid_file: Path, results: Path, folder: Path) -> None:
-    """Writes a new folder with all that the pages of results need of a run.
-
-    Raises:
-        WhoknowsError: a part of the run is missing.
-    """
+    """Writes a new folder with all that the pages of results need of a run; a WhoknowsError if it is not finished."""
     chosen = grid.load(grid_file)
     names = [model.name for model in chosen.models]
     tables = {
@@ -41,14 +37,11 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
     def write(place: Path) -> None:
         for part, table in tables.items():
             files.write_parquet(place / part / f"{part}.parquet", table.sort_values(ORDER), **SMALL)
-        for name in names:
-            path = Path("answers") / f"{name}.parquet"
-            files.write_parquet(place / path, files.read_parquet(results / path), **SMALL)
         for path, card in plateau.cards(results / "estimators").items():
             files.write_text(place / path.relative_to(results), json.dumps(card, separators=(",", ":")))
-        asked = {"search": parameters.searched(chosen), "judged": parameters.compared(chosen)}
+        asked = {"answers": True, "search": parameters.searched(chosen), "judged": parameters.compared(chosen)}
         more = [Path(part, f"{name}.parquet") for part, is_asked in asked.items() if is_asked for name in names]
-        for path in (path for path in more if (results / path).exists()):
+        for path in (path for path in more if path.parts[0] == "answers" or (results / path).exists()):
             files.write_parquet(place / path, files.read_parquet(results / path), **SMALL)
         files.write_text(place / "grid.yml", grid.text(chosen, folder))
         facts = about(chapters.collect(results / "notebooks", chosen))

@@ -23,34 +23,26 @@ NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
-    """Builds the book of a grid with a PDF of all of its pages and charts.
-
-    Args:
-        grid_file: the grid's YAML file.
-        results: folder of its results; results/<name of the grid> if not given.
-
-    Returns:
-        The PDF, which stands beside the folder of the book's pages.
+    """Builds a book, as `book.build`, with a PDF of all its pages and charts, which lies beside the pages' folder.
 
     Raises:
-        WhoknowsError: there is no browser, the grid is wrong, or the book has warnings.
+        WhoknowsError: there is no browser, or as of `book.build`.
     """
     browser = find()
     source = book.write(grid_file, results)
     pdf = source / "_build" / NAME
     print_page(browser, book.sphinx(source, "singlehtml"), pdf)
     shutil.copy(pdf, source / "book" / "_static")
-    _link(source / "index.ipynb")
+    landing = nbformat.read(source / "index.ipynb", as_version=4)
+    text = f'<div class="strip"><span class="get"><a href="_static/{NAME}">The whole book as PDF</a></span></div>'
+    landing.cells.insert(1, new_markdown_cell(text, id="pdf"))
+    files.write_text(source / "index.ipynb", nbformat.writes(landing))
     book.sphinx(source)
     return pdf
 
 
 def find() -> str:
-    """The browser on the PATH that prints.
-
-    Raises:
-        WhoknowsError: there is none.
-    """
+    """The browser on the PATH that prints; a WhoknowsError if there is none."""
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if not browser:
         names = ", ".join(BROWSERS)
@@ -61,24 +53,13 @@ def find() -> str:
 
 
 def print_page(browser: str, page: Path, pdf: Path) -> None:
-    """Prints a page, once its charts are drawn, without a network.
-
-    Raises:
-        WhoknowsError: the browser did not print.
-    """
+    """Prints a page, once its charts are drawn, without a network; a WhoknowsError if the browser does not."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         more = [f"--user-data-dir={profile}", NO_NETWORK, f"--print-to-pdf={pdf.resolve()}", page.resolve().as_uri()]
         done = subprocess.run([browser, *FLAGS, *more], capture_output=True, text=True)
     if done.returncode or not pdf.exists():
         last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
         raise WhoknowsError(f"{browser} could not print the book: {last}")
-
-
-def _link(landing: Path) -> None:
-    notebook = nbformat.read(landing, as_version=4)
-    text = f'<div class="strip"><span class="get"><a href="_static/{NAME}">The whole book as PDF</a></span></div>'
-    notebook.cells.insert(1, new_markdown_cell(text, id="pdf"))
-    files.write_text(landing, nbformat.writes(notebook))
 
 
 def main(arguments: list[str]) -> None:

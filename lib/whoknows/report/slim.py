@@ -65,8 +65,7 @@ def with_packed_charts(page: str) -> str:
 def packed(lines: list[dict] | dict) -> list[dict] | dict:
     """A table by column; a column whose values repeat as its distinct values (`of`) and their places (`at`).
 
-    Args:
-        lines: of the table; what has no common set of names, or is packed, is given back.
+    Lines without a common set of names, and what is packed, are given back.
     """
     if not lines or isinstance(lines, dict) or any([*line] != [*lines[0]] for line in lines):
         return lines

@@ -18,6 +18,7 @@ COLAB = "notebooks/colab.ipynb"
 REPOSITORY, HUB = "WHOKNOWS_REPOSITORY", "WHOKNOWS_JUPYTERHUB"
 CAPTION = '<p class="figure-caption">'
 LARGEST = 100_000  # letters of a CSV file; a longer table is offered as Parquet alone, a tenth as large
+SHOWN = 600  # letters of a value
 # Parameters that name a table which the notebook wrote, and what the strip calls it.
 TABLES = {"out": "table", "rows_out": "rows"}
 
@@ -26,7 +27,7 @@ def add(notebook: NotebookNode, name: str, static: Path, up: str, precision: str
     """Puts a line under every chart of a page and its caption, and at its end what the line is short for.
 
     Args:
-        notebook: a page with the record of its run in its metadata; without one nothing is added.
+        notebook: a page with the record of its run in its metadata, without which nothing is added.
         name: of its file, without the ending.
         static: the book's folder of static files, which gets the tables to download.
         up: from the page to the book's root: "" or "../".
@@ -78,11 +79,7 @@ def _has(text: str, cell: NotebookNode) -> bool:
 
 
 def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
-    """Copies the tables that the notebook wrote, as CSV if they are small, and as Parquet.
-
-    Returns:
-        Names of the files by the texts of the links to them.
-    """
+    """Copies the tables that the notebook wrote, as CSV if small, and as Parquet; gives file names by links' texts."""
     names = {}
     for key, title in TABLES.items():
         path, stem = Path(str(about["parameters"].get(key, ""))), f"{name}-{title}"
@@ -100,13 +97,8 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
 
 
 def _line(about: dict, links: dict[str, str]) -> str:
-    facts = [
-        f"notebooks/{about['stage']}.py",
-        about.get("commit", ""),
-        _time(about),
-        about.get("machine", ""),
-        about["precision"] and f"models in {about['precision']}",
-    ]
+    notebook, precision = f"notebooks/{about['stage']}.py", about["precision"] and f"models in {about['precision']}"
+    facts = [notebook, about.get("commit"), _time(about), about.get("machine"), precision]
     text = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])
     return f'<div class="strip">{text}<span class="get"> · {more}</span></div>'
@@ -114,19 +106,12 @@ def _line(about: dict, links: dict[str, str]) -> str:
 
 def _section(about: dict, links: dict[str, str]) -> str:
     notebook = f"notebooks/{about['stage']}.py"
-    facts = {
-        "notebook": notebook,
-        "commit": about.get("commit"),
-        "machine": about.get("machine"),
-        "precision": about["precision"],
-        "time": _time(about),
-    }
-    facts |= about.get("versions", {})
-    opened = [_link(*link) for link in launch(notebook, about.get("commit", "")).items()]
+    facts = {"notebook": notebook} | {key: about.get(key) for key in ("commit", "machine", "precision")}
+    facts |= {"time": _time(about)} | about.get("versions", {})
     run = {key: value for key, value in facts.items() if value}
     parts = [_table("Run", run), _table("Parameters", about["parameters"])]
     parts += [_table("Inputs, SHA-256", about["inputs"])] if about.get("inputs") else []
-    got = " · ".join([*(_link(*link) for link in links.items()), *opened])
+    got = " · ".join(_link(*link) for link in (links | launch(notebook, about.get("commit", ""))).items())
     # A link to a place within opens what is folded.
     top = f'<summary>How this page was made</summary><div class="strip" id="how-this-page-was-made">{got}</div>'
     return f'<details class="made">{top}{"".join(parts)}</details>'
@@ -137,12 +122,12 @@ def _table(caption: str, values: dict) -> str:
     return f"<table><caption>{caption}</caption><tbody>{rows}</tbody></table>"
 
 
-def _short(value, limit: int = 600) -> str:
+def _short(value) -> str:
     """HTML of a value, on one line: a blank line would end the block, and Markdown would be read again."""
     if isinstance(value, dict):
         value = ", ".join(f"{key}: {item}" for key, item in value.items())
     text = " ".join(str(value).split())
-    return html.escape(text if len(text) <= limit else text[: limit - 1] + "…")
+    return html.escape(text if len(text) <= SHOWN else text[: SHOWN - 1] + "…")
 
 
 def _link(title: str, address: str) -> str:

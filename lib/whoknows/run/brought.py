@@ -28,22 +28,16 @@ def learned(grid: Grid) -> list[dict]:
 
 
 def digest(item: Task | Model) -> str | None:
-    """Of that file; None if there is none, or while a data set has not been fetched, which `check` does.
-
-    Raises:
-        WhoknowsError: the grid's file cannot be read.
-    """
+    """Of that file, which has to be readable; None if there is none, or while `check` has not fetched a data set."""
     path = file(item)
     return files.digest(path) if path and not (item.hub and not Path(path).exists()) else None
 
 
 def fetch(item: Task | Model) -> None:
-    """Fetches a data set on the hub, if it is not here; several splits without the questions that they hold twice.
+    """Fetches a data set on the hub, if it is not here; a WhoknowsError if the hub, or the data set, does not have it.
 
-    Which of such rows belongs to which, in the data sets of two models, nothing says.
-
-    Raises:
-        WhoknowsError: the hub does not give it, or it has no such split or column.
+    Several splits come without the questions that they hold twice: nothing says which of such rows belongs to which, in
+    the data sets of two models.
     """
     import pandas  # not above: it takes as long as the rest of a plan
 

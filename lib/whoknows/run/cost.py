@@ -28,21 +28,14 @@ ASPECT = 128  # width over layers of most models; with 12 weights a layer for ea
 
 @dataclass(frozen=True)
 class Size:
-    """A decoder's dimensions.
-
-    Attributes:
-        sides: for each linear module of a block, its inputs and outputs together.
-        blocks: weights of all blocks.
-        head: weights of the output head.
-        origin: what says so: `config.json`, `part` (it leaves out what is guessed), `name` or `guess`.
-    """
+    """A decoder's dimensions."""
 
     layers: int
     width: int
-    sides: dict[str, int]
-    blocks: float
-    head: float
-    origin: str
+    sides: dict[str, int]  # for each linear module of a block, its inputs and outputs together
+    blocks: float  # weights of all blocks
+    head: float  # and of the output head
+    origin: str  # what says so: `config.json`, `part` (it leaves out what is guessed), `name` or `guess`
 
 
 def size(source: str) -> Size:
@@ -170,6 +163,7 @@ def work(grid: Grid) -> dict[str, Work]:
     answered = [model.answered_by for model in grid.models]
     outside = {stage: answered.count(stage) for stage in ("answer_file", "answer_api")}
     asked = [size(model.source) for model in grid.models if model.answered_by == "answer"]
+    answering = sum(_answering(grid, model, text) for model in asked)
     questions, rows = text.count.total(), n * text.count["test"] + text.count["validation"]  # rows of one estimator
     every, strengths = rows * (cells * seeds + n + r), len(grid.probe.strengths)
     tasks = sum(SUBJECTS if task.name.startswith("mmlu") else 1 for task in grid.tasks)
@@ -183,13 +177,12 @@ def work(grid: Grid) -> dict[str, Work]:
     spared = sum(len(one.released or ()) * _training(grid, size(one.source), text, 0) for one in grid.reading)
     # Of as many trainings as there are readers.
     kept = sum(_adapters(grid, model) for model in models) + r * ROW_BYTES * rows
+    kept_states = positions.kept(parameters.first_layer(grid))
     reading = sum(2 * model.blocks * text.packed_tokens(n) for model in models)
     probe, lora = ("probe" in grid.methods), ("lora_prompt" in grid.methods)
     by_stage = {
         "questions": Work(1, ROW * questions, ANSWER_BYTES * questions),
-        "answer": Work(
-            len(asked), sum(_answering(grid, model, text) for model in asked), len(asked) * ANSWER_BYTES * questions
-        ),
+        "answer": Work(len(asked), answering, len(asked) * ANSWER_BYTES * questions),
         **{stage: Work(m, ROW * m * questions, m * ANSWER_BYTES * questions) for stage, m in outside.items()},
         "extract": Work(r, reading, sum(_features(grid, model, text, n) for model in models)),
         "probe": Work(r * n * seeds * probe, fits * strengths * n * seeds, 2 * ROW_BYTES * rows * r * n * seeds),
@@ -200,7 +193,7 @@ def work(grid: Grid) -> dict[str, Work]:
         "ablate_lora": Work(r * len(variants), others, kept * len(variants)),
         "search": _search(grid, models, text),
         "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
-        "sweep": Work(r, fits * (n + len(_positions(grid)) - 1) * strengths, 0),
+        "sweep": Work(r, fits * (n + len(kept_states) - 1) * strengths, 0),  # a probe at each further position
         "settings": Work(int(parameters.searched(grid)), 0, 0),
         "beside": Work(len(parameters.beside_pages(grid)), 0, 0),
         **{page: Work(1, ROW * every + GROUP * groups, 0) for page in parameters.PAGES},
@@ -226,28 +219,19 @@ def _answering(grid: Grid, model: Size, text: Texts) -> float:
     return 2 * model.blocks * (text.shots + asked + written) + 2 * model.head * written
 
 
-def _positions(grid: Grid) -> list[str]:
-    """At which hidden states are kept; the sweep has a further probe at each but the answer's last token."""
-    return positions.kept(parameters.first_layer(grid))
-
-
 def _features(grid: Grid, model: Size, text: Texts, n: int) -> float:
     """Bytes of hidden states at each position, 2 a number, and of the cached activations.
 
     Those are the id of every token and its residual stream where the adapters begin.
     """
-    states = len(positions.stems(map(str, range(n)), _positions(grid)))
+    first, number = parameters.first_layer(grid), 4 if grid.precision == "float32" else 2
+    states = len(positions.stems(map(str, range(n)), positions.kept(first)))
     states *= 2 * (model.layers + 1) * model.width * text.count.total()
-    number = 4 if grid.precision == "float32" else 2
-    return states + (4 + number * model.width) * text.packed_tokens(n) * bool(parameters.first_layer(grid))
+    return states + (4 + number * model.width) * text.packed_tokens(n) * bool(first)
 
 
 def _training(grid: Grid, model: Size, text: Texts, n: int, share: float = 1.0, taught: int = 1) -> float:
-    """One training on a share of the answers, its looks at validation and n models' test answers, in adapted blocks.
-
-    Args:
-        taught: number of models whose training and validation answers these are; each answer has a question's tokens.
-    """
+    """One training on a share of the answers of `taught` models, its looks at validation and n models' test answers."""
     settings = grid.lora_prompt
     tokens = (4 * settings.epochs + 2 * bool(settings.js_weight)) * share * text.packed_tokens(1, "train")
     tokens += 2 * settings.evaluations * text.packed_tokens(1, "validation")
@@ -299,8 +283,7 @@ def table(grid: Grid, due: Counter, results: Path = Path("results"), grids: Path
 
     Args:
         due: how many jobs of each stage are to run.
-        results: folder of all results.
-        grids: folder of the grids that they may be of.
+        results: folder of all results, of any grids in the folder `grids`.
     """
     scales, known = _others(grid, results, grids) | measured(grid, results), work(grid)
     lines, totals = [("stage", "jobs", "grows as", "GPU hours", "CPU hours", "GB on disk", "by")], Counter()

@@ -10,7 +10,7 @@ import argparse
 import difflib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, field, replace
 from datetime import date
 from functools import cache, reduce
@@ -485,7 +485,7 @@ def build(values, origin: str = "") -> Grid:
     """
     try:
         grid = _GRID.validate_python(values)
-        mistake = _nonsense(grid)
+        mistake = next(_nonsense(grid), None)  # the first: what follows may rest on what it finds wrong
     except ValidationError as wrong:
         mistake = _mistake(values, wrong.errors())
     if mistake:
@@ -566,89 +566,87 @@ def _short(value) -> str:
     return text if len(text) < 80 else f"{text[:76]}…`"
 
 
-def _nonsense(grid: Grid) -> str | None:
+def _nonsense(grid: Grid) -> Iterator[str]:
     """What a schema cannot say: sums, and names that must differ."""
     for key, items in (("models", grid.models), ("tasks", grid.tasks)):
         # Paths are made of model names, and some file systems do not tell Tiny from tiny.
         names = [item.name.lower() for item in items]
         for index, item in enumerate(items):
             if names[index] in names[:index]:
-                return f"`{key}[{index}].name` is `{item.name}`, which an earlier one has already; rename or remove it"
+                yield f"`{key}[{index}].name` is `{item.name}`, which an earlier one has already; rename or remove it"
     for index, task in enumerate(grid.tasks):
-        if mistake := _of_task(task):
-            return f"`tasks[{index}].{mistake}"
+        for mistake in _of_task(task):
+            yield f"`tasks[{index}].{mistake}"
         if task.grading == "judge" and not grid.judge:
             key, fix = f"tasks[{index}].grading", "write judge: {url: …, model: …}, or name another grading"
-            return f"`{key}` is judge, but `judge` is missing, so nobody can grade {task.name}; {fix}"
+            yield f"`{key}` is judge, but `judge` is missing, so nobody can grade {task.name}; {fix}"
     for index, model in enumerate(grid.models):
-        if mistake := _of_model(model):
-            return f"`models[{index}]` {mistake}"
+        for mistake in _of_model(model):
+            yield f"`models[{index}]` {mistake}"
         if model.thinking is not None and not model.source.startswith(CHAT):
-            return (
+            yield (
                 f"`models[{index}].thinking` is given, but its source is not asked in a chat template; "
                 f"write {CHAT} before it, or remove thinking"
             )
     if not grid.readers:
-        return "`models` has no model with a source, so nothing can read the answers; give one of them a source"
+        yield "`models` has no model with a source, so nothing can read the answers; give one of them a source"
     try:
         date.fromisoformat(grid.date or DATE)
     except ValueError:
-        return f"`date` is `{grid.date}`, which is no day; write one as year-month-day, such as {DATE}"
+        yield f"`date` is `{grid.date}`, which is no day; write one as year-month-day, such as {DATE}"
     if not any(task.role == "train" for task in grid.tasks):
-        return "`tasks` has no task with role train, so there is nothing to train on; give one of them that role"
+        yield "`tasks` has no task with role train, so there is nothing to train on; give one of them that role"
     for stage, asked in (grid.resources.stages if grid.resources else {}).items():
         if asked.shards and stage not in SHARDED:
             key, cut = f"resources.stages.{stage}.shards", " and ".join(SHARDED)
-            return f"`{key}` is given, but only {cut} can be cut into shards; remove it"
-    if mistake := _of_released(grid):
-        return mistake
+            yield f"`{key}` is given, but only {cut} can be cut into shards; remove it"
+    yield from _of_released(grid)
     shares = asdict(grid.splits)
     if abs(sum(shares.values()) - 1) > 1e-6:
         parts = ", ".join(f"{name} {share:g}" for name, share in shares.items())
-        return f"`splits` should sum to 1, but sums to {sum(shares.values()):g} ({parts}); give all three"
-    return None
+        yield f"`splits` should sum to 1, but sums to {sum(shares.values()):g} ({parts}); give all three"
 
 
-def _of_task(task: Task) -> str | None:
+def _of_task(task: Task) -> Iterator[str]:
     is_brought = bool(task.file or task.hub)
     if not is_brought and task.name not in TASKS:
         meant = _meant(task.name, TASKS, "these are here:")
-        return f"name` is `{task.name}`, which is no set of questions and has no file; {meant}"
+        yield f"name` is `{task.name}`, which is no set of questions and has no file; {meant}"
     if is_brought and task.name in TASKS:
-        return f"name` is `{task.name}`, a set that is here already; choose another name for your own questions"
+        yield f"name` is `{task.name}`, a set that is here already; choose another name for your own questions"
     if task.file and task.hub:
-        return "hub` is given, but a file too; remove one of them"
+        yield "hub` is given, but a file too; remove one of them"
     if task.hub and not task.split:
-        return "split` is missing; name a split of the data set, such as test"
+        yield "split` is missing; name a split of the data set, such as test"
     if isinstance(task.split, OwnSplits) and task.columns and task.columns.split:
-        return "columns.split` is given, but split names the data set's own splits too; remove one of them"
+        yield "columns.split` is given, but split names the data set's own splits too; remove one of them"
     if mistake := _of_split(task.split):
-        return f"split` {mistake}"
+        yield f"split` {mistake}"
     brought, fetched = ("columns", "grading", "tolerance"), ("config", "split", "revision")
     for keys, is_so, place in ((brought, is_brought, "file"), (fetched, task.hub, "data set on the hub")):
         for key in keys:
             if getattr(task, key) is not None and not is_so:
-                return f"{key}` is given, but {task.name} is from no {place}; remove it"
+                yield f"{key}` is given, but {task.name} is from no {place}; remove it"
     if task.tolerance is not None and task.grading != "number":
-        return "tolerance` is given, but grading is not number; remove one of them, or write grading: number"
-    return None
+        yield "tolerance` is given, but grading is not number; remove one of them, or write grading: number"
 
 
-def _of_model(model: Model) -> str | None:
+def _of_model(model: Model) -> Iterator[str]:
     """What is wrong with the keys that a model has together."""
     given = [key for key in ("source", "answers", "hub", "api") if getattr(model, key)]
     if not given:
-        return "has none of source, answers, hub and api; give it one of them"
+        yield "has none of source, answers, hub and api; give it one of them"
     if len(given) > 1 and (len(given) > 2 or given[0] != "source" or "api" in given):
-        return f"has {' and '.join(given)}; give it one of them, or a source and one of answers and hub"
+        yield f"has {' and '.join(given)}; give it one of them, or a source and one of answers and hub"
     if model.hub and not model.split:
-        return "has hub without split; name a split of the data set, such as test"
+        yield "has hub without split; name a split of the data set, such as test"
     if mistake := _of_split(model.split):
-        return f"has a split that {mistake}"
+        yield f"has a split that {mistake}"
     needs = {"columns": ("answers", "hub")} | dict.fromkeys(("config", "split", "revision"), ("hub",))
     needs |= dict.fromkeys(("learning_rate", "thinking", "layers", "released"), ("source",))
-    strange = [key for key, others in needs.items() if getattr(model, key) is not None and not {*others} & {*given}]
-    return f"has {strange[0]} without {' or '.join(needs[strange[0]])}; remove it" if strange else None
+    for key, others in needs.items():
+        if getattr(model, key) is not None and not {*others} & {*given}:
+            yield f"has {key} without {' or '.join(others)}; remove it"
 
 
 def _of_split(split: str | OwnSplits | None) -> str | None:
@@ -658,39 +656,38 @@ def _of_split(split: str | OwnSplits | None) -> str | None:
     return "names one of the data set's splits twice; name others" if len({*named}) < len(named) else None
 
 
-def _of_released(grid: Grid) -> str | None:
+def _of_released(grid: Grid) -> Iterator[str]:
     """What is wrong with adapters that others have trained, or lets a test question be one that they have learned."""
     named = {model.name: model for model in grid.models}
     for index, model in enumerate(grid.models):
         for on in model.released or ():
             where = f"`models[{index}].released` has an adapter trained on {on}"
             if on not in named:
-                return f"{where}, which is no model here; {_meant(on, [*named], 'these are:')}"
+                yield f"{where}, which is no model here; {_meant(on, [*named], 'these are:')}"
             if isinstance(named[on].split, str):
-                return (
+                yield (
                     f"{where}, but not which split of {named[on].hub} that was: write the split of {on} as "
                     "{train: train, test: validation}, with its own names"
                 )
     with_some = [model for model in grid.models if model.released]
     if not with_some:
-        return None
+        return
     first = f"{with_some[0].name} has a released adapter"
     for index, task in enumerate(grid.tasks):
         if not task.has_test:
-            return (
+            yield (
                 f"`tasks[{index}]` is {task.name}, of whose questions no split of the data says which are the test, "
                 f"but {first}, which may have learned any of them; take a data set on the hub with split: "
                 "{train: …, test: …}, or a file with a column split"
             )
     if len(grid.seeds) > 1:
-        return f"`seeds` has {len(grid.seeds)} values, but {first}, which was trained once; name one seed"
+        yield f"`seeds` has {len(grid.seeds)} values, but {first}, which was trained once; name one seed"
     own = next((model.name for model in with_some if model.name in model.released), None)
     if own and grid.controls.lora:
-        return (
+        yield (
             f"`controls.lora` asks for other trainings of {own}, but on its own answers its LoRA + Prompt is a "
             "released adapter, with which they cannot be compared; leave the list empty"
         )
-    return None
 
 
 def renamed(columns: AnswerColumns | QuestionColumns | None) -> dict[str, str]:

@@ -11,11 +11,7 @@ TEMPLATES = Path(__file__).with_name("study")
 
 
 def write(folder: Path) -> None:
-    """Writes grid.yml, questions.csv and README.md; the grid is called as the folder is.
-
-    Raises:
-        WhoknowsError: something is there already, or the path cannot be used.
-    """
+    """Writes grid.yml, questions.csv and README.md; the grid is called as the folder is, which has to be new."""
     if not re.fullmatch(r"[\w./-]+", str(folder)):
         raise WhoknowsError(f"{folder}: make takes no such path; use letters, digits, dots, hyphens and underscores.")
     name = re.sub("[^A-Za-z0-9.]+", "-", folder.resolve().name).strip("-.") or "study"

@@ -32,8 +32,6 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
     """Runs a py:percent notebook and writes its page, or `<page>.failed.ipynb` if a cell fails.
 
     Args:
-        notebook: py:percent source with a cell tagged `parameters`.
-        page: executed notebook to write; written whole or not at all.
         values: parameters, in types that JSON has.
         title: what this run is of, added to the page's first heading.
         log: file that gets the progress and the warnings.
@@ -48,19 +46,22 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
 
     source = _read(notebook)
     known = pages.parameters(source)
-    _check(values, known, notebook)
+    # papermill only logs a parameter that the notebook does not have, and runs with the default.
+    for name in values:
+        if name not in known:
+            names = ", ".join(known) or "none"
+            raise WhoknowsError(f"{notebook}: it has no parameter `{name}`; its parameters are {names}.")
     parameters = {**known, **values}
     failed, progress = page.with_suffix(".failed.ipynb"), _Progress(f"{notebook.stem} {title}".strip(), log)
     progress.say("started")
     inputs = provenance.inputs(parameters)
     start = time.monotonic()
-    try:
-        executed = _execute(source, values, progress)
-    except _CellFailed as error:
-        files.write_text(failed, hub.hide(nbformat.writes(error.notebook)))
-        progress.say(f"failed: {error}")
+    executed, mistake = _execute(source, values, progress)
+    if mistake:
+        files.write_text(failed, hub.hide(nbformat.writes(executed)))
+        progress.say(f"failed: {mistake}")
         progress.say(f"the notebook with the error: {failed}")
-        raise StageFailed(str(error)) from None
+        raise StageFailed(mistake)
     seconds = round(time.monotonic() - start, 1)
     about = {"stage": notebook.stem, "title": title, "parameters": parameters, "inputs": inputs}
     about |= {"outputs": provenance.outputs(parameters), "seconds": seconds, "warnings": progress.warnings}
@@ -82,22 +83,8 @@ def _read(notebook: Path):
     return source
 
 
-def _check(values: dict, known: dict, notebook: Path) -> None:
-    # papermill only logs a parameter that the notebook does not have, and runs with the default.
-    for name in values:
-        if name not in known:
-            names = ", ".join(known) or "none"
-            raise WhoknowsError(f"{notebook}: it has no parameter `{name}`; its parameters are {names}.")
-
-
-class _CellFailed(Exception):
-    def __init__(self, message, notebook):
-        super().__init__(message)
-        self.notebook = notebook
-
-
-def _execute(source, values: dict, progress):
-    """Runs the cells in a fresh kernel; the kernel ends with this process, however that ends."""
+def _execute(source, values: dict, progress) -> tuple:
+    """Runs the cells in a fresh kernel, which ends with this process; gives what became of them, and what failed."""
     import nbformat
     import papermill
     from nbclient.exceptions import DeadKernelError
@@ -112,13 +99,13 @@ def _execute(source, values: dict, progress):
         socket = {"transport": "ipc", "ip": f"@whoknows-{uuid.uuid4()}"}
         options |= {"shutdown_kernel": "immediate", "config": Config(KernelManager=socket), "start_timeout": PATIENCE}
         try:
-            return papermill.execute_notebook(source, str(out), values, **options)
+            return papermill.execute_notebook(source, str(out), values, **options), ""
         except papermill.PapermillExecutionError as error:
             sentence = error.evalue if error.ename == "WhoknowsError" else f"{error.ename}: {error.evalue}"
             message = sentence.strip().splitlines()[-1]
         except DeadKernelError:
             message = "the notebook's process was killed; the machine may have run out of memory"
-        raise _CellFailed(message, nbformat.read(out, as_version=4))
+        return nbformat.read(out, as_version=4), message
 
 
 def _set_environment(name: str) -> None:

@@ -26,10 +26,9 @@ def parameters(notebook: NotebookNode) -> dict:
 
 
 def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:
-    """The page of an executed notebook.
+    """The page of a notebook that papermill has executed.
 
     Args:
-        notebook: executed by papermill.
         title: what this run is of, added to the first heading; may be empty.
         about: record of the run, kept in the notebook's metadata as `whoknows`.
     """
@@ -44,8 +43,7 @@ def clean(notebook: NotebookNode, title: str, about: dict) -> NotebookNode:
 def reword(page: NotebookNode) -> None:
     """Puts the current prose of a page's notebook into the page: a change of it is no reason to run a stage again.
 
-    Args:
-        page: as `clean` makes it; changed in place, unless its notebook is gone or has another number of prose cells.
+    A page stays as it is if its notebook is gone, or has another number of prose cells.
     """
     about = page.metadata.get("whoknows", {})
     path = ROOT / f"notebooks/{about.get('stage')}.py"

@@ -75,15 +75,10 @@ def answer(grid: Grid, model: str) -> str:
 
 
 def answer_file(grid: Grid, model: str) -> str:
-    """Parameters of `answer_file` for one model; another content of its file is another parameter.
-
-    Raises:
-        WhoknowsError: there is no such file.
-    """
+    """Parameters of `answer_file` for one model, whose file has to be there; its content is one of them."""
     brings = _model(grid, model)
     about = {"model": model, "answers": brought.file(brings), "columns": renamed(brings.columns)}
-    about |= {"digest": brought.digest(brings)}
-    return json.dumps(about | _answered(grid, model))
+    return json.dumps(about | {"digest": brought.digest(brings)} | _answered(grid, model))
 
 
 def answer_api(grid: Grid, model: str) -> str:
@@ -123,29 +118,22 @@ def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
     """Parameters of `cell` for one method, reader and model that it is trained on."""
     place = f"{method}/{reader}/{trained_on}"
     names = {"method": method, "reader": reader, "trained_on": trained_on, "seeds": grid.seeds} | _tasks(grid)
-    files = {
-        "answers": answers(grid),
-        "rows": f"{out(grid)}/rows/{place}",
-        "estimators": f"{out(grid)}/estimators/{place}",
-    }
+    files = {"answers": answers(grid), "rows": f"{out(grid)}/rows/{place}"}
+    files |= {"estimators": f"{out(grid)}/estimators/{place}"}
     return json.dumps(names | files | {"out": f"{out(grid)}/cells/{method}_{reader}_{trained_on}.parquet"})
 
 
 def surface(grid: Grid) -> str:
     """Parameters of `surface`."""
-    names = {
-        "answers": answers(grid),
-        "seeds": grid.seeds,
-        "batch_tokens": grid.batch_tokens,
-        "out": f"{out(grid)}/controls/surface.parquet",
-    }
-    return json.dumps(names | {key: asdict(grid.controls)[key] for key in ("strengths", "embedder")})
+    names = {"answers": answers(grid), "seeds": grid.seeds, "batch_tokens": grid.batch_tokens}
+    names |= {"out": f"{out(grid)}/controls/surface.parquet"}
+    return json.dumps(names | {"strengths": grid.controls.strengths, "embedder": grid.controls.embedder})
 
 
 def ablate(grid: Grid, reader: str) -> str:
     """Parameters of `ablate` for one reader."""
     names = _of_reader(grid, reader, seeds=grid.seeds)
-    sizes = {key: asdict(grid.controls)[key] for key in ("strengths", "sizes")}
+    sizes = {"strengths": grid.controls.strengths, "sizes": grid.controls.sizes}
     return json.dumps(names | sizes | {"out": f"{out(grid)}/controls/readers/{reader}.parquet"})
 
 
@@ -159,7 +147,7 @@ def sweep(grid: Grid, reader: str) -> str:
 def lora_variants(grid: Grid) -> dict[str, dict]:
     """The other trainings of LoRA + Prompt that a grid asks for: what each changes, by its name.
 
-    That is also what rows call its method, unless it is the same method, trained on other answers.
+    Rows call its method so, too, unless it is the same method, trained on other answers.
     """
     if "lora_prompt" not in grid.methods:
         return {}
@@ -180,10 +168,8 @@ def ablate_lora(grid: Grid, reader: str, variant: str) -> str:
     """Parameters of `lora_prompt` for one of those trainings."""
     seed, change = str(grid.seeds[0]), lora_variants(grid)[variant]
     plain = json.loads(lora_prompt(grid, reader, reader, seed))
-    files = {
-        "out": f"{out(grid)}/estimators/{variant}/{reader}",
-        "rows_out": f"{out(grid)}/controls/lora/{variant}/{reader}.parquet",
-    }
+    files = {"out": f"{out(grid)}/estimators/{variant}/{reader}"}
+    files |= {"rows_out": f"{out(grid)}/controls/lora/{variant}/{reader}.parquet"}
     settings = plain["settings"] | change.get("settings", {})
     return json.dumps(plain | {"method": variant} | change | files | {"settings": settings})
 
@@ -207,32 +193,16 @@ def settings(grid: Grid) -> str:
 
 
 def beside(grid: Grid, page: str) -> str:
-    """Parameters of one of `beside_pages` for the packed run that a grid names.
-
-    Raises:
-        WhoknowsError: the folder holds no packed run.
-    """
+    """Parameters of one of `beside_pages` for the packed run that a grid names; raises as `packed` does."""
     values = json.loads(from_folder(packed(grid), page, grid.beside, f"{out(grid)}/beside/{page}.parquet"))
     # A packed run's cells have no pages here.
     return json.dumps(values | ({"links": False} if "links" in values else {}))
 
 
 def from_folder(grid: Grid, page: str, folder: str, table: str) -> str:
-    """Parameters of a page of results for a grid whose results lie in another folder than they usually do.
-
-    Args:
-        page: one of `PAGES`, or `settings`.
-        table: file that the page writes.
-    """
+    """Parameters of one of `PAGES`, or of `settings`, for results in another folder than usual, which write `table`."""
     values = json.loads(of(page)(grid))
-    places = {
-        "rows": "rows",
-        "more_rows": "controls",
-        "sweeps": "sweeps",
-        "estimators": "estimators",
-        "judged": "judged",
-        "search": "search",
-    }
+    places = {name: name for name in ("rows", "sweeps", "estimators", "judged", "search")} | {"more_rows": "controls"}
     moved = {key: f"{folder}/{place}" for key, place in places.items() if values.get(key)}
     if "answers" in values:
         moved["answers"] = {name: f"{folder}/answers/{name}.parquet" for name in answers(grid)}
@@ -245,20 +215,12 @@ def beside_pages(grid: Grid) -> list[str]:
 
 
 def packed(grid: Grid) -> Grid:
-    """The grid of the packed run that a grid names as `beside`.
-
-    Raises:
-        WhoknowsError: a file of the folder is missing, or its grid is wrong.
-    """
+    """The grid of the packed run that a grid names as `beside`; a WhoknowsError if a file is missing or wrong."""
     place = Path(grid.beside)
     _there(place / "grid.yml")
     theirs = load(place / "grid.yml")
-    for path in (
-        "about.json",
-        "rows/rows.parquet",
-        "controls/controls.parquet",
-        *(f"answers/{name}.parquet" for name in answers(theirs)),
-    ):
+    tables = ["rows/rows", "controls/controls", *(f"answers/{name}" for name in answers(theirs))]
+    for path in ("about.json", *(f"{table}.parquet" for table in tables)):
         _there(place / path)
     return theirs
 
@@ -279,9 +241,8 @@ def compared(grid: Grid) -> bool:
 def judge(grid: Grid, model: str) -> str:
     """Parameters of `judge` for one model; the grid has a judge."""
     names = {"answers": answers(grid)[model], "model": model, "url": grid.judge.url, "judge_model": grid.judge.model}
-    return json.dumps(
-        names | {"log": f"{out(grid)}/judged/{model}.jsonl", "out": f"{out(grid)}/judged/{model}.parquet"}
-    )
+    files = {"log": f"{out(grid)}/judged/{model}.jsonl", "out": f"{out(grid)}/judged/{model}.parquet"}
+    return json.dumps(names | files)
 
 
 def _of_reader(grid: Grid, reader: str, **seeds) -> dict:

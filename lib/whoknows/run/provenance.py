@@ -13,17 +13,13 @@ PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "pandas", 
 
 
 def surroundings() -> dict:
-    """Versions of Python and the packages that make the numbers, the machine, and the checkout's git commit."""
+    """Versions of Python and the packages that make the numbers, the machine, and the commit ("" without git)."""
     versions = {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"versions": versions, "machine": machine(), "commit": commit()}
+    return {"versions": versions, "machine": machine(), "commit": git("describe", "--always", "--dirty")}
 
 
 def inputs(values: dict) -> dict[str, str]:
-    """SHA-256, the first sixteen digits, of files and folders that parameters name, but for those that the run writes.
-
-    Args:
-        values: a notebook's parameters; paths may be the values of a dict.
-    """
+    """SHA-256, the first sixteen digits, of files and folders that parameters name, but for what the run writes."""
     named = {key: value for key, value in values.items() if key != "out" and not key.endswith("_out")}
     texts = [text for value in named.values() for text in (value.values() if isinstance(value, dict) else [value])]
     paths = [Path(text) for text in texts if isinstance(text, str) and "/" in text and len(text) < 4096]
@@ -40,10 +36,6 @@ def changed(results: Path, name: str) -> dict[str, str]:
     """For each page, by name, whose files are no longer those that its stage wrote, a sentence that says which.
 
     Only what was written after the page is read, since the hidden states of large models take minutes to read.
-
-    Args:
-        results: folder of the run.
-        name: of its grid.
     """
     sentences = {}
     for page in sorted((results / "notebooks").glob("*.ipynb")):
@@ -95,11 +87,6 @@ def machine() -> str:
     cards = [path.read_text() for path in Path("/proc/driver/nvidia").glob("gpus/*/information")]
     names = re.findall(r"Model:\s*(.*)", "\n".join(cards))
     return ", ".join([model[1] if model else platform.machine(), f"{os.cpu_count()} cores", *names])
-
-
-def commit() -> str:
-    """The commit of the checkout, with `-dirty` if files differ from it; empty without git."""
-    return git("describe", "--always", "--dirty")
 
 
 def git(*command: str, at: Path = Path(__file__).parent) -> str:

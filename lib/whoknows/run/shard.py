@@ -12,16 +12,7 @@ from whoknows.run import gpus
 
 
 def run(stage: str, parameters: dict, shard: list[int]) -> None:
-    """Does a share of a stage's questions, where the stage will find them.
-
-    Args:
-        stage: `answer` or `extract`.
-        parameters: of its notebook.
-        shard: see `resume.mine`.
-
-    Raises:
-        WhoknowsError: as the stage itself.
-    """
+    """Does a share (see `resume.mine`) of the questions of `answer` or `extract`, where the stage will find them."""
     from whoknows.models import loading
     from whoknows.stages import answer, extract  # not above: the command first chooses a GPU
 

@@ -46,9 +46,6 @@ def needs(grid: "Grid", stage: str, cards: int) -> dict[str, int | str]:
 
     Args:
         cards: GPUs of this machine among which jobs take turns; 0 where there are none, or another machine runs them.
-
-    Returns:
-        `gpu` (how many), and where the grid says them `mem_mb`, `runtime` (in minutes) and `slurm_partition`.
     """
     request = grid.job(stage)
     gpus = request.gpus if request.gpus is not None else min(cards, stage in READING)

@@ -43,7 +43,6 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
     The run's folder says in `grid.yml` all values that it used, those that the grid leaves out among them.
 
     Args:
-        cores: of this machine, for jobs that run here.
         profile: where jobs run, if not here: a name in `profiles/`, or a folder with a Snakemake profile.
 
     Raises:
@@ -82,11 +81,7 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
 
 
 def plan(path: str) -> str:
-    """What a run would do: a line for each stage with the reason, in the order of the stages, and then what they cost.
-
-    Raises:
-        WhoknowsError: the grid is wrong, or files of the run have no record.
-    """
+    """What a run would do: a line for each stage with the reason, in the order of the stages, and what they cost."""
     chosen = grid.load(path)
     check_records(Path("results") / chosen.name)
     done = subprocess.run([*_snakemake(path), "--summary"], capture_output=True, text=True)
@@ -104,11 +99,7 @@ def plan(path: str) -> str:
 
 
 def check_records(results: Path) -> None:
-    """Checks that Snakemake knows what the files of a run were made with: else it takes them for those of any grid.
-
-    Raises:
-        WhoknowsError: it has no record of some pages, since they were copied here without `.snakemake`.
-    """
+    """Raises a WhoknowsError if Snakemake has no record of some pages: it would take them for those of any grid."""
     pages = [page for page in sorted(results.glob("notebooks/*.ipynb")) if not page.stem.endswith(".failed")]
     # What a killed run was at work on is marked as incomplete, and runs again. Snakemake removes such a mark after it
     # has written the record, so whoever reads the marks first misses no page of a run that is at work.
@@ -129,11 +120,7 @@ def _recorded(folder: Path) -> list[str]:
 
 
 def elsewhere(profile: str) -> list[str]:
-    """Snakemake's options for jobs that run elsewhere.
-
-    Raises:
-        WhoknowsError: there is no such profile, or it names no executor that is installed.
-    """
+    """Snakemake's options for a profile; a WhoknowsError if there is none, or its executor is not installed."""
     file, values = _settings(profile)
     folder = file.parent
     blanks = re.findall(r"\b[A-Z]{5,}\b", str(values)) if folder.parent == PROFILES else []

@@ -27,10 +27,7 @@ NEEDED = {"method", "reader", "source", "precision", "trained_on", "seed", "task
 
 
 def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
-    """The cards of a folder's estimators, by method.
-
-    Args:
-        or_released: whether an adapter without a card counts, too; see `adapters.cards`.
+    """The cards of a folder's estimators, by method; those of `adapters.cards`, if so asked, where it has none.
 
     Raises:
         WhoknowsError: there is no such folder, no estimator is in it, or a card is damaged.
@@ -64,11 +61,7 @@ def weights(card: dict) -> list[str]:
 
 
 def whole(folder: Path) -> list[Path]:
-    """All files of a folder of estimators, but hidden ones, such as Snakemake's.
-
-    Raises:
-        WhoknowsError: it is no such folder, or one of the files that it needs is missing or damaged.
-    """
+    """All files of a folder of estimators, but hidden ones, such as Snakemake's; those that it needs are checked."""
     from safetensors import SafetensorError, safe_open
 
     needed = [README, *(name for card in read(folder).values() for name in weights(card))]
@@ -98,14 +91,8 @@ TOGETHER = "all that it was trained on"
 
 
 def write(folder: Path | str, rows: pd.DataFrame) -> None:
-    """Writes the README of a folder of estimators; none where nothing could be trained, which left no rows.
-
-    Args:
-        folder: with their cards.
-        rows: of its estimators; those of the split "test" are measured.
-
-    Raises:
-        WhoknowsError: the folder holds no estimator.
+    """Writes the README of a folder of estimators from their cards and rows, of which those of the split "test" are
+    measured; none where nothing could be trained, which left no rows.
     """
     from huggingface_hub import CardData, RepoCard  # not above: it takes a while
 
@@ -147,8 +134,7 @@ def measured(rows: pd.DataFrame, trained: list[str]) -> pd.DataFrame:
     """What test answers show: means over the tasks that have both right and wrong ones, as in the report's heatmaps.
 
     Args:
-        rows: of any methods.
-        trained: the tasks that they were trained on; if there are some, they are also taken together.
+        trained: the tasks that the methods were trained on; if there are some, they are also taken together.
 
     Returns:
         A line for each set of tasks, method and scored model: questions (of the set), method, scored, HUB_NAMES,
@@ -177,12 +163,7 @@ def _sets(tasks: list[str], trained: list[str]) -> dict[str, list[str]]:
 
 
 def metadata(cards: dict[str, dict], table: pd.DataFrame) -> dict:
-    """What the hub reads of a model card: https://huggingface.co/docs/hub/model-cards.
-
-    Args:
-        cards: by method.
-        table: as `measured` returns.
-    """
+    """What the hub reads of a model card, from what `measured` returns: https://huggingface.co/docs/hub/model-cards."""
     card = next(iter(cards.values()))
     source, base = card["source"], assets.base(card["source"])
     about = {"library_name": "peft" if "query" in card else "whoknows"}

@@ -4,7 +4,6 @@ import codecs
 import csv
 import errno
 import fcntl
-import io
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
@@ -28,11 +28,7 @@ def kind(path: Path | str) -> str:
 
 
 class Table:
-    """A user's table of questions and answers.
-
-    Args:
-        path: of a kind in TABLES.
-        columns: our names of the question and the answer -> the file's.
+    """A user's table, of a kind in TABLES, with columns of questions and answers: our names -> the file's.
 
     Raises:
         WhoknowsError: it cannot be read, has no row, or lacks one of the two columns.
@@ -60,14 +56,12 @@ class Table:
         with open(self.path, "rb") as file:
             head = next(line for line in file if line.strip(b"\r\n" + codecs.BOM_UTF8))
         delimiter = tables.delimiter(self.path, head.decode())
-        buffer = io.StringIO("\ufeff" if head.startswith(codecs.BOM_UTF8) else "")
-        buffer.seek(0, io.SEEK_END)
-        writer = csv.writer(buffer, delimiter=delimiter)  # its line ends have it quote a cell with either half of them
+        mark = "\ufeff" if head.startswith(codecs.BOM_UTF8) else ""
+        # `writerow` gives what `write` does; its line ends have it quote a cell with either half of them.
+        writer = csv.writer(SimpleNamespace(write=str), delimiter=delimiter)
         for cells in chain([self.names], ([row[name] for name in self.names] for row in rows)):
-            writer.writerow(map(inert, cells))
-            yield buffer.getvalue().removesuffix("\r\n") + "\n"
-            buffer.seek(0)
-            buffer.truncate()
+            yield mark + writer.writerow(map(inert, cells)).removesuffix("\r\n") + "\n"
+            mark = ""
 
 
 def as_lines(rows: Iterable[dict]) -> Iterator[str]:
@@ -124,11 +118,8 @@ class Part:
     chunk is taken only whole: scored together with other rows, its numbers would be rounded differently.
 
     Args:
-        output: the file that will hold all rows.
+        output: the file that will hold all rows; a WhoknowsError if it cannot be written, or another run writes it.
         depends: on what the confidence depends besides the rows, as far as JSON can say it.
-
-    Raises:
-        WhoknowsError: the file cannot be written, or another run writes it.
     """
 
     def __init__(self, output: Path, depends: list):

@@ -42,22 +42,16 @@ class Mistake(WhoknowsError):
 
 @dataclass
 class Estimator:
-    """A trained estimator and its reader.
+    """A trained estimator and its reader."""
 
-    Attributes:
-        card: what the stage that trained it wrote down: method, reader, trained_on and all that `load` needs.
-        folder: where it was loaded from.
-        query: ids that follow every answer; none for a probe.
-        prove: called with the tokens of a batch's longest text; makes sure that nothing is left to prove of the reader.
-        scores: log-odds [examples] that the answers of a batch are right, which has one branch an example; several
-            functions that give the same, which may be called at the same time.
-    """
-
-    card: dict
-    folder: Path
+    card: dict  # what the stage that trained it wrote down: method, reader, trained_on and all that `load` needs
+    folder: Path  # where it was loaded from
     reader: Reader
-    query: list[int]
+    query: list[int]  # ids that follow every answer; none for a probe
+    # Called with the tokens of a batch's longest text; makes sure that nothing is left to prove of the reader.
     prove: Callable[[int], object]
+    # Log-odds [examples] that the answers of a batch are right, which has one branch an example; several functions that
+    # give the same, which may be called at the same time.
     scores: list[Callable[[PackedBatch], torch.Tensor]]
 
     @property
@@ -73,19 +67,11 @@ class Estimator:
         return self.reader.start()
 
     def logits(self, questions: list[str], answers: list[str]) -> torch.Tensor:
-        """Log-odds [n] that each answer is right; their sigmoid is P(correct).
-
-        Raises:
-            WhoknowsError: a question and its answer are longer than the reader sees.
-        """
+        """Log-odds [n] that each answer is right; their sigmoid is P(correct). Raises as `example` does."""
         return self.of_examples([self.example(*pair) for pair in zip(questions, answers, strict=True)])
 
     def example(self, question: str, answer: str) -> PackedExample:
-        """The ids of a question and its answer, as the stages make them.
-
-        Raises:
-            Mistake: they are longer than the reader sees.
-        """
+        """The ids of a question and its answer, as the stages make them; a Mistake if the reader sees fewer."""
         if "released" in self.card:
             from whoknows.estimators import released
 
@@ -143,39 +129,31 @@ def load(folder: Path | str, method: str | None = None) -> Estimator:
     """A trained estimator with the reader that its card names.
 
     Args:
-        folder: where a stage wrote it; or, if there is no such folder, a repository on the Hugging Face hub,
-            owner/name.
+        folder: where a stage wrote it; if there is no such folder, owner/name of a repository on the Hugging Face hub.
         method: which of the folder's estimators; None takes the only one, or `probe`.
 
     Raises:
         WhoknowsError: the folder holds no such estimator, its reader cannot be had, or they do not fit each other.
     """
     folder = share.locate(folder)
-    card = read_card(folder, method)
+    by_method = cards.read(folder, or_released=True)
+    chosen = method or ("probe" if "probe" in by_method else next(iter(by_method)))
+    if chosen not in by_method:
+        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(by_method)}")
+    card = by_method[chosen]
     path = folder / (adapters.CONFIG if "released" in card else f"{card['method']}.json")
     try:
         reader = loading.load(card["source"], card["precision"], card.get("template"), card.get("digest"))
     except WhoknowsError as error:
         raise WhoknowsError(f"{path}, source: {error}") from None
     try:
-        if "query" in card:
-            return Estimator(
-                card, folder, reader, reader.query if card["query"] else [], *_adapters(card, folder, reader)
-            )
-        return Estimator(card, folder, reader, [], *_probe(card, folder, reader))
+        query = reader.query if card.get("query") else []
+        scoring = _adapters if "query" in card else _probe
+        return Estimator(card, folder, reader, query, *scoring(card, folder, reader))
     except (AttributeError, KeyError, TypeError) as error:
         raise WhoknowsError(
             f"{path}: this card is damaged, or of another version of whoknows; train the estimator again with this one"
         ) from error
-
-
-def read_card(folder: Path, method: str | None = None) -> dict:
-    """The card of one of a folder's estimators; arguments and errors are those of `load`."""
-    by_method = cards.read(folder, or_released=True)
-    chosen = method or ("probe" if "probe" in by_method else next(iter(by_method)))
-    if chosen not in by_method:
-        raise WhoknowsError(f"{folder}: it holds no {chosen}; ask for {' or '.join(by_method)}")
-    return by_method[chosen]
 
 
 def _probe(card: dict, folder: Path, reader: Reader) -> tuple:
@@ -322,11 +300,7 @@ def _scored(estimator, chunk, name, columns, done) -> tuple[list[dict], Whoknows
 
 
 def confidence(logit: torch.Tensor) -> dict[str, float]:
-    """What is said of a row, from its log-odds.
-
-    Raises:
-        Mistake: they are not a finite number.
-    """
+    """What is said of a row, from its log-odds; a Mistake if they are not a finite number."""
     if not torch.isfinite(logit):
         raise Mistake(
             "the confidence is not a finite number; train the estimator again with precision: float32 in the grid"
@@ -355,13 +329,8 @@ def _chunks(rows: Rows, size: int) -> Iterator[tuple[list, WhoknowsError | None]
 
 
 def lines(source: Iterable[bytes | None], name: str) -> Iterator[tuple[int, dict] | None]:
-    """JSON objects, one a line, with the numbers of their lines; empty lines are passed over.
-
-    Args:
-        source: lines, and None where the next is not there yet.
-
-    Raises:
-        WhoknowsError: a line is no JSON object; it names the line.
+    """JSON objects, one a line, with the numbers of their lines; None where the next line is not there yet, as in the
+    source. Empty lines are passed over, and a line that is no JSON object is a WhoknowsError.
     """
     number = 0
     for raw in source:
@@ -377,11 +346,7 @@ def lines(source: Iterable[bytes | None], name: str) -> Iterator[tuple[int, dict
 
 
 def parse(raw: bytes) -> dict:
-    """A line of JSON.
-
-    Raises:
-        Mistake: it is no JSON object.
-    """
+    """The object in a line of JSON; a Mistake if it is none."""
     try:
         line = json.loads(raw)
     except (ValueError, RecursionError):
@@ -392,11 +357,7 @@ def parse(raw: bytes) -> dict:
 
 
 def texts(row: dict, columns: dict[str, str] = COLUMNS) -> list[str]:
-    """The question and the answer of a row.
-
-    Raises:
-        Mistake: one of them is missing, or no text.
-    """
+    """The question and the answer of a row; a Mistake if one of them is missing, or no text."""
     for name in columns.values():
         if not isinstance(row.get(name), str) or re.search("[\ud800-\udfff]", row[name]):  # JSON has half characters
             raise Mistake(f"`{name}` is missing or no text; give a question and an answer, as in {EXAMPLE}")

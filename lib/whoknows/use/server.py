@@ -46,11 +46,6 @@ FAILED = 500, "this could not be answered; the server's log has the reason"
 class Server(ThreadingTCPServer):
     """Listens at once, and answers when `serve_forever` and `work` run, each in a thread.
 
-    Attributes:
-        about: what `/health` says; empty until the estimator is there.
-        jobs: rows that wait, each with its place in the request, and where their confidence goes.
-        free: requests that may still come.
-
     Raises:
         WhoknowsError: the address cannot be used.
     """
@@ -59,9 +54,9 @@ class Server(ThreadingTCPServer):
     request_queue_size = REQUESTS
 
     def __init__(self, host: str, port: int):
-        self.about: dict = {}
-        self.jobs: queue.SimpleQueue = queue.SimpleQueue()
-        self.free = BoundedSemaphore(REQUESTS)
+        self.about: dict = {}  # what `/health` says; empty until the estimator is there
+        self.jobs: queue.SimpleQueue = queue.SimpleQueue()  # rows that wait, and where their confidence goes
+        self.free = BoundedSemaphore(REQUESTS)  # requests that may still come
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), Handler)
@@ -76,13 +71,9 @@ class Server(ThreadingTCPServer):
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     def score(self, rows: list[tuple[str, dict]]) -> list[dict]:
-        """The rows with their confidence, in their order; called by the thread of a request.
+        """The rows, each after its place in the request, such as "line 3: ", with their confidence, in their order.
 
-        Args:
-            rows: each after its place in the request, such as "line 3: ".
-
-        Raises:
-            Refused: a row is bad, or there is no answer in time.
+        Called by the thread of a request; raises Refused if a row is bad, or there is no answer in time.
         """
         answer: Future = Future()
         self.jobs.put((rows, answer))
@@ -211,11 +202,7 @@ class Handler(BaseHTTPRequestHandler):
         return "application/json" if isinstance(whole, dict) else "application/x-ndjson", scored
 
     def _body(self) -> bytes:
-        """What a request brings.
-
-        Raises:
-            Refused: it is too long, does not say how long it is, or does not arrive in time.
-        """
+        """What a request brings; refused if it is too long, does not say how long it is, or comes too late."""
         length = self.headers.get("Content-Length", "")
         if not (length.isascii() and length.isdecimal()):
             raise Refused(411, "say how long the body is, with Content-Length")

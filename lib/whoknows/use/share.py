@@ -13,12 +13,9 @@ TOKEN = "a token in the environment variable HF_TOKEN, or with `hf auth login`"
 
 
 def push(files: list[Path], repository: str, private: bool) -> str:
-    """Sends files to the hub as one commit, so that all are there or none, and returns the repository's address.
+    """Sends files, as of `cards.whole`, to the hub as one commit, so that all are there or none.
 
-    Args:
-        files: of one folder; see `cards.whole`.
-        repository: owner/name, which is made if it is not there.
-        private: whether nobody else may see it.
+    Returns the address of the repository, owner/name, which is made if it is not there.
 
     Raises:
         WhoknowsError: there is no token, the hub refuses it or cannot be reached, or a private repository is asked for
@@ -45,12 +42,7 @@ def push(files: list[Path], repository: str, private: bool) -> str:
 
 
 def locate(name: Path | str) -> Path:
-    """The folder of an estimator: a local one if there is one, else that of a repository of this name, fetched.
-
-    Raises:
-        WhoknowsError: it is neither a folder nor an estimator on the hub, or it was not fetched before and the hub
-            cannot be reached.
-    """
+    """The folder of an estimator: a local one if there is one, else that of a repository of this name, fetched."""
     return _fetch(str(name)) if assets.on_hub(str(name)) else Path(name)
 
 
