@@ -26,11 +26,7 @@ SCALED = ["as it is", "after Platt scaling"]
 
 
 def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
-    """Every test answer with the estimator's confidence in it.
-
-    Args:
-        rows: of one cell, all seeds.
-        answers: for each scored model, the file of its answers.
+    """Every test answer with the estimator's confidence in it, of the rows of one cell, all seeds.
 
     Returns:
         method, scored, task, question_id, question, answer, gold, correct and p_correct, of the mean logit over seeds.
@@ -136,10 +132,7 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
 
 def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.ConcatChart | None:
-    """The four pictures of `curves`, under a title that names the cell; None if there are none.
-
-    Switches choose the scored model, the test questions and the kind of probe.
-    """
+    """The four pictures of `curves`, under a title that names the cell; None if there are none."""
     if table.empty:
         return None
     drawn = _packed(table)
@@ -222,12 +215,9 @@ def _histogram() -> alt.Chart:
 
 
 def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
-    """AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters.
+    """AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters, of an estimator's folder.
 
     None without a card, for adapters that were not trained here, and where nothing could be trained.
-
-    Args:
-        estimator: its folder.
     """
     path = Path(estimator) / f"{method}.json"
     if not path.exists():
@@ -321,13 +311,7 @@ def mistakes_html(table: pd.DataFrame) -> str:
 
 
 def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]) -> str:
-    """Whether the estimators of a cell were still improving when their training ended, and why, as Markdown.
-
-    Args:
-        table: as `plateau.table` returns.
-        methods: those of the cell.
-        seeds: the grid's.
-    """
+    """Whether estimators (`plateau.table`) were still improving when their training ended, and why, as Markdown."""
     sentences = []
     for method in methods:
         cards = table[table["seed"].isin(seeds) & (table["method"] == method)]

@@ -35,22 +35,16 @@ NAMES = {"mistral-7b": "Mistral", "llama2-7b": "LLaMA-2"}
 
 
 def figure() -> pd.DataFrame:
-    """The eight values that the description of the figure reads off it.
-
-    Returns:
-        A table for `heatmaps.heatmaps_chart`. The figure does not say which reading its axes mean, so it has
-        one, named "figure".
-    """
+    """The eight values that the description reads off the figure, which does not say which reading its axes mean."""
     values = pd.read_csv(DATA / "figure.csv").rename(columns={"value": "auroc"})
     return values.assign(reading="figure", test_set="open-ended MMLU", reason="", note="")
 
 
 def released() -> pd.DataFrame:
-    """The same cells from the per-task results that Kapoor et al. (2024) released, over 57 MMLU tasks.
+    """The same cells from the per-task results that Kapoor et al. (2024) released, on 57 MMLU tasks, in both readings.
 
-    Returns:
-        A table for `heatmaps.heatmaps_chart` with both readings. A cell that is exactly 0.5 on most tasks comes
-        from a run that broke, so it is missing, and its reason says what was released.
+    A cell that is exactly 0.5 on most tasks comes from a run that broke, so it is missing, and its reason says what was
+    released.
     """
     values = pd.read_csv(DATA / "kapoor2024_open_ended_mmlu.csv")
     values = values.replace(dict.fromkeys(("reader", "trained_on", "scored"), NAMES))
@@ -93,10 +87,7 @@ def load(path: Path = CLAIMS) -> list[Claim]:
 def roles(scores: pd.DataFrame, models: list[str], tasks: list[str]) -> dict[str, str]:
     """The models that stand for Mistral, the figure's stronger model, and LLaMA-2, the weaker: by right test answers.
 
-    Args:
-        scores: as `scores.by_task` returns.
-        models: those of the grid that read; of more than two, the strongest and the weakest. One alone is Mistral.
-        tasks: on which the answers are counted.
+    Of more than two models that read, they are the strongest and the weakest. One alone is Mistral.
     """
     counted = scores[scores["task"].isin(tasks)].drop_duplicates(["scored", "task"])
     right = counted.groupby("scored")["n_right"].sum().reindex(models, fill_value=0)
@@ -133,16 +124,7 @@ def margin() -> float:
 def evaluate(
     claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: list[dict]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """All contrasts by all sources, each with a verdict, and the models that stand for those of the figure.
-
-    Args:
-        rows: rows of any methods.
-        models: those of the grid that read.
-        tasks: the grid's tasks, dicts with name and role.
-
-    Returns:
-        (what `by_others` and `primary` return, in one table; what `roles` returns).
-    """
+    """All contrasts by all sources (`by_others`, `primary`), each with a verdict; and what `roles` returns."""
     by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows)
     measured, players = primary(claims, by_task, measure(rows, by_task, tasks, samples), samples, models, tasks)
     return pd.concat([by_others(claims), measured], ignore_index=True), players
@@ -173,9 +155,6 @@ def primary(
 
     All other comparisons are exploratory. With one model that reads, both readings are the same, and claims that
     compare it with another are left out.
-
-    Args:
-        by_task, cells, samples: as `scores.by_task`, `cells.measure` and `bootstrap.samples` return, of the same rows.
 
     Returns:
         (claim, contrast, source ("measured"), reading, cells (all names of each, in words); hypothesis, estimate and
@@ -245,10 +224,7 @@ def _named(weights: dict[str, float]) -> set[str]:
 
 
 def _in_cells(weights: dict[str, float], reading: str, players: dict[str, str]) -> dict[tuple, float]:
-    """The weight of each cell, (method, reader, trained_on, scored), in a contrast of the figure's places.
-
-    One model may stand for both of the figure's. Nothing stands for a model that is not there.
-    """
+    """The weight of each cell in a contrast of the figure's places, for both of which one model may stand."""
     cells = Counter()
     for place, weight in weights.items() if _named(weights) <= players.keys() else ():
         method, model, column = place.split("/")
@@ -349,11 +325,7 @@ def contrasts_html(table: pd.DataFrame) -> str:
 
 
 def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd.DataFrame) -> str:
-    """How many claims hold by each source, and which contradict the description's own numbers, as Markdown.
-
-    Args:
-        players: as `roles` returns.
-    """
+    """How many claims hold by each source, and which contradict the description's own numbers, as Markdown."""
     lines, measured = [], table[(table["source"] == "measured") & (table["cells"] != "")]
     for (source, reading), group in verdicts.groupby(["source", "reading"], sort=False):
         counts = group["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
@@ -403,10 +375,7 @@ def _source(source: str, reading: str) -> str:
 
 
 def _deciding(table: pd.DataFrame, verdict: str) -> str:
-    """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all.
-
-    More than one are a list in Markdown.
-    """
+    """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all."""
     lines = table[table["says"] == verdict] if verdict != HOLDS else table.nsmallest(1, "estimate")
     lead = "the smallest difference is " if verdict == HOLDS and len(table) > 1 else ""
     texts, item = [_difference(line) for line in lines.itertuples()], "\n  - "

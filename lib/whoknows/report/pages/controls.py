@@ -25,11 +25,7 @@ ONE_LABEL = f"{ALL_MODELS}, one answer to each question"
 
 
 def whose(table: pd.DataFrame) -> dict[str, str]:
-    """By scored model, that its answers are its own reader's, or which model reads them, since it reads none itself.
-
-    Args:
-        table: cells or rows that `cells.native_rows` has chosen.
-    """
+    """By scored model of what `cells.native_rows` has chosen, in words whose the reader of its answers is."""
     readers = table[table["reader"] != ""].groupby("scored")["reader"].first()
     by = {scored: readers.get(scored, scored) for scored in table["scored"].unique()}
     return {s: "on its own answers" if s == reader else f"with {reader} as its reader" for s, reader in by.items()}
@@ -37,11 +33,6 @@ def whose(table: pd.DataFrame) -> dict[str, str]:
 
 def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
     """The native cells of all methods on the first test set, and how each differs from the probe on the same answers.
-
-    Args:
-        rows: rows of any methods, controls among them.
-        models: those of the grid that read; the first reads the answers of the others.
-        tasks: the grid's tasks, dicts with name and role.
 
     Returns:
         The columns of `cells.measure` and difference (AUROC less that of the probe), difference_low, difference_high,
@@ -57,14 +48,10 @@ def learned_from(
 ) -> pd.DataFrame:
     """The estimators that score each model's answers with its own reader, by whose answers they were trained on.
 
-    Args:
-        rows, models, tasks: as `contest` takes them.
-        answers: for each model its graded answers, of which those to train questions are counted.
-
     Returns:
-        The columns that `contest` returns, AUROC alone, and label (whose answers these were) and training_answers. Of
-        each method the estimator that was trained on the scored model's own answers comes first, and the others are
-        compared with it.
+        The columns that `contest` returns, AUROC alone, and label (whose answers these were) and training_answers (how
+        many). Of each method the estimator that was trained on the scored model's own answers comes first, and the
+        others are compared with it.
     """
     than = {"probe": "probe", ONE_EACH: "probe", "lora_prompt": "lora_prompt"}
     asked = rows["method"].isin(than) & (rows["reader"] == own_reader(rows["scored"], models))
@@ -83,11 +70,7 @@ def _against_self_trained(
     rows: pd.DataFrame, shown: pd.DataFrame, models: list[str], tasks: list[dict], than: dict[str, str],
     only_auroc: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """What `contest` returns, of the cells of some of the rows.
-
-    Args:
-        than: for each method the one whose self-trained estimator its cells are compared with.
-    """
+    """What `contest` returns of some rows; `than` has the method whose self-trained estimator each is compared with."""
     label, members = first_test_set(tasks, rows)
     places = shown[scores.CELL].drop_duplicates()
     # With what the primary hypotheses are about.
@@ -123,9 +106,7 @@ def _has_less(cells: pd.DataFrame, rivals: pd.DataFrame) -> np.ndarray:
 def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list, np.ndarray]:
     """How a cell differs from another one, [AUROC, the fewer right or wrong answers], and resampled [times].
 
-    Args:
-        rows: of both; the cell has scored a part of the answers that the other one has, or was trained with a part of
-            its seeds.
+    The cell has scored a part of the answers that the other one has, or was trained with a part of its seeds.
     """
     its = rows[(rows[scores.CELL] == [*cell]).all(axis=1)]
     seeds = its if its["trained_on"].iloc[0] else rows  # what nobody trained has none
@@ -138,9 +119,6 @@ def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list,
 def learning_curve(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) -> pd.DataFrame:
     """AUROC of the native probes against the number of training answers, on the first test set.
 
-    Args:
-        readers: see `cells.native_rows`.
-
     Returns:
         The columns of `cells.measure` and size, a number or "all".
     """
@@ -152,9 +130,6 @@ def learning_curve(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str]
 
 def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFrame:
     """What each layer reached on validation, at its best strength, for each model's probe on its own answers.
-
-    Args:
-        folder: the estimators of a run; what is not there yet is left out.
 
     Returns:
         scored, layer, depth (0 to 1), validation_auroc (mean over seeds), chosen (by any seed).
@@ -240,10 +215,7 @@ def _sizes(table: pd.DataFrame) -> dict[str, str]:
 
 
 def baselines_html(table: pd.DataFrame) -> str:
-    """What `cells.baseline_table` returns as HTML: AUROC by method, reader and scored model; "" if it is empty.
-
-    Of the tables, one for each test set, all but the first fold away.
-    """
+    """What `cells.baseline_table` returns as HTML: AUROC by method, reader and scored model; "" if it is empty."""
     if table.empty:
         return ""
     drawn = with_labels(table, 0)

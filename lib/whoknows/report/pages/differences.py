@@ -24,11 +24,6 @@ COLUMNS = "test_set kind reading what hypothesis estimate low high p p_holm n_ra
 def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
     """All differences of a grid, each once, with intervals from the same resamples as the cells'.
 
-    Args:
-        rows: rows of any methods; those of the probe and of LoRA + Prompt count.
-        models: those of the grid that read.
-        tasks: the grid's tasks, dicts with name and role.
-
     Returns:
         test_set, kind, reading ("A", "B", "A and B" or, in neither, ""), what, what `bootstrap.contrasts` returns
         (estimate is of AUROC), and low, high, p, p_holm (of `claims.primary`, missing where a difference is

@@ -24,7 +24,6 @@ def baseline_of(cell: tuple, baseline: str, measured: pd.DataFrame) -> tuple | N
 
     Args:
         cell: method, reader, trained_on and scored.
-        baseline: the training-free method.
         measured: as `cells.measure` returns for one test set, by cell.
 
     Returns:
@@ -42,14 +41,8 @@ def of_cells(
 ) -> pd.DataFrame:
     """AUROC of each cell of reading A less that of the training-free baseline, in-distribution and on shift questions.
 
-    All of these are exploratory: the tests are of their means, in `landing.comparisons`.
-
-    Args:
-        cells, samples: as `cells.measure` and `bootstrap.samples` return, of the same rows.
-        tasks: the grid's tasks, dicts with name and role.
-        models, readers: of the grid, all and those that read. Where that is more than `MOST_FOR_ALL` each, only the
-            cells are kept in which a model scores its own answers.
-        baseline: as `landing.best_untrained` returns.
+    All of these are exploratory: the tests are of their means, in `landing.comparisons`. Of more than `MOST_FOR_ALL`
+    models and readers each, only the cells are kept in which a model scores its own answers.
 
     Returns:
         test_set, reader, trained_on, scored and method, no place left out, and what `bootstrap.tested` returns, missing
@@ -74,9 +67,7 @@ def of_cells(
 def gains_chart(table: pd.DataFrame, baseline: str) -> alt.HConcatChart | None:
     """The differences with their intervals, a panel for each test set and two lines for each cell; None without any.
 
-    Args:
-        table: as `of_cells` returns; what no verdict rests on is hollow.
-        baseline: as for it.
+    What no verdict rests on is hollow.
     """
     there = table.dropna(subset="estimate")
     if there.empty:
@@ -127,12 +118,7 @@ def _panel(test_set: str, drawn: pd.DataFrame, scale: alt.Scale) -> alt.LayerCha
 
 
 def caption_html(table: pd.DataFrame, baseline: str) -> str:
-    """The caption of `gains_chart`; "" without one.
-
-    Args:
-        table: as `of_cells` returns.
-        baseline: as for it.
-    """
+    """The caption of `gains_chart`; "" without one."""
     there = table.dropna(subset="estimate")
     if there.empty:
         return ""
@@ -151,12 +137,7 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
 
 
 def gains_html(table: pd.DataFrame, baseline: str) -> str:
-    """The numbers of `gains_chart` as an HTML table that folds away; "" without them.
-
-    Args:
-        table: as `of_cells` returns.
-        baseline: as for it.
-    """
+    """The numbers of `gains_chart` as an HTML table that folds away; "" without them."""
     if table["estimate"].isna().all():
         return ""
     values = style.with_interval(table["estimate"], table["low"], table["high"], "+")

@@ -33,14 +33,10 @@ IN_THE_RUN = GRADINGS | {
 
 
 def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
-    """Every answer's grades.
-
-    Questions of another kind than open ones have one way to be graded. The judge reads test answers alone; the others
-    keep the run's grade.
+    """Every answer's grades; questions of another kind than open ones have one way to be graded.
 
     Args:
-        answers: for each scored model, the file of its answers; what is not there yet is left out.
-        judged: folder of the judge's verdicts, if the grid has a judge.
+        judged: folder of the judge's verdicts, which are on test answers alone; the others keep the run's grade.
 
     Returns:
         scored, question_id, task, split and columns of bool: each grading, of which judge is missing where it has no
@@ -88,10 +84,6 @@ def agreement(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     """For each scored model and test set: answers, right ones under each grading, and the share on which all agree.
 
     Answers without the judge's verdict are left out.
-
-    Args:
-        table: as `grades` returns.
-        tasks: the grid's tasks, dicts with name and role.
     """
     names = [name for name in GRADINGS if name in table]
     test, lines = table[table["split"] == "test"].dropna(subset=names), []
@@ -109,11 +101,6 @@ def heatmaps_under(
     """The heatmaps' table, once for each grading of the test answers, with its description in the column grading.
 
     Answers that a grading does not have are left out of its cells.
-
-    Args:
-        rows: rows of any methods.
-        table: as `grades` returns.
-        models, tasks, readers: see `cells.heatmap_table`.
     """
     parts, place = [], pd.MultiIndex.from_frame(rows[["scored", "question_id"]])
     by_answer = table.set_index(["scored", "question_id"])

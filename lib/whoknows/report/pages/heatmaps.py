@@ -42,16 +42,12 @@ def heatmaps_chart(
     """Two heatmaps side by side, with switches for what the table holds more than one of, and one colour bar.
 
     Args:
-        table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing), reason; and n_right
-            or note for the small last line; unsettled where it is known; grading where there is more than one.
-            As `cells.heatmap_table` and `published` return.
-        models: the models on both axes, in order.
-        name: file name of the chart when saved.
+        table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing) and reason; n_right or
+            note for the small last line; unsettled where it is known; grading where there is more than one.
+        models: on both axes, in order.
+        name: of the file of a chart that is saved.
         links: whether a click on a cell opens the page of its estimator, which lies in run/.
-        untrained: as `untrained` returns, for a last panel of one column; None for no such panel.
-
-    Returns:
-        A chart whose colours mean the same in all panels.
+        untrained: as `untrained` returns, for a last panel of one column.
     """
     shown = [metric for metric in METRICS if metric in table and (metric == "auroc" or table[metric].notna().any())]
     pages = [page_of(line) if links else "" for line in table.itertuples()]
@@ -82,8 +78,7 @@ def untrained(table: pd.DataFrame, cells: pd.DataFrame, method: str) -> pd.DataF
     """A training-free method in the rows of the heatmaps: the value that a row's estimators have to beat.
 
     Args:
-        table: as `cells.heatmap_table` returns.
-        cells: as `cells.enough` returns, of the same rows.
+        table, cells: as `cells.heatmap_table` and `cells.enough` return, of the same rows.
         method: one that is read by no model, or by the one that is scored.
 
     Returns:
@@ -103,15 +98,14 @@ def page_of(line) -> str:
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The table with what each cell says.
+    """The table of `heatmaps_chart` with what each cell says.
 
     Args:
-        table: as for `heatmaps_chart`.
         size: number of models on an axis; small cells get short notes.
 
     Returns:
-        The table and value (AUROC in words), mark (of an estimator that was still improving), interval_… (by metric),
-        note (the last line), and what a tooltip says besides.
+        Also value (AUROC in words), mark (of an estimator that was still improving), interval_… (by metric), note (the
+        last line), and what a tooltip says besides.
     """
     drawn = table.copy()  # a value that is rounded here would be rounded again where it is shown
     measured = table["auroc"].notna()
@@ -290,12 +284,7 @@ def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
 def heatmaps_html(
     table: pd.DataFrame, models: list[str], links: bool = False, untrained: pd.DataFrame | None = None
 ) -> str:
-    """AUROC of the heatmaps as HTML tables that fold away, one per test set, reading and method.
-
-    Args:
-        links: whether each measured value leads to the page of its estimator.
-        untrained: as `untrained` returns, for a last table of each test set and reading; None for no such tables.
-    """
+    """AUROC of `heatmaps_chart` as HTML tables that fold away, one per test set, reading and method."""
     has_more = untrained is not None and not untrained.empty
     parts, both = [], pd.concat([table, untrained], ignore_index=True) if has_more else table
     for (test_set, reading), panels in both.groupby(["test_set", "reading"], sort=False):
@@ -324,13 +313,8 @@ def _linked(text: str, line) -> str:
 def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = False) -> str:
     """What the first picture shows (reading A, the first test set), and how sure it is, as Markdown.
 
-    Cells that were still improving when training ended, and those of released adapters, are in none of these
-    sentences; a further one counts them.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-        primary: as `claims.corrected` returns.
-        links: whether the values of cells lead to the pages of their estimators, which marks the cells.
+    Of cells that no verdict rests on, a sentence of their own says how many there are. With `links`, values lead to the
+    pages of their estimators.
     """
     shown = first_heatmap(table)
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
@@ -346,11 +330,7 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
 
 
 def settled_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the first picture that a verdict may rest on: those that have a value and had reached their plateau.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-    """
+    """The cells of the first picture that a verdict may rest on: those with a value that had reached their plateau."""
     measured = first_heatmap(table).query("method != 'probe_mlp'").dropna(subset="auroc")
     return measured[no_verdict(measured) == ""]
 
@@ -438,12 +418,7 @@ SIZED = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE
 
 
 def facts_of(estimators: str, models: list[str]) -> dict[str, list[str]]:
-    """What the cards of a run say of each model: its parameters and tuning, by its names, and its weights.
-
-    Args:
-        estimators: folder with the cards; "—" stands for what none of them says.
-        models: those that read.
-    """
+    """What the cards of a run say of each model, "—" for nothing: parameters and tuning, by its names, and weights."""
     cards = [card for card in plateau.cards(estimators).values() if "source" in card]
     of = [[card for card in cards if card["reader"] == model] for model in models]
     named = {"Parameters": sized, "Instruction-tuned": tuned}
@@ -452,14 +427,10 @@ def facts_of(estimators: str, models: list[str]) -> dict[str, list[str]]:
 
 
 def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFrame:
-    """A line for each model, of how its estimators were trained.
+    """A line for each model, of how its estimators were trained; "—" stands for what no card says.
 
-    The line has the layers that its probes read, how many of its validation answers are right (on which layer and
-    strength of its probes were chosen), and the steps of its LoRA + Prompt.
-
-    Args:
-        rows: of the probe; those of the split "validation" count.
-        estimators: folder with the cards of a run; "—" stands for what none of them says.
+    It has the layers that its probes read, how many of its validation answers are right (on which layer and strength of
+    its probes were chosen), and the steps of its LoRA + Prompt.
     """
     every, lines = plateau.cards(estimators).values(), []
     cards = [card for card in every if "source" in card and card["trained_on"] != ALL_MODELS]  # which is an ablation

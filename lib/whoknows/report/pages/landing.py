@@ -30,11 +30,6 @@ def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) ->
     """The training-free method with the highest AUROC on validation, the mean over the models that read; "" if none.
 
     Without validation answers that can tell, it is the answer likelihood. No test answer takes part in the choice.
-
-    Args:
-        rows: rows of any methods.
-        readers: the models that read.
-        tasks: the grid's tasks, dicts with name and role.
     """
     plain = native_rows(rows[~rows["method"].isin([*TRAINED]) & rows["scored"].isin(readers)])
     if plain.empty:
@@ -61,13 +56,6 @@ def comparisons(
     Whether training helps is a family of its own: for each method, the mean over the models that read of their own
     estimator less the training-free method, corrected for each other (Holm). The others are primary hypotheses, but for
     the shift questions, which are exploratory.
-
-    Args:
-        by_task, cells, samples, primary: as `scores.by_task`, `cells.measure`, `bootstrap.samples` and
-            `claims.corrected` return, of the same rows.
-        readers: the models that read.
-        tasks: the grid's tasks, dicts with name and role.
-        baseline: as `best_untrained` returns.
 
     Returns:
         kind, method (of `TRAINING` and `SHIFT`, else ""), count (of models, or of cells that a mean is over), what
@@ -108,11 +96,7 @@ def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
 
 
 def _primary(players: dict[str, str], known: set[tuple]):
-    """The same for the two means of reading A that are primary hypotheses, over the models that stand for the figure's.
-
-    Args:
-        known: the cells that have a value.
-    """
+    """The same for the two means of reading A that are primary hypotheses, if all their cells are `known`."""
     models = [*players.values()]
     places = [(column, column, row) for row, column in itertools.product(models, models)]
     signs = {"probe": 1 / len(places), "lora_prompt": -1 / len(places)}
@@ -131,9 +115,6 @@ def chance(table: pd.DataFrame) -> str:
     """Whether estimators are better than chance, as a sentence that answers the page's title; "" if nothing says so.
 
     Cells that were still improving, and those of released adapters, do not count.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
     """
     settled = settled_cells(table)
     above = above_chance(settled)
@@ -143,14 +124,11 @@ def chance(table: pd.DataFrame) -> str:
 
 
 def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
-    """The answer in a few short sentences, and the differences that it rests on, as Markdown.
+    """The answer in a few short sentences, and the differences that it rests on (`comparisons`), as Markdown.
 
-    A part is only as strong as its test: nothing is concluded from cells that were still improving, or of adapters
-    that others released.
+    Nothing is concluded from cells that were still improving, or of adapters that others released.
 
     Args:
-        table: as `comparisons` returns.
-        baseline: as `best_untrained` returns.
         lead: as `chance` returns; stands before it.
     """
     says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
@@ -246,15 +224,7 @@ def _difference(line) -> str:
 def box_html(
     rows: pd.DataFrame, estimators: str, models: list[str], readers: list[str], tasks: list[dict], seeds: list[int]
 ) -> str:
-    """What the answer rests on, as HTML: each model with its accuracy on each kind of test question, tasks and seeds.
-
-    Args:
-        rows: rows of any methods.
-        estimators: folder with the cards of a run; what none of them says is left out.
-        models: all models of the grid, of which the `readers` have cards.
-        tasks: the grid's tasks, dicts with name and role.
-        seeds: of the run.
-    """
+    """What the answer rests on, as HTML: each model's accuracy on each kind of test question, tasks and seeds."""
     test = rows[rows["split"] == "test"].drop_duplicates(["scored", "question_id"])
     sets = test_sets(tasks, sorted(test["task"].unique()))
     sets = {label: members for label, members in sets.items() if label in ("in-distribution", "shift")}
@@ -293,12 +263,7 @@ def _asked(test: pd.DataFrame, members: list[str]) -> str:
 
 
 def caption_html(table: pd.DataFrame, baseline: str) -> str:
-    """The caption of the figure, which says what to see in it.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-        baseline: the training-free method of the last panel, or "" if there is none.
-    """
+    """The caption of the figure, which says what to see in it; without `baseline` it has no last panel."""
     first = first_heatmap(table)
     counts = first.loc[first["auroc"].notna(), "n"].dropna()
     rests = (
@@ -320,11 +285,7 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
 
 
 def schematic_html(readers: list[str], models: list[str]) -> str:
-    """Who is trained on, reads and is scored, as a drawing made of a list, with a cell of this run as its example.
-
-    Args:
-        readers, models: those of the grid that read, and all.
-    """
+    """Who is trained on, reads and is scored, as a drawing made of a list, with a cell of this run as its example."""
     column = readers[-1]
     row = next((model for model in models if model != column), column)
     steps = [
@@ -351,16 +312,9 @@ def examples(rows: pd.DataFrame, answers: dict[str, str], readers: list[str], ta
     They are the first `SHOWN` right and the first `SHOWN` wrong ones in the order of the SHA-256 of their questions'
     names, on the first test set: nobody chooses them, and they are the same ones in every run of the same questions.
 
-    Args:
-        rows: rows of any methods.
-        answers: for each scored model, the file of its answers.
-        readers: the models that read; each has one estimator of each method, trained on its own answers.
-        tasks: the grid's tasks, dicts with name and role.
-        baseline: the training-free method that is shown beside them, or "".
-
     Returns:
-        scored, question, answer, gold, task, correct, and a column for each estimator with P(correct), of the mean
-        logit over seeds; NaN where it has scored no such answer.
+        scored, question, answer, gold, task, correct, and a column with P(correct), of the mean logit over seeds, for
+        `baseline` and each estimator that was trained on its reader's answers; NaN where one has scored no such answer.
     """
     _, members = first_test_set(tasks, rows)
     test = rows[(rows["split"] == "test") & rows["task"].isin(members)]
@@ -425,14 +379,7 @@ def _confidence(name: str, value: float) -> str:
 
 
 def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seeds: list[int]) -> str:
-    """The paper's figure and this run's, side by side with what each rests on, as an HTML table.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-        models: of the grid.
-        tasks: the grid's tasks, dicts with name and role.
-        seeds: of the run.
-    """
+    """The paper's figure and this run's, side by side with what each rests on, as an HTML table."""
     theirs = claims.figure()
     first = first_heatmap(table)
     role = "train" if first["test_set"].iloc[0] == "in-distribution" else "shift"

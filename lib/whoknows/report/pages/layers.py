@@ -28,10 +28,6 @@ def read(folder: str, models: list[str], readers: list[str] | None = None) -> pd
 
     What rests on too few right or wrong answers has no auroc. Without a sweep, as of a packed run, the table is empty.
     The sweep of an older run is all at the answer's last token.
-
-    Args:
-        models: the grid's.
-        readers: those of them that read; None for all.
     """
     readers = models if readers is None else readers
     some = [*readers, *(model for model in models if model not in readers)][:MOST_FOR_ALL]
@@ -50,9 +46,6 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
 
     They open on what validation chooses for each probe, which is the report's own probe where its grid tries all
     layers. None without a sweep.
-
-    Args:
-        models: on both axes, in order.
     """
     if table.empty:
         return None
@@ -133,10 +126,7 @@ def _curve(
 ) -> alt.LayerChart:  # fmt: skip
     """AUROC on test over one of the three switches, the other two being as they say; a point where the third stands.
 
-    Args:
-        across: ends of the x axis, which stay where they are.
-        scale: of the y axis.
-        cells: what may have a line, if the models are few.
+    `across` has the ends of the x axis, which stay where they are; `cells` may have a line, if the models are few.
     """
     pairs = itertools.product(models, models)
     lines = [f"trained on {b}, scored on {a}" for a, b in pairs if len(models) <= FEW or a == b]

@@ -36,15 +36,7 @@ NO_ANSWERS = pd.DataFrame({
 
 
 def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
-    """Every test answer with its grade and its length.
-
-    Args:
-        rows: of any methods.
-        answers: for each scored model, the file of its answers; of what is not there no length is known.
-
-    Returns:
-        scored, task, question_id, correct and words (missing where it is not known), one line for each answer.
-    """
+    """Every test answer's scored, task, question_id, correct and words, which are missing where no file says them."""
     keys = ["scored", "task", "question_id"]
     graded = rows.loc[rows["split"] == "test", [*keys, "correct"]].drop_duplicates(keys)
     parts = [NO_ANSWERS]
@@ -57,17 +49,10 @@ def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
 
 
 def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, str]:
-    """Test rows that a page has room for, and what it says of those that it leaves out.
+    """Test rows that a page has room for, and a sentence on those that it leaves out, "" if on none.
 
     Of a run that is too large it has the first seed alone, and of one that still is, a part of each task's questions,
-    drawn by their hashes.
-
-    Args:
-        rows: test rows.
-        largest: letters; a confidence takes five and a third.
-
-    Returns:
-        The rows; and a sentence, "" if nothing is left out.
+    drawn by their hashes. A confidence takes five and a third of the `largest` letters.
     """
     room, trained, said = largest * 3 / 16, rows["trained_on"] != "", []
     if len(rows) > room and rows.loc[trained, "seed"].nunique() > 1:
@@ -91,12 +76,8 @@ def packed(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: 
     """All that the script needs, ready for JSON.
 
     Args:
-        rows: rows of any methods, as `plateau.mark` returns if it is to be known whose training ended too early; those
-            of the split "validation" calibrate.
+        rows: those of the split "validation" calibrate.
         table: as `answer_table` returns.
-        models: on the axes, in order.
-        readers: the models that read.
-        tasks: the grid's tasks, dicts with name and role.
 
     Returns:
         Of each task its parts (measured tasks with their number of questions, which stand in this order everywhere); of

@@ -49,8 +49,7 @@ def preferred(table: pd.DataFrame) -> str:
 def search_curve(table: pd.DataFrame) -> alt.FacetChart:
     """AUROC on validation against seconds of training with all training answers, a line for each learning rate.
 
-    Args:
-        table: as `search.run` returns, of one reader or more; each has a panel, in which the probe is a point.
+    Each reader of what `search.run` returns has a panel, in which the probe is a point.
     """
     most = table.groupby("reader")["training_answers"].transform("max")
     drawn = table[table["training_answers"] == most].round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
@@ -78,10 +77,7 @@ def search_curve(table: pd.DataFrame) -> alt.FacetChart:
 
 
 def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
-    """Best AUROC on validation against the number of training answers, of both methods at the grid's settings.
-
-    Each reader has a panel.
-    """
+    """Best AUROC on validation by number of training answers, of both methods at the grid's settings, by reader."""
     tried = best(table)
     rates = tried[tried["in_grid"]].set_index(["reader", "method"])["learning_rate"]
     used = [

@@ -1,7 +1,6 @@
 """Shift: how well an estimator scores answers to questions of tasks that it was not trained on.
 
-`x_chart`, `x_html` and `x_sentences` show what `x` returns. Rows are of any methods, tasks are the grid's, dicts with
-name and role, and of readers see `cells.native_rows`.
+`x_chart`, `x_html` and `x_sentences` show what `x` returns.
 """
 
 from collections.abc import Sequence
@@ -99,13 +98,10 @@ def transfer(
 ) -> pd.DataFrame:
     """The native probes that were trained on one task alone, and on all of them, on the test answers of every task.
 
-    Args:
-        answers: for each model its graded answers, of which those to train questions are counted.
-
     Returns:
-        The columns of `cells.measure`, AUROC alone, and learned (a task, or `TOGETHER`) and training_answers. No place
-        of (scored, learned, test_set) is left out: one without a value says why in reason. Empty where none of these
-        probes is there, such as where all train on one task.
+        The columns of `cells.measure`, AUROC alone, learned (a task, or `TOGETHER`) and training_answers (how many). No
+        place of (scored, learned, test_set) is left out: one without a value says why in reason. Empty where none of
+        these probes is there, such as where all train on one task.
     """
     names = [task["name"] for task in tasks]
     learned = _learned([task["name"] for task in tasks if task["role"] == "train"])
@@ -143,10 +139,7 @@ def _training_answers(frame: pd.DataFrame, names: list[str]) -> pd.Series:
 
 
 def shift_chart(table: pd.DataFrame) -> alt.Chart:
-    """AUROC and interval in-distribution and on each shift, a panel for each model that scores its own answers.
-
-    What no verdict rests on is hollow.
-    """
+    """AUROC and interval in-distribution and on each shift, a panel by model; what no verdict rests on is hollow."""
     columns = ["scored", "test_set", "auroc", "low", "high", *CHANGE.values(), "says", "n_right"]
     drawn = table.dropna(subset="auroc").filter(["method", "reader", *columns, "n_rarer"]).round(4)
     drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), no_verdict(table)[drawn.index] != ""

@@ -144,7 +144,6 @@ def switch(name: str, values: list[str], labels: dict, title: str, value: str | 
 
     Args:
         labels: what the values are called, where they are not called by themselves.
-        title: stands before the switch.
         value: where it stands at first; the first of the values if not given.
     """
     value = value or (values[0] if values else "")
@@ -179,7 +178,7 @@ def tipped(chart: alt.Chart, *names: str, **titles: str) -> alt.Chart:
 
 
 def finished(chart: alt.TopLevelMixin, name: str, described: str, **properties):
-    """A whole chart: with what it says to those who do not see it, its file name when saved, and how a page shows it.
+    """A whole chart: what it says to those who do not see it, its file name when saved, and how a page shows it.
 
     No button opens an editor on another host.
     """
@@ -206,11 +205,7 @@ def values_text(drawn: pd.DataFrame) -> list[str]:
 
 
 def in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:
-    """The table with the texts of some columns broken into as few and as even lines as can be.
-
-    Args:
-        letters: the most letters in a line, by column.
-    """
+    """The table with texts in as few and as even lines as can be; `letters` is the most in a line, by column."""
 
     def broken(text: str, most: int) -> str:
         whole = {"break_long_words": False, "break_on_hyphens": False}
@@ -277,12 +272,7 @@ def captioned(table: str, caption: str) -> str:
 
 
 def columns_html(table: pd.DataFrame, columns: dict[str, str], **forms) -> str:
-    """Some columns of a table as HTML, "—" for what is missing.
-
-    Args:
-        columns: their titles, by name.
-        forms: functions that write the values of a column, by name.
-    """
+    """Columns of a table, by name with their titles, as HTML, "—" for what is missing; `forms` write their values."""
     texts = {name: table[name].map(form, na_action="ignore") for name, form in forms.items()}
     return table.assign(**texts)[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
 
@@ -352,11 +342,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def number(value: float, digits: int = 3, sign: str = "") -> str:
-    """A number that is rounded for readers, with a true minus.
-
-    Args:
-        sign: "+" if positive ones have one.
-    """
+    """A number that is rounded for readers, with a true minus, and a plus if that is its `sign`."""
     return f"{value:{sign}z.{digits}f}".replace("-", MINUS)
 
 
@@ -384,13 +370,10 @@ def in_jupyterlab() -> None:
 
 
 def bundle(spec: dict) -> dict:
-    """What a chart shows as, by MIME type, never as wide as its container.
+    """What a chart of Vega-Lite shows as, by MIME type, never as wide as its container.
 
     JupyterLab draws a chart before its cell is laid out, keeps a PNG of it, and draws it again as long as it has none.
     A chart as wide as a container that has no width yet has an empty PNG, so that it would be drawn without end.
-
-    Args:
-        spec: Vega-Lite.
     """
     shown = spec | {"width": WIDTH} if spec.get("width") == "container" else spec
     return {CHART: shown, "text/plain": spec.get("description", "a chart")}

@@ -75,7 +75,6 @@ def _points(drawn: pd.DataFrame, title: str, name: str, described: str) -> alt.F
     Args:
         drawn: the columns of `of_grid`, label, row (on the y axis, methods beside each other) and panel.
         title: of the x axis.
-        name, described: of the chart, see `style.finished`.
     """
     if drawn.empty:
         return None
