@@ -31,6 +31,11 @@ def whose(table: pd.DataFrame) -> dict[str, str]:
     return {s: "on its own answers" if s == reader else f"with {reader} as its reader" for s, reader in by.items()}
 
 
+def with_reader(table: pd.DataFrame) -> pd.Series:
+    """The scored model of each line, and in words whose the reader of its answers is."""
+    return table["scored"] + " " + table["scored"].map(whose(table))
+
+
 def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
     """The native cells of all methods on the first test set, and how each differs from the probe on the same answers.
 
@@ -88,19 +93,15 @@ def _against_self_trained(
     pairs = ({places[other]: 1.0, places[rival]: -1.0} for other, rival in rival_of.items())
     drawn = bootstrap.contrasts(pairs, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))
     lines, resampled = (pd.DataFrame(values).set_axis(others) for values in drawn)
-    for other in others[_has_less(cells.loc[others], cells.loc[rival_of])]:
+    fewer = cells.loc[others, ["n", "seeds"]].to_numpy() < cells.loc[rival_of, ["n", "seeds"]].to_numpy()
+    of_all = (cells.loc[others, "trained_on"] == ALL_MODELS).to_numpy()  # which may have fewer seeds
+    for other in others[fewer[:, 0] | (fewer[:, 1] & of_all)]:
         both = rows.set_index(scores.CELL).loc[[places[other], places[rival_of[other]]]].reset_index()
         lines.loc[other, ["estimate", "n_rarer"]], resampled.loc[other] = _on_shared(both, places[other], members)
     tested = bootstrap.tested(lines, resampled.to_numpy(), primary)
     tested = tested.drop(columns=["n_rarer", "unsettled", "hypothesis"])
     names = {"estimate": "difference", "low": "difference_low", "high": "difference_high", "says": "against"}
     return enough(cells).join(tested.rename(columns=names))
-
-
-def _has_less(cells: pd.DataFrame, rivals: pd.DataFrame) -> np.ndarray:
-    """Which cells rest on fewer answers than their rivals; one of all models also if it rests on fewer seeds."""
-    fewer = {name: cells[name].to_numpy() < rivals[name].to_numpy() for name in ("n", "seeds")}
-    return fewer["n"] | (fewer["seeds"] & (cells["trained_on"] == ALL_MODELS).to_numpy())
 
 
 def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list, np.ndarray]:
@@ -153,8 +154,7 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     columns = [*scores.CELL, "auroc", "low", "high", "ece", "brier", "against", "n_right"]
     drawn = table.dropna(subset="auroc").filter(columns).round(4)
     drawn["kind"], drawn["label"] = drawn["method"].map(family), drawn["method"].map(METHOD_TITLES)
-    drawn = drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn)))
-    drawn = style.in_lines(drawn, label=style.LABEL, panel=style.LABEL)
+    drawn = style.in_lines(drawn.assign(panel=with_reader(drawn)), label=style.LABEL, panel=style.LABEL)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
     legend = alt.Legend(orient="top", columns=2, labelLimit=240, labelExpr=style.LEGEND)
     base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
@@ -164,11 +164,8 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
     chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
     chart = chart.properties(width=380, height=style.row_step(drawn["label"])).facet(row=style.headed(drawn, "panel"))
-    described = (
-        f"AUROC of {len(order)} methods that score a model's own answers, with intervals; "
-        "all values are in the table beneath."
-    )
-    return style.finished(chart, "contest", described)
+    described = f"AUROC of {len(order)} methods that score a model's own answers, with intervals"
+    return style.finished(chart, "contest", f"{described}; all values are in the table beneath.")
 
 
 def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
@@ -231,14 +228,14 @@ def baselines_html(table: pd.DataFrame) -> str:
 
 def contest_html(table: pd.DataFrame) -> str:
     """All metrics of the native cells as HTML, a table for each scored model; that with tasks pooled folds away."""
-    parts, of = [], whose(table)
-    for scored, cells in table.groupby("scored", sort=False):
+    parts = []
+    for model, cells in table.groupby(with_reader(table), sort=False):
         cells = cells.sort_values("auroc", ascending=False)
         names = {"Method": cells["method"].map(METHOD_TITLES)}
         shown = style.metric_columns(cells, names)
         shown.insert(2, "Difference from the probe", _less(cells))
         most = cells.loc[cells["n"].idxmax()]  # likelihood may have fewer
-        caption = f"{scored} {of[scored]}: {most['n_right']:,} right of {most['n']:,}. {style.BENEATH}"
+        caption = f"{model}: {most['n_right']:,} right of {most['n']:,}. {style.BENEATH}"
         parts.append(style.captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
         parts.append(style.pooled_html(cells, names))
     return "\n".join(parts)
@@ -246,10 +243,8 @@ def contest_html(table: pd.DataFrame) -> str:
 
 def _less(cells: pd.DataFrame) -> list[str]:
     """Differences from the probe with their intervals, the p-values that the verdicts rest on, and the verdicts."""
-    differences = style.with_interval(
-        *(cells[name] for name in ("difference", "difference_low", "difference_high")), sign="+"
-    )
-    texts = []
+    names, texts = ("difference", "difference_low", "difference_high"), []
+    differences = style.with_interval(*(cells[name] for name in names), sign="+")
     for line, difference in zip(cells.itertuples(), differences):
         p = style.p_is(line.p) if pd.isna(line.p_holm) else f"{style.p_is(line.p_holm)} after Holm"
         verdict = "" if pd.isna(line.against) else line.against
@@ -259,8 +254,8 @@ def _less(cells: pd.DataFrame) -> list[str]:
 
 def learned_from_html(table: pd.DataFrame) -> str:
     """The estimators by whose answers they were trained on, as HTML, a table for each scored model."""
-    parts, of = [], whose(table)
-    for scored, cells in table.groupby("scored", sort=False) if len({*table["label"]}) > 1 else ():
+    parts = []
+    for model, cells in table.groupby(with_reader(table), sort=False) if len({*table["label"]}) > 1 else ():
         values = style.with_interval(cells["auroc"], cells["low"], cells["high"])
         shown = pd.DataFrame({
             "Method": cells["method"].map(METHOD_TITLES), "Trained on": cells["label"],
@@ -268,7 +263,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
             "AUROC, 95 % interval": [value or f"— ({why})" for value, why in zip(values, cells["reason"])],
             "Difference from self-trained": _less(cells),
         })  # fmt: skip
-        caption = f"{scored} {of[scored]}: {cells['n_right'].iloc[0]:,} right of {cells['n'].iloc[0]:,}"
+        caption = f"{model}: {cells['n_right'].iloc[0]:,} right of {cells['n'].iloc[0]:,}"
         parts.append(style.captioned(shown.to_html(index=False, classes="learned"), caption))
     return "\n".join(parts)
 
