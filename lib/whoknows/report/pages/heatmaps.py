@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import altair as alt
 import numpy as np
@@ -70,19 +71,14 @@ def heatmaps_chart(
     panels = [_panel(drawn, shown, side, sides, models, order) for side in sides]
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
     chart = chart.add_params(*_switches(table, shown, methods), *parameters)
-    fitted = alt.AutoSizeParams(resize=True)
-    return style.finished(chart, name, described(table), autosize=fitted)
+    return style.finished(chart, name, described(table), autosize=alt.AutoSizeParams(resize=True))
 
 
 def untrained(table: pd.DataFrame, cells: pd.DataFrame, method: str) -> pd.DataFrame:
     """A training-free method in the rows of the heatmaps: the value that a row's estimators have to beat.
 
-    Args:
-        table, cells: as `cells.heatmap_table` and `cells.enough` return, of the same rows.
-        method: one that is read by no model, or by the one that is scored.
-
     Returns:
-        The columns of `table` with `NOTHING` as trained_on, a line for each reading, test set and row.
+        The columns of `table` with `NOTHING` as trained_on: a line for each reading, test set and row.
     """
     plain = native_rows(cells[cells["method"] == method])
     rows = table[["reading", "test_set", "model", "scored"]].drop_duplicates(["reading", "test_set", "model"])
@@ -152,12 +148,10 @@ def described(table: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _measure(metric: str) -> Measure:
-    return MEASURES[metric.removeprefix(POOLED)]
-
-
-def _title_of(metric: str) -> str:
-    return _measure(metric).title + (", tasks pooled" if metric.startswith(POOLED) else "")
+def measure_of(metric: str) -> Measure:
+    """One of `METRICS`, pooled over tasks or not, and what pages call it."""
+    measure = MEASURES[metric.removeprefix(POOLED)]
+    return replace(measure, title=f"{measure.title}, tasks pooled") if metric.startswith(POOLED) else measure
 
 
 def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
@@ -165,23 +159,18 @@ def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> li
     pairs = pairs or {methods[0]: ""}
     labels = {
         "reading": {reading: title[0] for reading, title in style.PANELS.items()},
-        "metric": {metric: _title_of(metric) for metric in metrics},
+        "metric": {metric: measure_of(metric).title for metric in metrics},
         "pair": pairs,
     }
     values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")}
     values |= {name: list(labels[name]) for name in ("metric", "pair")}
-    usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
-    return [
-        style.switch(name, values[name], labels.get(name, {}), title, usual.get(name))
-        for name, title in SWITCHES.items()
-    ]
+    usual = {"pair": "probe lora_prompt"} if "probe lora_prompt" in pairs else {}
+    titles = SWITCHES.items()
+    return [style.switch(name, values[name], labels.get(name, {}), title, usual.get(name)) for name, title in titles]
 
 
 def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict]:
-    """Ends of the colour bar, (low, high), by metric, test set, reading and method.
-
-    Each has its own: a few cells on few answers, or cells that are not shown, would leave all others the same colour.
-    """
+    """Ends of the colour bar, (low, high), by metric, test set, reading and method."""
     domains = {metric: {} for metric in metrics}
     for metric, ((test_set, reading), cells) in itertools.product(metrics, table.groupby(["test_set", "reading"])):
         chance = 0.5 if metric.endswith("auroc") else None
@@ -201,8 +190,9 @@ def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     readings = json.dumps({reading: _words(drawn, reading) for reading in drawn["reading"].unique()})
     names, bare = {}, ", without intervals" if "interval_auroc" in drawn else ""
     for metric in metrics:
-        direction = "" if _measure(metric).is_high_better else ", less is better"
-        names[metric] = _title_of(metric) + direction + ("" if f"interval_{metric}" in drawn else bare)
+        measure = measure_of(metric)
+        direction = "" if measure.is_high_better else ", less is better"
+        names[metric] = measure.title + direction + ("" if f"interval_{metric}" in drawn else bare)
     first = f"{json.dumps(names)}[metric] + ' · ' + {readings}[reading][0]"
     text = alt.expr(f"[{first}, {readings}[reading][1], {readings}[reading][2] || '']")
     return alt.TitleParams(text=text, anchor="start", offset=10, fontWeight="normal", fontSize=FONT)
@@ -215,7 +205,7 @@ def _panel(
     angle = 0 if max(map(len, models)) * 7 < size else -40
     domains = "domains[metric][test_set][reading]"
     ends = [f"{of}({', '.join(f'{domains}[{one}][{end}]' for one in sides)})" for end, of in enumerate(("min", "max"))]
-    better = json.dumps({metric: _measure(metric).is_high_better for metric in METRICS})
+    better = json.dumps({metric: measure_of(metric).is_high_better for metric in METRICS})
     reverse = alt.expr(f"!{better}[metric]")
     scale = alt.Scale(domain=[*map(alt.expr, ends)], range=RAMP, interpolate="rgb", clamp=True, reverse=reverse)
     length = min(size * len(models), 240)
@@ -253,7 +243,7 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
     """A panel's cells under the switches as they stand: their value, an ink that is readable on it, and the tooltip."""
     place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
     light = f"({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f}"
-    names = json.dumps({metric: _title_of(metric) for metric in metrics})
+    names = json.dumps({metric: measure_of(metric).title for metric in metrics})
     columns = [name for name in TIP if name in drawn or name == "between"]
     titles = {TIP[name]: name for name in columns if name != "model" or "scored" not in drawn}
     # What a cell does not have is left out of its tooltip.
@@ -297,8 +287,7 @@ def heatmaps_html(
 def _grid(cells: pd.DataFrame, columns: list[str], links: bool) -> pd.DataFrame:
     """What the cells of one heatmap say, by model and what was trained on."""
     drawn = with_labels(cells, 0)
-    texts = style.values_text(drawn)
-    says = [_linked(*cell) if links else cell[0] for cell in zip(texts, drawn.itertuples())]
+    says = [_linked(*cell) if links else cell[0] for cell in zip(style.values_text(drawn), drawn.itertuples())]
     drawn = drawn.assign(says=says, model=drawn["model"].str.replace("\n", ", "))
     grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique()]
     grid = grid[[column for column in columns if column in grid]]
@@ -330,7 +319,7 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
 
 
 def settled_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the first picture that a verdict may rest on: those with a value that had reached their plateau."""
+    """The cells of the first picture that a verdict may rest on: those with a value, at their plateau."""
     measured = first_heatmap(table).query("method != 'probe_mlp'").dropna(subset="auroc")
     return measured[no_verdict(measured) == ""]
 
@@ -370,12 +359,11 @@ def _unfinished(measured: pd.DataFrame) -> str:
 
 
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame, links: bool) -> str:
-    methods = [method for method in COMPARED if method in set(shown["method"])]
-    ranges = " and ".join(_range(METHOD_TITLES[method], shown[shown["method"] == method], links) for method in methods)
+    groups = [(method, shown[shown["method"] == method]) for method in COMPARED]
+    ranges = " and ".join(_range(METHOD_TITLES[method], cells, links) for method, cells in groups if len(cells))
     above = above_chance(measured)
     lead = f"Better than chance in {above} of {len(measured)} cells"
-    lead = lead if above else "Nowhere significantly better than chance"
-    return f"**{lead}**: {ranges}."
+    return f"**{lead if above else 'Nowhere significantly better than chance'}**: {ranges}."
 
 
 def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> list[str]:
@@ -423,7 +411,7 @@ def facts_of(estimators: str, models: list[str]) -> dict[str, list[str]]:
     of = [[card for card in cards if card["reader"] == model] for model in models]
     named = {"Parameters": sized, "Instruction-tuned": tuned}
     facts = {title: [_span(says(card["source"]) for card in read) for read in of] for title, says in named.items()}
-    return facts | {"Weights": [_span(_weights(card) for card in read) for read in of]}
+    return facts | {"Weights": [_span(map(_weights, read)) for read in of]}
 
 
 def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFrame:
