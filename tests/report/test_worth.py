@@ -317,7 +317,7 @@ def test_charts_have_no_line_without_a_value_and_mark_what_has_no_verdict(table)
     drawn = [line for lines in spec["datasets"].values() for line in lines]
     expected = table[(table["part"] == benefits.DISAGREEMENT) & table["difference"].notna()]
     assert len(drawn) == len(expected)
-    assert {line["says"] for line in drawn if line["open"]} == {"still improving"}
+    assert {line["says"] for line in drawn if line["hollow"]} == {"still improving"}
 
 
 def test_the_legend_of_what_is_handed_on_has_the_shapes_and_colours_of_the_marks(wide):

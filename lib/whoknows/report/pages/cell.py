@@ -1,5 +1,6 @@
 """The page of one cell: what its estimator reaches, its curves, how it was trained, and where it was most wrong."""
 
+import itertools
 import json
 from html import escape
 from pathlib import Path
@@ -26,11 +27,7 @@ SCALED = ["as it is", "after Platt scaling"]
 
 
 def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
-    """Every test answer with the estimator's confidence in it.
-
-    Args:
-        rows: of one cell, all seeds.
-        answers: for each scored model, the file of its answers.
+    """Every test answer with the estimator's confidence in it, of the rows of one cell, all seeds.
 
     Returns:
         method, scored, task, question_id, question, answer, gold, correct and p_correct, of the mean logit over seeds.
@@ -38,9 +35,7 @@ def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
     keys = ["method", "scored", "task", "question_id"]
     test = rows[rows["split"] == "test"].groupby(keys, sort=False, as_index=False)
     test = test.agg({"logit": "mean", "correct": "first"})
-    columns = ["question_id", "question", "answer", "gold"]
-    texts = pd.concat(files.read_parquet(path)[columns].assign(scored=scored) for scored, path in answers.items())
-    table = test.merge(texts, on=["scored", "question_id"])
+    table = test.merge(style.read_texts(answers), on=["scored", "question_id"])
     table["gold"] = table["gold"].map("; ".join)
     table["p_correct"] = expit(table["logit"].to_numpy(float))
     return table[[*keys, "question", "answer", "gold", "correct", "p_correct"]]
@@ -68,18 +63,13 @@ def _roc(cell: pd.DataFrame) -> pd.DataFrame:
     for _, part in cell.groupby(["task", "seed"]):
         if not one_class(part["correct"].to_numpy(bool)):
             wrong, right, _ = roc_curve(part["correct"], part["logit"], drop_intermediate=False)
-            rates.append(np.interp(at, *_upper(wrong, right)))
+            highest = np.append(np.diff(wrong) > 0, True)  # of each false positive rate, which np.interp wants
+            rates.append(np.interp(at, wrong[highest], right[highest]))
     return _curve("roc", at, np.mean(rates, axis=0)) if rates else pd.DataFrame()
 
 
 def _curve(name: str, x: np.ndarray, y: np.ndarray, series: str = "") -> pd.DataFrame:
     return pd.DataFrame({"curve": name, "series": series, "x": x, "y": y})
-
-
-def _upper(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The highest y at each x of a rising curve, which np.interp wants, and the origin's zero."""
-    last = np.append(np.diff(x) > 0, True)
-    return x[last], y[last]
 
 
 def _risk(cell: pd.DataFrame) -> pd.DataFrame:
@@ -136,18 +126,12 @@ def mistakes(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
 
 def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -> alt.ConcatChart | None:
-    """The four pictures of `curves`, under a title that names the cell; None if there are none.
-
-    Switches choose the scored model, the test questions and the kind of probe.
-    """
+    """The four pictures of `curves`, under a title that names the cell; None if there are none."""
     if table.empty:
         return None
     drawn = _packed(table)
-    titles = {"scored": "Scored: ", "test_set": "Test questions: ", "method": "Probe: "}
-    switches = [
-        style.switch(key, list(drawn[key].unique()), METHOD_TITLES if key == "method" else {}, title)
-        for key, title in titles.items()
-    ]
+    titles = {"scored": ({}, "Scored: "), "test_set": ({}, "Test questions: "), "method": (METHOD_TITLES, "Probe: ")}
+    switches = [style.switch(key, list(drawn[key].unique()), *says) for key, says in titles.items()]
     roc = _line("roc", "ROC", "False positive rate", "True positive rate")
     risk = _line("risk", "Risk and coverage", "Coverage", "Risk")
     whole = alt.concat(roc, _bins(), risk, _histogram(), columns=2, data=drawn, spacing=24)
@@ -176,10 +160,6 @@ def _panel(curve: str, *numbers: str) -> alt.Chart:
     return chart.transform_flatten([*numbers]).properties(width=270, height=220)
 
 
-def _x(title: str) -> alt.X:
-    return alt.X("x:Q", title=title, scale=UNIT)
-
-
 def _diagonal() -> alt.Chart:
     ends = alt.Chart(pd.DataFrame({"x": [0, 1], "y": [0, 1]})).encode(x="x:Q", y="y:Q")
     return ends.mark_line(strokeDash=[3, 3], color=style.GREY, strokeWidth=1, aria=False)
@@ -187,12 +167,13 @@ def _diagonal() -> alt.Chart:
 
 def _line(curve: str, title: str, x: str, y: str) -> alt.LayerChart:
     line = style.tipped(_panel(curve, "x", "y"), "x", "y", x=x, y=y).mark_line(strokeWidth=2.5)
-    line = line.encode(x=_x(x), y=alt.Y("y:Q", title=y, scale=UNIT), color=_by_method())
+    axes = {"x": alt.X("x:Q", title=x, scale=UNIT), "y": alt.Y("y:Q", title=y, scale=UNIT)}
+    line = line.encode(**axes, color=_by_method())
     return alt.layer(*([_diagonal()] if curve == "roc" else []), line).properties(title=title)
 
 
 def _by_method(channel: type = alt.Color) -> alt.Color:
-    return channel("method:N", scale=alt.Scale(domain=list(style.HUES), range=list(style.HUES.values())), legend=None)
+    return channel("method:N", scale=style.scale(style.HUES), legend=None)
 
 
 def _bins() -> alt.LayerChart:
@@ -202,12 +183,11 @@ def _bins() -> alt.LayerChart:
     legend = alt.Legend(orient="bottom", symbolType="stroke", symbolStrokeColor=style.INK)
     dash = alt.StrokeDash("series:N", title=None, scale=dashed, legend=legend)
     base = style.tipped(_panel("reliability", *numbers), "series", *numbers, series="Confidence", x=x, y=y)
-    base = base.encode(x=_x(x), color=_by_method())
-    bars = base.mark_rule(strokeWidth=1.5)
-    bars = bars.encode(strokeDash=dash, y=alt.Y("low:Q", title=y, scale=UNIT), y2="high:Q")
+    base = base.encode(x=alt.X("x:Q", title=x, scale=UNIT), color=_by_method())
+    y_axis = alt.Y("low:Q", title=y, scale=UNIT)
+    bars = base.mark_rule(strokeWidth=1.5).encode(strokeDash=dash, y=y_axis, y2="high:Q")
     points = base.mark_point(filled=True, size=45, strokeWidth=1.5, opacity=1)
-    fill, stroke = (_by_method(channel) for channel in (alt.Fill, alt.Stroke))
-    points = points.encode(y="y:Q", fill=fill, stroke=stroke, fillOpacity=opacity)
+    points = points.encode(y="y:Q", fill=_by_method(alt.Fill), stroke=_by_method(alt.Stroke), fillOpacity=opacity)
     return alt.layer(_diagonal(), bars, points).properties(title="Reliability")
 
 
@@ -218,16 +198,14 @@ def _histogram() -> alt.Chart:
     legend = alt.Legend(orient="bottom", symbolOpacity=1)
     areas = base.mark_area(interpolate="step", opacity=0.35, line=True).properties(title="Confidence")
     colour = alt.Color("series:N", title="Answers", scale=scale, legend=legend)
-    return areas.encode(x=_x(x), y=alt.Y("y:Q", title=y, stack=None), color=colour)
+    axes = {"x": alt.X("x:Q", title=x, scale=UNIT), "y": alt.Y("y:Q", title=y, stack=None)}
+    return areas.encode(**axes, color=colour)
 
 
 def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
-    """AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters.
+    """AUROC on validation by layer for a probe, by epoch for an MLP, by step for adapters, of an estimator's folder.
 
     None without a card, for adapters that were not trained here, and where nothing could be trained.
-
-    Args:
-        estimator: its folder.
     """
     path = Path(estimator) / f"{method}.json"
     if not path.exists():
@@ -241,17 +219,16 @@ def learning_chart(estimator: str, method: str) -> alt.TopLevelMixin | None:
 
 
 def layer_curve(search: list[dict]) -> alt.LayerChart:
-    """AUROC on validation against the layer, a line for each strength of the L2 penalty; the choice is ringed.
+    """AUROC on validation by layer, a line for each strength of the L2 penalty; the choice is ringed.
 
-    Args:
-        search: dicts with layer, strength and validation_auroc, one for each pair that was tried.
+    `search` has a dict with layer, strength and validation_auroc for each pair that was tried.
     """
     tried = pd.DataFrame(search)
     strengths = sorted(tried["strength"].unique().tolist())
     legend = alt.Legend(orient="bottom", direction="horizontal", symbolType="stroke", symbolSize=500)
     strength = {"title": "L2 strength", "legend": legend}
-    scale = alt.Scale(domain=strengths, range=[style.BLUES[at % len(style.BLUES)] for at in range(len(strengths))])
-    colour = alt.Color("strength:O", scale=scale, **strength)
+    blues = style.scale(dict(zip(strengths, itertools.cycle(style.BLUES))))
+    colour = alt.Color("strength:O", scale=blues, **strength)
     dash = alt.StrokeDash("strength:O", scale=style.dashes(strengths), **strength)
     best = tried.loc[[tried["validation_auroc"].idxmax()]]
     x = alt.X("layer:Q", title="Layer (0 = embeddings)", axis=alt.Axis(tickMinStep=1, format="d"))
@@ -265,20 +242,18 @@ def layer_curve(search: list[dict]) -> alt.LayerChart:
 def training_curve(history: list[dict]) -> alt.HConcatChart:
     """Loss and AUROC on validation against the step of the training.
 
-    Args:
-        history: step, loss, validation_auroc and seconds (of training steps so far) of each look at validation.
+    `history` has step, loss, validation_auroc and seconds (of training steps so far) of each look at validation.
     """
     looks = pd.DataFrame(history)
     axis = alt.Axis(format=".3~f")  # of a single look Vega would write the nearest whole number
     base = style.tipped(alt.Chart(looks), *looks)
     base = base.mark_line(point={"color": style.hue("lora_prompt")}, color=style.hue("lora_prompt"))
     base = base.properties(width=260, height=200).encode(x=alt.X("step:Q", title="Step"))
-    values = [
-        alt.Y(f"{name}:Q", title=style.TITLES[name], scale=style.WITHOUT_ZERO, axis=axis)
+    panels = [
+        base.encode(y=alt.Y(f"{name}:Q", title=style.TITLES[name], scale=style.WITHOUT_ZERO, axis=axis))
         for name in ("loss", "validation_auroc")
     ]
-    described = "Training loss and AUROC on validation by step."
-    return style.finished(alt.hconcat(*(base.encode(y=y) for y in values)), "training", described)
+    return style.finished(alt.hconcat(*panels), "training", "Training loss and AUROC on validation by step.")
 
 
 def _by_epoch(search: list[dict]) -> alt.Chart:
@@ -286,8 +261,8 @@ def _by_epoch(search: list[dict]) -> alt.Chart:
     line = style.tipped(alt.Chart(pd.DataFrame(search)), "epoch", "validation_auroc")
     line = line.mark_line(point={"color": style.HUES["probe_mlp"]}, color=style.HUES["probe_mlp"])
     line = line.encode(x=alt.X("epoch:Q", title="Epoch of the MLP", axis=axis), y=style.ON_VALIDATION)
-    described = "AUROC of the MLP on validation by epoch."
-    return style.finished(line, "epochs", described, width="container", height=200)
+    size = {"width": "container", "height": 200}
+    return style.finished(line, "epochs", "AUROC of the MLP on validation by epoch.", **size)
 
 
 def cell_html(table: pd.DataFrame) -> str:
@@ -306,14 +281,11 @@ def cell_html(table: pd.DataFrame) -> str:
 def mistakes_html(table: pd.DataFrame) -> str:
     """What `mistakes` returns as HTML tables, one for each scored model and kind; all but the first fold away."""
     columns = {
-        "p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task"
+        "p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task",
     }  # fmt: skip
-    shown = table.replace("\n", " ", regex=True)  # choices stand on lines of their own
-    shown = shown.assign(
-        p_correct=table["p_correct"].map("{:.2f}".format),
-        gold=shown["gold"].map(lambda gold: style.some(gold.split("; "), 4)),
-    )
-    parts = []
+    shown, parts = table.replace("\n", " ", regex=True), []  # choices stand on lines of their own
+    shown["p_correct"] = table["p_correct"].map("{:.2f}".format)
+    shown["gold"] = shown["gold"].map(lambda gold: style.some(gold.split("; "), 4))
     for (method, scored, kind), answers in shown.groupby(["method", "scored", "kind"], sort=False):
         html = answers[list(columns)].rename(columns=columns).to_html(index=False, classes="texts")
         parts.append(style.folded(f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}", html, not parts))
@@ -321,13 +293,7 @@ def mistakes_html(table: pd.DataFrame) -> str:
 
 
 def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]) -> str:
-    """Whether the estimators of a cell were still improving when their training ended, and why, as Markdown.
-
-    Args:
-        table: as `plateau.table` returns.
-        methods: those of the cell.
-        seeds: the grid's.
-    """
+    """Whether estimators (`plateau.table`) were still improving when their training ended, and why, as Markdown."""
     sentences = []
     for method in methods:
         cards = table[table["seed"].isin(seeds) & (table["method"] == method)]

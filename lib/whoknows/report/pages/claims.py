@@ -12,7 +12,6 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache, partial
-from pathlib import Path
 
 import altair as alt
 import numpy as np
@@ -35,44 +34,33 @@ NAMES = {"mistral-7b": "Mistral", "llama2-7b": "LLaMA-2"}
 
 
 def figure() -> pd.DataFrame:
-    """The eight values that the description of the figure reads off it.
-
-    Returns:
-        A table for `heatmaps.heatmaps_chart`. The figure does not say which reading its axes mean, so it has
-        one, named "figure".
-    """
+    """The eight values that the description reads off the figure, which does not say which reading its axes mean."""
     values = pd.read_csv(DATA / "figure.csv").rename(columns={"value": "auroc"})
     return values.assign(reading="figure", test_set="open-ended MMLU", reason="", note="")
 
 
 def released() -> pd.DataFrame:
-    """The same cells from the per-task results that Kapoor et al. (2024) released, over 57 MMLU tasks.
+    """The same cells from the per-task results that Kapoor et al. (2024) released, on 57 MMLU tasks, in both readings.
 
-    Returns:
-        A table for `heatmaps.heatmaps_chart` with both readings. A cell that is exactly 0.5 on most tasks comes
-        from a run that broke, so it is missing, and its reason says what was released.
+    A cell that is exactly 0.5 on most tasks comes from a run that broke, so it is missing, and its reason says what was
+    released.
     """
     values = pd.read_csv(DATA / "kapoor2024_open_ended_mmlu.csv")
     values = values.replace(dict.fromkeys(("reader", "trained_on", "scored"), NAMES))
     broken = values["share_of_tasks_at_exactly_0.5"] > 0.5
-    values["reason"] = [_reason(line) if bad else "" for (_, line), bad in zip(values.iterrows(), broken)]
+    counts = zip(values["auroc_macro"], values["share_of_tasks_at_exactly_0.5"], values["n_tasks"])
+    texts = [f"released as {auroc:.4f}, exactly 0.5 on {share:.0%} of {n} tasks" for auroc, share, n in counts]
+    values["reason"] = [f"{text}: a broken run" if bad else "" for text, bad in zip(texts, broken)]
     values["auroc"] = values["auroc_macro"].mask(broken)
     values["note"] = [f"{n} tasks" for n in values["n_tasks"]]
     values["test_set"] = "open-ended MMLU"
     return pd.concat([heatmap_axes(values, reading) for reading in READINGS], ignore_index=True)
 
 
-def _reason(line: pd.Series) -> str:
-    share, n = line["share_of_tasks_at_exactly_0.5"], line["n_tasks"]
-    return f"released as {line['auroc_macro']:.4f}, exactly 0.5 on {share:.0%} of {n} tasks: a broken run"
-
-
-CLAIMS = DATA.parent / "claims.yml"
 PLACE = ["method", "model", "trained_on"]
 HOLDS, FAILS, OPEN = "holds", "fails", "inconclusive"
 ZERO = 1e-9  # decimals do not subtract exactly
 ROOM = alt.Scale(paddingInner=0.3)  # between the differences of a claim
-IS = {OPEN: "is "}  # a verdict that is no verb
 SOURCES = {"figure": "By its own numbers", "released": "By the released results", "measured": "Measured here"}
 
 
@@ -85,42 +73,20 @@ class Claim:
     contrasts: dict[str, dict[str, float]]
 
 
-def load(path: Path = CLAIMS) -> list[Claim]:
-    """The claims of a YAML file."""
-    return [Claim(**entry) for entry in files.read_yaml(path)]
+def load() -> list[Claim]:
+    """The claims of book/claims.yml."""
+    return [Claim(**entry) for entry in files.read_yaml(DATA.parent / "claims.yml")]
 
 
 def roles(scores: pd.DataFrame, models: list[str], tasks: list[str]) -> dict[str, str]:
     """The models that stand for Mistral, the figure's stronger model, and LLaMA-2, the weaker: by right test answers.
 
-    Args:
-        scores: as `scores.by_task` returns.
-        models: those of the grid that read; of more than two, the strongest and the weakest. One alone is Mistral.
-        tasks: on which the answers are counted.
+    Of more than two models that read, they are the strongest and the weakest. One alone is Mistral.
     """
     counted = scores[scores["task"].isin(tasks)].drop_duplicates(["scored", "task"])
     right = counted.groupby("scored")["n_right"].sum().reindex(models, fill_value=0)
     ordered = right.sort_values(kind="stable", ascending=False).index
     return {"Mistral": ordered[0]} | ({"LLaMA-2": ordered[-1]} if len(ordered) > 1 else {})
-
-
-def contrasts(claims: list[Claim], cells: pd.DataFrame | pd.Series) -> pd.DataFrame:
-    """Every contrast of every claim.
-
-    Args:
-        cells: values by (method, model, trained_on) in the figure's names; one column, or one for each resample.
-
-    Returns:
-        The same columns by (claim, contrast); NaN where a cell is missing.
-    """
-    table = cells.to_frame("value") if isinstance(cells, pd.Series) else cells
-    values = {}
-    for claim in claims:
-        for name, weights in claim.contrasts.items():
-            places = pd.MultiIndex.from_tuples([tuple(place.split("/")) for place in weights])
-            values[claim.claim, name] = [*weights.values()] @ table.reindex(places).to_numpy(float)
-    index = pd.MultiIndex.from_tuples(values, names=["claim", "contrast"])
-    return pd.DataFrame([*values.values()], index=index, columns=table.columns)
 
 
 @cache
@@ -133,16 +99,7 @@ def margin() -> float:
 def evaluate(
     claims: list[Claim], rows: pd.DataFrame, models: list[str], tasks: list[dict]
 ) -> tuple[pd.DataFrame, dict[str, str]]:
-    """All contrasts by all sources, each with a verdict, and the models that stand for those of the figure.
-
-    Args:
-        rows: rows of any methods.
-        models: those of the grid that read.
-        tasks: the grid's tasks, dicts with name and role.
-
-    Returns:
-        (what `by_others` and `primary` return, in one table; what `roles` returns).
-    """
+    """All contrasts by all sources (`by_others`, `primary`), each with a verdict; and what `roles` returns."""
     by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows)
     measured, players = primary(claims, by_task, measure(rows, by_task, tasks, samples), samples, models, tasks)
     return pd.concat([by_others(claims), measured], ignore_index=True), players
@@ -152,30 +109,28 @@ def by_others(claims: list[Claim]) -> pd.DataFrame:
     """The contrasts in the figure's own numbers and in the released results, which come without intervals."""
     views = [("figure", "figure", figure())]
     views += [("released", reading, view) for reading, view in released().groupby("reading")]
+    asked = [(claim.claim, *contrast) for claim in claims for contrast in claim.contrasts.items()]
     parts = []
     for source, reading, view in views:
-        table = contrasts(claims, view.set_index(PLACE)["auroc"]).rename(columns={"value": "estimate"})
+        values, lines = view.set_index(PLACE)["auroc"], []
+        for claim, contrast, weights in asked:
+            places = pd.MultiIndex.from_tuples([tuple(place.split("/")) for place in weights])
+            lines.append((claim, contrast, [*weights.values()] @ values.reindex(places).to_numpy(float)))
+        table = pd.DataFrame(lines, columns=["claim", "contrast", "estimate"])
         table["says"] = np.select([table["estimate"].isna(), table["estimate"] > ZERO], [OPEN, HOLDS], FAILS)
         table["reason"] = np.where(table["estimate"].isna(), "a cell is missing", "")
-        parts.append(table.assign(source=source, reading=reading).reset_index())
+        parts.append(table.assign(source=source, reading=reading))
     return pd.concat(parts, ignore_index=True)
 
 
 def primary(
-    claims: list[Claim],
-    by_task: pd.DataFrame,
-    cells: pd.DataFrame,
-    samples: pd.DataFrame,
-    models: list[str],
+    claims: list[Claim], by_task: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, models: list[str],
     tasks: list[dict],
-) -> tuple[pd.DataFrame, dict[str, str]]:
+) -> tuple[pd.DataFrame, dict[str, str]]:  # fmt: skip
     """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings.
 
     All other comparisons are exploratory. With one model that reads, both readings are the same, and claims that
     compare it with another are left out.
-
-    Args:
-        by_task, cells, samples: as `scores.by_task`, `cells.measure` and `bootstrap.samples` return, of the same rows.
 
     Returns:
         (claim, contrast, source ("measured"), reading, cells (all names of each, in words); hypothesis, estimate and
@@ -193,11 +148,8 @@ def primary(
     for reading, claim in itertools.product(readings, tested):
         for name, weights in claim.contrasts.items():
             places = _in_cells(weights, reading, players)
-            terms = [
-                f"{weight:+g} {METHOD_TITLES[method]}, {named(*models)}"
-                for (method, *models), weight in places.items()
-                if method
-            ]
+            there = [(cell, weight) for cell, weight in places.items() if any(cell)]
+            terms = [f"{weight:+g} {METHOD_TITLES[method]}, {named(*names)}" for (method, *names), weight in there]
             lines.append({
                 "claim": claim.claim, "contrast": name, "source": "measured", "reading": reading,
                 "directed": bootstrap.written(places), "cells": "; ".join(terms),
@@ -207,17 +159,13 @@ def primary(
     table = pd.DataFrame(lines).join(values).join(bootstrap.interval(pd.DataFrame(resampled)))
     table["p"] = [bootstrap.p_value(line) for line in resampled]
     table["p_margin"] = [bootstrap.p_below(line, margin()) for line in resampled]
-    return _with_verdicts(_with_correction(table)), players
-
-
-def _with_correction(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with p-values corrected (Holm) for the family of all distinct hypotheses of both kinds."""
+    # Corrected for the family of all distinct hypotheses of both kinds.
     kinds = {"p": "hypothesis", "p_margin": "directed"}
     family = pd.concat([table.drop_duplicates(name).set_index(name)[p] for p, name in kinds.items()], keys=kinds)
     holm = bootstrap.holm(family)
     for p, name in kinds.items():
         table[f"{p}_holm"] = table[name].map(holm[p])
-    return table.drop(columns="directed")
+    return _with_verdicts(table.drop(columns="directed")), players
 
 
 def corrected(*of_run) -> pd.Series:
@@ -245,10 +193,7 @@ def _named(weights: dict[str, float]) -> set[str]:
 
 
 def _in_cells(weights: dict[str, float], reading: str, players: dict[str, str]) -> dict[tuple, float]:
-    """The weight of each cell, (method, reader, trained_on, scored), in a contrast of the figure's places.
-
-    One model may stand for both of the figure's. Nothing stands for a model that is not there.
-    """
+    """The weight of each cell in a contrast of the figure's places, for both of which one model may stand."""
     cells = Counter()
     for place, weight in weights.items() if _named(weights) <= players.keys() else ():
         method, model, column = place.split("/")
@@ -278,19 +223,17 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
     # The weights of the cells are in the table: nobody wants to hear them with every mark.
     drawn = table.drop(columns=["p", "p_margin", "n_rarer", "hypothesis", "cells"]).round(4)
     drawn = style.in_lines(drawn, claim=style.HEADING, contrast=style.LABEL)
-    drawn["by"] = drawn["source"].map({"figure": "the figure", "released": "released", "measured": "measured here"})
-    readings = [reading for reading in READINGS if reading in set(drawn["reading"])]
-    chosen = style.reading_switch(readings)
     sources = ["the figure", "released", "measured here"]
+    drawn["by"] = drawn["source"].map(dict(zip(SOURCES, sources)))
+    chosen = style.reading_switch([reading for reading in READINGS if reading in set(drawn["reading"])])
     colours = alt.Scale(domain=sources, range=[GREY, GREY, INK])
     colour = alt.Color("by:N", title=None, scale=colours, legend=alt.Legend(orient="top"))
     shapes = alt.Scale(domain=sources, range=["diamond", "triangle-up", "circle"])
     p_titles = _p_titles()
     titles = {"contrast": "Difference", "reason": "Because"} | p_titles
     tips = ("claim", "contrast", "by", "estimate", "low", "high", *p_titles, "says", "reason")
-    base = tipped(alt.Chart(), *tips, **titles).transform_filter(
-        "datum.reading === reading || datum.reading === 'figure'"
-    )
+    base = tipped(alt.Chart(), *tips, **titles)
+    base = base.transform_filter("datum.reading === reading || datum.reading === 'figure'")
     # One beneath the other: values of unlike sources are often equal.
     base = base.encode(
         y=alt.Y("contrast:N", title=None, sort=list(drawn["contrast"].unique()), axis=style.NAMES, scale=ROOM),
@@ -332,10 +275,7 @@ def verdicts_html(table: pd.DataFrame) -> str:
 
 def contrasts_html(table: pd.DataFrame) -> str:
     """The differences of `contrasts_chart` as an HTML table that folds away."""
-    by = [
-        source if reading == "figure" else f"{source}, {reading}"
-        for source, reading in zip(table["source"], table["reading"])
-    ]
+    by = (table["source"] + ", " + table["reading"]).str.removesuffix(", figure")
     p_titles = _p_titles()
     forms = {"estimate": partial(style.signed, digits=3)} | dict.fromkeys(p_titles, style.p_text)
     columns = {
@@ -349,19 +289,14 @@ def contrasts_html(table: pd.DataFrame) -> str:
 
 
 def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd.DataFrame) -> str:
-    """How many claims hold by each source, and which contradict the description's own numbers, as Markdown.
-
-    Args:
-        players: as `roles` returns.
-    """
+    """How many claims hold by each source, and which contradict the description's own numbers, as Markdown."""
     lines, measured = [], table[(table["source"] == "measured") & (table["cells"] != "")]
     for (source, reading), group in verdicts.groupby(["source", "reading"], sort=False):
         counts = group["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
         parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} inconclusive"
         lines.append(f"- {_source(source, reading)}: of {len(group)} claims, {parts}.")
     by_itself = verdicts[(verdicts["source"] == "figure") & (verdicts["verdict"] == FAILS)]
-    wrong = [f"“{claim}”" for claim in by_itself["claim"]]
-    paragraphs = ["\n".join(lines)]
+    wrong, paragraphs = [f"“{claim}”" for claim in by_itself["claim"]], ["\n".join(lines)]
     if wrong:
         what = f"{len(wrong)} of its claims: {'; '.join(wrong)}"
         paragraphs.append(f"The description contradicts the values that it lists itself in {what}.")
@@ -392,7 +327,7 @@ def claims_sentences(claims: list[Claim], table: pd.DataFrame, verdicts: pd.Data
         lines += [f"### {claim.claim}", "", f"> {claim.says}", ""]
         for line in verdicts[verdicts["claim"] == claim.claim].itertuples():
             at = (table["claim"] == claim.claim) & (table["source"] == line.source) & (table["reading"] == line.reading)
-            verdict = f"**{IS.get(line.verdict, '')}{line.verdict}**"
+            verdict = f"**is {OPEN}**" if line.verdict == OPEN else f"**{line.verdict}**"
             lines.append(f"- {_source(line.source, line.reading)}, it {verdict}:{_deciding(table[at], line.verdict)}")
         lines.append("")
     return "\n".join(lines)
@@ -403,10 +338,7 @@ def _source(source: str, reading: str) -> str:
 
 
 def _deciding(table: pd.DataFrame, verdict: str) -> str:
-    """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all.
-
-    More than one are a list in Markdown.
-    """
+    """The differences that a verdict rests on: those that failed or were inconclusive, or the smallest of all."""
     lines = table[table["says"] == verdict] if verdict != HOLDS else table.nsmallest(1, "estimate")
     lead = "the smallest difference is " if verdict == HOLDS and len(table) > 1 else ""
     texts, item = [_difference(line) for line in lines.itertuples()], "\n  - "

@@ -25,23 +25,19 @@ ONE_LABEL = f"{ALL_MODELS}, one answer to each question"
 
 
 def whose(table: pd.DataFrame) -> dict[str, str]:
-    """By scored model, that its answers are its own reader's, or which model reads them, since it reads none itself.
-
-    Args:
-        table: cells or rows that `cells.native_rows` has chosen.
-    """
+    """By scored model of what `cells.native_rows` has chosen, in words whose the reader of its answers is."""
     readers = table[table["reader"] != ""].groupby("scored")["reader"].first()
     by = {scored: readers.get(scored, scored) for scored in table["scored"].unique()}
     return {s: "on its own answers" if s == reader else f"with {reader} as its reader" for s, reader in by.items()}
 
 
+def with_reader(table: pd.DataFrame) -> pd.Series:
+    """The scored model of each line, and in words whose the reader of its answers is."""
+    return table["scored"] + " " + table["scored"].map(whose(table))
+
+
 def contest(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
     """The native cells of all methods on the first test set, and how each differs from the probe on the same answers.
-
-    Args:
-        rows: rows of any methods, controls among them.
-        models: those of the grid that read; the first reads the answers of the others.
-        tasks: the grid's tasks, dicts with name and role.
 
     Returns:
         The columns of `cells.measure` and difference (AUROC less that of the probe), difference_low, difference_high,
@@ -57,14 +53,10 @@ def learned_from(
 ) -> pd.DataFrame:
     """The estimators that score each model's answers with its own reader, by whose answers they were trained on.
 
-    Args:
-        rows, models, tasks: as `contest` takes them.
-        answers: for each model its graded answers, of which those to train questions are counted.
-
     Returns:
-        The columns that `contest` returns, AUROC alone, and label (whose answers these were) and training_answers. Of
-        each method the estimator that was trained on the scored model's own answers comes first, and the others are
-        compared with it.
+        The columns that `contest` returns, AUROC alone, and label (whose answers these were) and training_answers (how
+        many). Of each method the estimator that was trained on the scored model's own answers comes first, and the
+        others are compared with it.
     """
     than = {"probe": "probe", ONE_EACH: "probe", "lora_prompt": "lora_prompt"}
     asked = rows["method"].isin(than) & (rows["reader"] == own_reader(rows["scored"], models))
@@ -83,11 +75,7 @@ def _against_self_trained(
     rows: pd.DataFrame, shown: pd.DataFrame, models: list[str], tasks: list[dict], than: dict[str, str],
     only_auroc: bool = False,
 ) -> pd.DataFrame:  # fmt: skip
-    """What `contest` returns, of the cells of some of the rows.
-
-    Args:
-        than: for each method the one whose self-trained estimator its cells are compared with.
-    """
+    """What `contest` returns of some rows; `than` has the method whose self-trained estimator each is compared with."""
     label, members = first_test_set(tasks, rows)
     places = shown[scores.CELL].drop_duplicates()
     # With what the primary hypotheses are about.
@@ -105,7 +93,9 @@ def _against_self_trained(
     pairs = ({places[other]: 1.0, places[rival]: -1.0} for other, rival in rival_of.items())
     drawn = bootstrap.contrasts(pairs, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))
     lines, resampled = (pd.DataFrame(values).set_axis(others) for values in drawn)
-    for other in others[_has_less(cells.loc[others], cells.loc[rival_of])]:
+    fewer = cells.loc[others, ["n", "seeds"]].to_numpy() < cells.loc[rival_of, ["n", "seeds"]].to_numpy()
+    of_all = (cells.loc[others, "trained_on"] == ALL_MODELS).to_numpy()  # which may have fewer seeds
+    for other in others[fewer[:, 0] | (fewer[:, 1] & of_all)]:
         both = rows.set_index(scores.CELL).loc[[places[other], places[rival_of[other]]]].reset_index()
         lines.loc[other, ["estimate", "n_rarer"]], resampled.loc[other] = _on_shared(both, places[other], members)
     tested = bootstrap.tested(lines, resampled.to_numpy(), primary)
@@ -114,18 +104,10 @@ def _against_self_trained(
     return enough(cells).join(tested.rename(columns=names))
 
 
-def _has_less(cells: pd.DataFrame, rivals: pd.DataFrame) -> np.ndarray:
-    """Which cells rest on fewer answers than their rivals; one of all models also if it rests on fewer seeds."""
-    fewer = {name: cells[name].to_numpy() < rivals[name].to_numpy() for name in ("n", "seeds")}
-    return fewer["n"] | (fewer["seeds"] & (cells["trained_on"] == ALL_MODELS).to_numpy())
-
-
 def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list, np.ndarray]:
     """How a cell differs from another one, [AUROC, the fewer right or wrong answers], and resampled [times].
 
-    Args:
-        rows: of both; the cell has scored a part of the answers that the other one has, or was trained with a part of
-            its seeds.
+    The cell has scored a part of the answers that the other one has, or was trained with a part of its seeds.
     """
     its = rows[(rows[scores.CELL] == [*cell]).all(axis=1)]
     seeds = its if its["trained_on"].iloc[0] else rows  # what nobody trained has none
@@ -138,9 +120,6 @@ def _on_shared(rows: pd.DataFrame, cell: tuple, tasks: list[str]) -> tuple[list,
 def learning_curve(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) -> pd.DataFrame:
     """AUROC of the native probes against the number of training answers, on the first test set.
 
-    Args:
-        readers: see `cells.native_rows`.
-
     Returns:
         The columns of `cells.measure` and size, a number or "all".
     """
@@ -152,9 +131,6 @@ def learning_curve(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str]
 
 def layers(folder: str | Path, models: list[str], seeds: list[int]) -> pd.DataFrame:
     """What each layer reached on validation, at its best strength, for each model's probe on its own answers.
-
-    Args:
-        folder: the estimators of a run; what is not there yet is left out.
 
     Returns:
         scored, layer, depth (0 to 1), validation_auroc (mean over seeds), chosen (by any seed).
@@ -178,8 +154,7 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     columns = [*scores.CELL, "auroc", "low", "high", "ece", "brier", "against", "n_right"]
     drawn = table.dropna(subset="auroc").filter(columns).round(4)
     drawn["kind"], drawn["label"] = drawn["method"].map(family), drawn["method"].map(METHOD_TITLES)
-    drawn = drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn)))
-    drawn = style.in_lines(drawn, label=style.LABEL, panel=style.LABEL)
+    drawn = style.in_lines(drawn.assign(panel=with_reader(drawn)), label=style.LABEL, panel=style.LABEL)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
     legend = alt.Legend(orient="top", columns=2, labelLimit=240, labelExpr=style.LEGEND)
     base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
@@ -189,11 +164,8 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
     chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
     chart = chart.properties(width=380, height=style.row_step(drawn["label"])).facet(row=style.headed(drawn, "panel"))
-    described = (
-        f"AUROC of {len(order)} methods that score a model's own answers, with intervals; "
-        "all values are in the table beneath."
-    )
-    return style.finished(chart, "contest", described)
+    described = f"AUROC of {len(order)} methods that score a model's own answers, with intervals"
+    return style.finished(chart, "contest", f"{described}; all values are in the table beneath.")
 
 
 def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
@@ -240,10 +212,7 @@ def _sizes(table: pd.DataFrame) -> dict[str, str]:
 
 
 def baselines_html(table: pd.DataFrame) -> str:
-    """What `cells.baseline_table` returns as HTML: AUROC by method, reader and scored model; "" if it is empty.
-
-    Of the tables, one for each test set, all but the first fold away.
-    """
+    """What `cells.baseline_table` returns as HTML: AUROC by method, reader and scored model; "" if it is empty."""
     if table.empty:
         return ""
     drawn = with_labels(table, 0)
@@ -259,14 +228,14 @@ def baselines_html(table: pd.DataFrame) -> str:
 
 def contest_html(table: pd.DataFrame) -> str:
     """All metrics of the native cells as HTML, a table for each scored model; that with tasks pooled folds away."""
-    parts, of = [], whose(table)
-    for scored, cells in table.groupby("scored", sort=False):
+    parts = []
+    for model, cells in table.groupby(with_reader(table), sort=False):
         cells = cells.sort_values("auroc", ascending=False)
         names = {"Method": cells["method"].map(METHOD_TITLES)}
         shown = style.metric_columns(cells, names)
         shown.insert(2, "Difference from the probe", _less(cells))
         most = cells.loc[cells["n"].idxmax()]  # likelihood may have fewer
-        caption = f"{scored} {of[scored]}: {most['n_right']:,} right of {most['n']:,}. {style.BENEATH}"
+        caption = f"{model}: {most['n_right']:,} right of {most['n']:,}. {style.BENEATH}"
         parts.append(style.captioned(shown.to_html(index=False, escape=False, classes="metrics contest"), caption))
         parts.append(style.pooled_html(cells, names))
     return "\n".join(parts)
@@ -274,10 +243,8 @@ def contest_html(table: pd.DataFrame) -> str:
 
 def _less(cells: pd.DataFrame) -> list[str]:
     """Differences from the probe with their intervals, the p-values that the verdicts rest on, and the verdicts."""
-    differences = style.with_interval(
-        *(cells[name] for name in ("difference", "difference_low", "difference_high")), sign="+"
-    )
-    texts = []
+    names, texts = ("difference", "difference_low", "difference_high"), []
+    differences = style.with_interval(*(cells[name] for name in names), sign="+")
     for line, difference in zip(cells.itertuples(), differences):
         p = style.p_is(line.p) if pd.isna(line.p_holm) else f"{style.p_is(line.p_holm)} after Holm"
         verdict = "" if pd.isna(line.against) else line.against
@@ -287,8 +254,8 @@ def _less(cells: pd.DataFrame) -> list[str]:
 
 def learned_from_html(table: pd.DataFrame) -> str:
     """The estimators by whose answers they were trained on, as HTML, a table for each scored model."""
-    parts, of = [], whose(table)
-    for scored, cells in table.groupby("scored", sort=False) if len({*table["label"]}) > 1 else ():
+    parts = []
+    for model, cells in table.groupby(with_reader(table), sort=False) if len({*table["label"]}) > 1 else ():
         values = style.with_interval(cells["auroc"], cells["low"], cells["high"])
         shown = pd.DataFrame({
             "Method": cells["method"].map(METHOD_TITLES), "Trained on": cells["label"],
@@ -296,7 +263,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
             "AUROC, 95 % interval": [value or f"— ({why})" for value, why in zip(values, cells["reason"])],
             "Difference from self-trained": _less(cells),
         })  # fmt: skip
-        caption = f"{scored} {of[scored]}: {cells['n_right'].iloc[0]:,} right of {cells['n'].iloc[0]:,}"
+        caption = f"{model}: {cells['n_right'].iloc[0]:,} right of {cells['n'].iloc[0]:,}"
         parts.append(style.captioned(shown.to_html(index=False, classes="learned"), caption))
     return "\n".join(parts)
 

@@ -24,11 +24,6 @@ COLUMNS = "test_set kind reading what hypothesis estimate low high p p_holm n_ra
 def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.DataFrame:
     """All differences of a grid, each once, with intervals from the same resamples as the cells'.
 
-    Args:
-        rows: rows of any methods; those of the probe and of LoRA + Prompt count.
-        models: those of the grid that read.
-        tasks: the grid's tasks, dicts with name and role.
-
     Returns:
         test_set, kind, reading ("A", "B", "A and B" or, in neither, ""), what, what `bootstrap.contrasts` returns
         (estimate is of AUROC), and low, high, p, p_holm (of `claims.primary`, missing where a difference is
@@ -75,9 +70,8 @@ def _asked(cells: pd.DataFrame):
             rival = by_place.get(("lora_prompt", model, trained_on))
             if method == "probe" and rival:
                 yield METHOD, reading, named(*cell[1:]), cell, [rival]
-            crossed = [
-                other for (*row, column), other in by_place.items() if row == [method, model] and column != model
-            ]
+            others = by_place.items()
+            crossed = [other for (*row, column), other in others if row == [method, model] and column != model]
             if model == trained_on and crossed:
                 yield NATIVE, reading, f"{METHOD_TITLES[method]}, scored on {model}", cell, crossed
     native = cells[cells["trained_on"] == cells["scored"]]
@@ -104,10 +98,7 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     drawn = table.drop(columns=["n_rarer", "unsettled", "hypothesis"]).round(4)
     drawn = style.in_lines(drawn, kind=style.HEADING, what=style.LABEL)
     readings = [reading for reading in READINGS if drawn["reading"].str.contains(reading).any()]
-    switches = [
-        style.reading_switch(readings),
-        style.switch("test_set", list(drawn["test_set"].unique()), {}, "Test questions: "),
-    ]
+    questions = style.switch("test_set", list(drawn["test_set"].unique()), {}, "Test questions: ")
     shown = "(indexof(datum.reading, reading) >= 0 || datum.reading === '') && datum.test_set === test_set"
     verdict = {"title": None, "legend": alt.Legend(orient="top", columns=2)}
     verdicts = [ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, *{RELEASED} & {*drawn["says"]}]
@@ -125,12 +116,12 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), "Difference of AUROC", scale)
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1)
     points = points.encode(x="estimate:Q", shape=alt.Shape("says:N", scale=shapes, **verdict))
-    chart = alt.layer(style.rule_at(0), bars, points, data=drawn).properties(
-        width=340, height=style.row_step(drawn["what"])
-    )
+    chart = alt.layer(style.rule_at(0), bars, points, data=drawn)
+    chart = chart.properties(width=340, height=style.row_step(drawn["what"]))
     # What is not shown is left out before it is put into panels, or their axes would have rows for it.
     chart = chart.facet(row=style.headed(drawn, "kind"), spacing=18).transform_filter(shown)
-    chart = chart.resolve_scale(y="independent").add_params(*switches, alt.param(name="domains", value=domains))
+    ends = alt.param(name="domains", value=domains)
+    chart = chart.resolve_scale(y="independent").add_params(style.reading_switch(readings), questions, ends)
     significant = drawn["says"].isin([ABOVE, BELOW]).sum()
     described = (
         f"{len(drawn)} differences of AUROC between cells, with intervals; {significant} are significant; "
@@ -155,9 +146,9 @@ def differences_html(table: pd.DataFrame) -> str:
         "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict",
     }  # fmt: skip
     forms = {"estimate": partial(style.signed, digits=3), "p": style.p_text, "p_holm": style.p_text}
-    by_test_set = table.assign(interval=style.interval_column(table)).groupby("test_set", sort=False)
-    parts = [style.captioned(style.columns_html(group, columns, **forms), test_set) for test_set, group in by_test_set]
-    return style.folded("The same numbers as tables", "\n".join(parts))
+    shown = table.assign(interval=style.interval_column(table))
+    html = style.tables_html(shown, table["test_set"], lambda lines: style.columns_html(lines, columns, **forms))
+    return style.folded("The same numbers as tables", html)
 
 
 def differences_sentences(table: pd.DataFrame) -> str:

@@ -22,13 +22,7 @@ HOLLOW = {IMPROVING: f"that was {IMPROVING} when its training ended", RELEASED: 
 def baseline_of(cell: tuple, baseline: str, measured: pd.DataFrame) -> tuple | None:
     """The training-free cell that scores the answers of a trained one, read by no model or by the scored one.
 
-    Args:
-        cell: method, reader, trained_on and scored.
-        baseline: the training-free method.
-        measured: as `cells.measure` returns for one test set, by cell.
-
-    Returns:
-        None unless both have a value, on equally many answers.
+    None unless both have a value in `measured`, the cells of one test set by `CELL`, on equally many answers.
     """
     plain = next((one for one in ((baseline, of, "", cell[3]) for of in ("", cell[3])) if one in measured.index), None)
     if plain is None or cell not in measured.index:
@@ -42,14 +36,8 @@ def of_cells(
 ) -> pd.DataFrame:
     """AUROC of each cell of reading A less that of the training-free baseline, in-distribution and on shift questions.
 
-    All of these are exploratory: the tests are of their means, in `landing.comparisons`.
-
-    Args:
-        cells, samples: as `cells.measure` and `bootstrap.samples` return, of the same rows.
-        tasks: the grid's tasks, dicts with name and role.
-        models, readers: of the grid, all and those that read. Where that is more than `MOST_FOR_ALL` each, only the
-            cells are kept in which a model scores its own answers.
-        baseline: as `landing.best_untrained` returns.
+    All of these are exploratory: the tests are of their means, in `landing.comparisons`. Of more than `MOST_FOR_ALL`
+    models and readers each, only the cells are kept in which a model scores its own answers.
 
     Returns:
         test_set, reader, trained_on, scored and method, no place left out, and what `bootstrap.tested` returns, missing
@@ -74,16 +62,15 @@ def of_cells(
 def gains_chart(table: pd.DataFrame, baseline: str) -> alt.HConcatChart | None:
     """The differences with their intervals, a panel for each test set and two lines for each cell; None without any.
 
-    Args:
-        table: as `of_cells` returns; what no verdict rests on is hollow.
-        baseline: as for it.
+    What no verdict rests on is hollow.
     """
     there = table.dropna(subset="estimate")
     if there.empty:
         return None
     columns = [*CELL, "test_set", "estimate", "low", "high", "says"]
     drawn = there[columns].round(4).assign(hollow=no_verdict(there) != "", title=there["method"].map(METHOD_TITLES))
-    drawn["label"] = _labels(drawn)
+    scored = drawn["scored"].mask(drawn["reader"] == drawn["scored"], "its own answers")
+    drawn["label"] = drawn["reader"] + "\nscored on " + scored
     scale = alt.Scale(domain=[min(0, *drawn["low"]), max(0, *drawn["high"])], nice=True)
     panels = [_panel(label, drawn, scale) for label in SETS if label in set(drawn["test_set"])]
     described = (
@@ -95,44 +82,26 @@ def gains_chart(table: pd.DataFrame, baseline: str) -> alt.HConcatChart | None:
     return style.finished(chart, "gains", described)
 
 
-def _labels(table: pd.DataFrame) -> list[str]:
-    """Who reads and was trained, and whose answers are scored, in two lines."""
-    own = table["reader"] == table["scored"]
-    scored = table["scored"].mask(own, "its own answers")
-    return [f"{reader}\nscored on {whose}" for reader, whose in zip(table["reader"], scored)]
-
-
 def _panel(test_set: str, drawn: pd.DataFrame, scale: alt.Scale) -> alt.LayerChart:
-    names, methods = list(drawn["label"].unique()), {METHOD_TITLES[m]: style.hue(m) for m in COMPARED}
-    methods = {title: hue for title, hue in methods.items() if title in set(drawn["title"])}
-    hues = alt.Scale(domain=list(methods), range=list(methods.values()))
+    names, methods = list(drawn["label"].unique()), style.method_hues(drawn["method"])
+    hues = style.scale(methods)
     titles = {"title": "Method", "trained_on": "Trained on", "estimate": "Difference of AUROC"}
-    base = style.tipped(
-        alt.Chart(), "title", *CELL[1:], "test_set", "estimate", "low", "high", "says", **titles
-    ).transform_filter(f"datum.test_set === '{test_set}'")
+    tips = ["title", *CELL[1:], "test_set", "estimate", "low", "high", "says"]
+    base = style.tipped(alt.Chart(), *tips, **titles).transform_filter(f"datum.test_set === '{test_set}'")
     base = base.encode(
         # Both panels have the same rows, and room for labels on a phone, where one stands above the other.
         y=alt.Y("label:N", title=None, scale=alt.Scale(domain=names), axis=alt.Axis(labelLimit=150, **style.IN_LINES)),
         yOffset=alt.YOffset("title:N", sort=list(methods), scale=alt.Scale(domain=list(methods), paddingOuter=0.4)),
         color=alt.Color("title:N", title=None, scale=hues, legend=alt.Legend(orient="top")),
     )
-    points = base.mark_point(filled=True, size=55, strokeWidth=1.5, opacity=1).encode(
-        x="estimate:Q",
-        stroke=alt.Stroke("title:N", scale=hues, legend=None),
-        fillOpacity=alt.when("datum.hollow").then(alt.value(0)).otherwise(alt.value(1)),
-    )
+    points = style.hollow_points(base, 55, "title:N", hues).encode(x="estimate:Q")
     layers = alt.layer(style.rule_at(0), style.interval_bars(base, "Difference of AUROC", scale), points)
     title = alt.TitleParams(test_set.capitalize(), anchor="start")
     return layers.properties(width=180, height=alt.Step(36, **{"for": "position"}), title=title)
 
 
 def caption_html(table: pd.DataFrame, baseline: str) -> str:
-    """The caption of `gains_chart`; "" without one.
-
-    Args:
-        table: as `of_cells` returns.
-        baseline: as for it.
-    """
+    """The caption of `gains_chart`; "" without one."""
     there = table.dropna(subset="estimate")
     if there.empty:
         return ""
@@ -151,12 +120,7 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
 
 
 def gains_html(table: pd.DataFrame, baseline: str) -> str:
-    """The numbers of `gains_chart` as an HTML table that folds away; "" without them.
-
-    Args:
-        table: as `of_cells` returns.
-        baseline: as for it.
-    """
+    """The numbers of `gains_chart` as an HTML table that folds away; "" without them."""
     if table["estimate"].isna().all():
         return ""
     values = style.with_interval(table["estimate"], table["low"], table["high"], "+")

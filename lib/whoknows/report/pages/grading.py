@@ -33,14 +33,10 @@ IN_THE_RUN = GRADINGS | {
 
 
 def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
-    """Every answer's grades.
-
-    Questions of another kind than open ones have one way to be graded. The judge reads test answers alone; the others
-    keep the run's grade.
+    """Every answer's grades; questions of another kind than open ones have one way to be graded.
 
     Args:
-        answers: for each scored model, the file of its answers; what is not there yet is left out.
-        judged: folder of the judge's verdicts, if the grid has a judge.
+        judged: folder of the judge's verdicts, which are on test answers alone; the others keep the run's grade.
 
     Returns:
         scored, question_id, task, split and columns of bool: each grading, of which judge is missing where it has no
@@ -50,13 +46,13 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
     Raises:
         WhoknowsError: none of the files is there.
     """
-    paths = {scored: Path(path) for scored, path in answers.items() if Path(path).exists()}
-    if not paths:
-        raise WhoknowsError(f"grading: none of {', '.join(answers.values())} is there: run the answer stage first")
     parts = []
-    for scored, path in paths.items():
-        verdicts = Path(judged, f"{scored}.parquet") if judged else None
-        parts.append(_grades(files.read_parquet(path), verdicts).assign(scored=scored))
+    for scored, path in zip(answers, map(Path, answers.values())):
+        if path.exists():
+            verdicts = Path(judged, f"{scored}.parquet") if judged else None
+            parts.append(_grades(files.read_parquet(path), verdicts).assign(scored=scored))
+    if not parts:
+        raise WhoknowsError(f"grading: none of {', '.join(answers.values())} is there: run the answer stage first")
     return pd.concat(parts, ignore_index=True)
 
 
@@ -65,17 +61,16 @@ def _grades(frame: pd.DataFrame, verdicts: Path | None) -> pd.DataFrame:
     how = [IN_THE_RUN[named(kind).split(" ")[0]] for kind in frame["kind"]]
     table = frame[["question_id", "task", "split"]].assign(contains=frame["correct"], in_the_run=how)
     is_open = (frame["kind"] == "open").to_numpy()
-    texts = [*zip(frame["answer"], frame["question"], frame["gold"])]
-    names = [(answer, accepted(gold, question)) for answer, question, gold in texts]
-    exact = [any(same(answer, name) for name in accepted_names) for answer, accepted_names in names]
-    f1 = [token_f1(answer, accepted_names) >= ENOUGH_SHARED for answer, accepted_names in names]
-    for name, values in {"exact": exact, "f1": f1}.items():
-        table[name] = np.where(is_open, values, frame["correct"])
-    inside = [
-        [name for name in map(words, gold) if name and holds(asked_in(question), name)] for _, question, gold in texts
-    ]
-    echoed = [any(holds(words(text[0]), name) for name in names) for text, names in zip(texts, inside)]
-    table["held"] = is_open & np.array([*map(bool, inside)])
+    exact, f1, held, echoed = [], [], [], []
+    for answer, question, gold in zip(frame["answer"], frame["question"], frame["gold"]):
+        names = accepted(gold, question)
+        exact.append(any(same(answer, name) for name in names))
+        f1.append(token_f1(answer, names) >= ENOUGH_SHARED)
+        inside = [name for name in map(words, gold) if name and holds(asked_in(question), name)]
+        held.append(bool(inside))
+        echoed.append(any(holds(words(answer), name) for name in inside))
+    table["exact"], table["f1"] = (np.where(is_open, values, frame["correct"]) for values in (exact, f1))
+    table["held"] = is_open & np.array(held)
     table["echo"] = is_open & ~frame["correct"] & np.array(echoed)
     if verdicts and verdicts.exists():
         right = files.read_parquet(verdicts).set_index("question_id")["right"]
@@ -88,10 +83,6 @@ def agreement(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
     """For each scored model and test set: answers, right ones under each grading, and the share on which all agree.
 
     Answers without the judge's verdict are left out.
-
-    Args:
-        table: as `grades` returns.
-        tasks: the grid's tasks, dicts with name and role.
     """
     names = [name for name in GRADINGS if name in table]
     test, lines = table[table["split"] == "test"].dropna(subset=names), []
@@ -109,11 +100,6 @@ def heatmaps_under(
     """The heatmaps' table, once for each grading of the test answers, with its description in the column grading.
 
     Answers that a grading does not have are left out of its cells.
-
-    Args:
-        rows: rows of any methods.
-        table: as `grades` returns.
-        models, tasks, readers: see `cells.heatmap_table`.
     """
     parts, place = [], pd.MultiIndex.from_frame(rows[["scored", "question_id"]])
     by_answer = table.set_index(["scored", "question_id"])
@@ -167,10 +153,8 @@ def run_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
         f"the answers to {', '.join(f'`{task}`' for task in group.unique())} by {how}"
         for how, group in of.groupby(test["in_the_run"], sort=False)
     ]
-    others = ""
-    if len(graded) > 1 or OPEN not in {*test["in_the_run"]}:
-        others = f" Only those graded by {OPEN} are graded in other ways here; all others keep the run's grades."
-    return f" The run has graded {'; '.join(graded)}.{others}"
+    others = f" Only those graded by {OPEN} are graded in other ways here; all others keep the run's grades."
+    return f" The run has graded {'; '.join(graded)}.{others if {*test['in_the_run']} != {OPEN} else ''}"
 
 
 def judged_sentences(table: pd.DataFrame) -> str:

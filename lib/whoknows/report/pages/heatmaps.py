@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from dataclasses import replace
 
 import altair as alt
 import numpy as np
@@ -42,16 +43,12 @@ def heatmaps_chart(
     """Two heatmaps side by side, with switches for what the table holds more than one of, and one colour bar.
 
     Args:
-        table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing), reason; and n_right
-            or note for the small last line; unsettled where it is known; grading where there is more than one.
-            As `cells.heatmap_table` and `published` return.
-        models: the models on both axes, in order.
-        name: file name of the chart when saved.
+        table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing) and reason; n_right or
+            note for the small last line; unsettled where it is known; grading where there is more than one.
+        models: on both axes, in order.
+        name: of the file of a chart that is saved.
         links: whether a click on a cell opens the page of its estimator, which lies in run/.
-        untrained: as `untrained` returns, for a last panel of one column; None for no such panel.
-
-    Returns:
-        A chart whose colours mean the same in all panels.
+        untrained: as `untrained` returns, for a last panel of one column.
     """
     shown = [metric for metric in METRICS if metric in table and (metric == "auroc" or table[metric].notna().any())]
     pages = [page_of(line) if links else "" for line in table.itertuples()]
@@ -74,20 +71,14 @@ def heatmaps_chart(
     panels = [_panel(drawn, shown, side, sides, models, order) for side in sides]
     chart = alt.hconcat(*panels, spacing=12, data=drawn, title=_title(drawn, shown)).resolve_scale(color="independent")
     chart = chart.add_params(*_switches(table, shown, methods), *parameters)
-    fitted = alt.AutoSizeParams(resize=True)
-    return style.finished(chart, name, described(table), autosize=fitted)
+    return style.finished(chart, name, described(table), autosize=alt.AutoSizeParams(resize=True))
 
 
 def untrained(table: pd.DataFrame, cells: pd.DataFrame, method: str) -> pd.DataFrame:
     """A training-free method in the rows of the heatmaps: the value that a row's estimators have to beat.
 
-    Args:
-        table: as `cells.heatmap_table` returns.
-        cells: as `cells.enough` returns, of the same rows.
-        method: one that is read by no model, or by the one that is scored.
-
     Returns:
-        The columns of `table` with `NOTHING` as trained_on, a line for each reading, test set and row.
+        The columns of `table` with `NOTHING` as trained_on: a line for each reading, test set and row.
     """
     plain = native_rows(cells[cells["method"] == method])
     rows = table[["reading", "test_set", "model", "scored"]].drop_duplicates(["reading", "test_set", "model"])
@@ -103,15 +94,14 @@ def page_of(line) -> str:
 
 
 def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The table with what each cell says.
+    """The table of `heatmaps_chart` with what each cell says.
 
     Args:
-        table: as for `heatmaps_chart`.
         size: number of models on an axis; small cells get short notes.
 
     Returns:
-        The table and value (AUROC in words), mark (of an estimator that was still improving), interval_… (by metric),
-        note (the last line), and what a tooltip says besides.
+        Also value (AUROC in words), mark (of an estimator that was still improving), interval_… (by metric), note (the
+        last line), and what a tooltip says besides.
     """
     drawn = table.copy()  # a value that is rounded here would be rounded again where it is shown
     measured = table["auroc"].notna()
@@ -158,12 +148,10 @@ def described(table: pd.DataFrame) -> str:
     return " ".join(sentences)
 
 
-def _measure(metric: str) -> Measure:
-    return MEASURES[metric.removeprefix(POOLED)]
-
-
-def _title_of(metric: str) -> str:
-    return _measure(metric).title + (", tasks pooled" if metric.startswith(POOLED) else "")
+def measure_of(metric: str) -> Measure:
+    """One of `METRICS`, pooled over tasks or not, and what pages call it."""
+    measure = MEASURES[metric.removeprefix(POOLED)]
+    return replace(measure, title=f"{measure.title}, tasks pooled") if metric.startswith(POOLED) else measure
 
 
 def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> list[alt.Parameter]:
@@ -171,23 +159,18 @@ def _switches(drawn: pd.DataFrame, metrics: list[str], methods: list[str]) -> li
     pairs = pairs or {methods[0]: ""}
     labels = {
         "reading": {reading: title[0] for reading, title in style.PANELS.items()},
-        "metric": {metric: _title_of(metric) for metric in metrics},
+        "metric": {metric: measure_of(metric).title for metric in metrics},
         "pair": pairs,
     }
     values = {name: list(drawn[name].unique()) for name in ("reading", "grading", "test_set")}
     values |= {name: list(labels[name]) for name in ("metric", "pair")}
-    usual = {"pair": "probe lora_prompt" if "probe lora_prompt" in pairs else None}
-    return [
-        style.switch(name, values[name], labels.get(name, {}), title, usual.get(name))
-        for name, title in SWITCHES.items()
-    ]
+    usual = {"pair": "probe lora_prompt"} if "probe lora_prompt" in pairs else {}
+    titles = SWITCHES.items()
+    return [style.switch(name, values[name], labels.get(name, {}), title, usual.get(name)) for name, title in titles]
 
 
 def _domains(table: pd.DataFrame, metrics: list[str]) -> dict[str, dict]:
-    """Ends of the colour bar, (low, high), by metric, test set, reading and method.
-
-    Each has its own: a few cells on few answers, or cells that are not shown, would leave all others the same colour.
-    """
+    """Ends of the colour bar, (low, high), by metric, test set, reading and method."""
     domains = {metric: {} for metric in metrics}
     for metric, ((test_set, reading), cells) in itertools.product(metrics, table.groupby(["test_set", "reading"])):
         chance = 0.5 if metric.endswith("auroc") else None
@@ -207,8 +190,9 @@ def _title(drawn: pd.DataFrame, metrics: list[str]) -> alt.TitleParams:
     readings = json.dumps({reading: _words(drawn, reading) for reading in drawn["reading"].unique()})
     names, bare = {}, ", without intervals" if "interval_auroc" in drawn else ""
     for metric in metrics:
-        direction = "" if _measure(metric).is_high_better else ", less is better"
-        names[metric] = _title_of(metric) + direction + ("" if f"interval_{metric}" in drawn else bare)
+        measure = measure_of(metric)
+        direction = "" if measure.is_high_better else ", less is better"
+        names[metric] = measure.title + direction + ("" if f"interval_{metric}" in drawn else bare)
     first = f"{json.dumps(names)}[metric] + ' · ' + {readings}[reading][0]"
     text = alt.expr(f"[{first}, {readings}[reading][1], {readings}[reading][2] || '']")
     return alt.TitleParams(text=text, anchor="start", offset=10, fontWeight="normal", fontSize=FONT)
@@ -221,7 +205,7 @@ def _panel(
     angle = 0 if max(map(len, models)) * 7 < size else -40
     domains = "domains[metric][test_set][reading]"
     ends = [f"{of}({', '.join(f'{domains}[{one}][{end}]' for one in sides)})" for end, of in enumerate(("min", "max"))]
-    better = json.dumps({metric: _measure(metric).is_high_better for metric in METRICS})
+    better = json.dumps({metric: measure_of(metric).is_high_better for metric in METRICS})
     reverse = alt.expr(f"!{better}[metric]")
     scale = alt.Scale(domain=[*map(alt.expr, ends)], range=RAMP, interpolate="rgb", clamp=True, reverse=reverse)
     length = min(size * len(models), 240)
@@ -259,7 +243,7 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
     """A panel's cells under the switches as they stand: their value, an ink that is readable on it, and the tooltip."""
     place = f"(datum.shown - {ends[0]}) / ({ends[1]} - {ends[0]})"
     light = f"({better}[metric] ? {place} : 1 - {place}) > {black_from():.3f}"
-    names = json.dumps({metric: _title_of(metric) for metric in metrics})
+    names = json.dumps({metric: measure_of(metric).title for metric in metrics})
     columns = [name for name in TIP if name in drawn or name == "between"]
     titles = {TIP[name]: name for name in columns if name != "model" or "scored" not in drawn}
     # What a cell does not have is left out of its tooltip.
@@ -290,12 +274,7 @@ def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
 def heatmaps_html(
     table: pd.DataFrame, models: list[str], links: bool = False, untrained: pd.DataFrame | None = None
 ) -> str:
-    """AUROC of the heatmaps as HTML tables that fold away, one per test set, reading and method.
-
-    Args:
-        links: whether each measured value leads to the page of its estimator.
-        untrained: as `untrained` returns, for a last table of each test set and reading; None for no such tables.
-    """
+    """AUROC of `heatmaps_chart` as HTML tables that fold away, one per test set, reading and method."""
     has_more = untrained is not None and not untrained.empty
     parts, both = [], pd.concat([table, untrained], ignore_index=True) if has_more else table
     for (test_set, reading), panels in both.groupby(["test_set", "reading"], sort=False):
@@ -308,8 +287,7 @@ def heatmaps_html(
 def _grid(cells: pd.DataFrame, columns: list[str], links: bool) -> pd.DataFrame:
     """What the cells of one heatmap say, by model and what was trained on."""
     drawn = with_labels(cells, 0)
-    texts = style.values_text(drawn)
-    says = [_linked(*cell) if links else cell[0] for cell in zip(texts, drawn.itertuples())]
+    says = [_linked(*cell) if links else cell[0] for cell in zip(style.values_text(drawn), drawn.itertuples())]
     drawn = drawn.assign(says=says, model=drawn["model"].str.replace("\n", ", "))
     grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique()]
     grid = grid[[column for column in columns if column in grid]]
@@ -324,13 +302,8 @@ def _linked(text: str, line) -> str:
 def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = False) -> str:
     """What the first picture shows (reading A, the first test set), and how sure it is, as Markdown.
 
-    Cells that were still improving when training ended, and those of released adapters, are in none of these
-    sentences; a further one counts them.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-        primary: as `claims.corrected` returns.
-        links: whether the values of cells lead to the pages of their estimators, which marks the cells.
+    Of cells that no verdict rests on, a sentence of their own says how many there are. With `links`, values lead to the
+    pages of their estimators.
     """
     shown = first_heatmap(table)
     measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
@@ -346,11 +319,7 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
 
 
 def settled_cells(table: pd.DataFrame) -> pd.DataFrame:
-    """The cells of the first picture that a verdict may rest on: those that have a value and had reached their plateau.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-    """
+    """The cells of the first picture that a verdict may rest on: those with a value, at their plateau."""
     measured = first_heatmap(table).query("method != 'probe_mlp'").dropna(subset="auroc")
     return measured[no_verdict(measured) == ""]
 
@@ -390,12 +359,11 @@ def _unfinished(measured: pd.DataFrame) -> str:
 
 
 def _how_well(shown: pd.DataFrame, measured: pd.DataFrame, links: bool) -> str:
-    methods = [method for method in COMPARED if method in set(shown["method"])]
-    ranges = " and ".join(_range(METHOD_TITLES[method], shown[shown["method"] == method], links) for method in methods)
+    groups = [(method, shown[shown["method"] == method]) for method in COMPARED]
+    ranges = " and ".join(_range(METHOD_TITLES[method], cells, links) for method, cells in groups if len(cells))
     above = above_chance(measured)
     lead = f"Better than chance in {above} of {len(measured)} cells"
-    lead = lead if above else "Nowhere significantly better than chance"
-    return f"**{lead}**: {ranges}."
+    return f"**{lead if above else 'Nowhere significantly better than chance'}**: {ranges}."
 
 
 def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> list[str]:
@@ -438,28 +406,19 @@ SIZED = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE
 
 
 def facts_of(estimators: str, models: list[str]) -> dict[str, list[str]]:
-    """What the cards of a run say of each model: its parameters and tuning, by its names, and its weights.
-
-    Args:
-        estimators: folder with the cards; "—" stands for what none of them says.
-        models: those that read.
-    """
+    """What the cards of a run say of each model, "—" for nothing: parameters and tuning, by its names, and weights."""
     cards = [card for card in plateau.cards(estimators).values() if "source" in card]
     of = [[card for card in cards if card["reader"] == model] for model in models]
     named = {"Parameters": sized, "Instruction-tuned": tuned}
     facts = {title: [_span(says(card["source"]) for card in read) for read in of] for title, says in named.items()}
-    return facts | {"Weights": [_span(_weights(card) for card in read) for read in of]}
+    return facts | {"Weights": [_span(map(_weights, read)) for read in of]}
 
 
 def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFrame:
-    """A line for each model, of how its estimators were trained.
+    """A line for each model, of how its estimators were trained; "—" stands for what no card says.
 
-    The line has the layers that its probes read, how many of its validation answers are right (on which layer and
-    strength of its probes were chosen), and the steps of its LoRA + Prompt.
-
-    Args:
-        rows: of the probe; those of the split "validation" count.
-        estimators: folder with the cards of a run; "—" stands for what none of them says.
+    It has the layers that its probes read, how many of its validation answers are right (on which layer and strength of
+    its probes were chosen), and the steps of its LoRA + Prompt.
     """
     every, lines = plateau.cards(estimators).values(), []
     cards = [card for card in every if "source" in card and card["trained_on"] != ALL_MODELS]  # which is an ablation

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES, TRAINED
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
@@ -30,11 +29,6 @@ def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) ->
     """The training-free method with the highest AUROC on validation, the mean over the models that read; "" if none.
 
     Without validation answers that can tell, it is the answer likelihood. No test answer takes part in the choice.
-
-    Args:
-        rows: rows of any methods.
-        readers: the models that read.
-        tasks: the grid's tasks, dicts with name and role.
     """
     plain = native_rows(rows[~rows["method"].isin([*TRAINED]) & rows["scored"].isin(readers)])
     if plain.empty:
@@ -48,26 +42,14 @@ def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) ->
 
 
 def comparisons(
-    by_task: pd.DataFrame,
-    cells: pd.DataFrame,
-    samples: pd.DataFrame,
-    primary: pd.Series,
-    readers: list[str],
-    tasks: list[dict],
-    baseline: str,
-) -> pd.DataFrame:
+    by_task: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, primary: pd.Series, readers: list[str],
+    tasks: list[dict], baseline: str,
+) -> pd.DataFrame:  # fmt: skip
     """The differences that the answer rests on, on the first test set, and what training adds on the shift questions.
 
     Whether training helps is a family of its own: for each method, the mean over the models that read of their own
     estimator less the training-free method, corrected for each other (Holm). The others are primary hypotheses, but for
     the shift questions, which are exploratory.
-
-    Args:
-        by_task, cells, samples, primary: as `scores.by_task`, `cells.measure`, `bootstrap.samples` and
-            `claims.corrected` return, of the same rows.
-        readers: the models that read.
-        tasks: the grid's tasks, dicts with name and role.
-        baseline: as `best_untrained` returns.
 
     Returns:
         kind, method (of `TRAINING` and `SHIFT`, else ""), count (of models, or of cells that a mean is over), what
@@ -108,11 +90,7 @@ def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
 
 
 def _primary(players: dict[str, str], known: set[tuple]):
-    """The same for the two means of reading A that are primary hypotheses, over the models that stand for the figure's.
-
-    Args:
-        known: the cells that have a value.
-    """
+    """The same for the two means of reading A that are primary hypotheses, if all their cells are `known`."""
     models = [*players.values()]
     places = [(column, column, row) for row, column in itertools.product(models, models)]
     signs = {"probe": 1 / len(places), "lora_prompt": -1 / len(places)}
@@ -131,9 +109,6 @@ def chance(table: pd.DataFrame) -> str:
     """Whether estimators are better than chance, as a sentence that answers the page's title; "" if nothing says so.
 
     Cells that were still improving, and those of released adapters, do not count.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
     """
     settled = settled_cells(table)
     above = above_chance(settled)
@@ -143,24 +118,16 @@ def chance(table: pd.DataFrame) -> str:
 
 
 def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
-    """The answer in a few short sentences, and the differences that it rests on, as Markdown.
+    """The answer in a few short sentences, after a `lead` such as `chance`, and the differences (`comparisons`) that it
+    rests on, as Markdown.
 
-    A part is only as strong as its test: nothing is concluded from cells that were still improving, or of adapters
-    that others released.
-
-    Args:
-        table: as `comparisons` returns.
-        baseline: as `best_untrained` returns.
-        lead: as `chance` returns; stands before it.
+    Nothing is concluded from cells that were still improving, or of adapters that others released.
     """
     says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
     parts = _helps(says[TRAINING], baseline) if TRAINING in says else []
-    both = " and ".join(NAMED.values())
+    are_named = all(name in "".join(parts) for name in NAMED.values())
     named = {
-        METHOD: (
-            *NAMED.values(),
-            "the two methods" if all(name in "".join(parts) for name in NAMED.values()) else both,
-        ),
+        METHOD: (*NAMED.values(), "the two methods" if are_named else " and ".join(NAMED.values())),
         SELF: ("self-trained estimators", "cross-trained ones", "self- and cross-trained estimators"),
     }
     parts += [_stands(says[kind].iloc[0], *names) for kind, names in named.items() if kind in says]
@@ -209,7 +176,6 @@ def _are(methods) -> str:
 
 
 def _stands(verdict: str, one: str, other: str, both: str) -> str:
-    """How two things compare, as such a sentence."""
     are = "is" if one.startswith("the ") else "are"
     return {
         ABOVE: f"{one} {are} better than {other}",
@@ -223,10 +189,7 @@ def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
     for kind, group in table.groupby("kind", sort=False):
         over = "models" if kind in (TRAINING, SHIFT) else "cells of Figure 1"
         more = {TRAINING: f", against {style.inside(baseline)}", SHIFT: ", of other tasks"}.get(kind, "")
-        values = [
-            f"{METHOD_TITLES[line.method] + ' ' if line.method else ''}{_difference(line)}"
-            for line in group.itertuples()
-        ]
+        values = [f"{METHOD_TITLES.get(line.method, '')} {_difference(line)}".lstrip() for line in group.itertuples()]
         mean = f", mean over {group['count'].max()} {over}" if group["count"].max() > 1 else ""
         lines.append(f"- **{kind}**{more}{mean}: {'; '.join(values)}.")
     return lines
@@ -238,23 +201,14 @@ def _difference(line) -> str:
     p = f", {style.p_is(line.p_holm)}" if pd.notna(line.p_holm) else ""
     says = {ABOVE: "significant", BELOW: "significant", RELEASED: f"no verdict, a cell is {RELEASED}"}
     says |= {IMPROVING: f"no verdict, a cell was {IMPROVING} {MARK}"}
-    verdict = says.get(line.says, line.says)
     estimate, low, high = (style.signed(value, 3) for value in (line.estimate, line.low, line.high))
-    return f"{estimate} (95 % interval {low} to {high}{p}, {verdict})"
+    return f"{estimate} (95 % interval {low} to {high}{p}, {says.get(line.says, line.says)})"
 
 
 def box_html(
     rows: pd.DataFrame, estimators: str, models: list[str], readers: list[str], tasks: list[dict], seeds: list[int]
 ) -> str:
-    """What the answer rests on, as HTML: each model with its accuracy on each kind of test question, tasks and seeds.
-
-    Args:
-        rows: rows of any methods.
-        estimators: folder with the cards of a run; what none of them says is left out.
-        models: all models of the grid, of which the `readers` have cards.
-        tasks: the grid's tasks, dicts with name and role.
-        seeds: of the run.
-    """
+    """What the answer rests on, as HTML: each model's accuracy on each kind of test question, tasks and seeds."""
     test = rows[rows["split"] == "test"].drop_duplicates(["scored", "question_id"])
     sets = test_sets(tasks, sorted(test["task"].unique()))
     sets = {label: members for label, members in sets.items() if label in ("in-distribution", "shift")}
@@ -262,21 +216,21 @@ def box_html(
     facts = {title: dict(zip(readers, values)) for title, values in facts_of(estimators, readers).items()}
     shown = {title: [of.get(model, "—") for model in models] for title, of in (facts | lines).items()}
     shown = {title: values for title, values in shown.items() if {*values} != {"—"}}
-    head = "".join(f'<th scope="col">{escape(model)}</th>' for model in models)
-    body = "".join(_row(title, values) for title, values in shown.items())
-    whole = {f"Test questions, {label}": _asked(test, members) for label, members in sets.items()}
-    whole |= {"Seeds": f"{len(seeds)} ({', '.join(map(str, seeds))})"}
-    body += "".join(_row(title, [text], len(models)) for title, text in whole.items())
+    shown |= {f"Test questions, {label}": [_asked(test, members)] for label, members in sets.items()}
+    shown["Seeds"] = [f"{len(seeds)} ({', '.join(map(str, seeds))})"]
     # The book adds the machine and the time of the run, which only its records know.
-    return (
-        '<table class="facts rests-on"><caption>What it rests on</caption>'
-        f"<thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
+    return _facts_html("facts rests-on", "What it rests on", models, shown)
 
 
-def _row(title: str, values: list[str], span: int = 1) -> str:
-    cells = "".join(f'<td colspan="{span}">{escape(value)}</td>' for value in values)
-    return f'<tr><th scope="row">{escape(title)}</th>{cells}</tr>'
+def _facts_html(name: str, caption: str, columns: list[str], lines: dict[str, list[str]]) -> str:
+    """A table as HTML, a line's values side by side, or its only one across all columns."""
+    head = "".join(f'<th scope="col">{escape(column, quote=False)}</th>' for column in columns)
+    body = ""
+    for title, values in lines.items():
+        cells = [f'<td colspan="{len(columns) // len(values)}">{escape(value)}</td>' for value in values]
+        body += f'<tr><th scope="row">{escape(title)}</th>{"".join(cells)}</tr>'
+    whole = f"<caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<table class="{name}">{whole}</table>'
 
 
 def _right(answers: pd.DataFrame) -> dict[str, str]:
@@ -293,17 +247,10 @@ def _asked(test: pd.DataFrame, members: list[str]) -> str:
 
 
 def caption_html(table: pd.DataFrame, baseline: str) -> str:
-    """The caption of the figure, which says what to see in it.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-        baseline: the training-free method of the last panel, or "" if there is none.
-    """
+    """The caption of the figure, which says what to see in it; without `baseline` it has no last panel."""
     first = first_heatmap(table)
     counts = first.loc[first["auroc"].notna(), "n"].dropna()
-    rests = (
-        f", each from {style.span(*(f'{n:,}' for n in (counts.min(), counts.max())))} answers" if len(counts) else ""
-    )
+    rests = f", each from {style.span(counts.min(), counts.max())} answers" if len(counts) else ""
     both = {*READINGS} <= {*table["reading"]}
     reading = "This is reading A, estimator transfer. " if both else ""
     other = " In reading B, data transfer, a model scores its own answers, trained on those of the column."
@@ -320,28 +267,22 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
 
 
 def schematic_html(readers: list[str], models: list[str]) -> str:
-    """Who is trained on, reads and is scored, as a drawing made of a list, with a cell of this run as its example.
-
-    Args:
-        readers, models: those of the grid that read, and all.
-    """
+    """Who is trained on, reads and is scored, as a drawing made of a list, with a cell of this run as its example."""
     column = readers[-1]
     row = next((model for model in models if model != column), column)
+    row, column = escape(row), escape(column)
     steps = [
-        ("Trained on", "Its graded answers are the examples that the estimator learns from.", column),
+        ("Trained on", "Its graded answers are the examples that the estimator learns from.", f"for example {column}"),
         ("Reader", "Its weights make the estimate: a probe on its hidden states, or the model itself after LoRA + "
-                   "Prompt, which is asked whether an answer is correct.", column),
-        ("Scored", "Its test answers, which no estimator has seen, each get a confidence.", row),
+                   "Prompt, which is asked whether an answer is correct.", f"for example {column}"),
+        ("Scored", "Its test answers, which no estimator has seen, each get a confidence.", f"for example {row}"),
+        ("AUROC", "Do right answers get more confidence than wrong ones?", "one cell"),
     ]  # fmt: skip
-    boxes = "".join(
-        f"<li><b>{title}</b><span>{text}</span><em>for example {escape(model)}</em></li>"
-        for title, text, model in steps
-    )
-    end = "<li><b>AUROC</b><span>Do right answers get more confidence than wrong ones?</span><em>one cell</em></li>"
+    boxes = "".join(f"<li><b>{title}</b><span>{text}</span><em>{example}</em></li>" for title, text, example in steps)
     return (
         '<figure class="schema"><ol aria-label="From graded answers to a cell: trained on, reader, scored, AUROC">'
-        f"{boxes}{end}</ol><figcaption><b>Figure 3.</b> The three models behind a cell. The example is the cell "
-        f"in column {escape(column)} and row {escape(row)} of Figure 1.</figcaption></figure>"
+        f"{boxes}</ol><figcaption><b>Figure 3.</b> The three models behind a cell. The example is the cell "
+        f"in column {column} and row {row} of Figure 1.</figcaption></figure>"
     )
 
 
@@ -351,41 +292,27 @@ def examples(rows: pd.DataFrame, answers: dict[str, str], readers: list[str], ta
     They are the first `SHOWN` right and the first `SHOWN` wrong ones in the order of the SHA-256 of their questions'
     names, on the first test set: nobody chooses them, and they are the same ones in every run of the same questions.
 
-    Args:
-        rows: rows of any methods.
-        answers: for each scored model, the file of its answers.
-        readers: the models that read; each has one estimator of each method, trained on its own answers.
-        tasks: the grid's tasks, dicts with name and role.
-        baseline: the training-free method that is shown beside them, or "".
-
     Returns:
-        scored, question, answer, gold, task, correct, and a column for each estimator with P(correct), of the mean
-        logit over seeds; NaN where it has scored no such answer.
+        scored, question, answer, gold, task, correct, and a column with P(correct), of the mean logit over seeds, for
+        `baseline` and each estimator that was trained on its reader's answers; NaN where one has scored no such answer.
     """
     _, members = first_test_set(tasks, rows)
     test = rows[(rows["split"] == "test") & rows["task"].isin(members)]
     native = test["method"].isin(COMPARED) & test["reader"].isin(readers) & (test["reader"] == test["trained_on"])
     plain = (test["method"] == baseline) & test["reader"].isin(["", *readers])
     plain &= (test["reader"] == "") | (test["reader"] == test["scored"])
-    kept = test[native | plain].copy()
-    kept["estimator"] = np.where(
-        kept["method"] == baseline, METHOD_TITLES.get(baseline, baseline),
-        kept["method"].map(METHOD_TITLES).astype(str) + " · " + kept["reader"],
-    )  # fmt: skip
+    kept, untrained = test[native | plain], METHOD_TITLES.get(baseline, baseline)
+    names = kept["method"].map(METHOD_TITLES).astype(str) + " · " + kept["reader"]
+    kept = kept.assign(estimator=names.mask(kept["method"] == baseline, untrained))
     keys = ["scored", "task", "question_id", "correct"]
     wide = kept.pivot_table("logit", keys, "estimator", "mean", sort=False)
-    names = [f"{METHOD_TITLES[method]} · {reader}" for method in COMPARED for reader in readers]
-    wide = wide.reindex(columns=[name for name in [*names, METHOD_TITLES.get(baseline, baseline)] if name in wide])
+    order = [f"{METHOD_TITLES[method]} · {reader}" for method in COMPARED for reader in readers]
+    wide = wide[[name for name in [*order, untrained] if name in wide]]
     table = pd.DataFrame(expit(wide.to_numpy(float)), wide.index, wide.columns).reset_index()
     order = table["question_id"].map(lambda name: hashlib.sha256(name.encode()).hexdigest())
     table = table.loc[order.sort_values(kind="stable").index].groupby(["scored", "correct"], sort=False).head(SHOWN)
-    texts = [
-        files.read_parquet(path)[["question_id", "question", "answer", "gold"]].assign(scored=scored)
-        for scored, path in answers.items()
-    ]
-    place = {scored: at for at, scored in enumerate(answers)}
-    table = table.merge(pd.concat(texts), on=["scored", "question_id"])
-    return table.sort_values("scored", key=lambda names: names.map(place), kind="stable", ignore_index=True)
+    table = table.merge(style.read_texts(answers), on=["scored", "question_id"])
+    return table.sort_values("scored", key=lambda names: names.map([*answers].index), kind="stable", ignore_index=True)
 
 
 def examples_html(table: pd.DataFrame) -> str:
@@ -400,9 +327,8 @@ def examples_html(table: pd.DataFrame) -> str:
         "an answer is correct, of the mean log-odds over seeds. An estimator is named by its method and its reader, "
         "which was trained on its own answers."
     )
-    return (
-        f'<table class="examples"><caption>{rule}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-    )
+    whole = f"<caption>{rule}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
+    return f'<table class="examples">{whole}</table>'
 
 
 def _example(line: dict, estimators: list[str]) -> str:
@@ -411,49 +337,34 @@ def _example(line: dict, estimators: list[str]) -> str:
     mark = "✓ right" if line["correct"] else f"✗ wrong, accepted: {accepted}"
     cells = {"Question": line["question"], f"Answer of {line['scored']}": line["answer"] or "(nothing)", "Grade": mark}
     texts = "".join(f'<td data-title="{escape(name)}">{escape(_one_line(text))}</td>' for name, text in cells.items())
-    values = "".join(_confidence(name, line[name]) for name in estimators)
-    return f'<tr data-scored="{escape(line["scored"])}" data-grade="{grade}">{texts}{values}</tr>'
+    for name, value in ((name, line[name]) for name in estimators):
+        shown = ">—" if pd.isna(value) else f' style="--p: {value:.3f}">{value:.2f}'
+        texts += f'<td class="confidence" data-title="{escape(name)}"{shown}</td>'
+    return f'<tr data-scored="{escape(line["scored"])}" data-grade="{grade}">{texts}</tr>'
 
 
 def _one_line(text: str) -> str:
     return " ".join(str(text).split())
 
 
-def _confidence(name: str, value: float) -> str:
-    title = f'class="confidence" data-title="{escape(name)}"'
-    return f"<td {title}>—</td>" if pd.isna(value) else f'<td {title} style="--p: {value:.3f}">{value:.2f}</td>'
-
-
 def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seeds: list[int]) -> str:
-    """The paper's figure and this run's, side by side with what each rests on, as an HTML table.
-
-    Args:
-        table: as `cells.heatmap_table` returns.
-        models: of the grid.
-        tasks: the grid's tasks, dicts with name and role.
-        seeds: of the run.
-    """
-    theirs = claims.figure()
-    first = first_heatmap(table)
-    role = "train" if first["test_set"].iloc[0] == "in-distribution" else "shift"
+    """The paper's figure and this run's, side by side with what each rests on, as an HTML table."""
+    theirs, ours, test_set = claims.figure(), settled_cells(table), first_heatmap(table)["test_set"].iloc[0]
+    role = "train" if test_set == "in-distribution" else "shift"
     asked = ", ".join(str(task["name"]) for task in tasks if task["role"] == role)
-    ours = settled_cells(table)
     lines = {
-        "Models": (", ".join(claims.MODELS), ", ".join(models)),
-        "Test questions": (theirs["test_set"].iloc[0], f"{first['test_set'].iloc[0]}: {asked}"),
-        **{METHOD_TITLES[method]: (_reached(theirs, method), _reached(ours, method)) for method in COMPARED},
-        "Intervals": ("none in the figure", "95 %, bootstrap over questions"),
-        "Seeds": ("not in the figure", f"{len(seeds)}"),
-        "Read from": (f"a description of the figure, in steps of {2 * claims.margin():g}", "this run's rows"),
+        "Models": [", ".join(claims.MODELS), ", ".join(models)],
+        "Test questions": [theirs["test_set"].iloc[0], f"{test_set}: {asked}"],
+        **{METHOD_TITLES[method]: [_reached(theirs, method), _reached(ours, method)] for method in COMPARED},
+        "Intervals": ["none in the figure", "95 %, bootstrap over questions"],
+        "Seeds": ["not in the figure", f"{len(seeds)}"],
+        "Read from": [f"a description of the figure, in steps of {2 * claims.margin():g}", "this run's rows"],
     }
-    body = "".join(_row(title, list(values)) for title, values in lines.items())
-    return (
-        '<table class="facts"><caption>AUROC from the lowest to the highest cell, without those that were still '
-        "improving. The two measure different models on different questions, so that their values cannot be compared "
-        "cell by cell.</caption><thead><tr><td></td>"
-        '<th scope="col">The paper\'s figure</th><th scope="col">This run</th></tr></thead>'
-        f"<tbody>{body}</tbody></table>"
+    caption = (
+        "AUROC from the lowest to the highest cell, without those that were still improving. The two measure different "
+        "models on different questions, so that their values cannot be compared cell by cell."
     )
+    return _facts_html("facts", caption, ["The paper's figure", "This run"], lines)
 
 
 def _reached(table: pd.DataFrame, method: str) -> str:

@@ -28,15 +28,11 @@ def read(folder: str, models: list[str], readers: list[str] | None = None) -> pd
 
     What rests on too few right or wrong answers has no auroc. Without a sweep, as of a packed run, the table is empty.
     The sweep of an older run is all at the answer's last token.
-
-    Args:
-        models: the grid's.
-        readers: those of them that read; None for all.
     """
     readers = models if readers is None else readers
-    some = [*readers, *(model for model in models if model not in readers)][:MOST_FOR_ALL]
-    few = readers[:MOST_FOR_ALL]
-    paths = [path for path in (Path(folder) / f"{model}.parquet" for model in few) if path.exists()]
+    some = [*dict.fromkeys([*readers, *models])][:MOST_FOR_ALL]
+    every = (Path(folder) / f"{reader}.parquet" for reader in readers[:MOST_FOR_ALL])
+    paths = [path for path in every if path.exists()]
     if not paths:
         return pd.DataFrame()
     table = pd.concat([files.read_parquet(path) for path in paths], ignore_index=True)
@@ -50,9 +46,6 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
 
     They open on what validation chooses for each probe, which is the report's own probe where its grid tries all
     layers. None without a sweep.
-
-    Args:
-        models: on both axes, in order.
     """
     if table.empty:
         return None
@@ -133,10 +126,7 @@ def _curve(
 ) -> alt.LayerChart:  # fmt: skip
     """AUROC on test over one of the three switches, the other two being as they say; a point where the third stands.
 
-    Args:
-        across: ends of the x axis, which stay where they are.
-        scale: of the y axis.
-        cells: what may have a line, if the models are few.
+    The ends of the x axis, `across`, stay where they are; `cells` may have a line, if the models are few.
     """
     pairs = itertools.product(models, models)
     lines = [f"trained on {b}, scored on {a}" for a, b in pairs if len(models) <= FEW or a == b]
@@ -208,16 +198,12 @@ def places_sentences(table: pd.DataFrame) -> str:
             "The query's end is not shown: no query follows the training answers of this run, so nothing can be "
             "learned there."
         )
-    reached = [f"For {reader}, {_highest(lines)}" for reader, lines in table.groupby("reader", sort=False)]
+    reached = []
+    for top in table.loc[table.groupby("reader", sort=False)["validation_auroc"].idxmax()].itertuples():
+        test = "too few answers measure it" if pd.isna(top.auroc) else f"AUROC is {top.auroc:.2f}"
+        place = f"layer {top.layer} of the {top.token[0].lower()}{top.token[1:]}"
+        reached.append(f"For {top.reader}, validation is highest at {place}; on test, {test} there.")
     return " ".join(sentences) + "\n\n" + " ".join(reached)
-
-
-def _highest(lines: pd.DataFrame) -> str:
-    """Where one reader's AUROC on validation is highest, and what it reaches there on test."""
-    top = lines.loc[lines["validation_auroc"].idxmax()]
-    test = "too few answers measure it" if pd.isna(top["auroc"]) else f"AUROC is {top['auroc']:.2f}"
-    place = top["token"][0].lower() + top["token"][1:]
-    return f"validation is highest at layer {top['layer']} of the {place}; on test, {test} there."
 
 
 def places_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -250,12 +236,11 @@ def places_html(table: pd.DataFrame) -> str:
     """The same numbers as HTML tables that fold away, one for each reader; "" if there are none."""
     if table.empty:
         return ""
-    parts = []
-    for reader, lines in table.groupby("reader", sort=False):
-        grid = lines.pivot(index="layer", columns="token", values="auroc")
-        grid = grid[[title for title in style.POSITIONS.values() if title in grid]].rename_axis(
-            index="Layer", columns=None
-        )
-        html = grid.to_html(na_rep="—", float_format="{:.3f}".format)
-        parts.append(style.captioned(html, f"AUROC on test, {escape(reader)}"))
-    return style.folded("AUROC at each layer and token position", "\n".join(parts))
+
+    def by_layer(lines: pd.DataFrame) -> str:
+        grid = lines.pivot(index="layer", columns="token", values="auroc").rename_axis(index="Layer", columns=None)
+        grid = grid[[title for title in style.POSITIONS.values() if title in grid]]
+        return grid.to_html(na_rep="—", float_format="{:.3f}".format)
+
+    html = style.tables_html(table, "AUROC on test, " + table["reader"].map(escape), by_layer)
+    return style.folded("AUROC at each layer and token position", html)

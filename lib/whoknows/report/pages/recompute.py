@@ -21,9 +21,9 @@ from whoknows.evaluation.bootstrap import LEVEL
 from whoknows.evaluation.cells import INTERVALS, grid_task, native_rows
 from whoknows.evaluation.metrics import BINS
 from whoknows.evaluation.plateau import IMPROVING, MARK, no_verdict
-from whoknows.evaluation.scores import CELL, MEASURES, POOLED, fit_all
+from whoknows.evaluation.scores import CELL, Measure, fit_all
 from whoknows.report.pages import style
-from whoknows.report.pages.heatmaps import METRICS
+from whoknows.report.pages.heatmaps import METRICS, measure_of
 
 LARGEST = 1_500_000  # letters of confidences on the page
 MOST_WORDS = 254  # of an answer; one more stands for what is not known
@@ -36,15 +36,7 @@ NO_ANSWERS = pd.DataFrame({
 
 
 def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
-    """Every test answer with its grade and its length.
-
-    Args:
-        rows: of any methods.
-        answers: for each scored model, the file of its answers; of what is not there no length is known.
-
-    Returns:
-        scored, task, question_id, correct and words (missing where it is not known), one line for each answer.
-    """
+    """Every test answer's scored, task, question_id, correct and words, which are missing where no file says them."""
     keys = ["scored", "task", "question_id"]
     graded = rows.loc[rows["split"] == "test", [*keys, "correct"]].drop_duplicates(keys)
     parts = [NO_ANSWERS]
@@ -57,17 +49,10 @@ def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
 
 
 def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, str]:
-    """Test rows that a page has room for, and what it says of those that it leaves out.
+    """Test rows that a page has room for, and a sentence on those that it leaves out, "" if on none.
 
     Of a run that is too large it has the first seed alone, and of one that still is, a part of each task's questions,
-    drawn by their hashes.
-
-    Args:
-        rows: test rows.
-        largest: letters; a confidence takes five and a third.
-
-    Returns:
-        The rows; and a sentence, "" if nothing is left out.
+    drawn by their hashes. A confidence takes five and a third of the `largest` letters.
     """
     room, trained, said = largest * 3 / 16, rows["trained_on"] != "", []
     if len(rows) > room and rows.loc[trained, "seed"].nunique() > 1:
@@ -76,11 +61,10 @@ def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, s
         said.append(f"with seed {first} alone")
     if len(rows) > room:
         share, names = room / len(rows), rows.drop_duplicates(["task", "question_id"])
-        drawn = [
-            names.loc[in_hash_order(part["question_id"], "page")[: math.ceil(share * len(part))]]
-            for _, part in names.groupby("task")
-        ]
-        chosen = pd.concat(drawn)[["task", "question_id"]]
+        drawn = []
+        for _, part in names.groupby("task"):
+            drawn += [*in_hash_order(part["question_id"], "page")[: math.ceil(share * len(part))]]
+        chosen = names.loc[drawn, ["task", "question_id"]]
         rows = rows.merge(chosen, on=["task", "question_id"])
         said.append(f"on {len(chosen):,} of {len(names):,} test questions")
     why = "the page has no room for all rows, so its numbers are not those of the other pages"
@@ -88,15 +72,7 @@ def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, s
 
 
 def packed(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: list[str], tasks: list[dict]) -> dict:
-    """All that the script needs, ready for JSON.
-
-    Args:
-        rows: rows of any methods, as `plateau.mark` returns if it is to be known whose training ended too early; those
-            of the split "validation" calibrate.
-        table: as `answer_table` returns.
-        models: on the axes, in order.
-        readers: the models that read.
-        tasks: the grid's tasks, dicts with name and role.
+    """All that the script needs, ready for JSON, of rows whose validation answers calibrate, and `answer_table`.
 
     Returns:
         Of each task its parts (measured tasks with their number of questions, which stand in this order everywhere); of
@@ -108,17 +84,15 @@ def packed(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: 
     test, note = fitting(_shown(rows[rows["split"] == "test"], readers))
     questions, grouped = _questions(test, tasks)
     methods = [name for name in METHODS if name in set(test["method"])]
-    named = {
-        name: {"title": METHODS[name].title, "hue": style.hue(name), "trained": name in TRAINED} for name in methods
-    }
+    about = [{"title": METHODS[name].title, "hue": style.hue(name), "trained": name in TRAINED} for name in methods]
     return {
         "models": models,
         "readers": readers,
         "tasks": grouped,
         "answers": [_answers(table[table["scored"] == model], questions) for model in models],
         "cells": [_cell(key, part, questions, fitted) for key, part in test.groupby(CELL)],
-        "methods": named,
-        "metrics": {metric: _metric(metric) for metric in METRICS},
+        "methods": dict(zip(methods, about)),
+        "metrics": {metric: _metric(metric, measure_of(metric)) for metric in METRICS},
         "readings": {reading: style.PANELS[reading] for reading in "AB"} if len(models) > 1 else {"A": style.ALONE},
         "resamples": {"options": RESAMPLES, "usual": USUAL_RESAMPLES},
         "ramp": style.RAMP,
@@ -173,10 +147,9 @@ def _cell(key: tuple, part: pd.DataFrame, questions: pd.MultiIndex, fitted: dict
     return dict(zip(CELL, key)) | {"improving": IMPROVING in set(no_verdict(part)), "seeds": seeds}
 
 
-def _metric(metric: str) -> dict:
-    measure, pooled = MEASURES[metric.removeprefix(POOLED)], metric.startswith(POOLED)
+def _metric(metric: str, measure: Measure) -> dict:
     return {
-        "title": measure.title + (", tasks pooled" if pooled else ""),
+        "title": measure.title,
         "better": measure.is_high_better,
         "interval": metric == "auroc" or metric in INTERVALS,
         "chance": 0.5 if metric.endswith("auroc") else None,

@@ -49,8 +49,7 @@ def preferred(table: pd.DataFrame) -> str:
 def search_curve(table: pd.DataFrame) -> alt.FacetChart:
     """AUROC on validation against seconds of training with all training answers, a line for each learning rate.
 
-    Args:
-        table: as `search.run` returns, of one reader or more; each has a panel, in which the probe is a point.
+    Each reader of what `search.run` returns has a panel, in which the probe is a point.
     """
     most = table.groupby("reader")["training_answers"].transform("max")
     drawn = table[table["training_answers"] == most].round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
@@ -70,41 +69,30 @@ def search_curve(table: pd.DataFrame) -> alt.FacetChart:
     points = base.transform_filter("datum.method === 'probe'")
     points = points.mark_point(filled=True, size=110, shape="diamond", opacity=1)
     panels = alt.layer(lines, points, data=drawn).properties(width=280, height=220)
-    described = (
-        "AUROC on validation by seconds of training, a line for each learning rate of LoRA + Prompt "
-        "and a point for the probe."
-    )
-    return finished(panels.facet(column=alt.Column("reader:N", title=None), spacing=32), "search", described)
+    described = "AUROC on validation by seconds of training, a line for each learning rate of LoRA + Prompt "
+    panels = panels.facet(column=alt.Column("reader:N", title=None), spacing=32)
+    return finished(panels, "search", described + "and a point for the probe.")
 
 
 def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
-    """Best AUROC on validation against the number of training answers, of both methods at the grid's settings.
-
-    Each reader has a panel.
-    """
+    """Best AUROC on validation by number of training answers, of both methods at the grid's settings, by reader."""
     tried = best(table)
     rates = tried[tried["in_grid"]].set_index(["reader", "method"])["learning_rate"]
-    used = [
-        pd.isna(line.learning_rate) or line.learning_rate == rates[line.reader, line.method]
-        for line in tried.itertuples()
-    ]
+    lines = tried.itertuples()
+    used = [pd.isna(line.learning_rate) or line.learning_rate == rates[line.reader, line.method] for line in lines]
     drawn = tried[used].assign(label=tried["method"].map(METHOD_TITLES))
     drawn = drawn.round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
     base = tipped(alt.Chart(drawn), "label", "training_answers", "validation_auroc", "seconds", "epoch")
+    colours, legend = hues(["probe", "lora_prompt"]), alt.Legend(orient="bottom")
     panel = base.mark_line(point=True).properties(width=280, height=220)
     panel = panel.encode(
         x=alt.X("training_answers:Q", title="Training answers", scale=alt.Scale(type="log", nice=False)),
         y=alt.Y("validation_auroc:Q", title="Best AUROC on validation", scale=WITHOUT_ZERO),
-        color=alt.Color(
-            "label:N", title=None, scale=hues(["probe", "lora_prompt"]), legend=alt.Legend(orient="bottom")
-        ),
-    )
-    described = (
-        "Best AUROC on validation by number of training answers, of the probe and of LoRA + Prompt; "
-        "all values are in the table beneath."
+        color=alt.Color("label:N", title=None, scale=colours, legend=legend),
     )
     panels = panel.facet(column=alt.Column("reader:N", title=None), spacing=32)
-    return finished(panels, "training_answers", described)
+    described = "Best AUROC on validation by number of training answers, of the probe and of LoRA + Prompt"
+    return finished(panels, "training_answers", f"{described}; all values are in the table beneath.")
 
 
 def html(table: pd.DataFrame) -> str:

@@ -1,7 +1,6 @@
 """Shift: how well an estimator scores answers to questions of tasks that it was not trained on.
 
-`x_chart`, `x_html` and `x_sentences` show what `x` returns. Rows are of any methods, tasks are the grid's, dicts with
-name and role, and of readers see `cells.native_rows`.
+`x_chart`, `x_html` and `x_sentences` show what `x` returns.
 """
 
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import enough, first_test_set, grid_task, measure, native_rows, own_reader, test_sets
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict, together
 from whoknows.report.pages import style
-from whoknows.report.pages.controls import whose
+from whoknows.report.pages.controls import whose, with_reader
 
 SHOWN = ("probe", "lora_prompt", "zero_shot", "likelihood")
 LEFT_OUT, ONLY = "_without_", "_only_"
@@ -34,32 +33,26 @@ def shift(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) ->
     """
     native = native_rows(rows[rows["method"].isin(SHOWN)], readers)
     samples, (usual, members) = bootstrap.samples(native), first_test_set(tasks, native)
-    cells, asked = measure(native, scores.by_task(native, only_auroc=True), tasks, samples), _shifts(tasks, native)
+    cells = measure(native, scores.by_task(native, only_auroc=True), tasks, samples)
+    shifts = [task for task in tasks if task["role"] == "shift"]
+    asked = test_sets(shifts, sorted(native["task"].unique()))
+    if len(shifts) > 1:
+        del asked["shift"]  # the mean over all of them
     home, away = cells[cells["test_set"] == usual], cells[cells["test_set"].isin(asked)].reset_index(drop=True)
     if away.empty:
         return enough(home).assign(**dict.fromkeys([*CHANGE.values(), "p", "says"], float("nan")))
     places = pd.MultiIndex.from_frame(away[scores.CELL])
     before = home.set_index(scores.CELL).reindex(places)
     # The questions of each task are drawn by themselves, so a difference of resamples has the right spread.
-    there = [
-        bootstrap.by_cell(samples, asked[label]).reindex(places[group.index])
-        for label, group in away.groupby("test_set", sort=False)
-    ]
+    groups = away.groupby("test_set", sort=False)
+    there = [bootstrap.by_cell(samples, asked[label]).reindex(places[group.index]) for label, group in groups]
     resampled = pd.concat(there).to_numpy() - bootstrap.by_cell(samples, members).reindex(places).to_numpy()
     lines = pd.DataFrame({"estimate": away["auroc"] - before["auroc"].to_numpy(), "unsettled": no_verdict(away)})
     fewest = away["n_rarer"].clip(upper=before["n_rarer"].to_numpy())
     changes = bootstrap.tested(lines.assign(n_rarer=fewest, hypothesis=""), resampled, pd.Series(dtype=float))
     changes = changes[["estimate", "low", "high", "p", "says"]].rename(columns=CHANGE)
-    alone = next(task["name"] for task in tasks if task["role"] == "shift")
-    away["test_set"] = away["test_set"].replace("shift", alone)
+    away["test_set"] = away["test_set"].replace("shift", shifts[0]["name"])
     return enough(pd.concat([home, away.join(changes)], ignore_index=True))
-
-
-def _shifts(tasks: list[dict], rows: pd.DataFrame) -> dict[str, list[str]]:
-    """The test sets that nobody is trained on, without "shift", the mean over all of them, unless there is only one."""
-    asked = [task for task in tasks if task["role"] == "shift"]
-    sets = test_sets(asked, sorted(rows["task"].unique()))
-    return {label: members for label, members in sets.items() if label != "shift" or len(asked) == 1}
 
 
 def left_out(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
@@ -99,16 +92,17 @@ def transfer(
 ) -> pd.DataFrame:
     """The native probes that were trained on one task alone, and on all of them, on the test answers of every task.
 
-    Args:
-        answers: for each model its graded answers, of which those to train questions are counted.
-
     Returns:
-        The columns of `cells.measure`, AUROC alone, and learned (a task, or `TOGETHER`) and training_answers. No place
-        of (scored, learned, test_set) is left out: one without a value says why in reason. Empty where none of these
-        probes is there, such as where all train on one task.
+        The columns of `cells.measure`, AUROC alone, learned (a task, or `TOGETHER`) and training_answers (how many). No
+        place of (scored, learned, test_set) is left out: one without a value says why in reason. Empty where none of
+        these probes is there, such as where all train on one task.
     """
     names = [task["name"] for task in tasks]
-    learned = _learned([task["name"] for task in tasks if task["role"] == "train"])
+    trained = [task["name"] for task in tasks if task["role"] == "train"]
+    learned = {f"probe{ONLY}{task}": task for task in trained}
+    if len(trained) == 2:  # without one is on the other one alone
+        learned |= {f"probe{LEFT_OUT}{other}": task for task, other in zip(trained, reversed(trained))}
+    learned["probe"] = TOGETHER
     native = native_rows(rows[rows["method"].isin(learned)], readers)
     if (native["method"] == "probe").all():
         return pd.DataFrame(columns=["scored", "learned", "test_set", "auroc", "reason", "training_answers"])
@@ -120,7 +114,8 @@ def transfer(
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
     table = places.merge(cells, "left", list(sides))
     absent = table.groupby(["scored", "learned"])["n"].transform("count") == 0
-    counts = {scored: _training_answers(frame, names) for scored, frame in answers.items()}
+    parts = {scored: frame.loc[frame["split"] == "train", "task"] for scored, frame in answers.items()}
+    counts = {scored: of.map(lambda task: grid_task(task, names)).value_counts() for scored, of in parts.items()}
     asked = zip(table["scored"], table["learned"])
     return table.assign(
         reader=own_reader(table["scored"], readers),
@@ -129,51 +124,26 @@ def transfer(
     )
 
 
-def _learned(trained: list[str]) -> dict[str, str]:
-    """By method, the task that its probe was trained on; of two tasks, without one is on the other one alone."""
-    learned = {f"probe{ONLY}{task}": task for task in trained}
-    pairs = zip(trained, reversed(trained)) if len(trained) == 2 else ()
-    return learned | {f"probe{LEFT_OUT}{other}": task for task, other in pairs} | {"probe": TOGETHER}
-
-
-def _training_answers(frame: pd.DataFrame, names: list[str]) -> pd.Series:
-    """How many answers to train questions there are, by the grid's task."""
-    learned = frame.loc[frame["split"] == "train", "task"]
-    return learned.map(lambda task: grid_task(task, names)).value_counts()
-
-
 def shift_chart(table: pd.DataFrame) -> alt.Chart:
-    """AUROC and interval in-distribution and on each shift, a panel for each model that scores its own answers.
-
-    What no verdict rests on is hollow.
-    """
+    """AUROC and interval in-distribution and on each shift, a panel by model; what no verdict rests on is hollow."""
     columns = ["scored", "test_set", "auroc", "low", "high", *CHANGE.values(), "says", "n_right"]
     drawn = table.dropna(subset="auroc").filter(["method", "reader", *columns, "n_rarer"]).round(4)
     drawn["label"], drawn["hollow"] = drawn["method"].map(METHOD_TITLES), no_verdict(table)[drawn.index] != ""
-    drawn = style.in_lines(
-        drawn.assign(panel=drawn["scored"] + " " + drawn["scored"].map(whose(drawn))), panel=style.HEADING
-    )
-    methods = {METHOD_TITLES[method]: style.hue(method) for method in METHOD_TITLES if method in set(drawn["method"])}
-    scale = alt.Scale(domain=list(methods), range=list(methods.values()))
-    rows = alt.Scale(paddingInner=0.35)
+    drawn = style.in_lines(drawn.assign(panel=with_reader(drawn)), panel=style.HEADING)
+    methods, rows = style.method_hues(drawn["method"]), alt.Scale(paddingInner=0.35)
+    hues = style.scale(methods)
     titles = {"change": "Less in-distribution", "change_low": "From", "change_high": "To"}
     base = style.tipped(alt.Chart(), "label", *columns, **titles).encode(
         y=alt.Y("test_set:N", title=None, sort=list(table["test_set"].unique()), scale=rows),
         yOffset=alt.YOffset("label:N", sort=list(methods)),
-        color=alt.Color("label:N", title=None, scale=scale, legend=alt.Legend(orient="top")),
+        color=alt.Color("label:N", title=None, scale=hues, legend=alt.Legend(orient="top")),
     )
-    points = base.mark_point(filled=True, size=50, strokeWidth=1.5, opacity=1).encode(
-        x="auroc:Q",
-        stroke=alt.Stroke("label:N", scale=scale, legend=None),
-        fillOpacity=alt.when("datum.hollow").then(alt.value(0)).otherwise(alt.value(1)),
-    )
+    points = style.hollow_points(base, 50, "label:N", hues).encode(x="auroc:Q")
     chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", style.WITHOUT_ZERO), points, data=drawn)
-    chart = chart.properties(width=380, height=alt.Step(13, **{"for": "offset"})).facet(
-        row=style.headed(drawn, "panel")
-    )
+    chart = chart.properties(width=380, height=alt.Step(13, **{"for": "offset"}))
     shifts = table.loc[table["says"].notna(), "test_set"].nunique()
     described = f"AUROC in-distribution and on {shifts} shifts, with intervals; all values are in the table beneath."
-    return style.finished(chart, "shift", described)
+    return style.finished(chart.facet(row=style.headed(drawn, "panel")), "shift", described)
 
 
 def shift_html(table: pd.DataFrame) -> str:
@@ -184,26 +154,25 @@ def shift_html(table: pd.DataFrame) -> str:
         says=[(value or "—") + change for value, change in zip(values, changed)],
         tasks=[f"{n} of {of}" for n, of in zip(table["n_tasks"], table["of_tasks"])],
     )
-    counts, parts, of = {"Right answers": ("n_right", "max"), "Tasks measured": ("tasks", "first")}, [], whose(table)
-    for scored, cells in drawn.groupby("scored", sort=False):
+    counts = {"Right answers": ("n_right", "max"), "Tasks measured": ("tasks", "first")}
+
+    def by_method(cells: pd.DataFrame) -> str:
         methods = {method: title for method, title in METHOD_TITLES.items() if method in set(cells["method"])}
         wide = cells.pivot(index="test_set", columns="method", values="says")[list(methods)].rename(columns=methods)
         wide = cells.groupby("test_set", sort=False).agg(**counts).join(wide).reset_index(names="Test questions")
-        caption = f"{scored} {of[scored]}: AUROC, 95 % interval; less in-distribution"
-        parts.append(style.captioned(wide.to_html(index=False, na_rep="—"), caption))
-    return "\n".join(parts)
+        return wide.to_html(index=False, na_rep="—")
+
+    return style.tables_html(drawn, with_reader(table) + ": AUROC, 95 % interval; less in-distribution", by_method)
 
 
 def transfer_chart(table: pd.DataFrame) -> alt.VConcatChart | None:
     """AUROC by the task that a probe was trained on and the task that is tested, a heatmap for each scored model."""
     if table.empty:
         return None
-    of, tasks, ends = whose(table), [*table["test_set"].unique()], style.colour_domain(table["auroc"], 0.5)
+    tasks, ends = [*table["test_set"].unique()], style.colour_domain(table["auroc"], 0.5)
     panels = [
-        _from_task_to_task(cells, tasks, ends).properties(
-            title=alt.TitleParams(f"{scored} {of[scored]}", anchor="start")
-        )
-        for scored, cells in table.groupby("scored", sort=False)
+        _from_task_to_task(cells, tasks, ends).properties(title=alt.TitleParams(title, anchor="start"))
+        for title, cells in table.groupby(with_reader(table), sort=False)
     ]
     described = f"AUROC of probes by task trained on and task tested, {len(tasks)} of these; the table beneath has all."
     return style.finished(alt.vconcat(*panels), "transfer", described)
@@ -231,16 +200,18 @@ def transfer_html(table: pd.DataFrame) -> str:
     """The numbers of `transfer_chart` as HTML: task trained on by task tested, a table for each scored model."""
     if table.empty:
         return ""
-    values, parts, of = style.with_interval(table["auroc"], table["low"], table["high"]), [], whose(table)
+    values = style.with_interval(table["auroc"], table["low"], table["high"])
     counts = [f" of {n:,.0f}" if pd.notna(n) else "" for n in table["n"]]
     texts = [f"{value}{count}" if value else f"— ({why})" for value, count, why in zip(values, counts, table["reason"])]
-    for scored, cells in table.assign(says=texts).groupby("scored", sort=False):
+
+    def by_task(cells: pd.DataFrame) -> str:
         wide = cells.pivot(index=["learned", "training_answers"], columns="test_set", values="says")
         wide = wide.loc[cells["learned"].unique(), cells["test_set"].unique()].reset_index()
         wide = wide.rename(columns={"learned": "Trained on", "training_answers": "Training answers"})
-        caption = f"{scored} {of[scored]}: AUROC by task tested, 95 % interval, and number of test answers"
-        parts.append(style.captioned(wide.rename_axis(columns=None).to_html(index=False), caption))
-    return style.folded("The same numbers as tables", "\n".join(parts))
+        return wide.rename_axis(columns=None).to_html(index=False)
+
+    captions = with_reader(table) + ": AUROC by task tested, 95 % interval, and number of test answers"
+    return style.folded("The same numbers as tables", style.tables_html(table.assign(says=texts), captions, by_task))
 
 
 def left_out_html(table: pd.DataFrame) -> str:
@@ -263,12 +234,8 @@ def shift_sentences(table: pd.DataFrame) -> str:
     away = away[~away["test_set"].str.contains(",")]  # the categories of MMLU are parts of it
     if away.empty:
         return "This grid has no task that nobody is trained on."
-    lines = [
-        "AUROC, and how it differs from that in-distribution, with 95 % intervals. "
-        "No change is a primary hypothesis: all are exploratory.",
-        "",
-    ]
-    of = whose(table)
+    lead = "AUROC, and how it differs from that in-distribution, with 95 % intervals. "
+    lines, of = [lead + "No change is a primary hypothesis: all are exploratory.", ""], whose(table)
     for scored, cells in away.groupby("scored", sort=False):
         lines.append(f"- **{scored}**, {of[scored]}:")
         lines += [f"  - {_on(test_set, values)}." for test_set, values in cells.groupby("test_set", sort=False)]
@@ -299,16 +266,12 @@ def left_out_sentences(table: pd.DataFrame) -> str:
         return ""
     enough = table[table["n_rarer"] >= MIN_PER_CLASS].dropna(subset=["with_task", "without_task"])
     if enough.empty:
-        return (
-            f"No task has the {MIN_PER_CLASS} right and as many wrong answers that it takes to tell "
-            "what leaving it out of training costs."
-        )
+        why = f"No task has the {MIN_PER_CLASS} right and as many wrong answers that it takes"
+        return f"{why} to tell what leaving it out of training costs."
     settled, few = enough[no_verdict(enough) == ""], len(table) - len(enough)
     if settled.empty:
-        return (
-            "What leaving a task out of training costs is inconclusive: each time one of the two was "
-            f"{IMPROVING} when training ended."
-        )
+        lead = "What leaving a task out of training costs is inconclusive"
+        return f"{lead}: each time one of the two was {IMPROVING} when training ended."
     change, others = settled["without_task"] - settled["with_task"], len(enough) - len(settled)
     left = f"; {few} more rest on fewer than {MIN_PER_CLASS} right or wrong answers" if few else ""
     left += f"; {others} more were {IMPROVING} when training ended" if others else ""

@@ -7,7 +7,7 @@ hue, a model a shape, the value of a cell a place on the ramp.
 import json
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from html import escape
 
@@ -15,6 +15,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from whoknows.data import files
 from whoknows.data.methods import METHODS
 from whoknows.data.positions import FIRST, LAST, MEAN, QUERY, QUESTION
 from whoknows.evaluation.cells import ALL
@@ -56,23 +57,32 @@ def _family(method: str) -> str:
 
 def hues(methods: list[str]) -> alt.Scale:
     """The colours of the families of some methods."""
-    colours = {family(method): hue(method) for method in [*METHODS, *methods] if method in set(methods)}
-    return alt.Scale(domain=list(colours), range=list(colours.values()))
+    return scale({family(method): hue(method) for method in [*METHODS, *methods] if method in set(methods)})
+
+
+def method_hues(methods: pd.Series) -> dict[str, str]:
+    """The colours of some methods, by their titles."""
+    return {METHODS[method].title: hue(method) for method in METHODS if method in set(methods)}
+
+
+def scale(values: dict) -> alt.Scale:
+    """A scale that gives each name its colour, shape or dash."""
+    return alt.Scale(domain=[*values], range=[*values.values()])
 
 
 def shapes(models: list[str]) -> alt.Scale:
     """A shape for each model."""
-    return alt.Scale(domain=models, range=[SHAPES[at % len(SHAPES)] for at in range(len(models))])
+    return scale({model: SHAPES[at % len(SHAPES)] for at, model in enumerate(models)})
 
 
 def dashes(names: list[str]) -> alt.Scale:
     """A dash for each line; among 24 lines no two have both the same shape in `shapes` and the same dash."""
-    return alt.Scale(domain=names, range=[DASHES[(at + at // len(SHAPES)) % len(DASHES)] for at in range(len(names))])
+    return scale({name: DASHES[(at + at // len(SHAPES)) % len(DASHES)] for at, name in enumerate(names)})
 
 
-def black_from(steps: int = 1000) -> float:
+def black_from() -> float:
     """Where on the ramp, from 0 to 1, black begins to have more contrast than white (WCAG 2 luminance)."""
-    at = np.linspace(0, 1, steps + 1)
+    at = np.linspace(0, 1, 1001)
     stops = np.array([[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in RAMP]) / 255
     rgb = np.stack([np.interp(at * (len(RAMP) - 1), range(len(RAMP)), channel) for channel in stops.T], axis=1)
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
@@ -118,6 +128,12 @@ WIDTH = 640  # pixels
 MINUS = "\N{MINUS SIGN}"  # as charts write it; a hyphen is shorter, and files for programs keep it
 
 
+def read_texts(answers: dict[str, str]) -> pd.DataFrame:
+    """Question, answer and gold answers by scored and question_id, of the file of each scored model's answers."""
+    columns = ["question_id", "question", "answer", "gold"]
+    return pd.concat(files.read_parquet(path)[columns].assign(scored=scored) for scored, path in answers.items())
+
+
 def colour_domain(values: pd.Series, chance: float | None = None) -> tuple[float, float]:
     """Ends of the colour bar: the range of the values and of `chance`, in steps of 0.05; without chance, of 0.01."""
     values = [value for value in [chance, *values] if value is not None and not np.isnan(value)] or [0.0]
@@ -142,10 +158,7 @@ def bar(low: float, high: float, **more) -> alt.Legend:
 def switch(name: str, values: list[str], labels: dict, title: str, value: str | None = None) -> alt.Parameter:
     """A parameter that the reader sets: two values as buttons, more as a list, one without anything to press.
 
-    Args:
-        labels: what the values are called, where they are not called by themselves.
-        title: stands before the switch.
-        value: where it stands at first; the first of the values if not given.
+    It stands at `value`, or at the first one. `labels` are what values are called that are not called by themselves.
     """
     value = value or (values[0] if values else "")
     if len(values) < 2:
@@ -163,8 +176,7 @@ def reading_switch(readings: list[str]) -> alt.Parameter:
 def tipped(chart: alt.Chart, *names: str, **titles: str) -> alt.Chart:
     """The chart with a tooltip of these columns, and the same for a screen reader; missing values are left out.
 
-    Args:
-        titles: by column, where neither its name nor `TITLES` says what it is here.
+    `titles` are of columns where neither their name nor `TITLES` says what they are here.
     """
     tip, heard = [], []
     for name in names:
@@ -179,7 +191,7 @@ def tipped(chart: alt.Chart, *names: str, **titles: str) -> alt.Chart:
 
 
 def finished(chart: alt.TopLevelMixin, name: str, described: str, **properties):
-    """A whole chart: with what it says to those who do not see it, its file name when saved, and how a page shows it.
+    """A whole chart: what it says to those who do not see it, its file name when saved, and how a page shows it.
 
     No button opens an editor on another host.
     """
@@ -206,11 +218,7 @@ def values_text(drawn: pd.DataFrame) -> list[str]:
 
 
 def in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:
-    """The table with the texts of some columns broken into as few and as even lines as can be.
-
-    Args:
-        letters: the most letters in a line, by column.
-    """
+    """The table with texts in as few and as even lines as can be; `letters` is the most in a line, by column."""
 
     def broken(text: str, most: int) -> str:
         whole = {"break_long_words": False, "break_on_hyphens": False}
@@ -237,6 +245,13 @@ def interval_bars(base: alt.Chart, title=alt.Undefined, scale=alt.Undefined, **e
     return base.mark_rule(strokeWidth=2).encode(x=alt.X("low:Q", title=title, scale=scale), x2="high:Q", **encodings)
 
 
+def hollow_points(base: alt.Chart, size: int, colour: str, hues: alt.Scale) -> alt.Chart:
+    """A point for each line of the data, hollow where that says so, since no verdict rests on it."""
+    opacity = alt.when("datum.hollow").then(alt.value(0)).otherwise(alt.value(1))
+    points = base.mark_point(filled=True, size=size, strokeWidth=1.5, opacity=1)
+    return points.encode(stroke=alt.Stroke(colour, scale=hues, legend=None), fillOpacity=opacity)
+
+
 def rule_at(value: float, dash: int = 3) -> alt.Chart:
     """A dashed vertical line through all panels, such as where chance is."""
     return alt.Chart().mark_rule(strokeDash=[dash, 3], color=GREY, aria=False).encode(x=alt.datum(value))
@@ -248,11 +263,8 @@ def heatmap(
     """The layers of a heatmap: its cells, those without a value, and what is written in them.
 
     Args:
-        base: with the axes.
-        missing: how a cell without a value looks, such as `hatched`.
+        missing, rect: how a cell without a value looks, such as `hatched`, and how all do besides their colour.
         texts: of each line in a cell its column, the size of the font, and how far it is from the middle.
-        ink: of the texts.
-        rect: how cells look besides their colour.
     """
     there = f"isValid(datum.{colour.shorthand.removesuffix(':Q')})"
     cells = base.transform_filter(there).mark_rect(**rect).encode(color=colour)
@@ -276,13 +288,13 @@ def captioned(table: str, caption: str) -> str:
     return table.replace("<thead>", f"<caption>{caption}</caption><thead>", 1)
 
 
-def columns_html(table: pd.DataFrame, columns: dict[str, str], **forms) -> str:
-    """Some columns of a table as HTML, "—" for what is missing.
+def tables_html(table: pd.DataFrame, captions: pd.Series, html: Callable[[pd.DataFrame], str]) -> str:
+    """An HTML table for each caption of a table's lines."""
+    return "\n".join(captioned(html(lines), caption) for caption, lines in table.groupby(captions, sort=False))
 
-    Args:
-        columns: their titles, by name.
-        forms: functions that write the values of a column, by name.
-    """
+
+def columns_html(table: pd.DataFrame, columns: dict[str, str], **forms) -> str:
+    """Columns of a table, by name with their titles, as HTML, "—" for what is missing; `forms` write their values."""
     texts = {name: table[name].map(form, na_action="ignore") for name, form in forms.items()}
     return table.assign(**texts)[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
 
@@ -314,12 +326,11 @@ def with_interval(
     values: Iterable[float], lows: Iterable[float], highs: Iterable[float], sign: str = "", digits: int = 3,
     unit: str = "",
 ) -> list[str | None]:  # fmt: skip
-    """Values with their intervals in words; None where there is no value.
+    """Values with their unit and intervals in words; None where there is no value.
 
     Args:
         sign: "+" for differences.
         digits: after the point.
-        unit: stands after the value.
     """
     form = partial(signed if sign else number, digits=digits)
     to = "to" if sign else "–"  # a dash before a sign would look like a minus
@@ -352,11 +363,7 @@ def signed(value: float, digits: int = 2) -> str:
 
 
 def number(value: float, digits: int = 3, sign: str = "") -> str:
-    """A number that is rounded for readers, with a true minus.
-
-    Args:
-        sign: "+" if positive ones have one.
-    """
+    """A number that is rounded for readers, with a true minus, and a plus if that is its `sign`."""
     return f"{value:{sign}z.{digits}f}".replace("-", MINUS)
 
 
@@ -384,13 +391,10 @@ def in_jupyterlab() -> None:
 
 
 def bundle(spec: dict) -> dict:
-    """What a chart shows as, by MIME type, never as wide as its container.
+    """What a chart of Vega-Lite shows as, by MIME type, never as wide as its container.
 
     JupyterLab draws a chart before its cell is laid out, keeps a PNG of it, and draws it again as long as it has none.
     A chart as wide as a container that has no width yet has an empty PNG, so that it would be drawn without end.
-
-    Args:
-        spec: Vega-Lite.
     """
     shown = spec | {"width": WIDTH} if spec.get("width") == "container" else spec
     return {CHART: shown, "text/plain": spec.get("description", "a chart")}

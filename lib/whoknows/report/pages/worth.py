@@ -28,6 +28,8 @@ MEASURES = {  # of `SELECTIVE`, and what pages call them
 }
 SHOWN = (0.25, 0.5, 0.75)  # shares that are handed on in the table
 TOGETHER, NONE = "All together", "No confidence"
+HUES = {METHOD_TITLES[method]: style.hue(method) for method in decisions.METHODS}
+HUES |= {TOGETHER: style.INK, NONE: style.GREY}  # of what `_colours` returns
 
 
 def label(method: str) -> str:
@@ -46,10 +48,6 @@ def _part(table: pd.DataFrame, part: str) -> pd.DataFrame:
     return lines.assign(label=lines["method"].map(label), n=lines["n"].astype("Int64"))
 
 
-def _pairs(lines: pd.DataFrame) -> pd.Series:
-    return lines["scored"] + " and " + lines["other"]
-
-
 def _colours(methods: pd.Series) -> pd.Series:
     """What a legend calls each line's colour: the method that is added last, all of them, or none."""
     names = methods.map(lambda method: method.split(AND))
@@ -57,16 +55,10 @@ def _colours(methods: pd.Series) -> pd.Series:
     return last.mask(names.str.len() > 2, TOGETHER)
 
 
-def _scales(colours: pd.Series) -> tuple[alt.Scale, alt.Scale]:
-    """Colours and shapes of what `_colours` returns."""
-    names = {METHOD_TITLES[method]: style.hue(method) for method in decisions.METHODS}
-    names |= {TOGETHER: style.INK, NONE: style.GREY}
-    there = [name for name in names if name in set(colours)]
-    marks = dict(zip(names, style.SHAPES))
-    return (
-        alt.Scale(domain=there, range=[names[name] for name in there]),
-        alt.Scale(domain=there, range=[marks[name] for name in there]),
-    )
+def _scales(names: dict[str, str]) -> list[alt.Scale]:
+    """Colours and shapes of a legend's names, by what `_colours` returns of each."""
+    looks = HUES, dict(zip(HUES, style.SHAPES))
+    return [style.scale({name: look[colour] for name, colour in names.items()}) for look in looks]
 
 
 def _points(drawn: pd.DataFrame, title: str, name: str, described: str) -> alt.FacetChart | None:
@@ -75,14 +67,13 @@ def _points(drawn: pd.DataFrame, title: str, name: str, described: str) -> alt.F
     Args:
         drawn: the columns of `of_grid`, label, row (on the y axis, methods beside each other) and panel.
         title: of the x axis.
-        name, described: of the chart, see `style.finished`.
     """
     if drawn.empty:
         return None
     tips = [*benefits.NAMES[1:3], "label", "row", "value", "low", "high", "compared", "difference", "says"]
-    drawn = drawn.assign(colour=_colours(drawn["method"]), open=drawn["says"].isin([IMPROVING, RELEASED]))
-    drawn = style.in_lines(drawn[[*tips, "measure", "panel", "colour", "open"]], row=style.LABEL, panel=style.HEADING)
-    colours, marks = _scales(drawn["colour"])
+    drawn = drawn.assign(colour=_colours(drawn["method"]), hollow=drawn["says"].isin([IMPROVING, RELEASED]))
+    drawn = style.in_lines(drawn[[*tips, "measure", "panel", "colour", "hollow"]], row=style.LABEL, panel=style.HEADING)
+    colours, marks = _scales({name: name for name in HUES if name in set(drawn["colour"])})
     legend = {"title": None, "legend": alt.Legend(orient="top", columns=2)}
     beside = drawn.groupby(["panel", "measure", "row"])["label"].nunique().max() > 1
     spaced = alt.Scale(paddingInner=0.35) if beside else alt.Undefined
@@ -92,12 +83,8 @@ def _points(drawn: pd.DataFrame, title: str, name: str, described: str) -> alt.F
     )
     if beside:
         base = base.encode(yOffset=alt.YOffset("label:N", sort=list(drawn["label"].unique())))
-    points = base.mark_point(filled=True, size=60, strokeWidth=1.5, opacity=1).encode(
-        x="value:Q",
-        shape=alt.Shape("colour:N", scale=marks, **legend),
-        stroke=alt.Stroke("colour:N", scale=colours, legend=None),
-        fillOpacity=alt.when("datum.open").then(alt.value(0)).otherwise(alt.value(1)),
-    )
+    points = style.hollow_points(base, 60, "colour:N", colours)
+    points = points.encode(x="value:Q", shape=alt.Shape("colour:N", scale=marks, **legend))
     bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), title, style.WITHOUT_ZERO)
     zero = [style.rule_at(0)] if title.startswith("Difference") else []
     layers = [*zero, bars, points.transform_filter("isValid(datum.value)")]
@@ -140,7 +127,8 @@ def pick_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     lines = _part(table, benefits.PICK).dropna(subset="value")
     lines = lines[lines["kind"] != BASELINE]
     what = "Accuracy of each model alone, of picking the answer with the higher confidence, and of an oracle"
-    return _points(lines.assign(row=lines["label"], panel=_pairs(lines)), "Accuracy", "pick", what)
+    drawn = lines.assign(row=lines["label"], panel=lines["scored"] + " and " + lines["other"])
+    return _points(drawn, "Accuracy", "pick", what)
 
 
 def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
@@ -152,11 +140,7 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     drawn = lines.assign(panel=lines["scored"] + ", handed on to " + lines["other"], colour=_colours(lines["method"]))
     drawn = drawn[["panel", "label", "colour", "at", "value", "low", "high"]].round(4)
     drawn = style.in_lines(drawn, panel=style.HEADING)
-    of = dict(zip(drawn["label"], drawn["colour"]))
-    colours, marks = (
-        alt.Scale(domain=[*of], range=[scale.range[scale.domain.index(name)] for name in of.values()])
-        for scale in _scales(drawn["colour"])
-    )
+    colours, marks = _scales(dict(zip(drawn["label"], drawn["colour"])))
     legend = {"title": None, "legend": alt.Legend(orient="top", columns=2, labelLimit=240)}
     titles = {"at": "Share handed on", "value": "Accuracy"}
     base = style.tipped(alt.Chart(), "label", "at", "value", "low", "high", **titles).encode(
@@ -176,13 +160,8 @@ def handed_on_chart(table: pd.DataFrame) -> alt.FacetChart | None:
 
 
 def _html(lines: pd.DataFrame, captions: pd.Series, columns: dict[str, str]) -> str:
-    """HTML tables, one for each caption."""
     forms = {name: "{:.3f}".format for name in ("value", "compared") if name in columns}
-    parts = [
-        style.captioned(style.columns_html(group, columns, **forms), escape(caption))
-        for caption, group in lines.groupby(captions, sort=False)
-    ]
-    return "\n".join(parts)
+    return style.tables_html(lines, captions.map(escape), lambda group: style.columns_html(group, columns, **forms))
 
 
 def _with_texts(lines: pd.DataFrame, are_shares: bool = True) -> pd.DataFrame:
@@ -213,13 +192,11 @@ def stack_html(table: pd.DataFrame) -> str:
     """The numbers of `stack_chart` as HTML, a table for each model."""
     lines = _with_texts(_part(table, benefits.STACK), are_shares=False)
     columns = {
-        "label": "Confidence",
-        "value_text": "AUROC",
-        "less_text": "Less the likelihood alone",
-        "says": "Verdict",
-    }
+        "label": "Confidence", "value_text": "AUROC", "less_text": "Less the likelihood alone", "says": "Verdict",
+    }  # fmt: skip
+    fitted = lines["n_validation"].str.replace(r"\d+", lambda count: f"{int(count[0]):,}", regex=True)
     captions = lines["scored"] + ": " + _counts(lines["n"]) + " test answers, fitted on "
-    return _html(lines, captions + _in_text(lines["n_validation"]) + " validation answers", columns)
+    return _html(lines, captions + fitted + " validation answers", columns)
 
 
 def selective_html(table: pd.DataFrame) -> str:
@@ -231,12 +208,9 @@ def selective_html(table: pd.DataFrame) -> str:
     wide = wide.join(equal).reindex(lines.set_index(keys).index.unique()).reset_index()
     wide = wide.assign(at=wide["at"].map("{:.0%}".format))
     columns = {
-        "at": "Wanted",
-        "label": "Method",
-        benefits.COVERAGE: MEASURES[benefits.COVERAGE],
-        benefits.RIGHT: "Right among them",
-    }
-    columns |= {"less_text": "At equal coverage", "says": "Verdict"}
+        "at": "Wanted", "label": "Method", benefits.COVERAGE: MEASURES[benefits.COVERAGE],
+        benefits.RIGHT: "Right among them", "less_text": "At equal coverage", "says": "Verdict",
+    }  # fmt: skip
     return _html(wide, wide["scored"] + ": " + _counts(wide["n"]) + " test answers", columns)
 
 
@@ -250,7 +224,7 @@ def pick_html(table: pd.DataFrame) -> str:
         "label": "Answer by", "value_text": "Accuracy", "less_text": "Less the better model alone", "says": "Verdict",
         "less_text_likelihood": "Less the likelihood", "says_likelihood": "Verdict, likelihood",
     }  # fmt: skip
-    return _html(lines, _pairs(lines) + ": " + _shared(lines), columns)
+    return _html(lines, lines["scored"] + " and " + lines["other"] + ": " + _shared(lines), columns)
 
 
 def handed_on_html(table: pd.DataFrame) -> str:
@@ -258,12 +232,10 @@ def handed_on_html(table: pd.DataFrame) -> str:
     lines = _with_texts(_part(table, benefits.HANDED))
     keys = ["scored", "other", "label"]
     shown = lines[lines["at"].isin(SHOWN)].pivot(index=keys, columns="at", values="value_text")
-    gains = lines[lines["measure"] == benefits.GAIN].set_index(keys)[[*benefits.VALUES, "less_text", "says"]]
-    gains = gains[["less_text", "says"]].assign(
-        value_text=_texts(100 * gains[benefits.VALUES], benefits.VALUES[:3], "+", 1)
-    )
+    gains = lines[lines["measure"] == benefits.GAIN].set_index(keys)
+    gains["value_text"] = _texts(100 * gains[benefits.VALUES], benefits.VALUES[:3], "+", 1)
     first = lines.drop_duplicates(keys).set_index(keys)[["n", "n_rarer"]]
-    wide = first.join(shown).join(gains).reset_index()
+    wide = first.join(shown).join(gains[["less_text", "says", "value_text"]]).reset_index()
     columns = {"label": "Least confident by"} | {share: f"{share:.0%} handed on" for share in SHOWN}
     columns |= {"value_text": "Mean gain", "less_text": "Less the likelihood", "says": "Verdict"}
     return _html(wide, wide["scored"] + ", handed on to " + wide["other"] + ": " + _shared(wide), columns)
@@ -278,19 +250,18 @@ def _counts(values: pd.Series) -> pd.Series:
     return pd.Series([f"{count:,}" for count in values.astype("Int64")], values.index, dtype="str")
 
 
-def _in_text(values: pd.Series) -> pd.Series:
-    """The same of counts that stand in texts."""
-    return values.str.replace(r"\d+", lambda count: f"{int(count[0]):,}", regex=True)
-
-
 def _less(line, before: str = "", unit: str = " points") -> str:
     """A difference with its interval, and what keeps it from a verdict; of a share in percentage points."""
     if pd.isna(line.difference):
         return f"{before}{line.says}" if line.says else ""
-    values = (line.difference, line.difference_low, line.difference_high)
-    difference, low, high = (style.signed(100 * value, 1) if unit else style.signed(value, 3) for value in values)
     note = "" if line.says in (benefits.OVER, benefits.UNDER) else f", {line.says}"
-    return f"{before}{difference}{unit} ({low} to {high}{note})"
+    values = line.difference, line.difference_low, line.difference_high
+    return before + _difference(*values, unit=unit, note=note)
+
+
+def _difference(*values: float, unit: str = " points", note: str = "") -> str:
+    value, low, high = (style.signed(100 * value, 1) if unit else style.signed(value, 3) for value in values)
+    return f"{value}{unit} ({low} to {high}{note})"
 
 
 def _share(line) -> str:
@@ -321,10 +292,8 @@ def stack_sentences(table: pd.DataFrame, models: list[str]) -> str:
             why = f"{alone['n_rarer'].iloc[0]:.0f} right or wrong answers are too few" if len(alone) else NO_STACK
             texts.append(f"- **{model}**: {why}.")
             continue
-        first = alone.iloc[0]
-        lead = (
-            f"the likelihood alone reaches an AUROC of {first['value']:.2f} ({first['low']:.2f} to {first['high']:.2f})"
-        )
+        reached = "{value:.2f} ({low:.2f} to {high:.2f})".format(**alone.iloc[0])
+        lead = f"the likelihood alone reaches an AUROC of {reached}"
         pairs = [line for line in stacks.itertuples() if len(line.method.split(AND)) == 2]
         added = [f"{METHOD_TITLES[line.method.split(AND)[1]]} {_less(line, unit='')}" for line in pairs]
         last = stacks.iloc[-1]
@@ -348,7 +317,6 @@ def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
 
 
 def _listed(lead: str, parts: list[str]) -> str:
-    """An item of a list in Markdown, with items beneath it."""
     return "\n  - ".join([lead, *parts])
 
 
@@ -379,20 +347,16 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
     """What handing on the least confident answers gains over handing on at random, as Markdown."""
     lines, texts = _part(table, benefits.HANDED), []
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
-        gains, half = (
-            group[group["measure"] == benefits.GAIN],
-            group[group["at"] == SHOWN[1]].set_index("method")["value"],
-        )
+        half = group[group["at"] == SHOWN[1]].set_index("method")["value"]
         at_half = [
             f"{value:.0%} {method if method == benefits.RANDOM else f'by {label(method)}'}"
             for method, value in half.dropna().items()
         ]
         parts = []
-        for line in gains.itertuples():
-            value, low, high = (style.signed(100 * number, 1) for number in (line.value, line.low, line.high))
-            ends = f"{value} points ({low} to {high})"
+        for line in group[group["measure"] == benefits.GAIN].itertuples():
             less = _less(line, ", " if pd.isna(line.difference) else ", less the likelihood ")
-            parts.append(f"{line.label} {line.says if pd.isna(line.value) else ends + less}")
+            gain = line.says if pd.isna(line.value) else _difference(line.value, line.low, line.high) + less
+            parts.append(f"{line.label} {gain}")
         lead = f"with half of the answers handed on, accuracy is {', '.join(at_half)}"
         mean = " Mean gain over random, over all shares:" if parts else ""
         texts.append(_listed(f"- **{weak}, handed on to {strong}**: {lead}.{mean}", parts))
