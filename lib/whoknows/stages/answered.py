@@ -49,8 +49,11 @@ def examples(answers: pd.DataFrame) -> str:
         return shown.to_html(index=False, classes="texts")
 
 
-def summary(answers: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
-    """For each task answers, right ones, accuracy, the test likelihood's AUROC unless too few, and `judge.counts`."""
+def summary(answers: pd.DataFrame, questions: pd.DataFrame | None = None) -> pd.DataFrame:
+    """For each task answers, right ones, accuracy, the test likelihood's AUROC unless too few.
+
+    With the questions that were all asked, also `judge.counts`.
+    """
     lines, answers = {}, answers.assign(sum_logprob=answers.get("sum_logprob", np.nan))
     for task, group in answers.groupby("task", sort=False):
         test = group[group["split"] == "test"]
@@ -65,7 +68,7 @@ def summary(answers: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:
             "AUROC of likelihood": np.nan if few else auroc(known["sum_logprob"], known["correct"]),
         }
     table = pd.DataFrame.from_dict(lines, orient="index")
-    counted = judge.counts(questions, answers)
+    counted = table[[]] if questions is None else judge.counts(questions, answers)
     return table.reindex(counted.index).join(counted)
 
 
