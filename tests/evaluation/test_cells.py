@@ -9,7 +9,7 @@ import pytest
 
 from made_up import make_rows
 from whoknows import WhoknowsError
-from whoknows.data.methods import ALL_MODELS
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import cells, scores
 from whoknows.report.pages import cell, controls, heatmaps
 

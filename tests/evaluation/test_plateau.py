@@ -11,7 +11,7 @@ from test_claims import STATED, planted
 from made_up import graded
 from test_prose import PAGES
 from whoknows import WhoknowsError
-from whoknows.data.methods import ALL_MODELS
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, UNKNOWN
 from whoknows.report.pages import cell, claims, controls, differences, heatmaps, shift

@@ -12,8 +12,7 @@ from test_lora_prompt import SETTINGS, gradients, learnable, prepare, shaken
 from made_up import answers
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.methods import ALL_MODELS
-from whoknows.data.rows import NO_ROWS
+from whoknows.data.rows import ALL_MODELS, NO_ROWS
 from whoknows.evaluation import plateau
 from whoknows.models import distributed, loading
 from whoknows.stages import extract, lora_prompt

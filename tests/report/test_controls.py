@@ -9,7 +9,7 @@ import vl_convert
 from sklearn.metrics import roc_auc_score
 
 from made_up import graded, make_rows
-from whoknows.data.methods import ALL_MODELS
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap, plateau
 from whoknows.report.pages import claims, controls, differences
 

@@ -10,7 +10,7 @@ from nbformat.v4 import new_notebook
 
 from made_up import graded
 from whoknows.data.files import ROOT
-from whoknows.data.methods import ALL_MODELS
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap, cells, scores
 from whoknows.evaluation.auroc import mean_auroc
 from whoknows.report import chapters

@@ -13,9 +13,8 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTo
 
 from made_up import answers, mixed, save_hidden, spied
 from whoknows import WhoknowsError
-from whoknows.data.methods import ALL_MODELS
 from whoknows.data.positions import LAST, MEAN, QUESTION, stem
-from whoknows.data.rows import for_seed, learned, smaller
+from whoknows.data.rows import ALL_MODELS, for_seed, learned, smaller
 from whoknows.evaluation import scores
 from whoknows.evaluation.auroc import auroc
 from whoknows.models import embedder

@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,9 +14,8 @@ import torch
 from made_up import answers, extract, fresh, mixed, plain, spied, untaught
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.methods import ALL_MODELS
 from whoknows.data.prompts import QUERY
-from whoknows.data.rows import example_rows, for_seed
+from whoknows.data.rows import ALL_MODELS, example_rows, for_seed
 from whoknows.estimators import lora
 from whoknows.estimators.lora import LoraPrompt, jensen_shannon
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
@@ -373,6 +373,11 @@ def test_adapters_sit_on_the_upper_blocks_only(reader, share, blocks):
     assert all("lora_" in name for name in learning)
     assert {int(name.split("layers.")[1].split(".")[0]) for name in learning} == blocks
     assert len(learning) == len(blocks) * 3 * 2
+
+
+def test_what_is_proven_of_an_adapted_reader_is_not_taken_for_that_of_other_weights_of_its_name(llama):
+    one, other = (LoraPrompt(replace(fresh(llama), digest=of), SETTINGS, 0, 600).reader for of in ("one", "other"))
+    assert one.identity != other.identity
 
 
 @pytest.mark.parametrize("first_layer", [0, 0.5, 1])

@@ -10,8 +10,8 @@ from test_lora_prompt import SETTINGS, USED
 
 from made_up import answers, fresh, mixed, spied
 from whoknows.data import files
-from whoknows.data.methods import ALL_MODELS
 from whoknows.data.prompts import PLAIN
+from whoknows.data.rows import ALL_MODELS
 from whoknows.models import loading
 from whoknows.run import shard
 from whoknows.stages import answer as answering

@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-ALL_MODELS = "all models"  # in place of the model that was trained on; no model's name has a space
-
 
 @dataclass(frozen=True)
 class Method:

@@ -8,7 +8,7 @@ answer's last token, trained together with the adapters.
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from time import monotonic
@@ -151,7 +151,7 @@ class LoraPrompt:
             warnings.simplefilter("ignore", FutureWarning)  # what PEFT does that the next transformers does not allow
             warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees by itself which way a matrix is stored
             try:
-                self.reader = Reader(get_peft_model(reader.model, config), reader.tokenizer, reader.wording)
+                self.reader = replace(reader, model=get_peft_model(reader.model, config))
             except ValueError as error:  # some modules of some models it cannot adapt
                 raise WhoknowsError(f"lora_prompt.targets: {str(error).splitlines()[0]}") from None
         self.classifier = None if query else _zero(nn.Linear(reader.config.hidden_size, 1)).to(reader.device)

@@ -10,8 +10,8 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.methods import ALL_MODELS, TRAINED
-from whoknows.data.rows import NO_ROWS
+from whoknows.data.methods import TRAINED
+from whoknows.data.rows import ALL_MODELS, NO_ROWS
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few

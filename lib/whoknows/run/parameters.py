@@ -8,9 +8,9 @@ from pathlib import Path
 
 from whoknows import WhoknowsError
 from whoknows.data import adapters, assets
-from whoknows.data.methods import ALL_MODELS
 from whoknows.data.positions import kept
 from whoknows.data.prompts import CHAT, DATE
+from whoknows.data.rows import ALL_MODELS
 from whoknows.run import brought
 from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
 

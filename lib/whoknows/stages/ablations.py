@@ -9,9 +9,8 @@ import pandas as pd
 import torch
 
 from whoknows import WhoknowsError
-from whoknows.data.methods import ALL_MODELS
 from whoknows.data.positions import LAST, MEAN, QUESTION
-from whoknows.data.rows import aligned, divided, in_hash_order, is_learned, learned, smaller
+from whoknows.data.rows import ALL_MODELS, aligned, divided, in_hash_order, is_learned, learned, smaller
 from whoknows.data.tasks import category_of
 from whoknows.estimators.hidden import load_states
 from whoknows.estimators.probe import Logistic

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from whoknows.data import files
-from whoknows.data.methods import ALL_MODELS, METHOD_TITLES
+from whoknows.data.methods import METHOD_TITLES
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import COMPARED, enough, first_test_set, measure, native_rows, on_tasks, own_reader

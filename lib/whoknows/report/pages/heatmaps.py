@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from whoknows.data.assets import ASSETS
-from whoknows.data.methods import ALL_MODELS, METHOD_TITLES
+from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
+from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import plateau
 from whoknows.evaluation.bootstrap import ALPHA, hypothesis
 from whoknows.evaluation.cells import ALL, COMPARED, READINGS, first_heatmap, native_rows
