@@ -60,6 +60,10 @@
     else told.set(name, value);
     const query = told.toString() && `?${told}`;
     history.replaceState(history.state, "", location.pathname + query + location.hash);
+    // Vega names a gradient by the whole address, which is now that of another page.
+    for (const drawn of document.querySelectorAll('svg.marks [fill^="url("]')) {
+      drawn.setAttribute("fill", drawn.getAttribute("fill").replace(/^url\([^#]*/, "url("));
+    }
   };
 
   const follow = (chart) => {

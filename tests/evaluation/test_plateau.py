@@ -339,7 +339,7 @@ def first_page(rows):
 @pytest.mark.slow
 def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     table, *beside = first_page(run_of_two(tmp_path))
-    whole = "in 4 of 4 cells that have both. Of 4 that are primary hypotheses, it is significantly higher in 4"
+    whole = "in 4 of 4 cells that have both. Of these, 4 are primary hypotheses: it is significantly higher in 4"
     text = heatmaps.heatmaps_sentences(table, *beside)
     assert IMPROVING not in text and f"{whole} and lower in 0." in text
     table, *beside = first_page(run_of_two(tmp_path, ("lora_prompt", "strong", "strong")))

@@ -234,6 +234,15 @@ def test_the_other_switches_show_their_values(opened, table):
     assert shown(opened) == expected(table, "A", "shift", metric="brier")
 
 
+def test_colour_bars_stay_where_the_address_changes(opened):
+    opened.visit()
+    fills = "[...document.querySelectorAll('svg.marks [fill^=\"url\"]')].map(e => e.getAttribute('fill'))"
+    for name, value in (("reading", "B"), ("pair", "probe_mlp lora_prompt"), ("test_set", "shift")):
+        choose(opened, name, value)
+        places = ("url(#", f"url({opened.read('location.href')}#")
+        assert opened.read(fills) and all(fill.startswith(places) for fill in opened.read(fills)), (name, value)
+
+
 def test_a_change_of_theme_keeps_the_switches(opened, table):
     opened.visit()
     choose(opened, "reading", "B")

@@ -573,8 +573,8 @@ def test_the_sentences_of_the_first_page(page, hand):
         f"{reached['probe']} and **LoRA + Prompt** reaches an AUROC of {reached['lora_prompt']}.",
         f"- The cells rest on {right} right answers, so that their 95 % intervals are {wide} wide.",
         f"- The probe is higher than LoRA + Prompt in {sum(d > 0 for d in less.values())} of {len(both)} cells that "
-        f"have both. Of {len(tested)} that are primary hypotheses, it is significantly higher in {higher} and lower in "
-        f"{lower}.",
+        f"have both. Of these, {len(tested)} are primary hypotheses: it is significantly higher in {higher} and lower "
+        f"in {lower}.",
         f"- **{len(cells) - len(settled)} of {len(cells)} cells were still improving when training ended** (↗): they "
         "count in none of these sentences and in no verdict.",
     ]
@@ -658,19 +658,18 @@ def test_the_answer_of_the_first_page(page, hand):
             (m, c, c, r): 0.25 if c == r else -0.25 for m in ("probe", "lora_prompt") for c, r in pair
         },
     }
-    lines = [f"- **Trained − training-free**, against {NAMES[best].replace('Answer', 'answer')}, mean over 3 models: "]
-    lines[0] += f"{training}."
+    mean, plain = "mean over 3 models, each on its own answers", NAMES[best].replace("Answer", "answer")
+    lines = [f"- **Trained − training-free**, against {plain}, {mean}: {training}."]
     for kind, cells in means.items():
         line = hand.difference(cells, "in-distribution")
         assert line["says"] in ("above", "below", "not significant")
         verdict = line["says"] if line["says"].startswith("not") else "significant"
         shown = said(*hand.contrast(cells, HOME), line["p_holm"], verdict)
-        lines.append(f"- **{kind}**, mean over 4 cells of Figure 1: {shown}.")
+        over = "4 pairs of cells" if kind.startswith("Probe") else "both methods and 2 scored models"
+        lines.append(f"- **{kind}**, mean over {over} of Figure 1: {shown}.")
     far = [f"{NAMES[method]} {said(*hand.contrast(weights[method], SETS['shift']), None, verdict)}"
            for method, verdict in (("probe", "exploratory"), ("lora_prompt", unfinished))]  # fmt: skip
-    lines.append(
-        f"- **Trained − training-free on shift questions**, of other tasks, mean over 3 models: {'; '.join(far)}."
-    )
+    lines.append(f"- **Trained − training-free on shift questions**, of other tasks, {mean}: {'; '.join(far)}.")
     shown = page("heatmaps")[0][0]
     assert all(says(shown, line) for line in lines), lines
     says_of = {1: "Training helps: the probe is better", -1: "Training does not help: the probe is worse"}
@@ -715,7 +714,7 @@ def test_the_box_of_the_first_page(page, hand):
         right = [f"{grades.sum()} of {len(grades)} ({100 * grades.mean():.0f} %)" for grades in graded]
         assert lines[f"Right answers, {label}"] == right and len({*right}) == 3
         assert lines[f"Test questions, {label}"][0].startswith(f"{len(graded[0])} questions (")
-    assert lines["Seeds"] == ["2 (0, 1)"]
+    assert lines["Seeds"] == ["2 (seeds 0, 1)"]
 
 
 def claimed(hand) -> list[dict]:

@@ -221,7 +221,7 @@ def test_the_number_format_is_that_of_the_page_or_else_of_the_run(tmp_path):
         page = make_page(**about)
         strip.add(page, "probe-a", tmp_path, "../", "bfloat16")
         assert (
-            f"a machine · models in {precision}" in Seen(page.cells[2].source).text
+            f"a machine · computed in {precision}" in Seen(page.cells[2].source).text
             and f"precision{precision}" in Seen(page.cells[-1].source).text
         )
 

@@ -163,7 +163,7 @@ def _ran(cell: nbformat.NotebookNode, run: list[Chapter]) -> list[nbformat.Noteb
     seconds = sum(chapter.seconds for chapter in run)
     machines = dict.fromkeys(chapter.about.get("machine") for chapter in run)
     facts = [*map(code, filter(None, machines)), f"{_seconds(seconds)} of notebooks" if seconds else ""]
-    facts += [f"models in {code(text)}" if (text := precision(run)) else ""]
+    facts += [f"computed in {code(text)}" if (text := precision(run)) else ""]
     text = " · ".join(filter(None, facts))
     linked = f"Machine and time: {text} ([the run](run/record.md))."
     return [new_markdown_cell(f":::{{container}} ran\n{linked}\n:::", id="ran")] if text else []

@@ -97,7 +97,7 @@ def _tables(about: dict, name: str, static: Path) -> dict[str, str]:
 
 
 def _line(about: dict, links: dict[str, str]) -> str:
-    notebook, precision = f"notebooks/{about['stage']}.py", about["precision"] and f"models in {about['precision']}"
+    notebook, precision = f"notebooks/{about['stage']}.py", about["precision"] and f"computed in {about['precision']}"
     facts = [notebook, about.get("commit"), _time(about), about.get("machine"), precision]
     text = " · ".join(_short(fact) for fact in facts if fact)
     more = " · ".join([*(_link(*link) for link in links.items()), _link("how it was made", "#how-this-page-was-made")])

@@ -383,8 +383,8 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> list[str]:
         higher = f"{(difference > 0).sum()} of {len(difference)} cells that have both"
         sentences.append(f"The probe is higher than LoRA + Prompt in {higher}.")
     if tested:
-        significant = f"significantly higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}"
-        sentences[-1] += f" Of {tested} that are primary hypotheses, it is {significant}."
+        sides = f"higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if len(sure) else "different in none"
+        sentences[-1] += f" Of these, {tested} are primary hypotheses: it is significantly {sides}."
     return sentences
 
 

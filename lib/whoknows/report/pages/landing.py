@@ -9,10 +9,10 @@ import pandas as pd
 from scipy.special import expit
 
 from whoknows.data.methods import METHOD_TITLES, TRAINED
-from whoknows.evaluation import bootstrap, scores
+from whoknows.evaluation import bootstrap, plateau, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import COMPARED, READINGS, first_heatmap, first_test_set, native_rows, test_sets
-from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED
+from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, no_verdict
 from whoknows.report.pages import claims, style
 from whoknows.report.pages.gains import SETS, baseline_of
 from whoknows.report.pages.heatmaps import above_chance, facts_of, settled_cells
@@ -20,6 +20,10 @@ from whoknows.report.pages.heatmaps import above_chance, facts_of, settled_cells
 NAMED = {"probe": "the probe", "lora_prompt": "LoRA + Prompt"}  # within a sentence
 TRAINING, METHOD, SELF = "Trained − training-free", "Probe − LoRA + Prompt", "Self-trained − cross-trained"
 SHIFT = f"{TRAINING} on shift questions"
+OVER = {
+    **dict.fromkeys((TRAINING, SHIFT), "{} models, each on its own answers"), METHOD: "{} pairs of cells of Figure 1",
+    SELF: "both methods and {} scored models of Figure 1",
+}  # fmt: skip
 SHOWN = 5  # right answers of each scored model on the page, and as many wrong ones
 GOLD = 3  # accepted answers that are shown of a question
 OPEN = {IMPROVING, RELEASED, FEW, EXPLORATORY}  # verdicts that decide nothing
@@ -52,7 +56,7 @@ def comparisons(
     the shift questions, which are exploratory.
 
     Returns:
-        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of models, or of cells that a mean is over), what
+        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of what a mean is over, see `OVER`), what
         `bootstrap.tested` returns, and test_set. A difference with a cell that is missing is left out.
     """
     label, members = first_test_set(tasks, by_task)
@@ -100,9 +104,9 @@ def _primary(players: dict[str, str], known: set[tuple]):
         (method, *place): native if place[1] == place[2] else -native / (len(models) - 1)
         for method in COMPARED for place in places if len(models) > 1
     }  # fmt: skip
-    for kind, weights in ((METHOD, both), (SELF, crossed)):
+    for kind, count, weights in ((METHOD, len(places), both), (SELF, len(models), crossed)):
         if weights and {*weights} <= known:
-            yield kind, "", len(places), weights
+            yield kind, "", count, weights
 
 
 def chance(table: pd.DataFrame) -> str:
@@ -125,12 +129,14 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
     """
     says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
     parts = _helps(says[TRAINING], baseline) if TRAINING in says else []
+    parts += _elsewhere(table[table["kind"] == SHIFT]) if parts else []
     are_named = all(name in "".join(parts) for name in NAMED.values())
     named = {
         METHOD: (*NAMED.values(), "the two methods" if are_named else " and ".join(NAMED.values())),
         SELF: ("self-trained estimators", "cross-trained ones", "self- and cross-trained estimators"),
     }
-    parts += [_stands(says[kind].iloc[0], *names) for kind, names in named.items() if kind in says]
+    is_mean = dict(zip(table["kind"], table["count"] > 1))
+    parts += [_stands(says[kind].iloc[0], *names, is_mean[kind]) for kind, names in named.items() if kind in says]
     if not parts:
         return '<p class="answer">Nothing can be compared yet.</p>'
     text = " ".join([*filter(None, [lead]), *(f"{part[0].upper()}{part[1:]}." for part in parts)])
@@ -141,8 +147,8 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
 
 
 AUROC = (
-    "AUROC is the probability that a right answer gets higher confidence than a wrong one: one half is chance, one is "
-    "perfect."
+    "AUROC is the probability that a right answer gets higher confidence than a wrong one of the same task: one half "
+    "is chance, one is perfect."
 )
 LIKELIHOOD = "Answer likelihood is the probability that a model gave to its own answer while it wrote it."
 TRAINED_ON = "A *self-trained* estimator scores the model that it was trained on, a *cross-trained* one another model."
@@ -175,22 +181,29 @@ def _are(methods) -> str:
     return " and ".join(NAMED[method] for method in methods) + (" is" if len(methods) == 1 else " are")
 
 
-def _stands(verdict: str, one: str, other: str, both: str) -> str:
-    are = "is" if one.startswith("the ") else "are"
+def _elsewhere(table: pd.DataFrame) -> list[str]:
+    """How trained methods stand to the training-free one on shift questions, where an interval is without zero."""
+    known = table[table["says"] == EXPLORATORY]
+    sides = {"above": known.loc[known["low"] > 0, "method"], "below": known.loc[known["high"] < 0, "method"]}
+    are = [f"{'both are' if len(some) > 1 else _are(some)} {side} it" for side, some in sides.items() if len(some)]
+    return [f"on questions of other tasks, {' and '.join(are)} (exploratory)"] if are else []
+
+
+def _stands(verdict: str, one: str, other: str, both: str, is_mean: bool) -> str:
+    are, mean = "is" if one.startswith("the ") else "are", " on average" if is_mean else ""
     return {
-        ABOVE: f"{one} {are} better than {other}",
-        BELOW: f"{one} {are} worse than {other}",
-        INSIGNIFICANT: f"{both} do not differ significantly",
+        ABOVE: f"{one} {are} better than {other}{mean}",
+        BELOW: f"{one} {are} worse than {other}{mean}",
+        INSIGNIFICANT: f"{both} do not differ significantly{mean}",
     }.get(verdict, f"how {both} compare is inconclusive")
 
 
 def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
     lines = []
     for kind, group in table.groupby("kind", sort=False):
-        over = "models" if kind in (TRAINING, SHIFT) else "cells of Figure 1"
         more = {TRAINING: f", against {style.inside(baseline)}", SHIFT: ", of other tasks"}.get(kind, "")
         values = [f"{METHOD_TITLES.get(line.method, '')} {_difference(line)}".lstrip() for line in group.itertuples()]
-        mean = f", mean over {group['count'].max()} {over}" if group["count"].max() > 1 else ""
+        mean = f", mean over {OVER[kind].format(group['count'].max())}" if group["count"].max() > 1 else ""
         lines.append(f"- **{kind}**{more}{mean}: {'; '.join(values)}.")
     return lines
 
@@ -214,10 +227,11 @@ def box_html(
     sets = {label: members for label, members in sets.items() if label in ("in-distribution", "shift")}
     lines = {f"Right answers, {label}": _right(test[test["task"].isin(members)]) for label, members in sets.items()}
     facts = {title: dict(zip(readers, values)) for title, values in facts_of(estimators, readers).items()}
+    facts["Training answers"] = _taught(estimators)
     shown = {title: [of.get(model, "—") for model in models] for title, of in (facts | lines).items()}
     shown = {title: values for title, values in shown.items() if {*values} != {"—"}}
     shown |= {f"Test questions, {label}": [_asked(test, members)] for label, members in sets.items()}
-    shown["Seeds"] = [f"{len(seeds)} ({', '.join(map(str, seeds))})"]
+    shown["Seeds"] = [f"{len(seeds)} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"]
     # The book adds the machine and the time of the run, which only its records know.
     return _facts_html("facts rests-on", "What it rests on", models, shown)
 
@@ -231,6 +245,15 @@ def _facts_html(name: str, caption: str, columns: list[str], lines: dict[str, li
         body += f'<tr><th scope="row">{escape(title)}</th>{"".join(cells)}</tr>'
     whole = f"<caption>{caption}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody>"
     return f'<table class="{name}">{whole}</table>'
+
+
+def _taught(estimators: str) -> dict[str, str]:
+    """How many of its answers trained the probe and LoRA + Prompt, from the fewest to the most, by model."""
+    counts: dict[str, set[int]] = {}
+    for card in plateau.cards(estimators).values():
+        if card["method"] in COMPARED and "training_answers" in card:
+            counts.setdefault(card["trained_on"], set()).add(sum(card["training_answers"].values()))
+    return {model: style.span(f"{min(some):,}", f"{max(some):,}") for model, some in counts.items()}
 
 
 def _right(answers: pd.DataFrame) -> dict[str, str]:
@@ -349,13 +372,15 @@ def _one_line(text: str) -> str:
 
 def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seeds: list[int]) -> str:
     """The paper's figure and this run's, side by side with what each rests on, as an HTML table."""
-    theirs, ours, test_set = claims.figure(), settled_cells(table), first_heatmap(table)["test_set"].iloc[0]
+    theirs, ours, first = claims.figure(), settled_cells(table), first_heatmap(table)
+    test_set, mlp = first["test_set"].iloc[0], _reached(first[no_verdict(first) == ""], "probe_mlp")
     role = "train" if test_set == "in-distribution" else "shift"
     asked = ", ".join(str(task["name"]) for task in tasks if task["role"] == role)
     lines = {
         "Models": [", ".join(claims.MODELS), ", ".join(models)],
         "Test questions": [theirs["test_set"].iloc[0], f"{test_set}: {asked}"],
         **{METHOD_TITLES[method]: [_reached(theirs, method), _reached(ours, method)] for method in COMPARED},
+        "Probe, what it is": ["an MLP", f"a logistic regression{f'; an MLP reaches {mlp}' if mlp != '—' else ''}"],
         "Intervals": ["none in the figure", "95 %, bootstrap over questions"],
         "Seeds": ["not in the figure", f"{len(seeds)}"],
         "Read from": [f"a description of the figure, in steps of {2 * claims.margin():g}", "this run's rows"],
