@@ -83,6 +83,11 @@ def inert(cell):
     return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
 
 
+def tidy(text: str) -> str:
+    """A text in lines without blank ones, and with single spaces."""
+    return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
+
+
 def texts(value) -> list:
     """The items of a cell that holds a list: a list, or text that is one as JSON, or texts parted by |, or just one."""
     if not isinstance(value, str):

@@ -72,12 +72,14 @@ class Estimator:
 
     def example(self, question: str, answer: str) -> PackedExample:
         """The ids of a question and its answer, as the stages make them; a Mistake if the reader sees fewer."""
+        answer = answer.strip()
         if "released" in self.card:
             from whoknows.estimators import released
 
-            example = released.example(self.reader, question, answer)
+            context = question if "Question:" in question else _asked(question)
+            example = released.example(self.reader, context, answer)
         else:
-            question_ids = self._start + self.reader.question(question)
+            question_ids = self._start + self.reader.question(_asked(question))
             example = PackedExample(question_ids, (self.reader.answer(answer) + self.query,))
         if len(example) > self.reader.limit:
             raise Mistake(
@@ -123,6 +125,12 @@ class Estimator:
         finally:
             torch.set_num_threads(threads)  # of threads that begin later; it was set for all
         return logits
+
+
+def _asked(question: str) -> str:
+    """A question as a run asks it, which cleans a file's questions, but not the choices of its own data sets."""
+    stem, mark, choices = question.partition("\nChoices:\n(A): ")
+    return tables.tidy(stem) + mark + choices
 
 
 def load(folder: Path | str, method: str | None = None) -> Estimator:
