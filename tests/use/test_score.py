@@ -209,6 +209,25 @@ def test_an_empty_cell_is_an_empty_answer_but_no_question(score, tmp_path):
     assert status == 2 and text.count("\n") == 2 and "in.csv, line 3: `question` is missing or no text" in message
 
 
+@pytest.mark.parametrize("killed", [None, 0, 1])
+def test_a_blank_row_stays_where_it_is_without_a_confidence(killed, score, tmp_path):
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("question,answer,\nWhy?,so,\n,,\n\nWho?,,\n , ,\n,,x\n")
+    if killed is not None:
+        assert score(Fake(ends=killed), "--input", source, "--output", output, "--lines", 1)[0] == 130
+    assert score(fake := Fake(), "--input", source, "--output", output, "--lines", 1)[0] == 0
+    lines = output.read_text().splitlines()
+    assert [line[:4] for line in lines] == ["ques", "Why?", ",,,", ",,,", "Who?", ",,,", ",,,"]
+    assert sum(fake.seen, []) == ["Why?", "Who?"][killed or 0 :]
+    assert score(Fake(), "--input", source, "--lines", 1)[:2] == (0, output.read_text())
+    source.write_text("question,answer\n,\n\n")
+    status, text, message = score(Fake(), "--input", source)
+    assert (status, text) == (
+        2,
+        "",
+    ) and message == f"{source}: there is no row in this file; add one, or name another file.\n"
+
+
 @pytest.mark.parametrize(
     "cell, shown",
     [

@@ -25,7 +25,11 @@ csv.field_size_limit(2**31 - 1)  # of a cell; it is 2**17 otherwise, and who rea
 
 
 def read(
-    path: Path | str, columns: dict[str, str] | None = None, needed: Iterable[str] = (), known: Iterable[str] = ()
+    path: Path | str,
+    columns: dict[str, str] | None = None,
+    needed: Iterable[str] = (),
+    known: Iterable[str] = (),
+    blank: bool = False,
 ) -> pd.DataFrame:
     """A user's table.
 
@@ -37,6 +41,7 @@ def read(
         needed: columns, by our names, that have to be there.
         known: all columns that mean something, by our names. One that is neither there as written nor in `columns` is
             the file's column of that name in other letters, such as Answer.
+        blank: whether the blank rows below the head of CSV and TSV are rows, too, of None alone.
 
     Returns:
         Its rows with our names, and other columns under their own. A cell is text in CSV and TSV, None if empty; else
@@ -56,8 +61,8 @@ def read(
         table = columnar.to_pandas(ignore_metadata=True, integer_object_nulls=True)
         table = table.astype(object).where(table.notna(), None).set_axis(range(1, len(table) + 1))
     elif path.suffix.lower() in ENDINGS:
-        rows = dict(_objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path)))
-        table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+        rows = _objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path), blank)
+        table = pd.DataFrame.from_dict(dict(rows), orient="index", dtype=object)
         table = table.where(table.notna(), None)
     else:
         known = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
@@ -120,7 +125,7 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, dict]]:
             yield number, row
 
 
-def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
+def _cells(path: Path, text: str, blank: bool) -> Iterator[tuple[int, dict]]:
     parted = delimiter(path, text.lstrip("\r\n").partition("\n")[0])
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=parted, strict=True)
     names, begins = None, 1
@@ -128,6 +133,8 @@ def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
         for cells in lines:
             begins, here = lines.line_num + 1, begins
             if not any(cell.strip() for cell in cells):
+                if blank and names is not None:
+                    yield here, dict.fromkeys(filter(None, names))
                 continue
             if names is None and cells in (["sep=", ""], ["SEP=", ""]):  # for a spreadsheet, which takes it as we do
                 continue

@@ -35,7 +35,7 @@ class Table:
     """
 
     def __init__(self, path: Path | str, columns: dict[str, str]):
-        self.path, self.kind, frame = path, kind(path), tables.read(path)
+        self.path, self.kind, frame = path, kind(path), tables.read(path, blank=True)
         for ours, theirs in columns.items():
             if theirs not in frame.columns:
                 names = ", ".join(repr(str(name)) for name in frame.columns[: tables.SHOWN])
@@ -44,22 +44,28 @@ class Table:
                     f"Rename one, or name the one with the {ours}s: --columns {ours}=NAME."
                 )
         self.names = list(dict.fromkeys([*map(str, frame.columns), *ADDED]))
+        self.blank = frame.isna().all(axis=1)
         if self.kind == ".parquet":  # of which other columns may hold what JSON cannot
             frame = frame[[*columns.values()]]
         else:
             answers = frame[columns["answer"]]
             frame[columns["answer"]] = answers.where(answers.notna(), "")  # an empty cell is an empty answer
+            frame = frame[~self.blank]
         self.rows = list(zip(frame.index, frame.to_dict("records")))
+        if not self.rows:
+            raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
 
     def form(self, rows: Iterable[dict]) -> Iterator[str]:
-        """Lines of CSV or TSV, as the file has it: the same delimiter, and a byte order mark if it has one."""
+        """Lines of CSV or TSV, as the file has it: its delimiter, its blank rows, a byte order mark if it has one."""
         with open(self.path, "rb") as file:
             head = next(line for line in file if line.strip(b"\r\n" + codecs.BOM_UTF8))
         delimiter = tables.delimiter(self.path, head.decode())
         mark = "\ufeff" if head.startswith(codecs.BOM_UTF8) else ""
         # `writerow` gives what `write` does; its line ends have it quote a cell with either half of them.
         writer = csv.writer(SimpleNamespace(write=str), delimiter=delimiter)
-        for cells in chain([self.names], ([row[name] for name in self.names] for row in rows)):
+        rows = iter(rows)
+        found = (dict.fromkeys(self.names) if blank else next(rows) for blank in self.blank)
+        for cells in chain([self.names], ([row[name] for name in self.names] for row in found)):
             yield mark + writer.writerow(map(inert, cells)).removesuffix("\r\n") + "\n"
             mark = ""
 
