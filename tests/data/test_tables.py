@@ -1,5 +1,6 @@
 """Tables that users bring, as spreadsheets and scripts write them."""
 
+import csv
 import json
 
 import pandas as pd
@@ -87,6 +88,14 @@ def test_columns_that_mean_something_are_known_in_other_letters(tmp_path):
 def test_a_cell_may_be_long(tmp_path):
     path = written(tmp_path / "a.csv", f"question\n{'x' * 200_000}\n")
     assert tables.read(path)["question"].str.len().tolist() == [200_000]
+
+
+@pytest.mark.parametrize("text", ["=1", "'=1", "''@a", "'so'", "'-5", "-ed", "'-ed'", "\t=1", "1=1", "'"])
+@pytest.mark.parametrize("end, sign", [(".csv", ","), (".tsv", "\t")])
+def test_the_apostrophe_that_makes_a_cell_inert_is_taken_away_again(text, end, sign, tmp_path):
+    with open(tmp_path / f"a{end}", "w", newline="") as file:
+        csv.writer(file, delimiter=sign).writerows([[tables.inert("=q"), "b"], [tables.inert(text), "c"]])
+    assert tables.read(tmp_path / f"a{end}").to_dict("records") == [{"=q": text, "b": "c"}]
 
 
 def test_rows_are_numbered_by_the_lines_on_which_they_begin(tmp_path):

@@ -14,6 +14,7 @@ import torch
 from pyarrow import parquet
 
 from whoknows import WhoknowsError, __main__
+from whoknows.data import tables
 from whoknows.use import commands, outputs, predict
 
 ROWS = [{"id": str(i), "question": f"Why {i}?", "answer": "so " * i} for i in range(10)]
@@ -254,6 +255,9 @@ def test_no_cell_is_a_formula_and_numbers_stay_numbers(cell, shown, score, tmp_p
     assert status == 0 and names == ["question", "answer", "'=head", "p_correct", "logit"]
     assert row[:3] == ["Why?", shown, "x"] and "\r" not in text.replace(f'"{shown}"', "")
     assert float(row[4]) == pytest.approx(4 - len(cell) / 7 + 1 / 1000, abs=1e-6)
+    (tmp_path / "out.csv").write_text(text, newline="")
+    (again,) = tables.read(tmp_path / "out.csv", needed=["=head"])["answer"]
+    assert (again or "") == cell
 
 
 def test_the_logit_of_a_wrong_answer_is_a_number_in_a_spreadsheet(score, tmp_path):

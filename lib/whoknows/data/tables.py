@@ -20,6 +20,7 @@ ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")  # of names of files that can b
 SPELT = {",": "comma", ";": "semicolon", "\t": "tab"}  # what parts columns; spreadsheets of many countries write ;
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+NUMBER = re.compile(r"[+-][\d.,]+([eE][+-]?\d+)?", re.ASCII)
 SHOWN = 12  # columns that a sentence names at most
 csv.field_size_limit(2**31 - 1)  # of a cell; it is 2**17 otherwise, and who reads a table says what is too long
 
@@ -84,8 +85,11 @@ def delimiter(path: Path | str, head: str) -> str:
 
 
 def inert(cell):
-    """A cell to write into CSV: an apostrophe stands before text that a spreadsheet would take for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+    """A cell to write into CSV: an apostrophe stands before text that a spreadsheet would take for a formula.
+
+    Text that begins with just such an apostrophe gets another one, and `read` takes one away: no text is changed.
+    """
+    return f"'{cell}" if isinstance(cell, str) and _is_formula(cell.lstrip("'")) else cell
 
 
 def tidy(text: str) -> str:
@@ -102,6 +106,15 @@ def texts(value) -> list:
     except ValueError:
         items = None
     return items if isinstance(items, list) else [part.strip() for part in value.split("|")]
+
+
+def _is_formula(text: str) -> bool:
+    return bool(FORMULA.match(text)) and not NUMBER.fullmatch(text)
+
+
+def _meant(cell: str) -> str:
+    """What `inert` was given where it wrote a cell."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell.lstrip("'")) else cell
 
 
 def _text(path: Path) -> str:
@@ -139,14 +152,14 @@ def _cells(path: Path, text: str, blank: bool) -> Iterator[tuple[int, dict]]:
             if names is None and cells in (["sep=", ""], ["SEP=", ""]):  # for a spreadsheet, which takes it as we do
                 continue
             if names is None:
-                names = [cell.strip() for cell in cells]
+                names = [_meant(cell.strip()) for cell in cells]
                 _check_names(path, names)
                 continue
             if len(cells) < len(names) or any(cells[len(names) :]):
                 what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
                 quotes = f'put "quotes" around a cell that holds a {SPELT[parted]}'
                 raise mistake(path, here, f"{what}; {quotes if len(cells) > len(names) else 'fill it up'}")
-            yield here, {name: cell or None for name, cell in zip(names, cells) if name}
+            yield here, {name: _meant(cell) or None for name, cell in zip(names, cells) if name}
     except csv.Error as error:
         raise mistake(path, begins, f"this is no good CSV ({error}); save the file from a spreadsheet anew") from None
 

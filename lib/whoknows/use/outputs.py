@@ -6,7 +6,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -18,7 +17,6 @@ from whoknows.data import tables
 
 TABLES = tables.ENDINGS[1:]
 ADDED = ("p_correct", "logit")
-NUMBER = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?", re.ASCII)
 
 
 def kind(path: Path | str) -> str:
@@ -66,18 +64,13 @@ class Table:
         rows = iter(rows)
         found = (dict.fromkeys(self.names) if blank else next(rows) for blank in self.blank)
         for cells in chain([self.names], ([row[name] for name in self.names] for row in found)):
-            yield mark + writer.writerow(map(inert, cells)).removesuffix("\r\n") + "\n"
+            yield mark + writer.writerow(map(tables.inert, cells)).removesuffix("\r\n") + "\n"
             mark = ""
 
 
 def as_lines(rows: Iterable[dict]) -> Iterator[str]:
     """Lines of JSON."""
     return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def inert(cell):
-    """See `tables.inert`; numbers stay what they are, though all cells of CSV are text."""
-    return cell if isinstance(cell, str) and NUMBER.fullmatch(cell) else tables.inert(cell)
 
 
 def write(path: Path, form: Callable[[Iterable[dict]], Iterator[str]], rows: Iterable[dict]) -> None:
