@@ -308,7 +308,7 @@ def test_an_error_in_one_thread_ends_the_others_and_is_raised(alone, monkeypatch
 def test_other_keys_are_kept_and_the_lines_stay_in_order(alone):
     pairs = [("Why?", "a " * k) for k in (9, 1, 30, 2, 5)]  # batches are made by length
     lines = [
-        json.dumps({"id": at, "question": q, "note": {"ü": [1, None]}, "answer": a, "logit": "old"}).encode()
+        json.dumps({"id": at, "question": q, "note": {"ü": [1, None]}, "answer": a}).encode()
         for at, (q, a) in enumerate(pairs)
     ]
     results = given(alone.load("lora_prompt"), lines, 3)

@@ -273,10 +273,17 @@ def test_a_csv_file_keeps_its_delimiter_and_its_byte_order_mark(score, tmp_path)
     assert head == "\ufeffquestion;answer;note;p_correct;logit" and row.startswith("Why?;Zürich, so;;0.")
 
 
-def test_columns_of_parquet_keep_their_types_and_old_scores_give_way(score, tmp_path):
+@pytest.mark.parametrize("end", [".jsonl", ".csv", ".tsv", ".parquet"])
+@pytest.mark.parametrize("name", outputs.ADDED)
+def test_a_confidence_that_is_there_already_is_not_lost(name, end, score, tmp_path):
+    source, output = written(tmp_path / f"in{end}", [row | {name: 0.5} for row in ROWS]), tmp_path / f"out{end}"
+    status, text, message = score(fake := Fake(), "--input", source, "--output", output)
+    assert (status, text, sum(fake.seen, [])) == (2, "", []) and name in message and "rename or remove it." in message
+
+
+def test_columns_of_parquet_keep_their_types(score, tmp_path):
     table = pyarrow.table(
         {
-            "logit": ["old"],
             "question": ["Why?"],
             "answer": ["so"],
             "many": pyarrow.array([[1, None]], pyarrow.list_(pyarrow.int16())),
@@ -291,8 +298,7 @@ def test_columns_of_parquet_keep_their_types_and_old_scores_give_way(score, tmp_
     table = parquet.read_table(tmp_path / "in.parquet")
     assert score(Fake(), "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet")[0] == 0
     scored = parquet.read_table(tmp_path / "out.parquet")
-    assert scored.column_names == [*table.column_names, "p_correct"]
-    assert scored.drop_columns(["logit", "p_correct"]).equals(table.drop_columns("logit"))
+    assert scored.drop_columns(["p_correct", "logit"]).equals(table)
     assert scored["logit"].to_pylist() == pytest.approx([4 - 2 / 7 + 1 / 1000])
 
 

@@ -29,7 +29,7 @@ class Table:
     """A user's table, of a kind in TABLES, with columns of questions and answers: our names -> the file's.
 
     Raises:
-        WhoknowsError: it cannot be read, has no row, or lacks one of the two columns.
+        WhoknowsError: it cannot be read, has no row, lacks one of the two columns, or has one of `ADDED`.
     """
 
     def __init__(self, path: Path | str, columns: dict[str, str]):
@@ -41,7 +41,10 @@ class Table:
                     f"{path}: there is no column {theirs!r}; it has {names}. "
                     f"Rename one, or name the one with the {ours}s: --columns {ours}=NAME."
                 )
-        self.names = list(dict.fromkeys([*map(str, frame.columns), *ADDED]))
+        there = next((name for name in ADDED if name in frame.columns), None)
+        if there:
+            raise WhoknowsError(f"{path}: it has a column {there!r} already; rename or remove it.")
+        self.names = [*map(str, frame.columns), *ADDED]
         self.blank = frame.isna().all(axis=1)
         if self.kind == ".parquet":  # of which other columns may hold what JSON cannot
             frame = frame[[*columns.values()]]
@@ -89,9 +92,7 @@ def write_parquet(path: Path, source: Path | str, rows: Iterable[dict]) -> None:
 
     table, rows = parquet.read_table(source), list(rows)
     for name in ADDED:
-        values = pyarrow.array([row[name] for row in rows], pyarrow.float64())
-        at = table.column_names.index(name) if name in table.column_names else table.num_columns
-        table = (table.remove_column(at) if at < table.num_columns else table).add_column(at, name, values)
+        table = table.append_column(name, pyarrow.array([row[name] for row in rows], pyarrow.float64()))
     with _whole(path) as temporary:
         parquet.write_table(table, temporary)
 

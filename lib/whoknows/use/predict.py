@@ -27,7 +27,7 @@ from whoknows.models import forward, loading, proof
 from whoknows.models.batching import MOST, TokenBudget, batches
 from whoknows.models.packing import PackedBatch, PackedExample
 from whoknows.models.reader import Reader
-from whoknows.use import cards, share
+from whoknows.use import cards, outputs, share
 
 PASS_TOKENS = 512  # rows times columns of one pass on a CPU, where more bring nothing but padding
 WORKERS = 8  # forward passes at the same time, at most
@@ -365,7 +365,10 @@ def parse(raw: bytes) -> dict:
 
 
 def texts(row: dict, columns: dict[str, str] = COLUMNS) -> list[str]:
-    """The question and the answer of a row; a Mistake if one of them is missing, or no text."""
+    """The question and the answer of a row; a Mistake if one of them is missing or no text, or the row is scored."""
+    there = next((name for name in outputs.ADDED if name in row), None)
+    if there:
+        raise Mistake(f"there is a `{there}` already; rename or remove it")
     for name in columns.values():
         if not isinstance(row.get(name), str) or re.search("[\ud800-\udfff]", row[name]):  # JSON has half characters
             raise Mistake(f"`{name}` is missing or no text; give a question and an answer, as in {EXAMPLE}")
