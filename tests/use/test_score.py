@@ -207,7 +207,10 @@ def test_an_empty_cell_is_an_empty_answer_but_no_question(score, tmp_path):
     )
     (tmp_path / "in.csv").write_text("question,answer\nWhy?,so\n,so\n")
     status, text, message = score(Fake(), "--input", tmp_path / "in.csv")
-    assert status == 2 and text.count("\n") == 2 and "in.csv, line 3: `question` is missing or no text" in message
+    assert (status, text) == (2, "") and message == (
+        f"{tmp_path / 'in.csv'}, line 3: `question` is missing or no text; "
+        "write text into this cell, or remove the row.\n"
+    )
 
 
 @pytest.mark.parametrize("killed", [None, 0, 1])
@@ -278,7 +281,7 @@ def test_a_csv_file_keeps_its_delimiter_and_its_byte_order_mark(score, tmp_path)
 def test_a_confidence_that_is_there_already_is_not_lost(name, end, score, tmp_path):
     source, output = written(tmp_path / f"in{end}", [row | {name: 0.5} for row in ROWS]), tmp_path / f"out{end}"
     status, text, message = score(fake := Fake(), "--input", source, "--output", output)
-    assert (status, text, sum(fake.seen, [])) == (2, "", []) and name in message and "rename or remove it." in message
+    assert (status, text, fake.seen) == (2, "", []) and name in message and "rename or remove it." in message
 
 
 def test_columns_of_parquet_keep_their_types(score, tmp_path):
@@ -318,8 +321,12 @@ def test_the_line_with_which_excel_is_told_the_delimiter_is_no_row(score, tmp_pa
 
 def test_a_number_in_place_of_an_answer_is_refused_by_its_row(score, tmp_path):
     written(tmp_path / "in.jsonl", [{"question": "Why?", "answer": answer} for answer in ("so", 7)])
-    status, text, message = score(Fake(), "--input", tmp_path / "in.jsonl")
-    assert status == 2 and text.count("\n") == 1 and "in.jsonl, line 2: `answer` is missing or no text" in message
+    sentence = "line 2: `answer` is missing or no text; give a question and an answer, as in {"
+    status, text, message = score(Fake(), "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
+    assert (status, text) == (2, "") and message.startswith(f"{tmp_path / 'in.jsonl'}, {sentence}")
+    assert os.listdir(tmp_path) == ["in.jsonl"]
+    status, text, message = score(Fake(), text=(tmp_path / "in.jsonl").read_bytes())
+    assert status == 2 and text.count("\n") == 1 and f"standard input, {sentence}" in message
     pd.DataFrame({"question": ["Why?"], "answer": [7]}).to_parquet(tmp_path / "in.parquet")
     status, _, message = score(Fake(), "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet")
     assert status == 2 and "in.parquet, row 1: `answer` is missing or no text" in message

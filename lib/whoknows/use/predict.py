@@ -34,6 +34,7 @@ WORKERS = 8  # forward passes at the same time, at most
 INPUT = "the input"  # what is scored, where the stages have a model's name
 COLUMNS = {"question": "question", "answer": "answer"}  # our names -> the input's
 EXAMPLE = '{"question": "Which gas do plants take in?", "answer": "carbon dioxide"}'
+FIX = f"give a question and an answer, as in {EXAMPLE}"
 
 
 class Mistake(WhoknowsError):
@@ -364,12 +365,31 @@ def parse(raw: bytes) -> dict:
     return line
 
 
-def texts(row: dict, columns: dict[str, str] = COLUMNS) -> list[str]:
+def require(rows: Iterable[tuple[int, dict]], name: str, columns: dict[str, str], fix: str = FIX) -> int:
+    """The number of rows; a WhoknowsError if there is one of which `texts` cannot be had.
+
+    Args:
+        rows: each with the line it begins on.
+        name: of the input.
+        columns: the rows' names of `question` and `answer`.
+        fix: what to do about a text that is missing.
+    """
+    count = 0
+    for line, row in rows:
+        try:
+            texts(row, columns, fix)
+        except Mistake as error:
+            raise tables.mistake(name, line, str(error)) from None
+        count += 1
+    return count
+
+
+def texts(row: dict, columns: dict[str, str] = COLUMNS, fix: str = FIX) -> list[str]:
     """The question and the answer of a row; a Mistake if one of them is missing or no text, or the row is scored."""
     there = next((name for name in outputs.ADDED if name in row), None)
     if there:
         raise Mistake(f"there is a `{there}` already; rename or remove it")
     for name in columns.values():
         if not isinstance(row.get(name), str) or re.search("[\ud800-\udfff]", row[name]):  # JSON has half characters
-            raise Mistake(f"`{name}` is missing or no text; give a question and an answer, as in {EXAMPLE}")
+            raise Mistake(f"`{name}` is missing or no text; {fix}")
     return [row[columns[name]] for name in COLUMNS]
