@@ -20,7 +20,8 @@ ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")  # of names of files that can b
 SPELT = {",": "comma", ";": "semicolon", "\t": "tab"}  # what parts columns; spreadsheets of many countries write ;
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
-NUMBER = re.compile(r"[+-][\d.,]+([eE][+-]?\d+)?", re.ASCII)
+# An amount, a date or a time with a sign before it names no function, cell or file; nor does an E between digits.
+AMOUNT = re.compile(r"[+-]([\d .,:/+%'()$£¤¥\u20a0-\u20cf\u00a0\u202f-]|(?<=\d)[eE](?=[+-]?\d))*", re.ASCII)
 SHOWN = 12  # columns that a sentence names at most
 csv.field_size_limit(2**31 - 1)  # of a cell; it is 2**17 otherwise, and who reads a table says what is too long
 
@@ -109,7 +110,7 @@ def texts(value) -> list:
 
 
 def _is_formula(text: str) -> bool:
-    return bool(FORMULA.match(text)) and not NUMBER.fullmatch(text)
+    return bool(FORMULA.match(text)) and not AMOUNT.fullmatch(text)
 
 
 def _meant(cell: str) -> str:
