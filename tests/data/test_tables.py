@@ -169,7 +169,9 @@ def test_lists_in_cells(value, items):
 @pytest.mark.parametrize(
     "name, text, sentence",
     [
-        ("a.xlsx", "", "end with .jsonl, .csv, .tsv or .parquet"),
+        ("a.txt", "", "end with .jsonl, .csv, .tsv or .parquet"),
+        ("a.xlsx", "", "this is a workbook; save it as CSV (UTF-8), and name that file."),
+        ("a.ODS", "", "this is a workbook; save it as CSV (UTF-8), and name that file."),
         ("a.csv", "", "there is no row"),
         ("a.csv", "question,answer\n", "there is no row"),
         ("a.jsonl", "\n", "there is no row"),

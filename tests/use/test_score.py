@@ -341,14 +341,25 @@ def test_a_number_in_place_of_an_answer_is_refused_by_its_row(score, tmp_path):
 def test_what_cannot_be_written_is_said_before_anything_is_scored(score, tmp_path):
     source, table = written(tmp_path / "in.jsonl"), written(tmp_path / "in.parquet")
     (tmp_path / "folder.jsonl").mkdir()
+    book = tmp_path / "in.xlsx"
+    book.write_bytes(b"PK")
     for arguments, sentence in (
         (["--input", source, "--output", tmp_path / "out.csv"], "out.csv: the input is jsonl, so name an output that"),
+        (
+            ["--input", book, "--output", tmp_path / "out.csv"],
+            "in.xlsx: this is a workbook; save it as CSV (UTF-8), and",
+        ),
+        (
+            ["--input", source, "--output", book],
+            "in.xlsx: the input is jsonl, so name an output that ends with .jsonl.",
+        ),
         (["--input", table], "in.parquet: Parquet needs a file to be written to; name one with --output."),
         (["--input", source, "--output", source / "out.jsonl"], "out.jsonl: this file cannot be written (Not a dir"),
         (["--input", source, "--output", tmp_path / "folder.jsonl"], "folder.jsonl: this file cannot be written (Is a"),
     ):
         status, text, message = score(fake := Fake(), *arguments)
         assert status == 2 and not text and not fake.seen and sentence in message.splitlines()[-1]
+    assert {*os.listdir(tmp_path)} == {source.name, table.name, book.name, "folder.jsonl"}
 
 
 def test_two_runs_do_not_write_one_file(score, tmp_path):

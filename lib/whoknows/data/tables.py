@@ -17,6 +17,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")  # of names of files that can be read
+WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")  # of those that a spreadsheet program alone can read
 SPELT = {",": "comma", ";": "semicolon", "\t": "tab"}  # what parts columns; spreadsheets of many countries write ;
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
@@ -53,6 +54,7 @@ def read(
         WhoknowsError: the file cannot be read, has no row or lacks a column; the sentence names the line if one is bad.
     """
     path = Path(path)
+    refuse_workbook(path)
     if path.suffix.lower() == ".parquet":
         try:
             columnar = parquet.ParquetFile(io.BytesIO(files.read_bytes(path))).read()
@@ -72,6 +74,12 @@ def read(
     if table.empty:
         raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
     return _named(path, table, columns or {}, [*needed], [*known])
+
+
+def refuse_workbook(path: Path | str) -> None:
+    """Raises a WhoknowsError if a file is a workbook, by its name."""
+    if Path(path).suffix.lower() in WORKBOOKS:
+        raise WhoknowsError(f"{path}: this is a workbook; save it as CSV (UTF-8), and name that file.")
 
 
 def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:

@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from whoknows import WhoknowsError
-from whoknows.data import assets
+from whoknows.data import assets, tables
 from whoknows.use import cards, outputs, share
 
 FOLDER = "folder of a trained estimator, under results/…/estimators"
@@ -39,6 +39,7 @@ def score(arguments: list[str]) -> None:
     many = "rows that are scored together; from a pipe fewer, where no other is waiting; 1 for each at once (1024)"
     parser.add_argument("--lines", type=_positive, default=1024, metavar="N", help=many)
     options = parser.parse_args(arguments)
+    tables.refuse_workbook(options.input)
     kind, is_pipe = outputs.kind(options.input), options.input == "-"
     if options.output and outputs.kind(options.output) != kind:
         raise WhoknowsError(f"{options.output}: the input is {kind[1:]}, so name an output that ends with {kind}.")

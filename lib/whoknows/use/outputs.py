@@ -20,9 +20,9 @@ ADDED = ("p_correct", "logit")
 
 
 def kind(path: Path | str) -> str:
-    """How a file is read and written, by the end of its name: one of TABLES, or .jsonl for any other."""
+    """How a file is read and written, by the end of its name: one of TABLES, of workbooks, or .jsonl for any other."""
     end = Path(path).suffix.lower()
-    return end if end in TABLES else ".jsonl"
+    return end if end in (*TABLES, *tables.WORKBOOKS) else ".jsonl"
 
 
 class Table:
