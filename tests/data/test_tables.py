@@ -53,6 +53,28 @@ def test_each_form_gives_the_same_rows(name, text, tmp_path):
     assert table.to_dict("records") == ROWS
 
 
+HEADS = [
+    ['"question\n(in full)"', "answer"],
+    ["answer", '"question\r\n(in full, with, commas)"'],
+    ["question", "answer", "remarks (source, page, year)"],
+    ['"a, b"', '"c; d"', '"e\tf"'],
+    ['"a, b, c; d; e\tf\tg"', "h"],
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("end, sign", [(".csv", ";"), (".csv", "\t"), (".tsv", "\t"), (".tsv", ";")])
+def test_what_parts_columns_is_seen_outside_of_quotes_and_in_two_rows(head, end, sign, tmp_path):
+    text = "".join(sign.join(row) + "\r\n" for row in (head, ["x"] * len(head), ["y"] * len(head)))
+    table = tables.read(written(tmp_path / f"a{end}", text))
+    assert [*table] == [name.strip('"') for name in head] and table.iloc[1].tolist() == ["y"] * len(head)
+
+
+def test_one_column_needs_nothing_to_part_it(tmp_path):
+    path = written(tmp_path / "a.csv", 'question\n"Who, then?"\n"a;b"\n')
+    assert tables.read(path)["question"].tolist() == ["Who, then?", "a;b"]
+
+
 def test_parquet_keeps_lists_and_rows_have_numbers(tmp_path):
     pd.DataFrame({"question": ["a", "b"], "answers": [["x", "y"], None]}).to_parquet(tmp_path / "a.parquet")
     table = tables.read(tmp_path / "a.parquet")

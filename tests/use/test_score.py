@@ -275,11 +275,11 @@ def test_the_logit_of_a_wrong_answer_is_a_number_in_a_spreadsheet(score, tmp_pat
 
 
 def test_a_csv_file_keeps_its_delimiter_and_its_byte_order_mark(score, tmp_path):
-    (tmp_path / "in.csv").write_bytes("\ufeffquestion;answer;note\r\nWhy?;Zürich, so;\r\n".encode())
+    (tmp_path / "in.csv").write_bytes('\ufeffquestion;answer;"a\nnote, 2"\r\nWhy?;Zürich, so;\r\n'.encode())
     output = tmp_path / "out.csv"
     assert score(Fake(), "--input", tmp_path / "in.csv", "--output", output)[0] == 0
-    head, row = output.read_bytes().decode().splitlines()
-    assert head == "\ufeffquestion;answer;note;p_correct;logit" and row.startswith("Why?;Zürich, so;;0.")
+    *head, row = output.read_bytes().decode().splitlines()
+    assert head == ['\ufeffquestion;answer;"a', 'note, 2";p_correct;logit'] and row.startswith("Why?;Zürich, so;;0.")
 
 
 @pytest.mark.parametrize("end", [".jsonl", ".csv", ".tsv", ".parquet"])

@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +39,7 @@ def read(
 
     Args:
         path: a file whose name ends with one of `ENDINGS`. Text is UTF-8, with or without a byte order mark; commas,
-            semicolons or tabs part a CSV file's columns, whichever its head holds most of.
+            semicolons or tabs part a CSV file's columns, see `delimiter`.
         columns: our name -> the file's, where they differ; `answers.text` is what structs in the column answers hold
             as text, unless a column is called just that.
         needed: columns, by our names, that have to be there.
@@ -87,10 +88,25 @@ def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
     return WhoknowsError(f"{path}, {'row' if Path(path).suffix.lower() == '.parquet' else 'line'} {line}: {what}.")
 
 
-def delimiter(path: Path | str, head: str) -> str:
-    """What parts the columns of a CSV or TSV file, by its name and its first line."""
-    is_tabbed = Path(path).suffix.lower() == ".tsv" and "\t" in head
-    return "\t" if is_tabbed else max(SPELT, key=head.count)
+def delimiter(path: Path | str, text: str) -> str:
+    """What parts the columns of a CSV or TSV file: what its first record has more of, outside of quotes.
+
+    What parts the second record into as many cells goes before, and then a tab in a TSV file.
+    """
+
+    def fitness(sign: str) -> tuple[bool, bool, int]:
+        first, second = _widths(text, sign)
+        is_tabbed = sign == "\t" and Path(path).suffix.lower() == ".tsv"
+        return 1 < first == second, 1 < first and is_tabbed, first
+
+    return max(SPELT, key=fitness)
+
+
+def _widths(text: str, sign: str) -> list[int]:
+    """Cells of the first two records that are not blank, if a sign parts columns; 0 where there is none."""
+    records = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
+    full = (len(cells) for cells in records if any(cell.strip() for cell in cells))
+    return [*islice(full, 2), 0, 0][:2]
 
 
 def inert(cell):
@@ -148,7 +164,7 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, dict]]:
 
 
 def _cells(path: Path, text: str, blank: bool) -> Iterator[tuple[int, dict]]:
-    parted = delimiter(path, text.lstrip("\r\n").partition("\n")[0])
+    parted = delimiter(path, text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=parted, strict=True)
     names, begins = None, 1
     try:

@@ -58,10 +58,9 @@ class Table:
 
     def form(self, rows: Iterable[dict]) -> Iterator[str]:
         """Lines of CSV or TSV, as the file has it: its delimiter, its blank rows, a byte order mark if it has one."""
-        with open(self.path, "rb") as file:
-            head = next(line for line in file if line.strip(b"\r\n" + codecs.BOM_UTF8))
-        delimiter = tables.delimiter(self.path, head.decode())
-        mark = "\ufeff" if head.startswith(codecs.BOM_UTF8) else ""
+        raw = Path(self.path).read_bytes()
+        delimiter = tables.delimiter(self.path, raw.decode("utf-8-sig"))
+        mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
         # `writerow` gives what `write` does; its line ends have it quote a cell with either half of them.
         writer = csv.writer(SimpleNamespace(write=str), delimiter=delimiter)
         rows = iter(rows)
