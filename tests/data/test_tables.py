@@ -1,5 +1,6 @@
 """Tables that users bring, as spreadsheets and scripts write them."""
 
+import csv
 import json
 
 import pandas as pd
@@ -52,6 +53,28 @@ def test_each_form_gives_the_same_rows(name, text, tmp_path):
     assert table.to_dict("records") == ROWS
 
 
+HEADS = [
+    ['"question\n(in full)"', "answer"],
+    ["answer", '"question\r\n(in full, with, commas)"'],
+    ["question", "answer", "remarks (source, page, year)"],
+    ['"a, b"', '"c; d"', '"e\tf"'],
+    ['"a, b, c; d; e\tf\tg"', "h"],
+]
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("end, sign", [(".csv", ";"), (".csv", "\t"), (".tsv", "\t"), (".tsv", ";")])
+def test_what_parts_columns_is_seen_outside_of_quotes_and_in_two_rows(head, end, sign, tmp_path):
+    text = "".join(sign.join(row) + "\r\n" for row in (head, ["x"] * len(head), ["y"] * len(head)))
+    table = tables.read(written(tmp_path / f"a{end}", text))
+    assert [*table] == [name.strip('"') for name in head] and table.iloc[1].tolist() == ["y"] * len(head)
+
+
+def test_one_column_needs_nothing_to_part_it(tmp_path):
+    path = written(tmp_path / "a.csv", 'question\n"Who, then?"\n"a;b"\n')
+    assert tables.read(path)["question"].tolist() == ["Who, then?", "a;b"]
+
+
 def test_parquet_keeps_lists_and_rows_have_numbers(tmp_path):
     pd.DataFrame({"question": ["a", "b"], "answers": [["x", "y"], None]}).to_parquet(tmp_path / "a.parquet")
     table = tables.read(tmp_path / "a.parquet")
@@ -87,6 +110,14 @@ def test_columns_that_mean_something_are_known_in_other_letters(tmp_path):
 def test_a_cell_may_be_long(tmp_path):
     path = written(tmp_path / "a.csv", f"question\n{'x' * 200_000}\n")
     assert tables.read(path)["question"].str.len().tolist() == [200_000]
+
+
+@pytest.mark.parametrize("text", ["=1", "'=1", "''@a", "'so'", "'-5", "-ed", "'-ed'", "\t=1", "1=1", "'"])
+@pytest.mark.parametrize("end, sign", [(".csv", ","), (".tsv", "\t")])
+def test_the_apostrophe_that_makes_a_cell_inert_is_taken_away_again(text, end, sign, tmp_path):
+    with open(tmp_path / f"a{end}", "w", newline="") as file:
+        csv.writer(file, delimiter=sign).writerows([[tables.inert("=q"), "b"], [tables.inert(text), "c"]])
+    assert tables.read(tmp_path / f"a{end}").to_dict("records") == [{"=q": text, "b": "c"}]
 
 
 def test_rows_are_numbered_by_the_lines_on_which_they_begin(tmp_path):
@@ -160,7 +191,9 @@ def test_lists_in_cells(value, items):
 @pytest.mark.parametrize(
     "name, text, sentence",
     [
-        ("a.xlsx", "", "end with .jsonl, .csv, .tsv or .parquet"),
+        ("a.txt", "", "end with .jsonl, .csv, .tsv or .parquet"),
+        ("a.xlsx", "", "this is a workbook; save it as CSV (UTF-8), and name that file."),
+        ("a.ODS", "", "this is a workbook; save it as CSV (UTF-8), and name that file."),
         ("a.csv", "", "there is no row"),
         ("a.csv", "question,answer\n", "there is no row"),
         ("a.jsonl", "\n", "there is no row"),

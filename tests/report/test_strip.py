@@ -200,7 +200,7 @@ def test_no_text_is_a_formula_to_a_spreadsheet(tmp_path):
     page = make_page(parameters={"rows_out": str(tmp_path / "rows.parquet")})
     strip.add(page, "probe-a", tmp_path, "../")
     read = pd.read_csv(tmp_path / "tables/probe-a-rows.csv")
-    assert read["answer"].fillna("").tolist() == ["'=1+1", "'+1", "'-1", "'@SUM(A1)", "'\t=1", "plain = 1", ""]
+    assert read["answer"].fillna("").tolist() == ["'=1+1", "+1", "-1", "'@SUM(A1)", "'\t=1", "plain = 1", ""]
     assert read["logit"].tolist() == [-0.5] * 7 and read["gold"].iloc[0] == "['=1']"
 
 

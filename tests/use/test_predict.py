@@ -23,7 +23,7 @@ from test_probe import MLP
 
 from made_up import TEXTS, fresh, plain, spied
 from whoknows import WhoknowsError, __main__
-from whoknows.data import assets, files
+from whoknows.data import assets, files, prompts, question_files, tables
 from whoknows.data.prompts import QUERY
 from whoknows.estimators.probe import Logistic, Mlp
 from whoknows.models import loading
@@ -140,6 +140,21 @@ def test_the_confidence_is_the_one_that_the_stage_wrote(run, method):
         if scored == "two":
             assert "" in answers
         np.testing.assert_allclose(logits, expected, atol=1e-4)
+
+
+def test_a_question_and_an_answer_are_cleaned_as_a_run_cleans_them(alone, tmp_path):
+    row = {"question": " Read  this.\r\n\r\nWhich\u00a0metal?\n", "answer": "\n tin \r\n"}
+    (tmp_path / "mine.jsonl").write_text(json.dumps(row))
+    table = question_files.load({"name": "mine", "role": "shift", "file": str(tmp_path / "mine.jsonl")})
+    estimator, (asked,) = alone.load("probe"), table["question"]
+    assert asked != row["question"] and estimator.example(**row) == estimator.example(asked, "tin")
+
+
+def test_choices_stand_as_a_data_set_of_the_run_has_them(alone):
+    asked, _ = prompts.as_choice("Which  metal?", ["two  words ", "tin "], "tin ")
+    estimator = alone.load("probe")
+    assert estimator.example(asked, "B") == estimator.example(asked.replace("Which  metal", "Which metal"), "B")
+    assert estimator.example(asked, "B") != estimator.example(tables.tidy(asked), "B")
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -293,7 +308,7 @@ def test_an_error_in_one_thread_ends_the_others_and_is_raised(alone, monkeypatch
 def test_other_keys_are_kept_and_the_lines_stay_in_order(alone):
     pairs = [("Why?", "a " * k) for k in (9, 1, 30, 2, 5)]  # batches are made by length
     lines = [
-        json.dumps({"id": at, "question": q, "note": {"ü": [1, None]}, "answer": a, "logit": "old"}).encode()
+        json.dumps({"id": at, "question": q, "note": {"ü": [1, None]}, "answer": a}).encode()
         for at, (q, a) in enumerate(pairs)
     ]
     results = given(alone.load("lora_prompt"), lines, 3)

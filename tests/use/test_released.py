@@ -66,6 +66,8 @@ def test_the_scores_are_those_of_plain_peft(reader, adapter):
     torch.testing.assert_close(estimator.logits(questions, answers), torch.tensor(wanted), atol=1e-4, rtol=0)
     again = estimator.logits([f"{CONTEXT}\nAnswer:"], ["mercury"])
     torch.testing.assert_close(again, torch.tensor(wanted[:1]), atol=1e-4, rtol=0)
+    again = estimator.logits([" Why?\r\n"], [" of the moon\n"])
+    torch.testing.assert_close(again, torch.tensor(wanted[1:]), atol=1e-4, rtol=0)
     assert QUERY == "\n\nIs the proposed answer correct?\nChoices:\n(i): no\n(ii): yes\nAnswer:", "the paper's words"
     save_file({"log_temperature": torch.tensor(0.5)}, folder / "temperature_model.safetensors")
     cooler = predict.load(folder)

@@ -14,6 +14,7 @@ import torch
 from pyarrow import parquet
 
 from whoknows import WhoknowsError, __main__
+from whoknows.data import tables
 from whoknows.use import commands, outputs, predict
 
 ROWS = [{"id": str(i), "question": f"Why {i}?", "answer": "so " * i} for i in range(10)]
@@ -206,7 +207,29 @@ def test_an_empty_cell_is_an_empty_answer_but_no_question(score, tmp_path):
     )
     (tmp_path / "in.csv").write_text("question,answer\nWhy?,so\n,so\n")
     status, text, message = score(Fake(), "--input", tmp_path / "in.csv")
-    assert status == 2 and text.count("\n") == 2 and "in.csv, line 3: `question` is missing or no text" in message
+    assert (status, text) == (2, "") and message == (
+        f"{tmp_path / 'in.csv'}, line 3: `question` is missing or no text; "
+        "write text into this cell, or remove the row.\n"
+    )
+
+
+@pytest.mark.parametrize("killed", [None, 0, 1])
+def test_a_blank_row_stays_where_it_is_without_a_confidence(killed, score, tmp_path):
+    source, output = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_text("question,answer,\nWhy?,so,\n,,\n\nWho?,,\n , ,\n,,x\n")
+    if killed is not None:
+        assert score(Fake(ends=killed), "--input", source, "--output", output, "--lines", 1)[0] == 130
+    assert score(fake := Fake(), "--input", source, "--output", output, "--lines", 1)[0] == 0
+    lines = output.read_text().splitlines()
+    assert [line[:4] for line in lines] == ["ques", "Why?", ",,,", ",,,", "Who?", ",,,", ",,,"]
+    assert sum(fake.seen, []) == ["Why?", "Who?"][killed or 0 :]
+    assert score(Fake(), "--input", source, "--lines", 1)[:2] == (0, output.read_text())
+    source.write_text("question,answer\n,\n\n")
+    status, text, message = score(Fake(), "--input", source)
+    assert (status, text) == (
+        2,
+        "",
+    ) and message == f"{source}: there is no row in this file; add one, or name another file.\n"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +237,12 @@ def test_an_empty_cell_is_an_empty_answer_but_no_question(score, tmp_path):
     [
         ("=1+1", "'=1+1"),
         ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"),
-        ("-2+3", "'-2+3"),
+        ("-2+cell", "'-2+cell"),
+        ("-E5", "'-E5"),
+        ("+1:E5", "'+1:E5"),
+        ("+1/(e5)", "'+1/(e5)"),
+        ("-1;2", "'-1;2"),
+        ("-1\n=2", "'-1\n=2"),
         ("@SUM(A1)", "'@SUM(A1)"),
         ("\t=1", "'\t=1"),
         ("\r=1", "'\r=1"),
@@ -222,6 +250,7 @@ def test_an_empty_cell_is_an_empty_answer_but_no_question(score, tmp_path):
         ("＝1+1", "'＝1+1"),
         ("-1.5e-3", "-1.5e-3"),
         ("+7", "+7"),
+        *[(amount, amount) for amount in ("-5.00%", "-12,50 €", "-€5", "-12:30", "-2026-01-02", "-1/2", "-(1'234.5)")],
         ("1=1", "1=1"),
         ("a\r=1", "a\r=1"),
         ("", ""),
@@ -235,6 +264,9 @@ def test_no_cell_is_a_formula_and_numbers_stay_numbers(cell, shown, score, tmp_p
     assert status == 0 and names == ["question", "answer", "'=head", "p_correct", "logit"]
     assert row[:3] == ["Why?", shown, "x"] and "\r" not in text.replace(f'"{shown}"', "")
     assert float(row[4]) == pytest.approx(4 - len(cell) / 7 + 1 / 1000, abs=1e-6)
+    (tmp_path / "out.csv").write_text(text, newline="")
+    (again,) = tables.read(tmp_path / "out.csv", needed=["=head"])["answer"]
+    assert (again or "") == cell
 
 
 def test_the_logit_of_a_wrong_answer_is_a_number_in_a_spreadsheet(score, tmp_path):
@@ -243,17 +275,24 @@ def test_the_logit_of_a_wrong_answer_is_a_number_in_a_spreadsheet(score, tmp_pat
 
 
 def test_a_csv_file_keeps_its_delimiter_and_its_byte_order_mark(score, tmp_path):
-    (tmp_path / "in.csv").write_bytes("\ufeffquestion;answer;note\r\nWhy?;Zürich, so;\r\n".encode())
+    (tmp_path / "in.csv").write_bytes('\ufeffquestion;answer;"a\nnote, 2"\r\nWhy?;Zürich, so;\r\n'.encode())
     output = tmp_path / "out.csv"
     assert score(Fake(), "--input", tmp_path / "in.csv", "--output", output)[0] == 0
-    head, row = output.read_bytes().decode().splitlines()
-    assert head == "\ufeffquestion;answer;note;p_correct;logit" and row.startswith("Why?;Zürich, so;;0.")
+    *head, row = output.read_bytes().decode().splitlines()
+    assert head == ['\ufeffquestion;answer;"a', 'note, 2";p_correct;logit'] and row.startswith("Why?;Zürich, so;;0.")
 
 
-def test_columns_of_parquet_keep_their_types_and_old_scores_give_way(score, tmp_path):
+@pytest.mark.parametrize("end", [".jsonl", ".csv", ".tsv", ".parquet"])
+@pytest.mark.parametrize("name", outputs.ADDED)
+def test_a_confidence_that_is_there_already_is_not_lost(name, end, score, tmp_path):
+    source, output = written(tmp_path / f"in{end}", [row | {name: 0.5} for row in ROWS]), tmp_path / f"out{end}"
+    status, text, message = score(fake := Fake(), "--input", source, "--output", output)
+    assert (status, text, fake.seen) == (2, "", []) and name in message and "rename or remove it." in message
+
+
+def test_columns_of_parquet_keep_their_types(score, tmp_path):
     table = pyarrow.table(
         {
-            "logit": ["old"],
             "question": ["Why?"],
             "answer": ["so"],
             "many": pyarrow.array([[1, None]], pyarrow.list_(pyarrow.int16())),
@@ -268,8 +307,7 @@ def test_columns_of_parquet_keep_their_types_and_old_scores_give_way(score, tmp_
     table = parquet.read_table(tmp_path / "in.parquet")
     assert score(Fake(), "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet")[0] == 0
     scored = parquet.read_table(tmp_path / "out.parquet")
-    assert scored.column_names == [*table.column_names, "p_correct"]
-    assert scored.drop_columns(["logit", "p_correct"]).equals(table.drop_columns("logit"))
+    assert scored.drop_columns(["p_correct", "logit"]).equals(table)
     assert scored["logit"].to_pylist() == pytest.approx([4 - 2 / 7 + 1 / 1000])
 
 
@@ -289,8 +327,12 @@ def test_the_line_with_which_excel_is_told_the_delimiter_is_no_row(score, tmp_pa
 
 def test_a_number_in_place_of_an_answer_is_refused_by_its_row(score, tmp_path):
     written(tmp_path / "in.jsonl", [{"question": "Why?", "answer": answer} for answer in ("so", 7)])
-    status, text, message = score(Fake(), "--input", tmp_path / "in.jsonl")
-    assert status == 2 and text.count("\n") == 1 and "in.jsonl, line 2: `answer` is missing or no text" in message
+    sentence = "line 2: `answer` is missing or no text; give a question and an answer, as in {"
+    status, text, message = score(Fake(), "--input", tmp_path / "in.jsonl", "--output", tmp_path / "out.jsonl")
+    assert (status, text) == (2, "") and message.startswith(f"{tmp_path / 'in.jsonl'}, {sentence}")
+    assert os.listdir(tmp_path) == ["in.jsonl"]
+    status, text, message = score(Fake(), text=(tmp_path / "in.jsonl").read_bytes())
+    assert status == 2 and text.count("\n") == 1 and f"standard input, {sentence}" in message
     pd.DataFrame({"question": ["Why?"], "answer": [7]}).to_parquet(tmp_path / "in.parquet")
     status, _, message = score(Fake(), "--input", tmp_path / "in.parquet", "--output", tmp_path / "out.parquet")
     assert status == 2 and "in.parquet, row 1: `answer` is missing or no text" in message
@@ -299,14 +341,25 @@ def test_a_number_in_place_of_an_answer_is_refused_by_its_row(score, tmp_path):
 def test_what_cannot_be_written_is_said_before_anything_is_scored(score, tmp_path):
     source, table = written(tmp_path / "in.jsonl"), written(tmp_path / "in.parquet")
     (tmp_path / "folder.jsonl").mkdir()
+    book = tmp_path / "in.xlsx"
+    book.write_bytes(b"PK")
     for arguments, sentence in (
         (["--input", source, "--output", tmp_path / "out.csv"], "out.csv: the input is jsonl, so name an output that"),
+        (
+            ["--input", book, "--output", tmp_path / "out.csv"],
+            "in.xlsx: this is a workbook; save it as CSV (UTF-8), and",
+        ),
+        (
+            ["--input", source, "--output", book],
+            "in.xlsx: the input is jsonl, so name an output that ends with .jsonl.",
+        ),
         (["--input", table], "in.parquet: Parquet needs a file to be written to; name one with --output."),
         (["--input", source, "--output", source / "out.jsonl"], "out.jsonl: this file cannot be written (Not a dir"),
         (["--input", source, "--output", tmp_path / "folder.jsonl"], "folder.jsonl: this file cannot be written (Is a"),
     ):
         status, text, message = score(fake := Fake(), *arguments)
         assert status == 2 and not text and not fake.seen and sentence in message.splitlines()[-1]
+    assert {*os.listdir(tmp_path)} == {source.name, table.name, book.name, "folder.jsonl"}
 
 
 def test_two_runs_do_not_write_one_file(score, tmp_path):

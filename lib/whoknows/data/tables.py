@@ -7,6 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import pandas as pd
@@ -17,26 +18,34 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 
 ENDINGS = (".jsonl", ".csv", ".tsv", ".parquet")  # of names of files that can be read
+WORKBOOKS = (".xlsx", ".xlsm", ".xls", ".ods")  # of those that a spreadsheet program alone can read
 SPELT = {",": "comma", ";": "semicolon", "\t": "tab"}  # what parts columns; spreadsheets of many countries write ;
 # https://owasp.org/www-community/attacks/CSV_Injection
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+# An amount, a date or a time with a sign before it names no function, cell or file; nor does an E between digits.
+AMOUNT = re.compile(r"[+-]([\d .,:/+%'()$£¤¥\u20a0-\u20cf\u00a0\u202f-]|(?<=\d)[eE](?=[+-]?\d))*", re.ASCII)
 SHOWN = 12  # columns that a sentence names at most
 csv.field_size_limit(2**31 - 1)  # of a cell; it is 2**17 otherwise, and who reads a table says what is too long
 
 
 def read(
-    path: Path | str, columns: dict[str, str] | None = None, needed: Iterable[str] = (), known: Iterable[str] = ()
+    path: Path | str,
+    columns: dict[str, str] | None = None,
+    needed: Iterable[str] = (),
+    known: Iterable[str] = (),
+    blank: bool = False,
 ) -> pd.DataFrame:
     """A user's table.
 
     Args:
         path: a file whose name ends with one of `ENDINGS`. Text is UTF-8, with or without a byte order mark; commas,
-            semicolons or tabs part a CSV file's columns, whichever its head holds most of.
+            semicolons or tabs part a CSV file's columns, see `delimiter`.
         columns: our name -> the file's, where they differ; `answers.text` is what structs in the column answers hold
             as text, unless a column is called just that.
         needed: columns, by our names, that have to be there.
         known: all columns that mean something, by our names. One that is neither there as written nor in `columns` is
             the file's column of that name in other letters, such as Answer.
+        blank: whether the blank rows below the head of CSV and TSV are rows, too, of None alone.
 
     Returns:
         Its rows with our names, and other columns under their own. A cell is text in CSV and TSV, None if empty; else
@@ -46,6 +55,7 @@ def read(
         WhoknowsError: the file cannot be read, has no row or lacks a column; the sentence names the line if one is bad.
     """
     path = Path(path)
+    refuse_workbook(path)
     if path.suffix.lower() == ".parquet":
         try:
             columnar = parquet.ParquetFile(io.BytesIO(files.read_bytes(path))).read()
@@ -56,8 +66,8 @@ def read(
         table = columnar.to_pandas(ignore_metadata=True, integer_object_nulls=True)
         table = table.astype(object).where(table.notna(), None).set_axis(range(1, len(table) + 1))
     elif path.suffix.lower() in ENDINGS:
-        rows = dict(_objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path)))
-        table = pd.DataFrame.from_dict(rows, orient="index", dtype=object)
+        rows = _objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path), blank)
+        table = pd.DataFrame.from_dict(dict(rows), orient="index", dtype=object)
         table = table.where(table.notna(), None)
     else:
         known = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
@@ -67,20 +77,49 @@ def read(
     return _named(path, table, columns or {}, [*needed], [*known])
 
 
+def refuse_workbook(path: Path | str) -> None:
+    """Raises a WhoknowsError if a file is a workbook, by its name."""
+    if Path(path).suffix.lower() in WORKBOOKS:
+        raise WhoknowsError(f"{path}: this is a workbook; save it as CSV (UTF-8), and name that file.")
+
+
 def mistake(path: Path | str, line: int, what: str) -> WhoknowsError:
     """The error to raise for a bad line, or row of a Parquet file: which one it is, and what is wrong with it."""
     return WhoknowsError(f"{path}, {'row' if Path(path).suffix.lower() == '.parquet' else 'line'} {line}: {what}.")
 
 
-def delimiter(path: Path | str, head: str) -> str:
-    """What parts the columns of a CSV or TSV file, by its name and its first line."""
-    is_tabbed = Path(path).suffix.lower() == ".tsv" and "\t" in head
-    return "\t" if is_tabbed else max(SPELT, key=head.count)
+def delimiter(path: Path | str, text: str) -> str:
+    """What parts the columns of a CSV or TSV file: what its first record has more of, outside of quotes.
+
+    What parts the second record into as many cells goes before, and then a tab in a TSV file.
+    """
+
+    def fitness(sign: str) -> tuple[bool, bool, int]:
+        first, second = _widths(text, sign)
+        is_tabbed = sign == "\t" and Path(path).suffix.lower() == ".tsv"
+        return 1 < first == second, 1 < first and is_tabbed, first
+
+    return max(SPELT, key=fitness)
+
+
+def _widths(text: str, sign: str) -> list[int]:
+    """Cells of the first two records that are not blank, if a sign parts columns; 0 where there is none."""
+    records = csv.reader(io.StringIO(text, newline=""), delimiter=sign)
+    full = (len(cells) for cells in records if any(cell.strip() for cell in cells))
+    return [*islice(full, 2), 0, 0][:2]
 
 
 def inert(cell):
-    """A cell to write into CSV: an apostrophe stands before text that a spreadsheet would take for a formula."""
-    return f"'{cell}" if isinstance(cell, str) and FORMULA.match(cell) else cell
+    """A cell to write into CSV: an apostrophe stands before text that a spreadsheet would take for a formula.
+
+    Text that begins with just such an apostrophe gets another one, and `read` takes one away: no text is changed.
+    """
+    return f"'{cell}" if isinstance(cell, str) and _is_formula(cell.lstrip("'")) else cell
+
+
+def tidy(text: str) -> str:
+    """A text in lines without blank ones, and with single spaces."""
+    return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
 
 
 def texts(value) -> list:
@@ -92,6 +131,15 @@ def texts(value) -> list:
     except ValueError:
         items = None
     return items if isinstance(items, list) else [part.strip() for part in value.split("|")]
+
+
+def _is_formula(text: str) -> bool:
+    return bool(FORMULA.match(text)) and not AMOUNT.fullmatch(text)
+
+
+def _meant(cell: str) -> str:
+    """What `inert` was given where it wrote a cell."""
+    return cell[1:] if cell.startswith("'") and _is_formula(cell.lstrip("'")) else cell
 
 
 def _text(path: Path) -> str:
@@ -115,26 +163,28 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, dict]]:
             yield number, row
 
 
-def _cells(path: Path, text: str) -> Iterator[tuple[int, dict]]:
-    parted = delimiter(path, text.lstrip("\r\n").partition("\n")[0])
+def _cells(path: Path, text: str, blank: bool) -> Iterator[tuple[int, dict]]:
+    parted = delimiter(path, text)
     lines = csv.reader(io.StringIO(text, newline=""), delimiter=parted, strict=True)
     names, begins = None, 1
     try:
         for cells in lines:
             begins, here = lines.line_num + 1, begins
             if not any(cell.strip() for cell in cells):
+                if blank and names is not None:
+                    yield here, dict.fromkeys(filter(None, names))
                 continue
             if names is None and cells in (["sep=", ""], ["SEP=", ""]):  # for a spreadsheet, which takes it as we do
                 continue
             if names is None:
-                names = [cell.strip() for cell in cells]
+                names = [_meant(cell.strip()) for cell in cells]
                 _check_names(path, names)
                 continue
             if len(cells) < len(names) or any(cells[len(names) :]):
                 what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
                 quotes = f'put "quotes" around a cell that holds a {SPELT[parted]}'
                 raise mistake(path, here, f"{what}; {quotes if len(cells) > len(names) else 'fill it up'}")
-            yield here, {name: cell or None for name, cell in zip(names, cells) if name}
+            yield here, {name: _meant(cell) or None for name, cell in zip(names, cells) if name}
     except csv.Error as error:
         raise mistake(path, begins, f"this is no good CSV ({error}); save the file from a spreadsheet anew") from None
 

@@ -15,7 +15,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from whoknows import WhoknowsError
-from whoknows.data import assets
+from whoknows.data import assets, tables
 from whoknows.use import cards, outputs, share
 
 FOLDER = "folder of a trained estimator, under results/…/estimators"
@@ -39,6 +39,7 @@ def score(arguments: list[str]) -> None:
     many = "rows that are scored together; from a pipe fewer, where no other is waiting; 1 for each at once (1024)"
     parser.add_argument("--lines", type=_positive, default=1024, metavar="N", help=many)
     options = parser.parse_args(arguments)
+    tables.refuse_workbook(options.input)
     kind, is_pipe = outputs.kind(options.input), options.input == "-"
     if options.output and outputs.kind(options.output) != kind:
         raise WhoknowsError(f"{options.output}: the input is {kind[1:]}, so name an output that ends with {kind}.")
@@ -50,14 +51,18 @@ def score(arguments: list[str]) -> None:
     columns = predict.COLUMNS | dict(options.columns)
     table = outputs.Table(options.input, columns) if kind in outputs.TABLES else None
     source = None if table else _opened(options.input)
-    estimator = _load(options)
     name = "standard input" if is_pipe else options.input
+    total = None
     if table:
-        rows, total = iter(table.rows), len(table.rows)
+        rows = table.rows
+        total = predict.require(rows, name, columns, "write text into this cell, or remove the row")
     else:
+        if not is_pipe and Path(options.input).is_file():  # others can be read only once
+            total = predict.require(predict.lines(source, name), name, columns)
+            source.seek(0)
         # What goes to a file waits for whole chunks: whether a run was killed shall make no difference.
         rows = predict.lines(_arriving(source.fileno()) if is_pipe and not options.output else source, name)
-        total = None if is_pipe else _count(options.input)
+    estimator = _load(options)
     hidden = not sys.stderr.isatty() or (not options.output and sys.stdout.isatty())
     form = table.form if table else outputs.as_lines
     with tqdm(total=total, unit="answer", disable=hidden) as bar:
@@ -161,14 +166,6 @@ def _opened(path: str):
         raise WhoknowsError(
             f"{path}: this file cannot be read ({error.strerror}); name a file of rows, or - for standard input"
         ) from None
-
-
-def _count(path: str) -> int | None:
-    """Rows of a file of JSON lines; None if it can be read only once."""
-    if not Path(path).is_file():
-        return None
-    with open(path, "rb") as file:
-        return sum(not line.isspace() for line in file)
 
 
 def _arriving(pipe: int) -> Iterator[bytes | None]:

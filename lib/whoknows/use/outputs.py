@@ -6,7 +6,6 @@ import errno
 import fcntl
 import json
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -18,24 +17,23 @@ from whoknows.data import tables
 
 TABLES = tables.ENDINGS[1:]
 ADDED = ("p_correct", "logit")
-NUMBER = re.compile(r"[+-]?[\d.,]+([eE][+-]?\d+)?", re.ASCII)
 
 
 def kind(path: Path | str) -> str:
-    """How a file is read and written, by the end of its name: one of TABLES, or .jsonl for any other."""
+    """How a file is read and written, by the end of its name: one of TABLES, of workbooks, or .jsonl for any other."""
     end = Path(path).suffix.lower()
-    return end if end in TABLES else ".jsonl"
+    return end if end in (*TABLES, *tables.WORKBOOKS) else ".jsonl"
 
 
 class Table:
     """A user's table, of a kind in TABLES, with columns of questions and answers: our names -> the file's.
 
     Raises:
-        WhoknowsError: it cannot be read, has no row, or lacks one of the two columns.
+        WhoknowsError: it cannot be read, has no row, lacks one of the two columns, or has one of `ADDED`.
     """
 
     def __init__(self, path: Path | str, columns: dict[str, str]):
-        self.path, self.kind, frame = path, kind(path), tables.read(path)
+        self.path, self.kind, frame = path, kind(path), tables.read(path, blank=True)
         for ours, theirs in columns.items():
             if theirs not in frame.columns:
                 names = ", ".join(repr(str(name)) for name in frame.columns[: tables.SHOWN])
@@ -43,35 +41,38 @@ class Table:
                     f"{path}: there is no column {theirs!r}; it has {names}. "
                     f"Rename one, or name the one with the {ours}s: --columns {ours}=NAME."
                 )
-        self.names = list(dict.fromkeys([*map(str, frame.columns), *ADDED]))
+        there = next((name for name in ADDED if name in frame.columns), None)
+        if there:
+            raise WhoknowsError(f"{path}: it has a column {there!r} already; rename or remove it.")
+        self.names = [*map(str, frame.columns), *ADDED]
+        self.blank = frame.isna().all(axis=1)
         if self.kind == ".parquet":  # of which other columns may hold what JSON cannot
             frame = frame[[*columns.values()]]
         else:
             answers = frame[columns["answer"]]
             frame[columns["answer"]] = answers.where(answers.notna(), "")  # an empty cell is an empty answer
+            frame = frame[~self.blank]
         self.rows = list(zip(frame.index, frame.to_dict("records")))
+        if not self.rows:
+            raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
 
     def form(self, rows: Iterable[dict]) -> Iterator[str]:
-        """Lines of CSV or TSV, as the file has it: the same delimiter, and a byte order mark if it has one."""
-        with open(self.path, "rb") as file:
-            head = next(line for line in file if line.strip(b"\r\n" + codecs.BOM_UTF8))
-        delimiter = tables.delimiter(self.path, head.decode())
-        mark = "\ufeff" if head.startswith(codecs.BOM_UTF8) else ""
+        """Lines of CSV or TSV, as the file has it: its delimiter, its blank rows, a byte order mark if it has one."""
+        raw = Path(self.path).read_bytes()
+        delimiter = tables.delimiter(self.path, raw.decode("utf-8-sig"))
+        mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
         # `writerow` gives what `write` does; its line ends have it quote a cell with either half of them.
         writer = csv.writer(SimpleNamespace(write=str), delimiter=delimiter)
-        for cells in chain([self.names], ([row[name] for name in self.names] for row in rows)):
-            yield mark + writer.writerow(map(inert, cells)).removesuffix("\r\n") + "\n"
+        rows = iter(rows)
+        found = (dict.fromkeys(self.names) if blank else next(rows) for blank in self.blank)
+        for cells in chain([self.names], ([row[name] for name in self.names] for row in found)):
+            yield mark + writer.writerow(map(tables.inert, cells)).removesuffix("\r\n") + "\n"
             mark = ""
 
 
 def as_lines(rows: Iterable[dict]) -> Iterator[str]:
     """Lines of JSON."""
     return (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-
-
-def inert(cell):
-    """See `tables.inert`; numbers stay what they are, though all cells of CSV are text."""
-    return cell if isinstance(cell, str) and NUMBER.fullmatch(cell) else tables.inert(cell)
 
 
 def write(path: Path, form: Callable[[Iterable[dict]], Iterator[str]], rows: Iterable[dict]) -> None:
@@ -90,9 +91,7 @@ def write_parquet(path: Path, source: Path | str, rows: Iterable[dict]) -> None:
 
     table, rows = parquet.read_table(source), list(rows)
     for name in ADDED:
-        values = pyarrow.array([row[name] for row in rows], pyarrow.float64())
-        at = table.column_names.index(name) if name in table.column_names else table.num_columns
-        table = (table.remove_column(at) if at < table.num_columns else table).add_column(at, name, values)
+        table = table.append_column(name, pyarrow.array([row[name] for row in rows], pyarrow.float64()))
     with _whole(path) as temporary:
         parquet.write_table(table, temporary)
 

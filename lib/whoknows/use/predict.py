@@ -27,13 +27,14 @@ from whoknows.models import forward, loading, proof
 from whoknows.models.batching import MOST, TokenBudget, batches
 from whoknows.models.packing import PackedBatch, PackedExample
 from whoknows.models.reader import Reader
-from whoknows.use import cards, share
+from whoknows.use import cards, outputs, share
 
 PASS_TOKENS = 512  # rows times columns of one pass on a CPU, where more bring nothing but padding
 WORKERS = 8  # forward passes at the same time, at most
 INPUT = "the input"  # what is scored, where the stages have a model's name
 COLUMNS = {"question": "question", "answer": "answer"}  # our names -> the input's
 EXAMPLE = '{"question": "Which gas do plants take in?", "answer": "carbon dioxide"}'
+FIX = f"give a question and an answer, as in {EXAMPLE}"
 
 
 class Mistake(WhoknowsError):
@@ -72,12 +73,14 @@ class Estimator:
 
     def example(self, question: str, answer: str) -> PackedExample:
         """The ids of a question and its answer, as the stages make them; a Mistake if the reader sees fewer."""
+        answer = answer.strip()
         if "released" in self.card:
             from whoknows.estimators import released
 
-            example = released.example(self.reader, question, answer)
+            context = question if "Question:" in question else _asked(question)
+            example = released.example(self.reader, context, answer)
         else:
-            question_ids = self._start + self.reader.question(question)
+            question_ids = self._start + self.reader.question(_asked(question))
             example = PackedExample(question_ids, (self.reader.answer(answer) + self.query,))
         if len(example) > self.reader.limit:
             raise Mistake(
@@ -123,6 +126,12 @@ class Estimator:
         finally:
             torch.set_num_threads(threads)  # of threads that begin later; it was set for all
         return logits
+
+
+def _asked(question: str) -> str:
+    """A question as a run asks it, which cleans a file's questions, but not the choices of its own data sets."""
+    stem, mark, choices = question.partition("\nChoices:\n(A): ")
+    return tables.tidy(stem) + mark + choices
 
 
 def load(folder: Path | str, method: str | None = None) -> Estimator:
@@ -356,9 +365,31 @@ def parse(raw: bytes) -> dict:
     return line
 
 
-def texts(row: dict, columns: dict[str, str] = COLUMNS) -> list[str]:
-    """The question and the answer of a row; a Mistake if one of them is missing, or no text."""
+def require(rows: Iterable[tuple[int, dict]], name: str, columns: dict[str, str], fix: str = FIX) -> int:
+    """The number of rows; a WhoknowsError if there is one of which `texts` cannot be had.
+
+    Args:
+        rows: each with the line it begins on.
+        name: of the input.
+        columns: the rows' names of `question` and `answer`.
+        fix: what to do about a text that is missing.
+    """
+    count = 0
+    for line, row in rows:
+        try:
+            texts(row, columns, fix)
+        except Mistake as error:
+            raise tables.mistake(name, line, str(error)) from None
+        count += 1
+    return count
+
+
+def texts(row: dict, columns: dict[str, str] = COLUMNS, fix: str = FIX) -> list[str]:
+    """The question and the answer of a row; a Mistake if one of them is missing or no text, or the row is scored."""
+    there = next((name for name in outputs.ADDED if name in row), None)
+    if there:
+        raise Mistake(f"there is a `{there}` already; rename or remove it")
     for name in columns.values():
         if not isinstance(row.get(name), str) or re.search("[\ud800-\udfff]", row[name]):  # JSON has half characters
-            raise Mistake(f"`{name}` is missing or no text; give a question and an answer, as in {EXAMPLE}")
+            raise Mistake(f"`{name}` is missing or no text; {fix}")
     return [row[columns[name]] for name in COLUMNS]
