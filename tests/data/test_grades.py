@@ -2,7 +2,7 @@
 
 import pytest
 
-from whoknows.data.grading import grade, number
+from whoknows.data.grading import canonical, grade, number
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,27 @@ def test_words(kind, answer, is_right):
 )
 def test_numbers(kind, answer, is_right):
     assert grade(answer, ["0.3"], kind) is is_right
+
+
+@pytest.mark.parametrize(
+    "question, other",
+    [
+        ("What is 5 + 3?", "What is 5 - 3?"), ("Square of 1.5?", "Square of 15?"), ("Who made C#?", "Who made C?"),
+        ("What is 5²?", "What is 52?"), ("What is 10⁻³?", "What is 10³?"), ("Is 50% much?", "Is 50 much?"),
+        ("Is A first?", "Is first?"), ("Where is Málaga?", "Where is Malaga?"),
+    ],
+)  # fmt: skip
+def test_questions_that_differ_in_a_sign_are_two(question, other):
+    assert canonical(question) != canonical(other)
+
+
+@pytest.mark.parametrize(
+    "question, other",
+    [
+        ("Who  was\nshe ?", "who was she"), ("What is “it”?", 'What is "it"?'), ("Who’s he…", "Who's he"),
+        ("What is 5 − 3?", "What is 5 - 3?"), ("1990–2000?", "1990-2000"), ("Ｗhat\u00a0is it？", "What is it?"),
+        ("Ma\u0301laga", "M\u00e1laga"), ("What is 5²?", "What is 5^2?"), ("Half is 1⁄2", "Half is 1/2."),
+    ],
+)  # fmt: skip
+def test_a_question_is_the_same_in_other_letters_spaces_quotes_and_dashes(question, other):
+    assert canonical(question) == canonical(other)

@@ -106,6 +106,15 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert len(table) == 60
 
 
+def test_questions_that_differ_in_a_sign_are_all_asked_under_their_own_ids(tmp_path):
+    texts = ["How much is 5 + 3?", "How much is 5 - 3?", "How much is 5 × 3?"]
+    table = questions.build([task(tmp_path, [{"question": q, "answer": a} for q, a in zip(texts, "827")])], SHARES, 0)
+    assert {*table["question"]} == {*texts} and table["question_id"].is_unique
+    # the id of a question that no other one is taken for is that of its words, whatever else the file asks
+    alone = questions.build([task(tmp_path, [{"question": texts[2], "answer": "7"}])], SHARES, 0)
+    assert {*alone["question_id"]} < {*table["question_id"]}
+
+
 def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):
     (tmp_path / "b").mkdir()
     later = task(tmp_path / "b", MANY[:10] + [{"question": "New?", "answer": "yes"}], "shift") | {"name": "later"}

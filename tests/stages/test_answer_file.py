@@ -34,6 +34,12 @@ def test_answers_are_matched_by_their_questions_words_and_graded(tmp_path):
     ), "the few-shot example is no question to it"
 
 
+def test_an_answer_to_a_question_with_another_sign_matches_none(tmp_path):
+    others = [{"question": f"What is number {sign}?", "answer": "no"} for sign in ("-5", "5%", ".5")]
+    answers, sentence = read(tmp_path, GOOD[:5] + others)
+    assert "t-5" not in {*answers["question_id"]} and "left out: 4." in sentence
+
+
 def test_an_empty_answer_is_wrong_and_a_missing_one_is_missing(tmp_path):
     rows = GOOD[:5] + [{"question": "What is number 5?", "answer": ""}, {"question": "What is number 6?"}]
     answers, sentence = read(tmp_path, rows)

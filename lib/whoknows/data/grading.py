@@ -10,6 +10,12 @@ from whoknows.data.prompts import LETTERS
 
 # Apostrophes, a fraction's stroke and a minus: not punctuation to Unicode, though people write ' / - instead.
 APOSTROPHES = str.maketrans("", "", "´ʹʻʼʽˈ⁄−")
+# Quotes, dashes and a fraction's stroke -> what people type instead.
+TYPED = str.maketrans({
+    **dict.fromkeys("‘’‚‛´ʹʻʼʽˈ′", "'"), **dict.fromkeys("“”„‟«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-"), "⁄": "/",
+})  # fmt: skip
+SUPERSCRIPT = re.compile("([⁺⁻]?[²³¹⁰⁴-⁹]+)")
+ENDS = " .,:;?!。؟।"  # what a question may end with, or not
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
 # because" begin with an article.
@@ -36,6 +42,20 @@ def normalise(text: str) -> str:
     """Lower case, without punctuation, articles and extra space (the SQuAD normalisation)."""
     text = text.lower().translate(str.maketrans("", "", string.punctuation))
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def typed(text: str) -> str:
+    """A text after NFKC, with quotes, dashes and strokes as a keyboard has them."""
+    return unicodedata.normalize("NFKC", text.translate(TYPED)).translate(TYPED)
+
+
+def canonical(question: str) -> str:
+    """A question as it is told from others: `typed`, in lower case, with single spaces, without marks at its end.
+
+    Unlike `normalise`, it tells 5 + 3 from 5 - 3, 1.5 from 15, C# from C and 5² from 52.
+    """
+    text = typed(SUPERSCRIPT.sub(r"^\1", question)).lower()
+    return " ".join(text.split()).rstrip(ENDS)
 
 
 def words(text: str) -> str:

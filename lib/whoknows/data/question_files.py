@@ -7,7 +7,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
-from whoknows.data.grading import GRADINGS, is_one_number, normalise
+from whoknows.data.grading import GRADINGS, canonical, is_one_number, normalise
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
 
@@ -25,6 +25,7 @@ def load(task: dict) -> pd.DataFrame:
 
     Returns:
         The columns of `questions.load`; task has the file's topic behind its name, id and split are as the file says.
+        Questions of one key that are not the same have their canonical form as key, so that no two have one id.
 
     Raises:
         WhoknowsError: the file or one of its lines is wrong.
@@ -37,7 +38,7 @@ def load(task: dict) -> pd.DataFrame:
     _check(path, table, grading)
     is_for_training = table["split"].isin((LEARNED, "train", "validation"))
     left_out = {
-        "stand there twice": table["key"].duplicated(),
+        "stand there twice": table["form"].duplicated(),
         f"are longer than {LONGEST:,} characters": table["question"].str.len() > LONGEST,
         "are for training, but the task's role is shift": is_for_training & (task["role"] == "shift"),
     }
@@ -45,7 +46,9 @@ def load(task: dict) -> pd.DataFrame:
     why = "; ".join(f"{some.sum():,} {reason}" for reason, some in left_out.items() if some.any())
     if why:
         warnings.warn(f"{path}: {(~kept).sum():,} of {len(table):,} questions are left out: {why}", stacklevel=2)
-    return table[kept].reset_index(drop=True)
+    table = table[kept].reset_index(drop=True)
+    table["key"] = table["key"].mask(table["key"].duplicated(keep=False), table["form"])
+    return table.drop(columns=["form", "stem_form"])
 
 
 def _rows(task: dict) -> pd.DataFrame:
@@ -85,6 +88,7 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
     kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
     names = {"task": f"{task['name']}_{topic}" if topic else task["name"], "id": _text(row["id"]), "split": split}
     keys = {"key": normalise(question), "stem": normalise(text)}
+    keys |= {"form": canonical(question), "stem_form": canonical(text)}
     return {"question": question, "gold": gold, "kind": kind} | keys | names
 
 
@@ -122,7 +126,7 @@ def _choices(question: str, gold: list[str], value) -> tuple[str, list[str]]:
 
 def _check(path: str, table: pd.DataFrame, grading: str) -> None:
     """Raises if a question stands there twice with other answers or in another split, or all have one letter."""
-    for column, same, other in (("gold", "key", "other accepted answers"), ("split", "stem", "another split")):
+    for column, same, other in (("gold", "form", "other accepted answers"), ("split", "stem_form", "another split")):
         values = table[column].map(str)
         wrong = table.index[values != values.groupby(table[same]).transform("first")]
         if len(wrong):

@@ -103,7 +103,7 @@ class Api:
 @_part("the file's columns by name")
 class AnswerColumns:
     question: Text = None
-    """The question; it is matched by its words, without case, punctuation and articles."""
+    """The question; it is matched without case, extra space and marks at its end."""
     question_id: Text = None
     """The question by its id in questions.parquet."""
     answer: Text = None

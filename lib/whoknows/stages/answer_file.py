@@ -8,7 +8,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files, tables
-from whoknows.data.grading import normalise
+from whoknows.data.grading import canonical
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged, one_class
 from whoknows.stages import judge
@@ -39,7 +39,7 @@ def read(
 
     Args:
         questions: as `questions.build` returns them.
-        path: of a table, see `tables.read`, with question (matched by its normalised words) or question_id, answer
+        path: of a table, see `tables.read`, with question (matched by its canonical form) or question_id, answer
             (None, not "", where there is none) and, if it likes, correct and logprob (of the whole answer).
         columns: our name -> the file's, where they differ.
         log: of the judge's verdicts; None asks no judge, see `judge.graded`.
@@ -85,7 +85,7 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     by_id = {row.question_id: [] if row.split == SHOT else [row.question_id] for row in questions.itertuples()}
     by_text: dict[str, list[str]] = {}
     for row in questions.itertuples():
-        by_text.setdefault(normalise(row.question), []).extend(by_id[row.question_id])
+        by_text.setdefault(canonical(row.question), []).extend(by_id[row.question_id])
     found: dict[str, tuple] = {}
     line_of: dict[str, int] = {}
     strangers = 0
@@ -114,7 +114,7 @@ def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]
         return by_id[name]
     if not isinstance(question, str):
         raise ValueError("it has no question; write its words, or its question_id")
-    return by_text.get(normalise(question), [])
+    return by_text.get(canonical(question), [])
 
 
 def _text(row: dict) -> str:
