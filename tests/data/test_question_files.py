@@ -41,7 +41,7 @@ def test_numbers_are_answers_as_they_are_written(tmp_path):
 
 
 def test_what_is_one_number_is_a_number(tmp_path):
-    texts = ["1,500", "1/2", "-.5", "50 %", "$5", "3e8", "1.5E+3", "\uff15"]
+    texts = ["1,500", "1/2", "-.5", "50 %", "$5", "3e8", "1.5E+3", "\uff15", "-3 kWh-eq/m", "US$ 5"]
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
     assert [*load(task(tmp_path, rows, grading="number"))["gold"]] == [[text] for text in texts]
 
@@ -181,7 +181,11 @@ A, B = MANY[:2]
         ([A | {"choices": ["x", "y"]}], {}, "line 1: the accepted answer 'Maker 0' should be one of the choices"),
         ([row | {"choices": ["B", "C"], "answer": "B"} for row in (A, B)], {}, "right choice is A in every line"),
         *(([A | {"answer": text}], {"grading": "number"}, f"line 1: the accepted answer '{text}' is not one number")
-          for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3")),
+          for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3", "2-Jan", "#DIV/0!")),
+        *(([A, B | {"answer": "", "answers": cell}], {}, r"line 2: .* is no list; write .* or Sn\|stannum")
+          for cell in ("['Sn', 'stannum']", "[“Au”, “aurum”]", "[Fe(CN)6]3-|x")),
+        *((f"question,answer,choices\n{row}", {}, f"line 2: '{cell}' is an error: the spreadsheet could not compute")
+          for cell, row in (("#N/A", "a,#N/A,"), ("#NAME.", " #NAME? ,b,"), ("Err:502", "a,b,Err:502"))),
         ([{"question": "b", "gold": "c"}], {}, "no column 'answer' or 'answers'; it has question, gold. Rename one"),
         ([{"prompt": "b", "answer": "c"}], {}, "no column 'question'; it has prompt, answer"),
         ([A], {"columns": {"id": "number"}}, "there is no column 'number'"),

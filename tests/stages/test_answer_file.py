@@ -111,6 +111,15 @@ def test_a_mistake_is_one_sentence_with_the_line(tmp_path, rows, sentence):
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("cell", ["#N/A", "#NAME?", "#DIV/0!", "#REF!", "#VALUE!", "#NUM!", "#NULL!", "Err:502"])
+def test_an_error_of_a_spreadsheet_is_no_answer_but_a_model_may_write_one(tmp_path, cell):
+    lines = [f"What is number {i}?,{cell if i == 2 else i}" for i in range(8)]
+    (tmp_path / "a.csv").write_text("\n".join(["question,answer", *lines]))
+    with pytest.raises(WhoknowsError, match=r"a.csv, line 4: .* with an apostrophe before it\.$"):
+        answer_file.read(QUESTIONS, str(tmp_path / "a.csv"), {})
+    assert cell in read(tmp_path, [*GOOD[:7], GOOD[7] | {"answer": cell}])[0]["answer"].tolist()
+
+
 def test_the_stage_writes_what_it_read_and_refuses_a_file_that_changed_since(tmp_path):
     read(tmp_path, GOOD)
     path, out = str(tmp_path / "a.jsonl"), tmp_path / "out.parquet"

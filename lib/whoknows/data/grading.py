@@ -31,6 +31,7 @@ NUMBER = re.compile(
 )
 # 1,5 and 3,14159, but not 1,500 nor the list 1,2,3.
 DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
+NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)")  # beside a number: another one, a date as 2-Jan, an error
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
 SIGNS = str.maketrans("−⁄", "-/")
 # How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.
@@ -167,9 +168,9 @@ def number(text: str) -> float | None:
 
 
 def is_one_number(text: str) -> bool:
-    """Whether a text has a number and no digit beside it: a decimal comma or a date would be taken for another one."""
+    """Whether a text is a number and at most its unit: a decimal comma or a date would be taken for another one."""
     text = unicodedata.normalize("NFKC", text).translate(SIGNS)
-    return number(text) is not None and not re.search(r"\d", NUMBER.sub("", text, count=1))
+    return number(text) is not None and not NO_UNIT.search(NUMBER.sub("", text, count=1))
 
 
 def token_f1(answer: str, gold: list[str]) -> float:
