@@ -2,7 +2,7 @@
 
 import pytest
 
-from whoknows.data.grading import canonical, grade, number
+from whoknows.data.grading import canonical, grade, number, words
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,26 @@ def test_a_comma_is_a_decimal_one_where_it_cannot_part_thousands(text, value):
 )
 def test_words(kind, answer, is_right):
     assert grade(answer, ["Paris"], kind, "Where?") is is_right
+
+
+@pytest.mark.parametrize(
+    "text, normalised",
+    [
+        ("1.5", "1.5"), ("1,889.", "1889"), ("1,5", "1,5"), ("at 12:30!", "at 12:30"), ("−5 °C", "-5 °c"), ("½", "1/2"),
+        ("1914–18", "1914-18"), ("COVID-19, x-2", "covid19 x2"), ("- 5 -", "5"), ("a.5-b", "a5b"), ("1⁄2.", "1/2"),
+        ("$1,234,567.80", "1234567.80"), ("'9/11'", "9/11"), ("(-3)", "-3"), ("U.S.´s", "uss"),
+    ],
+)  # fmt: skip
+def test_a_sign_without_which_a_number_is_another_one_is_kept(text, normalised):
+    assert words(text) == normalised
+
+
+@pytest.mark.parametrize(
+    "gold, answer", [("15", "1.5"), ("3.14", "314"), ("-5", "it is 5"), ("12:30", "1230"), ("1/2", "12"), ("5", "-5")]
+)
+@pytest.mark.parametrize("kind", ["open", "exact", "f1"])
+def test_another_number_is_wrong(kind, gold, answer):
+    assert grade(gold, [gold], kind) and not grade(answer, [gold], kind)
 
 
 @pytest.mark.parametrize(

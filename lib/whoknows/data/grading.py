@@ -8,14 +8,14 @@ from math import isclose
 
 from whoknows.data.prompts import LETTERS
 
-# Apostrophes, a fraction's stroke and a minus: not punctuation to Unicode, though people write ' / - instead.
-APOSTROPHES = str.maketrans("", "", "´ʹʻʼʽˈ⁄−")
 # Quotes, dashes and a fraction's stroke -> what people type instead.
 TYPED = str.maketrans({
     **dict.fromkeys("‘’‚‛´ʹʻʼʽˈ′", "'"), **dict.fromkeys("“”„‟«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-"), "⁄": "/",
 })  # fmt: skip
 SUPERSCRIPT = re.compile("([⁺⁻]?[²³¹⁰⁴-⁹]+)")
 ENDS = " .,:;?!。؟।"  # what a question may end with, or not
+# Punctuation without which a number is another one: 1.5, 12:30, 1/2, 3-1, 1,5 and -5. The comma of 1,500 is none of it.
+OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
 # because" begin with an article.
@@ -41,8 +41,11 @@ JUDGED = "judge "  # begins the kind of what a judge grades, before the judge's 
 
 def normalise(text: str) -> str:
     """Lower case, without punctuation, articles and extra space (the SQuAD normalisation)."""
-    text = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+    return _spaced(text.translate(str.maketrans("", "", string.punctuation)))
+
+
+def _spaced(text: str) -> str:
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text.lower()).split())
 
 
 def typed(text: str) -> str:
@@ -60,9 +63,17 @@ def canonical(question: str) -> str:
 
 
 def words(text: str) -> str:
-    """Normalised after NFKC, without punctuation of any script (category P) and invisible characters (Cf)."""
-    text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES))
-    return normalise("".join(sign for sign in text if not unicodedata.category(sign).startswith(("P", "Cf"))))
+    """Normalised after `typed`, without punctuation of any script (category P) and invisible characters (Cf).
+
+    Signs `OF_NUMBERS` stay.
+    """
+    parts = OF_NUMBERS.split(typed(text))  # text and sign in turn
+    return _spaced("".join(part if at % 2 else _bare(part) for at, part in enumerate(parts)))
+
+
+def _bare(text: str) -> str:
+    kept = (sign for sign in text if not unicodedata.category(sign).startswith(("P", "Cf")))
+    return "".join(sign for sign in kept if sign not in string.punctuation)
 
 
 def same(answer: str, accepted: str) -> bool:
