@@ -8,7 +8,7 @@ import pytest
 from whoknows import WhoknowsError
 from whoknows.data import questions
 from whoknows.data.grading import named
-from whoknows.data.question_files import LONGEST, load
+from whoknows.data.question_files import LONGEST, advice, load
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 MANY = [{"question": f"Who made thing {n}?", "answer": f"Maker {n}"} for n in range(60)]
@@ -113,6 +113,16 @@ def test_questions_that_differ_in_a_sign_are_all_asked_under_their_own_ids(tmp_p
     # the id of a question that no other one is taken for is that of its words, whatever else the file asks
     alone = questions.build([task(tmp_path, [{"question": texts[2], "answer": "7"}])], SHARES, 0)
     assert {*alone["question_id"]} < {*table["question_id"]}
+
+
+def test_numbers_that_are_compared_as_texts_and_bars_that_split_nothing_are_said(tmp_path):
+    texts = ["8|eight", "1.50", "-2", "$5", "x"]
+    rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
+    bars, numbers = advice(load(task(tmp_path, rows)))
+    assert bars.startswith("1 questions have an accepted answer with a |, which is part of it: only the column answers")
+    assert numbers.startswith("The accepted answers of 3 questions are numbers, compared as texts, so 1.50 is not 1.5;")
+    assert advice(load(task(tmp_path, rows[1:4], grading="number"))) == []
+    assert advice(load(task(tmp_path, MANY + rows[1:]))) == []
 
 
 def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):

@@ -52,6 +52,29 @@ def load(task: dict) -> pd.DataFrame:
     return table.drop(columns=["form", "stem_form"])
 
 
+def advice(questions: pd.DataFrame) -> list[str]:
+    """Sentences on accepted answers that may be taken for something else than they are.
+
+    Args:
+        questions: of one task, as `load` returns them.
+    """
+    barred = questions["gold"].map(lambda gold: any("|" in answer for answer in gold)).sum()
+    by_words = questions.loc[questions["kind"].isin([GRADINGS["contains"], GRADINGS["exact"]]), "gold"]
+    numbers = by_words.map(lambda gold: all(map(_is_numeral, gold)))
+    sentences = []
+    if barred:
+        what = "which is part of it: only the column answers is split at bars"
+        sentences.append(f"{barred:,} questions have an accepted answer with a |, {what}.")
+    if numbers.mean() > 0.5:
+        what = "so 1.50 is not 1.5; with grading: number they are compared as numbers"
+        sentences.append(f"The accepted answers of {numbers.sum():,} questions are numbers, compared as texts, {what}.")
+    return sentences
+
+
+def _is_numeral(text: str) -> bool:
+    return is_one_number(text) and not re.search(r"[^\W\d_]", text)
+
+
 def _rows(task: dict) -> pd.DataFrame:
     path, columns = task["file"], task.get("columns") or {}
     rows = tables.read(path, columns, ["question"], COLUMNS)
