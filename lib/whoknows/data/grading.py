@@ -31,6 +31,8 @@ NUMBER = re.compile(
 )
 # 1,5 and 3,14159, but not 1,500 nor the list 1,2,3.
 DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
+# 1 234,50 and 1'234.50 and, since its last sign is the decimal one, 1.234,50; but not 1.889 alone.
+GROUPED = re.compile(r"(?<![\w.,])(\d{1,3}(?:[ '’]\d{3})+|\d{1,3}(?:\.\d{3})+(?=,\d))(?!\d)(?:[.,](?=\d))?")
 NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)")  # beside a number: another one, a date as 2-Jan, an error
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
 SIGNS = str.maketrans("−⁄", "-/")
@@ -171,8 +173,9 @@ def judge_of(kind: str) -> tuple[str, str]:
 
 
 def number(text: str) -> float | None:
-    """The first number in a text, or None. A comma before other than three digits is a decimal one."""
+    """The first number in a text, or None. A comma behind groups or before other than three digits is a decimal one."""
     text = unicodedata.normalize("NFKC", text).translate(SIGNS)
+    text = GROUPED.sub(lambda found: re.sub(r"\D", "", found[1]) + "." * (found[0] != found[1]), text)
     match = NUMBER.search(DECIMAL_COMMA.sub(r"\1.\2", text))
     over = float(match[2] or 1) if match else 0
     return float(match[1].replace(",", "")) / over if match and over else None
