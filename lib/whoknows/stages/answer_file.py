@@ -14,7 +14,8 @@ from whoknows.data.rows import judged, one_class
 from whoknows.stages import judge
 
 COLUMNS = ("question", "question_id", "answer", "correct", "logprob")
-GRADES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
+GRADES = dict.fromkeys(["true", "t", "yes", "y", "1", "1.0", "1.00", "wahr", "vrai"], True)
+GRADES |= dict.fromkeys(["false", "f", "no", "n", "0", "0.0", "0.00", "falsch", "faux"], False)
 
 
 def run(
@@ -96,10 +97,10 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
             given = None if row["answer"] is None else (_text(row), _grade(row), _logprob(row))
         except ValueError as error:
             raise tables.mistake(path, line, str(error)) from None
-        strangers += not asked
+        strangers += asked is None
         if given is None:
             continue
-        for name in asked:
+        for name in asked or ():
             if found.setdefault(name, given) != given:
                 what = f"line {line_of[name]} has another answer to the same question; keep one of them"
                 raise tables.mistake(path, line, what)
@@ -107,7 +108,8 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     return found, strangers
 
 
-def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]) -> list[str]:
+def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]) -> list[str] | None:
+    """The ids of the questions that a row answers, of which an example to others is none; None if there is no such."""
     name, question = row.get("question_id"), row.get("question")
     if name is not None:
         if not isinstance(name, str) or name not in by_id:
@@ -115,7 +117,7 @@ def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]
         return by_id[name]
     if not isinstance(question, str):
         raise ValueError("it has no question; write its words, or its question_id")
-    return by_text.get(canonical(question), [])
+    return by_text.get(canonical(question))
 
 
 def _text(row: dict) -> str:
@@ -136,11 +138,11 @@ def _grade(row: dict) -> bool | None:
 def _logprob(row: dict) -> float | None:
     value = row.get("logprob")
     try:
-        number = None if value is None else math.nan if isinstance(value, bool) else float(value)
+        number = None if value is None else math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if number is not None and not -math.inf < number <= 0:
-        raise ValueError(f"logprob is {_short(value)}; write a number that is 0 or less, or leave it empty")
+        raise ValueError(f"logprob is {_short(value)}; write a number of 0 or less, with a point, or leave it empty")
     return number
 
 
