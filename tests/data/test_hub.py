@@ -198,15 +198,19 @@ def test_a_data_set_that_the_hub_does_not_give_is_one_sentence(data_set, name, c
 
 def test_a_grid_asks_the_questions_of_a_data_set(data_set, tmp_path, capsys):
     values = files.read_yaml(ROOT / "grids/smoke.yml")
-    rows = [f'{{"prompt": "Who made thing {n}?", "answers": ["{n}.0"]}}' for n in range(40)]
+    rows = [f'{{"prompt": "Who made thing {n}?", "answers": ["{n}.0"]}}' for n in (*range(40), 7)]
     data_set.repositories["org/data"] = {"default/test/0000.jsonl": "\n".join(rows).encode()}
     told = {"hub": "org/data", "split": "test", "columns": {"question": "prompt"}}
     values["tasks"] = [{"name": "mine", "role": "train"} | told]
     (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
     grid.main([str(tmp_path / "grid.yml")])
-    assert capsys.readouterr().out.startswith("mine: The accepted answers of 40 questions are numbers")
+    said = capsys.readouterr()
+    assert said.out.startswith("mine: The accepted answers of 40 questions are numbers")
+    (sentence,) = said.err.splitlines()
+    assert sentence.endswith("parquet: 1 of 41 questions are left out: 1 stand there twice")
     asked = json.loads(parameters.questions(grid.load(tmp_path / "grid.yml")))
-    assert len(questions.build(asked["tasks"], asked["splits"], asked["shots"])) == 40
+    with pytest.warns(UserWarning, match="1 stand there twice"):
+        assert len(questions.build(asked["tasks"], asked["splits"], asked["shots"])) == 40
     assert len(asked["tasks"][0]["digest"]) == 16
 
 

@@ -738,6 +738,7 @@ def main(arguments: list[str]) -> None:
             warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
             tasks = parameters.tasks(chosen)
             asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
+            warnings.simplefilter("ignore")  # of what is left out, which was said
             for task in (task for task in tasks if "file" in task):
                 for sentence in question_files.advice(question_files.load(task)):
                     print(f"{task['name']}: {sentence}")
