@@ -2,7 +2,7 @@
 
 import pytest
 
-from whoknows.data.grading import grade, number
+from whoknows.data.grading import canonical, grade, number, words
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,39 @@ def test_words(kind, answer, is_right):
 
 
 @pytest.mark.parametrize(
+    "text, value",
+    [
+        ("1.234,50", 1234.5), ("1.234.567,8 €", 1234567.8), ("it is 1 234,50", 1234.5), ("1\u00a0234.50", 1234.5),
+        ("−1\u202f234\u202f567,125", -1234567.125), ("1'234.50", 1234.5), ("CHF 1’234’567", 1234567),
+        ("12 345/5", 2469), ("1.889", 1.889), ("1,500", 1500), ("1,234.50", 1234.5), ("1990 200", 1990),
+        ("12 3456", 12), ("3.5 100", 3.5), ("1 23", 1), ("2,500 300", 2500), ("1.5,25", 1.5),
+    ],
+)  # fmt: skip
+def test_thousands_and_decimals_of_other_countries(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    "text, normalised",
+    [
+        ("1.5", "1.5"), ("1,889.", "1889"), ("1,5", "1,5"), ("at 12:30!", "at 12:30"), ("−5 °C", "-5 °c"), ("½", "1/2"),
+        ("1914–18", "1914-18"), ("COVID-19, x-2", "covid19 x2"), ("- 5 -", "5"), ("a.5-b", "a5b"), ("1⁄2.", "1/2"),
+        ("$1,234,567.80", "1234567.80"), ("'9/11'", "9/11"), ("(-3)", "-3"), ("U.S.´s", "uss"),
+    ],
+)  # fmt: skip
+def test_a_sign_without_which_a_number_is_another_one_is_kept(text, normalised):
+    assert words(text) == normalised
+
+
+@pytest.mark.parametrize(
+    "gold, answer", [("15", "1.5"), ("3.14", "314"), ("-5", "it is 5"), ("12:30", "1230"), ("1/2", "12"), ("5", "-5")]
+)
+@pytest.mark.parametrize("kind", ["open", "exact", "f1"])
+def test_another_number_is_wrong(kind, gold, answer):
+    assert grade(gold, [gold], kind) and not grade(answer, [gold], kind)
+
+
+@pytest.mark.parametrize(
     "kind, answer, is_right",
     [
         ("number", "0.3", True),
@@ -55,3 +88,27 @@ def test_words(kind, answer, is_right):
 )
 def test_numbers(kind, answer, is_right):
     assert grade(answer, ["0.3"], kind) is is_right
+
+
+@pytest.mark.parametrize(
+    "question, other",
+    [
+        ("What is 5 + 3?", "What is 5 - 3?"), ("Square of 1.5?", "Square of 15?"), ("Who made C#?", "Who made C?"),
+        ("What is 5²?", "What is 52?"), ("What is 10⁻³?", "What is 10³?"), ("Is 50% much?", "Is 50 much?"),
+        ("Is A first?", "Is first?"), ("Where is Málaga?", "Where is Malaga?"),
+    ],
+)  # fmt: skip
+def test_questions_that_differ_in_a_sign_are_two(question, other):
+    assert canonical(question) != canonical(other)
+
+
+@pytest.mark.parametrize(
+    "question, other",
+    [
+        ("Who  was\nshe ?", "who was she"), ("What is “it”?", 'What is "it"?'), ("Who’s he…", "Who's he"),
+        ("What is 5 − 3?", "What is 5 - 3?"), ("1990–2000?", "1990-2000"), ("Ｗhat\u00a0is it？", "What is it?"),
+        ("Ma\u0301laga", "M\u00e1laga"), ("What is 5²?", "What is 5^2?"), ("Half is 1⁄2", "Half is 1/2."),
+    ],
+)  # fmt: skip
+def test_a_question_is_the_same_in_other_letters_spaces_quotes_and_dashes(question, other):
+    assert canonical(question) == canonical(other)

@@ -196,23 +196,28 @@ def test_a_data_set_that_the_hub_does_not_give_is_one_sentence(data_set, name, c
         hub.fetch_dataset(name, config, split, None)
 
 
-def test_a_grid_asks_the_questions_of_a_data_set(data_set, tmp_path):
+def test_a_grid_asks_the_questions_of_a_data_set(data_set, tmp_path, capsys):
     values = files.read_yaml(ROOT / "grids/smoke.yml")
-    rows = [f'{{"prompt": "Who made thing {n}?", "answers": ["Maker {n}"]}}' for n in range(40)]
+    rows = [f'{{"prompt": "Who made thing {n}?", "answers": ["{n}.0"]}}' for n in (*range(40), 7)]
     data_set.repositories["org/data"] = {"default/test/0000.jsonl": "\n".join(rows).encode()}
     told = {"hub": "org/data", "split": "test", "columns": {"question": "prompt"}}
     values["tasks"] = [{"name": "mine", "role": "train"} | told]
     (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
     grid.main([str(tmp_path / "grid.yml")])
+    said = capsys.readouterr()
+    assert said.out.startswith("mine: The accepted answers of 40 questions are numbers")
+    (sentence,) = said.err.splitlines()
+    assert sentence.endswith("parquet: 1 of 41 questions are left out: 1 stand there twice")
     asked = json.loads(parameters.questions(grid.load(tmp_path / "grid.yml")))
-    assert len(questions.build(asked["tasks"], asked["splits"], asked["shots"])) == 40
+    with pytest.warns(UserWarning, match="1 stand there twice"):
+        assert len(questions.build(asked["tasks"], asked["splits"], asked["shots"])) == 40
     assert len(asked["tasks"][0]["digest"]) == 16
 
 
 def test_questions_and_answers_may_lie_in_structs_of_several_splits(data_set, tmp_path):
     """As in SQuAD; what a question is called is a path, too, and the ones that both splits have are left out."""
-    for split, numbers in (("train", range(30)), ("validation", range(29, 50))):
-        cells = [{"q": {"text": f"Who is {n}?"}, "answers": {"text": [f"M {n}"], "answer_start": [n]}} for n in numbers]
+    for split, numbers in (("train", range(30)), ("validation", ("-5", *range(29, 50)))):
+        cells = [{"q": {"text": f"Who is {n}?"}, "answers": {"text": [f"M {n}"], "answer_start": [0]}} for n in numbers]
         pd.DataFrame(cells).to_parquet(tmp_path / "part.parquet")
         repository = data_set.repositories.setdefault("org/squad", {})
         repository[f"default/{split}/0000.parquet"] = (tmp_path / "part.parquet").read_bytes()
@@ -220,7 +225,7 @@ def test_questions_and_answers_may_lie_in_structs_of_several_splits(data_set, tm
     task = grid.Task("mine", "train", hub="org/squad", split="train+validation", columns=columns)
     brought.fetch(task)
     table = question_files.load(parameters.asked(task, None))
-    assert table["gold"].tolist() == [[f"M {n}"] for n in range(50) if n != 29]
+    assert table["gold"].tolist() == [[f"M {n}"] for n in (*range(29), "-5", *range(30, 50))]
     assert table["question"][0] == "Who is 0?"
 
 

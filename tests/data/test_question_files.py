@@ -8,7 +8,7 @@ import pytest
 from whoknows import WhoknowsError
 from whoknows.data import questions
 from whoknows.data.grading import named
-from whoknows.data.question_files import LONGEST, load
+from whoknows.data.question_files import LONGEST, advice, load
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
 MANY = [{"question": f"Who made thing {n}?", "answer": f"Maker {n}"} for n in range(60)]
@@ -41,7 +41,7 @@ def test_numbers_are_answers_as_they_are_written(tmp_path):
 
 
 def test_what_is_one_number_is_a_number(tmp_path):
-    texts = ["1,500", "1/2", "-.5", "50 %", "$5", "3e8", "1.5E+3", "\uff15"]
+    texts = ["1,500", "1/2", "-.5", "50 %", "$5", "3e8", "1.5E+3", "\uff15", "-3 kWh-eq/m", "US$ 5"]
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
     assert [*load(task(tmp_path, rows, grading="number"))["gold"]] == [[text] for text in texts]
 
@@ -104,6 +104,25 @@ def test_what_is_left_out_is_counted(tmp_path):
     ):
         table = load(task(tmp_path, rows))
     assert len(table) == 60
+
+
+def test_questions_that_differ_in_a_sign_are_all_asked_under_their_own_ids(tmp_path):
+    texts = ["How much is 5 + 3?", "How much is 5 - 3?", "How much is 5 × 3?"]
+    table = questions.build([task(tmp_path, [{"question": q, "answer": a} for q, a in zip(texts, "827")])], SHARES, 0)
+    assert {*table["question"]} == {*texts} and table["question_id"].is_unique
+    # the id of a question that no other one is taken for is that of its words, whatever else the file asks
+    alone = questions.build([task(tmp_path, [{"question": texts[2], "answer": "7"}])], SHARES, 0)
+    assert {*alone["question_id"]} < {*table["question_id"]}
+
+
+def test_numbers_that_are_compared_as_texts_and_bars_that_split_nothing_are_said(tmp_path):
+    texts = ["8|eight", "1.50", "-2", "$5", "x"]
+    rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
+    bars, numbers = advice(load(task(tmp_path, rows)))
+    assert bars.startswith("1 questions have an accepted answer with a |, which is part of it: only the column answers")
+    assert numbers.startswith("The accepted answers of 3 questions are numbers, compared as texts, so 1.50 is not 1.5;")
+    assert advice(load(task(tmp_path, rows[1:4], grading="number"))) == []
+    assert advice(load(task(tmp_path, MANY + rows[1:]))) == []
 
 
 def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):
@@ -172,7 +191,11 @@ A, B = MANY[:2]
         ([A | {"choices": ["x", "y"]}], {}, "line 1: the accepted answer 'Maker 0' should be one of the choices"),
         ([row | {"choices": ["B", "C"], "answer": "B"} for row in (A, B)], {}, "right choice is A in every line"),
         *(([A | {"answer": text}], {"grading": "number"}, f"line 1: the accepted answer '{text}' is not one number")
-          for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3")),
+          for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3", "2-Jan", "#DIV/0!")),
+        *(([A, B | {"answer": "", "answers": cell}], {}, r"line 2: .* is no list; write .* or Sn\|stannum")
+          for cell in ("['Sn', 'stannum']", "[“Au”, “aurum”]", "[Fe(CN)6]3-|x")),
+        *((f"question,answer,choices\n{row}", {}, f"line 2: '{cell}' is an error: the spreadsheet could not compute")
+          for cell, row in (("#N/A", "a,#N/A,"), ("#NAME.", " #NAME? ,b,"), ("Err:502", "a,b,Err:502"))),
         ([{"question": "b", "gold": "c"}], {}, "no column 'answer' or 'answers'; it has question, gold. Rename one"),
         ([{"prompt": "b", "answer": "c"}], {}, "no column 'question'; it has prompt, answer"),
         ([A], {"columns": {"id": "number"}}, "there is no column 'number'"),

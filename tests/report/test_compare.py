@@ -108,6 +108,12 @@ def test_other_questions_are_compared_as_two_samples(tmp_path, first, count):
     assert (table["high"] - table["low"]).between(0.14, 0.23).all()
 
 
+def test_a_question_is_the_same_in_typographic_quotes(tmp_path):
+    asked = {"base": "Is “{task}{at}” it?", "other": 'Is "{task}{at}" it'}
+    runs = [a_run(tmp_path / name, asked=text) for name, text in asked.items()]
+    assert set(compare.of_folders(runs)["how"]) == {"paired, on the 200 questions that both ask"}
+
+
 def test_a_question_is_the_same_by_its_words_and_not_by_its_id(tmp_path):
     """A user's file may have no ids, or be written anew and count from 1 again."""
     base = a_run(tmp_path / "base", tasks=("sciq", "cities"))

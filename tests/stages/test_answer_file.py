@@ -29,9 +29,15 @@ def test_answers_are_matched_by_their_questions_words_and_graded(tmp_path):
     assert answers["question_id"].tolist() == [f"t-{i}" for i in range(1, 8)], "in the order of the questions"
     assert answers["correct"].tolist() == [True, False] * 3 + [True] and "sum_logprob" not in answers
     assert sentence == (
-        "The file has answers to 7 of 7 questions. Rows of the file that match no question, and are left out: 1. "
+        "The file has answers to 7 of 7 questions. "
         "Answers graded in the file: 0; graded here: 7; with a logprob: 0. So there is no likelihood for this model."
     ), "the few-shot example is no question to it"
+
+
+def test_an_answer_to_a_question_with_another_sign_matches_none(tmp_path):
+    others = [{"question": f"What is number {sign}?", "answer": "no"} for sign in ("-5", "5%", ".5")]
+    answers, sentence = read(tmp_path, GOOD[:5] + others)
+    assert "t-5" not in {*answers["question_id"]} and "left out: 3." in sentence
 
 
 def test_an_empty_answer_is_wrong_and_a_missing_one_is_missing(tmp_path):
@@ -42,7 +48,10 @@ def test_an_empty_answer_is_wrong_and_a_missing_one_is_missing(tmp_path):
     assert "answers to 5 of 7 questions. The other 2 are missing" in sentence
 
 
-@pytest.mark.parametrize("yes, no", [(True, False), (1, 0), ("yes", "No"), ("TRUE", "false"), ("1", "0")])
+YES_NO = "yes No,TRUE false,1 0,WAHR FALSCH,VRAI faux,Y n,t F,1.00 0.00"
+
+
+@pytest.mark.parametrize("yes, no", [(True, False), (1, 0), *map(str.split, YES_NO.split(","))])
 def test_grades_and_log_probabilities_in_the_file_stand(tmp_path, yes, no):
     grades = [no, yes, no, yes, no, yes, no, None]
     rows = [
@@ -87,8 +96,11 @@ def without(rows, **changes):
         (without(GOOD, question=None), ", line 2: it has no question; write its words, or its question_id."),
         (without(GOOD, answer=["a"]), ", line 2: the answer ['a'] is no text; write it in quotes."),
         (without(GOOD, correct="maybe"), ", line 2: correct is 'maybe'; write true or false, or leave it empty"),
-        (without(GOOD, logprob=0.1), ", line 2: logprob is 0.1; write a number that is 0 or less, or leave it empty."),
-        (without(GOOD, logprob="-inf"), ", line 2: logprob is '-inf'; write a number that is 0 or less"),
+        (without(GOOD, logprob=0.1), ", line 2: logprob is 0.1; write a number of 0 or less, with a point, or"),
+        (without(GOOD, logprob="-inf"), ", line 2: logprob is '-inf'; write a number of 0 or less"),
+        (without(GOOD, logprob="-3,132"), ", line 2: logprob is '-3,132'; write a number of 0 or less, with a point"),
+        (without(GOOD, logprob="−3.1"), ", line 2: logprob is '−3.1'; write a number"),
+        (without(GOOD, logprob="-1_0"), ", line 2: logprob is '-1_0'; write a number"),
         (without(GOOD, logprob=True), ", line 2: logprob is True; write a number"),
         ([{"question": "Else?", "answer": "a"}], ": none of its answers is to a question of this grid; compare its"),
         ([{"answer": "a"}], ": it has neither a column question nor question_id; add one, or name it in columns."),
@@ -103,6 +115,15 @@ def test_a_mistake_is_one_sentence_with_the_line(tmp_path, rows, sentence):
         read(tmp_path, rows)
     assert str(caught.value).startswith(f"{tmp_path / 'a.jsonl'}{sentence}") and "\n" not in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("cell", ["#N/A", "#NAME?", "#DIV/0!", "#REF!", "#VALUE!", "#NUM!", "#NULL!", "Err:502"])
+def test_an_error_of_a_spreadsheet_is_no_answer_but_a_model_may_write_one(tmp_path, cell):
+    lines = [f"What is number {i}?,{cell if i == 2 else i}" for i in range(8)]
+    (tmp_path / "a.csv").write_text("\n".join(["question,answer", *lines]))
+    with pytest.raises(WhoknowsError, match=r"a.csv, line 4: .* with an apostrophe before it\.$"):
+        answer_file.read(QUESTIONS, str(tmp_path / "a.csv"), {})
+    assert cell in read(tmp_path, [*GOOD[:7], GOOD[7] | {"answer": cell}])[0]["answer"].tolist()
 
 
 def test_the_stage_writes_what_it_read_and_refuses_a_file_that_changed_since(tmp_path):

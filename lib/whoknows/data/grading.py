@@ -8,8 +8,14 @@ from math import isclose
 
 from whoknows.data.prompts import LETTERS
 
-# Apostrophes, a fraction's stroke and a minus: not punctuation to Unicode, though people write ' / - instead.
-APOSTROPHES = str.maketrans("", "", "´ʹʻʼʽˈ⁄−")
+# Quotes, dashes and a fraction's stroke -> what people type instead.
+TYPED = str.maketrans({
+    **dict.fromkeys("‘’‚‛´ʹʻʼʽˈ′", "'"), **dict.fromkeys("“”„‟«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-"), "⁄": "/",
+})  # fmt: skip
+SUPERSCRIPT = re.compile("([⁺⁻]?[²³¹⁰⁴-⁹]+)")
+ENDS = " .,:;?!。؟।"  # what a question may end with, or not
+# Punctuation without which a number is another one: 1.5, 12:30, 1/2, 3-1, 1,5 and -5. The comma of 1,500 is none of it.
+OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
 # because" begin with an article.
@@ -25,6 +31,9 @@ NUMBER = re.compile(
 )
 # 1,5 and 3,14159, but not 1,500 nor the list 1,2,3.
 DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
+# 1 234,50 and 1'234.50 and, since its last sign is the decimal one, 1.234,50; but not 1.889 alone.
+GROUPED = re.compile(r"(?<![\w.,])(\d{1,3}(?:[ '’]\d{3})+|\d{1,3}(?:\.\d{3})+(?=,\d))(?!\d)(?:[.,](?=\d))?")
+NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)")  # beside a number: another one, a date as 2-Jan, an error
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
 SIGNS = str.maketrans("−⁄", "-/")
 # How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.
@@ -34,14 +43,39 @@ JUDGED = "judge "  # begins the kind of what a judge grades, before the judge's 
 
 def normalise(text: str) -> str:
     """Lower case, without punctuation, articles and extra space (the SQuAD normalisation)."""
-    text = text.lower().translate(str.maketrans("", "", string.punctuation))
-    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+    return _spaced(text.translate(str.maketrans("", "", string.punctuation)))
+
+
+def _spaced(text: str) -> str:
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text.lower()).split())
+
+
+def typed(text: str) -> str:
+    """A text after NFKC, with quotes, dashes and strokes as a keyboard has them."""
+    return unicodedata.normalize("NFKC", text.translate(TYPED)).translate(TYPED)
+
+
+def canonical(question: str) -> str:
+    """A question as it is told from others: `typed`, in lower case, with single spaces, without marks at its end.
+
+    Unlike `normalise`, it tells 5 + 3 from 5 - 3, 1.5 from 15, C# from C and 5² from 52.
+    """
+    text = typed(SUPERSCRIPT.sub(r"^\1", question)).lower()
+    return " ".join(text.split()).rstrip(ENDS)
 
 
 def words(text: str) -> str:
-    """Normalised after NFKC, without punctuation of any script (category P) and invisible characters (Cf)."""
-    text = unicodedata.normalize("NFKC", text.translate(APOSTROPHES))
-    return normalise("".join(sign for sign in text if not unicodedata.category(sign).startswith(("P", "Cf"))))
+    """Normalised after `typed`, without punctuation of any script (category P) and invisible characters (Cf).
+
+    Signs `OF_NUMBERS` stay.
+    """
+    parts = OF_NUMBERS.split(typed(text))  # text and sign in turn
+    return _spaced("".join(part if at % 2 else _bare(part) for at, part in enumerate(parts)))
+
+
+def _bare(text: str) -> str:
+    kept = (sign for sign in text if not unicodedata.category(sign).startswith(("P", "Cf")))
+    return "".join(sign for sign in kept if sign not in string.punctuation)
 
 
 def same(answer: str, accepted: str) -> bool:
@@ -139,17 +173,18 @@ def judge_of(kind: str) -> tuple[str, str]:
 
 
 def number(text: str) -> float | None:
-    """The first number in a text, or None. A comma before other than three digits is a decimal one."""
+    """The first number in a text, or None. A comma behind groups or before other than three digits is a decimal one."""
     text = unicodedata.normalize("NFKC", text).translate(SIGNS)
+    text = GROUPED.sub(lambda found: re.sub(r"\D", "", found[1]) + "." * (found[0] != found[1]), text)
     match = NUMBER.search(DECIMAL_COMMA.sub(r"\1.\2", text))
     over = float(match[2] or 1) if match else 0
     return float(match[1].replace(",", "")) / over if match and over else None
 
 
 def is_one_number(text: str) -> bool:
-    """Whether a text has a number and no digit beside it: a decimal comma or a date would be taken for another one."""
+    """Whether a text is a number and at most its unit: a decimal comma or a date would be taken for another one."""
     text = unicodedata.normalize("NFKC", text).translate(SIGNS)
-    return number(text) is not None and not re.search(r"\d", NUMBER.sub("", text, count=1))
+    return number(text) is not None and not NO_UNIT.search(NUMBER.sub("", text, count=1))
 
 
 def token_f1(answer: str, gold: list[str]) -> float:

@@ -1,13 +1,14 @@
 """Questions that users bring: a task's own file, checked line by line before anything runs."""
 
+import json
 import re
 import warnings
 
 import pandas as pd
 
 from whoknows import WhoknowsError
-from whoknows.data import tables
-from whoknows.data.grading import GRADINGS, is_one_number, normalise
+from whoknows.data import sheets, tables
+from whoknows.data.grading import GRADINGS, canonical, is_one_number, normalise
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
 
@@ -25,6 +26,7 @@ def load(task: dict) -> pd.DataFrame:
 
     Returns:
         The columns of `questions.load`; task has the file's topic behind its name, id and split are as the file says.
+        Questions of one key that are not the same have their canonical form as key, so that no two have one id.
 
     Raises:
         WhoknowsError: the file or one of its lines is wrong.
@@ -37,7 +39,7 @@ def load(task: dict) -> pd.DataFrame:
     _check(path, table, grading)
     is_for_training = table["split"].isin((LEARNED, "train", "validation"))
     left_out = {
-        "stand there twice": table["key"].duplicated(),
+        "stand there twice": table["form"].duplicated(),
         f"are longer than {LONGEST:,} characters": table["question"].str.len() > LONGEST,
         "are for training, but the task's role is shift": is_for_training & (task["role"] == "shift"),
     }
@@ -45,7 +47,32 @@ def load(task: dict) -> pd.DataFrame:
     why = "; ".join(f"{some.sum():,} {reason}" for reason, some in left_out.items() if some.any())
     if why:
         warnings.warn(f"{path}: {(~kept).sum():,} of {len(table):,} questions are left out: {why}", stacklevel=2)
-    return table[kept].reset_index(drop=True)
+    table = table[kept].reset_index(drop=True)
+    table["key"] = table["key"].mask(table["key"].duplicated(keep=False), table["form"])
+    return table.drop(columns=["form", "stem_form"])
+
+
+def advice(questions: pd.DataFrame) -> list[str]:
+    """Sentences on accepted answers that may be taken for something else than they are.
+
+    Args:
+        questions: of one task, as `load` returns them.
+    """
+    barred = questions["gold"].map(lambda gold: any("|" in answer for answer in gold)).sum()
+    by_words = questions.loc[questions["kind"].isin([GRADINGS["contains"], GRADINGS["exact"]]), "gold"]
+    numbers = by_words.map(lambda gold: all(map(_is_numeral, gold)))
+    sentences = []
+    if barred:
+        what = "which is part of it: only the column answers is split at bars"
+        sentences.append(f"{barred:,} questions have an accepted answer with a |, {what}.")
+    if numbers.mean() > 0.5:
+        what = "so 1.50 is not 1.5; with grading: number they are compared as numbers"
+        sentences.append(f"The accepted answers of {numbers.sum():,} questions are numbers, compared as texts, {what}.")
+    return sentences
+
+
+def _is_numeral(text: str) -> bool:
+    return is_one_number(text) and not re.search(r"[^\W\d_]", text)
 
 
 def _rows(task: dict) -> pd.DataFrame:
@@ -61,17 +88,18 @@ def _rows(task: dict) -> pd.DataFrame:
 
 def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict:
     try:
+        sheets.check(path, row.values())
         text = _text(row["question"])
         if not normalise(text):
             raise ValueError("the question is empty; write one, or remove the line")
-        given = [*([] if row["answer"] is None else [row["answer"]]), *tables.texts(row["answers"])]
+        given = [*([] if row["answer"] is None else [row["answer"]]), *_items(row["answers"])]
         gold = list(dict.fromkeys(answer for answer in map(_text, given) if answer))
         if not gold:
             raise ValueError("the question has no accepted answer; write one, or remove the line")
         question, gold = _choices(text, gold, row["choices"]) if grading == "choice" else (text, gold)
         odd = next((answer for answer in gold if grading == "number" and not is_one_number(answer)), None)
         if odd is not None:
-            what = "is not one number, such as 1000.5; correct it, or change the task's grading"
+            what = "is not one number, such as 1000.5, and at most its unit; correct it, or change the task's grading"
             raise ValueError(f"the accepted answer {odd!r} {what}")
         split = _text(row["split"]).lower()
         if task.get("has_splits") and not split:
@@ -85,7 +113,18 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
     kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
     names = {"task": f"{task['name']}_{topic}" if topic else task["name"], "id": _text(row["id"]), "split": split}
     keys = {"key": normalise(question), "stem": normalise(text)}
+    keys |= {"form": canonical(question), "stem_form": canonical(text)}
     return {"question": question, "gold": gold, "kind": kind} | keys | names
+
+
+def _items(cell) -> list:
+    """The items of a cell that holds a list; what begins as one has to be one: pandas, say, writes other quotes."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+        return tables.texts(cell)
+    try:
+        return json.loads(cell)
+    except ValueError:
+        raise ValueError(f'{cell!r:.60} is no list; write ["Sn", "stannum"] or Sn|stannum') from None
 
 
 def _text(value) -> str:
@@ -99,13 +138,12 @@ def _text(value) -> str:
         raise ValueError(f"{value!r:.60} is no text; write it as text")
     if isinstance(value, str) and re.search("[\ud800-\udfff\0]", value):
         raise ValueError("a text holds half a character; write the file anew as UTF-8")
-    lines = str("" if value is None else value).splitlines()
-    return "\n".join(" ".join(line.split()) for line in lines if line.strip())
+    return tables.tidy(str("" if value is None else value))
 
 
 def _choices(question: str, gold: list[str], value) -> tuple[str, list[str]]:
     """The question with its lettered choices, and the letter of the accepted one, given by text or letter."""
-    choices = [choice for choice in map(_text, tables.texts(value)) if choice]
+    choices = [choice for choice in map(_text, _items(value)) if choice]
     if not 2 <= len(choices) <= len(LETTERS):
         raise ValueError(f"the question has {len(choices)} choices; give two to {len(LETTERS)}")
     if len(set(choices)) < len(choices):
@@ -122,7 +160,7 @@ def _choices(question: str, gold: list[str], value) -> tuple[str, list[str]]:
 
 def _check(path: str, table: pd.DataFrame, grading: str) -> None:
     """Raises if a question stands there twice with other answers or in another split, or all have one letter."""
-    for column, same, other in (("gold", "key", "other accepted answers"), ("split", "stem", "another split")):
+    for column, same, other in (("gold", "form", "other accepted answers"), ("split", "stem_form", "another split")):
         values = table[column].map(str)
         wrong = table.index[values != values.groupby(table[same]).transform("first")]
         if len(wrong):

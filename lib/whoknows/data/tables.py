@@ -123,14 +123,10 @@ def tidy(text: str) -> str:
 
 
 def texts(value) -> list:
-    """The items of a cell that holds a list: a list, or text that is one as JSON, or texts parted by |, or just one."""
+    """The items of a cell that holds a list: a list, or texts parted by |, or just one."""
     if not isinstance(value, str):
         return [value] if isinstance(value, dict) or not hasattr(value, "__iter__") else list(value)
-    try:
-        items = json.loads(value) if value.lstrip().startswith("[") else None
-    except ValueError:
-        items = None
-    return items if isinstance(items, list) else [part.strip() for part in value.split("|")]
+    return [part.strip() for part in value.split("|")]
 
 
 def _is_formula(text: str) -> bool:
@@ -198,7 +194,7 @@ def _check_names(path: Path, names: list[str]) -> None:
 def _named(
     path: Path, table: pd.DataFrame, columns: dict[str, str], needed: list[str], known_to_us: list[str]
 ) -> pd.DataFrame:
-    unseen = [name for name in dict.fromkeys([*needed, *known_to_us]) if name not in {*columns, *table.columns}]
+    unseen = [name for name in dict.fromkeys([*needed, *known_to_us]) if name not in columns]
     columns = columns | _in_other_letters(path, [name for name in table if name not in columns.values()], unseen)
     for ours in dict.fromkeys([*columns, *needed]):
         theirs = columns.get(ours, ours)

@@ -3,7 +3,7 @@
 A run is its folder results/<grid>, or a folder that `whoknows pack` wrote. Where two runs ask the same test questions,
 the difference of a cell is taken on those that both ask, question by question: both see the same resamples; of a model
 that has not answered all of them, on those that it has answered in both. Where they do not, each is measured on its own
-questions, and resampled by itself. Questions of one task are the same if they have the same words, whatever their ids.
+questions, and resampled by itself. Questions of one task are the same by their canonical form, whatever their ids.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import vl_convert
 
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.grading import canonical
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, cells, plateau
 from whoknows.evaluation.auroc import MIN_PER_CLASS
@@ -69,7 +70,7 @@ class Run:
     name: str  # its grid's
     models: list[str]
     tasks: list[dict]  # with name and role
-    rows: pd.DataFrame  # of the test questions, as `plateau.mark` returns; question_id is the question itself
+    rows: pd.DataFrame  # of the test questions, as `plateau.mark` returns; question_id is the question, canonical
 
     def of(self, test_set: str) -> pd.DataFrame:
         """The rows of a test set's tasks."""
@@ -88,19 +89,19 @@ def read(folder: Path) -> Run:
     rows = cells.read_rows(folder / "rows", models, [*chosen.methods], [*chosen.seeds])
     rows = rows[(rows["split"] == "test") & rows["method"].isin([*METHOD_TITLES])]
     # A file of questions may give an id to another question than the file of another run, or give none.
-    rows = rows.assign(question_id=rows["question_id"].map(_words(folder, models)))
+    rows = rows.assign(question_id=rows["question_id"].map(_forms(folder, models)))
     if rows.empty or rows["question_id"].isna().any():
         raise wrong
     tasks = [{"name": task.name, "role": task.role} for task in chosen.tasks]
     return Run(chosen.name, models, tasks, plateau.mark(rows, folder / "estimators"))
 
 
-def _words(folder: Path, models: list[str]) -> pd.Series:
-    """The words of each question that a run's models have answered, by its question_id."""
+def _forms(folder: Path, models: list[str]) -> pd.Series:
+    """The canonical form of each question that a run's models have answered, by its question_id."""
     paths = [path for name in models if (path := folder / "answers" / f"{name}.parquet").exists()]
     parts = [files.read_parquet(path)[["question_id", "question"]] for path in paths]
     none = pd.DataFrame(columns=["question_id", "question"], dtype=str)
-    return pd.concat([none, *parts]).drop_duplicates("question_id").set_index("question_id")["question"]
+    return pd.concat([none, *parts]).drop_duplicates("question_id").set_index("question_id")["question"].map(canonical)
 
 
 def of_folders(folders: list[Path]) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from whoknows import WhoknowsError
 from whoknows.data import files, hub
-from whoknows.data.grading import normalise
+from whoknows.data.grading import canonical
 from whoknows.run.grid import Grid, Model, OwnSplits, Task
 
 
@@ -59,7 +59,7 @@ def fetch(item: Task | Model) -> None:
             for path, ours in paths.items()
         ]
         rows = pandas.concat(parts, ignore_index=True)
-        asked = rows[_question(item)].map(lambda text: normalise(str(text)))
+        asked = rows[_question(item)].map(lambda text: canonical(str(text)))
         files.write_parquet(file(item), rows[~asked.duplicated(keep=False)])
 
 

@@ -10,6 +10,8 @@ import argparse
 import difflib
 import json
 import os
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, field, replace
 from datetime import date
@@ -103,7 +105,7 @@ class Api:
 @_part("the file's columns by name")
 class AnswerColumns:
     question: Text = None
-    """The question; it is matched by its words, without case, punctuation and articles."""
+    """The question; it is matched without case, extra space and marks at its end."""
     question_id: Text = None
     """The question by its id in questions.parquet."""
     answer: Text = None
@@ -702,8 +704,8 @@ def schema() -> dict:
 
 
 def main(arguments: list[str]) -> None:
-    """The command line; if the grid is good and all that it names is there, it only counts answers that files hold."""
-    from whoknows.data import adapters, assets, hub, questions
+    """The command line; if the grid is good and all that it names is there, it only says what its files hold."""
+    from whoknows.data import adapters, assets, hub, question_files, questions
     from whoknows.models import loading
     from whoknows.run import brought, parameters
     from whoknows.stages import answer_file  # not above: reading a grid needs none of it
@@ -729,7 +731,14 @@ def main(arguments: list[str]) -> None:
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
     with_answers = [model for model in chosen.models if model.answered_by == "answer_file"]
     if with_answers or any(task.name not in TASKS for task in chosen.tasks):
-        asked = questions.build(parameters.tasks(chosen), asdict(chosen.splits), chosen.answer.shots)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
+            tasks = parameters.tasks(chosen)
+            asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
+            warnings.simplefilter("ignore")  # of what is left out, which was said
+            for task in (task for task in tasks if "file" in task):
+                for sentence in question_files.advice(question_files.load(task)):
+                    print(f"{task['name']}: {sentence}")
         for model in with_answers:
             print(f"{model.name}: {answer_file.read(asked, brought.file(model), renamed(model.columns))[1]}")
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None

@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
-from whoknows.data import files, tables
-from whoknows.data.grading import normalise
+from whoknows.data import files, sheets, tables
+from whoknows.data.grading import canonical
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged, one_class
 from whoknows.stages import judge
 
 COLUMNS = ("question", "question_id", "answer", "correct", "logprob")
-GRADES = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
+GRADES = dict.fromkeys(["true", "t", "yes", "y", "1", "1.0", "1.00", "wahr", "vrai"], True)
+GRADES |= dict.fromkeys(["false", "f", "no", "n", "0", "0.0", "0.00", "falsch", "faux"], False)
 
 
 def run(
@@ -39,7 +40,7 @@ def read(
 
     Args:
         questions: as `questions.build` returns them.
-        path: of a table, see `tables.read`, with question (matched by its normalised words) or question_id, answer
+        path: of a table, see `tables.read`, with question (matched by its canonical form) or question_id, answer
             (None, not "", where there is none) and, if it likes, correct and logprob (of the whole answer).
         columns: our name -> the file's, where they differ.
         log: of the judge's verdicts; None asks no judge, see `judge.graded`.
@@ -85,20 +86,21 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     by_id = {row.question_id: [] if row.split == SHOT else [row.question_id] for row in questions.itertuples()}
     by_text: dict[str, list[str]] = {}
     for row in questions.itertuples():
-        by_text.setdefault(normalise(row.question), []).extend(by_id[row.question_id])
+        by_text.setdefault(canonical(row.question), []).extend(by_id[row.question_id])
     found: dict[str, tuple] = {}
     line_of: dict[str, int] = {}
     strangers = 0
     for line, row in table.to_dict("index").items():
         try:
+            sheets.check(path, (row.get(name) for name in COLUMNS))
             asked = _asked(row, by_id, by_text)
             given = None if row["answer"] is None else (_text(row), _grade(row), _logprob(row))
         except ValueError as error:
             raise tables.mistake(path, line, str(error)) from None
-        strangers += not asked
+        strangers += asked is None
         if given is None:
             continue
-        for name in asked:
+        for name in asked or ():
             if found.setdefault(name, given) != given:
                 what = f"line {line_of[name]} has another answer to the same question; keep one of them"
                 raise tables.mistake(path, line, what)
@@ -106,7 +108,8 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     return found, strangers
 
 
-def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]) -> list[str]:
+def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]) -> list[str] | None:
+    """The ids of the questions that a row answers, of which an example to others is none; None if there is no such."""
     name, question = row.get("question_id"), row.get("question")
     if name is not None:
         if not isinstance(name, str) or name not in by_id:
@@ -114,7 +117,7 @@ def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]
         return by_id[name]
     if not isinstance(question, str):
         raise ValueError("it has no question; write its words, or its question_id")
-    return by_text.get(normalise(question), [])
+    return by_text.get(canonical(question))
 
 
 def _text(row: dict) -> str:
@@ -135,11 +138,11 @@ def _grade(row: dict) -> bool | None:
 def _logprob(row: dict) -> float | None:
     value = row.get("logprob")
     try:
-        number = None if value is None else math.nan if isinstance(value, bool) else float(value)
+        number = None if value is None else math.nan if isinstance(value, bool) or "_" in str(value) else float(value)
     except (TypeError, ValueError):
         number = math.nan
     if number is not None and not -math.inf < number <= 0:
-        raise ValueError(f"logprob is {_short(value)}; write a number that is 0 or less, or leave it empty")
+        raise ValueError(f"logprob is {_short(value)}; write a number of 0 or less, with a point, or leave it empty")
     return number
 
 
