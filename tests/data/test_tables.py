@@ -102,8 +102,6 @@ def test_columns_that_mean_something_are_known_in_other_letters(tmp_path):
     other = tables.read(path, {"answer": "Question"}, known=known)
     assert other.to_dict("records")[0]["answer"] == "Why?" and "question" not in other
     path = written(tmp_path / "b.csv", "question,Answer,ANSWER\nWhy?,so,thus\n")
-    with pytest.raises(WhoknowsError, match="c.csv: two columns are called 'Answer' and 'answer'; rename one of them"):
-        tables.read(written(tmp_path / "c.csv", "Question,Answer,answer\na,b,c\n"), known=["answer"])
     with pytest.raises(WhoknowsError, match="b.csv: two columns are called 'Answer' and 'ANSWER'; rename one of them"):
         tables.read(path, known=known)
     assert [*tables.read(path)] == ["question", "Answer", "ANSWER"]

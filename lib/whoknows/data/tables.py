@@ -194,7 +194,7 @@ def _check_names(path: Path, names: list[str]) -> None:
 def _named(
     path: Path, table: pd.DataFrame, columns: dict[str, str], needed: list[str], known_to_us: list[str]
 ) -> pd.DataFrame:
-    unseen = [name for name in dict.fromkeys([*needed, *known_to_us]) if name not in columns]
+    unseen = [name for name in dict.fromkeys([*needed, *known_to_us]) if name not in {*columns, *table.columns}]
     columns = columns | _in_other_letters(path, [name for name in table if name not in columns.values()], unseen)
     for ours in dict.fromkeys([*columns, *needed]):
         theirs = columns.get(ours, ours)
