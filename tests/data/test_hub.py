@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import save
 
 from fake_hub import TOKEN
-from whoknows import WhoknowsError
+from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, files, hub, question_files, questions, tables
 from whoknows.models import loading
 from whoknows.run import brought, cost, grid, page, parameters
@@ -31,13 +31,17 @@ def asked(hub_server):
     return hub_server.asked
 
 
-def checked(tmp_path, source, **environment):
-    """What `make book` does first, with a grid whose second model is on the hub."""
-    values = files.read_yaml(ROOT / "grids/smoke.yml")
-    values["models"][1]["source"] = source
-    (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
-    command = [sys.executable, "-m", "whoknows", "check", str(tmp_path / "grid.yml")]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
+@pytest.fixture
+def command(tmp_path):
+    """Makes what `make book` does first, with a grid whose second model is on the hub."""
+
+    def of(source):
+        values = files.read_yaml(ROOT / "grids/smoke.yml")
+        values["models"][1]["source"] = source
+        (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
+        return ["check", str(tmp_path / "grid.yml")]
+
+    return of
 
 
 @pytest.mark.parametrize(
@@ -59,17 +63,16 @@ def checked(tmp_path, source, **environment):
         ),
     ],
 )
-def test_what_the_hub_does_not_give_is_one_sentence(asked, tmp_path, source, sentence):
-    done = checked(tmp_path, source)
-    assert done.returncode == 2 and done.stderr.startswith(sentence) and done.stderr.count("\n") == 1
+def test_what_the_hub_does_not_give_is_one_sentence(asked, command, source, sentence, capsys):
+    code, said = __main__.main(command(source)), capsys.readouterr()
+    assert code == 2 and said.err.startswith(sentence) and said.err.count("\n") == 1
     assert (f"/api/models/{source}/auth-check", f"Bearer {TOKEN}") in asked
-    assert TOKEN not in done.stdout + done.stderr
+    assert TOKEN not in said.out + said.err
 
 
-def test_what_the_hub_gives_is_not_fetched_yet_but_its_commit_is_known(asked, hub_server, tmp_path):
+def test_what_the_hub_gives_is_not_fetched_yet_but_its_commit_is_known(asked, hub_server, command, capsys):
     assert assets.digest("chat:org/open") is None
-    done = checked(tmp_path, "org/open")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (__main__.main(command("org/open")), capsys.readouterr().err) == (0, "")
     assert assets.digest("chat:org/open") == assets.digest("org/open") == hub_server.commit("org/open")
     assert not any("model.safetensors" in path for path, _ in asked)
 
@@ -94,8 +97,9 @@ def test_the_commit_that_a_run_began_with_is_the_one_that_is_loaded(hub_server, 
 @pytest.mark.parametrize(
     "change", [{"HF_ENDPOINT": "http://127.0.0.1:9"}, {"HF_HUB_OFFLINE": "1"}], ids=["nobody answers", "offline"]
 )
-def test_without_a_network_it_says_so(asked, tmp_path, change):
-    done = checked(tmp_path, "org/open", **change)
+def test_without_a_network_it_says_so(asked, command, change):
+    python = [sys.executable, "-m", "whoknows"]
+    done = subprocess.run([*python, *command("org/open")], capture_output=True, text=True, env=os.environ | change)
     assert done.returncode == 2 and "could not be asked for org/open" in done.stderr and done.stderr.count("\n") == 1
 
 

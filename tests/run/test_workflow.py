@@ -413,10 +413,8 @@ def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
 
 
 def test_what_somebody_else_wrote_into_a_run_is_noticed_and_made_anew_when_its_page_is_deleted(story):
-    project, stage = story["project"], "probe-llama_llama_seed0"
-    rows, page = (
-        project.results / place for place in ("rows/probe/llama/llama/seed0.parquet", f"notebooks/{stage}.ipynb")
-    )
+    project = story["project"]
+    rows, page = (project.results / place for place in ("shift.parquet", "notebooks/shift.ipynb"))
     before = rows.read_text()
     rows.write_text("by hand")
     paths = [path.relative_to(project.folder) for path in (rows, page)]
