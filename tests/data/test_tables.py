@@ -177,7 +177,7 @@ def test_a_path_that_leads_nowhere_names_what_there_is(theirs, tmp_path):
     [
         (["a", "b|c"], ["a", "b|c"]),
         ("a | b", ["a", "b"]),
-        ("[a]", ["[a]"]),
+        ('["a", "b|c"]', ["a", "b|c"]),
         (7, [7]),
         ({"text": ["a"]}, [{"text": ["a"]}]),
         (None, [None]),
@@ -185,6 +185,11 @@ def test_a_path_that_leads_nowhere_names_what_there_is(theirs, tmp_path):
 )
 def test_lists_in_cells(value, items):
     assert tables.texts(value) == items
+
+
+def test_a_list_in_a_cell_that_is_none_is_refused():
+    with pytest.raises(ValueError, match="'\\[a]' is no list; write"):
+        tables.texts("[a]")
 
 
 @pytest.mark.parametrize(

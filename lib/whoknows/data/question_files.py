@@ -1,13 +1,12 @@
 """Questions that users bring: a task's own file, checked line by line before anything runs."""
 
-import json
 import re
 import warnings
 
 import pandas as pd
 
 from whoknows import WhoknowsError
-from whoknows.data import sheets, tables
+from whoknows.data import tables
 from whoknows.data.grading import GRADINGS, canonical, is_one_number, normalise
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
@@ -88,11 +87,11 @@ def _rows(task: dict) -> pd.DataFrame:
 
 def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict:
     try:
-        sheets.check(path, row.values())
+        tables.check_computed(path, row.values())
         text = _text(row["question"])
         if not normalise(text):
             raise ValueError("the question is empty; write one, or remove the line")
-        given = [*([] if row["answer"] is None else [row["answer"]]), *_items(row["answers"])]
+        given = [*([] if row["answer"] is None else [row["answer"]]), *tables.texts(row["answers"])]
         gold = list(dict.fromkeys(answer for answer in map(_text, given) if answer))
         if not gold:
             raise ValueError("the question has no accepted answer; write one, or remove the line")
@@ -117,16 +116,6 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
     return {"question": question, "gold": gold, "kind": kind} | keys | names
 
 
-def _items(cell) -> list:
-    """The items of a cell that holds a list; what begins as one has to be one: pandas, say, writes other quotes."""
-    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
-        return tables.texts(cell)
-    try:
-        return json.loads(cell)
-    except ValueError:
-        raise ValueError(f'{cell!r:.60} is no list; write ["Sn", "stannum"] or Sn|stannum') from None
-
-
 def _text(value) -> str:
     """A cell's text in lines without blank ones; numbers as they are written, nothing as nothing."""
     if isinstance(value, float) and value.is_integer():
@@ -143,7 +132,7 @@ def _text(value) -> str:
 
 def _choices(question: str, gold: list[str], value) -> tuple[str, list[str]]:
     """The question with its lettered choices, and the letter of the accepted one, given by text or letter."""
-    choices = [choice for choice in map(_text, _items(value)) if choice]
+    choices = [choice for choice in map(_text, tables.texts(value)) if choice]
     if not 2 <= len(choices) <= len(LETTERS):
         raise ValueError(f"the question has {len(choices)} choices; give two to {len(LETTERS)}")
     if len(set(choices)) < len(choices):

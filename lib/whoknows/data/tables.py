@@ -24,6 +24,9 @@ SPELT = {",": "comma", ";": "semicolon", "\t": "tab"}  # what parts columns; spr
 FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 # An amount, a date or a time with a sign before it names no function, cell or file; nor does an E between digits.
 AMOUNT = re.compile(r"[+-]([\d .,:/+%'()$£¤¥\u20a0-\u20cf\u00a0\u202f-]|(?<=\d)[eE](?=[+-]?\d))*", re.ASCII)
+# Where a spreadsheet could not compute a cell, in any language: #NAME? and #¿NOMBRE?, #DIV/0!, #N/A and #N/D and #NV,
+# Err:502.
+ERROR = re.compile(r"\s*(#[¡¿]?[^\W\d_]+(/0)?[!?]|#N/[AD]|#NV|Err:\d{3})\s*")
 SHOWN = 12  # columns that a sentence names at most
 csv.field_size_limit(2**31 - 1)  # of a cell; it is 2**17 otherwise, and who reads a table says what is too long
 
@@ -123,10 +126,27 @@ def tidy(text: str) -> str:
 
 
 def texts(value) -> list:
-    """The items of a cell that holds a list: a list, or texts parted by |, or just one."""
+    """The items of a cell that holds a list: a list, or text that is one as JSON, or texts parted by |, or just one.
+
+    A text that begins as a list and is none is a ValueError: pandas, say, writes other quotes.
+    """
     if not isinstance(value, str):
         return [value] if isinstance(value, dict) or not hasattr(value, "__iter__") else list(value)
-    return [part.strip() for part in value.split("|")]
+    if not value.lstrip().startswith("["):
+        return [part.strip() for part in value.split("|")]
+    try:
+        return json.loads(value)
+    except ValueError:
+        raise ValueError(f'{value!r:.60} is no list; write ["Sn", "stannum"] or Sn|stannum') from None
+
+
+def check_computed(path: Path | str, cells: Iterable) -> None:
+    """Raises a ValueError if one of a line's cells is an error of the spreadsheet that wrote a CSV or TSV file."""
+    is_written = Path(path).suffix.lower() in (".csv", ".tsv")
+    wrong = next((cell for cell in cells if is_written and isinstance(cell, str) and ERROR.fullmatch(cell)), None)
+    if wrong:
+        why = "the spreadsheet could not compute this cell, or took a text for a formula"
+        raise ValueError(f"{wrong.strip()!r} is an error: {why}; write its text anew, with an apostrophe before it")
 
 
 def _is_formula(text: str) -> bool:

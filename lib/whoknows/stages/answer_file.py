@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
-from whoknows.data import files, sheets, tables
+from whoknows.data import files, tables
 from whoknows.data.grading import canonical
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged, one_class
@@ -92,7 +92,7 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     strangers = 0
     for line, row in table.to_dict("index").items():
         try:
-            sheets.check(path, (row.get(name) for name in COLUMNS))
+            tables.check_computed(path, (row.get(name) for name in COLUMNS))
             asked = _asked(row, by_id, by_text)
             given = None if row["answer"] is None else (_text(row), _grade(row), _logprob(row))
         except ValueError as error:
