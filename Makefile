@@ -23,7 +23,7 @@ MAKEFLAGS += --no-print-directory
 help:
 	@echo "make book    run the whole grid and build the report; GRID=grids/….yml chooses another grid,"
 	@echo "             PROFILE=slurm has a cluster run the jobs"
-	@echo "make pdf     the same, and a PDF of the whole report; needs Chromium or Chrome"
+	@echo "make pdf     the same, and a PDF of the report as an article; needs Chromium or Chrome"
 	@echo "make plan    show what 'make book' would run, and its cost"
 	@echo "make lab     open the notebooks in JupyterLab, on the results that are there"
 	@echo "make lint    check the code, the types where numbers are made, and the formatting"

@@ -1,4 +1,7 @@
-"""Prints a grid's book, and links its first page to the print: `python -m whoknows pdf GRID`."""
+"""Prints a grid's book as an article, and links its first page to the print: `python -m whoknows pdf GRID`.
+
+The page's style, in book/_static/page.css, says what is not printed.
+"""
 
 import shutil
 import subprocess
@@ -16,14 +19,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 NAME = "whoknows.pdf"
 # In this width heatmaps stand side by side; the page's style shrinks charts to the paper.
 FLAGS = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --window-size=900,1200 "
+    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --window-size=1300,1200 "
     "--allow-file-access-from-files --virtual-time-budget=15000 --no-pdf-header-footer --generate-pdf-document-outline"
 ).split()
 NO_NETWORK = "--host-resolver-rules=MAP * ~NOTFOUND"
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
-    """Builds a book, as `book.build`, with a PDF of all its pages and charts, which lies beside the pages' folder.
+    """Builds a book, as `book.build`, and prints its results, method and limits to a PDF beside the pages' folder.
 
     Raises:
         WhoknowsError: there is no browser, or as of `book.build`.
@@ -34,7 +37,9 @@ def build(grid_file: Path, results: Path | None = None) -> Path:
     print_page(browser, book.sphinx(source, "singlehtml"), pdf)
     shutil.copy(pdf, source / "book" / "_static")
     landing = nbformat.read(source / "index.ipynb", as_version=4)
-    text = f'<div class="strip"><span class="get"><a href="_static/{NAME}">The whole book as PDF</a></span></div>'
+    text = (
+        f'<div class="strip"><span class="get"><a href="_static/{NAME}">The report as an article (PDF)</a></span></div>'
+    )
     landing.cells.insert(1, new_markdown_cell(text, id="pdf"))
     files.write_text(source / "index.ipynb", nbformat.writes(landing))
     book.sphinx(source)
@@ -65,4 +70,4 @@ def print_page(browser: str, page: Path, pdf: Path) -> None:
 def main(arguments: list[str]) -> None:
     """The command line; prints the path of the PDF."""
     options = book.parser("pdf", __doc__).parse_args(arguments)
-    print(f"The book as PDF: {build(options.grid, options.grid_results).resolve()}")
+    print(f"The report as PDF: {build(options.grid, options.grid_results).resolve()}")
