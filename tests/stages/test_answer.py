@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tqdm import tqdm
 
 from made_up import QUESTIONS, mixed, spied, untaught
 from whoknows import WhoknowsError
@@ -385,6 +386,18 @@ def test_samples_are_drawn_for_what_nothing_is_trained_on_and_by_the_question_al
     assert rows["question_id"].tolist() == few.loc[~trained, "question_id"].tolist()
     only = table[table["split"].isin(["shot", "train"])]
     assert answer(model, only, NEW, 200, 2)["samples"].isna().all()
+
+
+@pytest.mark.parametrize("samples", [0, 3])
+def test_the_progress_bar_counts_sampled_answers_too_and_those_that_are_there(llama, tmp_path, monkeypatch, samples):
+    bars = []
+    monkeypatch.setattr(answering, "tqdm", lambda **how: bars.append(tqdm(**how, disable=False)) or bars[-1])
+    table, model = questions(), untaught(llama)
+    table["split"] = [split if split == "shot" else ("train", "test")[i % 2] for i, split in enumerate(table["split"])]
+    for _ in "once", "again":
+        answered = answer(model, table, NEW, 200, samples, tmp_path)
+    written = len(answered) + samples * (answered["split"] == "test").sum()
+    assert [(bar.n, bar.total) for bar in bars] == [(written, written)] * 2
 
 
 def test_other_samples_are_other_parts(llama, tmp_path, monkeypatch):

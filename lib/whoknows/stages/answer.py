@@ -61,11 +61,12 @@ def answer(
     todo = resume.mine(cut, shard)
     budget = TokenBudget(batch_tokens and CACHE_TOKENS * batch_tokens, reader.device, MOST)
     tables = []
-    with tqdm(total=sum(at.stop - at.start for _, at in todo), desc="answering", unit="question") as bar:
+    total = sum(_count(groups[task].iloc[at], samples) for task, at in todo)
+    with tqdm(total=total, desc="answering", unit="answer") as bar:
         for task, at in todo:
             group, path = groups[task].iloc[at], parts and parts / f"{task}-{at.start:06}.parquet"
             if path and path.exists():
-                bar.update(len(group))
+                bar.update(_count(group, samples))
                 tables.append(files.read_parquet(path).set_index(group.index))
                 continue
             made = _answer_some(reader, shots[task], ids[task][at], max_new_tokens, samples, budget, bar.update, group)
@@ -76,6 +77,11 @@ def answer(
         return pd.concat(tables) if tables else pd.DataFrame()
     answers = pd.concat(tables).sort_index()
     return judge.graded(asked.assign(**answers), log)
+
+
+def _count(group: pd.DataFrame, samples: int) -> int:
+    """How many answers are written to some questions: a greedy one to each, and those that are drawn."""
+    return len(group) + samples * int((group["split"] != "train").sum())
 
 
 def _refuse_too_long(
@@ -105,11 +111,11 @@ def _answer_some(
         done(len(batch))
     answers = pd.DataFrame(written, columns=Written._fields, index=group.index)
     answers = answers.astype({name: np.float32 for name, kind in Written.__annotations__.items() if kind is float})
-    return answers.join(_sampled(prefix, ids, max_new_tokens, samples, budget, group, answers["answer"]))
+    return answers.join(_sampled(prefix, ids, max_new_tokens, samples, budget, done, group, answers["answer"]))
 
 
 def _sampled(
-    prefix: Prefix, ids: list[list[int]], max_new_tokens: int, samples: int, budget: TokenBudget,
+    prefix: Prefix, ids: list[list[int]], max_new_tokens: int, samples: int, budget: TokenBudget, done,
     group: pd.DataFrame, greedy: pd.Series,
 ) -> pd.DataFrame:  # fmt: skip
     """Answers that are drawn at temperature 1 to questions outside training, and what they say of the greedy one.
@@ -132,6 +138,7 @@ def _sampled(
     for batch, some in budget.run(sample, lengths):
         for b, drawn in zip(batch, some):
             texts[asked[b]] = drawn
+        done(samples * len(batch))
     lines = [_agreement(drawn, answer) if drawn else (np.nan, np.nan) for drawn, answer in zip(texts, greedy)]
     table = pd.DataFrame(lines, columns=["agreement", "semantic_entropy"], index=group.index, dtype=np.float32)
     return table.assign(samples=texts)
