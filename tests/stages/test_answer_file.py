@@ -1,5 +1,6 @@
 """Answers that a user brings in a file: matched to the questions, graded, and every mistake in them a sentence."""
 
+import csv
 import json
 
 import numpy as np
@@ -115,6 +116,16 @@ def test_a_mistake_is_one_sentence_with_the_line(tmp_path, rows, sentence):
         read(tmp_path, rows)
     assert str(caught.value).startswith(f"{tmp_path / 'a.jsonl'}{sentence}") and "\n" not in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_line_ends_within_cells_count_alike(tmp_path, end):
+    rows = [row | {"answer": f"{row['answer']}{end}{end}so"} for row in GOOD]
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["question", "answer"], *(row.values() for row in rows)])
+    of_csv, _ = answer_file.read(QUESTIONS, str(tmp_path / "a.csv"), {})
+    of_jsonl, _ = read(tmp_path, [*rows, rows[1] | {"answer": "1\n\nso"}])
+    assert of_csv["answer"].tolist() == of_jsonl["answer"].tolist() and of_csv["answer"][0] == "1\n\nso"
 
 
 def test_a_title_above_the_names_of_the_columns_is_refused(tmp_path):

@@ -138,6 +138,11 @@ def inert(cell):
     return f"'{cell}" if isinstance(cell, str) and _is_formula(cell.lstrip("'")) else cell
 
 
+def line_feeds(text: str) -> str:
+    """A text with a line feed at each line's end, where a spreadsheet may have written a carriage return as well."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def tidy(text: str) -> str:
     """A text in lines without blank ones, and with single spaces."""
     return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())

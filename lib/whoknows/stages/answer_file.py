@@ -126,7 +126,7 @@ def _text(row: dict) -> str:
     if not isinstance(value, str):
         return f"{value:.15g}"
     # Half of a pair of surrogates, which JSON can hold, is no character that a tokenizer or a file takes.
-    return value.encode(errors="replace").decode().strip()
+    return tables.line_feeds(value.encode(errors="replace").decode()).strip()
 
 
 def _grade(row: dict) -> bool | None:

@@ -73,7 +73,7 @@ class Estimator:
 
     def example(self, question: str, answer: str) -> PackedExample:
         """The ids of a question and its answer, as the stages make them; a Mistake if the reader sees fewer."""
-        answer = answer.strip()
+        question, answer = tables.line_feeds(question), tables.line_feeds(answer).strip()
         if "released" in self.card:
             from whoknows.estimators import released
 
