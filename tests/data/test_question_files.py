@@ -116,13 +116,14 @@ def test_questions_that_differ_in_a_sign_are_all_asked_under_their_own_ids(tmp_p
 
 
 def test_numbers_that_are_compared_as_texts_and_bars_that_split_nothing_are_said(tmp_path):
-    texts = ["8|eight", "1.50", "-2", "$5", "x"]
+    texts = ["8|eight", "1.50", "-2", "$5", "x\r\ny"]
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
-    bars, numbers = advice(load(task(tmp_path, rows)))
+    bars, lines, numbers = advice(load(task(tmp_path, rows)))
     assert bars.startswith("1 questions have an accepted answer with a |, which is part of it: only the column answers")
+    assert lines.startswith("1 questions have an accepted answer of several lines, which is one answer; in the column")
     assert numbers.startswith("The accepted answers of 3 questions are numbers, compared as texts, so 1.50 is not 1.5;")
     assert advice(load(task(tmp_path, rows[1:4], grading="number"))) == []
-    assert advice(load(task(tmp_path, MANY + rows[1:]))) == []
+    assert advice(load(task(tmp_path, MANY + rows[1:4]))) == []
 
 
 def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):
@@ -191,11 +192,14 @@ A, B = MANY[:2]
         ([A | {"choices": ["x", "y"]}], {}, "line 1: the accepted answer 'Maker 0' should be one of the choices"),
         ([row | {"choices": ["B", "C"], "answer": "B"} for row in (A, B)], {}, "right choice is A in every line"),
         *(([A | {"answer": text}], {"grading": "number"}, f"line 1: the accepted answer '{text}' is not one number")
-          for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3", "2-Jan", "#DIV/0!")),
+          for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3", "2-Jan", "2. Jan",
+                       "#DIV/0!")),
         *(([A, B | {"answer": "", "answers": cell}], {}, r"line 2: .* is no list; write .* or Sn\|stannum")
           for cell in ("['Sn', 'stannum']", "[“Au”, “aurum”]", "[Fe(CN)6]3-|x")),
         *((f"question,answer,choices\n{row}", {}, f"line 2: '{cell}' is an error: the spreadsheet could not compute")
-          for cell, row in (("#N/A", "a,#N/A,"), ("#NAME.", " #NAME? ,b,"), ("Err:502", "a,b,Err:502"))),
+          for cell, row in (("#N/A", "a,#N/A,"), ("#NAME.", " #NAME? ,b,"), ("Err:502", "a,b,Err:502"),
+                            ("########", "a,########,"))),
+        ("My study;;\nquestion;answer;id\na;b;\n", {}, "its first line, which has to name the columns, has My study. "),
         ([{"question": "b", "gold": "c"}], {}, "no column 'answer' or 'answers'; it has question, gold. Rename one"),
         ([{"prompt": "b", "answer": "c"}], {}, "no column 'question'; it has prompt, answer"),
         ([A], {"columns": {"id": "number"}}, "there is no column 'number'"),

@@ -203,13 +203,29 @@ def test_a_list_in_a_cell_that_is_none_is_refused():
         ("a.jsonl", "\n", "there is no row"),
         ("a.csv", "question\na\n\xff".encode("latin-1"), "line 3: this is not UTF-8"),
         ("a.csv", "question\na\n".encode("utf-16"), "line 1: this is not UTF-8"),
+        ("a.tsv", "question\ta\n".encode("utf-16-le"), "line 1: this is not UTF-8"),
+        ("a.csv", "question\na\0b\n", "line 2: this is not UTF-8"),
         ("a.jsonl", '{"question": "a"}\n[1]\n', "line 2: this is no JSON object"),
         ("a.jsonl", '{"question": "a"}\n' + "[" * 100_000, "line 2: this is no JSON object"),
         ("a.csv", "question,question\na,b\n", "a.csv: two columns are called 'question'; rename one"),
         ("a.csv", "question,answer\na,b\nwell, no,c\n", "line 3: this row has 3 cells, but there are 2 columns"),
-        ("a.csv", "question,answer,note\na,b,c\nd,e\n", "line 3: this row has 2 cells, but there are 3 columns; fill"),
+        (
+            "a.csv",
+            "question,answer,note\na,b,c\nd,e\n",
+            "line 3: this row has 2 cells, but there are 3 columns; fill it up",
+        ),
         ("a.csv", 'question,answer\n"a,b\n', "this is no good CSV"),
-        ("a.csv", "Q,answer\na,b\n", "no column 'question'; it has Q, answer. Rename one, or write "),
+        (
+            "a.jsonl",
+            '{"Q": 1}\n',
+            "no column 'question'; it has Q. Rename one, or write columns: {question: NAME} in the",
+        ),
+        ("a.csv", "questions,b\na,b\n", "Put the names there, rename one, or write columns: {question: questions} in"),
+        (
+            "a.csv",
+            "<p>question",
+            "there is no column 'question'; its first line, which has to name the columns, has <p>q",
+        ),
         ("a.parquet", "no", "a.parquet"),
     ],
 )
@@ -217,6 +233,28 @@ def test_a_bad_file_is_named_with_its_line_and_the_fix(name, text, sentence, tmp
     with pytest.raises(WhoknowsError) as error:
         tables.read(written(tmp_path / name, text), needed=["question"])
     assert str(tmp_path / name) in str(error.value) and sentence in str(error.value)
+
+
+@pytest.mark.parametrize("end, sign", [(".csv", ","), (".csv", ";"), (".tsv", "\t")])
+@pytest.mark.parametrize("is_padded", [True, False])
+@pytest.mark.parametrize(
+    "above, shown",
+    [
+        ([["My study"]], "My study"),
+        ([["", "My study"], [], ["Wikipedia", "2024"]], "My study"),
+        ([["Source:", "Wikipedia"], ["Answers:"]], "Source:, Wikipedia"),
+        ([["A", "A"]], "A, A"),
+        ([["Why " * 99]], ("Why " * 15) + "."),
+    ],
+)
+def test_what_stands_above_the_names_of_the_columns_is_shown(above, shown, is_padded, end, sign, tmp_path):
+    rows = [*above, ["id", "question", "answer"], ["1", "Why?", "so"]]
+    lines = (sign.join(row + [""] * (3 - len(row)) * is_padded) for row in rows)
+    path = written(tmp_path / f"a{end}", "\r\n".join(lines))
+    with pytest.raises(WhoknowsError) as error:
+        tables.read(path, needed=["question"], known=["question", "answer"])
+    sentence = f"there is no column 'question'; its first line, which has to name the columns, has {shown}"
+    assert str(error.value).startswith(f"{path}: {sentence}") and ". Put the names there, rename" in str(error.value)
 
 
 def test_two_columns_of_one_name_in_parquet(tmp_path):

@@ -13,7 +13,7 @@ import yaml
 
 from made_up import put
 from whoknows import WhoknowsError, __main__
-from whoknows.data import assets, cache, questions, tasks
+from whoknows.data import assets, cache, questions, tables, tasks
 from whoknows.models import loading
 from whoknows.run import grid, parameters, stages
 
@@ -580,6 +580,22 @@ def test_the_command_fetches_what_the_tasks_are_in(monkeypatch, tmp_path):
         assert __main__.main(["check", str(tmp_path / "mine.yml")]) == 0
         assert sorted(set(fetched) & {"geonames", "questions"}) == expected
         fetched.clear()
+
+
+def test_the_command_reads_a_file_of_questions_once_and_gives_advice_on_it(monkeypatch, tmp_path, capsys):
+    read = []
+    monkeypatch.setattr(loading, "check", lambda *about: None)
+    monkeypatch.setattr(tables, "load", lambda path, *about, load=tables.load: read.append(path) or load(path, *about))
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    values["tasks"] = [{"name": name, "role": "train", "file": f"{name}.csv"} for name in ("mine", "yours")]
+    for name, answer in (("mine", 7), ("yours", "seven")):
+        lines = [f"How many {n} are {name}?,{answer},{'' if n % 2 else 'topic'}" for n in range(40)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["question,answer,task", *lines]))
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    assert __main__.main(["check", str(tmp_path / "mine.yml")]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("mine: The accepted answers of 40 questions are numbers,") and said.count("\n") == 1
+    assert [*map(str, read)] == [str(tmp_path / f"{name}.csv") for name in ("mine", "yours")]
 
 
 @pytest.mark.slow

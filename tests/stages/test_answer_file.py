@@ -1,5 +1,6 @@
 """Answers that a user brings in a file: matched to the questions, graded, and every mistake in them a sentence."""
 
+import csv
 import json
 
 import numpy as np
@@ -117,7 +118,29 @@ def test_a_mistake_is_one_sentence_with_the_line(tmp_path, rows, sentence):
     assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize("cell", ["#N/A", "#NAME?", "#DIV/0!", "#REF!", "#VALUE!", "#NUM!", "#NULL!", "Err:502"])
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_line_ends_within_cells_count_alike(tmp_path, end):
+    rows = [row | {"answer": f"{row['answer']}{end}{end}so"} for row in GOOD]
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        csv.writer(file).writerows([["question", "answer"], *(row.values() for row in rows)])
+    of_csv, _ = answer_file.read(QUESTIONS, str(tmp_path / "a.csv"), {})
+    of_jsonl, _ = read(tmp_path, [*rows, rows[1] | {"answer": "1\n\nso"}])
+    assert of_csv["answer"].tolist() == of_jsonl["answer"].tolist() and of_csv["answer"][0] == "1\n\nso"
+
+
+def test_a_title_above_the_names_of_the_columns_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("Replies of GPT;\nquestion;answer\nWhat is number 1?;1\n")
+    with pytest.raises(WhoknowsError) as caught:
+        answer_file.read(QUESTIONS, str(tmp_path / "a.csv"), {"answer": "reply"})
+    assert str(caught.value) == (
+        f"{tmp_path / 'a.csv'}: there is no column 'reply'; its first line, which has to name the columns, has "
+        "Replies of GPT. Put the names there, rename one, or write columns: {answer: NAME} in the grid."
+    )
+
+
+@pytest.mark.parametrize(
+    "cell", ["#N/A", "#NAME?", "#DIV/0!", "#REF!", "#VALUE!", "#NUM!", "#NULL!", "Err:502", "######"]
+)
 def test_an_error_of_a_spreadsheet_is_no_answer_but_a_model_may_write_one(tmp_path, cell):
     lines = [f"What is number {i}?,{cell if i == 2 else i}" for i in range(8)]
     (tmp_path / "a.csv").write_text("\n".join(["question,answer", *lines]))

@@ -1,5 +1,6 @@
 """Estimators that the stages trained and saved say of new lines just what the stages' own rows say."""
 
+import csv
 import json
 import os
 import re
@@ -29,8 +30,8 @@ from whoknows.estimators.probe import Logistic, Mlp
 from whoknows.models import loading
 from whoknows.models.packing import PackedExample
 from whoknows.report.pages import cell
-from whoknows.stages import extract, lora_prompt, probe
-from whoknows.use import cards, predict
+from whoknows.stages import answer_file, extract, lora_prompt, probe
+from whoknows.use import cards, outputs, predict
 
 pytestmark = pytest.mark.slow
 
@@ -148,6 +149,28 @@ def test_a_question_and_an_answer_are_cleaned_as_a_run_cleans_them(alone, tmp_pa
     table = question_files.load({"name": "mine", "role": "shift", "file": str(tmp_path / "mine.jsonl")})
     estimator, (asked,) = alone.load("probe"), table["question"]
     assert asked != row["question"] and estimator.example(**row) == estimator.example(asked, "tin")
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_line_ends_count_in_a_run_and_here_alike(alone, end, tmp_path):
+    splits = ["train", "validation", "test"] * 2
+    rows = [[f"Which{end}metal is {n}?", f"tin{end}or so" if n < 3 else "air", split] for n, split in enumerate(splits)]
+    with open(tmp_path / "a.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("question", "answer", "split"), *rows])
+    asked = question_files.load({"name": "mine", "role": "train", "file": str(tmp_path / "a.csv")})
+    asked["gold"], asked["question_id"] = [["tin"]] * 6, asked["key"]
+    of_run, _ = answer_file.read(asked, str(tmp_path / "a.csv"), {})
+    estimator, table = alone.load("probe"), outputs.Table(tmp_path / "a.csv", predict.COLUMNS)
+    scored = list(predict.stream(estimator, table.rows, "a.csv", 64))
+    expected = estimator.of_examples([
+        PackedExample(estimator.reader.start() + estimator.reader.question(q), (estimator.reader.answer(a),))
+        for q, a in zip(of_run["question"], of_run["answer"])
+    ])  # fmt: skip
+    assert of_run["answer"].tolist() == ["tin\nor so"] * 3 + ["air"] * 3
+    assert [row["logit"] for row in scored] == pytest.approx(expected.tolist(), abs=1e-5)
+    assert [[row["question"], row["answer"]] for row in scored] == [row[:2] for row in rows], (
+        "they are written as they came"
+    )
 
 
 def test_choices_stand_as_a_data_set_of_the_run_has_them(alone):

@@ -191,11 +191,13 @@ def test_other_names_of_the_columns(score, tmp_path):
         assert fake.seen == [[row["question"] for row in ROWS]]
         assert list(read(output)[0]) == ["prompt", "reply", "question", "p_correct", "logit"]
     status, _, message = score(Fake(), "--input", tmp_path / "in.csv", "--columns", "answer=gold")
-    assert (
-        status == 2
-        and f"{tmp_path / 'in.csv'}: there is no column 'gold'; it has 'prompt', 'reply', 'question'." in message
+    assert status == 2 and message.startswith(
+        f"{tmp_path / 'in.csv'}: there is no column 'gold'; its first line, which"
     )
-    assert "--columns answer=NAME" in message
+    assert (
+        "has prompt, reply, question. Put the names there, rename one, or name the one with the answers: --columns a"
+        in message
+    )
     with pytest.raises(SystemExit):
         score(Fake(), "--columns", "prompt=question")
 
@@ -325,6 +327,32 @@ def test_the_line_with_which_excel_is_told_the_delimiter_is_no_row(score, tmp_pa
     assert (status, head) == (0, "question;answer;p_correct;logit") and row.startswith("Why?;so, so;0.")
 
 
+@pytest.mark.parametrize(
+    "text, sentence",
+    [
+        (
+            "Replies\nquestion\tanswer\n",
+            ": there is no column 'question'; its first line, which has to name the columns, has",
+        ),
+        ("question\tanswer\tn\nWhy?\tso\t#N/A\nWhy?\t#NAME?\t\n", ", line 3: '#NAME?' is an error: the spreadsheet"),
+    ],
+)
+def test_what_a_spreadsheet_has_left_in_a_table_is_refused(text, sentence, score, tmp_path):
+    (tmp_path / "in.tsv").write_text(text)
+    status, text, message = score(Fake(), "--input", tmp_path / "in.tsv")
+    assert (status, text) == (2, "") and message.startswith(f"{tmp_path / 'in.tsv'}{sentence}")
+
+
+@pytest.mark.parametrize("text", ["question\tanswer\n", "question\tanswer\n".encode("utf-16")])
+def test_a_table_whose_name_does_not_say_so_is_told_how_to_be_called(text, score, tmp_path):
+    (tmp_path / "in.txt").write_bytes(text if isinstance(text, bytes) else text.encode())
+    status, _, message = score(Fake(), "--input", tmp_path / "in.txt")
+    assert status == 2 and message.startswith(
+        f"{tmp_path / 'in.txt'}, line 1: this is no JSON; write one object a line"
+    )
+    assert message.endswith("; a table is in a file whose name ends with .csv, .tsv or .parquet.\n")
+
+
 def test_a_number_in_place_of_an_answer_is_refused_by_its_row(score, tmp_path):
     written(tmp_path / "in.jsonl", [{"question": "Why?", "answer": answer} for answer in ("so", 7)])
     sentence = "line 2: `answer` is missing or no text; give a question and an answer, as in {"
@@ -386,7 +414,7 @@ def test_a_full_disk_is_one_sentence_and_what_is_there_stays(tmp_path):
 def test_names_of_others_do_not_steer_the_terminal(score, tmp_path, monkeypatch):
     (tmp_path / "in.csv").write_text("\x1b[31mred,question\nso,Why?\n")
     _, _, message = score(Fake(), "--input", tmp_path / "in.csv")
-    assert r"it has '\x1b[31mred', 'question'." in message
+    assert "has ?[31mred, question. Put" in message
     monkeypatch.setattr(Fake, "card", Fake.card | {"tasks": ["made\x1b[2Jup\n", "Zürich"]})
     _, _, message = score(Fake(), "--input", written(tmp_path / "in.jsonl"))
     assert message == "probe: reader r, trained on answers of one to made?[2Jup?, Zürich\n"

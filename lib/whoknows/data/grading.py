@@ -33,7 +33,8 @@ NUMBER = re.compile(
 DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
 # 1 234,50 and 1'234.50 and, since its last sign is the decimal one, 1.234,50; but not 1.889 alone.
 GROUPED = re.compile(r"(?<![\w.,])(\d{1,3}(?:[ '’]\d{3})+|\d{1,3}(?:\.\d{3})+(?=,\d))(?!\d)(?:[.,](?=\d))?")
-NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)")  # beside a number: another one, a date as 2-Jan, an error
+# Beside a number: another one, a date as 2-Jan or 2. Jan, an error.
+NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)|^\. ?[^\W\d_]")
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
 SIGNS = str.maketrans("−⁄", "-/")
 # How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.

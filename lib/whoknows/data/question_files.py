@@ -55,15 +55,18 @@ def advice(questions: pd.DataFrame) -> list[str]:
     """Sentences on accepted answers that may be taken for something else than they are.
 
     Args:
-        questions: of one task, as `load` returns them.
+        questions: of one task, as `load` or `questions.build` returns them.
     """
-    barred = questions["gold"].map(lambda gold: any("|" in answer for answer in gold)).sum()
+    barred, broken = (questions["gold"].map(lambda gold: any(sign in text for text in gold)).sum() for sign in "|\n")
     by_words = questions.loc[questions["kind"].isin([GRADINGS["contains"], GRADINGS["exact"]]), "gold"]
     numbers = by_words.map(lambda gold: all(map(_is_numeral, gold)))
     sentences = []
     if barred:
         what = "which is part of it: only the column answers is split at bars"
         sentences.append(f"{barred:,} questions have an accepted answer with a |, {what}.")
+    if broken:
+        what = "which is one answer; in the column answers a | parts several"
+        sentences.append(f"{broken:,} questions have an accepted answer of several lines, {what}.")
     if numbers.mean() > 0.5:
         what = "so 1.50 is not 1.5; with grading: number they are compared as numbers"
         sentences.append(f"The accepted answers of {numbers.sum():,} questions are numbers, compared as texts, {what}.")
@@ -87,7 +90,6 @@ def _rows(task: dict) -> pd.DataFrame:
 
 def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict:
     try:
-        tables.check_computed(path, row.values())
         text = _text(row["question"])
         if not normalise(text):
             raise ValueError("the question is empty; write one, or remove the line")

@@ -6,9 +6,11 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow
@@ -25,18 +27,24 @@ FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
 # An amount, a date or a time with a sign before it names no function, cell or file; nor does an E between digits.
 AMOUNT = re.compile(r"[+-]([\d .,:/+%'()$£¤¥\u20a0-\u20cf\u00a0\u202f-]|(?<=\d)[eE](?=[+-]?\d))*", re.ASCII)
 # Where a spreadsheet could not compute a cell, in any language: #NAME? and #¿NOMBRE?, #DIV/0!, #N/A and #N/D and #NV,
-# Err:502.
-ERROR = re.compile(r"\s*(#[¡¿]?[^\W\d_]+(/0)?[!?]|#N/[AD]|#NV|Err:\d{3})\s*")
-SHOWN = 12  # columns that a sentence names at most
+# Err:502; or could not show it: #####.
+ERROR = re.compile(r"\s*(#[¡¿]?[^\W\d_]+(/0)?[!?]|#N/[AD]|#NV|Err:\d{3}|#{5,})\s*")
+SHOWN, LONGEST = 12, 60  # columns that a sentence names at most, and characters of each
+IN_GRID = "write columns: {{{ours}: {theirs}}} in the grid"
 csv.field_size_limit(2**31 - 1)  # of a cell; it is 2**17 otherwise, and who reads a table says what is too long
 
 
+class Sheet(NamedTuple):
+    """A user's table as its file has it."""
+
+    rows: pd.DataFrame  # under the file's names; see `read`
+    columns: dict[str, str]  # our names -> the file's, of all columns that mean something
+    delimiter: str = ""  # of CSV and TSV
+    mark: str = ""  # the byte order mark of CSV and TSV, if they have one
+
+
 def read(
-    path: Path | str,
-    columns: dict[str, str] | None = None,
-    needed: Iterable[str] = (),
-    known: Iterable[str] = (),
-    blank: bool = False,
+    path: Path | str, columns: dict[str, str] | None = None, needed: Iterable[str] = (), known: Iterable[str] = ()
 ) -> pd.DataFrame:
     """A user's table.
 
@@ -48,36 +56,46 @@ def read(
         needed: columns, by our names, that have to be there.
         known: all columns that mean something, by our names. One that is neither there as written nor in `columns` is
             the file's column of that name in other letters, such as Answer.
-        blank: whether the blank rows below the head of CSV and TSV are rows, too, of None alone.
 
     Returns:
         Its rows with our names, and other columns under their own. A cell is text in CSV and TSV, None if empty; else
         what JSON or Parquet holds. The index is the line on which each row begins (in Parquet its number), from 1.
 
     Raises:
-        WhoknowsError: the file cannot be read, has no row or lacks a column; the sentence names the line if one is bad.
+        WhoknowsError: the file cannot be read, has no row or lacks a column, or a column that means something holds an
+            error of a spreadsheet; the sentence names the line if one is bad.
+    """
+    rows, columns, *_ = load(path, columns or {}, needed, known)
+    hidden = [name for name in columns if name in rows.columns and name not in columns.values()]
+    return rows.drop(columns=hidden).rename(columns={theirs: ours for ours, theirs in columns.items()})
+
+
+def load(
+    path: Path | str,
+    columns: dict[str, str],
+    needed: Iterable[str] = (),
+    known: Iterable[str] = (),
+    mend: str = IN_GRID,
+    blank: bool = False,
+) -> Sheet:
+    """A user's table under the file's own names; of what is not said here see `read`.
+
+    Args:
+        mend: what to do if the column `ours` has another name, `theirs`.
+        blank: whether the blank rows below the head of CSV and TSV are rows, too, of None alone.
     """
     path = Path(path)
     refuse_workbook(path)
-    if path.suffix.lower() == ".parquet":
-        try:
-            columnar = parquet.ParquetFile(io.BytesIO(files.read_bytes(path))).read()
-        except (pyarrow.ArrowException, OSError, ValueError):
-            raise WhoknowsError(f"{path}: this is no Parquet file, or a damaged one; write it anew.") from None
-        _check_names(path, columnar.column_names)
-        # An index of pandas is a column as any other, and a whole number with a gap beneath it stays whole.
-        table = columnar.to_pandas(ignore_metadata=True, integer_object_nulls=True)
-        table = table.astype(object).where(table.notna(), None).set_axis(range(1, len(table) + 1))
-    elif path.suffix.lower() in ENDINGS:
-        rows = _objects(path, _text(path)) if path.suffix.lower() == ".jsonl" else _cells(path, _text(path), blank)
-        table = pd.DataFrame.from_dict(dict(rows), orient="index", dtype=object)
-        table = table.where(table.notna(), None)
-    else:
-        known = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
-        raise WhoknowsError(f"{path}: its name should end with {known}; convert or rename it.")
-    if table.empty:
-        raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
-    return _named(path, table, columns or {}, [*needed], [*known])
+    end = path.suffix.lower()
+    if end not in ENDINGS:
+        endings = f"{', '.join(ENDINGS[:-1])} or {ENDINGS[-1]}"
+        raise WhoknowsError(f"{path}: its name should end with {endings}; convert or rename it.")
+    find = partial(_find, path, columns, [*needed], [*known], mend)
+    if end in (".csv", ".tsv"):
+        return _spread(path, find, blank)
+    rows = _columnar(path) if end == ".parquet" else _frame(_objects(path, _text(path)[1]))
+    _refuse_empty(path, rows)
+    return Sheet(*find(rows))
 
 
 def refuse_workbook(path: Path | str) -> None:
@@ -120,6 +138,11 @@ def inert(cell):
     return f"'{cell}" if isinstance(cell, str) and _is_formula(cell.lstrip("'")) else cell
 
 
+def line_feeds(text: str) -> str:
+    """A text with a line feed at each line's end, where a spreadsheet may have written a carriage return as well."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def tidy(text: str) -> str:
     """A text in lines without blank ones, and with single spaces."""
     return "\n".join(" ".join(line.split()) for line in text.splitlines() if line.strip())
@@ -140,15 +163,6 @@ def texts(value) -> list:
         raise ValueError(f'{value!r:.60} is no list; write ["Sn", "stannum"] or Sn|stannum') from None
 
 
-def check_computed(path: Path | str, cells: Iterable) -> None:
-    """Raises a ValueError if one of a line's cells is an error of the spreadsheet that wrote a CSV or TSV file."""
-    is_written = Path(path).suffix.lower() in (".csv", ".tsv")
-    wrong = next((cell for cell in cells if is_written and isinstance(cell, str) and ERROR.fullmatch(cell)), None)
-    if wrong:
-        why = "the spreadsheet could not compute this cell, or took a text for a formula"
-        raise ValueError(f"{wrong.strip()!r} is an error: {why}; write its text anew, with an apostrophe before it")
-
-
 def _is_formula(text: str) -> bool:
     return bool(FORMULA.match(text)) and not AMOUNT.fullmatch(text)
 
@@ -158,13 +172,18 @@ def _meant(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _is_formula(cell.lstrip("'")) else cell
 
 
-def _text(path: Path) -> str:
+def _text(path: Path) -> tuple[str, str]:
+    """The byte order mark of a file, if it has one, and the text behind it."""
     raw = files.read_bytes(path)
+    bad = raw.find(b"\0")  # half a character of UTF-16
     try:
-        return raw.decode("utf-8-sig")
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
-        line = raw[: error.start].count(b"\n") + 1
-        raise mistake(path, line, "this is not UTF-8; save the file as UTF-8") from None
+        bad = error.start
+    if bad >= 0:
+        raise mistake(path, raw[:bad].count(b"\n") + 1, "this is not UTF-8; save the file as UTF-8")
+    mark = text[: text.startswith("\ufeff")]
+    return mark, text.removeprefix(mark)
 
 
 def _objects(path: Path, text: str) -> Iterator[tuple[int, dict]]:
@@ -179,30 +198,67 @@ def _objects(path: Path, text: str) -> Iterator[tuple[int, dict]]:
             yield number, row
 
 
-def _cells(path: Path, text: str, blank: bool) -> Iterator[tuple[int, dict]]:
-    parted = delimiter(path, text)
-    lines = csv.reader(io.StringIO(text, newline=""), delimiter=parted, strict=True)
-    names, begins = None, 1
+def _frame(rows: Iterable[tuple[int, dict]]) -> pd.DataFrame:
+    table = pd.DataFrame.from_dict(dict(rows), orient="index", dtype=object)
+    return table.where(table.notna(), None)
+
+
+def _columnar(path: Path) -> pd.DataFrame:
+    """The rows of a Parquet file."""
+    try:
+        columnar = parquet.ParquetFile(io.BytesIO(files.read_bytes(path))).read()
+    except (pyarrow.ArrowException, OSError, ValueError):
+        raise WhoknowsError(f"{path}: this is no Parquet file, or a damaged one; write it anew.") from None
+    _check_names(path, columnar.column_names)
+    # An index of pandas is a column as any other, and a whole number with a gap beneath it stays whole.
+    table = columnar.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+    return table.astype(object).where(table.notna(), None).set_axis(range(1, len(table) + 1))
+
+
+def _spread(path: Path, find: Callable[[pd.DataFrame], tuple[pd.DataFrame, dict[str, str]]], blank: bool) -> Sheet:
+    """What `load` returns of a CSV or TSV file, in whose rows `find` finds the columns."""
+    mark, text = _text(path)
+    sign = delimiter(path, text)
+    records = _records(path, text, sign)
+    names = [_meant(cell.strip()) for cell in next((cells for _, cells in records if cells), [])]
+    # Before the rows are looked at: they do not fit a line that stands above the names.
+    columns = find(pd.DataFrame(columns=[*filter(None, names)]))[1] if names else {}
+    _check_names(path, names)
+    rows = _frame(_rows(path, records, names, sign, blank))
+    _refuse_empty(path, rows)
+    for name in columns.values():
+        _check_computed(path, rows[name])
+    return Sheet(rows, columns, sign, mark)
+
+
+def _records(path: Path, text: str, sign: str) -> Iterator[tuple[int, list[str]]]:
+    """The cells of each record, none if it is blank, after the line on which it begins."""
+    lines = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
+    begins = 1
     try:
         for cells in lines:
             begins, here = lines.line_num + 1, begins
-            if not any(cell.strip() for cell in cells):
-                if blank and names is not None:
-                    yield here, dict.fromkeys(filter(None, names))
-                continue
-            if names is None and cells in (["sep=", ""], ["SEP=", ""]):  # for a spreadsheet, which takes it as we do
-                continue
-            if names is None:
-                names = [_meant(cell.strip()) for cell in cells]
-                _check_names(path, names)
-                continue
-            if len(cells) < len(names) or any(cells[len(names) :]):
-                what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
-                quotes = f'put "quotes" around a cell that holds a {SPELT[parted]}'
-                raise mistake(path, here, f"{what}; {quotes if len(cells) > len(names) else 'fill it up'}")
-            yield here, {name: _meant(cell) or None for name, cell in zip(names, cells) if name}
+            if here > 1 or cells not in (["sep=", ""], ["SEP=", ""]):  # for a spreadsheet, which takes it as we do
+                yield here, cells if any(cell.strip() for cell in cells) else []
     except csv.Error as error:
         raise mistake(path, begins, f"this is no good CSV ({error}); save the file from a spreadsheet anew") from None
+
+
+def _rows(
+    path: Path, records: Iterable[tuple[int, list[str]]], names: list[str], sign: str, blank: bool
+) -> Iterator[tuple[int, dict]]:
+    for line, cells in records:
+        if not cells:
+            if blank:
+                yield line, dict.fromkeys(filter(None, names))
+            continue
+        if len(cells) < len(names) or any(cells[len(names) :]):
+            what = f"this row has {len(cells)} cells, but there are {len(names)} columns"
+            fix = f'put "quotes" around a cell that holds a {SPELT[sign]}'
+            if len(cells) < len(names):  # Excel leaves out what is empty at the end of sixteen rows
+                fix = "fill it up, or move a column without empty cells to the end"
+            raise mistake(path, line, f"{what}; {fix}")
+        yield line, {name: _meant(cell) or None for name, cell in zip(names, cells) if name}
 
 
 def _check_names(path: Path, names: list[str]) -> None:
@@ -211,25 +267,47 @@ def _check_names(path: Path, names: list[str]) -> None:
         raise WhoknowsError(f"{path}: two columns are called {twice!r}; rename one of them.")
 
 
-def _named(
-    path: Path, table: pd.DataFrame, columns: dict[str, str], needed: list[str], known_to_us: list[str]
-) -> pd.DataFrame:
-    unseen = [name for name in dict.fromkeys([*needed, *known_to_us]) if name not in {*columns, *table.columns}]
-    columns = columns | _in_other_letters(path, [name for name in table if name not in columns.values()], unseen)
+def _check_computed(path: Path, cells: pd.Series) -> None:
+    """Raises if a cell is an error of the spreadsheet that wrote it."""
+    wrong = next(((line, cell) for line, cell in cells.items() if cell and ERROR.fullmatch(cell)), None)
+    if wrong:
+        what = "the spreadsheet could not compute or show this cell, or took a text for a formula"
+        fix = "widen its column, or write its text anew, with an apostrophe before it"
+        raise mistake(path, wrong[0], f"{wrong[1].strip()!r} is an error: {what}; {fix}")
+
+
+def _refuse_empty(path: Path, rows: pd.DataFrame) -> None:
+    if rows.empty:
+        raise WhoknowsError(f"{path}: there is no row in this file; add one, or name another file.")
+
+
+def _find(
+    path: Path, columns: dict[str, str], needed: list[str], known: list[str], mend: str, rows: pd.DataFrame
+) -> tuple[pd.DataFrame, dict[str, str]]:
+    """The rows, with what `columns` names inside of structs, and our names -> theirs of all that are there."""
+    wanted = [name for name in dict.fromkeys([*needed, *known]) if name not in columns]
+    free = [name for name in rows if name not in columns.values()]
+    found = columns | {name: name for name in wanted if name in free}
+    found |= _in_other_letters(path, free, [name for name in wanted if name not in rows.columns])
     for ours in dict.fromkeys([*columns, *needed]):
-        theirs = columns.get(ours, ours)
-        if theirs not in table.columns and (cells := _inside(table, theirs)):
-            table = table.assign(**{theirs: pd.Series(cells, table.index, dtype=object)})
-        if theirs not in table.columns:
-            known = [name for column in table for name in _names(str(column), table[column])][:SHOWN]
-            known = ["".join(sign if sign.isprintable() else "?" for sign in name) for name in known]
-            near = difflib.get_close_matches(theirs, known, 1) or known[:1]
-            raise WhoknowsError(
-                f"{path}: there is no column {theirs!r}; it has {', '.join(known)}. "
-                f"Rename one, or write columns: {{{ours}: {near[0]}}} in the grid."
-            )
-    hidden = [name for name in columns if name in table.columns and name not in columns.values()]
-    return table.drop(columns=hidden).rename(columns={theirs: ours for ours, theirs in columns.items()})
+        theirs = found.setdefault(ours, ours)
+        if theirs not in rows.columns and (cells := _inside(rows, theirs)):
+            rows = rows.assign(**{theirs: pd.Series(cells, rows.index, dtype=object)})
+        if theirs not in rows.columns:
+            raise _missing(path, rows, ours, theirs, mend)
+    return rows, found
+
+
+def _missing(path: Path, rows: pd.DataFrame, ours: str, theirs: str, mend: str) -> WhoknowsError:
+    """The error to raise for a column that is not there. A spreadsheet may have a title above the columns' names."""
+    known = [name for column in rows for name in _names(str(column), rows[column])][:SHOWN]
+    known = ["".join(sign if sign.isprintable() else "?" for sign in name)[:LONGEST] for name in known]
+    has, do = "it has", "Rename one"
+    if path.suffix.lower() in (".csv", ".tsv"):
+        has, do = "its first line, which has to name the columns, has", "Put the names there, rename one"
+    near = difflib.get_close_matches(theirs, known, 1) or ["NAME"]
+    mend = mend.format(ours=ours, theirs=near[0])
+    return WhoknowsError(f"{path}: there is no column {theirs!r}; {has} {', '.join(known)}. {do}, or {mend}.")
 
 
 def _in_other_letters(path: Path, there: list[str], names: list[str]) -> dict[str, str]:

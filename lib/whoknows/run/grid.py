@@ -733,12 +733,11 @@ def main(arguments: list[str]) -> None:
     if with_answers or any(task.name not in TASKS for task in chosen.tasks):
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
-            tasks = parameters.tasks(chosen)
-            asked = questions.build(tasks, asdict(chosen.splits), chosen.answer.shots)
-            warnings.simplefilter("ignore")  # of what is left out, which was said
-            for task in (task for task in tasks if "file" in task):
-                for sentence in question_files.advice(question_files.load(task)):
-                    print(f"{task['name']}: {sentence}")
+            asked = questions.build(parameters.tasks(chosen), asdict(chosen.splits), chosen.answer.shots)
+        of_file = asked["task"].str.partition("_")[0]  # before its topic; no name of a user's task has a _
+        for task in (task for task in chosen.tasks if task.name not in TASKS):
+            for sentence in question_files.advice(asked[of_file == task.name]):
+                print(f"{task.name}: {sentence}")
         for model in with_answers:
             print(f"{model.name}: {answer_file.read(asked, brought.file(model), renamed(model.columns))[1]}")
     adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None

@@ -92,7 +92,6 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     strangers = 0
     for line, row in table.to_dict("index").items():
         try:
-            tables.check_computed(path, (row.get(name) for name in COLUMNS))
             asked = _asked(row, by_id, by_text)
             given = None if row["answer"] is None else (_text(row), _grade(row), _logprob(row))
         except ValueError as error:
@@ -124,8 +123,10 @@ def _text(row: dict) -> str:
     value = row["answer"]
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"the answer {_short(value)} is no text; write it in quotes")
+    if not isinstance(value, str):
+        return f"{value:.15g}"
     # Half of a pair of surrogates, which JSON can hold, is no character that a tokenizer or a file takes.
-    return value.encode(errors="replace").decode().strip() if isinstance(value, str) else f"{value:.15g}"
+    return tables.line_feeds(value.encode(errors="replace").decode()).strip()
 
 
 def _grade(row: dict) -> bool | None:

@@ -1,6 +1,5 @@
 """What `whoknows score` reads and writes: JSON lines, CSV, TSV and Parquet, and what a killed run has left."""
 
-import codecs
 import csv
 import errno
 import fcntl
@@ -29,18 +28,14 @@ class Table:
     """A user's table, of a kind in TABLES, with columns of questions and answers: our names -> the file's.
 
     Raises:
-        WhoknowsError: it cannot be read, has no row, lacks one of the two columns, or has one of `ADDED`.
+        WhoknowsError: it cannot be read, has no row, lacks one of the two columns or has a spreadsheet's error there,
+            or has one of `ADDED`.
     """
 
     def __init__(self, path: Path | str, columns: dict[str, str]):
-        self.path, self.kind, frame = path, kind(path), tables.read(path, blank=True)
-        for ours, theirs in columns.items():
-            if theirs not in frame.columns:
-                names = ", ".join(repr(str(name)) for name in frame.columns[: tables.SHOWN])
-                raise WhoknowsError(
-                    f"{path}: there is no column {theirs!r}; it has {names}. "
-                    f"Rename one, or name the one with the {ours}s: --columns {ours}=NAME."
-                )
+        self.path, self.kind = path, kind(path)
+        mend = "name the one with the {ours}s: --columns {ours}={theirs}"
+        frame, _, self.delimiter, self.mark = tables.load(path, columns, mend=mend, blank=True)
         there = next((name for name in ADDED if name in frame.columns), None)
         if there:
             raise WhoknowsError(f"{path}: it has a column {there!r} already; rename or remove it.")
@@ -58,12 +53,9 @@ class Table:
 
     def form(self, rows: Iterable[dict]) -> Iterator[str]:
         """Lines of CSV or TSV, as the file has it: its delimiter, its blank rows, a byte order mark if it has one."""
-        raw = Path(self.path).read_bytes()
-        delimiter = tables.delimiter(self.path, raw.decode("utf-8-sig"))
-        mark = "\ufeff" if raw.startswith(codecs.BOM_UTF8) else ""
         # `writerow` gives what `write` does; its line ends have it quote a cell with either half of them.
-        writer = csv.writer(SimpleNamespace(write=str), delimiter=delimiter)
-        rows = iter(rows)
+        writer = csv.writer(SimpleNamespace(write=str), delimiter=self.delimiter)
+        rows, mark = iter(rows), self.mark
         found = (dict.fromkeys(self.names) if blank else next(rows) for blank in self.blank)
         for cells in chain([self.names], ([row[name] for name in self.names] for row in found)):
             yield mark + writer.writerow(map(tables.inert, cells)).removesuffix("\r\n") + "\n"

@@ -73,7 +73,7 @@ class Estimator:
 
     def example(self, question: str, answer: str) -> PackedExample:
         """The ids of a question and its answer, as the stages make them; a Mistake if the reader sees fewer."""
-        answer = answer.strip()
+        question, answer = tables.line_feeds(question), tables.line_feeds(answer).strip()
         if "released" in self.card:
             from whoknows.estimators import released
 
@@ -351,7 +351,8 @@ def lines(source: Iterable[bytes | None], name: str) -> Iterator[tuple[int, dict
             try:
                 yield number, parse(raw)
             except Mistake as error:
-                raise tables.mistake(name, number, str(error)) from None
+                what = f"{error}; a table is in a file whose name ends with .csv, .tsv or .parquet"
+                raise tables.mistake(name, number, what if number == 1 else str(error)) from None
 
 
 def parse(raw: bytes) -> dict:
@@ -359,7 +360,7 @@ def parse(raw: bytes) -> dict:
     try:
         line = json.loads(raw)
     except (ValueError, RecursionError):
-        raise Mistake(f"this is no JSON; write one object a line, such as {EXAMPLE}") from None
+        raise Mistake(f"this is no JSON; write one object a line, in UTF-8, such as {EXAMPLE}") from None
     if not isinstance(line, dict):
         raise Mistake(f"this is no JSON object; write one a line, such as {EXAMPLE}")
     return line
