@@ -16,9 +16,9 @@ from whoknows import WhoknowsError
 from whoknows.data import assets, cache, files, hub, positions
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
-from whoknows.run import brought, gpus, parameters, stages
+from whoknows.run import brought, gpus, parameters
 from whoknows.run.grid import Grid, Task, load
-from whoknows.run.stages import STAGES
+from whoknows.run.stages import READING, STAGES
 
 UNITS = {"m": 1e6, "b": 1e9}
 KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -307,14 +307,14 @@ def seconds(grid: Grid, stage: str, one: Work) -> float:
 
 def rate(grid: Grid, stage: str) -> float:
     """Operations a second of one job: as the grid says, else as `RATES` has it."""
-    if stage in stages.READING and grid.resources and grid.resources.flops:
+    if stage in READING and grid.resources and grid.resources.flops:
         return grid.resources.flops
     return RATES["GPU"] * cards(grid, stage) or RATES["CPU"] * (grid.job(stage).cores or 1)
 
 
 def cards(grid: Grid, stage: str) -> int:
     """GPUs of one job: as the grid says, else one of this machine's for a stage that loads a language model."""
-    return stages.needs(grid, stage, _here())["gpu"]
+    return grid.needs(stage, _here())["gpu"]
 
 
 @functools.cache
@@ -364,7 +364,7 @@ def assumptions(grid: Grid) -> list[str]:
         for source, shape in shapes.items()
         if shape.origin in why
     ]
-    fastest = max(rate(grid, stage) for stage in work(grid) if stage in stages.READING)
+    fastest = max(rate(grid, stage) for stage in work(grid) if stage in READING)
     arithmetic = "; ".join([
         f"{START} s to start a job and {fastest:.0e} operations a second in one that loads a language model",
         f"{TOKEN} characters a token, {ANSWER} tokens an answer, no two answers alike, {QUERY} tokens for the query",

@@ -34,7 +34,7 @@ from whoknows.data.grading import GRADINGS
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.data.tasks import LEARNED, TASKS, is_one_split
-from whoknows.run.stages import STAGES
+from whoknows.run.stages import HEAVY, READING, STAGES
 
 SHARDED = ("answer", "extract")  # stages that do their questions one by one
 
@@ -434,6 +434,22 @@ class Grid:
     def job(self, stage: str) -> Stage:
         """What a job of a stage should get; all None if the grid says nothing."""
         return (self.resources.stages if self.resources else {}).get(stage, Stage())
+
+    def cores(self, stage: str, share: int) -> int:
+        """Cores of a job: what the grid says, or `share` for the stages that are faster on more than one."""
+        return self.job(stage).cores or (share if stage in HEAVY else 1)
+
+    def needs(self, stage: str, cards: int) -> dict[str, int | str]:
+        """Resources of a job as Snakemake's executors name them; what the grid leaves out is the profile's to say.
+
+        Args:
+            cards: GPUs of this machine among which jobs take turns; 0 where there are none, or jobs run elsewhere.
+        """
+        job = self.job(stage)
+        gpus = job.gpus if job.gpus is not None else min(cards, stage in READING)
+        resources = {"gpu": gpus, "mem_mb": job.memory and round(1000 * job.memory)}
+        resources |= {"runtime": job.minutes, "slurm_partition": job.partition}
+        return {name: value for name, value in resources.items() if value is not None}
 
 
 _GRID = TypeAdapter(Grid)
