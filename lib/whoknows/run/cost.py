@@ -35,7 +35,7 @@ class Size:
     sides: dict[str, int]  # for each linear module of a block, its inputs and outputs together
     blocks: float  # weights of all blocks
     head: float  # and of the output head
-    origin: str  # what says so: `config.json`, `part` (it leaves out what is guessed), `name` or `guess`
+    origin: str  # what says so, if not its whole config.json
 
 
 def size(source: str) -> Size:
@@ -48,7 +48,7 @@ def size(source: str) -> Size:
     weights = float(match[1]) * UNITS[match[2]] if match else UNKNOWN
     width = (weights * ASPECT / 12) ** (1 / 3)
     shape = (round(width), round(width / ASPECT), 1, round(width * 8 / 3), 32000)
-    return _of(dict(zip(KEYS, shape, strict=True)), "name" if match else "guess")
+    return _of(dict(zip(KEYS, shape, strict=True)), "its name says" if match else "a guess")
 
 
 def _read(path: Path) -> Size | None:
@@ -61,7 +61,7 @@ def _read(path: Path) -> Size | None:
 
             whole = AutoConfig.from_pretrained(path.parent).get_text_config()
             config = {key: getattr(whole, key, None) for key in (*KEYS, "head_dim", "num_key_value_heads")}
-        return _of(config, "config.json" if all(config.get(key) for key in KEYS) else "part")
+        return _of(config, "" if all(config.get(key) for key in KEYS) else "its config.json says in part")
     except Exception:  # whatever is written there
         return None
 
@@ -234,7 +234,7 @@ def _searching(grid: Grid, models: list[Size], text: Texts) -> float:
     fewer, operations = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
     for model, weights in zip(grid.reading, models, strict=True):
         rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
-        operations += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
+        operations += sum(_training(grid, weights, text, 0, share) for share in [1.0] * len(rates) + fewer)
         operations += _fit(text, weights) * len(grid.probe.strengths) * (1 + sum(fewer))
     return operations
 
@@ -242,7 +242,8 @@ def _searching(grid: Grid, models: list[Size], text: Texts) -> float:
 def _adapters(grid: Grid, model: Size) -> float:
     """Bytes of one reader's adapters, 4 a number."""
     settings = grid.lora_prompt
-    sides = sum(model.sides.get(name, 0) for name in settings.targets)
+    targets = [*model.sides] if settings.targets == "all-linear" else settings.targets
+    sides = sum(model.sides.get(name, 0) for name in targets)
     return 4 * settings.r * sides * (1 - settings.first_layer) * model.layers
 
 
@@ -358,11 +359,10 @@ def _others(grid: Grid, results: Path, grids: Path) -> dict[str, Measured]:
 def assumptions(grid: Grid) -> list[str]:
     """What the numbers rest on, as sentences."""
     shapes = {model.source: size(model.source) for model in grid.reading}
-    why = {"name": "its name says", "guess": "a guess", "part": "its config.json says in part"}
     guessed = [
-        f"{source} has {shape.blocks:.1g} weights, as {why[shape.origin]}"
+        f"{source} has {shape.blocks:.1g} weights, as {shape.origin}"
         for source, shape in shapes.items()
-        if shape.origin in why
+        if shape.origin
     ]
     fastest = max(rate(grid, stage) for stage in work(grid) if stage in READING)
     arithmetic = "; ".join([
