@@ -601,10 +601,8 @@ def _nonsense(grid: Grid) -> Iterator[str]:
         for mistake in _of_model(model):
             yield f"`models[{index}]` {mistake}"
         if model.thinking is not None and not model.source.startswith(CHAT):
-            yield (
-                f"`models[{index}].thinking` is given, but its source is not asked in a chat template; "
-                f"write {CHAT} before it, or remove thinking"
-            )
+            given = f"`models[{index}].thinking` is given, but its source is not asked in a chat template"
+            yield f"{given}; write {CHAT} before it, or remove thinking"
     if not grid.readers:
         yield "`models` has no model with a source, so nothing can read the answers; give one of them a source"
     try:
