@@ -34,7 +34,7 @@ PUBLISHED, CLAIMS = sorted(map(str, Path("book/data").glob("*.csv"))), "book/cla
 # since what is not a matrix product leaves cores idle. On a cluster the grid and the profile say what a job gets.
 CARDS = len(gpus.shared())
 SHARE = 1 if config.get("cluster") else max(1, workflow.cores // (CARDS or 2))
-cores, needs = partial(stages.cores, GRID, share=SHARE), partial(stages.needs, GRID, cards=CARDS)
+cores, needs = partial(GRID.cores, share=SHARE), partial(GRID.needs, cards=CARDS)
 # A stage that is too long for one job: others do its questions first, and it finds what they have found.
 def shards(stage, model):
     count = GRID.job(stage).shards or 0

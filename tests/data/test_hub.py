@@ -170,13 +170,13 @@ def data_set(hub_server, tmp_path, monkeypatch):
 
 def test_a_split_of_a_data_set_is_fetched_once_and_stays(data_set):
     named = ("org/data", "plain", "test", None)
-    hub.fetch_dataset(*named)
+    hub.fetch_dataset("tasks", *named)
     assert tables.read(hub.dataset(*named))["question"].tolist() == ["Who?", "Why?"]
-    hub.fetch_dataset("org/simple", None, "test", "main")
+    hub.fetch_dataset("tasks", "org/simple", None, "test", "main")
     assert len(tables.read(hub.dataset("org/simple", None, "test", "main"))) == 1
     data_set.repositories.clear()
     asked = len(data_set.asked)
-    hub.fetch_dataset(*named)
+    hub.fetch_dataset("tasks", *named)
     assert len(data_set.asked) == asked
 
 
@@ -197,7 +197,7 @@ def test_a_split_of_a_data_set_is_fetched_once_and_stays(data_set):
 )
 def test_a_data_set_that_the_hub_does_not_give_is_one_sentence(data_set, name, config, split, sentence):
     with pytest.raises(WhoknowsError, match=sentence):
-        hub.fetch_dataset(name, config, split, None)
+        hub.fetch_dataset("tasks", name, config, split, None)
 
 
 def test_a_grid_asks_the_questions_of_a_data_set(data_set, tmp_path, capsys):

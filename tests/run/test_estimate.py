@@ -45,23 +45,23 @@ def test_a_config_gives_the_weights_that_the_model_has(readers, name):
         sum(linear),
         reader.head.numel(),
     )
-    assert shape.origin == "config.json"
+    assert shape.origin == ""
 
 
 @pytest.mark.parametrize(
     "source, weights, origin",
     [
-        ("meta-llama/Llama-2-7b-hf", 7e9, "name"),
-        ("mistralai/Mistral-7B-v0.1", 7e9, "name"),
-        ("Qwen/Qwen2.5-0.5B-Instruct", 5e8, "name"),
-        ("some/model", 7e9, "guess"),
+        ("meta-llama/Llama-2-7b-hf", 7e9, "its name says"),
+        ("mistralai/Mistral-7B-v0.1", 7e9, "its name says"),
+        ("Qwen/Qwen2.5-0.5B-Instruct", 5e8, "its name says"),
+        ("some/model", 7e9, "a guess"),
     ],
 )
 def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, tmp_path):
     monkeypatch.setenv("WHOKNOWS_CACHE", str(tmp_path))
     shape = cost.size(source)
     assert math.isclose(shape.blocks, weights, rel_tol=0.1) and shape.origin == origin
-    if origin == "guess":
+    if origin == "a guess":
         assert (
             "some/model has 7e+09 weights, as a guess"
             in cost.assumptions(replace(SMOKE, models=(grid.Model("it", source), SMOKE.models[0])))[-1]
@@ -80,15 +80,19 @@ def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, t
                 "vocab_size": 100,
             },
             (2, 64, {"q_proj": 128, "down_proj": 160}),
-            "config.json",
+            "",
         ),
         (
             {"model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4},
             (3, 64, {"q_proj": 128, "down_proj": 5 * 64}),
-            "part",
+            "its config.json says in part",
         ),
-        ({"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 3, "vocab_size": 100}, (3, 64, {}), "part"),
-        ({"model_type": "llama", "hidden_size": 64}, (32, 64, {}), "config.json"),
+        (
+            {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 3, "vocab_size": 100},
+            (3, 64, {}),
+            "its config.json says in part",
+        ),
+        ({"model_type": "llama", "hidden_size": 64}, (32, 64, {}), ""),
         (
             {
                 "text_config": {
@@ -101,11 +105,11 @@ def test_without_a_config_the_name_tells(source, weights, origin, monkeypatch, t
                 }
             },
             (2, 64, {"k_proj": 128}),
-            "config.json",
+            "",
         ),
-        ({"model_type": "of-tomorrow", "hidden_size": 64}, None, "guess"),
-        ("no json", None, "guess"),
-        ([], None, "guess"),
+        ({"model_type": "of-tomorrow", "hidden_size": 64}, None, "a guess"),
+        ("no json", None, "a guess"),
+        ([], None, "a guess"),
     ],
     ids=["heads", "GPT-2", "mamba", "nearly all", "null", "unknown", "text", "list"],
 )
@@ -123,8 +127,7 @@ def test_every_config_gives_a_plan_and_what_is_unknown_is_said(tmp_path, config,
         tmp_path,
         tmp_path,
     )
-    why = {"part": "as its config.json says in part", "guess": "as a guess"}
-    assert (f"{folder} has" in text) is (origin in why) and why.get(origin, "") in text
+    assert re.findall(rf"{folder} has \S+ weights, as (.*?)(?:;|\.$)", text, re.M) == [origin] * bool(origin)
 
 
 @pytest.mark.slow
@@ -161,11 +164,14 @@ def test_stages_grow_with_the_number_of_models_as_the_table_says():
         assert math.isclose(math.log2(many[stage].operations / few[stage].operations), power, abs_tol=0.05), stage
     seeds = replace(of_size(3), seeds=(0, 1))
     assert [cost.work(seeds)[stage].jobs for stage in ("answer", "probe", "lora_prompt", "cell")] == [3, 18, 18, 18]
-    assert set(few) <= {*cost.GROWTH, "questions", "settings"}
+    assert {stage for stage, one in few.items() if one.growth == "1"} == {"questions", "settings"}
 
 
 def test_a_model_that_only_answers_has_no_jobs_that_read():
-    file, api = grid.Model("GPT", answers="gpt.csv"), grid.Model("far", api=grid.Api("http://localhost/v1", "wise"))
+    file, api = (
+        grid.Model("GPT", answers="gpt.csv"),
+        grid.Model("far", api=grid.Endpoint("http://localhost/v1", "wise")),
+    )
     asked = replace(of_size(3), models=(*of_size(1).models, file, api), search=None)
     work = cost.work(asked)
     jobs = {stage: work[stage].jobs for stage in ("answer", "answer_file", "answer_api", "extract", "probe", "ablate")}
@@ -177,11 +183,10 @@ def test_a_model_that_only_answers_has_no_jobs_that_read():
 
 def test_pages_of_results_measure_every_estimator_on_every_task():
     # 3 tasks; 2 probes and LoRA + Prompt in 4 cells, each scoring 2 models; likelihood of 2 models, zero-shot of 2 on 2
-    rows = cost.work(of_size(2))["heatmaps"].operations - cost.GROUP * 3 * (3 * 4 * 2 + 2 + 4)
-    assert 0 < rows < cost.GROUP
+    assert cost.work(of_size(2))["heatmaps"].operations == cost.GROUP * 3 * (3 * 4 * 2 + 2 + 4)
     mmlu = replace(of_size(2), tasks=(*SMOKE.tasks, grid.Task("mmlu_mc", "shift", 60)))
     more = cost.work(mmlu)["heatmaps"].operations - cost.work(of_size(2))["heatmaps"].operations
-    assert more > cost.GROUP * 57 * (3 * 4 * 2 + 2 + 4)
+    assert more == cost.GROUP * 57 * (3 * 4 * 2 + 2 + 4)
 
 
 def test_a_forward_pass_is_two_operations_a_weight_and_token_and_training_costs_more():
@@ -194,6 +199,14 @@ def test_a_forward_pass_is_two_operations_a_weight_and_token_and_training_costs_
     assert math.isclose(
         more, 4 * 4 * 2 * model.blocks / 2 * text.packed_tokens(1, "train")
     )  # 4 cells, 2 more epochs, half the blocks
+
+
+def test_adapters_on_all_linear_modules_take_as_much_as_on_each_of_them():
+    kept = [
+        cost.work(replace(of_size(2), lora_prompt=replace(SMOKE.lora_prompt, targets=targets)))["lora_prompt"].bytes
+        for targets in ("all-linear", grid.LINEAR, ("q_proj",))
+    ]
+    assert kept[0] == kept[1] > kept[2]
 
 
 def test_each_position_is_hidden_states_on_the_disk_and_a_probe_of_the_sweep():
@@ -301,4 +314,4 @@ def test_what_notebooks_took_comes_before_arithmetic_and_own_ones_before_those_o
 
 
 def test_every_stage_has_a_name_and_those_that_read_are_stages():
-    assert {*stages.READING, *stages.HEAVY, *cost.PLACES, *cost.GROWTH} <= set(stages.STAGES)
+    assert {*stages.READING, *stages.HEAVY, *cost.PLACES} <= set(stages.STAGES)

@@ -121,8 +121,7 @@ def test_the_schema_shows_what_may_be_left_out():
     assert not {*parts} & {name for name in parts if "required" in parts[name]} - {
         "Model",
         "Task",
-        "Judge",
-        "Api",
+        "Endpoint",
         "OwnSplits",
     }
     assert lora["alpha"]["default"] == 32 and lora["wrong_per_right"]["default"] is None
@@ -163,11 +162,11 @@ def test_a_grid_may_say_what_a_job_gets_and_the_rest_is_left_to_the_profile(tmp_
     }
     (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
     mine = grid.load(tmp_path / "mine.yml")
-    assert stages.needs(mine, "answer", 0) == {"gpu": 2, "mem_mb": 1500} and mine.job("probe").cores == 3
-    assert stages.needs(mine, "probe", 1) == {"gpu": 0, "runtime": 9, "slurm_partition": "short"}
-    assert [stages.needs(mine, "extract", cards) for cards in (0, 1, 4)] == [{"gpu": 0}, {"gpu": 1}, {"gpu": 1}]
+    assert mine.needs("answer", 0) == {"gpu": 2, "mem_mb": 1500} and mine.job("probe").cores == 3
+    assert mine.needs("probe", 1) == {"gpu": 0, "runtime": 9, "slurm_partition": "short"}
+    assert [mine.needs("extract", cards) for cards in (0, 1, 4)] == [{"gpu": 0}, {"gpu": 1}, {"gpu": 1}]
     plain = grid.load(GRIDS / "smoke.yml")
-    assert stages.needs(plain, "answer", 1) == {"gpu": 1} and plain.job("answer") == grid.Stage()
+    assert plain.needs("answer", 1) == {"gpu": 1} and plain.job("answer") == grid.Stage()
 
 
 def test_loading_a_grid_is_quick_because_it_needs_no_model_library():
@@ -202,7 +201,7 @@ def test_one_model_is_enough_and_those_with_a_source_read(tmp_path):
     loaded = grid.load(tmp_path / "mine.yml")
     assert loaded.readers == ["tiny-mistral"] and hash(loaded)
     assert loaded.models[0].answers == str(tmp_path / "gpt.csv"), "can be opened from wherever the grid was named"
-    assert loaded.models[1].api == grid.Api("http://localhost/v1", "wise") and loaded.models[1].answers is None
+    assert loaded.models[1].api == grid.Endpoint("http://localhost/v1", "wise") and loaded.models[1].answers is None
     values["models"][0]["answers"] = str(tmp_path / "elsewhere/gpt.csv")
     (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
     assert grid.load(tmp_path / "mine.yml").models[0].answers == str(tmp_path / "elsewhere/gpt.csv")

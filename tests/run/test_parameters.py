@@ -25,7 +25,7 @@ PARAMETERS = {
     "claims": parameters.page(GRID, "claims"),
     "differences": parameters.page(GRID, "differences"),
     "grading": parameters.page(GRID, "grading"),
-    "judge": parameters.judge(replace(GRID, judge=grid.Judge("http://localhost/v1", "wise")), "tiny-llama"),
+    "judge": parameters.judge(replace(GRID, judge=grid.Endpoint("http://localhost/v1", "wise")), "tiny-llama"),
     "controls": parameters.page(GRID, "controls"),
     "recompute": parameters.page(GRID, "recompute"),
     "shift": parameters.page(GRID, "shift"),
@@ -56,7 +56,7 @@ def with_files(folder) -> grid.Grid:
     """The smoke grid with its second model known by a file, and a third behind an endpoint."""
     (folder / "gpt.csv").write_text("question,answer\nWhy?,so\n")
     file = grid.Model("GPT", answers=str(folder / "gpt.csv"), columns={"logprob": "lp"})
-    far = grid.Model("far", api=grid.Api("http://localhost/v1", "wise"))
+    far = grid.Model("far", api=grid.Endpoint("http://localhost/v1", "wise"))
     return replace(GRID, models=(GRID.models[0], file, far))
 
 
@@ -80,7 +80,7 @@ def test_a_file_of_answers_is_told_with_its_digest_and_an_endpoint_with_its_mode
 def test_a_judge_that_grades_is_a_parameter_of_the_questions_and_is_not_compared_with_itself(tmp_path):
     (tmp_path / "a.csv").write_text("question,answer\nWhy?,so\n")
     essays = grid.Task("essays", "train", file=str(tmp_path / "a.csv"), grading="judge")
-    wise = replace(GRID, judge=grid.Judge("http://localhost/v1", "wise"))
+    wise = replace(GRID, judge=grid.Endpoint("http://localhost/v1", "wise"))
     mine, alone = replace(wise, tasks=(*GRID.tasks, essays)), replace(wise, tasks=(essays,))
     asked = json.loads(parameters.questions(mine))["tasks"]
     assert asked[-1]["judge"] == {"url": "http://localhost/v1", "model": "wise"}

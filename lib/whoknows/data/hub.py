@@ -59,10 +59,11 @@ def dataset(name: str, config: str | None, split: str, revision: str | None) -> 
     return cache.root() / "datasets" / f"{name.replace('/', '--')}-{key}.parquet"
 
 
-def fetch_dataset(name: str, config: str | None, split: str, revision: str | None) -> None:
+def fetch_dataset(key: str, name: str, config: str | None, split: str, revision: str | None) -> None:
     """Fetches a split of a data set on the hub, if it is not here; it stays what it was when it was first fetched.
 
     Args:
+        key: of the grid, which names it.
         config: one of its configurations; None where it has one, or one called default.
         revision: a commit, tag or branch with Parquet, JSON lines, CSV or TSV files; None for the Parquet files that
             the hub makes of every data set.
@@ -79,13 +80,14 @@ def fetch_dataset(name: str, config: str | None, split: str, revision: str | Non
     if path.exists():
         return
     version = revision or PARQUET
-    with _sentences("tasks", name, f"https://huggingface.co/datasets/{name}", "a file"):
-        paths = _of_split(name, HfApi().list_repo_files(name, repo_type="dataset", revision=version), config, split)
+    with _sentences(key, name, f"https://huggingface.co/datasets/{name}", "a file"):
+        listed = HfApi().list_repo_files(name, repo_type="dataset", revision=version)
+        paths = _of_split(key, name, listed, config, split)
         parts = [hf_hub_download(name, part, repo_type="dataset", revision=version) for part in paths]
     files.write_parquet(path, pandas.concat(map(tables.read, parts), ignore_index=True))
 
 
-def _of_split(name: str, listed: list[str], config: str | None, split: str) -> list[str]:
+def _of_split(key: str, name: str, listed: list[str], config: str | None, split: str) -> list[str]:
     """The files of a split, config/split/0000.parquet or data/split-00000.parquet, of one configuration."""
     from whoknows.data.tables import ENDINGS
 
@@ -98,7 +100,7 @@ def _of_split(name: str, listed: list[str], config: str | None, split: str) -> l
     if wanted not in by_config:
         known = ", ".join(map(repr, by_config)) or "none"
         raise WhoknowsError(
-            f"tasks: {name} has no files of the split {split!r} in the configuration {wanted!r}; "
+            f"{key}: {name} has no files of the split {split!r} in the configuration {wanted!r}; "
             f"those with this split are: {known}. Correct config or split."
         )
     return by_config[wanted]

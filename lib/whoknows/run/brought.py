@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from whoknows import WhoknowsError
 from whoknows.data import files, hub
 from whoknows.data.grading import canonical
 from whoknows.run.grid import Grid, Model, OwnSplits, Task
@@ -46,12 +45,9 @@ def fetch(item: Task | Model) -> None:
     if not item.hub or Path(file(item)).exists():
         return
     splits = _splits(item)
-    try:
-        for split in splits:
-            hub.fetch_dataset(item.hub, item.config, split, item.revision)
-    except WhoknowsError as error:
+    for split in splits:
         key = "tasks" if isinstance(item, Task) else "models"
-        raise WhoknowsError(f"{key}: {str(error).removeprefix('tasks: ')}") from None
+        hub.fetch_dataset(key, item.hub, item.config, split, item.revision)
     if len(splits) > 1:
         paths = {hub.dataset(item.hub, item.config, split, item.revision): ours for split, ours in splits.items()}
         parts = [

@@ -9,16 +9,16 @@ import functools
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, cache, files, hub, positions
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT
-from whoknows.run import brought, gpus, parameters, stages
+from whoknows.run import brought, gpus, parameters
 from whoknows.run.grid import Grid, Task, load
-from whoknows.run.stages import STAGES
+from whoknows.run.stages import READING, STAGES
 
 UNITS = {"m": 1e6, "b": 1e9}
 KEYS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
@@ -35,7 +35,7 @@ class Size:
     sides: dict[str, int]  # for each linear module of a block, its inputs and outputs together
     blocks: float  # weights of all blocks
     head: float  # and of the output head
-    origin: str  # what says so: `config.json`, `part` (it leaves out what is guessed), `name` or `guess`
+    origin: str  # what says so, if not its whole config.json
 
 
 def size(source: str) -> Size:
@@ -48,7 +48,7 @@ def size(source: str) -> Size:
     weights = float(match[1]) * UNITS[match[2]] if match else UNKNOWN
     width = (weights * ASPECT / 12) ** (1 / 3)
     shape = (round(width), round(width / ASPECT), 1, round(width * 8 / 3), 32000)
-    return _of(dict(zip(KEYS, shape, strict=True)), "name" if match else "guess")
+    return _of(dict(zip(KEYS, shape, strict=True)), "its name says" if match else "a guess")
 
 
 def _read(path: Path) -> Size | None:
@@ -61,7 +61,7 @@ def _read(path: Path) -> Size | None:
 
             whole = AutoConfig.from_pretrained(path.parent).get_text_config()
             config = {key: getattr(whole, key, None) for key in (*KEYS, "head_dim", "num_key_value_heads")}
-        return _of(config, "config.json" if all(config.get(key) for key in KEYS) else "part")
+        return _of(config, "" if all(config.get(key) for key in KEYS) else "its config.json says in part")
     except Exception:  # whatever is written there
         return None
 
@@ -99,29 +99,19 @@ USUAL = 120  # of a set that is not among them
 TOKEN = 4.2  # characters in a token
 ANSWER, LETTER, QUERY = 5, 2, 23  # tokens of an open answer, of a chosen letter, and of the query after either
 FIT = 800  # operations on each number of the training set in one logistic regression: some 200 passes
-ROW = 3e5  # operations of a page of results on each row
-GROUP = 2e9  # and on each estimator's rows of a scored model and task: measures and resamples
+GROUP = 2e9  # operations of a page of results on each estimator's rows of a scored model and task
 SUBJECTS = 57  # of MMLU, each of which is a task
-ROW_BYTES, ANSWER_BYTES, PAGE_BYTES = 12, 300, 60_000
-GROWTH = {  # with n models
-    **dict.fromkeys(("answer", "answer_file", "answer_api", "judge"), "n"),
-    **dict.fromkeys(("extract", "ablate", "sweep"), "n readers × n sources"),
-    **dict.fromkeys(("probe", "lora_prompt"), "n² cells × seeds"),
-    "ablate_lora": "n × trainings, n² on all models",
-    "search": "n × trainings",
-    "cell": "n² cells × methods",
-    "surface": "n² in one job",
-    **dict.fromkeys(parameters.PAGES, "n³ rows × seeds in one job"),
-}  # fmt: skip
+ANSWER_BYTES, PAGE_BYTES = 300, 60_000
 
 
 @dataclass(frozen=True)
 class Work:
     """All jobs of one stage together."""
 
+    growth: str  # how they grow with n models
     jobs: int
-    operations: float
-    bytes: float
+    operations: float = 0
+    bytes: float = 0
 
 
 class Texts:
@@ -159,47 +149,44 @@ def work(grid: Grid) -> dict[str, Work]:
     """What the stages of a grid do, from nothing, in their order, without those that it does not have."""
     text, models, seeds = Texts(grid), [size(model.source) for model in grid.reading], len(grid.seeds)
     n, r, variants = len(grid.models), len(models), parameters.lora_variants(grid)
-    cells = r * n * len(grid.methods)
-    answered = [model.answered_by for model in grid.models]
-    outside = {stage: answered.count(stage) for stage in ("answer_file", "answer_api")}
+    answered = Counter(model.answered_by for model in grid.models)
     asked = [size(model.source) for model in grid.models if model.answered_by == "answer"]
-    answering = sum(_answering(grid, model, text) for model in asked)
-    questions, rows = text.count.total(), n * text.count["test"] + text.count["validation"]  # rows of one estimator
-    every, strengths = rows * (cells * seeds + n + r), len(grid.probe.strengths)
+    answers = ANSWER_BYTES * text.count.total()  # of one model
+    probes, loras = (r * n * seeds * (method in grid.methods) for method in ("probe", "lora_prompt"))
     tasks = sum(SUBJECTS if task.name.startswith("mmlu") else 1 for task in grid.tasks)
     trained_groups = tasks * r * n * n * seeds * sum(stage in grid.methods for stage in TRAINED.values())
     groups = trained_groups + tasks * (n + r * n)  # with those of likelihood and zero-shot
-    fits = sum(_fit(text, model) for model in models)
-    trained = sum(_training(grid, model, text, n) for model in models)
-    taught = [n if "trained_on" in change else 1 for change in variants.values()]
-    others = sum(_training(grid, model, text, n, taught=by) for model in models for by in taught)
+    reading = sum(2 * model.blocks * text.packed_tokens(n) for model in models)
+    states = sum(_features(grid, model, text, n) for model in models)
+    fits, strengths = sum(_fit(text, model) for model in models), len(grid.probe.strengths)
+    positions_more = len(positions.kept(parameters.first_layer(grid))) - 1
+    trained = n * sum(_training(grid, model, text, n) for model in models)
     # Others have done these trainings, and only the test answers are left to score.
     spared = sum(len(one.released or ()) * _training(grid, size(one.source), text, 0) for one in grid.reading)
-    # Of as many trainings as there are readers.
-    kept = sum(_adapters(grid, model) for model in models) + r * ROW_BYTES * rows
-    kept_states = positions.kept(parameters.first_layer(grid))
-    reading = sum(2 * model.blocks * text.packed_tokens(n) for model in models)
-    probe, lora = ("probe" in grid.methods), ("lora_prompt" in grid.methods)
+    taught = [n if "trained_on" in change else 1 for change in variants.values()]
+    others = sum(_training(grid, model, text, n, taught=by) for model in models for by in taught)
+    adapters = sum(_adapters(grid, model) for model in models)  # of as many trainings as there are readers
+    cells, pairs = "n² cells × seeds", "n readers × n sources"
     by_stage = {
-        "questions": Work(1, ROW * questions, ANSWER_BYTES * questions),
-        "answer": Work(len(asked), answering, len(asked) * ANSWER_BYTES * questions),
-        **{stage: Work(m, ROW * m * questions, m * ANSWER_BYTES * questions) for stage, m in outside.items()},
-        "extract": Work(r, reading, sum(_features(grid, model, text, n) for model in models)),
-        "probe": Work(r * n * seeds * probe, fits * strengths * n * seeds, 2 * ROW_BYTES * rows * r * n * seeds),
-        "lora_prompt": Work(r * n * seeds * lora, (trained * n - spared) * seeds, kept * n * seeds),
-        "judge": Work(n * parameters.compared(grid), 0, 0),
-        "surface": Work(1, ROW * n * n * text.count["test"], ROW_BYTES * n * rows),
-        "ablate": Work(r, fits * n * seeds * len(grid.controls.strengths), ROW_BYTES * r * n * rows),
-        "ablate_lora": Work(r * len(variants), others, kept * len(variants)),
-        "search": _search(grid, models, text),
-        "cell": Work(cells, ROW * rows * cells * seeds + GROUP * trained_groups, 0),
-        "sweep": Work(r, fits * (n + len(kept_states) - 1) * strengths, 0),  # a probe at each further position
-        "settings": Work(int(parameters.searched(grid)), 0, 0),
-        "beside": Work(len(parameters.beside_pages(grid)), 0, 0),
-        **{page: Work(1, ROW * every + GROUP * groups, 0) for page in parameters.PAGES},
+        "questions": Work("1", 1, 0, answers),
+        "answer": Work("n", len(asked), sum(_answering(grid, model, text) for model in asked), len(asked) * answers),
+        **{stage: Work("n", answered[stage], 0, answered[stage] * answers) for stage in ("answer_file", "answer_api")},
+        "extract": Work(pairs, r, reading, states),
+        "probe": Work(cells, probes, fits * strengths * n * seeds),
+        "lora_prompt": Work(cells, loras, (trained - spared) * seeds, adapters * n * seeds),
+        "judge": Work("n", n * parameters.compared(grid)),
+        "surface": Work("n² in one job", 1, GROUP * tasks * n * n),
+        "ablate": Work(pairs, r, fits * len(grid.controls.strengths) * n * seeds),
+        "ablate_lora": Work("n × trainings, n² on all models", r * len(variants), others, adapters * len(variants)),
+        "search": Work("n × trainings", r * parameters.searched(grid), _searching(grid, models, text)),
+        "cell": Work("n² cells × methods", r * n * len(grid.methods), GROUP * trained_groups),
+        "sweep": Work(pairs, r, fits * strengths * (n + positions_more)),  # a probe at each of these
+        "settings": Work("1", int(parameters.searched(grid))),
+        "beside": Work("1", len(parameters.beside_pages(grid))),
+        **{page: Work("n³ rows × seeds in one job", 1, GROUP * groups) for page in parameters.PAGES},
     }
     return {
-        stage: Work(one.jobs, one.operations, one.bytes + PAGE_BYTES * one.jobs)
+        stage: replace(one, bytes=one.bytes + PAGE_BYTES * one.jobs)
         for stage in STAGES
         if (one := by_stage.get(stage)) and one.jobs
     }
@@ -240,22 +227,23 @@ def _training(grid: Grid, model: Size, text: Texts, n: int, share: float = 1.0, 
     return (1 - settings.first_layer) * model.blocks * tokens
 
 
-def _search(grid: Grid, models: list[Size], text: Texts) -> Work:
+def _searching(grid: Grid, models: list[Size], text: Texts) -> float:
     """Every reader at each learning rate, the grid's among them, and on each share of the answers; probes too."""
-    if not parameters.searched(grid):
-        return Work(0, 0, 0)
+    if not grid.search:
+        return 0
     fewer, operations = [size / text.count["train"] for size in grid.search.sizes if size < text.count["train"]], 0.0
     for model, weights in zip(grid.reading, models, strict=True):
         rates = {*grid.search.learning_rates, model.learning_rate or grid.lora_prompt.learning_rate}
-        operations += sum(_training(grid, weights, text, 0, share) for share in [*(1.0 for _ in rates), *fewer])
+        operations += sum(_training(grid, weights, text, 0, share) for share in [1.0] * len(rates) + fewer)
         operations += _fit(text, weights) * len(grid.probe.strengths) * (1 + sum(fewer))
-    return Work(len(models), operations, 0)
+    return operations
 
 
 def _adapters(grid: Grid, model: Size) -> float:
     """Bytes of one reader's adapters, 4 a number."""
     settings = grid.lora_prompt
-    sides = sum(model.sides.get(name, 0) for name in settings.targets)
+    targets = [*model.sides] if settings.targets == "all-linear" else settings.targets
+    sides = sum(model.sides.get(name, 0) for name in targets)
     return 4 * settings.r * sides * (1 - settings.first_layer) * model.layers
 
 
@@ -288,14 +276,14 @@ def table(grid: Grid, due: Counter, results: Path = Path("results"), grids: Path
     scales, known = _others(grid, results, grids) | measured(grid, results), work(grid)
     lines, totals = [("stage", "jobs", "grows as", "GPU hours", "CPU hours", "GB on disk", "by")], Counter()
     for stage in filter(due.get, STAGES):
-        one = known.get(stage, Work(due[stage], 0, PAGE_BYTES * due[stage]))
+        one = known.get(stage, Work("1", due[stage], 0, PAGE_BYTES * due[stage]))
         scale = scales.get(stage, Measured(0, 1, 1))
         hours = due[stage] / one.jobs * scale.seconds * seconds(grid, stage, one) / 3600
         spent = Counter(jobs=due[stage], GB=due[stage] / one.jobs * scale.bytes * one.bytes / 1e9)
         held = cards(grid, stage)  # hours of these, or else of the cores that the grid gives
         spent["GPU" if held else "CPU"] = hours * (held or grid.job(stage).cores or 1)
         by = f"{scale.notebooks} notebook{'s' * (scale.notebooks > 1)}" if scale.notebooks else "arithmetic"
-        lines.append((STAGES[stage], *_cells(spent, GROWTH.get(stage, "1")), by))
+        lines.append((STAGES[stage], *_cells(spent, one.growth), by))
         totals += spent
     return "\n".join([*_aligned([*lines, ("all", *_cells(totals, ""), "")]), *assumptions(grid)])
 
@@ -320,14 +308,14 @@ def seconds(grid: Grid, stage: str, one: Work) -> float:
 
 def rate(grid: Grid, stage: str) -> float:
     """Operations a second of one job: as the grid says, else as `RATES` has it."""
-    if stage in stages.READING and grid.resources and grid.resources.flops:
+    if stage in READING and grid.resources and grid.resources.flops:
         return grid.resources.flops
     return RATES["GPU"] * cards(grid, stage) or RATES["CPU"] * (grid.job(stage).cores or 1)
 
 
 def cards(grid: Grid, stage: str) -> int:
     """GPUs of one job: as the grid says, else one of this machine's for a stage that loads a language model."""
-    return stages.needs(grid, stage, _here())["gpu"]
+    return grid.needs(stage, _here())["gpu"]
 
 
 @functools.cache
@@ -371,13 +359,12 @@ def _others(grid: Grid, results: Path, grids: Path) -> dict[str, Measured]:
 def assumptions(grid: Grid) -> list[str]:
     """What the numbers rest on, as sentences."""
     shapes = {model.source: size(model.source) for model in grid.reading}
-    why = {"name": "its name says", "guess": "a guess", "part": "its config.json says in part"}
     guessed = [
-        f"{source} has {shape.blocks:.1g} weights, as {why[shape.origin]}"
+        f"{source} has {shape.blocks:.1g} weights, as {shape.origin}"
         for source, shape in shapes.items()
-        if shape.origin in why
+        if shape.origin
     ]
-    fastest = max(rate(grid, stage) for stage in work(grid) if stage in stages.READING)
+    fastest = max(rate(grid, stage) for stage in work(grid) if stage in READING)
     arithmetic = "; ".join([
         f"{START} s to start a job and {fastest:.0e} operations a second in one that loads a language model",
         f"{TOKEN} characters a token, {ANSWER} tokens an answer, no two answers alike, {QUERY} tokens for the query",

@@ -34,7 +34,7 @@ from whoknows.data.grading import GRADINGS
 from whoknows.data.methods import TRAINED
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.data.tasks import LEARNED, TASKS, is_one_split
-from whoknows.run.stages import STAGES
+from whoknows.run.stages import HEAVY, READING, STAGES
 
 SHARDED = ("answer", "extract")  # stages that do their questions one by one
 
@@ -48,6 +48,10 @@ def _is(kind, title: str | None, *validators, **rules):
 def _as_written(value, check):
     check(value)
     return value  # 1 stays 1 and is not 1.0: what stages are told, and so what re-runs, is made of it
+
+
+def _or_null(kind, title: str, **rules):
+    return _is(kind | None, f"{title}, or null", **rules)
 
 
 def _number(title: str, **limits):
@@ -95,7 +99,7 @@ def _part(title: str):
 
 
 @_part("url and model of an endpoint")
-class Api:
+class Endpoint:
     url: _is(str, "an address that begins with http:// or https://", pattern="^https?://.")
     """Such as http://localhost:8000/v1."""
     model: Text
@@ -132,43 +136,48 @@ class OwnSplits:
         return {theirs: ours for ours, theirs in named.items() if theirs}
 
 
-Split = _is(Text | OwnSplits | None, "the name of a split, or the data set's splits by ours, or null")
+Split = _or_null(Text | OwnSplits, "the name of a split, or the data set's splits by ours")
+# Of a data set on the hub, whether it holds answers or questions.
+Config = _or_null(
+    Text, "the name of a configuration", description="Of the data set; where it has several and none is called default."
+)
+Revision = _or_null(
+    Text,
+    "a commit, tag or branch",
+    description="Of the data set; left out: the hub's own Parquet files, as they are when first fetched.",
+)
 
 
 @_part("a model with name and a source, answers, hub or api")
 class Model:
     name: FileName
     """What the model is called in the figures; a part of file names."""
-    source: _is(Text | None, "the source of a model, or null") = None
+    source: _or_null(Text, "the source of a model") = None
     """Where its weights come from: the name of an asset, a folder, a .gguf file or a model on the Hugging Face hub;
     with chat: before it, the model is asked in its chat template. Folders and files are looked for beside the grid, and
     then in the working directory. At least one model of a grid has a source."""
-    answers: _is(Text | None, "a file, or null") = None
+    answers: _or_null(Text, "a file") = None
     """File of the model's answers: .jsonl, .csv, .tsv or .parquet, beside the grid unless its path says otherwise. All
     are trained on them and score them; the model itself reads only if it has a source, too."""
-    hub: _is(Text | None, "the name of a data set on the Hugging Face hub, owner/name, or null") = None
+    hub: _or_null(Text, "the name of a data set on the Hugging Face hub, owner/name") = None
     """The model's answers in a data set on the hub, in place of a file; its rows have the same columns."""
-    config: _is(Text | None, "the name of a configuration, or null") = None
-    """Of the data set; where it has several and none is called default."""
+    config: Config = None
     split: Split = None
     """Of the data set, such as test; or several, such as train+validation; or, in a grid with released adapters, those
     that its authors trained and tested on, such as {train: train, test: validation}."""
-    revision: _is(Text | None, "a commit, tag or branch, or null") = None
-    """Of the data set; left out: the hub's own Parquet files, as they are when first fetched."""
-    columns: _is(AnswerColumns | None, "the file's columns by name, or null") = None
+    revision: Revision = None
+    columns: _or_null(AnswerColumns, "the file's columns by name") = None
     """What that file, or data set, calls its columns, where it calls them otherwise."""
-    api: _is(Api | None, "url and model of an endpoint, or null") = None
+    api: _or_null(Endpoint, "url and model of an endpoint") = None
     """In place of a source: an endpoint that speaks OpenAI's API and is asked for the model's answers."""
-    learning_rate: _is(Positive | None, "a number above 0, or null") = None
+    learning_rate: _or_null(Positive, "a number above 0") = None
     """Peak learning rate of LoRA + Prompt with this model as reader, in place of lora_prompt.learning_rate."""
-    thinking: _is(_is(bool, None) | None, "true or false, or null") = None
+    thinking: _or_null(_is(bool, None), "true or false") = None
     """Whether a chat template that has a switch is asked to think before answering; off unless this is true. An answer
     is cut at its first line end, thoughts or not."""
-    layers: _is(Layers | None, "all, a list of layers (whole numbers, 0 or more), or null") = None
+    layers: _or_null(Layers, "all, a list of layers (whole numbers, 0 or more)") = None
     """Hidden states that the probe chooses from with this model as reader, in place of probe.layers."""
-    released: _is(dict[FileName, Text] | None, "adapters by the model trained on, or null") = field(
-        default=None, hash=False
-    )
+    released: _or_null(dict[FileName, Text], "adapters by the model trained on") = field(default=None, hash=False)
     """LoRA + Prompt with this model as reader that is not trained here: by the model on whose answers others have
     trained it, a name on the Hugging Face hub, such as calibration-tuning/Mistral-7B-v0.1-ct-oe, or a folder, which is
     looked for as that of a source."""
@@ -203,27 +212,25 @@ class Task:
     """Name of the set; _mc is its multiple-choice form. With a file, a name of your own."""
     role: _one_of("train", "shift")
     """train: questions are split into train, validation and test; shift: all are test questions, never trained on."""
-    size: _is(Count | None, "a whole number, 1 or more, or null") = None
+    size: _or_null(Count, "a whole number, 1 or more") = None
     """Questions asked, few-shot examples not counted; all of them if it is left out."""
-    file: _is(Text | None, "a file, or null") = None
+    file: _or_null(Text, "a file") = None
     """Questions of your own, as JSON lines, CSV, TSV or Parquet, beside the grid: question, answer or answers, and
     where there are some choices, id, task (a topic) and split."""
-    hub: _is(Text | None, "the name of a data set on the Hugging Face hub, owner/name, or null") = None
+    hub: _or_null(Text, "the name of a data set on the Hugging Face hub, owner/name") = None
     """Questions of your own in a data set on the hub, in place of a file; its rows have the same columns."""
-    config: _is(Text | None, "the name of a configuration, or null") = None
-    """Of the data set; where it has several and none is called default."""
+    config: Config = None
     split: Split = None
     """Of the data set, such as test; or several, such as train+validation; or, where its own splits are to decide what
     is trained on and what is the test, such as {train: train, test: validation}."""
-    revision: _is(Text | None, "a commit, tag or branch, or null") = None
-    """Of the data set; left out: the hub's own Parquet files, as they are when first fetched."""
-    columns: _is(QuestionColumns | None, "the file's columns by name, or null") = None
+    revision: Revision = None
+    columns: _or_null(QuestionColumns, "the file's columns by name") = None
     """What the file calls its columns, where it calls them otherwise."""
-    grading: _is(Literal[(*GRADINGS,)] | None, f"one of {', '.join(GRADINGS)}, or null") = None
+    grading: _or_null(Literal[(*GRADINGS,)], f"one of {', '.join(GRADINGS)}") = None
     """How answers to the file's questions are graded: contains (an accepted answer as whole words), exact, f1 (one half
     of the words or more), number (the first number), choice (the letter) or judge (by the grid's judge); choice where
     there are choices, else contains, if it is left out."""
-    tolerance: _is(Weight | None, "a number, 0 or more, or null") = None
+    tolerance: _or_null(Weight, "a number, 0 or more") = None
     """How far a number may be from the accepted one, with grading: number."""
 
     @property
@@ -302,7 +309,7 @@ class LoraPrompt:
     three, no plateau can be seen, and every cell is marked as still improving."""
     patience: Count = 10
     """Looks at validation without a better AUROC after which training stops."""
-    wrong_per_right: _is(Positive | None, "a number above 0, or null") = None
+    wrong_per_right: _or_null(Positive, "a number above 0") = None
     """Wrong training answers kept for each right one; null keeps all."""
     js_weight: Weight = 0.0
     """Weight of the Jensen-Shannon penalty that keeps the answer's distribution near the untouched model's."""
@@ -310,7 +317,7 @@ class LoraPrompt:
 
 @_part("the settings of the controls")
 class Controls:
-    embedder: _is(Text | None, "the name of a sentence embedder, or null") = "all-minilm-l6-v2"
+    embedder: _or_null(Text, "the name of a sentence embedder") = "all-minilm-l6-v2"
     """An asset, a folder, which is looked for as that of a source, or a name on the Hugging Face hub; null leaves out
     the controls that need one."""
     strengths: Strengths = (0.01, 0.1, 1.0)
@@ -327,14 +334,6 @@ class Controls:
     task. On the answers of all models together, if there are several: LoRA + Prompt."""
     js_weight: Weight = 1.0
     """Weight of the Jensen-Shannon penalty in the control of that name."""
-
-
-@_part("url and model of a judge")
-class Judge:
-    url: _is(str, "an address that begins with http:// or https://", pattern="^https?://.")
-    """Such as http://localhost:8000/v1."""
-    model: Text
-    """The judge's name at that address."""
 
 
 @_part("learning_rates and sizes")
@@ -397,7 +396,7 @@ class Grid:
     precision: _one_of("auto", "float32", "bfloat16", "8bit", "4bit") = "auto"
     """Number format of the language models; auto is bfloat16 on a GPU and on a CPU that has it, else float32. With 8bit
     and 4bit the blocks' matrices are quantised by bitsandbytes, and the rest is bfloat16."""
-    batch_tokens: _is(_is(int, None, ge=64) | None, "a whole number, 64 or more, or null") = 2048
+    batch_tokens: _or_null(_is(int, None, ge=64), "a whole number, 64 or more") = 2048
     """Tokens in one forward pass of a language model; null is as many as fit into a GPU's free memory."""
     seeds: _set(Whole, "a list of whole numbers, 0 or more") = (0,)
     """Every estimator is trained once for each."""
@@ -407,19 +406,19 @@ class Grid:
     """Low-rank adapters trained to say whether an answer is correct."""
     controls: Controls = Controls()
     """Estimators that a trivial shortcut would pass as well."""
-    judge: _is(Judge | None, "url and model of a judge, or null") = None
+    judge: _or_null(Endpoint, "url and model of a judge") = None
     """Another model, behind an endpoint that speaks OpenAI's chat API, that grades the answers of tasks with grading:
     judge, and the test answers to open questions of the others once more; its key, if it wants one, is taken from the
     environment variable WHOKNOWS_JUDGE_KEY."""
-    beside: _is(Text | None, "a folder, or null") = None
+    beside: _or_null(Text, "a folder") = None
     """Packed results of another run, as `python -m whoknows pack` writes them, whose pages the book shows after its
     own."""
-    date: _is(Text | None, "a day as year-month-day, or null") = None
+    date: _or_null(Text, "a day as year-month-day") = None
     """What a chat template that tells the date is told, on whatever day it runs; 2025-01-01 if it is left out."""
-    search: _is(Search | None, "learning_rates and sizes, or null") = None
+    search: _or_null(Search, "learning_rates and sizes") = None
     """Trainings of every reader on its own answers, with the first seed, that show on validation answers which settings
     of LoRA + Prompt to take; it may be left out."""
-    resources: _is(Resources | None, "flops and stages, or null") = None
+    resources: _or_null(Resources, "flops and stages") = None
     """What jobs ask of a cluster; no result depends on it, and it may be left out."""
 
     @property
@@ -435,6 +434,22 @@ class Grid:
     def job(self, stage: str) -> Stage:
         """What a job of a stage should get; all None if the grid says nothing."""
         return (self.resources.stages if self.resources else {}).get(stage, Stage())
+
+    def cores(self, stage: str, share: int) -> int:
+        """Cores of a job: what the grid says, or `share` for the stages that are faster on more than one."""
+        return self.job(stage).cores or (share if stage in HEAVY else 1)
+
+    def needs(self, stage: str, cards: int) -> dict[str, int | str]:
+        """Resources of a job as Snakemake's executors name them; what the grid leaves out is the profile's to say.
+
+        Args:
+            cards: GPUs of this machine among which jobs take turns; 0 where there are none, or jobs run elsewhere.
+        """
+        job = self.job(stage)
+        gpus = job.gpus if job.gpus is not None else min(cards, stage in READING)
+        resources = {"gpu": gpus, "mem_mb": job.memory and round(1000 * job.memory)}
+        resources |= {"runtime": job.minutes, "slurm_partition": job.partition}
+        return {name: value for name, value in resources.items() if value is not None}
 
 
 _GRID = TypeAdapter(Grid)
@@ -586,10 +601,8 @@ def _nonsense(grid: Grid) -> Iterator[str]:
         for mistake in _of_model(model):
             yield f"`models[{index}]` {mistake}"
         if model.thinking is not None and not model.source.startswith(CHAT):
-            yield (
-                f"`models[{index}].thinking` is given, but its source is not asked in a chat template; "
-                f"write {CHAT} before it, or remove thinking"
-            )
+            given = f"`models[{index}].thinking` is given, but its source is not asked in a chat template"
+            yield f"{given}; write {CHAT} before it, or remove thinking"
     if not grid.readers:
         yield "`models` has no model with a source, so nothing can read the answers; give one of them a source"
     try:

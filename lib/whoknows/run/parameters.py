@@ -12,7 +12,7 @@ from whoknows.data.positions import kept
 from whoknows.data.prompts import CHAT, DATE
 from whoknows.data.rows import ALL_MODELS
 from whoknows.run import brought
-from whoknows.run.grid import Grid, Judge, Model, Task, load, renamed
+from whoknows.run.grid import Endpoint, Grid, Model, Task, load, renamed
 
 # Pages that are made of rows: the name of their table, and what they read besides.
 PAGES = {
@@ -271,7 +271,7 @@ def tasks(grid: Grid) -> list[dict]:
     return [asked(task, grid.judge) | more | (split if task.file else {}) for task in grid.tasks]
 
 
-def asked(task: Task, judge: Judge | None) -> dict:
+def asked(task: Task, judge: Endpoint | None) -> dict:
     """All that a grid says of a task, with its judge if that grades it, and a digest of the file with its questions."""
     said = {key: value for key, value in asdict(task).items() if value is not None}
     said |= {"columns": renamed(task.columns)} if task.columns else {}

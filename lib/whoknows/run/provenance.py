@@ -9,6 +9,8 @@ import re
 import subprocess
 from pathlib import Path
 
+from whoknows.data import cache
+
 PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "pandas", "altair", "papermill")
 
 
@@ -76,8 +78,7 @@ def _digest(path: Path) -> str:
         parts = sorted(part for part in path.rglob("*") if part.is_file())
         listing = "".join(f"{part.relative_to(path)} {_digest(part)}\n" for part in parts)
         return hashlib.sha256(listing.encode()).hexdigest()[:16]
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    return cache.sha256(path)[:16]
 
 
 def machine() -> str:

@@ -37,11 +37,11 @@ def read(folder: Path, or_released: bool = False) -> dict[str, dict]:
             f"{folder}: there is no such folder; name one of a trained estimator, "
             "results/…/estimators/<method>/<reader>/<trained on>/seed<n>"
         )
-    read = {path.stem: files.read_json(path) for path in sorted(folder.glob("*.json"))}
-    for card in (card for card in read.values() if isinstance(card, dict) and "untrained" in card):
-        raise WhoknowsError(f"{folder}: it holds no estimator, since nothing could be trained: {card['untrained']}")
-    read = {name: card for name, card in read.items() if isinstance(card, dict) and card.keys() >= NEEDED}
-    cards = {name: card for name, card in read.items() if card["method"] == name}
+    read = ((path.stem, files.read_json(path)) for path in sorted(folder.glob("*.json")))
+    objects = {name: value for name, value in read if isinstance(value, dict)}
+    if why := next((card["untrained"] for card in objects.values() if "untrained" in card), None):
+        raise WhoknowsError(f"{folder}: it holds no estimator, since nothing could be trained: {why}")
+    cards = {name: card for name, card in objects.items() if card.keys() >= NEEDED and card["method"] == name}
     if not cards and or_released:
         cards = adapters.cards(folder)
     if not cards:

@@ -11,7 +11,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler
 from socketserver import ThreadingTCPServer
 from threading import BoundedSemaphore, Thread
@@ -73,13 +73,14 @@ class Server(ThreadingTCPServer):
     def score(self, rows: list[tuple[str, dict]]) -> list[dict]:
         """The rows, each after its place in the request, such as "line 3: ", with their confidence, in their order.
 
-        Called by the thread of a request; raises Refused if a row is bad, or there is no answer in time.
+        Called by the thread of a request; raises Refused if a row is bad, or there is no answer in time, and whatever
+        was raised when they were scored.
         """
         answer: Future = Future()
         self.jobs.put((rows, answer))
         try:
             return answer.result(WAIT)
-        except (TimeoutError, CancelledError):
+        except TimeoutError:
             answer.cancel()
             raise Refused(*BUSY) from None
 
@@ -109,22 +110,21 @@ class Server(ThreadingTCPServer):
 
 
 def _answer(estimator: predict.Estimator, jobs: list[tuple]) -> None:
-    """Scores the rows of some jobs together; a job with a bad row is refused, and the others are not."""
+    """Scores the rows of some jobs together; what is wrong with a row is raised where its job waits, and only there."""
     known = []
     for rows, answer in jobs:
         try:
             known.append((rows, answer, [_example(estimator, *row) for row in rows]))
-        except Refused as refused:
-            answer.set_exception(refused)
+        except Exception as error:
+            answer.set_exception(error)
     try:
         logits = iter(estimator.of_examples([example for *_, examples in known for example in examples]))
         for rows, answer, _ in known:
             answer.set_result([row | predict.confidence(logit) for (_, row), logit in zip(rows, logits)])
-    except Exception:  # the next request may fare better
-        traceback.print_exc()
+    except Exception as error:  # the next request may fare better
         for _, answer, _ in known:
             if not answer.done():
-                answer.set_exception(Refused(*FAILED))
+                answer.set_exception(error)
 
 
 def _example(estimator: predict.Estimator, place: str, row: dict):
@@ -132,9 +132,6 @@ def _example(estimator: predict.Estimator, place: str, row: dict):
         return estimator.example(*predict.texts(row))
     except predict.Mistake as error:
         raise Refused(400, f"{place}{error}") from None
-    except Exception:
-        traceback.print_exc()
-        raise Refused(*FAILED) from None
 
 
 class Handler(BaseHTTPRequestHandler):
