@@ -24,9 +24,9 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import cache, files, sources
-from whoknows.models.decoding import Places, alone, final, hidden_states, last_hidden_state, together
+from whoknows.models.decoding import alone, final, hidden_states, last_hidden_state, together
 from whoknows.models.generation import Prefix, prefix_ids
-from whoknows.models.packing import PackedExample
+from whoknows.models.packing import PackedExample, Places, places
 from whoknows.models.reader import Reader
 
 # Largest difference that rounding explains, as a share of what is compared: the two ways add in different orders in
@@ -162,16 +162,13 @@ def _sample(reader: Reader, seams: list[int]) -> list[PackedExample]:
 
 
 def _ends(reader: Reader, sample: list[PackedExample]) -> Places:
-    places = [(row, end) for row, example in enumerate(sample) for end in example.ends()]
-    rows, columns = torch.tensor(places, device=reader.device).T
-    return rows, columns
+    return places([example.ends() for example in sample], reader.device)
 
 
 @torch.inference_mode()
 def _read(reader: Reader, seams: list[int]) -> None:
     sample = _sample(reader, seams)
-    places = [(row, column) for row, example in enumerate(sample) for column in range(len(example))]
-    rows, columns = torch.tensor(places, device=reader.device).T
+    rows, columns = places([[*range(len(example))] for example in sample], reader.device)
     ends = _ends(reader, sample)
     texts = [torch.tensor([text], device=reader.device) for example in sample for text in example.texts()]
     plain, last, _ = _plainly(reader, partial(alone, reader, sample, (rows, columns), [1] * len(rows), ends))
@@ -192,12 +189,13 @@ def _read(reader: Reader, seams: list[int]) -> None:
             f"models: {reader.model.config._name_or_path} cannot be read by its parts: {error}; "
             "use another model as reader"
         ) from None
-    every, _, _ = together(reader, sample, (rows, columns), [1] * len(rows), ends, None)
+    every, _, _ = together(reader, sample, (rows, columns), [1] * len(rows), ends)
     _same("hidden states", every, plain)
     # The first and the last token of each question and branch alone, as where few places are wanted.
     edges = [{at + side for at in (*e.offsets(), len(e)) for side in (-1, 0)} for e in sample]
-    chosen = torch.tensor([i for i, (row, column) in enumerate(places) if column in edges[row]], device=reader.device)
-    few, final_few, _ = together(reader, sample, (rows[chosen], columns[chosen]), [1] * len(chosen), ends, None)
+    is_chosen = [column in edges[row] for row, column in zip(rows.tolist(), columns.tolist())]
+    chosen = torch.tensor(is_chosen, device=reader.device).nonzero()[:, 0]
+    few, final_few, _ = together(reader, sample, (rows[chosen], columns[chosen]), [1] * len(chosen), ends)
     _same("hidden states", few, plain[chosen])
     _same("final hidden states", final_few, last)
 
