@@ -158,7 +158,7 @@ class Endpoint:
                     else:
                         good, in_a_row = (good, in_a_row + 1) if error else (request, 0)
                         if in_a_row == WORKERS and not failure:
-                            failure, in_a_row = self._down(good, take, error), 0
+                            failure, in_a_row = self._down(good, take) if good else error, 0
                         yield request.name, taken
                     if failure:
                         self.stop.set()
@@ -167,10 +167,8 @@ class Endpoint:
         if failure:
             raise failure
 
-    def _down(self, good: Request | None, take: Callable[[Said], Any], missed: Missed) -> WhoknowsError | None:
+    def _down(self, good: Request, take: Callable[[Said], Any]) -> WhoknowsError | None:
         """Why no request is answered any more; None if one is that was answered before, so that it is up to others."""
-        if not good:
-            return missed
         self.going.clear()
         try:
             take(self._reply(good))
