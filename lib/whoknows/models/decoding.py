@@ -46,19 +46,15 @@ def together(
     kept: list[torch.Tensor] = []
     means = _Means(inputs["input_ids"].shape[1], at, sizes)
 
-    def before_block(index: int):
-        def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            states.append(means(hidden))
-            if index == first_block:
-                kept.append(hidden)
-
-        return hook
+    def before(index: int, block: nn.Module, args: tuple, kwargs: dict) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        states.append(means(hidden))
+        if index == first_block:
+            kept.append(hidden)
 
     with ExitStack() as hooks:
         for index, block in enumerate(reader.layers):
-            handle = block.register_forward_pre_hook(before_block(index), with_kwargs=True)
-            hooks.callback(handle.remove)
+            hooks.enter_context(block.register_forward_pre_hook(partial(before, index), with_kwargs=True))
         hooks.enter_context(only_at(reader.layers[-1], torch.cat([at[0], ends[0]]), torch.cat([at[1], ends[1]])))
         last = reader.base(**inputs, use_cache=False).last_hidden_state
     return torch.stack([*states, means(last)], dim=1), last[ends], kept[0] if kept else None
@@ -95,8 +91,8 @@ def final(
             head, *others = cached
             head = F.pad(head, (0, 0, 0, inputs["input_ids"].shape[1] - len(head)))  # others are padded to its width
             stream = send(pad_sequence([head, *others], batch_first=True), reader.device)
-            handle = reader.layers[first].register_forward_pre_hook(partial(_enter, stream), with_kwargs=True)
-            hooks.callback(handle.remove)
+            enter = partial(_enter, stream)
+            hooks.enter_context(reader.layers[first].register_forward_pre_hook(enter, with_kwargs=True))
         if read:
             hooks.enter_context(only_at(reader.layers[-1], *read))
         return base(**inputs, use_cache=False).last_hidden_state
@@ -128,13 +124,16 @@ def hidden_states(reader: Reader, examples: list[PackedExample], every: bool = T
 
     Tokens are where `collate` puts them. Each pass is over texts of one length, without padding.
     """
+
+    def read(ids: torch.Tensor) -> torch.Tensor:
+        out = reader.base(input_ids=ids, use_cache=False, output_hidden_states=every)
+        return torch.stack(out.hidden_states if every else (out.last_hidden_state,), dim=1)
+
     texts = [text for example in examples for text in example.texts()]
     states: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     for same in of_one_length([len(text) for text in texts]):
         ids = torch.tensor([texts[i] for i in same], device=reader.device)
-        out = reader.base(input_ids=ids, use_cache=False, output_hidden_states=every)
-        layers = out.hidden_states if every else (out.last_hidden_state,)
-        for i, row in zip(same, torch.stack(layers, dim=1)):
+        for i, row in zip(same, read(ids)):
             states[i] = row
     wide, remaining, rows = columns(max(map(len, examples))), iter(states), []
     for example in examples:

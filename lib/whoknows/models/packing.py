@@ -159,8 +159,8 @@ def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
 
     with ExitStack() as hooks:
         for part in parts:
-            hooks.callback(part.register_forward_pre_hook(pick).remove)
-            hooks.callback(part.register_forward_hook(put).remove)
+            hooks.enter_context(part.register_forward_pre_hook(pick))
+            hooks.enter_context(part.register_forward_hook(put))
         yield
 
 
