@@ -54,37 +54,39 @@ def packing(reader: Reader, longest: int) -> bool:
     Raises:
         WhoknowsError: the model cannot be read the plain way either.
     """
-    return _holds(reader, "several answers in one row", partial(_read, reader, seams := _seams(reader, longest)), seams)
+    return _holds(reader, "several answers in one row", longest, partial(_read, reader))
 
 
 def cached(reader: Reader, first: int, longest: int) -> bool:
     """Whether the blocks from `first` on may go on from the cached activations; see `decoding.final`."""
-    what, seams = "blocks below the adapters once for all", _seams(reader, longest)
-    return packing(reader, longest) and _holds(reader, what, partial(_go_on, reader, first, seams), first, seams)
+    what = "blocks below the adapters once for all"
+    return packing(reader, longest) and _holds(reader, what, longest, partial(_go_on, reader, first), first)
 
 
 def prefix(reader: Reader, longest: int) -> bool:
     """Whether all questions may share one copy of their examples; see `generation.Prefix`."""
-    seams = _seams(reader, longest)
-    return _holds(reader, "few-shot examples once for all", partial(_write, reader, seams), seams)
+    return _holds(reader, "few-shot examples once for all", longest, partial(_write, reader))
 
 
 def adapters(estimator, longest: int) -> bool:
     """Whether a `LoraPrompt` may train on and score several texts at once; its adapters are as before afterwards."""
-    reader, seams = estimator.reader, _seams(estimator.reader, longest)
     shape = {key: estimator.settings[key] for key in ("first_layer", "targets", "r", "alpha")}
     shape["query"] = estimator.classifier is None
-    return _holds(reader, "training on several texts at once", partial(_train, estimator, seams), shape, seams)
+    return _holds(estimator.reader, "training on several texts at once", longest, partial(_train, estimator), shape)
 
 
-def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> bool:
-    """Whether a comparison, of this model and what else it `depends` on, finds no difference; warns if it does."""
-    attention = reader.config._attn_implementation
-    path = _remembered(
-        [what, reader.identity, reader.model.config.to_json_string(), reader.device.type, attention, *depends]
-    )
+def _holds(reader: Reader, what: str, longest: int, compare: Callable[[list[int]], None], *depends) -> bool:
+    """Whether a comparison finds no difference; warns if it does.
+
+    Args:
+        compare: takes the lengths below `longest`, in tokens, at which the model may change how it reads.
+        depends: what the outcome depends on, besides the model and these lengths.
+    """
+    seams = sorted({value for value in _lengths(reader.config.to_dict()) if 0 < value < longest})
+    model = [reader.identity, reader.model.config.to_json_string(), reader.config._attn_implementation]
+    path = _remembered([what, *model, reader.device.type, seams, *depends])
     if not path.exists():
-        reason = _difference(reader, compare)
+        reason = _difference(reader, partial(compare, seams))
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, json.dumps({"differs": reason}))
     reason = json.loads(path.read_text(encoding="utf-8"))["differs"]
@@ -139,11 +141,6 @@ def _in_float32(reader: Reader) -> Iterator[None]:
     finally:
         for tensor, data in zip(halves, kept):
             tensor.data = data
-
-
-def _seams(reader: Reader, longest: int) -> list[int]:
-    """Lengths below `longest`, in tokens, at which the model may change how it reads."""
-    return sorted({value for value in _lengths(reader.config.to_dict()) if 0 < value < longest})
 
 
 def _lengths(config: dict) -> list[int]:
