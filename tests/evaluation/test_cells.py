@@ -48,11 +48,6 @@ def test_both_readings_share_their_diagonal():
     assert native[0] == native[1] == {"m1.m1.m1", "m2.m2.m2", "m3.m3.m3"}
 
 
-def test_unknown_reading():
-    with pytest.raises(WhoknowsError, match="A, B"):
-        cells.heatmap_axes(tensor(), "C")
-
-
 def test_test_sets():
     measured = ["nq_open", "sciq", "trivia_qa"]
     assert cells.test_sets(TASKS, measured) == {

@@ -172,7 +172,7 @@ def test_who_has_no_answer_has_no_branch(reader):
     assert packed.branch_of == {"few": [-1, 0], "all": [0, 0]}
     assert [len(example.branches) for example in packed.examples] == [1, 1]
     assert packed.answered("few").tolist() == [False, True] and packed.answered("all").all()
-    _, branch_of = packed.places([0, 1], packed.answer_ends, torch.device("cpu"))
+    _, branch_of = packed.ends([0, 1], torch.device("cpu"))
     assert branch_of == {"few": [-1, 1], "all": [0, 1]}
 
 
@@ -180,7 +180,7 @@ def test_ends_are_those_of_answer_and_query(reader):
     packed = pack(reader, {"one": answers(["the sun"]), "two": answers([""])}, [True])
     row = [*packed.examples[0].question, *(i for branch in packed.examples[0].branches for i in branch)]
     query = reader.encode(QUERY)
-    for end, last, text in zip(packed.answer_ends[0], packed.query_ends(0), ["the sun", ""]):
+    for end, last, text in zip(packed.answer_ends[0], packed.examples[0].ends(), ["the sun", ""]):
         size = len(reader.answer(text))
         assert row[end - size + 1 : end + 1] == reader.answer(text)
         assert row[end + 1 : last + 1] == query

@@ -5,6 +5,7 @@ import json
 import signal
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -93,8 +94,8 @@ def after(**more):
     ],
 )
 def test_what_passes_is_waited_for(endpoint, tmp_path, monkeypatch, answer, seconds):
-    monkeypatch.setattr(client.time, "time", lambda: NOW)
-    monkeypatch.setattr(client.time, "monotonic", lambda: 0)  # so that a wait is as long as it was made
+    stands = SimpleNamespace(time=lambda: NOW, monotonic=lambda: 0)  # so that a wait is as long as it was made
+    monkeypatch.setattr(client, "time", stands)
     endpoint.reply = first_fails(*answer)
     assert ask(endpoint.url, tmp_path / "log") == ["on q0", "on q1", "on q2"]
     assert len(endpoint.asked) == 4 and len(endpoint.waits) == 3, "what was asked too soon holds up the others, too"
@@ -104,7 +105,7 @@ def test_what_passes_is_waited_for(endpoint, tmp_path, monkeypatch, answer, seco
 def test_each_wait_is_longer_than_the_one_before_up_to_a_bound_and_not_the_same_for_all(
     endpoint, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(client.time, "monotonic", lambda: 0)
+    monkeypatch.setattr(client, "time", SimpleNamespace(monotonic=lambda: 0))
     monkeypatch.setattr(client.random, "uniform", lambda least, most: most)
     endpoint.reply = first_fails(429, "", times=LIMITED - 1)
     ask(endpoint.url, tmp_path / "log", 1)

@@ -74,7 +74,7 @@ def test_separable_answers_are_separated():
 def test_a_planted_signal_is_found(layer):
     probe = Logistic([0, 1, 2, 3], [0.01, 1.0])
     search = probe.fit(made_up(300, signal=[layer]), made_up(100, signal=[layer], seed=1))
-    assert probe.layer == layer and len(search) == 8
+    assert probe.chosen["layer"] == layer and len(search) == 8
     assert auroc(probe, made_up(200, signal=[layer], seed=2)) > 0.95
 
 
@@ -83,7 +83,7 @@ def test_what_is_chosen_is_the_best_on_validation():
     train, validation = made_up(300, signal=[1, 3], strength=1.5), made_up(100, signal=[1], seed=1, strength=1.5)
     probe = Logistic([0, 1, 2, 3], [1.0, 0.01])
     search = pd.DataFrame(probe.fit(train, validation))
-    assert probe.layer == 1
+    assert probe.chosen["layer"] == 1
     best = search.loc[search["validation_auroc"].idxmax()]
     assert probe.chosen == {"layer": best["layer"], "strength": best["strength"]}
     assert auroc(probe, validation) == pytest.approx(best["validation_auroc"])
@@ -101,7 +101,7 @@ def test_strength_is_chosen_on_validation():
         single[strength] = line["validation_auroc"]
     probe = Logistic([0], strengths)
     probe.fit(train, validation)
-    assert single[probe.strength] == pytest.approx(max(single.values()), abs=2e-3)
+    assert single[probe.chosen["strength"]] == pytest.approx(max(single.values()), abs=2e-3)
     assert max(single.values()) - min(single.values()) > 0.005  # else the choice would not matter
 
 
@@ -119,7 +119,7 @@ def test_within_task_auroc_decides_not_the_tasks_base_rate():
 
     probe = Logistic([0, 1], [0.1])
     probe.fit(data(1000), data(600))
-    assert probe.layer == 1
+    assert probe.chosen["layer"] == 1
 
 
 def test_a_feature_that_is_constant_in_training_does_no_harm():

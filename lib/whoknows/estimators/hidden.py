@@ -1,18 +1,15 @@
 """Hidden states on the disk: written by `extract` for each scored model, and all that a probe needs of a reader."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
+import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.positions import LAST, QUESTION, stem
-
-if TYPE_CHECKING:  # names alone are needed without waiting for torch
-    import pandas as pd
-    import torch
+from whoknows.data.rows import every
 
 
 def file(folder: str, name: str) -> Path:
@@ -24,8 +21,6 @@ def load_states(
     folder: str, answers: dict[str, pd.DataFrame], position: str = LAST, of: Iterable[str] | None = None
 ) -> dict[str, torch.Tensor]:
     """For each scored model, of all or some, what `load_hidden` says of its answers, as `rows.aligned` returns them."""
-    from whoknows.data.rows import every  # not above: pandas takes as long as the rest of a plan
-
     frames = {scored: answers[scored] for scored in (answers if of is None else of)}
     if position != QUESTION:
         return {scored: load_hidden(folder, scored, frame, position) for scored, frame in frames.items()}

@@ -27,6 +27,7 @@ from whoknows.estimators.lora_data import Dataset, predicting
 from whoknows.models import distributed, forward, products, proof
 from whoknows.models.batching import DoesNotFit, TokenBudget, send
 from whoknows.models.decoding import final, last_hidden_state
+from whoknows.models.packing import places
 from whoknows.models.reader import Reader, first_block, targets
 
 
@@ -92,12 +93,9 @@ class Progress:
         """Whether so many looks at validation in a row were no better than the best."""
         return len(self.history) - 1 - self.best >= patience
 
-    def load_best(self) -> None:
-        """Puts the best weights in place of the last."""
-        self._replace(self.kept)
-
     @torch.no_grad()
-    def _replace(self, values: list[torch.Tensor]) -> None:
+    def put(self, values: list[torch.Tensor]) -> None:
+        """Puts other weights, such as the best, in place of the last."""
         for weight, value in zip(self.weights, values, strict=True):
             weight.copy_(value)
 
@@ -108,18 +106,16 @@ class Progress:
         state = files.read_torch(self.file)
         self.step, self.history, self.best, self.kept = (state[key] for key in ("step", "history", "best", "kept"))
         self.optimizer.load_state_dict(state["optimizer"])
-        self._replace(state["weights"])
+        self.put(state["weights"])
         self.kept = [kept.to(weight.device) for weight, kept in zip(self.weights, self.kept)]
         torch.set_rng_state(state["random"])
-        if torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(state["random_cuda"])
+        torch.cuda.set_rng_state_all(state["random_cuda"])  # of no GPU, an empty list
 
     def _state(self) -> dict:
         weights = [weight.detach() for weight in self.weights]
         state = {"step": self.step, "history": self.history, "best": self.best}
         state |= {"weights": weights, "kept": self.kept, "optimizer": self.optimizer.state_dict()}
-        random_cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-        return state | {"random": torch.get_rng_state(), "random_cuda": random_cuda}
+        return state | {"random": torch.get_rng_state(), "random_cuda": torch.cuda.get_rng_state_all()}
 
 
 ADAPTERS, CLASSIFIER = "adapter_model.safetensors", "classifier.safetensors"  # the first name is PEFT's
@@ -200,7 +196,7 @@ class LoraPrompt:
                 progress.look(loss, validate(), took)
                 bar.set_postfix({key: f"{progress.history[-1][key]:.3f}" for key in ("loss", "validation_auroc")})
                 losses, began = [], monotonic()
-        progress.load_best()
+        progress.put(progress.kept)
         self.history = progress.history
 
     def save(self, folder: Path) -> None:
@@ -296,7 +292,7 @@ class LoraPrompt:
     def _read(self, data: Dataset, chosen: list[int]) -> tuple[torch.Tensor, torch.Tensor, dict[str, list[int]]]:
         """Log-odds [branches], what `_forward` gives, and for each scored model its branches."""
         last = self._forward(data, chosen)
-        at, branch_of = data.packed.places(chosen, [data.packed.query_ends(t) for t in chosen], last.device)
+        at, branch_of = data.packed.ends(chosen, last.device)
         return self._logit(last[at]), last, branch_of
 
     def _forward(self, data: Dataset, chosen: list[int]) -> torch.Tensor:
@@ -304,12 +300,12 @@ class LoraPrompt:
         examples, packed = [data.packed.examples[t] for t in chosen], data.packed
         if self.is_alone:
             return last_hidden_state(self.reader, examples)
-        read = [packed.query_ends(t) for t in chosen]
+        read = [example.ends() for example in examples]
         if data.reference is not None:
             columns = [range(len(example))[predicting(packed, t)] for t, example in zip(chosen, examples)]
             read = [[*before, *ends] for before, ends in zip(columns, read)]
-        at, _ = packed.places(chosen, read, self.reader.device)
-        return final(self.reader, examples, self.first, data.cached and [data.cached[t] for t in chosen], at)
+        cached = data.cached and [data.cached[t] for t in chosen]
+        return final(self.reader, examples, self.first, cached, places(read, self.reader.device))
 
     def _penalty(self, train: Dataset, chosen: list[int], last: torch.Tensor) -> torch.Tensor:
         """Sum over examples of the mean divergence (nats) of trained from untrained predictions of answer tokens."""

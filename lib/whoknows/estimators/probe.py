@@ -17,6 +17,7 @@ from whoknows import WhoknowsError
 from whoknows.evaluation import auroc
 
 SMALL = 1e-7  # nats of mean loss: below the resolution of float32
+STEPS = 100  # of Newton's method for one strength, at most
 
 
 def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -25,7 +26,7 @@ def standardise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return x.mean(dim=0), torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
-def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], steps: int = 100) -> Iterator[torch.Tensor]:
+def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float]) -> Iterator[torch.Tensor]:
     """For each strength, the weights that minimise mean log loss + strength / 2 * |w|², the intercept not penalised.
 
     Newton's method (Hastie, Tibshirani & Friedman, 4.4.1), each strength from the optimum of the one before. Nearly
@@ -36,13 +37,12 @@ def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], step
         x: [n, width] standardised features.
         y: [n] float, 1 for right; both values occur.
         strengths: best from the strongest down, so that each optimum is near the next.
-        steps: at most, for each strength.
 
     Yields:
         [width + 1] weights, the intercept last.
     """
     if len(x) < x.shape[1]:
-        yield from _in_row_space(x, y, strengths, steps)
+        yield from _in_row_space(x, y, strengths)
         return
     x = torch.cat([x, torch.ones_like(x[:, :1])], dim=1)
     weights = torch.zeros_like(x[0])
@@ -51,24 +51,24 @@ def logistic_path(x: torch.Tensor, y: torch.Tensor, strengths: list[float], step
     for strength in strengths:
         penalty = torch.full_like(weights, strength)
         penalty[-1] = 0.0
-        weights, hessian = _minimise(x, y, penalty, weights, hessian, steps)
+        weights, hessian = _minimise(x, y, penalty, weights, hessian)
         yield weights
 
 
-def _in_row_space(x: torch.Tensor, y: torch.Tensor, strengths: list[float], steps: int) -> Iterator[torch.Tensor]:
+def _in_row_space(x: torch.Tensor, y: torch.Tensor, strengths: list[float]) -> Iterator[torch.Tensor]:
     """The same where examples are fewer than features: the optimum w lies in the span of the examples.
 
     With x = U S Vᵀ and w = V u, x w = (U S) u and |w| = |u|, so the same problem is solved for u [n] with features U S.
     """
     left, scale, right = torch.linalg.svd(x, full_matrices=False)
-    for weights in logistic_path(left * scale, y, strengths, steps):
+    for weights in logistic_path(left * scale, y, strengths):
         yield torch.cat([weights[:-1] @ right, weights[-1:]])
 
 
-def _minimise(x, y, penalty, weights, hessian, steps) -> tuple[torch.Tensor, torch.Tensor]:
+def _minimise(x, y, penalty, weights, hessian) -> tuple[torch.Tensor, torch.Tensor]:
     """Optimum for one penalty [width + 1], and the last Hessian that was computed on the way."""
     factor, decrement = _factor(hessian, penalty), float("inf")
-    for _ in range(steps):
+    for _ in range(STEPS):
         gradient = x.T @ (torch.sigmoid(x @ weights) - y) / len(y) + penalty * weights
         step = torch.cholesky_solve(gradient[:, None], factor)[:, 0]
         # Half of gᵀ H⁻¹ g (Newton's decrement): by how much a step would lower the loss if it were quadratic.
@@ -148,7 +148,7 @@ class Logistic:
                 }
                 search.append({"layer": layer, "strength": strength} | aurocs)
                 if aurocs["validation_auroc"] > best:
-                    best, self.layer, self.strength = aurocs["validation_auroc"], layer, strength
+                    best, self.chosen = aurocs["validation_auroc"], {"layer": layer, "strength": strength}
                     self.state = {"weights": weights, "mean": mean, "scale": scale}
         if best == -np.inf:
             raise WhoknowsError(
@@ -157,18 +157,14 @@ class Logistic:
             )
         return search
 
-    @property
-    def chosen(self) -> dict:
-        return {"layer": self.layer, "strength": self.strength}
-
     def score(self, hidden: torch.Tensor) -> torch.Tensor:
         """[n] log-odds from hidden states [n, layers + 1, width]."""
-        x = (hidden[:, self.layer].float() - self.state["mean"]) / self.state["scale"]
+        x = (hidden[:, self.chosen["layer"]].float() - self.state["mean"]) / self.state["scale"]
         return x @ self.state["weights"][:-1] + self.state["weights"][-1]
 
     def restore(self, chosen: dict, state: dict[str, torch.Tensor]) -> None:
         """Becomes the probe that another one's `chosen` and `state` were taken from."""
-        self.layer, self.strength, self.state = chosen["layer"], chosen["strength"], state
+        self.chosen, self.state = chosen, state
 
 
 class Mlp:

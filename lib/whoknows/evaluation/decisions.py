@@ -52,11 +52,8 @@ def tested(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
 
 def of_both(one: dict[int, pd.DataFrame], other: dict[int, pd.DataFrame]) -> dict[int, tuple[pd.DataFrame, ...]]:
     """By seed that both have, of two models' `tested` the answers to the questions that both answered."""
-    seeds = [seed for seed in one if seed in other]
-    if not seeds:
-        return {}
-    shared = _shared([one[seeds[0]], other[seeds[0]]])
-    return {seed: (one[seed].loc[shared], other[seed].loc[shared]) for seed in seeds}
+    both = {seed: (one[seed], other[seed]) for seed in one if seed in other}
+    return {seed: tuple(table.loc[_shared(tables)] for table in tables) for seed, tables in both.items()}
 
 
 def _shared(tables: Iterable[pd.DataFrame]) -> pd.Index:

@@ -139,10 +139,9 @@ def risk_coverage(logit: np.ndarray, correct: np.ndarray) -> np.ndarray:
     Among equal confidences the order is chance, and the value is its mean. Shape [n].
     """
     logit, correct = checked(logit, correct)
-    order = np.argsort(-logit, kind="stable")
-    _, place, counts = np.unique(-logit[order], return_inverse=True, return_counts=True)
-    wrong = np.bincount(place, weights=~correct[order]) / counts
-    return np.cumsum(wrong[place]) / np.arange(1, correct.size + 1)
+    _, place, counts = np.unique(-logit, return_inverse=True, return_counts=True)
+    wrong = np.bincount(place, weights=~correct) / counts
+    return np.cumsum(np.repeat(wrong, counts)) / np.arange(1, correct.size + 1)
 
 
 @_of_answers

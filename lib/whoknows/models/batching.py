@@ -1,6 +1,7 @@
 """Batches: of how many tokens, measured from the memory that is free, and on the way to a GPU and back."""
 
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -25,10 +26,8 @@ def batches(lengths: list[int], batch_tokens: int) -> list[list[int]]:
 
 def of_one_length(lengths: list[int]) -> list[list[int]]:
     """Indices of texts, grouped by length: texts of one length need no padding."""
-    groups: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        groups.setdefault(length, []).append(index)
-    return [groups[length] for length in sorted(groups)]
+    in_order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    return [list(same) for _, same in groupby(in_order, lengths.__getitem__)]
 
 
 class DoesNotFit(WhoknowsError):

@@ -5,7 +5,6 @@ keeps no more than what is needed. `alone` runs every branch as a separate text,
 masks or anything that texts share: right for every causal model, and slower.
 """
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from itertools import accumulate
@@ -16,15 +15,19 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from whoknows.models.batching import of_one_length, send
-from whoknows.models.packing import PackedExample, collate, columns, only_at, upper
+from whoknows.models.packing import PackedExample, Places, collate, columns, only_at, upper
 from whoknows.models.reader import Reader
 
-Places = tuple[torch.Tensor, torch.Tensor]
 Decoded = tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]
 
 
 def together(
-    reader: Reader, examples: list[PackedExample], at: Places, sizes: list[int], ends: Places, first_block: int | None
+    reader: Reader,
+    examples: list[PackedExample],
+    at: Places,
+    sizes: list[int],
+    ends: Places,
+    first_block: int | None = None,
 ) -> Decoded:
     """One forward pass over some examples.
 
@@ -43,33 +46,22 @@ def together(
     kept: list[torch.Tensor] = []
     means = _Means(inputs["input_ids"].shape[1], at, sizes)
 
-    def before_block(index: int):
-        def hook(module: nn.Module, args: tuple, kwargs: dict) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            states.append(means(hidden))
-            if index == first_block:
-                kept.append(hidden)
-
-        return hook
+    def before(index: int, block: nn.Module, args: tuple, kwargs: dict) -> None:
+        hidden = args[0] if args else kwargs["hidden_states"]
+        states.append(means(hidden))
+        if index == first_block:
+            kept.append(hidden)
 
     with ExitStack() as hooks:
         for index, block in enumerate(reader.layers):
-            handle = block.register_forward_pre_hook(before_block(index), with_kwargs=True)
-            hooks.callback(handle.remove)
+            hooks.enter_context(block.register_forward_pre_hook(partial(before, index), with_kwargs=True))
         hooks.enter_context(only_at(reader.layers[-1], torch.cat([at[0], ends[0]]), torch.cat([at[1], ends[1]])))
         last = reader.base(**inputs, use_cache=False).last_hidden_state
     return torch.stack([*states, means(last)], dim=1), last[ends], kept[0] if kept else None
 
 
-def alone(
-    reader: Reader,
-    examples: list[PackedExample],
-    at: Places,
-    sizes: list[int],
-    ends: Places,
-    first_block: int | None = None,
-) -> Decoded:
-    """The same from `hidden_states`; nothing is kept for `first_block`."""
+def alone(reader: Reader, examples: list[PackedExample], at: Places, sizes: list[int], ends: Places) -> Decoded:
+    """The same from `hidden_states`, without the input of any block."""
     states = hidden_states(reader, examples)
     means = _Means(states.shape[2], at, sizes)
     return torch.stack([means(hidden) for hidden in states], dim=1), states[-1][ends], None
@@ -99,8 +91,8 @@ def final(
             head, *others = cached
             head = F.pad(head, (0, 0, 0, inputs["input_ids"].shape[1] - len(head)))  # others are padded to its width
             stream = send(pad_sequence([head, *others], batch_first=True), reader.device)
-            handle = reader.layers[first].register_forward_pre_hook(partial(_enter, stream), with_kwargs=True)
-            hooks.callback(handle.remove)
+            enter = partial(_enter, stream)
+            hooks.enter_context(reader.layers[first].register_forward_pre_hook(enter, with_kwargs=True))
         if read:
             hooks.enter_context(only_at(reader.layers[-1], *read))
         return base(**inputs, use_cache=False).last_hidden_state
@@ -122,30 +114,26 @@ class _Means:
         return F.embedding_bag(self.flat, hidden.flatten(0, 1), self.starts, mode="mean")
 
 
-def hidden_states(reader: Reader, examples: list[PackedExample]) -> torch.Tensor:
-    """[layers, rows, columns, width] of every layer (index of transformers), where `collate` puts the tokens."""
-    return _text_by_text(reader, examples, lambda out: torch.stack(out.hidden_states, dim=1))
-
-
 def last_hidden_state(reader: Reader, examples: list[PackedExample]) -> torch.Tensor:
     """The final one of `hidden_states` alone."""
-    return _text_by_text(reader, examples, lambda out: out.last_hidden_state[:, None], every=False)[0]
+    return hidden_states(reader, examples, every=False)[0]
 
 
-def _text_by_text(
-    reader: Reader, examples: list[PackedExample], kept: Callable[..., torch.Tensor], every: bool = True
-) -> torch.Tensor:
-    """[layers, rows, columns, width] of what is kept of each text, from passes over texts of one length: no padding.
+def hidden_states(reader: Reader, examples: list[PackedExample], every: bool = True) -> torch.Tensor:
+    """[layers, rows, columns, width] of every layer (index of transformers), or of the final one alone.
 
-    Args:
-        kept: from the decoder's output for some texts to [texts, layers, tokens, width].
-        every: whether the decoder gives the hidden states of all layers.
+    Tokens are where `collate` puts them. Each pass is over texts of one length, without padding.
     """
+
+    def read(ids: torch.Tensor) -> torch.Tensor:
+        out = reader.base(input_ids=ids, use_cache=False, output_hidden_states=every)
+        return torch.stack(out.hidden_states if every else (out.last_hidden_state,), dim=1)
+
     texts = [text for example in examples for text in example.texts()]
     states: list[torch.Tensor] = [torch.empty(0)] * len(texts)
     for same in of_one_length([len(text) for text in texts]):
         ids = torch.tensor([texts[i] for i in same], device=reader.device)
-        for i, row in zip(same, kept(reader.base(input_ids=ids, use_cache=False, output_hidden_states=every))):
+        for i, row in zip(same, read(ids)):
             states[i] = row
     wide, remaining, rows = columns(max(map(len, examples))), iter(states), []
     for example in examples:

@@ -28,7 +28,6 @@ class Features:
     states: dict[str, torch.Tensor]
     zero_shot: dict[str, torch.Tensor]  # for each scored model [questions] float32 log-odds of yes
     cached: torch.Tensor | None  # [tokens of all queried examples, width], residual stream before block `first_block`
-    first_block: int | None
 
 
 @torch.inference_mode()
@@ -55,8 +54,10 @@ def extract(
         WhoknowsError: a hidden state is not a finite number, or a text does not fit into memory.
     """
     positions = sorted(positions, key=QUESTION.__eq__)  # that one last, since not every branch has it
-    is_fast, lengths = proof.packing(reader, packed.longest), [len(example) for example in packed.examples]
-    decode, first_block = (decoding.together, first_block) if is_fast else (decoding.alone, None)
+    lengths = [len(example) for example in packed.examples]
+    decode: Callable = partial(decoding.together, first_block=first_block)
+    if not proof.packing(reader, packed.longest):
+        decode, first_block = decoding.alone, None
     # Where each example begins in the cached activations.
     starts = [0, *accumulate(length if packed.is_queried(t) else 0 for t, length in enumerate(lengths))]
     count, width, on = len(packed.examples), reader.config.hidden_size, reader.device
@@ -65,7 +66,6 @@ def extract(
         states={name: empty() for name in stems(packed.branch_of, positions)},
         zero_shot={model: torch.full((count,), torch.nan, device=on) for model in packed.branch_of},
         cached=None if first_block is None else torch.empty(starts[-1], width, dtype=reader.head.dtype, device=on),
-        first_block=first_block,
     )
     work = partial(_read, reader, decode, packed, positions, features, starts)
     for batch, (bad, branch_of) in budget.run(work, lengths):
@@ -75,7 +75,6 @@ def extract(
         states={name: fetch(states) for name, states in features.states.items()},
         zero_shot={model: logits.cpu() for model, logits in features.zero_shot.items()},
         cached=None if features.cached is None else fetch(features.cached),
-        first_block=first_block,
     )
 
 
@@ -97,9 +96,9 @@ def _read(
     spans = [(row, span) for position in positions for row, t in enumerate(batch) for span in packed.spans(t, position)]
     rows, columns = send(torch.tensor([(row, column) for row, span in spans for column in span]), reader.device).T
     sizes = [len(span) for _, span in spans]
-    ends, branch_of = packed.places(batch, [packed.query_ends(t) for t in batch], reader.device)
+    ends, branch_of = packed.ends(batch, reader.device)
     examples = [packed.examples[t] for t in batch]
-    states, last, cached = decode(reader, examples, (rows, columns), sizes, ends, features.first_block)
+    states, last, cached = decode(reader, examples, (rows, columns), sizes, ends)
     states, logits, count = states.to(torch.bfloat16), p_true_logit(reader, last), len(ends[0])
     of_answers = [position for position in positions if position != QUESTION]
     answers, questions = states.split([count * len(of_answers), len(states) - count * len(of_answers)])

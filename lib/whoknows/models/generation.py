@@ -152,8 +152,7 @@ class Prefix:
         # Padding looks at itself, so that no softmax is over nothing.
         mask = (real[:, None] & real.new_ones(wide, wide).tril()) | torch.eye(wide, dtype=torch.bool, device=device)
         cache = DynamicCache()
-        tokens: list[list[int]] = [[] for _ in ids]
-        measures: list[list[list[float]]] = [[] for _ in ids]
+        written: list[Tokens] = [([], []) for _ in ids]
         rows = list(range(len(ids)))  # which question each row of the batch belongs to
         for step in range(max_new_tokens):
             last = torch.full((len(rows),), inputs.shape[1] - 1, device=device)
@@ -167,8 +166,8 @@ class Prefix:
                 ).last_hidden_state[:, -1]
             token, measured = self._chosen(hidden, None if draws is None else draws[rows, step])
             for row, t, m in zip(rows, token.tolist(), measured.tolist()):
-                tokens[row].append(t)
-                measures[row].append(m)
+                written[row][0].append(t)
+                written[row][1].append(m)
             going = [i for i, t in enumerate(token.tolist()) if not self._is_end(t)]
             if not going:
                 break
@@ -181,7 +180,7 @@ class Prefix:
             mask = real[:, None]
             positions = positions[keep, -1:] + 1
             self.places = torch.cat([self.places[keep], positions], dim=1)
-        return list(zip(tokens, measures))
+        return written
 
     def _write_alone(self, ids: list[list[int]], max_new_tokens: int, draws: torch.Tensor | None) -> list[Tokens]:
         """The same by `generate` of transformers, some prompts of one length at a time, which need no padding."""

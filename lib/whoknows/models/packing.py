@@ -45,8 +45,18 @@ class PackedExample:
         return [*itertools.accumulate(map(len, [self.question, *self.branches]))][:-1]
 
     def ends(self) -> list[int]:
-        """Where the last token of each branch stands in the row."""
+        """Where the last token of each branch stands in the row: that of the query, if it follows the answers."""
         return [at + len(branch) - 1 for at, branch in zip(self.offsets(), self.branches)]
+
+
+Places = tuple[torch.Tensor, torch.Tensor]  # rows and columns of some tokens of a batch
+
+
+def places(columns: list[list[int]], on: torch.device) -> Places:
+    """The tokens at some columns of each row."""
+    at = [(row, column) for row, some in enumerate(columns) for column in some]
+    row_of, column_of = send(torch.tensor(at), on).T
+    return row_of, column_of
 
 
 def columns(longest: int) -> int:
@@ -149,8 +159,8 @@ def only_at(block: nn.Module, rows: torch.Tensor, columns: torch.Tensor):
 
     with ExitStack() as hooks:
         for part in parts:
-            hooks.callback(part.register_forward_pre_hook(pick).remove)
-            hooks.callback(part.register_forward_hook(put).remove)
+            hooks.enter_context(part.register_forward_pre_hook(pick))
+            hooks.enter_context(part.register_forward_hook(put))
         yield
 
 
@@ -167,36 +177,22 @@ class PackedBatch:
         """Tokens of the longest text: a question and one branch."""
         return max(example.longest for example in self.examples)
 
-    def query_ends(self, index: int) -> list[int]:
-        """Where in its row each branch of an example ends: the last token of the query, if it has one."""
-        return self.examples[index].ends()
-
-    def places(
-        self, batch: list[int], ends: list[list[int]], on: torch.device
-    ) -> tuple[tuple[torch.Tensor, torch.Tensor], dict[str, list[int]]]:
-        """Where in a batch some tokens stand and, if they are one for each branch, which belong to which model.
-
-        Args:
-            batch: examples.
-            ends: for each of them, columns, such as one for each of its branches.
-
-        Returns:
-            ((rows, columns) of all; for each scored model and example, its branch among them).
-        """
-        rows, columns = send(torch.tensor([(row, column) for row, some in enumerate(ends) for column in some]), on).T
+    def ends(self, batch: list[int], on: torch.device) -> tuple[Places, dict[str, list[int]]]:
+        """Where the branches of some examples end, and for each scored model and example its branch among them all."""
+        ends = [self.examples[t].ends() for t in batch]
         first = [0, *itertools.accumulate(map(len, ends))]
         branch_of = {
             model: [at + of[t] if of[t] >= 0 else -1 for at, t in zip(first, batch)]
             for model, of in self.branch_of.items()
         }
-        return (rows, columns), branch_of
+        return places(ends, on), branch_of
 
     def spans(self, index: int, position: str) -> list[range]:
         """Where in an example's row the tokens of a position stand: of each branch, or once at the question's end.
 
         At the query's end that is where a branch ends, also if no query follows its answer.
         """
-        example, last, end = self.examples[index], self.answer_ends[index], self.query_ends(index)
+        example, last, end = self.examples[index], self.answer_ends[index], self.examples[index].ends()
         before, first = [len(example.question) - 1], example.offsets()
         bounds = {
             QUESTION: (before, before),
@@ -208,7 +204,7 @@ class PackedBatch:
         return [range(start, stop + 1) for start, stop in zip(*bounds[position])]
 
     def is_queried(self, index: int) -> bool:
-        return self.query_ends(index) != self.answer_ends[index]
+        return self.examples[index].ends() != self.answer_ends[index]
 
     def answered(self, model: str) -> torch.Tensor:
         """For each example, whether a scored model has an answer."""

@@ -24,9 +24,9 @@ import torch
 
 from whoknows import WhoknowsError
 from whoknows.data import cache, files, sources
-from whoknows.models.decoding import Places, alone, final, hidden_states, last_hidden_state, together
+from whoknows.models.decoding import alone, final, hidden_states, last_hidden_state, together
 from whoknows.models.generation import Prefix, prefix_ids
-from whoknows.models.packing import PackedExample
+from whoknows.models.packing import PackedExample, Places, places
 from whoknows.models.reader import Reader
 
 # Largest difference that rounding explains, as a share of what is compared: the two ways add in different orders in
@@ -54,37 +54,39 @@ def packing(reader: Reader, longest: int) -> bool:
     Raises:
         WhoknowsError: the model cannot be read the plain way either.
     """
-    return _holds(reader, "several answers in one row", partial(_read, reader, seams := _seams(reader, longest)), seams)
+    return _holds(reader, "several answers in one row", longest, partial(_read, reader))
 
 
 def cached(reader: Reader, first: int, longest: int) -> bool:
     """Whether the blocks from `first` on may go on from the cached activations; see `decoding.final`."""
-    what, seams = "blocks below the adapters once for all", _seams(reader, longest)
-    return packing(reader, longest) and _holds(reader, what, partial(_go_on, reader, first, seams), first, seams)
+    what = "blocks below the adapters once for all"
+    return packing(reader, longest) and _holds(reader, what, longest, partial(_go_on, reader, first), first)
 
 
 def prefix(reader: Reader, longest: int) -> bool:
     """Whether all questions may share one copy of their examples; see `generation.Prefix`."""
-    seams = _seams(reader, longest)
-    return _holds(reader, "few-shot examples once for all", partial(_write, reader, seams), seams)
+    return _holds(reader, "few-shot examples once for all", longest, partial(_write, reader))
 
 
 def adapters(estimator, longest: int) -> bool:
     """Whether a `LoraPrompt` may train on and score several texts at once; its adapters are as before afterwards."""
-    reader, seams = estimator.reader, _seams(estimator.reader, longest)
     shape = {key: estimator.settings[key] for key in ("first_layer", "targets", "r", "alpha")}
     shape["query"] = estimator.classifier is None
-    return _holds(reader, "training on several texts at once", partial(_train, estimator, seams), shape, seams)
+    return _holds(estimator.reader, "training on several texts at once", longest, partial(_train, estimator), shape)
 
 
-def _holds(reader: Reader, what: str, compare: Callable[[], None], *depends) -> bool:
-    """Whether a comparison, of this model and what else it `depends` on, finds no difference; warns if it does."""
-    attention = reader.config._attn_implementation
-    path = _remembered(
-        [what, reader.identity, reader.model.config.to_json_string(), reader.device.type, attention, *depends]
-    )
+def _holds(reader: Reader, what: str, longest: int, compare: Callable[[list[int]], None], *depends) -> bool:
+    """Whether a comparison finds no difference; warns if it does.
+
+    Args:
+        compare: takes the lengths below `longest`, in tokens, at which the model may change how it reads.
+        depends: what the outcome depends on, besides the model and these lengths.
+    """
+    seams = sorted({value for value in _lengths(reader.config.to_dict()) if 0 < value < longest})
+    model = [reader.identity, reader.model.config.to_json_string(), reader.config._attn_implementation]
+    path = _remembered([what, *model, reader.device.type, seams, *depends])
     if not path.exists():
-        reason = _difference(reader, compare)
+        reason = _difference(reader, partial(compare, seams))
         path.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(path, json.dumps({"differs": reason}))
     reason = json.loads(path.read_text(encoding="utf-8"))["differs"]
@@ -141,11 +143,6 @@ def _in_float32(reader: Reader) -> Iterator[None]:
             tensor.data = data
 
 
-def _seams(reader: Reader, longest: int) -> list[int]:
-    """Lengths below `longest`, in tokens, at which the model may change how it reads."""
-    return sorted({value for value in _lengths(reader.config.to_dict()) if 0 < value < longest})
-
-
 def _lengths(config: dict) -> list[int]:
     here = [value for key, value in config.items() if SEAM.search(str(key)) and type(value) is int]
     return here + list(chain(*(_lengths(value) for value in config.values() if isinstance(value, dict))))
@@ -162,16 +159,13 @@ def _sample(reader: Reader, seams: list[int]) -> list[PackedExample]:
 
 
 def _ends(reader: Reader, sample: list[PackedExample]) -> Places:
-    places = [(row, end) for row, example in enumerate(sample) for end in example.ends()]
-    rows, columns = torch.tensor(places, device=reader.device).T
-    return rows, columns
+    return places([example.ends() for example in sample], reader.device)
 
 
 @torch.inference_mode()
 def _read(reader: Reader, seams: list[int]) -> None:
     sample = _sample(reader, seams)
-    places = [(row, column) for row, example in enumerate(sample) for column in range(len(example))]
-    rows, columns = torch.tensor(places, device=reader.device).T
+    rows, columns = places([[*range(len(example))] for example in sample], reader.device)
     ends = _ends(reader, sample)
     texts = [torch.tensor([text], device=reader.device) for example in sample for text in example.texts()]
     plain, last, _ = _plainly(reader, partial(alone, reader, sample, (rows, columns), [1] * len(rows), ends))
@@ -192,12 +186,13 @@ def _read(reader: Reader, seams: list[int]) -> None:
             f"models: {reader.model.config._name_or_path} cannot be read by its parts: {error}; "
             "use another model as reader"
         ) from None
-    every, _, _ = together(reader, sample, (rows, columns), [1] * len(rows), ends, None)
+    every, _, _ = together(reader, sample, (rows, columns), [1] * len(rows), ends)
     _same("hidden states", every, plain)
     # The first and the last token of each question and branch alone, as where few places are wanted.
     edges = [{at + side for at in (*e.offsets(), len(e)) for side in (-1, 0)} for e in sample]
-    chosen = torch.tensor([i for i, (row, column) in enumerate(places) if column in edges[row]], device=reader.device)
-    few, final_few, _ = together(reader, sample, (rows[chosen], columns[chosen]), [1] * len(chosen), ends, None)
+    is_chosen = [column in edges[row] for row, column in zip(rows.tolist(), columns.tolist())]
+    chosen = torch.tensor(is_chosen, device=reader.device).nonzero()[:, 0]
+    few, final_few, _ = together(reader, sample, (rows[chosen], columns[chosen]), [1] * len(chosen), ends)
     _same("hidden states", few, plain[chosen])
     _same("final hidden states", final_few, last)
 

@@ -23,18 +23,18 @@ SHOWN = 10  # reasons on the page, at most
 MEASURED = ["sum_logprob", "mean_logprob", "min_logprob"]
 
 
-def answer(
-    api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, log: Path
+def run(
+    api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, out: str
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Answers to all questions but the few-shot examples, graded.
+    """The stage: answers to all questions but the few-shot examples, graded, and their file.
 
     No line end is named to stop at: it would end the thoughts of a model that thinks, and an answer that begins with
-    one.
+    one. What the endpoint said stays beside the file, in one that ends with .jsonl: each answer may have cost money,
+    and none is asked for again unless its question, the examples, the endpoint or max_new_tokens are others.
 
     Args:
         api: url of the endpoint, and the model's name there.
         questions: as `questions.build` returns them, few-shot examples included.
-        log: see `Endpoint.ask`; beside it lies that of the judge's verdicts, see `judge.graded`.
 
     Returns:
         (the questions (without the examples and those without an answer or a verdict, order kept) with the first line
@@ -53,6 +53,7 @@ def answer(
         body = options | {"messages": conversation(*examples.get(row.task, ([], [])), row.question)}
         name = hashlib.sha256(f"{api['url']}\n{json.dumps(body)}".encode()).hexdigest()
         requests.append(Request(name, row.question_id, body))
+    log = Path(out).with_suffix(".jsonl")
     said = Endpoint(api["url"], "grid, models[].api.url", KEY).ask(requests, log, lambda reply: reply, "answering")
     failed = [reply for reply in said if isinstance(reply, Missed)]
     if len(failed) == len(said):
@@ -64,21 +65,9 @@ def answer(
         warnings.warn(f"answer: {sentence}: {failed[0]}", stacklevel=2)
     written = pd.DataFrame([_written(Said(*reply)) for reply in said if not isinstance(reply, Missed)])
     written = written.astype(dict.fromkeys(MEASURED, np.float32) | {"tokens": "Int64"})
-    answers = asked[is_there].reset_index(drop=True).assign(**written)
-    return judge.graded(answers, judge.log_of(log)), missed.reset_index(drop=True)
-
-
-def run(
-    api: dict[str, str], questions: pd.DataFrame, max_new_tokens: int, out: str
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The stage: `answer`, and the file of the answers.
-
-    What the endpoint said stays beside it, in a file that ends with .jsonl: each answer may have cost money, and none
-    is asked for again unless its question, the examples, the endpoint or max_new_tokens are others.
-    """
-    answers, missed = answer(api, questions, max_new_tokens, Path(out).with_suffix(".jsonl"))
+    answers = judge.graded(asked[is_there].reset_index(drop=True).assign(**written), judge.log_of(out))
     files.write_parquet(out, answers)
-    return answers, missed
+    return answers, missed.reset_index(drop=True)
 
 
 def counts(answers: pd.DataFrame, missed: pd.DataFrame, questions: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,6 @@ repeats what an endpoint says before the key is taken out of it.
 import http.client
 import json
 import os
-import queue
 import random
 import re
 import threading
@@ -18,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -130,57 +130,45 @@ class Endpoint:
         The first request goes alone, so that a wrong key or a refused option is found out once. After a failure nothing
         new is asked, and what others have asked is waited for. Threads that only wait do not outlive Ctrl-C.
         """
-        waiting = iter(todo)
-        done: queue.SimpleQueue = queue.SimpleQueue()
 
-        def work() -> None:
+        def work(request: Request) -> tuple[Request, Any, BaseException | None]:
+            self.going.wait()
             try:
-                for request in waiting:
-                    self.going.wait()
-                    try:
-                        taken, missed = take(self._reply(request)), None
-                    except Missed as error:
-                        taken, missed = None if isinstance(error, Unclear) else error, error
-                    if not isinstance(taken, Missed):
-                        with self.writing, open(log, "a", encoding="utf-8") as out:
-                            out.write(json.dumps([request.name, taken]) + "\n")
-                    done.put((request, taken, missed))
-            except BaseException as error:
-                done.put(error)
-            done.put(None)
+                try:
+                    taken, error = take(self._reply(request)), None
+                except Unclear as unclear:
+                    taken, error = None, unclear
+                with self.writing, open(log, "a", encoding="utf-8") as out:
+                    out.write(json.dumps([request.name, taken]) + "\n")
+                return request, taken, error
+            except BaseException as failed:
+                return request, failed, failed
 
-        def start(count: int) -> int:
-            for _ in range(count):
-                threading.Thread(target=work, daemon=True).start()
-            return count
+        def outcomes() -> Iterator[tuple[Request, Any, BaseException | None]]:
+            yield from map(work, todo[:1])
+            yield from pool.imap_unordered(work, todo[1:])
 
-        failure, running, alone, in_a_row = None, start(1), True, 0
-        try:
-            while running:
-                outcome = done.get()
-                if outcome is None:
-                    running -= 1
-                elif isinstance(outcome, BaseException):
-                    failure = failure or outcome
-                    self.stop.set()
-                else:
-                    request, taken, missed = outcome
-                    good, in_a_row = (good, in_a_row + 1) if missed else (request, 0)
-                    if in_a_row == WORKERS and not failure:
-                        failure, in_a_row = self._down(good, take, missed), 0
+        failure: BaseException | None = None
+        in_a_row = 0
+        with ThreadPool(WORKERS) as pool:
+            try:
+                for request, taken, error in outcomes():
+                    if error and not isinstance(error, Missed):
+                        failure = failure or error
+                    else:
+                        good, in_a_row = (good, in_a_row + 1) if error else (request, 0)
+                        if in_a_row == WORKERS and not failure:
+                            failure, in_a_row = self._down(good, take) if good else error, 0
+                        yield request.name, taken
                     if failure:
                         self.stop.set()
-                    running, alone = running + start((WORKERS - 1) * alone), False
-                    yield request.name, taken
-        finally:
-            self.stop.set()
+            finally:
+                self.stop.set()
         if failure:
             raise failure
 
-    def _down(self, good: Request | None, take: Callable[[Said], Any], missed: Missed) -> WhoknowsError | None:
+    def _down(self, good: Request, take: Callable[[Said], Any]) -> WhoknowsError | None:
         """Why no request is answered any more; None if one is that was answered before, so that it is up to others."""
-        if not good:
-            return missed
         self.going.clear()
         try:
             take(self._reply(good))
