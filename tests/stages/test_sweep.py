@@ -245,7 +245,7 @@ def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     rarer = table.groupby("scored")["n_rarer"].first()
     assert rarer["a"] == few["correct"][(few["split"] == "test") & (TASK != "nq_open")].sum() < 25 <= rarer["b"]
     files.write_parquet(tmp_path / "sweeps/r.parquet", table.assign(reader="a"))
-    read = layers.read(str(tmp_path / "sweeps"), ["r", "a", "b"])
+    read = layers.read(str(tmp_path / "sweeps"), ["r", "a", "b"], ["r", "a", "b"])
     assert read.groupby("scored")["auroc"].count().to_dict() == {"a": 0, "b": len(read) // 2}
     assert "nan" not in layers.layers_html(read).lower()
     drawn = json.loads(layers.layers_chart(read.assign(reader=read["trained_on"]), ["a", "b"]).to_json())["datasets"]
@@ -253,7 +253,7 @@ def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
 
 
 def test_without_a_sweep_there_is_no_picture_and_the_table_is_one_sentence(tmp_path):
-    table = layers.read(str(tmp_path), ["a", "b"])
+    table = layers.read(str(tmp_path), ["a", "b"], ["a", "b"])
     assert table.empty and layers.layers_chart(table, ["a", "b"]) is None
     assert layers.layers_html(table) == "<p>There is no sweep to show.</p>"
 
@@ -264,7 +264,7 @@ def read(placed, tmp_path):
     frames, folder = placed
     table = sweep.run("a", frames, 0, str(folder), [0.1, 1.0, 10.0], [30], [*POSITIONS])
     files.write_parquet(tmp_path / "sweeps/a.parquet", table)
-    return layers.read(str(tmp_path / "sweeps"), ["a", "b"])
+    return layers.read(str(tmp_path / "sweeps"), ["a", "b"], ["a", "b"])
 
 
 def test_the_heatmap_of_positions_has_the_strength_that_is_best_on_validation_in_each_cell(read):
@@ -330,13 +330,13 @@ def test_the_sentences_say_why_the_query_is_missing_and_where_validation_is_high
 def test_a_sweep_of_an_older_run_shows_what_it_showed(read, tmp_path):
     old = read[read["position"] == LAST].drop(columns="position")
     files.write_parquet(tmp_path / "old/a.parquet", old)
-    table = layers.read(str(tmp_path / "old"), ["a", "b"])
+    table = layers.read(str(tmp_path / "old"), ["a", "b"], ["a", "b"])
     places = layers.places(table)
     assert layers.places_sentences(places) == layers.places_html(places) == "" and layers.places_chart(places) is None
     assert layers.layers_html(table) == layers.layers_html(read)
     one, other = (layers.layers_chart(some, ["a", "b"]).to_dict() for some in (table, read))
     assert one["datasets"] == other["datasets"]
-    assert layers.places(layers.read(str(tmp_path / "none"), ["a"])).empty
+    assert layers.places(layers.read(str(tmp_path / "none"), ["a"], ["a"])).empty
 
 
 def test_every_position_has_a_title_in_reading_order():

@@ -172,7 +172,7 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     y = alt.Y("model:N", sort=models, title="Model")
     base = tipped(alt.Chart(), "reader", "trained_on", "scored", "auroc", "n_right", "reason").encode(x=x, y=y)
     colour = alt.Color("auroc:Q", scale=scale, legend=None)
-    texts = ("value", 15, -5), ("note", 10, 12)
+    texts = {"value": {"fontSize": 15, "dy": -5}, "note": {"fontSize": 10, "dy": 12}}
     layers = heatmap(base, colour, {"fill": "#8883"}, texts, ink, stroke="#8883")
     panels = alt.layer(*layers).resolve_scale(color="independent").properties(width=alt.Step(110), height=alt.Step(64))
     panels = panels.facet(alt.Column("panel:N", title=None), data=drawn).resolve_scale(x="independent", y="independent")

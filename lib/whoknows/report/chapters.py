@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -14,8 +13,7 @@ from nbformat.v4 import new_markdown_cell
 from whoknows.data import files
 from whoknows.evaluation.scores import CELL
 from whoknows.report import readable
-from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import values_text
+from whoknows.report.pages.heatmaps import values_text
 from whoknows.run import page as pages
 from whoknows.run.grid import Grid
 from whoknows.run.parameters import lora_variants, searched
@@ -103,9 +101,17 @@ def mark_changed(page: Chapter, sentence: str) -> None:
     page.notebook.cells.insert(1, new_markdown_cell(text, id="changed"))
 
 
+def facts(chapters: list[Chapter], *keys: str) -> dict[str, list[str]]:
+    """The different values that the records of some notebooks have of facts, and of the version of each package."""
+    versions = [chapter.about.get("versions", {}) for chapter in chapters]
+    records = [chapter.about | each for chapter, each in zip(chapters, versions)]
+    names = [*keys, *dict.fromkeys(itertools.chain(*versions))]
+    return {name: [*filter(None, dict.fromkeys(record.get(name) for record in records))] for name in names}
+
+
 def precision(chapters: list[Chapter]) -> str:
     """The number format of the language models that a run loaded; several where its machines differ, "" if unknown."""
-    return "; ".join(filter(None, dict.fromkeys(chapter.about.get("precision") for chapter in chapters)))
+    return "; ".join(facts(chapters, "precision")["precision"])
 
 
 def mark_packed(page: Chapter, name: str, about: Path, here: str) -> None:
@@ -161,10 +167,9 @@ def _ran(cell: nbformat.NotebookNode, run: list[Chapter]) -> list[nbformat.Noteb
         return []
     run = [chapter for chapter in run if chapter.stage != "beside"]
     seconds = sum(chapter.seconds for chapter in run)
-    machines = dict.fromkeys(chapter.about.get("machine") for chapter in run)
-    facts = [*map(code, filter(None, machines)), f"{_seconds(seconds)} of notebooks" if seconds else ""]
-    facts += [f"computed in {code(text)}" if (text := precision(run)) else ""]
-    text = " · ".join(filter(None, facts))
+    known = [*map(code, facts(run, "machine")["machine"]), f"{_seconds(seconds)} of notebooks" if seconds else ""]
+    known += [f"computed in {code(text)}" if (text := precision(run)) else ""]
+    text = " · ".join(filter(None, known))
     linked = f"Machine and time: {text} ([the run](run/record.md))."
     return [new_markdown_cell(f":::{{container}} ran\n{linked}\n:::", id="ran")] if text else []
 
@@ -185,7 +190,7 @@ def estimators(cells: list[Chapter], scores: Path) -> str:
     if scores.is_file():
         table = files.read_parquet(scores)
         first = table[table["test_set"] == table["test_set"].iloc[0]].drop_duplicates(CELL)
-        values = dict(zip(first[CELL].itertuples(index=False, name=None), values_text(with_labels(first, 0))))
+        values = dict(zip(first[CELL].itertuples(index=False, name=None), values_text(first)))
         scored = list(first["scored"].unique())
         lines += [f"AUROC on {first['test_set'].iloc[0]} test questions, with its 95 % interval, by scored model.", ""]
     lines += [f"| Estimator |{''.join(f' {model} |' for model in scored)}", f"|---|{'---|' * len(scored)}"]
@@ -220,11 +225,8 @@ def record(chapters: list[Chapter], written: str, full: str, changes: str) -> st
     """
     lines = ["# The run", "", "## Every notebook", "", *_folded_stages(chapters)]
     lines += [changes, "## Where it ran, and on what", "", "| of | in this run |", "|---|---|"]
-    for key in ("machine", "commit", "precision"):
-        lines.append(f"| {key} | {_all_of(chapter.about.get(key) for chapter in chapters)} |")
-    versions = [chapter.about.get("versions", {}) for chapter in chapters]
-    for name in dict.fromkeys(itertools.chain(*versions)):
-        lines.append(f"| {name} | {_all_of(about.get(name) for about in versions)} |")
+    for name, values in facts(chapters, "machine", "commit", "precision").items():
+        lines.append(f"| {name} | {', '.join(f'`{value}`' for value in values) or 'not known'} |")
     lines += ["", *_warnings(chapters), "## The grid", "", "```yaml", written.rstrip(), "```", ""]
     lines += ["With all that it leaves out:", "", "```yaml", full.rstrip(), "```", ""]
     return "\n".join(lines)
@@ -309,7 +311,3 @@ def _unbroken(text: str) -> str:
 
 def _seconds(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
-
-
-def _all_of(values: Iterable[str | None]) -> str:
-    return ", ".join(f"`{value}`" for value in dict.fromkeys(values) if value) or "not known"

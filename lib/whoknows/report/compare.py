@@ -216,8 +216,7 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     drawn["value"] = [
         f"{style.signed(value)}{note}" if pd.notna(value) else "—" for value, note in zip(drawn["difference"], mark)
     ]
-    ends = zip(drawn["low"], drawn["high"])
-    drawn["between"] = [f"{style.signed(low)} to {style.signed(high)}" if pd.notna(low) else "" for low, high in ends]
+    drawn["between"] = [style.interval_text(*ends, sign="+") for ends in zip(drawn["low"], drawn["high"])]
     drawn["title"] = drawn["method"].map(METHOD_TITLES)
     most = float(np.nanmax([0.05, *drawn["difference"].abs()]))
     order = [*models, *(name for name in dict.fromkeys(drawn["model"]) if name not in models)]
@@ -229,7 +228,7 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     scale = alt.Scale(domain=[-most, 0, most], range=COLOURS, interpolate="rgb")
     legend = alt.Legend(format="+.2f", values=[-most, 0, most])
     colour = alt.Color("difference:Q", scale=scale, title="Difference", legend=legend)
-    texts = ("value", 15, -5), ("between", 10, 12)
+    texts = {"value": {"fontSize": 15, "dy": -5}, "between": {"fontSize": 10, "dy": 12}}
     layers = style.heatmap(base, colour, {"fill": "lightgray"}, texts, stroke=style.GREY)
     layers = alt.layer(*layers, data=drawn).properties(width=110 * len(models), height=alt.Step(56))
     titles = [title for title in METHOD_TITLES.values() if title in set(drawn["title"])]

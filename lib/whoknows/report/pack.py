@@ -7,7 +7,6 @@ the search for settings and the grid with all that its file leaves out, some meg
 
 import argparse
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 from whoknows import WhoknowsError
@@ -52,15 +51,9 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
 
 def about(run: list[chapters.Chapter]) -> dict:
     """Commit, machine, number format and versions of the stages that made what is packed; all where they differ."""
-    made = [chapter.about for chapter in run if chapter.stage in MADE_BY]
-    versions = [about.get("versions", {}) for about in made]
-    facts = {key: _listed(about.get(key) for about in made) for key in ("commit", "machine", "precision")}
-    packages = dict.fromkeys(name for each in versions for name in each)
-    return facts | {"versions": {name: _listed(each.get(name) for each in versions) for name in packages}}
-
-
-def _listed(values: Iterable[str | None]) -> str:
-    return "; ".join(dict.fromkeys(filter(None, values)))
+    made, keys = [chapter for chapter in run if chapter.stage in MADE_BY], ("commit", "machine", "precision")
+    facts = {name: "; ".join(values) for name, values in chapters.facts(made, *keys).items()}
+    return {key: facts.pop(key) for key in keys} | {"versions": facts}
 
 
 def main(arguments: list[str]) -> None:

@@ -283,11 +283,10 @@ def mistakes_html(table: pd.DataFrame) -> str:
     columns = {
         "p_correct": "P(correct)", "question": "Question", "answer": "Answer", "gold": "Accepted", "task": "Task",
     }  # fmt: skip
+    forms = {"p_correct": "{:.2f}".format, "gold": lambda gold: style.some(gold.split("; "), 4)}
     shown, parts = table.replace("\n", " ", regex=True), []  # choices stand on lines of their own
-    shown["p_correct"] = table["p_correct"].map("{:.2f}".format)
-    shown["gold"] = shown["gold"].map(lambda gold: style.some(gold.split("; "), 4))
     for (method, scored, kind), answers in shown.groupby(["method", "scored", "kind"], sort=False):
-        html = answers[list(columns)].rename(columns=columns).to_html(index=False, classes="texts")
+        html = style.columns_html(answers, columns, "texts", **forms)
         parts.append(style.folded(f"{METHOD_TITLES[method]} on the answers of {scored}: {kind}", html, not parts))
     return "".join(parts)
 

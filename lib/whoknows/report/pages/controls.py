@@ -18,8 +18,8 @@ from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGN
 from whoknows.evaluation.cells import COMPARED, enough, first_test_set, measure, native_rows, on_tasks, own_reader
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import claims, style
-from whoknows.report.pages.heatmaps import with_labels
-from whoknows.report.pages.style import INK, ON_VALIDATION, WITHOUT_ZERO, dashes, family, hue, hues, shapes, tipped
+from whoknows.report.pages.heatmaps import values_text
+from whoknows.report.pages.style import INK, ON_VALIDATION, WITHOUT_ZERO, dashes, family, hue, shapes, tipped
 
 SIZE, ONE_EACH = "probe_n", "probe_one_each"
 ONE_LABEL = f"{ALL_MODELS}, one answer to each question"
@@ -157,10 +157,11 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     drawn["kind"], drawn["label"] = drawn["method"].map(family), drawn["method"].map(METHOD_TITLES)
     drawn = style.in_lines(drawn.assign(panel=with_reader(drawn)), label=style.LABEL, panel=style.LABEL)
     order = drawn.groupby("label")["auroc"].mean().sort_values(ascending=False).index.tolist()
+    hues = style.scale({family(method): hue(method) for method in METHOD_TITLES if method in set(drawn["method"])})
     legend = alt.Legend(orient="top", columns=2, labelLimit=240, labelExpr=style.LEGEND)
     base = tipped(alt.Chart(), "label", "scored", "auroc", "low", "high", "brier", "ece", "n_right").encode(
         y=alt.Y("label:N", title=None, sort=order, axis=style.NAMES),
-        color=alt.Color("kind:N", title=None, scale=hues(list(drawn["method"])), legend=legend),
+        color=alt.Color("kind:N", title=None, scale=hues, legend=legend),
     )
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
     chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
@@ -216,9 +217,7 @@ def baselines_html(table: pd.DataFrame) -> str:
     """What `cells.baseline_table` returns as HTML: AUROC by method, reader and scored model; "" if it is empty."""
     if table.empty:
         return ""
-    drawn = with_labels(table, 0)
-    drawn["says"] = style.values_text(drawn)
-    drawn["method"] = drawn["method"].map(METHOD_TITLES)
+    drawn = table.assign(says=values_text(table), method=table["method"].map(METHOD_TITLES))
     parts = []
     for test_set, cells in drawn.groupby("test_set", sort=False):
         wide = cells.pivot(index=["method", "reader"], columns="scored", values="says").fillna("—").reset_index()

@@ -6,7 +6,6 @@ The chart, the tables and the sentences show what `of_grid` returns.
 from functools import partial
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
@@ -105,38 +104,25 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     colours = alt.Scale(domain=verdicts, range=[INK, INK, GREY, GREY, GREY, GREY])
     forms = ["triangle-right", "triangle-left", "circle", "diamond", "cross", "square"]
     shapes = alt.Scale(domain=verdicts, range=forms)
-    # The axis is as wide as the intervals that are shown: those of small test sets would squeeze all others.
-    domains = {test_set: _domains(lines, readings) for test_set, lines in drawn.groupby("test_set")}
     tips = ("kind", "reading", "what", "estimate", "low", "high", "p", "p_holm", "says")
     base = tipped(alt.Chart(), *tips, what="Of", estimate="Difference", p="p").encode(
         y=alt.Y("what:N", title=None, sort=list(drawn["what"].unique()), axis=style.NAMES),
         color=alt.Color("says:N", scale=colours, **verdict),
     )
-    scale = alt.Scale(domain=[alt.expr(f"domains[test_set][reading][{end}]") for end in (0, 1)], nice=True)
-    bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), "Difference of AUROC", scale)
+    bars = style.interval_bars(base.transform_filter("isValid(datum.low)"), "Difference of AUROC")
     points = base.transform_filter("isValid(datum.estimate)").mark_point(filled=True, size=70, opacity=1)
     points = points.encode(x="estimate:Q", shape=alt.Shape("says:N", scale=shapes, **verdict))
     chart = alt.layer(style.rule_at(0), bars, points, data=drawn)
     chart = chart.properties(width=340, height=style.row_step(drawn["what"]))
-    # What is not shown is left out before it is put into panels, or their axes would have rows for it.
+    # What is not shown is left out before it is put into panels, or their axes would have rows and room for it.
     chart = chart.facet(row=style.headed(drawn, "kind"), spacing=18).transform_filter(shown)
-    ends = alt.param(name="domains", value=domains)
-    chart = chart.resolve_scale(y="independent").add_params(style.reading_switch(readings), questions, ends)
+    chart = chart.resolve_scale(y="independent").add_params(style.reading_switch(readings), questions)
     significant = drawn["says"].isin([ABOVE, BELOW]).sum()
     described = (
         f"{len(drawn)} differences of AUROC between cells, with intervals; {significant} are significant; "
         "all values are in the table beneath."
     )
     return style.finished(chart, "differences", described)
-
-
-def _domains(lines: pd.DataFrame, readings: list[str]) -> dict[str, list[float]]:
-    """Zero and the ends of the intervals of one test set, by reading; those of neither are shown with both."""
-    shown = {reading: lines[lines["reading"].eq("") | lines["reading"].str.contains(reading)] for reading in readings}
-    return {
-        reading: [float(np.nanmin([0, *some["low"]])), float(np.nanmax([0, *some["high"]]))]
-        for reading, some in (shown or {"": lines}).items()
-    }
 
 
 def differences_html(table: pd.DataFrame) -> str:

@@ -14,7 +14,7 @@ from whoknows.data.grading import ENOUGH_SHARED, accepted, asked_in, holds, name
 from whoknows.evaluation.cells import COMPARED, enough, first_heatmap, grid_task, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
-from whoknows.report.pages.style import signed, span
+from whoknows.report.pages.style import columns_html, signed, span
 
 GRADINGS = {
     "contains": "the run's own grades",
@@ -114,18 +114,15 @@ def heatmaps_under(
 
 def gradings_html(table: pd.DataFrame, models: list[str]) -> str:
     """The numbers of `heatmaps_under`, as HTML tables that fold away, one for each grading."""
-    parts = [
-        heatmaps_html(group, models).replace("The same numbers as tables", grading, 1)
-        for grading, group in table.groupby("grading", sort=False)
-    ]
-    return "\n".join(parts)
+    parts = table.groupby("grading", sort=False)
+    return "\n".join(heatmaps_html(group, models, summary=grading) for grading, group in parts)
 
 
 def agreement_html(table: pd.DataFrame) -> str:
     """What `agreement` returns as an HTML table: right answers under each grading."""
-    titles = {"test_set": "Test questions", "scored": "Model", "answers": "Answers", "all agree": "All agree"}
-    shown = table.assign(**{"all agree": table["all agree"].map("{:.1%}".format)}).rename(columns=titles | GRADINGS)
-    return shown.to_html(index=False, classes="metrics")
+    titles = {"test_set": "Test questions", "scored": "Model", "answers": "Answers"} | GRADINGS
+    columns = {name: titles.get(name, "All agree") for name in table}
+    return columns_html(table, columns, "metrics", **{"all agree": "{:.1%}".format})
 
 
 def grading_sentences(table: pd.DataFrame) -> str:

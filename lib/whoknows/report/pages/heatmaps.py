@@ -112,15 +112,16 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         trained = measured & (table["trained_on"] != NOTHING)
         drawn["training"] = table["unsettled"].map(STATES).where(trained, None)
     if "of_tasks" in table:
-        fewer = (table["n_tasks"] < table["of_tasks"]).fillna(False)
-        tasks = [*zip(table["n_tasks"], table["of_tasks"], fewer)]
+        fewer = zip(table["n_tasks"], table["of_tasks"], (table["n_tasks"] < table["of_tasks"]).fillna(False))
+        drawn["tasks"] = [f"{n} of {of}" if less else "" for n, of, less in fewer]
     if "note" not in drawn:
         word = "" if size > 4 else " right"
         drawn["note"] = [f"{n:,}{word}" if there else "" for n, there in zip(table["n_right"], measured)]
         if "n_rarer" in drawn:
             drawn.loc[~measured & drawn["n_rarer"].fillna(0).gt(0), "note"] = "too few"
         if "of_tasks" in drawn and size <= 4:
-            drawn["note"] += [f", {n}/{of}" if less and there else "" for (n, of, less), there in zip(tasks, measured)]
+            tasks = ", " + drawn["tasks"].str.replace(" of ", "/")
+            drawn["note"] += tasks.where(measured & drawn["tasks"].ne(""), "")
     if "low" in drawn:
         suffixes = {metric: f"_{metric}" for metric in METRICS if f"low_{metric}" in table} | {"auroc": ""}
         for metric, suffix in suffixes.items():
@@ -130,8 +131,18 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
     if "n" in drawn:
         counts = zip(table["n_right"].fillna(0), table["n"].fillna(0))
         drawn["right"] = [f"{right:,} of {n:,} ({right / n:.1%})" if n else "" for right, n in counts]
-        drawn["tasks"] = [f"{n} of {of}" if less else "" for n, of, less in tasks]
     return drawn
+
+
+def values_text(table: pd.DataFrame) -> list[str]:
+    """Value, interval, note and spread over seeds of each cell, as far as it has them, or why there is no value."""
+    drawn, none, measured = with_labels(table, 0), pd.Series("", table.index), table["auroc"].notna()
+    between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
+    spread = ("by seed " + between).where(between != "", "")
+    why = drawn.get("reason", none).mask(measured, "")
+    details = zip(drawn.get("interval_auroc", none), drawn["note"].where(measured, ""), spread, why)
+    notes = [", ".join(filter(None, parts)) for parts in details]
+    return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
 
 
 def described(table: pd.DataFrame) -> str:
@@ -224,15 +235,10 @@ def _panel(
         description="heard:N",
         **{"href": "page:N"} if linked else {},
     )
-    cell = base.transform_filter("isValid(datum.shown)").mark_rect(cursor=pointer)
-    cell = cell.encode(color=alt.Color("shown:Q", scale=scale, legend=bar if side == sides[-1] else None))
-    hatch = base.transform_filter("!isValid(datum.shown)").mark_rect(**style.hatched())
-    texts = []
-    for name, font, dy in _lines(size, "interval_auroc" in drawn):
-        weight = "bold" if name == "says" else "normal"
-        text = base.mark_text(aria=False, fontSize=font, fontWeight=weight, dy=dy, cursor=pointer)
-        texts.append(text.encode(text=f"{name}:N", color=alt.Color("ink:N", scale=None)))
-    layers = alt.layer(cell, hatch, *texts).resolve_scale(color="independent")
+    colour = alt.Color("shown:Q", scale=scale, legend=bar if side == sides[-1] else None)
+    texts = {name: {"cursor": pointer} | look for name, look in _lines(size, "interval_auroc" in drawn).items()}
+    cells = style.heatmap(base, colour, style.hatched(), texts, alt.Color("ink:N", scale=None), cursor=pointer)
+    layers = alt.layer(*cells).resolve_scale(color="independent")
     title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHOD_TITLES)}[{side}]"), fontSize=14)
     there = drawn[(drawn["trained_on"] == NOTHING) == (side == "plain")]
     columns = there.groupby("reading")["trained_on"].nunique()  # a reading may have fewer than another
@@ -264,17 +270,18 @@ def _in_panel(drawn: pd.DataFrame, metrics: list[str], side: str, ends: list[str
     )
 
 
-def _lines(size: int, interval: bool) -> list[tuple[str, int, int]]:
-    """What is written in a cell: field, size of the font, and how far from the middle."""
-    value, note = ("says", 16 if size > 60 else 13), ("note", FONT)
-    if size > 72 and interval:
-        return [(*value, -18), ("between", FONT, 3), (*note, 20)]
-    return [(*value, -7), (*note, 11)]
+def _lines(size: int, interval: bool) -> dict[str, dict]:
+    """How what is written in a cell looks, by field: value, interval where there is room for it, and note."""
+    places = {"says": -18, "between": 3, "note": 20} if size > 72 and interval else {"says": -7, "note": 11}
+    looks = {name: {"fontSize": FONT, "fontWeight": "normal", "dy": dy} for name, dy in places.items()}
+    looks["says"] |= {"fontSize": 16 if size > 60 else 13, "fontWeight": "bold"}
+    return looks
 
 
 def heatmaps_html(
-    table: pd.DataFrame, models: list[str], links: bool = False, untrained: pd.DataFrame | None = None
-) -> str:
+    table: pd.DataFrame, models: list[str], links: bool = False, untrained: pd.DataFrame | None = None,
+    summary: str = "The same numbers as tables",
+) -> str:  # fmt: skip
     """AUROC of `heatmaps_chart` as HTML tables that fold away, one per test set, reading and method."""
     has_more = untrained is not None and not untrained.empty
     parts, both = [], pd.concat([table, untrained], ignore_index=True) if has_more else table
@@ -282,14 +289,13 @@ def heatmaps_html(
         for method, cells in panels.groupby("method", sort=False):
             caption = f"{METHOD_TITLES[method]}, {_words(table, reading)[0]}, {test_set}"
             parts.append(captioned(_grid(cells, [*models, NOTHING], links).to_html(escape=not links), caption))
-    return style.folded("The same numbers as tables", "\n".join(parts))
+    return style.folded(summary, "\n".join(parts))
 
 
 def _grid(cells: pd.DataFrame, columns: list[str], links: bool) -> pd.DataFrame:
     """What the cells of one heatmap say, by model and what was trained on."""
-    drawn = with_labels(cells, 0)
-    says = [_linked(*cell) if links else cell[0] for cell in zip(style.values_text(drawn), drawn.itertuples())]
-    drawn = drawn.assign(says=says, model=drawn["model"].str.replace("\n", ", "))
+    says = [_linked(*cell) if links else cell[0] for cell in zip(values_text(cells), cells.itertuples())]
+    drawn = cells.assign(says=says, model=cells["model"].str.replace("\n", ", "))
     grid = drawn.pivot(index="model", columns="trained_on", values="says").loc[drawn["model"].unique()]
     grid = grid[[column for column in columns if column in grid]]
     return grid.rename_axis(index="Model", columns="Trained On")

@@ -23,13 +23,12 @@ TIPS = ("layer", "strength", "size", "auroc", "validation_auroc")
 FEW = 2  # models whose cells all have a line; of more, each has one for its own answers
 
 
-def read(folder: str, models: list[str], readers: list[str] | None = None) -> pd.DataFrame:
+def read(folder: str, models: list[str], readers: list[str]) -> pd.DataFrame:
     """The sweeps of all readers of a run that are there; of many models only the first, to keep the page small.
 
     What rests on too few right or wrong answers has no auroc. Without a sweep, as of a packed run, the table is empty.
     The sweep of an older run is all at the answer's last token.
     """
-    readers = models if readers is None else readers
     some = [*dict.fromkeys([*readers, *models])][:MOST_FOR_ALL]
     every = (Path(folder) / f"{reader}.parquet" for reader in readers[:MOST_FOR_ALL])
     paths = [path for path in every if path.exists()]
@@ -57,10 +56,11 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
     where = f"depth === '{CHOSEN}' ? 'at the layer that validation chose' : 'at layer ' + {layers}"
     text = alt.expr(f"['AUROC on test answers,', {where}]")
     sizes, strengths = (sorted(table[name].unique().tolist()) for name in ("size", "strength"))
+    labels = {CHOSEN: "chosen on validation"} | {number: f"{number:,g}" for number in [*DEPTHS, *strengths, *sizes]}
     switches = [
-        _switch("depth", [CHOSEN, *DEPTHS], "Depth of the layer: "),
-        _switch("strength", [CHOSEN, *strengths], "Strength: "),
-        _switch("size", sizes[::-1], "Training answers: "),
+        style.switch("depth", [CHOSEN, *DEPTHS], labels, "Depth of the layer: "),
+        style.switch("strength", [CHOSEN, *strengths], labels, "Strength: "),
+        style.switch("size", sizes[::-1], labels, "Training answers: "),
         style.reading_switch(readings),
     ]
     at = {
@@ -94,11 +94,6 @@ def _packed(table: pd.DataFrame) -> pd.DataFrame:
     best = table.loc[table.groupby(probe, sort=False)["validation_auroc"].idxmax(), [*probe, "layer", "strength"]]
     lists = table.round(4).groupby(keys, sort=False)[NUMBERS].agg(list).reset_index()
     return lists.merge(best.rename(columns={"layer": "chosen_layer", "strength": "chosen_strength"}), on=probe)
-
-
-def _switch(name: str, options: list, title: str) -> alt.Parameter:
-    labels = ["chosen on validation" if option == CHOSEN else f"{option:,g}" for option in options]
-    return alt.param(name=name, value=options[0], bind=alt.binding_select(options=options, labels=labels, name=title))
 
 
 def _shown(at: dict[str, str], *names: str) -> alt.Chart:

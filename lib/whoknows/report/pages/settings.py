@@ -8,7 +8,7 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import METHOD_TITLES
-from whoknows.report.pages.style import ON_VALIDATION, WITHOUT_ZERO, dashes, finished, hue, hues, tipped
+from whoknows.report.pages.style import ON_VALIDATION, WITHOUT_ZERO, dashes, finished, hue, method_hues, scale, tipped
 
 KEYS = ["reader", "method", "learning_rate", "training_answers"]
 
@@ -40,8 +40,8 @@ def preferred(table: pd.DataFrame) -> str:
         whole = whole.sort_values(["validation_auroc", "in_grid"], ascending=False)
         first, used = whole.iloc[0], whole[whole["in_grid"]].iloc[0]
         auroc, grid_auroc = (f"{line['validation_auroc']:.3f}" for line in (first, used))
-        lead = f"For {reader}, validation prefers the learning rate {_rate(first['learning_rate'])} (AUROC {auroc})"
-        other = f"but the grid uses {_rate(used['learning_rate'])} ({grid_auroc})."
+        lead = f"For {reader}, validation prefers the learning rate {first['learning_rate']:.3g} (AUROC {auroc})"
+        other = f"but the grid uses {used['learning_rate']:.3g} ({grid_auroc})."
         sentences.append(f"{lead} among {len(whole)}, {'and the grid uses it.' if first['in_grid'] else other}")
     return " ".join(sentences)
 
@@ -83,7 +83,7 @@ def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
     drawn = tried[used].assign(label=tried["method"].map(METHOD_TITLES))
     drawn = drawn.round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
     base = tipped(alt.Chart(drawn), "label", "training_answers", "validation_auroc", "seconds", "epoch")
-    colours, legend = hues(["probe", "lora_prompt"]), alt.Legend(orient="bottom")
+    colours, legend = scale(method_hues(["probe", "lora_prompt"])), alt.Legend(orient="bottom")
     panel = base.mark_line(point=True).properties(width=280, height=220)
     panel = panel.encode(
         x=alt.X("training_answers:Q", title="Training answers", scale=alt.Scale(type="log", nice=False)),
@@ -101,7 +101,7 @@ def html(table: pd.DataFrame) -> str:
     shown = pd.DataFrame({
         "Reader": tried["reader"],
         "Method": tried["method"].map(METHOD_TITLES),
-        "Learning rate": ["" if pd.isna(rate) else _rate(rate) for rate in tried["learning_rate"]],
+        "Learning rate": ["" if pd.isna(rate) else f"{rate:.3g}" for rate in tried["learning_rate"]],
         "Training answers": tried["training_answers"],
         "Seconds": tried["seconds"].map("{:,.1f}".format),
         "Best AUROC on validation": tried["validation_auroc"].map("{:.3f}".format),
@@ -109,7 +109,3 @@ def html(table: pd.DataFrame) -> str:
         "Used by the grid": ["yes" if used else "" for used in tried["in_grid"]],
     })  # fmt: skip
     return shown.to_html(index=False, classes="metrics")
-
-
-def _rate(value: float) -> str:
-    return f"{value:.3g}"

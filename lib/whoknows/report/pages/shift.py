@@ -296,5 +296,5 @@ def _change(line) -> str:
     if pd.isna(line.change):
         return ""
     why = f", {line.says}" if line.says in (IMPROVING, RELEASED) else ""
-    change, low, high = map(style.signed, (line.change, line.change_low, line.change_high))
-    return f" ({change}, from {low} to {high}{why})"
+    between = style.interval_text(line.change_low, line.change_high, sign="+")
+    return f" ({style.signed(line.change)}, from {between}{why})"

@@ -8,7 +8,6 @@ import json
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from html import escape
 
 import altair as alt
@@ -28,6 +27,7 @@ HUES = {  # of families
     "probe": "#1c7ed6", "probe_mlp": "#0c8599", "lora_prompt": "#d1561a", "zero_shot": "#16866b",
     "likelihood": "#a855b5",
 }  # fmt: skip
+FAMILIES = {name: method.family for name, method in METHODS.items()}
 CONTROL, TOKENS = "Control or ablation", "Token probabilities, sampled answers"
 BLUES = ["#1a6bb8", "#1c7ed6", "#4c93dd"]  # the probe's hue, for what is ordered
 SHAPES = ["circle", "square", "triangle-up", "diamond", "cross", "triangle-down"]
@@ -36,12 +36,12 @@ DASHES = [[1, 0], [6, 3], [2, 2], [8, 2, 2, 2]]
 
 def hue(method: str) -> str:
     """The colour of a method; all controls and ablations are grey."""
-    return HUES.get(_family(method), GREY)
+    return HUES.get(FAMILIES.get(method), GREY)
 
 
 def family(method: str) -> str:
     """What a legend calls that colour."""
-    name = _family(method)
+    name = FAMILIES.get(method, "")
     return {"": CONTROL, "likelihood": TOKENS}.get(name) or METHODS[name].title
 
 
@@ -51,16 +51,7 @@ def inside(method: str) -> str:
     return title[0].lower() + title[1:] if title[1:2].islower() and not title.startswith("Zero") else title
 
 
-def _family(method: str) -> str:
-    return METHODS[method].family if method in METHODS else ""
-
-
-def hues(methods: list[str]) -> alt.Scale:
-    """The colours of the families of some methods."""
-    return scale({family(method): hue(method) for method in [*METHODS, *methods] if method in set(methods)})
-
-
-def method_hues(methods: pd.Series) -> dict[str, str]:
+def method_hues(methods: Iterable[str]) -> dict[str, str]:
     """The colours of some methods, by their titles."""
     return {METHODS[method].title: hue(method) for method in METHODS if method in set(methods)}
 
@@ -155,7 +146,7 @@ def bar(low: float, high: float, **more) -> alt.Legend:
     return alt.Legend(format=".3f", values=[low, (low + high) / 2, high], **more)
 
 
-def switch(name: str, values: list[str], labels: dict, title: str, value: str | None = None) -> alt.Parameter:
+def switch(name: str, values: list, labels: dict, title: str, value: str | None = None) -> alt.Parameter:
     """A parameter that the reader sets: two values as buttons, more as a list, one without anything to press.
 
     It stands at `value`, or at the first one. `labels` are what values are called that are not called by themselves.
@@ -201,20 +192,10 @@ def finished(chart: alt.TopLevelMixin, name: str, described: str, **properties):
     return chart.properties(description=described, usermeta={"embedOptions": options}, **properties)
 
 
-def interval_text(low: float, high: float) -> str:
-    """An interval in words; "" if it is missing."""
-    return "" if np.isnan(low) or np.isnan(high) else f"{number(low, 2)} – {number(high, 2)}"
-
-
-def values_text(drawn: pd.DataFrame) -> list[str]:
-    """Value, interval, note and spread over seeds of each cell, as far as it has them, or why there is no value."""
-    none, measured = pd.Series("", drawn.index), drawn["auroc"].notna()
-    between = drawn.get("between_seeds", none)  # "" where there is one seed, or no value
-    spread = ("by seed " + between).where(between != "", "")
-    why = drawn.get("reason", none).mask(measured, "")
-    details = zip(drawn.get("interval_auroc", none), drawn["note"].where(measured, ""), spread, why)
-    notes = [", ".join(filter(None, parts)) for parts in details]
-    return [f"{value} ({note})" if note else value for value, note in zip(drawn["value"], notes)]
+def interval_text(low: float, high: float, digits: int = 2, sign: str = "") -> str:
+    """An interval in words, of differences if `sign` is "+"; "" if it is missing."""
+    form, to = (signed, "to") if sign else (number, "–")  # a dash before a sign would look like a minus
+    return "" if np.isnan(low) or np.isnan(high) else f"{form(low, digits)} {to} {form(high, digits)}"
 
 
 def in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:
@@ -258,19 +239,19 @@ def rule_at(value: float, dash: int = 3) -> alt.Chart:
 
 
 def heatmap(
-    base: alt.Chart, colour: alt.Color, missing: dict, texts: Sequence[tuple] = (), ink=alt.Undefined, **rect
+    base: alt.Chart, colour: alt.Color, missing: dict, texts: dict[str, dict] | None = None, ink=alt.Undefined, **rect
 ) -> list[alt.Chart]:
     """The layers of a heatmap: its cells, those without a value, and what is written in them.
 
     Args:
         missing, rect: how a cell without a value looks, such as `hatched`, and how all do besides their colour.
-        texts: of each line in a cell its column, the size of the font, and how far it is from the middle.
+        texts: how each line in a cell looks, such as its fontSize and its dy from the middle, by its column.
     """
     there = f"isValid(datum.{colour.shorthand.removesuffix(':Q')})"
     cells = base.transform_filter(there).mark_rect(**rect).encode(color=colour)
     others = base.transform_filter(f"!{there}").mark_rect(**rect | missing)
-    marks = [(name, base.mark_text(aria=False, fontSize=size, dy=dy)) for name, size, dy in texts]
-    return [cells, others, *(mark.encode(text=f"{name}:N", color=ink) for name, mark in marks)]
+    marks = {name: base.mark_text(aria=False, **look) for name, look in (texts or {}).items()}
+    return [cells, others, *(mark.encode(text=f"{name}:N", color=ink) for name, mark in marks.items())]
 
 
 def hatched(count: int = 12) -> dict:
@@ -293,10 +274,11 @@ def tables_html(table: pd.DataFrame, captions: pd.Series, html: Callable[[pd.Dat
     return "\n".join(captioned(html(lines), caption) for caption, lines in table.groupby(captions, sort=False))
 
 
-def columns_html(table: pd.DataFrame, columns: dict[str, str], **forms) -> str:
+def columns_html(table: pd.DataFrame, columns: dict[str, str], classes: str | None = None, **forms) -> str:
     """Columns of a table, by name with their titles, as HTML, "—" for what is missing; `forms` write their values."""
     texts = {name: table[name].map(form, na_action="ignore") for name, form in forms.items()}
-    return table.assign(**texts)[list(columns)].rename(columns=columns).to_html(index=False, na_rep="—")
+    shown = table.assign(**texts)[list(columns)].rename(columns=columns)
+    return shown.to_html(index=False, na_rep="—", classes=classes)
 
 
 def folded(summary: str, html: str, is_open: bool = False) -> str:
@@ -315,10 +297,9 @@ def metric_columns(table: pd.DataFrame, names: dict[str, pd.Series], before: str
     shown, none = {title: values.map(escape) for title, values in names.items()}, pd.Series(float("nan"), table.index)
     for column, title in COLUMNS.items():
         suffix = "" if before + column == "auroc" else f"_{before}{column}"
-        ends = zip(*(table.get(end + suffix, none) for end in ("low", "high")))
-        between = [f"<br/><small>{number(low)} – {number(high)}</small>" if pd.notna(low) else "" for low, high in ends]
-        values = zip(table[before + column], between)
-        shown[title] = ["—" if pd.isna(value) else f"{number(value)}{beneath}" for value, beneath in values]
+        values = zip(table[before + column], *(table.get(end + suffix, none) for end in ("low", "high")))
+        texts = [("—" if pd.isna(value) else number(value), interval_text(*ends, 3)) for value, *ends in values]
+        shown[title] = [f"{text}<br/><small>{between}</small>" if between else text for text, between in texts]
     return pd.DataFrame(shown)
 
 
@@ -332,18 +313,16 @@ def with_interval(
         sign: "+" for differences.
         digits: after the point.
     """
-    form = partial(signed if sign else number, digits=digits)
-    to = "to" if sign else "–"  # a dash before a sign would look like a minus
+    form = signed if sign else number
     return [
-        f"{form(value)}{unit} ({form(low)} {to} {form(high)})" if pd.notna(value) else None
-        for value, low, high in zip(values, lows, highs)
+        f"{form(value, digits)}{unit} ({interval_text(*ends, digits, sign)})" if pd.notna(value) else None
+        for value, *ends in zip(values, lows, highs)
     ]
 
 
 def interval_column(table: pd.DataFrame) -> list[str | None]:
     """The intervals of differences in words; None where there is none."""
-    ends = zip(table["low"], table["high"])
-    return [f"{signed(low, 3)} to {signed(high, 3)}" if pd.notna(low) else None for low, high in ends]
+    return [interval_text(*ends, 3, "+") or None for ends in zip(table["low"], table["high"])]
 
 
 def p_text(p: float) -> str:
