@@ -158,7 +158,8 @@ def logprobs(*values):
 
 
 @pytest.mark.parametrize(
-    "written, text", [(" Paris\nQuestion: x", "Paris"), ("\n", ""), (" Paris", "Paris"), ("  a\tb \n", "a\tb")]
+    "written, text",
+    [(" Paris\nQuestion: x", "Paris"), ("\n", ""), (" Paris", "Paris"), ("  a\tb \n", "a\tb"), ("a\rb", "a")],
 )
 def test_an_answer_ends_with_its_line(llama, written, text):
     prefix = Prefix(llama, NO_EXAMPLES)

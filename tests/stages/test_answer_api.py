@@ -1,6 +1,7 @@
 """Answers of an endpoint on this machine: what it is asked, how its answers are read and graded, what is missing."""
 
 import json
+import re
 
 import jupytext
 import numpy as np
@@ -80,6 +81,7 @@ SURE = [("ra", -0.5), ("in", -1.5)]
         ("rain", [*SURE, ("<|im_end|>", -9.0)], [-0.5, -1.5]),
         ("rain\nIt falls", [*SURE, ("\n", -9.0), ("It", -9.0)], [-0.5, -1.5]),
         ("rain\n", [SURE[0], ("in\n", -1.0)], [-0.5, -1.0]),
+        ("rain\rIt", [*SURE, ("\rIt", -9.0)], [-0.5, -1.5]),
         ("\n\n rain", [("\n\n", -9.0), (" ra", -0.5), ("in", -1.0)], [-0.5, -1.0]),
         ("rain", [("rain", 1e-6)], [0.0]),
         ("Zürich", [(b" Z\xc3", -0.5), (b"\xbcrich", -1.0)], [-0.5, -1.0]),
@@ -98,7 +100,7 @@ SURE = [("ra", -0.5), ("in", -1.5)]
 )
 def test_log_probabilities_are_those_of_the_tokens_that_spell_the_answer(endpoint, tmp_path, content, tokens, logprobs):
     table = read(endpoint, tmp_path, chosen(content, tokens))
-    assert table["answer"][0] == content.strip().split("\n")[0]
+    assert table["answer"][0] == re.split("[\r\n]", content.strip())[0]
     if logprobs:
         expected = [sum(logprobs), np.mean(logprobs), min(logprobs), len(logprobs)]
         assert table.loc[0, MEASURES].tolist() == pytest.approx(expected)
@@ -128,7 +130,8 @@ def test_an_answer_is_its_first_line_and_an_empty_one_is_wrong(endpoint, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "content, finish, is_cut", [("rain", "length", True), ("rain", "stop", False), ("rain\nIt", "length", False)]
+    "content, finish, is_cut",
+    [("rain", "length", True), ("rain", "stop", False), ("rain\nIt", "length", False), ("rain\rIt", "length", False)],
 )
 def test_an_answer_that_was_cut_is_marked(endpoint, tmp_path, content, finish, is_cut):
     assert read(endpoint, tmp_path, chosen(content, finish=finish))["is_cut"].tolist() == [is_cut]

@@ -3,6 +3,7 @@
 Rows that have reached the end of their line leave the batch.
 """
 
+import re
 from itertools import repeat
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ from whoknows.models.loading import set_attention
 from whoknows.models.packing import only_at
 from whoknows.models.reader import Reader
 
-LINE_END = "\n"
+LINE_END = re.compile(r"[\r\n]")
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, computed at a time: on a CPU what its cache holds
 # Arguments of attention that change nothing here. A sink (`s_aux`) or a cap on the scores would, and others might.
 UNUSED = {"dropout", "position_ids", "cache_position", "is_causal", "use_cache", "output_attentions", "return_dict"}
@@ -232,7 +233,7 @@ class Prefix:
         return torch.cat(tokens), torch.cat(measured)
 
     def _is_end(self, token: int) -> bool:
-        return token in self.ends or LINE_END in self.reader.tokenizer.decode([token])
+        return token in self.ends or LINE_END.search(self.reader.tokenizer.decode([token])) is not None
 
     def _finish(self, tokens: list[int], measures: list[list[float]]) -> Written:
         """Cut at the line end. The ending is not part of the answer, unless it holds some of it, or is all there is."""
@@ -244,7 +245,8 @@ class Prefix:
         )
 
     def _line(self, tokens: list[int]) -> str:
-        return self.reader.tokenizer.decode(tokens, skip_special_tokens=True).lstrip(" ").split(LINE_END)[0].strip()
+        text = self.reader.tokenizer.decode(tokens, skip_special_tokens=True).lstrip(" ")
+        return LINE_END.split(text)[0].strip()
 
 
 def _choice(logits: torch.Tensor, draws: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -90,13 +91,14 @@ def missed_html(missed: pd.DataFrame) -> str:
 
 def _written(said: Said) -> dict:
     text = said.content.strip()
-    line = text.split("\n")[0].strip()
+    first, *more = re.split(r"[\r\n]", text, maxsplit=1)
+    line = first.strip()
     logprobs: list[float] = []
     with suppress(TypeError, ValueError, AttributeError):  # tokens of no known shape
         logprobs = _logprobs(said.tokens, line)
     measures = (sum(logprobs), sum(logprobs) / len(logprobs), min(logprobs)) if logprobs else (np.nan,) * 3
     written = {"answer": line, **dict(zip(MEASURED, measures)), "tokens": len(logprobs) or None}
-    return written | {"is_cut": said.is_cut and "\n" not in text}
+    return written | {"is_cut": said.is_cut and not more}
 
 
 def _logprobs(tokens: list, line: str) -> list[float]:
