@@ -66,14 +66,14 @@ HTML(landing.caption_html(table, baseline))
 Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(estimators, examples))
 
 # %% tags=["remove-input"]
+HTML(landing.schematic_html(readers, models))
+
+# %% tags=["remove-input"]
 gained = gains.of_cells(measured, samples, tasks, models, readers, baseline)
 gains.gains_chart(gained, baseline)
 
 # %% tags=["remove-input"]
 HTML(gains.caption_html(gained, baseline))
-
-# %% tags=["remove-input"]
-HTML(landing.schematic_html(readers, models))
 
 # %% [markdown]
 # ## Graded answers, and the confidence in each

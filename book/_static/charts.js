@@ -88,7 +88,10 @@
   const narrow = (spec, by) => {
     const { hconcat, concat, columns, ...rest } = spec;
     if (hconcat ?? concat) return { ...rest, vconcat: hconcat ?? concat };
-    return spec.facet && { ...spec, spec: { ...spec.spec, width: Math.max(120, spec.spec.width - by) } };
+    // Two pixels more, since labels at an end may reach a little further on a narrower axis.
+    const narrower = (panel) => ({ ...panel, width: Math.max(120, panel.width - by - 2) });
+    if (spec.vconcat) return { ...spec, vconcat: spec.vconcat.map(narrower) };
+    return spec.facet && { ...spec, spec: narrower(spec.spec) };
   };
 
   async function draw(chart) {

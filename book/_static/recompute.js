@@ -347,6 +347,8 @@ window.whoknowsRecompute = (() => {
     cell: data.cells.map(({ key }) => key),
   });
 
+  const WORDS = /^(\d*)-(\d*)$/;
+
   const written = (choice, first) => {
     const query = new URLSearchParams();
     const tasks = choice.tasks.length ? choice.tasks : [""];
@@ -359,18 +361,22 @@ window.whoknowsRecompute = (() => {
     return query.toString();
   };
 
-  // What an address does not name, or names wrongly, is as usual.
+  // What an address does not name, or names wrongly, is as usual; the latter is `ignored`.
   const asked = (data, hash) => {
-    const query = new URLSearchParams(hash.replace(/^#/, ""));
-    const choice = usual(data);
+    const [choice, names, listed] = [usual(data), data.tasks.map(({ name }) => name), options(data)];
+    const known = new Map(Object.entries({ task: ["", ...names], disagree: ["yes"], ...listed }));
+    const isKnown = ([name, text]) =>
+      name === "words" ? WORDS.test(text) : (known.get(name) ?? []).some((one) => String(one) === text);
+    const named = [...new URLSearchParams(hash.replace(/^#/, ""))];
+    const query = new URLSearchParams(named.filter(isKnown));
     const wanted = query.getAll("task");
-    if (query.has("task")) choice.tasks = data.tasks.map(({ name }) => name).filter((name) => wanted.includes(name));
-    const [, low, high] = /^(\d*)-(\d*)$/.exec(query.get("words") ?? "") ?? [];
+    if (query.has("task")) choice.tasks = names.filter((name) => wanted.includes(name));
+    const [, low, high] = WORDS.exec(query.get("words") ?? "-");
     choice.words = { low: low ? Number(low) : null, high: high ? Number(high) : null };
-    choice.disagree = query.get("disagree") === "yes";
-    for (const [name, known] of Object.entries(options(data)))
-      choice[name] = known.find((one) => String(one) === query.get(name)) ?? choice[name];
-    return choice;
+    choice.disagree = query.has("disagree");
+    for (const name of Object.keys(listed))
+      choice[name] = listed[name].find((one) => String(one) === query.get(name)) ?? choice[name];
+    return { choice, ignored: named.filter((one) => !isKnown(one)).map((one) => one.join("=")) };
   };
 
   // --- Colours of report/pages/style.py: dark purple is worse, light orange better.
@@ -391,9 +397,10 @@ window.whoknowsRecompute = (() => {
   const open = (element) => {
     const data = unpack(JSON.parse(element.querySelector("script").textContent));
     const first = usual(data);
-    let choice = asked(data, location.hash);
+    let choice = usual(data);
     let [latest, results, buttons] = [0, new Map(), new Map()];
     const title = (method) => data.methods[method].title;
+    const level = `${Math.round(100 * data.level)}\u00a0%`;
     const listed = (...parts) => parts.filter(Boolean).join(", ");
     const named = ({ method, reader, trained_on, scored }) => {
       const names = [reader && `reader ${reader}`, trained_on && `trained on ${trained_on}`, `scored on ${scored}`];
@@ -443,10 +450,11 @@ window.whoknowsRecompute = (() => {
       make("div", { class: "buttons" }, reset, copy),
     );
     const status = make("p", { role: "status", "aria-live": "polite" });
+    const warning = make("p", { class: "ignored", "aria-live": "polite" });
     const [panels, baselines] = [make("div", { class: "panels" }), make("div")];
     const detail = make("section", { "aria-label": "The pressed cell" });
     const notes = data.note ? [make("p", {}, data.note)] : [];
-    element.replaceChildren(...notes, form, status, panels, baselines, detail);
+    element.replaceChildren(...notes, form, warning, status, panels, baselines, detail);
 
     const set = () => {
       for (const { box } of tasks) box.checked = choice.tasks.includes(box.value);
@@ -500,7 +508,7 @@ window.whoknowsRecompute = (() => {
       buttons = new Map();
       const methods = [...new Set([choice.left, choice.right])].filter(Boolean);
       const [about, ...axes] = data.readings[choice.reading];
-      const read = make("p", { class: "axes" }, `${about}: ${axes.join(" ")}`);
+      const read = make("p", { class: "axes" }, `${about} (${axes.join(" ")})`);
       panels.replaceChildren(read, ...methods.map(panel), make("div", { class: "bar" }));
       const free = Object.keys(data.methods).filter((method) => !data.methods[method].trained);
       const place = (method, scored) => find({ method, scored });
@@ -513,14 +521,15 @@ window.whoknowsRecompute = (() => {
 
     const paint = (done) => {
       const { better, chance, interval } = data.metrics[choice.metric];
-      const coloured = [...results.values()].filter(({ cell }) => data.methods[cell.method].trained);
-      const [low, high] = domain(coloured.map((result) => result.value), chance);
+      const values = [...results.values()].map((result) => result.value);
+      const [low, high] = domain(values, chance);
       for (const [key, nodes] of buttons)
         for (const node of nodes) show(node, results.get(key), [low, high], done || !interval);
       const ends = better ? [low, high] : [high, low];
       const bar = make("span", { class: "gradient", "aria-hidden": "true" });
       bar.style.background = `linear-gradient(to right, ${data.ramp.join(", ")})`;
-      panels.querySelector(".bar").replaceChildren(fixed(ends[0], 2), bar, `${fixed(ends[1], 2)}, better`);
+      const scale = [fixed(ends[0], 2), bar, `${fixed(ends[1], 2)}, better`];
+      panels.querySelector(".bar").replaceChildren(...(values.every(Number.isNaN) ? [] : scale));
       look(done);
     };
 
@@ -533,7 +542,7 @@ window.whoknowsRecompute = (() => {
       note.textContent = reason ? (n ? "too few" : "none") : `${grouped(n_right)} right${tasksOf}`;
       const place = (result.value - low) / (high - low);
       const light = data.metrics[choice.metric].better ? place : 1 - place;
-      const coloured = data.methods[cell.method].trained && !Number.isNaN(place);
+      const coloured = !Number.isNaN(place);
       node.classList.toggle("missing", Number.isNaN(result.value));
       node.style.background = coloured ? colour(data.ramp, light) : "";
       node.style.color = coloured ? (light > data.black_from ? "#000" : "#fff") : "";
@@ -547,7 +556,7 @@ window.whoknowsRecompute = (() => {
       const range = between(result, 3);
       return listed(
         `${metric} ${shownAs(result.value, 3)}`,
-        range && `${Math.round(100 * data.level)} % interval ${range}`,
+        range && `${level} interval ${range}`,
         `${grouped(result.n_right)} of ${grouped(result.n)} answers right`,
         result.cell.improving && "still improving when its training ended",
       );
@@ -621,7 +630,7 @@ window.whoknowsRecompute = (() => {
     const bins = (series) => {
       const numbers = (bin) => [shownAs(bin.x, 3), shownAs(bin.y, 3), between(bin, 3), grouped(bin.n)];
       const lines = series.flatMap((all, which) => all.map((bin) => line("td", [SERIES[which], ...numbers(bin)])));
-      const head = line("th", ["Confidence", "P(correct)", "Share that is right", "95 % interval", "Answers"]);
+      const head = line("th", ["Confidence", "P(correct)", "Share that is right", `${level} interval`, "Answers"]);
       const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines));
       return make("details", {}, make("summary", {}, "The diagram as a table"), table);
     };
@@ -649,7 +658,6 @@ window.whoknowsRecompute = (() => {
       const answers = counted(kept.reduce((sum, mask) => sum + count(mask), 0), "answer");
       const questions = counted(chosen(kept, 0, data.count).length, "question");
       const some = [...results.values()].some((result) => !Number.isNaN(result.value));
-      const level = `${Math.round(100 * data.level)} %`;
       const draws = `${level} intervals from ${counted(choice.resamples, "resample")} of questions.`;
       const how = some ? (interval ? draws : "This metric has no interval.") : "";
       const all = `${metric} on ${answers} to ${questions}: ${ranges.join("; ")}. ${how}`.trim();
@@ -679,34 +687,44 @@ window.whoknowsRecompute = (() => {
       slice();
     };
 
+    const warn = (ignored) => {
+      warning.textContent = `Ignored in the address, as this page has no such choice: ${ignored.join(", ")}.`;
+      warning.hidden = !ignored.length;
+    };
+
     const changed = () => {
       get();
       tell();
       run();
+      warn([]);
     };
 
-    const follow = () => {
-      if (location.hash && !location.hash.includes("=")) return; // a place on the page
-      choice = asked(data, location.hash);
+    const take = (hash) => {
+      const { choice: wanted, ignored } = asked(data, hash);
+      const { cell } = wanted;
+      choice = wanted;
       set();
       run();
+      warn(choice.cell === cell ? ignored : [...ignored, `cell=${cell}`]); // which the reading does not show
+    };
+
+    const isPlace = () => location.hash && !location.hash.includes("="); // on the page, and no choice
+    const follow = () => {
+      if (!isPlace()) take(location.hash);
     };
 
     form.addEventListener("input", changed);
     form.addEventListener("submit", (event) => event.preventDefault());
     reset.addEventListener("click", () => {
-      choice = usual(data);
-      set();
+      take("");
       tell();
-      run();
     });
     copy.addEventListener("click", async () => {
       const done = await copied(location.href);
       status.textContent = done ? "The link is copied." : `The link: ${location.href}`;
     });
     window.addEventListener("hashchange", follow);
-    set();
-    run();
+    take(isPlace() ? "" : location.hash);
   };
 
   // A page from a file may have no clipboard of the newer kind.

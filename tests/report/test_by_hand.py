@@ -601,7 +601,7 @@ def best_untrained(hand) -> str:
 
 
 def test_what_training_adds_to_each_cell(page, hand):
-    best, drawn, texts = best_untrained(hand), dataset(page("heatmaps")[0][5]), {}
+    best, drawn, texts = best_untrained(hand), dataset(page("heatmaps")[0][6]), {}
     points = {(*(line[name] for name in ("method", "reader", "trained_on", "scored")), line["test_set"]): line
               for line in drawn}  # fmt: skip
     for test_set, tasks in (("in-distribution", HOME), ("shift", SETS["shift"])):
@@ -624,7 +624,7 @@ def test_what_training_adds_to_each_cell(page, hand):
     for line in lines:
         assert all(same(text, texts[(*line[:3], test_set)]) for text, test_set in zip(line[3:], head[3:])), line
     assert [line[:3] for line in lines[:2]] == [["birch", "birch", "Probe"], ["birch", "birch", "LoRA + Prompt"]]
-    caption = page("heatmaps")[0][6]
+    caption = page("heatmaps")[0][7]
     name = NAMES[best].replace("Answer", "answer")
     assert f"each cell of reading A, less that of {name} on the same answers" in caption
     assert "still improving when its training ended." in caption and "empty" not in caption
@@ -643,7 +643,8 @@ def test_the_answer_of_the_first_page(page, hand):
 
     def said(estimate, drawn, p, verdict):
         low, high = interval(drawn)
-        p = "" if p is None else f", {named_p(p)}"
+        is_least = p is not None and 0.001 <= p < 1 and ((drawn > 0).all() or (drawn < 0).all())
+        p = "" if p is None else f", {named_p(p)}".replace("p", "p\u00a0at\u00a0most" if is_least else "p", 1)
         return f"{signed(estimate, 3)} (95 % interval {signed(low, 3)} to {signed(high, 3)}{p}, {verdict})"
 
     assert hand.improving(*weights["lora_prompt"]) and not hand.improving(*weights["probe"])
@@ -658,6 +659,12 @@ def test_the_answer_of_the_first_page(page, hand):
             (m, c, c, r): 0.25 if c == r else -0.25 for m in ("probe", "lora_prompt") for c, r in pair
         },
     }
+    paired = {
+        "Probe − LoRA + Prompt": [(("probe", c, c, r), ("lora_prompt", c, c, r)) for c, r in pair],
+        "Self-trained − cross-trained": [
+            ((m, r, r, r), (m, c, c, r)) for m in ("probe", "lora_prompt") for c, r in pair if c != r
+        ],
+    }
     mean, plain = "mean over 3 models, each on its own answers", NAMES[best].replace("Answer", "answer")
     lines = [f"- **Trained − training-free**, against {plain}, {mean}: {training}."]
     for kind, cells in means.items():
@@ -665,8 +672,12 @@ def test_the_answer_of_the_first_page(page, hand):
         assert line["says"] in ("above", "below", "not significant")
         verdict = line["says"] if line["says"].startswith("not") else "significant"
         shown = said(*hand.contrast(cells, HOME), line["p_holm"], verdict)
-        over = "4 pairs of cells" if kind.startswith("Probe") else "both methods and 2 scored models"
-        lines.append(f"- **{kind}**, mean over {over} of Figure 1: {shown}.")
+        parts = [{cell: 1, less: -1} for cell, less in paired[kind]]
+        alone = [hand.difference(part, "in-distribution")["says"] for part in parts]
+        sides = [f"{alone.count(side)} {side} zero" for side in ("above", "below") if side in alone]
+        over = "" if kind.startswith("Probe") else ", of both methods and two scored models"
+        over = f"mean over 4 differences between cells of Figure 1{over}"
+        lines.append(f"- **{kind}**, {over}: {shown}. Significant alone: {' and '.join(sides) or 'none'}.")
     far = [f"{NAMES[method]} {said(*hand.contrast(weights[method], SETS['shift']), None, verdict)}"
            for method, verdict in (("probe", "exploratory"), ("lora_prompt", unfinished))]  # fmt: skip
     lines.append(f"- **Trained − training-free on shift questions**, of other tasks, {mean}: {'; '.join(far)}.")
@@ -680,6 +691,11 @@ def test_the_answer_of_the_first_page(page, hand):
     above = sum(interval(hand.drawn(cell, HOME))[0] > 0.5 for cell in settled)
     lead = f"In part: better than chance in {above} of {len(settled)} cells."
     assert shown.startswith(f'<p class="answer">{lead} {helps}') and ". LoRA + Prompt is inconclusive. " in shown
+
+
+def test_figures_are_numbered_as_they_stand(page):
+    assert re.findall(r"<b>Figure (\d+)\.</b>", "".join(page("heatmaps")[0])) == ["1", "2", "3"]
+    assert "<b>Figure 3.</b> What training adds" in page("heatmaps")[0][7], "the last, since some runs have none"
 
 
 def test_what_the_heatmaps_rest_on(page, hand):

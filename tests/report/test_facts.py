@@ -5,6 +5,7 @@ import json
 import pandas as pd
 
 from made_up import make_rows
+from whoknows.evaluation import plateau
 from whoknows.report.pages import heatmaps
 
 
@@ -31,7 +32,7 @@ def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):
     assert table.loc["a"].tolist() == ["7 to 8", "2 of 5", "76 to 77"]
     assert table.loc["b"].tolist() == ["7 to 8", "— of —", "76 to 77"]
     assert table.loc["c"].tolist() == ["—", "— of —", "—"], "an older run has no cards"
-    assert heatmaps.facts_of(str(tmp_path), ["a", "b", "c"]) == {
+    assert heatmaps.facts_of([*plateau.cards(tmp_path).values()], ["a", "b", "c"]) == {
         "Parameters": ["135 million", "7 billion", "—"],
         "Instruction-tuned": ["yes", "no", "—"],
         "Weights": ["4-bit GGUF (Q4_1)", "owner/plain-7b, auto", "—"],

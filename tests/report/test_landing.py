@@ -20,7 +20,7 @@ from made_up import make_rows
 from whoknows.data import files
 from whoknows.data.files import ROOT
 from whoknows.data.methods import METHODS
-from whoknows.evaluation import bootstrap, cells, scores
+from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report import chapters, citation
@@ -88,7 +88,7 @@ def test_the_answer_rests_on_two_families_of_tests():
     rows = run_of(of_all((2.2, 0.6), (1.9, 0.5), 1.0))
     table, primary = compared(rows)
     assert table["kind"].tolist() == [landing.TRAINING, landing.TRAINING, landing.METHOD, landing.SELF]
-    assert table["method"].tolist() == ["probe", "lora_prompt", "", ""] and table["count"].tolist() == [2, 2, 4, 2]
+    assert table["method"].tolist() == ["probe", "lora_prompt", "", ""] and table["count"].tolist() == [2, 2, 4, 4]
     value = {cell: auroc_of(rows, cell) for cell in of_all((0, 0), (0, 0), 0)}
     own = {method: np.mean([value[method, m, m, m] for m in MODELS]) for method in ("probe", "lora_prompt")}
     plain = np.mean([value["likelihood", "", "", m] for m in MODELS])
@@ -102,6 +102,30 @@ def test_the_answer_rests_on_two_families_of_tests():
     assert holm == pytest.approx([min(1, 2 * low), max(2 * low, high)]), "the two are corrected for each other alone"
     assert table["p_holm"].iloc[2:].tolist() == [primary[name] for name in table["hypothesis"].iloc[2:]]
     assert table["says"].iloc[3] == ABOVE and set(table["says"].iloc[:2]) <= {ABOVE, INSIGNIFICANT}
+
+
+def test_each_difference_that_a_mean_is_over_has_its_own_verdict():
+    weak = {(m, "b", "b", "a"): 2.6 for m in ("probe", "lora_prompt")}  # who reads another's answers best
+    home, far = (run_of(of_all((2.4, 0.2), (2.4, strong), 1.0) | weak, count=160) for strong in (0.2, 9.0))
+    far = far[far["task"] == "sciq"].assign(task="capitals", question_id="x" + far["question_id"])
+    rows = pd.concat([home, far], ignore_index=True)
+    table, primary = compared(rows)
+    value = {cell: auroc_of(home, cell) for cell in of_all((0, 0), (0, 0), 0)}
+    expected = {landing.METHOD: [], landing.SELF: []}
+    for reader, scored in itertools.product(MODELS, MODELS):
+        cells_of = [(method, reader, reader, scored) for method in ("probe", "lora_prompt")]
+        expected[landing.METHOD].append(cells_of)
+        other = "ab".replace(scored, "")
+        expected[landing.SELF] += [[cell, (cell[0], other, other, scored)] for cell in cells_of if reader == scored]
+    for kind, pairs in expected.items():
+        says = []
+        for one, less in pairs:
+            p = primary[bootstrap.hypothesis({one: 1.0, less: -1.0})]
+            says.append(INSIGNIFICANT if p >= 0.05 else ABOVE if value[one] > value[less] else BELOW)
+        line = table[table["kind"] == kind].iloc[0]
+        assert sorted(line["alone"]) == sorted(says) and line["count"] == 4
+    assert sorted(says) == [ABOVE, ABOVE, INSIGNIFICANT, INSIGNIFICANT], "and on the shift questions they differ more"
+    assert table.loc[table["kind"].isin([landing.TRAINING, landing.SHIFT]), "alone"].tolist() == [()] * 4
 
 
 @pytest.mark.parametrize(
@@ -148,13 +172,75 @@ def test_the_best_that_needs_no_training_is_chosen_on_validation():
 
 def table_of(probe, lora, method=INSIGNIFICANT, self=INSIGNIFICANT):
     kinds = [landing.TRAINING, landing.TRAINING, landing.METHOD, landing.SELF]
-    lines = zip(kinds, ["probe", "lora_prompt", "", ""], [2, 2, 4, 2], [probe, lora, method, self])
+    lines = zip(kinds, ["probe", "lora_prompt", "", ""], [2, 2, 4, 4], [probe, lora, method, self])
     table = pd.DataFrame(lines, columns=["kind", "method", "count", "says"])
-    numbers = {"estimate": 0.0125, "low": -0.02, "high": 0.045, "p_holm": 0.0304}
-    return table.assign(test_set="in-distribution", **numbers)
+    numbers = {"estimate": 0.0125, "low": -0.02, "high": 0.045, "p": 0.01, "p_holm": 0.0304, "resamples": 5000}
+    alone = [(), (), (method, INSIGNIFICANT) * 2, (INSIGNIFICANT, self) * 2]
+    return table.assign(test_set="in-distribution", alone=alone, **numbers)
+
+
+def mean_of(*alone, verdict=ABOVE):
+    """What the answer and the bullet say of self-training, whose differences have these verdicts."""
+    table = table_of(*[INSIGNIFICANT] * 3, self=verdict)
+    table.at[3, "alone"] = alone
+    text = landing.answer(table, "likelihood")
+    return Seen(text.split("\n")[0]).text.split(". ")[-1], text.split("\n")[6]
+
+
+def test_a_mean_says_over_how_many_differences_it_is_and_which_are_significant_alone():
+    lead = "Self-trained estimators are better than cross-trained ones in the mean over 4 differences, "
+    none = [INSIGNIFICANT] * 4
+    for alone, sentence, bullet in [
+        ([ABOVE] * 2 + none[:2], "2 of them significant alone.", "2 above zero."),
+        ([ABOVE] + none[:3], "1 of them significant alone.", "1 above zero."),
+        (none, "none of them significant alone.", "none."),
+        (
+            [ABOVE] * 2 + [BELOW, FEW],
+            "2 of them significant alone, and 1 the other way.",
+            "2 above zero and 1 below zero.",
+        ),
+        ([ABOVE] * 2 + [IMPROVING, FEW], "2 of them significant alone.", "2 above zero."),
+    ]:
+        said, line = mean_of(*alone)
+        assert said == lead + sentence and len(said.split()) <= 25
+        assert line.startswith(
+            "- **Self-trained − cross-trained**, mean over 4 differences between cells of Figure 1, "
+        )
+        assert line.endswith(f"significant). Significant alone: {bullet}")
+    said, line = mean_of(*[BELOW] * 3 + [ABOVE], verdict=BELOW)
+    assert said.endswith("cross-trained ones in the mean over 4 differences, 3 of them significant alone, and 1 "
+                         "the other way.") and " are worse than " in said  # fmt: skip
+    assert mean_of(*[ABOVE, BELOW], verdict=INSIGNIFICANT)[0].endswith("do not differ significantly on average.")
+
+
+def test_one_difference_is_no_mean():
+    table = table_of(*[ABOVE] * 4)
+    for at in (2, 3):
+        table.at[at, "alone"] = (ABOVE,)
+    text = landing.answer(table.assign(count=1), "likelihood")
+    assert "The probe is better than LoRA + Prompt. Self-trained estimators are better than cross-trained ones." in text
+    assert "mean" not in text and "alone:" not in text
+
+
+def test_the_smallest_p_that_the_resamples_allow_is_said_to_be_that():
+    least = 2 / 5001
+    table = table_of(*[ABOVE] * 4).assign(p=[least, least, least, 2 * least])
+    table = table.assign(p_holm=[2 * least, 40 * least, 72 * least, 72 * least])
+    text = landing.answer(table, "likelihood")
+    probe, lora, method, self = re.findall(r"p\u00a0[^,;]+", text)
+    assert probe == "p\u00a0under\u00a00.001", "which is no number"
+    assert (lora, method) == ("p\u00a0at\u00a0most\u00a00.016", "p\u00a0at\u00a0most\u00a00.029")
+    assert self == "p\u00a00.029", "a resample is on the other side"
+    assert text.endswith(
+        "\n*At most* means that no resample has the other sign: 5,000 resamples and 40 to 72 tests allow no smaller p."
+    )
+    fewer = landing.answer(table.assign(resamples=[5000, 5000, 4000, 5000]), "likelihood")
+    assert fewer.count("at\u00a0most") == 1 and "5,000 resamples and 40 tests allow" in fewer
+    assert "most" not in landing.answer(table.assign(p_holm=[2 * least, 1.0, 1.0, 1.0]), "likelihood").lower()
 
 
 PLAIN = "answer likelihood, the best training-free baseline"
+SOME = "in the mean over 4 differences, 2 of them significant alone"
 
 
 @pytest.mark.parametrize(
@@ -163,16 +249,16 @@ PLAIN = "answer likelihood, the best training-free baseline"
         (
             (ABOVE, ABOVE, INSIGNIFICANT, ABOVE),
             f"Training helps: the probe and LoRA + Prompt are better than {PLAIN}. The two methods do not differ "
-            "significantly on average. Self-trained estimators are better than cross-trained ones on average.",
+            f"significantly on average. Self-trained estimators are better than cross-trained ones {SOME}.",
         ),
         (
             (ABOVE, INSIGNIFICANT, ABOVE, BELOW),
-            f"Training helps in part: only the probe is better than {PLAIN}. The probe is better than LoRA + Prompt on "
-            "average. Self-trained estimators are worse than cross-trained ones on average.",
+            f"Training helps in part: only the probe is better than {PLAIN}. The probe is better than LoRA + Prompt "
+            f"{SOME}. Self-trained estimators are worse than cross-trained ones {SOME}.",
         ),
         (
             (INSIGNIFICANT, INSIGNIFICANT, BELOW, INSIGNIFICANT),
-            f"Training shows no significant gain over {PLAIN}. The probe is worse than LoRA + Prompt on average. Self- "
+            f"Training shows no significant gain over {PLAIN}. The probe is worse than LoRA + Prompt {SOME}. Self- "
             "and cross-trained estimators do not differ significantly on average.",
         ),
         (
@@ -198,7 +284,7 @@ PLAIN = "answer likelihood, the best training-free baseline"
         (
             (FEW, INSIGNIFICANT, ABOVE, BELOW),
             f"LoRA + Prompt shows no significant gain over {PLAIN}. The probe is inconclusive. The probe is better "
-            "than LoRA + Prompt on average. Self-trained estimators are worse than cross-trained ones on average.",
+            f"than LoRA + Prompt {SOME}. Self-trained estimators are worse than cross-trained ones {SOME}.",
         ),
     ],
 )
@@ -213,7 +299,7 @@ def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
         f"- **Trained − training-free**, against answer likelihood, {mean}: Probe +0.013 "
         "(95 % interval −0.020 to +0.045, p\u00a00.030, "
     ) or seen[0].startswith(f"- **Trained − training-free**, against answer likelihood, {mean}: Probe +0.012")
-    assert seen[1].startswith("- **Probe − LoRA + Prompt**, mean over 4 pairs of cells of Figure 1: +0.01")
+    assert seen[1].startswith("- **Probe − LoRA + Prompt**, mean over 4 differences between cells of Figure 1: +0.01")
 
 
 @pytest.mark.parametrize(
@@ -228,6 +314,7 @@ def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
 def test_the_answer_says_what_training_does_elsewhere_where_an_interval_is_without_zero(probe, lora, sentence):
     ends = pd.DataFrame([probe, lora], columns=["low", "high"])
     far = ends.assign(kind=landing.SHIFT, method=["probe", "lora_prompt"], count=2, says=EXPLORATORY, estimate=0.0)
+    far = far.assign(alone=[(), ()])
     near = table_of(*[INSIGNIFICANT] * 4)
     text = landing.answer(pd.concat([near, far], ignore_index=True), "likelihood")
     assert sentence in text and ("(exploratory)" in text) == bool(sentence)
@@ -244,7 +331,7 @@ def test_the_answer_is_short_sentences_that_are_read_at_once():
             continue  # the difference of two methods rests on the cells of both
         text = Seen(landing.answer(table_of(*of), baseline).split("\n")[0]).text
         words = [word for word in text.split() if word != "+"]
-        assert len(words) <= (40 if baseline == "likelihood" else 42), text
+        assert len(words) <= (54 if baseline == "likelihood" else 57), text
         assert all(len(sentence.split()) <= 25 for sentence in text.split(". ")), text
 
 
@@ -267,12 +354,15 @@ def test_the_box_counts_what_the_rows_hold(tmp_path):
     ), "without cards nothing is said of the models' weights"
 
 
-def test_the_box_counts_the_answers_that_trained_the_two_methods(tmp_path):
+def test_the_box_counts_the_answers_that_trained_the_two_methods(tmp_path, monkeypatch):
     rows = run_of({("likelihood", "", "", m): 1.0 for m in MODELS})
     for method, right in (("probe", 1_000), ("lora_prompt", 700), ("lora_prompt_no_js", 9)):
         card = {"reader": "a", "trained_on": "b", "seed": 0, "training_answers": {"right": right, "wrong": 200}}
         files.write_text(tmp_path / method / f"{method}.json", json.dumps(card))
+    read = []
+    monkeypatch.setattr(plateau, "cards", lambda folder, cards=plateau.cards: read.append(folder) or cards(folder))
     text = Seen(landing.box_html(rows, str(tmp_path), MODELS, ["a"], TASKS, [0]).replace("<", " <")).text
+    assert read == [str(tmp_path)], "once for all lines"
     assert "Training answers — 900 to 1,200 Right answers" in " ".join(text.split())
 
 
@@ -280,7 +370,7 @@ def test_thousands_are_separated_in_the_box(tmp_path):
     rows = run_of({("likelihood", "", "", m): 1.0 for m in MODELS}, count=1200)
     html = landing.box_html(rows, str(tmp_path), MODELS, ["a"], TASKS, [0])
     right = int(rows.loc[rows["scored"] == "a", "correct"].sum())
-    assert f"{right:,} of 2,400 (" in html and "2,400 questions (cities 1,200, sciq 1,200)" in html
+    assert f"{right:,} of 2,400 (" in html and "2,400 questions (cities\u00a01,200, sciq\u00a01,200)" in html
 
 
 def answers_of(folder, rows):

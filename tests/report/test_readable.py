@@ -66,6 +66,20 @@ def test_a_table_that_a_page_takes_from_a_file_has_a_true_minus():
     assert csv == "Model,Difference\nSmolLM2-135M,\N{MINUS SIGN}0.008\n-,0.001\n"
 
 
+def test_a_number_and_its_percent_sign_stay_in_one_line(tmp_path):
+    texts = {
+        "text/html": "<p>5 of 17 (30 %), 95 % and %d</p>",
+        "text/markdown": "a 95 % interval % of 30 %.",
+        "text/plain": "30 %",
+    }
+    chart = {"text/html": "<div></div><script>spec = {'title': '95 % interval'}</script>"}
+    outputs = [new_output("display_data", data=data) for data in (texts, chart)]
+    nbformat.write(new_notebook(cells=[new_code_cell("1", outputs=outputs)]), tmp_path / "probe-a.ipynb")
+    read = [output["data"] for output in chapters.read(tmp_path / "probe-a.ipynb").notebook.cells[0].outputs]
+    assert read[0]["text/html"] == "<p>5 of 17 (30\u00a0%), 95\u00a0% and %d</p>"
+    assert read[0]["text/markdown"] == "a 95\u00a0% interval % of 30\u00a0%." and read[1] == chart
+
+
 @pytest.mark.slow
 def test_on_a_phone_the_numbers_are_in_sight_and_the_first_column_stays_there(tmp_path):
     names = {"method": "probe_without_cities", "trained_on": "SmolLM2-135M", "scored": "Gemma3-270M"}

@@ -4,6 +4,7 @@ The page's script runs in a browser, from a file; the library measures the rows 
 """
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +193,8 @@ def test_the_reliability_diagram_is_that_of_the_cells_page(run, opened, scaled):
 COUNT = "document.querySelectorAll('.recompute button.cell').length"
 IDLE = f"{COUNT} > 0 && !document.querySelector('.recompute').hasAttribute('aria-busy')"
 STATUS = "document.querySelector('.recompute [role=status]').textContent"
+IGNORED = "((one) => (one.hidden ? '' : one.textContent))(document.querySelector('.recompute .ignored'))"
+BAR = "document.querySelector('.recompute .bar').textContent"
 SHOWN = "[...document.querySelectorAll('.recompute .cell')].map((cell) => cell.innerText)"
 CONTROLS = (
     "[...document.querySelectorAll('.recompute :is(input, select)')]"
@@ -262,11 +265,29 @@ def test_an_address_that_names_what_is_not_there_shows_what_is_usual(opened):
     opened.visit("page.html?3")
     opened.wait(IDLE)
     usual = opened.read(CONTROLS)
-    opened.visit("page.html?4#metric=nonsense&resamples=1e9&words=x-y&cell=<b>&reading=C&left=")
+    assert opened.read(IGNORED) == "", "of an address without a choice"
+    opened.visit(
+        "page.html?4#metric=nonsense&resamples=1e9&words=x-y&cell=<b>&reading=C&left=&constructor=x&disagree=no&task=mine"
+    )
     opened.wait(IDLE)
     assert opened.read(CONTROLS) == usual
-    opened.read("void (location.hash = 'metric=ece')")
+    assert opened.read(IGNORED) == (
+        "Ignored in the address, as this page has no such choice: metric=nonsense, resamples=1e9, words=x-y, cell=<b>, "
+        "reading=C, left=, constructor=x, disagree=no, task=mine."
+    )
+    opened.read("void (location.hash = 'metric=ece&words=-2&disagree=yes&task=sciq&task=mine')")
     opened.wait(f"{at('Metric')}.value === 'ece' && {IDLE}")
+    assert opened.read(IGNORED).endswith("no such choice: task=mine.") and opened.read(at("to") + ".value") == "2"
+    assert opened.read(f"[{at('sciq')}.checked, {at('trivia_qa')}.checked, {at('only')}.checked]") == [
+        True,
+        False,
+        True,
+    ]
+    give(opened, "Metric", "brier")
+    assert opened.read(IGNORED) == "" and "mine" not in opened.read("location.hash"), "chosen anew"
+    opened.read("void (location.hash = 'metric=ece&cell=probe/birch/ash/birch')")
+    opened.wait(f"{at('Metric')}.value === 'ece' && {IDLE}")
+    assert opened.read(IGNORED).endswith(": cell=probe/birch/ash/birch."), "reading B alone shows it"
     opened.read("void (location.hash = 'a-heading')")  # a place on the page is no choice
     assert opened.read(f"new Promise((done) => setTimeout(() => done({at('Metric')}.value), 50))") == "ece"
     opened.visit("page.html?5#task=")
@@ -274,6 +295,24 @@ def test_an_address_that_names_what_is_not_there_shows_what_is_usual(opened):
     assert set(opened.read("[...document.querySelectorAll('.recompute .cell b')].map((one) => one.textContent)")) == {
         "—"
     }
+    assert opened.read(BAR) == "", "nothing has a colour"
+    give(opened, "sciq", True)
+    opened.wait(IDLE)
+    assert opened.read(BAR).endswith(", better") and opened.read(BAR)[0] == "0"
+
+
+@pytest.mark.slow
+def test_a_baseline_has_the_colour_that_a_cell_of_its_value_has(opened):
+    opened.visit("page.html?9#metric=brier")
+    opened.wait(IDLE)
+    script = """[...document.querySelectorAll('.recompute button.cell:not(.missing)')].map((one) => [
+        one.firstChild.textContent, one.style.background, one.style.color, Boolean(one.closest('.panels'))])"""
+    cells = [(float(value.split()[0]), *rest) for value, *rest in opened.read(script)]
+    assert {colour for _, colour, _, in_panel in cells if not in_panel} - {""}, "baselines are coloured"
+    darkness = {value: sum(map(int, re.findall(r"\d+", colour))) for value, colour, *_ in sorted(cells)}
+    assert len(darkness) > 4 and [*darkness.values()] == sorted(darkness.values(), reverse=True), "less is lighter"
+    low, high = (float(text) for text in re.findall(r"\d\.\d\d", opened.read(BAR))[::-1])
+    assert low <= min(darkness) and max(darkness) <= high, "the bar has the values of all"
 
 
 @pytest.mark.slow
@@ -303,7 +342,7 @@ def test_the_page_says_what_it_computed_and_of_what(run, opened, few_draws):
     )
     assert len(home) == 3 * home["question_id"].nunique() - SILENT
     line = by_library(run, USUAL).loc[("probe", "birch", "birch", "birch")]
-    label = f"Probe, reader birch, trained on birch, scored on birch: AUROC {line['auroc']:.3f}, 95 % interval "
+    label = f"Probe, reader birch, trained on birch, scored on birch: AUROC {line['auroc']:.3f}, 95\u00a0% interval "
     first = opened.read("document.querySelector('.recompute button.cell').ariaLabel")
     assert first.startswith(label) and first.endswith(f"{line['n_right']} of {line['n']} answers right")
     give(opened, "Reading", "B")

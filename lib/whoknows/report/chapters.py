@@ -79,6 +79,7 @@ def read(path: Path) -> Chapter:
     """Reads an executed notebook, with its prose as it is now, and its tables in words; cleans one that failed."""
     notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
     readable.tables(notebook)
+    readable.percents(notebook)
     name = path.stem.removesuffix(FAILED)
     if not failed:
         pages.reword(notebook)

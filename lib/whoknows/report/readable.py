@@ -15,6 +15,7 @@ from whoknows.report.pages.style import MINUS
 TABLE = re.compile(r'<table[^>]*class="dataframe(?![^"]*(?:texts|examples))[^"]*">.*?</table>', re.DOTALL)
 ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
 CELL = re.compile(r"(<t[hd][^>]*>)([^<]*)(</t[hd]>)")
+PERCENT = re.compile(r"(?<=\d) (?=%)")
 VARIANTS = {  # of a method, by what is added to its name
     rf"{LEFT_OUT}(\w+)": ", without {}",
     rf"{ONLY}(\w+)": ", {} alone",
@@ -30,6 +31,15 @@ def tables(notebook: NotebookNode) -> None:
         for output in cell.get("outputs", []):
             if html := output.get("data", {}).get("text/html"):
                 output["data"]["text/html"] = TABLE.sub(lambda table: _in_words(table[0]), "".join(html))
+
+
+def percents(notebook: NotebookNode) -> None:
+    """Keeps each number and its % in one line, in the texts of a notebook's outputs; a chart draws its own."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            texts = {kind: "".join(data[kind]) for kind in ("text/html", "text/markdown") if kind in data}
+            data.update({kind: PERCENT.sub("\u00a0", text) for kind, text in texts.items() if "<script" not in text})
 
 
 def numbers(csv: str) -> str:

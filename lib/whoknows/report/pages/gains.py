@@ -111,7 +111,7 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
     hollow = f" A hollow point is of a cell {' or '.join(why)}." if why else ""
     missing = " An empty place has no value." if len(there) < len(table) else ""
     return (
-        '<p class="figure-caption"><b>Figure 2.</b> What training adds, whatever view Figure 1 shows: AUROC of each '
+        '<p class="figure-caption"><b>Figure 3.</b> What training adds, whatever view Figure 1 shows: AUROC of each '
         f"cell of reading A{own}, less that of {escape(style.inside(baseline))} on the same answers. "
         "This is the training-free baseline that is best on validation answers. Right of zero, training helps. Lines "
         f"are paired 95 % intervals over questions.{hollow}{missing} {sets} All of this is exploratory: "

@@ -412,9 +412,9 @@ TUNED = re.compile(r"instruct|chat|(?<![a-z])it(?![a-z])", re.IGNORECASE)
 SIZED = re.compile(r"(?<![\d.a-z])(\d+(?:\.\d+)?)([mb])(?![a-z])", re.IGNORECASE)
 
 
-def facts_of(estimators: str, models: list[str]) -> dict[str, list[str]]:
+def facts_of(cards: list[dict], models: list[str]) -> dict[str, list[str]]:
     """What the cards of a run say of each model, "—" for nothing: parameters and tuning, by its names, and weights."""
-    cards = [card for card in plateau.cards(estimators).values() if "source" in card]
+    cards = [card for card in cards if "source" in card]
     of = [[card for card in cards if card["reader"] == model] for model in models]
     named = {"Parameters": sized, "Instruction-tuned": tuned}
     facts = {title: [_span(says(card["source"]) for card in read) for read in of] for title, says in named.items()}

@@ -21,9 +21,10 @@ NAMED = {"probe": "the probe", "lora_prompt": "LoRA + Prompt"}  # within a sente
 TRAINING, METHOD, SELF = "Trained − training-free", "Probe − LoRA + Prompt", "Self-trained − cross-trained"
 SHIFT = f"{TRAINING} on shift questions"
 OVER = {
-    **dict.fromkeys((TRAINING, SHIFT), "{} models, each on its own answers"), METHOD: "{} pairs of cells of Figure 1",
-    SELF: "both methods and {} scored models of Figure 1",
-}  # fmt: skip
+    **dict.fromkeys((TRAINING, SHIFT), "{} models, each on its own answers"),
+    METHOD: "{} differences between cells of Figure 1",
+    SELF: "{} differences between cells of Figure 1, of both methods and two scored models",
+}
 SHOWN = 5  # right answers of each scored model on the page, and as many wrong ones
 GOLD = 3  # accepted answers that are shown of a question
 OPEN = {IMPROVING, RELEASED, FEW, EXPLORATORY}  # verdicts that decide nothing
@@ -56,31 +57,36 @@ def comparisons(
     the shift questions, which are exploratory.
 
     Returns:
-        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of what a mean is over, see `OVER`), what
-        `bootstrap.tested` returns, and test_set. A difference with a cell that is missing is left out.
+        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of what a mean is over, see `OVER`), resamples (how
+        many tell), what `bootstrap.tested` returns, test_set, and alone (what it says of each difference that a mean
+        is over; empty where these are not tested). A difference with a cell that is missing is left out.
     """
     label, members = first_test_set(tasks, by_task)
-    measured = cells[cells["test_set"] == label].set_index(scores.CELL)
+    measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
     known = {*measured.index[measured["auroc"].notna()]}
-    asked = [*_training(measured, readers, baseline), *_primary(claims.roles(by_task, readers, members), known)]
-    table, resampled = _asked_of(asked, measured, bootstrap.by_cell(samples, members))
+    parts = dict(_primary(claims.roles(by_task, readers, members), known))
+    means = [(kind, "", len(of), _mean(of)) for kind, of in parts.items()]
+    table, resampled = _asked_of([*_training(measured, readers, baseline), *means], measured, draws)
     own = (table["kind"] == TRAINING).to_numpy()
     p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"], dtype=float)
     tested = [bootstrap.tested(table, resampled, pd.concat([primary, bootstrap.holm(p[own])])).assign(test_set=label)]
+    each = {kind: bootstrap.tested(*bootstrap.contrasts(of, measured, draws), primary) for kind, of in parts.items()}
     shifted = test_sets(tasks, sorted(by_task["task"].unique())).get("shift")
     if shifted and label != "shift":
-        measured = cells[cells["test_set"] == "shift"].set_index(scores.CELL)
-        asked = [(SHIFT, *more) for _, *more in _training(measured, readers, baseline)]
-        there = _asked_of(asked, measured, bootstrap.by_cell(samples, shifted))
+        far = cells[cells["test_set"] == "shift"].set_index(scores.CELL)
+        asked = [(SHIFT, *more) for _, *more in _training(far, readers, baseline)]
+        there = _asked_of(asked, far, bootstrap.by_cell(samples, shifted))
         tested.append(bootstrap.tested(*there, pd.Series(dtype=float)).assign(test_set="shift"))
-    return pd.concat([part for part in tested if len(part)] or tested[:1], ignore_index=True)
+    whole = pd.concat([part for part in tested if len(part)] or tested[:1], ignore_index=True)
+    return whole.assign(alone=[(*each[kind]["says"],) if kind in each else () for kind in whole["kind"]])
 
 
 def _asked_of(asked: list[tuple], measured: pd.DataFrame, draws: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """What `bootstrap.contrasts` returns of (kind, method, count, weights), with the first three as columns."""
+    """What `bootstrap.contrasts` returns of (kind, method, count, weights), with all but the last as columns, and
+    resamples, the number of those with a value."""
     names = pd.DataFrame([line[:3] for line in asked], columns=["kind", "method", "count"])
     values, resampled = bootstrap.contrasts([line[3] for line in asked], measured, draws)
-    return names.join(values), resampled
+    return names.assign(resamples=(~np.isnan(resampled)).sum(axis=1)).join(values), resampled
 
 
 def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
@@ -94,19 +100,24 @@ def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
 
 
 def _primary(players: dict[str, str], known: set[tuple]):
-    """The same for the two means of reading A that are primary hypotheses, if all their cells are `known`."""
+    """(kind, weights of the cells of each difference that it is the mean over) for the two means of reading A that are
+    primary hypotheses, if all their cells are `known`."""
     models = [*players.values()]
     places = [(column, column, row) for row, column in itertools.product(models, models)]
-    signs = {"probe": 1 / len(places), "lora_prompt": -1 / len(places)}
-    both = {(method, *place): sign for method, sign in signs.items() for place in places}
-    native = 1 / (2 * len(models))
-    crossed = {
-        (method, *place): native if place[1] == place[2] else -native / (len(models) - 1)
-        for method in COMPARED for place in places if len(models) > 1
-    }  # fmt: skip
-    for kind, count, weights in ((METHOD, len(places), both), (SELF, len(models), crossed)):
-        if weights and {*weights} <= known:
-            yield kind, "", count, weights
+    both = [{("probe", *place): 1.0, ("lora_prompt", *place): -1.0} for place in places]
+    crossed = [
+        {(method, scored, scored, scored): 1.0, (method, other, other, scored): -1.0}
+        for method in COMPARED
+        for scored, other in itertools.permutations(models, 2)
+    ]
+    for kind, parts in ((METHOD, both), (SELF, crossed)):
+        if parts and {*itertools.chain(*parts)} <= known:
+            yield kind, parts
+
+
+def _mean(parts: list[dict[tuple, float]]) -> dict[tuple, float]:
+    """The weights of the cells in the mean over differences, no two of which share a cell."""
+    return {cell: weight / len(parts) for part in parts for cell, weight in part.items()}
 
 
 def chance(table: pd.DataFrame) -> str:
@@ -135,15 +146,16 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
         METHOD: (*NAMED.values(), "the two methods" if are_named else " and ".join(NAMED.values())),
         SELF: ("self-trained estimators", "cross-trained ones", "self- and cross-trained estimators"),
     }
-    is_mean = dict(zip(table["kind"], table["count"] > 1))
-    parts += [_stands(says[kind].iloc[0], *names, is_mean[kind]) for kind, names in named.items() if kind in says]
+    alone = dict(zip(table["kind"], table["alone"]))
+    parts += [_stands(says[kind].iloc[0], *names, alone[kind]) for kind, names in named.items() if kind in says]
     if not parts:
         return '<p class="answer">Nothing can be compared yet.</p>'
     text = " ".join([*filter(None, [lead]), *(f"{part[0].upper()}{part[1:]}." for part in parts)])
     asked = table["test_set"].iloc[0]
     rests = f"This rests on differences of AUROC, on {asked} test questions ({SETS[asked]}):"
     words = [AUROC, *[LIKELIHOOD] * (baseline == "likelihood"), *[TRAINED_ON] * (SELF in says), BETTER]
-    return "\n".join([f'<p class="answer">{escape(text)}</p>\n', f"{rests}\n", *_bullets(table, baseline), "", *words])
+    lines = [*_bullets(table, baseline), "", *words, *_at_most(table)]
+    return "\n".join([f'<p class="answer">{escape(text)}</p>\n', f"{rests}\n", *lines])
 
 
 AUROC = (
@@ -189,29 +201,60 @@ def _elsewhere(table: pd.DataFrame) -> list[str]:
     return [f"on questions of other tasks, {' and '.join(are)} (exploratory)"] if are else []
 
 
-def _stands(verdict: str, one: str, other: str, both: str, is_mean: bool) -> str:
-    are, mean = "is" if one.startswith("the ") else "are", " on average" if is_mean else ""
-    return {
-        ABOVE: f"{one} {are} better than {other}{mean}",
-        BELOW: f"{one} {are} worse than {other}{mean}",
-        INSIGNIFICANT: f"{both} do not differ significantly{mean}",
-    }.get(verdict, f"how {both} compare is inconclusive")
+def _stands(verdict: str, one: str, other: str, both: str, alone: tuple[str, ...]) -> str:
+    """How two stand to each other by the verdict of their difference, and of each one that it is the mean over."""
+    is_mean, are = len(alone) > 1, "is" if one.startswith("the ") else "are"
+    if verdict == INSIGNIFICANT:
+        return f"{both} do not differ significantly{' on average' if is_mean else ''}"
+    if verdict not in (ABOVE, BELOW):
+        return f"how {both} compare is inconclusive"
+    over = f" in the mean over {len(alone)} differences, {_sure(alone, verdict)}" if is_mean else ""
+    return f"{one} {are} {'better' if verdict == ABOVE else 'worse'} than {other}{over}"
+
+
+def _sure(alone: tuple[str, ...], verdict: str) -> str:
+    """How many differences have the verdict of their mean, each by itself, and how many the opposite one."""
+    same, opposite = alone.count(verdict), alone.count(BELOW if verdict == ABOVE else ABOVE)
+    return f"{same or 'none'} of them significant alone" + (f", and {opposite} the other way" if opposite else "")
 
 
 def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
-    lines = []
+    lines, table = [], table.assign(is_least=_is_least(table))
     for kind, group in table.groupby("kind", sort=False):
         more = {TRAINING: f", against {style.inside(baseline)}", SHIFT: ", of other tasks"}.get(kind, "")
         values = [f"{METHOD_TITLES.get(line.method, '')} {_difference(line)}".lstrip() for line in group.itertuples()]
         mean = f", mean over {OVER[kind].format(group['count'].max())}" if group["count"].max() > 1 else ""
-        lines.append(f"- **{kind}**{more}{mean}: {'; '.join(values)}.")
+        lines.append(f"- **{kind}**{more}{mean}: {'; '.join(values)}.{_each(group['alone'].iloc[0])}")
     return lines
+
+
+def _each(alone: tuple[str, ...]) -> str:
+    """How many of the differences that a mean is over are significant, as a sentence."""
+    sides = {"above": alone.count(ABOVE), "below": alone.count(BELOW)}
+    found = " and ".join(f"{count} {side} zero" for side, count in sides.items() if count)
+    return f" Significant alone: {found or 'none'}." if len(alone) > 1 else ""
+
+
+def _is_least(table: pd.DataFrame) -> pd.Series:
+    """Whether all resamples are on one side of zero, so that the p-value that is shown could not be smaller."""
+    return np.isclose(table["p"], 2 / (table["resamples"] + 1)) & table["p_holm"].between(0.001, 1, "left")
+
+
+def _at_most(table: pd.DataFrame) -> list[str]:
+    """What "at most" says before a p-value, as one sentence; none where it stands before none."""
+    least = table[_is_least(table)]
+    if least.empty:
+        return []
+    draws, tests = least["resamples"], (least["p_holm"] / least["p"]).round().astype(int)
+    allow = f"{style.span(draws.min(), draws.max())} resamples and {style.span(tests.min(), tests.max())} tests allow"
+    return [f"*At most* means that no resample has the other sign: {allow} no smaller p."]
 
 
 def _difference(line) -> str:
     if pd.isna(line.estimate):
         return FEW
     p = f", {style.p_is(line.p_holm)}" if pd.notna(line.p_holm) else ""
+    p = p.replace("p", "p\u00a0at\u00a0most", 1) if line.is_least else p
     says = {ABOVE: "significant", BELOW: "significant", RELEASED: f"no verdict, a cell is {RELEASED}"}
     says |= {IMPROVING: f"no verdict, a cell was {IMPROVING} {MARK}"}
     estimate, low, high = (style.signed(value, 3) for value in (line.estimate, line.low, line.high))
@@ -226,8 +269,9 @@ def box_html(
     sets = test_sets(tasks, sorted(test["task"].unique()))
     sets = {label: members for label, members in sets.items() if label in ("in-distribution", "shift")}
     lines = {f"Right answers, {label}": _right(test[test["task"].isin(members)]) for label, members in sets.items()}
-    facts = {title: dict(zip(readers, values)) for title, values in facts_of(estimators, readers).items()}
-    facts["Training answers"] = _taught(estimators)
+    cards = [*plateau.cards(estimators).values()]
+    facts = {title: dict(zip(readers, values)) for title, values in facts_of(cards, readers).items()}
+    facts["Training answers"] = _taught(cards)
     shown = {title: [of.get(model, "—") for model in models] for title, of in (facts | lines).items()}
     shown = {title: values for title, values in shown.items() if {*values} != {"—"}}
     shown |= {f"Test questions, {label}": [_asked(test, members)] for label, members in sets.items()}
@@ -247,10 +291,10 @@ def _facts_html(name: str, caption: str, columns: list[str], lines: dict[str, li
     return f'<table class="{name}">{whole}</table>'
 
 
-def _taught(estimators: str) -> dict[str, str]:
+def _taught(cards: list[dict]) -> dict[str, str]:
     """How many of its answers trained the probe and LoRA + Prompt, from the fewest to the most, by model."""
     counts: dict[str, set[int]] = {}
-    for card in plateau.cards(estimators).values():
+    for card in cards:
         if card["method"] in COMPARED and "training_answers" in card:
             counts.setdefault(card["trained_on"], set()).add(sum(card["training_answers"].values()))
     return {model: style.span(f"{min(some):,}", f"{max(some):,}") for model, some in counts.items()}
@@ -264,7 +308,7 @@ def _right(answers: pd.DataFrame) -> dict[str, str]:
 
 def _asked(test: pd.DataFrame, members: list[str]) -> str:
     counts = test.drop_duplicates("question_id").groupby("task").size().reindex(members, fill_value=0)
-    names = ", ".join(f"{task} {n:,}" for task, n in counts.items())
+    names = ", ".join(f"{task}\u00a0{n:,}" for task, n in counts.items())
     names = f"{len(counts)} tasks" if len(counts) > 8 else names
     return f"{counts.sum():,} questions ({names})"
 
@@ -304,7 +348,7 @@ def schematic_html(readers: list[str], models: list[str]) -> str:
     boxes = "".join(f"<li><b>{title}</b><span>{text}</span><em>{example}</em></li>" for title, text, example in steps)
     return (
         '<figure class="schema"><ol aria-label="From graded answers to a cell: trained on, reader, scored, AUROC">'
-        f"{boxes}</ol><figcaption><b>Figure 3.</b> The three models behind a cell. The example is the cell "
+        f"{boxes}</ol><figcaption><b>Figure 2.</b> The three models behind a cell. The example is the cell "
         f"in column {column} and row {row} of Figure 1.</figcaption></figure>"
     )
 

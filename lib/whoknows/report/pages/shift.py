@@ -191,9 +191,10 @@ def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float,
     colour = alt.Color("auroc:Q", scale=scale, title="AUROC", legend=style.bar(*ends))
     same = base.transform_filter("datum.learned === datum.test_set")
     same = same.mark_rect(aria=False, fillOpacity=0, stroke=style.INK, strokeWidth=3)
-    texts = there.mark_text(aria=False, fontSize=14).encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
+    texts = there.mark_text(aria=False, fontSize=12).encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
     layers = alt.layer(*style.heatmap(base, colour, style.hatched()), same, texts)
-    return layers.properties(width=alt.Step(54), height=alt.Step(44))
+    # In pixels, of which the book takes some away on a phone.
+    return layers.properties(width=54 * len(tasks), height=alt.Step(44))
 
 
 def transfer_html(table: pd.DataFrame) -> str:
