@@ -148,6 +148,21 @@ def test_no_file_is_written_outside_the_folder(links, tmp_path, monkeypatch, mem
     assert all(path.is_relative_to(place) for path in tmp_path.rglob("outside"))
 
 
+def test_a_folder_that_pip_removes_while_bytes_are_counted_counts_nothing(tmp_path, monkeypatch):
+    scan = os.scandir
+
+    def scandir(place):
+        if str(place).endswith("gone"):
+            raise FileNotFoundError(2, "No such file or directory")
+        return scan(place)
+
+    for name in ("kept", "gone"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").write_bytes(b"abc")
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert assets._bytes_below(tmp_path) == 3
+
+
 def test_a_half_finished_download_is_thrown_away(links, monkeypatch):
     offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"whole"}))
     half = cache.root() / f".{assets.ASSETS['toy'].folder('toy')}.{os.getpid()}.part" / "files"

@@ -97,10 +97,10 @@ def test_a_grid_that_names_a_gguf_file_converts_it_once_and_trains_an_estimator_
     values = files.read_yaml(ROOT / "grids/smoke.yml") | {"models": [{"name": "mine", "source": "toy.gguf"}]}
     (tmp_path / "grid.yml").write_text(json.dumps(values))
     chosen, before = grid.load(tmp_path / "grid.yml"), toy[0].read_bytes()
-    assert cost.size(chosen.models[0].source).origin == "guess"
+    assert cost.size(chosen.models[0].source).origin == "a guess"
     loading.check(chosen.models[0].source, None, 0)
     assert capsys.readouterr().err == f"{toy[0]}: converting to bf16 safetensors, once\n"
-    assert toy[0].read_bytes() == before and cost.size(chosen.models[0].source).origin == "config.json"
+    assert toy[0].read_bytes() == before and cost.size(chosen.models[0].source).origin == ""
     monkeypatch.setattr(assets, "_convert", lambda *_: pytest.fail("it was converted"))
     told = json.loads(parameters.of("lora_prompt")(chosen, reader="mine", trained_on="mine", seed="0"))
     used = {key: told[key] for key in ("source", "precision", "template", "digest")}

@@ -694,8 +694,9 @@ def test_the_answer_of_the_first_page(page, hand):
 
 
 def test_figures_are_numbered_as_they_stand(page):
-    assert re.findall(r"<b>Figure (\d+)\.</b>", "".join(page("heatmaps")[0])) == ["1", "2", "3"]
-    assert "<b>Figure 3.</b> What training adds" in page("heatmaps")[0][7], "the last, since some runs have none"
+    texts = [part for part in page("heatmaps")[0] if isinstance(part, str)]
+    figures = re.findall(r"<b>Figure (\d+)\.</b> (What training adds)?", "".join(texts))
+    assert figures == [("1", ""), ("2", ""), ("3", "What training adds")], "the last, since some runs have none"
 
 
 def test_what_the_heatmaps_rest_on(page, hand):

@@ -189,7 +189,7 @@ def test_a_probe_of_one_of_two_tasks_is_the_one_without_the_other():
         f"{shift.TOGETHER}\n42 answers",
     }
     spec = shift.transfer_chart(table).to_dict()
-    assert {panel["width"] for panel in spec["vconcat"]} == {54 * 4}, "of four tasks a phone shows all"
+    assert {panel["width"] for panel in spec["vconcat"]} == {54 * len(ONE)}, "in pixels, which a phone takes away from"
 
 
 def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why():

@@ -287,9 +287,10 @@ def _watch(process, name, total, folder):
 
 def _bytes_below(folder):
     total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):  # pip moves its files while they are counted
-            total += path.stat().st_size if path.is_file() else 0
+    for place, _, names in os.walk(folder):  # which leaves out a folder that is gone by then
+        for name in names:
+            with suppress(FileNotFoundError):  # pip moves its files while they are counted
+                total += os.path.getsize(os.path.join(place, name))
     return total
 
 
