@@ -4,7 +4,7 @@ All that is fitted, a stack of methods, a threshold or a scale, is fitted on val
 test questions anew and leaves what was fitted as it is.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 
 import numpy as np
@@ -47,17 +47,20 @@ def tested(rows: pd.DataFrame) -> dict[int, pd.DataFrame]:
     by_method = [{*seeds} for _, seeds in (rows if trained.empty else trained).groupby("method")["seed"]]
     seeds = sorted(set.intersection(*by_method)) if by_method else []
     tables = {seed: side_by_side(rows, seed, "test") for seed in seeds}
-    return {seed: table.loc[_shared(tables.values())] for seed, table in tables.items()}
+    return dict(zip(tables, _on_shared([*tables.values()])))
 
 
 def of_both(one: dict[int, pd.DataFrame], other: dict[int, pd.DataFrame]) -> dict[int, tuple[pd.DataFrame, ...]]:
     """By seed that both have, of two models' `tested` the answers to the questions that both answered."""
-    both = {seed: (one[seed], other[seed]) for seed in one if seed in other}
-    return {seed: tuple(table.loc[_shared(tables)] for table in tables) for seed, tables in both.items()}
+    return {seed: tuple(_on_shared([one[seed], other[seed]])) for seed in one if seed in other}
 
 
-def _shared(tables: Iterable[pd.DataFrame]) -> pd.Index:
-    return reduce(pd.Index.intersection, (table.index for table in tables)).sort_values()
+def _on_shared(tables: list[pd.DataFrame]) -> list[pd.DataFrame]:
+    """The lines of each table that all tables have, in the order of their index."""
+    if not tables:
+        return []
+    shared = reduce(pd.Index.intersection, (table.index for table in tables)).sort_values()
+    return [table.loc[shared] for table in tables]
 
 
 def held(rows: pd.DataFrame, method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
