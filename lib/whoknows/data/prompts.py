@@ -1,5 +1,6 @@
 """Wording: what stands between questions and answers, in plain text or in the chat template of a tuned model."""
 
+import re
 from dataclasses import dataclass
 from datetime import date
 
@@ -8,6 +9,7 @@ from whoknows import WhoknowsError
 DATE = "2025-01-01"  # in templates that state the date, where the grid names none: the same text on every day
 CHAT = "chat:"  # before the source of a model that is asked in its chat template
 LETTERS = "ABCDEFGHIJ"  # of choices
+LINE_END = re.compile(r"[\r\n]")  # where an answer ends
 QUERY = "\n\nIs the proposed answer correct?\nChoices:\n(i): no\n(ii): yes\nAnswer:"
 ANCHOR = "a"  # no tokenizer merges a letter with the space, line end or special token behind it
 USER, REPLY, AGAIN = "Q1qQ", "A1aA", "Q2qQ"  # no template has these words

@@ -3,7 +3,6 @@
 Rows that have reached the end of their line leave the batch.
 """
 
-import re
 from itertools import repeat
 from typing import NamedTuple
 
@@ -12,13 +11,12 @@ import pandas as pd
 import torch
 from transformers import AttentionInterface, DynamicCache, GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 
-from whoknows.data.prompts import shown
+from whoknows.data.prompts import LINE_END, shown
 from whoknows.models.batching import of_one_length
 from whoknows.models.loading import set_attention
 from whoknows.models.packing import only_at
 from whoknows.models.reader import Reader
 
-LINE_END = re.compile(r"[\r\n]")
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, computed at a time: on a CPU what its cache holds
 # Arguments of attention that change nothing here. A sink (`s_aux`) or a cap on the scores would, and others might.
 UNUSED = {"dropout", "position_ids", "cache_position", "is_causal", "use_cache", "output_attentions", "return_dict"}

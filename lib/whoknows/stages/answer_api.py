@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import re
 import warnings
 from contextlib import suppress
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from whoknows.data import files
-from whoknows.data.prompts import conversation, shown
+from whoknows.data.prompts import LINE_END, conversation, shown
 from whoknows.data.questions import SHOT
 from whoknows.stages import judge
 from whoknows.stages.answered import summary, without_examples
@@ -91,7 +90,7 @@ def missed_html(missed: pd.DataFrame) -> str:
 
 def _written(said: Said) -> dict:
     text = said.content.strip()
-    first, *more = re.split(r"[\r\n]", text, maxsplit=1)
+    first, *more = LINE_END.split(text, maxsplit=1)
     line = first.strip()
     logprobs: list[float] = []
     with suppress(TypeError, ValueError, AttributeError):  # tokens of no known shape
