@@ -65,6 +65,10 @@ HTML(landing.caption_html(table, baseline))
 # %% tags=["remove-input"]
 Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(estimators, examples))
 
+# %% [markdown]
+# For other tasks, answer lengths or metrics, or only the disagreements, [Recompute](run/recompute.ipynb) draws both
+# heatmaps anew in your browser. Its address holds what you chose, so you can send it.
+
 # %% tags=["remove-input"]
 HTML(landing.schematic_html(readers, models))
 
@@ -96,8 +100,8 @@ HTML(landing.figures_html(table, models, tasks, seeds))
 #
 # A value on several tasks is the mean within task: an estimator that knows only which task is harder gets one half.
 # Further pages: [how to read the heatmaps](book/reading.md), [which differences are
-# significant](run/differences.ipynb), [what simpler methods reach](run/controls.ipynb) and [how far the estimators
-# carry to other tasks](run/shift.ipynb).
+# significant](run/differences.ipynb), [what simpler methods reach](run/controls.ipynb), [how far the estimators carry to
+# other tasks](run/shift.ipynb) and [what confidence is good for](run/worth.ipynb).
 
 # %% tags=["remove-input"]
 HTML(heatmaps.heatmaps_html(table, models, links, untrained))

@@ -617,8 +617,6 @@ def test_the_sidebar_has_one_entry_for_each_page_of_results_on_every_page(opened
             "One estimator",
             "Baselines and ablations",
             "Other questions",
-            "What confidence is good for",
-            "Recompute",
             "Grading · failed",
             "The figure and its claims",
             "Method and glossary",

@@ -19,13 +19,34 @@ from whoknows.data.files import ROOT
 from whoknows.report import chapters, citation, history, pack, readable, slim, strip
 from whoknows.run import grid, notebook, parameters, provenance, stages
 
-# What some pages lead on to.
-LEARNING_RATE = """## Settings of LoRA + Prompt
+# Stages whose pages end with links to those of another, and the text before these.
+LEAD_ON = {
+    "differences": (
+        "recompute",
+        """## With other questions
 
-How its learning rate was chosen, and what each training cost, on validation answers"""
-REFERENCE_RUN = """## The reference run
+The heatmaps, their intervals and the calibration, computed anew in the page from the questions that you choose""",
+    ),
+    "controls": (
+        "settings",
+        """## Settings of LoRA + Prompt
 
-The same pages, computed from the rows of the run that this grid names for comparison"""
+How its learning rate was chosen, and what each training cost, on validation answers""",
+    ),
+    "shift": (
+        "worth",
+        """## Decisions by confidence
+
+Where the models disagree, what each estimator adds to the likelihood, and what is gained where decisions are made by
+confidence""",
+    ),
+    "claims": (
+        "beside",
+        """## The reference run
+
+The same pages, computed from the rows of the run that this grid names for comparison""",
+    ),
+}
 
 
 def build(grid_file: Path, results: Path | None = None) -> Path:
@@ -69,12 +90,10 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     cells.sort(key=lambda page: [order.index(page.parameters[name]) for name in ("method", "reader", "trained_on")])
     precision, mixed = chapters.precision(pages), provenance.changed(results, chosen.name)
     others = [*(page for page in pages if page.stage not in parameters.PAGES), *more]
-    beside, settings = ([page for page in others if page.stage == stage] for stage in ("beside", "settings"))
     for page in others:
-        if page.stage == "controls":
-            chapters.lead_on(page, LEARNING_RATE, settings)
-        if page.stage == "claims":
-            chapters.lead_on(page, REFERENCE_RUN, beside)
+        if page.stage in LEAD_ON:
+            stage, text = LEAD_ON[page.stage]
+            chapters.lead_on(page, text, [other for other in others if other.stage == stage])
         if page.stage == "beside" and not page.failed:
             chapters.mark_packed(page, parameters.packed(chosen).name, Path(chosen.beside) / "about.json", precision)
     for page in (first, *others):
