@@ -26,10 +26,10 @@ TRUNK = at("features/{reader}/trunk.safetensors") if parameters.first_layer(GRID
 ROWS = every("rows/likelihood/{model}.parquet", "rows/zero_shot/{reader}.parquet", f"rows/{{method}}/{CELL}.parquet")
 MEASURED = ROWS + every(f"estimators/{{method}}/{CELL}")
 CONTROLS = every("controls/surface.parquet", "controls/readers/{reader}.parquet")
-CONTROLS += every("controls/lora/{variant}/{reader}.parquet", "estimators/{variant}/{reader}")
+SURFACE, *CONTROLS = CONTROLS + every("controls/lora/{variant}/{reader}.parquet", "estimators/{variant}/{reader}")
 JUDGED = every("judged/{model}.parquet") if parameters.compared(GRID) else []
 PACKED = sorted(str(path) for path in Path(GRID.beside).rglob("*") if path.is_file()) if GRID.beside else []
-PUBLISHED, CLAIMS = sorted(map(str, Path("book/data").glob("*.csv"))), "book/claims.yml"
+PUBLISHED = [*sorted(map(str, Path("book/data").glob("*.csv"))), "book/claims.yml"]
 # Here stages that load a language model take turns on the GPUs. On a CPU two run side by side, each on half the cores,
 # since what is not a matrix product leaves cores idle. On a cluster the grid and the profile say what a job gets.
 CARDS = len(gpus.shared())
@@ -72,13 +72,13 @@ STEPS = {
     "cell": Step([*READ, all_seeds(f"rows/{{method}}/{CELL}.parquet"), all_seeds(f"estimators/{{method}}/{CELL}")],
         at("cells/{method}_{reader}_{trained_on}.parquet"),
         "cell-{method}_{reader}_{trained_on}", "{method}, {reader} trained on {trained_on}"),
-    "heatmaps": Step([*MEASURED, *READ], at("scores.parquet"), "heatmaps", also=[*PUBLISHED, CLAIMS]),
-    "claims": Step(MEASURED, at("contrasts.parquet"), "claims", also=[*PUBLISHED, CLAIMS]),
-    "differences": Step(MEASURED, at("differences.parquet"), "differences", also=[*PUBLISHED, CLAIMS]),
+    "heatmaps": Step([*MEASURED, *READ, SURFACE], at("scores.parquet"), "heatmaps", also=PUBLISHED),
+    "claims": Step(MEASURED, at("contrasts.parquet"), "claims", also=PUBLISHED),
+    "differences": Step(MEASURED, at("differences.parquet"), "differences", also=PUBLISHED),
     "worth": Step(MEASURED, at("worth.parquet"), "worth"),
-    "controls": Step([*MEASURED, *CONTROLS, *READ, *every("sweeps/{reader}.parquet")], at("controls.parquet"),
-        "controls", also=[*PUBLISHED, CLAIMS]),
-    "shift": Step([*MEASURED, *CONTROLS, *READ], at("shift.parquet"), "shift"),
+    "controls": Step([*MEASURED, SURFACE, *CONTROLS, *READ, *every("sweeps/{reader}.parquet")], at("controls.parquet"),
+        "controls", also=PUBLISHED),
+    "shift": Step([*MEASURED, SURFACE, *CONTROLS, *READ], at("shift.parquet"), "shift"),
     "grading": Step([*MEASURED, *READ, *JUDGED], at("grades.parquet"), "grading"),
     "recompute": Step([*MEASURED, *READ], at("recompute.parquet"), "recompute"),
     "settings": Step(every("search/{reader}.parquet"), at("settings.parquet"), "settings"),
@@ -133,7 +133,7 @@ rule beside:
     output: f"{OUT}/beside/{{page}}.parquet", page=f"{OUT}/notebooks/beside-{{page}}.ipynb"
     log: f"{OUT}/logs/beside-{{page}}.txt"
     params: notebook="notebooks/{page}.py", json=lambda w: parameters.beside(GRID, **w),
-        code=lambda w: digest(f"notebooks/{w.page}.py", *PACKED, *PUBLISHED, CLAIMS),
+        code=lambda w: digest(f"notebooks/{w.page}.py", *PACKED, *PUBLISHED),
         title=f"run {parameters.packed(GRID).name}" if GRID.beside else ""
     threads: cores("beside")
     resources: **needs("beside")

@@ -46,8 +46,8 @@ cell.curves_chart(cell.curves(examples, tasks), "cell", reader, trained_on)
 
 # %% [markdown]
 # ROC and risk are means over tasks; reliability and confidence are of all answers together. The points of reliability
-# are ten bins of equal width, as in ECE; an empty bin has no point. Bars are 95 % intervals of a share (Wilson, 1927).
-# Platt scaling was fitted on validation answers.
+# are ten bins of equal width, as in ECE; an empty bin has no point. Bars are 95 % intervals of a share (Wilson, 1927),
+# of as many answers as a bin has in the mean over seeds. Platt scaling was fitted on validation answers.
 
 # %% tags=["remove-input"]
 HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples), tasks))))

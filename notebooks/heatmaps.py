@@ -14,8 +14,9 @@
 # **LoRA + Prompt** is the model itself, fine-tuned to say whether an answer is correct.
 
 # %% tags=["parameters"]
-# Needs the rows and the cards of all estimators, and all answers; no language model is loaded.
+# Needs all rows and answers, and the estimators' cards; no language model is loaded.
 rows = "results/embedded/rows"
+more_rows = "results/embedded/controls"
 estimators = "results/embedded/estimators"
 models = ["SmolLM2-135M", "Gemma3-270M"]
 readers = ["SmolLM2-135M", "Gemma3-270M"]
@@ -41,15 +42,15 @@ from whoknows.data import files
 from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.report.pages import claims, gains, heatmaps, landing
 
-examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
+examples = plateau.mark(cells.read_with_baselines(rows, more_rows, models, methods, seeds), estimators)
 by_task, samples = scores.by_task(examples), bootstrap.samples(examples)
 measured = cells.measure(examples, by_task, tasks, samples)
-primary = claims.corrected(by_task, measured, samples, readers, tasks)
+primary = claims.corrected(examples, measured, samples, readers, tasks)
 shown = cells.enough(measured)
 table = cells.heatmap_table(shown, models, tasks, readers)
 files.write_parquet(out, table)
 baseline = landing.best_untrained(examples, readers, tasks)
-compared = landing.comparisons(by_task, measured, samples, primary, readers, tasks, baseline)
+compared = landing.comparisons(examples, measured, samples, primary, readers, tasks, baseline)
 Markdown(landing.answer(compared, baseline, landing.chance(table)))
 
 # %% tags=["remove-input"]
@@ -100,8 +101,8 @@ HTML(landing.figures_html(table, models, tasks, seeds))
 #
 # A value on several tasks is the mean within task: an estimator that knows only which task is harder gets one half.
 # Further pages: [how to read the heatmaps](book/reading.md), [which differences are
-# significant](run/differences.ipynb), [what simpler methods reach](run/controls.ipynb), [how far the estimators carry to
-# other tasks](run/shift.ipynb) and [what confidence is good for](run/worth.ipynb).
+# significant](run/differences.ipynb), [what simpler methods reach](run/controls.ipynb), [how far the estimators carry
+# to other tasks](run/shift.ipynb) and [what confidence is good for](run/worth.ipynb).
 
 # %% tags=["remove-input"]
 HTML(heatmaps.heatmaps_html(table, models, links, untrained))

@@ -47,9 +47,9 @@ HTML(recompute.html(examples, table, models, readers, tasks))
 # %% [markdown]
 # Values are means within task over the chosen tasks, and over seeds. Intervals are from resamples of the chosen
 # questions; the calibration errors have none. [Method](../book/method.md) defines all metrics. The reliability diagram
-# is of all chosen answers together, in ten bins of equal width, with 95 % intervals of a share (Wilson, 1927). ECE is
-# of the same bins, as a mean within task. Thresholds and Platt scaling stay those of the run, fitted on validation
-# answers.
+# is of all chosen answers together, in ten bins of equal width. It has 95 % intervals of a share (Wilson, 1927), of as
+# many answers as a bin has in the mean over seeds. ECE is of the same bins, as a mean within task. Thresholds and Platt
+# scaling stay those of the run, fitted on validation answers.
 #
 # Press a cell to see it in full beneath. A hatched cell has no value, and says why when pressed. A cell with ↗ was
 # *still improving* when its training ended.

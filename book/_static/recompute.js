@@ -277,13 +277,14 @@ window.whoknowsRecompute = (() => {
     if (points.some(({ confidence }) => Number.isNaN(confidence))) return [];
     const bins = Array.from({ length: data.bins }, () => []);
     for (const point of points) bins[binOf(point.confidence, data.bins)].push(point);
-    return bins.filter((those) => those.length).map((those) => share(those));
+    return bins.filter((those) => those.length).map((those) => share(those, prepared.seeds.length));
   };
 
-  const share = (points, z = 1.96) => {
-    const n = points.length;
-    const right = points.reduce((sum, point) => sum + point.right, 0);
-    const x = points.reduce((sum, point) => sum + point.confidence, 0) / n;
+  // Seeds score the same answers: an interval is that of as many answers as there are in the mean over seeds.
+  const share = (points, seeds, z = 1.96) => {
+    const n = points.length / seeds;
+    const right = points.reduce((sum, point) => sum + point.right, 0) / seeds;
+    const x = points.reduce((sum, point) => sum + point.confidence, 0) / points.length;
     const middle = (right + (z * z) / 2) / (n + z * z);
     const spread = (z / (n + z * z)) * Math.sqrt((right * (n - right)) / n + (z * z) / 4);
     return { x, y: right / n, low: middle - spread, high: middle + spread, n };
@@ -628,9 +629,10 @@ window.whoknowsRecompute = (() => {
     };
 
     const bins = (series) => {
-      const numbers = (bin) => [shownAs(bin.x, 3), shownAs(bin.y, 3), between(bin, 3), grouped(bin.n)];
+      const numbers = (bin) => [shownAs(bin.x, 3), shownAs(bin.y, 3), between(bin, 3), grouped(Math.round(bin.n))];
       const lines = series.flatMap((all, which) => all.map((bin) => line("td", [SERIES[which], ...numbers(bin)])));
-      const head = line("th", ["Confidence", "P(correct)", "Share that is right", `${level} interval`, "Answers"]);
+      const titles = ["P(correct)", "Share that is right", `${level} interval`, "Answers, mean over seeds"];
+      const head = line("th", ["Confidence", ...titles]);
       const table = make("table", {}, make("thead", {}, head), make("tbody", {}, ...lines));
       return make("details", {}, make("summary", {}, "The diagram as a table"), table);
     };

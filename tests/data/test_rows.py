@@ -7,7 +7,7 @@ import torch
 
 from made_up import save_hidden
 from whoknows import WhoknowsError
-from whoknows.data.rows import example_rows
+from whoknows.data.rows import example_rows, is_of, learned
 from whoknows.estimators.hidden import load_hidden
 from whoknows.evaluation import scores
 
@@ -28,6 +28,13 @@ def test_one_row_for_each_answer_in_the_order_of_the_answers(answers, logit):
     assert rows["question_id"].tolist() == ["a", "b", "c"] and rows["correct"].tolist() == [True, False, True]
     assert rows["logit"].tolist() == [1.0, -1.0, 2.0] and rows["logit"].dtype == np.float32
     assert scores.by_task(rows)["auroc"].tolist() == [1.0]
+
+
+def test_a_task_is_left_out_with_all_topics_of_its_file():
+    tasks = pd.Series(["arc_easy", "arc_easy_mc", "mine_x", "mine_y", "cities"])
+    assert tasks[is_of(tasks, "arc_easy")].tolist() == ["arc_easy"] and not is_of(tasks, None).any()
+    frame = pd.DataFrame({"task": tasks, "split": "train"})
+    assert learned({"m": frame}, "m", "mine")["task"].tolist() == ["arc_easy", "arc_easy_mc", "cities"]
 
 
 def test_hidden_states_of_other_answers_are_refused(answers, tmp_path):

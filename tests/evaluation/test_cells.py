@@ -9,6 +9,7 @@ import pytest
 
 from made_up import make_rows
 from whoknows import WhoknowsError
+from whoknows.data import files
 from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import cells, scores
 from whoknows.report.pages import cell, controls, heatmaps
@@ -164,6 +165,14 @@ def test_no_place_of_the_heatmaps_is_left_out():
 
 def read(folder):
     return cells.read_rows(folder, ["a", "b"], ["probe"], [0])
+
+
+def test_training_free_methods_among_the_controls_are_read_and_no_other_control(tmp_path):
+    for folder, method in (("rows", "probe"), ("rows", "likelihood"), ("more", "token_min"), ("more", "lora")):
+        rows = make_rows([1.0, 0.0], [True, False], method=method)
+        files.write_parquet(tmp_path / folder / f"{method}.parquet", rows)
+    rows = cells.read_with_baselines(tmp_path / "rows", tmp_path / "more", ["a", "b"], ["probe"], [0])
+    assert rows["method"].drop_duplicates().tolist() == ["likelihood", "probe", "token_min"]
 
 
 def test_without_any_rows_everything_is_missing(tmp_path):

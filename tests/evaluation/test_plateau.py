@@ -332,7 +332,7 @@ def test_the_card_of_a_training_on_all_models_is_that_of_its_rows_alone(tmp_path
 def first_page(rows):
     by_task = scores.by_task(rows)
     measured = cells.measure(rows, by_task, TASKS)
-    primary = claims.corrected(by_task, measured, bootstrap.samples(rows), ["weak", "strong"], TASKS)
+    primary = claims.corrected(rows, measured, bootstrap.samples(rows), ["weak", "strong"], TASKS)
     return cells.heatmap_table(measured, ["weak", "strong"], TASKS), primary
 
 
@@ -347,7 +347,10 @@ def test_the_first_page_draws_no_conclusion_from_marked_cells(tmp_path):
     of_strong = table[
         (table["reading"] == "A") & (table["method"] == "lora_prompt") & (table["trained_on"] == "strong")
     ]["auroc"]
-    assert "\n\n- **Better than chance in 6 of 6 cells**" in text and "in 2 of 2 cells that have both" in text
+    assert (
+        "\n\n- **Significantly better than chance in 6 of 6 cells**" in text
+        and "in 2 of 2 cells that have both" in text
+    )
     assert len(of_strong) == 2 and not any(f"reaches an AUROC of {value:.2f}" in text for value in of_strong)
     assert text.endswith(
         "- **2 of 8 cells were still improving when training ended** (↗): "
@@ -496,7 +499,7 @@ def test_the_first_page_shows_released_adapters_and_concludes_nothing_from_them(
     lora = table[(table["reading"] == "A") & (table["method"] == "lora_prompt")]
     assert len(lora) == 4 and lora["auroc"].notna().all() and lora["unsettled"].eq(RELEASED).all()
     text = heatmaps.heatmaps_sentences(table, *beside)
-    assert "\n- **Better than chance in 4 of 4 cells**: " in text
+    assert "\n- **Significantly better than chance in 4 of 4 cells**: " in text
     assert "and **LoRA + Prompt** was trained by others in every cell.\n" in text
     assert "The probe is higher" not in text and "primary hypotheses" not in text
     count = "- **4 of 8 cells are of adapters that others have released**"

@@ -563,13 +563,13 @@ def test_the_sentences_of_the_first_page(page, hand):
         and higher + lower < len(tested)
         and reached["probe"] != reached["lora_prompt"]
     )
-    above = sum(low > 0.5 for low, _ in ends.values())
+    above = better_than_chance(hand, settled)
     right = span([hand.graded(model, HOME).sum() for model in THREE])
     wide = span([high - low for low, high in ends.values()], ".2f")
     expected = [
         "In the view shown first (reading A, in-distribution test questions):",
         "",
-        f"- **Better than chance in {above} of {len(settled)} cells**: **Probe** reaches an AUROC of "
+        f"- **Significantly better than chance in {above} of {len(settled)} cells**: **Probe** reaches an AUROC of "
         f"{reached['probe']} and **LoRA + Prompt** reaches an AUROC of {reached['lora_prompt']}.",
         f"- The cells rest on {right} right answers, so that their 95 % intervals are {wide} wide.",
         f"- The probe is higher than LoRA + Prompt in {sum(d > 0 for d in less.values())} of {len(both)} cells that "
@@ -583,6 +583,13 @@ def test_the_sentences_of_the_first_page(page, hand):
     pages = {f"cell-{c[0]}_{c[1]}_{c[2]}.html?scored={c[3]}": f"{value[c]:.2f}" for c in settled}
     linked = re.findall(r'<a href="run/([^"]+)">([^<]+)</a>', shown)
     assert len(linked) == 4 and all(same(text, pages[address]) for address, text in linked)
+
+
+def better_than_chance(hand, cells) -> int:
+    """How many cells are above one half, by p-values that are corrected for all of them."""
+    p = sorted((p_value(hand.drawn(cell, HOME) - 0.5), hand.auroc(cell, HOME) > 0.5) for cell in cells)
+    corrected = itertools.accumulate((one * (len(p) - rank) for rank, (one, _) in enumerate(p)), max)  # Holm, 1979
+    return sum(one < 0.05 and is_above for one, (_, is_above) in zip(corrected, p))
 
 
 def best_untrained(hand) -> str:
@@ -676,7 +683,8 @@ def test_the_answer_of_the_first_page(page, hand):
         alone = [hand.difference(part, "in-distribution")["says"] for part in parts]
         sides = [f"{alone.count(side)} {side} zero" for side in ("above", "below") if side in alone]
         over = "" if kind.startswith("Probe") else ", of both methods and two scored models"
-        over = f"mean over 4 differences between cells of Figure 1{over}"
+        two = "of the models with the most and the fewest right validation answers"
+        over = f"mean over 4 differences between cells of Figure 1{over}, {two}"
         lines.append(f"- **{kind}**, {over}: {shown}. Significant alone: {' and '.join(sides) or 'none'}.")
     far = [f"{NAMES[method]} {said(*hand.contrast(weights[method], SETS['shift']), None, verdict)}"
            for method, verdict in (("probe", "exploratory"), ("lora_prompt", unfinished))]  # fmt: skip
@@ -688,7 +696,7 @@ def test_the_answer_of_the_first_page(page, hand):
     helps = says_of[np.sign(values["probe"][0])] if sure else "The probe shows no significant gain"
     cells = [at("A", method, row, column) for method in ("probe", "lora_prompt") for row in THREE for column in THREE]
     settled = [cell for cell in cells if not hand.improving(cell)]
-    above = sum(interval(hand.drawn(cell, HOME))[0] > 0.5 for cell in settled)
+    above = better_than_chance(hand, settled)
     lead = f"In part: better than chance in {above} of {len(settled)} cells."
     assert shown.startswith(f'<p class="answer">{lead} {helps}') and ". LoRA + Prompt is inconclusive. " in shown
 
@@ -1333,7 +1341,7 @@ def test_every_curve_of_a_cell(page, hand):
             line = drawn[scored, test_set, "reliability", series]
             right, edges = whole["correct"].to_numpy(bool), np.arange(11) / 10
             bins = [(p >= low) & ((p < high) | (high == 1)) for low, high in zip(edges, edges[1:])]
-            sizes = [int(bin.sum()) for bin in bins if bin.any()]
+            sizes = [bin.sum() / 2 for bin in bins if bin.any()]  # two seeds have scored the same answers
             for name, values in (("x", p), ("y", right)):
                 assert line[name] == pytest.approx([values[bin].mean() for bin in bins if bin.any()], abs=1e-3)
             for low, value, high, n in zip(line["low"], line["y"], line["high"], sizes):

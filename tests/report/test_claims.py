@@ -35,7 +35,21 @@ def planted(strength, count=400, share=0.3):
                     parts.append(
                         make_rows(logit, correct, method=method, reader=reader, trained_on=trained_on, scored=scored)
                     )
+        parts.append(held(scored, round(rate * 100)))
     return pd.concat(parts, ignore_index=True)
+
+
+def held(model, right):
+    """A hundred validation rows of a model's own probe, of which some are right."""
+    rows = make_rows(np.zeros(100), np.arange(100) < right, reader=model, trained_on=model, scored=model)
+    return rows.assign(split="validation", question_id=rows["question_id"] + "held")
+
+
+def test_who_stands_for_whom_is_decided_without_test_answers():
+    rows = planted(lambda *_: 1.0)
+    assert claims.roles(rows, ["weak", "strong"], ["trivia_qa"]) == {"Mistral": "strong", "LLaMA-2": "weak"}
+    rows = pd.concat([rows[rows["split"] == "test"], held("weak", 50), held("strong", 40), held("other", 45)])
+    assert claims.roles(rows, ["strong", "other", "weak"], ["trivia_qa"]) == {"Mistral": "weak", "LLaMA-2": "strong"}
 
 
 def measured(rows):
@@ -154,7 +168,7 @@ def test_readings_look_at_different_cells():
 
 @pytest.mark.slow
 def test_shuffled_grades_leave_every_cell_at_chance():
-    rows = planted(lambda *_: 3.0)
+    rows, (strong, weak) = planted(lambda *_: 3.0).query("split == 'test'"), (held("strong", 30), held("weak", 24))
     rng = np.random.default_rng(1)
     shuffled = {name: rng.permutation(400) for name in ("strong", "weak")}
     rows["logit"] = np.concatenate(
@@ -162,7 +176,7 @@ def test_shuffled_grades_leave_every_cell_at_chance():
     )
     table = cells.measure(rows, scores.by_task(rows), TASKS)
     assert len(table) == 16 and ((table["low"] <= 0.5) & (0.5 <= table["high"])).all()
-    assert HOLDS not in set(measured(rows))
+    assert HOLDS not in set(measured(pd.concat([rows, strong, weak])))
 
 
 def test_few_right_answers_have_no_value_and_no_verdict():

@@ -110,12 +110,12 @@ NO_PRIMARY = pd.Series(dtype=float)
 
 def test_the_answer_is_computed():
     table = cells([0.8, 0.7, 0.6, 0.7], [0.7, 0.7, np.nan, 0.75]).assign(
-        low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9
+        low=[0.6, 0.6, 0.45, 0.6, 0.5, 0.6, np.nan, 0.6], high=0.9, p_chance=[0.001] * 4 + [0.03, 0.06, np.nan, 0.001]
     )
     lead, _, how_well, *how_sure = heatmaps.heatmaps_sentences(table, NO_PRIMARY).splitlines()
     assert lead == "In the view shown first (in-distribution test questions):"
     assert how_well == (
-        "- **Better than chance in 5 of 7 cells**: **Probe** reaches an AUROC of 0.60 to 0.80 and "
+        "- **Significantly better than chance in 5 of 7 cells**: **Probe** reaches an AUROC of 0.60 to 0.80 and "
         "**LoRA + Prompt** reaches an AUROC of 0.70 to 0.75."
     )
     assert how_sure == [

@@ -71,8 +71,8 @@ def of_all(probe, lora, likelihood):
 def compared(rows, baseline="likelihood", readers=MODELS):
     by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows)
     measured = cells.measure(rows, by_task, TASKS, samples)
-    primary = claims.corrected(by_task, measured, samples, readers, TASKS)
-    return landing.comparisons(by_task, measured, samples, primary, readers, TASKS, baseline), primary
+    primary = claims.corrected(rows, measured, samples, readers, TASKS)
+    return landing.comparisons(rows, measured, samples, primary, readers, TASKS, baseline), primary
 
 
 def auroc_of(rows, cell):
@@ -146,6 +146,9 @@ def test_what_is_missing_is_compared_with_nothing():
     without = whole[(whole["method"] != "lora_prompt") | (whole["reader"] != "b")]
     table, _ = compared(without)
     assert table["kind"].tolist() == [landing.TRAINING] * 2 and table["count"].tolist() == [2, 1]
+    seen = Seen(landing.answer(table, "likelihood")).text
+    assert "mean over 1 to 2 models, each on its own answers: Probe, over 2, +0." in seen, "not the same models"
+    assert "; LoRA + Prompt, over 1, +0." in seen
     fewer = whole.drop(whole.index[(whole["method"] == "likelihood") & (whole["scored"] == "b")][:3])
     assert compared(fewer)[0]["count"].tolist()[:2] == [1, 1], "on the same answers or not at all"
     assert landing.answer(compared(whole[whole["method"] == "likelihood"])[0], "likelihood") == (
@@ -168,6 +171,11 @@ def test_the_best_that_needs_no_training_is_chosen_on_validation():
     assert landing.best_untrained(rows, MODELS, TASKS) == "zero_shot", "on test answers the likelihood is the best"
     assert landing.best_untrained(run_of(strong | asked), MODELS, TASKS) == "likelihood", "without validation answers"
     assert landing.best_untrained(run_of(trained), MODELS, TASKS) == ""
+    others = {
+        (method, "", at, m): value for m in MODELS for method, at, value in (("token_min", "", 2.0), ("lora", m, 9.0))
+    }
+    rows = pd.concat([rows, run_of(others, "validation")])
+    assert landing.best_untrained(rows, MODELS, TASKS) == "token_min", "of the controls those that need no training"
 
 
 def table_of(probe, lora, method=INSIGNIFICANT, self=INSIGNIFICANT):
@@ -443,13 +451,15 @@ def test_the_caption_says_what_the_readings_are_where_there_are_two():
 
 
 def test_the_title_is_answered_by_settled_cells_alone():
-    def low(*values, unsettled=""):
-        return landing.chance(heatmap(low=[*values, *[0.6] * (8 - len(values))], unsettled=unsettled))
+    def of(*p, unsettled=""):
+        return landing.chance(heatmap(p_chance=[*p, *[0.001] * (8 - len(p))], unsettled=unsettled))
 
-    assert low() == "Yes, better than chance." and low(0.4) == "In part: better than chance in 7 of 8 cells."
-    assert low(*[0.5] * 8) == "No better than chance." and low(unsettled=IMPROVING) == ""
-    assert low(0.4, unsettled=[IMPROVING] + [""] * 7) == "Yes, better than chance."
-    assert landing.chance(heatmap(low=0.6).assign(auroc=np.nan)) == ""
+    assert of() == "Yes, better than chance." and of(0.06) == "In part: better than chance in 7 of 8 cells."
+    assert of(0.03, 0.04) == "In part: better than chance in 6 of 8 cells.", "Holm's correction for two of eight left"
+    assert of(*[0.01] * 8) == "No better than chance." and of(unsettled=IMPROVING) == ""
+    assert of(0.4, unsettled=[IMPROVING] + [""] * 7) == "Yes, better than chance."
+    assert landing.chance(heatmap(p_chance=0.001, auroc=0.4)) == "No better than chance.", "it is worse"
+    assert landing.chance(heatmap(p_chance=0.001).assign(auroc=np.nan)) == ""
     text = landing.answer(table_of(*[INSIGNIFICANT] * 4), "zero_shot", "Yes, better than chance.")
     assert text.startswith('<p class="answer">Yes, better than chance. Training shows') and "gave to its" not in text
 

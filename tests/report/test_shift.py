@@ -106,6 +106,14 @@ def test_a_task_left_out_is_compared_on_its_own_answers_with_the_same_method():
     assert shift.left_out(graded({"probe": 1.0})).empty
 
 
+def test_the_topics_of_a_task_left_out_are_compared_each():
+    rows = graded({"lora_prompt": 2.0, "lora_prompt_without_mine": 0.5, "probe": 1.0, "probe_without_mine_x": 0.2})
+    rows = rows[rows["task"] != "nq_open"].replace({"task": {"trivia_qa": "mine_x", "sciq": "mine_y"}})
+    table = shift.left_out(rows).set_index(["method", "task"])
+    assert set(table.index) == {("lora_prompt", "mine_x"), ("lora_prompt", "mine_y"), ("probe", "mine_x")}
+    assert (table["without_task"] < table["with_task"]).all()
+
+
 def test_a_task_left_out_with_few_right_answers_or_none_tells_nothing():
     rows = graded({"probe": 1.0, "probe_without_sciq": 0.2, "probe_without_trivia_qa": 0.2})
     none = rows.assign(correct=rows["correct"] & (rows["task"] != "sciq"))

@@ -288,6 +288,7 @@ MISTAKES = {
         "`tasks[0].name` is `triviaqa`, which is no set of questions and has no file; did you mean `trivia_qa`?",
     ),
     "strange task": (put(["tasks", 0, "name"], "zzz"), "has no file; these are here: trivia_qa, sciq, "),
+    "a mean's name": (put(["tasks", 0, "name"], "shift"), "`shift`, as pages call all tasks of a role together"),
     "a set's name": (put(["tasks", 0, "file"], "a.csv"), "a set that is here already; choose another name"),
     "columns of no file": (
         put(["tasks", 0, "columns"], {"question": "prompt"}),

@@ -40,3 +40,4 @@ METHODS = {
 }
 METHOD_TITLES = {name: method.title for name, method in METHODS.items()}
 TRAINED = {name: method.stage for name, method in METHODS.items() if method.stage}
+TRAINING_FREE = [name for name, method in METHODS.items() if method.family and not method.stage]

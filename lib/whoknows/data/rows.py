@@ -108,17 +108,24 @@ def divided(answers: dict[str, pd.DataFrame], seed: int) -> dict[str, pd.DataFra
 
 
 def learned(frames: dict[str, pd.DataFrame], trained_on: str, without: str | None = None) -> pd.DataFrame:
-    """The training and validation answers of one model, or of `ALL_MODELS`, to all tasks `without` one.
+    """The training and validation answers of one model, or of `ALL_MODELS`, to all tasks `without` one of the grid's.
 
     Of all models each one's answers to a task are a task of their own, so that knowing who wrote an answer earns
     nothing on validation, as it earns nothing on the test answers of one model. The index is (model, index in its
     frame); the frames are divided for a seed.
     """
     models = [*frames] if trained_on == ALL_MODELS else [trained_on]
-    asked = {model: frames[model][is_learned(frames[model]) & (frames[model]["task"] != without)] for model in models}
+    parts = ((model, frames[model]) for model in models)
+    asked = {model: frame[is_learned(frame) & ~is_of(frame["task"], without)] for model, frame in parts}
     if trained_on == ALL_MODELS:
         asked = {model: frame.assign(task=f"{model}: " + frame["task"]) for model, frame in asked.items()}
     return pd.concat(asked)
+
+
+def is_of(tasks: pd.Series, name: str | None) -> pd.Series:
+    """Which tasks are the one that a grid calls so, or topics of its file; none of no name."""
+    same = tasks == name
+    return same if same.any() or not name else tasks.str.startswith(f"{name}_")
 
 
 def is_learned(answers: pd.DataFrame) -> pd.Series:

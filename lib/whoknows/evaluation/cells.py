@@ -10,7 +10,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.methods import TRAINED
+from whoknows.data.methods import TRAINED, TRAINING_FREE
 from whoknows.data.rows import ALL_MODELS, NO_ROWS
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
@@ -46,6 +46,14 @@ def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: 
         asked &= rows[name].isin([*models, "", ALL_MODELS])
     check(rows[asked])
     return rows[asked]
+
+
+def read_with_baselines(
+    folder: Path | str, more: Path | str, models: list[str], methods: list[str], seeds: list[int]
+) -> pd.DataFrame:
+    """What `read_rows` returns of a run's rows/, and of its controls/ those of the training-free methods."""
+    rows, controls = (read_rows(place, models, methods, seeds) for place in (folder, more))
+    return pd.concat([rows, controls[controls["method"].isin(TRAINING_FREE)]], ignore_index=True)
 
 
 def check(rows: pd.DataFrame) -> None:
@@ -122,8 +130,9 @@ def measure(
 
     Returns:
         The columns of `within_task` without seed and those of `pooled`, and test_set, seeds (how many), lowest_seed and
-        highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), low_… and high_… (that of each
-        measure of `INTERVALS`, unless `scores` has AUROC alone) and unsettled (see `plateau.mark`; of any seed).
+        highest_seed (their AUROC), low and high (the 95 % bootstrap interval of auroc), p_chance (that it is one half),
+        low_… and high_… (the interval of each measure of `INTERVALS`, unless `scores` has AUROC alone) and unsettled
+        (see `plateau.mark`; of any seed).
     """
     parts, samples = [], bootstrap.samples(rows) if samples is None else samples
     fitted = fit_all(rows) if scores["brier"].notna().any() else {}
@@ -143,7 +152,8 @@ def measure(
             if others:
                 drawn[POOLED + "auroc"] = drawn[""]
         ends = [bootstrap.interval(draws).add_suffix(name and f"_{name}") for name, draws in drawn.items()]
-        between = pd.concat(ends, axis=1)
+        p = pd.Series([bootstrap.p_value(line - 0.5) for line in drawn[""].to_numpy()], drawn[""].index)
+        between = pd.concat([*ends, p.rename("p_chance")], axis=1)
         parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(trained, on=CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
@@ -160,7 +170,7 @@ def enough(cells: pd.DataFrame) -> pd.DataFrame:
     few = cells["auroc"].notna() & (cells["n_rarer"] < MIN_PER_CLASS)
     why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
     measures = {*MEASURES} - {"accuracy", "commoner_accuracy"}  # those say no more than n_right and n do
-    names = {*cells.filter(regex="^(low|high)"), *measures, *(POOLED + name for name in measures)}
+    names = {*cells.filter(regex="^(low|high|p_chance)"), *measures, *(POOLED + name for name in measures)}
     return cells.assign(
         reason=cells["reason"].mask(few, pd.Series(why, cells.index)),
         **{name: cells[name].mask(few) for name in names & {*cells}},

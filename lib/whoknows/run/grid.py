@@ -624,6 +624,8 @@ def _nonsense(grid: Grid) -> Iterator[str]:
 
 def _of_task(task: Task) -> Iterator[str]:
     is_brought = bool(task.file or task.hub)
+    if task.name in ("in-distribution", "shift"):
+        yield f"name` is `{task.name}`, as pages call all tasks of a role together; choose another name"
     if not is_brought and task.name not in TASKS:
         meant = _meant(task.name, TASKS, "these are here:")
         yield f"name` is `{task.name}`, which is no set of questions and has no file; {meant}"

@@ -16,7 +16,7 @@ from whoknows.run.grid import Endpoint, Grid, Model, Task, load, renamed
 
 # Pages that are made of rows: the name of their table, and what they read besides.
 PAGES = {
-    "heatmaps": ("scores", "answers", "links"),
+    "heatmaps": ("scores", "more_rows", "answers", "links"),
     "differences": ("differences",),
     "controls": ("controls", "more_rows", "sweeps", "answers"),
     "shift": ("shift", "more_rows", "answers"),

@@ -14,7 +14,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import adapters, assets, files
-from whoknows.data.rows import NO_ROWS, aligned, divided, every, example_rows, judges, learned
+from whoknows.data.rows import NO_ROWS, aligned, divided, every, example_rows, is_of, judges, learned
 from whoknows.estimators import released as released_adapters
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import Dataset, gather, reference_hidden_states, training_rows, without_query
@@ -96,7 +96,7 @@ def prepare(
     asked, answered = every(frames), learned(frames, trained_on, without)
     rows, shift = training_rows(answered, settings["wrong_per_right"], seed)
     held = answered[answered["split"] == "validation"]
-    test = asked.index[(asked["split"] == "test") & (asked["task"] == without if without else True)]
+    test = asked.index[(asked["split"] == "test") & (is_of(asked["task"], without) if without else True)]
     if reason := why_not(answered):
         raise WhoknowsError(
             f"lora_prompt: {reason}, so training cannot be stopped in time; raise tasks[].size in the grid"

@@ -91,24 +91,27 @@ def _confidence(cell: pd.DataFrame) -> pd.DataFrame:
 
 
 def _reliability(cell: pd.DataFrame, fitted: dict) -> pd.DataFrame:
-    """Share of right answers by mean P(correct) in each bin of ECE with an answer, before and after Platt scaling."""
+    """Share of right answers by mean P(correct) in each bin of ECE with an answer, before and after Platt scaling.
+
+    Seeds score the same answers, so intervals are those of as many answers as a bin has in the mean over seeds.
+    """
     correct, logit = cell["correct"].to_numpy(bool), cell["logit"].to_numpy(float)
     scaled, keys = logit.copy(), [*scores.ESTIMATOR, "scored"]
     for key, places in cell.reset_index(drop=True).groupby(keys).indices.items():
         scaled[places] = fitted[key].slope * scaled[places] + fitted[key].offset
-    parts = []
+    parts, seeds = [], cell["seed"].nunique()
     for series, values in zip(SCALED, (logit, scaled)):
         if np.isnan(values).any():
             continue
         which = equal_width(confidence := expit(values))
         for places in (which == bin for bin in np.unique(which)):
             right, n = correct[places].sum(), places.sum()
-            (low, high), x = _wilson(right, n), confidence[places].mean()
+            (low, high), x = _wilson(right / seeds, n / seeds), confidence[places].mean()
             parts.append({"curve": "reliability", "series": series, "x": x, "y": right / n, "low": low, "high": high})
     return pd.DataFrame(parts)
 
 
-def _wilson(right: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def _wilson(right: float, n: float, z: float = 1.96) -> tuple[float, float]:
     """95 % score interval of a share (Wilson, 1927)."""
     middle, spread = (right + z * z / 2) / (n + z * z), z / (n + z * z) * np.sqrt(right * (n - right) / n + z * z / 4)
     return middle - spread, middle + spread

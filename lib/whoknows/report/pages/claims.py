@@ -23,7 +23,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import ALPHA
-from whoknows.evaluation.cells import READINGS, first_test_set, heatmap_axes, measure, named
+from whoknows.evaluation.cells import COMPARED, READINGS, first_test_set, heatmap_axes, measure, named
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import style
 from whoknows.report.pages.style import GREY, INK, tipped
@@ -78,13 +78,16 @@ def load() -> list[Claim]:
     return [Claim(**entry) for entry in files.read_yaml(DATA.parent / "claims.yml")]
 
 
-def roles(scores: pd.DataFrame, models: list[str], tasks: list[str]) -> dict[str, str]:
-    """The models that stand for Mistral, the figure's stronger model, and LLaMA-2, the weaker: by right test answers.
+def roles(rows: pd.DataFrame, models: list[str], tasks: list[str]) -> dict[str, str]:
+    """The models that stand for Mistral, the figure's stronger model, and LLaMA-2, the weaker.
 
-    Of more than two models that read, they are the strongest and the weakest. One alone is Mistral.
+    Of more than two models that read, they are the strongest and the weakest, by right validation answers: no test
+    answer takes part in the choice of what is tested. One alone is Mistral.
     """
-    counted = scores[scores["task"].isin(tasks)].drop_duplicates(["scored", "task"])
-    right = counted.groupby("scored")["n_right"].sum().reindex(models, fill_value=0)
+    held = rows[(rows["split"] == "validation") & rows["task"].isin(tasks)]
+    held = held[held["method"].isin(COMPARED) & (held["trained_on"] == held["scored"])]  # which every page has
+    counted = held.drop_duplicates(["scored", "question_id"]).groupby("scored")["correct"]
+    right = counted.sum().reindex(models, fill_value=0)
     ordered = right.sort_values(kind="stable", ascending=False).index
     return {"Mistral": ordered[0]} | ({"LLaMA-2": ordered[-1]} if len(ordered) > 1 else {})
 
@@ -101,7 +104,7 @@ def evaluate(
 ) -> tuple[pd.DataFrame, dict[str, str]]:
     """All contrasts by all sources (`by_others`, `primary`), each with a verdict; and what `roles` returns."""
     by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows)
-    measured, players = primary(claims, by_task, measure(rows, by_task, tasks, samples), samples, models, tasks)
+    measured, players = primary(claims, rows, measure(rows, by_task, tasks, samples), samples, models, tasks)
     return pd.concat([by_others(claims), measured], ignore_index=True), players
 
 
@@ -124,7 +127,7 @@ def by_others(claims: list[Claim]) -> pd.DataFrame:
 
 
 def primary(
-    claims: list[Claim], by_task: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, models: list[str],
+    claims: list[Claim], rows: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, models: list[str],
     tasks: list[dict],
 ) -> tuple[pd.DataFrame, dict[str, str]]:  # fmt: skip
     """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings.
@@ -138,8 +141,8 @@ def primary(
         at least `margin`), p_holm and p_margin_holm (corrected together, over all distinct hypotheses of both kinds and
         both readings), says and reason; what `roles` returns).
     """
-    label, members = first_test_set(tasks, by_task)
-    players = roles(by_task, models, members)
+    label, members = first_test_set(tasks, rows)
+    players = roles(rows, models, members)
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
     lines, asked = [], []
     readings = [*READINGS] if len(players) > 1 else ["A"]
@@ -301,8 +304,8 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd
         what = f"{len(wrong)} of its claims: {'; '.join(wrong)}"
         paragraphs.append(f"The description contradicts the values that it lists itself in {what}.")
     standing = (
-        f"Here {players['Mistral']} stands for Mistral, and {players['LLaMA-2']} for LLaMA-2: of two models, the one "
-        "with more right answers stands for the stronger."
+        f"Here {players['Mistral']} stands for Mistral, and {players['LLaMA-2']} for LLaMA-2: of all models that read, "
+        "they have the most and the fewest right answers to validation questions. No other model is in these tests."
         if len(players) > 1
         else f"Here {players['Mistral']} alone reads, and stands for Mistral. What the description claims of two "
         "models cannot be compared here, and is not tested."

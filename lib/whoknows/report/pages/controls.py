@@ -83,7 +83,7 @@ def _against_self_trained(
     rows = rows[rows.index.isin(shown.index) | (rows["method"].isin(COMPARED) & (rows["trained_on"] != ALL_MODELS))]
     samples, by_task = bootstrap.samples(rows), scores.by_task(rows, only_auroc)
     measured = measure(rows, by_task, tasks, samples)
-    primary = claims.corrected(by_task, measured, samples, models, tasks)
+    primary = claims.corrected(rows, measured, samples, models, tasks)
     cells = measured[measured["test_set"] == label].merge(places)
     base = cells["method"].map(than)
     own = cells.index[(cells["method"] == base) & (cells["trained_on"] == cells["scored"])]

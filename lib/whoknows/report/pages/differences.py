@@ -34,7 +34,7 @@ def of_grid(rows: pd.DataFrame, models: list[str], tasks: list[dict]) -> pd.Data
     samples, by_task, parts = bootstrap.samples(rows), scores.by_task(rows, only_auroc=True), []
     measured = measure(rows, by_task, tasks, samples)
     first, *others = test_sets(tasks, sorted(rows["task"].unique())).items()
-    primary = claims.corrected(by_task, measured, samples, models, tasks)
+    primary = claims.corrected(rows, measured, samples, models, tasks)
     for (label, members), known in [(first, primary), *((other, primary[:0]) for other in others)]:
         cells = measured[measured["test_set"] == label]
         if asked := contrasts(cells):

@@ -14,7 +14,7 @@ from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.data.rows import ALL_MODELS
 from whoknows.evaluation import plateau
-from whoknows.evaluation.bootstrap import ALPHA, hypothesis
+from whoknows.evaluation.bootstrap import ALPHA, holm, hypothesis
 from whoknows.evaluation.cells import ALL, COMPARED, READINGS, first_heatmap, native_rows
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, UNKNOWN, no_verdict
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, Measure
@@ -332,8 +332,10 @@ def settled_cells(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def above_chance(settled: pd.DataFrame) -> int:
-    """How many cells have an interval that lies above one half."""
-    return int((settled["low"] > 0.5).sum()) if "low" in settled else 0
+    """How many cells are significantly better than one half, after Holm's correction for all of these."""
+    if "p_chance" not in settled:
+        return 0
+    return int(((holm(settled["p_chance"]) < ALPHA) & (settled["auroc"] > 0.5)).sum())
 
 
 def _who_reads(table: pd.DataFrame) -> str:
@@ -369,8 +371,8 @@ def _how_well(shown: pd.DataFrame, measured: pd.DataFrame, links: bool) -> str:
     groups = [(method, shown[shown["method"] == method]) for method in COMPARED]
     ranges = " and ".join(_range(METHOD_TITLES[method], cells, links) for method, cells in groups if len(cells))
     above = above_chance(measured)
-    lead = f"Better than chance in {above} of {len(measured)} cells"
-    return f"**{lead if above else 'Nowhere significantly better than chance'}**: {ranges}."
+    lead = f"Significantly better than chance in {above if above else 'none'} of {len(measured)} cells"
+    return f"**{lead}**: {ranges}."
 
 
 def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> list[str]:

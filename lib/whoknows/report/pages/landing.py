@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from whoknows.data.methods import METHOD_TITLES, TRAINED
+from whoknows.data.methods import METHOD_TITLES, TRAINING_FREE
 from whoknows.evaluation import bootstrap, plateau, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import COMPARED, READINGS, first_heatmap, first_test_set, native_rows, test_sets
@@ -25,6 +25,7 @@ OVER = {
     METHOD: "{} differences between cells of Figure 1",
     SELF: "{} differences between cells of Figure 1, of both methods and two scored models",
 }
+TWO = ", of the models with the most and the fewest right validation answers"  # if more models than two read
 SHOWN = 5  # right answers of each scored model on the page, and as many wrong ones
 GOLD = 3  # accepted answers that are shown of a question
 OPEN = {IMPROVING, RELEASED, FEW, EXPLORATORY}  # verdicts that decide nothing
@@ -35,7 +36,7 @@ def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) ->
 
     Without validation answers that can tell, it is the answer likelihood. No test answer takes part in the choice.
     """
-    plain = native_rows(rows[~rows["method"].isin([*TRAINED]) & rows["scored"].isin(readers)])
+    plain = native_rows(rows[rows["method"].isin(TRAINING_FREE) & rows["scored"].isin(readers)])
     if plain.empty:
         return ""
     _, members = first_test_set(tasks, rows)
@@ -47,7 +48,7 @@ def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) ->
 
 
 def comparisons(
-    by_task: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, primary: pd.Series, readers: list[str],
+    rows: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, primary: pd.Series, readers: list[str],
     tasks: list[dict], baseline: str,
 ) -> pd.DataFrame:  # fmt: skip
     """The differences that the answer rests on, on the first test set, and what training adds on the shift questions.
@@ -61,17 +62,17 @@ def comparisons(
         many tell), what `bootstrap.tested` returns, test_set, and alone (what it says of each difference that a mean
         is over; empty where these are not tested). A difference with a cell that is missing is left out.
     """
-    label, members = first_test_set(tasks, by_task)
+    label, members = first_test_set(tasks, rows)
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
     known = {*measured.index[measured["auroc"].notna()]}
-    parts = dict(_primary(claims.roles(by_task, readers, members), known))
+    parts = dict(_primary(claims.roles(rows, readers, members), known))
     means = [(kind, "", len(of), _mean(of)) for kind, of in parts.items()]
     table, resampled = _asked_of([*_training(measured, readers, baseline), *means], measured, draws)
     own = (table["kind"] == TRAINING).to_numpy()
     p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"], dtype=float)
     tested = [bootstrap.tested(table, resampled, pd.concat([primary, bootstrap.holm(p[own])])).assign(test_set=label)]
     each = {kind: bootstrap.tested(*bootstrap.contrasts(of, measured, draws), primary) for kind, of in parts.items()}
-    shifted = test_sets(tasks, sorted(by_task["task"].unique())).get("shift")
+    shifted = test_sets(tasks, sorted(rows["task"].unique())).get("shift")
     if shifted and label != "shift":
         far = cells[cells["test_set"] == "shift"].set_index(scores.CELL)
         asked = [(SHIFT, *more) for _, *more in _training(far, readers, baseline)]
@@ -222,8 +223,12 @@ def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
     lines, table = [], table.assign(is_least=_is_least(table))
     for kind, group in table.groupby("kind", sort=False):
         more = {TRAINING: f", against {style.inside(baseline)}", SHIFT: ", of other tasks"}.get(kind, "")
-        values = [f"{METHOD_TITLES.get(line.method, '')} {_difference(line)}".lstrip() for line in group.itertuples()]
-        mean = f", mean over {OVER[kind].format(group['count'].max())}" if group["count"].max() > 1 else ""
+        counts = style.span(group["count"].min(), group["count"].max())
+        mean = f", mean over {OVER[kind].format(counts)}" if group["count"].max() > 1 else ""
+        mean += TWO if kind in (METHOD, SELF) and (table.loc[table["kind"] == TRAINING, "count"] > 2).any() else ""
+        titles = group["method"].map(METHOD_TITLES).fillna("")
+        titles += "" if group["count"].nunique() == 1 else ", over " + group["count"].astype(str) + ","
+        values = [f"{title} {_difference(line)}".lstrip() for title, line in zip(titles, group.itertuples())]
         lines.append(f"- **{kind}**{more}{mean}: {'; '.join(values)}.{_each(group['alone'].iloc[0])}")
     return lines
 

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
@@ -65,7 +66,10 @@ def left_out(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
     native = native_rows(rows, readers).reset_index(drop=True)
     base = native["method"].str.split(LEFT_OUT).str[0]
     how = (native["method"] == base).map({True: "with", False: "without"})
-    asked = (native["method"] == base) | (native["method"] == base + LEFT_OUT + native["task"])
+    left = native["method"].str.split(LEFT_OUT).str[-1]
+    itself = native["method"].isin(native.loc[left == native["task"], "method"])
+    topic = np.array([task.startswith(f"{name}_") for task, name in zip(native["task"], left)], bool)  # of a file
+    asked = (native["method"] == base) | (left == native["task"]) | (~itself & topic)
     native = native.assign(base=base, how=how, method=base + " " + how)[asked]
     kept = native[native.groupby(["base", "scored", "task", "seed"])["how"].transform("nunique") == 2]
     values = ["with_task", "without_task", "low", "high"]
