@@ -40,6 +40,9 @@ SHOTS = pd.DataFrame(
 ASKED = ("Which one of these is the name of a town: bread, Rome or winter?", "Who wrote it?")
 ANSWERS = ("Rome", "I do not know who that was")
 NEW = 5  # tokens of a continuation
+# What differs, by the file for it: in this process nothing is tried twice, since a proof changes weights that threads
+# share, and not every outcome is written.
+OUTCOMES: dict[Path, str | None] = {}
 
 
 class Differs(Exception):
@@ -86,21 +89,26 @@ def _holds(reader: Reader, what: str, longest: int, compare: Callable[[list[int]
     seams = sorted({value for value in _lengths(reader.config.to_dict()) if 0 < value < longest})
     model = [reader.identity, reader.model.config.to_json_string(), reader.config._attn_implementation]
     path = _remembered([what, *model, reader.device.type, seams, *depends])
-    if path.exists():
-        reason = json.loads(path.read_text(encoding="utf-8"))["differs"]
-    else:
-        reason, is_lasting = _difference(reader, partial(compare, seams))
-        # A cache that cannot be written costs the next stage another proof, and no more.
-        with suppress(OSError, WhoknowsError):
-            if is_lasting:
-                files.write_text(path, json.dumps({"differs": reason}))
-    if reason:
+    if path not in OUTCOMES:
+        OUTCOMES[path] = _outcome(path, partial(_difference, reader, partial(compare, seams)))
+    if reason := OUTCOMES[path]:
         warnings.warn(
             f"{reader.model.config._name_or_path}: not {what}, since {reason}; "
             "each text takes the plain way, which is right and slower",
             stacklevel=3,
         )
     return not reason
+
+
+def _outcome(path: Path, find: Callable[[], tuple[str | None, bool]]) -> str | None:
+    """What differs, from the file if it is there; what `find` says is written there if it is lasting."""
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))["differs"]
+    reason, is_lasting = find()
+    if is_lasting:
+        with suppress(OSError, WhoknowsError):  # if the cache cannot be written, the next process proves it again
+            files.write_text(path, json.dumps({"differs": reason}))
+    return reason
 
 
 def _remembered(what: list) -> Path:
