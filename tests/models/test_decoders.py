@@ -4,6 +4,7 @@ import json
 import random
 import re
 import warnings
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
@@ -284,9 +285,39 @@ def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
         "which is right and slower",
     ):
         assert not proof.packing(reader, 100)
+    monkeypatch.setattr(proof, "OUTCOMES", {})  # as in another process
     monkeypatch.setattr(proof, "_read", lambda *_: pytest.fail("it was proven before"))
     with pytest.warns(UserWarning, match="several answers in one row"):
         assert not proof.packing(reader, 90)
+
+
+@pytest.mark.parametrize("what", ["together", "alone"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        OSError("Stale file handle"),
+    ],
+)
+def test_that_the_machine_failed_is_not_remembered(monkeypatch, tmp_path, llama, what, error):
+    monkeypatch.setattr(proof, "_remembered", lambda what: tmp_path / f"{len(what)}")  # nothing is known yet
+    with monkeypatch.context() as patch, pytest.warns(UserWarning, match="since this could not be tried now"):
+        patch.setattr(proof, what, Mock(side_effect=error))
+        assert not proof.packing(llama, 100)
+    with pytest.warns(UserWarning, match="could not be tried"):
+        assert not proof.packing(llama, 100)  # threads of one process never try it again
+    monkeypatch.setattr(proof, "OUTCOMES", {})
+    assert proof.packing(llama, 100)
+
+
+def test_where_the_cache_cannot_be_written_a_process_proves_it_once(monkeypatch, tmp_path, llama):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(proof, "_remembered", lambda what: tmp_path / "file" / "proof.json")
+    assert proof.packing(llama, 100)
+    monkeypatch.setattr(proof, "_read", lambda *_: pytest.fail("it was proven before"))
+    assert proof.packing(llama, 90)
 
 
 @pytest.mark.parametrize("side", [-1, 0], ids=["a question's end", "an answer's first token"])

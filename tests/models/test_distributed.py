@@ -1,6 +1,11 @@
 """Two processes learn together what one would learn alone."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +17,7 @@ from test_lora_prompt import SETTINGS, gradients, learnable, prepare, shaken
 from made_up import answers
 from whoknows import WhoknowsError
 from whoknows.data import files
+from whoknows.data.files import ROOT
 from whoknows.data.rows import ALL_MODELS, NO_ROWS
 from whoknows.evaluation import plateau
 from whoknows.models import distributed, loading
@@ -132,3 +138,24 @@ def test_work_is_done_here_unless_there_are_several_gpus(monkeypatch, count):
     monkeypatch.setattr(distributed, "launch", lambda *arguments: done.append(arguments))
     distributed.run("whoknows.stages.lora_prompt", lambda **arguments: done.append(arguments), {"reader": "a"})
     assert done == ([("whoknows.stages.lora_prompt", {"reader": "a"}, 2)] if count == 2 else [{"reader": "a"}])
+
+
+def until(condition):
+    for _ in range(1200):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("waited for two minutes in vain")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+@pytest.mark.parametrize("killed", ["the stage", "torch's launcher"])
+def test_no_process_outlives_the_stage(tmp_path, monkeypatch, killed):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "lib"), str(ROOT / "tests")]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    code = f"from whoknows.models import distributed; distributed.launch('lasting', {{'out': {str(tmp_path)!r}}}, 2)"
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as stage:
+        until(lambda: [path.read_text() != "" for path in tmp_path.iterdir()] == [True, True])
+        workers, launcher = {int(path.name) for path in tmp_path.iterdir()}, int(next(tmp_path.iterdir()).read_text())
+        os.kill(stage.pid if killed == "the stage" else launcher, signal.SIGKILL)
+    until(lambda: not any(Path(f"/proc/{process}").exists() for process in {launcher, *workers}))

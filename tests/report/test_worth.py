@@ -200,7 +200,7 @@ def cut_of(held, target):
 
 def test_what_is_answered_and_how_much_of_it_is_right(wide):
     rows, table = wide
-    lines = table[table["part"] == benefits.SELECTIVE].set_index(["scored", "method", "at", "measure"])
+    lines = table[table["part"] == benefits.SELECTIVE].set_index(["scored", "method", "at", "measure"]).sort_index()
     assert len(lines) == 2 * 3 * 3 * 3 and not lines.index.duplicated().any()
     for model, target in itertools.product(("ash", "birch"), benefits.TARGETS):
         cut = cut_of(part(rows, native("likelihood", model), 0, "validation"), target)

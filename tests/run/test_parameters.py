@@ -1,6 +1,7 @@
 """Every notebook is told all of its parameters, and depends on the modules that it imports."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -342,6 +343,20 @@ def test_a_digest_is_of_the_notebook_of_what_it_imports_and_of_what_else_it_read
         sources._imported.cache_clear(), sources.content.cache_clear()
         digests.append(sources.digest("notebook.py", "data.csv"))
     assert digests[0] == digests[1] and len(set(digests)) == 4
+
+
+def test_a_digest_is_the_same_from_every_folder_and_in_every_checkout(tmp_path, monkeypatch):
+    digests = []
+    for checkout in (tmp_path / "here", tmp_path / "else/where"):
+        library, notebook = checkout / "lib/whoknows", checkout / "notebooks/page.py"
+        for path, text in ((library / "__init__.py", ""), (library / "one.py", "1"), (notebook, "import whoknows.one")):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        monkeypatch.setattr(sources, "LIBRARY", library)
+        for folder in (checkout, notebook.parent, tmp_path):
+            monkeypatch.chdir(folder)
+            digests.append(sources.digest(os.path.relpath(notebook), os.path.relpath(library / "one.py")))
+    assert len(set(digests)) == 1 and sources.digest(notebook, library / "__init__.py") != digests[0]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -136,6 +137,19 @@ def test_a_bad_request_among_those_that_wait_spoils_no_other(served):
     assert json.loads(answers[1][2])["error"] == "line 2: question and answer make 9 tokens; shorten them"
 
 
+def test_a_confidence_that_is_no_number_spoils_no_other():
+    jobs = [([("", row)], Future()) for row in ROWS[:3]]
+
+    class Broken(Fake):
+        def of_examples(self, examples, done=None):
+            return torch.tensor([1.0, float("nan"), 2.0])
+
+    server._answer(Broken(), jobs)
+    first, bad, last = (answer for _, answer in jobs)
+    assert first.result()[0]["logit"] == 1 and last.result()[0]["logit"] == 2
+    assert "not a finite number" in str(bad.exception())
+
+
 @pytest.mark.parametrize(
     "body, sentence",
     [
@@ -166,7 +180,6 @@ def test_there_are_limits(served, monkeypatch):
     status, _, reply = ask(one, b" " * 100_000)  # all of which is sent before the reply is read
     assert status == 413 and json.loads(reply)["error"] == "the body is too long; send no more than 10000 bytes at once"
     monkeypatch.setattr(server, "SECONDS", 0.1)
-    monkeypatch.setattr(server.Handler, "timeout", 0.1)
     reply = raw(one, b"POST /score HTTP/1.1\r\nContent-Length: 100\r\n\r\n{")
     assert b" 408 " in reply.splitlines()[0] and b"did not arrive within 0.1 seconds" in reply
     monkeypatch.setattr(server, "WAIT", 0.1)
@@ -186,6 +199,7 @@ def test_the_limits_are_those_that_the_page_names():
         f"within {server.SECONDS} seconds",
         f"longer than {server.BODY // 2**20} MiB, or has more than {server.ROWS:,} rows",
         f"{server.REQUESTS} requests are waiting, or there was no answer within {server.WAIT} seconds",
+        f"more than {2 * server.REQUESTS} connections at once",
     ):
         assert sentence in page
 
@@ -198,6 +212,44 @@ def test_no_more_requests_than_it_can_hold(served, monkeypatch):
         one.free.release()
     for _ in range(server.REQUESTS + 1):
         assert ask(one, b"oops")[0] == 400
+    assert ask(one, as_lines(ROWS))[0] == 200
+
+
+@pytest.mark.parametrize("start", [b"", b"POST /sc", b"POST /score HTTP/1.1\r\nX: ", b"GET /health HTTP/1.1\r\nX: "])
+def test_a_request_that_trickles_is_ended(served, monkeypatch, start):
+    monkeypatch.setattr(server, "SECONDS", 0.5)
+    with socket.create_connection(served[0].server_address[:2]) as connection:
+        connection.sendall(start)
+        connection.settimeout(0.05)
+        end, reply = monotonic() + 20, b""
+        while not reply and monotonic() < end:
+            try:
+                reply = connection.recv(2**16)
+            except TimeoutError:
+                connection.sendall(b"a" if start else b"")
+    assert b" 408 " in reply.splitlines()[0]
+    until(lambda: served[0].free._value == server.REQUESTS)
+
+
+def test_requests_count_while_their_headers_arrive(served):
+    one, _ = served
+    with ExitStack() as stack:
+
+        def begin():
+            connection = stack.enter_context(socket.create_connection(one.server_address[:2], timeout=20))
+            connection.sendall(b"POST /score HTTP/1.1\r\nX: ")
+            return connection
+
+        for _ in range(server.REQUESTS):
+            begin()
+        until(lambda: one.free._value == 0)
+        assert ask(one, as_lines(ROWS))[0] == 503 and ask(one, path="/health")[0] == 200
+        until(lambda: one.open._value == server.REQUESTS)
+        for _ in range(server.REQUESTS):
+            begin()
+        until(lambda: one.open._value == 0)
+        assert raw(one, b"") == b"", "this one has no thread"
+    until(lambda: one.open._value == 2 * server.REQUESTS)
     assert ask(one, as_lines(ROWS))[0] == 200
 
 

@@ -20,8 +20,9 @@ def closure(notebook: Path | str) -> list[str]:
     that runs a stage does not depend on the charts that it draws then, nor on the README that it writes.
     """
     reached: dict[Path, None] = {}
-    waiting = [LIBRARY / "__init__.py", Path(notebook)]
-    left_out = SHOWN if "stages" in map(_room, _imported(Path(notebook))) else ()
+    first = Path(os.path.abspath(notebook))
+    waiting = [LIBRARY / "__init__.py", first]
+    left_out = SHOWN if "stages" in map(_room, _imported(first)) else ()
     while waiting:
         path = waiting.pop()
         if path not in reached and _room(path) not in left_out:
@@ -31,10 +32,13 @@ def closure(notebook: Path | str) -> list[str]:
 
 
 def digest(notebook: Path | str, *others: Path | str) -> str:
-    """SHA-256, the first sixteen digits, of the notebook, the modules in its closure, and other files that it reads."""
-    total = hashlib.sha256()
-    for path in (*closure(notebook), *others):
-        total.update(f"{path} {content(path)}\n".encode())
+    """SHA-256, the first sixteen digits, of the notebook, the modules in its closure, and other files that it reads.
+
+    Their names count as they are within the checkout: wherever it lies, and whoever asks, the same code has one digest.
+    """
+    total, checkout = hashlib.sha256(), LIBRARY.resolve().parents[1]
+    for path in (Path(name).resolve() for name in (*closure(notebook), *others)):
+        total.update(f"{os.path.relpath(path, checkout)} {content(path)}\n".encode())
     return total.hexdigest()[:16]
 
 

@@ -18,11 +18,13 @@ from accelerate import PartialState
 from accelerate.utils import reduce
 
 from whoknows import WhoknowsError
+from whoknows.data import processes
 from whoknows.data.files import ROOT
 
 
 def join(work: Callable[..., None]) -> None:
     """Does a module's work in one of the processes that `launch` started, which has its GPU and knows the others."""
+    processes.end_with_parent()  # torch's launcher ends it, unless it is killed itself
     state = PartialState(cpu=not torch.cuda.is_available())
     work(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     state.destroy_process_group()  # ends its threads: at the interpreter's end a running one aborts the process
@@ -69,5 +71,8 @@ def launch(module: str, parameters: dict, count: int) -> None:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"]
         command += ["--module", module, str(file)]
         path = os.pathsep.join(filter(None, [str(ROOT / "lib"), os.environ.get("PYTHONPATH")]))
-        if subprocess.run(command, env=os.environ | {"PYTHONPATH": path}).returncode:
+        environment = os.environ | {"PYTHONPATH": path}
+        # Whoever repeats a stage that was killed would else share the GPUs and the files with what is left of it.
+        done = subprocess.run(command, env=environment, preexec_fn=processes.end_with_parent)
+        if done.returncode:
             raise WhoknowsError(f"{module}: one of {count} processes failed; its last lines say why.")

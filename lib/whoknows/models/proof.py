@@ -4,7 +4,8 @@ No list of architectures decides which models the fast ways suit: there is a new
 are tried. Compared is what the results rest on: hidden states of every layer, next-token logits, a greedy continuation
 with its log-probabilities, the log-odds of yes of adapters that are not zero, and their gradients. A way that differs,
 or fails, is not taken: the texts go the plain way, which is right and slower, and a warning gives the reason. The
-outcome is kept, in the cache, for these weights, this code and these versions.
+outcome is kept, in the cache, for these weights, this code and these versions; that memory ran out says nothing of
+them, and is not kept.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
@@ -39,6 +40,9 @@ SHOTS = pd.DataFrame(
 ASKED = ("Which one of these is the name of a town: bread, Rome or winter?", "Who wrote it?")
 ANSWERS = ("Rome", "I do not know who that was")
 NEW = 5  # tokens of a continuation
+# What differs, by the file for it: in this process nothing is tried twice, since a proof changes weights that threads
+# share, and not every outcome is written.
+OUTCOMES: dict[Path, str | None] = {}
 
 
 class Differs(Exception):
@@ -85,12 +89,9 @@ def _holds(reader: Reader, what: str, longest: int, compare: Callable[[list[int]
     seams = sorted({value for value in _lengths(reader.config.to_dict()) if 0 < value < longest})
     model = [reader.identity, reader.model.config.to_json_string(), reader.config._attn_implementation]
     path = _remembered([what, *model, reader.device.type, seams, *depends])
-    if not path.exists():
-        reason = _difference(reader, partial(compare, seams))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        files.write_text(path, json.dumps({"differs": reason}))
-    reason = json.loads(path.read_text(encoding="utf-8"))["differs"]
-    if reason:
+    if path not in OUTCOMES:
+        OUTCOMES[path] = _outcome(path, partial(_difference, reader, partial(compare, seams)))
+    if reason := OUTCOMES[path]:
         warnings.warn(
             f"{reader.model.config._name_or_path}: not {what}, since {reason}; "
             "each text takes the plain way, which is right and slower",
@@ -99,24 +100,44 @@ def _holds(reader: Reader, what: str, longest: int, compare: Callable[[list[int]
     return not reason
 
 
+def _outcome(path: Path, find: Callable[[], tuple[str | None, bool]]) -> str | None:
+    """What differs, from the file if it is there; what `find` says is written there if it is lasting."""
+    if path.exists():
+        return json.loads(path.read_text(encoding="utf-8"))["differs"]
+    reason, is_lasting = find()
+    if is_lasting:
+        with suppress(OSError, WhoknowsError):  # if the cache cannot be written, the next process proves it again
+            files.write_text(path, json.dumps({"differs": reason}))
+    return reason
+
+
 def _remembered(what: list) -> Path:
     """The file for an outcome, of this code and these versions."""
     key = json.dumps([*what, *map(version, ("torch", "transformers", "peft")), sources.digest(__file__)], default=str)
     return cache.root() / "proofs" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
 
 
-def _difference(reader: Reader, compare: Callable[[], None]) -> str | None:
-    """What differs, or fails, the fast way."""
+def _difference(reader: Reader, compare: Callable[[], None]) -> tuple[str | None, bool]:
+    """What differs, or fails, the fast way; and whether it would again."""
     try:
         with torch.inference_mode(False), _in_float32(reader):
             compare()
     except WhoknowsError:
         raise
     except Differs as error:
-        return str(error)
+        return str(error), True
     except Exception as error:  # whatever a model's code makes of what it does not expect
-        return f"its code refuses that ({_sentence(error)})"
-    return None
+        if _passes(error):
+            return f"this could not be tried now ({_sentence(error)})", False
+        return f"its code refuses that ({_sentence(error)})", True
+    return None, True
+
+
+def _passes(error: Exception) -> bool:
+    """Whether the machine failed and not the model's code, as where another process holds the memory."""
+    if isinstance(error, (OSError, MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and bool(re.search("allocat|alloc_failed|out of memory", str(error), re.I))
 
 
 def _sentence(error: Exception) -> str:
@@ -214,12 +235,14 @@ def _refuse_looking_ahead(reader: Reader, sample: list[PackedExample]) -> None:
 
 
 def _plainly(reader: Reader, work: Callable, what: str = "used"):
-    """What the plain way gives; there is no other if it fails."""
+    """What the plain way gives; there is no other if the model's code refuses it."""
     try:
         return work()
     except WhoknowsError:
         raise
     except Exception as error:
+        if _passes(error):
+            raise
         raise WhoknowsError(
             f"models: {reader.model.config._name_or_path} cannot be {what}, not even text by text "
             f"({_sentence(error)}); use another model"

@@ -6,7 +6,6 @@ Jobs run on this machine, or wherever a profile of Snakemake's sends them: a clu
 import argparse
 import base64
 import csv
-import ctypes
 import fcntl
 import importlib.util
 import os
@@ -17,10 +16,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from whoknows import WhoknowsError
-from whoknows.data import files
+from whoknows.data import files, processes
 from whoknows.run import cost, gpus, grid, provenance
 from whoknows.run.notebook import WORKFLOW
 from whoknows.run.stages import STAGES
@@ -64,7 +64,7 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
     command = [*_snakemake(path, how), "--keep-going", "--rerun-incomplete"]
     environment = os.environ | {WORKFLOW: f"{os.uname().nodename}:{os.getpid()}"}
     # Snakemake shares the lock, so that it lasts as long as either of the two, and stops when this process is gone.
-    tied = {"pass_fds": [lock], "preexec_fn": _stop_with_parent}
+    tied = {"pass_fds": [lock], "preexec_fn": partial(processes.end_with_parent, signal.SIGINT)}
     process = subprocess.Popen([*command, "--quiet", "all"], env=environment, **tied)
     interrupted = []
     signal.signal(signal.SIGINT, lambda *_: interrupted.append(True))  # a terminal sends it to Snakemake as well
@@ -180,12 +180,6 @@ def _snakemake(path: str, how: list[str] | None = None) -> list[str]:
     os.environ["PATH"] = os.pathsep.join([folder, os.environ["PATH"]])
     away = ["cluster=1"] if how and "--profile" in how else []
     return [f"{folder}/snakemake", *(how or ["--cores", "1"]), "--config", f"grid={path}", *away]
-
-
-def _stop_with_parent() -> None:
-    """Has Linux interrupt the process that calls this when the one that started it dies (prctl, PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)
 
 
 def _take_turn() -> int:

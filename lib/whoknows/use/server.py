@@ -4,6 +4,7 @@ Requests are read and answered by a thread each; the main thread alone uses the 
 that wait together. A client learns what is wrong with its request, and nothing of this machine.
 """
 
+import io
 import json
 import queue
 import signal
@@ -23,7 +24,7 @@ from whoknows.use import outputs, predict
 BODY = 4 * 2**20  # bytes of a request, at most
 ROWS = 1000  # of a request, at most
 REQUESTS = 64  # at the same time, at most
-SECONDS = 30  # in which a request has to arrive
+SECONDS = 30  # in which a request has to arrive, from its connection on
 WAIT = 300  # seconds in which it has to be answered
 ENDING = 2  # seconds for requests that are being answered when the server ends
 PATHS = {"/score": "POST", "/health": "GET"}
@@ -57,6 +58,8 @@ class Server(ThreadingTCPServer):
         self.about: dict = {}  # what `/health` says; empty until the estimator is there
         self.jobs: queue.SimpleQueue = queue.SimpleQueue()  # rows that wait, and where their confidence goes
         self.free = BoundedSemaphore(REQUESTS)  # requests that may still come
+        # Connections; as many as there are requests are there to say that it is busy, and for `/health`.
+        self.open = BoundedSemaphore(2 * REQUESTS)
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             super().__init__((host, port), Handler)
@@ -69,6 +72,16 @@ class Server(ThreadingTCPServer):
     def url(self) -> str:
         host, port = self.server_address[:2]
         return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def verify_request(self, request, client_address) -> bool:
+        """Whether a connection gets a thread; if not, it ends at once."""
+        return self.open.acquire(blocking=False)
+
+    def process_request_thread(self, request, client_address) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.open.release()
 
     def score(self, rows: list[tuple[str, dict]]) -> list[dict]:
         """The rows, each after its place in the request, such as "line 3: ", with their confidence, in their order.
@@ -118,13 +131,16 @@ def _answer(estimator: predict.Estimator, jobs: list[tuple]) -> None:
         except Exception as error:
             answer.set_exception(error)
     try:
-        logits = iter(estimator.of_examples([example for *_, examples in known for example in examples]))
-        for rows, answer, _ in known:
-            answer.set_result([row | predict.confidence(logit) for (_, row), logit in zip(rows, logits)])
+        logits = estimator.of_examples([example for *_, examples in known for example in examples])
     except Exception as error:  # the next request may fare better
         for _, answer, _ in known:
-            if not answer.done():
-                answer.set_exception(error)
+            answer.set_exception(error)
+        return
+    for (rows, answer, _), mine in zip(known, logits.split([len(rows) for rows, *_ in known])):
+        try:
+            answer.set_result([row | predict.confidence(logit) for (_, row), logit in zip(rows, mine)])
+        except Exception as error:
+            answer.set_exception(error)
 
 
 def _example(estimator: predict.Estimator, place: str, row: dict):
@@ -134,27 +150,58 @@ def _example(estimator: predict.Estimator, place: str, row: dict):
         raise Refused(400, f"{place}{error}") from None
 
 
+class _InTime(io.RawIOBase):
+    """What a connection brings until `end`; Refused if more is wanted then, however slowly it was coming."""
+
+    def __init__(self, connection: socket.socket, end: float):
+        self.connection, self.end = connection, end
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        try:
+            if (left := self.end - monotonic()) <= 0:
+                raise TimeoutError
+            self.connection.settimeout(left)
+            return self.connection.recv_into(buffer)
+        except TimeoutError:
+            raise Refused(408, f"the request did not arrive within {SECONDS} seconds") from None
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers one request; the connection then ends."""
 
     server: Server
-    timeout = SECONDS
     server_version, sys_version = "whoknows", ""
+    requestline = ""  # for the log, until it is there
+
+    def setup(self) -> None:
+        super().setup()
+        self.end = monotonic() + SECONDS
+        self.rfile = io.BufferedReader(_InTime(self.connection, self.end))
+
+    def handle(self) -> None:
+        self.is_busy = not self.server.free.acquire(blocking=False)  # before the headers, which may come slowly
+        try:
+            super().handle()
+        except Refused as late:
+            self.send_error(late.status, str(late))
+        finally:
+            if not self.is_busy:
+                self.server.free.release()
 
     def do_GET(self) -> None:
         self._reply(self._health)
 
     def do_POST(self) -> None:
-        if not self.server.free.acquire(blocking=False):
+        if self.is_busy:
             self._refuse(*BUSY)
-            return
-        try:
+        else:
             self._reply(self._score)
-        finally:
-            self.server.free.release()
 
     def send_error(self, code, message=None, explain=None) -> None:
-        """What `http.server` finds wrong before any of these methods is called."""
+        """What is found wrong before any of these methods is called."""
         self.request_version = self.protocol_version  # without one, there would be no headers
         self._refuse(405 if code == 501 else code, message or "this is no good request")
 
@@ -206,18 +253,10 @@ class Handler(BaseHTTPRequestHandler):
         size = int(length) if len(length) < 20 else BODY + 1
         if size > BODY:
             raise Refused(413, f"the body is too long; send no more than {BODY} bytes at once")
-        body, end = bytearray(), monotonic() + SECONDS
-        try:
-            while len(body) < size:
-                piece = self.rfile.read1(size - len(body))
-                if not piece:
-                    raise Refused(400, "the body is shorter than its Content-Length")
-                body += piece
-                if monotonic() > end:
-                    raise TimeoutError
-        except TimeoutError:
-            raise Refused(408, f"the request did not arrive within {SECONDS} seconds") from None
-        return bytes(body)
+        body = self.rfile.read(size)
+        if len(body) < size:
+            raise Refused(400, "the body is shorter than its Content-Length")
+        return body
 
     def _refuse(self, status: int, sentence: str) -> None:
         self._send(status, "application/json", [{"error": sentence}])
@@ -227,6 +266,7 @@ class Handler(BaseHTTPRequestHandler):
         body = "".join(outputs.as_lines(objects)).encode("utf-8", "backslashreplace")
         self.close_connection = True
         try:
+            self.connection.settimeout(SECONDS)
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
@@ -244,7 +284,7 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.shutdown(socket.SHUT_WR)
         self.connection.settimeout(ENDING)
         left = 16 * BODY
-        while left > 0 and (piece := self.rfile.read1(2**16)):
+        while left > 0 and monotonic() < self.end + ENDING and (piece := self.connection.recv(2**16)):
             left -= len(piece)
 
 
