@@ -177,7 +177,8 @@ window.whoknowsRecompute = (() => {
 
   const why = ({ n, n_rarer }, seeds, least) => {
     if (n && n_rarer >= least) return "";
-    if (n) return `${n_rarer} answers of the rarer grade within tasks, and a value takes ${least}`;
+    const s = n_rarer === 1 ? "" : "s";
+    if (n) return `${n_rarer} answer${s} of the rarer grade within tasks, and a value takes ${least}`;
     const all = seeds[0].all;
     if (!all.n) return "none of its answers is chosen";
     if (!all.n_right) return "none of the chosen answers is right";

@@ -8,6 +8,7 @@ from made_up import graded, make_rows
 from whoknows.evaluation import bootstrap, scores
 from whoknows.report.pages import shift
 
+FEW = "20 answers of the rarer grade within tasks, and a value takes 25"
 TASKS = [
     {"name": "trivia_qa", "role": "train"},
     {"name": "sciq", "role": "train"},
@@ -48,7 +49,7 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     assert table.loc["nq_open", "says"] == bootstrap.EXPLORATORY and table.loc["mmlu", "says"] == bootstrap.FEW
     assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
     assert table.loc[["mmlu", "mmlu, STEM"], ["auroc", "low", "change", "change_low", "p"]].isna().all(axis=None)
-    assert table.loc["mmlu", "reason"] == "20 right answers, and a value takes 25"
+    assert table.loc["mmlu", "reason"] == FEW
     text = shift.shift_sentences(table.reset_index())
     assert "on mmlu, 20 right or wrong answers are too few to tell" in text and "STEM" not in text and "nan" not in text
     html = shift.shift_html(table.reset_index())
@@ -209,7 +210,7 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     cells = table.set_index(["learned", "test_set"])
     assert len(cells) == 4 * 5
     assert cells["auroc"].dropna().to_dict() == pytest.approx({("sciq", task): value for task, value in TWO.items()})
-    assert cells.loc[("sciq", "capitals"), "reason"] == "20 right answers, and a value takes 25"
+    assert cells.loc[("sciq", "capitals"), "reason"] == FEW
     assert cells.loc[("sciq", "cities"), "reason"] == "no test answers"
     for absent in ("trivia_qa", "cities", shift.TOGETHER):
         assert {*cells.loc[absent, "reason"]} == {shift.ABSENT}
