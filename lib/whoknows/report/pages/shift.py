@@ -184,7 +184,7 @@ def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float,
     drawn["row"] = [f"{task}\n{count:,} answers" for task, count in zip(drawn["learned"], drawn["training_answers"])]
     titles = {"learned": "Trained on", "test_set": "Tested on", "n": "Test answers", "reason": "Missing because"}
     base = style.tipped(alt.Chart(drawn), *columns, **titles).encode(
-        x=alt.X("test_set:N", sort=tasks, title="Tested on", axis=alt.Axis(labelAngle=-40, labelLimit=140)),
+        x=alt.X("test_set:N", sort=tasks, title="Tested on", axis=alt.Axis(labelAngle=-40, labelLimit=style.LONGEST)),
         y=alt.Y("row:N", sort=[*drawn["row"].unique()], title="Trained on", axis=style.NAMES),
     )
     there, (scale, ink) = base.transform_filter("isValid(datum.auroc)"), style.on_ramp(*ends)
