@@ -90,7 +90,7 @@ ALONE = ["One model", "that reads, is trained on and is scored"]
 
 
 def in_middle(lines: str) -> dict:
-    """How the y axis has labels of several lines, as an expression says; Vega puts the first where one alone would be."""
+    """How a y axis has labels of several lines, as an expression says; Vega puts the first where one alone would be."""
     return {"labelExpr": lines, "labelOffset": alt.expr(f"-6 * (length({lines}) - 1)")}
 
 
