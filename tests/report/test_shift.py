@@ -225,6 +225,20 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     )
 
 
+def test_each_topic_of_a_file_is_a_task_of_its_own():
+    tasks = [TASKS[1], {"name": "mine", "role": "train"}, TASKS[2]]
+    shares = {"sciq": 0.6, "mine_sea": 0.9, "mine_sky": 0.7, "nq_open": 0.5}
+    parts = [taught(method, shares) for method in ("probe", "probe_only_sciq", "probe_only_mine_sea")]
+    answers = {"a": graded_answers(sciq=30, mine_sea=20, mine_sky=10)}
+    table = shift.transfer(pd.concat(parts, ignore_index=True), answers, tasks)
+    cells = table.set_index(["learned", "test_set"])
+    assert [*cells.index.unique("learned")] == ["sciq", "mine_sea", "mine_sky", shift.TOGETHER]
+    assert cells["auroc"].loc["mine_sea"].to_dict() == pytest.approx(shares)
+    assert {*cells.loc["mine_sky", "reason"]} == {shift.ABSENT} and (cells.loc["mine_sea", "reason"] == "").all()
+    assert cells.loc["mine_sea", "training_answers"].eq(20).all()
+    assert "0.60 to 0.90 on its own task, 0.60 to 0.90 on another" in shift.transfer_sentences(table, tasks)
+
+
 def test_where_no_probe_learned_from_one_task_alone_there_is_one_sentence():
     table = shift.transfer(taught("probe", BOTH), {"a": graded_answers(sciq=3)}, TASKS, ["a"])
     assert table.empty and shift.transfer_chart(table) is None and shift.transfer_html(table) == ""
