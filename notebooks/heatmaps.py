@@ -61,7 +61,7 @@ untrained = heatmaps.untrained(table, shown, baseline)
 heatmaps.heatmaps_chart(table, models, "whoknows-heatmaps", links, untrained)
 
 # %% tags=["remove-input"]
-HTML(landing.caption_html(table, baseline))
+HTML(landing.caption_html(table, baseline, links))
 
 # %% tags=["remove-input"]
 Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(estimators, examples))

@@ -23,6 +23,7 @@ window.whoknowsRecompute = (() => {
   // --- Which answers are chosen: for each scored model a mask over questions.
   const select = (data, choice) => {
     const { low, high } = choice.words;
+    const [isAny, from, to] = [low === null && high === null, low ?? 0, high ?? data.unknown];
     const kept = data.answers.map(() => new Uint8Array(data.count));
     for (const part of data.parts.filter((one) => choice.tasks.includes(one.task)))
       for (let q = part.start; q < part.end; q++) {
@@ -30,7 +31,7 @@ window.whoknowsRecompute = (() => {
         if (choice.disagree && !(grades.includes("1") && grades.includes("0"))) continue;
         data.answers.forEach((of, model) => {
           const words = of.words[q];
-          const fits = (low === null || (words >= low && words !== data.unknown)) && (high === null || words <= high);
+          const fits = isAny || (words !== data.unknown && words >= from && words <= to);
           if (grades[model] !== "-" && fits) kept[model][q] = 1;
         });
       }
@@ -177,7 +178,8 @@ window.whoknowsRecompute = (() => {
 
   const why = ({ n, n_rarer }, seeds, least) => {
     if (n && n_rarer >= least) return "";
-    if (n) return `${n_rarer} answers of the rarer grade within tasks, and a value takes ${least}`;
+    const s = n_rarer === 1 ? "" : "s";
+    if (n) return `${n_rarer} answer${s} of the rarer grade within tasks, and a value takes ${least}`;
     const all = seeds[0].all;
     if (!all.n) return "none of its answers is chosen";
     if (!all.n_right) return "none of the chosen answers is right";
@@ -373,7 +375,9 @@ window.whoknowsRecompute = (() => {
     const wanted = query.getAll("task");
     if (query.has("task")) choice.tasks = names.filter((name) => wanted.includes(name));
     const [, low, high] = WORDS.exec(query.get("words") ?? "-");
-    choice.words = { low: low ? Number(low) : null, high: high ? Number(high) : null };
+    // The most that is stored of a length stands for all that is longer.
+    const capped = (text) => (text ? Math.min(Number(text), data.unknown - 1) : null);
+    choice.words = { low: capped(low), high: capped(high) };
     choice.disagree = query.has("disagree");
     for (const name of Object.keys(listed))
       choice[name] = listed[name].find((one) => String(one) === query.get(name)) ?? choice[name];
@@ -433,7 +437,7 @@ window.whoknowsRecompute = (() => {
       const text = `${name} (${ROLES[role] ?? role}, ${counted(count, "question")})`;
       return { box, label: make("label", {}, box, make("span", {}, text)) };
     });
-    const [low, high] = [0, 1].map(() => input("number", { min: 0, placeholder: "any" }));
+    const [low, high] = [0, 1].map(() => input("number", { min: 0, max: data.unknown - 1, placeholder: "any" }));
     const words = { low, high };
     const disagree = input("checkbox");
     const [reset, copy] = ["Reset", "Copy link"].map((text) => make("button", { type: "button" }, text));
@@ -465,6 +469,7 @@ window.whoknowsRecompute = (() => {
     };
 
     const get = () => {
+      for (const one of [low, high]) if (Number(one.value) > Number(one.max)) one.value = one.max;
       const whole = (text) => (/^\d+$/.test(text) ? Number(text) : null);
       choice.tasks = tasks.filter(({ box }) => box.checked).map(({ box }) => box.value);
       choice.words = { low: whole(words.low.value), high: whole(words.high.value) };

@@ -19,6 +19,7 @@ TASKS = [
     {"name": "sciq", "role": "train"},
     {"name": "nq_open", "role": "shift"},
 ]
+FEW = "24 answers of the rarer grade within tasks, and a value takes 25"
 
 
 def tensor(models=("m1", "m2", "m3")):
@@ -132,9 +133,7 @@ def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
         ("a", "trivia_qa"): True, ("b", "trivia_qa"): False, ("b", "sciq"): True,
     }  # fmt: skip
     gone = table[table["auroc"].isna()]
-    assert set(gone["reason"]) == {"24 right answers, and a value takes 25"} and set(
-        table.drop(gone.index)["reason"]
-    ) == {""}
+    assert set(gone["reason"]) == {FEW} and set(table.drop(gone.index)["reason"]) == {""}
     assert gone[["low", "high", "ece", "pooled_auroc", "lowest_seed"]].isna().all(axis=None) and gone[
         ["accuracy", "n_right", "n"]
     ].notna().all(axis=None)
@@ -142,12 +141,22 @@ def test_what_rests_on_too_few_answers_has_a_reason_in_place_of_values():
     notes = heatmaps.with_labels(places, 2).loc[(places["reason"] != "") & places["n"].notna(), "note"]
     assert set(notes) == {"too few"} and "25 right" in set(heatmaps.with_labels(places, 2)["note"])
     html = heatmaps.heatmaps_html(places, ["a", "b"])
-    assert "— (24 right answers, and a value takes 25)" in html
+    assert f"— ({FEW})" in html
     beneath = cell.cell_html(table.reset_index())
-    assert beneath.count("24 right answers, and a value takes 25") == 3 and "No value because" in beneath
+    assert beneath.count(FEW) == 3 and "No value because" in beneath
     assert "No value because" not in cell.cell_html(table.drop(gone.index).reset_index()), (
         "an empty column says nothing"
     )
+
+
+def test_what_all_tasks_together_have_enough_of_but_none_within_itself_says_so_too():
+    parts = [make_rows(np.arange(43), np.arange(43) < right, task) for task, right in (("trivia_qa", 40), ("sciq", 1))]
+    rows = pd.concat(parts)
+    lines = cells.enough(cells.measure(rows, scores.by_task(rows), TASKS)).set_index("test_set")
+    line = lines.loc["in-distribution"]
+    assert (line["n_right"], line["n"] - line["n_right"], line["n_rarer"]) == (41, 45, 4)
+    assert np.isnan(line["auroc"]) and line["reason"] == FEW.replace("24", "4")
+    assert lines.loc["sciq", "reason"].startswith("1 answer of")
 
 
 def test_no_place_of_the_heatmaps_is_left_out():

@@ -418,8 +418,7 @@ def reason(hand, cell: tuple, tasks: list[str]) -> str:
     right, rarer = hand.graded(cell[3], tasks), hand.rarer(cell[3], tasks)
     if not len(right):
         return "; ".join(f"{task}: no right answer among the test answers" for task in tasks)
-    word = "right" if right.sum() <= len(right) / 2 else "wrong"
-    return f"{min(right.sum(), (~right).sum())} {word} answers, and a value takes 25" if rarer < 25 else ""
+    return f"{rarer} answers of the rarer grade within tasks, and a value takes 25" if rarer < 25 else ""
 
 
 def test_the_run_has_what_a_mistake_could_mistake(hand):

@@ -198,6 +198,15 @@ def test_missing_cells_are_open_and_the_others_are_judged():
     assert mine.loc["LLaMA-2 trained on LLaMA-2", ["says", "reason"]].tolist() == [OPEN, "a cell is missing"]
 
 
+def test_only_differences_that_have_a_value_count_as_measured():
+    rows = planted(lambda *_: 1.0)
+    for method, of in (("probe", "The {} measured differences, of both readings, are"), ("none", "None of these")):
+        table, players = claims.evaluate(STATED, rows[rows["method"] == method], ["weak", "strong"], TASKS)
+        there = table.loc[table["source"] == "measured", "estimate"].notna().sum()
+        assert there == 0 if method == "none" else 0 < there < 56
+        assert of.format(there) in claims.summary_sentences(claims.verdicts(table), players, table)
+
+
 def test_corrected_p_values_count_each_hypothesis_once():
     table, players = claims.evaluate(
         STATED, planted(lambda method, *_: 3.0 if method == "probe" else 0.5), ["weak", "strong"], TASKS

@@ -119,13 +119,13 @@ def test_few_right_answers_get_no_value():
     assert table.loc["probe_mlp", ["n_rarer", "against", "reason"]].tolist() == [
         24,
         bootstrap.FEW,
-        "24 right answers, and a value takes 25",
+        "24 answers of the rarer grade within tasks, and a value takes 25",
     ]
     assert table[["auroc", "low", "ece", "pooled_auroc"]].isna().all(axis=None) and table["difference"].isna().all()
     assert "1.000" not in controls.contest_html(table.reset_index())
     assert (
         controls.contest_sentences(table.reset_index())
-        == "- **a**, on its own answers: no value (24 right answers, and a value takes 25)."
+        == "- **a**, on its own answers: no value (24 answers of the rarer grade within tasks, and a value takes 25)."
     )
 
 

@@ -3,10 +3,13 @@
 import re
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import pytest
 import vl_convert
 
+from made_up import make_rows
+from whoknows.evaluation import scores
 from whoknows.report.pages import cell, controls, style
 
 
@@ -71,3 +74,13 @@ def test_a_single_look_has_its_own_value_on_the_axis_and_not_the_nearest_whole_n
         cell.training_curve([{"step": 4, "loss": 0.692, "validation_auroc": 0.53, "seconds": 1.0}]).to_json()
     )
     assert {">0.692</text>", ">0.53</text>"} <= {*re.findall(r">[^<>]*</text>", svg)} and ">1</text>" not in svg
+
+
+def test_a_task_of_one_grade_is_in_no_curve_as_in_no_area():
+    logit, tasks = np.arange(cell.POINTS) % 7, ["sciq", "trivia_qa"]
+    graded = {"sciq": np.arange(cell.POINTS) % 3 == 0, "trivia_qa": np.zeros(cell.POINTS)}
+    rows = pd.concat([make_rows(logit, correct, task) for task, correct in graded.items()], ignore_index=True)
+    drawn = cell.curves(rows, [{"name": task, "role": "train"} for task in tasks])
+    risk = drawn[drawn["curve"] == "risk"].groupby("test_set")["y"].mean()
+    area = scores.within_task(scores.by_task(rows), tasks)["aurc"].item()
+    assert risk.to_dict() == pytest.approx({"in-distribution": area, "sciq": area})

@@ -112,6 +112,7 @@ def test_a_panel_fits_a_phone_and_its_points_say_what_they_are(rows):
     assert len(spec["hconcat"]) == 2, "which the book puts one above the other where there is no room"
     long = table.replace({"a": "Meta-Llama-3.1-70B-Instruct-Q4", "b": "Some-other-model-13B-chat"})
     wide = gains.gains_chart(long, "likelihood").to_dict()
+    assert "…" not in vl_convert.vegalite_to_svg(wide), "no name is cut"
     for panel in wide["hconcat"]:
         picture = vl_convert.vegalite_to_svg(wide | {"hconcat": [panel]})
         assert float(re.search(r'<svg[^>]* width="([\d.]+)"', picture)[1]) <= PHONE

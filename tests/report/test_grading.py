@@ -185,6 +185,13 @@ def test_the_heatmaps_follow_the_grades_and_the_estimators_stay(tmp_path):
     assert "they move by 0.00 on average" in grading.grading_sentences(table)
 
 
+def test_where_no_cell_has_enough_answers_no_number_is_said_and_one_model_has_no_reading(tmp_path):
+    rows = make_rows(np.arange(5), [True] * 3 + [False] * 2, "made_up", reader="a", trained_on="a", scored="a")
+    rows = rows.assign(question_id=[f"q{i}" for i in range(5)])
+    said = grading.grading_sentences(grading.heatmaps_under(rows, graded(tmp_path), ["a"], TASKS))
+    assert said == "On in-distribution test questions, no cell has a value with the run's own grades."
+
+
 def test_an_answer_without_a_verdict_is_in_no_cell_of_the_judge(tmp_path):
     """Where it counted with the run's grade, the judge's cell would not be perfect."""
     logit = [3.0, 2.0, 1.0, 0.0, -1.0] * 60

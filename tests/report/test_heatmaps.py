@@ -218,6 +218,29 @@ def test_a_chart_is_valid_for_few_models_and_for_many(count, sets):
     assert svg.count(">0.63</text>") == 2 * count * count, "which no step of a colour bar is"
 
 
+@pytest.mark.parametrize("count", [2, 6])
+def test_names_that_differ_at_their_end_alone_are_told_apart(count):
+    import vl_convert
+
+    models = [f"Meta-Llama-3.1-8B-Instruct-24{at:02}" for at in range(count)]
+    lines = [(reading, f"{a}\nread by {a}", a, b) for reading in ("A", "all") for a in models for b in models]
+    table = pd.DataFrame(lines, columns=["reading", "model", "scored", "trained_on"])
+    table["model"] = table["model"].where(table["reading"] == "all", table["scored"])
+    table = table.assign(method="probe", test_set="in-distribution", auroc=0.63, n_right=50, reason="")
+    for reading, rows in table.groupby("reading"):
+        svg = vl_convert.vegalite_to_svg(heatmaps.heatmaps_chart(rows, models, "x").to_dict())
+        labels = re.findall("(?:<text[^>]*>|<tspan[^>]*>)([^<]+)", svg)
+        assert not [text for text in labels if "…" in text]
+        for model in models:
+            ends = sum(text.endswith(model[-4:]) for text in labels)
+            assert ends == (3 if reading == "all" else 2), "in its row and its column, and again as its reader"
+
+
+def test_a_word_longer_than_a_line_is_broken_after_its_hyphens_and_no_other_is():
+    assert style.broken("Self-trained − cross-trained", 20) == "Self-trained −\ncross-trained"
+    assert style.broken("Meta-Llama-3.1-8B-Instruct\nread by a-b", 20) == "Meta-Llama-3.1-\n8B-Instruct\nread by a-b"
+
+
 def test_a_last_panel_has_what_needs_no_training_once_in_each_row_and_one_colour_bar_serves_all():
     import vl_convert
 

@@ -442,6 +442,7 @@ def test_the_caption_says_on_how_many_answers_and_what_is_to_be_beaten():
     lead = "Figure 1. In the view shown first, AUROC on in-distribution test questions, each from 1,112 answers. "
     assert text.startswith(lead) and "The last panel is answer likelihood, which needs no training." in text
     assert "last panel" not in landing.caption_html(heatmap(auroc=np.nan), "")
+    assert "Press" not in text and "Press a cell, or Enter" in landing.caption_html(heatmap(), "", links=True)
 
 
 def test_the_caption_says_what_the_readings_are_where_there_are_two():

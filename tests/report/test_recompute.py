@@ -3,6 +3,7 @@
 The page's script runs in a browser, from a file; the library measures the rows that pandas chooses in the same way.
 """
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -132,6 +133,7 @@ def test_every_number_of_a_cell_is_the_librarys(run, opened, few_draws, name):
             here = page.pop(key)
             assert float(here["value"]) == pytest.approx(line[metric], abs=1e-9, nan_ok=True), (metric, key)
             assert [here[name] for name in COUNTS] == [line[name] for name in COUNTS], (metric, key)
+            assert not line["n"] or here["reason"] == line["reason"], (metric, key)
             missing += np.isnan(line[metric])
         assert all(np.isnan(float(line["value"])) and line["reason"] for line in page.values()), "of no rows"
     assert missing < 0.7 * len(there) * len(heatmaps.METRICS)
@@ -258,6 +260,22 @@ def test_what_is_chosen_stands_in_the_address_and_a_link_to_it_shows_the_same(op
     opened.wait(IDLE)
     assert (opened.read("location.hash"), opened.read(SHOWN), opened.read(CONTROLS)) == ("", usual, opens)
     assert opened.errors == [] and opened.requests == []
+
+
+@pytest.mark.slow
+def test_lengths_end_where_they_are_cut_and_what_is_not_known_is_within_none(opened):
+    words = base64.b64encode(bytes([3, recompute.MOST_WORDS, recompute.MOST_WORDS + 1])).decode()
+    data = {"models": ["m"], "tasks": [{"name": "t", "role": "train", "parts": [["t", 3]]}], "cells": [], "bins": 10}
+    data |= {"answers": [{"grades": "101", "words": words}]}
+    opened.visit("page.html?6#words=300-260")
+    opened.wait(IDLE)
+    script = "[...whoknowsRecompute.select(whoknowsRecompute.unpack({}), {})[0]]"
+    for low, high, kept in ((None, None, [1, 1, 1]), (None, 260, [1, 1, 0]), (254, None, [0, 1, 0])):
+        choice = {"tasks": ["t"], "words": {"low": low, "high": high}, "disagree": False}
+        assert opened.read(script.format(*map(json.dumps, (data, choice)))) == kept
+    assert [opened.read(f"{at(end)}.value") for end in ("Words, from", "to")] == ["254", "254"]
+    give(opened, "to", "255")
+    assert opened.read("location.hash") == "#words=254-254"
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ from made_up import graded, make_rows
 from whoknows.evaluation import bootstrap, scores
 from whoknows.report.pages import shift
 
+FEW = "20 answers of the rarer grade within tasks, and a value takes 25"
 TASKS = [
     {"name": "trivia_qa", "role": "train"},
     {"name": "sciq", "role": "train"},
@@ -48,7 +49,7 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     assert table.loc["nq_open", "says"] == bootstrap.EXPLORATORY and table.loc["mmlu", "says"] == bootstrap.FEW
     assert table.loc["mmlu", ["n_right", "n_tasks", "of_tasks"]].tolist() == [20, 1, 2]
     assert table.loc[["mmlu", "mmlu, STEM"], ["auroc", "low", "change", "change_low", "p"]].isna().all(axis=None)
-    assert table.loc["mmlu", "reason"] == "20 right answers, and a value takes 25"
+    assert table.loc["mmlu", "reason"] == FEW
     text = shift.shift_sentences(table.reset_index())
     assert "on mmlu, 20 right or wrong answers are too few to tell" in text and "STEM" not in text and "nan" not in text
     html = shift.shift_html(table.reset_index())
@@ -217,7 +218,7 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     cells = table.set_index(["learned", "test_set"])
     assert len(cells) == 4 * 5
     assert cells["auroc"].dropna().to_dict() == pytest.approx({("sciq", task): value for task, value in TWO.items()})
-    assert cells.loc[("sciq", "capitals"), "reason"] == "20 right answers, and a value takes 25"
+    assert cells.loc[("sciq", "capitals"), "reason"] == FEW
     assert cells.loc[("sciq", "cities"), "reason"] == "no test answers"
     for absent in ("trivia_qa", "cities", shift.TOGETHER):
         assert {*cells.loc[absent, "reason"]} == {shift.ABSENT}
@@ -230,6 +231,20 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     assert (
         f"<td>— ({shift.ABSENT})</td>" in html and "nan" not in html.lower() and shift.transfer_chart(table).to_dict()
     )
+
+
+def test_each_topic_of_a_file_is_a_task_of_its_own():
+    tasks = [TASKS[1], {"name": "mine", "role": "train"}, TASKS[2]]
+    shares = {"sciq": 0.6, "mine_sea": 0.9, "mine_sky": 0.7, "nq_open": 0.5}
+    parts = [taught(method, shares) for method in ("probe", "probe_only_sciq", "probe_only_mine_sea")]
+    answers = {"a": graded_answers(sciq=30, mine_sea=20, mine_sky=10)}
+    table = shift.transfer(pd.concat(parts, ignore_index=True), answers, tasks)
+    cells = table.set_index(["learned", "test_set"])
+    assert [*cells.index.unique("learned")] == ["sciq", "mine_sea", "mine_sky", shift.TOGETHER]
+    assert cells["auroc"].loc["mine_sea"].to_dict() == pytest.approx(shares)
+    assert {*cells.loc["mine_sky", "reason"]} == {shift.ABSENT} and (cells.loc["mine_sea", "reason"] == "").all()
+    assert cells.loc["mine_sea", "training_answers"].eq(20).all()
+    assert "0.60 to 0.90 on its own task, 0.60 to 0.90 on another" in shift.transfer_sentences(table, tasks)
 
 
 def test_where_no_probe_learned_from_one_task_alone_there_is_one_sentence():

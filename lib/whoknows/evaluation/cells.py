@@ -14,7 +14,7 @@ from whoknows.data.methods import TRAINED, TRAINING_FREE
 from whoknows.data.rows import ALL_MODELS, NO_ROWS
 from whoknows.data.tasks import CATEGORIES, category_of
 from whoknows.evaluation import bootstrap, metrics
-from whoknows.evaluation.auroc import MIN_PER_CLASS, too_few
+from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.plateau import UNKNOWN, together
 from whoknows.evaluation.scores import CELL, MEASURES, POOLED, by_task, fit_all, pooled, within_task
 
@@ -168,13 +168,18 @@ def on_tasks(rows: pd.DataFrame, tasks: list[str]) -> tuple[pd.DataFrame, pd.Dat
 def enough(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells as pages show them: what rests on too few right or wrong answers has a reason and no values."""
     few = cells["auroc"].notna() & (cells["n_rarer"] < MIN_PER_CLASS)
-    why = [too_few(right, n - right) for right, n in zip(cells["n_right"], cells["n"])]
+    why = [_few_within(rarer) for rarer in cells["n_rarer"]]  # of each task's own: all tasks together may have enough
     measures = {*MEASURES} - {"accuracy", "commoner_accuracy"}  # those say no more than n_right and n do
     names = {*cells.filter(regex="^(low|high|p_chance)"), *measures, *(POOLED + name for name in measures)}
     return cells.assign(
         reason=cells["reason"].mask(few, pd.Series(why, cells.index)),
         **{name: cells[name].mask(few) for name in names & {*cells}},
     )
+
+
+def _few_within(rarer: int) -> str:
+    """Why a mean over tasks is not shown that rests on so many answers of each task's rarer grade."""
+    return f"{rarer} answer{'s' * (rarer != 1)} of the rarer grade within tasks, and a value takes {MIN_PER_CLASS}"
 
 
 def named(reader: str, trained_on: str, scored: str) -> str:

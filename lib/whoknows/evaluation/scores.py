@@ -111,7 +111,7 @@ def by_task(rows: pd.DataFrame, only_auroc: bool = False) -> pd.DataFrame:
     Returns:
         Those columns and `MEASURES`, n, n_right, n_rarer (of the class of which there are fewer), and reason (why all
         measures but the accuracies are missing, or ""). `commoner_accuracy` is that of always saying right, or always
-        wrong, whichever is the commoner.
+        wrong, whichever is the commoner among these very test answers.
 
     Raises:
         WhoknowsError: a confidence is NaN; the sentence says where.

@@ -22,7 +22,7 @@ from whoknows.estimators.hidden import load_states
 from whoknows.estimators.probe import Labelled, Logistic, logistic_path, standardise
 from whoknows.evaluation import auroc, scores
 from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_sets
-from whoknows.report.pages import cell
+from whoknows.report.pages import cell, style
 from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.style import PANELS, POSITIONS, colour_domain, finished, heatmap, on_ramp, tipped
 from whoknows.run import grid, parameters
@@ -168,8 +168,9 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     """What `places` returns, readings A and B side by side."""
     scale, ink = on_ramp(*colour_domain(table["auroc"], 0.5))
     drawn = with_labels(table.assign(panel=table["reading"].map(lambda reading: PANELS[reading][0])), len(models))
-    x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0))
-    y = alt.Y("model:N", sort=models, title="Model")
+    names = style.lines_of(models, style.LETTERS)
+    x = alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0, labelExpr=names))
+    y = alt.Y("model:N", sort=models, title="Model", axis=alt.Axis(**style.in_middle(names)))
     base = tipped(alt.Chart(), "reader", "trained_on", "scored", "auroc", "n_right", "reason").encode(x=x, y=y)
     colour = alt.Color("auroc:Q", scale=scale, legend=None)
     texts = {"value": {"fontSize": 15, "dy": -5}, "note": {"fontSize": 10, "dy": 12}}

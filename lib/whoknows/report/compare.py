@@ -221,9 +221,11 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     most = float(np.nanmax([0.05, *drawn["difference"].abs()]))
     order = [*models, *(name for name in dict.fromkeys(drawn["model"]) if name not in models)]
     tips = ("run", "reader", "trained_on", "scored", "before", "after", "difference", "low", "high", "says")
+    rows = alt.Axis(**style.in_middle(style.lines_of(order, style.LETTERS)))
+    columns = alt.Axis(labelAngle=0, labelExpr=style.lines_of(models, style.LETTERS))
     base = tipped(alt.Chart(), *tips, before="AUROC in the baseline", after="AUROC", says="Note").encode(
-        x=alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0, labelLimit=140)),
-        y=alt.Y("model:N", sort=order, title="Model", axis=style.NAMES),
+        x=alt.X("trained_on:N", sort=models, title="Trained On", axis=columns),
+        y=alt.Y("model:N", sort=order, title="Model", axis=rows),
     )
     scale = alt.Scale(domain=[-most, 0, most], range=COLOURS, interpolate="rgb")
     legend = alt.Legend(format="+.2f", values=[-most, 0, most])

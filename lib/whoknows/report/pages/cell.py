@@ -22,6 +22,7 @@ from whoknows.report.pages import style
 
 POINTS = 50  # places along a curve
 WORST = 10  # answers that a table of mistakes shows
+TITLE = 45  # letters in a line of a title
 UNIT = alt.Scale(domain=[0, 1])
 SCALED = ["as it is", "after Platt scaling"]
 
@@ -46,7 +47,7 @@ def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
     Returns:
         method, scored, test_set, curve, series, x, y; low and high for reliability. ROC and risk are means over tasks
-        and seeds, reliability and confidence are of all answers together. Empty without rows.
+        and seeds with both grades, reliability and confidence are of all answers together. Empty without rows.
     """
     test, parts = rows[rows["split"] == "test"], []
     fitted = scores.fit_all(rows)
@@ -60,12 +61,17 @@ def curves(rows: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 def _roc(cell: pd.DataFrame) -> pd.DataFrame:
     """Mean over tasks and seeds of the true positive rate at each false positive rate."""
     at, rates = np.linspace(0, 1, POINTS + 1), []
-    for _, part in cell.groupby(["task", "seed"]):
-        if not one_class(part["correct"].to_numpy(bool)):
-            wrong, right, _ = roc_curve(part["correct"], part["logit"], drop_intermediate=False)
-            highest = np.append(np.diff(wrong) > 0, True)  # of each false positive rate, which np.interp wants
-            rates.append(np.interp(at, wrong[highest], right[highest]))
+    for part in _of_both_grades(cell):
+        wrong, right, _ = roc_curve(part["correct"], part["logit"], drop_intermediate=False)
+        highest = np.append(np.diff(wrong) > 0, True)  # of each false positive rate, which np.interp wants
+        rates.append(np.interp(at, wrong[highest], right[highest]))
     return _curve("roc", at, np.mean(rates, axis=0)) if rates else pd.DataFrame()
+
+
+def _of_both_grades(cell: pd.DataFrame) -> list[pd.DataFrame]:
+    """The answers of each task and seed that have an AUROC, and so are in the means of the table, too."""
+    parts = (part for _, part in cell.groupby(["task", "seed"]))
+    return [part for part in parts if not one_class(part["correct"].to_numpy(bool))]
 
 
 def _curve(name: str, x: np.ndarray, y: np.ndarray, series: str = "") -> pd.DataFrame:
@@ -73,12 +79,13 @@ def _curve(name: str, x: np.ndarray, y: np.ndarray, series: str = "") -> pd.Data
 
 
 def _risk(cell: pd.DataFrame) -> pd.DataFrame:
+    """Mean over tasks and seeds of the share of wrong answers among the most confident ones, at each coverage."""
     at, risks = np.arange(1, POINTS + 1), []
-    for _, part in cell.groupby(["task", "seed"]):
+    for part in _of_both_grades(cell):
         risk = risk_coverage(part["logit"].to_numpy(), part["correct"].to_numpy(bool))
         # Rounded up in whole numbers, since 0.14 * 50 is a little more than 7.
         risks.append(risk[-(-at * len(risk) // POINTS) - 1])
-    return _curve("risk", at / POINTS, np.mean(risks, axis=0))
+    return _curve("risk", at / POINTS, np.mean(risks, axis=0)) if risks else pd.DataFrame()
 
 
 def _confidence(cell: pd.DataFrame) -> pd.DataFrame:
@@ -139,9 +146,9 @@ def curves_chart(table: pd.DataFrame, name: str, reader: str, trained_on: str) -
     risk = _line("risk", "Risk and coverage", "Coverage", "Risk")
     whole = alt.concat(roc, _bins(), risk, _histogram(), columns=2, data=drawn, spacing=24)
     whole = whole.resolve_scale(color="independent", strokeDash="independent").add_params(*switches)
-    # In three lines, since a phone has no room for one.
-    scored = "'scored on ' + scored + ' ·', test_set + ' test questions'"
-    text = alt.expr(f"[{json.dumps(f'{reader} trained on {trained_on},')}, {scored}]")
+    # In three lines or more, since a phone has no room for one.
+    lines = style.broken(f"{reader} trained on {trained_on},", TITLE).split("\n")
+    text = alt.expr(f"[{json.dumps(lines)[1:-1]}, 'scored on ' + scored + ' ·', test_set + ' test questions']")
     title = alt.TitleParams(text=text, anchor="start", offset=10, fontSize=12)
     described = (
         "ROC curve, reliability diagram, risk-coverage curve and distribution of confidence; "

@@ -253,7 +253,7 @@ def contrasts_chart(table: pd.DataFrame) -> alt.Chart:
     step = max(9, style.row_step(drawn["contrast"]).step / len(sources))
     chart = chart.properties(width=340, height=alt.Step(step, **{"for": "offset"}))
     chart = chart.facet(row=style.headed(drawn, "claim"), spacing=18).resolve_scale(y="independent").add_params(chosen)
-    measured = table["source"] == "measured"
+    measured = (table["source"] == "measured") & table["estimate"].notna()
     described = (
         f"Differences of AUROC that each claim rests on; of {measured.sum()} measured ones "
         f"{(measured & (table['says'] != OPEN)).sum()} have a verdict; all values are in the table beneath."
@@ -293,7 +293,7 @@ def contrasts_html(table: pd.DataFrame) -> str:
 
 def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd.DataFrame) -> str:
     """How many claims hold by each source, and which contradict the description's own numbers, as Markdown."""
-    lines, measured = [], table[(table["source"] == "measured") & (table["cells"] != "")]
+    lines, measured = [], table[(table["source"] == "measured") & table["estimate"].notna()]
     for (source, reading), group in verdicts.groupby(["source", "reading"], sort=False):
         counts = group["verdict"].value_counts().reindex([HOLDS, FAILS, OPEN], fill_value=0)
         parts = f"{_count(counts[HOLDS], 'hold')}, {_count(counts[FAILS], 'fail')}, {counts[OPEN]} inconclusive"
@@ -312,10 +312,13 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd
     )
     distinct, both = measured["hypothesis"].nunique(), ", of both readings," if len(players) > 1 else ""
     hypotheses = "hypothesis" if distinct == 1 else "hypotheses"
+    counts = (
+        f"The {len(measured)} measured differences{both} are {distinct} distinct primary {hypotheses}. One that is in "
+        "several claims or in both readings, or has its sign reversed, counts once."
+    )
     paragraphs += [
         standing,
-        f"The {len(measured)} measured differences{both} are {distinct} distinct primary {hypotheses}. One that is in "
-        "several claims or in both readings, or has its sign reversed, counts once.",
+        counts if distinct else "None of these differences could be measured here.",
         f"The figure gives its values in steps of {2 * margin():g}, so that a difference below {margin():g} could not "
         "be seen in it. A measured claim fails where one of its differences is significantly below "
         f"{margin():g}, negative ones included. It holds where all are significantly above zero and none fails.",

@@ -185,7 +185,7 @@ def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
     """A line with points for each model, all of them the probe's."""
     names = sorted(models.unique())  # so that a model has one shape in all charts
     colours = dict.fromkeys(("symbolFillColor", "symbolStrokeColor"), hue("probe"))
-    legend = alt.Legend(orient="top", columns=6, titleLimit=400, **colours)
+    legend = alt.Legend(orient="top", columns=6, labelLimit=style.LONGEST, titleLimit=400, **colours)
     model = {"title": "Reader, trained on and scored", "legend": legend}
     dash = alt.StrokeDash(f"{models.name}:N", scale=dashes(names), **model)
     shape = alt.Shape(f"{models.name}:N", scale=shapes(names), **model)

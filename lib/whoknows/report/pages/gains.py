@@ -70,7 +70,7 @@ def gains_chart(table: pd.DataFrame, baseline: str) -> alt.HConcatChart | None:
     columns = [*CELL, "test_set", "estimate", "low", "high", "says"]
     drawn = there[columns].round(4).assign(hollow=no_verdict(there) != "", title=there["method"].map(METHOD_TITLES))
     scored = drawn["scored"].mask(drawn["reader"] == drawn["scored"], "its own answers")
-    drawn["label"] = drawn["reader"] + "\nscored on " + scored
+    drawn = style.in_lines(drawn.assign(label=drawn["reader"] + "\nscored on " + scored), label=style.LABEL)
     scale = alt.Scale(domain=[min(0, *drawn["low"]), max(0, *drawn["high"])], nice=True)
     panels = [_panel(label, drawn, scale) for label in SETS if label in set(drawn["test_set"])]
     described = (
@@ -90,14 +90,15 @@ def _panel(test_set: str, drawn: pd.DataFrame, scale: alt.Scale) -> alt.LayerCha
     base = style.tipped(alt.Chart(), *tips, **titles).transform_filter(f"datum.test_set === '{test_set}'")
     base = base.encode(
         # Both panels have the same rows, and room for labels on a phone, where one stands above the other.
-        y=alt.Y("label:N", title=None, scale=alt.Scale(domain=names), axis=alt.Axis(labelLimit=150, **style.IN_LINES)),
+        y=alt.Y("label:N", title=None, scale=alt.Scale(domain=names), axis=style.NAMES),
         yOffset=alt.YOffset("title:N", sort=list(methods), scale=alt.Scale(domain=list(methods), paddingOuter=0.4)),
         color=alt.Color("title:N", title=None, scale=hues, legend=alt.Legend(orient="top")),
     )
     points = style.hollow_points(base, 55, "title:N", hues).encode(x="estimate:Q")
     layers = alt.layer(style.rule_at(0), style.interval_bars(base, "Difference of AUROC", scale), points)
     title = alt.TitleParams(test_set.capitalize(), anchor="start")
-    return layers.properties(width=180, height=alt.Step(36, **{"for": "position"}), title=title)
+    step = max(36, style.row_step(drawn["label"]).step)
+    return layers.properties(width=180, height=alt.Step(step, **{"for": "position"}), title=title)
 
 
 def caption_html(table: pd.DataFrame, baseline: str) -> str:

@@ -11,7 +11,16 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.grading import ENOUGH_SHARED, accepted, asked_in, holds, named, same, token_f1, words
-from whoknows.evaluation.cells import COMPARED, enough, first_heatmap, grid_task, heatmap_table, measure, test_sets
+from whoknows.evaluation.cells import (
+    COMPARED,
+    READINGS,
+    enough,
+    first_heatmap,
+    grid_task,
+    heatmap_table,
+    measure,
+    test_sets,
+)
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
 from whoknows.report.pages.style import columns_html, signed, span
@@ -131,8 +140,11 @@ def grading_sentences(table: pd.DataFrame) -> str:
     first = first[first["method"].isin(COMPARED)]  # what the picture shows as it opens
     wide = first.pivot(index=["method", "model", "trained_on"], columns="grading", values="auroc")
     usual, *others = first["grading"].unique()
+    reading = ", in reading A" if {*READINGS} <= {*table["reading"]} else ""
+    where = f"On {first['test_set'].iloc[0]} test questions{reading}"
+    if wide[usual].isna().all():
+        return f"{where}, no cell has a value with {usual}."
     reached = span(f"{wide[usual].min():.2f}", f"{wide[usual].max():.2f}")
-    where = f"On {first['test_set'].iloc[0]} test questions, in reading A"
     sentences = [f"{where}, with {usual}, cells reach {reached}."]
     for name in others:
         moved = (wide[name] - wide[usual]).dropna()

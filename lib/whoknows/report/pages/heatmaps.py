@@ -214,7 +214,9 @@ def _panel(
     drawn: pd.DataFrame, metrics: list[str], side: str, sides: list[str], models: list[str], order: list[str]
 ) -> alt.LayerChart:
     size = int(np.clip(620 // (2 * len(models) + 1), 46, 96))
-    angle = 0 if max(map(len, models)) * 7 < size else -40
+    letters = size // 7  # of a column
+    has_room = max(len(line) for name in models for line in style.broken(name, letters).split("\n")) <= letters
+    columns = style.lines_of([*models, NOTHING], letters if has_room else style.LETTERS)
     domains = "domains[metric][test_set][reading]"
     ends = [f"{of}({', '.join(f'{domains}[{one}][{end}]' for one in sides)})" for end, of in enumerate(("min", "max"))]
     better = json.dumps({metric: measure_of(metric).is_high_better for metric in METRICS})
@@ -226,8 +228,9 @@ def _panel(
     linked = drawn["page"].ne("").any() and side != "plain"
     pointer = "pointer" if linked else "default"
     fonts = {"labelFontSize": FONT, "titleFontSize": FONT}
-    x_axis = alt.Axis(labelAngle=0 if side == "plain" else angle, labelLimit=140, **fonts)
-    y_axis = alt.Axis(labelLimit=160, **style.IN_LINES, **fonts)
+    angle = 0 if side == "plain" or has_room else -40
+    x_axis = alt.Axis(labelAngle=angle, labelLimit=style.LONGEST, labelExpr=columns, **fonts)
+    y_axis = alt.Axis(labelLimit=style.LONGEST, **style.in_middle(style.lines_of(order, style.LETTERS)), **fonts)
     base = _in_panel(drawn, metrics, side, ends, better).encode(
         x=alt.X("trained_on:N", sort=models, title="" if side == "plain" else "Trained On", axis=x_axis),
         y=alt.Y("model:N", sort=order, title="Model", axis=y_axis),
@@ -241,8 +244,8 @@ def _panel(
     layers = alt.layer(*cells).resolve_scale(color="independent")
     title = alt.TitleParams(text=alt.expr(f"{json.dumps(METHOD_TITLES)}[{side}]"), fontSize=14)
     there = drawn[(drawn["trained_on"] == NOTHING) == (side == "plain")]
-    columns = there.groupby("reading")["trained_on"].nunique()  # a reading may have fewer than another
-    wide = size * len(models) if columns.eq(len(models)).all() else alt.Step(size)
+    count = there.groupby("reading")["trained_on"].nunique()  # a reading may have fewer than another
+    wide = size * len(models) if count.eq(len(models)).all() else alt.Step(size)
     return layers.properties(width=wide, height=alt.Step(size), title=title)
 
 

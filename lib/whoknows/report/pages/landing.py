@@ -318,8 +318,11 @@ def _asked(test: pd.DataFrame, members: list[str]) -> str:
     return f"{counts.sum():,} questions ({names})"
 
 
-def caption_html(table: pd.DataFrame, baseline: str) -> str:
-    """The caption of the figure, which says what to see in it; without `baseline` it has no last panel."""
+def caption_html(table: pd.DataFrame, baseline: str, links: bool = False) -> str:
+    """The caption of the figure, which says what to see in it; without `baseline` it has no last panel.
+
+    With `links`, a cell of the figure leads to the page of its estimator.
+    """
     first = first_heatmap(table)
     counts = first.loc[first["auroc"].notna(), "n"].dropna()
     rests = f", each from {style.span(counts.min(), counts.max())} answers" if len(counts) else ""
@@ -333,8 +336,8 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
         f"better. {reading}A column is an estimator, named by the model that reads and was trained on its own answers. "
         "A row is the model whose answers are scored. On the diagonal a model scores its own answers."
         f"{other if both else ''}{last} Beneath a value stand its 95 % interval over questions and the number of right "
-        f"answers. {MARK} marks a cell that was {IMPROVING} when its training ended, hatching one without a value. "
-        "Press a cell, or Enter on it, for its page.</p>"
+        f"answers. {MARK} marks a cell that was {IMPROVING} when its training ended, hatching one without a "
+        f"value.{' Press a cell, or Enter on it, for its page.' if links else ''}</p>"
     )
 
 

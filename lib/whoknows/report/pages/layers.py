@@ -104,15 +104,16 @@ def _shown(at: dict[str, str], *names: str) -> alt.Chart:
 
 
 def _heatmap(models: list[str], ends: tuple[float, float], at: dict[str, str]) -> alt.LayerChart:
-    step, (scale, ink) = alt.Step(min(90, 300 // len(models))), style.on_ramp(*ends)
+    size, (scale, ink) = min(90, 300 // len(models)), style.on_ramp(*ends)
+    columns, rows = (style.lines_of(models, letters) for letters in (size // 6, style.LETTERS))
     base = style.tipped(_shown(at, *at), "model", "trained_on", *TIPS, auroc="AUROC on test").encode(
-        x=alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0)),
-        y=alt.Y("model:N", sort=models, title="Model"),
+        x=alt.X("trained_on:N", sort=models, title="Trained On", axis=alt.Axis(labelAngle=0, labelExpr=columns)),
+        y=alt.Y("model:N", sort=models, title="Model", axis=alt.Axis(**style.in_middle(rows))),
     )
     cells = base.mark_rect().encode(color=alt.Color("auroc:Q", scale=scale, legend=None))
     texts = base.mark_text(aria=False, fontSize=15, fontWeight="bold")
     texts = texts.encode(text=alt.Text("auroc:Q", format=".2f"), color=ink)
-    return alt.layer(cells, texts).properties(width=step, height=step, title="Probe")
+    return alt.layer(cells, texts).properties(width=alt.Step(size), height=alt.Step(size), title="Probe")
 
 
 def _curve(

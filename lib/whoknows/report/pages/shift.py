@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
+from whoknows.data.tasks import category_of
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.cells import enough, first_test_set, grid_task, measure, native_rows, own_reader, test_sets
@@ -96,14 +97,19 @@ def transfer(
 ) -> pd.DataFrame:
     """The native probes that were trained on one task alone, and on all of them, on the test answers of every task.
 
+    Each topic of a file that is trained on is a task of its own; MMLU is one task.
+
     Returns:
         The columns of `cells.measure`, AUROC alone, learned (a task, or `TOGETHER`) and training_answers (how many). No
         place of (scored, learned, test_set) is left out: one without a value says why in reason. Empty where none of
         these probes is there, such as where all train on one task.
     """
+    parts = {scored: frame.loc[frame["split"] == "train", "task"] for scored, frame in answers.items()}
+    taught = sorted({task for part in parts.values() for task in part})
+    tasks = _by_topic(tasks, taught)
     names = [task["name"] for task in tasks]
     trained = [task["name"] for task in tasks if task["role"] == "train"]
-    learned = {f"probe{ONLY}{task}": task for task in trained}
+    learned = {f"probe{ONLY}{task}": task for task in trained if task in taught}
     if len(trained) == 2:  # without one is on the other one alone
         learned |= {f"probe{LEFT_OUT}{other}": task for task, other in zip(trained, reversed(trained))}
     learned["probe"] = TOGETHER
@@ -118,7 +124,6 @@ def transfer(
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
     table = places.merge(cells, "left", list(sides))
     absent = table.groupby(["scored", "learned"])["n"].transform("count") == 0
-    parts = {scored: frame.loc[frame["split"] == "train", "task"] for scored, frame in answers.items()}
     counts = {scored: of.map(lambda task: grid_task(task, names)).value_counts() for scored, of in parts.items()}
     asked = zip(table["scored"], table["learned"])
     return table.assign(
@@ -126,6 +131,15 @@ def transfer(
         reason=table["reason"].mask(absent, ABSENT).fillna("no test answers"),
         training_answers=[counts[scored].get(task, counts[scored].sum()) for scored, task in asked],
     )
+
+
+def _by_topic(tasks: list[dict], taught: list[str]) -> list[dict]:
+    """The grid's tasks, with those in place of one that are its topics, of the tasks that train answers are of."""
+    names, parts = [task["name"] for task in tasks], []
+    for task in tasks:
+        topics = [one for one in taught if grid_task(one, names) == task["name"] and not category_of(one)]
+        parts += [task | {"name": topic} for topic in topics or [task["name"]]]
+    return parts
 
 
 def shift_chart(table: pd.DataFrame) -> alt.Chart:
@@ -188,7 +202,7 @@ def _from_task_to_task(cells: pd.DataFrame, tasks: list[str], ends: tuple[float,
     drawn["row"] = [f"{task}\n{count:,} answers" for task, count in zip(drawn["learned"], drawn["training_answers"])]
     titles = {"learned": "Trained on", "test_set": "Tested on", "n": "Test answers", "reason": "Missing because"}
     base = style.tipped(alt.Chart(drawn), *columns, **titles).encode(
-        x=alt.X("test_set:N", sort=tasks, title="Tested on", axis=alt.Axis(labelAngle=-40, labelLimit=140)),
+        x=alt.X("test_set:N", sort=tasks, title="Tested on", axis=alt.Axis(labelAngle=-40, labelLimit=style.LONGEST)),
         y=alt.Y("row:N", sort=[*drawn["row"].unique()], title="Trained on", axis=style.NAMES),
     )
     there, (scale, ink) = base.transform_filter("isValid(datum.auroc)"), style.on_ramp(*ends)
@@ -249,13 +263,12 @@ def shift_sentences(table: pd.DataFrame) -> str:
 
 def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
     """For each model, how a probe that was trained on one task does on that task and on others, as Markdown."""
-    trained = [task["name"] for task in tasks if task["role"] == "train"]
-    if len(trained) < 2:
+    if table.empty and sum(task["role"] == "train" for task in tasks) < 2:
         return "This grid trains on one task, so there is no transfer between tasks to train on."
     if table.empty:
         return "There is no probe that was trained on one task alone."
     alone, lines, of = table[table["learned"] != TOGETHER].dropna(subset="auroc"), [], whose(table)
-    same, known = alone["learned"] == alone["test_set"], alone["test_set"].isin(trained)
+    same, known = alone["learned"] == alone["test_set"], alone["test_set"].isin(table["learned"])
     for scored in table["scored"].unique():
         kinds = {"its own task": same, "another task of the mixture": ~same & known, "a shift": ~known}
         there = {kind: alone.loc[some & (alone["scored"] == scored), "auroc"] for kind, some in kinds.items()}

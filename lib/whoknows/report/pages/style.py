@@ -87,15 +87,20 @@ PANELS = {
     "figure": ["As read off the figure", "its two axes can mean reading A or B"],
 }
 ALONE = ["One model", "that reads, is trained on and is scored"]
-# For an axis whose labels may have line ends; Vega puts the first of two lines where one alone would be.
-IN_LINES = {
-    "labelExpr": "split(datum.label, '\\n')",
-    "labelOffset": alt.expr("-6 * (length(split(datum.label, '\\n')) - 1)"),
-}
+
+
+def in_middle(lines: str) -> dict:
+    """How a y axis has labels of several lines, as an expression says; Vega puts the first where one alone would be."""
+    return {"labelExpr": lines, "labelOffset": alt.expr(f"-6 * (length({lines}) - 1)")}
+
+
+IN_LINES = in_middle("split(datum.label, '\\n')")  # of labels that have line ends
 # A legend's label, in two lines where it has a comma.
 LEGEND = "split(replace(datum.label, ', ', ',\\n'), '\\n')"
 LABEL, HEADING = 27, 30  # letters in a line of each; a phone would cut what is longer
-NAMES = alt.Axis(labelLimit=320, **IN_LINES)
+LETTERS = 20  # in a line of a name beside a heatmap
+LONGEST = 320  # pixels; what is longer is cut
+NAMES = alt.Axis(labelLimit=LONGEST, **IN_LINES)
 # Of columns whose name does not say what they hold.
 TITLES = {
     "auroc": "AUROC", "validation_auroc": "AUROC on validation", "loss": "Training loss", "ece": "ECE",
@@ -199,14 +204,28 @@ def interval_text(low: float, high: float, digits: int = 2, sign: str = "") -> s
 
 
 def in_lines(table: pd.DataFrame, **letters: int) -> pd.DataFrame:
-    """The table with texts in as few and as even lines as can be; `letters` is the most in a line, by column."""
+    """The table with texts in as few and as even lines as can be; `letters` is the most in a line, by column.
 
-    def broken(text: str, most: int) -> str:
-        whole = {"break_long_words": False, "break_on_hyphens": False}
-        lines = [textwrap.wrap(text, width, **whole) for width in range(1, most + 1)]
-        return "\n".join(next(line for line in lines if len(line) == len(lines[-1])))
-
+    A word that is longer is broken after its hyphens, so that long names of models are whole.
+    """
     return table.assign(**{name: [broken(text, most) for text in table[name]] for name, most in letters.items()})
+
+
+def broken(text: str, most: int) -> str:
+    """One text of `in_lines`; what is in lines of its own stays in them."""
+    return "\n".join(_broken(line, most) for line in text.split("\n"))
+
+
+def _broken(line: str, most: int) -> str:
+    words = [word if len(word) <= most else word.replace("-", "-\t") for word in line.split(" ")]
+    whole = dict.fromkeys(("break_long_words", "break_on_hyphens", "expand_tabs", "replace_whitespace"), False)
+    lines = [textwrap.wrap(" ".join(words), width, **whole) for width in range(1, most + 1)]
+    return "\n".join(next(each for each in lines if len(each) == len(lines[-1]))).replace("\t", "")
+
+
+def lines_of(names: Iterable[str], most: int) -> str:
+    """The lines of each of these names as an expression for an axis that has them, with so many letters in a line."""
+    return f"{json.dumps({name: broken(name, most).split(chr(10)) for name in names})}[datum.label]"
 
 
 def row_step(names: pd.Series) -> alt.Step:
