@@ -71,7 +71,8 @@ def _extract_parts(
 ) -> tuple[Path, list[Path]]:  # fmt: skip
     """The folder and the files of the batch's features, some questions each; files that exist are not made again."""
     ids = [[example.question, example.branches] for example in packed.examples]
-    parts = resume.folder(folder, __file__, ids=ids, positions=positions, block=block, model=reader.identity)
+    depends = {"ids": ids, "whose": packed.branch_of, "ends": packed.answer_ends, "positions": positions}
+    parts = resume.folder(folder, __file__, **depends, block=block, model=reader.identity)
     each = len(stems(packed.branch_of, positions)) * (reader.depth + 1) * reader.config.hidden_size * 2
     cut = resume.slices(len(packed.examples), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [parts / f"{at.start:06}.safetensors" for at in cut]
