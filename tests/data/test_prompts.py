@@ -13,7 +13,7 @@ import torch
 from transformers import AddedToken
 from transformers.utils import chat_template_utils
 
-from made_up import answers, extract
+from made_up import CHATML, LLAMA_2, answers, extract
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, hub
 from whoknows.data.prompts import CHAT, DATE, PLAIN, QUERY, chat
@@ -27,15 +27,6 @@ from whoknows.stages.answer import answer
 
 ROOT = Path(__file__).parents[2]
 
-CHATML = """{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system
-You help.<|im_end|>
-{% endif %}<|im_start|>{{ m['role'] }}
-{{ m['content'] }}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-LLAMA_2 = """{% for m in messages %}{% if m['role'] == 'user' %}\
-{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}\
-{% else %}{{ ' ' + m['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
 ASKED, SHOTS = "Which moon?", (["Who sees the sun?", "Why?"], ["the king", "heat"])
 
 

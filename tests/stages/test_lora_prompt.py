@@ -417,12 +417,8 @@ def test_scores_are_those_of_the_whole_model_on_plain_text(reader, first_layer):
     scored = estimator.score(prepare(fresh(reader), frame, first, False, 600))[""]
     (no, yes), moved = reader.choices, []
     for at, row in enumerate(frame.itertuples()):
-        ids = (
-            reader.start()
-            + reader.encode(f"Question: {row.question}\nAnswer:")
-            + reader.answer(row.answer)
-            + reader.encode(QUERY)
-        )
+        question = reader.tokenizer(f"Question: {row.question}\nAnswer:").input_ids
+        ids = question + reader.answer(row.answer) + reader.encode(QUERY)
         logits = plain(estimator.reader, ids).logits[0, -1]
         assert float(scored[at]) == pytest.approx(float(logits[yes] - logits[no]), abs=1e-3)
         moved.append(float(scored[at] - forward.p_true_logit(reader, plain(reader, ids).hidden_states[-1][0, -1:])))

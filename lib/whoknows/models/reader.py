@@ -133,6 +133,8 @@ class Reader:
     def encode_all(self, texts: list[str], before: str = ANCHOR, **options) -> list[list[int]]:
         """Ids of pieces of text as they stand after `before` in a longer one: no BOS, no added leading space.
 
+        With an empty `before` they begin a text, and have the leading space that some tokenizers put there.
+
         Raises:
             WhoknowsError: the tokenizer merges a text with what stands before it.
         """
@@ -169,12 +171,15 @@ class Reader:
         words = self.wording
         opened = [words.first, *[words.end + words.later] * len(questions)]
         pieces = [piece for begin, q, a in zip(opened, questions, answers) for piece in (begin, q, words.given, a)]
-        return self.start() + (self._encode_pieces([[*pieces, words.end]])[0] if pieces else [])
+        return self.start() + (self._encode_pieces([[*pieces, words.end]], "")[0] if pieces else [])
 
     def questions(self, texts: list[str], after_examples: bool = False) -> list[list[int]]:
-        """Ids of `Question: …\\nAnswer:` without BOS, or what stands for it in a chat, for each text."""
-        begin = self.wording.later if after_examples else self.wording.first
-        return self._encode_pieces([[begin, text, self.wording.asked] for text in texts])
+        """Ids of `Question: …\\nAnswer:` without BOS, or what stands for it in a chat, for each text.
+
+        After examples they go on from these; else they begin a text, as tokenizers may tell by the first token.
+        """
+        begin, before = (self.wording.later, ANCHOR) if after_examples else (self.wording.first, "")
+        return self._encode_pieces([[begin, text, self.wording.asked] for text in texts], before)
 
     def answers(self, texts: list[str]) -> list[list[int]]:
         """Ids of answers with the space that follows `Answer:`.
