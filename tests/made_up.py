@@ -31,6 +31,16 @@ QUESTIONS = (
     "What gas is in the air\nChoices:\n(A): iron\n(B): oxygen",
 )
 TEXTS = ("the sun", "A", "", "42 metal rivers", "an ocean of heat and light", "B")
+# Chat templates: of a kind that many have, and LLaMA-2's, without its system prompt.
+CHATML = """{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system
+You help.<|im_end|>
+{% endif %}<|im_start|>{{ m['role'] }}
+{{ m['content'] }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% endif %}"""
+LLAMA_2 = """{% for m in messages %}{% if m['role'] == 'user' %}\
+{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}\
+{% else %}{{ ' ' + m['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
 
 
 def answers(texts=TEXTS, correct=None, split="test", task="made_up") -> pd.DataFrame:

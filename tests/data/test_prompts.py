@@ -13,7 +13,7 @@ import torch
 from transformers import AddedToken
 from transformers.utils import chat_template_utils
 
-from made_up import answers, extract
+from made_up import CHATML, LLAMA_2, answers, extract
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, hub
 from whoknows.data.prompts import CHAT, DATE, PLAIN, QUERY, chat
@@ -27,15 +27,6 @@ from whoknows.stages.answer import answer
 
 ROOT = Path(__file__).parents[2]
 
-CHATML = """{% for m in messages %}{% if loop.first and m['role'] != 'system' %}<|im_start|>system
-You help.<|im_end|>
-{% endif %}<|im_start|>{{ m['role'] }}
-{{ m['content'] }}<|im_end|>
-{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
-{% endif %}"""
-LLAMA_2 = """{% for m in messages %}{% if m['role'] == 'user' %}\
-{{ bos_token + '[INST] ' + m['content'].strip() + ' [/INST]' }}\
-{% else %}{{ ' ' + m['content'].strip() + ' ' + eos_token }}{% endif %}{% endfor %}"""
 ASKED, SHOTS = "Which moon?", (["Who sees the sun?", "Why?"], ["the king", "heat"])
 
 
@@ -197,10 +188,25 @@ def test_the_grid_says_which_day_it_is_and_who_thinks_and_plain_models_are_told_
         loading.load(CHAT + folder, "float32", {"day": DATE, "thinking": True})
 
 
-def test_an_answer_ends_with_its_turn(reader):
-    end = reader.encode(reader.wording.later)[0]
-    shots = pd.DataFrame({"question": SHOTS[0], "gold": [[gold] for gold in SHOTS[1]]})
-    assert end in Prefix(reader, shots).ends and reader.tokenizer.eos_token_id in Prefix(reader, shots).ends
+@pytest.mark.parametrize("text", ["the sun", "42", "1808 moons", "Zürich", "✓ yes", ""])
+def test_an_answer_ends_with_its_turn_and_not_with_a_space(reader, monkeypatch, text):
+    """A digit or a rare character begins with a token for the space alone, as LLaMA-2's end of a turn does."""
+    prefix = Prefix(reader, pd.DataFrame({"question": SHOTS[0], "gold": [[gold] for gold in SHOTS[1]]}))
+    answer = reader.answer(text) if text else []
+    for turn in (reader.closing, [reader.tokenizer.eos_token_id]):
+        left = iter(answer + turn)
+        monkeypatch.setattr(prefix, "_chosen", lambda *_: (torch.tensor([next(left)]), torch.zeros(1, 3)))
+        (written,) = prefix.generate(reader.questions([ASKED], after_examples=True), 30)
+        assert (written.answer, written.tokens) == (text, len(answer) or 1) and not [*left]
+
+
+@pytest.mark.parametrize("later, closing", [
+    ("<|im_end|>\n<|im_start|>user\n", "<|im_end|>"), (" </s><s>", " </s>"), ("### User: ", "#"), ("\nUser: ", ""),
+    (" User: ", ""), (" 1", ""),
+])  # fmt: skip
+def test_a_turn_ends_with_a_control_token_or_a_sign_and_with_no_word(reader, later, closing):
+    told, ids = replace(reader, wording=replace(reader.wording, later=later)), reader.encode(closing)
+    assert told.closing == ids and told.ends == {reader.tokenizer.eos_token_id, *ids[-1:]}
 
 
 def test_the_source_without_the_word_is_what_is_loaded(folder):

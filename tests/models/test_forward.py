@@ -24,13 +24,13 @@ ALL, NONE = [True] * 6, [False] * 6
 def alone(reader, frame, at, query=""):
     """Ids of one question and its answer, built as one text."""
     text, answer = frame["question"][at], frame["answer"][at]
-    ids = reader.start() + reader.encode(f"Question: {text}\nAnswer:")
+    ids = reader.tokenizer(f"Question: {text}\nAnswer:").input_ids
     return ids + (reader.encode(f" {answer}") or reader.encode("\n")) + (reader.encode(query) if query else [])
 
 
 def before(reader, frame, at):
     """Ids of one question alone."""
-    return reader.start() + reader.encode(f"Question: {frame['question'][at]}\nAnswer:")
+    return reader.tokenizer(f"Question: {frame['question'][at]}\nAnswer:").input_ids
 
 
 SOME = pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Tokenizers of every kind that causal language models have, trained on the spot: pieces join, BOS stands once.
+"""Tokenizers of every kind that causal language models have, trained on the spot: pieces join to what they give a text.
 
 The kinds differ in what stands for a space, whether a text gets one in front, what becomes of line ends, and who puts
 BOS there.
@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
 from tokenizers.models import BPE
-from transformers import PreTrainedTokenizerFast
+from transformers import AddedToken, PreTrainedTokenizerFast
 
-from made_up import QUESTIONS
+from made_up import CHATML, LLAMA_2, QUESTIONS
 from whoknows import WhoknowsError
-from whoknows.data.prompts import PLAIN, QUERY
+from whoknows.data.prompts import PLAIN, QUERY, chat
 from whoknows.models.reader import Reader
 from whoknows.models.tiny import END, PAD, START, UNKNOWN, _corpus, byte_level, metaspace
 
@@ -96,8 +96,29 @@ def test_pieces_join_to_the_encoding_of_the_whole(reader, answer):
     for question in QUESTIONS:
         pieces = reader.question(question) + reader.answer(answer) + reader.encode(QUERY)
         whole = f"Question: {question}\nAnswer: {answer}{QUERY}"
-        assert pieces == reader.encode(whole)
+        assert reader.start() + pieces == reader.tokenizer(whole).input_ids
         assert reader.tokenizer.decode(pieces) == whole
+        after = reader.examples(["Who?"], ["42"]) + reader.questions([question], after_examples=True)[0]
+        shown = f"Question: Who?\nAnswer: 42\n\nQuestion: {question}\nAnswer: {answer}"
+        assert after + reader.answer(answer) == reader.tokenizer(shown).input_ids
+
+
+@pytest.mark.parametrize("template", [CHATML, LLAMA_2, "Be brief. " + CHATML], ids=["ChatML", "LLaMA-2", "text first"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_pieces_join_to_the_encoding_of_a_whole_chat(kind, template):
+    tokenizer = KINDS[kind]()
+    special = [AddedToken(token, special=True) for token in ("<|im_start|>", "<|im_end|>")]
+    tokenizer.add_special_tokens({"bos_token": START, "additional_special_tokens": special})
+    tokenizer.chat_template = template
+    reader, texts = Reader(None, tokenizer, chat(tokenizer)), ["Question: Who?", "42", "Question: Why?"]
+    for turns in (texts[2:], texts):
+        roles = [{"role": ("user", "assistant")[k % 2], "content": text} for k, text in enumerate(turns)]
+        whole = tokenizer.apply_chat_template(roles, tokenize=False, add_generation_prompt=True)
+        shots = (["Who?"], ["42"]) if len(turns) > 1 else ([], [])
+        asked = reader.examples(*shots) + reader.questions(["Why?"], after_examples=len(turns) > 1)[0]
+        for answer in ("the sun", "1808"):
+            text = tokenizer(whole + reader.wording.lead + answer, add_special_tokens=False).input_ids
+            assert asked + reader.answer(answer) == reader.start() + text
 
 
 def test_an_empty_answer_has_a_token_that_nothing_else_is_merged_with(reader):
@@ -121,7 +142,7 @@ def test_bos_stands_once_at_the_beginning_or_nowhere(reader):
 
 def test_the_last_token_of_an_answer_is_the_answers_own(reader):
     question, answer = reader.question("Why?"), reader.answer("the moon")
-    together = reader.encode("Question: Why?\nAnswer: the moon")
+    together = reader.tokenizer("Question: Why?\nAnswer: the moon", add_special_tokens=False).input_ids
     assert together[-1] == answer[-1] and len(together) == len(question) + len(answer)
     assert reader.tokenizer.decode(answer).strip() == "the moon"
 
@@ -141,7 +162,7 @@ def test_control_tokens_within_a_text_are_text(reader, text):
         (reader.examples([text], [text])[len(reader.start()) :], f"Question: {text}\nAnswer: {text}\n\n"),
     ):
         assert not control & set(ids) and reader.tokenizer.decode(ids) == whole
-        assert ids == reader.encode_all([whole], split_special_tokens=True)[0]
+        assert reader.start() + ids == reader.tokenizer(whole, split_special_tokens=True).input_ids
 
 
 def test_what_the_tokenizer_puts_before_a_text_is_put_before_ours_once():

@@ -206,7 +206,7 @@ def test_an_ending_that_holds_some_of_the_answer_counts(llama, monkeypatch):
 def test_examples_show_an_answer_in_plain_case(reader):
     ids = Prefix(reader, EXAMPLES).ids
     text = "Question: What falls?\nAnswer: rain\n\nQuestion: Who is king?\nAnswer: no king\n\n"
-    assert ids == reader.start() + reader.encode(text)
+    assert ids == reader.tokenizer(text).input_ids
 
 
 def questions(count=6):
@@ -235,7 +235,7 @@ def test_every_question_is_answered_after_the_examples_of_its_own_task(reader):
     assert answers["question_id"].tolist() == [f"q{i}" for i in range(6)]
     for row in answers.itertuples():
         prefix = Prefix(model, table[(table["split"] == "shot") & (table["task"] == row.task)])
-        (alone,) = prefix.generate([model.question(row.question)], NEW)
+        (alone,) = prefix.generate(model.questions([row.question], after_examples=True), NEW)
         assert row.answer == alone[0] and row.sum_logprob == pytest.approx(alone[1], abs=1e-4)
         assert [row.min_logprob, row.mean_entropy, row.max_entropy, row.first_margin] == pytest.approx(
             alone[4:], abs=1e-4

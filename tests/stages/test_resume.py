@@ -257,7 +257,13 @@ DEPENDS = {
         "split": {"frames": put(FRAMED, "split", "shot")},
         "length": {"new": 6},
     },
-    "extract": TEXTS | {"answer": GRADED["answer"], "a trunk": {"first": 0.5}, "its block": {"first": 0.25}},
+    "extract": TEXTS | {
+        "answer": GRADED["answer"],
+        "whose": {"frames": dict(zip(("two", "one", "three"), FRAMED.values()))},
+        "renamed": {"frames": dict(zip(("one", "two", "four"), FRAMED.values()))},
+        "a trunk": {"first": 0.5},
+        "its block": {"first": 0.25},
+    },
     "lora_prompt": GRADED | {
         "left-out task": {"without": "sciq"},
         "trained on": {"on": "one"},

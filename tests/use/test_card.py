@@ -39,6 +39,11 @@ def run(llama, tmp_path_factory):
     return Run(llama, tmp_path_factory.mktemp("run"))
 
 
+@pytest.fixture(scope="module")
+def with_bos(mistral, tmp_path_factory):
+    return Run(mistral, tmp_path_factory.mktemp("with_bos"))
+
+
 def estimator(folder, **changes):
     """A folder with a card and nothing to load."""
     card = CARD | changes
@@ -64,8 +69,10 @@ def some_rows(**names):
     return pd.concat([*parts, parts[0].assign(split="validation", correct=True)], ignore_index=True)
 
 
+@pytest.mark.parametrize("reader", ["run", "with_bos"])
 @pytest.mark.parametrize("method", ["probe", "lora_prompt", "lora"])
-def test_its_python_alone_gives_the_confidence_of_the_library(run, method, monkeypatch, tmp_path):
+def test_its_python_alone_gives_the_confidence_of_the_library(reader, method, monkeypatch, tmp_path, request):
+    run = request.getfixturevalue(reader)
     shutil.copytree(run.folder / method, tmp_path / method)
     shutil.copytree(run.folder / "reader", tmp_path / method / "reader")
     monkeypatch.chdir(tmp_path / method)
@@ -74,9 +81,9 @@ def test_its_python_alone_gives_the_confidence_of_the_library(run, method, monke
     exec(block, names := {})
     question, answer = re.fullmatch("Question: (.+)\nAnswer: (.+?)(\n\n.+)?", names["text"], re.DOTALL).groups()[:2]
     (expected,) = run.load(method).logits([question], [answer]).sigmoid().tolist()
-    assert float(names["p_correct"]) == pytest.approx(expected, abs=1e-3)
+    assert float(names["p_correct"]) == pytest.approx(expected, abs=5e-4)
     (other,) = run.load(method).logits([question], ["metal"]).sigmoid().tolist()
-    assert abs(other - expected) > 5e-3, "else any answer would do"
+    assert abs(other - expected) > 2e-3, "else any answer would do"
 
 
 def test_the_python_of_the_book_runs(run, capsys):

@@ -189,11 +189,8 @@ def test_the_confidence_is_that_of_plain_transformers_at_the_last_token(run, met
         else reader.model
     )
     for answer in ("metal", ""):
-        ids = (
-            reader.start()
-            + reader.encode("Question: Why?\nAnswer:")
-            + (reader.encode(f" {answer}") or reader.encode("\n"))
-        )
+        question = reader.tokenizer("Question: Why?\nAnswer:").input_ids
+        ids = question + (reader.encode(f" {answer}") or reader.encode("\n"))
         out = plain(
             type(reader)(model, reader.tokenizer), ids + (reader.encode(QUERY) if method == "lora_prompt" else [])
         )

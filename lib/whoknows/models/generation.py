@@ -234,10 +234,15 @@ class Prefix:
         return token in self.ends or LINE_END.search(self.reader.tokenizer.decode([token])) is not None
 
     def _finish(self, tokens: list[int], measures: list[list[float]]) -> Written:
-        """Cut at the line end. The ending is not part of the answer, unless it holds some of it, or is all there is."""
+        """Cut at the line end. The ending is not part of the answer, unless it holds some of it, or is all there is.
+
+        In some chat templates a space before the control token is part of the ending.
+        """
         text = self._line(tokens[:-1] if tokens[-1] in self.ends else tokens)
         bare = tokens[-1] in self.ends or self._is_end(tokens[-1]) and not self._line(tokens[-1:])
-        logprob, entropy, margin = np.transpose(measures[:-1] if bare and len(tokens) > 1 else measures)
+        closing = self.reader.closing
+        ending = len(closing) if tokens[-len(closing) :] == closing else int(bare)
+        logprob, entropy, margin = np.transpose(measures[: max(1, len(tokens) - ending)])
         return Written(
             text, logprob.sum(), logprob.mean(), len(logprob), logprob.min(), entropy.mean(), entropy.max(), margin[0]
         )

@@ -17,6 +17,8 @@ from transformers.utils.chat_template_utils import mark_control_tokens
 from whoknows import WhoknowsError
 from whoknows.data.prompts import ANCHOR, PLAIN, Wording
 
+SIGN = re.compile(r"[^\w\s]")  # neither a letter, nor a digit, nor a space
+
 
 @dataclass
 class Reader:
@@ -109,9 +111,20 @@ class Reader:
     def ends(self) -> frozenset[int]:
         """Ids of the tokens that end an answer, by the tokenizer and the configurations of model and generation."""
         places = (self.tokenizer, self.model.config, getattr(self.model, "generation_config", None))
-        named = [getattr(place, "eos_token_id", None) for place in places]
-        named.append(self.encode(self.wording.later)[0] if self.wording != PLAIN else None)  # a chat's turn ends so
+        named = [self.closing[-1:], *(getattr(place, "eos_token_id", None) for place in places)]
         return frozenset(e for end in named for e in (end if isinstance(end, list) else [end]) if e is not None)
+
+    @cached_property
+    def closing(self) -> list[int]:
+        """Ids that end a chat's turn, up to its first control token, or, in a template without, a sign such as `###`.
+
+        There are none where the turn ends with a line end or a word: answers have words too, and end with their line.
+        """
+        later = self.wording.later if self.wording != PLAIN else ""
+        if control := self._control.search(later):
+            return self.encode(later[: control.end()])
+        first = self.encode(later)[:1]
+        return first if SIGN.search(self.tokenizer.decode(first)) else []
 
     def encode(self, text: str) -> list[int]:
         """See `encode_all`."""
@@ -119,6 +132,8 @@ class Reader:
 
     def encode_all(self, texts: list[str], before: str = ANCHOR, **options) -> list[list[int]]:
         """Ids of pieces of text as they stand after `before` in a longer one: no BOS, no added leading space.
+
+        With an empty `before` they begin a text, and have the leading space that some tokenizers put there.
 
         Raises:
             WhoknowsError: the tokenizer merges a text with what stands before it.
@@ -156,12 +171,15 @@ class Reader:
         words = self.wording
         opened = [words.first, *[words.end + words.later] * len(questions)]
         pieces = [piece for begin, q, a in zip(opened, questions, answers) for piece in (begin, q, words.given, a)]
-        return self.start() + (self._encode_pieces([[*pieces, words.end]])[0] if pieces else [])
+        return self.start() + (self._encode_pieces([[*pieces, words.end]], "")[0] if pieces else [])
 
     def questions(self, texts: list[str], after_examples: bool = False) -> list[list[int]]:
-        """Ids of `Question: …\\nAnswer:` without BOS, or what stands for it in a chat, for each text."""
-        begin = self.wording.later if after_examples else self.wording.first
-        return self._encode_pieces([[begin, text, self.wording.asked] for text in texts])
+        """Ids of `Question: …\\nAnswer:` without BOS, or what stands for it in a chat, for each text.
+
+        After examples they go on from these; else they begin a text, as tokenizers may tell by the first token.
+        """
+        begin, before = (self.wording.later, ANCHOR) if after_examples else (self.wording.first, "")
+        return self._encode_pieces([[begin, text, self.wording.asked] for text in texts], before)
 
     def answers(self, texts: list[str]) -> list[list[int]]:
         """Ids of answers with the space that follows `Answer:`.

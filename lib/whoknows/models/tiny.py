@@ -134,11 +134,11 @@ def _teach(reader: Reader, made_up: random.Random) -> None:
 def _prompt(reader: Reader, made_up: random.Random) -> tuple[list[int], list[int]]:
     """Ids of two answered questions of random words, and the columns where `Answer:` ends."""
     ids, ends = reader.start(), []
-    for _ in range(2):
+    for has_begun in (False, True):
         choices = [" ".join(made_up.choices(WORDS, k=made_up.randint(1, 2))) for _ in range(4)]
         text = " ".join(made_up.choices(WORDS, k=made_up.randint(2, 8)))
         question, (letter,) = as_choice(text, choices, made_up.choice(choices))
-        ids = ids + reader.question(question)
+        ids = ids + reader.questions([question], after_examples=has_begun)[0]
         ends.append(len(ids) - 1)
         ids = ids + reader.answer(letter) + reader.encode("\n\n")
     return ids, ends

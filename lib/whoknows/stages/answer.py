@@ -175,5 +175,5 @@ def run(
     if shard:
         return answers
     files.write_parquet(out, answers)
-    resume.clear(parts)
+    resume.clear(out)
     return answers

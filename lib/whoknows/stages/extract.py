@@ -48,30 +48,31 @@ def run(
     if block is not None and not proof.cached(reader, block, packed.longest):
         block, packed = None, pack(reader, answers, queried(answers, None))
     positions = kept(first_layer)
-    parts, files_of_parts = _extract_parts(reader, packed, positions, block, batch_tokens, folder, shard)
+    parts = _extract_parts(reader, packed, positions, block, batch_tokens, folder, shard)
     if shard:
         return pd.DataFrame(), pd.DataFrame()
-    shapes = _join(files_of_parts, packed, positions, block, folder)
+    shapes = _join(parts, packed, positions, block, folder)
     if first_layer and block is None:
         # This says so: training runs over the blocks below the adapters each time.
         files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
     tables = []
     for scored, frame in answers.items():
-        logit = torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in files_of_parts])
+        logit = torch.cat([files.read_safetensors(path)[f"zero_shot {scored}"] for path in parts])
         logit = logit[packed.answered(scored)]
         tables.append(example_rows(frame, method="zero_shot", reader=name, scored=scored, logit=logit))
     rows = pd.concat(tables, ignore_index=True)
-    resume.clear(parts)
+    resume.clear(folder)
     return rows[rows["split"] != "train"].reset_index(drop=True), pd.DataFrame({"hidden states": shapes})
 
 
 def _extract_parts(
     reader: Reader, packed: PackedBatch, positions: list[str], block: int | None, batch_tokens: int | None,
     folder: str, shard: list[int] | None,
-) -> tuple[Path, list[Path]]:  # fmt: skip
-    """The folder and the files of the batch's features, some questions each; files that exist are not made again."""
+) -> list[Path]:  # fmt: skip
+    """The files of the batch's features, some questions each; files that exist are not made again."""
     ids = [[example.question, example.branches] for example in packed.examples]
-    parts = resume.folder(folder, __file__, ids=ids, positions=positions, block=block, model=reader.identity)
+    depends = {"ids": ids, "whose": packed.branch_of, "ends": packed.answer_ends, "positions": positions}
+    parts = resume.folder(folder, __file__, **depends, block=block, model=reader.identity)
     each = len(stems(packed.branch_of, positions)) * (reader.depth + 1) * reader.config.hidden_size * 2
     cut = resume.slices(len(packed.examples), max(1, min(PART_QUESTIONS, PART_BYTES // each)))
     paths = [parts / f"{at.start:06}.safetensors" for at in cut]
@@ -87,7 +88,7 @@ def _extract_parts(
             written.result()  # no more than two parts are in memory
             written = writer.submit(_save, path, features)
         written.result()
-    return parts, paths
+    return paths
 
 
 def _save(path: Path, features: Features) -> None:

@@ -62,6 +62,7 @@ def _from_files(
         _, rows = run(reader, loading.load(**used), trained_on, seed, frames, settings, batch_tokens, features, **how)
     if distributed.is_first():
         files.write_parquet(rows_out, rows)
+        resume.clear(out)  # not before: what is killed while scoring shall not train again
 
 
 @dataclass
@@ -120,6 +121,8 @@ def run(
 ) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
     """The lora_prompt stage: train on training answers, stop by the validation answers, score all models' test answers.
 
+    What a killed run goes on from is left beside `out`, for `resume.clear`, until the rows are written.
+
     Args:
         name: the reader's.
         trained_on: the model whose answers teach, or `ALL_MODELS`.
@@ -150,7 +153,6 @@ def run(
     ready.fit(estimator, parts / "progress.pt")
     if distributed.is_first():
         files.write_folder(out, partial(_save, estimator, names | about | {"history": estimator.history}))
-        resume.clear(parts)
     logits = estimator.score(ready.testing)
     tables = []
     if trained_on in frames:

@@ -40,6 +40,6 @@ def mine(parts: list, shard: list[int] | None) -> list:
     return parts[which::jobs]
 
 
-def clear(parts: Path) -> None:
-    """Removes a folder of parts once the stage has written its whole."""
-    shutil.rmtree(parts.parent, ignore_errors=True)
+def clear(out: Path | str) -> None:
+    """Removes the folder of a stage's parts once all that the stage makes is written."""
+    shutil.rmtree(f"{out}.parts", ignore_errors=True)

@@ -102,7 +102,7 @@ def run(
     table = table[[*COLUMNS]]
     if distributed.is_first():
         files.write_parquet(out, table)
-        resume.clear(kept)
+        resume.clear(out)
     return table
 
 
