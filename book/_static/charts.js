@@ -115,10 +115,22 @@
     // Vega-Embed puts the switches beneath the chart; they belong above it, for Tab as for the eye.
     const above = chart.element.querySelector(".vega-bindings");
     above?.parentNode.prepend(above);
+    name(chart);
     follow(chart);
     offerSpec(chart);
     return chart.result;
   }
+
+  // Vega writes what two buttons choose beside them, and what its menu is for as a title, which no screen reader reads.
+  const name = ({ element }) => {
+    for (const group of element.querySelectorAll(".vega-bind-radio")) {
+      const { textContent } = group.parentNode.querySelector(".vega-bind-name");
+      group.setAttribute("role", "radiogroup");
+      group.setAttribute("aria-label", textContent.replace(/: *$/, ""));
+    }
+    const menu = element.querySelector("details:has(.vega-actions)");
+    menu?.querySelector("summary").setAttribute("aria-label", menu.title);
+  };
 
   // Vega-Embed saves pictures; what it draws them from can be had too.
   function offerSpec(chart) {

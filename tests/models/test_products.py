@@ -69,14 +69,16 @@ def test_rows_of_several_branches_are_masked_as_they_say(reader):
 
 def test_in_bfloat16_they_are_as_near_to_float32_as_peft(reader):
     estimator, inputs = shaken(reader), batch(reader)
+    for weight in estimator.weights:
+        weight.data *= 0.5  # with larger ones errors grow from block to block until the gradient is nothing else
     exact = passes(estimator, inputs)
     fast = passes(estimator, inputs, torch.bfloat16)
     with products.removed(estimator.reader.model):
         plain = passes(estimator, inputs, torch.bfloat16)
     error = [(some - true).norm() / true.norm() for some, true in ((fast[0], exact[0]), (plain[0], exact[0]))]
-    assert 0 < error[0] <= 1.5 * error[1]
+    assert 0 < error[0] <= 1.25 * error[1]
     spread = [sum((some - true).square().sum() for some, true in zip(way[1], exact[1])).sqrt() for way in (fast, plain)]
-    assert 0 < spread[0] <= 1.5 * spread[1]
+    assert 0 < spread[0] <= 1.25 * spread[1]
 
 
 def test_the_layers_are_in_use_and_the_attention_too(llama, monkeypatch):

@@ -312,6 +312,17 @@ def test_a_cell_is_reached_and_pressed_by_keyboard(opened):
     opened.wait("location.href.includes('/run/cell-probe_')")
 
 
+def test_a_screen_reader_hears_what_every_control_is_called(opened):
+    found, of = set(), {"radiogroup", "radio", "combobox", "slider", "checkbox", "button", "DisclosureTriangle"}
+    for page in ("index.html", "run/differences.html", "run/cell-probe_Alpha-1.5B_Alpha-1.5B.html"):
+        opened.visit(page)
+        nodes = opened.call("Accessibility.getFullAXTree")["nodes"]
+        roles = [(node["role"]["value"], node["name"]["value"]) for node in nodes if not node["ignored"]]
+        assert not [role for role, name in roles if role in of and not name.strip()], page
+        found |= {*roles}
+    assert {("radiogroup", "Reading"), ("DisclosureTriangle", "Save this chart")} <= found
+
+
 def test_a_number_in_the_text_marks_its_cell_by_mouse_and_by_keyboard(opened):
     marked = "[...document.querySelectorAll('svg.marks path.marked')].map((cell) => cell.ariaLabel)"
     opened.call("Emulation.setFocusEmulationEnabled", enabled=True)
