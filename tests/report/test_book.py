@@ -749,7 +749,7 @@ def test_what_the_run_took(built):
 def test_the_speed_that_was_measured_has_a_page(built):
     html = (built[1].parent / "run" / "record.html").read_text().split('id="speed"')[1]
     cells = re.findall(r"<td[^>]*><p>(.*?)</p></td>", html)
-    assert cells == [MODELS[0], "Answers", "questions", "12.3", "2.0", "6.2", "46%"]
+    assert cells == [MODELS[0], "Answers", "questions", "12.3", "2.0", "6.2", "46\u00a0%"]
 
 
 def test_the_bundle_is_what_altair_asks_for():

@@ -531,9 +531,9 @@ def test_every_cell_that_the_heatmaps_draw(page, hand):
         assert line["auroc"] == pytest.approx(hand.auroc(cell, tasks), abs=1e-6) and same(
             line["interval_auroc"], f"{low:.2f} – {high:.2f}"
         )
-        assert same(line["right"], f"{right.sum()} of {len(right)} ({right.mean():.1%})") and line["mark"].strip() == (
-            "↗" if hand.improving(cell) else ""
-        )
+        assert same(line["right"], f"{right.sum()} of {len(right)} ({100 * right.mean():.1f}\u00a0%)") and line[
+            "mark"
+        ].strip() == ("↗" if hand.improving(cell) else "")
 
 
 def test_the_sentences_of_the_first_page(page, hand):

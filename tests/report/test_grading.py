@@ -137,7 +137,7 @@ def test_agreement_counts_test_answers(tmp_path):
     assert (line["answers"], line["contains"], line["exact"], line["f1"]) == (3, 3, 1, 2) and line[
         "all agree"
     ] == pytest.approx(1 / 3)
-    assert "33.3%" in grading.agreement_html(grading.agreement(table, TASKS))
+    assert "33.3\u00a0%" in grading.agreement_html(grading.agreement(table, TASKS))
 
 
 def test_what_the_question_holds_is_counted(tmp_path):

@@ -309,7 +309,7 @@ def test_a_cell_says_its_value_as_the_page_does_and_its_counts_as_they_are():
     table["reason"] = ["", "", "no rows", ""] + [""] * 4
     labels = heard(table)
     assert len(labels) == 8 and not any("ink" in label or "null" in label or "15" in label for label in labels)
-    assert sum("96 of 704 (13.6%)" in label for label in labels) == 8
+    assert sum("96 of 704 (13.6\u00a0%)" in label for label in labels) == 8
     (missing,) = [label for label in labels if "Missing because" in label]
     assert missing.startswith("Probe, AUROC —") and "no rows" in missing
     ends = [label for label in labels if label.startswith("Probe, AUROC 0.80")]

@@ -307,7 +307,7 @@ def test_the_page_shows_each_number(wide, table):
     assert "fitted on 180 validation answers" in shown and "What is added to it: Zero-shot P(True) " in shown
     assert "- **ash and birch**: alone" in shown and "handed on to **" not in shown
     assert "- **birch**:\n  - " in shown and " alone:\n  - " in shown and "over all shares:\n  - " in shown
-    assert "The threshold" not in shown and "With the threshold for 80% right answers" in shown
+    assert "The threshold" not in shown and "With the threshold for 80\u00a0% right answers" in shown
     text = everything(table, THREE)
     assert "still improving" in text and "too few right or wrong answers" in text
 

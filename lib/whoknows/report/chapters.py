@@ -14,6 +14,7 @@ from whoknows.data import files
 from whoknows.evaluation.scores import CELL
 from whoknows.report import readable
 from whoknows.report.pages.heatmaps import values_text
+from whoknows.report.pages.style import percent
 from whoknows.run import page as pages
 from whoknows.run.grid import Grid
 from whoknows.run.parameters import lora_variants, searched
@@ -270,7 +271,7 @@ def speed(measured: pd.DataFrame) -> str:
     for line in measured.itertuples():
         rates = f"{line.ours_per_second:.1f} | {line.plain_per_second:.1f} | {line.ratio:.1f}"
         lines.append(
-            f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} | {line.share_of_matmul_rate:.0%} |"
+            f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} | {percent(line.share_of_matmul_rate)} |"
         )
     where = f"Measured by `make bench` on {measured['device'].iloc[0]}, in {measured['precision'].iloc[0]}."
     return "\n".join(["## Speed", "", where, "", *lines, "", SPEED, ""])

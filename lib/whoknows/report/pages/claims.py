@@ -48,8 +48,9 @@ def released() -> pd.DataFrame:
     values = pd.read_csv(DATA / "kapoor2024_open_ended_mmlu.csv")
     values = values.replace(dict.fromkeys(("reader", "trained_on", "scored"), NAMES))
     broken = values["share_of_tasks_at_exactly_0.5"] > 0.5
-    counts = zip(values["auroc_macro"], values["share_of_tasks_at_exactly_0.5"], values["n_tasks"])
-    texts = [f"released as {auroc:.4f}, exactly 0.5 on {share:.0%} of {n} tasks" for auroc, share, n in counts]
+    shares = values["share_of_tasks_at_exactly_0.5"].map(style.percent)
+    counts = zip(values["auroc_macro"], shares, values["n_tasks"])
+    texts = [f"released as {auroc:.4f}, exactly 0.5 on {share} of {n} tasks" for auroc, share, n in counts]
     values["reason"] = [f"{text}: a broken run" if bad else "" for text, bad in zip(texts, broken)]
     values["auroc"] = values["auroc_macro"].mask(broken)
     values["note"] = [f"{n} tasks" for n in values["n_tasks"]]

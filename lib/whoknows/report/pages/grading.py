@@ -3,6 +3,7 @@
 Estimators stay as they are, trained on the grid's own grades; only the grades of the answers that they score change.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from whoknows.evaluation.cells import (
 )
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
-from whoknows.report.pages.style import columns_html, signed, span
+from whoknows.report.pages.style import columns_html, percent, signed, span
 
 GRADINGS = {
     "contains": "the run's own grades",
@@ -131,7 +132,7 @@ def agreement_html(table: pd.DataFrame) -> str:
     """What `agreement` returns as an HTML table: right answers under each grading."""
     titles = {"test_set": "Test questions", "scored": "Model", "answers": "Answers"} | GRADINGS
     columns = {name: titles.get(name, "All agree") for name in table}
-    return columns_html(table, columns, "metrics", **{"all agree": "{:.1%}".format})
+    return columns_html(table, columns, "metrics", **{"all agree": partial(percent, digits=1)})
 
 
 def grading_sentences(table: pd.DataFrame) -> str:

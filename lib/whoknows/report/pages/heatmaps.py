@@ -130,7 +130,7 @@ def with_labels(table: pd.DataFrame, size: int) -> pd.DataFrame:
         drawn["between_seeds"] = [style.interval_text(low, high) if count > 1 else "" for low, high, count in seeds]
     if "n" in drawn:
         counts = zip(table["n_right"].fillna(0), table["n"].fillna(0))
-        drawn["right"] = [f"{right:,} of {n:,} ({right / n:.1%})" if n else "" for right, n in counts]
+        drawn["right"] = [f"{right:,} of {n:,} ({style.percent(right / n, 1)})" if n else "" for right, n in counts]
     return drawn
 
 

@@ -382,6 +382,11 @@ def span(low, high) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def percent(share: float, digits: int = 0) -> str:
+    """A share in percent, which no line break parts from its sign."""
+    return f"{share:.{digits}%}".replace("%", "\u00a0%")
+
+
 def in_jupyterlab() -> None:
     """Lets every chart of this process be shown that way; `make lab` has each kernel do it."""
     alt.renderers.register("jupyterlab", lambda spec, **_: bundle(spec))

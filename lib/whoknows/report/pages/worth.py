@@ -117,7 +117,7 @@ def stack_chart(table: pd.DataFrame) -> alt.FacetChart | None:
 def selective_chart(table: pd.DataFrame) -> alt.FacetChart | None:
     """Coverage, or the share that is right, by method and wanted share, a panel for each model; None without any."""
     lines = _part(table, benefits.SELECTIVE).dropna(subset="value")
-    drawn = lines.assign(row=lines["at"].map("{:.0%} right wanted".format), panel=lines["scored"])
+    drawn = lines.assign(row=[f"{style.percent(at)} right wanted" for at in lines["at"]], panel=lines["scored"])
     what = "Share of questions that are answered, and of these the share that is right, at "
     return _points(drawn, "Share", "selective", f"{what}{len(benefits.TARGETS)} thresholds from validation")
 
@@ -206,7 +206,7 @@ def selective_html(table: pd.DataFrame) -> str:
     wide = lines.pivot(index=keys, columns="measure", values="value_text").reindex(columns=[*MEASURES])
     equal = lines[lines["measure"] == benefits.EQUAL].set_index(keys)[["less_text", "says"]]
     wide = wide.join(equal).reindex(lines.set_index(keys).index.unique()).reset_index()
-    wide = wide.assign(at=wide["at"].map("{:.0%}".format))
+    wide = wide.assign(at=wide["at"].map(style.percent))
     columns = {
         "at": "Wanted", "label": "Method", benefits.COVERAGE: MEASURES[benefits.COVERAGE],
         benefits.RIGHT: "Right among them", "less_text": "At equal coverage", "says": "Verdict",
@@ -236,7 +236,7 @@ def handed_on_html(table: pd.DataFrame) -> str:
     gains["value_text"] = _texts(100 * gains[benefits.VALUES], benefits.VALUES[:3], "+", 1)
     first = lines.drop_duplicates(keys).set_index(keys)[["n", "n_rarer"]]
     wide = first.join(shown).join(gains[["less_text", "says", "value_text"]]).reset_index()
-    columns = {"label": "Least confident by"} | {share: f"{share:.0%} handed on" for share in SHOWN}
+    columns = {"label": "Least confident by"} | {share: f"{style.percent(share)} handed on" for share in SHOWN}
     columns |= {"value_text": "Mean gain", "less_text": "Less the likelihood", "says": "Verdict"}
     return _html(wide, wide["scored"] + ", handed on to " + wide["other"] + ": " + _shared(wide), columns)
 
@@ -265,7 +265,7 @@ def _difference(*values: float, unit: str = " points", note: str = "") -> str:
 
 
 def _share(line) -> str:
-    return f"{line.value:.0%} ({line.low:.0%} to {line.high:.0%})"
+    return f"{style.percent(line.value)} ({style.percent(line.low)} to {style.percent(line.high)})"
 
 
 def disagreement_sentences(table: pd.DataFrame) -> str:
@@ -313,7 +313,7 @@ def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
         few = group["says"].eq(FEW).any() and f"{group['n_rarer'].iloc[0]:.0f} right or wrong answers are too few"
         why = few or ("" if parts else "no method has validation answers to choose a threshold on")
         texts.append(f"- **{model}**: {why}." if why else _listed(f"- **{model}**:", parts))
-    return f"With the threshold for {benefits.TARGETS[1]:.0%} right answers:\n\n" + "\n".join(texts)
+    return f"With the threshold for {style.percent(benefits.TARGETS[1])} right answers:\n\n" + "\n".join(texts)
 
 
 def _listed(lead: str, parts: list[str]) -> str:
@@ -334,8 +334,9 @@ def pick_sentences(table: pd.DataFrame) -> str:
     lines, texts = _part(table, benefits.PICK), []
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
         known = group[~group["method"].isin(decisions.METHODS)].set_index("method")["value"]
-        one, other = (known[benefits.ALONE.format(model)] for model in (weak, strong))
-        lead = f"alone {one:.0%} and {other:.0%} are right, with an oracle {known[benefits.ORACLE]:.0%}"
+        names = (*map(benefits.ALONE.format, (weak, strong)), benefits.ORACLE)
+        one, other, oracle = map(style.percent, known[[*names]])
+        lead = f"alone {one} and {other} are right, with an oracle {oracle}"
         by = group[(group["kind"] == benefits.SINGLE) & group["method"].isin(decisions.METHODS)]
         picks = [f"{line.label} {_less(line)}" for line in by.itertuples()]
         gained = f" Picking by confidence, less {strong} alone:" if picks else ""
@@ -349,7 +350,7 @@ def handed_on_sentences(table: pd.DataFrame) -> str:
     for (weak, strong), group in lines.groupby(["scored", "other"], sort=False):
         half = group[group["at"] == SHOWN[1]].set_index("method")["value"]
         at_half = [
-            f"{value:.0%} {method if method == benefits.RANDOM else f'by {label(method)}'}"
+            f"{style.percent(value)} {method if method == benefits.RANDOM else f'by {label(method)}'}"
             for method, value in half.dropna().items()
         ]
         parts = []
