@@ -108,7 +108,7 @@ def test_answers_extraction_training_and_scoring_go_through_with_either(both, na
         and results["answers"]["tokens"].min() > 0
     )
     assert np.isfinite(results["zero_shot"]["logit"]).all() and np.isfinite(results["test"]["logit"]).all()
-    assert scores.by_task(results["test"])["auroc"].min() > 0.9
+    assert scores.by_task(results["test"])["auroc"].min() > 0.85
     np.testing.assert_allclose(results["again"], results["test"]["logit"], atol=close)
 
 

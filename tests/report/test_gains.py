@@ -49,7 +49,7 @@ def test_each_difference_is_that_of_its_cell_and_the_baseline_on_the_scored_mode
     own = table[(table["test_set"] == "in-distribution") & (table["reader"] == table["scored"])]
     by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows, 200)
     measured, nothing = cells.measure(rows, by_task, TASKS, samples), pd.Series(dtype=float)
-    means = landing.comparisons(by_task, measured, samples, nothing, MODELS, TASKS, "likelihood")
+    means = landing.comparisons(rows, measured, samples, nothing, MODELS, TASKS, "likelihood")
     means = means[means["kind"] == landing.TRAINING].set_index("method")["estimate"]
     assert own.groupby("method")["estimate"].mean().to_dict() == pytest.approx(means.to_dict()), "as the answer has it"
 
