@@ -19,6 +19,7 @@
 # reader for its last part.
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
+variants = []
 sweeps = "results/embedded/sweeps"
 estimators = "results/embedded/estimators"
 answers = {
@@ -38,15 +39,14 @@ tasks = [
 out = "results/by-hand/controls.parquet"
 
 # %% tags=["remove-input"]
-import pandas as pd
 from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau, scores
 from whoknows.report.pages import controls, layers
 
-folders = (rows, more_rows)
-examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
+examples = cells.read_with_controls(rows, more_rows, models, methods, seeds, variants)
+examples = plateau.mark(examples, estimators)
 table = controls.contest(examples, readers, tasks)
 files.write_parquet(out, table)
 Markdown(controls.contest_sentences(table) + plateau.elsewhere(estimators, examples))

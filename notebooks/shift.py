@@ -17,6 +17,7 @@
 # Needs the rows of all stages, the estimators' cards, and the answers, of which those to train questions are counted.
 rows = "results/embedded/rows"
 more_rows = "results/embedded/controls"
+variants = []
 estimators = "results/embedded/estimators"
 answers = {
     "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
@@ -35,15 +36,14 @@ tasks = [
 out = "results/by-hand/shift.parquet"
 
 # %% tags=["remove-input"]
-import pandas as pd
 from IPython.display import HTML, Markdown
 
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau
 from whoknows.report.pages import shift
 
-folders = (rows, more_rows)
-examples = plateau.mark(pd.concat([cells.read_rows(folder, models, methods, seeds) for folder in folders]), estimators)
+examples = cells.read_with_controls(rows, more_rows, models, methods, seeds, variants)
+examples = plateau.mark(examples, estimators)
 table = shift.shift(examples, tasks, readers)
 files.write_parquet(out, table)
 Markdown(shift.shift_sentences(table) + plateau.elsewhere(estimators, examples))

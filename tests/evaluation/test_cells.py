@@ -184,6 +184,16 @@ def test_training_free_methods_among_the_controls_are_read_and_no_other_control(
     assert rows["method"].drop_duplicates().tolist() == ["likelihood", "probe", "token_min"]
 
 
+def test_controls_that_a_grid_no_longer_asks_for_are_not_read(tmp_path):
+    for path, method in (("rows/a", "probe"), ("controls/lora/no_query/a", "lora"), ("controls/surface", "token_min")):
+        rows = make_rows([1.0, 0.0], [True, path != "controls/lora/no_query/a"], method=method)
+        files.write_parquet(tmp_path / f"{path}.parquet", rows)
+    asked = tmp_path / "rows", tmp_path / "controls", ["a", "b"], ["probe"], [0]
+    assert cells.read_with_controls(*asked, [])["method"].drop_duplicates().tolist() == ["probe", "token_min"]
+    with pytest.raises(WhoknowsError, match="right in one row and wrong in another; delete .* and controls"):
+        cells.read_with_controls(*asked, ["no_query"])
+
+
 def test_without_any_rows_everything_is_missing(tmp_path):
     rows = read(tmp_path)
     table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)

@@ -28,18 +28,22 @@ ALL = "all"  # reader, trained on and scored, each by itself: A and B are parts 
 MOST_FOR_ALL = 4  # models that read and are scored; more have too many combinations for one picture
 
 
-def read_rows(folder: Path | str, models: list[str], methods: list[str], seeds: list[int]) -> pd.DataFrame:
+def read_rows(
+    folder: Path | str, models: list[str], methods: list[str], seeds: list[int], variants: Sequence[str] = ()
+) -> pd.DataFrame:
     """The rows under a folder that a grid has: those of models, methods and seeds that it no longer has are left out.
 
     Args:
         folder: rows/ or controls/ of a run; what is not there yet is left out.
         methods: trained methods, "probe" for both kinds of it; what needs no training is always read.
+        variants: the other trainings of LoRA that the grid has among its controls.
 
     Raises:
         WhoknowsError: a file is damaged, or rows contradict each other.
     """
-    parts = [files.read_parquet(path) for path in sorted(Path(folder).rglob("*.parquet"))]
-    rows = pd.concat([NO_ROWS, *parts], ignore_index=True)
+    paths = {path: path.relative_to(folder).parts for path in sorted(Path(folder).rglob("*.parquet"))}
+    kept = [path for path, parts in paths.items() if parts[0] != "lora" or parts[1] in variants]
+    rows = pd.concat([NO_ROWS, *map(files.read_parquet, kept)], ignore_index=True)
     asked = rows["method"].map(TRAINED).isin(methods) | ~rows["method"].isin([*TRAINED])
     asked &= rows["seed"].isin(seeds) | (rows["trained_on"] == "")
     for name in ("reader", "trained_on", "scored"):
@@ -53,7 +57,18 @@ def read_with_baselines(
 ) -> pd.DataFrame:
     """What `read_rows` returns of a run's rows/, and of its controls/ those of the training-free methods."""
     rows, controls = (read_rows(place, models, methods, seeds) for place in (folder, more))
-    return pd.concat([rows, controls[controls["method"].isin(TRAINING_FREE)]], ignore_index=True)
+    rows = pd.concat([rows, controls[controls["method"].isin(TRAINING_FREE)]], ignore_index=True)
+    check(rows)
+    return rows
+
+
+def read_with_controls(
+    folder: Path | str, more: Path | str, models: list[str], methods: list[str], seeds: list[int], variants: list[str]
+) -> pd.DataFrame:
+    """What `read_rows` returns of a run's rows/ and of its controls/, together."""
+    rows = pd.concat([read_rows(place, models, methods, seeds, variants) for place in (folder, more)])
+    check(rows := rows.reset_index(drop=True))
+    return rows
 
 
 def check(rows: pd.DataFrame) -> None:
@@ -62,7 +77,7 @@ def check(rows: pd.DataFrame) -> None:
     Raises:
         WhoknowsError: an answer has two grades, or a question is in the test split and in another.
     """
-    remedy = "delete results/<grid>/rows and run make book again"
+    remedy = "delete results/<grid>/rows and controls, and run make book again"
     grades = rows.groupby(["scored", "question_id"])["correct"].nunique()
     if (grades > 1).any():
         scored, question = grades.idxmax()

@@ -27,7 +27,7 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
     chosen = grid.load(grid_file)
     names = [model.name for model in chosen.models]
     tables = {
-        part: cells.read_rows(results / part, names, list(chosen.methods), list(chosen.seeds))
+        part: cells.read_rows(results / part, names, chosen.methods, chosen.seeds, parameters.lora_variants(chosen))
         for part in ("rows", "controls")
     }
     if tables["rows"].empty or not (results / "notebooks" / "heatmaps.ipynb").exists():

@@ -18,8 +18,8 @@ from whoknows.run.grid import Endpoint, Grid, Model, Task, load, renamed
 PAGES = {
     "heatmaps": ("scores", "more_rows", "answers", "links"),
     "differences": ("differences",),
-    "controls": ("controls", "more_rows", "sweeps", "answers"),
-    "shift": ("shift", "more_rows", "answers"),
+    "controls": ("controls", "more_rows", "variants", "sweeps", "answers"),
+    "shift": ("shift", "more_rows", "variants", "answers"),
     "worth": ("worth",),
     "recompute": ("recompute", "answers"),
     "grading": ("grades", "answers", "judged"),
@@ -36,7 +36,7 @@ def of(stage: str) -> Callable[..., str]:
 def page(grid: Grid, name: str) -> str:
     """Parameters of one of `PAGES`."""
     table, *more = PAGES[name]
-    known = {"answers": answers(grid), "links": True}
+    known = {"answers": answers(grid), "links": True, "variants": [*lora_variants(grid)]}
     known |= {"more_rows": f"{out(grid)}/controls", "sweeps": f"{out(grid)}/sweeps"}
     known |= {"judged": f"{out(grid)}/judged" if compared(grid) else None}
     names = {"models": list(answers(grid)), "readers": grid.readers, "methods": grid.methods, "seeds": grid.seeds}
