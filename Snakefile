@@ -97,7 +97,7 @@ def as_json(stage, wildcards):
 def title(text, wildcards): return text.format(**{**wildcards, "method": stages.STAGES.get(wildcards.get("method"))})
 wildcard_constraints:
     model="[^/_]+", reader="[^/_]+", trained_on="[^/_]+", seed="[0-9]+", method="|".join(GRID.methods),
-    which="[0-9]+", jobs="[0-9]+", variant="lora[a-z_]*", page="[a-z]+"
+    which="[0-9]+", jobs="[0-9]+", variant="|".join(map(re.escape, VARIANTS)) or "(?!)", page="[a-z]+"
 
 rule all:
     input: ROWS, PAGES, expand(f"{OUT}/notebooks/beside-{{page}}.ipynb", page=parameters.beside_pages(GRID))

@@ -131,6 +131,13 @@ def test_what_is_not_finished_is_no_bundle(finished, tmp_path, damage, why):
     assert not (tmp_path / "archive").exists()
 
 
+def test_other_files_are_not_replaced_by_a_bundle(finished, tmp_path):
+    files.write_text(tmp_path / "Documents/manifest.json", "of an app")
+    with pytest.raises(WhoknowsError, match="Documents: other files are there, .* name a new or an empty folder"):
+        archive.archive(SMOKE, finished, tmp_path / "Documents")
+    assert names_in(tmp_path / "Documents") == {"manifest.json"}
+
+
 def test_the_command_says_where_the_bundle_is(finished, tmp_path, monkeypatch, capsys):
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")

@@ -104,6 +104,7 @@ def test_the_same_questions_are_compared_one_by_one(pair, table):
 def test_other_questions_are_compared_as_two_samples(tmp_path, first, count):
     table = compare.of_folders([a_run(tmp_path / "base"), a_run(tmp_path / "other", first=first, count=count)])
     assert set(table["how"]) == {f"unpaired, on 200 and {count} questions"}
+    assert set(table["questions"]) == {"200" if count == 200 else f"200 and {count}"}
     # each AUROC has a standard error of 0.035, and 300 questions one of 0.03
     assert (table["high"] - table["low"]).between(0.14, 0.23).all()
 
@@ -146,6 +147,20 @@ def test_a_model_is_compared_on_what_it_has_answered_in_both_runs(tmp_path):
     assert both.set_index(compare.CELL).loc[NATIVE, ["before", "after"]].tolist() == pytest.approx([expected] * 2)
     alone = table[table["scored"] == "cedar"]
     assert len(alone) and set(alone["says"]) == {"missing in base"}
+
+
+def test_a_cell_is_compared_on_what_it_has_in_both_runs(tmp_path):
+    """An answer may have no likelihood in one of them."""
+    base, other = a_run(tmp_path / "base"), a_run(tmp_path / "other")
+    rows = files.read_parquet(other / "rows/all.parquet")
+    known = (rows["method"] != "likelihood") | (rows["logit"] < 0.5) | rows["correct"]
+    files.write_parquet(other / "rows/all.parquet", rows[known])
+    table = compare.of_folders([base, other])
+    left = 200 - (~known).sum()
+    assert left < 190 and (table[NUMBERS] == 0).all(axis=None)
+    assert table["questions"].eq(np.where(table["method"] == "likelihood", f"{left}", "200")).all()
+    (lines,) = compare.sections(table).values()
+    assert lines.set_index("Method").loc["Answer likelihood", "Questions"] == f"{left}"
 
 
 def test_what_a_run_lacks_and_what_was_still_improving_is_said(tmp_path):

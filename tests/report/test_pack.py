@@ -74,7 +74,8 @@ def results(tmp_path):
 
 
 def test_all_rows_are_there_and_an_old_pack_is_gone(results, tmp_path):
-    files.write_text(tmp_path / "packed/rows/old.parquet", "")
+    for name in ("about.json", "grid.yml", "rows/old.parquet"):
+        files.write_text(tmp_path / "packed" / name, "")
     pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
     names = [model.name for model in GRID.models]
     for part in ("rows", "controls"):
@@ -129,6 +130,14 @@ def test_an_unfinished_run_is_not_packed(results, tmp_path):
     with pytest.raises(WhoknowsError, match="has no finished run of .*smoke.yml: run make book GRID="):
         pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
     assert not (tmp_path / "packed").exists()
+
+
+@pytest.mark.parametrize("there", ["packed/grid.yml", "packed/data/table.csv", "packed"])
+def test_other_files_are_not_replaced_by_a_pack(results, tmp_path, there):
+    files.write_text(tmp_path / there, "mine")
+    with pytest.raises(WhoknowsError, match="packed: other files are there, .* name a new or an empty folder"):
+        pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
+    assert (tmp_path / there).read_text() == "mine"
 
 
 @pytest.mark.slow

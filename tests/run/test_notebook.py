@@ -281,3 +281,9 @@ def test_results_lead_to_the_copies_of_a_store_and_nowhere_else(tmp_path, monkey
 def test_scrub_knows_a_path_from_letters_that_look_like_one(monkeypatch):
     monkeypatch.setattr(page, "ROOT", Path("/w/x"))
     assert page.scrub("/w/x/results '/w/x' /w/xy q/w/x/ ab+/w/x/") == "results '.' /w/xy q/w/x/ ab+/w/x/"
+
+
+def test_a_home_that_is_the_root_changes_no_page(monkeypatch):
+    monkeypatch.setenv("HOME", "/")
+    text = 'https://arxiv.org/abs/2406.08391 <br /> </p> 3 / 4 "a // b"'
+    assert page.scrub(text) == text

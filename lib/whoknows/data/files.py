@@ -165,6 +165,13 @@ def write_folder(path: Path | str, save: Callable[[Path], object]) -> None:
         save(temporary)
 
 
+def check_replaceable(folder: Path, *marks: str) -> None:
+    """Raises a WhoknowsError if anything but an empty folder is there, or one with the files that mark a product."""
+    is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if not is_free and not all((folder / name).is_file() for name in marks):
+        raise WhoknowsError(f"{folder}: other files are there, which would be lost; name a new or an empty folder.")
+
+
 @contextmanager
 def _replacing(path):
     """Gives a temporary path beside `path`, which takes the place of `path` if the block ends well."""

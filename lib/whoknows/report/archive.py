@@ -25,14 +25,16 @@ from whoknows.run.stages import STAGES
 
 LARGEST = 30_000_000  # bytes of executed notebooks; larger ones are left out: the report has those of its pages
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file in a bundle: the earliest that a zip file can name
-MANIFEST, ZENODO = "manifest.json", ".zenodo.json"
+MANIFEST, METADATA, ZENODO = "manifest.json", "zenodo.json", ".zenodo.json"  # the last: the second's name in a bundle
 
 
 def archive(grid_file: Path, results: Path, folder: Path) -> Path:
-    """Writes a new folder with the bundle of a run, and what of it is wanted alone: manifest, metadata and PDF.
+    """Writes a folder with the bundle of a run, and what of it is wanted alone: manifest, metadata and PDF.
 
-    Returns the bundle. Raises a WhoknowsError if the run is not finished, or its report is not built.
+    An earlier archive in the folder is replaced. Returns the bundle. Raises a WhoknowsError if the run is not finished,
+    its report is not built, or the folder has other files.
     """
+    files.check_replaceable(folder, MANIFEST, METADATA)
     chosen, about = grid.load(grid_file), citation.read()
     run = chapters.collect(results / "notebooks", chosen)
     check(run, chosen, results, grid_file)
@@ -42,8 +44,8 @@ def archive(grid_file: Path, results: Path, folder: Path) -> Path:
     def write(place: Path) -> None:
         with tempfile.TemporaryDirectory() as packed:
             pack.pack(grid_file, results, Path(packed) / "data")
-            files.write_text(place / "zenodo.json", json.dumps(citation.zenodo(about, answer), indent=1))
-            parts = members(results, Path(packed)) | {ZENODO: place / "zenodo.json"}
+            files.write_text(place / METADATA, json.dumps(citation.zenodo(about, answer), indent=1))
+            parts = members(results, Path(packed)) | {ZENODO: place / METADATA}
             facts = {"grid": chosen.name, "version": about["version"]} | pack.about(run)
             facts["files"] = {
                 part: {"sha256": cache.sha256(path), "bytes": path.stat().st_size}

@@ -1,9 +1,10 @@
 """Compares finished runs, cell by cell, with the first of them: `python -m whoknows compare RUN RUN…`.
 
 A run is its folder results/<grid>, or a folder that `whoknows pack` wrote. Where two runs ask the same test questions,
-the difference of a cell is taken on those that both ask, question by question: both see the same resamples; of a model
-that has not answered all of them, on those that it has answered in both. Where they do not, each is measured on its own
-questions, and resampled by itself. Questions of one task are the same by their canonical form, whatever their ids.
+the difference of a cell is taken on those that both ask, question by question: both see the same resamples. A cell may
+lack some, as where a model has not answered, or a likelihood is not known: then it is taken on those that the cell has
+in both. Where two runs ask other questions, each is measured on its own, and resampled by itself. Questions of one task
+are the same by their canonical form, whatever their ids.
 """
 
 import argparse
@@ -129,8 +130,9 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
 
     Returns:
         test_set, how (paired or not, and on how many questions), method, reader, trained_on, scored, before and after
-        (AUROC in each), difference (after less before), low and high (its 95 % interval), and says: which run lacks the
-        cell, `FEW`, `IMPROVING`, `RELEASED` or "". Values of too few answers are missing.
+        (AUROC in each), questions (text: how many the cell rests on, in each if these differ), difference (after less
+        before), low and high (its 95 % interval), and says: which run lacks the cell, `FEW`, `IMPROVING`, `RELEASED` or
+        "". Values of too few answers are missing.
 
     Raises:
         WhoknowsError: no cell is in both.
@@ -161,15 +163,20 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
 
 
 def _in_both(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
-    """Rows of answers to questions that the scored model has answered in both runs, if it is in both."""
-    answers, known = (pd.MultiIndex.from_frame(table[["scored", *QUESTION]]) for table in (rows, others))
-    return rows[answers.isin(known) | ~rows["scored"].isin(others["scored"])]
+    """Rows of answers to questions that the scored model and the cell have in both runs, if they are in both."""
+    for names in (["scored"], CELL):  # a cell may lack answers that its model has, such as a likelihood's
+        (mine, there), (answers, known) = (
+            [pd.MultiIndex.from_frame(table[keys]) for table in (rows, others)] for keys in (names, [*names, *QUESTION])
+        )
+        rows = rows[answers.isin(known) | ~mine.isin(there)]
+    return rows
 
 
 def _measured(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """AUROC of each cell, n_rarer and unsettled; and its resamples."""
+    """AUROC of each cell, n_rarer, unsettled and questions, their number; and its resamples."""
     table, draws = cells.on_tasks(rows, sorted(rows["task"].unique()))
-    return table.join(rows.groupby(CELL)["unsettled"].unique().map(together)), draws
+    asked = rows.drop_duplicates([*CELL, *QUESTION]).groupby(CELL).size().rename("questions")
+    return table.join([rows.groupby(CELL)["unsettled"].unique().map(together), asked]), draws
 
 
 def _said(table: pd.DataFrame, base: Run, other: Run) -> pd.DataFrame:
@@ -180,12 +187,18 @@ def _said(table: pd.DataFrame, base: Run, other: Run) -> pd.DataFrame:
     before, after = (table[f"auroc_{side}"].mask(none) for side, none in zip(sides, few))
     cases = {f"missing in {base.name}": absent[0], f"missing in {other.name}": absent[1], FEW: few[0] | few[1]}
     says = np.select([*cases.values(), why.isin([IMPROVING, RELEASED])], [*cases, why], "")
-    table = table.assign(before=before, after=after, difference=after - before, says=says)
+    counts = table[[f"questions_{side}" for side in sides]].agg(_counted, axis=1)
+    table = table.assign(before=before, after=after, questions=counts, difference=after - before, says=says)
     table[["low", "high"]] = table[["low", "high"]].where(table["difference"].notna())
     order = {name: at for at, name in enumerate(["", *METHOD_TITLES, *base.models, *other.models])}
     table = table.sort_values(CELL, key=lambda names: names.map(order), kind="stable")
     table = table.sort_values("test_set", key=lambda names: names.map(SETS.index), kind="stable", ignore_index=True)
-    return table[["test_set", "how", *CELL, *sides, "difference", "low", "high", "says"]]
+    return table[["test_set", "how", *CELL, *sides, "questions", "difference", "low", "high", "says"]]
+
+
+def _counted(numbers: pd.Series) -> str:
+    """The numbers that are there as text, one if they are equal."""
+    return " and ".join(f"{number:,.0f}" for number in numbers.dropna().unique())
 
 
 def sections(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -199,6 +212,7 @@ def sections(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
             "Scored": lines["scored"],
             baseline: lines["before"].map("{:.3f}".format, na_action="ignore"),
             run: lines["after"].map("{:.3f}".format, na_action="ignore"),
+            "Questions": lines["questions"],
             "Difference": lines["difference"].map(partial(style.signed, digits=3), na_action="ignore"),
             "95 % interval": style.interval_column(lines),
             "Note": lines["says"],
@@ -220,7 +234,8 @@ def chart(table: pd.DataFrame) -> alt.FacetChart:
     drawn["title"] = drawn["method"].map(METHOD_TITLES)
     most = float(np.nanmax([0.05, *drawn["difference"].abs()]))
     order = [*models, *(name for name in dict.fromkeys(drawn["model"]) if name not in models)]
-    tips = ("run", "reader", "trained_on", "scored", "before", "after", "difference", "low", "high", "says")
+    tips = ("run", "reader", "trained_on", "scored", "before", "after")
+    tips += ("questions", "difference", "low", "high", "says")
     rows = alt.Axis(**style.in_middle(style.lines_of(order, style.LETTERS)))
     columns = alt.Axis(labelAngle=0, labelExpr=style.lines_of(models, style.LETTERS))
     base = tipped(alt.Chart(), *tips, before="AUROC in the baseline", after="AUROC", says="Note").encode(

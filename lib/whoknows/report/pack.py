@@ -23,7 +23,11 @@ SMALL = {"compression": "zstd", "compression_level": 19}
 
 
 def pack(grid_file: Path, results: Path, folder: Path) -> None:
-    """Writes a new folder with all that the pages of results need of a run; a WhoknowsError if it is not finished."""
+    """Writes a folder with all that the pages of results need of a run, in place of an earlier pack.
+
+    Raises a WhoknowsError if the run is not finished, or the folder has other files.
+    """
+    files.check_replaceable(folder, "about.json", "grid.yml")
     chosen = grid.load(grid_file)
     names = [model.name for model in chosen.models]
     tables = {

@@ -101,7 +101,8 @@ def write(folder: Path | str, rows: pd.DataFrame) -> None:
     folder = Path(folder)
     cards = read(folder)
     card = next(iter(cards.values()))
-    table, source = measured(rows, card["tasks"]), card["source"]
+    # The prefix says how the model is asked, and is no part of its name.
+    table, source = measured(rows, card["tasks"]), card["source"].removeprefix(CHAT)
     base, name = assets.base(source), Path(source).name
     more = f', revision="{card["digest"]}"' if card.get("digest") and assets.on_hub(source) else ""
     place = base if assets.on_hub(base) else name
@@ -112,13 +113,13 @@ def write(folder: Path | str, rows: pd.DataFrame) -> None:
         CardData(**metadata(cards, table)),
         str(Path(__file__).with_name("card.md.jinja")),
         names=" and ".join(METHOD_TITLES.get(method) or code(method) for method in cards),
-        card=card,
+        card=card | {"source": source},
         others=list(cards)[1:],
         base=base,
         folder=name,
         source=json.dumps(place) + more,
         dtype="float32" if card["precision"] in ("auto", "float32") else "bfloat16",
-        chat=source.startswith(CHAT),  # the words of a chat's template are the library's to put together
+        chat=card["source"].startswith(CHAT),  # the words of a chat's template are the library's to put together
         table=table.to_dict("records"),
         measures={name: scores.MEASURES[name].title for name in HUB_NAMES},
         together=TOGETHER,
@@ -165,7 +166,7 @@ def _sets(tasks: list[str], trained: list[str]) -> dict[str, list[str]]:
 def metadata(cards: dict[str, dict], table: pd.DataFrame) -> dict:
     """What the hub reads of a model card, from what `measured` returns: https://huggingface.co/docs/hub/model-cards."""
     card = next(iter(cards.values()))
-    source, base = card["source"], assets.base(card["source"])
+    source, base = card["source"].removeprefix(CHAT), assets.base(card["source"])
     about = {"library_name": "peft" if "query" in card else "whoknows"}
     about["tags"] = ["whoknows", "confidence-estimation", "calibration", *cards]
     if source in assets.MODELS:
