@@ -7,7 +7,7 @@ import pytest
 
 from whoknows import WhoknowsError
 from whoknows.data import questions
-from whoknows.data.grading import named
+from whoknows.data.grading import canonical, named
 from whoknows.data.question_files import LONGEST, advice, load
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
@@ -132,6 +132,30 @@ def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):
     with pytest.warns(UserWarning, match="10 questions are left out: an earlier task has them"):
         table = questions.build([task(tmp_path, MANY), later], SHARES, shots=0)
     assert table["question"].is_unique and (table["task"] == "later").sum() == 1
+
+
+@pytest.mark.parametrize("role", ["train", "shift"])
+def test_a_question_in_other_signs_or_letters_of_the_same_look_is_the_earlier_task_s(tmp_path, role):
+    (tmp_path / "b").mkdir()
+    rows = [row | {"question": f"What's the café – or bar – of land {n}?"} for n, row in enumerate(MANY)]
+    looks = str.maketrans({"'": "’", "–": "-", "é": "e\u0301"})
+    other = [row | {"question": row["question"].translate(looks)} for row in rows]
+    later = task(tmp_path / "b", [*other, {"question": "New?", "answer": "yes"}], role) | {"name": "later"}
+    with pytest.warns(UserWarning, match="60 questions are left out: an earlier task has them"):
+        table = questions.build([task(tmp_path, rows), later], SHARES, shots=2)
+    assert (table["split"] == "shot").sum() == 2 and len(table) == 61
+    mixed = [row | {"choices": ["x", "y"], "answer": "xy"[n % 2]} for n, row in enumerate(rows)]
+    mixed += [row | {"choices": ["v", "w"], "answer": "v"} for row in other]
+    asked = questions.build([task(tmp_path, mixed)], SHARES, shots=0)
+    same = asked["question"].map(lambda text: canonical(text.split("\n")[0]))
+    assert asked.groupby(same)["split"].agg(["size", "nunique"]).eq([2, 1]).all(axis=None), "in one file one split"
+
+
+def test_a_question_that_differs_from_an_earlier_task_s_in_a_sign_is_asked(tmp_path):
+    (tmp_path / "b").mkdir()
+    plus, minus = ([row | {"question": f"What is {n} {sign} 4?"} for n, row in enumerate(MANY)] for sign in "+-")
+    table = questions.build([task(tmp_path, plus), task(tmp_path / "b", minus, "shift") | {"name": "b"}], SHARES, 0)
+    assert len(table) == 120 and table["question_id"].is_unique
 
 
 def test_choices_get_letters_and_the_accepted_one_is_named_by_text_or_letter(tmp_path):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
-from whoknows.data.grading import GRADINGS, canonical, is_one_number, normalise
+from whoknows.data.grading import GRADINGS, canonical, is_one_number, normalise, wording
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
 
@@ -113,7 +113,7 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
     kind = GRADINGS[grading] + (f" {task['tolerance']:g}" if grading == "number" and task.get("tolerance") else "")
     kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
     names = {"task": f"{task['name']}_{topic}" if topic else task["name"], "id": _text(row["id"]), "split": split}
-    keys = {"key": normalise(question), "stem": normalise(text)}
+    keys = {"key": normalise(question), "stem": normalise(canonical(text)), "wording": wording(text)}
     keys |= {"form": canonical(question), "stem_form": canonical(text)}
     return {"question": question, "gold": gold, "kind": kind} | keys | names
 
