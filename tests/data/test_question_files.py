@@ -91,10 +91,27 @@ def test_a_shift_task_asks_no_question_that_is_for_training(tmp_path):
 
 
 def test_topics_are_tasks_of_their_own_and_ids_are_kept(tmp_path):
-    rows = [row | {"task": "Organic <b>chemistry</b>" if n % 2 else None, "id": n} for n, row in enumerate(MANY)]
+    rows = [row | {"task": "Organic <b>chemistry</b>" if n % 2 else "C#", "id": n} for n, row in enumerate(MANY)]
     table = questions.build([task(tmp_path, rows)], SHARES, shots=0)
-    assert {*table["task"]} == {"mine", "mine_Organic-b-chemistry-b"}
-    assert {"mine-0", "mine_Organic-b-chemistry-b-1"} <= {*table["question_id"]}
+    assert {*table["task"]} == {"mine_C", "mine_Organic-b-chemistry-b"}
+    assert {"mine_C-0", "mine_Organic-b-chemistry-b-1"} <= {*table["question_id"]}
+
+
+@pytest.mark.parametrize(
+    "one, two, sentence",
+    [
+        (("math", {"id": "hard-1"}), ("math-hard", {"id": "1"}), "two questions have the question_id 'math-hard-1'; "),
+        (("quiz", {}), ("quiz", {}), "the tasks 'quiz' and 'quiz' both have questions called 'quiz'; rename one"),
+        (("arc_easy", {}), ("arc", {"task": "easy"}), "'arc_easy' and 'arc' both have questions called 'arc_easy'; "),
+    ],
+)
+def test_two_tasks_with_a_name_or_an_id_in_common_are_refused(one, two, sentence, tmp_path):
+    tasks = []
+    for at, (name, keys) in enumerate((one, two)):
+        (tmp_path / str(at)).mkdir()
+        tasks.append(task(tmp_path / str(at), [MANY[at] | keys]) | {"name": name})
+    with pytest.raises(WhoknowsError, match=sentence):
+        questions.build(tasks, SHARES, shots=0)
 
 
 def test_what_is_left_out_is_counted(tmp_path):
@@ -209,6 +226,8 @@ A, B = MANY[:2]
         ([A, A | {"answer": "another"}], {}, "line 2: .* in line 1 already, with other accepted answers"),
         ([A | {"split": "train"}, A | {"split": "test"}], {}, "line 2: .* in line 1 already, with another split"),
         ([A | {"split": "train"}, A], {}, "line 2: .* in line 1 already, with another split"),
+        ([A | {"task": "C++"}, B | {"task": "C#"}], {}, r"line 2: the topics 'C#' and 'C\+\+' are both the task"),
+        ([A | {"task": "algebra"}, B], {}, "line 2: the question has no topic, but others have one in the column task"),
         ([A | {"split": "exam"}], {}, "line 1: the split is 'exam'; write train, validation, test or shot"),
         ([A | {"id": 1}, B | {"id": "1"}], {}, "line 2: another question has the id '1'"),
         ([A], {"grading": "choice"}, "line 1: the question has 0 choices; give two to 10"),

@@ -62,7 +62,7 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
         answers), kind (see `grading.grade`).
 
     Raises:
-        WhoknowsError: a task has fewer questions than the grid asks for.
+        WhoknowsError: a task has fewer questions than the grid asks for, or two tasks have a name or an id in common.
     """
     taken: dict[str, set[str]] = {"train": set(), "open": set(), "choice": set()}
     frames = []
@@ -92,7 +92,22 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
     table = pd.concat(frames, ignore_index=True)
     names = [name or hashlib.sha256(key.encode()).hexdigest()[:12] for name, key in zip(table["id"], table["key"])]
     table["question_id"] = table["task"] + "-" + names
+    _check_names(tasks, frames, table["question_id"])
     return table[["question_id", "task", "split", "question", "gold", "kind"]]
+
+
+def _check_names(tasks: list[dict], frames: list[pd.DataFrame], ids: pd.Series) -> None:
+    """Raises if two of the grid's tasks, with their topics, are one in the table, or two of its questions."""
+    of_name: dict[str, str] = {}
+    for task, frame in zip(tasks, frames):
+        for name in frame["task"].unique():
+            if name in of_name:
+                both = f"the tasks {of_name[name]!r} and {task['name']!r}"
+                raise WhoknowsError(f"{both} both have questions called {name!r}; rename one of them, or its topic.")
+            of_name[name] = task["name"]
+    if ids.duplicated().any():
+        twice = ids[ids.duplicated()].iloc[0]
+        raise WhoknowsError(f"two questions have the question_id {twice!r}; rename a task or a topic, or change an id.")
 
 
 def _learned(task: dict) -> set[str]:
