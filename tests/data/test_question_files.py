@@ -40,6 +40,14 @@ def test_numbers_are_answers_as_they_are_written(tmp_path):
     assert load(task(tmp_path, rows))["gold"].tolist() == [["7"], ["0.5", "a half"]]
 
 
+def test_numbers_in_lists_of_parquet_are_answers_too(tmp_path):
+    mine = task(tmp_path, MANY) | {"file": str(tmp_path / "mine.parquet")}
+    pd.DataFrame({"question": ["How many?", "How much?"], "answers": [[4, 5], [6]]}).to_parquet(mine["file"])
+    assert load(mine)["gold"].tolist() == [["4", "5"], ["6"]]
+    pd.DataFrame({"question": ["How much?"], "answers": [[0.5, 4.0]]}).to_parquet(mine["file"])
+    assert load(mine)["gold"].tolist() == [["0.5", "4"]]
+
+
 def test_what_is_one_number_is_a_number(tmp_path):
     texts = ["1,500", "1/2", "-.5", "50 %", "$5", "3e8", "1.5E+3", "\uff15", "-3 kWh-eq/m", "US$ 5"]
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]

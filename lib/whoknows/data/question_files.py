@@ -3,6 +3,7 @@
 import re
 import warnings
 
+import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
@@ -123,6 +124,8 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
 
 def _text(value) -> str:
     """A cell's text in lines without blank ones; numbers as they are written, nothing as nothing."""
+    if isinstance(value, np.generic):
+        value = value.item()  # of a list in Parquet
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with a gap is one of floats
     if isinstance(value, dict):
