@@ -2,7 +2,7 @@
 
 import pytest
 
-from whoknows.data.grading import canonical, grade, number, words
+from whoknows.data.grading import canonical, grade, number, wording, words
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,10 @@ def test_questions_that_differ_in_a_sign_are_two(question, other):
 )  # fmt: skip
 def test_a_question_is_the_same_in_other_letters_spaces_quotes_and_dashes(question, other):
     assert canonical(question) == canonical(other)
+
+
+def test_the_wording_is_the_same_without_articles_and_marks_but_not_without_a_sign_that_means_something():
+    assert wording("Who made the thing, number 5?") == wording("who made “thing” number 5")
+    assert wording("What is COVID-19?") == wording("What is covid‐19")
+    texts = ["5 + 3", "5 - 3", "5 -3", "5 3", "5^3", "5³ 3", "5.3", "5%", "5", "C", "C#", "C++", "AT&T", "ATT"]
+    assert len({*map(wording, texts)}) == len(texts)

@@ -233,6 +233,27 @@ def test_questions_and_answers_may_lie_in_structs_of_several_splits(data_set, tm
     assert table["question"][0] == "Who is 0?"
 
 
+@pytest.mark.parametrize("split, left_out", [("train+test", 2), ({"train": "train", "test": "test"}, 4)])
+def test_questions_of_several_splits_with_other_choices_are_kept_and_the_others_counted(
+    split, left_out, data_set, tmp_path
+):
+    """`Which?` has other choices in each split, `Why?` twice in one of them, and `Who?` the same ones in both."""
+    same = {"question": "Who?", "choices": ["one", "two"], "answer": "one"}
+    for name in ("train", "test"):
+        rows = [same, same | {"question": "Which?", "choices": [name, "two"], "answer": name}]
+        rows += [same | {"question": "Why?", "choices": ["one", other]} for other in "xy" if name == "train"]
+        pd.DataFrame(rows).to_parquet(tmp_path / "part.parquet")
+        repository = data_set.repositories.setdefault("org/choices", {})
+        repository[f"default/{name}/0000.parquet"] = (tmp_path / "part.parquet").read_bytes()
+    values = files.read_yaml(ROOT / "grids/smoke.yml")
+    values["tasks"] = [{"name": "mine", "role": "train", "hub": "org/choices", "split": split}]
+    mine = grid.build(values).tasks[0]
+    with pytest.warns(UserWarning, match=f"^org/choices: {left_out} of 6 rows are left out: their questions stand"):
+        brought.fetch(mine)
+    asked = files.read_parquet(brought.file(mine))["question"].tolist()
+    assert sorted(asked) == ["Which?"] * (4 - left_out) + ["Why?"] * 2
+
+
 GREEK = "alpha beta gamma delta epsilon zeta eta theta".split()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from whoknows import WhoknowsError
 from whoknows.data import questions
-from whoknows.data.grading import named
+from whoknows.data.grading import canonical, named
 from whoknows.data.question_files import LONGEST, advice, load
 
 SHARES = {"train": 0.5, "validation": 0.2, "test": 0.3}
@@ -38,6 +38,14 @@ def test_a_spreadsheet_of_questions(tmp_path):
 def test_numbers_are_answers_as_they_are_written(tmp_path):
     rows = [{"question": "How many?", "answer": 7}, {"question": "How much?", "answers": [0.5, "a half"]}]
     assert load(task(tmp_path, rows))["gold"].tolist() == [["7"], ["0.5", "a half"]]
+
+
+def test_numbers_in_lists_of_parquet_are_answers_too(tmp_path):
+    mine = task(tmp_path, MANY) | {"file": str(tmp_path / "mine.parquet")}
+    pd.DataFrame({"question": ["How many?", "How much?"], "answers": [[4, 5], [6]]}).to_parquet(mine["file"])
+    assert load(mine)["gold"].tolist() == [["4", "5"], ["6"]]
+    pd.DataFrame({"question": ["How much?"], "answers": [[0.5, 4.0]]}).to_parquet(mine["file"])
+    assert load(mine)["gold"].tolist() == [["0.5", "4"]]
 
 
 def test_what_is_one_number_is_a_number(tmp_path):
@@ -91,10 +99,27 @@ def test_a_shift_task_asks_no_question_that_is_for_training(tmp_path):
 
 
 def test_topics_are_tasks_of_their_own_and_ids_are_kept(tmp_path):
-    rows = [row | {"task": "Organic <b>chemistry</b>" if n % 2 else None, "id": n} for n, row in enumerate(MANY)]
+    rows = [row | {"task": "Organic <b>chemistry</b>" if n % 2 else "C#", "id": n} for n, row in enumerate(MANY)]
     table = questions.build([task(tmp_path, rows)], SHARES, shots=0)
-    assert {*table["task"]} == {"mine", "mine_Organic-b-chemistry-b"}
-    assert {"mine-0", "mine_Organic-b-chemistry-b-1"} <= {*table["question_id"]}
+    assert {*table["task"]} == {"mine_C", "mine_Organic-b-chemistry-b"}
+    assert {"mine_C-0", "mine_Organic-b-chemistry-b-1"} <= {*table["question_id"]}
+
+
+@pytest.mark.parametrize(
+    "one, two, sentence",
+    [
+        (("math", {"id": "hard-1"}), ("math-hard", {"id": "1"}), "two questions have the question_id 'math-hard-1'; "),
+        (("quiz", {}), ("quiz", {}), "the tasks 'quiz' and 'quiz' both have questions called 'quiz'; rename one"),
+        (("arc_easy", {}), ("arc", {"task": "easy"}), "'arc_easy' and 'arc' both have questions called 'arc_easy'; "),
+    ],
+)
+def test_two_tasks_with_a_name_or_an_id_in_common_are_refused(one, two, sentence, tmp_path):
+    tasks = []
+    for at, (name, keys) in enumerate((one, two)):
+        (tmp_path / str(at)).mkdir()
+        tasks.append(task(tmp_path / str(at), [MANY[at] | keys]) | {"name": name})
+    with pytest.raises(WhoknowsError, match=sentence):
+        questions.build(tasks, SHARES, shots=0)
 
 
 def test_what_is_left_out_is_counted(tmp_path):
@@ -132,6 +157,30 @@ def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):
     with pytest.warns(UserWarning, match="10 questions are left out: an earlier task has them"):
         table = questions.build([task(tmp_path, MANY), later], SHARES, shots=0)
     assert table["question"].is_unique and (table["task"] == "later").sum() == 1
+
+
+@pytest.mark.parametrize("role", ["train", "shift"])
+def test_a_question_in_other_signs_or_letters_of_the_same_look_is_the_earlier_task_s(tmp_path, role):
+    (tmp_path / "b").mkdir()
+    rows = [row | {"question": f"What's the café – or bar – of land {n}?"} for n, row in enumerate(MANY)]
+    looks = str.maketrans({"'": "’", "–": "-", "é": "e\u0301"})
+    other = [row | {"question": row["question"].translate(looks)} for row in rows]
+    later = task(tmp_path / "b", [*other, {"question": "New?", "answer": "yes"}], role) | {"name": "later"}
+    with pytest.warns(UserWarning, match="60 questions are left out: an earlier task has them"):
+        table = questions.build([task(tmp_path, rows), later], SHARES, shots=2)
+    assert (table["split"] == "shot").sum() == 2 and len(table) == 61
+    mixed = [row | {"choices": ["x", "y"], "answer": "xy"[n % 2]} for n, row in enumerate(rows)]
+    mixed += [row | {"choices": ["v", "w"], "answer": "v"} for row in other]
+    asked = questions.build([task(tmp_path, mixed)], SHARES, shots=0)
+    same = asked["question"].map(lambda text: canonical(text.split("\n")[0]))
+    assert asked.groupby(same)["split"].agg(["size", "nunique"]).eq([2, 1]).all(axis=None), "in one file one split"
+
+
+def test_a_question_that_differs_from_an_earlier_task_s_in_a_sign_is_asked(tmp_path):
+    (tmp_path / "b").mkdir()
+    plus, minus = ([row | {"question": f"What is {n} {sign} 4?"} for n, row in enumerate(MANY)] for sign in "+-")
+    table = questions.build([task(tmp_path, plus), task(tmp_path / "b", minus, "shift") | {"name": "b"}], SHARES, 0)
+    assert len(table) == 120 and table["question_id"].is_unique
 
 
 def test_choices_get_letters_and_the_accepted_one_is_named_by_text_or_letter(tmp_path):
@@ -185,6 +234,8 @@ A, B = MANY[:2]
         ([A, A | {"answer": "another"}], {}, "line 2: .* in line 1 already, with other accepted answers"),
         ([A | {"split": "train"}, A | {"split": "test"}], {}, "line 2: .* in line 1 already, with another split"),
         ([A | {"split": "train"}, A], {}, "line 2: .* in line 1 already, with another split"),
+        ([A | {"task": "C++"}, B | {"task": "C#"}], {}, r"line 2: the topics 'C#' and 'C\+\+' are both the task"),
+        ([A | {"task": "algebra"}, B], {}, "line 2: the question has no topic, but others have one in the column task"),
         ([A | {"split": "exam"}], {}, "line 1: the split is 'exam'; write train, validation, test or shot"),
         ([A | {"id": 1}, B | {"id": "1"}], {}, "line 2: another question has the id '1'"),
         ([A], {"grading": "choice"}, "line 1: the question has 0 choices; give two to 10"),

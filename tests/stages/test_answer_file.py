@@ -77,10 +77,15 @@ def test_columns_in_capitals_count_as_ours(tmp_path):
     assert "graded in the file: 7; graded here: 0; with a logprob: 7." in sentence
 
 
+BIG = 121932631112635269  # has more digits than a float
+
+
 def test_numbers_are_texts_and_half_a_surrogate_harms_nobody(tmp_path):
-    rows = [{"question_id": f"t-{i}", "answer": answer} for i, answer in enumerate([9, 1, 2.5, 3, "\ud800=1", 5, 6, 7])]
+    rows = [
+        {"question_id": f"t-{i}", "answer": answer} for i, answer in enumerate([9, 1, 2.5, 3, "\ud800=1", BIG, 6, 7])
+    ]
     answers, _ = read(tmp_path, rows)
-    assert answers["answer"].tolist() == ["1", "2.5", "3", "?=1", "5", "6", "7"] and answers["correct"].iloc[0]
+    assert answers["answer"].tolist() == ["1", "2.5", "3", "?=1", str(BIG), "6", "7"] and answers["correct"].iloc[0]
     files.write_parquet(tmp_path / "out.parquet", answers)
 
 

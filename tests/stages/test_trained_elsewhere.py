@@ -224,7 +224,7 @@ def test_no_test_question_is_one_that_the_adapter_has_learned(released, capsys):
 
 def test_a_shift_task_loses_them_too(tmp_path):
     learned = tmp_path / "learned.csv"
-    learned.write_text("context\nWho made thing 3?\n")
+    learned.write_text("context\nWho made “thing” 3?\n")
     (tmp_path / "mine.csv").write_text("question,answer\n" + "".join(f"{q},it\n" for q in QUESTION[:9]))
     task = {"name": "mine", "role": "shift", "file": str(tmp_path / "mine.csv")}
     task["learned"] = [{"file": str(learned), "question": "context"}]

@@ -16,6 +16,8 @@ SUPERSCRIPT = re.compile("([⁺⁻]?[²³¹⁰⁴-⁹]+)")
 ENDS = " .,:;?!。؟।"  # what a question may end with, or not
 # Punctuation without which a number is another one: 1.5, 12:30, 1/2, 3-1, 1,5 and -5. The comma of 1,500 is none of it.
 OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
+# Those, and signs without which a question is another one: 5 + 3, x^2, 5%, C# and AT&T, not the hyphen of COVID-19.
+OF_QUESTIONS = re.compile(rf"{OF_NUMBERS.pattern[:-1]}|[+*/=<>^%#$&@\\|~]|(?<!\w)-|-(?!\w))")
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
 # because" begin with an article.
@@ -65,12 +67,20 @@ def canonical(question: str) -> str:
     return " ".join(text.split()).rstrip(ENDS)
 
 
-def words(text: str) -> str:
+def wording(question: str) -> str:
+    """A question as it is told from those of other tasks: its `words`, and the signs `OF_QUESTIONS`.
+
+    Unlike `canonical`, it is the same without articles and with other punctuation.
+    """
+    return words(canonical(question), OF_QUESTIONS)
+
+
+def words(text: str, signs: re.Pattern = OF_NUMBERS) -> str:
     """Normalised after `typed`, without punctuation of any script (category P) and invisible characters (Cf).
 
-    Signs `OF_NUMBERS` stay.
+    The signs stay.
     """
-    parts = OF_NUMBERS.split(typed(text))  # text and sign in turn
+    parts = signs.split(typed(text))  # text and sign in turn
     return _spaced("".join(part if at % 2 else _bare(part) for at, part in enumerate(parts)))
 
 

@@ -3,11 +3,12 @@
 import re
 import warnings
 
+import numpy as np
 import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
-from whoknows.data.grading import GRADINGS, canonical, is_one_number, normalise
+from whoknows.data.grading import GRADINGS, canonical, is_one_number, normalise, wording
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
 
@@ -36,6 +37,7 @@ def load(task: dict) -> pd.DataFrame:
     parts = [_question(task, grading, path, line, row) for line, row in zip(rows.index, rows.to_dict("records"))]
     table = pd.DataFrame(parts, index=rows.index)
     _check(path, table, grading)
+    _check_topics(path, table, task["name"])
     is_for_training = table["split"].isin((LEARNED, "train", "validation"))
     left_out = {
         "stand there twice": table["form"].duplicated(),
@@ -48,7 +50,7 @@ def load(task: dict) -> pd.DataFrame:
         warnings.warn(f"{path}: {(~kept).sum():,} of {len(table):,} questions are left out: {why}", stacklevel=2)
     table = table[kept].reset_index(drop=True)
     table["key"] = table["key"].mask(table["key"].duplicated(keep=False), table["form"])
-    return table.drop(columns=["form", "stem_form"])
+    return table.drop(columns=["form", "stem_form", "topic"])
 
 
 def advice(questions: pd.DataFrame) -> list[str]:
@@ -109,17 +111,21 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
             raise ValueError(f"the split is {split!r}; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or nothing")
     except ValueError as wrong:
         raise tables.mistake(path, line, str(wrong)) from None
-    topic = re.sub(r"\W+", "-", _text(row["task"])).strip("-_")
+    topic = _text(row["task"])
+    name = re.sub(r"\W+", "-", topic).strip("-_")
     kind = GRADINGS[grading] + (f" {task['tolerance']:g}" if grading == "number" and task.get("tolerance") else "")
     kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
-    names = {"task": f"{task['name']}_{topic}" if topic else task["name"], "id": _text(row["id"]), "split": split}
-    keys = {"key": normalise(question), "stem": normalise(text)}
+    names = {"task": f"{task['name']}_{name}" if name else task["name"], "topic": topic}
+    names |= {"id": _text(row["id"]), "split": split}
+    keys = {"key": normalise(question), "stem": normalise(canonical(text)), "wording": wording(text)}
     keys |= {"form": canonical(question), "stem_form": canonical(text)}
     return {"question": question, "gold": gold, "kind": kind} | keys | names
 
 
 def _text(value) -> str:
     """A cell's text in lines without blank ones; numbers as they are written, nothing as nothing."""
+    if isinstance(value, np.generic):
+        value = value.item()  # of a list in Parquet
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # a column of whole numbers with a gap is one of floats
     if isinstance(value, dict):
@@ -147,6 +153,20 @@ def _choices(question: str, gold: list[str], value) -> tuple[str, list[str]]:
             f"but the choices are {' | '.join(choices)!r:.200}"
         )
     return as_choice(question, choices, *right)
+
+
+def _check_topics(path: str, table: pd.DataFrame, name: str) -> None:
+    """Raises if some questions have a topic and others none, or if two topics become one task."""
+    bare = table.index[table["task"] == name]
+    if 0 < len(bare) < len(table):
+        what = "the question has no topic, but others have one in the column task; write one in every line, or in none"
+        raise tables.mistake(path, bare[0], what)
+    first = table.groupby("task")["topic"].transform("first")
+    wrong = table.index[table["topic"] != first]
+    if len(wrong):
+        both = f"{table['topic'][wrong[0]]!r} and {first[wrong[0]]!r}"
+        what = f"the topics {both} are both the task {table['task'][wrong[0]]!r}; write them alike, or in other letters"
+        raise tables.mistake(path, wrong[0], what)
 
 
 def _check(path: str, table: pd.DataFrame, grading: str) -> None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from whoknows import WhoknowsError
 from whoknows.data import assets, places, question_files, tables
-from whoknows.data.grading import holds, normalise
+from whoknows.data.grading import holds, normalise, wording
 from whoknows.data.prompts import as_choice
 from whoknows.data.tasks import BASIC_SKILLS, FOLDERS, LEARNED, PLACES, TASKS
 
@@ -62,7 +62,7 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
         answers), kind (see `grading.grade`).
 
     Raises:
-        WhoknowsError: a task has fewer questions than the grid asks for.
+        WhoknowsError: a task has fewer questions than the grid asks for, or two tasks have a name or an id in common.
     """
     taken: dict[str, set[str]] = {"train": set(), "open": set(), "choice": set()}
     frames = []
@@ -71,11 +71,11 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
         kind = "choice" if pool["kind"].eq("choice").any() else "open"
         # What was trained on or shown is not asked again in whichever form; what only tests may be asked in both.
         barred = taken["train"] | taken[kind] if task["role"] == "shift" else set().union(*taken.values())
-        is_free = ~pool["stem"].isin(barred)
+        is_free = ~pool["wording"].isin(barred)
         if "file" in task and not is_free.all():
             text = f"{(~is_free).sum():,} questions are left out: an earlier task has them"
             warnings.warn(f"{task['file']}: {text}", stacklevel=2)
-        is_learned = pool["stem"].isin(_learned(task)) & ((pool["split"] == "test") | (task["role"] == "shift"))
+        is_learned = pool["wording"].isin(_learned(task)) & ((pool["split"] == "test") | (task["role"] == "shift"))
         if is_learned.any():
             text = f"{is_learned.sum():,} questions are left out: a released adapter learned them"
             warnings.warn(f"task {task['name']!r}: {text}", stacklevel=2)
@@ -87,18 +87,33 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
                 chosen.loc[by_hash, "split"] = [split_of(q, shares) for q in chosen.loc[by_hash, "stem"]]
         else:
             chosen["split"] = chosen["split"].where(chosen["split"] == SHOT, "test")
-        taken["train" if task["role"] == "train" else kind] |= set(chosen["stem"])
+        taken["train" if task["role"] == "train" else kind] |= set(chosen["wording"])
         frames.append(chosen)
     table = pd.concat(frames, ignore_index=True)
     names = [name or hashlib.sha256(key.encode()).hexdigest()[:12] for name, key in zip(table["id"], table["key"])]
     table["question_id"] = table["task"] + "-" + names
+    _check_names(tasks, frames, table["question_id"])
     return table[["question_id", "task", "split", "question", "gold", "kind"]]
 
 
+def _check_names(tasks: list[dict], frames: list[pd.DataFrame], ids: pd.Series) -> None:
+    """Raises if two of the grid's tasks, with their topics, are one in the table, or two of its questions."""
+    of_name: dict[str, str] = {}
+    for task, frame in zip(tasks, frames):
+        for name in frame["task"].unique():
+            if name in of_name:
+                both = f"the tasks {of_name[name]!r} and {task['name']!r}"
+                raise WhoknowsError(f"{both} both have questions called {name!r}; rename one of them, or its topic.")
+            of_name[name] = task["name"]
+    if ids.duplicated().any():
+        twice = ids[ids.duplicated()].iloc[0]
+        raise WhoknowsError(f"two questions have the question_id {twice!r}; rename a task or a topic, or change an id.")
+
+
 def _learned(task: dict) -> set[str]:
-    """Stems of the questions that released adapters were trained on."""
+    """The wording of the questions that released adapters were trained on."""
     read = [tables.read(part["file"], {"question": part["question"]}) for part in task.get("learned", ())]
-    return {normalise(str(text)) for table in read for text in table["question"]}
+    return {wording(str(text)) for table in read for text in table["question"]}
 
 
 def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
@@ -127,9 +142,10 @@ def _choose(pool: pd.DataFrame, task: dict, shots: int) -> pd.DataFrame:
 
 
 def load(name: str) -> pd.DataFrame:
-    """Every distinct question of a task: columns task, question, gold, kind, key, stem, id and split.
+    """Every distinct question of a task: columns task, question, gold, kind, key, stem, wording, id and split.
 
-    `key` is the normalised question, `stem` the same without its choices or its passage; id and split are "".
+    `key` is the normalised question, `stem` the same without its choices or its passage, whose hash decides its place,
+    and `wording` what tells it from other tasks' questions; id and split are "".
 
     Raises:
         WhoknowsError: the name is not one of `TASKS`.
@@ -145,7 +161,8 @@ def load(name: str) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["task", "question", "gold"])
     table["kind"] = "choice" if choice else "name" if name in PLACES else "open"
     table["key"] = [normalise(q) for q in table["question"]]
-    table["stem"] = [normalise(q.split("\n")[0]) for q in table["question"]]
+    asked = [q.split("\n")[0] for q in table["question"]]
+    table["stem"], table["wording"] = [*map(normalise, asked)], [*map(wording, asked)]
     table["id"] = table["split"] = ""
     return table[table["key"] != ""].drop_duplicates("key", ignore_index=True)
 

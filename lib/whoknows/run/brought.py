@@ -1,10 +1,17 @@
 """Files with what users bring to a grid: a task's questions and a model's answers, beside it or on the hub."""
 
+from __future__ import annotations
+
+import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from whoknows.data import files, hub
 from whoknows.data.grading import canonical
 from whoknows.run.grid import Grid, Model, OwnSplits, Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def file(item: Task | Model) -> str | None:
@@ -35,13 +42,10 @@ def digest(item: Task | Model) -> str | None:
 def fetch(item: Task | Model) -> None:
     """Fetches a data set on the hub, if it is not here; a WhoknowsError if the hub, or the data set, does not have it.
 
-    Several splits come without the questions that they hold twice: nothing says which of such rows belongs to which, in
-    the data sets of two models.
+    Several splits come without the questions that they hold twice, which are counted in a warning: nothing says which
+    of such rows belongs to which, in the data sets of two models. A task's questions with other choices are others, but
+    not if they are in training and in test.
     """
-    import pandas  # not above: it takes as long as the rest of a plan
-
-    from whoknows.data import tables
-
     if not item.hub or Path(file(item)).exists():
         return
     splits = _splits(item)
@@ -49,14 +53,30 @@ def fetch(item: Task | Model) -> None:
         key = "tasks" if isinstance(item, Task) else "models"
         hub.fetch_dataset(key, item.hub, item.config, split, item.revision)
     if len(splits) > 1:
-        paths = {hub.dataset(item.hub, item.config, split, item.revision): ours for split, ours in splits.items()}
-        parts = [
-            tables.read(path, needed=[_question(item)]).assign(**{"split": ours} if ours else {})
-            for path, ours in paths.items()
-        ]
-        rows = pandas.concat(parts, ignore_index=True)
-        asked = rows[_question(item)].map(lambda text: canonical(str(text)))
-        files.write_parquet(file(item), rows[~asked.duplicated(keep=False)])
+        files.write_parquet(file(item), _joined(item, splits))
+
+
+def _joined(item: Task | Model, splits: dict[str, str]) -> pd.DataFrame:
+    """The rows of several splits that are here, in `split` what each is, without what `fetch` leaves out."""
+    import pandas as pd  # not above: it takes as long as the rest of a plan
+
+    from whoknows.data import tables
+
+    question = _question(item)
+    choices = item.columns.choices if isinstance(item, Task) and item.columns else None
+    paths = {hub.dataset(item.hub, item.config, split, item.revision): ours for split, ours in splits.items()}
+    needed = [question, *filter(None, [choices])]
+    parts = [tables.read(path, needed=needed).assign(**{"split": ours} if ours else {}) for path, ours in paths.items()]
+    rows = pd.concat(parts, ignore_index=True)
+    told = [question, choices or "choices"] if isinstance(item, Task) else [question]
+    forms = rows.reindex(columns=told).map(lambda cell: canonical(str(cell)))
+    is_twice = forms.duplicated(keep=False)
+    if isinstance(item.split, OwnSplits):
+        is_twice |= rows.groupby(forms[question])["split"].transform("nunique") > 1
+    if is_twice.any():
+        text = f"{is_twice.sum():,} of {len(rows):,} rows are left out: their questions stand there more than once"
+        warnings.warn(f"{item.hub}: {text}", stacklevel=2)
+    return rows[~is_twice]
 
 
 def _question(item: Task | Model) -> str:

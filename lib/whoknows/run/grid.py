@@ -13,6 +13,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, field, replace
 from datetime import date
 from functools import cache, reduce
@@ -718,6 +719,14 @@ def schema() -> dict:
     return {"$schema": GenerateJsonSchema.schema_dialect} | _GRID.json_schema()
 
 
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Warnings are said as their sentence alone."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
+        yield
+
+
 def main(arguments: list[str]) -> None:
     """The command line; if the grid is good and all that it names is there, it only says what its files hold."""
     from whoknows.data import adapters, assets, hub, question_files, questions
@@ -741,13 +750,13 @@ def main(arguments: list[str]) -> None:
         for name in dict.fromkeys((model.released or {}).values()):
             adapters.check(name, model.source)
     asked = [questions.asset(task.name) for task in chosen.tasks if task.name in TASKS]
-    for item in (*chosen.tasks, *chosen.models):
-        brought.fetch(item)
+    with _plain_warnings():
+        for item in (*chosen.tasks, *chosen.models):
+            brought.fetch(item)
     assets.fetch_all(list(dict.fromkeys([*asked, *(source for source in sources if source in assets.ASSETS)])))
     with_answers = [model for model in chosen.models if model.answered_by == "answer_file"]
     if with_answers or any(task.name not in TASKS for task in chosen.tasks):
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_: print(message, file=sys.stderr)
+        with _plain_warnings():
             asked = questions.build(parameters.tasks(chosen), asdict(chosen.splits), chosen.answer.shots)
         of_file = asked["task"].str.partition("_")[0]  # before its topic; no name of a user's task has a _
         for task in (task for task in chosen.tasks if task.name not in TASKS):

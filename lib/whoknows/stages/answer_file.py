@@ -123,8 +123,10 @@ def _text(row: dict) -> str:
     value = row["answer"]
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"the answer {_short(value)} is no text; write it in quotes")
-    if not isinstance(value, str):
+    if isinstance(value, float):
         return f"{value:.15g}"
+    if isinstance(value, int):
+        return str(value)
     # Half of a pair of surrogates, which JSON can hold, is no character that a tokenizer or a file takes.
     return tables.line_feeds(value.encode(errors="replace").decode()).strip()
 
