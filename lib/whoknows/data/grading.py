@@ -13,9 +13,10 @@ TYPED = str.maketrans({
     **dict.fromkeys("‘’‚‛´ʹʻʼʽˈ′", "'"), **dict.fromkeys("“”„‟«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-"), "⁄": "/",
 })  # fmt: skip
 SUPERSCRIPT = re.compile("([⁺⁻]?[²³¹⁰⁴-⁹]+)")
+MIXED = re.compile("(?<=[0-9]) ?([¼½¾⅐-⅞])")  # 2½
 ENDS = " .,:;?!。؟।"  # what a question may end with, or not
-# Punctuation without which a number is another one: 1.5, 12:30, 1/2, 3-1, 1,5 and -5. The comma of 1,500 is none of it.
-OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
+# Punctuation without which a number is another one: 1.5, 12:30, 1/2, 3-1, 1,5, 10^2 and -5. Not the comma of 1,500.
+OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d)\^(?=-?\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
 # because" begin with an article.
@@ -31,12 +32,15 @@ NUMBER = re.compile(
 )
 # 1,5 and 3,14159, but not 1,500 nor the list 1,2,3.
 DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
-# 1 234,50 and 1'234.50 and, since its last sign is the decimal one, 1.234,50; but not 1.889 alone.
-GROUPED = re.compile(r"(?<![\w.,])(\d{1,3}(?:[ '’]\d{3})+|\d{1,3}(?:\.\d{3})+(?=,\d))(?!\d)(?:[.,](?=\d))?")
+# 1 234,50 and 1'234.50 and, since no number has two decimal signs, 1.234,50 and 1.234.567; but not 1.889 alone.
+GROUPED = re.compile(
+    r"(?<![\w.,])(\d{1,3}(?:(?:[ ']\d{3})+|(?:\.\d{3})+(?=,\d)|(?:\.\d{3}){2,}(?!\.\d)))(?!\d)(?:[.,](?=\d))?"
+)
+TEN_TO = r"10\^(?=[-+]?\d+(?!\.?\d))"
+TIMES_TEN_TO, TEN_TO = re.compile(rf"(?<=\d) ?[×x*·⋅] ?{TEN_TO}"), re.compile(rf"(?<![\w.,]){TEN_TO}")
 # Beside a number: another one, a date as 2-Jan or 2. Jan, an error.
 NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)|^\. ?[^\W\d_]")
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
-SIGNS = str.maketrans("−⁄", "-/")
 # How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.
 GRADINGS = {"contains": "open", "exact": "exact", "f1": "f1", "choice": "choice", "number": "number", "judge": "judge"}
 JUDGED = "judge "  # begins the kind of what a judge grades, before the judge's url and model
@@ -56,21 +60,27 @@ def typed(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(TYPED)).translate(TYPED)
 
 
+def _plain(text: str) -> str:
+    """`typed`, with a ^ before a superscript, and mixed numbers as decimal ones: 10² is 10^2, and 2½ is 2.5."""
+    decimals = MIXED.sub(lambda found: f"{unicodedata.numeric(found[1]):.12f}"[1:].rstrip("0"), text)
+    return typed(SUPERSCRIPT.sub(r"^\1", decimals))
+
+
 def canonical(question: str) -> str:
     """A question as it is told from others: `typed`, in lower case, with single spaces, without marks at its end.
 
     Unlike `normalise`, it tells 5 + 3 from 5 - 3, 1.5 from 15, C# from C and 5² from 52.
     """
-    text = typed(SUPERSCRIPT.sub(r"^\1", question)).lower()
+    text = _plain(question).lower()
     return " ".join(text.split()).rstrip(ENDS)
 
 
 def words(text: str) -> str:
-    """Normalised after `typed`, without punctuation of any script (category P) and invisible characters (Cf).
+    """Normalised after `_plain`, without punctuation of any script (category P) and invisible characters (Cf).
 
     Signs `OF_NUMBERS` stay.
     """
-    parts = OF_NUMBERS.split(typed(text))  # text and sign in turn
+    parts = OF_NUMBERS.split(_plain(text))  # text and sign in turn
     return _spaced("".join(part if at % 2 else _bare(part) for at, part in enumerate(parts)))
 
 
@@ -175,8 +185,7 @@ def judge_of(kind: str) -> tuple[str, str]:
 
 def number(text: str) -> float | None:
     """The first number in a text, or None. A comma behind groups or before other than three digits is a decimal one."""
-    text = unicodedata.normalize("NFKC", text).translate(SIGNS)
-    text = GROUPED.sub(lambda found: re.sub(r"\D", "", found[1]) + "." * (found[0] != found[1]), text)
+    text = GROUPED.sub(lambda found: re.sub(r"\D", "", found[1]) + "." * (found[0] != found[1]), _powers(text))
     match = NUMBER.search(DECIMAL_COMMA.sub(r"\1.\2", text))
     over = float(match[2] or 1) if match else 0
     return float(match[1].replace(",", "")) / over if match and over else None
@@ -184,8 +193,12 @@ def number(text: str) -> float | None:
 
 def is_one_number(text: str) -> bool:
     """Whether a text is a number and at most its unit: a decimal comma or a date would be taken for another one."""
-    text = unicodedata.normalize("NFKC", text).translate(SIGNS)
-    return number(text) is not None and not NO_UNIT.search(NUMBER.sub("", text, count=1))
+    return number(text) is not None and not NO_UNIT.search(NUMBER.sub("", _powers(text), count=1))
+
+
+def _powers(text: str) -> str:
+    """`_plain`, with 5 × 10^3 as 5e3 and 10^3 as 1e3."""
+    return TEN_TO.sub("1e", TIMES_TEN_TO.sub("e", _plain(text)))
 
 
 def token_f1(answer: str, gold: list[str]) -> float:
