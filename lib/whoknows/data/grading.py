@@ -19,12 +19,12 @@ ENDS = " .,:;?!。؟।"  # what a question may end with, or not
 OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d)\^(?=-?\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
-# because" begin with an article.
+# because" begin with an article, "I think" and "I'm" with a pronoun.
 LEAD = re.compile(
     r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE
 )
 CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
-ARTICLE = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w")
+WORD = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w|I(?:['’][a-z]| (?!(?:is|because|since)\b)[a-z])")
 # 1,000 and -.5 and 3e8 and 1/2; the 19 of COVID-19 is not negative.
 NUMBER = re.compile(
     r"((?:(?<![\w.])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d+)?)(?: ?/ ?(\d+))?",
@@ -36,8 +36,8 @@ DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
 GROUPED = re.compile(
     r"(?<![\w.,])(\d{1,3}(?:(?:[ ']\d{3})+|(?:\.\d{3})+(?=,\d)|(?:\.\d{3}){2,}(?!\.\d)))(?!\d)(?:[.,](?=\d))?"
 )
-TEN_TO = r"10\^(?=[-+]?\d+(?!\.?\d))"
-TIMES_TEN_TO, TEN_TO = re.compile(rf"(?<=\d) ?[×x*·⋅] ?{TEN_TO}"), re.compile(rf"(?<![\w.,]){TEN_TO}")
+POWER = r"10\^(?=[-+]?\d+(?!\.?\d))"
+TIMES_TEN_TO, TEN_TO = re.compile(rf"(?<=\d) ?[×x*·⋅] ?{POWER}"), re.compile(rf"(?<![\w.,]){POWER}")
 # Beside a number: another one, a date as 2-Jan or 2. Jan, an error.
 NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)|^\. ?[^\W\d_]")
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
@@ -145,7 +145,7 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
             holds is no proof, see `accepted` and `shows`.
             `name`: what stands before its first comma or bracket is one, whatever the accents and hyphens.
             `choice`: it begins with the accepted letter, bare or in marks, or says that the answer is that. A small
-            letter with words behind it is a word, and so is the A that begins a sentence.
+            letter with words behind it is a word, and so is the A or I that begins a sentence.
             `exact`: it equals an accepted answer after normalisation. `f1`: as `token_f1`, one half or more.
             `number`: its first number is an accepted one, or as near to one as the kind says, as in `number 0.5`.
             `judge URL MODEL`: not here, see `stages.judge`.
@@ -153,7 +153,7 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     if kind == "choice":
         lead = LEAD.match(answer)
         letter = CHOICE.match(answer, lead.end() if lead else 0)
-        return letter is not None and letter[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
+        return letter is not None and letter[1].upper() == gold[0] and not WORD.match(answer.strip())
     if kind == "name":
         head = fold(re.split("[,(]", answer)[0])
         return any(head == fold(name) if fold(name) else same(answer, name) for name in gold)
