@@ -44,6 +44,16 @@ def test_words(kind, answer, is_right):
 
 
 @pytest.mark.parametrize(
+    "answer, gold, is_right",
+    [("答案是巴黎。", "巴黎", True), ("巴 黎", "巴黎", True), ("巴西", "巴黎", False),
+     ("答えはiPhoneです", "iPhone", True), ("เมืองหลวงคือปารีส", "ปารีส", True), ("๑๕", "๑", False),
+     ("有15个", "5", False), ("有15个", "15", True), ("Parisian", "Paris", False)],
+)  # fmt: skip
+def test_where_no_spaces_part_words_an_answer_stands_anywhere(answer, gold, is_right):
+    assert grade(answer, [gold], "open", "哪里?") is is_right and grade(gold, [gold], "exact")
+
+
+@pytest.mark.parametrize(
     "text, value",
     [
         ("1.234,50", 1234.5), ("1.234.567,8 €", 1234567.8), ("it is 1 234,50", 1234.5), ("1\u00a0234.50", 1234.5),

@@ -17,6 +17,10 @@ MIXED = re.compile("(?<=[0-9]) ?([¼½¾⅐-⅞])")  # 2½
 ENDS = " .,:;?!。؟।"  # what a question may end with, or not
 # Punctuation without which a number is another one: 1.5, 12:30, 1/2, 3-1, 1,5, 10^2 and -5. Not the comma of 1,500.
 OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d)\^(?=-?\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
+# Letters of scripts without spaces: Thai, Lao, Myanmar, Khmer, Hiragana, Katakana and Han.
+UNSPACED = re.compile(
+    r"(?!\d)[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
 # because" begin with an article, "I think" and "I'm" with a pronoun.
@@ -78,10 +82,11 @@ def canonical(question: str) -> str:
 def words(text: str) -> str:
     """Normalised after `_plain`, without punctuation of any script (category P) and invisible characters (Cf).
 
-    Signs `OF_NUMBERS` stay.
+    Signs `OF_NUMBERS` stay. In scripts without spaces every letter is a word.
     """
     parts = OF_NUMBERS.split(_plain(text))  # text and sign in turn
-    return _spaced("".join(part if at % 2 else _bare(part) for at, part in enumerate(parts)))
+    bare = "".join(part if at % 2 else _bare(part) for at, part in enumerate(parts))
+    return _spaced(UNSPACED.sub(r" \g<0> ", bare))
 
 
 def _bare(text: str) -> str:
