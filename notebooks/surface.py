@@ -20,6 +20,7 @@ answers = {
 seeds = [0]
 strengths = [0.01, 0.1, 1.0]
 embedder = "all-minilm-l6-v2"
+digest = None
 batch_tokens = 2048
 out = "results/by-hand/controls/surface.parquet"
 
@@ -31,7 +32,7 @@ from whoknows.evaluation import auroc
 from whoknows.stages import ablations, trainable
 
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}
-rows = ablations.without_reader(frames, seeds, strengths, embedder, batch_tokens)
+rows = ablations.without_reader(frames, seeds, strengths, embedder, batch_tokens, digest)
 files.write_parquet(out, rows)
 
 # %% [markdown]

@@ -10,7 +10,9 @@ from whoknows.data.grading import canonical, grade, number, wording, words
     [
         ("1,000", 1000), ("about 12 or 13", 12), ("−3.5 °C", -3.5), ("COVID-19", 19), (".5", 0.5), ("3e8 m/s", 3e8),
         ("½", 0.5), ("3/4 of it", 0.75), ("5-3", 5), ("1,00", 1), ("$5.", 5), ("50%", 50), ("x", None), ("", None),
-        ("1/0", None), ("7.", 7), ("1,234,567.8", 1234567.8), ("٣", 3),
+        ("1/0", None), ("7.", 7), ("1,234,567.8", 1234567.8), ("٣", 3), ("2½", 2.5), ("-1,000 ½ cups", -1000.5),
+        ("–5", -5), ("x = –3.5", -3.5), ("3–5", 3), ("10³", 1000), ("1,5 × 10⁻³ m", 0.0015), ("2*10^3.", 2000),
+        ("10^2.5", 10), ("x10^3", 10),
     ],
 )  # fmt: skip
 def test_the_first_number_of_a_text(text, value):
@@ -42,12 +44,23 @@ def test_words(kind, answer, is_right):
 
 
 @pytest.mark.parametrize(
+    "answer, gold, is_right",
+    [("答案是巴黎。", "巴黎", True), ("巴 黎", "巴黎", True), ("巴西", "巴黎", False),
+     ("答えはiPhoneです", "iPhone", True), ("เมืองหลวงคือปารีส", "ปารีส", True), ("๑๕", "๑", False),
+     ("有15个", "5", False), ("有15个", "15", True), ("Parisian", "Paris", False)],
+)  # fmt: skip
+def test_where_no_spaces_part_words_an_answer_stands_anywhere(answer, gold, is_right):
+    assert grade(answer, [gold], "open", "哪里?") is is_right and grade(gold, [gold], "exact")
+
+
+@pytest.mark.parametrize(
     "text, value",
     [
         ("1.234,50", 1234.5), ("1.234.567,8 €", 1234567.8), ("it is 1 234,50", 1234.5), ("1\u00a0234.50", 1234.5),
         ("−1\u202f234\u202f567,125", -1234567.125), ("1'234.50", 1234.5), ("CHF 1’234’567", 1234567),
         ("12 345/5", 2469), ("1.889", 1.889), ("1,500", 1500), ("1,234.50", 1234.5), ("1990 200", 1990),
         ("12 3456", 12), ("3.5 100", 3.5), ("1 23", 1), ("2,500 300", 2500), ("1.5,25", 1.5),
+        ("1.000.000 people", 1000000), ("1.234.567.", 1234567), ("192.168.100.200.1", 192.168),
     ],
 )  # fmt: skip
 def test_thousands_and_decimals_of_other_countries(text, value):
@@ -60,6 +73,7 @@ def test_thousands_and_decimals_of_other_countries(text, value):
         ("1.5", "1.5"), ("1,889.", "1889"), ("1,5", "1,5"), ("at 12:30!", "at 12:30"), ("−5 °C", "-5 °c"), ("½", "1/2"),
         ("1914–18", "1914-18"), ("COVID-19, x-2", "covid19 x2"), ("- 5 -", "5"), ("a.5-b", "a5b"), ("1⁄2.", "1/2"),
         ("$1,234,567.80", "1234567.80"), ("'9/11'", "9/11"), ("(-3)", "-3"), ("U.S.´s", "uss"),
+        ("10⁻²", "10^-2"), ("5 m²", "5 m2"), ("2½", "2.5"),
     ],
 )  # fmt: skip
 def test_a_sign_without_which_a_number_is_another_one_is_kept(text, normalised):
@@ -67,8 +81,10 @@ def test_a_sign_without_which_a_number_is_another_one_is_kept(text, normalised):
 
 
 @pytest.mark.parametrize(
-    "gold, answer", [("15", "1.5"), ("3.14", "314"), ("-5", "it is 5"), ("12:30", "1230"), ("1/2", "12"), ("5", "-5")]
-)
+    "gold, answer",
+    [("15", "1.5"), ("3.14", "314"), ("-5", "it is 5"), ("12:30", "1230"), ("1/2", "12"), ("5", "-5"),
+     ("10²", "102"), ("2½", "21/2")],
+)  # fmt: skip
 @pytest.mark.parametrize("kind", ["open", "exact", "f1"])
 def test_another_number_is_wrong(kind, gold, answer):
     assert grade(gold, [gold], kind) and not grade(answer, [gold], kind)

@@ -49,7 +49,21 @@ def test_numbers_in_lists_of_parquet_are_answers_too(tmp_path):
 
 
 def test_what_is_one_number_is_a_number(tmp_path):
-    texts = ["1,500", "1/2", "-.5", "50 %", "$5", "3e8", "1.5E+3", "\uff15", "-3 kWh-eq/m", "US$ 5"]
+    texts = [
+        "1,500",
+        "1/2",
+        "-.5",
+        "50 %",
+        "$5",
+        "3e8",
+        "1.5E+3",
+        "\uff15",
+        "-3 kWh-eq/m",
+        "US$ 5",
+        "2½",
+        "–5",
+        "10³ m",
+    ]
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
     assert [*load(task(tmp_path, rows, grading="number"))["gold"]] == [[text] for text in texts]
 

@@ -171,7 +171,9 @@ def test_a_models_own_learning_rate_is_told_where_it_reads_and_nothing_else_chan
 def test_other_files_of_a_model_are_other_parameters_of_every_stage_that_depends_on_them(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     local = replace(GRID, models=(replace(GRID.models[0], source=str(tmp_path)), GRID.models[1]))
+    local = replace(local, controls=replace(GRID.controls, embedder=str(tmp_path)))
     asked = {
+        "surface": (),
         "answer": ("tiny-llama",),
         "extract": ("tiny-llama",),
         "search": ("tiny-llama",),

@@ -152,6 +152,11 @@ def test_an_embedder_may_lack_its_pooler_alone(bert, tmp_path):
             torch.testing.assert_close(embedder.embed(str(tmp_path), ["iron"], 9), embedder.embed(bert, ["iron"], 9))
 
 
+def test_an_embedder_whose_files_changed_since_the_plan_is_refused(bert):
+    with pytest.raises(WhoknowsError, match="has changed since the run was planned"):
+        embedder.embed(bert, ["iron"], 9, "other")
+
+
 def test_the_embedder_sees_the_answer_and_question_only_does_not(bert):
     made = frame(text=lambda right, rng: ["iron", "gold"][int(right)])
     rows = surface({"a": made}, source=bert)
@@ -373,10 +378,10 @@ def test_the_surface_controls_hand_on_each_models_own_features_and_the_seeds_div
         monkeypatch,
         embedder,
         "embed",
-        lambda source, texts, batch_tokens: torch.tensor([digits(text) for text in texts]),
+        lambda source, texts, batch_tokens, digest: torch.tensor([digits(text) for text in texts]),
     )
-    ablations.without_reader(frames, [0, 3], [0.1, 1.0], "an embedder", 7)
-    assert [(call["source"], call["batch_tokens"]) for call in asked] == [("an embedder", 7)]
+    ablations.without_reader(frames, [0, 3], [0.1, 1.0], "an embedder", 7, "abc")
+    assert [(call["source"], call["batch_tokens"], call["digest"]) for call in asked] == [("an embedder", 7, "abc")]
     places = [(on, seed, method) for on in frames for seed in (0, 3) for method in methods]
     fitted = iter(fits)
     for (on, seed, method), call in zip(places, scored_calls, strict=True):

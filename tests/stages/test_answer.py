@@ -528,6 +528,15 @@ def test_choices(text, right):
     assert grade(text, ["B"], "choice") is right
 
 
+@pytest.mark.parametrize(
+    "text, right",
+    [("I don't know", False), ("I’m not sure", False), ("I think the answer is B", False), ("I", True), ("I.", True),
+     ("(I) iron", True), ("I is right", True), ("I Iron", True), ("The answer is I", True)],
+)  # fmt: skip
+def test_a_pronoun_is_not_a_choice(text, right):
+    assert grade(text, ["I"], "choice") is right
+
+
 def test_an_article_is_not_a_choice():
     assert not grade("a dog", ["A"], "choice") and grade("a", ["A"], "choice") and grade("A dog", ["A"], "choice")
     assert not grade("A car moves because", ["A"], "choice") and not grade("The answer is a car", ["A"], "choice")

@@ -13,19 +13,24 @@ TYPED = str.maketrans({
     **dict.fromkeys("‘’‚‛´ʹʻʼʽˈ′", "'"), **dict.fromkeys("“”„‟«»″", '"'), **dict.fromkeys("‐‑‒–—―−", "-"), "⁄": "/",
 })  # fmt: skip
 SUPERSCRIPT = re.compile("([⁺⁻]?[²³¹⁰⁴-⁹]+)")
+MIXED = re.compile("(?<=[0-9]) ?([¼½¾⅐-⅞])")  # 2½
 ENDS = " .,:;?!。؟।"  # what a question may end with, or not
-# Punctuation without which a number is another one: 1.5, 12:30, 1/2, 3-1, 1,5 and -5. The comma of 1,500 is none of it.
-OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
+# Punctuation without which a number is another one: 1.5, 12:30, 1/2, 3-1, 1,5, 10^2 and -5. Not the comma of 1,500.
+OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d)\^(?=-?\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
 # Those, and signs without which a question is another one: 5 + 3, x^2, 5%, C# and AT&T, not the hyphen of COVID-19.
 OF_QUESTIONS = re.compile(rf"{OF_NUMBERS.pattern[:-1]}|[+*/=<>^%#$&@\\|~]|(?<!\w)-|-(?!\w))")
+# Letters of scripts without spaces: Thai, Lao, Myanmar, Khmer, Hiragana, Katakana and Han.
+UNSPACED = re.compile(
+    r"(?!\d)[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
 # "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
-# because" begin with an article.
+# because" begin with an article, "I think" and "I'm" with a pronoun.
 LEAD = re.compile(
     r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE
 )
 CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
-ARTICLE = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w")
+WORD = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w|I(?:['’][a-z]| (?!(?:is|because|since)\b)[a-z])")
 # 1,000 and -.5 and 3e8 and 1/2; the 19 of COVID-19 is not negative.
 NUMBER = re.compile(
     r"((?:(?<![\w.])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d+)?)(?: ?/ ?(\d+))?",
@@ -33,12 +38,15 @@ NUMBER = re.compile(
 )
 # 1,5 and 3,14159, but not 1,500 nor the list 1,2,3.
 DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
-# 1 234,50 and 1'234.50 and, since its last sign is the decimal one, 1.234,50; but not 1.889 alone.
-GROUPED = re.compile(r"(?<![\w.,])(\d{1,3}(?:[ '’]\d{3})+|\d{1,3}(?:\.\d{3})+(?=,\d))(?!\d)(?:[.,](?=\d))?")
+# 1 234,50 and 1'234.50 and, since no number has two decimal signs, 1.234,50 and 1.234.567; but not 1.889 alone.
+GROUPED = re.compile(
+    r"(?<![\w.,])(\d{1,3}(?:(?:[ ']\d{3})+|(?:\.\d{3})+(?=,\d)|(?:\.\d{3}){2,}(?!\.\d)))(?!\d)(?:[.,](?=\d))?"
+)
+POWER = r"10\^(?=[-+]?\d+(?!\.?\d))"
+TIMES_TEN_TO, TEN_TO = re.compile(rf"(?<=\d) ?[×x*·⋅] ?{POWER}"), re.compile(rf"(?<![\w.,]){POWER}")
 # Beside a number: another one, a date as 2-Jan or 2. Jan, an error.
 NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)|^\. ?[^\W\d_]")
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
-SIGNS = str.maketrans("−⁄", "-/")
 # How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.
 GRADINGS = {"contains": "open", "exact": "exact", "f1": "f1", "choice": "choice", "number": "number", "judge": "judge"}
 JUDGED = "judge "  # begins the kind of what a judge grades, before the judge's url and model
@@ -58,12 +66,18 @@ def typed(text: str) -> str:
     return unicodedata.normalize("NFKC", text.translate(TYPED)).translate(TYPED)
 
 
+def _plain(text: str) -> str:
+    """`typed`, with a ^ before a superscript, and mixed numbers as decimal ones: 10² is 10^2, and 2½ is 2.5."""
+    decimals = MIXED.sub(lambda found: f"{unicodedata.numeric(found[1]):.12f}"[1:].rstrip("0"), text)
+    return typed(SUPERSCRIPT.sub(r"^\1", decimals))
+
+
 def canonical(question: str) -> str:
     """A question as it is told from others: `typed`, in lower case, with single spaces, without marks at its end.
 
     Unlike `normalise`, it tells 5 + 3 from 5 - 3, 1.5 from 15, C# from C and 5² from 52.
     """
-    text = typed(SUPERSCRIPT.sub(r"^\1", question)).lower()
+    text = _plain(question).lower()
     return " ".join(text.split()).rstrip(ENDS)
 
 
@@ -76,12 +90,13 @@ def wording(question: str) -> str:
 
 
 def words(text: str, signs: re.Pattern = OF_NUMBERS) -> str:
-    """Normalised after `typed`, without punctuation of any script (category P) and invisible characters (Cf).
+    """Normalised after `_plain`, without punctuation of any script (category P) and invisible characters (Cf).
 
-    The signs stay.
+    The signs stay. In scripts without spaces every letter is a word.
     """
-    parts = signs.split(typed(text))  # text and sign in turn
-    return _spaced("".join(part if at % 2 else _bare(part) for at, part in enumerate(parts)))
+    parts = signs.split(_plain(text))  # text and sign in turn
+    bare = "".join(part if at % 2 else _bare(part) for at, part in enumerate(parts))
+    return _spaced(UNSPACED.sub(r" \g<0> ", bare))
 
 
 def _bare(text: str) -> str:
@@ -145,7 +160,7 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
             holds is no proof, see `accepted` and `shows`.
             `name`: what stands before its first comma or bracket is one, whatever the accents and hyphens.
             `choice`: it begins with the accepted letter, bare or in marks, or says that the answer is that. A small
-            letter with words behind it is a word, and so is the A that begins a sentence.
+            letter with words behind it is a word, and so is the A or I that begins a sentence.
             `exact`: it equals an accepted answer after normalisation. `f1`: as `token_f1`, one half or more.
             `number`: its first number is an accepted one, or as near to one as the kind says, as in `number 0.5`.
             `judge URL MODEL`: not here, see `stages.judge`.
@@ -153,7 +168,7 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     if kind == "choice":
         lead = LEAD.match(answer)
         letter = CHOICE.match(answer, lead.end() if lead else 0)
-        return letter is not None and letter[1].upper() == gold[0] and not ARTICLE.match(answer.strip())
+        return letter is not None and letter[1].upper() == gold[0] and not WORD.match(answer.strip())
     if kind == "name":
         head = fold(re.split("[,(]", answer)[0])
         return any(head == fold(name) if fold(name) else same(answer, name) for name in gold)
@@ -185,8 +200,7 @@ def judge_of(kind: str) -> tuple[str, str]:
 
 def number(text: str) -> float | None:
     """The first number in a text, or None. A comma behind groups or before other than three digits is a decimal one."""
-    text = unicodedata.normalize("NFKC", text).translate(SIGNS)
-    text = GROUPED.sub(lambda found: re.sub(r"\D", "", found[1]) + "." * (found[0] != found[1]), text)
+    text = GROUPED.sub(lambda found: re.sub(r"\D", "", found[1]) + "." * (found[0] != found[1]), _powers(text))
     match = NUMBER.search(DECIMAL_COMMA.sub(r"\1.\2", text))
     over = float(match[2] or 1) if match else 0
     return float(match[1].replace(",", "")) / over if match and over else None
@@ -194,8 +208,12 @@ def number(text: str) -> float | None:
 
 def is_one_number(text: str) -> bool:
     """Whether a text is a number and at most its unit: a decimal comma or a date would be taken for another one."""
-    text = unicodedata.normalize("NFKC", text).translate(SIGNS)
-    return number(text) is not None and not NO_UNIT.search(NUMBER.sub("", text, count=1))
+    return number(text) is not None and not NO_UNIT.search(NUMBER.sub("", _powers(text), count=1))
+
+
+def _powers(text: str) -> str:
+    """`_plain`, with 5 × 10^3 as 5e3 and 10^3 as 1e3."""
+    return TEN_TO.sub("1e", TIMES_TEN_TO.sub("e", _plain(text)))
 
 
 def token_f1(answer: str, gold: list[str]) -> float:

@@ -124,10 +124,12 @@ def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
 
 
 def surface(grid: Grid) -> str:
-    """Parameters of `surface`."""
+    """Parameters of `surface`; other files of the embedder are other parameters."""
     names = {"answers": answers(grid), "seeds": grid.seeds, "batch_tokens": grid.batch_tokens}
     names |= {"out": f"{out(grid)}/controls/surface.parquet"}
-    return json.dumps(names | {"strengths": grid.controls.strengths, "embedder": grid.controls.embedder})
+    embedder = grid.controls.embedder
+    about = {"embedder": embedder, "digest": assets.digest(embedder) if embedder else None}
+    return json.dumps(names | {"strengths": grid.controls.strengths} | about)
 
 
 def ablate(grid: Grid, reader: str) -> str:

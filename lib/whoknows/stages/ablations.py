@@ -21,7 +21,7 @@ from whoknows.stages.trainable import trainable, why_not
 
 def without_reader(
     answers: dict[str, pd.DataFrame], seeds: list[int], strengths: list[float], embedder: str | None,
-    batch_tokens: int | None,
+    batch_tokens: int | None, digest: str | None = None,
 ) -> pd.DataFrame:  # fmt: skip
     """Rows of the controls that need no reader, for every model that they can be trained on.
 
@@ -31,11 +31,13 @@ def without_reader(
     Args:
         strengths: L2 strengths to choose from on validation.
         embedder: a sentence embedder's asset, folder or hub name; None leaves out what needs it.
+        digest: of its files, see `embedder.embed`.
 
     Raises:
-        WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
+        WhoknowsError: the embedder is not what it was; or there is nothing to learn from any model's answers. What is
+            trained on a single one is left out.
     """
-    features = _features(answers, embedder, batch_tokens)
+    features = _features(answers, embedder, batch_tokens, digest)
     untrained = [method for method in BASELINES if method != "likelihood"]  # the answer stage itself writes that one
     tables = [
         likelihood_rows(scored, frame, method)
@@ -122,7 +124,7 @@ def _shuffled(frame: pd.DataFrame, seed: int) -> pd.Series:
 
 
 def _features(
-    answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int | None
+    answers: dict[str, pd.DataFrame], embedder: str | None, batch_tokens: int | None, digest: str | None
 ) -> dict[str, dict[str, torch.Tensor]]:
     """For each model and control [answers, 1, width], as hidden states with one layer."""
     features = {}
@@ -135,7 +137,7 @@ def _features(
         seen = {"question_only": "question", "answer_only": "answer", "embedder": "both"}
         frames = [frame.assign(both=frame["question"] + " " + frame["answer"]) for frame in answers.values()]
         columns = [frame[name] for frame in frames for name in seen.values()]
-        vectors = embed(embedder, [text for column in columns for text in column], batch_tokens)
+        vectors = embed(embedder, [text for column in columns for text in column], batch_tokens, digest)
         vectors = iter(vectors.split([len(column) for column in columns]))
         for scored in answers:
             features[scored] |= {method: next(vectors)[:, None] for method in seen}
