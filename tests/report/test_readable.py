@@ -80,6 +80,18 @@ def test_a_number_and_its_percent_sign_stay_in_one_line(tmp_path):
     assert read[0]["text/markdown"] == "a 95\u00a0% interval % of 30\u00a0%." and read[1] == chart
 
 
+def test_an_output_without_text_is_not_shown(tmp_path):
+    texts = (
+        {"text/markdown": "", "text/plain": "<Markdown object>"},
+        {"text/plain": "1"},
+        {"text/html": ["<p>", "</p>"]},
+    )
+    outputs = [new_output("display_data", data=data) for data in texts]
+    nbformat.write(new_notebook(cells=[new_code_cell("1", outputs=outputs)]), tmp_path / "probe-a.ipynb")
+    shown = chapters.read(tmp_path / "probe-a.ipynb").notebook.cells[0].outputs
+    assert [[*output["data"]] for output in shown] == [["text/plain"], ["text/html"]]
+
+
 @pytest.mark.slow
 def test_on_a_phone_the_numbers_are_in_sight_and_the_first_column_stays_there(tmp_path):
     names = {"method": "probe_without_cities", "trained_on": "SmolLM2-135M", "scored": "Gemma3-270M"}

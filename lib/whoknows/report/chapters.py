@@ -81,6 +81,7 @@ def read(path: Path) -> Chapter:
     notebook, failed = nbformat.read(path, as_version=4), path.stem.endswith(FAILED)
     readable.tables(notebook)
     readable.percents(notebook)
+    readable.without_empty(notebook)
     name = path.stem.removesuffix(FAILED)
     if not failed:
         pages.reword(notebook)

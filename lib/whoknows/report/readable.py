@@ -42,6 +42,19 @@ def percents(notebook: NotebookNode) -> None:
             data.update({kind: PERCENT.sub("\u00a0", text) for kind, text in texts.items() if "<script" not in text})
 
 
+def without_empty(notebook: NotebookNode) -> None:
+    """Leaves out outputs whose text is empty, in place: a page would show what Python calls them instead."""
+    for cell in notebook.cells:
+        outputs = cell.get("outputs", [])
+        texts = [[output.get("data", {}).get(kind) for kind in ("text/html", "text/markdown")] for output in outputs]
+        if outputs:
+            cell["outputs"] = [output for output, text in zip(outputs, texts) if "" not in map(_joined, text)]
+
+
+def _joined(text: list[str] | str | None) -> str | None:
+    return text if text is None else "".join(text)
+
+
 def numbers(csv: str) -> str:
     """A table as CSV, for a page that shows it: its numbers have a true minus."""
     return re.sub(r"(?m)(^|,)-(?=[\d.])", rf"\g<1>{MINUS}", csv)
