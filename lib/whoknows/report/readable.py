@@ -45,14 +45,8 @@ def percents(notebook: NotebookNode) -> None:
 def without_empty(notebook: NotebookNode) -> None:
     """Leaves out outputs whose text is empty, in place: a page would show what Python calls them instead."""
     for cell in notebook.cells:
-        outputs = cell.get("outputs", [])
-        texts = [[output.get("data", {}).get(kind) for kind in ("text/html", "text/markdown")] for output in outputs]
-        if outputs:
-            cell["outputs"] = [output for output, text in zip(outputs, texts) if "" not in map(_joined, text)]
-
-
-def _joined(text: list[str] | str | None) -> str | None:
-    return text if text is None else "".join(text)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if "" not in output.get("data", {}).values()]
 
 
 def numbers(csv: str) -> str:

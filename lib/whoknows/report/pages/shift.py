@@ -6,10 +6,10 @@
 from collections.abc import Sequence
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
+from whoknows.data.rows import is_of
 from whoknows.data.tasks import category_of
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
@@ -67,10 +67,9 @@ def left_out(rows: pd.DataFrame, readers: Sequence[str] = ()) -> pd.DataFrame:
     native = native_rows(rows, readers).reset_index(drop=True)
     base = native["method"].str.split(LEFT_OUT).str[0]
     how = (native["method"] == base).map({True: "with", False: "without"})
-    left = native["method"].str.split(LEFT_OUT).str[-1]
-    itself = native["method"].isin(native.loc[left == native["task"], "method"])
-    topic = np.array([task.startswith(f"{name}_") for task, name in zip(native["task"], left)], bool)  # of a file
-    asked = (native["method"] == base) | (left == native["task"]) | (~itself & topic)
+    asked = native["method"] == base
+    for method, tasks in native.loc[~asked, "task"].groupby(native["method"]):
+        asked[tasks.index] = is_of(tasks, method.split(LEFT_OUT)[-1])
     native = native.assign(base=base, how=how, method=base + " " + how)[asked]
     kept = native[native.groupby(["base", "scored", "task", "seed"])["how"].transform("nunique") == 2]
     values = ["with_task", "without_task", "low", "high"]
