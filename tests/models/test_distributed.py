@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from test_lora_prompt import SETTINGS, gradients, learnable, prepare, shaken
 
 from made_up import answers
+from waiting import until
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.files import ROOT
@@ -138,14 +138,6 @@ def test_work_is_done_here_unless_there_are_several_gpus(monkeypatch, count):
     monkeypatch.setattr(distributed, "launch", lambda *arguments: done.append(arguments))
     distributed.run("whoknows.stages.lora_prompt", lambda **arguments: done.append(arguments), {"reader": "a"})
     assert done == ([("whoknows.stages.lora_prompt", {"reader": "a"}, 2)] if count == 2 else [{"reader": "a"}])
-
-
-def until(condition):
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("waited for two minutes in vain")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")

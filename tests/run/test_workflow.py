@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,6 +22,7 @@ import yaml
 from snakemake.cli import get_argument_parser
 
 from made_up import put
+from waiting import until
 from whoknows import WhoknowsError
 from whoknows.run import cost, grid, workflow
 from whoknows.run.grid import load
@@ -162,14 +162,6 @@ class Project:
         return stages
 
 
-def wait_for(condition):
-    for _ in range(1200):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("waited for two minutes in vain")
-
-
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
     """A project in which a stage failed, then a run was killed in the middle, then a run went on to the end."""
@@ -185,7 +177,7 @@ def story(tmp_path_factory):
     (project.folder / "slow").touch()
     shutil.rmtree(project.results / "logs")
     process = project.start()
-    wait_for(lambda: any(project.results.glob("logs/lora_prompt-*")))
+    until(lambda: any(project.results.glob("logs/lora_prompt-*")))
     story["second"] = project.run()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -570,7 +562,7 @@ def test_ctrl_c_stops_all_and_says_what_is_kept(story):
     log = project.results / "logs/heatmaps.txt"
     log.unlink()
     process = project.start()
-    wait_for(log.exists)
+    until(log.exists)
     os.killpg(process.pid, signal.SIGINT)
     text, _ = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -11,8 +11,9 @@ import urllib.error
 import urllib.request
 from concurrent.futures import Future
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
-from time import monotonic, sleep
+from time import monotonic
 
 import numpy as np
 import pytest
@@ -20,10 +21,12 @@ import torch
 from test_predict import Run
 from test_score import Fake
 
+import waiting
 from whoknows import WhoknowsError, __main__
 from whoknows.use import predict, server
 
 ROOT = Path(__file__).parents[2]
+until = partial(waiting.until, seconds=20)
 ROWS = [{"question": f"Why {i}?", "answer": "so " * i, "id": i} for i in range(12)]
 
 
@@ -77,13 +80,6 @@ def as_lines(rows):
 
 def expected(rows):
     return [len(row["question"]) - len(row["answer"]) / 7 for row in rows]
-
-
-def until(condition):
-    end = monotonic() + 20
-    while not condition():
-        assert monotonic() < end
-        sleep(0.01)
 
 
 def test_lines_a_list_and_an_object_come_back_as_they_came_in_order(served):
