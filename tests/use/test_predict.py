@@ -222,11 +222,15 @@ def test_the_confidence_depends_neither_on_the_lines_read_at_once_nor_on_the_bat
         np.testing.assert_allclose(other, logits[0], atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["probe", "lora_prompt", "lora"])
-def test_passes_side_by_side_say_the_same_and_every_thread_takes_some(alone, method, monkeypatch):
+@pytest.mark.parametrize(
+    "method, available, passes, each", [("probe", 1, 3, 1), ("lora_prompt", 2, 6, 1), ("lora", 12, 8, 2)]
+)
+def test_passes_side_by_side_say_the_same_and_every_thread_takes_some(
+    alone, method, available, passes, each, monkeypatch
+):
     _, questions, answers = alone.expected(method, "two")
     questions, answers, expected = questions * 20, answers * 20, alone.load(method).logits(questions * 20, answers * 20)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: available)
     threads = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     estimator, busy = alone.load(method), set()
@@ -240,10 +244,10 @@ def test_passes_side_by_side_say_the_same_and_every_thread_takes_some(alone, met
         return work
 
     estimator.scores = [counted(at, score) for at, score in enumerate(estimator.scores)]
-    assert len(estimator.scores) == 3
+    assert len(estimator.scores) == passes
     np.testing.assert_allclose(estimator.logits(questions, answers), expected, atol=1e-4)
-    assert {at for at, _ in busy} == {0, 1, 2} and len(busy) == len({thread for _, thread in busy}) == 3
-    assert threads == [1, 1, 1, 3]
+    assert {at for at, _ in busy} == {*range(passes)} and len(busy) == len({thread for _, thread in busy}) == passes
+    assert threads == [each] * passes + [available]
     busy.clear()
     estimator.logits(questions[:1], answers[:1])
     assert busy == {(0, threading.get_ident())}

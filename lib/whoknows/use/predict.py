@@ -9,6 +9,7 @@ A folder that was pushed to the Hugging Face hub is loaded by its name there, ow
 import copy
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +31,9 @@ from whoknows.models.reader import Reader
 from whoknows.use import cards, outputs, share
 
 PASS_TOKENS = 512  # rows times columns of one pass on a CPU, where more bring nothing but padding
-WORKERS = 8  # forward passes at the same time, at most
+# Forward passes at the same time on a CPU, for each of PyTorch's threads, and at most. Cores are shared out by threads,
+# so one of another process takes a seventh of two cores from six passes, and a third of them from two.
+PASSES, MOST_PASSES = 3, 8
 INPUT = "the input"  # what is scored, where the stages have a model's name
 COLUMNS = {"question": "question", "answer": "answer"}  # our names -> the input's
 EXAMPLE = '{"question": "Which gas do plants take in?", "answer": "carbon dioxide"}'
@@ -94,8 +97,9 @@ class Estimator:
     ) -> torch.Tensor:
         """Log-odds [n] that the answer of each example is right, from passes over examples of similar length.
 
-        On a CPU, several threads run a pass each. If all shared one pass, each of its products would wait for the
-        slowest of them, and another process on one core would bring all cores nearly to a halt.
+        On a CPU, several passes run at the same time, each in a thread. If all threads shared one pass, each of its
+        products would wait for the slowest of them, and another process on one core would bring all cores nearly to a
+        halt.
 
         Args:
             done: called with the number of examples after each pass.
@@ -116,7 +120,7 @@ class Estimator:
             return logits
         for tokens in dict.fromkeys(longest):
             self.prove(tokens)  # it changes weights that all share
-        each = max(1, threads // len(self.scores))
+        each = math.ceil(threads / len(self.scores))
         try:
             with ThreadPoolExecutor(len(self.scores), initializer=torch.set_num_threads, initargs=(each,)) as pool:
                 try:
@@ -245,7 +249,7 @@ def _side_by_side(reader: Reader) -> list[Reader]:
         return [reader]
     reader.choices  # noqa: B018  so that no two ask the tokenizer, which they share, at the same time
     weights = {id(tensor): tensor for tensor in chain(reader.model.parameters(), reader.model.buffers())}
-    copies = [copy.copy(reader) for _ in range(1, min(torch.get_num_threads(), WORKERS))]
+    copies = [copy.copy(reader) for _ in range(1, min(PASSES * torch.get_num_threads(), MOST_PASSES))]
     for one in copies:
         one.model = copy.deepcopy(reader.model, dict(weights))
     return [reader, *copies]
