@@ -45,8 +45,8 @@ examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimator
 grades = grading.grades(answers, judged)
 files.write_parquet(out, grades)
 table = grading.heatmaps_under(examples, grades, models, tasks, readers)
-said = grading.grading_sentences(table) + grading.run_sentences(grades, tasks)
-Markdown(said + grading.judged_sentences(grades))
+sentences = grading.grading_sentences(table) + grading.run_sentences(grades, tasks)
+Markdown(sentences + grading.judged_sentences(grades))
 
 # %% tags=["remove-input"]
 heatmaps.heatmaps_chart(table, models, "grading")

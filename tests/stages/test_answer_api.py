@@ -225,7 +225,7 @@ def test_a_question_that_the_endpoint_refuses_is_missing_and_counted_with_the_re
     assert missed["task"].tolist() == without["task"].tolist()
     assert missed["why"].tolist() == [WHY, "answered 500 Internal Server Error"]
     html = answer_api.missed_html(missed)
-    assert "2 questions have no answer, and are missing from all that is said of this model" in html
+    assert "2 questions have no answer, and are missing from its results" in html
     assert "<b>" not in html and "answered 400 Bad Request (&lt;b&gt;filtered&lt;/b&gt;)" in html
     assert answer_api.counts(answers, missed, asked())["answers"].sum() == 4
     assert "every question" in answer_api.missed_html(missed[:0])

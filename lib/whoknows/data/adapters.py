@@ -91,5 +91,5 @@ def cards(folder: Path) -> dict[str, dict]:
     settings = {"first_layer": 0, "r": r, "alpha": alpha, "dropout": 0.0, "targets": sorted(map(str, targets))}
     about = {"method": "lora_prompt", "reader": source, "source": source, "precision": "auto", "template": None}
     about |= {"trained_on": "an unnamed model", "tasks": ["unnamed questions"], "seed": 0, "settings": settings}
-    found = [next((name for name in names if (folder / name).is_file()), None) for names in (ADAPTERS, TEMPERATURES)]
-    return {"lora_prompt": about | {"query": True, "released": [CONFIG, *filter(None, found)]}}
+    kept = [next((name for name in names if (folder / name).is_file()), None) for names in (ADAPTERS, TEMPERATURES)]
+    return {"lora_prompt": about | {"query": True, "released": [CONFIG, *filter(None, kept)]}}

@@ -68,7 +68,7 @@ def typed(text: str) -> str:
 
 def _plain(text: str) -> str:
     """`typed`, with a ^ before a superscript, and mixed numbers as decimal ones: 10² is 10^2, and 2½ is 2.5."""
-    decimals = MIXED.sub(lambda found: f"{unicodedata.numeric(found[1]):.12f}"[1:].rstrip("0"), text)
+    decimals = MIXED.sub(lambda match: f"{unicodedata.numeric(match[1]):.12f}"[1:].rstrip("0"), text)
     return typed(SUPERSCRIPT.sub(r"^\1", decimals))
 
 
@@ -200,7 +200,7 @@ def judge_of(kind: str) -> tuple[str, str]:
 
 def number(text: str) -> float | None:
     """The first number in a text, or None. A comma behind groups or before other than three digits is a decimal one."""
-    text = GROUPED.sub(lambda found: re.sub(r"\D", "", found[1]) + "." * (found[0] != found[1]), _powers(text))
+    text = GROUPED.sub(lambda match: re.sub(r"\D", "", match[1]) + "." * (match[0] != match[1]), _powers(text))
     match = NUMBER.search(DECIMAL_COMMA.sub(r"\1.\2", text))
     over = float(match[2] or 1) if match else 0
     return float(match[1].replace(",", "")) / over if match and over else None

@@ -287,15 +287,15 @@ def _find(
     """The rows, with what `columns` names inside of structs, and our names -> theirs of all that are there."""
     wanted = [name for name in dict.fromkeys([*needed, *known]) if name not in columns]
     free = [name for name in rows if name not in columns.values()]
-    found = columns | {name: name for name in wanted if name in free}
-    found |= _in_other_letters(path, free, [name for name in wanted if name not in rows.columns])
+    names = columns | {name: name for name in wanted if name in free}
+    names |= _in_other_letters(path, free, [name for name in wanted if name not in rows.columns])
     for ours in dict.fromkeys([*columns, *needed]):
-        theirs = found.setdefault(ours, ours)
+        theirs = names.setdefault(ours, ours)
         if theirs not in rows.columns and (cells := _inside(rows, theirs)):
             rows = rows.assign(**{theirs: pd.Series(cells, rows.index, dtype=object)})
         if theirs not in rows.columns:
             raise _missing(path, rows, ours, theirs, mend)
-    return rows, found
+    return rows, names
 
 
 def _missing(path: Path, rows: pd.DataFrame, ours: str, theirs: str, mend: str) -> WhoknowsError:

@@ -55,8 +55,8 @@ def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
     """
     every, scored = cards(folder).values(), {*rows["scored"]}
     there = {*rows[ESTIMATOR].itertuples(index=False, name=None)}
-    found = [card for card in every if tuple(card[name] for name in ESTIMATOR) in there]
-    return _untrained([card for card in every if rows.empty or card["trained_on"] in scored]) + _released(found)
+    listed = [card for card in every if tuple(card[name] for name in ESTIMATOR) in there]
+    return _untrained([card for card in every if rows.empty or card["trained_on"] in scored]) + _released(listed)
 
 
 def _untrained(cards: list[dict]) -> str:

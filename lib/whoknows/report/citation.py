@@ -25,8 +25,8 @@ def read(path: Path = ROOT / "CITATION.cff") -> dict:
         key: [author.get("name") or form.format_map(author) for author in about["authors"]]
         for key, form in forms.items()
     }
-    found = [one["value"] for one in about.get("identifiers", []) if one["type"] == "doi"]
-    return about | names | {"doi": about.get("doi") or next(iter(found), "")}
+    dois = [one["value"] for one in about.get("identifiers", []) if one["type"] == "doi"]
+    return about | names | {"doi": about.get("doi") or next(iter(dois), "")}
 
 
 def byline(about: dict, date: str, home: str) -> str:
@@ -92,8 +92,8 @@ def preview(landing: NotebookNode, about: dict, static: Path) -> dict[str, str]:
 
 def answer(landing: NotebookNode) -> str:
     """The sentence of the first page that answers its question, as HTML; "" if it has none."""
-    texts = (ANSWER.search("".join(data.get("text/markdown", ""))) for data in _outputs(landing))
-    return next((found[1] for found in texts if found), "")
+    matches = (ANSWER.search("".join(data.get("text/markdown", ""))) for data in _outputs(landing))
+    return next((match[1] for match in matches if match), "")
 
 
 def _outputs(landing: NotebookNode) -> list[dict]:

@@ -159,7 +159,7 @@ def of_runs(base: Run, other: Run) -> pd.DataFrame:
     if not any(part[["n_rarer_before", "n_rarer_after"]].notna().all(axis=1).any() for part in parts):
         both = f"{base.name} and {other.name} have no cell in common"
         raise WhoknowsError(f"{both}: compare runs that share a method and the names of its models.")
-    return _said(pd.concat(parts, ignore_index=True), base, other)
+    return _described(pd.concat(parts, ignore_index=True), base, other)
 
 
 def _in_both(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
@@ -179,7 +179,7 @@ def _measured(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     return table.join([rows.groupby(CELL)["unsettled"].unique().map(together), asked]), draws
 
 
-def _said(table: pd.DataFrame, base: Run, other: Run) -> pd.DataFrame:
+def _described(table: pd.DataFrame, base: Run, other: Run) -> pd.DataFrame:
     sides = ("before", "after")
     absent = [table[f"n_rarer_{side}"].isna() for side in sides]
     few = [table[f"n_rarer_{side}"] < MIN_PER_CLASS for side in sides]

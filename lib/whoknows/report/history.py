@@ -95,8 +95,8 @@ def _sentence(table: pd.DataFrame, count: int) -> str:
     if shifted.any():
         outside = (~table["is_within"].dropna()).sum()
         parts.append(f"{outside} of them lie outside the old 95 % interval")
-    for name, said in (("auroc_old", "are new"), ("auroc", "are gone")):
-        parts += [f"{missing} {said}"] if (missing := table[name].isna().sum()) else []
+    for name, what in (("auroc_old", "are new"), ("auroc", "are gone")):
+        parts += [f"{missing} {what}"] if (missing := table[name].isna().sum()) else []
     return "; ".join(parts) + "."
 
 

@@ -57,22 +57,22 @@ def numbers(csv: str) -> str:
 def title(method: str) -> str:
     """What pages call a method, or a variant of one, such as `probe_without_sciq`; another name stays as it is."""
     for added, words in VARIANTS.items():
-        found = re.fullmatch(rf"(\w+?){added}", method)
-        if method not in METHOD_TITLES and found and found[1] in METHOD_TITLES:
-            return METHOD_TITLES[found[1]] + words.format(_grouped(found[2]))
+        matched = re.fullmatch(rf"(\w+?){added}", method)
+        if method not in METHOD_TITLES and matched and matched[1] in METHOD_TITLES:
+            return METHOD_TITLES[matched[1]] + words.format(_grouped(matched[2]))
     return METHOD_TITLES.get(method, method)
 
 
 def _in_words(table: str) -> str:
     heads: list[str] = []
 
-    def row(found: re.Match) -> str:
+    def row(line: re.Match) -> str:
         nonlocal heads
-        if "<td" not in found[0]:
-            heads = [text for _, text, _ in CELL.findall(found[0])]
-            return CELL.sub(lambda cell: f"{cell[1]}{_breakable(cell[2])}{cell[3]}", found[0])
+        if "<td" not in line[0]:
+            heads = [text for _, text, _ in CELL.findall(line[0])]
+            return CELL.sub(lambda cell: f"{cell[1]}{_breakable(cell[2])}{cell[3]}", line[0])
         of = iter(heads)
-        return CELL.sub(lambda cell: f"{cell[1]}{_cell(cell[2], next(of, ''))}{cell[3]}", found[0])
+        return CELL.sub(lambda cell: f"{cell[1]}{_cell(cell[2], next(of, ''))}{cell[3]}", line[0])
 
     return ROW.sub(row, table)
 

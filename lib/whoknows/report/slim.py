@@ -1,4 +1,4 @@
-"""Makes a built book lighter: what no page loads goes, and what all charts repeat is said once.
+"""Makes a built book lighter: what no page loads goes, and what all charts repeat is written once.
 
 Nothing is fetched by a page, so a book is read from a file as from a server.
 """

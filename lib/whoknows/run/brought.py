@@ -19,8 +19,8 @@ def file(item: Task | Model) -> str | None:
     if not item.hub:
         return item.file if isinstance(item, Task) else item.answers
     parts = _splits(item)
-    told = item.split if isinstance(item.split, str) else str(parts)
-    split = f"{told} by {_question(item)}" if len(parts) > 1 else told
+    named = item.split if isinstance(item.split, str) else str(parts)
+    split = f"{named} by {_question(item)}" if len(parts) > 1 else named
     return str(hub.dataset(item.hub, item.config, split, item.revision))
 
 
@@ -68,8 +68,8 @@ def _joined(item: Task | Model, splits: dict[str, str]) -> pd.DataFrame:
     needed = [question, *filter(None, [choices])]
     parts = [tables.read(path, needed=needed).assign(**{"split": ours} if ours else {}) for path, ours in paths.items()]
     rows = pd.concat(parts, ignore_index=True)
-    told = [question, choices or "choices"] if isinstance(item, Task) else [question]
-    forms = rows.reindex(columns=told).map(lambda cell: canonical(str(cell)))
+    compared = [question, choices or "choices"] if isinstance(item, Task) else [question]
+    forms = rows.reindex(columns=compared).map(lambda cell: canonical(str(cell)))
     is_twice = forms.duplicated(keep=False)
     if isinstance(item.split, OwnSplits):
         is_twice |= rows.groupby(forms[question])["split"].transform("nunique") > 1

@@ -108,10 +108,10 @@ def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `lora_prompt` for one reader, the model it is trained on and one seed."""
     names = _estimator(grid, "lora_prompt", reader, trained_on, seed)
-    told = {"settings": _settings(grid, reader), "method": "lora_prompt", "query": True, "without": None}
+    trained = {"settings": _settings(grid, reader), "method": "lora_prompt", "query": True, "without": None}
     if adapter := (_model(grid, reader).released or {}).get(trained_on):
-        told |= {"settings": {}, "released": {"name": adapter, "digest": adapters.digest(adapter)}}
-    return json.dumps(names | _reading(grid, reader) | told)
+        trained |= {"settings": {}, "released": {"name": adapter, "digest": adapters.digest(adapter)}}
+    return json.dumps(names | _reading(grid, reader) | trained)
 
 
 def cell(grid: Grid, method: str, reader: str, trained_on: str) -> str:
@@ -275,11 +275,11 @@ def tasks(grid: Grid) -> list[dict]:
 
 def asked(task: Task, judge: Endpoint | None) -> dict:
     """All that a grid says of a task, with its judge if that grades it, and a digest of the file with its questions."""
-    said = {key: value for key, value in asdict(task).items() if value is not None}
-    said |= {"columns": renamed(task.columns)} if task.columns else {}
-    said |= {"judge": asdict(judge)} if judge and task.grading == "judge" else {}
+    given = {key: value for key, value in asdict(task).items() if value is not None}
+    given |= {"columns": renamed(task.columns)} if task.columns else {}
+    given |= {"judge": asdict(judge)} if judge and task.grading == "judge" else {}
     path = brought.file(task)
-    return said | ({"file": path, "digest": brought.digest(task)} if path else {})
+    return given | ({"file": path, "digest": brought.digest(task)} if path else {})
 
 
 def _reading(grid: Grid, name: str) -> dict:

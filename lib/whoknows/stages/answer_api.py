@@ -14,7 +14,7 @@ from whoknows.data.prompts import LINE_END, conversation, shown
 from whoknows.data.questions import SHOT
 from whoknows.stages import judge
 from whoknows.stages.answered import summary, without_examples
-from whoknows.stages.endpoint import Endpoint, Missed, Request, Said
+from whoknows.stages.endpoint import Completion, Endpoint, Missed, Request
 
 KEY = "WHOKNOWS_API_KEY"  # the environment variable with the endpoint's key, if it wants one
 UNKNOWN = -9999  # what some endpoints say of a token whose log-probability they did not compute
@@ -29,7 +29,7 @@ def run(
     """The stage: answers to all questions but the few-shot examples, graded, and their file.
 
     No line end is named to stop at: it would end the thoughts of a model that thinks, and an answer that begins with
-    one. What the endpoint said stays beside the file, in one that ends with .jsonl: each answer may have cost money,
+    one. The replies stay beside the file, in one that ends with .jsonl: each answer may have cost money,
     and none is asked for again unless its question, the examples, the endpoint or max_new_tokens are others.
 
     Args:
@@ -54,16 +54,16 @@ def run(
         name = hashlib.sha256(f"{api['url']}\n{json.dumps(body)}".encode()).hexdigest()
         requests.append(Request(name, row.question_id, body))
     log = Path(out).with_suffix(".jsonl")
-    said = Endpoint(api["url"], "grid, models[].api.url", KEY).ask(requests, log, lambda reply: reply, "answering")
-    failed = [reply for reply in said if isinstance(reply, Missed)]
-    if len(failed) == len(said):
+    replies = Endpoint(api["url"], "grid, models[].api.url", KEY).ask(requests, log, lambda reply: reply, "answering")
+    failed = [reply for reply in replies if isinstance(reply, Missed)]
+    if len(failed) == len(replies):
         raise failed[0]
-    is_there = np.array([not isinstance(reply, Missed) for reply in said])
+    is_there = np.array([not isinstance(reply, Missed) for reply in replies])
     missed = asked.loc[~is_there, ["question_id", "task"]].assign(why=[one.why for one in failed])
     if failed:
-        sentence = f"{len(failed):,} of {len(said):,} questions have no answer and are left out; the first one"
+        sentence = f"{len(failed):,} of {len(replies):,} questions have no answer and are left out; the first one"
         warnings.warn(f"answer: {sentence}: {failed[0]}", stacklevel=2)
-    written = pd.DataFrame([_written(Said(*reply)) for reply in said if not isinstance(reply, Missed)])
+    written = pd.DataFrame([_written(Completion(*reply)) for reply in replies if not isinstance(reply, Missed)])
     written = written.astype(dict.fromkeys(MEASURED, np.float32) | {"tokens": "Int64"})
     answers = judge.graded(asked[is_there].reset_index(drop=True).assign(**written), judge.log_of(out))
     files.write_parquet(out, answers)
@@ -82,22 +82,22 @@ def missed_html(missed: pd.DataFrame) -> str:
     """How many questions `answer` has `missed`, and what the endpoint did with them, as HTML."""
     if missed.empty:
         return "<p>The endpoint answered every question.</p>"
-    sentence = f"{len(missed):,} questions have no answer, and are missing from all that is said of this model."
+    sentence = f"{len(missed):,} questions have no answer, and are missing from its results."
     reasons = missed["why"].value_counts().rename_axis("What the endpoint did").rename("Questions").reset_index()
     with pd.option_context("display.max_colwidth", None):
         return f"<p>{sentence}</p>\n{reasons[:SHOWN].to_html(index=False, classes='texts')}"
 
 
-def _written(said: Said) -> dict:
-    text = said.content.strip()
+def _written(completion: Completion) -> dict:
+    text = completion.content.strip()
     first, *more = LINE_END.split(text, maxsplit=1)
     line = first.strip()
     logprobs: list[float] = []
     with suppress(TypeError, ValueError, AttributeError):  # tokens of no known shape
-        logprobs = _logprobs(said.tokens, line)
+        logprobs = _logprobs(completion.tokens, line)
     measures = (sum(logprobs), sum(logprobs) / len(logprobs), min(logprobs)) if logprobs else (np.nan,) * 3
     written = {"answer": line, **dict(zip(MEASURED, measures)), "tokens": len(logprobs) or None}
-    return written | {"is_cut": said.is_cut and not more}
+    return written | {"is_cut": completion.is_cut and not more}
 
 
 def _logprobs(tokens: list, line: str) -> list[float]:

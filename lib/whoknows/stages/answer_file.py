@@ -53,19 +53,19 @@ def read(
         WhoknowsError: the file or one of its lines is wrong, or nothing can be learned from its answers.
     """
     asked = questions[questions["split"] != SHOT]
-    found, strangers = _matched(questions, path, columns)
-    answers = asked[asked["question_id"].isin(found)].reset_index(drop=True)
+    by_question, strangers = _matched(questions, path, columns)
+    answers = asked[asked["question_id"].isin(by_question)].reset_index(drop=True)
     if answers.empty:
         raise WhoknowsError(
             f"{path}: none of its answers is to a question of this grid; compare its questions with those of the run, "
             "which are in questions.parquet."
         )
-    texts, grades, logprobs = zip(*(found[name] for name in answers["question_id"]))
+    texts, grades, logprobs = zip(*(by_question[name] for name in answers["question_id"]))
     by_judge = judged(answers) & pd.Series(grades, dtype=object).isna()
     sentence = _counted(len(asked), strangers, grades, logprobs, by_judge.sum())
     answers = judge.graded(answers.assign(answer=texts), log, list(grades))
     if any(value is not None for value in logprobs):
-        answers["sum_logprob"] = np.array([found[name][2] for name in answers["question_id"]], np.float32)
+        answers["sum_logprob"] = np.array([by_question[name][2] for name in answers["question_id"]], np.float32)
     if log is None and by_judge.any():
         return answers, sentence
     for split, word in {"train": "training", "validation": "validation"}.items():
@@ -87,7 +87,7 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     by_text: dict[str, list[str]] = {}
     for row in questions.itertuples():
         by_text.setdefault(canonical(row.question), []).extend(by_id[row.question_id])
-    found: dict[str, tuple] = {}
+    by_question: dict[str, tuple] = {}
     line_of: dict[str, int] = {}
     strangers = 0
     for line, row in table.to_dict("index").items():
@@ -100,11 +100,11 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
         if given is None:
             continue
         for name in asked or ():
-            if found.setdefault(name, given) != given:
+            if by_question.setdefault(name, given) != given:
                 what = f"line {line_of[name]} has another answer to the same question; keep one of them"
                 raise tables.mistake(path, line, what)
             line_of.setdefault(name, line)
-    return found, strangers
+    return by_question, strangers
 
 
 def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]) -> list[str] | None:
@@ -158,7 +158,7 @@ def _counted(asked: int, strangers: int, grades: tuple, logprobs: tuple, by_judg
     count, graded, known = len(grades), *(sum(value is not None for value in some) for some in (grades, logprobs))
     sentences = [f"The file has answers to {count} of {asked} questions."]
     if count < asked:
-        sentences.append(f"The other {asked - count} are missing from all that is said of this model.")
+        sentences.append(f"The other {asked - count} are missing from its results.")
     if strangers:
         sentences.append(f"Rows of the file that match no question, and are left out: {strangers}.")
     here = f"graded here: {count - graded - by_judge}" + (f"; for the judge to grade: {by_judge}" if by_judge else "")

@@ -51,7 +51,7 @@ class Request(NamedTuple):
     body: dict  # as the API has it
 
 
-class Said(NamedTuple):
+class Completion(NamedTuple):
     """What is taken from a reply."""
 
     content: str  # the text; "" where there is none
@@ -99,7 +99,7 @@ class Endpoint:
         if not (self.key.isascii() and self.key.isprintable()):
             raise WhoknowsError(f"{variable}: this environment variable holds letters that no key has; set it anew")
 
-    def ask(self, requests: list[Request], log: Path, take: Callable[[Said], Any], doing: str) -> list:
+    def ask(self, requests: list[Request], log: Path, take: Callable[[Completion], Any], doing: str) -> list:
         """What is taken from the reply to each request, in the order of the requests.
 
         Of a missed request it is the error, which the log leaves out; of an unclear reply None, which the log keeps.
@@ -123,7 +123,7 @@ class Endpoint:
         return [known[request.name] for request in requests]
 
     def _side_by_side(
-        self, todo: list[Request], log: Path, take: Callable[[Said], Any], good: Request | None
+        self, todo: list[Request], log: Path, take: Callable[[Completion], Any], good: Request | None
     ) -> Iterator[tuple[str, Any]]:
         """(name, taken) as they come; `good` is a request that was answered before.
 
@@ -167,7 +167,7 @@ class Endpoint:
         if failure:
             raise failure
 
-    def _down(self, good: Request, take: Callable[[Said], Any]) -> WhoknowsError | None:
+    def _down(self, good: Request, take: Callable[[Completion], Any]) -> WhoknowsError | None:
         """Why no request is answered any more; None if one is that was answered before, so that it is up to others."""
         self.going.clear()
         try:
@@ -179,7 +179,7 @@ class Endpoint:
             self.going.set()
         return None
 
-    def _reply(self, request: Request) -> Said:
+    def _reply(self, request: Request) -> Completion:
         """The reply to a request, which is sent until there is one.
 
         Raises:
@@ -191,11 +191,12 @@ class Endpoint:
             self._sleep(self.until - time.monotonic())
             if self.stop.is_set():
                 raise InterruptedError
-            status, told, after, of_all = 0, "", None, False
+            status, message, after, of_all = 0, "", None, False
             try:
-                said = _said(self._post(_without(request.body, without)))
+                completion = _completion(self._post(_without(request.body, without)))
             except urllib.error.HTTPError as error:
-                status, told, after = error.code, self._told(error), _seconds(error.headers.get("Retry-After", ""))
+                status, message = error.code, self._message(error)
+                after = _seconds(error.headers.get("Retry-After", ""))
                 why = f"answered {status} {http.client.responses.get(status, '')}".strip()
                 of_all = status in OF_ALL
                 if 300 <= status < 400:
@@ -212,8 +213,8 @@ class Endpoint:
                 for name in without - self.refused:
                     warnings.warn(f"{self.url} refuses {name}: {REFUSABLE[name]}", stacklevel=2)
                 self.refused |= without
-                return said
-            option = _refused(request.body.keys() - without, status, told.lower())
+                return completion
+            option = _refused(request.body.keys() - without, status, message.lower())
             if option:
                 without.add(option)
                 continue
@@ -221,7 +222,7 @@ class Endpoint:
             is_passing = not status or status >= 500 or status in (408, 425, 429)
             if not is_passing or tries == (LIMITED if status == 429 else TRIES):
                 # Of a key that it refuses an endpoint may say a part.
-                why += f" ({told[:SHOWN]})" if told and status not in (401, 403) else ""
+                why += f" ({message[:SHOWN]})" if message and status not in (401, 403) else ""
                 sentence = f"{self.where}: {self.url} {why} when it was asked about {_inert(request.about)[:SHOWN]}; "
                 sentence += f"check the address, the model's name and the key in {self.variable}; "
                 sentence += "what was answered is kept"
@@ -242,13 +243,13 @@ class Endpoint:
         with self.opener.open(request, timeout=TIMEOUT) as reply:
             return json.loads(self._hidden(reply.read(MOST).decode()))
 
-    def _told(self, error: urllib.error.HTTPError) -> str:
+    def _message(self, error: urllib.error.HTTPError) -> str:
         """What an endpoint says of an error, if it says it as usual."""
         try:
             with error:
                 text = error.read(2**12).decode(errors="replace")
-            told = re.search(r'"(?:message|detail|error)"\s*:\s*("(?:[^"\\]|\\.)*")', text)
-            return _inert(self._hidden(json.loads(told[1]))) if told else ""
+            matched = re.search(r'"(?:message|detail|error)"\s*:\s*("(?:[^"\\]|\\.)*")', text)
+            return _inert(self._hidden(json.loads(matched[1]))) if matched else ""
         except (OSError, http.client.HTTPException, ValueError):
             return ""
 
@@ -294,15 +295,15 @@ def _without(body: dict, options: set[str]) -> dict:
     return kept | ({"max_completion_tokens": body["max_tokens"]} if "max_tokens" in options else {})
 
 
-def _refused(options: set[str], status: int, told: str) -> str | None:
+def _refused(options: set[str], status: int, message: str) -> str | None:
     """Which of a request's options an endpoint may mean that answered with an error."""
     if status == 429:
         return None
-    named = next((option for option in REFUSABLE if option in options and option in told), None)
+    named = next((option for option in REFUSABLE if option in options and option in message), None)
     return named or ("logprobs" if status in (400, 422) and "logprobs" in options else None)
 
 
-def _said(reply: dict) -> Said:
+def _completion(reply: dict) -> Completion:
     choice = reply["choices"][0]
     content = choice["message"].get("content") or ""
     if not isinstance(content, str) or choice.get("error"):
@@ -313,7 +314,7 @@ def _said(reply: dict) -> Said:
     with suppress(LookupError, TypeError, AttributeError):  # other shapes, and none
         tokens = [[token.get("bytes") or token["token"], token["logprob"]] for token in choice["logprobs"]["content"]]
     # No file takes half of a surrogate pair.
-    return Said(content.encode(errors="replace").decode(), choice.get("finish_reason") == "length", tokens)
+    return Completion(content.encode(errors="replace").decode(), choice.get("finish_reason") == "length", tokens)
 
 
 def _seconds(after: str) -> float | None:

@@ -17,7 +17,7 @@ from whoknows.data.grading import grade as grade_by_words
 from whoknows.data.grading import judge_of, named
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged
-from whoknows.stages.endpoint import WORKERS, Endpoint, Missed, Request, Said, Unclear
+from whoknows.stages.endpoint import WORKERS, Completion, Endpoint, Missed, Request, Unclear
 
 KEY = "WHOKNOWS_JUDGE_KEY"  # the environment variable with the endpoint's key, if it wants one
 # As JSON a text ends where it ends: no answer can go on as if it were the question that is asked of the judge.
@@ -106,26 +106,26 @@ def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, least: int
         text = ASKED.format(**{name: json.dumps(value, ensure_ascii=False) for name, value in quoted.items()})
         body = {"model": model, "temperature": 0, "max_tokens": 8, "messages": [{"role": "user", "content": text}]}
         requests.append(Request(hashlib.sha256(f"{url}\n{model}\n{text}".encode()).hexdigest(), row.question_id, body))
-    said = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging")
-    verdicts = [verdict if isinstance(verdict, bool) else None for verdict in said]
+    replies = Endpoint(url, "grid, judge.url", KEY).ask(requests, log, partial(_verdict, url), "judging")
+    verdicts = [reply if isinstance(reply, bool) else None for reply in replies]
     if missing := verdicts.count(None):
-        failed = [error for error in said if isinstance(error, Missed)]
+        failed = [error for error in replies if isinstance(error, Missed)]
         why = f"{missing - len(failed):,} were neither yes nor no, and {len(failed):,} requests failed"
         why += f"; the first one: {failed[0]}" if failed else ""
-        if missing == len(said) >= least:
+        if missing == len(verdicts) >= least:
             raise WhoknowsError(
                 f"grid, judge: {url} gave none of {missing:,} verdicts: {why}; name another judge.model"
             )
-        why = f"{missing:,} of {len(said):,} answers have no verdict and are left out: {why}"
+        why = f"{missing:,} of {len(verdicts):,} answers have no verdict and are left out: {why}"
         warnings.warn(f"judge: {why}", stacklevel=2)
     return verdicts
 
 
-def _verdict(url: str, said: Said) -> bool:
-    words = re.findall(r"[^\W\d_]+", said.content.lower())
+def _verdict(url: str, completion: Completion) -> bool:
+    words = re.findall(r"[^\W\d_]+", completion.content.lower())
     if words[:1] not in (["yes"], ["no"]) or {"yes", "no"} <= {*words}:
         raise Unclear(
-            f"grid, judge: the model at {url} was asked for yes or no and said {said.content[:60]!r}; "
+            f"grid, judge: the model at {url} was asked for yes or no and answered {completion.content[:60]!r}; "
             "name another judge.model"
         )
     return words[0] == "yes"

@@ -156,9 +156,9 @@ def run(
     logits = estimator.score(ready.testing)
     tables = []
     if trained_on in frames:
-        validation, own = estimator.score(ready.validation, "validating")[trained_on], frames[trained_on]
-        own = own.loc[held.index.get_level_values(1)]
-        tables.append(example_rows(own, scored=trained_on, logit=validation, **names))
+        validation, frame = estimator.score(ready.validation, "validating")[trained_on], frames[trained_on]
+        frame = frame.loc[held.index.get_level_values(1)]
+        tables.append(example_rows(frame, scored=trained_on, logit=validation, **names))
     for scored, frame in frames.items():
         there = test.isin(frame.index)
         logit = logits[scored].numpy()[there]

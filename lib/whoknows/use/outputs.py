@@ -56,8 +56,8 @@ class Table:
         # `writerow` gives what `write` does; its line ends have it quote a cell with either half of them.
         writer = csv.writer(SimpleNamespace(write=str), delimiter=self.delimiter)
         rows, mark = iter(rows), self.mark
-        found = (dict.fromkeys(self.names) if blank else next(rows) for blank in self.blank)
-        for cells in chain([self.names], ([row[name] for name in self.names] for row in found)):
+        with_blanks = (dict.fromkeys(self.names) if blank else next(rows) for blank in self.blank)
+        for cells in chain([self.names], ([row[name] for name in self.names] for row in with_blanks)):
             yield mark + writer.writerow(map(tables.inert, cells)).removesuffix("\r\n") + "\n"
             mark = ""
 
@@ -133,9 +133,9 @@ class Part:
         """The next rows with their confidence, if just these were scored together; if not, what comes is forgotten."""
         begin = self.file.tell()
         try:
-            depends, found = json.loads(self.file.readline())
-            scored = [row | {name: old[name] for name in ADDED} for row, old in zip(rows, found, strict=True)]
-            if depends == self.depends and scored == found:
+            depends, results = json.loads(self.file.readline())
+            scored = [row | {name: old[name] for name in ADDED} for row, old in zip(rows, results, strict=True)]
+            if depends == self.depends and scored == results:
                 return scored
         except (ValueError, KeyError, TypeError):
             pass  # there is no other line, or it is not whole, or has other rows

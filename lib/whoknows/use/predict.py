@@ -281,15 +281,15 @@ def stream(
         WhoknowsError: a row is bad; all rows before it are given first.
     """
     for chunk, mistake in _chunks(rows, size):
-        found = part.take([row for _, row in chunk]) if part else None
-        if found is None:
-            found, bad = _scored(estimator, chunk, name, columns, done)
+        results = part.take([row for _, row in chunk]) if part else None
+        if results is None:
+            results, bad = _scored(estimator, chunk, name, columns, done)
             mistake = bad or mistake
             if part:
-                part.put(found)
+                part.put(results)
         else:
-            done(len(found))
-        yield from found
+            done(len(results))
+        yield from results
         if mistake:
             raise mistake from None
 
@@ -297,7 +297,7 @@ def stream(
 def _scored(estimator, chunk, name, columns, done) -> tuple[list[dict], WhoknowsError | None]:
     """Rows with their confidence, up to the first one that is bad, and what is wrong with it."""
     examples: list[PackedExample] = []
-    found: list[dict] = []
+    results: list[dict] = []
     bad = None
     try:
         for _, row in chunk:
@@ -306,14 +306,14 @@ def _scored(estimator, chunk, name, columns, done) -> tuple[list[dict], Whoknows
         bad = tables.mistake(name, chunk[len(examples)][0], str(error))
     try:
         for (_, row), logit in zip(chunk, estimator.of_examples(examples, done)):
-            found.append(row | confidence(logit))
+            results.append(row | confidence(logit))
     except Mistake as error:
-        bad = tables.mistake(name, chunk[len(found)][0], str(error))
-    return found, bad
+        bad = tables.mistake(name, chunk[len(results)][0], str(error))
+    return results, bad
 
 
 def confidence(logit: torch.Tensor) -> dict[str, float]:
-    """What is said of a row, from its log-odds; a Mistake if they are not a finite number."""
+    """The confidence of a row, from its log-odds; a Mistake if they are not a finite number."""
     if not torch.isfinite(logit):
         raise Mistake(
             "the confidence is not a finite number; train the estimator again with precision: float32 in the grid"

@@ -53,7 +53,7 @@ def _fetch(name: str) -> Path:
     with _sentences(name, "there is no such folder here, and "):
         folder = Path(snapshot_download(name, allow_patterns=["*.json"]))
         try:
-            found = cards.read(folder, or_released=True).values()
+            estimators = cards.read(folder, or_released=True).values()
         except WhoknowsError as error:
             if (folder / adapters.CONFIG).is_file():
                 raise WhoknowsError(str(error).replace(str(folder), name)) from None
@@ -61,8 +61,8 @@ def _fetch(name: str) -> Path:
                 f"{name}: the Hugging Face hub has it, but it holds no estimator with a card; "
                 "name what `whoknows push` has sent"
             ) from None
-        weights = [weight for card in found for weight in cards.weights(card)]
-        weights += adapters.ADAPTERS + adapters.TEMPERATURES if any("released" in card for card in found) else ()
+        weights = [weight for card in estimators for weight in cards.weights(card)]
+        weights += adapters.ADAPTERS + adapters.TEMPERATURES if any("released" in card for card in estimators) else ()
         return Path(snapshot_download(name, revision=folder.name, allow_patterns=weights))
 
 

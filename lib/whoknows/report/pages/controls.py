@@ -86,10 +86,10 @@ def _against_self_trained(
     primary = claims.corrected(rows, measured, samples, models, tasks)
     cells = measured[measured["test_set"] == label].merge(places)
     base = cells["method"].map(than)
-    own = cells.index[(cells["method"] == base) & (cells["trained_on"] == cells["scored"])]
-    self_trained = dict(zip(zip(cells.loc[own, "method"], cells.loc[own, "scored"]), own))
+    diagonal = cells.index[(cells["method"] == base) & (cells["trained_on"] == cells["scored"])]
+    self_trained = dict(zip(zip(cells.loc[diagonal, "method"], cells.loc[diagonal, "scored"]), diagonal))
     rival_of = pd.Series([*zip(base, cells["scored"])], cells.index).map(self_trained)
-    rival_of = rival_of.drop(own).dropna().astype(int)
+    rival_of = rival_of.drop(diagonal).dropna().astype(int)
     others, places = rival_of.index, [*cells[scores.CELL].itertuples(index=False, name=None)]
     pairs = ({places[other]: 1.0, places[rival]: -1.0} for other, rival in rival_of.items())
     drawn = bootstrap.contrasts(pairs, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))

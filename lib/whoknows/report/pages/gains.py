@@ -107,13 +107,13 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
     if there.empty:
         return ""
     sets = " ".join(f"<i>{label.capitalize()}</i> has {SETS[label]}." for label in there["test_set"].unique())
-    own = " in which a model scores its own answers" if (table["reader"] == table["scored"]).all() else ""
+    which = " in which a model scores its own answers" if (table["reader"] == table["scored"]).all() else ""
     why = [words for reason, words in HOLLOW.items() if reason in set(no_verdict(there))]
     hollow = f" A hollow point is of a cell {' or '.join(why)}." if why else ""
     missing = " An empty place has no value." if len(there) < len(table) else ""
     return (
         '<p class="figure-caption"><b>Figure 3.</b> What training adds, whatever view Figure 1 shows: AUROC of each '
-        f"cell of reading A{own}, less that of {escape(style.inside(baseline))} on the same answers. "
+        f"cell of reading A{which}, less that of {escape(style.inside(baseline))} on the same answers. "
         "This is the training-free baseline that is best on validation answers. Right of zero, training helps. Lines "
         f"are paired 95 % intervals over questions.{hollow}{missing} {sets} All of this is exploratory: "
         "what is tested are means of such differences, in the answer above.</p>"

@@ -68,9 +68,10 @@ def comparisons(
     parts = dict(_primary(claims.roles(rows, readers, members), known))
     means = [(kind, "", len(of), _mean(of)) for kind, of in parts.items()]
     table, resampled = _asked_of([*_training(measured, readers, baseline), *means], measured, draws)
-    own = (table["kind"] == TRAINING).to_numpy()
+    training = (table["kind"] == TRAINING).to_numpy()
     p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"], dtype=float)
-    tested = [bootstrap.tested(table, resampled, pd.concat([primary, bootstrap.holm(p[own])])).assign(test_set=label)]
+    corrected = pd.concat([primary, bootstrap.holm(p[training])])
+    tested = [bootstrap.tested(table, resampled, corrected).assign(test_set=label)]
     each = {kind: bootstrap.tested(*bootstrap.contrasts(of, measured, draws), primary) for kind, of in parts.items()}
     shifted = test_sets(tasks, sorted(rows["task"].unique())).get("shift")
     if shifted and label != "shift":
@@ -93,8 +94,8 @@ def _asked_of(asked: list[tuple], measured: pd.DataFrame, draws: pd.DataFrame) -
 def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
     """(kind, method, how many models, weights of the cells) for each trained method."""
     for method in COMPARED:
-        own = [(method, model, model, model) for model in readers]
-        pairs = {cell: plain for cell in own if (plain := baseline_of(cell, baseline, measured))}
+        self_trained = [(method, model, model, model) for model in readers]
+        pairs = {cell: plain for cell in self_trained if (plain := baseline_of(cell, baseline, measured))}
         if pairs:
             share = 1 / len(pairs)
             yield TRAINING, method, len(pairs), dict.fromkeys(pairs, share) | dict.fromkeys(pairs.values(), -share)
@@ -236,8 +237,8 @@ def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
 def _each(alone: tuple[str, ...]) -> str:
     """How many of the differences that a mean is over are significant, as a sentence."""
     sides = {"above": alone.count(ABOVE), "below": alone.count(BELOW)}
-    found = " and ".join(f"{count} {side} zero" for side, count in sides.items() if count)
-    return f" Significant alone: {found or 'none'}." if len(alone) > 1 else ""
+    counted = " and ".join(f"{count} {side} zero" for side, count in sides.items() if count)
+    return f" Significant alone: {counted or 'none'}." if len(alone) > 1 else ""
 
 
 def _is_least(table: pd.DataFrame) -> pd.Series:

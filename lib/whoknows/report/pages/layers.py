@@ -171,9 +171,9 @@ def places(table: pd.DataFrame) -> pd.DataFrame:
     """
     if table.empty or table["position"].eq(LAST).all():
         return pd.DataFrame()
-    own = table[(table["reader"] == table["trained_on"]) & (table["reader"] == table["scored"])]
-    own = own[own["size"] == own.groupby("reader")["size"].transform("max")]
-    chosen = own.loc[own.groupby(["reader", "position", "layer"], sort=False)["validation_auroc"].idxmax()]
+    chosen = table[(table["reader"] == table["trained_on"]) & (table["reader"] == table["scored"])]
+    chosen = chosen[chosen["size"] == chosen.groupby("reader")["size"].transform("max")]
+    chosen = chosen.loc[chosen.groupby(["reader", "position", "layer"], sort=False)["validation_auroc"].idxmax()]
     best = chosen.groupby(["reader", "position"])["validation_auroc"].idxmax()
     return chosen.assign(token=chosen["position"].map(style.POSITIONS), best=chosen.index.isin(best))
 

@@ -54,11 +54,11 @@ def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, s
     Of a run that is too large it has the first seed alone, and of one that still is, a part of each task's questions,
     drawn by their hashes. A confidence takes five and a third of the `largest` letters.
     """
-    room, trained, said = largest * 3 / 16, rows["trained_on"] != "", []
+    room, trained, limits = largest * 3 / 16, rows["trained_on"] != "", []
     if len(rows) > room and rows.loc[trained, "seed"].nunique() > 1:
         first = rows.loc[trained, "seed"].min()
         rows = rows[~trained | (rows["seed"] == first)]
-        said.append(f"with seed {first} alone")
+        limits.append(f"with seed {first} alone")
     if len(rows) > room:
         share, names = room / len(rows), rows.drop_duplicates(["task", "question_id"])
         drawn = []
@@ -66,9 +66,9 @@ def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, s
             drawn += [*in_hash_order(part["question_id"], "page")[: math.ceil(share * len(part))]]
         chosen = names.loc[drawn, ["task", "question_id"]]
         rows = rows.merge(chosen, on=["task", "question_id"])
-        said.append(f"on {len(chosen):,} of {len(names):,} test questions")
+        limits.append(f"on {len(chosen):,} of {len(names):,} test questions")
     why = "the page has no room for all rows, so its numbers are not those of the other pages"
-    return rows, f"Computed {' and '.join(said)}: {why}." if said else ""
+    return rows, f"Computed {' and '.join(limits)}: {why}." if limits else ""
 
 
 def packed(rows: pd.DataFrame, table: pd.DataFrame, models: list[str], readers: list[str], tasks: list[dict]) -> dict:
