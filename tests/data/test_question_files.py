@@ -269,6 +269,7 @@ A, B = MANY[:2]
         ([{"prompt": "b", "answer": "c"}], {}, "no column 'question'; it has prompt, answer"),
         ([A], {"columns": {"id": "number"}}, "there is no column 'number'"),
         ([{"question": "b", "answers": {"text": ["c"]}}], {}, "has parts; name one .* {answers: answers.text}"),
+        *(([A | {name: {"of": ["c"]}}], {}, "line 1: {'of': .*'c'.*} has parts; name one") for name in ("id", "task")),
     ],
 )  # fmt: skip
 def test_a_bad_line_is_named_with_the_fix(rows, keys, sentence, tmp_path):

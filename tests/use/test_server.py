@@ -117,9 +117,16 @@ def test_requests_that_wait_together_are_scored_together_each_with_its_own_answe
         assert status == 200 and logits == pytest.approx(expected(ROWS[i:]), abs=1e-5)
 
 
-def test_a_bad_request_among_those_that_wait_spoils_no_other(served):
+@pytest.mark.parametrize(
+    "row, status, sentence",
+    [
+        ({"question": "long", "answer": ""}, 400, "line 2: question and answer make 9 tokens; shorten them"),
+        ({"question": "Why?", "answer": "broken"}, 500, server.FAILED[1]),
+    ],
+)
+def test_a_bad_request_among_those_that_wait_spoils_no_other(served, row, status, sentence):
     one, estimator = served
-    bad = [ROWS[0], {"question": "long", "answer": ""}]
+    bad = [ROWS[0], row]
     estimator.go.clear()
     answers, bodies = {}, [as_lines(ROWS), as_lines(bad), as_lines(ROWS[:2])]
     threads = [threading.Thread(target=lambda i=i: answers.update({i: ask(one, bodies[i])})) for i in range(3)]
@@ -129,8 +136,8 @@ def test_a_bad_request_among_those_that_wait_spoils_no_other(served):
     estimator.go.set()
     for thread in threads:
         thread.join()
-    assert [answers[i][0] for i in range(3)] == [200, 400, 200]
-    assert json.loads(answers[1][2])["error"] == "line 2: question and answer make 9 tokens; shorten them"
+    assert [answers[i][0] for i in range(3)] == [200, status, 200]
+    assert json.loads(answers[1][2])["error"] == sentence
 
 
 def test_a_confidence_that_is_no_number_spoils_no_other():

@@ -109,14 +109,14 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
             raise ValueError("the question has no split; write train or test: a released adapter may have learned it")
         if split not in ("", LEARNED, *SPLITS):
             raise ValueError(f"the split is {split!r}; write {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or nothing")
+        topic, identifier = _text(row["task"]), _text(row["id"])
     except ValueError as wrong:
         raise tables.mistake(path, line, str(wrong)) from None
-    topic = _text(row["task"])
     name = re.sub(r"\W+", "-", topic).strip("-_")
     kind = GRADINGS[grading] + (f" {task['tolerance']:g}" if grading == "number" and task.get("tolerance") else "")
     kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
     names = {"task": f"{task['name']}_{name}" if name else task["name"], "topic": topic}
-    names |= {"id": _text(row["id"]), "split": split}
+    names |= {"id": identifier, "split": split}
     keys = {"key": normalise(question), "stem": normalise(canonical(text)), "wording": wording(text)}
     keys |= {"form": canonical(question), "stem_form": canonical(text)}
     return {"question": question, "gold": gold, "kind": kind} | keys | names

@@ -123,7 +123,10 @@ class Server(ThreadingTCPServer):
 
 
 def _answer(estimator: predict.Estimator, jobs: list[tuple]) -> None:
-    """Scores the rows of some jobs together; what is wrong with a row is raised where its job waits, and only there."""
+    """Scores the rows of some jobs together; what is wrong with a row is raised where its job waits, and only there.
+
+    If they cannot be scored together, each job is scored alone: one text may be what there was no memory for.
+    """
     known = []
     for rows, answer in jobs:
         try:
@@ -133,8 +136,11 @@ def _answer(estimator: predict.Estimator, jobs: list[tuple]) -> None:
     try:
         logits = estimator.of_examples([example for *_, examples in known for example in examples])
     except Exception as error:  # the next request may fare better
-        for _, answer, _ in known:
-            answer.set_exception(error)
+        for rows, answer, _ in known:
+            if len(known) > 1:
+                _answer(estimator, [(rows, answer)])
+            else:
+                answer.set_exception(error)
         return
     for (rows, answer, _), mine in zip(known, logits.split([len(rows) for rows, *_ in known])):
         try:
