@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import roc_auc_score
 
 from made_up import make_rows
@@ -107,10 +108,30 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say():
 
 
 def test_p_values():
-    assert bootstrap.p_value(np.ones(1999)) == pytest.approx(2 / 2000)
-    assert bootstrap.p_value(np.array([-1.0, 1.0] * 50)) == 1.0
-    assert bootstrap.p_value(np.zeros(99)) == 1.0
-    assert bootstrap.p_value(np.array([np.nan, 1.0, 1.0, 1.0])) == pytest.approx(0.5)
+    resampled = np.random.default_rng(0).normal(0.03, 0.01, size=20_000)
+    assert bootstrap.p_value(0.0196, resampled) == pytest.approx(0.05, rel=0.05), "1.96 standard deviations"
+    assert bootstrap.p_value(-0.0196, resampled) == bootstrap.p_value(0.0196, resampled)
+    assert bootstrap.p_below(0.0054, resampled, 0.025) == pytest.approx(0.05, rel=0.05)
+    assert bootstrap.p_below(0.05, resampled, 0.025) == 1.0
+    assert 1e-10 < bootstrap.p_value(0.06, resampled) < 1e-8, "a resample of each sign is not needed"
+    assert bootstrap.p_value(0.01, np.append(resampled, np.nan)) == bootstrap.p_value(0.01, resampled)
+    assert bootstrap.p_value(0.0, np.zeros(99)) == 1.0 and bootstrap.p_value(0.3, np.full(99, 0.3)) == 0.0
+    assert np.isnan([bootstrap.p_value(np.nan, resampled), bootstrap.p_value(0.1, np.full(99, np.nan))]).all()
+
+
+def test_the_p_value_of_two_aurocs_is_that_of_delong():
+    rng = np.random.default_rng(3)
+    correct, shared = rng.random(400) < 0.4, rng.normal(size=400)
+    one, other = (shared + rng.normal(size=400) + by * correct for by in (1.0, 0.5))
+    rows = pd.concat([make_rows(one, correct), make_rows(other, correct, method="other")])
+    estimate = roc_auc_score(correct, one) - roc_auc_score(correct, other)
+    drawn = bootstrap.samples(rows).groupby("method").mean()
+    p = bootstrap.p_value(estimate, (drawn.loc["probe"] - drawn.loc["other"]).to_numpy())
+    # DeLong et al. (1988): each answer's share of those of the other grade that it is ordered against
+    order = [(x[correct][:, None] > x[~correct]) for x in (one, other)]
+    right, wrong = (order[0].mean(axis) - order[1].mean(axis) for axis in (1, 0))
+    spread = np.sqrt(right.var(ddof=1) / len(right) + wrong.var(ddof=1) / len(wrong))
+    assert 0.001 < p < 0.2 and p == pytest.approx(2 * norm.sf(abs(estimate) / spread), rel=0.15)
 
 
 def test_holm_by_hand():

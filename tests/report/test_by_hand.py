@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 import yaml
 from scipy.special import expit
-from scipy.stats import rankdata
+from scipy.stats import norm, rankdata
 from sklearn import metrics as sklearn
 from sklearn.linear_model import LogisticRegression
 
@@ -197,6 +197,7 @@ class Hand:
                         )
                     ] += weight
                 estimate, drawn = self.contrast(cells, HOME)
+                below = norm.cdf((estimate - MARGIN) / np.std(drawn))
                 contrasts.append(
                     {
                         "claim": claim["claim"],
@@ -205,8 +206,8 @@ class Hand:
                         "weights": cells,
                         "estimate": estimate,
                         "drawn": drawn,
-                        "p": p_value(drawn),
-                        "p_margin": 2 * ((drawn >= MARGIN).sum() + 1) / (DRAWS + 1) if drawn[0] == drawn[0] else np.nan,
+                        "p": p_value(estimate, drawn),
+                        "p_margin": 2 * below,
                     }
                 )
                 contrasts[-1]["p_margin"] = min(1.0, contrasts[-1]["p_margin"])
@@ -241,7 +242,7 @@ class Hand:
             "estimate": estimate,
             "low": interval(drawn)[0],
             "high": interval(drawn)[1],
-            "p": p_value(drawn),
+            "p": p_value(estimate, drawn),
             "p_holm": holm,
         }
         return (values if fewest >= 25 else dict.fromkeys(values, np.nan)) | {"n_rarer": fewest, "says": says}
@@ -317,8 +318,8 @@ def interval(drawn) -> tuple[float, float]:
     return tuple(np.nanpercentile(drawn, [2.5, 97.5])) if not np.isnan(drawn).all() else (np.nan, np.nan)
 
 
-def p_value(drawn) -> float:
-    return 2 * (min((drawn <= 0).sum(), (drawn >= 0).sum()) + 1) / (DRAWS + 1) if not np.isnan(drawn).any() else np.nan
+def p_value(estimate, drawn) -> float:
+    return 2 * norm.sf(abs(estimate) / np.std(drawn))
 
 
 def parallel(one: dict, other: dict) -> bool:
@@ -586,7 +587,9 @@ def test_the_sentences_of_the_first_page(page, hand):
 
 def better_than_chance(hand, cells) -> int:
     """How many cells are above one half, by p-values that are corrected for all of them."""
-    p = sorted((p_value(hand.drawn(cell, HOME) - 0.5), hand.auroc(cell, HOME) > 0.5) for cell in cells)
+    p = sorted(
+        (p_value(hand.auroc(cell, HOME) - 0.5, hand.drawn(cell, HOME)), hand.auroc(cell, HOME) > 0.5) for cell in cells
+    )
     corrected = itertools.accumulate((one * (len(p) - rank) for rank, (one, _) in enumerate(p)), max)  # Holm, 1979
     return sum(one < 0.05 and is_above for one, (_, is_above) in zip(corrected, p))
 
@@ -643,14 +646,13 @@ def test_the_answer_of_the_first_page(page, hand):
         for method in ("probe", "lora_prompt")
     }
     values = {method: hand.contrast(cells, HOME) for method, cells in weights.items()}
-    raw = {method: p_value(drawn) for method, (_, drawn) in values.items()}
+    raw = {method: p_value(*value) for method, value in values.items()}
     first = min(raw, key=raw.get)
     holm = {method: min(1, 2 * raw[first]) if method == first else max(2 * raw[first], p) for method, p in raw.items()}
 
     def said(estimate, drawn, p, verdict):
         low, high = interval(drawn)
-        is_least = p is not None and 0.001 <= p < 1 and ((drawn > 0).all() or (drawn < 0).all())
-        p = "" if p is None else f", {named_p(p)}".replace("p", "p\u00a0at\u00a0most" if is_least else "p", 1)
+        p = "" if p is None else f", {named_p(p)}"
         return f"{signed(estimate, 3)} (95 % interval {signed(low, 3)} to {signed(high, 3)}{p}, {verdict})"
 
     assert hand.improving(*weights["lora_prompt"]) and not hand.improving(*weights["probe"])
@@ -1005,7 +1007,8 @@ def changed(hand, method: str, model: str, test_set: str) -> dict:
     values |= (
         dict.fromkeys(("change", "change_low", "change_high", "p"), np.nan)
         if few
-        else dict(zip(("change", "change_low", "change_high"), (change, *interval(drawn)))) | {"p": p_value(drawn)}
+        else dict(zip(("change", "change_low", "change_high"), (change, *interval(drawn))))
+        | {"p": p_value(change, drawn)}
     )
     return values | {"says": UNFINISHED if hand.improving(cell) else FEW if few else "exploratory"}
 

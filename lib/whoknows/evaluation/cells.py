@@ -167,9 +167,9 @@ def measure(
             if others:
                 drawn[POOLED + "auroc"] = drawn[""]
         ends = [bootstrap.interval(draws).add_suffix(name and f"_{name}") for name, draws in drawn.items()]
-        p = pd.Series([bootstrap.p_value(line - 0.5) for line in drawn[""].to_numpy()], drawn[""].index)
-        between = pd.concat([*ends, p.rename("p_chance")], axis=1)
-        parts.append(_mean_over_seeds(line).merge(between, on=CELL).merge(trained, on=CELL).assign(test_set=label))
+        cells = _mean_over_seeds(line).merge(pd.concat(ends, axis=1), on=CELL).merge(trained, on=CELL)
+        above = zip(cells["auroc"] - 0.5, drawn[""].reindex(pd.MultiIndex.from_frame(cells[CELL])).to_numpy() - 0.5)
+        parts.append(cells.assign(p_chance=[bootstrap.p_value(*one) for one in above], test_set=label))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -161,8 +161,9 @@ def primary(
             asked.append(places)
     values, resampled = bootstrap.contrasts(asked, measured, draws)
     table = pd.DataFrame(lines).join(values).join(bootstrap.interval(pd.DataFrame(resampled)))
-    table["p"] = [bootstrap.p_value(line) for line in resampled]
-    table["p_margin"] = [bootstrap.p_below(line, margin()) for line in resampled]
+    differences = [*zip(table["estimate"], resampled)]
+    table["p"] = [bootstrap.p_value(*one) for one in differences]
+    table["p_margin"] = [bootstrap.p_below(*one, margin()) for one in differences]
     # Corrected for the family of all distinct hypotheses of both kinds.
     kinds = {"p": "hypothesis", "p_margin": "directed"}
     family = pd.concat([table.drop_duplicates(name).set_index(name)[p] for p, name in kinds.items()], keys=kinds)

@@ -58,9 +58,9 @@ def comparisons(
     the shift questions, which are exploratory.
 
     Returns:
-        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of what a mean is over, see `OVER`), resamples (how
-        many tell), what `bootstrap.tested` returns, test_set, and alone (what it says of each difference that a mean
-        is over; empty where these are not tested). A difference with a cell that is missing is left out.
+        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of what a mean is over, see `OVER`), what
+        `bootstrap.tested` returns, test_set, and alone (what it says of each difference that a mean is over; empty
+        where these are not tested). A difference with a cell that is missing is left out.
     """
     label, members = first_test_set(tasks, rows)
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
@@ -69,8 +69,8 @@ def comparisons(
     means = [(kind, "", len(of), _mean(of)) for kind, of in parts.items()]
     table, resampled = _asked_of([*_training(measured, readers, baseline), *means], measured, draws)
     training = (table["kind"] == TRAINING).to_numpy()
-    p = pd.Series([bootstrap.p_value(line) for line in resampled], table["hypothesis"], dtype=float)
-    corrected = pd.concat([primary, bootstrap.holm(p[training])])
+    p = [bootstrap.p_value(*one) for one in zip(table["estimate"], resampled)]
+    corrected = pd.concat([primary, bootstrap.holm(pd.Series(p, table["hypothesis"], dtype=float)[training])])
     tested = [bootstrap.tested(table, resampled, corrected).assign(test_set=label)]
     each = {kind: bootstrap.tested(*bootstrap.contrasts(of, measured, draws), primary) for kind, of in parts.items()}
     shifted = test_sets(tasks, sorted(rows["task"].unique())).get("shift")
@@ -84,11 +84,10 @@ def comparisons(
 
 
 def _asked_of(asked: list[tuple], measured: pd.DataFrame, draws: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """What `bootstrap.contrasts` returns of (kind, method, count, weights), with all but the last as columns, and
-    resamples, the number of those with a value."""
+    """What `bootstrap.contrasts` returns of (kind, method, count, weights), with all but the last as columns."""
     names = pd.DataFrame([line[:3] for line in asked], columns=["kind", "method", "count"])
     values, resampled = bootstrap.contrasts([line[3] for line in asked], measured, draws)
-    return names.assign(resamples=(~np.isnan(resampled)).sum(axis=1)).join(values), resampled
+    return names.join(values), resampled
 
 
 def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
@@ -156,7 +155,7 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
     asked = table["test_set"].iloc[0]
     rests = f"This rests on differences of AUROC, on {asked} test questions ({SETS[asked]}):"
     words = [AUROC, *[LIKELIHOOD] * (baseline == "likelihood"), *[TRAINED_ON] * (SELF in says), BETTER]
-    lines = [*_bullets(table, baseline), "", *words, *_at_most(table)]
+    lines = [*_bullets(table, baseline), "", *words]
     return "\n".join([f'<p class="answer">{escape(text)}</p>\n', f"{rests}\n", *lines])
 
 
@@ -221,7 +220,7 @@ def _sure(alone: tuple[str, ...], verdict: str) -> str:
 
 
 def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
-    lines, table = [], table.assign(is_least=_is_least(table))
+    lines = []
     for kind, group in table.groupby("kind", sort=False):
         more = {TRAINING: f", against {style.inside(baseline)}", SHIFT: ", of other tasks"}.get(kind, "")
         counts = style.span(group["count"].min(), group["count"].max())
@@ -241,26 +240,10 @@ def _each(alone: tuple[str, ...]) -> str:
     return f" Significant alone: {counted or 'none'}." if len(alone) > 1 else ""
 
 
-def _is_least(table: pd.DataFrame) -> pd.Series:
-    """Whether all resamples are on one side of zero, so that the p-value that is shown could not be smaller."""
-    return np.isclose(table["p"], 2 / (table["resamples"] + 1)) & table["p_holm"].between(0.001, 1, "left")
-
-
-def _at_most(table: pd.DataFrame) -> list[str]:
-    """What "at most" says before a p-value, as one sentence; none where it stands before none."""
-    least = table[_is_least(table)]
-    if least.empty:
-        return []
-    draws, tests = least["resamples"], (least["p_holm"] / least["p"]).round().astype(int)
-    allow = f"{style.span(draws.min(), draws.max())} resamples and {style.span(tests.min(), tests.max())} tests allow"
-    return [f"*At most* means that no resample has the other sign: {allow} no smaller p."]
-
-
 def _difference(line) -> str:
     if pd.isna(line.estimate):
         return FEW
     p = f", {style.p_is(line.p_holm)}" if pd.notna(line.p_holm) else ""
-    p = p.replace("p", "p\u00a0at\u00a0most", 1) if line.is_least else p
     says = {ABOVE: "significant", BELOW: "significant", RELEASED: f"no verdict, a cell is {RELEASED}"}
     says |= {IMPROVING: f"no verdict, a cell was {IMPROVING} {MARK}"}
     estimate, low, high = (style.signed(value, 3) for value in (line.estimate, line.low, line.high))
