@@ -145,6 +145,17 @@ def test_what_is_left_out_is_counted(tmp_path):
     assert len(table) == 60
 
 
+def test_a_question_with_other_punctuation_stands_there_twice_and_with_other_answers_is_in_the_same_split(tmp_path):
+    forms = ("¿Quién escribió el libro {}?", "Quién escribió el libro {}?")
+    same = [{"question": form.format(n), "answer": f"Autor {n}"} for n in range(30) for form in forms]
+    with pytest.warns(UserWarning, match="30 of 60 questions are left out: 30 stand there twice"):
+        assert len(questions.build([task(tmp_path, same)], SHARES, shots=0)) == 30
+    other = [row | {"answer": f"{row['answer']} {at}"} for at, row in enumerate(same)]
+    table = questions.build([task(tmp_path, other)], SHARES, shots=0)
+    assert len(table) == 60 and table["split"].nunique() == 3
+    assert (table.groupby(table["question"].str.strip("¿"))["split"].nunique() == 1).all()
+
+
 def test_questions_that_differ_in_a_sign_are_all_asked_under_their_own_ids(tmp_path):
     texts = ["How much is 5 + 3?", "How much is 5 - 3?", "How much is 5 × 3?"]
     table = questions.build([task(tmp_path, [{"question": q, "answer": a} for q, a in zip(texts, "827")])], SHARES, 0)

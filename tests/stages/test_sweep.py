@@ -236,6 +236,12 @@ def test_of_many_models_only_their_own_answers_have_a_line(made):
     assert '"trained on b, scored on a"' not in few and '"trained on b, scored on b"' in few
 
 
+def test_the_rarer_grade_is_each_tasks_own():
+    correct = np.repeat([True, False, True, False], [38, 2, 2, 38])
+    answers = Labelled(torch.zeros(80, 1, 1), correct, np.repeat(["easy", "hard"], 40))
+    assert sweep._rarer(answers) == 4, "within task no more pairs of a right and a wrong answer rest on both"
+
+
 def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     frames, folder = made
     few = frames["a"].assign(

@@ -40,7 +40,7 @@ def load(task: dict) -> pd.DataFrame:
     _check_topics(path, table, task["name"])
     is_for_training = table["split"].isin((LEARNED, "train", "validation"))
     left_out = {
-        "stand there twice": table["form"].duplicated(),
+        "stand there twice": table["form"].duplicated() | table["same"].duplicated(),
         f"are longer than {LONGEST:,} characters": table["question"].str.len() > LONGEST,
         "are for training, but the task's role is shift": is_for_training & (task["role"] == "shift"),
     }
@@ -50,7 +50,7 @@ def load(task: dict) -> pd.DataFrame:
         warnings.warn(f"{path}: {(~kept).sum():,} of {len(table):,} questions are left out: {why}", stacklevel=2)
     table = table[kept].reset_index(drop=True)
     table["key"] = table["key"].mask(table["key"].duplicated(keep=False), table["form"])
-    return table.drop(columns=["form", "stem_form", "topic"])
+    return table.drop(columns=["form", "same", "stem_form", "topic"])
 
 
 def advice(questions: pd.DataFrame) -> list[str]:
@@ -117,8 +117,9 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
     kind += " {url} {model}".format(**task["judge"]) if grading == "judge" else ""
     names = {"task": f"{task['name']}_{name}" if name else task["name"], "topic": topic}
     names |= {"id": identifier, "split": split}
-    keys = {"key": normalise(question), "stem": normalise(canonical(text)), "wording": wording(text)}
-    keys |= {"form": canonical(question), "stem_form": canonical(text)}
+    # Questions of one wording, ¿Quién? and Quién, are in one split, and with the same answers they are one question.
+    keys = {"key": normalise(question), "stem": normalise(wording(text)), "wording": wording(text)}
+    keys |= {"form": canonical(question), "stem_form": canonical(text), "same": f"{wording(question)}\n{sorted(gold)}"}
     return {"question": question, "gold": gold, "kind": kind} | keys | names
 
 

@@ -4,6 +4,7 @@ Nothing is chosen here. The report's probes choose by validation answers alone; 
 looking.
 """
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -63,8 +64,14 @@ def _searched(
     layers = list(range(hidden.shape[1]))
     search = pd.DataFrame(Logistic(layers, strengths).fit(*parts(frame, hidden, name), tests))
     table = search.melt(["layer", "strength", "validation_auroc"], list(tests), "scored", "auroc")
-    n_rarer = {scored: min(test.correct.sum(), (~test.correct).sum()) for scored, test in tests.items()}
+    n_rarer = {scored: _rarer(test) for scored, test in tests.items()}
     return table.assign(last_layer=layers[-1], n_rarer=table["scored"].map(n_rarer))
+
+
+def _rarer(test: Labelled) -> int:
+    """Answers of each task's rarer grade, on which an AUROC within task rests."""
+    right = pd.Series(test.correct).groupby(test.task).agg(["sum", "size"])
+    return int(np.minimum(right["sum"], right["size"] - right["sum"]).sum())
 
 
 def _test(frame: pd.DataFrame, hidden: torch.Tensor) -> Labelled:
