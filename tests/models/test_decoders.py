@@ -277,6 +277,16 @@ def test_a_text_whose_beginning_depends_on_its_end_is_refused():
             fast(reader, 121)
 
 
+@pytest.mark.parametrize("block", [64, 90], ids=["a text", "a row alone"])
+def test_attention_that_chooses_blocks_of_a_row_is_tried_beyond_a_block(block):
+    kind, more = "minimax_m3_vl_text", {"index_block_size": block, "layer_types": ["minimax_m3_sparse"] * 4}
+    reader, packed = make(kind, EXPERTS | more), None
+    packed = pack(reader, frames(), [True] * 3)
+    assert (packed.longest > block) is (block == 64) and packed.widest > block
+    with pytest.warns(UserWarning, match="not several answers in one row, since hidden states differ"):
+        hold_reading(reader)
+
+
 def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
     reader = make("lfm2", KINDS["lfm2"][0])
     with pytest.warns(

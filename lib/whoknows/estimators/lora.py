@@ -221,7 +221,7 @@ class LoraPrompt:
 
     def _choose_way(self, data: Dataset) -> None:
         """The fast way, as long as it gives what the plain way gives."""
-        if not self.is_alone and not proof.adapters(self, data.packed.longest):
+        if not self.is_alone and not proof.adapters(self, data.packed.longest, data.packed.widest):
             self.is_alone = True
             products.remove(self.reader.model)
 
