@@ -185,9 +185,18 @@ class Reader:
         """Ids of answers with the space that follows `Answer:`.
 
         An empty answer is that space, or a line end where a space alone is no token.
+
+        Raises:
+            WhoknowsError: neither is one.
         """
-        encoded = self._encode_pieces([[self.wording.lead, text] for text in texts], self.wording.before)
-        return [ids or self.encode("\n") for ids in encoded]
+        pieces = self._encode_pieces([[self.wording.lead, text] for text in texts], self.wording.before)
+        encoded = [ids or self.encode("\n") for ids in pieces]
+        if not all(encoded):
+            raise WhoknowsError(
+                f"the tokenizer of {self.tokenizer.name_or_path} has a token neither for a space nor for a line end, "
+                "so an empty answer has no hidden state; use another model as reader"
+            )
+        return encoded
 
     def question(self, text: str) -> list[int]:
         """See `questions`."""
