@@ -70,7 +70,8 @@ class Reader:
     @property
     def limit(self) -> float:
         """Longest text in tokens: the positions there are; infinite where a model counts none."""
-        return getattr(self.config, "max_position_embeddings", None) or float("inf")
+        named = (getattr(self.config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+        return next((limit for limit in named if limit and limit > 0), float("inf"))  # XLNet has -1 of them
 
     def logits(self, hidden: torch.Tensor, tokens: tuple[int, ...] | None = None) -> torch.Tensor:
         """[n, vocabulary] next-token logits, or those of some tokens alone, from outputs [n, width] of the final norm.
