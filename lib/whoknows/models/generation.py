@@ -205,8 +205,7 @@ class Prefix:
             return torch.tensor([self._is_end(token) for token in tokens[:, -1].tolist()], device=tokens.device)
 
         usual, ids = model.generation_config, torch.tensor(prompts, device=self.reader.device)
-        # No penalties, and no sampling but ours.
-        model.generation_config = GenerationConfig(eos_token_id=[*self.ends], pad_token_id=min(self.ends))
+        model.generation_config = GenerationConfig()  # no penalties, and neither sampling nor ends but ours
         options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "max_new_tokens": max_new_tokens}
         options |= {
             "logits_processor": LogitsProcessorList([measured]),
