@@ -105,7 +105,7 @@ QUESTIONS = (
     "Which of the two is an animal, and which is the longer name of a city by the river?",
 )
 SAID = {"a": ("the river", "i", "ii of the"), "b": ("an animal by the sea", "i", "with")}
-TARGETS = {"mamba": ["in_proj", "x_proj"], "llama4_text": ["q_proj", "v_proj"]}  # where PEFT does not take all
+TARGETS = {"mamba": ["in_proj", "x_proj"]}  # where PEFT does not take all
 LORA = {
     "r": 4,
     "alpha": 8,
@@ -277,6 +277,21 @@ def test_a_text_whose_beginning_depends_on_its_end_is_refused():
             fast(reader, 121)
 
 
+@pytest.mark.parametrize("block", [64, 90], ids=["a text", "a row alone"])
+def test_attention_that_chooses_blocks_of_a_row_is_tried_beyond_a_block(block):
+    kind, more = "minimax_m3_vl_text", {"index_block_size": block, "layer_types": ["minimax_m3_sparse"] * 4}
+    reader, packed = make(kind, EXPERTS | more), None
+    packed = pack(reader, frames(), [True] * 3)
+    assert (packed.longest > block) is (block == 64) and packed.widest > block
+    with pytest.warns(UserWarning, match="not several answers in one row, since hidden states differ"):
+        hold_reading(reader)
+
+
+def test_a_model_that_looks_ahead_is_refused_before_it_answers():
+    with pytest.raises(WhoknowsError, match="otherwise than its beginning alone"):
+        proof.prefix(make("bert", {}), 100)
+
+
 def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
     reader = make("lfm2", KINDS["lfm2"][0])
     with pytest.warns(
@@ -345,6 +360,18 @@ def test_blocks_that_do_not_go_on_as_they_should_are_not_cached(monkeypatch, tmp
     monkeypatch.setattr(proof, "final", lambda *inputs: right(*inputs) * 1.1)
     with pytest.warns(UserWarning, match="not blocks below the adapters .* since final hidden states differ"):
         assert not proof.cached(llama, 2, 100)
+
+
+def test_a_router_of_experts_has_no_adapter():
+    more = EXPERTS | {"sliding_window": None}
+    assert hold_training(make("phimoe", more), make("phimoe", more), 0.0, "all-linear")
+
+
+def test_experts_below_the_adapters_are_not_trained():
+    estimator = LoraPrompt(make("deepseek_v3", KINDS["deepseek_v3"][0]), LORA | {"first_layer": 0.5}, 0, 512)
+    names = [name for name, weight in estimator.reader.model.named_parameters() if weight.requires_grad]
+    assert {int(name.split("layers.")[1].split(".")[0]) for name in names} == {2, 3}
+    assert any("experts" in name for name in names)
 
 
 def test_targets_that_no_block_has_are_named_beside_those_that_there_are():

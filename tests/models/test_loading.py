@@ -1,6 +1,7 @@
 """Texts become ids piece by piece, and the pieces are those of the whole text."""
 
 import logging
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import FalconConfig, FalconForCausalLM, PreTrainedTokenizerFast
+from transformers import FalconConfig, FalconForCausalLM, LlamaConfig, MptConfig, PreTrainedTokenizerFast, XLNetConfig
 
 from made_up import QUESTIONS, fresh
 from whoknows import WhoknowsError
@@ -69,6 +70,15 @@ def test_choices_of_several_tokens_are_refused():
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     with pytest.raises(WhoknowsError, match="need two single tokens"):
         Reader(None, PreTrainedTokenizerFast(tokenizer_object=tokenizer)).choices
+
+
+@pytest.mark.parametrize(
+    "config, limit",
+    [(LlamaConfig(max_position_embeddings=99), 99), (MptConfig(max_seq_len=77), 77), (XLNetConfig(), float("inf"))],
+    ids=lambda some: getattr(some, "model_type", str(some)),
+)
+def test_the_longest_text_is_as_long_as_there_are_positions(config, limit):
+    assert Reader(SimpleNamespace(config=config), None).limit == limit
 
 
 def test_a_loaded_model_is_frozen_and_has_the_asked_precision(reader):

@@ -108,6 +108,13 @@ def test_what_is_no_plain_softmax_is_left_to_pytorch(monkeypatch, short, more):
     assert asked[0]["scaling"] == 0.5 and all(asked[0][name] is value for name, value in more.items())
 
 
+def test_attention_to_what_each_query_has_chosen_is_refused():
+    query, key = torch.randn(1, 4, 6, 8), torch.randn(1, 2, 6, 8)
+    mask, chosen = torch.ones(1, 1, 6, 6, dtype=torch.bool), torch.zeros(1, 6, 2, dtype=torch.long)
+    with pytest.raises(NotImplementedError, match="depends on indices"):
+        products.attend(None, query, key, key, mask, indices=chosen, sliding_window=4, position_ids=chosen)
+
+
 def test_attention_has_the_gradients_that_finite_differences_have():
     random = torch.Generator().manual_seed(0)
     query, key, value = (

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
-from tokenizers.models import BPE
+from tokenizers.models import BPE, WordLevel
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from made_up import CHATML, LLAMA_2, QUESTIONS
@@ -192,3 +192,14 @@ def test_choices_that_are_no_single_tokens_are_refused():
     )
     with pytest.raises(WhoknowsError, match="broken splits ' i' or ' ii'.*use another model as reader"):
         Reader(None, broken).choices
+
+
+def test_a_tokenizer_without_any_token_for_an_empty_answer_is_refused():
+    words = Tokenizer(
+        WordLevel({word: at for at, word in enumerate([UNKNOWN, "Question", "Answer", ":", "i"])}, UNKNOWN)
+    )
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    reader = Reader(None, PreTrainedTokenizerFast(tokenizer_object=words, unk_token=UNKNOWN))
+    assert reader.answers(["i", "the sun"]) == [[4], [0, 0]]
+    with pytest.raises(WhoknowsError, match="has a token neither for a space nor for a line end"):
+        reader.answer("")

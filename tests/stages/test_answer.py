@@ -1,5 +1,6 @@
 """Answers are those of `generate`, whatever else is in the batch, and are graded as the words say."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -555,6 +556,16 @@ def test_all_ends_that_the_generation_config_names_end_an_answer_and_are_no_part
     (written,) = Prefix(Reader(model.model, model.tokenizer), NO_EXAMPLES).generate([ids], NEW)
     assert tokens[2] not in tokens[:2] and written.tokens == 2
     assert written.answer == model.tokenizer.decode(tokens[:2]).split("\n")[0].strip()
+
+
+@pytest.mark.parametrize("is_alone", [False, True], ids=["shared examples", "alone"])
+def test_without_an_end_token_answers_end_with_their_line_or_the_limit(llama, is_alone):
+    model = untaught(llama)
+    model.tokenizer, model.model.generation_config.eos_token_id = copy.deepcopy(model.tokenizer), None
+    model.tokenizer.eos_token = model.model.config.eos_token_id = None
+    bare = Reader(model.model, model.tokenizer)
+    (written,) = Prefix(bare, EXAMPLES, is_alone).generate([bare.question(QUESTIONS[0])], NEW)
+    assert not bare.ends and 0 < written.tokens <= NEW
 
 
 def test_likelihood_rows_hold_the_log_odds_of_the_answers_probability():

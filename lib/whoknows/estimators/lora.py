@@ -150,6 +150,8 @@ class LoraPrompt:
                 self.reader = replace(reader, model=get_peft_model(reader.model, config))
             except ValueError as error:  # some modules of some models it cannot adapt
                 raise WhoknowsError(f"lora_prompt.targets: {str(error).splitlines()[0]}") from None
+        for block in self.reader.layers[:first]:
+            block.requires_grad_(False)  # PEFT adapts the experts of all blocks, where they are one module
         self.classifier = None if query else _zero(nn.Linear(reader.config.hidden_size, 1)).to(reader.device)
         trained = [self.reader.model, *([] if query else [self.classifier])]
         self.weights = [p for module in trained for p in module.parameters() if p.requires_grad]
@@ -221,7 +223,7 @@ class LoraPrompt:
 
     def _choose_way(self, data: Dataset) -> None:
         """The fast way, as long as it gives what the plain way gives."""
-        if not self.is_alone and not proof.adapters(self, data.packed.longest):
+        if not self.is_alone and not proof.adapters(self, data.packed.longest, data.packed.widest):
             self.is_alone = True
             products.remove(self.reader.model)
 

@@ -115,7 +115,7 @@ def reference_hidden_states(reader: Reader, data: Dataset, first: int, batch_tok
     """
     lengths = [len(example) for example in data.packed.examples]
     reference: dict[int, torch.Tensor] = {}
-    is_fast = proof.packing(reader, data.packed.longest)
+    is_fast = proof.packing(reader, data.packed.longest, data.packed.widest)
 
     def work(batch: list[int]) -> tuple[torch.Tensor, ...]:
         examples, cached = [data.packed.examples[t] for t in batch], data.cached and [data.cached[t] for t in batch]

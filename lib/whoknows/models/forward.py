@@ -56,7 +56,7 @@ def extract(
     positions = sorted(positions, key=QUESTION.__eq__)  # that one last, since not every branch has it
     lengths = [len(example) for example in packed.examples]
     decode: Callable = partial(decoding.together, first_block=first_block)
-    if not proof.packing(reader, packed.longest):
+    if not proof.packing(reader, packed.longest, packed.widest):
         decode, first_block = decoding.alone, None
     # Where each example begins in the cached activations.
     starts = [0, *accumulate(length if packed.is_queried(t) else 0 for t, length in enumerate(lengths))]

@@ -19,7 +19,8 @@ from whoknows.models.reader import Reader
 
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, computed at a time: on a CPU what its cache holds
 # Arguments of attention that change nothing here. A sink (`s_aux`) or a cap on the scores would, and others might.
-UNUSED = {"dropout", "position_ids", "cache_position", "is_causal", "use_cache", "output_attentions", "return_dict"}
+UNUSED = {"dropout", "position_ids", "cache_position", "is_causal", "use_cache", "return_dict"}
+UNUSED |= {"output_attentions", "output_hidden_states", "output_router_logits"}
 ALONE = 8192  # tokens of prompts and answers in one batch of the plain way
 ROWS = 64  # rows whose next token is chosen at a time: the logits of all rows at once would be gigabytes
 
@@ -205,8 +206,7 @@ class Prefix:
             return torch.tensor([self._is_end(token) for token in tokens[:, -1].tolist()], device=tokens.device)
 
         usual, ids = model.generation_config, torch.tensor(prompts, device=self.reader.device)
-        # No penalties, and no sampling but ours.
-        model.generation_config = GenerationConfig(eos_token_id=[*self.ends], pad_token_id=min(self.ends))
+        model.generation_config = GenerationConfig()  # no penalties, and neither sampling nor ends but ours
         options = {"attention_mask": torch.ones_like(ids), "do_sample": False, "max_new_tokens": max_new_tokens}
         options |= {
             "logits_processor": LogitsProcessorList([measured]),

@@ -177,7 +177,8 @@ def check(source: str, wanted: list[str] | str | None, first_layer: float) -> No
         wanted, first_layer: see `targets` and `first_block`; None if nothing is trained.
 
     Raises:
-        WhoknowsError: it is no causal language model, has no single tokens for the two choices, or lacks a module.
+        WhoknowsError: it is no causal language model, has no tokens for an empty answer or no single ones for the two
+            choices, or lacks a module.
     """
     transformers_logging.disable_progress_bar()
     try:
@@ -196,7 +197,9 @@ def check(source: str, wanted: list[str] | str | None, first_layer: float) -> No
             f"models: {source} is of the kind {config.model_type}, which is no causal language model; "
             "use one that goes on from a text"
         )
-    Reader(None, tokenizer).choices  # noqa: B018  it raises
+    reader = Reader(None, tokenizer)
+    reader.answer("")
+    reader.choices  # noqa: B018  it raises, as the line above does
     if wanted is not None:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)

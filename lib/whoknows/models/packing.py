@@ -177,6 +177,11 @@ class PackedBatch:
         """Tokens of the longest text: a question and one branch."""
         return max(example.longest for example in self.examples)
 
+    @property
+    def widest(self) -> int:
+        """Tokens of the longest row: a question and all its branches."""
+        return max(map(len, self.examples))
+
     def ends(self, batch: list[int], on: torch.device) -> tuple[Places, dict[str, list[int]]]:
         """Where the branches of some examples end, and for each scored model and example its branch among them all."""
         ends = [self.examples[t].ends() for t in batch]

@@ -33,13 +33,16 @@ from whoknows.models.reader import Reader
 # Largest difference that rounding explains, as a share of what is compared: the two ways add in different orders in
 # each block. Where it fits into memory a proof is made in float32, so that no difference hides in the rounding.
 TOLERANCE = {torch.float32: 3e-4, torch.bfloat16: 0.15, torch.float16: 0.03}
-SEAM = re.compile("window|chunk|original_max")  # keys of a configuration at whose value in tokens something changes
+# Keys of a configuration at whose value in tokens something changes.
+SEAM = re.compile("window|chunk|original_max|block_size|topk|local_att")
 SHOTS = pd.DataFrame(
     {"question": ["What is the opposite of hot?", "Which animal barks?"], "gold": [["cold"], ["the dog"]]}
 )
 ASKED = ("Which one of these is the name of a town: bread, Rome or winter?", "Who wrote it?")
 ANSWERS = ("Rome", "I do not know who that was")
 NEW = 5  # tokens of a continuation
+# Lengths in tokens at which a model may change how it reads: those that a text crosses, and those that only a row does.
+Seams = tuple[list[int], list[int]]
 # What differs, by the file for it: in this process nothing is tried twice, since a proof changes weights that threads
 # share, and not every outcome is written.
 OUTCOMES: dict[Path, str | None] = {}
@@ -49,44 +52,52 @@ class Differs(Exception):
     """The fast way does not give what the plain way gives; the message names what differs."""
 
 
-def packing(reader: Reader, longest: int) -> bool:
+def packing(reader: Reader, longest: int, widest: int = 0) -> bool:
     """Whether answers to one question may be read in one row; see `decoding.together`.
 
     If a model changes how it reads at some length below that of the longest text, in tokens, as with a sliding window,
-    texts beyond it are compared too.
+    texts beyond it are compared too; and rows beyond it, if it is below that of the widest row, as with attention that
+    chooses blocks of a row.
 
     Raises:
         WhoknowsError: the model cannot be read the plain way either.
     """
-    return _holds(reader, "several answers in one row", longest, partial(_read, reader))
+    return _holds(reader, "several answers in one row", (longest, widest), partial(_read, reader))
 
 
-def cached(reader: Reader, first: int, longest: int) -> bool:
+def cached(reader: Reader, first: int, longest: int, widest: int = 0) -> bool:
     """Whether the blocks from `first` on may go on from the cached activations; see `decoding.final`."""
-    what = "blocks below the adapters once for all"
-    return packing(reader, longest) and _holds(reader, what, longest, partial(_go_on, reader, first), first)
+    what, sizes = "blocks below the adapters once for all", (longest, widest)
+    return packing(reader, *sizes) and _holds(reader, what, sizes, partial(_go_on, reader, first), first)
 
 
 def prefix(reader: Reader, longest: int) -> bool:
     """Whether all questions may share one copy of their examples; see `generation.Prefix`."""
-    return _holds(reader, "few-shot examples once for all", longest, partial(_write, reader))
+    return _holds(reader, "few-shot examples once for all", (longest, 0), partial(_write, reader))
 
 
-def adapters(estimator, longest: int) -> bool:
+def adapters(estimator, longest: int, widest: int = 0) -> bool:
     """Whether a `LoraPrompt` may train on and score several texts at once; its adapters are as before afterwards."""
     shape = {key: estimator.settings[key] for key in ("first_layer", "targets", "r", "alpha")}
     shape["query"] = estimator.classifier is None
-    return _holds(estimator.reader, "training on several texts at once", longest, partial(_train, estimator), shape)
+    what = "training on several texts at once"
+    return _holds(estimator.reader, what, (longest, widest), partial(_train, estimator), shape)
 
 
-def _holds(reader: Reader, what: str, longest: int, compare: Callable[[list[int]], None], *depends) -> bool:
+def _holds(reader: Reader, what: str, sizes: tuple[int, int], compare: Callable[[Seams], None], *depends) -> bool:
     """Whether a comparison finds no difference; warns if it does.
 
     Args:
-        compare: takes the lengths below `longest`, in tokens, at which the model may change how it reads.
+        sizes: tokens of the longest text and of the widest row.
+        compare: takes the lengths, in tokens, at which the model may change how it reads, of texts and of rows alone.
         depends: what the outcome depends on, besides the model and these lengths.
     """
-    seams = sorted({value for value in _lengths(reader.config.to_dict()) if 0 < value < longest})
+    longest, widest = sizes
+    lengths = sorted(set(_lengths(reader.config.to_dict())))
+    seams = (
+        [value for value in lengths if 0 < value < longest],
+        [value for value in lengths if longest <= value < widest],
+    )
     model = [reader.identity, reader.model.config.to_json_string(), reader.config._attn_implementation]
     path = _remembered([what, *model, reader.device.type, seams, *depends])
     if path not in OUTCOMES:
@@ -169,14 +180,26 @@ def _lengths(config: dict) -> list[int]:
     return here + list(chain(*(_lengths(value) for value in config.values() if isinstance(value, dict))))
 
 
-def _sample(reader: Reader, seams: list[int]) -> list[PackedExample]:
-    """Questions of different lengths with two answers each, first without and then with the query, to cross seams."""
-    long, short = reader.questions(list(ASKED))
-    answers = tuple(reader.answers(list(ANSWERS)))
-    asked, before = tuple(answer + reader.query for answer in answers), max(map(len, answers)) + len(reader.start()) + 1
-    crossing = [(long * (seam // len(long) + 1))[: max(1, seam - before)] for seam in seams]
-    questions = [reader.start() + question for question in (short, long, *crossing)]
-    return [PackedExample(question, branches) for question in questions for branches in (answers, asked)]
+def _sample(reader: Reader, seams: Seams) -> list[PackedExample]:
+    """Questions of different lengths with two answers each, first without and then with the query.
+
+    Seams of texts are crossed after a long question, and those of rows alone by two long answers.
+    """
+    (long, short), answers = reader.questions(list(ASKED)), reader.answers(list(ANSWERS))
+    before = max(map(len, answers)) + len(reader.start()) + 1
+    asked = [(question, answers) for question in (short, long)]
+    asked += [(_repeated(long, max(1, seam - before)), answers) for seam in seams[0]]
+    asked += [(short, [_repeated(answer, seam // 2 + 1) for answer in answers]) for seam in seams[1]]
+    return [
+        PackedExample(reader.start() + question, tuple(answer + query for answer in answers))
+        for question, answers in asked
+        for query in ([], reader.query)
+    ]
+
+
+def _repeated(ids: list[int], size: int) -> list[int]:
+    """So many tokens: the same ones again and again."""
+    return (ids * (size // len(ids) + 1))[:size]
 
 
 def _ends(reader: Reader, sample: list[PackedExample]) -> Places:
@@ -184,7 +207,7 @@ def _ends(reader: Reader, sample: list[PackedExample]) -> Places:
 
 
 @torch.inference_mode()
-def _read(reader: Reader, seams: list[int]) -> None:
+def _read(reader: Reader, seams: Seams) -> None:
     sample = _sample(reader, seams)
     rows, columns = places([[*range(len(example))] for example in sample], reader.device)
     ends = _ends(reader, sample)
@@ -220,7 +243,9 @@ def _read(reader: Reader, seams: list[int]) -> None:
 
 def _refuse_looking_ahead(reader: Reader, sample: list[PackedExample]) -> None:
     """Raises if what comes after a text changes its hidden states, as where positions are scaled by a text's length."""
-    *_, last = hidden_states(reader, sample)
+    last = last_hidden_state(reader, sample)
+    if not torch.isfinite(last).all():
+        return  # there is nothing to compare
     for row, (short, long) in enumerate(zip(sample[::2], sample[1::2])):
         here = slice(len(short.question) + len(short.branches[0]))
         try:
@@ -250,7 +275,7 @@ def _plainly(reader: Reader, work: Callable, what: str = "used"):
 
 
 @torch.inference_mode()
-def _go_on(reader: Reader, first: int, seams: list[int]) -> None:
+def _go_on(reader: Reader, first: int, seams: Seams) -> None:
     sample = _sample(reader, seams)
     *states, last = hidden_states(reader, sample)
     stream = [states[first][row, : len(example)] for row, example in enumerate(sample)]
@@ -259,12 +284,11 @@ def _go_on(reader: Reader, first: int, seams: list[int]) -> None:
 
 
 @torch.inference_mode()
-def _write(reader: Reader, seams: list[int]) -> None:
-    if seams:
-        _plainly(reader, partial(_refuse_looking_ahead, reader, _sample(reader, seams)))
+def _write(reader: Reader, seams: Seams) -> None:
+    _plainly(reader, partial(_refuse_looking_ahead, reader, _sample(reader, seams)))
     asked, each = reader.questions(list(ASKED), after_examples=True), len(prefix_ids(reader, SHOTS))
     # On both sides of each seam.
-    for times in sorted({1, *(times for seam in seams for times in (max(1, seam // each), seam // each + 1))}):
+    for times in sorted({1, *(times for seam in seams[0] for times in (max(1, seam // each), seam // each + 1))}):
         shots = pd.concat([SHOTS] * times, ignore_index=True)
         plain = _plainly(reader, lambda: Prefix(reader, shots, is_alone=True).write(asked, NEW))
         for fast, slow in zip(Prefix(reader, shots).write(asked, NEW), plain):
@@ -274,7 +298,7 @@ def _write(reader: Reader, seams: list[int]) -> None:
                     break
 
 
-def _train(estimator, seams: list[int]) -> None:
+def _train(estimator, seams: Seams) -> None:
     from whoknows.models import products  # not above: PEFT takes a fifth of the start of what trains nothing
 
     reader, weights = estimator.reader, estimator.weights

@@ -70,7 +70,8 @@ class Reader:
     @property
     def limit(self) -> float:
         """Longest text in tokens: the positions there are; infinite where a model counts none."""
-        return getattr(self.config, "max_position_embeddings", None) or float("inf")
+        named = (getattr(self.config, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+        return next((limit for limit in named if limit and limit > 0), float("inf"))  # XLNet has -1 of them
 
     def logits(self, hidden: torch.Tensor, tokens: tuple[int, ...] | None = None) -> torch.Tensor:
         """[n, vocabulary] next-token logits, or those of some tokens alone, from outputs [n, width] of the final norm.
@@ -185,9 +186,18 @@ class Reader:
         """Ids of answers with the space that follows `Answer:`.
 
         An empty answer is that space, or a line end where a space alone is no token.
+
+        Raises:
+            WhoknowsError: neither is one.
         """
-        encoded = self._encode_pieces([[self.wording.lead, text] for text in texts], self.wording.before)
-        return [ids or self.encode("\n") for ids in encoded]
+        pieces = self._encode_pieces([[self.wording.lead, text] for text in texts], self.wording.before)
+        encoded = [ids or self.encode("\n") for ids in pieces]
+        if not all(encoded):
+            raise WhoknowsError(
+                f"the tokenizer of {self.tokenizer.name_or_path} has a token neither for a space nor for a line end, "
+                "so an empty answer has no hidden state; use another model as reader"
+            )
+        return encoded
 
     def question(self, text: str) -> list[int]:
         """See `questions`."""
@@ -262,9 +272,8 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
         raise WhoknowsError(
             f"lora_prompt: {model.config._name_or_path} cannot be trained: {error}; use another model as reader"
         ) from None
-    linear = (nn.Linear, Conv1D)  # the second is what GPT-2 calls it
     modules = [named for block in blocks for named in block.named_modules()]
-    known = list(dict.fromkeys(name.rpartition(".")[2] for name, module in modules if isinstance(module, linear)))
+    known = list(dict.fromkeys(name.rpartition(".")[2] for name, module in modules if _is_linear(module)))
     chosen = known if wanted == "all-linear" else list(wanted)
     for name in chosen:
         if name not in known:
@@ -273,6 +282,11 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
                 f"theirs are {', '.join(known) or 'none'}: name some of those in the grid, or write all-linear"
             )
     return chosen
+
+
+def _is_linear(module: nn.Module) -> bool:
+    """Conv1D is what GPT-2 calls it; a router of experts may be one, and gives more than a product."""
+    return isinstance(module, (nn.Linear, Conv1D)) and not type(module).__name__.endswith("Router")
 
 
 def first_block(depth: int, share: float) -> int:

@@ -45,7 +45,7 @@ def run(
     """
     block = first_block(reader.depth, first_layer) if first_layer else None
     packed = pack(reader, answers, queried(answers, block))
-    if block is not None and not proof.cached(reader, block, packed.longest):
+    if block is not None and not proof.cached(reader, block, packed.longest, packed.widest):
         block, packed = None, pack(reader, answers, queried(answers, None))
     positions = kept(first_layer)
     parts = _extract_parts(reader, packed, positions, block, batch_tokens, folder, shard)
