@@ -50,6 +50,13 @@ def unpacked(path, folder):
     return folder / TOP
 
 
+def rewrite(path, **values):
+    """Has a page say that its stage was told other values."""
+    page = nbformat.read(path, as_version=4)
+    page.metadata["whoknows"]["parameters"] |= values
+    files.write_text(path, nbformat.writes(page))
+
+
 def names_in(folder):
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
@@ -119,6 +126,11 @@ def test_zenodo_is_told_what_is_to_be_cited(finished, tmp_path):
         (
             lambda run: os.rename(run / "notebooks/sweep-0.ipynb", run / "notebooks/sweep-0.failed.ipynb"),
             "has no finished run of .*smoke.yml: failed are sweep-0; run make book GRID=",
+        ),
+        (
+            lambda run: rewrite(run / f"notebooks/answer-{NAMES[0]}.ipynb", max_new_tokens=7),
+            f"has no finished run of .*smoke.yml: 1 of its .* notebooks, such as answer-{NAMES[0]}, were made before "
+            "the grid, or what they read, was changed; run make book GRID=",
         ),
         (lambda run: (run / "book/_build/html/index.html").unlink(), "is missing: the report of .* is not built; run"),
         (lambda run: os.utime(run / "notebooks/claims.ipynb", (4e9, 4e9)), "is older than the run of .*smoke.yml; run"),

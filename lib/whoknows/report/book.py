@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -99,6 +100,8 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     for page in (first, *others):
         if page.name in mixed:
             chapters.mark_changed(page, mixed[page.name])
+        if page.outdated:
+            chapters.mark_outdated(page, pages)
         name, up = ("index", "") if page is first else (page.name, "../")
         strip.add(page.notebook, name, results / "book" / "book" / "_static", up, precision)
         # Charts and tables want the width that a list of headings would take.
@@ -125,16 +128,19 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
 def _changes(pages: list[chapters.Chapter], first: chapters.Chapter, chosen: grid.Grid, results: Path) -> str:
     """What this run changed, as Markdown; a finished one is kept to compare the next one with."""
     scores = Path(first.parameters.get("out", ""))
-    if any(page.failed for page in (first, *pages)) or not scores.is_file():
+    if any(page.failed or page.outdated for page in (first, *pages)) or not scores.is_file():
         return history.section(None, None)
     now = history.summary(files.read_parquet(scores), pack.about(pages), chosen)
     return history.section(history.before(results / "history.json", now), now)
 
 
 def from_rows(stage: str, pages: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
-    """The page of a stage that reads all rows; run here, from those there are, if a failed stage prevented it."""
+    """The page of a stage that reads all rows; run here, from those there are, if some stages failed or are outdated.
+
+    It is outdated if any of these rows may be.
+    """
     ready = [page for page in pages if page.stage == stage and not page.failed]
-    if ready and not any(page.failed for page in pages):
+    if ready and not any(page.failed or page.outdated for page in pages):
         return ready[0]
     path = results / "book" / f"{stage}.ipynb"
     values = parameters.from_folder(chosen, stage, str(results), str(path.with_suffix(".parquet")))
@@ -142,7 +148,8 @@ def from_rows(stage: str, pages: list[chapters.Chapter], chosen: grid.Grid, resu
         notebook.run(ROOT / "notebooks" / f"{stage}.py", path, json.loads(values))
     except notebook.StageFailed:
         path = path.with_suffix(".failed.ipynb")
-    return chapters.read(path)
+    is_old = any(page.outdated for page in pages if page.stage not in parameters.PAGES)
+    return replace(chapters.read(path), outdated=is_old)
 
 
 def licences() -> str:
