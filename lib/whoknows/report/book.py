@@ -78,7 +78,7 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
     preview = citation.preview(landing, citation.read(), source / "book" / "_static")
     config["sphinx"]["config"]["html_context"]["preview"] = preview
     files.write_text(source / "_config.yml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text()), source)
+    toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     return source
 
@@ -189,12 +189,18 @@ def sphinx(source: Path, builder: str = "html") -> Path:
     index = source / "_build" / builder / "index.html"
     if index.exists():
         slim.slim(index.parent)
+        files.write_text(whole(index), "")
     if done.returncode or not index.exists():
         lines = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
         where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
         lines = lines or [done.stderr[-2000:]]
         raise WhoknowsError("\n".join([f"The book was built with warnings ({where}):", *lines]))
     return index
+
+
+def whole(index: Path) -> Path:
+    """A file that is there once the book of a first page is whole: what is killed leaves that page, and others."""
+    return index.parent.with_suffix(".whole")
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -226,7 +232,7 @@ def write_charts(folder: Path) -> None:
     names = ("vega", "vegalite", "vegaembed")
     versions = {f"{name}_version": getattr(display, f"{name.upper()}_VERSION") for name in names}
     debug = f"window.VEGA_DEBUG = {versions};\n"
-    files.write_text(folder / "charts.js", debug + (ROOT / "book" / "_static" / "charts.js").read_text())
+    files.write_text(folder / "charts.js", debug + (ROOT / "book/_static/charts.js").read_text(encoding="utf-8"))
     # In a function of its own, so that its many short names do not become the page's.
     bundle = vl_convert.javascript_bundle("window.whoknowsVega = { vegaEmbed };", bundled_version())
     files.write_text(folder / "vega.js", f"(() => {{\n{bundle}\n}})();\n")
