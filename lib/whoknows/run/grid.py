@@ -462,7 +462,7 @@ def load(path: Path | str) -> Grid:
     Raises:
         WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
-    grid, here = build(files.read_yaml(path), f"{path}: "), Path(path).parent
+    grid, here = build(files.read_yaml(path), f"{path}: "), _here(Path(path).parent)
     tasks = tuple(replace(task, file=task.file and str(here / task.file)) for task in grid.tasks)
     try:
         models = tuple(_joined(model, here) for model in grid.models)
@@ -470,6 +470,14 @@ def load(path: Path | str) -> Grid:
     except WhoknowsError as error:
         raise WhoknowsError(f"{path}: {error}") from None
     return replace(grid, tasks=tasks, models=models, controls=replace(grid.controls, embedder=embedder))
+
+
+def _here(folder: Path) -> Path:
+    """A folder as the working directory calls it, if it is within: stages are told its paths, however one names it."""
+    if not folder.is_absolute() and ".." not in folder.parts:
+        return folder
+    whole = folder.resolve()
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
 
 
 def _joined(model: Model, here: Path) -> Model:
