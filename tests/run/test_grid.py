@@ -617,6 +617,23 @@ def test_the_command_reads_a_file_of_questions_once_and_gives_advice_on_it(monke
     assert [*map(str, read)] == [str(tmp_path / f"{name}.csv") for name in ("mine", "yours")]
 
 
+def test_the_command_says_what_is_not_used(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(loading, "check", lambda *about: None)
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    assert [*grid.unused(grid.build(values))] == []
+    values |= {"methods": ["probe"], "search": {"sizes": [9]}, "judge": {"url": "http://localhost/v1", "model": "wise"}}
+    values["models"][1]["learning_rate"] = 0.1
+    values["tasks"] = [{"name": "mine", "role": "train", "file": "mine.csv", "grading": "number"}]
+    lines = [f"How many {n} are there?,{n}" for n in range(40)]
+    (tmp_path / "mine.csv").write_text("\n".join(["question,answer", *lines]))
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    assert __main__.main(["check", str(tmp_path / "mine.yml")]) == 0
+    said = capsys.readouterr().err
+    for key in ("search", "controls.lora", "models[1].learning_rate"):
+        assert f"`{key}` is not used: `methods` has no lora_prompt.\n" in said
+    assert "`judge` is not used: no task has" in said and "[0]" not in said
+
+
 @pytest.mark.slow
 def test_the_command_says_what_is_wrong_in_one_line_and_fails():
     command = [sys.executable, "-m", "whoknows", "check", "no-such-grid.yml"]
