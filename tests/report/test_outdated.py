@@ -1,6 +1,7 @@
 """Pages that were made with other settings than the grid has now are known by their records."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import nbformat
@@ -11,6 +12,7 @@ from test_parameters import GRID
 from whoknows.data import files
 from whoknows.report import book, chapters, history
 from whoknows.run import grid, parameters
+from whoknows.run.page import scrub
 
 ONE = replace(GRID, models=GRID.models[:1], methods=("probe",), search=grid.Search())
 TINY = ONE.models[0].name
@@ -89,6 +91,16 @@ def test_other_places_and_files_that_are_not_here_are_no_other_settings(tmp_path
     write(tmp_path, "answer_file-far", told | {"digest": digest})
     write(tmp_path, "questions", {"tasks": [asked | {"digest": digest}]})
     assert outdated(tmp_path, here) == [], "the same are"
+
+
+def test_the_packed_run_of_another_folder_is_outdated(tmp_path):
+    packed = files.ROOT / "book/data/embedded-full"
+    shutil.copytree(packed, tmp_path / "other")
+    chosen = replace(ONE, beside=str(packed))
+    values = json.loads(scrub(parameters.beside(chosen, "claims")))
+    write(tmp_path, "beside-claims", values)
+    assert outdated(tmp_path, chosen) == []
+    assert outdated(tmp_path, replace(chosen, beside=str(tmp_path / "other"))) == ["beside-claims"]
 
 
 def test_what_is_known_by_the_name_of_its_page_is_compared_too(tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whoknows import WhoknowsError
 from whoknows.run import parameters
 from whoknows.run.grid import Grid
+from whoknows.run.page import scrub
 
 if TYPE_CHECKING:
     from whoknows.report.chapters import Chapter
@@ -47,7 +49,11 @@ def _differs(page: Chapter, grid: Grid) -> bool:
         told = parameters.of_page(grid, page.name, page.parameters)
     except WhoknowsError:  # a file is not here
         return False
-    return not all(_same(value, page.parameters[key], key) for key, value in told.items() if key in page.parameters)
+    told = {key: value for key, value in told.items() if key in page.parameters}
+    if page.stage == "beside":  # the grid names the folder, of which nothing else is told
+        told = json.loads(scrub(json.dumps(told)))
+        return any(value != page.parameters[key] for key, value in told.items())
+    return not all(_same(value, page.parameters[key], key) for key, value in told.items())
 
 
 def _same(now, then, key: str = "") -> bool:
