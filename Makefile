@@ -13,6 +13,8 @@ CLUSTER := $(VENV)/cluster
 BROWSERS := chromium chromium-browser google-chrome google-chrome-stable chrome
 FIND_BROWSER := for name in $(BROWSERS); do command -v $$name >/dev/null && break; done
 
+# This checkout's library, also where .venv was copied from another checkout.
+export PYTHONPATH := $(CURDIR)/lib
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Container images set it, and every stage would then compile again the libraries that it imports.
 unexport PYTHONDONTWRITEBYTECODE
@@ -109,6 +111,9 @@ archive: $(READY)
 
 clean:
 	rm -rf $(VENV) lib/*.egg-info
+
+# pip is to see the packages of .venv alone.
+$(READY) $(LAB) $(CLUSTER): export PYTHONPATH :=
 
 # Compiling all 1.6 GB of packages costs more than it saves: Python compiles what is imported.
 $(READY): constraints.txt pyproject.toml

@@ -113,6 +113,11 @@ def test_a_profile_reaches_the_workflow_and_only_then_is_its_plugin_installed():
     assert rule == "$(READY) $(if $(PROFILE),$(CLUSTER))"
 
 
+def test_make_runs_the_library_of_this_checkout_whatever_venv_it_has():
+    show = ["make", "--eval", "show:; @echo $$PYTHONPATH", "show"]
+    assert subprocess.run(show, cwd=ROOT, capture_output=True, text=True).stdout == f"{ROOT}/lib\n"
+
+
 def test_help_names_every_target():
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.search(r"^\.PHONY: (.+)$", makefile, re.M)[1].split()) - {"help"}

@@ -43,6 +43,13 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in sorted(tmp_path.rglob("*"))] == ["adapter", "adapter/new"]
 
 
+def test_a_link_to_a_folder_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there")
+    files.write_folder(tmp_path / "link", lambda folder: (folder / "new").write_text(""))
+    assert (tmp_path / "link").is_symlink() and [path.name for path in (tmp_path / "there").iterdir()] == ["new"]
+
+
 def test_a_folder_that_fails_keeps_the_old_one(tmp_path):
     def fail(folder):
         (folder / "half").write_text("")

@@ -276,6 +276,10 @@ def test_a_grid_repeats_the_setting(results, tmp_path):
     with pytest.raises(WhoknowsError, match="mine.yml is there already"):
         explore.save(results, setting, "mine")
     path.unlink()
+    Path("results/mine").mkdir()
+    with pytest.raises(WhoknowsError, match="results/mine is there already"):
+        explore.save(results, setting, "mine")
+    Path("results/mine").rmdir()
 
 
 def test_what_the_grid_says_runs_to_the_same_validation_value(results, tmp_path):

@@ -40,6 +40,7 @@ def finished(results):  # noqa: F811
     files.write_text(results / "book/index.ipynb", nbformat.writes(index))
     for name in ("index.html", "run/claims.html", "_static/vega.js"):
         files.write_text(results / "book/_build/html" / name, f"this is {name}")
+    files.write_text(results / "book/_build/html.whole", "")
     files.write_text(results / "book/_build/.doctrees/index.doctree", "for Sphinx alone")
     return results
 
@@ -48,6 +49,13 @@ def unpacked(path, folder):
     with zipfile.ZipFile(path) as zipped:
         zipped.extractall(folder)
     return folder / TOP
+
+
+def rewrite(path, **values):
+    """Has a page say that its stage was told other values."""
+    page = nbformat.read(path, as_version=4)
+    page.metadata["whoknows"]["parameters"] |= values
+    files.write_text(path, nbformat.writes(page))
 
 
 def names_in(folder):
@@ -64,7 +72,7 @@ def test_a_bundle_holds_the_report_the_rows_and_a_manifest_of_every_file(finishe
     there = names_in(place)
     expected = {"whoknows.pdf", "CITATION.cff", "LICENSE", ".zenodo.json", "manifest.json", "data/grid.yml"}
     expected |= {"html/index.html", "html/run/claims.html", "html/_static/vega.js", "notebooks/heatmaps.ipynb"}
-    assert expected <= there and not [name for name in there if "doctree" in name]
+    assert expected <= there and not [name for name in there if "doctree" in name or "whole" in name]
     manifest = json.loads((place / "manifest.json").read_text())
     assert {*manifest["files"]} == there - {"manifest.json"}
     for name, about in manifest["files"].items():
@@ -120,7 +128,15 @@ def test_zenodo_is_told_what_is_to_be_cited(finished, tmp_path):
             lambda run: os.rename(run / "notebooks/sweep-0.ipynb", run / "notebooks/sweep-0.failed.ipynb"),
             "has no finished run of .*smoke.yml: failed are sweep-0; run make book GRID=",
         ),
-        (lambda run: (run / "book/_build/html/index.html").unlink(), "is missing: the report of .* is not built; run"),
+        (
+            lambda run: rewrite(run / f"notebooks/answer-{NAMES[0]}.ipynb", max_new_tokens=7),
+            f"has no finished run of .*smoke.yml: 1 of its .* notebooks, such as answer-{NAMES[0]}, were made before "
+            "the grid, or what they read, was changed; run make book GRID=",
+        ),
+        (
+            lambda run: (run / "book/_build/html.whole").unlink(),
+            "html is missing or not whole: the report of .* is not built; run",
+        ),
         (lambda run: os.utime(run / "notebooks/claims.ipynb", (4e9, 4e9)), "is older than the run of .*smoke.yml; run"),
     ],
 )

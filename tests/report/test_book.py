@@ -107,7 +107,7 @@ def write_results(folder: Path) -> Path:
     ]
     files.write_parquet(folder / "questions.parquet", pd.DataFrame({"question": [EVIL]}))
     write_page(
-        pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "tasks": [EVIL], EVIL: 1}, outputs
+        pages, "questions", "Questions", {"out": str(folder / "questions.parquet"), "notes": [EVIL], EVIL: 1}, outputs
     )
     ids = [f"{task['name']}-{at}" for task in TASKS for at in range(task["size"])]
     asked = pd.DataFrame({"question_id": ids, "question": EVIL, "answer": EVIL})

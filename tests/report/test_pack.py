@@ -132,6 +132,15 @@ def test_an_unfinished_run_is_not_packed(results, tmp_path):
     assert not (tmp_path / "packed").exists()
 
 
+def test_rows_of_other_settings_are_not_packed_with_the_grid(results, tmp_path):
+    values = json.loads(parameters.answer(GRID, "tiny-llama")) | {"max_new_tokens": 7}
+    page = nbformat.v4.new_notebook(metadata={"whoknows": {"parameters": values}})
+    files.write_text(results / "notebooks/answer-tiny-llama.ipynb", nbformat.writes(page))
+    with pytest.raises(WhoknowsError, match="smoke.yml: 1 of its 3 notebooks, such as answer-tiny-llama, were made "):
+        pack.pack(ROOT / "grids/smoke.yml", results, tmp_path / "packed")
+    assert not (tmp_path / "packed").exists()
+
+
 @pytest.mark.parametrize("there", ["packed/grid.yml", "packed/data/table.csv", "packed"])
 def test_other_files_are_not_replaced_by_a_pack(results, tmp_path, there):
     files.write_text(tmp_path / there, "mine")

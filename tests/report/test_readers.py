@@ -157,7 +157,9 @@ def test_shift_has_the_estimators_that_its_reader_learned_from_its_answers():
 
 def test_the_book_leaves_out_what_a_model_did_before_it_was_known_by_a_file(tmp_path):
     smoke = grid.load(ROOT / "grids/smoke.yml")
-    mine = replace(smoke, models=(smoke.models[0], grid.Model("g", answers="g.csv")), search=None)
+    judge = grid.Endpoint("http://localhost/v1", "wise")
+    mine = replace(smoke, models=(smoke.models[0], grid.Model("g", answers="g.csv")), search=None, judge=judge)
+    mine = replace(mine, tasks=(*mine.tasks, grid.Task("sciq", "shift")))
     about = {
         "answer-g": {"model": "g"},
         "answer_file-g": {"model": "g"},
@@ -172,6 +174,7 @@ def test_the_book_leaves_out_what_a_model_did_before_it_was_known_by_a_file(tmp_
         (tmp_path / f"{name}.ipynb").write_text(nbformat.writes(page))
     kept = [chapter.name for chapter in chapters.collect(tmp_path, mine)]
     assert kept == ["answer-tiny-llama", "answer_file-g", "probe-tiny-llama_g_seed0", "judge-g"]
+    assert "judge-g" not in [chapter.name for chapter in chapters.collect(tmp_path, replace(mine, judge=None))]
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,20 @@ def test_one_model_is_enough_and_those_with_a_source_read(tmp_path):
     assert grid.load(tmp_path / "mine.yml").models[0].answers == str(tmp_path / "elsewhere/gpt.csv")
 
 
+def test_a_grid_is_the_same_however_it_is_named(tmp_path, monkeypatch):
+    (tmp_path / "study/more").mkdir(parents=True)
+    (tmp_path / "study/local").mkdir()
+    (tmp_path / "study/local/config.json").touch()
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    values["models"] = [{"name": "m", "source": "local"}, {"name": "far", "answers": "a.csv"}]
+    (tmp_path / "study/grid.yml").write_text(yaml.safe_dump(values))
+    for folder, source in ((tmp_path, "study/local"), (tmp_path / "study", "local")):
+        monkeypatch.chdir(folder)
+        for path in (tmp_path / "study/grid.yml", Path(os.path.relpath(tmp_path / "study/more/../grid.yml"))):
+            assert grid.load(path).models[0].source == source
+        assert grid.load(tmp_path / "study/more/../grid.yml") == grid.load(path)
+
+
 def test_a_models_folder_lies_beside_its_grid_or_in_the_working_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder in ("study/both", "study/mine", "study/here", "study/tiny-llama", "both", "here", "study/empty"):
@@ -545,6 +559,11 @@ def test_a_mistake_is_one_sentence(tmp_path, change, expected):
         ("name: x\nmodels: [\n", "line 3 is not good YAML"),
         ("name: x\nname: y\n", "line 2 is not good YAML: the key `name` is given twice"),
         ("a: \x00", "not YAML"),
+        (
+            "name: x\nsize: 0100\n",
+            "line 2 is not good YAML: `0100` is read as 64: write a plain number, or put a text in",
+        ),
+        ("a: {b: 1:30}", "`1:30` is read as 90"),
     ],
 )
 def test_a_file_that_is_no_grid_is_one_sentence(tmp_path, text, expected):
@@ -596,6 +615,23 @@ def test_the_command_reads_a_file_of_questions_once_and_gives_advice_on_it(monke
     said = capsys.readouterr().out
     assert said.startswith("mine: The accepted answers of 40 questions are numbers,") and said.count("\n") == 1
     assert [*map(str, read)] == [str(tmp_path / f"{name}.csv") for name in ("mine", "yours")]
+
+
+def test_the_command_says_what_is_not_used(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(loading, "check", lambda *about: None)
+    values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
+    assert [*grid.unused(grid.build(values))] == []
+    values |= {"methods": ["probe"], "search": {"sizes": [9]}, "judge": {"url": "http://localhost/v1", "model": "wise"}}
+    values["models"][1]["learning_rate"] = 0.1
+    values["tasks"] = [{"name": "mine", "role": "train", "file": "mine.csv", "grading": "number"}]
+    lines = [f"How many {n} are there?,{n}" for n in range(40)]
+    (tmp_path / "mine.csv").write_text("\n".join(["question,answer", *lines]))
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
+    assert __main__.main(["check", str(tmp_path / "mine.yml")]) == 0
+    said = capsys.readouterr().err
+    for key in ("search", "controls.lora", "models[1].learning_rate"):
+        assert f"`{key}` is not used: `methods` has no lora_prompt.\n" in said
+    assert "`judge` is not used: no task has" in said and "[0]" not in said
 
 
 @pytest.mark.slow

@@ -183,6 +183,8 @@ def test_files_that_somebody_else_changed_are_noticed(tmp_path):
             f"{results / named} was changed after its stage wrote it: "
         )
         assert f"delete {results}/notebooks/probe-a.ipynb" in sentences["probe-a"]
+        os.utime(results / text, (1e9, 1e9))  # as a copy that keeps the times of another
+        assert list(provenance.changed(results, "toy")) == ["probe-a"]
         files.write_text(results / text, "as the stage wrote it")
 
 
@@ -234,6 +236,13 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
         done.stderr
         == f"{folder}/probe.py: it has no parameter `layer`; its parameters are reader, answers, fail, sleep.\n"
     )
+
+
+@pytest.mark.parametrize("text", ["5", "null", "[]", "{"])
+def test_parameters_that_are_no_object_are_refused(text, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        notebook.main(["probe.py", "x.ipynb", "--params", text])
+    assert capsys.readouterr().err.splitlines()[-1].startswith("whoknows run: error: argument --params: ")
 
 
 def test_an_absent_notebook_is_one_sentence(folder):

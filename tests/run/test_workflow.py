@@ -586,6 +586,12 @@ def test_the_cost_counts_the_jobs_that_snakemake_plans(story):
     assert re.search(rf"^all +{len(planned)} ", text, re.M) and text.index("grows as") < text.index("stages to run")
 
 
+@pytest.mark.parametrize("name", ["a # b.yml", "a: b.yml", "'a'.yml'"])
+def test_a_grid_whose_path_snakemake_would_misread_is_refused(name):
+    with pytest.raises(WhoknowsError, match=f"^{name}: Snakemake takes no such path; rename it"):
+        workflow.plan(name)
+
+
 def test_a_wrong_grid_is_one_sentence_before_anything_starts(story):
     project = story["project"]
     (project.folder / "grids/toy.yml").rename(project.folder / "grids/hidden.yml")

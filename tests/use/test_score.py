@@ -149,6 +149,15 @@ def test_of_another_estimator_or_of_other_rows_nothing_is_kept(change, again, sc
     assert output.read_bytes() == fresh.read_bytes()
 
 
+def test_a_column_that_is_equal_but_not_the_same_is_not_taken_from_a_killed_run(score, tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    for seen in (1, True, 1.0):
+        written(source, [row | {"seen": seen} for row in ROWS])
+        assert score(Fake(ends=1), "--input", source, "--lines", 4, "--output", output)[0] == 130
+    assert score(Fake(), "--input", source, "--lines", 4, "--output", output)[0] == 0
+    assert [type(row["seen"]) for row in read(output)] == [float] * 10
+
+
 def test_a_pipe_that_is_given_again_goes_on_too(score, tmp_path):
     arguments, text = ["--lines", 3, "--output", tmp_path / "out.jsonl"], as_jsonl(ROWS).encode()
     assert score(Fake(ends=2), *arguments, text=text)[0] == 130
@@ -388,6 +397,17 @@ def test_what_cannot_be_written_is_said_before_anything_is_scored(score, tmp_pat
         status, text, message = score(fake := Fake(), *arguments)
         assert status == 2 and not text and not fake.seen and sentence in message.splitlines()[-1]
     assert {*os.listdir(tmp_path)} == {source.name, table.name, book.name, "folder.jsonl"}
+
+
+def test_a_link_stays_and_a_device_is_refused(score, tmp_path):
+    source, link = written(tmp_path / "in.jsonl"), tmp_path / "link.jsonl"
+    link.symlink_to("there.jsonl")
+    assert score(Fake(), "--input", source, "--output", link)[0] == 0
+    assert link.is_symlink() and read(tmp_path / "there.jsonl")[0]["id"] == "0"
+    assert {*os.listdir(tmp_path)} == {"in.jsonl", "link.jsonl", "there.jsonl"}
+    os.mkfifo(tmp_path / "pipe")
+    status, _, message = score(fake := Fake(), "--input", source, "--output", tmp_path / "pipe")
+    assert status == 2 and not fake.seen and "pipe: this is no regular file; leave out --output" in message
 
 
 def test_two_runs_do_not_write_one_file(score, tmp_path):

@@ -26,7 +26,10 @@ DAY = 24 * 60 * 60  # seconds
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that is given twice, of which plain YAML silently keeps the last; leaves dates as written."""
+    """Refuses a key that is given twice, of which plain YAML silently keeps the last; leaves dates as written.
+
+    Nor is a number another than what is written.
+    """
 
     yaml_implicit_resolvers = {
         letter: [(tag, pattern) for tag, pattern in known if not tag.endswith(":timestamp")]
@@ -40,6 +43,18 @@ class _Loader(yaml.CSafeLoader):
                 raise yaml.MarkedYAMLError(problem=f"the key `{key.value}` is given twice", problem_mark=key.start_mark)
             seen.append(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _integer(loader: _Loader, node: yaml.ScalarNode) -> int:
+    """Refuses what YAML 1.1 takes for another number than is written: 0100 would be 64, and 1:30 would be 90."""
+    number = loader.construct_yaml_int(node)
+    if str(number) != node.value.removeprefix("+"):
+        problem = f"`{node.value}` is read as {number}: write a plain number, or put a text in quotes"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
+    return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 
 
 def read_yaml(path: Path | str):
@@ -176,6 +191,9 @@ def check_replaceable(folder: Path, *marks: str) -> None:
 def _replacing(path):
     """Gives a temporary path beside `path`, which takes the place of `path` if the block ends well."""
     path = Path(path)
+    path = (
+        path.resolve() if path.is_symlink() and path.is_dir() else path
+    )  # a link to a folder stays, and the folder is replaced
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process that was killed leaves its temporary file behind, and nobody else would ever remove it.
     for other in path.parent.glob(f".{path.name}.*.tmp"):

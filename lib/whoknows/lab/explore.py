@@ -203,6 +203,8 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     is_judged = any(task.get("grading") == "judge" for task in values["tasks"])
     values |= dict.fromkeys((*([] if is_judged else ["judge"]), "search", "beside"))
     for model in values["models"]:
+        for key in ("learning_rate", "released"):  # of LoRA + Prompt
+            model.pop(key, None)
         model |= {"layers": "all" if model["name"] in lacks else None} if model["name"] in results.readers else {}
     values["probe"] = values.get("probe", {}) | {"layers": [setting.layer], "strengths": [setting.strength]}
     sizes = [setting.size] if setting.size else []
@@ -224,9 +226,10 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
 
 
 def save(results: Results, setting: Setting, name: str) -> Path:
-    """Writes `as_grid` beside the grid that it is made from; a WhoknowsError if there is a grid of that name."""
+    """Writes `as_grid` beside the grid that it is made from; a WhoknowsError if it or its results are there."""
     text, path = as_grid(results, setting, name), results.grid_file.with_name(f"{name}.yml")
-    if path.exists():
-        raise WhoknowsError(f"{path} is there already; give this grid another name.")
+    for taken in (path, Path("results", name)):
+        if taken.exists():
+            raise WhoknowsError(f"{taken} is there already; give this grid another name.")
     files.write_text(path, text)
     return path

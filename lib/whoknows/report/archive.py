@@ -19,7 +19,7 @@ import nbformat
 from whoknows import WhoknowsError
 from whoknows.data import cache, files
 from whoknows.data.files import ROOT
-from whoknows.report import chapters, citation, pack, pdf
+from whoknows.report import book, chapters, citation, outdated, pack, pdf
 from whoknows.run import cost, grid
 from whoknows.run.stages import STAGES
 
@@ -71,8 +71,10 @@ def check(run: list[chapters.Chapter], chosen: grid.Grid, results: Path, grid_fi
         wrong += f": failed are {', '.join(failed)}"
     elif missing:
         wrong += f": notebooks are missing, {', '.join(missing)}"
-    elif not index.is_file():
-        wrong = f"{index} is missing: the report of {grid_file} is not built"
+    elif old := outdated.sentence(run):
+        wrong += f": {old}"
+    elif not book.whole(index).is_file():
+        wrong = f"{index.parent} is missing or not whole: the report of {grid_file} is not built"
     elif index.stat().st_mtime_ns < max(path.stat().st_mtime_ns for path in (results / "notebooks").glob("*.ipynb")):
         wrong = f"{index} is older than the run of {grid_file}"
     else:

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
@@ -77,7 +78,7 @@ def write(grid_file: Path, results: Path | None = None) -> Path:
     preview = citation.preview(landing, citation.read(), source / "book" / "_static")
     config["sphinx"]["config"]["html_context"]["preview"] = preview
     files.write_text(source / "_config.yml", yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
-    toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text()), source)
+    toc = existing(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")), source)
     files.write_text(source / "_toc.yml", yaml.safe_dump(toc, sort_keys=False))
     return source
 
@@ -99,6 +100,8 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
     for page in (first, *others):
         if page.name in mixed:
             chapters.mark_changed(page, mixed[page.name])
+        if page.outdated:
+            chapters.mark_outdated(page, pages)
         name, up = ("index", "") if page is first else (page.name, "../")
         strip.add(page.notebook, name, results / "book" / "book" / "_static", up, precision)
         # Charts and tables want the width that a list of headings would take.
@@ -125,16 +128,19 @@ def _pages(pages: list[chapters.Chapter], chosen: grid.Grid, grid_file: Path, re
 def _changes(pages: list[chapters.Chapter], first: chapters.Chapter, chosen: grid.Grid, results: Path) -> str:
     """What this run changed, as Markdown; a finished one is kept to compare the next one with."""
     scores = Path(first.parameters.get("out", ""))
-    if any(page.failed for page in (first, *pages)) or not scores.is_file():
+    if any(page.failed or page.outdated for page in (first, *pages)) or not scores.is_file():
         return history.section(None, None)
     now = history.summary(files.read_parquet(scores), pack.about(pages), chosen)
     return history.section(history.before(results / "history.json", now), now)
 
 
 def from_rows(stage: str, pages: list[chapters.Chapter], chosen: grid.Grid, results: Path) -> chapters.Chapter:
-    """The page of a stage that reads all rows; run here, from those there are, if a failed stage prevented it."""
+    """The page of a stage that reads all rows; run here, from those there are, if some stages failed or are outdated.
+
+    It is outdated if any of these rows may be.
+    """
     ready = [page for page in pages if page.stage == stage and not page.failed]
-    if ready and not any(page.failed for page in pages):
+    if ready and not any(page.failed or page.outdated for page in pages):
         return ready[0]
     path = results / "book" / f"{stage}.ipynb"
     values = parameters.from_folder(chosen, stage, str(results), str(path.with_suffix(".parquet")))
@@ -142,7 +148,8 @@ def from_rows(stage: str, pages: list[chapters.Chapter], chosen: grid.Grid, resu
         notebook.run(ROOT / "notebooks" / f"{stage}.py", path, json.loads(values))
     except notebook.StageFailed:
         path = path.with_suffix(".failed.ipynb")
-    return chapters.read(path)
+    is_old = any(page.outdated for page in pages if page.stage not in parameters.PAGES)
+    return replace(chapters.read(path), outdated=is_old)
 
 
 def licences() -> str:
@@ -182,12 +189,18 @@ def sphinx(source: Path, builder: str = "html") -> Path:
     index = source / "_build" / builder / "index.html"
     if index.exists():
         slim.slim(index.parent)
+        files.write_text(whole(index), "")
     if done.returncode or not index.exists():
         lines = [line for line in (done.stderr + done.stdout).splitlines() if "WARNING" in line or "ERROR" in line]
         where = f"its pages are in {index.parent}" if index.exists() else "it has no pages"
         lines = lines or [done.stderr[-2000:]]
         raise WhoknowsError("\n".join([f"The book was built with warnings ({where}):", *lines]))
     return index
+
+
+def whole(index: Path) -> Path:
+    """A file that is there once the book of a first page is whole: what is killed leaves that page, and others."""
+    return index.parent.with_suffix(".whole")
 
 
 def parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -219,7 +232,7 @@ def write_charts(folder: Path) -> None:
     names = ("vega", "vegalite", "vegaembed")
     versions = {f"{name}_version": getattr(display, f"{name.upper()}_VERSION") for name in names}
     debug = f"window.VEGA_DEBUG = {versions};\n"
-    files.write_text(folder / "charts.js", debug + (ROOT / "book" / "_static" / "charts.js").read_text())
+    files.write_text(folder / "charts.js", debug + (ROOT / "book/_static/charts.js").read_text(encoding="utf-8"))
     # In a function of its own, so that its many short names do not become the page's.
     bundle = vl_convert.javascript_bundle("window.whoknowsVega = { vegaEmbed };", bundled_version())
     files.write_text(folder / "vega.js", f"(() => {{\n{bundle}\n}})();\n")

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 
@@ -12,12 +12,12 @@ from nbformat.v4 import new_markdown_cell
 
 from whoknows.data import files
 from whoknows.evaluation.scores import CELL
-from whoknows.report import readable
+from whoknows.report import outdated, readable
 from whoknows.report.pages.heatmaps import values_text
 from whoknows.report.pages.style import percent
 from whoknows.run import page as pages
 from whoknows.run.grid import Grid
-from whoknows.run.parameters import lora_variants, searched
+from whoknows.run.parameters import compared, lora_variants, searched
 from whoknows.run.provenance import code
 from whoknows.run.stages import STAGES
 
@@ -43,6 +43,7 @@ class Chapter:
     notebook: nbformat.NotebookNode
     parameters: dict
     failed: bool
+    outdated: bool = False  # as `outdated.names` says
 
     @property
     def stage(self) -> str:
@@ -73,7 +74,9 @@ def collect(folder: Path, grid: Grid) -> list[Chapter]:
         chapter = read(path)
         if chapter.stage in STAGES and _belongs(chapter, grid):
             chapters[chapter.name] = chapter
-    return sorted(chapters.values(), key=lambda chapter: (list(STAGES).index(chapter.stage), chapter.name))
+    run = sorted(chapters.values(), key=lambda chapter: (list(STAGES).index(chapter.stage), chapter.name))
+    old = outdated.names(run, grid)
+    return [replace(chapter, outdated=chapter.name in old) for chapter in run]
 
 
 def read(path: Path) -> Chapter:
@@ -102,6 +105,17 @@ def mark_changed(page: Chapter, sentence: str) -> None:
     """Says on a page that the files of its stage are no longer those that it wrote."""
     text = f":::{{admonition}} Changed files\n:class: warning\n{sentence}\n:::"
     page.notebook.cells.insert(1, new_markdown_cell(text, id="changed"))
+
+
+def mark_outdated(page: Chapter, run: list[Chapter]) -> None:
+    """Says on a page that it is outdated, and how much of its run is."""
+    text = f""":::{{admonition}} Earlier settings
+:class: warning
+In whole or in part, this page was made with other settings than the grid has now, or from files that changed since.
+So were {sum(chapter.outdated for chapter in run)} of the {len(run)} notebooks of this run; the page *The run* says
+which. `make book` makes them anew.
+:::"""
+    page.notebook.cells.insert(1, new_markdown_cell(text, id="outdated"))
 
 
 def facts(chapters: list[Chapter], *keys: str) -> dict[str, list[str]]:
@@ -250,7 +264,8 @@ def _folded_stages(chapters: list[Chapter]) -> list[str]:
 def _line(chapter: Chapter) -> str:
     """A notebook in that table."""
     count, page = len(chapter.about.get("warnings", [])), "../index" if chapter.stage == "heatmaps" else chapter.name
-    status = f"ok, {count} warning{'s' if count > 1 else ''}" if count else "ok"
+    status = "earlier settings" if chapter.outdated else "ok"
+    status += f", {count} warning{'s' if count > 1 else ''}" if count else ""
     ended = "failed | failed" if chapter.failed else f"{status} | {_unbroken(_seconds(chapter.seconds))}"
     return f"| [{chapter.heading}]({page}.ipynb) | {ended} |"
 
@@ -304,6 +319,7 @@ def _belongs(chapter: Chapter, grid: Grid) -> bool:
     is_asked = all(values[key] in known[key] for key in known if key in values)
     is_asked &= "trained_on" not in values or values.get("method", stage) in (*grid.methods, *variants)
     is_asked &= stage != "beside" or grid.beside is not None
+    is_asked &= stage != "judge" or compared(grid)
     return is_asked and (stage not in ("search", "settings") or searched(grid))
 
 

@@ -24,7 +24,9 @@ VALUES = ["auroc", "low", "high"]
 SHOWN = 3  # digits; what moves by less has not moved
 TITLE = "## What changed since the last run"
 NOTHING = "No earlier run of this grid has left its numbers here. `whoknows compare` compares runs of any grids."
-UNFINISHED = "Some stages failed. A run is compared with the one before it once all have finished."
+UNFINISHED = (
+    "Some stages failed, or show earlier settings. A run is compared with the one before it once all have finished."
+)
 
 
 def summary(scores: pd.DataFrame, about: dict, grid: Grid) -> dict:

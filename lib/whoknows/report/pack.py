@@ -13,7 +13,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.evaluation import cells, plateau
 from whoknows.evaluation.scores import CELL
-from whoknows.report import chapters
+from whoknows.report import chapters, outdated
 from whoknows.run import grid, parameters
 
 ORDER = [*CELL, "seed", "split", "task", "question_id"]  # equal questions stand in equal order, which compresses
@@ -34,8 +34,11 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         part: cells.read_rows(results / part, names, chosen.methods, chosen.seeds, parameters.lora_variants(chosen))
         for part in ("rows", "controls")
     }
-    if tables["rows"].empty or not (results / "notebooks" / "heatmaps.ipynb").exists():
-        raise WhoknowsError(f"{results} has no finished run of {grid_file}: run make book GRID={grid_file} first.")
+    run = chapters.collect(results / "notebooks", chosen)
+    old = outdated.sentence(run)
+    if tables["rows"].empty or not (results / "notebooks" / "heatmaps.ipynb").exists() or old:
+        why = f": {old}" if old else ""
+        raise WhoknowsError(f"{results} has no finished run of {grid_file}{why}: run make book GRID={grid_file} first.")
 
     def write(place: Path) -> None:
         for part, table in tables.items():
@@ -47,8 +50,7 @@ def pack(grid_file: Path, results: Path, folder: Path) -> None:
         for path in (path for path in more if path.parts[0] == "answers" or (results / path).exists()):
             files.write_parquet(place / path, files.read_parquet(results / path), **SMALL)
         files.write_text(place / "grid.yml", grid.text(chosen, folder))
-        facts = about(chapters.collect(results / "notebooks", chosen))
-        files.write_text(place / "about.json", json.dumps(facts, indent=1))
+        files.write_text(place / "about.json", json.dumps(about(run), indent=1))
 
     files.write_folder(folder, write)
 

@@ -462,7 +462,7 @@ def load(path: Path | str) -> Grid:
     Raises:
         WhoknowsError: the file is missing or wrong; the message names the file, the key and what was expected.
     """
-    grid, here = build(files.read_yaml(path), f"{path}: "), Path(path).parent
+    grid, here = build(files.read_yaml(path), f"{path}: "), _here(Path(path).parent)
     tasks = tuple(replace(task, file=task.file and str(here / task.file)) for task in grid.tasks)
     try:
         models = tuple(_joined(model, here) for model in grid.models)
@@ -470,6 +470,14 @@ def load(path: Path | str) -> Grid:
     except WhoknowsError as error:
         raise WhoknowsError(f"{path}: {error}") from None
     return replace(grid, tasks=tasks, models=models, controls=replace(grid.controls, embedder=embedder))
+
+
+def _here(folder: Path) -> Path:
+    """A folder as the working directory calls it, if it is within: stages are told its paths, however one names it."""
+    if not folder.is_absolute() and ".." not in folder.parts:
+        return folder
+    whole = folder.resolve()
+    return whole.relative_to(Path.cwd()) if whole.is_relative_to(Path.cwd()) else whole
 
 
 def _joined(model: Model, here: Path) -> Model:
@@ -708,6 +716,21 @@ def _of_released(grid: Grid) -> Iterator[str]:
         )
 
 
+def unused(grid: Grid) -> Iterator[str]:
+    """Sentences about what a grid gives for methods that it does not have, or for a judge that has nothing to do."""
+    asked = {"search": grid.search, "controls.lora": grid.controls.lora}
+    for index, model in enumerate(grid.models):
+        asked |= {f"models[{index}].{key}": getattr(model, key) for key in ("learning_rate", "released")}
+    for key, value in asked.items():
+        if value and "lora_prompt" not in grid.methods:
+            yield f"`{key}` is not used: `methods` has no lora_prompt."
+    for index, model in enumerate(grid.models):
+        if model.layers and "probe" not in grid.methods:
+            yield f"`models[{index}].layers` is not used: `methods` has no probe."
+    if grid.judge and all(task.grading not in (None, "contains", "judge") for task in grid.tasks):
+        yield "`judge` is not used: no task has grading judge, and none has open questions to compare it on."
+
+
 def renamed(columns: AnswerColumns | QuestionColumns | None) -> dict[str, str]:
     """Our name -> the file's, for the columns that a user's file calls otherwise."""
     return {ours: theirs for ours, theirs in asdict(columns).items() if theirs} if columns else {}
@@ -742,6 +765,8 @@ def main(arguments: list[str]) -> None:
     if options.schema:
         return print(json.dumps(schema(), indent=2))
     chosen = load(options.grid)
+    for sentence in unused(chosen):
+        print(sentence, file=sys.stderr)
     readers = [model.source.removeprefix(CHAT) for model in chosen.reading]
     sources = [*readers, chosen.controls.embedder]
     for source in filter(assets.on_hub, filter(None, sources)):

@@ -175,12 +175,19 @@ def _reach_results(page: Path) -> None:
         Path("results").symlink_to(Path(before, "results").absolute())
 
 
+def _parameters(text: str) -> dict:
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise argparse.ArgumentTypeError(f"{text} is no JSON object; write names and values, such as '{{\"seed\": 1}}'")
+    return values
+
+
 def main(arguments: list[str]) -> int:
     """The command line; its exit status is 1 if the notebook failed and 2 if it could not be run."""
     parser = argparse.ArgumentParser(prog="whoknows run", description=__doc__)
     parser.add_argument("notebook", type=Path)
     parser.add_argument("page", type=Path)
-    parser.add_argument("--params", type=json.loads, default={}, help="parameters as a JSON object")
+    parser.add_argument("--params", type=_parameters, default={}, help="parameters as a JSON object")
     parser.add_argument("--title", default="", help="what this run is of")
     parser.add_argument("--log", type=Path)
     parser.add_argument("--gpus", type=int, default=0, help="how many of those that a workflow's runs share")

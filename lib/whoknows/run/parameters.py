@@ -1,5 +1,6 @@
 """What a grid says to each stage: the parameters of its notebook, as JSON, and where results lie."""
 
+import inspect
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -31,6 +32,14 @@ def of(stage: str) -> Callable[..., str]:
     """What gives the parameters of a stage: the function of its name, or else `page`, or for a method `estimator`."""
     other = partial(page, name=stage) if stage in PAGES else partial(estimator, method=stage)
     return globals().get(stage, other)
+
+
+def of_page(grid: Grid, name: str, recorded: dict) -> dict:
+    """What a grid now tells the stage of a page; nothing if the page's record lacks a name that its stage goes by."""
+    stage, _, place = name.partition("-")
+    known = recorded | {"variant": place.partition("_")[2], "page": place}
+    _, *names = (key for key, one in inspect.signature(of(stage)).parameters.items() if one.default is one.empty)
+    return json.loads(of(stage)(grid, **{key: known[key] for key in names})) if {*names} <= {*known} else {}
 
 
 def page(grid: Grid, name: str) -> str:

@@ -44,15 +44,16 @@ def changed(results: Path, name: str) -> dict[str, str]:
         recorded = json.loads(page.read_text(encoding="utf-8"))["metadata"].get("whoknows", {}).get("outputs", {})
         for text, digest in recorded.items():
             path = results / text.removeprefix(f"results/{name}/")
-            if path.exists() and _written(path) > _written(page) and _digest(path) != digest:
+            if path.exists() and _is_younger(path, page) and _digest(path) != digest:
                 way = f"keep a copy if you want one, delete {page}, and `make book` makes both anew"
                 sentences[page.stem] = f"{path} was changed after its stage wrote it: {way}."
     return sentences
 
 
-def _written(path: Path) -> int:
-    """When a file, or the youngest part of a folder, was last written; in nanoseconds."""
-    return max(part.stat().st_mtime_ns for part in [path, *path.rglob("*")])
+def _is_younger(path: Path, page: Path) -> bool:
+    """Whether a file, or a part of a folder, may have been written after a page: a copy may keep an old time."""
+    made, states = page.stat(), [part.stat() for part in (path, *path.rglob("*"))]
+    return any(one.st_mtime_ns > made.st_mtime_ns or one.st_ctime_ns > made.st_ctime_ns for one in states)
 
 
 def precision(values: dict) -> dict[str, str]:

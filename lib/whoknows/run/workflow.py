@@ -16,8 +16,11 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+
+import yaml
 
 from whoknows import WhoknowsError
 from whoknows.data import files, processes
@@ -49,7 +52,7 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
         WhoknowsError: the grid or the profile is wrong, files of the run were changed or have no record, or another run
             is at work in this checkout.
     """
-    chosen = grid.load(path)
+    chosen = _load(path)
     results = Path("results") / chosen.name
     how = elsewhere(profile) if profile else _here(cores)
     if mixed := provenance.changed(results, results.name):
@@ -82,7 +85,7 @@ def run(path: str, cores: str, profile: str | None = None) -> int:
 
 def plan(path: str) -> str:
     """What a run would do: a line for each stage with the reason, in the order of the stages, and what they cost."""
-    chosen = grid.load(path)
+    chosen = _load(path)
     check_records(Path("results") / chosen.name)
     done = subprocess.run([*_snakemake(path), "--summary"], capture_output=True, text=True)
     if done.returncode:
@@ -96,6 +99,14 @@ def plan(path: str) -> str:
     costs = ["", cost.table(chosen, jobs), ""] if jobs else []
     mixed = provenance.changed(Path("results") / chosen.name, chosen.name).values()
     return "\n".join([*lines, *costs, *mixed, f"{len(lines)} stages to run."])
+
+
+def _load(path: str) -> grid.Grid:
+    """The grid; a WhoknowsError if its path is none to Snakemake, which takes it for YAML and strips quotes."""
+    with suppress(yaml.YAMLError):  # what is no YAML is a text
+        if yaml.load(path.strip("'\""), yaml.BaseLoader) != path:
+            raise WhoknowsError(f"{path}: Snakemake takes no such path; rename it, without `: ` and ` #`.")
+    return grid.load(path)
 
 
 def check_records(results: Path) -> None:

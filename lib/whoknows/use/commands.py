@@ -69,7 +69,7 @@ def score(arguments: list[str]) -> None:
         results = partial(predict.stream, estimator, rows, name, options.lines, columns, done=bar.update)
         if options.output:
             with closing(outputs.Part(options.output, [estimator.identity, columns])) as part:
-                _save(options.output, part, results, table)
+                _save(part, results, table)
         else:
             _print(form(results()))
 
@@ -135,7 +135,7 @@ def _quiet() -> type:
     return tqdm
 
 
-def _save(output: Path, part: outputs.Part, results, table: outputs.Table | None) -> None:
+def _save(part: outputs.Part, results, table: outputs.Table | None) -> None:
     """Scores all rows, of which a killed run may have left some, and then writes them."""
     try:
         for _ in results(part=part):
@@ -145,9 +145,9 @@ def _save(output: Path, part: outputs.Part, results, table: outputs.Table | None
             f"{error} What was scored before is in {part.path}; the same command goes on from there."
         ) from None
     if table and table.kind == ".parquet":
-        outputs.write_parquet(output, table.path, part.rows())
+        outputs.write_parquet(part.output, table.path, part.rows())
     else:
-        outputs.write(output, table.form if table else outputs.as_lines, part.rows())
+        outputs.write(part.output, table.form if table else outputs.as_lines, part.rows())
     part.remove()
 
 

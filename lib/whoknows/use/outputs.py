@@ -114,10 +114,15 @@ class Part:
     """
 
     def __init__(self, output: Path, depends: list):
-        self.path, self.depends = output.with_name(f"{output.name}.part"), json.loads(json.dumps(depends))
         with writing(output):
             if output.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            if output.exists() and not output.is_file():
+                raise WhoknowsError(f"{output}: this is no regular file; leave out --output, or name another file.")
+            if output.is_symlink():  # what it leads to is written, and the link stays
+                output = Path(os.path.realpath(output))
+            self.output, self.path = output, output.with_name(f"{output.name}.part")
+            self.depends = json.dumps(depends)
             if not output.parent.exists():
                 output.parent.mkdir(parents=True)
             self.file = open(self.path, "a+b")
@@ -135,7 +140,8 @@ class Part:
         try:
             depends, results = json.loads(self.file.readline())
             scored = [row | {name: old[name] for name in ADDED} for row, old in zip(rows, results, strict=True)]
-            if depends == self.depends and scored == results:
+            # As text: 1, 1.0 and true are equal, but not the same.
+            if json.dumps(depends) == self.depends and json.dumps(scored) == json.dumps(results):
                 return scored
         except (ValueError, KeyError, TypeError):
             pass  # there is no other line, or it is not whole, or has other rows
@@ -145,7 +151,7 @@ class Part:
 
     def put(self, rows: list[dict]) -> None:
         """Adds rows that were scored together."""
-        line = json.dumps([self.depends, rows], ensure_ascii=False) + "\n"
+        line = f"[{self.depends}, {json.dumps(rows, ensure_ascii=False)}]\n"
         with writing(self.path):
             self.file.write(line.encode("utf-8", "backslashreplace"))
             self.file.flush()
