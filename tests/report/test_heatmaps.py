@@ -174,8 +174,12 @@ def test_the_values_of_the_answer_lead_to_the_pages_of_their_cells():
 
 
 def test_the_answer_from_nothing():
-    nothing = cells([np.nan] * 4, [np.nan] * 4)
+    nothing = cells([np.nan] * 4, [np.nan] * 4).assign(n=np.nan)
     assert heatmaps.heatmaps_sentences(nothing, NO_PRIMARY) == "Nothing is measured yet."
+    elsewhere = cells([0.8] * 4, [0.7] * 4).assign(test_set="shift", n=90)
+    for n, why in ((6, "too few right or wrong answers"), (np.nan, "nothing is measured there")):
+        text = heatmaps.heatmaps_sentences(pd.concat([nothing.assign(n=n), elsewhere]), NO_PRIMARY)
+        assert text == f"On in-distribution test questions no cell has a value: {why}."
     one = cells([0.8] * 4, [np.nan] * 4)
     assert "**LoRA + Prompt** has no measured cell" in heatmaps.heatmaps_sentences(one, NO_PRIMARY)
 
@@ -357,6 +361,8 @@ def test_only_the_chosen_grading_is_drawn():
         for grading, value in (("strict", 0.6), ("kind", 0.8))
     ]
     chart = heatmaps.heatmaps_chart(pd.concat(parts, ignore_index=True), ["a", "b"], "x").to_dict()
+    described = "Probe: 0.60 to 0.60, 0 missing. LoRA + Prompt: 0.70 to 0.70, 0 missing."
+    assert chart["description"].endswith(described), "in words as it opens"
     (switch,) = [param for param in chart["params"] if param["name"] == "grading"]
     assert switch["value"] == "strict" and switch["bind"]["options"] == ["strict", "kind"]
     for value, shown, hidden in (("strict", (0.6, 0.7), (0.8, 0.9)), ("kind", (0.8, 0.9), (0.6, 0.7))):

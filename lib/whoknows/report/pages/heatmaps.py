@@ -147,7 +147,8 @@ def values_text(table: pd.DataFrame) -> list[str]:
 
 def described(table: pd.DataFrame) -> str:
     """The first picture of the chart in words, for those who do not see it."""
-    first = table[(table["reading"] == table["reading"].iloc[0]) & (table["test_set"] == table["test_set"].iloc[0])]
+    switched = [name for name in ("reading", "test_set", "grading") if name in table]
+    first = table[(table[switched] == table[switched].iloc[0]).all(axis=1)]
     what = f"Heatmaps of AUROC on {first['test_set'].iloc[0]} questions, Model by Trained On"
     sentences = [f"{what}; all values are in the table beneath."]
     for method, cells in first.groupby("method", sort=False):
@@ -316,9 +317,10 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
     pages of their estimators.
     """
     shown = first_heatmap(table)
-    measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
+    compared = shown[shown["method"] != "probe_mlp"]
+    measured = compared.dropna(subset="auroc")
     if measured.empty:
-        return "Nothing is measured yet."
+        return _no_value(table, compared)
     settled, sentences = settled_cells(table), [_unfinished(measured)]
     if len(settled):
         sentences = [_how_well(shown, settled, links), *_how_sure(settled, primary), *sentences]
@@ -326,6 +328,14 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
     reading = "reading A, " if {*READINGS} <= {*table["reading"]} else ""
     lead = f"In the view shown first ({reading}{shown['test_set'].iloc[0]} test questions):"
     return "\n".join([lead, "", *(f"- {sentence}" for sentence in sentences if sentence)])
+
+
+def _no_value(table: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """Why there is no value to speak of, where some of the table's cells may have one."""
+    if table["n"].isna().all():
+        return "Nothing is measured yet."
+    why = "too few right or wrong answers" if compared["n"].notna().any() else "nothing is measured there"
+    return f"On {compared['test_set'].iloc[0]} test questions no cell has a value: {why}."
 
 
 def settled_cells(table: pd.DataFrame) -> pd.DataFrame:
