@@ -75,7 +75,7 @@ Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(
 HTML(landing.schematic_html(readers, models))
 
 # %% tags=["remove-input"]
-gained = gains.of_cells(*paired, tasks, models, readers)
+gained = gains.of_cells(*paired, tasks, models, readers, compared)
 gains.gains_chart(gained, baseline)
 
 # %% tags=["remove-input"]

@@ -9,7 +9,7 @@ import vl_convert
 from test_landing import MODELS, TASKS, auroc_of, of_all, run_of
 
 from whoknows.evaluation import bootstrap, cells, scores
-from whoknows.evaluation.bootstrap import EXPLORATORY, FEW
+from whoknows.evaluation.bootstrap import ABOVE, EXPLORATORY, FEW
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import gains, landing, style
 
@@ -17,7 +17,11 @@ PHONE = 358  # pixels that a page of 390 has for a chart
 
 
 def gained(rows, baseline="likelihood", models=MODELS, readers=MODELS, tasks=TASKS):
-    return gains.of_cells(*gains.paired(rows, tasks, models, readers, baseline), tasks, models, readers)
+    paired = gains.paired(rows, tasks, models, readers, baseline)
+    samples, nothing = bootstrap.samples(rows, 200), pd.Series(dtype=float)
+    measured = cells.measure(rows, scores.by_task(rows, only_auroc=True), tasks, samples)
+    compared = landing.comparisons(rows, measured, samples, paired, nothing, readers, tasks)
+    return gains.of_cells(*paired, tasks, models, readers, compared)
 
 
 def with_shift(rows):
@@ -74,13 +78,26 @@ def test_what_no_verdict_rests_on_is_hollow_and_marked(rows):
 
 
 def test_a_run_of_one_model_one_method_and_no_shift_has_one_line():
-    rows = run_of({("probe", "a", "a", "a"): 2.0, ("likelihood", "", "", "a"): 1.0})
+    rows = run_of({("probe", "a", "a", "a"): 3.0, ("likelihood", "", "", "a"): 0.0})
     table = gained(rows, models=["a"], readers=["a"], tasks=TASKS[:2])
     assert table["estimate"].notna().tolist() == [True, False]
     picture, caption = svg_of(table), gains.caption_html(table, "likelihood")
     assert "LoRA" not in picture and "In-distribution" in picture and "Shift" not in picture
     assert "scored on its own answers" in picture and "Shift" not in caption and "<i>In-distribution</i> has" in caption
     assert "in which a model scores its own answers, less that of answer likelihood" in caption
+    assert caption.endswith(" The answer above tests Probe of a, on its own answers to in-distribution questions.</p>")
+    assert table["says"].iloc[0] == ABOVE, "which is the difference that the answer rests on"
+
+
+def test_what_is_itself_tested_is_not_said_to_be_exploratory(rows):
+    table = gained(rows, readers=["a"])
+    tested = (table["reader"] == table["scored"]) & (table["test_set"] == "in-distribution")
+    assert (table["says"] != EXPLORATORY).equals(tested) and table["p_holm"].notna().equals(tested)
+    sentence = (
+        "The answer above tests Probe of a and LoRA + Prompt of a, on its own answers to in-distribution questions."
+    )
+    assert f"{sentence} All others are exploratory.</p>" in gains.caption_html(table, "likelihood")
+    assert "All of this is exploratory: " in gains.caption_html(gained(rows), "likelihood")
 
 
 def test_a_cell_is_compared_with_the_baseline_on_the_answers_that_both_have_scored(rows):

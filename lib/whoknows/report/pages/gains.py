@@ -55,11 +55,13 @@ def _places(models: list[str], readers: list[str]) -> list[tuple]:
 
 
 def of_cells(
-    cells: pd.DataFrame, samples: pd.DataFrame, tasks: list[dict], models: list[str], readers: list[str]
-) -> pd.DataFrame:
+    cells: pd.DataFrame, samples: pd.DataFrame, tasks: list[dict], models: list[str], readers: list[str],
+    compared: pd.DataFrame,
+) -> pd.DataFrame:  # fmt: skip
     """AUROC of each cell that `paired` has less that of its baseline, in-distribution and on shift questions.
 
-    All of these are exploratory: the tests are of their means, in `landing.comparisons`.
+    These are exploratory, but for one that is itself what `compared` tests, as `landing.comparisons` returns it, since
+    no other model has a value there.
 
     Returns:
         test_set, reader, trained_on, scored and method, no place left out, and what `bootstrap.tested` returns, missing
@@ -72,7 +74,8 @@ def of_cells(
         there = [cell for cell in asked if cell in measured.index]
         weights = [{cell: 1.0, baseline_of(cell): -1.0} for cell in there]
         values, resampled = bootstrap.contrasts(weights, measured, bootstrap.by_cell(samples, members[label]))
-        values = bootstrap.tested(values, resampled, pd.Series(dtype=float))
+        corrected = compared[compared["test_set"] == label].set_index("hypothesis")["p_holm"]
+        values = bootstrap.tested(values, resampled, corrected)
         values = pd.DataFrame(there, columns=CELL).join(values)
         parts.append(pd.DataFrame(asked, columns=CELL).merge(values, "left", CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
@@ -134,9 +137,18 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
         '<p class="figure-caption"><b>Figure 3.</b> What training adds, whatever view Figure 1 shows: AUROC of each '
         f"cell of reading A{which}, less that of {escape(style.inside(baseline))} on the same answers. "
         "This is the training-free baseline that is best on validation answers. Right of zero, training helps. Lines "
-        f"are paired 95 % intervals over questions.{hollow}{missing} {sets} All of this is exploratory: "
-        "what is tested are means of such differences, in the answer above.</p>"
+        f"are paired 95 % intervals over questions.{hollow}{missing} {sets} {_tested(there)}</p>"
     )
+
+
+def _tested(there: pd.DataFrame) -> str:
+    """Which of the differences the answer rests on, as sentences."""
+    tested = there.dropna(subset="p_holm")
+    if tested.empty:
+        return "All of this is exploratory: what is tested are means of such differences, in the answer above."
+    names = " and ".join(METHOD_TITLES[line.method] + " of " + escape(line.reader) for line in tested.itertuples())
+    rest = " All others are exploratory." if len(tested) < len(there) else ""
+    return f"The answer above tests {names}, on its own answers to {tested['test_set'].iloc[0]} questions.{rest}"
 
 
 def gains_html(table: pd.DataFrame, baseline: str) -> str:
