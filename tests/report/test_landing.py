@@ -507,6 +507,8 @@ def test_the_papers_figure_stands_beside_this_ones_range():
     text = " ".join(Seen(html.replace("<", " <")).text.split())
     assert "Probe 0.60 to 0.80 0.60 to 0.75" in text and "LoRA + Prompt 0.65 to 0.75 0.80 to 0.90" in text
     assert "Probe, what it is an MLP a logistic regression Intervals" in text
+    none = landing.figures_html(heatmap(auroc=[np.nan] * 4 + [0.8] * 4), MODELS, TASKS, [0])
+    assert "Probe, what it is an MLP — Intervals" in " ".join(Seen(none.replace("<", " <")).text.split())
     mlp = landing.figures_html(pd.concat([heatmap(), heatmap(method="probe_mlp")]), MODELS, TASKS, [0])
     assert "a logistic regression; an MLP reaches 0." in mlp
     assert "Models Mistral, LLaMA-2 a, b" in text and "in-distribution: cities, sciq" in text and "Seeds" in text

@@ -450,23 +450,27 @@ def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFram
         layers = (card["chosen"]["layer"] for card in read if card["method"] == "probe")
         steps = (card["history"][-1]["step"] for card in read if card["method"] == "lora_prompt" and "history" in card)
         graded = held[held["scored"] == model].drop_duplicates(["seed", "question_id"]).groupby("seed")["correct"]
+        chose = f"{_span(graded.sum())} of {_span(graded.size())}" if len(graded) else "—"
         lines.append({
             "Model": model,
             "Layer of its probes": _span(layers),
-            "Right answers that chose layer and strength": f"{_span(graded.sum())} of {_span(graded.size())}",
+            "Right answers that chose layer and strength": chose,
             "Steps of its LoRA + Prompt": _span(steps),
         })  # fmt: skip
     return pd.DataFrame(lines)
 
 
 def html(rows: pd.DataFrame, estimators: str, models: list[str]) -> str:
-    """`table` as HTML that folds away, with a sentence on the probe."""
-    probe = "The probe is a logistic regression on one layer."
-    if "probe_mlp" in set(rows["method"]):
+    """`table` as HTML that folds away, without what it says of no model, and with a sentence on the probe, if any."""
+    methods = {*rows["method"]}
+    probe = "The probe is a logistic regression on one layer." if "probe" in methods else ""
+    if "probe_mlp" in methods:
         probe += " The paper's, an MLP on the last layer, is on the switch Heatmaps."
     # A column for each model, as wide as a phone holds.
     shown = table(rows, estimators, models).set_index("Model").T.rename_axis(columns=None)
-    return style.folded("How the estimators were trained", captioned(shown.to_html(classes="facts"), probe))
+    shown = shown[(shown != "—").any(axis=1)]
+    facts = shown.to_html(classes="facts")
+    return style.folded("How the estimators were trained", captioned(facts, probe) if probe else facts)
 
 
 def sized(source: str) -> str:

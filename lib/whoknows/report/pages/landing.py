@@ -439,12 +439,14 @@ def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seed
     theirs, ours, first = claims.figure(), settled_cells(table), first_heatmap(table)
     test_set, mlp = first["test_set"].iloc[0], _reached(first[no_verdict(first) == ""], "probe_mlp")
     role = "train" if test_set == "in-distribution" else "shift"
+    has_probe = first.loc[first["method"] == "probe", "auroc"].notna().any()
+    probe = f"a logistic regression{f'; an MLP reaches {mlp}' if mlp != '—' else ''}" if has_probe else "—"
     asked = ", ".join(str(task["name"]) for task in tasks if task["role"] == role)
     lines = {
         "Models": [", ".join(claims.MODELS), ", ".join(models)],
         "Test questions": [theirs["test_set"].iloc[0], f"{test_set}: {asked}"],
         **{METHOD_TITLES[method]: [_reached(theirs, method), _reached(ours, method)] for method in COMPARED},
-        "Probe, what it is": ["an MLP", f"a logistic regression{f'; an MLP reaches {mlp}' if mlp != '—' else ''}"],
+        "Probe, what it is": ["an MLP", probe],
         "Intervals": ["none in the figure", "95 %, bootstrap over questions"],
         "Seeds": ["not in the figure", f"{len(seeds)}"],
         "Read from": [f"a description of the figure, in steps of {2 * claims.margin():g}", "this run's rows"],
