@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from made_up import make_rows
-from whoknows.evaluation.bootstrap import EXPLORATORY
+from whoknows.evaluation.bootstrap import EXPLORATORY, hypothesis
 from whoknows.evaluation.cells import heatmap_axes
 from whoknows.report.pages import cell, claims, differences, heatmaps, style
 
@@ -122,6 +122,21 @@ def test_the_answer_is_computed():
         "- The cells rest on 30 to 40 right answers, so that their 95 % intervals are 0.30 to 0.45 wide.",
         "- The probe is higher than LoRA + Prompt in 1 of 3 cells that have both.",
     ]
+
+
+@pytest.mark.parametrize(
+    "lora, p, words",
+    [
+        (0.7, [], "higher than LoRA + Prompt."),
+        (0.9, [0.2], "not higher than LoRA + Prompt. The difference is a primary hypothesis, and not significant."),
+        (0.7, [0.01], "higher than LoRA + Prompt. The difference is a primary hypothesis, and significant."),
+    ],
+)
+def test_one_cell_is_spoken_of_as_one(lora, p, words):
+    table = cells([0.8] + [np.nan] * 3, [lora] + [np.nan] * 3)
+    name = hypothesis({("probe", "a", "a", "a"): 1.0, ("lora_prompt", "a", "a", "a"): -1.0})
+    text = heatmaps.heatmaps_sentences(table, pd.Series(p, [name] * len(p), dtype=float))
+    assert text.endswith(f"- In the one cell that has both, the probe is {words}")
 
 
 def test_the_sentences_name_the_view_that_they_speak_of_whatever_the_switches_show():

@@ -394,19 +394,27 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> list[str]:
         wide = measured["high"] - measured["low"]
         width = style.span(f"{wide.min():.2f}", f"{wide.max():.2f}")
         sentence += f", so that their 95 % intervals are {width} wide"
-    sentences = [f"{sentence}."]
+    return [f"{sentence}.", *_between_methods(measured, primary)]
+
+
+def _between_methods(measured: pd.DataFrame, primary: pd.Series) -> list[str]:
+    """In how many cells the probe is higher than LoRA + Prompt, if any has both."""
     both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=[*COMPARED])
     difference = (both["probe"] - both["lora_prompt"]).dropna()
     contrasts = [hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in difference.index]
     p = pd.Series(contrasts, difference.index, dtype=object).map(primary)
     sure, tested = difference[p < ALPHA], p.notna().sum()
-    if len(difference):
-        higher = f"{(difference > 0).sum()} of {len(difference)} cells that have both"
-        sentences.append(f"The probe is higher than LoRA + Prompt in {higher}.")
-    if tested:
-        sides = f"higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if len(sure) else "different in none"
-        sentences[-1] += f" Of these, {tested} are primary hypotheses: it is significantly {sides}."
-    return sentences
+    if difference.empty:
+        return []
+    if len(difference) == 1:
+        side = "higher" if difference.iloc[0] > 0 else "not higher"
+        test = f" The difference is a primary hypothesis, and {'' if len(sure) else 'not '}significant."
+        return [f"In the one cell that has both, the probe is {side} than LoRA + Prompt.{test if tested else ''}"]
+    higher = f"{(difference > 0).sum()} of {len(difference)} cells that have both"
+    sides = f"higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if len(sure) else "different in none"
+    are = "1 is a primary hypothesis" if tested == 1 else f"{tested} are primary hypotheses"
+    test = f" Of these, {are}: it is significantly {sides}."
+    return [f"The probe is higher than LoRA + Prompt in {higher}.{test if tested else ''}"]
 
 
 def _range(name: str, cells: pd.DataFrame, links: bool) -> str:
