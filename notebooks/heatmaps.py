@@ -50,7 +50,8 @@ shown = cells.enough(measured)
 table = cells.heatmap_table(shown, models, tasks, readers)
 files.write_parquet(out, table)
 baseline = landing.best_untrained(examples, readers, tasks)
-compared = landing.comparisons(examples, measured, samples, primary, readers, tasks, baseline)
+paired = gains.paired(examples, tasks, models, readers, baseline)
+compared = landing.comparisons(examples, measured, samples, paired, primary, readers, tasks)
 Markdown(landing.answer(compared, baseline, landing.chance(table)))
 
 # %% tags=["remove-input"]
@@ -74,7 +75,7 @@ Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(
 HTML(landing.schematic_html(readers, models))
 
 # %% tags=["remove-input"]
-gained = gains.of_cells(measured, samples, tasks, models, readers, baseline)
+gained = gains.of_cells(*paired, tasks, models, readers, compared)
 gains.gains_chart(gained, baseline)
 
 # %% tags=["remove-input"]

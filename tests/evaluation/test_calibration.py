@@ -41,6 +41,26 @@ def test_one_class_cannot_be_fitted():
     assert fitted.threshold == np.inf and fitted.n == 2
 
 
+@pytest.mark.parametrize("sure", [[np.inf], [np.inf, -np.inf]])
+def test_what_is_infinite_takes_no_part_in_the_scaling(sure):
+    logit, correct = graded(count=200)
+    fitted, of_finite = scores.fit([*logit, *sure], [*correct, *[True] * len(sure)]), scores.fit(logit, correct)
+    assert (fitted.temperature, fitted.slope, fitted.offset) == (
+        of_finite.temperature,
+        of_finite.slope,
+        of_finite.offset,
+    )
+    assert fitted.threshold == of_finite.threshold and fitted.n == 200 + len(sure)
+    assert np.isnan(scores.fit([np.inf, -np.inf, 1.0], [True, False, True]).temperature), "one is left"
+
+
+@pytest.mark.parametrize("value", [0.3, 0.0, -7.0])
+def test_confidences_that_are_all_equal_have_no_slope(value):
+    fitted = scores.fit([value] * 400, [True] * 300 + [False] * 100)
+    assert fitted.slope == 0 and fitted.offset == pytest.approx(np.log(3), rel=1e-5)
+    assert fitted.temperature == (pytest.approx(0.3 / np.log(3), rel=1e-5) if value > 0 else np.inf)
+
+
 def rows_of(scored, split, seed, **names):
     logit, correct = graded(count=60, seed=seed)
     return make_rows(logit, correct, scored=scored, split=split, **names)

@@ -990,7 +990,10 @@ def test_every_difference_of_the_page_on_differences(page, hand):
             if count[word]
         )
         ends = [of(line["estimate"] for line in of_kind) for of in (min, max)]
-        assert says(text, f"- **{kind}**: {parts} of {len(of_kind)}; from {signed(ends[0])} to {signed(ends[1])}.")
+        assert says(
+            text,
+            f"- **{kind}**: {parts} of {len(of_kind)}; the differences are {signed(ends[0])} to {signed(ends[1])}.",
+        )
 
 
 def changed(hand, method: str, model: str, test_set: str) -> dict:

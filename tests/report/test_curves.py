@@ -84,3 +84,11 @@ def test_a_task_of_one_grade_is_in_no_curve_as_in_no_area():
     risk = drawn[drawn["curve"] == "risk"].groupby("test_set")["y"].mean()
     area = scores.within_task(scores.by_task(rows), tasks)["aurc"].item()
     assert risk.to_dict() == pytest.approx({"in-distribution": area, "sciq": area})
+
+
+def test_an_infinite_confidence_has_its_place_in_every_curve():
+    logit, correct = np.array([np.inf, 2, 1, -1, -np.inf]), [True, False, True, True, False]
+    table = cell.curves(make_rows(logit, correct), [{"name": "trivia_qa", "role": "train"}])
+    finite = cell.curves(make_rows(np.clip(logit, -99, 99), correct), [{"name": "trivia_qa", "role": "train"}])
+    pd.testing.assert_frame_equal(table, finite)
+    assert {"roc", "risk"} <= {*table["curve"]}

@@ -134,6 +134,8 @@ def test_chart_table_and_findings_say_the_same():
     table = differences.of_grid(planted(lambda method, *_: 2.0 if method == "probe" else 0.5), ["a", "b"], TASKS)
     text = differences.differences_sentences(table)
     assert "**Probe − LoRA + Prompt**: 6 above of 6" in text and "4 exploratory of 4" in text
+    one = differences.differences_sentences(table[table["kind"] == METHOD].iloc[:1].assign(estimate=-0.06))
+    assert one.endswith("of 1; the differences are −0.06.")
     html, chart = differences.differences_html(table), differences.differences_chart(table).to_dict()
     values = [line for lines in chart["datasets"].values() for line in lines]
     assert len(values) == len(table) and all(style.signed(value, 3) in html for value in table["estimate"])

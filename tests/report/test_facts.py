@@ -30,8 +30,8 @@ def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):
     rows = pd.concat([*held, foreign, make_rows([0.0], [True], reader="a", trained_on="a", scored="a")])
     table = heatmaps.table(rows, str(tmp_path), ["a", "b", "c"]).set_index("Model")
     assert table.loc["a"].tolist() == ["7 to 8", "2 of 5", "76 to 77"]
-    assert table.loc["b"].tolist() == ["7 to 8", "— of —", "76 to 77"]
-    assert table.loc["c"].tolist() == ["—", "— of —", "—"], "an older run has no cards"
+    assert table.loc["b"].tolist() == ["7 to 8", "—", "76 to 77"]
+    assert table.loc["c"].tolist() == ["—", "—", "—"], "an older run has no cards"
     assert heatmaps.facts_of([*plateau.cards(tmp_path).values()], ["a", "b", "c"]) == {
         "Parameters": ["135 million", "7 billion", "—"],
         "Instruction-tuned": ["yes", "no", "—"],
@@ -41,6 +41,14 @@ def test_every_fact_is_from_the_cards_and_the_rows(tmp_path):
     assert "on the switch Heatmaps" in heatmaps.html(
         rows.assign(method=["probe_mlp"] + ["probe"] * (len(rows) - 1)), str(tmp_path), ["a"]
     )
+
+
+def test_nothing_is_told_of_a_probe_that_a_run_does_not_have(tmp_path):
+    card(tmp_path, "lora_prompt", "a", "a", source="owner/plain-7b", history=[{"step": 10}])
+    rows = make_rows([0.0], [True], split="validation", method="lora_prompt", reader="a", trained_on="a", scored="a")
+    text = heatmaps.html(rows, str(tmp_path), ["a"])
+    assert "Steps of its LoRA + Prompt" in text and "caption" not in text
+    assert not any(word in text for word in ("probe", "layer", "—"))
 
 
 def test_a_model_is_as_large_as_its_name_says():

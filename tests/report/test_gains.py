@@ -9,7 +9,7 @@ import vl_convert
 from test_landing import MODELS, TASKS, auroc_of, of_all, run_of
 
 from whoknows.evaluation import bootstrap, cells, scores
-from whoknows.evaluation.bootstrap import EXPLORATORY, FEW
+from whoknows.evaluation.bootstrap import ABOVE, EXPLORATORY, FEW
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report.pages import gains, landing, style
 
@@ -17,9 +17,11 @@ PHONE = 358  # pixels that a page of 390 has for a chart
 
 
 def gained(rows, baseline="likelihood", models=MODELS, readers=MODELS, tasks=TASKS):
-    by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows, 200)
-    measured = cells.measure(rows, by_task, tasks, samples)
-    return gains.of_cells(measured, samples, tasks, models, readers, baseline)
+    paired = gains.paired(rows, tasks, models, readers, baseline)
+    samples, nothing = bootstrap.samples(rows, 200), pd.Series(dtype=float)
+    measured = cells.measure(rows, scores.by_task(rows, only_auroc=True), tasks, samples)
+    compared = landing.comparisons(rows, measured, samples, paired, nothing, readers, tasks)
+    return gains.of_cells(*paired, tasks, models, readers, compared)
 
 
 def with_shift(rows):
@@ -49,7 +51,8 @@ def test_each_difference_is_that_of_its_cell_and_the_baseline_on_the_scored_mode
     own = table[(table["test_set"] == "in-distribution") & (table["reader"] == table["scored"])]
     by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows, 200)
     measured, nothing = cells.measure(rows, by_task, TASKS, samples), pd.Series(dtype=float)
-    means = landing.comparisons(rows, measured, samples, nothing, MODELS, TASKS, "likelihood")
+    paired = gains.paired(rows, TASKS, MODELS, MODELS, "likelihood")
+    means = landing.comparisons(rows, measured, samples, paired, nothing, MODELS, TASKS)
     means = means[means["kind"] == landing.TRAINING].set_index("method")["estimate"]
     assert own.groupby("method")["estimate"].mean().to_dict() == pytest.approx(means.to_dict()), "as the answer has it"
 
@@ -75,25 +78,51 @@ def test_what_no_verdict_rests_on_is_hollow_and_marked(rows):
 
 
 def test_a_run_of_one_model_one_method_and_no_shift_has_one_line():
-    rows = run_of({("probe", "a", "a", "a"): 2.0, ("likelihood", "", "", "a"): 1.0})
+    rows = run_of({("probe", "a", "a", "a"): 3.0, ("likelihood", "", "", "a"): 0.0})
     table = gained(rows, models=["a"], readers=["a"], tasks=TASKS[:2])
     assert table["estimate"].notna().tolist() == [True, False]
     picture, caption = svg_of(table), gains.caption_html(table, "likelihood")
     assert "LoRA" not in picture and "In-distribution" in picture and "Shift" not in picture
     assert "scored on its own answers" in picture and "Shift" not in caption and "<i>In-distribution</i> has" in caption
     assert "in which a model scores its own answers, less that of answer likelihood" in caption
+    assert caption.endswith(" The answer above tests Probe of a, on its own answers to in-distribution questions.</p>")
+    assert table["says"].iloc[0] == ABOVE, "which is the difference that the answer rests on"
 
 
-def test_a_cell_that_is_missing_or_on_other_answers_or_on_too_few_leaves_its_place_empty(rows):
+def test_what_is_itself_tested_is_not_said_to_be_exploratory(rows):
+    table = gained(rows, readers=["a"])
+    tested = (table["reader"] == table["scored"]) & (table["test_set"] == "in-distribution")
+    assert (table["says"] != EXPLORATORY).equals(tested) and table["p_holm"].notna().equals(tested)
+    sentence = (
+        "The answer above tests Probe of a and LoRA + Prompt of a, on its own answers to in-distribution questions."
+    )
+    assert f"{sentence} All others are exploratory.</p>" in gains.caption_html(table, "likelihood")
+    assert "All of this is exploratory: " in gains.caption_html(gained(rows), "likelihood")
+
+
+def test_a_cell_is_compared_with_the_baseline_on_the_answers_that_both_have_scored(rows):
+    probe, plain = (("probe", "a", "a", "b"), [1, 2, 130]), (("likelihood", "", "", "b"), [2, 5])
+    places = {cell: rows.index[(rows[scores.CELL] == [*cell]).all(axis=1)][gone] for cell, gone in (probe, plain)}
+    gone = [place for of in places.values() for place in of]
+    both = rows[~rows["question_id"].isin(rows.loc[gone, "question_id"])]
+    table, whole = gained(rows.drop(gone)), gained(rows)
+    line = table.query("method == 'probe' and reader == 'a' and scored == 'b'").iloc[0]
+    home = both[both["task"] != "capitals"]
+    assert line["estimate"] == pytest.approx(auroc_of(home, probe[0]) - auroc_of(home, plain[0]))
+    assert line["low"] < line["estimate"] < line["high"] and table["estimate"].notna().all()
+    of_a = table["scored"] == "a"
+    pd.testing.assert_frame_equal(table[of_a], whole[of_a])  # whose answers lack nothing
+
+
+def test_a_cell_that_is_missing_or_on_too_few_answers_leaves_its_place_empty(rows):
     gone = (rows["method"] == "lora_prompt") & (rows["reader"] == "b") & (rows["scored"] == "a")
-    other = (rows["method"] == "probe") & (rows["reader"] == "a") & (rows["scored"] == "b")
-    table = gained(rows[~gone].drop(rows.index[other][:3]))
+    table = gained(rows[~gone])
     assert len(table) == 16
     empty = table[table["estimate"].isna()]
     places = {*empty[["method", "reader", "scored"]].itertuples(index=False, name=None)}
-    assert places == {("lora_prompt", "b", "a"), ("probe", "a", "b")} and len(empty) == 3, "shift has the other three"
+    assert places == {("lora_prompt", "b", "a")} and len(empty) == 2
     assert "An empty place has no value." in gains.caption_html(table, "likelihood")
-    assert gains.gains_html(table, "likelihood").count("<td>—</td>") == 3 and svg_of(table)
+    assert gains.gains_html(table, "likelihood").count("<td>—</td>") == 2 and svg_of(table)
     few = gained(with_shift(run_of(of_all((2.0, 0.5), (1.0, 0.5), 1.0), count=30)))
     assert few[few["test_set"] == "shift"]["says"].eq(FEW).all() and few["estimate"].isna().all()
 

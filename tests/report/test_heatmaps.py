@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from made_up import make_rows
-from whoknows.evaluation.bootstrap import EXPLORATORY
+from whoknows.evaluation.bootstrap import EXPLORATORY, hypothesis
 from whoknows.evaluation.cells import heatmap_axes
 from whoknows.report.pages import cell, claims, differences, heatmaps, style
 
@@ -124,6 +124,21 @@ def test_the_answer_is_computed():
     ]
 
 
+@pytest.mark.parametrize(
+    "lora, p, words",
+    [
+        (0.7, [], "higher than LoRA + Prompt."),
+        (0.9, [0.2], "not higher than LoRA + Prompt. The difference is a primary hypothesis, and not significant."),
+        (0.7, [0.01], "higher than LoRA + Prompt. The difference is a primary hypothesis, and significant."),
+    ],
+)
+def test_one_cell_is_spoken_of_as_one(lora, p, words):
+    table = cells([0.8] + [np.nan] * 3, [lora] + [np.nan] * 3)
+    name = hypothesis({("probe", "a", "a", "a"): 1.0, ("lora_prompt", "a", "a", "a"): -1.0})
+    text = heatmaps.heatmaps_sentences(table, pd.Series(p, [name] * len(p), dtype=float))
+    assert text.endswith(f"- In the one cell that has both, the probe is {words}")
+
+
 def test_the_sentences_name_the_view_that_they_speak_of_whatever_the_switches_show():
     table = cells([0.8] * 4, [0.7] * 4)
     both = pd.concat([table, heatmap_axes(table.drop(columns=["model", "reading"]), "B")], ignore_index=True)
@@ -174,8 +189,12 @@ def test_the_values_of_the_answer_lead_to_the_pages_of_their_cells():
 
 
 def test_the_answer_from_nothing():
-    nothing = cells([np.nan] * 4, [np.nan] * 4)
+    nothing = cells([np.nan] * 4, [np.nan] * 4).assign(n=np.nan)
     assert heatmaps.heatmaps_sentences(nothing, NO_PRIMARY) == "Nothing is measured yet."
+    elsewhere = cells([0.8] * 4, [0.7] * 4).assign(test_set="shift", n=90)
+    for n, why in ((6, "too few right or wrong answers"), (np.nan, "nothing is measured there")):
+        text = heatmaps.heatmaps_sentences(pd.concat([nothing.assign(n=n), elsewhere]), NO_PRIMARY)
+        assert text == f"On in-distribution test questions no cell has a value: {why}."
     one = cells([0.8] * 4, [np.nan] * 4)
     assert "**LoRA + Prompt** has no measured cell" in heatmaps.heatmaps_sentences(one, NO_PRIMARY)
 
@@ -357,6 +376,8 @@ def test_only_the_chosen_grading_is_drawn():
         for grading, value in (("strict", 0.6), ("kind", 0.8))
     ]
     chart = heatmaps.heatmaps_chart(pd.concat(parts, ignore_index=True), ["a", "b"], "x").to_dict()
+    described = "Probe: 0.60 to 0.60, 0 missing. LoRA + Prompt: 0.70 to 0.70, 0 missing."
+    assert chart["description"].endswith(described), "in words as it opens"
     (switch,) = [param for param in chart["params"] if param["name"] == "grading"]
     assert switch["value"] == "strict" and switch["bind"]["options"] == ["strict", "kind"]
     for value, shown, hidden in (("strict", (0.6, 0.7), (0.8, 0.9)), ("kind", (0.8, 0.9), (0.6, 0.7))):

@@ -24,7 +24,7 @@ from whoknows.evaluation import bootstrap, cells, plateau, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.plateau import IMPROVING, RELEASED
 from whoknows.report import chapters, citation
-from whoknows.report.pages import claims, landing
+from whoknows.report.pages import claims, gains, landing
 
 TASKS = [{"name": name, "role": role} for name, role in (("cities", "train"), ("sciq", "train"), ("capitals", "shift"))]
 MODELS = ["a", "b"]
@@ -72,7 +72,8 @@ def compared(rows, baseline="likelihood", readers=MODELS):
     by_task, samples = scores.by_task(rows, only_auroc=True), bootstrap.samples(rows)
     measured = cells.measure(rows, by_task, TASKS, samples)
     primary = claims.corrected(rows, measured, samples, readers, TASKS)
-    return landing.comparisons(rows, measured, samples, primary, readers, TASKS, baseline), primary
+    paired = gains.paired(rows, TASKS, MODELS, readers, baseline)
+    return landing.comparisons(rows, measured, samples, paired, primary, readers, TASKS), primary
 
 
 def auroc_of(rows, cell):
@@ -148,12 +149,28 @@ def test_what_is_missing_is_compared_with_nothing():
     assert table["kind"].tolist() == [landing.TRAINING] * 2 and table["count"].tolist() == [2, 1]
     seen = Seen(landing.answer(table, "likelihood")).text
     assert "mean over 1 to 2 models, each on its own answers: Probe, over 2, +0." in seen, "not the same models"
-    assert "; LoRA + Prompt, over 1, +0." in seen
-    fewer = whole.drop(whole.index[(whole["method"] == "likelihood") & (whole["scored"] == "b")][:3])
-    assert compared(fewer)[0]["count"].tolist()[:2] == [1, 1], "on the same answers or not at all"
+    assert "; LoRA + Prompt, over 1, +0." in seen and " Left out, since a value is missing: LoRA + Prompt of b." in seen
+    alone = compared(whole[(whole["method"] != "likelihood") | (whole["scored"] == "a")])[0]
+    seen = Seen(landing.answer(alone, "likelihood")).text
+    assert " Left out, since a value is missing: Probe of b; LoRA + Prompt of b." in seen
+    none = compared(whole[whole["method"] != "likelihood"])[0]
+    assert "Whether training helps over answer likelihood" in landing.answer(none, "likelihood")
     assert landing.answer(compared(whole[whole["method"] == "likelihood"])[0], "likelihood") == (
         '<p class="answer">Nothing can be compared yet.</p>'
     )
+
+
+def test_training_is_compared_with_the_baseline_on_the_answers_that_both_have_scored():
+    whole = run_of(of_all((2.0, 0.6), (1.9, 0.5), 1.0))
+    likelihood = whole.index[(whole["method"] == "likelihood") & (whole["scored"] == "b")]
+    fewer, _ = compared(whole.drop(likelihood[:3]))
+    assert fewer["count"].tolist()[:2] == [2, 2] and "Left out" not in landing.answer(fewer, "likelihood")
+    shared = whole[(whole["scored"] == "a") | ~whole["question_id"].isin(whole.loc[likelihood[:3], "question_id"])]
+    own = [("likelihood", "", "", m) for m in MODELS]
+    plain = np.mean([auroc_of(shared, cell) for cell in own])
+    probe = np.mean([auroc_of(shared, ("probe", m, m, m)) for m in MODELS])
+    assert fewer["estimate"].iloc[0] == pytest.approx(probe - plain)
+    pd.testing.assert_frame_equal(fewer[2:], compared(whole)[0][2:])  # the heatmaps keep all answers
 
 
 def test_one_model_has_its_method_compared_and_no_other_model():
@@ -184,7 +201,7 @@ def table_of(probe, lora, method=INSIGNIFICANT, self=INSIGNIFICANT):
     table = pd.DataFrame(lines, columns=["kind", "method", "count", "says"])
     numbers = {"estimate": 0.0125, "low": -0.02, "high": 0.045, "p": 0.01, "p_holm": 0.0304}
     alone = [(), (), (method, INSIGNIFICANT) * 2, (INSIGNIFICANT, self) * 2]
-    return table.assign(test_set="in-distribution", alone=alone, **numbers)
+    return table.assign(test_set="in-distribution", without=[()] * 4, alone=alone, **numbers)
 
 
 def mean_of(*alone, verdict=ABOVE):
@@ -305,7 +322,7 @@ def test_each_part_of_the_answer_is_as_strong_as_its_test(verdicts, sentence):
 def test_the_answer_says_what_training_does_elsewhere_where_an_interval_is_without_zero(probe, lora, sentence):
     ends = pd.DataFrame([probe, lora], columns=["low", "high"])
     far = ends.assign(kind=landing.SHIFT, method=["probe", "lora_prompt"], count=2, says=EXPLORATORY, estimate=0.0)
-    far = far.assign(alone=[(), ()])
+    far = far.assign(alone=[(), ()], without=[(), ()])
     near = table_of(*[INSIGNIFICANT] * 4)
     text = landing.answer(pd.concat([near, far], ignore_index=True), "likelihood")
     assert sentence in text and ("(exploratory)" in text) == bool(sentence)
@@ -473,6 +490,8 @@ def test_the_papers_figure_stands_beside_this_ones_range():
     text = " ".join(Seen(html.replace("<", " <")).text.split())
     assert "Probe 0.60 to 0.80 0.60 to 0.75" in text and "LoRA + Prompt 0.65 to 0.75 0.80 to 0.90" in text
     assert "Probe, what it is an MLP a logistic regression Intervals" in text
+    none = landing.figures_html(heatmap(auroc=[np.nan] * 4 + [0.8] * 4), MODELS, TASKS, [0])
+    assert "Probe, what it is an MLP — Intervals" in " ".join(Seen(none.replace("<", " <")).text.split())
     mlp = landing.figures_html(pd.concat([heatmap(), heatmap(method="probe_mlp")]), MODELS, TASKS, [0])
     assert "a logistic regression; an MLP reaches 0." in mlp
     assert "Models Mistral, LLaMA-2 a, b" in text and "in-distribution: cities, sciq" in text and "Seeds" in text

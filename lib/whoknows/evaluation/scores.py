@@ -31,18 +31,27 @@ class Calibration:
 
 
 def fit(logit: np.ndarray, correct: np.ndarray) -> Calibration:
-    """Temperature and Platt scaling of least log loss on validation answers [n], and the threshold with most hits."""
+    """Temperature and Platt scaling of least log loss on validation answers [n], and the threshold with most hits.
+
+    An infinite confidence takes no part in the scaling: it stays infinite whatever the temperature, and its loss the
+    same. Of confidences that are all equal, the slope is zero.
+    """
     logit, correct = np.asarray(logit, dtype=np.float64), np.asarray(correct, dtype=bool)
-    threshold = metrics.best_threshold(logit, correct)
+    threshold, finite = metrics.best_threshold(logit, correct), np.isfinite(logit)
+    return Calibration(*_scaling(logit[finite], correct[finite]), threshold, correct.size)
+
+
+def _scaling(logit: np.ndarray, correct: np.ndarray) -> tuple[float, float, float]:
+    """Temperature, slope and offset."""
     if one_class(correct):  # a fit would run off to infinity
-        return Calibration(np.nan, np.nan, np.nan, threshold, correct.size)
-    spread = max(logit.std(), 1e-6)  # in units of which the search goes, whatever the scale of the logits
-    scaled = logit / spread
-    slope = _least(scaled[:, None], correct)[0]
-    steepness, offset = _least(np.stack([scaled, np.ones_like(scaled)], axis=1), correct)
-    # A slope of zero or less says that confidence and grades go against each other: no temperature does that.
-    temperature = spread / slope if slope > 0 else np.inf
-    return Calibration(temperature, steepness / spread, offset, threshold, correct.size)
+        return np.nan, np.nan, np.nan
+    # The search goes in units of the logits' size or spread, whatever their scale, and from their middle.
+    size, middle, spread = np.sqrt(np.mean(logit**2)) or 1.0, np.median(logit), logit.std() or 1.0
+    inverse = _least(logit[:, None] / size, correct)[0]
+    steepness, level = _least(np.stack([(logit - middle) / spread, np.ones_like(logit)], axis=1), correct)
+    slope = steepness / spread
+    # Where confidence and grades go against each other, the inverse is zero or less, which no temperature is.
+    return size / inverse if inverse > 0 else np.inf, slope, level - slope * middle
 
 
 def _least(x: np.ndarray, correct: np.ndarray) -> np.ndarray:

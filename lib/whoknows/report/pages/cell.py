@@ -62,7 +62,7 @@ def _roc(cell: pd.DataFrame) -> pd.DataFrame:
     """Mean over tasks and seeds of the true positive rate at each false positive rate."""
     at, rates = np.linspace(0, 1, POINTS + 1), []
     for part in _of_both_grades(cell):
-        wrong, right, _ = roc_curve(part["correct"], part["logit"], drop_intermediate=False)
+        wrong, right, _ = roc_curve(part["correct"], part["logit"].rank(), drop_intermediate=False)
         highest = np.append(np.diff(wrong) > 0, True)  # of each false positive rate, which np.interp wants
         rates.append(np.interp(at, wrong[highest], right[highest]))
     return _curve("roc", at, np.mean(rates, axis=0)) if rates else pd.DataFrame()

@@ -146,6 +146,7 @@ def differences_sentences(table: pd.DataFrame) -> str:
     verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, RELEASED, FEW)
     for kind, group in first.groupby("kind", sort=False):
         estimates, parts = group["estimate"].dropna(), style.counted(group["says"], verdicts)
-        between = f"; from {style.signed(estimates.min())} to {style.signed(estimates.max())}" if len(estimates) else ""
+        ends = [style.signed(end) for end in (estimates.min(), estimates.max())] if len(estimates) else []
+        between = f"; the differences are {style.span(*ends)}" if ends else ""
         lines.append(f"- **{kind}**: {parts} of {len(group)}{between}.")
     return "\n".join(lines)

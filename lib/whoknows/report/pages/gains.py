@@ -7,55 +7,77 @@ import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.evaluation import bootstrap
-from whoknows.evaluation.cells import COMPARED, MOST_FOR_ALL, test_sets
+from whoknows.evaluation.cells import COMPARED, MOST_FOR_ALL, measure, test_sets
 from whoknows.evaluation.plateau import IMPROVING, MARK, RELEASED, no_verdict
-from whoknows.evaluation.scores import CELL
+from whoknows.evaluation.scores import CELL, by_task
 from whoknows.report.pages import style
 
 SETS = {  # of questions: the panels, and what a caption says of them
     "in-distribution": "held-out questions of the tasks that estimators were trained on",
     "shift": "questions of tasks that none was trained on",
 }
+BESIDE = "beside "  # before a method: the baseline on what a cell of it has scored
 HOLLOW = {IMPROVING: f"that was {IMPROVING} when its training ended", RELEASED: RELEASED}
 
 
-def baseline_of(cell: tuple, baseline: str, measured: pd.DataFrame) -> tuple | None:
-    """The training-free cell that scores the answers of a trained one, read by no model or by the scored one.
+def paired(
+    rows: pd.DataFrame, tasks: list[dict], models: list[str], readers: list[str], baseline: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Cells of reading A, and for each the training-free baseline, both on the test questions that both have scored.
 
-    None unless both have a value in `measured`, the cells of one test set by `CELL`, on equally many answers.
+    Of more than `MOST_FOR_ALL` models and readers each, only the cells in which a model scores its own answers are
+    kept. The baseline is read by no model or by the scored one.
+
+    Returns:
+        What `cells.measure` and `bootstrap.samples` return of them; see `baseline_of`.
     """
-    plain = next((one for one in ((baseline, of, "", cell[3]) for of in ("", cell[3])) if one in measured.index), None)
-    if plain is None or cell not in measured.index:
-        return None
-    both = measured.loc[[cell, plain]]
-    return plain if both["auroc"].notna().all() and both["n"].nunique() == 1 else None
+    test = rows[rows["split"] == "test"]
+    places, question = pd.DataFrame(_places(models, readers), columns=CELL[1:]), ["task", "question_id"]
+    trained = test[test["method"].isin(COMPARED)].merge(places)
+    plain = test[(test["method"] == baseline) & ((test["reader"] == "") | (test["reader"] == test["scored"]))]
+    asked = trained[[*CELL, *question]].drop_duplicates()
+    beside = asked.merge(plain.drop(columns=CELL[:3]), on=["scored", *question])
+    trained = trained.merge(beside[[*CELL, *question]])
+    both = pd.concat([trained, beside.assign(method=BESIDE + beside["method"])], ignore_index=True)
+    samples = bootstrap.samples(both)
+    return measure(both, by_task(both, only_auroc=True), tasks, samples), samples
+
+
+def baseline_of(cell: tuple) -> tuple:
+    """The cell that `paired` has of the baseline beside a trained one."""
+    return (BESIDE + cell[0], *cell[1:])
+
+
+def _places(models: list[str], readers: list[str]) -> list[tuple]:
+    """Reader, trained on and scored of the cells that are shown."""
+    few = len(readers) * len(models) <= MOST_FOR_ALL**2
+    return [(of, of, scored) for of in readers for scored in models if few or of == scored]
 
 
 def of_cells(
-    cells: pd.DataFrame, samples: pd.DataFrame, tasks: list[dict], models: list[str], readers: list[str], baseline: str
-) -> pd.DataFrame:
-    """AUROC of each cell of reading A less that of the training-free baseline, in-distribution and on shift questions.
+    cells: pd.DataFrame, samples: pd.DataFrame, tasks: list[dict], models: list[str], readers: list[str],
+    compared: pd.DataFrame,
+) -> pd.DataFrame:  # fmt: skip
+    """AUROC of each cell that `paired` has less that of its baseline, in-distribution and on shift questions.
 
-    All of these are exploratory: the tests are of their means, in `landing.comparisons`. Of more than `MOST_FOR_ALL`
-    models and readers each, only the cells are kept in which a model scores its own answers.
+    These are exploratory, but for one that is itself what `compared` tests, as `landing.comparisons` returns it, since
+    no other model has a value there.
 
     Returns:
         test_set, reader, trained_on, scored and method, no place left out, and what `bootstrap.tested` returns, missing
         where there is no such difference.
     """
-    few, parts = len(readers) * len(models) <= MOST_FOR_ALL**2, []
-    asked = [(of, of, scored) for of in readers for scored in models if few or of == scored]
+    asked, parts = [(method, *place) for place in _places(models, readers) for method in COMPARED], []
     members = test_sets(tasks, sorted(samples.index.unique("task")))
     for label in [label for label in SETS if label in members]:
-        measured = cells[cells["test_set"] == label].set_index(CELL)
-        places = pd.DataFrame([(method, *place) for place in asked for method in COMPARED], columns=CELL)
-        every = places.itertuples(index=False, name=None)
-        plain = {cell: other for cell in every if (other := baseline_of(cell, baseline, measured))}
-        weights = [{cell: 1.0, other: -1.0} for cell, other in plain.items()]
+        measured = cells[cells["test_set"] == label].dropna(subset="auroc").set_index(CELL)
+        there = [cell for cell in asked if cell in measured.index]
+        weights = [{cell: 1.0, baseline_of(cell): -1.0} for cell in there]
         values, resampled = bootstrap.contrasts(weights, measured, bootstrap.by_cell(samples, members[label]))
-        values = bootstrap.tested(values, resampled, pd.Series(dtype=float))
-        values = pd.DataFrame([*plain], columns=CELL).join(values)
-        parts.append(places.merge(values, "left", CELL).assign(test_set=label))
+        corrected = compared[compared["test_set"] == label].set_index("hypothesis")["p_holm"]
+        values = bootstrap.tested(values, resampled, corrected)
+        values = pd.DataFrame(there, columns=CELL).join(values)
+        parts.append(pd.DataFrame(asked, columns=CELL).merge(values, "left", CELL).assign(test_set=label))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -115,9 +137,18 @@ def caption_html(table: pd.DataFrame, baseline: str) -> str:
         '<p class="figure-caption"><b>Figure 3.</b> What training adds, whatever view Figure 1 shows: AUROC of each '
         f"cell of reading A{which}, less that of {escape(style.inside(baseline))} on the same answers. "
         "This is the training-free baseline that is best on validation answers. Right of zero, training helps. Lines "
-        f"are paired 95 % intervals over questions.{hollow}{missing} {sets} All of this is exploratory: "
-        "what is tested are means of such differences, in the answer above.</p>"
+        f"are paired 95 % intervals over questions.{hollow}{missing} {sets} {_tested(there)}</p>"
     )
+
+
+def _tested(there: pd.DataFrame) -> str:
+    """Which of the differences the answer rests on, as sentences."""
+    tested = there.dropna(subset="p_holm")
+    if tested.empty:
+        return "All of this is exploratory: what is tested are means of such differences, in the answer above."
+    names = " and ".join(METHOD_TITLES[line.method] + " of " + escape(line.reader) for line in tested.itertuples())
+    rest = " All others are exploratory." if len(tested) < len(there) else ""
+    return f"The answer above tests {names}, on its own answers to {tested['test_set'].iloc[0]} questions.{rest}"
 
 
 def gains_html(table: pd.DataFrame, baseline: str) -> str:

@@ -147,7 +147,8 @@ def values_text(table: pd.DataFrame) -> list[str]:
 
 def described(table: pd.DataFrame) -> str:
     """The first picture of the chart in words, for those who do not see it."""
-    first = table[(table["reading"] == table["reading"].iloc[0]) & (table["test_set"] == table["test_set"].iloc[0])]
+    switched = [name for name in ("reading", "test_set", "grading") if name in table]
+    first = table[(table[switched] == table[switched].iloc[0]).all(axis=1)]
     what = f"Heatmaps of AUROC on {first['test_set'].iloc[0]} questions, Model by Trained On"
     sentences = [f"{what}; all values are in the table beneath."]
     for method, cells in first.groupby("method", sort=False):
@@ -316,9 +317,10 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
     pages of their estimators.
     """
     shown = first_heatmap(table)
-    measured = shown[shown["method"] != "probe_mlp"].dropna(subset="auroc")
+    compared = shown[shown["method"] != "probe_mlp"]
+    measured = compared.dropna(subset="auroc")
     if measured.empty:
-        return "Nothing is measured yet."
+        return _no_value(table, compared)
     settled, sentences = settled_cells(table), [_unfinished(measured)]
     if len(settled):
         sentences = [_how_well(shown, settled, links), *_how_sure(settled, primary), *sentences]
@@ -326,6 +328,14 @@ def heatmaps_sentences(table: pd.DataFrame, primary: pd.Series, links: bool = Fa
     reading = "reading A, " if {*READINGS} <= {*table["reading"]} else ""
     lead = f"In the view shown first ({reading}{shown['test_set'].iloc[0]} test questions):"
     return "\n".join([lead, "", *(f"- {sentence}" for sentence in sentences if sentence)])
+
+
+def _no_value(table: pd.DataFrame, compared: pd.DataFrame) -> str:
+    """Why there is no value to speak of, where some of the table's cells may have one."""
+    if table["n"].isna().all():
+        return "Nothing is measured yet."
+    why = "too few right or wrong answers" if compared["n"].notna().any() else "nothing is measured there"
+    return f"On {compared['test_set'].iloc[0]} test questions no cell has a value: {why}."
 
 
 def settled_cells(table: pd.DataFrame) -> pd.DataFrame:
@@ -384,19 +394,27 @@ def _how_sure(measured: pd.DataFrame, primary: pd.Series) -> list[str]:
         wide = measured["high"] - measured["low"]
         width = style.span(f"{wide.min():.2f}", f"{wide.max():.2f}")
         sentence += f", so that their 95 % intervals are {width} wide"
-    sentences = [f"{sentence}."]
+    return [f"{sentence}.", *_between_methods(measured, primary)]
+
+
+def _between_methods(measured: pd.DataFrame, primary: pd.Series) -> list[str]:
+    """In how many cells the probe is higher than LoRA + Prompt, if any has both."""
     both = measured.pivot(index=CELL[1:], columns="method", values="auroc").reindex(columns=[*COMPARED])
     difference = (both["probe"] - both["lora_prompt"]).dropna()
     contrasts = [hypothesis({("probe", *place): 1.0, ("lora_prompt", *place): -1.0}) for place in difference.index]
     p = pd.Series(contrasts, difference.index, dtype=object).map(primary)
     sure, tested = difference[p < ALPHA], p.notna().sum()
-    if len(difference):
-        higher = f"{(difference > 0).sum()} of {len(difference)} cells that have both"
-        sentences.append(f"The probe is higher than LoRA + Prompt in {higher}.")
-    if tested:
-        sides = f"higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if len(sure) else "different in none"
-        sentences[-1] += f" Of these, {tested} are primary hypotheses: it is significantly {sides}."
-    return sentences
+    if difference.empty:
+        return []
+    if len(difference) == 1:
+        side = "higher" if difference.iloc[0] > 0 else "not higher"
+        test = f" The difference is a primary hypothesis, and {'' if len(sure) else 'not '}significant."
+        return [f"In the one cell that has both, the probe is {side} than LoRA + Prompt.{test if tested else ''}"]
+    higher = f"{(difference > 0).sum()} of {len(difference)} cells that have both"
+    sides = f"higher in {(sure > 0).sum()} and lower in {(sure < 0).sum()}" if len(sure) else "different in none"
+    are = "1 is a primary hypothesis" if tested == 1 else f"{tested} are primary hypotheses"
+    test = f" Of these, {are}: it is significantly {sides}."
+    return [f"The probe is higher than LoRA + Prompt in {higher}.{test if tested else ''}"]
 
 
 def _range(name: str, cells: pd.DataFrame, links: bool) -> str:
@@ -440,23 +458,27 @@ def table(rows: pd.DataFrame, estimators: str, models: list[str]) -> pd.DataFram
         layers = (card["chosen"]["layer"] for card in read if card["method"] == "probe")
         steps = (card["history"][-1]["step"] for card in read if card["method"] == "lora_prompt" and "history" in card)
         graded = held[held["scored"] == model].drop_duplicates(["seed", "question_id"]).groupby("seed")["correct"]
+        chose = f"{_span(graded.sum())} of {_span(graded.size())}" if len(graded) else "—"
         lines.append({
             "Model": model,
             "Layer of its probes": _span(layers),
-            "Right answers that chose layer and strength": f"{_span(graded.sum())} of {_span(graded.size())}",
+            "Right answers that chose layer and strength": chose,
             "Steps of its LoRA + Prompt": _span(steps),
         })  # fmt: skip
     return pd.DataFrame(lines)
 
 
 def html(rows: pd.DataFrame, estimators: str, models: list[str]) -> str:
-    """`table` as HTML that folds away, with a sentence on the probe."""
-    probe = "The probe is a logistic regression on one layer."
-    if "probe_mlp" in set(rows["method"]):
+    """`table` as HTML that folds away, without what it says of no model, and with a sentence on the probe, if any."""
+    methods = {*rows["method"]}
+    probe = "The probe is a logistic regression on one layer." if "probe" in methods else ""
+    if "probe_mlp" in methods:
         probe += " The paper's, an MLP on the last layer, is on the switch Heatmaps."
     # A column for each model, as wide as a phone holds.
     shown = table(rows, estimators, models).set_index("Model").T.rename_axis(columns=None)
-    return style.folded("How the estimators were trained", captioned(shown.to_html(classes="facts"), probe))
+    shown = shown[(shown != "—").any(axis=1)]
+    facts = shown.to_html(classes="facts")
+    return style.folded("How the estimators were trained", captioned(facts, probe) if probe else facts)
 
 
 def sized(source: str) -> str:

@@ -48,8 +48,8 @@ def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) ->
 
 
 def comparisons(
-    rows: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, primary: pd.Series, readers: list[str],
-    tasks: list[dict], baseline: str,
+    rows: pd.DataFrame, cells: pd.DataFrame, samples: pd.DataFrame, paired: tuple[pd.DataFrame, pd.DataFrame],
+    primary: pd.Series, readers: list[str], tasks: list[dict],
 ) -> pd.DataFrame:  # fmt: skip
     """The differences that the answer rests on, on the first test set, and what training adds on the shift questions.
 
@@ -57,47 +57,53 @@ def comparisons(
     estimator less the training-free method, corrected for each other (Holm). The others are primary hypotheses, but for
     the shift questions, which are exploratory.
 
+    Args:
+        paired: as `gains.paired` returns, of the training-free method.
+
     Returns:
-        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of what a mean is over, see `OVER`), what
-        `bootstrap.tested` returns, test_set, and alone (what it says of each difference that a mean is over; empty
-        where these are not tested). A difference with a cell that is missing is left out.
+        kind, method (of `TRAINING` and `SHIFT`, else ""), count (of what a mean is over, see `OVER`), without (the
+        models that it leaves out), what `bootstrap.tested` returns, test_set, and alone (what it says of each
+        difference that a mean is over; empty where these are not tested). A difference with a cell that is missing is
+        left out.
     """
     label, members = first_test_set(tasks, rows)
     measured, draws = cells[cells["test_set"] == label].set_index(scores.CELL), bootstrap.by_cell(samples, members)
     known = {*measured.index[measured["auroc"].notna()]}
     parts = dict(_primary(claims.roles(rows, readers, members), known))
-    means = [(kind, "", len(of), _mean(of)) for kind, of in parts.items()]
-    table, resampled = _asked_of([*_training(measured, readers, baseline), *means], measured, draws)
-    training = (table["kind"] == TRAINING).to_numpy()
+    means = _asked_of([(kind, "", len(of), (), _mean(of)) for kind, of in parts.items()], measured, draws)
+    table, resampled = _training(TRAINING, *paired, label, members, readers)
     p = [bootstrap.p_value(*one) for one in zip(table["estimate"], resampled)]
-    corrected = pd.concat([primary, bootstrap.holm(pd.Series(p, table["hypothesis"], dtype=float)[training])])
-    tested = [bootstrap.tested(table, resampled, corrected).assign(test_set=label)]
+    family = bootstrap.holm(pd.Series(p, table["hypothesis"], dtype=float))
+    tested = [bootstrap.tested(table, resampled, family), bootstrap.tested(*means, primary)]
+    tested = [part.assign(test_set=label) for part in tested]
     each = {kind: bootstrap.tested(*bootstrap.contrasts(of, measured, draws), primary) for kind, of in parts.items()}
     shifted = test_sets(tasks, sorted(rows["task"].unique())).get("shift")
     if shifted and label != "shift":
-        far = cells[cells["test_set"] == "shift"].set_index(scores.CELL)
-        asked = [(SHIFT, *more) for _, *more in _training(far, readers, baseline)]
-        there = _asked_of(asked, far, bootstrap.by_cell(samples, shifted))
+        there = _training(SHIFT, *paired, "shift", shifted, readers)
         tested.append(bootstrap.tested(*there, pd.Series(dtype=float)).assign(test_set="shift"))
     whole = pd.concat([part for part in tested if len(part)] or tested[:1], ignore_index=True)
     return whole.assign(alone=[(*each[kind]["says"],) if kind in each else () for kind in whole["kind"]])
 
 
 def _asked_of(asked: list[tuple], measured: pd.DataFrame, draws: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """What `bootstrap.contrasts` returns of (kind, method, count, weights), with all but the last as columns."""
-    names = pd.DataFrame([line[:3] for line in asked], columns=["kind", "method", "count"])
-    values, resampled = bootstrap.contrasts([line[3] for line in asked], measured, draws)
+    """What `bootstrap.contrasts` returns of (kind, method, count, without, weights), with all but the last as
+    columns."""
+    names = pd.DataFrame([line[:-1] for line in asked], columns=["kind", "method", "count", "without"])
+    values, resampled = bootstrap.contrasts([line[-1] for line in asked], measured, draws)
     return names.join(values), resampled
 
 
-def _training(measured: pd.DataFrame, readers: list[str], baseline: str):
-    """(kind, method, how many models, weights of the cells) for each trained method."""
+def _training(
+    kind: str, cells: pd.DataFrame, samples: pd.DataFrame, label: str, tasks: list[str], readers: list[str]
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """What `_asked_of` returns for each trained method: the mean over the models that have a value on a test set."""
+    measured, asked = cells[cells["test_set"] == label].dropna(subset="auroc").set_index(scores.CELL), []
     for method in COMPARED:
-        self_trained = [(method, model, model, model) for model in readers]
-        pairs = {cell: plain for cell in self_trained if (plain := baseline_of(cell, baseline, measured))}
-        if pairs:
-            share = 1 / len(pairs)
-            yield TRAINING, method, len(pairs), dict.fromkeys(pairs, share) | dict.fromkeys(pairs.values(), -share)
+        there = {model: cell for model in readers if (cell := (method, model, model, model)) in measured.index}
+        without = (*(model for model in readers if model not in there),)
+        weights = _mean([{cell: 1.0, baseline_of(cell): -1.0} for cell in there.values()])
+        asked += [(kind, method, len(there), without, weights)] if there else []
+    return _asked_of(asked, measured, bootstrap.by_cell(samples, tasks))
 
 
 def _primary(players: dict[str, str], known: set[tuple]):
@@ -140,7 +146,9 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
     Nothing is concluded from cells that were still improving, or of adapters that others released.
     """
     says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
-    parts = _helps(says[TRAINING], baseline) if TRAINING in says else []
+    if table.empty:
+        return '<p class="answer">Nothing can be compared yet.</p>'
+    parts = _helps(says.get(TRAINING, pd.Series(dtype=str)), baseline) if baseline else []
     parts += _elsewhere(table[table["kind"] == SHIFT]) if parts else []
     are_named = all(name in "".join(parts) for name in NAMED.values())
     named = {
@@ -149,8 +157,6 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
     }
     alone = dict(zip(table["kind"], table["alone"]))
     parts += [_stands(says[kind].iloc[0], *names, alone[kind]) for kind, names in named.items() if kind in says]
-    if not parts:
-        return '<p class="answer">Nothing can be compared yet.</p>'
     text = " ".join([*filter(None, [lead]), *(f"{part[0].upper()}{part[1:]}." for part in parts)])
     asked = table["test_set"].iloc[0]
     rests = f"This rests on differences of AUROC, on {asked} test questions ({SETS[asked]}):"
@@ -229,8 +235,15 @@ def _bullets(table: pd.DataFrame, baseline: str) -> list[str]:
         titles = group["method"].map(METHOD_TITLES).fillna("")
         titles += "" if group["count"].nunique() == 1 else ", over " + group["count"].astype(str) + ","
         values = [f"{title} {_difference(line)}".lstrip() for title, line in zip(titles, group.itertuples())]
-        lines.append(f"- **{kind}**{more}{mean}: {'; '.join(values)}.{_each(group['alone'].iloc[0])}")
+        lines.append(f"- **{kind}**{more}{mean}: {'; '.join(values)}.{_left_out(group)}{_each(group['alone'].iloc[0])}")
     return lines
+
+
+def _left_out(group: pd.DataFrame) -> str:
+    """Of which models a mean has no value, as a sentence."""
+    lines = (line for line in group.itertuples() if line.without)
+    parts = [f"{METHOD_TITLES[line.method]} of {' and '.join(line.without)}" for line in lines]
+    return f" Left out, since a value is missing: {'; '.join(parts)}." if parts else ""
 
 
 def _each(alone: tuple[str, ...]) -> str:
@@ -411,12 +424,14 @@ def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seed
     theirs, ours, first = claims.figure(), settled_cells(table), first_heatmap(table)
     test_set, mlp = first["test_set"].iloc[0], _reached(first[no_verdict(first) == ""], "probe_mlp")
     role = "train" if test_set == "in-distribution" else "shift"
+    has_probe = first.loc[first["method"] == "probe", "auroc"].notna().any()
+    probe = f"a logistic regression{f'; an MLP reaches {mlp}' if mlp != '—' else ''}" if has_probe else "—"
     asked = ", ".join(str(task["name"]) for task in tasks if task["role"] == role)
     lines = {
         "Models": [", ".join(claims.MODELS), ", ".join(models)],
         "Test questions": [theirs["test_set"].iloc[0], f"{test_set}: {asked}"],
         **{METHOD_TITLES[method]: [_reached(theirs, method), _reached(ours, method)] for method in COMPARED},
-        "Probe, what it is": ["an MLP", f"a logistic regression{f'; an MLP reaches {mlp}' if mlp != '—' else ''}"],
+        "Probe, what it is": ["an MLP", probe],
         "Intervals": ["none in the figure", "95 %, bootstrap over questions"],
         "Seeds": ["not in the figure", f"{len(seeds)}"],
         "Read from": [f"a description of the figure, in steps of {2 * claims.margin():g}", "this run's rows"],

@@ -289,7 +289,7 @@ def stack_sentences(table: pd.DataFrame, models: list[str]) -> str:
         group = lines[lines["scored"] == model]
         alone, stacks = group[group["method"] == BASELINE], group[group["method"].str.contains(AND, regex=False)]
         if alone["value"].isna().all():
-            why = f"{alone['n_rarer'].iloc[0]:.0f} right or wrong answers are too few" if len(alone) else NO_STACK
+            why = _too_few(alone) if len(alone) else NO_STACK
             texts.append(f"- **{model}**: {why}.")
             continue
         reached = "{value:.2f} ({low:.2f} to {high:.2f})".format(**alone.iloc[0])
@@ -310,10 +310,15 @@ def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
         for _, values in group.groupby("method", sort=False):
             by = {line.measure: line for line in values.itertuples()}
             parts.append(_selected(by[benefits.COVERAGE], by[benefits.RIGHT], by.get(benefits.EQUAL)))
-        few = group["says"].eq(FEW).any() and f"{group['n_rarer'].iloc[0]:.0f} right or wrong answers are too few"
+        few = group["says"].eq(FEW).any() and _too_few(group)
         why = few or ("" if parts else "no method has validation answers to choose a threshold on")
         texts.append(f"- **{model}**: {why}." if why else _listed(f"- **{model}**:", parts))
     return f"With the threshold for {style.percent(benefits.TARGETS[1])} right answers:\n\n" + "\n".join(texts)
+
+
+def _too_few(group: pd.DataFrame) -> str:
+    count = int(group["n_rarer"].iloc[0])
+    return f"{count} right or wrong answer{' is' if count == 1 else 's are'} too few"
 
 
 def _listed(lead: str, parts: list[str]) -> str:
