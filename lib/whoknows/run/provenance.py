@@ -12,6 +12,7 @@ from pathlib import Path
 from whoknows.data import cache
 
 PACKAGES = ("torch", "transformers", "peft", "scikit-learn", "numpy", "pandas", "altair", "papermill")
+STAMP = ".snakemake_timestamp"  # Snakemake leaves it in a folder, once the stage that wrote the folder has ended
 
 
 def surroundings() -> dict:
@@ -74,9 +75,9 @@ def code(text: str) -> str:
 
 
 def _digest(path: Path) -> str:
-    """Of a file's bytes, or of the names and digests of a folder's files."""
+    """Of a file's bytes, or of the names and digests of a folder's files, which a stage wrote."""
     if path.is_dir():
-        parts = sorted(part for part in path.rglob("*") if part.is_file())
+        parts = sorted(part for part in path.rglob("*") if part.is_file() and part.name != STAMP)
         listing = "".join(f"{part.relative_to(path)} {_digest(part)}\n" for part in parts)
         return hashlib.sha256(listing.encode()).hexdigest()[:16]
     return cache.sha256(path)[:16]
