@@ -51,9 +51,16 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     assert table.loc[["mmlu", "mmlu, STEM"], ["auroc", "low", "change", "change_low", "p"]].isna().all(axis=None)
     assert table.loc["mmlu", "reason"] == FEW
     text = shift.shift_sentences(table.reset_index())
-    assert "on mmlu, 20 right or wrong answers are too few to tell" in text and "STEM" not in text and "nan" not in text
+    assert f"on mmlu, no value ({FEW})" in text and "STEM" not in text and "nan" not in text
     html = shift.shift_html(table.reset_index())
     assert "1 of 2" in html and "<td>—</td>" in html
+
+
+def test_a_model_that_answers_all_of_a_shift_right_is_shown_with_all_its_answers():
+    rows = graded({"probe": 1.0})
+    table = shift.shift(rows.assign(correct=rows["correct"] | (rows["task"] == "nq_open")), TASKS)
+    assert table.set_index("test_set").loc["nq_open", ["n", "n_right", "n_rarer"]].tolist() == [400, 400, 0]
+    assert "on nq_open, no value (nq_open: no wrong answer among the test answers)" in shift.shift_sentences(table)
 
 
 def test_what_is_shown_is_native_and_of_methods_that_a_reader_would_choose():

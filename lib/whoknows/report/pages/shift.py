@@ -301,8 +301,7 @@ def left_out_sentences(table: pd.DataFrame) -> str:
 
 def _on(test_set: str, cells: pd.DataFrame) -> str:
     if cells["auroc"].isna().all():
-        fewest = style.span(cells["n_rarer"].min(), cells["n_rarer"].max())
-        return f"on {test_set}, {fewest} right or wrong answers are too few to tell"
+        return f"on {test_set}, no value ({'; '.join(cells['reason'].unique())})"
     ordered = cells.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHOD_TITLES].index))
     values = [f"{METHOD_TITLES[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples()]
     return f"on {test_set}, {', '.join(values)}"
