@@ -11,6 +11,7 @@ import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
 from whoknows.data import files
+from whoknows.evaluation.cells import ALL
 from whoknows.evaluation.scores import CELL
 from whoknows.report import readable
 from whoknows.report.pages.heatmaps import values_text
@@ -33,6 +34,8 @@ ESTIMATORS = """An {term}`estimator` has a {term}`method`, a {term}`reader`, and
 {term}`trained on`. Its page shows its ROC curve, calibration, and risk by coverage on the answers of any
 {term}`scored` model. It also shows how the estimator was trained, and where it was most wrong. A cell of a heatmap
 leads to the same page."""
+
+OF_MANY = "Of so many models only the cells of the heatmaps stand here; an estimator's page has the others."
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,9 @@ def estimators(cells: list[Chapter], scores: Path) -> str:
         first = table[table["test_set"] == table["test_set"].iloc[0]].drop_duplicates(CELL)
         values = dict(zip(first[CELL].itertuples(index=False, name=None), values_text(first)))
         scored = list(first["scored"].unique())
-        lines += [f"AUROC on {first['test_set'].iloc[0]} test questions, with its 95 % interval, by scored model.", ""]
+        lines += [f"AUROC on {first['test_set'].iloc[0]} test questions, with its 95 % interval, by scored model."]
+        is_whole = ALL in {*table["reading"]} or len(scored) == 1
+        lines += [*([] if is_whole else [OF_MANY]), ""]
     lines += [f"| Estimator |{''.join(f' {model} |' for model in scored)}", f"|---|{'---|' * len(scored)}"]
     for cell in cells:
         place = method, reader, trained_on = tuple(cell.parameters[name] for name in CELL[:3])
