@@ -165,7 +165,7 @@ window.whoknowsRecompute = (() => {
       const both = parts.filter(({ n, n_right }) => n_right > 0 && n_right < n);
       return { parts, both, all: ordered(data, cell, seed, kept, ranges) };
     });
-    const least = (of) => Math.min(...seeds.map(({ both }) => both.reduce((sum, part) => sum + of(part), 0)));
+    const least = (of) => Math.min(...seeds.map(({ parts }) => parts.reduce((sum, part) => sum + of(part), 0)));
     const counts = {
       n: least((part) => part.n),
       n_right: least((part) => part.n_right),
@@ -176,10 +176,10 @@ window.whoknowsRecompute = (() => {
     return { cell, seeds, ...counts, reason: why(counts, seeds, data.least) };
   };
 
-  const why = ({ n, n_rarer }, seeds, least) => {
-    if (n && n_rarer >= least) return "";
+  const why = ({ n_tasks, n_rarer }, seeds, least) => {
+    if (n_tasks && n_rarer >= least) return "";
     const s = n_rarer === 1 ? "" : "s";
-    if (n) return `${n_rarer} answer${s} of the rarer grade within tasks, and a value takes ${least}`;
+    if (n_tasks) return `${n_rarer} answer${s} of the rarer grade within tasks, and a value takes ${least}`;
     const all = seeds[0].all;
     if (!all.n) return "none of its answers is chosen";
     if (!all.n_right) return "none of the chosen answers is right";
@@ -540,12 +540,12 @@ window.whoknowsRecompute = (() => {
     };
 
     const show = (node, result, [low, high], done) => {
-      const { cell, n, n_right, n_tasks, of_tasks, reason } = result;
+      const { cell, n_right, n_tasks, of_tasks, reason } = result;
       const [number, range, note] = node.children;
       const tasksOf = n_tasks < of_tasks && !reason ? `, ${n_tasks}/${of_tasks}` : "";
       number.textContent = shownAs(result.value) + (cell.improving && !reason ? ` ${data.mark}` : "");
       range.textContent = reason ? "" : done ? between(result) : "…";
-      note.textContent = reason ? (n ? "too few" : "none") : `${grouped(n_right)} right${tasksOf}`;
+      note.textContent = reason ? (n_tasks ? "too few" : "none") : `${grouped(n_right)} right${tasksOf}`;
       const place = (result.value - low) / (high - low);
       const light = data.metrics[choice.metric].better ? place : 1 - place;
       const coloured = !Number.isNaN(place);

@@ -125,6 +125,7 @@ def test_topics_are_tasks_of_their_own_and_ids_are_kept(tmp_path):
         (("math", {"id": "hard-1"}), ("math-hard", {"id": "1"}), "two questions have the question_id 'math-hard-1'; "),
         (("quiz", {}), ("quiz", {}), "the tasks 'quiz' and 'quiz' both have questions called 'quiz'; rename one"),
         (("arc_easy", {}), ("arc", {"task": "easy"}), "'arc_easy' and 'arc' both have questions called 'arc_easy'; "),
+        (("quiz_a", {}), ("quiz", {"task": "a_b"}), "'quiz_a_b' of the task 'quiz' would count as those of 'quiz_a';"),
     ],
 )
 def test_two_tasks_with_a_name_or_an_id_in_common_are_refused(one, two, sentence, tmp_path):

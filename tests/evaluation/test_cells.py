@@ -204,6 +204,17 @@ def test_without_any_rows_everything_is_missing(tmp_path):
     assert controls.baselines_html(cells.baseline_table(cells.measure(rows, scores.by_task(rows), TASKS))) == ""
 
 
+def test_a_cell_with_rows_of_another_test_set_alone_has_no_test_answers_there():
+    rows = make_rows(np.arange(60), np.arange(60) % 2 == 0, "trivia_qa")
+    table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)
+    there = table[
+        (table["method"] == "probe") & (table[["reader", "trained_on", "scored"]] == ["a", "a", "b"]).all(axis=1)
+    ]
+    why = {"in-distribution": "", "trivia_qa": "", "sciq": "no test answers", "shift": "no test answers"}
+    assert dict(zip(there["test_set"], there["reason"])) == why
+    assert table.loc[table["trained_on"] == "b", "reason"].str.startswith("no rows").all()
+
+
 @pytest.mark.parametrize(
     "gone", [{"scored": "gone"}, {"reader": "gone"}, {"trained_on": "gone"}, {"seed": 1}, {"method": "lora_prompt"}]
 )

@@ -47,9 +47,10 @@ def test_within_task_says_over_how_many_tasks_and_why_not():
     bad = make_rows([1, 0], [False, False], task="bad")
     by_task = scores.by_task(pd.concat([good, bad]))
     both = scores.within_task(by_task, ["good", "bad", "absent"]).iloc[0]
-    assert (both["auroc"], both["n_tasks"], both["of_tasks"], both["n_right"]) == (1.0, 1, 3, 1)
+    assert (both["auroc"], both["n_tasks"], both["of_tasks"]) == (1.0, 1, 3)
+    assert (both["n"], both["n_right"], both["n_rarer"]) == (4, 1, 1), "all its answers, as the first page counts them"
     none = scores.within_task(by_task, ["bad"]).iloc[0]
-    assert np.isnan(none["auroc"])
+    assert np.isnan(none["auroc"]) and (none["n"], none["n_right"], none["n_rarer"]) == (2, 0, 0)
     assert none["reason"] == "bad: no right answer among the test answers"
 
 

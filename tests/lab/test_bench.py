@@ -1,5 +1,6 @@
 """The plain ways do the same work as this library's, and the table of their speeds is whole."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from whoknows.lab import baseline, bench
 from whoknows.models import loading
 from whoknows.models.generation import Prefix
 from whoknows.models.packing import pack
+from whoknows.report import chapters
 from whoknows.run import grid
 from whoknows.stages import answer
 
@@ -121,6 +123,7 @@ def test_the_table_is_whole(monkeypatch, tmp_path, capsys):
         "repeats",
         "device",
         "precision",
+        "random_weights",
     ]
     assert table[["ours_peak_gb", "plain_peak_gb"]].isna().all(axis=None) or torch.cuda.is_available()
     assert sorted(zip(table["model"], table["stage"])) == [
@@ -164,6 +167,18 @@ def test_random_weights_have_the_shape_of_the_real_ones(monkeypatch, tmp_path):
     assert not any(folder.exists() for folder in folders)
     with pytest.raises(WhoknowsError, match="the shape of 'tiny-llama' is not known"), bench.random_weights(SMOKE):
         pass
+
+
+def test_the_report_says_whether_weights_were_random(monkeypatch, tmp_path):
+    rates = dict.fromkeys(["ours_per_second", "plain_per_second", "ratio", "share_of_matmul_rate"], 1.0)
+    line = rates | {"model": "m", "stage": "answer", "unit": "questions", "device": "d", "precision": "float32"}
+    monkeypatch.setattr(bench, "bench", lambda chosen: pd.DataFrame([line]))
+    monkeypatch.setattr(bench, "random_weights", nullcontext)
+    monkeypatch.chdir(tmp_path)
+    for more in ([], ["--random-weights"]):
+        bench.main([str(Path(__file__).parents[2] / "grids/smoke.yml"), *more])
+        text = chapters.speed(pd.read_parquet("results/smoke/bench.parquet"))
+        assert ("in float32, with random weights" in text) == bool(more)
 
 
 def test_the_papers_shapes_have_the_papers_numbers_of_parameters():

@@ -13,6 +13,7 @@ from altair.vegalite.v6 import display
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import browser
+import made_up
 from whoknows import __main__
 from whoknows.data import files
 from whoknows.evaluation import cells, scores
@@ -784,3 +785,14 @@ def test_damaged_rows_leave_a_book_that_says_so(tmp_path, capsys):
     assert __main__.main(["book", str(grid_file), "--grid-results", str(tmp_path)]) == 1
     assert "no heatmaps" in capsys.readouterr().err
     assert "this file is damaged" in (tmp_path / "book" / "_build" / "html" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("count", [1, 4, 5])
+def test_the_page_of_all_estimators_says_which_cells_of_many_models_it_lacks(tmp_path, count):
+    models, tasks = [*"abcde"[:count]], [{"name": "trivia_qa", "role": "train"}]
+    rows = made_up.make_rows(np.arange(60), np.arange(60) % 2 == 0, scored="a")
+    table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows, only_auroc=True), tasks), models, tasks)
+    files.write_parquet(tmp_path / "scores.parquet", table)
+    probe = {"method": "probe", "reader": "a", "trained_on": "a"}
+    text = chapters.estimators([chapters.Chapter("cell-probe_a_a", None, probe, False)], tmp_path / "scores.parquet")
+    assert (chapters.OF_MANY in text) == (count == 5)

@@ -91,12 +91,8 @@ class Hand:
         return [task for task in tasks if task in self.both[scored]]
 
     def graded(self, scored: str, tasks: list[str]) -> np.ndarray:
-        """The grades of a model's test answers on those of the tasks that are `measurable`."""
-        return (
-            self.grades[scored]
-            .loc[self.grades[scored]["task"].isin(self.measurable(scored, tasks)), "correct"]
-            .to_numpy()
-        )
+        """The grades of all of a model's test answers to those tasks."""
+        return self.grades[scored].loc[self.grades[scored]["task"].isin(tasks), "correct"].to_numpy()
 
     def rarer(self, scored: str, tasks: list[str]) -> int:
         """Right or wrong answers, the fewer in each task."""
@@ -416,8 +412,8 @@ def reason(hand, cell: tuple, tasks: list[str]) -> str:
     """Why a cell has no value, or "" if it has one."""
     if cell not in hand.seeds:
         return "no rows: its stage failed or did not finish, or the grid leaves it out"
-    right, rarer = hand.graded(cell[3], tasks), hand.rarer(cell[3], tasks)
-    if not len(right):
+    rarer = hand.rarer(cell[3], tasks)
+    if not rarer:
         return "; ".join(f"{task}: no right answer among the test answers" for task in tasks)
     return f"{rarer} answers of the rarer grade within tasks, and a value takes 25" if rarer < 25 else ""
 
@@ -427,7 +423,7 @@ def test_the_run_has_what_a_mistake_could_mistake(hand):
     assert max(right, key=right.get) == STRONG and min(right, key=right.get) == WEAK and len({*right.values()}) == 3
     counts = hand.grades["ash"].groupby("task").size()
     assert counts.nunique() == 4 and (hand.grades["ash"]["task"] != hand.grades["ash"]["task"].shift()).mean() > 0.5
-    assert not hand.graded("birch", ["capitals"]).size and not any(
+    assert not hand.graded("birch", ["capitals"]).any() and not any(
         ("lora_prompt", *key[:2], scored) in hand.seeds for key in NEVER_RUN[:1] for scored in THREE
     )
     assert {line["p_holm"] < 0.05 for line in hand.primary} == {True, False} and any(
@@ -1052,8 +1048,8 @@ def test_every_change_of_the_page_on_shift(page, hand):
                 model,
                 test_set,
             )
-            few = f"{hand.rarer(model, SETS[test_set])} right or wrong answers are too few to tell"
-            sentence.append(f"on {test_set}, {', '.join(parts) if right.size and '—' not in texts else few}")
+            few = f"no value ({reason(hand, ('probe', model, model, model), SETS[test_set])})"
+            sentence.append(f"on {test_set}, {', '.join(parts) if '—' not in texts else few}")
         at = sentences.splitlines().index(f"- **{model}**, on its own answers:") + 1
         shown = [f"  - {part}." for part in sentence[1:]]
         assert same(sentences.splitlines()[at : at + len(shown)], shown)

@@ -123,11 +123,11 @@ def test_a_missing_method_or_model_leaves_out_what_needs_it():
     rows = planted(lambda *_: 1.0)
     probes = differences.of_grid(rows[rows["method"] == "probe"], ["a", "b"], TASKS)
     assert METHOD not in set(probes["kind"]) and NATIVE in set(probes["kind"])
-    nothing = differences.of_grid(rows.iloc[:0], ["a", "b"], TASKS)
-    assert (
-        nothing.empty
-        and differences.differences_sentences(nothing) == "There is nothing to compare: no two cells are measured."
-    )
+    alone = rows[(rows["method"] == "probe") & (rows[["reader", "trained_on", "scored"]] == "a").all(axis=1)]
+    for few in (rows.iloc[:0], pd.concat([alone, alone.assign(scored="b")])):
+        nothing = differences.of_grid(few, ["a", "b"], TASKS)
+        says = differences.differences_sentences(nothing)
+        assert nothing.empty and says.endswith("no two estimators of the kinds compared here score the same answers.")
 
 
 def test_chart_table_and_findings_say_the_same():

@@ -150,11 +150,15 @@ def test_what_the_question_holds_is_counted(tmp_path):
         False,
         False,
     ]
+    other = table[:2].assign(question_id=["x", "y"], in_the_run="exact match", held=False, echo=False)
     assert (
-        grading.held_sentences(table) == "Of 5 test questions, 4 hold an accepted answer themselves. "
+        grading.held_sentences(pd.concat([table, other]))
+        == "Of 5 open test questions, 4 hold an accepted answer themselves. "
         "Answers that hold no other one, and count as wrong for it: 1 of a."
     )
-    assert not graded(tmp_path, question=asked, kind="choice")[["held", "echo"]].any(axis=None)
+    choices = graded(tmp_path, question=asked, kind="choice")
+    assert not choices[["held", "echo"]].any(axis=None)
+    assert grading.held_sentences(choices) == "No test question is open, so that this does not apply here."
 
 
 def test_another_name_that_the_question_holds_is_right_in_no_grading(tmp_path):

@@ -133,7 +133,7 @@ def test_every_number_of_a_cell_is_the_librarys(run, opened, few_draws, name):
             here = page.pop(key)
             assert float(here["value"]) == pytest.approx(line[metric], abs=1e-9, nan_ok=True), (metric, key)
             assert [here[name] for name in COUNTS] == [line[name] for name in COUNTS], (metric, key)
-            assert not line["n"] or here["reason"] == line["reason"], (metric, key)
+            assert not line["n_tasks"] or here["reason"] == line["reason"], (metric, key)
             missing += np.isnan(line[metric])
         assert all(np.isnan(float(line["value"])) and line["reason"] for line in page.values()), "of no rows"
     assert missing < 0.7 * len(there) * len(heatmaps.METRICS)

@@ -51,9 +51,16 @@ def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     assert table.loc[["mmlu", "mmlu, STEM"], ["auroc", "low", "change", "change_low", "p"]].isna().all(axis=None)
     assert table.loc["mmlu", "reason"] == FEW
     text = shift.shift_sentences(table.reset_index())
-    assert "on mmlu, 20 right or wrong answers are too few to tell" in text and "STEM" not in text and "nan" not in text
+    assert f"on mmlu, no value ({FEW})" in text and "STEM" not in text and "nan" not in text
     html = shift.shift_html(table.reset_index())
     assert "1 of 2" in html and "<td>—</td>" in html
+
+
+def test_a_model_that_answers_all_of_a_shift_right_is_shown_with_all_its_answers():
+    rows = graded({"probe": 1.0})
+    table = shift.shift(rows.assign(correct=rows["correct"] | (rows["task"] == "nq_open")), TASKS)
+    assert table.set_index("test_set").loc["nq_open", ["n", "n_right", "n_rarer"]].tolist() == [400, 400, 0]
+    assert "on nq_open, no value (nq_open: no wrong answer among the test answers)" in shift.shift_sentences(table)
 
 
 def test_what_is_shown_is_native_and_of_methods_that_a_reader_would_choose():
@@ -214,7 +221,13 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
         shift.transfer_sentences(table, tasks)
     )
     of_a, table = (table[table["scored"] == scored].reset_index(drop=True) for scored in "ab")
-    assert {*of_a["reason"]} == {shift.ABSENT} and of_a["auroc"].isna().all() and len(of_a) == 4 * 5
+    assert of_a["auroc"].isna().all() and len(of_a) == 4 * 5
+    why = of_a.groupby("learned")[["reason", "training_answers"]].agg(["unique"]).map(list).to_numpy().tolist()
+    assert dict(zip(sorted({*of_a["learned"]}), why)) == {
+        **dict.fromkeys(("trivia_qa", "cities"), [[shift.UNTAUGHT], [0]]),
+        "sciq": [[shift.ONE_TASK], [1]],
+        shift.TOGETHER: [[shift.ABSENT], [1]],
+    }
     cells = table.set_index(["learned", "test_set"])
     assert len(cells) == 4 * 5
     assert cells["auroc"].dropna().to_dict() == pytest.approx({("sciq", task): value for task, value in TWO.items()})
@@ -231,6 +244,20 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     assert (
         f"<td>— ({shift.ABSENT})</td>" in html and "nan" not in html.lower() and shift.transfer_chart(table).to_dict()
     )
+
+
+def test_a_model_with_two_of_three_train_tasks_has_a_probe_of_each_alone():
+    tasks = [*TASKS[:2], {"name": "cities", "role": "train"}, TASKS[2]]
+    parts = [taught("probe", BOTH), taught("probe_without_sciq", ONE), taught("probe_without_trivia_qa", TWO)]
+    parts += [part.assign(method="probe_without_cities", scored="b", trained_on="b", reader="b") for part in parts[:1]]
+    answers = {"a": graded_answers(trivia_qa=30, sciq=12), "b": graded_answers(trivia_qa=30, sciq=12, cities=5)}
+    table = shift.transfer(pd.concat(parts, ignore_index=True), answers, tasks, ["a", "b"])
+    of_a, of_b = (table[table["scored"] == scored].set_index(["learned", "test_set"]) for scored in "ab")
+    expected = {"trivia_qa": ONE, "sciq": TWO, shift.TOGETHER: BOTH}
+    assert of_a["auroc"].dropna().to_dict() == pytest.approx(
+        {(learned, task): value for learned, values in expected.items() for task, value in values.items()}
+    )
+    assert {*of_a.loc["cities", "reason"]} == {shift.UNTAUGHT} and of_b["auroc"].isna().all()
 
 
 def test_each_topic_of_a_file_is_a_task_of_its_own():

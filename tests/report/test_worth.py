@@ -405,9 +405,9 @@ def test_what_was_trained_elsewhere_or_rests_on_few_answers_has_no_verdict():
     table = benefits.of_grid(few, ["ash", "birch"], FOUR, ["ash", "birch"])
     birch = table[(table["scored"] == "birch") & (table["part"] == benefits.SELECTIVE)]
     assert {*birch["says"]} == {bootstrap.FEW} and birch["value"].isna().all()
-    assert "right or wrong answers are too few" in everything(table, ["ash", "birch"])
+    assert "- **birch**: 0 answers of the rarer grade are too few." in everything(table, ["ash", "birch"])
     one = worth.selective_sentences(table.assign(n_rarer=1), ["birch"])
-    assert "- **birch**: 1 right or wrong answer is too few." in one
+    assert "- **birch**: 1 answer of the rarer grade is too few." in one
 
 
 def test_names_are_inert_in_the_tables():

@@ -256,6 +256,15 @@ def test_what_rests_on_too_few_answers_is_not_drawn(made, tmp_path):
     assert "nan" not in layers.layers_html(read).lower()
     drawn = json.loads(layers.layers_chart(read.assign(reader=read["trained_on"]), ["a", "b"]).to_json())["datasets"]
     assert {line["model"] for lines in drawn.values() for line in lines} == {"b"}
+    none = read.assign(auroc=np.nan)
+    assert layers.layers_chart(none, ["a", "b"]) is None and "nan" not in layers.layers_html(none).lower()
+
+
+def test_positions_of_which_too_few_answers_measure_any_are_all_hatched(read):
+    places = layers.places(read.assign(auroc=np.nan))
+    svg = vl_convert.vegalite_to_svg(layers.places_chart(places).to_dict())
+    assert "nan" not in svg.lower() and "nan" not in layers.places_html(places).lower()
+    assert "on test, too few answers measure it there" in layers.places_sentences(places)
 
 
 def test_without_a_sweep_there_is_no_picture_and_the_table_is_one_sentence(tmp_path):

@@ -191,9 +191,8 @@ def check_replaceable(folder: Path, *marks: str) -> None:
 def _replacing(path):
     """Gives a temporary path beside `path`, which takes the place of `path` if the block ends well."""
     path = Path(path)
-    path = (
-        path.resolve() if path.is_symlink() and path.is_dir() else path
-    )  # a link to a folder stays, and the folder is replaced
+    if path.is_symlink() and path.is_dir():  # the link stays, and the folder is replaced
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process that was killed leaves its temporary file behind, and nobody else would ever remove it.
     for other in path.parent.glob(f".{path.name}.*.tmp"):

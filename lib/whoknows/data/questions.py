@@ -97,7 +97,7 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
 
 
 def _check_names(tasks: list[dict], frames: list[pd.DataFrame], ids: pd.Series) -> None:
-    """Raises if two of the grid's tasks, with their topics, are one in the table, or two of its questions."""
+    """Raises if two of the grid's tasks, with their topics, are or seem one in the table, or two of its questions."""
     of_name: dict[str, str] = {}
     for task, frame in zip(tasks, frames):
         for name in frame["task"].unique():
@@ -105,6 +105,14 @@ def _check_names(tasks: list[dict], frames: list[pd.DataFrame], ids: pd.Series) 
                 both = f"the tasks {of_name[name]!r} and {task['name']!r}"
                 raise WhoknowsError(f"{both} both have questions called {name!r}; rename one of them, or its topic.")
             of_name[name] = task["name"]
+            # Whose questions they are is told by their name, which begins with the task's: by the longest of these.
+            fits = (other["name"] for other in tasks if f"{name}_".startswith(f"{other['name']}_"))
+            whose = max(fits, key=len, default=task["name"])
+            if whose != task["name"]:
+                raise WhoknowsError(
+                    f"the questions {name!r} of the task {task['name']!r} would count as those of {whose!r}; "
+                    "rename the task, or its topic."
+                )
     if ids.duplicated().any():
         twice = ids[ids.duplicated()].iloc[0]
         raise WhoknowsError(f"two questions have the question_id {twice!r}; rename a task or a topic, or change an id.")

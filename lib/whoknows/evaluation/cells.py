@@ -237,7 +237,9 @@ def heatmap_table(
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
     places = places.merge(cells, "left", list(sides))
     absent = places["reason"].isna()
+    elsewhere = ~absent.groupby([places[name] for name in CELL]).transform("all")  # rows of another test set
     places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
+    places.loc[absent & elsewhere, "reason"] = "no test answers"
     counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
     places = places.astype(dict.fromkeys(counts, "Int64"))
     few = len(sides["reader"]) * len(models) <= MOST_FOR_ALL**2

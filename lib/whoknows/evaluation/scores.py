@@ -132,8 +132,8 @@ def within_task(scores: pd.DataFrame, tasks: list[str]) -> pd.DataFrame:
     """Mean of what `by_task` returns over some tasks, so that knowing which task is harder earns nothing.
 
     Returns:
-        One line per (method, reader, trained_on, scored, seed): `MEASURES` as means over the tasks that
-        have an AUROC; n_tasks of of_tasks; n, n_right and n_rarer on those tasks; reason.
+        One line per (method, reader, trained_on, scored, seed): `MEASURES` as means over the tasks that have an AUROC,
+        n_tasks of of_tasks; n and n_right, of all answers, and n_rarer, of each task's rarer grade; reason.
     """
     asked = scores[scores["task"].isin(tasks)]
     keys = [*CELL, "seed"]
@@ -205,6 +205,6 @@ def _calibrated(logit: np.ndarray, correct: np.ndarray, fitted: Calibration) -> 
 
 def _mean_over_tasks(group: pd.DataFrame) -> dict:
     good = group[group["auroc"].notna()]
-    counts = {name: int(good[name].sum()) for name in ("n", "n_right", "n_rarer")}
+    counts = {name: int(group[name].sum()) for name in ("n", "n_right", "n_rarer")}  # a task of one grade adds no rarer
     reasons = "; ".join(f"{task}: {why}" for task, why in zip(group["task"], group["reason"]) if why)
     return good[[*MEASURES]].mean().to_dict() | counts | {"n_tasks": len(good), "reason": "" if len(good) else reasons}

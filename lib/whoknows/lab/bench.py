@@ -296,5 +296,5 @@ def main(arguments: list[str]) -> None:
     chosen = grid.load(options.grid)
     out = f"{parameters.out(chosen)}/bench.parquet"
     with random_weights(chosen) if options.random_weights else nullcontext(chosen) as measured:
-        files.write_parquet(out, bench(measured))
+        files.write_parquet(out, bench(measured).assign(random_weights=options.random_weights))
     print(f"The table: {out}")

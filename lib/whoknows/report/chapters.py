@@ -11,6 +11,7 @@ import pandas as pd
 from nbformat.v4 import new_markdown_cell
 
 from whoknows.data import files
+from whoknows.evaluation.cells import ALL
 from whoknows.evaluation.scores import CELL
 from whoknows.report import outdated, readable
 from whoknows.report.pages.heatmaps import values_text
@@ -26,13 +27,15 @@ BOX = 'class="facts rests-on"'  # of the first page, of what its answer rests on
 SPEED = """The plain way answers by transformers' `generate`, with the whole few-shot prompt before each question. It
 reads by one forward pass for each answer and another for the query, and trains by PEFT with the `Trainer`. Model,
 texts and precision are the same, and both ways take turns in the same run. The last column is the arithmetic that
-cannot be avoided, per second, over the rate of the machine itself. That rate is the one of the products of 1024 rows
-with all matrices of the model's blocks."""
+cannot be avoided, per second, over the rate of the machine itself. That rate is the one of products
+with all matrices of the model's blocks, of 1,024 rows on a CPU and 16,384 on a GPU."""
 
 ESTIMATORS = """An {term}`estimator` has a {term}`method`, a {term}`reader`, and the model whose graded answers it was
 {term}`trained on`. Its page shows its ROC curve, calibration, and risk by coverage on the answers of any
 {term}`scored` model. It also shows how the estimator was trained, and where it was most wrong. A cell of a heatmap
 leads to the same page."""
+
+OF_MANY = "Of so many models only the cells of the heatmaps stand here; an estimator's page has the others."
 
 
 @dataclass(frozen=True)
@@ -209,7 +212,9 @@ def estimators(cells: list[Chapter], scores: Path) -> str:
         first = table[table["test_set"] == table["test_set"].iloc[0]].drop_duplicates(CELL)
         values = dict(zip(first[CELL].itertuples(index=False, name=None), values_text(first)))
         scored = list(first["scored"].unique())
-        lines += [f"AUROC on {first['test_set'].iloc[0]} test questions, with its 95 % interval, by scored model.", ""]
+        lines += [f"AUROC on {first['test_set'].iloc[0]} test questions, with its 95 % interval, by scored model."]
+        is_whole = ALL in {*table["reading"]} or len(scored) == 1
+        lines += [*([] if is_whole else [OF_MANY]), ""]
     lines += [f"| Estimator |{''.join(f' {model} |' for model in scored)}", f"|---|{'---|' * len(scored)}"]
     for cell in cells:
         place = method, reader, trained_on = tuple(cell.parameters[name] for name in CELL[:3])
@@ -289,7 +294,9 @@ def speed(measured: pd.DataFrame) -> str:
         lines.append(
             f"| {line.model} | {STAGES[line.stage]} | {line.unit} | {rates} | {percent(line.share_of_matmul_rate)} |"
         )
-    where = f"Measured by `make bench` on {measured['device'].iloc[0]}, in {measured['precision'].iloc[0]}."
+    where = f"Measured by `make bench` on {measured['device'].iloc[0]}, in {measured['precision'].iloc[0]}"
+    random = "random_weights" in measured and measured["random_weights"].any()  # an older table does not say
+    where += ", with random weights in models of the same shapes." if random else "."
     return "\n".join(["## Speed", "", where, "", *lines, "", SPEED, ""])
 
 

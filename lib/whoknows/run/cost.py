@@ -327,10 +327,8 @@ def measured(grid: Grid, results: Path) -> dict[str, Measured]:
     """By stage, what the notebooks that a grid's run has left say."""
     expected, jobs, took, left = work(grid), Counter(), Counter(), Counter()
     for path in (results / grid.name / "notebooks").glob("*.ipynb"):
-        stage, about = (
-            path.stem.split("-")[0],
-            json.loads(path.read_text(encoding="utf-8"))["metadata"].get("whoknows", {}),
-        )
+        metadata = json.loads(path.read_text(encoding="utf-8"))["metadata"]
+        stage, about = path.stem.split("-")[0], metadata.get("whoknows", {})
         if stage in expected and "seconds" in about:
             jobs[stage] += 1
             took[stage] += about["seconds"]

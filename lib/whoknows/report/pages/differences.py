@@ -140,7 +140,7 @@ def differences_html(table: pd.DataFrame) -> str:
 def differences_sentences(table: pd.DataFrame) -> str:
     """How many differences of each kind are significant, or exploratory, on the first test set, as Markdown."""
     if table.empty:
-        return "There is nothing to compare: no two cells are measured."
+        return "There is nothing to compare: no two estimators of the kinds compared here score the same answers."
     first = table[table["test_set"] == table["test_set"].iloc[0]]
     lines = [f"On {first['test_set'].iloc[0]} test questions, differences from zero, each listed once:", ""]
     verdicts = (ABOVE, BELOW, INSIGNIFICANT, EXPLORATORY, IMPROVING, RELEASED, FEW)

@@ -181,12 +181,14 @@ def judged_sentences(table: pd.DataFrame) -> str:
 
 
 def held_sentences(grades: pd.DataFrame) -> str:
-    """How many questions hold an accepted answer, and how many answers hold only such a one and so count as wrong."""
-    test = grades[grades["split"] == "test"]
+    """How many open questions hold an accepted answer, and how many answers hold only such a one, and so are wrong."""
+    test = grades[(grades["split"] == "test") & (grades["in_the_run"] == OPEN)]
+    if test.empty:
+        return "No test question is open, so that this does not apply here."
     held = test.drop_duplicates("question_id")["held"]
     echoes = test.groupby("scored", sort=False)["echo"].sum()
     by_model = " and ".join(f"{count:,} of {scored}" for scored, count in echoes.items())
     return (
-        f"Of {len(held):,} test questions, {held.sum():,} hold an accepted answer themselves. "
+        f"Of {len(held):,} open test questions, {held.sum():,} hold an accepted answer themselves. "
         f"Answers that hold no other one, and count as wrong for it: {by_model}."
     )

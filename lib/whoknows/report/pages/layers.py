@@ -44,9 +44,9 @@ def layers_chart(table: pd.DataFrame, models: list[str]) -> alt.ConcatChart | No
     """A heatmap and two curves that follow switches: depth of the layer, strength of the penalty, training answers.
 
     They open on what validation chooses for each probe, which is the report's own probe where its grid tries all
-    layers. None without a sweep.
+    layers. None without a sweep, or where too few answers measure any of it.
     """
-    if table.empty:
+    if table.empty or table["auroc"].isna().all():
         return None
     table = table[table["position"] == LAST].dropna(subset="auroc")
     readings = [*READINGS] if len(models) > 1 else ["A"]  # which are the same of one model

@@ -22,6 +22,8 @@ SHOWN = ("probe", "lora_prompt", "zero_shot", "likelihood")
 LEFT_OUT, ONLY = "_without_", "_only_"
 TOGETHER = "all of these"  # in place of the one task that a probe was trained on
 ABSENT = "no probe: its training or validation answers are all right or all wrong, or its stage did not finish"
+UNTAUGHT = "no training answers to this task"
+ONE_TASK = "no training answers to another task, so that this is the probe of all of these"
 CHANGE = {"estimate": "change", "low": "change_low", "high": "change_high"}
 
 
@@ -108,28 +110,42 @@ def transfer(
     tasks = _by_topic(tasks, taught)
     names = [task["name"] for task in tasks]
     trained = [task["name"] for task in tasks if task["role"] == "train"]
-    learned = {f"probe{ONLY}{task}": task for task in trained if task in taught}
-    if len(trained) == 2:  # without one is on the other one alone
-        learned |= {f"probe{LEFT_OUT}{other}": task for task, other in zip(trained, reversed(trained))}
-    learned["probe"] = TOGETHER
-    native = native_rows(rows[rows["method"].isin(learned)], readers)
+    of_model = {scored: {task: grid_task(task, names) for task in part.unique()} for scored, part in parts.items()}
+    learned = {(scored, how): task for scored, of in of_model.items() for how, task in _alone(of).items()}
+    learned |= {(scored, "probe"): TOGETHER for scored in answers}
+    native = native_rows(rows, readers)
+    native = native[[key in learned for key in zip(native["scored"], native["method"])]]
     if (native["method"] == "probe").all():
         return pd.DataFrame(columns=["scored", "learned", "test_set", "auroc", "reason", "training_answers"])
     cells = enough(measure(native, scores.by_task(native, only_auroc=True), tasks))
     shifted = [task["name"] for task in tasks if task["role"] == "shift"]
     cells["test_set"] = cells["test_set"].replace({"shift": shifted[0]} if len(shifted) == 1 else {})
-    cells["learned"] = cells["method"].map(learned)
-    sides = {"scored": [*answers], "learned": [*dict.fromkeys(learned.values())], "test_set": names}
+    cells["learned"] = [learned[key] for key in zip(cells["scored"], cells["method"])]
+    alone = [task for task in trained if task in learned.values()]
+    sides = {"scored": [*answers], "learned": [*alone, TOGETHER], "test_set": names}
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
     table = places.merge(cells, "left", list(sides))
     absent = table.groupby(["scored", "learned"])["n"].transform("count") == 0
-    counts = {scored: of.map(lambda task: grid_task(task, names)).value_counts() for scored, of in parts.items()}
-    asked = zip(table["scored"], table["learned"])
+    counts = {scored: part.map(of_model[scored]).value_counts().to_dict() for scored, part in parts.items()}
+    counts = {scored: of | {TOGETHER: sum(of.values())} for scored, of in counts.items()}
+    asked = pd.Series([counts[of].get(task, 0) for of, task in zip(table["scored"], table["learned"])], table.index)
+    is_whole = (table["learned"] != TOGETHER) & (asked == asked.groupby(table["scored"]).transform("max"))
+    why = pd.Series(ABSENT, table.index).mask(is_whole, ONE_TASK).mask(asked == 0, UNTAUGHT)
     return table.assign(
         reader=own_reader(table["scored"], readers),
-        reason=table["reason"].mask(absent, ABSENT).fillna("no test answers"),
-        training_answers=[counts[scored].get(task, counts[scored].sum()) for scored, task in asked],
+        reason=table["reason"].mask(absent, why).fillna("no test answers"),
+        training_answers=asked,
     )
+
+
+def _alone(of: dict[str, str]) -> dict[str, str]:
+    """By method, the grid's task that a probe was trained on alone, of a model's train tasks and the grid's of each."""
+    alone = {f"probe{ONLY}{task}": task for task in of}
+    for left in of:
+        rest = {name for task, name in of.items() if task != left}
+        if len(rest) == 1 and of[left] not in rest:  # without the only other one
+            alone[f"probe{LEFT_OUT}{left}"] = rest.pop()
+    return alone
 
 
 def _by_topic(tasks: list[dict], taught: list[str]) -> list[dict]:
@@ -301,8 +317,7 @@ def left_out_sentences(table: pd.DataFrame) -> str:
 
 def _on(test_set: str, cells: pd.DataFrame) -> str:
     if cells["auroc"].isna().all():
-        fewest = style.span(cells["n_rarer"].min(), cells["n_rarer"].max())
-        return f"on {test_set}, {fewest} right or wrong answers are too few to tell"
+        return f"on {test_set}, no value ({'; '.join(cells['reason'].unique())})"
     ordered = cells.dropna(subset="auroc").sort_values("method", key=lambda names: names.map([*METHOD_TITLES].index))
     values = [f"{METHOD_TITLES[line.method]} {line.auroc:.2f}{_change(line)}" for line in ordered.itertuples()]
     return f"on {test_set}, {', '.join(values)}"

@@ -19,7 +19,10 @@ KINDS = {
     benefits.DATA: "the same reader, trained on the other model's answers",
     benefits.ANSWERS: "the same estimator, on the other model's answers",
 }
-NO_STACK = f"no likelihood, no other method, or fewer than {MIN_PER_CLASS} right or wrong validation answers with both"
+NO_STACK = (
+    "no likelihood, no other method, no task with right and wrong test answers, "
+    f"or fewer than {MIN_PER_CLASS} right or wrong validation answers with both"
+)
 NO_PAIR = "This does not apply here: it takes two models that answered the same questions, and validation answers."
 MEASURES = {  # of `SELECTIVE`, and what pages call them
     benefits.COVERAGE: "Answered",
@@ -310,15 +313,15 @@ def selective_sentences(table: pd.DataFrame, models: list[str]) -> str:
         for _, values in group.groupby("method", sort=False):
             by = {line.measure: line for line in values.itertuples()}
             parts.append(_selected(by[benefits.COVERAGE], by[benefits.RIGHT], by.get(benefits.EQUAL)))
-        few = group["says"].eq(FEW).any() and _too_few(group)
-        why = few or ("" if parts else "no method has validation answers to choose a threshold on")
+        why = "" if parts else "no method has validation answers to choose a threshold on"
+        why = _too_few(group) if group["says"].eq(FEW).any() else why
         texts.append(f"- **{model}**: {why}." if why else _listed(f"- **{model}**:", parts))
     return f"With the threshold for {style.percent(benefits.TARGETS[1])} right answers:\n\n" + "\n".join(texts)
 
 
-def _too_few(group: pd.DataFrame) -> str:
-    count = int(group["n_rarer"].iloc[0])
-    return f"{count} right or wrong answer{' is' if count == 1 else 's are'} too few"
+def _too_few(lines: pd.DataFrame) -> str:
+    count = int(lines["n_rarer"].iloc[0])
+    return f"{count} answer{' of the rarer grade is' if count == 1 else 's of the rarer grade are'} too few"
 
 
 def _listed(lead: str, parts: list[str]) -> str:
