@@ -60,6 +60,9 @@ Markdown(controls.contest_sentences(table) + plateau.elsewhere(estimators, examp
 # reader has seen no answer yet. *Mean over the answer* is the probe on the mean hidden state of all tokens of the
 # answer.
 #
+# A control may be trained with the first seed alone. It is then compared with the probe of that seed, so the difference
+# is not that of the two values shown.
+#
 # The difference of LoRA + Prompt from the probe is a *primary hypothesis*. Its p-value is corrected for all primary
 # hypotheses, and is the same on every page. All other differences here are *exploratory*, and their p-values are not
 # corrected.

@@ -33,6 +33,9 @@ def test_one_row_for_each_answer_in_the_order_of_the_answers(answers, logit):
 def test_a_task_is_left_out_with_all_topics_of_its_file():
     tasks = pd.Series(["arc_easy", "arc_easy_mc", "mine_x", "mine_y", "cities"])
     assert tasks[is_of(tasks, "arc_easy")].tolist() == ["arc_easy"] and not is_of(tasks, None).any()
+    more = pd.Series(["mmlu_anatomy", "mmlu_mc_anatomy", "arc_physics", "arc_easy"])
+    assert more[is_of(more, "mmlu")].tolist() == ["mmlu_anatomy"], "the other is of another built-in task"
+    assert more[is_of(more, "arc")].tolist() == ["arc_physics"], "a file's topic, and a built-in task"
     frame = pd.DataFrame({"task": tasks, "split": "train"})
     assert learned({"m": frame}, "m", "mine")["task"].tolist() == ["arc_easy", "arc_easy_mc", "cities"]
 

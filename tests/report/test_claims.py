@@ -185,6 +185,7 @@ def test_few_right_answers_have_no_value_and_no_verdict():
     mine = table[table["source"] == "measured"]
     assert set(mine["says"]) == {OPEN} and mine[["estimate", "low", "p", "p_holm"]].isna().all(axis=None)
     assert mine["reason"].str.contains("fewer than 25").all()
+    assert "None" not in claims.contrasts_html(table) and "nan" not in claims.contrasts_html(table).lower()
 
 
 def test_missing_cells_are_open_and_the_others_are_judged():

@@ -306,6 +306,19 @@ def test_what_was_trained_on_all_models_with_the_first_seed_is_compared_with_tha
     assert lora["difference"].to_dict() == pytest.approx({"a": np.nan, "b": 0.025, ALL_MODELS: 0.20}, nan_ok=True)
 
 
+def test_a_control_of_the_first_seed_is_compared_with_the_probe_of_that_seed():
+    correct, names = np.arange(140) % 7 < 2, {"reader": "a", "trained_on": "a", "scored": "a"}
+    parts = [
+        make_rows(np.where(correct, 0.0, np.arange(140) < of), correct, task, method=method, seed=seed, **names)
+        for method, seed, of in (("probe", 0, 70), ("probe", 1, 14), ("lora", 0, 35))
+        for task in ("trivia_qa", "sciq")
+    ]
+    aurocs = [roc_auc_score(part["correct"], part["logit"]) for part in parts[::2]]
+    table = controls.contest(pd.concat(parts, ignore_index=True), ["a"], TASKS).set_index("method")
+    assert table["auroc"].to_dict() == pytest.approx({"probe": np.mean(aurocs[:2]), "lora": aurocs[2]})
+    assert table.loc["lora", "difference"] == pytest.approx(aurocs[2] - aurocs[0])
+
+
 @pytest.mark.parametrize("improving", ["a", ALL_MODELS])
 def test_no_verdict_rests_on_one_of_all_models_or_its_rival_that_was_still_improving(improving):
     rows = learned_rows()

@@ -37,6 +37,17 @@ def test_a_change_is_the_value_on_the_shift_less_that_in_distribution():
     assert max(widths) < line["change_high"] - line["change_low"] < sum(widths)
 
 
+def test_a_shift_whose_name_begins_that_of_a_train_task_has_an_interval_of_its_own():
+    renamed = {"sciq": "sciq_passage", "nq_open": "sciq"}
+    rows = falling(2.0, 0.3).replace({"task": renamed})
+    named = [task | {"name": renamed.get(task["name"], task["name"])} for task in TASKS]
+    line = shift.shift(rows, named).set_index("test_set").loc["sciq"]
+    assert line["change_low"] < line["change"] < line["change_high"] < 0
+    cell, draws = line[scores.CELL], bootstrap.samples(rows)
+    there, home = (bootstrap.by_cell(draws, of).loc[tuple(cell)] for of in (["sciq"], ["trivia_qa", "sciq_passage"]))
+    assert [line["change_low"], line["change_high"]] == pytest.approx(np.quantile(there - home, [0.025, 0.975]))
+
+
 def test_each_shift_stands_by_itself_and_few_right_answers_get_no_verdict():
     few = make_rows(
         np.linspace(0, 1, 60), np.arange(60) % 3 == 0, task="mmlu_anatomy", reader="a", trained_on="a", scored="a"
@@ -239,6 +250,10 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     text = shift.transfer_sentences(table, tasks)
     assert text.splitlines()[-1] == (
         "- **b**, with a as its reader: 0.80 on its own task, 0.40 on another task of the mixture, 0.70 on a shift."
+    )
+    alone = table[~table["learned"].isin(["trivia_qa", "cities"])]
+    assert shift.transfer_sentences(alone, tasks).endswith("0.40 on another task of the mixture, 0.70 on a shift."), (
+        "a train task that no probe learned alone is no shift"
     )
     html = shift.transfer_html(table)
     assert (

@@ -19,7 +19,7 @@ from whoknows import WhoknowsError
 from whoknows.data import assets, places, question_files, tables
 from whoknows.data.grading import holds, normalise, wording
 from whoknows.data.prompts import as_choice
-from whoknows.data.tasks import BASIC_SKILLS, FOLDERS, LEARNED, PLACES, TASKS
+from whoknows.data.tasks import BASIC_SKILLS, FOLDERS, LEARNED, PLACES, TASKS, grid_task
 
 SHOTS_LENGTH = 4000  # characters of a task's few-shot questions, at most: every question is read behind them
 SHOT = "shot"  # the split of few-shot examples: in the file, in no split
@@ -105,9 +105,7 @@ def _check_names(tasks: list[dict], frames: list[pd.DataFrame], ids: pd.Series) 
                 both = f"the tasks {of_name[name]!r} and {task['name']!r}"
                 raise WhoknowsError(f"{both} both have questions called {name!r}; rename one of them, or its topic.")
             of_name[name] = task["name"]
-            # Whose questions they are is told by their name, which begins with the task's: by the longest of these.
-            fits = (other["name"] for other in tasks if f"{name}_".startswith(f"{other['name']}_"))
-            whose = max(fits, key=len, default=task["name"])
+            whose = grid_task(name, [*(other["name"] for other in tasks), *TASKS])
             if whose != task["name"]:
                 raise WhoknowsError(
                     f"the questions {name!r} of the task {task['name']!r} would count as those of {whose!r}; "

@@ -11,6 +11,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data.grading import JUDGED, judge_of
+from whoknows.data.tasks import TASKS, grid_task
 
 ALL_MODELS = "all models"  # in place of the model that was trained on; no model's name has a space
 NO_ROWS = pd.DataFrame({
@@ -123,9 +124,12 @@ def learned(frames: dict[str, pd.DataFrame], trained_on: str, without: str | Non
 
 
 def is_of(tasks: pd.Series, name: str | None) -> pd.Series:
-    """Which tasks are the one that a grid calls so, or topics of its file; none of no name."""
+    """Which tasks are the one that a grid calls so, or topics of its file; none of no name.
+
+    Other tasks whose names go on from this one are none of it: `mmlu_mc` is not `mmlu`.
+    """
     same = tasks == name
-    return same if same.any() or not name else tasks.str.startswith(f"{name}_")
+    return same if same.any() or not name else tasks.map(lambda task: grid_task(task, [name, *TASKS])) == name
 
 
 def is_learned(answers: pd.DataFrame) -> pd.Series:

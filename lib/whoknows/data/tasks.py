@@ -47,3 +47,10 @@ def category_of(task: str) -> str | None:
 def is_one_split(task: str) -> bool:
     """Whether all questions of a set are of one split, for validation or test, that its own authors have made."""
     return FOLDERS.get(task.removesuffix("_mc"), "").startswith("hf_datasets/")
+
+
+def grid_task(measured: str, names: list[str]) -> str:
+    """The task of a grid, of those names, that a measured one belongs to: mmlu for mmlu_anatomy; "" if none."""
+    # the longest name wins: "arc_easy_mc" is a task of its own beside "arc_easy"
+    fits = [name for name in names if f"{measured}_".startswith(f"{name}_")]
+    return max(fits, key=len, default="")

@@ -12,7 +12,7 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.methods import TRAINED, TRAINING_FREE
 from whoknows.data.rows import ALL_MODELS, NO_ROWS
-from whoknows.data.tasks import CATEGORIES, category_of
+from whoknows.data.tasks import CATEGORIES, category_of, grid_task
 from whoknows.evaluation import bootstrap, metrics
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.plateau import UNKNOWN, together
@@ -268,10 +268,3 @@ def _mean_over_seeds(lines: pd.DataFrame) -> pd.DataFrame:
     grouped = lines.groupby(CELL, as_index=False)
     spread = grouped.agg(seeds=("seed", "nunique"), lowest_seed=("auroc", "min"), highest_seed=("auroc", "max"))
     return grouped.agg(how).merge(spread, on=CELL)
-
-
-def grid_task(measured: str, names: list[str]) -> str:
-    """The task of a grid, of those names, that a measured one belongs to: mmlu for mmlu_anatomy; "" if none."""
-    # the longest name wins: "arc_easy_mc" is a task of its own beside "arc_easy"
-    fits = [name for name in names if f"{measured}_".startswith(f"{name}_")]
-    return max(fits, key=len, default="")

@@ -18,10 +18,11 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.positions import LAST, kept
 from whoknows.data.rows import divided, fewer
+from whoknows.data.tasks import grid_task
 from whoknows.estimators.hidden import load_states
 from whoknows.estimators.probe import Labelled, Logistic, logistic_path, standardise
 from whoknows.evaluation import auroc, scores
-from whoknows.evaluation.cells import READINGS, grid_task, heatmap_axes, test_sets
+from whoknows.evaluation.cells import READINGS, heatmap_axes, test_sets
 from whoknows.report.pages import cell, style
 from whoknows.report.pages.heatmaps import with_labels
 from whoknows.report.pages.style import PANELS, POSITIONS, colour_domain, finished, heatmap, on_ramp, tipped

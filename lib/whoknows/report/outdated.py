@@ -22,18 +22,18 @@ def names(pages: list[Chapter], grid: Grid) -> set[str]:
 
     With them those that read what such a page wrote, what one that failed was to write, or what was made anew since.
     """
-    found: set[str] = set()
+    old: set[str] = set()
     written: dict[str, str] = {}
     gone: set[str] = set()  # with the folders around it, which others read as a whole
     for page in sorted(pages, key=lambda page: page.stage in parameters.PAGES):  # which read the others' files
         reads, places = page.about.get("inputs", {}), [page.parameters.get(key) for key in ("out", "rows_out")]
         is_old = gone & {*reads} or any(written.get(path, digest) != digest for path, digest in reads.items())
         if not page.failed and (is_old or _differs(page, grid)):
-            found.add(page.name)
+            old.add(page.name)
         written |= page.about.get("outputs", {})
-        if page.failed or page.name in found:
+        if page.failed or page.name in old:
             gone |= {str(place) for path in map(Path, filter(None, places)) for place in (path, *path.parents)}
-    return found
+    return old
 
 
 def sentence(run: list[Chapter]) -> str:
@@ -46,14 +46,14 @@ def sentence(run: list[Chapter]) -> str:
 def _differs(page: Chapter, grid: Grid) -> bool:
     """Whether the grid now tells a page's stage something else; what cannot be told here is no difference."""
     try:
-        told = parameters.of_page(grid, page.name, page.parameters)
+        now = parameters.of_page(grid, page.name, page.parameters)
     except WhoknowsError:  # a file is not here
         return False
-    told = {key: value for key, value in told.items() if key in page.parameters}
-    if page.stage == "beside":  # the grid names the folder, of which nothing else is told
-        told = json.loads(scrub(json.dumps(told)))
-        return any(value != page.parameters[key] for key, value in told.items())
-    return not all(_same(value, page.parameters[key], key) for key, value in told.items())
+    now = {key: value for key, value in now.items() if key in page.parameters}
+    if page.stage == "beside":  # the grid names the folder, and nothing else of it
+        now = json.loads(scrub(json.dumps(now)))
+        return any(value != page.parameters[key] for key, value in now.items())
+    return not all(_same(value, page.parameters[key], key) for key, value in now.items())
 
 
 def _same(now, then, key: str = "") -> bool:

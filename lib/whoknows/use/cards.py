@@ -16,9 +16,8 @@ from whoknows.data import adapters, assets, files
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.prompts import CHAT
 from whoknows.data.rows import one_class
-from whoknows.data.tasks import TASKS
+from whoknows.data.tasks import TASKS, grid_task
 from whoknows.evaluation import scores
-from whoknows.evaluation.cells import grid_task
 from whoknows.run import provenance
 from whoknows.run.provenance import code
 

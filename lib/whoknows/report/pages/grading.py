@@ -12,16 +12,8 @@ import pandas as pd
 from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.data.grading import ENOUGH_SHARED, accepted, asked_in, holds, named, same, token_f1, words
-from whoknows.evaluation.cells import (
-    COMPARED,
-    READINGS,
-    enough,
-    first_heatmap,
-    grid_task,
-    heatmap_table,
-    measure,
-    test_sets,
-)
+from whoknows.data.tasks import grid_task
+from whoknows.evaluation.cells import COMPARED, READINGS, enough, first_heatmap, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
 from whoknows.report.pages.heatmaps import heatmaps_html
 from whoknows.report.pages.style import columns_html, percent, signed, span

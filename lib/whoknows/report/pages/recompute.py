@@ -16,9 +16,10 @@ import pandas as pd
 from whoknows.data import files
 from whoknows.data.methods import METHODS, TRAINED
 from whoknows.data.rows import in_hash_order
+from whoknows.data.tasks import grid_task
 from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import LEVEL
-from whoknows.evaluation.cells import INTERVALS, grid_task, native_rows
+from whoknows.evaluation.cells import INTERVALS, native_rows
 from whoknows.evaluation.metrics import BINS
 from whoknows.evaluation.plateau import IMPROVING, MARK, no_verdict
 from whoknows.evaluation.scores import CELL, Measure, fit_all

@@ -10,10 +10,10 @@ import pandas as pd
 
 from whoknows.data.methods import METHOD_TITLES
 from whoknows.data.rows import is_of
-from whoknows.data.tasks import category_of
+from whoknows.data.tasks import category_of, grid_task
 from whoknows.evaluation import bootstrap, scores
 from whoknows.evaluation.auroc import MIN_PER_CLASS
-from whoknows.evaluation.cells import enough, first_test_set, grid_task, measure, native_rows, own_reader, test_sets
+from whoknows.evaluation.cells import enough, first_test_set, measure, native_rows, own_reader, test_sets
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, no_verdict, together
 from whoknows.report.pages import style
 from whoknows.report.pages.controls import whose, with_reader
@@ -39,7 +39,8 @@ def shift(rows: pd.DataFrame, tasks: list[dict], readers: Sequence[str] = ()) ->
     samples, (usual, members) = bootstrap.samples(native), first_test_set(tasks, native)
     cells = measure(native, scores.by_task(native, only_auroc=True), tasks, samples)
     shifts = [task for task in tasks if task["role"] == "shift"]
-    asked = test_sets(shifts, sorted(native["task"].unique()))
+    sets = test_sets(tasks, sorted(native["task"].unique()))
+    asked = {label: sets[label] for label in test_sets(shifts, []) if label in sets}
     if len(shifts) > 1:
         del asked["shift"]  # the mean over all of them
     home, away = cells[cells["test_set"] == usual], cells[cells["test_set"].isin(asked)].reset_index(drop=True)
@@ -283,7 +284,8 @@ def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
     if table.empty:
         return "There is no probe that was trained on one task alone."
     alone, lines, of = table[table["learned"] != TOGETHER].dropna(subset="auroc"), [], whose(table)
-    same, known = alone["learned"] == alone["test_set"], alone["test_set"].isin(table["learned"])
+    same, role = alone["learned"] == alone["test_set"], {task["name"]: task["role"] for task in tasks}
+    known = alone["test_set"].map(lambda task: role.get(grid_task(task, [*role])) == "train")
     for scored in table["scored"].unique():
         kinds = {"its own task": same, "another task of the mixture": ~same & known, "a shift": ~known}
         there = {kind: alone.loc[some & (alone["scored"] == scored), "auroc"] for kind, some in kinds.items()}

@@ -339,9 +339,9 @@ def with_interval(
     ]
 
 
-def interval_column(table: pd.DataFrame) -> list[str | None]:
-    """The intervals of differences in words; None where there is none."""
-    return [interval_text(*ends, 3, "+") or None for ends in zip(table["low"], table["high"])]
+def interval_column(table: pd.DataFrame) -> list[str]:
+    """The intervals of differences in words; a dash where there is none."""
+    return [interval_text(*ends, 3, "+") or "—" for ends in zip(table["low"], table["high"])]
 
 
 def p_text(p: float) -> str:
