@@ -114,7 +114,7 @@ def test_a_profile_reaches_the_workflow_and_only_then_is_its_plugin_installed():
 
 
 def test_make_runs_the_library_of_this_checkout_whatever_venv_it_has():
-    show = ["make", "--eval", "show:; @echo $$PYTHONPATH", "show"]
+    show = ["make", "--no-print-directory", "--eval", "show:; @echo $$PYTHONPATH", "show"]
     assert subprocess.run(show, cwd=ROOT, capture_output=True, text=True).stdout == f"{ROOT}/lib\n"
 
 

@@ -255,6 +255,7 @@ def test_of_three_tasks_each_has_a_probe_of_its_own_and_what_is_missing_says_why
     assert shift.transfer_sentences(alone, tasks).endswith("0.40 on another task of the mixture, 0.70 on a shift."), (
         "a train task that no probe learned alone is no shift"
     )
+    assert shift.transfer_sentences(table.assign(auroc=np.nan), tasks).endswith("reader: no value.")
     html = shift.transfer_html(table)
     assert (
         f"<td>— ({shift.ABSENT})</td>" in html and "nan" not in html.lower() and shift.transfer_chart(table).to_dict()

@@ -20,7 +20,7 @@ from whoknows.models.reader import Reader
 SCORES = {"cpu": 2**20, "cuda": 2**28}  # attention scores, or logits, computed at a time: on a CPU what its cache holds
 # Arguments of attention that change nothing here. A sink (`s_aux`) or a cap on the scores would, and others might.
 UNUSED = {"dropout", "position_ids", "cache_position", "is_causal", "use_cache", "return_dict"}
-UNUSED |= {"output_attentions", "output_hidden_states", "output_router_logits"}
+UNUSED |= {"output_attentions", "output_hidden_states", "output_router_logits", "num_items_in_batch"}
 ALONE = 8192  # tokens of prompts and answers in one batch of the plain way
 ROWS = 64  # rows whose next token is chosen at a time: the logits of all rows at once would be gigabytes
 

@@ -104,7 +104,7 @@ def plan(path: str) -> str:
 def _load(path: str) -> grid.Grid:
     """The grid; a WhoknowsError if its path is none to Snakemake, which takes it for YAML and strips quotes."""
     with suppress(yaml.YAMLError):  # what is no YAML is a text
-        if yaml.load(path.strip("'\""), yaml.BaseLoader) != path:
+        if yaml.load(str(path).strip("'\""), yaml.BaseLoader) != str(path):
             raise WhoknowsError(f"{path}: Snakemake takes no such path; rename it, without `: ` and ` #`.")
     return grid.load(path)
 

@@ -95,9 +95,9 @@ def _against_self_trained(
     drawn = bootstrap.contrasts(pairs, cells.set_index(scores.CELL), bootstrap.by_cell(samples, members))
     lines, resampled = (pd.DataFrame(values).set_axis(others) for values in drawn)
     fewer = cells.loc[others, ["n", "seeds"]].to_numpy() < cells.loc[rival_of, ["n", "seeds"]].to_numpy()
-    # Controls may be trained with the first seed alone. A primary hypothesis is the same on every page.
-    is_control = (cells.loc[others, "trained_on"] != "") & ~lines["hypothesis"].isin(primary.index)
-    is_control = is_control.to_numpy()
+    # Controls may be trained with the first seed alone.
+    method, trained_on = (cells.loc[others, name] for name in ("method", "trained_on"))
+    is_control = ((trained_on == ALL_MODELS) | (trained_on != "") & ~method.isin(COMPARED)).to_numpy()
     for other in others[fewer[:, 0] | (fewer[:, 1] & is_control)]:
         both = rows.set_index(scores.CELL).loc[[places[other], places[rival_of[other]]]].reset_index()
         lines.loc[other, ["estimate", "n_rarer"]], resampled.loc[other] = _on_shared(both, places[other], members)

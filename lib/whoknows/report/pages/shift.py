@@ -285,7 +285,7 @@ def transfer_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
         return "There is no probe that was trained on one task alone."
     alone, lines, of = table[table["learned"] != TOGETHER].dropna(subset="auroc"), [], whose(table)
     same, role = alone["learned"] == alone["test_set"], {task["name"]: task["role"] for task in tasks}
-    known = alone["test_set"].map(lambda task: role.get(grid_task(task, [*role])) == "train")
+    known = alone["test_set"].map(lambda task: role.get(grid_task(task, [*role]), "")) == "train"
     for scored in table["scored"].unique():
         kinds = {"its own task": same, "another task of the mixture": ~same & known, "a shift": ~known}
         there = {kind: alone.loc[some & (alone["scored"] == scored), "auroc"] for kind, some in kinds.items()}
