@@ -190,3 +190,8 @@ def test_the_papers_shapes_have_the_papers_numbers_of_parameters():
         with torch.device("meta"):
             model = bench.KINDS[type(bench.SHAPES[source])](bench.SHAPES[source])
         assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, abs=0.01)
+
+
+def test_the_report_says_of_how_many_rows_the_products_are():
+    rows = f"{bench.ROWS['cpu']:,} rows on a CPU and {bench.ROWS['cuda']:,} on a GPU"
+    assert rows in " ".join(chapters.SPEED.split())

@@ -71,9 +71,7 @@ class Prefix:
         Raises:
             NotImplementedError: the block's attention is of another kind, so that its examples cannot be shared.
         """
-        others = [name for name, value in more.items() if value is not None and name not in UNUSED]
-        if others:
-            raise NotImplementedError(f"its attention depends on {', '.join(others)}")
+        refuse_others(more, UNUSED)
         _, heads, new, width = query.shape
         query = query * (width**-0.5 if scaling is None else scaling)
         size = max(1, SCORES[query.device.type] // (heads * new * (len(self.ids) + key.shape[2])))
@@ -250,6 +248,13 @@ class Prefix:
     def _line(self, tokens: list[int]) -> str:
         text = self.reader.tokenizer.decode(tokens, skip_special_tokens=True).lstrip(" ")
         return LINE_END.split(text)[0].strip()
+
+
+def refuse_others(arguments: dict, known: set[str]) -> None:
+    """Raises NotImplementedError if attention is given what is not `known`, as it may change what a query sees."""
+    others = [name for name, value in arguments.items() if value is not None and name not in known]
+    if others:
+        raise NotImplementedError(f"its attention depends on {', '.join(others)}")
 
 
 def _choice(logits: torch.Tensor, draws: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

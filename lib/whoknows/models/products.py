@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from whoknows.models.generation import UNUSED
+from whoknows.models.generation import UNUSED, refuse_others
 from whoknows.models.loading import set_attention
 
 ATTENTION = "plain_products"
@@ -108,8 +108,7 @@ def attend(module, query, key, value, attention_mask, scaling=None, dropout=0.0,
     Raises:
         NotImplementedError: the attention depends on something else, such as the keys that each query has chosen.
     """
-    if others := [name for name, value in more.items() if value is not None and name not in UNUSED | LEFT]:
-        raise NotImplementedError(f"its attention depends on {', '.join(others)}")
+    refuse_others(more, UNUSED | LEFT)
     is_plain = attention_mask is not None and not dropout and more.get("softcap") is None and more.get("s_aux") is None
     if not is_plain or query.shape[2] > SHORT or key.shape[2] != query.shape[2]:
         more |= {"scaling": scaling, "dropout": dropout}

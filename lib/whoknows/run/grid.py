@@ -718,15 +718,12 @@ def _of_released(grid: Grid) -> Iterator[str]:
 
 def unused(grid: Grid) -> Iterator[str]:
     """Sentences about what a grid gives for methods that it does not have, or for a judge that has nothing to do."""
-    asked = {"search": grid.search, "controls.lora": grid.controls.lora}
-    for index, model in enumerate(grid.models):
-        asked |= {f"models[{index}].{key}": getattr(model, key) for key in ("learning_rate", "released")}
-    for key, value in asked.items():
-        if value and "lora_prompt" not in grid.methods:
-            yield f"`{key}` is not used: `methods` has no lora_prompt."
-    for index, model in enumerate(grid.models):
-        if model.layers and "probe" not in grid.methods:
-            yield f"`models[{index}].layers` is not used: `methods` has no probe."
+    asked = [("lora_prompt", "search", grid.search), ("lora_prompt", "controls.lora", grid.controls.lora)]
+    for method, key in (("lora_prompt", "learning_rate"), ("lora_prompt", "released"), ("probe", "layers")):
+        asked += [(method, f"models[{at}].{key}", getattr(model, key)) for at, model in enumerate(grid.models)]
+    for method, key, value in asked:
+        if value and method not in grid.methods:
+            yield f"`{key}` is not used: `methods` has no {method}."
     if grid.judge and all(task.grading not in (None, "contains", "judge") for task in grid.tasks):
         yield "`judge` is not used: no task has grading judge, and none has open questions to compare it on."
 

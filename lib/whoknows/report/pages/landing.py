@@ -86,8 +86,7 @@ def comparisons(
 
 
 def _asked_of(asked: list[tuple], measured: pd.DataFrame, draws: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """What `bootstrap.contrasts` returns of (kind, method, count, without, weights), with all but the last as
-    columns."""
+    """What `bootstrap.contrasts` returns of (kind, method, count, without, weights), all but the last as columns."""
     names = pd.DataFrame([line[:-1] for line in asked], columns=["kind", "method", "count", "without"])
     values, resampled = bootstrap.contrasts([line[-1] for line in asked], measured, draws)
     return names.join(values), resampled
