@@ -21,6 +21,7 @@ FLAGS = (
     "--disable-component-update --disable-sync --disable-default-apps --mute-audio --hide-scrollbars "
     "--remote-debugging-port=0 --remote-allow-origins=* --allow-file-access-from-files"
 ).split()
+SERVER_ERROR = -32000  # JSON-RPC's code that Chromium gives to commands whose page navigates or is closed meanwhile
 PATIENCE = 120  # seconds until something that should have happened counts as missing
 
 
@@ -50,6 +51,10 @@ def open_book(index: Path, network: str = NO_NETWORK):
             process.wait()
 
 
+class Left(AssertionError):
+    """The page went away, or another took its place, before a command's result came."""
+
+
 class Browser:
     """One tab."""
 
@@ -67,7 +72,9 @@ class Browser:
         self._socket.send(json.dumps({"id": number, "method": method, "params": parameters}))
         while (message := json.loads(self._socket.recv())).get("id") != number:
             self._note(message)
-        assert "error" not in message, f"{method}: {message['error']}"
+        if "error" in message:
+            kind = Left if message["error"]["code"] == SERVER_ERROR else AssertionError
+            raise kind(f"{method}: {message['error']}")
         return message["result"]
 
     def visit(self, page: str = "", width: int = 1280, dark: bool = False) -> None:
@@ -91,11 +98,17 @@ class Browser:
         return result["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Until a JavaScript expression is true."""
+        """Until a JavaScript expression is true, on this page or on the one that it leads to."""
         end = time.monotonic() + PATIENCE
-        while not self.read(condition):
+        while not self._holds(condition):
             assert time.monotonic() < end, f"never true on {self.read('location.href')}: {condition}\n{self.errors}"
             time.sleep(0.05)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.read(condition))
+        except Left:
+            return False
 
     def texts(self, chart: int = 0) -> list[str]:
         """All that is written in a chart, in its drawing order."""
