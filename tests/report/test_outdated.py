@@ -9,8 +9,9 @@ import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 from test_parameters import GRID
 
+from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.report import book, chapters, history
+from whoknows.report import book, chapters, compare, history
 from whoknows.run import grid, parameters
 from whoknows.run.page import scrub
 
@@ -62,6 +63,14 @@ AFTER_PROBE = [f"probe-{TINY}_{TINY}_seed0", "heatmaps", f"cell-probe_{TINY}_{TI
 )
 def test_a_page_of_other_settings_is_outdated_and_so_is_what_reads_its_files(run, change, expected):
     assert sorted(outdated(run, replace(ONE, **change))) == sorted(expected)
+
+
+def test_a_run_whose_grid_was_changed_after_it_is_not_compared(run):
+    now = replace(ONE, probe=replace(ONE.probe, strengths=(5.0,)))
+    files.write_text(run.parent / "grid.yml", grid.text(now, run.parent))
+    old = f"{len(AFTER_PROBE)} of its {len(names())} notebooks, such as {AFTER_PROBE[0]}, were made before the grid"
+    with pytest.raises(WhoknowsError, match=f"{old}.*; run make book"):
+        compare.read(run.parent)
 
 
 def test_what_read_the_files_of_a_stage_that_failed_or_wrote_others_since_is_outdated(run):

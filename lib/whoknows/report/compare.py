@@ -28,6 +28,7 @@ from whoknows.evaluation.auroc import MIN_PER_CLASS
 from whoknows.evaluation.bootstrap import FEW
 from whoknows.evaluation.plateau import IMPROVING, RELEASED, together
 from whoknows.evaluation.scores import CELL
+from whoknows.report import chapters, outdated
 from whoknows.report.book import bundled_version
 from whoknows.report.pages import style
 from whoknows.report.pages.style import tipped
@@ -80,12 +81,14 @@ class Run:
 
 
 def read(folder: Path) -> Run:
-    """The run in a folder; a WhoknowsError if there is none, or a file is damaged."""
+    """The run in a folder; a WhoknowsError if there is none, it is outdated, or a file is damaged."""
     where = "name results/<grid> after make book, or a folder that whoknows pack wrote"
     wrong = WhoknowsError(f"{folder}: this is no finished run, which has grid.yml, answers and their rows; {where}.")
     if not (folder / "grid.yml").is_file():
         raise wrong
     chosen = grid.load(folder / "grid.yml")
+    if old := outdated.sentence(chapters.collect(folder / "notebooks", chosen)):
+        raise WhoknowsError(f"{folder}: {old}; run make book with its grid first.")
     models = [model.name for model in chosen.models]
     rows = cells.read_rows(folder / "rows", models, [*chosen.methods], [*chosen.seeds])
     rows = rows[(rows["split"] == "test") & rows["method"].isin([*METHOD_TITLES])]
