@@ -117,6 +117,8 @@ def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `lora_prompt` for one reader, the model it is trained on and one seed."""
     names = _estimator(grid, "lora_prompt", reader, trained_on, seed)
+    if not first_layer(grid):  # nothing is cached to go on from, so that this need not wait for the hidden states
+        names["features"] = None
     trained = {"settings": _settings(grid, reader), "method": "lora_prompt", "query": True, "without": None}
     if adapter := (_model(grid, reader).released or {}).get(trained_on):
         trained |= {"settings": {}, "released": {"name": adapter, "digest": adapters.digest(adapter)}}
