@@ -114,7 +114,7 @@ class AnswerColumns:
     question_id: Text = None
     """The question by its id in questions.parquet."""
     answer: Text = None
-    """The answer; an empty text is a wrong answer, and what is missing is missing."""
+    """The answer; an empty text is a wrong answer, and so is an empty cell with a grade; what is missing is missing."""
     correct: Text = None
     """Whether the answer is right: true or false, yes or no, 1 or 0; where it is missing, the answer is graded here."""
     logprob: Text = None
