@@ -53,6 +53,13 @@ def load(task: dict) -> pd.DataFrame:
     return table.drop(columns=["form", "same", "stem_form", "topic"])
 
 
+def counted(questions: pd.DataFrame) -> str:
+    """How many questions of one task there are in each split, in words; `questions.build` returns them."""
+    counts = questions["split"].value_counts()
+    parts = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if split in counts)
+    return f"{len(questions):,} questions: {parts}."
+
+
 def advice(questions: pd.DataFrame) -> list[str]:
     """Sentences on accepted answers that may be taken for something else than they are.
 

@@ -33,6 +33,10 @@ TIMEOUT = 300  # seconds without a byte: a small machine answers one after the o
 MOST = 2**24  # bytes of a reply
 SECRET = 8  # letters: a shorter key (EMPTY, ollama) is none, and may be a word of an answer
 SHOWN = 200  # letters of what others say, in a sentence
+WANTED = (
+    "an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
+    "a key belongs in the environment variable"
+)
 HIDDEN = "***"  # stands where a key stood
 THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)  # some templates begin them, so that no reply has <think>
 # What is no matter of one request: the key, the account, the address, the model's name, the pace.
@@ -99,11 +103,8 @@ class Endpoint:
         self.stop, self.writing = threading.Event(), threading.Lock()
         self.going = threading.Event()  # while it is not set, no thread begins a request
         self.going.set()
-        if not re.fullmatch(r"https?://[!-~]+", url) or set("@?#") & set(url) or not _has_host(url):
-            raise WhoknowsError(
-                f"{where}: an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
-                f"a key belongs in the environment variable {variable}"
-            )
+        if not is_address(url):
+            raise WhoknowsError(f"{where}: {WANTED} {variable}")
         if not (self.key.isascii() and self.key.isprintable()):
             raise WhoknowsError(f"{variable}: this environment variable holds letters that no key has; set it anew")
 
@@ -277,11 +278,13 @@ class _Straight(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _has_host(url: str) -> bool:
+def is_address(url: str) -> bool:
+    """Whether a url is the address of an endpoint and has no place for what should be secret."""
     try:
-        return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+        has_host = bool(urlsplit(url).hostname) and urlsplit(url).port != 0
     except ValueError:
         return False
+    return has_host and re.fullmatch(r"https?://[!-~]+", url) is not None and not set("@?#") & set(url)
 
 
 def _read(log: Path) -> dict:
