@@ -635,10 +635,7 @@ def _nonsense(grid: Grid) -> Iterator[str]:
 
 
 def _of_endpoints(grid: Grid) -> Iterator[str]:
-    """What is no address, or holds a secret, which would be written into the results; the sentence does not repeat it.
-
-    The names of the variables are those of the stages, which are not imported here.
-    """
+    """What is no address, or holds a secret, which results would hold, too; no sentence repeats it."""
     named = [(f"models[{at}].api", model.api, "WHOKNOWS_API_KEY") for at, model in enumerate(grid.models)]
     for key, endpoint, variable in [*named, ("judge", grid.judge, "WHOKNOWS_JUDGE_KEY")]:
         if endpoint:
