@@ -68,6 +68,14 @@ def test_what_is_one_number_is_a_number(tmp_path):
     assert [*load(task(tmp_path, rows, grading="number"))["gold"]] == [[text] for text in texts]
 
 
+@pytest.mark.parametrize("ours, other", [("answers", "answer"), ("answers", "Answer"), ("answer", "answers")])
+def test_where_one_column_of_answers_is_named_the_other_is_taken_only_if_it_is_named_too(tmp_path, ours, other):
+    rows = [{"question": "Who?", "gold": "Ada", other: "Bob"}]
+    assert load(task(tmp_path, rows, columns={ours: "gold"}))["gold"].tolist() == [["Ada"]]
+    both = load(task(tmp_path, rows, columns={ours: "gold", other.lower(): other}))
+    assert sorted(both["gold"][0]) == ["Ada", "Bob"]
+
+
 def test_columns_in_capitals_count_as_ours(tmp_path):
     rows = "Question;Answer;Split;ID\r\nWho?;Ada;test;7\r\nWhy?;so;train;8\r\n"
     table = load(task(tmp_path, rows))

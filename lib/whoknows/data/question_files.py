@@ -53,6 +53,13 @@ def load(task: dict) -> pd.DataFrame:
     return table.drop(columns=["form", "same", "stem_form", "topic"])
 
 
+def counted(questions: pd.DataFrame) -> str:
+    """How many questions of one task there are in each split, in words; `questions.build` returns them."""
+    counts = questions["split"].value_counts()
+    parts = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if split in counts)
+    return f"{len(questions):,} questions: {parts}."
+
+
 def advice(questions: pd.DataFrame) -> list[str]:
     """Sentences on accepted answers that may be taken for something else than they are.
 
@@ -81,13 +88,16 @@ def _is_numeral(text: str) -> bool:
 
 def _rows(task: dict) -> pd.DataFrame:
     path, columns = task["file"], task.get("columns") or {}
-    rows = tables.read(path, columns, ["question"], COLUMNS)
-    if not {"answer", "answers"} & {*rows}:
+    either = {"answer", "answers"}
+    # A column answer beside a named column of accepted answers may well be a model's.
+    taken = [name for name in COLUMNS if name in columns or name not in either or not either & {*columns}]
+    rows = tables.read(path, columns, ["question"], taken)
+    if not either & {*rows}:
         raise WhoknowsError(
             f"{path}: there is no column 'answer' or 'answers'; it has {', '.join(map(str, rows))}. "
             "Rename one, or write columns: {answer: …} in the grid."
         )
-    return rows.reindex(columns=COLUMNS).astype(object).where(lambda cells: cells.notna(), None)
+    return rows.reindex(columns=taken).reindex(columns=COLUMNS).astype(object).where(lambda cells: cells.notna(), None)
 
 
 def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict:

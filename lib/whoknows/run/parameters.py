@@ -10,7 +10,7 @@ from pathlib import Path
 from whoknows import WhoknowsError
 from whoknows.data import adapters, assets
 from whoknows.data.positions import kept
-from whoknows.data.prompts import CHAT, DATE
+from whoknows.data.prompts import CHAT
 from whoknows.data.rows import ALL_MODELS
 from whoknows.run import brought
 from whoknows.run.grid import Endpoint, Grid, Model, Task, load, renamed
@@ -296,7 +296,7 @@ def asked(task: Task, judge: Endpoint | None) -> dict:
 def _reading(grid: Grid, name: str) -> dict:
     """What every stage that loads a language model is told; other files of it, or another day, are other parameters."""
     model = _model(grid, name)
-    template = {"day": grid.date or DATE, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
+    template = {"day": grid.date, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
     about = {"template": template, "digest": assets.digest(model.source)}
     return {"source": model.source, "precision": grid.precision, "batch_tokens": grid.batch_tokens} | about
 
