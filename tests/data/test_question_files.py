@@ -63,6 +63,10 @@ def test_what_is_one_number_is_a_number(tmp_path):
         "2½",
         "–5",
         "10³ m",
+        "minus 5",
+        "2 1/2 cups",
+        "8.1 billion",
+        "300 K",
     ]
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
     assert [*load(task(tmp_path, rows, grading="number"))["gold"]] == [[text] for text in texts]
@@ -270,7 +274,7 @@ A, B = MANY[:2]
         ([row | {"choices": ["B", "C"], "answer": "B"} for row in (A, B)], {}, "right choice is A in every line"),
         *(([A | {"answer": text}], {"grading": "number"}, f"line 1: the accepted answer '{text}' is not one number")
           for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3", "2-Jan", "2. Jan",
-                       "#DIV/0!")),
+                       "#DIV/0!", "0,125", "6,022e23", "1e400", "5M", "5 hundredths", "2π")),
         *(([A, B | {"answer": "", "answers": cell}], {}, r"line 2: .* is no list; write .* or Sn\|stannum")
           for cell in ("['Sn', 'stannum']", "[“Au”, “aurum”]", "[Fe(CN)6]3-|x")),
         *((f"question,answer,choices\n{row}", {}, f"line 2: '{cell}' is an error: the spreadsheet could not compute")

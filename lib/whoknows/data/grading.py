@@ -4,7 +4,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from math import isclose
+from math import isclose, isfinite, prod
 
 from whoknows.data.prompts import LETTERS
 
@@ -31,21 +31,43 @@ LEAD = re.compile(
 )
 CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
 WORD = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w|I(?:['’][a-z]| (?!(?:is|because|since)\b)[a-z])")
-# 1,000 and -.5 and 3e8 and 1/2; the 19 of COVID-19 is not negative.
+# How numbers are written -> how `NUMBER` reads them, in this order. LaTeX's come first, then powers and signs.
+POWER = r"10\^(?=[-+]?\d+(?!\.?\d))"
+WRITTEN = {
+    re.compile(form): read
+    for form, read in {
+        r"\\[dt]?frac\{(\d+)\}\{(\d+)\}": r" \1/\2",
+        r"\\(?:times|cdot)\b": "×",
+        r"\^\{([-+]?\d+)\}": r"^\1",
+        rf"(?<=\d) ?[×x*·⋅] ?{POWER}": "e",  # 5 × 10^3
+        rf"(?<![\w.,]){POWER}": "1e",
+        r"(?i)\b(?:minus|negative) ?(?=[$€£¥]? ?\.?\d)": "-",
+        r"(^|[=:(]) *- ?(?=[$€£¥]? ?\.?\d)": r"\1 -",  # - 5, not a dash within a sentence
+        r"(?<![\w.])-([$€£¥]) ?(?=\.?\d)": r"\1-",  # -$5
+        r"(?<=\d)k\b": " thousand",
+    }.items()
+}
+MIXED_FRACTION = re.compile(r"(?<![\w.,/])(\d+)(?: and |[ -])(\d+)/(\d+)(?![\d/])")  # 2 1/2
+SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "bn": 1e9, "billion": 1e9, "trillion": 1e12}
+SCALES |= {"dozen": 12, "lakh": 1e5, "crore": 1e7}
+# 1,000 and -.5 and 3e8 and 1/2 and 2.5 million; the 19 of COVID-19 is not negative, and 0,125 has no thousands.
 NUMBER = re.compile(
-    r"((?:(?<![\w.])[-+])?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d+)?)(?: ?/ ?(\d+))?",
+    r"((?:(?<![\w.])[-+])?(?:(?!0)\d{1,3}(?:,\d{3})+(?!\d)|\d+|(?=\.\d))(?:\.\d+)?(?:e[-+]?\d+)?)(?: ?/ ?(\d+))?"
+    rf"((?: ?(?:{'|'.join(SCALES)})s?\b)*)",
     re.IGNORECASE,
 )
-# 1,5 and 3,14159, but not 1,500 nor the list 1,2,3.
-DECIMAL_COMMA = re.compile(r"(?<![\d.,])(\d+),(\d{1,2}|\d{4,})(?!\d|[.,]\d)")
-# 1 234,50 and 1'234.50 and, since no number has two decimal signs, 1.234,50 and 1.234.567; but not 1.889 alone.
+# 1,5 and 3,14159 and 0,125 and 1234,567 and 6,022e23, but not 1,500 nor the list 1,2,3.
+DECIMAL_COMMA = re.compile(r"(?<![\d.,])(?:(?=0|\d{4})\d+,\d+|\d+,(?:\d{1,2}|\d{4,}|\d+(?=[eE][-+]?\d)))(?![.,]?\d)")
+# 1 234,50 and 1'234.50 and 12,34,567 and, since no number has two decimal signs, 1.234,50 and 1.234.567; but not 1.889.
 GROUPED = re.compile(
-    r"(?<![\w.,])(\d{1,3}(?:(?:[ ']\d{3})+|(?:\.\d{3})+(?=,\d)|(?:\.\d{3}){2,}(?!\.\d)))(?!\d)(?:[.,](?=\d))?"
+    r"(?<![\w.,])(\d{1,2}(?:,\d\d)+,\d{3}|"
+    r"\d{1,3}(?:(?:[ ']\d{3})+|(?:\.\d{3})+(?=,\d)|(?:\.\d{3}){2,}(?!\.\d)))(?!\d)(?:[.,](?=\d))?"
 )
-POWER = r"10\^(?=[-+]?\d+(?!\.?\d))"
-TIMES_TEN_TO, TEN_TO = re.compile(rf"(?<=\d) ?[×x*·⋅] ?{POWER}"), re.compile(rf"(?<![\w.,]){POWER}")
-# Beside a number: another one, a date as 2-Jan or 2. Jan, an error.
-NO_UNIT = re.compile(r"[\d#:;!?|]|(?<!\w)-|-(?!\w)|^\. ?[^\W\d_]")
+# Beside a number: another one, a date as 2-Jan or 2. Jan, an error, or what may multiply it, as the M of 5M.
+NO_UNIT = re.compile(
+    r"[\d#:;!?|√π]|(?<!\w)-|-(?!\w)|^\. ?[^\W\d_]|\b[kM]\b|"
+    r"(?i:hundred|thousand|illi(?:on|ard)|dozen|\b(?:half|below)\b)"
+)
 ROUNDING = 1e-9  # more than decimal fractions lose in binary
 # How a grid names the gradings of a file's questions -> their kind, which has more words after `number` and `judge`.
 GRADINGS = {"contains": "open", "exact": "exact", "f1": "f1", "choice": "choice", "number": "number", "judge": "judge"}
@@ -199,21 +221,42 @@ def judge_of(kind: str) -> tuple[str, str]:
 
 
 def number(text: str) -> float | None:
-    """The first number in a text, or None. A comma behind groups or before other than three digits is a decimal one."""
-    text = GROUPED.sub(lambda match: re.sub(r"\D", "", match[1]) + "." * (match[0] != match[1]), _powers(text))
-    match = NUMBER.search(DECIMAL_COMMA.sub(r"\1.\2", text))
+    """The first number in a text, or None; words such as three are none, but those behind a number (2 million) count.
+
+    A comma behind groups, behind a zero or before other than three digits is a decimal one.
+    """
+    match = NUMBER.search(_pointed(_digits(text)))
     over = float(match[2] or 1) if match else 0
-    return float(match[1].replace(",", "")) / over if match and over else None
+    if not match or not over:
+        return None
+    scales = re.findall("|".join(SCALES), match[3].lower())
+    return float(match[1].replace(",", "")) / over * prod(SCALES[word] for word in scales)
 
 
 def is_one_number(text: str) -> bool:
-    """Whether a text is a number and at most its unit: a decimal comma or a date would be taken for another one."""
-    return number(text) is not None and not NO_UNIT.search(NUMBER.sub("", _powers(text), count=1))
+    """Whether a text is a finite number and at most its unit, of which neither a comma nor a date makes another one."""
+    read, value = _digits(text), number(text)
+    is_plain = value is not None and isfinite(value) and _pointed(read) == read
+    return is_plain and not NO_UNIT.search(NUMBER.sub("", read, count=1))
 
 
-def _powers(text: str) -> str:
-    """`_plain`, with 5 × 10^3 as 5e3 and 10^3 as 1e3."""
-    return TEN_TO.sub("1e", TIMES_TEN_TO.sub("e", _plain(text)))
+def _digits(text: str) -> str:
+    """`_plain`, with numbers as `NUMBER` reads them, save for commas and spaces: 5 × 10^3 as 5e3 and 1 1/2 as 1.5."""
+    text = _plain(text)
+    for form, read in WRITTEN.items():
+        text = form.sub(read, text)
+    return MIXED_FRACTION.sub(_decimal, text)
+
+
+def _decimal(mixed: re.Match) -> str:
+    whole, over, under = map(int, mixed.groups())
+    return str(whole + over / under) if over < under else mixed[0]
+
+
+def _pointed(text: str) -> str:
+    """A text whose numbers have a decimal point, and no groups but those of 1,000."""
+    text = GROUPED.sub(lambda match: re.sub(r"\D", "", match[1]) + "." * (match[0] != match[1]), text)
+    return DECIMAL_COMMA.sub(lambda match: match[0].replace(",", "."), text)
 
 
 def token_f1(answer: str, gold: list[str]) -> float:

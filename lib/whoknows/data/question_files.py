@@ -102,7 +102,7 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
         question, gold = _choices(text, gold, row["choices"]) if grading == "choice" else (text, gold)
         odd = next((answer for answer in gold if grading == "number" and not is_one_number(answer)), None)
         if odd is not None:
-            what = "is not one number, such as 1000.5, and at most its unit; correct it, or change the task's grading"
+            what = "is not one number, such as 1000.5 or 2 million, and at most its unit; correct it, or the grading"
             raise ValueError(f"the accepted answer {odd!r} {what}")
         split = _text(row["split"]).lower()
         if task.get("has_splits") and not split:
