@@ -108,6 +108,26 @@ def test_another_number_is_wrong(kind, gold, answer):
 
 
 @pytest.mark.parametrize(
+    "gold, answer",
+    [("O-", "O+"), ("O-", "O"), ("C#", "C"), ("C++", "C"), ("Na+", "Na"), ("Fe2−", "Fe2+"), ("x - y", "x + y"),
+     ("x * y", "x - y"), ("a<b", "a>b")],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["open", "exact", "f1"])
+def test_a_sign_of_an_accepted_answer_is_asked_for(kind, gold, answer):
+    is_shared = kind == "f1" and gold.startswith("x")  # two words of three
+    assert grade(f"**{gold}**.", [gold], kind) and grade(answer, [gold], kind) is is_shared
+
+
+@pytest.mark.parametrize(
+    "gold, answer",
+    [("+5", "5"), ("#1", "1"), ("1914 – 1918", "1914 1918"), ("50%", "50 percent"), ("$5", "5"), ("C", "C."),
+     ("COVID-19", "COVID19"), ("E mc²", "E mc2"), ("AT&T", "ATT"), ("rock & roll", "rock roll")],
+)  # fmt: skip
+def test_a_sign_that_tells_no_answer_from_another_one_is_not(gold, answer):
+    assert grade(answer, [gold], "open")
+
+
+@pytest.mark.parametrize(
     "kind, answer, is_right",
     [
         ("number", "0.3", True),

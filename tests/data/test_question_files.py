@@ -175,10 +175,19 @@ def test_numbers_that_are_compared_as_texts_and_bars_that_split_nothing_are_said
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
     bars, lines, numbers = advice(load(task(tmp_path, rows)))
     assert bars.startswith("1 questions have an accepted answer with a |, which is part of it: only the column answers")
-    assert lines.startswith("1 questions have an accepted answer of several lines, which is one answer; in the column")
+    assert lines.startswith("1 questions have an accepted answer of several lines, which is one; in the column")
     assert numbers.startswith("The accepted answers of 3 questions are numbers, compared as texts, so 1.50 is not 1.5;")
     assert advice(load(task(tmp_path, rows[1:4], grading="number"))) == []
     assert advice(load(task(tmp_path, MANY + rows[1:4]))) == []
+    (parted,) = advice(load(task(tmp_path, [*MANY, {"question": "Which metal?", "answer": "Zn; zinc"}])))
+    assert parted.startswith("1 questions have an accepted answer with a ;, which is part of it: only the column")
+
+
+def test_questions_that_hold_their_answer_are_counted(tmp_path):
+    rows = [*MANY, {"question": "Is gold or silver heavier?", "answer": "gold"}]
+    (said,) = advice(load(task(tmp_path, rows)))
+    assert said.startswith("1 questions hold an accepted answer in their first line, so an answer with other words of")
+    assert advice(load(task(tmp_path, rows, grading="exact"))) == []
 
 
 def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):

@@ -467,6 +467,8 @@ def test_open_answers(text, gold, right):
     assert grade(text, gold, "open") is right
 
 
+GOLD = "Which is heavier, gold or silver?"
+NILE = "Is the Nile longer than the Amazon, yes or no?"
 DAM, POTASSIUM, GLACIERS = ["Boulder Dam", "Hoover Dam"], ["Potassium", "K", "Kalium"], ["shrinking"]
 
 
@@ -488,6 +490,14 @@ DAM, POTASSIUM, GLACIERS = ["Boulder Dam", "Hoover Dam"], ["Potassium", "K", "Ka
         ("What do plants give off?\nPassage: Plants give off oxygen.", ["oxygen"], "plants give off oxygen", True),
         ("What do plants give off?", ["oxygen"], "plants give off oxygen", True),
         ("What is a cat?", ["The", "animal"], "animal", True),
+        (GOLD, ["gold"], "The answer is gold.", True),
+        (GOLD, ["gold"], "It is gold", True),
+        (GOLD, ["gold"], "gold or silver", False),
+        ("What is 5 + 0?", ["5"], "The answer is 5", True),
+        (NILE, ["Yes"], "Yes, the Nile is longer", True),
+        (NILE, ["Yes"], "yes or no", False),
+        ("Is it C# or C++?", ["C#"], "C# or C++", False),
+        ("Is it C or C#?", ["C", "C#"], "C#", True),
     ],
 )
 def test_what_the_question_holds_is_no_proof(question, gold, text, right):

@@ -19,6 +19,12 @@ ENDS = " .,:;?!。؟।"  # what a question may end with, or not
 OF_NUMBERS = re.compile(r"((?<=\d)[.:/-](?=\d)|(?<=\d)\^(?=-?\d)|(?<=\d),(?=\d)(?!\d{3}(?!\d))|(?<!\w)-(?=\d))")
 # Those, and signs without which a question is another one: 5 + 3, x^2, 5%, C# and AT&T, not the hyphen of COVID-19.
 OF_QUESTIONS = re.compile(rf"{OF_NUMBERS.pattern[:-1]}|[+*/=<>^%#$&@\\|~]|(?<!\w)-|-(?!\w))")
+# Signs without which an accepted answer is another one: C++, O-, C#, a > b and x - y, not +5, #1 and 1914 - 1918.
+MEANT = r"(?<=\w)\+|\+(?!\d)|(?<=\w)-(?!\w)|(?<=[^\W\d_])#|[<=>]|(?<=\b\w )[-*/](?= \w\b)"
+OF_ANSWERS = re.compile(rf"{OF_NUMBERS.pattern[:-1]}|{MEANT})")
+# Words that are no other choice, though the question has them, too: is gold heavier, or silver? It is gold.
+FUNCTION_WORDS = {*"is are was were be it its they this that these those which what who and or of as".split()}
+YES_NO = {"yes", "no", "true", "false"}
 # Letters of scripts without spaces: Thai, Lao, Myanmar, Khmer, Hiragana, Katakana and Han.
 UNSPACED = re.compile(
     r"(?!\d)[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
@@ -126,13 +132,19 @@ def _bare(text: str) -> str:
     return "".join(sign for sign in kept if sign not in string.punctuation)
 
 
+def signs_of(accepted: str) -> re.Pattern:
+    """The signs that stay where a text is compared with an accepted answer: `OF_ANSWERS` if it has one of these."""
+    return OF_ANSWERS if re.search(MEANT, _plain(accepted)) else OF_NUMBERS
+
+
 def same(answer: str, accepted: str) -> bool:
-    """Whether two answers are the same words.
+    """Whether two answers are the same words, with the signs that the accepted one has.
 
     An accepted one without words (`A`, `$`) is compared as it stands: with the answer, and with its words alone.
     """
-    if words(accepted):
-        return words(answer) == words(accepted)
+    signs = signs_of(accepted)
+    if words(accepted, signs):
+        return words(answer, signs) == words(accepted, signs)
     given, wanted = (unicodedata.normalize("NFKC", text).strip().lower() for text in (answer, accepted))
     return bool(wanted) and wanted in (given, re.sub(r"^\W+|\W+$", "", given))
 
@@ -148,24 +160,34 @@ def accepted(gold: list[str], question: str) -> list[str]:
     To what K is the symbol of, K is no answer, though a list of other names for potassium has it. Where the question
     holds the first of them, which is the answer itself, as one of several to choose from, all of them stay.
     """
-    asked = asked_in(question)
-    is_held = {name: holds(asked, words(name)) for name in gold if words(name)}
+    is_held = {name: held(name, question) for name in gold if words(name)}
     is_choice = next(iter(is_held.values()), False)
     return [name for name in gold if is_choice or not is_held.get(name, False)]
 
 
-def asked_in(question: str) -> str:
-    """The first line of a question, normalised."""
-    return words(question.split("\n")[0])
+def held(name: str, question: str) -> bool:
+    """Whether the first line of a question holds an accepted answer that has words."""
+    signs = signs_of(name)
+    return bool(words(name)) and holds(_asked(question, signs), words(name, signs))
 
 
-def shows(answer: str, name: str, asked: str) -> bool:
-    """Whether an answer holds an accepted one and, if what was `asked_in` holds that too, no other word of it."""
-    given, wanted = words(answer), words(name)
-    if not wanted:
-        return same(answer, name)
+def _asked(question: str, signs: re.Pattern) -> str:
+    return words(question.split("\n")[0], signs)
+
+
+def shows(answer: str, name: str, question: str = "") -> bool:
+    """Whether an answer holds an accepted one and, if the question holds that too, no other word of its first line.
+
+    A function word is no such word. Beside yes, no, true or false, only another one of these is.
+    """
+    signs = signs_of(name)
+    given, wanted = words(answer, signs), words(name, signs)
+    if not wanted or not holds(given, wanted):
+        return not wanted and same(answer, name)
+    asked = _asked(question, signs)
+    others = {*asked.split()} & YES_NO if wanted in YES_NO else {*asked.split()} - FUNCTION_WORDS
     rest = f" {given} ".replace(f" {wanted} ", " ").split()
-    return holds(given, wanted) and not (holds(asked, wanted) and {*rest} & {*asked.split()})
+    return not (holds(asked, wanted) and {*rest} & others)
 
 
 def fold(name: str) -> str:
@@ -178,8 +200,8 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
     """Whether an answer is right.
 
     Args:
-        kind: `open`: it equals an accepted answer after normalisation, or holds one as whole words; what the question
-            holds is no proof, see `accepted` and `shows`.
+        kind: `open`: it equals an accepted answer after normalisation, or holds one as whole words, with its signs, see
+            `signs_of`; what the question holds is no proof, see `accepted` and `shows`.
             `name`: what stands before its first comma or bracket is one, whatever the accents and hyphens.
             `choice`: it begins with the accepted letter, bare or in marks, or says that the answer is that. A small
             letter with words behind it is a word, and so is the A or I that begins a sentence.
@@ -202,8 +224,7 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
         given, apart = number(answer), float(kind.removeprefix("number") or 0) * (1 + ROUNDING)
         right = [value for value in map(number, gold) if value is not None]
         return given is not None and any(isclose(given, n, rel_tol=ROUNDING, abs_tol=apart) for n in right)
-    asked = asked_in(question)
-    return any(shows(answer, name, asked) for name in accepted(gold, question))
+    return any(shows(answer, name, question) for name in accepted(gold, question))
 
 
 def named(kind: str) -> str:
@@ -261,9 +282,10 @@ def _pointed(text: str) -> str:
 
 def token_f1(answer: str, gold: list[str]) -> float:
     """The highest F1 of the normalised words of an answer and of an accepted answer (Rajpurkar et al. 2016)."""
-    return max((_f1(words(answer).split(), words(g).split()) or float(same(answer, g)) for g in gold), default=0.0)
+    return max((_f1(answer, name) or float(same(answer, name)) for name in gold), default=0.0)
 
 
-def _f1(answer: list[str], gold: list[str]) -> float:
-    shared = sum((Counter(answer) & Counter(gold)).values())
-    return 2 * shared / (len(answer) + len(gold)) if shared else 0.0
+def _f1(answer: str, gold: str) -> float:
+    given, wanted = (Counter(words(text, signs_of(gold)).split()) for text in (answer, gold))
+    shared = (given & wanted).total()
+    return 2 * shared / (given.total() + wanted.total()) if shared else 0.0
