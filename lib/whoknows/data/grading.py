@@ -30,13 +30,17 @@ UNSPACED = re.compile(
     r"(?!\d)[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
 )
 ENOUGH_SHARED = 0.5  # token F1 from which an answer counts as right
-# "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, and so does "The answer is A"; "a dog" and "A car moves
-# because" begin with an article, "I think" and "I'm" with a pronoun.
-LEAD = re.compile(
-    r"[\s*_`]*(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)\b(?: is)?[:=]?", re.IGNORECASE
+# "A", "(A) iron", "**A**", "A iron" and "a." choose a letter, also behind leads as in "So I think the answer is A" and
+# "\boxed{A}"; "a dog" and "A car moves because" begin with an article, "I think" and "I'm" with a pronoun.
+LEAD = (
+    r"(?i:so|thus|therefore|hence|i (?:think|believe)(?: that)?|(?:it|that)(?:'s| is)|boxed|text|"
+    r"(?:the |my )?(?:correct |right |best |final )?(?:answer|choice|option)(?: (?:is|(?:should|would|must) be))?)"
 )
-CHOICE = re.compile(rf"[\W_]*([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))")
-WORD = re.compile(r"A (?!(?:is|was|because|since|as)\b)[a-z]+ \w|I(?:['’][a-z]| (?!(?:is|because|since)\b)[a-z])")
+LETTER = rf"([{LETTERS}](?![^\W_])|[{LETTERS.lower()}](?=$|[.:,)\]}}>*_`]))"
+CHOICE = re.compile(rf"(?:[\W_]*{LEAD}\b)*[\W_]*{LETTER}")
+WORD = re.compile(
+    r"(?<![a-z] )A (?!(?:is|was|because|since|as)\b)[a-z]+ \w|I(?:'[a-z]| (?!(?:is|because|since)\b)[a-z])"
+)
 # How numbers are written -> how `NUMBER` reads them, in this order. LaTeX's come first, then powers and signs.
 POWER = r"10\^(?=[-+]?\d+(?!\.?\d))"
 WRITTEN = {
@@ -168,11 +172,7 @@ def accepted(gold: list[str], question: str) -> list[str]:
 def held(name: str, question: str) -> bool:
     """Whether the first line of a question holds an accepted answer that has words."""
     signs = signs_of(name)
-    return bool(words(name)) and holds(_asked(question, signs), words(name, signs))
-
-
-def _asked(question: str, signs: re.Pattern) -> str:
-    return words(question.split("\n")[0], signs)
+    return bool(words(name)) and holds(words(question.split("\n")[0], signs), words(name, signs))
 
 
 def shows(answer: str, name: str, question: str = "") -> bool:
@@ -184,7 +184,7 @@ def shows(answer: str, name: str, question: str = "") -> bool:
     given, wanted = words(answer, signs), words(name, signs)
     if not wanted or not holds(given, wanted):
         return not wanted and same(answer, name)
-    asked = _asked(question, signs)
+    asked = words(question.split("\n")[0], signs)
     others = {*asked.split()} & YES_NO if wanted in YES_NO else {*asked.split()} - FUNCTION_WORDS
     rest = f" {given} ".replace(f" {wanted} ", " ").split()
     return not (holds(asked, wanted) and {*rest} & others)
@@ -203,16 +203,13 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
         kind: `open`: it equals an accepted answer after normalisation, or holds one as whole words, with its signs, see
             `signs_of`; what the question holds is no proof, see `accepted` and `shows`.
             `name`: what stands before its first comma or bracket is one, whatever the accents and hyphens.
-            `choice`: it begins with the accepted letter, bare or in marks, or says that the answer is that. A small
-            letter with words behind it is a word, and so is the A or I that begins a sentence.
+            `choice`: the accepted letter is the one `chosen`.
             `exact`: it equals an accepted answer after normalisation. `f1`: as `token_f1`, one half or more.
             `number`: its first number is an accepted one, or as near to one as the kind says, as in `number 0.5`.
             `judge URL MODEL`: not here, see `stages.judge`.
     """
     if kind == "choice":
-        lead = LEAD.match(answer)
-        letter = CHOICE.match(answer, lead.end() if lead else 0)
-        return letter is not None and letter[1].upper() == gold[0] and not WORD.match(answer.strip())
+        return chosen(answer) == gold[0]
     if kind == "name":
         head = fold(re.split("[,(]", answer)[0])
         return any(head == fold(name) if fold(name) else same(answer, name) for name in gold)
@@ -225,6 +222,15 @@ def grade(answer: str, gold: list[str], kind: str, question: str = "") -> bool:
         right = [value for value in map(number, gold) if value is not None]
         return given is not None and any(isclose(given, n, rel_tol=ROUNDING, abs_tol=apart) for n in right)
     return any(shows(answer, name, question) for name in accepted(gold, question))
+
+
+def chosen(answer: str) -> str | None:
+    """The letter that an answer begins with, bare or in marks, or behind a lead such as the answer is; or None.
+
+    A small letter with words behind it is a word, and so is the A or I that begins a sentence.
+    """
+    letter = CHOICE.match(typed(answer))
+    return letter[1].upper() if letter and not WORD.match(letter.string, letter.start(1)) else None
 
 
 def named(kind: str) -> str:
