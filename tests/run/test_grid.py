@@ -623,7 +623,7 @@ def test_the_command_reads_a_file_of_questions_once_and_gives_advice_on_it(monke
     monkeypatch.setattr(tables, "load", lambda path, *about, load=tables.load: read.append(path) or load(path, *about))
     values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
     values["tasks"] = [{"name": name, "role": "train", "file": f"{name}.csv"} for name in ("mine", "yours")]
-    for name, answer in (("mine", 7), ("yours", "seven")):
+    for name, answer in (("mine", 70), ("yours", "seventy")):
         lines = [f"How many {n} are {name}?,{answer},{'two' if n % 2 else 'topic'}" for n in range(40)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["question,answer,task", *lines]))
     (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))

@@ -20,9 +20,9 @@ QUESTIONS = pd.DataFrame({
 GOOD = [{"question": f"what is NUMBER {i}", "answer": str(i) if i % 2 else "no idea"} for i in range(8)]
 
 
-def read(tmp_path, rows, columns=None):
+def read(tmp_path, rows, columns=None, questions=QUESTIONS):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return answer_file.read(QUESTIONS, str(tmp_path / "a.jsonl"), columns or {})
+    return answer_file.read(questions, str(tmp_path / "a.jsonl"), columns or {})
 
 
 def test_answers_are_matched_by_their_questions_words_and_graded(tmp_path):
@@ -60,6 +60,16 @@ def test_an_empty_cell_is_missing_unless_it_is_graded(tmp_path):
 def test_an_id_beside_words_that_are_no_question_counts(tmp_path):
     rows = [{"question_id": f"t-{i}", "question": "" if i % 2 else "What?", "answer": str(i % 2 * i)} for i in range(8)]
     assert read(tmp_path, rows)[0]["answer"].tolist() == ["1", "0", "3", "0", "5", "0", "7"]
+
+
+def test_answers_that_name_no_letter_are_counted(tmp_path):
+    choices = QUESTIONS.assign(kind="choice", gold=[["B"]] * 8)
+    rows = [row | {"answer": "I think B" if n % 2 else "iron"} for n, row in enumerate(GOOD)]
+    answers, sentence = read(tmp_path, [*rows[:7], rows[7] | {"correct": True, "answer": "iron"}], questions=choices)
+    assert answers["correct"].tolist() == [True, False] * 3 + [True]
+    assert sentence.endswith("no likelihood for this model. Answers that name no letter of a choice, and are wrong: 3.")
+    with pytest.raises(WhoknowsError, match="no right .* Answers that name no letter of a choice, and are wrong: 7"):
+        read(tmp_path, [row | {"answer": "iron"} for row in rows], questions=choices)
 
 
 YES_NO = "yes No,TRUE false,1 0,WAHR FALSCH,VRAI faux,Y n,t F,1.00 0.00"

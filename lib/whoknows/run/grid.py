@@ -228,8 +228,8 @@ class Task:
     columns: _or_null(QuestionColumns, "the file's columns by name") = None
     """What the file calls its columns, where it calls them otherwise."""
     grading: _or_null(Literal[(*GRADINGS,)], f"one of {', '.join(GRADINGS)}") = None
-    """How answers to the file's questions are graded: contains (an accepted answer as whole words), exact, f1 (one half
-    of the words or more), number (the first number), choice (the letter) or judge (by the grid's judge); choice where
+    """How answers to the file's questions are graded: contains (an accepted answer as whole words), exact, f1 (a token
+    F1 of one half or more), number (the first number), choice (the letter) or judge (by the grid's judge); choice where
     there are choices, else contains, if it is left out."""
     tolerance: _or_null(Weight, "a number, 0 or more") = None
     """How far a number may be from the accepted one, with grading: number."""

@@ -9,7 +9,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files, tables
-from whoknows.data.grading import canonical
+from whoknows.data.grading import GRADINGS, canonical, chosen
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged, one_class
 from whoknows.stages import judge
@@ -63,8 +63,11 @@ def read(
             "which are in questions.parquet."
         )
     texts, grades, logprobs = zip(*(by_question[name] for name in answers["question_id"]))
-    by_judge = judged(answers) & pd.Series(grades, dtype=object).isna()
-    sentence = _counted(len(asked), strangers, grades, logprobs, by_judge.sum())
+    ungraded = pd.Series(grades, dtype=object).isna()
+    by_judge = judged(answers) & ungraded
+    letterless = pd.Series(texts)[ungraded & (answers["kind"] == GRADINGS["choice"])].map(chosen).isna().sum()
+    unread = f" Answers that name no letter of a choice, and are wrong: {letterless}." if letterless else ""
+    sentence = _counted(len(asked), strangers, grades, logprobs, by_judge.sum()) + unread
     answers = judge.graded(answers.assign(answer=texts), log, list(grades))
     if any(value is not None for value in logprobs):
         answers["sum_logprob"] = np.array([by_question[name][2] for name in answers["question_id"]], np.float32)
@@ -73,7 +76,8 @@ def read(
     for split, word in {"train": "training", "validation": "validation"}.items():
         reason = one_class(answers.loc[answers["split"] == split, "correct"], word)
         if reason:
-            raise WhoknowsError(f"{path}: {reason}, so nothing can be learned from them; add some, or correct grades.")
+            what = "so nothing can be learned from them; add some, or correct grades."
+            raise WhoknowsError(f"{path}: {reason}, {what}{unread}")
     missing = len(texts) - len(answers)
     return answers, sentence + (f" Answers without a verdict, which are missing, too: {missing}." if missing else "")
 
