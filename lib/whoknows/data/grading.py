@@ -44,18 +44,15 @@ WORD = re.compile(
 # How numbers are written -> how `NUMBER` reads them, in this order. LaTeX's come first, then powers and signs.
 POWER = r"10\^(?=[-+]?\d+(?!\.?\d))"
 WRITTEN = {
-    re.compile(form): read
-    for form, read in {
-        r"\\[dt]?frac\{(\d+)\}\{(\d+)\}": r" \1/\2",
-        r"\\(?:times|cdot)\b": "×",
-        r"\^\{([-+]?\d+)\}": r"^\1",
-        rf"(?<=\d) ?[×x*·⋅] ?{POWER}": "e",  # 5 × 10^3
-        rf"(?<![\w.,]){POWER}": "1e",
-        r"(?i)\b(?:minus|negative) ?(?=[$€£¥]? ?\.?\d)": "-",
-        r"(^|[=:(]) *- ?(?=[$€£¥]? ?\.?\d)": r"\1 -",  # - 5, not a dash within a sentence
-        r"(?<![\w.])-([$€£¥]) ?(?=\.?\d)": r"\1-",  # -$5
-        r"(?<=\d)k\b": " thousand",
-    }.items()
+    r"\\[dt]?frac\{(\d+)\}\{(\d+)\}": r" \1/\2",
+    r"\\(?:times|cdot)\b": "×",
+    r"\^\{([-+]?\d+)\}": r"^\1",
+    rf"(?<=\d) ?[×x*·⋅] ?{POWER}": "e",  # 5 × 10^3
+    rf"(?<![\w.,]){POWER}": "1e",
+    r"(?i)\b(?:minus|negative) ?(?=[$€£¥]? ?\.?\d)": "-",
+    r"(^|[=:(]) *- ?(?=[$€£¥]? ?\.?\d)": r"\1 -",  # - 5, not a dash within a sentence
+    r"(?<![\w.])-([$€£¥]) ?(?=\.?\d)": r"\1-",  # -$5
+    r"(?<=\d)k\b": " thousand",
 }
 MIXED_FRACTION = re.compile(r"(?<![\w.,/])(\d+)(?: and |[ -])(\d+)/(\d+)(?![\d/])")  # 2 1/2
 SCALES = {"hundred": 1e2, "thousand": 1e3, "million": 1e6, "bn": 1e9, "billion": 1e9, "trillion": 1e12}
@@ -271,7 +268,7 @@ def _digits(text: str) -> str:
     """`_plain`, with numbers as `NUMBER` reads them, save for commas and spaces: 5 × 10^3 as 5e3 and 1 1/2 as 1.5."""
     text = _plain(text)
     for form, read in WRITTEN.items():
-        text = form.sub(read, text)
+        text = re.sub(form, read, text)
     return MIXED_FRACTION.sub(_decimal, text)
 
 
