@@ -416,3 +416,17 @@ def test_proofs_leave_a_model_as_it_was():
     assert proof.packing(estimator.reader, 100) and proof.adapters(estimator, 100)
     for name, tensor in estimator.reader.model.state_dict().items():
         assert tensor.dtype == before[name][0] and torch.equal(tensor, before[name][1])
+
+
+RWKV = {"attention_hidden_size": 64, "context_length": 4096, "rescale_every": 2}
+
+
+@pytest.mark.filterwarnings("ignore:.*the plain way")
+def test_weights_that_the_first_pass_scales_in_place_stay_scaled_after_a_proof():
+    reader, plain = make("rwkv", RWKV), make("rwkv", RWKV)
+    for one in (reader, plain):
+        one.model.bfloat16()
+    proof.packing(reader, 100)
+    ids = torch.tensor([reader.question(QUESTIONS[0])])
+    one, other = (some.model(ids, use_cache=False, output_hidden_states=True).hidden_states for some in (reader, plain))
+    assert all(map(torch.equal, one, other))

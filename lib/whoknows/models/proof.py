@@ -165,14 +165,15 @@ def _in_float32(reader: Reader) -> Iterator[None]:
         free = torch.cuda.mem_get_info(reader.device)[0]
     if getattr(reader.model, "is_quantized", False) or 5 * sum(tensor.numel() for tensor in halves) > free:
         halves = []
-    kept = [tensor.data for tensor in halves]
+    kinds = [tensor.dtype for tensor in halves]
     try:
         for tensor in halves:
             tensor.data = tensor.data.float()
         yield
     finally:
-        for tensor, data in zip(halves, kept):
-            tensor.data = data
+        # Not the data from before: a model's first pass may scale its weights, once for all, as RWKV's does.
+        for tensor, kind in zip(halves, kinds):
+            tensor.data = tensor.data.to(kind)
 
 
 def _lengths(config: dict) -> list[int]:
