@@ -430,3 +430,9 @@ def test_weights_that_the_first_pass_scales_in_place_stay_scaled_after_a_proof()
     ids = torch.tensor([reader.question(QUESTIONS[0])])
     one, other = (some.model(ids, use_cache=False, output_hidden_states=True).hidden_states for some in (reader, plain))
     assert all(map(torch.equal, one, other))
+
+
+def test_a_model_that_is_trained_as_one_function_and_scored_as_another_is_refused():
+    estimator = LoraPrompt(make("rwkv", RWKV), LORA | {"first_layer": 0.0}, 0, 512)
+    with pytest.raises(WhoknowsError, match="in training it is another function than afterwards .log-odds of yes"):
+        proof.adapters(estimator, 100)

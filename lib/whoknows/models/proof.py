@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
 
 from whoknows import WhoknowsError
 from whoknows.data import cache, files, sources
@@ -314,6 +315,7 @@ def _train(estimator, seams: Seams) -> None:
         with products.removed(reader.model):
             slow = partial(_score, estimator, ends, lambda: last_hidden_state(reader, sample))
             plain = _plainly(reader, slow, "trained with these lora_prompt.targets")
+            _refuse_two_functions(estimator, sample, ends, plain[0])
             starts = [None, _cached(estimator, sample)] if estimator.first else [None]
         for start in starts:
             fast = _score(estimator, ends, lambda: final(reader, sample, estimator.first, start, ends))
@@ -323,6 +325,30 @@ def _train(estimator, seams: Seams) -> None:
         with torch.no_grad():
             for weight, kept in zip(weights, before):
                 weight.copy_(kept)
+
+
+def _refuse_two_functions(estimator, sample: list[PackedExample], ends: Places, scored: torch.Tensor) -> None:
+    """Raises if a model in training, but for dropout, gives other log-odds than those that are scored.
+
+    RWKV scales its weights, and not the adapters' with them, in evaluation alone.
+    """
+    reader = estimator.reader
+    reader.model.train()
+    for module in reader.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    with torch.no_grad(), torch.random.fork_rng():
+        trained, again = (estimator._logit(last_hidden_state(reader, sample)[ends]) for _ in range(2))
+    reader.model.eval()
+    if not torch.allclose(trained, again, atol=1e-3):
+        return  # the model's own code drops some at random: nothing can be compared
+    try:
+        _same("log-odds of yes", trained, scored, absolute=True)
+    except Differs as error:
+        raise WhoknowsError(
+            f"lora_prompt: {reader.model.config._name_or_path} cannot be trained: in training it is another function "
+            f"than afterwards ({error}); use another model as reader"
+        ) from None
 
 
 def _score(estimator, ends: Places, decode: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
