@@ -18,6 +18,7 @@ from whoknows import WhoknowsError
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.models import loading, proof, tiny
+from whoknows.models.adapting import adapt
 from whoknows.models.packing import pack
 from whoknows.models.reader import Reader, targets
 from whoknows.stages import answer as answer_stage
@@ -389,22 +390,51 @@ def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
     ({"targets": ["q_proj", "up_projection"]}, "have no linear module 'up_projection'; theirs are q_proj, k_proj, "
      "v_proj, o_proj, gate_proj, up_proj, down_proj"),
     ({"token": " ii"}, "need two single tokens"),
+    ({"source": "chat:"}, "has no chat template; leave chat: out of its source in the grid"),
+    ({"config.json": {"vocab_size": 300}}, "has more tokens than the model has embeddings (300)"),
+    ({"config.json": {"model_type": "new", "auto_map": {"AutoConfig": "code.New"}}}, "brings code of its own, which"),
+    ({"tokenizer.json": {"normalizer": {"type": "Replace", "pattern": {"String": "\n"}, "content": " "}}},
+     "keeps no line ends"),
+    ({"tokenizer_config.json": {"tokenizer_class": "BioGptTokenizer"}, "vocab.json": {}}, "install sacremoses"),
 ])  # fmt: skip
 def test_what_no_stage_can_use_is_refused_before_any_runs(tmp_path, wrong, sentence):
     reader = make("llama", {})
     reader.model.config.save_pretrained(tmp_path)  # no weights: nobody looks at them
     reader.tokenizer.save_pretrained(tmp_path)
-    loading.check(str(tmp_path), "all-linear", 0.5)
+    adapt(loading.check(str(tmp_path)), LORA | {"first_layer": 0.5})
     if "kind" in wrong:
         CONFIG_MAPPING[wrong["kind"]](d_model=64, num_layers=2).save_pretrained(tmp_path)
+    if "vocab.json" in wrong:
+        (tmp_path / "tokenizer.json").rename(tmp_path / "vocab.json")
+        (tmp_path / "merges.txt").touch()
     if "token" in wrong:
-        path = tmp_path / "tokenizer.json"
-        tokenizer = json.loads(path.read_text())
-        merges = tokenizer["model"]["merges"]
-        tokenizer["model"]["merges"] = [pair for pair in merges if "".join(pair).replace(" ", "") != "Ġii"]
-        path.write_text(json.dumps(tokenizer))
+        merges = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+        merges["merges"] = [pair for pair in merges["merges"] if "".join(pair).replace(" ", "") != "Ġii"]
+        wrong = {"tokenizer.json": {"model": merges}}
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        if name in wrong:
+            (tmp_path / name).write_text(json.dumps(json.loads((tmp_path / name).read_text()) | wrong[name]))
     with pytest.raises(WhoknowsError, match=re.escape(sentence)):
-        loading.check(str(tmp_path), wrong.get("targets", "all-linear"), 0.0)
+        settings = {"targets": wrong.get("targets", "all-linear"), "first_layer": 0.0}
+        adapt(loading.check(wrong.get("source", "") + str(tmp_path)), LORA | settings)
+
+
+@pytest.mark.parametrize("kind, wanted, sentence", [
+    ("mamba", "all-linear", "PEFT cannot adapt these of .*out_proj.*; name others of in_proj, x_proj, dt_proj, out_pr"),
+    ("deepseek_v3", ["o_proj", "gate_proj"], "PEFT cannot adapt these of .*without also targeting up_proj"),
+])  # fmt: skip
+def test_targets_that_peft_does_not_take_are_refused_in_one_sentence(kind, wanted, sentence):
+    with pytest.raises(WhoknowsError, match=sentence):
+        adapt(make(kind, KINDS[kind][0]), LORA | {"targets": wanted, "first_layer": 0.0})
+
+
+def test_modules_beside_experts_that_peft_gives_no_adapter_are_named():
+    reader = make("deepseek_v3", KINDS["deepseek_v3"][0])
+    with pytest.warns(UserWarning, match="no adapters on mlp.gate_proj, .*mlp.shared_experts.gate_proj, .* since PEFT"):
+        adapt(reader, LORA | {"first_layer": 0.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        adapt(make("mixtral", KINDS["mixtral"][0]), LORA | {"first_layer": 0.0})
 
 
 def test_proofs_leave_a_model_as_it_was():

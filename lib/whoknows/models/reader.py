@@ -273,7 +273,7 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
             f"lora_prompt: {model.config._name_or_path} cannot be trained: {error}; use another model as reader"
         ) from None
     modules = [named for block in blocks for named in block.named_modules()]
-    known = list(dict.fromkeys(name.rpartition(".")[2] for name, module in modules if _is_linear(module)))
+    known = list(dict.fromkeys(name.rpartition(".")[2] for name, module in modules if is_linear(module)))
     chosen = known if wanted == "all-linear" else list(wanted)
     for name in chosen:
         if name not in known:
@@ -284,7 +284,7 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
     return chosen
 
 
-def _is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
     """Conv1D is what GPT-2 calls it; a router of experts may be one, and gives more than a product."""
     return isinstance(module, (nn.Linear, Conv1D)) and not type(module).__name__.endswith("Router")
 
