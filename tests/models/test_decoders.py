@@ -293,6 +293,13 @@ def test_a_model_that_looks_ahead_is_refused_before_it_answers():
         proof.prefix(make("bert", {}), 100)
 
 
+def test_a_model_without_one_vector_for_each_token_and_layer_is_refused_before_it_answers():
+    reader = make("opt", {"ffn_dim": 96, "word_embed_proj_dim": 32, "do_layer_norm_before": False})
+    for fast in (proof.prefix, proof.packing):
+        with pytest.raises(WhoknowsError, match="4 blocks, but does not give one hidden state of 64"):
+            fast(reader, 100)
+
+
 def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
     reader = make("lfm2", KINDS["lfm2"][0])
     with pytest.warns(

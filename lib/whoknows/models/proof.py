@@ -218,11 +218,6 @@ def _read(reader: Reader, seams: Seams) -> None:
     if not torch.isfinite(plain).all():
         return  # there is nothing to compare, and the stage's error names the place
     _refuse_looking_ahead(reader, sample)
-    if plain.shape[1] != reader.depth + 1:
-        raise WhoknowsError(
-            f"models: {reader.model.config._name_or_path} has {reader.depth} blocks and gives {plain.shape[1]} "
-            "hidden states; use another model as reader"
-        )
     logits = torch.stack([reader.model(input_ids=text, use_cache=False).logits[0, -1] for text in texts])
     try:
         _same("next-token logits", reader.logits(last), logits)
@@ -287,7 +282,9 @@ def _go_on(reader: Reader, first: int, seams: Seams) -> None:
 
 @torch.inference_mode()
 def _write(reader: Reader, seams: Seams) -> None:
-    _plainly(reader, partial(_refuse_looking_ahead, reader, _sample(reader, seams)))
+    sample = _sample(reader, seams)
+    _plainly(reader, partial(hidden_states, reader, sample[:1]))  # refused here, before there are answers to read
+    _plainly(reader, partial(_refuse_looking_ahead, reader, sample))
     asked, each = reader.questions(list(ASKED), after_examples=True), len(prefix_ids(reader, SHOTS))
     # On both sides of each seam.
     for times in sorted({1, *(times for seam in seams[0] for times in (max(1, seam // each), seam // each + 1))}):
