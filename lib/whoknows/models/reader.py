@@ -102,11 +102,11 @@ class Reader:
         return " ".join(map(str, (self.model.config._name_or_path, *parts)))
 
     def start(self) -> list[int]:
-        """What the tokenizer puts before every text, such as BOS; nothing if the wording brings it along."""
+        """What the tokenizer puts before every text, such as BOS; nothing if that is left to a chat template."""
+        if self.wording != PLAIN:
+            return []
         text, whole = (self.tokenizer(ANCHOR, add_special_tokens=special).input_ids for special in (False, True))
-        before = whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)]
-        first = self.tokenizer(self.wording.first, add_special_tokens=False).input_ids
-        return [] if first[: len(before)] == before else before
+        return whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)]
 
     @cached_property
     def ends(self) -> frozenset[int]:
