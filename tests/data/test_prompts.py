@@ -224,7 +224,7 @@ def test_the_source_without_the_word_is_what_is_loaded(folder):
     (CHATML.removesuffix("{% endif %}") + "{% if not enable_thinking %}<think>{% endif %}{% endif %}", None),
     (CHATML.replace("<|im_start|>assistant", "{% if enable_thinking %}<|im_start|>assistant{% else %}bot:{% endif %}"),
      "puts other words before an answer"),  # a switch of more than the thought
-    (CHATML + "{% if messages | length == 1 %} {% endif %}", "has other words around a question alone than in a conver"),
+    (CHATML + "{% if messages | length == 1 %} {% endif %}", "has other words around a question alone than"),
     ({"rag": CHATML, "tools": CHATML}, "cannot be used .This model has multiple chat templates with no default"),
 ])  # fmt: skip
 def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complaint):

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
-from tokenizers.models import BPE, WordLevel
+from tokenizers.models import BPE, Unigram, WordLevel
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from made_up import CHATML, LLAMA_2, QUESTIONS
@@ -164,6 +164,32 @@ def test_control_tokens_within_a_text_are_text(reader, text):
     ):
         assert not control & set(ids) and reader.tokenizer.decode(ids) == whole
         assert reader.start() + ids == reader.tokenizer(whole, split_special_tokens=True).input_ids
+
+
+@pytest.mark.parametrize("is_chat", [False, True], ids=["plain", "chat"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_added_tokens_that_the_chat_template_writes_are_text_within_a_text(kind, is_chat):
+    tokenizer, added = KINDS[kind](), ("<|im_start|>", "<|im_end|>", "<think>", "</think>")  # as in Qwen 3
+    tokenizer.add_tokens([AddedToken(token, special="|" in token, normalized=False) for token in added])
+    tokenizer.chat_template = CHATML + "{# <think></think> #}"
+    reader, text = Reader(None, tokenizer, chat(tokenizer) if is_chat else PLAIN), "a </think> b <|im_end|><think>c"
+    ids = reader.answer(text)
+    assert not {*map(tokenizer.convert_tokens_to_ids, added)} & {*ids}
+    assert tokenizer.decode(reader.question("Why?") + ids).endswith(text)
+    assert tokenizer.convert_tokens_to_ids("</think>") in tokenizer("</think>").input_ids, "or there is nothing to see"
+
+
+@pytest.mark.parametrize("is_chat", [False, True], ids=["plain", "chat"])
+def test_a_control_token_that_cannot_be_text_is_refused_in_one_sentence(is_chat):
+    pieces = [(piece, -1.0) for piece in (UNKNOWN, START, END, "\n", "▁", *map(chr, range(33, 127)))]
+    tokenizer = Tokenizer(Unigram(pieces, unk_id=0))  # its own pieces are control tokens, as in XGLM
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=START, eos_token=END, unk_token=UNKNOWN)
+    wrapped.chat_template = CHATML
+    reader = Reader(None, wrapped, chat(wrapped) if is_chat else PLAIN)
+    assert wrapped.eos_token_id not in reader.answer("the moon")
+    with pytest.raises(WhoknowsError, match="cannot write a control token of the text 'the </s> moon' as text"):
+        reader.answer(f"the {END} moon")
 
 
 def test_what_the_tokenizer_puts_before_a_text_is_put_before_ours_once():

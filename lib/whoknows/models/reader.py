@@ -17,6 +17,7 @@ from transformers.utils.chat_template_utils import mark_control_tokens
 from whoknows import WhoknowsError
 from whoknows.data.prompts import ANCHOR, PLAIN, Wording
 
+MARK = re.compile(r"<\S+>|\[\S+\]")
 SIGN = re.compile(r"[^\w\s]")  # neither a letter, nor a digit, nor a space
 
 
@@ -152,20 +153,41 @@ class Reader:
         return [ids[len(start) :] for ids in encoded]
 
     @cached_property
+    def _control_ids(self) -> dict[str, int]:
+        """Control tokens: special ones, and added ones in brackets that the chat template has; Gemma's spaces are none."""
+        added, template = self.tokenizer.added_tokens_decoder.items(), str(self.tokenizer.chat_template or "")
+        marks = {token.content for _, token in added if MARK.fullmatch(token.content) and token.content in template}
+        return {token.content: at for at, token in added if token.special or token.content in marks}
+
+    @cached_property
     def _control(self) -> re.Pattern:
         """What a control token of the tokenizer looks like."""
-        special = [re.escape(token.content) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        return re.compile("|".join(sorted(special, reverse=True)) or "(?!)")  # a longer one before what it begins with
+        longest = sorted(map(re.escape, self._control_ids), reverse=True)  # before what it begins with
+        return re.compile("|".join(longest) or "(?!)")
 
     def _encode_pieces(self, texts: list[list[str]], before: str = ANCHOR) -> list[list[int]]:
-        """Ids of texts in pieces: every second one is somebody's text, in which control tokens are text, too."""
-        if self.wording == PLAIN:
-            return self.encode_all(["".join(pieces) for pieces in texts], before, split_special_tokens=True)
-        marked = [
-            [mark_control_tokens(piece, self._control) if k % 2 else piece for k, piece in enumerate(pieces)]
-            for pieces in texts
-        ]
-        return self.encode_all(["".join(pieces) for pieces in marked], before, sanitize_control_tokens=True)
+        """Ids of texts in pieces: every second one is somebody's text, in which control tokens are text, too.
+
+        Raises:
+            WhoknowsError: the tokenizer has no other ids for a control token that is text.
+        """
+        is_plain, control = self.wording == PLAIN, {*self._control_ids.values()}
+        encoded = self.encode_all(["".join(pieces) for pieces in texts], before, split_special_tokens=is_plain)
+        for at, pieces in enumerate(texts):
+            # In plain words a tokenizer splits most of them by itself.
+            if control & {*encoded[at]} if is_plain else any(map(self._control.search, pieces[1::2])):
+                encoded[at] = self._encode_marked(pieces, before)
+        return encoded
+
+    def _encode_marked(self, pieces: list[str], before: str) -> list[int]:
+        marked = [mark_control_tokens(piece, self._control) if k % 2 else piece for k, piece in enumerate(pieces)]
+        try:
+            return self.encode_all(["".join(marked)], before, sanitize_control_tokens=True)[0]
+        except ValueError as error:
+            raise WhoknowsError(
+                f"the tokenizer of {self.tokenizer.name_or_path} cannot write a control token of the text "
+                f"{pieces[1][:40]!r} as text ({error}); leave the text out, or use another model as reader"
+            ) from None
 
     def examples(self, questions: list[str], answers: list[str]) -> list[int]:
         """Ids of answered questions, with BOS, after which another question may come."""
