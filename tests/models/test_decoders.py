@@ -387,7 +387,7 @@ def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
     assert targets(model, "all-linear") == ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
     with pytest.raises(
         WhoknowsError,
-        match="no linear module 'gate_proj'; theirs are q_proj, k_proj, v_proj, dense, fc1, fc2: name some of those",
+        match="no linear module 'gate_proj'; theirs are q_proj, k_proj, v_proj, dense, fc1, fc2; name some of those",
     ):
         targets(model, ["q_proj", "gate_proj"])
 

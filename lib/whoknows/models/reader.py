@@ -154,7 +154,7 @@ class Reader:
 
     @cached_property
     def _control_ids(self) -> dict[str, int]:
-        """Control tokens: special ones, and added ones in brackets that the chat template has; Gemma's spaces are none."""
+        """Control tokens: special ones, and added ones in brackets that the chat template has."""
         added, template = self.tokenizer.added_tokens_decoder.items(), str(self.tokenizer.chat_template or "")
         marks = {token.content for _, token in added if MARK.fullmatch(token.content) and token.content in template}
         return {token.content: at for at, token in added if token.special or token.content in marks}
@@ -301,7 +301,7 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
         if name not in known:
             raise WhoknowsError(
                 f"lora_prompt.targets: the blocks of {model.config._name_or_path} have no linear module {name!r}; "
-                f"theirs are {', '.join(known) or 'none'}: name some of those in the grid, or write all-linear"
+                f"theirs are {', '.join(known) or 'none'}; name some of those in the grid"
             )
     return chosen
 
