@@ -334,13 +334,14 @@ def _refuse_two_functions(estimator, sample: list[PackedExample], ends: Places, 
     for module in reader.model.modules():
         if isinstance(module, nn.Dropout):
             module.eval()
-    with torch.random.fork_rng():  # with gradients, as without them matrices of 8 bits are multiplied otherwise
-        trained, again = (estimator._logit(last_hidden_state(reader, sample)[ends]).detach() for _ in range(2))
+    with torch.no_grad(), torch.random.fork_rng():
+        trained, again = (estimator._logit(last_hidden_state(reader, sample)[ends]) for _ in range(2))
     reader.model.eval()
     if not torch.allclose(trained, again, atol=1e-3):
         return  # the model's own code drops some at random: nothing can be compared
     try:
-        _same("log-odds of yes", trained, scored, absolute=True)
+        # Where the head is not float32, the matrices are quantised, and may be multiplied otherwise in training.
+        _same("log-odds of yes", trained.to(reader.head.dtype), scored, absolute=True)
     except Differs as error:
         raise WhoknowsError(
             f"lora_prompt: {reader.model.config._name_or_path} cannot be trained: in training it is another function "
