@@ -5,6 +5,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -184,8 +185,9 @@ def test_the_grid_says_which_day_it_is_and_who_thinks_and_plain_models_are_told_
         "day": DATE,
         "thinking": True,
     }
-    with pytest.raises(WhoknowsError, match="no switch for thinking"):
-        loading.load(CHAT + folder, "float32", {"day": DATE, "thinking": True})
+    for load in (loading.check, partial(loading.load, precision="float32")):
+        with pytest.raises(WhoknowsError, match="no switch for thinking"):
+            load(CHAT + folder, template={"day": DATE, "thinking": True})
 
 
 @pytest.mark.parametrize("text", ["the sun", "42", "1808 moons", "Zürich", "✓ yes", ""])
