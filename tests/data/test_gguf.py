@@ -98,7 +98,7 @@ def test_a_grid_that_names_a_gguf_file_converts_it_once_and_trains_an_estimator_
     (tmp_path / "grid.yml").write_text(json.dumps(values))
     chosen, before = grid.load(tmp_path / "grid.yml"), toy[0].read_bytes()
     assert cost.size(chosen.models[0].source).origin == "a guess"
-    loading.check(chosen.models[0].source, None, 0)
+    loading.check(chosen.models[0].source)
     assert capsys.readouterr().err == f"{toy[0]}: converting to bf16 safetensors, once\n"
     assert toy[0].read_bytes() == before and cost.size(chosen.models[0].source).origin == ""
     monkeypatch.setattr(assets, "_convert", lambda *_: pytest.fail("it was converted"))

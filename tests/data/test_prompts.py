@@ -5,6 +5,7 @@ import json
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -184,8 +185,9 @@ def test_the_grid_says_which_day_it_is_and_who_thinks_and_plain_models_are_told_
         "day": DATE,
         "thinking": True,
     }
-    with pytest.raises(WhoknowsError, match="no switch for thinking"):
-        loading.load(CHAT + folder, "float32", {"day": DATE, "thinking": True})
+    for load in (loading.check, partial(loading.load, precision="float32")):
+        with pytest.raises(WhoknowsError, match="no switch for thinking"):
+            load(CHAT + folder, template={"day": DATE, "thinking": True})
 
 
 @pytest.mark.parametrize("text", ["the sun", "42", "1808 moons", "Zürich", "✓ yes", ""])
@@ -224,6 +226,8 @@ def test_the_source_without_the_word_is_what_is_loaded(folder):
     (CHATML.removesuffix("{% endif %}") + "{% if not enable_thinking %}<think>{% endif %}{% endif %}", None),
     (CHATML.replace("<|im_start|>assistant", "{% if enable_thinking %}<|im_start|>assistant{% else %}bot:{% endif %}"),
      "puts other words before an answer"),  # a switch of more than the thought
+    (CHATML + "{% if messages | length == 1 %} {% endif %}", "has other words around a question alone than"),
+    ({"rag": CHATML, "tools": CHATML}, "cannot be used .This model has multiple chat templates with no default"),
 ])  # fmt: skip
 def test_a_template_that_cannot_be_used_is_one_sentence(llama, template, complaint):
     tokenizer = Reader(None, llama.tokenizer).tokenizer

@@ -18,6 +18,7 @@ from whoknows import WhoknowsError
 from whoknows.estimators.lora import LoraPrompt
 from whoknows.estimators.lora_data import gather
 from whoknows.models import loading, proof, tiny
+from whoknows.models.adapting import adapt
 from whoknows.models.packing import pack
 from whoknows.models.reader import Reader, targets
 from whoknows.stages import answer as answer_stage
@@ -292,6 +293,13 @@ def test_a_model_that_looks_ahead_is_refused_before_it_answers():
         proof.prefix(make("bert", {}), 100)
 
 
+def test_a_model_without_one_vector_for_each_token_and_layer_is_refused_before_it_answers():
+    reader = make("opt", {"ffn_dim": 96, "word_embed_proj_dim": 32, "do_layer_norm_before": False})
+    for fast in (proof.prefix, proof.packing):
+        with pytest.raises(WhoknowsError, match="4 blocks, but does not give one hidden state of 64"):
+            fast(reader, 100)
+
+
 def test_a_way_that_is_not_taken_says_why_and_is_remembered(monkeypatch):
     reader = make("lfm2", KINDS["lfm2"][0])
     with pytest.warns(
@@ -379,7 +387,7 @@ def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
     assert targets(model, "all-linear") == ["q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"]
     with pytest.raises(
         WhoknowsError,
-        match="no linear module 'gate_proj'; theirs are q_proj, k_proj, v_proj, dense, fc1, fc2: name some of those",
+        match="no linear module 'gate_proj'; theirs are q_proj, k_proj, v_proj, dense, fc1, fc2; name some of those",
     ):
         targets(model, ["q_proj", "gate_proj"])
 
@@ -389,22 +397,51 @@ def test_targets_that_no_block_has_are_named_beside_those_that_there_are():
     ({"targets": ["q_proj", "up_projection"]}, "have no linear module 'up_projection'; theirs are q_proj, k_proj, "
      "v_proj, o_proj, gate_proj, up_proj, down_proj"),
     ({"token": " ii"}, "need two single tokens"),
+    ({"source": "chat:"}, "has no chat template; leave chat: out of its source in the grid"),
+    ({"config.json": {"vocab_size": 300}}, "has more tokens than the model has embeddings (300)"),
+    ({"config.json": {"model_type": "new", "auto_map": {"AutoConfig": "code.New"}}}, "brings code of its own, which"),
+    ({"tokenizer.json": {"normalizer": {"type": "Replace", "pattern": {"String": "\n"}, "content": " "}}},
+     "keeps no line ends"),
+    ({"tokenizer_config.json": {"tokenizer_class": "BioGptTokenizer"}, "vocab.json": {}}, "install sacremoses"),
 ])  # fmt: skip
 def test_what_no_stage_can_use_is_refused_before_any_runs(tmp_path, wrong, sentence):
     reader = make("llama", {})
     reader.model.config.save_pretrained(tmp_path)  # no weights: nobody looks at them
     reader.tokenizer.save_pretrained(tmp_path)
-    loading.check(str(tmp_path), "all-linear", 0.5)
+    adapt(loading.check(str(tmp_path)), LORA | {"first_layer": 0.5})
     if "kind" in wrong:
         CONFIG_MAPPING[wrong["kind"]](d_model=64, num_layers=2).save_pretrained(tmp_path)
+    if "vocab.json" in wrong:
+        (tmp_path / "tokenizer.json").rename(tmp_path / "vocab.json")
+        (tmp_path / "merges.txt").touch()
     if "token" in wrong:
-        path = tmp_path / "tokenizer.json"
-        tokenizer = json.loads(path.read_text())
-        merges = tokenizer["model"]["merges"]
-        tokenizer["model"]["merges"] = [pair for pair in merges if "".join(pair).replace(" ", "") != "Ġii"]
-        path.write_text(json.dumps(tokenizer))
+        merges = json.loads((tmp_path / "tokenizer.json").read_text())["model"]
+        merges["merges"] = [pair for pair in merges["merges"] if "".join(pair).replace(" ", "") != "Ġii"]
+        wrong = {"tokenizer.json": {"model": merges}}
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        if name in wrong:
+            (tmp_path / name).write_text(json.dumps(json.loads((tmp_path / name).read_text()) | wrong[name]))
     with pytest.raises(WhoknowsError, match=re.escape(sentence)):
-        loading.check(str(tmp_path), wrong.get("targets", "all-linear"), 0.0)
+        settings = {"targets": wrong.get("targets", "all-linear"), "first_layer": 0.0}
+        adapt(loading.check(wrong.get("source", "") + str(tmp_path)), LORA | settings)
+
+
+@pytest.mark.parametrize("kind, wanted, sentence", [
+    ("mamba", "all-linear", "PEFT cannot adapt these of .*out_proj.*; name others of in_proj, x_proj, dt_proj, out_pr"),
+    ("deepseek_v3", ["o_proj", "gate_proj"], "PEFT cannot adapt these of .*without also targeting up_proj"),
+])  # fmt: skip
+def test_targets_that_peft_does_not_take_are_refused_in_one_sentence(kind, wanted, sentence):
+    with pytest.raises(WhoknowsError, match=sentence):
+        adapt(make(kind, KINDS[kind][0]), LORA | {"targets": wanted, "first_layer": 0.0})
+
+
+def test_modules_beside_experts_that_peft_gives_no_adapter_are_named():
+    reader = make("deepseek_v3", KINDS["deepseek_v3"][0])
+    with pytest.warns(UserWarning, match="no adapters on mlp.gate_proj, .*mlp.shared_experts.gate_proj, .* since PEFT"):
+        adapt(reader, LORA | {"first_layer": 0.0})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        adapt(make("mixtral", KINDS["mixtral"][0]), LORA | {"first_layer": 0.0})
 
 
 def test_proofs_leave_a_model_as_it_was():
@@ -416,3 +453,23 @@ def test_proofs_leave_a_model_as_it_was():
     assert proof.packing(estimator.reader, 100) and proof.adapters(estimator, 100)
     for name, tensor in estimator.reader.model.state_dict().items():
         assert tensor.dtype == before[name][0] and torch.equal(tensor, before[name][1])
+
+
+RWKV = {"attention_hidden_size": 64, "context_length": 4096, "rescale_every": 2}
+
+
+@pytest.mark.filterwarnings("ignore:.*the plain way")
+def test_weights_that_the_first_pass_scales_in_place_stay_scaled_after_a_proof():
+    reader, plain = make("rwkv", RWKV), make("rwkv", RWKV)
+    for one in (reader, plain):
+        one.model.bfloat16()
+    proof.packing(reader, 100)
+    ids = torch.tensor([reader.question(QUESTIONS[0])])
+    one, other = (some.model(ids, use_cache=False, output_hidden_states=True).hidden_states for some in (reader, plain))
+    assert all(map(torch.equal, one, other))
+
+
+def test_a_model_that_is_trained_as_one_function_and_scored_as_another_is_refused():
+    estimator = LoraPrompt(make("rwkv", RWKV), LORA | {"first_layer": 0.0}, 0, 512)
+    with pytest.raises(WhoknowsError, match="in training it is another function than afterwards .log-odds of yes"):
+        proof.adapters(estimator, 100)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
-from tokenizers.models import BPE, WordLevel
+from tokenizers.models import BPE, Unigram, WordLevel
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from made_up import CHATML, LLAMA_2, QUESTIONS
@@ -116,9 +116,10 @@ def test_pieces_join_to_the_encoding_of_a_whole_chat(kind, template):
         whole = tokenizer.apply_chat_template(roles, tokenize=False, add_generation_prompt=True)
         shots = (["Who?"], ["42"]) if len(turns) > 1 else ([], [])
         asked = reader.examples(*shots) + reader.questions(["Why?"], after_examples=len(turns) > 1)[0]
+        assert asked == tokenizer.apply_chat_template(roles, add_generation_prompt=True, return_dict=False)
         for answer in ("the sun", "1808"):
             text = tokenizer(whole + reader.wording.lead + answer, add_special_tokens=False).input_ids
-            assert asked + reader.answer(answer) == reader.start() + text
+            assert asked + reader.answer(answer) == text
 
 
 def test_an_empty_answer_has_a_token_that_nothing_else_is_merged_with(reader):
@@ -165,6 +166,32 @@ def test_control_tokens_within_a_text_are_text(reader, text):
         assert reader.start() + ids == reader.tokenizer(whole, split_special_tokens=True).input_ids
 
 
+@pytest.mark.parametrize("is_chat", [False, True], ids=["plain", "chat"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_added_tokens_that_the_chat_template_writes_are_text_within_a_text(kind, is_chat):
+    tokenizer, added = KINDS[kind](), ("<|im_start|>", "<|im_end|>", "<think>", "</think>")  # as in Qwen 3
+    tokenizer.add_tokens([AddedToken(token, special="|" in token, normalized=False) for token in added])
+    tokenizer.chat_template = CHATML + "{# <think></think> #}"
+    reader, text = Reader(None, tokenizer, chat(tokenizer) if is_chat else PLAIN), "a </think> b <|im_end|><think>c"
+    ids = reader.answer(text)
+    assert not {*map(tokenizer.convert_tokens_to_ids, added)} & {*ids}
+    assert tokenizer.decode(reader.question("Why?") + ids).endswith(text)
+    assert tokenizer.convert_tokens_to_ids("</think>") in tokenizer("</think>").input_ids, "or there is nothing to see"
+
+
+@pytest.mark.parametrize("is_chat", [False, True], ids=["plain", "chat"])
+def test_a_control_token_that_cannot_be_text_is_refused_in_one_sentence(is_chat):
+    pieces = [(piece, -1.0) for piece in (UNKNOWN, START, END, "\n", "▁", *map(chr, range(33, 127)))]
+    tokenizer = Tokenizer(Unigram(pieces, unk_id=0))  # its own pieces are control tokens, as in XGLM
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=START, eos_token=END, unk_token=UNKNOWN)
+    wrapped.chat_template = CHATML
+    reader = Reader(None, wrapped, chat(wrapped) if is_chat else PLAIN)
+    assert wrapped.eos_token_id not in reader.answer("the moon")
+    with pytest.raises(WhoknowsError, match="cannot write a control token of the text 'the </s> moon' as text"):
+        reader.answer(f"the {END} moon")
+
+
 def test_what_the_tokenizer_puts_before_a_text_is_put_before_ours_once():
     tokenizer = cut_bytes(bos=False)
     tokenizer.add_special_tokens({"additional_special_tokens": ["[gMASK]", "<sop>"]})
@@ -179,7 +206,7 @@ def test_what_the_tokenizer_puts_before_a_text_is_put_before_ours_once():
         and reader.start() == both
     )
     assert reader.examples(["Why?"], ["so"])[:3] == [*both, *reader.encode("Question")[:1]]
-    brought = replace(PLAIN, first="[gMASK]<sop>Question: ")
+    brought = replace(PLAIN, first="[gMASK]<sop>Question: ")  # as in its chat template
     assert Reader(None, tokenizer, brought).start() == []
 
 

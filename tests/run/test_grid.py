@@ -15,7 +15,7 @@ import yaml
 from made_up import put
 from whoknows import WhoknowsError, __main__
 from whoknows.data import assets, cache, questions, tables, tasks
-from whoknows.models import loading
+from whoknows.models import adapting, loading
 from whoknows.run import grid, parameters, stages
 
 GRIDS = Path(__file__).parents[2] / "grids"
@@ -597,10 +597,11 @@ def test_the_command_fetches_the_questions_and_each_model_once(monkeypatch):
     fetched, checked = [], []
     monkeypatch.setattr(assets, "fetch", fetched.append)
     monkeypatch.setattr(cache, "verify", lambda place: None)
-    monkeypatch.setattr(loading, "check", lambda *about: checked.append(about))
+    monkeypatch.setattr(loading, "check", lambda source, template: source)
+    monkeypatch.setattr(adapting, "adapt", lambda reader, settings: checked.append((reader, settings["targets"])))
     assert __main__.main(["check", str(GRIDS / "embedded.yml")]) == 0
     targets = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-    assert checked == [("smollm2-135m-instruct", targets, 0), ("gemma3-270m", targets, 0)]
+    assert checked == [("smollm2-135m-instruct", targets), ("gemma3-270m", targets)]
     assert sorted(fetched) == ["all-minilm-l6-v2", "gemma3-270m", "geonames", "questions", "smollm2-135m-instruct"]
 
 

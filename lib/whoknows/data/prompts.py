@@ -56,7 +56,8 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
         thinking: whether the model thinks before answering, for a template that has a switch for it.
 
     Raises:
-        WhoknowsError: there is no template, or it fails, has other words at a conversation's end or lacks the switch.
+        WhoknowsError: there is no template, or it fails, has other words at a conversation's end or where there is one
+            question alone, or lacks the switch.
     """
     name, remedy = tokenizer.name_or_path, f"leave {CHAT} out of its source in the grid"
     template = f"models: the chat template of {name}"
@@ -64,13 +65,17 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
         raise WhoknowsError(f"models: {name} has no chat template; {remedy}")
     try:
         quick, thoughtful = (_render(tokenizer, day, thinks) for thinks in (False, True))
+        alone = _render(tokenizer, day, thinking, turns=1)
+    except Exception as error:  # whatever a template raises
+        raise WhoknowsError(f"{template} cannot be used ({' '.join(str(error).split())}); {remedy}") from None
+    try:
         first, rest = (thoughtful if thinking else quick).split(USER)
         answered, rest = rest.split(REPLY)
         later, asked = rest.split(AGAIN)
     except ValueError:
         raise WhoknowsError(f"{template} leaves out or repeats what is said; {remedy}") from None
-    except Exception as error:  # whatever a template raises
-        raise WhoknowsError(f"{template} cannot be used ({' '.join(str(error).split())}); {remedy}") from None
+    if alone != first + USER + asked:
+        raise WhoknowsError(f"{template} has other words around a question alone than in a conversation; {remedy}")
     if thinking and quick == thoughtful:
         raise WhoknowsError(f"{template} has no switch for thinking; leave thinking out of the grid")
     if not answered.startswith(asked) and (quick == thoughtful or not asked.startswith(answered)):
@@ -84,16 +89,16 @@ def chat(tokenizer, day: str = DATE, thinking: bool = False) -> Wording:
     return Wording(first + "Question: ", later + "Question: ", asked, answered, lead, "", query, asked)
 
 
-def _render(tokenizer, day: str, thinking: bool) -> str:
-    """A template's conversation, on a day, with its thinking on or off if it has a switch."""
+def _render(tokenizer, day: str, thinking: bool, turns: int = 3) -> str:
+    """A template's conversation of so many turns, on a day, with its thinking on or off if it has a switch."""
     from transformers.utils import chat_template_utils  # not above: checks and plans need none of it
 
     clock = date.fromisoformat(day).strftime
     # The compiled template is cached and used below; a function cannot be passed as an argument.
     chat_template_utils._compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = clock
-    turns = [{"role": role, "content": text} for role, text in (("user", USER), ("assistant", REPLY), ("user", AGAIN))]
+    said = [{"role": role, "content": text} for role, text in (("user", USER), ("assistant", REPLY), ("user", AGAIN))]
     variables = {"date_string": clock("%d %b %Y"), "enable_thinking": thinking, "thinking": thinking}
-    return tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **variables)
+    return tokenizer.apply_chat_template(said[:turns], tokenize=False, add_generation_prompt=True, **variables)
 
 
 def as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[str]]:

@@ -6,7 +6,6 @@ answer's last token, trained together with the adapters.
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,7 +14,7 @@ from time import monotonic
 
 import numpy as np
 import torch
-from peft import LoraConfig, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -25,10 +24,11 @@ from whoknows import WhoknowsError
 from whoknows.data import files
 from whoknows.estimators.lora_data import Dataset, predicting
 from whoknows.models import distributed, forward, products, proof
+from whoknows.models.adapting import adapt
 from whoknows.models.batching import DoesNotFit, TokenBudget, send
 from whoknows.models.decoding import final, last_hidden_state
 from whoknows.models.packing import places
-from whoknows.models.reader import Reader, first_block, targets
+from whoknows.models.reader import Reader, first_block
 
 
 def order(lengths: list[int], batch_size: int, epochs: int, seed: int) -> list[list[int]]:
@@ -134,24 +134,8 @@ class LoraPrompt:
     def __init__(self, reader: Reader, settings: dict, seed: int, batch_tokens: int | None, query: bool = True):
         torch.manual_seed(seed)
         self.settings, self.seed, self.batch_tokens = settings, seed, batch_tokens
-        first = self.first = first_block(reader.depth, settings["first_layer"])
-        config = LoraConfig(
-            r=settings["r"],
-            lora_alpha=settings["alpha"],
-            lora_dropout=settings["dropout"],
-            target_modules=targets(reader.model, settings["targets"], first),
-            layers_to_transform=list(range(first, reader.depth)),
-            task_type="CAUSAL_LM",
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # what PEFT does that the next transformers does not allow
-            warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees by itself which way a matrix is stored
-            try:
-                self.reader = replace(reader, model=get_peft_model(reader.model, config))
-            except ValueError as error:  # some modules of some models it cannot adapt
-                raise WhoknowsError(f"lora_prompt.targets: {str(error).splitlines()[0]}") from None
-        for block in self.reader.layers[:first]:
-            block.requires_grad_(False)  # PEFT adapts the experts of all blocks, where they are one module
+        self.first = first_block(reader.depth, settings["first_layer"])
+        self.reader = replace(reader, model=adapt(reader, settings))
         self.classifier = None if query else _zero(nn.Linear(reader.config.hidden_size, 1)).to(reader.device)
         trained = [self.reader.model, *([] if query else [self.classifier])]
         self.weights = [p for module in trained for p in module.parameters() if p.requires_grad]

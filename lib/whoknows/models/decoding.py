@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from whoknows import WhoknowsError
 from whoknows.models.batching import of_one_length, send
 from whoknows.models.packing import PackedExample, Places, collate, columns, only_at, upper
 from whoknows.models.reader import Reader
@@ -123,11 +124,22 @@ def hidden_states(reader: Reader, examples: list[PackedExample], every: bool = T
     """[layers, rows, columns, width] of every layer (index of transformers), or of the final one alone.
 
     Tokens are where `collate` puts them. Each pass is over texts of one length, without padding.
+
+    Raises:
+        WhoknowsError: the model gives something else than one vector of its width for each token and layer.
     """
 
     def read(ids: torch.Tensor) -> torch.Tensor:
         out = reader.base(input_ids=ids, use_cache=False, output_hidden_states=every)
-        return torch.stack(out.hidden_states if every else (out.last_hidden_state,), dim=1)
+        states = out.hidden_states if every else (out.last_hidden_state,)
+        shapes = [tuple(state.shape) for state in states]
+        if shapes != [(*ids.shape, reader.config.hidden_size)] * (reader.depth + 1 if every else 1):
+            raise WhoknowsError(
+                f"models: {reader.model.config._name_or_path} has {reader.depth} blocks, but does not give one hidden "
+                f"state of {reader.config.hidden_size} numbers for each token before, between and after them; "
+                "use another model as reader"
+            )
+        return torch.stack(states, dim=1)
 
     texts = [text for example in examples for text in example.texts()]
     states: list[torch.Tensor] = [torch.empty(0)] * len(texts)

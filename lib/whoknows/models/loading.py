@@ -4,6 +4,8 @@ import importlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
+from string import printable
 from typing import Any
 
 import torch
@@ -24,8 +26,8 @@ from transformers.utils import logging as transformers_logging
 
 from whoknows import WhoknowsError
 from whoknows.data import assets
-from whoknows.data.prompts import CHAT, PLAIN, chat
-from whoknows.models.reader import Reader, first_block, targets
+from whoknows.data.prompts import CHAT, LINE_END, PLAIN, Wording, chat
+from whoknows.models.reader import Reader
 
 # Batches differ in length, and without this they fragment a GPU's memory.
 os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
@@ -39,6 +41,8 @@ QUANTISED = {
         "bnb_4bit_compute_dtype": torch.bfloat16,
     },
 }
+
+OWN_CODE = {"trust_remote_code": False}  # not None, with which transformers asks whether to run it
 
 
 def device() -> torch.device:
@@ -123,8 +127,12 @@ def load(source: str, precision: str, template: dict | None = None, digest: str 
         fuse_norms(model)  # on a CPU it saves nothing
         # It makes a plan for each new shape of a batch, and nearly every batch has one.
         torch.backends.cuda.enable_cudnn_sdp(False)
-    words = chat(tokenizer, **(template or {})) if source.startswith(CHAT) else PLAIN
+    words = _words(source, tokenizer, template)
     return Reader(model.eval().requires_grad_(False), tokenizer, words, digest or there)
+
+
+def _words(source: str, tokenizer: PreTrainedTokenizerBase, template: dict | None) -> Wording:
+    return chat(tokenizer, **(template or {})) if source.startswith(CHAT) else PLAIN
 
 
 def pretrained(kind: Any, source: str, path: str, revision: dict, **options) -> tuple[PreTrainedTokenizerBase, Any]:
@@ -134,15 +142,13 @@ def pretrained(kind: Any, source: str, path: str, revision: dict, **options) -> 
         WhoknowsError: a file is missing or damaged, or the files lack weights of the model, or have them in another
             shape, in whose place transformers would put random numbers.
     """
-    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True} | revision
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True} | revision | OWN_CODE
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, **revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, **revision, **OWN_CODE)
         with _quiet():
             model, info = kind.from_pretrained(path, **options)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise WhoknowsError(
-            f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}"
-        ) from error
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise _unloadable(source, error) from error
     names = {*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])}
     if lacking := sorted(name for name in names if not name.startswith("pooler.")):  # which nothing here reads
         raise WhoknowsError(
@@ -150,6 +156,13 @@ def pretrained(kind: Any, source: str, path: str, revision: dict, **options) -> 
             f"shape of them, such as {lacking[0]}; fetch or save them anew"
         )
     return tokenizer, model
+
+
+def _unloadable(source: str, error: Exception) -> WhoknowsError:
+    why = " ".join(str(error).split())
+    if "trust_remote_code" in why:
+        why = "it brings code of its own, which is never run here; use another model"
+    return WhoknowsError(f"models: the source {source!r} could not be loaded: {why}")
 
 
 def set_attention(model: nn.Module, way: str) -> None:
@@ -169,27 +182,27 @@ def _quiet() -> Iterator[None]:
         logger.disabled = before
 
 
-def check(source: str, wanted: list[str] | str | None, first_layer: float) -> None:
+def check(source: str, template: dict | None = None) -> Reader | None:
     """Refuses a model that no stage can use, by its configuration and its tokenizer, before any weights are loaded.
 
     Args:
-        source: as in `load`, without `chat:`; a model on the hub that cannot be fetched now is not refused.
-        wanted, first_layer: see `targets` and `first_block`; None if nothing is trained.
+        source, template: as in `load`; a model on the hub that cannot be fetched now is not refused.
+
+    Returns:
+        The reader without its weights, on the meta device; None if it cannot be fetched now.
 
     Raises:
-        WhoknowsError: it is no causal language model, has no tokens for an empty answer or no single ones for the two
-            choices, or lacks a module.
+        WhoknowsError: it is no causal language model, its chat template cannot be used, it has no tokens for an empty
+            answer or no single ones for the two choices, or none for a line end, or lacks embeddings for its tokens.
     """
     transformers_logging.disable_progress_bar()
     try:
         path = _resolve(source)
-        config, tokenizer = AutoConfig.from_pretrained(path), AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        if assets.on_hub(source):
-            return
-        raise WhoknowsError(
-            f"models: the source {source!r} could not be loaded: {str(error).splitlines()[0]}"
-        ) from None
+        config, tokenizer = (kind.from_pretrained(path, **OWN_CODE) for kind in (AutoConfig, AutoTokenizer))
+    except (OSError, ValueError, ImportError) as error:
+        if assets.on_hub(source) and "trust_remote_code" not in str(error):
+            return None
+        raise _unloadable(source, error) from None
     if getattr(config, "is_encoder_decoder", False) or (
         type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not hasattr(config, "auto_map")
     ):
@@ -197,10 +210,18 @@ def check(source: str, wanted: list[str] | str | None, first_layer: float) -> No
             f"models: {source} is of the kind {config.model_type}, which is no causal language model; "
             "use one that goes on from a text"
         )
-    reader = Reader(None, tokenizer)
-    reader.answer("")
-    reader.choices  # noqa: B018  it raises, as the line above does
-    if wanted is not None:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-        targets(model, wanted, first_block(config.get_text_config().num_hidden_layers, first_layer))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, **OWN_CODE)
+    reader = Reader(model, tokenizer, _words(source, tokenizer, template))
+    texts = [reader.start(), reader.question(printable), reader.answer(""), reader.query, list(reader.choices)]
+    if not LINE_END.search(tokenizer.decode(reader.encode("\n"))):
+        raise WhoknowsError(
+            f"models: the tokenizer of {source} keeps no line ends, at which an answer ends; use another model"
+        )
+    rows = model.get_input_embeddings().weight.shape[0]
+    if max(chain(*texts)) >= rows:
+        raise WhoknowsError(
+            f"models: the tokenizer of {source} has more tokens than the model has embeddings ({rows}); "
+            "put the model's own tokenizer beside it, or use another model"
+        )
+    return reader

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import nn
 
 from whoknows import WhoknowsError
 from whoknows.data import cache, files, sources
@@ -165,14 +166,15 @@ def _in_float32(reader: Reader) -> Iterator[None]:
         free = torch.cuda.mem_get_info(reader.device)[0]
     if getattr(reader.model, "is_quantized", False) or 5 * sum(tensor.numel() for tensor in halves) > free:
         halves = []
-    kept = [tensor.data for tensor in halves]
+    kinds = [tensor.dtype for tensor in halves]
     try:
         for tensor in halves:
             tensor.data = tensor.data.float()
         yield
     finally:
-        for tensor, data in zip(halves, kept):
-            tensor.data = data
+        # Not the data from before: a model's first pass may scale its weights, once for all, as RWKV's does.
+        for tensor, kind in zip(halves, kinds):
+            tensor.data = tensor.data.to(kind)
 
 
 def _lengths(config: dict) -> list[int]:
@@ -216,11 +218,6 @@ def _read(reader: Reader, seams: Seams) -> None:
     if not torch.isfinite(plain).all():
         return  # there is nothing to compare, and the stage's error names the place
     _refuse_looking_ahead(reader, sample)
-    if plain.shape[1] != reader.depth + 1:
-        raise WhoknowsError(
-            f"models: {reader.model.config._name_or_path} has {reader.depth} blocks and gives {plain.shape[1]} "
-            "hidden states; use another model as reader"
-        )
     logits = torch.stack([reader.model(input_ids=text, use_cache=False).logits[0, -1] for text in texts])
     try:
         _same("next-token logits", reader.logits(last), logits)
@@ -285,7 +282,9 @@ def _go_on(reader: Reader, first: int, seams: Seams) -> None:
 
 @torch.inference_mode()
 def _write(reader: Reader, seams: Seams) -> None:
-    _plainly(reader, partial(_refuse_looking_ahead, reader, _sample(reader, seams)))
+    sample = _sample(reader, seams)
+    _plainly(reader, partial(hidden_states, reader, sample[:1]))  # refused here, before there are answers to read
+    _plainly(reader, partial(_refuse_looking_ahead, reader, sample))
     asked, each = reader.questions(list(ASKED), after_examples=True), len(prefix_ids(reader, SHOTS))
     # On both sides of each seam.
     for times in sorted({1, *(times for seam in seams[0] for times in (max(1, seam // each), seam // each + 1))}):
@@ -313,6 +312,7 @@ def _train(estimator, seams: Seams) -> None:
         with products.removed(reader.model):
             slow = partial(_score, estimator, ends, lambda: last_hidden_state(reader, sample))
             plain = _plainly(reader, slow, "trained with these lora_prompt.targets")
+            _refuse_two_functions(estimator, sample, ends, plain[0])
             starts = [None, _cached(estimator, sample)] if estimator.first else [None]
         for start in starts:
             fast = _score(estimator, ends, lambda: final(reader, sample, estimator.first, start, ends))
@@ -322,6 +322,31 @@ def _train(estimator, seams: Seams) -> None:
         with torch.no_grad():
             for weight, kept in zip(weights, before):
                 weight.copy_(kept)
+
+
+def _refuse_two_functions(estimator, sample: list[PackedExample], ends: Places, scored: torch.Tensor) -> None:
+    """Raises if a model in training, but for dropout, gives other log-odds than those that are scored.
+
+    RWKV scales its weights, and not the adapters' with them, in evaluation alone.
+    """
+    reader = estimator.reader
+    reader.model.train()
+    for module in reader.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+    with torch.no_grad(), torch.random.fork_rng():
+        trained, again = (estimator._logit(last_hidden_state(reader, sample)[ends]) for _ in range(2))
+    reader.model.eval()
+    if not torch.allclose(trained, again, atol=1e-3):
+        return  # the model's own code drops some at random: nothing can be compared
+    try:
+        # Where the head is not float32, the matrices are quantised, and may be multiplied otherwise in training.
+        _same("log-odds of yes", trained.to(reader.head.dtype), scored, absolute=True)
+    except Differs as error:
+        raise WhoknowsError(
+            f"lora_prompt: {reader.model.config._name_or_path} cannot be trained: in training it is another function "
+            f"than afterwards ({error}); use another model as reader"
+        ) from None
 
 
 def _score(estimator, ends: Places, decode: Callable[[], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:

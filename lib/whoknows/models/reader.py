@@ -17,6 +17,7 @@ from transformers.utils.chat_template_utils import mark_control_tokens
 from whoknows import WhoknowsError
 from whoknows.data.prompts import ANCHOR, PLAIN, Wording
 
+MARK = re.compile(r"<\S+>|\[\S+\]")
 SIGN = re.compile(r"[^\w\s]")  # neither a letter, nor a digit, nor a space
 
 
@@ -102,11 +103,11 @@ class Reader:
         return " ".join(map(str, (self.model.config._name_or_path, *parts)))
 
     def start(self) -> list[int]:
-        """What the tokenizer puts before every text, such as BOS; nothing if the wording brings it along."""
+        """What the tokenizer puts before every text, such as BOS; nothing if that is left to a chat template."""
+        if self.wording != PLAIN:
+            return []
         text, whole = (self.tokenizer(ANCHOR, add_special_tokens=special).input_ids for special in (False, True))
-        before = whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)]
-        first = self.tokenizer(self.wording.first, add_special_tokens=False).input_ids
-        return [] if first[: len(before)] == before else before
+        return whole[: next((at for at in range(len(whole)) if whole[at : at + len(text)] == text), 0)]
 
     @cached_property
     def ends(self) -> frozenset[int]:
@@ -152,20 +153,41 @@ class Reader:
         return [ids[len(start) :] for ids in encoded]
 
     @cached_property
+    def _control_ids(self) -> dict[str, int]:
+        """Control tokens: special ones, and added ones in brackets that the chat template has."""
+        added, template = self.tokenizer.added_tokens_decoder.items(), str(self.tokenizer.chat_template or "")
+        marks = {token.content for _, token in added if MARK.fullmatch(token.content) and token.content in template}
+        return {token.content: at for at, token in added if token.special or token.content in marks}
+
+    @cached_property
     def _control(self) -> re.Pattern:
         """What a control token of the tokenizer looks like."""
-        special = [re.escape(token.content) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        return re.compile("|".join(sorted(special, reverse=True)) or "(?!)")  # a longer one before what it begins with
+        longest = sorted(map(re.escape, self._control_ids), reverse=True)  # before what it begins with
+        return re.compile("|".join(longest) or "(?!)")
 
     def _encode_pieces(self, texts: list[list[str]], before: str = ANCHOR) -> list[list[int]]:
-        """Ids of texts in pieces: every second one is somebody's text, in which control tokens are text, too."""
-        if self.wording == PLAIN:
-            return self.encode_all(["".join(pieces) for pieces in texts], before, split_special_tokens=True)
-        marked = [
-            [mark_control_tokens(piece, self._control) if k % 2 else piece for k, piece in enumerate(pieces)]
-            for pieces in texts
-        ]
-        return self.encode_all(["".join(pieces) for pieces in marked], before, sanitize_control_tokens=True)
+        """Ids of texts in pieces: every second one is somebody's text, in which control tokens are text, too.
+
+        Raises:
+            WhoknowsError: the tokenizer has no other ids for a control token that is text.
+        """
+        is_plain, control = self.wording == PLAIN, {*self._control_ids.values()}
+        encoded = self.encode_all(["".join(pieces) for pieces in texts], before, split_special_tokens=is_plain)
+        for at, pieces in enumerate(texts):
+            # In plain words a tokenizer splits most of them by itself.
+            if control & {*encoded[at]} if is_plain else any(map(self._control.search, pieces[1::2])):
+                encoded[at] = self._encode_marked(pieces, before)
+        return encoded
+
+    def _encode_marked(self, pieces: list[str], before: str) -> list[int]:
+        marked = [mark_control_tokens(piece, self._control) if k % 2 else piece for k, piece in enumerate(pieces)]
+        try:
+            return self.encode_all(["".join(marked)], before, sanitize_control_tokens=True)[0]
+        except ValueError as error:
+            raise WhoknowsError(
+                f"the tokenizer of {self.tokenizer.name_or_path} cannot write a control token of the text "
+                f"{pieces[1][:40]!r} as text ({error}); leave the text out, or use another model as reader"
+            ) from None
 
     def examples(self, questions: list[str], answers: list[str]) -> list[int]:
         """Ids of answered questions, with BOS, after which another question may come."""
@@ -273,18 +295,18 @@ def targets(model: nn.Module, wanted: list[str] | str, first: int = 0) -> list[s
             f"lora_prompt: {model.config._name_or_path} cannot be trained: {error}; use another model as reader"
         ) from None
     modules = [named for block in blocks for named in block.named_modules()]
-    known = list(dict.fromkeys(name.rpartition(".")[2] for name, module in modules if _is_linear(module)))
+    known = list(dict.fromkeys(name.rpartition(".")[2] for name, module in modules if is_linear(module)))
     chosen = known if wanted == "all-linear" else list(wanted)
     for name in chosen:
         if name not in known:
             raise WhoknowsError(
                 f"lora_prompt.targets: the blocks of {model.config._name_or_path} have no linear module {name!r}; "
-                f"theirs are {', '.join(known) or 'none'}: name some of those in the grid, or write all-linear"
+                f"theirs are {', '.join(known) or 'none'}; name some of those in the grid"
             )
     return chosen
 
 
-def _is_linear(module: nn.Module) -> bool:
+def is_linear(module: nn.Module) -> bool:
     """Conv1D is what GPT-2 calls it; a router of experts may be one, and gives more than a product."""
     return isinstance(module, (nn.Linear, Conv1D)) and not type(module).__name__.endswith("Router")
 

@@ -297,7 +297,8 @@ class LoraPrompt:
     dropout: _number("a number from 0 to below 1", ge=0, lt=1) = 0.0
     """Dropout at the adapters' input."""
     targets: _is(_set(Text, None) | Literal["all-linear"], "all-linear, or a list of names") = LINEAR
-    """Linear modules of a block that get an adapter; all-linear is all that it has."""
+    """Linear modules of a block that get an adapter; all-linear is all that it has. In mixtures of experts, PEFT adapts
+    the experts in place of other modules with their names; `whoknows check` says which."""
     learning_rate: Positive = 5.0e-4
     """Peak learning rate of AdamW, which rises for a tenth of the steps and falls along a cosine. Each model wants its
     own: Gemma 3 270M did best at 0.00015, and `search` finds another's."""
@@ -764,7 +765,7 @@ def _plain_warnings() -> Iterator[None]:
 def main(arguments: list[str]) -> None:
     """The command line; if the grid is good and all that it names is there, it only says what its files hold."""
     from whoknows.data import adapters, assets, hub, question_files, questions
-    from whoknows.models import loading
+    from whoknows.models import adapting, loading
     from whoknows.run import brought, parameters
     from whoknows.stages import answer_file  # not above: reading a grid needs none of it
 
@@ -801,6 +802,8 @@ def main(arguments: list[str]) -> None:
                 print(f"{task.name}: {sentence}")
         for model in with_answers:
             print(f"{model.name}: {answer_file.read(asked, brought.file(model), renamed(model.columns))[1]}")
-    adapted = chosen.lora_prompt.targets if "lora_prompt" in chosen.methods else None
-    for source in readers:
-        loading.check(source, adapted, chosen.lora_prompt.first_layer)
+    for model in chosen.reading:
+        reader = loading.check(model.source, parameters.template(chosen, model))
+        if reader and "lora_prompt" in chosen.methods:
+            with _plain_warnings():
+                adapting.adapt(reader, asdict(chosen.lora_prompt))

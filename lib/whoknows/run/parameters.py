@@ -293,11 +293,15 @@ def asked(task: Task, judge: Endpoint | None) -> dict:
     return given | ({"file": path, "digest": brought.digest(task)} if path else {})
 
 
+def template(grid: Grid, model: Model) -> dict | None:
+    """What a model's chat template is told; None where it is asked in plain words."""
+    return {"day": grid.date, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
+
+
 def _reading(grid: Grid, name: str) -> dict:
     """What every stage that loads a language model is told; other files of it, or another day, are other parameters."""
     model = _model(grid, name)
-    template = {"day": grid.date, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
-    about = {"template": template, "digest": assets.digest(model.source)}
+    about = {"template": template(grid, model), "digest": assets.digest(model.source)}
     return {"source": model.source, "precision": grid.precision, "batch_tokens": grid.batch_tokens} | about
 
 
