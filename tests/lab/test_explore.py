@@ -101,7 +101,7 @@ def test_hidden_states_are_read_when_they_are_asked_for(results, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "whoknows.lab.explore.load_states",
-        lambda folder, answers, position: (
+        lambda folder, reader, answers, position: (
             asked.append((folder[-4:], position))
             or {scored: torch.zeros(len(frame), 4, 6) for scored, frame in answers.items()}
         ),

@@ -57,7 +57,9 @@ class Results:
         self.answers = divided({name: files.read_parquet(path) for name, path in paths.items()}, self.seed)
         self.positions = kept(parameters.first_layer(self.grid))
         features = f"{parameters.out(self.grid)}/features"
-        self._states = cache(lambda reader, position: load_states(f"{features}/{reader}", self.answers, position))
+        self._states = cache(
+            lambda reader, position: load_states(f"{features}/{reader}", reader, self.answers, position)
+        )
         self._cached_rows = lru_cache(maxsize=64)(self._fit_and_score)
 
     def layers(self, reader: str) -> int:
