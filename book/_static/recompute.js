@@ -557,8 +557,7 @@ window.whoknowsRecompute = (() => {
       node.title = lacks(result);
     };
 
-    const lacks = ({ reason, value }) =>
-      reason || (Number.isNaN(value) ? "no validation answers calibrate it" : "");
+    const lacks = ({ reason, value }) => reason || (Number.isNaN(value) ? "no validation answers calibrate it" : "");
 
     const said = (result) => {
       const { title: metric } = data.metrics[choice.metric];
