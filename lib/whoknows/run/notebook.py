@@ -55,7 +55,7 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
     if WORKFLOW not in os.environ:  # whose grid is checked already
         from whoknows.run.parameters import check
 
-        check(values, f"{notebook}: ")
+        check({name: parameters.get(name) for name in ("trained_on", "answers")} | values, f"{notebook}: ")
     failed, progress = page.with_suffix(".failed.ipynb"), _Progress(f"{notebook.stem} {title}".strip(), log)
     progress.say("started")
     inputs = provenance.inputs(parameters)

@@ -26,28 +26,12 @@ PAGES = {
     "grading": ("grades", "answers", "judged"),
     "claims": ("contrasts",),
 }
-
-
 # Parameters that a grid says too, and where it does.
-PLACES = {
-    "seeds": "seeds",
-    "seed": "seeds[0]",
-    "methods": "methods",
-    "tasks": "tasks",
-    "splits": "splits",
-    "precision": "precision",
-    "batch_tokens": "batch_tokens",
-    "shots": "answer.shots",
-    "max_new_tokens": "answer.max_new_tokens",
-    "samples": "answer.samples",
-    "layers": "probe.layers",
-    "strengths": "probe.strengths",
-    "mlp": "probe.mlp",
-    "settings": "lora_prompt",
-    "first_layer": "lora_prompt.first_layer",
-    "sizes": "controls.sizes",
-    "learning_rates": "search.learning_rates",
-}
+PLACES = {name: name for name in ("seeds", "methods", "tasks", "splits", "precision", "batch_tokens")}
+PLACES |= {name: f"answer.{name}" for name in ("shots", "max_new_tokens", "samples")}
+PLACES |= {name: f"probe.{name}" for name in ("layers", "strengths", "mlp")}
+PLACES |= {"settings": "lora_prompt", "first_layer": "lora_prompt.first_layer", "seed": "seeds[0]"}
+PLACES |= {"sizes": "controls.sizes", "learning_rates": "search.learning_rates"}
 SMALLEST = {  # a grid that says nothing else
     "name": "by-hand",
     "models": [{"name": "tiny", "source": "tiny-llama"}],
