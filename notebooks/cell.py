@@ -59,7 +59,7 @@ HTML(cell.cell_html(cells.enough(cells.measure(examples, scores.by_task(examples
 # and adapters for each look at validation. The best was kept.
 
 # %% tags=["remove-input"]
-how = cell.training_sentences(plateau.table(estimators), list(examples["method"].unique()), seeds)
+how = cell.training_sentences(plateau.table(estimators), examples)
 Markdown(plateau.elsewhere(estimators, examples) or how)
 
 # %% tags=["remove-input"]

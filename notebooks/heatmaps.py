@@ -55,7 +55,7 @@ compared = landing.comparisons(examples, measured, samples, paired, primary, rea
 Markdown(landing.answer(compared, baseline, landing.chance(table)))
 
 # %% tags=["remove-input"]
-HTML(landing.box_html(examples, estimators, models, readers, tasks, seeds))
+HTML(landing.box_html(examples, estimators, models, readers, tasks))
 
 # %% tags=["remove-input"]
 untrained = heatmaps.untrained(table, shown, baseline)
@@ -95,7 +95,7 @@ HTML(landing.examples_html(landing.examples(examples, answers, readers, tasks, b
 # figure](run/claims.ipynb) is tested sentence by sentence.
 
 # %% tags=["remove-input"]
-HTML(landing.figures_html(table, models, tasks, seeds))
+HTML(landing.figures_html(table, models, tasks))
 
 # %% [markdown]
 # ## The numbers

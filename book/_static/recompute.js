@@ -470,7 +470,8 @@ window.whoknowsRecompute = (() => {
 
     const get = () => {
       for (const one of [low, high]) if (Number(one.value) > Number(one.max)) one.value = one.max;
-      const whole = (text) => (/^\d+$/.test(text) ? Number(text) : null);
+      for (const one of [low, high]) if (!/^\d+$/.test(one.value)) one.value = ""; // what filters nothing
+      const whole = (text) => (text ? Number(text) : null);
       choice.tasks = tasks.filter(({ box }) => box.checked).map(({ box }) => box.value);
       choice.words = { low: whole(words.low.value), high: whole(words.high.value) };
       choice.disagree = disagree.checked;
@@ -515,7 +516,7 @@ window.whoknowsRecompute = (() => {
       const methods = [...new Set([choice.left, choice.right])].filter(Boolean);
       const [about, ...axes] = data.readings[choice.reading];
       const read = make("p", { class: "axes" }, `${about} (${axes.join(" ")})`);
-      panels.replaceChildren(read, ...methods.map(panel), make("div", { class: "bar" }));
+      panels.replaceChildren(...(methods.length ? [read, ...methods.map(panel), make("div", { class: "bar" })] : []));
       const free = Object.keys(data.methods).filter((method) => !data.methods[method].trained);
       const place = (method, scored) => find({ method, scored });
       const table = () => grid("Training-free baselines", "Scored on", data.models, free, place, title);
@@ -535,7 +536,7 @@ window.whoknowsRecompute = (() => {
       const bar = make("span", { class: "gradient", "aria-hidden": "true" });
       bar.style.background = `linear-gradient(to right, ${data.ramp.join(", ")})`;
       const scale = [fixed(ends[0], 2), bar, `${fixed(ends[1], 2)}, better`];
-      panels.querySelector(".bar").replaceChildren(...(values.every(Number.isNaN) ? [] : scale));
+      panels.querySelector(".bar")?.replaceChildren(...(values.every(Number.isNaN) ? [] : scale));
       look(done);
     };
 
@@ -553,12 +554,14 @@ window.whoknowsRecompute = (() => {
       node.style.background = coloured ? colour(data.ramp, light) : "";
       node.style.color = coloured ? (light > data.black_from ? "#000" : "#fff") : "";
       node.setAttribute("aria-label", `${named(cell)}: ${said(result)}`);
-      node.title = reason;
+      node.title = lacks(result);
     };
+
+    const lacks = ({ reason, value }) => reason || (Number.isNaN(value) ? "no validation answers calibrate it" : "");
 
     const said = (result) => {
       const { title: metric } = data.metrics[choice.metric];
-      if (result.reason) return `no ${metric}: ${result.reason}`;
+      if (lacks(result)) return `no ${metric}: ${lacks(result)}`;
       const range = between(result, 3);
       return listed(
         `${metric} ${shownAs(result.value, 3)}`,
@@ -667,7 +670,8 @@ window.whoknowsRecompute = (() => {
       const some = [...results.values()].some((result) => !Number.isNaN(result.value));
       const draws = `${level} intervals from ${counted(choice.resamples, "resample")} of questions.`;
       const how = some ? (interval ? draws : "This metric has no interval.") : "";
-      const all = `${metric} on ${answers} to ${questions}: ${ranges.join("; ")}. ${how}`.trim();
+      const found = [`${metric} on ${answers} to ${questions}`, ranges.join("; ")].filter(Boolean).join(": ");
+      const all = `${found}. ${how}`.trim();
       status.textContent = choice.tasks.length ? all : "No task is chosen.";
     };
 
@@ -701,8 +705,8 @@ window.whoknowsRecompute = (() => {
 
     const changed = () => {
       get();
-      tell();
       run();
+      tell(); // after the cells stand: the reading may lack the pressed one
       warn([]);
     };
 

@@ -105,6 +105,11 @@ def test_splits_have_their_shares():
     assert {split_of(f"question {i}", {"train": 1.0, "validation": 0.0, "test": 0.0}) for i in range(100)} == {"train"}
 
 
+def test_shares_that_do_not_sum_to_one_are_refused():
+    with pytest.raises(WhoknowsError, match="splits should sum to 1, but sum to 0.7"):
+        build([], {"train": 0.5, "validation": 0.1, "test": 0.1}, 0)
+
+
 def test_what_only_tests_may_be_asked_in_both_forms_and_what_was_trained_on_in_neither():
     def stems(table, name):
         return set(table.loc[table["task"].str.startswith(name), "question"].map(lambda q: normalise(q.split("\n")[0])))

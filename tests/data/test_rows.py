@@ -43,6 +43,6 @@ def test_a_task_is_left_out_with_all_topics_of_its_file():
 def test_hidden_states_of_other_answers_are_refused(answers, tmp_path):
     hidden = torch.randn(3, 2, 4).to(torch.bfloat16)
     save_hidden(str(tmp_path), "m", hidden)
-    assert torch.equal(load_hidden(str(tmp_path), "m", answers), hidden)
+    assert torch.equal(load_hidden(str(tmp_path), "r", "m", answers), hidden)
     with pytest.raises(WhoknowsError, match="m.safetensors holds 3 answers where there are 2"):
-        load_hidden(str(tmp_path), "m", answers[:2])
+        load_hidden(str(tmp_path), "r", "m", answers[:2])

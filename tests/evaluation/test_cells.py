@@ -159,6 +159,14 @@ def test_what_all_tasks_together_have_enough_of_but_none_within_itself_says_so_t
     assert lines.loc["sciq", "reason"].startswith("1 answer of")
 
 
+def test_where_no_task_has_both_grades_the_pooled_value_is_no_more_shown_than_the_mean_over_tasks():
+    rows = pd.concat(
+        [make_rows(range(20), [right] * 20, task) for task, right in (("sciq", True), ("trivia_qa", False))]
+    )
+    line = cells.enough(cells.measure(rows, scores.by_task(rows), TASKS)).set_index("test_set").loc["in-distribution"]
+    assert "no wrong answer" in line["reason"] and line.filter(regex="^(pooled_auroc|low|high)").isna().all()
+
+
 def test_no_place_of_the_heatmaps_is_left_out():
     rows = make_rows([1, 0], [True, False], scored="a")
     table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)

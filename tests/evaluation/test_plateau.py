@@ -1,5 +1,6 @@
 """Training that ended too early is seen, in cards, in cells, in sentences and on pages, and no verdict rests on it."""
 
+import itertools
 import json
 
 import numpy as np
@@ -405,7 +406,11 @@ def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
         probe({2: {0.01: 0.9, 0.1: 0.7}}, seed=7),
     )
     write(tmp_path, mlp(*FLAT), mlp(*FLAT, seed=1))
-    probes, mlps = cell.training_sentences(plateau.table(tmp_path), ["probe", "probe_mlp"], [0, 1]).split("\n\n")
+
+    def rows(seeds, *methods):
+        return pd.DataFrame([*itertools.product(methods, range(seeds))], columns=["method", "seed"])
+
+    probes, mlps = cell.training_sentences(plateau.table(tmp_path), rows(2, "probe", "probe_mlp")).split("\n\n")
     assert probes == (
         "**Probe was still improving when its training ended** (↗ in the heatmaps): with seed 1, its strength, 0.01, "
         "is the lowest that was tried, and gained 0.100 over the next. No verdict rests on it."
@@ -415,9 +420,7 @@ def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
         == "Probe (MLP) was not still improving when its training ended: AUROC on validation had stopped rising there, "
         "or rose by no more than 0.005."
     )
-    assert "for 1 of 3 seeds, no card records" in cell.training_sentences(
-        plateau.table(tmp_path), ["probe_mlp"], [0, 1, 2]
-    )
+    assert "for 1 of 3 seeds, no card records" in cell.training_sentences(plateau.table(tmp_path), rows(3, "probe_mlp"))
     place = tmp_path / "probe_mlp/a/a/seed0"
     drawn = cell.learning_chart(str(place), "probe_mlp").to_dict()
     assert [line["validation_auroc"] for lines in drawn["datasets"].values() for line in lines] == [
@@ -425,7 +428,7 @@ def test_the_page_of_a_cell_says_why_and_shows_the_epochs_of_the_mlp(tmp_path):
     ] and vl_convert.vegalite_to_svg(drawn)
     assert cell.learning_chart(str(place), "lora_prompt_mlp") is None
     write(tmp_path, adapters(*RISING))
-    assert "looks at validation gained" in cell.training_sentences(plateau.table(tmp_path), ["lora_prompt"], [0])
+    assert "looks at validation gained" in cell.training_sentences(plateau.table(tmp_path), rows(1, "lora_prompt"))
     assert "hconcat" in cell.learning_chart(str(tmp_path / "lora_prompt/a/a/seed0"), "lora_prompt").to_dict()
 
 

@@ -101,7 +101,7 @@ def test_hidden_states_are_read_when_they_are_asked_for(results, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "whoknows.lab.explore.load_states",
-        lambda folder, answers, position: (
+        lambda folder, reader, answers, position: (
             asked.append((folder[-4:], position))
             or {scored: torch.zeros(len(frame), 4, 6) for scored, frame in answers.items()}
         ),
@@ -151,9 +151,12 @@ def test_before_the_answer_there_is_one_hidden_state_for_all_scored_models(resul
     assert (
         scores.by_task(rows, only_auroc=True)["auroc"].max() < scores.by_task(usual, only_auroc=True)["auroc"].min()
     ), "there only noise was planted"
-    assert "another position, Question's end, is on" in explore.as_grid(
-        results, replace(SETTING, position=QUESTION), "mine"
-    )
+    for setting, says in (
+        (replace(SETTING, position=QUESTION), "A probe of another position, Question's end, is on the page"),
+        (replace(SETTING, position=MEAN, trained_on="flat"), "no probe of another position, Mean over the answer"),
+        (replace(SETTING, position=QUERY), "This grid has no probe of another position"),
+    ):
+        assert says in explore.as_grid(results, setting, "mine")
 
 
 def test_the_positions_are_those_that_the_run_kept_and_one_without_training_answers_is_a_sentence(results, checkout):
@@ -353,6 +356,8 @@ def test_it_opens_on_the_setting_that_the_run_published_and_goes_back_to_it(resu
         before = panel.setting
         panel.back.click()
         assert panel.setting == before and panel.message.value == "The run has no probe of its own for these models."
+        panel.choices["reader"].value = "deep"
+        assert panel.message.value == "", "for these models it has one"
     finally:
         shutil.rmtree("results/made-up/estimators")
 
@@ -399,6 +404,16 @@ def test_a_mistake_is_a_sentence_and_the_next_move_mends_it(panel):
     assert "nothing to learn" in panel.numbers.value and panel.charts.outputs == ()
     panel.choices["tasks"].value = ("sciq",)
     assert "Validation, deep" in panel.numbers.value and len(drawn(panel)) == 2
+
+
+def test_without_test_answers_of_the_scored_model_there_are_no_curves(results):
+    gone = (results.answers["flat"]["task"] == "trivia_qa") & (results.answers["flat"]["split"] == "test")
+    results.answers["flat"] = results.answers["flat"].assign(split=results.answers["flat"]["split"].mask(gone, ""))
+    panel = Panel(results)
+    panel.choices["scored"].value = "flat"
+    before = drawn(panel)
+    panel.choices["tasks"].value = ("trivia_qa",)
+    assert len(before) == 2 and len(drawn(panel)) == 1 and drawn(panel)[0] != before[0]
 
 
 def test_the_button_saves_a_grid_and_says_what_came_of_it(panel):

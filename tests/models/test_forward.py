@@ -177,11 +177,22 @@ def test_a_run_writes_hidden_states_trunk_and_rows_of_the_test_answers(mistral, 
     assert sizes["hidden states"].to_dict() == dict.fromkeys([*names, "before_answer"], (6, 5, 64))
     features = extract(mistral, pack(mistral, frames, ALL), None, 300)
     for name, kept in features.states.items():
-        assert torch.equal(load_hidden(str(tmp_path), name, frames["one"]), kept) and kept.dtype == torch.bfloat16, name
+        on_disk = files.read_safetensors(tmp_path / f"{name}.safetensors")["hidden"]
+        assert torch.equal(on_disk, kept) and kept.dtype == torch.bfloat16, name
         assert kept.isfinite().all(), name
     for model, position in itertools.product(FRAMES, POSITIONS):
         kept = features.states[stem(model, position)]
-        assert torch.equal(load_hidden(str(tmp_path), model, frames["one"], position), kept)
+        assert torch.equal(load_hidden(str(tmp_path), "m", model, frames[model], position), kept)
+    others = frames["one"].assign(answer="Another.")
+    for reader, some, what in (
+        ("n", frames["one"], "of m, not n"),
+        ("m", others, "of other answers to these questions"),
+    ):
+        with pytest.raises(
+            WhoknowsError, match=f"one.safetensors holds hidden states {what}: extract those of {reader}"
+        ):
+            load_hidden(str(tmp_path), reader, "one", some)
+    load_hidden(str(tmp_path), "m", "", others, QUESTION)  # before an answer there is none
     logits = torch.cat([features.zero_shot[scored][1:5] for scored in frames])
     assert rows["logit"].tolist() == pytest.approx(logits.tolist(), abs=1e-4)
     assert (
@@ -214,7 +225,7 @@ def test_a_reader_whose_blocks_cannot_go_on_from_it_has_a_trunk_that_says_so(mis
     names = ["train", "test", "validation", "test", "test", "train"]
     rows, _ = extract_stage.run("m", mistral, split(FRAMES, names), 0.5, 300, str(tmp_path))
     assert len(rows) and extract_stage.load_cached(str(tmp_path), pack(mistral, FRAMES, [True] * 6), 2) is None
-    at_query = load_hidden(str(tmp_path), "two", FRAMES["two"], QUERY)
+    at_query = load_hidden(str(tmp_path), "m", "two", FRAMES["two"], QUERY)
     missing = at_query.isnan().flatten(1)
     assert missing.all(dim=1).tolist() == missing.any(dim=1).tolist() == [name == "train" for name in names]
 

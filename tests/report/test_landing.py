@@ -353,7 +353,8 @@ def test_the_box_counts_what_the_rows_hold(tmp_path):
     rows = run_of({("likelihood", "", "", m): 1.0 for m in MODELS}, count=12)
     shifted = rows[(rows["task"] == "sciq")].assign(task="capitals", question_id="x" + rows["question_id"])
     held = run_of({("likelihood", "", "", m): 1.0 for m in MODELS}, "validation", count=12)
-    html = landing.box_html(pd.concat([rows, rows, shifted, held]), str(tmp_path), MODELS, ["a"], TASKS, [3, 5])
+    trained = [run_of({("probe", "a", "a", "a"): 1.0}, count=12).assign(seed=seed) for seed in (5, 3)]
+    html = landing.box_html(pd.concat([rows, rows, shifted, held, *trained]), str(tmp_path), MODELS, ["a"], TASKS)
     text = " ".join(Seen(html.replace("<", " <")).text.split())
     assert text == (
         "What it rests on a b Right answers, in-distribution 8 of 24 (33 %) 6 of 24 (25 %) Right answers, shift "
@@ -369,14 +370,14 @@ def test_the_box_counts_the_answers_that_trained_the_two_methods(tmp_path, monke
         files.write_text(tmp_path / method / f"{method}.json", json.dumps(card))
     read = []
     monkeypatch.setattr(plateau, "cards", lambda folder, cards=plateau.cards: read.append(folder) or cards(folder))
-    text = Seen(landing.box_html(rows, str(tmp_path), MODELS, ["a"], TASKS, [0]).replace("<", " <")).text
+    text = Seen(landing.box_html(rows, str(tmp_path), MODELS, ["a"], TASKS).replace("<", " <")).text
     assert read == [str(tmp_path)], "once for all lines"
     assert "Training answers — 900 to 1,200 Right answers" in " ".join(text.split())
 
 
 def test_thousands_are_separated_in_the_box(tmp_path):
     rows = run_of({("likelihood", "", "", m): 1.0 for m in MODELS}, count=1200)
-    html = landing.box_html(rows, str(tmp_path), MODELS, ["a"], TASKS, [0])
+    html = landing.box_html(rows, str(tmp_path), MODELS, ["a"], TASKS)
     right = int(rows.loc[rows["scored"] == "a", "correct"].sum())
     assert f"{right:,} of 2,400 (" in html and "2,400 questions (cities\u00a01,200, sciq\u00a01,200)" in html
 
@@ -433,7 +434,7 @@ def test_the_examples_are_inert_and_say_who_wrote_them(tmp_path):
 def heatmap(**more):
     places = [(method, r, s) for method in ("probe", "lora_prompt") for r in MODELS for s in MODELS]
     table = pd.DataFrame(places, columns=["method", "trained_on", "model"])
-    values = {"auroc": np.linspace(0.6, 0.95, 8), "n": pd.array([1112] * 8, "Int64"), "reason": ""}
+    values = {"auroc": np.linspace(0.6, 0.95, 8), "n": pd.array([1112] * 8, "Int64"), "reason": "", "seeds": 2}
     return table.assign(reading="A", test_set="in-distribution", **values | more)
 
 
@@ -486,15 +487,19 @@ def test_what_training_adds_on_shift_questions_is_exploratory():
 
 
 def test_the_papers_figure_stands_beside_this_ones_range():
-    html = landing.figures_html(heatmap(unsettled=[""] * 7 + [IMPROVING]), MODELS, TASKS, [0, 1])
+    html = landing.figures_html(heatmap(unsettled=[""] * 7 + [IMPROVING]), MODELS, TASKS)
     text = " ".join(Seen(html.replace("<", " <")).text.split())
     assert "Probe 0.60 to 0.80 0.60 to 0.75" in text and "LoRA + Prompt 0.65 to 0.75 0.80 to 0.90" in text
     assert "Probe, what it is an MLP a logistic regression Intervals" in text
-    none = landing.figures_html(heatmap(auroc=[np.nan] * 4 + [0.8] * 4), MODELS, TASKS, [0])
+    none = landing.figures_html(heatmap(auroc=[np.nan] * 4 + [0.8] * 4), MODELS, TASKS)
     assert "Probe, what it is an MLP — Intervals" in " ".join(Seen(none.replace("<", " <")).text.split())
-    mlp = landing.figures_html(pd.concat([heatmap(), heatmap(method="probe_mlp")]), MODELS, TASKS, [0])
+    mlp = landing.figures_html(pd.concat([heatmap(), heatmap(method="probe_mlp")]), MODELS, TASKS)
     assert "a logistic regression; an MLP reaches 0." in mlp
-    assert "Models Mistral, LLaMA-2 a, b" in text and "in-distribution: cities, sciq" in text and "Seeds" in text
+    assert (
+        "Models Mistral, LLaMA-2 a, b" in text
+        and "in-distribution: cities, sciq" in text
+        and "Seeds not in the figure 2 Read" in text
+    )
 
 
 def test_the_drawing_names_a_cell_of_this_run():

@@ -259,6 +259,10 @@ def test_what_is_chosen_stands_in_the_address_and_a_link_to_it_shows_the_same(op
     click(opened, "Reset")
     opened.wait(IDLE)
     assert (opened.read("location.hash"), opened.read(SHOWN), opened.read(CONTROLS)) == ("", usual, opens)
+    opened.read("document.querySelectorAll('.recompute button.cell')[1].click()")
+    assert opened.read("location.hash") == "#cell=probe%2Fcedar%2Fcedar%2Fbirch"
+    give(opened, "Reading", "B")
+    assert opened.read("location.hash") == "#reading=B", "which does not have that cell"
     assert opened.errors == [] and opened.requests == []
 
 
@@ -276,6 +280,9 @@ def test_lengths_end_where_they_are_cut_and_what_is_not_known_is_within_none(ope
     assert [opened.read(f"{at(end)}.value") for end in ("Words, from", "to")] == ["254", "254"]
     give(opened, "to", "255")
     assert opened.read("location.hash") == "#words=254-254"
+    for text in ("2.5", "1e1", "-3"):
+        give(opened, "to", text)
+        assert [opened.read(script) for script in (f"{at('to')}.value", "location.hash")] == ["", "#words=254-"]
 
 
 @pytest.mark.slow
@@ -416,6 +423,23 @@ def test_a_name_is_shown_and_never_run(tmp_path):
         assert "%3C%2Fscript%3E" not in tab.read("location.hash") and tab.read("location.hash") == "#task="
 
 
+@pytest.mark.slow
+def test_without_trained_methods_there_is_neither_a_range_nor_a_bar_of_heatmaps(tmp_path):
+    names = {"method": "likelihood", "reader": "", "trained_on": "", "scored": "m"}
+    rows = make_rows(np.sin(np.arange(80)), np.arange(80) % 2 == 0, "sciq", **names)
+    tasks = [{"name": "sciq", "role": "train"}]
+    page = a_page(tmp_path, rows, recompute.answer_table(rows, {}), ["m"], ["m"], tasks)
+    with browser.open_book(page) as tab:
+        tab.visit()
+        tab.wait(IDLE)
+        assert tab.read(STATUS).startswith("AUROC on 80 answers to 80 questions. 95\u00a0% intervals from")
+        assert tab.read("document.querySelector('.recompute .panels').textContent") == "" and tab.errors == []
+        give(tab, "Metric", "threshold_accuracy")
+        tab.wait(IDLE)
+        label = tab.read("document.querySelector('.recompute button.cell').ariaLabel")
+        assert label.endswith(": no Accuracy at the threshold: no validation answers calibrate it")
+
+
 def test_words_of_answers_are_counted_and_missing_where_the_file_is(tmp_path):
     rows = make_rows([0.0, 1.0, 2.0], [True, False, True], scored="b")
     frame = pd.DataFrame(
@@ -442,7 +466,12 @@ def test_what_the_page_has_no_room_for_is_left_out_and_said():
     assert len(whole) == 150 and said == ""
     first, said = recompute.fitting(rows, 799)
     assert len(first) == 90 and set(first.loc[first["method"] == "probe", "seed"]) == {3}
-    assert said == f"Computed with seed 3 alone: {NO_ROOM}."
+    assert said == f"Computed with each estimator's first seed alone: {NO_ROOM}."
+    other = rows.assign(reader=rows["reader"].mask(rows["seed"] == 5, "c"))  # which has that seed alone
+    assert len(recompute.fitting(other, 799)[0]) > 100 and set(recompute.fitting(other, 799)[0]["reader"]) == {
+        *"ac",
+        "",
+    }
     some, said = recompute.fitting(rows, 240)  # half of what is left
     assert some.groupby(["method", "task"]).size().to_dict() == {
         ("likelihood", "sciq"): 15,
@@ -451,7 +480,7 @@ def test_what_the_page_has_no_room_for_is_left_out_and_said():
     }
     same = some[some["task"] == "sciq"].groupby("method")["question_id"].agg(set)
     assert same["probe"] == same["likelihood"], "all cells have the same questions"
-    assert said == f"Computed with seed 3 alone and on 30 of 60 test questions: {NO_ROOM}."
+    assert said == f"Computed with each estimator's first seed alone and on 30 of 60 test questions: {NO_ROOM}."
 
 
 def test_a_page_of_a_run_without_rows_is_there():

@@ -239,6 +239,19 @@ def test_an_unknown_parameter_is_refused_before_anything_runs(folder):
     )
 
 
+def test_a_parameter_that_no_grid_could_say_is_refused_before_anything_runs_unless_a_workflow_says_it(
+    folder, monkeypatch
+):
+    (folder / "probe.py").write_text(NOTEBOOK.replace('fail = ""', 'fail = trained_on = ""\nseeds = [0]'))
+    with pytest.raises(WhoknowsError, match="probe.py: `seeds` holds the same value twice"):
+        notebook.run(folder / "probe.py", folder / "probe-a.ipynb", {"seeds": [0, 0]})
+    with pytest.raises(WhoknowsError, match="probe.py: `trained_on` is `a`, but `answers` has only b."):
+        notebook.run(folder / "probe.py", folder / "probe-a.ipynb", {"trained_on": "a", "answers": {"b": "b.parquet"}})
+    monkeypatch.setenv(notebook.WORKFLOW, "here:1")  # which has checked its grid
+    monkeypatch.setattr("papermill.execute_notebook", lambda source, *_, **options: source)
+    notebook.run(folder / "probe.py", folder / "probe-a.ipynb", {"seeds": [0, 0]})
+
+
 @pytest.mark.parametrize("text", ["5", "null", "[]", "{"])
 def test_parameters_that_are_no_object_are_refused(text, capsys):
     with pytest.raises(SystemExit, match="2"):

@@ -53,6 +53,43 @@ def test_a_notebook_is_told_just_its_parameters(stage):
             assert values[name].keys() == default.keys(), name
 
 
+TASK = {"name": "mine", "size": None, "role": "shift"}
+
+
+@pytest.mark.parametrize(
+    "values, sentence",
+    [
+        ({"seeds": [0, 0]}, "`seeds` holds the same value twice"),
+        ({"seed": "0"}, "`seed` should be a whole number"),
+        ({"splits": {"train": 0.5, "validation": 0.1, "test": 0.1}}, "`splits` should sum to 1, but sums to 0.7"),
+        ({"tasks": [TASK, TASK | {"sise": 3}]}, "there is no key `tasks[1].sise`; did you mean `size`?"),
+        ({"tasks": [TASK | {"role": "Train"}]}, "`tasks[0].role` should be one of train, shift, but is `Train`"),
+        ({"tasks": []}, "`tasks` should be a list of tasks"),
+        ({"layers": 12}, "`layers` should be all, or a list of layers"),
+        ({"strengths": []}, "`strengths` should be a list of numbers above 0, but is empty"),
+        ({"mlp": {"epochs": 0}}, "`mlp.epochs` should be a whole number, 1 or more"),
+        ({"settings": {"rr": 8}}, "there is no key `settings.rr`; did you mean `r`?"),
+        ({"precision": "bf16"}, "`precision` should be one of auto"),
+        ({"trained_on": "dep", "answers": {"deep": "a"}}, "`trained_on` is `dep`, but `answers` has only deep."),
+    ],
+)
+def test_what_no_grid_could_say_is_refused_by_the_parameters_name(values, sentence):
+    with pytest.raises(WhoknowsError) as refused:
+        parameters.check(values, "a.py: ")
+    assert str(refused.value).startswith(f"a.py: {sentence}")
+
+
+@pytest.mark.parametrize("stage", PARAMETERS)
+def test_what_a_grid_says_is_not_refused(stage):
+    parameters.check(json.loads(PARAMETERS[stage]), "")
+
+
+def test_all_that_a_stage_is_told_of_a_task_may_be_said_by_hand():
+    told = {"hub": "a/b", "split": {"train": "x", "test": "y", "validation": None}, "file": "a.parquet", "digest": "0"}
+    told |= {"learned": [], "has_splits": True, "grading": "judge", "judge": {"url": "http://a/v1", "model": "b"}}
+    parameters.check({"tasks": [TASK | told], "first_layer": None, "batch_tokens": None}, "")
+
+
 def with_files(folder) -> grid.Grid:
     """The smoke grid with its second model known by a file, and a third behind an endpoint."""
     (folder / "gpt.csv").write_text("question,answer\nWhy?,so\n")

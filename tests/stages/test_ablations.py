@@ -296,6 +296,11 @@ def test_one_model_has_no_others_and_a_draw_that_cannot_choose_a_layer_is_left_o
     assert set(rows.loc[rows["trained_on"] == ALL_MODELS, "method"]) == {"probe"}
 
 
+def test_a_seed_that_is_named_twice_is_one(states):
+    once, twice = (ablated(states, (), seeds) for seeds in ([3], [3, 3]))
+    pd.testing.assert_frame_equal(once, twice)
+
+
 def test_a_size_of_one_class_is_left_out():
     made = frame()
     made.loc[made["split"] == "train", "correct"] = [True] + [False] * 199

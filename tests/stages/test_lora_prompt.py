@@ -929,3 +929,5 @@ def test_a_task_that_is_left_out_is_not_trained_on_and_is_judged_alone(llama, tm
         ("kept", "validation"): counts["kept", "validation"],
         ("left", "test"): counts["left", "test"],
     }
+    with pytest.raises(WhoknowsError, match="no question is of `lefft`, so it cannot be left out"):
+        lora_prompt.prepare(llama, {"one": frame}, "one", settings, 0, 600, "x", without="lefft")

@@ -41,14 +41,14 @@ def same(some, every):
 
 def test_hidden_states_are_those_of_its_answers(folders):
     for position in POSITIONS:
-        some = load_states(folders["some"], aligned(SOME), position)
-        every = load_states(folders["all"], aligned(FRAMES), position)
+        some = load_states(folders["some"], "r", aligned(SOME), position)
+        every = load_states(folders["all"], "r", aligned(FRAMES), position)
         for name, states in some.items():
             kept = KEPT if name == "two" else slice(None)
             assert len(states) == len(SOME[name]) and states.isfinite().all()
             torch.testing.assert_close(states.float(), every[name][kept].float(), atol=0.1, rtol=0.1)
-        assert load_states(folders["some"], aligned(SOME), position, ["two"])["two"].equal(some["two"])
-    before = [load_hidden(folders[name], "", FRAMES["one"], QUESTION).float() for name in ("some", "all")]
+        assert load_states(folders["some"], "r", aligned(SOME), position, ["two"])["two"].equal(some["two"])
+    before = [load_hidden(folders[name], "r", "", FRAMES["one"], QUESTION).float() for name in ("some", "all")]
     torch.testing.assert_close(*before, atol=0.1, rtol=0.1)
 
 
@@ -60,15 +60,15 @@ def test_no_model_has_to_answer_all_questions(llama, folders, tmp_path):
     parts = {name: frame.reset_index(drop=True) for name, frame in parts.items()}
     rows = extract.run("r", llama, parts, 0.5, 600, str(tmp_path))[0].set_index(["scored", "question_id"])["logit"]
     torch.testing.assert_close(
-        *(load_hidden(folder, "", FRAMES["one"], QUESTION).float() for folder in (str(tmp_path), folders["all"])),
+        *(load_hidden(folder, "r", "", FRAMES["one"], QUESTION).float() for folder in (str(tmp_path), folders["all"])),
         atol=0.1,
         rtol=0.1,
     )
     for left, (name, frame) in enumerate(parts.items()):
         kept = [at for at in range(240) if at % 7 != left]
-        states = load_hidden(folders["all"], name, FRAMES[name])[kept].float()
-        torch.testing.assert_close(load_hidden(str(tmp_path), name, frame).float(), states, atol=0.1, rtol=0.1)
-        before = load_states(str(tmp_path), aligned(parts), QUESTION)[name]
+        states = load_hidden(folders["all"], "r", name, FRAMES[name])[kept].float()
+        torch.testing.assert_close(load_hidden(str(tmp_path), "r", name, frame).float(), states, atol=0.1, rtol=0.1)
+        before = load_states(str(tmp_path), "r", aligned(parts), QUESTION)[name]
         assert len(before) == len(frame) and {*rows[name].index} < {*frame["question_id"]}
     learned = ablations.without_reader(parts, [0], [1.0], None, 600)
     assert {*learned["scored"]} == {*parts} and learned.index.is_unique

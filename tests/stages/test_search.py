@@ -91,7 +91,7 @@ def test_the_probe_is_the_logistic_one_of_the_grid_on_the_same_answers(made):
     frame = answered()["one"]
     for size, some in ({30: frame} | smaller(frame, [20], 0)).items():
         fitted = Logistic([1, 4], [0.1, 1.0]).fit(
-            *probe_stage.parts(some, load_hidden(str(folder / "features"), "one", frame), "one")
+            *probe_stage.parts(some, load_hidden(str(folder / "features"), "one", "one", frame), "one")
         )
         auroc = table.loc[(table["method"] == "probe") & (table["training_answers"] == size), "validation_auroc"].item()
         assert auroc == max(line["validation_auroc"] for line in fitted)
@@ -193,6 +193,7 @@ def test_a_cell_hands_on_every_parameter_of_its_notebook(tmp_path, monkeypatch):
 def test_test_answers_have_no_say(llama, made, tmp_path):
     """Nobody reads what they are, nor whether they are right."""
     folder, tables = made[0], []
+    save_hidden(str(tmp_path), "one", files.read_safetensors(folder / "features/one.safetensors")["hidden"])
     for turned in (False, True):
         frames = answered()
         for frame in frames.values():
@@ -203,6 +204,7 @@ def test_test_answers_have_no_say(llama, made, tmp_path):
             "settings": SHORT | {"first_layer": 0},
             "learning_rates": [],
             "sizes": [],
+            "features": str(tmp_path),  # of which nothing says what was read
             "out": str(tmp_path / "one.parquet"),
         }
         tables.append(run(llama, folder, frames, **changes))

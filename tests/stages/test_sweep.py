@@ -53,7 +53,7 @@ def test_a_line_is_what_a_probe_of_that_setting_reaches_on_the_test_answers_of_i
     table = sweep.run("r", frames, 0, str(folder), [0.1, 1.0], [], [LAST]).set_index(
         ["trained_on", "scored", "layer", "strength"]
     )
-    hidden = {model: load_hidden(str(folder), model, frames[model]) for model in frames}
+    hidden = {model: load_hidden(str(folder), "r", model, frames[model]) for model in frames}
     parts = {
         split: Labelled(hidden["a"], frames["a"]["correct"].to_numpy(), TASK).part(np.array(SPLIT) == split)
         for split in ("train", "validation")
@@ -115,7 +115,7 @@ def test_a_line_of_another_position_is_what_a_probe_fitted_there_reaches(placed,
 
 def test_where_no_query_follows_training_answers_nothing_is_learned_at_its_end(placed):
     frames, folder = placed
-    states = load_hidden(str(folder), "a", frames["a"], QUERY)
+    states = load_hidden(str(folder), "r", "a", frames["a"], QUERY)
     states[np.array(SPLIT) == "train"] = torch.nan
     save_hidden(str(folder), "a", states, QUERY)
     table = sweep.run("a", frames, 0, str(folder), [1.0], [], [*POSITIONS])
@@ -170,7 +170,7 @@ def test_each_probe_is_handed_the_seeds_answers_and_every_models_test_answers(tm
 
 def test_what_is_measured_beside_chooses_nothing(made):
     frames, folder = made
-    hidden = load_hidden(str(folder), "a", frames["a"])
+    hidden = load_hidden(str(folder), "r", "a", frames["a"])
     every = Labelled(hidden, frames["a"]["correct"].to_numpy(), TASK)
     train, validation, test = (every.part(np.array(SPLIT) == split) for split in ("train", "validation", "test"))
     alone, watched = Logistic([0, 1, 2], [0.1, 1.0]), Logistic([0, 1, 2], [0.1, 1.0])

@@ -111,8 +111,11 @@ def write_safetensors(path: Path | str, tensors: dict, metadata: dict[str, str] 
         save_file(packed, temporary, metadata)
 
 
-def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], others: dict | None = None) -> tuple:
-    """Writes a torch tensor that need not fit into memory, and others, as safetensors, and gives its shape.
+def write_rows(
+    path: Path | str, name: str, pieces: Callable[[], Iterable], others: dict | None = None,
+    metadata: dict[str, str] | None = None,
+) -> tuple:  # fmt: skip
+    """Writes a torch tensor that need not fit into memory, and others, as `write_safetensors` does; gives its shape.
 
     `pieces` gives its rows, some at a time; it is called once for their number and once for themselves.
     """
@@ -124,7 +127,7 @@ def write_rows(path: Path | str, name: str, pieces: Callable[[], Iterable], othe
         shapes.append(piece.shape)
         size += piece.nbytes
     # The library writes the header, for no rows at all; then the rows are put in.
-    small = save((others or {}) | {name: piece[:0].contiguous()})
+    small = save((others or {}) | {name: piece[:0].contiguous()}, metadata)
     length = int.from_bytes(small[:8], "little")
     header, rest = json.loads(small[8 : 8 + length]), small[8 + length :]
     header[name] |= {
@@ -147,6 +150,14 @@ def read_safetensors(path: Path | str) -> dict:
 
     with _naming(path, (SafetensorError, OSError)):
         return load_file(path)
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """The metadata in the header of a safetensors file; nothing if there is none."""
+    from safetensors import SafetensorError, safe_open
+
+    with _naming(path, (SafetensorError, OSError)), safe_open(path, "pt") as file:
+        return file.metadata() or {}
 
 
 def write_torch(path: Path | str, state: dict) -> None:

@@ -62,8 +62,11 @@ def build(tasks: list[dict], splits: dict[str, float], shots: int) -> pd.DataFra
         answers), kind (see `grading.grade`).
 
     Raises:
-        WhoknowsError: a task has fewer questions than the grid asks for, or two tasks have a name or an id in common.
+        WhoknowsError: a task has fewer questions than the grid asks for, two tasks have a name or an id in common, or
+            the splits do not sum to 1.
     """
+    if abs(sum(splits.values()) - 1) > 1e-6:  # of a grid they do
+        raise WhoknowsError(f"splits should sum to 1, but sum to {sum(splits.values()):g}; give all three.")
     taken: dict[str, set[str]] = {"train": set(), "open": set(), "choice": set()}
     frames = []
     for task in tasks:

@@ -182,12 +182,12 @@ def on_tasks(rows: pd.DataFrame, tasks: list[str]) -> tuple[pd.DataFrame, pd.Dat
 
 def enough(cells: pd.DataFrame) -> pd.DataFrame:
     """Cells as pages show them: what rests on too few right or wrong answers has a reason and no values."""
-    few = cells["auroc"].notna() & (cells["n_rarer"] < MIN_PER_CLASS)
+    few = cells["n_rarer"] < MIN_PER_CLASS
     why = [_few_within(rarer) for rarer in cells["n_rarer"]]  # of each task's own: all tasks together may have enough
     measures = {*MEASURES} - {"accuracy", "commoner_accuracy"}  # those say no more than n_right and n do
     names = {*cells.filter(regex="^(low|high|p_chance)"), *measures, *(POOLED + name for name in measures)}
     return cells.assign(
-        reason=cells["reason"].mask(few, pd.Series(why, cells.index)),
+        reason=cells["reason"].mask(few & cells["auroc"].notna(), pd.Series(why, cells.index)),
         **{name: cells[name].mask(few) for name in names & {*cells}},
     )
 

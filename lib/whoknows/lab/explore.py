@@ -57,7 +57,9 @@ class Results:
         self.answers = divided({name: files.read_parquet(path) for name, path in paths.items()}, self.seed)
         self.positions = kept(parameters.first_layer(self.grid))
         features = f"{parameters.out(self.grid)}/features"
-        self._states = cache(lambda reader, position: load_states(f"{features}/{reader}", self.answers, position))
+        self._states = cache(
+            lambda reader, position: load_states(f"{features}/{reader}", reader, self.answers, position)
+        )
         self._cached_rows = lru_cache(maxsize=64)(self._fit_and_score)
 
     def layers(self, reader: str) -> int:
@@ -181,8 +183,8 @@ def heatmaps(table: pd.DataFrame, models: list[str]) -> alt.FacetChart:
     return finished(panels, "explore-heatmaps", "Heatmaps of AUROC on test answers, in readings A and B.")
 
 
-def curves(results: Results, setting: Setting) -> alt.ConcatChart:
-    """ROC and reliability of the setting's own cell, and how its errors and confidences lie."""
+def curves(results: Results, setting: Setting) -> alt.ConcatChart | None:
+    """ROC and reliability of the setting's own cell, and how its errors and confidences lie; None without answers."""
     rows = results.rows(setting)
     keep = (rows["scored"] == setting.scored) | (rows["split"] == "validation")  # Platt scaling needs those
     data = cell.curves(rows[keep], results.tasks(setting))
@@ -210,7 +212,7 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
     values["probe"] = values.get("probe", {}) | {"layers": [setting.layer], "strengths": [setting.strength]}
     sizes = [setting.size] if setting.size else []
     values["controls"] = values.get("controls", {}) | {"strengths": [setting.strength], "sizes": sizes, "lora": []}
-    grid.build(values)
+    made = grid.build(values)
     names = f"{setting.reader} reads, {setting.trained_on} is trained on, {setting.scored} is scored"
     comments = [f"{results.grid_file} with the probe at one setting: {names}."]
     if lacks:
@@ -221,7 +223,11 @@ def as_grid(results: Results, setting: Setting, name: str) -> str:
         learner = f"A probe that learns from {setting.size} answers"
         comments.append(f"{learner} {place} the layer that is best on validation.")
     if setting.position != LAST:
-        comments.append(f"A probe of another position, {POSITIONS[setting.position]}, {place} every layer.")
+        is_swept = setting.trained_on == setting.reader and setting.position in kept(parameters.first_layer(made))
+        here = f"A probe of another position, {POSITIONS[setting.position]}, {place} every layer."
+        pair = f"{setting.reader} trained on {setting.trained_on}"
+        none = f"This grid has no probe of another position, {POSITIONS[setting.position]}, for {pair}."
+        comments.append(here if is_swept else none)
     text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, width=120)
     return "".join(f"# {comment}\n" for comment in comments) + text
 

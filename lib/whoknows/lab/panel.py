@@ -58,22 +58,24 @@ class Panel(widgets.VBox):
     def _go_back(self, _=None) -> None:
         """All choices but those of models as the run's own probe has them, and drawn once."""
         chosen = self.results.published(self.choices["reader"].value, self.choices["trained_on"].value)
-        self.message.value = "" if chosen else "The run has no probe of its own for these models."
         every = {"position": LAST, "size": 0, "tasks": self.choices["tasks"].options}
         self.held = True  # or each change would be drawn
         for name, value in ((chosen | every) if chosen else {}).items():
             self.choices[name].value = value
         self.held = False
         self._draw()
+        self.message.value = "" if chosen else "The run has no probe of its own for these models."
 
     def _draw(self, _=None) -> None:
         if self.held:
             return
+        self.message.value = ""  # which is of an earlier choice
         try:
             # The numbers first, after one fit; the heatmaps want more.
             self.numbers.value = explore.numbers(self.results, self.setting).to_html(border=0)
             heatmaps = explore.heatmaps(explore.places(self.results, self.setting), self.results.models)
-            self.charts.outputs = (_output(heatmaps), _output(explore.curves(self.results, self.setting)))
+            charts = (heatmaps, explore.curves(self.results, self.setting))
+            self.charts.outputs = tuple(_output(chart) for chart in charts if chart is not None)
         except WhoknowsError as error:
             self.numbers.value, self.charts.outputs = html.escape(str(error)), ()
 

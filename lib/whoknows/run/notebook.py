@@ -37,7 +37,7 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
         log: file that gets the progress and the warnings.
 
     Raises:
-        WhoknowsError: the notebook has no such file or no such parameter.
+        WhoknowsError: there is no such notebook, or it has no such parameter, or the parameter cannot be that.
         StageFailed: a cell raised an error.
     """
     import nbformat
@@ -52,6 +52,10 @@ def run(notebook: Path, page: Path, values: dict, title: str = "", log: Path | N
             names = ", ".join(known) or "none"
             raise WhoknowsError(f"{notebook}: it has no parameter `{name}`; its parameters are {names}.")
     parameters = {**known, **values}
+    if WORKFLOW not in os.environ:  # whose grid is checked already
+        from whoknows.run.parameters import check
+
+        check({name: parameters.get(name) for name in ("trained_on", "answers")} | values, f"{notebook}: ")
     failed, progress = page.with_suffix(".failed.ipynb"), _Progress(f"{notebook.stem} {title}".strip(), log)
     progress.say("started")
     inputs = provenance.inputs(parameters)

@@ -4,7 +4,7 @@ import inspect
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 from whoknows import WhoknowsError
@@ -13,7 +13,7 @@ from whoknows.data.positions import kept
 from whoknows.data.prompts import CHAT
 from whoknows.data.rows import ALL_MODELS
 from whoknows.run import brought
-from whoknows.run.grid import Endpoint, Grid, Model, Task, load, renamed
+from whoknows.run.grid import Endpoint, Grid, Model, Task, build, load, renamed
 
 # Pages that are made of rows: the name of their table, and what they read besides.
 PAGES = {
@@ -26,6 +26,50 @@ PAGES = {
     "grading": ("grades", "answers", "judged"),
     "claims": ("contrasts",),
 }
+# Parameters that a grid says too, and where it does.
+PLACES = {name: name for name in ("seeds", "methods", "tasks", "splits", "precision", "batch_tokens")}
+PLACES |= {name: f"answer.{name}" for name in ("shots", "max_new_tokens", "samples")}
+PLACES |= {name: f"probe.{name}" for name in ("layers", "strengths", "mlp")}
+PLACES |= {"settings": "lora_prompt", "first_layer": "lora_prompt.first_layer", "seed": "seeds[0]"}
+PLACES |= {"sizes": "controls.sizes", "learning_rates": "search.learning_rates"}
+SMALLEST = {  # a grid that says nothing else
+    "name": "by-hand",
+    "models": [{"name": "tiny", "source": "tiny-llama"}],
+    "tasks": [{"name": "sciq", "role": "train"}],
+    "judge": {"url": "http://localhost", "model": "judge"},
+}
+# What a stage is told of a task that depends on other keys, or that no grid says.
+ABOUT = {"file", "hub", "config", "split", "revision", "columns", "learned", "has_splits", "judge", "digest"}
+
+
+def check(values: dict, origin: str) -> None:
+    """Refuses parameters of a notebook that no grid could give it.
+
+    Raises:
+        WhoknowsError: the sentence about such a grid, with the parameter's name, that begins with the origin.
+    """
+    trained_on, answered = values.get("trained_on"), values.get("answers")
+    if trained_on and isinstance(answered, dict) and trained_on not in (*answered, ALL_MODELS):
+        raise WhoknowsError(f"{origin}`trained_on` is `{trained_on}`, but `answers` has only {', '.join(answered)}.")
+    for name, place in PLACES.items():
+        if values.get(name) is None:
+            continue
+        value = _as_of_a_grid(values["tasks"]) if name == "tasks" else values[name]
+        path, is_item, _ = place.partition("[0]")
+        said = reduce(lambda inner, key: {key: inner}, reversed(path.split(".")), [value] if is_item else value)
+        try:
+            build(SMALLEST | said)
+        except WhoknowsError as error:
+            raise WhoknowsError(f"{origin}{str(error).replace(f'`{place}', f'`{name}')}") from None
+
+
+def _as_of_a_grid(tasks):
+    """Tasks as a grid may say them, whatever their names and files are, and one that can be trained on."""
+    if not (tasks and isinstance(tasks, list) and all(isinstance(task, dict) for task in tasks)):
+        return tasks
+    plain = [{key: value for key, value in task.items() if key not in ABOUT} | {"file": "any"} for task in tasks]
+    named = [task | ({"name": f"task{at}"} if "name" in task else {}) for at, task in enumerate(plain)]
+    return named + SMALLEST["tasks"]
 
 
 def of(stage: str) -> Callable[..., str]:

@@ -70,7 +70,9 @@ def of_reader(
     Raises:
         WhoknowsError: there is nothing to learn from any model's answers; what is trained on a single one is left out.
     """
-    hidden, before, mean = (load_states(folder, aligned(answers), position) for position in (LAST, QUESTION, MEAN))
+    hidden, before, mean = (
+        load_states(folder, name, aligned(answers), position) for position in (LAST, QUESTION, MEAN)
+    )
     others = {"probe_before": before, "probe_mean": mean}
     layers = list(range(next(iter(hidden.values())).shape[1]))
     tables = []
@@ -81,7 +83,7 @@ def of_reader(
             probe = Logistic(layers[-1:] if method == "probe_last" else layers, strengths)
             _fit(probe, frame, states[trained_on], trained_on)
             tables.append(probe_rows({method: probe}, frames, states.__getitem__, names))
-    for seed in seeds if len(answers) > 1 else ():
+    for seed in dict.fromkeys(seeds) if len(answers) > 1 else ():  # in Jupyter one may stand there twice
         frames = divided(answers, seed)
         together = learned(frames, ALL_MODELS)
         states = torch.cat([hidden[m][torch.tensor(is_learned(frame).to_numpy())] for m, frame in frames.items()])

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.positions import kept, stems
+from whoknows.data.positions import QUESTION, kept, stem, stems
 from whoknows.data.rows import every, example_rows
 from whoknows.estimators import hidden
 from whoknows.models import proof
@@ -51,7 +51,7 @@ def run(
     parts = _extract_parts(reader, packed, positions, block, batch_tokens, folder, shard)
     if shard:
         return pd.DataFrame(), pd.DataFrame()
-    shapes = _join(parts, packed, positions, block, folder)
+    shapes = _join(parts, packed, positions, block, folder, _headers(name, answers, positions))
     if first_layer and block is None:
         # This says so: training runs over the blocks below the adapters each time.
         files.write_safetensors(Path(folder) / TRUNK, {"first_block": torch.tensor(NONE)})
@@ -98,7 +98,7 @@ def _save(path: Path, features: Features) -> None:
 
 
 def _join(
-    paths: list[Path], packed: PackedBatch, positions: list[str], block: int | None, folder: str
+    paths: list[Path], packed: PackedBatch, positions: list[str], block: int | None, folder: str, headers: dict
 ) -> dict[str, tuple]:
     """Writes the files of `positions.stems`, whose shapes it returns, and `trunk.safetensors` if there is a block."""
 
@@ -110,11 +110,19 @@ def _join(
             at += len(tensor)
 
     states = {name: partial(pieces, name, model) for name, model in stems(packed.branch_of, positions).items()}
-    shapes = {name: files.write_rows(hidden.file(folder, name), "hidden", some) for name, some in states.items()}
+    written = {name: (hidden.file(folder, name), "hidden", some, None, headers[name]) for name, some in states.items()}
+    shapes = {name: files.write_rows(*what) for name, what in written.items()}
     if block is not None:
         about = {"ids": _queried_ids(packed), "first_block": torch.tensor(block)}
         files.write_rows(Path(folder) / TRUNK, "trunk", partial(pieces, "trunk"), about)
     return shapes
+
+
+def _headers(reader: str, answers: dict[str, pd.DataFrame], positions: list[str]) -> dict[str, dict[str, str]]:
+    """What `hidden.whose` says of each file of `positions.stems`."""
+    read = {(position, scored): answers[scored] for position in positions for scored in answers if position != QUESTION}
+    read[QUESTION, ""] = every(answers)
+    return {stem(scored, position): hidden.whose(reader, frame, position) for (position, scored), frame in read.items()}
 
 
 def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[bool]:

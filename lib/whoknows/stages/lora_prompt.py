@@ -97,7 +97,12 @@ def prepare(
     asked, answered = every(frames), learned(frames, trained_on, without)
     rows, shift = training_rows(answered, settings["wrong_per_right"], seed)
     held = answered[answered["split"] == "validation"]
-    test = asked.index[(asked["split"] == "test") & (is_of(asked["task"], without) if without else True)]
+    left_out = is_of(asked["task"], without)
+    if without and not left_out.any():
+        raise WhoknowsError(
+            f"lora_prompt: no question is of `{without}`, so it cannot be left out; name one of the tasks"
+        )
+    test = asked.index[(asked["split"] == "test") & (left_out if without else True)]
     if reason := why_not(answered):
         raise WhoknowsError(
             f"lora_prompt: {reason}, so training cannot be stopped in time; raise tasks[].size in the grid"

@@ -73,7 +73,7 @@ def run(
     names = {"reader": name, "trained_on": trained_on, "seed": seed}
     if reason := untrainable(frames, trained_on):
         return leave_out(out, {"method": "probe"} | names, reason), pd.DataFrame()
-    hidden = load_hidden(folder, trained_on, frames[trained_on])
+    hidden = load_hidden(folder, name, trained_on, frames[trained_on])
     layers = known_layers(layers, hidden.shape[1], name)
     train, validation = parts(frames[trained_on], hidden, trained_on)
     about = names | used | {"tasks": sorted(set(train.task)), "training_answers": auroc.counts(train.correct)}
@@ -87,7 +87,7 @@ def run(
         card = {"method": method} | about | {"settings": settings[method], "search": searches[method]} | spent
         files.write_text(Path(out) / f"{method}.json", json.dumps(card | {"chosen": probe.chosen}, indent=1))
         files.write_safetensors(Path(out) / f"{method}.safetensors", probe.state)
-    rows = probe_rows(probes, frames, lambda scored: load_hidden(folder, scored, frames[scored]), names)
+    rows = probe_rows(probes, frames, lambda scored: load_hidden(folder, name, scored, frames[scored]), names)
     return rows, pd.DataFrame(searches["probe"])
 
 

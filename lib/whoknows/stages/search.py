@@ -87,7 +87,7 @@ def run(
     texts = ["task", "question", "answer", "correct", "split"]
     content = {scored: frame[texts].to_dict("list") for scored, frame in frames.items()}
     kept = resume.folder(out, __file__, name=name, seed=seed, settings=settings, answers=content, model=load().identity)
-    hidden = load_hidden(features, name, frames[name])
+    hidden = load_hidden(features, name, name, frames[name])
     lines = [
         _probe(frame, hidden, layers, strengths, name) | {"method": "probe", "training_answers": size}
         for size, frame in some.items()

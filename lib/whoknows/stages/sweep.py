@@ -43,7 +43,7 @@ def run(
     frames, tables = divided(answers, seed), []
     learned = [trained_on for trained_on, _, _ in trainable(answers, [seed])]
     for position in positions:
-        hidden = load_states(folder, frames, position, None if position == LAST else [name])
+        hidden = load_states(folder, name, frames, position, None if position == LAST else [name])
         tests = {scored: _test(frames[scored], states) for scored, states in hidden.items()}
         for trained_on in filter(hidden.__contains__, learned):
             frame = frames[trained_on]

@@ -301,10 +301,10 @@ def mistakes_html(table: pd.DataFrame) -> str:
     return "".join(parts)
 
 
-def training_sentences(table: pd.DataFrame, methods: list[str], seeds: list[int]) -> str:
-    """Whether estimators (`plateau.table`) were still improving when their training ended, and why, as Markdown."""
+def training_sentences(table: pd.DataFrame, rows: pd.DataFrame) -> str:
+    """Whether the rows' estimators (`plateau.table`) were still improving when their training ended, as Markdown."""
     sentences = []
-    for method in methods:
+    for method, seeds in rows.groupby("method", sort=False)["seed"].unique().items():
         cards = table[table["seed"].isin(seeds) & (table["method"] == method)]
         why = [f"with seed {line.seed}, {line.why}" for line in cards[cards["unsettled"] == IMPROVING].itertuples()]
         unknown, title = len(seeds) - cards["why"].notna().sum(), METHOD_TITLES[method]

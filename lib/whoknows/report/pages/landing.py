@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from whoknows.data.methods import METHOD_TITLES, TRAINING_FREE
+from whoknows.data.methods import METHOD_TITLES, TRAINED, TRAINING_FREE
 from whoknows.evaluation import bootstrap, plateau, scores
 from whoknows.evaluation.bootstrap import ABOVE, BELOW, EXPLORATORY, FEW, INSIGNIFICANT
 from whoknows.evaluation.cells import COMPARED, READINGS, first_heatmap, first_test_set, native_rows, test_sets
@@ -262,10 +262,9 @@ def _difference(line) -> str:
     return f"{estimate} (95 % interval {low} to {high}{p}, {says.get(line.says, line.says)})"
 
 
-def box_html(
-    rows: pd.DataFrame, estimators: str, models: list[str], readers: list[str], tasks: list[dict], seeds: list[int]
-) -> str:
+def box_html(rows: pd.DataFrame, estimators: str, models: list[str], readers: list[str], tasks: list[dict]) -> str:
     """What the answer rests on, as HTML: each model's accuracy on each kind of test question, tasks and seeds."""
+    seeds = sorted({*rows.loc[rows["method"].isin([*TRAINED]), "seed"]})  # a grid may name more than there are yet
     test = rows[rows["split"] == "test"].drop_duplicates(["scored", "question_id"])
     sets = test_sets(tasks, sorted(test["task"].unique()))
     sets = {label: members for label, members in sets.items() if label in ("in-distribution", "shift")}
@@ -276,7 +275,8 @@ def box_html(
     shown = {title: [of.get(model, "—") for model in models] for title, of in (facts | lines).items()}
     shown = {title: values for title, values in shown.items() if {*values} != {"—"}}
     shown |= {f"Test questions, {label}": [_asked(test, members)] for label, members in sets.items()}
-    shown["Seeds"] = [f"{len(seeds)} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"]
+    if seeds:
+        shown["Seeds"] = [f"{len(seeds)} (seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))})"]
     # The book adds the machine and the time of the run, which only its records know.
     return _facts_html("facts rests-on", "What it rests on", models, shown)
 
@@ -418,7 +418,7 @@ def _one_line(text: str) -> str:
     return " ".join(str(text).split())
 
 
-def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seeds: list[int]) -> str:
+def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict]) -> str:
     """The paper's figure and this run's, side by side with what each rests on, as an HTML table."""
     theirs, ours, first = claims.figure(), settled_cells(table), first_heatmap(table)
     test_set, mlp = first["test_set"].iloc[0], _reached(first[no_verdict(first) == ""], "probe_mlp")
@@ -432,7 +432,7 @@ def figures_html(table: pd.DataFrame, models: list[str], tasks: list[dict], seed
         **{METHOD_TITLES[method]: [_reached(theirs, method), _reached(ours, method)] for method in COMPARED},
         "Probe, what it is": ["an MLP", probe],
         "Intervals": ["none in the figure", "95 %, bootstrap over questions"],
-        "Seeds": ["not in the figure", f"{len(seeds)}"],
+        "Seeds": ["not in the figure", f"{first['seeds'].fillna(0).max()}"],
         "Read from": [f"a description of the figure, in steps of {2 * claims.margin():g}", "this run's rows"],
     }
     caption = (

@@ -52,14 +52,14 @@ def answer_table(rows: pd.DataFrame, answers: dict[str, str]) -> pd.DataFrame:
 def fitting(rows: pd.DataFrame, largest: int = LARGEST) -> tuple[pd.DataFrame, str]:
     """Test rows that a page has room for, and a sentence on those that it leaves out, "" if on none.
 
-    Of a run that is too large it has the first seed alone, and of one that still is, a part of each task's questions,
-    drawn by their hashes. A confidence takes five and a third of the `largest` letters.
+    Of a run that is too large it has each cell's first seed alone, and of one that still is, a part of each task's
+    questions, drawn by their hashes. A confidence takes five and a third of the `largest` letters.
     """
     room, trained, limits = largest * 3 / 16, rows["trained_on"] != "", []
-    if len(rows) > room and rows.loc[trained, "seed"].nunique() > 1:
-        first = rows.loc[trained, "seed"].min()
-        rows = rows[~trained | (rows["seed"] == first)]
-        limits.append(f"with seed {first} alone")
+    first = ~trained | (rows["seed"] == rows.groupby(CELL)["seed"].transform("min"))
+    if len(rows) > room and not first.all():
+        rows = rows[first]
+        limits.append("with each estimator's first seed alone")
     if len(rows) > room:
         share, names = room / len(rows), rows.drop_duplicates(["task", "question_id"])
         drawn = []
