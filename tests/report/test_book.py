@@ -432,7 +432,7 @@ def test_a_missing_cell_says_why(opened):
     labels = opened.read(
         "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('[aria-label]')].map(m => m.ariaLabel)"
     )
-    assert any("no rows: its stage failed" in label for label in labels)
+    assert any("no rows: nothing can be learned" in label for label in labels)
     assert FAILED in opened.read("document.querySelector('.admonition.warning a').href")
 
 
