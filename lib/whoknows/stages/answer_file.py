@@ -46,8 +46,8 @@ def read(
         log: of the judge's verdicts; None asks no judge, see `judge.graded`.
 
     Returns:
-        (the questions that have an answer and a grade, in their order, with these and, if the file has a logprob,
-        sum_logprob, NaN where it is missing; how many there are, in words).
+        (the questions that have an answer and a grade, in their order, with these, given (whether the file has the
+        grade) and, if the file has a logprob, sum_logprob, NaN where it is missing; how many there are, in words).
 
     Raises:
         WhoknowsError: the file or one of its lines is wrong, or nothing can be learned from its answers.
@@ -63,7 +63,8 @@ def read(
     texts, grades, logprobs = zip(*(by_question[name] for name in answers["question_id"]))
     by_judge = judged(answers) & pd.Series(grades, dtype=object).isna()
     sentence = _counted(len(asked), strangers, grades, logprobs, by_judge.sum())
-    answers = judge.graded(answers.assign(answer=texts), log, list(grades))
+    given = [grade is not None for grade in grades]
+    answers = judge.graded(answers.assign(answer=texts, given=given), log, list(grades))
     if any(value is not None for value in logprobs):
         answers["sum_logprob"] = np.array([by_question[name][2] for name in answers["question_id"]], np.float32)
     if log is None and by_judge.any():
