@@ -121,7 +121,7 @@ HTML(controls.learned_from_html(learned))
 # strength of the L2 penalty. The paper's probe always reads the last layer.
 
 # %% tags=["remove-input"]
-controls.layers_chart(controls.layers(estimators, readers, seeds))
+controls.layers_chart(controls.layers(estimators, readers, seeds)) or Markdown(controls.NO_PROBE)
 
 # %% [markdown]
 # ## How much training data is enough

@@ -68,7 +68,7 @@ HTML(landing.caption_html(table, baseline, links))
 Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(estimators, examples))
 
 # %% [markdown]
-# For other tasks, answer lengths or metrics, or only the disagreements, [Recompute](run/recompute.ipynb) draws both
+# For other tasks, answer lengths or metrics, or only the disagreements, [Recompute](run/recompute.ipynb) draws the
 # heatmaps anew in your browser. Its address holds what you chose, so you can send it.
 
 # %% tags=["remove-input"]

@@ -21,6 +21,7 @@ from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import values_text
 from whoknows.report.pages.style import INK, ON_VALIDATION, WITHOUT_ZERO, dashes, family, hue, shapes, tipped
 
+NO_PROBE = "There is no probe to show."
 SIZE, ONE_EACH = "probe_n", "probe_one_each"
 ONE_LABEL = f"{ALL_MODELS}, one answer to each question"
 
@@ -280,7 +281,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
 def learning_curve_html(table: pd.DataFrame) -> str:
     """The numbers of `learning_curve_chart` as an HTML table."""
     if table.empty:
-        return "<p>There is nothing to show yet.</p>"
+        return f"<p>{NO_PROBE}</p>"
     shown = table.assign(says=style.with_interval(table["auroc"], table["low"], table["high"]))
     sizes = _sizes(table)
     wide = shown.pivot(index="scored", columns="size", values="says")[[*sizes]].fillna("—").reset_index()
