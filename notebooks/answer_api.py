@@ -11,8 +11,8 @@
 #
 # What the model behind an endpoint answers, at temperature zero, after a few examples, and whether it is right. The
 # endpoint speaks OpenAI's chat API. A question that the endpoint refuses, or fails to answer again and again, is
-# missing from all results of the model. Needs `questions.parquet`, and the environment variable `WHOKNOWS_API_KEY` if
-# the endpoint wants a key.
+# missing from all results of the model. So is one whose reply was cut before its answer began. Needs
+# `questions.parquet`, and the environment variable `WHOKNOWS_API_KEY` if the endpoint wants a key.
 
 # %% tags=["parameters"]
 model = "hosted"

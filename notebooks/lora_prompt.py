@@ -10,7 +10,7 @@
 # # LoRA + Prompt
 #
 # A reader fine-tuned, with low-rank adapters, to say whether one model's answers are correct, and scored on the test
-# answers of all. Needs the answers and the reader's hidden states.
+# answers of all. Needs the answers and, where `first_layer` is above zero, the `features` that extract wrote.
 #
 # It also runs as a control, with one of these settings:
 #
@@ -31,7 +31,7 @@ answers = {
     "SmolLM2-135M": "results/embedded/answers/SmolLM2-135M.parquet",
     "Gemma3-270M": "results/embedded/answers/Gemma3-270M.parquet",
 }
-features = "results/embedded/features/SmolLM2-135M"
+features = None
 settings = {
     "first_layer": 0,
     "r": 8,

@@ -21,7 +21,24 @@ def test_the_first_number_of_a_text(text, value):
 
 @pytest.mark.parametrize(
     "text, value",
-    [("1,5", 1.5), ("it is 3,14159.", 3.14159), ("-0,5, or so", -0.5), ("1,500", 1500), ("1,500,25", 1500),
+    [
+        ("minus 5", -5), ("negative 5 degrees", -5), ("-$5", -5), ("−€1,000", -1000), ("- 5", -5), ("it is – 5", 5),
+        ("1 1/2", 1.5), ("2 3/4 inches", 2.75), ("-1-1/2", -1.5), ("1 and 1/2", 1.5), ("9 10/5", 9),
+        ("7 1/2/2020", 7), (r"\frac{1}{2}", 0.5), (r"-2\frac{1}{2}", -2.5), (r"6.022 \times 10^{23}", 6.022e23),
+        ("10^{-3}", 0.001), ("about 8.1 billion people", 8.1e9), ("1,500 millions", 1.5e9), ("1/2 million", 5e5),
+        ("5 hundred thousand", 5e5), ("3 dozen", 36), ("40k", 40000), ("300 K", 300), ("5M", 5), ("3 to 5 million", 3),
+        ("three", None), ("COVID- 19", 19),
+    ],
+)  # fmt: skip
+def test_a_number_is_read_with_its_sign_and_what_multiplies_it(text, value):
+    assert number(text) == value
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("1,5", 1.5), ("0,125", 0.125), ("-0,001 mg", -0.001), ("1234,567", 1234.567), ("6,022 × 10^23", 6.022e23),
+     ("12,34,567", 1234567), ("1,23,456.7", 123456.7), ("2,5 million", 2.5e6),
+     ("it is 3,14159.", 3.14159), ("-0,5, or so", -0.5), ("1,500", 1500), ("1,500,25", 1500),
      ("1,2,3", 1), ("1,5.2", 1), ("1, 5", 1), ("12,34/2", 6.17)],
 )  # fmt: skip
 def test_a_comma_is_a_decimal_one_where_it_cannot_part_thousands(text, value):
@@ -88,6 +105,26 @@ def test_a_sign_without_which_a_number_is_another_one_is_kept(text, normalised):
 @pytest.mark.parametrize("kind", ["open", "exact", "f1"])
 def test_another_number_is_wrong(kind, gold, answer):
     assert grade(gold, [gold], kind) and not grade(answer, [gold], kind)
+
+
+@pytest.mark.parametrize(
+    "gold, answer",
+    [("O-", "O+"), ("O-", "O"), ("C#", "C"), ("C++", "C"), ("Na+", "Na"), ("Fe2−", "Fe2+"), ("x - y", "x + y"),
+     ("x * y", "x - y"), ("a<b", "a>b")],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["open", "exact", "f1"])
+def test_a_sign_of_an_accepted_answer_is_asked_for(kind, gold, answer):
+    is_shared = kind == "f1" and gold.startswith("x")  # two words of three
+    assert grade(f"**{gold}**.", [gold], kind) and grade(answer, [gold], kind) is is_shared
+
+
+@pytest.mark.parametrize(
+    "gold, answer",
+    [("+5", "5"), ("#1", "1"), ("1914 – 1918", "1914 1918"), ("50%", "50 percent"), ("$5", "5"), ("C", "C."),
+     ("COVID-19", "COVID19"), ("E mc²", "E mc2"), ("AT&T", "ATT"), ("rock & roll", "rock roll")],
+)  # fmt: skip
+def test_a_sign_that_tells_no_answer_from_another_one_is_not(gold, answer):
+    assert grade(answer, [gold], "open")
 
 
 @pytest.mark.parametrize(

@@ -164,6 +164,7 @@ def data_set(hub_server, tmp_path, monkeypatch):
         "plain/train/0000.jsonl": ROWS,
         "hard/test/0000.jsonl": ROWS.replace(b"Who", b"How"),
     }
+    hub_server.repositories["org/mixed"] = {"data/train.jsonl": ROWS, "test.jsonl": ROWS}
     hub_server.repositories["org/simple"] = {"data/test-00000-of-00001.jsonl": ROWS, "data/testing.jsonl": ROWS}
     return hub_server
 
@@ -173,6 +174,8 @@ def test_a_split_of_a_data_set_is_fetched_once_and_stays(data_set):
     hub.fetch_dataset("tasks", *named)
     assert tables.read(hub.dataset(*named))["question"].tolist() == ["Who?", "Why?"]
     hub.fetch_dataset("tasks", "org/simple", None, "test", "main")
+    hub.fetch_dataset("tasks", "org/mixed", None, "test", "main")
+    hub.fetch_dataset("tasks", "org/mixed", "data", "train", "main")
     assert len(tables.read(hub.dataset("org/simple", None, "test", "main"))) == 1
     data_set.repositories.clear()
     asked = len(data_set.asked)
@@ -183,8 +186,10 @@ def test_a_split_of_a_data_set_is_fetched_once_and_stays(data_set):
 @pytest.mark.parametrize(
     "name, config, split, sentence",
     [
-        ("org/data", None, "test", "in the configuration 'default'; those with this split are: 'hard', 'plain'."),
-        ("org/data", "plain", "dev", "no files of the split 'dev' .* are: none. Correct config or split."),
+        ("org/data", None, "test", "in the configuration 'default'; the .* are: 'hard' .test., 'plain' .test, train.."),
+        ("org/data", None, "train", "no files of the split 'train' in the configuration 'default'"),
+        ("org/data", "plain", "train.:10.", "split 'train.:10.' .* 'plain' .test, train.. Correct config or split."),
+        ("org/simple", None, "dev", "in the configuration 'data'; .* are: 'data' .test, testing.. Correct config"),
         ("org/none", None, "test", "tasks: the Hugging Face hub has no org/none for you"),
         (
             "org/gated",
@@ -209,7 +214,8 @@ def test_a_grid_asks_the_questions_of_a_data_set(data_set, tmp_path, capsys):
     (tmp_path / "grid.yml").write_text(yaml.safe_dump(values))
     grid.main([str(tmp_path / "grid.yml")])
     said = capsys.readouterr()
-    assert said.out.startswith("mine: The accepted answers of 40 questions are numbers")
+    counted, numbers = said.out.splitlines()
+    assert counted.startswith("mine: 40 questions: ") and numbers.startswith("mine: The accepted answers of 40")
     (sentence,) = said.err.splitlines()
     assert sentence.endswith("parquet: 1 of 41 questions are left out: 1 stand there twice")
     asked = json.loads(parameters.questions(grid.load(tmp_path / "grid.yml")))
@@ -290,7 +296,7 @@ def answered(data_set, tmp_path):
 
 def test_graded_answers_of_a_data_set_are_those_of_a_model(answered, capsys):
     grid.main([str(answered)])
-    said = capsys.readouterr().out.splitlines()
+    _, *said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("first: The file has answers to 59 of 59 questions. Answers graded in the file: 59;")
     assert said[1].startswith("second: The file has answers to 58 of 59 questions. The other 1 are missing")
     loaded = grid.load(answered)

@@ -63,9 +63,21 @@ def test_what_is_one_number_is_a_number(tmp_path):
         "2½",
         "–5",
         "10³ m",
+        "minus 5",
+        "2 1/2 cups",
+        "8.1 billion",
+        "300 K",
     ]
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
     assert [*load(task(tmp_path, rows, grading="number"))["gold"]] == [[text] for text in texts]
+
+
+@pytest.mark.parametrize("ours, other", [("answers", "answer"), ("answers", "Answer"), ("answer", "answers")])
+def test_where_one_column_of_answers_is_named_the_other_is_taken_only_if_it_is_named_too(tmp_path, ours, other):
+    rows = [{"question": "Who?", "gold": "Ada", other: "Bob"}]
+    assert load(task(tmp_path, rows, columns={ours: "gold"}))["gold"].tolist() == [["Ada"]]
+    both = load(task(tmp_path, rows, columns={ours: "gold", other.lower(): other}))
+    assert sorted(both["gold"][0]) == ["Ada", "Bob"]
 
 
 def test_columns_in_capitals_count_as_ours(tmp_path):
@@ -171,10 +183,19 @@ def test_numbers_that_are_compared_as_texts_and_bars_that_split_nothing_are_said
     rows = [{"question": f"How many {n}?", "answer": text} for n, text in enumerate(texts)]
     bars, lines, numbers = advice(load(task(tmp_path, rows)))
     assert bars.startswith("1 questions have an accepted answer with a |, which is part of it: only the column answers")
-    assert lines.startswith("1 questions have an accepted answer of several lines, which is one answer; in the column")
+    assert lines.startswith("1 questions have an accepted answer of several lines, which is one; in the column")
     assert numbers.startswith("The accepted answers of 3 questions are numbers, compared as texts, so 1.50 is not 1.5;")
     assert advice(load(task(tmp_path, rows[1:4], grading="number"))) == []
     assert advice(load(task(tmp_path, MANY + rows[1:4]))) == []
+    (parted,) = advice(load(task(tmp_path, [*MANY, {"question": "Which metal?", "answer": "Zn; zinc"}])))
+    assert parted.startswith("1 questions have an accepted answer with a ;, which is part of it: only the column")
+
+
+def test_questions_that_hold_their_answer_are_counted(tmp_path):
+    rows = [*MANY, {"question": "Is gold or silver heavier?", "answer": "gold"}]
+    (said,) = advice(load(task(tmp_path, rows)))
+    assert said.startswith("1 questions hold an accepted answer in their first line, so an answer with other words of")
+    assert advice(load(task(tmp_path, rows, grading="exact"))) == []
 
 
 def test_what_an_earlier_task_has_is_left_out_and_counted(tmp_path):
@@ -270,7 +291,7 @@ A, B = MANY[:2]
         ([row | {"choices": ["B", "C"], "answer": "B"} for row in (A, B)], {}, "right choice is A in every line"),
         *(([A | {"answer": text}], {"grading": "number"}, f"line 1: the accepted answer '{text}' is not one number")
           for text in ("many", "1,5", "1.000,5", "1 000", "2020-01-02", "1/2/2020", "2 or 3", "2-Jan", "2. Jan",
-                       "#DIV/0!")),
+                       "#DIV/0!", "0,125", "6,022e23", "1e400", "5M", "5 hundredths", "2π")),
         *(([A, B | {"answer": "", "answers": cell}], {}, r"line 2: .* is no list; write .* or Sn\|stannum")
           for cell in ("['Sn', 'stannum']", "[“Au”, “aurum”]", "[Fe(CN)6]3-|x")),
         *((f"question,answer,choices\n{row}", {}, f"line 2: '{cell}' is an error: the spreadsheet could not compute")

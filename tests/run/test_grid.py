@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_a_grid_says_what_its_file_says():
     usual |= dict.fromkeys(("learning_rate", "thinking", "layers", "released"))
     own = dict.fromkeys(("file", "hub", "config", "split", "revision", "columns", "grading", "tolerance"))
     models, asked = [usual | model for model in written["models"]], [own | task for task in written["tasks"]]
-    left_out = dict.fromkeys(("date", "search", "resources"))
+    left_out = dict.fromkeys(("search", "resources")) | {"date": "2025-01-01"}
     assert json.loads(json.dumps(dataclasses.asdict(loaded))) == left_out | written | {"models": models, "tasks": asked}
     assert loaded.models[1].source == "gemma3-270m"
     assert json.dumps(loaded.lora_prompt.alpha) == "32", "32.0 would be another parameter, and run stages again"
@@ -144,6 +145,7 @@ def test_the_full_text_of_a_grid_is_the_same_grid(path, tmp_path):
     text = grid.text(grid.load(path), tmp_path)
     assert not {"lora_prompt", "judge", "date", "search", "resources"} - {*yaml.safe_load(text)}
     assert "thinking" not in text, "which no model has"
+    assert yaml.safe_load(text)["date"] == "2025-01-01", "the day that is used"
     (tmp_path / "grid.yml").write_text(text)
     again = grid.load(tmp_path / "grid.yml")
     assert again == grid.load(path)
@@ -430,6 +432,20 @@ MISTAKES = {
         put(["models", 1], {"name": "x", "api": {"url": "localhost", "model": "y"}}),
         "`models[1].api.url` should be an address that begins with http:// or https://, but is `localhost`",
     ),
+    "an endpoint with a secret in its address": (
+        put(["models", 1], {"name": "x", "api": {"url": "http://localhost/v1?key=hunter2", "model": "y"}}),
+        "`models[1].api.url`: an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
+        "a key belongs in the environment variable WHOKNOWS_API_KEY.",
+    ),
+    "a judge with a password": (
+        put(["judge"], {"url": "http://me:hunter2@localhost/v1", "model": "y"}),
+        "`judge.url`: an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
+        "a key belongs in the environment variable WHOKNOWS_JUDGE_KEY.",
+    ),
+    "a year for a name": (
+        put(["name"], 2024),
+        "beginning with a letter or a digit, but is `2024`; write it in quotes.",
+    ),
     "an adapter of who does not read": (
         put(["models", 1], {"name": "x", "answers": "a.csv", "released": {"x": "org/a"}}),
         "`models[1]` has released without source; remove it",
@@ -607,13 +623,15 @@ def test_the_command_reads_a_file_of_questions_once_and_gives_advice_on_it(monke
     monkeypatch.setattr(tables, "load", lambda path, *about, load=tables.load: read.append(path) or load(path, *about))
     values = yaml.safe_load((GRIDS / "smoke.yml").read_text())
     values["tasks"] = [{"name": name, "role": "train", "file": f"{name}.csv"} for name in ("mine", "yours")]
-    for name, answer in (("mine", 7), ("yours", "seven")):
+    for name, answer in (("mine", 70), ("yours", "seventy")):
         lines = [f"How many {n} are {name}?,{answer},{'two' if n % 2 else 'topic'}" for n in range(40)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["question,answer,task", *lines]))
     (tmp_path / "mine.yml").write_text(yaml.safe_dump(values))
     assert __main__.main(["check", str(tmp_path / "mine.yml")]) == 0
-    said = capsys.readouterr().out
-    assert said.startswith("mine: The accepted answers of 40 questions are numbers,") and said.count("\n") == 1
+    mine, numbers, yours = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"mine: 40 questions: \d+ train, \d+ validation, \d+ test, 4 shot\.", mine)
+    assert numbers.startswith("mine: The accepted answers of 40 questions are numbers,")
+    assert yours.startswith("yours: 40 questions: ")
     assert [*map(str, read)] == [str(tmp_path / f"{name}.csv") for name in ("mine", "yours")]
 
 

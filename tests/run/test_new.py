@@ -49,13 +49,14 @@ def test_a_folder_that_is_called_as_a_place_of_the_templates_is(tmp_path):
         ("full", "full: there is something already, which is left as it is"),
         ("file.txt", "file.txt: there is something already"),
         ("run", "results/run: there is something already"),
+        ("deep/shipped", "grids/shipped.yml: there is something already"),
         ("file.txt/new", "file.txt/new: nothing can be written there"),
         ("my study", "my study: make takes no such path"),
         ("x$(touch hit)", "make takes no such path"),
     ],
 )
 def test_a_folder_that_cannot_be_made_is_one_sentence(folder, expected, tmp_path, capsys):
-    for path in ("full/grid.yml", "file.txt", "results/run/grid.yml"):
+    for path in ("full/grid.yml", "file.txt", "results/run/grid.yml", "grids/shipped.yml"):
         files.write_text(tmp_path / path, "mine")
     before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
     assert __main__.main(["new", folder]) == 2

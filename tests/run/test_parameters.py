@@ -117,6 +117,8 @@ def test_pages_are_told_who_reads_and_who_is_scored(tmp_path):
 def test_paths_say_which_model_reads_and_which_one_it_is_trained_on():
     values = json.loads(PARAMETERS["lora_prompt"])
     assert values["source"] == "tiny-llama" and values["features"] == "results/smoke/features/tiny-llama"
+    whole = replace(GRID, lora_prompt=replace(GRID.lora_prompt, first_layer=0))
+    assert json.loads(parameters.lora_prompt(whole, "tiny-llama", "tiny-mistral", "0"))["features"] is None
     assert values["out"] == "results/smoke/estimators/lora_prompt/tiny-llama/tiny-mistral/seed0"
     assert values["rows_out"] == "results/smoke/rows/lora_prompt/tiny-llama/tiny-mistral/seed0.parquet"
     assert values["answers"]["tiny-mistral"] == "results/smoke/answers/tiny-mistral.parquet"

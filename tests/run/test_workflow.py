@@ -24,7 +24,7 @@ from snakemake.cli import get_argument_parser
 from made_up import put
 from waiting import until
 from whoknows import WhoknowsError
-from whoknows.run import cost, grid, workflow
+from whoknows.run import cost, grid, provenance, workflow
 from whoknows.run.grid import load
 from whoknows.run.stages import STAGES
 
@@ -260,41 +260,42 @@ def test_a_changed_source_re_runs_what_depends_on_it(story, file, stages):
 
 
 JOB = re.compile(
-    r"^rule (\w+):\n.*?^    output: (.*?)$.*?whoknows run notebooks/(\w+)\.py (\S+) --log (\S+) --gpus \d+ "
-    r"--params '(.*?)' --title '(.*?)'$",
+    r"^rule (?P<stage>\w+):\n(?:    input: (?P<reads>.*?)$)?.*?^    output: (?P<writes>.*?)$.*?whoknows run "
+    r"notebooks/(?P<notebook>\w+)\.py (?P<page>\S+) --log (?P<log>\S+) --gpus \d+ --params '(?P<values>.*?)' "
+    r"--title '(?P<title>.*?)'$",
     re.DOTALL | re.MULTILINE,
 )
 
 
+def planned(path):
+    """Stage, files that it reads and writes, notebook, page, log, parameters and title of each job of a grid."""
+    options = ["--dry-run", "--printshellcmds", "--forceall", "--nolock", "--cores", "1", "--config", f"grid={path}"]
+    surroundings = os.environ | {"PYTHONPATH": str(ROOT / "lib")}
+    command = [sys.executable, "-m", "snakemake", *options]
+    plan = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=surroundings).stdout
+    jobs = re.split(r"^rule ", plan, flags=re.MULTILINE)[1:]
+    return [JOB.search(f"rule {job}") for job in jobs if not job.startswith("all:")]
+
+
+@pytest.mark.parametrize("name", ["smoke", "embedded"])
+def test_what_a_stage_is_told_to_read_is_there_before_it_runs(name):
+    """Its record says what it has read: a file that is written meanwhile would make the page look outdated."""
+    for job in planned(f"grids/{name}.yml"):
+        named = provenance.named(json.loads(job["values"]))
+        reads = (job["reads"] or "").split(", ")
+        for path in (path for path in named if path.startswith("results/")):
+            assert any(file == path or file.startswith(f"{path}/") for file in reads), (job["stage"], path)
+
+
 def test_every_stage_runs_its_notebook_with_its_parameters_into_its_page():
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--dry-run",
-        "--printshellcmds",
-        "--forceall",
-        "--nolock",
-        "--cores",
-        "1",
-        "--config",
-        "grid=grids/smoke.yml",
-    ]
-    plan = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT / "lib")}
-    ).stdout
-    jobs = [
-        JOB.search(f"rule {job}")
-        for job in re.split(r"^rule ", plan, flags=re.MULTILINE)[1:]
-        if not job.startswith("all:")
-    ]
+    jobs = planned("grids/smoke.yml")
     assert {job[1] for job in jobs} == {*STAGES} - {
         "answer_file",
         "answer_api",
         "judge",
         "beside",
     }  # which the smoke grid has not
-    for stage, outputs, notebook, page, log, values, title in (job.groups() for job in jobs):
+    for stage, _, outputs, notebook, page, log, values, title in (job.groups() for job in jobs):
         values, outputs, (named, _, rest) = json.loads(values), outputs.split(", "), Path(page).stem.partition("-")
         assert notebook == ("lora_prompt" if stage == "ablate_lora" else stage) and named == stage
         assert page in outputs and log == page.replace("/notebooks/", "/logs/").replace(".ipynb", ".txt")

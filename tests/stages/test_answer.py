@@ -467,6 +467,8 @@ def test_open_answers(text, gold, right):
     assert grade(text, gold, "open") is right
 
 
+GOLD = "Which is heavier, gold or silver?"
+NILE = "Is the Nile longer than the Amazon, yes or no?"
 DAM, POTASSIUM, GLACIERS = ["Boulder Dam", "Hoover Dam"], ["Potassium", "K", "Kalium"], ["shrinking"]
 
 
@@ -488,6 +490,14 @@ DAM, POTASSIUM, GLACIERS = ["Boulder Dam", "Hoover Dam"], ["Potassium", "K", "Ka
         ("What do plants give off?\nPassage: Plants give off oxygen.", ["oxygen"], "plants give off oxygen", True),
         ("What do plants give off?", ["oxygen"], "plants give off oxygen", True),
         ("What is a cat?", ["The", "animal"], "animal", True),
+        (GOLD, ["gold"], "The answer is gold.", True),
+        (GOLD, ["gold"], "It is gold", True),
+        (GOLD, ["gold"], "gold or silver", False),
+        ("What is 5 + 0?", ["5"], "The answer is 5", True),
+        (NILE, ["Yes"], "Yes, the Nile is longer", True),
+        (NILE, ["Yes"], "yes or no", False),
+        ("Is it C# or C++?", ["C#"], "C# or C++", False),
+        ("Is it C or C#?", ["C", "C#"], "C#", True),
     ],
 )
 def test_what_the_question_holds_is_no_proof(question, gold, text, right):
@@ -523,6 +533,18 @@ def test_what_the_question_holds_is_no_proof(question, gold, text, right):
         ("The answer is because", False),
         ("The answer is not B", False),
         ("Answers B", False),
+        ("I think B", True),
+        ("I think that the answer is B", True),
+        ("It's B", True),
+        ("It’s (b).", True),
+        ("So the answer is B", True),
+        ("Therefore, the answer should be **B**", True),
+        ("The answer is option B", True),
+        (r"The answer is $\boxed{\text{B}}$", True),
+        ("Ｂ", True),
+        ("So B2", False),
+        ("I think because", False),
+        ("It is not B", False),
     ],
 )
 def test_choices(text, right):
@@ -532,7 +554,8 @@ def test_choices(text, right):
 @pytest.mark.parametrize(
     "text, right",
     [("I don't know", False), ("I’m not sure", False), ("I think the answer is B", False), ("I", True), ("I.", True),
-     ("(I) iron", True), ("I is right", True), ("I Iron", True), ("The answer is I", True)],
+     ("(I) iron", True), ("I is right", True), ("I Iron", True), ("The answer is I", True),
+     ("Answer: I don't know", False), ("So I would say B", False), ("I think I know", False), ("I think I", True)],
 )  # fmt: skip
 def test_a_pronoun_is_not_a_choice(text, right):
     assert grade(text, ["I"], "choice") is right
@@ -541,6 +564,8 @@ def test_a_pronoun_is_not_a_choice(text, right):
 def test_an_article_is_not_a_choice():
     assert not grade("a dog", ["A"], "choice") and grade("a", ["A"], "choice") and grade("A dog", ["A"], "choice")
     assert not grade("A car moves because", ["A"], "choice") and not grade("The answer is a car", ["A"], "choice")
+    assert not grade("Answer: A car moves because", ["A"], "choice") and not grade("I think a car", ["A"], "choice")
+    assert grade("Option A seems to be right", ["A"], "choice") and grade("It's A, as cars move", ["A"], "choice")
     assert grade("A because a car moves", ["A"], "choice") and grade("The answer is A because of that", ["A"], "choice")
 
 

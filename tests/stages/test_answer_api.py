@@ -129,6 +129,46 @@ def test_an_answer_is_its_first_line_and_an_empty_one_is_wrong(endpoint, tmp_pat
     assert len(endpoint.asked) == 6 and endpoint.waits == []
 
 
+THOUGHT = "<think>\nrain?\n</think>"
+
+
+def test_thoughts_before_an_answer_are_none_of_it_and_have_no_log_probability(endpoint, tmp_path):
+    begun = chosen(f"{THOUGHT}\n\nrain", [*zip(["<think>", "\nrain", "?\n", "</think>", "\n\n", "rain"], [-1] * 6)])
+    by_template = chosen("rain? Yes.</think>rain", [("rain", -1), ("? Yes.</think>", -1), ("rain", -1)])
+    apart = chosen("rain", [("rain", -1), ("? Yes.", -1), ("rain", -1)])
+    apart["choices"][0]["message"]["reasoning_content"] = "rain? Yes."
+    table = read(endpoint, tmp_path, begun, by_template, apart, chosen(THOUGHT))
+    assert sorted(table["answer"]) == ["", "rain", "rain", "rain"] and table["correct"].sum() == 3
+    assert table[MEASURES].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    "content, finish", [(None, "length"), ("\n", "length"), (THOUGHT, "length"), ("<think>rain", "stop")]
+)
+def test_a_reply_that_was_cut_before_its_answer_began_is_missing_and_not_asked_for_again(
+    endpoint, tmp_path, content, finish
+):
+    endpoint.reply = lambda text, count: (200, chosen(content, finish=finish) if count % 3 else chosen("rain"))
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="^answer: 4 of 6 questions have no answer"):
+            answers, missed = both(endpoint, tmp_path)
+        assert answers["correct"].all() and missed["why"].tolist() == [answer_api.CUT] * 4
+    assert len(endpoint.asked) == 6
+    with pytest.raises(WhoknowsError, match="raise answer.max_new_tokens"):
+        endpoint.reply = lambda text, count: (200, chosen(content, finish=finish))
+        both(endpoint, tmp_path / "none")
+
+
+def test_a_refusal_is_missing_as_what_a_filter_took_away(endpoint, tmp_path):
+    refused, filtered = chosen(None), chosen("", finish="content_filter")
+    refused["choices"][0]["message"]["refusal"] = "I can't help with that."
+    endpoint.reply = lambda text, count: (200, [chosen("rain"), refused, filtered][count % 3])
+    with pytest.warns(UserWarning, match="4 of 6"):
+        answers, missed = both(endpoint, tmp_path)
+    assert len(answers) == 2
+    assert {*missed["why"]} == {f"left out the answer ({why})" for why in ("refusal", "content_filter")}
+
+
 @pytest.mark.parametrize(
     "content, finish, is_cut",
     [("rain", "length", True), ("rain", "stop", False), ("rain\nIt", "length", False), ("rain\rIt", "length", False)],
@@ -257,7 +297,7 @@ def test_nothing_to_ask(endpoint, tmp_path):
 
 
 def test_the_notebook_asks_shows_and_writes_rows(endpoint, tmp_path):
-    endpoint.reply = lambda text, count: (200, chosen("rain", SURE) if count % 2 else chosen(None, finish="length"))
+    endpoint.reply = lambda text, count: (200, chosen("rain", SURE) if count % 2 else chosen("", finish="stop"))
     asked().to_parquet(tmp_path / "questions.parquet")
     cells = jupytext.read(ROOT / "notebooks/answer_api.py", fmt="py:percent").cells
     code = [cell.source for cell in cells if cell.cell_type == "code"]
@@ -267,7 +307,7 @@ def test_the_notebook_asks_shows_and_writes_rows(endpoint, tmp_path):
     for source in code[1:-2]:
         exec(source, names)
     table = eval(code[-2].splitlines()[-1], (exec(code[-2], names), names)[1])
-    assert table["empty"].sum() == table["cut"].sum() == table["with a probability"].sum() == 3
+    assert table["empty"].sum() == table["with a probability"].sum() == 3
     exec(code[-1], names)
     assert len(pd.read_parquet(tmp_path / "out.parquet")) == 6
     assert set(pd.read_parquet(tmp_path / "rows.parquet")["scored"]) == {"hosted"}

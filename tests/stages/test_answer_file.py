@@ -20,9 +20,9 @@ QUESTIONS = pd.DataFrame({
 GOOD = [{"question": f"what is NUMBER {i}", "answer": str(i) if i % 2 else "no idea"} for i in range(8)]
 
 
-def read(tmp_path, rows, columns=None):
+def read(tmp_path, rows, columns=None, questions=QUESTIONS):
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return answer_file.read(QUESTIONS, str(tmp_path / "a.jsonl"), columns or {})
+    return answer_file.read(questions, str(tmp_path / "a.jsonl"), columns or {})
 
 
 def test_answers_are_matched_by_their_questions_words_and_graded(tmp_path):
@@ -47,6 +47,29 @@ def test_an_empty_answer_is_wrong_and_a_missing_one_is_missing(tmp_path):
     assert answers["question_id"].tolist() == [f"t-{i}" for i in range(1, 6)]
     assert answers["answer"].iloc[-1] == "" and not answers["correct"].iloc[-1]
     assert "answers to 5 of 7 questions. The other 2 are missing" in sentence
+
+
+def test_an_empty_cell_is_missing_unless_it_is_graded(tmp_path):
+    lines = [f"What is number {i}?,{'' if i > 4 else i},{'FALSE' if i in (1, 3, 5) else ''}" for i in range(8)]
+    (tmp_path / "a.csv").write_text("\n".join(["question,answer,correct", *lines]))
+    answers, sentence = answer_file.read(QUESTIONS, str(tmp_path / "a.csv"), {})
+    assert answers["answer"].tolist() == ["1", "2", "3", "4", ""] and not answers["correct"].iloc[-1]
+    assert "answers to 5 of 7 questions" in sentence and "graded in the file: 3; graded here: 2;" in sentence
+
+
+def test_an_id_beside_words_that_are_no_question_counts(tmp_path):
+    rows = [{"question_id": f"t-{i}", "question": "" if i % 2 else "What?", "answer": str(i % 2 * i)} for i in range(8)]
+    assert read(tmp_path, rows)[0]["answer"].tolist() == ["1", "0", "3", "0", "5", "0", "7"]
+
+
+def test_answers_that_name_no_letter_are_counted(tmp_path):
+    choices = QUESTIONS.assign(kind="choice", gold=[["B"]] * 8)
+    rows = [row | {"answer": "I think B" if n % 2 else "iron"} for n, row in enumerate(GOOD)]
+    answers, sentence = read(tmp_path, [*rows[:7], rows[7] | {"correct": True, "answer": "iron"}], questions=choices)
+    assert answers["correct"].tolist() == [True, False] * 3 + [True]
+    assert sentence.endswith("no likelihood for this model. Answers that name no letter of a choice, and are wrong: 3.")
+    with pytest.raises(WhoknowsError, match="no right .* Answers that name no letter of a choice, and are wrong: 7"):
+        read(tmp_path, [row | {"answer": "iron"} for row in rows], questions=choices)
 
 
 YES_NO = "yes No,TRUE false,1 0,WAHR FALSCH,VRAI faux,Y n,t F,1.00 0.00"
@@ -99,6 +122,17 @@ def without(rows, **changes):
     [
         ([*GOOD, {"question": "What is number 6?", "answer": "6"}], ", line 9: line 7 has another answer to the same"),
         (without(GOOD, question_id="t-9\x1b[31m"), ", line 2: there is no question_id 't-9\\x1b[31m'; take those of"),
+        (
+            without(GOOD, question_id="1001"),
+            ", line 2: there is no question_id '1001'; take those of questions"
+            ".parquet, or rename that column, so that the question counts.",
+        ),
+        (
+            without(GOOD, question_id="t-2"),
+            ", line 2: the question is that of the question_id 't-1', but the"
+            " row has 't-2'; correct one of the two, or remove one of these columns.",
+        ),
+        (without(GOOD, question_id="t-0"), ", line 2: the question is that of the question_id 't-1', but"),
         (without(GOOD, question_id=["t-1"]), ", line 2: there is no question_id ['t-1']"),
         (without(GOOD, question=None), ", line 2: it has no question; write its words, or its question_id."),
         (without(GOOD, answer=["a"]), ", line 2: the answer ['a'] is no text; write it in quotes."),

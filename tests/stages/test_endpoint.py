@@ -302,6 +302,16 @@ def test_the_key_is_in_one_header_and_nowhere_else(endpoint, tmp_path, monkeypat
     assert kept(tmp_path / "log") == {"0": "you sent Bearer ***"}
 
 
+def test_a_key_in_escapes_or_in_tokens_is_found_too(endpoint, tmp_path, monkeypatch):
+    key = "sk-ab/cd-0123"
+    monkeypatch.setenv(KEY, key)
+    said = json.dumps(chosen(f"it is {key}", [("it is ", -1), ("sk-ab/", -1), ("cd-0123", -1)])).replace("/", "\\/")
+    endpoint.reply = lambda text, count: (200, said.encode())
+    requests = [Request("0", "id0", {"messages": [{"role": "user", "content": "q0"}]})]
+    replies = client.Endpoint(endpoint.url, "grid, here", KEY).ask(requests, tmp_path / "log", tuple, "asking")
+    assert replies == [("it is ***", False, [])] and "cd-0123" not in (tmp_path / "log").read_text()
+
+
 @pytest.mark.parametrize("value", [None, ""])
 def test_without_a_key_there_is_no_header(endpoint, tmp_path, monkeypatch, value):
     monkeypatch.delenv(KEY) if value is None else monkeypatch.setenv(KEY, value)

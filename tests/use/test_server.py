@@ -98,6 +98,12 @@ def test_lines_a_list_and_an_object_come_back_as_they_came_in_order(served):
     assert json.loads(ask(one, as_lines([half]))[2])["x"] == half["x"]
 
 
+@pytest.mark.parametrize("form", ["{}", "[{}]", "{}\n{}"])
+def test_nan_in_another_column_comes_back_as_null(served, form):
+    status, _, body = ask(served[0], form.replace("{}", '{"question": "Why?", "answer": "", "x": NaN}').encode())
+    assert status == 200 and b'"x": null' in body and b"NaN" not in body
+
+
 def test_requests_that_wait_together_are_scored_together_each_with_its_own_answer(served):
     one, estimator = served
     estimator.go.clear()

@@ -91,19 +91,23 @@ def _of_split(key: str, name: str, listed: list[str], config: str | None, split:
     """The files of a split, config/split/0000.parquet or data/split-00000.parquet, of one configuration."""
     from whoknows.data.tables import ENDINGS
 
-    by_config: dict[str, list[str]] = {}
+    by_config: dict[str, dict[str, list[str]]] = {}  # all that there are: splits of two are not to be mixed
     for path in sorted(path for path in listed if path.endswith(ENDINGS)):
         *folders, file = path.split("/")
-        if split in folders or re.match(rf"{re.escape(split)}[-.]", file):
-            by_config.setdefault("/".join(folder for folder in folders if folder != split), []).append(path)
-    wanted = config or ("default" if "default" in by_config or len(by_config) != 1 else next(iter(by_config)))
-    if wanted not in by_config:
-        known = ", ".join(map(repr, by_config)) or "none"
+        is_wanted = split in folders or re.match(rf"{re.escape(split)}[-.]", file)
+        own = folders[-1] if folders and file[0].isdecimal() else re.split("[-.]", file)[0]
+        theirs = split if is_wanted else own
+        its_config = "/".join(folder for folder in folders if folder != theirs)
+        by_config.setdefault(its_config, {}).setdefault(theirs, []).append(path)
+    only = by_config if len(by_config) == 1 else ()
+    wanted = config or next((name for name in ("default", "", *only) if name in by_config), "default")
+    if split not in by_config.get(wanted, {}):
+        known = ", ".join(f"{name!r} ({', '.join(splits)})" for name, splits in by_config.items()) or "none"
         raise WhoknowsError(
             f"{key}: {name} has no files of the split {split!r} in the configuration {wanted!r}; "
-            f"those with this split are: {known}. Correct config or split."
+            f"the configurations and their splits are: {known}. Correct config or split."
         )
-    return by_config[wanted]
+    return by_config[wanted][split]
 
 
 @contextmanager

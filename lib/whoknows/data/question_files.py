@@ -8,7 +8,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import tables
-from whoknows.data.grading import GRADINGS, canonical, is_one_number, normalise, wording
+from whoknows.data.grading import GRADINGS, canonical, held, is_one_number, normalise, wording
 from whoknows.data.prompts import LETTERS, as_choice
 from whoknows.data.tasks import LEARNED
 
@@ -53,22 +53,34 @@ def load(task: dict) -> pd.DataFrame:
     return table.drop(columns=["form", "same", "stem_form", "topic"])
 
 
+def counted(questions: pd.DataFrame) -> str:
+    """How many questions of one task there are in each split, in words; `questions.build` returns them."""
+    counts = questions["split"].value_counts()
+    parts = ", ".join(f"{counts[split]:,} {split}" for split in SPLITS if split in counts)
+    return f"{len(questions):,} questions: {parts}."
+
+
 def advice(questions: pd.DataFrame) -> list[str]:
     """Sentences on accepted answers that may be taken for something else than they are.
 
     Args:
         questions: of one task, as `load` or `questions.build` returns them.
     """
-    barred, broken = (questions["gold"].map(lambda gold: any(sign in text for text in gold)).sum() for sign in "|\n")
-    by_words = questions.loc[questions["kind"].isin([GRADINGS["contains"], GRADINGS["exact"]]), "gold"]
+    golds, is_open = questions["gold"], questions["kind"] == GRADINGS["contains"]
+    barred, parted, broken = (golds.map(lambda gold: any(sign in text for text in gold)).sum() for sign in "|;\n")
+    asked = questions[is_open]
+    inside = sum(any(held(name, text) for name in gold) for gold, text in zip(asked["gold"], asked["question"]))
+    part = "which is part of it: only the column answers is split at bars"
+    found = {
+        f"have an accepted answer with a |, {part}": barred,
+        f"have an accepted answer with a ;, {part}": parted,
+        "have an accepted answer of several lines, which is one; in the column answers a | parts several": broken,
+        "hold an accepted answer in their first line, so an answer with other words of it is wrong; "
+        "grading: exact or choice is without this rule": inside,
+    }
+    sentences = [f"{count:,} questions {what}." for what, count in found.items() if count]
+    by_words = golds[is_open | (questions["kind"] == GRADINGS["exact"])]
     numbers = by_words.map(lambda gold: all(map(_is_numeral, gold)))
-    sentences = []
-    if barred:
-        what = "which is part of it: only the column answers is split at bars"
-        sentences.append(f"{barred:,} questions have an accepted answer with a |, {what}.")
-    if broken:
-        what = "which is one answer; in the column answers a | parts several"
-        sentences.append(f"{broken:,} questions have an accepted answer of several lines, {what}.")
     if numbers.mean() > 0.5:
         what = "so 1.50 is not 1.5; with grading: number they are compared as numbers"
         sentences.append(f"The accepted answers of {numbers.sum():,} questions are numbers, compared as texts, {what}.")
@@ -81,13 +93,16 @@ def _is_numeral(text: str) -> bool:
 
 def _rows(task: dict) -> pd.DataFrame:
     path, columns = task["file"], task.get("columns") or {}
-    rows = tables.read(path, columns, ["question"], COLUMNS)
-    if not {"answer", "answers"} & {*rows}:
+    either = {"answer", "answers"}
+    # A column answer beside a named column of accepted answers may well be a model's.
+    taken = [name for name in COLUMNS if name in columns or name not in either or not either & {*columns}]
+    rows = tables.read(path, columns, ["question"], taken)
+    if not either & {*rows}:
         raise WhoknowsError(
             f"{path}: there is no column 'answer' or 'answers'; it has {', '.join(map(str, rows))}. "
             "Rename one, or write columns: {answer: …} in the grid."
         )
-    return rows.reindex(columns=COLUMNS).astype(object).where(lambda cells: cells.notna(), None)
+    return rows.reindex(columns=taken).reindex(columns=COLUMNS).astype(object).where(lambda cells: cells.notna(), None)
 
 
 def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict:
@@ -102,7 +117,7 @@ def _question(task: dict, grading: str, path: str, line: int, row: dict) -> dict
         question, gold = _choices(text, gold, row["choices"]) if grading == "choice" else (text, gold)
         odd = next((answer for answer in gold if grading == "number" and not is_one_number(answer)), None)
         if odd is not None:
-            what = "is not one number, such as 1000.5, and at most its unit; correct it, or change the task's grading"
+            what = "is not one number, such as 1000.5 or 2 million, and at most its unit; correct it, or the grading"
             raise ValueError(f"the accepted answer {odd!r} {what}")
         split = _text(row["split"]).lower()
         if task.get("has_splits") and not split:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, WrapValidator
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import GenerateJsonSchema
 from typing_extensions import TypedDict  # before Python 3.12 pydantic does not take that of typing
@@ -114,7 +114,7 @@ class AnswerColumns:
     question_id: Text = None
     """The question by its id in questions.parquet."""
     answer: Text = None
-    """The answer; an empty text is a wrong answer, and what is missing is missing."""
+    """The answer; an empty text is a wrong answer, and so is an empty cell with a grade; what is missing is missing."""
     correct: Text = None
     """Whether the answer is right: true or false, yes or no, 1 or 0; where it is missing, the answer is graded here."""
     logprob: Text = None
@@ -228,8 +228,8 @@ class Task:
     columns: _or_null(QuestionColumns, "the file's columns by name") = None
     """What the file calls its columns, where it calls them otherwise."""
     grading: _or_null(Literal[(*GRADINGS,)], f"one of {', '.join(GRADINGS)}") = None
-    """How answers to the file's questions are graded: contains (an accepted answer as whole words), exact, f1 (one half
-    of the words or more), number (the first number), choice (the letter) or judge (by the grid's judge); choice where
+    """How answers to the file's questions are graded: contains (an accepted answer as whole words), exact, f1 (a token
+    F1 of one half or more), number (the first number), choice (the letter) or judge (by the grid's judge); choice where
     there are choices, else contains, if it is left out."""
     tolerance: _or_null(Weight, "a number, 0 or more") = None
     """How far a number may be from the accepted one, with grading: number."""
@@ -414,7 +414,7 @@ class Grid:
     beside: _or_null(Text, "a folder") = None
     """Packed results of another run, as `python -m whoknows pack` writes them, whose pages the book shows after its
     own."""
-    date: _or_null(Text, "a day as year-month-day") = None
+    date: _is(Text | None, "a day as year-month-day, or null", BeforeValidator(lambda day: day or DATE)) = DATE
     """What a chat template that tells the date is told, on whatever day it runs; 2025-01-01 if it is left out."""
     search: _or_null(Search, "learning_rates and sizes") = None
     """Trainings of every reader on its own answers, with the first seed, that show on validation answers which settings
@@ -575,6 +575,8 @@ def _advice(value, rule: dict) -> str:
     near = difflib.get_close_matches(str(value), rule.get("enum", []), 1)
     if near:
         return f"; did you mean `{near[0]}`?"
+    if isinstance(value, (int, float)) and {"minLength", "pattern"} & {*rule}:
+        return "; write it in quotes"
     try:
         # YAML 1.1 reads 1e-4 as text: a float needs its point.
         return f"; YAML takes that for text: write {float(value):f}".rstrip("0") if isinstance(value, str) else ""
@@ -612,10 +614,11 @@ def _nonsense(grid: Grid) -> Iterator[str]:
         if model.thinking is not None and not model.source.startswith(CHAT):
             given = f"`models[{index}].thinking` is given, but its source is not asked in a chat template"
             yield f"{given}; write {CHAT} before it, or remove thinking"
+    yield from _of_endpoints(grid)
     if not grid.readers:
         yield "`models` has no model with a source, so nothing can read the answers; give one of them a source"
     try:
-        date.fromisoformat(grid.date or DATE)
+        date.fromisoformat(grid.date)
     except ValueError:
         yield f"`date` is `{grid.date}`, which is no day; write one as year-month-day, such as {DATE}"
     if not any(task.role == "train" for task in grid.tasks):
@@ -629,6 +632,17 @@ def _nonsense(grid: Grid) -> Iterator[str]:
     if abs(sum(shares.values()) - 1) > 1e-6:
         parts = ", ".join(f"{name} {share:g}" for name, share in shares.items())
         yield f"`splits` should sum to 1, but sums to {sum(shares.values()):g} ({parts}); give all three"
+
+
+def _of_endpoints(grid: Grid) -> Iterator[str]:
+    """What is no address, or holds a secret, which results would hold, too; no sentence repeats it."""
+    named = [(f"models[{at}].api", model.api, "WHOKNOWS_API_KEY") for at, model in enumerate(grid.models)]
+    for key, endpoint, variable in [*named, ("judge", grid.judge, "WHOKNOWS_JUDGE_KEY")]:
+        if endpoint:
+            from whoknows.stages.endpoint import WANTED, is_address  # not above: few grids have one
+
+            if not is_address(endpoint.url):
+                yield f"`{key}.url`: {WANTED} {variable}"
 
 
 def _of_task(task: Task) -> Iterator[str]:
@@ -782,7 +796,8 @@ def main(arguments: list[str]) -> None:
             asked = questions.build(parameters.tasks(chosen), asdict(chosen.splits), chosen.answer.shots)
         of_file = asked["task"].str.partition("_")[0]  # before its topic; no name of a user's task has a _
         for task in (task for task in chosen.tasks if task.name not in TASKS):
-            for sentence in question_files.advice(asked[of_file == task.name]):
+            mine = asked[of_file == task.name]
+            for sentence in [question_files.counted(mine), *question_files.advice(mine)]:
                 print(f"{task.name}: {sentence}")
         for model in with_answers:
             print(f"{model.name}: {answer_file.read(asked, brought.file(model), renamed(model.columns))[1]}")

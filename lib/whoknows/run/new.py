@@ -15,7 +15,8 @@ def write(folder: Path) -> None:
     if not re.fullmatch(r"[\w./-]+", str(folder)):
         raise WhoknowsError(f"{folder}: make takes no such path; use letters, digits, dots, hyphens and underscores.")
     name = re.sub("[^A-Za-z0-9.]+", "-", folder.resolve().name).strip("-.") or "study"
-    there = [path for path in (folder, Path("results", name)) if path.exists()]
+    # A grid that is shipped has the folder of results of its name.
+    there = [path for path in (folder, Path("results", name), Path("grids", f"{name}.yml")) if path.exists()]
     taken = next((path for path in there if not path.is_dir() or any(path.iterdir())), None)
     if taken:
         raise WhoknowsError(f"{taken}: there is something already, which is left as it is; name another folder.")

@@ -10,7 +10,7 @@ from pathlib import Path
 from whoknows import WhoknowsError
 from whoknows.data import adapters, assets
 from whoknows.data.positions import kept
-from whoknows.data.prompts import CHAT, DATE
+from whoknows.data.prompts import CHAT
 from whoknows.data.rows import ALL_MODELS
 from whoknows.run import brought
 from whoknows.run.grid import Endpoint, Grid, Model, Task, load, renamed
@@ -117,6 +117,8 @@ def probe(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
 def lora_prompt(grid: Grid, reader: str, trained_on: str, seed: str) -> str:
     """Parameters of `lora_prompt` for one reader, the model it is trained on and one seed."""
     names = _estimator(grid, "lora_prompt", reader, trained_on, seed)
+    if not first_layer(grid):  # nothing is cached to go on from, so that this need not wait for the hidden states
+        names["features"] = None
     trained = {"settings": _settings(grid, reader), "method": "lora_prompt", "query": True, "without": None}
     if adapter := (_model(grid, reader).released or {}).get(trained_on):
         trained |= {"settings": {}, "released": {"name": adapter, "digest": adapters.digest(adapter)}}
@@ -294,7 +296,7 @@ def asked(task: Task, judge: Endpoint | None) -> dict:
 def _reading(grid: Grid, name: str) -> dict:
     """What every stage that loads a language model is told; other files of it, or another day, are other parameters."""
     model = _model(grid, name)
-    template = {"day": grid.date or DATE, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
+    template = {"day": grid.date, "thinking": bool(model.thinking)} if model.source.startswith(CHAT) else None
     about = {"template": template, "digest": assets.digest(model.source)}
     return {"source": model.source, "precision": grid.precision, "batch_tokens": grid.batch_tokens} | about
 

@@ -22,11 +22,15 @@ def surroundings() -> dict:
 
 
 def inputs(values: dict) -> dict[str, str]:
-    """SHA-256, the first sixteen digits, of files and folders that parameters name, but for what the run writes."""
-    named = {key: value for key, value in values.items() if key != "out" and not key.endswith("_out")}
-    texts = [text for value in named.values() for text in (value.values() if isinstance(value, dict) else [value])]
-    paths = [Path(text) for text in texts if isinstance(text, str) and "/" in text and len(text) < 4096]
-    return {str(path): _digest(path) for path in paths if path.exists()}
+    """SHA-256, the first sixteen digits, of the files and folders that parameters name, as far as they are there."""
+    return {str(path): _digest(path) for path in map(Path, named(values)) if path.exists()}
+
+
+def named(values: dict) -> list[str]:
+    """What may be paths among a notebook's parameters, but for what the run writes."""
+    read = {key: value for key, value in values.items() if key != "out" and not key.endswith("_out")}
+    texts = [text for value in read.values() for text in (value.values() if isinstance(value, dict) else [value])]
+    return [text for text in texts if isinstance(text, str) and "/" in text and len(text) < 4096]
 
 
 def outputs(values: dict) -> dict[str, str]:

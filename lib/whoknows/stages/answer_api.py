@@ -14,12 +14,13 @@ from whoknows.data.prompts import LINE_END, conversation, shown
 from whoknows.data.questions import SHOT
 from whoknows.stages import judge
 from whoknows.stages.answered import summary, without_examples
-from whoknows.stages.endpoint import Completion, Endpoint, Missed, Request
+from whoknows.stages.endpoint import Completion, Endpoint, Missed, Request, Unclear
 
 KEY = "WHOKNOWS_API_KEY"  # the environment variable with the endpoint's key, if it wants one
 UNKNOWN = -9999  # what some endpoints say of a token whose log-probability they did not compute
 ROUNDING = 1e-3  # no probability is above one by more
 SHOWN = 10  # reasons on the page, at most
+CUT = "was cut before its answer began; raise answer.max_new_tokens"
 MEASURED = ["sum_logprob", "mean_logprob", "min_logprob"]
 
 
@@ -38,8 +39,9 @@ def run(
 
     Returns:
         (the questions (without the examples and those without an answer or a verdict, order kept) with the first line
-        of each answer, correct, is_cut (at max_new_tokens, before its line ended), and, where the endpoint says them,
-        `MEASURED` and tokens; question_id, task and why of the questions that it refused or failed to answer).
+        of each answer, correct, is_cut (at max_new_tokens, before its line ended), and, where the endpoint says them
+        and nothing was thought, `MEASURED` and tokens; question_id, task and why of the questions that it refused or
+        failed to answer).
 
     Raises:
         WhoknowsError: there is no question to answer, or no answer to any; or see `Endpoint`.
@@ -54,16 +56,17 @@ def run(
         name = hashlib.sha256(f"{api['url']}\n{json.dumps(body)}".encode()).hexdigest()
         requests.append(Request(name, row.question_id, body))
     log = Path(out).with_suffix(".jsonl")
-    replies = Endpoint(api["url"], "grid, models[].api.url", KEY).ask(requests, log, lambda reply: reply, "answering")
-    failed = [reply for reply in replies if isinstance(reply, Missed)]
+    replies = Endpoint(api["url"], "grid, models[].api.url", KEY).ask(requests, log, _whole, "answering")
+    errors = [*map(_missed, replies)]
+    failed = [error for error in errors if error]
     if len(failed) == len(replies):
         raise failed[0]
-    is_there = np.array([not isinstance(reply, Missed) for reply in replies])
+    is_there = np.array([error is None for error in errors])
     missed = asked.loc[~is_there, ["question_id", "task"]].assign(why=[one.why for one in failed])
     if failed:
         sentence = f"{len(failed):,} of {len(replies):,} questions have no answer and are left out; the first one"
         warnings.warn(f"answer: {sentence}: {failed[0]}", stacklevel=2)
-    written = pd.DataFrame([_written(Completion(*reply)) for reply in replies if not isinstance(reply, Missed)])
+    written = pd.DataFrame([_written(Completion(*reply)) for reply, error in zip(replies, errors) if not error])
     written = written.astype(dict.fromkeys(MEASURED, np.float32) | {"tokens": "Int64"})
     answers = judge.graded(asked[is_there].reset_index(drop=True).assign(**written), judge.log_of(out))
     files.write_parquet(out, answers)
@@ -88,13 +91,29 @@ def missed_html(missed: pd.DataFrame) -> str:
         return f"<p>{sentence}</p>\n{reasons[:SHOWN].to_html(index=False, classes='texts')}"
 
 
+def _missed(reply: list | Completion | Missed | None) -> Missed | None:
+    """Why there is no answer; None if there is one."""
+    if isinstance(reply, Missed):
+        return reply
+    is_cut = reply is None or Completion(*reply).answer is None
+    return Unclear(f"grid, models[].api: the reply {CUT}", CUT) if is_cut else None
+
+
+def _whole(reply: Completion) -> Completion:
+    """A reply to keep; raises Unclear if it was cut before its answer began."""
+    if error := _missed(reply):
+        raise error
+    return reply
+
+
 def _written(completion: Completion) -> dict:
-    text = completion.content.strip()
+    text = completion.answer or ""
     first, *more = LINE_END.split(text, maxsplit=1)
     line = first.strip()
     logprobs: list[float] = []
     with suppress(TypeError, ValueError, AttributeError):  # tokens of no known shape
-        logprobs = _logprobs(completion.tokens, line)
+        # Those of thoughts are none of the answer's.
+        logprobs = _logprobs(completion.tokens if text == completion.content.strip() else [], line)
     measures = (sum(logprobs), sum(logprobs) / len(logprobs), min(logprobs)) if logprobs else (np.nan,) * 3
     written = {"answer": line, **dict(zip(MEASURED, measures)), "tokens": len(logprobs) or None}
     return written | {"is_cut": completion.is_cut and not more}

@@ -1,6 +1,7 @@
 """Answers from a file: those of a model that is not run here, matched to the grid's questions and graded."""
 
 import math
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files, tables
-from whoknows.data.grading import canonical
+from whoknows.data.grading import GRADINGS, canonical, chosen
 from whoknows.data.questions import SHOT
 from whoknows.data.rows import judged, one_class
 from whoknows.stages import judge
@@ -41,7 +42,8 @@ def read(
     Args:
         questions: as `questions.build` returns them.
         path: of a table, see `tables.read`, with question (matched by its canonical form) or question_id, answer
-            (None, not "", where there is none) and, if it likes, correct and logprob (of the whole answer).
+            (None, not "", where there is none, unless it is graded) and, if it likes, correct and logprob (of the whole
+            answer).
         columns: our name -> the file's, where they differ.
         log: of the judge's verdicts; None asks no judge, see `judge.graded`.
 
@@ -61,10 +63,12 @@ def read(
             "which are in questions.parquet."
         )
     texts, grades, logprobs = zip(*(by_question[name] for name in answers["question_id"]))
-    by_judge = judged(answers) & pd.Series(grades, dtype=object).isna()
-    sentence = _counted(len(asked), strangers, grades, logprobs, by_judge.sum())
-    given = [grade is not None for grade in grades]
-    answers = judge.graded(answers.assign(answer=texts, given=given), log, list(grades))
+    ungraded = pd.Series(grades, dtype=object).isna()
+    by_judge = judged(answers) & ungraded
+    letterless = pd.Series(texts)[ungraded & (answers["kind"] == GRADINGS["choice"])].map(chosen).isna().sum()
+    unread = f" Answers that name no letter of a choice, and are wrong: {letterless}." if letterless else ""
+    sentence = _counted(len(asked), strangers, grades, logprobs, by_judge.sum()) + unread
+    answers = judge.graded(answers.assign(answer=texts, given=~ungraded), log, list(grades))
     if any(value is not None for value in logprobs):
         answers["sum_logprob"] = np.array([by_question[name][2] for name in answers["question_id"]], np.float32)
     if log is None and by_judge.any():
@@ -72,7 +76,8 @@ def read(
     for split, word in {"train": "training", "validation": "validation"}.items():
         reason = one_class(answers.loc[answers["split"] == split, "correct"], word)
         if reason:
-            raise WhoknowsError(f"{path}: {reason}, so nothing can be learned from them; add some, or correct grades.")
+            what = "so nothing can be learned from them; add some, or correct grades."
+            raise WhoknowsError(f"{path}: {reason}, {what}{unread}")
     missing = len(texts) - len(answers)
     return answers, sentence + (f" Answers without a verdict, which are missing, too: {missing}." if missing else "")
 
@@ -84,23 +89,24 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
         raise WhoknowsError(
             f"{path}: it has neither a column question nor question_id; add one, or name it in columns."
         )
-    by_id = {row.question_id: [] if row.split == SHOT else [row.question_id] for row in questions.itertuples()}
+    is_shot = dict(zip(questions["question_id"], questions["split"] == SHOT))
     by_text: dict[str, list[str]] = {}
-    for row in questions.itertuples():
-        by_text.setdefault(canonical(row.question), []).extend(by_id[row.question_id])
+    for name, question in zip(questions["question_id"], questions["question"]):
+        by_text.setdefault(canonical(question), []).append(name)
     by_question: dict[str, tuple] = {}
     line_of: dict[str, int] = {}
     strangers = 0
     for line, row in table.to_dict("index").items():
         try:
-            asked = _asked(row, by_id, by_text)
-            given = None if row["answer"] is None else (_text(row), _grade(row), _logprob(row))
+            asked = _asked(row, is_shot, by_text)
+            is_missing = row["answer"] is None and row.get("correct") is None  # a graded cell of CSV is an empty answer
+            given = None if is_missing else (_text(row), _grade(row), _logprob(row))
         except ValueError as error:
             raise tables.mistake(path, line, str(error)) from None
         strangers += asked is None
         if given is None:
             continue
-        for name in asked or ():
+        for name in (name for name in asked or () if not is_shot[name]):
             if by_question.setdefault(name, given) != given:
                 what = f"line {line_of[name]} has another answer to the same question; keep one of them"
                 raise tables.mistake(path, line, what)
@@ -108,20 +114,25 @@ def _matched(questions: pd.DataFrame, path: str, columns: dict[str, str]) -> tup
     return by_question, strangers
 
 
-def _asked(row: dict, by_id: dict[str, list[str]], by_text: dict[str, list[str]]) -> list[str] | None:
-    """The ids of the questions that a row answers, of which an example to others is none; None if there is no such."""
+def _asked(row: dict, known: Container[str], by_text: dict[str, list[str]]) -> list[str] | None:
+    """The ids of the questions that a row answers, of which some may be examples to others; None if there is none."""
     name, question = row.get("question_id"), row.get("question")
+    by_words = by_text.get(canonical(question)) if isinstance(question, str) else None
     if name is not None:
-        if not isinstance(name, str) or name not in by_id:
-            raise ValueError(f"there is no question_id {_short(name)}; take those of questions.parquet, or question")
-        return by_id[name]
+        if not isinstance(name, str) or name not in known:
+            fix = "rename that column, so that the question counts" if by_words else "question"
+            raise ValueError(f"there is no question_id {_short(name)}; take those of questions.parquet, or {fix}")
+        if by_words and name not in by_words:
+            what = f"the question is that of the question_id {by_words[0]!r}, but the row has {name!r}"
+            raise ValueError(f"{what}; correct one of the two, or remove one of these columns")
+        return [name]
     if not isinstance(question, str):
         raise ValueError("it has no question; write its words, or its question_id")
-    return by_text.get(canonical(question))
+    return by_words
 
 
 def _text(row: dict) -> str:
-    value = row["answer"]
+    value = "" if row["answer"] is None else row["answer"]
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise ValueError(f"the answer {_short(value)} is no text; write it in quotes")
     if isinstance(value, float):

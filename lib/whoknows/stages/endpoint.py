@@ -33,6 +33,12 @@ TIMEOUT = 300  # seconds without a byte: a small machine answers one after the o
 MOST = 2**24  # bytes of a reply
 SECRET = 8  # letters: a shorter key (EMPTY, ollama) is none, and may be a word of an answer
 SHOWN = 200  # letters of what others say, in a sentence
+WANTED = (
+    "an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
+    "a key belongs in the environment variable"
+)
+HIDDEN = "***"  # stands where a key stood
+THOUGHTS = re.compile(r"^.*?</think>", re.DOTALL)  # some templates begin them, so that no reply has <think>
 # What is no matter of one request: the key, the account, the address, the model's name, the pace.
 OF_ALL = (401, 402, 403, 404, 405, 407, 429)
 # What an endpoint may refuse to hear of, and what it means that it is asked without.
@@ -57,6 +63,12 @@ class Completion(NamedTuple):
     content: str  # the text; "" where there is none
     is_cut: bool  # at max_tokens
     tokens: list  # of each its bytes, or its text where there are none, and its log-probability, if they were sent
+
+    @property
+    def answer(self) -> str | None:
+        """The text behind the thoughts that stand before it; None if it was cut before there was any."""
+        text = THOUGHTS.sub("", self.content).strip()
+        return None if text.startswith("<think>") or (self.is_cut and not text) else text
 
 
 class Missed(WhoknowsError):
@@ -91,11 +103,8 @@ class Endpoint:
         self.stop, self.writing = threading.Event(), threading.Lock()
         self.going = threading.Event()  # while it is not set, no thread begins a request
         self.going.set()
-        if not re.fullmatch(r"https?://[!-~]+", url) or set("@?#") & set(url) or not _has_host(url):
-            raise WhoknowsError(
-                f"{where}: an address is wanted like http://localhost:8000/v1, without user, password, ? or #; "
-                f"a key belongs in the environment variable {variable}"
-            )
+        if not is_address(url):
+            raise WhoknowsError(f"{where}: {WANTED} {variable}")
         if not (self.key.isascii() and self.key.isprintable()):
             raise WhoknowsError(f"{variable}: this environment variable holds letters that no key has; set it anew")
 
@@ -205,8 +214,8 @@ class Endpoint:
                 cause = getattr(error, "reason", error)
                 of_all = isinstance(error, urllib.error.URLError)  # there is no connection
                 why = f"gave no answer ({type(cause if isinstance(cause, Exception) else error).__name__})"
-            except _Filtered:
-                status, why = 451, "left out the answer (content_filter)"
+            except _Withheld as withheld:
+                status, why = 451, f"left out the answer ({withheld})"
             except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
                 why = "answered what is no chat completion"
             else:
@@ -241,7 +250,8 @@ class Endpoint:
         address = f"{self.url.rstrip('/')}/chat/completions"
         request = urllib.request.Request(address, json.dumps(body).encode(), headers)
         with self.opener.open(request, timeout=TIMEOUT) as reply:
-            return json.loads(self._hidden(reply.read(MOST).decode()))
+            # Read and written once more, so that a key has no escapes in which it is not found.
+            return json.loads(self._hidden(json.dumps(json.loads(reply.read(MOST).decode()))))
 
     def _message(self, error: urllib.error.HTTPError) -> str:
         """What an endpoint says of an error, if it says it as usual."""
@@ -254,11 +264,11 @@ class Endpoint:
             return ""
 
     def _hidden(self, text: str) -> str:
-        return text.replace(self.key, "***") if len(self.key) >= SECRET else text
+        return text.replace(self.key, HIDDEN) if len(self.key) >= SECRET else text
 
 
-class _Filtered(Exception):
-    """A host's filter took the answer away: it is none of the model's."""
+class _Withheld(Exception):
+    """A host's filter took the answer away, or the model refused to give one: there is none to grade."""
 
 
 class _Straight(urllib.request.HTTPRedirectHandler):
@@ -268,11 +278,13 @@ class _Straight(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _has_host(url: str) -> bool:
+def is_address(url: str) -> bool:
+    """Whether a url is the address of an endpoint and has no place for what should be secret."""
     try:
-        return bool(urlsplit(url).hostname) and urlsplit(url).port != 0
+        has_host = bool(urlsplit(url).hostname) and urlsplit(url).port != 0
     except ValueError:
         return False
+    return has_host and re.fullmatch(r"https?://[!-~]+", url) is not None and not set("@?#") & set(url)
 
 
 def _read(log: Path) -> dict:
@@ -305,16 +317,20 @@ def _refused(options: set[str], status: int, message: str) -> str | None:
 
 def _completion(reply: dict) -> Completion:
     choice = reply["choices"][0]
-    content = choice["message"].get("content") or ""
+    message, finish = choice["message"], choice.get("finish_reason")
+    content = message.get("content") or ""
     if not isinstance(content, str) or choice.get("error"):
         raise TypeError("no answer")
-    if not content.strip() and choice.get("finish_reason") == "content_filter":
-        raise _Filtered
+    if not content.strip() and (finish == "content_filter" or message.get("refusal")):
+        raise _Withheld("content_filter" if finish == "content_filter" else "refusal")
     tokens: list = []
+    # Those of thoughts are not told from those of the answer, and those of a key would spell it.
+    is_whole = not (message.get("reasoning_content") or message.get("reasoning") or HIDDEN in content)
     with suppress(LookupError, TypeError, AttributeError):  # other shapes, and none
-        tokens = [[token.get("bytes") or token["token"], token["logprob"]] for token in choice["logprobs"]["content"]]
+        listed = choice["logprobs"]["content"] if is_whole else ()
+        tokens = [[token.get("bytes") or token["token"], token["logprob"]] for token in listed]
     # No file takes half of a surrogate pair.
-    return Completion(content.encode(errors="replace").decode(), choice.get("finish_reason") == "length", tokens)
+    return Completion(content.encode(errors="replace").decode(), finish == "length", tokens)
 
 
 def _seconds(after: str) -> float | None:

@@ -123,7 +123,7 @@ def queried(answers: dict[str, pd.DataFrame], first_block: int | None) -> list[b
     return [first_block is not None or name != "train" for name in split]
 
 
-def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torch.Tensor] | None:
+def load_cached(folder: str | None, packed: PackedBatch, first_block: int) -> list[torch.Tensor] | None:
     """For each example, which ends in the query, its residual stream [tokens, width] at the first adapted block.
 
     None if the reader's blocks cannot go on from one.
@@ -131,6 +131,8 @@ def load_cached(folder: str, packed: PackedBatch, first_block: int) -> list[torc
     Raises:
         WhoknowsError: the file is missing, damaged, or of other texts or another block.
     """
+    if not folder:
+        raise WhoknowsError("features is missing: adapters with first_layer above zero go on from what extract cached")
     path = Path(folder) / TRUNK
     stored = files.read_safetensors(path)
     block = int(stored["first_block"])

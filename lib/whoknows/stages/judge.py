@@ -122,7 +122,7 @@ def _verdicts(answers: pd.DataFrame, url: str, model: str, log: Path, least: int
 
 
 def _verdict(url: str, completion: Completion) -> bool:
-    words = re.findall(r"[^\W\d_]+", completion.content.lower())
+    words = re.findall(r"[^\W\d_]+", (completion.answer or "").lower())
     if words[:1] not in (["yes"], ["no"]) or {"yes", "no"} <= {*words}:
         raise Unclear(
             f"grid, judge: the model at {url} was asked for yes or no and answered {completion.content[:60]!r}; "

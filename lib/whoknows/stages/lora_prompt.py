@@ -27,10 +27,10 @@ from whoknows.stages.trainable import leave_out, untrainable, why_not
 
 
 def cell(
-    *, reader: str, source: str, trained_on: str, seed: int, answers: dict[str, str], features: str, settings: dict,
-    method: str = "lora_prompt", query: bool = True, without: str | None = None, released: dict | None = None,
-    precision: str, template: dict | None = None, digest: str | None = None, batch_tokens: int | None, out: str,
-    rows_out: str,
+    *, reader: str, source: str, trained_on: str, seed: int, answers: dict[str, str], features: str | None,
+    settings: dict, method: str = "lora_prompt", query: bool = True, without: str | None = None,
+    released: dict | None = None, precision: str, template: dict | None = None, digest: str | None = None,
+    batch_tokens: int | None, out: str, rows_out: str,
 ) -> tuple[list[dict], pd.DataFrame]:  # fmt: skip
     """The stage from files to files, as its notebook runs it; if there are several GPUs, in as many processes.
 
@@ -91,7 +91,7 @@ class Ready:
 
 def prepare(
     reader: Reader, frames: dict[str, pd.DataFrame], trained_on: str, settings: dict, seed: int,
-    batch_tokens: int | None, folder: str, query: bool = True, without: str | None = None,
+    batch_tokens: int | None, folder: str | None, query: bool = True, without: str | None = None,
 ) -> Ready:  # fmt: skip
     """What one training needs; arguments and errors are those of `run`, but `frames` are divided for the seed."""
     asked, answered = every(frames), learned(frames, trained_on, without)
@@ -116,8 +116,8 @@ def prepare(
 
 def run(
     name: str, reader: Reader, trained_on: str, seed: int, answers: dict[str, pd.DataFrame], settings: dict,
-    batch_tokens: int | None, folder: str, method: str = "lora_prompt", query: bool = True, without: str | None = None,
-    *, out: str, **used,
+    batch_tokens: int | None, folder: str | None, method: str = "lora_prompt", query: bool = True,
+    without: str | None = None, *, out: str, **used,
 ) -> tuple[LoraPrompt, pd.DataFrame]:  # fmt: skip
     """The lora_prompt stage: train on training answers, stop by the validation answers, score all models' test answers.
 
@@ -127,7 +127,7 @@ def run(
         name: the reader's.
         trained_on: the model whose answers teach, or `ALL_MODELS`.
         settings: the grid's `lora_prompt` section.
-        folder: the reader's features, whose cached activations are gone on from.
+        folder: the reader's features, whose cached activations are gone on from if `first_layer` is above zero.
         query: see `LoraPrompt`.
         without: a task that is neither trained on nor stopped by, and the only one whose test answers are scored.
         out: folder for the adapters and their card, which says all that is needed to use them again.

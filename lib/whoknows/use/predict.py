@@ -360,9 +360,9 @@ def lines(source: Iterable[bytes | None], name: str) -> Iterator[tuple[int, dict
 
 
 def parse(raw: bytes) -> dict:
-    """The object in a line of JSON; a Mistake if it is none."""
+    """The object in a line of JSON; a Mistake if it is none. NaN, which is no JSON, is None."""
     try:
-        line = json.loads(raw)
+        line = json.loads(raw, parse_constant=lambda _: None)
     except (ValueError, RecursionError):
         raise Mistake(f"this is no JSON; write one object a line, in UTF-8, such as {EXAMPLE}") from None
     if not isinstance(line, dict):

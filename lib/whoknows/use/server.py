@@ -233,7 +233,7 @@ class Handler(BaseHTTPRequestHandler):
     def _score(self) -> tuple[str, list]:
         body = self._body()
         try:
-            whole = json.loads(body)
+            whole = json.loads(body, parse_constant=lambda _: None)  # NaN is no JSON to write
         except (ValueError, RecursionError):
             whole = None
         if isinstance(whole, dict):

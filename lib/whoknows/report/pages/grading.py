@@ -12,7 +12,7 @@ import pandas as pd
 
 from whoknows import WhoknowsError
 from whoknows.data import files
-from whoknows.data.grading import ENOUGH_SHARED, accepted, asked_in, holds, named, same, token_f1, words
+from whoknows.data.grading import ENOUGH_SHARED, accepted, held, named, same, shows, token_f1
 from whoknows.data.tasks import grid_task
 from whoknows.evaluation.cells import COMPARED, READINGS, enough, first_heatmap, heatmap_table, measure, test_sets
 from whoknows.evaluation.scores import POOLED, by_task
@@ -67,16 +67,16 @@ def _grades(frame: pd.DataFrame, verdicts: Path | None) -> pd.DataFrame:
     table = frame[["question_id", "task", "split"]].assign(contains=frame["correct"], in_the_run=how)
     table["given"] = frame.get("given", False)
     is_open = (frame["kind"] == "open").to_numpy()
-    exact, f1, held, echoed = [], [], [], []
+    exact, f1, holding, echoed = [], [], [], []
     for answer, question, gold in zip(frame["answer"], frame["question"], frame["gold"]):
         names = accepted(gold, question)
         exact.append(any(same(answer, name) for name in names))
         f1.append(token_f1(answer, names) >= ENOUGH_SHARED)
-        inside = [name for name in map(words, gold) if name and holds(asked_in(question), name)]
-        held.append(bool(inside))
-        echoed.append(any(holds(words(answer), name) for name in inside))
+        inside = [name for name in gold if held(name, question)]
+        holding.append(bool(inside))
+        echoed.append(any(shows(answer, name) for name in inside))
     table["exact"], table["f1"] = (np.where(is_open, values, frame["correct"]) for values in (exact, f1))
-    table["held"] = is_open & np.array(held)
+    table["held"] = is_open & np.array(holding)
     table["echo"] = is_open & ~frame["correct"] & np.array(echoed)
     if verdicts and verdicts.exists():
         right = files.read_parquet(verdicts).set_index("question_id")["right"]
